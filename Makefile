@@ -1,0 +1,64 @@
+# Everything runs in .venv, which is made once and again when pyproject.toml or constraints.txt change.
+# CONSTRAINTS=FILE takes other pins (CONSTRAINTS= none); VENV_FLAGS=--system-site-packages takes the torch
+# that is there already; pip's own variables (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL) choose where torch comes from.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format bench wheel clean
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+CONSTRAINTS ?= constraints.txt
+VENV_FLAGS ?=
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## install into .venv; say which torch build came and whether it sees a GPU
+	@$(BIN)/python -c 'import torch; \
+		build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "ROCm" if torch.version.hip else "CPU"; \
+		mps = torch.backends.mps.is_available(); \
+		gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "Apple MPS" if mps else "none seen"; \
+		print(f"torch {torch.__version__} ({build} build), GPU: {gpu}")'
+
+$(STAMP): pyproject.toml $(wildcard $(CONSTRAINTS))
+	@test -n "$(PYTHON)" || { echo "zssr-gan needs Python 3.11 or newer: install it, or name it with PYTHON=..." >&2; exit 1; }
+	@echo "Installing into $(VENV), once; torch is large, so this takes a minute or more." >&2
+	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
+	$(PIP) hatchling editables
+	$(PIP) --no-build-isolation -e '.[dev,demo,bench]'
+	@touch $@
+
+demo: setup ## enhance the pictures that scikit-image ships; the last line names the contact sheet to open
+	@$(BIN)/python -m pipelines.demo
+
+test: setup ## run the tests (a few minutes)
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: setup ## run the tests that take longer, such as an installation from nothing
+	$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
+
+lint: setup ## ruff (rules and format) and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## let ruff sort imports, mend what it can, and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## measure on your data: make bench DATA=folder [ARGS=...] (see benchmarks/README.md)
+	@test -n "$(DATA)" || { echo "name the folder of the images: make bench DATA=folder" >&2; exit 2; }
+	$(BIN)/python -m benchmarks "$(DATA)" $(ARGS)
+
+wheel: setup ## build the wheel into dist/
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean: ## remove .venv, build products, caches and the demo's output; other runs stay
+	rm -rf $(VENV) build dist runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,115 @@
+"""Who may import whom: data and dependencies go one way, the top is imported by nothing, and there are no circles."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "zssr_gan"
+
+# Bottom to top. A room may import its own modules and the rooms that it names, nothing else of ours.
+GROUND = {"errors", "files", "config", "networks"}
+MIDDLE = GROUND | {"imaging", "weights", "distributed"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "files": {"errors"},
+    "config": {"errors"},
+    "networks": {"errors"},
+    "imaging": GROUND,
+    "weights": GROUND,
+    "distributed": GROUND,
+    "record": MIDDLE,
+    "zeroshot": MIDDLE | {"record"},
+    "data": MIDDLE | {"record", "zeroshot"},
+    "training": MIDDLE | {"record", "zeroshot", "data"},
+    "evaluation": MIDDLE | {"record", "zeroshot", "data", "training"},
+    "enhancement": MIDDLE | {"record", "zeroshot", "training"},
+    "__init__": {"config", "errors", "enhancement"},
+    # What the command stands on: files in, files out, and what a person sees.
+    "environment": set(),
+    "interrupts": {"errors"},
+    "naming": {"errors", "record"},
+    "display": {"enhancement"},
+    "comparison": MIDDLE | {"record", "enhancement", "naming"},
+    "jobs": MIDDLE | {"record", "enhancement", "naming", "interrupts"},
+    "verification": MIDDLE | {"record", "enhancement", "jobs"},
+    "cli": {
+        *("errors", "record", "enhancement", "environment", "interrupts"),
+        *("naming", "display", "comparison", "jobs", "verification"),
+    },
+    "__main__": {"cli"},
+}
+
+
+def module_name(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(file): file for file in sorted(PACKAGE.rglob("*.py"))}
+
+
+def room(module: str) -> str:
+    """'zssr_gan.imaging.codecs' -> 'imaging'; the package itself -> '__init__'."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """Full names of what a module imports, inside functions too; `from a import b` is a.b where that is a module."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module}: imports are written in full"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in MODULES else str(node.module))
+    return frozenset(found)
+
+
+def ours(module: str) -> set[str]:
+    return {name for name in imports(module) if name in MODULES and name != module}
+
+
+def test_every_module_has_a_room_in_the_rules() -> None:
+    assert {room(module) for module in MODULES} <= set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down(module: str) -> None:
+    allowed = MAY_IMPORT[room(module)] | {room(module)}
+    wrong = {name for name in ours(module) if room(name) not in allowed}
+    assert not wrong, f"{module} may not import {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_library_does_not_reach_into_the_checkout(module: str) -> None:
+    assert not {name.split(".")[0] for name in imports(module)} & {"pipelines", "benchmarks", "tests"}
+
+
+def test_config_knows_no_torch() -> None:
+    assert not {name.split(".")[0] for name in imports("zssr_gan.config")} & {"torch", "numpy"}
+
+
+def test_there_are_no_circles() -> None:
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join([*path[path.index(module) :], module])
+        if module not in done:
+            for name in sorted(ours(module)):
+                visit(name, (*path, module))
+            done.add(module)
+
+    for module in MODULES:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_catch_all_modules(module: str) -> None:
+    assert not set(module.split(".")) & {"utils", "util", "helpers", "common", "misc"}

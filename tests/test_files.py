@@ -1,0 +1,160 @@
+"""Writes that are whole or absent, through interrupts, kills and disks that refuse."""
+
+import errno
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from zssr_gan.errors import OutputError
+from zssr_gan.files import atomic_write, sha256_bytes, sha256_file
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_hashes(tmp_path):
+    data = bytes(range(256)) * 10_000
+    (tmp_path / "x").write_bytes(data)
+    assert sha256_bytes(data) == sha256_file(tmp_path / "x") == hashlib.sha256(data).hexdigest()
+
+
+def test_writes_into_folders_that_it_makes(tmp_path):
+    target = tmp_path / "a" / "b" / "x.bin"
+    atomic_write(target, b"data")
+    assert target.read_bytes() == b"data"
+    assert names(target.parent) == ["x.bin"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_permissions_are_those_of_an_ordinary_file(tmp_path):
+    (tmp_path / "ordinary").write_bytes(b"")
+    atomic_write(tmp_path / "ours", b"")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_keeps_what_exists(tmp_path):
+    target = tmp_path / "x"
+    target.write_bytes(b"old")
+    with pytest.raises(OutputError, match="exists already"):
+        atomic_write(target, b"new")
+    assert target.read_bytes() == b"old"
+    atomic_write(target, b"new", overwrite=True)
+    assert target.read_bytes() == b"new"
+    assert names(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_keeps_what_appears_meanwhile(tmp_path, monkeypatch, links):
+    """Another process takes the name after the first look: the one file stays, and no temporary one."""
+    target = tmp_path / "x"
+    link = os.link
+
+    def late(source, destination):
+        target.write_bytes(b"theirs")
+        if not links:
+            raise OSError(errno.ENOTSUP, "no hard links here")
+        link(source, destination)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(OutputError, match="exists already"):
+        atomic_write(target, b"ours")
+    assert target.read_bytes() == b"theirs"
+    assert names(tmp_path) == ["x"]
+
+
+def test_one_of_many_writers_wins(tmp_path):
+    target = tmp_path / "x"
+    outcomes = []
+
+    def write(number):
+        try:
+            atomic_write(target, bytes([number]) * 100_000)
+            outcomes.append(number)
+        except OutputError:
+            pass
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 1
+    assert target.read_bytes() == bytes(outcomes) * 100_000
+    assert names(tmp_path) == ["x"]
+
+
+def test_disks_without_hard_links(tmp_path, monkeypatch):
+    def no_links(*_):
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    atomic_write(tmp_path / "x", b"data")
+    assert (tmp_path / "x").read_bytes() == b"data"
+    assert names(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), OutputError, "the disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied"), OutputError, "no permission"),
+        (OSError(errno.EIO, "Input/output error"), OutputError, "Input/output error"),
+        (KeyboardInterrupt("stopped"), KeyboardInterrupt, "stopped"),
+    ],
+)
+def test_failures_leave_nothing(tmp_path, monkeypatch, failure, expected, message):
+    def fail(_):
+        raise failure
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(expected, match=message):
+        atomic_write(tmp_path / "x", b"data")
+    assert names(tmp_path) == []
+
+
+def test_folders_in_the_way(tmp_path):
+    with pytest.raises(OutputError, match="it is a folder"):
+        atomic_write(tmp_path, b"data", overwrite=True)
+    (tmp_path / "file").write_bytes(b"")
+    for target in ("file/x", "file/deeper/x"):
+        with pytest.raises(OutputError, match="not a folder"):
+            atomic_write(tmp_path / target, b"data")
+    with pytest.raises(OutputError, match="name is too long"):
+        atomic_write(tmp_path / ("x" * 300), b"data")
+    assert names(tmp_path) == ["file"]
+
+
+def test_longest_name_that_a_disk_allows(tmp_path):
+    atomic_write(tmp_path / ("x" * 255), b"data")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@pytest.mark.parametrize("delay", [0.0, 0.005, 0.02, 0.05, 0.1])
+def test_kill_in_the_middle_of_a_write(tmp_path, delay):
+    """SIGKILL at any moment: the target is absent or whole, and what is left over is hidden."""
+    script = (
+        "import sys; from pathlib import Path; from zssr_gan.files import atomic_write\n"
+        "data = bytes(64 * 2**20); print('ready', flush=True)\n"
+        "for number in range(100): atomic_write(Path(sys.argv[1]) / f'{number}.bin', data)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        deadline = time.monotonic() + 20
+        # Wait until a write is under way, then a little longer.
+        while not names(tmp_path) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(delay)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    left = names(tmp_path)
+    assert left
+    for name in left:
+        assert name.startswith(".") or (tmp_path / name).stat().st_size == 64 * 2**20

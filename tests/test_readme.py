@@ -1,0 +1,106 @@
+"""Every command and every Python block of the README is run; `make` ones are checked to exist as a target."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import Tensor
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+
+
+def blocks(document: str, language: str) -> list[str]:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(document: str) -> list[str]:
+    lines = "".join(blocks(document, "bash")).replace("\\\n", " ").splitlines()
+    return [shlex.join(words) for line in lines if (words := shlex.split(line, comments=True))]
+
+
+COMMANDS = list(dict.fromkeys(command for document in DOCUMENTS for command in commands(document)))
+MAKE = [command for command in COMMANDS if re.match(r"(\w+=\S+ )*make\b", command)]
+OURS = [command for command in COMMANDS if command.startswith("zssr-gan ")]
+OTHERS = {". .venv/bin/activate", ".ci/run"}  # made by `make setup`, and what runs these tests
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory, astronaut: Tensor, face: Tensor) -> Path:
+    """A folder with the pictures that the README speaks of: small ones, so that each command takes seconds."""
+    folder = tmp_path_factory.mktemp("desk")
+    photo = astronaut[:, 16:48, 16:48].permute(1, 2, 0).numpy()
+    Image.fromarray(np.round(photo * 255).astype(np.uint8)).save(folder / "photo.jpg", quality=95)
+    (folder / "faces").mkdir()
+    Image.fromarray(np.round(face[0].numpy() * 255).astype(np.uint8)).save(folder / "faces" / "one.png")
+    return folder
+
+
+def run(command: list[str], folder: Path) -> str:
+    path = f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_it_opens_with_the_two_commands() -> None:
+    assert commands("README.md")[:2] == ["make demo", "make test"]
+
+
+def test_every_command_is_of_a_kind_that_is_tested_here() -> None:
+    assert set(COMMANDS) - set(MAKE) - set(OURS) <= OTHERS
+
+
+def test_the_ci_script_can_be_run() -> None:
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("command", MAKE)
+def test_make_targets_exist(command: str) -> None:
+    words = [word for word in shlex.split(command) if not re.match(r"PIP_\w+=", word)]
+    run([words[0], "--dry-run", *words[1:]], ROOT)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_targets_that_the_text_names_exist() -> None:
+    text = "".join((ROOT / document).read_text(encoding="utf-8") for document in DOCUMENTS)
+    for target in sorted(set(re.findall(r"`make ([a-z-]+)", text))):
+        run(["make", "--dry-run", target, "DATA=folder"], ROOT)
+
+
+# In the order of the README, in one folder: later commands use what earlier ones made.
+@pytest.mark.parametrize("command", OURS)
+def test_commands_run(command: str, desk: Path) -> None:
+    run([str(SCRIPTS / "zssr-gan"), *shlex.split(command)[1:]], desk)
+
+
+def test_the_files_that_the_text_names_are_there(desk: Path) -> None:
+    for name in ("photo_x2.png", "photo_x2.json", "photo_x2_evidence.png", "sheet.png", "enhanced/one_x2.png"):
+        assert (desk / name).is_file(), name
+
+
+@pytest.mark.parametrize("block", blocks("README.md", "python"))
+def test_python_blocks_run(block: str, desk: Path) -> None:
+    run([sys.executable, "-c", block], desk)
+    assert Image.open(desk / "photo_python.png").size == (64, 64)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / document).read_text(encoding="utf-8"))
+    assert links
+    missing = [link for link in links if not (ROOT / link).exists()]
+    assert not missing

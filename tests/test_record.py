@@ -1,0 +1,176 @@
+"""A record explains a result; verifying finds whatever was changed since, and makes the image again."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from torch import Tensor
+
+from zssr_gan.enhancement import RunOptions
+from zssr_gan.jobs import make_request, run_plan
+from zssr_gan.naming import plan_run
+from zssr_gan.record import (
+    LABELS,
+    STATEMENT,
+    RecordError,
+    canonical_sha256,
+    provenance_text,
+    read_record,
+    relative_path,
+)
+from zssr_gan.verification import Verification, verify_record
+
+TINY = {
+    "network": {"depth": 2, "width": 4},
+    "schedule": {"kind": "cosine", "iterations": 3},
+    "refinement": {"back_projections": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, face: Tensor) -> Path:
+    """A case folder as the command leaves it: `input/a.png`, `out/a_x2.*`."""
+    folder = tmp_path_factory.mktemp("case")
+    (folder / "input").mkdir()
+    Image.fromarray(np.round(face[0].numpy() * 255).astype(np.uint8)).save(folder / "input" / "a.png")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    np.save(folder / "kernel.npy", np.outer([1, 3, 1], [1, 3, 1]))
+    request = make_request(
+        "2", str(folder / "tiny.yaml"), kernel=folder / "kernel.npy", options=RunOptions(device="cpu", threads=1)
+    )
+    (outcome,) = run_plan(plan_run([folder / "input"], output=folder / "out", evidence=True), request)
+    assert outcome.status == "done", outcome.message
+    return folder
+
+
+@pytest.fixture
+def case(made: Path, tmp_path: Path) -> Path:
+    """The same, moved to another place."""
+    shutil.copytree(made, tmp_path / "moved")
+    return tmp_path / "moved"
+
+
+def failed(found: Verification) -> list[str]:
+    return [check.name for check in found.checks if not check.ok]
+
+
+def edit(case: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    path = case / "out" / "a_x2.json"
+    content = json.loads(path.read_text("utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_a_moved_case_verifies_and_is_made_again(case: Path) -> None:
+    stages = []
+    found = verify_record(
+        case / "out" / "a_x2.json", rerun=True, on_progress=lambda progress: stages.append(progress.stage)
+    )
+    assert found.ok, found
+    assert [check.name for check in found.checks] == [
+        *("input", "original", "output", "evidence", "settings", "kernel", "rerun")
+    ]
+    assert stages
+
+
+def test_an_input_copied_beside_the_record_is_found(case: Path) -> None:
+    (case / "input" / "a.png").rename(case / "out" / "a.png")
+    assert verify_record(case / "out" / "a_x2.json").ok
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [("input/a.png", "input"), ("out/a_x2.png", "output"), ("out/a_x2_evidence.png", "evidence")],
+)
+def test_a_changed_or_missing_file_is_found(case: Path, name: str, check: str) -> None:
+    path = case / name
+    path.write_bytes(path.read_bytes() + b"x")
+    assert failed(verify_record(case / "out" / "a_x2.json")) == [check]
+    path.unlink()
+    assert failed(verify_record(case / "out" / "a_x2.json")) == [check]
+
+
+def test_changed_settings_and_kernels_are_found(case: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["settings"]["network"]["width"] = 8
+        content["kernel"]["values"][0][0] += 1e-9
+
+    assert failed(verify_record(edit(case, change))) == ["settings", "kernel"]
+
+
+def test_an_input_that_changed_during_the_work_is_found(case: Path) -> None:
+    assert failed(verify_record(edit(case, lambda content: content["input"].update(sha256_after="0" * 64)))) == [
+        "original"
+    ]
+
+
+def test_a_rerun_finds_another_seed(case: Path) -> None:
+    found = verify_record(edit(case, lambda content: content["arguments"].update(seed=1)), rerun=True)
+    assert failed(found) == ["rerun"]
+
+
+def test_a_rerun_says_why_it_was_not_made(case: Path) -> None:
+    (case / "input" / "a.png").write_bytes(b"other")
+    found = verify_record(case / "out" / "a_x2.json", rerun=True)
+    assert failed(found) == ["input", "rerun"]
+    assert "not made: the input" in found.checks[-1].text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x89PNG", "not JSON"),
+        (b"[]", "not a record"),
+        (b'{"a": 1}', "not a record"),
+        (b'{"schema_version": 99}', "version 99"),
+        (b'{"schema_version": 1}', "broken record: tool"),
+    ],
+)
+def test_a_broken_record_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(RecordError, match=said):
+        read_record(path)
+
+
+def test_the_image_named_instead_of_its_record_is_said(case: Path) -> None:
+    with pytest.raises(RecordError, match=r"a_x2\.json"):
+        read_record(case / "out" / "a_x2.png")
+    with pytest.raises(RecordError, match="cannot be read"):
+        read_record(case / "none.json")
+
+
+def test_it_says_what_the_pixels_were_learnt_from(case: Path) -> None:
+    record = read_record(case / "out" / "a_x2.json")
+    assert (record.label, record.label_means, record.statement) == ("internal", LABELS["internal"], STATEMENT)
+    assert "--seed 0" in record.command_line
+    assert "--threads 1" in record.command_line
+    with Image.open(case / "out" / "a_x2.png") as image:
+        text = image.info
+    assert text["zssr-gan:label"].startswith("internal")
+    assert text["zssr-gan:input-sha256"] == record.input.sha256
+    assert text["zssr-gan:settings-sha256"] == record.settings_sha256
+
+
+def test_a_hash_does_not_hang_on_the_order_of_keys() -> None:
+    assert canonical_sha256({"a": 1, "b": [1.5, None]}) == canonical_sha256({"b": [1.5, None], "a": 1})
+    assert canonical_sha256({"a": 1}) != canonical_sha256({"a": 2})
+
+
+def test_provenance_holds_what_it_is_given() -> None:
+    text = provenance_text(kind="result", version="9", label="case", facts={"seed": "7"})
+    assert text["Software"] == "zssr-gan 9"
+    assert text["zssr-gan:seed"] == "7"
+
+
+def test_paths_are_relative_through_links(tmp_path: Path) -> None:
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "deep")
+    assert relative_path(tmp_path / "a.png", tmp_path / "link") == "../../a.png"

@@ -1,0 +1,355 @@
+"""The `zssr-gan` command: parses, calls, shows; the work is done elsewhere.
+
+Exit codes: 0 done, 1 some images failed (verify: a mismatch), 2 usage, 130 Ctrl-C, 143 SIGTERM.
+Whatever needs torch is imported inside the commands, so that `--help` and `--version` answer at once.
+"""
+
+import importlib.metadata
+import json
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from zssr_gan.errors import ZssrGanError
+from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
+
+if TYPE_CHECKING:
+    from zssr_gan.comparison import Comparison
+    from zssr_gan.display import Display
+    from zssr_gan.jobs import Outcome, Request
+    from zssr_gan.naming import Plan
+
+# Panels of the help.
+_FILES, _MACHINE, _TALK = "Files", "Machine", "What is said"
+
+app = typer.Typer(
+    name="zssr-gan",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with `arguments` (default: those of the process) and return its exit code."""
+    turn_sigterm_into_an_exception()
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="zssr-gan")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except OSError as error:  # of standard output; files have errors of their own
+        typer.echo(f"error: the output cannot be written ({error.strerror})", err=True)
+        return 1
+    return 0
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"zssr-gan {importlib.metadata.version('zssr-gan')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Super-resolution of images that exist only in low resolution, learnt from each image itself.
+
+    `zssr-gan enhance photo.jpg` writes `photo_x2.png` and its record `photo_x2.json` beside the photo.
+    `zssr-gan enhance --help` explains the rest.
+    """
+
+
+@app.command(no_args_is_help=True)
+def enhance(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT", show_default=False, help="Images (PNG, JPEG, TIFF, BMP, WebP), or folders of them."
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="OUT", help="Folder, or a file name if there is one input [beside it]."),
+    ] = None,
+    scale: Annotated[
+        str, typer.Option("-s", "--scale", metavar="S", help="Factor per side, 1 to 8: 2, 1.5; or WIDTHxHEIGHT: 2x3.")
+    ] = "2",
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="One of those above, or a .yaml file of settings.")
+    ] = "quality",
+    kernel: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Blur kernel of the input: KernelGAN's .mat, or .npy.")
+    ] = None,
+    noise: Annotated[
+        float | None, typer.Option(metavar="SD", help="For noisy footage: noise to learn against; try 0.0125.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same bytes.")] = 0,
+    extension: Annotated[
+        Literal["png", "tif", "tiff"] | None,
+        typer.Option("--ext", metavar="EXT", rich_help_panel=_FILES, help="png or tif [png; tif for a TIFF]."),
+    ] = None,
+    suffix: Annotated[
+        str | None, typer.Option(metavar="TEXT", rich_help_panel=_FILES, help="Ending of the results' names [_x2].")
+    ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", rich_help_panel=_FILES, help="Look into subfolders too.")
+    ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", rich_help_panel=_FILES, help="Go on where a run was stopped.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", rich_help_panel=_FILES, help="Replace results that exist.")
+    ] = False,
+    evidence: Annotated[
+        bool,
+        typer.Option("--evidence", rich_help_panel=_FILES, help="Write NAME_evidence.png: a map of what to doubt."),
+    ] = False,
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SHEET", rich_help_panel=_FILES, help="Write one .png: input, bicubic, result, evidence in rows."
+        ),
+    ] = None,
+    record: Annotated[
+        bool,
+        typer.Option("--record/--no-record", rich_help_panel=_FILES, help="Write NAME.json [yes].", show_default=False),
+    ] = True,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", rich_help_panel=_MACHINE, help="auto, cpu, cuda (cuda:1, ...) or mps.")
+    ] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        typer.Option(metavar="KIND", rich_help_panel=_MACHINE, help="fp32, bf16 or auto."),
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", rich_help_panel=_MACHINE, help="CPU threads [all cores].")
+    ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(min=16, metavar="PX", rich_help_panel=_MACHINE, help="Side of a tile; smaller takes less memory."),
+    ] = None,
+    max_megapixels: Annotated[
+        float, typer.Option(metavar="MP", rich_help_panel=_MACHINE, help="Refuse larger inputs.")
+    ] = 100.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", rich_help_panel=_TALK, help="One JSON object an image on standard output.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", rich_help_panel=_TALK, help="Say failures only.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", rich_help_panel=_TALK, help="Tracebacks of failures too.")
+    ] = False,
+) -> None:
+    """Enlarge images, each by a network that is trained on that image alone.
+
+    **Examples**
+
+    ```
+    zssr-gan enhance photo.jpg
+    zssr-gan enhance photo.jpg -o big.png -s 3
+    zssr-gan enhance faces/ -o out/ --preset fast --compare sheet.png
+    zssr-gan enhance frames/ -o out/ --noise 0.0125 --skip-existing
+    ```
+
+    **Presets**
+
+    | name | what it is |
+    | --- | --- |
+    | quality | the best we know; minutes an image |
+    | fast | seconds an image, at little loss |
+    | original | the constants of Shocher et al. 2018 |
+    | paper | the seed paper: flips and turns only |
+
+    Scales other than 2: `-s 1.5`, or width before height: `-s 2x3` makes it twice as wide and three times as high.
+
+    An input is never written over. Each result has a record, NAME.json, by which anyone can check and repeat it:
+    `zssr-gan verify NAME.json --rerun`.
+
+    Exit codes: 0 done, 1 some images failed, 2 usage, 130 Ctrl-C, 143 SIGTERM.
+    """
+    if quiet and verbose:
+        raise typer.BadParameter("-q and -v contradict each other")
+    try:
+        from zssr_gan.enhancement import RunOptions
+        from zssr_gan.jobs import make_request
+        from zssr_gan.naming import plan_run
+
+        try:
+            request = make_request(
+                scale,
+                preset,
+                seed=seed,
+                noise=noise,
+                kernel=kernel,
+                options=RunOptions(device=device, precision=precision, threads=threads, tile=tile),
+                max_megapixels=max_megapixels,
+                overwrite=overwrite,
+            )
+            plan = plan_run(
+                inputs,
+                scale=request.scale,
+                output=output,
+                suffix=suffix,
+                extension=extension,
+                recursive=recursive,
+                record=record,
+                evidence=evidence,
+                compare=compare,
+                overwrite=overwrite,
+                skip_existing=skip_existing,
+            )
+        except ZssrGanError as error:
+            raise _usage_error(str(error)) from error
+        except OSError as error:  # a path that cannot even be looked at: too long a name, a forbidden folder
+            raise _usage_error(f"{error.filename}: {error.strerror}") from error
+        code = _run(plan, request, compare, as_json=as_json, quiet=quiet, verbose=verbose)
+    except KeyboardInterrupt as stop:
+        typer.echo("Stopped before the work began: nothing is written.", err=True)
+        raise typer.Exit(exit_code(stop)) from stop
+    raise typer.Exit(code)
+
+
+def _usage_error(text: str) -> typer.Exit:
+    from zssr_gan.display import Display, printable
+
+    Display().note(f"error: {printable(text)}", "red")
+    return typer.Exit(2)
+
+
+def _run(plan: "Plan", request: "Request", compare: Path | None, *, as_json: bool, quiet: bool, verbose: bool) -> int:
+    """Do the plan, show it, and return the exit code."""
+    from zssr_gan.comparison import Comparison
+    from zssr_gan.display import Display
+    from zssr_gan.jobs import run_plan
+
+    outcomes: list[Outcome] = []
+    sheet = None if compare is None else Comparison(compare)
+    with Display(len(plan.todo), quiet=quiet) as display:
+        if plan.left_out and not quiet:
+            display.note(f"left out {plan.left_out} results of earlier runs found in the folders")
+        try:
+            for outcome in run_plan(
+                plan,
+                request,
+                on_start=lambda place, job: display.start(place, str(job.source)),
+                on_progress=display.update,
+                on_result=None if sheet is None else sheet.add,
+            ):
+                outcomes.append(outcome)
+                _show(outcome, display, as_json=as_json, quiet=quiet, verbose=verbose)
+            problem = None if sheet is None else _write_sheet(sheet, request, display, quiet=quiet or as_json)
+        except KeyboardInterrupt as stop:
+            display.note(_farewell(stop, outcomes, plan), "red")
+            return exit_code(stop)
+    return _summarise(outcomes, problem, display, quiet=quiet)
+
+
+def _show(outcome: "Outcome", display: "Display", *, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Say what came of one image, as soon as it is known."""
+    from zssr_gan.display import printable
+
+    if as_json:
+        display.result(json.dumps(outcome.as_json()))
+    if outcome.status == "failed":
+        display.note(f"failed: {printable(outcome.message)}", "red")
+        if verbose and outcome.error is not None:
+            display.note(printable("".join(traceback.format_exception(outcome.error))))
+        return
+    if quiet:
+        return
+    for notice in outcome.notices:
+        display.note(f"{printable(str(outcome.job.source))}: {notice}")
+    if not as_json:
+        display.result(printable(outcome.line()))
+
+
+def _write_sheet(sheet: "Comparison", request: "Request", display: "Display", *, quiet: bool) -> str | None:
+    """Write the comparison sheet; returns what went wrong, if anything did."""
+    try:
+        written = sheet.write(overwrite=request.overwrite)
+    except ZssrGanError as error:
+        return str(error)
+    if written and not quiet:
+        more = f" (the first {len(sheet)} images)" if sheet.left_out else ""
+        display.result(f"{sheet.path}: input, bicubic, result and evidence side by side{more}")
+    return None
+
+
+def _farewell(stop: KeyboardInterrupt, outcomes: list["Outcome"], plan: "Plan") -> str:
+    reason = "Stopped by SIGTERM" if exit_code(stop) == 143 else "Stopped"
+    done = sum(outcome.status == "done" for outcome in outcomes)
+    return (
+        f"{reason}: {done} of {len(plan.todo)} images are done and kept; the one in work left no file. "
+        "The same command with --skip-existing goes on from there."
+    )
+
+
+def _summarise(outcomes: list["Outcome"], problem: str | None, display: "Display", *, quiet: bool) -> int:
+    """The end of a run: counts where there were several images, and the failures last."""
+    failures = [outcome.message for outcome in outcomes if outcome.status == "failed"]
+    failures += [problem] if problem else []
+    if len(outcomes) > 1 and not quiet:
+        counts = Counter(outcome.status for outcome in outcomes)
+        display.note(", ".join(f"{counts[word]} {word}" for word in ("done", "skipped", "failed") if counts[word]))
+    if len(outcomes) > 1 or problem:
+        for message in failures:
+            display.note(f"  {message}", "red")
+    return 1 if failures else 0
+
+
+@app.command(no_args_is_help=True)
+def verify(
+    records: Annotated[list[Path], typer.Argument(metavar="NAME.json...", show_default=False, help="Records.")],
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="Make the image again from the record and compare the bytes.")
+    ] = False,
+) -> None:
+    """Check results against their records: the hashes of input, output and settings.
+
+    Files are looked for from the record's own folder, so a case folder can be moved as a whole. `--rerun` makes each
+    image again with the recorded settings, seed, threads and tiles.
+
+    Exit codes: 0 all is as recorded, 1 something is not, 2 a record is missing or broken.
+    """
+    try:
+        from zssr_gan.display import Display, printable
+        from zssr_gan.verification import verify_record
+
+        codes = [0]
+        with Display(quiet=not rerun) as display:
+            for path in records:
+                if rerun:
+                    display.start(0, str(path))
+                try:
+                    found = verify_record(path, rerun=rerun, on_progress=display.update)
+                except ZssrGanError as error:
+                    display.note(f"error: {printable(str(error))}", "red")
+                    codes.append(2)
+                    continue
+                if len(records) > 1:
+                    display.result(printable(f"{path}:"))
+                for check in found.checks:
+                    display.result(printable(f"{check.name:9} {'ok' if check.ok else 'NO':3} {check.text}"))
+                codes.append(0 if found.ok else 1)
+    except KeyboardInterrupt as stop:
+        raise typer.Exit(exit_code(stop)) from stop
+    raise typer.Exit(max(codes))
+
+
+@app.command()
+def info() -> None:
+    """Show versions, devices and caches: what belongs into a bug report."""
+    from zssr_gan.environment import describe_environment
+
+    facts = describe_environment()
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        typer.echo(f"{name:{width}}  {value}")

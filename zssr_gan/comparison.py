@@ -1,0 +1,65 @@
+"""One sheet over all images of a run: input, plain interpolation, result and evidence map side by side."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from zssr_gan.enhancement import Enhanced
+from zssr_gan.files import atomic_write
+from zssr_gan.imaging.codecs import Metadata, Picture, encode_picture
+from zssr_gan.imaging.resampling import resize
+from zssr_gan.imaging.sheets import contact_sheet, evidence_overlay
+from zssr_gan.naming import Job
+from zssr_gan.record import MARK
+
+ROWS = 100
+"""Images that one sheet shows at most; more would make a picture that no viewer opens."""
+
+_SIDE = 512
+
+
+class Comparison:
+    """Gathers the rows of a contact sheet, reduced at once so that the memory does not grow with the photographs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.left_out = 0
+        self._rows: list[list[tuple[str, Tensor]]] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, job: Job, picture: Picture, enhanced: Enhanced) -> None:
+        """Add one image's row."""
+        if len(self._rows) == ROWS:
+            self.left_out += 1
+            return
+        cells = [
+            (job.source.name, picture.pixels),
+            ("bicubic", enhanced.bicubic),
+            (job.result.name, enhanced.picture.pixels),
+            ("disagreement of the views", evidence_overlay(enhanced.disagreement)),
+        ]
+        self._rows.append([(caption, _reduced(image)) for caption, image in cells])
+
+    def write(self, *, overwrite: bool) -> bool:
+        """Write the sheet; returns whether there was anything to show.
+
+        Raises:
+            OutputError: the file exists and `overwrite` is not set, or the disk refuses it.
+        """
+        if not self._rows:
+            return False
+        sheet = Picture(pixels=contact_sheet(self._rows), alpha=None, bits=8, metadata=Metadata())
+        content = encode_picture(sheet, self.path.suffix[1:].lower(), {MARK: "comparison sheet"})
+        atomic_write(self.path, content, overwrite=overwrite)
+        return True
+
+
+def _reduced(image: Tensor) -> Tensor:
+    height, width = image.shape[-2:]
+    factor = _SIDE / max(height, width)
+    if factor >= 1:
+        return image.clone()  # a view would keep the whole photograph alive
+    size = (max(1, round(height * factor)), max(1, round(width * factor)))
+    return resize(image, size).clamp(0, 1)

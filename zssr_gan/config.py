@@ -1,0 +1,277 @@
+"""Settings of the zero-shot way: frozen pydantic models in which every constant of a run stands. They know no torch.
+
+A preset is one of these as YAML (`zssr_gan/presets/`). An unknown key is an error that names it, and so is a value of
+the wrong kind ("1e-4" without a dot is text in YAML).
+"""
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from zssr_gan.errors import SettingsError
+
+PRESETS = ("paper", "original", "quality", "fast")
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class NetworkSettings(_Settings):
+    """The per-image CNN: options of `zssr_gan.networks.zssr.ZSSROptions`."""
+
+    depth: int = Field(8, ge=2, le=64)
+    """Convolutions."""
+    width: int = Field(64, ge=1, le=1024)
+    """Channels between them."""
+    bias: bool = False
+    """Whether convolutions have a bias."""
+    grid: Literal["interpolated", "lr"] = "interpolated"
+    """Whether the network works on the interpolated image (the original) or on the LR image's own pixels, which it
+    then enlarges by a whole factor itself."""
+    residual: bool = False
+    """Whether the inner convolutions go in pairs that are added to their input; `depth` is then even."""
+    initial: Literal["original", "he"] = "original"
+    """First weights: N(0, 0.1 / (9 C_in)), or He's with a small last layer."""
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        if self.residual and self.depth % 2:
+            raise ValueError("a residual network has an even depth: two ends and pairs between them")
+        return self
+
+
+class PairSettings(_Settings):
+    """How training pairs are drawn from the one image."""
+
+    crop: int = Field(128, ge=8, le=1024)
+    """Side of a training crop in pixels; never larger than the image."""
+    batch: int = Field(1, ge=1, le=256)
+    """Crops a step."""
+    affine: float = Field(0.0, ge=0, le=1)
+    """Share of crops that are warped (scaled, stretched, sheared, turned) beside the flips and quarter turns."""
+    phases: bool = False
+    """Whether the image is also learnt from shifted by each whole pixel below the scale, so that its sons are sampled
+    at every phase."""
+    plain: float = Field(0.0, ge=0, le=1)
+    """Share of crops that are taken as they are, without flip or turn (the original's 5 %)."""
+    scale_min: float = Field(0.5, gt=0.1, le=1)
+    """A warped crop is shrunk by a factor drawn evenly from [scale_min, 1]."""
+    anisotropy: float = Field(0.25, ge=0, le=1)
+    """Standard deviation of the logarithm of a warped crop's stretch between its axes."""
+    shear: float = Field(0.1, ge=0, le=1)
+    """Standard deviation of a warped crop's shear."""
+    rotate: bool = True
+    """Whether a warped crop is turned by any angle."""
+    noise: float = Field(0.0, ge=0, le=0.5)
+    """Standard deviation of the noise added to the network's input in training, in [0, 1] units (0.0125 for real
+    footage, after the original)."""
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.affine + self.plain > 1:
+            raise ValueError("affine and plain are shares of the crops: together they are at most 1")
+        return self
+
+
+class OptimiserSettings(_Settings):
+    """What is done with a gradient."""
+
+    kind: Literal["adam", "muon"] = "adam"
+    """`adam`, or `muon` (Jordan et al. 2024): inner convolutions step along their orthogonalised momentum, the first,
+    the last and the biases by Adam."""
+    muon_ratio: float = Field(10.0, gt=0)
+    """Muon's rate as a multiple of the schedule's."""
+    average: float = Field(0.0, ge=0, lt=1)
+    """Decay of the moving average of the weights that is used at the end; 0 uses the last weights."""
+    clip: float = Field(0.0, ge=0)
+    """Largest norm of a member's gradient; 0 does not clip."""
+
+
+class SlopeSchedule(_Settings):
+    """The original's schedule: the learning rate falls when the reconstruction error stops falling."""
+
+    kind: Literal["slope"] = "slope"
+    lr: float = Field(1e-3, gt=0, le=1)
+    """Learning rate at the start."""
+    divide: float = Field(10.0, gt=1)
+    """The learning rate is divided by this."""
+    record_every: int = Field(50, ge=1)
+    """Iterations between two records of the whole image's reconstruction error."""
+    check_every: int = Field(60, ge=1)
+    """Iterations between two slope tests."""
+    window: int = Field(256, ge=4)
+    """Iterations that the line is fitted to, and that must pass after a change before the next test."""
+    ratio: float = Field(1.5, gt=0)
+    """The rate falls where ratio * (-slope) < standard deviation of the slope: 1.5 in the original, 1 in the seed
+    paper's reading."""
+    covariance: Literal["unbiased", "numpy-1.15"] = "numpy-1.15"
+    """Normalisation of the slope's variance: residuals / (n - 2), or / (n - 4) as numpy's polyfit had it when the
+    original was written."""
+    stop_lr: float = Field(9e-6, gt=0)
+    """Training ends when the rate is at or below this."""
+    iterations: int = Field(3000, ge=1, le=1_000_000)
+    """... and after so many iterations in any case."""
+
+
+class CosineSchedule(_Settings):
+    """A fixed budget: a linear rise, then half a cosine down to zero (Loshchilov and Hutter 2017)."""
+
+    kind: Literal["cosine"] = "cosine"
+    lr: float = Field(2e-3, gt=0, le=1)
+    """Learning rate at the top."""
+    warm_up: float = Field(0.05, ge=0, lt=1)
+    """Share of the iterations in which it rises."""
+    iterations: int = Field(1000, ge=1, le=1_000_000)
+    """Iterations."""
+
+
+Schedule = Annotated[SlopeSchedule | CosineSchedule, Field(discriminator="kind")]
+
+
+class StepSettings(_Settings):
+    """How the way to the asked scale is cut into steps."""
+
+    largest: float = Field(2.0, ge=1.1, le=8)
+    """No step enlarges a side by more; larger scales are taken in equal steps, each learnt on the last one's result."""
+    gradual: tuple[tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]], ...] = ((1.0, 1.0),)
+    """Sub-steps (y, x), as shares of the way from 1 to the step's scale: at x2, 0.5 is x1.5. Weights are kept from one
+    to the next and each result joins the images learnt from. The last must be (1, 1)."""
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if not self.gradual or self.gradual[-1] != (1.0, 1.0):
+            raise ValueError("the last gradual sub-step must be [1, 1]: the step's whole scale")
+        return self
+
+
+class RefinementSettings(_Settings):
+    """What happens to the network's output."""
+
+    ensemble: bool = True
+    """Geometric self-ensemble: the image is put through in its 8 flips and turns (4 where the scales of the axes
+    differ)."""
+    combine: Literal["median", "mean"] = "median"
+    """How the members of the ensemble become one image."""
+    member_back_projections: int = Field(0, ge=0, le=100)
+    """Back-projections of each member before they are combined. Left out above `member_limit`."""
+    member_limit: float = Field(2.0, gt=0)
+    """Output megapixels above which members are not back-projected one by one (memory); said in the record."""
+    back_projections: int = Field(10, ge=0, le=100)
+    """Back-projections of the combined image."""
+    kernel_back_projections: int = Field(2, ge=0, le=100)
+    """The same where a blur kernel is given: more diverge."""
+
+
+class ChoiceSettings(_Settings):
+    """Network or plain back-projection: measured on parts of the image that a network was not trained on."""
+
+    folds: int = Field(0, ge=0, le=64)
+    """The image's blocks are dealt into so many folds; network j does not learn from fold j. 0 always takes the
+    network."""
+    block: int = Field(8, ge=2, le=256)
+    """Side of a block in pixels, at the least."""
+    max_pixels: int = Field(128 * 128, ge=0)
+    """Images with more pixels always take the network: no image of such a size was seen to lose."""
+    min_share: float = Field(0.0, ge=0, le=1)
+    """A share of the network below this is taken as 0."""
+
+
+class ZeroShotSettings(_Settings):
+    """Every constant of the zero-shot way."""
+
+    description: str = ""
+    """One line for a person who chooses."""
+    network: NetworkSettings = NetworkSettings()
+    pairs: PairSettings = PairSettings()
+    schedule: Schedule = CosineSchedule()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    steps: StepSettings = StepSettings()
+    refinement: RefinementSettings = RefinementSettings()
+    choice: ChoiceSettings = ChoiceSettings()
+    networks: int = Field(1, ge=1, le=64)
+    """Networks trained on the image, from different starts; their outputs are one larger ensemble."""
+    restarts: int = Field(3, ge=0, le=20)
+    """How often a start that died (its output stays the interpolated image) is tried again."""
+    small: "SmallImageSettings | None" = None
+    """What is different for small images."""
+
+    def for_size(self, pixels: int) -> "ZeroShotSettings":
+        """The settings for an image of so many pixels: `small`'s values put in place where it is small enough."""
+        if self.small is None or pixels > self.small.max_pixels:
+            return self.model_copy(update={"small": None})
+        changes = {k: v for k, v in self.small if k != "max_pixels" and v is not None}
+        return self.model_copy(update={"small": None, **changes})
+
+    def with_noise(self, noise: float) -> "ZeroShotSettings":
+        """The same with another training noise (standard deviation, [0, 1] units).
+
+        Raises:
+            SettingsError: outside [0, 0.5].
+        """
+        data = self.model_dump()
+        data["pairs"]["noise"] = noise
+        if data["small"] and data["small"]["pairs"]:
+            data["small"]["pairs"]["noise"] = noise
+        return parse_settings(data, "--noise")
+
+
+class SmallImageSettings(_Settings):
+    """Whole groups of settings that small images take instead."""
+
+    max_pixels: int = Field(64 * 64, ge=1)
+    """Images of at most so many pixels are small."""
+    network: NetworkSettings | None = None
+    pairs: PairSettings | None = None
+    schedule: Schedule | None = None
+    optimiser: OptimiserSettings | None = None
+    steps: StepSettings | None = None
+    choice: ChoiceSettings | None = None
+    networks: int | None = Field(None, ge=1, le=64)
+
+
+ZeroShotSettings.model_rebuild()
+
+
+def parse_settings(data: object, name: str) -> ZeroShotSettings:
+    """Check settings that came from YAML or JSON.
+
+    Args:
+        data: nested mappings.
+        name: what the error message calls them.
+
+    Raises:
+        SettingsError: names the first key that is unknown or wrong, and why.
+    """
+    try:
+        return ZeroShotSettings.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        # pydantic names a union's chosen branch in the path; a user's file has no such key.
+        key = ".".join(str(part) for part in first["loc"] if part not in ("slope", "cosine")) or "settings"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise SettingsError(f"{name}: {key}: {first['msg'].lower()}{more}") from error
+
+
+def load_preset(name: str) -> ZeroShotSettings:
+    """Settings by the name of a preset (`PRESETS`), or from a YAML file of the same form.
+
+    Raises:
+        SettingsError: neither a preset nor a readable YAML file with known keys.
+    """
+    if name in PRESETS:
+        text = resources.files("zssr_gan").joinpath("presets", f"{name}.yaml").read_text("utf-8")
+        return parse_settings(yaml.safe_load(text), name)
+    path = Path(name)
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        raise SettingsError(f"no preset is called {name!r}: choose {', '.join(PRESETS)}, or give a .yaml file")
+    try:
+        data: Any = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{name}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{name}: is not valid YAML ({str(error).splitlines()[0]})") from error
+    return parse_settings(data or {}, name)

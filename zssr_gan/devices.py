@@ -1,0 +1,104 @@
+"""What a run computes on: the device, the precision of products, the threads."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from zssr_gan.errors import DeviceError, SettingsError
+
+PRECISIONS = ("auto", "fp32", "bf16")
+_DEFAULT_TILES = {"cpu": 512, "cuda": 2048, "mps": 1024}
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """On what to compute. None of it changes what is learnt from; all of it may change last bits."""
+
+    device: str = "auto"
+    """`auto` (CUDA, else Apple's GPU, else the CPU), `cpu`, `cuda`, `cuda:1`, `mps`."""
+    precision: str = "auto"
+    """`fp32`, `bf16` (products in bfloat16), or `auto`: bf16 where the device has matrix units for it."""
+    threads: int | None = None
+    """CPU threads; None leaves torch's."""
+    tile: int | None = None
+    """Side of a tile in output pixels; None takes what suits the device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Options resolved: what is really used, and what a record holds."""
+
+    device: torch.device
+    precision: str
+    threads: int
+    tile: int
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        DeviceError: unknown, or not on this machine.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"no device is called {name!r}: use auto, cpu, cuda or mps") from error
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if device.type not in there:
+        raise DeviceError(f"no device is called {name!r}: use auto, cpu, cuda or mps")
+    if not there[device.type]:
+        build = f" (torch is built for CUDA {torch.version.cuda})" if torch.version.cuda else " (torch has no CUDA)"
+        raise DeviceError(f"this machine has no device {name!r}{build}: use --device cpu")
+    return device
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 products are several times faster than float32 ones on a device (CUDA, or a CPU with AMX)."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # get_capabilities is younger than the oldest torch that we take.
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and bool(capabilities.get("amx_bf16"))
+
+
+@contextmanager
+def machine(options: RunOptions) -> Iterator[Machine]:
+    """Set up what the options ask for, and put torch's global settings back afterwards.
+
+    Raises:
+        DeviceError: no such device.
+        SettingsError: an unknown precision, or fewer than 1 thread or pixel of a tile.
+    """
+    device = resolve_device(options.device)
+    if options.precision not in PRECISIONS:
+        raise SettingsError(f"no precision is called {options.precision!r}: use {', '.join(PRECISIONS)}")
+    if options.precision == "bf16" and device.type == "mps":
+        raise SettingsError("bf16 is not available on Apple's GPU here: use --precision fp32")
+    if options.threads is not None and options.threads < 1:
+        raise SettingsError(f"{options.threads} threads cannot compute: use 1 or more")
+    if options.tile is not None and options.tile < 16:
+        raise SettingsError(f"tiles of {options.tile} pixels are too small: use 16 or more")
+    precision = options.precision
+    if precision == "auto":
+        precision = "bf16" if has_fast_bf16(device) else "fp32"
+    before = (torch.get_num_threads(), torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    # The same bytes on the same machine are worth more here than the fastest of several algorithms.
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    try:
+        yield Machine(device, precision, torch.get_num_threads(), options.tile or _DEFAULT_TILES[device.type])
+    finally:
+        torch.set_num_threads(before[0])
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before[1:]

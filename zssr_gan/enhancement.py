@@ -1,0 +1,289 @@
+"""One image, enlarged: pixels in, pixels out, with the evidence and the account of how they came about."""
+
+import math
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from zssr_gan.config import ZeroShotSettings, load_preset
+from zssr_gan.devices import Machine, RunOptions, machine, resolve_device
+from zssr_gan.errors import ImageError, NumericalError, SettingsError
+from zssr_gan.imaging.kernels import checked_kernel
+from zssr_gan.imaging.picture import Metadata, Picture, from_samples, quantise, to_samples
+from zssr_gan.imaging.resampling import (
+    BicubicDownscale,
+    Downscale,
+    KernelDownscale,
+    Scale,
+    resize,
+)
+from zssr_gan.zeroshot.plan import LARGEST_SCALE, SMALLEST_SIDE
+from zssr_gan.zeroshot.superresolve import Progress, SuperResolved, super_resolve
+
+__all__ = ["Enhanced", "Progress", "RunOptions", "enhance", "enhance_picture", "resolve_device"]
+
+_INTERNAL = "internal"
+"""The label of what is learnt from the image alone; see the design's three labels."""
+
+
+@dataclass(frozen=True)
+class Enhanced:
+    """A result, its evidence, and its account."""
+
+    source: Picture
+    """What went in."""
+    picture: Picture
+    """What came out, rounded to the levels of the input's depth; metadata as in the input."""
+    disagreement: Tensor
+    """`sH sW`, 8-bit levels (0 to 255): standard deviation of the views of the self-ensemble, mean over channels."""
+    residual: Tensor
+    """`H W` of the input's size, 8-bit levels: the result shrunk again against the input, mean over channels."""
+    report: dict[str, Any]
+    """JSON values: label, scale, settings, seed, device, steps, choice, figures; what a record holds beside files."""
+
+    @property
+    def bicubic(self) -> Tensor:
+        """The plain interpolation `C sH sW` to put beside the result, [0, 1]; computed when asked for."""
+        size = (self.picture.pixels.shape[-2], self.picture.pixels.shape[-1])
+        return resize(self.source.pixels, size).clamp_(0, 1)
+
+
+def enhance_picture(
+    picture: Picture,
+    scale: Scale,
+    settings: ZeroShotSettings,
+    *,
+    seed: int = 0,
+    kernel: Tensor | None = None,
+    options: RunOptions = RunOptions(),  # noqa: B008 - frozen, so that one default serves all calls
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Enhanced:
+    """Enlarge a picture by what it teaches itself. Alpha is enlarged apart, by interpolation.
+
+    Args:
+        picture: `C H W`, at least 8 pixels a side.
+        scale: (y, x), 1 to 8 each.
+        settings: a preset's, or own.
+        seed: all random draws derive from it and from the image's content.
+        kernel: blur of the LR image in HR pixels, `k l`; then the scale is in whole numbers.
+        options: device, precision, threads, tile.
+        on_progress: called often, from this thread.
+
+    Raises:
+        ImageError: too small, or holding NaN or infinity.
+        SettingsError: scale out of range, kernel with a fractional scale, unknown precision.
+        DeviceError: no such device, or too little memory on it.
+        NumericalError: NaN or infinity came out.
+    """
+    _check(picture, scale, kernel)
+    began = time.perf_counter()
+    size = (picture.pixels.shape[-2], picture.pixels.shape[-1])
+    settings = settings.for_size(size[0] * size[1])
+    downscale = _downscale(kernel, scale)
+    with machine(options) as used:
+        lr = _premultiplied(picture).to(used.device)
+        done = super_resolve(
+            lr,
+            scale,
+            settings,
+            downscale,
+            seed=seed,
+            precision=used.precision,
+            tile=used.tile,
+            on_progress=on_progress,
+        )
+        result = _assemble(picture, done.image_CHW.cpu())
+        done.image_CHW = lr  # the large tensor goes before the next large one comes
+        residual = _residual(result, lr, downscale)
+    figures = _figures(done, residual)
+    report = {
+        "label": _INTERNAL,
+        "scale": {"asked": list(scale), "true": [n / o for n, o in zip(result.pixels.shape[-2:], size, strict=True)]},
+        "settings": settings.model_dump(mode="json"),
+        "seed": seed,
+        "degradation": downscale.name,
+        **_account(used, done),
+        **figures,
+        "notices": list(picture.notices),
+        "seconds": round(time.perf_counter() - began, 3),
+    }
+    return Enhanced(picture, result, done.disagreement_HW.float().cpu(), residual.mean(0).mul_(255).cpu(), report)
+
+
+def enhance(
+    image: NDArray[Any] | Image.Image,
+    scale: float | Scale = 2,
+    preset: str = "quality",
+    *,
+    seed: int = 0,
+    noise: float | None = None,
+    kernel: NDArray[Any] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    tile: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Any:
+    """Enlarge one image by what it teaches itself: array in, array out; PIL image in, PIL image out.
+
+    Args:
+        image: an array `H W` (gray), `H W 2` (gray and alpha), `H W 3` (RGB) or `H W 4` (RGB and alpha; straight, not
+            premultiplied) of uint8, uint16 (0 to full range) or floating point ([0, 1]); or a PIL image of mode L,
+            LA, RGB, RGBA or P.
+        scale: factor per side, 1 to 8; or (y, x).
+        preset: `quality`, `fast`, `original`, `paper`, or a YAML file of the same form.
+        seed: the same seed, image and machine give the same pixels.
+        noise: standard deviation of the noise in training, [0, 1] units; None leaves the preset's.
+        kernel: blur of the image in pixels of the result, two dimensions; the scale is then in whole numbers.
+        device, precision, threads, tile: see `RunOptions`.
+        on_progress: called with a `Progress` after every iteration.
+
+    Returns:
+        The enlarged image: dtype, channels and kind as given.
+
+    Raises:
+        ZssrGanError: one of its kinds, see `enhance_picture`.
+        TypeError: not an array or image of the kinds above.
+    """
+    settings = load_preset(preset) if noise is None else load_preset(preset).with_noise(noise)
+    factors = (float(scale), float(scale)) if isinstance(scale, int | float) else (float(scale[0]), float(scale[1]))
+    result = enhance_picture(
+        _picture_of(image),
+        factors,
+        settings,
+        seed=seed,
+        kernel=None if kernel is None else checked_kernel(kernel),
+        options=RunOptions(device, precision, threads, tile),
+        on_progress=on_progress,
+    ).picture
+    return _like(image, result)
+
+
+def _picture_of(image: NDArray[Any] | Image.Image) -> Picture:
+    if isinstance(image, Image.Image):
+        if image.mode not in ("L", "LA", "RGB", "RGBA", "P"):
+            raise TypeError(f"a PIL image of mode L, LA, RGB, RGBA or P is taken, not {image.mode}")
+        if image.mode == "P":
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        return _picture_of(np.asarray(image))
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"a numpy array or a PIL image is taken, not {type(image).__name__}")
+    samples = image[..., None] if image.ndim == 2 else image
+    if samples.ndim != 3 or samples.shape[2] not in (1, 2, 3, 4):
+        raise TypeError(f"an array is H W, or H W with 1 to 4 channels; this one has the shape {image.shape}")
+    if samples.dtype in (np.uint8, np.uint16):
+        return from_samples(np.ascontiguousarray(samples), Metadata(None, None, None))
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise TypeError(f"an array is uint8, uint16 or floating point, not {samples.dtype}")
+    if samples.size and (not np.isfinite(samples).all() or samples.min() < 0 or samples.max() > 1):
+        raise ImageError("a floating-point image must lie in [0, 1]")
+    parts = torch.from_numpy(np.ascontiguousarray(samples.transpose(2, 0, 1), dtype=np.float32))
+    colours = 1 if samples.shape[2] <= 2 else 3
+    alpha = parts[colours:] if samples.shape[2] in (2, 4) else None
+    return Picture(parts[:colours], alpha, 16, Metadata(None, None, None))
+
+
+def _like(image: NDArray[Any] | Image.Image, picture: Picture) -> Any:
+    """The result in the kind, dtype and number of dimensions of what was given."""
+    if isinstance(image, np.ndarray) and np.issubdtype(image.dtype, np.floating):
+        parts = [picture.pixels] if picture.alpha is None else [picture.pixels, picture.alpha]
+        out = torch.cat(parts).permute(1, 2, 0).numpy().astype(image.dtype)
+    else:
+        out = to_samples(picture)
+    if out.shape[2] == 1 and (isinstance(image, Image.Image) or image.ndim == 2):
+        out = out[:, :, 0]
+    return Image.fromarray(out) if isinstance(image, Image.Image) else out
+
+
+def _check(picture: Picture, scale: Scale, kernel: Tensor | None) -> None:
+    height, width = picture.pixels.shape[-2:]
+    if not all(1 <= factor <= LARGEST_SCALE for factor in scale):
+        raise SettingsError(
+            f"the scale must lie between 1 and {LARGEST_SCALE:g} a side, not {scale[0]:g} x {scale[1]:g}"
+        )
+    if kernel is not None and any(factor != int(factor) for factor in scale):
+        raise SettingsError("with a kernel the scale must be in whole numbers: a kernel belongs to one scale")
+    smallest = SMALLEST_SIDE if kernel is None else math.ceil(SMALLEST_SIDE / 2 * max(2, *scale))
+    if min(height, width) < smallest:
+        raise ImageError(
+            f"the image is {width}x{height} pixels; zero-shot learning needs at least {smallest} pixels a side"
+        )
+    if not torch.isfinite(picture.pixels).all():
+        raise ImageError("the image holds NaN or infinity")
+
+
+def _downscale(kernel: Tensor | None, scale: Scale) -> Downscale:
+    if kernel is None:
+        return BicubicDownscale()
+    return KernelDownscale(kernel, (int(scale[0]), int(scale[1])))
+
+
+def _premultiplied(picture: Picture) -> Tensor:
+    """Colours times alpha: what is transparent has no colour, and must not bleed one into what is seen."""
+    return picture.pixels if picture.alpha is None else picture.pixels * picture.alpha
+
+
+def _assemble(source: Picture, pixels: Tensor) -> Picture:
+    """The result's picture, rounded, with alpha enlarged and divided out again."""
+    if not torch.isfinite(pixels).all():
+        raise NumericalError("the result holds NaN or infinity; try --precision fp32")
+    alpha = None
+    if source.alpha is not None:
+        alpha = resize(source.alpha, (pixels.shape[-2], pixels.shape[-1])).clamp_(0, 1)
+        # Where next to nothing is seen, dividing would only enlarge the error of rounding.
+        pixels = torch.where(alpha > 1 / 255, pixels / alpha.clamp(min=1 / 255), 0).clamp_(0, 1)
+    return quantise(Picture(pixels, alpha, source.bits, source.metadata))
+
+
+def _residual(result: Picture, lr: Tensor, downscale: Downscale) -> Tensor:
+    """`C H W` in [0, 1]: how far the file's pixels, shrunk again, are from the input's."""
+    again = downscale(_premultiplied(result)[None].to(lr.device), (lr.shape[-2], lr.shape[-1]))[0]
+    return (again - lr).abs()
+
+
+def _figures(done: SuperResolved, residual: Tensor) -> dict[str, Any]:
+    views = done.disagreement_HW.float().flatten()
+    misses = residual.mean(0).flatten() * 255
+    # quantile takes at most 2^24 numbers; every n-th of them tells the same.
+    sample = views[:: max(1, len(views) // 2**23)]
+    return {
+        "residual_db": round(min(100.0, -10 * math.log10(max(float(residual.square().mean()), 1e-10))), 3),
+        "evidence": {
+            "unit": "levels of 255",
+            "disagreement_mean": round(float(views.mean()), 4),
+            "disagreement_95th_percentile": round(float(torch.quantile(sample, 0.95)), 4),
+            "disagreement_largest": round(float(views.max()), 4),
+            "residual_mean": round(float(misses.mean()), 4),
+            "residual_largest": round(float(misses.max()), 4),
+        },
+    }
+
+
+def _account(used: Machine, done: SuperResolved) -> dict[str, Any]:
+    name = torch.cuda.get_device_name(used.device) if used.device.type == "cuda" else platform.machine()
+    return {
+        "device": str(used.device),
+        "device_name": name,
+        "precision": used.precision,
+        "threads": used.threads,
+        "tile": done.tile or used.tile,
+        "choice": done.choice,
+        "steps": done.steps,
+        "versions": {
+            "zssr-gan": metadata.version("zssr-gan"),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "pillow": PIL.__version__,
+        },
+    }

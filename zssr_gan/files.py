@@ -1,0 +1,109 @@
+"""The disk, touched with care: hashes, and writes that are whole or absent.
+
+A reader of a folder never meets half a file: bytes go to a hidden temporary file beside the target, are flushed to the
+disk, and only then get the target's name. A kill in between leaves the hidden file and nothing else.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from zssr_gan.errors import OutputError
+
+# What a file system without hard links (FAT, some network shares) answers to os.link.
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EACCES: "no permission to write there",
+    errno.EPERM: "no permission to write there",
+    errno.EROFS: "the disk is read-only",
+    errno.ENOTDIR: "a part of its path is a file, not a folder",
+    errno.EISDIR: "it is a folder",
+    errno.ENAMETOOLONG: "its name is too long for this disk",
+}
+
+
+def sha256_bytes(data: bytes) -> str:
+    """SHA-256 of `data`, 64 lower-case hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 lower-case hexadecimal digits, in memory that does not grow with the file.
+
+    Raises OSError where the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def atomic_write(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+    """Write `data` to `path` so that the file is whole or absent, whatever happens; missing folders are made.
+
+    Raises OutputError where the file exists and `overwrite` is not set (also if it appears while we write), and where
+    the disk refuses. The temporary file is removed on every failure, an interrupt included.
+    """
+    # The name does not contain the target's: that may already be as long as the disk allows.
+    temporary = path.parent / f".zssr-gan-{secrets.token_hex(8)}.tmp"
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder")
+        if not overwrite and path.exists():
+            raise _exists(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write_through(temporary, data)
+            if overwrite:
+                temporary.replace(path)
+            else:
+                _rename_to_free_name(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _flush_folder(path.parent)
+    except OSError as error:
+        # mkdir says "exists" where a parent is a file.
+        code = errno.ENOTDIR if isinstance(error, FileExistsError) else error.errno or 0
+        reason = _REASONS.get(code, error.strerror or str(error))
+        raise OutputError(f"{path}: cannot be written, because {reason}.") from error
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    """Write a new file and wait until the disk holds it."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _rename_to_free_name(temporary: Path, path: Path) -> None:
+    """Give `temporary` the name `path` unless that is taken: a hard link then refuses, where a rename would replace."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        # Not free of a race, but the file still appears whole.
+        if path.exists():
+            raise _exists(path) from None
+        temporary.replace(path)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the new name outlive a power cut, where the system can; the file itself is already safe."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _exists(path: Path) -> OutputError:
+    return OutputError(f"{path}: exists already and is kept; allow overwriting or choose another name.")

@@ -1,0 +1,115 @@
+"""What a picture is between its file and the networks, and its way back to integers."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from zssr_gan.errors import ImageError
+
+Samples = NDArray[np.uint8] | NDArray[np.uint16]
+"""Pixels as a file holds them: `H W C`, uint8 or uint16; C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha."""
+
+_STRIP_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What travels with the pixels from the input file to the result.
+
+    `exif`: a bare EXIF block, from its byte order mark on (no leading "Exif"), orientation reset to 1.
+    `icc`: a colour profile that fits the picture's channels. `dpi`: pixels an inch in x and y.
+    """
+
+    exif: bytes | None = None
+    icc: bytes | None = None
+    dpi: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A decoded image: upright, straight (not premultiplied) colour.
+
+    `pixels`: C H W float32 in [0, 1], C = 1 gray or 3 RGB. `alpha`: 1 H W float32 in [0, 1], or None.
+    `bits`: 8 or 16, the depth of the file. `notices`: what reading changed, one sentence each.
+    """
+
+    pixels: Tensor
+    alpha: Tensor | None
+    bits: int
+    metadata: Metadata
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """A file taken apart: `exif`, `icc` and `dpi` as found, not checked; `samples` not turned upright yet."""
+
+    samples: Samples
+    exif: bytes | None
+    icc: bytes | None
+    dpi: object
+    notices: tuple[str, ...]
+
+
+def check_size(width: int, height: int, max_pixels: float) -> None:
+    """Hold a header's size against the limit, before decoding. Raises ImageError (without the file's name)."""
+    if width < 1 or height < 1:
+        raise ImageError(f"has no pixels ({width} x {height}).")
+    if width * height > max_pixels:
+        size = f"{width * height / 1e6:.1f} megapixels ({width} x {height})"
+        raise ImageError(f"has {size}, more than the limit of {max_pixels / 1e6:g}.")
+
+
+def quantise(picture: Picture) -> Picture:
+    """The picture that its file will hold, clamped and rounded to 2^bits levels, so that figures are the file's."""
+    levels = 2**picture.bits - 1
+
+    def rounded(x: Tensor) -> Tensor:
+        return x.mul(levels).round_().clamp_(0, levels).div_(levels)
+
+    alpha = None if picture.alpha is None else rounded(picture.alpha)
+    return replace(picture, pixels=rounded(picture.pixels), alpha=alpha)
+
+
+def to_samples(picture: Picture) -> Samples:
+    """The integers of the file, alpha as the last channel: `H W C`, clamped and rounded.
+
+    Works in strips of rows: beside the result it needs a few rows of memory, not a second float picture.
+    """
+    channels, height, width = picture.pixels.shape
+    levels = 2**picture.bits - 1
+    planes = [(picture.pixels, slice(0, channels))]
+    if picture.alpha is not None:
+        planes.append((picture.alpha, slice(channels, channels + 1)))
+    shape = (height, width, planes[-1][1].stop)
+    samples: Samples = np.empty(shape, np.uint8) if picture.bits == 8 else np.empty(shape, np.uint16)
+    for top in range(0, height, _STRIP_ROWS):
+        rows = slice(top, top + _STRIP_ROWS)
+        for plane, place in planes:
+            strip = plane[:, rows].mul(levels).round_().clamp_(0, levels)
+            samples[rows, :, place] = strip.permute(1, 2, 0).numpy(force=True)
+    return samples
+
+
+def from_samples(samples: Samples, metadata: Metadata, notices: tuple[str, ...] = ()) -> Picture:
+    """A picture from a file's integers (`H W C`, any strides); the depth is that of the dtype."""
+    bits = samples.dtype.itemsize * 8
+    channels = 1 if samples.shape[2] <= 2 else 3
+    has_alpha = samples.shape[2] in (2, 4)
+
+    def unit_range(part: Samples) -> Tensor:
+        # Filled in place: a strided copy by astype would hold a second float picture for a moment.
+        plane = np.empty((part.shape[2], *part.shape[:2]), np.float32)
+        plane[...] = part.transpose(2, 0, 1)
+        return torch.from_numpy(plane).div_(2**bits - 1)
+
+    return Picture(
+        pixels=unit_range(samples[:, :, :channels]),
+        alpha=unit_range(samples[:, :, channels:]) if has_alpha else None,
+        bits=bits,
+        metadata=metadata,
+        notices=notices,
+    )

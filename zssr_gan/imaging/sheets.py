@@ -1,0 +1,232 @@
+"""Sheets for the eye: pictures side by side with captions, and evidence as colour maps with their scale.
+
+Shapes: `C H W` channels, rows, columns; everything returned is `3 H W` float32 in [0, 1] on white.
+Colours: matplotlib's inferno (perceptually uniform; black is nothing, yellow the most).
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+_MARGIN = 12
+_INK = (20, 20, 20)
+_FAINT = (90, 90, 90)
+_CAPTION_POINTS = 15
+_TITLE_POINTS = 20
+_SMALLEST_MAP, _LARGEST_MAP = 448, 2000
+
+_DISAGREEMENT = "How far the 8 views of the network disagree (levels of 255)"
+_RESIDUAL = "How far the result, shrunk again, departs from the input (levels of 255)"
+
+
+def contact_sheet(rows: Sequence[Sequence[tuple[str, Tensor]]], *, title: str = "", cell: int = 256) -> Tensor:
+    """Rows of captioned images (`C H W`, [0, 1], C = 1 or 3), each shown at most `cell` pixels a side. Returns 3 H W.
+
+    The images of a row are shown at one size, so that they can be compared: small ones enlarged to their pixels
+    (nearest neighbour, by whole factors where the sizes allow it), large ones reduced.
+    """
+    grid = [[(caption, _fit(image, _row_size([x for _, x in row], cell))) for caption, image in row] for row in rows]
+    # Captions need room to read even where the images are narrow.
+    column = max([160, *(image.width for row in grid for _, image in row)])
+    columns = max((len(row) for row in grid), default=1)
+    width = columns * (column + _MARGIN) + _MARGIN
+    heading = _Text.wrapped(title, width - 2 * _MARGIN, _TITLE_POINTS)
+    lines = [[_Text.wrapped(caption, column, _CAPTION_POINTS) for caption, _ in row] for row in grid]
+    heights = [
+        max((image.height for _, image in row), default=0) + max((text.height for text in texts), default=0) + 6
+        for row, texts in zip(grid, lines, strict=True)
+    ]
+    top = _MARGIN + (heading.height + _MARGIN if title else 0)
+    sheet = Image.new("RGB", (width, top + sum(height + _MARGIN for height in heights)), "white")
+    draw = ImageDraw.Draw(sheet)
+    heading.draw(draw, _MARGIN, _MARGIN)
+    for row, texts, height in zip(grid, lines, heights, strict=True):
+        left = _MARGIN
+        for (_, image), text in zip(row, texts, strict=True):
+            sheet.paste(image, (left, top))
+            text.draw(draw, left, top + image.height + 6)
+            left += column + _MARGIN
+        top += height + _MARGIN
+    return _to_tensor(sheet)
+
+
+def evidence_sheet(
+    disagreement: Tensor,
+    residual: Tensor,
+    *,
+    disagreement_limit: float | None = None,
+    residual_limit: float | None = None,
+) -> Tensor:
+    """Two maps (H W, levels of 255, >= 0) as colours, each with its scale, mean and largest value. Returns 3 H W.
+
+    The residual is shown at the size of the disagreement. Small maps are enlarged to their pixels, to 448 at least on
+    the longer side; maps above 2000 pixels a side are reduced by their maximum, so that no peak is hidden. A limit is
+    the level of the brightest colour; by default a round number that 99.5 % of the map stay below.
+    """
+    size = _map_size(disagreement)
+    panels = [
+        _panel(disagreement, size, _DISAGREEMENT, disagreement_limit),
+        _panel(residual, size, _RESIDUAL, residual_limit),
+    ]
+    side_by_side = size[1] <= 1.4 * size[0]
+    width = max(panel.width for panel in panels)
+    height = max(panel.height for panel in panels)
+    step = (width + _MARGIN, 0) if side_by_side else (0, height + _MARGIN)
+    sheet = Image.new("RGB", (width + step[0] + 2 * _MARGIN, height + step[1] + 2 * _MARGIN), "white")
+    for number, panel in enumerate(panels):
+        sheet.paste(panel, (_MARGIN + number * step[0], _MARGIN + number * step[1]))
+    return _to_tensor(sheet)
+
+
+def evidence_overlay(disagreement: Tensor, *, limit: float | None = None) -> Tensor:
+    """The colours alone of a map (H W, levels of 255): 3 H W, for a contact sheet. `limit` as in `evidence_sheet`."""
+    colours_HWC = _colours(disagreement, limit if limit is not None else _round_limit(disagreement))
+    return torch.from_numpy(colours_HWC).permute(2, 0, 1).float().div_(255)
+
+
+def _row_size(images: Sequence[Tensor], cell: int) -> tuple[int, int]:
+    """The size (rows, columns) at which all images of a row are shown: the largest's, enlarged or reduced."""
+    height, width = max((tuple(image.shape[-2:]) for image in images), key=lambda size: size[0] * size[1])
+    longest = max(height, width)
+    factor = float(cell // longest) if longest <= cell else cell / longest
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def _fit(image: Tensor, size: tuple[int, int]) -> Image.Image:
+    levels = image.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).expand(3, -1, -1)
+    picture = Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy(force=True))
+    enlarged = picture.height <= size[0] and picture.width <= size[1]
+    resample = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
+    return picture.resize((size[1], size[0]), resample)
+
+
+def _map_size(values: Tensor) -> tuple[int, int]:
+    height, width = values.shape
+    if max(height, width) > _LARGEST_MAP:
+        factor = _LARGEST_MAP / max(height, width)
+        return max(1, round(height * factor)), max(1, round(width * factor))
+    factor = math.ceil(_SMALLEST_MAP / max(height, width))
+    return height * factor, width * factor
+
+
+def _panel(values: Tensor, size: tuple[int, int], caption: str, limit: float | None) -> Image.Image:
+    """Caption, figures, map, colour bar and ticks, from top to bottom."""
+    limit = limit if limit is not None else _round_limit(values)
+    # Text grows with the map: a sheet of 2000 pixels is looked at reduced.
+    points = max(_CAPTION_POINTS, round(size[1] / 50))
+    width = max(size[1], 31 * points)  # the captions fit one line
+    heading = _Text.wrapped(caption, width, points)
+    largest = float(values.max())
+    figures = _Text.wrapped(f"mean {float(values.mean()):.2f}, largest {largest:.1f}", width, points, _FAINT)
+    bar_height, tick = points, 4
+    map_top = heading.height + figures.height + 6
+    bar_top = map_top + size[0] + 10
+    panel = Image.new("RGB", (width, bar_top + bar_height + tick + heading.line_height), "white")
+    draw = ImageDraw.Draw(panel)
+    heading.draw(draw, 0, 0)
+    figures.draw(draw, 0, heading.height)
+    shown = _shown_at(values, size)
+    panel.paste(Image.fromarray(_colours(shown, limit)), (0, map_top))
+    bar = torch.linspace(0, limit, width).expand(bar_height, width)
+    panel.paste(Image.fromarray(_colours(bar, limit)), (0, bar_top))
+    font = _font(points)
+    steps = 4
+    for number in range(steps + 1):
+        level = limit * number / steps
+        label = f"{level:g}" if number < steps or largest <= limit else f"{level:g} and more"
+        anchor = {0: "la", steps: "ra"}.get(number, "ma")
+        x = round((width - 1) * number / steps)
+        draw.line([(x, bar_top + bar_height), (x, bar_top + bar_height + tick)], fill=_INK)
+        draw.text((x, bar_top + bar_height + tick), label, _INK, font, anchor)
+    return panel
+
+
+def _shown_at(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """A map at another size: each side enlarged by nearest neighbour or reduced by its maximum."""
+    values_1HW = values.detach().float()[None]
+    reduced = (min(size[0], values.shape[0]), min(size[1], values.shape[1]))
+    values_1HW = F.adaptive_max_pool2d(values_1HW, reduced)
+    return F.interpolate(values_1HW[None], size, mode="nearest-exact")[0, 0]
+
+
+def _round_limit(values: Tensor) -> float:
+    """1, 2, 5, 10, ... 255: the first that 99.5 % of the map do not exceed; at least 1 level, which is rounding."""
+    share = values.detach().float().flatten()
+    most = float(share.kthvalue(math.ceil(0.995 * share.numel())).values)
+    return next((limit for limit in (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0) if most <= limit), 255.0)
+
+
+def _colours(values: Tensor, limit: float) -> NDArray[np.uint8]:
+    """The colours (H W 3) of values from 0 to `limit`; what lies above is as bright as the limit."""
+    index_HW = values.detach().float().div(limit).clamp(0, 1).mul(255).round().to(torch.uint8).numpy(force=True)
+    colours_HWC: NDArray[np.uint8] = _inferno()[index_HW]
+    return colours_HWC
+
+
+@functools.cache
+def _inferno() -> NDArray[np.uint8]:
+    # Imported here: matplotlib takes a part of a second, and most runs draw no map.
+    from matplotlib import colormaps
+
+    colours: NDArray[np.uint8] = np.rint(colormaps["inferno"](np.arange(256))[:, :3] * 255).astype(np.uint8)
+    return colours
+
+
+@functools.cache
+def _font(points: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(points)
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """Lines of text that fit a width."""
+
+    lines: tuple[str, ...]
+    points: int
+    colour: tuple[int, int, int]
+
+    @classmethod
+    def wrapped(cls, text: str, width: int, points: int, colour: tuple[int, int, int] = _INK) -> "_Text":
+        font = _font(points)
+        lines: list[str] = []
+        for paragraph in text.split("\n"):
+            line = ""
+            for word in paragraph.split():
+                longer = f"{line} {word}".strip()
+                if font.getlength(longer) <= width:
+                    line = longer
+                    continue
+                if line:
+                    lines.append(line)
+                # A word wider than the column, such as a file name, is cut.
+                while font.getlength(word) > width and len(word) > 1:
+                    cut = max(1, sum(font.getlength(word[: end + 1]) <= width for end in range(len(word))))
+                    lines.append(word[:cut])
+                    word = word[cut:]
+                line = word
+            lines.append(line)
+        return cls(tuple(lines), points, colour)
+
+    @property
+    def line_height(self) -> int:
+        return round(self.points * 1.3)
+
+    @property
+    def height(self) -> int:
+        return len(self.lines) * self.line_height
+
+    def draw(self, draw: ImageDraw.ImageDraw, left: int, top: int) -> None:
+        for number, line in enumerate(self.lines):
+            draw.text((left, top + number * self.line_height), line, self.colour, _font(self.points))
+
+
+def _to_tensor(sheet: Image.Image) -> Tensor:
+    return torch.from_numpy(np.asarray(sheet).copy()).permute(2, 0, 1).float().div_(255)

@@ -1,0 +1,41 @@
+"""Working on a large image tile by tile, with the outcome that the whole image would have given.
+
+A tile is read with a halo as wide as the operation looks (its receptive radius); the halo is cut off afterwards. At
+the image's own borders there is no halo, so the operation pads there exactly as it does on the whole image.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One tile: what is kept of it, what is read for it, and where the kept part lies in what was read."""
+
+    keep: tuple[slice, slice]
+    read: tuple[slice, slice]
+    inner: tuple[slice, slice]
+
+
+def plan_tiles(size: tuple[int, int], side: int, halo: int) -> Iterator[Tile]:
+    """Cut an image into tiles of at most `side` pixels a side.
+
+    Args:
+        size: rows and columns of the image.
+        side: pixels a side that one tile keeps, at least 1.
+        halo: pixels read beyond the kept part on each side that is not the image's border.
+
+    Yields:
+        Tiles in reading order; their kept parts cover the image once.
+    """
+    for top in range(0, size[0], side):
+        for left in range(0, size[1], side):
+            spans = [_span(top, side, halo, size[0]), _span(left, side, halo, size[1])]
+            (keep_y, read_y, inner_y), (keep_x, read_x, inner_x) = spans
+            yield Tile((keep_y, keep_x), (read_y, read_x), (inner_y, inner_x))
+
+
+def _span(start: int, side: int, halo: int, end: int) -> tuple[slice, slice, slice]:
+    stop = min(start + side, end)
+    read_start, read_stop = max(0, start - halo), min(stop + halo, end)
+    return slice(start, stop), slice(read_start, read_stop), slice(start - read_start, stop - read_start)

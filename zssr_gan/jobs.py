@@ -1,0 +1,394 @@
+"""The work on many files: each is read, enhanced and written with its record; one that fails does not stop the rest."""
+
+import importlib.metadata
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import JsonValue
+from torch import Tensor
+
+from zssr_gan.config import ZeroShotSettings, load_preset
+from zssr_gan.enhancement import Enhanced, Progress, RunOptions, enhance_picture, resolve_device
+from zssr_gan.errors import ImageError, SettingsError, ZssrGanError
+from zssr_gan.files import atomic_write, sha256_bytes, sha256_file
+from zssr_gan.imaging.codecs import Metadata, Picture, decode_picture, encode_picture
+from zssr_gan.imaging.kernels import load_kernel
+from zssr_gan.imaging.sheets import evidence_sheet
+from zssr_gan.interrupts import uninterrupted
+from zssr_gan.naming import Job, Plan, Scale, parse_scale
+from zssr_gan.record import (
+    MARK,
+    Arguments,
+    InputFile,
+    KernelFacts,
+    Record,
+    RecordError,
+    ResultFile,
+    Times,
+    WrittenFile,
+    build_record,
+    canonical_sha256,
+    provenance_text,
+    read_record,
+    relative_path,
+    scale_text,
+    write_record,
+)
+
+VERSION = importlib.metadata.version("zssr-gan")
+
+_REPORT_TO = "please report it with the output of `zssr-gan info`; -v shows where it happened"
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A blur kernel (`k l` float64) and the file it came from."""
+
+    values: Tensor
+    facts: KernelFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of every image of a run."""
+
+    settings: ZeroShotSettings
+    preset: str = "quality"
+    scale: Scale = (2.0, 2.0)
+    noise: float | None = None
+    seed: int = 0
+    kernel: Kernel | None = None
+    options: RunOptions = field(default_factory=RunOptions)
+    max_megapixels: float = 100.0
+    overwrite: bool = False
+
+    @property
+    def arguments(self) -> Arguments:
+        """The request as a record holds it."""
+        return Arguments(
+            scale=self.scale,
+            preset=self.preset,
+            seed=self.seed,
+            noise=self.noise,
+            kernel=None if self.kernel is None else self.kernel.facts.name,
+            device=self.options.device,
+            precision=self.options.precision,
+            threads=self.options.threads,
+            tile=self.options.tile,
+            max_megapixels=self.max_megapixels,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one job."""
+
+    job: Job
+    status: Literal["done", "skipped", "failed"]
+    message: str
+    seconds: float = 0.0
+    record: Record | None = None
+    error: Exception | None = None
+
+    @property
+    def notices(self) -> list[str]:
+        """What a user should know of this image: what reading changed, and starts that died and were made anew."""
+        if self.record is None:
+            return []
+        report: Any = self.record.enhancement
+        restarts = sum(sum(step.get("restarts", ())) for step in report["steps"])
+        died = [f"training died and was started anew {restarts} time(s)"] if restarts else []
+        return [*report["notices"], *died]
+
+    def line(self) -> str:
+        """One line for a person."""
+        if self.record is None:
+            return f"{self.job.result}: {self.message}"
+        return f"{self.job.result}: {self.message}, {self.record.label}, {self.seconds:.1f} s"
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """One flat object for scripts."""
+        made = self.record
+        facts: dict[str, JsonValue] = {"input": str(self.job.source), "status": self.status, "message": self.message}
+        if self.status != "failed":
+            facts |= {key: None if path is None else str(path) for key, path in _named_targets(self.job).items()}
+        if made is not None:
+            report = made.enhancement
+            facts |= {
+                "label": made.label,
+                "width": made.output.width,
+                "height": made.output.height,
+                "scale": list(made.arguments.scale),
+                "choice": report["choice"],
+                "residual_db": report["residual_db"],
+                "notices": list(self.notices),
+                "sha256": made.output.sha256,
+            }
+        return facts | {"seconds": round(self.seconds, 3)}
+
+
+def _named_targets(job: Job) -> dict[str, Path | None]:
+    return {"output": job.result, "record": job.record, "evidence": job.evidence}
+
+
+def make_request(
+    scale: str,
+    preset: str,
+    *,
+    seed: int = 0,
+    noise: float | None = None,
+    kernel: Path | None = None,
+    options: RunOptions | None = None,
+    max_megapixels: float = 100.0,
+    overwrite: bool = False,
+) -> Request:
+    """Read what a user asked for, and find now what would fail for every image.
+
+    Raises:
+        SettingsError: the scale, preset, noise, seed, limit or kernel.
+        DeviceError: a device that is not there.
+    """
+    factors = parse_scale(scale)
+    if not 0 < max_megapixels < math.inf:
+        raise SettingsError(f"--max-megapixels {max_megapixels:g} is not a number above 0")
+    if not 0 <= seed < 2**63:
+        raise SettingsError(f"--seed {seed} is out of range: it lies from 0 to 2^63 - 1")
+    options = options or RunOptions()
+    settings = load_preset(preset)
+    if noise is not None:
+        settings = settings.with_noise(noise)
+    resolve_device(options.device)
+    return Request(
+        settings=settings,
+        preset=preset,
+        scale=factors,
+        noise=noise,
+        seed=seed,
+        kernel=None if kernel is None else read_kernel(kernel),
+        options=options,
+        max_megapixels=max_megapixels,
+        overwrite=overwrite,
+    )
+
+
+def read_kernel(path: Path) -> Kernel:
+    """Read a blur kernel with what a record says of it.
+
+    Raises:
+        SettingsError: not a kernel, or not readable.
+    """
+    values = load_kernel(path)
+    return Kernel(values, kernel_facts(path.name, sha256_file(path), values))
+
+
+def kernel_facts(name: str, sha256: str, values: Tensor) -> KernelFacts:
+    """What a record says of a kernel."""
+    nested: list[JsonValue] = values.tolist()
+    return KernelFacts(name=name, sha256=sha256, values=values.tolist(), values_sha256=canonical_sha256(nested))
+
+
+def run_plan(
+    plan: Plan,
+    request: Request,
+    *,
+    on_start: Callable[[int, Job], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_result: Callable[[Job, Picture, Enhanced], None] | None = None,
+) -> Iterator[Outcome]:
+    """Do a plan's jobs one after the other; yields what came of each as soon as it is known.
+
+    Args:
+        plan: as made by `plan_run`.
+        request: what is asked of each image.
+        on_start: gets the place among the jobs to do, from 0, and the job.
+        on_progress: gets each step of the image in work.
+        on_result: gets the input and the result while they are in memory, e.g. for a comparison sheet.
+    """
+    for job in plan.skipped:
+        yield skip(job, request)
+    for index, job in enumerate(plan.todo):
+        if on_start is not None:
+            on_start(index, job)
+        started = time.perf_counter()
+        try:
+            picture, enhanced, record = do_job(job, request, on_progress)
+            if on_result is not None:
+                on_result(job, picture, enhanced)
+        except ZssrGanError as error:
+            yield Outcome(job, "failed", str(error), time.perf_counter() - started, error=error)
+        except MemoryError as error:
+            message = f"{job.source}: not enough memory: close other programs, or try a smaller --tile"
+            yield Outcome(job, "failed", message, time.perf_counter() - started, error=error)
+        except Exception as error:  # a mistake of ours in one image must not cost the user the other images
+            message = f"{job.source}: zssr-gan made a mistake ({type(error).__name__}: {error}); {_REPORT_TO}"
+            yield Outcome(job, "failed", message, time.perf_counter() - started, error=error)
+        else:
+            yield Outcome(job, "done", choice_text(record), time.perf_counter() - started, record)
+
+
+def skip(job: Job, request: Request) -> Outcome:
+    """The outcome of a job whose files exist; says so where they were made from something else."""
+    if job.record is None:
+        return Outcome(job, "skipped", "exists already")
+    try:
+        made = read_record(job.record)
+        settings = request.settings.for_size(made.input.width * made.input.height)
+        changes = {
+            "input": made.input.sha256 != sha256_file(job.source),
+            "settings": made.settings_sha256 != canonical_sha256(settings.model_dump(mode="json")),
+            "scale": tuple(made.arguments.scale) != request.scale,
+            "seed": made.arguments.seed != request.seed,
+            "kernel": made.kernel != (request.kernel and request.kernel.facts),
+        }
+    except (RecordError, OSError) as error:
+        return Outcome(job, "skipped", f"exists already, but cannot be checked ({error})")
+    changed = [name for name, differs in changes.items() if differs]
+    if changed:
+        return Outcome(job, "skipped", f"exists already, but was made with another {', '.join(changed)}")
+    return Outcome(job, "skipped", "exists already")
+
+
+def do_job(
+    job: Job, request: Request, on_progress: Callable[[Progress], None] | None = None
+) -> tuple[Picture, Enhanced, Record]:
+    """Enhance one file and write what is wanted of it: all of the files, or, where anything fails, none.
+
+    Raises:
+        ImageError: the input cannot be read or worked on, or changed meanwhile.
+        OutputError: a file cannot be written.
+        DeviceError, NumericalError, SettingsError: see `enhance_picture`.
+    """
+    started, clock = datetime.now(UTC), time.perf_counter()
+    data = _read(job.source, request.max_megapixels)
+    picture = decode_picture(data, str(job.source), max_megapixels=request.max_megapixels)
+    enhanced = _enhance(job, request, picture, on_progress)
+    text = result_text(
+        enhanced.report, version=VERSION, input_sha256=sha256_bytes(data), seed=request.seed, scale=request.scale
+    )
+    result = encode_picture(enhanced.picture, job.result.suffix, text)
+    evidence = None if job.evidence is None else _evidence_png(enhanced, text)
+
+    written: list[Path] = []
+    with uninterrupted():
+        try:
+            for path, content in ((job.evidence, evidence), (job.result, result)):
+                if path is not None and content is not None:
+                    atomic_write(path, content, overwrite=request.overwrite)
+                    written.append(path)
+            record = build_record(
+                version=VERSION,
+                arguments=request.arguments,
+                source=_input_facts(job, picture, data),
+                output=_output_facts(job, enhanced.picture, result),
+                evidence=None if evidence is None or job.evidence is None else _written(job.evidence, evidence),
+                kernel=None if request.kernel is None else request.kernel.facts,
+                report=enhanced.report,
+                times=Times(
+                    started_utc=started.isoformat(timespec="seconds"),
+                    finished_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+                    seconds=round(time.perf_counter() - clock, 3),
+                ),
+            )
+            if job.record is not None:
+                # Last, since it vouches for the others: where it stands, they are whole.
+                write_record(record, job.record, overwrite=request.overwrite)
+        except BaseException:  # no result may stay without the record that explains it
+            for path in written:
+                path.unlink(missing_ok=True)
+            raise
+    return picture, enhanced, record
+
+
+def _enhance(job: Job, request: Request, picture: Picture, on_progress: Callable[[Progress], None] | None) -> Enhanced:
+    try:
+        return enhance_picture(
+            picture,
+            request.scale,
+            request.settings,
+            seed=request.seed,
+            kernel=None if request.kernel is None else request.kernel.values,
+            options=request.options,
+            on_progress=on_progress,
+        )
+    except ZssrGanError as error:
+        # It knows pixels, not files: the name is put before its sentence.
+        raise type(error)(f"{job.source}: {error}") from error
+
+
+def _read(path: Path, max_megapixels: float) -> bytes:
+    try:
+        # 8 bytes hold the largest pixel; a file far beyond that would fill the memory before its header is seen.
+        if path.stat().st_size > 64e6 + 2 * 8e6 * max_megapixels:
+            raise ImageError(f"{path}: {path.stat().st_size / 1e6:.0f} MB is more than --max-megapixels can be")
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _input_facts(job: Job, picture: Picture, data: bytes) -> InputFile:
+    before = sha256_bytes(data)
+    try:
+        after = sha256_file(job.source)
+    except OSError:
+        after = ""
+    if after != before:
+        raise ImageError(f"{job.source}: the file was changed while it was worked on: run it again")
+    return InputFile(
+        name=job.source.name,
+        path=relative_path(job.source, job.result.parent),
+        size_bytes=len(data),
+        width=picture.pixels.shape[-1],
+        height=picture.pixels.shape[-2],
+        sha256=before,
+        sha256_after=after,
+    )
+
+
+def _written(path: Path, content: bytes) -> WrittenFile:
+    return WrittenFile(name=path.name, size_bytes=len(content), sha256=sha256_bytes(content))
+
+
+def _output_facts(job: Job, picture: Picture, content: bytes) -> ResultFile:
+    channels, height, width = picture.pixels.shape
+    return ResultFile(
+        **_written(job.result, content).model_dump(),
+        width=width,
+        height=height,
+        channels=channels + (picture.alpha is not None),
+        bits=picture.bits,
+    )
+
+
+def result_text(
+    report: Mapping[str, Any], *, version: str, input_sha256: str, seed: int, scale: Scale
+) -> dict[str, str]:
+    """The text fields inside a result: a function of its record, so that a rerun can write the same bytes."""
+    facts = {
+        "input-sha256": input_sha256,
+        "settings-sha256": canonical_sha256(report["settings"]),
+        "scale": scale_text(scale),
+        "seed": str(seed),
+    }
+    return provenance_text(kind="result", version=version, label=report["label"], facts=facts)
+
+
+def _evidence_png(enhanced: Enhanced, text: Mapping[str, str]) -> bytes:
+    sheet = evidence_sheet(enhanced.disagreement, enhanced.residual)
+    picture = Picture(pixels=sheet, alpha=None, bits=8, metadata=Metadata())
+    return encode_picture(picture, "png", {**text, MARK: "evidence map"})
+
+
+def choice_text(record: Record) -> str:
+    """In a few words: how much of the pixels is the network's and how much back-projection's, and why."""
+    choice: Any = record.enhancement["choice"]
+    share = choice["share"]
+    made_by = {0.0: "back-projection", 1.0: "network"}.get(share, f"{share:.0%} network, else back-projection")
+    if choice["network_db"] is None:
+        return f"{made_by} ({choice['why']})"
+    gain = choice["network_db"] - choice["back_projection_db"]
+    return f"{made_by} (network {gain:+.2f} dB on held-out parts)"

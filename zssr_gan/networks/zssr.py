@@ -1,0 +1,162 @@
+"""The per-image CNN of ZSSR (Shocher, Cohen, Irani: "Zero-Shot" Super-Resolution using Deep Internal Learning, 2018).
+
+A plain chain of 3x3 convolutions with ReLU between them, on the interpolated image, whose output is added to its
+input. Beyond the paper, the chain may work on the LR image's own pixels and enlarge at its end (Shi et al. 2016,
+ESPCN), and have residual pairs (Lim et al. 2017, EDSR). Here N such networks ('members'), each with weights of its own,
+live in one tensor and run side by side.
+
+Shapes: N members, B samples of each, C channels, H W rows and columns, P parameters of one member.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_KERNEL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ZSSROptions:
+    """What a network is made of. The defaults are the original's."""
+
+    depth: int = 8
+    """Convolutions, the first and the last included; at least 2."""
+    width: int = 64
+    """Channels between them."""
+    bias: bool = False
+    """Whether convolutions have a bias."""
+    grid: str = "interpolated"
+    """`interpolated`: in and out are one size, the input is the interpolated image (the original). `lr`: the input is
+    the LR image, the last convolution gives each pixel's block of larger pixels (a quarter of the work at x2, and
+    twice the reach)."""
+    residual: bool = False
+    """Whether the convolutions between the first and the last go in pairs (convolution, ReLU, convolution) that are
+    added to their input (Lim et al. 2017, EDSR's block); `depth` is then even."""
+    initial: str = "original"
+    """First weights: `original` is N(0, 0.1 / (9 C_in)) (variance); `he` is N(0, 2 / (9 C_in)) (He et al. 2015), with
+    a last layer a tenth of that and the second of a residual pair a fifth, on input shifted and scaled to [-1, 1]."""
+
+    def __post_init__(self) -> None:
+        """Refuse an odd number of convolutions between the ends where they go in pairs."""
+        if self.residual and self.depth % 2:
+            raise ValueError("residual networks have an even depth: two ends and pairs between them")
+
+
+class ZSSR(nn.Module):
+    """N per-image CNNs as one module: `N B C H W` in, `N B C fy*H fx*W` out.
+
+    Facts: `factor` (fy, fx) is (1, 1) on the interpolated grid; any size from 1x1; channels as given; an output
+    pixel looks `radius` input pixels far.
+
+    Args:
+        options: see `ZSSROptions`.
+        channels: 1 (gray) or 3 (RGB).
+        factor: whole factors (y, x) by which the network itself enlarges; 1 on the interpolated grid.
+        generators: one CPU generator a member; its draws are that member's first weights, so a member's start does
+            not depend on who shares the fleet.
+    """
+
+    def __init__(
+        self, options: ZSSROptions, channels: int, factor: tuple[int, int], generators: list[torch.Generator]
+    ) -> None:
+        super().__init__()
+        self.options = options
+        self.factor = factor
+        self.members = len(generators)
+        widths = [channels] + [options.width] * (options.depth - 1) + [channels * factor[0] * factor[1]]
+        self._shapes = list(zip(widths[1:], widths[:-1], strict=True))  # (out, in) of each convolution
+        self.weights_NP = nn.Parameter(torch.stack([self._first_weights(g) for g in generators]))
+
+    @property
+    def radius(self) -> int:
+        """Input pixels that an output pixel looks at beyond its own, on each side."""
+        return max(self.options.depth * (_KERNEL // 2), 2)  # 2: the reach of the bicubic enlargement
+
+    @property
+    def multiply_adds_per_pixel(self) -> int:
+        """Multiply-adds of one member's forward pass, for each pixel of its input."""
+        return sum(o * i * _KERNEL**2 for o, i in self._shapes)
+
+    @property
+    def inner_matrices(self) -> tuple[int, int, int]:
+        """How many convolutions lie between the first and the last, and the rows (out) and columns (in x 9) of their
+        weights as matrices. A member's P parameters begin with them, in order."""
+        return len(self._shapes) - 2, self.options.width, self.options.width * _KERNEL**2
+
+    def _first_weights(self, generator: torch.Generator) -> Tensor:
+        inner: list[Tensor] = []
+        ends: list[Tensor] = []
+        biases: list[Tensor] = []
+        last = len(self._shapes) - 1
+        for layer, (o, i) in enumerate(self._shapes):
+            fan_in = i * _KERNEL**2
+            deviation = math.sqrt((0.1 if self.options.initial == "original" else 2) / fan_in)
+            if self.options.initial == "he" and layer == last:
+                deviation *= 0.1
+            elif self.options.residual and layer and layer % 2 == 0:
+                deviation *= 0.2  # each pair starts near nothing, so that many of them do not add up
+            (inner if 0 < layer < last else ends).append(torch.randn(o * fan_in, generator=generator) * deviation)
+            biases.append(torch.zeros(o if self.options.bias else 0))
+        return torch.cat([*inner, *ends, *biases])
+
+    def _layers(self) -> list[tuple[Tensor, Tensor | None]]:
+        """Weights `N*O I k k` and biases `N*O` of each convolution, as views of the one tensor."""
+        count, rows, columns = self.inner_matrices
+        first, last = (o * i * _KERNEL**2 for o, i in (self._shapes[0], self._shapes[-1]))
+        biases = [o if self.options.bias else 0 for o, _ in self._shapes]
+        # split, not slices: its backward is one concatenation, where each slice's is a tensor of all zeros.
+        parts = torch.split(self.weights_NP, [rows * columns] * count + [first, last, *biases], dim=1)
+        weights = [parts[count], *parts[:count], parts[count + 1]]
+        return [
+            (weight.reshape(self.members * o, i, _KERNEL, _KERNEL), bias.reshape(-1) if self.options.bias else None)
+            for (o, i), weight, bias in zip(self._shapes, weights, parts[count + 2 :], strict=True)
+        ]
+
+    def _convolve(self, y: Tensor, layer: tuple[Tensor, Tensor | None]) -> Tensor:
+        return F.conv2d(y, *layer, padding=_KERNEL // 2, groups=self.members)
+
+    def _plain_body(self, y: Tensor) -> Tensor:
+        first, *rest = self._layers()
+        y = self._convolve(y, first)
+        for layer in rest:
+            y = self._convolve(F.relu(y), layer)
+        return y
+
+    def _residual_body(self, y: Tensor) -> Tensor:
+        first, *pairs, last = self._layers()
+        y = self._convolve(y, first)
+        for one, two in zip(pairs[::2], pairs[1::2], strict=True):
+            y = y + self._convolve(F.relu(self._convolve(y, one)), two)
+        return self._convolve(y, last)
+
+    def base(self, x_NBCHW: Tensor) -> Tensor:
+        """What the convolutions' output is added to: the input, enlarged by `factor` where that is not 1."""
+        size = (x_NBCHW.shape[-2] * self.factor[0], x_NBCHW.shape[-1] * self.factor[1])
+        if self.factor == (1, 1):
+            return x_NBCHW
+        large = F.interpolate(x_NBCHW.flatten(0, 1), size=size, mode="bicubic", antialias=True)
+        return large.reshape(*x_NBCHW.shape[:-2], *size)
+
+    def forward(self, x_NBCHW: Tensor) -> Tensor:
+        """Improve interpolated images, or enlarge LR images.
+
+        Args:
+            x_NBCHW: N members' batches, [0, 1].
+
+        Returns:
+            `N B C fy*H fx*W` float32, not clipped.
+        """
+        n, b, c, h, w = x_NBCHW.shape
+        fy, fx = self.factor
+        centre = self.options.initial != "original"
+        y = x_NBCHW.transpose(0, 1).reshape(b, n * c, h, w)  # members side by side in the channels
+        if centre:
+            y = y * 2 - 1
+        y = y.contiguous(memory_format=torch.channels_last)
+        y = self._residual_body(y) if self.options.residual else self._plain_body(y)
+        # Each pixel's channels are its block of fy x fx larger pixels (pixel shuffle, for any two factors).
+        y = y.float().reshape(b, n, c, fy, fx, h, w).permute(1, 0, 2, 5, 3, 6, 4).reshape(n, b, c, h * fy, w * fx)
+        return self.base(x_NBCHW) + y * (0.5 if centre else 1.0)

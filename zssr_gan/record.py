@@ -1,0 +1,293 @@
+"""The record beside every result: what another analyst needs to explain and to repeat each pixel.
+
+A record is JSON named as its result (`face_x2.png` has `face_x2.json`). Apart from `times` and the durations named
+`seconds` it is a function of the input, the settings and the machine: two runs give the same record. Paths are
+relative to the record's own folder, so that a case folder can be moved as a whole.
+
+What practitioners and the courts ask for: SWGDE 15-M-002 and 22-V-001, ASTM E2825.
+"""
+
+import json
+import math
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from zssr_gan.errors import ZssrGanError
+from zssr_gan.files import atomic_write, sha256_bytes
+
+SCHEMA_VERSION: Final = 1
+
+Label = Literal["internal", "case", "generative"]
+
+LABELS: Mapping[Label, str] = {
+    "internal": "Every pixel was computed from this image alone; no other image had a part in it.",
+    "case": "The pixels were learnt from the low-resolution images of the case, which are listed and hashed here.",
+    "generative": "The pixels come from a generator trained on other images; detail may stem from outside the case.",
+}
+"""What the pixels were learnt from: the three labels used everywhere in this project, and what each means."""
+
+STATEMENT = "This is a processed image, not an original. Its detail is an estimate, to be read beside the input."
+
+MARK = "zssr-gan:kind"
+"""Name of the text field that every file of ours carries, by which a later run knows not to enhance it again."""
+
+
+class RecordError(ZssrGanError):
+    """A record that is missing, not JSON, or not of a version that this program knows."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tool(_Model):
+    """The program that made the result."""
+
+    name: Literal["zssr-gan"] = "zssr-gan"
+    version: str
+
+
+class InputFile(_Model):
+    """The file that was enhanced; it is opened for reading only, and hashed before and after to show it."""
+
+    name: str
+    path: str = Field(description="relative to the record's folder, with forward slashes")
+    size_bytes: int
+    width: int = Field(description="pixels, upright")
+    height: int
+    sha256: str = Field(description="of the bytes that were decoded")
+    sha256_after: str = Field(description="of the file once the result was written")
+
+
+class WrittenFile(_Model):
+    """A file that was written: the result, or its evidence map. It lies in the record's folder."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class ResultFile(WrittenFile):
+    """The result, with the form of its pixels."""
+
+    width: int
+    height: int
+    channels: int
+    bits: int
+
+
+class KernelFacts(_Model):
+    """The blur kernel. Its values are kept whole, so that a rerun needs no second file."""
+
+    name: str
+    sha256: str = Field(description="of the kernel's file")
+    values: list[list[float]] = Field(description="as used: normalised to sum 1")
+    values_sha256: str = Field(description="of the values as canonical JSON")
+
+
+class Arguments(_Model):
+    """The command as resolved: what was asked, defaults filled in."""
+
+    scale: tuple[float, float] = Field(description="factors per side as (y, x)")
+    preset: str
+    seed: int
+    noise: float | None
+    kernel: str | None
+    device: str
+    precision: str
+    threads: int | None
+    tile: int | None
+    max_megapixels: float
+
+
+class Times(_Model):
+    """When it was done; the only part, beside durations, that differs from run to run."""
+
+    started_utc: str
+    finished_utc: str
+    seconds: float
+
+
+class Record(_Model):
+    """One result's record, as it lies on disk."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    tool: Tool
+    label: Label
+    label_means: str
+    statement: str = STATEMENT
+    command_line: str = Field(description="repeats the result, run in the input's folder")
+    arguments: Arguments
+    input: InputFile
+    output: ResultFile
+    evidence: WrittenFile | None
+    settings: dict[str, JsonValue]
+    settings_sha256: str
+    kernel: KernelFacts | None
+    enhancement: dict[str, JsonValue] = Field(description="steps, choice, residual, versions, device, tiles, ...")
+    times: Times
+
+
+def build_record(
+    *,
+    version: str,
+    arguments: Arguments,
+    source: InputFile,
+    output: ResultFile,
+    evidence: WrittenFile | None,
+    kernel: KernelFacts | None,
+    report: Mapping[str, Any],
+    times: Times,
+) -> Record:
+    """Put a record together.
+
+    Args:
+        version: of this program.
+        arguments: what was asked.
+        source, output, evidence: the files.
+        kernel: the blur kernel, if one was given.
+        report: what `enhance_picture` says of its work; its "label" and "settings" move to the record's top.
+        times: when.
+    """
+    work = _finite(dict(report))
+    assert isinstance(work, dict)
+    label, settings = work.pop("label"), work.pop("settings")
+    return Record.model_validate(
+        {
+            "tool": Tool(version=version),
+            "label": label,
+            "label_means": LABELS[report["label"]],
+            "command_line": _command_line(source, output, arguments, work),
+            "arguments": arguments,
+            "input": source,
+            "output": output,
+            "evidence": evidence,
+            "settings": settings,
+            "settings_sha256": canonical_sha256(settings),
+            "kernel": kernel,
+            "enhancement": work,
+            "times": times,
+        }
+    )
+
+
+def _command_line(source: InputFile, output: ResultFile, arguments: Arguments, report: Mapping[str, JsonValue]) -> str:
+    """The command as another analyst would type it, with what "auto" came to on the machine where it ran."""
+    options = {
+        "scale": scale_text(arguments.scale),
+        "preset": arguments.preset,
+        "seed": arguments.seed,
+        "noise": arguments.noise,
+        "kernel": arguments.kernel,
+        "device": report.get("device", arguments.device),
+        "precision": report.get("precision", arguments.precision),
+        "threads": report.get("threads", arguments.threads),
+        "tile": report.get("tile", arguments.tile),
+    }
+    words = ["zssr-gan", "enhance", source.name, "-o", output.name]
+    for name, value in options.items():
+        words += [] if value is None else [f"--{name}", str(value)]
+    return shlex.join(words)
+
+
+def scale_text(scale: tuple[float, float]) -> str:
+    """Factors (y, x) as the command takes them: "2", "1.5", or width first as in "2x3"."""
+    y, x = (repr(float(factor)).removesuffix(".0") for factor in scale)
+    return x if x == y else f"{x}x{y}"
+
+
+def canonical_sha256(value: JsonValue) -> str:
+    """SHA-256 of a JSON value: keys sorted, no blanks, so that the hash does not hang on how a file is laid out."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return sha256_bytes(text.encode())
+
+
+def provenance_text(*, kind: str, version: str, label: Label, facts: Mapping[str, str]) -> dict[str, str]:
+    """Text fields of a result or an evidence map. No times and no paths: the same work gives the same bytes.
+
+    Args:
+        kind: "result", "evidence map" or "comparison sheet".
+        version: of the program that made the pixels.
+        label: what the pixels were learnt from.
+        facts: further fields, e.g. {"seed": "0"}.
+    """
+    text = {
+        "Software": f"zssr-gan {version}",
+        MARK: kind,
+        "zssr-gan:label": f"{label}: {LABELS[label]}",
+        "zssr-gan:statement": STATEMENT,
+    }
+    return text | {f"zssr-gan:{key}": value for key, value in facts.items()}
+
+
+def is_ours(path: Path) -> bool:
+    """Whether an image file carries our mark: it is a result, an evidence map or a sheet, not a source."""
+    try:
+        with path.open("rb") as file:
+            # Text fields stand before the pixels in PNG and TIFF; at most an ICC profile comes first.
+            return MARK.encode() in file.read(1 << 20)
+    except OSError:
+        return False
+
+
+def relative_path(target: Path, folder: Path) -> str:
+    """`target` as seen from `folder`, with forward slashes; absolute where no relative way exists (another drive)."""
+    # Symbolic links are followed up to the file's own name, since ".." climbs the real folders.
+    whole = target.parent.resolve() / target.name
+    try:
+        return Path(os.path.relpath(whole, folder.resolve())).as_posix()
+    except ValueError:
+        return whole.as_posix()
+
+
+def write_record(record: Record, path: Path, *, overwrite: bool) -> None:
+    """Write a record as JSON for people: indented, in the order of the model.
+
+    Raises:
+        OutputError: the file exists and `overwrite` is not set, or the disk refuses it.
+    """
+    text = json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
+    # A file name that is not UTF-8 comes from Python as lone surrogates; escaped so they are still valid JSON.
+    atomic_write(path, (text + "\n").encode("utf-8", "backslashreplace"), overwrite=overwrite)
+
+
+def read_record(path: Path) -> Record:
+    """Read and check a record.
+
+    Raises:
+        RecordError: missing, unreadable, not JSON, or not a record of a version known here.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise RecordError(f"{path}: the record cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        hint = f"; did you mean {path.with_suffix('.json').name}?" if path.suffix.lower() != ".json" else ""
+        raise RecordError(f"{path}: not a record, since it is not JSON{hint}") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version is None:
+        raise RecordError(f"{path}: JSON, but not a record of zssr-gan")
+    if version != SCHEMA_VERSION:
+        raise RecordError(f"{path}: a record of version {version}; this program reads version {SCHEMA_VERSION}")
+    try:
+        return Record.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise RecordError(f"{path}: a broken record: {key}: {first['msg']}") from error
+
+
+def _finite(value: JsonValue) -> JsonValue:
+    """JSON has no infinity: an exact agreement's infinite dB is kept as the word "inf"."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value

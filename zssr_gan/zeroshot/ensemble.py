@@ -1,0 +1,127 @@
+"""Putting an image through its networks: geometric self-ensemble, tiled, with the members' disagreement.
+
+Geometric self-ensemble: the image is put through in each of its flips and turns, each output is turned back, and the
+outputs ('views') are combined pixel by pixel (Timofte et al. 2016; in ZSSR by the median).
+
+Shapes: C channels, H W rows and columns of the networks' input, fH fW of their output, V views.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zssr_gan.errors import DeviceError, NumericalError
+from zssr_gan.imaging import symmetries
+from zssr_gan.imaging.tiles import plan_tiles
+from zssr_gan.networks.zssr import ZSSR
+from zssr_gan.zeroshot.training import autocast
+
+_SMALLEST_TILE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleOptions:
+    """How views are made and combined."""
+
+    symmetries: tuple[int, ...]
+    combine: str
+    """`median` or `mean`."""
+    tile: int
+    """Side of a tile in output pixels."""
+    precision: str
+
+
+def views(network: ZSSR, image_CHW: Tensor, options: EnsembleOptions) -> Tensor:
+    """All views of one (part of an) image by all members of a fleet.
+
+    Args:
+        network: N members.
+        image_CHW: the interpolated image, or the LR image of networks that enlarge it themselves.
+        options: its symmetries and precision.
+
+    Returns:
+        `V C fH fW`, V = symmetries times members (members fastest), not clipped.
+    """
+    out = []
+    for k in options.symmetries:
+        x = symmetries.transform(image_CHW, k).expand(network.members, 1, -1, -1, -1)
+        with autocast(image_CHW.device, options.precision):
+            y = network(x)[:, 0]
+        out.append(symmetries.inverse(y, k))
+    return torch.cat(out)
+
+
+def combine(views_VCHW: Tensor, how: str) -> Tensor:
+    """One image `C H W` out of `V C H W`, by the `median` (of an even number: the mean of the middle two) or `mean`."""
+    if how == "mean":
+        return views_VCHW.mean(0)
+    # torch.median takes the lower of the middle two, which would darken the image.
+    ordered = views_VCHW.sort(0).values
+    middle = (len(ordered) - 1) // 2
+    return ordered[middle : len(ordered) // 2 + 1].mean(0)
+
+
+@torch.no_grad()
+def apply_ensemble(
+    network: ZSSR, image_CHW: Tensor, options: EnsembleOptions, on_tile: Callable[[int, int], None] | None = None
+) -> tuple[Tensor, Tensor, int]:
+    """Put an image through a fleet, tile by tile.
+
+    Args:
+        network: the fleet.
+        image_CHW: the networks' input (see `views`), [0, 1] but for overshoot.
+        options: symmetries, how to combine, tile.
+        on_tile: called with tiles done and tiles in all.
+
+    Returns:
+        The combined image `C fH fW` (not clipped), the standard deviation of the views `fH fW` in 8-bit levels (mean
+        over channels, float16), and the side of the tiles that fitted into memory, in output pixels.
+
+    Raises:
+        NumericalError: NaN or infinity came out.
+        DeviceError: tiles of 64 pixels are still too large for the device.
+    """
+    tile = options.tile
+    while True:
+        try:
+            out, spread = _tiled(network, image_CHW, options, tile, on_tile)
+            break
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            if tile <= _SMALLEST_TILE:
+                raise DeviceError(
+                    f"the device has too little memory even for tiles of {tile} pixels: use --device cpu"
+                ) from error
+            largest = max(side * f for side, f in zip(image_CHW.shape[-2:], network.factor, strict=True))
+            tile = max(_SMALLEST_TILE, min(tile, largest) // 2)
+    if not torch.isfinite(out).all():
+        raise NumericalError("the network gave NaN or infinity; try --precision fp32")
+    return out, spread, tile
+
+
+def _tiled(
+    network: ZSSR,
+    image_CHW: Tensor,
+    options: EnsembleOptions,
+    tile: int,
+    on_tile: Callable[[int, int], None] | None,
+) -> tuple[Tensor, Tensor]:
+    (height, width), (fy, fx) = image_CHW.shape[-2:], network.factor
+    out = image_CHW.new_empty(image_CHW.shape[0], height * fy, width * fx)
+    spread = torch.empty(out.shape[-2:], dtype=torch.float16, device=out.device)
+    # Tiles are planned on the input, whose pixels each become a whole block of the output.
+    plan = list(plan_tiles((height, width), max(1, tile // max(fy, fx)), network.radius))
+    for number, part in enumerate(plan):
+        keep, inner = ((_times(rows, fy), _times(columns, fx)) for rows, columns in (part.keep, part.inner))
+        seen = views(network, image_CHW[:, *part.read], options)[:, :, *inner]
+        out[:, *keep] = combine(seen, options.combine)
+        spread[keep] = (seen.std(0, correction=0).mean(0) * 255).half()
+        if on_tile is not None:
+            on_tile(number + 1, len(plan))
+    return out, spread
+
+
+def _times(part: slice, factor: int) -> slice:
+    return slice(part.start * factor, part.stop * factor)
