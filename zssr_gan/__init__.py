@@ -5,8 +5,19 @@ large = enhance(small, scale=2, preset="fast")
 """
 
 from importlib import metadata
+from typing import TYPE_CHECKING, Any
 
-from zssr_gan.enhancement import enhance
+if TYPE_CHECKING:
+    from zssr_gan.enhancement import enhance
 
 __version__ = metadata.version("zssr-gan")
 __all__ = ["__version__", "enhance"]
+
+
+def __getattr__(name: str) -> Any:
+    """`enhance`, imported when first asked for: torch takes seconds to import, and `zssr-gan --version` needs none."""
+    if name == "enhance":
+        from zssr_gan.enhancement import enhance
+
+        return enhance
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -261,7 +261,8 @@ def _show(outcome: "Outcome", display: "Display", *, as_json: bool, quiet: bool,
     if outcome.status == "failed":
         display.note(f"failed: {printable(outcome.message)}", "red")
         if verbose and outcome.error is not None:
-            display.note(printable("".join(traceback.format_exception(outcome.error))))
+            for line in "".join(traceback.format_exception(outcome.error)).splitlines():
+                display.note(printable(line))
         return
     if quiet:
         return

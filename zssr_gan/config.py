@@ -17,7 +17,8 @@ PRESETS = ("paper", "original", "quality", "fast")
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # strict: text is no number and true is not 1; what a file says is what is meant.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class NetworkSettings(_Settings):
@@ -116,6 +117,14 @@ class SlopeSchedule(_Settings):
     iterations: int = Field(3000, ge=1, le=1_000_000)
     """... and after so many iterations in any case."""
 
+    @model_validator(mode="after")
+    def _points(self) -> Self:
+        if self.window < 3 * self.record_every:
+            raise ValueError(
+                "window must hold at least 3 records for a line to be fitted: raise it or lower record_every"
+            )
+        return self
+
 
 class CosineSchedule(_Settings):
     """A fixed budget: a linear rise, then half a cosine down to zero (Loshchilov and Hutter 2017)."""
@@ -132,12 +141,16 @@ class CosineSchedule(_Settings):
 Schedule = Annotated[SlopeSchedule | CosineSchedule, Field(discriminator="kind")]
 
 
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Pair = Annotated[tuple[_Share, _Share], Field(strict=False)]  # a list in a file, where there are no tuples
+
+
 class StepSettings(_Settings):
     """How the way to the asked scale is cut into steps."""
 
     largest: float = Field(2.0, ge=1.1, le=8)
     """No step enlarges a side by more; larger scales are taken in equal steps, each learnt on the last one's result."""
-    gradual: tuple[tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]], ...] = ((1.0, 1.0),)
+    gradual: Annotated[tuple[_Pair, ...], Field(strict=False)] = ((1.0, 1.0),)
     """Sub-steps (y, x), as shares of the way from 1 to the step's scale: at x2, 0.5 is x1.5. Weights are kept from one
     to the next and each result joins the images learnt from. The last must be (1, 1)."""
 
@@ -178,6 +191,12 @@ class ChoiceSettings(_Settings):
     """Images with more pixels always take the network: no image of such a size was seen to lose."""
     min_share: float = Field(0.0, ge=0, le=1)
     """A share of the network below this is taken as 0."""
+
+    @model_validator(mode="after")
+    def _others(self) -> Self:
+        if self.folds == 1:
+            raise ValueError("one fold would leave nothing to learn from: set folds to 0, or to 2 or more")
+        return self
 
 
 class ZeroShotSettings(_Settings):
@@ -252,8 +271,9 @@ def parse_settings(data: object, name: str) -> ZeroShotSettings:
         first = error.errors(include_url=False)[0]
         # pydantic names a union's chosen branch in the path; a user's file has no such key.
         key = ".".join(str(part) for part in first["loc"] if part not in ("slope", "cosine")) or "settings"
+        why = first["msg"].removeprefix("Value error, ")  # pydantic's words before those of our own checks
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise SettingsError(f"{name}: {key}: {first['msg'].lower()}{more}") from error
+        raise SettingsError(f"{name}: {key}: {why.lower()}{more}") from error
 
 
 def load_preset(name: str) -> ZeroShotSettings:

@@ -213,7 +213,11 @@ def _check(picture: Picture, scale: Scale, kernel: Tensor | None) -> None:
         )
     if kernel is not None and any(factor != int(factor) for factor in scale):
         raise SettingsError("with a kernel the scale must be in whole numbers: a kernel belongs to one scale")
-    smallest = SMALLEST_SIDE if kernel is None else math.ceil(SMALLEST_SIDE / 2 * max(2, *scale))
+    smallest = SMALLEST_SIDE
+    if kernel is not None:
+        rows, columns = (int(factor) for factor in scale)
+        # A father is cut to whole multiples of both factors, in every phase.
+        smallest = max(SMALLEST_SIDE // 2 * max(2, rows, columns), math.lcm(rows, columns) + max(rows, columns) - 1)
     if min(height, width) < smallest:
         raise ImageError(
             f"the image is {width}x{height} pixels; zero-shot learning needs at least {smallest} pixels a side"

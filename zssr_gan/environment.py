@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from zssr_gan.devices import has_fast_bf16, resolve_device
+
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)[^;]*(?:;.*extra\s*==\s*['\"](?P<extra>[^'\"]+)['\"])?")
 
 
@@ -64,16 +66,8 @@ def _devices() -> Iterator[tuple[str, str]]:
 
 
 def _bf16() -> str:
-    """Whether bfloat16 is worth asking for: it is where matrix units take it, and slower than float32 elsewhere."""
-    if torch.cuda.is_available():
-        return "fast (CUDA)" if torch.cuda.is_bf16_supported(including_emulation=False) else "slow (old GPU)"
-    # torch.cpu.get_capabilities is younger than the oldest torch that we take.
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    if capabilities.get("amx_bf16"):
-        return "fast (AMX)"
-    if capabilities.get("avx512_bf16"):
-        return "usable (AVX512-BF16)"
-    return "slow on this processor"
+    fast = has_fast_bf16(resolve_device("auto"))
+    return "fast: --precision auto takes it" if fast else "not fast here: --precision auto takes fp32"
 
 
 def _compile_cache() -> str:

@@ -158,6 +158,8 @@ def make_request(
         raise SettingsError(f"--max-megapixels {max_megapixels:g} is not a number above 0")
     if not 0 <= seed < 2**63:
         raise SettingsError(f"--seed {seed} is out of range: it lies from 0 to 2^63 - 1")
+    if kernel is not None and any(factor != int(factor) for factor in factors):
+        raise SettingsError(f"--kernel needs a scale in whole numbers, not {scale}: a kernel belongs to one scale")
     options = options or RunOptions()
     settings = load_preset(preset)
     if noise is not None:

@@ -29,7 +29,8 @@ def load_kernel(path: Path) -> Tensor:
         if path.suffix.lower() == ".mat":
             from scipy.io import loadmat  # costs half a second to import, and few runs have a kernel
 
-            content = loadmat(path)
+            with path.open("rb") as file:  # given a name, scipy has its own words for a file that is not there
+                content = loadmat(file)
             if "Kernel" not in content:
                 raise SettingsError(f"{path}: holds no variable 'Kernel'; KernelGAN's .mat files do")
             values = np.asarray(content["Kernel"])

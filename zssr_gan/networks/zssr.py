@@ -93,11 +93,11 @@ class ZSSR(nn.Module):
         last = len(self._shapes) - 1
         for layer, (o, i) in enumerate(self._shapes):
             fan_in = i * _KERNEL**2
-            deviation = math.sqrt((0.1 if self.options.initial == "original" else 2) / fan_in)
+            deviation = math.sqrt((0.1 if self.options.initial == "original" else 1) / fan_in)
             if self.options.initial == "he" and layer == last:
                 deviation *= 0.1
             elif self.options.residual and layer and layer % 2 == 0:
-                deviation *= 0.2  # each pair starts near nothing, so that many of them do not add up
+                deviation *= 0.3  # each pair starts near nothing, so that many of them do not add up
             (inner if 0 < layer < last else ends).append(torch.randn(o * fan_in, generator=generator) * deviation)
             biases.append(torch.zeros(o if self.options.bias else 0))
         return torch.cat([*inner, *ends, *biases])

@@ -48,7 +48,8 @@ class FleetOptimiser:
             self.weights[:, part].sub_(rates * rule.direction(gradient[:, part]))
         if self.average is not None:
             decay = min(s.average, (1 + self.steps) / (10 + self.steps))
-            self.average.lerp_(self.weights, 1 - decay)
+            # A member that has stopped stands still, however long the others go on.
+            self.average.lerp_(self.weights, (1 - decay) * (rates > 0).to(self.weights))
 
     def result(self) -> Tensor:
         """The weights to use: their moving average where one is kept, else the last ones; `N P`."""

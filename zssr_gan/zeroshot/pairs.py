@@ -18,7 +18,8 @@ from zssr_gan.imaging import symmetries
 from zssr_gan.imaging.resampling import Downscale, Scale, Size, reduced_size, resize
 from zssr_gan.zeroshot.seeds import generator
 
-_NUMBERS = 9  # uniform draws that one crop takes
+# Uniform draws that one crop takes: kind, symmetry, two of place, scale, two of shape, angle, father.
+_NUMBERS = 9
 _BLOCK = 64  # steps drawn at once: one call of each member's generator serves so many
 
 
@@ -29,6 +30,11 @@ class _Father:
     target_NCHW: Tensor
     input_NCJL: Tensor
     learn_N1HW: Tensor  # 1 where a member may learn from the pixel, 0 where it is held out
+    learn_around_N1HW: Tensor  # the same of the pixel and all within 2 of it, which bicubic looks at
+
+    @property
+    def size(self) -> Size:
+        return self.target_NCHW.shape[-2], self.target_NCHW.shape[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +74,11 @@ class PairSampler:
 
     Args:
         settings: shares and strengths of the augmentations.
-        fathers: images `N C H W` to learn from, [0, 1]; a step takes one of them for all members.
+        fathers: images `N C H W` to learn from, [0, 1]; each crop is of one of them, each as often.
         learn: `N H W` of the first father's size, 1 where a member may learn, or None for everywhere. It is
             stretched over the other fathers.
         task: scale and degradation that the pairs teach.
         seeds: one a member, see `seeds.derive_seed`.
-        run_seed: decides which father each step takes.
     """
 
     def __init__(
@@ -83,7 +88,6 @@ class PairSampler:
         learn: Tensor | None,
         task: Task,
         seeds: list[int],
-        run_seed: int,
     ) -> None:
         self.settings = settings
         self.task = task
@@ -91,7 +95,6 @@ class PairSampler:
         # Odd symmetries swap the axes: where their scales differ, they would teach the wrong one.
         self.symmetries = symmetries.ALL if task.scale[0] == task.scale[1] else symmetries.AXIS_KEEPING
         self._generators = [generator("pairs", seed) for seed in seeds]
-        self._father_choice = generator("fathers", run_seed)
         steps = [range(math.ceil(factor)) if settings.phases else range(1) for factor in task.scale]
         self._fathers = [
             self._prepare(father, learn, (dy, dx)) for father in fathers for dy in steps[0] for dx in steps[1]
@@ -102,30 +105,35 @@ class PairSampler:
 
     def _prepare(self, father: Tensor, learn: Tensor | None, shift: tuple[int, int]) -> _Father:
         if learn is None:
-            mask = father.new_ones(father.shape[0], 1, *father.shape[-2:])
+            mask = father.new_ones(1).expand(father.shape[0], 1, *father.shape[-2:])
         else:
             mask = F.interpolate(learn[:, None].to(father), size=father.shape[-2:], mode="nearest")
-        father, mask = (self.task.cut(image, shift).contiguous() for image in (father, mask))
-        return _Father(father, self.task.make_input(father), mask)
+        # Views, not copies: four phases of a large image would be four large images.
+        father, mask = (self.task.cut(image, shift) for image in (father, mask))
+        around = mask if learn is None else -F.max_pool2d(-mask, 5, stride=1, padding=2)
+        return _Father(father, self.task.make_input(father), mask, around)
 
     def sample(self) -> tuple[Tensor, Tensor, Tensor]:
         """One step's batch: inputs `N B C J L`, targets `N B C K K`, and `N B 1 K K` with 1 where the loss counts."""
-        which = int(torch.randint(len(self._fathers), (1,), generator=self._father_choice))
-        father = self._fathers[which]
-        members, batch = father.target_NCHW.shape[0], self.settings.batch
+        members, batch = len(self._generators), self.settings.batch
         draws = self._draw().reshape(members * batch, _NUMBERS)
         member_S = torch.arange(members, device=self.device).repeat_interleave(batch)
         step = math.lcm(*self.task.factor)
-        side = min(self.settings.crop, *father.target_NCHW.shape[-2:]) // step * step
+        side = min(self.settings.crop, *(n for father in self._fathers for n in father.size)) // step * step
 
         kind = draws[:, 0]
-        symmetry_S = (draws[:, 1] * len(self.symmetries)).long().clamp(max=len(self.symmetries) - 1)
+        symmetry_S = _pick(draws[:, 1], len(self.symmetries))
         symmetry_S = torch.where(kind >= 1 - self.settings.plain, torch.zeros_like(symmetry_S), symmetry_S)
-        x, y, mask = self._cut(father, member_S, symmetry_S, draws, side)
-        warped = (kind < self.settings.affine).nonzero()[:, 0]
-        if len(warped):
-            parts = self._warp(father, member_S[warped], symmetry_S[warped], draws[warped], side)
-            x[warped], y[warped], mask[warped] = parts
+        father_S = _pick(draws[:, 8], len(self._fathers))
+        channels = self._fathers[0].target_NCHW.shape[1]
+        x = draws.new_empty(members * batch, channels, side // self.task.factor[0], side // self.task.factor[1])
+        y = draws.new_empty(members * batch, channels, side, side)
+        mask = draws.new_empty(members * batch, 1, side, side)
+        for number, father in enumerate(self._fathers):
+            for warped, cut in ((False, self._cut), (True, self._warp)):
+                at = ((father_S == number) & ((kind < self.settings.affine) == warped)).nonzero()[:, 0]
+                if len(at):
+                    x[at], y[at], mask[at] = cut(father, member_S[at], symmetry_S[at], draws[at], side)
         if self.settings.noise > 0:
             x = x + self.settings.noise * self._noise(x.shape, batch)
         x, y, mask = (t.unflatten(0, (members, batch)) for t in (x, y, mask))
@@ -149,9 +157,9 @@ class PairSampler:
         """Square crops in one of the symmetries, gathered, so exact to the pixel."""
         fy, fx = self.task.factor
         # Crops start on the son's pixels, so that son and father show the same part.
-        rows, columns = (n // f for n, f in zip(father.target_NCHW.shape[-2:], (fy, fx), strict=True))
-        room = (rows - side // fy + 1, columns - side // fx + 1)
-        top_S, left_S = ((draws[:, 2 + axis] * room[axis]).long().clamp(max=room[axis] - 1) for axis in (0, 1))
+        rows, columns = (n // f for n, f in zip(father.size, (fy, fx), strict=True))
+        top_S = _pick(draws[:, 2], rows - side // fy + 1)
+        left_S = _pick(draws[:, 3], columns - side // fx + 1)
 
         def gather(images: Tensor, fy: int, fx: int, height: int, width: int) -> Tensor:
             maps = symmetries.index_maps(height, width, self.symmetries)
@@ -171,15 +179,16 @@ class PairSampler:
         """Square crops of the father scaled, stretched, sheared and turned; son made from the warped crop.
 
         The crop is warped with a margin as wide as shrinking and enlarging look, which is then cut off, so that a
-        crop's edge is no border. Pixels that would need the outside of the image do not count in the loss.
+        crop's edge is no border. Pixels from outside the image are mirrored ones, and do not count in the loss.
         """
-        rows, columns = father.target_NCHW.shape[-2:]
+        rows, columns = father.size
         matrix_S22 = self._matrices(draws) @ self._signs[symmetry_S]
-        # Half the area, in the father's pixels, that a crop covers along x and y.
+        # Half of what a crop covers along x and y, in the father's pixels. Up to half a crop may lie outside: crops
+        # kept inside would show a small image's middle over and over, and its borders hardly ever.
         half_S2 = matrix_S22.abs().sum(2) * side / 2
         size = torch.tensor([columns, rows], device=self.device, dtype=torch.float32)
-        free_S2 = (size - 2 * half_S2).clamp(min=0)
-        centre_S2 = torch.where(free_S2 > 0, half_S2 + free_S2 * draws[:, 2:4], size / 2)
+        room_S2 = (size - half_S2).clamp(min=0)
+        centre_S2 = size / 2 + room_S2 * (draws[:, 2:4] - 0.5)
 
         step = math.lcm(*self.task.multiples)
         margin = -(-math.ceil(4 * max(self.task.scale)) // step) * step
@@ -192,13 +201,12 @@ class PairSampler:
         def look(images: Tensor, mode: str) -> Tensor:
             # One member's image is looked at by all its crops without a copy.
             source = images.expand(len(grid), -1, -1, -1) if len(images) == 1 else images[member_S]
-            return F.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
+            return F.grid_sample(source, grid, mode=mode, padding_mode="reflection", align_corners=False)
 
         warped = look(father.target_NCHW, "bicubic").clamp(0, 1)
         seen = self.task.make_input(warped)
-        reach_S2 = matrix_S22.abs().sum(2) * margin
-        inside = (position_SKK2 >= reach_S2[:, None, None]) & (position_SKK2 <= size - reach_S2[:, None, None])
-        mask = inside.all(-1)[:, None] * look(father.learn_N1HW, "nearest")
+        inside = (position_SKK2 >= 0) & (position_SKK2 <= size)
+        mask = inside.all(-1)[:, None] * look(father.learn_around_N1HW, "nearest")
         inner = (..., slice(margin, margin + side), slice(margin, margin + side))
         rows_seen, columns_seen = (slice(margin // f, (margin + side) // f) for f in self.task.factor)
         return seen[..., rows_seen, columns_seen], warped[inner], mask[inner]
@@ -223,6 +231,11 @@ class PairSampler:
             [torch.stack([angle.cos(), -angle.sin()], -1), torch.stack([angle.sin(), angle.cos()], -1)], -2
         )
         return shrink @ turn
+
+
+def _pick(draws: Tensor, count: int) -> Tensor:
+    """Numbers 0 to count - 1, each as often, out of draws in [0, 1)."""
+    return (draws * count).long().clamp(max=count - 1)
 
 
 def _symmetry_matrix(k: int) -> Tensor:

@@ -8,9 +8,11 @@ from torch import Tensor
 
 def content_hash(image: Tensor) -> str:
     """SHA-256 of an image's pixels (rounded to 16 bit, so that it is the same on every device) and its shape."""
-    levels = (image.detach().cpu().clamp(0, 1) * 65535).round().to(torch.int32).contiguous()
     digest = hashlib.sha256(str(tuple(image.shape)).encode())
-    digest.update(levels.numpy().tobytes())
+    # In parts: of a photograph, 32-bit levels of all pixels at once would be a second photograph in memory.
+    for part in image.detach().flatten().split(2**22):
+        levels = (part.cpu().clamp(0, 1) * 65535).round().to(torch.int32)
+        digest.update(levels.numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -32,7 +32,6 @@ class Training:
     task: Task
     precision: str
     """`fp32` or `bf16` (products in bfloat16; weights, sums and losses in float32)."""
-    run_seed: int
 
 
 @dataclass(slots=True)
@@ -128,7 +127,6 @@ def _attempt(
         learn_NHW,
         training.task,
         seeds,
-        training.run_seed,
     )
     schedule = make_schedule(settings.schedule, members)
     optimiser = FleetOptimiser(network, settings.optimiser)

@@ -1,0 +1,44 @@
+"""All figures of benchmarks/README.md, one after another: python -m benchmarks DATA (or: make bench DATA=folder).
+
+DATA holds `set5/` (the five truths) and `faces/` (truths of at least 64 px). Takes about two hours on two cores.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    """Run every benchmark in a process of its own, so that none warms or fills the memory of the next."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--only", choices=["speed", "set5", "faces", "large"], help="one group of figures")
+    args = parser.parse_args()
+    set5, faces = str(args.data / "set5"), str(args.data / "faces")
+    groups = {
+        "speed": [["benchmarks.step_speed"]],
+        "set5": [
+            ["benchmarks.quality", set5, "--preset", "fast", "--seeds", "0,1,2"],
+            ["benchmarks.quality", set5, "--preset", "quality"],
+            ["benchmarks.quality", set5, "--preset", "quality", "--images", "butterfly,woman", "--seeds", "1,2"],
+            ["benchmarks.quality", set5, "--preset", "original"],
+            ["benchmarks.quality", set5, "--preset", "paper"],
+        ],
+        "faces": [
+            ["benchmarks.quality", faces, "--truth-side", "64", "--count", "100"],
+            ["benchmarks.quality", faces, "--truth-side", "64", "--count", "34", "--seeds", "1,2"],
+        ],
+        "large": [["benchmarks.large_image"]],
+    }
+    failed = 0
+    for name, commands in groups.items():
+        if args.only in (None, name):
+            for module, *arguments in commands:
+                print(f"\n$ python -m {module} {' '.join(arguments)}", flush=True)
+                failed |= subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Quality and time of presets on a folder of truths.
+
+    python -m benchmarks.quality FOLDER --preset quality --seeds 0,1,2
+    python -m benchmarks.quality FOLDER --preset fast --images baby,bird --threads 2
+    python -m benchmarks.quality FACES --truth-side 64 --count 100 --json runs/faces.json
+
+Prints a line an image and run, and at the end means, intervals and the table's row. The protocol is in protocol.py.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.protocol import back_projected, bicubic, make_case, score
+from zssr_gan.config import load_preset
+from zssr_gan.enhancement import RunOptions, enhance_picture
+
+
+def main() -> None:
+    """Run the presets over the folder and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--preset", default="quality", help="a preset, or a YAML file")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--images", default="", help="stems, comma-separated; all where not given")
+    parser.add_argument("--count", type=int, default=0, help="so many images, evenly chosen; 0 takes all")
+    parser.add_argument("--truth-side", type=int, default=None, help="shrink the truths to this side first")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--json", type=Path, default=None, help="write every run's figures here")
+    args = parser.parse_args()
+
+    files = sorted(args.folder.glob("*.png"))
+    if args.images:
+        files = [file for file in files if file.stem in args.images.split(",")]
+    if args.count:
+        files = [files[i] for i in np.linspace(0, len(files) - 1, args.count).round().astype(int)]
+    settings = load_preset(args.preset)
+    options = RunOptions(args.device, args.precision, args.threads)
+    runs = []
+    for file in files:
+        case = make_case(file, truth_side=args.truth_side)
+        plain, reference = score(bicubic(case), case.truth), score(back_projected(case), case.truth)
+        for seed in map(int, args.seeds.split(",")):
+            began = time.perf_counter()
+            made = enhance_picture(case.lr, (2.0, 2.0), settings, seed=seed, options=options)
+            seconds = time.perf_counter() - began
+            result = score(made.picture.pixels, case.truth)
+            share = made.report["choice"]["share"]
+            runs.append(
+                {
+                    "image": case.name, "seed": seed, "psnr": result.psnr, "ssim": result.ssim, "seconds": seconds,
+                    "bicubic": plain.psnr, "back_projection": reference.psnr, "share": share,
+                    "choice": made.report["choice"],
+                }
+            )  # fmt: skip
+            print(
+                f"{case.name:14} seed {seed}  {result.psnr:6.2f} dB {result.ssim:.4f}  {seconds:6.1f} s  "
+                f"bicubic {plain.psnr:.2f}  back-projection {reference.psnr:.2f}  share {share:.2f}",
+                flush=True,
+            )
+    summarise(args.preset, runs)
+    if args.json:
+        args.json.write_text(json.dumps(runs, indent=1))
+
+
+def summarise(preset: str, runs: list[dict[str, object]]) -> None:
+    """Means, the interval of the gain over back-projection, the worst image, and the spread over seeds."""
+    column = {key: np.array([float(run[key]) for run in runs]) for key in  # type: ignore[arg-type]  # numbers all
+              ("psnr", "ssim", "seconds", "bicubic", "back_projection", "share")}  # fmt: skip
+    images = sorted({str(run["image"]) for run in runs})
+    by_image = [np.array([run["psnr"] for run in runs if run["image"] == name], dtype=float) for name in images]
+    gain = np.array([
+        np.mean([float(run["psnr"]) - float(run["back_projection"]) for run in runs if run["image"] == name])  # type: ignore[arg-type]  # numbers
+        for name in images
+    ])  # fmt: skip
+    half = 1.96 * gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else float("nan")
+    spread = np.mean([one.std(ddof=1) for one in by_image]) if len(by_image[0]) > 1 else float("nan")
+    print(
+        f"\n{preset}: {len(images)} images, {len(runs)} runs, {torch.get_num_threads()} threads\n"
+        f"  PSNR-Y {column['psnr'].mean():.3f} dB, SSIM-Y {column['ssim'].mean():.4f}; bicubic "
+        f"{column['bicubic'].mean():.3f}, bicubic + back-projection {column['back_projection'].mean():.3f}\n"
+        f"  over back-projection {gain.mean():+.3f} dB (95 % interval +-{half:.3f}), worst image {gain.min():+.3f} dB "
+        f"({images[int(gain.argmin())]})\n"
+        f"  standard deviation over seeds, mean of the images: {spread:.3f} dB\n"
+        f"  seconds an image: median {np.median(column['seconds']):.1f}, {column['seconds'].min():.1f} to "
+        f"{column['seconds'].max():.1f}; share of the network {column['share'].mean():.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

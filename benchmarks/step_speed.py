@@ -1,0 +1,88 @@
+"""How near a training step is to what the machine gives: GFLOP/s of the step against a plain large convolution.
+
+    python -m benchmarks.step_speed [--threads 2]
+
+The step is the whole of it (pairs, forward, backward, optimiser). Its arithmetic is counted as 6 FLOP for each
+multiply-add of the forward pass: forward, and two products of the same size backward. The reference is one conv2d
+64 -> 64, 3x3, batch 4, 256x256, forward, in the same precision and memory layout.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from zssr_gan.config import CosineSchedule, ZeroShotSettings, load_preset
+from zssr_gan.devices import RunOptions, machine
+from zssr_gan.imaging.resampling import BicubicDownscale
+from zssr_gan.networks.zssr import ZSSR, ZSSROptions
+from zssr_gan.zeroshot.pairs import Task
+from zssr_gan.zeroshot.training import Training, autocast, train
+
+_STEPS = 40
+
+
+def median_seconds(work: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
+    """Median time of `work` after one warm-up."""
+    times = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return sorted(times[1:])[repeats // 2]
+
+
+def peak(device: torch.device, precision: str) -> float:
+    """GFLOP/s of the plain convolution."""
+    layer = nn.Conv2d(64, 64, 3, padding=1).to(device, memory_format=torch.channels_last)
+    x = torch.rand(4, 64, 256, 256, device=device).contiguous(memory_format=torch.channels_last)
+
+    def work() -> Tensor:
+        with torch.no_grad(), autocast(device, precision):
+            out: Tensor = layer(x)
+        return out
+
+    return 2 * 64 * 64 * 9 * 4 * 256 * 256 / median_seconds(work, device) / 1e9
+
+
+def step(settings: ZeroShotSettings, side: int, device: torch.device, precision: str) -> tuple[float, float]:
+    """Milliseconds and GFLOP/s of one training step on a square image, x2, of one network."""
+    grid_lr = settings.network.grid == "lr"
+    task = Task((2.0, 2.0), (2, 2) if grid_lr else (1, 1), BicubicDownscale())
+    schedule = CosineSchedule(iterations=_STEPS)
+    settings = settings.model_copy(update={"schedule": schedule, "restarts": 0, "networks": 1})
+    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
+    network = ZSSR(ZSSROptions(**settings.network.model_dump()), 3, task.factor, [torch.Generator()])
+    crop = min(settings.pairs.crop, side)
+    pixels = settings.pairs.batch * (crop // task.factor[0]) * (crop // task.factor[1])
+    seconds = median_seconds(lambda: train(image, [0], settings, Training(task, precision)), device, 3) / _STEPS
+    return seconds * 1e3, 6 * network.multiply_adds_per_pixel * pixels / seconds / 1e9
+
+
+def main() -> None:
+    """Print a row for each precision, preset and size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=None)
+    args = parser.parse_args()
+    print("precision  preset    side   ms a step  GFLOP/s  of the plain convolution")
+    for precision in ("fp32", "bf16"):
+        with machine(RunOptions(args.device, precision, args.threads)) as used:
+            reference = peak(used.device, precision)
+            for preset in ("original", "quality"):
+                for side in (32, 128, 256):
+                    settings = load_preset(preset).for_size(side * side)
+                    milliseconds, gflops = step(settings, side, used.device, precision)
+                    print(
+                        f"{precision:9}  {preset:8}  {side:4}  {milliseconds:9.2f}  {gflops:7.0f}  "
+                        f"{gflops / reference:.0%} of {reference:.0f} ({used.device}, {used.threads} threads)",
+                        flush=True,
+                    )
+
+
+if __name__ == "__main__":
+    main()
