@@ -25,10 +25,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": MIDDLE | {"record", "zeroshot"},
     "training": MIDDLE | {"record", "zeroshot", "data"},
     "evaluation": MIDDLE | {"record", "zeroshot", "data", "training"},
-    "enhancement": MIDDLE | {"record", "zeroshot", "training"},
+    "devices": {"errors"},
+    "enhancement": MIDDLE | {"record", "zeroshot", "training", "devices"},
     "__init__": {"config", "errors", "enhancement"},
     # What the command stands on: files in, files out, and what a person sees.
-    "environment": set(),
+    "environment": {"devices"},
     "interrupts": {"errors"},
     "naming": {"errors", "record"},
     "display": {"enhancement"},

@@ -209,6 +209,8 @@ def test_a_request_is_checked_at_once(tmp_path: Path) -> None:
         make_request("2", "fast", max_megapixels=float("nan"))
     with pytest.raises(SettingsError, match=r"k\.mat"):
         make_request("2", "fast", kernel=tmp_path / "k.mat")
+    with pytest.raises(SettingsError, match="whole numbers"):
+        make_request("1.5", "fast", kernel=tmp_path / "k.mat")
     with pytest.raises(DeviceError):
         make_request("2", "fast", options=RunOptions(device="abacus"))
 

@@ -35,8 +35,8 @@ class NetworkSettings(_Settings):
     then enlarges by a whole factor itself."""
     residual: bool = False
     """Whether the inner convolutions go in pairs that are added to their input; `depth` is then even."""
-    initial: Literal["original", "he"] = "original"
-    """First weights: N(0, 0.1 / (9 C_in)), or He's with a small last layer."""
+    initial: Literal["original", "lecun"] = "original"
+    """First weights: N(0, 0.1 / (9 C_in)), or LeCun's with a small last layer."""
 
     @model_validator(mode="after")
     def _pairs(self) -> Self:

@@ -98,7 +98,8 @@ def centred_kernel(kernel: Tensor, scale: tuple[int, int]) -> Tensor:
         side = kernel.shape[axis]
         target = (scale[axis] - 1) / 2
         # Room for the move on both sides, and an odd side at the end so that the middle pixel is the centre.
-        margin = math.ceil(abs(mass - (side - 1) / 2) + target) + 1
+        # ... and 4 for the tails of the interpolation.
+        margin = math.ceil(abs(mass - (side - 1) / 2) + target) + 4
         pad.append((margin, margin + (side + 1) % 2))
         way.append((side + 2 * margin + (side + 1) % 2) // 2 + target - (margin + mass))
     values = np.pad(kernel.double().numpy(), pad)

@@ -36,8 +36,8 @@ class ZSSROptions:
     """Whether the convolutions between the first and the last go in pairs (convolution, ReLU, convolution) that are
     added to their input (Lim et al. 2017, EDSR's block); `depth` is then even."""
     initial: str = "original"
-    """First weights: `original` is N(0, 0.1 / (9 C_in)) (variance); `he` is N(0, 2 / (9 C_in)) (He et al. 2015), with
-    a last layer a tenth of that and the second of a residual pair a fifth, on input shifted and scaled to [-1, 1]."""
+    """First weights: `original` is N(0, 0.1 / (9 C_in)) (variance); `lecun` is N(0, 1 / (9 C_in)) (LeCun et al. 1998),
+    with a tenth of that in the last layer and 0.3 of it in the second of a residual pair, on input moved to [-1, 1]."""
 
     def __post_init__(self) -> None:
         """Refuse an odd number of convolutions between the ends where they go in pairs."""
@@ -94,7 +94,7 @@ class ZSSR(nn.Module):
         for layer, (o, i) in enumerate(self._shapes):
             fan_in = i * _KERNEL**2
             deviation = math.sqrt((0.1 if self.options.initial == "original" else 1) / fan_in)
-            if self.options.initial == "he" and layer == last:
+            if self.options.initial == "lecun" and layer == last:
                 deviation *= 0.1
             elif self.options.residual and layer and layer % 2 == 0:
                 deviation *= 0.3  # each pair starts near nothing, so that many of them do not add up

@@ -257,6 +257,7 @@ def fold_map(size: Size, folds: int, block: int) -> Tensor:
         `H W` int64, the fold of each pixel.
     """
     side = max(block, math.ceil(math.sqrt(size[0] * size[1] / (4 * folds))))
+    side = min(side, max(1, min(size) // 2))  # no fold may be the whole of a tiny image
     stride = max(1, round(math.sqrt(folds)))
     rows = torch.arange(size[0]) // side
     columns = torch.arange(size[1]) // side

@@ -165,6 +165,7 @@ class StepRunner:
                 "iterations": fit.iterations,
                 "last_loss": fit.loss,
                 "restarts": fit.restarts,
+                "dead": fit.dead,
                 "multiply_adds_per_pixel": fit.network.multiply_adds_per_pixel,
                 "seconds": round(time.perf_counter() - began, 3),
             }

@@ -44,6 +44,8 @@ class Fit:
     """Mean absolute error over each member's last 50 iterations, [0, 1] units."""
     restarts: list[int]
     """Starts that died before the one that is used."""
+    dead: list[bool]
+    """Whether the start that is used died as well: its output is the interpolated image."""
 
 
 def train(
@@ -70,14 +72,14 @@ def train(
         on_iteration: called after each iteration.
 
     Returns:
-        The fleet. A member whose start died was trained again from another.
+        The fleet. A member whose start died was trained again from another, up to `settings.restarts` times.
 
     Raises:
-        NumericalError: a member's loss is NaN or infinite, or its start dies, in every attempt.
+        NumericalError: a member's weights are NaN or infinite in every attempt.
     """
     fit = _attempt(images_NCHW, seeds, settings, training, fathers, learn_NHW, start, on_iteration)
     for attempt in range(1, settings.restarts + 1):
-        failed = [n for n, alive in enumerate(_alive(fit, images_NCHW, training)) if not alive]
+        failed = [n for n, dead in enumerate(fit.dead) if dead]
         if not failed:
             break
         # Only the members that died are trained again: the others stay as they are, to the bit.
@@ -93,8 +95,9 @@ def train(
         )
         with torch.no_grad():
             fit.network.weights_NP[failed] = again.network.weights_NP
-        for n, iterations, loss in zip(failed, again.iterations, again.loss, strict=True):
-            fit.iterations[n], fit.loss[n], fit.restarts[n] = iterations, loss, attempt
+        for place, n in enumerate(failed):
+            fit.iterations[n], fit.loss[n] = again.iterations[place], again.loss[place]
+            fit.dead[n], fit.restarts[n] = again.dead[place], attempt
     if not torch.isfinite(fit.network.weights_NP).all():
         raise NumericalError(
             f"training gave NaN or infinity in each of {settings.restarts + 1} starts; "
@@ -153,7 +156,8 @@ def _attempt(
             break
     with torch.no_grad():
         network.weights_NP.copy_(optimiser.result())
-    return Fit(network, done.tolist(), torch.stack(recent).mean(0).tolist(), [0] * members)
+    dead = _dead(network, images_NCHW, training)
+    return Fit(network, done.tolist(), torch.stack(recent).mean(0).tolist(), [0] * members, dead)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -185,15 +189,15 @@ def reconstruction_error(network: ZSSR, images_NCHW: Tensor, training: Training)
 
 
 @torch.no_grad()
-def _alive(fit: Fit, images_NCHW: Tensor, training: Training) -> list[bool]:
-    """Which members' networks do more than interpolate."""
+def _dead(network: ZSSR, images_NCHW: Tensor, training: Training) -> list[bool]:
+    """Which members' networks do no more than interpolate where there is more to do, or give NaN or infinity."""
     x, y = _reconstruction_pair(images_NCHW, training.task)
-    base = fit.network.base(x[:, None])[:, 0]
+    base = network.base(x[:, None])[:, 0]
     with autocast(x.device, training.precision):
-        moved = (fit.network(x[:, None])[:, 0] - base).flatten(1).std(1)
+        moved = (network(x[:, None])[:, 0] - base).flatten(1).std(1)
     missing = (y - base).flatten(1).square().mean(1).sqrt()
     alive = torch.isfinite(moved) & ((moved > _DEAD_SHARE * missing) | (missing < _DEAD_ERROR))
-    return [bool(one) for one in alive]
+    return [not bool(one) for one in alive]
 
 
 def _reconstruction_pair(images_NCHW: Tensor, task: Task) -> tuple[Tensor, Tensor]:

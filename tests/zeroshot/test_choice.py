@@ -1,0 +1,122 @@
+"""Network or back-projection: found without a truth, on what was held out."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from zssr_gan.config import ChoiceSettings
+from zssr_gan.imaging import symmetries
+from zssr_gan.imaging.resampling import BicubicDownscale, back_project, resize
+from zssr_gan.networks.zssr import ZSSR, ZSSROptions
+from zssr_gan.zeroshot import choice
+from zssr_gan.zeroshot.choice import Choice, always_network, choose
+from zssr_gan.zeroshot.ensemble import EnsembleOptions
+from zssr_gan.zeroshot.pairs import Task, fold_map
+
+TASK = Task((2.0, 2.0), (1, 1), BicubicDownscale())
+OPTIONS = EnsembleOptions(symmetries.ALL, "median", 512, "fp32")
+SETTINGS = ChoiceSettings(folds=2, block=8)
+
+
+@pytest.fixture
+def network() -> ZSSR:
+    return ZSSR(ZSSROptions(depth=2, width=4), 3, (1, 1), [torch.Generator().manual_seed(n) for n in range(2)])
+
+
+def plain(image: Tensor) -> Tensor:
+    """The image's shrunk copy, enlarged by back-projection alone."""
+    son = resize(image, (32, 32))[None]
+    return back_project(resize(son, (64, 64)).clone(), son, BicubicDownscale(), 2)[0]
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, *members: Tensor) -> None:
+    """Networks that predict these images, one a member, in every view."""
+    monkeypatch.setattr(choice, "views", lambda *_: torch.stack(members).repeat(8, 1, 1, 1))
+    monkeypatch.setattr(choice, "back_project", keep_predictions(members))
+
+
+def keep_predictions(members: tuple[Tensor, ...]):
+    """Back-projection as it is, but for the predictions themselves."""
+
+    def project(sr: Tensor, lr: Tensor, downscale: BicubicDownscale, iterations: int) -> Tensor:
+        if any(torch.equal(sr[0], member) for member in members):
+            return sr
+        return back_project(sr.clone(), lr, downscale, iterations)
+
+    return project
+
+
+def decide(network: ZSSR, image: Tensor, settings: ChoiceSettings = SETTINGS, iterations: int = 2) -> Choice:
+    return choose(network, image, fold_map((64, 64), 2, 8), settings, OPTIONS, TASK, iterations)
+
+
+def test_a_perfect_predictor_is_taken(monkeypatch: pytest.MonkeyPatch, network: ZSSR, astronaut: Tensor) -> None:
+    answer(monkeypatch, astronaut, astronaut)
+    found = decide(network, astronaut)
+    assert found.share == 1
+    assert found.network_db == 100
+    assert found.mixed_db == 100
+    error = (plain(astronaut) - astronaut).square().mean()
+    assert found.back_projection_db == pytest.approx(float(-10 * error.log10()), abs=1e-3)
+    assert "dB better than back-projection; a share of 1.00" in found.why
+
+
+def test_a_harmful_one_is_not(monkeypatch: pytest.MonkeyPatch, network: ZSSR, astronaut: Tensor) -> None:
+    base = plain(astronaut)
+    worse = base - (astronaut - base)  # as far off, on the other side
+    answer(monkeypatch, worse, worse)
+    found = decide(network, astronaut)
+    assert found.share == 0
+    assert found.mixed_db == found.back_projection_db
+    assert "worse" in found.why
+
+
+@pytest.mark.parametrize(("length", "share"), [(2.0, 0.5), (4.0, 0.25), (0.5, 1.0)])
+def test_a_share_is_found(
+    monkeypatch: pytest.MonkeyPatch, network: ZSSR, astronaut: Tensor, length: float, share: float
+) -> None:
+    """A network that goes the right way too far is taken in part; one that does not go far enough, never above 1."""
+    base = plain(astronaut)
+    far = base + length * (astronaut - base)
+    answer(monkeypatch, far, far)
+    found = decide(network, astronaut)
+    assert found.share == pytest.approx(share, abs=1e-4)
+    if length >= 2:
+        assert found.mixed_db == 100
+
+
+def test_each_member_is_judged_where_it_did_not_learn(
+    monkeypatch: pytest.MonkeyPatch, network: ZSSR, astronaut: Tensor
+) -> None:
+    """Members that know what they learnt from by heart, and nothing else: the choice is not fooled."""
+    base = plain(astronaut)
+    worse = base - (astronaut - base)
+    folds = fold_map((64, 64), 2, 8)
+    by_heart = [torch.where(folds == member, worse, astronaut) for member in range(2)]
+    answer(monkeypatch, *by_heart)
+    assert decide(network, astronaut).share == 0
+    answer(monkeypatch, *by_heart[::-1])
+    assert decide(network, astronaut).share == 1
+
+
+def test_a_small_share_counts_as_none(monkeypatch: pytest.MonkeyPatch, network: ZSSR, astronaut: Tensor) -> None:
+    base = plain(astronaut)
+    far = base + 4 * (astronaut - base)
+    answer(monkeypatch, far, far)
+    assert decide(network, astronaut, ChoiceSettings(folds=2, min_share=0.3)).share == 0
+    assert decide(network, astronaut, ChoiceSettings(folds=2, min_share=0.2)).share == pytest.approx(0.25, abs=1e-4)
+
+
+def test_real_networks(network: ZSSR, astronaut: Tensor) -> None:
+    """Random weights on the interpolated grid, and on the LR grid with an odd size: figures are finite."""
+    found = decide(network, astronaut)
+    assert 0 <= found.share <= 1
+    assert 0 < found.network_db < 100
+    lr = ZSSR(ZSSROptions(depth=2, width=4, grid="lr"), 1, (2, 2), [torch.Generator().manual_seed(0)])
+    task = Task((2.0, 2.0), (2, 2), BicubicDownscale())
+    odd = choose(lr, astronaut[:1, :41, :33], fold_map((41, 33), 3, 8), SETTINGS, OPTIONS, task, 2)
+    assert 0 <= odd.share <= 1
+
+
+def test_nothing_held_out() -> None:
+    assert always_network("because") == Choice(1.0, "because", None, None, None)

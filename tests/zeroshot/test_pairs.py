@@ -1,0 +1,382 @@
+"""Training pairs: inside the image, aligned, in every symmetry, and never out of what is held out."""
+
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from zssr_gan.config import PairSettings
+from zssr_gan.imaging import symmetries
+from zssr_gan.imaging.resampling import BicubicDownscale, KernelDownscale, reduced_size, resize
+from zssr_gan.zeroshot.pairs import PairSampler, Task, fold_map
+
+X2 = Task((2.0, 2.0), (1, 1), BicubicDownscale())
+X2_LR = Task((2.0, 2.0), (2, 2), BicubicDownscale())
+TASKS = {
+    "x2": X2,
+    "x1.5": Task((1.5, 1.5), (1, 1), BicubicDownscale()),
+    "x(1.2, 2)": Task((1.2, 2.0), (1, 1), BicubicDownscale()),
+    "kernel x2": Task((2.0, 2.0), (1, 1), KernelDownscale(torch.tensor([[1.0, 3, 2], [0, 4, 1]]), (2, 2))),
+    "x2 lr": X2_LR,
+    "x3 lr": Task((3.0, 3.0), (3, 3), BicubicDownscale()),
+    "x(1, 2) lr": Task((1.0, 2.0), (1, 2), BicubicDownscale()),
+    "kernel x3 lr": Task((3.0, 3.0), (3, 3), KernelDownscale(torch.tensor([[1.0, 3, 2], [0, 4, 1]]), (3, 3))),
+}
+tasks = pytest.mark.parametrize("name", TASKS)
+
+
+def made(height: int, width: int, members: int = 1, channels: int = 3, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    small = torch.rand(members, channels, (height + 1) // 2, (width + 1) // 2, generator=generator)
+    return resize(small, (height, width)).clamp(0, 1)
+
+
+def sampler(
+    image: Tensor,
+    task: Task = X2,
+    *,
+    learn: Tensor | None = None,
+    fathers: tuple[Tensor, ...] = (),
+    seeds: list[int] | None = None,
+    **pairs: object,
+) -> PairSampler:
+    settings = PairSettings.model_validate({"crop": 16, "batch": 4, **pairs})
+    return PairSampler(settings, [image, *fathers], learn, task, seeds or list(range(len(image))))
+
+
+def numbered(height: int, width: int) -> Tensor:
+    """1 1 H W: every pixel has a value of its own, exact in float32, in [0, 1]."""
+    return torch.arange(height * width).reshape(1, 1, height, width) / (height * width)
+
+
+def ramp(side: int) -> Tensor:
+    """1 2 H W: channel 0 is each pixel's x, channel 1 its y, as shares of the side."""
+    place = (torch.arange(side) + 0.5) / side
+    return torch.stack([place.expand(side, side), place[:, None].expand(side, side)])[None]
+
+
+def slopes_of(draws: PairSampler, side: int) -> tuple[Tensor, Tensor]:
+    """Of each crop of a ramp: the father's (x, y) a pixel along the crop's x and y, `S 2 2`; and its mask `S K K`."""
+    _, y, mask = draws.sample()
+    a = y.shape[-1] // 2 - 4
+    along = [y[0][..., a + 4, a + 8] - y[0][..., a + 4, a], y[0][..., a + 8, a + 4] - y[0][..., a, a + 4]]
+    return torch.stack(along, -1) * side / 8, mask[0, :, 0]
+
+
+class TestTask:
+    @pytest.mark.parametrize(
+        ("task", "shift", "expected"),
+        [(X2, (0, 0), (25, 13)), (X2, (1, 0), (24, 13)), (X2_LR, (0, 0), (24, 12)), (X2_LR, (1, 1), (24, 12))],
+    )
+    def test_cut(self, task: Task, shift: tuple[int, int], expected: tuple[int, int]) -> None:
+        image = numbered(25, 13)
+        cut = task.cut(image, shift)
+        assert cut.shape[-2:] == expected
+        assert cut[0, 0, 0, 0] == image[0, 0, shift[0], shift[1]]
+
+    @tasks
+    def test_input_is_the_son(self, name: str) -> None:
+        task = TASKS[name]
+        father = task.cut(made(25, 31))
+        son = task.downscale(father, reduced_size(father.shape[-2:], task.scale))
+        seen = task.make_input(father)
+        if task.factor == (1, 1):
+            assert torch.equal(seen, resize(son, father.shape[-2:]))
+        else:
+            assert torch.equal(seen, son)
+            assert (seen.shape[-2] * task.factor[0], seen.shape[-1] * task.factor[1]) == father.shape[-2:]
+
+
+class TestCrops:
+    @pytest.mark.parametrize("size", [(8, 8), (9, 30), (25, 25), (40, 33)])
+    @pytest.mark.parametrize("affine", [0.0, 1.0])
+    @pytest.mark.parametrize("name", ["x2", "x1.5", "x2 lr", "x(1, 2) lr", "x3 lr"])
+    def test_shapes_never_larger_than_the_image(self, size: tuple[int, int], affine: float, name: str) -> None:
+        task = TASKS[name]
+        fy, fx = task.factor
+        draws = sampler(made(*size, members=2), task, crop=32, affine=affine)
+        for _ in range(3):
+            x, y, mask = draws.sample()
+            side = y.shape[-1]
+            assert y.shape == (2, 4, 3, side, side)
+            assert side <= min(32, *size)
+            assert side > min(32, *size) - max(fy, fx) * 2
+            assert x.shape == (2, 4, 3, side // fy, side // fx)
+            assert mask.shape == (2, 4, 1, side, side)
+            assert x.isfinite().all()
+            assert 0 <= float(y.min()) <= float(y.max()) <= 1
+            assert set(mask.unique().tolist()) <= {0.0, 1.0}
+
+    def test_every_symmetry_and_every_place_appears(self) -> None:
+        """8 x 8 places of a crop of 5 in 12 pixels, times 8: each crop is one of them, and all symmetries come."""
+        image = numbered(12, 12)
+        draws = sampler(image, crop=8, batch=16)
+        seen, places = set(), set()
+        for _ in range(40):
+            _, y, mask = draws.sample()
+            assert (mask == 1).all()
+            for crop in y[0]:
+                (k,) = [k for k in symmetries.ALL if self.place(image, symmetries.inverse(crop, k)) is not None]
+                seen.add(k)
+                places.add(self.place(image, symmetries.inverse(crop, k)))
+        assert seen == set(symmetries.ALL)
+        assert places == {(top, left) for top in range(5) for left in range(5)}
+
+    @staticmethod
+    def place(image: Tensor, crop: Tensor) -> tuple[int, int] | None:
+        """Where in the image a crop lies as it is."""
+        found = (image[0, 0] == crop[0, 0, 0]).nonzero()
+        if len(found) != 1:
+            return None
+        top, left = found[0].tolist()
+        part = image[0, :, top : top + crop.shape[-2], left : left + crop.shape[-1]]
+        return (top, left) if part.shape == crop.shape and torch.equal(part, crop) else None
+
+    def test_axes_are_kept_where_their_scales_differ(self) -> None:
+        image = numbered(12, 12)
+        draws = sampler(image, TASKS["x(1.2, 2)"], crop=8, batch=16)
+        seen = {
+            k
+            for _ in range(10)
+            for crop in draws.sample()[1][0]
+            for k in symmetries.ALL
+            if self.place(image, symmetries.inverse(crop, k)) is not None
+        }
+        assert seen == set(symmetries.AXIS_KEEPING)
+
+    def test_plain_crops_are_taken_as_they_are(self) -> None:
+        image = numbered(12, 12)
+        draws = sampler(image, crop=8, batch=64, plain=1.0)
+        assert all(self.place(image, crop) is not None for crop in draws.sample()[1][0])
+        share = sampler(image, crop=8, batch=256, plain=0.5).sample()[1][0]
+        plain = sum(self.place(image, crop) is not None for crop in share)
+        assert 110 < plain < 185  # half, and an eighth of the others
+
+    @tasks
+    @pytest.mark.parametrize("phases", [False, True])
+    def test_pairs_are_aligned(self, name: str, phases: bool) -> None:
+        """Away from its edges, a crop's own son is what the network sees: shrinking commutes with cutting and turning.
+
+        On the LR grid that holds for every place; on the interpolated grid where the crop starts on the son's pixels.
+        """
+        task = TASKS[name]
+        fy, fx = task.factor
+        errors, shifted = [], []
+        image = made(60, 60)
+        # A kernel off centre was not turned with the image: plain crops alone have it the right way round.
+        plain = 1.0 if task.downscale.name == "kernel" else 0.0
+        draws = sampler(image, task, crop=36, batch=16, phases=phases, plain=plain)
+        for _ in range(4):
+            x, y, _ = draws.sample()
+            again = task.make_input(y[0])
+            inner = (..., slice(8 // fy, -8 // fy), slice(8 // fx, -8 // fx))
+            error = (again - x[0])[inner].abs().flatten(1).amax(1)
+            errors += error.tolist()
+            shifted += (again.roll(1, -1) - x[0])[inner].abs().flatten(1).amax(1).tolist()
+        aligned = [error < 0.01 for error in errors]
+        if task.factor != (1, 1):
+            assert all(aligned)
+            assert min(shifted) > 0.05
+        elif task.scale == (2.0, 2.0) and not phases:  # shifted by one, 60 pixels become 59, which two do not divide
+            assert 0.1 < sum(aligned) / len(aligned) < 0.45  # one in four starts on the son's pixels
+        # What is not aligned to the son's grid differs by its phase alone, much less than by a moved image.
+        assert sum(errors) < 0.75 * sum(shifted)
+
+    def test_phases_show_the_image_at_every_shift(self) -> None:
+        """With x2 there are four sons of the image; an interpolated pixel shows which of them it came from."""
+        image = made(20, 20)
+        expected = [X2.make_input(image[..., dy:, dx:]) for dy in (0, 1) for dx in (0, 1)]
+        seen: set[int] = set()
+        draws = sampler(image, crop=18, batch=1, plain=1.0, phases=True)
+        for _ in range(60):
+            x, _, _ = draws.sample()
+            for n, whole in enumerate(expected):
+                windows = whole[0].unfold(1, 18, 1).unfold(2, 18, 1)
+                if ((windows - x[0, 0][:, None, None]).abs().amax((0, 3, 4)) < 1e-5).any():
+                    seen.add(n)
+        assert seen == {0, 1, 2, 3}
+
+    def test_phases_of_the_smallest_images(self) -> None:
+        for name in ("x2", "x2 lr", "x3 lr"):
+            _, y, _ = sampler(made(8, 8), TASKS[name], phases=True).sample()
+            assert y.shape[-1] >= 6
+
+
+class TestWarped:
+    @pytest.mark.parametrize("name", ["x2", "x1.5", "x2 lr", "x3 lr"])
+    def test_target_and_input_show_the_same_place(self, name: str) -> None:
+        """On a linear ramp, shrinking and enlarging keep positions, however the crop was warped."""
+        task = TASKS[name]
+        draws = sampler(ramp(128), task, crop=24, batch=8, affine=1.0)
+        counted = 0
+        for _ in range(8):
+            x, y, mask = (part.flatten(0, 1) for part in draws.sample())
+            seen = x if task.factor == (1, 1) else resize(x, (24, 24))
+            # Away from the image's own border, beyond which it is mirrored.
+            inner = mask.bool() & ((y > 0.25) & (y < 0.75)).all(1, keepdim=True)
+            if task.factor != (1, 1):  # enlarging the crop here knows nothing beyond its edge
+                inner[..., :6, :] = inner[..., -6:, :] = inner[..., :6] = inner[..., -6:] = False
+            counted += int(inner.sum())
+            # 0.4 pixels of the father: those are up to two of a crop's, and a son of x1.5 is rounded to whole pixels.
+            assert ((seen - y).abs() * inner).max() < 0.4 / 128
+        assert counted > 300
+
+    def test_shrunk_by_the_asked_factors(self) -> None:
+        """The slopes of a warped ramp are the warp's matrix: a turn (or mirrored turn) over the scale."""
+        draws = sampler(ramp(80), crop=16, batch=64, affine=1.0, scale_min=0.6, anisotropy=0, shear=0)
+        slopes, mask = slopes_of(draws, 80)
+        slopes = slopes[mask.flatten(1).all(1)]
+        assert len(slopes) > 10
+        gram = slopes.mT @ slopes
+        scale = gram[:, 0, 0].rsqrt()
+        assert ((gram * scale[:, None, None].square() - torch.eye(2)).abs() < 0.06).all()  # turned, not sheared
+        assert 0.58 <= float(scale.min()) < 0.7
+        assert 0.9 < float(scale.max()) <= 1.02
+        assert {1.0, -1.0} == set(torch.linalg.det(slopes).sign().tolist())
+
+    @pytest.mark.parametrize(("anisotropy", "shear"), [(0.4, 0.0), (0.0, 0.4)])
+    def test_stretch_and_shear(self, anisotropy: float, shear: float) -> None:
+        """Either makes the singular values of the warp differ; a stretch keeps the axes at right angles."""
+        settings = {"scale_min": 1.0, "rotate": False, "anisotropy": anisotropy, "shear": shear}
+        slopes, _ = slopes_of(sampler(ramp(80), crop=16, batch=64, affine=1.0, **settings), 80)
+        values = torch.linalg.svdvals(slopes)
+        assert float((values[:, 0] / values[:, 1]).log().std()) > 0.1
+        angle = torch.nn.functional.cosine_similarity(slopes[..., 0], slopes[..., 1]).abs()
+        assert (angle.max() > 0.2) == (shear > 0)
+
+    def test_without_rotation_turns_are_quarter_turns(self) -> None:
+        ramp = ((torch.arange(64) + 0.5) / 64).expand(1, 1, 64, 64)
+        draws = sampler(ramp, crop=16, batch=32, affine=1.0, rotate=False, shear=0, anisotropy=0)
+        _, y, _ = draws.sample()
+        along_x = (y[..., 8, 9] - y[..., 8, 8]).abs()
+        along_y = (y[..., 9, 8] - y[..., 8, 8]).abs()
+        assert torch.minimum(along_x, along_y).max() < 1e-4
+        assert torch.maximum(along_x, along_y).min() > 0.5 / 64
+
+    def test_what_lies_outside_does_not_count(self) -> None:
+        """A whole image shrunk into a crop of its own size: what counts has the shrunk image's area."""
+        draws = sampler(ramp(48), crop=48, batch=32, affine=1.0, scale_min=0.5, anisotropy=0, shear=0)
+        slopes, mask = slopes_of(draws, 48)
+        scale = torch.linalg.det(slopes).abs().rsqrt()
+        small = scale < 0.69  # fits into the crop at any angle
+        assert small.sum() > 5
+        assert torch.allclose(mask.mean((1, 2))[small], scale[small].square(), atol=0.03)
+
+    def test_nothing_black_comes_in(self) -> None:
+        """Shocher et al.'s code trains on black beyond the border."""
+        draws = sampler(torch.full((1, 3, 24, 24), 0.7), crop=24, batch=16, affine=1.0)
+        x, y, _ = draws.sample()
+        assert torch.allclose(x, torch.full_like(x, 0.7), atol=1e-4)
+        assert torch.allclose(y, torch.full_like(y, 0.7), atol=1e-4)
+
+    def test_shares(self) -> None:
+        image = numbered(40, 40)
+        crops = sampler(image, crop=8, batch=256, affine=0.3).sample()[1][0]
+        exact = sum(bool(torch.isin(crop, image).all()) for crop in crops)
+        assert 0.6 < exact / 256 < 0.8
+
+
+class TestHeldOut:
+    @pytest.mark.parametrize("affine", [0.0, 1.0])
+    @pytest.mark.parametrize("name", ["x2", "x2 lr"])
+    @pytest.mark.parametrize("phases", [False, True])
+    def test_no_held_out_pixel_counts(self, affine: float, name: str, phases: bool) -> None:
+        """Held-out pixels shine; what a member learns from is dark, also in another father, for its own fold only."""
+        folds = fold_map((33, 32), 3, 8)
+        learn = torch.stack([folds != member for member in range(3)])
+        image = (~learn)[:, None].float()
+        larger = torch.nn.functional.interpolate(image, size=(50, 48), mode="nearest")
+        draws = sampler(
+            image, TASKS[name], learn=learn, fathers=(larger,), crop=24, affine=affine, phases=phases, batch=8
+        )
+        counted, lit, sizes = 0.0, 0.0, set()
+        for _ in range(12):
+            _, y, mask = draws.sample()
+            assert (y * mask).max() < 1e-6
+            counted += float(mask.mean()) / 12
+            lit += float(y.mean()) / 12
+            sizes.add(int(mask.sum()))
+        assert counted > (0.05 if affine else 0.5)
+        assert lit > 0.1
+        assert len(sizes) > 1
+
+    def test_without_folds_everything_counts(self) -> None:
+        assert (sampler(made(20, 20)).sample()[2] == 1).all()
+
+
+class TestFathers:
+    def test_each_is_learnt_from_as_often_at_the_size_of_the_smallest(self) -> None:
+        one, two = torch.zeros(2, 1, 12, 14), torch.ones(2, 1, 20, 24)
+        draws = sampler(one, fathers=(two,), crop=16, batch=32)
+        _, y, _ = draws.sample()
+        assert y.shape == (2, 32, 1, 12, 12)
+        means = y.mean((2, 3, 4))
+        assert set(means.flatten().tolist()) == {0.0, 1.0}
+        assert 0.3 < float(means.mean()) < 0.7
+
+    def test_each_member_draws_its_own(self) -> None:
+        draws = sampler(torch.zeros(2, 1, 12, 12), fathers=(torch.ones(2, 1, 12, 12),), batch=16)
+        means = draws.sample()[1].mean((2, 3, 4))
+        assert not torch.equal(means[0], means[1])
+
+
+class TestNoise:
+    def test_strength_and_only_on_the_input(self) -> None:
+        image = torch.full((1, 3, 32, 32), 0.5)
+        x, y, _ = sampler(image, noise=0.05, crop=32, batch=8).sample()
+        assert float((x - 0.5).std()) == pytest.approx(0.05, rel=0.03)
+        assert float((x - 0.5).mean()) == pytest.approx(0, abs=0.002)
+        assert torch.allclose(y, torch.full_like(y, 0.5), atol=1e-6)
+
+    def test_new_at_every_step(self) -> None:
+        draws = sampler(torch.full((1, 1, 16, 16), 0.5), noise=0.05)
+        (a, _, _), (b, _, _) = draws.sample(), draws.sample()
+        assert not torch.allclose(a, b, atol=0.01)
+
+
+class TestDraws:
+    SETTINGS: ClassVar = {"affine": 0.5, "plain": 0.1, "noise": 0.02, "phases": True}
+
+    def test_do_not_depend_on_the_mates(self) -> None:
+        """Over more steps than are drawn at once; also with another father."""
+        images = made(24, 24, members=3)
+        larger = resize(images, (30, 30))
+        together = sampler(images, fathers=(larger,), seeds=[7, 8, 9], **self.SETTINGS)
+        apart = [
+            sampler(images[n : n + 1], fathers=(larger[n : n + 1],), seeds=[7 + n], **self.SETTINGS) for n in (2, 0, 1)
+        ]
+        for _ in range(70):
+            whole = together.sample()
+            for n, one in zip((2, 0, 1), apart, strict=True):
+                for a, b in zip(whole, one.sample(), strict=True):
+                    assert torch.allclose(a[n], b[0], atol=1e-5)
+
+    def test_repeat_by_seed(self) -> None:
+        image = made(24, 24)
+        one, same, other = (sampler(image, seeds=[seed], **self.SETTINGS) for seed in (1, 1, 2))
+        for _ in range(3):
+            a, b, c = one.sample(), same.sample(), other.sample()
+            assert all(torch.equal(*pair) for pair in zip(a, b, strict=True))
+            assert not torch.equal(a[1], c[1])
+
+
+class TestFoldMap:
+    @pytest.mark.parametrize("folds", [2, 3, 4, 5, 8])
+    @pytest.mark.parametrize("size", [(64, 64), (49, 49), (40, 90)])
+    def test_every_fold_has_its_share(self, folds: int, size: tuple[int, int]) -> None:
+        counts = torch.bincount(fold_map(size, folds, 4).flatten(), minlength=folds)
+        assert len(counts) == folds
+        assert counts.min() > 0.3 * size[0] * size[1] / folds
+
+    @pytest.mark.parametrize("folds", [2, 3, 4, 5, 8, 64])
+    def test_neighbouring_blocks_are_in_different_folds(self, folds: int) -> None:
+        size = (10 * min(4, folds), 40)  # as many blocks as there may be of 10 pixels
+        blocks = fold_map(size, folds, 10)[::10, ::10]
+        assert len(blocks.unique()) == min(folds, 16)
+        assert (blocks[1:] != blocks[:-1]).all()
+        assert (blocks[:, 1:] != blocks[:, :-1]).all()
+
+    def test_blocks_are_at_least_so_large(self) -> None:
+        folds = fold_map((32, 32), 4, 8)
+        assert all(len(block.unique()) == 1 for row in folds.split(8) for block in row.split(8, 1))
