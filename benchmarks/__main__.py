@@ -21,13 +21,13 @@ def main() -> int:
         "set5": [
             ["benchmarks.quality", set5, "--preset", "fast", "--seeds", "0,1,2"],
             ["benchmarks.quality", set5, "--preset", "quality"],
-            ["benchmarks.quality", set5, "--preset", "quality", "--images", "butterfly,woman", "--seeds", "1,2"],
+            ["benchmarks.quality", set5, "--preset", "quality", "--images", "butterfly,woman", "--seeds", "0,1,2"],
             ["benchmarks.quality", set5, "--preset", "original"],
             ["benchmarks.quality", set5, "--preset", "paper"],
         ],
         "faces": [
             ["benchmarks.quality", faces, "--truth-side", "64", "--count", "100"],
-            ["benchmarks.quality", faces, "--truth-side", "64", "--count", "34", "--seeds", "1,2"],
+            ["benchmarks.quality", faces, "--truth-side", "64", "--count", "20", "--seeds", "0,1,2"],
         ],
         "large": [["benchmarks.large_image"]],
     }

@@ -204,7 +204,7 @@ def test_verify() -> None:
     done = call("verify", "a_x2.json", "--rerun")
     assert done.exit_code == 0, done.output
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
-        [name, "ok"] for name in ("input", "original", "output", "settings", "rerun")
+        [name, "ok"] for name in ("input", "original", "output", "label", "settings", "rerun")
     ]
     Path("a_x2.png").write_bytes(b"other")
     changed = call("verify", "a_x2.json")

@@ -373,7 +373,7 @@ class TestEvidence:
         assert report["notices"] == ["turned upright"]
         assert report["choice"]["why"]
         assert [step["name"] for step in report["steps"]] == ["train", "apply", "refine"]
-        assert set(report["versions"]) == {"zssr-gan", "python", "torch", "numpy", "pillow"}
+        assert set(report["versions"]) == {"zssr-gan", "python", "torch", "numpy", "scipy", "pillow"}
         assert report["seconds"] > 0
         again = parse_settings(report["settings"], "the record")
         assert again == parse_settings({**TINY, "refinement": {"back_projections": 1}}, "test")

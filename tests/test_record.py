@@ -75,7 +75,7 @@ def test_a_moved_case_verifies_and_is_made_again(case: Path) -> None:
     )
     assert found.ok, found
     assert [check.name for check in found.checks] == [
-        *("input", "original", "output", "evidence", "settings", "kernel", "rerun")
+        *("input", "original", "output", "label", "evidence", "settings", "kernel", "rerun")
     ]
     assert stages
 
@@ -174,3 +174,23 @@ def test_paths_are_relative_through_links(tmp_path: Path) -> None:
     (tmp_path / "real" / "deep").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "real" / "deep")
     assert relative_path(tmp_path / "a.png", tmp_path / "link") == "../../a.png"
+
+
+def test_a_rerun_finds_an_account_that_was_changed(case: Path) -> None:
+    path = case / "out" / "a_x2.json"
+    record = json.loads(path.read_text("utf-8"))
+    record["enhancement"]["choice"]["why"] = "because"
+    record["enhancement"]["steps"] = []
+    path.write_text(json.dumps(record), "utf-8")
+    assert verify_record(path).ok
+    again = verify_record(path, rerun=True).checks[-1]
+    assert not again.ok
+    assert "choice, steps otherwise" in again.text
+
+
+def test_a_label_that_the_output_does_not_bear_is_found(case: Path) -> None:
+    path = case / "out" / "a_x2.json"
+    record = json.loads(path.read_text("utf-8"))
+    record["label"] = "case"
+    path.write_text(json.dumps(record), "utf-8")
+    assert [check.name for check in verify_record(path).checks if not check.ok] == ["label"]

@@ -8,7 +8,7 @@ from zssr_gan.enhancement import Enhanced
 from zssr_gan.files import atomic_write
 from zssr_gan.imaging.codecs import Metadata, Picture, encode_picture
 from zssr_gan.imaging.resampling import resize
-from zssr_gan.imaging.sheets import contact_sheet, evidence_overlay
+from zssr_gan.imaging.sheets import contact_sheet, evidence_overlay, round_limit
 from zssr_gan.naming import Job
 from zssr_gan.record import MARK
 
@@ -34,11 +34,15 @@ class Comparison:
         if len(self._rows) == ROWS:
             self.left_out += 1
             return
+        limit = round_limit(enhanced.disagreement)
         cells = [
             (job.source.name, picture.pixels),
             ("bicubic", enhanced.bicubic),
             (job.result.name, enhanced.picture.pixels),
-            ("disagreement of the views", evidence_overlay(enhanced.disagreement)),
+            (
+                f"disagreement of the views, brightest {limit:g} levels",
+                evidence_overlay(enhanced.disagreement, limit=limit),
+            ),
         ]
         self._rows.append([(caption, _reduced(image)) for caption, image in cells])
 

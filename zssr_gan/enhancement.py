@@ -115,7 +115,7 @@ def enhance_picture(
         "degradation": downscale.name,
         **_account(used, done),
         **figures,
-        "notices": list(picture.notices),
+        "notices": [*picture.notices, *done.notices],
         "seconds": round(time.perf_counter() - began, 3),
     }
     return Enhanced(picture, result, done.disagreement_HW.float().cpu(), residual.mean(0).mul_(255).cpu(), report)
@@ -237,6 +237,7 @@ def _figures(done: SuperResolved, residual: Tensor) -> dict[str, Any]:
         "residual_db": round(min(100.0, -10 * math.log10(max(float(residual.square().mean()), 1e-10))), 3),
         "evidence": {
             "unit": "levels of 255",
+            "views": done.views,
             "disagreement_mean": round(float(views.mean()), 4),
             "disagreement_95th_percentile": round(float(torch.quantile(sample, 0.95)), 4),
             "disagreement_largest": round(float(views.max()), 4),
@@ -247,7 +248,9 @@ def _figures(done: SuperResolved, residual: Tensor) -> dict[str, Any]:
 
 
 def _account(used: Machine, done: SuperResolved) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(used.device) if used.device.type == "cuda" else platform.machine()
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    cpu = capabilities.get("cpu_name", "CPU")
+    name = torch.cuda.get_device_name(used.device) if used.device.type == "cuda" else f"{cpu} ({platform.machine()})"
     return {
         "device": str(used.device),
         "device_name": name,
@@ -261,6 +264,7 @@ def _account(used: Machine, done: SuperResolved) -> dict[str, Any]:
             "python": platform.python_version(),
             "torch": torch.__version__,
             "numpy": np.__version__,
+            "scipy": metadata.version("scipy"),
             "pillow": PIL.__version__,
         },
     }

@@ -380,7 +380,8 @@ def result_text(
 
 
 def _evidence_png(enhanced: Enhanced, text: Mapping[str, str]) -> bytes:
-    sheet = evidence_sheet(enhanced.disagreement, enhanced.residual)
+    views = enhanced.report["evidence"]["views"]
+    sheet = evidence_sheet(enhanced.disagreement, enhanced.residual, views=views)
     picture = Picture(pixels=sheet, alpha=None, bits=8, metadata=Metadata())
     return encode_picture(picture, "png", {**text, MARK: "evidence map"})
 

@@ -1,8 +1,10 @@
 """Checking a result against its record: by hashes, or by making it once more."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,7 +12,7 @@ from zssr_gan.config import parse_settings
 from zssr_gan.enhancement import Progress, RunOptions, enhance_picture
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import sha256_bytes, sha256_file
-from zssr_gan.imaging.codecs import decode_picture, encode_picture
+from zssr_gan.imaging.codecs import decode_picture, encode_picture, read_provenance
 from zssr_gan.jobs import result_text
 from zssr_gan.record import Record, canonical_sha256, read_record
 
@@ -60,6 +62,12 @@ def verify_record(
             "the record says that the input changed during the work",
         ),
         _check_file("output", folder / record.output.name, record.output.sha256),
+        _check(
+            "label",
+            _label_in_file(folder / record.output.name) in (None, record.label),
+            f"the label is {record.label}, as in the output",
+            f"the record says {record.label}, the output itself another label",
+        ),
     ]
     if record.evidence is not None:
         checks.append(_check_file("evidence", folder / record.evidence.name, record.evidence.sha256))
@@ -90,6 +98,14 @@ def _find_input(record: Record, folder: Path) -> Path:
     told = folder / record.input.path
     beside = folder / record.input.name
     return beside if beside.is_file() and not told.is_file() else told
+
+
+def _label_in_file(path: Path) -> str | None:
+    """The label in an output's own text; None where there is no file, or no text in it."""
+    try:
+        return read_provenance(path).get("zssr-gan:label", "").partition(":")[0] or None
+    except ZssrGanError:
+        return None
 
 
 def _check(name: str, ok: bool, good: str, bad: str) -> Check:
@@ -137,10 +153,31 @@ def _rerun(record: Record, folder: Path, source: Path, on_progress: Callable[[Pr
     except ZssrGanError as error:
         return Check("rerun", False, f"not made: {error}")
     if sha256_bytes(made) == record.output.sha256:
-        return Check("rerun", True, "made again from the record: the same bytes")
+        told = _untrue(record, enhanced.report)
+        if told:
+            return Check(
+                "rerun", False, f"made again: the same bytes, but the record tells {', '.join(told)} otherwise"
+            )
+        return Check("rerun", True, "made again from the record: the same bytes, and the same account")
     there = enhanced.report.get("versions")
     versions = "" if there == report.get("versions") else "; library versions differ from the recorded ones"
     return Check("rerun", False, f"made again from the record: {_difference(made, folder, record)}{versions}")
+
+
+def _untrue(record: Record, report: Mapping[str, Any]) -> list[str]:
+    """What of a record's account a rerun does not bear out; durations and versions aside."""
+    told = {**record.enhancement, "label": record.label, "settings": record.settings}
+    # What reading changed is said by the file, and JSON knows no difference between tuples and lists.
+    found = json.loads(json.dumps(report))
+    passing = {"seconds", "versions", "device_name"}
+    return [key for key in found if key not in passing and _timeless(told.get(key)) != _timeless(found[key])]
+
+
+def _timeless(value: object) -> object:
+    """JSON without what differs from run to run: durations."""
+    if isinstance(value, Mapping):
+        return {key: _timeless(one) for key, one in value.items() if key != "seconds"}
+    return [_timeless(one) for one in value] if isinstance(value, list) else value
 
 
 def _difference(made: bytes, folder: Path, record: Record) -> str:

@@ -11,7 +11,7 @@ from scipy.io import savemat
 from torch import Tensor
 
 from zssr_gan.errors import SettingsError
-from zssr_gan.imaging.kernels import centre_of_mass, centred_kernel, checked_kernel, load_kernel
+from zssr_gan.imaging.kernels import centre_of_mass, centred_kernel, checked_kernel, kernel_symmetries, load_kernel
 from zssr_gan.imaging.resampling import KernelDownscale
 
 # Without any symmetry; its centre of mass lies half a pixel beyond the middle, where a kernel for x2 has to have it.
@@ -163,3 +163,22 @@ class TestCentred:
         kernel[30, 0] = 1
         out = centred_kernel(kernel, (1, 1))
         assert float(out[out.shape[0] // 2, out.shape[1] // 2]) == pytest.approx(1)
+
+
+class TestSymmetries:
+    """Which flips and turns a kernel bears: an image in any of the others was not blurred by it."""
+
+    @staticmethod
+    def gaussian(along: float, across: float, angle: float) -> torch.Tensor:
+        rows, columns = torch.meshgrid(torch.arange(-6.0, 7), torch.arange(-6.0, 7), indexing="ij")
+        turn = torch.tensor(angle)
+        u, v = columns * turn.cos() + rows * turn.sin(), rows * turn.cos() - columns * turn.sin()
+        return torch.exp(-(u**2) / (2 * along**2) - v**2 / (2 * across**2)).double()
+
+    def test_round_upright_and_tilted(self) -> None:
+        assert kernel_symmetries(self.gaussian(1.5, 1.5, 0)) == tuple(range(8))
+        assert kernel_symmetries(self.gaussian(2.0, 1.0, 0)) == (0, 2, 4, 6)
+        assert kernel_symmetries(self.gaussian(2.0, 1.0, 0.6)) == (0, 2)
+
+    def test_none_but_the_first(self) -> None:
+        assert kernel_symmetries(torch.tensor([[6.0, 2, 0], [2, 0, 0], [1, 0, 0]])) == (0,)

@@ -164,9 +164,7 @@ class TestCrops:
         fy, fx = task.factor
         errors, shifted = [], []
         image = made(60, 60)
-        # A kernel off centre was not turned with the image: plain crops alone have it the right way round.
-        plain = 1.0 if task.downscale.name == "kernel" else 0.0
-        draws = sampler(image, task, crop=36, batch=16, phases=phases, plain=plain)
+        draws = sampler(image, task, crop=36, batch=16, phases=phases)
         for _ in range(4):
             x, y, _ = draws.sample()
             again = task.make_input(y[0])
@@ -324,10 +322,18 @@ class TestFathers:
 class TestNoise:
     def test_strength_and_only_on_the_input(self) -> None:
         image = torch.full((1, 3, 32, 32), 0.5)
-        x, y, _ = sampler(image, noise=0.05, crop=32, batch=8).sample()
+        x, y, _ = sampler(image, X2_LR, noise=0.05, crop=32, batch=32).sample()
         assert float((x - 0.5).std()) == pytest.approx(0.05, rel=0.03)
         assert float((x - 0.5).mean()) == pytest.approx(0, abs=0.002)
         assert torch.allclose(y, torch.full_like(y, 0.5), atol=1e-6)
+
+    def test_lies_on_the_sons_pixels(self) -> None:
+        """On the interpolated grid it is enlarged with the son, as the original has it: smooth, and so weaker."""
+        x, _, _ = sampler(torch.full((1, 3, 32, 32), 0.5), noise=0.05, crop=32, batch=32).sample()
+        noise = (x - 0.5)[0]
+        neighbours = (noise[..., :-1] * noise[..., 1:]).mean() / noise.square().mean()
+        assert 0.5 < float(neighbours) < 0.95
+        assert 0.03 < float(noise.std()) < 0.05
 
     def test_new_at_every_step(self) -> None:
         draws = sampler(torch.full((1, 1, 16, 16), 0.5), noise=0.05)

@@ -220,9 +220,31 @@ class TestDeparture:
         wild(99)
         done = run(face, chosen=settings(restarts=1))
         assert done.choice["share"] == 0
-        assert "depart from the image by" in done.choice["why"]
+        assert "ran away from the image" in done.choice["why"]
         expected = back_project(resize(face, (50, 50))[None].clone(), face[None], BICUBIC, 4)[0].clamp(0, 1)
         assert torch.allclose(done.image_CHW, expected, atol=1e-5)
+
+
+def test_a_network_dead_in_every_start_has_no_share(monkeypatch: pytest.MonkeyPatch, face: Tensor) -> None:
+    monkeypatch.setattr(ZSSR, "_first_weights", lambda network, _: torch.zeros(network_size(network)))
+    done = run(face, chosen=settings(restarts=1))
+    assert done.steps[0]["dead"] == [True]
+    assert done.choice["share"] == 0
+    assert "died" in done.choice["why"]
+    assert not done.disagreement_HW.any()
+
+
+def network_size(network: ZSSR) -> int:
+    biased = sum(o for o, _ in network._shapes) if network.options.bias else 0
+    return sum(o * i * 9 for o, i in network._shapes) + biased
+
+
+def test_several_steps_are_all_told(face: Tensor) -> None:
+    done = run(face, scale=(4.0, 4.0), chosen=settings(choice={"folds": 2, "max_pixels": 625}))
+    shares = [one["choice"]["share"] for one in done.steps if one["name"] == "refine"]
+    assert len(shares) == 2
+    assert done.choice["share"] == min(shares)
+    assert "of 2" in done.choice["why"]
 
 
 class TestChoice:
@@ -237,7 +259,7 @@ class TestChoice:
         done = run(face, chosen=settings(choice={"folds": 3, "max_pixels": 625}, networks=3))
         assert done.steps[0]["held_out"] is True
         assert 0 <= done.choice["share"] <= 1
-        assert done.steps[-1]["share"] == done.choice["share"]
+        assert done.steps[-1]["choice"]["share"] == done.choice["share"]
         assert isinstance(done.choice["network_db"], float)
         assert len(set(done.steps[0]["seeds"])) == 3
 
@@ -256,7 +278,9 @@ def test_the_report_is_json_and_complete(face: Tensor) -> None:
     train, apply, refine = done.steps
     assert {"scale", "grid", "downscale", "seeds", "iterations", "last_loss", "restarts", "seconds"} <= set(train)
     assert {"size", "symmetries", "combine", "member_back_projections", "tile", "seconds"} <= set(apply)
-    assert {"share", "back_projections", "largest_departure_before", "seconds"} <= set(refine)
+    assert {"choice", "back_projections_of_plain", "back_projections", "largest_departure_before", "seconds"} <= set(
+        refine
+    )
     assert train["iterations"] == [2]
     assert train["restarts"] == [0]
     assert apply["size"] == [50, 50]

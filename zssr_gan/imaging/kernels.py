@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from zssr_gan.errors import SettingsError
+from zssr_gan.imaging.symmetries import ALL, transform
 
 _MAX_SIDE = 129
 
@@ -60,7 +61,10 @@ def checked_kernel(values: object) -> Tensor:
         SettingsError: not two-dimensional, NaN or infinite, sum not above zero, or a side above 129.
     """
     try:
-        kernel = np.asarray(values, dtype=np.float64)
+        given = np.asarray(values)
+        if np.iscomplexobj(given):
+            raise SettingsError("the kernel holds complex numbers")
+        kernel = given.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise SettingsError("the kernel is not an array of numbers") from error
     if kernel.ndim != 2 or 0 in kernel.shape:
@@ -108,3 +112,16 @@ def centred_kernel(kernel: Tensor, scale: tuple[int, int]) -> Tensor:
         whole = [round(w) if abs(w - round(w)) <= 0.05 else w for w in way]
         values = shift(values, whole, order=3 if any(w != round(w) for w in whole) else 0, mode="constant")
     return torch.from_numpy(values / values.sum())
+
+
+def kernel_symmetries(kernel: Tensor) -> tuple[int, ...]:
+    """The flips and turns (`imaging.symmetries`) that leave a kernel as it is, but for a tenth of its weight.
+
+    Every kernel has the first, a tilted Gaussian the half turn too, a round one all eight.
+    """
+    centred = centred_kernel(kernel, (1, 1))
+    side = max(centred.shape)
+    rows, columns = ((side - n) // 2 for n in centred.shape)  # both sides are odd, so their difference is even
+    square = torch.nn.functional.pad(centred, (columns, columns, rows, rows))
+    weight = square.abs().sum()
+    return tuple(k for k in ALL if (transform(square, k) - square).abs().sum() / 2 <= 0.1 * weight)

@@ -12,7 +12,8 @@ from typing import Protocol
 import torch.nn.functional as F
 from torch import Tensor
 
-from zssr_gan.imaging.kernels import centred_kernel
+from zssr_gan.imaging import symmetries
+from zssr_gan.imaging.kernels import centred_kernel, kernel_symmetries
 
 Size = tuple[int, int]
 Scale = tuple[float, float]
@@ -44,6 +45,10 @@ class Downscale(Protocol):
     name: str
     multiple: int
     """Sides of the input should be multiples of this, else rows or columns at the end are not seen whole."""
+    symmetries: tuple[int, ...]
+    """The flips and turns that it commutes with: an image turned by another was not degraded like this."""
+    reach: int
+    """Pixels of the larger image that it looks at beyond what bicubic does."""
 
     def __call__(self, x: Tensor, size: Size) -> Tensor:
         """Shrink `B C H W` to `size` (rows, columns)."""
@@ -54,6 +59,8 @@ class BicubicDownscale:
 
     name = "bicubic"
     multiple = 1
+    symmetries = symmetries.ALL
+    reach = 0
 
     def __call__(self, x: Tensor, size: Size) -> Tensor:
         """Shrink `B C H W` to `size`."""
@@ -77,6 +84,8 @@ class KernelDownscale:
         self.scale = scale
         self.name = "kernel"
         self.multiple = math.lcm(*scale)
+        self.symmetries = kernel_symmetries(kernel)
+        self.reach = max(self.kernel.shape) // 2
 
     def __call__(self, x: Tensor, size: Size) -> Tensor:
         """Blur and subsample `B C H W` to `size`, which must be the input's size divided by the scale, rounded up."""

@@ -23,7 +23,8 @@ _CAPTION_POINTS = 15
 _TITLE_POINTS = 20
 _SMALLEST_MAP, _LARGEST_MAP = 448, 2000
 
-_DISAGREEMENT = "How far the 8 views of the network disagree (levels of 255)"
+_DISAGREEMENT = "How far the {views} views of the network disagree (levels of 255)"
+_ONE_VIEW = "Only one view of the network was made: nothing to disagree with"
 _RESIDUAL = "How far the result, shrunk again, departs from the input (levels of 255)"
 
 
@@ -62,6 +63,7 @@ def evidence_sheet(
     disagreement: Tensor,
     residual: Tensor,
     *,
+    views: int = 8,
     disagreement_limit: float | None = None,
     residual_limit: float | None = None,
 ) -> Tensor:
@@ -69,11 +71,11 @@ def evidence_sheet(
 
     The residual is shown at the size of the disagreement. Small maps are enlarged to their pixels, to 448 at least on
     the longer side; maps above 2000 pixels a side are reduced by their maximum, so that no peak is hidden. A limit is
-    the level of the brightest colour; by default a round number that 99.5 % of the map stay below.
+    the level of the brightest colour; by default `round_limit`. `views` is how many views were compared.
     """
     size = _map_size(disagreement)
     panels = [
-        _panel(disagreement, size, _DISAGREEMENT, disagreement_limit),
+        _panel(disagreement, size, _DISAGREEMENT.format(views=views) if views > 1 else _ONE_VIEW, disagreement_limit),
         _panel(residual, size, _RESIDUAL, residual_limit),
     ]
     side_by_side = size[1] <= 1.4 * size[0]
@@ -88,7 +90,7 @@ def evidence_sheet(
 
 def evidence_overlay(disagreement: Tensor, *, limit: float | None = None) -> Tensor:
     """The colours alone of a map (H W, levels of 255): 3 H W, for a contact sheet. `limit` as in `evidence_sheet`."""
-    colours_HWC = _colours(disagreement, limit if limit is not None else _round_limit(disagreement))
+    colours_HWC = _colours(disagreement, limit if limit is not None else round_limit(disagreement))
     return torch.from_numpy(colours_HWC).permute(2, 0, 1).float().div_(255)
 
 
@@ -119,7 +121,7 @@ def _map_size(values: Tensor) -> tuple[int, int]:
 
 def _panel(values: Tensor, size: tuple[int, int], caption: str, limit: float | None) -> Image.Image:
     """Caption, figures, map, colour bar and ticks, from top to bottom."""
-    limit = limit if limit is not None else _round_limit(values)
+    limit = limit if limit is not None else round_limit(values)
     # Text grows with the map: a sheet of 2000 pixels is looked at reduced.
     points = max(_CAPTION_POINTS, round(size[1] / 50))
     width = max(size[1], 31 * points)  # the captions fit one line
@@ -157,7 +159,7 @@ def _shown_at(values: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(values_1HW[None], size, mode="nearest-exact")[0, 0]
 
 
-def _round_limit(values: Tensor) -> float:
+def round_limit(values: Tensor) -> float:
     """1, 2, 5, 10, ... 255: the first that 99.5 % of the map do not exceed; at least 1 level, which is rounding."""
     share = values.detach().float().flatten()
     most = float(share.kthvalue(math.ceil(0.995 * share.numel())).values)

@@ -49,6 +49,12 @@ class Task:
     downscale: Downscale
 
     @property
+    def symmetries(self) -> tuple[int, ...]:
+        """The flips and turns that a pair stays true under: odd ones swap the axes, and so their scales."""
+        kept = symmetries.ALL if self.scale[0] == self.scale[1] else symmetries.AXIS_KEEPING
+        return tuple(k for k in kept if k in self.downscale.symmetries)
+
+    @property
     def multiples(self) -> tuple[int, int]:
         """Rows and columns of a father are whole multiples of these, so that every pixel has its place in a son."""
         by_kernel = self.downscale.multiple
@@ -92,8 +98,7 @@ class PairSampler:
         self.settings = settings
         self.task = task
         self.device = fathers[0].device
-        # Odd symmetries swap the axes: where their scales differ, they would teach the wrong one.
-        self.symmetries = symmetries.ALL if task.scale[0] == task.scale[1] else symmetries.AXIS_KEEPING
+        self.symmetries = task.symmetries
         self._generators = [generator("pairs", seed) for seed in seeds]
         steps = [range(math.ceil(factor)) if settings.phases else range(1) for factor in task.scale]
         self._fathers = [
@@ -135,7 +140,10 @@ class PairSampler:
                 if len(at):
                     x[at], y[at], mask[at] = cut(father, member_S[at], symmetry_S[at], draws[at], side)
         if self.settings.noise > 0:
-            x = x + self.settings.noise * self._noise(x.shape, batch)
+            # The noise is a camera's, so it lies on the son's pixels, and is enlarged with them.
+            son = reduced_size((side, side), self.task.scale)
+            noise = self._noise((batch, channels, *son)) * self.settings.noise
+            x = x + resize(noise, (x.shape[-2], x.shape[-1]))
         x, y, mask = (t.unflatten(0, (members, batch)) for t in (x, y, mask))
         return x, y, mask
 
@@ -147,9 +155,8 @@ class PairSampler:
         self._position += 1
         return self._block[self._position - 1]
 
-    def _noise(self, shape: torch.Size, batch: int) -> Tensor:
-        one = (batch, *shape[1:])
-        return torch.cat([torch.randn(one, generator=g) for g in self._generators]).to(self.device)
+    def _noise(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.cat([torch.randn(shape, generator=g) for g in self._generators]).to(self.device)
 
     def _cut(
         self, father: _Father, member_S: Tensor, symmetry_S: Tensor, draws: Tensor, side: int
@@ -191,7 +198,7 @@ class PairSampler:
         centre_S2 = size / 2 + room_S2 * (draws[:, 2:4] - 0.5)
 
         step = math.lcm(*self.task.multiples)
-        margin = -(-math.ceil(4 * max(self.task.scale)) // step) * step
+        margin = -(-(math.ceil(4 * max(self.task.scale)) + self.task.downscale.reach) // step) * step
         read = -(-(side + 2 * margin) // step) * step
         offset = torch.arange(read, device=self.device) - margin - (side - 1) / 2
         offset_2 = torch.stack(torch.meshgrid(offset, offset, indexing="xy"), -1)

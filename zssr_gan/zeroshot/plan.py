@@ -26,13 +26,14 @@ def plan_steps(size: Size, scale: Scale, settings: StepSettings, *, whole: bool)
         size: rows and columns of the LR image.
         scale: (y, x), 1 to 8.
         settings: largest step, gradual sub-steps.
-        whole: one step and no sub-steps, as a kernel demands that is known for the whole scale alone.
+        whole: one step, and of its sub-steps those to the whole scale, as a kernel demands that is known for it alone.
 
     Returns:
         Steps whose last size is `enlarged_size(size, scale)`.
     """
     if whole:
-        return [Step((scale,), (enlarged_size(size, scale),))]
+        count = settings.gradual.count((1.0, 1.0))
+        return [Step((scale,) * count, (enlarged_size(size, scale),) * count)]
     count = max(1, math.ceil(math.log(max(scale)) / math.log(settings.largest) - 1e-9))
     steps = []
     at = size

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from zssr_gan.config import ZeroShotSettings
-from zssr_gan.imaging import symmetries
 from zssr_gan.imaging.resampling import Downscale, Scale, Size, back_project, enlarged_size, resize
 from zssr_gan.zeroshot.choice import Choice, always_network, choose
 from zssr_gan.zeroshot.ensemble import EnsembleOptions, apply_ensemble, combine, views
@@ -24,7 +23,8 @@ from zssr_gan.zeroshot.training import Fit, Training, train
 
 _WINDOW = 1024
 _LARGEST_DEPARTURE = 0.25
-"""A network's result that is off its own input by more, in [0, 1] units, has run away: sound ones stay below 0.1."""
+"""A network's result, shrunk again, that is off its own input by this much more than the interpolation is, in [0, 1]
+units, has run away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,8 @@ OnProgress = Callable[[Progress], None]
 class StepRunner:
     """One step of the way: the sub-steps on one image, each with its networks trained and applied.
 
-    After `run`: `report` has each thing done with its parameters, `choice` the last sub-step's, `tile` the tiles' side.
+    After `run`: `report` has each thing done with its parameters, `choice` is the last sub-step's, `notices` what a
+    user should know, `tile` the tiles' side, `views` how many there were.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class StepRunner:
         precision: str,
         tile: int,
         on_progress: OnProgress | None,
+        prefix: str = "",
     ) -> None:
         self.image = image
         self.size: Size = (image.shape[-2], image.shape[-1])
@@ -69,9 +71,10 @@ class StepRunner:
         self.precision = precision
         self.tile = tile
         self.on_progress = on_progress
-        self.prefix = ""
+        self.prefix = prefix
         self.report: list[dict[str, Any]] = []
-        self.choice: dict[str, Any] = {}
+        self.notices: list[str] = []
+        self.views = 0
         self._content = content_hash(image)
         kernel = downscale.name == "kernel"
         refinement = settings.refinement
@@ -98,18 +101,26 @@ class StepRunner:
         """Networks, and their result on `image`; again from other starts where they depart from the image."""
         task = self._task(scale)
         folds = self._folds()
-        options = self._ensemble_options(task.scale)
+        options = self._ensemble_options(task)
+        plain = resize(image, size)
+        limit = self._departure(plain, image) + _LARGEST_DEPARTURE
         for attempt in range(self.settings.restarts + 1):
             fit = self._train(name, task, results, folds, start, attempt)
             result, disagreement = self._apply(name, fit, image, size, options)
             departure = self._departure(result, image)
-            if departure <= _LARGEST_DEPARTURE:
+            if all(fit.dead):
+                choice = Choice(0.0, "every start of the network died: it hands the interpolated image through")
+                break
+            if departure <= limit:
                 choice = self._choose(fit, folds, task, options)
                 break
             start = None
-            choice = Choice(0.0, f"the networks depart from the image by {departure * 255:.0f} levels in every start")
-        self.choice = asdict(choice)
-        return fit, self._refine(result, image, size, choice.share, departure), disagreement
+            self.notices.append(f"a network ran away from the image by {departure * 255:.0f} levels; begun anew")
+            choice = Choice(0.0, "every start of the network ran away from the image")
+        self.choice = choice
+        # Where the network has a share only, so has what its views disagree on.
+        disagreement = disagreement * choice.share
+        return fit, self._refine(result, plain, image, choice, departure), disagreement
 
     def _departure(self, result: Tensor, image: Tensor) -> float:
         """Largest difference between a network's result, shrunk again, and the image, [0, 1] units."""
@@ -172,10 +183,9 @@ class StepRunner:
         )
         return fit
 
-    def _ensemble_options(self, scale: Scale) -> EnsembleOptions:
-        kept = symmetries.ALL if scale[0] == scale[1] else symmetries.AXIS_KEEPING
+    def _ensemble_options(self, task: Task) -> EnsembleOptions:
         refinement = self.settings.refinement
-        used = kept if refinement.ensemble else (0,)
+        used = task.symmetries if refinement.ensemble else (0,)
         return EnsembleOptions(used, refinement.combine, self.tile, self.precision)
 
     def _choose(self, fit: Fit, folds: Tensor | None, task: Task, options: EnsembleOptions) -> Choice:
@@ -199,6 +209,7 @@ class StepRunner:
         began = time.perf_counter()
         # On the interpolated grid the networks' input has the size of the result, else they enlarge the image.
         seen_CHW = resize(image, size) if fit.network.factor == (1, 1) else image
+        self.views = len(options.symmetries) * fit.network.members
         refinement = self.settings.refinement
         each = refinement.member_back_projections
         if each and size[0] * size[1] > refinement.member_limit * 1e6:
@@ -219,6 +230,7 @@ class StepRunner:
                 "what": "self-ensemble of the networks",
                 "size": list(size),
                 "symmetries": list(options.symmetries),
+                "views": self.views,
                 "combine": options.combine,
                 "member_back_projections": each,
                 "tile": self.tile,
@@ -236,19 +248,20 @@ class StepRunner:
         one_by_one = [back_project(view[None], image[None], self.downscale, each) for view in resize(seen, size)]
         return combine(torch.cat(one_by_one), options.combine), disagreement
 
-    def _refine(self, result: Tensor, image: Tensor, size: Size, share: float, departure: float) -> Tensor:
+    def _refine(self, result: Tensor, plain: Tensor, image: Tensor, choice: Choice, departure: float) -> Tensor:
         """Mixed with plain back-projection where the choice says so, back-projected, clipped."""
         began = time.perf_counter()
         lr, out = image[None], result[None]
-        if share < 1:
-            plain = back_project(resize(lr, size).clone(), lr, self.downscale, self.back_projections)
-            out = plain.lerp(out, share)
+        if choice.share < 1:
+            reference = back_project(plain[None].clone(), lr, self.downscale, self.back_projections)
+            out = reference.lerp(out, choice.share)
         out = back_project(out, lr, self.downscale, self.back_projections)[0].clamp_(0, 1)
         self.report.append(
             {
                 "name": "refine",
                 "what": "mixed with plain back-projection by the network's share, back-projected, clipped to [0, 1]",
-                "share": share,
+                "choice": asdict(choice),
+                "back_projections_of_plain": self.back_projections if choice.share < 1 else 0,
                 "back_projections": self.back_projections,
                 "largest_departure_before": round(departure * 255, 3),
                 "seconds": round(time.perf_counter() - began, 3),

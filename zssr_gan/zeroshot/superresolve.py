@@ -3,14 +3,14 @@
 Shapes: C channels, H W rows and columns of the LR image.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from zssr_gan.config import ZeroShotSettings
-from zssr_gan.imaging.resampling import Downscale, Scale, back_project
+from zssr_gan.imaging.resampling import Downscale, Scale, back_project, resize
 from zssr_gan.zeroshot.plan import plan_steps
 from zssr_gan.zeroshot.step import OnProgress, Progress, StepRunner
 
@@ -28,7 +28,11 @@ class SuperResolved:
     steps: list[dict[str, Any]] = field(default_factory=list)
     """Each step with every parameter, in order; JSON values only."""
     choice: dict[str, Any] = field(default_factory=dict)
-    """The last step's choice between network and back-projection."""
+    """The choice between network and back-projection; of several steps, the one with the smallest share."""
+    notices: list[str] = field(default_factory=list)
+    """What a user should know, one sentence each."""
+    views: int = 0
+    """Views of the last ensemble: symmetries times networks."""
     tile: int = 0
     """Side of the tiles that were used, in pixels."""
 
@@ -62,16 +66,28 @@ def super_resolve(
     image = lr_CHW
     done = SuperResolved(lr_CHW, torch.zeros(lr_CHW.shape[-2:], dtype=torch.float16, device=lr_CHW.device))
     steps = plan_steps((lr_CHW.shape[-2], lr_CHW.shape[-1]), scale, settings.steps, whole=downscale.name == "kernel")
+    choices = []
     for number, step in enumerate(steps):
-        runner = StepRunner(image, settings, downscale, seed, precision, tile, on_progress)
-        runner.prefix = f"step {number + 1}/{len(steps)}: " if len(steps) > 1 else ""
+        prefix = f"step {number + 1}/{len(steps)}: " if len(steps) > 1 else ""
+        runner = StepRunner(image, settings, downscale, seed, precision, tile, on_progress, prefix)
         image, disagreement = runner.run(step)
         if number:
             # Each step agrees with the last one's result; the whole must agree with the image that was given.
             image = back_project(image[None], lr_CHW[None], downscale, settings.refinement.back_projections)[0]
             image = image.clamp_(0, 1)
+            # What an earlier step was unsure of, the later ones took as given: the deviations add as independent ones.
+            before = resize(done.disagreement_HW[None].float(), (image.shape[-2], image.shape[-1]))[0]
+            disagreement = torch.hypot(before, disagreement.float()).half()
+        choices.append(runner.choice)
         done.steps += runner.report
-        done.choice, done.tile = runner.choice, runner.tile
-        done.disagreement_HW = disagreement
+        done.notices += [prefix + notice for notice in runner.notices]
+        done.disagreement_HW, done.tile, done.views = disagreement, runner.tile, runner.views
+    # Of several steps the one with the least of the network speaks for all; each stands in its own "refine".
+    least = min(range(len(choices)), key=lambda number: choices[number].share)
+    done.choice = asdict(choices[least])
+    if len(choices) > 1:
+        done.choice["why"] = (
+            f"in step {least + 1} of {len(choices)}, which has the smallest share, {choices[least].why}"
+        )
     done.image_CHW = image
     return done
