@@ -163,8 +163,8 @@ def enhance(
 
     | name | what it is |
     | --- | --- |
-    | quality | the best we know; one to two minutes an image |
-    | fast | ten to twenty seconds an image, at little loss |
+    | quality | the best we know; minutes an image |
+    | fast | half a minute an image, at little loss |
     | original | the constants of Shocher et al. 2018 |
     | paper | the seed paper: flips and turns only |
 
