@@ -102,8 +102,6 @@ class StepRunner:
         task = self._task(scale)
         folds = self._folds()
         options = self._ensemble_options(task)
-        plain = resize(image, size)
-        limit = self._departure(plain, image) + _LARGEST_DEPARTURE
         for attempt in range(self.settings.restarts + 1):
             fit = self._train(name, task, results, folds, start, attempt)
             result, disagreement = self._apply(name, fit, image, size, options)
@@ -111,7 +109,9 @@ class StepRunner:
             if all(fit.dead):
                 choice = Choice(0.0, "every start of the network died: it hands the interpolated image through")
                 break
-            if departure <= limit:
+            # The interpolation of the image is made only where it can matter: of a photograph it is half a gigabyte.
+            excess = departure - _LARGEST_DEPARTURE
+            if excess <= 0 or excess <= self._departure(resize(image, size), image):
                 choice = self._choose(fit, folds, task, options)
                 break
             start = None
@@ -120,7 +120,7 @@ class StepRunner:
         self.choice = choice
         # Where the network has a share only, so has what its views disagree on.
         disagreement = disagreement * choice.share
-        return fit, self._refine(result, plain, image, choice, departure), disagreement
+        return fit, self._refine(result, image, size, choice, departure), disagreement
 
     def _departure(self, result: Tensor, image: Tensor) -> float:
         """Largest difference between a network's result, shrunk again, and the image, [0, 1] units."""
@@ -248,12 +248,12 @@ class StepRunner:
         one_by_one = [back_project(view[None], image[None], self.downscale, each) for view in resize(seen, size)]
         return combine(torch.cat(one_by_one), options.combine), disagreement
 
-    def _refine(self, result: Tensor, plain: Tensor, image: Tensor, choice: Choice, departure: float) -> Tensor:
+    def _refine(self, result: Tensor, image: Tensor, size: Size, choice: Choice, departure: float) -> Tensor:
         """Mixed with plain back-projection where the choice says so, back-projected, clipped."""
         began = time.perf_counter()
         lr, out = image[None], result[None]
         if choice.share < 1:
-            reference = back_project(plain[None].clone(), lr, self.downscale, self.back_projections)
+            reference = back_project(resize(lr, size).clone(), lr, self.downscale, self.back_projections)
             out = reference.lerp(out, choice.share)
         out = back_project(out, lr, self.downscale, self.back_projections)[0].clamp_(0, 1)
         self.report.append(
