@@ -18,8 +18,9 @@ from zssr_gan.config import CosineSchedule, ZeroShotSettings, load_preset
 from zssr_gan.devices import RunOptions, machine
 from zssr_gan.imaging.resampling import BicubicDownscale
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
+from zssr_gan.zeroshot.fleet import Request, train
 from zssr_gan.zeroshot.pairs import Task
-from zssr_gan.zeroshot.training import Training, autocast, train
+from zssr_gan.zeroshot.training import Training, autocast
 
 _STEPS = 40
 
@@ -64,7 +65,9 @@ def step(settings: ZeroShotSettings, side: int, device: torch.device, precision:
     network = ZSSR(ZSSROptions(**settings.network.model_dump()), 3, task.factor, [torch.Generator()])
     crop = min(settings.pairs.crop, side)
     pixels = settings.pairs.batch * (crop // task.factor[0]) * (crop // task.factor[1])
-    seconds = median_seconds(lambda: train(image, [0], settings, Training(task, precision)), device, 3) / _STEPS
+    seconds = (
+        median_seconds(lambda: train(Request(image, [0], settings, Training(task, precision))), device, 3) / _STEPS
+    )
     return seconds * 1e3, 6 * network.multiply_adds_per_pixel * pixels / seconds / 1e9
 
 

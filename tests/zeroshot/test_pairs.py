@@ -9,7 +9,7 @@ from torch import Tensor
 from zssr_gan.config import PairSettings
 from zssr_gan.imaging import symmetries
 from zssr_gan.imaging.resampling import BicubicDownscale, KernelDownscale, reduced_size, resize
-from zssr_gan.zeroshot.pairs import PairSampler, Task, fold_map
+from zssr_gan.zeroshot.pairs import PairSampler, PairSource, Task, fold_map
 
 X2 = Task((2.0, 2.0), (1, 1), BicubicDownscale())
 X2_LR = Task((2.0, 2.0), (2, 2), BicubicDownscale())
@@ -32,6 +32,18 @@ def made(height: int, width: int, members: int = 1, channels: int = 3, seed: int
     return resize(small, (height, width)).clamp(0, 1)
 
 
+class Sampler(PairSampler):
+    """One that counts its steps itself."""
+
+    def __init__(self, source: PairSource, seeds: list[int]) -> None:
+        super().__init__(source, seeds)
+        self.iteration_N = torch.zeros(len(seeds), dtype=torch.int64)
+
+    def next(self) -> tuple[Tensor, Tensor, Tensor]:
+        self.iteration_N += 1
+        return self.sample(self.iteration_N - 1)
+
+
 def sampler(
     image: Tensor,
     task: Task = X2,
@@ -40,9 +52,9 @@ def sampler(
     fathers: tuple[Tensor, ...] = (),
     seeds: list[int] | None = None,
     **pairs: object,
-) -> PairSampler:
+) -> Sampler:
     settings = PairSettings.model_validate({"crop": 16, "batch": 4, **pairs})
-    return PairSampler(settings, [image, *fathers], learn, task, seeds or list(range(len(image))))
+    return Sampler(PairSource(settings, [image, *fathers], learn, task), seeds or list(range(len(image))))
 
 
 def numbered(height: int, width: int) -> Tensor:
@@ -56,9 +68,9 @@ def ramp(side: int) -> Tensor:
     return torch.stack([place.expand(side, side), place[:, None].expand(side, side)])[None]
 
 
-def slopes_of(draws: PairSampler, side: int) -> tuple[Tensor, Tensor]:
+def slopes_of(draws: Sampler, side: int) -> tuple[Tensor, Tensor]:
     """Of each crop of a ramp: the father's (x, y) a pixel along the crop's x and y, `S 2 2`; and its mask `S K K`."""
-    _, y, mask = draws.sample()
+    _, y, mask = draws.next()
     a = y.shape[-1] // 2 - 4
     along = [y[0][..., a + 4, a + 8] - y[0][..., a + 4, a], y[0][..., a + 8, a + 4] - y[0][..., a, a + 4]]
     return torch.stack(along, -1) * side / 8, mask[0, :, 0]
@@ -97,7 +109,7 @@ class TestCrops:
         fy, fx = task.factor
         draws = sampler(made(*size, members=2), task, crop=32, affine=affine)
         for _ in range(3):
-            x, y, mask = draws.sample()
+            x, y, mask = draws.next()
             side = y.shape[-1]
             assert y.shape == (2, 4, 3, side, side)
             assert side <= min(32, *size)
@@ -114,7 +126,7 @@ class TestCrops:
         draws = sampler(image, crop=8, batch=16)
         seen, places = set(), set()
         for _ in range(40):
-            _, y, mask = draws.sample()
+            _, y, mask = draws.next()
             assert (mask == 1).all()
             for crop in y[0]:
                 (k,) = [k for k in symmetries.ALL if self.place(image, symmetries.inverse(crop, k)) is not None]
@@ -139,7 +151,7 @@ class TestCrops:
         seen = {
             k
             for _ in range(10)
-            for crop in draws.sample()[1][0]
+            for crop in draws.next()[1][0]
             for k in symmetries.ALL
             if self.place(image, symmetries.inverse(crop, k)) is not None
         }
@@ -148,8 +160,8 @@ class TestCrops:
     def test_plain_crops_are_taken_as_they_are(self) -> None:
         image = numbered(12, 12)
         draws = sampler(image, crop=8, batch=64, plain=1.0)
-        assert all(self.place(image, crop) is not None for crop in draws.sample()[1][0])
-        share = sampler(image, crop=8, batch=256, plain=0.5).sample()[1][0]
+        assert all(self.place(image, crop) is not None for crop in draws.next()[1][0])
+        share = sampler(image, crop=8, batch=256, plain=0.5).next()[1][0]
         plain = sum(self.place(image, crop) is not None for crop in share)
         assert 110 < plain < 185  # half, and an eighth of the others
 
@@ -166,7 +178,7 @@ class TestCrops:
         image = made(60, 60)
         draws = sampler(image, task, crop=36, batch=16, phases=phases)
         for _ in range(4):
-            x, y, _ = draws.sample()
+            x, y, _ = draws.next()
             again = task.make_input(y[0])
             inner = (..., slice(8 // fy, -8 // fy), slice(8 // fx, -8 // fx))
             error = (again - x[0])[inner].abs().flatten(1).amax(1)
@@ -188,7 +200,7 @@ class TestCrops:
         seen: set[int] = set()
         draws = sampler(image, crop=18, batch=1, plain=1.0, phases=True)
         for _ in range(60):
-            x, _, _ = draws.sample()
+            x, _, _ = draws.next()
             for n, whole in enumerate(expected):
                 windows = whole[0].unfold(1, 18, 1).unfold(2, 18, 1)
                 if ((windows - x[0, 0][:, None, None]).abs().amax((0, 3, 4)) < 1e-5).any():
@@ -197,7 +209,7 @@ class TestCrops:
 
     def test_phases_of_the_smallest_images(self) -> None:
         for name in ("x2", "x2 lr", "x3 lr"):
-            _, y, _ = sampler(made(8, 8), TASKS[name], phases=True).sample()
+            _, y, _ = sampler(made(8, 8), TASKS[name], phases=True).next()
             assert y.shape[-1] >= 6
 
 
@@ -209,7 +221,7 @@ class TestWarped:
         draws = sampler(ramp(128), task, crop=24, batch=8, affine=1.0)
         counted = 0
         for _ in range(8):
-            x, y, mask = (part.flatten(0, 1) for part in draws.sample())
+            x, y, mask = (part.flatten(0, 1) for part in draws.next())
             seen = x if task.factor == (1, 1) else resize(x, (24, 24))
             # Away from the image's own border, beyond which it is mirrored.
             inner = mask.bool() & ((y > 0.25) & (y < 0.75)).all(1, keepdim=True)
@@ -246,7 +258,7 @@ class TestWarped:
     def test_without_rotation_turns_are_quarter_turns(self) -> None:
         ramp = ((torch.arange(64) + 0.5) / 64).expand(1, 1, 64, 64)
         draws = sampler(ramp, crop=16, batch=32, affine=1.0, rotate=False, shear=0, anisotropy=0)
-        _, y, _ = draws.sample()
+        _, y, _ = draws.next()
         along_x = (y[..., 8, 9] - y[..., 8, 8]).abs()
         along_y = (y[..., 9, 8] - y[..., 8, 8]).abs()
         assert torch.minimum(along_x, along_y).max() < 1e-4
@@ -264,13 +276,13 @@ class TestWarped:
     def test_nothing_black_comes_in(self) -> None:
         """Shocher et al.'s code trains on black beyond the border."""
         draws = sampler(torch.full((1, 3, 24, 24), 0.7), crop=24, batch=16, affine=1.0)
-        x, y, _ = draws.sample()
+        x, y, _ = draws.next()
         assert torch.allclose(x, torch.full_like(x, 0.7), atol=1e-4)
         assert torch.allclose(y, torch.full_like(y, 0.7), atol=1e-4)
 
     def test_shares(self) -> None:
         image = numbered(40, 40)
-        crops = sampler(image, crop=8, batch=256, affine=0.3).sample()[1][0]
+        crops = sampler(image, crop=8, batch=256, affine=0.3).next()[1][0]
         exact = sum(bool(torch.isin(crop, image).all()) for crop in crops)
         assert 0.6 < exact / 256 < 0.8
 
@@ -290,7 +302,7 @@ class TestHeldOut:
         )
         counted, lit, sizes = 0.0, 0.0, set()
         for _ in range(12):
-            _, y, mask = draws.sample()
+            _, y, mask = draws.next()
             assert (y * mask).max() < 1e-6
             counted += float(mask.mean()) / 12
             lit += float(y.mean()) / 12
@@ -300,14 +312,14 @@ class TestHeldOut:
         assert len(sizes) > 1
 
     def test_without_folds_everything_counts(self) -> None:
-        assert (sampler(made(20, 20)).sample()[2] == 1).all()
+        assert (sampler(made(20, 20)).next()[2] == 1).all()
 
 
 class TestFathers:
     def test_each_is_learnt_from_as_often_at_the_size_of_the_smallest(self) -> None:
         one, two = torch.zeros(2, 1, 12, 14), torch.ones(2, 1, 20, 24)
         draws = sampler(one, fathers=(two,), crop=16, batch=32)
-        _, y, _ = draws.sample()
+        _, y, _ = draws.next()
         assert y.shape == (2, 32, 1, 12, 12)
         means = y.mean((2, 3, 4))
         assert set(means.flatten().tolist()) == {0.0, 1.0}
@@ -315,21 +327,21 @@ class TestFathers:
 
     def test_each_member_draws_its_own(self) -> None:
         draws = sampler(torch.zeros(2, 1, 12, 12), fathers=(torch.ones(2, 1, 12, 12),), batch=16)
-        means = draws.sample()[1].mean((2, 3, 4))
+        means = draws.next()[1].mean((2, 3, 4))
         assert not torch.equal(means[0], means[1])
 
 
 class TestNoise:
     def test_strength_and_only_on_the_input(self) -> None:
         image = torch.full((1, 3, 32, 32), 0.5)
-        x, y, _ = sampler(image, X2_LR, noise=0.05, crop=32, batch=32).sample()
+        x, y, _ = sampler(image, X2_LR, noise=0.05, crop=32, batch=32).next()
         assert float((x - 0.5).std()) == pytest.approx(0.05, rel=0.03)
         assert float((x - 0.5).mean()) == pytest.approx(0, abs=0.002)
         assert torch.allclose(y, torch.full_like(y, 0.5), atol=1e-6)
 
     def test_lies_on_the_sons_pixels(self) -> None:
         """On the interpolated grid it is enlarged with the son, as the original has it: smooth, and so weaker."""
-        x, _, _ = sampler(torch.full((1, 3, 32, 32), 0.5), noise=0.05, crop=32, batch=32).sample()
+        x, _, _ = sampler(torch.full((1, 3, 32, 32), 0.5), noise=0.05, crop=32, batch=32).next()
         noise = (x - 0.5)[0]
         neighbours = (noise[..., :-1] * noise[..., 1:]).mean() / noise.square().mean()
         assert 0.5 < float(neighbours) < 0.95
@@ -337,7 +349,7 @@ class TestNoise:
 
     def test_new_at_every_step(self) -> None:
         draws = sampler(torch.full((1, 1, 16, 16), 0.5), noise=0.05)
-        (a, _, _), (b, _, _) = draws.sample(), draws.sample()
+        (a, _, _), (b, _, _) = draws.next(), draws.next()
         assert not torch.allclose(a, b, atol=0.01)
 
 
@@ -353,16 +365,16 @@ class TestDraws:
             sampler(images[n : n + 1], fathers=(larger[n : n + 1],), seeds=[7 + n], **self.SETTINGS) for n in (2, 0, 1)
         ]
         for _ in range(70):
-            whole = together.sample()
+            whole = together.next()
             for n, one in zip((2, 0, 1), apart, strict=True):
-                for a, b in zip(whole, one.sample(), strict=True):
+                for a, b in zip(whole, one.next(), strict=True):
                     assert torch.allclose(a[n], b[0], atol=1e-5)
 
     def test_repeat_by_seed(self) -> None:
         image = made(24, 24)
         one, same, other = (sampler(image, seeds=[seed], **self.SETTINGS) for seed in (1, 1, 2))
         for _ in range(3):
-            a, b, c = one.sample(), same.sample(), other.sample()
+            a, b, c = one.next(), same.next(), other.next()
             assert all(torch.equal(*pair) for pair in zip(a, b, strict=True))
             assert not torch.equal(a[1], c[1])
 

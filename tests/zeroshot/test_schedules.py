@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from zssr_gan.config import CosineSchedule, SlopeSchedule, load_preset
 from zssr_gan.zeroshot.schedules import Cosine, Slope, fit_slope, make_schedule
@@ -20,7 +21,7 @@ class TestFitSlope:
     @pytest.mark.parametrize("points", [5, 6, 12])
     def test_unbiased_is_todays_numpy(self, points: int) -> None:
         at, errors = [50 * n for n in range(points)], noisy(points)
-        slope, deviation = fit_slope(at, errors, "unbiased")
+        slope, deviation = fit_slope(errors, 50, "unbiased")
         for member in range(3):
             line, covariance = np.polyfit(at, errors[:, member].numpy(), 1, cov=True)
             assert float(slope[member]) == pytest.approx(line[0], rel=1e-9)
@@ -30,7 +31,7 @@ class TestFitSlope:
     def test_numpy_1_15_divided_by_less(self, points: int) -> None:
         """Its polyfit: residuals / (len(x) - order - 2.0) times the inverse normal matrix, with order = 2."""
         at, errors = [50 * n for n in range(points)], noisy(points)
-        slope, deviation = fit_slope(at, errors, "numpy-1.15")
+        slope, deviation = fit_slope(errors, 50, "numpy-1.15")
         design = np.vander(np.array(at, float), 2)
         for member in range(3):
             line, residuals, *_ = np.linalg.lstsq(design, errors[:, member].numpy(), rcond=None)
@@ -41,9 +42,14 @@ class TestFitSlope:
     @pytest.mark.parametrize("covariance", ["unbiased", "numpy-1.15"])
     def test_a_line_has_no_deviation(self, covariance: str) -> None:
         errors = (3 - 0.01 * torch.tensor(AT, dtype=torch.float64))[:, None]
-        slope, deviation = fit_slope(AT, errors, covariance)
+        slope, deviation = fit_slope(errors, 50, covariance)
         assert float(slope) == pytest.approx(-0.01)
         assert float(deviation) == pytest.approx(0, abs=1e-12)
+
+
+def at(iteration: int, members: int = 1) -> Tensor:
+    """`N`: members that all began together."""
+    return torch.full((members,), iteration)
 
 
 def run(settings: SlopeSchedule, errors, iterations: int = 3000) -> list[float]:
@@ -51,9 +57,9 @@ def run(settings: SlopeSchedule, errors, iterations: int = 3000) -> list[float]:
     schedule = Slope(settings, 1)
     rates = []
     for t in range(iterations):
-        rates.append(float(schedule.rates(t)))
-        schedule.observe(t, torch.tensor([errors(t)]) if schedule.wants_error(t) else None)
-        if schedule.finished():
+        rates.append(float(schedule.rates(at(t))))
+        schedule.observe(at(t), torch.tensor([errors(t)]) if schedule.wants_error(at(t)) else None)
+        if schedule.stopped.all():
             break
     return rates
 
@@ -71,7 +77,7 @@ def flat(t: int) -> float:
 class TestSlope:
     def test_records_every_50(self) -> None:
         schedule = Slope(ORIGINAL, 1)
-        assert [t for t in range(200) if schedule.wants_error(t)] == [0, 50, 100, 150]
+        assert [t for t in range(200) if schedule.wants_error(at(t))] == [0, 50, 100, 150]
 
     @pytest.mark.parametrize(("settings", "falls", "last"), [(ORIGINAL, 3, 1e-5), (PAPER, 3, 1e-5)])
     def test_without_progress_it_falls_as_soon_as_it_may(
@@ -92,10 +98,9 @@ class TestSlope:
     def test_after_the_end_the_rate_is_zero(self) -> None:
         schedule = Slope(PAPER, 2)
         for t in range(900):
-            schedule.observe(t, torch.tensor([flat(t), 1 - t * 1e-4]) if t % 50 == 0 else None)
+            schedule.observe(at(t, 2), torch.tensor([flat(t), 1 - t * 1e-4]) if t % 50 == 0 else None)
         assert schedule.stopped.tolist() == [True, False]
-        assert schedule.rates(900).tolist() == [0, 1e-3]
-        assert not schedule.finished()
+        assert schedule.rates(at(900, 2)).tolist() == [0, 1e-3]
 
     @pytest.mark.parametrize("settings", [ORIGINAL, PAPER])
     def test_while_the_error_falls_it_stays(self, settings: SlopeSchedule) -> None:
@@ -110,7 +115,7 @@ class TestSlope:
     def test_the_ratio_decides(self, slope: float, falls: bool) -> None:
         """Errors with a known slope and deviation: the rate falls where ratio * (-slope) < deviation."""
         wave = torch.tensor([1.0, -2, 0, 2, -1], dtype=torch.float64)  # no slope of its own
-        _, deviation = fit_slope(AT, wave[:, None], "unbiased")
+        _, deviation = fit_slope(wave[:, None], 50, "unbiased")
         settings = SlopeSchedule(ratio=1 / 1.5, covariance="unbiased", window=250, stop_lr=1e-9)
         rates = run(settings, lambda t: float(wave[(t // 50 - 1) % 5] + slope * deviation * t), iterations=302)
         assert (changes(rates) == [299]) == falls
@@ -118,7 +123,7 @@ class TestSlope:
     def test_the_readings_differ(self) -> None:
         """The same errors: the original's normalisation sees a deviation sqrt(3) times that of the unbiased one."""
         errors = noisy(5, 1)
-        (_, unbiased), (_, old) = fit_slope(AT, errors, "unbiased"), fit_slope(AT, errors, "numpy-1.15")
+        (_, unbiased), (_, old) = fit_slope(errors, 50, "unbiased"), fit_slope(errors, 50, "numpy-1.15")
         assert float(old / unbiased) == pytest.approx(3**0.5)
 
     def test_only_the_last_window_counts(self) -> None:
@@ -129,14 +134,14 @@ class TestSlope:
     def test_members_are_apart(self) -> None:
         schedule = Slope(ORIGINAL, 2)
         for t in range(301):
-            schedule.observe(t, torch.tensor([1 - t * 1e-4, flat(t)]) if t % 50 == 0 else None)
-        assert schedule.rates(301).tolist() == pytest.approx([1e-3, 1e-4])
+            schedule.observe(at(t, 2), torch.tensor([1 - t * 1e-4, flat(t)]) if t % 50 == 0 else None)
+        assert schedule.rates(at(301, 2)).tolist() == pytest.approx([1e-3, 1e-4])
 
 
 class TestCosine:
     def test_rises_then_falls_to_nothing(self) -> None:
-        schedule = Cosine(CosineSchedule(lr=2e-3, warm_up=0.1, iterations=100), 2)
-        rates = torch.stack([schedule.rates(t) for t in range(100)])
+        schedule = Cosine(CosineSchedule(lr=2e-3, warm_up=0.1, iterations=100))
+        rates = torch.stack([schedule.rates(at(t, 2)) for t in range(100)])
         assert rates.shape == (100, 2)
         assert torch.equal(rates[:, 0], rates[:, 1])
         one = rates[:, 0]
@@ -147,18 +152,18 @@ class TestCosine:
         assert 0 < float(one[-1]) < 2e-6
 
     def test_without_warm_up_it_is_half_a_cosine(self) -> None:
-        schedule = Cosine(CosineSchedule(lr=1.0, warm_up=0, iterations=4), 1)
+        schedule = Cosine(CosineSchedule(lr=1.0, warm_up=0, iterations=4))
         expected = [1, 0.5 + 0.5 * 0.5**0.5, 0.5, 0.5 - 0.5 * 0.5**0.5]
-        assert [float(schedule.rates(t)) for t in range(4)] == pytest.approx(expected)
+        assert [float(schedule.rates(at(t))) for t in range(4)] == pytest.approx(expected)
 
-    def test_asks_for_nothing_and_never_stops(self) -> None:
-        schedule = Cosine(CosineSchedule(iterations=3), 1)
-        schedule.observe(0, None)
-        assert not schedule.wants_error(0)
-        assert not schedule.finished()
+    def test_asks_for_nothing_and_stops_after_its_iterations(self) -> None:
+        schedule = Cosine(CosineSchedule(iterations=3))
+        schedule.observe(at(0), None)
+        assert not schedule.wants_error(at(0))
+        assert (schedule.rates(torch.tensor([0, 2, 3, 4])) > 0).tolist() == [True, True, False, False]
 
     def test_one_iteration_is_not_lost(self) -> None:
-        assert float(Cosine(CosineSchedule(iterations=1), 1).rates(0)) > 0
+        assert float(Cosine(CosineSchedule(iterations=1)).rates(at(0))) > 0
 
 
 def test_make_schedule() -> None:

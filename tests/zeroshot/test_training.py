@@ -1,6 +1,7 @@
 """Training: members are alone in a fleet, starts that died are restarted, NaN is an error."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from zssr_gan.config import ZeroShotSettings, parse_settings
 from zssr_gan.errors import NumericalError
 from zssr_gan.imaging.resampling import BicubicDownscale, resize
 from zssr_gan.networks.zssr import ZSSR
+from zssr_gan.zeroshot import fleet
+from zssr_gan.zeroshot.fleet import Fit, Request
 from zssr_gan.zeroshot.pairs import Task
-from zssr_gan.zeroshot.training import Fit, Training, masked_l1, reconstruction_error, train
+from zssr_gan.zeroshot.training import Training, masked_l1, reconstruction_error
 
 INTERPOLATED = Training(Task((2.0, 2.0), (1, 1), BicubicDownscale()), "fp32")
 LR = Training(Task((2.0, 2.0), (2, 2), BicubicDownscale()), "fp32")
@@ -24,6 +27,10 @@ def settings(**changes: dict[str, object] | int) -> ZeroShotSettings:
         "schedule": {"kind": "cosine", "lr": 0.003, "iterations": 20},
     }
     return parse_settings({**groups, **changes}, "test")
+
+
+def train(images: Tensor, seeds: list[int], chosen: ZeroShotSettings, training: Training, **more: Any) -> Fit:
+    return fleet.train(Request(images, seeds, chosen, training, **more))
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +209,7 @@ class TestStarts:
     def test_nan_in_every_start_is_an_error(self, dying: Callable[[int, float], None], images: Tensor) -> None:
         dying(99, float("nan"))
         told: list[int] = []
-        with pytest.raises(NumericalError, match="NaN or infinity in each of 4 starts; try --precision fp32"):
+        with pytest.raises(NumericalError, match="NaN or infinity in each of 4 starts; try fp32 precision"):
             train(images[:1], [1], settings(), INTERPOLATED, on_iteration=lambda n, *_: told.append(n))
         assert told == [1, 1, 1, 1], "nothing is trained on after NaN"
 

@@ -55,20 +55,30 @@ class ZSSR(nn.Module):
         options: see `ZSSROptions`.
         channels: 1 (gray) or 3 (RGB).
         factor: whole factors (y, x) by which the network itself enlarges; 1 on the interpolated grid.
-        generators: one CPU generator a member; its draws are that member's first weights, so a member's start does
-            not depend on who shares the fleet.
+        weights: `N P`, or one CPU generator a member, whose draws are that member's first weights, so that a member's
+            start does not depend on who shares the fleet.
     """
 
     def __init__(
-        self, options: ZSSROptions, channels: int, factor: tuple[int, int], generators: list[torch.Generator]
+        self,
+        options: ZSSROptions,
+        channels: int,
+        factor: tuple[int, int],
+        weights: Tensor | list[torch.Generator],
     ) -> None:
         super().__init__()
         self.options = options
         self.factor = factor
-        self.members = len(generators)
         widths = [channels] + [options.width] * (options.depth - 1) + [channels * factor[0] * factor[1]]
         self._shapes = list(zip(widths[1:], widths[:-1], strict=True))  # (out, in) of each convolution
-        self.weights_NP = nn.Parameter(torch.stack([self._first_weights(g) for g in generators]))
+        if isinstance(weights, list):
+            weights = torch.stack([self._first_weights(generator) for generator in weights])
+        self.weights_NP = nn.Parameter(weights)
+
+    @property
+    def members(self) -> int:
+        """N."""
+        return len(self.weights_NP)
 
     @property
     def radius(self) -> int:

@@ -5,6 +5,8 @@
 Shapes: N members, P parameters of one, L inner convolutions, R C the rows and columns of their weight matrices.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -24,36 +26,56 @@ class FleetOptimiser:
     """
 
     def __init__(self, network: ZSSR, settings: OptimiserSettings) -> None:
-        self.weights = network.weights_NP.detach()
+        self.network = network
         self.settings = settings
-        self.average = self.weights.clone() if settings.average else None
-        self.steps = 0
+        self.average_NP = network.weights_NP.detach().clone() if settings.average else None
+        self.steps_N1 = torch.zeros(network.members, 1, device=network.weights_NP.device)
         # A network lays its inner matrices first, so that each part is one view of the weights.
         matrices = network.inner_matrices if settings.kind == "muon" else (0, 0, 0)
         inner = matrices[0] * matrices[1] * matrices[2]
-        self._parts: list[tuple[slice, _Adam | _Muon]] = [(slice(inner, None), _Adam(self.weights[:, inner:]))]
+        weights = network.weights_NP.detach()
+        self._parts: list[tuple[slice, _Adam | _Muon]] = [(slice(inner, None), _Adam(weights[:, inner:]))]
         if inner:
-            self._parts.append((slice(0, inner), _Muon(self.weights[:, :inner], matrices, settings.muon_ratio)))
+            self._parts.append((slice(0, inner), _Muon(weights[:, :inner], matrices, settings.muon_ratio)))
 
     @torch.no_grad()
-    def step(self, gradient: Tensor, rates: Tensor) -> None:
-        """Move the weights against `gradient` (`N P`) at `rates` (`N`; 0 leaves a member as it is)."""
+    def step(self, gradient_NP: Tensor, rates: Tensor) -> None:
+        """Move the weights against the gradient at `rates` (`N`; 0 leaves a member as it is)."""
         s = self.settings
         if s.clip:
-            norm = gradient.norm(dim=1, keepdim=True)
-            gradient = gradient * (s.clip / norm.clamp(min=s.clip))
-        rates = rates.to(gradient)[:, None]
-        self.steps += 1
+            norm = gradient_NP.norm(dim=1, keepdim=True)
+            gradient_NP = gradient_NP * (s.clip / norm.clamp(min=s.clip))
+        weights_NP = self.network.weights_NP
+        rates_N1 = rates.to(gradient_NP)[:, None]
+        self.steps_N1 += 1
         for part, rule in self._parts:
-            self.weights[:, part].sub_(rates * rule.direction(gradient[:, part]))
-        if self.average is not None:
-            decay = min(s.average, (1 + self.steps) / (10 + self.steps))
+            weights_NP[:, part].sub_(rates_N1 * rule.direction(gradient_NP[:, part], self.steps_N1))
+        if self.average_NP is not None:
+            decay_N1 = ((1 + self.steps_N1) / (10 + self.steps_N1)).clamp(max=s.average)
             # A member that has stopped stands still, however long the others go on.
-            self.average.lerp_(self.weights, (1 - decay) * (rates > 0).to(self.weights))
+            self.average_NP.lerp_(weights_NP, (1 - decay_N1) * (rates_N1 > 0))
 
     def result(self) -> Tensor:
         """The weights to use: their moving average where one is kept, else the last ones; `N P`."""
-        return (self.weights if self.average is None else self.average).clone()
+        return (self.network.weights_NP.detach() if self.average_NP is None else self.average_NP).clone()
+
+    @torch.no_grad()
+    def put(self, places: Tensor) -> None:
+        """Begin anew for the members at `places`, whose weights have just been set."""
+        self.steps_N1[places] = 0
+        if self.average_NP is not None:
+            self.average_NP[places] = self.network.weights_NP[places]
+        for _, rule in self._parts:
+            for moment_NP in rule.moments:
+                moment_NP[places] = 0
+
+    def keep(self, places: Tensor) -> None:
+        """Leave only the members at `places`; the network has done so already."""
+        self.steps_N1 = self.steps_N1[places]
+        if self.average_NP is not None:
+            self.average_NP = self.average_NP[places]
+        for _, rule in self._parts:
+            rule.moments = [moment_NP[places] for moment_NP in rule.moments]
 
 
 class _Adam:
@@ -61,18 +83,18 @@ class _Adam:
 
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
 
-    def __init__(self, weights: Tensor) -> None:
-        self.mean = torch.zeros_like(weights)
-        self.square = torch.zeros_like(weights)
-        self.steps = 0
+    def __init__(self, weights_NP: Tensor) -> None:
+        self.moments = [torch.zeros_like(weights_NP), torch.zeros_like(weights_NP)]
 
-    def direction(self, gradient: Tensor) -> Tensor:
+    def direction(self, gradient_NP: Tensor, steps_N1: Tensor) -> Tensor:
         """The step at a learning rate of 1."""
-        self.steps += 1
-        self.mean.lerp_(gradient, 1 - self.beta1)
-        self.square.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
-        root = (self.square / (1 - self.beta2**self.steps)).sqrt_().add_(self.epsilon)
-        return (self.mean / (1 - self.beta1**self.steps)).div_(root)
+        mean, square = self.moments
+        mean.lerp_(gradient_NP, 1 - self.beta1)
+        square.mul_(self.beta2).addcmul_(gradient_NP, gradient_NP, value=1 - self.beta2)
+        # 1 - beta^t; by expm1, since in float32 the first steps would lose digits.
+        unbias_mean, unbias_square = (-torch.expm1(steps_N1 * math.log(beta)) for beta in (self.beta1, self.beta2))
+        root = (square / unbias_square).sqrt_().add_(self.epsilon)
+        return (mean / unbias_mean).div_(root)
 
 
 class _Muon:
@@ -81,15 +103,16 @@ class _Muon:
 
     momentum = 0.95
 
-    def __init__(self, weights: Tensor, matrices: tuple[int, int, int], ratio: float) -> None:
-        self.mean = torch.zeros_like(weights)
+    def __init__(self, weights_NP: Tensor, matrices: tuple[int, int, int], ratio: float) -> None:
+        self.moments = [torch.zeros_like(weights_NP)]
         self.matrices = matrices
         self.ratio = ratio
 
-    def direction(self, gradient: Tensor) -> Tensor:
+    def direction(self, gradient_NP: Tensor, _steps_N1: Tensor) -> Tensor:
         """The step at a learning rate of 1."""
-        self.mean.lerp_(gradient, 1 - self.momentum)
-        nesterov = torch.lerp(gradient, self.mean, self.momentum)
+        (mean,) = self.moments
+        mean.lerp_(gradient_NP, 1 - self.momentum)
+        nesterov = torch.lerp(gradient_NP, mean, self.momentum)
         return self.ratio * orthogonalise(nesterov.unflatten(1, self.matrices)).flatten(1)
 
 

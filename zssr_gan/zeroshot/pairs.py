@@ -1,6 +1,6 @@
 """Training pairs out of one LR image (Shocher et al., section 3): a 'father' and its shrunk, enlarged 'son'.
 
-Every member of a fleet draws from its own image with its own generator, as tensor arithmetic over all members.
+Every member of a fleet draws from its own image by its own seed, as tensor arithmetic over all members.
 
 Shapes: N members, B crops of each, S = N * B, C channels, H W an image's rows and columns, K side of a crop, J L the
 rows and columns of what the network sees of it: K K on the interpolated grid, K / factor on the LR grid.
@@ -16,11 +16,8 @@ from torch import Tensor
 from zssr_gan.config import PairSettings
 from zssr_gan.imaging import symmetries
 from zssr_gan.imaging.resampling import Downscale, Scale, Size, reduced_size, resize
-from zssr_gan.zeroshot.seeds import generator
-
-# Uniform draws that one crop takes: kind, symmetry, two of place, scale, two of shape, angle, father.
-_NUMBERS = 9
-_BLOCK = 64  # steps drawn at once: one call of each member's generator serves so many
+from zssr_gan.zeroshot.draws import normal, uniform
+from zssr_gan.zeroshot.seeds import derive_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,38 +72,60 @@ class Task:
         return resize(son, size) if self.factor == (1, 1) else son
 
 
-class PairSampler:
-    """Draws batches of pairs for N members.
+class PairSource:
+    """The images that pairs are cut of, N of each size, and how a pair is cut of one.
 
     Args:
         settings: shares and strengths of the augmentations.
         fathers: images `N C H W` to learn from, [0, 1]; each crop is of one of them, each as often.
-        learn: `N H W` of the first father's size, 1 where a member may learn, or None for everywhere. It is
+        learn: `N H W` of the first father's size, 1 where it may be learnt from, or None for everywhere. It is
             stretched over the other fathers.
         task: scale and degradation that the pairs teach.
-        seeds: one a member, see `seeds.derive_seed`.
     """
 
-    def __init__(
-        self,
-        settings: PairSettings,
-        fathers: list[Tensor],
-        learn: Tensor | None,
-        task: Task,
-        seeds: list[int],
-    ) -> None:
+    DRAWS = 9
+    """Uniform draws that one crop takes: kind, symmetry, two of place, scale, two of shape, angle, father."""
+
+    def __init__(self, settings: PairSettings, fathers: list[Tensor], learn: Tensor | None, task: Task) -> None:
         self.settings = settings
         self.task = task
         self.device = fathers[0].device
         self.symmetries = task.symmetries
-        self._generators = [generator("pairs", seed) for seed in seeds]
+        self._everywhere = learn is None
         steps = [range(math.ceil(factor)) if settings.phases else range(1) for factor in task.scale]
         self._fathers = [
             self._prepare(father, learn, (dy, dx)) for father in fathers for dy in steps[0] for dx in steps[1]
         ]
         self._signs = torch.stack([_symmetry_matrix(k) for k in self.symmetries]).to(self.device)
-        self._block = torch.empty(0)
-        self._position = _BLOCK
+
+    @property
+    def side(self) -> int:
+        """Side of a crop in pixels."""
+        step = math.lcm(*self.task.factor)
+        return min(self.settings.crop, *(n for father in self._fathers for n in father.size)) // step * step
+
+    @property
+    def noise_count(self) -> int:
+        """Normal draws that one crop takes: none where no noise is asked for."""
+        if not self.settings.noise:
+            return 0
+        return self._fathers[0].target_NCHW.shape[1] * math.prod(reduced_size((self.side,) * 2, self.task.scale))
+
+    def put(self, places: Tensor, other: "PairSource") -> None:
+        """Put `other`'s images, one for each of `places`, over those that are there."""
+        for mine, theirs in zip(self._fathers, other._fathers, strict=True):
+            mine.target_NCHW[places] = theirs.target_NCHW
+            mine.input_NCJL[places] = theirs.input_NCJL
+            if not self._everywhere:  # else a mask is one number, seen everywhere
+                mine.learn_N1HW[places] = theirs.learn_N1HW
+                mine.learn_around_N1HW[places] = theirs.learn_around_N1HW
+
+    def keep(self, places: Tensor) -> None:
+        """Leave only the images at `places`."""
+        self._fathers = [
+            _Father(*(t[places] for t in (f.target_NCHW, f.input_NCJL, f.learn_N1HW, f.learn_around_N1HW)))
+            for f in self._fathers
+        ]
 
     def _prepare(self, father: Tensor, learn: Tensor | None, shift: tuple[int, int]) -> _Father:
         if learn is None:
@@ -118,48 +137,40 @@ class PairSampler:
         around = mask if learn is None else -F.max_pool2d(-mask, 5, stride=1, padding=2)
         return _Father(father, self.task.make_input(father), mask, around)
 
-    def sample(self) -> tuple[Tensor, Tensor, Tensor]:
-        """One step's batch: inputs `N B C J L`, targets `N B C K K`, and `N B 1 K K` with 1 where the loss counts."""
-        members, batch = len(self._generators), self.settings.batch
-        draws = self._draw().reshape(members * batch, _NUMBERS)
-        member_S = torch.arange(members, device=self.device).repeat_interleave(batch)
-        step = math.lcm(*self.task.factor)
-        side = min(self.settings.crop, *(n for father in self._fathers for n in father.size)) // step * step
+    def take(self, image_S: Tensor, draws_SD: Tensor, noise_SE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Cut one pair for each sample.
 
-        kind = draws[:, 0]
-        symmetry_S = _pick(draws[:, 1], len(self.symmetries))
+        Args:
+            image_S: which of the N images.
+            draws_SD: `S DRAWS`, uniform in [0, 1).
+            noise_SE: `S noise_count`, standard normal.
+
+        Returns:
+            Inputs `S C J L`, targets `S C K K`, and `S 1 K K` with 1 where the loss counts.
+        """
+        side = self.side
+        kind = draws_SD[:, 0]
+        symmetry_S = _pick(draws_SD[:, 1], len(self.symmetries))
         symmetry_S = torch.where(kind >= 1 - self.settings.plain, torch.zeros_like(symmetry_S), symmetry_S)
-        father_S = _pick(draws[:, 8], len(self._fathers))
-        channels = self._fathers[0].target_NCHW.shape[1]
-        x = draws.new_empty(members * batch, channels, side // self.task.factor[0], side // self.task.factor[1])
-        y = draws.new_empty(members * batch, channels, side, side)
-        mask = draws.new_empty(members * batch, 1, side, side)
+        father_S = _pick(draws_SD[:, 8], len(self._fathers))
+        samples, channels = len(image_S), self._fathers[0].target_NCHW.shape[1]
+        x = draws_SD.new_empty(samples, channels, side // self.task.factor[0], side // self.task.factor[1])
+        y = draws_SD.new_empty(samples, channels, side, side)
+        mask = draws_SD.new_empty(samples, 1, side, side)
         for number, father in enumerate(self._fathers):
             for warped, cut in ((False, self._cut), (True, self._warp)):
                 at = ((father_S == number) & ((kind < self.settings.affine) == warped)).nonzero()[:, 0]
                 if len(at):
-                    x[at], y[at], mask[at] = cut(father, member_S[at], symmetry_S[at], draws[at], side)
-        if self.settings.noise > 0:
+                    x[at], y[at], mask[at] = cut(father, image_S[at], symmetry_S[at], draws_SD[at], side)
+        if self.settings.noise:
             # The noise is a camera's, so it lies on the son's pixels, and is enlarged with them.
             son = reduced_size((side, side), self.task.scale)
-            noise = self._noise((batch, channels, *son)) * self.settings.noise
+            noise = noise_SE.reshape(samples, channels, *son) * self.settings.noise
             x = x + resize(noise, (x.shape[-2], x.shape[-1]))
-        x, y, mask = (t.unflatten(0, (members, batch)) for t in (x, y, mask))
         return x, y, mask
 
-    def _draw(self) -> Tensor:
-        if self._position == _BLOCK:
-            shape = (_BLOCK, self.settings.batch, _NUMBERS)
-            self._block = torch.stack([torch.rand(shape, generator=g) for g in self._generators], 1).to(self.device)
-            self._position = 0
-        self._position += 1
-        return self._block[self._position - 1]
-
-    def _noise(self, shape: tuple[int, ...]) -> Tensor:
-        return torch.cat([torch.randn(shape, generator=g) for g in self._generators]).to(self.device)
-
     def _cut(
-        self, father: _Father, member_S: Tensor, symmetry_S: Tensor, draws: Tensor, side: int
+        self, father: _Father, image_S: Tensor, symmetry_S: Tensor, draws: Tensor, side: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Square crops in one of the symmetries, gathered, so exact to the pixel."""
         fy, fx = self.task.factor
@@ -172,7 +183,7 @@ class PairSampler:
             maps = symmetries.index_maps(height, width, self.symmetries)
             row_S, column_S = (m.to(self.device)[symmetry_S] for m in maps)
             row_S, column_S = row_S + top_S[:, None, None] * fy, column_S + left_S[:, None, None] * fx
-            return images[member_S[:, None, None], :, row_S, column_S].movedim(-1, 1)
+            return images[image_S[:, None, None], :, row_S, column_S].movedim(-1, 1)
 
         return (
             gather(father.input_NCJL, 1, 1, side // fy, side // fx),
@@ -181,7 +192,7 @@ class PairSampler:
         )
 
     def _warp(
-        self, father: _Father, member_S: Tensor, symmetry_S: Tensor, draws: Tensor, side: int
+        self, father: _Father, image_S: Tensor, symmetry_S: Tensor, draws: Tensor, side: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Square crops of the father scaled, stretched, sheared and turned; son made from the warped crop.
 
@@ -207,7 +218,7 @@ class PairSampler:
 
         def look(images: Tensor, mode: str) -> Tensor:
             # One member's image is looked at by all its crops without a copy.
-            source = images.expand(len(grid), -1, -1, -1) if len(images) == 1 else images[member_S]
+            source = images.expand(len(grid), -1, -1, -1) if len(images) == 1 else images[image_S]
             return F.grid_sample(source, grid, mode=mode, padding_mode="reflection", align_corners=False)
 
         warped = look(father.target_NCHW, "bicubic").clamp(0, 1)
@@ -223,9 +234,9 @@ class PairSampler:
         s = self.settings
         scale = s.scale_min + (1 - s.scale_min) * draws[:, 4]
         # A normal number out of a uniform one, by its quantile function; the ends are cut, not infinite.
-        normal = torch.special.ndtri(draws[:, 5:7].clamp(0.005, 0.995))
-        stretch = torch.exp(normal[:, 0] * s.anisotropy / 2)
-        shear = normal[:, 1] * s.shear
+        shape = torch.special.ndtri(draws[:, 5:7].clamp(0.005, 0.995))
+        stretch = torch.exp(shape[:, 0] * s.anisotropy / 2)
+        shear = shape[:, 1] * s.shear
         angle = draws[:, 7] * 2 * math.pi if s.rotate else torch.zeros_like(scale)
         shrink = torch.stack(
             [
@@ -238,6 +249,41 @@ class PairSampler:
             [torch.stack([angle.cos(), -angle.sin()], -1), torch.stack([angle.sin(), angle.cos()], -1)], -2
         )
         return shrink @ turn
+
+
+class PairSampler:
+    """Draws each member's batches of pairs from its own image, by its own seed and its own iteration."""
+
+    def __init__(self, source: PairSource, seeds: list[int]) -> None:
+        self.source = source
+        self._seeds_2N = self._streams(seeds)
+
+    def _streams(self, seeds: list[int]) -> Tensor:
+        """One stream for crops and one for noise, of each member."""
+        streams = [[derive_seed(name, seed) for seed in seeds] for name in ("pairs", "noise")]
+        return torch.tensor(streams, device=self.source.device)
+
+    def put(self, places: Tensor, source: PairSource, seeds: list[int]) -> None:
+        """Let new members, one for each of `places`, take over from those that are there."""
+        self.source.put(places, source)
+        self._seeds_2N[:, places] = self._streams(seeds)
+
+    def keep(self, places: Tensor) -> None:
+        """Leave only the members at `places`."""
+        self.source.keep(places)
+        self._seeds_2N = self._seeds_2N[:, places]
+
+    def sample(self, iteration_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The batch of each member's iteration: inputs `N B C J L`, targets `N B C K K`, masks `N B 1 K K`."""
+        members, batch = len(iteration_N), self.source.settings.batch
+        position_N = iteration_N.to(self.source.device)
+        crops_N, noises_N = self._seeds_2N
+        counts = (PairSource.DRAWS, self.source.noise_count)
+        draws_SD = uniform(crops_N, position_N, batch * counts[0]).reshape(members * batch, counts[0])
+        noise_SE = normal(noises_N, position_N, batch * counts[1]).reshape(members * batch, counts[1])
+        image_S = torch.arange(members, device=self.source.device).repeat_interleave(batch)
+        x, y, mask = self.source.take(image_S, draws_SD, noise_SE)
+        return x.unflatten(0, (members, batch)), y.unflatten(0, (members, batch)), mask.unflatten(0, (members, batch))
 
 
 def _pick(draws: Tensor, count: int) -> Tensor:

@@ -1,4 +1,10 @@
-"""Learning rates, one a member: the original's slope test, and a fixed-budget cosine."""
+"""Learning rates, one a member: the original's slope test, and a fixed-budget cosine.
+
+Members may have begun at different times, so each has an iteration of its own; those of the original's schedule have
+begun a multiple of `record_every` iterations apart, so that all record their errors at once.
+
+Shapes: N members, T points in time.
+"""
 
 import math
 from typing import Protocol
@@ -10,19 +16,25 @@ from zssr_gan.config import CosineSchedule, SlopeSchedule
 
 
 class Schedule(Protocol):
-    """What the training loop asks of a schedule. Iterations count from 0; tensors have one entry a member."""
+    """What training asks of a schedule. `iteration_N` is each member's own, from 0."""
 
-    def rates(self, iteration: int, /) -> Tensor:
+    stride: int
+    """A member may begin a multiple of so many iterations after the others."""
+
+    def rates(self, iteration_N: Tensor, /) -> Tensor:
         """`N` learning rates of this iteration; 0 for a member that has stopped."""
 
-    def wants_error(self, iteration: int, /) -> bool:
+    def wants_error(self, iteration_N: Tensor, /) -> bool:
         """Whether `observe` needs the reconstruction error after this iteration."""
 
-    def observe(self, iteration: int, error: Tensor | None, /) -> None:
-        """Take note of the end of an iteration, and of the `N` mean squared errors where they were wanted."""
+    def observe(self, iteration_N: Tensor, error_N: Tensor | None, /) -> None:
+        """Take note of the end of an iteration, and of the mean squared errors where they were wanted."""
 
-    def finished(self) -> bool:
-        """Whether all members have stopped."""
+    def put(self, places: Tensor, /) -> None:
+        """Begin anew for the members at `places`."""
+
+    def keep(self, places: Tensor, /) -> None:
+        """Leave only the members at `places`."""
 
 
 class Slope:
@@ -36,91 +48,104 @@ class Slope:
 
     def __init__(self, settings: SlopeSchedule, members: int) -> None:
         self.settings = settings
-        self.rate = torch.full((members,), settings.lr, dtype=torch.float64)
-        self.changed_at = torch.zeros(members, dtype=torch.int64)
-        self.at: list[int] = []
-        self.errors: list[Tensor] = []
+        self.stride = settings.record_every
+        self.rate_N = torch.full((members,), settings.lr, dtype=torch.float64)
+        self.changed_at_N = torch.zeros(members, dtype=torch.int64)
+        self.recorded_N = torch.zeros(members, dtype=torch.int64)
+        self.errors_TN = torch.zeros(settings.window // settings.record_every, members, dtype=torch.float64)
 
     @property
     def stopped(self) -> Tensor:
         """`N` bool: whose rate has reached the end. The margin is for 1e-3 / 10 / 10 / 10, which is not 1e-6."""
-        return self.rate <= self.settings.stop_lr * 1.001
+        return self.rate_N <= self.settings.stop_lr * 1.001
 
-    def rates(self, _iteration: int) -> Tensor:
+    def rates(self, iteration_N: Tensor) -> Tensor:
         """See `Schedule`."""
-        return torch.where(self.stopped, torch.zeros_like(self.rate), self.rate)
+        return torch.where(self.stopped | (iteration_N >= self.settings.iterations), 0.0, self.rate_N)
 
-    def wants_error(self, iteration: int) -> bool:
+    def wants_error(self, iteration_N: Tensor) -> bool:
         """See `Schedule`."""
-        return iteration % self.settings.record_every == 0
+        return bool((iteration_N % self.settings.record_every == 0).any())
 
-    def observe(self, iteration: int, error: Tensor | None) -> None:
+    def observe(self, iteration_N: Tensor, error_N: Tensor | None) -> None:
         """See `Schedule`."""
         s = self.settings
-        if error is not None:
-            self.at.append(iteration)
-            self.errors.append(error.double().cpu())
-        points = s.window // s.record_every
-        if (iteration + 1) % s.check_every or len(self.errors) < points:
+        if error_N is not None:
+            self.errors_TN = torch.cat([self.errors_TN[1:], error_N.double().cpu()[None]])
+            self.recorded_N += 1
+        due = ((iteration_N + 1) % s.check_every == 0) & (self.recorded_N >= len(self.errors_TN))
+        due &= (iteration_N - self.changed_at_N > s.window) & ~self.stopped
+        if not due.any():
             return
-        due = (iteration - self.changed_at > s.window) & ~self.stopped
-        slope, deviation = fit_slope(self.at[-points:], torch.stack(self.errors[-points:]), s.covariance)
+        slope, deviation = fit_slope(self.errors_TN, s.record_every, s.covariance)
         lower = due & (-s.ratio * slope < deviation)
-        self.rate = torch.where(lower, self.rate / s.divide, self.rate)
-        self.changed_at = torch.where(lower, iteration, self.changed_at)
+        self.rate_N = torch.where(lower, self.rate_N / s.divide, self.rate_N)
+        self.changed_at_N = torch.where(lower, iteration_N, self.changed_at_N)
 
-    def finished(self) -> bool:
+    def put(self, places: Tensor) -> None:
         """See `Schedule`."""
-        return bool(self.stopped.all())
+        self.rate_N[places] = self.settings.lr
+        self.changed_at_N[places] = 0
+        self.recorded_N[places] = 0
+
+    def keep(self, places: Tensor) -> None:
+        """See `Schedule`."""
+        self.rate_N, self.changed_at_N, self.recorded_N = (
+            state[places] for state in (self.rate_N, self.changed_at_N, self.recorded_N)
+        )
+        self.errors_TN = self.errors_TN[:, places]
 
 
-def fit_slope(at: list[int], errors: Tensor, covariance: str) -> tuple[Tensor, Tensor]:
+def fit_slope(errors_TN: Tensor, spacing: int, covariance: str) -> tuple[Tensor, Tensor]:
     """Least-squares line through each member's errors.
 
     Args:
-        at: T iterations.
-        errors: `T N` float64.
+        errors_TN: float64.
+        spacing: iterations between two of them.
         covariance: `unbiased` divides the residuals by T - 2; `numpy-1.15` by T - 4, as numpy.polyfit(cov=True) did
             before its version 1.16 (at least 1, so that few points stay defined).
 
     Returns:
-        `N` slopes and `N` standard deviations of the slope.
+        `N` slopes (an iteration) and `N` standard deviations of the slope.
     """
-    x = torch.tensor(at, dtype=torch.float64)[:, None]
-    centred = x - x.mean()
-    spread = (centred**2).sum()
-    slope = (centred * errors).sum(0) / spread
-    residual = errors - errors.mean(0) - slope * centred
-    freedom = max(1, len(at) - (4 if covariance == "numpy-1.15" else 2))
+    points = len(errors_TN)
+    centred_T1 = ((torch.arange(points, dtype=torch.float64) - (points - 1) / 2) * spacing)[:, None]
+    spread = (centred_T1**2).sum()
+    slope = (centred_T1 * errors_TN).sum(0) / spread
+    residual = errors_TN - errors_TN.mean(0) - slope * centred_T1
+    freedom = max(1, points - (4 if covariance == "numpy-1.15" else 2))
     return slope, ((residual**2).sum(0) / freedom / spread).sqrt()
 
 
 class Cosine:
     """Linear warm-up, then half a cosine to zero over a fixed number of iterations."""
 
-    def __init__(self, settings: CosineSchedule, members: int) -> None:
-        self.settings = settings
-        self.members = members
+    stride = 1
 
-    def rates(self, iteration: int) -> Tensor:
+    def __init__(self, settings: CosineSchedule) -> None:
+        self.settings = settings
+
+    def rates(self, iteration_N: Tensor) -> Tensor:
         """See `Schedule`."""
         s = self.settings
-        rise = min(1.0, (iteration + 1) / (s.warm_up * s.iterations + 1))
-        fall = 0.5 + 0.5 * math.cos(math.pi * iteration / s.iterations)
-        return torch.full((self.members,), s.lr * rise * fall, dtype=torch.float64)
+        rise = ((iteration_N + 1) / (s.warm_up * s.iterations + 1)).clamp(max=1)
+        fall = 0.5 + 0.5 * (math.pi * iteration_N.double() / s.iterations).cos()
+        return torch.where(iteration_N >= s.iterations, 0.0, s.lr * rise * fall)
 
-    def wants_error(self, _iteration: int) -> bool:
+    def wants_error(self, _iteration_N: Tensor) -> bool:
         """See `Schedule`."""
         return False
 
-    def observe(self, _iteration: int, _error: Tensor | None) -> None:
+    def observe(self, _iteration_N: Tensor, _error_N: Tensor | None) -> None:
         """See `Schedule`."""
 
-    def finished(self) -> bool:
+    def put(self, _places: Tensor) -> None:
         """See `Schedule`."""
-        return False
+
+    def keep(self, _places: Tensor) -> None:
+        """See `Schedule`."""
 
 
 def make_schedule(settings: SlopeSchedule | CosineSchedule, members: int) -> Schedule:
     """The schedule that the settings describe, for so many members."""
-    return Slope(settings, members) if isinstance(settings, SlopeSchedule) else Cosine(settings, members)
+    return Slope(settings, members) if isinstance(settings, SlopeSchedule) else Cosine(settings)

@@ -5,7 +5,7 @@ Shapes: C channels, H W rows and columns of the step's image or of its result.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,10 +16,11 @@ from zssr_gan.config import ZeroShotSettings
 from zssr_gan.imaging.resampling import Downscale, Scale, Size, back_project, enlarged_size, resize
 from zssr_gan.zeroshot.choice import Choice, always_network, choose
 from zssr_gan.zeroshot.ensemble import EnsembleOptions, apply_ensemble, combine, views
+from zssr_gan.zeroshot.fleet import Fit, Request, Work
 from zssr_gan.zeroshot.pairs import Task, fold_map
 from zssr_gan.zeroshot.plan import Step
 from zssr_gan.zeroshot.seeds import content_hash, derive_seed
-from zssr_gan.zeroshot.training import Fit, Training, train
+from zssr_gan.zeroshot.training import Training
 
 _WINDOW = 1024
 _LARGEST_DEPARTURE = 0.25
@@ -80,8 +81,11 @@ class StepRunner:
         refinement = settings.refinement
         self.back_projections = refinement.kernel_back_projections if kernel else refinement.back_projections
 
-    def run(self, step: Step) -> tuple[Tensor, Tensor]:
-        """Train and apply each sub-step; the result `C H W`, clipped, and the views' disagreement `H W`."""
+    def run(self, step: Step) -> Work[tuple[Tensor, Tensor]]:
+        """Train and apply each sub-step; the result `C H W`, clipped, and the views' disagreement `H W`.
+
+        A work (see `fleet.py`): it yields a request for each training.
+        """
         fit: Fit | None = None
         results: list[Tensor] = []
         last = len(step.scales) - 1
@@ -91,19 +95,19 @@ class StepRunner:
             image = self.image if number == last else _window(self.image)
             if image is not self.image:
                 size = enlarged_size((image.shape[-2], image.shape[-1]), scale)
-            fit, result, disagreement = self._sub_step(name, image, scale, size, results, fit)
+            fit, result, disagreement = yield from self._sub_step(name, image, scale, size, results, fit)
             results.append(result)
         return result, disagreement
 
     def _sub_step(
         self, name: str, image: Tensor, scale: Scale, size: Size, results: list[Tensor], start: Fit | None
-    ) -> tuple[Fit, Tensor, Tensor]:
+    ) -> Work[tuple[Fit, Tensor, Tensor]]:
         """Networks, and their result on `image`; again from other starts where they depart from the image."""
         task = self._task(scale)
         folds = self._folds()
         options = self._ensemble_options(task)
         for attempt in range(self.settings.restarts + 1):
-            fit = self._train(name, task, results, folds, start, attempt)
+            fit = yield from self._train(name, task, results, folds, start, attempt)
             result, disagreement = self._apply(name, fit, image, size, options)
             departure = self._departure(result, image)
             if all(fit.dead):
@@ -142,17 +146,17 @@ class StepRunner:
 
     def _train(
         self, name: str, task: Task, results: list[Tensor], folds: Tensor | None, start: Fit | None, attempt: int
-    ) -> Fit:
+    ) -> Generator[Request, Fit, Fit]:
         members = self.settings.networks
         seeds = [derive_seed(self.seed, self._content, member, *[attempt] * bool(attempt)) for member in range(members)]
         total = self.settings.schedule.iterations
 
         def tell(iteration: int, loss: float, lr: float) -> None:
-            if self.on_progress is not None:
-                self.on_progress(Progress(name + "training", iteration, total, loss, lr))
+            assert self.on_progress is not None
+            self.on_progress(Progress(name + "training", iteration, total, loss, lr))
 
         began = time.perf_counter()
-        fit = train(
+        fit = yield Request(
             self.image.expand(members, -1, -1, -1),
             seeds,
             self.settings,
@@ -161,7 +165,7 @@ class StepRunner:
             learn_NHW=None if folds is None else torch.stack([folds != member for member in range(members)]),
             # On the LR grid a sub-step that leaves a side as it is has another factor, and so another last layer.
             start=start.network if start is not None and start.network.factor == task.factor else None,
-            on_iteration=tell,
+            on_iteration=None if self.on_progress is None else tell,
         )
         self.report.append(
             {

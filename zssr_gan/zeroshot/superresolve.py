@@ -11,10 +11,11 @@ from torch import Tensor
 
 from zssr_gan.config import ZeroShotSettings
 from zssr_gan.imaging.resampling import Downscale, Scale, back_project, resize
+from zssr_gan.zeroshot.fleet import Work, alone
 from zssr_gan.zeroshot.plan import plan_steps
 from zssr_gan.zeroshot.step import OnProgress, Progress, StepRunner
 
-__all__ = ["OnProgress", "Progress", "SuperResolved", "super_resolve"]
+__all__ = ["OnProgress", "Progress", "SuperResolved", "super_resolve", "super_resolving"]
 
 
 @dataclass(slots=True)
@@ -63,6 +64,25 @@ def super_resolve(
     Returns:
         The image of size `enlarged_size((H, W), scale)`.
     """
+    return alone(
+        super_resolving(
+            lr_CHW, scale, settings, downscale, seed=seed, precision=precision, tile=tile, on_progress=on_progress
+        )
+    )
+
+
+def super_resolving(
+    lr_CHW: Tensor,
+    scale: Scale,
+    settings: ZeroShotSettings,
+    downscale: Downscale,
+    *,
+    seed: int,
+    precision: str,
+    tile: int,
+    on_progress: OnProgress | None = None,
+) -> Work[SuperResolved]:
+    """`super_resolve` as a work that shares a fleet with others; see there for the arguments."""
     image = lr_CHW
     done = SuperResolved(lr_CHW, torch.zeros(lr_CHW.shape[-2:], dtype=torch.float16, device=lr_CHW.device))
     steps = plan_steps((lr_CHW.shape[-2], lr_CHW.shape[-1]), scale, settings.steps, whole=downscale.name == "kernel")
@@ -70,7 +90,7 @@ def super_resolve(
     for number, step in enumerate(steps):
         prefix = f"step {number + 1}/{len(steps)}: " if len(steps) > 1 else ""
         runner = StepRunner(image, settings, downscale, seed, precision, tile, on_progress, prefix)
-        image, disagreement = runner.run(step)
+        image, disagreement = yield from runner.run(step)
         if number:
             # Each step agrees with the last one's result; the whole must agree with the image that was given.
             image = back_project(image[None], lr_CHW[None], downscale, settings.refinement.back_projections)[0]

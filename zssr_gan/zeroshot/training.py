@@ -1,25 +1,29 @@
-"""Training N per-image CNNs side by side: one loop for a single image (N = 1) and for many of one size.
+"""The arithmetic of training N per-image CNNs side by side: a single image (N = 1) and many of one size are one code.
 
-Shapes: N members, B crops, C channels, H W rows and columns.
+Members share nothing but the size of their images: weights, draws, learning rate, stop are a member's own. They may
+begin at different times, in the place of others that have stopped.
+
+Shapes: N members, B crops, C channels, H W rows and columns, P parameters of a member, T the last iterations.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from zssr_gan.config import ZeroShotSettings
-from zssr_gan.errors import NumericalError
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
 from zssr_gan.zeroshot.optimiser import FleetOptimiser
-from zssr_gan.zeroshot.pairs import PairSampler, Task
+from zssr_gan.zeroshot.pairs import PairSampler, PairSource, Task
 from zssr_gan.zeroshot.schedules import make_schedule
 from zssr_gan.zeroshot.seeds import derive_seed, generator
 
 _RECORD_SIDE = 512  # the reconstruction error of a larger image is that of its middle: memory
 _DEAD_SHARE = 0.02  # an output that moves the interpolated image by less of what is missing has learnt nothing
 _DEAD_ERROR = 1 / 255  # ... where the interpolated image misses more than one level (root mean square)
+_LOOK = 10  # iterations between two looks for NaN: each makes the CPU wait for the device
+_RECENT = 50  # iterations that a member's last loss is the mean of
 
 OnIteration = Callable[[int, float, float], None]
 """Called with the iterations done, the mean loss and the highest learning rate."""
@@ -27,137 +31,171 @@ OnIteration = Callable[[int, float, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What `train` needs beside the settings: where the pairs come from, and on what it runs."""
+    """What training needs beside the settings: where the pairs come from, and on what it runs."""
 
     task: Task
     precision: str
     """`fp32` or `bf16` (products in bfloat16; weights, sums and losses in float32)."""
 
 
-@dataclass(slots=True)
-class Fit:
-    """A trained fleet and how it came about; lists have one entry a member."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Member:
+    """What one network is to be trained on. Members of one fleet agree in everything but the values."""
 
-    network: ZSSR
-    iterations: list[int]
-    loss: list[float]
-    """Mean absolute error over each member's last 50 iterations, [0, 1] units."""
-    restarts: list[int]
-    """Starts that died before the one that is used."""
-    dead: list[bool]
-    """Whether the start that is used died as well: its output is the interpolated image."""
+    image_CHW: Tensor
+    """The LR image, [0, 1]."""
+    seed: int
+    """All that its random draws depend on."""
+    fathers: list[Tensor] = field(default_factory=list)
+    """Further images `C h w` to learn from (gradual steps)."""
+    learn_HW: Tensor | None = None
+    """1 where it may learn from a pixel, 0 where that is held out."""
+    start_P: Tensor | None = None
+    """Weights to go on from, else fresh ones."""
+
+    def again(self, attempt: int) -> "Member":
+        """The same from other first weights and draws."""
+        seed = derive_seed(self.seed, "restart", attempt)
+        return Member(self.image_CHW, seed, self.fathers, self.learn_HW)
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """What members must agree in to be trained side by side."""
+        shapes = tuple(tuple(image.shape) for image in (self.image_CHW, *self.fathers))
+        return shapes, self.learn_HW is None, self.image_CHW.device
 
 
-def train(
-    images_NCHW: Tensor,
-    seeds: list[int],
-    settings: ZeroShotSettings,
-    training: Training,
-    *,
-    fathers: list[Tensor] | None = None,
-    learn_NHW: Tensor | None = None,
-    start: ZSSR | None = None,
-    on_iteration: OnIteration | None = None,
-) -> Fit:
-    """Train one network for each image of `images_NCHW`, [0, 1]; members know nothing of each other.
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """What came of a member."""
+
+    weights_P: Tensor
+    iterations: int
+    loss: float
+    """Mean absolute error over its last 50 iterations, [0, 1] units."""
+    dead: bool
+    """Whether it hands the interpolated image through, or gives NaN or infinity."""
+
+
+class Fleet:
+    """Members in training.
 
     Args:
-        images_NCHW: the LR images.
-        seeds: one a member: all that its random draws depend on.
-        settings: network, pairs, schedule, optimiser, restarts.
+        members: at least one; of one `form`.
+        settings: network, pairs, schedule, optimiser.
         training: what pairs teach, precision.
-        fathers: further images `N C h w` to learn from (gradual steps).
-        learn_NHW: 1 where a member may learn from a pixel, 0 where it is held out.
-        start: a fleet to go on from, else fresh weights.
-        on_iteration: called after each iteration.
-
-    Returns:
-        The fleet. A member whose start died was trained again from another, up to `settings.restarts` times.
-
-    Raises:
-        NumericalError: a member's weights are NaN or infinite in every attempt.
     """
-    fit = _attempt(images_NCHW, seeds, settings, training, fathers, learn_NHW, start, on_iteration)
-    for attempt in range(1, settings.restarts + 1):
-        failed = [n for n, dead in enumerate(fit.dead) if dead]
-        if not failed:
-            break
-        # Only the members that died are trained again: the others stay as they are, to the bit.
-        again = _attempt(
-            images_NCHW[failed],
-            [derive_seed(seeds[n], "restart", attempt) for n in failed],
-            settings,
-            training,
-            [father[failed] for father in fathers or []],
-            None if learn_NHW is None else learn_NHW[failed],
-            None,
-            on_iteration,
-        )
-        with torch.no_grad():
-            fit.network.weights_NP[failed] = again.network.weights_NP
-        for place, n in enumerate(failed):
-            fit.iterations[n], fit.loss[n] = again.iterations[place], again.loss[place]
-            fit.dead[n], fit.restarts[n] = again.dead[place], attempt
-    if not torch.isfinite(fit.network.weights_NP).all():
-        raise NumericalError(
-            f"training gave NaN or infinity in each of {settings.restarts + 1} starts; "
-            "try --precision fp32 or a lower learning rate"
-        )
-    return fit
 
+    def __init__(self, members: list[Member], settings: ZeroShotSettings, training: Training) -> None:
+        self.settings = settings
+        self.training = training
+        self.iteration_N = torch.zeros(len(members), dtype=torch.int64)
+        self.clock = 0
+        self._broken_N = torch.zeros(len(members), dtype=torch.bool)
+        self.images_NCHW = _stack([member.image_CHW for member in members])
+        self.network = self._network(members)
+        self.sampler = PairSampler(self._source(members), [member.seed for member in members])
+        self.schedule = make_schedule(settings.schedule, len(members))
+        self.optimiser = FleetOptimiser(self.network, settings.optimiser)
+        self.recent_TN = self.images_NCHW.new_full((_RECENT, len(members)), torch.nan)
 
-def _attempt(
-    images_NCHW: Tensor,
-    seeds: list[int],
-    settings: ZeroShotSettings,
-    training: Training,
-    fathers: list[Tensor] | None,
-    learn_NHW: Tensor | None,
-    start: ZSSR | None,
-    on_iteration: OnIteration | None,
-) -> Fit:
-    members = len(seeds)
-    options = ZSSROptions(**settings.network.model_dump())
-    factor = training.task.factor
-    network = ZSSR(options, images_NCHW.shape[1], factor, [generator("weights", seed) for seed in seeds])
-    network.to(images_NCHW.device)
-    if start is not None:
-        with torch.no_grad():
-            network.weights_NP.copy_(start.weights_NP)
-    sampler = PairSampler(
-        settings.pairs,
-        [images_NCHW, *(fathers or [])],
-        learn_NHW,
-        training.task,
-        seeds,
-    )
-    schedule = make_schedule(settings.schedule, members)
-    optimiser = FleetOptimiser(network, settings.optimiser)
-    done = torch.zeros(members, dtype=torch.int64)
-    recent: list[Tensor] = []
-    for iteration in range(settings.schedule.iterations):
-        rates = schedule.rates(iteration)
-        x, y, mask = sampler.sample()
-        with autocast(x.device, training.precision):
-            out = network(x)
+    @property
+    def members(self) -> int:
+        """N, those that have stopped included."""
+        return len(self.iteration_N)
+
+    @property
+    def running_N(self) -> Tensor:
+        """Bool, on the CPU: which members have not stopped, by their schedule or by NaN."""
+        return self._rates() > 0
+
+    def _rates(self) -> Tensor:
+        return torch.where(self._broken_N, 0.0, self.schedule.rates(self.iteration_N))
+
+    @property
+    def may_put(self) -> bool:
+        """Whether new members may begin now."""
+        return self.clock % self.schedule.stride == 0
+
+    def advance(self) -> Tensor:
+        """One iteration of all that have not stopped; the members' losses `N`, on the device."""
+        rates = self._rates()
+        running = rates > 0
+        x, y, mask = self.sampler.sample(self.iteration_N)
+        with autocast(x.device, self.training.precision):
+            out = self.network(x)
         losses = masked_l1(out, y, mask)
         # Members share no weights, so the gradient of the sum is each member's own.
-        (gradient,) = torch.autograd.grad(losses.sum(), network.weights_NP)
-        optimiser.step(gradient, rates.to(x.device))
+        (gradient,) = torch.autograd.grad(losses.sum(), self.network.weights_NP)
+        self.optimiser.step(gradient, rates.to(x.device))
         error = None
-        if schedule.wants_error(iteration):
-            error = reconstruction_error(network, images_NCHW, training)
-        schedule.observe(iteration, error)
-        done += rates > 0
-        recent = [*recent[-49:], losses.detach()]
-        if on_iteration is not None:
-            on_iteration(iteration + 1, float(losses.detach().mean()), float(rates.max()))
-        if schedule.finished() or not bool(torch.isfinite(losses).any()):
-            break
-    with torch.no_grad():
-        network.weights_NP.copy_(optimiser.result())
-    dead = _dead(network, images_NCHW, training)
-    return Fit(network, done.tolist(), torch.stack(recent).mean(0).tolist(), [0] * members, dead)
+        if self.schedule.wants_error(self.iteration_N[running]):
+            error = reconstruction_error(self.network, self.images_NCHW, self.training)
+        self.schedule.observe(self.iteration_N, error)
+        losses = losses.detach()
+        row = self.clock % _RECENT
+        self.recent_TN[row] = torch.where(running.to(x.device), losses, self.recent_TN[row])
+        self.iteration_N += running
+        self.clock += 1
+        if self.clock % _LOOK == 0 or losses.device.type == "cpu":
+            self._broken_N |= ~losses.isfinite().cpu()
+        return losses
+
+    @torch.no_grad()
+    def results(self, places: Tensor) -> list[Trained]:
+        """What came of the members at `places` (int64)."""
+        weights_NP = self.optimiser.result()[places]
+        network = ZSSR(self.network.options, self.images_NCHW.shape[1], self.network.factor, weights_NP)
+        dead = _dead(network, self.images_NCHW[places], self.training)
+        losses = self.recent_TN[:, places].nanmean(0).tolist()
+        iterations = self.iteration_N[places].tolist()
+        return [Trained(*each) for each in zip(weights_NP.unbind(), iterations, losses, dead, strict=True)]
+
+    @torch.no_grad()
+    def put(self, places: Tensor, members: list[Member]) -> None:
+        """Let new members begin in the places of others, when `may_put`."""
+        self.images_NCHW[places] = _stack([member.image_CHW for member in members])
+        self.network.weights_NP[places] = self._network(members).weights_NP
+        self.sampler.put(places, self._source(members), [member.seed for member in members])
+        self.schedule.put(places)
+        self.optimiser.put(places)
+        self.recent_TN[:, places] = torch.nan
+        self.iteration_N[places] = 0
+        self._broken_N[places] = False
+
+    @torch.no_grad()
+    def keep(self, places: Tensor) -> None:
+        """Go on with the members at `places` alone."""
+        self.images_NCHW = self.images_NCHW[places]
+        self.network.weights_NP.data = self.network.weights_NP[places]
+        self.sampler.keep(places)
+        self.schedule.keep(places)
+        self.optimiser.keep(places)
+        self.recent_TN = self.recent_TN[:, places]
+        self.iteration_N, self._broken_N = self.iteration_N[places], self._broken_N[places]
+
+    def _network(self, members: list[Member]) -> ZSSR:
+        options = ZSSROptions(**self.settings.network.model_dump())
+        first = members[0].image_CHW
+        fresh = [generator("weights", member.seed) for member in members]
+        network = ZSSR(options, len(first), self.training.task.factor, fresh).to(first.device)
+        with torch.no_grad():
+            for place, member in enumerate(members):
+                if member.start_P is not None:
+                    network.weights_NP[place] = member.start_P
+        return network
+
+    def _source(self, members: list[Member]) -> PairSource:
+        fathers = [_stack(list(images)) for images in zip(*(member.fathers for member in members), strict=True)]
+        masks = [member.learn_HW for member in members if member.learn_HW is not None]
+        learn = torch.stack(masks) if masks else None
+        images = _stack([member.image_CHW for member in members])
+        return PairSource(self.settings.pairs, [images, *fathers], learn, self.training.task)
+
+
+def _stack(images: list[Tensor]) -> Tensor:
+    """`N ...`; of a single image a view: a photograph is large."""
+    return images[0][None] if len(images) == 1 else torch.stack(images)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

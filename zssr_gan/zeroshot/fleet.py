@@ -1,0 +1,340 @@
+"""Many images' work side by side: what each does on its own is written once, and its training shares a fleet.
+
+A work is a generator: it yields a `Request` where it needs networks trained, is sent the `Fit`, and returns its result.
+`run_fleet` lets many works run at once and puts the members of their requests into fleets. Members that have stopped
+leave, and others take their places, so that the device stays full: a stream, not a barrier.
+
+Shapes: N members, C channels, H W rows and columns.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from zssr_gan.config import ZeroShotSettings
+from zssr_gan.errors import DeviceError, NumericalError, ZssrGanError
+from zssr_gan.networks.zssr import ZSSR, ZSSROptions
+from zssr_gan.zeroshot.training import Fleet, Member, OnIteration, Trained, Training
+
+K = TypeVar("K")
+R = TypeVar("R")
+
+_TICK = 10  # iterations between two reports
+_LEAVE_SHARE = 0.25
+"""Share of a fleet that must have stopped before the rest moves together, where nobody takes the places: each moving
+copies all that is left."""
+
+
+@dataclass(slots=True)
+class Fit:
+    """Trained networks and how they came about; lists have one entry a member."""
+
+    network: ZSSR
+    iterations: list[int]
+    loss: list[float]
+    """Mean absolute error over each member's last 50 iterations, [0, 1] units."""
+    restarts: list[int]
+    """Starts that died before the one that is used."""
+    dead: list[bool]
+    """Whether the start that is used died as well: its output is the interpolated image."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """Networks to be trained: one for each of `images_NCHW`, which know nothing of each other."""
+
+    images_NCHW: Tensor
+    """[0, 1]."""
+    seeds: list[int]
+    """One a member: all that its random draws depend on."""
+    settings: ZeroShotSettings
+    """Network, pairs, schedule, optimiser, restarts."""
+    training: Training
+    fathers: list[Tensor] = field(default_factory=list)
+    """Further images `N C h w` to learn from (gradual steps)."""
+    learn_NHW: Tensor | None = None
+    """1 where a member may learn from a pixel, 0 where it is held out."""
+    start: ZSSR | None = None
+    """Members to go on from, else fresh weights."""
+    on_iteration: OnIteration | None = None
+    """Called after each iteration, where nobody shares the fleet."""
+
+    def member(self, number: int) -> Member:
+        """What the member of that number is trained on."""
+        return Member(
+            self.images_NCHW[number],
+            self.seeds[number],
+            [father[number] for father in self.fathers],
+            None if self.learn_NHW is None else self.learn_NHW[number],
+            None if self.start is None else self.start.weights_NP[number].detach(),
+        )
+
+    def fit(self, trained: list[Trained], restarts: list[int]) -> Fit:
+        """The answer, out of what came of each member."""
+        options = ZSSROptions(**self.settings.network.model_dump())
+        weights_NP = torch.stack([each.weights_P for each in trained])
+        network = ZSSR(options, self.images_NCHW.shape[1], self.training.task.factor, weights_NP)
+        iterations, loss = [each.iterations for each in trained], [each.loss for each in trained]
+        return Fit(network, iterations, loss, restarts, [each.dead for each in trained])
+
+
+Work = Generator[Request, Fit, R]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended(Generic[K, R]):
+    """A work that has come to its end: its result, or the error that ended it."""
+
+    key: K
+    result: R | None
+    error: ZssrGanError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Where a run of many stands."""
+
+    active: int
+    """Members in training now."""
+    waiting: int
+    """Members that wait for a place."""
+    steps: int
+    """Member-iterations since the last tick."""
+
+
+@dataclass(slots=True, eq=False)
+class _Seat(Generic[K, R]):
+    """A member's place in its request."""
+
+    running: "_Running[K, R]"
+    number: int
+    member: Member
+    attempt: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Running(Generic[K, R]):
+    """A work and the request that it waits for."""
+
+    key: K
+    work: Work[R]
+    request: Request
+    trained: dict[int, Trained] = field(default_factory=dict)
+    restarts: dict[int, int] = field(default_factory=dict)
+
+
+def alone(work: Work[R]) -> R:
+    """Run one work by itself and give its result.
+
+    Raises what the work raises, and DeviceError where the device has too little memory for a single member.
+    """
+    (ended,) = run_fleet([(0, work)], capacity=64)
+    if ended.error is not None:
+        raise ended.error
+    assert ended.result is not None
+    return ended.result
+
+
+def train(request: Request) -> Fit:
+    """Train the networks of one request by themselves; raises as `alone` does."""
+
+    def work() -> Work[Fit]:
+        return (yield request)
+
+    return alone(work())
+
+
+def run_fleet(
+    works: Iterable[tuple[K, Work[R]]],
+    capacity: int,
+    *,
+    on_tick: Callable[[Tick], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
+) -> Iterator[Ended[K, R]]:
+    """Run works side by side and yield each as it ends.
+
+    What becomes of a work does not depend on the others, up to the last bits of floating-point sums.
+
+    Args:
+        works: a key and a work each; taken one by one as places become free.
+        capacity: members in training at once. Halved where memory runs out, which `on_notice` is told.
+        on_tick: called every few iterations.
+        on_notice: called with a sentence for the log.
+
+    Yields:
+        One `Ended` a work, the first to end first. A work's own error ends that work alone.
+
+    Raises:
+        DeviceError: the device has too little memory for a single member.
+    """
+    yield from _Stream(iter(works), capacity, on_tick, on_notice).run()
+
+
+class _Stream(Generic[K, R]):
+    """State of `run_fleet`."""
+
+    def __init__(
+        self,
+        works: Iterator[tuple[K, Work[R]]],
+        capacity: int,
+        on_tick: Callable[[Tick], None] | None,
+        on_notice: Callable[[str], None] | None,
+    ) -> None:
+        self.works = works
+        self.capacity = capacity
+        self.on_tick = on_tick
+        self.on_notice = on_notice
+        self.waiting: dict[Hashable, deque[_Seat[K, R]]] = {}
+        self.ended: list[Ended[K, R]] = []
+
+    def run(self) -> Iterator[Ended[K, R]]:
+        """See `run_fleet`."""
+        while True:
+            self._admit(self.capacity)
+            yield from self._flush()
+            # The form that most members wait in: its fleet is the fullest.
+            form = max(self.waiting, key=lambda form: len(self.waiting[form]), default=None)
+            if form is None:
+                return
+            yield from self._sail(form)
+
+    def _flush(self) -> Iterator[Ended[K, R]]:
+        ended, self.ended = self.ended, []
+        yield from ended
+
+    def _sail(self, form: Hashable) -> Iterator[Ended[K, R]]:
+        """One fleet, until nobody of its form waits and all its members have stopped."""
+        seats = self._next_seats(form, self.capacity)
+        request = seats[0].running.request
+        fleet = Fleet([seat.member for seat in seats], request.settings, request.training)
+        steps = 0
+        while True:
+            running = int(fleet.running_N.sum())
+            if running < len(seats):
+                seats = self._change(form, fleet, seats)
+                yield from self._flush()
+            if self.on_tick is not None and (fleet.clock % _TICK == 0 or not seats):
+                self.on_tick(Tick(running, sum(map(len, self.waiting.values())), steps))
+                steps = 0
+            if not seats:
+                return
+            try:
+                losses = fleet.advance()
+            except torch.OutOfMemoryError as error:
+                seats = self._halve(form, fleet, seats, error)
+                continue
+            steps += running
+            self._tell(seats, fleet, losses)
+
+    def _change(self, form: Hashable, fleet: Fleet, seats: list[_Seat[K, R]]) -> list[_Seat[K, R]]:
+        """Let members that have stopped leave and others take their places; who sits in the fleet then."""
+        free = (~fleet.running_N).nonzero()[:, 0]
+        all_stopped = len(free) == len(seats)
+        if not (all_stopped or fleet.may_put):
+            return seats
+        self._admit(self.capacity)
+        if not (all_stopped or form in self.waiting or len(free) >= _LEAVE_SHARE * len(seats)):
+            return seats
+        for place, trained in zip(free.tolist(), fleet.results(free), strict=True):
+            self._finish(seats[place], trained)
+        if all_stopped:
+            return []  # a fleet of others is made anew
+        fresh = self._next_seats(form, len(free))
+        taken, left = free[: len(fresh)], set(free[len(fresh) :].tolist())
+        if fresh:
+            fleet.put(taken, [seat.member for seat in fresh])
+            for place, seat in zip(taken.tolist(), fresh, strict=True):
+                seats[place] = seat
+        if left:
+            stay = [place for place in range(len(seats)) if place not in left]
+            fleet.keep(torch.tensor(stay))
+            seats = [seats[place] for place in stay]
+        return seats
+
+    def _admit(self, wanted: int) -> None:
+        """Begin works until so many members wait, or none is left."""
+        while sum(map(len, self.waiting.values())) < wanted:
+            try:
+                key, work = next(self.works)
+            except StopIteration:
+                return
+            self._resume(key, work, None)
+
+    def _resume(self, key: K, work: Work[R], answer: Fit | ZssrGanError | None) -> None:
+        """Let a work go on to its next request or its end."""
+        try:
+            if answer is None:
+                request = next(work)
+            elif isinstance(answer, Fit):
+                request = work.send(answer)
+            else:
+                request = work.throw(answer)
+        except StopIteration as end:
+            self.ended.append(Ended(key, end.value, None))
+            return
+        except ZssrGanError as error:
+            self.ended.append(Ended(key, None, error))
+            return
+        running = _Running(key, work, request)
+        for number in range(len(request.seeds)):
+            self._wait(_Seat(running, number, request.member(number)))
+
+    def _wait(self, seat: _Seat[K, R]) -> None:
+        request = seat.running.request
+        form = (seat.member.form, request.settings, request.training)
+        self.waiting.setdefault(form, deque()).append(seat)
+
+    def _next_seats(self, form: Hashable, count: int) -> list[_Seat[K, R]]:
+        queue = self.waiting.get(form, deque())
+        seats = [queue.popleft() for _ in range(min(count, len(queue)))]
+        if not queue:
+            self.waiting.pop(form, None)
+        return seats
+
+    def _finish(self, seat: _Seat[K, R], trained: Trained) -> None:
+        """Take a member's outcome; begin it again where it died; answer its work where it was the last."""
+        running, request = seat.running, seat.running.request
+        if trained.dead and seat.attempt < request.settings.restarts:
+            attempt = seat.attempt + 1
+            again = request.member(seat.number).again(attempt)
+            self._wait(_Seat(running, seat.number, again, attempt))
+            return
+        running.trained[seat.number] = trained
+        running.restarts[seat.number] = seat.attempt
+        if len(running.trained) < len(request.seeds):
+            return
+        numbers = range(len(request.seeds))
+        fit = request.fit([running.trained[n] for n in numbers], [running.restarts[n] for n in numbers])
+        answer: Fit | ZssrGanError = fit
+        if not torch.isfinite(fit.network.weights_NP).all():
+            answer = NumericalError(
+                f"training gave NaN or infinity in each of {request.settings.restarts + 1} starts; "
+                "try fp32 precision or a lower learning rate"
+            )
+        self._resume(running.key, running.work, answer)
+
+    def _halve(self, form: Hashable, fleet: Fleet, seats: list[_Seat[K, R]], error: Exception) -> list[_Seat[K, R]]:
+        """After memory ran out: half of the members wait again, from their beginning, and the rest goes on."""
+        torch.cuda.empty_cache()
+        if len(seats) == 1:
+            raise DeviceError(
+                "the device has too little memory to train a single network on this image: use another device, "
+                "or a preset with a smaller crop"
+            ) from error
+        stay = len(seats) // 2
+        self.capacity = max(1, min(self.capacity, stay))
+        if self.on_notice is not None:
+            self.on_notice(f"memory ran out with {len(seats)} networks side by side; going on with {stay}")
+        fleet.keep(torch.arange(stay))
+        self.waiting.setdefault(form, deque()).extendleft(reversed(seats[stay:]))
+        return seats[:stay]
+
+    def _tell(self, seats: list[_Seat[K, R]], fleet: Fleet, losses: Tensor) -> None:
+        request = seats[0].running.request
+        if request.on_iteration is not None and all(seat.running.request is request for seat in seats):
+            rates = fleet.schedule.rates(fleet.iteration_N - 1)
+            request.on_iteration(fleet.clock, float(losses.mean()), float(rates.max()))
