@@ -96,6 +96,30 @@ def test_a_stopped_run_leaves_no_partial_file(desk: Path, number: signal.Signals
     assert not names()
 
 
+_KILLED_BEFORE_THE_RECORD = """
+import os, signal, sys
+from zssr_gan import cli, jobs
+jobs.write_record = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+cli.main(sys.argv[1:])
+"""
+
+
+def test_a_result_whose_record_a_kill_prevented_is_made_anew(desk: Path) -> None:
+    arguments = ["--preset", "tiny.yaml", "--device", "cpu", "--threads", "1", "--evidence"]
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED_BEFORE_THE_RECORD, "enhance", "a.png", *arguments], cwd=desk, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert names() == {"a_x2.png", "a_x2_evidence.png"}
+    before = {name: Path(name).read_bytes() for name in names()}
+    again = enhance("a.png", "b.png", "--evidence", "--skip-existing")
+    assert again.exit_code == 0, again.output
+    assert "exists already" not in again.output
+    assert {name: Path(name).read_bytes() for name in before} == before
+    assert names() == {f"{stem}_x2{end}" for stem in "ab" for end in (".png", ".json", "_evidence.png")}
+    assert call("verify", "a_x2.json").exit_code == 0
+
+
 def test_one_line_an_image_and_the_failures_last() -> None:
     done = enhance("a.png", "bad.png", "b.png", "-o", "out")
     assert done.exit_code == 1

@@ -280,7 +280,7 @@ def do_job(
         try:
             for path, content in ((job.evidence, evidence), (job.result, result)):
                 if path is not None and content is not None:
-                    atomic_write(path, content, overwrite=request.overwrite)
+                    atomic_write(path, content, overwrite=request.overwrite or path in job.replaced)
                     written.append(path)
             record = build_record(
                 version=VERSION,
