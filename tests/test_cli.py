@@ -1,6 +1,7 @@
 """The command as a user meets it: exit codes, what is said where, and what is left on the disk."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -237,6 +238,32 @@ def test_verify() -> None:
     Path("a_x2.json").write_text("{", encoding="utf-8")
     assert call("verify", "a_x2.json").exit_code == 2
     assert call("verify", "none.json").exit_code == 2
+
+
+@pytest.mark.parametrize("output", [None, "out", "in/big.tif"])
+def test_the_recorded_command_works_when_typed(desk: Path, output: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the input's folder, with the result beside it or elsewhere: the same bytes under a name of their own."""
+    Path("in", "deep").mkdir(parents=True)
+    Path("a.png").rename("in/-a b.png")
+    np.save("in/deep/k.npy", np.outer([1, 2, 1], [1, 2, 1]))
+    options = ["--kernel", "in/deep/k.npy", "--noise", "0.01", "--seed", "3", "-s", "3x2", "--max-megapixels", "0.5"]
+    where = [] if output is None else ["-o", output]
+    assert enhance("in/-a b.png", *options, *where).exit_code == 0
+    (written,) = Path().rglob("*.json")
+    record = json.loads(written.read_text("utf-8"))
+    assert str(desk) not in record["command_line"]
+    result = written.resolve().with_name(record["output"]["name"])
+    monkeypatch.chdir("in")
+    command, *words = shlex.split(record["command_line"])
+    assert command == "zssr-gan"
+    done = call(*words)
+    assert done.exit_code == 0, done.output
+    (again,) = [path for path in Path().glob("*_again*") if path.suffix != ".json"]
+    assert again.read_bytes() == result.read_bytes()
+    assert (again.stem, again.suffix) == (f"{result.stem}_again", result.suffix)
+    repeated = json.loads(again.with_suffix(".json").read_text("utf-8"))
+    assert repeated["arguments"]["max_megapixels"] == 0.5
+    assert repeated["settings_sha256"] == record["settings_sha256"]
 
 
 def test_info_names_what_a_bug_report_needs() -> None:
