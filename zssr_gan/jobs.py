@@ -172,7 +172,7 @@ def make_request(
     options = options or RunOptions()
     settings = load_preset(preset)
     if noise is not None:
-        settings = settings.with_noise(noise)
+        settings = settings.with_noise(noise, "--noise")
     resolve_device(options.device)
     return Request(
         settings=settings,
@@ -250,17 +250,17 @@ def skip(job: Job, request: Request) -> Outcome:
         made = read_record(job.record)
         settings = request.settings.for_size(made.input.width * made.input.height)
         changes = {
-            "input": made.input.sha256 != sha256_file(job.source),
-            "settings": made.settings_sha256 != canonical_sha256(settings.model_dump(mode="json")),
-            "scale": tuple(made.arguments.scale) != request.scale,
-            "seed": made.arguments.seed != request.seed,
-            "kernel": made.kernel != (request.kernel and request.kernel.facts),
+            "another input": made.input.sha256 != sha256_file(job.source),
+            "other settings": made.settings_sha256 != canonical_sha256(settings.model_dump(mode="json")),
+            "another scale": tuple(made.arguments.scale) != request.scale,
+            "another seed": made.arguments.seed != request.seed,
+            "another kernel": made.kernel != (request.kernel and request.kernel.facts),
         }
     except (RecordError, OSError) as error:
         return Outcome(job, "skipped", f"exists already, but cannot be checked ({error})")
     changed = [name for name, differs in changes.items() if differs]
     if changed:
-        return Outcome(job, "skipped", f"exists already, but was made with another {', '.join(changed)}")
+        return Outcome(job, "skipped", f"exists already, but was made with {', '.join(changed)}")
     return Outcome(job, "skipped", "exists already")
 
 
