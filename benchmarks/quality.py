@@ -10,7 +10,9 @@ Prints a line an image and run, and at the end means, intervals and the table's 
 import argparse
 import json
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +20,25 @@ import torch
 from benchmarks.protocol import back_projected, bicubic, make_case, score
 from zssr_gan.config import load_preset
 from zssr_gan.enhancement import RunOptions, enhance_picture
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One image enhanced with one seed; PSNR in dB and SSIM on Y."""
+
+    image: str
+    seed: int
+    psnr: float
+    ssim: float
+    seconds: float
+    bicubic: float
+    """PSNR of the plain interpolation."""
+    back_projection: float
+    """PSNR of the interpolation with back-projections."""
+    share: float
+    """How much of the network's result was used."""
+    choice: dict[str, Any]
+    """Why so much: the record's account of the choice."""
 
 
 def main() -> None:
@@ -51,45 +72,51 @@ def main() -> None:
             made = enhance_picture(case.lr, (2.0, 2.0), settings, seed=seed, options=options)
             seconds = time.perf_counter() - began
             result = score(made.picture.pixels, case.truth)
-            share = made.report["choice"]["share"]
-            runs.append(
-                {
-                    "image": case.name, "seed": seed, "psnr": result.psnr, "ssim": result.ssim, "seconds": seconds,
-                    "bicubic": plain.psnr, "back_projection": reference.psnr, "share": share,
-                    "choice": made.report["choice"],
-                }
-            )  # fmt: skip
+            choice = made.report["choice"]
+            run = Run(
+                case.name,
+                seed,
+                result.psnr,
+                result.ssim,
+                seconds,
+                bicubic=plain.psnr,
+                back_projection=reference.psnr,
+                share=choice["share"],
+                choice=choice,
+            )
+            runs.append(run)
             print(
-                f"{case.name:14} seed {seed}  {result.psnr:6.2f} dB {result.ssim:.4f}  {seconds:6.1f} s  "
-                f"bicubic {plain.psnr:.2f}  back-projection {reference.psnr:.2f}  share {share:.2f}",
+                f"{run.image:14} seed {seed}  {run.psnr:6.2f} dB {run.ssim:.4f}  {seconds:6.1f} s  "
+                f"bicubic {run.bicubic:.2f}  back-projection {run.back_projection:.2f}  share {run.share:.2f}",
                 flush=True,
             )
     summarise(args.preset, runs)
     if args.json:
-        args.json.write_text(json.dumps(runs, indent=1))
+        args.json.write_text(json.dumps([asdict(run) for run in runs], indent=1))
 
 
-def summarise(preset: str, runs: list[dict[str, object]]) -> None:
+def summarise(preset: str, runs: list[Run]) -> None:
     """Means, the interval of the gain over back-projection, the worst image, and the spread over seeds."""
-    column = {key: np.array([float(run[key]) for run in runs]) for key in  # type: ignore[arg-type]  # numbers all
-              ("psnr", "ssim", "seconds", "bicubic", "back_projection", "share")}  # fmt: skip
-    images = sorted({str(run["image"]) for run in runs})
-    by_image = [np.array([run["psnr"] for run in runs if run["image"] == name], dtype=float) for name in images]
-    gain = np.array([
-        np.mean([float(run["psnr"]) - float(run["back_projection"]) for run in runs if run["image"] == name])  # type: ignore[arg-type]  # numbers
-        for name in images
-    ])  # fmt: skip
+    images = sorted({run.image for run in runs})
+    by_image = [[run for run in runs if run.image == name] for name in images]
+    seconds = np.array([run.seconds for run in runs])
+    gain = np.array([np.mean([run.psnr - run.back_projection for run in group]) for group in by_image])
     half = 1.96 * gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else float("nan")
-    spread = np.mean([one.std(ddof=1) for one in by_image]) if len(by_image[0]) > 1 else float("nan")
+    spread = ""
+    if len(by_image[0]) > 1:  # one seed has no spread
+        deviation = np.mean([np.std([run.psnr for run in group], ddof=1) for group in by_image])
+        spread = f"  standard deviation over seeds, mean of the images: {deviation:.3f} dB\n"
     print(
         f"\n{preset}: {len(images)} images, {len(runs)} runs, {torch.get_num_threads()} threads\n"
-        f"  PSNR-Y {column['psnr'].mean():.3f} dB, SSIM-Y {column['ssim'].mean():.4f}; bicubic "
-        f"{column['bicubic'].mean():.3f}, bicubic + back-projection {column['back_projection'].mean():.3f}\n"
+        f"  PSNR-Y {np.mean([run.psnr for run in runs]):.3f} dB, "
+        f"SSIM-Y {np.mean([run.ssim for run in runs]):.4f}; "
+        f"bicubic {np.mean([run.bicubic for run in runs]):.3f}, bicubic + back-projection "
+        f"{np.mean([run.back_projection for run in runs]):.3f}\n"
         f"  over back-projection {gain.mean():+.3f} dB (95 % interval +-{half:.3f}), worst image {gain.min():+.3f} dB "
         f"({images[int(gain.argmin())]})\n"
-        f"  standard deviation over seeds, mean of the images: {spread:.3f} dB\n"
-        f"  seconds an image: median {np.median(column['seconds']):.1f}, {column['seconds'].min():.1f} to "
-        f"{column['seconds'].max():.1f}; share of the network {column['share'].mean():.2f}"
+        f"{spread}"
+        f"  seconds an image: median {np.median(seconds):.1f}, {seconds.min():.1f} to "
+        f"{seconds.max():.1f}; share of the network {np.mean([run.share for run in runs]):.2f}"
     )
 
 

@@ -1,6 +1,7 @@
 """The command as a user meets it: exit codes, what is said where, and what is left on the disk."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -94,6 +95,30 @@ def test_a_stopped_run_leaves_no_partial_file(desk: Path, number: signal.Signals
     assert "--skip-existing" in said
     assert "Traceback" not in said
     assert not names()
+
+
+_KILLED_BEFORE_THE_RECORD = """
+import os, signal, sys
+from zssr_gan import cli, jobs
+jobs.write_record = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+cli.main(sys.argv[1:])
+"""
+
+
+def test_a_result_whose_record_a_kill_prevented_is_made_anew(desk: Path) -> None:
+    arguments = ["--preset", "tiny.yaml", "--device", "cpu", "--threads", "1", "--evidence"]
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED_BEFORE_THE_RECORD, "enhance", "a.png", *arguments], cwd=desk, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert names() == {"a_x2.png", "a_x2_evidence.png"}
+    before = {name: Path(name).read_bytes() for name in names()}
+    again = enhance("a.png", "b.png", "--evidence", "--skip-existing")
+    assert again.exit_code == 0, again.output
+    assert "exists already" not in again.output
+    assert {name: Path(name).read_bytes() for name in before} == before
+    assert names() == {f"{stem}_x2{end}" for stem in "ab" for end in (".png", ".json", "_evidence.png")}
+    assert call("verify", "a_x2.json").exit_code == 0
 
 
 def test_one_line_an_image_and_the_failures_last() -> None:
@@ -213,6 +238,32 @@ def test_verify() -> None:
     Path("a_x2.json").write_text("{", encoding="utf-8")
     assert call("verify", "a_x2.json").exit_code == 2
     assert call("verify", "none.json").exit_code == 2
+
+
+@pytest.mark.parametrize("output", [None, "out", "in/big.tif"])
+def test_the_recorded_command_works_when_typed(desk: Path, output: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the input's folder, with the result beside it or elsewhere: the same bytes under a name of their own."""
+    Path("in", "deep").mkdir(parents=True)
+    Path("a.png").rename("in/-a b.png")
+    np.save("in/deep/k.npy", np.outer([1, 2, 1], [1, 2, 1]))
+    options = ["--kernel", "in/deep/k.npy", "--noise", "0.01", "--seed", "3", "-s", "3x2", "--max-megapixels", "0.5"]
+    where = [] if output is None else ["-o", output]
+    assert enhance("in/-a b.png", *options, *where).exit_code == 0
+    (written,) = Path().rglob("*.json")
+    record = json.loads(written.read_text("utf-8"))
+    assert str(desk) not in record["command_line"]
+    result = written.resolve().with_name(record["output"]["name"])
+    monkeypatch.chdir("in")
+    command, *words = shlex.split(record["command_line"])
+    assert command == "zssr-gan"
+    done = call(*words)
+    assert done.exit_code == 0, done.output
+    (again,) = [path for path in Path().glob("*_again*") if path.suffix != ".json"]
+    assert again.read_bytes() == result.read_bytes()
+    assert (again.stem, again.suffix) == (f"{result.stem}_again", result.suffix)
+    repeated = json.loads(again.with_suffix(".json").read_text("utf-8"))
+    assert repeated["arguments"]["max_megapixels"] == 0.5
+    assert repeated["settings_sha256"] == record["settings_sha256"]
 
 
 def test_info_names_what_a_bug_report_needs() -> None:

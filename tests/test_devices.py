@@ -44,7 +44,7 @@ class TestResolveDevice:
     @pytest.mark.usefixtures("no_accelerator")
     @pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps"])
     def test_not_on_this_machine(self, name: str) -> None:
-        with pytest.raises(DeviceError, match=rf"^this machine has no device '{name}'.*: use --device cpu$"):
+        with pytest.raises(DeviceError, match=rf"^this machine has no device '{name}'.*: use the device cpu$"):
             resolve_device(name)
 
     @pytest.mark.parametrize("name", ["gpu", "", "meta", "xpu", "cuda:x", "cuda:-1"])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,26 @@ class TestKinds:
         assert (out.mode, out.size) == (mode, (40, 48))
         assert np.array_equal(levels(out), levels(run(np.asarray(given))))
 
+    def test_either_byte_order(self, run: Callable[..., Any], rgb: np.ndarray) -> None:
+        native = rgb.astype(np.uint16) * 257
+        for given in (native, (native / 65535).astype(np.float32)):
+            swapped = given.astype(given.dtype.newbyteorder(">" if sys.byteorder == "little" else "<"))
+            out = run(swapped)
+            assert out.dtype == swapped.dtype
+            assert np.array_equal(out, run(given))
+
+    def test_16_bit_pil_images(self, run: Callable[..., Any], rgb: np.ndarray) -> None:
+        samples = rgb[:, :, 0].astype(np.uint16) * 257
+        given = Image.fromarray(samples)
+        assert given.mode == "I;16"
+        out = run(given)
+        assert (out.mode, out.size) == ("I;16", (40, 48))
+        assert np.array_equal(levels(out), levels(run(samples)))
+
+    def test_kernels_as_lists(self, run: Callable[..., Any], rgb: np.ndarray) -> None:
+        kernel = [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
+        assert np.array_equal(run(rgb, kernel=kernel), run(rgb, kernel=np.array(kernel)))
+
     @pytest.mark.parametrize("transparent", [False, True])
     def test_palettes_become_colours(self, run: Callable[..., Any], rgb: np.ndarray, transparent: bool) -> None:
         given = Image.fromarray(rgb).quantize(16)
@@ -194,19 +215,34 @@ class TestRefusals:
         with pytest.raises(SettingsError, match="must lie between 1 and 8 a side"):
             run(rgb, scale)
 
+    @pytest.mark.parametrize("scale", [(2, 2, 2), (2,), (), [2, "x"], "x", None, np.array([2, 2])], ids=repr)
+    def test_scales_that_are_none(self, run: Callable[..., Any], rgb: np.ndarray, scale: Any) -> None:
+        with pytest.raises(SettingsError, match=r"^the scale is a number, or two as \(y, x\), not "):
+            run(rgb, scale)
+
+    @pytest.mark.parametrize("seed", ["x", 1.5, None, -1, 2**63])
+    def test_seeds_that_are_none(self, run: Callable[..., Any], rgb: np.ndarray, seed: Any) -> None:
+        with pytest.raises(SettingsError, match=r"^the seed is a whole number from 0 to 2\^63 - 1, not "):
+            run(rgb, seed=seed)
+
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            ({"noise": 0.7}, "--noise: pairs.noise"),
+            ({"noise": 0.7}, "^noise: pairs.noise"),
+            ({"noise": "x"}, "^noise: pairs.noise"),
+            ({"device": "abacus"}, "no device"),
             ({"kernel": np.zeros((3, 3))}, "sum above zero"),
+            ({"kernel": [[1, 2], [3]]}, "not an array of numbers"),
+            ({"kernel": [1, 2, 1]}, "two dimensions"),
             ({"threads": 0}, "0 threads"),
             ({"tile": 3}, "tiles of 3 pixels"),
         ],
     )
-    def test_options(self, run: Callable[..., Any], rgb: np.ndarray, options: dict[str, Any], words: str) -> None:
+    def test_options(self, preset: str, rgb: np.ndarray, options: dict[str, Any], words: str) -> None:
         with pytest.raises(ZssrGanError, match=words) as caught:
-            run(rgb, **options)
+            enhance(rgb, 2, preset, **{"device": "cpu", **options})
         assert "\n" not in str(caught.value)
+        assert "--" not in str(caught.value)  # who calls from Python has no flags
 
     def test_a_kernel_needs_a_whole_scale(self, run: Callable[..., Any], rgb: np.ndarray) -> None:
         with pytest.raises(SettingsError, match="whole numbers"):

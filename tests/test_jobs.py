@@ -170,7 +170,9 @@ def test_skipping_says_what_was_made_otherwise(case: Path, request_tiny: Request
     assert run(again, request_tiny)["a.png"].message == "exists already"
     other = run(again, replace(request_tiny, seed=1, scale=(2.0, 3.0)))["a.png"]
     assert other.status == "skipped"
-    assert other.message.endswith("made with another scale, seed")
+    assert other.message.endswith("made with another scale, another seed")
+    other = run(again, replace(request_tiny, settings=request_tiny.settings.with_noise(0.1)))["a.png"]
+    assert other.message.endswith("made with other settings")
     (case / "a_x2.json").write_text("{}", encoding="utf-8")
     assert "cannot be checked" in run(again, request_tiny)["a.png"].message
 

@@ -174,3 +174,26 @@ def test_only_what_is_complete_is_skipped(tmp_path: Path) -> None:
     assert check_targets(jobs, skip_existing=True, overwrite=True) == (jobs, [])
     bare = plan_jobs(sources, record=False)
     assert check_targets(bare, skip_existing=True) == ([bare[1]], [bare[0]])
+
+
+@pytest.mark.parametrize("left", [["a_x2_evidence.png"], ["a_x2_evidence.png", "a_x2.png"], ["a_x2.png"]])
+def test_what_a_killed_run_left_without_its_record_is_made_anew(tmp_path: Path, left: list[str]) -> None:
+    touch(tmp_path / "a.png")
+    for name in left:
+        (tmp_path / name).write_bytes(b"PNG" + MARK.encode())
+    with pytest.raises(OutputError, match="exists already"):
+        plan_run([tmp_path / "a.png"], evidence=True)  # only where that was asked for
+    plan = plan_run([tmp_path / "a.png"], evidence=True, skip_existing=True)
+    assert [{path.name for path in job.replaced} for job in plan.todo] == [set(left)]
+    # Nothing is missing where no record is asked for.
+    if left == ["a_x2.png"]:
+        assert plan_run([tmp_path / "a.png"], record=False, skip_existing=True).skipped
+    # What is not ours is kept, and so is what lies beside a record.
+    (tmp_path / left[0]).write_bytes(b"someone else's")
+    with pytest.raises(OutputError, match="exists already"):
+        plan_run([tmp_path / "a.png"], evidence=True, skip_existing=True)
+    (tmp_path / left[0]).write_bytes(MARK.encode())
+    (tmp_path / "a_x2.json").touch()
+    if len(left) == 1:
+        with pytest.raises(OutputError, match="interrupted"):
+            plan_run([tmp_path / "a.png"], evidence=True, skip_existing=True)

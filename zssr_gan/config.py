@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from zssr_gan.errors import SettingsError
 
@@ -225,8 +226,12 @@ class ZeroShotSettings(_Settings):
         changes = {k: v for k, v in self.small if k != "max_pixels" and v is not None}
         return self.model_copy(update={"small": None, **changes})
 
-    def with_noise(self, noise: float) -> "ZeroShotSettings":
+    def with_noise(self, noise: float, name: str = "noise") -> "ZeroShotSettings":
         """The same with another training noise (standard deviation, [0, 1] units).
+
+        Args:
+            noise: the new value.
+            name: what the error message calls it.
 
         Raises:
             SettingsError: outside [0, 0.5].
@@ -235,7 +240,7 @@ class ZeroShotSettings(_Settings):
         data["pairs"]["noise"] = noise
         if data["small"] and data["small"]["pairs"]:
             data["small"]["pairs"]["noise"] = noise
-        return parse_settings(data, "--noise")
+        return parse_settings(data, name)
 
 
 class SmallImageSettings(_Settings):
@@ -270,10 +275,34 @@ def parse_settings(data: object, name: str) -> ZeroShotSettings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         # pydantic names a union's chosen branch in the path; a user's file has no such key.
-        key = ".".join(str(part) for part in first["loc"] if part not in ("slope", "cosine")) or "settings"
-        why = first["msg"].removeprefix("Value error, ")  # pydantic's words before those of our own checks
+        key = ".".join(str(part) for part in first["loc"] if part not in ("slope", "cosine"))
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise SettingsError(f"{name}: {key}: {why.lower()}{more}") from error
+        raise SettingsError(f"{name}: {key}{': ' if key else ''}{_why(first)}{more}") from error
+
+
+_KINDS: dict[type, str] = {
+    **{list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"},
+    type(None): "nothing",
+}
+"""What a user calls the values that YAML makes of a file."""
+
+
+def _why(error: ErrorDetails) -> str:
+    """Why a value is refused, in words of a user's file where pydantic's are those of Python."""
+    context = error.get("ctx", {})
+    kind = str(context.get("discriminator", "")).strip("'")
+    match error["type"]:
+        case "model_type" | "model_attributes_type":
+            given = _KINDS.get(type(error["input"]), "another value")
+            return f"a mapping of settings (key: value) is needed, not {given}"
+        case "union_tag_invalid":
+            return f"{kind} is {context['expected_tags'].replace(', ', ' or ')}"
+        case "union_tag_not_found":
+            return f"{kind} is missing"
+        case "extra_forbidden":
+            return "there is no such setting"
+        case _:
+            return error["msg"].removeprefix("Value error, ").lower()  # pydantic's words before our own checks'
 
 
 def load_preset(name: str) -> ZeroShotSettings:
@@ -294,4 +323,4 @@ def load_preset(name: str) -> ZeroShotSettings:
         raise SettingsError(f"{name}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{name}: is not valid YAML ({str(error).splitlines()[0]})") from error
-    return parse_settings(data or {}, name)
+    return parse_settings({} if data is None else data, name)

@@ -59,7 +59,7 @@ def resolve_device(name: str) -> torch.device:
         raise DeviceError(f"no device is called {name!r}: use auto, cpu, cuda or mps")
     if not there[device.type]:
         build = f" (torch is built for CUDA {torch.version.cuda})" if torch.version.cuda else " (torch has no CUDA)"
-        raise DeviceError(f"this machine has no device {name!r}{build}: use --device cpu")
+        raise DeviceError(f"this machine has no device {name!r}{build}: use the device cpu")
     return device
 
 
@@ -84,7 +84,7 @@ def machine(options: RunOptions) -> Iterator[Machine]:
     if options.precision not in PRECISIONS:
         raise SettingsError(f"no precision is called {options.precision!r}: use {', '.join(PRECISIONS)}")
     if options.precision == "bf16" and device.type == "mps":
-        raise SettingsError("bf16 is not available on Apple's GPU here: use --precision fp32")
+        raise SettingsError("bf16 is not available on Apple's GPU here: use the precision fp32")
     if options.threads is not None and options.threads < 1:
         raise SettingsError(f"{options.threads} threads cannot compute: use 1 or more")
     if options.tile is not None and options.tile < 16:

@@ -1,9 +1,10 @@
 """One image, enlarged: pixels in, pixels out, with the evidence and the account of how they came about."""
 
 import math
+import operator
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -128,7 +129,7 @@ def enhance(
     *,
     seed: int = 0,
     noise: float | None = None,
-    kernel: NDArray[Any] | None = None,
+    kernel: NDArray[Any] | Sequence[Sequence[float]] | None = None,
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
@@ -140,12 +141,13 @@ def enhance(
     Args:
         image: an array `H W` (gray), `H W 2` (gray and alpha), `H W 3` (RGB) or `H W 4` (RGB and alpha; straight, not
             premultiplied) of uint8, uint16 (0 to full range) or floating point ([0, 1]); or a PIL image of mode L,
-            LA, RGB, RGBA or P.
+            LA, RGB, RGBA, P or I;16.
         scale: factor per side, 1 to 8; or (y, x).
         preset: `quality`, `fast`, `original`, `paper`, or a YAML file of the same form.
-        seed: the same seed, image and machine give the same pixels.
+        seed: from 0 to 2^63 - 1; the same seed, image and machine give the same pixels.
         noise: standard deviation of the noise in training, [0, 1] units; None leaves the preset's.
-        kernel: blur of the image in pixels of the result, two dimensions; the scale is then in whole numbers.
+        kernel: blur of the image in pixels of the result, an array or nested lists of two dimensions; the scale is
+            then in whole numbers.
         device, precision, threads, tile: see `RunOptions`.
         on_progress: called with a `Progress` after every iteration.
 
@@ -157,17 +159,35 @@ def enhance(
         TypeError: not an array or image of the kinds above.
     """
     settings = load_preset(preset) if noise is None else load_preset(preset).with_noise(noise)
-    factors = (float(scale[0]), float(scale[1])) if isinstance(scale, tuple | list) else (float(scale), float(scale))
     result = enhance_picture(
         picture_of(image),
-        factors,
+        _factors(scale),
         settings,
-        seed=seed,
+        seed=_checked_seed(seed),
         kernel=None if kernel is None else checked_kernel(kernel),
         options=RunOptions(device, precision, threads, tile),
         on_progress=on_progress,
     ).picture
     return like(image, result)
+
+
+def _factors(scale: object) -> Scale:
+    try:
+        y, x = scale if isinstance(scale, tuple | list) else (scale, scale)
+        return float(y), float(x)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"the scale is a number, or two as (y, x), not {scale!r}") from error
+
+
+def _checked_seed(seed: object) -> int:
+    try:
+        number = operator.index(seed)  # type: ignore[arg-type]  # whether it has an index is what is asked
+    except TypeError:
+        number = -1
+    # The command's range: a record can then repeat what was made here.
+    if not 0 <= number < 2**63:
+        raise SettingsError(f"the seed is a whole number from 0 to 2^63 - 1, not {seed!r}")
+    return number
 
 
 def _check(picture: Picture, scale: Scale, kernel: Tensor | None) -> None:
@@ -214,7 +234,7 @@ def _seen_colours(picture: Picture) -> Tensor:
 def _assemble(source: Picture, pixels: Tensor) -> Picture:
     """The result's picture, rounded, with alpha enlarged beside the colour."""
     if not torch.isfinite(pixels).all():
-        raise NumericalError("the result holds NaN or infinity; try --precision fp32")
+        raise NumericalError("the result holds NaN or infinity; try the precision fp32")
     alpha = None
     if source.alpha is not None:
         alpha = resize(source.alpha, (pixels.shape[-2], pixels.shape[-1])).clamp_(0, 1)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import JsonValue
 from torch import Tensor
 
-from zssr_gan.config import ZeroShotSettings, load_preset
+from zssr_gan.config import PRESETS, ZeroShotSettings, load_preset
 from zssr_gan.enhancement import Enhanced, Progress, RunOptions, enhance_picture, resolve_device
 from zssr_gan.errors import ImageError, SettingsError, ZssrGanError
 from zssr_gan.files import atomic_write, sha256_bytes, sha256_file
@@ -23,6 +23,7 @@ from zssr_gan.interrupts import uninterrupted
 from zssr_gan.naming import Job, Plan, Scale, parse_scale
 from zssr_gan.record import (
     MARK,
+    MAX_MEGAPIXELS,
     Arguments,
     InputFile,
     KernelFacts,
@@ -51,6 +52,7 @@ class Kernel:
 
     values: Tensor
     facts: KernelFacts
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Request:
     seed: int = 0
     kernel: Kernel | None = None
     options: RunOptions = field(default_factory=RunOptions)
-    max_megapixels: float = 100.0
+    max_megapixels: float = MAX_MEGAPIXELS
     overwrite: bool = False
 
     @property
@@ -82,6 +84,13 @@ class Request:
             tile=self.options.tile,
             max_megapixels=self.max_megapixels,
         )
+
+    def option_files(self, folder: Path) -> dict[str, str]:
+        """Where the files that options named lie, as seen from `folder`."""
+        named = {} if self.preset in PRESETS else {"preset": Path(self.preset)}
+        if self.kernel is not None:
+            named["kernel"] = self.kernel.path
+        return {option: relative_path(path, folder) for option, path in named.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +153,7 @@ def make_request(
     noise: float | None = None,
     kernel: Path | None = None,
     options: RunOptions | None = None,
-    max_megapixels: float = 100.0,
+    max_megapixels: float = MAX_MEGAPIXELS,
     overwrite: bool = False,
 ) -> Request:
     """Read what a user asked for, and find now what would fail for every image.
@@ -163,7 +172,7 @@ def make_request(
     options = options or RunOptions()
     settings = load_preset(preset)
     if noise is not None:
-        settings = settings.with_noise(noise)
+        settings = settings.with_noise(noise, "--noise")
     resolve_device(options.device)
     return Request(
         settings=settings,
@@ -185,7 +194,7 @@ def read_kernel(path: Path) -> Kernel:
         SettingsError: not a kernel, or not readable.
     """
     values = load_kernel(path)
-    return Kernel(values, kernel_facts(path.name, sha256_file(path), values))
+    return Kernel(values, kernel_facts(path.name, sha256_file(path), values), path)
 
 
 def kernel_facts(name: str, sha256: str, values: Tensor) -> KernelFacts:
@@ -241,17 +250,17 @@ def skip(job: Job, request: Request) -> Outcome:
         made = read_record(job.record)
         settings = request.settings.for_size(made.input.width * made.input.height)
         changes = {
-            "input": made.input.sha256 != sha256_file(job.source),
-            "settings": made.settings_sha256 != canonical_sha256(settings.model_dump(mode="json")),
-            "scale": tuple(made.arguments.scale) != request.scale,
-            "seed": made.arguments.seed != request.seed,
-            "kernel": made.kernel != (request.kernel and request.kernel.facts),
+            "another input": made.input.sha256 != sha256_file(job.source),
+            "other settings": made.settings_sha256 != canonical_sha256(settings.model_dump(mode="json")),
+            "another scale": tuple(made.arguments.scale) != request.scale,
+            "another seed": made.arguments.seed != request.seed,
+            "another kernel": made.kernel != (request.kernel and request.kernel.facts),
         }
     except (RecordError, OSError) as error:
         return Outcome(job, "skipped", f"exists already, but cannot be checked ({error})")
     changed = [name for name, differs in changes.items() if differs]
     if changed:
-        return Outcome(job, "skipped", f"exists already, but was made with another {', '.join(changed)}")
+        return Outcome(job, "skipped", f"exists already, but was made with {', '.join(changed)}")
     return Outcome(job, "skipped", "exists already")
 
 
@@ -280,7 +289,7 @@ def do_job(
         try:
             for path, content in ((job.evidence, evidence), (job.result, result)):
                 if path is not None and content is not None:
-                    atomic_write(path, content, overwrite=request.overwrite)
+                    atomic_write(path, content, overwrite=request.overwrite or path in job.replaced)
                     written.append(path)
             record = build_record(
                 version=VERSION,
@@ -295,6 +304,7 @@ def do_job(
                     finished_utc=datetime.now(UTC).isoformat(timespec="seconds"),
                     seconds=round(time.perf_counter() - clock, 3),
                 ),
+                option_files=request.option_files(job.source.parent),
             )
             if job.record is not None:
                 # Last, since it vouches for the others: where it stands, they are whole.

@@ -9,7 +9,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zssr_gan.errors import ImageError, OutputError, SettingsError
@@ -34,6 +34,8 @@ class Job:
     result: Path
     record: Path | None
     evidence: Path | None
+    replaced: tuple[Path, ...] = ()
+    """Files of ours that a killed run left without their record: these are written anew."""
 
     @property
     def targets(self) -> tuple[Path, ...]:
@@ -96,6 +98,7 @@ def plan_run(
         record, evidence: whether these are written beside each result.
         compare: a sheet over the whole run.
         overwrite, skip_existing: what to do with files that exist; without either they are an error.
+            `skip_existing` makes anew what a killed run left without its record.
 
     Raises:
         ImageError: an input is missing, or a folder has no images.
@@ -282,14 +285,15 @@ def check_targets(
     """Make sure, before any work, that every file can be written and that no input is.
 
     Returns:
-        The jobs to do, and the jobs to skip: with `skip_existing`, those of which every file exists.
+        The jobs to do, and the jobs to skip: with `skip_existing`, those of which every file exists. Of the jobs to
+        do, those whose files a killed run left without their record name these files as `replaced`.
 
     Raises:
         OutputError: a target is an input (also by a link), exists already, is wanted twice, or cannot be written.
     """
     skipped = [job for job in jobs if skip_existing and all(path.exists() for path in job.targets)]
     done = {job.result for job in skipped}
-    todo = [job for job in jobs if job.result not in done]
+    todo = [_with_leftovers(job) if skip_existing else job for job in jobs if job.result not in done]
     # With nothing left to do there is no new sheet either, and the old one stays.
     sheet = [compare] if compare is not None and todo else []
     every = [path for job in jobs for path in job.targets] + sheet
@@ -297,7 +301,8 @@ def check_targets(
     _refuse_inputs(every, jobs)
     targets = [path for job in todo for path in job.targets] + sheet
     _refuse_unwritable(targets)
-    existing = [path for path in targets if os.path.lexists(path)]
+    leftovers = {path for job in todo for path in job.replaced}
+    existing = [path for path in targets if path not in leftovers and os.path.lexists(path)]
     if existing and not overwrite:
         more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
         if skip_existing:
@@ -306,6 +311,17 @@ def check_targets(
             way = "--overwrite replaces, --skip-existing keeps what is complete"
         raise OutputError(f"{existing[0]} exists already{more}: {way}")
     return todo, skipped
+
+
+def _with_leftovers(job: Job) -> Job:
+    """The job, with the files that a killed run left of it: ours by their mark, and the record, written last, missing.
+
+    A file without our mark stays an obstacle, and so does whatever lies beside a record: that run came to its end.
+    """
+    if job.record is None or os.path.lexists(job.record):
+        return job
+    left = tuple(path for path in job.targets if os.path.lexists(path))
+    return replace(job, replaced=left) if all(is_ours(path) for path in left) else job
 
 
 def _refuse_duplicates(targets: Sequence[Path]) -> None:

@@ -21,6 +21,8 @@ from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import atomic_write, sha256_bytes
 
 SCHEMA_VERSION: Final = 1
+MAX_MEGAPIXELS: Final = 100.0
+"""Larger inputs are refused where no other limit is asked for."""
 
 Label = Literal["internal", "case", "generative"]
 
@@ -121,7 +123,7 @@ class Record(_Model):
     label: Label
     label_means: str
     statement: str = STATEMENT
-    command_line: str = Field(description="repeats the result, run in the input's folder")
+    command_line: str = Field(description="typed in the input's folder, makes the result again, as NAME_again")
     arguments: Arguments
     input: InputFile
     output: ResultFile
@@ -143,6 +145,7 @@ def build_record(
     kernel: KernelFacts | None,
     report: Mapping[str, Any],
     times: Times,
+    option_files: Mapping[str, str] | None = None,
 ) -> Record:
     """Put a record together.
 
@@ -153,6 +156,7 @@ def build_record(
         kernel: the blur kernel, if one was given.
         report: what `enhance_picture` says of its work; its "label" and "settings" move to the record's top.
         times: when.
+        option_files: where the files that options named ("preset", "kernel") lie, as seen from the input's folder.
     """
     work = _finite(dict(report))
     assert isinstance(work, dict)
@@ -162,7 +166,7 @@ def build_record(
             "tool": Tool(version=version),
             "label": label,
             "label_means": LABELS[report["label"]],
-            "command_line": _command_line(source, output, arguments, work),
+            "command_line": _command_line(source, output, arguments, work, option_files or {}),
             "arguments": arguments,
             "input": source,
             "output": output,
@@ -176,23 +180,38 @@ def build_record(
     )
 
 
-def _command_line(source: InputFile, output: ResultFile, arguments: Arguments, report: Mapping[str, JsonValue]) -> str:
+def _command_line(
+    source: InputFile,
+    output: ResultFile,
+    arguments: Arguments,
+    report: Mapping[str, JsonValue],
+    option_files: Mapping[str, str],
+) -> str:
     """The command as another analyst would type it, with what "auto" came to on the machine where it ran."""
+    limit = arguments.max_megapixels
     options = {
         "scale": scale_text(arguments.scale),
-        "preset": arguments.preset,
+        "preset": option_files.get("preset", arguments.preset),
         "seed": arguments.seed,
         "noise": arguments.noise,
-        "kernel": arguments.kernel,
+        "kernel": option_files.get("kernel", arguments.kernel),
         "device": report.get("device", arguments.device),
         "precision": report.get("precision", arguments.precision),
         "threads": report.get("threads", arguments.threads),
         "tile": report.get("tile", arguments.tile),
+        "max-megapixels": None if limit == MAX_MEGAPIXELS else limit,
     }
-    words = ["zssr-gan", "enhance", source.name, "-o", output.name]
-    for name, value in options.items():
-        words += [] if value is None else [f"--{name}", str(value)]
+    # Another name than the result's: that may lie in this folder, and is there to be compared with.
+    name = Path(output.name)
+    words = ["zssr-gan", "enhance", _typed(source.name), "-o", _typed(f"{name.stem}_again{name.suffix}")]
+    for option, value in options.items():
+        words += [] if value is None else [f"--{option}", str(value)]
     return shlex.join(words)
+
+
+def _typed(name: str) -> str:
+    """A file's name as a command takes it: one that begins with a dash would be read as an option."""
+    return f"./{name}" if name.startswith("-") else name
 
 
 def scale_text(scale: tuple[float, float]) -> str:

@@ -99,6 +99,19 @@ def test_each_member_is_judged_where_it_did_not_learn(
     assert decide(network, astronaut).share == 1
 
 
+def test_outputs_are_judged_as_they_are_used(monkeypatch: pytest.MonkeyPatch, network: ZSSR, astronaut: Tensor) -> None:
+    """In use the networks' output is back-projected: an error that back-projection takes away must not count."""
+    base = plain(astronaut)
+    shifted = base + 0.8 * (astronaut - base) + 0.1  # a constant error shows in the shrunk image, too
+    monkeypatch.setattr(choice, "views", lambda *_: torch.stack([shifted, shifted]).repeat(8, 1, 1, 1))
+    son = resize(astronaut, (32, 32))[None]
+    used = back_project(shifted[None].clone(), son, BicubicDownscale(), 2)[0]
+    found = decide(network, astronaut)
+    assert found.network_db == pytest.approx(float(-10 * (used - astronaut).square().mean().log10()), abs=1e-3)
+    assert found.network_db > 30  # about 20 dB without
+    assert found.share == 1
+
+
 def test_a_small_share_counts_as_none(monkeypatch: pytest.MonkeyPatch, network: ZSSR, astronaut: Tensor) -> None:
     base = plain(astronaut)
     far = base + 4 * (astronaut - base)

@@ -10,7 +10,7 @@ from torch import Tensor
 from zssr_gan.config import ZeroShotSettings, parse_settings
 from zssr_gan.errors import NumericalError
 from zssr_gan.imaging.resampling import BicubicDownscale, resize
-from zssr_gan.networks.zssr import ZSSR
+from zssr_gan.networks.zssr import ZSSR, ZSSROptions
 from zssr_gan.zeroshot import fleet
 from zssr_gan.zeroshot.fleet import Fit, Request
 from zssr_gan.zeroshot.pairs import Task
@@ -227,3 +227,20 @@ class TestMaskedL1:
         masked_l1(out, torch.ones(1, 1, 3, 4, 4), torch.zeros(1, 1, 1, 4, 4)).sum().backward()
         assert out.grad is not None
         assert not out.grad.any()
+
+
+@pytest.mark.parametrize("shape", [(700, 520), (520, 40)])
+def test_of_a_large_image_the_middle_is_judged(shape: tuple[int, int]) -> None:
+    """The reconstruction error of more than 512 pixels a side is that of the middle 512, whatever lies around it."""
+    network = ZSSR(ZSSROptions(depth=2, width=2), 1, (1, 1), [torch.Generator().manual_seed(0)])
+    image = torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(1))
+    rows, columns = (slice(max(0, (side - 512) // 2), max(0, (side - 512) // 2) + 512) for side in shape)
+    middle = image[..., rows, columns]
+    error = reconstruction_error(network, image, INTERPOLATED)
+    assert torch.equal(error, reconstruction_error(network, middle.clone(), INTERPOLATED))
+    around = torch.zeros_like(image)
+    around[..., rows, columns] = middle
+    assert torch.equal(error, reconstruction_error(network, around, INTERPOLATED))
+    # What lies within counts.
+    around[..., shape[0] // 2, shape[1] // 2] += 1
+    assert not torch.equal(error, reconstruction_error(network, around, INTERPOLATED))

@@ -92,12 +92,12 @@ def apply_ensemble(
             torch.cuda.empty_cache()
             if tile <= _SMALLEST_TILE:
                 raise DeviceError(
-                    f"the device has too little memory even for tiles of {tile} pixels: use --device cpu"
+                    f"the device has too little memory even for tiles of {tile} pixels: use the device cpu"
                 ) from error
             largest = max(side * f for side, f in zip(image_CHW.shape[-2:], network.factor, strict=True))
             tile = max(_SMALLEST_TILE, min(tile, largest) // 2)
     if not torch.isfinite(out).all():
-        raise NumericalError("the network gave NaN or infinity; try --precision fp32")
+        raise NumericalError("the network gave NaN or infinity; try the precision fp32")
     return out, spread, tile
 
 

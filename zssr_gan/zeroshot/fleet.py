@@ -313,7 +313,7 @@ class _Stream(Generic[K, R]):
         if not torch.isfinite(fit.network.weights_NP).all():
             answer = NumericalError(
                 f"training gave NaN or infinity in each of {request.settings.restarts + 1} starts; "
-                "try fp32 precision or a lower learning rate"
+                "try the precision fp32 or a lower learning rate"
             )
         self._resume(running.key, running.work, answer)
 
