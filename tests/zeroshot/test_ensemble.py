@@ -122,7 +122,7 @@ class TestApply:
         network = build("interpolated")
         with torch.no_grad():
             network.weights_NP[1, 5] = torch.nan
-        with pytest.raises(NumericalError, match="--precision fp32"):
+        with pytest.raises(NumericalError, match="the precision fp32"):
             apply_ensemble(network, image, replace(PLAIN, combine="mean"))
         with pytest.raises(NumericalError):
             apply_ensemble(network, image, PLAIN)
@@ -155,6 +155,6 @@ class TestTooLittleMemory:
     @pytest.mark.parametrize("tile", [512, 64, 16])
     def test_an_error_in_the_end(self, monkeypatch: pytest.MonkeyPatch, astronaut: Tensor, tile: int) -> None:
         asked = self.limit(monkeypatch, 0)
-        with pytest.raises(DeviceError, match=r"too little memory even for tiles of .* --device cpu"):
+        with pytest.raises(DeviceError, match=r"too little memory even for tiles of .* the device cpu"):
             apply_ensemble(build("interpolated", 1), astronaut.repeat(1, 3, 3), replace(PLAIN, tile=tile))
         assert len(asked) < 5

@@ -209,7 +209,7 @@ class TestStarts:
     def test_nan_in_every_start_is_an_error(self, dying: Callable[[int, float], None], images: Tensor) -> None:
         dying(99, float("nan"))
         told: list[int] = []
-        with pytest.raises(NumericalError, match="NaN or infinity in each of 4 starts; try fp32 precision"):
+        with pytest.raises(NumericalError, match="NaN or infinity in each of 4 starts; try the precision fp32"):
             train(images[:1], [1], settings(), INTERPOLATED, on_iteration=lambda n, *_: told.append(n))
         assert told == [1, 1, 1, 1], "nothing is trained on after NaN"
 
