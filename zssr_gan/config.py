@@ -218,6 +218,8 @@ class ZeroShotSettings(_Settings):
     """How often a start that died (its output stays the interpolated image) is tried again."""
     small: "SmallImageSettings | None" = None
     """What is different for small images."""
+    shared: "SharedStartSettings | None" = None
+    """What is different where one network is learnt on all images of a case."""
 
     def for_size(self, pixels: int) -> "ZeroShotSettings":
         """The settings for an image of so many pixels: `small`'s values put in place where it is small enough."""
@@ -225,6 +227,28 @@ class ZeroShotSettings(_Settings):
             return self.model_copy(update={"small": None})
         changes = {k: v for k, v in self.small if k != "max_pixels" and v is not None}
         return self.model_copy(update={"small": None, **changes})
+
+    def for_case(self) -> "ZeroShotSettings":
+        """The settings for one network learnt on all images of a case: `shared`'s values put in place.
+
+        Its results are used as they are, in one round: nothing is held out of any single image.
+        """
+        shared = self.shared or SharedStartSettings()
+        changes = {k: v for k, v in shared if k in SHARED_GROUPS and v is not None}
+        steps = StepSettings(largest=self.steps.largest)
+        fixed = {"steps": steps, "choice": ChoiceSettings(folds=0), "networks": 1, "small": None, "shared": shared}
+        return self.model_copy(update={**fixed, **changes})
+
+    def for_adaptation(self) -> "ZeroShotSettings":
+        """Of settings for a case, those for going on from the shared network on one image."""
+        assert self.shared is not None, "settings are made by for_case"
+        adaptation = self.shared.adaptation
+        pairs = self.pairs.model_copy(update={"batch": adaptation.batch})
+        schedule = CosineSchedule(lr=adaptation.lr, warm_up=0, iterations=max(1, adaptation.iterations))
+        optimiser = OptimiserSettings(kind="adam", average=0, clip=1)
+        # A restart would be from fresh weights, and nothing that was learnt is lost by a few small steps.
+        changes = {"pairs": pairs, "schedule": schedule, "optimiser": optimiser, "restarts": 0}
+        return self.model_copy(update=changes)
 
     def with_noise(self, noise: float, name: str = "noise") -> "ZeroShotSettings":
         """The same with another training noise (standard deviation, [0, 1] units).
@@ -238,8 +262,9 @@ class ZeroShotSettings(_Settings):
         """
         data = self.model_dump()
         data["pairs"]["noise"] = noise
-        if data["small"] and data["small"]["pairs"]:
-            data["small"]["pairs"]["noise"] = noise
+        for group in ("small", "shared"):
+            if data[group] and data[group]["pairs"]:
+                data[group]["pairs"]["noise"] = noise
         return parse_settings(data, name)
 
 
@@ -255,6 +280,37 @@ class SmallImageSettings(_Settings):
     steps: StepSettings | None = None
     choice: ChoiceSettings | None = None
     networks: int | None = Field(None, ge=1, le=64)
+
+
+class AdaptationSettings(_Settings):
+    """Going on from the shared network on each image by itself."""
+
+    iterations: int = Field(0, ge=0, le=10_000)
+    """Iterations on each image; 0 uses the shared network as it is."""
+    lr: float = Field(1e-4, gt=0, le=1)
+    """Learning rate at the start, of Adam; it falls to 0 by a cosine."""
+    batch: int = Field(2, ge=1, le=256)
+    """Crops a step."""
+    rehearse: int = Field(48, ge=0)
+    """On so many images it is first tried at half their size, where the images themselves are the truth, and it is
+    done only where it helped there. 0 does it without asking."""
+
+
+SHARED_GROUPS = ("network", "pairs", "schedule", "optimiser")
+"""The groups of settings that a shared start has its own values of."""
+
+
+class SharedStartSettings(_Settings):
+    """How one network is learnt on all LR images of a case; a group that is left out is the preset's own."""
+
+    network: NetworkSettings | None = None
+    pairs: PairSettings | None = None
+    schedule: CosineSchedule | None = None
+    """Iterations are those of one round."""
+    optimiser: OptimiserSettings | None = None
+    rounds: int = Field(1, ge=1, le=10)
+    """From the second round on, the results of the round before are learnt from too."""
+    adaptation: AdaptationSettings = AdaptationSettings()
 
 
 ZeroShotSettings.model_rebuild()

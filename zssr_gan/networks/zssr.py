@@ -91,6 +91,11 @@ class ZSSR(nn.Module):
         return sum(o * i * _KERNEL**2 for o, i in self._shapes)
 
     @property
+    def parameters_of_a_member(self) -> int:
+        """P, as the options have it."""
+        return self.multiply_adds_per_pixel + (sum(o for o, _ in self._shapes) if self.options.bias else 0)
+
+    @property
     def inner_matrices(self) -> tuple[int, int, int]:
         """How many convolutions lie between the first and the last, and the rows (out) and columns (in x 9) of their
         weights as matrices. A member's P parameters begin with them, in order."""

@@ -19,6 +19,7 @@ from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.zeroshot.training import autocast
 
 _SMALLEST_TILE = 64
+_TOGETHER = 64 * 64  # pixels of an image whose views are put through at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,20 @@ def views(network: ZSSR, image_CHW: Tensor, options: EnsembleOptions) -> Tensor:
     Returns:
         `V C fH fW`, V = symmetries times members (members fastest), not clipped.
     """
-    out = []
-    for k in options.symmetries:
-        x = symmetries.transform(image_CHW, k).expand(network.members, 1, -1, -1, -1)
-        with autocast(image_CHW.device, options.precision):
-            y = network(x)[:, 0]
-        out.append(symmetries.inverse(y, k))
-    return torch.cat(out)
+    seen = [symmetries.transform(image_CHW, k) for k in options.symmetries]
+    # Of a tiny image all views of one shape go through at once: one alone does not fill the device.
+    together = len(seen) if image_CHW[0].numel() <= _TOGETHER else 1
+    out: dict[int, Tensor] = {}
+    for shape in dict.fromkeys(view.shape for view in seen):
+        numbers = [n for n, view in enumerate(seen) if view.shape == shape]
+        for at in range(0, len(numbers), together):
+            some = numbers[at : at + together]
+            x_NBCHW = torch.stack([seen[n] for n in some]).expand(network.members, -1, -1, -1, -1)
+            with autocast(image_CHW.device, options.precision):
+                y_BNCHW = network(x_NBCHW).transpose(0, 1)
+            for n, y_NCHW in zip(some, y_BNCHW, strict=True):
+                out[n] = symmetries.inverse(y_NCHW, options.symmetries[n])
+    return torch.cat([out[n] for n in range(len(seen))])
 
 
 def combine(views_VCHW: Tensor, how: str) -> Tensor:

@@ -20,7 +20,8 @@ from zssr_gan.zeroshot.fleet import Fit, Request, Work
 from zssr_gan.zeroshot.pairs import Task, fold_map
 from zssr_gan.zeroshot.plan import Step
 from zssr_gan.zeroshot.seeds import content_hash, derive_seed
-from zssr_gan.zeroshot.training import Training
+from zssr_gan.zeroshot.shared import SharedStart
+from zssr_gan.zeroshot.training import OnIteration, Training
 
 _WINDOW = 1024
 _LARGEST_DEPARTURE = 0.25
@@ -63,6 +64,7 @@ class StepRunner:
         tile: int,
         on_progress: OnProgress | None,
         prefix: str = "",
+        shared: SharedStart | None = None,
     ) -> None:
         self.image = image
         self.size: Size = (image.shape[-2], image.shape[-1])
@@ -73,6 +75,7 @@ class StepRunner:
         self.tile = tile
         self.on_progress = on_progress
         self.prefix = prefix
+        self.shared = shared
         self.report: list[dict[str, Any]] = []
         self.notices: list[str] = []
         self.views = 0
@@ -107,7 +110,10 @@ class StepRunner:
         folds = self._folds()
         options = self._ensemble_options(task)
         for attempt in range(self.settings.restarts + 1):
-            fit = yield from self._train(name, task, results, folds, start, attempt)
+            if self.shared is None:
+                fit = yield from self._train(name, task, results, folds, start, attempt)
+            else:
+                fit = yield from self._take_shared(name, task, self.shared, attempt)
             result, disagreement = self._apply(name, fit, image, size, options)
             departure = self._departure(result, image)
             if all(fit.dead):
@@ -149,12 +155,6 @@ class StepRunner:
     ) -> Generator[Request, Fit, Fit]:
         members = self.settings.networks
         seeds = [derive_seed(self.seed, self._content, member, *[attempt] * bool(attempt)) for member in range(members)]
-        total = self.settings.schedule.iterations
-
-        def tell(iteration: int, loss: float, lr: float) -> None:
-            assert self.on_progress is not None
-            self.on_progress(Progress(name + "training", iteration, total, loss, lr))
-
         began = time.perf_counter()
         fit = yield Request(
             self.image.expand(members, -1, -1, -1),
@@ -165,18 +165,54 @@ class StepRunner:
             learn_NHW=None if folds is None else torch.stack([folds != member for member in range(members)]),
             # On the LR grid a sub-step that leaves a side as it is has another factor, and so another last layer.
             start=start.network if start is not None and start.network.factor == task.factor else None,
-            on_iteration=None if self.on_progress is None else tell,
+            on_iteration=self._teller(name, self.settings.schedule.iterations),
         )
+        what = f"{members} network(s) on pairs out of the image itself"
+        facts = {"images_learnt_from": 1 + len(results), "held_out": folds is not None}
+        self._report_training("train", what, task, seeds, fit, began, facts)
+        return fit
+
+    def _take_shared(self, name: str, task: Task, shared: SharedStart, attempt: int) -> Generator[Request, Fit, Fit]:
+        """The network learnt on the case, gone on from on this image where that is to be done."""
+        began = time.perf_counter()
+        start = shared.network().to(self.image.device)
+        fit = Fit(start, [0], [shared.facts.loss], [0], [False])
+        seeds: list[int] = []
+        # One that ran away after going on from it is taken as it was learnt.
+        if shared.adapts and not attempt:
+            settings = self.settings.for_adaptation()
+            seeds = [derive_seed(self.seed, self._content, "adaptation")]
+            fit = yield Request(
+                self.image[None],
+                seeds,
+                settings,
+                Training(task, self.precision),
+                start=start,
+                on_iteration=self._teller(name, settings.schedule.iterations),
+            )
+        what = "the network learnt on the images of the case"
+        what += ", gone on from on this image" if seeds else ", as it is"
+        self._report_training("shared start", what, task, seeds, fit, began, shared.summary())
+        return fit
+
+    def _teller(self, name: str, total: int) -> OnIteration | None:
+        on_progress = self.on_progress
+        if on_progress is None:
+            return None
+        return lambda iteration, loss, lr: on_progress(Progress(name + "training", iteration, total, loss, lr))
+
+    def _report_training(
+        self, name: str, what: str, task: Task, seeds: list[int], fit: Fit, began: float, facts: dict[str, Any]
+    ) -> None:
         self.report.append(
             {
-                "name": "train",
-                "what": f"{members} network(s) on pairs out of the image itself",
+                "name": name,
+                "what": what,
                 "scale": list(task.scale),
                 "grid": self.settings.network.grid,
                 "downscale": self.downscale.name,
-                "images_learnt_from": 1 + len(results),
                 "seeds": seeds,
-                "held_out": folds is not None,
+                **facts,
                 "iterations": fit.iterations,
                 "last_loss": fit.loss,
                 "restarts": fit.restarts,
@@ -185,7 +221,6 @@ class StepRunner:
                 "seconds": round(time.perf_counter() - began, 3),
             }
         )
-        return fit
 
     def _ensemble_options(self, task: Task) -> EnsembleOptions:
         refinement = self.settings.refinement

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from zssr_gan.config import ZeroShotSettings
+from zssr_gan.errors import SettingsError
 from zssr_gan.imaging.resampling import Downscale, Scale, back_project, resize
 from zssr_gan.zeroshot.fleet import Work, alone
 from zssr_gan.zeroshot.plan import plan_steps
+from zssr_gan.zeroshot.shared import SharedStart
 from zssr_gan.zeroshot.step import OnProgress, Progress, StepRunner
 
 __all__ = ["OnProgress", "Progress", "SuperResolved", "super_resolve", "super_resolving"]
@@ -48,8 +50,9 @@ def super_resolve(
     precision: str,
     tile: int,
     on_progress: OnProgress | None = None,
+    shared: SharedStart | None = None,
 ) -> SuperResolved:
-    """Enlarge one image by what it teaches itself.
+    """Enlarge one image by what it teaches itself, or by what all images of its case taught one network.
 
     Args:
         lr_CHW: [0, 1].
@@ -60,13 +63,25 @@ def super_resolve(
         precision: `fp32` or `bf16`.
         tile: side of a tile in output pixels.
         on_progress: called after every iteration and tile.
+        shared: the network learnt on the case; then `settings` are those for a case (`ZeroShotSettings.for_case`).
+
+    Raises:
+        SettingsError: `shared` was learnt for another scale or degradation, or on gray images where this has colours.
 
     Returns:
         The image of size `enlarged_size((H, W), scale)`.
     """
     return alone(
         super_resolving(
-            lr_CHW, scale, settings, downscale, seed=seed, precision=precision, tile=tile, on_progress=on_progress
+            lr_CHW,
+            scale,
+            settings,
+            downscale,
+            seed=seed,
+            precision=precision,
+            tile=tile,
+            on_progress=on_progress,
+            shared=shared,
         )
     )
 
@@ -81,15 +96,20 @@ def super_resolving(
     precision: str,
     tile: int,
     on_progress: OnProgress | None = None,
+    shared: SharedStart | None = None,
 ) -> Work[SuperResolved]:
     """`super_resolve` as a work that shares a fleet with others; see there for the arguments."""
+    channels = len(lr_CHW)
+    if shared is not None:
+        _check_fit(shared, channels, downscale)
+        lr_CHW = lr_CHW.expand(shared.facts.channels, -1, -1)  # gray in a network that was learnt on colours
     image = lr_CHW
     done = SuperResolved(lr_CHW, torch.zeros(lr_CHW.shape[-2:], dtype=torch.float16, device=lr_CHW.device))
     steps = plan_steps((lr_CHW.shape[-2], lr_CHW.shape[-1]), scale, settings.steps, whole=downscale.name == "kernel")
     choices = []
     for number, step in enumerate(steps):
         prefix = f"step {number + 1}/{len(steps)}: " if len(steps) > 1 else ""
-        runner = StepRunner(image, settings, downscale, seed, precision, tile, on_progress, prefix)
+        runner = StepRunner(image, settings, downscale, seed, precision, tile, on_progress, prefix, shared)
         image, disagreement = yield from runner.run(step)
         if number:
             # Each step agrees with the last one's result; the whole must agree with the image that was given.
@@ -109,5 +129,15 @@ def super_resolving(
         done.choice["why"] = (
             f"in step {least + 1} of {len(choices)}, which has the smallest share, {choices[least].why}"
         )
-    done.image_CHW = image
+    done.image_CHW = image if len(image) == channels else image.mean(0, keepdim=True)
     return done
+
+
+def _check_fit(shared: SharedStart, channels: int, downscale: Downscale) -> None:
+    facts = shared.facts
+    if channels > facts.channels:
+        raise SettingsError("the shared start was learnt on gray images and cannot enlarge one with colours")
+    if facts.degradation != downscale.name:
+        raise SettingsError(
+            f"the shared start was learnt for the degradation {facts.degradation!r}, not {downscale.name!r}"
+        )

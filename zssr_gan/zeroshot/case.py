@@ -1,0 +1,280 @@
+"""Learning one network on all LR images of a case, with no HR image anywhere.
+
+On an image of 32 px a network of its own has little to learn from; all images of a case together have a lot. The pairs
+are those of ZSSR, an image and its own shrunk copy, drawn from all images in turn.
+
+Whether to go on from that network on each image by itself ('adaptation') is asked of a rehearsal one size below: there
+the images themselves are the truth. A network learnt on the shrunk images is adapted to some of them, and both are
+measured against the images, which neither has seen.
+
+Shapes: B images, C channels, H W rows and columns, P parameters.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zssr_gan.config import ZeroShotSettings
+from zssr_gan.errors import ImageError, NumericalError
+from zssr_gan.imaging import symmetries
+from zssr_gan.imaging.resampling import Size, back_project, enlarged_size, reduced_size, resize
+from zssr_gan.networks.zssr import ZSSR, ZSSROptions
+from zssr_gan.zeroshot.draws import normal, uniform
+from zssr_gan.zeroshot.ensemble import combine
+from zssr_gan.zeroshot.fleet import Request, train
+from zssr_gan.zeroshot.optimiser import FleetOptimiser
+from zssr_gan.zeroshot.pairs import PairSource, Task
+from zssr_gan.zeroshot.plan import SMALLEST_SIDE
+from zssr_gan.zeroshot.schedules import make_schedule
+from zssr_gan.zeroshot.seeds import content_hash, derive_seed, generator
+from zssr_gan.zeroshot.training import Training, autocast, masked_l1
+
+_LARGEST_SIDE = 512
+"""Of a larger image the middle is learnt from: all images lie in memory together."""
+_BATCH = 32  # images that are put through at once
+_FEWEST = 8  # images that a rehearsal needs to say anything
+
+OnLearning = Callable[[str, int, int, float], None]
+"""Called with what is done, its iteration, how many there are, and the loss ([0, 1] units)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """Whether adaptation helped one size below."""
+
+    done: bool
+    """Whether each image is gone on from by itself."""
+    why: str
+    """One sentence."""
+    images: int = 0
+    gain_db: float | None = None
+    """Mean PSNR of the adapted networks over the shared one, against the images."""
+    interval_db: float | None = None
+    """Half the 95 % interval of that mean."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Learnt:
+    """A network learnt on a case."""
+
+    weights_P: Tensor
+    iterations: int
+    loss: float
+    """Mean absolute error over the last 50 iterations, [0, 1] units."""
+    rehearsal: Rehearsal
+
+
+def learn_case(
+    images: Sequence[Tensor],
+    settings: ZeroShotSettings,
+    training: Training,
+    *,
+    seed: int,
+    on_learning: OnLearning | None = None,
+) -> Learnt:
+    """Learn one network on all images; their order does not matter.
+
+    Args:
+        images: `C H W` each, [0, 1], of any sizes and one number of channels.
+        settings: those for a case (`ZeroShotSettings.for_case`).
+        training: what pairs teach, precision.
+        seed: the run's.
+        on_learning: called after every iteration.
+
+    Raises:
+        ImageError: no image, or one too small to learn from.
+        NumericalError: the weights became NaN or infinite.
+    """
+    assert settings.shared is not None, "settings are made by for_case"
+    if not images:
+        raise ImageError("there is no image to learn from")
+    # By content, so that neither names nor places matter.
+    ordered = sorted((_middle(image) for image in images), key=content_hash)
+    seed = derive_seed("case", seed, *(content_hash(image) for image in ordered))
+    rehearsal = _rehearse(ordered, settings, training, seed, on_learning)
+    weights_P, loss = _learn(ordered, settings, training, seed, settings.shared.rounds, on_learning, "learning")
+    iterations = settings.shared.rounds * settings.schedule.iterations
+    return Learnt(weights_P, iterations, loss, rehearsal)
+
+
+class _Pool:
+    """All images of a case, as sources of pairs by size."""
+
+    def __init__(
+        self, images: list[Tensor], results: list[Tensor], settings: ZeroShotSettings, task: Task, seed: int
+    ) -> None:
+        self.seed_1 = torch.tensor([seed], device=images[0].device)
+        self.batch = settings.pairs.batch
+        groups = _by_size(images)
+        self.sources = [
+            PairSource(
+                settings.pairs,
+                [torch.stack([part[n] for n in group]) for part in ((images, results) if results else (images,))],
+                None,
+                task,
+            )
+            for group in groups
+        ]
+        counts = torch.tensor([len(group) for group in groups])
+        self.counts = counts.tolist()
+        self.ends = counts.cumsum(0) / len(images)
+
+    def sample(self, iteration: int) -> tuple[Tensor, Tensor, Tensor]:
+        """A batch of pairs `1 B ...`, of images of one size; each image is drawn as often."""
+        position_1 = torch.tensor([iteration], device=self.seed_1.device)
+        group, *_ = uniform(self.seed_1 + 1, position_1, 1)[0].tolist()
+        number = min(int((self.ends <= group).sum()), len(self.sources) - 1)
+        source = self.sources[number]
+        which = uniform(self.seed_1 + 2, position_1, self.batch)[0]
+        image_S = (which * self.counts[number]).long()
+        draws_SD = uniform(self.seed_1 + 3, position_1, self.batch * PairSource.DRAWS).reshape(self.batch, -1)
+        noise_SE = normal(self.seed_1 + 4, position_1, self.batch * source.noise_count)
+        x, y, mask = source.take(image_S, draws_SD, noise_SE.reshape(self.batch, source.noise_count))
+        return x[None], y[None], mask[None]
+
+
+def _learn(
+    images: list[Tensor],
+    settings: ZeroShotSettings,
+    training: Training,
+    seed: int,
+    rounds: int,
+    on_learning: OnLearning | None,
+    what: str,
+) -> tuple[Tensor, float]:
+    """The weights `P`, and the loss over the last iterations."""
+    task, device = training.task, images[0].device
+    network = ZSSR(
+        ZSSROptions(**settings.network.model_dump()), len(images[0]), task.factor, [generator("weights", seed)]
+    ).to(device)
+    optimiser = FleetOptimiser(network, settings.optimiser)
+    total = settings.schedule.iterations
+    results: list[Tensor] = []
+    recent: list[Tensor] = []
+    for number in range(rounds):
+        pool = _Pool(images, results, settings, task, derive_seed(seed, "pairs", number))
+        schedule = make_schedule(settings.schedule, 1)
+        for iteration in range(total):
+            x, y, mask = pool.sample(iteration)
+            with autocast(device, training.precision):
+                out = network(x)
+            loss = masked_l1(out, y, mask)
+            (gradient,) = torch.autograd.grad(loss.sum(), network.weights_NP)
+            optimiser.step(gradient, schedule.rates(torch.tensor([iteration])).to(device))
+            recent = [*recent[-49:], loss.detach()]
+            if on_learning is not None and iteration % 10 == 9:
+                on_learning(what, number * total + iteration + 1, rounds * total, float(loss.detach()))
+        made = ZSSR(network.options, len(images[0]), task.factor, optimiser.result())
+        if not torch.isfinite(made.weights_NP).all():
+            raise NumericalError("learning on the case gave NaN or infinity; try the precision fp32")
+        if number + 1 < rounds:
+            results = apply_shared(made, images, settings, training)
+    return made.weights_NP.detach()[0], float(torch.stack(recent).mean())
+
+
+@torch.no_grad()
+def apply_shared(
+    network: ZSSR, images: Sequence[Tensor], settings: ZeroShotSettings, training: Training
+) -> list[Tensor]:
+    """Results of one network, or of a network each, on many images: self-ensemble and back-projection, many at once.
+
+    Args:
+        network: one member for all, or as many as there are images.
+        images: `C H W` each.
+        settings: refinement.
+        training: scale, degradation, precision.
+    """
+    task = training.task
+    out: dict[int, Tensor] = {}
+    for group in _by_size(images):
+        for at in range(0, len(group), _BATCH):
+            some = group[at : at + _BATCH]
+            lr_BCHW = torch.stack([images[n] for n in some])
+            weights = network.weights_NP if network.members == 1 else network.weights_NP[some]
+            own = ZSSR(network.options, lr_BCHW.shape[1], network.factor, weights)
+            size = enlarged_size((lr_BCHW.shape[-2], lr_BCHW.shape[-1]), task.scale)
+            seen_BCHW = resize(lr_BCHW, size) if network.factor == (1, 1) else lr_BCHW
+            views = []
+            for k in task.symmetries if settings.refinement.ensemble else (0,):
+                x = symmetries.transform(seen_BCHW, k)
+                with autocast(x.device, training.precision):
+                    y = own(x[None])[0] if own.members == 1 else own(x[:, None])[:, 0]
+                views.append(symmetries.inverse(y, k))
+            made = resize(combine(torch.stack(views), settings.refinement.combine), size)
+            made = back_project(made, lr_BCHW, task.downscale, settings.refinement.back_projections).clamp_(0, 1)
+            out |= dict(zip(some, made, strict=True))
+    return [out[n] for n in range(len(images))]
+
+
+def _rehearse(
+    images: list[Tensor],
+    settings: ZeroShotSettings,
+    training: Training,
+    seed: int,
+    on_learning: OnLearning | None,
+) -> Rehearsal:
+    assert settings.shared is not None
+    adaptation = settings.shared.adaptation
+    if not adaptation.iterations:
+        return Rehearsal(False, "the settings ask for none")
+    if not adaptation.rehearse:
+        return Rehearsal(True, "the settings do it without asking")
+    task = training.task
+    truths, sons = [], []
+    for image in images:
+        truth = task.cut(image)
+        son = task.downscale(truth[None], reduced_size((truth.shape[-2], truth.shape[-1]), task.scale))[0]
+        if min(son.shape[-2:]) >= SMALLEST_SIDE:
+            truths.append(truth)
+            sons.append(son.clamp(0, 1))
+    if len(sons) < _FEWEST:
+        return Rehearsal(False, f"only {len(sons)} images are large enough to try it at half their size")
+    # Half the iterations: it stands for the network, it need not equal it.
+    schedule = settings.schedule.model_copy(update={"iterations": max(1, settings.schedule.iterations // 2)})
+    half = settings.model_copy(update={"schedule": schedule})
+    weights_P, _ = _learn(sons, half, training, derive_seed(seed, "rehearsal"), 1, on_learning, "rehearsal")
+    network = ZSSR(ZSSROptions(**settings.network.model_dump()), len(sons[0]), task.factor, weights_P[None])
+    chosen = [round(n * (len(sons) - 1) / max(1, adaptation.rehearse - 1)) for n in range(adaptation.rehearse)]
+    chosen = sorted(set(chosen))
+    gains = []
+    for group in _by_size([sons[n] for n in chosen]):
+        some = [chosen[n] for n in group]
+        start = ZSSR(network.options, len(sons[0]), task.factor, weights_P.expand(len(some), -1).clone())
+        seeds = [derive_seed(seed, "rehearsal", content_hash(sons[n])) for n in some]
+        stack = torch.stack([sons[n] for n in some])
+        fit = train(Request(stack, seeds, settings.for_adaptation(), training, start=start))
+        plain = apply_shared(network, list(stack), settings, training)
+        adapted = apply_shared(fit.network, list(stack), settings, training)
+        gains += [_decibel(b, truths[n]) - _decibel(a, truths[n]) for n, a, b in zip(some, plain, adapted, strict=True)]
+    gain = torch.tensor(gains, dtype=torch.float64)
+    interval = 1.96 * float(gain.std()) / math.sqrt(len(gain)) if len(gain) > 1 else math.inf
+    helped = float(gain.mean()) > interval
+    why = (
+        f"one size below, going on from the shared network on each of {len(gains)} images by itself changed PSNR by "
+        f"{float(gain.mean()):+.3f} dB (95 % interval +-{interval:.3f}), which is {'a' if helped else 'no'} sure gain"
+    )
+    return Rehearsal(helped, why, len(gains), float(gain.mean()), interval)
+
+
+def _by_size(images: Sequence[Tensor]) -> list[list[int]]:
+    """Numbers of the images of each size, in the order of the first."""
+    groups: dict[Size, list[int]] = {}
+    for number, image in enumerate(images):
+        groups.setdefault((image.shape[-2], image.shape[-1]), []).append(number)
+    return list(groups.values())
+
+
+def _middle(image: Tensor) -> Tensor:
+    if min(image.shape[-2:]) < SMALLEST_SIDE:
+        height, width = image.shape[-2:]
+        raise ImageError(f"an image of {width}x{height} pixels is too small to learn from: {SMALLEST_SIDE} are needed")
+    top, left = (max(0, (side - _LARGEST_SIDE) // 2) for side in image.shape[-2:])
+    return image[:, top : top + _LARGEST_SIDE, left : left + _LARGEST_SIDE]
+
+
+def _decibel(result: Tensor, truth: Tensor) -> float:
+    """PSNR over all channels, at most 100 dB."""
+    return min(100.0, -10 * math.log10(max(float((result - truth).square().mean()), 1e-10)))

@@ -1,0 +1,133 @@
+"""A shared start: one network learnt on all LR images of a case, and the file that it is kept in.
+
+The file is safetensors: the weights, and beside them, as JSON, what the network is and which images it was learnt on.
+
+Shapes: P parameters.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from zssr_gan.config import NetworkSettings
+from zssr_gan.errors import SettingsError
+from zssr_gan.files import atomic_write, sha256_bytes
+from zssr_gan.networks.zssr import ZSSR, ZSSROptions
+
+_KEY = "zssr-gan:shared-start"
+_WEIGHTS = "weights_P"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CaseImage(_Model):
+    """An LR image that the network was learnt on."""
+
+    name: str
+    sha256: str
+    """Of the file, or of the pixels where they came from no file."""
+
+
+class SharedFacts(_Model):
+    """What a shared network is, and how it came about."""
+
+    schema_version: Literal[1] = 1
+    network: NetworkSettings
+    channels: int
+    factor: tuple[int, int]
+    """Whole factors (y, x) by which the network itself enlarges."""
+    scale: tuple[float, float]
+    """(y, x) of the pairs that it was learnt on."""
+    degradation: str
+    """How the pairs were made: `bicubic`, or `kernel` with the kernel's SHA-256."""
+    settings: dict[str, JsonValue]
+    """All settings of the learning."""
+    settings_sha256: str
+    seed: int
+    precision: str
+    threads: int
+    device: str
+    iterations: int
+    loss: float
+    """Mean absolute error over the last 50 iterations, [0, 1] units."""
+    adaptation: dict[str, JsonValue]
+    """Whether each image is gone on from by itself, and what the rehearsal said."""
+    images: tuple[CaseImage, ...]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class SharedStart:
+    """A network learnt on all LR images of a case."""
+
+    weights_P: Tensor
+    facts: SharedFacts
+    sha256: str
+    """Of its file's bytes."""
+
+    def network(self, members: int = 1) -> ZSSR:
+        """So many copies of the network as a fleet."""
+        options = ZSSROptions(**self.facts.network.model_dump())
+        weights_NP = self.weights_P.expand(members, -1).clone()
+        return ZSSR(options, self.facts.channels, self.facts.factor, weights_NP)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether each image's network is gone on from by itself."""
+        return bool(self.facts.adaptation["done"])
+
+    def summary(self) -> dict[str, Any]:
+        """What a record says of it."""
+        return {"sha256": self.sha256, "images": len(self.facts.images), "iterations": self.facts.iterations}
+
+
+def encode_shared(weights_P: Tensor, facts: SharedFacts) -> bytes:
+    """The file's bytes: the same for the same weights and facts."""
+    text = json.dumps(facts.model_dump(mode="json"), sort_keys=True)
+    return save({_WEIGHTS: weights_P.detach().cpu().contiguous()}, {_KEY: text})
+
+
+def make_shared(weights_P: Tensor, facts: SharedFacts) -> SharedStart:
+    """A shared start with the hash that its file will have."""
+    return SharedStart(weights_P, facts, sha256_bytes(encode_shared(weights_P, facts)))
+
+
+def write_shared(start: SharedStart, path: Path, *, overwrite: bool = False) -> None:
+    """Keep it as safetensors.
+
+    Raises:
+        OutputError: the file exists and `overwrite` is not set, or the disk refuses it.
+    """
+    atomic_write(path, encode_shared(start.weights_P, start.facts), overwrite=overwrite)
+
+
+def read_shared(path: Path) -> SharedStart:
+    """Read a shared start; loading runs no code of the file's.
+
+    Raises:
+        SettingsError: missing, no safetensors file, or not a shared start of a version known here.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{path}: the shared start cannot be read ({error.strerror})") from error
+    try:
+        tensors = load(data)
+        # safetensors' loader of bytes leaves the text out; the header is a length and JSON.
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        facts = SharedFacts.model_validate_json(header["__metadata__"][_KEY])
+        weights_P = tensors[_WEIGHTS]
+    except (SafetensorError, KeyError, ValueError, ValidationError) as error:
+        raise SettingsError(f"{path}: is not a shared start as `--init shared` keeps it") from error
+    start = SharedStart(weights_P, facts, sha256_bytes(data))
+    if weights_P.shape != (start.network().parameters_of_a_member,) or not weights_P.isfinite().all():
+        raise SettingsError(f"{path}: is damaged: its weights do not fit its network")
+    return start
