@@ -1,7 +1,7 @@
 """Which images, in which part, with which role: python -m pipelines.prepare --config FILE (or: make prepare).
 
 Opens every image of the config's sources once; writes config.yaml (as resolved) and split.json into the run's folder.
-Exit codes: 0 done, 1 the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 done, 1 the disk or the machine refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM.
 """
 
 import argparse
@@ -16,15 +16,15 @@ from rich.text import Text
 from pipelines.progress import Bar
 from zssr_gan.data.census import Progress
 from zssr_gan.data.opening import open_sources
-from zssr_gan.data.split import Split, make_split, read_split, split_bytes, write_split
+from zssr_gan.data.split import Split, SplitError, make_split, read_split, split_bytes, write_split
 from zssr_gan.data.summary import Range, reasons, source_names, summarise
 from zssr_gan.display import printable
-from zssr_gan.errors import OutputError, SettingsError, ZssrGanError
+from zssr_gan.errors import SettingsError, ZssrGanError
 from zssr_gan.files import atomic_write
 from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception, uninterrupted
 from zssr_gan.stages import RunSettings, load_run
 
-SHOWN = 5  # skipped images that are named; all are in split.json
+SHOWN = 5  # of each kind of image that is not used; all are in split.json
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,14 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with uninterrupted():
                 write(settings, options.config, split, path, overwrite=options.overwrite)
         except KeyboardInterrupt as stop:
-            bar.note("Stopped: nothing was written; the same command starts anew.", "red")
+            bar.note("Stopped while images were read: the same command starts anew.", "red")
             return exit_code(stop)
-        except OutputError as error:
-            bar.note(f"error: {error}", "red")
-            return 1
         except ZssrGanError as error:
             bar.note(f"error: {error}", "red")
-            return 2
+            return 2 if isinstance(error, SettingsError | SplitError) else 1
     show(split)
     print(printable(str(path)))
     return 0
@@ -105,11 +102,16 @@ def show(split: Split) -> None:
     console.print("Widths and heights: least/median/greatest, in pixels.")
     for name in source_names(split):
         console.print(Text(source_text(split, name)), soft_wrap=True)
-    lines = [f"skipped: {one.id}: {one.reason}" for one in split.skipped[:SHOWN]]
-    lines += [f"missing: {name}: is in the set's list, and not there" for name in split.missing[:SHOWN]]
-    more = max(0, len(split.skipped) - SHOWN) + max(0, len(split.missing) - SHOWN)
-    lines += [f"... and {more:,} more, in split.json"] if more else []
-    for line in (*split.notices, *lines):
+    unused = {
+        "skipped": [f"{one.id}: {one.reason}" for one in split.skipped],
+        "duplicate": [f"{one.id}: is {one.duplicate_of}" for one in split.entries if one.duplicate_of],
+        "missing": [f"{name}: is in the set's list, and not there" for name in split.missing],
+    }
+    lines = list(split.notices)
+    for what, facts in unused.items():
+        lines += [f"{what}: {fact}" for fact in facts[:SHOWN]]
+        lines += [f"{what}: ... and {len(facts) - SHOWN:,} more, in split.json"] if len(facts) > SHOWN else []
+    for line in lines:
         console.print(Text(printable(line)), soft_wrap=True)
 
 

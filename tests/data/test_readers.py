@@ -183,6 +183,16 @@ class TestSurvFace:
         assert "1 pairs of the same person are otherwise" in listing.notices[0]
 
 
+class Ending(Folder):
+    """Ends the process that reads from it, as a system without memory does."""
+
+    def __init__(self) -> None:
+        super().__init__("ending", Path())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (9,)
+
+
 class TestCensus:
     @pytest.mark.parametrize("processes", [1, pytest.param(3, marks=pytest.mark.slow)])
     def test_in_order_with_reasons(self, many: Path, processes: int) -> None:
@@ -202,6 +212,10 @@ class TestCensus:
         batches = [names[start : start + 70] for start in range(0, 600, 70)]
         found = census._in_processes(source, iter(batches), 1)
         assert [one for batch in found for one in batch] == list(census.examine(source, names, processes=1))
+
+    def test_a_process_that_is_ended_is_one_sentence(self) -> None:
+        with pytest.raises(census.CensusError, match="was ended"):
+            list(census._in_processes(Ending(), iter([["a"], ["b"]]), 1))
 
     @pytest.fixture
     def many(self, tmp_path: Path) -> Path:

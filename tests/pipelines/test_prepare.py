@@ -1,6 +1,7 @@
 """The stage as a person runs it: what it writes, what it refuses, and what it says."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,10 +42,14 @@ def run(config: Path, *arguments: str) -> int:
 
 def test_it_writes_what_the_next_stage_reads(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (config.parent / "faces" / "bad.png").write_bytes(b"nonsense")
+    for copy in range(7):
+        shutil.copy("faces/3.png", f"faces/copy{copy}.png")
     assert run(config) == 0
     out = capsys.readouterr().out
-    assert "folder: 11 found, 10 usable, 0 identities, 0 duplicates, 1 skipped" in out
+    assert "folder: 18 found, 10 usable, 0 identities, 7 duplicates, 1 skipped" in out
     assert "skipped: folder/bad.png: is not an image of a kind that is read" in out
+    assert "duplicate: folder/copy0.png: is folder/3.png\n" in out
+    assert "duplicate: ... and 2 more, in split.json\n" in out
     assert out.splitlines()[-1] == "runs/mine/split.json"
     resolved = load_run(Path("runs/mine/config.yaml"))
     images = Prepared(read_split(Path("runs/mine/split.json")), resolved.data)
@@ -116,7 +121,7 @@ def test_ctrl_c_leaves_nothing(
 
     monkeypatch.setattr(prepare, "make_split", interrupted)
     assert run(config) == 130
-    assert "nothing was written" in capsys.readouterr().err
+    assert "the same command starts anew" in capsys.readouterr().err
     assert not Path("runs").exists()
 
 

@@ -10,12 +10,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 
 from zssr_gan.data.readers import Source
-from zssr_gan.errors import ImageError
+from zssr_gan.errors import ImageError, ZssrGanError
 
 Found = tuple[str, int, int] | str
 """An image's (SHA-256, width, height), or why it cannot be read."""
@@ -23,6 +24,10 @@ Found = tuple[str, int, int] | str
 _BATCH = 256  # images a task: about 0.1 s
 _WORTH_PROCESSES = 20_000  # images; below, one process is done before others have started
 _MOST_PROCESSES = 16
+
+
+class CensusError(ZssrGanError):
+    """The images could not be gone through to the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,9 @@ def examine(
         paths: which.
         on_progress: called often.
         processes: how many share the work; default: by the number of images and cores.
+
+    Raises:
+        CensusError: a process that shared the work was ended from outside.
     """
     if processes is None:
         processes = 1 if len(paths) < _WORTH_PROCESSES else min(_cores(), _MOST_PROCESSES)
@@ -104,6 +112,8 @@ def _in_processes(source: Source, batches: Iterator[Sequence[str]], processes: i
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
+    except BrokenProcessPool as error:
+        raise CensusError("a process that read images was ended, often for lack of memory: run it again.") from error
     finally:
         pool.shutdown(cancel_futures=True)
 
