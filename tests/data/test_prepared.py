@@ -1,0 +1,115 @@
+"""Prepared images: on 8-bit levels, of the size that was asked, and none that has changed."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.data.trees import make_tree, pixels, write_image
+from zssr_gan.data.opening import open_sources
+from zssr_gan.data.prepared import Prepared
+from zssr_gan.data.split import make_split
+from zssr_gan.errors import ImageError, SettingsError
+from zssr_gan.imaging.resampling import resize
+from zssr_gan.stages import DataSettings
+
+
+def settings(root: Path, **others: Any) -> DataSettings:
+    roles = {"zssr": 3, "generator": None, "table1": 1, "unseen": None}
+    return DataSettings.model_validate({"sources": [{"kind": "folder", "root": str(root)}], "roles": roles, **others})
+
+
+def prepared(root: Path, roles: Any = None, **others: Any) -> Prepared:
+    data = settings(root, **others)
+    return Prepared(make_split(data, open_sources(data), 0), data, roles)
+
+
+@pytest.fixture
+def ten(tmp_path: Path) -> Path:
+    return make_tree(tmp_path / "ten", [f"{index}.png" for index in range(10)])
+
+
+def test_native_size_keeps_every_level(ten: Path) -> None:
+    images = prepared(ten, size=None)
+    assert len(images) == 10
+    assert images.ids == tuple(f"folder/{index}.png" for index in range(10))
+    for i, name in enumerate(images.ids):
+        image = images.image(i)
+        assert image.dtype == torch.float32
+        assert image.mul(255).round().byte().permute(1, 2, 0).numpy().tolist() == pixels(images.member(i).path).tolist()
+        assert images.index(name) == i
+
+
+def test_resized_is_antialiased_bicubic_on_8_bit_levels(ten: Path) -> None:
+    native, resized = prepared(ten, size=None).image(4), prepared(ten, size=32).image(4)
+    assert resized.shape == (3, 32, 32)
+    assert torch.equal(resized, resized.mul(255).round() / 255)
+    assert 0 <= resized.min() <= resized.max() <= 1
+    assert (resized - resize(native, (32, 32)).clamp(0, 1)).abs().max() <= 0.5 / 255 + 1e-6
+
+
+def test_roles_choose(ten: Path) -> None:
+    images = prepared(ten, ("zssr", "table1"))
+    assert [images.member(i).role for i in range(len(images))].count("zssr") == 3
+    assert len(images) == 4
+
+
+def test_gray_stays_gray(ten: Path) -> None:
+    Image.fromarray(pixels("gray")[:, :, 0]).save(ten / "gray.png")
+    images = prepared(ten)
+    assert images.image(images.index("folder/gray.png")).shape == (1, 32, 32)
+
+
+def test_deeper_images_and_alpha_are_reduced_and_it_is_said(ten: Path) -> None:
+    levels = (pixels("deep")[:, :, 0].astype(np.uint16) << 8) + 77
+    Image.fromarray(levels).save(ten / "deep.png")
+    Image.fromarray(np.dstack([pixels("veil"), pixels("alpha")[:, :, :1]])).save(ten / "veil.png")
+    images = prepared(ten, size=None)
+    deep = images.read(images.index("folder/deep.png"))
+    assert torch.equal(deep.pixels, deep.pixels.mul(255).round() / 255)
+    assert deep.notices == ("Its 16 bits were reduced to 8.",)
+    veil = images.read(images.index("folder/veil.png"))
+    assert veil.pixels.shape[0] == 3
+    assert veil.notices == ("Its alpha channel was left out.",)
+
+
+def test_a_changed_file_is_named(ten: Path) -> None:
+    images = prepared(ten)
+    write_image(ten / "4.png", 21, 16)
+    with pytest.raises(ImageError, match=r"^folder/4\.png: has changed since it was prepared"):
+        images.image(4)
+    (ten / "4.png").unlink()
+    with pytest.raises(ImageError, match=r"^folder/4\.png: cannot be read"):
+        images.image(4)
+
+
+def test_other_settings_than_the_splits_are_refused_and_other_places_are_not(ten: Path, tmp_path: Path) -> None:
+    data = settings(ten)
+    made = make_split(data, open_sources(data), 0)
+    with pytest.raises(SettingsError, match=r"data\.size: is not what split\.json was made with"):
+        Prepared(made, settings(ten, size=16))
+    moved = ten.rename(tmp_path / "moved")
+    assert Prepared(made, settings(moved)).image(0).shape == (3, 32, 32)
+
+
+def test_it_travels_to_workers(ten: Path) -> None:
+    images = prepared(ten)
+    again = pickle.loads(pickle.dumps(images))
+    assert torch.equal(again.image(3), images.image(3))
+
+
+def test_built_in_faces() -> None:
+    data = DataSettings.model_validate(
+        {
+            "sources": [{"kind": "lfw"}],
+            "size": None,
+            "roles": {"zssr": 60, "generator": 10, "table1": 8, "unseen": None},
+        }
+    )
+    images = Prepared(make_split(data, open_sources(data), 0), data, ["zssr"])
+    assert len(images) == 60
+    assert images.image(0).shape == (1, 25, 25)

@@ -1,0 +1,96 @@
+"""The images of a split as tensors, each checked against its hash before it is used."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zssr_gan.data.opening import open_sources
+from zssr_gan.data.readers import Content
+from zssr_gan.data.split import Member, Role, Split
+from zssr_gan.errors import ImageError, SettingsError
+from zssr_gan.imaging.resampling import resize
+from zssr_gan.stages import DataSettings
+
+_LEVELS = 255
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedImage:
+    """`pixels`: C H W float32 in [0, 1] on 8-bit levels, C = 1 gray or 3 RGB. `notices`: what reading changed."""
+
+    pixels: Tensor
+    notices: tuple[str, ...]
+
+
+class Prepared:
+    """Images of a split, in the order of their ids. Cheap to pickle: no file stays open.
+
+    Args:
+        split: as read from split.json.
+        settings: the run's, which say where the files lie.
+        roles: which images; default: all that have a role.
+
+    Raises:
+        SettingsError: the settings are not those that the split was made with.
+    """
+
+    def __init__(self, split: Split, settings: DataSettings, roles: Collection[Role] | None = None) -> None:
+        asked = settings.without_roots()
+        different = next((key for key in asked if asked[key] != split.data.get(key)), None)
+        if different is not None:
+            raise SettingsError(f"data.{different}: is not what split.json was made with: prepare again.")
+        self._size = settings.size
+        self._sources = {source.name: source for source in open_sources(settings)}
+        self._members = tuple(
+            member for member in split.entries if member.role is not None and (roles is None or member.role in roles)
+        )
+        self._places = {member.id: place for place, member in enumerate(self._members)}
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids, sorted."""
+        return tuple(self._places)
+
+    def index(self, name: str) -> int:
+        """The place of an id. Raises KeyError."""
+        return self._places[name]
+
+    def member(self, i: int) -> Member:
+        """What the split says of an image."""
+        return self._members[i]
+
+    def image(self, i: int) -> Tensor:
+        """C H W float32 in [0, 1] on 8-bit levels; see `read`."""
+        return self.read(i).pixels
+
+    def read(self, i: int) -> PreparedImage:
+        """Read an image, and resize it if the settings ask for it.
+
+        Raises:
+            ImageError: it cannot be read, or is not the one that was prepared.
+        """
+        member = self._members[i]
+        content = self._sources[member.source].read(member.path)
+        if content.sha256 != member.sha256:
+            raise ImageError(f"{member.id}: has changed since it was prepared: put it back, or prepare again.")
+        return _prepare(content, self._size)
+
+
+def _prepare(content: Content, size: int | None) -> PreparedImage:
+    picture = content.picture
+    notices = list(picture.notices)
+    pixels = picture.pixels
+    if picture.alpha is not None:
+        notices.append("Its alpha channel was left out.")
+    if picture.bits > 8:
+        notices.append(f"Its {picture.bits} bits were reduced to 8.")
+    if size is not None:
+        pixels = resize(pixels, (size, size))
+    # Bicubic overshoots; and what the store keeps in 8 bits is what the networks learn from.
+    levels = pixels.mul(_LEVELS).round().clamp(0, _LEVELS)
+    return PreparedImage(levels.div(_LEVELS).to(torch.float32), tuple(notices))

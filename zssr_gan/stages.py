@@ -1,0 +1,202 @@
+"""Settings of the stages (prepare, synth, ...): one YAML file a run, as frozen pydantic models. They know no torch.
+
+A stage's group is one model and one field of `RunSettings`. An unknown key is an error that names it, and so is a
+value of the wrong kind: "1e-4" without a dot is text in YAML.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from zssr_gan.errors import SettingsError
+
+Kind = Literal["folder", "tinyface", "survface", "lfw"]
+
+
+class _Settings(BaseModel):
+    # strict: text is no number and true is not 1; what a file says is what is meant.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+
+class SourceSettings(_Settings):
+    """One set of low-resolution images."""
+
+    kind: Kind
+    """`folder` (any tree of images), `tinyface`, `survface` (their published layouts; see data/README.md), or `lfw`
+    (the 100 gray faces of 25x25 px that scikit-image ships)."""
+    root: str | None = None
+    """Folder of the images; `lfw` has none."""
+    count: int | None = Field(None, ge=1)
+    """Take a sample of so many images; null takes all."""
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """First part of its images' ids; null: the kind."""
+
+    @property
+    def label(self) -> str:
+        """The name, or the kind where none is given."""
+        return self.name or self.kind
+
+    @model_validator(mode="after")
+    def _root(self) -> Self:
+        if (self.root is None) != (self.kind == "lfw"):
+            raise ValueError("lfw is built in and has no root" if self.root else "root is missing: name the folder")
+        return self
+
+
+class RoleSettings(_Settings):
+    """How many images OF EACH SOURCE have which role; null takes all that remain in that part, 0 none."""
+
+    zssr: int | None = Field(7000, ge=0)
+    """Training part: super-resolved, for the discriminator."""
+    generator: int | None = Field(6000, ge=0)
+    """Training part: others, for the generator."""
+    table1: int | None = Field(8, ge=0)
+    """Test part: super-resolved too, never shown to generator or discriminator."""
+    unseen: int | None = Field(None, ge=0)
+    """Test part: never super-resolved by the zero-shot way."""
+
+    @model_validator(mode="after")
+    def _remainders(self) -> Self:
+        for one, other in (("zssr", "generator"), ("table1", "unseen")):
+            if getattr(self, one) is None and getattr(self, other) is None:
+                raise ValueError(f"{one} and {other} cannot both take what remains: give one of them a number")
+        return self
+
+
+class DataSettings(_Settings):
+    """Which images, and how they are dealt out."""
+
+    sources: Annotated[tuple[SourceSettings, ...], Field(strict=False, min_length=1)]
+    """The sets of images."""
+    size: int | None = Field(32, ge=8, le=1024)
+    """Images are resized to this side in pixels (antialiased bicubic, 8 bit); null keeps each image's own size."""
+    smallest: int = Field(8, ge=1)
+    """Images with a shorter side, in pixels, are listed and skipped."""
+    train: float = Field(0.7, gt=0, lt=1)
+    """Share of the training part: of the identities, and of the images without one."""
+    roles: RoleSettings = RoleSettings()
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        labels = [source.label for source in self.sources]
+        twice = next((label for label in labels if labels.count(label) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two sources are called {twice!r}: give each a name of its own")
+        return self
+
+    def without_roots(self) -> dict[str, JsonValue]:
+        """The settings as JSON without where the files lie: what is the same on every machine."""
+        data: dict[str, Any] = self.model_dump(mode="json")
+        for source, settings in zip(data["sources"], self.sources, strict=True):
+            del source["root"]
+            source["name"] = settings.label
+        return data
+
+
+class RunSettings(_Settings):
+    """A whole run: what its `configs/*.yaml` holds."""
+
+    description: str = ""
+    """One line for a person who chooses."""
+    run_dir: str | None = None
+    """Folder of the run; null: runs/<name of the config file>."""
+    seed: int = Field(0, ge=0)
+    """Same seed, same draws."""
+    data: DataSettings
+
+    def folder(self, config: Path) -> Path:
+        """The run's folder, for settings that were read from the file `config`."""
+        return Path("runs") / config.stem if self.run_dir is None else Path(self.run_dir).expanduser()
+
+    def as_yaml(self, config: Path) -> str:
+        """All settings, defaults filled in, as YAML that `load_run` reads back; `config` gives the run's folder."""
+        data = {**self.model_dump(mode="json"), "run_dir": str(self.folder(config))}
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+
+
+def load_run(path: Path, changes: Sequence[str] = ()) -> RunSettings:
+    """Settings from a YAML file with changes put in.
+
+    Args:
+        path: the file.
+        changes: "a.b=value", the value read as YAML; "data.sources.0.root=faces" reaches into a list.
+
+    Raises:
+        SettingsError: names the file or the change, the key, and what is wrong with it.
+    """
+    try:
+        data: Any = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}).") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: is not valid YAML ({_where(error)}).") from error
+    data = {} if data is None else data
+    if not isinstance(data, dict):
+        raise SettingsError(f"{path}: holds no settings: lines such as 'seed: 0' belong there.")
+    for change in changes:
+        _change(data, change)
+    try:
+        return RunSettings.model_validate(data)
+    except ValidationError as error:
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise SettingsError(f"{path}: {_plainly(error.errors(include_url=False)[0])}{more}.") from error
+
+
+def _change(data: dict[str, Any], change: str) -> None:
+    """Put one "a.b=value" into nested mappings and lists."""
+    key, equals, text = change.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise SettingsError(f"--set {change}: is not of the form key=value, such as data.size=32.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"--set {change}: the value is not valid YAML ({_where(error)}).") from error
+    node: Any = data
+    for depth, part in enumerate(parts):
+        last = depth == len(parts) - 1
+        if isinstance(node, list):
+            if not part.isdecimal() or int(part) >= len(node):
+                place = ".".join(parts[:depth])
+                raise SettingsError(f"--set {change}: {place} is a list of {len(node)}, counted from 0.")
+            index: Any = int(part)
+        elif isinstance(node, dict):
+            index = part
+            if not last and node.get(part) is None:
+                node[part] = {}
+        else:
+            raise SettingsError(f"--set {change}: {'.'.join(parts[:depth])} is one value and has no {part}.")
+        if last:
+            node[index] = value
+        node = node[index]
+
+
+def _where(error: Exception) -> str:
+    """The first line of a parser's words, and the line of the file where it knows one."""
+    mark = getattr(error, "problem_mark", None)
+    words = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"line {mark.line + 1}: {words}" if mark is not None else str(words)
+
+
+def _plainly(error: ErrorDetails) -> str:
+    """pydantic's first complaint in a user's words, the key first."""
+    key = ".".join(str(part) for part in error["loc"]) or "settings"
+    value = error["input"]
+    if error["type"] == "extra_forbidden":
+        return f"{key}: there is no such setting"
+    if error["type"] == "missing":
+        return f"{key}: is missing"
+    # pydantic's own words come before those of our checks.
+    why = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if error["type"] in ("model_type", "tuple_type"):
+        why = "must be a list" if error["type"] == "tuple_type" else "must be a group of settings"
+    if isinstance(value, Mapping | list | tuple):
+        return f"{key}: {why}"
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?", value):
+        return f"{key}: {why}, and {value!r} is text in YAML: write it without quotes and with a dot, as 1.0e-4"
+    return f"{key}: {why}, not {'null' if value is None else repr(value)}"
