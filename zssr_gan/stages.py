@@ -98,6 +98,30 @@ class DataSettings(_Settings):
         return data
 
 
+class SynthSettings(_Settings):
+    """How synthetic HR images are made of LR ones, without any HR image."""
+
+    preset: str = "quality"
+    """Zero-shot settings: `paper`, `original`, `quality`, `fast`, or a YAML file."""
+    scale: float = Field(2.0, ge=1, le=8)
+    """Factor per side."""
+    init: Literal["scratch", "shared"] = "shared"
+    """`scratch`: a network of its own for each image (the paper's way; label internal). `shared`: one network learnt
+    on the LR images of the training part (label case)."""
+    init_from: str | None = None
+    """With `shared`: a kept shared start (.safetensors) instead of learning one."""
+    noise: float | None = Field(None, ge=0, le=0.5)
+    """Standard deviation of the noise in training, [0, 1] units; null leaves the preset's."""
+    shard: int = Field(256, ge=1, le=100_000)
+    """Images of one file of the store: what a kill may cost each process, at most twice."""
+
+    @model_validator(mode="after")
+    def _start(self) -> Self:
+        if self.init_from is not None and self.init != "shared":
+            raise ValueError("init_from names a shared start, and init is scratch: set init to shared")
+        return self
+
+
 class RunSettings(_Settings):
     """A whole run: what its `configs/*.yaml` holds."""
 
@@ -108,6 +132,7 @@ class RunSettings(_Settings):
     seed: int = Field(0, ge=0)
     """Same seed, same draws."""
     data: DataSettings
+    synth: SynthSettings = SynthSettings()
 
     def folder(self, config: Path) -> Path:
         """The run's folder, for settings that were read from the file `config`."""
