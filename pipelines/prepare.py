@@ -17,7 +17,7 @@ from pipelines.progress import Bar
 from zssr_gan.data.census import Progress
 from zssr_gan.data.opening import open_sources
 from zssr_gan.data.split import Split, SplitError, make_split, read_split, split_bytes, write_split
-from zssr_gan.data.summary import Range, reasons, source_names, summarise
+from zssr_gan.data.split_summary import Range, reasons, source_names, summarise
 from zssr_gan.display import printable
 from zssr_gan.errors import SettingsError, ZssrGanError
 from zssr_gan.files import atomic_write

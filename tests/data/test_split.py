@@ -13,7 +13,7 @@ import pytest
 from tests.data.trees import make_tree, write_image
 from zssr_gan.data.opening import open_sources
 from zssr_gan.data.split import Member, Split, SplitError, make_split, read_split, split_bytes, write_split
-from zssr_gan.data.summary import reasons, summarise
+from zssr_gan.data.split_summary import reasons, summarise
 from zssr_gan.errors import OutputError, SettingsError
 from zssr_gan.stages import DataSettings
 
