@@ -128,6 +128,9 @@ def test_text_of_any_script_and_infinite_figures(folder: Path) -> None:
         (StoredImage("a", image(0).lr, image(0).sr, {}), "lack a label"),
         (StoredImage("", image(0).lr, image(0).sr, {"label": "internal"}), "id"),
         (StoredImage("a\0b", image(0).lr, image(0).sr, {"label": "internal"}), "id"),
+        (StoredImage("/a/b", image(0).lr, image(0).sr, {"label": "internal"}), "plain relative path"),
+        (StoredImage("a/../b", image(0).lr, image(0).sr, {"label": "internal"}), "plain relative path"),
+        (StoredImage("a//b", image(0).lr, image(0).sr, {"label": "internal"}), "plain relative path"),
         (StoredImage("a\udcff", image(0).lr, image(0).sr, {"label": "internal"}), "UTF-8"),
     ],
 )

@@ -27,13 +27,13 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Literal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Final, Literal
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, ValidationError
 
 from zssr_gan.errors import StoreError
 from zssr_gan.files import sha256_bytes
@@ -51,8 +51,8 @@ _NAME = re.compile(r"shard-(\d{4,})\.(h5|json)")
 class StoredImage:
     """One image of a store. Arrays are `H W C` uint8, C = 1 gray or 3 RGB; `sr` is the synthetic HR image.
 
-    `id`: "<name of the source>/<path in it>", unique in the store. `figures`: a JSON object, with "label" (what the
-    pixels were learnt from, see `zssr_gan.record.LABELS`) and, where it has one, "role".
+    `id`: "<name of the source>/<path in it>" with forward slashes, unique in the store. `figures`: a JSON object, with
+    "label" (what the pixels were learnt from, see `zssr_gan.record.LABELS`) and, where it has one, "role".
     """
 
     id: str
@@ -80,10 +80,19 @@ class Plane(_Model):
         return slice(self.offset, self.offset + rows * columns * channels)
 
 
+def _refuse_unfit_id(name: str) -> str:
+    """Ids are plain relative paths, so that those which differ are different files wherever they are written to."""
+    path = PurePosixPath(name)
+    plain = path.as_posix() == name and path.name and not path.is_absolute() and ".." not in path.parts
+    if not plain or "\0" in name:
+        raise ValueError("not a plain relative path with forward slashes")
+    return name
+
+
 class Entry(_Model):
     """One image of a shard, as its sidecar has it."""
 
-    id: str
+    id: Annotated[str, AfterValidator(_refuse_unfit_id)]
     role: str | None
     lr: Plane
     sr: Plane
@@ -213,12 +222,12 @@ def open_shard(path: Path) -> Any:
 def _refuse_unfit(images: Sequence[StoredImage]) -> None:
     seen: set[str] = set()
     for image in images:
-        if not image.id or "\0" in image.id:
-            raise StoreError(f"the id {image.id!r} is not one that a store holds: it is text without a zero character.")
         try:
-            image.id.encode()
+            _refuse_unfit_id(image.id).encode()
         except UnicodeEncodeError as error:
             raise StoreError(f"the id {image.id!r} is not UTF-8: give the source file another name.") from error
+        except ValueError as error:
+            raise StoreError(f"the id {image.id!r} is {error}, as in 'lfw/000.png'.") from error
         if image.id in seen:
             raise StoreError(f"{image.id}: is twice in one shard.")
         seen.add(image.id)

@@ -49,7 +49,7 @@ class SyntheticSet:
         )
         if not entries and not allow_empty:
             raise StoreError(f"{folder}: the store is empty: no image has been made yet; `make synth` makes them.")
-        self.shards = len(manifest)
+        self._versions = {sidecar.number: sidecar.version for sidecar in manifest}
         self.ids: tuple[str, ...] = tuple(entry[0] for entry in entries)
         self.roles: tuple[str | None, ...] = tuple(entry[1] for entry in entries)
         # Arrays, not objects: forked workers count references of objects, and so would copy them all.
@@ -98,6 +98,19 @@ class SyntheticSet:
         number = self._counted(number)
         figures: dict[str, JsonValue] = json.loads(self._shard(number).figures[int(self._where[number, 1])])
         return figures
+
+    @property
+    def shards(self) -> int:
+        """How many files the images lie in."""
+        return len(self._versions)
+
+    def by_shard(self) -> list[int]:
+        """All numbers in the order in which the images lie on the disk: for whoever reads each of them once."""
+        return [int(number) for number in np.lexsort(self._where.T[::-1])]
+
+    def version(self, number: int) -> str:
+        """Of the zssr-gan that made image `number`."""
+        return self._versions[int(self._where[self._counted(number), 0])]
 
     def close(self) -> None:
         """Close the files of this process; the next read opens them again."""
