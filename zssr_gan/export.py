@@ -12,8 +12,8 @@ from torch import Tensor
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.errors import OutputError, StoreError
 from zssr_gan.files import atomic_write
-from zssr_gan.imaging.arrays import picture_of
 from zssr_gan.imaging.codecs import Metadata, Picture, encode_picture
+from zssr_gan.imaging.picture import from_samples
 from zssr_gan.imaging.resampling import resize
 from zssr_gan.imaging.sheets import contact_sheet
 from zssr_gan.naming import stems_below
@@ -75,7 +75,7 @@ def export(
     for done, number in enumerate([number for number in store.by_shard() if number in targets]):
         if on_image is not None:
             on_image(done, len(chosen))
-        lr, sr = (picture_of(array) for array in store.pixels(number))
+        lr, sr = (from_samples(array, Metadata()) for array in store.pixels(number))
         atomic_write(targets[number], encode_picture(sr, "png", _provenance(store, number)), overwrite=overwrite)
         if number in shown:
             rows[number] = _row(names[number], lr.pixels, sr.pixels)

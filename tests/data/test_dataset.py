@@ -1,7 +1,6 @@
 """Reading a store: by number and id, from workers of every kind, and as pairs for a generator."""
 
 import pickle
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -67,21 +66,6 @@ def test_it_can_be_pickled_while_open(folder: Path) -> None:
     assert copy[3].id == "set/03.png"
     store.close()
     assert store[3].id == "set/03.png"
-
-
-def test_several_threads_read_one_set(folder: Path) -> None:
-    wrong = []
-    with SyntheticSet(folder) as store:
-
-        def read(first: int) -> None:
-            wrong.extend(n for n in (*range(first, 20), *range(first)) if store.pixels(n)[0][0, 0, 0] != n)
-
-        threads = [threading.Thread(target=read, args=(number,)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert wrong == []
 
 
 def test_empty_and_foreign_folders(tmp_path: Path) -> None:

@@ -270,7 +270,7 @@ def test_a_write_that_stops_in_its_middle(folder: Path) -> None:
 
 @pytest.mark.parametrize("part", ["shard-0001.h5", "shard-0001.json"])
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "emptied", "removed"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_damage_is_named_and_only_that_is_made_again(folder: Path, part: str, damage: str, seed: int) -> None:
     fill(folder, range(12))
     before = contents(folder)
@@ -310,7 +310,7 @@ def test_every_flipped_bit_is_found(folder: Path) -> None:
     fill(folder, range(2), a_shard=2)
     draw = random.Random(0)
     for name, content in contents(folder).items():
-        for _ in range(60):
+        for _ in range(40):
             flipped = bytearray(content)
             flipped[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
             (folder / name).write_bytes(flipped)
@@ -389,13 +389,20 @@ def test_shards_of_somebody_else_are_left_alone(folder: Path) -> None:
     assert (folder / "shard-0000.h5").read_bytes() == b"theirs"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_not_taken_for_damaged(folder: Path) -> None:
+def test_a_file_that_may_not_be_read_is_not_taken_for_damaged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(folder, range(4))
-    (folder / "shard-0000.h5").chmod(0)
+    read = Path.open
+
+    def refuse(path: Path, *arguments, **options):
+        if path.name == "shard-0000.h5":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(StoreError, match="cannot be read"), Store(folder, SETTINGS):
         pass
-    assert (folder / "shard-0000.h5").exists()
+    monkeypatch.undo()
+    assert set(contents(folder)) == {"shard-0000.h5", "shard-0000.json"}
 
 
 WRITER = """
@@ -403,6 +410,8 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_store
+# HDF5's first steps take longer than the rest, and are not what is to be interrupted.
+test_store.shard_module.encode_shard(0, [test_store.image(0)], {}, "")
 print("ready", flush=True)
 test_store.fill(Path(sys.argv[2]), range(int(sys.argv[3])), a_shard=2)
 print("done", flush=True)
@@ -417,7 +426,10 @@ def kill_and_go_on(folder: Path, draw: random.Random, images: int, kills: int) -
         with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
             assert writer.stdout is not None
             writer.stdout.readline()
-            time.sleep(draw.uniform(0, 0.12))
+            deadline = time.monotonic() + 20
+            while not (folder / "settings.json").exists() and time.monotonic() < deadline:
+                time.sleep(0.001)
+            time.sleep(draw.uniform(0, 0.25))
             writer.kill()
         assert writer.returncode in (-signal.SIGKILL, 0)
         if not folder.exists():

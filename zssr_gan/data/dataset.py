@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.errors import StoreError
+from zssr_gan.imaging.picture import Metadata, from_samples
 
 
 class Pair(NamedTuple):
@@ -51,8 +52,5 @@ class SyntheticPairs(Dataset[Pair]):
 
     def __getitem__(self, place: int) -> Pair:
         number = int(self._numbers[place])
-        lr, sr = (
-            torch.from_numpy(array).permute(2, 0, 1).contiguous().float().div_(255)
-            for array in self.store.pixels(number)
-        )
+        lr, sr = (from_samples(array, Metadata()).pixels for array in self.store.pixels(number))
         return Pair(lr, sr, self.store.ids[number])
