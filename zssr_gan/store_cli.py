@@ -13,7 +13,7 @@ from zssr_gan.interrupts import exit_code
 
 if TYPE_CHECKING:
     from zssr_gan.data.check import Damage
-    from zssr_gan.data.summary import Summary
+    from zssr_gan.data.store_summary import Summary
     from zssr_gan.display import Display
 
 app = typer.Typer(
@@ -57,7 +57,7 @@ def info(folder: Folder, as_json: AsJson = False) -> None:
     Exit codes: 0 done, 2 no store, or one that cannot be read.
     """
     with _talk():
-        from zssr_gan.data.summary import summarise
+        from zssr_gan.data.store_summary import summarise
         from zssr_gan.display import printable
 
         summary = summarise(folder)
