@@ -32,11 +32,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "naming": {"errors", "record"},
     "display": {"enhancement"},
     "comparison": MIDDLE | {"record", "enhancement", "naming"},
+    "export": MIDDLE | {"record", "data", "naming"},
     "jobs": MIDDLE | {"record", "enhancement", "naming", "interrupts"},
     "verification": MIDDLE | {"record", "enhancement", "jobs"},
+    "store_cli": {"errors", "data", "interrupts", "enhancement", "display", "export"},
     "cli": {
         *("errors", "record", "enhancement", "environment", "interrupts"),
-        *("naming", "display", "comparison", "jobs", "verification"),
+        *("naming", "display", "comparison", "jobs", "verification", "store_cli"),
     },
     "__main__": {"cli"},
 }

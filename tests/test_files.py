@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from zssr_gan import files
 from zssr_gan.errors import OutputError
-from zssr_gan.files import atomic_write, sha256_bytes, sha256_file
+from zssr_gan.files import FileLock, atomic_write, sha256_bytes, sha256_file
 
 
 def names(folder: Path) -> list[str]:
@@ -158,3 +159,55 @@ def test_kill_in_the_middle_of_a_write(tmp_path, delay):
     assert left
     for name in left:
         assert name.startswith(".") or (tmp_path / name).stat().st_size == 64 * 2**20
+
+
+@pytest.mark.skipif(os.name != "posix", reason="flock is POSIX's")
+def test_a_lock_is_held_once_and_given_back(tmp_path):
+    first, second = FileLock(tmp_path / "deep" / ".lock"), FileLock(tmp_path / "deep" / ".lock")
+    assert first.acquire(wait=False)
+    assert not second.acquire(wait=False)
+    first.release()
+    first.release()
+    with second:
+        assert not first.acquire(wait=False)
+    with first:
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_neither_keeps_nor_frees_the_lock(tmp_path):
+    lock, other = FileLock(tmp_path / ".lock"), FileLock(tmp_path / ".lock")
+    lock.acquire(wait=False)
+    to_child, to_parent = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        lock.release()
+        os.write(to_parent[1], b"x")
+        os.read(to_child[0], 1)
+        os._exit(0)
+    try:
+        os.read(to_parent[0], 1)
+        assert not other.acquire(wait=False)
+        os.close(lock._descriptor)  # as if the parent were killed
+        assert other.acquire(wait=False)  # though the child lives
+    finally:
+        os.write(to_child[1], b"x")
+        os.waitpid(child, 0)
+        files._locked.discard(lock._descriptor)
+        other.release()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="flock is POSIX's")
+def test_disks_without_locks_are_named(tmp_path, monkeypatch):
+    import fcntl
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OutputError, match=r"this file system has no locks .*No locks available.* local disk"):
+        FileLock(tmp_path / ".lock").acquire(wait=False)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="not a folder"):
+        FileLock(tmp_path / "file" / ".lock").acquire(wait=False)

@@ -14,6 +14,9 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
+from zssr_gan.data.shard import StoredImage
+from zssr_gan.data.store import Store
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md")
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -42,7 +45,11 @@ def desk(tmp_path_factory: pytest.TempPathFactory, astronaut: Tensor, face: Tens
     photo = astronaut[:, 24:40, 24:40].permute(1, 2, 0).numpy()
     Image.fromarray(np.round(photo * 255).astype(np.uint8)).save(folder / "photo.jpg", quality=95)
     (folder / "faces").mkdir()
-    Image.fromarray(np.round(face[0, 4:20, 4:20].numpy() * 255).astype(np.uint8)).save(folder / "faces" / "one.png")
+    small = np.round(face[0, 4:20, 4:20].numpy() * 255).astype(np.uint8)
+    Image.fromarray(small).save(folder / "faces" / "one.png")
+    large = small.repeat(2, axis=0).repeat(2, axis=1)
+    with Store(folder / "runs" / "paper" / "synthetic", {}) as store:
+        store.write([StoredImage("faces/one.png", small[..., None], large[..., None], {"label": "internal"})])
     return folder
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from zssr_gan import store_cli
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
 
@@ -34,6 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(store_cli.app, name="store")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

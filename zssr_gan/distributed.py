@@ -83,6 +83,8 @@ def join() -> Ranks:
     try:
         store, rank, world = next(iter(dist.rendezvous("env://", timeout=_PATIENCE)))
     except (RuntimeError, ValueError, KeyError) as error:
-        raise DeviceError(f"the other processes of the run cannot be reached ({error}): start it with torchrun") from error
+        raise DeviceError(
+            f"the other processes of the run cannot be reached ({error}): start it with torchrun"
+        ) from error
     store.set_timeout(_PATIENCE)
     return Ranks(rank, world, int(os.environ.get("LOCAL_RANK", "0")), store)

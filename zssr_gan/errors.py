@@ -16,6 +16,10 @@ class OutputError(ZssrGanError):
     """A result that cannot be written: exists already, would replace its input, or the disk refuses it."""
 
 
+class StoreError(ZssrGanError):
+    """A store of synthetic images that is missing, in use, damaged, or made with other settings."""
+
+
 class SettingsError(ZssrGanError):
     """A setting, preset or kernel that is unknown, out of range or at odds with another."""
 

@@ -1,4 +1,4 @@
-"""The disk, touched with care: hashes, and writes that are whole or absent.
+"""The disk, touched with care: hashes, writes that are whole or absent, and locks.
 
 A reader of a folder never meets half a file: bytes go to a hidden temporary file beside the target, are flushed to the
 disk, and only then get the target's name. A kill in between leaves the hidden file and nothing else.
@@ -9,12 +9,17 @@ import errno
 import hashlib
 import os
 import secrets
+import sys
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from zssr_gan.errors import OutputError
 
 # What a file system without hard links (FAT, some network shares) answers to os.link.
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
+
+_TEMPORARY = ".zssr-gan-"
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -49,7 +54,7 @@ def atomic_write(path: Path, data: bytes, *, overwrite: bool = False) -> None:
     the disk refuses. The temporary file is removed on every failure, an interrupt included.
     """
     # The name does not contain the target's: that may already be as long as the disk allows.
-    temporary = path.parent / f".zssr-gan-{secrets.token_hex(8)}.tmp"
+    temporary = path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}.tmp"
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder")
@@ -66,10 +71,97 @@ def atomic_write(path: Path, data: bytes, *, overwrite: bool = False) -> None:
             temporary.unlink(missing_ok=True)
         _flush_folder(path.parent)
     except OSError as error:
-        # mkdir says "exists" where a parent is a file.
-        code = errno.ENOTDIR if isinstance(error, FileExistsError) else error.errno or 0
-        reason = _REASONS.get(code, error.strerror or str(error))
-        raise OutputError(f"{path}: cannot be written, because {reason}.") from error
+        raise _refusal(path, error) from error
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a file is what `atomic_write` leaves where it is killed in its middle."""
+    return path.name.startswith(_TEMPORARY) and path.suffix == ".tmp"
+
+
+class FileLock:
+    """An exclusive lock on a file (flock), which ends with the process that holds it, however that ends.
+
+    A process that is forked off does not share it: it would keep the lock after its parent's death. Beside the lock
+    the file means nothing; it stays, since removing it would let two processes lock two files of one name.
+    Used as a context manager, it waits until it has the lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def acquire(self, *, wait: bool) -> bool:
+        """Take the lock, making the file and its folders where they are missing; False where another holds it.
+
+        Raises OutputError where the system or the file system has no such locks, or the file cannot be made.
+        """
+        if sys.platform == "win32":
+            raise OutputError(
+                f"{self.path}: this system has no flock, which keeps a second writer out; use Linux or WSL."
+            )
+        import fcntl
+
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise _refusal(self.path, error) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        except OSError as error:
+            os.close(descriptor)
+            raise OutputError(
+                f"{self.path}: this file system has no locks (flock: {error.strerror}), which keep a second writer "
+                "out; choose a folder on a local disk, or mount it with locks."
+            ) from error
+        self._descriptor = descriptor
+        _locked.add(descriptor)
+        return True
+
+    def release(self) -> None:
+        """Give the lock back; without one, nothing happens."""
+        # After a fork the child's number may belong to another file by now, and is in the set no more.
+        if sys.platform != "win32" and self._descriptor in _locked:
+            import fcntl
+
+            _locked.discard(self._descriptor)
+            # Closing alone leaves the lock to a child that is just being forked.
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            os.close(self._descriptor)
+        self._descriptor = None
+
+    def __enter__(self) -> Self:
+        self.acquire(wait=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+_locked: set[int] = set()
+
+
+def _leave_locks_to_the_parent() -> None:
+    for descriptor in _locked:
+        os.close(descriptor)  # the parent's own keeps the lock
+    _locked.clear()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
+
+
+def _refusal(path: Path, error: OSError) -> OutputError:
+    # mkdir says "exists" where a parent is a file.
+    code = errno.ENOTDIR if isinstance(error, FileExistsError) else error.errno or 0
+    reason = _REASONS.get(code, error.strerror or str(error))
+    return OutputError(f"{path}: cannot be written, because {reason}.")
 
 
 def _write_through(path: Path, data: bytes) -> None:

@@ -10,7 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from zssr_gan.errors import ImageError, OutputError, SettingsError
 from zssr_gan.record import is_ours, scale_text
@@ -237,8 +237,13 @@ def unique_stems(sources: Sequence[Path]) -> list[str]:
         relative = [path.relative_to(common) for path in paths]
     except ValueError:  # on several drives
         relative = [path.relative_to(path.anchor) for path in paths]
+    return stems_below(relative)
+
+
+def stems_below(relative: Sequence[PurePath]) -> list[str]:
+    """`unique_stems` of paths that are relative to one folder already; all of them differ."""
     ladders = [_ladder(path) for path in relative]
-    rungs = [0] * len(paths)
+    rungs = [0] * len(ladders)
     while True:
         names = [ladder[rung] for ladder, rung in zip(ladders, rungs, strict=True)]
         counts = Counter(name.casefold() for name in names)
@@ -254,7 +259,7 @@ def unique_stems(sources: Sequence[Path]) -> list[str]:
             rungs[index] += 1
 
 
-def _ladder(path: Path) -> tuple[str, ...]:
+def _ladder(path: PurePath) -> tuple[str, ...]:
     """Names for one file, from the plainest to one that cannot clash."""
     joined = "__".join(path.with_suffix("").parts)
     digest = hashlib.sha256(os.fsencode(path.as_posix())).hexdigest()[:8]

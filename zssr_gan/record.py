@@ -158,7 +158,7 @@ def build_record(
         times: when.
         option_files: where the files that options named ("preset", "kernel") lie, as seen from the input's folder.
     """
-    work = _finite(dict(report))
+    work = finite_json(dict(report))
     assert isinstance(work, dict)
     label, settings = work.pop("label"), work.pop("settings")
     return Record.model_validate(
@@ -301,12 +301,12 @@ def read_record(path: Path) -> Record:
         raise RecordError(f"{path}: a broken record: {key}: {first['msg']}") from error
 
 
-def _finite(value: JsonValue) -> JsonValue:
+def finite_json(value: JsonValue) -> JsonValue:
     """JSON has no infinity: an exact agreement's infinite dB is kept as the word "inf"."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite_json(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite_json(item) for item in value]
     return value

@@ -1,1 +1,1 @@
-"""Sets of low-resolution images: readers, their split into parts and roles, and the pixels of what was split."""
+"""Images in sets: where they come from, how they are split, and the store of what was made of them."""

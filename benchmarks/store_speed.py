@@ -1,0 +1,116 @@
+"""How the pixels of a shard should lie: the cost of writing, the size on the disk, the time of an epoch of reading.
+
+    python -m benchmarks.store_speed [--pairs 14000] [--side 32] [--workers 2] [--repeats 3] [--only contiguous]
+
+Crops of scikit-image's photographs, as LR and twice as large as HR, in a temporary folder. An epoch is the torch
+`Dataset` read once in random order by a `DataLoader` with batches of 64, as training does, from the file cache, its
+workers' start included. Other work on the machine makes the seconds more and the processor's seconds hardly.
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import JsonValue
+from skimage import data
+from torch.utils.data import DataLoader
+
+from zssr_gan.data import store as store_module
+from zssr_gan.data.check import check
+from zssr_gan.data.dataset import SyntheticPairs
+from zssr_gan.data.shard import StoredImage, encode_shard
+from zssr_gan.data.store import Store
+from zssr_gan.imaging.resampling import resize
+
+LAYOUTS: Mapping[str, Mapping[str, object]] = {
+    # A chunk is the HR image of 64 px: a larger one would be unpacked whole for each image that is read.
+    "contiguous": {},
+    "chunks of 12 KiB": {"chunks": (12288,)},
+    "chunks, lzf, shuffle": {"chunks": (12288,), "compression": "lzf", "shuffle": True},
+    "chunks, gzip 1, shuffle": {"chunks": (12288,), "compression": "gzip", "compression_opts": 1, "shuffle": True},
+    "chunks, gzip 4, shuffle": {"chunks": (12288,), "compression": "gzip", "compression_opts": 4, "shuffle": True},
+}
+
+
+def photographs() -> list[NDArray[np.uint8]]:
+    """Colour photographs, H W 3 uint8: those that scikit-image carries without a download."""
+    kinds: tuple[Callable[[], object], ...] = (data.astronaut, data.chelsea, data.coffee, data.rocket)
+    return [np.asarray(photo()) for photo in kinds]
+
+
+def images(count: int, side: int) -> Iterator[StoredImage]:
+    """Pairs whose HR is a crop of a photograph and whose LR is that crop, shrunk."""
+    photos, draw = photographs(), np.random.default_rng(0)
+    for number in range(count):
+        photo = photos[number % len(photos)]
+        top, left = (int(draw.integers(0, size - 2 * side)) for size in photo.shape[:2])
+        sr = photo[top : top + 2 * side, left : left + 2 * side]
+        small = resize(torch.tensor(sr).permute(2, 0, 1).float(), (side, side))
+        lr = small.clamp(0, 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        figures: dict[str, JsonValue] = {"label": "internal", "role": "zssr", "iterations": number, "residual_db": 50.0}
+        yield StoredImage(f"photographs/{number:06}.png", lr, sr, figures)
+
+
+def epoch(folder: Path, workers: int) -> tuple[float, float]:
+    """Seconds and processor seconds (workers' too) of one epoch in random order, from making the loader to its end."""
+    began, used = time.perf_counter(), processor_seconds()
+    pairs = SyntheticPairs(folder)
+    seen = sum(len(batch.id) for batch in DataLoader(pairs, batch_size=64, shuffle=True, num_workers=workers))
+    assert seen == len(pairs)
+    return time.perf_counter() - began, processor_seconds() - used
+
+
+def processor_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
+def main() -> None:
+    """Print a row for each layout."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=14_000)
+    parser.add_argument("--side", type=int, default=32, help="of the LR images, pixels")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--shard", type=int, default=256, help="images a shard")
+    parser.add_argument("--only", default="", help="layouts with this in their names")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    made = list(images(args.pairs, args.side))
+    raw = sum(image.lr.nbytes + image.sr.nbytes for image in made)
+    print(f"{args.pairs} pairs, {raw / 1e6:.0f} MB of pixels, {args.workers} workers, load {os.getloadavg()[0]:.1f}")
+    print(f"{'layout':24} write s  size MB  epoch s (all repeats), processor s  check s")
+    for name, storage in ((name, storage) for name, storage in LAYOUTS.items() if args.only in name):
+        folder = Path(tempfile.mkdtemp(prefix="store-speed-"))
+        try:
+            began = time.perf_counter()
+            with (
+                mock.patch.object(store_module, "encode_shard", partial(encode_shard, storage=storage)),
+                Store(folder, {"layout": name}) as store,
+            ):
+                for start in range(0, len(made), args.shard):
+                    store.write(made[start : start + args.shard])
+            written = time.perf_counter() - began
+            size = sum(path.stat().st_size for path in folder.iterdir())
+            epochs = sorted(epoch(folder, args.workers) for _ in range(args.repeats))
+            used = min(processor for _, processor in epochs)
+            began = time.perf_counter()
+            assert not check(folder)
+            checked = time.perf_counter() - began
+        finally:
+            shutil.rmtree(folder)
+        spans = ", ".join(f"{seconds:.1f}" for seconds, _ in epochs)
+        print(f"{name:24} {written:7.1f}  {size / 1e6:7.0f}  {spans:22}  {used:11.1f}  {checked:7.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

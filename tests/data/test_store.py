@@ -1,0 +1,460 @@
+"""A store through everything that happens to one: kills, full disks, damage, second writers, other settings."""
+
+import errno
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from zssr_gan.data import shard as shard_module
+from zssr_gan.data.check import check
+from zssr_gan.data.shard import StoredImage
+from zssr_gan.data.store import Store, write_shard
+from zssr_gan.data.synthetic_set import SyntheticSet
+from zssr_gan.errors import OutputError, StoreError
+
+SETTINGS = {"synth": {"preset": "paper", "init": "scratch", "scale": 2}, "data": {"sources": [{"kind": "lfw"}]}}
+
+
+def image(number: int, *, size: tuple[int, int] = (8, 8), channels: int = 3, role: str | None = "zssr") -> StoredImage:
+    """An image that is a function of its number, so that what is read can be held against what was written."""
+    draw = np.random.default_rng(number)
+    rows, columns = size
+    return StoredImage(
+        f"set/{number % 3}/{number:04}.png",
+        draw.integers(0, 256, (rows, columns, channels), np.uint8),
+        draw.integers(0, 256, (2 * rows, 2 * columns, channels), np.uint8),
+        {"label": "internal", "role": role, "iterations": number, "loss": number / 7, "seeds": [number, 1]},
+    )
+
+
+def assert_same(found: StoredImage, written: StoredImage) -> None:
+    assert found.id == written.id
+    assert found.figures == written.figures
+    for one, other in ((found.lr, written.lr), (found.sr, written.sr)):
+        assert one.dtype == np.uint8
+        assert np.array_equal(one, other)
+
+
+def fill(folder: Path, numbers: Sequence[int], a_shard: int = 4) -> None:
+    """What a run does: write what is not there yet."""
+    with Store(folder, SETTINGS) as store:
+        done = store.done
+        todo = [one for number in numbers if (one := image(number)).id not in done]
+        for start in range(0, len(todo), a_shard):
+            store.write(todo[start : start + a_shard])
+
+
+def assert_whole(folder: Path, numbers: Sequence[int]) -> None:
+    assert check(folder) == []
+    with SyntheticSet(folder) as store:
+        assert sorted(store.ids) == sorted(image(number).id for number in numbers)
+        for number in numbers:
+            assert_same(store[store.index(image(number).id)], image(number))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name.startswith("shard-")}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "synthetic"
+
+
+def test_every_size_and_gray_beside_colour_come_back(folder: Path) -> None:
+    sizes = [(1, 1), (8, 8), (5, 31), (64, 3), (32, 32)]
+    images = [image(n, size=size, channels=c) for n, (size, c) in enumerate((s, c) for s in sizes for c in (1, 3))]
+    with Store(folder, SETTINGS) as store:
+        assert store.done == set()
+        assert store.next_number == 0
+        store.write(images[:7])
+        store.write(images[7:])
+        assert store.done == {one.id for one in images}
+        assert store.next_number == 2
+    assert check(folder) == []
+    with SyntheticSet(folder) as found:
+        assert len(found) == len(images)
+        for one in images:
+            assert_same(found[found.index(one.id)], one)
+
+
+def test_views_and_other_orders_of_bytes_are_stored_as_they_look(folder: Path) -> None:
+    base = image(1, size=(6, 9))
+    turned = StoredImage("set/turned.png", base.lr[::-1].transpose(1, 0, 2), base.sr[:, ::2], base.figures)
+    with Store(folder, SETTINGS) as store:
+        store.write([turned])
+    with SyntheticSet(folder) as found:
+        assert_same(found[0], turned)
+    assert check(folder) == []
+
+
+def test_the_same_images_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in "ab":
+        fill(tmp_path / name, range(6))
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert len(contents(tmp_path / "a")) == 4
+
+
+def test_text_of_any_script_and_infinite_figures(folder: Path) -> None:
+    one = image(0)
+    odd = StoredImage("集合/ü __ \n.png", one.lr, one.sr, {"label": "case", "residual_db": float("inf"), "note": "π\0"})
+    with Store(folder, SETTINGS) as store:
+        store.write([odd])
+    with SyntheticSet(folder) as found:
+        assert found.ids == (odd.id,)
+        assert found.figures(0) == {"label": "case", "residual_db": "inf", "note": "π\0"}
+    assert check(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (StoredImage("a", np.zeros((2, 2, 3), np.uint16), image(0).sr, {"label": "internal"}), "LR image is uint16"),
+        (StoredImage("a", image(0).lr, np.zeros((2, 2), np.uint8), {"label": "internal"}), r"shape \(2, 2\)"),
+        (StoredImage("a", np.zeros((2, 2, 4), np.uint8), image(0).sr, {"label": "internal"}), "gray or RGB"),
+        (StoredImage("a", np.zeros((0, 2, 3), np.uint8), image(0).sr, {"label": "internal"}), "shape"),
+        (StoredImage("a", image(0).lr, image(0).sr, {}), "lack a label"),
+        (StoredImage("", image(0).lr, image(0).sr, {"label": "internal"}), "id"),
+        (StoredImage("a\0b", image(0).lr, image(0).sr, {"label": "internal"}), "id"),
+        (StoredImage("/a/b", image(0).lr, image(0).sr, {"label": "internal"}), "plain relative path"),
+        (StoredImage("a/../b", image(0).lr, image(0).sr, {"label": "internal"}), "plain relative path"),
+        (StoredImage("a//b", image(0).lr, image(0).sr, {"label": "internal"}), "plain relative path"),
+        (StoredImage("a\udcff", image(0).lr, image(0).sr, {"label": "internal"}), "UTF-8"),
+    ],
+)
+def test_what_a_store_does_not_hold_is_refused(folder: Path, bad: StoredImage, message: str) -> None:
+    with Store(folder, SETTINGS) as store, pytest.raises(StoreError, match=message):
+        store.write([image(0), bad])
+    assert contents(folder) == {}
+
+
+def test_no_images_are_no_shard(folder: Path) -> None:
+    with Store(folder, SETTINGS) as store, pytest.raises(ValueError, match="at least one"):
+        store.write([])
+    assert check(folder) == []
+
+
+def test_an_image_is_kept_once(folder: Path) -> None:
+    fill(folder, range(4))
+    before = contents(folder)
+    with Store(folder, SETTINGS) as store:
+        with pytest.raises(StoreError, match=r"set/2/0002\.png: is in shard 0"):
+            store.write([image(9), image(2)])
+        with pytest.raises(StoreError, match="twice in one shard"):
+            store.write([image(9), image(9)])
+        with pytest.raises(OutputError, match="exists already"):
+            write_shard(folder, 0, [image(9)], store.settings_sha256)
+    assert contents(folder) == before
+
+
+def test_two_processes_with_the_same_image_by_mistake(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one finishes between our first look and our sidecar."""
+    with Store(folder, SETTINGS) as store:
+        encode = shard_module.encode_shard
+
+        def late(*arguments, **options):
+            monkeypatch.undo()
+            write_shard(folder, 5, [image(1)], store.settings_sha256)
+            return encode(*arguments, **options)
+
+        monkeypatch.setattr("zssr_gan.data.store.encode_shard", late)
+        with pytest.raises(StoreError, match="already"):
+            write_shard(folder, 4, [image(0), image(1)], store.settings_sha256)
+    assert set(contents(folder)) == {"shard-0005.h5", "shard-0005.json"}
+    assert_whole(folder, [1])
+
+
+def test_a_shard_of_other_settings_is_refused(folder: Path) -> None:
+    with Store(folder, SETTINGS), pytest.raises(StoreError, match="other settings"):
+        write_shard(folder, 0, [image(0)], "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"synth": SETTINGS["synth"] | {"init": "shared"}}, 'synth.init = "scratch", and "shared" is asked for now'),
+        ({"synth": SETTINGS["synth"] | {"scale": 2.0}}, "synth.scale = 2, and 2.0 is"),
+        ({"data": {"sources": [{"kind": "folder"}]}}, r'data.sources\[0\].kind = "lfw", and "folder" is'),
+        ({"seed": 3}, "seed = nothing, and 3 is"),
+    ],
+)
+def test_other_settings_are_refused_by_name(folder: Path, change: dict, message: str) -> None:
+    fill(folder, range(4))
+    before = contents(folder)
+    with pytest.raises(StoreError, match=message + r".*choose another folder"), Store(folder, SETTINGS | change):
+        pass
+    assert contents(folder) == before
+    # The order of keys is no difference, and the refusal left no lock behind.
+    with Store(folder, dict(reversed(SETTINGS.items()))) as store:
+        assert len(store.done) == 4
+
+
+def test_a_second_writer_is_refused_at_once(folder: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from zssr_gan.data.store import Store\n"
+        "with Store(Path(sys.argv[1]), {}): print('ready', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", script, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"ready\n"
+        began = time.monotonic()
+        with pytest.raises(StoreError, match=f"{folder}: another run is writing there"), Store(folder, {}):
+            pass
+        assert time.monotonic() - began < 1
+        first.kill()
+    # The lock died with its holder.
+    with Store(folder, {}), pytest.raises(StoreError, match="another run"), Store(folder, {}):
+        pass
+    with Store(folder, {}):
+        pass
+
+
+@pytest.mark.parametrize("when", ["shard", "sidecar"])
+def test_a_full_disk_leaves_nothing_half_written(folder: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    fill(folder, range(4))
+    before = contents(folder)
+    fsync, calls = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").resolve().name
+        calls.append(name)
+        # A shard is flushed with its folder, then its sidecar.
+        if len(calls) == {"shard": 1, "sidecar": 3}[when]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    with Store(folder, SETTINGS) as store:
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match="the disk is full"):
+            store.write([image(4)])
+        monkeypatch.undo()
+        assert contents(folder) == before
+        assert not [path for path in folder.iterdir() if path.suffix == ".tmp"]
+        store.write([image(4)])
+    assert_whole(folder, range(5))
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """No file of this process grows beyond `size` bytes: writes stop in their middle, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_write_that_stops_in_its_middle(folder: Path) -> None:
+    with Store(folder, SETTINGS) as store:
+        store.write([image(0)])
+        size = (folder / "shard-0000.h5").stat().st_size
+        with file_size_limit(size), pytest.raises(OutputError, match="cannot be written, because"):
+            store.write([image(1, size=(64, 64))])
+        assert set(contents(folder)) == {"shard-0000.h5", "shard-0000.json"}
+    assert_whole(folder, [0])
+
+
+@pytest.mark.parametrize("part", ["shard-0001.h5", "shard-0001.json"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "emptied", "removed"])
+@pytest.mark.parametrize("seed", range(2))
+def test_damage_is_named_and_only_that_is_made_again(folder: Path, part: str, damage: str, seed: int) -> None:
+    fill(folder, range(12))
+    before = contents(folder)
+    path, draw = folder / part, random.Random(seed)
+    content = bytearray(before[part])
+    if damage == "truncated":
+        path.write_bytes(content[: draw.randrange(1, len(content))])
+    elif damage == "flipped":
+        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        path.write_bytes(content)
+    elif damage == "emptied":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+    if (damage, path.suffix) != ("removed", ".json"):  # without a sidecar it is not there, and so not damaged
+        (found,) = check(folder)
+        assert found.shard == "shard-0001"
+        assert found.reason
+        lost = {image(number).id for number in range(4, 8)}
+        assert set(found.ids) <= lost
+        assert found.ids
+    with Store(folder, SETTINGS) as store:
+        assert [one.shard for one in store.dropped] == (
+            [] if (damage, path.suffix) == ("removed", ".json") else [path.stem]
+        )
+        assert store.done == {image(number).id for number in (*range(4), *range(8, 12))}
+        assert store.next_number == 3
+    fill(folder, range(12))
+    assert_whole(folder, range(12))
+    after = contents(folder)
+    assert {name: after[name] for name in after if name[6:10] in ("0000", "0002")} == {
+        name: before[name] for name in before if name[6:10] in ("0000", "0002")
+    }
+
+
+def test_every_flipped_bit_is_found(folder: Path) -> None:
+    fill(folder, range(2), a_shard=2)
+    draw = random.Random(0)
+    for name, content in contents(folder).items():
+        for _ in range(40):
+            flipped = bytearray(content)
+            flipped[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+            (folder / name).write_bytes(flipped)
+            assert [one.shard for one in check(folder)] == ["shard-0000"]
+        (folder / name).write_bytes(content)
+    assert check(folder) == []
+
+
+def test_a_flipped_pixel_names_its_image(folder: Path) -> None:
+    fill(folder, range(4))
+    with h5py.File(folder / "shard-0000.h5", "r+") as shard:
+        start = shard["sr_offset"][2]
+        shard["sr"][start] ^= 1
+    (found,) = check(folder)
+    assert found.ids == (image(2).id,)
+    assert "pixels" in found.reason
+    with (
+        pytest.raises(StoreError, match=r"shard-0000: is damaged: .*store check"),
+        Store(folder, SETTINGS, drop_damaged=False),
+    ):
+        pass
+    with Store(folder, SETTINGS, hashes=False) as store:
+        assert store.dropped == ()  # sizes alone do not show it
+
+
+def test_an_image_in_two_shards_is_reported_and_one_of_them_dropped(folder: Path, tmp_path: Path) -> None:
+    fill(folder, range(4))
+    with Store(tmp_path / "other", SETTINGS) as other:
+        write_shard(other.folder, 1, [image(3), image(4)], other.settings_sha256)
+    for name, content in contents(tmp_path / "other").items():
+        (folder / name).write_bytes(content)
+    (found,) = check(folder)
+    assert (found.shard, found.ids) == ("shard-0001", (image(3).id,))
+    with pytest.raises(StoreError, match="there twice"):
+        SyntheticSet(folder)
+    fill(folder, range(5))
+    assert_whole(folder, range(5))
+
+
+def test_what_was_not_finished_is_removed_and_nothing_else(folder: Path) -> None:
+    fill(folder, range(4))
+    before = contents(folder)
+    for name in ("shard-0001.h5", ".zssr-gan-0123456789abcdef.tmp", "shared.safetensors", "notes.tmp"):
+        (folder / name).write_bytes(b"half")
+    assert check(folder) == []
+    with Store(folder, SETTINGS) as store:
+        assert store.next_number == 1
+    assert contents(folder) == before
+    assert (folder / "shared.safetensors").exists()
+    assert (folder / "notes.tmp").exists()
+    assert not (folder / ".zssr-gan-0123456789abcdef.tmp").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"flipped"])
+def test_damaged_settings_are_made_again_where_the_shards_know_them(folder: Path, content: bytes | None) -> None:
+    fill(folder, range(4))
+    path = folder / "settings.json"
+    whole = path.read_bytes()
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(whole.replace(b"paper", b"qaper") if content == b"flipped" else content)
+    assert [one.shard for one in check(folder)] == ["settings.json"]
+    with pytest.raises(StoreError), Store(folder, {"other": 1}):
+        pass
+    fill(folder, range(6))
+    assert path.read_bytes() == whole
+    assert_whole(folder, range(6))
+
+
+def test_shards_of_somebody_else_are_left_alone(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "shard-0000.h5").write_bytes(b"theirs")
+    with pytest.raises(StoreError, match="no store"), Store(folder, SETTINGS):
+        pass
+    assert (folder / "shard-0000.h5").read_bytes() == b"theirs"
+
+
+def test_a_file_that_may_not_be_read_is_not_taken_for_damaged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(folder, range(4))
+    read = Path.open
+
+    def refuse(path: Path, *arguments, **options):
+        if path.name == "shard-0000.h5":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(StoreError, match="cannot be read"), Store(folder, SETTINGS):
+        pass
+    monkeypatch.undo()
+    assert set(contents(folder)) == {"shard-0000.h5", "shard-0000.json"}
+
+
+WRITER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_store
+# HDF5's first steps take longer than the rest, and are not what is to be interrupted.
+test_store.shard_module.encode_shard(0, [test_store.image(0)], {}, "")
+print("ready", flush=True)
+test_store.fill(Path(sys.argv[2]), range(int(sys.argv[3])), a_shard=2)
+print("done", flush=True)
+"""
+
+
+def kill_and_go_on(folder: Path, draw: random.Random, images: int, kills: int) -> None:
+    """Kill a real writer at random moments, look at what is there, and let another go on, until all is made."""
+    command = [sys.executable, "-c", WRITER, str(Path(__file__).parent), str(folder), str(images)]
+    kept: dict[str, bytes] = {}
+    for _ in range(kills):
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            deadline = time.monotonic() + 20
+            while not (folder / "settings.json").exists() and time.monotonic() < deadline:
+                time.sleep(0.001)
+            time.sleep(draw.uniform(0, 0.25))
+            writer.kill()
+        assert writer.returncode in (-signal.SIGKILL, 0)
+        if not folder.exists():
+            continue
+        now = contents(folder)
+        sound = {name for name in now if name.endswith(".json")}
+        # What was whole before is so still, byte by byte; what has a sidecar now is whole.
+        assert {name: now.get(name) for name in kept} == kept
+        if sound:
+            assert check(folder) == []
+        kept = {name: now[name] for stem in sound for name in (stem, stem.replace(".json", ".h5"))}
+        ids = [one["id"] for name in sound for one in json.loads(now[name])["images"]]
+        assert len(ids) == len(set(ids))
+    fill(folder, range(images))
+    assert_whole(folder, range(images))
+    after = contents(folder)
+    assert {name: after.get(name) for name in kept} == kept
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_at_a_random_moment(folder: Path, seed: int) -> None:
+    kill_and_go_on(folder, random.Random(seed), images=60, kills=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_ten_times_in_a_run(folder: Path, seed: int) -> None:
+    kill_and_go_on(folder, random.Random(100 + seed), images=400, kills=10)

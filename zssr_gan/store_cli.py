@@ -1,0 +1,157 @@
+"""`zssr-gan store`: looks into a store of synthetic images, checks it, and writes its images out."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zssr_gan.errors import StoreError, ZssrGanError
+from zssr_gan.interrupts import exit_code
+
+if TYPE_CHECKING:
+    from zssr_gan.data.check import Damage
+    from zssr_gan.data.store_summary import Summary
+    from zssr_gan.display import Display
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Look into a store of synthetic images (`runs/NAME/synthetic`), check it, write its images out.",
+)
+
+_SIZES_SHOWN = 10
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", show_default=False, help="The folder of the store.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+
+@contextmanager
+def _talk() -> Iterator["Display"]:
+    """The display, with every error of ours as one line and exit code 2, and Ctrl-C as its own."""
+    from zssr_gan.display import Display, printable
+
+    with Display() as display:
+        try:
+            yield display
+        except ZssrGanError as error:
+            display.note(f"error: {printable(str(error))}", "red")
+            raise typer.Exit(2 if isinstance(error, StoreError) else 1) from error
+        except KeyboardInterrupt as stop:
+            display.note("Stopped: files that were written are whole and kept.", "red")
+            raise typer.Exit(exit_code(stop)) from stop
+
+
+def _show_progress(display: "Display", stage: str, done: int, total: int) -> None:
+    from zssr_gan.enhancement import Progress
+
+    display.update(Progress(stage, done, total, float("nan"), 0.0))
+
+
+@app.command(no_args_is_help=True)
+def info(folder: Folder, as_json: AsJson = False) -> None:
+    """Count the images of a store, and show what is known of them: roles, sizes, labels, mean and median of figures.
+
+    Exit codes: 0 done, 2 no store, or one that cannot be read.
+    """
+    with _talk():
+        from zssr_gan.data.store_summary import summarise
+        from zssr_gan.display import printable
+
+        summary = summarise(folder)
+        if as_json:
+            typer.echo(json.dumps(summary.as_json()))
+            return
+        lines = list(_lines(summary))
+        width = max(len(name) for name, _ in lines)
+        for name, value in lines:
+            typer.echo(printable(f"{name:{width}}  {value}"))
+
+
+def _lines(summary: "Summary") -> Iterator[tuple[str, str]]:
+    shards = "shard" if summary.shards == 1 else "shards"
+    yield "images", f"{summary.images} in {summary.shards} {shards}, {summary.size_bytes / 1e6:.1f} MB on the disk"
+    for name, counts in (("label", summary.labels), ("role", summary.roles), ("choice", summary.choices)):
+        if counts:
+            yield name, ", ".join(f"{value} {count}" for value, count in counts.items())
+    for place, (size, count) in enumerate(summary.sizes.items()):
+        if place < _SIZES_SHOWN:
+            yield "size", f"{size}: {count}"
+    if len(summary.sizes) > _SIZES_SHOWN:
+        yield "", f"and {len(summary.sizes) - _SIZES_SHOWN} more sizes"
+    for name, figure in summary.figures.items():
+        some = "" if figure.images == summary.images else f" ({figure.images} images)"
+        yield name, f"mean {figure.mean:.5g}, median {figure.median:.5g}{some}"
+    yield "settings", summary.settings_sha256
+    if summary.versions:
+        yield "zssr-gan", ", ".join(summary.versions)
+
+
+@app.command(no_args_is_help=True)
+def check(folder: Folder, as_json: AsJson = False) -> None:
+    """Compare every byte of a store with its hashes, and name what is damaged. Nothing is changed.
+
+    Exit codes: 0 all is as written, 1 something is damaged, 2 no store.
+    """
+    with _talk() as display:
+        from zssr_gan.data.check import check as check_store
+        from zssr_gan.data.manifest import sidecar_files
+        from zssr_gan.display import printable
+
+        damages = check_store(folder, lambda done, total: _show_progress(display, "checking shards", done, total))
+        shards = len(sidecar_files(folder))
+        if as_json:
+            found = [damage.as_json() for damage in damages]
+            display.result(json.dumps({"folder": str(folder), "ok": not damages, "shards": shards, "damages": found}))
+        else:
+            for line in _verdict(damages, shards):
+                display.result(printable(line))
+    raise typer.Exit(1 if damages else 0)
+
+
+def _verdict(damages: list["Damage"], shards: int) -> Iterator[str]:
+    for damage in damages:
+        yield f"{damage.shard}: {damage.reason}"
+        for name in damage.ids:
+            yield f"  {name}"
+    if damages:
+        yield (
+            f"{len(damages)} of {shards} shards are damaged, with {sum(len(one.ids) for one in damages)} images named "
+            "above; the run's own command again (make synth) drops these shards and makes just their images anew."
+        )
+    else:
+        yield f"all {shards} shards are as they were written"
+
+
+@app.command(no_args_is_help=True)
+def export(
+    folder: Folder,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="OUT", help="Folder for the files [DIR/images].")
+    ] = None,
+    role: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only images of this role: zssr, generator, table1.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+) -> None:
+    """Write the synthetic HR images as PNG, each named by its source, and a contact sheet of the first ones.
+
+    Exit codes: 0 done, 1 a file exists or cannot be written, 2 no store, 130 Ctrl-C, 143 SIGTERM.
+    """
+    with _talk() as display:
+        from zssr_gan.data.synthetic_set import SyntheticSet
+        from zssr_gan.display import printable
+        from zssr_gan.export import export as export_images
+
+        target = folder / "images" if output is None else output
+        with SyntheticSet(folder) as store:
+            done = export_images(
+                store,
+                target,
+                role=role,
+                overwrite=overwrite,
+                on_image=lambda count, total: _show_progress(display, "writing images", count, total),
+            )
+        display.result(printable(f"{target}: {done.images} images, and {done.sheet.name} of the first ones"))
