@@ -20,7 +20,13 @@ class Bar:
         self._task: TaskID | None = None
         self._progress: Progress | None = None
         if self.console.is_terminal and not self.console.is_dumb_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[detail]}"),
+                TimeRemainingColumn(),
+            )
             self._progress = Progress(*columns, console=self.console, transient=True, redirect_stdout=False)
 
     def __enter__(self) -> Self:
@@ -34,25 +40,25 @@ class Bar:
         if self._progress is not None:
             self._progress.stop()
 
-    def update(self, what: str, done: int, total: int | None) -> None:
-        """`done` of `total` (None: not known yet) of `what`. Cheap, since it may come often."""
+    def update(self, what: str, done: int, total: int | None, detail: str = "") -> None:
+        """`done` of `total` (None: not known yet) of `what`, with figures beside. Cheap, since it may come often."""
         now = time.monotonic()
         if what != self._what or total is None:
             self._what, self._started, self._last_line = what, now, now
         if self._progress is not None:
-            self._draw(self._progress, what, done, total)
+            self._draw(self._progress, what, done, total, detail)
         elif total and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             left = duration((now - self._started) / max(1, done) * (total - done))
-            self.note(f"{what}: {done:,}/{total:,}, {left} left")
+            self.note(f"{what}: {done:,}/{total:,}, {detail + ', ' if detail else ''}{left} left")
 
     def note(self, text: str, style: str = "") -> None:
         """A line on standard error, above the bar."""
         self.console.print(Text(printable(text), style=style), soft_wrap=True)
 
-    def _draw(self, progress: Progress, what: str, done: int, total: int | None) -> None:
+    def _draw(self, progress: Progress, what: str, done: int, total: int | None, detail: str) -> None:
         if self._task is None or progress.tasks[-1].description != what or progress.tasks[-1].total != total:
             if self._task is not None:
                 progress.remove_task(self._task)
-            self._task = progress.add_task(what, total=total)
-        progress.update(self._task, completed=done)
+            self._task = progress.add_task(what, total=total, detail=detail)
+        progress.update(self._task, completed=done, detail=detail)

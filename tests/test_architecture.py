@@ -12,7 +12,7 @@ PACKAGE = ROOT / "zssr_gan"
 # Bottom to top. A room may import its own modules and the rooms that it names, nothing else of ours. A room's rule
 # comes with the room: a rule for what is not there yet would be a guess that nobody checks.
 GROUND = {"errors", "files", "config", "stages", "networks"}
-MIDDLE = GROUND | {"imaging"}
+MIDDLE = GROUND | {"imaging", "distributed", "devices"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stages": {"errors", "config"},
     "networks": {"errors"},
     "imaging": GROUND,
+    "distributed": {"errors"},
     "record": MIDDLE,
     "zeroshot": MIDDLE | {"record"},
     "data": MIDDLE | {"record", "zeroshot"},

@@ -1,4 +1,4 @@
-"""Many processes on one run: who is who, who does what, and what one tells the others. The one place that knows torchrun.
+"""Many processes on one run: who is who, who does what, what one tells the others. Only this file knows torchrun.
 
     torchrun --nnodes 2 --nproc-per-node 8 --max-restarts 3 ... -m pipelines.synth --config configs/paper.yaml
 
@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from zssr_gan.errors import DeviceError
 
@@ -58,6 +58,10 @@ class Ranks:
         """The next number of that name, from 0: each is given to one process only."""
         return self.store.add(f"claim/{name}", 1) - 1
 
+    def count(self, name: str, amount: int) -> int:
+        """Add to a number that all share; what it is then."""
+        return self.store.add(f"count/{name}", amount)
+
     def publish(self, name: str, value: bytes) -> None:
         """Tell the others."""
         self.store.set(f"value/{name}", value)
@@ -81,7 +85,7 @@ def join() -> Ranks:
     if "TORCHELASTIC_RUN_ID" not in os.environ and "MASTER_ADDR" not in os.environ:
         return Ranks(0, 1, 0, _Alone())
     try:
-        store, rank, world = next(iter(dist.rendezvous("env://", timeout=_PATIENCE)))
+        store, rank, world = next(iter(rendezvous("env://", timeout=_PATIENCE)))
     except (RuntimeError, ValueError, KeyError) as error:
         raise DeviceError(
             f"the other processes of the run cannot be reached ({error}): start it with torchrun"

@@ -104,6 +104,8 @@ class Tick:
     """Members that wait for a place."""
     steps: int
     """Member-iterations since the last tick."""
+    flop: float
+    """Floating-point operations of these, 6 a multiply-add (forward, and twice that backward)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -218,7 +220,7 @@ class _Stream(Generic[K, R]):
                 seats = self._change(form, fleet, seats)
                 yield from self._flush()
             if self.on_tick is not None and (fleet.clock % _TICK == 0 or not seats):
-                self.on_tick(Tick(running, sum(map(len, self.waiting.values())), steps))
+                self.on_tick(Tick(running, sum(map(len, self.waiting.values())), steps, steps * fleet.flop_of_a_step))
                 steps = 0
             if not seats:
                 return

@@ -45,6 +45,15 @@ class Task:
     network enlarges the son itself."""
     downscale: Downscale
 
+    @classmethod
+    def of(cls, scale: Scale, grid: str, downscale: Downscale) -> "Task":
+        """What networks on that grid (`interpolated` or `lr`) learn for a step of `scale`."""
+        if grid == "interpolated":
+            return cls(scale, (1, 1), downscale)
+        # A network on the LR grid enlarges by whole factors; what is too large is reduced afterwards.
+        factor = (math.ceil(scale[0] - 1e-9), math.ceil(scale[1] - 1e-9))
+        return cls((float(factor[0]), float(factor[1])), factor, downscale)
+
     @property
     def symmetries(self) -> tuple[int, ...]:
         """The flips and turns that a pair stays true under: odd ones swap the axes, and so their scales."""

@@ -1,9 +1,11 @@
-"""How the way from an image's size to the asked one is cut into steps, and what size an image needs at least."""
+"""What is planned before the work: the steps to the asked size, the least size of an image, the size of a fleet."""
 
 import math
 from dataclasses import dataclass
 
-from zssr_gan.config import StepSettings
+import torch
+
+from zssr_gan.config import StepSettings, ZeroShotSettings
 from zssr_gan.imaging.resampling import Scale, Size, enlarged_size
 
 SMALLEST_SIDE = 8
@@ -17,6 +19,11 @@ class Step:
 
     scales: tuple[Scale, ...]
     sizes: tuple[Size, ...]
+
+
+def count_steps(scale: Scale, settings: StepSettings) -> int:
+    """Equal steps of at most `settings.largest` a side that the way to `scale` takes."""
+    return max(1, math.ceil(math.log(max(scale)) / math.log(settings.largest) - 1e-9))
 
 
 def plan_steps(size: Size, scale: Scale, settings: StepSettings, *, whole: bool) -> list[Step]:
@@ -34,7 +41,7 @@ def plan_steps(size: Size, scale: Scale, settings: StepSettings, *, whole: bool)
     if whole:
         count = settings.gradual.count((1.0, 1.0))
         return [Step((scale,) * count, (enlarged_size(size, scale),) * count)]
-    count = max(1, math.ceil(math.log(max(scale)) / math.log(settings.largest) - 1e-9))
+    count = count_steps(scale, settings)
     steps = []
     at = size
     for number in range(1, count + 1):
@@ -45,3 +52,24 @@ def plan_steps(size: Size, scale: Scale, settings: StepSettings, *, whole: bool)
         steps.append(Step(scales, (*(enlarged_size(at, sub) for sub in scales[:-1]), to)))
         at = to
     return steps
+
+
+def fleet_capacity(device: torch.device, settings: ZeroShotSettings, size: Size) -> int:
+    """How many networks are trained side by side on images of `size`.
+
+    On a CPU so many that one layer's activations stay in a core's cache: 8 at 32x32 px measured fastest (see
+    benchmarks/README.md). On a GPU what fits into three quarters of its free memory; what does not fit after all is
+    halved by `run_fleet`.
+    """
+    crop = min(settings.pairs.crop, *size)
+    side = crop if settings.network.grid == "interpolated" else crop // 2
+    pixels = settings.pairs.batch * side * side
+    if device.type != "cuda":
+        return max(4, min(64, round(8 * 1024 / pixels)))
+    free, _ = torch.cuda.mem_get_info(device)
+    width, depth = settings.network.width, settings.network.depth
+    # Kept for the backward pass: each layer's input and its ReLU, in the products' precision and in float32.
+    activations = 12 * pixels * width * depth
+    # Weights, gradient, moments, average, and what the optimiser works in.
+    weights = 4 * 8 * 9 * width * width * depth
+    return max(1, min(4096, int(0.75 * free / (activations + weights))))

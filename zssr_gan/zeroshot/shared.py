@@ -6,19 +6,29 @@ Shapes: P parameters.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from zssr_gan.config import NetworkSettings
+from zssr_gan.config import NetworkSettings, ZeroShotSettings
+from zssr_gan.devices import Machine
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import atomic_write, sha256_bytes
+from zssr_gan.imaging.resampling import Downscale, Scale
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
+from zssr_gan.record import canonical_sha256
+from zssr_gan.zeroshot.case import OnLearning, learn_case
+from zssr_gan.zeroshot.pairs import Task
+from zssr_gan.zeroshot.plan import count_steps
+from zssr_gan.zeroshot.training import Training
 
 _KEY = "zssr-gan:shared-start"
 _WEIGHTS = "weights_P"
@@ -87,6 +97,59 @@ class SharedStart:
     def summary(self) -> dict[str, Any]:
         """What a record says of it."""
         return {"sha256": self.sha256, "images": len(self.facts.images), "iterations": self.facts.iterations}
+
+
+def learn_shared(
+    images: Sequence[tuple[CaseImage, Tensor]],
+    settings: ZeroShotSettings,
+    scale: Scale,
+    downscale: Downscale,
+    *,
+    seed: int,
+    machine: Machine,
+    on_learning: OnLearning | None = None,
+) -> SharedStart:
+    """Learn one network on all LR images of a case.
+
+    Args:
+        images: what each is called, and its pixels `C H W`, [0, 1]. Where one has colours, gray ones count as colours.
+        settings: those for a case (`ZeroShotSettings.for_case`).
+        scale: (y, x) that is asked for; larger ones are learnt, and later taken, step by step.
+        downscale: how LR images came out of HR ones.
+        seed: the run's.
+        machine: what it runs on.
+        on_learning: see `learn_case`.
+
+    Raises:
+        ImageError: no image, or one too small to learn from.
+        NumericalError: NaN or infinity came out.
+    """
+    count = 1 if downscale.name == "kernel" else count_steps(scale, settings.steps)
+    step = (scale[0] ** (1 / count), scale[1] ** (1 / count))
+    task = Task.of(step, settings.network.grid, downscale)
+    channels = max((len(pixels) for _, pixels in images), default=1)
+    pixels = [one.to(machine.device).expand(channels, -1, -1) for _, one in images]
+    learnt = learn_case(pixels, settings, Training(task, machine.precision), seed=seed, on_learning=on_learning)
+    values = settings.model_dump(mode="json")
+    facts = SharedFacts(
+        network=settings.network,
+        channels=channels,
+        factor=task.factor,
+        scale=task.scale,
+        degradation=downscale.name,
+        settings=values,
+        settings_sha256=canonical_sha256(values),
+        seed=seed,
+        precision=machine.precision,
+        threads=machine.threads,
+        device=str(machine.device),
+        iterations=learnt.iterations,
+        loss=learnt.loss,
+        adaptation=asdict(learnt.rehearsal),
+        images=tuple(sorted((image for image, _ in images), key=lambda image: (image.sha256, image.name))),
+        versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
+    )
+    return make_shared(learnt.weights_P, facts)
 
 
 def encode_shared(weights_P: Tensor, facts: SharedFacts) -> bytes:

@@ -3,7 +3,6 @@
 Shapes: C channels, H W rows and columns of the step's image or of its result.
 """
 
-import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
@@ -106,7 +105,7 @@ class StepRunner:
         self, name: str, image: Tensor, scale: Scale, size: Size, results: list[Tensor], start: Fit | None
     ) -> Work[tuple[Fit, Tensor, Tensor]]:
         """Networks, and their result on `image`; again from other starts where they depart from the image."""
-        task = self._task(scale)
+        task = Task.of(scale, self.settings.network.grid, self.downscale)
         folds = self._folds()
         options = self._ensemble_options(task)
         for attempt in range(self.settings.restarts + 1):
@@ -136,13 +135,6 @@ class StepRunner:
         """Largest difference between a network's result, shrunk again, and the image, [0, 1] units."""
         again = self.downscale(result[None], (image.shape[-2], image.shape[-1]))[0]
         return float((again - image).abs().max())
-
-    def _task(self, scale: Scale) -> Task:
-        if self.settings.network.grid == "interpolated":
-            return Task(scale, (1, 1), self.downscale)
-        # A network on the LR grid enlarges by whole factors; what is too large is reduced afterwards.
-        factor = (math.ceil(scale[0] - 1e-9), math.ceil(scale[1] - 1e-9))
-        return Task((float(factor[0]), float(factor[1])), factor, self.downscale)
 
     def _folds(self) -> Tensor | None:
         choice = self.settings.choice
@@ -232,7 +224,7 @@ class StepRunner:
             limit = self.settings.choice.max_pixels
             off = not self.settings.choice.folds
             why = "the settings always take the network" if off else f"the image has more than {limit} pixels"
-            return always_network(why)
+            return always_network(why, fit.network, self.image, options, task, self.back_projections)
         return choose(
             fit.network,
             self.image,

@@ -117,6 +117,13 @@ class Fleet:
         """Whether new members may begin now."""
         return self.clock % self.schedule.stride == 0
 
+    @property
+    def flop_of_a_step(self) -> float:
+        """Floating-point operations of one member's iteration, 6 a multiply-add (forward, and twice that backward)."""
+        factor, side = self.training.task.factor, self.sampler.source.side
+        pixels = self.settings.pairs.batch * (side // factor[0]) * (side // factor[1])
+        return 6.0 * self.network.multiply_adds_per_pixel * pixels
+
     def advance(self) -> Tensor:
         """One iteration of all that have not stopped; the members' losses `N`, on the device."""
         rates = self._rates()

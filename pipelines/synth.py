@@ -1,0 +1,294 @@
+"""Synthetic HR images of the split's LR images: python -m pipelines.synth --config FILE (or: make synth).
+
+Reads split.json from the run's folder, writes synthetic/ there: shards (HDF5), shared.safetensors where one network is
+learnt on the case, gains.png and contact-sheet.png. The same command goes on where a run was stopped.
+Many devices and hosts: torchrun --nproc-per-node 8 --max-restarts 3 -m pipelines.synth --config FILE
+Exit codes: 0 done, 1 some images failed or the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import JsonValue
+
+from pipelines.progress import Bar
+from pipelines.synth_pictures import draw_pictures
+from zssr_gan.config import ZeroShotSettings, load_preset
+from zssr_gan.data.prepared import Prepared
+from zssr_gan.data.shard import StoredImage
+from zssr_gan.data.split import Role, SplitError, read_split
+from zssr_gan.data.store import Store, write_shard
+from zssr_gan.data.synthesis import DOWNSCALE, Failed, Synthesiser
+from zssr_gan.devices import PRECISIONS, Machine, RunOptions, machine
+from zssr_gan.distributed import Ranks, join
+from zssr_gan.errors import SettingsError, StoreError, ZssrGanError
+from zssr_gan.files import FileLock, sha256_file
+from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception, uninterrupted
+from zssr_gan.stages import RunSettings, load_run
+from zssr_gan.zeroshot.fleet import Tick
+from zssr_gan.zeroshot.plan import fleet_capacity
+from zssr_gan.zeroshot.shared import CaseImage, SharedStart, learn_shared, read_shared, write_shared
+
+SYNTHESISED: tuple[Role, ...] = ("zssr", "table1")
+"""Roles whose synthetic HR images are made."""
+LEARNT_FROM: tuple[Role, ...] = ("zssr", "generator")
+"""Roles that a shared start is learnt on: the training part. The test part teaches nobody."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the stage with `arguments` (default: those of the process); return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.synth", description=__doc__.partition("\n")[0])
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="YAML of the run: configs/*.yaml")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting: synth.init=scratch"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (cuda:1, ...) or mps")
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS)
+    parser.add_argument("--threads", type=int, default=None, metavar="N", help="CPU threads of each process")
+    parser.add_argument("--fleet", type=int, default=None, metavar="N", help="networks in training side by side")
+    options = parser.parse_args(arguments)
+    turn_sigterm_into_an_exception()
+    with Bar() as bar:
+        try:
+            if options.fleet is not None and options.fleet < 1:
+                raise SettingsError(f"--fleet {options.fleet}: at least one network is trained at a time.")
+            settings = load_run(options.config, options.set)
+            ranks = join()
+            run = RunOptions(_own_device(options.device, ranks), options.precision, options.threads)
+            with machine(run) as used:
+                return Stage(settings, options.config, ranks, used, options.fleet, bar).run()
+        except KeyboardInterrupt as stop:
+            bar.note("Stopped: what is in the shards is kept; the same command goes on from there.", "red")
+            return exit_code(stop)
+        except ZssrGanError as error:
+            bar.note(f"error: {error}", "red")
+            return 2 if isinstance(error, SettingsError | SplitError | StoreError) else 1
+
+
+def _own_device(name: str, ranks: Ranks) -> str:
+    """Each process of a host has a GPU of its own."""
+    if ranks.world > 1 and (name == "cuda" or (name == "auto" and torch.cuda.is_available())):
+        return f"cuda:{ranks.local_rank % torch.cuda.device_count()}"
+    return name
+
+
+@dataclass
+class Stage:
+    """One process's part in making a run's synthetic images."""
+
+    settings: RunSettings
+    config: Path
+    ranks: Ranks
+    used: Machine
+    fleet: int | None
+    bar: Bar
+
+    def __post_init__(self) -> None:
+        """Find the split and the images to make."""
+        self.folder = self.settings.folder(self.config)
+        self.store = self.folder / "synthetic"
+        path = self.folder / "split.json"
+        if not path.exists():
+            raise SettingsError(f"{path}: is not there; `make prepare CONFIG={self.config}` makes it.")
+        self.split = read_split(path)
+        if self.split.seed != self.settings.seed:
+            raise SettingsError(f"seed: is {self.settings.seed}, and split.json was made with {self.split.seed}.")
+        self.split_sha256 = sha256_file(path)
+        self.images = Prepared(self.split, self.settings.data, SYNTHESISED)
+        self.zero_shot = zero_shot_settings(self.settings)
+        scale = self.settings.synth.scale
+        self.scale = (scale, scale)
+
+    def run(self) -> int:
+        """Make what is missing; the exit code."""
+        with ExitStack() as stack:
+            shared = None
+            if self.ranks.rank == 0:
+                shared, begin = self._begin(stack)
+                self.ranks.publish("begin", json.dumps(begin).encode())
+            begin = json.loads(self.ranks.hear("begin"))
+            if begin["shared"] and shared is None:
+                shared = read_shared(Path(begin["shared"]))
+            failures = self._make(begin, shared)
+            told = self.ranks.gather("failures", json.dumps(failures).encode())
+            if self.ranks.rank:
+                return 0
+            return self._end([failure for one in told for failure in json.loads(one)])
+
+    def _begin(self, stack: ExitStack) -> tuple[SharedStart | None, dict[str, Any]]:
+        """Rank 0: the store, its lock, the shared start, and what is missing."""
+        self.store.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.store / ".stage-lock")
+        if not lock.acquire(wait=False):
+            raise StoreError(f"{self.store}: another run is writing there; wait until it ends, or stop it.")
+        stack.callback(lock.release)
+        shared = self._shared_start() if self.settings.synth.init == "shared" else None
+        facts: dict[str, JsonValue] = {
+            "split_sha256": self.split_sha256,
+            "seed": self.settings.seed,
+            "scale": self.settings.synth.scale,
+            "init": self.settings.synth.init,
+            "shared_sha256": None if shared is None else shared.sha256,
+            "size": self.settings.data.size,
+            "zero_shot": self.zero_shot.model_dump(mode="json"),
+        }
+        store = stack.enter_context(Store(self.store, facts, on_shard=self._checking))
+        for damage in store.dropped:
+            self.bar.note(f"{damage.shard}: was damaged ({damage.reason}) and is made again.", "red")
+        done = store.done
+        missing = [n for n in range(len(self.images)) if self.images.member(n).id not in done]
+        # Images of one size lie together, so that they share fleets.
+        missing.sort(key=lambda n: (self._size(n), n))
+        if done:
+            self.bar.note(f"{len(done & set(self.images.ids)):,} of {len(self.images):,} images are there already")
+        path = str(self._shared_path()) if shared is not None else None
+        begin = {"missing": missing, "number": store.next_number, "settings": store.settings_sha256, "shared": path}
+        return shared, begin
+
+    def _checking(self, done: int, total: int) -> None:
+        self.bar.update("checking shards", done, total)
+
+    def _size(self, number: int) -> tuple[int, int]:
+        member = self.images.member(number)
+        size = self.settings.data.size
+        return (member.height, member.width) if size is None else (size, size)
+
+    def _shared_path(self) -> Path:
+        given = self.settings.synth.init_from
+        return self.store / "shared.safetensors" if given is None else Path(given).expanduser()
+
+    def _shared_start(self) -> SharedStart:
+        path = self._shared_path()
+        if self.settings.synth.init_from is not None:
+            return read_shared(path)
+        teachers = Prepared(self.split, self.settings.data, LEARNT_FROM)
+        if path.exists():
+            kept = read_shared(path)
+            known = {image.sha256 for image in kept.facts.images}
+            same = (
+                kept.facts.settings == self.zero_shot.model_dump(mode="json") and kept.facts.seed == self.settings.seed
+            )
+            if same and known == {teachers.member(n).sha256 for n in range(len(teachers))}:
+                return kept
+            raise StoreError(
+                f"{path}: was learnt with other settings or images; choose another folder (run_dir), or remove it "
+                "and the shards beside it."
+            )
+        images = []
+        for number in range(len(teachers)):
+            member = teachers.member(number)
+            images.append((CaseImage(name=member.id, sha256=member.sha256), teachers.image(number)))
+            self.bar.update("reading", number + 1, len(teachers))
+        began = time.perf_counter()
+
+        def tell(what: str, iteration: int, total: int, loss: float) -> None:
+            name = "shared start" if what == "learning" else "its rehearsal"
+            self.bar.update(name, iteration, total, f"loss {loss:.4f}")
+
+        start = learn_shared(
+            images, self.zero_shot, self.scale, DOWNSCALE, seed=self.settings.seed, machine=self.used, on_learning=tell
+        )
+        with uninterrupted():
+            write_shared(start, path)
+        seconds = time.perf_counter() - began
+        self.bar.note(f"shared start: learnt on {len(images):,} images in {seconds:.0f} s, kept as {path}")
+        if self.zero_shot.shared is not None and self.zero_shot.shared.adaptation.iterations:
+            self.bar.note(f"adaptation: {start.facts.adaptation['why']}")
+        return start
+
+    def _make(self, begin: dict[str, Any], shared: SharedStart | None) -> list[str]:
+        """Claim chunks of work until none is left; what failed, a line each."""
+        shard, missing = self.settings.synth.shard, begin["missing"]
+        chunks = [missing[at : at + shard] for at in range(0, len(missing), shard)]
+        capacity = self.fleet or self._capacity(missing)
+        synthesiser = Synthesiser(self.images, self.zero_shot, self.scale, self.settings.seed, self.used, shared)
+        if missing and self.ranks.rank == 0 and (shared is None or shared.adapts):
+            self.bar.note(f"{capacity} networks side by side in each process, on {self.used.device}")
+        speed = _Speed(self.bar, self.ranks, len(missing))
+        pending: list[StoredImage] = []
+        failures = []
+
+        def claimed() -> Iterator[int]:
+            while (number := self.ranks.claim("chunk")) < len(chunks):
+                yield from chunks[number]
+
+        def keep() -> None:
+            number = begin["number"] + self.ranks.claim("shard")
+            with uninterrupted():
+                write_shard(self.store, number, pending, begin["settings"])
+            pending.clear()
+
+        for made in synthesiser.run(claimed(), capacity, on_tick=speed.tick, on_notice=self.bar.note):
+            speed.count()
+            if isinstance(made, Failed):
+                failures.append(made.why)
+                continue
+            pending.append(made)
+            if len(pending) == shard:
+                keep()
+        if pending:
+            keep()
+        return failures
+
+    def _capacity(self, missing: list[int]) -> int:
+        size = self._size(missing[len(missing) // 2]) if missing else (32, 32)
+        return fleet_capacity(self.used.device, self.zero_shot.for_size(size[0] * size[1]), size)
+
+    def _end(self, failures: list[str]) -> int:
+        """Rank 0: the pictures, and the failures last."""
+        for picture in draw_pictures(self.store):
+            print(picture)
+        print(self.store)
+        for failure in failures:
+            self.bar.note(f"failed: {failure}", "red")
+        return 1 if failures else 0
+
+
+class _Speed:
+    """Figures of a run beside its bar: images a second over all processes, networks and GFLOP/s of this one."""
+
+    def __init__(self, bar: Bar, ranks: Ranks, total: int) -> None:
+        self.bar, self.ranks, self.total = bar, ranks, total
+        self.began = self.last = time.perf_counter()
+        self.made, self.flop, self.active = 0, 0.0, 0
+
+    def count(self) -> None:
+        """One more image is made."""
+        self.made = self.ranks.count("made", 1)
+        self._show()
+
+    def tick(self, tick: Tick) -> None:
+        """Some iterations are done."""
+        self.flop, self.active = self.flop + tick.flop, tick.active
+        self._show()
+
+    def _show(self) -> None:
+        if self.ranks.rank:
+            return
+        seconds = max(1e-6, time.perf_counter() - self.began)
+        detail = f"{self.made / seconds:.1f} images/s"
+        if self.active:
+            detail += f", {self.active} networks, {self.flop / seconds / 1e9:.0f} GFLOP/s"
+        self.bar.update("synthetic HR", self.made, self.total, detail)
+
+
+def zero_shot_settings(settings: RunSettings) -> ZeroShotSettings:
+    """What the run's images are made with."""
+    chosen = load_preset(settings.synth.preset)
+    if settings.synth.noise is not None:
+        chosen = chosen.with_noise(settings.synth.noise, "synth.noise")
+    if settings.synth.init == "shared":
+        return chosen.for_case()
+    return chosen.model_copy(update={"shared": None})  # it has no part in the result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Synthetic HR images of prepared LR ones: many images' zero-shot work in one fleet, and what the store keeps of each.
+
+Shapes: C channels, H W rows and columns.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from zssr_gan.config import ZeroShotSettings
+from zssr_gan.data.prepared import Prepared, PreparedImage
+from zssr_gan.data.shard import StoredImage
+from zssr_gan.devices import Machine
+from zssr_gan.errors import ZssrGanError
+from zssr_gan.imaging.codecs import Metadata
+from zssr_gan.imaging.picture import Picture, quantise, to_samples
+from zssr_gan.imaging.resampling import BicubicDownscale, Scale
+from zssr_gan.record import finite_json
+from zssr_gan.zeroshot.fleet import Tick, Work, run_fleet
+from zssr_gan.zeroshot.shared import SharedStart
+from zssr_gan.zeroshot.superresolve import SuperResolved, super_resolving
+
+DOWNSCALE = BicubicDownscale()
+"""How LR images are taken to have come out of HR ones. One object for all: who learns the same shares a fleet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An image that could not be made, and why, in one sentence."""
+
+    id: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Synthesiser:
+    """Makes synthetic HR images.
+
+    Args:
+        images: the LR images.
+        settings: zero-shot settings; those for a case where there is a shared start.
+        scale: (y, x).
+        seed: the run's.
+        machine: what it runs on.
+        shared: the network learnt on the case, else each image has its own.
+    """
+
+    images: Prepared
+    settings: ZeroShotSettings
+    scale: Scale
+    seed: int
+    machine: Machine
+    shared: SharedStart | None = None
+
+    def run(
+        self,
+        numbers: Iterable[int],
+        capacity: int,
+        *,
+        on_tick: Callable[[Tick], None] | None = None,
+        on_notice: Callable[[str], None] | None = None,
+    ) -> Iterator[StoredImage | Failed]:
+        """Make the images of these numbers, taken one by one as places in the fleet become free.
+
+        Args:
+            numbers: places in `images`.
+            capacity: networks in training side by side.
+            on_tick, on_notice: see `run_fleet`.
+
+        Raises:
+            DeviceError: too little memory for a single network.
+        """
+        works = ((number, self._work(number, capacity)) for number in numbers)
+        for ended in run_fleet(works, capacity, on_tick=on_tick, on_notice=on_notice):
+            if ended.error is not None:
+                yield Failed(self.images.member(ended.key).id, str(ended.error))
+            else:
+                assert ended.result is not None
+                yield ended.result
+
+    def _work(self, number: int, capacity: int) -> Work[StoredImage]:
+        image = self.images.read(number)
+        lr_CHW = image.pixels.to(self.machine.device)
+        settings = self.settings.for_size(lr_CHW[0].numel())
+        try:
+            done = yield from super_resolving(
+                lr_CHW,
+                self.scale,
+                settings,
+                DOWNSCALE,
+                seed=self.seed,
+                precision=self.machine.precision,
+                tile=self.machine.tile,
+                shared=self.shared,
+            )
+        except ZssrGanError as error:
+            raise type(error)(f"{self.images.member(number).id}: {error}") from error
+        return self._stored(number, image, done, capacity)
+
+    def _stored(self, number: int, image: PreparedImage, done: SuperResolved, capacity: int) -> StoredImage:
+        member = self.images.member(number)
+        result = _eight_bits(done.image_CHW)
+        again = DOWNSCALE(result.pixels[None], (image.pixels.shape[-2], image.pixels.shape[-1]))[0]
+        error = float((again - image.pixels).square().mean())
+        trainings = [step for step in done.steps if "iterations" in step]
+        figures: dict[str, Any] = {
+            "label": "internal" if self.shared is None else "case",
+            "role": member.role,
+            "source": member.source,
+            "source_sha256": member.sha256,
+            "seeds": [seed for step in trainings for seed in step["seeds"]],
+            "iterations": sum(sum(step["iterations"]) for step in trainings),
+            "loss": trainings[-1]["last_loss"][0],
+            "restarts": sum(sum(step["restarts"]) for step in trainings),
+            "residual_db": round(min(100.0, -10 * math.log10(max(error, 1e-10))), 3),
+            "choice": done.choice,
+            "notices": [*image.notices, *done.notices],
+            "device": str(self.machine.device),
+            "precision": self.machine.precision,
+            "threads": self.machine.threads,
+            "fleet": capacity,
+        }
+        kept = finite_json(figures)
+        assert isinstance(kept, dict)
+        return StoredImage(member.id, _samples(_eight_bits(image.pixels)), _samples(result), kept)
+
+
+def _eight_bits(pixels: Tensor) -> Picture:
+    return quantise(Picture(pixels.detach().cpu(), None, 8, Metadata()))
+
+
+def _samples(picture: Picture) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return to_samples(picture).astype(np.uint8, copy=False)
