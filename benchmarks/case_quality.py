@@ -45,7 +45,7 @@ def enlarge(
             super_resolving(
                 case.lr.pixels.to(used.device),
                 X2,
-                settings.for_size(case.lr.pixels[0].numel()),
+                settings.for_size(case.lr.pixels[0].numel()) if shared is None else settings,
                 DOWNSCALE,
                 seed=seed,
                 precision=used.precision,
