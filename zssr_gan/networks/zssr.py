@@ -123,7 +123,11 @@ class ZSSR(nn.Module):
         first, last = (o * i * _KERNEL**2 for o, i in (self._shapes[0], self._shapes[-1]))
         biases = [o if self.options.bias else 0 for o, _ in self._shapes]
         # split, not slices: its backward is one concatenation, where each slice's is a tensor of all zeros.
-        parts = torch.split(self.weights_NP, [rows * columns] * count + [first, last, *biases], dim=1)
+        # In the products' precision at once: what is copied on the way to each convolution is then half as much.
+        device = self.weights_NP.device.type
+        reduced = torch.is_autocast_enabled(device)
+        weights_NP = self.weights_NP.to(torch.get_autocast_dtype(device)) if reduced else self.weights_NP
+        parts = torch.split(weights_NP, [rows * columns] * count + [first, last, *biases], dim=1)
         weights = [parts[count], *parts[:count], parts[count + 1]]
         return [
             (weight.reshape(self.members * o, i, _KERNEL, _KERNEL), bias.reshape(-1) if self.options.bias else None)
