@@ -130,9 +130,14 @@ class ZSSR(nn.Module):
         parts = torch.split(weights_NP, [rows * columns] * count + [first, last, *biases], dim=1)
         weights = [parts[count], *parts[:count], parts[count + 1]]
         return [
-            (weight.reshape(self.members * o, i, _KERNEL, _KERNEL), bias.reshape(-1) if self.options.bias else None)
+            (self._channels_last(weight, o, i), bias.reshape(-1) if self.options.bias else None)
             for (o, i), weight, bias in zip(self._shapes, weights, parts[count + 2 :], strict=True)
         ]
+
+    def _channels_last(self, weight_NP: Tensor, o: int, i: int) -> Tensor:
+        """A convolution's weights `N*O I k k`, laid in memory as it wants them: else it does so, each way anew."""
+        kernels = weight_NP.unflatten(1, (o, i, _KERNEL, _KERNEL)).permute(0, 1, 3, 4, 2)
+        return kernels.reshape(self.members * o, _KERNEL, _KERNEL, i).permute(0, 3, 1, 2)
 
     def _convolve(self, y: Tensor, layer: tuple[Tensor, Tensor | None]) -> Tensor:
         return F.conv2d(y, *layer, padding=_KERNEL // 2, groups=self.members)

@@ -13,7 +13,7 @@ from torch import Tensor
 from zssr_gan.config import OptimiserSettings
 from zssr_gan.networks.zssr import ZSSR
 
-_BLOCK = 1 << 16  # weights that Adam moves at once on a CPU: with their gradient and moments 1 MiB
+_BLOCK = 1 << 17  # weights that Adam moves at once on a CPU: with their gradient and moments 2 MiB
 
 
 class FleetOptimiser:
