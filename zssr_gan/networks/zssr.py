@@ -123,12 +123,21 @@ class ZSSR(nn.Module):
         first, last = (o * i * _KERNEL**2 for o, i in (self._shapes[0], self._shapes[-1]))
         biases = [o if self.options.bias else 0 for o, _ in self._shapes]
         # split, not slices: its backward is one concatenation, where each slice's is a tensor of all zeros.
-        parts = torch.split(self.weights_NP, [rows * columns] * count + [first, last, *biases], dim=1)
+        # In the products' precision at once: what is copied on the way to each convolution is then half as much.
+        device = self.weights_NP.device.type
+        reduced = torch.is_autocast_enabled(device)
+        weights_NP = self.weights_NP.to(torch.get_autocast_dtype(device)) if reduced else self.weights_NP
+        parts = torch.split(weights_NP, [rows * columns] * count + [first, last, *biases], dim=1)
         weights = [parts[count], *parts[:count], parts[count + 1]]
         return [
-            (weight.reshape(self.members * o, i, _KERNEL, _KERNEL), bias.reshape(-1) if self.options.bias else None)
+            (self._channels_last(weight, o, i), bias.reshape(-1) if self.options.bias else None)
             for (o, i), weight, bias in zip(self._shapes, weights, parts[count + 2 :], strict=True)
         ]
+
+    def _channels_last(self, weight_NP: Tensor, o: int, i: int) -> Tensor:
+        """A convolution's weights `N*O I k k`, laid in memory as it wants them: else it does so, each way anew."""
+        kernels = weight_NP.unflatten(1, (o, i, _KERNEL, _KERNEL)).permute(0, 1, 3, 4, 2)
+        return kernels.reshape(self.members * o, _KERNEL, _KERNEL, i).permute(0, 3, 1, 2)
 
     def _convolve(self, y: Tensor, layer: tuple[Tensor, Tensor | None]) -> Tensor:
         return F.conv2d(y, *layer, padding=_KERNEL // 2, groups=self.members)

@@ -13,6 +13,8 @@ from torch import Tensor
 from zssr_gan.config import OptimiserSettings
 from zssr_gan.networks.zssr import ZSSR
 
+_BLOCK = 1 << 17  # weights that Adam moves at once on a CPU: with their gradient and moments 2 MiB
+
 
 class FleetOptimiser:
     """Adam on a fleet's weights, or Muon on its inner convolutions and Adam on the rest.
@@ -49,7 +51,7 @@ class FleetOptimiser:
         rates_N1 = rates.to(gradient_NP)[:, None]
         self.steps_N1 += 1
         for part, rule in self._parts:
-            weights_NP[:, part].sub_(rates_N1 * rule.direction(gradient_NP[:, part], self.steps_N1))
+            rule.move(weights_NP[:, part], gradient_NP[:, part], self.steps_N1, rates_N1)
         if self.average_NP is not None:
             decay_N1 = ((1 + self.steps_N1) / (10 + self.steps_N1)).clamp(max=s.average)
             # A member that has stopped stands still, however long the others go on.
@@ -86,15 +88,20 @@ class _Adam:
     def __init__(self, weights_NP: Tensor) -> None:
         self.moments = [torch.zeros_like(weights_NP), torch.zeros_like(weights_NP)]
 
-    def direction(self, gradient_NP: Tensor, steps_N1: Tensor) -> Tensor:
-        """The step at a learning rate of 1."""
-        mean, square = self.moments
-        mean.lerp_(gradient_NP, 1 - self.beta1)
-        square.mul_(self.beta2).addcmul_(gradient_NP, gradient_NP, value=1 - self.beta2)
+    def move(self, weights_NP: Tensor, gradient_NP: Tensor, steps_N1: Tensor, rates_N1: Tensor) -> None:
+        """Move the weights in place."""
         # 1 - beta^t; by expm1, since in float32 the first steps would lose digits.
         unbias_mean, unbias_square = (-torch.expm1(steps_N1 * math.log(beta)) for beta in (self.beta1, self.beta2))
-        root = (square / unbias_square).sqrt_().add_(self.epsilon)
-        return (mean / unbias_mean).div_(root)
+        root_N1 = unbias_square.sqrt()
+        rates_N1, epsilon_N1 = rates_N1 * root_N1 / unbias_mean, self.epsilon * root_N1
+        # On a CPU a block at a time goes through all of this in the core's cache: a fleet's weights would go through
+        # memory at each operation.
+        width = weights_NP.shape[1] if weights_NP.is_cuda else max(1, _BLOCK // len(weights_NP))
+        tensors = (weights_NP, gradient_NP, *self.moments)
+        for weights, gradient, mean, square in zip(*(t.split(width, 1) for t in tensors), strict=True):
+            mean.lerp_(gradient, 1 - self.beta1)
+            square.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
+            weights.sub_((mean / square.sqrt().add_(epsilon_N1)).mul_(rates_N1))
 
 
 class _Muon:
@@ -108,12 +115,13 @@ class _Muon:
         self.matrices = matrices
         self.ratio = ratio
 
-    def direction(self, gradient_NP: Tensor, _steps_N1: Tensor) -> Tensor:
-        """The step at a learning rate of 1."""
+    def move(self, weights_NP: Tensor, gradient_NP: Tensor, _steps_N1: Tensor, rates_N1: Tensor) -> None:
+        """Move the weights in place."""
         (mean,) = self.moments
         mean.lerp_(gradient_NP, 1 - self.momentum)
         nesterov = torch.lerp(gradient_NP, mean, self.momentum)
-        return self.ratio * orthogonalise(nesterov.unflatten(1, self.matrices)).flatten(1)
+        step_NP = orthogonalise(nesterov.unflatten(1, self.matrices)).flatten(1)
+        weights_NP.sub_(self.ratio * rates_N1 * step_NP)
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
