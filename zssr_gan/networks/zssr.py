@@ -10,12 +10,13 @@ Shapes: N members, B samples of each, C channels, H W rows and columns, P parame
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_KERNEL = 3
+from zssr_gan.networks.fleet_convolution import KERNEL, Batched, FleetConvolution, Grouped
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,9 @@ class ZSSR(nn.Module):
         super().__init__()
         self.options = options
         self.factor = factor
+        self.product: Literal["auto", "grouped", "batched"] = "auto"
+        """How the members' products are made (see fleet_convolution.py): `auto` is batched for several members on CUDA,
+        else grouped. The sums are the same up to their last bits."""
         widths = [channels] + [options.width] * (options.depth - 1) + [channels * factor[0] * factor[1]]
         self._shapes = list(zip(widths[1:], widths[:-1], strict=True))  # (out, in) of each convolution
         if isinstance(weights, list):
@@ -83,12 +87,12 @@ class ZSSR(nn.Module):
     @property
     def radius(self) -> int:
         """Input pixels that an output pixel looks at beyond its own, on each side."""
-        return max(self.options.depth * (_KERNEL // 2), 2)  # 2: the reach of the bicubic enlargement
+        return max(self.options.depth * (KERNEL // 2), 2)  # 2: the reach of the bicubic enlargement
 
     @property
     def multiply_adds_per_pixel(self) -> int:
         """Multiply-adds of one member's forward pass, for each pixel of its input."""
-        return sum(o * i * _KERNEL**2 for o, i in self._shapes)
+        return sum(o * i * KERNEL**2 for o, i in self._shapes)
 
     @property
     def parameters_of_a_member(self) -> int:
@@ -99,7 +103,7 @@ class ZSSR(nn.Module):
     def inner_matrices(self) -> tuple[int, int, int]:
         """How many convolutions lie between the first and the last, and the rows (out) and columns (in x 9) of their
         weights as matrices. A member's P parameters begin with them, in order."""
-        return len(self._shapes) - 2, self.options.width, self.options.width * _KERNEL**2
+        return len(self._shapes) - 2, self.options.width, self.options.width * KERNEL**2
 
     def _first_weights(self, generator: torch.Generator) -> Tensor:
         inner: list[Tensor] = []
@@ -107,7 +111,7 @@ class ZSSR(nn.Module):
         biases: list[Tensor] = []
         last = len(self._shapes) - 1
         for layer, (o, i) in enumerate(self._shapes):
-            fan_in = i * _KERNEL**2
+            fan_in = i * KERNEL**2
             deviation = math.sqrt((0.1 if self.options.initial == "original" else 1) / fan_in)
             if self.options.initial == "lecun" and layer == last:
                 deviation *= 0.1
@@ -118,9 +122,9 @@ class ZSSR(nn.Module):
         return torch.cat([*inner, *ends, *biases])
 
     def _layers(self) -> list[tuple[Tensor, Tensor | None]]:
-        """Weights `N*O I k k` and biases `N*O` of each convolution, as views of the one tensor."""
+        """Weights `N O I k k` and biases `N O` of each convolution, as views of the one tensor."""
         count, rows, columns = self.inner_matrices
-        first, last = (o * i * _KERNEL**2 for o, i in (self._shapes[0], self._shapes[-1]))
+        first, last = (o * i * KERNEL**2 for o, i in (self._shapes[0], self._shapes[-1]))
         biases = [o if self.options.bias else 0 for o, _ in self._shapes]
         # split, not slices: its backward is one concatenation, where each slice's is a tensor of all zeros.
         # In the products' precision at once: what is copied on the way to each convolution is then half as much.
@@ -130,31 +134,27 @@ class ZSSR(nn.Module):
         parts = torch.split(weights_NP, [rows * columns] * count + [first, last, *biases], dim=1)
         weights = [parts[count], *parts[:count], parts[count + 1]]
         return [
-            (self._channels_last(weight, o, i), bias.reshape(-1) if self.options.bias else None)
+            (weight.unflatten(1, (o, i, KERNEL, KERNEL)), bias if self.options.bias else None)
             for (o, i), weight, bias in zip(self._shapes, weights, parts[count + 2 :], strict=True)
         ]
 
-    def _channels_last(self, weight_NP: Tensor, o: int, i: int) -> Tensor:
-        """A convolution's weights `N*O I k k`, laid in memory as it wants them: else it does so, each way anew."""
-        kernels = weight_NP.unflatten(1, (o, i, _KERNEL, _KERNEL)).permute(0, 1, 3, 4, 2)
-        return kernels.reshape(self.members * o, _KERNEL, _KERNEL, i).permute(0, 3, 1, 2)
+    def _convolution(self) -> FleetConvolution:
+        batched = self.product == "batched" or (self.product == "auto" and self.members > 1 and self.weights_NP.is_cuda)
+        return Batched() if batched else Grouped(self.members)
 
-    def _convolve(self, y: Tensor, layer: tuple[Tensor, Tensor | None]) -> Tensor:
-        return F.conv2d(y, *layer, padding=_KERNEL // 2, groups=self.members)
-
-    def _plain_body(self, y: Tensor) -> Tensor:
+    def _plain_body(self, y: Tensor, convolution: FleetConvolution) -> Tensor:
         first, *rest = self._layers()
-        y = self._convolve(y, first)
+        y = convolution.convolve(y, *first)
         for layer in rest:
-            y = self._convolve(F.relu(y), layer)
+            y = convolution.convolve(F.relu(y), *layer)
         return y
 
-    def _residual_body(self, y: Tensor) -> Tensor:
+    def _residual_body(self, y: Tensor, convolution: FleetConvolution) -> Tensor:
         first, *pairs, last = self._layers()
-        y = self._convolve(y, first)
+        y = convolution.convolve(y, *first)
         for one, two in zip(pairs[::2], pairs[1::2], strict=True):
-            y = y + self._convolve(F.relu(self._convolve(y, one)), two)
-        return self._convolve(y, last)
+            y = y + convolution.convolve(F.relu(convolution.convolve(y, *one)), *two)
+        return convolution.convolve(y, *last)
 
     def base(self, x_NBCHW: Tensor) -> Tensor:
         """What the convolutions' output is added to: the input, enlarged by `factor` where that is not 1."""
@@ -176,11 +176,10 @@ class ZSSR(nn.Module):
         n, b, c, h, w = x_NBCHW.shape
         fy, fx = self.factor
         centre = self.options.initial != "original"
-        y = x_NBCHW.transpose(0, 1).reshape(b, n * c, h, w)  # members side by side in the channels
-        if centre:
-            y = y * 2 - 1
-        y = y.contiguous(memory_format=torch.channels_last)
-        y = self._residual_body(y) if self.options.residual else self._plain_body(y)
+        convolution = self._convolution()
+        y = convolution.enter(x_NBCHW * 2 - 1 if centre else x_NBCHW)
+        y = (self._residual_body if self.options.residual else self._plain_body)(y, convolution)
         # Each pixel's channels are its block of fy x fx larger pixels (pixel shuffle, for any two factors).
-        y = y.float().reshape(b, n, c, fy, fx, h, w).permute(1, 0, 2, 5, 3, 6, 4).reshape(n, b, c, h * fy, w * fx)
+        blocks: Tensor = convolution.leave(y).float().unflatten(2, (c, fy, fx))
+        y = blocks.permute(0, 1, 2, 5, 3, 6, 4).reshape(n, b, c, h * fy, w * fx)
         return self.base(x_NBCHW) + y * (0.5 if centre else 1.0)
