@@ -211,7 +211,12 @@ class Stage:
         capacity = self.fleet or self._capacity(missing)
         synthesiser = Synthesiser(self.images, self.zero_shot, self.scale, self.settings.seed, self.used, shared)
         if missing and self.ranks.rank == 0 and (shared is None or shared.adapts):
-            self.bar.note(f"{capacity} networks side by side in each process, on {self.used.device}")
+            way = (
+                "batched matrix products"
+                if self.used.device.type == "cuda" and capacity > 1
+                else "grouped convolutions"
+            )
+            self.bar.note(f"{capacity} networks side by side in each process, on {self.used.device}, by {way}")
         speed = _Speed(self.bar, self.ranks, len(missing))
         pending: list[StoredImage] = []
         failures = []

@@ -132,6 +132,15 @@ def test_another_shared_start_is_seen_when_results_exist(folder: Path) -> None:
     assert "another seed, another shared start" in messages["a.png"]
 
 
+def test_an_image_from_elsewhere_is_said(folder: Path) -> None:
+    request, _ = learn(folder)
+    assert not run(folder, request)["a.png"].notices
+    Image.new("L", (12, 12)).save(folder / "in" / "a.png")  # another image than was learnt on
+    again = plan_run([folder / "in" / "a.png"], scale=(2.0, 2.0), output=folder / "other")
+    (strange,) = run_plan(again, request)
+    assert any("not among the images" in notice for notice in strange.notices)
+
+
 def test_nothing_to_learn_from(folder: Path) -> None:
     for name in "abc":
         (folder / "in" / f"{name}.png").unlink()

@@ -132,8 +132,11 @@ class Outcome:
             return []
         report: Any = self.record.enhancement
         restarts = sum(sum(step.get("restarts", ())) for step in report["steps"])
+        case, image = self.record.case, self.record.input.sha256
+        strange = case is not None and image not in {teacher.sha256 for teacher in case.images}
+        others = ["it is not among the images that the shared start was learnt on"] if strange else []
         died = [f"training died and was started anew {restarts} time(s)"] if restarts else []
-        return [*report["notices"], *died]
+        return [*report["notices"], *others, *died]
 
     def line(self) -> str:
         """One line for a person."""
