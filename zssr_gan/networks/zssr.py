@@ -137,7 +137,8 @@ class ZSSR(nn.Module):
     def _channels_last(self, weight_NP: Tensor, o: int, i: int) -> Tensor:
         """A convolution's weights `N*O I k k`, laid in memory as it wants them: else it does so, each way anew."""
         kernels = weight_NP.unflatten(1, (o, i, _KERNEL, _KERNEL)).permute(0, 1, 3, 4, 2)
-        return kernels.reshape(self.members * o, _KERNEL, _KERNEL, i).permute(0, 3, 1, 2)
+        laid: Tensor = kernels.reshape(self.members * o, _KERNEL, _KERNEL, i).permute(0, 3, 1, 2)
+        return laid
 
     def _convolve(self, y: Tensor, layer: tuple[Tensor, Tensor | None]) -> Tensor:
         return F.conv2d(y, *layer, padding=_KERNEL // 2, groups=self.members)
