@@ -133,7 +133,7 @@ def scratch(used: Machine, sides: list[int], seconds: float, iterations: int) ->
     )
     cuda = used.device.type == "cuda"
     for side in sides:
-        best = (float("inf"), 0)
+        best = (0.0, 0.0, 0)
         one = Timed.of(1, side, used)
         flop = one.fleet.flop_of_a_step
         for members in (1, *FLEETS, *(LARGE_FLEETS if cuda else ())):
@@ -144,7 +144,7 @@ def scratch(used: Machine, sides: list[int], seconds: float, iterations: int) ->
                 print(f"  {side:2} {members:5}  does not fit into memory")
                 continue
             each, ratio = median(each_s), median(a / b for a, b in zip(alone_s, each_s, strict=True))
-            best = min(best, (each, members))
+            best = max(best, (ratio, each, members))  # by its ratio: load on the machine hits that least
             print(
                 f"  {side:2} {members:5} {1 / each:11.1f} {flop / each / 1e9:8.1f} {flop / each / 1e9 / top:10.1%} "
                 f"{ratio:13.2f}x  ({1 / median(alone_s):.1f})",
@@ -152,10 +152,10 @@ def scratch(used: Machine, sides: list[int], seconds: float, iterations: int) ->
             )
             del many
         if side == 32:
-            hours = best[0] * iterations * SET / 3600
+            hours = best[1] * iterations * SET / 3600
             print(
-                f"  extrapolated: {SET:,} images of 32x32, {iterations} iterations each (given), N = {best[1]}: "
-                f"{hours:.2f} h of training ({best[0] * iterations:.1f} s an image)"
+                f"  extrapolated: {SET:,} images of 32x32, {iterations} iterations each (given), N = {best[2]}: "
+                f"{hours:.2f} h of training ({best[1] * iterations:.1f} s an image)"
             )
 
 
