@@ -57,15 +57,15 @@ def plan_steps(size: Size, scale: Scale, settings: StepSettings, *, whole: bool)
 def fleet_capacity(device: torch.device, settings: ZeroShotSettings, size: Size) -> int:
     """How many networks are trained side by side on images of `size`.
 
-    On a CPU so many that one layer's activations stay in a core's cache: 8 at 32x32 px measured fastest (see
-    benchmarks/README.md). On a GPU what fits into three quarters of its free memory; what does not fit after all is
-    halved by `run_fleet`.
+    On a CPU so many that one layer's activations stay in a core's cache: 8 at 32x32 px, 13 at 25x25, 32 at 16x16 lie
+    in the flat part of what was measured (see benchmarks/README.md), and the weights of 64 were slower in most rows. On
+    a GPU what fits into three quarters of its free memory; what does not fit after all is halved by `run_fleet`.
     """
     crop = min(settings.pairs.crop, *size)
     side = crop if settings.network.grid == "interpolated" else crop // 2
     pixels = settings.pairs.batch * side * side
     if device.type != "cuda":
-        return max(4, min(64, round(8 * 1024 / pixels)))
+        return max(4, min(32, round(8 * 1024 / pixels)))
     free, _ = torch.cuda.mem_get_info(device)
     width, depth = settings.network.width, settings.network.depth
     # Kept for the backward pass: each layer's input and its ReLU, in the products' precision and in float32.

@@ -1,0 +1,284 @@
+"""Stage 1 at scale: many networks side by side against one at a time, and a shared start, per image and per 7,000.
+
+    python -m benchmarks.fleet_speed [--device D] [--precision P] [--threads N] [--seconds S]
+
+GFLOP/s count 6 FLOP for each multiply-add of the forward pass; shares are of the matrix product measured first.
+Each fleet is timed in turns with N = 1 of the same code, so that load on the machine hits both, and medians are taken.
+A ratio is the median of the turns' own ratios. Under four minutes on one CPU thread.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from benchmarks.step_speed import median_seconds, peak
+from zssr_gan.config import ZeroShotSettings, load_preset
+from zssr_gan.devices import PRECISIONS, Machine, RunOptions, machine
+from zssr_gan.imaging.resampling import BicubicDownscale
+from zssr_gan.zeroshot.case import apply_shared, learn_case
+from zssr_gan.zeroshot.fleet import run_fleet
+from zssr_gan.zeroshot.pairs import Task
+from zssr_gan.zeroshot.plan import fleet_capacity
+from zssr_gan.zeroshot.shared import CaseImage, SharedStart, learn_shared, make_shared
+from zssr_gan.zeroshot.superresolve import super_resolving
+from zssr_gan.zeroshot.training import Fleet, Member, Training, reconstruction_error
+
+SIDES = (32, 16)
+FLEETS = (2, 4, 8, 16, 32, 64)
+LARGE_FLEETS = (256, 1024, 4096)
+"""On CUDA too."""
+SET = 7000
+"""Images that the seed paper synthesised of each set."""
+PUBLIC_SECONDS = 19.0
+"""A face of 32 px by the public PyTorch ZSSR on one CPU thread, its quickest. An anchor measured earlier on a shared
+machine, not in this run."""
+PUBLIC = f"the public PyTorch ZSSR's {PUBLIC_SECONDS:.0f} s (anchor, one CPU thread, measured earlier)"
+ADAPTATION = 20
+DOWNSCALE = BicubicDownscale()
+_TURNS = 3
+
+
+def main() -> None:
+    """Print all of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default=None, choices=PRECISIONS, help="default: fp32 and bf16")
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--seconds", type=float, default=1.0, help="that each fleet, and N = 1 beside it, is timed for")
+    parser.add_argument("--sides", default=",".join(map(str, SIDES)), help="of the fleets' images, pixels")
+    parser.add_argument("--iterations", type=int, default=2000, help="of a network, for 7,000 images' time")
+    parser.add_argument("--only", choices=["scratch", "shared"])
+    args = parser.parse_args()
+    began, worked = time.perf_counter(), time.process_time()
+    sides = [int(side) for side in args.sides.split(",")]
+    for precision in ("fp32", "bf16") if args.precision is None else (args.precision,):
+        with machine(RunOptions(args.device, precision, args.threads)) as used:
+            if args.only != "shared":
+                scratch(used, sides, args.seconds, args.iterations)
+    # What `make synth` takes where nothing is asked for.
+    with machine(RunOptions(args.device, args.precision or "auto", args.threads)) as used:
+        if args.only != "scratch":
+            for preset in ("quality", "fast"):
+                share_of_set(preset, used)
+            wall, worked = time.perf_counter() - began, time.process_time() - worked
+            busy = f"{worked / wall / used.threads:.0%} of that on each of its threads"
+    print(f"\n{wall:.0f} s in all; this process ran {busy} (a GPU apart, less than 100 % is a busy machine)")
+
+
+def matrix_peak(used: Machine) -> float:
+    """GFLOP/s of a large square matrix product."""
+    side = 8192 if used.device.type == "cuda" else 2048
+    dtype = torch.bfloat16 if used.precision == "bf16" else torch.float32
+    a = torch.rand(side, side, device=used.device).to(dtype)
+    return 2 * side**3 / median_seconds(lambda: a @ a, used.device, 3) / 1e9
+
+
+def faces(count: int, side: int, device: torch.device) -> list[Tensor]:
+    """Images to work on: what they show does not matter here, that they are not flat does."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.rand(3, side, side, generator=generator).to(device) for _ in range(count)]
+
+
+@dataclass
+class Timed:
+    """A fleet of the `paper` preset."""
+
+    fleet: Fleet
+    error_seconds: float = 0.0
+
+    @classmethod
+    def of(cls, members: int, side: int, used: Machine) -> "Timed":
+        """So many members on images of `side`, warmed up."""
+        settings = load_preset("paper").for_size(side * side)
+        task = Task.of((2.0, 2.0), settings.network.grid, DOWNSCALE)
+        made = [Member(image, seed) for seed, image in enumerate(faces(members, side, used.device))]
+        timed = cls(Fleet(made, settings, Training(task, used.precision)))
+        timed.advance(2)
+        fleet = timed.fleet
+        timed.error_seconds = median_seconds(
+            lambda: reconstruction_error(fleet.network, fleet.images_NCHW, fleet.training), used.device, 1
+        )
+        return timed
+
+    def advance(self, steps: int) -> float:
+        """Seconds of an image-iteration, a 50th of the whole image's error included."""
+        self.fleet.iteration_N.fill_(1)  # the error falls due at a multiple of 50; it is timed by itself
+        synchronise(self.fleet.images_NCHW.device)
+        began = time.perf_counter()
+        for _ in range(steps):
+            self.fleet.advance()
+        synchronise(self.fleet.images_NCHW.device)
+        seconds = (time.perf_counter() - began) / steps + self.error_seconds / self.fleet.schedule.stride
+        return seconds / self.fleet.members
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for what was asked of a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def scratch(used: Machine, sides: list[int], seconds: float, iterations: int) -> None:
+    """Rows of fleets of the `paper` preset, and what its 7,000 images of 32 px would take."""
+    top, convolution = matrix_peak(used), peak(used.device, used.precision)
+    name = f"{used.device}, {used.threads} threads, {used.precision}"
+    print(f"\n{name}: matrix product {top:.0f} GFLOP/s, plain convolution {convolution:.0f}")
+    print(
+        f"`scratch`, preset paper, {name}\n  px     N  image-it/s  GFLOP/s  of matrix  against N = 1  (its image-it/s)"
+    )
+    cuda = used.device.type == "cuda"
+    for side in sides:
+        best = (0.0, 0.0, 0)
+        one = Timed.of(1, side, used)
+        flop = one.fleet.flop_of_a_step
+        for members in (1, *FLEETS, *(LARGE_FLEETS if cuda else ())):
+            try:
+                many = Timed.of(members, side, used)
+                alone_s, each_s = in_turns(one, many, seconds)
+            except torch.OutOfMemoryError:
+                print(f"  {side:2} {members:5}  does not fit into memory")
+                continue
+            each, ratio = median(each_s), median(a / b for a, b in zip(alone_s, each_s, strict=True))
+            best = max(best, (ratio, each, members))  # by its ratio: load on the machine hits that least
+            print(
+                f"  {side:2} {members:5} {1 / each:11.1f} {flop / each / 1e9:8.1f} {flop / each / 1e9 / top:10.1%} "
+                f"{ratio:13.2f}x  ({1 / median(alone_s):.1f})",
+                flush=True,
+            )
+            del many
+        if side == 32:
+            hours = best[1] * iterations * SET / 3600
+            print(
+                f"  extrapolated: {SET:,} images of 32x32, {iterations} iterations each (given), N = {best[2]}: "
+                f"{hours:.2f} h of training ({best[1] * iterations:.1f} s an image)"
+            )
+
+
+def in_turns(one: Timed, many: Timed, seconds: float) -> tuple[list[float], list[float]]:
+    """Seconds of an image-iteration alone and in the fleet, in turns; `seconds` for each of the two in all."""
+    turn = seconds / _TURNS
+    steps = [max(1, min(45, int(turn / (timed.advance(1) * timed.fleet.members)))) for timed in (one, many)]
+    pairs = [(one.advance(steps[0]), many.advance(steps[1])) for _ in range(_TURNS)]
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call."""
+    synchronise(device)
+    began = time.perf_counter()
+    work()
+    synchronise(device)
+    return time.perf_counter() - began
+
+
+def share_of_set(preset: str, used: Machine) -> None:
+    """Seconds an image with a shared start, at the cost of 7,000 images."""
+    images = faces(32, 32, used.device)
+    settings = _with(load_preset(preset).for_case(), adaptation=0)
+    assert settings.shared is not None
+    task = Task.of((2.0, 2.0), settings.network.grid, DOWNSCALE)
+    training = Training(task, used.precision)
+    iterations, rounds = settings.schedule.iterations, settings.shared.rounds
+    steps = 20 if used.device.type != "cuda" else 200
+
+    def learn(count: int) -> float:
+        brief = _with(settings, iterations=count, rounds=1)
+        return timed(lambda: learn_case(images, brief, training, seed=0), used.device)
+
+    learn(2)
+    step = median(learn(steps) / steps for _ in range(3))
+    start = _start(images, settings, used)
+    first = median_seconds(lambda: apply_shared(start.network(), images, settings, training), used.device, 1)
+    first /= len(images)
+    learning = step * iterations * rounds
+    between = first * SET * (rounds - 1)
+    adapting = _with(settings, adaptation=ADAPTATION)
+    assert adapting.shared is not None
+    print(
+        f"\n`shared`, preset {preset}, 32 px, {used.device}, {used.threads} threads, {used.precision}\n"
+        f"  measured: a step of the shared start {step * 1e3:.1f} ms; first results {first * 1e3:.1f} ms an image\n"
+        f"  extrapolated: learning {iterations} x {rounds} steps = {learning:.0f} s, first results of {SET:,} images "
+        f"between the rounds = {between:.0f} s; {(learning + between) / SET * 1e3:.1f} ms an image of {SET:,}",
+        flush=True,
+    )
+    for iterations_each, chosen in ((0, settings), (ADAPTATION, adapting)):
+        facts = start.facts.model_copy(update={"adaptation": {"done": bool(iterations_each)}})
+        apply = _apply_seconds(images, chosen, make_shared(start.weights_P, facts), used)
+        total = apply + (learning + between) / SET
+        what = f"adaptation of {iterations_each} iterations" if iterations_each else "no adaptation"
+        extra = ""
+        if iterations_each:
+            # Whether it helps is tried on some images one size below, after half the iterations (upper bound: the
+            # steps are counted as those of full size).
+            rehearsal = step * iterations / 2 + apply * adapting.shared.adaptation.rehearse
+            total += rehearsal / SET
+            extra = f" + rehearsal {rehearsal:.0f} s / {SET:,} (extrapolated)"
+        print(
+            f"  {what}: {apply * 1e3:.1f} ms an image (measured){extra}, with the share {total * 1e3:.1f} ms: "
+            f"{PUBLIC_SECONDS / total:.0f}x {PUBLIC}",
+            flush=True,
+        )
+
+
+def _with(
+    settings: ZeroShotSettings,
+    *,
+    iterations: int | None = None,
+    rounds: int | None = None,
+    adaptation: int | None = None,
+) -> ZeroShotSettings:
+    """Settings for a case with other numbers of iterations."""
+    assert settings.shared is not None
+    shared, schedule = settings.shared, settings.schedule
+    if rounds is not None:
+        shared = shared.model_copy(update={"rounds": rounds})
+    if adaptation is not None:
+        shared = shared.model_copy(
+            update={"adaptation": shared.adaptation.model_copy(update={"iterations": adaptation})}
+        )
+    if iterations is not None:
+        schedule = schedule.model_copy(update={"iterations": iterations})
+    return settings.model_copy(update={"shared": shared, "schedule": schedule})
+
+
+def _start(images: list[Tensor], settings: ZeroShotSettings, used: Machine) -> SharedStart:
+    """A shared start after a few steps: how good it is does not matter here."""
+    named = [(CaseImage(name=str(n), sha256=f"{n:064}"), image) for n, image in enumerate(images)]
+    brief = _with(settings, iterations=2, rounds=1)
+    return learn_shared(named, brief, (2.0, 2.0), DOWNSCALE, seed=0, machine=used)
+
+
+def _apply_seconds(images: list[Tensor], settings: ZeroShotSettings, start: SharedStart, used: Machine) -> float:
+    """Seconds an image as `make synth` makes it: adaptation, self-ensemble of 8, back-projection."""
+
+    def run(some: list[Tensor]) -> None:
+        works = (
+            (
+                number,
+                super_resolving(
+                    image,
+                    (2.0, 2.0),
+                    settings,
+                    DOWNSCALE,
+                    seed=0,
+                    precision=used.precision,
+                    tile=used.tile,
+                    shared=start,
+                ),
+            )
+            for number, image in enumerate(some)
+        )
+        for ended in run_fleet(works, fleet_capacity(used.device, settings, (32, 32))):
+            assert ended.error is None, ended.error
+
+    run(images[:2])
+    return timed(lambda: run(images), used.device) / len(images)
+
+
+if __name__ == "__main__":
+    main()
