@@ -34,12 +34,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "display": {"enhancement"},
     "comparison": MIDDLE | {"record", "enhancement", "naming"},
     "export": MIDDLE | {"record", "data", "naming"},
-    "jobs": MIDDLE | {"record", "enhancement", "naming", "interrupts"},
-    "verification": MIDDLE | {"record", "enhancement", "jobs"},
+    "jobs": MIDDLE | {"record", "zeroshot", "enhancement", "naming", "interrupts"},
+    "cases": MIDDLE | {"record", "zeroshot", "enhancement", "naming", "interrupts", "jobs"},
+    "verification": MIDDLE | {"record", "zeroshot", "enhancement", "jobs"},
     "store_cli": {"errors", "data", "interrupts", "enhancement", "display", "export"},
     "cli": {
         *("errors", "record", "enhancement", "environment", "interrupts"),
-        *("naming", "display", "comparison", "jobs", "verification", "store_cli"),
+        *("naming", "display", "comparison", "jobs", "cases", "verification", "store_cli"),
     },
     "__main__": {"cli"},
 }

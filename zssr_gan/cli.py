@@ -88,6 +88,13 @@ def enhance(
     preset: Annotated[
         str, typer.Option(metavar="NAME", help="One of those above, or a .yaml file of settings.")
     ] = "quality",
+    init: Annotated[
+        Literal["scratch", "shared"],
+        typer.Option(metavar="WAY", help="shared: one network learnt on all the images first; better for tiny ones."),
+    ] = "scratch",
+    init_from: Annotated[
+        Path | None, typer.Option("--init-from", metavar="FILE", help="A shared start kept by an earlier run.")
+    ] = None,
     kernel: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Blur kernel of the input: KernelGAN's .mat, or .npy.")
     ] = None,
@@ -159,6 +166,7 @@ def enhance(
     zssr-gan enhance photo.jpg -o big.png -s 3
     zssr-gan enhance faces/ -o out/ --preset fast --compare sheet.png
     zssr-gan enhance frames/ -o out/ --noise 0.0125 --skip-existing
+    zssr-gan enhance faces/ -o out/ --init shared
     ```
 
     **Presets**
@@ -169,6 +177,9 @@ def enhance(
     | fast | half a minute an image, at little loss |
     | original | the constants of Shocher et al. 2018 |
     | paper | the seed paper: flips and turns only |
+
+    Tiny images have little to learn from: `--init shared` learns one network on all the images given (a case), and
+    uses it for each. Results are then labelled `case`, not `internal`, and their records list what was learnt from.
 
     Scales other than 2: `-s 1.5`, or width before height: `-s 2x3` makes it twice as wide and three times as high.
 
@@ -191,6 +202,8 @@ def enhance(
                 seed=seed,
                 noise=noise,
                 kernel=kernel,
+                init=init,
+                init_from=init_from,
                 options=RunOptions(device=device, precision=precision, threads=threads, tile=tile),
                 max_megapixels=max_megapixels,
                 overwrite=overwrite,
@@ -229,7 +242,7 @@ def _usage_error(text: str) -> typer.Exit:
 def _run(plan: "Plan", request: "Request", compare: Path | None, *, as_json: bool, quiet: bool, verbose: bool) -> int:
     """Do the plan, show it, and return the exit code."""
     from zssr_gan.comparison import Comparison
-    from zssr_gan.display import Display
+    from zssr_gan.display import Display, printable
     from zssr_gan.jobs import run_plan
 
     outcomes: list[Outcome] = []
@@ -238,6 +251,8 @@ def _run(plan: "Plan", request: "Request", compare: Path | None, *, as_json: boo
         if plan.left_out and not quiet:
             display.note(f"left out {plan.left_out} results of earlier runs found in the folders")
         try:
+            if request.init == "shared" and request.shared is None and plan.todo:
+                request = _learn_case(plan, request, display, quiet=quiet)
             for outcome in run_plan(
                 plan,
                 request,
@@ -248,10 +263,29 @@ def _run(plan: "Plan", request: "Request", compare: Path | None, *, as_json: boo
                 outcomes.append(outcome)
                 _show(outcome, display, as_json=as_json, quiet=quiet, verbose=verbose)
             problem = None if sheet is None else _write_sheet(sheet, request, display, quiet=quiet or as_json)
+        except ZssrGanError as error:  # of the case as a whole; an image's own is an outcome
+            display.note(f"error: {printable(str(error))}", "red")
+            return 1
         except KeyboardInterrupt as stop:
             display.note(_farewell(stop, outcomes, plan), "red")
             return exit_code(stop)
     return _summarise(outcomes, problem, display, quiet=quiet)
+
+
+def _learn_case(plan: "Plan", request: "Request", display: "Display", *, quiet: bool) -> "Request":
+    from zssr_gan.cases import with_shared_start
+    from zssr_gan.enhancement import Progress
+
+    def tell(what: str, iteration: int, total: int, loss: float) -> None:
+        name = "learning on the case" if what == "learning" else "rehearsal on the case"
+        display.update(Progress(name, iteration, total, loss, 0.0))
+
+    display.start(0, f"{len(plan.todo) + len(plan.skipped)} images")
+    request, said = with_shared_start(plan, request, tell)
+    if not quiet:
+        for line in said:
+            display.note(line)
+    return request
 
 
 def _show(outcome: "Outcome", display: "Display", *, as_json: bool, quiet: bool, verbose: bool) -> None:

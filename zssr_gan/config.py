@@ -222,11 +222,15 @@ class ZeroShotSettings(_Settings):
     """What is different where one network is learnt on all images of a case."""
 
     def for_size(self, pixels: int) -> "ZeroShotSettings":
-        """The settings for an image of so many pixels: `small`'s values put in place where it is small enough."""
+        """The settings for an image of so many pixels and networks of its own.
+
+        `small`'s values are put in place where it is small enough; `shared` has no part in it.
+        """
+        alone = {"small": None, "shared": None}
         if self.small is None or pixels > self.small.max_pixels:
-            return self.model_copy(update={"small": None})
+            return self.model_copy(update=alone)
         changes = {k: v for k, v in self.small if k != "max_pixels" and v is not None}
-        return self.model_copy(update={"small": None, **changes})
+        return self.model_copy(update={**alone, **changes})
 
     def for_case(self) -> "ZeroShotSettings":
         """The settings for one network learnt on all images of a case: `shared`'s values put in place.

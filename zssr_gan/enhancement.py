@@ -30,12 +30,10 @@ from zssr_gan.imaging.resampling import (
     resize,
 )
 from zssr_gan.zeroshot.plan import LARGEST_SCALE, SMALLEST_SIDE
+from zssr_gan.zeroshot.shared import SharedStart
 from zssr_gan.zeroshot.superresolve import Progress, SuperResolved, super_resolve
 
 __all__ = ["Enhanced", "Progress", "RunOptions", "enhance", "enhance_picture", "resolve_device"]
-
-_INTERNAL = "internal"
-"""The label of what is learnt from the image alone; see the design's three labels."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +65,11 @@ def enhance_picture(
     *,
     seed: int = 0,
     kernel: Tensor | None = None,
+    shared: SharedStart | None = None,
     options: RunOptions = RunOptions(),  # noqa: B008 - frozen, so that one default serves all calls
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Enhanced:
-    """Enlarge a picture by what it teaches itself. Alpha is enlarged apart, by interpolation.
+    """Enlarge a picture by what it, or all images of its case, teach. Alpha is enlarged apart, by interpolation.
 
     Args:
         picture: `C H W`, at least 8 pixels a side.
@@ -78,6 +77,7 @@ def enhance_picture(
         settings: a preset's, or own.
         seed: all random draws derive from it and from the image's content.
         kernel: blur of the LR image in HR pixels, `k l`; then the scale is in whole numbers.
+        shared: the network learnt on the case; `settings` are then those for a case (`ZeroShotSettings.for_case`).
         options: device, precision, threads, tile.
         on_progress: called often, from this thread.
 
@@ -90,8 +90,8 @@ def enhance_picture(
     _check(picture, scale, kernel)
     began = time.perf_counter()
     size = (picture.pixels.shape[-2], picture.pixels.shape[-1])
-    settings = settings.for_size(size[0] * size[1])
-    downscale = _downscale(kernel, scale)
+    settings = settings if shared is not None else settings.for_size(size[0] * size[1])
+    downscale = make_downscale(kernel, scale)
     with machine(options) as used:
         lr = _seen_colours(picture).to(used.device)
         done = super_resolve(
@@ -103,13 +103,14 @@ def enhance_picture(
             precision=used.precision,
             tile=used.tile,
             on_progress=on_progress,
+            shared=shared,
         )
         result = _assemble(picture, done.image_CHW.cpu())
         done.image_CHW = lr  # the large tensor goes before the next large one comes
         residual = _residual(picture, result, lr, downscale)
     figures = _figures(done, residual)
     report = {
-        "label": _INTERNAL,
+        "label": "internal" if shared is None else "case",
         "scale": {"asked": list(scale), "true": [n / o for n, o in zip(result.pixels.shape[-2:], size, strict=True)]},
         "settings": settings.model_dump(mode="json"),
         "seed": seed,
@@ -211,7 +212,8 @@ def _check(picture: Picture, scale: Scale, kernel: Tensor | None) -> None:
         raise ImageError("the image holds NaN or infinity")
 
 
-def _downscale(kernel: Tensor | None, scale: Scale) -> Downscale:
+def make_downscale(kernel: Tensor | None, scale: Scale) -> Downscale:
+    """How LR images are taken to have come out of HR ones: by a kernel (`k l`), or antialiased bicubic."""
     if kernel is None:
         return BicubicDownscale()
     return KernelDownscale(kernel, (int(scale[0]), int(scale[1])))

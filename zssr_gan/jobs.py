@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import JsonValue
 from torch import Tensor
 
-from zssr_gan.config import PRESETS, ZeroShotSettings, load_preset
+from zssr_gan.config import PRESETS, ZeroShotSettings, load_preset, parse_settings
 from zssr_gan.enhancement import Enhanced, Progress, RunOptions, enhance_picture, resolve_device
 from zssr_gan.errors import ImageError, SettingsError, ZssrGanError
 from zssr_gan.files import atomic_write, sha256_bytes, sha256_file
@@ -25,11 +25,13 @@ from zssr_gan.record import (
     MARK,
     MAX_MEGAPIXELS,
     Arguments,
+    CaseFacts,
     InputFile,
     KernelFacts,
     Record,
     RecordError,
     ResultFile,
+    TeacherImage,
     Times,
     WrittenFile,
     build_record,
@@ -40,6 +42,7 @@ from zssr_gan.record import (
     scale_text,
     write_record,
 )
+from zssr_gan.zeroshot.shared import SharedStart, read_shared
 
 VERSION = importlib.metadata.version("zssr-gan")
 
@@ -56,6 +59,19 @@ class Kernel:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptStart:
+    """A shared start and the file it is kept in."""
+
+    start: SharedStart
+    path: Path
+
+    def facts(self, folder: Path) -> CaseFacts:
+        """What a record in `folder` says of it."""
+        images = tuple(TeacherImage(name=one.name, sha256=one.sha256) for one in self.start.facts.images)
+        return CaseFacts(path=relative_path(self.path, folder), sha256=self.start.sha256, images=images)
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What is asked of every image of a run."""
 
@@ -65,6 +81,9 @@ class Request:
     noise: float | None = None
     seed: int = 0
     kernel: Kernel | None = None
+    init: Literal["scratch", "shared"] = "scratch"
+    shared: KeptStart | None = None
+    """With `shared`: the network learnt on the case; None until that is done."""
     options: RunOptions = field(default_factory=RunOptions)
     max_megapixels: float = MAX_MEGAPIXELS
     overwrite: bool = False
@@ -90,6 +109,8 @@ class Request:
         named = {} if self.preset in PRESETS else {"preset": Path(self.preset)}
         if self.kernel is not None:
             named["kernel"] = self.kernel.path
+        if self.shared is not None:
+            named["init-from"] = self.shared.path
         return {option: relative_path(path, folder) for option, path in named.items()}
 
 
@@ -152,6 +173,8 @@ def make_request(
     seed: int = 0,
     noise: float | None = None,
     kernel: Path | None = None,
+    init: Literal["scratch", "shared"] = "scratch",
+    init_from: Path | None = None,
     options: RunOptions | None = None,
     max_megapixels: float = MAX_MEGAPIXELS,
     overwrite: bool = False,
@@ -173,6 +196,13 @@ def make_request(
     settings = load_preset(preset)
     if noise is not None:
         settings = settings.with_noise(noise, "--noise")
+    if init == "shared" or init_from is not None:
+        settings, init = settings.for_case(), "shared"
+    shared = None
+    if init_from is not None:
+        start = read_shared(init_from)
+        # What it was learnt with is what it is used with.
+        shared, settings = KeptStart(start, init_from), parse_settings(start.facts.settings, str(init_from))
     resolve_device(options.device)
     return Request(
         settings=settings,
@@ -181,6 +211,8 @@ def make_request(
         noise=noise,
         seed=seed,
         kernel=None if kernel is None else read_kernel(kernel),
+        init=init,
+        shared=shared,
         options=options,
         max_megapixels=max_megapixels,
         overwrite=overwrite,
@@ -248,12 +280,16 @@ def skip(job: Job, request: Request) -> Outcome:
         return Outcome(job, "skipped", "exists already")
     try:
         made = read_record(job.record)
-        settings = request.settings.for_size(made.input.width * made.input.height)
+        settings = request.settings
+        if request.init == "scratch":
+            settings = settings.for_size(made.input.width * made.input.height)
         changes = {
             "another input": made.input.sha256 != sha256_file(job.source),
             "other settings": made.settings_sha256 != canonical_sha256(settings.model_dump(mode="json")),
             "another scale": tuple(made.arguments.scale) != request.scale,
             "another seed": made.arguments.seed != request.seed,
+            "another shared start": request.shared is not None
+            and (made.case is None or made.case.sha256 != request.shared.start.sha256),
             "another kernel": made.kernel != (request.kernel and request.kernel.facts),
         }
     except (RecordError, OSError) as error:
@@ -298,6 +334,7 @@ def do_job(
                 output=_output_facts(job, enhanced.picture, result),
                 evidence=None if evidence is None or job.evidence is None else _written(job.evidence, evidence),
                 kernel=None if request.kernel is None else request.kernel.facts,
+                case=None if request.shared is None else request.shared.facts(job.result.parent),
                 report=enhanced.report,
                 times=Times(
                     started_utc=started.isoformat(timespec="seconds"),
@@ -324,6 +361,7 @@ def _enhance(job: Job, request: Request, picture: Picture, on_progress: Callable
             request.settings,
             seed=request.seed,
             kernel=None if request.kernel is None else request.kernel.values,
+            shared=None if request.shared is None else request.shared.start,
             options=request.options,
             on_progress=on_progress,
         )
@@ -404,4 +442,5 @@ def choice_text(record: Record) -> str:
     if choice["network_db"] is None:
         return f"{made_by} ({choice['why']})"
     gain = choice["network_db"] - choice["back_projection_db"]
-    return f"{made_by} (network {gain:+.2f} dB on held-out parts)"
+    where = "on held-out parts" if choice["held_out"] else "on its own shrunk copy"
+    return f"{made_by} (network {gain:+.2f} dB {where})"

@@ -28,7 +28,7 @@ Label = Literal["internal", "case", "generative"]
 
 LABELS: Mapping[Label, str] = {
     "internal": "Every pixel was computed from this image alone; no other image had a part in it.",
-    "case": "The pixels were learnt from the low-resolution images of the case, which are listed and hashed here.",
+    "case": "The pixels were learnt from the low-resolution images of the case, which its record lists and hashes.",
     "generative": "The pixels come from a generator trained on other images; detail may stem from outside the case.",
 }
 """What the pixels were learnt from: the three labels used everywhere in this project, and what each means."""
@@ -92,6 +92,21 @@ class KernelFacts(_Model):
     values_sha256: str = Field(description="of the values as canonical JSON")
 
 
+class TeacherImage(_Model):
+    """A low-resolution image of the case that the network was learnt on."""
+
+    name: str
+    sha256: str = Field(description="of the file")
+
+
+class CaseFacts(_Model):
+    """The network that was learnt on the images of the case."""
+
+    path: str = Field(description="of its file, relative to the record's folder, with forward slashes")
+    sha256: str = Field(description="of its file")
+    images: tuple[TeacherImage, ...]
+
+
 class Arguments(_Model):
     """The command as resolved: what was asked, defaults filled in."""
 
@@ -131,6 +146,7 @@ class Record(_Model):
     settings: dict[str, JsonValue]
     settings_sha256: str
     kernel: KernelFacts | None
+    case: CaseFacts | None = Field(None, description="where the label is case: what the network was learnt on")
     enhancement: dict[str, JsonValue] = Field(description="steps, choice, residual, versions, device, tiles, ...")
     times: Times
 
@@ -143,6 +159,7 @@ def build_record(
     output: ResultFile,
     evidence: WrittenFile | None,
     kernel: KernelFacts | None,
+    case: CaseFacts | None = None,
     report: Mapping[str, Any],
     times: Times,
     option_files: Mapping[str, str] | None = None,
@@ -154,9 +171,11 @@ def build_record(
         arguments: what was asked.
         source, output, evidence: the files.
         kernel: the blur kernel, if one was given.
+        case: the network learnt on a case, if one was used.
         report: what `enhance_picture` says of its work; its "label" and "settings" move to the record's top.
         times: when.
-        option_files: where the files that options named ("preset", "kernel") lie, as seen from the input's folder.
+        option_files: where the files that options named ("preset", "kernel", "init-from") lie, as seen from the
+            input's folder.
     """
     work = finite_json(dict(report))
     assert isinstance(work, dict)
@@ -174,6 +193,7 @@ def build_record(
             "settings": settings,
             "settings_sha256": canonical_sha256(settings),
             "kernel": kernel,
+            "case": case,
             "enhancement": work,
             "times": times,
         }
@@ -192,6 +212,7 @@ def _command_line(
     options = {
         "scale": scale_text(arguments.scale),
         "preset": option_files.get("preset", arguments.preset),
+        "init-from": option_files.get("init-from"),
         "seed": arguments.seed,
         "noise": arguments.noise,
         "kernel": option_files.get("kernel", arguments.kernel),

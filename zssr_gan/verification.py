@@ -15,6 +15,7 @@ from zssr_gan.files import sha256_bytes, sha256_file
 from zssr_gan.imaging.codecs import decode_picture, encode_picture, read_provenance
 from zssr_gan.jobs import result_text
 from zssr_gan.record import Record, canonical_sha256, read_record
+from zssr_gan.zeroshot.shared import read_shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,8 @@ def verify_record(
                 "the kernel's values in the record were changed after they were hashed",
             )
         )
+    if record.case is not None:
+        checks.append(_check_file("case", folder / record.case.path, record.case.sha256))
     if rerun:
         checks.append(_rerun(record, folder, source, on_progress))
     return Verification(path, tuple(checks))
@@ -139,6 +142,7 @@ def _rerun(record: Record, folder: Path, source: Path, on_progress: Callable[[Pr
             seed=asked.seed,
             # Not normalised again: that could move the last bit of a value.
             kernel=None if record.kernel is None else torch.tensor(record.kernel.values, dtype=torch.float64),
+            shared=None if record.case is None else read_shared(folder / record.case.path),
             options=_recorded_options(record),
             on_progress=on_progress,
         )

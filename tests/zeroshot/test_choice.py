@@ -131,5 +131,10 @@ def test_real_networks(network: ZSSR, astronaut: Tensor) -> None:
     assert 0 <= odd.share <= 1
 
 
-def test_nothing_held_out() -> None:
-    assert always_network("because") == Choice(1.0, "because", None, None, None)
+def test_nothing_held_out(monkeypatch: pytest.MonkeyPatch, network: ZSSR, astronaut: Tensor) -> None:
+    large = torch.zeros(3, 65, 64)
+    assert always_network("because", network, large, OPTIONS, TASK, 2) == Choice(1.0, "because")
+    answer(monkeypatch, astronaut, astronaut)
+    found = always_network("because", network, astronaut, OPTIONS, TASK, 2)
+    assert (found.share, found.why, found.held_out, found.network_db) == (1.0, "because", False, 100)
+    assert found.back_projection_db == decide(network, astronaut).back_projection_db

@@ -85,7 +85,7 @@ class Synthesiser:
     def _work(self, number: int, capacity: int) -> Work[StoredImage]:
         image = self.images.read(number)
         lr_CHW = image.pixels.to(self.machine.device)
-        settings = self.settings.for_size(lr_CHW[0].numel())
+        settings = self.settings if self.shared is not None else self.settings.for_size(lr_CHW[0].numel())
         try:
             done = yield from super_resolving(
                 lr_CHW,

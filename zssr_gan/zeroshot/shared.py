@@ -22,7 +22,7 @@ from zssr_gan.config import NetworkSettings, ZeroShotSettings
 from zssr_gan.devices import Machine
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import atomic_write, sha256_bytes
-from zssr_gan.imaging.resampling import Downscale, Scale
+from zssr_gan.imaging.resampling import Downscale, KernelDownscale, Scale
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
 from zssr_gan.record import canonical_sha256
 from zssr_gan.zeroshot.case import OnLearning, learn_case
@@ -57,7 +57,7 @@ class SharedFacts(_Model):
     scale: tuple[float, float]
     """(y, x) of the pairs that it was learnt on."""
     degradation: str
-    """How the pairs were made: `bicubic`, or `kernel` with the kernel's SHA-256."""
+    """How the pairs were made, see `degradation_of`."""
     settings: dict[str, JsonValue]
     """All settings of the learning."""
     settings_sha256: str
@@ -136,7 +136,7 @@ def learn_shared(
         channels=channels,
         factor=task.factor,
         scale=task.scale,
-        degradation=downscale.name,
+        degradation=degradation_of(downscale),
         settings=values,
         settings_sha256=canonical_sha256(values),
         seed=seed,
@@ -150,6 +150,13 @@ def learn_shared(
         versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
     )
     return make_shared(learnt.weights_P, facts)
+
+
+def degradation_of(downscale: Downscale) -> str:
+    """`bicubic`, or `kernel` with the SHA-256 of its values."""
+    if isinstance(downscale, KernelDownscale):
+        return f"kernel {sha256_bytes(downscale.kernel.double().cpu().numpy().tobytes())}"
+    return downscale.name
 
 
 def encode_shared(weights_P: Tensor, facts: SharedFacts) -> bytes:

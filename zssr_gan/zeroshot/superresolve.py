@@ -15,7 +15,7 @@ from zssr_gan.imaging.resampling import Downscale, Scale, back_project, resize
 from zssr_gan.zeroshot.fleet import Work, alone
 from zssr_gan.zeroshot.plan import plan_steps
 from zssr_gan.zeroshot.seeds import content_hash
-from zssr_gan.zeroshot.shared import SharedStart
+from zssr_gan.zeroshot.shared import SharedStart, degradation_of
 from zssr_gan.zeroshot.step import OnProgress, Progress, StepRunner
 
 __all__ = ["OnProgress", "Progress", "SuperResolved", "super_resolve", "super_resolving"]
@@ -140,7 +140,8 @@ def _check_fit(shared: SharedStart, channels: int, downscale: Downscale) -> None
     facts = shared.facts
     if channels > facts.channels:
         raise SettingsError("the shared start was learnt on gray images and cannot enlarge one with colours")
-    if facts.degradation != downscale.name:
+    if facts.degradation != degradation_of(downscale):
         raise SettingsError(
-            f"the shared start was learnt for the degradation {facts.degradation!r}, not {downscale.name!r}"
+            f"the shared start was learnt for the degradation {facts.degradation[:16]!r}, "
+            f"not {degradation_of(downscale)[:16]!r}"
         )

@@ -1,0 +1,82 @@
+"""The images of one run as a case: one network learnt on all of them, and kept beside the results."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import JsonValue
+from torch import Tensor
+
+from zssr_gan.devices import machine
+from zssr_gan.enhancement import make_downscale
+from zssr_gan.errors import ImageError
+from zssr_gan.files import sha256_bytes
+from zssr_gan.imaging.codecs import decode_picture
+from zssr_gan.interrupts import uninterrupted
+from zssr_gan.jobs import KeptStart, Request
+from zssr_gan.naming import Plan
+from zssr_gan.record import canonical_sha256
+from zssr_gan.zeroshot.case import OnLearning
+from zssr_gan.zeroshot.plan import SMALLEST_SIDE
+from zssr_gan.zeroshot.shared import CaseImage, degradation_of, learn_shared, read_shared, write_shared
+
+
+def with_shared_start(plan: Plan, request: Request, on_learning: OnLearning) -> tuple[Request, list[str]]:
+    """Learn on all images of a plan, also those whose results exist already, or take what an earlier run learnt.
+
+    The network is kept as shared-HASH.safetensors in the folder of the results; the hash is that of the images, the
+    settings and the seed, so that the same case finds it again.
+
+    Returns:
+        The request with its shared start, and what a user should know, a line each.
+
+    Raises:
+        ImageError: none of the images can be learnt from.
+        OutputError: the disk refuses.
+        NumericalError: NaN or infinity came out.
+    """
+    images = _read(plan, request)
+    if not images:
+        raise ImageError("none of the images can be learnt from together: they are broken or too small")
+    downscale = make_downscale(None if request.kernel is None else request.kernel.values, request.scale)
+    what: dict[str, JsonValue] = {
+        "images": [*sorted(image.sha256 for image, _ in images)],
+        "settings": request.settings.model_dump(mode="json"),
+        "scale": list(request.scale),
+        "degradation": degradation_of(downscale),
+        "seed": request.seed,
+    }
+    path = plan.todo[0].result.parent / f"shared-{canonical_sha256(what)[:12]}.safetensors"
+    if path.exists():
+        return _using(request, path), [
+            f"{path}: learnt on these {len(images)} images by an earlier run, and used again"
+        ]
+    began = time.perf_counter()
+    with machine(request.options) as used:
+        start = learn_shared(
+            images, request.settings, request.scale, downscale, seed=request.seed, machine=used, on_learning=on_learning
+        )
+    with uninterrupted():
+        write_shared(start, path)
+    said = [f"{path}: learnt on {len(images)} images in {time.perf_counter() - began:.0f} s"]
+    if start.facts.settings["shared"] and start.facts.adaptation["images"]:
+        said.append(str(start.facts.adaptation["why"]))
+    return _using(request, path), said
+
+
+def _using(request: Request, path: Path) -> Request:
+    return replace(request, shared=KeptStart(read_shared(path), path))
+
+
+def _read(plan: Plan, request: Request) -> list[tuple[CaseImage, Tensor]]:
+    """What can be read and is large enough; the rest has its own error when its turn comes."""
+    images = []
+    for job in (*plan.skipped, *plan.todo):
+        try:
+            data = job.source.read_bytes()
+            picture = decode_picture(data, str(job.source), max_megapixels=request.max_megapixels)
+        except (OSError, ImageError):
+            continue
+        if min(picture.pixels.shape[-2:]) >= SMALLEST_SIDE:
+            images.append((CaseImage(name=job.source.name, sha256=sha256_bytes(data)), picture.pixels))
+    return images
