@@ -231,11 +231,11 @@ class TestStream:
 
     @pytest.mark.slow
     def test_whole_runs_are_as_good_as_alone(self, astronaut: Tensor) -> None:
-        """With the original's slope test: each ends at its own iteration, and the results are those of N = 1."""
+        """With the slope test: each ends at its own iteration, and the results are those of N = 1."""
         chosen = settings(
             network={"depth": 4, "width": 8},
             pairs={"crop": 24, "batch": 1},
-            schedule={"kind": "slope", "iterations": 1500},
+            schedule={"kind": "slope", "record_every": 10, "check_every": 12, "window": 60, "iterations": 700},
             restarts=3,
         )
         truths = [astronaut[:, y : y + 32, x : x + 32] for y in (0, 16, 32) for x in (0, 16, 32)]
@@ -243,8 +243,8 @@ class TestStream:
 
         def made(capacity: int) -> dict[int, SuperResolved]:
             works = (
-                (n, super_resolving(lr, (2.0, 2.0), chosen, BICUBIC, seed=0, precision="fp32", tile=512))
-                for n, lr in enumerate(lows)
+                (n, super_resolving(low, (2.0, 2.0), chosen, BICUBIC, seed=0, precision="fp32", tile=512))
+                for n, low in enumerate(lows)
             )
             return results(run_fleet(works, capacity))
 
