@@ -21,7 +21,7 @@ from pydantic import JsonValue
 
 from pipelines.progress import Bar
 from pipelines.synth_pictures import draw_pictures
-from zssr_gan.config import ZeroShotSettings, load_preset
+from zssr_gan.config import ZeroShotSettings, load_preset, parse_settings
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import Role, SplitError, read_split
@@ -287,6 +287,10 @@ class _Speed:
 
 def zero_shot_settings(settings: RunSettings) -> ZeroShotSettings:
     """What the run's images are made with."""
+    if settings.synth.init_from is not None:
+        # What a network was learnt with is what it is used with, whatever the preset says.
+        kept = Path(settings.synth.init_from).expanduser()
+        return parse_settings(read_shared(kept).facts.settings, str(kept))
     chosen = load_preset(settings.synth.preset)
     if settings.synth.noise is not None:
         chosen = chosen.with_noise(settings.synth.noise, "synth.noise")

@@ -212,13 +212,17 @@ class _Stream(Generic[K, R]):
         """One fleet, until nobody of its form waits and all its members have stopped."""
         seats = self._next_seats(form, self.capacity)
         request = seats[0].running.request
-        fleet = Fleet([seat.member for seat in seats], request.settings, request.training)
+        try:
+            fleet = Fleet([seat.member for seat in seats], request.settings, request.training)
+        except torch.OutOfMemoryError as error:
+            self._halve(form, seats, error)
+            return
         steps = 0
         while True:
-            running = int(fleet.running_N.sum())
-            if running < len(seats):
+            if not fleet.running_N.all():
                 seats = self._change(form, fleet, seats)
                 yield from self._flush()
+            running = int(fleet.running_N.sum()) if seats else 0
             if self.on_tick is not None and (fleet.clock % _TICK == 0 or not seats):
                 self.on_tick(Tick(running, sum(map(len, self.waiting.values())), steps, steps * fleet.flop_of_a_step))
                 steps = 0
@@ -227,8 +231,8 @@ class _Stream(Generic[K, R]):
             try:
                 losses = fleet.advance()
             except torch.OutOfMemoryError as error:
-                seats = self._halve(form, fleet, seats, error)
-                continue
+                self._halve(form, seats, error)
+                return
             steps += running
             self._tell(seats, fleet, losses)
 
@@ -319,21 +323,22 @@ class _Stream(Generic[K, R]):
             )
         self._resume(running.key, running.work, answer)
 
-    def _halve(self, form: Hashable, fleet: Fleet, seats: list[_Seat[K, R]], error: Exception) -> list[_Seat[K, R]]:
-        """After memory ran out: half of the members wait again, from their beginning, and the rest goes on."""
+    def _halve(self, form: Hashable, seats: list[_Seat[K, R]], error: Exception) -> None:
+        """After memory ran out: smaller fleets from now on, and all members of this one from their beginning.
+
+        An iteration may have been cut off anywhere, so nothing of the fleet can be gone on from. Mostly it was its
+        first: later ones need no more.
+        """
         torch.cuda.empty_cache()
         if len(seats) == 1:
             raise DeviceError(
                 "the device has too little memory to train a single network on this image: use another device, "
                 "or a preset with a smaller crop"
             ) from error
-        stay = len(seats) // 2
-        self.capacity = max(1, min(self.capacity, stay))
+        self.capacity = len(seats) // 2
         if self.on_notice is not None:
-            self.on_notice(f"memory ran out with {len(seats)} networks side by side; going on with {stay}")
-        fleet.keep(torch.arange(stay))
-        self.waiting.setdefault(form, deque()).extendleft(reversed(seats[stay:]))
-        return seats[:stay]
+            self.on_notice(f"memory ran out with {len(seats)} networks side by side; going on with {self.capacity}")
+        self.waiting.setdefault(form, deque()).extendleft(reversed(seats))
 
     def _tell(self, seats: list[_Seat[K, R]], fleet: Fleet, losses: Tensor) -> None:
         request = seats[0].running.request

@@ -49,6 +49,9 @@ OnProgress = Callable[[Progress], None]
 class StepRunner:
     """One step of the way: the sub-steps on one image, each with its networks trained and applied.
 
+    `content` stands for the image in the seeds where that is an earlier step's result: its last bits hang on who shared
+    the fleet, and no draw may.
+
     After `run`: `report` has each thing done with its parameters, `choice` is the last sub-step's, `notices` what a
     user should know, `tile` the tiles' side, `views` how many there were.
     """
@@ -64,6 +67,7 @@ class StepRunner:
         on_progress: OnProgress | None,
         prefix: str = "",
         shared: SharedStart | None = None,
+        content: str | None = None,
     ) -> None:
         self.image = image
         self.size: Size = (image.shape[-2], image.shape[-1])
@@ -78,7 +82,7 @@ class StepRunner:
         self.report: list[dict[str, Any]] = []
         self.notices: list[str] = []
         self.views = 0
-        self._content = content_hash(image)
+        self._content = content_hash(image) if content is None else content
         kernel = downscale.name == "kernel"
         refinement = settings.refinement
         self.back_projections = refinement.kernel_back_projections if kernel else refinement.back_projections

@@ -14,6 +14,7 @@ from zssr_gan.errors import SettingsError
 from zssr_gan.imaging.resampling import Downscale, Scale, back_project, resize
 from zssr_gan.zeroshot.fleet import Work, alone
 from zssr_gan.zeroshot.plan import plan_steps
+from zssr_gan.zeroshot.seeds import content_hash
 from zssr_gan.zeroshot.shared import SharedStart, degradation_of
 from zssr_gan.zeroshot.step import OnProgress, Progress, StepRunner
 
@@ -107,9 +108,11 @@ def super_resolving(
     done = SuperResolved(lr_CHW, torch.zeros(lr_CHW.shape[-2:], dtype=torch.float16, device=lr_CHW.device))
     steps = plan_steps((lr_CHW.shape[-2], lr_CHW.shape[-1]), scale, settings.steps, whole=downscale.name == "kernel")
     choices = []
+    given = content_hash(lr_CHW)
     for number, step in enumerate(steps):
         prefix = f"step {number + 1}/{len(steps)}: " if len(steps) > 1 else ""
-        runner = StepRunner(image, settings, downscale, seed, precision, tile, on_progress, prefix, shared)
+        content = f"{given}, step {number + 1}" if number else given
+        runner = StepRunner(image, settings, downscale, seed, precision, tile, on_progress, prefix, shared, content)
         image, disagreement = yield from runner.run(step)
         if number:
             # Each step agrees with the last one's result; the whole must agree with the image that was given.

@@ -1,0 +1,352 @@
+"""The stage as a person runs it: what it makes, what it says, and what a kill, damage or a second writer may cost."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from pipelines import prepare, synth
+from zssr_gan.data.check import check
+from zssr_gan.data.prepared import Prepared
+from zssr_gan.data.split import read_split
+from zssr_gan.data.synthetic_set import SyntheticSet
+from zssr_gan.files import FileLock
+from zssr_gan.stages import load_run
+from zssr_gan.zeroshot.shared import read_shared
+
+ROOT = Path(__file__).parents[2]
+STORE = Path("runs/mine/synthetic")
+
+PRESET = """
+network: {depth: 2, width: 4, initial: lecun}
+pairs: {crop: 8, batch: 1}
+schedule: {kind: cosine, lr: 0.003, iterations: ITERATIONS}
+refinement: {back_projections: 2}
+restarts: 0
+shared: {schedule: {kind: cosine, lr: 0.003, iterations: 8}, adaptation: {iterations: 2, rehearse: 0}}
+"""
+CONFIG = """
+data:
+  sources: [{kind: folder, root: faces}]
+  size: null
+  train: 0.75
+  roles: {zssr: 6, generator: 3, table1: 2, unseen: null}
+synth: {preset: tiny.yaml, init: scratch, shard: 3}
+"""
+MADE = 8  # 6 zssr and 2 table1
+
+
+@pytest.fixture(autouse=True)
+def _sigterm_as_before() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def write_preset(iterations: int) -> None:
+    Path("tiny.yaml").write_text(PRESET.replace("ITERATIONS", str(iterations)))
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Twelve prepared images of two sizes, one of them gray; all in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("faces").mkdir()
+    photo = data.astronaut()[40:200, 150:310]
+    for number in range(12):
+        top, left = 40 * (number // 4), 36 * (number % 4)
+        rows, columns = ((24, 24), (20, 28))[number % 2]
+        crop = Image.fromarray(photo[top : top + rows, left : left + columns])
+        crop = crop.resize((columns // 2, rows // 2), Image.Resampling.BICUBIC)
+        (crop.convert("L") if number == 5 else crop).save(f"faces/{number:02}.png")
+    write_preset(3)
+    path = tmp_path / "mine.yaml"
+    path.write_text(CONFIG)
+    assert prepare.main(["--config", str(path)]) == 0
+    return path
+
+
+def run(config: Path, *arguments: str) -> int:
+    """In this process."""
+    return synth.main(["--config", str(config), "--device", "cpu", "--threads", "1", *arguments])
+
+
+def start(config: Path, *arguments: str, launcher: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """In processes of its own, with a group that the test may end."""
+    words = [*launcher, "-m", "pipelines.synth", "--config", str(config), "--device", "cpu", "--threads", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(
+        [sys.executable, *words, *arguments], env=environment, text=True, start_new_session=True, **pipes
+    )
+
+
+def torchrun(processes: int, *more: str) -> list[str]:
+    return ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *more]
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 120) -> tuple[str, str]:
+    try:
+        return process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+
+
+def until(condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def wanted(config: Path) -> list[str]:
+    split = read_split(Path("runs/mine/split.json"))
+    return list(Prepared(split, load_run(config).data, ("zssr", "table1")).ids)
+
+
+def assert_whole(config: Path, label: str = "internal") -> None:
+    """All ids once, nothing damaged, nothing left over."""
+    assert check(STORE) == []
+    with SyntheticSet(STORE) as images:
+        assert list(images.ids) == wanted(config)
+        assert len(images) == MADE
+        for number, name in enumerate(images.ids):
+            lr, sr = images.pixels(number)
+            with Image.open(Path("faces") / name.partition("/")[2]) as source:
+                assert np.array_equal(np.asarray(source).reshape(lr.shape), lr)
+            assert sr.shape == (2 * lr.shape[0], 2 * lr.shape[1], lr.shape[2])
+            assert images.figures(number)["label"] == label
+    kept = {path.stem for path in STORE.glob("shard-*.json")}
+    assert {path.stem for path in STORE.glob("shard-*.h5")} == kept
+    assert not list(STORE.glob("*.tmp"))
+
+
+def shards() -> dict[str, tuple[bytes, int]]:
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in STORE.glob("shard-*")}
+
+
+class TestOneProcess:
+    def test_a_network_of_its_own_for_each(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(config) == 0
+        assert_whole(config)
+        said = capsys.readouterr()
+        assert said.out.splitlines()[-3:] == [str(STORE / "contact-sheet.png"), str(STORE / "gains.png"), str(STORE)]
+        for picture in said.out.splitlines()[-3:-1]:
+            with Image.open(picture) as image:
+                assert min(image.size) > 100
+                assert np.asarray(image.convert("L")).std() > 1
+        assert "networks side by side" in said.err
+        with SyntheticSet(STORE) as images:
+            roles = [images.figures(number)["role"] for number in range(MADE)]
+            assert (roles.count("zssr"), roles.count("table1")) == (6, 2)
+            assert all(images.figures(number)["iterations"] == 3 for number in range(MADE))
+
+    def test_again_makes_nothing_anew(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(config) == 0
+        before = shards()
+        assert len(before) == 6  # 3 + 3 + 2 images, each shard with its sidecar
+        assert run(config) == 0
+        assert shards() == before
+        assert "8 of 8 images are there already" in capsys.readouterr().err
+
+    def test_learnt_on_the_training_part_alone(self, config: Path) -> None:
+        assert run(config, "--set", "synth.init=shared") == 0
+        assert_whole(config, "case")
+        start = read_shared(STORE / "shared.safetensors")
+        split = read_split(Path("runs/mine/split.json"))
+        taught = {member.id for member in split.entries if member.role in ("zssr", "generator")}
+        assert {image.name for image in start.facts.images} == taught
+        assert len(taught) == 9
+        before = shards(), (STORE / "shared.safetensors").stat().st_mtime_ns
+        assert run(config, "--set", "synth.init=shared") == 0
+        assert (shards(), (STORE / "shared.safetensors").stat().st_mtime_ns) == before
+
+    def test_a_kept_start_brings_its_settings(self, config: Path) -> None:
+        """Whatever the preset's network is now."""
+        assert run(config, "--set", "synth.init=shared") == 0
+        kept = Path("kept.safetensors")
+        (STORE / "shared.safetensors").rename(kept)
+        before = read_shared(kept).facts.settings
+        Path("tiny.yaml").write_text(PRESET.replace("ITERATIONS", "3").replace("width: 4", "width: 5"))
+        again = ["--set", "synth.init=shared", "--set", f"synth.init_from={kept}", "--set", "run_dir=other"]
+        assert prepare.main(["--config", str(config), "--set", "run_dir=other"]) == 0
+        assert run(config, *again) == 0
+        with SyntheticSet(STORE) as first, SyntheticSet(Path("other/synthetic")) as second:
+            assert first.ids == second.ids
+            for number in range(MADE):
+                assert np.array_equal(first.pixels(number)[1], second.pixels(number)[1])
+        assert read_shared(kept).facts.settings == before
+        assert not Path("other/synthetic/shared.safetensors").exists()
+
+    def test_a_damaged_shard_is_made_again_and_said(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(config) == 0
+        before = shards()
+        victim = STORE / "shard-0001.h5"
+        content = bytearray(victim.read_bytes())
+        content[len(content) // 2] ^= 4
+        victim.write_bytes(content)
+        assert [damage.shard for damage in check(STORE)] == ["shard-0001"]
+        assert run(config) == 0
+        assert "shard-0001: was damaged" in capsys.readouterr().err
+        assert_whole(config)
+        after = shards()
+        kept = [name for name in before if not name.startswith("shard-0001")]
+        assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ("synth.scale=1.5", "scale = 2.0, and 1.5 is asked for"),
+            ("synth.init=shared", "init = "),
+            ("synth.noise=0.1", "zero_shot.pairs.noise = 0.0, and 0.1 is asked for"),
+            ("seed=1", "seed: is 1, and split.json was made with 0"),
+            ("data.size=16", "data.size: is not what split.json was made with"),
+        ],
+    )
+    def test_other_settings_are_refused_by_name(
+        self, config: Path, change: str, words: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(config) == 0
+        before = shards()
+        capsys.readouterr()
+        assert run(config, "--set", change) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert words in said.err
+        assert shards() == before
+
+    def test_nothing_prepared(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("runs/mine/split.json").unlink()
+        capsys.readouterr()
+        assert run(config) == 2
+        said = capsys.readouterr()
+        assert said.err.count("\n") == 1
+        assert f"make prepare CONFIG={config}" in said.err
+
+    @pytest.mark.parametrize("arguments", [["--fleet", "0"], ["--set", "synth.shard=0"], ["--set", "synth.init=both"]])
+    def test_mistakes(self, config: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        capsys.readouterr()
+        assert run(config, *arguments) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+        assert not STORE.exists()
+
+    def test_a_second_writer_is_refused_at_once(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        with FileLock(STORE / ".stage-lock"):
+            assert run(config) == 2
+        assert "another run is writing there" in capsys.readouterr().err
+        assert run(config) == 0
+
+    def test_a_file_changed_since_fails_alone_and_is_said_last(
+        self, config: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        victim = wanted(config)[2]
+        (Path("faces") / victim.partition("/")[2]).write_bytes(b"nonsense")
+        assert run(config) == 1
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last.startswith("failed: ")
+        assert victim in last
+        with SyntheticSet(STORE) as images:
+            assert set(images.ids) == set(wanted(config)) - {victim}
+        assert (STORE / "contact-sheet.png").exists()
+
+    def test_ctrl_c(self, config: Path) -> None:
+        write_preset(250)
+        process = start(config, "--fleet", "2")
+        until(lambda: list(STORE.glob("shard-*.json")), process)
+        process.send_signal(signal.SIGINT)
+        _, said = finish(process)
+        assert process.returncode == 130
+        assert "the same command goes on from there" in said
+        before = shards()
+        assert 0 < len(before) < 6
+        assert run(config) == 0
+        assert_whole(config)
+        assert {name: shards()[name] for name in before} == before
+
+    @pytest.mark.parametrize("kills", [1, pytest.param(8, marks=pytest.mark.slow)])
+    def test_killed_at_random_moments(self, config: Path, kills: int) -> None:
+        write_preset(150)
+        draw = random.Random(kills)
+        kept: dict[str, tuple[bytes, int]] = {}
+        for _ in range(kills):
+            process = start(config, "--fleet", "2")
+            until(lambda: (STORE / "settings.json").exists(), process)
+            time.sleep(draw.uniform(0, 1.5))
+            process.kill()
+            finish(process)
+            now = {path.stem for path in STORE.glob("shard-*.json")}
+            assert {name.partition(".")[0] for name in kept} <= now, "nothing written before is lost"
+            kept = {name: one for name, one in shards().items() if name.partition(".")[0] in now}
+        assert run(config) == 0
+        assert_whole(config)
+        assert {name: shards()[name] for name in kept} == kept
+
+
+class TestManyProcesses:
+    @pytest.mark.parametrize(
+        ("processes", "init"),
+        [
+            (2, "scratch"),
+            pytest.param(2, "shared", marks=pytest.mark.slow),
+            pytest.param(4, "scratch", marks=pytest.mark.slow),
+        ],
+    )
+    def test_all_ids_once(self, config: Path, processes: int, init: str) -> None:
+        process = start(config, "--set", "synth.shard=1", "--set", f"synth.init={init}", launcher=torchrun(processes))
+        out, said = finish(process)
+        assert process.returncode == 0, said
+        assert_whole(config, "case" if init == "shared" else "internal")
+        assert out.splitlines()[-1] == str(STORE)
+        assert out.count(str(STORE / "gains.png")) == 1
+
+    @pytest.mark.slow
+    def test_as_good_as_one_process(self, config: Path) -> None:
+        """Same ids, seeds and settings hash; pixels up to what a fleet's mates change."""
+        process = start(config, "--set", "synth.shard=1", launcher=torchrun(2))
+        finish(process)
+        assert prepare.main(["--config", str(config), "--set", "run_dir=other"]) == 0
+        assert run(config, "--set", "run_dir=other") == 0
+        with SyntheticSet(STORE) as many, SyntheticSet(Path("other/synthetic")) as one:
+            assert many.ids == one.ids
+            assert many.settings == one.settings
+            for number in range(MADE):
+                assert many.figures(number)["seeds"] == one.figures(number)["seeds"]
+                (_, a), (_, b) = many.pixels(number), one.pixels(number)
+                assert np.square(a.astype(float) - b).mean() < 255**2 * 10**-4.5
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("victim", [0, 1])
+    def test_a_worker_that_dies(self, config: Path, victim: int) -> None:
+        write_preset(400)
+        launcher = torchrun(2, "--max-restarts", "1")
+        process = start(config, "--set", "synth.shard=1", "--fleet", "1", launcher=launcher)
+        until(lambda: list(STORE.glob("shard-*.json")), process)
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(workers) == 2
+        before = {path.stem for path in STORE.glob("shard-*.json")}
+        kept = {name: one for name, one in shards().items() if name.partition(".")[0] in before}
+        os.kill(int(workers[victim]), signal.SIGKILL)
+        _, said = finish(process)
+        assert process.returncode == 0, said
+        assert_whole(config)
+        assert {name: shards()[name] for name in kept} == kept
+
+    @pytest.mark.slow
+    def test_a_mistake_ends_all(self, config: Path) -> None:
+        """The others do not wait for a rank 0 that has refused."""
+        Path("runs/mine/split.json").unlink()
+        process = start(config, launcher=torchrun(2))
+        _, said = finish(process, 60)
+        assert process.returncode
+        assert "make prepare" in said
