@@ -65,9 +65,9 @@ def main() -> None:
         if args.only != "scratch":
             for preset in ("quality", "fast"):
                 share_of_set(preset, used)
-            wall, worked = time.perf_counter() - began, time.process_time() - worked
-            busy = f"{worked / wall / used.threads:.0%} of that on each of its threads"
-    print(f"\n{wall:.0f} s in all; this process ran {busy} (a GPU apart, less than 100 % is a busy machine)")
+        threads = used.threads
+    wall, worked = time.perf_counter() - began, time.process_time() - worked
+    print(f"\n{wall:.0f} s in all, of which each thread ran {worked / wall / threads:.0%} (busy: less)")
 
 
 def matrix_peak(used: Machine) -> float:
