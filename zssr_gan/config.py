@@ -87,6 +87,14 @@ class OptimiserSettings(_Settings):
     the last and the biases by Adam."""
     muon_ratio: float = Field(10.0, gt=0)
     """Muon's rate as a multiple of the schedule's."""
+    muon_momentum: float = Field(0.95, ge=0, lt=1)
+    """Decay of Muon's momentum."""
+    beta1: float = Field(0.9, gt=0, lt=1)
+    """Decay of Adam's mean of the gradient."""
+    beta2: float = Field(0.999, gt=0, lt=1)
+    """Decay of Adam's mean of its square."""
+    epsilon: float = Field(1e-8, gt=0)
+    """What Adam adds to the root of that mean."""
     average: float = Field(0.0, ge=0, lt=1)
     """Decay of the moving average of the weights that is used at the end; 0 uses the last weights."""
     clip: float = Field(0.0, ge=0)
@@ -200,6 +208,18 @@ class ChoiceSettings(_Settings):
         return self
 
 
+class GuardSettings(_Settings):
+    """When a start of a network is given up and made anew."""
+
+    dead_share: float = Field(0.02, ge=0, le=1)
+    """An output that moves the interpolated image by less than this share of what it misses has learnt nothing ..."""
+    dead_error: float = Field(1 / 255, ge=0, le=1)
+    """... where the interpolated image misses more than this (root mean square, [0, 1] units)."""
+    largest_departure: float = Field(0.25, gt=0)
+    """A result that, shrunk again, is off its own input by this much more than the interpolation is ([0, 1] units) has
+    run away."""
+
+
 class ZeroShotSettings(_Settings):
     """Every constant of the zero-shot way."""
 
@@ -216,6 +236,7 @@ class ZeroShotSettings(_Settings):
     """Networks trained on the image, from different starts; their outputs are one larger ensemble."""
     restarts: int = Field(3, ge=0, le=20)
     """How often a start that died (its output stays the interpolated image) is tried again."""
+    guards: GuardSettings = GuardSettings()
     small: "SmallImageSettings | None" = None
     """What is different for small images."""
     shared: "SharedStartSettings | None" = None

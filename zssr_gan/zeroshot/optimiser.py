@@ -36,9 +36,9 @@ class FleetOptimiser:
         matrices = network.inner_matrices if settings.kind == "muon" else (0, 0, 0)
         inner = matrices[0] * matrices[1] * matrices[2]
         weights = network.weights_NP.detach()
-        self._parts: list[tuple[slice, _Adam | _Muon]] = [(slice(inner, None), _Adam(weights[:, inner:]))]
+        self._parts: list[tuple[slice, _Adam | _Muon]] = [(slice(inner, None), _Adam(weights[:, inner:], settings))]
         if inner:
-            self._parts.append((slice(0, inner), _Muon(weights[:, :inner], matrices, settings.muon_ratio)))
+            self._parts.append((slice(0, inner), _Muon(weights[:, :inner], matrices, settings)))
 
     @torch.no_grad()
     def step(self, gradient_NP: Tensor, rates: Tensor) -> None:
@@ -83,9 +83,8 @@ class FleetOptimiser:
 class _Adam:
     """Kingma and Ba 2015, algorithm 1."""
 
-    beta1, beta2, epsilon = 0.9, 0.999, 1e-8
-
-    def __init__(self, weights_NP: Tensor) -> None:
+    def __init__(self, weights_NP: Tensor, settings: OptimiserSettings) -> None:
+        self.beta1, self.beta2, self.epsilon = settings.beta1, settings.beta2, settings.epsilon
         self.moments = [torch.zeros_like(weights_NP), torch.zeros_like(weights_NP)]
 
     def move(self, weights_NP: Tensor, gradient_NP: Tensor, steps_N1: Tensor, rates_N1: Tensor) -> None:
@@ -108,12 +107,10 @@ class _Muon:
     """Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks": the Nesterov momentum of a weight
     matrix, replaced by the nearest matrix whose singular values are all about 1."""
 
-    momentum = 0.95
-
-    def __init__(self, weights_NP: Tensor, matrices: tuple[int, int, int], ratio: float) -> None:
+    def __init__(self, weights_NP: Tensor, matrices: tuple[int, int, int], settings: OptimiserSettings) -> None:
+        self.ratio, self.momentum = settings.muon_ratio, settings.muon_momentum
         self.moments = [torch.zeros_like(weights_NP)]
         self.matrices = matrices
-        self.ratio = ratio
 
     def move(self, weights_NP: Tensor, gradient_NP: Tensor, _steps_N1: Tensor, rates_N1: Tensor) -> None:
         """Move the weights in place."""

@@ -23,9 +23,6 @@ from zssr_gan.zeroshot.shared import SharedStart
 from zssr_gan.zeroshot.training import OnIteration, Training
 
 _WINDOW = 1024
-_LARGEST_DEPARTURE = 0.25
-"""A network's result, shrunk again, that is off its own input by this much more than the interpolation is, in [0, 1]
-units, has run away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +120,7 @@ class StepRunner:
                 choice = Choice(0.0, "every start of the network died: it hands the interpolated image through")
                 break
             # The interpolation of the image is made only where it can matter: of a photograph it is half a gigabyte.
-            excess = departure - _LARGEST_DEPARTURE
+            excess = departure - self.settings.guards.largest_departure
             if excess <= 0 or excess <= self._departure(resize(image, size), image):
                 choice = self._choose(fit, folds, task, options)
                 break

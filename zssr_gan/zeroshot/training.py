@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from zssr_gan.config import ZeroShotSettings
+from zssr_gan.config import GuardSettings, ZeroShotSettings
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
 from zssr_gan.zeroshot.optimiser import FleetOptimiser
 from zssr_gan.zeroshot.pairs import PairSampler, PairSource, Task
@@ -20,8 +20,6 @@ from zssr_gan.zeroshot.schedules import make_schedule
 from zssr_gan.zeroshot.seeds import derive_seed, generator
 
 _RECORD_SIDE = 512  # the reconstruction error of a larger image is that of its middle: memory
-_DEAD_SHARE = 0.02  # an output that moves the interpolated image by less of what is missing has learnt nothing
-_DEAD_ERROR = 1 / 255  # ... where the interpolated image misses more than one level (root mean square)
 _LOOK = 10  # iterations between two looks for NaN: each makes the CPU wait for the device
 _RECENT = 50  # iterations that a member's last loss is the mean of
 
@@ -153,7 +151,7 @@ class Fleet:
         """What came of the members at `places` (int64)."""
         weights_NP = self.optimiser.result()[places]
         network = ZSSR(self.network.options, self.images_NCHW.shape[1], self.network.factor, weights_NP)
-        dead = _dead(network, self.images_NCHW[places], self.training)
+        dead = _dead(network, self.images_NCHW[places], self.training, self.settings.guards)
         losses = self.recent_TN[:, places].nanmean(0).tolist()
         iterations = self.iteration_N[places].tolist()
         return [Trained(*each) for each in zip(weights_NP.unbind(), iterations, losses, dead, strict=True)]
@@ -234,14 +232,14 @@ def reconstruction_error(network: ZSSR, images_NCHW: Tensor, training: Training)
 
 
 @torch.no_grad()
-def _dead(network: ZSSR, images_NCHW: Tensor, training: Training) -> list[bool]:
+def _dead(network: ZSSR, images_NCHW: Tensor, training: Training, guards: GuardSettings) -> list[bool]:
     """Which members' networks do no more than interpolate where there is more to do, or give NaN or infinity."""
     x, y = _reconstruction_pair(images_NCHW, training.task)
     base = network.base(x[:, None])[:, 0]
     with autocast(x.device, training.precision):
         moved = (network(x[:, None])[:, 0] - base).flatten(1).std(1)
     missing = (y - base).flatten(1).square().mean(1).sqrt()
-    alive = torch.isfinite(moved) & ((moved > _DEAD_SHARE * missing) | (missing < _DEAD_ERROR))
+    alive = torch.isfinite(moved) & ((moved > guards.dead_share * missing) | (missing < guards.dead_error))
     return [not bool(one) for one in alive]
 
 
