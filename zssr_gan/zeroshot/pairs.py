@@ -161,16 +161,20 @@ class PairSource:
         kind = draws_SD[:, 0]
         symmetry_S = _pick(draws_SD[:, 1], len(self.symmetries))
         symmetry_S = torch.where(kind >= 1 - self.settings.plain, torch.zeros_like(symmetry_S), symmetry_S)
-        father_S = _pick(draws_SD[:, 8], len(self._fathers))
         samples, channels = len(image_S), self._fathers[0].target_NCHW.shape[1]
-        x = draws_SD.new_empty(samples, channels, side // self.task.factor[0], side // self.task.factor[1])
-        y = draws_SD.new_empty(samples, channels, side, side)
-        mask = draws_SD.new_empty(samples, 1, side, side)
-        for number, father in enumerate(self._fathers):
-            for warped, cut in ((False, self._cut), (True, self._warp)):
-                at = ((father_S == number) & ((kind < self.settings.affine) == warped)).nonzero()[:, 0]
-                if len(at):
-                    x[at], y[at], mask[at] = cut(father, image_S[at], symmetry_S[at], draws_SD[at], side)
+        if len(self._fathers) == 1 and not self.settings.affine:
+            # All samples are made alike: nobody is looked for, which would make the CPU wait for the device.
+            x, y, mask = self._cut(self._fathers[0], image_S, symmetry_S, draws_SD, side)
+        else:
+            father_S = _pick(draws_SD[:, 8], len(self._fathers))
+            x = draws_SD.new_empty(samples, channels, side // self.task.factor[0], side // self.task.factor[1])
+            y = draws_SD.new_empty(samples, channels, side, side)
+            mask = draws_SD.new_empty(samples, 1, side, side)
+            for number, father in enumerate(self._fathers):
+                for warped, cut in ((False, self._cut), (True, self._warp)):
+                    at = ((father_S == number) & ((kind < self.settings.affine) == warped)).nonzero()[:, 0]
+                    if len(at):
+                        x[at], y[at], mask[at] = cut(father, image_S[at], symmetry_S[at], draws_SD[at], side)
         if self.settings.noise:
             # The noise is a camera's, so it lies on the son's pixels, and is enlarged with them.
             son = reduced_size((side, side), self.task.scale)
