@@ -77,6 +77,7 @@ Path(sys.argv[1], f"{ranks.rank}.json").write_text(json.dumps([mine, heard, all_
 """
 
 
+@pytest.mark.slow  # make synth with two processes is in the quick tests
 def test_two_processes(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
