@@ -3,25 +3,29 @@
     torchrun --nnodes 2 --nproc-per-node 8 --max-restarts 3 ... -m pipelines.synth --config configs/paper.yaml
 
 Processes share a small key-value store (torch's c10d store), and nothing else: no gradients, no collectives. Where one
-dies, torchrun stops and starts all of them; each start has a store of its own, so nothing of a dead one is waited for.
+dies, torchrun stops and starts all of them, and they meet in the store of those before them. So each start has a number
+that all its processes agree on, and keys of its own: nothing of a dead one is heard or waited for.
 """
 
 import datetime
 import os
+import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch.distributed.rendezvous import rendezvous
 
 from zssr_gan.errors import DeviceError
 
 _PATIENCE = datetime.timedelta(days=7)  # rank 0 may learn for hours before the others hear of it
+_PAUSE = 0.05  # seconds between two looks for what another process is to say
 
 
 class _Store(Protocol):
     def add(self, key: str, amount: int) -> int: ...
-    def set(self, key: str, value: bytes) -> None: ...
+    def set(self, key: str, value: Any) -> None: ...  # text or bytes; torch's annotation knows text alone
     def get(self, key: str) -> bytes: ...
+    def check(self, keys: list[str]) -> bool: ...
 
 
 class _Alone:
@@ -41,6 +45,9 @@ class _Alone:
     def get(self, key: str) -> bytes:
         return self.values[key]
 
+    def check(self, keys: list[str]) -> bool:
+        return all(key in self.values for key in keys)
+
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
@@ -53,27 +60,34 @@ class Ranks:
     local_rank: int
     """Its number on its host, and so its GPU's."""
     store: _Store
+    start: int = 0
+    """Which start of all processes this is; its keys are its own."""
 
     def claim(self, name: str) -> int:
         """The next number of that name, from 0: each is given to one process only."""
-        return self.store.add(f"claim/{name}", 1) - 1
+        return self.store.add(self._key("claim", name), 1) - 1
 
     def count(self, name: str, amount: int) -> int:
         """Add to a number that all share; what it is then."""
-        return self.store.add(f"count/{name}", amount)
+        return self.store.add(self._key("count", name), amount)
 
     def publish(self, name: str, value: bytes) -> None:
         """Tell the others."""
-        self.store.set(f"value/{name}", value)
+        self.store.set(self._key("value", name), value)
 
     def hear(self, name: str) -> bytes:
         """What one published; waits for it."""
-        return self.store.get(f"value/{name}")
+        key = self._key("value", name)
+        _wait_for(self.store, key)
+        return self.store.get(key)
 
     def gather(self, name: str, value: bytes) -> list[bytes]:
         """Everybody's value, in the order of the ranks; waits for all. Every rank calls it."""
         self.publish(f"{name}/{self.rank}", value)
         return [self.hear(f"{name}/{rank}") for rank in range(self.world)]
+
+    def _key(self, kind: str, name: str) -> str:
+        return f"{self.start}/{kind}/{name}"
 
 
 def join() -> Ranks:
@@ -91,4 +105,36 @@ def join() -> Ranks:
             f"the other processes of the run cannot be reached ({error}): start it with torchrun"
         ) from error
     store.set_timeout(_PATIENCE)
-    return Ranks(rank, world, int(os.environ.get("LOCAL_RANK", "0")), store)
+    start = agree_on_start(store, rank, world)
+    return Ranks(rank, world, int(os.environ.get("LOCAL_RANK", "0")), store, start)
+
+
+def agree_on_start(store: _Store, rank: int, world: int) -> int:
+    """The number of this start of all processes, in a store that may remember earlier ones.
+
+    torchrun's own restart count is each host's, and differs between them. Here rank 0 draws the next number. Another
+    rank joins a number that no process of its rank has joined before, and goes on when rank 0 says that all have: so
+    the number is not that of a start whose rank 0 is dead.
+    """
+    if rank == 0:
+        start = store.add("start", 1)
+        for other in range(1, world):
+            _wait_for(store, f"joined/{world}/{start}/{other}")
+        store.set(f"all/{world}/{start}", "joined")
+        return start
+    seen = store.add(f"seen/{world}/{rank}", 0)
+    joined = 0
+    while not (joined and store.check([f"all/{world}/{joined}"])):
+        now = store.add("start", 0)
+        if now > seen:
+            store.add(f"seen/{world}/{rank}", now - seen)
+            store.set(f"joined/{world}/{now}/{rank}", "joined")
+            seen = joined = now
+        time.sleep(_PAUSE)
+    return joined
+
+
+def _wait_for(store: _Store, key: str) -> None:
+    """Wait until somebody has set it. The store's own waiting hears neither Ctrl-C nor SIGTERM."""
+    while not store.check([key]):
+        time.sleep(_PAUSE)

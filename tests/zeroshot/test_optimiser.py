@@ -156,3 +156,39 @@ class TestBoth:
         assert torch.equal(result, network.weights_NP)
         optimiser.step(gradients(1, network)[0], torch.full((3,), 1e-2))
         assert not torch.equal(result, network.weights_NP)  # a copy
+
+    def test_put_begins_anew_and_touches_nobody_else(self, kind: str) -> None:
+        settings = OptimiserSettings(kind=kind, average=0.9, clip=0.1)
+        stream, untouched, fresh = fleet(), fleet(), fleet((7,))
+        optimiser, other, alone = (FleetOptimiser(one, settings) for one in (stream, untouched, fresh))
+        rates = torch.full((3,), 1e-2)
+        for step, gradient in enumerate(gradients(10, stream)):
+            if step == 4:
+                with torch.no_grad():
+                    stream.weights_NP[1] = fleet((7,)).weights_NP[0]
+                optimiser.put(torch.tensor([1]))
+            optimiser.step(gradient, rates)
+            other.step(gradient, rates)
+            if step >= 4:
+                alone.step(gradient[1:2], rates[:1])
+        assert torch.allclose(optimiser.result()[1], alone.result()[0], atol=1e-6)
+        assert torch.allclose(stream.weights_NP[1], fresh.weights_NP[0], atol=1e-6)
+        for n in (0, 2):
+            assert torch.equal(optimiser.result()[n], other.result()[n])
+            assert torch.equal(stream.weights_NP[n], untouched.weights_NP[n])
+
+    def test_keep_goes_on_as_before(self, kind: str) -> None:
+        settings = OptimiserSettings(kind=kind, average=0.9)
+        whole, part = fleet(), fleet()
+        one, other = FleetOptimiser(whole, settings), FleetOptimiser(part, settings)
+        stay = torch.tensor([2, 0])
+        for step, gradient in enumerate(gradients(8, whole)):
+            if step == 3:
+                part.weights_NP.data = part.weights_NP.detach()[stay]
+                other.keep(stay)
+            one.step(gradient, torch.tensor([1e-2, 2e-2, 3e-2]))
+            late = step >= 3
+            rates = torch.tensor([3e-2, 1e-2]) if late else torch.tensor([1e-2, 2e-2, 3e-2])
+            other.step(gradient[stay] if late else gradient, rates)
+        assert torch.allclose(other.result(), one.result()[stay], atol=1e-6)
+        assert torch.allclose(part.weights_NP, whole.weights_NP[stay], atol=1e-6)

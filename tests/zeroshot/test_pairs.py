@@ -398,3 +398,49 @@ class TestFoldMap:
     def test_blocks_are_at_least_so_large(self) -> None:
         folds = fold_map((32, 32), 4, 8)
         assert all(len(block.unique()) == 1 for row in folds.split(8) for block in row.split(8, 1))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("phases", [False, True])
+class TestComingAndGoing:
+    """Members that begin in others' places draw what they would have drawn alone; the rest keeps its draws."""
+
+    def parts(self, count: int, masked: bool, phases: bool, seed: int) -> Sampler:
+        image, father = made(16, 18, count, seed=seed), made(20, 22, count, seed=seed + 1)
+        learn = None
+        if masked:
+            learn = torch.ones(count, 16, 18)
+            for n in range(count):
+                learn[n, : 3 + n + seed] = 0
+        seeds = [10 * seed + n for n in range(count)]
+        return sampler(
+            image, learn=learn, fathers=(father,), seeds=seeds, phases=phases, affine=0.5, noise=0.02, batch=8, crop=12
+        )
+
+    def test_put(self, masked: bool, phases: bool) -> None:
+        stream, untouched = self.parts(3, masked, phases, 0), self.parts(3, masked, phases, 0)
+        fresh, alone = self.parts(2, masked, phases, 5), self.parts(2, masked, phases, 5)
+        stream.put(torch.tensor([2, 0]), fresh.source, [50, 51])
+        iteration_N = torch.tensor([4, 9, 4])
+        found, before = stream.sample(iteration_N), untouched.sample(iteration_N)
+        expected = alone.sample(torch.tensor([4, 4]))
+        for now, then, own in zip(found, before, expected, strict=True):
+            assert torch.equal(now[1], then[1])
+            assert torch.equal(now[2], own[0])
+            assert torch.equal(now[0], own[1])
+        assert not torch.equal(found[1][0], before[1][0])
+
+    def test_keep(self, masked: bool, phases: bool) -> None:
+        stream, untouched = self.parts(3, masked, phases, 0), self.parts(3, masked, phases, 0)
+        stream.keep(torch.tensor([2, 0]))
+        found, whole = stream.sample(torch.tensor([6, 3])), untouched.sample(torch.tensor([3, 5, 6]))
+        for now, then in zip(found, whole, strict=True):
+            assert torch.equal(now, then[[2, 0]])
+        # What was kept can be put over again.
+        stream.put(torch.tensor([0]), self.parts(1, masked, phases, 5).source, [50])
+        (x, *_), (own, *_) = (
+            stream.sample(torch.tensor([1, 3])),
+            self.parts(1, masked, phases, 5).sample(torch.tensor([1])),
+        )
+        assert torch.equal(x[0], own[0])
+        assert torch.equal(x[1], found[0][1])

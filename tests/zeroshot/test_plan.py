@@ -3,12 +3,13 @@
 import math
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zssr_gan.config import StepSettings
+from zssr_gan.config import StepSettings, ZeroShotSettings, parse_settings
 from zssr_gan.imaging.resampling import enlarged_size
-from zssr_gan.zeroshot.plan import plan_steps
+from zssr_gan.zeroshot.plan import fleet_capacity, plan_steps
 
 PLAIN = StepSettings()
 TWICE = StepSettings(gradual=((1, 1), (1, 1)))
@@ -82,3 +83,37 @@ def test_ends_where_it_should_and_never_shrinks(
             assert all(1 <= s <= 2.2 for s in sub)
             assert to == enlarged_size(at, sub)
         at = step.sizes[-1]
+
+
+class TestFleetCapacity:
+    """As many networks side by side as a CPU's cache or a GPU's memory holds."""
+
+    CPU = torch.device("cpu")
+
+    def asked(self, **changes: dict[str, object]) -> ZeroShotSettings:
+        return parse_settings({"pairs": {"crop": 32, "batch": 1}, **changes}, "test")
+
+    def test_on_a_cpu_by_the_pixels_of_a_step(self) -> None:
+        assert fleet_capacity(self.CPU, self.asked(), (32, 32)) == 8
+        assert fleet_capacity(self.CPU, self.asked(), (16, 16)) == 32
+        assert fleet_capacity(self.CPU, self.asked(network={"grid": "lr"}), (32, 32)) == 32
+        assert fleet_capacity(self.CPU, self.asked(pairs={"crop": 32, "batch": 2}), (32, 32)) == 4
+        assert fleet_capacity(self.CPU, self.asked(), (32, 500)) == 8  # the crop's pixels, not the image's
+
+    def test_on_a_cpu_neither_too_few_nor_too_many(self) -> None:
+        assert fleet_capacity(self.CPU, self.asked(pairs={"crop": 128, "batch": 8}), (500, 500)) == 4
+        assert fleet_capacity(self.CPU, self.asked(pairs={"crop": 8, "batch": 1}), (8, 8)) == 64
+
+    def test_on_a_gpu_by_its_free_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        free = 80 * 2**30
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free, 2 * free))
+        cuda = torch.device("cuda")
+        large = self.asked(pairs={"crop": 64, "batch": 8})
+        whole = fleet_capacity(cuda, large, (64, 64))
+        free //= 2
+        assert whole // 2 - 1 <= fleet_capacity(cuda, large, (64, 64)) <= whole // 2 + 1
+        assert fleet_capacity(cuda, self.asked(pairs={"crop": 32, "batch": 8}), (64, 64)) > 2 * (whole // 2)
+        free = 0
+        assert fleet_capacity(cuda, large, (64, 64)) == 1
+        free = 2**50
+        assert fleet_capacity(cuda, large, (64, 64)) == 4096

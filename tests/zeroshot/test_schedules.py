@@ -169,3 +169,54 @@ class TestCosine:
 def test_make_schedule() -> None:
     assert isinstance(make_schedule(SlopeSchedule(), 1), Slope)
     assert isinstance(make_schedule(CosineSchedule(), 1), Cosine)
+
+
+class TestComingAndGoing:
+    """A member that begins later, in another's place, is lowered at the iterations at which it would be alone."""
+
+    SETTINGS = SlopeSchedule(window=12, record_every=3, check_every=4, divide=2, stop_lr=1e-9, iterations=200)
+
+    def error(self, member: int, iteration: int) -> float:
+        return (0.0 if iteration < 20 * member else 0.01) + 0.1 / (1 + iteration) + 0.001 * (iteration * member % 7)
+
+    def alone(self, member: int, iterations: int) -> list[float]:
+        schedule, rates = Slope(self.SETTINGS, 1), []
+        for t in range(iterations):
+            rates.append(float(schedule.rates(at(t))))
+            error = torch.tensor([self.error(member, t)]) if schedule.wants_error(at(t)) else None
+            schedule.observe(at(t), error)
+        return rates
+
+    @pytest.mark.parametrize("begin", [3, 27, 60])
+    def test_put(self, begin: int) -> None:
+        assert begin % Slope(self.SETTINGS, 1).stride == 0
+        schedule = Slope(self.SETTINGS, 3)
+        members, iteration_N = [0, 1, 2], torch.zeros(3, dtype=torch.int64)
+        rates: dict[int, list[float]] = {n: [] for n in range(4)}
+        for t in range(120):
+            if t == begin:
+                schedule.put(torch.tensor([1]))
+                members[1], iteration_N[1] = 3, 0
+            for member, rate in zip(members, schedule.rates(iteration_N).tolist(), strict=True):
+                rates[member].append(rate)
+            errors = [self.error(m, int(i)) for m, i in zip(members, iteration_N, strict=True)]
+            schedule.observe(iteration_N, torch.tensor(errors) if schedule.wants_error(iteration_N) else None)
+            iteration_N += 1
+        for member, found in rates.items():
+            assert found == self.alone(member, len(found))
+        assert all(len(set(rates[member])) > 2 for member in (2, 3)), "the case is meant to lower rates"
+
+    def test_keep(self) -> None:
+        schedule = Slope(self.SETTINGS, 3)
+        members = [0, 1, 2]
+        rates: dict[int, list[float]] = {n: [] for n in range(3)}
+        for t in range(100):
+            if t == 31:
+                schedule.keep(torch.tensor([2, 0]))
+                members = [2, 0]
+            for member, rate in zip(members, schedule.rates(at(t, len(members))).tolist(), strict=True):
+                rates[member].append(rate)
+            wanted = schedule.wants_error(at(t, len(members)))
+            schedule.observe(at(t, len(members)), torch.tensor([self.error(m, t) for m in members]) if wanted else None)
+        for member, found in rates.items():
+            assert found == self.alone(member, len(found))

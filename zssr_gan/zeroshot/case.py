@@ -250,12 +250,15 @@ def _rehearse(
         adapted = apply_shared(fit.network, list(stack), settings, training)
         gains += [_decibel(b, truths[n]) - _decibel(a, truths[n]) for n, a, b in zip(some, plain, adapted, strict=True)]
     gain = torch.tensor(gains, dtype=torch.float64)
-    interval = 1.96 * float(gain.std()) / math.sqrt(len(gain)) if len(gain) > 1 else math.inf
-    helped = float(gain.mean()) > interval
-    why = (
+    changed = (
         f"one size below, going on from the shared network on each of {len(gains)} images by itself changed PSNR by "
-        f"{float(gain.mean()):+.3f} dB (95 % interval +-{interval:.3f}), which is {'a' if helped else 'no'} sure gain"
+        f"{float(gain.mean()):+.3f} dB"
     )
+    if len(gains) < 2:
+        return Rehearsal(False, f"{changed}, and one image proves nothing", len(gains), float(gain.mean()))
+    interval = 1.96 * float(gain.std()) / math.sqrt(len(gain))
+    helped = float(gain.mean()) > interval
+    why = f"{changed} (95 % interval +-{interval:.3f}), which is {'a' if helped else 'no'} sure gain"
     return Rehearsal(helped, why, len(gains), float(gain.mean()), interval)
 
 

@@ -198,6 +198,7 @@ def read_shared(path: Path) -> SharedStart:
     except (SafetensorError, KeyError, ValueError, ValidationError) as error:
         raise SettingsError(f"{path}: is not a shared start as `--init shared` keeps it") from error
     start = SharedStart(weights_P, facts, sha256_bytes(data))
-    if weights_P.shape != (start.network().parameters_of_a_member,) or not weights_P.isfinite().all():
+    fits = weights_P.dtype == torch.float32 and weights_P.dim() == 1
+    if not fits or len(weights_P) != start.network().parameters_of_a_member or not weights_P.isfinite().all():
         raise SettingsError(f"{path}: is damaged: its weights do not fit its network")
     return start

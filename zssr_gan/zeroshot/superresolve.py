@@ -13,6 +13,7 @@ from zssr_gan.config import ZeroShotSettings
 from zssr_gan.errors import SettingsError
 from zssr_gan.imaging.resampling import Downscale, Scale, back_project, resize
 from zssr_gan.zeroshot.fleet import Work, alone
+from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.plan import plan_steps
 from zssr_gan.zeroshot.seeds import content_hash
 from zssr_gan.zeroshot.shared import SharedStart, degradation_of
@@ -107,6 +108,9 @@ def super_resolving(
     image = lr_CHW
     done = SuperResolved(lr_CHW, torch.zeros(lr_CHW.shape[-2:], dtype=torch.float16, device=lr_CHW.device))
     steps = plan_steps((lr_CHW.shape[-2], lr_CHW.shape[-1]), scale, settings.steps, whole=downscale.name == "kernel")
+    if shared is not None:
+        for step in steps:
+            _check_factor(shared, Task.of(step.scales[-1], settings.network.grid, downscale))
     choices = []
     given = content_hash(lr_CHW)
     for number, step in enumerate(steps):
@@ -144,4 +148,13 @@ def _check_fit(shared: SharedStart, channels: int, downscale: Downscale) -> None
         raise SettingsError(
             f"the shared start was learnt for the degradation {facts.degradation[:16]!r}, "
             f"not {degradation_of(downscale)[:16]!r}"
+        )
+
+
+def _check_factor(shared: SharedStart, task: Task) -> None:
+    learnt = shared.facts.factor
+    if task.factor != learnt:
+        raise SettingsError(
+            f"the shared start was learnt to enlarge by {learnt[0]} x {learnt[1]} (y, x), and a step of this scale "
+            f"asks for {task.factor[0]} x {task.factor[1]}"
         )

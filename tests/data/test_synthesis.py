@@ -1,0 +1,151 @@
+"""Synthetic HR images of prepared ones: what is kept of each, and that one bad file costs one image."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from zssr_gan.config import ZeroShotSettings, parse_settings
+from zssr_gan.data.opening import open_sources
+from zssr_gan.data.prepared import Prepared
+from zssr_gan.data.shard import StoredImage
+from zssr_gan.data.split import make_split
+from zssr_gan.data.synthesis import DOWNSCALE, Failed, Synthesiser
+from zssr_gan.devices import Machine
+from zssr_gan.stages import DataSettings
+from zssr_gan.zeroshot.fleet import Tick
+from zssr_gan.zeroshot.shared import CaseImage, learn_shared
+
+MACHINE = Machine(torch.device("cpu"), "fp32", 1, 512)
+SETTINGS = parse_settings(
+    {
+        "network": {"depth": 2, "width": 4, "initial": "lecun"},
+        "pairs": {"crop": 8, "batch": 1},
+        "schedule": {"kind": "cosine", "lr": 0.003, "iterations": 3},
+        "refinement": {"back_projections": 2},
+        "restarts": 0,
+        "shared": {"schedule": {"kind": "cosine", "lr": 0.003, "iterations": 3}},
+    },
+    "test",
+)
+
+
+@pytest.fixture
+def images(tmp_path: Path, astronaut: Tensor) -> Prepared:
+    """Six real images of two sizes, the first one gray, the second one with 16 bits."""
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    levels = astronaut.mul(255).round().byte().permute(1, 2, 0).numpy()
+    for number in range(6):
+        part = levels[8 * number : 8 * number + 12, 20 : 32 + 4 * (number % 2)]
+        if number == 1:
+            Image.fromarray(part[..., 0].astype(np.uint16) * 257).save(folder / "1.png")
+        else:
+            Image.fromarray(part).convert("L" if number == 0 else "RGB").save(folder / f"{number}.png")
+    roles = {"zssr": 4, "generator": 0, "table1": 2, "unseen": 0}
+    source = {"kind": "folder", "root": str(folder)}
+    data = DataSettings.model_validate({"sources": [source], "size": None, "train": 0.6, "roles": roles})
+    return Prepared(make_split(data, open_sources(data), 0), data)
+
+
+def synthesiser(images: Prepared, settings: ZeroShotSettings = SETTINGS, **more: object) -> Synthesiser:
+    return Synthesiser(images, settings, (2.0, 2.0), 0, MACHINE, **more)  # type: ignore[arg-type]
+
+
+def test_all_that_is_known_of_an_image_is_kept(images: Prepared) -> None:
+    made = {one.id: one for one in synthesiser(images).run(range(len(images)), 3)}
+    assert sorted(made) == list(images.ids)
+    for number, name in enumerate(images.ids):
+        one = made[name]
+        assert isinstance(one, StoredImage)
+        lr = images.image(number)
+        assert one.lr.dtype == one.sr.dtype == np.uint8
+        assert np.array_equal(one.lr, lr.mul(255).round().byte().permute(1, 2, 0).numpy())
+        assert one.sr.shape == (2 * one.lr.shape[0], 2 * one.lr.shape[1], one.lr.shape[2])
+        figures = one.figures
+        assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+        member = images.member(number)
+        for key, value in {
+            "label": "internal",
+            "role": member.role,
+            "source": "folder",
+            "source_sha256": member.sha256,
+            "iterations": 3,
+            "restarts": 0,
+            "device": "cpu",
+            "precision": "fp32",
+            "threads": 1,
+            "fleet": 3,
+        }.items():
+            assert figures[key] == value
+        assert isinstance(figures["seeds"], list)
+        assert len(figures["seeds"]) == 1
+        assert isinstance(figures["loss"], float)
+        assert 0 < figures["loss"] < 1
+        # The residual is that of the pixels that are kept.
+        sr = torch.from_numpy(one.sr).permute(2, 0, 1).float() / 255
+        error = (DOWNSCALE(sr[None], (lr.shape[-2], lr.shape[-1]))[0] - lr).square().mean()
+        assert figures["residual_db"] == pytest.approx(-10 * math.log10(float(error)), abs=0.01)
+    assert {made[name].figures["role"] for name in images.ids} == {"zssr", "table1"}  # type: ignore[union-attr]
+
+
+def test_what_was_reduced_is_said(images: Prepared) -> None:
+    made = {one.id: one for one in synthesiser(images).run(range(len(images)), 3)}
+    one, other = made["folder/1.png"], made["folder/2.png"]
+    assert isinstance(one, StoredImage)
+    assert isinstance(other, StoredImage)
+    assert "Its 16 bits were reduced to 8." in str(one.figures["notices"])
+    assert other.figures["notices"] == []
+
+
+def test_a_shared_start_makes_the_label_case(images: Prepared) -> None:
+    case = SETTINGS.for_case()
+    named = [(CaseImage(name=name, sha256="0" * 64), images.image(n)) for n, name in enumerate(images.ids)]
+    shared = learn_shared(named, case, (2.0, 2.0), DOWNSCALE, seed=0, machine=MACHINE)
+    made = list(synthesiser(images, case, shared=shared).run(range(len(images)), 3))
+    assert len(made) == len(images)
+    for one in made:
+        assert isinstance(one, StoredImage)
+        assert one.figures["label"] == "case"
+        assert one.figures["iterations"] == 0
+        assert one.figures["seeds"] == []
+        assert one.sr.shape[2] == one.lr.shape[2]
+
+
+@pytest.mark.parametrize("content", [None, b"nonsense", "another"])
+def test_a_file_that_changed_costs_one_image(images: Prepared, tmp_path: Path, content: bytes | str | None) -> None:
+    path = tmp_path / "faces" / images.member(2).path
+    if content is None:
+        path.unlink()
+    elif content == "another":
+        path.write_bytes((tmp_path / "faces" / images.member(0).path).read_bytes())
+    else:
+        path.write_bytes(b"nonsense")
+    made = list(synthesiser(images).run(range(len(images)), 2))
+    (failed,) = [one for one in made if isinstance(one, Failed)]
+    assert failed.id == images.ids[2]
+    assert failed.id in failed.why
+    assert "\n" not in failed.why
+    assert {one.id for one in made} == set(images.ids)
+
+
+def test_images_are_read_as_places_become_free(images: Prepared) -> None:
+    taken: list[int] = []
+    told: list[Tick] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(len(images)):
+            taken.append(number)
+            yield number
+
+    made = synthesiser(images).run(numbers(), 1, on_tick=told.append)
+    next(made)
+    assert len(taken) < len(images)
+    list(made)
+    assert sum(tick.steps for tick in told) == 3 * len(images)

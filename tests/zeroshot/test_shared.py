@@ -1,0 +1,220 @@
+"""A shared start: its file, what it refuses, and what an image is made of it."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from zssr_gan.config import ZeroShotSettings, parse_settings
+from zssr_gan.devices import Machine
+from zssr_gan.errors import ImageError, SettingsError
+from zssr_gan.files import sha256_bytes, sha256_file
+from zssr_gan.imaging.resampling import BicubicDownscale, KernelDownscale
+from zssr_gan.zeroshot import fleet
+from zssr_gan.zeroshot.shared import (
+    CaseImage,
+    SharedStart,
+    encode_shared,
+    learn_shared,
+    make_shared,
+    read_shared,
+    write_shared,
+)
+from zssr_gan.zeroshot.superresolve import SuperResolved, super_resolve
+
+BICUBIC = BicubicDownscale()
+MACHINE = Machine(torch.device("cpu"), "fp32", 1, 512)
+
+
+def settings(**adaptation: object) -> ZeroShotSettings:
+    return parse_settings(
+        {
+            "network": {"depth": 2, "width": 4, "grid": "lr", "initial": "lecun"},
+            "pairs": {"crop": 12, "batch": 2},
+            "refinement": {"back_projections": 2},
+            "shared": {
+                "schedule": {"kind": "cosine", "lr": 0.003, "iterations": 4},
+                "adaptation": {"iterations": 0, **adaptation},
+            },
+        },
+        "test",
+    ).for_case()
+
+
+PLAIN = settings()
+ADAPTING = settings(iterations=3, rehearse=0, lr=0.01)
+
+
+def learn(
+    images: list[Tensor], chosen: ZeroShotSettings = PLAIN, scale: tuple[float, float] = (2.0, 2.0)
+) -> SharedStart:
+    named = [(CaseImage(name=f"{n}.png", sha256=f"{n:064}"), image) for n, image in enumerate(images)]
+    return learn_shared(named, chosen, scale, BICUBIC, seed=0, machine=MACHINE)
+
+
+def enlarge(
+    image: Tensor, shared: SharedStart, chosen: ZeroShotSettings = PLAIN, scale: tuple[float, float] = (2.0, 2.0)
+) -> SuperResolved:
+    return super_resolve(image, scale, chosen, BICUBIC, seed=0, precision="fp32", tile=512, shared=shared)
+
+
+@pytest.fixture(scope="module")
+def images(astronaut: Tensor) -> list[Tensor]:
+    """Three parts of the astronaut, the last one gray."""
+    return [astronaut[:, :16, 20:36], astronaut[:, 20:36, 20:32], astronaut[:1, 30:46, 20:36]]
+
+
+@pytest.fixture(scope="module")
+def start(images: list[Tensor]) -> SharedStart:
+    return learn(images)
+
+
+class TestFile:
+    def test_comes_back_as_it_was(self, start: SharedStart, tmp_path: Path) -> None:
+        path = tmp_path / "shared.safetensors"
+        write_shared(start, path)
+        found = read_shared(path)
+        assert torch.equal(found.weights_P, start.weights_P)
+        assert found.facts == start.facts
+        assert found.sha256 == start.sha256 == sha256_file(path)
+        assert torch.equal(found.network(3).weights_NP[2], start.weights_P)
+
+    def test_the_same_bytes_for_the_same_case(self, images: list[Tensor], start: SharedStart) -> None:
+        again = learn(images)
+        assert encode_shared(again.weights_P, again.facts) == encode_shared(start.weights_P, start.facts)
+        assert learn(images[:2]).sha256 != start.sha256
+
+    def test_says_what_it_is(self, start: SharedStart) -> None:
+        facts = start.facts
+        assert (facts.channels, facts.factor, facts.scale, facts.degradation) == (3, (2, 2), (2, 2), "bicubic")
+        assert [image.name for image in facts.images] == ["0.png", "1.png", "2.png"]
+        assert parse_settings(facts.settings, "kept") == PLAIN
+        assert (facts.iterations, facts.seed, facts.precision, facts.threads) == (4, 0, "fp32", 1)
+        assert not start.adapts
+        assert start.summary() == {"sha256": start.sha256, "images": 3, "iterations": 4}
+
+    def test_a_rehearsal_without_an_interval(self, astronaut: Tensor, tmp_path: Path) -> None:
+        """One image has none, and JSON has no infinity."""
+        parts = [astronaut[:, y : y + 16, x : x + 16] for y in (0, 16) for x in (0, 16, 32, 48)]
+        learnt = learn(parts, settings(iterations=1, rehearse=1))
+        assert learnt.facts.adaptation["interval_db"] is None
+        write_shared(learnt, tmp_path / "shared.safetensors")
+        assert b"Infinity" not in (tmp_path / "shared.safetensors").read_bytes()
+        assert read_shared(tmp_path / "shared.safetensors").facts == learnt.facts
+
+    def test_is_not_overwritten(self, start: SharedStart, tmp_path: Path) -> None:
+        path = tmp_path / "shared.safetensors"
+        path.write_bytes(b"mine")
+        with pytest.raises(Exception, match="exists already"):
+            write_shared(start, path)
+        assert path.read_bytes() == b"mine"
+
+    @pytest.mark.parametrize("kind", ["missing", "empty", "text", "pickle", "cut", "foreign", "version", "unnamed"])
+    def test_anything_else_is_refused_in_a_sentence(self, kind: str, start: SharedStart, tmp_path: Path) -> None:
+        whole = encode_shared(start.weights_P, start.facts)
+        contents = {
+            "empty": b"",
+            "text": b"network: {depth: 2}\n" * 40,
+            "pickle": pickle.dumps({"weights_P": [1.0]}),
+            "cut": whole[: len(whole) // 2],
+            "foreign": save({"weights_P": start.weights_P}),
+            "version": whole.replace(b'schema_version\\": 1', b'schema_version\\": 2'),
+            "unnamed": whole.replace(b'"weights_P"', b'"weights_Q"'),
+        }
+        path = tmp_path / "x.safetensors"
+        if kind != "missing":
+            assert contents[kind] != whole
+            path.write_bytes(contents[kind])
+        with pytest.raises(SettingsError) as error:
+            read_shared(path)
+        assert str(error.value).startswith(f"{path}: ")
+        assert "\n" not in str(error.value)
+
+    @pytest.mark.parametrize("kind", ["longer", "shorter", "nan", "matrix", "whole numbers"])
+    def test_weights_that_do_not_fit(self, kind: str, start: SharedStart, tmp_path: Path) -> None:
+        bad = {
+            "longer": torch.cat([start.weights_P, start.weights_P[:1]]),
+            "shorter": start.weights_P[:-1],
+            "nan": start.weights_P.clone().index_fill(0, torch.tensor([3]), torch.nan),
+            "whole numbers": start.weights_P.int(),
+            "matrix": start.weights_P.reshape(2, -1),
+        }[kind]
+        path = tmp_path / "x.safetensors"
+        path.write_bytes(encode_shared(bad, start.facts))
+        assert load(path.read_bytes())["weights_P"].shape == bad.shape
+        with pytest.raises(SettingsError, match="is damaged: its weights do not fit its network"):
+            read_shared(path)
+
+    def test_the_hash_is_that_of_the_bytes(self, start: SharedStart) -> None:
+        other = make_shared(start.weights_P + 1, start.facts)
+        assert other.sha256 == sha256_bytes(encode_shared(start.weights_P + 1, start.facts)) != start.sha256
+
+
+class TestResults:
+    def test_nothing_is_trained_where_nothing_is_adapted(
+        self, start: SharedStart, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            pytest.fail("a fleet was made")
+
+        monkeypatch.setattr(fleet.Fleet, "__init__", fail)
+        done = enlarge(images[0], start)
+        assert done.image_CHW.shape == (3, 32, 32)
+        assert done.steps[0]["name"] == "shared start"
+        assert done.steps[0]["iterations"] == [0]
+        assert done.steps[0]["sha256"] == start.sha256
+        assert done.steps[0]["seeds"] == []
+        assert "as it is" in done.steps[0]["what"]
+
+    def test_adaptation_goes_on_from_it(self, images: list[Tensor], start: SharedStart) -> None:
+        adapting = learn(images, ADAPTING)
+        assert adapting.adapts
+        assert torch.equal(adapting.weights_P, start.weights_P)
+        done = enlarge(images[0], adapting, ADAPTING)
+        assert done.steps[0]["iterations"] == [3]
+        assert len(done.steps[0]["seeds"]) == 1
+        assert "gone on from" in done.steps[0]["what"]
+        assert not torch.allclose(done.image_CHW, enlarge(images[0], start).image_CHW, atol=1e-4)
+        # Hardly any steps are hardly any change: it is that network which is gone on from.
+        still = settings(iterations=1, rehearse=0, lr=1e-9)
+        near = enlarge(images[0], learn(images, still), still)
+        assert torch.allclose(near.image_CHW, enlarge(images[0], start).image_CHW, atol=1e-5)
+
+    @pytest.mark.parametrize("chosen", [PLAIN, ADAPTING], ids=["as it is", "adapted"])
+    def test_four_times_in_two_steps(self, chosen: ZeroShotSettings, images: list[Tensor]) -> None:
+        shared = learn(images, chosen, (4.0, 4.0))
+        assert shared.facts.scale == (2, 2)
+        done = enlarge(images[1], shared, chosen, (4.0, 4.0))
+        assert done.image_CHW.shape == (3, 64, 48)
+        assert [step["name"] for step in done.steps].count("shared start") == 2
+
+    @pytest.mark.parametrize("chosen", [PLAIN, ADAPTING], ids=["as it is", "adapted"])
+    def test_gray_in_a_network_for_colours_stays_gray(self, chosen: ZeroShotSettings, images: list[Tensor]) -> None:
+        done = enlarge(images[2], learn(images, chosen), chosen)
+        assert done.image_CHW.shape == (1, 32, 32)
+
+    def test_colours_in_a_network_for_gray_are_refused(self, images: list[Tensor]) -> None:
+        gray = learn(images[2:])
+        assert gray.facts.channels == 1
+        assert enlarge(images[2], gray).image_CHW.shape == (1, 32, 32)
+        with pytest.raises(SettingsError, match="learnt on gray images and cannot enlarge one with colours"):
+            enlarge(images[0], gray)
+
+    def test_another_degradation_is_refused(self, start: SharedStart, images: list[Tensor]) -> None:
+        kernel = KernelDownscale(torch.ones(2, 2), (2, 2))
+        with pytest.raises(SettingsError, match="learnt for the degradation 'bicubic', not 'kernel"):
+            super_resolve(images[0], (2.0, 2.0), PLAIN, kernel, seed=0, precision="fp32", tile=512, shared=start)
+
+    @pytest.mark.parametrize("chosen", [PLAIN, ADAPTING], ids=["as it is", "adapted"])
+    def test_another_factor_is_refused(self, chosen: ZeroShotSettings, images: list[Tensor]) -> None:
+        """On the LR grid the last layer knows one factor."""
+        with pytest.raises(SettingsError, match="learnt to enlarge by 2 x 2"):
+            enlarge(images[0], learn(images, chosen), chosen, (1.0, 2.0))
+        assert enlarge(images[0], learn(images, chosen), chosen, (1.5, 1.5)).image_CHW.shape == (3, 24, 24)
+
+    def test_no_image(self) -> None:
+        with pytest.raises(ImageError, match="there is no image"):
+            learn([])
