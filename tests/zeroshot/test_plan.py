@@ -102,7 +102,7 @@ class TestFleetCapacity:
 
     def test_on_a_cpu_neither_too_few_nor_too_many(self) -> None:
         assert fleet_capacity(self.CPU, self.asked(pairs={"crop": 128, "batch": 8}), (500, 500)) == 4
-        assert fleet_capacity(self.CPU, self.asked(pairs={"crop": 8, "batch": 1}), (8, 8)) == 64
+        assert fleet_capacity(self.CPU, self.asked(pairs={"crop": 8, "batch": 1}), (8, 8)) == 32
 
     def test_on_a_gpu_by_its_free_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         free = 80 * 2**30
