@@ -28,6 +28,7 @@ def main() -> int:
         "faces": [
             ["benchmarks.quality", faces, "--truth-side", "64", "--count", "100"],
             ["benchmarks.quality", faces, "--truth-side", "64", "--count", "20", "--seeds", "0,1,2"],
+            ["benchmarks.case_quality", faces, "--truth-side", "64", "--seeds", "0,1,2", "--against", "paper"],
         ],
         "large": [["benchmarks.large_image"]],
     }
