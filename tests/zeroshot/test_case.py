@@ -105,24 +105,34 @@ class TestLearning:
         assert learnt.iterations == 200
 
     @pytest.mark.parametrize("training", [LR, INTERPOLATED], ids=["lr", "interpolated"])
-    def test_mixed_sizes_each_image_as_often(
+    def test_images_of_mixed_sizes_share_batches(
         self, training: Training, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        chosen = settings(iterations=60) if training is LR else settings(60, network={"depth": 2, "width": 4})
+        groups: dict[str, object] = {"pairs": {"crop": 16, "batch": 4, "noise": 0.01}, "restarts": 0}
+        # So few iterations leave it dead, which does not matter here.
+        groups |= {"guards": {"dead_share": 0.0}}
+        if training is INTERPOLATED:
+            groups |= {"network": {"depth": 2, "width": 4}}
+        chosen = settings(60, **groups)
         drawn: dict[tuple[int, ...], int] = {}
+        sides = set()
         real = case.PairSource.take
 
-        def take(self: case.PairSource, image_S: Tensor, *others: Any) -> Any:
+        def take(self: case.PairSource, image_S: Tensor, draws: Tensor, noise: Tensor, side: int) -> Any:
             size = self._fathers[0].size
-            drawn[size] = drawn.get(size, 0) + 1
+            drawn[size] = drawn.get(size, 0) + len(image_S)
+            sides.add((side, size))
             assert int(image_S.max()) < len(self._fathers[0].target_NCHW)
-            return real(self, image_S, *others)
+            return real(self, image_S, draws, noise, side)
 
         monkeypatch.setattr(case.PairSource, "take", take)
         mixed = [*images[:3], images[3][:, :12, :]]
         assert learn(mixed, chosen, training).weights_P.isfinite().all()
-        assert sum(drawn.values()) == 60
-        assert drawn[16, 16] == pytest.approx(45, abs=10)  # three of four images
+        # A quarter of the batches has the small image's side, and is cut of all four; the rest of the other three.
+        batch = chosen.pairs.batch
+        assert sum(drawn.values()) == 60 * batch
+        assert drawn[12, 16] == pytest.approx(60 * batch / 16, abs=3 * (60 * batch / 16) ** 0.5)
+        assert sides == {(16, (16, 16)), (12, (16, 16)), (12, (12, 16))}
 
     def test_a_second_round_learns_from_the_results(
         self, images: list[Tensor], monkeypatch: pytest.MonkeyPatch

@@ -482,5 +482,9 @@ class TestMemory:
     @pytest.mark.parametrize("at", ["advance", "__init__"])
     def test_too_little_for_one(self, at: str, room_for: Callable[..., None], images: list[Tensor]) -> None:
         room_for(0, at=at)
-        with pytest.raises(DeviceError, match="too little memory to train a single network"):
-            fits(enumerate(images), SHORT, INTERPOLATED, capacity=3)
+        works = ((n, one_fit(image, n, SHORT, INTERPOLATED)) for n, image in enumerate(images))
+        ended = list(run_fleet(works, 3))
+        assert len(ended) == len(images)
+        for one in ended:
+            assert isinstance(one.error, DeviceError)
+            assert "too little memory to train a single network" in str(one.error)

@@ -11,6 +11,7 @@ Shapes: B images, C channels, H W rows and columns, P parameters.
 """
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -30,12 +31,13 @@ from zssr_gan.zeroshot.pairs import PairSource, Task
 from zssr_gan.zeroshot.plan import SMALLEST_SIDE
 from zssr_gan.zeroshot.schedules import make_schedule
 from zssr_gan.zeroshot.seeds import content_hash, derive_seed, generator
-from zssr_gan.zeroshot.training import Training, autocast, masked_l1
+from zssr_gan.zeroshot.training import Training, autocast, find_dead, masked_l1
 
 _LARGEST_SIDE = 512
 """Of a larger image the middle is learnt from: all images lie in memory together."""
 _BATCH = 32  # images that are put through at once
 _FEWEST = 8  # images that a rehearsal needs to say anything
+_VARIETY = 4  # a batch is drawn of so many times its number of images at the least, where there are as many
 
 OnLearning = Callable[[str, int, int, float], None]
 """Called with what is done, its iteration, how many there are, and the loss ([0, 1] units)."""
@@ -65,6 +67,8 @@ class Learnt:
     loss: float
     """Mean absolute error over the last 50 iterations, [0, 1] units."""
     rehearsal: Rehearsal
+    restarts: int = 0
+    """Starts that died before the one that is used."""
 
 
 def learn_case(
@@ -92,48 +96,63 @@ def learn_case(
     if not images:
         raise ImageError("there is no image to learn from")
     # By content, so that neither names nor places matter.
-    ordered = sorted((_middle(image) for image in images), key=content_hash)
+    ordered = sorted((middle(image) for image in images), key=content_hash)
     seed = derive_seed("case", seed, *(content_hash(image) for image in ordered))
     rehearsal = _rehearse(ordered, settings, training, seed, on_learning)
-    weights_P, loss = _learn(ordered, settings, training, seed, settings.shared.rounds, on_learning, "learning")
-    iterations = settings.shared.rounds * settings.schedule.iterations
-    return Learnt(weights_P, iterations, loss, rehearsal)
+    for attempt in range(settings.restarts + 1):
+        own = seed if not attempt else derive_seed(seed, "restart", attempt)
+        weights_P, loss = _learn(ordered, settings, training, own, settings.shared.rounds, on_learning, "learning")
+        if not _is_dead(weights_P, ordered, settings, training):
+            iterations = settings.shared.rounds * settings.schedule.iterations
+            return Learnt(weights_P, iterations, loss, rehearsal, attempt)
+    raise NumericalError(
+        f"learning on the case died in each of {settings.restarts + 1} starts (the network hands the interpolated "
+        "image through): try a lower learning rate"
+    )
 
 
 class _Pool:
-    """All images of a case, as sources of pairs by size."""
+    """All images of a case, as sources of pairs by size.
+
+    A batch is of many images, also where all sizes differ: the side of an image, drawn evenly, is the crops'; they are
+    cut of images of that side and, where these are few, of the next larger.
+    """
 
     def __init__(
         self, images: list[Tensor], results: list[Tensor], settings: ZeroShotSettings, task: Task, seed: int
     ) -> None:
         self.seed_1 = torch.tensor([seed], device=images[0].device)
         self.batch = settings.pairs.batch
-        groups = _by_size(images)
-        self.sources = [
-            PairSource(
-                settings.pairs,
-                [torch.stack([part[n] for n in group]) for part in ((images, results) if results else (images,))],
-                None,
-                task,
-            )
-            for group in groups
-        ]
-        counts = torch.tensor([len(group) for group in groups])
-        self.counts = counts.tolist()
-        self.ends = counts.cumsum(0) / len(images)
+        self.sources = []
+        placed: list[tuple[int, int, int]] = []  # side of a crop, source, place in it
+        for number, group in enumerate(_by_size(images)):
+            fathers = [torch.stack([part[n] for n in group]) for part in ((images, results) if results else (images,))]
+            self.sources.append(PairSource(settings.pairs, fathers, None, task))
+            placed += [(self.sources[-1].side, number, place) for place in range(len(group))]
+        self.images = sorted(placed)
+        self.sides = [side for side, _, _ in self.images]
 
     def sample(self, iteration: int) -> tuple[Tensor, Tensor, Tensor]:
-        """A batch of pairs `1 B ...`, of images of one size; each image is drawn as often."""
+        """A batch of pairs `1 B ...`."""
         position_1 = torch.tensor([iteration], device=self.seed_1.device)
-        group, *_ = uniform(self.seed_1 + 1, position_1, 1)[0].tolist()
-        number = min(int((self.ends <= group).sum()), len(self.sources) - 1)
-        source = self.sources[number]
-        which = uniform(self.seed_1 + 2, position_1, self.batch)[0]
-        image_S = (which * self.counts[number]).long()
-        draws_SD = uniform(self.seed_1 + 3, position_1, self.batch * PairSource.DRAWS).reshape(self.batch, -1)
-        noise_SE = normal(self.seed_1 + 4, position_1, self.batch * source.noise_count)
-        x, y, mask = source.take(image_S, draws_SD, noise_SE.reshape(self.batch, source.noise_count))
-        return x[None], y[None], mask[None]
+        anchor, *numbers = uniform(self.seed_1 + 1, position_1, 1 + self.batch)[0].tolist()
+        side = self.sides[int(anchor * len(self.images))]
+        first, end = bisect_left(self.sides, side), bisect_right(self.sides, side)
+        end = min(len(self.images), max(end, first + _VARIETY * self.batch))
+        drawn = [self.images[first + int(number * (end - first))] for number in numbers]
+        draws_SD = uniform(self.seed_1 + 2, position_1, self.batch * PairSource.DRAWS).reshape(self.batch, -1)
+        count = self.sources[0].noise_count(side)
+        noise_SE = normal(self.seed_1 + 3, position_1, self.batch * count).reshape(self.batch, count)
+        parts, order = [], []
+        for number in sorted({number for _, number, _ in drawn}):
+            samples = [sample for sample, (_, its, _) in enumerate(drawn) if its == number]
+            order += samples
+            image_S = torch.tensor([drawn[sample][2] for sample in samples], device=self.seed_1.device)
+            at = torch.tensor(samples, device=self.seed_1.device)
+            parts.append(self.sources[number].take(image_S, draws_SD[at], noise_SE[at], side))
+        back = torch.tensor(order, device=self.seed_1.device).argsort()
+        x, y, mask = (torch.cat(tensors)[back][None] for tensors in zip(*parts, strict=True))
+        return x, y, mask
 
 
 def _learn(
@@ -270,12 +289,28 @@ def _by_size(images: Sequence[Tensor]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _middle(image: Tensor) -> Tensor:
+def _is_dead(weights_P: Tensor, images: list[Tensor], settings: ZeroShotSettings, training: Training) -> bool:
+    """Whether the network does no more than interpolate on every one of some images where there is more to do."""
+    group = max(_by_size(images), key=len)[:_FEWEST]
+    stack = torch.stack([images[n] for n in group])
+    options = ZSSROptions(**settings.network.model_dump())
+    network = ZSSR(options, stack.shape[1], training.task.factor, weights_P.expand(len(group), -1))
+    return all(find_dead(network, stack, training, settings.guards))
+
+
+def middle(image: Tensor) -> Tensor:
+    """What is learnt from of an image `C H W`: its middle, a copy where it is larger than that.
+
+    Raises:
+        ImageError: too small to learn from.
+    """
     if min(image.shape[-2:]) < SMALLEST_SIDE:
         height, width = image.shape[-2:]
         raise ImageError(f"an image of {width}x{height} pixels is too small to learn from: {SMALLEST_SIDE} are needed")
+    if max(image.shape[-2:]) <= _LARGEST_SIDE:
+        return image
     top, left = (max(0, (side - _LARGEST_SIDE) // 2) for side in image.shape[-2:])
-    return image[:, top : top + _LARGEST_SIDE, left : left + _LARGEST_SIDE]
+    return image[:, top : top + _LARGEST_SIDE, left : left + _LARGEST_SIDE].clone()
 
 
 def _decibel(result: Tensor, truth: Tensor) -> float:

@@ -132,7 +132,7 @@ class _Running(Generic[K, R]):
 def alone(work: Work[R]) -> R:
     """Run one work by itself and give its result.
 
-    Raises what the work raises, and DeviceError where the device has too little memory for a single member.
+    Raises what the work raises; DeviceError where the device has too little memory for a single member.
     """
     (ended,) = run_fleet([(0, work)], capacity=64)
     if ended.error is not None:
@@ -168,10 +168,8 @@ def run_fleet(
         on_notice: called with a sentence for the log.
 
     Yields:
-        One `Ended` a work, the first to end first. A work's own error ends that work alone.
-
-    Raises:
-        DeviceError: the device has too little memory for a single member.
+        One `Ended` a work, the first to end first. A work's own error ends that work alone, and so does a device that
+        has too little memory for a single member of it.
     """
     yield from _Stream(iter(works), capacity, on_tick, on_notice).run()
 
@@ -197,7 +195,9 @@ class _Stream(Generic[K, R]):
         """See `run_fleet`."""
         while True:
             self._admit(self.capacity)
-            yield from self._flush()
+            if self.ended:
+                yield from self._flush()
+                continue
             # The form that most members wait in: its fleet is the fullest.
             form = max(self.waiting, key=lambda form: len(self.waiting[form]), default=None)
             if form is None:
@@ -242,7 +242,8 @@ class _Stream(Generic[K, R]):
         all_stopped = len(free) == len(seats)
         if not (all_stopped or fleet.may_put):
             return seats
-        self._admit(self.capacity)
+        # No more than can sit down: what is taken here, no other process does.
+        self._admit(len(free))
         if not (all_stopped or form in self.waiting or len(free) >= _LEAVE_SHARE * len(seats)):
             return seats
         for place, trained in zip(free.tolist(), fleet.results(free), strict=True):
@@ -262,8 +263,8 @@ class _Stream(Generic[K, R]):
         return seats
 
     def _admit(self, wanted: int) -> None:
-        """Begin works until so many members wait, or none is left."""
-        while sum(map(len, self.waiting.values())) < wanted:
+        """Begin works until so many members wait, a work has ended (its result shall not lie here), or none is left."""
+        while sum(map(len, self.waiting.values())) < wanted and not self.ended:
             try:
                 key, work = next(self.works)
             except StopIteration:
@@ -331,10 +332,19 @@ class _Stream(Generic[K, R]):
         """
         torch.cuda.empty_cache()
         if len(seats) == 1:
-            raise DeviceError(
+            lacking = DeviceError(
                 "the device has too little memory to train a single network on this image: use another device, "
                 "or a preset with a smaller crop"
-            ) from error
+            )
+            lacking.__cause__ = error
+            (running,) = (seat.running for seat in seats)
+            # The image's other members wait in vain.
+            for key, queue in list(self.waiting.items()):
+                self.waiting[key] = deque(seat for seat in queue if seat.running is not running)
+                if not self.waiting[key]:
+                    del self.waiting[key]
+            self._resume(running.key, running.work, lacking)
+            return
         self.capacity = len(seats) // 2
         if self.on_notice is not None:
             self.on_notice(f"memory ran out with {len(seats)} networks side by side; going on with {self.capacity}")

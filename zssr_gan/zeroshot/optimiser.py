@@ -57,9 +57,13 @@ class FleetOptimiser:
             # A member that has stopped stands still, however long the others go on.
             self.average_NP.lerp_(weights_NP, (1 - decay_N1) * (rates_N1 > 0))
 
-    def result(self) -> Tensor:
-        """The weights to use: their moving average where one is kept, else the last ones; `N P`."""
-        return (self.network.weights_NP.detach() if self.average_NP is None else self.average_NP).clone()
+    def result(self, places: Tensor | None = None) -> Tensor:
+        """A copy of the weights to use, of all members or those at `places`; `N P`.
+
+        They are their moving average where one is kept, else the last ones.
+        """
+        weights_NP = self.network.weights_NP.detach() if self.average_NP is None else self.average_NP
+        return weights_NP.clone() if places is None else weights_NP[places]
 
     @torch.no_grad()
     def put(self, places: Tensor) -> None:

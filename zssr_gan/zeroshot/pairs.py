@@ -113,12 +113,11 @@ class PairSource:
         step = math.lcm(*self.task.factor)
         return min(self.settings.crop, *(n for father in self._fathers for n in father.size)) // step * step
 
-    @property
-    def noise_count(self) -> int:
-        """Normal draws that one crop takes: none where no noise is asked for."""
+    def noise_count(self, side: int) -> int:
+        """Normal draws that one crop of `side` takes: none where no noise is asked for."""
         if not self.settings.noise:
             return 0
-        return self._fathers[0].target_NCHW.shape[1] * math.prod(reduced_size((self.side,) * 2, self.task.scale))
+        return self._fathers[0].target_NCHW.shape[1] * math.prod(reduced_size((side, side), self.task.scale))
 
     def put(self, places: Tensor, other: "PairSource") -> None:
         """Put `other`'s images, one for each of `places`, over those that are there."""
@@ -146,18 +145,18 @@ class PairSource:
         around = mask if learn is None else -F.max_pool2d(-mask, 5, stride=1, padding=2)
         return _Father(father, self.task.make_input(father), mask, around)
 
-    def take(self, image_S: Tensor, draws_SD: Tensor, noise_SE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def take(self, image_S: Tensor, draws_SD: Tensor, noise_SE: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
         """Cut one pair for each sample.
 
         Args:
             image_S: which of the N images.
             draws_SD: `S DRAWS`, uniform in [0, 1).
-            noise_SE: `S noise_count`, standard normal.
+            noise_SE: `S noise_count(side)`, standard normal.
+            side: of the crops, at most `self.side` and a multiple of the factor.
 
         Returns:
             Inputs `S C J L`, targets `S C K K`, and `S 1 K K` with 1 where the loss counts.
         """
-        side = self.side
         kind = draws_SD[:, 0]
         symmetry_S = _pick(draws_SD[:, 1], len(self.symmetries))
         symmetry_S = torch.where(kind >= 1 - self.settings.plain, torch.zeros_like(symmetry_S), symmetry_S)
@@ -291,11 +290,11 @@ class PairSampler:
         members, batch = len(iteration_N), self.source.settings.batch
         position_N = iteration_N.to(self.source.device)
         crops_N, noises_N = self._seeds_2N
-        counts = (PairSource.DRAWS, self.source.noise_count)
+        counts = (PairSource.DRAWS, self.source.noise_count(self.source.side))
         draws_SD = uniform(crops_N, position_N, batch * counts[0]).reshape(members * batch, counts[0])
         noise_SE = normal(noises_N, position_N, batch * counts[1]).reshape(members * batch, counts[1])
         image_S = torch.arange(members, device=self.source.device).repeat_interleave(batch)
-        x, y, mask = self.source.take(image_S, draws_SD, noise_SE)
+        x, y, mask = self.source.take(image_S, draws_SD, noise_SE, self.source.side)
         return x.unflatten(0, (members, batch)), y.unflatten(0, (members, batch)), mask.unflatten(0, (members, batch))
 
 

@@ -149,9 +149,9 @@ class Fleet:
     @torch.no_grad()
     def results(self, places: Tensor) -> list[Trained]:
         """What came of the members at `places` (int64)."""
-        weights_NP = self.optimiser.result()[places]
+        weights_NP = self.optimiser.result(places)
         network = ZSSR(self.network.options, self.images_NCHW.shape[1], self.network.factor, weights_NP)
-        dead = _dead(network, self.images_NCHW[places], self.training, self.settings.guards)
+        dead = find_dead(network, self.images_NCHW[places], self.training, self.settings.guards)
         losses = self.recent_TN[:, places].nanmean(0).tolist()
         iterations = self.iteration_N[places].tolist()
         return [Trained(*each) for each in zip(weights_NP.unbind(), iterations, losses, dead, strict=True)]
@@ -232,7 +232,7 @@ def reconstruction_error(network: ZSSR, images_NCHW: Tensor, training: Training)
 
 
 @torch.no_grad()
-def _dead(network: ZSSR, images_NCHW: Tensor, training: Training, guards: GuardSettings) -> list[bool]:
+def find_dead(network: ZSSR, images_NCHW: Tensor, training: Training, guards: GuardSettings) -> list[bool]:
     """Which members' networks do no more than interpolate where there is more to do, or give NaN or infinity."""
     x, y = _reconstruction_pair(images_NCHW, training.task)
     base = network.base(x[:, None])[:, 0]
