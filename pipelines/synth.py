@@ -8,6 +8,7 @@ Exit codes: 0 done, 1 some images failed or the disk refuses, 2 usage, 130 Ctrl-
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,28 +20,28 @@ from typing import Any
 import torch
 from pydantic import JsonValue
 
+from pipelines.case_start import shared_start
 from pipelines.progress import Bar
 from pipelines.synth_pictures import draw_pictures
 from zssr_gan.config import ZeroShotSettings, load_preset, parse_settings
+from zssr_gan.data.manifest import read_manifest
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import Role, SplitError, read_split
 from zssr_gan.data.store import Store, write_shard
-from zssr_gan.data.synthesis import DOWNSCALE, Failed, Synthesiser
+from zssr_gan.data.synthesis import Failed, Synthesiser
 from zssr_gan.devices import PRECISIONS, Machine, RunOptions, machine
 from zssr_gan.distributed import Ranks, join
-from zssr_gan.errors import SettingsError, StoreError, ZssrGanError
+from zssr_gan.errors import DeviceError, SettingsError, StoreError, ZssrGanError
 from zssr_gan.files import FileLock, sha256_file
 from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception, uninterrupted
 from zssr_gan.stages import RunSettings, load_run
 from zssr_gan.zeroshot.fleet import Tick
 from zssr_gan.zeroshot.plan import fleet_capacity
-from zssr_gan.zeroshot.shared import CaseImage, SharedStart, learn_shared, read_shared, write_shared
+from zssr_gan.zeroshot.shared import SharedStart, read_shared
 
 SYNTHESISED: tuple[Role, ...] = ("zssr", "table1")
 """Roles whose synthetic HR images are made."""
-LEARNT_FROM: tuple[Role, ...] = ("zssr", "generator")
-"""Roles that a shared start is learnt on: the training part. The test part teaches nobody."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return exit_code(stop)
         except ZssrGanError as error:
             bar.note(f"error: {error}", "red")
-            return 2 if isinstance(error, SettingsError | SplitError | StoreError) else 1
+            return 2 if isinstance(error, SettingsError | SplitError | StoreError | DeviceError) else 1
 
 
 def _own_device(name: str, ranks: Ranks) -> str:
@@ -97,7 +98,7 @@ class Stage:
         self.store = self.folder / "synthetic"
         path = self.folder / "split.json"
         if not path.exists():
-            raise SettingsError(f"{path}: is not there; `make prepare CONFIG={self.config}` makes it.")
+            raise SettingsError(f"{path}: is not there; `make prepare` with the same CONFIG and SET makes it.")
         self.split = read_split(path)
         if self.split.seed != self.settings.seed:
             raise SettingsError(f"seed: is {self.settings.seed}, and split.json was made with {self.split.seed}.")
@@ -110,9 +111,10 @@ class Stage:
     def run(self) -> int:
         """Make what is missing; the exit code."""
         with ExitStack() as stack:
-            shared = None
+            shared: SharedStart | None = None
+            unread: list[str] = []
             if self.ranks.rank == 0:
-                shared, begin = self._begin(stack)
+                shared, unread, begin = self._begin(stack)
                 self.ranks.publish("begin", json.dumps(begin).encode())
             begin = json.loads(self.ranks.hear("begin"))
             if begin["shared"] and shared is None:
@@ -121,16 +123,19 @@ class Stage:
             told = self.ranks.gather("failures", json.dumps(failures).encode())
             if self.ranks.rank:
                 return 0
-            return self._end([failure for one in told for failure in json.loads(one)])
+            return self._end([*unread, *(failure for one in told for failure in json.loads(one))], begin)
 
-    def _begin(self, stack: ExitStack) -> tuple[SharedStart | None, dict[str, Any]]:
+    def _begin(self, stack: ExitStack) -> tuple[SharedStart | None, list[str], dict[str, Any]]:
         """Rank 0: the store, its lock, the shared start, and what is missing."""
         self.store.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.store / ".stage-lock")
         if not lock.acquire(wait=False):
             raise StoreError(f"{self.store}: another run is writing there; wait until it ends, or stop it.")
         stack.callback(lock.release)
-        shared = self._shared_start() if self.settings.synth.init == "shared" else None
+        shared: SharedStart | None = None
+        unread: list[str] = []
+        if self.settings.synth.init == "shared":
+            shared, unread = shared_start(self.settings, self.zero_shot, self.split, self.store, self.used, self.bar)
         facts: dict[str, JsonValue] = {
             "split_sha256": self.split_sha256,
             "seed": self.settings.seed,
@@ -142,16 +147,17 @@ class Stage:
         }
         store = stack.enter_context(Store(self.store, facts, on_shard=self._checking))
         for damage in store.dropped:
-            self.bar.note(f"{damage.shard}: was damaged ({damage.reason}) and is made again.", "red")
+            lost = f"{len(damage.ids)} of its images are made again" if damage.ids else "it is made again"
+            self.bar.note(f"{damage.shard}: was damaged ({damage.reason}); {lost}.", "red")
         done = store.done
         missing = [n for n in range(len(self.images)) if self.images.member(n).id not in done]
         # Images of one size lie together, so that they share fleets.
         missing.sort(key=lambda n: (self._size(n), n))
         if done:
             self.bar.note(f"{len(done & set(self.images.ids)):,} of {len(self.images):,} images are there already")
-        path = str(self._shared_path()) if shared is not None else None
+        path = str(self.store / "shared.safetensors") if shared is not None else None
         begin = {"missing": missing, "number": store.next_number, "settings": store.settings_sha256, "shared": path}
-        return shared, begin
+        return shared, unread, begin
 
     def _checking(self, done: int, total: int) -> None:
         self.bar.update("checking shards", done, total)
@@ -161,54 +167,14 @@ class Stage:
         size = self.settings.data.size
         return (member.height, member.width) if size is None else (size, size)
 
-    def _shared_path(self) -> Path:
-        given = self.settings.synth.init_from
-        return self.store / "shared.safetensors" if given is None else Path(given).expanduser()
-
-    def _shared_start(self) -> SharedStart:
-        path = self._shared_path()
-        if self.settings.synth.init_from is not None:
-            return read_shared(path)
-        teachers = Prepared(self.split, self.settings.data, LEARNT_FROM)
-        if path.exists():
-            kept = read_shared(path)
-            known = {image.sha256 for image in kept.facts.images}
-            same = (
-                kept.facts.settings == self.zero_shot.model_dump(mode="json") and kept.facts.seed == self.settings.seed
-            )
-            if same and known == {teachers.member(n).sha256 for n in range(len(teachers))}:
-                return kept
-            raise StoreError(
-                f"{path}: was learnt with other settings or images; choose another folder (run_dir), or remove it "
-                "and the shards beside it."
-            )
-        images = []
-        for number in range(len(teachers)):
-            member = teachers.member(number)
-            images.append((CaseImage(name=member.id, sha256=member.sha256), teachers.image(number)))
-            self.bar.update("reading", number + 1, len(teachers))
-        began = time.perf_counter()
-
-        def tell(what: str, iteration: int, total: int, loss: float) -> None:
-            name = "shared start" if what == "learning" else "its rehearsal"
-            self.bar.update(name, iteration, total, f"loss {loss:.4f}")
-
-        start = learn_shared(
-            images, self.zero_shot, self.scale, DOWNSCALE, seed=self.settings.seed, machine=self.used, on_learning=tell
-        )
-        with uninterrupted():
-            write_shared(start, path)
-        seconds = time.perf_counter() - began
-        self.bar.note(f"shared start: learnt on {len(images):,} images in {seconds:.0f} s, kept as {path}")
-        if self.zero_shot.shared is not None and self.zero_shot.shared.adaptation.iterations:
-            self.bar.note(f"adaptation: {start.facts.adaptation['why']}")
-        return start
-
     def _make(self, begin: dict[str, Any], shared: SharedStart | None) -> list[str]:
         """Claim chunks of work until none is left; what failed, a line each."""
         shard, missing = self.settings.synth.shard, begin["missing"]
-        chunks = [missing[at : at + shard] for at in range(0, len(missing), shard)]
-        capacity = self.fleet or self._capacity(missing)
+        # So many pieces that each process gets several: who is quick takes more.
+        share = math.ceil(len(missing) / self.ranks.world) if missing else 1
+        piece = max(1, min(shard, math.ceil(share / 4)))
+        chunks = [missing[at : at + piece] for at in range(0, len(missing), piece)]
+        capacity = min(self.fleet or self._capacity(missing), share)
         synthesiser = Synthesiser(self.images, self.zero_shot, self.scale, self.settings.seed, self.used, shared)
         if missing and self.ranks.rank == 0 and (shared is None or shared.adapts):
             way = (
@@ -247,14 +213,20 @@ class Stage:
         size = self._size(missing[len(missing) // 2]) if missing else (32, 32)
         return fleet_capacity(self.used.device, self.zero_shot.for_size(size[0] * size[1]), size)
 
-    def _end(self, failures: list[str]) -> int:
-        """Rank 0: the pictures, and the failures last."""
+    def _end(self, failures: list[str], begin: dict[str, Any]) -> int:
+        """Rank 0: whether all is there, the pictures, and the failures last."""
+        there = {image.id for sidecar in read_manifest(self.store) for image in sidecar.images}
+        absent = [self.images.member(number).id for number in begin["missing"]]
+        absent = [name for name in absent if name not in there]
+        unexplained = len([name for name in absent if not any(failure.startswith(name) for failure in failures)])
         for picture in draw_pictures(self.store):
             print(picture)
         print(self.store)
         for failure in failures:
             self.bar.note(f"failed: {failure}", "red")
-        return 1 if failures else 0
+        if unexplained:
+            self.bar.note(f"failed: {unexplained:,} images are not there though no process failed: run it again", "red")
+        return 1 if failures or unexplained else 0
 
 
 class _Speed:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,9 +44,10 @@ def folder(tmp_path: Path, face: Tensor) -> Path:
     return tmp_path
 
 
-def asked(folder: Path, **changes: object) -> Request:
+def asked(folder: Path, **changes: Any) -> Request:
     options = RunOptions(device="cpu", threads=1)
-    return make_request("2", str(folder / "tiny.yaml"), **{"init": "shared", "options": options, **changes})  # type: ignore[arg-type]
+    preset = None if "init_from" in changes else str(folder / "tiny.yaml")
+    return make_request("2", preset, **{"init": "shared", "options": options, **changes})
 
 
 def plan(folder: Path) -> Plan:
@@ -112,7 +114,7 @@ def test_the_same_case_is_learnt_once(folder: Path, monkeypatch: pytest.MonkeyPa
 def test_a_kept_start_brings_its_settings(folder: Path) -> None:
     request, _ = learn(folder)
     assert request.shared is not None
-    taken = make_request("2", "fast", init_from=request.shared.path, options=request.options)
+    taken = make_request("2", init_from=request.shared.path, options=request.options)
     assert taken.init == "shared"
     assert taken.settings == request.settings
     results = []
@@ -154,6 +156,14 @@ def test_a_file_that_is_no_shared_start(folder: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(SettingsError, match="is not a shared start"):
         asked(folder, init_from=path)
+
+
+@pytest.mark.parametrize(("option", "value"), [("preset", "fast"), ("noise", 0.01)])
+def test_a_kept_start_takes_no_other_settings(folder: Path, option: str, value: object) -> None:
+    request, _ = learn(folder)
+    assert request.shared is not None
+    with pytest.raises(SettingsError, match=f"leave --{option} out"):
+        make_request("2", **{option: value}, init_from=request.shared.path)  # type: ignore[arg-type]
 
 
 def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from zssr_gan.interrupts import uninterrupted
 from zssr_gan.jobs import KeptStart, Request
 from zssr_gan.naming import Plan
 from zssr_gan.record import canonical_sha256
-from zssr_gan.zeroshot.case import OnLearning
+from zssr_gan.zeroshot.case import OnLearning, middle
 from zssr_gan.zeroshot.plan import SMALLEST_SIDE
 from zssr_gan.zeroshot.shared import CaseImage, degradation_of, learn_shared, read_shared, write_shared
 
@@ -78,5 +78,5 @@ def _read(plan: Plan, request: Request) -> list[tuple[CaseImage, Tensor]]:
         except (OSError, ImageError):
             continue
         if min(picture.pixels.shape[-2:]) >= SMALLEST_SIDE:
-            images.append((CaseImage(name=job.source.name, sha256=sha256_bytes(data)), picture.pixels))
+            images.append((CaseImage(name=job.source.name, sha256=sha256_bytes(data)), middle(picture.pixels)))
     return images

@@ -86,8 +86,11 @@ def enhance(
         str, typer.Option("-s", "--scale", metavar="S", help="Factor per side, 1 to 8: 2, 1.5; or WIDTHxHEIGHT: 2x3.")
     ] = "2",
     preset: Annotated[
-        str, typer.Option(metavar="NAME", help="One of those above, or a .yaml file of settings.")
-    ] = "quality",
+        str | None,
+        typer.Option(
+            metavar="NAME", help="One of those above, or a .yaml file of settings [quality].", show_default=False
+        ),
+    ] = None,
     init: Annotated[
         Literal["scratch", "shared"],
         typer.Option(metavar="WAY", help="shared: one network learnt on all the images first; better for tiny ones."),

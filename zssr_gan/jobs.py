@@ -106,7 +106,8 @@ class Request:
 
     def option_files(self, folder: Path) -> dict[str, str]:
         """Where the files that options named lie, as seen from `folder`."""
-        named = {} if self.preset in PRESETS else {"preset": Path(self.preset)}
+        # A shared start brings its settings along.
+        named = {} if self.preset in PRESETS or self.shared is not None else {"preset": Path(self.preset)}
         if self.kernel is not None:
             named["kernel"] = self.kernel.path
         if self.shared is not None:
@@ -171,7 +172,7 @@ def _named_targets(job: Job) -> dict[str, Path | None]:
 
 def make_request(
     scale: str,
-    preset: str,
+    preset: str | None = None,
     *,
     seed: int = 0,
     noise: float | None = None,
@@ -196,20 +197,23 @@ def make_request(
     if kernel is not None and any(factor != int(factor) for factor in factors):
         raise SettingsError(f"--kernel needs a scale in whole numbers, not {scale}: a kernel belongs to one scale")
     options = options or RunOptions()
-    settings = load_preset(preset)
+    settings = load_preset(preset or "quality")
     if noise is not None:
         settings = settings.with_noise(noise, "--noise")
     if init == "shared" or init_from is not None:
         settings, init = settings.for_case(), "shared"
     shared = None
     if init_from is not None:
+        given = [option for option, value in (("--preset", preset), ("--noise", noise)) if value is not None]
+        if given:
+            raise SettingsError(f"--init-from brings the settings that it was learnt with: leave {given[0]} out")
         start = read_shared(init_from)
         # What it was learnt with is what it is used with.
         shared, settings = KeptStart(start, init_from), parse_settings(start.facts.settings, str(init_from))
     resolve_device(options.device)
     return Request(
         settings=settings,
-        preset=preset,
+        preset=preset or ("quality" if init_from is None else init_from.name),
         scale=factors,
         noise=noise,
         seed=seed,

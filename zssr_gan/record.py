@@ -211,10 +211,10 @@ def _command_line(
     limit = arguments.max_megapixels
     options = {
         "scale": scale_text(arguments.scale),
-        "preset": option_files.get("preset", arguments.preset),
+        "preset": None if "init-from" in option_files else option_files.get("preset", arguments.preset),
         "init-from": option_files.get("init-from"),
         "seed": arguments.seed,
-        "noise": arguments.noise,
+        "noise": None if "init-from" in option_files else arguments.noise,
         "kernel": option_files.get("kernel", arguments.kernel),
         "device": report.get("device", arguments.device),
         "precision": report.get("precision", arguments.precision),

@@ -119,6 +119,8 @@ class SynthSettings(_Settings):
     def _start(self) -> Self:
         if self.init_from is not None and self.init != "shared":
             raise ValueError("init_from names a shared start, and init is scratch: set init to shared")
+        if self.init_from is not None and self.noise is not None:
+            raise ValueError("a shared start is used as it was learnt: leave noise out, or init_from")
         return self
 
 

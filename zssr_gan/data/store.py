@@ -9,6 +9,7 @@ A shard is written whole, flushed, renamed, and only then gets its sidecar in th
 leaves whole shards, and at most one without a sidecar, which the next start removes. Work is what has no sidecar yet.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -26,9 +27,17 @@ from zssr_gan.data.manifest import (
     shard_files,
     sidecar_files,
 )
-from zssr_gan.data.shard import StoredImage, encode_shard, read_sidecar, shard_number, shard_path, sidecar_path
+from zssr_gan.data.shard import (
+    StoredImage,
+    encode_shard,
+    open_shard,
+    read_sidecar,
+    shard_number,
+    shard_path,
+    sidecar_path,
+)
 from zssr_gan.errors import OutputError, StoreError
-from zssr_gan.files import FileLock, atomic_write, is_leftover
+from zssr_gan.files import FileLock, atomic_write, is_leftover, sha256_bytes
 
 _LOCK: Final = ".lock"
 _NAMING_LOCK: Final = ".naming-lock"
@@ -37,8 +46,8 @@ _NAMING_LOCK: Final = ".naming-lock"
 class Store:
     """The right to write into a store, held by one process of a run (rank 0) from entering to leaving the context.
 
-    On entering, what an earlier run left unfinished is removed, and so are damaged shards, so that their images are
-    made again; `dropped` says which, and has to be shown to the user.
+    On entering, what an earlier run left unfinished is removed, and so are damaged images, so that they are made again;
+    what is sound in their shards moves to new ones. `dropped` says which, and has to be shown to the user.
 
     Args:
         folder: made where it is missing; other files in it are left alone.
@@ -140,8 +149,11 @@ class Store:
                 "all images that are lost."
             )
         for damage in found:
+            sound = _sound_images(self.folder / f"{damage.shard}.json", damage)
             # The sidecar goes first: without it the rest is not part of the store any more.
             _remove([self.folder / f"{damage.shard}.json", self.folder / f"{damage.shard}.h5"])
+            if sound:
+                self.write(sound)
         self.dropped = tuple(found)
 
 
@@ -186,6 +198,26 @@ def _refuse_known(folder: Path, images: Sequence[StoredImage]) -> None:
         for image in sidecar.images:
             if image.id in wanted:
                 raise StoreError(f"{image.id}: is in shard {sidecar.number} of {folder} already, and is kept once.")
+
+
+def _sound_images(sidecar_file: Path, damage: Damage) -> list[StoredImage]:
+    """The images of a damaged shard whose pixels are still those that were hashed; none where the file is not read."""
+    try:
+        sidecar = read_sidecar(sidecar_file)
+        if set(damage.ids) >= {image.id for image in sidecar.images}:
+            return []
+        with open_shard(sidecar_file.with_suffix(".h5")) as shard:
+            figures = dict(zip(shard["id"].asstr()[:], shard["figures"].asstr()[:], strict=True))
+            sound = []
+            for image in sidecar.images:
+                lr, sr = shard["lr"][image.lr.place], shard["sr"][image.sr.place]
+                hashes = (sha256_bytes(lr.tobytes()), sha256_bytes(sr.tobytes()))
+                if image.id not in damage.ids and hashes == (image.lr.sha256, image.sr.sha256):
+                    shapes = lr.reshape(image.lr.shape), sr.reshape(image.sr.shape)
+                    sound.append(StoredImage(image.id, *shapes, json.loads(figures[image.id])))
+            return sound
+    except (StoreError, OSError, KeyError, ValueError, RuntimeError):
+        return []
 
 
 def _settings_of_shards(folder: Path) -> set[str]:

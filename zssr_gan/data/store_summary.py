@@ -67,7 +67,7 @@ def summarise(folder: Path) -> Summary:
             labels=_counted(str(one.get("label")) for one in figures),
             roles=_counted(role or "none" for role in store.roles),
             sizes=_counted(_size(*store.sizes(number)) for number in every),
-            choices=_counted(str(one["choice"]) for one in figures if isinstance(one.get("choice"), str)),
+            choices=_counted(made_by for one in figures if (made_by := _made_by(one)) is not None),
             figures={
                 name: Figure(len(values), statistics.fmean(values), statistics.median(values))
                 for name, values in numbers.items()
@@ -84,6 +84,13 @@ def _numbers(figures: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tup
             yield from _numbers(value, f"{prefix}{key}.")
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             yield prefix + key, float(value)
+
+
+def _made_by(figures: Mapping[str, JsonValue]) -> str | None:
+    """What an image's pixels are of, by the network's share of them."""
+    choice = figures.get("choice")
+    share = choice.get("share") if isinstance(choice, Mapping) else None
+    return None if share is None else {0.0: "back-projection", 1.0: "network"}.get(float(str(share)), "both")
 
 
 def _counted(values: Iterator[str]) -> dict[str, int]:

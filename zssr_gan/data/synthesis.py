@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from zssr_gan.config import ZeroShotSettings
 from zssr_gan.data.prepared import Prepared, PreparedImage
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.devices import Machine
-from zssr_gan.errors import ZssrGanError
+from zssr_gan.errors import DeviceError, ImageError, ZssrGanError
 from zssr_gan.imaging.codecs import Metadata
 from zssr_gan.imaging.picture import Picture, quantise, to_samples
 from zssr_gan.imaging.resampling import BicubicDownscale, Scale
 from zssr_gan.record import finite_json
 from zssr_gan.zeroshot.fleet import Tick, Work, run_fleet
+from zssr_gan.zeroshot.plan import SMALLEST_SIDE
 from zssr_gan.zeroshot.shared import SharedStart
 from zssr_gan.zeroshot.superresolve import SuperResolved, super_resolving
 
@@ -84,6 +86,10 @@ class Synthesiser:
 
     def _work(self, number: int, capacity: int) -> Work[StoredImage]:
         image = self.images.read(number)
+        height, width = image.pixels.shape[-2:]
+        if min(height, width) < SMALLEST_SIDE:
+            name = self.images.member(number).id
+            raise ImageError(f"{name}: is {width}x{height} pixels; zero-shot learning needs {SMALLEST_SIDE} a side.")
         lr_CHW = image.pixels.to(self.machine.device)
         settings = self.settings if self.shared is not None else self.settings.for_size(lr_CHW[0].numel())
         try:
@@ -99,6 +105,10 @@ class Synthesiser:
             )
         except ZssrGanError as error:
             raise type(error)(f"{self.images.member(number).id}: {error}") from error
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            name = self.images.member(number).id
+            raise DeviceError(f"{name}: the device has too little memory to apply its networks.") from error
         return self._stored(number, image, done, capacity)
 
     def _stored(self, number: int, image: PreparedImage, done: SuperResolved, capacity: int) -> StoredImage:
@@ -114,7 +124,8 @@ class Synthesiser:
             "source_sha256": member.sha256,
             "seeds": [seed for step in trainings for seed in step["seeds"]],
             "iterations": sum(sum(step["iterations"]) for step in trainings),
-            "loss": trainings[-1]["last_loss"][0],
+            # A shared network's loss is the case's, not this image's.
+            "loss": trainings[-1]["last_loss"][0] if any(trainings[-1]["iterations"]) else None,
             "restarts": sum(sum(step["restarts"]) for step in trainings),
             "residual_db": round(min(100.0, -10 * math.log10(max(error, 1e-10))), 3),
             "choice": done.choice,
@@ -122,7 +133,8 @@ class Synthesiser:
             "device": str(self.machine.device),
             "precision": self.machine.precision,
             "threads": self.machine.threads,
-            "fleet": capacity,
+            "fleet": capacity if any(any(step["iterations"]) for step in trainings) else None,
+            "torch": torch.__version__,
         }
         kept = finite_json(figures)
         assert isinstance(kept, dict)

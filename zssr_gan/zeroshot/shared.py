@@ -124,9 +124,7 @@ def learn_shared(
         ImageError: no image, or one too small to learn from.
         NumericalError: NaN or infinity came out.
     """
-    count = 1 if downscale.name == "kernel" else count_steps(scale, settings.steps)
-    step = (scale[0] ** (1 / count), scale[1] ** (1 / count))
-    task = Task.of(step, settings.network.grid, downscale)
+    task = Task.of(step_of(scale, settings, downscale), settings.network.grid, downscale)
     channels = max((len(pixels) for _, pixels in images), default=1)
     pixels = [one.to(machine.device).expand(channels, -1, -1) for _, one in images]
     learnt = learn_case(pixels, settings, Training(task, machine.precision), seed=seed, on_learning=on_learning)
@@ -150,6 +148,12 @@ def learn_shared(
         versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
     )
     return make_shared(learnt.weights_P, facts)
+
+
+def step_of(scale: Scale, settings: ZeroShotSettings, downscale: Downscale) -> Scale:
+    """The scale (y, x) of each of the equal steps that `scale` is taken in."""
+    count = 1 if downscale.name == "kernel" else count_steps(scale, settings.steps)
+    return scale[0] ** (1 / count), scale[1] ** (1 / count)
 
 
 def degradation_of(downscale: Downscale) -> str:

@@ -109,7 +109,9 @@ class StepRunner:
         task = Task.of(scale, self.settings.network.grid, self.downscale)
         folds = self._folds()
         options = self._ensemble_options(task)
-        for attempt in range(self.settings.restarts + 1):
+        # A shared network as it is would be the same each time; one gone on from may be taken as it was learnt.
+        restarts = self.settings.restarts if self.shared is None else int(self.shared.adapts)
+        for attempt in range(restarts + 1):
             if self.shared is None:
                 fit = yield from self._train(name, task, results, folds, start, attempt)
             else:

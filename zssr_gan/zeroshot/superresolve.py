@@ -152,7 +152,12 @@ def _check_fit(shared: SharedStart, channels: int, downscale: Downscale) -> None
 
 
 def _check_factor(shared: SharedStart, task: Task) -> None:
-    learnt = shared.facts.factor
+    learnt, scale = shared.facts.factor, shared.facts.scale
+    if learnt == (1, 1) and any(abs(a - b) > 1e-6 for a, b in zip(task.scale, scale, strict=True)):
+        raise SettingsError(
+            f"the shared start was learnt for a scale of {scale[0]:g} x {scale[1]:g} (y, x) a step, and this one takes "
+            f"steps of {task.scale[0]:g} x {task.scale[1]:g}"
+        )
     if task.factor != learnt:
         raise SettingsError(
             f"the shared start was learnt to enlarge by {learnt[0]} x {learnt[1]} (y, x), and a step of this scale "
