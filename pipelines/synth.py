@@ -28,7 +28,7 @@ from zssr_gan.data.manifest import read_manifest
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import Role, SplitError, read_split
-from zssr_gan.data.store import Store, write_shard
+from zssr_gan.data.store import Store, refuse_other_settings, write_shard
 from zssr_gan.data.synthesis import Failed, Synthesiser
 from zssr_gan.devices import PRECISIONS, Machine, RunOptions, machine
 from zssr_gan.distributed import Ranks, join
@@ -134,17 +134,20 @@ class Stage:
         stack.callback(lock.release)
         shared: SharedStart | None = None
         unread: list[str] = []
-        if self.settings.synth.init == "shared":
-            shared, unread = shared_start(self.settings, self.zero_shot, self.split, self.store, self.used, self.bar)
         facts: dict[str, JsonValue] = {
             "split_sha256": self.split_sha256,
             "seed": self.settings.seed,
             "scale": self.settings.synth.scale,
             "init": self.settings.synth.init,
-            "shared_sha256": None if shared is None else shared.sha256,
+            "shared_sha256": None,
             "size": self.settings.data.size,
             "zero_shot": self.zero_shot.model_dump(mode="json"),
         }
+        # Before anything is learnt for a store that would refuse it.
+        refuse_other_settings(self.store, facts, but="shared_sha256")
+        if self.settings.synth.init == "shared":
+            shared, unread = shared_start(self.settings, self.zero_shot, self.split, self.store, self.used, self.bar)
+        facts["shared_sha256"] = None if shared is None else shared.sha256
         store = stack.enter_context(Store(self.store, facts, on_shard=self._checking))
         for damage in store.dropped:
             lost = f"{len(damage.ids)} of its images are made again" if damage.ids else "it is made again"

@@ -187,7 +187,7 @@ class TestOneProcess:
             for number in range(MADE):
                 assert np.array_equal(first.pixels(number)[1], second.pixels(number)[1])
         assert read_shared(kept).facts.settings == before
-        assert not Path("other/synthetic/shared.safetensors").exists()
+        assert Path("other/synthetic/shared.safetensors").read_bytes() == kept.read_bytes()  # the run is whole
 
     def test_a_damaged_shard_is_made_again_and_said(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(config) == 0
@@ -232,7 +232,7 @@ class TestOneProcess:
         assert run(config) == 2
         said = capsys.readouterr()
         assert said.err.count("\n") == 1
-        assert f"make prepare CONFIG={config}" in said.err
+        assert "make prepare" in said.err
 
     @pytest.mark.parametrize("arguments", [["--fleet", "0"], ["--set", "synth.shard=0"], ["--set", "synth.init=both"]])
     def test_mistakes(self, config: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

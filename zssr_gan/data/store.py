@@ -126,14 +126,8 @@ class Store:
                 raise
             atomic_write(path, self.settings.to_json(), overwrite=True)
             return
-        if kept.settings_sha256 == self.settings_sha256:
-            return
-        different = first_difference(kept.settings, self.settings.settings)
-        key, was, wanted = different or ("another key", "something", "something else")
-        raise StoreError(
-            f"{self.folder}: its images were made with {key} = {_short(was)}, and {_short(wanted)} is asked for now; "
-            "choose another folder (run_dir), or take the old value to go on here."
-        )
+        if kept.settings_sha256 != self.settings_sha256:
+            refuse_other_settings(self.folder, self.settings.settings)
 
     def _remove_unfinished(self) -> None:
         finished = {path.stem for path in sidecar_files(self.folder)}
@@ -155,6 +149,25 @@ class Store:
             if sound:
                 self.write(sound)
         self.dropped = tuple(found)
+
+
+def refuse_other_settings(folder: Path, settings: Mapping[str, JsonValue], *, but: str | None = None) -> None:
+    """Raise StoreError, naming the first difference, where a store was made with others; `but` is a key left out."""
+    try:
+        kept = dict(read_settings(folder).settings)
+    except StoreError:
+        return  # nothing was made yet
+    wanted = dict(settings)
+    if but is not None:
+        kept.pop(but, None)
+        wanted.pop(but, None)
+    if (different := first_difference(kept, wanted)) is None:
+        return
+    key, was, now = different
+    raise StoreError(
+        f"{folder}: its images were made with {key} = {_short(was)}, and {_short(now)} is asked for now; "
+        "choose another folder (run_dir), or take the old value to go on here."
+    )
 
 
 def write_shard(folder: Path, number: int, images: Sequence[StoredImage], settings_sha256: str) -> Path:

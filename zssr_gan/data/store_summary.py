@@ -89,6 +89,8 @@ def _numbers(figures: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tup
 def _made_by(figures: Mapping[str, JsonValue]) -> str | None:
     """What an image's pixels are of, by the network's share of them."""
     choice = figures.get("choice")
+    if isinstance(choice, str):
+        return choice
     share = choice.get("share") if isinstance(choice, Mapping) else None
     return None if share is None else {0.0: "back-projection", 1.0: "network"}.get(float(str(share)), "both")
 

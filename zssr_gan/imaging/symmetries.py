@@ -27,16 +27,19 @@ def inverse(x: Tensor, k: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)  # a training asks for the same few sizes at every step
-def index_maps(rows: int, columns: int, symmetries: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def index_maps(
+    rows: int, columns: int, symmetries: tuple[int, ...], device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
     """Row and column index maps of symmetries, so that many images' symmetries can be gathered at once.
 
     Args:
         rows, columns: size of the outcome; equal where a symmetry swaps the axes.
         symmetries: S numbers k.
+        device: of the maps; None is the CPU.
 
     Returns:
         Two int64 tensors `S rows columns`: `transform(x, k)[i, j] == x[rows[s, i, j], columns[s, i, j]]`.
     """
     grid = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    row_maps, column_maps = (torch.stack([transform(g, k) for k in symmetries]) for g in grid)
+    row_maps, column_maps = (torch.stack([transform(g, k) for k in symmetries]).to(device) for g in grid)
     return row_maps, column_maps

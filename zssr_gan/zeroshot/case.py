@@ -182,7 +182,7 @@ def _learn(
                 out = network(x)
             loss = masked_l1(out, y, mask)
             (gradient,) = torch.autograd.grad(loss.sum(), network.weights_NP)
-            optimiser.step(gradient, schedule.rates(torch.tensor([iteration])).to(device))
+            optimiser.step(gradient, schedule.rates(torch.tensor([iteration])))
             recent = [*recent[-49:], loss.detach()]
             if on_learning is not None and iteration % 10 == 9:
                 on_learning(what, number * total + iteration + 1, rounds * total, float(loss.detach()))

@@ -58,7 +58,7 @@ def always_network(
     plain = back_project(resize(son, size).clone(), son, task.downscale, iterations)[0]
     made = combine(views(network, task.make_input(image[None])[0], options), options.combine)[None]
     made = back_project(made, son, task.downscale, iterations)[0]
-    return Choice(1.0, why, _decibel((image - made).double()), _decibel((image - plain).double()))
+    return Choice(1.0, why, _decibel(image - made), _decibel(image - plain))
 
 
 @torch.no_grad()
@@ -86,7 +86,7 @@ def choose(
     size = (image.shape[-2], image.shape[-1])
     folds = task.cut(folds_HW).to(image.device)
     son = task.downscale(image[None], reduced_size(size, task.scale))
-    plain = back_project(resize(son, size), son, task.downscale, iterations)[0]
+    plain = back_project(resize(son, size).clone(), son, task.downscale, iterations)[0]
     seen = views(network, task.make_input(image[None])[0], options).unflatten(
         0, (len(options.symmetries), network.members)
     )
@@ -96,8 +96,8 @@ def choose(
         one = back_project(one, son, task.downscale, iterations)[0]
         predicted = torch.where(folds == member, one, predicted)
     held_out = (folds < network.members).expand_as(image)
-    missing = (image - plain)[held_out].double()
-    offered = (predicted - plain)[held_out].double()
+    missing = (image - plain)[held_out].cpu().double()
+    offered = (predicted - plain)[held_out].cpu().double()
     share = float((missing * offered).sum() / (offered * offered).sum().clamp(min=1e-12))
     share = min(1.0, max(0.0, share))
     if share < settings.min_share:
@@ -113,4 +113,4 @@ def choose(
 
 def _decibel(error: Tensor) -> float:
     """PSNR of an error in [0, 1] units, at most 100 dB."""
-    return min(100.0, -10 * math.log10(max(float(error.square().mean()), 1e-10)))
+    return min(100.0, -10 * math.log10(max(float(error.cpu().double().square().mean()), 1e-10)))

@@ -352,6 +352,8 @@ class _Stream(Generic[K, R]):
 
     def _tell(self, seats: list[_Seat[K, R]], fleet: Fleet, losses: Tensor) -> None:
         request = seats[0].running.request
-        if request.on_iteration is not None and all(seat.running.request is request for seat in seats):
+        # Reading a loss makes the CPU wait for the device: on a GPU not at every iteration.
+        due = losses.device.type == "cpu" or fleet.clock % _TICK == 0
+        if request.on_iteration is not None and due and all(seat.running.request is request for seat in seats):
             rates = fleet.schedule.rates(fleet.iteration_N - 1)
             request.on_iteration(fleet.clock, float(losses.mean()), float(rates.max()))

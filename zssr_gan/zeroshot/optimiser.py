@@ -99,7 +99,7 @@ class _Adam:
         rates_N1, epsilon_N1 = rates_N1 * root_N1 / unbias_mean, self.epsilon * root_N1
         # On a CPU a block at a time goes through all of this in the core's cache: a fleet's weights would go through
         # memory at each operation.
-        width = weights_NP.shape[1] if weights_NP.is_cuda else max(1, _BLOCK // len(weights_NP))
+        width = weights_NP.shape[1] if weights_NP.device.type != "cpu" else max(1, _BLOCK // len(weights_NP))
         tensors = (weights_NP, gradient_NP, *self.moments)
         for weights, gradient, mean, square in zip(*(t.split(width, 1) for t in tensors), strict=True):
             mean.lerp_(gradient, 1 - self.beta1)

@@ -19,6 +19,9 @@ from zssr_gan.imaging.resampling import Downscale, Scale, Size, reduced_size, re
 from zssr_gan.zeroshot.draws import normal, uniform
 from zssr_gan.zeroshot.seeds import derive_seed
 
+_EQUAL_SCALES = 0.05
+"""Scales of rows and columns that differ by less count as one: half a pixel of a side of 10."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Father:
@@ -57,7 +60,9 @@ class Task:
     @property
     def symmetries(self) -> tuple[int, ...]:
         """The flips and turns that a pair stays true under: odd ones swap the axes, and so their scales."""
-        kept = symmetries.ALL if self.scale[0] == self.scale[1] else symmetries.AXIS_KEEPING
+        # Sizes are whole pixels, so equal scales come out of a plan a little apart.
+        equal = abs(self.scale[0] - self.scale[1]) < _EQUAL_SCALES
+        kept = symmetries.ALL if equal else symmetries.AXIS_KEEPING
         return tuple(k for k in kept if k in self.downscale.symmetries)
 
     @property
@@ -109,9 +114,11 @@ class PairSource:
 
     @property
     def side(self) -> int:
-        """Side of a crop in pixels."""
+        """Side of a crop in pixels: as the settings have it, as far as the images allow it; at least one whole multiple
+        of the factors, which may be more."""
         step = math.lcm(*self.task.factor)
-        return min(self.settings.crop, *(n for father in self._fathers for n in father.size)) // step * step
+        room = min(n for father in self._fathers for n in father.size)
+        return min(max(self.settings.crop, step), room) // step * step
 
     def noise_count(self, side: int) -> int:
         """Normal draws that one crop of `side` takes: none where no noise is asked for."""
@@ -192,8 +199,8 @@ class PairSource:
         left_S = _pick(draws[:, 3], columns - side // fx + 1)
 
         def gather(images: Tensor, fy: int, fx: int, height: int, width: int) -> Tensor:
-            maps = symmetries.index_maps(height, width, self.symmetries)
-            row_S, column_S = (m.to(self.device)[symmetry_S] for m in maps)
+            maps = symmetries.index_maps(height, width, self.symmetries, self.device)
+            row_S, column_S = (m[symmetry_S] for m in maps)
             row_S, column_S = row_S + top_S[:, None, None] * fy, column_S + left_S[:, None, None] * fx
             return images[image_S[:, None, None], :, row_S, column_S].movedim(-1, 1)
 

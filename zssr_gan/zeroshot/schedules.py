@@ -71,7 +71,7 @@ class Slope:
         """See `Schedule`."""
         s = self.settings
         if error_N is not None:
-            self.errors_TN = torch.cat([self.errors_TN[1:], error_N.double().cpu()[None]])
+            self.errors_TN = torch.cat([self.errors_TN[1:], error_N.cpu().double()[None]])
             self.recorded_N += 1
         due = ((iteration_N + 1) % s.check_every == 0) & (self.recorded_N >= len(self.errors_TN))
         due &= (iteration_N - self.changed_at_N > s.window) & ~self.stopped

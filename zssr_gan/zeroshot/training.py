@@ -132,7 +132,7 @@ class Fleet:
         losses = masked_l1(out, y, mask)
         # Members share no weights, so the gradient of the sum is each member's own.
         (gradient,) = torch.autograd.grad(losses.sum(), self.network.weights_NP)
-        self.optimiser.step(gradient, rates.to(x.device))
+        self.optimiser.step(gradient, rates)
         error = None
         if self.schedule.wants_error(self.iteration_N[running]):
             error = reconstruction_error(self.network, self.images_NCHW, self.training)
