@@ -226,6 +226,40 @@ class TestOneProcess:
         assert words in said.err
         assert shards() == before
 
+    def test_an_unreadable_teacher_is_left_out_and_said(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        split = read_split(Path("runs/mine/split.json"))
+        gone = next(member for member in split.entries if member.role == "generator")
+        (Path("faces") / gone.path).unlink()
+        assert run(config, "--set", "synth.init=shared") == 1
+        assert_whole(config, "case")
+        said = capsys.readouterr().err
+        assert f"failed: {gone.id}: was not learnt from" in said
+        assert gone.id not in {image.name for image in read_shared(STORE / "shared.safetensors").facts.images}
+
+    def test_an_image_too_small_is_a_failure_of_its_own(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        Image.new("RGB", (5, 6)).save("faces/tiny.png")
+        small = ["--set", "data.smallest=1", "--set", "data.roles={zssr: null, generator: 0, table1: null, unseen: 0}"]
+        small += ["--set", "run_dir=small"]
+        assert prepare.main(["--config", str(config), *small]) == 0
+        for init in ("scratch", "shared"):
+            capsys.readouterr()
+            assert (
+                run(config, *small, "--set", f"synth.init={init}", "--set", f"run_dir=small{init}") == 2
+            )  # not prepared
+            prepare.main(["--config", str(config), *small, "--set", f"run_dir=small{init}"])
+            assert run(config, *small, "--set", f"synth.init={init}", "--set", f"run_dir=small{init}") == 1
+            assert "failed: folder/tiny.png: is 5x6 pixels" in capsys.readouterr().err
+            with SyntheticSet(Path(f"small{init}/synthetic")) as images:
+                assert len(images) == 12
+
+    def test_what_is_not_there_in_the_end_is_said(
+        self, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = synth.Synthesiser.run
+        monkeypatch.setattr(synth.Synthesiser, "run", lambda *given, **more: list(real(*given, **more))[:-1])
+        assert run(config) == 1
+        assert "failed: 1 images are not there" in capsys.readouterr().err
+
     def test_nothing_prepared(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         Path("runs/mine/split.json").unlink()
         capsys.readouterr()

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from zssr_gan.config import ChoiceSettings
 from zssr_gan.imaging import symmetries
-from zssr_gan.imaging.resampling import BicubicDownscale, back_project, resize
+from zssr_gan.imaging.resampling import BicubicDownscale, KernelDownscale, back_project, resize
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
 from zssr_gan.zeroshot import choice
 from zssr_gan.zeroshot.choice import Choice, always_network, choose
@@ -138,3 +138,16 @@ def test_nothing_held_out(monkeypatch: pytest.MonkeyPatch, network: ZSSR, astron
     found = always_network("because", network, astronaut, OPTIONS, TASK, 2)
     assert (found.share, found.why, found.held_out, found.network_db) == (1.0, "because", False, 100)
     assert found.back_projection_db == decide(network, astronaut).back_projection_db
+
+
+def test_at_scale_1_the_reference_is_not_written_into(network: ZSSR, astronaut: Tensor) -> None:
+    """Enlarging by 1 gives the same tensor back, which back-projection would change."""
+    task = Task((1.0, 1.0), (1, 1), KernelDownscale(torch.ones(3, 3, dtype=torch.float64), (1, 1)))
+    found = choose(network, astronaut, fold_map((64, 64), 2, 8), SETTINGS, OPTIONS, task, 2)
+    son = task.downscale(astronaut[None], (64, 64))
+    plain = back_project(son.clone(), son, task.downscale, 2)[0]
+    assert found.back_projection_db == pytest.approx(psnr(plain, astronaut), abs=1e-3)
+
+
+def psnr(one: Tensor, other: Tensor) -> float:
+    return float(-10 * (one - other).square().mean().log10())

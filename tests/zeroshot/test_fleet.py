@@ -488,3 +488,19 @@ class TestMemory:
         for one in ended:
             assert isinstance(one.error, DeviceError)
             assert "too little memory to train a single network" in str(one.error)
+
+
+def test_a_result_does_not_wait_for_the_others() -> None:
+    """Works that train nothing are done one by one: of thousands, none lies in memory until the last is done."""
+    begun = 0
+
+    def plain() -> Work[int]:
+        nonlocal begun
+        begun += 1
+        return begun
+        yield  # a work is a generator
+
+    ended = run_fleet(((number, plain()) for number in range(5)), 3)
+    for number in range(5):
+        one = next(ended)
+        assert (one.result, begun) == (number + 1, number + 1)

@@ -1,5 +1,6 @@
 """Training pairs: inside the image, aligned, in every symmetry, and never out of what is held out."""
 
+import math
 from typing import ClassVar
 
 import pytest
@@ -444,3 +445,16 @@ class TestComingAndGoing:
         )
         assert torch.equal(x[0], own[0])
         assert torch.equal(x[1], found[0][1])
+
+
+@pytest.mark.parametrize("factors", [(5, 8), (7, 3), (8, 8)])
+def test_a_crop_holds_a_whole_multiple_of_large_factors(factors: tuple[int, int]) -> None:
+    """Their least common multiple may be more than the crop that is asked for."""
+    kernel = KernelDownscale(torch.ones(3, 3, dtype=torch.float64), factors)
+    task = Task((float(factors[0]), float(factors[1])), factors, kernel)
+    x, y, mask = sampler(made(64, 64), task, affine=0.5, crop=16).next()
+    side = y.shape[-1]
+    assert side >= math.lcm(*factors)
+    assert side % math.lcm(*factors) == 0
+    assert x.shape[-2:] == (side // factors[0], side // factors[1])
+    assert mask.any()
