@@ -114,8 +114,8 @@ def test_check_names_what_is_damaged(folder: Path) -> None:
 def test_export_names_images_by_their_sources(folder: Path, tmp_path: Path) -> None:
     done = call("export", folder, "-o", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    assert done.stdout == f"{tmp_path / 'out'}: 5 images, and contact_sheet.png of the first ones\n"
-    names = ["a.png", "b.png", "contact_sheet.png", "s__a.png", "t__c_jpg.png", "t__c_png.png"]
+    assert done.stdout == f"{tmp_path / 'out'}: 5 images, and contact-sheet.png of the first ones\n"
+    names = ["a.png", "b.png", "contact-sheet.png", "s__a.png", "t__c_jpg.png", "t__c_png.png"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     for number, name in enumerate(["a", "s__a", "b", "t__c_png", "t__c_jpg"]):
         path = tmp_path / "out" / f"{name}.png"
@@ -126,14 +126,14 @@ def test_export_names_images_by_their_sources(folder: Path, tmp_path: Path) -> N
         assert text["zssr-gan:label"].startswith("case: " if number == 4 else "internal: ")
         assert json.loads(text["zssr-gan:figures"])["iterations"] == 100 * number
         assert is_ours(path)
-    with Image.open(tmp_path / "out" / "contact_sheet.png") as sheet:
+    with Image.open(tmp_path / "out" / "contact-sheet.png") as sheet:
         assert sheet.width > 3 * 160
 
 
 def test_export_of_one_role_keeps_the_names(folder: Path) -> None:
     assert call("export", folder, "--role", "table1").exit_code == 0
     names = sorted(path.name for path in (folder / "images").iterdir())
-    assert names == ["contact_sheet.png", "t__c_jpg.png", "t__c_png.png"]
+    assert names == ["contact-sheet.png", "t__c_jpg.png", "t__c_png.png"]
     done = call("export", folder, "--role", "unseen")
     assert done.exit_code == 2
     assert "no image has the role unseen; roles there: table1, zssr" in done.stderr
@@ -155,9 +155,9 @@ def test_export_overwrites_only_when_asked(folder: Path, tmp_path: Path) -> None
 def test_an_image_called_as_the_sheet(tmp_path: Path) -> None:
     one = image(0)
     with Store(tmp_path, {}) as store:
-        store.write([StoredImage("x/Contact_Sheet.png", one.lr, one.sr, one.figures)])
+        store.write([StoredImage("x/Contact-Sheet.png", one.lr, one.sr, one.figures)])
     assert call("export", tmp_path).exit_code == 0
-    assert {path.name for path in (tmp_path / "images").iterdir()} == {"Contact_Sheet.png", "_contact_sheet.png"}
+    assert {path.name for path in (tmp_path / "images").iterdir()} == {"Contact-Sheet.png", "_contact-sheet.png"}
 
 
 def test_export_of_a_damaged_shard_says_so(folder: Path) -> None:

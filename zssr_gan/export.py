@@ -22,7 +22,7 @@ from zssr_gan.record import LABELS, MARK, provenance_text
 ROWS: Final = 24
 """Images that the contact sheet shows: the first by their ids."""
 
-_SHEET = "contact_sheet"
+_SHEET = "contact-sheet"
 
 OnImage = Callable[[int, int], None]
 """Called with how many images are written, and of how many."""
