@@ -1,6 +1,8 @@
 """Many files: what is written, what a failure costs, and what is known of it afterwards."""
 
+import errno
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -139,22 +141,65 @@ def test_an_interrupt_leaves_no_file(case: Path, request_tiny: Request, monkeypa
     assert not (case / "out").exists()
 
 
+def refuse_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fills up with the last of the files, at its bytes or, later, at its name."""
+    link, replace_file = os.link, Path.replace
+
+    def refuse(path: object) -> None:
+        if str(path).endswith(".json"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def linked(source: Path, target: Path) -> None:
+        refuse(target)
+        link(source, target)
+
+    def replaced(source: Path, target: Path) -> Path:
+        refuse(target)
+        return replace_file(source, target)
+
+    monkeypatch.setattr(os, "link", linked)
+    monkeypatch.setattr(Path, "replace", replaced)
+
+
 def test_no_result_stays_without_its_record(case: Path, request_tiny: Request, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "write_record", raising(OSError("disk")))
+    refuse_records(monkeypatch)
     outcome = run(plan_run([case / "a.png"], output=case / "out", evidence=True), request_tiny)["a.png"]
     assert outcome.status == "failed"
+    assert "a_x2.json: cannot be written, because the disk is full" in outcome.message
     assert not names(case / "out")
+
+
+def change_input(case: Path) -> Callable[[Progress], None]:
+    return lambda _: (case / "a.png").write_bytes(b"other") and None
 
 
 def test_an_input_that_changes_meanwhile_fails(case: Path, request_tiny: Request) -> None:
-    def change(_: Progress) -> None:
-        (case / "a.png").write_bytes(b"other")
-
     plan = plan_run([case / "a.png"], output=case / "out")
-    (outcome,) = run_plan(plan, request_tiny, on_progress=change)
+    (outcome,) = run_plan(plan, request_tiny, on_progress=change_input(case))
     assert outcome.status == "failed"
     assert "changed while" in outcome.message
-    assert not names(case / "out")
+    assert not (case / "out").exists()
+
+
+@pytest.mark.parametrize("trouble", ["input", "disk"])
+def test_a_failed_run_leaves_what_it_would_have_replaced(
+    case: Path, request_tiny: Request, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    asked = replace(request_tiny, overwrite=True, seed=1)
+    plan = plan_run([case / "a.png"], output=case / "out", evidence=True, overwrite=True)
+    run(plan, request_tiny)
+    before = {path.name: path.read_bytes() for path in (case / "out").iterdir()}
+    assert len(before) == 3
+    if trouble == "disk":
+        refuse_records(monkeypatch)
+    (outcome,) = run_plan(plan, asked, on_progress=change_input(case) if trouble == "input" else None)
+    assert outcome.status == "failed"
+    assert {path.name: path.read_bytes() for path in (case / "out").iterdir()} == before
+    monkeypatch.undo()
+    if trouble == "disk":
+        assert run(plan, asked)["a.png"].status == "done"
+        assert all((case / "out" / name).read_bytes() != content for name, content in before.items())
+        assert names(case / "out") == set(before)
 
 
 def test_what_appears_meanwhile_is_not_written_over(case: Path, request_tiny: Request) -> None:

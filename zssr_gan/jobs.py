@@ -15,7 +15,7 @@ from torch import Tensor
 from zssr_gan.config import PRESETS, ZeroShotSettings, load_preset, parse_settings
 from zssr_gan.enhancement import Enhanced, Progress, RunOptions, enhance_picture, resolve_device
 from zssr_gan.errors import ImageError, SettingsError, ZssrGanError
-from zssr_gan.files import atomic_write, sha256_bytes, sha256_file
+from zssr_gan.files import sha256_bytes, sha256_file, write_together
 from zssr_gan.imaging.codecs import Metadata, Picture, decode_picture, encode_picture
 from zssr_gan.imaging.kernels import load_kernel
 from zssr_gan.imaging.sheets import evidence_sheet
@@ -36,11 +36,11 @@ from zssr_gan.record import (
     WrittenFile,
     build_record,
     canonical_sha256,
+    encode_record,
     provenance_text,
     read_record,
     relative_path,
     scale_text,
-    write_record,
 )
 from zssr_gan.zeroshot.shared import SharedStart, read_shared
 
@@ -312,6 +312,8 @@ def do_job(
 ) -> tuple[Picture, Enhanced, Record]:
     """Enhance one file and write what is wanted of it: all of the files, or, where anything fails, none.
 
+    Files of an earlier run that would be replaced are left as they are until all of the new ones are on the disk.
+
     Raises:
         ImageError: the input cannot be read or worked on, or changed meanwhile.
         OutputError: a file cannot be written.
@@ -327,36 +329,27 @@ def do_job(
     result = encode_picture(enhanced.picture, job.result.suffix, text)
     evidence = None if job.evidence is None else _evidence_png(enhanced, text)
 
-    written: list[Path] = []
+    record = build_record(
+        version=VERSION,
+        arguments=request.arguments,
+        source=_input_facts(job, picture, data),
+        output=_output_facts(job, enhanced.picture, result),
+        evidence=None if evidence is None or job.evidence is None else _written(job.evidence, evidence),
+        kernel=None if request.kernel is None else request.kernel.facts,
+        case=None if request.shared is None else request.shared.facts(job.result.parent),
+        report=enhanced.report,
+        times=Times(
+            started_utc=started.isoformat(timespec="seconds"),
+            finished_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(time.perf_counter() - clock, 3),
+        ),
+        option_files=request.option_files(job.source.parent),
+    )
+    # The record last, since it vouches for the others: where it stands, they are whole.
+    files = ((job.evidence, evidence), (job.result, result), (job.record, encode_record(record)))
+    contents = {path: content for path, content in files if path is not None and content is not None}
     with uninterrupted():
-        try:
-            for path, content in ((job.evidence, evidence), (job.result, result)):
-                if path is not None and content is not None:
-                    atomic_write(path, content, overwrite=request.overwrite or path in job.replaced)
-                    written.append(path)
-            record = build_record(
-                version=VERSION,
-                arguments=request.arguments,
-                source=_input_facts(job, picture, data),
-                output=_output_facts(job, enhanced.picture, result),
-                evidence=None if evidence is None or job.evidence is None else _written(job.evidence, evidence),
-                kernel=None if request.kernel is None else request.kernel.facts,
-                case=None if request.shared is None else request.shared.facts(job.result.parent),
-                report=enhanced.report,
-                times=Times(
-                    started_utc=started.isoformat(timespec="seconds"),
-                    finished_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-                    seconds=round(time.perf_counter() - clock, 3),
-                ),
-                option_files=request.option_files(job.source.parent),
-            )
-            if job.record is not None:
-                # Last, since it vouches for the others: where it stands, they are whole.
-                write_record(record, job.record, overwrite=request.overwrite)
-        except BaseException:  # no result may stay without the record that explains it
-            for path in written:
-                path.unlink(missing_ok=True)
-            raise
+        write_together(contents, replaceable=contents if request.overwrite else job.replaced)
     return picture, enhanced, record
 
 

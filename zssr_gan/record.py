@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from zssr_gan.errors import ZssrGanError
-from zssr_gan.files import atomic_write, sha256_bytes
+from zssr_gan.files import sha256_bytes
 
 SCHEMA_VERSION: Final = 1
 MAX_MEGAPIXELS: Final = 100.0
@@ -63,7 +63,7 @@ class InputFile(_Model):
     width: int = Field(description="pixels, upright")
     height: int
     sha256: str = Field(description="of the bytes that were decoded")
-    sha256_after: str = Field(description="of the file once the result was written")
+    sha256_after: str = Field(description="of the file once the result was made")
 
 
 class WrittenFile(_Model):
@@ -285,15 +285,11 @@ def relative_path(target: Path, folder: Path) -> str:
         return whole.as_posix()
 
 
-def write_record(record: Record, path: Path, *, overwrite: bool) -> None:
-    """Write a record as JSON for people: indented, in the order of the model.
-
-    Raises:
-        OutputError: the file exists and `overwrite` is not set, or the disk refuses it.
-    """
+def encode_record(record: Record) -> bytes:
+    """A record's file: JSON for people, indented, in the order of the model."""
     text = json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
     # A file name that is not UTF-8 comes from Python as lone surrogates; escaped so they are still valid JSON.
-    atomic_write(path, (text + "\n").encode("utf-8", "backslashreplace"), overwrite=overwrite)
+    return (text + "\n").encode("utf-8", "backslashreplace")
 
 
 def read_record(path: Path) -> Record:
