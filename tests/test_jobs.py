@@ -1,12 +1,16 @@
 """Many files: what is written, what a failure costs, and what is known of it afterwards."""
 
 import errno
+import gc
 import json
 import os
 import re
+import traceback
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +20,12 @@ from torch import Tensor
 
 from zssr_gan import jobs
 from zssr_gan.comparison import Comparison
-from zssr_gan.enhancement import Progress, RunOptions
+from zssr_gan.enhancement import Enhanced, Progress, RunOptions
 from zssr_gan.errors import DeviceError, NumericalError, SettingsError
 from zssr_gan.files import sha256_file
+from zssr_gan.imaging.codecs import Picture
 from zssr_gan.jobs import Outcome, Request, make_request, run_plan
-from zssr_gan.naming import Plan, collect_sources, plan_run
+from zssr_gan.naming import Job, Plan, collect_sources, plan_run
 from zssr_gan.record import read_record
 
 TINY = {
@@ -121,6 +126,7 @@ def test_results_are_known_as_ours(case: Path, request_tiny: Request) -> None:
         (RuntimeError("shape"), r"zssr-gan made a mistake \(RuntimeError: shape\); please report"),
         (NumericalError("the network gave NaN"), r"a\.png: the network gave NaN"),
         (MemoryError(), "not enough memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "not enough memory"),
     ],
 )
 def test_an_error_in_the_work_is_one_sentence(
@@ -132,6 +138,43 @@ def test_an_error_in_the_work_is_one_sentence(
     assert outcome.error is not None
     assert re.search(said, outcome.message)
     assert not (case / "out").exists()
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["done", "failed"])
+def test_an_image_is_let_go_before_the_next_begins(
+    case: Path, request_tiny: Request, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    held: list[weakref.ref[object]] = []
+    decode, work = jobs.decode_picture, jobs.enhance_picture
+
+    def watched(*arguments: Any, **options: Any) -> Picture:
+        picture = decode(*arguments, **options)
+        held.append(weakref.ref(picture.pixels))
+        return picture
+
+    def enhance_picture(*arguments: Any, **options: Any) -> Enhanced:
+        enhanced = work(*arguments, **options)
+        held.append(weakref.ref(enhanced))
+        if fails:
+            raise RuntimeError("late")
+        return enhanced
+
+    monkeypatch.setattr(jobs, "decode_picture", watched)
+    monkeypatch.setattr(jobs, "enhance_picture", enhance_picture)
+    begun = []
+
+    def on_start(place: int, _: Job) -> None:
+        begun.append(place)
+        gc.collect()
+        assert len(held) == 2 * place
+        assert all(one() is None for one in held)
+
+    plan = plan_run([case / "a.png", case / "c.tif"], output=case / "out")
+    outcomes = [*run_plan(plan, request_tiny, on_start=on_start)]
+    assert begun == [0, 1]
+    assert {outcome.status for outcome in outcomes} == {"failed" if fails else "done"}
+    if fails:
+        assert "enhance_picture" in "".join(traceback.format_exception(outcomes[0].error))
 
 
 def test_an_interrupt_leaves_no_file(case: Path, request_tiny: Request, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import importlib.metadata
 import math
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from zssr_gan.config import PRESETS, ZeroShotSettings, load_preset, parse_settings
 from zssr_gan.enhancement import Enhanced, Progress, RunOptions, enhance_picture, resolve_device
-from zssr_gan.errors import ImageError, SettingsError, ZssrGanError
+from zssr_gan.errors import ImageError, SettingsError, ZssrGanError, is_out_of_memory
 from zssr_gan.files import sha256_bytes, sha256_file, write_together
 from zssr_gan.imaging.codecs import Metadata, Picture, decode_picture, encode_picture
 from zssr_gan.imaging.kernels import load_kernel
@@ -264,21 +265,42 @@ def run_plan(
     for index, job in enumerate(plan.todo):
         if on_start is not None:
             on_start(index, job)
-        started = time.perf_counter()
-        try:
-            picture, enhanced, record = do_job(job, request, on_progress)
-            if on_result is not None:
-                on_result(job, picture, enhanced)
-        except ZssrGanError as error:
-            yield Outcome(job, "failed", str(error), time.perf_counter() - started, error=error)
-        except MemoryError as error:
-            message = f"{job.source}: not enough memory: close other programs, or try a smaller --tile"
-            yield Outcome(job, "failed", message, time.perf_counter() - started, error=error)
-        except Exception as error:  # a mistake of ours in one image must not cost the user the other images
-            message = f"{job.source}: zssr-gan made a mistake ({type(error).__name__}: {error}); {_REPORT_TO}"
-            yield Outcome(job, "failed", message, time.perf_counter() - started, error=error)
-        else:
-            yield Outcome(job, "done", choice_text(record), time.perf_counter() - started, record)
+        yield _outcome(job, request, on_progress, on_result)
+
+
+def _outcome(
+    job: Job,
+    request: Request,
+    on_progress: Callable[[Progress], None] | None,
+    on_result: Callable[[Job, Picture, Enhanced], None] | None,
+) -> Outcome:
+    """Do one job. What it held in memory ends here, before the next image needs the room."""
+    started = time.perf_counter()
+    try:
+        picture, enhanced, record = do_job(job, request, on_progress)
+        if on_result is not None:
+            on_result(job, picture, enhanced)
+    except Exception as error:
+        _let_go(error)
+        return Outcome(job, "failed", _what_failed(job, error), time.perf_counter() - started, error=error)
+    return Outcome(job, "done", choice_text(record), time.perf_counter() - started, record)
+
+
+def _what_failed(job: Job, error: Exception) -> str:
+    if isinstance(error, ZssrGanError):
+        return str(error)
+    if is_out_of_memory(error):
+        return f"{job.source}: not enough memory: close other programs, or try a smaller --tile"
+    # A mistake of ours in one image must not cost the user the other images.
+    return f"{job.source}: zssr-gan made a mistake ({type(error).__name__}: {error}); {_REPORT_TO}"
+
+
+def _let_go(error: BaseException) -> None:
+    """Drop the variables that an error's traceback holds: its lines are still to be shown, the image is not."""
+    whole: BaseException | None = error
+    while whole is not None:
+        traceback.clear_frames(whole.__traceback__)
+        whole = whole.__cause__ or whole.__context__
 
 
 def skip(job: Job, request: Request) -> Outcome:
