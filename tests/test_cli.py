@@ -74,8 +74,9 @@ def test_the_version_and_the_module() -> None:
     assert done.stdout.split()[0] == "zssr-gan"
 
 
+@pytest.mark.parametrize("times", [1, 2, 30])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_run_leaves_no_partial_file(desk: Path, number: signal.Signals, code: int) -> None:
+def test_a_stopped_run_leaves_no_partial_file(desk: Path, number: signal.Signals, code: int, times: int) -> None:
     arguments = ["enhance", "a.png", "b.png", "--preset", "slow.yaml", "--threads", "1", "--device", "cpu"]
     # A shell may have had this process ignore Ctrl-C, which would be inherited.
     with subprocess.Popen(
@@ -89,7 +90,9 @@ def test_a_stopped_run_leaves_no_partial_file(desk: Path, number: signal.Signals
         assert process.stderr is not None
         assert process.stderr.readline() == "1/2 a.png\n"
         time.sleep(0.5)
-        process.send_signal(number)
+        for _ in range(times):
+            process.send_signal(number)
+            time.sleep(0.02)
         _, said = process.communicate(timeout=60)
     assert process.returncode == code, said
     assert "--skip-existing" in said
