@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
-from zssr_gan import jobs
+from zssr_gan import jobs, verification
 from zssr_gan.cli import app, main
+from zssr_gan.devices import MOST_THREADS
 
 pytestmark = pytest.mark.usefixtures("desk")
 
@@ -246,6 +247,29 @@ def test_verify() -> None:
     Path("a_x2.json").write_text("{", encoding="utf-8")
     assert call("verify", "a_x2.json").exit_code == 2
     assert call("verify", "none.json").exit_code == 2
+
+
+def test_a_record_that_leads_to_an_error_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    enhance("a.png", "b.png")
+
+    def fail(path: Path, **_: object) -> verification.Verification:
+        if path.name == "a_x2.json":
+            raise TypeError("what\n is this")
+        return check(path)
+
+    check = verification.verify_record
+    monkeypatch.setattr(verification, "verify_record", fail)
+    done = call("verify", "a_x2.json", "b_x2.json")
+    assert done.exit_code == 2
+    assert done.stderr == "error: a_x2.json: cannot be checked, since it leads to an error (TypeError: what is this)\n"
+    assert "b_x2.json:" in done.stdout
+
+
+def test_too_many_threads_are_a_mistake_of_use() -> None:
+    done = call("enhance", "a.png", "--threads", "1000000000000")
+    assert done.exit_code == 2
+    assert "1024" in done.stderr
+    assert MOST_THREADS == 1024
 
 
 @pytest.mark.parametrize("output", [None, "out", "in/big.tif"])

@@ -140,6 +140,31 @@ def test_a_broken_record_is_refused(tmp_path: Path, content: bytes, said: str) -
         read_record(path)
 
 
+@pytest.mark.parametrize(
+    ("keys", "value", "said"),
+    [
+        (("kernel", "values"), [[1.0, 2.0], [3.0]], "kernel: .*rows of one length"),
+        (("kernel", "values"), [], "kernel: .*rows of one length"),
+        (("kernel", "values"), [[], []], "kernel: .*rows of one length"),
+        (("kernel", "name"), "a/b.npy", "kernel.name: .*name alone"),
+        (("input", "path"), "../input/a\0.png", "input.path: .*NUL"),
+        (("input", "name"), "a\0.png", "input.name: .*name alone"),
+        (("output", "name"), "../input/a.png", "output.name: .*name alone"),
+        (("evidence", "name"), "..", "evidence.name: .*name alone"),
+    ],
+    ids=str,
+)
+def test_odd_values_make_a_broken_record(case: Path, keys: tuple[str, str], value: object, said: str) -> None:
+    with pytest.raises(RecordError, match=said):
+        read_record(edit(case, lambda content: content[keys[0]].update({keys[1]: value})))
+
+
+def test_a_rerun_with_threads_beyond_any_machine_is_not_made(case: Path) -> None:
+    found = verify_record(edit(case, lambda content: content["enhancement"].update(threads=10**12)), rerun=True)
+    assert failed(found) == ["rerun"]
+    assert "not made: 1000000000000 threads are too many" in found.checks[-1].text
+
+
 def test_the_image_named_instead_of_its_record_is_said(case: Path) -> None:
     with pytest.raises(RecordError, match=r"a_x2\.json"):
         read_record(case / "out" / "a_x2.png")
