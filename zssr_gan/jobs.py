@@ -349,14 +349,14 @@ def do_job(
         enhanced.report, version=VERSION, input_sha256=sha256_bytes(data), seed=request.seed, scale=request.scale
     )
     result = encode_picture(enhanced.picture, job.result.suffix, text)
-    evidence = None if job.evidence is None else _evidence_png(enhanced, text)
+    evidence = None if job.evidence is None else evidence_png(enhanced, text)
 
     record = build_record(
         version=VERSION,
         arguments=request.arguments,
         source=_input_facts(job, picture, data),
-        output=_output_facts(job, enhanced.picture, result),
-        evidence=None if evidence is None or job.evidence is None else _written(job.evidence, evidence),
+        output=output_facts(job.result.name, enhanced.picture, result),
+        evidence=None if evidence is None or job.evidence is None else written_file(job.evidence.name, evidence),
         kernel=None if request.kernel is None else request.kernel.facts,
         case=None if request.shared is None else request.shared.facts(job.result.parent),
         report=enhanced.report,
@@ -421,14 +421,16 @@ def _input_facts(job: Job, picture: Picture, data: bytes) -> InputFile:
     )
 
 
-def _written(path: Path, content: bytes) -> WrittenFile:
-    return WrittenFile(name=path.name, size_bytes=len(content), sha256=sha256_bytes(content))
+def written_file(name: str, content: bytes) -> WrittenFile:
+    """What a record says of a file of ours."""
+    return WrittenFile(name=name, size_bytes=len(content), sha256=sha256_bytes(content))
 
 
-def _output_facts(job: Job, picture: Picture, content: bytes) -> ResultFile:
+def output_facts(name: str, picture: Picture, content: bytes) -> ResultFile:
+    """What a record says of a result."""
     channels, height, width = picture.pixels.shape
     return ResultFile(
-        **_written(job.result, content).model_dump(),
+        **written_file(name, content).model_dump(),
         width=width,
         height=height,
         channels=channels + (picture.alpha is not None),
@@ -449,7 +451,8 @@ def result_text(
     return provenance_text(kind="result", version=version, label=report["label"], facts=facts)
 
 
-def _evidence_png(enhanced: Enhanced, text: Mapping[str, str]) -> bytes:
+def evidence_png(enhanced: Enhanced, text: Mapping[str, str]) -> bytes:
+    """The evidence map's file, with the result's text fields."""
     views = enhanced.report["evidence"]["views"]
     sheet = evidence_sheet(enhanced.disagreement, enhanced.residual, views=views)
     picture = Picture(pixels=sheet, alpha=None, bits=8, metadata=Metadata())
