@@ -16,7 +16,7 @@ import typer
 
 from zssr_gan import store_cli
 from zssr_gan.errors import ZssrGanError
-from zssr_gan.interrupts import exit_code, ignore_further_signals, turn_sigterm_into_an_exception
+from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
 
 if TYPE_CHECKING:
     from zssr_gan.comparison import Comparison
@@ -44,8 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="zssr-gan")
     except SystemExit as stop:
-        if stop.code in (130, 143):
-            ignore_further_signals()
         return stop.code if isinstance(stop.code, int) else 1
     except OSError as error:  # of standard output; files have errors of their own
         typer.echo(f"error: the output cannot be written ({error.strerror})", err=True)

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: both end the work in the same orderly way, and neither falls between two files of one result."""
 
+import atexit
 import signal
 import threading
 import time
@@ -35,6 +36,8 @@ def turn_sigterm_into_an_exception() -> None:
         now = time.monotonic()
         if stopped and now - stopped[-1] < _SAME_STOP_S:
             return
+        if not stopped:
+            atexit.register(ignore_further_signals)
         stopped.append(now)
         raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
@@ -45,7 +48,7 @@ def turn_sigterm_into_an_exception() -> None:
 
 
 def ignore_further_signals() -> None:
-    """For a process that has said its farewell and only ends: nothing may change its exit code now."""
+    """For a process that was stopped and only ends: nothing may change its exit code now."""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
