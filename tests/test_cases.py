@@ -96,6 +96,17 @@ def test_verify_misses_the_shared_start(folder: Path) -> None:
     assert {check.name for check in found.checks if not check.ok} == {"case", "rerun"}
 
 
+def test_verify_finds_another_list_of_images(folder: Path) -> None:
+    request, _ = learn(folder)
+    run(folder, request)
+    path = folder / "out/a_x2.json"
+    record = json.loads(path.read_text("utf-8"))
+    record["case"]["images"].pop()
+    path.write_text(json.dumps(record), "utf-8")
+    (case,) = [check for check in verify_record(path).checks if not check.ok]
+    assert (case.name, "others than are listed" in case.text) == ("case", True)
+
+
 def test_the_same_case_is_learnt_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = learn(folder)
     with monkeypatch.context() as patch:

@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
-from zssr_gan import jobs
+from zssr_gan import jobs, verification
 from zssr_gan.cli import app, main
+from zssr_gan.devices import MOST_THREADS
 
 pytestmark = pytest.mark.usefixtures("desk")
 
@@ -74,8 +75,9 @@ def test_the_version_and_the_module() -> None:
     assert done.stdout.split()[0] == "zssr-gan"
 
 
+@pytest.mark.parametrize("times", [1, 2, 30])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_run_leaves_no_partial_file(desk: Path, number: signal.Signals, code: int) -> None:
+def test_a_stopped_run_leaves_no_partial_file(desk: Path, number: signal.Signals, code: int, times: int) -> None:
     arguments = ["enhance", "a.png", "b.png", "--preset", "slow.yaml", "--threads", "1", "--device", "cpu"]
     # A shell may have had this process ignore Ctrl-C, which would be inherited.
     with subprocess.Popen(
@@ -89,7 +91,9 @@ def test_a_stopped_run_leaves_no_partial_file(desk: Path, number: signal.Signals
         assert process.stderr is not None
         assert process.stderr.readline() == "1/2 a.png\n"
         time.sleep(0.5)
-        process.send_signal(number)
+        for _ in range(times):
+            process.send_signal(number)
+            time.sleep(0.02)
         _, said = process.communicate(timeout=60)
     assert process.returncode == code, said
     assert "--skip-existing" in said
@@ -99,8 +103,11 @@ def test_a_stopped_run_leaves_no_partial_file(desk: Path, number: signal.Signals
 
 _KILLED_BEFORE_THE_RECORD = """
 import os, signal, sys
-from zssr_gan import cli, jobs
-jobs.write_record = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+from zssr_gan import cli, files
+name_it = files._rename_to_free_name
+def until_the_record(temporary, path):
+    name_it(temporary, path) if path.suffix != ".json" else os.kill(os.getpid(), signal.SIGKILL)
+files._rename_to_free_name = until_the_record
 cli.main(sys.argv[1:])
 """
 
@@ -111,6 +118,8 @@ def test_a_result_whose_record_a_kill_prevented_is_made_anew(desk: Path) -> None
         [sys.executable, "-c", _KILLED_BEFORE_THE_RECORD, "enhance", "a.png", *arguments], cwd=desk, check=False
     )
     assert killed.returncode == -signal.SIGKILL
+    for path in Path().glob(".zssr-gan-*.tmp"):  # what a kill leaves is hidden
+        path.unlink()
     assert names() == {"a_x2.png", "a_x2_evidence.png"}
     before = {name: Path(name).read_bytes() for name in names()}
     again = enhance("a.png", "b.png", "--evidence", "--skip-existing")
@@ -238,6 +247,29 @@ def test_verify() -> None:
     Path("a_x2.json").write_text("{", encoding="utf-8")
     assert call("verify", "a_x2.json").exit_code == 2
     assert call("verify", "none.json").exit_code == 2
+
+
+def test_a_record_that_leads_to_an_error_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    enhance("a.png", "b.png")
+
+    def fail(path: Path, **_: object) -> verification.Verification:
+        if path.name == "a_x2.json":
+            raise TypeError("what\n is this")
+        return check(path)
+
+    check = verification.verify_record
+    monkeypatch.setattr(verification, "verify_record", fail)
+    done = call("verify", "a_x2.json", "b_x2.json")
+    assert done.exit_code == 2
+    assert done.stderr == "error: a_x2.json: cannot be checked, since it leads to an error (TypeError: what is this)\n"
+    assert "b_x2.json:" in done.stdout
+
+
+def test_too_many_threads_are_a_mistake_of_use() -> None:
+    done = call("enhance", "a.png", "--threads", "1000000000000")
+    assert done.exit_code == 2
+    assert "1024" in done.stderr
+    assert MOST_THREADS == 1024
 
 
 @pytest.mark.parametrize("output", [None, "out", "in/big.tif"])

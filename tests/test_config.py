@@ -115,6 +115,27 @@ class TestMistakes:
     def test_the_key_is_named(self, data: object, key: str) -> None:
         assert message(data).startswith(f"mine.yaml: {key}")
 
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("networks: 1.5", "networks: must be a whole number, not 1.5"),
+            ("networks: null", "networks: must be a whole number, not null"),
+            ("steps: {gradual: 5}", "steps.gradual: must be a list, not 5"),
+            ("steps: {gradual: [[1]]}", "steps.gradual.0.1: is missing"),
+            ("steps: {gradual: [[1, 1, 1]]}", "steps.gradual.0: must have at most 2 entries"),
+            ("network: {bias: 1}", "network.bias: must be true or false, not 1"),
+            ("refinement: {combine: '5'}", "refinement.combine: must be 'median' or 'mean', not '5'"),
+            ("networks: 0", "networks: must be greater than or equal to 1, not 0"),
+            (
+                "schedule: {kind: cosine, lr: 1e-4}",
+                "schedule.lr: must be a number, and '1e-4' is text in YAML: write it without quotes and with a dot, "
+                "as 1.0e-4",
+            ),
+        ],
+    )
+    def test_the_words_are_a_users(self, text: str, words: str) -> None:
+        assert message(yaml.safe_load(text)) == f"mine.yaml: {words}"
+
     def test_what_yaml_takes_for_text_is_no_number(self) -> None:
         """YAML 1.1 reads 1e-4, without a dot, as text."""
         assert "schedule.lr: " in message(yaml.safe_load("schedule: {kind: cosine, lr: 1e-4}"))
@@ -145,7 +166,11 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            (b"a: [1", "is not valid YAML"),
+            (b"a: [1", "is not valid YAML (line 1: "),
+            (b"networks: 1\nnetwork: {}\nnetworks: 2", "is not valid YAML (line 3: networks stands there twice)"),
+            (b"network: {depth: 4, depth: 6}", "is not valid YAML (line 1: depth stands there twice)"),
+            (b"network: " + b"{a: " * 20_000, "nested too deeply"),
+            (b"description: 2026-99-99", "is not valid YAML"),
             (b"\xff\xfe\xff", "is not valid YAML"),
             (b"a: 1", "a:"),
             (b"[]", "a mapping"),
@@ -157,6 +182,15 @@ class TestMistakes:
             load_preset(str(tmp_path / "mine.yaml"))
         assert words in str(caught.value)
         assert "\n" not in str(caught.value)
+
+    def test_a_merged_group_may_be_changed(self, tmp_path: Path) -> None:
+        """YAML's `<<` brings a group's keys along; to set one of them anew is no repetition."""
+        text = "pairs: &few {crop: 64, batch: 2}\nsmall: {pairs: {<<: *few, crop: 16}}"
+        (tmp_path / "mine.yaml").write_text(text)
+        small = load_preset(str(tmp_path / "mine.yaml")).small
+        assert small is not None
+        assert small.pairs is not None
+        assert (small.pairs.crop, small.pairs.batch) == (16, 2)
 
     def test_no_such_file(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match=r"none\.yaml: cannot be read \(No such file"):

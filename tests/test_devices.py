@@ -99,6 +99,7 @@ class TestMachine:
         [
             (RunOptions("cpu", precision="fp16"), "no precision is called 'fp16'"),
             (RunOptions("cpu", threads=0), "0 threads"),
+            (RunOptions("cpu", threads=1025), "1025 threads are too many: use at most 1024"),
             (RunOptions("cpu", tile=15), "tiles of 15 pixels are too small"),
             (RunOptions("nowhere"), "no device is called 'nowhere'"),
         ],

@@ -46,6 +46,18 @@ def test_plain_lines_come_every_few_seconds(clock: list[float], capsys: pytest.C
     ]
 
 
+def test_a_restart_begins_to_count_anew(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with Display() as shown:
+        shown.start(0, "a.png")
+        for iteration in [*range(1, 101), *range(1, 11)]:
+            clock[0] += 1
+            shown.update(Progress("training", iteration, 100, 0.1, 1e-3))
+    clock[0] += 5
+    shown.update(Progress("training", 15, 100, 0.1, 1e-3))
+    # Since the restart 14 iterations took 14 s; 85 remain.
+    assert capsys.readouterr().err.splitlines()[-1].endswith("1:25 left")
+
+
 def test_stages_that_do_not_train_have_no_loss(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     with Display() as shown:
         shown.start(0, "a.png")

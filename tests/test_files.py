@@ -14,7 +14,7 @@ import pytest
 
 from zssr_gan import files
 from zssr_gan.errors import OutputError
-from zssr_gan.files import FileLock, atomic_write, sha256_bytes, sha256_file
+from zssr_gan.files import FileLock, atomic_write, sha256_bytes, sha256_file, write_together
 
 
 def names(folder: Path) -> list[str]:
@@ -100,6 +100,38 @@ def test_disks_without_hard_links(tmp_path, monkeypatch):
     atomic_write(tmp_path / "x", b"data")
     assert (tmp_path / "x").read_bytes() == b"data"
     assert names(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_files_that_belong_together_come_all_or_not_at_all(tmp_path, monkeypatch, links):
+    if not links:
+
+        def no_links(*_):
+            raise OSError(errno.EPERM, "no hard links here")
+
+        monkeypatch.setattr(os, "link", no_links)
+    old, new, last = (tmp_path / name for name in ("old", "deep/new", "last"))
+    old.write_bytes(b"before")
+    contents = {old: b"1", new: b"2", last: b"3"}
+    with pytest.raises(OutputError, match="old: exists already"):
+        write_together(contents, replaceable=[last])
+    replace = Path.replace
+
+    def refuse(source, target):
+        if target == last:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        with pytest.raises(OutputError, match="last: cannot be written, because the disk is full"):
+            write_together(contents, replaceable=contents)
+    assert old.read_bytes() == b"before"
+    assert names(tmp_path) == ["deep", "old"]
+    assert names(tmp_path / "deep") == []
+    write_together(contents, replaceable=[old])
+    assert {path: path.read_bytes() for path in contents} == contents
+    assert names(tmp_path) == ["deep", "last", "old"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from zssr_gan.interrupts import Terminated, exit_code, turn_sigterm_into_an_exception, uninterrupted
+from zssr_gan import interrupts
+from zssr_gan.interrupts import (
+    Terminated,
+    exit_code,
+    ignore_further_signals,
+    turn_sigterm_into_an_exception,
+    uninterrupted,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +55,28 @@ def test_an_ignored_signal_stays_ignored() -> None:
 def test_sigterm_is_a_kind_of_ctrl_c() -> None:
     with pytest.raises(Terminated):
         signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_second_signal_does_not_disturb_the_clearing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(interrupts.time, "monotonic", lambda: now[0])
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    now[0] += 0.02
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGTERM)
+    now[0] += 60  # the first was lost somewhere: it must not be the last that is heard
+    with pytest.raises(Terminated):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_at_the_very_end_no_signal_counts() -> None:
+    ignore_further_signals()
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGTERM)
+
+
+def test_ctrl_c_that_was_ignored_stays_ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    turn_sigterm_into_an_exception()
+    signal.raise_signal(signal.SIGINT)

@@ -1,10 +1,16 @@
 """Many files: what is written, what a failure costs, and what is known of it afterwards."""
 
+import errno
+import gc
 import json
+import os
 import re
+import traceback
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +20,12 @@ from torch import Tensor
 
 from zssr_gan import jobs
 from zssr_gan.comparison import Comparison
-from zssr_gan.enhancement import Progress, RunOptions
+from zssr_gan.enhancement import Enhanced, Progress, RunOptions
 from zssr_gan.errors import DeviceError, NumericalError, SettingsError
 from zssr_gan.files import sha256_file
+from zssr_gan.imaging.codecs import Picture
 from zssr_gan.jobs import Outcome, Request, make_request, run_plan
-from zssr_gan.naming import Plan, collect_sources, plan_run
+from zssr_gan.naming import Job, Plan, collect_sources, plan_run
 from zssr_gan.record import read_record
 
 TINY = {
@@ -119,6 +126,7 @@ def test_results_are_known_as_ours(case: Path, request_tiny: Request) -> None:
         (RuntimeError("shape"), r"zssr-gan made a mistake \(RuntimeError: shape\); please report"),
         (NumericalError("the network gave NaN"), r"a\.png: the network gave NaN"),
         (MemoryError(), "not enough memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "not enough memory"),
     ],
 )
 def test_an_error_in_the_work_is_one_sentence(
@@ -132,6 +140,43 @@ def test_an_error_in_the_work_is_one_sentence(
     assert not (case / "out").exists()
 
 
+@pytest.mark.parametrize("fails", [False, True], ids=["done", "failed"])
+def test_an_image_is_let_go_before_the_next_begins(
+    case: Path, request_tiny: Request, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    held: list[weakref.ref[object]] = []
+    decode, work = jobs.decode_picture, jobs.enhance_picture
+
+    def watched(*arguments: Any, **options: Any) -> Picture:
+        picture = decode(*arguments, **options)
+        held.append(weakref.ref(picture.pixels))
+        return picture
+
+    def enhance_picture(*arguments: Any, **options: Any) -> Enhanced:
+        enhanced = work(*arguments, **options)
+        held.append(weakref.ref(enhanced))
+        if fails:
+            raise RuntimeError("late")
+        return enhanced
+
+    monkeypatch.setattr(jobs, "decode_picture", watched)
+    monkeypatch.setattr(jobs, "enhance_picture", enhance_picture)
+    begun = []
+
+    def on_start(place: int, _: Job) -> None:
+        begun.append(place)
+        gc.collect()
+        assert len(held) == 2 * place
+        assert all(one() is None for one in held)
+
+    plan = plan_run([case / "a.png", case / "c.tif"], output=case / "out")
+    outcomes = [*run_plan(plan, request_tiny, on_start=on_start)]
+    assert begun == [0, 1]
+    assert {outcome.status for outcome in outcomes} == {"failed" if fails else "done"}
+    if fails:
+        assert "enhance_picture" in "".join(traceback.format_exception(outcomes[0].error))
+
+
 def test_an_interrupt_leaves_no_file(case: Path, request_tiny: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "enhance_picture", raising(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
@@ -139,22 +184,65 @@ def test_an_interrupt_leaves_no_file(case: Path, request_tiny: Request, monkeypa
     assert not (case / "out").exists()
 
 
+def refuse_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fills up with the last of the files, at its bytes or, later, at its name."""
+    link, replace_file = os.link, Path.replace
+
+    def refuse(path: object) -> None:
+        if str(path).endswith(".json"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def linked(source: Path, target: Path) -> None:
+        refuse(target)
+        link(source, target)
+
+    def replaced(source: Path, target: Path) -> Path:
+        refuse(target)
+        return replace_file(source, target)
+
+    monkeypatch.setattr(os, "link", linked)
+    monkeypatch.setattr(Path, "replace", replaced)
+
+
 def test_no_result_stays_without_its_record(case: Path, request_tiny: Request, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "write_record", raising(OSError("disk")))
+    refuse_records(monkeypatch)
     outcome = run(plan_run([case / "a.png"], output=case / "out", evidence=True), request_tiny)["a.png"]
     assert outcome.status == "failed"
+    assert "a_x2.json: cannot be written, because the disk is full" in outcome.message
     assert not names(case / "out")
+
+
+def change_input(case: Path) -> Callable[[Progress], None]:
+    return lambda _: (case / "a.png").write_bytes(b"other") and None
 
 
 def test_an_input_that_changes_meanwhile_fails(case: Path, request_tiny: Request) -> None:
-    def change(_: Progress) -> None:
-        (case / "a.png").write_bytes(b"other")
-
     plan = plan_run([case / "a.png"], output=case / "out")
-    (outcome,) = run_plan(plan, request_tiny, on_progress=change)
+    (outcome,) = run_plan(plan, request_tiny, on_progress=change_input(case))
     assert outcome.status == "failed"
     assert "changed while" in outcome.message
-    assert not names(case / "out")
+    assert not (case / "out").exists()
+
+
+@pytest.mark.parametrize("trouble", ["input", "disk"])
+def test_a_failed_run_leaves_what_it_would_have_replaced(
+    case: Path, request_tiny: Request, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    asked = replace(request_tiny, overwrite=True, seed=1)
+    plan = plan_run([case / "a.png"], output=case / "out", evidence=True, overwrite=True)
+    run(plan, request_tiny)
+    before = {path.name: path.read_bytes() for path in (case / "out").iterdir()}
+    assert len(before) == 3
+    if trouble == "disk":
+        refuse_records(monkeypatch)
+    (outcome,) = run_plan(plan, asked, on_progress=change_input(case) if trouble == "input" else None)
+    assert outcome.status == "failed"
+    assert {path.name: path.read_bytes() for path in (case / "out").iterdir()} == before
+    monkeypatch.undo()
+    if trouble == "disk":
+        assert run(plan, asked)["a.png"].status == "done"
+        assert all((case / "out" / name).read_bytes() != content for name, content in before.items())
+        assert names(case / "out") == set(before)
 
 
 def test_what_appears_meanwhile_is_not_written_over(case: Path, request_tiny: Request) -> None:

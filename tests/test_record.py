@@ -12,19 +12,22 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
+from zssr_gan.config import load_preset
 from zssr_gan.enhancement import RunOptions
+from zssr_gan.files import sha256_file
 from zssr_gan.jobs import make_request, run_plan
 from zssr_gan.naming import plan_run
 from zssr_gan.record import (
     LABELS,
     STATEMENT,
+    CaseFacts,
     RecordError,
     canonical_sha256,
     provenance_text,
     read_record,
     relative_path,
 )
-from zssr_gan.verification import Verification, verify_record
+from zssr_gan.verification import Verification, _at_odds, verify_record
 
 TINY = {
     "network": {"depth": 2, "width": 4},
@@ -140,6 +143,31 @@ def test_a_broken_record_is_refused(tmp_path: Path, content: bytes, said: str) -
         read_record(path)
 
 
+@pytest.mark.parametrize(
+    ("keys", "value", "said"),
+    [
+        (("kernel", "values"), [[1.0, 2.0], [3.0]], "kernel: .*rows of one length"),
+        (("kernel", "values"), [], "kernel: .*rows of one length"),
+        (("kernel", "values"), [[], []], "kernel: .*rows of one length"),
+        (("kernel", "name"), "a/b.npy", "kernel.name: .*name alone"),
+        (("input", "path"), "../input/a\0.png", "input.path: .*NUL"),
+        (("input", "name"), "a\0.png", "input.name: .*name alone"),
+        (("output", "name"), "../input/a.png", "output.name: .*name alone"),
+        (("evidence", "name"), "..", "evidence.name: .*name alone"),
+    ],
+    ids=str,
+)
+def test_odd_values_make_a_broken_record(case: Path, keys: tuple[str, str], value: object, said: str) -> None:
+    with pytest.raises(RecordError, match=said):
+        read_record(edit(case, lambda content: content[keys[0]].update({keys[1]: value})))
+
+
+def test_a_rerun_with_threads_beyond_any_machine_is_not_made(case: Path) -> None:
+    found = verify_record(edit(case, lambda content: content["enhancement"].update(threads=10**12)), rerun=True)
+    assert failed(found) == ["rerun"]
+    assert "not made: 1000000000000 threads are too many" in found.checks[-1].text
+
+
 def test_the_image_named_instead_of_its_record_is_said(case: Path) -> None:
     with pytest.raises(RecordError, match=r"a_x2\.json"):
         read_record(case / "out" / "a_x2.png")
@@ -185,7 +213,7 @@ def test_a_rerun_finds_an_account_that_was_changed(case: Path) -> None:
     assert verify_record(path).ok
     again = verify_record(path, rerun=True).checks[-1]
     assert not again.ok
-    assert "choice, steps otherwise" in again.text
+    assert "enhancement.choice, enhancement.steps otherwise" in again.text
 
 
 def test_a_label_that_the_output_does_not_bear_is_found(case: Path) -> None:
@@ -194,3 +222,86 @@ def test_a_label_that_the_output_does_not_bear_is_found(case: Path) -> None:
     record["label"] = "case"
     path.write_text(json.dumps(record), "utf-8")
     assert [check.name for check in verify_record(path).checks if not check.ok] == ["label"]
+
+
+def test_a_rerun_says_what_is_taken_on_trust(case: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["enhancement"]["versions"]["torch"] = "0"
+        content["enhancement"]["device_name"] = "abacus"
+        content["enhancement"]["seconds"] = 7
+        content["times"]["seconds"] = 7
+
+    found = verify_record(edit(case, change), rerun=True)
+    assert found.ok, found
+    assert "taken on trust: times, versions, the device's name" in found.checks[-1].text
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        ("command_line", "rm -r x"),
+        ("command_line", "zssr-gan 'enhance"),
+        ("label_means", "No pixel was touched."),
+        ("statement", "This is an original."),
+        ("arguments.preset", "quality"),
+        ("arguments.noise", 0.01),
+        ("arguments.kernel", "other.npy"),
+        ("arguments.precision", "bf16x"),
+        ("arguments.threads", 7),
+        ("input.name", "b.png"),
+        ("input.width", 7),
+        ("input.size_bytes", 7),
+        ("output.width", 7),
+        ("output.bits", 16),
+        ("enhancement.sharpness", "high"),
+        ("enhancement.notices", ["all is well"]),
+        ("evidence.size_bytes", 7),
+    ],
+    ids=str,
+)
+def test_a_rerun_holds_the_whole_record_against_itself(case: Path, keys: str, value: object) -> None:
+    def change(content: dict[str, Any]) -> None:
+        *groups, last = keys.split(".")
+        for group in groups:
+            content = content[group]
+        content[last] = value
+
+    found = verify_record(edit(case, change), rerun=True)
+    assert failed(found) == ["rerun"], found
+    assert keys in found.checks[-1].text
+
+
+@pytest.mark.parametrize("option", ["preset", "kernel"])
+def test_a_rerun_finds_another_file_in_the_command_line(case: Path, option: str) -> None:
+    def change(content: dict[str, Any]) -> None:
+        words = content["command_line"].split(" ")
+        words[words.index(f"--{option}") + 1] = "../other"
+        content["command_line"] = " ".join(words)
+
+    assert "command_line" in verify_record(edit(case, change), rerun=True).checks[-1].text
+
+
+def test_a_rerun_makes_the_evidence_map_again(case: Path) -> None:
+    """Another map whose hash the record was given: only making it again shows it."""
+    path = case / "out" / "a_x2_evidence.png"
+    path.write_bytes((case / "out" / "a_x2.png").read_bytes())
+    found = verify_record(
+        edit(case, lambda content: content["evidence"].update(sha256=sha256_file(path), size_bytes=1)), rerun=True
+    )
+    assert failed(found) == ["rerun"]
+    assert "evidence.size_bytes, evidence.sha256" in found.checks[-1].text
+
+
+@pytest.mark.parametrize(("noise", "learnt"), [(None, False), (0.1, False), (0.1, True)])
+def test_a_presets_name_is_held_against_the_settings(case: Path, noise: float | None, learnt: bool) -> None:
+    record = read_record(case / "out" / "a_x2.json")
+    preset = load_preset("quality") if noise is None else load_preset("quality").with_noise(noise)
+    settings = (preset.for_case() if learnt else preset.for_size(25 * 25)).model_dump(mode="json")
+    changes: dict[str, Any] = {
+        "arguments": record.arguments.model_copy(update={"preset": "quality", "noise": noise}),
+        "case": CaseFacts(path="x", sha256="0", images=()) if learnt else None,
+        "settings": json.loads(json.dumps(settings)),
+    }
+    assert _at_odds(record.model_copy(update=changes)) == []
+    changes["arguments"] = record.arguments.model_copy(update={"preset": "fast", "noise": 0.2})
+    assert _at_odds(record.model_copy(update=changes)) == ["noise", "preset"]

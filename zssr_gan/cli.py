@@ -143,7 +143,8 @@ def enhance(
         typer.Option(metavar="KIND", rich_help_panel=_MACHINE, help="fp32, bf16 or auto."),
     ] = "auto",
     threads: Annotated[
-        int | None, typer.Option(min=1, metavar="N", rich_help_panel=_MACHINE, help="CPU threads [all cores].")
+        int | None,
+        typer.Option(min=1, max=1024, metavar="N", rich_help_panel=_MACHINE, help="CPU threads [all cores]."),
     ] = None,
     tile: Annotated[
         int | None,
@@ -372,6 +373,13 @@ def verify(
                     found = verify_record(path, rerun=rerun, on_progress=display.update)
                 except ZssrGanError as error:
                     display.note(f"error: {printable(str(error))}", "red")
+                    codes.append(2)
+                    continue
+                except Exception as error:  # a record may hold anything, and must not cost the others their check
+                    why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                    display.note(
+                        printable(f"error: {path}: cannot be checked, since it leads to an error ({why})"), "red"
+                    )
                     codes.append(2)
                     continue
                 if len(records) > 1:

@@ -9,6 +9,8 @@ import torch
 from zssr_gan.errors import DeviceError, SettingsError
 
 PRECISIONS = ("auto", "fp32", "bf16")
+MOST_THREADS = 1024
+"""No machine gains by more, and torch takes no number of them."""
 _DEFAULT_TILES = {"cpu": 512, "cuda": 2048, "mps": 1024}
 
 
@@ -78,7 +80,7 @@ def machine(options: RunOptions) -> Iterator[Machine]:
 
     Raises:
         DeviceError: no such device.
-        SettingsError: an unknown precision, or fewer than 1 thread or pixel of a tile.
+        SettingsError: an unknown precision, too few or too many threads, or too small a tile.
     """
     device = resolve_device(options.device)
     if options.precision not in PRECISIONS:
@@ -87,6 +89,8 @@ def machine(options: RunOptions) -> Iterator[Machine]:
         raise SettingsError("bf16 is not available on Apple's GPU here: use the precision fp32")
     if options.threads is not None and options.threads < 1:
         raise SettingsError(f"{options.threads} threads cannot compute: use 1 or more")
+    if options.threads is not None and options.threads > MOST_THREADS:
+        raise SettingsError(f"{options.threads} threads are too many: use at most {MOST_THREADS}")
     if options.tile is not None and options.tile < 16:
         raise SettingsError(f"tiles of {options.tile} pixels are too small: use 16 or more")
     precision = options.precision

@@ -49,7 +49,7 @@ class Display:
         self._place = 0
         self._name = ""
         self._progress: Progress | None = None
-        self._stage = ("", 0, 0.0)
+        self._stage = (0, 0.0)
         self._run_started = time.monotonic()
         self._last_line = 0.0
         self._live: Live | None = None
@@ -84,9 +84,10 @@ class Display:
     def update(self, progress: Progress) -> None:
         """A step of the current image. Cheap, since it may come with every iteration."""
         now = time.monotonic()
-        stage, iteration, _ = self._stage
-        if progress.stage != stage or progress.iteration < iteration or self._progress is None:
-            self._stage = (progress.stage, progress.iteration, now)
+        last = self._progress
+        # A start that died begins again in the same stage.
+        if last is None or progress.stage != last.stage or progress.iteration < last.iteration:
+            self._stage = (progress.iteration, now)
         self._progress = progress
         if self._live is None and not self._quiet and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
@@ -107,7 +108,7 @@ class Display:
 
     def _left(self, progress: Progress) -> str | None:
         """Time that the current stage still takes, once there is enough to judge by."""
-        _, first, started = self._stage
+        first, started = self._stage
         done, elapsed = progress.iteration - first, time.monotonic() - started
         if done <= 0 or elapsed < 1 or progress.total <= 0:
             return None

@@ -30,3 +30,16 @@ class DeviceError(ZssrGanError):
 
 class NumericalError(ZssrGanError):
     """NaN or infinity where pixels belong."""
+
+
+# What torch says where it has no error of its own: the CPU's allocator, Apple's GPU, a CUDA call.
+_NO_MEMORY = ("can't allocate memory", "defaultcpuallocator", "out of memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's own error, torch's (known by name, since torch is not imported here), or a
+    RuntimeError whose words say so."""
+    if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
+        return True
+    words = str(error).lower()
+    return isinstance(error, RuntimeError) and any(told in words for told in _NO_MEMORY)

@@ -9,7 +9,9 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 import sys
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -53,29 +55,63 @@ def atomic_write(path: Path, data: bytes, *, overwrite: bool = False) -> None:
     Raises OutputError where the file exists and `overwrite` is not set (also if it appears while we write), and where
     the disk refuses. The temporary file is removed on every failure, an interrupt included.
     """
-    # The name does not contain the target's: that may already be as long as the disk allows.
-    temporary = path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}.tmp"
+    write_together({path: data}, replaceable=[path] if overwrite else [])
+
+
+def write_together(contents: Mapping[Path, bytes], *, replaceable: Collection[Path] = ()) -> None:
+    """Write files that belong together: all of them, or none, and then what was there before is there still.
+
+    All bytes are on the disk before the first file gets its name; names are given in the order of `contents`, so the
+    file that vouches for the others comes last. Only a kill between two names leaves some of them new.
+
+    Args:
+        contents: what each file shall hold; missing folders are made.
+        replaceable: those that may exist already.
+
+    Raises:
+        OutputError: another one exists (also if it appears while we write), or the disk refuses.
+    """
+    hidden: list[Path] = []
+    ready: list[tuple[Path, Path]] = []
+    named: list[tuple[Path, Path | None]] = []
     try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "is a folder")
-        if not overwrite and path.exists():
-            raise _exists(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _write_through(temporary, data)
-            if overwrite:
-                temporary.replace(path)
+        for path, data in contents.items():
+            with _refusals(path):
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, "is a folder")
+                if path not in replaceable and path.exists():
+                    raise _exists(path)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                ready.append((path, _temporary_beside(path, hidden)))
+                _write_through(ready[-1][1], data)
+        for place, (path, temporary) in enumerate(ready):
+            with _refusals(path):
+                if path not in replaceable:
+                    _rename_to_free_name(temporary, path)
+                    old = None
+                else:
+                    # After the last name nothing can fail any more.
+                    last = place == len(ready) - 1
+                    old = None if last or not path.exists() else _keep_aside(path, hidden)
+                    temporary.replace(path)
+            named.append((path, old))
+    except BaseException:
+        for path, old in reversed(named):
+            if old is None:
+                path.unlink(missing_ok=True)
             else:
-                _rename_to_free_name(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _flush_folder(path.parent)
-    except OSError as error:
-        raise _refusal(path, error) from error
+                hidden.remove(old)  # were it refused its name, it must at least stay
+                old.replace(path)
+        raise
+    finally:
+        for path in hidden:
+            path.unlink(missing_ok=True)
+    for folder in {path.parent for path in contents}:
+        _flush_folder(folder)
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a file is what `atomic_write` leaves where it is killed in its middle."""
+    """Whether a file is what a write leaves where it is killed in its middle."""
     return path.name.startswith(_TEMPORARY) and path.suffix == ".tmp"
 
 
@@ -155,6 +191,33 @@ def _leave_locks_to_the_parent() -> None:
 
 if sys.platform != "win32":
     os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
+
+
+@contextlib.contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """What the disk says of one file, as a sentence that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise _refusal(path, error) from error
+
+
+def _temporary_beside(path: Path, hidden: list[Path]) -> Path:
+    # The name does not contain the target's: that may already be as long as the disk allows.
+    hidden.append(path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}.tmp")
+    return hidden[-1]
+
+
+def _keep_aside(path: Path, hidden: list[Path]) -> Path:
+    """A second, hidden name for a file that is about to be replaced."""
+    aside = _temporary_beside(path, hidden)
+    try:
+        os.link(path, aside)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        shutil.copy2(path, aside)
+    return aside
 
 
 def _refusal(path: Path, error: OSError) -> OutputError:

@@ -3,6 +3,7 @@
 import importlib.metadata
 import math
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from zssr_gan.config import PRESETS, ZeroShotSettings, load_preset, parse_settings
 from zssr_gan.enhancement import Enhanced, Progress, RunOptions, enhance_picture, resolve_device
-from zssr_gan.errors import ImageError, SettingsError, ZssrGanError
-from zssr_gan.files import atomic_write, sha256_bytes, sha256_file
+from zssr_gan.errors import ImageError, SettingsError, ZssrGanError, is_out_of_memory
+from zssr_gan.files import sha256_bytes, sha256_file, write_together
 from zssr_gan.imaging.codecs import Metadata, Picture, decode_picture, encode_picture
 from zssr_gan.imaging.kernels import load_kernel
 from zssr_gan.imaging.sheets import evidence_sheet
@@ -36,11 +37,11 @@ from zssr_gan.record import (
     WrittenFile,
     build_record,
     canonical_sha256,
+    encode_record,
     provenance_text,
     read_record,
     relative_path,
     scale_text,
-    write_record,
 )
 from zssr_gan.zeroshot.shared import SharedStart, read_shared
 
@@ -264,21 +265,42 @@ def run_plan(
     for index, job in enumerate(plan.todo):
         if on_start is not None:
             on_start(index, job)
-        started = time.perf_counter()
-        try:
-            picture, enhanced, record = do_job(job, request, on_progress)
-            if on_result is not None:
-                on_result(job, picture, enhanced)
-        except ZssrGanError as error:
-            yield Outcome(job, "failed", str(error), time.perf_counter() - started, error=error)
-        except MemoryError as error:
-            message = f"{job.source}: not enough memory: close other programs, or try a smaller --tile"
-            yield Outcome(job, "failed", message, time.perf_counter() - started, error=error)
-        except Exception as error:  # a mistake of ours in one image must not cost the user the other images
-            message = f"{job.source}: zssr-gan made a mistake ({type(error).__name__}: {error}); {_REPORT_TO}"
-            yield Outcome(job, "failed", message, time.perf_counter() - started, error=error)
-        else:
-            yield Outcome(job, "done", choice_text(record), time.perf_counter() - started, record)
+        yield _outcome(job, request, on_progress, on_result)
+
+
+def _outcome(
+    job: Job,
+    request: Request,
+    on_progress: Callable[[Progress], None] | None,
+    on_result: Callable[[Job, Picture, Enhanced], None] | None,
+) -> Outcome:
+    """Do one job. What it held in memory ends here, before the next image needs the room."""
+    started = time.perf_counter()
+    try:
+        picture, enhanced, record = do_job(job, request, on_progress)
+        if on_result is not None:
+            on_result(job, picture, enhanced)
+    except Exception as error:
+        _let_go(error)
+        return Outcome(job, "failed", _what_failed(job, error), time.perf_counter() - started, error=error)
+    return Outcome(job, "done", choice_text(record), time.perf_counter() - started, record)
+
+
+def _what_failed(job: Job, error: Exception) -> str:
+    if isinstance(error, ZssrGanError):
+        return str(error)
+    if is_out_of_memory(error):
+        return f"{job.source}: not enough memory: close other programs, or try a smaller --tile"
+    # A mistake of ours in one image must not cost the user the other images.
+    return f"{job.source}: zssr-gan made a mistake ({type(error).__name__}: {error}); {_REPORT_TO}"
+
+
+def _let_go(error: BaseException) -> None:
+    """Drop the variables that an error's traceback holds: its lines are still to be shown, the image is not."""
+    whole: BaseException | None = error
+    while whole is not None:
+        traceback.clear_frames(whole.__traceback__)
+        whole = whole.__cause__ or whole.__context__
 
 
 def skip(job: Job, request: Request) -> Outcome:
@@ -312,6 +334,8 @@ def do_job(
 ) -> tuple[Picture, Enhanced, Record]:
     """Enhance one file and write what is wanted of it: all of the files, or, where anything fails, none.
 
+    Files of an earlier run that would be replaced are left as they are until all of the new ones are on the disk.
+
     Raises:
         ImageError: the input cannot be read or worked on, or changed meanwhile.
         OutputError: a file cannot be written.
@@ -325,38 +349,29 @@ def do_job(
         enhanced.report, version=VERSION, input_sha256=sha256_bytes(data), seed=request.seed, scale=request.scale
     )
     result = encode_picture(enhanced.picture, job.result.suffix, text)
-    evidence = None if job.evidence is None else _evidence_png(enhanced, text)
+    evidence = None if job.evidence is None else evidence_png(enhanced, text)
 
-    written: list[Path] = []
+    record = build_record(
+        version=VERSION,
+        arguments=request.arguments,
+        source=_input_facts(job, picture, data),
+        output=output_facts(job.result.name, enhanced.picture, result),
+        evidence=None if evidence is None or job.evidence is None else written_file(job.evidence.name, evidence),
+        kernel=None if request.kernel is None else request.kernel.facts,
+        case=None if request.shared is None else request.shared.facts(job.result.parent),
+        report=enhanced.report,
+        times=Times(
+            started_utc=started.isoformat(timespec="seconds"),
+            finished_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(time.perf_counter() - clock, 3),
+        ),
+        option_files=request.option_files(job.source.parent),
+    )
+    # The record last, since it vouches for the others: where it stands, they are whole.
+    files = ((job.evidence, evidence), (job.result, result), (job.record, encode_record(record)))
+    contents = {path: content for path, content in files if path is not None and content is not None}
     with uninterrupted():
-        try:
-            for path, content in ((job.evidence, evidence), (job.result, result)):
-                if path is not None and content is not None:
-                    atomic_write(path, content, overwrite=request.overwrite or path in job.replaced)
-                    written.append(path)
-            record = build_record(
-                version=VERSION,
-                arguments=request.arguments,
-                source=_input_facts(job, picture, data),
-                output=_output_facts(job, enhanced.picture, result),
-                evidence=None if evidence is None or job.evidence is None else _written(job.evidence, evidence),
-                kernel=None if request.kernel is None else request.kernel.facts,
-                case=None if request.shared is None else request.shared.facts(job.result.parent),
-                report=enhanced.report,
-                times=Times(
-                    started_utc=started.isoformat(timespec="seconds"),
-                    finished_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-                    seconds=round(time.perf_counter() - clock, 3),
-                ),
-                option_files=request.option_files(job.source.parent),
-            )
-            if job.record is not None:
-                # Last, since it vouches for the others: where it stands, they are whole.
-                write_record(record, job.record, overwrite=request.overwrite)
-        except BaseException:  # no result may stay without the record that explains it
-            for path in written:
-                path.unlink(missing_ok=True)
-            raise
+        write_together(contents, replaceable=contents if request.overwrite else job.replaced)
     return picture, enhanced, record
 
 
@@ -406,14 +421,16 @@ def _input_facts(job: Job, picture: Picture, data: bytes) -> InputFile:
     )
 
 
-def _written(path: Path, content: bytes) -> WrittenFile:
-    return WrittenFile(name=path.name, size_bytes=len(content), sha256=sha256_bytes(content))
+def written_file(name: str, content: bytes) -> WrittenFile:
+    """What a record says of a file of ours."""
+    return WrittenFile(name=name, size_bytes=len(content), sha256=sha256_bytes(content))
 
 
-def _output_facts(job: Job, picture: Picture, content: bytes) -> ResultFile:
+def output_facts(name: str, picture: Picture, content: bytes) -> ResultFile:
+    """What a record says of a result."""
     channels, height, width = picture.pixels.shape
     return ResultFile(
-        **_written(job.result, content).model_dump(),
+        **written_file(name, content).model_dump(),
         width=width,
         height=height,
         channels=channels + (picture.alpha is not None),
@@ -434,7 +451,8 @@ def result_text(
     return provenance_text(kind="result", version=version, label=report["label"], facts=facts)
 
 
-def _evidence_png(enhanced: Enhanced, text: Mapping[str, str]) -> bytes:
+def evidence_png(enhanced: Enhanced, text: Mapping[str, str]) -> bytes:
+    """The evidence map's file, with the result's text fields."""
     views = enhanced.report["evidence"]["views"]
     sheet = evidence_sheet(enhanced.disagreement, enhanced.residual, views=views)
     picture = Picture(pixels=sheet, alpha=None, bits=8, metadata=Metadata())

@@ -13,12 +13,12 @@ import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from zssr_gan.errors import ZssrGanError
-from zssr_gan.files import atomic_write, sha256_bytes
+from zssr_gan.files import sha256_bytes
 
 SCHEMA_VERSION: Final = 1
 MAX_MEGAPIXELS: Final = 100.0
@@ -47,6 +47,23 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _plain_name(name: str) -> str:
+    if "\0" in name or name in ("", ".", "..") or Path(name).name != name:
+        raise ValueError("a file's name alone belongs here")
+    return name
+
+
+def _path(path: str) -> str:
+    if "\0" in path:
+        raise ValueError("no path holds a NUL")
+    return path
+
+
+# A record may come from anyone: its names must not lead elsewhere, and none may break the calls that look for it.
+FileName = Annotated[str, AfterValidator(_plain_name)]
+FilePath = Annotated[str, AfterValidator(_path)]
+
+
 class Tool(_Model):
     """The program that made the result."""
 
@@ -57,19 +74,19 @@ class Tool(_Model):
 class InputFile(_Model):
     """The file that was enhanced; it is opened for reading only, and hashed before and after to show it."""
 
-    name: str
-    path: str = Field(description="relative to the record's folder, with forward slashes")
+    name: FileName
+    path: FilePath = Field(description="relative to the record's folder, with forward slashes")
     size_bytes: int
     width: int = Field(description="pixels, upright")
     height: int
     sha256: str = Field(description="of the bytes that were decoded")
-    sha256_after: str = Field(description="of the file once the result was written")
+    sha256_after: str = Field(description="of the file once the result was made")
 
 
 class WrittenFile(_Model):
     """A file that was written: the result, or its evidence map. It lies in the record's folder."""
 
-    name: str
+    name: FileName
     size_bytes: int
     sha256: str
 
@@ -86,23 +103,29 @@ class ResultFile(WrittenFile):
 class KernelFacts(_Model):
     """The blur kernel. Its values are kept whole, so that a rerun needs no second file."""
 
-    name: str
+    name: FileName
     sha256: str = Field(description="of the kernel's file")
     values: list[list[float]] = Field(description="as used: normalised to sum 1")
     values_sha256: str = Field(description="of the values as canonical JSON")
+
+    @model_validator(mode="after")
+    def _rectangle(self) -> Self:
+        if len({len(row) for row in self.values}) != 1 or not self.values[0]:
+            raise ValueError("the values are rows of one length")
+        return self
 
 
 class TeacherImage(_Model):
     """A low-resolution image of the case that the network was learnt on."""
 
-    name: str
+    name: FileName
     sha256: str = Field(description="of the file")
 
 
 class CaseFacts(_Model):
     """The network that was learnt on the images of the case."""
 
-    path: str = Field(description="of its file, relative to the record's folder, with forward slashes")
+    path: FilePath = Field(description="of its file, relative to the record's folder, with forward slashes")
     sha256: str = Field(description="of its file")
     images: tuple[TeacherImage, ...]
 
@@ -285,15 +308,11 @@ def relative_path(target: Path, folder: Path) -> str:
         return whole.as_posix()
 
 
-def write_record(record: Record, path: Path, *, overwrite: bool) -> None:
-    """Write a record as JSON for people: indented, in the order of the model.
-
-    Raises:
-        OutputError: the file exists and `overwrite` is not set, or the disk refuses it.
-    """
+def encode_record(record: Record) -> bytes:
+    """A record's file: JSON for people, indented, in the order of the model."""
     text = json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
     # A file name that is not UTF-8 comes from Python as lone surrogates; escaped so they are still valid JSON.
-    atomic_write(path, (text + "\n").encode("utf-8", "backslashreplace"), overwrite=overwrite)
+    return (text + "\n").encode("utf-8", "backslashreplace")
 
 
 def read_record(path: Path) -> Record:

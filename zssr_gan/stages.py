@@ -4,8 +4,7 @@ A stage's group is one model and one field of `RunSettings`. An unknown key is a
 value of the wrong kind: "1e-4" without a dot is text in YAML.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -13,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from zssr_gan.config import must_be, read_yaml
 from zssr_gan.errors import SettingsError
 
 Kind = Literal["folder", "tinyface", "survface", "lfw"]
@@ -157,11 +157,11 @@ def load_run(path: Path, changes: Sequence[str] = ()) -> RunSettings:
         SettingsError: names the file or the change, the key, and what is wrong with it.
     """
     try:
-        data: Any = yaml.safe_load(path.read_text("utf-8"))
+        data = read_yaml(path.read_text("utf-8"))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: is not valid YAML ({_where(error)}).") from error
+    except ValueError as error:  # also bytes that are not UTF-8
+        raise SettingsError(f"{path}: is not valid YAML ({error}).") from error
     data = {} if data is None else data
     if not isinstance(data, dict):
         raise SettingsError(f"{path}: holds no settings: lines such as 'seed: 0' belong there.")
@@ -181,9 +181,9 @@ def _change(data: dict[str, Any], change: str) -> None:
     if not equals or not all(parts):
         raise SettingsError(f"--set {change}: is not of the form key=value, such as data.size=32.")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"--set {change}: the value is not valid YAML ({_where(error)}).") from error
+        value = read_yaml(text)
+    except ValueError as error:
+        raise SettingsError(f"--set {change}: the value is not valid YAML ({error}).") from error
     node: Any = data
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1
@@ -203,27 +203,13 @@ def _change(data: dict[str, Any], change: str) -> None:
         node = node[index]
 
 
-def _where(error: Exception) -> str:
-    """The first line of a parser's words, and the line of the file where it knows one."""
-    mark = getattr(error, "problem_mark", None)
-    words = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return f"line {mark.line + 1}: {words}" if mark is not None else str(words)
-
-
 def _plainly(error: ErrorDetails) -> str:
     """pydantic's first complaint in a user's words, the key first."""
     key = ".".join(str(part) for part in error["loc"]) or "settings"
-    value = error["input"]
     if error["type"] == "extra_forbidden":
         return f"{key}: there is no such setting"
     if error["type"] == "missing":
         return f"{key}: is missing"
-    # pydantic's own words come before those of our checks.
-    why = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    if error["type"] in ("model_type", "tuple_type"):
-        why = "must be a list" if error["type"] == "tuple_type" else "must be a group of settings"
-    if isinstance(value, Mapping | list | tuple):
-        return f"{key}: {why}"
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?", value):
-        return f"{key}: {why}, and {value!r} is text in YAML: write it without quotes and with a dot, as 1.0e-4"
-    return f"{key}: {why}, not {'null' if value is None else repr(value)}"
+    if error["type"] == "model_type":
+        return f"{key}: must be a group of settings"
+    return f"{key}: {must_be(error)}"

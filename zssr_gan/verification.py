@@ -1,21 +1,29 @@
 """Checking a result against its record: by hashes, or by making it once more."""
 
-import json
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from itertools import pairwise
+from pathlib import Path, PurePath, PurePosixPath
 
 import torch
 
-from zssr_gan.config import parse_settings
-from zssr_gan.enhancement import Progress, RunOptions, enhance_picture
+from zssr_gan.config import PRESETS, load_preset, parse_settings
+from zssr_gan.enhancement import Enhanced, Progress, RunOptions, enhance_picture
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import sha256_bytes, sha256_file
-from zssr_gan.imaging.codecs import decode_picture, encode_picture, read_provenance
-from zssr_gan.jobs import result_text
-from zssr_gan.record import Record, canonical_sha256, read_record
-from zssr_gan.zeroshot.shared import read_shared
+from zssr_gan.imaging.codecs import Picture, decode_picture, encode_picture, read_provenance
+from zssr_gan.jobs import VERSION, evidence_png, output_facts, result_text, written_file
+from zssr_gan.record import (
+    CaseFacts,
+    InputFile,
+    Record,
+    TeacherImage,
+    build_record,
+    canonical_sha256,
+    read_record,
+)
+from zssr_gan.zeroshot.shared import SharedStart, read_shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,8 @@ def verify_record(
     """Compare the files that a record names with its hashes; with `rerun`, make the result again from the record.
 
     Files are looked for from the record's own folder. A rerun takes settings, seed, scale, kernel, device, precision,
-    threads and tiles from the record and compares the bytes of the file that it would write.
+    threads and tiles from the record and compares the bytes of the files that it would write, and the record itself,
+    but for what is taken on trust: times, versions, the device's name, and what lies in files that options named.
 
     Raises:
         RecordError: the record is missing, broken or of another version.
@@ -90,7 +99,7 @@ def verify_record(
             )
         )
     if record.case is not None:
-        checks.append(_check_file("case", folder / record.case.path, record.case.sha256))
+        checks.append(_check_case(record.case, folder / record.case.path))
     if rerun:
         checks.append(_rerun(record, folder, source, on_progress))
     return Verification(path, tuple(checks))
@@ -125,6 +134,24 @@ def _check_file(name: str, path: Path, sha256: str) -> Check:
     return Check(name, False, f"{path.name} is not the recorded file (SHA-256 {found[:12]}..., not {sha256[:12]}...)")
 
 
+def _check_case(told: CaseFacts, path: Path) -> Check:
+    """The shared start's file, and the list of images in it against the record's."""
+    file = _check_file("case", path, told.sha256)
+    if not file.ok:
+        return file
+    try:
+        same = _teachers(read_shared(path)) == told.images
+    except ZssrGanError as error:
+        return Check("case", False, str(error))
+    return _check(
+        "case", same, f"{file.text}, learnt on the images listed", f"{path.name} was learnt on others than are listed"
+    )
+
+
+def _teachers(start: SharedStart) -> tuple[TeacherImage, ...]:
+    return tuple(TeacherImage(name=image.name, sha256=image.sha256) for image in start.facts.images)
+
+
 def _rerun(record: Record, folder: Path, source: Path, on_progress: Callable[[Progress], None] | None) -> Check:
     try:
         data = source.read_bytes()
@@ -132,9 +159,10 @@ def _rerun(record: Record, folder: Path, source: Path, on_progress: Callable[[Pr
         return Check("rerun", False, f"not made: {source} cannot be read ({error.strerror})")
     if sha256_bytes(data) != record.input.sha256:
         return Check("rerun", False, "not made: the input is not the recorded file")
-    report, asked = record.enhancement, record.arguments
+    asked = record.arguments
     try:
         picture = decode_picture(data, record.input.name, max_megapixels=asked.max_megapixels)
+        shared = None if record.case is None else read_shared(folder / record.case.path)
         enhanced = enhance_picture(
             picture,
             asked.scale,
@@ -142,7 +170,7 @@ def _rerun(record: Record, folder: Path, source: Path, on_progress: Callable[[Pr
             seed=asked.seed,
             # Not normalised again: that could move the last bit of a value.
             kernel=None if record.kernel is None else torch.tensor(record.kernel.values, dtype=torch.float64),
-            shared=None if record.case is None else read_shared(folder / record.case.path),
+            shared=shared,
             options=_recorded_options(record),
             on_progress=on_progress,
         )
@@ -154,27 +182,128 @@ def _rerun(record: Record, folder: Path, source: Path, on_progress: Callable[[Pr
             scale=asked.scale,
         )
         made = encode_picture(enhanced.picture, Path(record.output.name).suffix[1:].lower(), text)
+        again = _rebuilt(record, data, picture, enhanced, made, text, shared)
+        untrue = _untrue(record, again)
     except ZssrGanError as error:
         return Check("rerun", False, f"not made: {error}")
-    if sha256_bytes(made) == record.output.sha256:
-        told = _untrue(record, enhanced.report)
-        if told:
-            return Check(
-                "rerun", False, f"made again: the same bytes, but the record tells {', '.join(told)} otherwise"
-            )
-        return Check("rerun", True, "made again from the record: the same bytes, and the same account")
     there = enhanced.report.get("versions")
-    versions = "" if there == report.get("versions") else "; library versions differ from the recorded ones"
-    return Check("rerun", False, f"made again from the record: {_difference(made, folder, record)}{versions}")
+    versions = "" if there == record.enhancement.get("versions") else "; library versions differ from the recorded ones"
+    if sha256_bytes(made) != record.output.sha256:
+        return Check("rerun", False, f"made again from the record: {_difference(made, folder, record)}{versions}")
+    if untrue:
+        told = ", ".join(untrue)
+        return Check("rerun", False, f"made again: the same bytes, but the record tells {told} otherwise{versions}")
+    return Check("rerun", True, f"made again from the record: the same bytes, and the same account ({_ON_TRUST})")
 
 
-def _untrue(record: Record, report: Mapping[str, Any]) -> list[str]:
-    """What of a record's account a rerun does not bear out; durations and versions aside."""
-    told = {**record.enhancement, "label": record.label, "settings": record.settings}
-    # What reading changed is said by the file, and JSON knows no difference between tuples and lists.
-    found = json.loads(json.dumps(report))
-    passing = {"seconds", "versions", "device_name"}
-    return [key for key in found if key not in passing and _timeless(told.get(key)) != _timeless(found[key])]
+_ON_TRUST = "taken on trust: times, versions, the device's name, and files that options named"
+
+
+def _rebuilt(
+    record: Record,
+    data: bytes,
+    picture: Picture,
+    enhanced: Enhanced,
+    made: bytes,
+    text: Mapping[str, str],
+    shared: SharedStart | None,
+) -> Record:
+    """The record that the rerun itself would write, where the first run's places and times are taken over."""
+    sha256, (height, width) = sha256_bytes(data), picture.pixels.shape[-2:]
+    kernel, case = record.kernel, record.case
+    return build_record(
+        version=record.tool.version,
+        arguments=record.arguments.model_copy(update={"kernel": None if kernel is None else kernel.name}),
+        source=InputFile(
+            name=PurePosixPath(record.input.path).name,
+            path=record.input.path,
+            size_bytes=len(data),
+            width=width,
+            height=height,
+            sha256=sha256,
+            sha256_after=sha256,
+        ),
+        output=output_facts(record.output.name, enhanced.picture, made),
+        evidence=None if record.evidence is None else written_file(record.evidence.name, evidence_png(enhanced, text)),
+        kernel=None
+        if kernel is None
+        else kernel.model_copy(update={"values_sha256": canonical_sha256(kernel.model_dump(mode="json")["values"])}),
+        case=None
+        if case is None or shared is None
+        else CaseFacts(path=case.path, sha256=shared.sha256, images=_teachers(shared)),
+        report=enhanced.report,
+        times=record.times,
+        option_files=_option_files(record),
+    )
+
+
+def _option_files(record: Record) -> dict[str, str]:
+    """Where the command line has the files that options named; that much of it depends on the place.
+
+    A path counts only where it ends in the name that the record has elsewhere.
+    """
+    try:
+        words = shlex.split(record.command_line)
+    except ValueError:  # no shell would take it either
+        return {}
+    asked, kernel, case = record.arguments, record.kernel, record.case
+    named = {
+        "preset": None if asked.preset in PRESETS or case is not None else asked.preset,
+        "kernel": None if kernel is None else kernel.name,
+        "init-from": None if case is None else case.path,
+    }
+    told = {word.removeprefix("--"): value for word, value in pairwise(words)}
+    return {
+        option: told[option] if PurePath(told.get(option, "")).name == PurePath(name).name else name
+        for option, name in named.items()
+        if name is not None
+    }
+
+
+def _untrue(record: Record, again: Record) -> list[str]:
+    """What of a record's account a rerun does not bear out; durations, versions and the device's name aside."""
+    told, found = (_account(one) for one in (record, again))
+    wrong = [key for key in {**told, **found} if told.get(key, _MISSING) != found.get(key, _MISSING)]
+    return wrong + [f"arguments.{name}" for name in _at_odds(record)]
+
+
+_MISSING = object()
+
+
+def _account(record: Record) -> dict[str, object]:
+    """A record as "group.name": value, without what may differ from run to run."""
+    whole = record.model_dump(mode="json")
+    del whole["times"]
+    for passing in ("versions", "device_name", "seconds"):
+        whole["enhancement"].pop(passing, None)
+    flat: dict[str, object] = {}
+    for key, value in whole.items():
+        parts = {f"{key}.{name}": one for name, one in value.items()} if isinstance(value, dict) else {key: value}
+        flat |= {name: _timeless(one) for name, one in parts.items()}
+    return flat
+
+
+def _at_odds(record: Record) -> list[str]:
+    """Arguments that could not have led to the recorded settings and machine; each is a function of the others."""
+    asked, report, settings = record.arguments, record.enhancement, record.settings
+    pairs = settings.get("pairs")
+    resolved = {"precision": asked.precision, "device": asked.device, "threads": asked.threads}
+    wrong = [
+        name
+        for name, value in resolved.items()
+        if value not in (None, "auto") and str(report.get(name)).partition(":")[0] != str(value).partition(":")[0]
+    ]
+    if asked.noise is not None and (not isinstance(pairs, dict) or pairs.get("noise") != asked.noise):
+        wrong.append("noise")
+    # Another version's presets may have had other constants.
+    if asked.preset in PRESETS and record.tool.version == VERSION:
+        preset = load_preset(asked.preset)
+        preset = preset if asked.noise is None else preset.with_noise(asked.noise)
+        size = record.input.width * record.input.height
+        resolved_preset = preset.for_size(size) if record.case is None else preset.for_case()
+        if resolved_preset.model_dump(mode="json") != settings:
+            wrong.append("preset")
+    return wrong
 
 
 def _timeless(value: object) -> object:
