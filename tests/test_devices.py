@@ -31,9 +31,10 @@ class TestResolveDevice:
         assert resolve_device("auto").type == "cuda"
 
     @pytest.mark.usefixtures("no_accelerator")
-    def test_auto_takes_apples_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_auto_leaves_apples_gpu_to_who_asks_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-        assert resolve_device("auto").type == "mps"
+        assert resolve_device("auto").type == "cpu"
+        assert resolve_device("mps").type == "mps"
 
     @pytest.mark.usefixtures("two_gpus")
     def test_a_numbered_gpu(self) -> None:

@@ -136,7 +136,10 @@ def enhance(
         typer.Option("--record/--no-record", rich_help_panel=_FILES, help="Write NAME.json [yes].", show_default=False),
     ] = True,
     device: Annotated[
-        str, typer.Option(metavar="NAME", rich_help_panel=_MACHINE, help="auto, cpu, cuda (cuda:1, ...) or mps.")
+        str,
+        typer.Option(
+            metavar="NAME", rich_help_panel=_MACHINE, help="auto (CUDA, else CPU), cpu, cuda (cuda:1, ...) or mps."
+        ),
     ] = "auto",
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],

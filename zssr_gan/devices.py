@@ -19,7 +19,7 @@ class RunOptions:
     """On what to compute. None of it changes what is learnt from; all of it may change last bits."""
 
     device: str = "auto"
-    """`auto` (CUDA, else Apple's GPU, else the CPU), `cpu`, `cuda`, `cuda:1`, `mps`."""
+    """`auto` (CUDA where it is, else the CPU), `cpu`, `cuda`, `cuda:1`, or `mps` (Apple's GPU, not tried yet)."""
     precision: str = "auto"
     """`fp32`, `bf16` (products in bfloat16), or `auto`: bf16 where the device has matrix units for it."""
     threads: int | None = None
@@ -45,9 +45,8 @@ def resolve_device(name: str) -> torch.device:
         DeviceError: unknown, or not on this machine.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        # Apple's GPU is taken when it is asked for: nobody has run this there yet.
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -16,7 +16,7 @@ from zssr_gan.config import ZeroShotSettings
 from zssr_gan.data.prepared import Prepared, PreparedImage
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.devices import Machine
-from zssr_gan.errors import DeviceError, ImageError, ZssrGanError
+from zssr_gan.errors import DeviceError, ImageError, ZssrGanError, is_out_of_memory
 from zssr_gan.imaging.codecs import Metadata
 from zssr_gan.imaging.picture import Picture, quantise, to_samples
 from zssr_gan.imaging.resampling import BicubicDownscale, Scale
@@ -105,7 +105,9 @@ class Synthesiser:
             )
         except ZssrGanError as error:
             raise type(error)(f"{self.images.member(number).id}: {error}") from error
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             torch.cuda.empty_cache()
             name = self.images.member(number).id
             raise DeviceError(f"{name}: the device has too little memory to apply its networks.") from error

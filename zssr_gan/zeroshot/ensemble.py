@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zssr_gan.errors import DeviceError, NumericalError
+from zssr_gan.errors import DeviceError, NumericalError, is_out_of_memory
 from zssr_gan.imaging import symmetries
 from zssr_gan.imaging.tiles import plan_tiles
 from zssr_gan.networks.zssr import ZSSR
@@ -96,7 +96,9 @@ def apply_ensemble(
         try:
             out, spread = _tiled(network, image_CHW, options, tile, on_tile)
             break
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             torch.cuda.empty_cache()
             if tile <= _SMALLEST_TILE:
                 raise DeviceError(

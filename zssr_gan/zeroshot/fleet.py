@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from zssr_gan.config import ZeroShotSettings
-from zssr_gan.errors import DeviceError, NumericalError, ZssrGanError
+from zssr_gan.errors import DeviceError, NumericalError, ZssrGanError, is_out_of_memory
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
 from zssr_gan.zeroshot.training import Fleet, Member, OnIteration, Trained, Training
 
@@ -214,7 +214,9 @@ class _Stream(Generic[K, R]):
         request = seats[0].running.request
         try:
             fleet = Fleet([seat.member for seat in seats], request.settings, request.training)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             self._halve(form, seats, error)
             return
         steps = 0
@@ -230,7 +232,9 @@ class _Stream(Generic[K, R]):
                 return
             try:
                 losses = fleet.advance()
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 self._halve(form, seats, error)
                 return
             steps += running
