@@ -11,13 +11,14 @@ PACKAGE = ROOT / "zssr_gan"
 
 # Bottom to top. A room may import its own modules and the rooms that it names, nothing else of ours. A room's rule
 # comes with the room: a rule for what is not there yet would be a guess that nobody checks.
-GROUND = {"errors", "files", "config", "stages", "networks"}
+GROUND = {"errors", "files", "plain_yaml", "config", "stages", "networks"}
 MIDDLE = GROUND | {"imaging", "distributed", "devices"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
-    "config": {"errors"},
-    "stages": {"errors", "config"},
+    "plain_yaml": set(),
+    "config": {"errors", "plain_yaml"},
+    "stages": {"errors", "plain_yaml"},
     "networks": {"errors"},
     "imaging": GROUND,
     "distributed": {"errors"},
@@ -34,13 +35,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "display": {"enhancement"},
     "comparison": MIDDLE | {"record", "enhancement", "naming"},
     "export": MIDDLE | {"record", "data", "naming"},
-    "jobs": MIDDLE | {"record", "zeroshot", "enhancement", "naming", "interrupts"},
-    "cases": MIDDLE | {"record", "zeroshot", "enhancement", "naming", "interrupts", "jobs"},
+    "request": MIDDLE | {"record", "zeroshot", "enhancement", "naming"},
+    "jobs": MIDDLE | {"record", "enhancement", "naming", "interrupts", "request"},
+    "cases": MIDDLE | {"record", "zeroshot", "enhancement", "naming", "interrupts", "request"},
     "verification": MIDDLE | {"record", "zeroshot", "enhancement", "jobs"},
     "store_cli": {"errors", "data", "interrupts", "enhancement", "display", "export"},
     "cli": {
         *("errors", "record", "enhancement", "environment", "interrupts"),
-        *("naming", "display", "comparison", "jobs", "cases", "verification", "store_cli"),
+        *("naming", "display", "comparison", "request", "jobs", "cases", "verification", "store_cli"),
     },
     "__main__": {"cli"},
 }

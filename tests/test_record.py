@@ -15,7 +15,7 @@ from torch import Tensor
 from zssr_gan.config import load_preset
 from zssr_gan.enhancement import RunOptions
 from zssr_gan.files import sha256_file
-from zssr_gan.jobs import make_request, run_plan
+from zssr_gan.jobs import run_plan
 from zssr_gan.naming import plan_run
 from zssr_gan.record import (
     LABELS,
@@ -27,6 +27,7 @@ from zssr_gan.record import (
     read_record,
     relative_path,
 )
+from zssr_gan.request import make_request
 from zssr_gan.verification import Verification, _at_odds, verify_record
 
 TINY = {

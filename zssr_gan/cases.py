@@ -13,9 +13,9 @@ from zssr_gan.errors import ImageError
 from zssr_gan.files import sha256_bytes
 from zssr_gan.imaging.codecs import decode_picture
 from zssr_gan.interrupts import uninterrupted
-from zssr_gan.jobs import KeptStart, Request
 from zssr_gan.naming import Plan
 from zssr_gan.record import canonical_sha256
+from zssr_gan.request import KeptStart, Request
 from zssr_gan.zeroshot.case import OnLearning, middle
 from zssr_gan.zeroshot.plan import SMALLEST_SIDE
 from zssr_gan.zeroshot.shared import CaseImage, degradation_of, learn_shared, read_shared, write_shared

@@ -21,8 +21,9 @@ from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
 if TYPE_CHECKING:
     from zssr_gan.comparison import Comparison
     from zssr_gan.display import Display
-    from zssr_gan.jobs import Outcome, Request
+    from zssr_gan.jobs import Outcome
     from zssr_gan.naming import Plan
+    from zssr_gan.request import Request
 
 # Panels of the help.
 _FILES, _MACHINE, _TALK = "Files", "Machine", "What is said"
@@ -199,8 +200,8 @@ def enhance(
         raise typer.BadParameter("-q and -v contradict each other")
     try:
         from zssr_gan.enhancement import RunOptions
-        from zssr_gan.jobs import make_request
         from zssr_gan.naming import plan_run
+        from zssr_gan.request import make_request
 
         try:
             request = make_request(

@@ -12,8 +12,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from zssr_gan.config import must_be, read_yaml
 from zssr_gan.errors import SettingsError
+from zssr_gan.plain_yaml import must_be, read_yaml
 
 Kind = Literal["folder", "tinyface", "survface", "lfw"]
 

@@ -1,0 +1,164 @@
+"""What a run asks of every image: read from a user's words, and refused at once where it would fail for all."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import JsonValue
+from torch import Tensor
+
+from zssr_gan.config import PRESETS, ZeroShotSettings, load_preset, parse_settings
+from zssr_gan.enhancement import RunOptions, resolve_device
+from zssr_gan.errors import SettingsError
+from zssr_gan.files import sha256_file
+from zssr_gan.imaging.kernels import load_kernel
+from zssr_gan.naming import Scale, parse_scale
+from zssr_gan.record import (
+    MAX_MEGAPIXELS,
+    Arguments,
+    CaseFacts,
+    KernelFacts,
+    TeacherImage,
+    canonical_sha256,
+    relative_path,
+)
+from zssr_gan.zeroshot.shared import SharedStart, read_shared
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A blur kernel (`k l` float64) and the file it came from."""
+
+    values: Tensor
+    facts: KernelFacts
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class KeptStart:
+    """A shared start and the file it is kept in."""
+
+    start: SharedStart
+    path: Path
+
+    def facts(self, folder: Path) -> CaseFacts:
+        """What a record in `folder` says of it."""
+        images = tuple(TeacherImage(name=one.name, sha256=one.sha256) for one in self.start.facts.images)
+        return CaseFacts(path=relative_path(self.path, folder), sha256=self.start.sha256, images=images)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of every image of a run."""
+
+    settings: ZeroShotSettings
+    preset: str = "quality"
+    scale: Scale = (2.0, 2.0)
+    noise: float | None = None
+    seed: int = 0
+    kernel: Kernel | None = None
+    init: Literal["scratch", "shared"] = "scratch"
+    shared: KeptStart | None = None
+    """With `shared`: the network learnt on the case; None until that is done."""
+    options: RunOptions = field(default_factory=RunOptions)
+    max_megapixels: float = MAX_MEGAPIXELS
+    overwrite: bool = False
+
+    @property
+    def arguments(self) -> Arguments:
+        """The request as a record holds it."""
+        return Arguments(
+            scale=self.scale,
+            preset=self.preset,
+            seed=self.seed,
+            noise=self.noise,
+            kernel=None if self.kernel is None else self.kernel.facts.name,
+            device=self.options.device,
+            precision=self.options.precision,
+            threads=self.options.threads,
+            tile=self.options.tile,
+            max_megapixels=self.max_megapixels,
+        )
+
+    def option_files(self, folder: Path) -> dict[str, str]:
+        """Where the files that options named lie, as seen from `folder`."""
+        # A shared start brings its settings along.
+        named = {} if self.preset in PRESETS or self.shared is not None else {"preset": Path(self.preset)}
+        if self.kernel is not None:
+            named["kernel"] = self.kernel.path
+        if self.shared is not None:
+            named["init-from"] = self.shared.path
+        return {option: relative_path(path, folder) for option, path in named.items()}
+
+
+def make_request(
+    scale: str,
+    preset: str | None = None,
+    *,
+    seed: int = 0,
+    noise: float | None = None,
+    kernel: Path | None = None,
+    init: Literal["scratch", "shared"] = "scratch",
+    init_from: Path | None = None,
+    options: RunOptions | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    overwrite: bool = False,
+) -> Request:
+    """Read what a user asked for, and find now what would fail for every image.
+
+    Raises:
+        SettingsError: the scale, preset, noise, seed, limit or kernel.
+        DeviceError: a device that is not there.
+    """
+    factors = parse_scale(scale)
+    if not 0 < max_megapixels < math.inf:
+        raise SettingsError(f"--max-megapixels {max_megapixels:g} is not a number above 0")
+    if not 0 <= seed < 2**63:
+        raise SettingsError(f"--seed {seed} is out of range: it lies from 0 to 2^63 - 1")
+    if kernel is not None and any(factor != int(factor) for factor in factors):
+        raise SettingsError(f"--kernel needs a scale in whole numbers, not {scale}: a kernel belongs to one scale")
+    options = options or RunOptions()
+    settings = load_preset(preset or "quality")
+    if noise is not None:
+        settings = settings.with_noise(noise, "--noise")
+    if init == "shared" or init_from is not None:
+        settings, init = settings.for_case(), "shared"
+    shared = None
+    if init_from is not None:
+        given = [option for option, value in (("--preset", preset), ("--noise", noise)) if value is not None]
+        if given:
+            raise SettingsError(f"--init-from brings the settings that it was learnt with: leave {given[0]} out")
+        start = read_shared(init_from)
+        # What it was learnt with is what it is used with.
+        shared, settings = KeptStart(start, init_from), parse_settings(start.facts.settings, str(init_from))
+    resolve_device(options.device)
+    return Request(
+        settings=settings,
+        preset=preset or ("quality" if init_from is None else init_from.name),
+        scale=factors,
+        noise=noise,
+        seed=seed,
+        kernel=None if kernel is None else read_kernel(kernel),
+        init=init,
+        shared=shared,
+        options=options,
+        max_megapixels=max_megapixels,
+        overwrite=overwrite,
+    )
+
+
+def read_kernel(path: Path) -> Kernel:
+    """Read a blur kernel with what a record says of it.
+
+    Raises:
+        SettingsError: not a kernel, or not readable.
+    """
+    values = load_kernel(path)
+    return Kernel(values, kernel_facts(path.name, sha256_file(path), values), path)
+
+
+def kernel_facts(name: str, sha256: str, values: Tensor) -> KernelFacts:
+    """What a record says of a kernel."""
+    nested: list[JsonValue] = values.tolist()
+    return KernelFacts(name=name, sha256=sha256, values=values.tolist(), values_sha256=canonical_sha256(nested))
