@@ -34,6 +34,7 @@ def shared_start(
     """
     path = store / "shared.safetensors"
     if settings.synth.init_from is not None:
+        bar.note(f"{settings.synth.init_from}: brings its own settings; synth.preset is not used")
         return _copied(Path(settings.synth.init_from).expanduser(), path), []
     teachers = Prepared(split, settings.data, LEARNT_FROM)
     if path.exists():
@@ -62,6 +63,7 @@ def _copied(given: Path, path: Path) -> SharedStart:
     """A start from elsewhere, copied to the store, so that the run holds all that its images were made with."""
     start = read_shared(given)
     if not path.exists():
+        _refuse_to_replace(start, path.parent)
         write_shared(start, path)
     elif read_shared(path).sha256 != start.sha256:
         raise StoreError(f"{path}: is another shared start than {given}; choose another folder (run_dir).")
@@ -118,7 +120,7 @@ def _refuse_to_replace(start: SharedStart, store: Path) -> None:
         return  # nothing was made yet
     if before != start.sha256:
         raise StoreError(
-            f"{store}: its images were made with a shared start that is gone, and learning it again gave another one "
-            "(another machine, number of threads or version): put shared.safetensors back, or choose another folder "
-            "(run_dir)."
+            f"{store}: its images were made with a shared start that is gone, and this is another one (learnt "
+            "elsewhere, or again on another machine, with other threads, images or versions): put "
+            "shared.safetensors back, or choose another folder (run_dir)."
         )

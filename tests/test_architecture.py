@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "distributed": {"errors"},
     "record": MIDDLE,
     "zeroshot": MIDDLE | {"record"},
-    "data": MIDDLE | {"record", "zeroshot"},
+    "data": MIDDLE | {"record", "zeroshot", "interrupts"},
     "devices": {"errors"},
     "enhancement": MIDDLE | {"record", "zeroshot", "devices"},
     "__init__": {"config", "errors", "enhancement"},

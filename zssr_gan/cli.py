@@ -93,9 +93,13 @@ def enhance(
         ),
     ] = None,
     init: Annotated[
-        Literal["scratch", "shared"],
-        typer.Option(metavar="WAY", help="shared: one network learnt on all the images first; better for tiny ones."),
-    ] = "scratch",
+        Literal["scratch", "shared"] | None,
+        typer.Option(
+            metavar="WAY",
+            help="shared: one network learnt on all the images first; better for tiny ones [scratch].",
+            show_default=False,
+        ),
+    ] = None,
     init_from: Annotated[
         Path | None, typer.Option("--init-from", metavar="FILE", help="A shared start kept by an earlier run.")
     ] = None,

@@ -99,7 +99,7 @@ def make_request(
     seed: int = 0,
     noise: float | None = None,
     kernel: Path | None = None,
-    init: Literal["scratch", "shared"] = "scratch",
+    init: Literal["scratch", "shared"] | None = None,
     init_from: Path | None = None,
     options: RunOptions | None = None,
     max_megapixels: float = MAX_MEGAPIXELS,
@@ -122,6 +122,8 @@ def make_request(
     settings = load_preset(preset or "quality")
     if noise is not None:
         settings = settings.with_noise(noise, "--noise")
+    if init == "scratch" and init_from is not None:
+        raise SettingsError("--init-from is a shared start: leave --init scratch out")
     if init == "shared" or init_from is not None:
         settings, init = settings.for_case(), "shared"
     shared = None
@@ -140,7 +142,7 @@ def make_request(
         noise=noise,
         seed=seed,
         kernel=None if kernel is None else read_kernel(kernel),
-        init=init,
+        init=init or "scratch",
         shared=shared,
         options=options,
         max_megapixels=max_megapixels,

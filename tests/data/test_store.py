@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 from zssr_gan.data import shard as shard_module
+from zssr_gan.data import store as store_module
 from zssr_gan.data.check import check
-from zssr_gan.data.shard import StoredImage
+from zssr_gan.data.shard import StoredImage, read_sidecar, shard_path, sidecar_path
 from zssr_gan.data.store import Store, write_shard
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.errors import OutputError, StoreError
@@ -461,3 +462,55 @@ def test_killed_at_a_random_moment(folder: Path, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_killed_ten_times_in_a_run(folder: Path, seed: int) -> None:
     kill_and_go_on(folder, random.Random(100 + seed), images=400, kills=10)
+
+
+def flip_one_image(folder: Path, shard: int) -> str:
+    """Damage the last SR pixel of a shard's last image; its id."""
+    sidecar = read_sidecar(sidecar_path(folder, shard))
+    path = shard_path(folder, shard)
+    with h5py.File(path, "r+") as file:
+        file["sr"][-1] ^= 1
+    return sidecar.images[-1].id
+
+
+class TestSettling:
+    """What is sound in a damaged shard is kept, whatever happens meanwhile."""
+
+    def test_beside_a_damaged_sidecar(self, folder: Path) -> None:
+        fill(folder, range(8))
+        lost = flip_one_image(folder, 0)
+        sidecar_path(folder, 1).write_text("{")
+        with Store(folder, SETTINGS) as store:
+            assert [one.shard for one in store.dropped] == ["shard-0000", "shard-0001"]
+            assert store.done == {image(number).id for number in range(4)} - {lost}
+
+    def test_on_a_full_disk(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        fill(folder, range(8))
+        lost = flip_one_image(folder, 0)
+
+        def full(*_: object, **__: object) -> None:
+            raise OutputError("the disk is full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store_module, "atomic_write", full)
+            with pytest.raises(OutputError), Store(folder, SETTINGS):
+                pass
+        with Store(folder, SETTINGS) as store:
+            assert store.done == {image(number).id for number in range(8)} - {lost}
+
+    def test_killed_before_the_old_one_was_removed(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        fill(folder, range(8))
+        lost = flip_one_image(folder, 0)
+
+        def killed(paths: Sequence[Path]) -> None:
+            if any(path.name == "shard-0000.json" for path in paths):
+                raise SystemExit
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store_module, "_remove", killed)
+            with pytest.raises(SystemExit), Store(folder, SETTINGS):
+                pass
+        with Store(folder, SETTINGS) as store:
+            assert store.done == {image(number).id for number in range(8)} - {lost}
+        fill(folder, range(8))
+        assert_whole(folder, range(8))

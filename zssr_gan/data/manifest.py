@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -88,12 +88,12 @@ def shard_files(folder: Path) -> list[Path]:
     return [path for _, path in sorted(numbered)]
 
 
-def read_manifest(folder: Path) -> list[Sidecar]:
+def read_manifest(folder: Path, without: Collection[str] = ()) -> list[Sidecar]:
     """Every sidecar of a store, in the order of their numbers; a shard that is still being written has none yet.
 
-    Raises StoreError where one is damaged.
+    `without`: shards ("shard-0007") that are not looked at. Raises StoreError where a sidecar is damaged.
     """
-    return [_kept_sidecar(path, *_stamp(path)) for path in sidecar_files(folder)]
+    return [_kept_sidecar(path, *_stamp(path)) for path in sidecar_files(folder) if path.stem not in without]
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

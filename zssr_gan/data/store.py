@@ -10,7 +10,7 @@ leaves whole shards, and at most one without a sidecar, which the next start rem
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -38,6 +38,7 @@ from zssr_gan.data.shard import (
 )
 from zssr_gan.errors import OutputError, StoreError
 from zssr_gan.files import FileLock, atomic_write, is_leftover, sha256_bytes
+from zssr_gan.interrupts import uninterrupted
 
 _LOCK: Final = ".lock"
 _NAMING_LOCK: Final = ".naming-lock"
@@ -142,12 +143,17 @@ class Store:
                 f"{self.folder / found[0].shard}: is damaged{more}: {found[0].reason}; `zssr-gan store check` names "
                 "all images that are lost."
             )
+        damaged = {damage.shard for damage in found}
+        there = {image.id for sidecar in read_manifest(self.folder, damaged) for image in sidecar.images}
         for damage in found:
-            sound = _sound_images(self.folder / f"{damage.shard}.json", damage)
-            # The sidecar goes first: without it the rest is not part of the store any more.
-            _remove([self.folder / f"{damage.shard}.json", self.folder / f"{damage.shard}.h5"])
-            if sound:
-                self.write(sound)
+            # A kill in between leaves the old shard, which is found again, and what it has lies in the new one already.
+            sound = [image for image in _sound_images(self.folder, damage) if image.id not in there]
+            with uninterrupted():
+                if sound:
+                    write_shard(self.folder, self.next_number, sound, self.settings_sha256, instead_of=damaged)
+                    there |= {image.id for image in sound}
+                # The sidecar goes first: without it the rest is not part of the store any more.
+                _remove([self.folder / f"{damage.shard}.json", self.folder / f"{damage.shard}.h5"])
         self.dropped = tuple(found)
 
 
@@ -170,7 +176,14 @@ def refuse_other_settings(folder: Path, settings: Mapping[str, JsonValue], *, bu
     )
 
 
-def write_shard(folder: Path, number: int, images: Sequence[StoredImage], settings_sha256: str) -> Path:
+def write_shard(
+    folder: Path,
+    number: int,
+    images: Sequence[StoredImage],
+    settings_sha256: str,
+    *,
+    instead_of: Collection[str] = (),
+) -> Path:
     """Write one shard and then its sidecar; any process of a run may, while one of them holds the `Store`.
 
     Args:
@@ -178,6 +191,7 @@ def write_shard(folder: Path, number: int, images: Sequence[StoredImage], settin
         number: not taken yet; who writes which is settled by the run.
         images: at least one, none of which the store holds.
         settings_sha256: of the settings that the images were made with.
+        instead_of: shards ("shard-0007") that are removed afterwards, and whose images may be among these.
 
     Returns:
         The path of the HDF5 file.
@@ -190,13 +204,13 @@ def write_shard(folder: Path, number: int, images: Sequence[StoredImage], settin
     if settings.settings_sha256 != settings_sha256:
         raise StoreError(f"{folder}: the store has other settings than these images; choose another folder.")
     path, sidecar_file = shard_path(folder, number), sidecar_path(folder, number)
-    _refuse_known(folder, images)
+    _refuse_known(folder, images, instead_of)
     content, sidecar = encode_shard(number, images, settings.settings, settings_sha256)
     atomic_write(path, content)
     try:
         # Two processes that were given the same image by mistake meet here, and only the first gets its sidecar.
         with FileLock(folder / _NAMING_LOCK):
-            _refuse_known(folder, images)
+            _refuse_known(folder, images, instead_of)
             atomic_write(sidecar_file, sidecar.to_json())
     except BaseException:
         if not sidecar_file.exists():  # an interrupt may come just after it was written
@@ -205,16 +219,17 @@ def write_shard(folder: Path, number: int, images: Sequence[StoredImage], settin
     return path
 
 
-def _refuse_known(folder: Path, images: Sequence[StoredImage]) -> None:
+def _refuse_known(folder: Path, images: Sequence[StoredImage], but: Collection[str]) -> None:
     wanted = {image.id for image in images}
-    for sidecar in read_manifest(folder):
+    for sidecar in read_manifest(folder, but):
         for image in sidecar.images:
             if image.id in wanted:
                 raise StoreError(f"{image.id}: is in shard {sidecar.number} of {folder} already, and is kept once.")
 
 
-def _sound_images(sidecar_file: Path, damage: Damage) -> list[StoredImage]:
+def _sound_images(folder: Path, damage: Damage) -> list[StoredImage]:
     """The images of a damaged shard whose pixels are still those that were hashed; none where the file is not read."""
+    sidecar_file = folder / f"{damage.shard}.json"
     try:
         sidecar = read_sidecar(sidecar_file)
         if set(damage.ids) >= {image.id for image in sidecar.images}:

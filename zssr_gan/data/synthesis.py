@@ -105,7 +105,7 @@ class Synthesiser:
             )
         except ZssrGanError as error:
             raise type(error)(f"{self.images.member(number).id}: {error}") from error
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             torch.cuda.empty_cache()

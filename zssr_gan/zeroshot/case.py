@@ -101,7 +101,12 @@ def learn_case(
     rehearsal = _rehearse(ordered, settings, training, seed, on_learning)
     for attempt in range(settings.restarts + 1):
         own = seed if not attempt else derive_seed(seed, "restart", attempt)
-        weights_P, loss = _learn(ordered, settings, training, own, settings.shared.rounds, on_learning, "learning")
+        try:
+            weights_P, loss = _learn(ordered, settings, training, own, settings.shared.rounds, on_learning, "learning")
+        except NumericalError:
+            if attempt == settings.restarts:
+                raise
+            continue
         if not _is_dead(weights_P, ordered, settings, training):
             iterations = settings.shared.rounds * settings.schedule.iterations
             return Learnt(weights_P, iterations, loss, rehearsal, attempt)
@@ -254,7 +259,12 @@ def _rehearse(
     # Half the iterations: it stands for the network, it need not equal it.
     schedule = settings.schedule.model_copy(update={"iterations": max(1, settings.schedule.iterations // 2)})
     half = settings.model_copy(update={"schedule": schedule})
-    weights_P, _ = _learn(sons, half, training, derive_seed(seed, "rehearsal"), 1, on_learning, "rehearsal")
+    try:
+        weights_P, _ = _learn(sons, half, training, derive_seed(seed, "rehearsal"), 1, on_learning, "rehearsal")
+    except NumericalError:
+        return Rehearsal(False, "its rehearsal gave NaN or infinity")
+    if _is_dead(weights_P, sons, settings, training):
+        return Rehearsal(False, "its rehearsal died: the network handed the interpolated images through")
     network = ZSSR(ZSSROptions(**settings.network.model_dump()), len(sons[0]), task.factor, weights_P[None])
     chosen = [round(n * (len(sons) - 1) / max(1, adaptation.rehearse - 1)) for n in range(adaptation.rehearse)]
     chosen = sorted(set(chosen))

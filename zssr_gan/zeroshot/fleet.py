@@ -186,6 +186,7 @@ class _Stream(Generic[K, R]):
     ) -> None:
         self.works = works
         self.capacity = capacity
+        self.capacities: dict[Hashable, int] = {}  # of forms for which memory ran out
         self.on_tick = on_tick
         self.on_notice = on_notice
         self.waiting: dict[Hashable, deque[_Seat[K, R]]] = {}
@@ -210,11 +211,11 @@ class _Stream(Generic[K, R]):
 
     def _sail(self, form: Hashable) -> Iterator[Ended[K, R]]:
         """One fleet, until nobody of its form waits and all its members have stopped."""
-        seats = self._next_seats(form, self.capacity)
+        seats = self._next_seats(form, self.capacities.get(form, self.capacity))
         request = seats[0].running.request
         try:
             fleet = Fleet([seat.member for seat in seats], request.settings, request.training)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             self._halve(form, seats, error)
@@ -232,7 +233,7 @@ class _Stream(Generic[K, R]):
                 return
             try:
                 losses = fleet.advance()
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 self._halve(form, seats, error)
@@ -250,20 +251,33 @@ class _Stream(Generic[K, R]):
         self._admit(len(free))
         if not (all_stopped or form in self.waiting or len(free) >= _LEAVE_SHARE * len(seats)):
             return seats
-        for place, trained in zip(free.tolist(), fleet.results(free), strict=True):
+        try:
+            outcomes = fleet.results(free)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._halve(form, seats, error)
+            return []
+        for place, trained in zip(free.tolist(), outcomes, strict=True):
             self._finish(seats[place], trained)
         if all_stopped:
             return []  # a fleet of others is made anew
         fresh = self._next_seats(form, len(free))
         taken, left = free[: len(fresh)], set(free[len(fresh) :].tolist())
-        if fresh:
-            fleet.put(taken, [seat.member for seat in fresh])
-            for place, seat in zip(taken.tolist(), fresh, strict=True):
-                seats[place] = seat
-        if left:
-            stay = [place for place in range(len(seats)) if place not in left]
-            fleet.keep(torch.tensor(stay))
-            seats = [seats[place] for place in stay]
+        for place, seat in zip(taken.tolist(), fresh, strict=True):
+            seats[place] = seat
+        stay = [place for place in range(len(seats)) if place not in left]
+        seats = [seats[place] for place in stay]
+        try:
+            if fresh:
+                fleet.put(taken, [seat.member for seat in fresh])
+            if left:
+                fleet.keep(torch.tensor(stay))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._halve(form, seats, error)
+            return []
         return seats
 
     def _admit(self, wanted: int) -> None:
@@ -349,9 +363,12 @@ class _Stream(Generic[K, R]):
                     del self.waiting[key]
             self._resume(running.key, running.work, lacking)
             return
-        self.capacity = len(seats) // 2
+        # Of this form alone: others may have smaller images.
+        self.capacities[form] = len(seats) // 2
         if self.on_notice is not None:
-            self.on_notice(f"memory ran out with {len(seats)} networks side by side; going on with {self.capacity}")
+            self.on_notice(
+                f"memory ran out with {len(seats)} networks side by side; going on with {self.capacities[form]}"
+            )
         self.waiting.setdefault(form, deque()).extendleft(reversed(seats))
 
     def _tell(self, seats: list[_Seat[K, R]], fleet: Fleet, losses: Tensor) -> None:
