@@ -237,7 +237,7 @@ class _Speed:
 
     def __init__(self, bar: Bar, ranks: Ranks, total: int) -> None:
         self.bar, self.ranks, self.total = bar, ranks, total
-        self.began = self.last = time.perf_counter()
+        self.began = time.perf_counter()
         self.made, self.flop, self.active = 0, 0.0, 0
 
     def count(self) -> None:

@@ -18,7 +18,7 @@ from zssr_gan.record import canonical_sha256
 from zssr_gan.request import KeptStart, Request
 from zssr_gan.zeroshot.case import OnLearning, middle
 from zssr_gan.zeroshot.plan import SMALLEST_SIDE
-from zssr_gan.zeroshot.shared import CaseImage, degradation_of, learn_shared, read_shared, write_shared
+from zssr_gan.zeroshot.shared import CaseImage, SharedStart, degradation_of, learn_shared, read_shared, write_shared
 
 
 def with_shared_start(plan: Plan, request: Request, on_learning: OnLearning) -> tuple[Request, list[str]]:
@@ -48,9 +48,8 @@ def with_shared_start(plan: Plan, request: Request, on_learning: OnLearning) -> 
     }
     path = plan.todo[0].result.parent / f"shared-{canonical_sha256(what)[:12]}.safetensors"
     if path.exists():
-        return _using(request, path), [
-            f"{path}: learnt on these {len(images)} images by an earlier run, and used again"
-        ]
+        said = [f"{path}: learnt on these {len(images)} images by an earlier run, and used again"]
+        return _using(request, read_shared(path), path), said
     began = time.perf_counter()
     with machine(request.options) as used:
         start = learn_shared(
@@ -61,11 +60,11 @@ def with_shared_start(plan: Plan, request: Request, on_learning: OnLearning) -> 
     said = [f"{path}: learnt on {len(images)} images in {time.perf_counter() - began:.0f} s"]
     if start.facts.settings["shared"] and start.facts.adaptation["images"]:
         said.append(str(start.facts.adaptation["why"]))
-    return _using(request, path), said
+    return _using(request, start, path), said
 
 
-def _using(request: Request, path: Path) -> Request:
-    return replace(request, shared=KeptStart(read_shared(path), path))
+def _using(request: Request, start: SharedStart, path: Path) -> Request:
+    return replace(request, shared=KeptStart(start, path))
 
 
 def _read(plan: Plan, request: Request) -> list[tuple[CaseImage, Tensor]]:

@@ -22,6 +22,7 @@ from zssr_gan.errors import ImageError, NumericalError, SettingsError
 from zssr_gan.imaging.arrays import like, picture_of
 from zssr_gan.imaging.kernels import checked_kernel
 from zssr_gan.imaging.picture import Picture, quantise
+from zssr_gan.imaging.psnr import psnr_db
 from zssr_gan.imaging.resampling import (
     BicubicDownscale,
     Downscale,
@@ -256,7 +257,7 @@ def _figures(done: SuperResolved, residual: Tensor) -> dict[str, Any]:
     # quantile takes at most 2^24 numbers; every n-th of them tells the same.
     sample = views[:: max(1, len(views) // 2**23)]
     return {
-        "residual_db": round(min(100.0, -10 * math.log10(max(float(residual.square().mean()), 1e-10))), 3),
+        "residual_db": round(psnr_db(float(residual.square().mean())), 3),
         "evidence": {
             "unit": "levels of 255",
             "views": done.views,

@@ -3,7 +3,6 @@
 Shapes: C channels, H W rows and columns.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from zssr_gan.devices import Machine
 from zssr_gan.errors import DeviceError, ImageError, ZssrGanError, is_out_of_memory
 from zssr_gan.imaging.codecs import Metadata
 from zssr_gan.imaging.picture import Picture, quantise, to_samples
+from zssr_gan.imaging.psnr import psnr_db
 from zssr_gan.imaging.resampling import BicubicDownscale, Scale
 from zssr_gan.record import finite_json
 from zssr_gan.zeroshot.fleet import Tick, Work, run_fleet
@@ -72,9 +72,6 @@ class Synthesiser:
             numbers: places in `images`.
             capacity: networks in training side by side.
             on_tick, on_notice: see `run_fleet`.
-
-        Raises:
-            DeviceError: too little memory for a single network.
         """
         works = ((number, self._work(number, capacity)) for number in numbers)
         for ended in run_fleet(works, capacity, on_tick=on_tick, on_notice=on_notice):
@@ -129,7 +126,7 @@ class Synthesiser:
             # A shared network's loss is the case's, not this image's.
             "loss": trainings[-1]["last_loss"][0] if any(trainings[-1]["iterations"]) else None,
             "restarts": sum(sum(step["restarts"]) for step in trainings),
-            "residual_db": round(min(100.0, -10 * math.log10(max(error, 1e-10))), 3),
+            "residual_db": round(psnr_db(error), 3),
             "choice": done.choice,
             "notices": [*image.notices, *done.notices],
             "device": str(self.machine.device),

@@ -67,7 +67,7 @@ class Batched:
         n, o, i, *_ = weight_NOIkk.shape
         # Rows in the order in which patches are unfolded: row and column of the kernel, then channel.
         matrix_NKO = weight_NOIkk.permute(0, 3, 4, 2, 1).reshape(n, KERNEL * KERNEL * i, o)
-        out: Tensor = _Product.apply(y.to(matrix_NKO.dtype), matrix_NKO)  # type: ignore[no-untyped-call]
+        out: Tensor = _Product.apply(y.to(matrix_NKO.dtype), matrix_NKO)  # type: ignore[no-untyped-call]  # torch's own
         return out if bias_NO is None else out + bias_NO[:, None, None, None]
 
     def leave(self, y: Tensor) -> Tensor:

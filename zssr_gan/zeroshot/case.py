@@ -21,6 +21,7 @@ from torch import Tensor
 from zssr_gan.config import ZeroShotSettings
 from zssr_gan.errors import ImageError, NumericalError
 from zssr_gan.imaging import symmetries
+from zssr_gan.imaging.psnr import psnr_db
 from zssr_gan.imaging.resampling import Size, back_project, enlarged_size, reduced_size, resize
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
 from zssr_gan.zeroshot.draws import normal, uniform
@@ -86,7 +87,7 @@ def learn_case(
         settings: those for a case (`ZeroShotSettings.for_case`).
         training: what pairs teach, precision.
         seed: the run's.
-        on_learning: called after every iteration.
+        on_learning: called every ten iterations.
 
     Raises:
         ImageError: no image, or one too small to learn from.
@@ -325,4 +326,4 @@ def middle(image: Tensor) -> Tensor:
 
 def _decibel(result: Tensor, truth: Tensor) -> float:
     """PSNR over all channels, at most 100 dB."""
-    return min(100.0, -10 * math.log10(max(float((result - truth).square().mean()), 1e-10)))
+    return psnr_db(float((result - truth).square().mean()))

@@ -5,13 +5,13 @@ the truth of its own shrunk copy: the networks, each trained with one fold of th
 copy, and their outputs on the folds that they did not see are compared with the image, beside back-projection's.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from zssr_gan.config import ChoiceSettings
+from zssr_gan.imaging.psnr import psnr_db
 from zssr_gan.imaging.resampling import back_project, reduced_size, resize
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.zeroshot.ensemble import EnsembleOptions, combine, views
@@ -52,10 +52,7 @@ def always_network(
     """The choice where nothing is held out. Small images' figures on their own shrunk copies are taken all the same."""
     if image_CHW[0].numel() > _MEASURED:
         return Choice(1.0, why)
-    image = task.cut(image_CHW)
-    size = (image.shape[-2], image.shape[-1])
-    son = task.downscale(image[None], reduced_size(size, task.scale))
-    plain = back_project(resize(son, size).clone(), son, task.downscale, iterations)[0]
+    image, son, plain = _own_copy(image_CHW, task, iterations)
     made = combine(views(network, task.make_input(image[None])[0], options), options.combine)[None]
     made = back_project(made, son, task.downscale, iterations)[0]
     return Choice(1.0, why, _decibel(image - made), _decibel(image - plain))
@@ -82,11 +79,8 @@ def choose(
         task: as trained.
         iterations: back-projections, as in the use of the networks.
     """
-    image = task.cut(image_CHW)
-    size = (image.shape[-2], image.shape[-1])
+    image, son, plain = _own_copy(image_CHW, task, iterations)
     folds = task.cut(folds_HW).to(image.device)
-    son = task.downscale(image[None], reduced_size(size, task.scale))
-    plain = back_project(resize(son, size).clone(), son, task.downscale, iterations)[0]
     seen = views(network, task.make_input(image[None])[0], options).unflatten(
         0, (len(options.symmetries), network.members)
     )
@@ -111,6 +105,15 @@ def choose(
     return Choice(share, why, network_db, plain_db, True, mixed_db)
 
 
+def _own_copy(image_CHW: Tensor, task: Task, iterations: int) -> tuple[Tensor, Tensor, Tensor]:
+    """An image as the truth of its own shrunk copy (`C H W`), that copy (`1 C h w`), and back-projection of it."""
+    image = task.cut(image_CHW)
+    size = (image.shape[-2], image.shape[-1])
+    son = task.downscale(image[None], reduced_size(size, task.scale))
+    plain = back_project(resize(son, size).clone(), son, task.downscale, iterations)[0]
+    return image, son, plain
+
+
 def _decibel(error: Tensor) -> float:
     """PSNR of an error in [0, 1] units, at most 100 dB."""
-    return min(100.0, -10 * math.log10(max(float(error.cpu().double().square().mean()), 1e-10)))
+    return psnr_db(float(error.cpu().double().square().mean()))

@@ -22,6 +22,7 @@ from zssr_gan.zeroshot.training import Fleet, Member, OnIteration, Trained, Trai
 
 K = TypeVar("K")
 R = TypeVar("R")
+T = TypeVar("T")
 
 _TICK = 10  # iterations between two reports
 _LEAVE_SHARE = 0.25
@@ -213,12 +214,9 @@ class _Stream(Generic[K, R]):
         """One fleet, until nobody of its form waits and all its members have stopped."""
         seats = self._next_seats(form, self.capacities.get(form, self.capacity))
         request = seats[0].running.request
-        try:
-            fleet = Fleet([seat.member for seat in seats], request.settings, request.training)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            self._halve(form, seats, error)
+        members = [seat.member for seat in seats]
+        fleet = self._try(form, seats, lambda: Fleet(members, request.settings, request.training))
+        if fleet is None:
             return
         steps = 0
         while True:
@@ -231,12 +229,8 @@ class _Stream(Generic[K, R]):
                 steps = 0
             if not seats:
                 return
-            try:
-                losses = fleet.advance()
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                self._halve(form, seats, error)
+            losses = self._try(form, seats, fleet.advance)
+            if losses is None:
                 return
             steps += running
             self._tell(seats, fleet, losses)
@@ -251,12 +245,8 @@ class _Stream(Generic[K, R]):
         self._admit(len(free))
         if not (all_stopped or form in self.waiting or len(free) >= _LEAVE_SHARE * len(seats)):
             return seats
-        try:
-            outcomes = fleet.results(free)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            self._halve(form, seats, error)
+        outcomes = self._try(form, seats, lambda: fleet.results(free))
+        if outcomes is None:
             return []
         for place, trained in zip(free.tolist(), outcomes, strict=True):
             self._finish(seats[place], trained)
@@ -268,17 +258,15 @@ class _Stream(Generic[K, R]):
             seats[place] = seat
         stay = [place for place in range(len(seats)) if place not in left]
         seats = [seats[place] for place in stay]
-        try:
+
+        def move() -> bool:
             if fresh:
                 fleet.put(taken, [seat.member for seat in fresh])
             if left:
                 fleet.keep(torch.tensor(stay))
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            self._halve(form, seats, error)
-            return []
-        return seats
+            return True
+
+        return seats if self._try(form, seats, move) else []
 
     def _admit(self, wanted: int) -> None:
         """Begin works until so many members wait, a work has ended (its result shall not lie here), or none is left."""
@@ -341,6 +329,16 @@ class _Stream(Generic[K, R]):
                 "try the precision fp32 or a lower learning rate"
             )
         self._resume(running.key, running.work, answer)
+
+    def _try(self, form: Hashable, seats: list[_Seat[K, R]], act: Callable[[], T]) -> T | None:
+        """What `act` gives; None where memory ran out, and then `seats` wait again for a smaller fleet."""
+        try:
+            return act()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._halve(form, seats, error)
+            return None
 
     def _halve(self, form: Hashable, seats: list[_Seat[K, R]], error: Exception) -> None:
         """After memory ran out: smaller fleets from now on, and all members of this one from their beginning.
