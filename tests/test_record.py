@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zssr_gan.config import load_preset
 from zssr_gan.enhancement import RunOptions
-from zssr_gan.files import sha256_file
+from zssr_gan.files import canonical_sha256, sha256_file
 from zssr_gan.jobs import run_plan
 from zssr_gan.naming import plan_run
 from zssr_gan.record import (
@@ -22,7 +22,6 @@ from zssr_gan.record import (
     STATEMENT,
     CaseFacts,
     RecordError,
-    canonical_sha256,
     provenance_text,
     read_record,
     relative_path,

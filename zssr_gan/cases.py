@@ -10,11 +10,10 @@ from torch import Tensor
 from zssr_gan.devices import machine
 from zssr_gan.enhancement import make_downscale
 from zssr_gan.errors import ImageError
-from zssr_gan.files import sha256_bytes
+from zssr_gan.files import canonical_sha256, sha256_bytes
 from zssr_gan.imaging.codecs import decode_picture
 from zssr_gan.interrupts import uninterrupted
 from zssr_gan.naming import Plan
-from zssr_gan.record import canonical_sha256
 from zssr_gan.request import KeptStart, Request
 from zssr_gan.zeroshot.case import OnLearning, middle
 from zssr_gan.zeroshot.plan import SMALLEST_SIDE

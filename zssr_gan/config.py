@@ -341,6 +341,31 @@ class SharedStartSettings(_Settings):
 ZeroShotSettings.model_rebuild()
 
 
+class EstimationSettings(_Settings):
+    """How the degradation of a case is estimated from its LR images."""
+
+    tiles: int = Field(400, ge=8)
+    """At most so many parts of images are looked at, evenly chosen."""
+    tile: int = Field(64, ge=16, le=512)
+    """Largest side of a tile in pixels; larger images are cut into tiles."""
+    window_step: int = Field(4, ge=1, le=8)
+    """Pixels between two windows of 8x8."""
+    survival_weight: float = Field(0.2, ge=0)
+    """Of JPEG files: weight of how often coefficients survive, the power spectrum's being 1."""
+    quiet_share: float = Field(0.2, gt=0, le=1)
+    """Share of the windows, those with the least at low frequencies, that tell compressed images' noise."""
+    trials: int = Field(150, ge=20)
+    """Blurs tried in one search, at most."""
+    tolerance: float = Field(0.005, gt=0)
+    """A search ends where its blurs differ by less, in pixels of the LR image."""
+    parts: int = Field(5, ge=2, le=32)
+    """The set is dealt into so many parts; how their estimates differ tells how sure the whole is."""
+    fewest: int = Field(10, ge=2)
+    """Tiles that an estimate needs."""
+    certainty: float = Field(2.0, gt=0)
+    """The estimate is used where it is further from bicubic than its own uncertainty by this factor."""
+
+
 def parse_settings(data: object, name: str) -> ZeroShotSettings:
     """Check settings that came from YAML or JSON.
 

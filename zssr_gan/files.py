@@ -7,6 +7,7 @@ disk, and only then get the target's name. A kill in between leaves the hidden f
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -38,6 +39,12 @@ _REASONS = {
 def sha256_bytes(data: bytes) -> str:
     """SHA-256 of `data`, 64 lower-case hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def canonical_sha256(value: object) -> str:
+    """SHA-256 of a JSON value: keys sorted, no blanks, so that the hash does not hang on how a file is laid out."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return sha256_bytes(text.encode())
 
 
 def sha256_file(path: Path) -> str:

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from zssr_gan.enhancement import Enhanced, Progress, enhance_picture
 from zssr_gan.errors import ImageError, ZssrGanError, is_out_of_memory
-from zssr_gan.files import sha256_bytes, sha256_file, write_together
+from zssr_gan.files import canonical_sha256, sha256_bytes, sha256_file, write_together
 from zssr_gan.imaging.codecs import Metadata, Picture, decode_picture, encode_picture
 from zssr_gan.imaging.sheets import evidence_sheet
 from zssr_gan.interrupts import uninterrupted
@@ -27,7 +27,6 @@ from zssr_gan.record import (
     Times,
     WrittenFile,
     build_record,
-    canonical_sha256,
     encode_record,
     provenance_text,
     read_record,

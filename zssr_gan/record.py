@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from zssr_gan.errors import ZssrGanError
-from zssr_gan.files import sha256_bytes
+from zssr_gan.files import canonical_sha256
 
 SCHEMA_VERSION: Final = 1
 MAX_MEGAPIXELS: Final = 100.0
@@ -262,12 +262,6 @@ def scale_text(scale: tuple[float, float]) -> str:
     """Factors (y, x) as the command takes them: "2", "1.5", or width first as in "2x3"."""
     y, x = (repr(float(factor)).removesuffix(".0") for factor in scale)
     return x if x == y else f"{x}x{y}"
-
-
-def canonical_sha256(value: JsonValue) -> str:
-    """SHA-256 of a JSON value: keys sorted, no blanks, so that the hash does not hang on how a file is laid out."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return sha256_bytes(text.encode())
 
 
 def provenance_text(*, kind: str, version: str, label: Label, facts: Mapping[str, str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from zssr_gan.config import PRESETS, ZeroShotSettings, load_preset, parse_settings
 from zssr_gan.enhancement import RunOptions, resolve_device
 from zssr_gan.errors import SettingsError
-from zssr_gan.files import sha256_file
+from zssr_gan.files import canonical_sha256, sha256_file
 from zssr_gan.imaging.kernels import load_kernel
 from zssr_gan.naming import Scale, parse_scale
 from zssr_gan.record import (
@@ -20,7 +20,6 @@ from zssr_gan.record import (
     CaseFacts,
     KernelFacts,
     TeacherImage,
-    canonical_sha256,
     relative_path,
 )
 from zssr_gan.zeroshot.shared import SharedStart, read_shared

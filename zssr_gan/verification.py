@@ -11,7 +11,7 @@ import torch
 from zssr_gan.config import PRESETS, load_preset, parse_settings
 from zssr_gan.enhancement import Enhanced, Progress, RunOptions, enhance_picture
 from zssr_gan.errors import ZssrGanError
-from zssr_gan.files import sha256_bytes, sha256_file
+from zssr_gan.files import canonical_sha256, sha256_bytes, sha256_file
 from zssr_gan.imaging.codecs import Picture, decode_picture, encode_picture, read_provenance
 from zssr_gan.jobs import VERSION, evidence_png, output_facts, result_text, written_file
 from zssr_gan.record import (
@@ -20,7 +20,6 @@ from zssr_gan.record import (
     Record,
     TeacherImage,
     build_record,
-    canonical_sha256,
     read_record,
 )
 from zssr_gan.zeroshot.shared import SharedStart, read_shared

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from zssr_gan.data.shard import Sidecar, read_sidecar, shard_number
 from zssr_gan.errors import StoreError
-from zssr_gan.record import canonical_sha256
+from zssr_gan.files import canonical_sha256
 
 SETTINGS: Final = "settings.json"
 

@@ -1,4 +1,4 @@
-"""Changing an image's size: antialiased bicubic, the downscale operators, and iterative back-projection.
+"""Changing an image's size: antialiased bicubic, the linear downscale operators, and back-projection through them.
 
 Bicubic is Keys' kernel with a = -0.5, widened when shrinking, as MATLAB's imresize does; it is what the field's
 protocols call 'bicubic' (torch: `interpolate(mode="bicubic", antialias=True)`).
@@ -7,8 +7,10 @@ Shapes: `B` batch, `C` channels, `H W` rows and columns. A size is (rows, column
 """
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -49,25 +51,48 @@ class Downscale(Protocol):
     """The flips and turns that it commutes with: an image turned by another was not degraded like this."""
     reach: int
     """Pixels of the larger image that it looks at beyond what bicubic does."""
+    whole: bool
+    """Whether it is known for the whole scale only, which is then taken in one step."""
+    damping: float | None
+    """How little the smaller image is to be trusted, see `back_project`; None for the undamped, classical way."""
 
     def __call__(self, x: Tensor, size: Size) -> Tensor:
         """Shrink `B C H W` to `size` (rows, columns)."""
 
+    def capture(self, x: Tensor, noise: Tensor) -> Tensor:
+        """What a camera makes of the shrunk image `B C H W`: noise, by standard normal `noise`, and compression."""
 
-class BicubicDownscale:
+    @property
+    def captures(self) -> bool:
+        """Whether `capture` does anything."""
+
+
+class _Clean:
+    """Of images that come out of a downscale as they are."""
+
+    captures = False
+    damping: float | None = None
+
+    def capture(self, x: Tensor, noise: Tensor) -> Tensor:  # noqa: ARG002 - what others need
+        """The image itself."""
+        return x
+
+
+class BicubicDownscale(_Clean):
     """Antialiased bicubic, for any size."""
 
     name = "bicubic"
     multiple = 1
     symmetries = symmetries.ALL
     reach = 0
+    whole = False
 
     def __call__(self, x: Tensor, size: Size) -> Tensor:
         """Shrink `B C H W` to `size`."""
         return resize(x, size)
 
 
-class KernelDownscale:
+class KernelDownscale(_Clean):
     """Correlate with a blur kernel, then keep every `scale`-th pixel (KernelGAN's convention, kernel in HR pixels).
 
     The kernel's centre of mass is first moved to the centre of the block of pixels that one LR pixel covers, so
@@ -86,6 +111,7 @@ class KernelDownscale:
         self.multiple = math.lcm(*scale)
         self.symmetries = kernel_symmetries(kernel)
         self.reach = max(self.kernel.shape) // 2
+        self.whole = True
 
     def __call__(self, x: Tensor, size: Size) -> Tensor:
         """Blur and subsample `B C H W` to `size`, which must be the input's size divided by the scale, rounded up."""
@@ -99,9 +125,12 @@ class KernelDownscale:
 
 
 def back_project(sr: Tensor, lr: Tensor, downscale: Downscale, iterations: int) -> Tensor:
-    """Iterative back-projection (Irani and Peleg 1991): push the result towards agreeing with the input.
+    """Push a result towards agreeing with the input, in place.
 
-    Each iteration shrinks the result, and adds the enlarged difference to the input. Works in place on `sr`.
+    Classically (Irani and Peleg 1991), each iteration shrinks the result, and adds the enlarged difference to the
+    input. That diverges where the blur is wide, and writes the input's noise into the result. A damped downscale D
+    gives the most probable result instead, for independent errors of `sr` and `lr`: the z that minimises
+    |D z - lr|^2 + damping |z - sr|^2, which is sr + D'(D D' + damping)^-1 (lr - D sr), by conjugate gradients.
 
     Args:
         sr: `B C sH sW`, changed in place.
@@ -110,6 +139,44 @@ def back_project(sr: Tensor, lr: Tensor, downscale: Downscale, iterations: int) 
         iterations: 0 leaves `sr` as it is.
     """
     lr_size, sr_size = (lr.shape[-2], lr.shape[-1]), (sr.shape[-2], sr.shape[-1])
+    if downscale.damping is not None:
+        return sr.add_(_most_probable(sr, lr, downscale, downscale.damping, iterations)) if iterations else sr
     for _ in range(iterations):
         sr += resize(lr - downscale(sr, lr_size), sr_size)
     return sr
+
+
+def adjoint(downscale: Downscale, size: Size, lr_size: Size, like: Tensor) -> Callable[[Tensor], Tensor]:
+    """The transpose of a downscale from `size` to `lr_size`: from `B C h w` to `B C H W`; B, C, kind as in `like`.
+
+    A downscale is linear, so its gradient at any image is its transpose.
+    """
+    with torch.enable_grad():
+        at = like.new_zeros(*like.shape[:2], *size).requires_grad_()
+        shrunk = downscale(at, lr_size)
+
+    def transpose(x: Tensor) -> Tensor:
+        (back,) = torch.autograd.grad(shrunk, at, x, retain_graph=True)
+        return back
+
+    return transpose
+
+
+def _most_probable(sr: Tensor, lr: Tensor, downscale: Downscale, damping: float, iterations: int) -> Tensor:
+    """D'(D D' + damping)^-1 (lr - D sr), each image by itself (Hestenes and Stiefel 1952)."""
+    lr_size = (lr.shape[-2], lr.shape[-1])
+    transpose = adjoint(downscale, (sr.shape[-2], sr.shape[-1]), lr_size, sr)
+
+    def inner(a: Tensor, b: Tensor) -> Tensor:
+        return (a * b).sum((1, 2, 3), keepdim=True)
+
+    residual = lr - downscale(sr, lr_size)
+    step, solution = residual, torch.zeros_like(lr)
+    power = inner(residual, residual)
+    for _ in range(iterations):
+        image = downscale(transpose(step), lr_size) + damping * step
+        length = power / inner(step, image).clamp(min=1e-20)
+        solution, residual = solution + length * step, residual - length * image
+        power, before = inner(residual, residual), power
+        step = residual + power / before.clamp(min=1e-20) * step
+    return transpose(solution)

@@ -121,8 +121,8 @@ class PairSource:
         return min(max(self.settings.crop, step), room) // step * step
 
     def noise_count(self, side: int) -> int:
-        """Normal draws that one crop of `side` takes: none where no noise is asked for."""
-        if not self.settings.noise:
+        """Normal draws that one crop of `side` takes: none where sons have no noise and no compression."""
+        if not self.settings.noise and not self.task.downscale.captures:
             return 0
         return self._fathers[0].target_NCHW.shape[1] * math.prod(reduced_size((side, side), self.task.scale))
 
@@ -181,11 +181,13 @@ class PairSource:
                     at = ((father_S == number) & ((kind < self.settings.affine) == warped)).nonzero()[:, 0]
                     if len(at):
                         x[at], y[at], mask[at] = cut(father, image_S[at], symmetry_S[at], draws_SD[at], side)
-        if self.settings.noise:
-            # The noise is a camera's, so it lies on the son's pixels, and is enlarged with them.
-            son = reduced_size((side, side), self.task.scale)
-            noise = noise_SE.reshape(samples, channels, *son) * self.settings.noise
-            x = x + resize(noise, (x.shape[-2], x.shape[-1]))
+        if self.noise_count(side):
+            # Noise and compression are a camera's, so they are of the son's pixels, and are enlarged with them.
+            size = reduced_size((side, side), self.task.scale)
+            noise = noise_SE.reshape(samples, channels, *size)
+            son = x if self.task.factor != (1, 1) else resize(x, size)
+            taken = self.task.downscale.capture(son, noise) + noise * self.settings.noise
+            x = x + resize(taken - son, (x.shape[-2], x.shape[-1]))
         return x, y, mask
 
     def _cut(

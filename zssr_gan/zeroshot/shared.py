@@ -21,10 +21,9 @@ from torch import Tensor
 from zssr_gan.config import NetworkSettings, ZeroShotSettings
 from zssr_gan.devices import Machine
 from zssr_gan.errors import SettingsError
-from zssr_gan.files import atomic_write, sha256_bytes
+from zssr_gan.files import atomic_write, canonical_sha256, sha256_bytes
 from zssr_gan.imaging.resampling import Downscale, KernelDownscale, Scale
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
-from zssr_gan.record import canonical_sha256
 from zssr_gan.zeroshot.case import OnLearning, learn_case
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.plan import count_steps
@@ -152,7 +151,7 @@ def learn_shared(
 
 def step_of(scale: Scale, settings: ZeroShotSettings, downscale: Downscale) -> Scale:
     """The scale (y, x) of each of the equal steps that `scale` is taken in."""
-    count = 1 if downscale.name == "kernel" else count_steps(scale, settings.steps)
+    count = 1 if downscale.whole else count_steps(scale, settings.steps)
     return scale[0] ** (1 / count), scale[1] ** (1 / count)
 
 

@@ -107,7 +107,7 @@ def super_resolving(
         lr_CHW = lr_CHW.expand(shared.facts.channels, -1, -1)  # gray in a network that was learnt on colours
     image = lr_CHW
     done = SuperResolved(lr_CHW, torch.zeros(lr_CHW.shape[-2:], dtype=torch.float16, device=lr_CHW.device))
-    steps = plan_steps((lr_CHW.shape[-2], lr_CHW.shape[-1]), scale, settings.steps, whole=downscale.name == "kernel")
+    steps = plan_steps((lr_CHW.shape[-2], lr_CHW.shape[-1]), scale, settings.steps, whole=downscale.whole)
     if shared is not None:
         for step in steps:
             _check_factor(shared, Task.of(step.scales[-1], settings.network.grid, downscale))

@@ -1,0 +1,355 @@
+"""The degradation of a case, estimated from its own LR images: blur, noise and compression, with how sure it is.
+
+Shapes: C channels, H W rows and columns.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from torch import Tensor
+
+from zssr_gan.config import EstimationSettings
+from zssr_gan.errors import SettingsError
+from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Jpeg, Noise
+from zssr_gan.imaging.jpeg import nearest_quality, quality_of, read_tables
+from zssr_gan.imaging.resampling import resize
+from zssr_gan.imaging.spectra import LEVELS, noise_variances
+from zssr_gan.zeroshot.lattice import quality_of_pixels
+from zssr_gan.zeroshot.recurrence import LUMA, LUMA_NOISE, SIDE, Fit, Recurrence, Tiles, fit_blur, fit_noise
+from zssr_gan.zeroshot.seeds import content_hash, derive_seed
+from zssr_gan.zeroshot.shared import CaseImage
+
+_SMALLEST = 2 * SIDE
+_MULTIPLE = 4  # sides are cut to multiples of it, so that more tiles are of one size
+_GROUPS = 16  # sizes of tiles that are looked at, the most frequent first: each size costs a pass
+
+OnEstimate = Callable[[str, int, int], None]
+"""Called with what is done, how much of it, and how much there is at most."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Certainty(_Model):
+    """How sure an estimate is: the set is dealt into parts, and each is estimated for itself."""
+
+    parts: int
+    tiles: int
+    """Parts of images that were looked at."""
+    sigma_major: float
+    sigma_minor: float
+    """Standard errors of the blur's widths, in pixels of the LR image."""
+    spread_db: float
+    """PSNR of an image of the case blurred by the estimate, against one blurred by it moved by its standard error."""
+    bicubic_db: float
+    """The same against one not blurred at all: how far the estimate is from bicubic."""
+    misfit: float
+    """Mean square of what the logarithms of the statistics are apart."""
+    misfit_bicubic: float
+    """The same where no blur is assumed."""
+
+
+class Brightness(_Model):
+    """The noise at one brightness."""
+
+    brightness: float
+    """[0, 1]."""
+    sigma: float
+    """Standard deviation, [0, 1] units."""
+
+
+class Estimate(_Model):
+    """A degradation, and how it came to be known; what a file of ours holds."""
+
+    schema_version: Literal[1] = 1
+    degradation: Degradation
+    degradation_sha256: str
+    """Of the degradation as canonical JSON."""
+    blur_estimated: GaussianBlur | None
+    """What was found, also where it is not used."""
+    fallback: bool
+    """Whether bicubic is assumed because the estimate is not sure enough."""
+    why: str
+    """One sentence."""
+    certainty: Certainty | None
+    noise_from: Literal["colours", "recurrence", "nothing"]
+    """Where the noise was read: from what red, green and blue do not share, or together with the blur."""
+    noise_by_brightness: tuple[Brightness, ...] = ()
+    jpeg_from: Literal["tables", "pixels", "nothing"]
+    """Where the compression was read: from the files' quantisation tables, or from the pixels."""
+    jpeg_qualities: dict[str, int] = {}
+    """How many images have which quality; of several the middle one is assumed."""
+    images: tuple[CaseImage, ...]
+    settings: dict[str, JsonValue]
+    seed: int
+    versions: dict[str, str]
+
+    @property
+    def summary(self) -> str:
+        """What is assumed of the camera, in one line."""
+        d = self.degradation
+        blur = "bicubic"
+        if isinstance(d.blur, GaussianBlur):
+            blur = (
+                f"blur of {d.blur.sigma_major:.2f} x {d.blur.sigma_minor:.2f} LR pixels "
+                f"at {d.blur.angle_degrees:.0f} degrees"
+            )
+        noise = f"noise {d.noise.sigma * LEVELS:.1f}/255" if d.noise else "no noise"
+        kept = f"JPEG quality {d.jpeg.quality}" if d.jpeg else "no JPEG"
+        return f"{blur}, {noise}, {kept}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """An LR image as an estimate takes it."""
+
+    image: CaseImage
+    pixels: Tensor
+    """`C H W`, [0, 1]; as its file holds them, or `jpeg` would not be true of them."""
+    jpeg: Jpeg | None = None
+    """How its file was compressed."""
+
+
+def jpeg_of(data: bytes) -> Jpeg | None:
+    """How a file was compressed, by the tables in its header; None where it is no JPEG."""
+    found = read_tables(data)
+    if found is None:
+        return None
+    luma, chroma, halved = found
+    return Jpeg(quality=quality_of(luma) or nearest_quality(luma), luma=luma, chroma=chroma, halved=halved)
+
+
+def estimate_degradation(
+    evidence: Sequence[Evidence],
+    settings: EstimationSettings | None = None,
+    *,
+    seed: int = 0,
+    on_estimate: OnEstimate | None = None,
+) -> Estimate:
+    """Estimate what a camera did to the images that it took, from them alone; their order does not matter.
+
+    Args:
+        evidence: the LR images, of any sizes. Those below 16 pixels a side have a part in noise and compression only.
+        settings: constants.
+        seed: of the noise in simulated images.
+        on_estimate: called after every blur that is tried.
+    """
+    settings = settings or EstimationSettings()
+    ordered = sorted(evidence, key=lambda one: content_hash(one.pixels))
+    seed = derive_seed("degradation", seed, *(content_hash(one.pixels) for one in ordered))
+    kept, jpeg_from, qualities = _compression(ordered)
+    tiles = cut_tiles([one.pixels for one in ordered], settings)
+    noise, by_brightness = (None, ()) if kept is not None else _noise_of_colours([one.pixels for one in ordered])
+    found: Fit | None = None
+    certainty = None
+    noise_from: Literal["colours", "recurrence", "nothing"] = "nothing" if noise is None else "colours"
+    if len(tiles) < settings.fewest:
+        why = (
+            f"bicubic is assumed: {len(tiles)} parts of images of {_SMALLEST} pixels a side or more are too few to "
+            f"estimate a blur from, {settings.fewest} are needed"
+        )
+        sure = False
+    else:
+        teller = _Teller(on_estimate, settings)
+        recurrence = Recurrence(tiles, kept, settings, seed)
+        level = None if noise is None else noise.sigma * LUMA_NOISE
+        found = fit_blur(recurrence, level, on_step=teller.of("blur"))
+        if kept is not None:
+            found = Fit(found.blur, fit_noise(recurrence, found.blur), found.misfit)
+        if noise is None:
+            colours = ordered[0].pixels.shape[0] == 3
+            noise, noise_from = Noise(sigma=min(0.5, found.noise / (LUMA_NOISE if colours else 1))), "recurrence"
+        certainty = _certainty(recurrence, found, kept, settings, seed, teller.of("certainty"))
+        away, unsure = (10 ** (-db / 20) for db in (certainty.bicubic_db, certainty.spread_db))
+        sure = away > settings.certainty * unsure
+        why = (
+            f"the blur is {away / max(unsure, 1e-9):.1f} times as far from bicubic as its standard error "
+            f"({settings.certainty:g} times are needed)"
+        )
+        why = why if sure else f"bicubic is assumed: {why}"
+    used = Degradation(
+        blur=found.blur if found is not None and sure else None,
+        noise=noise if noise is not None and noise.sigma > 0 else None,
+        jpeg=kept,
+    )
+    return Estimate(
+        degradation=used,
+        degradation_sha256=used.sha256,
+        blur_estimated=None if found is None else found.blur,
+        fallback=not sure,
+        why=why,
+        certainty=certainty,
+        noise_from=noise_from,
+        noise_by_brightness=by_brightness,
+        jpeg_from=jpeg_from,
+        jpeg_qualities=qualities,
+        images=tuple(sorted((one.image for one in ordered), key=lambda image: (image.sha256, image.name))),
+        settings=settings.model_dump(mode="json"),
+        seed=seed,
+        versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
+    )
+
+
+def cut_tiles(images: Iterable[Tensor], settings: EstimationSettings) -> Tiles:
+    """Luma of images `C H W`, the larger ones cut; blocks of 8x8 that begin in an image's corner begin in a tile's."""
+    weights = torch.tensor(LUMA)[:, None, None]
+    by_size: dict[tuple[int, int], list[Tensor]] = {}
+    side = settings.tile // 8 * 8 or 8
+    for image in images:
+        luma = (image.cpu() * weights).sum(0) if len(image) == 3 else image[0].cpu()
+        for top in range(0, luma.shape[0], side):
+            for left in range(0, luma.shape[1], side):
+                tile = luma[top : top + side, left : left + side]
+                rows, columns = (n // _MULTIPLE * _MULTIPLE for n in tile.shape)
+                if min(rows, columns) >= _SMALLEST:
+                    by_size.setdefault((rows, columns), []).append(tile[:rows, :columns])
+    groups = sorted(by_size.values(), key=len, reverse=True)[:_GROUPS]
+    total = sum(len(group) for group in groups)
+    # Evenly chosen; a larger tile counts for as many windows as it has.
+    every = max(1.0, total / settings.tiles)
+    return Tiles(tuple(torch.stack(group[:: max(1, math.ceil(every))]) for group in groups))
+
+
+def read_estimate(path: Path) -> Estimate:
+    """Read an estimate's file, or a bare degradation as JSON.
+
+    Raises:
+        SettingsError: missing, or neither of the two.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path}: the degradation cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise SettingsError(f"{path}: is no degradation: it is not text") from error
+    try:
+        estimate = Estimate.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(
+            f"{path}: is no degradation as `zssr-gan degradation estimate` writes it "
+            f"({where}{': ' if where else ''}{first['msg']})"
+        ) from error
+    if estimate.degradation.sha256 != estimate.degradation_sha256:
+        raise SettingsError(f"{path}: its degradation was changed after it was hashed")
+    return estimate
+
+
+def encode_estimate(estimate: Estimate) -> bytes:
+    """The file's bytes."""
+    return (estimate.model_dump_json(indent=2) + "\n").encode()
+
+
+def _compression(
+    evidence: Sequence[Evidence],
+) -> tuple[Jpeg | None, Literal["tables", "pixels", "nothing"], dict[str, int]]:
+    """What most images went through: where half of them were compressed, the middle of their qualities."""
+    known = sorted((one.jpeg for one in evidence if one.jpeg is not None), key=lambda kept: kept.quality)
+    if 2 * len(known) > len(evidence):
+        counts: dict[str, int] = {}
+        for kept in known:
+            counts[str(kept.quality)] = counts.get(str(kept.quality), 0) + 1
+        return known[len(known) // 2], "tables", counts
+    quality = quality_of_pixels([one.pixels for one in evidence])
+    if quality is None:
+        return None, "nothing", {}
+    return Jpeg.of_quality(quality), "pixels", {str(quality): len(evidence)}
+
+
+def _noise_of_colours(images: list[Tensor]) -> tuple[Noise | None, tuple[Brightness, ...]]:
+    """The noise where the images have colours, and its variance as a straight line over brightness."""
+    coloured = [image.cpu() for image in images if len(image) == 3 and min(image.shape[-2:]) >= SIDE]
+    if not coloured:
+        return None, ()
+    found = noise_variances(coloured)
+    if sum(count for _, _, count in found) < 16:
+        return None, ()
+    bright, variance, counts = (torch.tensor(column, dtype=torch.float64) for column in zip(*found, strict=True))
+    middle, slope = _line(bright - 0.5, variance, counts)
+    middle = max(middle, 0.0)
+    # As much of it may depend on brightness as leaves black and white a variance of at least 0.
+    shot = 0.0 if middle == 0 else min(1.0, max(0.0, slope / 2 / middle))
+    at = tuple(
+        Brightness(brightness=round(b, 4), sigma=math.sqrt(v) / LEVELS)
+        for b, v in zip(bright.tolist(), variance.tolist(), strict=True)
+    )
+    return Noise(sigma=min(0.5, math.sqrt(middle) / LEVELS), shot=shot), at
+
+
+def _line(x: Tensor, y: Tensor, weight: Tensor) -> tuple[float, float]:
+    """Value at 0 and slope of the straight line through points, by weighed least squares."""
+    design = torch.stack([torch.ones_like(x), x], 1) * weight.sqrt()[:, None]
+    fit = torch.linalg.lstsq(design, (y * weight.sqrt())[:, None]).solution[:, 0]
+    return float(fit[0]), float(fit[1])
+
+
+def _certainty(
+    whole: Recurrence,
+    found: Fit,
+    kept: Jpeg | None,
+    settings: EstimationSettings,
+    seed: int,
+    on_step: Callable[[], None],
+) -> Certainty:
+    parts = min(settings.parts, len(whole.tiles))
+    fits = []
+    for number in range(parts):
+        part = Recurrence(whole.tiles.part(number, parts), kept, settings, derive_seed(seed, "part", number))
+        fits.append(fit_blur(part, found.noise, start=found, on_step=on_step).blur)
+    widths = torch.tensor([[blur.sigma_major, blur.sigma_minor] for blur in fits], dtype=torch.float64)
+    error = widths.std(0) / math.sqrt(parts)
+    none = GaussianBlur(sigma_major=0, sigma_minor=0)
+    apart = sum(_apart(whole.tiles, found.blur, blur) for blur in fits) / (parts * (parts - 1))
+    return Certainty(
+        parts=parts,
+        tiles=len(whole.tiles),
+        sigma_major=float(error[0]),
+        sigma_minor=float(error[1]),
+        spread_db=_decibel(apart),
+        bicubic_db=_decibel(_apart(whole.tiles, found.blur, none)),
+        misfit=found.misfit,
+        misfit_bicubic=whole.misfit(none, found.noise),
+    )
+
+
+def _apart(tiles: Tiles, one: GaussianBlur, other: GaussianBlur) -> float:
+    """Mean square of what two blurs make different of the interpolated tiles, [0, 1] units."""
+    total, count = 0.0, 0
+    a, b = (Degradation(blur=blur).downscale for blur in (one, other))
+    for group in tiles.groups:
+        size = (group.shape[1], group.shape[2])
+        large = resize(group[:, None], (2 * size[0], 2 * size[1]))
+        difference = a(large, size) - b(large, size)
+        total, count = total + float(difference.square().sum()), count + difference.numel()
+    return total / count
+
+
+def _decibel(mean_square: float) -> float:
+    return -10 * math.log10(max(mean_square, 1e-10))
+
+
+class _Teller:
+    """Counts the blurs tried in each phase."""
+
+    def __init__(self, on_estimate: OnEstimate | None, settings: EstimationSettings) -> None:
+        self.on_estimate = on_estimate
+        self.most = {"blur": 2 * settings.trials, "certainty": settings.parts * (settings.trials // 3)}
+
+    def of(self, what: str) -> Callable[[], None]:
+        done = 0
+
+        def tell() -> None:
+            nonlocal done
+            done += 1
+            if self.on_estimate is not None:
+                self.on_estimate(what, done, self.most[what])
+
+        return tell

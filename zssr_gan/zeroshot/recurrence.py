@@ -1,0 +1,207 @@
+"""The blur under which shrunk LR images look like LR images: recurrence across scales, pooled over a case.
+
+Michaeli and Irani (2013) argue that the right blur of an image is the one that makes its small patches recur most in
+its own shrunk copy, and KernelGAN (Bell-Kligler et al. 2019) has a discriminator compare them. One tiny face holds too
+few patches for either. A case holds enough for plain statistics: the mean power spectrum of all 8x8 windows, and, of
+JPEG files, how often each cosine coefficient survives. The images are shrunk by a Gaussian of three numbers, go through
+the camera's noise and compression, and the Gaussian is moved (Nelder and Mead 1965) until their statistics agree.
+
+Shapes: B tiles, H W their rows and columns, S windows, n = 8 their side, u v frequencies.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from zssr_gan.config import EstimationSettings
+from zssr_gan.imaging.degradation import Degradation, DegradedDownscale, GaussianBlur, Jpeg
+from zssr_gan.imaging.jpeg import block_coefficients, compress
+from zssr_gan.imaging.resampling import adjoint
+from zssr_gan.imaging.spectra import LEVELS, radii, transformed, windows
+
+LUMA = (0.299, 0.587, 0.114)
+LUMA_NOISE = math.sqrt(sum(weight**2 for weight in LUMA))
+"""Noise of luma for noise 1 of red, green and blue, each for itself."""
+
+SIDE = 8
+_LOWEST, _HIGHEST = 0.05, 0.75  # cycles a pixel, those compared
+_LEAST_WIDTH = 0.01  # LR pixels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tiles:
+    """Luma of parts of the LR images, as many as there are of each size: `B H W` in [0, 1] each."""
+
+    groups: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        return sum(len(group) for group in self.groups)
+
+    def part(self, number: int, of: int) -> "Tiles":
+        """Every `of`-th tile, from `number` on."""
+        cut = (group[number::of] for group in self.groups)
+        return Tiles(tuple(group for group in cut if len(group)))
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A blur that fits."""
+
+    blur: GaussianBlur
+    noise: float
+    """Standard deviation of luma's noise, [0, 1] units."""
+    misfit: float
+    """Mean square of what the logarithms of the statistics are apart, weighed."""
+
+
+class Recurrence:
+    """Statistics of a case's tiles, and of their shrunk copies under any blur and noise.
+
+    Args:
+        tiles: at least 16 pixels a side.
+        kept: JPEG's tables where the images were compressed.
+        settings: weights.
+        seed: of the noise that shrunk copies are given.
+    """
+
+    def __init__(self, tiles: Tiles, kept: Jpeg | None, settings: EstimationSettings, seed: int) -> None:
+        self.tiles, self.kept, self.settings = tiles, kept, settings
+        radius = radii(SIDE)
+        self._compared = (radius > _LOWEST) & (radius < _HIGHEST)
+        self._low = (radius > 0.1) & (radius < 0.3)
+        made = torch.Generator().manual_seed(seed)
+        self._noise = [
+            torch.randn((len(group), 1, group.shape[1] // 2, group.shape[2] // 2), generator=made)
+            for group in tiles.groups
+        ]
+        self._all, self._quiet = self._statistics([group * LEVELS for group in tiles.groups])
+
+    def misfit(self, blur: GaussianBlur, noise: float, *, quiet: bool = False) -> float:
+        """How unlike the tiles their shrunk copies are; `quiet` looks at their quietest windows too."""
+        everywhere, quietest = self._statistics(self._shrunk(blur, noise))
+        apart = _distance(everywhere, self._all)
+        return apart + _distance(quietest, self._quiet) if quiet else apart
+
+    def _shrunk(self, blur: GaussianBlur, noise: float) -> list[Tensor]:
+        """Levels of the tiles at half their size, as the camera would have kept them."""
+        downscale = DegradedDownscale(Degradation(blur=blur))
+        # The tiles' own noise comes through the shrinking in part; the rest is added.
+        missing = noise * math.sqrt(max(0.0, 1 - _energy(downscale)))
+        out = []
+        for group, drawn in zip(self.tiles.groups, self._noise, strict=True):
+            small = downscale(group[:, None], (group.shape[1] // 2, group.shape[2] // 2)) + missing * drawn
+            if self.kept is not None:
+                small = compress(small, self.kept.luma, self.kept.chroma)
+            out.append((small[:, 0] * LEVELS).round())
+        return out
+
+    def _statistics(self, groups: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Logarithms with their weights: of all windows (and blocks), and of the quietest windows."""
+        energy = torch.cat([self._spectra(levels) for levels in groups])[:, self._compared]
+        count = energy.shape[1]
+        everywhere = [energy.mean(0).clamp(min=1e-3).log() / math.sqrt(count)]
+        if self.kept is not None:
+            steps = torch.tensor(self.kept.luma, dtype=torch.float32).reshape(8, 8)
+            blocks = torch.cat([(block_coefficients(levels) / steps).round().reshape(-1, 64) for levels in groups])
+            # With two of either beforehand, so that none is never or always (Agresti and Coull 1998).
+            share = ((blocks[:, 1:] != 0).float().sum(0) + 2) / (len(blocks) + 4)
+            everywhere.append(torch.logit(share) * math.sqrt(self.settings.survival_weight / share.numel()))
+        busy = torch.cat([self._spectra(levels)[:, self._low].mean(1) for levels in groups])
+        chosen = busy.argsort()[: max(1, round(self.settings.quiet_share * len(busy)))]
+        quietest = [energy[chosen].mean(0).clamp(min=1e-3).log() / math.sqrt(count)]
+        return everywhere, quietest
+
+    def _spectra(self, levels: Tensor) -> Tensor:
+        """`S u v`: power of each window."""
+        spectrum, _ = transformed(windows(levels, SIDE, self.settings.window_step).flatten(0, 2))
+        return spectrum.abs().square()
+
+
+def fit_blur(
+    recurrence: Recurrence,
+    noise: float | None,
+    *,
+    start: Fit | None = None,
+    on_step: Callable[[], None] | None = None,
+) -> Fit:
+    """The blur that fits best, from a start in the middle or from a `start` close by.
+
+    Args:
+        recurrence: what is to fit.
+        noise: standard deviation of luma's noise, [0, 1] units; None finds it together with the blur.
+        start: begin here and look closer by.
+        on_step: called after every blur that is tried.
+    """
+    from scipy.optimize import minimize  # costs half a second to import
+
+    settings = recurrence.settings
+    reach = np.array([0.3, 0.25, 0.3]) if start is None else np.array([0.1, 0.1, 0.1])
+    begin = np.array([0.6, 0.0, 0.6]) if start is None else _root(start.blur)
+    if noise is None:
+        begin, reach = np.append(begin, 0.005 if start is None else start.noise), np.append(reach, 0.006)
+
+    def cost(point: NDArray[np.float64]) -> float:
+        if on_step is not None:
+            on_step()
+        return recurrence.misfit(_blur(point), abs(float(point[3])) if noise is None else noise)
+
+    # A simplex that has shrunk too early looks converged: it is opened again once.
+    for opening in (1.0, 0.4):
+        simplex = np.vstack([begin, begin + opening * np.diag(reach)])
+        options = {
+            "initial_simplex": simplex,
+            "xatol": settings.tolerance,
+            "fatol": 1e-5,
+            "maxfev": settings.trials if start is None else settings.trials // 3,
+        }
+        found = minimize(cost, begin, method="Nelder-Mead", options=options)
+        begin = found.x
+        if start is not None:
+            break
+    level = abs(float(begin[3])) if noise is None else noise
+    return Fit(_blur(begin), level, float(found.fun))
+
+
+def fit_noise(recurrence: Recurrence, blur: GaussianBlur) -> float:
+    """Standard deviation of luma's noise under which the quietest windows fit too, [0, 1] units."""
+    from scipy.optimize import minimize_scalar
+
+    found = minimize_scalar(
+        lambda noise: recurrence.misfit(blur, noise, quiet=True),
+        bounds=(0, 12 / LEVELS),
+        method="bounded",
+        options={"xatol": 0.1 / LEVELS},
+    )
+    return float(found.x)
+
+
+def _distance(made: list[Tensor], wanted: list[Tensor]) -> float:
+    return sum(float((a - b).square().sum()) for a, b in zip(made, wanted, strict=True))
+
+
+def _energy(downscale: DegradedDownscale) -> float:
+    """Variance of what white noise of variance 1 becomes at half the size."""
+    side = 2 * downscale.reach + 8
+    one = torch.zeros(1, 1, side, side)
+    one[..., side // 2, side // 2] = 1
+    return float(adjoint(downscale, (2 * side, 2 * side), (side, side), one)(one).square().sum())
+
+
+def _root(blur: GaussianBlur) -> NDArray[np.float64]:
+    """The three numbers that the search moves: the lower triangular root of the covariance, in LR pixels."""
+    root = torch.linalg.cholesky(blur.covariance() + _LEAST_WIDTH**2 * torch.eye(2, dtype=torch.float64))
+    return np.array([float(root[0, 0]), float(root[1, 0]), float(root[1, 1])])
+
+
+def _blur(point: NDArray[np.float64]) -> GaussianBlur:
+    a, b, c = (float(value) for value in point[:3])
+    root = torch.tensor([[abs(a) + _LEAST_WIDTH, 0], [b, abs(c) + _LEAST_WIDTH]], dtype=torch.float64)
+    covariance = root @ root.T
+    # What no camera does is cut off, or a wild trial would make a kernel larger than the image.
+    values, vectors = torch.linalg.eigh(covariance)
+    return GaussianBlur.of_covariance(vectors @ torch.diag(values.clamp(max=9.0)) @ vectors.T)
