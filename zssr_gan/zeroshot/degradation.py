@@ -341,7 +341,7 @@ class _Teller:
 
     def __init__(self, on_estimate: OnEstimate | None, settings: EstimationSettings) -> None:
         self.on_estimate = on_estimate
-        self.most = {"blur": 2 * settings.trials, "certainty": settings.parts * (settings.trials // 3)}
+        self.most = {"blur": 3 * settings.trials, "certainty": settings.parts * (settings.trials // 3)}
 
     def of(self, what: str) -> Callable[[], None]:
         done = 0

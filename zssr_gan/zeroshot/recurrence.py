@@ -31,6 +31,13 @@ LUMA_NOISE = math.sqrt(sum(weight**2 for weight in LUMA))
 SIDE = 8
 _LOWEST, _HIGHEST = 0.05, 0.75  # cycles a pixel, those compared
 _LEAST_WIDTH = 0.01  # LR pixels
+_WIDEST = 3.0  # LR pixels: what no camera does
+# Where a search begins, and how far its first steps go: the lower triangular root of the blur's covariance (LR pixels),
+# and luma's noise.
+_STARTS = ((0.6, 0.3, 0.6), (0.6, -0.3, 0.6))
+_NOISE = 0.005
+_REACH = np.array([0.3, 0.25, 0.3, 0.006])
+_REACH_CLOSE_BY = np.array([0.1, 0.1, 0.1, 0.006])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,31 +147,28 @@ def fit_blur(
     from scipy.optimize import minimize  # costs half a second to import
 
     settings = recurrence.settings
-    reach = np.array([0.3, 0.25, 0.3]) if start is None else np.array([0.1, 0.1, 0.1])
-    begin = np.array([0.6, 0.0, 0.6]) if start is None else _root(start.blur)
+    reach, trials = (_REACH, settings.trials) if start is None else (_REACH_CLOSE_BY, settings.trials // 3)
+    # A wide and tilted blur has a twin that is tilted the other way: from between the two, a search ends in either.
+    begins = [np.array(root) for root in _STARTS] if start is None else [_root(start.blur)]
     if noise is None:
-        begin, reach = np.append(begin, 0.005 if start is None else start.noise), np.append(reach, 0.006)
+        begins = [np.append(begin, _NOISE if start is None else start.noise) for begin in begins]
 
     def cost(point: NDArray[np.float64]) -> float:
         if on_step is not None:
             on_step()
         return recurrence.misfit(_blur(point), abs(float(point[3])) if noise is None else noise)
 
-    # A simplex that has shrunk too early looks converged: it is opened again once.
-    for opening in (1.0, 0.4):
-        simplex = np.vstack([begin, begin + opening * np.diag(reach)])
-        options = {
-            "initial_simplex": simplex,
-            "xatol": settings.tolerance,
-            "fatol": 1e-5,
-            "maxfev": settings.trials if start is None else settings.trials // 3,
-        }
+    def search(begin: NDArray[np.float64], opening: float) -> tuple[float, NDArray[np.float64]]:
+        simplex = np.vstack([begin, begin + opening * np.diag(reach[: len(begin)])])
+        options = {"initial_simplex": simplex, "xatol": settings.tolerance, "fatol": 1e-5, "maxfev": trials}
         found = minimize(cost, begin, method="Nelder-Mead", options=options)
-        begin = found.x
-        if start is not None:
-            break
-    level = abs(float(begin[3])) if noise is None else noise
-    return Fit(_blur(begin), level, float(found.fun))
+        return float(found.fun), found.x
+
+    misfit, point = min((search(begin, 1.0) for begin in begins), key=lambda found: found[0])
+    if start is None:
+        # A simplex that has shrunk too early looks converged: it is opened again once.
+        misfit, point = search(point, 0.4)
+    return Fit(_blur(point), abs(float(point[3])) if noise is None else noise, misfit)
 
 
 def fit_noise(recurrence: Recurrence, blur: GaussianBlur) -> float:
@@ -193,7 +197,7 @@ def _energy(downscale: DegradedDownscale) -> float:
 
 
 def _root(blur: GaussianBlur) -> NDArray[np.float64]:
-    """The three numbers that the search moves: the lower triangular root of the covariance, in LR pixels."""
+    """What a search moves, see `_STARTS`."""
     root = torch.linalg.cholesky(blur.covariance() + _LEAST_WIDTH**2 * torch.eye(2, dtype=torch.float64))
     return np.array([float(root[0, 0]), float(root[1, 0]), float(root[1, 1])])
 
@@ -202,6 +206,6 @@ def _blur(point: NDArray[np.float64]) -> GaussianBlur:
     a, b, c = (float(value) for value in point[:3])
     root = torch.tensor([[abs(a) + _LEAST_WIDTH, 0], [b, abs(c) + _LEAST_WIDTH]], dtype=torch.float64)
     covariance = root @ root.T
-    # What no camera does is cut off, or a wild trial would make a kernel larger than the image.
+    # Cut off, or a wild trial would make a kernel larger than the image.
     values, vectors = torch.linalg.eigh(covariance)
-    return GaussianBlur.of_covariance(vectors @ torch.diag(values.clamp(max=9.0)) @ vectors.T)
+    return GaussianBlur.of_covariance(vectors @ torch.diag(values.clamp(max=_WIDEST**2)) @ vectors.T)
