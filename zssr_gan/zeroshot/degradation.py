@@ -40,7 +40,8 @@ class _Model(BaseModel):
 class Certainty(_Model):
     """How sure an estimate is: the set is dealt into parts, and each is estimated for itself."""
 
-    parts: int
+    blurs: tuple[GaussianBlur, ...]
+    """What each part says."""
     tiles: int
     """Parts of images that were looked at."""
     sigma_major: float
@@ -309,7 +310,7 @@ def _certainty(
     none = GaussianBlur(sigma_major=0, sigma_minor=0)
     apart = sum(_apart(whole.tiles, found.blur, blur) for blur in fits) / (parts * (parts - 1))
     return Certainty(
-        parts=parts,
+        blurs=tuple(fits),
         tiles=len(whole.tiles),
         sigma_major=float(error[0]),
         sigma_minor=float(error[1]),

@@ -185,9 +185,11 @@ class PairSource:
             # Noise and compression are a camera's, so they are of the son's pixels, and are enlarged with them.
             size = reduced_size((side, side), self.task.scale)
             noise = noise_SE.reshape(samples, channels, *size)
-            son = x if self.task.factor != (1, 1) else resize(x, size)
-            taken = self.task.downscale.capture(son, noise) + noise * self.settings.noise
-            x = x + resize(taken - son, (x.shape[-2], x.shape[-1]))
+            added = noise * self.settings.noise
+            if self.task.downscale.captures:
+                son = x if self.task.factor != (1, 1) else resize(x, size)
+                added = added + self.task.downscale.capture(son, noise) - son
+            x = x + resize(added, (x.shape[-2], x.shape[-1]))
         return x, y, mask
 
     def _cut(

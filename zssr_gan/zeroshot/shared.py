@@ -22,6 +22,7 @@ from zssr_gan.config import NetworkSettings, ZeroShotSettings
 from zssr_gan.devices import Machine
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import atomic_write, canonical_sha256, sha256_bytes
+from zssr_gan.imaging.degradation import Degradation, DegradedDownscale
 from zssr_gan.imaging.resampling import Downscale, KernelDownscale, Scale
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
 from zssr_gan.zeroshot.case import OnLearning, learn_case
@@ -57,6 +58,8 @@ class SharedFacts(_Model):
     """(y, x) of the pairs that it was learnt on."""
     degradation: str
     """How the pairs were made, see `degradation_of`."""
+    cameras: tuple[Degradation, ...] = ()
+    """The degradations that it was learnt for, whole; empty where that is bicubic, or a kernel from a file."""
     settings: dict[str, JsonValue]
     """All settings of the learning."""
     settings_sha256: str
@@ -134,6 +137,7 @@ def learn_shared(
         factor=task.factor,
         scale=task.scale,
         degradation=degradation_of(downscale),
+        cameras=(downscale.degradation,) if isinstance(downscale, DegradedDownscale) else (),
         settings=values,
         settings_sha256=canonical_sha256(values),
         seed=seed,
@@ -156,7 +160,9 @@ def step_of(scale: Scale, settings: ZeroShotSettings, downscale: Downscale) -> S
 
 
 def degradation_of(downscale: Downscale) -> str:
-    """`bicubic`, or `kernel` with the SHA-256 of its values."""
+    """`bicubic`, or `kernel` or `degradation` with the SHA-256 of its values."""
+    if isinstance(downscale, DegradedDownscale):
+        return f"degradation {downscale.degradation.sha256}"
     if isinstance(downscale, KernelDownscale):
         return f"kernel {sha256_bytes(downscale.kernel.double().cpu().numpy().tobytes())}"
     return downscale.name
