@@ -53,7 +53,9 @@ def always_network(
     if image_CHW[0].numel() > _MEASURED:
         return Choice(1.0, why)
     image, son, plain = _own_copy(image_CHW, task, iterations)
-    made = combine(views(network, task.make_input(image[None])[0], options), options.combine)[None]
+    made = combine(views(network, task.seen(son, (image.shape[-2], image.shape[-1]))[0], options), options.combine)[
+        None
+    ]
     made = back_project(made, son, task.downscale, iterations)[0]
     return Choice(1.0, why, _decibel(image - made), _decibel(image - plain))
 
@@ -81,7 +83,7 @@ def choose(
     """
     image, son, plain = _own_copy(image_CHW, task, iterations)
     folds = task.cut(folds_HW).to(image.device)
-    seen = views(network, task.make_input(image[None])[0], options).unflatten(
+    seen = views(network, task.seen(son, (image.shape[-2], image.shape[-1]))[0], options).unflatten(
         0, (len(options.symmetries), network.members)
     )
     predicted = plain.clone()
@@ -106,10 +108,16 @@ def choose(
 
 
 def _own_copy(image_CHW: Tensor, task: Task, iterations: int) -> tuple[Tensor, Tensor, Tensor]:
-    """An image as the truth of its own shrunk copy (`C H W`), that copy (`1 C h w`), and back-projection of it."""
+    """An image as the truth of its own shrunk copy (`C H W`), that copy (`1 C h w`), and back-projection of it.
+
+    The copy is as the camera would have kept it: with its noise, drawn alike for all images, and its compression.
+    """
     image = task.cut(image_CHW)
     size = (image.shape[-2], image.shape[-1])
     son = task.downscale(image[None], reduced_size(size, task.scale))
+    if task.downscale.captures:
+        noise = torch.randn(son.shape, generator=torch.Generator().manual_seed(0))
+        son = task.downscale.capture(son, noise.to(son))
     plain = back_project(resize(son, size).clone(), son, task.downscale, iterations)[0]
     return image, son, plain
 

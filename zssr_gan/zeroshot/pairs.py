@@ -82,7 +82,10 @@ class Task:
     def make_input(self, father: Tensor) -> Tensor:
         """What the network sees of fathers `B C H W` (cut to whole multiples): their sons, enlarged or not."""
         size = (father.shape[-2], father.shape[-1])
-        son = self.downscale(father, reduced_size(size, self.scale))
+        return self.seen(self.downscale(father, reduced_size(size, self.scale)), size)
+
+    def seen(self, son: Tensor, size: Size) -> Tensor:
+        """What the network sees of a son `B C h w` of a father of `size`: itself, or enlarged."""
         return resize(son, size) if self.factor == (1, 1) else son
 
 
