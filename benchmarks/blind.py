@@ -1,0 +1,194 @@
+"""Protocol `blind`: faces degraded in a way that no method is told, group by group; what an estimate is worth.
+
+    python -m benchmarks.blind FACES
+    python -m benchmarks.blind FACES --preset quality --seed 1 --groups 6
+
+Truth = the face at 64x64 (antialiased bicubic, 8 bit). Each group of `--size` faces has one degradation, drawn by the
+seed and printed: an anisotropic Gaussian (0.7 to 2.5 HR pixels an axis, any angle), antialiased bicubic halving, noise
+of 0 to 4/255, and no JPEG, JPEG 90 or 75 in turn (real files, written by Pillow). A method sees a group's LR images
+alone. Prints PSNR-Y (protocol.py) of bicubic, back-projection, and of a shared start that assumes bicubic, the
+estimate and the truth; the share of the truth's gain over assuming bicubic that the estimate gets; and the estimate's
+own errors. The kernel's is the PSNR-Y of the truths blurred by the estimated kernel against the true one, noise-free.
+"""
+
+import argparse
+import io
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from benchmarks.protocol import rounded, score
+from zssr_gan.config import ZeroShotSettings, load_preset
+from zssr_gan.devices import Machine, RunOptions, machine
+from zssr_gan.imaging.codecs import decode_picture, read_picture
+from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Jpeg, Noise
+from zssr_gan.imaging.psnr import psnr_db
+from zssr_gan.imaging.resampling import BicubicDownscale, back_project, resize
+from zssr_gan.zeroshot.case import apply_shared
+from zssr_gan.zeroshot.degradation import Estimate, Evidence, estimate_degradation, jpeg_of
+from zssr_gan.zeroshot.pairs import Task
+from zssr_gan.zeroshot.shared import CaseImage, learn_shared
+from zssr_gan.zeroshot.training import Training
+
+X2 = (2.0, 2.0)
+SIDE = 64
+QUALITIES = (None, 90, 75)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Faces of one camera."""
+
+    truths: Tensor
+    """`B 3 64 64`."""
+    evidence: list[Evidence]
+    degradation: Degradation
+
+    @property
+    def lr(self) -> Tensor:
+        """`B 3 32 32`."""
+        return torch.stack([one.pixels for one in self.evidence])
+
+
+def draw_degradation(rng: np.random.Generator, quality: int | None) -> Degradation:
+    """A degradation of the protocol; the blur's widths are in LR pixels, half of those in HR pixels."""
+    minor, major = sorted(float(width) / 2 for width in rng.uniform(0.7, 2.5, 2))
+    angle, noise = float(rng.uniform(0, 180)), float(rng.uniform(0, 4)) / 255
+    return Degradation(
+        blur=GaussianBlur(sigma_major=major, sigma_minor=minor, angle_degrees=angle),
+        noise=Noise(sigma=noise),
+        jpeg=None if quality is None else Jpeg.of_quality(quality),
+    )
+
+
+def make_group(truths: Tensor, degradation: Degradation, seed: int) -> Group:
+    """Degrade truths `B 3 64 64`; compressed ones go through a real file."""
+    assert degradation.noise is not None
+    drawn = torch.Generator().manual_seed(seed)
+    small = degradation.downscale(truths, (SIDE // 2, SIDE // 2))
+    small = rounded(small + torch.randn(small.shape, generator=drawn) * degradation.noise.sigma)
+    evidence = []
+    for number, pixels in enumerate(small):
+        kept = None
+        if degradation.jpeg is not None:
+            file = io.BytesIO()
+            levels = (pixels * 255).round().byte().permute(1, 2, 0).numpy()
+            Image.fromarray(levels).save(file, "JPEG", quality=degradation.jpeg.quality)
+            pixels, kept = decode_picture(file.getvalue(), "lr").pixels, jpeg_of(file.getvalue())
+        evidence.append(Evidence(CaseImage(name=f"{number:03d}", sha256=""), pixels, kept))
+    return Group(truths, evidence, degradation)
+
+
+def mean_psnr(results: Tensor | list[Tensor], truths: Tensor) -> float:
+    """PSNR-Y in dB, mean of the images."""
+    return float(np.mean([score(one, truth).psnr for one, truth in zip(results, truths, strict=True)]))
+
+
+def shared(
+    group: Group, degradation: Degradation, settings: ZeroShotSettings, seed: int, used: Machine
+) -> list[Tensor]:
+    """Results of a network learnt on the group's LR images under a degradation."""
+    downscale = degradation.downscale
+    images = [(one.image, one.pixels) for one in group.evidence]
+    start = learn_shared(images, settings, X2, downscale, seed=seed, machine=used)
+    task = Task.of(X2, settings.network.grid, downscale)
+    return apply_shared(start.network(), list(group.lr.to(used.device)), settings, Training(task, used.precision))
+
+
+def kernel_error_db(truths: Tensor, estimated: Degradation, true: Degradation) -> float:
+    """PSNR-Y of truths `B 3 H W` blurred by one kernel against the other, without their borders."""
+    weights = torch.tensor([65.481, 128.553, 24.966])[:, None, None] / 255
+    luma = (truths * weights).sum(1, keepdim=True)
+    a, b = (blurred(luma, one) for one in (estimated, true))
+    return psnr_db(float((a - b)[..., 4:-4, 4:-4].square().mean()))
+
+
+def blurred(luma: Tensor, degradation: Degradation) -> Tensor:
+    """`B 1 H W` correlated with the whole kernel, of the size of the image."""
+    kernel = degradation.kernel(X2).to(luma)
+    rows, columns = kernel.shape
+    sides = ((columns - 1) // 2, columns // 2, (rows - 1) // 2, rows // 2)
+    return F.conv2d(F.pad(luma, sides, mode="replicate"), kernel[None, None])
+
+
+def report(group: Group, estimate: Estimate, seconds: float) -> str:
+    """One line: what was true, what was estimated, and how far that is off."""
+    true, found = group.degradation, estimate.degradation
+    assert isinstance(true.blur, GaussianBlur)
+    assert true.noise is not None
+    blur = "bicubic" if not isinstance(found.blur, GaussianBlur) else _blur(found.blur)
+    sigma = 0.0 if found.noise is None else found.noise.sigma
+    qualities = [None if one.jpeg is None else one.jpeg.quality for one in (true, found)]
+    return (
+        f"true {_blur(true.blur)}, noise {true.noise.sigma * 255:.2f}, JPEG {qualities[0]}; estimated {blur}, "
+        f"noise {sigma * 255:.2f}, JPEG {qualities[1]}; kernel {kernel_error_db(group.truths, found, true):.1f} dB, "
+        f"noise off by {abs(sigma - true.noise.sigma) * 255:.2f}; {seconds:.1f} s"
+    )
+
+
+def _blur(blur: GaussianBlur) -> str:
+    return f"{2 * blur.sigma_major:.2f} x {2 * blur.sigma_minor:.2f} HR px at {blur.angle_degrees:.0f}"
+
+
+def main() -> None:
+    """Degrade, estimate, learn, enlarge, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--preset", default="fast")
+    parser.add_argument("--groups", type=int, default=6)
+    parser.add_argument("--size", type=int, default=100, help="faces of a group")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--estimate-only", action="store_true", help="no learning: the estimates and their errors")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--threads", type=int, default=None)
+    args = parser.parse_args()
+
+    files = sorted(args.folder.glob("*.png"))
+    faces = torch.stack([rounded(resize(read_picture(file).pixels, (SIDE, SIDE))) for file in files])
+    settings = load_preset(args.preset).for_case()
+    rng = np.random.default_rng(args.seed)
+    order: list[int] = []
+    rows, shares = [], []
+    with machine(RunOptions(args.device, args.precision, args.threads)) as used:
+        for number in range(args.groups):
+            if len(order) < args.size:  # every face serves before one serves again
+                order = rng.permutation(len(faces)).tolist()
+            chosen, order = order[: args.size], order[args.size :]
+            degradation = draw_degradation(rng, QUALITIES[number % len(QUALITIES)])
+            group = make_group(faces[chosen], degradation, args.seed * 1000 + number)
+            began = time.perf_counter()
+            estimate = estimate_degradation(group.evidence, seed=args.seed)
+            print(f"group {number}: {report(group, estimate, time.perf_counter() - began)}", flush=True)
+            if args.estimate_only:
+                continue
+            lr = group.lr
+            bicubic = resize(lr, (SIDE, SIDE))
+            results: list[Tensor | list[Tensor]] = [
+                bicubic,
+                back_project(bicubic.clone(), lr, BicubicDownscale(), 10),
+                *(
+                    shared(group, one, settings, args.seed, used)
+                    for one in (Degradation(), estimate.degradation, degradation)
+                ),
+            ]
+            psnr = [mean_psnr(one, group.truths) for one in results]
+            shares.append((psnr[3] - psnr[2]) / (psnr[4] - psnr[2]))
+            rows.append(psnr)
+            print("| " + " | ".join(f"{value:.2f}" for value in psnr) + f" | {shares[-1]:.0%} |", flush=True)
+    if rows:
+        names = ("bicubic", "back-projection", "shared, bicubic", "shared, estimate", "shared, truth", "share")
+        print("| " + " | ".join(names) + " |\n|" + " --- |" * len(names))
+        print("| " + " | ".join(f"{value:.2f}" for value in np.mean(rows, 0)) + f" | {np.mean(shares):.0%} |")
+        gains = np.array(rows)[:, 3] - np.array(rows)[:, 2]
+        print(f"worst share {min(shares):.0%}; estimate over assuming bicubic at least {gains.min():+.2f} dB")
+
+
+if __name__ == "__main__":
+    main()
