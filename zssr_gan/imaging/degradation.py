@@ -19,6 +19,8 @@ from zssr_gan.imaging.kernels import checked_kernel, kernel_symmetries
 from zssr_gan.imaging.resampling import BicubicDownscale, Downscale, KernelDownscale, Scale, Size, adjoint, resize
 
 _SIGMAS = 4.0  # a Gaussian is cut so many standard deviations from its centre
+_FINER = 7  # samples of a Gaussian along a pixel's side; odd
+_NARROWEST = 0.05  # HR pixels: a Gaussian of no width cannot be inverted
 _LEVEL = 1 / 255
 _EXPECTED_ERROR = 0.03
 """Standard deviation of what a network leaves wrong, [0, 1] units, that an input's own error is weighed against."""
@@ -208,15 +210,22 @@ class DegradedDownscale:
 
 
 def _sampled_gaussian(covariance: Tensor) -> Tensor:
-    """`k l` float64, odd sides, sum 1; `covariance` over (y, x) in squared pixels."""
-    # So narrow a Gaussian has all its weight in one pixel, and one of no width cannot be inverted.
-    covariance = covariance + 1e-4 * torch.eye(2, dtype=torch.float64)
+    """`k l` float64, odd sides, sum 1; `covariance` over (y, x) in squared pixels.
+
+    Each pixel holds the mean over its area: of a Gaussian narrower than a pixel, the values at the pixels' centres
+    alone are a comb that depends on its angle. The area's own variance of 1/12 is taken off the Gaussian before.
+    """
+    values, vectors = torch.linalg.eigh(covariance)
+    covariance = vectors @ torch.diag((values - 1 / 12).clamp(min=_NARROWEST**2)) @ vectors.T
     rows, columns = (math.ceil(_SIGMAS * math.sqrt(float(covariance[axis, axis]))) for axis in (0, 1))
     y, x = torch.meshgrid(
-        torch.arange(-rows, rows + 1, dtype=torch.float64),
-        torch.arange(-columns, columns + 1, dtype=torch.float64),
+        *(
+            torch.arange(-n * _FINER - _FINER // 2, n * _FINER + _FINER // 2 + 1, dtype=torch.float64) / _FINER
+            for n in (rows, columns)
+        ),
         indexing="ij",
     )
     place = torch.stack([y, x], -1)
-    kernel = torch.exp(-0.5 * (place @ torch.linalg.inv(covariance) * place).sum(-1))
+    fine = torch.exp(-0.5 * (place @ torch.linalg.inv(covariance) * place).sum(-1))
+    kernel = F.avg_pool2d(fine[None], _FINER)[0]
     return kernel / kernel.sum()
