@@ -344,11 +344,11 @@ ZeroShotSettings.model_rebuild()
 class EstimationSettings(_Settings):
     """How the degradation of a case is estimated from its LR images."""
 
-    tiles: int = Field(400, ge=8)
+    tiles: int = Field(200, ge=8)
     """At most so many parts of images are looked at, evenly chosen."""
     tile: int = Field(64, ge=16, le=512)
     """Largest side of a tile in pixels; larger images are cut into tiles."""
-    window_step: int = Field(4, ge=1, le=8)
+    window_step: int = Field(2, ge=1, le=8)
     """Pixels between two windows of 8x8."""
     survival_weight: float = Field(0.2, ge=0)
     """Of JPEG files: weight of how often coefficients survive, the power spectrum's being 1."""

@@ -30,6 +30,7 @@ LUMA_NOISE = math.sqrt(sum(weight**2 for weight in LUMA))
 
 SIDE = 8
 _LOWEST, _HIGHEST = 0.05, 0.75  # cycles a pixel, those compared
+_QUIETEST, _HIGH = 0.05, 0.45  # share of the windows, and cycles a pixel, that a ceiling of the noise is read from
 _LEAST_WIDTH = 0.01  # LR pixels
 _WIDEST = 3.0  # LR pixels: what no camera does
 # Where a search begins, and how far its first steps go: the lower triangular root of the blur's covariance (LR pixels),
@@ -86,7 +87,11 @@ class Recurrence:
             torch.randn((len(group), 1, group.shape[1] // 2, group.shape[2] // 2), generator=made)
             for group in tiles.groups
         ]
-        self._all, self._quiet = self._statistics([group * LEVELS for group in tiles.groups])
+        levels = [group * LEVELS for group in tiles.groups]
+        self._all, self._quiet = self._statistics(levels)
+        self.most_noise = math.inf if kept is not None else self._ceiling(levels)
+        """Standard deviation that luma's noise cannot exceed, [0, 1] units: what the quietest windows hold of the
+        highest frequencies. Compression takes noise away, so there is none where the images were compressed."""
 
     def misfit(self, blur: GaussianBlur, noise: float, *, quiet: bool = False) -> float:
         """How unlike the tiles their shrunk copies are; `quiet` looks at their quietest windows too."""
@@ -123,6 +128,12 @@ class Recurrence:
         quietest = [energy[chosen].mean(0).clamp(min=1e-3).log() / math.sqrt(count)]
         return everywhere, quietest
 
+    def _ceiling(self, groups: list[Tensor]) -> float:
+        energy = torch.cat([self._spectra(levels) for levels in groups])
+        quietest = energy[:, self._low].mean(1).argsort()[: max(1, round(_QUIETEST * len(energy)))]
+        variance = float(energy[quietest][:, radii(SIDE) > _HIGH].mean())
+        return math.sqrt(max(0.0, variance - 1 / 12)) / LEVELS
+
     def _spectra(self, levels: Tensor) -> Tensor:
         """`S u v`: power of each window."""
         spectrum, _ = transformed(windows(levels, SIDE, self.settings.window_step).flatten(0, 2))
@@ -156,7 +167,10 @@ def fit_blur(
     def cost(point: NDArray[np.float64]) -> float:
         if on_step is not None:
             on_step()
-        return recurrence.misfit(_blur(point), abs(float(point[3])) if noise is None else noise)
+        return recurrence.misfit(_blur(point), level(point))
+
+    def level(point: NDArray[np.float64]) -> float:
+        return min(abs(float(point[3])), recurrence.most_noise) if noise is None else noise
 
     def search(begin: NDArray[np.float64], opening: float) -> tuple[float, NDArray[np.float64]]:
         simplex = np.vstack([begin, begin + opening * np.diag(reach[: len(begin)])])
@@ -168,7 +182,7 @@ def fit_blur(
     if start is None:
         # A simplex that has shrunk too early looks converged: it is opened again once.
         misfit, point = search(point, 0.4)
-    return Fit(_blur(point), abs(float(point[3])) if noise is None else noise, misfit)
+    return Fit(_blur(point), level(point), misfit)
 
 
 def fit_noise(recurrence: Recurrence, blur: GaussianBlur) -> float:
