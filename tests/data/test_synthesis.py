@@ -16,8 +16,9 @@ from zssr_gan.data.opening import open_sources
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import make_split
-from zssr_gan.data.synthesis import DOWNSCALE, Failed, Synthesiser
+from zssr_gan.data.synthesis import Failed, Synthesiser
 from zssr_gan.devices import Machine
+from zssr_gan.imaging.resampling import BicubicDownscale
 from zssr_gan.stages import DataSettings
 from zssr_gan.zeroshot.fleet import Tick
 from zssr_gan.zeroshot.shared import CaseImage, learn_shared
@@ -90,7 +91,7 @@ def test_all_that_is_known_of_an_image_is_kept(images: Prepared) -> None:
         assert 0 < figures["loss"] < 1
         # The residual is that of the pixels that are kept.
         sr = torch.from_numpy(one.sr).permute(2, 0, 1).float() / 255
-        error = (DOWNSCALE(sr[None], (lr.shape[-2], lr.shape[-1]))[0] - lr).square().mean()
+        error = (BicubicDownscale()(sr[None], (lr.shape[-2], lr.shape[-1]))[0] - lr).square().mean()
         assert figures["residual_db"] == pytest.approx(-10 * math.log10(float(error)), abs=0.01)
     assert {made[name].figures["role"] for name in images.ids} == {"zssr", "table1"}  # type: ignore[union-attr]
 
@@ -107,7 +108,7 @@ def test_what_was_reduced_is_said(images: Prepared) -> None:
 def test_a_shared_start_makes_the_label_case(images: Prepared) -> None:
     case = SETTINGS.for_case()
     named = [(CaseImage(name=name, sha256="0" * 64), images.image(n)) for n, name in enumerate(images.ids)]
-    shared = learn_shared(named, case, (2.0, 2.0), DOWNSCALE, seed=0, machine=MACHINE)
+    shared = learn_shared(named, case, (2.0, 2.0), BicubicDownscale(), seed=0, machine=MACHINE)
     made = list(synthesiser(images, case, shared=shared).run(range(len(images)), 3))
     assert len(made) == len(images)
     for one in made:
