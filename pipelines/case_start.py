@@ -4,44 +4,47 @@ import time
 from pathlib import Path
 
 from pydantic import JsonValue
-from torch import Tensor
 
 from pipelines.progress import Bar
+from pipelines.teachers import Teachers
 from zssr_gan.config import ZeroShotSettings
+from zssr_gan.data.cameras import Cameras
 from zssr_gan.data.manifest import first_difference, read_settings
 from zssr_gan.data.prepared import Prepared
-from zssr_gan.data.split import Role, Split
-from zssr_gan.data.synthesis import DOWNSCALE
 from zssr_gan.devices import Machine
-from zssr_gan.errors import ImageError, StoreError
+from zssr_gan.errors import SettingsError, StoreError
 from zssr_gan.interrupts import uninterrupted
 from zssr_gan.stages import RunSettings
-from zssr_gan.zeroshot.case import middle
-from zssr_gan.zeroshot.shared import CaseImage, SharedStart, learn_shared, read_shared, step_of, write_shared
-
-LEARNT_FROM: tuple[Role, ...] = ("zssr", "generator")
-"""Roles that a shared start is learnt on: the training part. The test part teaches nobody."""
+from zssr_gan.zeroshot.shared import SharedStart, degradation_of, learn_shared, read_shared, step_of, write_shared
 
 
 def shared_start(
-    settings: RunSettings, zero_shot: ZeroShotSettings, split: Split, store: Path, used: Machine, bar: Bar
-) -> tuple[SharedStart, list[str]]:
-    """The run's shared start, which lies in `store` as shared.safetensors afterwards; and what failed, a line each.
+    settings: RunSettings,
+    zero_shot: ZeroShotSettings,
+    teachers: Teachers,
+    cameras: Cameras,
+    store: Path,
+    used: Machine,
+    bar: Bar,
+) -> SharedStart:
+    """The run's shared start, which lies in `store` as shared.safetensors afterwards.
 
     Raises:
+        SettingsError: the start that is given was learnt for other degradations.
         StoreError: one of other settings or images is there.
         ImageError: no image can be learnt from.
     """
     path = store / "shared.safetensors"
     if settings.synth.init_from is not None:
         bar.note(f"{settings.synth.init_from}: brings its own settings; synth.preset is not used")
-        return _copied(Path(settings.synth.init_from).expanduser(), path), []
-    teachers = Prepared(split, settings.data, LEARNT_FROM)
+        return _copied(Path(settings.synth.init_from).expanduser(), path, cameras)
     if path.exists():
         kept = read_shared(path)
-        _refuse_another(kept, settings, zero_shot, teachers, path)
-        return kept, []
-    images, failures = _read(teachers, bar)
+        _refuse_another(kept, settings, zero_shot, teachers.images, cameras, path)
+        return kept
+    its = teachers.read(bar)
+    images = [(teacher.image, teacher.pixels) for teacher in its]
+    downscales = [cameras.of(teachers.images, teacher.number).downscale for teacher in its]
     scale = (settings.synth.scale, settings.synth.scale)
     began = time.perf_counter()
 
@@ -49,19 +52,25 @@ def shared_start(
         name = "shared start" if what == "learning" else "its rehearsal"
         bar.update(name, iteration, total, f"loss {loss:.4f}")
 
-    start = learn_shared(images, zero_shot, scale, DOWNSCALE, seed=settings.seed, machine=used, on_learning=tell)
+    start = learn_shared(images, zero_shot, scale, downscales, seed=settings.seed, machine=used, on_learning=tell)
     _refuse_to_replace(start, store)
     with uninterrupted():
         write_shared(start, path)
     bar.note(f"shared start: learnt on {len(images):,} images in {time.perf_counter() - began:.0f} s, kept as {path}")
     if zero_shot.shared is not None and zero_shot.shared.adaptation.iterations:
         bar.note(f"adaptation: {start.facts.adaptation['why']}")
-    return start, failures
+    return start
 
 
-def _copied(given: Path, path: Path) -> SharedStart:
+def _copied(given: Path, path: Path, cameras: Cameras) -> SharedStart:
     """A start from elsewhere, copied to the store, so that the run holds all that its images were made with."""
     start = read_shared(given)
+    strange = [name for name in map(degradation_of, cameras.downscales) if name not in start.facts.learnt_for]
+    if strange:
+        raise SettingsError(
+            f"{given}: was learnt for the degradation {start.facts.degradation}, and synth.degradation gives "
+            f"{strange[0]}: take the degradation that it was learnt for, or leave init_from out."
+        )
     if not path.exists():
         _refuse_to_replace(start, path.parent)
         write_shared(start, path)
@@ -70,31 +79,26 @@ def _copied(given: Path, path: Path) -> SharedStart:
     return start
 
 
-def _read(teachers: Prepared, bar: Bar) -> tuple[list[tuple[CaseImage, Tensor]], list[str]]:
-    """What can be learnt from, and what cannot."""
-    images, failures = [], []
-    for number in range(len(teachers)):
-        member = teachers.member(number)
-        bar.update("reading", number + 1, len(teachers))
-        try:
-            images.append((CaseImage(name=member.id, sha256=member.sha256), middle(teachers.image(number))))
-        except ImageError as error:
-            failures.append(f"{member.id}: was not learnt from ({error})")
-    return images, failures
-
-
 def _refuse_another(
-    kept: SharedStart, settings: RunSettings, zero_shot: ZeroShotSettings, teachers: Prepared, path: Path
+    kept: SharedStart,
+    settings: RunSettings,
+    zero_shot: ZeroShotSettings,
+    teachers: Prepared,
+    cameras: Cameras,
+    path: Path,
 ) -> None:
-    scale = step_of((settings.synth.scale, settings.synth.scale), zero_shot, DOWNSCALE)
+    taught = {cameras.of(teachers, number).downscale for number in range(len(teachers))}
+    scale = step_of((settings.synth.scale, settings.synth.scale), zero_shot, cameras.downscales[0])
     was: dict[str, JsonValue] = {
         "seed": kept.facts.seed,
         "scale": round(kept.facts.scale[0], 6),
+        "degradation": list(kept.facts.learnt_for),
         "zero_shot": kept.facts.settings,
     }
     wanted: dict[str, JsonValue] = {
         "seed": settings.seed,
         "scale": round(scale[0], 6),
+        "degradation": [*sorted(degradation_of(downscale) for downscale in taught)],
         "zero_shot": zero_shot.model_dump(mode="json"),
     }
     if (difference := first_difference(was, wanted)) is not None:

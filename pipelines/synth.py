@@ -1,7 +1,8 @@
 """Synthetic HR images of the split's LR images: python -m pipelines.synth --config FILE (or: make synth).
 
 Reads split.json from the run's folder, writes synthetic/ there: shards (HDF5), shared.safetensors where one network is
-learnt on the case, gains.png and contact-sheet.png. The same command goes on where a run was stopped.
+learnt on the case, gains.png and contact-sheet.png; and beside split.json, where the degradation is not bicubic,
+degradation.json and degradation.png. The same command goes on where a run was stopped.
 Many devices and hosts: torchrun --nproc-per-node 8 --max-restarts 3 -m pipelines.synth --config FILE
 Exit codes: 0 done, 1 some images failed or the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM.
 """
@@ -20,10 +21,13 @@ from typing import Any
 import torch
 from pydantic import JsonValue
 
+from pipelines.case_degradation import case_degradations, keep_degradations
 from pipelines.case_start import shared_start
 from pipelines.progress import Bar
 from pipelines.synth_pictures import draw_pictures
+from pipelines.teachers import Teachers
 from zssr_gan.config import ZeroShotSettings, load_preset, parse_settings
+from zssr_gan.data.cameras import Cameras, read_degradations
 from zssr_gan.data.manifest import read_manifest
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.shard import StoredImage
@@ -107,6 +111,8 @@ class Stage:
         self.zero_shot = zero_shot_settings(self.settings)
         scale = self.settings.synth.scale
         self.scale = (scale, scale)
+        self.degradations = self.folder / "degradation.json"
+        self.cameras = Cameras()
 
     def run(self) -> int:
         """Make what is missing; the exit code."""
@@ -117,8 +123,9 @@ class Stage:
                 shared, unread, begin = self._begin(stack)
                 self.ranks.publish("begin", json.dumps(begin).encode())
             begin = json.loads(self.ranks.hear("begin"))
-            if begin["shared"] and shared is None:
-                shared = read_shared(Path(begin["shared"]))
+            if self.ranks.rank:
+                shared = read_shared(Path(begin["shared"])) if begin["shared"] else None
+                self.cameras = Cameras(read_degradations(self.degradations) if begin["degradation"] else None)
             failures = self._make(begin, shared)
             told = self.ranks.gather("failures", json.dumps(failures).encode())
             if self.ranks.rank:
@@ -126,14 +133,13 @@ class Stage:
             return self._end([*unread, *(failure for one in told for failure in json.loads(one))], begin)
 
     def _begin(self, stack: ExitStack) -> tuple[SharedStart | None, list[str], dict[str, Any]]:
-        """Rank 0: the store, its lock, the shared start, and what is missing."""
+        """Rank 0: the store, its lock, the degradations, the shared start, and what is missing."""
         self.store.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.store / ".stage-lock")
         if not lock.acquire(wait=False):
             raise StoreError(f"{self.store}: another run is writing there; wait until it ends, or stop it.")
         stack.callback(lock.release)
         shared: SharedStart | None = None
-        unread: list[str] = []
         facts: dict[str, JsonValue] = {
             "split_sha256": self.split_sha256,
             "seed": self.settings.seed,
@@ -143,10 +149,21 @@ class Stage:
             "size": self.settings.data.size,
             "zero_shot": self.zero_shot.model_dump(mode="json"),
         }
-        # Before anything is learnt for a store that would refuse it.
-        refuse_other_settings(self.store, facts, but="shared_sha256")
+        if self.settings.synth.degradation_from != "bicubic":
+            facts["degradation"] = self.settings.synth.degradation_from
+        # Before anything is estimated or learnt for a store that would refuse it.
+        refuse_other_settings(self.store, facts, but=("shared_sha256", "degradations"))
+        teachers = Teachers(self.split, self.settings.data)
+        degradations = case_degradations(self.settings, teachers, self.degradations, self.bar)
+        if degradations is not None:
+            facts["degradations"] = {**degradations.hashes}
+            refuse_other_settings(self.store, facts, but=("shared_sha256",))
+            keep_degradations(degradations, self.degradations)
+        self.cameras = Cameras(degradations)
         if self.settings.synth.init == "shared":
-            shared, unread = shared_start(self.settings, self.zero_shot, self.split, self.store, self.used, self.bar)
+            shared = shared_start(
+                self.settings, self.zero_shot, teachers, self.cameras, self.store, self.used, self.bar
+            )
         facts["shared_sha256"] = None if shared is None else shared.sha256
         store = stack.enter_context(Store(self.store, facts, on_shard=self._checking))
         for damage in store.dropped:
@@ -159,8 +176,14 @@ class Stage:
         if done:
             self.bar.note(f"{len(done & set(self.images.ids)):,} of {len(self.images):,} images are there already")
         path = str(self.store / "shared.safetensors") if shared is not None else None
-        begin = {"missing": missing, "number": store.next_number, "settings": store.settings_sha256, "shared": path}
-        return shared, unread, begin
+        begin = {
+            "missing": missing,
+            "number": store.next_number,
+            "settings": store.settings_sha256,
+            "shared": path,
+            "degradation": degradations is not None,
+        }
+        return shared, teachers.failures, begin
 
     def _checking(self, done: int, total: int) -> None:
         self.bar.update("checking shards", done, total)
@@ -178,7 +201,9 @@ class Stage:
         piece = max(1, min(shard, math.ceil(share / 4)))
         chunks = [missing[at : at + piece] for at in range(0, len(missing), piece)]
         capacity = min(self.fleet or self._capacity(missing), share)
-        synthesiser = Synthesiser(self.images, self.zero_shot, self.scale, self.settings.seed, self.used, shared)
+        synthesiser = Synthesiser(
+            self.images, self.zero_shot, self.scale, self.settings.seed, self.used, shared, self.cameras
+        )
         if missing and self.ranks.rank == 0 and (shared is None or shared.adapts):
             way = (
                 "batched matrix products"
@@ -269,9 +294,19 @@ def zero_shot_settings(settings: RunSettings) -> ZeroShotSettings:
     chosen = load_preset(settings.synth.preset)
     if settings.synth.noise is not None:
         chosen = chosen.with_noise(settings.synth.noise, "synth.noise")
+    if settings.synth.degradation_from != "bicubic" and _has_noise(chosen):
+        raise SettingsError(
+            f"synth.preset: {settings.synth.preset} has a training noise of its own, and noise is part of the "
+            "degradation: set it to 0 there, or synth.degradation to bicubic."
+        )
     if settings.synth.init == "shared":
         return chosen.for_case()
     return chosen.model_copy(update={"shared": None})  # it has no part in the result
+
+
+def _has_noise(chosen: ZeroShotSettings) -> bool:
+    groups = (chosen, chosen.small, chosen.shared)
+    return any(group is not None and group.pairs is not None and group.pairs.noise for group in groups)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,10 @@ class TestShippedConfigs:
         paper, recommended = (load_run(ROOT / "configs" / name) for name in ("paper.yaml", "recommended.yaml"))
         assert (paper.data, paper.seed) == (recommended.data, recommended.seed)
 
+    def test_how_the_images_were_degraded(self) -> None:
+        said = {file.stem: load_run(file).synth.degradation for file in CONFIGS}
+        assert (said["paper"], said["recommended"]) == ("bicubic", "estimate")
+
     def test_demo_needs_nothing(self) -> None:
         data = load_run(ROOT / "configs/demo.yaml").data
         assert [source.kind for source in data.sources] == ["lfw"]
@@ -72,6 +76,9 @@ class TestChanges:
             ("data.roles.zssr=3", lambda s: s.data.roles.zssr == 3),
             ("data.sources.0.root=a=b", lambda s: s.data.sources[0].root == "a=b"),
             ("data.sources=[{kind: lfw, name: x}]", lambda s: s.data.sources[0].label == "x"),
+            ("synth.degradation=case.json", lambda s: s.synth.degradation_from == "file"),
+            ("synth.degradation=estimate", lambda s: s.synth.degradation_from == "estimate"),
+            ("seed=0", lambda s: s.synth.degradation_from == "bicubic"),
             ("run_dir=elsewhere", lambda s: s.folder(Path("c.yaml")) == Path("elsewhere")),
         ],
         ids=str,
@@ -126,6 +133,12 @@ class TestMistakes:
                 "data: two sources are called 'lfw': give each a name of its own",
             ),
             ("data.sources=[{kind: folder}]", "data.sources.0: root is missing: name the folder"),
+            ("synth.degradation=null", "synth.degradation: must be text, not null"),
+            ("synth.degradation=''", "synth.degradation: "),
+            (
+                "synth={degradation: estimate, noise: 0.1}",
+                "synth: noise is part of the degradation: leave noise out, or set degradation to bicubic",
+            ),
             ("data.sources=[{kind: lfw, root: x}]", "data.sources.0: lfw is built in and has no root"),
             ("data.sources=[{root: x}]", "data.sources.0.kind: is missing"),
             ("data.roles={zssr: null, generator: null}", "data.roles: zssr and generator cannot both take"),

@@ -52,6 +52,23 @@ def test_resized_is_antialiased_bicubic_on_8_bit_levels(ten: Path) -> None:
     assert (resized - resize(native, (32, 32)).clamp(0, 1)).abs().max() <= 0.5 / 255 + 1e-6
 
 
+def test_the_file_is_there_where_the_pixels_are_its_own(ten: Path) -> None:
+    """What its header says of compression is true of these alone."""
+    Image.fromarray(pixels("deep")[..., 0].astype(np.uint16) * 257).save(ten / "deep.png")
+    native = prepared(ten, size=None)
+    for number, name in enumerate(native.ids):
+        own = (ten / name.partition("/")[2]).read_bytes()
+        assert native.read(number).file == (None if name.endswith("deep.png") else own)
+    assert all(prepared(ten, size=32).read(number).file is None for number in range(11))
+    write_image(ten / "square.png", 32, 32)
+    resized = prepared(ten, size=32)
+    square = resized.read(resized.index("folder/square.png"))
+    assert square.file == (ten / "square.png").read_bytes()
+    assert (
+        square.pixels.mul(255).round().byte().permute(1, 2, 0).numpy().tolist() == pixels("square.png", 32, 32).tolist()
+    )
+
+
 def test_roles_choose(ten: Path) -> None:
     images = prepared(ten, ("zssr", "table1"))
     assert [images.member(i).role for i in range(len(images))].count("zssr") == 3

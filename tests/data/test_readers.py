@@ -83,6 +83,25 @@ class TestLfw:
             Lfw("lfw").read(path)
 
 
+class TestCameras:
+    @pytest.mark.parametrize(
+        ("path", "camera"),
+        [
+            ("training_set/17/17_cam1_2.jpg", "cam1"),
+            ("Face_Identification_Test_Set/gallery/17_CAM12_2.jpg", "cam12"),
+            ("training_set/17/17_cam03_2", "cam3"),
+            ("Face_Identification_Test_Set/unmated_probe/distractors_4.jpg", None),
+            ("training_set/17_cam1_2/other.jpg", None),
+        ],
+    )
+    def test_survface_names_them(self, path: str, camera: str | None) -> None:
+        assert SurvFace("s", Path("nowhere")).camera(path) == camera
+
+    @pytest.mark.parametrize("source", [Folder("f", Path("x")), Lfw("l"), TinyFace("t", Path("x"))], ids=str)
+    def test_nobody_else_does(self, source: Source) -> None:
+        assert source.camera("17/17_cam1_2.jpg") is None
+
+
 class TestTinyFace:
     def test_as_published(self, tinyface: Path) -> None:
         source = TinyFace("tinyface", tinyface)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tests.estimates import NARROW, WIDE, estimate_of
 from zssr_gan.config import ZeroShotSettings, parse_settings
+from zssr_gan.data.cameras import Cameras, CaseDegradations, GroupEstimate
 from zssr_gan.data.opening import open_sources
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import make_split
-from zssr_gan.data.synthesis import DOWNSCALE, Failed, Synthesiser
+from zssr_gan.data.synthesis import Failed, Synthesiser
 from zssr_gan.devices import Machine
+from zssr_gan.imaging.degradation import Degradation
+from zssr_gan.imaging.resampling import BicubicDownscale
 from zssr_gan.stages import DataSettings
 from zssr_gan.zeroshot.fleet import Tick
 from zssr_gan.zeroshot.shared import CaseImage, learn_shared
@@ -90,7 +94,7 @@ def test_all_that_is_known_of_an_image_is_kept(images: Prepared) -> None:
         assert 0 < figures["loss"] < 1
         # The residual is that of the pixels that are kept.
         sr = torch.from_numpy(one.sr).permute(2, 0, 1).float() / 255
-        error = (DOWNSCALE(sr[None], (lr.shape[-2], lr.shape[-1]))[0] - lr).square().mean()
+        error = (BicubicDownscale()(sr[None], (lr.shape[-2], lr.shape[-1]))[0] - lr).square().mean()
         assert figures["residual_db"] == pytest.approx(-10 * math.log10(float(error)), abs=0.01)
     assert {made[name].figures["role"] for name in images.ids} == {"zssr", "table1"}  # type: ignore[union-attr]
 
@@ -107,7 +111,7 @@ def test_what_was_reduced_is_said(images: Prepared) -> None:
 def test_a_shared_start_makes_the_label_case(images: Prepared) -> None:
     case = SETTINGS.for_case()
     named = [(CaseImage(name=name, sha256="0" * 64), images.image(n)) for n, name in enumerate(images.ids)]
-    shared = learn_shared(named, case, (2.0, 2.0), DOWNSCALE, seed=0, machine=MACHINE)
+    shared = learn_shared(named, case, (2.0, 2.0), BicubicDownscale(), seed=0, machine=MACHINE)
     made = list(synthesiser(images, case, shared=shared).run(range(len(images)), 3))
     assert len(made) == len(images)
     for one in made:
@@ -116,6 +120,50 @@ def test_a_shared_start_makes_the_label_case(images: Prepared) -> None:
         assert one.figures["iterations"] == 0
         assert one.figures["seeds"] == []
         assert one.sr.shape[2] == one.lr.shape[2]
+
+
+class TestDegradations:
+    """Each image is made by its own camera's; the label says from what that is known."""
+
+    def cameras(self, images: Prepared, which: Degradation, teachers: Sequence[int]) -> Cameras:
+        named = [CaseImage(name=images.ids[n], sha256=images.member(n).sha256) for n in teachers]
+        group = GroupEstimate(group="folder", estimate=estimate_of(which, named))
+        return Cameras(CaseDegradations(seed=0, size=None, groups=(group,)))
+
+    def test_from_others_it_is_a_case(self, images: Prepared) -> None:
+        cameras = self.cameras(images, WIDE, range(4))
+        made = {one.id: one for one in synthesiser(images, cameras=cameras).run(range(len(images)), 3)}
+        plain = {one.id: one for one in synthesiser(images).run(range(len(images)), 3)}
+        for number, name in enumerate(images.ids):
+            one, other = made[name], plain[name]
+            assert isinstance(one, StoredImage)
+            assert isinstance(other, StoredImage)
+            assert (one.figures["label"], other.figures["label"]) == ("case", "internal")
+            assert one.figures["degradation"] == {"group": "folder", "sha256": WIDE.sha256}
+            assert other.figures["degradation"] == {"group": None, "sha256": Degradation().sha256}
+            assert one.figures["seeds"] == other.figures["seeds"]
+            assert not np.array_equal(one.sr, other.sr)
+            sr, lr = torch.from_numpy(one.sr).permute(2, 0, 1).float() / 255, images.image(number)
+            error = (WIDE.downscale(sr[None], (lr.shape[-2], lr.shape[-1]))[0] - lr).square().mean()
+            assert one.figures["residual_db"] == pytest.approx(-10 * math.log10(float(error)), abs=0.01)
+
+    @pytest.mark.parametrize(("which", "label"), [(WIDE, "case"), (Degradation(), "case")])
+    def test_also_where_the_estimate_says_bicubic(self, images: Prepared, which: Degradation, label: str) -> None:
+        (made,) = synthesiser(images, cameras=self.cameras(images, which, [1, 2])).run([0], 1)
+        assert isinstance(made, StoredImage)
+        assert made.figures["label"] == label
+
+    @pytest.mark.parametrize("teachers", [[], [0]], ids=["known", "from itself"])
+    def test_from_no_other_it_is_internal(self, images: Prepared, teachers: list[int]) -> None:
+        (made,) = synthesiser(images, cameras=self.cameras(images, NARROW, teachers)).run([0], 1)
+        assert isinstance(made, StoredImage)
+        assert made.figures["label"] == "internal"
+
+    def test_images_of_one_degradation_share_a_fleet(self, images: Prepared) -> None:
+        told: list[Tick] = []
+        same = [n for n in range(len(images)) if images.image(n).shape == images.image(2).shape]
+        list(synthesiser(images, cameras=self.cameras(images, WIDE, [])).run(same, 8, on_tick=told.append))
+        assert max(tick.active for tick in told) == len(same) > 1
 
 
 @pytest.mark.parametrize("content", [None, b"nonsense", "another"])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from zssr_gan.config import ZeroShotSettings, parse_settings
 from zssr_gan.errors import ImageError
+from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Noise
 from zssr_gan.imaging.resampling import BicubicDownscale, back_project, resize
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
 from zssr_gan.zeroshot import case
@@ -19,6 +20,15 @@ from zssr_gan.zeroshot.training import Training
 BICUBIC = BicubicDownscale()
 LR = Training(Task((2.0, 2.0), (2, 2), BICUBIC), "fp32")
 INTERPOLATED = Training(Task((2.0, 2.0), (1, 1), BICUBIC), "fp32")
+BLURRED = Training(
+    Task(
+        *((2.0, 2.0), (2, 2)),
+        Degradation(
+            blur=GaussianBlur(sigma_major=1, sigma_minor=0.5, angle_degrees=30), noise=Noise(sigma=0.02)
+        ).downscale,
+    ),
+    "fp32",
+)
 NONE: dict[str, object] = {"iterations": 0}
 
 
@@ -150,6 +160,39 @@ class TestLearning:
         assert learnt.iterations == 8
         assert not torch.equal(learnt.weights_P, learn(images, settings(iterations=8)).weights_P)
 
+    def test_each_image_teaches_by_its_own_degradation(
+        self, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its noise, its symmetries and its blur, whatever image lies beside it in a batch."""
+        seen: dict[str, list[Tensor]] = {}
+        symmetries = set()
+        real = case.PairSource.take
+
+        def take(self: case.PairSource, image_S: Tensor, draws: Tensor, noise: Tensor, side: int) -> Any:
+            seen.setdefault(self.task.downscale.name, []).append(noise)
+            symmetries.add(self.symmetries)
+            return real(self, image_S, draws, noise, side)
+
+        monkeypatch.setattr(case.PairSource, "take", take)
+        both = [LR, BLURRED, LR, BLURRED]
+        one = learn_case(images, settings(), both, seed=0)
+        assert set(seen) == {"bicubic", "degradation"}
+        assert symmetries == {LR.task.symmetries, BLURRED.task.symmetries}
+        assert len(BLURRED.task.symmetries) < len(LR.task.symmetries)
+        order = (2, 0, 3, 1)
+        other = learn_case([images[n] for n in order], settings(), [both[n] for n in order], seed=0)
+        assert torch.equal(one.weights_P, other.weights_P)
+        alike = learn_case(images, settings(), [LR] * 4, seed=0)
+        assert torch.equal(alike.weights_P, learn(images, settings()).weights_P)
+        assert not torch.equal(one.weights_P, alike.weights_P)
+
+    def test_a_camera_without_noise_beside_one_with(self, images: list[Tensor]) -> None:
+        """Where the settings add none, one takes draws for it and the other none."""
+        chosen = settings(pairs={"crop": 12, "batch": 4})
+        noisy = Training(Task((2.0, 2.0), (2, 2), Degradation(noise=Noise(sigma=0.05)).downscale), "fp32")
+        for trainings in ([LR, noisy, LR, noisy], [noisy, LR, noisy, LR]):
+            assert learn_case(images, chosen, trainings, seed=0).weights_P.isfinite().all()
+
     def test_gray(self, images: list[Tensor]) -> None:
         chosen = settings()
         learnt = learn([image[:1] for image in images], chosen)
@@ -180,6 +223,15 @@ class TestApply:
         for image, result in zip(mixed, made, strict=True):
             assert result.shape == (3, 2 * image.shape[1], 32)
             assert torch.allclose(apply_shared(learnt, [image], chosen, LR)[0], result, atol=1e-5)
+
+    def test_each_by_its_own_degradation(self, images: list[Tensor]) -> None:
+        chosen = settings()
+        learnt = network(learn(images, chosen), chosen)
+        mixed = apply_shared(learnt, images, chosen, [LR, BLURRED, BLURRED, LR])
+        for number, training in enumerate((LR, BLURRED, BLURRED, LR)):
+            (alone,) = apply_shared(learnt, [images[number]], chosen, training)
+            assert torch.allclose(mixed[number], alone, atol=1e-5)
+        assert not torch.allclose(mixed[1], apply_shared(learnt, [images[1]], chosen, LR)[0], atol=1e-3)
 
     def test_a_network_each(self, images: list[Tensor]) -> None:
         chosen = settings()
@@ -214,6 +266,13 @@ class TestRehearsal:
         assert found.images == 8
         assert f"{found.gain_db:+.3f} dB" in found.why
         assert "a sure gain" in found.why
+
+    def test_cameras_are_rehearsed_each_by_itself(self) -> None:
+        images = crops(20, 10)
+        chosen = settings(2, {"iterations": 2, "rehearse": 4}, refinement={"back_projections": 0})
+        found = learn_case(images, chosen, [LR, BLURRED] * 5, seed=0).rehearsal
+        assert found.images == 4
+        assert found.gain_db is not None
 
     def test_left_where_it_harms(self) -> None:
         """Steps that are far too large spoil whatever was learnt."""

@@ -8,14 +8,17 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from tests.estimates import NARROW, WIDE
 from zssr_gan.config import ZeroShotSettings, parse_settings
 from zssr_gan.devices import Machine
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.files import sha256_bytes, sha256_file
-from zssr_gan.imaging.resampling import BicubicDownscale, KernelDownscale
+from zssr_gan.imaging.degradation import Degradation, DegradedDownscale
+from zssr_gan.imaging.resampling import BicubicDownscale, Downscale, KernelDownscale
 from zssr_gan.zeroshot import fleet
 from zssr_gan.zeroshot.shared import (
     CaseImage,
+    SharedFacts,
     SharedStart,
     encode_shared,
     learn_shared,
@@ -151,6 +154,58 @@ class TestFile:
     def test_the_hash_is_that_of_the_bytes(self, start: SharedStart) -> None:
         other = make_shared(start.weights_P + 1, start.facts)
         assert other.sha256 == sha256_bytes(encode_shared(start.weights_P + 1, start.facts)) != start.sha256
+
+
+class TestCameras:
+    """One network for images of several cameras."""
+
+    def learn(self, images: list[Tensor], *degradations: Degradation) -> SharedStart:
+        named = [(CaseImage(name=f"{n}.png", sha256=f"{n:064}"), image) for n, image in enumerate(images)]
+        # An object each: what is equal is learnt together all the same.
+        downscales = [DegradedDownscale(degradation) for degradation in degradations]
+        return learn_shared(named, PLAIN, (2.0, 2.0), downscales, seed=0, machine=MACHINE)
+
+    def test_it_holds_all_of_them(self, images: list[Tensor], tmp_path: Path) -> None:
+        shared = self.learn(images, WIDE, NARROW, WIDE)
+        assert set(shared.facts.cameras) == {WIDE, NARROW}
+        assert shared.facts.learnt_for == tuple(sorted(f"degradation {one.sha256}" for one in (WIDE, NARROW)))
+        write_shared(shared, tmp_path / "shared.safetensors")
+        assert read_shared(tmp_path / "shared.safetensors").facts == shared.facts
+        again = self.learn([images[n] for n in (1, 0, 2)], NARROW, WIDE, WIDE)
+        assert torch.equal(again.weights_P, shared.weights_P)
+
+    def test_one_for_all_is_one_for_each(self, images: list[Tensor]) -> None:
+        one = learn_shared(
+            [(CaseImage(name=f"{n}.png", sha256=f"{n:064}"), image) for n, image in enumerate(images)],
+            *(PLAIN, (2.0, 2.0), WIDE.downscale),
+            seed=0,
+            machine=MACHINE,
+        )
+        assert one.sha256 == self.learn(images, WIDE, WIDE, WIDE).sha256
+        assert one.facts.degradation == f"degradation {WIDE.sha256}"
+        assert one.facts.cameras == (WIDE,)
+
+    def test_images_of_each_of_them_and_of_no_other(self, images: list[Tensor]) -> None:
+        shared = self.learn(images, WIDE, NARROW, WIDE)
+
+        def made(downscale: Downscale) -> Tensor:
+            return super_resolve(
+                *(images[0], (2.0, 2.0), PLAIN, downscale), seed=0, precision="fp32", tile=512, shared=shared
+            ).image_CHW
+
+        assert not torch.allclose(made(WIDE.downscale), made(NARROW.downscale), atol=1e-3)
+        other = WIDE.model_copy(update={"noise": None})
+        for downscale in (BICUBIC, other.downscale):
+            with pytest.raises(
+                SettingsError, match=r"learnt for the degradation 'degradation .* or 'degradation .* not"
+            ):
+                made(downscale)
+
+    def test_a_file_of_before_is_for_the_one_that_it_names(self, start: SharedStart) -> None:
+        facts = start.facts.model_dump(mode="json")
+        del facts["cameras"]
+        assert SharedFacts.model_validate(facts) == start.facts
+        assert start.facts.learnt_for == ("bicubic",)
 
 
 class TestResults:

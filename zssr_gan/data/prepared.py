@@ -18,10 +18,14 @@ _LEVELS = 255
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedImage:
-    """`pixels`: C H W float32 in [0, 1] on 8-bit levels, C = 1 gray or 3 RGB. `notices`: what reading changed."""
+    """`pixels`: C H W float32 in [0, 1] on 8-bit levels, C = 1 gray or 3 RGB. `notices`: what reading changed.
+
+    `file`: the bytes of its file, where the pixels are those that lie there: not resized, nothing rounded off.
+    """
 
     pixels: Tensor
     notices: tuple[str, ...]
+    file: bytes | None = None
 
 
 class Prepared:
@@ -64,6 +68,11 @@ class Prepared:
         """What the split says of an image."""
         return self._members[i]
 
+    def camera(self, i: int) -> str | None:
+        """Which camera of its source took an image, where that is known."""
+        member = self._members[i]
+        return self._sources[member.source].camera(member.path)
+
     def image(self, i: int) -> Tensor:
         """C H W float32 in [0, 1] on 8-bit levels; see `read`."""
         return self.read(i).pixels
@@ -89,8 +98,9 @@ def _prepare(content: Content, size: int | None) -> PreparedImage:
         notices.append("Its alpha channel was left out.")
     if picture.bits > 8:
         notices.append(f"Its {picture.bits} bits were reduced to 8.")
+    own = picture.bits == 8 and (size is None or pixels.shape[-2:] == (size, size))
     if size is not None:
         pixels = resize(pixels, (size, size))
     # Bicubic overshoots; and what the store keeps in 8 bits is what the networks learn from.
     levels = pixels.mul(_LEVELS).round().clamp(0, _LEVELS)
-    return PreparedImage(levels.div(_LEVELS).to(torch.float32), tuple(notices))
+    return PreparedImage(levels.div(_LEVELS).to(torch.float32), tuple(notices), content.file if own else None)

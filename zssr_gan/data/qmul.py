@@ -104,6 +104,10 @@ class TinyFace:
         """One image; see `zssr_gan.data.readers.read_file`."""
         return read_file(_base(self.root, "tinyface", _TINYFACE) / path, f"{self.name}/{path}")
 
+    def camera(self, path: str) -> str | None:  # noqa: ARG002 - what others need
+        """Not known: the images are from the web."""
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class SurvFace:
@@ -128,6 +132,11 @@ class SurvFace:
     def read(self, path: str) -> Content:
         """One image; see `zssr_gan.data.readers.read_file`."""
         return read_file(_base(self.root, "QMUL-SurvFace", _SURVFACE) / path, f"{self.name}/{path}")
+
+    def camera(self, path: str) -> str | None:
+        """ "cam1" of "17_cam1_2.jpg"; None where the name has no camera."""
+        found = re.match(r"\d+_cam0*(\d+)_", path.rpartition("/")[2], re.IGNORECASE)
+        return f"cam{found[1]}" if found else None
 
 
 def _base(root: Path, inner: str, sections: Sequence[Section]) -> Path:

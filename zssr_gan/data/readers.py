@@ -50,10 +50,11 @@ class Listing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Content:
-    """An image, and the SHA-256 of the bytes that it was decoded from."""
+    """An image, and the SHA-256 of the bytes that it was decoded from; `file`: these bytes, where it has a file."""
 
     sha256: str
     picture: Picture
+    file: bytes | None = None
 
 
 class Source(Protocol):
@@ -68,6 +69,9 @@ class Source(Protocol):
 
     def read(self, path: str) -> Content:
         """One image. Raises ImageError, whose message opens with the image's id."""
+
+    def camera(self, path: str) -> str | None:
+        """Which camera took an image, unique inside the source; None where its path does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,10 @@ class Folder:
     def read(self, path: str) -> Content:
         """One image; see `read_file`."""
         return read_file(self.root / path, f"{self.name}/{path}")
+
+    def camera(self, path: str) -> str | None:  # noqa: ARG002 - what others need
+        """Not known."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,10 @@ class Lfw:
             raise ImageError(f"{self.name}/{path}: there is no such face: they are face-000 to face-099.")
         samples = _lfw_faces()[int(number)]
         return Content(sha256_bytes(samples.tobytes()), from_samples(samples[:, :, np.newaxis], Metadata()))
+
+    def camera(self, path: str) -> str | None:  # noqa: ARG002 - what others need
+        """Not known."""
+        return None
 
 
 @cache
@@ -134,7 +146,7 @@ def read_file(file: Path, name: str) -> Content:
         data = file.read_bytes()
     except OSError as error:
         raise ImageError(f"{name}: cannot be read ({error.strerror or error}).") from error
-    return Content(sha256_bytes(data), decode_picture(data, name))
+    return Content(sha256_bytes(data), decode_picture(data, name), data)
 
 
 def files_under(folder: Path, root: Path) -> tuple[list[str], tuple[tuple[str, str], ...]]:

@@ -157,16 +157,18 @@ class Store:
         self.dropped = tuple(found)
 
 
-def refuse_other_settings(folder: Path, settings: Mapping[str, JsonValue], *, but: str | None = None) -> None:
-    """Raise StoreError, naming the first difference, where a store was made with others; `but` is a key left out."""
+def refuse_other_settings(folder: Path, settings: Mapping[str, JsonValue], *, but: Collection[str] = ()) -> None:
+    """Raise StoreError, naming the first difference, where a store was made with others; `but` are keys left out."""
     try:
         kept = dict(read_settings(folder).settings)
     except StoreError:
         return  # nothing was made yet
     wanted = dict(settings)
-    if but is not None:
-        kept.pop(but, None)
-        wanted.pop(but, None)
+    for key in but:
+        kept.pop(key, None)
+        wanted.pop(key, None)
+    for one in (kept, wanted):
+        one.setdefault("degradation", "bicubic")  # which is not written down, so that earlier stores go on
     if (different := first_difference(kept, wanted)) is None:
         return
     key, was, now = different

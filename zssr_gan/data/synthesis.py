@@ -4,7 +4,7 @@ Shapes: C channels, H W rows and columns.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from zssr_gan.config import ZeroShotSettings
+from zssr_gan.data.cameras import Camera, Cameras
 from zssr_gan.data.prepared import Prepared, PreparedImage
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.devices import Machine
@@ -19,15 +20,12 @@ from zssr_gan.errors import DeviceError, ImageError, ZssrGanError, is_out_of_mem
 from zssr_gan.imaging.codecs import Metadata
 from zssr_gan.imaging.picture import Picture, quantise, to_samples
 from zssr_gan.imaging.psnr import psnr_db
-from zssr_gan.imaging.resampling import BicubicDownscale, Scale
+from zssr_gan.imaging.resampling import Scale
 from zssr_gan.record import finite_json
 from zssr_gan.zeroshot.fleet import Tick, Work, run_fleet
 from zssr_gan.zeroshot.plan import SMALLEST_SIDE
 from zssr_gan.zeroshot.shared import SharedStart
 from zssr_gan.zeroshot.superresolve import SuperResolved, super_resolving
-
-DOWNSCALE = BicubicDownscale()
-"""How LR images are taken to have come out of HR ones. One object for all: who learns the same shares a fleet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +47,7 @@ class Synthesiser:
         seed: the run's.
         machine: what it runs on.
         shared: the network learnt on the case, else each image has its own.
+        cameras: how each LR image came out of an HR one.
     """
 
     images: Prepared
@@ -57,6 +56,7 @@ class Synthesiser:
     seed: int
     machine: Machine
     shared: SharedStart | None = None
+    cameras: Cameras = field(default_factory=Cameras)
 
     def run(
         self,
@@ -87,6 +87,7 @@ class Synthesiser:
         if min(height, width) < SMALLEST_SIDE:
             name = self.images.member(number).id
             raise ImageError(f"{name}: is {width}x{height} pixels; zero-shot learning needs {SMALLEST_SIDE} a side.")
+        camera = self.cameras.of(self.images, number)
         lr_CHW = image.pixels.to(self.machine.device)
         settings = self.settings if self.shared is not None else self.settings.for_size(lr_CHW[0].numel())
         try:
@@ -94,7 +95,7 @@ class Synthesiser:
                 lr_CHW,
                 self.scale,
                 settings,
-                DOWNSCALE,
+                camera.downscale,
                 seed=self.seed,
                 precision=self.machine.precision,
                 tile=self.machine.tile,
@@ -108,19 +109,23 @@ class Synthesiser:
             torch.cuda.empty_cache()
             name = self.images.member(number).id
             raise DeviceError(f"{name}: the device has too little memory to apply its networks.") from error
-        return self._stored(number, image, done, capacity)
+        return self._stored(number, image, camera, done, capacity)
 
-    def _stored(self, number: int, image: PreparedImage, done: SuperResolved, capacity: int) -> StoredImage:
+    def _stored(
+        self, number: int, image: PreparedImage, camera: Camera, done: SuperResolved, capacity: int
+    ) -> StoredImage:
         member = self.images.member(number)
         result = _eight_bits(done.image_CHW)
-        again = DOWNSCALE(result.pixels[None], (image.pixels.shape[-2], image.pixels.shape[-1]))[0]
+        again = camera.downscale(result.pixels[None], (image.pixels.shape[-2], image.pixels.shape[-1]))[0]
         error = float((again - image.pixels).square().mean())
         trainings = [step for step in done.steps if "iterations" in step]
         figures: dict[str, Any] = {
-            "label": "internal" if self.shared is None else "case",
+            # Of others there is the shared network, and the degradation, where that was estimated from more than this.
+            "label": "internal" if self.shared is None and camera.learnt_from <= {member.sha256} else "case",
             "role": member.role,
             "source": member.source,
             "source_sha256": member.sha256,
+            "degradation": {"group": camera.group, "sha256": camera.sha256},
             "seeds": [seed for step in trainings for seed in step["seeds"]],
             "iterations": sum(sum(step["iterations"]) for step in trainings),
             # A shared network's loss is the case's, not this image's.

@@ -7,6 +7,8 @@ Whether to go on from that network on each image by itself ('adaptation') is ask
 the images themselves are the truth. A network learnt on the shrunk images is adapted to some of them, and both are
 measured against the images, which neither has seen.
 
+Images of a case may come out of several cameras: each teaches by its own camera's degradation, and is made by it.
+
 Shapes: B images, C channels, H W rows and columns, P parameters.
 """
 
@@ -21,6 +23,7 @@ from torch import Tensor
 from zssr_gan.config import ZeroShotSettings
 from zssr_gan.errors import ImageError, NumericalError
 from zssr_gan.imaging import symmetries
+from zssr_gan.imaging.degradation import DegradedDownscale
 from zssr_gan.imaging.psnr import psnr_db
 from zssr_gan.imaging.resampling import Size, back_project, enlarged_size, reduced_size, resize
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
@@ -28,7 +31,7 @@ from zssr_gan.zeroshot.draws import normal, uniform
 from zssr_gan.zeroshot.ensemble import combine
 from zssr_gan.zeroshot.fleet import Request, train
 from zssr_gan.zeroshot.optimiser import FleetOptimiser
-from zssr_gan.zeroshot.pairs import PairSource, Task
+from zssr_gan.zeroshot.pairs import PairSource
 from zssr_gan.zeroshot.plan import SMALLEST_SIDE
 from zssr_gan.zeroshot.schedules import make_schedule
 from zssr_gan.zeroshot.seeds import content_hash, derive_seed, generator
@@ -75,7 +78,7 @@ class Learnt:
 def learn_case(
     images: Sequence[Tensor],
     settings: ZeroShotSettings,
-    training: Training,
+    training: Training | Sequence[Training],
     *,
     seed: int,
     on_learning: OnLearning | None = None,
@@ -85,7 +88,8 @@ def learn_case(
     Args:
         images: `C H W` each, [0, 1], of any sizes and one number of channels.
         settings: those for a case (`ZeroShotSettings.for_case`).
-        training: what pairs teach, precision.
+        training: what pairs teach, precision; one for all, or one for each image. These differ in the degradation
+            alone, and images of one camera share one object.
         seed: the run's.
         on_learning: called every ten iterations.
 
@@ -96,19 +100,20 @@ def learn_case(
     assert settings.shared is not None, "settings are made by for_case"
     if not images:
         raise ImageError("there is no image to learn from")
-    # By content, so that neither names nor places matter.
-    ordered = sorted((middle(image) for image in images), key=content_hash)
-    seed = derive_seed("case", seed, *(content_hash(image) for image in ordered))
-    rehearsal = _rehearse(ordered, settings, training, seed, on_learning)
+    # By content, so that neither names nor places matter; the same content may be of two cameras.
+    lessons = [_Lesson(middle(image), own) for image, own in zip(images, _of_each(training, len(images)), strict=True)]
+    lessons.sort(key=lambda lesson: (content_hash(lesson.image), lesson.camera))
+    seed = derive_seed("case", seed, *(content_hash(lesson.image) for lesson in lessons))
+    rehearsal = _rehearse(lessons, settings, seed, on_learning)
     for attempt in range(settings.restarts + 1):
-        own = seed if not attempt else derive_seed(seed, "restart", attempt)
+        own_seed = seed if not attempt else derive_seed(seed, "restart", attempt)
         try:
-            weights_P, loss = _learn(ordered, settings, training, own, settings.shared.rounds, on_learning, "learning")
+            weights_P, loss = _learn(lessons, settings, own_seed, settings.shared.rounds, on_learning, "learning")
         except NumericalError:
             if attempt == settings.restarts:
                 raise
             continue
-        if not _is_dead(weights_P, ordered, settings, training):
+        if not _is_dead(weights_P, lessons, settings):
             iterations = settings.shared.rounds * settings.schedule.iterations
             return Learnt(weights_P, iterations, loss, rehearsal, attempt)
     raise NumericalError(
@@ -117,23 +122,41 @@ def learn_case(
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lesson:
+    """An image, and what its pairs teach."""
+
+    image: Tensor
+    training: Training
+
+    @property
+    def camera(self) -> str:
+        """What tells its degradation from others."""
+        downscale = self.training.task.downscale
+        return downscale.degradation.sha256 if isinstance(downscale, DegradedDownscale) else downscale.name
+
+
+def _of_each(training: Training | Sequence[Training], count: int) -> list[Training]:
+    """What each of so many images' pairs teach."""
+    return [training] * count if isinstance(training, Training) else list(training)
+
+
 class _Pool:
-    """All images of a case, as sources of pairs by size.
+    """All images of a case, as sources of pairs by size and degradation.
 
     A batch is of many images, also where all sizes differ: the side of an image, drawn evenly, is the crops'; they are
     cut of images of that side and, where these are few, of the next larger.
     """
 
-    def __init__(
-        self, images: list[Tensor], results: list[Tensor], settings: ZeroShotSettings, task: Task, seed: int
-    ) -> None:
+    def __init__(self, lessons: list[_Lesson], results: list[Tensor], settings: ZeroShotSettings, seed: int) -> None:
+        images = [lesson.image for lesson in lessons]
         self.seed_1 = torch.tensor([seed], device=images[0].device)
         self.batch = settings.pairs.batch
         self.sources = []
         placed: list[tuple[int, int, int]] = []  # side of a crop, source, place in it
-        for number, group in enumerate(_by_size(images)):
+        for number, (training, group) in enumerate(_alike(images, [lesson.training for lesson in lessons])):
             fathers = [torch.stack([part[n] for n in group]) for part in ((images, results) if results else (images,))]
-            self.sources.append(PairSource(settings.pairs, fathers, None, task))
+            self.sources.append(PairSource(settings.pairs, fathers, None, training.task))
             placed += [(self.sources[-1].side, number, place) for place in range(len(group))]
         self.images = sorted(placed)
         self.sides = [side for side, _, _ in self.images]
@@ -147,7 +170,8 @@ class _Pool:
         end = min(len(self.images), max(end, first + _VARIETY * self.batch))
         drawn = [self.images[first + int(number * (end - first))] for number in numbers]
         draws_SD = uniform(self.seed_1 + 2, position_1, self.batch * PairSource.DRAWS).reshape(self.batch, -1)
-        count = self.sources[0].noise_count(side)
+        # A camera without noise and compression takes no draws; all others take as many.
+        count = max(source.noise_count(side) for source in self.sources)
         noise_SE = normal(self.seed_1 + 3, position_1, self.batch * count).reshape(self.batch, count)
         parts, order = [], []
         for number in sorted({number for _, number, _ in drawn}):
@@ -162,29 +186,29 @@ class _Pool:
 
 
 def _learn(
-    images: list[Tensor],
+    lessons: list[_Lesson],
     settings: ZeroShotSettings,
-    training: Training,
     seed: int,
     rounds: int,
     on_learning: OnLearning | None,
     what: str,
 ) -> tuple[Tensor, float]:
     """The weights `P`, and the loss over the last iterations."""
-    task, device = training.task, images[0].device
+    first, images = lessons[0], [lesson.image for lesson in lessons]
+    factor, device, precision = first.training.task.factor, first.image.device, first.training.precision
     network = ZSSR(
-        ZSSROptions(**settings.network.model_dump()), len(images[0]), task.factor, [generator("weights", seed)]
+        ZSSROptions(**settings.network.model_dump()), len(first.image), factor, [generator("weights", seed)]
     ).to(device)
     optimiser = FleetOptimiser(network, settings.optimiser)
     total = settings.schedule.iterations
     results: list[Tensor] = []
     recent: list[Tensor] = []
     for number in range(rounds):
-        pool = _Pool(images, results, settings, task, derive_seed(seed, "pairs", number))
+        pool = _Pool(lessons, results, settings, derive_seed(seed, "pairs", number))
         schedule = make_schedule(settings.schedule, 1)
         for iteration in range(total):
             x, y, mask = pool.sample(iteration)
-            with autocast(device, training.precision):
+            with autocast(device, precision):
                 out = network(x)
             loss = masked_l1(out, y, mask)
             (gradient,) = torch.autograd.grad(loss.sum(), network.weights_NP)
@@ -192,17 +216,17 @@ def _learn(
             recent = [*recent[-49:], loss.detach()]
             if on_learning is not None and iteration % 10 == 9:
                 on_learning(what, number * total + iteration + 1, rounds * total, float(loss.detach()))
-        made = ZSSR(network.options, len(images[0]), task.factor, optimiser.result())
+        made = ZSSR(network.options, len(first.image), factor, optimiser.result())
         if not torch.isfinite(made.weights_NP).all():
             raise NumericalError("learning on the case gave NaN or infinity; try the precision fp32")
         if number + 1 < rounds:
-            results = apply_shared(made, images, settings, training)
+            results = apply_shared(made, images, settings, [lesson.training for lesson in lessons])
     return made.weights_NP.detach()[0], float(torch.stack(recent).mean())
 
 
 @torch.no_grad()
 def apply_shared(
-    network: ZSSR, images: Sequence[Tensor], settings: ZeroShotSettings, training: Training
+    network: ZSSR, images: Sequence[Tensor], settings: ZeroShotSettings, training: Training | Sequence[Training]
 ) -> list[Tensor]:
     """Results of one network, or of a network each, on many images: self-ensemble and back-projection, many at once.
 
@@ -210,11 +234,11 @@ def apply_shared(
         network: one member for all, or as many as there are images.
         images: `C H W` each.
         settings: refinement.
-        training: scale, degradation, precision.
+        training: scale, degradation, precision; one for all, or one for each image.
     """
-    task = training.task
     out: dict[int, Tensor] = {}
-    for group in _by_size(images):
+    for own_training, group in _alike(images, _of_each(training, len(images))):
+        task = own_training.task
         for at in range(0, len(group), _BATCH):
             some = group[at : at + _BATCH]
             lr_BCHW = torch.stack([images[n] for n in some])
@@ -225,7 +249,7 @@ def apply_shared(
             views = []
             for k in task.symmetries if settings.refinement.ensemble else (0,):
                 x = symmetries.transform(seen_BCHW, k)
-                with autocast(x.device, training.precision):
+                with autocast(x.device, own_training.precision):
                     y = own(x[None])[0] if own.members == 1 else own(x[:, None])[:, 0]
                 views.append(symmetries.inverse(y, k))
             made = resize(combine(torch.stack(views), settings.refinement.combine), size)
@@ -235,11 +259,7 @@ def apply_shared(
 
 
 def _rehearse(
-    images: list[Tensor],
-    settings: ZeroShotSettings,
-    training: Training,
-    seed: int,
-    on_learning: OnLearning | None,
+    lessons: list[_Lesson], settings: ZeroShotSettings, seed: int, on_learning: OnLearning | None
 ) -> Rehearsal:
     assert settings.shared is not None
     adaptation = settings.shared.adaptation
@@ -247,34 +267,36 @@ def _rehearse(
         return Rehearsal(False, "the settings ask for none")
     if not adaptation.rehearse:
         return Rehearsal(True, "the settings do it without asking")
-    task = training.task
-    truths, sons = [], []
-    for image in images:
-        truth = task.cut(image)
+    truths: list[Tensor] = []
+    sons: list[_Lesson] = []
+    for lesson in lessons:
+        task = lesson.training.task
+        truth = task.cut(lesson.image)
         son = task.downscale(truth[None], reduced_size((truth.shape[-2], truth.shape[-1]), task.scale))[0]
         if min(son.shape[-2:]) >= SMALLEST_SIDE:
             truths.append(truth)
-            sons.append(son.clamp(0, 1))
+            sons.append(_Lesson(son.clamp(0, 1), lesson.training))
     if len(sons) < _FEWEST:
         return Rehearsal(False, f"only {len(sons)} images are large enough to try it at half their size")
     # Half the iterations: it stands for the network, it need not equal it.
     schedule = settings.schedule.model_copy(update={"iterations": max(1, settings.schedule.iterations // 2)})
     half = settings.model_copy(update={"schedule": schedule})
     try:
-        weights_P, _ = _learn(sons, half, training, derive_seed(seed, "rehearsal"), 1, on_learning, "rehearsal")
+        weights_P, _ = _learn(sons, half, derive_seed(seed, "rehearsal"), 1, on_learning, "rehearsal")
     except NumericalError:
         return Rehearsal(False, "its rehearsal gave NaN or infinity")
-    if _is_dead(weights_P, sons, settings, training):
+    if _is_dead(weights_P, sons, settings):
         return Rehearsal(False, "its rehearsal died: the network handed the interpolated images through")
-    network = ZSSR(ZSSROptions(**settings.network.model_dump()), len(sons[0]), task.factor, weights_P[None])
+    channels, factor = len(sons[0].image), sons[0].training.task.factor
+    network = ZSSR(ZSSROptions(**settings.network.model_dump()), channels, factor, weights_P[None])
     chosen = [round(n * (len(sons) - 1) / max(1, adaptation.rehearse - 1)) for n in range(adaptation.rehearse)]
     chosen = sorted(set(chosen))
     gains = []
-    for group in _by_size([sons[n] for n in chosen]):
+    for training, group in _alike([sons[n].image for n in chosen], [sons[n].training for n in chosen]):
         some = [chosen[n] for n in group]
-        start = ZSSR(network.options, len(sons[0]), task.factor, weights_P.expand(len(some), -1).clone())
-        seeds = [derive_seed(seed, "rehearsal", content_hash(sons[n])) for n in some]
-        stack = torch.stack([sons[n] for n in some])
+        start = ZSSR(network.options, channels, factor, weights_P.expand(len(some), -1).clone())
+        seeds = [derive_seed(seed, "rehearsal", content_hash(sons[n].image)) for n in some]
+        stack = torch.stack([sons[n].image for n in some])
         fit = train(Request(stack, seeds, settings.for_adaptation(), training, start=start))
         plain = apply_shared(network, list(stack), settings, training)
         adapted = apply_shared(fit.network, list(stack), settings, training)
@@ -292,20 +314,21 @@ def _rehearse(
     return Rehearsal(helped, why, len(gains), float(gain.mean()), interval)
 
 
-def _by_size(images: Sequence[Tensor]) -> list[list[int]]:
-    """Numbers of the images of each size, in the order of the first."""
-    groups: dict[Size, list[int]] = {}
-    for number, image in enumerate(images):
-        groups.setdefault((image.shape[-2], image.shape[-1]), []).append(number)
-    return list(groups.values())
+def _alike(images: Sequence[Tensor], trainings: Sequence[Training]) -> list[tuple[Training, list[int]]]:
+    """Numbers of the images of each size and camera, in the order of the first."""
+    groups: dict[tuple[Size, Training], list[int]] = {}
+    for number, (image, training) in enumerate(zip(images, trainings, strict=True)):
+        groups.setdefault(((image.shape[-2], image.shape[-1]), training), []).append(number)
+    return [(training, group) for (_, training), group in groups.items()]
 
 
-def _is_dead(weights_P: Tensor, images: list[Tensor], settings: ZeroShotSettings, training: Training) -> bool:
+def _is_dead(weights_P: Tensor, lessons: list[_Lesson], settings: ZeroShotSettings) -> bool:
     """Whether the network does no more than interpolate on every one of some images where there is more to do."""
-    group = max(_by_size(images), key=len)[:_FEWEST]
-    stack = torch.stack([images[n] for n in group])
+    images = [lesson.image for lesson in lessons]
+    training, group = max(_alike(images, [lesson.training for lesson in lessons]), key=lambda alike: len(alike[1]))
+    stack = torch.stack([images[n] for n in group[:_FEWEST]])
     options = ZSSROptions(**settings.network.model_dump())
-    network = ZSSR(options, stack.shape[1], training.task.factor, weights_P.expand(len(group), -1))
+    network = ZSSR(options, stack.shape[1], training.task.factor, weights_P.expand(len(stack), -1))
     return all(find_dead(network, stack, training, settings.guards))
 
 

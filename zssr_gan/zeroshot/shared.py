@@ -23,7 +23,7 @@ from zssr_gan.devices import Machine
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import atomic_write, canonical_sha256, sha256_bytes
 from zssr_gan.imaging.degradation import Degradation, DegradedDownscale
-from zssr_gan.imaging.resampling import Downscale, KernelDownscale, Scale
+from zssr_gan.imaging.resampling import BicubicDownscale, Downscale, KernelDownscale, Scale
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
 from zssr_gan.zeroshot.case import OnLearning, learn_case
 from zssr_gan.zeroshot.pairs import Task
@@ -32,6 +32,7 @@ from zssr_gan.zeroshot.training import Training
 
 _KEY = "zssr-gan:shared-start"
 _WEIGHTS = "weights_P"
+_BETWEEN = ", "
 
 
 class _Model(BaseModel):
@@ -57,7 +58,7 @@ class SharedFacts(_Model):
     scale: tuple[float, float]
     """(y, x) of the pairs that it was learnt on."""
     degradation: str
-    """How the pairs were made, see `degradation_of`."""
+    """How the pairs were made, see `degradation_of`; of several cameras, each of them, with commas between."""
     cameras: tuple[Degradation, ...] = ()
     """The degradations that it was learnt for, whole; empty where that is bicubic, or a kernel from a file."""
     settings: dict[str, JsonValue]
@@ -74,6 +75,11 @@ class SharedFacts(_Model):
     """Whether each image is gone on from by itself, and what the rehearsal said."""
     images: tuple[CaseImage, ...]
     versions: dict[str, str]
+
+    @property
+    def learnt_for(self) -> tuple[str, ...]:
+        """Each degradation that it was learnt for, as `degradation_of` says it."""
+        return tuple(self.degradation.split(_BETWEEN))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +111,7 @@ def learn_shared(
     images: Sequence[tuple[CaseImage, Tensor]],
     settings: ZeroShotSettings,
     scale: Scale,
-    downscale: Downscale,
+    downscale: Downscale | Sequence[Downscale],
     *,
     seed: int,
     machine: Machine,
@@ -117,7 +123,8 @@ def learn_shared(
         images: what each is called, and its pixels `C H W`, [0, 1]. Where one has colours, gray ones count as colours.
         settings: those for a case (`ZeroShotSettings.for_case`).
         scale: (y, x) that is asked for; larger ones are learnt, and later taken, step by step.
-        downscale: how LR images came out of HR ones.
+        downscale: how LR images came out of HR ones: one for all, or one for each image. All of them take `scale` in
+            as many steps.
         seed: the run's.
         machine: what it runs on.
         on_learning: see `learn_case`.
@@ -126,18 +133,27 @@ def learn_shared(
         ImageError: no image, or one too small to learn from.
         NumericalError: NaN or infinity came out.
     """
-    task = Task.of(step_of(scale, settings, downscale), settings.network.grid, downscale)
+    each = list(downscale) if isinstance(downscale, Sequence) else [downscale] * len(images)
+    # One object a degradation, so that its images are learnt from together.
+    cameras = {degradation_of(one): one for one in (each or [BicubicDownscale()])}
+    trainings = {
+        name: Training(Task.of(step_of(scale, settings, one), settings.network.grid, one), machine.precision)
+        for name, one in cameras.items()
+    }
+    (task, *others) = [training.task for training in trainings.values()]
+    assert all((one.scale, one.factor) == (task.scale, task.factor) for one in others)
     channels = max((len(pixels) for _, pixels in images), default=1)
     pixels = [one.to(machine.device).expand(channels, -1, -1) for _, one in images]
-    learnt = learn_case(pixels, settings, Training(task, machine.precision), seed=seed, on_learning=on_learning)
+    lessons = [trainings[degradation_of(one)] for one in each]
+    learnt = learn_case(pixels, settings, lessons, seed=seed, on_learning=on_learning)
     values = settings.model_dump(mode="json")
     facts = SharedFacts(
         network=settings.network,
         channels=channels,
         factor=task.factor,
         scale=task.scale,
-        degradation=degradation_of(downscale),
-        cameras=(downscale.degradation,) if isinstance(downscale, DegradedDownscale) else (),
+        degradation=_BETWEEN.join(sorted(cameras)),
+        cameras=tuple(one.degradation for _, one in sorted(cameras.items()) if isinstance(one, DegradedDownscale)),
         settings=values,
         settings_sha256=canonical_sha256(values),
         seed=seed,

@@ -19,6 +19,9 @@ from zssr_gan.zeroshot.seeds import content_hash
 from zssr_gan.zeroshot.shared import SharedStart, degradation_of
 from zssr_gan.zeroshot.step import OnProgress, Progress, StepRunner
 
+_SHOWN = 20
+"""Letters of a degradation's name in a message: its kind, and the first of its hash."""
+
 __all__ = ["OnProgress", "Progress", "SuperResolved", "super_resolve", "super_resolving"]
 
 
@@ -144,11 +147,11 @@ def _check_fit(shared: SharedStart, channels: int, downscale: Downscale) -> None
     facts = shared.facts
     if channels > facts.channels:
         raise SettingsError("the shared start was learnt on gray images and cannot enlarge one with colours")
-    if facts.degradation != degradation_of(downscale):
-        raise SettingsError(
-            f"the shared start was learnt for the degradation {facts.degradation[:16]!r}, "
-            f"not {degradation_of(downscale)[:16]!r}"
-        )
+    if degradation_of(downscale) not in facts.learnt_for:
+        learnt = " or ".join(repr(one[:_SHOWN]) for one in facts.learnt_for[:3])
+        more = " or others" if len(facts.learnt_for) > 3 else ""
+        asked = degradation_of(downscale)[:_SHOWN]
+        raise SettingsError(f"the shared start was learnt for the degradation {learnt}{more}, not {asked!r}")
 
 
 def _check_factor(shared: SharedStart, task: Task) -> None:

@@ -1,0 +1,147 @@
+"""Cameras: whose images go together, and which degradation an image finds."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.data.trees import make_tree
+from tests.estimates import NARROW, WIDE, estimate_of
+from zssr_gan.data.cameras import (
+    SMALLEST_GROUP,
+    Cameras,
+    CaseDegradations,
+    GroupEstimate,
+    encode_degradations,
+    group_images,
+    read_degradations,
+)
+from zssr_gan.data.opening import open_sources
+from zssr_gan.data.prepared import Prepared
+from zssr_gan.data.split import make_split
+from zssr_gan.errors import SettingsError
+from zssr_gan.imaging.degradation import Degradation
+from zssr_gan.imaging.resampling import BicubicDownscale
+from zssr_gan.stages import DataSettings
+from zssr_gan.zeroshot.shared import CaseImage
+
+NAMES = (
+    *(f"surv/training_set/{person}/{person}_cam1_1.jpg" for person in range(1, 5)),
+    *(f"surv/training_set/{person}/{person}_cam2_1.jpg" for person in range(1, 4)),
+    "surv/training_set/1/1_cam3_1.jpg",
+    "surv/training_set/2/2_x_1.jpg",
+    *(f"folder/{number}_cam1_1.bmp" for number in range(5)),
+)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Prepared:
+    make_tree(tmp_path, NAMES)
+    sources = [{"kind": kind, "root": str(tmp_path / name), "name": name} for kind, name in KINDS.items()]
+    roles = {"zssr": None, "generator": 0, "table1": None, "unseen": 0}
+    data = DataSettings.model_validate({"sources": sources, "size": None, "roles": roles})
+    return Prepared(make_split(data, open_sources(data), 0), data)
+
+
+KINDS = {"survface": "surv", "folder": "folder"}
+
+
+def case(**groups: Degradation) -> CaseDegradations:
+    """The first group was learnt from the most images."""
+    kept = [
+        GroupEstimate(
+            group=name.replace("_", "/"),
+            estimate=estimate_of(degradation, [CaseImage(name=str(n), sha256=f"{n:064}") for n in range(9 - place)]),
+        )
+        for place, (name, degradation) in enumerate(groups.items())
+    ]
+    return CaseDegradations(seed=0, size=None, groups=tuple(kept))
+
+
+class TestGroups:
+    def test_a_camera_where_it_is_known_else_the_source(self, images: Prepared) -> None:
+        groups, notices = group_images(images, 3)
+        paths = {group: [images.member(n).path.rpartition("/")[2] for n in its] for group, its in groups.items()}
+        assert list(paths) == ["folder", "surv", "surv/cam1", "surv/cam2"]
+        assert len(paths["folder"]) == 5, "a folder's names tell no camera"
+        assert sorted(paths["surv"]) == ["1_cam3_1.jpg", "2_x_1.jpg"]
+        assert all("_cam1_" in path for path in paths["surv/cam1"])
+        assert (len(paths["surv/cam1"]), len(paths["surv/cam2"])) == (4, 3)
+        assert notices == ["surv: cam3 (1): fewer than 3 images each, so they join the rest of surv"]
+
+    def test_small_cameras_are_no_groups(self, images: Prepared) -> None:
+        groups, (notice,) = group_images(images)
+        assert {group: len(its) for group, its in groups.items()} == {"folder": 5, "surv": 9}
+        assert f"cam1 (4), cam2 (3), cam3 (1): fewer than {SMALLEST_GROUP}" in notice
+
+
+class TestWhose:
+    def of(self, cameras: Cameras, images: Prepared, path: str) -> str | None:
+        number = next(n for n in range(len(images)) if images.member(n).id.endswith(path))
+        return cameras.of(images, number).group
+
+    def test_its_own_else_its_sources(self, images: Prepared) -> None:
+        cameras = Cameras(case(surv=WIDE, surv_cam1=NARROW, folder=NARROW))
+        assert self.of(cameras, images, "1_cam1_1.jpg") == "surv/cam1"
+        assert self.of(cameras, images, "1_cam2_1.jpg") == "surv"
+        assert self.of(cameras, images, "2_x_1.jpg") == "surv"
+        assert self.of(cameras, images, "4_cam1_1.bmp") == "folder"
+
+    def test_else_the_one_with_the_most_images(self, images: Prepared) -> None:
+        """One that was learnt from, of its source if there is any."""
+        cameras = Cameras(case(surv_cam2=WIDE, surv_cam1=NARROW))
+        assert self.of(cameras, images, "1_cam3_1.jpg") == "surv/cam2"
+        assert self.of(cameras, images, "4_cam1_1.bmp") == "surv/cam2"
+
+    def test_bicubic_of_all_without_any(self, images: Prepared) -> None:
+        camera = Cameras().of(images, 0)
+        assert (camera.group, camera.learnt_from) == (None, frozenset())
+        assert camera.sha256 == Degradation().sha256
+        assert isinstance(camera.downscale, BicubicDownscale)
+        assert len(Cameras().downscales) == 1
+
+    def test_one_object_a_degradation(self) -> None:
+        cameras = Cameras(case(surv=WIDE, surv_cam1=NARROW, folder=WIDE))
+        assert cameras.all["surv"].downscale is cameras.all["folder"].downscale
+        assert len(cameras.downscales) == 2
+
+    def test_beside_others_bicubic_is_one_step_too(self) -> None:
+        """A scale of 4 would else be two steps for one image and one for the other, and no network could learn both."""
+        cameras = Cameras(case(surv=WIDE, folder=Degradation()))
+        assert all(downscale.whole for downscale in cameras.downscales)
+        plain = cameras.all["folder"].downscale
+        image = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+        assert torch.allclose(plain(image, (8, 8)), BicubicDownscale()(image, (8, 8)), atol=1e-6)
+        (alone,) = Cameras(case(folder=Degradation())).downscales
+        assert isinstance(alone, BicubicDownscale)
+
+
+class TestFile:
+    def test_comes_back(self, tmp_path: Path) -> None:
+        kept = case(surv=WIDE, folder=Degradation())
+        (tmp_path / "degradation.json").write_bytes(encode_degradations(kept))
+        assert read_degradations(tmp_path / "degradation.json") == kept
+        assert kept.hashes == {"surv": WIDE.sha256, "folder": Degradation().sha256}
+
+    @pytest.mark.parametrize(
+        ("old", "new", "words"),
+        [
+            (b"{", b"", "is damaged"),
+            (b'"schema_version": 1', b'"schema_version": 2', "is damaged"),
+            (b'"sigma_major": 1.0', b'"sigma_major": 1.5', "the degradation of surv was changed after it was hashed"),
+            (None, b'{"seed": 0, "size": null, "groups": []}', "holds no degradation"),
+        ],
+    )
+    def test_damage_is_one_sentence(self, tmp_path: Path, old: bytes | None, new: bytes, words: str) -> None:
+        path = tmp_path / "degradation.json"
+        content = encode_degradations(case(surv=WIDE))
+        path.write_bytes(new if old is None else content.replace(old, new, 1))
+        assert path.read_bytes() != content
+        with pytest.raises(SettingsError, match=words) as caught:
+            read_degradations(path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
+
+    def test_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(SettingsError, match="cannot be read"):
+            read_degradations(tmp_path / "degradation.json")

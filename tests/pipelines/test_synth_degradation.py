@@ -1,0 +1,319 @@
+"""`synth.degradation`: what is estimated once and of whom, what is kept of it, and what it changes."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from pipelines import case_degradation, prepare, synth
+from pipelines.teachers import Teachers
+from tests.estimates import NARROW, WIDE, estimate_of, named
+from tests.pipelines.test_synth import PRESET, finish, start, torchrun
+from zssr_gan.data.cameras import CaseDegradations, group_images, read_degradations
+from zssr_gan.data.split import read_split
+from zssr_gan.data.synthetic_set import SyntheticSet
+from zssr_gan.imaging.degradation import Degradation, KernelBlur
+from zssr_gan.stages import load_run
+from zssr_gan.zeroshot.degradation import Evidence, encode_estimate
+from zssr_gan.zeroshot.degradation import estimate_degradation as really_estimate
+from zssr_gan.zeroshot.shared import read_shared
+
+RUN = Path("runs/mine")
+STORE = RUN / "synthetic"
+KEPT = RUN / "degradation.json"
+CONFIG = """
+data:
+  sources: [{kind: survface, root: faces}]
+  size: null
+  train: 0.75
+  roles: {zssr: 8, generator: null, table1: 2, unseen: null}
+synth: {preset: tiny.yaml, init: scratch, degradation: estimate, shard: 4}
+"""
+ESTIMATED = "--set", "synth.init=shared"
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Sixteen images of SurvFace's names, most of them of two cameras."""
+    monkeypatch.chdir(tmp_path)
+    photo = data.astronaut()[40:200, 150:310]
+    for number in range(16):
+        top, left = 36 * (number // 4), 36 * (number % 4)
+        crop = Image.fromarray(photo[top : top + 24, left : left + 24]).resize((12, 12), Image.Resampling.BICUBIC)
+        camera = 9 if number in (3, 7) else 1 + number % 2
+        path = Path(f"faces/training_set/{number}/{number}_cam{camera}_1.jpg")
+        path.parent.mkdir(parents=True)
+        crop.save(path, quality=90)
+    Path("tiny.yaml").write_text(PRESET.replace("ITERATIONS", "3"))
+    path = tmp_path / "mine.yaml"
+    path.write_text(CONFIG)
+    assert prepare.main(["--config", str(path)]) == 0
+    return path
+
+
+@pytest.fixture(autouse=True)
+def estimated(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Evidence]]:
+    """What the estimator is asked; it says that the first camera blurs more. Three images are enough for a camera."""
+    asked: list[Sequence[Evidence]] = []
+
+    def estimate(evidence: Sequence[Evidence], _: object, *, seed: int, on_estimate: object) -> object:
+        asked.append(evidence)
+        assert callable(on_estimate)
+        on_estimate("blur", 1, 2)
+        which = WIDE if "cam1" in evidence[0].image.name else NARROW
+        return estimate_of(which, named(evidence), seed)
+
+    monkeypatch.setattr(case_degradation, "estimate_degradation", estimate)
+    monkeypatch.setattr(case_degradation, "group_images", partial(group_images, smallest=3))
+    return asked
+
+
+def run(config: Path, *arguments: str) -> int:
+    return synth.main(["--config", str(config), "--device", "cpu", "--threads", "1", *arguments])
+
+
+def taught(config: Path) -> dict[str, set[str]]:
+    """Ids of the training part's images by group."""
+    teachers = Teachers(read_split(RUN / "split.json"), load_run(config).data).images
+    groups, _ = group_images(teachers, 3)
+    return {group: {teachers.member(number).id for number in its} for group, its in groups.items()}
+
+
+def bytes_of(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.glob("*") if path.is_file()}
+
+
+class TestEstimate:
+    def test_each_camera_for_itself_from_the_training_part(
+        self, config: Path, estimated: list[Sequence[Evidence]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(config, *ESTIMATED) == 0
+        said = capsys.readouterr().err
+        kept = read_degradations(KEPT)
+        assert [one.group for one in kept.groups] == ["survface", "survface/cam1", "survface/cam2"]
+        assert "survface: cam9 (" in said
+        assert "fewer than 3 images each, so they join the rest of survface" in said
+        groups = taught(config)
+        assert {one.group: {image.name for image in one.estimate.images} for one in kept.groups} == groups
+        assert all(one.jpeg is not None and one.jpeg.quality == 90 for evidence in estimated for one in evidence)
+        for one in kept.groups:
+            assert f"degradation of {one.group}: {one.estimate.summary}, from {len(one.estimate.images)} images" in said
+        with Image.open(RUN / "degradation.png") as picture:
+            assert min(picture.size) > 300
+            assert np.asarray(picture.convert("L")).std() > 10
+        start = read_shared(STORE / "shared.safetensors")
+        assert set(start.facts.cameras) == {WIDE, NARROW}
+        assert {image.name for image in start.facts.images} == set().union(*groups.values())
+
+    @pytest.mark.parametrize("init", ["scratch", "shared"])
+    def test_images_are_made_by_their_cameras(self, config: Path, init: str) -> None:
+        """Also those of the test part, which nothing was estimated from."""
+        assert run(config, "--set", f"synth.init={init}") == 0
+        roles, labels = set(), set()
+        with SyntheticSet(STORE) as images:
+            assert len(images) == 10
+            for number, name in enumerate(images.ids):
+                figures = images.figures(number)
+                group = next((f"survface/{one}" for one in ("cam1", "cam2") if f"_{one}_" in name), "survface")
+                which = WIDE if group.endswith("cam1") else NARROW
+                assert figures["degradation"] == {"group": group, "sha256": which.sha256}
+                alone = init == "scratch" and taught(config)[group] == {name}
+                assert figures["label"] == ("internal" if alone else "case")
+                labels.add(figures["label"])
+                roles.add(figures["role"])
+        assert roles == {"zssr", "table1"}
+        assert "case" in labels
+        settings = json.loads((STORE / "settings.json").read_text())["settings"]
+        assert settings["degradation"] == "estimate"
+        assert settings["degradations"] == read_degradations(KEPT).hashes
+
+    def test_again_it_is_read_back(
+        self, config: Path, estimated: list[Sequence[Evidence]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(config, *ESTIMATED) == 0
+        before, asked = (bytes_of(RUN), bytes_of(STORE)), len(estimated)
+        for lost in ("contact-sheet.png", "gains.png"):
+            before[1].pop(lost, None)
+        capsys.readouterr()
+        assert run(config, *ESTIMATED) == 0
+        assert len(estimated) == asked
+        assert "as kept in" in capsys.readouterr().err
+        assert bytes_of(RUN) == before[0]
+        assert before[1].items() <= bytes_of(STORE).items()
+
+    def test_of_other_images_it_is_estimated_again(self, config: Path, estimated: list[Sequence[Evidence]]) -> None:
+        assert run(config) == 0
+        asked = len(estimated)
+        first = read_degradations(KEPT)
+        shutil.rmtree(STORE)
+        for change in (["--set", "data.size=16"], ["--set", "data.size=16", "--set", "seed=1"]):
+            assert prepare.main(["--config", str(config), *change, "--overwrite"]) == 0
+            assert run(config, *change) == 0
+            shutil.rmtree(STORE)
+            found = read_degradations(KEPT)
+            assert (found.seed, found.size) == (1 if "seed=1" in change else 0, 16)
+            assert found != first
+        assert len(estimated) == 3 * asked
+        assert all(one.jpeg is None for evidence in estimated[asked:] for one in evidence), (
+            "resized pixels are no file's"
+        )
+
+    @pytest.mark.parametrize("damage", ["cut", "gone"])
+    def test_damaged_or_lost_it_is_estimated_again(
+        self, config: Path, damage: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(config) == 0
+        before = KEPT.read_bytes()
+        if damage == "cut":
+            KEPT.write_bytes(before[:100])
+        else:
+            KEPT.unlink()
+        capsys.readouterr()
+        assert run(config) == 0
+        assert KEPT.read_bytes() == before
+        said = capsys.readouterr().err
+        assert "10 of 10 images are there already" in said
+        assert (f"{KEPT}: is damaged" in said) == (damage == "cut")
+
+    def test_another_estimate_is_refused_and_not_kept(
+        self, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The store's images were made with the one that was lost."""
+        assert run(config) == 0
+        KEPT.unlink()
+        monkeypatch.setattr(
+            case_degradation,
+            "estimate_degradation",
+            lambda evidence, _, *, seed, on_estimate: estimate_of(NARROW, named(evidence), seed),  # noqa: ARG005
+        )
+        capsys.readouterr()
+        assert run(config) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert f'degradations.survface/cam1 = "{WIDE.sha256}", and "{NARROW.sha256}" is asked for now' in said
+        assert not KEPT.exists()
+
+    def test_an_unreadable_teacher_is_left_out_and_said(
+        self, config: Path, estimated: list[Sequence[Evidence]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        split = read_split(RUN / "split.json")
+        gone = next(member for member in split.entries if member.role == "generator")
+        (Path("faces") / gone.path).unlink()
+        assert run(config, *ESTIMATED) == 1
+        said = capsys.readouterr().err
+        assert said.count(f"failed: {gone.id}: was not learnt from") == 1
+        assert read_degradations(KEPT).left_out == (gone.id,)
+        asked = len(estimated)
+        assert run(config, *ESTIMATED) == 0
+        assert len(estimated) == asked
+
+    def test_by_the_estimator_itself(self, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """So few and small images say nothing of a blur: bicubic is assumed, and said."""
+        monkeypatch.setattr(case_degradation, "estimate_degradation", really_estimate)
+        assert run(config, *ESTIMATED) == 0
+        assert all(one.estimate.fallback for one in read_degradations(KEPT).groups)
+        assert all(one.estimate.jpeg_qualities.keys() == {"90"} for one in read_degradations(KEPT).groups)
+
+
+class TestFile:
+    def test_one_for_all(self, config: Path) -> None:
+        Path("known.json").write_bytes(encode_estimate(estimate_of(WIDE, [])))
+        assert run(config, "--set", "synth.degradation=known.json") == 0
+        kept = read_degradations(KEPT)
+        assert isinstance(kept, CaseDegradations)
+        assert [(one.group, one.estimate.degradation) for one in kept.groups] == [("known", WIDE)]
+        with SyntheticSet(STORE) as images:
+            for number in range(len(images)):
+                assert images.figures(number)["degradation"] == {"group": "known", "sha256": WIDE.sha256}
+                assert images.figures(number)["label"] == "internal", "it was known, not learnt"
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (None, "the degradation cannot be read"),
+            (b"{}", "is no degradation"),
+            (
+                encode_estimate(
+                    estimate_of(Degradation(blur=KernelBlur(values=((0.25, 0.25), (0.25, 0.25)), scale=(3, 3))), [])
+                ),
+                "its kernel holds for a scale of 3 x 3 alone (y, x), and synth.scale is 2.",
+            ),
+        ],
+    )
+    def test_mistakes(
+        self, config: Path, content: bytes | None, words: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        if content is not None:
+            Path("known.json").write_bytes(content)
+        capsys.readouterr()
+        assert run(config, "--set", "synth.degradation=known.json") == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert f"known.json: {words}" in said
+        assert not KEPT.exists()
+
+
+class TestOthers:
+    def test_bicubic_estimates_nothing(self, config: Path, estimated: list[Sequence[Evidence]]) -> None:
+        assert run(config, "--set", "synth.degradation=bicubic") == 0
+        assert not estimated
+        assert not KEPT.exists()
+        with SyntheticSet(STORE) as images:
+            assert {images.figures(number)["label"] for number in range(len(images))} == {"internal"}
+            assert "degradation" not in images.settings.settings, "so that earlier stores are gone on with"
+
+    @pytest.mark.parametrize(("one", "other"), [("bicubic", "estimate"), ("estimate", "bicubic")])
+    def test_a_store_of_another_is_refused_before_the_work(
+        self,
+        config: Path,
+        estimated: list[Sequence[Evidence]],
+        one: str,
+        other: str,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        assert run(config, "--set", f"synth.degradation={one}") == 0
+        asked = len(estimated)
+        capsys.readouterr()
+        assert run(config, "--set", f"synth.degradation={other}") == 2
+        assert f'degradation = "{one}", and "{other}" is asked for now' in capsys.readouterr().err
+        assert len(estimated) == asked
+
+    def test_a_kept_start_is_used_for_what_it_was_learnt_for(
+        self, config: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(config, *ESTIMATED) == 0
+        shutil.copy(STORE / "shared.safetensors", "kept.safetensors")
+        again = ["--set", "synth.init=shared", "--set", "synth.init_from=kept.safetensors", "--set", "run_dir=other"]
+        assert prepare.main(["--config", str(config), "--set", "run_dir=other"]) == 0
+        capsys.readouterr()
+        assert run(config, *again, "--set", "synth.degradation=bicubic") == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert "kept.safetensors: was learnt for the degradation degradation " in said
+        assert "and synth.degradation gives bicubic" in said
+        assert run(config, *again) == 0
+
+    def test_a_presets_own_noise_is_refused(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("tiny.yaml").write_text(Path("tiny.yaml").read_text().replace("batch: 1", "batch: 1, noise: 0.1"))
+        capsys.readouterr()
+        assert run(config) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert "noise is part of the degradation" in said
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("init", ["scratch", "shared"])
+    def test_all_processes_take_the_same(self, config: Path, init: str) -> None:
+        process = start(config, "--set", "synth.shard=1", "--set", f"synth.init={init}", launcher=torchrun(2))
+        _, said = finish(process)
+        assert process.returncode == 0, said
+        (group,) = read_degradations(KEPT).groups
+        with SyntheticSet(STORE) as images:
+            assert len(images) == 10
+            for number in range(len(images)):
+                wanted = {"group": "survface", "sha256": group.estimate.degradation_sha256}
+                assert images.figures(number)["degradation"] == wanted

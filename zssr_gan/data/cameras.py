@@ -1,0 +1,168 @@
+"""The cameras that took a split's images: which images go together, and the degradation of each group of them.
+
+One degradation is estimated from all LR images of a group: of one camera where the reader knows it, else of a source.
+`degradation.json` of a run keeps them; every image finds its own there by its source and camera.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from zssr_gan.data.prepared import Prepared
+from zssr_gan.errors import SettingsError
+from zssr_gan.imaging.degradation import Degradation, DegradedDownscale
+from zssr_gan.imaging.resampling import BicubicDownscale, Downscale
+from zssr_gan.zeroshot.degradation import Estimate
+
+SMALLEST_GROUP: Final = 100
+"""Images that a camera needs for an estimate of its own: with fewer, what these images happen to show tells more than
+what the camera did, and their source's other images say more of it."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GroupEstimate(_Model):
+    """What was estimated from one group of images."""
+
+    group: str
+    """The source's name; a camera's, with a slash between, where it has an estimate of its own."""
+    estimate: Estimate
+
+
+class CaseDegradations(_Model):
+    """The degradations of a run's images: what degradation.json holds."""
+
+    schema_version: Literal[1] = 1
+    seed: int | None
+    """The run's; None where they came from a file."""
+    size: int | None
+    """Side in pixels that the images were resized to before, `data.size`."""
+    left_out: tuple[str, ...] = ()
+    """Ids of the images that could not be read."""
+    groups: tuple[GroupEstimate, ...]
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of each group's degradation."""
+        return {one.group: one.estimate.degradation_sha256 for one in self.groups}
+
+
+def encode_degradations(degradations: CaseDegradations) -> bytes:
+    """The file's bytes."""
+    return (degradations.model_dump_json(indent=1) + "\n").encode()
+
+
+def read_degradations(path: Path) -> CaseDegradations:
+    """Read degradation.json.
+
+    Raises:
+        SettingsError: missing, damaged, or not of a version known here.
+    """
+    try:
+        found = CaseDegradations.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}).") from error
+    except ValidationError as error:
+        raise SettingsError(f"{path}: is damaged ({error.errors(include_url=False)[0]['msg']}).") from error
+    for one in found.groups:
+        if one.estimate.degradation.sha256 != one.estimate.degradation_sha256:
+            raise SettingsError(f"{path}: the degradation of {one.group} was changed after it was hashed.")
+    if not found.groups:
+        raise SettingsError(f"{path}: is damaged (it holds no degradation).")
+    return found
+
+
+def group_images(images: Prepared, smallest: int = SMALLEST_GROUP) -> tuple[dict[str, list[int]], list[str]]:
+    """Places of the images of each group, sorted by its name, and what a user should know, one sentence each.
+
+    A camera with fewer than `smallest` images joins those of its source that have none.
+    """
+    by_camera: dict[tuple[str, str | None], list[int]] = {}
+    for number in range(len(images)):
+        by_camera.setdefault((images.member(number).source, images.camera(number)), []).append(number)
+    groups: dict[str, list[int]] = {}
+    joined: dict[str, list[str]] = {}
+    for (source, camera), numbers in by_camera.items():
+        if camera is not None and len(numbers) < smallest:
+            joined.setdefault(source, []).append(f"{camera} ({len(numbers)})")
+        own = camera is not None and len(numbers) >= smallest
+        groups.setdefault(f"{source}/{camera}" if own else source, []).extend(numbers)
+    notices = [
+        f"{source}: {', '.join(sorted(cameras))}: fewer than {smallest} images each, so they join the rest of {source}"
+        for source, cameras in sorted(joined.items())
+    ]
+    return {group: sorted(groups[group]) for group in sorted(groups)}, notices
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Camera:
+    """What is assumed of how an image was made."""
+
+    group: str | None
+    """Where its degradation was estimated; None for bicubic, which nobody estimated."""
+    sha256: str
+    """Of the degradation."""
+    downscale: Downscale
+    """One object for all images of one degradation: who learns the same shares a fleet."""
+    learnt_from: frozenset[str] = field(default=frozenset(), repr=False)
+    """SHA-256 of the images that it was estimated from."""
+
+
+class Cameras:
+    """The camera of each image.
+
+    Args:
+        degradations: of the run; None assumes bicubic of all images.
+    """
+
+    def __init__(self, degradations: CaseDegradations | None = None) -> None:
+        self.all: Mapping[str, Camera] = {}
+        self._largest: tuple[str, ...] = ()
+        plain = Degradation()
+        self._bicubic = Camera(None, plain.sha256, BicubicDownscale())
+        if degradations is None:
+            return
+        # Bicubic may be taken in several steps, the others only in one: one network cannot learn both.
+        known = {one.estimate.degradation.sha256: one.estimate.degradation for one in degradations.groups}
+        mixed = any(degradation != plain for degradation in known.values())
+        downscales: dict[str, Downscale] = {
+            sha256: DegradedDownscale(degradation) if mixed else self._bicubic.downscale
+            for sha256, degradation in known.items()
+        }
+        self.all = {
+            one.group: Camera(
+                one.group,
+                one.estimate.degradation_sha256,
+                downscales[one.estimate.degradation_sha256],
+                frozenset(image.sha256 for image in one.estimate.images),
+            )
+            for one in degradations.groups
+        }
+        by_images = sorted(degradations.groups, key=lambda one: (-len(one.estimate.images), one.group))
+        self._largest = tuple(one.group for one in by_images)
+
+    @property
+    def downscales(self) -> Sequence[Downscale]:
+        """Each one once."""
+        return list(dict.fromkeys(camera.downscale for camera in self.all.values())) or [self._bicubic.downscale]
+
+    def of(self, images: Prepared, number: int) -> Camera:
+        """The camera of an image.
+
+        One without an estimate of its own has its source's, else that of its source's camera with the most images, else
+        that of the group with the most: all of these were learnt from, and so a shared start knows them.
+        """
+        if not self.all:
+            return self._bicubic
+        source = images.member(number).source
+        wanted = (f"{source}/{images.camera(number)}", source)
+        found = next((group for group in wanted if group in self.all), None)
+        if found is None:
+            its = (group for group in self._largest if group.startswith(f"{source}/"))
+            found = next(its, self._largest[0])
+        return self.all[found]
