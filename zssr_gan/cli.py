@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from zssr_gan import store_cli
+from zssr_gan import degradation_cli, store_cli
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
 
@@ -36,6 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(degradation_cli.app, name="degradation")
 app.add_typer(store_cli.app, name="store")
 
 
