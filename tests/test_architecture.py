@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "degradation_cli": {"errors", "zeroshot", "interrupts", "enhancement", "display", "naming", "estimates"},
     "store_cli": {"errors", "data", "interrupts", "enhancement", "display", "export"},
     "cli": {
-        *("errors", "record", "enhancement", "environment", "interrupts"),
+        *("errors", "record", "zeroshot", "enhancement", "environment", "interrupts"),
         *(
             "naming",
             "display",

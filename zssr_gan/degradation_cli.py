@@ -92,7 +92,8 @@ def estimate(
         if output.suffix.lower() != ".json":
             raise OutputError(f"-o {output}: an estimate is a .json file, with a .png beside it")
         sources, left_out = collect_sources(inputs, recursive=recursive)
-        check_new_files([output, picture_path(output)], sources, overwrite=overwrite)
+        targets = [output, picture_path(output)]
+        check_new_files(targets, sources, overwrite=overwrite)
         if left_out:
             display.note(f"left out {left_out} results of earlier runs found in the folders")
         display.start(0, f"{len(sources)} images")
@@ -107,7 +108,7 @@ def estimate(
             on_estimate=lambda what, done, total: show_progress(display, what, done, total),
         )
         with uninterrupted():
-            write_estimate(found, output, overwrite=overwrite)
+            write_estimate(found, output, replaceable=targets if overwrite else ())
         if as_json:
             files = {"output": str(output), "picture": str(picture_path(output))}
             display.result(json.dumps({**files, **_facts(found), "failures": list(gathered.failures)}))

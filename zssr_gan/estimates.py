@@ -1,7 +1,7 @@
 """Estimates of what a camera does, between files: images in, a JSON file and its picture out."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,14 +67,14 @@ def picture_path(path: Path) -> Path:
     return path.with_suffix(".png")
 
 
-def write_estimate(estimate: Estimate, path: Path, *, overwrite: bool = False) -> None:
+def write_estimate(estimate: Estimate, path: Path, *, replaceable: Collection[Path] = ()) -> None:
     """Write an estimate and, beside it, its picture: both, or none.
 
     Raises:
-        OutputError: one of them exists and `overwrite` is not set, or the disk refuses.
+        OutputError: one of them exists and is not `replaceable`, or the disk refuses.
     """
     sheet = Picture(pixels=degradation_picture(estimate), alpha=None, bits=8, metadata=Metadata())
     text = {MARK: "degradation", "zssr-gan:degradation-sha256": estimate.degradation_sha256}
     # The JSON file last: where it stands, the picture does too.
     contents = {picture_path(path): encode_picture(sheet, "png", text), path: encode_estimate(estimate)}
-    write_together(contents, replaceable=contents if overwrite else ())
+    write_together(contents, replaceable=replaceable)

@@ -176,7 +176,7 @@ def _chart(measured: tuple[Brightness, ...], assumed: Noise | None) -> Image.Ima
     brightness = torch.linspace(0, 1, 101)
     line = [] if assumed is None else (assumed.deviation(brightness) * LEVELS).tolist()
     largest = max([one.sigma * LEVELS for one in measured] + line)
-    step = next(step for step in (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0) if largest <= 5 * step)
+    step = next(step for step in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0) if largest <= 5 * step)
     limit = step * max(1, math.ceil(largest / step))
     left, right, high, low = 44, _SIDE - 12, 10, _SIDE - 44
 
