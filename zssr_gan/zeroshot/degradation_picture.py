@@ -151,7 +151,7 @@ def _kernel(
             at = start + number * factor
             ends = [(0, at), (side, at)] if axis == 0 else [(at, 0), (at, side)]
             draw.line(ends, _GRID, _FINE // 2)
-    for blurs, colour, thick in ((whole, _WHOLE, 4), (parts, _PARTS, 1.5)):
+    for blurs, colour, thick in ((whole, _WHOLE, 6), (parts, _PARTS, 1.25)):
         for blur in blurs:
             draw.line(_ellipse(blur, scale, factor, side / 2), colour, round(thick * _FINE), joint="curve")
     draw.rectangle([0, 0, side - 1, side - 1], outline=_RULE, width=_FINE)
