@@ -318,7 +318,8 @@ class TestWithASharedStart:
     def test_of_several_cameras_one_must_be_named(self, folder: Path, learnt: Request, make_estimate: Make) -> None:
         start, _ = self.start(learnt)
         second = Degradation(blur=GaussianBlur(sigma_major=1, sigma_minor=1))
-        facts = start.facts.model_copy(update={"cameras": (*start.facts.cameras, second), "degradation": "several"})
+        several = f"bicubic, {start.facts.degradation}, degradation {second.sha256}"
+        facts = start.facts.model_copy(update={"cameras": (*start.facts.cameras, second), "degradation": several})
         path = folder / "several.safetensors"
         write_shared(make_shared(start.weights_P, facts), path)
         with pytest.raises(SettingsError, match="say which by --degradation FILE"):
@@ -326,6 +327,7 @@ class TestWithASharedStart:
         taken = asked(folder, init_from=path, degradation=kept(folder, make_estimate(degradation=second), "two.json"))
         assert taken.degradation is not None
         assert taken.degradation.degradation == second
+        assert asked(folder, init_from=path, degradation="bicubic").degradation is None
         third = make_estimate(degradation=Degradation(blur=GaussianBlur(sigma_major=2, sigma_minor=1)))
         with pytest.raises(SettingsError, match="asks for"):
             asked(folder, init_from=path, degradation=kept(folder, third, "three.json"))

@@ -25,7 +25,7 @@ from zssr_gan.record import (
     relative_path,
 )
 from zssr_gan.zeroshot.degradation import Estimate, read_estimate
-from zssr_gan.zeroshot.shared import SharedStart, read_shared
+from zssr_gan.zeroshot.shared import SharedStart, degradation_of, read_shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,30 +215,35 @@ def _camera_of(
     start: SharedStart, path: Path, asked: str | None, camera: KeptDegradation | None, *, kernel: Path | None
 ) -> KeptDegradation | None:
     """The degradation that a kept start is used with: what it was learnt for, which must be what is asked for."""
-    learnt = start.facts.cameras
+    learnt = _learnt_for(start)
+    said = f"--init-from {path} was learnt for {_named(learnt)}"
     if asked == "estimate":
-        raise SettingsError(f"--init-from {path} was learnt for {_named(start)}: leave --degradation estimate out")
-    if learnt and kernel is not None:
-        raise SettingsError(f"--init-from {path} was learnt for {_named(start)}: leave --kernel out")
-    if asked is None and len(learnt) <= 1:
-        return KeptDegradation(learnt[0]) if learnt else None
+        raise SettingsError(f"{said}: leave --degradation estimate out")
+    if kernel is not None and start.facts.cameras:
+        raise SettingsError(f"{said}: leave --kernel out")
+    if asked is None and len(learnt) > 1:
+        raise SettingsError(f"{said}: say which by --degradation FILE")
     if asked is None:
-        raise SettingsError(f"--init-from {path} was learnt for {_named(start)}: say which by --degradation FILE")
-    given = Degradation() if camera is None else camera.degradation
-    known = learnt or ((Degradation(),) if start.facts.degradation == "bicubic" else ())
-    if given not in known:
-        what = "bicubic" if camera is None else f"{asked} (degradation {given.sha256[:12]})"
-        raise SettingsError(f"--init-from {path} was learnt for {_named(start)}, and --degradation asks for {what}")
+        return KeptDegradation(start.facts.cameras[0]) if start.facts.cameras else None
+    given = degradation_of((Degradation() if camera is None else camera.degradation).downscale)
+    if given not in learnt:
+        what = given if camera is None else f"{asked} ({_named([given])})"
+        raise SettingsError(f"{said}, and --degradation asks for {what}")
     return camera
 
 
-def _named(start: SharedStart) -> str:
-    """What a shared start was learnt for, in a word or two."""
-    learnt = start.facts.cameras
-    if not learnt:
-        return start.facts.degradation.partition(" ")[0]
-    hashes = ", ".join(one.sha256[:12] for one in learnt[:3])
-    return f"the degradation{'' if len(learnt) == 1 else 's'} {hashes}{', ...' if len(learnt) > 3 else ''}"
+def _learnt_for(start: SharedStart) -> list[str]:
+    """Each degradation that a shared start was learnt for, as `degradation_of` says it."""
+    return start.facts.degradation.split(", ")
+
+
+def _named(degradations: list[str]) -> str:
+    """Degradations in a word or two each: their kind, and the first of their hashes."""
+    shown = [
+        name if not digest else f"{name} {digest[:12]}" for name, _, digest in (d.partition(" ") for d in degradations)
+    ]
+    more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
+    return " or ".join(shown[:3]) + more
 
 
 def read_degradation(path: Path) -> KeptDegradation:
