@@ -1,6 +1,7 @@
-"""What every test stands on: one thread (the same bytes on every machine size) and two real pictures."""
+"""What every test stands on: one thread (the same bytes on every machine size), two real pictures, an estimate."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,10 @@ import torch
 from PIL import Image
 from skimage import data
 from torch import Tensor
+
+from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Noise
+from zssr_gan.zeroshot.degradation import Brightness, Certainty, Estimate
+from zssr_gan.zeroshot.shared import CaseImage
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -30,3 +35,45 @@ def astronaut() -> Tensor:
 def face() -> Tensor:
     """1 25 25, [0, 1]: a real gray face at its native size (the first of scikit-image's lfw_subset)."""
     return torch.from_numpy(data.lfw_subset()[0]).float()[None]
+
+
+@pytest.fixture(scope="session")
+def make_estimate() -> Callable[..., Estimate]:
+    """Makes an estimate as if it had been made of images of those hashes; other fields can be given."""
+    blur = GaussianBlur(sigma_major=0.9, sigma_minor=0.4, angle_degrees=30)
+    parts = tuple(GaussianBlur(sigma_major=0.9 + n / 50, sigma_minor=0.4, angle_degrees=30 + n) for n in (-1, 0, 1))
+
+    def make(*hashes: str, degradation: Degradation | None = None, **changes: Any) -> Estimate:
+        used = Degradation(blur=blur, noise=Noise(sigma=0.01)) if degradation is None else degradation
+        return Estimate(
+            **{
+                "degradation": used,
+                "degradation_sha256": used.sha256,
+                "blur_estimated": blur,
+                "fallback": False,
+                "why": "the blur is 9.0 times as far from bicubic as its standard error (2 times are needed)",
+                "certainty": Certainty(
+                    blurs=parts,
+                    tiles=40,
+                    sigma_major=0.02,
+                    sigma_minor=0.01,
+                    spread_db=50.0,
+                    bicubic_db=31.0,
+                    misfit=0.01,
+                    misfit_bicubic=0.3,
+                ),
+                "noise_from": "colours",
+                "noise_by_brightness": (
+                    Brightness(brightness=0.3, sigma=0.009),
+                    Brightness(brightness=0.7, sigma=0.011),
+                ),
+                "jpeg_from": "nothing",
+                "images": tuple(CaseImage(name=f"{n}.png", sha256=sha256) for n, sha256 in enumerate(hashes)),
+                "settings": {},
+                "seed": 0,
+                "versions": {},
+                **changes,
+            }
+        )
+
+    return make

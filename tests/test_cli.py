@@ -243,7 +243,7 @@ def test_verify() -> None:
     Path("a_x2.png").write_bytes(b"other")
     changed = call("verify", "a_x2.json")
     assert changed.exit_code == 1
-    assert "output    NO" in changed.stdout
+    assert "output      NO" in changed.stdout
     Path("a_x2.json").write_text("{", encoding="utf-8")
     assert call("verify", "a_x2.json").exit_code == 2
     assert call("verify", "none.json").exit_code == 2

@@ -20,8 +20,10 @@ from zssr_gan.config import load_preset, parse_settings
 from zssr_gan.devices import RunOptions
 from zssr_gan.enhancement import Enhanced, Progress, enhance_picture
 from zssr_gan.errors import ImageError, SettingsError, ZssrGanError
+from zssr_gan.imaging.degradation import Degradation, GaussianBlur, KernelBlur, Noise
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resampling import KernelDownscale, resize
+from zssr_gan.zeroshot.degradation import Estimate, encode_estimate
 
 TINY: dict[str, Any] = {
     "network": {"depth": 2, "width": 4, "initial": "lecun"},
@@ -441,3 +443,44 @@ def test_no_such_preset(rgb: np.ndarray, tmp_path: Path) -> None:
         enhance(rgb, 2, "best")
     with pytest.raises(SettingsError, match="cannot be read"):
         enhance(rgb, 2, str(tmp_path / "none.yaml"))
+
+
+class TestDegradation:
+    """What a camera did beyond bicubic: given as data, or as the file of an estimate."""
+
+    WIDE = Degradation(blur=GaussianBlur(sigma_major=1.2, sigma_minor=0.5, angle_degrees=20), noise=Noise(sigma=0.01))
+
+    def test_the_residual_is_that_of_the_degradation(self, rgb: np.ndarray) -> None:
+        done = enhance_picture(picture(rgb), (2, 2), parse_settings(TINY, "test"), degradation=self.WIDE, options=CPU)
+        assert done.report["degradation"] == "degradation"
+        again = self.WIDE.downscale(done.picture.pixels[None], (24, 20))[0]
+        residual = (again - done.source.pixels).abs().mean(0) * 255
+        assert torch.allclose(done.residual, residual, atol=1e-3)
+
+    def test_nothing_to_it_is_bicubic(self, rgb: np.ndarray, run: Callable[..., Any]) -> None:
+        assert np.array_equal(run(rgb), run(rgb, degradation=Degradation()))
+        assert not np.array_equal(run(rgb), run(rgb, degradation=self.WIDE))
+
+    def test_a_file_of_an_estimate(
+        self, rgb: np.ndarray, run: Callable[..., Any], make_estimate: Callable[..., Estimate], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "case.json"
+        path.write_bytes(encode_estimate(make_estimate(degradation=self.WIDE)))
+        given = run(rgb, degradation=self.WIDE)
+        assert np.array_equal(run(rgb, degradation=path), given)
+        assert np.array_equal(run(rgb, degradation=str(path)), given)
+        with pytest.raises(SettingsError, match=r"none\.json"):
+            run(rgb, degradation="none.json")
+
+    def test_the_smallest_image(self, run: Callable[..., Any]) -> None:
+        image = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+        assert run(image, degradation=self.WIDE).shape == (16, 16)
+
+    def test_contradictions(self, rgb: np.ndarray, run: Callable[..., Any]) -> None:
+        with pytest.raises(SettingsError, match="leave one out"):
+            run(rgb, degradation=self.WIDE, kernel=np.ones((3, 3)))
+        with pytest.raises(SettingsError, match="leave noise out"):
+            run(rgb, degradation=self.WIDE, noise=0.01)
+        of_three = Degradation(blur=KernelBlur(values=((1 / 4, 1 / 4), (1 / 4, 1 / 4)), scale=(3, 3)))
+        with pytest.raises(SettingsError, match="belongs to the scale 3 x 3"):
+            run(rgb, degradation=of_three)

@@ -1,4 +1,4 @@
-"""The images of one run as a case: one network learnt on all of them, and kept beside the results."""
+"""The images of one run as a case: what its camera does, and one network learnt on all, kept beside the results."""
 
 import time
 from dataclasses import replace
@@ -7,17 +7,60 @@ from pathlib import Path
 from pydantic import JsonValue
 from torch import Tensor
 
+from zssr_gan.config import EstimationSettings
 from zssr_gan.devices import machine
 from zssr_gan.enhancement import make_downscale
 from zssr_gan.errors import ImageError
+from zssr_gan.estimates import gather, picture_path, write_estimate
 from zssr_gan.files import canonical_sha256, sha256_bytes
 from zssr_gan.imaging.codecs import decode_picture
 from zssr_gan.interrupts import uninterrupted
 from zssr_gan.naming import Plan
-from zssr_gan.request import KeptStart, Request
+from zssr_gan.request import KeptStart, Request, read_degradation
 from zssr_gan.zeroshot.case import OnLearning, middle
+from zssr_gan.zeroshot.degradation import OnEstimate, estimate_degradation
 from zssr_gan.zeroshot.plan import SMALLEST_SIDE
 from zssr_gan.zeroshot.shared import CaseImage, SharedStart, degradation_of, learn_shared, read_shared, write_shared
+
+
+def with_degradation(plan: Plan, request: Request, on_estimate: OnEstimate) -> tuple[Request, list[str]]:
+    """Estimate the degradation from all images of a plan, or take what an earlier run estimated.
+
+    It is kept as degradation-HASH.json, with its picture, in the folder of the results; the hash is that of the
+    images, the settings and the seed, so that the same case finds it again.
+
+    Returns:
+        The request with its degradation, and what a user should know, a line each.
+
+    Raises:
+        ImageError: none of the images can be read.
+        SettingsError: the file of an earlier run was changed.
+        OutputError: the disk refuses.
+    """
+    began, settings = time.perf_counter(), EstimationSettings()
+    gathered = gather(
+        [job.source for job in (*plan.skipped, *plan.todo)],
+        max_megapixels=request.max_megapixels,
+        on_image=lambda done, total: on_estimate("reading", done, total),
+    )
+    if not gathered.evidence:  # each one's own reason is said when its turn comes
+        raise ImageError("no degradation can be estimated: none of the images can be read")
+    what: dict[str, JsonValue] = {
+        "images": [*sorted(one.image.sha256 for one in gathered.evidence)],
+        "settings": settings.model_dump(mode="json"),
+        "seed": request.seed,
+    }
+    path = plan.todo[0].result.parent / f"degradation-{canonical_sha256(what)[:12]}.json"
+    how = "by an earlier run, and used again"
+    if not path.exists():
+        with machine(request.options):
+            found = estimate_degradation(gathered.evidence, settings, seed=request.seed, on_estimate=on_estimate)
+        with uninterrupted():
+            # A picture without its file is what a kill left.
+            write_estimate(found, path, replaceable=[picture_path(path)])
+        how = f"in {time.perf_counter() - began:.0f} s"
+    said = [f"{path}: estimated from {len(gathered.evidence)} images {how}"]
+    return replace(request, degradation=read_degradation(path)), said
 
 
 def with_shared_start(plan: Plan, request: Request, on_learning: OnLearning) -> tuple[Request, list[str]]:
@@ -37,7 +80,8 @@ def with_shared_start(plan: Plan, request: Request, on_learning: OnLearning) -> 
     images = _read(plan, request)
     if not images:
         raise ImageError("none of the images can be learnt from together: they are broken or too small")
-    downscale = make_downscale(None if request.kernel is None else request.kernel.values, request.scale)
+    camera = None if request.degradation is None else request.degradation.degradation
+    downscale = make_downscale(None if request.kernel is None else request.kernel.values, request.scale, camera)
     what: dict[str, JsonValue] = {
         "images": [*sorted(image.sha256 for image, _ in images)],
         "settings": request.settings.model_dump(mode="json"),

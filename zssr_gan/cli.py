@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from zssr_gan import store_cli
+from zssr_gan import degradation_cli, store_cli
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from zssr_gan.jobs import Outcome
     from zssr_gan.naming import Plan
     from zssr_gan.request import Request
+    from zssr_gan.zeroshot.degradation import Estimate
 
 # Panels of the help.
 _FILES, _MACHINE, _TALK = "Files", "Machine", "What is said"
@@ -36,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(degradation_cli.app, name="degradation")
 app.add_typer(store_cli.app, name="store")
 
 
@@ -105,6 +107,14 @@ def enhance(
     ] = None,
     kernel: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Blur kernel of the input: KernelGAN's .mat, or .npy.")
+    ] = None,
+    degradation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="What the camera did: bicubic, estimate (from these images), or a FILE of an estimate [bicubic].",
+            show_default=False,
+        ),
     ] = None,
     noise: Annotated[
         float | None, typer.Option(metavar="SD", help="For noisy footage: noise to learn against; try 0.0125.")
@@ -178,7 +188,7 @@ def enhance(
     zssr-gan enhance photo.jpg -o big.png -s 3
     zssr-gan enhance faces/ -o out/ --preset fast --compare sheet.png
     zssr-gan enhance frames/ -o out/ --noise 0.0125 --skip-existing
-    zssr-gan enhance faces/ -o out/ --init shared
+    zssr-gan enhance faces/ -o out/ --init shared --degradation estimate
     ```
 
     **Presets**
@@ -192,6 +202,10 @@ def enhance(
 
     Tiny images have little to learn from: `--init shared` learns one network on all the images given (a case), and
     uses it for each. Results are then labelled `case`, not `internal`, and their records list what was learnt from.
+
+    A camera blurs, adds noise and compresses; by default it is taken to shrink like bicubic interpolation.
+    `--degradation estimate` finds out from all the images given (of one camera), and keeps what it found beside the
+    results; `zssr-gan degradation --help` tells more. Where the images tell too little, bicubic is assumed, and said.
 
     Scales other than 2: `-s 1.5`, or width before height: `-s 2x3` makes it twice as wide and three times as high.
 
@@ -214,6 +228,7 @@ def enhance(
                 seed=seed,
                 noise=noise,
                 kernel=kernel,
+                degradation=degradation,
                 init=init,
                 init_from=init_from,
                 options=RunOptions(device=device, precision=precision, threads=threads, tile=tile),
@@ -263,6 +278,10 @@ def _run(plan: "Plan", request: "Request", compare: Path | None, *, as_json: boo
         if plan.left_out and not quiet:
             display.note(f"left out {plan.left_out} results of earlier runs found in the folders")
         try:
+            if request.estimates and plan.todo:
+                request = _estimate_degradation(plan, request, display, quiet=quiet)
+            if not quiet and request.degradation is not None and request.degradation.estimate is not None:
+                _tell_degradation(request.degradation.estimate, display)
             if request.init == "shared" and request.shared is None and plan.todo:
                 request = _learn_case(plan, request, display, quiet=quiet)
             for outcome in run_plan(
@@ -282,6 +301,26 @@ def _run(plan: "Plan", request: "Request", compare: Path | None, *, as_json: boo
             display.note(_farewell(stop, outcomes, plan), "red")
             return exit_code(stop)
     return _summarise(outcomes, problem, display, quiet=quiet)
+
+
+def _estimate_degradation(plan: "Plan", request: "Request", display: "Display", *, quiet: bool) -> "Request":
+    from zssr_gan.cases import with_degradation
+    from zssr_gan.degradation_cli import show_progress
+
+    display.start(0, f"{len(plan.todo) + len(plan.skipped)} images")
+    request, said = with_degradation(plan, request, lambda what, done, total: show_progress(display, what, done, total))
+    if not quiet:
+        for line in said:
+            display.note(line)
+    return request
+
+
+def _tell_degradation(found: "Estimate", display: "Display") -> None:
+    """What is assumed of the camera; loudly, where it is bicubic although it was estimated."""
+    from zssr_gan.display import printable
+
+    display.note(printable(f"degradation: {found.summary}"))
+    display.note(printable(f"  {found.why}"), "bold yellow" if found.fallback else "")
 
 
 def _learn_case(plan: "Plan", request: "Request", display: "Display", *, quiet: bool) -> "Request":
@@ -393,7 +432,7 @@ def verify(
                 if len(records) > 1:
                     display.result(printable(f"{path}:"))
                 for check in found.checks:
-                    display.result(printable(f"{check.name:9} {'ok' if check.ok else 'NO':3} {check.text}"))
+                    display.result(printable(f"{check.name:11} {'ok' if check.ok else 'NO':3} {check.text}"))
                 codes.append(0 if found.ok else 1)
     except KeyboardInterrupt as stop:
         raise typer.Exit(exit_code(stop)) from stop

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from zssr_gan.config import ZeroShotSettings, load_preset
 from zssr_gan.devices import Machine, RunOptions, machine, resolve_device
 from zssr_gan.errors import ImageError, NumericalError, SettingsError
 from zssr_gan.imaging.arrays import like, picture_of
+from zssr_gan.imaging.degradation import Degradation, KernelBlur
 from zssr_gan.imaging.kernels import checked_kernel
 from zssr_gan.imaging.picture import Picture, quantise
 from zssr_gan.imaging.psnr import psnr_db
@@ -30,6 +32,7 @@ from zssr_gan.imaging.resampling import (
     Scale,
     resize,
 )
+from zssr_gan.zeroshot.degradation import read_estimate
 from zssr_gan.zeroshot.plan import LARGEST_SCALE, SMALLEST_SIDE
 from zssr_gan.zeroshot.shared import SharedStart
 from zssr_gan.zeroshot.superresolve import Progress, SuperResolved, super_resolve
@@ -66,6 +69,7 @@ def enhance_picture(
     *,
     seed: int = 0,
     kernel: Tensor | None = None,
+    degradation: Degradation | None = None,
     shared: SharedStart | None = None,
     options: RunOptions = RunOptions(),  # noqa: B008 - frozen, so that one default serves all calls
     on_progress: Callable[[Progress], None] | None = None,
@@ -78,21 +82,23 @@ def enhance_picture(
         settings: a preset's, or own.
         seed: all random draws derive from it and from the image's content.
         kernel: blur of the LR image in HR pixels, `k l`; then the scale is in whole numbers.
+        degradation: how the LR image came out of the HR one, in place of bicubic or a kernel. What it was estimated
+            from is for the caller to know: the report's label tells of the networks alone.
         shared: the network learnt on the case; `settings` are then those for a case (`ZeroShotSettings.for_case`).
         options: device, precision, threads, tile.
         on_progress: called often, from this thread.
 
     Raises:
         ImageError: too small, or holding NaN or infinity.
-        SettingsError: scale out of range, kernel with a fractional scale, unknown precision.
+        SettingsError: scale out of range, kernel with a fractional scale or beside a degradation, unknown precision.
         DeviceError: no such device, or too little memory on it.
         NumericalError: NaN or infinity came out.
     """
-    _check(picture, scale, kernel)
+    _check(picture, scale, kernel, degradation)
     began = time.perf_counter()
     size = (picture.pixels.shape[-2], picture.pixels.shape[-1])
     settings = settings if shared is not None else settings.for_size(size[0] * size[1])
-    downscale = make_downscale(kernel, scale)
+    downscale = make_downscale(kernel, scale, degradation)
     with machine(options) as used:
         lr = _seen_colours(picture).to(used.device)
         done = super_resolve(
@@ -132,6 +138,7 @@ def enhance(
     seed: int = 0,
     noise: float | None = None,
     kernel: NDArray[Any] | Sequence[Sequence[float]] | None = None,
+    degradation: Degradation | str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
@@ -150,6 +157,8 @@ def enhance(
         noise: standard deviation of the noise in training, [0, 1] units; None leaves the preset's.
         kernel: blur of the image in pixels of the result, an array or nested lists of two dimensions; the scale is
             then in whole numbers.
+        degradation: how the image came out of the scene, or the file of an estimate as `zssr-gan degradation estimate`
+            writes it; None: bicubic, or the kernel. It has its own noise, so `noise` has no place beside it.
         device, precision, threads, tile: see `RunOptions`.
         on_progress: called with a `Progress` after every iteration.
 
@@ -160,6 +169,10 @@ def enhance(
         ZssrGanError: one of its kinds, see `enhance_picture`.
         TypeError: not an array or image of the kinds above.
     """
+    if noise is not None and degradation is not None:
+        raise SettingsError("the degradation has its own noise: leave noise out")
+    if isinstance(degradation, str | Path):
+        degradation = read_estimate(Path(degradation)).degradation
     settings = load_preset(preset) if noise is None else load_preset(preset).with_noise(noise)
     result = enhance_picture(
         picture_of(image),
@@ -167,6 +180,7 @@ def enhance(
         settings,
         seed=_checked_seed(seed),
         kernel=None if kernel is None else checked_kernel(kernel),
+        degradation=degradation,
         options=RunOptions(device, precision, threads, tile),
         on_progress=on_progress,
     ).picture
@@ -192,16 +206,19 @@ def _checked_seed(seed: object) -> int:
     return number
 
 
-def _check(picture: Picture, scale: Scale, kernel: Tensor | None) -> None:
+def _check(picture: Picture, scale: Scale, kernel: Tensor | None, degradation: Degradation | None) -> None:
     height, width = picture.pixels.shape[-2:]
     if not all(1 <= factor <= LARGEST_SCALE for factor in scale):
         raise SettingsError(
             f"the scale must lie between 1 and {LARGEST_SCALE:g} a side, not {scale[0]:g} x {scale[1]:g}"
         )
+    if kernel is not None and degradation is not None:
+        raise SettingsError("a kernel and a degradation both say how the image was blurred: leave one out")
+    check_scale(degradation, scale)
     if kernel is not None and any(factor != int(factor) for factor in scale):
         raise SettingsError("with a kernel the scale must be in whole numbers: a kernel belongs to one scale")
     smallest = SMALLEST_SIDE
-    if kernel is not None:
+    if kernel is not None or (degradation is not None and isinstance(degradation.blur, KernelBlur)):
         rows, columns = (int(factor) for factor in scale)
         # A father is cut to whole multiples of both factors, in every phase.
         smallest = max(SMALLEST_SIDE // 2 * max(2, rows, columns), math.lcm(rows, columns) + max(rows, columns) - 1)
@@ -213,8 +230,21 @@ def _check(picture: Picture, scale: Scale, kernel: Tensor | None) -> None:
         raise ImageError("the image holds NaN or infinity")
 
 
-def make_downscale(kernel: Tensor | None, scale: Scale) -> Downscale:
-    """How LR images are taken to have come out of HR ones: by a kernel (`k l`), or antialiased bicubic."""
+def check_scale(degradation: Degradation | None, scale: Scale) -> None:
+    """Whether a degradation is known at a scale (y, x).
+
+    Raises:
+        SettingsError: its blur is a kernel, which holds for another scale only.
+    """
+    if degradation is not None and isinstance(blur := degradation.blur, KernelBlur) and blur.scale != scale:
+        y, x = blur.scale
+        raise SettingsError(f"the degradation's kernel belongs to the scale {y} x {x} (y, x), and to no other")
+
+
+def make_downscale(kernel: Tensor | None, scale: Scale, degradation: Degradation | None = None) -> Downscale:
+    """How LR images are taken to have come out of HR ones: by a degradation, a kernel (`k l`), or bicubic."""
+    if degradation is not None:
+        return degradation.downscale
     if kernel is None:
         return BicubicDownscale()
     return KernelDownscale(kernel, (int(scale[0]), int(scale[1])))

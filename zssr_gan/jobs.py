@@ -4,7 +4,7 @@ import importlib.metadata
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from zssr_gan.enhancement import Enhanced, Progress, enhance_picture
 from zssr_gan.errors import ImageError, ZssrGanError, is_out_of_memory
 from zssr_gan.files import canonical_sha256, sha256_bytes, sha256_file, write_together
 from zssr_gan.imaging.codecs import Metadata, Picture, decode_picture, encode_picture
+from zssr_gan.imaging.degradation import Degradation
 from zssr_gan.imaging.sheets import evidence_sheet
 from zssr_gan.interrupts import uninterrupted
 from zssr_gan.naming import Job, Plan, Scale
@@ -28,12 +29,14 @@ from zssr_gan.record import (
     WrittenFile,
     build_record,
     encode_record,
+    label_of,
     provenance_text,
     read_record,
     relative_path,
     scale_text,
+    strongest,
 )
-from zssr_gan.request import Request
+from zssr_gan.request import KeptDegradation, Request
 
 VERSION = importlib.metadata.version("zssr-gan")
 
@@ -61,6 +64,9 @@ class Outcome:
         case, image = self.record.case, self.record.input.sha256
         strange = case is not None and image not in {teacher.sha256 for teacher in case.images}
         others = ["it is not among the images that the shared start was learnt on"] if strange else []
+        camera = self.record.degradation
+        if camera is not None and camera.images and image not in {teacher.sha256 for teacher in camera.images}:
+            others.append("it is not among the images that the degradation was estimated from")
         died = [f"training died and was started anew {restarts} time(s)"] if restarts else []
         return [*report["notices"], *others, *died]
 
@@ -88,6 +94,8 @@ class Outcome:
                 "notices": list(self.notices),
                 "sha256": made.output.sha256,
             }
+            if made.degradation is not None:
+                facts["degradation_sha256"] = made.degradation.values_sha256
         return facts | {"seconds": round(self.seconds, 3)}
 
 
@@ -171,6 +179,8 @@ def skip(job: Job, request: Request) -> Outcome:
             "another seed": made.arguments.seed != request.seed,
             "another shared start": request.shared is not None
             and (made.case is None or made.case.sha256 != request.shared.start.sha256),
+            "another degradation": (request.degradation is not None or not request.estimates)
+            and _degradation_of(made) != (request.degradation or KeptDegradation(Degradation())).degradation.sha256,
             "another kernel": made.kernel != (request.kernel and request.kernel.facts),
         }
     except (RecordError, OSError) as error:
@@ -179,6 +189,10 @@ def skip(job: Job, request: Request) -> Outcome:
     if changed:
         return Outcome(job, "skipped", f"exists already, but was made with {', '.join(changed)}")
     return Outcome(job, "skipped", "exists already")
+
+
+def _degradation_of(made: Record) -> str:
+    return Degradation().sha256 if made.degradation is None else made.degradation.values_sha256
 
 
 def do_job(
@@ -197,9 +211,12 @@ def do_job(
     data = _read(job.source, request.max_megapixels)
     picture = decode_picture(data, str(job.source), max_megapixels=request.max_megapixels)
     enhanced = _enhance(job, request, picture, on_progress)
-    text = result_text(
-        enhanced.report, version=VERSION, input_sha256=sha256_bytes(data), seed=request.seed, scale=request.scale
-    )
+    folder, sha256 = job.result.parent, sha256_bytes(data)
+    case = None if request.shared is None else request.shared.facts(folder)
+    degradation = None if request.degradation is None else request.degradation.facts(folder, case)
+    label = strongest(enhanced.report["label"], label_of(sha256, case, degradation))
+    enhanced = replace(enhanced, report={**enhanced.report, "label": label})
+    text = result_text(enhanced.report, version=VERSION, input_sha256=sha256, seed=request.seed, scale=request.scale)
     result = encode_picture(enhanced.picture, job.result.suffix, text)
     evidence = None if job.evidence is None else evidence_png(enhanced, text)
 
@@ -210,7 +227,8 @@ def do_job(
         output=output_facts(job.result.name, enhanced.picture, result),
         evidence=None if evidence is None or job.evidence is None else written_file(job.evidence.name, evidence),
         kernel=None if request.kernel is None else request.kernel.facts,
-        case=None if request.shared is None else request.shared.facts(job.result.parent),
+        case=case,
+        degradation=degradation,
         report=enhanced.report,
         times=Times(
             started_utc=started.isoformat(timespec="seconds"),
@@ -235,6 +253,7 @@ def _enhance(job: Job, request: Request, picture: Picture, on_progress: Callable
             request.settings,
             seed=request.seed,
             kernel=None if request.kernel is None else request.kernel.values,
+            degradation=None if request.degradation is None else request.degradation.degradation,
             shared=None if request.shared is None else request.shared.start,
             options=request.options,
             on_progress=on_progress,

@@ -303,7 +303,7 @@ def check_targets(
     sheet = [compare] if compare is not None and todo else []
     every = [path for job in jobs for path in job.targets] + sheet
     _refuse_duplicates(every)
-    _refuse_inputs(every, jobs)
+    _refuse_inputs(every, [job.source for job in jobs])
     targets = [path for job in todo for path in job.targets] + sheet
     _refuse_unwritable(targets)
     leftovers = {path for job in todo for path in job.replaced}
@@ -316,6 +316,19 @@ def check_targets(
             way = "--overwrite replaces, --skip-existing keeps what is complete"
         raise OutputError(f"{existing[0]} exists already{more}: {way}")
     return todo, skipped
+
+
+def check_new_files(targets: Sequence[Path], sources: Sequence[Path], *, overwrite: bool = False) -> None:
+    """Make sure, before any work, that files which are made of all sources together can be written.
+
+    Raises:
+        OutputError: one is an input (also by a link), exists already, or cannot be written.
+    """
+    _refuse_inputs(targets, sources)
+    _refuse_unwritable(targets)
+    existing = [path for path in targets if os.path.lexists(path)]
+    if existing and not overwrite:
+        raise OutputError(f"{existing[0]} exists already: --overwrite replaces it")
 
 
 def _with_leftovers(job: Job) -> Job:
@@ -338,9 +351,9 @@ def _refuse_duplicates(targets: Sequence[Path]) -> None:
         seen.add(key)
 
 
-def _refuse_inputs(targets: Sequence[Path], jobs: Sequence[Job]) -> None:
+def _refuse_inputs(targets: Sequence[Path], sources: Sequence[Path]) -> None:
     # By device and inode: this sees through symbolic links, hard links and disks that ignore case.
-    inputs = {(status.st_dev, status.st_ino) for status in (job.source.stat() for job in jobs)}
+    inputs = {(status.st_dev, status.st_ino) for status in (source.stat() for source in sources)}
     for path in targets:
         if path.exists():
             status = path.stat()

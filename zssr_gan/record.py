@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import canonical_sha256
+from zssr_gan.imaging.degradation import Degradation
 
 SCHEMA_VERSION: Final = 1
 MAX_MEGAPIXELS: Final = 100.0
@@ -37,6 +38,11 @@ STATEMENT = "This is a processed image, not an original. Its detail is an estima
 
 MARK = "zssr-gan:kind"
 """Name of the text field that every file of ours carries, by which a later run knows not to enhance it again."""
+
+
+def strongest(*labels: Label) -> Label:
+    """The label that tells of the most images: no later step lowers one."""
+    return max(labels, key=tuple(LABELS).index)
 
 
 class RecordError(ZssrGanError):
@@ -116,7 +122,7 @@ class KernelFacts(_Model):
 
 
 class TeacherImage(_Model):
-    """A low-resolution image of the case that the network was learnt on."""
+    """A low-resolution image of the case that was learnt from."""
 
     name: FileName
     sha256: str = Field(description="of the file")
@@ -130,6 +136,22 @@ class CaseFacts(_Model):
     images: tuple[TeacherImage, ...]
 
 
+class DegradationFacts(_Model):
+    """What the camera was taken to do. Its values are kept whole, so that a rerun needs no second file."""
+
+    name: FileName | None = Field(description="of its file; null where the shared start brought it along")
+    path: FilePath | None = Field(description="of its file, relative to the record's folder, with forward slashes")
+    sha256: str | None = Field(description="of its file")
+    values: Degradation
+    values_sha256: str = Field(description="of the values as canonical JSON")
+    images: tuple[TeacherImage, ...] | None = Field(
+        description="what it was estimated from; null where these are the images that `case` lists"
+    )
+    image_count: int = Field(description="how many these are; 0 where it was given")
+    fallback: bool = Field(description="whether bicubic is assumed because the estimate was not sure enough")
+    why: str = Field(description="how sure it was, in one sentence")
+
+
 class Arguments(_Model):
     """The command as resolved: what was asked, defaults filled in."""
 
@@ -138,6 +160,7 @@ class Arguments(_Model):
     seed: int
     noise: float | None
     kernel: str | None
+    degradation: str | None = None
     device: str
     precision: str
     threads: int | None
@@ -169,7 +192,8 @@ class Record(_Model):
     settings: dict[str, JsonValue]
     settings_sha256: str
     kernel: KernelFacts | None
-    case: CaseFacts | None = Field(None, description="where the label is case: what the network was learnt on")
+    case: CaseFacts | None = Field(None, description="the network that was learnt on the images of a case")
+    degradation: DegradationFacts | None = Field(None, description="where it is not bicubic or a kernel that was given")
     enhancement: dict[str, JsonValue] = Field(description="steps, choice, residual, versions, device, tiles, ...")
     times: Times
 
@@ -183,6 +207,7 @@ def build_record(
     evidence: WrittenFile | None,
     kernel: KernelFacts | None,
     case: CaseFacts | None = None,
+    degradation: DegradationFacts | None = None,
     report: Mapping[str, Any],
     times: Times,
     option_files: Mapping[str, str] | None = None,
@@ -195,10 +220,11 @@ def build_record(
         source, output, evidence: the files.
         kernel: the blur kernel, if one was given.
         case: the network learnt on a case, if one was used.
+        degradation: what the camera was taken to do, if that is not bicubic or the kernel.
         report: what `enhance_picture` says of its work; its "label" and "settings" move to the record's top.
         times: when.
-        option_files: where the files that options named ("preset", "kernel", "init-from") lie, as seen from the
-            input's folder.
+        option_files: where the files that options named ("preset", "kernel", "degradation", "init-from") lie, as seen
+            from the input's folder.
     """
     work = finite_json(dict(report))
     assert isinstance(work, dict)
@@ -217,10 +243,21 @@ def build_record(
             "settings_sha256": canonical_sha256(settings),
             "kernel": kernel,
             "case": case,
+            "degradation": degradation,
             "enhancement": work,
             "times": times,
         }
     )
+
+
+def label_of(image_sha256: str, case: CaseFacts | None, degradation: DegradationFacts | None) -> Label:
+    """What a result was learnt from: its own image, by hash, or others too, with its networks or its degradation."""
+    if case is not None:
+        return "case"
+    if degradation is None or degradation.values == Degradation():
+        return "internal"
+    elsewhere = degradation.images is None or any(image.sha256 != image_sha256 for image in degradation.images)
+    return "case" if elsewhere else "internal"
 
 
 def _command_line(
@@ -239,6 +276,7 @@ def _command_line(
         "seed": arguments.seed,
         "noise": None if "init-from" in option_files else arguments.noise,
         "kernel": option_files.get("kernel", arguments.kernel),
+        "degradation": option_files.get("degradation", arguments.degradation),
         "device": report.get("device", arguments.device),
         "precision": report.get("precision", arguments.precision),
         "threads": report.get("threads", arguments.threads),

@@ -9,20 +9,23 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from zssr_gan.config import PRESETS, ZeroShotSettings, load_preset, parse_settings
-from zssr_gan.enhancement import RunOptions, resolve_device
+from zssr_gan.enhancement import RunOptions, check_scale, resolve_device
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import canonical_sha256, sha256_file
+from zssr_gan.imaging.degradation import Degradation
 from zssr_gan.imaging.kernels import load_kernel
 from zssr_gan.naming import Scale, parse_scale
 from zssr_gan.record import (
     MAX_MEGAPIXELS,
     Arguments,
     CaseFacts,
+    DegradationFacts,
     KernelFacts,
     TeacherImage,
     relative_path,
 )
-from zssr_gan.zeroshot.shared import SharedStart, read_shared
+from zssr_gan.zeroshot.degradation import Estimate, read_estimate
+from zssr_gan.zeroshot.shared import SharedStart, degradation_of, read_shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,34 @@ class KeptStart:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptDegradation:
+    """What the camera is taken to do, and where that is known from."""
+
+    degradation: Degradation
+    estimate: Estimate | None = None
+    """None, like the rest: a shared start brought the degradation along."""
+    path: Path | None = None
+    sha256: str | None = None
+    """Of the file."""
+
+    def facts(self, folder: Path, case: CaseFacts | None) -> DegradationFacts:
+        """What a record in `folder` says of it; images that `case` lists already are not listed twice."""
+        found = self.estimate
+        images = () if found is None else tuple(TeacherImage(name=i.name, sha256=i.sha256) for i in found.images)
+        return DegradationFacts(
+            name=None if self.path is None else self.path.name,
+            path=None if self.path is None else relative_path(self.path, folder),
+            sha256=self.sha256,
+            values=self.degradation,
+            values_sha256=self.degradation.sha256,
+            images=None if case is not None and images == case.images else images,
+            image_count=len(images),
+            fallback=found is not None and found.fallback,
+            why="the shared start was learnt for it" if found is None else found.why,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What is asked of every image of a run."""
 
@@ -57,6 +88,10 @@ class Request:
     noise: float | None = None
     seed: int = 0
     kernel: Kernel | None = None
+    estimates: bool = False
+    """Whether the degradation is estimated from the images of the run."""
+    degradation: KeptDegradation | None = None
+    """None: bicubic, or the kernel; or, where it is estimated, not done yet."""
     init: Literal["scratch", "shared"] = "scratch"
     shared: KeptStart | None = None
     """With `shared`: the network learnt on the case; None until that is done."""
@@ -73,6 +108,7 @@ class Request:
             seed=self.seed,
             noise=self.noise,
             kernel=None if self.kernel is None else self.kernel.facts.name,
+            degradation=None if (kept := self.degradation) is None or kept.path is None else kept.path.name,
             device=self.options.device,
             precision=self.options.precision,
             threads=self.options.threads,
@@ -86,6 +122,8 @@ class Request:
         named = {} if self.preset in PRESETS or self.shared is not None else {"preset": Path(self.preset)}
         if self.kernel is not None:
             named["kernel"] = self.kernel.path
+        if self.degradation is not None and self.degradation.path is not None:
+            named["degradation"] = self.degradation.path
         if self.shared is not None:
             named["init-from"] = self.shared.path
         return {option: relative_path(path, folder) for option, path in named.items()}
@@ -98,6 +136,7 @@ def make_request(
     seed: int = 0,
     noise: float | None = None,
     kernel: Path | None = None,
+    degradation: str | None = None,
     init: Literal["scratch", "shared"] | None = None,
     init_from: Path | None = None,
     options: RunOptions | None = None,
@@ -107,7 +146,7 @@ def make_request(
     """Read what a user asked for, and find now what would fail for every image.
 
     Raises:
-        SettingsError: the scale, preset, noise, seed, limit or kernel.
+        SettingsError: the scale, preset, noise, seed, limit, kernel or degradation, or two that contradict each other.
         DeviceError: a device that is not there.
     """
     factors = parse_scale(scale)
@@ -117,6 +156,7 @@ def make_request(
         raise SettingsError(f"--seed {seed} is out of range: it lies from 0 to 2^63 - 1")
     if kernel is not None and any(factor != int(factor) for factor in factors):
         raise SettingsError(f"--kernel needs a scale in whole numbers, not {scale}: a kernel belongs to one scale")
+    camera = _camera(degradation, factors, kernel=kernel, noise=noise)
     options = options or RunOptions()
     settings = load_preset(preset or "quality")
     if noise is not None:
@@ -132,6 +172,7 @@ def make_request(
             raise SettingsError(f"--init-from brings the settings that it was learnt with: leave {given[0]} out")
         start = read_shared(init_from)
         # What it was learnt with is what it is used with.
+        camera = _camera_of(start, init_from, degradation, camera, kernel=kernel)
         shared, settings = KeptStart(start, init_from), parse_settings(start.facts.settings, str(init_from))
     resolve_device(options.device)
     return Request(
@@ -141,12 +182,78 @@ def make_request(
         noise=noise,
         seed=seed,
         kernel=None if kernel is None else read_kernel(kernel),
+        estimates=degradation == "estimate",
+        degradation=camera,
         init=init or "scratch",
         shared=shared,
         options=options,
         max_megapixels=max_megapixels,
         overwrite=overwrite,
     )
+
+
+def _camera(
+    degradation: str | None, scale: Scale, *, kernel: Path | None, noise: float | None
+) -> KeptDegradation | None:
+    """What --degradation names, where that is a file."""
+    if degradation is None:
+        return None
+    if kernel is not None:
+        raise SettingsError("--kernel and --degradation both say how the images were blurred: leave one out")
+    if degradation == "bicubic":
+        return None
+    if noise is not None:
+        raise SettingsError(f"--degradation {degradation} has its own noise: leave --noise out")
+    if degradation == "estimate":
+        return None
+    kept = read_degradation(Path(degradation))
+    check_scale(kept.degradation, scale)
+    return kept
+
+
+def _camera_of(
+    start: SharedStart, path: Path, asked: str | None, camera: KeptDegradation | None, *, kernel: Path | None
+) -> KeptDegradation | None:
+    """The degradation that a kept start is used with: what it was learnt for, which must be what is asked for."""
+    learnt = _learnt_for(start)
+    said = f"--init-from {path} was learnt for {_named(learnt)}"
+    if asked == "estimate":
+        raise SettingsError(f"{said}: leave --degradation estimate out")
+    if kernel is not None and start.facts.cameras:
+        raise SettingsError(f"{said}: leave --kernel out")
+    if asked is None and len(learnt) > 1:
+        raise SettingsError(f"{said}: say which by --degradation FILE")
+    if asked is None:
+        return KeptDegradation(start.facts.cameras[0]) if start.facts.cameras else None
+    given = degradation_of((Degradation() if camera is None else camera.degradation).downscale)
+    if given not in learnt:
+        what = given if camera is None else f"{asked} ({_named([given])})"
+        raise SettingsError(f"{said}, and --degradation asks for {what}")
+    return camera
+
+
+def _learnt_for(start: SharedStart) -> list[str]:
+    """Each degradation that a shared start was learnt for, as `degradation_of` says it."""
+    return start.facts.degradation.split(", ")
+
+
+def _named(degradations: list[str]) -> str:
+    """Degradations in a word or two each: their kind, and the first of their hashes."""
+    shown = [
+        name if not digest else f"{name} {digest[:12]}" for name, _, digest in (d.partition(" ") for d in degradations)
+    ]
+    more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
+    return " or ".join(shown[:3]) + more
+
+
+def read_degradation(path: Path) -> KeptDegradation:
+    """Read an estimate's file with what a record says of it.
+
+    Raises:
+        SettingsError: not an estimate, or not readable.
+    """
+    found = read_estimate(path)
+    return KeptDegradation(found.degradation, found, path, sha256_file(path))
 
 
 def read_kernel(path: Path) -> Kernel:

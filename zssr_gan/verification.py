@@ -16,12 +16,16 @@ from zssr_gan.imaging.codecs import Picture, decode_picture, encode_picture, rea
 from zssr_gan.jobs import VERSION, evidence_png, output_facts, result_text, written_file
 from zssr_gan.record import (
     CaseFacts,
+    DegradationFacts,
     InputFile,
     Record,
     TeacherImage,
     build_record,
+    label_of,
     read_record,
+    strongest,
 )
+from zssr_gan.zeroshot.degradation import read_estimate
 from zssr_gan.zeroshot.shared import SharedStart, read_shared
 
 
@@ -52,9 +56,10 @@ def verify_record(
 ) -> Verification:
     """Compare the files that a record names with its hashes; with `rerun`, make the result again from the record.
 
-    Files are looked for from the record's own folder. A rerun takes settings, seed, scale, kernel, device, precision,
-    threads and tiles from the record and compares the bytes of the files that it would write, and the record itself,
-    but for what is taken on trust: times, versions, the device's name, and what lies in files that options named.
+    Files are looked for from the record's own folder. A rerun takes settings, seed, scale, kernel, degradation, device,
+    precision, threads and tiles from the record and compares the bytes of the files that it would write, and the
+    record itself, but for what is taken on trust: times, versions, the device's name, and what lies in files that
+    options named.
 
     Raises:
         RecordError: the record is missing, broken or of another version.
@@ -71,12 +76,7 @@ def verify_record(
             "the record says that the input changed during the work",
         ),
         _check_file("output", folder / record.output.name, record.output.sha256),
-        _check(
-            "label",
-            _label_in_file(folder / record.output.name) in (None, record.label),
-            f"the label is {record.label}, as in the output",
-            f"the record says {record.label}, the output itself another label",
-        ),
+        _check_label(record, folder),
     ]
     if record.evidence is not None:
         checks.append(_check_file("evidence", folder / record.evidence.name, record.evidence.sha256))
@@ -99,6 +99,8 @@ def verify_record(
         )
     if record.case is not None:
         checks.append(_check_case(record.case, folder / record.case.path))
+    if record.degradation is not None:
+        checks.append(_check_degradation(record.degradation, record.case, folder))
     if rerun:
         checks.append(_rerun(record, folder, source, on_progress))
     return Verification(path, tuple(checks))
@@ -131,6 +133,45 @@ def _check_file(name: str, path: Path, sha256: str) -> Check:
     if found == sha256:
         return Check(name, True, f"{path.name} is the recorded file (SHA-256 {found[:12]}...)")
     return Check(name, False, f"{path.name} is not the recorded file (SHA-256 {found[:12]}..., not {sha256[:12]}...)")
+
+
+def _check_label(record: Record, folder: Path) -> Check:
+    """The label against the output's own, and against the images that were learnt from."""
+    least = label_of(record.input.sha256, record.case, record.degradation)
+    if strongest(record.label, least) != record.label:
+        return Check("label", False, f"the record says {record.label}, but lists what makes it {least}")
+    return _check(
+        "label",
+        _label_in_file(folder / record.output.name) in (None, record.label),
+        f"the label is {record.label}, as in the output",
+        f"the record says {record.label}, the output itself another label",
+    )
+
+
+def _check_degradation(told: DegradationFacts, case: CaseFacts | None, folder: Path) -> Check:
+    """The values against their hash; and against the estimate's file where it is there, though none is needed."""
+    if told.values.sha256 != told.values_sha256:
+        return Check("degradation", False, "the degradation's values in the record were changed after they were hashed")
+    if told.path is None:
+        return Check("degradation", True, "the values are those that were hashed")
+    path = folder / told.path
+    if not path.exists():
+        return Check("degradation", True, f"the values are those that were hashed ({told.name} itself is not there)")
+    file = _check_file("degradation", path, told.sha256 or "")
+    if not file.ok:
+        return file
+    try:
+        found = read_estimate(path)
+    except ZssrGanError as error:
+        return Check("degradation", False, str(error))
+    images = tuple(TeacherImage(name=image.name, sha256=image.sha256) for image in found.images)
+    listed = told.images if told.images is not None else case and case.images
+    same = (found.degradation, images, len(images), found.fallback, found.why) == (
+        *(told.values, listed, told.image_count, told.fallback, told.why),
+    )
+    return _check(
+        "degradation", same, f"{file.text}, with the values and images listed", f"{path.name} tells it otherwise"
+    )
 
 
 def _check_case(told: CaseFacts, path: Path) -> Check:
@@ -169,6 +210,7 @@ def _rerun(record: Record, folder: Path, source: Path, on_progress: Callable[[Pr
             seed=asked.seed,
             # Not normalised again: that could move the last bit of a value.
             kernel=None if record.kernel is None else torch.tensor(record.kernel.values, dtype=torch.float64),
+            degradation=None if record.degradation is None else record.degradation.values,
             shared=shared,
             options=_recorded_options(record),
             on_progress=on_progress,
@@ -209,10 +251,16 @@ def _rebuilt(
 ) -> Record:
     """The record that the rerun itself would write, where the first run's places and times are taken over."""
     sha256, (height, width) = sha256_bytes(data), picture.pixels.shape[-2:]
-    kernel, case = record.kernel, record.case
+    kernel, case, degradation = record.kernel, record.case, record.degradation
+    label = strongest(enhanced.report["label"], label_of(sha256, case, degradation))
     return build_record(
         version=record.tool.version,
-        arguments=record.arguments.model_copy(update={"kernel": None if kernel is None else kernel.name}),
+        arguments=record.arguments.model_copy(
+            update={
+                "kernel": None if kernel is None else kernel.name,
+                "degradation": None if degradation is None else degradation.name,
+            }
+        ),
         source=InputFile(
             name=PurePosixPath(record.input.path).name,
             path=record.input.path,
@@ -230,7 +278,14 @@ def _rebuilt(
         case=None
         if case is None or shared is None
         else CaseFacts(path=case.path, sha256=shared.sha256, images=_teachers(shared)),
-        report=enhanced.report,
+        degradation=degradation
+        and degradation.model_copy(
+            update={
+                "values_sha256": degradation.values.sha256,
+                "image_count": degradation.image_count if degradation.images is None else len(degradation.images),
+            }
+        ),
+        report={**enhanced.report, "label": label},
         times=record.times,
         option_files=_option_files(record),
     )
@@ -245,10 +300,11 @@ def _option_files(record: Record) -> dict[str, str]:
         words = shlex.split(record.command_line)
     except ValueError:  # no shell would take it either
         return {}
-    asked, kernel, case = record.arguments, record.kernel, record.case
+    asked, kernel, case, degradation = record.arguments, record.kernel, record.case, record.degradation
     named = {
         "preset": None if asked.preset in PRESETS or case is not None else asked.preset,
         "kernel": None if kernel is None else kernel.name,
+        "degradation": None if degradation is None else degradation.name,
         "init-from": None if case is None else case.path,
     }
     told = {word.removeprefix("--"): value for word, value in pairwise(words)}

@@ -7,18 +7,17 @@ Colours: matplotlib's inferno (perceptually uniform; black is nothing, yellow th
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
+from zssr_gan.imaging.lettering import FAINT, INK, Text, font
+
 _MARGIN = 12
-_INK = (20, 20, 20)
-_FAINT = (90, 90, 90)
 _CAPTION_POINTS = 15
 _TITLE_POINTS = 20
 _SMALLEST_MAP, _LARGEST_MAP = 448, 2000
@@ -39,8 +38,8 @@ def contact_sheet(rows: Sequence[Sequence[tuple[str, Tensor]]], *, title: str = 
     column = max([160, *(image.width for row in grid for _, image in row)])
     columns = max((len(row) for row in grid), default=1)
     width = columns * (column + _MARGIN) + _MARGIN
-    heading = _Text.wrapped(title, width - 2 * _MARGIN, _TITLE_POINTS)
-    lines = [[_Text.wrapped(caption, column, _CAPTION_POINTS) for caption, _ in row] for row in grid]
+    heading = Text.wrapped(title, width - 2 * _MARGIN, _TITLE_POINTS)
+    lines = [[Text.wrapped(caption, column, _CAPTION_POINTS) for caption, _ in row] for row in grid]
     heights = [
         max((image.height for _, image in row), default=0) + max((text.height for text in texts), default=0) + 6
         for row, texts in zip(grid, lines, strict=True)
@@ -56,7 +55,7 @@ def contact_sheet(rows: Sequence[Sequence[tuple[str, Tensor]]], *, title: str = 
             text.draw(draw, left, top + image.height + 6)
             left += column + _MARGIN
         top += height + _MARGIN
-    return _to_tensor(sheet)
+    return tensor_of_sheet(sheet)
 
 
 def evidence_sheet(
@@ -85,7 +84,7 @@ def evidence_sheet(
     sheet = Image.new("RGB", (width + step[0] + 2 * _MARGIN, height + step[1] + 2 * _MARGIN), "white")
     for number, panel in enumerate(panels):
         sheet.paste(panel, (_MARGIN + number * step[0], _MARGIN + number * step[1]))
-    return _to_tensor(sheet)
+    return tensor_of_sheet(sheet)
 
 
 def evidence_overlay(disagreement: Tensor, *, limit: float | None = None) -> Tensor:
@@ -125,9 +124,9 @@ def _panel(values: Tensor, size: tuple[int, int], caption: str, limit: float | N
     # Text grows with the map: a sheet of 2000 pixels is looked at reduced.
     points = max(_CAPTION_POINTS, round(size[1] / 50))
     width = max(size[1], 31 * points)  # the captions fit one line
-    heading = _Text.wrapped(caption, width, points)
+    heading = Text.wrapped(caption, width, points)
     largest = float(values.max())
-    figures = _Text.wrapped(f"mean {float(values.mean()):.2f}, largest {largest:.1f}", width, points, _FAINT)
+    figures = Text.wrapped(f"mean {float(values.mean()):.2f}, largest {largest:.1f}", width, points, FAINT)
     bar_height, tick = points, 4
     map_top = heading.height + figures.height + 6
     bar_top = map_top + size[0] + 10
@@ -139,15 +138,15 @@ def _panel(values: Tensor, size: tuple[int, int], caption: str, limit: float | N
     panel.paste(Image.fromarray(_colours(shown, limit)), (0, map_top))
     bar = torch.linspace(0, limit, width).expand(bar_height, width)
     panel.paste(Image.fromarray(_colours(bar, limit)), (0, bar_top))
-    font = _font(points)
+    letters = font(points)
     steps = 4
     for number in range(steps + 1):
         level = limit * number / steps
         label = f"{level:g}" if number < steps or largest <= limit else f"{level:g} and more"
         anchor = {0: "la", steps: "ra"}.get(number, "ma")
         x = round((width - 1) * number / steps)
-        draw.line([(x, bar_top + bar_height), (x, bar_top + bar_height + tick)], fill=_INK)
-        draw.text((x, bar_top + bar_height + tick), label, _INK, font, anchor)
+        draw.line([(x, bar_top + bar_height), (x, bar_top + bar_height + tick)], fill=INK)
+        draw.text((x, bar_top + bar_height + tick), label, INK, letters, anchor)
     return panel
 
 
@@ -182,53 +181,6 @@ def _inferno() -> NDArray[np.uint8]:
     return colours
 
 
-@functools.cache
-def _font(points: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(points)
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """Lines of text that fit a width."""
-
-    lines: tuple[str, ...]
-    points: int
-    colour: tuple[int, int, int]
-
-    @classmethod
-    def wrapped(cls, text: str, width: int, points: int, colour: tuple[int, int, int] = _INK) -> "_Text":
-        font = _font(points)
-        lines: list[str] = []
-        for paragraph in text.split("\n"):
-            line = ""
-            for word in paragraph.split():
-                longer = f"{line} {word}".strip()
-                if font.getlength(longer) <= width:
-                    line = longer
-                    continue
-                if line:
-                    lines.append(line)
-                # A word wider than the column, such as a file name, is cut.
-                while font.getlength(word) > width and len(word) > 1:
-                    cut = max(1, sum(font.getlength(word[: end + 1]) <= width for end in range(len(word))))
-                    lines.append(word[:cut])
-                    word = word[cut:]
-                line = word
-            lines.append(line)
-        return cls(tuple(lines), points, colour)
-
-    @property
-    def line_height(self) -> int:
-        return round(self.points * 1.3)
-
-    @property
-    def height(self) -> int:
-        return len(self.lines) * self.line_height
-
-    def draw(self, draw: ImageDraw.ImageDraw, left: int, top: int) -> None:
-        for number, line in enumerate(self.lines):
-            draw.text((left, top + number * self.line_height), line, self.colour, _font(self.points))
-
-
-def _to_tensor(sheet: Image.Image) -> Tensor:
+def tensor_of_sheet(sheet: Image.Image) -> Tensor:
+    """A drawn sheet as `3 H W` in [0, 1]."""
     return torch.from_numpy(np.asarray(sheet).copy()).permute(2, 0, 1).float().div_(255)
