@@ -354,6 +354,9 @@ class EstimationSettings(_Settings):
     """Of JPEG files: weight of how often coefficients survive, the power spectrum's being 1."""
     quiet_share: float = Field(0.2, gt=0, le=1)
     """Share of the windows, those with the least at low frequencies, that tell compressed images' noise."""
+    colours_trusted: float = Field(1.5, ge=1)
+    """Noise that is read from what colours do not share is believed where freeing it does not make the misfit smaller
+    by this factor."""
     trials: int = Field(150, ge=20)
     """Blurs tried in one search, at most."""
     tolerance: float = Field(0.005, gt=0)

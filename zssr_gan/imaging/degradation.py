@@ -75,12 +75,14 @@ class KernelBlur(_Model):
 
 
 class Noise(_Model):
-    """Gaussian noise of a variance that rises with brightness (Foi et al. 2008), each channel's for itself."""
+    """Gaussian noise of a variance that rises with brightness (Foi et al. 2008)."""
 
     sigma: float = Field(ge=0, le=0.5)
     """Standard deviation at medium brightness (0.5), [0, 1] units."""
     shot: float = Field(0.0, ge=0, le=1)
     """Share of the variance there that is in proportion to brightness; the rest is the same everywhere."""
+    coloured: bool = True
+    """Whether each channel has noise of its own; else it is gray, as where colours were stored at half the size."""
 
     def deviation(self, brightness: Tensor) -> Tensor:
         """Standard deviation at each brightness in [0, 1]."""
@@ -182,7 +184,8 @@ class DegradedDownscale:
             noise: standard normal, of the same shape.
         """
         if self.degradation.noise is not None:
-            x = x + noise * self.degradation.noise.deviation(x.detach())
+            own = self.degradation.noise
+            x = x + (noise if own.coloured else noise[:, :1]) * own.deviation(x.detach())
         if (kept := self.degradation.jpeg) is not None:
             x = jpeg.compress(x, kept.luma, kept.chroma, halved=kept.halved)
         return x

@@ -160,13 +160,19 @@ def estimate_degradation(
     else:
         teller = _Teller(on_estimate, settings)
         recurrence = Recurrence(tiles, kept, settings, seed)
-        level = None if noise is None else noise.sigma * LUMA_NOISE
-        found = fit_blur(recurrence, level, on_step=teller.of("blur"))
-        if kept is not None:
-            found = Fit(found.blur, fit_noise(recurrence, found.blur), found.misfit)
+        step = teller.of("blur")
+        if noise is not None:
+            found = fit_blur(recurrence, noise.sigma * LUMA_NOISE, on_step=step)
+            close_by = fit_blur(recurrence, None, start=found, on_step=step)
+            if found.misfit > settings.colours_trusted * close_by.misfit:
+                # Colours stored at half the size (JPEG's, a video's) have no noise left to tell; luma has.
+                noise, by_brightness = None, ()
         if noise is None:
-            colours = ordered[0].pixels.shape[0] == 3
-            noise, noise_from = Noise(sigma=min(0.5, found.noise / (LUMA_NOISE if colours else 1))), "recurrence"
+            found = fit_blur(recurrence, None, on_step=step)
+            if kept is not None:
+                found = Fit(found.blur, fit_noise(recurrence, found.blur), found.misfit)
+            noise, noise_from = _noise_of_luma(found, ordered[0].pixels, kept), "recurrence"
+        assert found is not None
         certainty = _certainty(recurrence, found, kept, settings, seed, teller.of("certainty"))
         away, unsure = (10 ** (-db / 20) for db in (certainty.bicubic_db, certainty.spread_db))
         sure = away > settings.certainty * unsure
@@ -219,10 +225,10 @@ def cut_tiles(images: Iterable[Tensor], settings: EstimationSettings) -> Tiles:
 
 
 def read_estimate(path: Path) -> Estimate:
-    """Read an estimate's file, or a bare degradation as JSON.
+    """Read an estimate's file.
 
     Raises:
-        SettingsError: missing, or neither of the two.
+        SettingsError: missing, or no estimate.
     """
     try:
         text = path.read_text("utf-8")
@@ -285,6 +291,12 @@ def _noise_of_colours(images: list[Tensor]) -> tuple[Noise | None, tuple[Brightn
     return Noise(sigma=min(0.5, math.sqrt(middle) / LEVELS), shot=shot), at
 
 
+def _noise_of_luma(found: Fit, pixels: Tensor, kept: Jpeg | None) -> Noise:
+    """The noise of images that has luma's. Before JPEG each colour had its own; without, what is left of it is gray."""
+    coloured = len(pixels) == 3 and kept is not None
+    return Noise(sigma=min(0.5, found.noise / (LUMA_NOISE if coloured else 1)), coloured=coloured)
+
+
 def _line(x: Tensor, y: Tensor, weight: Tensor) -> tuple[float, float]:
     """Value at 0 and slope of the straight line through points, by weighed least squares."""
     design = torch.stack([torch.ones_like(x), x], 1) * weight.sqrt()[:, None]
@@ -342,7 +354,7 @@ class _Teller:
 
     def __init__(self, on_estimate: OnEstimate | None, settings: EstimationSettings) -> None:
         self.on_estimate = on_estimate
-        self.most = {"blur": 3 * settings.trials, "certainty": settings.parts * (settings.trials // 3)}
+        self.most = {"blur": 7 * settings.trials, "certainty": settings.parts * (settings.trials // 3)}
 
     def of(self, what: str) -> Callable[[], None]:
         done = 0

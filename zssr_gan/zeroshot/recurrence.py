@@ -51,8 +51,11 @@ class Tiles:
         return sum(len(group) for group in self.groups)
 
     def part(self, number: int, of: int) -> "Tiles":
-        """Every `of`-th tile, from `number` on."""
-        cut = (group[number::of] for group in self.groups)
+        """Every `of`-th tile, from `number` on, counted through all sizes."""
+        cut, before = [], 0
+        for group in self.groups:
+            cut.append(group[(number - before) % of :: of])
+            before += len(group)
         return Tiles(tuple(group for group in cut if len(group)))
 
 
