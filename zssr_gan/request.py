@@ -1,6 +1,7 @@
 """What a run asks of every image: read from a user's words, and refused at once where it would fail for all."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -215,7 +216,7 @@ def _camera_of(
     start: SharedStart, path: Path, asked: str | None, camera: KeptDegradation | None, *, kernel: Path | None
 ) -> KeptDegradation | None:
     """The degradation that a kept start is used with: what it was learnt for, which must be what is asked for."""
-    learnt = _learnt_for(start)
+    learnt = start.facts.learnt_for
     said = f"--init-from {path} was learnt for {_named(learnt)}"
     if asked == "estimate":
         raise SettingsError(f"{said}: leave --degradation estimate out")
@@ -232,12 +233,7 @@ def _camera_of(
     return camera
 
 
-def _learnt_for(start: SharedStart) -> list[str]:
-    """Each degradation that a shared start was learnt for, as `degradation_of` says it."""
-    return start.facts.degradation.split(", ")
-
-
-def _named(degradations: list[str]) -> str:
+def _named(degradations: Sequence[str]) -> str:
     """Degradations in a word or two each: their kind, and the first of their hashes."""
     shown = [
         name if not digest else f"{name} {digest[:12]}" for name, _, digest in (d.partition(" ") for d in degradations)

@@ -3,6 +3,7 @@
 Shapes: C channels, H W rows and columns.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -225,10 +226,10 @@ def cut_tiles(images: Iterable[Tensor], settings: EstimationSettings) -> Tiles:
 
 
 def read_estimate(path: Path) -> Estimate:
-    """Read an estimate's file.
+    """Read an estimate's file, or a run's degradation.json where it holds one camera's estimate.
 
     Raises:
-        SettingsError: missing, or no estimate.
+        SettingsError: missing, no estimate, the estimates of several cameras, or changed after it was hashed.
     """
     try:
         text = path.read_text("utf-8")
@@ -237,7 +238,7 @@ def read_estimate(path: Path) -> Estimate:
     except ValueError as error:
         raise SettingsError(f"{path}: is no degradation: it is not text") from error
     try:
-        estimate = Estimate.model_validate_json(text)
+        estimate = Estimate.model_validate_json(_of_one_camera(text, path))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -248,6 +249,22 @@ def read_estimate(path: Path) -> Estimate:
     if estimate.degradation.sha256 != estimate.degradation_sha256:
         raise SettingsError(f"{path}: its degradation was changed after it was hashed")
     return estimate
+
+
+def _of_one_camera(text: str, path: Path) -> str:
+    """An estimate's JSON; that of the only group, where it is a run's file."""
+    try:
+        groups = json.loads(text)["groups"]
+        named = [one["group"] for one in groups]
+    except (ValueError, KeyError, TypeError):  # no such file: what is wrong with it, the model says
+        return text
+    if len(named) > 1:
+        shown = ", ".join(named[:4]) + (", ..." if named[4:] else "")
+        raise SettingsError(
+            f"{path}: holds the estimates of {len(named)} cameras ({shown}): "
+            "estimate one for the images of one camera by `zssr-gan degradation estimate`"
+        )
+    return json.dumps(groups[0]["estimate"]) if named else text
 
 
 def encode_estimate(estimate: Estimate) -> bytes:

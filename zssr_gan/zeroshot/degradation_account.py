@@ -62,7 +62,8 @@ def _noise(noise: Noise | None, where: str) -> str:
     if noise is None:
         return "none found"
     shot = f", {noise.shot:.0%} of its variance in proportion to brightness" if noise.shot >= 0.005 else ""
-    return f"{noise.sigma * LEVELS:.1f} of 255 levels at medium brightness{shot}{where and f'; {where}'}"
+    gray = "" if noise.coloured else ", the same in all colours"
+    return f"{noise.sigma * LEVELS:.1f} of 255 levels at medium brightness{shot}{gray}{where and f'; {where}'}"
 
 
 def _jpeg(kept: Jpeg | None, where: str, qualities: dict[str, int]) -> str:

@@ -32,11 +32,11 @@ Entry = tuple[str, Colour | None]
 """A line of a legend, and the colour that it tells of."""
 
 
-def degradation_picture(estimate: Estimate) -> Tensor:
-    """The picture of an estimate, `3 H W` in [0, 1]."""
+def degradation_picture(estimate: Estimate, of: str = "") -> Tensor:
+    """The picture of an estimate, `3 H W` in [0, 1]; `of` names the camera where there are several."""
     panels = _panels(estimate)
     width = _MARGIN + max(2, len(panels)) * (_SIDE + _MARGIN)
-    title = Text.wrapped(_title(estimate), width - 2 * _MARGIN, _TITLE)
+    title = Text.wrapped(_title(estimate, of), width - 2 * _MARGIN, _TITLE)
     lines = [(name, Text.wrapped(said, width - 2 * _MARGIN - _LABELS, _POINTS)) for name, said in account(estimate)]
     top = _MARGIN + title.height + _MARGIN // 2
     below = top + max(panel.height for panel in panels) + _MARGIN
@@ -55,8 +55,8 @@ def degradation_picture(estimate: Estimate) -> Tensor:
     return tensor_of_sheet(sheet)
 
 
-def _title(estimate: Estimate) -> str:
-    images = f"{len(estimate.images)} image{'' if len(estimate.images) == 1 else 's'}"
+def _title(estimate: Estimate, of: str) -> str:
+    images = f"{len(estimate.images)} image{'' if len(estimate.images) == 1 else 's'}{of and f' of {of}'}"
     if estimate.fallback:
         return f"Degradation of {images}: not sure enough, bicubic is assumed"
     return f"Degradation of {images}, estimated from them alone"
