@@ -1,0 +1,103 @@
+"""Single photographs with a blur that no method is told: the case of one image.
+
+    python -m benchmarks.photographs SET5 --kernels KERNELS
+
+Each photograph of SET5 is degraded by a kernel drawn as for DIV2KRK (Bell-Kligler et al. 2019): at x2 an 11x11 Gaussian
+with a variance of 0.35 to 5 pixels an axis, any angle, each weight changed by up to 25 %, then every second pixel, 8
+bit. KERNELS holds one photograph more, its LR image and its kernel (`Kernel` in a .mat). Every image is enlarged by
+networks of its own that assume bicubic, the degradation estimated from that one image, and the true kernel. Prints
+PSNR-Y (protocol.py), the share of the true kernel's gain over bicubic that the estimate gets, and the kernel's error:
+the PSNR-Y of the truth blurred by the estimated kernel against the true one.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.blind import kernel_error_db
+from benchmarks.protocol import rounded, score
+from zssr_gan.config import ZeroShotSettings, load_preset
+from zssr_gan.devices import Machine, RunOptions, machine
+from zssr_gan.imaging.codecs import read_picture
+from zssr_gan.imaging.degradation import Degradation, GaussianBlur, KernelBlur
+from zssr_gan.imaging.kernels import load_kernel
+from zssr_gan.zeroshot.degradation import Evidence, estimate_degradation
+from zssr_gan.zeroshot.shared import CaseImage
+from zssr_gan.zeroshot.superresolve import super_resolve
+
+X2 = (2.0, 2.0)
+SIDE = 11
+
+
+def draw_kernel(rng: np.random.Generator) -> Tensor:
+    """`11 11` float64, sum 1."""
+    variances, angle = rng.uniform(0.35, 5, 2), rng.uniform(0, np.pi)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    inverse = np.linalg.inv(turn @ np.diag(variances) @ turn.T)
+    at = np.stack(np.meshgrid(np.arange(SIDE) - SIDE // 2, np.arange(SIDE) - SIDE // 2, indexing="ij"), -1)
+    kernel = np.exp(-0.5 * np.einsum("...i,ij,...j", at, inverse, at)) * rng.uniform(0.75, 1.25, (SIDE, SIDE))
+    return torch.from_numpy(kernel / kernel.sum())
+
+
+def as_degradation(kernel: Tensor) -> Degradation:
+    """The kernel as what the camera did."""
+    return Degradation(blur=KernelBlur(values=tuple(tuple(row) for row in kernel.tolist()), scale=(2, 2)))
+
+
+def enlarged(lr: Tensor, degradation: Degradation, settings: ZeroShotSettings, seed: int, used: Machine) -> Tensor:
+    """The result of networks of the image's own."""
+    own, downscale = settings.for_size(lr[0].numel()), degradation.downscale
+    image = lr.to(used.device)
+    return super_resolve(image, X2, own, downscale, seed=seed, precision=used.precision, tile=used.tile).image_CHW.cpu()
+
+
+def main() -> None:
+    """Degrade, estimate, enlarge, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--kernels", type=Path, default=None)
+    parser.add_argument("--preset", default="fast")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--threads", type=int, default=None)
+    args = parser.parse_args()
+    settings, rng = load_preset(args.preset), np.random.default_rng(args.seed)
+    cases: list[tuple[str, Tensor, Tensor, Degradation]] = []
+    for file in sorted(args.folder.glob("*.png")):
+        truth = read_picture(file).pixels
+        truth = truth[:, : truth.shape[1] // 2 * 2, : truth.shape[2] // 2 * 2]
+        true = as_degradation(draw_kernel(rng))
+        lr = rounded(true.downscale(truth[None], (truth.shape[1] // 2, truth.shape[2] // 2))[0])
+        cases.append((file.stem, truth, lr, true))
+    if args.kernels is not None:
+        (mat,), (gt,), (small,) = (
+            list(args.kernels.glob(name)) for name in ("*_kernel.mat", "*_truth.png", "*_lr_*.png")
+        )
+        truth, lr = read_picture(gt).pixels, read_picture(small).pixels
+        cases.append((small.stem, truth[:, : 2 * lr.shape[1], : 2 * lr.shape[2]], lr, as_degradation(load_kernel(mat))))
+    table = []
+    with machine(RunOptions(args.device, args.precision, args.threads)) as used:
+        for name, truth, lr, true in cases:
+            estimate = estimate_degradation([Evidence(CaseImage(name=name, sha256=""), lr)], seed=args.seed)
+            found = estimate.degradation
+            psnr = [
+                score(enlarged(lr, one, settings, args.seed, used), truth).psnr for one in (Degradation(), found, true)
+            ]
+            errors = [kernel_error_db(truth[None], one, true) for one in (Degradation(), found)]
+            widths = estimate.summary if isinstance(found.blur, GaussianBlur) else "bicubic (fallback)"
+            table.append(psnr)
+            print(
+                f"| {name} | {' | '.join(f'{value:.2f}' for value in psnr)} | "
+                f"{(psnr[1] - psnr[0]) / (psnr[2] - psnr[0]):.0%} | {errors[0]:.1f} | {errors[1]:.1f} | {widths} |",
+                flush=True,
+            )
+    bicubic, estimated, oracle = np.mean(table, 0)
+    print(f"mean {bicubic:.2f}, {estimated:.2f}, {oracle:.2f}: share {(estimated - bicubic) / (oracle - bicubic):.0%}")
+
+
+if __name__ == "__main__":
+    main()
