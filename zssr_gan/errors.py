@@ -24,6 +24,10 @@ class SettingsError(ZssrGanError):
     """A setting, preset or kernel that is unknown, out of range or at odds with another."""
 
 
+class WeightsError(ZssrGanError):
+    """Weights of a network that are missing, cannot be fetched, or are not what their name or hash says."""
+
+
 class DeviceError(ZssrGanError):
     """A device that is not there, or has too little memory."""
 

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zssr_gan.networks.facts import Facts
 from zssr_gan.networks.fleet_convolution import KERNEL, Batched, FleetConvolution, Grouped
 
 
@@ -49,8 +50,7 @@ class ZSSROptions:
 class ZSSR(nn.Module):
     """N per-image CNNs as one module: `N B C H W` in, `N B C fy*H fx*W` out.
 
-    Facts: `factor` (fy, fx) is (1, 1) on the interpolated grid; any size from 1x1; channels as given; an output
-    pixel looks `radius` input pixels far.
+    `facts` declares what it takes and gives; `factor` (fy, fx) is (1, 1) on the interpolated grid.
 
     Args:
         options: see `ZSSROptions`.
@@ -70,6 +70,7 @@ class ZSSR(nn.Module):
         super().__init__()
         self.options = options
         self.factor = factor
+        self.facts = Facts("per-image network", factor, (channels,), smallest=1, receptive_field=2 * self.radius + 1)
         self.product: Literal["auto", "grouped", "batched"] = "auto"
         """How the members' products are made (see fleet_convolution.py): `auto` is batched for several members on CUDA,
         else grouped. The sums are the same up to their last bits."""
@@ -173,6 +174,7 @@ class ZSSR(nn.Module):
         Returns:
             `N B C fy*H fx*W` float32, not clipped.
         """
+        self.facts.check(x_NBCHW)
         n, b, c, h, w = x_NBCHW.shape
         fy, fx = self.factor
         centre = self.options.initial != "original"

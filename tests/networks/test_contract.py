@@ -1,0 +1,155 @@
+"""Every network holds to the facts that it declares: scale, channels, sizes, how far it looks."""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import zssr_gan.networks
+from zssr_gan.errors import ImageError
+from zssr_gan.networks.facts import Facts, Network
+from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
+from zssr_gan.networks.vgg import VGG19, VGG19Options, orthogonal_weights
+from zssr_gan.networks.zssr import ZSSR, ZSSROptions
+
+
+def draws(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def zssr(factor: tuple[int, int], channels: int = 3, **options: object) -> Callable[[], nn.Module]:
+    return lambda: ZSSR(ZSSROptions(width=4, initial="lecun", **options), channels, factor, [draws()])  # type: ignore[arg-type]
+
+
+def generator(**options: object) -> Callable[[], nn.Module]:
+    return lambda: Generator(GeneratorOptions(**{"width": 4, "blocks": 2, **options}), draws())  # type: ignore[arg-type]
+
+
+def discriminator(**options: object) -> Callable[[], nn.Module]:
+    return lambda: Discriminator(DiscriminatorOptions(**{"width": 4, "hidden": 8, **options}), draws())  # type: ignore[arg-type]
+
+
+def vgg(*layers: str) -> Callable[[], nn.Module]:
+    return lambda: VGG19(VGG19Options(layers), orthogonal_weights(draws()))
+
+
+# A new network comes with its kinds; each is small, since what it declares does not hang on its width.
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "zssr, interpolated": zssr((1, 1), depth=3),
+    "zssr, lr x2": zssr((2, 2), depth=2, grid="lr"),
+    "zssr, lr x(3, 2), gray": zssr((3, 2), 1, depth=4, grid="lr", residual=True),
+    "generator": generator(),
+    "generator, the paper's depth": generator(blocks=16, width=2),
+    "generator x1": generator(scale=1),
+    "generator x4, gray": generator(scale=4, channels=1),
+    "generator x8, shuffled": generator(scale=8, upsampling="pixel_shuffle", blocks=0),
+    "generator, residual, no norm": generator(residual=True, norm=False),
+    "discriminator": discriminator(),
+    "discriminator of 17 px": discriminator(size=17, norm="before", norm_first=False),
+    "discriminator, any size, gray": discriminator(head="adaptive", channels=1, norm="none"),
+    "discriminator, patches": discriminator(head="patch", norm="before"),
+    "discriminator, small patches": discriminator(head="patch", blocks=3),
+    "vgg19 conv1_2": vgg("conv1_2"),
+    "vgg19 conv3_1": vgg("conv1_1", "conv3_1"),
+    "vgg19 conv4_4": vgg("conv4_4"),
+}
+networks = pytest.mark.parametrize("name", NETWORKS)
+
+
+def build(name: str) -> tuple[nn.Module, Facts]:
+    network = NETWORKS[name]().eval()
+    declared: Network = network  # type: ignore[assignment]
+    return network, declared.facts
+
+
+def image(channels: int, rows: int, columns: int) -> Tensor:
+    return torch.rand(2, channels, rows, columns, generator=draws(1))
+
+
+def run(network: nn.Module, x: Tensor) -> Tensor:
+    """The output; of several layers, the deepest; of one member of a fleet."""
+    out = network(x[None])[0] if isinstance(network, ZSSR) else network(x)
+    return list(out.values())[-1] if isinstance(out, dict) else out
+
+
+def sizes(facts: Facts) -> list[tuple[int, int]]:
+    if facts.largest is not None:
+        return [(facts.largest, facts.largest)]
+    return [(facts.smallest, facts.smallest), (facts.smallest, facts.smallest + 6), (facts.smallest + 9, 21)]
+
+
+def test_every_network_is_here() -> None:
+    held = {type(make()) for make in NETWORKS.values()}
+    found = {
+        kind
+        for file in Path(next(iter(zssr_gan.networks.__path__))).glob("*.py")
+        for _, kind in inspect.getmembers(importlib.import_module(f"zssr_gan.networks.{file.stem}"), inspect.isclass)
+        if issubclass(kind, nn.Module) and kind.__module__.startswith("zssr_gan.") and not kind.__name__.startswith("_")
+    }
+    assert held == found
+
+
+@networks
+def test_sizes_and_channels(name: str) -> None:
+    network, facts = build(name)
+    for channels in facts.channels:
+        for rows, columns in sizes(facts):
+            with torch.no_grad():
+                out = run(network, image(channels, rows, columns))
+            assert out.dtype == torch.float32
+            assert out.isfinite().all()
+            assert len(out) == 2
+            if facts.scale is not None:
+                assert out.shape[1:] == (channels, rows * facts.scale[0], columns * facts.scale[1])
+
+
+@networks
+def test_what_does_not_fit_is_refused_in_one_sentence(name: str) -> None:
+    network, facts = build(name)
+    side = max(facts.smallest, 21) if facts.largest is None else facts.largest
+    (channels, *_) = facts.channels
+    wrong = [image(2, side, side), image(channels, facts.smallest - 1, side), image(channels, side, 0)]
+    if facts.largest is not None:
+        wrong += [image(channels, facts.largest + 1, side), image(channels, side, facts.largest + 1)]
+    for x in wrong:
+        with pytest.raises(ImageError) as refusal:
+            run(network, x)
+        told = str(refusal.value)
+        assert told.startswith(f"the {facts.name} takes images of ")
+        assert told.count(".") == 1
+
+
+@networks
+def test_receptive_field(name: str) -> None:
+    """Measured by gradients, at the place in the middle: as far as declared, and no further."""
+    network, facts = build(name)
+    network.double()
+    field = facts.receptive_field
+    side = facts.largest or (48 if field is None else field + 40)
+    x = image(facts.channels[-1], side, side)[:1].double().requires_grad_()
+    out = run(network, x)
+    if out.dim() == 2:  # a logit of the whole image
+        seen = out
+    else:
+        down, across = (1, 1) if facts.scale is None else facts.scale
+        row, column = out.shape[-2] // down // 2, out.shape[-1] // across // 2
+        seen = out[:, :, row * down : (row + 1) * down, column * across : (column + 1) * across]
+    (gradient,) = torch.autograd.grad(seen.square().sum(), x)
+    reached = gradient[0].abs().sum(0) > 0
+    for axis in (0, 1):
+        places = reached.any(1 - axis).nonzero()[:, 0]
+        extent = int(places[-1] - places[0]) + 1
+        assert extent == (side if field is None else field)
+
+
+def test_refused_facts() -> None:
+    whole = Facts("network", None, (3,), smallest=4, receptive_field=None, largest=9)
+    with pytest.raises(ImageError, match="takes images of 9 pixels a side or fewer, not 10x5"):
+        whole.check(torch.zeros(1, 3, 5, 10))
+    with pytest.raises(ValueError, match="whole image"):
+        _ = whole.radius
+    assert Facts("network", (2, 2), (3,), smallest=1, receptive_field=81).radius == 40
