@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "networks": {"errors"},
     "imaging": GROUND,
     "distributed": {"errors"},
+    "weights": {"errors", "files", "networks"},
     "record": MIDDLE,
     "zeroshot": MIDDLE | {"record"},
     "data": MIDDLE | {"record", "zeroshot", "interrupts"},
@@ -29,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "enhancement": MIDDLE | {"record", "zeroshot", "devices"},
     "__init__": {"config", "errors", "enhancement"},
     # What the command stands on: files in, files out, and what a person sees.
-    "environment": {"devices"},
+    "environment": {"devices", "weights"},
     "interrupts": {"errors"},
     "naming": {"errors", "record"},
     "display": {"enhancement"},
@@ -42,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "verification": MIDDLE | {"record", "zeroshot", "enhancement", "jobs"},
     "degradation_cli": {"errors", "zeroshot", "interrupts", "enhancement", "display", "naming", "estimates"},
     "store_cli": {"errors", "data", "interrupts", "enhancement", "display", "export"},
+    "weights_cli": {"errors", "weights", "interrupts", "enhancement", "display"},
     "cli": {
         *("errors", "record", "zeroshot", "enhancement", "environment", "interrupts"),
         *(
@@ -54,6 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
             "verification",
             "store_cli",
             "degradation_cli",
+            "weights_cli",
         ),
     },
     "__main__": {"cli"},

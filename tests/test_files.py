@@ -14,7 +14,7 @@ import pytest
 
 from zssr_gan import files
 from zssr_gan.errors import OutputError
-from zssr_gan.files import FileLock, atomic_write, sha256_bytes, sha256_file, write_together
+from zssr_gan.files import FileLock, atomic_write, sha256_bytes, sha256_file, write_in_pieces, write_together
 
 
 def names(folder: Path) -> list[str]:
@@ -243,3 +243,61 @@ def test_disks_without_locks_are_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OutputError, match="not a folder"):
         FileLock(tmp_path / "file" / ".lock").acquire(wait=False)
+
+
+class TestPieces:
+    def test_a_file_gets_its_name_at_the_end(self, tmp_path):
+        target = tmp_path / "a" / "x.bin"
+        with write_in_pieces(target) as write:
+            write(b"one")
+            assert not target.exists()
+            write(b"two")
+        assert target.read_bytes() == b"onetwo"
+        assert names(target.parent) == ["x.bin"]
+
+    @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+    def test_an_error_in_the_block_leaves_what_was_there(self, tmp_path, error):
+        target = tmp_path / "x"
+        target.write_bytes(b"old")
+        with pytest.raises(error), write_in_pieces(target, overwrite=True) as write:  # noqa: PT012 - the block is it
+            write(b"new")
+            raise error
+        assert target.read_bytes() == b"old"
+        assert names(tmp_path) == ["x"]
+
+    def test_keeps_what_exists(self, tmp_path):
+        target = tmp_path / "x"
+        target.write_bytes(b"old")
+        with pytest.raises(OutputError, match="exists already"), write_in_pieces(target):
+            pass
+        with write_in_pieces(target, overwrite=True) as write:
+            write(b"new")
+        assert target.read_bytes() == b"new"
+
+    def test_keeps_what_appears_meanwhile(self, tmp_path):
+        target = tmp_path / "x"
+        with pytest.raises(OutputError, match="exists already"), write_in_pieces(target):
+            target.write_bytes(b"other")
+        assert target.read_bytes() == b"other"
+        assert names(tmp_path) == ["x"]
+
+    def test_a_folder_of_that_name(self, tmp_path):
+        with pytest.raises(OutputError, match="it is a folder"), write_in_pieces(tmp_path, overwrite=True):
+            pass
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
+    def test_a_full_disk(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(files, "_temporary_beside", lambda _path, _hidden: Full("/dev/full"))
+        with (
+            pytest.raises(OutputError, match="the disk is full"),
+            write_in_pieces(tmp_path / "x") as write,
+        ):
+            write(b"0" * 1_000_000)
+        assert names(tmp_path) == []
+
+
+class Full(type(Path())):
+    """A path whose file takes nothing."""
+
+    def open(self, *_):
+        return open(self, "wb")  # noqa: PTH123 - the path's own open is what this stands in for

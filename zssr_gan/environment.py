@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from zssr_gan.devices import has_fast_bf16, resolve_device
+from zssr_gan.weights import cache_folder
 
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)[^;]*(?:;.*extra\s*==\s*['\"](?P<extra>[^'\"]+)['\"])?")
 
@@ -26,7 +27,7 @@ def describe_environment() -> list[tuple[str, str]]:
         *_devices(),
         ("threads", f"{torch.get_num_threads()} used by default, {os.cpu_count()} logical processors"),
         ("bf16", _bf16()),
-        ("caches", f"none of zssr-gan; torch.compile's: {_compile_cache()}"),
+        ("caches", f"weights: {cache_folder()}; torch.compile's: {_compile_cache()}"),
     ]
 
 

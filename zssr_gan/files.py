@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -115,6 +115,49 @@ def write_together(contents: Mapping[Path, bytes], *, replaceable: Collection[Pa
             path.unlink(missing_ok=True)
     for folder in {path.parent for path in contents}:
         _flush_folder(folder)
+
+
+@contextlib.contextmanager
+def write_in_pieces(path: Path, *, overwrite: bool = False) -> Iterator[Callable[[bytes], None]]:
+    """For what is too large for memory: the block writes piece after piece with the function that it is given.
+
+    The file gets its name when the block ends well; an error in it, an interrupt included, leaves nothing behind.
+    Missing folders are made.
+
+    Raises:
+        OutputError: the file exists and `overwrite` is not set (also if it appears meanwhile), or the disk refuses.
+    """
+    hidden: list[Path] = []
+    try:
+        with _refusals(path):
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "is a folder")
+            if path.exists() and not overwrite:
+                raise _exists(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = _temporary_beside(path, hidden).open("xb")
+
+        def write(piece: bytes) -> None:
+            with _refusals(path):
+                file.write(piece)
+
+        try:
+            yield write
+            with _refusals(path):
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            with contextlib.suppress(OSError):  # a full disk is told once; after fsync nothing is left to fail
+                file.close()
+        with _refusals(path):
+            if overwrite:
+                hidden[0].replace(path)
+            else:
+                _rename_to_free_name(hidden[0], path)
+    finally:
+        for left in hidden:
+            left.unlink(missing_ok=True)
+    _flush_folder(path.parent)
 
 
 def is_leftover(path: Path) -> bool:
