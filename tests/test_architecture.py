@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "record": MIDDLE,
     "zeroshot": MIDDLE | {"record"},
     "data": MIDDLE | {"record", "zeroshot", "interrupts"},
+    "training": MIDDLE | {"record", "weights", "zeroshot", "data", "interrupts"},
     "devices": {"errors"},
     "enhancement": MIDDLE | {"record", "zeroshot", "devices"},
     "__init__": {"config", "errors", "enhancement"},

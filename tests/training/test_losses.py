@@ -1,0 +1,223 @@
+"""Each loss against a value computed by hand, and its gradients: where they belong, and nowhere else."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Jpeg, Noise
+from zssr_gan.imaging.resampling import BicubicDownscale, Downscale, KernelDownscale, resize
+from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
+from zssr_gan.networks.vgg import VGG19, VGG19Options, orthogonal_weights
+from zssr_gan.training.losses import (
+    AdversarialBCE,
+    ConsistencyLoss,
+    MediatorLoss,
+    PixelLoss,
+    StatisticsMatching,
+    fakes_with_guides,
+    input_guide,
+)
+
+
+def draws(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(*shape: int, seed: int = 1) -> Tensor:
+    return torch.rand(shape, generator=draws(seed))
+
+
+def linear(x: Tensor) -> dict[str, Tensor]:
+    """Features that a hand can compute: twice the values, and their negatives."""
+    return {"double": 2 * x, "negative": -x}
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return Generator(GeneratorOptions(width=4, blocks=1), draws())
+
+
+@pytest.fixture(scope="module")
+def vgg() -> VGG19:
+    return VGG19(VGG19Options(("conv1_2", "conv2_2")), orthogonal_weights(draws()))
+
+
+def reached(network: nn.Module) -> bool:
+    """Whether the last backward pass reached its weights; they are cleared."""
+    found = any(weight.grad is not None and bool(weight.grad.any()) for weight in network.parameters())
+    network.zero_grad()
+    return found
+
+
+class TestAdversarial:
+    def test_by_hand(self) -> None:
+        real, fake = torch.tensor([[0.0], [math.log(3)]]), torch.tensor([[math.log(1 / 3)]])
+        loss = AdversarialBCE()
+        # D(y) is 1/2 and 3/4, D(G(x)) is 1/4.
+        expected = (math.log(2) + math.log(4 / 3)) / 2 + math.log(4 / 3)
+        assert float(loss.discriminator(real, fake)) == pytest.approx(expected, rel=1e-6)
+        assert float(loss.generator(fake)) == pytest.approx(math.log(4), rel=1e-6)
+
+    def test_one_sided_smoothing(self) -> None:
+        loss = AdversarialBCE(real_label=0.9)
+        real, fake = torch.tensor([math.log(3)]), torch.tensor([0.0])
+        expected = -0.9 * math.log(3 / 4) - 0.1 * math.log(1 / 4) + math.log(2)
+        assert float(loss.discriminator(real, fake)) == pytest.approx(expected, rel=1e-6)
+        assert float(loss.generator(fake)) == pytest.approx(math.log(2), rel=1e-6)
+
+    def test_sure_logits_are_no_infinity(self) -> None:
+        loss = AdversarialBCE()
+        sure = torch.tensor([1000.0], requires_grad=True)
+        assert loss.discriminator(-sure, sure) == 2000
+        assert torch.autograd.grad(loss.generator(-sure), sure)[0] == 1  # it does not saturate
+
+    def test_half_precision_logits(self) -> None:
+        assert AdversarialBCE().generator(torch.zeros(3, dtype=torch.bfloat16)).dtype == torch.float32
+
+    def test_gradients_of_either(self, generator: Generator) -> None:
+        network = Discriminator(DiscriminatorOptions(width=4, hidden=8, size=16), draws())
+        loss, sr = AdversarialBCE(), generator(noise(2, 3, 8, 8))
+        fakes = fakes_with_guides(sr, noise(3, 3, 16, 16))
+        loss.discriminator(network(noise(2, 3, 16, 16)), network(fakes)).backward()
+        assert reached(network)
+        assert not reached(generator)
+        loss.generator(network(sr)).backward()
+        assert reached(generator)
+
+
+class TestMediator:
+    def test_by_hand(self) -> None:
+        sr, guide = torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
+        sr[0, 0, 0, 0] = 0.5
+        # Squares of 1 and 0.5 in one of four places; the layers' mean.
+        assert float(MediatorLoss(linear)(sr, guide)) == pytest.approx((1 / 4 + 0.25 / 4) / 2)
+        assert float(MediatorLoss(linear, "l1")(sr, guide)) == pytest.approx((1 / 4 + 0.5 / 4) / 2)
+
+    def test_gradients(self, generator: Generator, vgg: VGG19) -> None:
+        guide = noise(1, 3, 16, 16).requires_grad_()
+        MediatorLoss(vgg)(generator(noise(1, 3, 8, 8)), guide).backward()
+        assert reached(generator)
+        assert guide.grad is None
+        assert not reached(vgg)
+
+    def test_the_guide_itself_is_the_least(self, vgg: VGG19) -> None:
+        guide = noise(1, 3, 16, 16)
+        assert float(MediatorLoss(vgg)(guide, guide)) == 0
+        assert float(MediatorLoss(vgg)(noise(1, 3, 16, 16, seed=2), guide)) > 0.01
+
+
+class TestStatistics:
+    def test_by_hand(self) -> None:
+        sr, real = torch.zeros(2, 1, 1, 2), torch.zeros(1, 1, 2, 2)
+        sr[0], real[0, 0, 0] = 1.0, 3.0  # mean and deviation: 0.5 and 0.5, 1.5 and 1.5
+        double, negative = 2.0**2 + 2.0**2, 1.0 + 1.0
+        assert float(StatisticsMatching(linear)(sr, real)) == pytest.approx((double + negative) / 2, rel=1e-5)
+
+    def test_mean_over_channels(self) -> None:
+        sr, real = torch.zeros(1, 2, 1, 2), torch.zeros(1, 2, 1, 2)
+        sr[:, 1] = 1.0  # the second channel's mean is off by 1, nothing else is
+        assert float(StatisticsMatching(lambda x: {"x": x})(sr, real)) == pytest.approx(0.5)
+
+    def test_it_knows_no_pairs(self, vgg: VGG19) -> None:
+        real = noise(3, 3, 16, 16)
+        loss = StatisticsMatching(vgg)
+        assert float(loss(real[[2, 0, 1]], real)) < 1e-9
+        assert float(loss(real, real.repeat(2, 1, 1, 1))) < 1e-9
+        assert float(loss(real, noise(5, 3, 24, 8, seed=2) * 0.5)) > 0.01
+
+    def test_gradients(self, generator: Generator, vgg: VGG19) -> None:
+        real = noise(2, 3, 12, 12).requires_grad_()
+        StatisticsMatching(vgg)(generator(noise(1, 3, 8, 8)), real).backward()
+        assert reached(generator)
+        assert real.grad is None
+        assert not reached(vgg)
+
+    def test_flat_features_have_a_gradient(self) -> None:
+        flat = torch.full((1, 1, 4, 4), 0.5, requires_grad=True)
+        (gradient,) = torch.autograd.grad(StatisticsMatching(linear)(flat, noise(1, 1, 4, 4)), flat)
+        assert gradient.isfinite().all()
+
+
+def test_pixels_by_hand() -> None:
+    sr = torch.tensor([[[[0.0, 1.0]]]], requires_grad=True)
+    target = torch.tensor([[[[0.5, 0.5]]]], requires_grad=True)
+    assert PixelLoss()(sr, target) == 0.5
+    assert PixelLoss("l2")(sr, target) == 0.25
+    PixelLoss()(sr, target).backward()
+    assert torch.equal(sr.grad, torch.tensor([[[[-0.5, 0.5]]]]))  # type: ignore[arg-type]
+    assert target.grad is None
+
+
+DOWNSCALES: dict[str, Callable[[], Downscale]] = {
+    "bicubic": BicubicDownscale,
+    "kernel": lambda: KernelDownscale(torch.tensor([[1.0, 2.0, 1.0]]) * torch.tensor([[1.0], [2.0], [1.0]]), (2, 2)),
+    "gaussian, noise, jpeg": lambda: (
+        Degradation(
+            blur=GaussianBlur(sigma_major=0.8, sigma_minor=0.4, angle_degrees=20),
+            noise=Noise(sigma=0.02),
+            jpeg=Jpeg.of_quality(60),
+        ).downscale
+    ),
+}
+
+
+class TestConsistency:
+    def test_by_hand(self) -> None:
+        """A kernel whose mean over each 2x2 block a hand can take."""
+        downscale = KernelDownscale(torch.ones(2, 2), (2, 2))
+        sr = torch.tensor([[[[0.0, 1.0, 0.2, 0.2], [1.0, 1.0, 0.2, 0.2]]]])
+        lr = torch.tensor([[[[0.5, 0.3]]]])
+        assert float(ConsistencyLoss(downscale)(sr, lr)) == pytest.approx((0.25 + 0.1) / 2, abs=1e-6)
+        assert float(ConsistencyLoss(downscale, "l2")(sr, lr)) == pytest.approx((0.0625 + 0.01) / 2, abs=1e-6)
+
+    @pytest.mark.parametrize("kind", DOWNSCALES)
+    def test_only_what_gives_the_input_back_is_consistent(self, kind: str) -> None:
+        downscale = DOWNSCALES[kind]()
+        loss = ConsistencyLoss(downscale)
+        sr = noise(2, 3, 16, 16)
+        lr = downscale(sr, (8, 8))
+        assert float(loss(sr, lr)) < 1e-6
+        # A shift of colour cannot hide.
+        assert float(loss(sr + 0.1, lr)) == pytest.approx(0.1, abs=1e-4)
+
+    @pytest.mark.parametrize("kind", DOWNSCALES)
+    def test_gradients(self, kind: str, generator: Generator) -> None:
+        lr = noise(1, 3, 8, 8).requires_grad_()
+        sr = generator(lr.detach())
+        sr.retain_grad()
+        ConsistencyLoss(DOWNSCALES[kind]())(sr, lr).backward()
+        assert reached(generator)
+        assert sr.grad is not None
+        assert (sr.grad != 0).float().mean() > 0.9
+        assert lr.grad is None
+
+    @pytest.mark.parametrize("kind", DOWNSCALES)
+    def test_it_is_exact_under_autocast(self, kind: str) -> None:
+        sr, lr = noise(1, 3, 16, 16), noise(1, 3, 8, 8, seed=2)
+        loss = ConsistencyLoss(DOWNSCALES[kind]())
+        with torch.autocast("cpu", torch.bfloat16):
+            inside = loss(sr, lr)
+        assert torch.equal(inside, loss(sr, lr))
+
+
+class TestGuides:
+    def test_the_upscaled_input(self) -> None:
+        lr = noise(2, 3, 8, 9).requires_grad_()
+        guide = input_guide(lr, (16, 18))
+        assert torch.equal(guide, resize(lr, (16, 18)))
+        assert not guide.requires_grad
+
+    def test_as_further_fakes(self) -> None:
+        sr, guide = noise(2, 3, 16, 16).requires_grad_(), noise(3, 3, 16, 16, seed=2)
+        fakes = fakes_with_guides(sr, guide)
+        assert torch.equal(fakes, torch.cat([sr, guide]))
+        assert not fakes.requires_grad
+
+
+@pytest.mark.parametrize("loss", [MediatorLoss(linear), PixelLoss(), fakes_with_guides])
+def test_other_sizes_are_refused(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    with pytest.raises(ValueError, match="must be alike"):
+        loss(noise(1, 3, 8, 8), noise(1, 1, 8, 8))

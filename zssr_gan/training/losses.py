@@ -1,0 +1,159 @@
+"""What the generator and the discriminator minimise: one class an equation, in its source's symbols.
+
+None holds a weight against the others: those are settings. All are means, in float32, so that they do not hang on the
+sizes of images and batches.
+
+Symbols: x an LR image, G(x) the generator's output, y a real example (a synthetic HR image), D(.) the discriminator's
+probability of 'real', phi_l the features of layer l, g a guide. Shapes: B images, C channels, H W rows and columns, s
+the scale.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zssr_gan.imaging.resampling import Downscale, resize
+
+Features = Callable[[Tensor], Mapping[str, Tensor]]
+"""Of images, the features by layer, such as `zssr_gan.networks.vgg.VGG19`."""
+Distance = Literal["l1", "l2"]
+"""Mean absolute, or mean squared difference."""
+
+_SMALLEST_VARIANCE = 1e-8  # the root's gradient is endless at 0
+
+
+@dataclass(frozen=True)
+class AdversarialBCE:
+    """The GAN's loss as binary cross entropy (Goodfellow et al. 2014; Moreira et al., IV-C).
+
+    L_D = -E_y[log D(y)] - E_x[log(1 - D(G(x)))], and, for the generator, the form that does not saturate (also Ledig et
+    al. 2017): L_G = -E_x[log D(G(x))].
+    """
+
+    real_label: float = 1.0
+    """What the discriminator should say of real examples; 0.9 is Salimans et al.'s (2016) one-sided smoothing."""
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """L_D, of logits of any shape: of real examples, and of fakes that were detached from the generator."""
+        return _cross_entropy(real, self.real_label) + _cross_entropy(fake, 0.0)
+
+    def generator(self, fake: Tensor) -> Tensor:
+        """L_G, of the logits of fakes."""
+        return _cross_entropy(fake, 1.0)
+
+
+@dataclass(frozen=True)
+class MediatorLoss:
+    """Distance to a guide in features: Moreira et al.'s mediator; the content loss of Ledig et al. 2017.
+
+    L = 1/|l| sum_l mean (phi_l(G(x)) - phi_l(g))^2. The guide g is an image of the same size: the upscaled input
+    (`input_guide`; deep layers, which do not see blur so well), or the image's own synthetic HR.
+    """
+
+    features: Features
+    distance: Distance = "l2"
+
+    def __call__(self, sr: Tensor, guide: Tensor) -> Tensor:
+        """L, of `B C sH sW` both; the guide gets no gradient."""
+        _same_shape(sr, guide, "the guide")
+        with torch.no_grad():
+            wanted = self.features(guide)
+        found = self.features(sr)
+        return torch.stack([_distance(found[layer], wanted[layer], self.distance) for layer in found]).mean()
+
+
+@dataclass(frozen=True)
+class StatisticsMatching:
+    """Mean and deviation of each feature over batch and places, against a batch of other images: no pairs are needed.
+
+    L = 1/|l| sum_l mean_c [(mu_lc(G(x)) - mu_lc(y))^2 + (sigma_lc(G(x)) - sigma_lc(y))^2] (Salimans et al. 2016,
+    feature matching; Li et al. 2017, who match a style by the statistics of batch normalisation).
+    """
+
+    features: Features
+
+    def __call__(self, sr: Tensor, real: Tensor) -> Tensor:
+        """L, of `B C sH sW` and `B' C H' W'`: other images, of any number and size; they get no gradient."""
+        with torch.no_grad():
+            wanted = {layer: _statistics(values) for layer, values in self.features(real).items()}
+        found = {layer: _statistics(values) for layer, values in self.features(sr).items()}
+        # Means and deviations lie side by side, so that twice their mean square is the sum of both.
+        return 2 * torch.stack([F.mse_loss(found[layer], wanted[layer]) for layer in found]).mean()
+
+
+@dataclass(frozen=True)
+class PixelLoss:
+    """L = mean |G(x) - g|, or its square, pixel by pixel; for the image's own synthetic HR, or the upscaled input."""
+
+    distance: Distance = "l1"
+
+    def __call__(self, sr: Tensor, target: Tensor) -> Tensor:
+        """L, of `B C sH sW` both; the target gets no gradient."""
+        _same_shape(sr, target, "the target")
+        return _distance(sr, target.detach(), self.distance)
+
+
+@dataclass(frozen=True)
+class ConsistencyLoss:
+    """The output, degraded as the camera did it, must give the input back: L = mean |k(G(x)) - x|, or its square.
+
+    k is the linear part of the case's degradation, blur and shrinking: noise is no part of the scene, and an output
+    that reproduced the input's would show it. The cycle's LR half (Zhu et al. 2017), where k is known and not learnt.
+    """
+
+    downscale: Downscale
+    distance: Distance = "l1"
+
+    def __call__(self, sr: Tensor, lr: Tensor) -> Tensor:
+        """L, of `B C sH sW` and `B C H W`; the input gets no gradient."""
+        # bf16 has steps of 1/256 near 1: as coarse as the residual that is to be reached.
+        with torch.autocast(sr.device.type, enabled=False):
+            shrunk = self.downscale(sr.float(), (lr.shape[-2], lr.shape[-1]))
+        return _distance(shrunk, lr.detach(), self.distance)
+
+
+def input_guide(lr: Tensor, size: tuple[int, int]) -> Tensor:
+    """The upscaled input as a guide: bicubic, `B C H W` to `B C *size`, without gradient."""
+    return resize(lr.detach().float(), size)
+
+
+def fakes_with_guides(sr: Tensor, guide: Tensor) -> Tensor:
+    """The guides as further fake examples for the discriminator (Lian et al. 2019, FG-SRGAN).
+
+    The discriminator then learns to tell real examples from the guides too, which the generator could otherwise copy.
+    In the mean over both, each image counts alike.
+
+    Args:
+        sr: `B C sH sW`, the generator's.
+        guide: `B' C sH sW`.
+
+    Returns:
+        `B+B' C sH sW`, without gradient to either.
+    """
+    _same_shape(sr[:1], guide[:1], "the guide")
+    return torch.cat([sr.detach().float(), guide.detach().float()])
+
+
+def _cross_entropy(logits: Tensor, label: float) -> Tensor:
+    logits = logits.float()
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
+
+
+def _distance(one: Tensor, other: Tensor, kind: Distance) -> Tensor:
+    return (F.l1_loss if kind == "l1" else F.mse_loss)(one.float(), other.float())
+
+
+def _statistics(values: Tensor) -> Tensor:
+    """`2 C`: mean and standard deviation of each channel of `B C H W`, over all else."""
+    variance, mean = torch.var_mean(values.float(), (0, 2, 3), correction=0)
+    return torch.stack([mean, (variance + _SMALLEST_VARIANCE).sqrt()])
+
+
+def _same_shape(sr: Tensor, other: Tensor, name: str) -> None:
+    # Broadcasting would make a number of any two shapes.
+    if sr.shape != other.shape:
+        raise ValueError(f"{name} is {tuple(other.shape)}, and the output {tuple(sr.shape)}: they must be alike")
