@@ -181,7 +181,10 @@ def estimate_degradation(
             f"the blur is {away / max(unsure, 1e-9):.1f} times as far from bicubic as its standard error "
             f"({settings.certainty:g} times are needed)"
         )
-        why = why if sure else f"bicubic is assumed: {why}"
+        if not sure:
+            why = f"bicubic is assumed: {why}"
+            if noise_from == "recurrence":  # found together with a blur that is not believed
+                noise, noise_from = None, "nothing"
     used = Degradation(
         blur=found.blur if found is not None and sure else None,
         noise=noise if noise is not None and noise.sigma > 0 else None,
