@@ -243,15 +243,15 @@ class TestCapture:
     def test_gradients_come_through_the_whole(self, shot: float) -> None:
         """Also where black has no noise, and its square root no slope."""
         whole = Degradation(blur=BLURS["tilted"], noise=Noise(sigma=0.02, shot=shot), jpeg=Jpeg.of_quality(75))
-        x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-        x[:, :, :8] = 0
+        x = torch.rand(2, 3, 48, 32, generator=torch.Generator().manual_seed(0))
+        x[:, :, :24] = 0
         x.requires_grad_()
-        son = whole.downscale(x, (16, 16))
+        son = whole.downscale(x, (24, 16))
         out = whole.downscale.capture(son, noise_like(son))
         out.square().sum().backward()
         assert x.grad is not None
         assert x.grad.isfinite().all()
-        assert (x.grad[:, :, 12:] != 0).float().mean() > 0.9
+        assert (x.grad[:, :, 28:] != 0).float().mean() > 0.9
 
 
 class TestData:

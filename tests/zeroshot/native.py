@@ -13,7 +13,7 @@ from zssr_gan.imaging.degradation import Degradation, Jpeg
 from zssr_gan.zeroshot.degradation import Evidence
 from zssr_gan.zeroshot.shared import CaseImage
 
-QUICK = EstimationSettings(trials=45, tiles=40, window_step=4, tolerance=0.02, parts=3)
+QUICK = EstimationSettings(trials=30, tiles=40, window_step=4, tolerance=0.02, parts=3)
 """Coarser than the default, in a second."""
 
 
