@@ -132,7 +132,13 @@ class Recurrence:
         return everywhere, quietest
 
     def _ceiling(self, groups: list[Tensor]) -> float:
-        energy = torch.cat([self._spectra(levels) for levels in groups])
+        step = self.settings.window_step
+        all_Snn = torch.cat([windows(levels, SIDE, step).flatten(0, 2) for levels in groups])
+        # What is clipped has no noise, and would be the quietest of all.
+        all_Snn = all_Snn[(all_Snn.amin((1, 2)) > 0) & (all_Snn.amax((1, 2)) < LEVELS)]
+        if not len(all_Snn):
+            return 0.0
+        energy = transformed(all_Snn)[0].abs().square()
         quietest = energy[:, self._low].mean(1).argsort()[: max(1, round(_QUIETEST * len(energy)))]
         variance = float(energy[quietest][:, radii(SIDE) > _HIGH].mean())
         return math.sqrt(max(0.0, variance - 1 / 12)) / LEVELS
