@@ -60,7 +60,7 @@ class TestTiles:
 class TestCutTiles:
     def test_large_images_are_cut_on_blocks(self) -> None:
         image = torch.rand(1, 70, 133)
-        tiles = cut_tiles([image], QUICK.model_copy(update={"tile": 44}))  # of whole blocks: 40
+        tiles = cut_tiles([image], QUICK.model_copy(update={"tile": 44, "fewest": 3}))  # of whole blocks: 40
         assert [tuple(group.shape) for group in tiles.groups] == [(3, 40, 40), (3, 28, 40)]
         for n in range(3):
             assert torch.equal(tiles.groups[0][n], image[0, :40, 40 * n : 40 * n + 40])

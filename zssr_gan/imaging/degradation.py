@@ -208,8 +208,9 @@ class DegradedDownscale:
         return self._kernels[ratio]
 
     def _input_error(self) -> float:
-        """Standard deviation of an LR image's own error: rounding, noise and compression, [0, 1] units."""
-        variance = _LEVEL**2 / 12
+        """Standard deviation of what an LR image is off this degradation of its scene, [0, 1] units: noise,
+        compression, and a level for its rounding and for a blur that is never known exactly."""
+        variance = _LEVEL**2
         if (noise := self.degradation.noise) is not None:
             variance += noise.sigma**2
         if (kept := self.degradation.jpeg) is not None:
