@@ -13,7 +13,7 @@ def main() -> int:
     """Run every benchmark in a process of its own, so that none warms or fills the memory of the next."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--only", choices=["speed", "set5", "faces", "large"], help="one group of figures")
+    parser.add_argument("--only", choices=["speed", "set5", "faces", "blind", "large"], help="one group of figures")
     args = parser.parse_args()
     set5, faces = str(args.data / "set5"), str(args.data / "faces")
     groups = {
@@ -29,6 +29,11 @@ def main() -> int:
             ["benchmarks.quality", faces, "--truth-side", "64", "--count", "100"],
             ["benchmarks.quality", faces, "--truth-side", "64", "--count", "20", "--seeds", "0,1,2"],
             ["benchmarks.case_quality", faces, "--truth-side", "64", "--seeds", "0,1,2", "--against", "paper"],
+        ],
+        "blind": [
+            ["benchmarks.blind", faces],
+            ["benchmarks.blind", faces, "--groups", "12", "--seed", "1", "--estimate-only"],
+            ["benchmarks.photographs", set5],
         ],
         "large": [["benchmarks.large_image"]],
     }

@@ -357,6 +357,8 @@ class EstimationSettings(_Settings):
     colours_trusted: float = Field(1.5, ge=1)
     """Noise that is read from what colours do not share is believed where freeing it does not make the misfit smaller
     by this factor."""
+    noise_tolerance: float = Field(1.02, ge=1)
+    """Of compressed images: the least noise is taken whose misfit is within this factor of the best."""
     trials: int = Field(150, ge=20)
     """Blurs tried in one search, at most."""
     tolerance: float = Field(0.005, gt=0)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from zssr_gan.config import ChoiceSettings
 from zssr_gan.imaging import symmetries
+from zssr_gan.imaging.degradation import Degradation, DegradedDownscale, GaussianBlur, Jpeg, Noise
 from zssr_gan.imaging.resampling import BicubicDownscale, KernelDownscale, back_project, resize
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
 from zssr_gan.zeroshot import choice
@@ -147,6 +148,51 @@ def test_at_scale_1_the_reference_is_not_written_into(network: ZSSR, astronaut: 
     son = task.downscale(astronaut[None], (64, 64))
     plain = back_project(son.clone(), son, task.downscale, 2)[0]
     assert found.back_projection_db == pytest.approx(psnr(plain, astronaut), abs=1e-3)
+
+
+CAMERA = Degradation(
+    blur=GaussianBlur(sigma_major=0.8, sigma_minor=0.4, angle_degrees=30),
+    noise=Noise(sigma=0.03),
+    jpeg=Jpeg.of_quality(75),
+)
+
+
+class TestCamera:
+    """The shrunk copy is as the camera would have kept it."""
+
+    def decide(self, degradation: Degradation, network: ZSSR, image: Tensor) -> Choice:
+        task = Task((2.0, 2.0), (1, 1), DegradedDownscale(degradation))
+        return choose(network, image, fold_map((64, 64), 2, 8), SETTINGS, OPTIONS, task, 2)
+
+    def test_is_deterministic(self, network: ZSSR, astronaut: Tensor) -> None:
+        """Whatever was drawn before, and without drawing from what others draw from."""
+        torch.manual_seed(1)
+        one = self.decide(CAMERA, network, astronaut)
+        state = torch.get_rng_state()
+        torch.rand(7)
+        other = self.decide(CAMERA, network, astronaut)
+        assert one == other
+        torch.set_rng_state(state)
+        self.decide(CAMERA, network, astronaut)
+        assert torch.equal(torch.get_rng_state(), state)
+
+    def test_noise_and_compression_make_the_copy_worse(self, network: ZSSR, astronaut: Tensor) -> None:
+        blur = Degradation(blur=CAMERA.blur)
+        noisy = blur.model_copy(update={"noise": CAMERA.noise})
+        figures = [self.decide(one, network, astronaut).back_projection_db for one in (blur, noisy, CAMERA)]
+        assert figures[0] > figures[1] + 0.2
+        assert figures[1] > figures[2]
+
+    def test_back_projection_is_of_the_captured_copy(self, network: ZSSR, astronaut: Tensor) -> None:
+        downscale = DegradedDownscale(CAMERA)
+        son = downscale(astronaut[None], (32, 32))
+        son = downscale.capture(son, torch.randn(son.shape, generator=torch.Generator().manual_seed(0)))
+        expected = back_project(resize(son, (64, 64)).clone(), son, downscale, 2)[0]
+        found = self.decide(CAMERA, network, astronaut)
+        assert found.back_projection_db == pytest.approx(psnr(expected, astronaut), abs=1e-3)
+        task = Task((2.0, 2.0), (1, 1), downscale)
+        always = always_network("because", network, astronaut, OPTIONS, task, 2)
+        assert always.back_projection_db == found.back_projection_db
 
 
 def psnr(one: Tensor, other: Tensor) -> float:

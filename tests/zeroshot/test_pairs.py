@@ -9,6 +9,8 @@ from torch import Tensor
 
 from zssr_gan.config import PairSettings
 from zssr_gan.imaging import symmetries
+from zssr_gan.imaging.degradation import Degradation, DegradedDownscale, GaussianBlur, Jpeg, Noise
+from zssr_gan.imaging.jpeg import block_coefficients, tables_of
 from zssr_gan.imaging.resampling import BicubicDownscale, KernelDownscale, reduced_size, resize
 from zssr_gan.zeroshot.pairs import PairSampler, PairSource, Task, fold_map
 
@@ -458,3 +460,102 @@ def test_a_crop_holds_a_whole_multiple_of_large_factors(factors: tuple[int, int]
     assert side % math.lcm(*factors) == 0
     assert x.shape[-2:] == (side // factors[0], side // factors[1])
     assert mask.any()
+
+
+TILTED = GaussianBlur(sigma_major=0.9, sigma_minor=0.4, angle_degrees=30)
+GRIDS = pytest.mark.parametrize("factor", [(1, 1), (2, 2)], ids=["interpolated", "lr"])
+
+
+class TestCamera:
+    """Sons go through the camera's noise and compression; what they are to become does not."""
+
+    def of(self, factor: tuple[int, int], **parts: object) -> Task:
+        return Task((2.0, 2.0), factor, DegradedDownscale(Degradation(**parts)))
+
+    def pair(self, factor: tuple[int, int], image: Tensor, **parts: object) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs with and without the camera, of the same crops, and the targets; `S ...` each."""
+        settings = {"crop": 32, "batch": 48, "phases": False}
+        seen, target, _ = sampler(image, self.of(factor, blur=TILTED, **parts), **settings).next()
+        plain, same, _ = sampler(image, self.of(factor, blur=TILTED), **settings).next()
+        assert torch.equal(target, same)
+        return seen[0], plain[0], target[0]
+
+    @GRIDS
+    def test_the_difference_is_the_noise(self, factor: tuple[int, int]) -> None:
+        image = 0.25 + made(48, 48) / 2
+        seen, plain, _ = self.pair(factor, image, noise=Noise(sigma=0.03))
+        added = seen - plain
+        if factor == (1, 1):
+            # Enlarged with the son: at the son's size it is what was added.
+            added = resize(added, (16, 16))
+            weaker = resize(resize(torch.randn(48, 3, 16, 16), (32, 32)), (16, 16)).std()
+            assert float(added.std()) == pytest.approx(0.03 * float(weaker), rel=0.04)
+        else:
+            assert float(added.std()) == pytest.approx(0.03, rel=0.03)
+        assert float(added.mean()) == pytest.approx(0, abs=0.001)
+
+    def test_noise_follows_the_sons_brightness(self) -> None:
+        image = torch.full((1, 3, 32, 32), 0.1)
+        image[..., 16:] = 0.9
+        seen, plain, _ = self.pair((2, 2), image, noise=Noise(sigma=0.03, shot=0.9))
+        added = seen - plain
+        dark, bright = added[plain < 0.2], added[plain > 0.8]
+        assert float(dark.std()) == pytest.approx(0.03 * math.sqrt(1 - 0.9 * 0.8), rel=0.06)
+        assert float(bright.std()) == pytest.approx(0.03 * math.sqrt(1 + 0.9 * 0.8), rel=0.06)
+
+    def test_compressed_sons_lie_on_the_lattice(self) -> None:
+        """Blocks of a crop's son begin with the crop, as a camera's do with its image."""
+        luma, _ = tables_of(75)
+        steps = torch.tensor(luma, dtype=torch.float32).reshape(8, 8)
+        image = made(64, 64, channels=1)
+        seen, plain, _ = self.pair((2, 2), image, noise=Noise(sigma=0.01), jpeg=Jpeg.of_quality(75))
+        off = []
+        for son in (seen, plain):
+            left = block_coefficients(son[:, 0] * 255) / steps
+            off.append(float(((left - left.round()).abs() * steps).flatten(0, 2)[:, steps >= 10].mean()))
+        assert off[0] < 0.35 < 1 < off[1]
+        assert torch.allclose(seen * 255, (seen * 255).round(), atol=1e-2)
+
+    @GRIDS
+    def test_compression_changes_the_input_alone(self, factor: tuple[int, int]) -> None:
+        """On the interpolated grid the son is looked for in what was made of it, and compressed there."""
+        image = made(64, 64, seed=3)
+        seen, plain, target = self.pair(factor, image, jpeg=Jpeg.of_quality(40))
+        lost = float((seen - plain).square().mean().sqrt())
+        assert 0.005 < lost < 0.1
+        if factor == (2, 2):
+            expected = self.of(factor, jpeg=Jpeg.of_quality(40)).downscale.capture(plain, torch.zeros_like(plain))
+            assert torch.allclose(seen, expected, atol=1e-5)
+        assert target.shape[-1] == 32
+
+    @GRIDS
+    def test_a_blur_alone_adds_nothing(self, factor: tuple[int, int]) -> None:
+        task = self.of(factor, blur=TILTED)
+        draws = sampler(made(24, 24), task, crop=16)
+        assert draws.source.noise_count(16) == 0
+        assert self.of(factor, noise=Noise(sigma=0.01)).downscale.captures
+        noisy = sampler(made(24, 24), self.of(factor, noise=Noise(sigma=0.01)), crop=16)
+        assert noisy.source.noise_count(16) == 3 * 8 * 8
+
+    @GRIDS
+    def test_new_at_every_step_and_repeated_by_seed(self, factor: tuple[int, int]) -> None:
+        task = self.of(factor, blur=TILTED, noise=Noise(sigma=0.02), jpeg=Jpeg.of_quality(90))
+        image = torch.full((1, 3, 32, 32), 0.5)
+        one, same = (sampler(image, task, crop=32, seeds=[4]) for _ in range(2))
+        (a, _, _), (b, _, _), (again, _, _) = one.next(), one.next(), same.next()
+        assert torch.equal(a, again)
+        assert not torch.allclose(a, b, atol=0.004)
+
+    def test_warped_crops_go_through_it_too(self) -> None:
+        task = self.of((2, 2), blur=TILTED, noise=Noise(sigma=0.03))
+        x, y, _ = sampler(torch.full((1, 3, 32, 32), 0.5), task, affine=1.0, crop=32, batch=32).next()
+        assert float((x - 0.5).std()) == pytest.approx(0.03, rel=0.04)
+        assert torch.allclose(y, torch.full_like(y, 0.5), atol=1e-5)
+
+    def test_crops_keep_the_symmetries_of_the_blur(self) -> None:
+        """A tilted blur leaves the half turn: a mirrored crop was blurred along another angle."""
+        assert set(self.of((2, 2), blur=TILTED).symmetries) == set(
+            DegradedDownscale(Degradation(blur=TILTED)).symmetries
+        )
+        assert len(self.of((2, 2), blur=TILTED).symmetries) < 8
+        assert len(self.of((2, 2), noise=Noise(sigma=0.01)).symmetries) == 8

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from zssr_gan.errors import SettingsError
 from zssr_gan.files import canonical_sha256
 from zssr_gan.imaging import jpeg
 from zssr_gan.imaging.kernels import checked_kernel, kernel_symmetries
@@ -65,12 +66,15 @@ class KernelBlur(_Model):
     kind: Literal["kernel"] = "kernel"
     values: tuple[tuple[float, ...], ...]
     """In pixels of the HR image."""
-    scale: tuple[int, int]
+    scale: tuple[Annotated[int, Field(ge=1, le=8)], Annotated[int, Field(ge=1, le=8)]]
     """(y, x)."""
 
     @model_validator(mode="after")
     def _is_kernel(self) -> Self:
-        checked_kernel(self.values)
+        try:
+            checked_kernel(self.values)
+        except SettingsError as error:
+            raise ValueError(str(error)) from error  # as every other bad value, so that a file's reader names the file
         return self
 
 
@@ -89,13 +93,16 @@ class Noise(_Model):
         return self.sigma * (1 + self.shot * (2 * brightness.clamp(0, 1) - 1)).sqrt()
 
 
+_Step = Annotated[int, Field(ge=1, le=65535)]
+
+
 class Jpeg(_Model):
     """Compression by JPEG."""
 
     quality: int = Field(ge=1, le=100)
     """As libjpeg counts it; the nearest, where the encoder's tables are its own."""
-    luma: Annotated[tuple[int, ...], Field(min_length=64, max_length=64)]
-    chroma: Annotated[tuple[int, ...], Field(min_length=64, max_length=64)]
+    luma: Annotated[tuple[_Step, ...], Field(min_length=64, max_length=64)]
+    chroma: Annotated[tuple[_Step, ...], Field(min_length=64, max_length=64)]
     """Quantisation tables, row by row from the lowest frequency."""
     halved: bool = True
     """Whether colour is stored at half the size (4:2:0)."""
@@ -201,8 +208,9 @@ class DegradedDownscale:
         return self._kernels[ratio]
 
     def _input_error(self) -> float:
-        """Standard deviation of an LR image's own error: rounding, noise and compression, [0, 1] units."""
-        variance = _LEVEL**2 / 12
+        """Standard deviation of what an LR image is off this degradation of its scene, [0, 1] units: noise,
+        compression, and a level for its rounding and for a blur that is never known exactly."""
+        variance = _LEVEL**2
         if (noise := self.degradation.noise) is not None:
             variance += noise.sigma**2
         if (kept := self.degradation.jpeg) is not None:

@@ -5,7 +5,7 @@ Shapes: C channels, H W rows and columns.
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +19,7 @@ from zssr_gan.config import EstimationSettings
 from zssr_gan.errors import SettingsError
 from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.imaging.jpeg import nearest_quality, quality_of, read_tables
-from zssr_gan.imaging.resampling import resize
+from zssr_gan.imaging.resampling import Size, resize
 from zssr_gan.imaging.spectra import LEVELS, noise_variances
 from zssr_gan.zeroshot.lattice import quality_of_pixels
 from zssr_gan.zeroshot.recurrence import LUMA, LUMA_NOISE, SIDE, Fit, Recurrence, Tiles, fit_blur, fit_noise
@@ -28,7 +28,7 @@ from zssr_gan.zeroshot.shared import CaseImage
 
 _SMALLEST = 2 * SIDE
 _MULTIPLE = 4  # sides are cut to multiples of it, so that more tiles are of one size
-_GROUPS = 16  # sizes of tiles that are looked at, the most frequent first: each size costs a pass
+_SIZES = 16  # sizes of tiles that are looked at, the most frequent first: each size costs a pass
 
 OnEstimate = Callable[[str, int, int], None]
 """Called with what is done, how much of it, and how much there is at most."""
@@ -181,7 +181,10 @@ def estimate_degradation(
             f"the blur is {away / max(unsure, 1e-9):.1f} times as far from bicubic as its standard error "
             f"({settings.certainty:g} times are needed)"
         )
-        why = why if sure else f"bicubic is assumed: {why}"
+        if not sure:
+            why = f"bicubic is assumed: {why}"
+            if noise_from == "recurrence":  # found together with a blur that is not believed
+                noise, noise_from = None, "nothing"
     used = Degradation(
         blur=found.blur if found is not None and sure else None,
         noise=noise if noise is not None and noise.sigma > 0 else None,
@@ -205,24 +208,34 @@ def estimate_degradation(
     )
 
 
-def cut_tiles(images: Iterable[Tensor], settings: EstimationSettings) -> Tiles:
-    """Luma of images `C H W`, the larger ones cut; blocks of 8x8 that begin in an image's corner begin in a tile's."""
+def cut_tiles(images: Sequence[Tensor], settings: EstimationSettings) -> Tiles:
+    """Luma of images `C H W`, the larger ones cut; blocks of 8x8 that begin in an image's corner begin in a tile's.
+
+    Where the images are few, the tiles are smaller, so that there are more: parts of them are to be compared.
+    """
     weights = torch.tensor(LUMA)[:, None, None]
-    by_size: dict[tuple[int, int], list[Tensor]] = {}
-    side = settings.tile // 8 * 8 or 8
-    for image in images:
-        luma = (image.cpu() * weights).sum(0) if len(image) == 3 else image[0].cpu()
+    lumas = [(image.cpu() * weights).sum(0) if len(image) == 3 else image[0].cpu() for image in images]
+    side = settings.tile // 8 * 8
+    groups = _groups(lumas, side)
+    while sum(map(len, groups)) < 2 * settings.fewest and side >= 2 * _SMALLEST:
+        side = side // 16 * 8
+        groups = _groups(lumas, side)
+    # Evenly chosen of each size.
+    every = math.ceil(max(1.0, sum(map(len, groups)) / settings.tiles))
+    return Tiles(tuple(torch.stack(group[::every]) for group in groups))
+
+
+def _groups(lumas: Sequence[Tensor], side: int) -> list[list[Tensor]]:
+    """Tiles of at most `side` pixels by their sizes, the most frequent first."""
+    by_size: dict[Size, list[Tensor]] = {}
+    for luma in lumas:
         for top in range(0, luma.shape[0], side):
             for left in range(0, luma.shape[1], side):
                 tile = luma[top : top + side, left : left + side]
                 rows, columns = (n // _MULTIPLE * _MULTIPLE for n in tile.shape)
                 if min(rows, columns) >= _SMALLEST:
                     by_size.setdefault((rows, columns), []).append(tile[:rows, :columns])
-    groups = sorted(by_size.values(), key=len, reverse=True)[:_GROUPS]
-    total = sum(len(group) for group in groups)
-    # Evenly chosen; a larger tile counts for as many windows as it has.
-    every = max(1.0, total / settings.tiles)
-    return Tiles(tuple(torch.stack(group[:: max(1, math.ceil(every))]) for group in groups))
+    return sorted(by_size.values(), key=len, reverse=True)[:_SIZES]
 
 
 def read_estimate(path: Path) -> Estimate:

@@ -125,9 +125,8 @@ class PairSource:
 
     def noise_count(self, side: int) -> int:
         """Normal draws that one crop of `side` takes: none where sons have no noise and no compression."""
-        if not self.settings.noise and not self.task.downscale.captures:
-            return 0
-        return self._fathers[0].target_NCHW.shape[1] * math.prod(reduced_size((side, side), self.task.scale))
+        kinds = bool(self.settings.noise) + self.task.downscale.captures
+        return kinds * self._fathers[0].target_NCHW.shape[1] * math.prod(reduced_size((side, side), self.task.scale))
 
     def put(self, places: Tensor, other: "PairSource") -> None:
         """Put `other`'s images, one for each of `places`, over those that are there."""
@@ -187,11 +186,11 @@ class PairSource:
         if self.noise_count(side):
             # Noise and compression are a camera's, so they are of the son's pixels, and are enlarged with them.
             size = reduced_size((side, side), self.task.scale)
-            noise = noise_SE.reshape(samples, channels, *size)
-            added = noise * self.settings.noise
+            noise = noise_SE.reshape(samples, -1, channels, *size)
+            added = noise[:, 0] * self.settings.noise
             if self.task.downscale.captures:
                 son = x if self.task.factor != (1, 1) else resize(x, size)
-                added = added + self.task.downscale.capture(son, noise) - son
+                added = added + self.task.downscale.capture(son, noise[:, -1]) - son
             x = x + resize(added, (x.shape[-2], x.shape[-1]))
         return x, y, mask
 

@@ -31,6 +31,7 @@ LUMA_NOISE = math.sqrt(sum(weight**2 for weight in LUMA))
 SIDE = 8
 _LOWEST, _HIGHEST = 0.05, 0.75  # cycles a pixel, those compared
 _QUIETEST, _HIGH = 0.05, 0.45  # share of the windows, and cycles a pixel, that a ceiling of the noise is read from
+_MOST_NOISE, _NOISE_STEP = 10 / LEVELS, 0.2 / LEVELS  # of luma, tried where images were compressed
 _LEAST_WIDTH = 0.01  # LR pixels
 _WIDEST = 3.0  # LR pixels: what no camera does
 # Where a search begins, and how far its first steps go: the lower triangular root of the blur's covariance (LR pixels),
@@ -112,7 +113,7 @@ class Recurrence:
             small = downscale(group[:, None], (group.shape[1] // 2, group.shape[2] // 2)) + missing * drawn
             if self.kept is not None:
                 small = compress(small, self.kept.luma, self.kept.chroma)
-            out.append((small[:, 0] * LEVELS).round())
+            out.append((small[:, 0].clamp(0, 1) * LEVELS).round())
         return out
 
     def _statistics(self, groups: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -132,7 +133,13 @@ class Recurrence:
         return everywhere, quietest
 
     def _ceiling(self, groups: list[Tensor]) -> float:
-        energy = torch.cat([self._spectra(levels) for levels in groups])
+        step = self.settings.window_step
+        all_Snn = torch.cat([windows(levels, SIDE, step).flatten(0, 2) for levels in groups])
+        # What is clipped has no noise, and would be the quietest of all.
+        all_Snn = all_Snn[(all_Snn.amin((1, 2)) > 0) & (all_Snn.amax((1, 2)) < LEVELS)]
+        if not len(all_Snn):
+            return 0.0
+        energy = transformed(all_Snn)[0].abs().square()
         quietest = energy[:, self._low].mean(1).argsort()[: max(1, round(_QUIETEST * len(energy)))]
         variance = float(energy[quietest][:, radii(SIDE) > _HIGH].mean())
         return math.sqrt(max(0.0, variance - 1 / 12)) / LEVELS
@@ -189,16 +196,15 @@ def fit_blur(
 
 
 def fit_noise(recurrence: Recurrence, blur: GaussianBlur) -> float:
-    """Standard deviation of luma's noise under which the quietest windows fit too, [0, 1] units."""
-    from scipy.optimize import minimize_scalar
+    """Standard deviation of luma's noise before compression, [0, 1] units, under which the quietest windows fit too.
 
-    found = minimize_scalar(
-        lambda noise: recurrence.misfit(blur, noise, quiet=True),
-        bounds=(0, 12 / LEVELS),
-        method="bounded",
-        options={"xatol": 0.1 / LEVELS},
-    )
-    return float(found.x)
+    Rounded to the table's steps, much noise and little can look alike: of those that fit about as well as the best, the
+    least is taken, since noise that was not there costs more detail than noise that was missed.
+    """
+    levels = [number * _NOISE_STEP for number in range(round(_MOST_NOISE / _NOISE_STEP) + 1)]
+    misfits = [recurrence.misfit(blur, level, quiet=True) for level in levels]
+    limit = recurrence.settings.noise_tolerance * min(misfits)
+    return next(level for level, misfit in zip(levels, misfits, strict=True) if misfit <= limit)
 
 
 def _distance(made: list[Tensor], wanted: list[Tensor]) -> float:
