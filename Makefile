@@ -3,7 +3,7 @@
 # that is there already; pip's own variables (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL) choose where torch comes from.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo prepare synth test test-slow lint format bench wheel clean
+.PHONY: help setup demo prepare synth train test test-slow lint format bench wheel clean
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -44,6 +44,9 @@ prepare: setup ## split and check the images of a run: make prepare [CONFIG=conf
 
 synth: setup ## synthetic HR images of a prepared run: make synth [CONFIG=...] [SET=...] [ARGS="--device cuda"]
 	@$(BIN)/python -m pipelines.synth --config "$(CONFIG)" $(SET) $(ARGS)
+
+train: setup ## train the generator on a run's synthetic HR images: make train [CONFIG=...] [SET=...] [ARGS="--device cuda"]
+	@$(BIN)/python -m pipelines.train --config "$(CONFIG)" $(SET) $(ARGS)
 
 test: setup ## run the tests (a few minutes)
 	$(BIN)/python -m pytest $(ARGS)

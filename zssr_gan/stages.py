@@ -134,6 +134,144 @@ class SynthSettings(_Settings):
         return "bicubic" if self.degradation == "bicubic" else "estimate" if self.degradation == "estimate" else "file"
 
 
+class NetworkSettings(_Settings):
+    """A network by name, and its options: those of the dataclass in the network's own file."""
+
+    name: str = "srgan"
+    """`srgan`."""
+    options: dict[str, JsonValue] = {}
+    """See `GeneratorOptions` and `DiscriminatorOptions` in `networks/srgan.py`; what is left out keeps its default, and
+    scale, channels and size may be left out, as the data give them."""
+
+
+class MediatorSettings(_Settings):
+    """The network in whose features the generator's outputs are compared with their guides."""
+
+    weights: str = Field("imagenet", min_length=1)
+    """Of VGG19: `imagenet` (fetched by `zssr-gan weights fetch vgg19`), `random`, or a file."""
+    layers: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = ("conv5_4",)
+    """Names of its convolutions, conv1_1 to conv5_4."""
+    activated: bool = True
+    """Features after the ReLU, or before it."""
+
+
+class LossSettings(_Settings):
+    """Weights of what the generator minimises; 0 leaves a loss out, and what only it needs is then not computed."""
+
+    adversarial: float = Field(1.0e-3, ge=0)
+    """To pass the discriminator; in the adversarial phase alone."""
+    mediator: float = Field(1.0, ge=0)
+    """Distance to the guide in the mediator's features."""
+    statistics: float = Field(0.0, ge=0)
+    """Distance of the features' means and deviations to those of synthetic HR images."""
+    pixel: float = Field(0.0, ge=0)
+    """Mean absolute distance to the guide, pixel by pixel."""
+    consistency: float = Field(0.0, ge=0)
+    """The output, degraded as the camera did it, must give the input back."""
+    guide: Literal["input", "synthetic"] = "input"
+    """What outputs are compared with: the enlarged input (bicubic), or the image's own synthetic HR."""
+    guides_as_fakes: bool = False
+    """Whether the discriminator sees the guides as fakes too (FG-SRGAN)."""
+    real_label: float = Field(1.0, gt=0.5, le=1)
+    """What the discriminator should say of real examples."""
+
+
+class OptimiserSettings(_Settings):
+    """Adam, of the generator and of the discriminator."""
+
+    lr: float = Field(2.0e-4, gt=0)
+    """Learning rate of the generator."""
+    lr_discriminator: float | None = Field(None, gt=0)
+    """Of the discriminator; null: as the generator's."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    schedule: Literal["constant", "cosine"] = "constant"
+    """`cosine` lets the rates fall to 0 within each phase."""
+    clip: float | None = Field(None, gt=0)
+    """Largest norm of a network's gradient; null: any."""
+
+
+class TurnSettings(_Settings):
+    """How discriminator and generator take turns in the adversarial phase."""
+
+    unit: Literal["epochs", "steps"] = "steps"
+    """What the numbers count. A network's epoch is one pass through its own images."""
+    discriminator: int = Field(1, ge=1)
+    generator: int = Field(1, ge=1)
+
+
+class ValidationSettings(_Settings):
+    """What is measured, and on which images; they are taken from those with a synthetic HR, and not trained on."""
+
+    images: int = Field(16, ge=2)
+    """How many."""
+    best: Literal["synthetic", "residual", "last"] = "synthetic"
+    """Which generator of the last phase is kept: the one closest to the synthetic HR images (PSNR), the one whose
+    outputs, degraded, come closest to the inputs, or the last."""
+
+
+class IntervalSettings(_Settings):
+    """After how many steps something is done."""
+
+    log: int = Field(10, ge=1)
+    """A line in metrics.jsonl; counted by each network for itself."""
+    validation: int = Field(500, ge=1)
+    """Validation."""
+    checkpoint: int = Field(500, ge=1)
+    """A checkpoint: what a kill costs at most."""
+    samples: int = Field(2000, ge=1)
+    """A sheet of samples."""
+    keep: int = Field(3, ge=1)
+    """So many checkpoints are kept, the newest."""
+
+
+class TrainSettings(_Settings):
+    """How the generator is trained, without any HR image."""
+
+    generator: NetworkSettings = NetworkSettings()
+    discriminator: NetworkSettings = NetworkSettings()
+    images: Literal["generator", "zssr"] = "generator"
+    """Role of the LR images that the generator learns from: those of its own, or those that have a synthetic HR."""
+    mediator: MediatorSettings = MediatorSettings()
+    losses: LossSettings = LossSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    batch: int = Field(50, ge=1)
+    """Images of one step, over all processes."""
+    patch: int | None = Field(32, ge=8)
+    """Side in LR pixels of what is cut out of each image; smaller images are left out. null: whole images, all of one
+    size."""
+    pretrain: int = Field(1, ge=0)
+    """Epochs of the generator by content alone, without the discriminator."""
+    epochs: int = Field(100, ge=0)
+    """Adversarial epochs of the generator, after these."""
+    turns: TurnSettings = TurnSettings()
+    ema: float = Field(0.999, ge=0, lt=1)
+    """Share that the mean of the generator's weights keeps at each of its steps; the mean is what is validated and
+    kept. 0: the weights themselves."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of products; `auto`: bf16 where the device has matrix units for it."""
+    validation: ValidationSettings = ValidationSettings()
+    every: IntervalSettings = IntervalSettings()
+
+    @model_validator(mode="after")
+    def _content(self) -> Self:
+        losses = self.losses
+        if losses.guide == "synthetic" and self.images != "zssr":
+            raise ValueError("losses.guide: synthetic needs images that have one: set train.images to zssr")
+        if not (losses.mediator or losses.statistics or losses.pixel or losses.consistency):
+            if self.pretrain:
+                raise ValueError(
+                    "pretrain goes by content alone, and all content losses are 0: set one, or pretrain to 0"
+                )
+            if not losses.adversarial:
+                raise ValueError("losses: all are 0, so there is nothing to learn")
+        if not self.pretrain + self.epochs:
+            raise ValueError("pretrain and epochs are both 0, so there is nothing to do")
+        if self.epochs and not losses.adversarial:
+            raise ValueError("losses.adversarial: is 0, so set epochs to 0 too and train by pretrain alone")
+        return self
+
+
 class RunSettings(_Settings):
     """A whole run: what its `configs/*.yaml` holds."""
 
@@ -145,6 +283,7 @@ class RunSettings(_Settings):
     """Same seed, same draws."""
     data: DataSettings
     synth: SynthSettings = SynthSettings()
+    train: TrainSettings = TrainSettings()
 
     def folder(self, config: Path) -> Path:
         """The run's folder, for settings that were read from the file `config`."""

@@ -1,0 +1,237 @@
+"""The generator, trained without any HR image: python -m pipelines.train --config FILE (or: make train).
+
+Reads split.json and synthetic/ from the run's folder, writes train/ there: generator.safetensors and card.json (the
+best by validation), metrics.jsonl, samples/, losses.png and checkpoints/. The same command goes on where a run was
+stopped.
+Exit codes: 0 done, 1 NaN or the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from pydantic import JsonValue
+from torch import Tensor
+
+from pipelines.progress import Bar
+from zssr_gan.data.cameras import Cameras, read_degradations
+from zssr_gan.data.prepared import Prepared
+from zssr_gan.data.split import SplitError, read_split
+from zssr_gan.data.synthetic_set import SyntheticSet
+from zssr_gan.devices import Machine, RunOptions, machine
+from zssr_gan.errors import DeviceError, SettingsError, StoreError, WeightsError, ZssrGanError
+from zssr_gan.files import FileLock, atomic_write, sha256_file
+from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
+from zssr_gan.networks.srgan import Generator
+from zssr_gan.networks.vgg import VGG19
+from zssr_gan.stages import RunSettings, load_run
+from zssr_gan.training.card import Card, ImageList, MediatorCard, options_of, write_generator
+from zssr_gan.training.loop import Loop, Watchers
+from zssr_gan.training.material import Material, gather_material
+from zssr_gan.training.models import mediator_options, parameters
+from zssr_gan.training.pictures import curves_png, samples_png
+from zssr_gan.training.validation import Figures
+from zssr_gan.weights import Origin, vgg19
+
+_MAY_CHANGE = {"every", "epochs"}
+"""Of the group `train`: what a run that goes on may have changed."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the stage with `arguments` (default: those of the process); return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.train", description=__doc__.partition("\n")[0])
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="YAML of the run: configs/*.yaml")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting: train.batch=8"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (cuda:1, ...) or mps")
+    parser.add_argument("--threads", type=int, default=None, metavar="N", help="CPU threads")
+    options = parser.parse_args(arguments)
+    turn_sigterm_into_an_exception()
+    with Bar() as bar:
+        try:
+            settings = load_run(options.config, options.set)
+            with machine(RunOptions(options.device, settings.train.precision, options.threads)) as used:
+                Stage(settings, options.config, used, bar).run()
+        except KeyboardInterrupt as stop:
+            bar.note("Stopped: the checkpoints are kept; the same command goes on from the newest.", "red")
+            return exit_code(stop)
+        except ZssrGanError as error:
+            bar.note(f"error: {error}", "red")
+            usage = SettingsError | SplitError | StoreError | DeviceError | WeightsError
+            return 2 if isinstance(error, usage) else 1
+    return 0
+
+
+@dataclass
+class Stage:
+    """A run's training."""
+
+    settings: RunSettings
+    config: Path
+    used: Machine
+    bar: Bar
+    origin: Origin | None = None
+    loop: Loop = field(init=False)
+    material: Material = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Find what the stages before left."""
+        self.run_folder = self.settings.folder(self.config)
+        self.folder = self.run_folder / "train"
+        path = self.run_folder / "split.json"
+        if not path.exists():
+            raise SettingsError(f"{path}: is not there; `make prepare` with the same CONFIG and SET makes it.")
+        self.split = read_split(path)
+        self.split_sha256 = sha256_file(path)
+        if not (self.run_folder / "synthetic" / "settings.json").exists():
+            raise SettingsError(
+                f"{self.run_folder / 'synthetic'}: is not there; `make synth` with the same CONFIG and SET makes it."
+            )
+
+    def run(self) -> None:
+        """Train, and write what came out."""
+        lock = FileLock(self.folder / ".lock")
+        if not lock.acquire(wait=False):
+            raise StoreError(f"{self.folder}: another run is training there; wait until it ends, or stop it.")
+        try:
+            self._train()
+        finally:
+            lock.release()
+
+    def _train(self) -> None:
+        train = self.settings.train
+        mediator = self._mediator()
+        self.material = self._material()
+        if self.material.left_out:
+            self.bar.note(f"{len(self.material.left_out):,} images are smaller than train.patch and are left out")
+        self.loop = Loop(
+            train,
+            self.material,
+            mediator,
+            seed=self.settings.seed,
+            machine=self.used,
+            folder=self.folder,
+            facts=self._facts(),
+            watchers=Watchers(_Speed(self.bar, train.batch), self.bar.note, self._keep_best, self._draw_samples),
+        )
+        counts = ", ".join(f"{len(getattr(self.material, name).ids):,} {what}" for name, what in _COUNTED.items())
+        self.bar.note(
+            f"{counts}; generator {parameters(self.loop.generator):,} and discriminator "
+            f"{parameters(self.loop.discriminator):,} weights; {self.loop.plan.total:,} steps of {train.batch} images "
+            f"on {self.used.device}, {self.used.precision}"
+        )
+        self.loop.run()
+        losses = self.folder / "losses.png"
+        atomic_write(losses, curves_png(self.loop.log.read(), self._title("Training")), overwrite=True)
+        self._say_warning()
+        for path in (losses, self._samples(self.loop.plan.total), self.folder / "generator.safetensors"):
+            print(path)
+
+    def _mediator(self) -> VGG19 | None:
+        train = self.settings.train
+        if not (train.losses.mediator or train.losses.statistics):
+            return None
+        network, self.origin = vgg19(mediator_options(train.mediator), train.mediator.weights, seed=self.settings.seed)
+        self._say_warning()
+        return network.to(self.used.device)
+
+    def _say_warning(self) -> None:
+        if self.origin is not None and self.origin.warning:
+            self.bar.note(f"WARNING: {self.origin.warning}.", "bold red")
+
+    def _material(self) -> Material:
+        train, scale = self.settings.train, self.settings.synth.scale
+        if scale not in (1, 2, 4, 8):
+            raise SettingsError(f"synth.scale: is {scale:g}, and a generator enlarges by 1, 2, 4 or 8.")
+        known = self.run_folder / "degradation.json"
+        cameras = Cameras(read_degradations(known) if known.exists() else None)
+        prepared = Prepared(self.split, self.settings.data, ("generator", "zssr"))
+        with SyntheticSet(self.run_folder / "synthetic") as store:
+            self.store_sha256 = store.settings.settings_sha256
+            return gather_material(
+                prepared,
+                store,
+                cameras,
+                lr_role=train.images,
+                held_out=train.validation.images,
+                patch=train.patch,
+                scale=int(scale),
+                seed=self.settings.seed,
+                on_image=lambda done, total: self.bar.update("reading images", done, total),
+            )
+
+    def _facts(self) -> dict[str, JsonValue]:
+        train = self.settings.train.model_dump(mode="json", exclude=_MAY_CHANGE)
+        return {
+            "seed": self.settings.seed,
+            "train": train,
+            "precision": self.used.precision,
+            "mediator": None if self.origin is None else self.origin.sha256,
+            "images": {**self.material.sha256},
+            "store": self.store_sha256,
+        }
+
+    def _keep_best(self, generator: Generator, step: int, phase: str, figures: Figures) -> None:
+        card = Card(
+            name=self.settings.train.generator.name,
+            options=dict(options_of(generator)),
+            images={
+                name: ImageList(count=len(getattr(self.material, name)), sha256=sha256)
+                for name, sha256 in self.material.sha256.items()
+            },
+            split_sha256=self.split_sha256,
+            store_sha256=self.store_sha256,
+            mediator=None if self.origin is None else MediatorCard(**asdict(self.origin), warning=self.origin.warning),
+            settings=self.settings.train.model_dump(mode="json"),
+            seed=self.settings.seed,
+            step=step,
+            steps=self.loop.plan.total,
+            phase=phase,
+            mean_weights=self.settings.train.ema > 0,
+            metrics=asdict(figures),
+            precision=self.used.precision,
+            device=str(self.used.device),
+            versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
+        )
+        write_generator(self.folder, generator, card)
+
+    def _samples(self, step: int) -> Path:
+        return self.folder / "samples" / f"step-{step:08}.png"
+
+    def _draw_samples(self, step: int, made: Sequence[Tensor]) -> None:
+        title = self._title(f"Images held out, after {step:,} of {self.loop.plan.total:,} steps")
+        atomic_write(self._samples(step), samples_png(made, self.material.held_out, title), overwrite=True)
+
+    def _title(self, text: str) -> str:
+        warning = None if self.origin is None else self.origin.warning
+        return f"{text}. {warning}." if warning else text
+
+
+_COUNTED = {"inputs": "LR images", "reals": "synthetic HR images", "held_out": "held out"}
+
+
+class _Speed:
+    """Figures of a training beside its bar: losses, and images a second since it was started."""
+
+    def __init__(self, bar: Bar, batch: int) -> None:
+        self.bar, self.batch = bar, batch
+        self.began, self.first = time.perf_counter(), -1
+
+    def __call__(self, done: int, total: int, losses: Mapping[str, float]) -> None:
+        if self.first < 0:
+            self.began, self.first = time.perf_counter(), done
+        seconds = time.perf_counter() - self.began
+        told = [f"{name} {value:.3g}" for name, value in losses.items() if name in ("loss", "accuracy")]
+        if seconds:
+            told.append(f"{(done - self.first) * self.batch / seconds:.0f} images/s")
+        self.bar.update("training", done, total, ", ".join(told))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+"""The stage as a person runs it, on built-in faces: what it writes and says, and what signals and mistakes do."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipelines import prepare, train
+from zssr_gan.data.prepared import Prepared
+from zssr_gan.data.shard import StoredImage
+from zssr_gan.data.split import read_split
+from zssr_gan.data.store import Store
+from zssr_gan.files import FileLock
+from zssr_gan.imaging.resampling import resize
+from zssr_gan.stages import load_run
+from zssr_gan.training.card import read_generator
+
+ROOT = Path(__file__).parents[2]
+TRAIN = Path("runs/mine/train")
+CONFIG = """
+data:
+  sources: [{kind: lfw, count: 30}]
+  size: null
+  roles: {zssr: 12, generator: 6, table1: 2, unseen: null}
+train:
+  generator: {options: {width: 4, blocks: 1, residual: true}}
+  discriminator: {options: {width: 4, blocks: 2, head: adaptive, hidden: 4}}
+  losses: {mediator: 0.0, pixel: 1.0, consistency: 1.0}
+  batch: 3
+  patch: 16
+  pretrain: 2
+  epochs: 2
+  validation: {images: 3}
+  every: {log: 1, validation: 4, checkpoint: 4, samples: 6}
+"""
+STEPS = 2 * 2 + 2 * 2 * 2  # two epochs of two steps, and two epochs in turns
+
+
+@pytest.fixture(autouse=True)
+def _sigterm_as_before() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a prepared run, and as its synthetic HR images the bicubic ones: what is learnt does not matter."""
+    desk = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(desk)
+        Path("mine.yaml").write_text(CONFIG)
+        assert prepare.main(["--config", "mine.yaml"]) == 0
+        images = Prepared(
+            read_split(Path("runs/mine/split.json")), load_run(Path("mine.yaml")).data, ("zssr", "table1")
+        )
+        stored = []
+        for number, name in enumerate(images.ids):
+            lr = images.image(number)
+            planes = [
+                x.mul(255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy() for x in (lr, resize(lr, (50, 50)))
+            ]
+            stored.append(StoredImage(name, *planes, {"label": "internal", "role": images.member(number).role}))
+        with Store(Path("runs/mine/synthetic"), {}) as store:
+            store.write(stored)
+    return desk
+
+
+@pytest.fixture
+def config(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "mine.yaml"
+
+
+def run(config: Path, *arguments: str) -> int:
+    return train.main(["--config", str(config), "--device", "cpu", "--threads", "1", *arguments])
+
+
+def start(config: Path, *arguments: str) -> subprocess.Popen[str]:
+    words = ["-m", "pipelines.train", "--config", str(config), "--device", "cpu", "--threads", "1", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, *words], env=environment, text=True, **pipes)  # type: ignore[call-overload, no-any-return]
+
+
+def until_checkpoint(process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 60
+    while not list(TRAIN.glob("checkpoints/step-*.pt")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+class TestFromEndToEnd:
+    def test_what_it_writes(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(config) == 0
+        out, said = capsys.readouterr()
+        told = [Path(line) for line in out.splitlines()]
+        assert [path.name for path in told] == ["losses.png", f"step-{STEPS:08}.png", "generator.safetensors"]
+        for path in told[:2]:
+            with Image.open(path) as picture:
+                assert min(picture.size) > 300
+        assert "6 LR images, 9 synthetic HR images, 3 held out" in said
+        lines = [json.loads(line) for line in (TRAIN / "metrics.jsonl").read_text().splitlines()]
+        assert {line["step"] for line in lines} == set(range(1, STEPS + 1))
+        assert {path.name for path in TRAIN.iterdir()} == {
+            *("generator.safetensors", "card.json", "metrics.jsonl", "samples", "losses.png", "checkpoints", ".lock")
+        }
+
+    def test_the_generator_comes_with_its_card(self, config: Path) -> None:
+        assert run(config) == 0
+        generator, card = read_generator(TRAIN / "generator.safetensors")
+        assert not generator.training
+        assert generator(torch.rand(1, 1, 9, 11)).shape == (1, 1, 18, 22)
+        assert (card.label, card.seed, card.steps) == ("generative", 0, STEPS)
+        assert (card.images["inputs"].count, card.images["reals"].count) == (6, 9)
+        assert card.mediator is None
+        assert json.loads((TRAIN / "card.json").read_text()) == card.model_dump(mode="json")
+
+    def test_random_weights_are_said_loudly(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        loud = ["--set", "train.losses.mediator=0.1", "--set", "train.mediator={weights: random, layers: [conv1_2]}"]
+        assert run(config, *loud, "--set", "train.epochs=0") == 0
+        assert capsys.readouterr().err.count("VGG19 has RANDOM weights") == 2
+        _, card = read_generator(TRAIN / "generator.safetensors")
+        assert "RANDOM" in card.warnings[0]
+
+    def test_test_images_take_no_part(self, config: Path) -> None:
+        settings = load_run(config)
+        with pytest.MonkeyPatch.context() as patch:
+            seen: list[str] = []
+            original = Prepared.image
+            patch.setattr(Prepared, "image", lambda self, i: (seen.append(self.member(i).role), original(self, i))[1])
+            assert run(config, "--set", "train.epochs=0") == 0
+        assert settings.data.roles.table1 == 2
+        assert set(seen) == {"zssr", "generator"}
+
+
+class TestStops:
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+    def test_it_goes_on_to_the_same_end(self, config: Path, number: int, code: int) -> None:
+        long = ["--set", "train.epochs=40", "--set", "train.every.samples=1000"]
+        process = start(config, *long)
+        until_checkpoint(process)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == code, said
+        if code > 0:
+            assert "the same command goes on" in said
+        assert not list(TRAIN.glob("losses.png"))
+        assert run(config, *long) == 0
+        parts = [(TRAIN / name).read_bytes() for name in ("metrics.jsonl", "generator.safetensors", "card.json")]
+        shutil.rmtree(TRAIN)
+        assert run(config, *long) == 0
+        assert parts == [
+            (TRAIN / name).read_bytes() for name in ("metrics.jsonl", "generator.safetensors", "card.json")
+        ]
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ("train.losses.guide=synthetic", "losses.guide: synthetic needs images that have one"),
+            ("train.losses.adversarial=0.0", "losses.adversarial: is 0, so set epochs to 0 too"),
+            ("train.generator.options.depth=3", "train.generator.options.depth: there is no such option"),
+            ("train.patch=30", "no image is left for the discriminator"),
+            ("train.validation.images=12", "no image is left for the discriminator"),
+            ("train.losses.mediator=1.0", "zssr-gan weights fetch vgg19"),
+            ("synth.scale=4.0", "synthetic HR has 50x50"),
+            ("synth.scale=1.5", "a generator enlarges by 1, 2, 4 or 8"),
+            ("train.batch=0", "train.batch"),
+        ],
+    )
+    def test_one_sentence_and_code_2(
+        self, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, change: str, words: str
+    ) -> None:
+        monkeypatch.setenv("ZSSR_GAN_WEIGHTS", str(config.parent / "none"))
+        assert run(config, "--set", change) == 2
+        said = capsys.readouterr().err.strip().splitlines()
+        assert words in said[-1]
+        assert not list(TRAIN.glob("*.safetensors"))
+
+    def test_stages_that_are_missing(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        shutil.rmtree("runs/mine/synthetic")
+        assert run(config) == 2
+        assert "`make synth` with the same CONFIG and SET makes it" in capsys.readouterr().err
+        Path("runs/mine/split.json").unlink()
+        assert run(config) == 2
+        assert "`make prepare` with the same CONFIG and SET makes it" in capsys.readouterr().err
+
+    def test_a_second_run(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        with FileLock(TRAIN / ".lock"):
+            assert run(config) == 2
+        assert "another run is training there" in capsys.readouterr().err
+
+    def test_nan(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(config, "--set", "train.optimiser.lr=1.0e+30") == 1
+        assert "is NaN or infinite" in capsys.readouterr().err
+        assert np.isfinite([value.sum().item() for value in _newest_generator()]).all()
+
+
+def _newest_generator() -> list[torch.Tensor]:
+    paths = sorted(TRAIN.glob("checkpoints/*.pt"))
+    return list(torch.load(paths[-1], weights_only=True)["generator"].values()) if paths else []

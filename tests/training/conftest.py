@@ -1,0 +1,68 @@
+"""A training small enough for a test: generated patterns instead of faces, networks of a few hundred weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from zssr_gan.devices import Machine
+from zssr_gan.imaging.resampling import BicubicDownscale, resize
+from zssr_gan.stages import TrainSettings
+from zssr_gan.training.loop import Loop, Watchers
+from zssr_gan.training.material import Material
+from zssr_gan.training.sampling import Images
+
+TINY = {
+    "generator": {"options": {"width": 4, "blocks": 2, "skip_probability": 0.4}},
+    "discriminator": {"options": {"width": 4, "blocks": 2, "head": "adaptive", "hidden": 4}},
+    "images": "zssr",
+    "losses": {"mediator": 0.0, "pixel": 1.0, "consistency": 1.0, "guide": "synthetic", "guides_as_fakes": True},
+    "optimiser": {"lr": 1e-3, "schedule": "cosine", "clip": 1.0},
+    "batch": 4,
+    "patch": 8,
+    "pretrain": 2,
+    "epochs": 3,
+    "ema": 0.9,
+    "validation": {"images": 2},
+    "every": {"log": 1, "validation": 5, "checkpoint": 4, "samples": 100, "keep": 2},
+}
+
+
+def images_of(count: int, first: int = 0) -> Images:
+    """Random smooth gray pairs of 10 and 20 px."""
+    draws = torch.Generator().manual_seed(first)
+    hr = resize(torch.rand(count, 1, 6, 6, generator=draws), (20, 20)).clamp(0, 1)
+    lr = resize(hr, (10, 10)).clamp(0, 1)
+    levels = [tuple((x * 255).round().to(torch.uint8)) for x in (lr, hr)]
+    return Images(tuple(f"{first + n:03}" for n in range(count)), levels[0], levels[1], (0,) * count)
+
+
+@pytest.fixture
+def material() -> Material:
+    both = images_of(10)
+    return Material(both, both, images_of(3, 100), (BicubicDownscale(),), 1, 2, ())
+
+
+@pytest.fixture
+def make_loop(material: Material, tmp_path: Path) -> Callable[..., Loop]:
+    """A loop in a folder of that name; other settings replace the tiny ones, group by group."""
+
+    def make(name: str = "train", watchers: Watchers | None = None, seed: int = 0, **changes: Any) -> Loop:
+        groups = {
+            **TINY,
+            **{key: {**TINY.get(key, {}), **new} if isinstance(new, dict) else new for key, new in changes.items()},
+        }  # type: ignore[dict-item]
+        return Loop(
+            TrainSettings.model_validate(groups),
+            material,
+            None,
+            seed=seed,
+            machine=Machine(torch.device("cpu"), "fp32", 1, 512),
+            folder=tmp_path / name,
+            facts={"seed": seed, "batch": groups["batch"]},
+            watchers=watchers or Watchers(),
+        )
+
+    return make

@@ -1,0 +1,157 @@
+"""The loop: an interrupted training is the uninterrupted one, bit by bit; NaN stops it; what is due is written."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from zssr_gan.errors import NumericalError, SettingsError
+from zssr_gan.training.loop import Loop, Watchers
+from zssr_gan.training.state import TrainingState
+
+Make = Callable[..., Loop]
+
+
+def tensors(state: TrainingState) -> dict[str, torch.Tensor]:
+    """Everything that a state consists of."""
+    found = {
+        f"{name}.{key}": tensor
+        for name in ("generator", "discriminator", "mean")
+        for key, tensor in getattr(state, name).state_dict().items()
+    }
+    for name, optimiser in state.optimisers.items():
+        for number, values in optimiser.state_dict()["state"].items():
+            found |= {f"{name}.{number}.{key}": torch.as_tensor(value) for key, value in values.items()}
+    return {**found, "accuracy": state.accuracy}
+
+
+def stop_at(step: int) -> Callable[..., None]:
+    """Ctrl-C, as it comes between two steps."""
+
+    def watch(done: int, *_: object) -> None:
+        if done == step:
+            raise KeyboardInterrupt
+
+    return watch
+
+
+class TestResume:
+    @pytest.mark.parametrize("stop", [3, 10, 14])  # in the pre-training, in both kinds of turns
+    @pytest.mark.parametrize("unit", ["steps", "epochs"])
+    def test_it_is_exact(self, make_loop: Make, tmp_path: Path, stop: int, unit: str) -> None:
+        whole = make_loop("whole", turns={"unit": unit})
+        whole.run()
+        with pytest.raises(KeyboardInterrupt):
+            make_loop("parts", Watchers(progress=stop_at(stop)), turns={"unit": unit}).run()
+        parts = make_loop("parts", turns={"unit": unit})
+        parts.run()
+        assert parts.state.step == whole.state.step == whole.plan.total
+        one, other = tensors(whole.state), tensors(parts.state)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+        assert (parts.state.best, parts.state.best_phase) == (whole.state.best, whole.state.best_phase)
+        logs = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "parts")]
+        assert logs[0] == logs[1]
+
+    def test_what_a_kill_left_is_cut_back(self, make_loop: Make, tmp_path: Path) -> None:
+        """A kill comes after the checkpoint of step 8: lines behind it, one of them torn, and half a file."""
+        make_loop("whole").run()
+        with pytest.raises(KeyboardInterrupt):
+            make_loop("killed", Watchers(progress=stop_at(8))).run()
+        folder = tmp_path / "killed"
+        assert [path.name for path in sorted((folder / "checkpoints").iterdir())][-1] == "step-00000008.pt"
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 9, "loss": 1.0}\n{"step": 10, "lo')
+        (folder / "checkpoints/.zssr-gan-0123.tmp").write_bytes(b"half")
+        make_loop("killed").run()
+        assert (folder / "metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+        assert not list((folder / "checkpoints").glob(".*"))
+
+    def test_a_damaged_checkpoint_falls_back(self, make_loop: Make, tmp_path: Path) -> None:
+        make_loop("whole").run()
+        with pytest.raises(KeyboardInterrupt):
+            make_loop("hurt", Watchers(progress=stop_at(9))).run()
+        newest = sorted((tmp_path / "hurt/checkpoints").glob("*.pt"))[-1]
+        newest.write_bytes(newest.read_bytes()[:100])
+        said: list[str] = []
+        make_loop("hurt", Watchers(notice=said.append)).run()
+        assert any("cannot be read and is left out" in text for text in said)
+        assert (tmp_path / "hurt/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+
+    def test_another_training_is_refused(self, make_loop: Make) -> None:
+        make_loop(epochs=0).run()
+        with pytest.raises(SettingsError, match=r"was begun with batch = 4, and 5 is asked for now"):
+            make_loop(epochs=0, batch=5).run()
+
+    def test_another_seed_is_another_training(self, make_loop: Make) -> None:
+        one, other = make_loop("one", epochs=0), make_loop("other", seed=1, epochs=0)
+        one.run()
+        other.run()
+        assert not torch.equal(one.generator.tail.weight, other.generator.tail.weight)
+
+    def test_a_finished_one_does_nothing(self, make_loop: Make) -> None:
+        make_loop(epochs=0).run()
+        again = make_loop(epochs=0)
+        before = again.log.path.read_bytes()
+        again.run()
+        assert again.log.path.read_bytes() == before
+
+
+class TestCheckpoints:
+    def test_the_newest_are_kept(self, make_loop: Make) -> None:
+        loop = make_loop()
+        loop.run()
+        names = [path.name for path in loop.checkpoints.paths]
+        assert len(names) == 2
+        assert names[-1] == f"step-{loop.plan.total:08}.pt"
+
+    def test_each_phase_has_its_best(self, make_loop: Make) -> None:
+        kept: list[tuple[int, str]] = []
+        loop = make_loop(watchers=Watchers(best=lambda _generator, step, phase, _figures: kept.append((step, phase))))
+        loop.run()
+        assert {phase for _, phase in kept} == {"pretrain", "adversarial"}
+        assert loop.state.best_phase == kept[-1][1] == "adversarial"
+        assert any(step == loop.plan.pretrain for step, _ in kept)
+
+
+class TestNaN:
+    @pytest.mark.parametrize("at", [2, 10])
+    def test_it_stops_and_names_the_last_good_checkpoint(self, make_loop: Make, tmp_path: Path, at: int) -> None:
+        loop = make_loop()
+
+        def poison(done: int, *_: object) -> None:
+            if done == at:
+                with torch.no_grad():
+                    loop.generator.tail.bias.fill_(torch.nan)
+
+        loop.watchers = Watchers(progress=poison)
+        with pytest.raises(NumericalError) as caught:
+            loop.run()
+        good = "the last good checkpoint is" if at > 4 else "there is no checkpoint yet"
+        assert good in str(caught.value)
+        assert f"step {at + 1}" in str(caught.value)
+        for path in (tmp_path / "train/checkpoints").glob("*.pt"):
+            content = torch.load(path, weights_only=True)
+            assert all(tensor.isfinite().all() for tensor in content["generator"].values())
+
+
+class TestLearning:
+    def test_content_alone_gets_closer_than_it_was(self, make_loop: Make) -> None:
+        loop = make_loop(
+            pretrain=40, epochs=0, generator={"options": {"width": 8, "blocks": 1, "norm": False, "residual": True}}
+        )
+        loop.run()
+        found = [line["validation"]["synthetic_db"] for line in loop.log.read() if "validation" in line]
+        assert found[-1] > found[0] + 0.5
+
+    def test_both_networks_learn_in_turns(self, make_loop: Make) -> None:
+        loop = make_loop()
+        before = {name: tensor.clone() for name, tensor in tensors(loop.state).items()}
+        loop.run()
+        after = tensors(loop.state)
+        assert not torch.equal(before["discriminator.features.0.weight"], after["discriminator.features.0.weight"])
+        assert not torch.equal(before["mean.tail.weight"], after["mean.tail.weight"])
+        lines = loop.log.read()
+        assert {line.get("who") for line in lines} == {"generator", "discriminator", None}
+        assert all("adversarial" not in line for line in lines if line["phase"] == "pretrain")

@@ -1,0 +1,124 @@
+"""A trained generator as a file: safetensors, and in it the card that says what it is and what it was trained on."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
+
+from zssr_gan.errors import WeightsError, ZssrGanError
+from zssr_gan.files import write_together
+from zssr_gan.networks.srgan import Generator
+from zssr_gan.stages import NetworkSettings
+from zssr_gan.training.models import generator_of
+
+_KEY = "zssr-gan:generator"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageList(_Model):
+    """Images that a generator was trained on or measured with."""
+
+    count: int
+    sha256: str
+    """Of the list of their ids, as JSON."""
+
+
+class MediatorCard(_Model):
+    """Where the mediator's weights are from."""
+
+    network: str
+    kind: str
+    sha256: str
+    source: str
+    warning: str | None
+
+
+class Card(_Model):
+    """What a generator is, and how it came about."""
+
+    schema_version: Literal[1] = 1
+    label: Literal["generative"] = "generative"
+    """What its outputs were learnt from: other images."""
+    name: str
+    options: dict[str, JsonValue]
+    """All options of the network."""
+    images: dict[str, ImageList]
+    """`inputs`: the generator's; `reals`: the discriminator's; `held_out`: validation's."""
+    split_sha256: str
+    store_sha256: str
+    """Of the settings that the synthetic images were made with."""
+    mediator: MediatorCard | None
+    settings: dict[str, JsonValue]
+    """The group `train`, as it was used."""
+    seed: int
+    step: int
+    steps: int
+    """Of the whole training."""
+    phase: str
+    mean_weights: bool
+    """Whether the weights are the running mean."""
+    metrics: dict[str, JsonValue]
+    """The validation at that step."""
+    precision: str
+    device: str
+    versions: dict[str, str]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What must be said wherever its results are shown."""
+        return [self.mediator.warning] if self.mediator is not None and self.mediator.warning else []
+
+
+def write_generator(folder: Path, generator: Generator, card: Card) -> Path:
+    """Write generator.safetensors and card.json, replacing earlier ones; the path of the first."""
+    text = card.model_dump_json(indent=1)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    path = folder / "generator.safetensors"
+    contents = {path: save(tensors, {_KEY: text}), folder / "card.json": (text + "\n").encode()}
+    write_together(contents, replaceable=list(contents))
+    return path
+
+
+def read_card(path: Path) -> Card:
+    """The card of a generator's file. Raises WeightsError where it has none."""
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(_KEY)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: cannot be read as safetensors ({error}).") from error
+    if text is None:
+        raise WeightsError(f"{path}: holds no generator of zssr-gan: it has no card.")
+    try:
+        return Card.model_validate_json(text)
+    except ValidationError as error:
+        why = error.errors(include_url=False)[0]["msg"]
+        raise WeightsError(f"{path}: its card cannot be read by this version of zssr-gan ({why}).") from error
+
+
+def read_generator(path: Path) -> tuple[Generator, Card]:
+    """A trained generator on the CPU, ready for use (`eval`), and its card.
+
+    Raises WeightsError where the file is missing, damaged, or not a generator's.
+    """
+    card = read_card(path)
+    try:
+        generator = generator_of(NetworkSettings(name=card.name, options=card.options), {}, torch.Generator())
+        generator.load_state_dict(load(path.read_bytes()))
+    except (ZssrGanError, RuntimeError, SafetensorError) as error:
+        raise WeightsError(
+            f"{path}: its weights do not fit its card ({' '.join(str(error).split())[:120]})."
+        ) from error
+    return generator.eval().requires_grad_(False), card
+
+
+def options_of(generator: Generator) -> Mapping[str, JsonValue]:
+    """All options of a generator."""
+    return asdict(generator.options)

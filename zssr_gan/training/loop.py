@@ -1,0 +1,284 @@
+"""The training of a generator, in one piece: first by content alone, then in turns with a discriminator.
+
+Every step is a function of its number and of the state: which network learns (`plan`), on which images (`sampling`),
+which blocks are skipped. So a run that was stopped and goes on does what the uninterrupted one would have done, and a
+signal waits for the end of a step.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import JsonValue
+from torch import Tensor, nn
+
+from zssr_gan.devices import Machine
+from zssr_gan.errors import NumericalError
+from zssr_gan.interrupts import uninterrupted
+from zssr_gan.networks.srgan import Discriminator, Generator
+from zssr_gan.stages import TrainSettings
+from zssr_gan.training.losses import Features, fakes_with_guides
+from zssr_gan.training.material import Material
+from zssr_gan.training.models import discriminator_of, generator_of
+from zssr_gan.training.objective import Objective
+from zssr_gan.training.plan import Plan, Turn
+from zssr_gan.training.sampling import Batch, Sampler
+from zssr_gan.training.state import Checkpoints, MetricsLog, TrainingState
+from zssr_gan.training.validation import Figures, measure, outputs
+from zssr_gan.zeroshot.seeds import generator as draws
+
+_FORGET = 0.02  # of the running mean of the discriminator's accuracy, at each of its steps
+
+
+@dataclass(frozen=True)
+class Watchers:
+    """Who is told what; all calls come between steps.
+
+    `progress`: after each step. `notice`: a sentence. `best`: a generator to be kept. `samples`: outputs on the images
+    held out, to be drawn.
+    """
+
+    progress: Callable[[int, int, Mapping[str, float]], None] = lambda _done, _total, _losses: None
+    notice: Callable[[str], None] = lambda _text: None
+    best: Callable[[Generator, int, str, Figures], None] = lambda _generator, _step, _phase, _figures: None
+    samples: Callable[[int, Sequence[Tensor]], None] = lambda _step, _outputs: None
+
+
+@dataclass(frozen=True)
+class Share:
+    """This process among those of the training: which part of each batch it takes, and how gradients are averaged."""
+
+    rank: int = 0
+    world: int = 1
+    average: Callable[[nn.Module], None] = lambda _network: None
+    any_stops: Callable[[bool], bool] = lambda stop: stop
+
+
+class Loop:
+    """A training.
+
+    Args:
+        settings: the group `train`.
+        material: what is learnt from.
+        features: of the mediator, on the device; None where no loss needs it.
+        seed: the run's; decides first weights, order, patches, turns and skipped blocks.
+        machine: what it runs on.
+        folder: of checkpoints and metrics.jsonl.
+        facts: what a run must have in common with a checkpoint to go on from it.
+        watchers: who is told what.
+        share: of this process.
+
+    Raises:
+        SettingsError: options that no network has or that do not fit the data; a checkpoint of another training.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        material: Material,
+        features: Features | None,
+        *,
+        seed: int,
+        machine: Machine,
+        folder: Path,
+        facts: Mapping[str, JsonValue],
+        watchers: Watchers = Watchers(),
+        share: Share = Share(),
+    ) -> None:
+        self.settings, self.material, self.seed, self.machine = settings, material, seed, machine
+        self.watchers, self.share = watchers, share
+        device, self.scale, channels = machine.device, material.scale, material.channels
+        self.generator = generator_of(
+            settings.generator, {"scale": self.scale, "channels": channels}, draws(seed, "generator")
+        ).to(device)
+        size = (
+            {"channels": channels}
+            if settings.patch is None
+            else {"channels": channels, "size": self.scale * settings.patch}
+        )
+        self.discriminator: Discriminator = discriminator_of(
+            settings.discriminator, size, draws(seed, "discriminator")
+        ).to(device)
+        self.objective = Objective(settings.losses, features, material.downscales)
+        adam = settings.optimiser
+        self.rates = {"generator": adam.lr, "discriminator": adam.lr_discriminator or adam.lr}
+        self.state = TrainingState(
+            self.generator,
+            self.discriminator,
+            {
+                name: torch.optim.Adam(getattr(self, name).parameters(), rate, (adam.beta1, adam.beta2))
+                for name, rate in self.rates.items()
+            },
+            accuracy=torch.tensor(0.5, device=device),
+        )
+        self.plan = Plan.of(settings, len(material.inputs), len(material.reals))
+        shared: dict[str, Any] = {
+            "patch": settings.patch, "scale": self.scale, "batch": settings.batch, "seed": seed,
+            "rank": share.rank, "world": share.world,
+        }  # fmt: skip
+        self.inputs, self.fakes = (Sampler(material.inputs, stream=name, **shared) for name in ("inputs", "fakes"))
+        self.reals, self.others = (Sampler(material.reals, stream=name, **shared) for name in ("reals", "statistics"))
+        self.checkpoints = Checkpoints(folder / "checkpoints", settings.every.keep, facts, watchers.notice)
+        self.log = MetricsLog(folder / "metrics.jsonl")
+        self._epoch: int | None = None
+        self._finite = torch.tensor(True, device=device)
+
+    def run(self) -> None:
+        """Train from the newest checkpoint, or from the start, to the end.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C or SIGTERM, after the step was ended and a checkpoint written.
+            NumericalError: NaN or infinity; the last good checkpoint is named.
+            OutputError: the disk refuses.
+        """
+        if (path := self.checkpoints.resume(self.state)) is not None:
+            self.watchers.notice(f"goes on from {path}, step {self.state.step:,} of {self.plan.total:,}")
+        if self.share.rank == 0:
+            self.log.cut_back(self.state.step)
+        self.generator.train()
+        self.discriminator.train()
+        with ThreadPoolExecutor(1) as ahead:
+            batches: Future[tuple[Batch, Batch | None]] = ahead.submit(self._batches, self.state.step)
+            try:
+                while self.state.step < self.plan.total:
+                    with uninterrupted():
+                        now = batches.result()
+                        batches = ahead.submit(self._batches, self.state.step + 1)
+                        self._step(now)
+            except KeyboardInterrupt:
+                with uninterrupted():
+                    self._keep()
+                raise
+
+    def _batches(self, step: int) -> tuple[Batch, Batch | None]:
+        """LR images, and synthetic HR images of others where they are needed."""
+        if step >= self.plan.total:
+            step = 0  # never used
+        turn = self.plan.turn(step)
+        if turn.who == "discriminator":
+            return self.fakes.batch(turn.number), self.reals.batch(turn.number)
+        return self.inputs.batch(turn.number), (
+            self.others.batch(turn.number) if self.settings.losses.statistics else None
+        )
+
+    def _step(self, batches: tuple[Batch, Batch | None]) -> None:
+        """One update, and what is due after it."""
+        turn = self.plan.turn(self.state.step)
+        if turn.epoch != self._epoch:
+            self._epoch = turn.epoch
+            self.generator.draw_skipped(draws(self.seed, "skip", turn.epoch))
+        batch, reals = (one if one is None else one.to(self.machine.device) for one in batches)
+        assert batch is not None
+        real = None if reals is None else reals.hr
+        losses = self._losses_of_discriminator(batch, real) if turn.who == "discriminator" else None
+        losses = self._losses_of_generator(batch, real, turn) if losses is None else losses
+        losses["gradient"] = self._update(turn, losses["loss"])
+        self.state.step += 1
+        self._after(turn, losses)
+
+    def _losses_of_generator(self, batch: Batch, real: Tensor | None, turn: Turn) -> dict[str, Tensor]:
+        with self._autocast():
+            sr = self.generator(batch.lr)
+            found = self.objective.content(sr, batch, real)
+            if turn.phase == "adversarial":
+                # Its own weights do not learn from this: their gradients are not even computed.
+                self.discriminator.requires_grad_(False)
+                found["adversarial"] = self.objective.adversarial.generator(self.discriminator(sr))
+                self.discriminator.requires_grad_(True)
+        return {**found, "loss": self.objective.total(found)}
+
+    def _losses_of_discriminator(self, batch: Batch, real: Tensor | None) -> dict[str, Tensor]:
+        assert real is not None
+        with self._autocast():
+            with torch.no_grad():
+                fake = self.generator(batch.lr)
+                if self.settings.losses.guides_as_fakes:
+                    fake = fakes_with_guides(fake, self.objective.guide(batch, (fake.shape[-2], fake.shape[-1])))
+            on_real, on_fake = self.discriminator(real), self.discriminator(fake)
+            loss = self.objective.adversarial.discriminator(on_real, on_fake)
+        right = ((on_real > 0).float().mean() + (on_fake < 0).float().mean()).detach() / 2
+        self.state.accuracy = torch.lerp(self.state.accuracy, right, _FORGET)
+        return {"loss": loss, "accuracy": right}
+
+    def _update(self, turn: Turn, loss: Tensor) -> Tensor:
+        """Follow the gradient, whose norm it returns."""
+        network, optimiser = getattr(self, turn.who), self.state.optimisers[turn.who]
+        rate = self.rates[turn.who]
+        if self.settings.optimiser.schedule == "cosine":
+            rate *= (1 + math.cos(math.pi * turn.done)) / 2
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.share.average(network)
+        norm = nn.utils.clip_grad_norm_(network.parameters(), self.settings.optimiser.clip or math.inf)
+        self._finite &= torch.isfinite(loss.detach()) & torch.isfinite(norm)
+        if self.machine.device.type == "cpu":  # elsewhere it would wait for the device at each step
+            self._refuse_nan(turn)
+        optimiser.step()
+        if turn.who == "generator":
+            self.state.follow(self.settings.ema)
+        return norm
+
+    def _after(self, turn: Turn, losses: Mapping[str, Tensor]) -> None:
+        """What is due after a step: log, validation, samples, checkpoint. The last one has all of them."""
+        step, every, last = self.state.step, self.settings.every, self.state.step == self.plan.total
+        due = {kind: last or step % getattr(every, kind) == 0 for kind in ("validation", "samples", "checkpoint")}
+        # Counted by each network: in turns of one step each, every tenth step would always be the same one's.
+        due["log"] = last or (turn.number + 1) % every.log == 0
+        if any(due.values()):
+            self._refuse_nan(turn)
+        if self.share.rank:
+            return
+        values = {}
+        if due["log"]:
+            values = {name: value.item() for name, value in losses.items()}
+            self.log.append(step, {"phase": turn.phase, "who": turn.who, **values})
+        # The last step of a phase is validated as its last.
+        if due["validation"] or due["samples"] or step == self.plan.pretrain:
+            made = outputs(self.state.mean, self.material.held_out, self.machine.device)
+            if due["samples"]:
+                self.watchers.samples(step, made)
+            self._validate(turn, measure(made, self.material.held_out, self.material.downscales))
+        if due["checkpoint"]:
+            self._keep()
+        if due["log"]:
+            self.watchers.progress(step, self.plan.total, values)
+
+    def _validate(self, turn: Turn, figures: Figures) -> None:
+        state = self.state
+        accuracy = state.accuracy.item() if turn.phase == "adversarial" else None
+        warnings = figures.warnings(accuracy)
+        for warning in warnings:
+            self.watchers.notice(f"step {state.step:,}: {warning}")
+        values: dict[str, JsonValue] = {**asdict(figures), "accuracy": accuracy, "warnings": [*warnings]}
+        self.log.append(state.step, {"phase": turn.phase, "validation": values})
+        kind = self.settings.validation.best
+        figure = {"synthetic": figures.synthetic_db, "residual": figures.residual_db, "last": float(state.step)}[kind]
+        # What content alone reaches in PSNR, no adversarial phase reaches again: each phase has its own best.
+        if turn.phase != state.best_phase or state.best is None or figure > state.best:
+            state.best, state.best_phase = figure, turn.phase
+            assert isinstance(state.mean, Generator)
+            self.watchers.best(state.mean, state.step, turn.phase, figures)
+
+    def _keep(self) -> None:
+        """Write a checkpoint, unless this process is not the one that writes or the state is not worth it."""
+        if self.share.rank == 0 and bool(self._finite):
+            self.log.flush()
+            self.checkpoints.write(self.state)
+
+    def _refuse_nan(self, turn: Turn) -> None:
+        if not self._finite:
+            path = self.checkpoints.newest
+            good = "there is no checkpoint yet" if path is None else f"the last good checkpoint is {path}"
+            raise NumericalError(
+                f"step {self.state.step + 1:,}: the loss or gradient of the {turn.who} is NaN or infinite; {good}: "
+                "lower train.optimiser.lr, set train.optimiser.clip, or take train.precision fp32."
+            )
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.machine.device.type, torch.bfloat16, enabled=self.machine.precision == "bf16")

@@ -1,0 +1,148 @@
+"""What a training reads: the generator's LR images, the discriminator's synthetic HR images, those for validation.
+
+All are held in memory on 8-bit levels: 14,000 pairs of 32 and 64 px in colour take some 0.2 GB.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zssr_gan.data.cameras import Cameras
+from zssr_gan.data.prepared import Prepared
+from zssr_gan.data.synthetic_set import SyntheticSet
+from zssr_gan.errors import SettingsError
+from zssr_gan.files import canonical_sha256
+from zssr_gan.imaging.resampling import Downscale
+from zssr_gan.training.sampling import Images
+from zssr_gan.zeroshot.seeds import derive_seed
+
+_LEVELS = 255
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Images by purpose.
+
+    `inputs`: the generator's. `reals`: the discriminator's, with their LR images. `held_out`: with a synthetic HR, and
+    in neither of these. `downscales`: of the cameras that images point to. `left_out`: ids that were too small.
+    """
+
+    inputs: Images
+    reals: Images
+    held_out: Images
+    downscales: tuple[Downscale, ...]
+    channels: int
+    scale: int
+    left_out: tuple[str, ...]
+
+    @property
+    def sha256(self) -> dict[str, str]:
+        """The hash of each list of ids: whether two runs trained on the same images."""
+        return {name: canonical_sha256(list(getattr(self, name).ids)) for name in ("inputs", "reals", "held_out")}
+
+
+def gather_material(
+    prepared: Prepared,
+    store: SyntheticSet,
+    cameras: Cameras,
+    *,
+    lr_role: str,
+    held_out: int,
+    patch: int | None,
+    scale: int,
+    seed: int,
+    on_image: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Material:
+    """Read everything.
+
+    Args:
+        prepared: the split's images with the roles `generator` and `zssr`.
+        store: the synthetic HR images.
+        cameras: of the run.
+        lr_role: role of the generator's images; with `zssr`, they come with their synthetic HR.
+        held_out: how many of the store's images are set apart for validation.
+        patch: side that is cut out of each, LR pixels; None: whole images.
+        scale: factor per side that the store should have.
+        seed: decides which are set apart.
+        on_image: is told how many are read, and of how many.
+
+    Raises:
+        SettingsError: too few images, other sizes than are needed, or a store of another scale.
+        ImageError: an image cannot be read any more; StoreError: the store is damaged.
+    """
+    there = {store.ids[n]: n for n in range(len(store)) if store.roles[n] == "zssr"}
+    places = [n for n in range(len(prepared)) if prepared.member(n).role == lr_role or prepared.member(n).id in there]
+    downscales: list[Downscale] = []
+    found: dict[str, tuple[Tensor, Tensor | None, int]] = {}
+    left_out = []
+    for done, place in enumerate(places):
+        on_image(done, len(places))
+        name = prepared.member(place).id
+        pixels = prepared.image(place)
+        if patch is not None and min(pixels.shape[-2:]) < patch:
+            left_out.append(name)
+            continue
+        downscale = cameras.of(prepared, place).downscale
+        if downscale not in downscales:
+            downscales.append(downscale)
+        sr = _synthetic(store, there[name], pixels, scale) if name in there else None
+        found[name] = (_levels(pixels), sr, downscales.index(downscale))
+    paired = sorted(name for name in found if name in there)
+    drawn = sorted(paired, key=lambda name: derive_seed(seed, "validation", name))[:held_out]
+    reals = [name for name in paired if name not in set(drawn)]
+    others = sorted(name for name in found if name not in there)
+    inputs = reals if lr_role == "zssr" else others
+    for what, names in (("discriminator", reals), ("generator", inputs)):
+        if not names:
+            small = f", {len(left_out)} are smaller than train.patch" if left_out else ""
+            raise SettingsError(
+                f"train: no image is left for the {what} ({len(paired)} have a synthetic HR, "
+                f"train.validation.images sets {len(drawn)} of them apart, {len(others)} have none{small})."
+            )
+    if len(drawn) < 2:
+        raise SettingsError("train.validation.images: at least 2 images with a synthetic HR are needed.")
+    channels = max(pixels.shape[0] for pixels, _, _ in found.values())
+    if patch is None and len({found[name][0].shape[-2:] for name in found}) > 1:
+        raise SettingsError("train.patch: is null, and the images are of several sizes: set it, such as to 16.")
+
+    def images(names: Sequence[str], *, hr: bool) -> Images:
+        chosen = [found[name] for name in names]
+        srs = tuple(_coloured(sr, channels) for _, sr, _ in chosen if sr is not None) if hr else None
+        return Images(
+            tuple(names),
+            tuple(_coloured(lr, channels) for lr, _, _ in chosen),
+            srs,
+            tuple(camera for _, _, camera in chosen),
+        )
+
+    return Material(
+        inputs=images(inputs, hr=lr_role == "zssr"),
+        reals=images(reals, hr=True),
+        held_out=images(drawn, hr=True),
+        downscales=tuple(downscales),
+        channels=channels,
+        scale=scale,
+        left_out=tuple(left_out),
+    )
+
+
+def _synthetic(store: SyntheticSet, number: int, lr: Tensor, scale: int) -> Tensor:
+    sr = torch.from_numpy(store.pixels(number)[1].copy()).permute(2, 0, 1).contiguous()
+    wanted = tuple(scale * side for side in lr.shape[-2:])
+    if tuple(sr.shape[-2:]) != wanted:
+        raise SettingsError(
+            f"train.generator.options.scale: {scale} makes {wanted[1]}x{wanted[0]} pixels of {store.ids[number]}, and "
+            f"its synthetic HR has {sr.shape[-1]}x{sr.shape[-2]}: take synth.scale's."
+        )
+    return sr
+
+
+def _levels(pixels: Tensor) -> Tensor:
+    return pixels.mul(_LEVELS).round().to(torch.uint8)
+
+
+def _coloured(levels: Tensor, channels: int) -> Tensor:
+    """Gray beside colours counts as colours."""
+    return levels.expand(channels, -1, -1)

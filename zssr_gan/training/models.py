@@ -1,0 +1,75 @@
+"""The networks of a training, by the names in its settings; a wrong option is said in one sentence."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import nn
+
+from zssr_gan.errors import SettingsError
+from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
+from zssr_gan.networks.vgg import VGG19Options
+from zssr_gan.stages import MediatorSettings, NetworkSettings
+
+GENERATORS: Mapping[str, tuple[type, Callable[..., Generator]]] = {"srgan": (GeneratorOptions, Generator)}
+DISCRIMINATORS: Mapping[str, tuple[type, Callable[..., Discriminator]]] = {
+    "srgan": (DiscriminatorOptions, Discriminator)
+}
+
+
+def generator_of(settings: NetworkSettings, given: Mapping[str, Any], draws: torch.Generator) -> Generator:
+    """The generator that settings name.
+
+    Args:
+        settings: name and options.
+        given: options that the data decide (scale, channels).
+        draws: of the first weights.
+
+    Raises:
+        SettingsError: an unknown name or option, a value out of range, or one at odds with the data.
+    """
+    options, network = _chosen("train.generator", settings, GENERATORS, given)
+    made: Generator = network(options, draws)
+    return made
+
+
+def discriminator_of(settings: NetworkSettings, given: Mapping[str, Any], draws: torch.Generator) -> Discriminator:
+    """The discriminator that settings name; see `generator_of`."""
+    options, network = _chosen("train.discriminator", settings, DISCRIMINATORS, given)
+    made: Discriminator = network(options, draws)
+    return made
+
+
+def mediator_options(settings: MediatorSettings) -> VGG19Options:
+    """Which features of the mediator are wanted; SettingsError where it has no such layer."""
+    try:
+        return VGG19Options(settings.layers, settings.activated)
+    except ValueError as error:
+        raise SettingsError(f"train.mediator.layers: {error}.") from error
+
+
+def parameters(network: nn.Module) -> int:
+    """How many numbers a network learns."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _chosen(key: str, settings: NetworkSettings, known: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[Any, Any]:
+    if settings.name not in known:
+        raise SettingsError(f"{key}.name: must be {' or '.join(known)}, not {settings.name!r}.")
+    kind, network = known[settings.name]
+    names = {field.name: field for field in fields(kind)}
+    for name, value in settings.options.items():
+        if name not in names:
+            raise SettingsError(f"{key}.options.{name}: there is no such option; there are: {', '.join(names)}.")
+        default = names[name].default
+        # True is an int in Python, and 2 a fine float.
+        fits = type(value) is type(default) or (type(default) is float and type(value) is int)
+        if not fits:
+            raise SettingsError(f"{key}.options.{name}: must be of the kind of {default!r}, not {value!r}.")
+        if name in given and value != given[name]:
+            raise SettingsError(f"{key}.options.{name}: is {value}, and the data ask for {given[name]}: leave it out.")
+    try:
+        return kind(**{**given, **settings.options}), network
+    except ValueError as error:
+        raise SettingsError(f"{key}.options: {error}.") from error
