@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import JsonValue
 
 from pipelines.case_degradation import case_degradations, keep_degradations
@@ -67,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise SettingsError(f"--fleet {options.fleet}: at least one network is trained at a time.")
             settings = load_run(options.config, options.set)
             ranks = join()
-            run = RunOptions(_own_device(options.device, ranks), options.precision, options.threads)
+            run = RunOptions(ranks.own_device(options.device), options.precision, options.threads)
             with machine(run) as used:
                 return Stage(settings, options.config, ranks, used, options.fleet, bar).run()
         except KeyboardInterrupt as stop:
@@ -76,13 +75,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ZssrGanError as error:
             bar.note(f"error: {error}", "red")
             return 2 if isinstance(error, SettingsError | SplitError | StoreError | DeviceError) else 1
-
-
-def _own_device(name: str, ranks: Ranks) -> str:
-    """Each process of a host has a GPU of its own."""
-    if ranks.world > 1 and (name == "cuda" or (name == "auto" and torch.cuda.is_available())):
-        return f"cuda:{ranks.local_rank % torch.cuda.device_count()}"
-    return name
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 Reads split.json and synthetic/ from the run's folder, writes train/ there: generator.safetensors and card.json (the
 best by validation), metrics.jsonl, samples/, losses.png and checkpoints/. The same command goes on where a run was
-stopped.
+stopped. Several
+devices: torchrun --nproc-per-node 8 -m pipelines.train --config FILE
 Exit codes: 0 done, 1 NaN or the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM.
 """
 
@@ -24,6 +25,7 @@ from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import SplitError, read_split
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.devices import Machine, RunOptions, machine
+from zssr_gan.distributed import DataParallel, join
 from zssr_gan.errors import DeviceError, SettingsError, StoreError, WeightsError, ZssrGanError
 from zssr_gan.files import FileLock, atomic_write, sha256_file
 from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
@@ -56,8 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with Bar() as bar:
         try:
             settings = load_run(options.config, options.set)
-            with machine(RunOptions(options.device, settings.train.precision, options.threads)) as used:
-                Stage(settings, options.config, used, bar).run()
+            ranks = join()
+            run = RunOptions(ranks.own_device(options.device), settings.train.precision, options.threads)
+            with machine(run) as used, DataParallel(ranks, used.device) as group:
+                Stage(settings, options.config, used, bar, group).run()
         except KeyboardInterrupt as stop:
             bar.note("Stopped: the checkpoints are kept; the same command goes on from the newest.", "red")
             return exit_code(stop)
@@ -76,6 +80,7 @@ class Stage:
     config: Path
     used: Machine
     bar: Bar
+    group: DataParallel
     origin: Origin | None = None
     loop: Loop = field(init=False)
     material: Material = field(init=False)
@@ -96,6 +101,9 @@ class Stage:
 
     def run(self) -> None:
         """Train, and write what came out."""
+        if self.group.ranks.rank:
+            self._train()
+            return
         lock = FileLock(self.folder / ".lock")
         if not lock.acquire(wait=False):
             raise StoreError(f"{self.folder}: another run is training there; wait until it ends, or stop it.")
@@ -109,7 +117,7 @@ class Stage:
         mediator = self._mediator()
         self.material = self._material()
         if self.material.left_out:
-            self.bar.note(f"{len(self.material.left_out):,} images are smaller than train.patch and are left out")
+            self._say(f"{len(self.material.left_out):,} images are smaller than train.patch and are left out")
         self.loop = Loop(
             train,
             self.material,
@@ -118,20 +126,27 @@ class Stage:
             machine=self.used,
             folder=self.folder,
             facts=self._facts(),
-            watchers=Watchers(_Speed(self.bar, train.batch), self.bar.note, self._keep_best, self._draw_samples),
+            group=self.group,
+            watchers=Watchers(_Speed(self.bar, train.batch), self._say, self._keep_best, self._draw_samples),
         )
         counts = ", ".join(f"{len(getattr(self.material, name).ids):,} {what}" for name, what in _COUNTED.items())
-        self.bar.note(
+        self._say(
             f"{counts}; generator {parameters(self.loop.generator):,} and discriminator "
             f"{parameters(self.loop.discriminator):,} weights; {self.loop.plan.total:,} steps of {train.batch} images "
             f"on {self.used.device}, {self.used.precision}"
         )
         self.loop.run()
+        if self.group.ranks.rank:
+            return
         losses = self.folder / "losses.png"
         atomic_write(losses, curves_png(self.loop.log.read(), self._title("Training")), overwrite=True)
         self._say_warning()
         for path in (losses, self._samples(self.loop.plan.total), self.folder / "generator.safetensors"):
             print(path)
+
+    def _say(self, text: str, style: str = "") -> None:
+        if self.group.ranks.rank == 0:
+            self.bar.note(text, style)
 
     def _mediator(self) -> VGG19 | None:
         train = self.settings.train
@@ -143,7 +158,7 @@ class Stage:
 
     def _say_warning(self) -> None:
         if self.origin is not None and self.origin.warning:
-            self.bar.note(f"WARNING: {self.origin.warning}.", "bold red")
+            self._say(f"WARNING: {self.origin.warning}.", "bold red")
 
     def _material(self) -> Material:
         train, scale = self.settings.train, self.settings.synth.scale

@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": MIDDLE | {"record", "weights", "zeroshot", "data", "interrupts"},
     "devices": {"errors"},
     "enhancement": MIDDLE | {"record", "zeroshot", "devices"},
-    "__init__": {"config", "errors", "enhancement"},
+    "__init__": {"config", "errors", "enhancement", "training"},
     # What the command stands on: files in, files out, and what a person sees.
     "environment": {"devices", "weights"},
     "interrupts": {"errors"},

@@ -2,17 +2,22 @@
 
     torchrun --nnodes 2 --nproc-per-node 8 --max-restarts 3 ... -m pipelines.synth --config configs/paper.yaml
 
-Processes share a small key-value store (torch's c10d store), and nothing else: no gradients, no collectives. Where one
-dies, torchrun stops and starts all of them, and they meet in the store of those before them. So each start has a number
-that all its processes agree on, and keys of its own: nothing of a dead one is heard or waited for.
+Processes of `synth` share a small key-value store (torch's c10d store), and nothing else: no gradients, no collectives.
+Those of `train` average their gradients too (`DataParallel`). Where one dies, torchrun stops and starts all of them,
+and they meet in the store of those before them. So each start has a number that all its processes agree on, and keys of
+its own: nothing of a dead one is heard or waited for.
 """
 
 import datetime
 import os
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from zssr_gan.errors import DeviceError
@@ -63,6 +68,17 @@ class Ranks:
     start: int = 0
     """Which start of all processes this is; its keys are its own."""
 
+    @classmethod
+    def alone(cls) -> Self:
+        """A single process."""
+        return cls(0, 1, 0, _Alone())
+
+    def own_device(self, name: str) -> str:
+        """The device that was asked for; each process of a host has a GPU of its own."""
+        if self.world > 1 and (name == "cuda" or (name == "auto" and torch.cuda.is_available())):
+            return f"cuda:{self.local_rank % torch.cuda.device_count()}"
+        return name
+
     def claim(self, name: str) -> int:
         """The next number of that name, from 0: each is given to one process only."""
         return self.store.add(self._key("claim", name), 1) - 1
@@ -97,7 +113,7 @@ def join() -> Ranks:
         DeviceError: the others cannot be reached.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ and "MASTER_ADDR" not in os.environ:
-        return Ranks(0, 1, 0, _Alone())
+        return Ranks.alone()
     try:
         store, rank, world = next(iter(rendezvous("env://", timeout=_PATIENCE)))
     except (RuntimeError, ValueError, KeyError) as error:
@@ -107,6 +123,62 @@ def join() -> Ranks:
     store.set_timeout(_PATIENCE)
     start = agree_on_start(store, rank, world)
     return Ranks(rank, world, int(os.environ.get("LOCAL_RANK", "0")), store, start)
+
+
+class DataParallel:
+    """Processes that each compute the gradient of a part of a batch, and all take the mean as theirs.
+
+    Gradients of a network are sent as one vector when all of them are there: these networks are small, and what is not
+    used in a step (skipped blocks, the same in all processes) is not sent. A context manager.
+
+    Args:
+        ranks: of this process; where it is alone, nothing is done.
+        device: of the tensors: NCCL on CUDA, gloo elsewhere.
+    """
+
+    def __init__(self, ranks: Ranks, device: torch.device) -> None:
+        self.ranks, self.device = ranks, device
+
+    def __enter__(self) -> Self:
+        if self.ranks.world > 1:
+            if self.device.type == "cuda":
+                torch.cuda.set_device(self.device)
+            assert isinstance(self.ranks.store, Store)
+            dist.init_process_group(
+                "nccl" if self.device.type == "cuda" else "gloo",
+                store=PrefixStore(f"{self.ranks.start}/group", self.ranks.store),
+                rank=self.ranks.rank,
+                world_size=self.ranks.world,
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.ranks.world > 1:
+            dist.destroy_process_group()
+
+    def average(self, network: nn.Module) -> None:
+        """Make each gradient of a network the mean over all processes."""
+        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+        if self.ranks.world == 1 or not gradients:
+            return
+        mean = self.mean(torch.cat([gradient.flatten() for gradient in gradients]))
+        sizes = [gradient.numel() for gradient in gradients]
+        for gradient, part in zip(gradients, mean.split(sizes), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of a tensor over all processes."""
+        if self.ranks.world == 1:
+            return values
+        total = values.clone()
+        dist.all_reduce(total)
+        return total / self.ranks.world
+
+    def any(self, here: bool) -> bool:
+        """Whether something is so in any process."""
+        if self.ranks.world == 1:
+            return here
+        return bool(self.mean(torch.tensor(float(here), device=self.device)) > 0)
 
 
 def agree_on_start(store: _Store, rank: int, world: int) -> int:

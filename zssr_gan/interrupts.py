@@ -55,10 +55,13 @@ def ignore_further_signals() -> None:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back until the block is done: for a few writes that belong together."""
+def uninterrupted() -> Iterator[list[int]]:
+    """Hold Ctrl-C and SIGTERM back until the block is done: for a few writes that belong together.
+
+    Yields those that came meanwhile, for a longer block that looks at them where it may stop.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield []
         return
     pending: list[int] = []
 
@@ -74,7 +77,7 @@ def uninterrupted() -> Iterator[None]:
     for number in kept:
         signal.signal(number, hold)
     try:
-        yield
+        yield pending
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)

@@ -186,7 +186,7 @@ class OptimiserSettings(_Settings):
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
     schedule: Literal["constant", "cosine"] = "constant"
-    """`cosine` lets the rates fall to 0 within each phase."""
+    """`cosine` lets the rates fall to 0, over both phases: a new start with the second would undo the first."""
     clip: float | None = Field(None, gt=0)
     """Largest norm of a network's gradient; null: any."""
 

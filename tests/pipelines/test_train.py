@@ -87,8 +87,19 @@ def run(config: Path, *arguments: str) -> int:
     return train.main(["--config", str(config), "--device", "cpu", "--threads", "1", *arguments])
 
 
-def start(config: Path, *arguments: str) -> subprocess.Popen[str]:
-    words = ["-m", "pipelines.train", "--config", str(config), "--device", "cpu", "--threads", "1", *arguments]
+def start(config: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    words = [
+        *launcher,
+        "-m",
+        "pipelines.train",
+        "--config",
+        str(config),
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        *arguments,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([sys.executable, *words], env=environment, text=True, **pipes)  # type: ignore[call-overload, no-any-return]
@@ -165,6 +176,38 @@ class TestStops:
         assert parts == [
             (TRAIN / name).read_bytes() for name in ("metrics.jsonl", "generator.safetensors", "card.json")
         ]
+
+
+class TestManyProcesses:
+    LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    # Batch normalisation would see half the batch; the batch must be dealt evenly.
+    EVEN = ("--set", "train.batch=4", "--set", "train.generator.options.norm=false", "--set")
+    EVEN += ("train.discriminator.options.norm=none",)
+
+    def test_two_write_as_one(self, config: Path) -> None:
+        process = start(config, *self.EVEN, launcher=self.LAUNCHER)
+        out, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+        assert out.count("generator.safetensors") == 1
+        assert said.count("LR images, ") == 1
+        two, _ = read_generator(TRAIN / "generator.safetensors")
+        shutil.rmtree(TRAIN)
+        assert run(config, *self.EVEN) == 0
+        one, _ = read_generator(TRAIN / "generator.safetensors")
+        for a, b in zip(one.parameters(), two.parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
+
+    def test_sigterm_stops_all_after_the_same_step(self, config: Path) -> None:
+        long = [*self.EVEN, "--set", "train.epochs=300", "--set", "train.every.samples=10000"]
+        process = start(config, *long, launcher=self.LAUNCHER)
+        until_checkpoint(process)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+        assert "the same command goes on" in said
+        steps = [json.loads(line)["step"] for line in (TRAIN / "metrics.jsonl").read_text().splitlines()]
+        newest = sorted(TRAIN.glob("checkpoints/*.pt"))[-1]
+        assert newest.name == f"step-{steps[-1]:08}.pt"
+        assert steps[-1] < 600
 
 
 class TestMistakes:

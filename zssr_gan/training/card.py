@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
+from torch import Tensor, nn
 
 from zssr_gan.errors import WeightsError, ZssrGanError
 from zssr_gan.files import write_together
@@ -117,6 +118,24 @@ def read_generator(path: Path) -> tuple[Generator, Card]:
             f"{path}: its weights do not fit its card ({' '.join(str(error).split())[:120]})."
         ) from error
     return generator.eval().requires_grad_(False), card
+
+
+class TrainedGenerator(nn.Module):
+    """A generator for use: images `B C H W` in [0, 1] of any size to `B C sH sW`, clipped to [0, 1]. See its `card`."""
+
+    def __init__(self, network: Generator, card: Card) -> None:
+        super().__init__()
+        self.network, self.card, self.facts = network, card, network.facts
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Enlarge; ImageError where images have other channels."""
+        enlarged: Tensor = self.network(x_BCHW)
+        return enlarged.clamp(0, 1)
+
+
+def load_generator(path: Path | str) -> TrainedGenerator:
+    """A trained generator on the CPU, ready for use, with its card; WeightsError where the file is not one."""
+    return TrainedGenerator(*read_generator(Path(path))).eval()
 
 
 def options_of(generator: Generator) -> Mapping[str, JsonValue]:

@@ -17,8 +17,9 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 
 from zssr_gan.devices import Machine
-from zssr_gan.errors import NumericalError
-from zssr_gan.interrupts import uninterrupted
+from zssr_gan.distributed import DataParallel, Ranks
+from zssr_gan.errors import NumericalError, SettingsError
+from zssr_gan.interrupts import Terminated, uninterrupted
 from zssr_gan.networks.srgan import Discriminator, Generator
 from zssr_gan.stages import TrainSettings
 from zssr_gan.training.losses import Features, fakes_with_guides
@@ -31,6 +32,7 @@ from zssr_gan.training.state import Checkpoints, MetricsLog, TrainingState
 from zssr_gan.training.validation import Figures, measure, outputs
 from zssr_gan.zeroshot.seeds import generator as draws
 
+_ASK_OTHERS = 10  # steps: asking makes the device wait
 _FORGET = 0.02  # of the running mean of the discriminator's accuracy, at each of its steps
 
 
@@ -48,16 +50,6 @@ class Watchers:
     samples: Callable[[int, Sequence[Tensor]], None] = lambda _step, _outputs: None
 
 
-@dataclass(frozen=True)
-class Share:
-    """This process among those of the training: which part of each batch it takes, and how gradients are averaged."""
-
-    rank: int = 0
-    world: int = 1
-    average: Callable[[nn.Module], None] = lambda _network: None
-    any_stops: Callable[[bool], bool] = lambda stop: stop
-
-
 class Loop:
     """A training.
 
@@ -70,7 +62,7 @@ class Loop:
         folder: of checkpoints and metrics.jsonl.
         facts: what a run must have in common with a checkpoint to go on from it.
         watchers: who is told what.
-        share: of this process.
+        group: of the processes that train together; entered already. None: this one alone.
 
     Raises:
         SettingsError: options that no network has or that do not fit the data; a checkpoint of another training.
@@ -87,10 +79,16 @@ class Loop:
         folder: Path,
         facts: Mapping[str, JsonValue],
         watchers: Watchers = Watchers(),
-        share: Share = Share(),
+        group: DataParallel | None = None,
     ) -> None:
         self.settings, self.material, self.seed, self.machine = settings, material, seed, machine
-        self.watchers, self.share = watchers, share
+        self.watchers = watchers
+        self.group = group or DataParallel(Ranks.alone(), machine.device)
+        ranks = self.group.ranks
+        if settings.batch % ranks.world:
+            raise SettingsError(
+                f"train.batch: {settings.batch} images cannot be dealt evenly to {ranks.world} processes."
+            )
         device, self.scale, channels = machine.device, material.scale, material.channels
         self.generator = generator_of(
             settings.generator, {"scale": self.scale, "channels": channels}, draws(seed, "generator")
@@ -103,6 +101,9 @@ class Loop:
         self.discriminator: Discriminator = discriminator_of(
             settings.discriminator, size, draws(seed, "discriminator")
         ).to(device)
+        if ranks.world > 1 and device.type == "cuda":  # torch has it for CUDA alone
+            self.generator = nn.SyncBatchNorm.convert_sync_batchnorm(self.generator)
+            self.discriminator = nn.SyncBatchNorm.convert_sync_batchnorm(self.discriminator)
         self.objective = Objective(settings.losses, features, material.downscales)
         adam = settings.optimiser
         self.rates = {"generator": adam.lr, "discriminator": adam.lr_discriminator or adam.lr}
@@ -118,7 +119,7 @@ class Loop:
         self.plan = Plan.of(settings, len(material.inputs), len(material.reals))
         shared: dict[str, Any] = {
             "patch": settings.patch, "scale": self.scale, "batch": settings.batch, "seed": seed,
-            "rank": share.rank, "world": share.world,
+            "rank": ranks.rank, "world": ranks.world,
         }  # fmt: skip
         self.inputs, self.fakes = (Sampler(material.inputs, stream=name, **shared) for name in ("inputs", "fakes"))
         self.reals, self.others = (Sampler(material.reals, stream=name, **shared) for name in ("reals", "statistics"))
@@ -137,22 +138,30 @@ class Loop:
         """
         if (path := self.checkpoints.resume(self.state)) is not None:
             self.watchers.notice(f"goes on from {path}, step {self.state.step:,} of {self.plan.total:,}")
-        if self.share.rank == 0:
+        if self.group.ranks.rank == 0:
             self.log.cut_back(self.state.step)
         self.generator.train()
         self.discriminator.train()
         with ThreadPoolExecutor(1) as ahead:
             batches: Future[tuple[Batch, Batch | None]] = ahead.submit(self._batches, self.state.step)
             try:
-                while self.state.step < self.plan.total:
-                    with uninterrupted():
+                with uninterrupted() as signals:
+                    while self.state.step < self.plan.total:
                         now = batches.result()
                         batches = ahead.submit(self._batches, self.state.step + 1)
                         self._step(now)
+                        if self._stops(bool(signals)):
+                            raise Terminated
             except KeyboardInterrupt:
                 with uninterrupted():
                     self._keep()
                 raise
+
+    def _stops(self, here: bool) -> bool:
+        """Whether a signal came, to any process: all stop after the same step, or some would wait for the others."""
+        if self.group.ranks.world > 1 and self.state.step % _ASK_OTHERS:
+            return False
+        return self.group.any(here)
 
     def _batches(self, step: int) -> tuple[Batch, Batch | None]:
         """LR images, and synthetic HR images of others where they are needed."""
@@ -200,7 +209,7 @@ class Loop:
                     fake = fakes_with_guides(fake, self.objective.guide(batch, (fake.shape[-2], fake.shape[-1])))
             on_real, on_fake = self.discriminator(real), self.discriminator(fake)
             loss = self.objective.adversarial.discriminator(on_real, on_fake)
-        right = ((on_real > 0).float().mean() + (on_fake < 0).float().mean()).detach() / 2
+        right = self.group.mean(((on_real > 0).float().mean() + (on_fake < 0).float().mean()).detach() / 2)
         self.state.accuracy = torch.lerp(self.state.accuracy, right, _FORGET)
         return {"loss": loss, "accuracy": right}
 
@@ -214,7 +223,7 @@ class Loop:
             group["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        self.share.average(network)
+        self.group.average(network)
         norm = nn.utils.clip_grad_norm_(network.parameters(), self.settings.optimiser.clip or math.inf)
         self._finite &= torch.isfinite(loss.detach()) & torch.isfinite(norm)
         if self.machine.device.type == "cpu":  # elsewhere it would wait for the device at each step
@@ -232,11 +241,13 @@ class Loop:
         due["log"] = last or (turn.number + 1) % every.log == 0
         if any(due.values()):
             self._refuse_nan(turn)
-        if self.share.rank:
-            return
         values = {}
         if due["log"]:
-            values = {name: value.item() for name, value in losses.items()}
+            means = self.group.mean(torch.stack([value.detach().float() for value in losses.values()]))
+            values = dict(zip(losses, means.tolist(), strict=True))
+        if self.group.ranks.rank:
+            return
+        if due["log"]:
             self.log.append(step, {"phase": turn.phase, "who": turn.who, **values})
         # The last step of a phase is validated as its last.
         if due["validation"] or due["samples"] or step == self.plan.pretrain:
@@ -267,7 +278,7 @@ class Loop:
 
     def _keep(self) -> None:
         """Write a checkpoint, unless this process is not the one that writes or the state is not worth it."""
-        if self.share.rank == 0 and bool(self._finite):
+        if self.group.ranks.rank == 0 and bool(self._finite):
             self.log.flush()
             self.checkpoints.write(self.state)
 

@@ -47,7 +47,7 @@ def curves_png(lines: Sequence[Mapping[str, Any]], title: str) -> bytes:
         for name in names:
             points = [(line["step"], line[name]) for line in its if line.get(name)]
             axes.plot([step for step, _ in points], [value for _, value in points], label=name, linewidth=1)
-        axes.set_yscale("log")
+        axes.set_yscale("log" if who == "generator" else "linear")
         _finish(axes, f"{who}: losses without weights", bool(names))
     checks = [(line["step"], line["validation"]) for line in lines if "validation" in line]
     for name, label in _FIGURES.items():

@@ -21,7 +21,7 @@ class Turn:
     epoch: int
     """Passes of the generator through its images, finished before: blocks are skipped anew in each."""
     done: float
-    """Share of the phase that is over, in [0, 1): for the schedule of learning rates."""
+    """Share of the training that is over, in [0, 1): for the schedule of learning rates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,10 @@ class Plan:
 
     def turn(self, step: int) -> Turn:
         """What step `step`, counted from 0, does."""
+        done = step / self.total
         if step < self.pretrain:
-            return Turn("pretrain", "generator", step, step // self.epoch, step / self.pretrain)
+            return Turn("pretrain", "generator", step, step // self.epoch, done)
         cycle, place = divmod(step - self.pretrain, self.discriminator + self.generator)
-        done = (step - self.pretrain) / (self.total - self.pretrain)
         updates = self.pretrain + cycle * self.generator + max(0, place - self.discriminator)
         epoch = updates // self.epoch
         if place < self.discriminator:
