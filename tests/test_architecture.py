@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "degradation_cli": {"errors", "zeroshot", "interrupts", "enhancement", "display", "naming", "estimates"},
     "store_cli": {"errors", "data", "interrupts", "enhancement", "display", "export"},
     "weights_cli": {"errors", "weights", "interrupts", "enhancement", "display"},
+    "model_cli": {"errors", "files", "training", "display"},
     "cli": {
         *("errors", "record", "zeroshot", "enhancement", "environment", "interrupts"),
         *(
@@ -58,6 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
             "store_cli",
             "degradation_cli",
             "weights_cli",
+            "model_cli",
         ),
     },
     "__main__": {"cli"},

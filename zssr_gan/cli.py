@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from zssr_gan import degradation_cli, store_cli, weights_cli
+from zssr_gan import degradation_cli, model_cli, store_cli, weights_cli
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
 
@@ -40,6 +40,7 @@ app = typer.Typer(
 app.add_typer(degradation_cli.app, name="degradation")
 app.add_typer(store_cli.app, name="store")
 app.add_typer(weights_cli.app, name="weights")
+app.add_typer(model_cli.app, name="model")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,56 @@
+"""`zssr-gan model`: what a trained generator is, and what it was trained on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zssr_gan.errors import ZssrGanError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Look at trained generators, as `make train` writes them.",
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `card` a command of its own while it is the only one."""
+
+
+@app.command(no_args_is_help=True)
+def card(
+    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="generator.safetensors.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The whole card, as JSON.")] = False,
+) -> None:
+    """Show the card of a generator: network, images, training, figures, and the file's SHA-256.
+
+    Exit codes: 0 done, 2 the file is missing or no generator.
+    """
+    from zssr_gan.display import printable
+    from zssr_gan.files import sha256_file
+    from zssr_gan.training.card import load_generator
+
+    try:
+        found = load_generator(file).card
+    except ZssrGanError as error:
+        typer.echo(f"error: {printable(str(error))}", err=True)
+        raise typer.Exit(2) from error
+    if as_json:
+        typer.echo(found.model_dump_json(indent=1))
+        return
+    rows = {
+        "label": f"{found.label}: its detail can come from other images",
+        "network": f"{found.name}, " + ", ".join(f"{name} {value}" for name, value in found.options.items()),
+        "trained on": ", ".join(f"{one.count:,} {name}" for name, one in found.images.items()),
+        "training": f"step {found.step:,} of {found.steps:,} ({found.phase}), seed {found.seed}, {found.precision}",
+        "held out": ", ".join(
+            f"{name} {value:.3g}" for name, value in found.metrics.items() if isinstance(value, float)
+        ),
+        "sha256": sha256_file(file),
+    }
+    for name, text in rows.items():
+        typer.echo(printable(f"{name:11} {text}"))
+    for warning in found.warnings:
+        typer.echo(printable(f"WARNING     {warning}"))
