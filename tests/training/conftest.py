@@ -49,7 +49,9 @@ def material() -> Material:
 def make_loop(material: Material, tmp_path: Path) -> Callable[..., Loop]:
     """A loop in a folder of that name; other settings replace the tiny ones, group by group."""
 
-    def make(name: str = "train", watchers: Watchers | None = None, seed: int = 0, **changes: Any) -> Loop:
+    def make(
+        name: str = "train", watchers: Watchers | None = None, seed: int = 0, precision: str = "fp32", **changes: Any
+    ) -> Loop:
         groups = {
             **TINY,
             **{key: {**TINY.get(key, {}), **new} if isinstance(new, dict) else new for key, new in changes.items()},
@@ -59,7 +61,7 @@ def make_loop(material: Material, tmp_path: Path) -> Callable[..., Loop]:
             material,
             None,
             seed=seed,
-            machine=Machine(torch.device("cpu"), "fp32", 1, 512),
+            machine=Machine(torch.device("cpu"), precision, 1, 512),
             folder=tmp_path / name,
             facts={"seed": seed, "batch": groups["batch"]},
             watchers=watchers or Watchers(),

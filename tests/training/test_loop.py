@@ -8,6 +8,7 @@ import torch
 
 from zssr_gan.errors import NumericalError, SettingsError
 from zssr_gan.training.loop import Loop, Watchers
+from zssr_gan.training.material import Material
 from zssr_gan.training.state import TrainingState
 
 Make = Callable[..., Loop]
@@ -155,3 +156,24 @@ class TestLearning:
         lines = loop.log.read()
         assert {line.get("who") for line in lines} == {"generator", "discriminator", None}
         assert all("adversarial" not in line for line in lines if line["phase"] == "pretrain")
+
+    def test_bf16_learns_too(self, make_loop: Make) -> None:
+        loop = make_loop(precision="bf16")
+        loop.run()
+        assert all(tensor.dtype == torch.float32 for tensor in loop.generator.parameters())
+        assert all(tensor.isfinite().all() for tensor in tensors(loop.state).values())
+
+    def test_a_flat_head_takes_the_images_size(self, make_loop: Make) -> None:
+        flat = {"options": {"width": 4, "blocks": 2, "head": "flatten", "hidden": 4}}
+        assert make_loop(patch=None, discriminator=flat).discriminator.options.size == 20
+        assert make_loop(discriminator=flat).discriminator.options.size == 16
+        with pytest.raises(SettingsError, match=r"train\.discriminator\.options\.size: is 64, and the data ask for 16"):
+            make_loop(discriminator={"options": {"size": 64}})
+
+    def test_a_flat_head_takes_no_oblongs(self, make_loop: Make, material: Material) -> None:
+        for one in (material.inputs, material.reals):
+            object.__setattr__(one, "lr", tuple(lr[:, :8] for lr in one.lr))
+        with pytest.raises(
+            SettingsError, match=r"^train\.discriminator\.options\.head: the discriminator takes images of"
+        ):
+            make_loop(patch=None, discriminator={"options": {"head": "flatten"}})

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from zssr_gan.devices import Machine
 from zssr_gan.distributed import DataParallel, Ranks
-from zssr_gan.errors import NumericalError, SettingsError
+from zssr_gan.errors import ImageError, NumericalError, SettingsError
 from zssr_gan.interrupts import Terminated, uninterrupted
 from zssr_gan.networks.srgan import Discriminator, Generator
 from zssr_gan.stages import TrainSettings
@@ -93,14 +93,7 @@ class Loop:
         self.generator = generator_of(
             settings.generator, {"scale": self.scale, "channels": channels}, draws(seed, "generator")
         ).to(device)
-        size = (
-            {"channels": channels}
-            if settings.patch is None
-            else {"channels": channels, "size": self.scale * settings.patch}
-        )
-        self.discriminator: Discriminator = discriminator_of(
-            settings.discriminator, size, draws(seed, "discriminator")
-        ).to(device)
+        self.discriminator = self._discriminator().to(device)
         if ranks.world > 1 and device.type == "cuda":  # torch has it for CUDA alone
             self.generator = nn.SyncBatchNorm.convert_sync_batchnorm(self.generator)
             self.discriminator = nn.SyncBatchNorm.convert_sync_batchnorm(self.discriminator)
@@ -127,6 +120,19 @@ class Loop:
         self.log = MetricsLog(folder / "metrics.jsonl")
         self._epoch: int | None = None
         self._finite = torch.tensor(True, device=device)
+
+    def _discriminator(self) -> Discriminator:
+        """For images of the size that there will be."""
+        patch, channels = self.settings.patch, self.material.channels
+        sides = (patch, patch) if patch else tuple(self.material.inputs.lr[0].shape[-2:])
+        rows, columns = (self.scale * side for side in sides)
+        given = {"channels": channels, **({"size": rows} if rows == columns else {})}
+        made = discriminator_of(self.settings.discriminator, given, draws(self.seed, "discriminator"))
+        try:
+            made.facts.check(torch.empty(1, channels, rows, columns))
+        except ImageError as error:
+            raise SettingsError(f"train.discriminator.options.head: {error}") from error
+        return made
 
     def run(self) -> None:
         """Train from the newest checkpoint, or from the start, to the end.
