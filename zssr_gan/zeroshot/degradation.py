@@ -217,7 +217,7 @@ def cut_tiles(images: Sequence[Tensor], settings: EstimationSettings) -> Tiles:
     lumas = [(image.cpu() * weights).sum(0) if len(image) == 3 else image[0].cpu() for image in images]
     side = settings.tile // 8 * 8
     groups = _groups(lumas, side)
-    while sum(map(len, groups)) < 2 * settings.fewest and side >= 2 * _SMALLEST:
+    while sum(map(len, groups)) < 2 * settings.fewest and side >= 4 * _SMALLEST:
         side = side // 16 * 8
         groups = _groups(lumas, side)
     # Evenly chosen of each size.
