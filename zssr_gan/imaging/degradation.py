@@ -23,7 +23,7 @@ _SIGMAS = 4.0  # a Gaussian is cut so many standard deviations from its centre
 _FINER = 7  # samples of a Gaussian along a pixel's side; odd
 _NARROWEST = 0.05  # HR pixels: a Gaussian of no width cannot be inverted
 _LEVEL = 1 / 255
-_LEAST_NOISE = 0.5 * _LEVEL
+_LEAST_NOISE = _LEVEL / math.sqrt(12)  # rounding's own
 _EXPECTED_ERROR = 0.03
 """Standard deviation of what a network leaves wrong, [0, 1] units, that an input's own error is weighed against."""
 
@@ -191,8 +191,8 @@ class DegradedDownscale:
     def capture(self, x: Tensor, noise: Tensor) -> Tensor:
         """Noise and compression of shrunk images `B C H W`, in 8-bit levels where there is compression.
 
-        Half a level of gray noise is the least: no file is finer than its rounding, no blur is known exactly, and a
-        network that learns to undo one from exact sons writes what these leave into its result, many times over.
+        Gray noise as large as rounding's is the least: no file is finer, and a network that learns to undo a blur from
+        exact sons writes what is not exact in a file into its result, many times over.
 
         Args:
             x: [0, 1].
