@@ -218,10 +218,13 @@ class TestNoise:
 
 
 class TestCapture:
-    def test_without_noise_and_compression_nothing_is_done(self, astronaut: Tensor) -> None:
-        downscale = Degradation(blur=BLURS["round"]).downscale
-        assert not downscale.captures
-        assert torch.equal(downscale.capture(astronaut[None], noise_like(astronaut[None])), astronaut[None])
+    def test_gray_noise_as_large_as_rounding_s_is_the_least(self, astronaut: Tensor) -> None:
+        """A network that learns to undo a blur from exact sons writes the rounding of real files many times over."""
+        for noise in (None, Noise(sigma=0.1 / 255)):
+            downscale = Degradation(blur=BLURS["round"], noise=noise).downscale
+            added = downscale.capture(astronaut[None], noise_like(astronaut[None])) - astronaut[None]
+            assert float(added.std()) * 255 == pytest.approx(12**-0.5, rel=0.05)
+            assert torch.allclose(added[:, 0], added[:, 1], atol=1e-6)
 
     @pytest.mark.parametrize("halved", [False, True])
     def test_noise_comes_before_compression(self, astronaut: Tensor, halved: bool) -> None:

@@ -529,11 +529,9 @@ class TestCamera:
         assert target.shape[-1] == 32
 
     @GRIDS
-    def test_a_blur_alone_adds_nothing(self, factor: tuple[int, int]) -> None:
-        task = self.of(factor, blur=TILTED)
-        draws = sampler(made(24, 24), task, crop=16)
-        assert draws.source.noise_count(16) == 0
-        assert self.of(factor, noise=Noise(sigma=0.01)).downscale.captures
+    def test_draws_noise_for_a_camera_alone(self, factor: tuple[int, int]) -> None:
+        bicubic = Task((2.0, 2.0), factor, BicubicDownscale())
+        assert sampler(made(24, 24), bicubic, crop=16).source.noise_count(16) == 0
         noisy = sampler(made(24, 24), self.of(factor, noise=Noise(sigma=0.01)), crop=16)
         assert noisy.source.noise_count(16) == 3 * 8 * 8
 

@@ -23,6 +23,7 @@ _SIGMAS = 4.0  # a Gaussian is cut so many standard deviations from its centre
 _FINER = 7  # samples of a Gaussian along a pixel's side; odd
 _NARROWEST = 0.05  # HR pixels: a Gaussian of no width cannot be inverted
 _LEVEL = 1 / 255
+_LEAST_NOISE = _LEVEL / math.sqrt(12)  # rounding's own
 _EXPECTED_ERROR = 0.03
 """Standard deviation of what a network leaves wrong, [0, 1] units, that an input's own error is weighed against."""
 
@@ -155,6 +156,7 @@ class DegradedDownscale:
     name = "degradation"
     multiple = 1
     whole = True
+    captures = True
 
     def __init__(self, degradation: Degradation) -> None:
         self.degradation = degradation
@@ -169,7 +171,10 @@ class DegradedDownscale:
         kernel = self._kernel((2.0, 2.0)) if self._given is None else self._given.kernel
         self.symmetries = kernel_symmetries(kernel)
         self.reach = max(kernel.shape) // 2
-        self.captures = degradation.noise is not None or degradation.jpeg is not None
+        given = degradation.noise
+        self._noise = (
+            given if given is not None and given.sigma > _LEAST_NOISE else Noise(sigma=_LEAST_NOISE, coloured=False)
+        )
         self.damping: float | None = (self._input_error() / _EXPECTED_ERROR) ** 2
 
     def __call__(self, x: Tensor, size: Size) -> Tensor:
@@ -186,13 +191,15 @@ class DegradedDownscale:
     def capture(self, x: Tensor, noise: Tensor) -> Tensor:
         """Noise and compression of shrunk images `B C H W`, in 8-bit levels where there is compression.
 
+        Gray noise as large as rounding's is the least: no file is finer, and a network that learns to undo a blur from
+        exact sons writes what is not exact in a file into its result, many times over.
+
         Args:
             x: [0, 1].
             noise: standard normal, of the same shape.
         """
-        if self.degradation.noise is not None:
-            own = self.degradation.noise
-            x = x + (noise if own.coloured else noise[:, :1]) * own.deviation(x.detach())
+        own = self._noise
+        x = x + (noise if own.coloured else noise[:, :1]) * own.deviation(x.detach())
         if (kept := self.degradation.jpeg) is not None:
             x = jpeg.compress(x, kept.luma, kept.chroma, halved=kept.halved)
         return x

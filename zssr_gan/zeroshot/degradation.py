@@ -28,6 +28,7 @@ from zssr_gan.zeroshot.shared import CaseImage
 
 _SMALLEST = 2 * SIDE
 _MULTIPLE = 4  # sides are cut to multiples of it, so that more tiles are of one size
+_GRAY = 2 / LEVELS  # channels that differ by no more are one
 _SIZES = 16  # sizes of tiles that are looked at, the most frequent first: each size costs a pass
 
 OnEstimate = Callable[[str, int, int], None]
@@ -147,7 +148,9 @@ def estimate_degradation(
     ordered = sorted(evidence, key=lambda one: content_hash(one.pixels))
     seed = derive_seed("degradation", seed, *(content_hash(one.pixels) for one in ordered))
     kept, jpeg_from, qualities = _compression(ordered)
-    tiles = cut_tiles([one.pixels for one in ordered], settings)
+    # A copy tells nothing new.
+    distinct = {content_hash(one.pixels): one.pixels for one in ordered}
+    tiles = cut_tiles(list(distinct.values()), settings)
     noise, by_brightness = (None, ()) if kept is not None else _noise_of_colours([one.pixels for one in ordered])
     found: Fit | None = None
     certainty = None
@@ -172,15 +175,10 @@ def estimate_degradation(
             found = fit_blur(recurrence, None, on_step=step)
             if kept is not None:
                 found = Fit(found.blur, fit_noise(recurrence, found.blur), found.misfit)
-            noise, noise_from = _noise_of_luma(found, ordered[0].pixels, kept), "recurrence"
+            noise, noise_from = _noise_of_luma(found, ordered, kept), "recurrence"
         assert found is not None
         certainty = _certainty(recurrence, found, kept, settings, seed, teller.of("certainty"))
-        away, unsure = (10 ** (-db / 20) for db in (certainty.bicubic_db, certainty.spread_db))
-        sure = away > settings.certainty * unsure
-        why = (
-            f"the blur is {away / max(unsure, 1e-9):.1f} times as far from bicubic as its standard error "
-            f"({settings.certainty:g} times are needed)"
-        )
+        sure, why = _verdict(certainty, settings)
         if not sure:
             why = f"bicubic is assumed: {why}"
             if noise_from == "recurrence":  # found together with a blur that is not believed
@@ -208,6 +206,19 @@ def estimate_degradation(
     )
 
 
+def _verdict(certainty: Certainty, settings: EstimationSettings) -> tuple[bool, str]:
+    """Whether the blur is used, and why, in one sentence."""
+    away, unsure = (10 ** (-db / 20) for db in (certainty.bicubic_db, certainty.spread_db))
+    better = certainty.misfit_bicubic / max(certainty.misfit, 1e-9)
+    if away <= settings.certainty * unsure:
+        return False, (
+            f"the blur is {away / max(unsure, 1e-9):.1f} times as far from bicubic as its standard error "
+            f"({settings.certainty:g} times are needed)"
+        )
+    why = f"the images recur {better:.1f} times as well under the blur as under bicubic's"
+    return better >= settings.recurrence, f"{why} ({settings.recurrence:g} times are needed)"
+
+
 def cut_tiles(images: Sequence[Tensor], settings: EstimationSettings) -> Tiles:
     """Luma of images `C H W`, the larger ones cut; blocks of 8x8 that begin in an image's corner begin in a tile's.
 
@@ -217,7 +228,7 @@ def cut_tiles(images: Sequence[Tensor], settings: EstimationSettings) -> Tiles:
     lumas = [(image.cpu() * weights).sum(0) if len(image) == 3 else image[0].cpu() for image in images]
     side = settings.tile // 8 * 8
     groups = _groups(lumas, side)
-    while sum(map(len, groups)) < 2 * settings.fewest and side >= 2 * _SMALLEST:
+    while sum(map(len, groups)) < 2 * settings.fewest and side >= 4 * _SMALLEST:
         side = side // 16 * 8
         groups = _groups(lumas, side)
     # Evenly chosen of each size.
@@ -288,7 +299,7 @@ def encode_estimate(estimate: Estimate) -> bytes:
 def _compression(
     evidence: Sequence[Evidence],
 ) -> tuple[Jpeg | None, Literal["tables", "pixels", "nothing"], dict[str, int]]:
-    """What most images went through: where half of them were compressed, the middle of their qualities."""
+    """What most images went through: where more than half were compressed, the middle of their qualities."""
     known = sorted((one.jpeg for one in evidence if one.jpeg is not None), key=lambda kept: kept.quality)
     if 2 * len(known) > len(evidence):
         counts: dict[str, int] = {}
@@ -303,7 +314,7 @@ def _compression(
 
 def _noise_of_colours(images: list[Tensor]) -> tuple[Noise | None, tuple[Brightness, ...]]:
     """The noise where the images have colours, and its variance as a straight line over brightness."""
-    coloured = [image.cpu() for image in images if len(image) == 3 and min(image.shape[-2:]) >= SIDE]
+    coloured = [image.cpu() for image in images if _has_colours(image) and min(image.shape[-2:]) >= SIDE]
     if not coloured:
         return None, ()
     found = noise_variances(coloured)
@@ -321,10 +332,15 @@ def _noise_of_colours(images: list[Tensor]) -> tuple[Noise | None, tuple[Brightn
     return Noise(sigma=min(0.5, math.sqrt(middle) / LEVELS), shot=shot), at
 
 
-def _noise_of_luma(found: Fit, pixels: Tensor, kept: Jpeg | None) -> Noise:
+def _noise_of_luma(found: Fit, evidence: Sequence[Evidence], kept: Jpeg | None) -> Noise:
     """The noise of images that has luma's. Before JPEG each colour had its own; without, what is left of it is gray."""
-    coloured = len(pixels) == 3 and kept is not None
+    coloured = kept is not None and 2 * sum(_has_colours(one.pixels) for one in evidence) > len(evidence)
     return Noise(sigma=min(0.5, found.noise / (LUMA_NOISE if coloured else 1)), coloured=coloured)
+
+
+def _has_colours(pixels: Tensor) -> bool:
+    """Whether channels differ: gray footage is often kept as RGB."""
+    return len(pixels) == 3 and float((pixels - pixels.mean(0)).abs().max()) > _GRAY
 
 
 def _line(x: Tensor, y: Tensor, weight: Tensor) -> tuple[float, float]:

@@ -60,7 +60,7 @@ def _blur(blur: GaussianBlur, certainty: Certainty | None) -> list[tuple[str, st
 
 def _noise(noise: Noise | None, where: str) -> str:
     if noise is None:
-        return "none found"
+        return "none assumed"
     shot = f", {noise.shot:.0%} of its variance in proportion to brightness" if noise.shot >= 0.005 else ""
     gray = "" if noise.coloured else ", the same in all colours"
     return f"{noise.sigma * LEVELS:.1f} of 255 levels at medium brightness{shot}{gray}{where and f'; {where}'}"
