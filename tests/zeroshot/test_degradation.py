@@ -296,6 +296,24 @@ class TestFile:
         path.write_bytes(content)
         assert "is no degradation" in self.refused(path)
 
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            ('{"groups": [{"group": "a"}]}', "(groups.0.estimate: "),
+            ('{"groups": [{"group": 1}, {"group": 2}]}', "(groups.0.group: "),
+            ('{"groups": []}', "(groups: "),
+            ('{"groups": {"group": "a"}}', "(groups: "),
+            ("[" * 100_000, "recursion limit"),
+            ('{"groups":' * 100_000, "recursion limit"),
+        ],
+    )
+    def test_a_malformed_file_of_a_run(self, content: str, words: str, tmp_path: Path) -> None:
+        path = tmp_path / "degradation.json"
+        path.write_text(content, "utf-8")
+        said = self.refused(path)
+        assert "is no degradation" in said
+        assert words in said
+
     def test_another_version(self, noisy: Estimate, tmp_path: Path) -> None:
         path = tmp_path / "case.json"
         values = json.loads(encode_estimate(noisy))

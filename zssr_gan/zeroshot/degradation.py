@@ -3,7 +3,6 @@
 Shapes: C channels, H W rows and columns.
 """
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic_core import from_json
 from torch import Tensor
 
 from zssr_gan.config import EstimationSettings
@@ -106,6 +106,17 @@ class Estimate(_Model):
         noise = f"noise {d.noise.sigma * LEVELS:.1f}/255" if d.noise else "no noise"
         kept = f"JPEG quality {d.jpeg.quality}" if d.jpeg else "no JPEG"
         return f"{blur}, {noise}, {kept}"
+
+
+class _OfAGroup(BaseModel):
+    group: str
+    estimate: Estimate
+
+
+class _OfARun(BaseModel):
+    """As much of a run's degradation.json as an estimate is read from."""
+
+    groups: tuple[_OfAGroup, ...] = Field(min_length=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -251,7 +262,7 @@ def read_estimate(path: Path) -> Estimate:
     except ValueError as error:
         raise SettingsError(f"{path}: is no degradation: it is not text") from error
     try:
-        estimate = Estimate.model_validate_json(_of_one_camera(text, path))
+        estimate = _of_one_camera(text, path)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -264,20 +275,22 @@ def read_estimate(path: Path) -> Estimate:
     return estimate
 
 
-def _of_one_camera(text: str, path: Path) -> str:
-    """An estimate's JSON; that of the only group, where it is a run's file."""
+def _of_one_camera(text: str, path: Path) -> Estimate:
+    """The estimate; that of the only group, where it is a run's file."""
     try:
-        groups = json.loads(text)["groups"]
-        named = [one["group"] for one in groups]
-    except (ValueError, KeyError, TypeError):  # no such file: what is wrong with it, the model says
-        return text
-    if len(named) > 1:
-        shown = ", ".join(named[:4]) + (", ..." if named[4:] else "")
+        content = from_json(text)
+    except ValueError:  # no JSON, or nested without end: the model says it
+        content = None
+    if not isinstance(content, dict) or "groups" not in content:
+        return Estimate.model_validate_json(text)
+    groups = _OfARun.model_validate_json(text).groups
+    if len(groups) > 1:
+        shown = ", ".join(one.group for one in groups[:4]) + (", ..." if groups[4:] else "")
         raise SettingsError(
-            f"{path}: holds the estimates of {len(named)} cameras ({shown}): "
+            f"{path}: holds the estimates of {len(groups)} cameras ({shown}): "
             "estimate one for the images of one camera by `zssr-gan degradation estimate`"
         )
-    return json.dumps(groups[0]["estimate"]) if named else text
+    return groups[0].estimate
 
 
 def encode_estimate(estimate: Estimate) -> bytes:
