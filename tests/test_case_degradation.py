@@ -406,4 +406,5 @@ def test_no_later_step_lowers_a_label(make_estimate: Make, folder: Path) -> None
     assert label_of("1" * 64, None, told) == "internal"
     assert label_of("2" * 64, None, told) == "case"
     assert label_of("1" * 64, case, told) == "case"
+    assert label_of("1" * 64, None, told.model_copy(update={"images": ()})) == "case"
     assert label_of("1" * 64, None, replace(facts, degradation=Degradation()).facts(folder, None)) == "internal"

@@ -327,6 +327,27 @@ class TestFile:
         path.write_text(json.dumps(values), encoding="utf-8")
         assert "changed after it was hashed" in self.refused(path)
 
+    def test_evidence_changed_after_it_was_hashed(self, make_estimate: Make, tmp_path: Path) -> None:
+        """A result's label hangs on it."""
+        path = tmp_path / "case.json"
+        made = make_estimate("0" * 64, "1" * 64)
+        values = json.loads(encode_estimate(made))
+        for change in ({"images": []}, {"images": values["images"][:1]}, {"fallback": True}, {"why": "it was said"}):
+            path.write_text(json.dumps(values | change), encoding="utf-8")
+            assert "changed after it was hashed" in self.refused(path)
+        del values["evidence_sha256"]
+        path.write_text(json.dumps(values), encoding="utf-8")
+        assert "changed after it was hashed" in self.refused(path)
+
+    def test_only_what_was_given_lists_no_images(self, make_estimate: Make, tmp_path: Path) -> None:
+        path = tmp_path / "case.json"
+        path.write_bytes(encode_estimate(make_estimate()))
+        assert read_estimate(path).given
+        hashed_anew = make_estimate("0" * 64).model_copy(update={"images": ()})
+        for one in (hashed_anew, hashed_anew.model_copy(update={"certainty": None})):
+            path.write_bytes(encode_estimate(one))
+            assert "lists no image" in self.refused(path)
+
     @pytest.mark.parametrize(
         ("key", "value"),
         [

@@ -3,20 +3,32 @@
 Shapes: C channels, H W rows and columns.
 """
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
-from pydantic_core import from_json
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    computed_field,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError, from_json
 from torch import Tensor
 
 from zssr_gan.config import EstimationSettings
 from zssr_gan.errors import SettingsError
+from zssr_gan.files import canonical_sha256
 from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.imaging.jpeg import nearest_quality, quality_of, read_tables
 from zssr_gan.imaging.resampling import Size, resize
@@ -32,6 +44,9 @@ _SIZES = 16  # sizes of tiles that are looked at, the most frequent first: each 
 
 OnEstimate = Callable[[str, int, int], None]
 """Called with what is done, how much of it, and how much there is at most."""
+
+
+_EVIDENCE = {"fallback", "why", "blur_estimated", "certainty", "noise_from", "jpeg_from", "images"}
 
 
 class _Model(BaseModel):
@@ -92,6 +107,33 @@ class Estimate(_Model):
     settings: dict[str, JsonValue]
     seed: int
     versions: dict[str, str]
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's own way
+    @property
+    def evidence_sha256(self) -> str:
+        """Of what the label of a result hangs on beside the degradation, as canonical JSON."""
+        # An estimate that is not finite is null in its file.
+        return canonical_sha256(json.loads(self.model_dump_json(include=_EVIDENCE)))
+
+    @property
+    def given(self) -> bool:
+        """Whether a person gave the degradation, and nothing was read from images."""
+        read = (self.certainty, self.blur_estimated)
+        return all(one is None for one in read) and self.noise_from == self.jpeg_from == "nothing"
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _as_hashed(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        """A file's evidence is that which was hashed."""
+        if info.mode != "json" or not isinstance(data, dict):
+            return handler(data)
+        told = data.get("evidence_sha256")
+        made = handler({key: value for key, value in data.items() if key != "evidence_sha256"})
+        if told != made.evidence_sha256:
+            raise PydanticCustomError("evidence", "what it was estimated from was changed after it was hashed")
+        if not (made.images or made.given):
+            raise PydanticCustomError("evidence", "it was estimated, but lists no image that it was estimated from")
+        return made
 
     @property
     def summary(self) -> str:
@@ -265,6 +307,8 @@ def read_estimate(path: Path) -> Estimate:
         estimate = _of_one_camera(text, path)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if first["type"] == "evidence":
+            raise SettingsError(f"{path}: {first['msg']}") from error
         where = ".".join(str(part) for part in first["loc"])
         raise SettingsError(
             f"{path}: is no degradation as `zssr-gan degradation estimate` writes it "
