@@ -314,6 +314,24 @@ class TestFile:
         path.write_bytes(content)
         assert "is no degradation" in self.refused(path)
 
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            ('{"groups": [{"group": "a"}]}', "(groups.0.estimate: "),
+            ('{"groups": [{"group": 1}, {"group": 2}]}', "(groups.0.group: "),
+            ('{"groups": []}', "(groups: "),
+            ('{"groups": {"group": "a"}}', "(groups: "),
+            ("[" * 100_000, "recursion limit"),
+            ('{"groups":' * 100_000, "recursion limit"),
+        ],
+    )
+    def test_a_malformed_file_of_a_run(self, content: str, words: str, tmp_path: Path) -> None:
+        path = tmp_path / "degradation.json"
+        path.write_text(content, "utf-8")
+        said = self.refused(path)
+        assert "is no degradation" in said
+        assert words in said
+
     def test_another_version(self, noisy: Estimate, tmp_path: Path) -> None:
         path = tmp_path / "case.json"
         values = json.loads(encode_estimate(noisy))
@@ -326,6 +344,27 @@ class TestFile:
         values["degradation"]["blur"]["sigma_major"] += 0.1
         path.write_text(json.dumps(values), encoding="utf-8")
         assert "changed after it was hashed" in self.refused(path)
+
+    def test_evidence_changed_after_it_was_hashed(self, make_estimate: Make, tmp_path: Path) -> None:
+        """A result's label hangs on it."""
+        path = tmp_path / "case.json"
+        made = make_estimate("0" * 64, "1" * 64)
+        values = json.loads(encode_estimate(made))
+        for change in ({"images": []}, {"images": values["images"][:1]}, {"fallback": True}, {"why": "it was said"}):
+            path.write_text(json.dumps(values | change), encoding="utf-8")
+            assert "changed after it was hashed" in self.refused(path)
+        del values["evidence_sha256"]
+        path.write_text(json.dumps(values), encoding="utf-8")
+        assert "changed after it was hashed" in self.refused(path)
+
+    def test_only_what_was_given_lists_no_images(self, make_estimate: Make, tmp_path: Path) -> None:
+        path = tmp_path / "case.json"
+        path.write_bytes(encode_estimate(make_estimate()))
+        assert read_estimate(path).given
+        hashed_anew = make_estimate("0" * 64).model_copy(update={"images": ()})
+        for one in (hashed_anew, hashed_anew.model_copy(update={"certainty": None})):
+            path.write_bytes(encode_estimate(one))
+            assert "lists no image" in self.refused(path)
 
     @pytest.mark.parametrize(
         ("key", "value"),
