@@ -253,7 +253,8 @@ class TestFallback:
         assert found.degradation.blur is None
         assert found.blur_estimated is None
         assert found.certainty is None
-        assert found.why.startswith(f"bicubic is assumed: {count} parts of images of 16 pixels a side or more")
+        assert found.why.startswith(f"bicubic is assumed: {count} part")
+        assert " of images of 16 pixels a side or more are too few" in found.why
         assert "10 are needed" in found.why
         assert "bicubic" in found.summary
         assert len(found.images) == count

@@ -209,9 +209,10 @@ def estimate_degradation(
     certainty = None
     noise_from: Literal["colours", "recurrence", "nothing"] = "nothing" if noise is None else "colours"
     if len(tiles) < settings.fewest:
+        parts = f"{len(tiles)} part{'' if len(tiles) == 1 else 's'}"
         why = (
-            f"bicubic is assumed: {len(tiles)} parts of images of {_SMALLEST} pixels a side or more are too few to "
-            f"estimate a blur from, {settings.fewest} are needed"
+            f"bicubic is assumed: {parts} of images of {_SMALLEST} pixels a side or more are too few to estimate a blur "
+            f"from, {settings.fewest} are needed"
         )
         sure = False
     else:
