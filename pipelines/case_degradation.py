@@ -18,6 +18,7 @@ from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.files import write_together
 from zssr_gan.imaging.degradation import KernelBlur
 from zssr_gan.interrupts import uninterrupted
+from zssr_gan.record import is_ours
 from zssr_gan.stages import RunSettings
 from zssr_gan.zeroshot.degradation import Evidence, estimate_degradation, read_estimate
 
@@ -32,11 +33,13 @@ def case_degradations(settings: RunSettings, teachers: Teachers, path: Path, bar
         bar: how far it is.
 
     Raises:
-        SettingsError: the file that is named holds no degradation, or one for another scale.
+        SettingsError: the file that is named holds no degradation, or one for another scale; or a user's own file lies
+            at `path`.
         ImageError: no image can be estimated from.
     """
     if settings.synth.degradation_from == "bicubic":
         return None
+    kept = _kept(settings, path)
     if settings.synth.degradation_from == "file":
         given = Path(settings.synth.degradation).expanduser()
         estimate = read_estimate(given)
@@ -52,7 +55,6 @@ def case_degradations(settings: RunSettings, teachers: Teachers, path: Path, bar
     groups, notices = group_images(teachers.images)
     if not groups:
         raise ImageError("there is no image to estimate the degradation from: no image of the training part has a role")
-    kept = _kept(path, bar)
     if kept is not None and _is_of(kept, settings, teachers, groups):
         for one in kept.groups:
             bar.note(f"degradation of {one.group}: {one.estimate.summary}, as kept in {path}")
@@ -73,14 +75,27 @@ def keep_degradations(degradations: CaseDegradations, path: Path) -> None:
         write_together(contents, replaceable=list(contents))
 
 
-def _kept(path: Path, bar: Bar) -> CaseDegradations | None:
+def _kept(settings: RunSettings, path: Path) -> CaseDegradations | None:
+    """What an earlier start of the run kept. Anything else there is a user's, who may have no second copy of it."""
+    given = Path(settings.synth.degradation).expanduser()
+    if settings.synth.degradation_from == "file" and given.exists() and path.exists() and given.samefile(path):
+        raise SettingsError(
+            f"synth.degradation: {given} lies where the run keeps its own estimates, and would be replaced: move it "
+            "away, and name it by synth.degradation there."
+        )
+    way_out = "move it away (an estimate can be named by synth.degradation there)."
+    picture = path.with_suffix(".png")
+    if picture.exists() and not is_ours(picture):
+        raise SettingsError(f"{picture}: lies where the run draws its estimates, and is no such picture: {way_out}")
     if not path.exists():
         return None
     try:
         return read_degradations(path)
     except SettingsError as error:
-        bar.note(f"{error} It is estimated again.", "red")
-        return None
+        why = str(error).removeprefix(f"{path}: ").removesuffix(".")
+        raise SettingsError(
+            f"{path}: lies where the run keeps its own estimates, and cannot be taken for them ({why}): {way_out}"
+        ) from error
 
 
 def _is_of(kept: CaseDegradations, settings: RunSettings, teachers: Teachers, groups: dict[str, list[int]]) -> bool:

@@ -286,7 +286,7 @@ def zero_shot_settings(settings: RunSettings) -> ZeroShotSettings:
     chosen = load_preset(settings.synth.preset)
     if settings.synth.noise is not None:
         chosen = chosen.with_noise(settings.synth.noise, "synth.noise")
-    if settings.synth.degradation_from != "bicubic" and _has_noise(chosen):
+    if settings.synth.degradation_from != "bicubic" and chosen.has_noise:
         raise SettingsError(
             f"synth.preset: {settings.synth.preset} has a training noise of its own, and noise is part of the "
             "degradation: set it to 0 there, or synth.degradation to bicubic."
@@ -294,11 +294,6 @@ def zero_shot_settings(settings: RunSettings) -> ZeroShotSettings:
     if settings.synth.init == "shared":
         return chosen.for_case()
     return chosen.model_copy(update={"shared": None})  # it has no part in the result
-
-
-def _has_noise(chosen: ZeroShotSettings) -> bool:
-    groups = (chosen, chosen.small, chosen.shared)
-    return any(group is not None and group.pairs is not None and group.pairs.noise for group in groups)
 
 
 if __name__ == "__main__":

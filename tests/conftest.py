@@ -39,9 +39,14 @@ def face() -> Tensor:
 
 @pytest.fixture(scope="session")
 def make_estimate() -> Callable[..., Estimate]:
-    """Makes an estimate as if it had been made of images of those hashes; other fields can be given."""
+    """Makes an estimate as if it had been made of images of those hashes; other fields can be given.
+
+    Without a hash it is one that a person gave.
+    """
     blur = GaussianBlur(sigma_major=0.9, sigma_minor=0.4, angle_degrees=30)
     parts = tuple(GaussianBlur(sigma_major=0.9 + n / 50, sigma_minor=0.4, angle_degrees=30 + n) for n in (-1, 0, 1))
+
+    given = {"blur_estimated": None, "certainty": None, "noise_from": "nothing", "noise_by_brightness": ()}
 
     def make(*hashes: str, degradation: Degradation | None = None, **changes: Any) -> Estimate:
         used = Degradation(blur=blur, noise=Noise(sigma=0.01)) if degradation is None else degradation
@@ -72,6 +77,7 @@ def make_estimate() -> Callable[..., Estimate]:
                 "settings": {},
                 "seed": 0,
                 "versions": {},
+                **({} if hashes else given),
                 **changes,
             }
         )

@@ -246,6 +246,25 @@ class TestGiven:
         assert run(again, request)["a.png"].message == "exists already"
         assert run(again, asked(folder))["a.png"].message.endswith("made with another degradation")
 
+    def test_an_estimate_is_asked_for_where_results_are_bicubic(self, folder: Path) -> None:
+        run(plan(folder, "a.png"), asked(folder))
+        again = plan(folder, "a.png", skip_existing=True)
+        estimating = asked(folder, degradation="estimate")
+        assert run(again, estimating)["a.png"].message.endswith("made with another degradation")
+
+    def test_verify_takes_an_estimate_among_the_records(
+        self, folder: Path, make_estimate: Make, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = kept(folder, make_estimate(*hashes(folder, "a.png")))
+        run(plan(folder, "a.png"), asked(folder, degradation=path))
+        both = ["verify", str(folder / "out" / "a_x2.json"), path]
+        assert main(both) == 0
+        assert "an estimate of 1 image, whole: blur of 0.90 x 0.40" in capsys.readouterr().out
+        content = Path(path).read_text("utf-8")
+        Path(path).write_text(content.replace('"seed": 0', '"fallback": true'), "utf-8")
+        assert main(["verify", path]) == 1
+        assert "NO" in capsys.readouterr().out
+
     def test_records_written_before_can_be_read(self, folder: Path) -> None:
         run(plan(folder, "a.png"), asked(folder))
         path = folder / "out" / "a_x2.json"
@@ -253,6 +272,16 @@ class TestGiven:
         del whole["degradation"], whole["arguments"]["degradation"]
         path.write_text(json.dumps(whole), "utf-8")
         assert verified(folder, rerun=True).ok
+
+    @pytest.mark.parametrize("group", [None, "small"])
+    def test_a_presets_own_noise_is_refused(self, folder: Path, make_estimate: Make, group: str | None) -> None:
+        noisy = {"pairs": {"crop": 16, "batch": 2, "noise": 0.1}}
+        below = {"small": noisy} if group else noisy
+        (folder / "tiny.yaml").write_text(yaml.safe_dump({**TINY, **below}), encoding="utf-8")
+        for way in ("estimate", kept(folder, make_estimate())):
+            with pytest.raises(SettingsError, match="noise of its own"):
+                asked(folder, degradation=way)
+        assert asked(folder, degradation="bicubic").settings.has_noise
 
     def test_a_kernel_holds_for_its_scale(self, folder: Path, make_estimate: Make) -> None:
         values = tuple(map(tuple, np.full((4, 4), 1 / 16).tolist()))
@@ -406,4 +435,5 @@ def test_no_later_step_lowers_a_label(make_estimate: Make, folder: Path) -> None
     assert label_of("1" * 64, None, told) == "internal"
     assert label_of("2" * 64, None, told) == "case"
     assert label_of("1" * 64, case, told) == "case"
+    assert label_of("1" * 64, None, told.model_copy(update={"images": ()})) == "case"
     assert label_of("1" * 64, None, replace(facts, degradation=Degradation()).facts(folder, None)) == "internal"

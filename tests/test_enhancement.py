@@ -459,6 +459,9 @@ class TestDegradation:
 
     def test_nothing_to_it_is_bicubic(self, rgb: np.ndarray, run: Callable[..., Any]) -> None:
         assert np.array_equal(run(rgb), run(rgb, degradation=Degradation()))
+        assert np.array_equal(run(rgb, noise=0.01), run(rgb, degradation="bicubic", noise=0.01))
+        with pytest.raises(SettingsError, match="leave one out"):
+            run(rgb, degradation="bicubic", kernel=np.ones((3, 3)))
         assert not np.array_equal(run(rgb), run(rgb, degradation=self.WIDE))
 
     def test_a_file_of_an_estimate(

@@ -275,6 +275,12 @@ class ZeroShotSettings(_Settings):
         changes = {"pairs": pairs, "schedule": schedule, "optimiser": optimiser, "restarts": 0}
         return self.model_copy(update=changes)
 
+    @property
+    def has_noise(self) -> bool:
+        """Whether any of its groups, "small" and "shared" too, has a training noise."""
+        groups = (self, self.small, self.shared)
+        return any(group is not None and group.pairs is not None and group.pairs.noise > 0 for group in groups)
+
     def with_noise(self, noise: float, name: str = "noise") -> "ZeroShotSettings":
         """The same with another training noise (standard deviation, [0, 1] units).
 

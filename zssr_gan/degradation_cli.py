@@ -116,7 +116,9 @@ def estimate(
             display.result(printable(f"{output}, and its picture {picture_path(output)}"))
             _show(found, display)
         if found.fallback:
-            display.note(printable(f"BICUBIC: {found.why}"), "bold yellow")
+            display.note(
+                printable(f"BICUBIC IS ASSUMED: {found.why.removeprefix('bicubic is assumed: ')}"), "bold yellow"
+            )
     raise typer.Exit(1 if gathered.failures else 0)
 
 

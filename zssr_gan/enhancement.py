@@ -158,7 +158,8 @@ def enhance(
         kernel: blur of the image in pixels of the result, an array or nested lists of two dimensions; the scale is
             then in whole numbers.
         degradation: how the image came out of the scene, or the file of an estimate as `zssr-gan degradation estimate`
-            writes it; None: bicubic, or the kernel. It has its own noise, so `noise` has no place beside it.
+            writes it; "bicubic"; None: bicubic, or the kernel. It has its own noise, so `noise` has no place beside
+            it.
         device, precision, threads, tile: see `RunOptions`.
         on_progress: called with a `Progress` after every iteration.
 
@@ -169,6 +170,10 @@ def enhance(
         ZssrGanError: one of its kinds, see `enhance_picture`.
         TypeError: not an array or image of the kinds above.
     """
+    if degradation == "bicubic":  # the command's word; a file of that name is "./bicubic"
+        if kernel is not None:
+            raise SettingsError("a kernel and a degradation both say how the image was blurred: leave one out")
+        degradation = None
     if noise is not None and degradation is not None:
         raise SettingsError("the degradation has its own noise: leave noise out")
     if isinstance(degradation, str | Path):

@@ -179,8 +179,7 @@ def skip(job: Job, request: Request) -> Outcome:
             "another seed": made.arguments.seed != request.seed,
             "another shared start": request.shared is not None
             and (made.case is None or made.case.sha256 != request.shared.start.sha256),
-            "another degradation": (request.degradation is not None or not request.estimates)
-            and _degradation_of(made) != (request.degradation or KeptDegradation(Degradation())).degradation.sha256,
+            "another degradation": _another_degradation(made, request),
             "another kernel": made.kernel != (request.kernel and request.kernel.facts),
         }
     except (RecordError, OSError) as error:
@@ -189,6 +188,12 @@ def skip(job: Job, request: Request) -> Outcome:
     if changed:
         return Outcome(job, "skipped", f"exists already, but was made with {', '.join(changed)}")
     return Outcome(job, "skipped", "exists already")
+
+
+def _another_degradation(made: Record, request: Request) -> bool:
+    if request.estimates and request.degradation is None:  # nothing is left to do, and so nothing was estimated
+        return made.degradation is None
+    return _degradation_of(made) != (request.degradation or KeptDegradation(Degradation())).degradation.sha256
 
 
 def _degradation_of(made: Record) -> str:

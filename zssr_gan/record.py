@@ -256,8 +256,11 @@ def label_of(image_sha256: str, case: CaseFacts | None, degradation: Degradation
         return "case"
     if degradation is None or degradation.values == Degradation():
         return "internal"
-    elsewhere = degradation.images is None or any(image.sha256 != image_sha256 for image in degradation.images)
-    return "case" if elsewhere else "internal"
+    # Without a case, only a degradation that was given lists no images, and counts none.
+    images = degradation.images
+    if images is None or len(images) != degradation.image_count:
+        return "case"
+    return "case" if any(image.sha256 != image_sha256 for image in images) else "internal"
 
 
 def _command_line(

@@ -162,6 +162,11 @@ def make_request(
     settings = load_preset(preset or "quality")
     if noise is not None:
         settings = settings.with_noise(noise, "--noise")
+    if degradation not in (None, "bicubic") and init_from is None and settings.has_noise:
+        raise SettingsError(
+            f"--preset {preset} has a training noise of its own, and noise is part of --degradation {degradation}: "
+            "set it to 0 there, or leave --degradation out"
+        )
     if init == "scratch" and init_from is not None:
         raise SettingsError("--init-from is a shared start: leave --init scratch out")
     if init == "shared" or init_from is not None:

@@ -25,7 +25,7 @@ from zssr_gan.record import (
     read_record,
     strongest,
 )
-from zssr_gan.zeroshot.degradation import read_estimate
+from zssr_gan.zeroshot.degradation import is_estimate, read_estimate
 from zssr_gan.zeroshot.shared import SharedStart, read_shared
 
 
@@ -56,6 +56,8 @@ def verify_record(
 ) -> Verification:
     """Compare the files that a record names with its hashes; with `rerun`, make the result again from the record.
 
+    An estimate's file, which lies beside the results of its case, is held against its own hashes.
+
     Files are looked for from the record's own folder. A rerun takes settings, seed, scale, kernel, degradation, device,
     precision, threads and tiles from the record and compares the bytes of the files that it would write, and the
     record itself, but for what is taken on trust: times, versions, the device's name, and what lies in files that
@@ -64,6 +66,8 @@ def verify_record(
     Raises:
         RecordError: the record is missing, broken or of another version.
     """
+    if is_estimate(path):
+        return Verification(path, (_check_estimate(path),))
     record = read_record(path)
     folder = path.absolute().parent
     source = _find_input(record, folder)
@@ -104,6 +108,17 @@ def verify_record(
     if rerun:
         checks.append(_rerun(record, folder, source, on_progress))
     return Verification(path, tuple(checks))
+
+
+def _check_estimate(path: Path) -> Check:
+    """An estimate's file, which lies beside the results of its case: whole, or what is wrong with it."""
+    try:
+        found = read_estimate(path)
+    except ZssrGanError as error:
+        return Check("degradation", False, str(error))
+    count = len(found.images)
+    of = f"an estimate of {count} image{'' if count == 1 else 's'}" if count else "a degradation that was given"
+    return Check("degradation", True, f"{of}, whole: {found.summary}")
 
 
 def _find_input(record: Record, folder: Path) -> Path:

@@ -164,22 +164,33 @@ class TestEstimate:
             "resized pixels are no file's"
         )
 
-    @pytest.mark.parametrize("damage", ["cut", "gone"])
-    def test_damaged_or_lost_it_is_estimated_again(
-        self, config: Path, damage: str, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_lost_it_is_estimated_again(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(config) == 0
         before = KEPT.read_bytes()
-        if damage == "cut":
-            KEPT.write_bytes(before[:100])
-        else:
-            KEPT.unlink()
+        KEPT.unlink()
         capsys.readouterr()
         assert run(config) == 0
         assert KEPT.read_bytes() == before
+        assert "10 of 10 images are there already" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("way", ["estimate", "known.json", "runs/mine/degradation.json"])
+    @pytest.mark.parametrize("what", ["estimate", "cut", "picture"])
+    def test_a_users_own_file_there_is_never_replaced(
+        self, config: Path, estimated: list[Sequence[Evidence]], way: str, what: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        content = encode_estimate(estimate_of(WIDE, []))
+        Path("known.json").write_bytes(content)
+        lies = KEPT.with_suffix(".png") if what == "picture" else KEPT
+        lies.write_bytes(b"a user's" if what == "picture" else content[:100] if what == "cut" else content)
+        before = lies.read_bytes()
+        capsys.readouterr()
+        assert run(config, "--set", f"synth.degradation={way}") == 2
         said = capsys.readouterr().err
-        assert "10 of 10 images are there already" in said
-        assert (f"{KEPT}: is damaged" in said) == (damage == "cut")
+        assert said.count("\n") == 1
+        assert f"{lies}" in said
+        assert "move it away" in said
+        assert lies.read_bytes() == before
+        assert not estimated
 
     def test_another_estimate_is_refused_and_not_kept(
         self, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

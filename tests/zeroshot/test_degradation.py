@@ -94,7 +94,7 @@ class TestBlurAndNoise:
     def test_what_is_sure_is_used_and_said(self, noisy: Estimate) -> None:
         assert not noisy.fallback
         assert noisy.degradation.blur == noisy.blur_estimated
-        assert "times as far from bicubic" in noisy.why
+        assert "times as well under the blur as under bicubic" in noisy.why
         certainty = noisy.certainty
         assert certainty is not None
         assert len(certainty.blurs) == QUICK.parts
@@ -135,13 +135,31 @@ class TestBlurAndNoise:
         assert found.degradation.noise.sigma * 255 == pytest.approx(3, abs=1)
         assert_blur(found.blur_estimated, NOISY.blur, 0.25)
 
-    def test_sharp_images_stay_near_bicubic(self) -> None:
-        """Photographs that were shrunk by bicubic and nothing else: no width that would show."""
-        found = estimate_degradation(evidence(pieces(Degradation())), QUICK)
-        assert found.fallback or found.blur_estimated.sigma_major < 0.45
-        if found.fallback:
-            assert found.why.startswith("bicubic is assumed")
-            assert found.degradation.blur is None
+    @pytest.mark.parametrize("quality", [None, 75])
+    def test_images_that_were_not_blurred_are_taken_as_bicubic(self, quality: int | None) -> None:
+        """No scene recurs exactly, so they seem blurred by a third of a pixel, which would cost decibels."""
+        kept = None if quality is None else Jpeg.of_quality(quality)
+        found = estimate_degradation(evidence(pieces(Degradation(jpeg=kept)), kept), QUICK)
+        assert found.fallback
+        assert found.why.startswith("bicubic is assumed: the images recur ")
+        assert found.degradation == Degradation(jpeg=kept, noise=found.degradation.noise)
+
+    def test_copies_tell_nothing_new(self) -> None:
+        images = pieces(NOISY)[:3] * 8
+        found = estimate_degradation(evidence(images), QUICK)
+        assert found.why.startswith("bicubic is assumed: 3 parts")
+        assert len(found.images) == 24
+
+    def test_gray_kept_as_colours_is_gray(self) -> None:
+        """What three equal channels do not share is nothing, which says nothing of their noise."""
+        gray = [image.mean(0, keepdim=True).mul(255).round().div(255) for image in pieces(NOISY)]
+        plain, threefold = (
+            estimate_degradation(evidence([image.expand(count, -1, -1) for image in gray]), QUICK) for count in (1, 3)
+        )
+        assert plain.noise_from == threefold.noise_from == "recurrence"
+        assert plain.degradation.noise is not None
+        assert threefold.degradation.noise is not None
+        assert threefold.degradation.noise.sigma == pytest.approx(plain.degradation.noise.sigma, rel=1e-3)
 
     def test_mixed_sizes(self) -> None:
         """Images below 16 pixels have no part in the blur, and are named all the same."""
@@ -235,7 +253,8 @@ class TestFallback:
         assert found.degradation.blur is None
         assert found.blur_estimated is None
         assert found.certainty is None
-        assert found.why.startswith(f"bicubic is assumed: {count} parts of images of 16 pixels a side or more")
+        assert found.why.startswith(f"bicubic is assumed: {count} part")
+        assert " of images of 16 pixels a side or more are too few" in found.why
         assert "10 are needed" in found.why
         assert "bicubic" in found.summary
         assert len(found.images) == count
@@ -296,6 +315,24 @@ class TestFile:
         path.write_bytes(content)
         assert "is no degradation" in self.refused(path)
 
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            ('{"groups": [{"group": "a"}]}', "(groups.0.estimate: "),
+            ('{"groups": [{"group": 1}, {"group": 2}]}', "(groups.0.group: "),
+            ('{"groups": []}', "(groups: "),
+            ('{"groups": {"group": "a"}}', "(groups: "),
+            ("[" * 100_000, "recursion limit"),
+            ('{"groups":' * 100_000, "recursion limit"),
+        ],
+    )
+    def test_a_malformed_file_of_a_run(self, content: str, words: str, tmp_path: Path) -> None:
+        path = tmp_path / "degradation.json"
+        path.write_text(content, "utf-8")
+        said = self.refused(path)
+        assert "is no degradation" in said
+        assert words in said
+
     def test_another_version(self, noisy: Estimate, tmp_path: Path) -> None:
         path = tmp_path / "case.json"
         values = json.loads(encode_estimate(noisy))
@@ -308,6 +345,27 @@ class TestFile:
         values["degradation"]["blur"]["sigma_major"] += 0.1
         path.write_text(json.dumps(values), encoding="utf-8")
         assert "changed after it was hashed" in self.refused(path)
+
+    def test_evidence_changed_after_it_was_hashed(self, make_estimate: Make, tmp_path: Path) -> None:
+        """A result's label hangs on it."""
+        path = tmp_path / "case.json"
+        made = make_estimate("0" * 64, "1" * 64)
+        values = json.loads(encode_estimate(made))
+        for change in ({"images": []}, {"images": values["images"][:1]}, {"fallback": True}, {"why": "it was said"}):
+            path.write_text(json.dumps(values | change), encoding="utf-8")
+            assert "changed after it was hashed" in self.refused(path)
+        del values["evidence_sha256"]
+        path.write_text(json.dumps(values), encoding="utf-8")
+        assert "changed after it was hashed" in self.refused(path)
+
+    def test_only_what_was_given_lists_no_images(self, make_estimate: Make, tmp_path: Path) -> None:
+        path = tmp_path / "case.json"
+        path.write_bytes(encode_estimate(make_estimate()))
+        assert read_estimate(path).given
+        hashed_anew = make_estimate("0" * 64).model_copy(update={"images": ()})
+        for one in (hashed_anew, hashed_anew.model_copy(update={"certainty": None})):
+            path.write_bytes(encode_estimate(one))
+            assert "lists no image" in self.refused(path)
 
     @pytest.mark.parametrize(
         ("key", "value"),

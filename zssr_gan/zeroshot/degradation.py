@@ -9,14 +9,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    computed_field,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError, from_json
 from torch import Tensor
 
 from zssr_gan.config import EstimationSettings
 from zssr_gan.errors import SettingsError
+from zssr_gan.files import canonical_sha256
 from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.imaging.jpeg import nearest_quality, quality_of, read_tables
 from zssr_gan.imaging.resampling import Size, resize
@@ -33,6 +45,9 @@ _SIZES = 16  # sizes of tiles that are looked at, the most frequent first: each 
 
 OnEstimate = Callable[[str, int, int], None]
 """Called with what is done, how much of it, and how much there is at most."""
+
+
+_EVIDENCE = {"fallback", "why", "blur_estimated", "certainty", "noise_from", "jpeg_from", "images"}
 
 
 class _Model(BaseModel):
@@ -94,6 +109,33 @@ class Estimate(_Model):
     seed: int
     versions: dict[str, str]
 
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's own way
+    @property
+    def evidence_sha256(self) -> str:
+        """Of what the label of a result hangs on beside the degradation, as canonical JSON."""
+        # An estimate that is not finite is null in its file.
+        return canonical_sha256(json.loads(self.model_dump_json(include=_EVIDENCE)))
+
+    @property
+    def given(self) -> bool:
+        """Whether a person gave the degradation, and nothing was read from images."""
+        read = (self.certainty, self.blur_estimated)
+        return all(one is None for one in read) and self.noise_from == self.jpeg_from == "nothing"
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _as_hashed(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        """A file's evidence is that which was hashed."""
+        if info.mode != "json" or not isinstance(data, dict):
+            return handler(data)
+        told = data.get("evidence_sha256")
+        made = handler({key: value for key, value in data.items() if key != "evidence_sha256"})
+        if told != made.evidence_sha256:
+            raise PydanticCustomError("evidence", "what it was estimated from was changed after it was hashed")
+        if not (made.images or made.given):
+            raise PydanticCustomError("evidence", "it was estimated, but lists no image that it was estimated from")
+        return made
+
     @property
     def summary(self) -> str:
         """What is assumed of the camera, in one line."""
@@ -107,6 +149,17 @@ class Estimate(_Model):
         noise = f"noise {d.noise.sigma * LEVELS:.1f}/255" if d.noise else "no noise"
         kept = f"JPEG quality {d.jpeg.quality}" if d.jpeg else "no JPEG"
         return f"{blur}, {noise}, {kept}"
+
+
+class _OfAGroup(BaseModel):
+    group: str
+    estimate: Estimate
+
+
+class _OfARun(BaseModel):
+    """As much of a run's degradation.json as an estimate is read from."""
+
+    groups: tuple[_OfAGroup, ...] = Field(min_length=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,9 +209,10 @@ def estimate_degradation(
     certainty = None
     noise_from: Literal["colours", "recurrence", "nothing"] = "nothing" if noise is None else "colours"
     if len(tiles) < settings.fewest:
+        parts = f"{len(tiles)} part{'' if len(tiles) == 1 else 's'}"
         why = (
-            f"bicubic is assumed: {len(tiles)} parts of images of {_SMALLEST} pixels a side or more are too few to "
-            f"estimate a blur from, {settings.fewest} are needed"
+            f"bicubic is assumed: {parts} of images of {_SMALLEST} pixels a side or more are too few to estimate a blur "
+            f"from, {settings.fewest} are needed"
         )
         sure = False
     else:
@@ -262,9 +316,11 @@ def read_estimate(path: Path) -> Estimate:
     except ValueError as error:
         raise SettingsError(f"{path}: is no degradation: it is not text") from error
     try:
-        estimate = Estimate.model_validate_json(_of_one_camera(text, path))
+        estimate = _of_one_camera(text, path)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if first["type"] == "evidence":
+            raise SettingsError(f"{path}: {first['msg']}") from error
         where = ".".join(str(part) for part in first["loc"])
         raise SettingsError(
             f"{path}: is no degradation as `zssr-gan degradation estimate` writes it "
@@ -275,20 +331,31 @@ def read_estimate(path: Path) -> Estimate:
     return estimate
 
 
-def _of_one_camera(text: str, path: Path) -> str:
-    """An estimate's JSON; that of the only group, where it is a run's file."""
+def is_estimate(path: Path) -> bool:
+    """Whether a file is laid out as an estimate, whole or not."""
     try:
-        groups = json.loads(text)["groups"]
-        named = [one["group"] for one in groups]
-    except (ValueError, KeyError, TypeError):  # no such file: what is wrong with it, the model says
-        return text
-    if len(named) > 1:
-        shown = ", ".join(named[:4]) + (", ..." if named[4:] else "")
+        content = from_json(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and "degradation_sha256" in content
+
+
+def _of_one_camera(text: str, path: Path) -> Estimate:
+    """The estimate; that of the only group, where it is a run's file."""
+    try:
+        content = from_json(text)
+    except ValueError:  # no JSON, or nested without end: the model says it
+        content = None
+    if not isinstance(content, dict) or "groups" not in content:
+        return Estimate.model_validate_json(text)
+    groups = _OfARun.model_validate_json(text).groups
+    if len(groups) > 1:
+        shown = ", ".join(one.group for one in groups[:4]) + (", ..." if groups[4:] else "")
         raise SettingsError(
-            f"{path}: holds the estimates of {len(named)} cameras ({shown}): "
+            f"{path}: holds the estimates of {len(groups)} cameras ({shown}): "
             "estimate one for the images of one camera by `zssr-gan degradation estimate`"
         )
-    return json.dumps(groups[0]["estimate"]) if named else text
+    return groups[0].estimate
 
 
 def encode_estimate(estimate: Estimate) -> bytes:
