@@ -375,9 +375,9 @@ class EstimationSettings(_Settings):
     """Tiles that an estimate needs."""
     certainty: float = Field(2.0, gt=0)
     """The estimate is used where it is further from bicubic than its own uncertainty by this factor ..."""
-    recurrence: float = Field(5.0, ge=1)
+    recurrence: float = Field(8.0, ge=1)
     """... and the images recur under it so much better than under bicubic: the ratio of the misfits. No scene recurs
-    exactly, so that images that were not blurred have a ratio of 1 to 4 and seem blurred by 0.3 LR pixels."""
+    exactly, so that images that were not blurred have a ratio of 1 to 6 and seem blurred by 0.3 LR pixels."""
 
 
 def parse_settings(data: object, name: str) -> ZeroShotSettings:

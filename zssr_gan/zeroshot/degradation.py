@@ -211,8 +211,8 @@ def estimate_degradation(
     if len(tiles) < settings.fewest:
         parts = f"{len(tiles)} part{'' if len(tiles) == 1 else 's'}"
         why = (
-            f"bicubic is assumed: {parts} of images of {_SMALLEST} pixels a side or more are too few to estimate a blur "
-            f"from, {settings.fewest} are needed"
+            f"bicubic is assumed: {parts} of images of {_SMALLEST} pixels a side or more are too few to estimate a "
+            f"blur from, {settings.fewest} are needed"
         )
         sure = False
     else:
