@@ -32,7 +32,8 @@ from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.imaging.psnr import psnr_db
 from zssr_gan.imaging.resampling import BicubicDownscale, back_project, resize
 from zssr_gan.zeroshot.case import apply_shared
-from zssr_gan.zeroshot.degradation import Estimate, Evidence, estimate_degradation, jpeg_of
+from zssr_gan.zeroshot.degradation import Evidence, estimate_degradation, jpeg_of
+from zssr_gan.zeroshot.degradation_estimate import Estimate
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.shared import CaseImage, learn_shared
 from zssr_gan.zeroshot.training import Training

@@ -37,9 +37,10 @@ from zssr_gan.devices import RunOptions, machine
 from zssr_gan.imaging.codecs import read_picture
 from zssr_gan.imaging.degradation import Degradation, KernelBlur
 from zssr_gan.imaging.kernels import centred_kernel
+from zssr_gan.imaging.luma import LUMA
 from zssr_gan.imaging.resampling import resize
 from zssr_gan.zeroshot.degradation import estimate_degradation
-from zssr_gan.zeroshot.recurrence import LUMA, LUMA_NOISE
+from zssr_gan.zeroshot.recurrence import LUMA_NOISE
 
 SCALE = (2, 2)
 WIDTH = 64

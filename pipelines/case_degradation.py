@@ -20,7 +20,8 @@ from zssr_gan.imaging.degradation import KernelBlur
 from zssr_gan.interrupts import uninterrupted
 from zssr_gan.record import is_ours
 from zssr_gan.stages import RunSettings
-from zssr_gan.zeroshot.degradation import Evidence, estimate_degradation, read_estimate
+from zssr_gan.zeroshot.degradation import Evidence, estimate_degradation
+from zssr_gan.zeroshot.degradation_estimate import read_estimate
 
 
 def case_degradations(settings: RunSettings, teachers: Teachers, path: Path, bar: Bar) -> CaseDegradations | None:

@@ -8,17 +8,16 @@ from pipelines.progress import Bar
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import Role, Split
 from zssr_gan.errors import ImageError
+from zssr_gan.imaging.crops import copied_middle_of
 from zssr_gan.imaging.degradation import Jpeg
 from zssr_gan.stages import DataSettings
-from zssr_gan.zeroshot.case import middle
+from zssr_gan.zeroshot.case import LARGEST_SIDE, middle
 from zssr_gan.zeroshot.degradation import jpeg_of
 from zssr_gan.zeroshot.shared import CaseImage
 
 LEARNT_FROM: tuple[Role, ...] = ("zssr", "generator")
 """Roles that are learnt from: the training part. The test part teaches nobody."""
 
-_LARGEST_SIDE = 512
-"""Of a larger image the middle is looked at: all images lie in memory together."""
 _BLOCK = 16  # pixels of JPEG's blocks where colour is halved: a cut between them keeps them whole
 
 
@@ -68,12 +67,4 @@ class Teachers:
         image = self.images.read(number)
         jpeg = None if image.file is None else jpeg_of(image.file)
         named = CaseImage(name=member.id, sha256=member.sha256)
-        return Teacher(number, named, middle(image.pixels), _between_blocks(image.pixels), jpeg)
-
-
-def _between_blocks(pixels: Tensor) -> Tensor:
-    """The middle of `C H W`, a copy where it is larger than that."""
-    if max(pixels.shape[-2:]) <= _LARGEST_SIDE:
-        return pixels
-    top, left = (max(0, side - _LARGEST_SIDE) // 2 // _BLOCK * _BLOCK for side in pixels.shape[-2:])
-    return pixels[:, top : top + _LARGEST_SIDE, left : left + _LARGEST_SIDE].clone()
+        return Teacher(number, named, middle(image.pixels), copied_middle_of(image.pixels, LARGEST_SIDE, _BLOCK), jpeg)

@@ -11,7 +11,7 @@ from skimage import data
 from torch import Tensor
 
 from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Noise
-from zssr_gan.zeroshot.degradation import Brightness, Certainty, Estimate
+from zssr_gan.zeroshot.degradation_estimate import Brightness, Certainty, Estimate
 from zssr_gan.zeroshot.shared import CaseImage
 
 

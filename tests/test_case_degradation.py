@@ -26,7 +26,7 @@ from zssr_gan.naming import Plan, plan_run
 from zssr_gan.record import LABELS, CaseFacts, Record, TeacherImage, label_of, read_record, strongest
 from zssr_gan.request import Request, make_request
 from zssr_gan.verification import Verification, verify_record
-from zssr_gan.zeroshot.degradation import Estimate, encode_estimate
+from zssr_gan.zeroshot.degradation_estimate import Estimate, encode_estimate
 from zssr_gan.zeroshot.shared import SharedStart, make_shared, write_shared
 
 Make = Callable[..., Estimate]

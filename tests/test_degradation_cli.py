@@ -18,7 +18,7 @@ from zssr_gan.estimates import gather, picture_path
 from zssr_gan.files import sha256_file
 from zssr_gan.record import is_ours
 from zssr_gan.zeroshot import degradation as estimating
-from zssr_gan.zeroshot.degradation import Estimate, encode_estimate, read_estimate
+from zssr_gan.zeroshot.degradation_estimate import Estimate, encode_estimate, read_estimate
 
 
 def call(*arguments: str | Path) -> Result:

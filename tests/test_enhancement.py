@@ -23,7 +23,7 @@ from zssr_gan.errors import ImageError, SettingsError, ZssrGanError
 from zssr_gan.imaging.degradation import Degradation, GaussianBlur, KernelBlur, Noise
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resampling import KernelDownscale, resize
-from zssr_gan.zeroshot.degradation import Estimate, encode_estimate
+from zssr_gan.zeroshot.degradation_estimate import Estimate, encode_estimate
 
 TINY: dict[str, Any] = {
     "network": {"depth": 2, "width": 4, "initial": "lecun"},

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from zssr_gan.jobs import Outcome
     from zssr_gan.naming import Plan
     from zssr_gan.request import Request
-    from zssr_gan.zeroshot.degradation import Estimate
+    from zssr_gan.zeroshot.degradation_estimate import Estimate
 
 # Panels of the help.
 _FILES, _MACHINE, _TALK = "Files", "Machine", "What is said"
@@ -307,10 +307,10 @@ def _run(plan: "Plan", request: "Request", compare: Path | None, *, as_json: boo
 
 def _estimate_degradation(plan: "Plan", request: "Request", display: "Display", *, quiet: bool) -> "Request":
     from zssr_gan.cases import with_degradation
-    from zssr_gan.degradation_cli import show_progress
+    from zssr_gan.degradation_cli import show_step
 
     display.start(0, f"{len(plan.todo) + len(plan.skipped)} images")
-    request, said = with_degradation(plan, request, lambda what, done, total: show_progress(display, what, done, total))
+    request, said = with_degradation(plan, request, lambda what, done, total: show_step(display, what, done, total))
     if not quiet:
         for line in said:
             display.note(line)

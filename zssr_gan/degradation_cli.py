@@ -1,19 +1,19 @@
 """`zssr-gan degradation`: estimates what the camera did to the images of a case, and shows such an estimate."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zssr_gan.errors import ImageError, ZssrGanError
-from zssr_gan.interrupts import exit_code, uninterrupted
+from zssr_gan.errors import ImageError
+from zssr_gan.interrupts import uninterrupted
+from zssr_gan.talk import show_progress, talk
 
 if TYPE_CHECKING:
     from zssr_gan.display import Display
-    from zssr_gan.zeroshot.degradation import Estimate
+    from zssr_gan.zeroshot.degradation_estimate import Estimate
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,27 +27,13 @@ STAGES = {"blur": "estimating the blur", "certainty": "estimating it from parts 
 """What a user reads while an estimate is made."""
 
 
-@contextmanager
-def _talk() -> Iterator["Display"]:
-    """The display, with every error of ours as one line and exit code 2, and Ctrl-C as its own."""
-    from zssr_gan.display import Display, printable
-
-    with Display() as display:
-        try:
-            yield display
-        except ZssrGanError as error:
-            display.note(f"error: {printable(str(error))}", "red")
-            raise typer.Exit(2) from error
-        except KeyboardInterrupt as stop:
-            display.note("Stopped: nothing is written.", "red")
-            raise typer.Exit(exit_code(stop)) from stop
+def _talk() -> AbstractContextManager["Display"]:
+    return talk("Stopped: nothing is written.", lambda _: 2)
 
 
-def show_progress(display: "Display", stage: str, done: int, total: int) -> None:
+def show_step(display: "Display", stage: str, done: int, total: int) -> None:
     """A step of reading or estimating, for the bar and its time left."""
-    from zssr_gan.enhancement import Progress
-
-    display.update(Progress(STAGES.get(stage, stage), done, total, float("nan"), 0.0))
+    show_progress(display, STAGES.get(stage, stage), done, total)
 
 
 @app.command(no_args_is_help=True)
@@ -97,7 +83,7 @@ def estimate(
         if left_out:
             display.note(f"left out {left_out} results of earlier runs found in the folders")
         display.start(0, f"{len(sources)} images")
-        gathered = gather(sources, on_image=lambda done, total: show_progress(display, "reading", done, total))
+        gathered = gather(sources, on_image=lambda done, total: show_step(display, "reading", done, total))
         for failure in gathered.failures:
             display.note(f"failed: {printable(failure)}", "red")
         if not gathered.evidence:
@@ -105,7 +91,7 @@ def estimate(
         found = estimate_degradation(
             gathered.evidence,
             seed=seed,
-            on_estimate=lambda what, done, total: show_progress(display, what, done, total),
+            on_estimate=lambda what, done, total: show_step(display, what, done, total),
         )
         with uninterrupted():
             write_estimate(found, output, replaceable=targets if overwrite else ())
@@ -134,7 +120,7 @@ def show(
     Exit codes: 0 done, 2 no such file, or one that was changed.
     """
     with _talk() as display:
-        from zssr_gan.zeroshot.degradation import read_estimate
+        from zssr_gan.zeroshot.degradation_estimate import read_estimate
 
         found = read_estimate(path)
         if as_json:

@@ -32,7 +32,7 @@ from zssr_gan.imaging.resampling import (
     Scale,
     resize,
 )
-from zssr_gan.zeroshot.degradation import read_estimate
+from zssr_gan.zeroshot.degradation_estimate import read_estimate
 from zssr_gan.zeroshot.plan import LARGEST_SCALE, SMALLEST_SIDE
 from zssr_gan.zeroshot.shared import SharedStart
 from zssr_gan.zeroshot.superresolve import Progress, SuperResolved, super_resolve

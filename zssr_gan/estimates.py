@@ -5,19 +5,20 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from zssr_gan.errors import ImageError
 from zssr_gan.files import sha256_bytes, write_together
 from zssr_gan.imaging.codecs import Metadata, Picture, decode_picture, encode_picture
+from zssr_gan.imaging.crops import copied_middle_of
 from zssr_gan.record import MARK, MAX_MEGAPIXELS
-from zssr_gan.zeroshot.degradation import Estimate, Evidence, encode_estimate, jpeg_of
+from zssr_gan.zeroshot.degradation import Evidence, jpeg_of
+from zssr_gan.zeroshot.degradation_estimate import Estimate, encode_estimate
 from zssr_gan.zeroshot.degradation_picture import degradation_picture
 from zssr_gan.zeroshot.shared import CaseImage
 
 _PIXELS = 2**25
 """Pixels of all images together that are kept in memory; of more, each image's middle is."""
 _LEAST_SIDE, _MOST_SIDE = 256, 2048
+_BLOCK = 8  # pixels of JPEG's blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def gather(
 ) -> Gathered:
     """Read images as an estimate takes them; `on_image` gets how many are read, and how many there are."""
     evidence, failures = [], []
-    side = min(_MOST_SIDE, max(_LEAST_SIDE, math.isqrt(_PIXELS // max(1, len(sources))))) // 8 * 8
+    side = min(_MOST_SIDE, max(_LEAST_SIDE, math.isqrt(_PIXELS // max(1, len(sources))))) // _BLOCK * _BLOCK
     for number, path in enumerate(sources, 1):
         try:
             data = path.read_bytes()
@@ -48,18 +49,10 @@ def gather(
             failures.append(str(error))
         else:
             image = CaseImage(name=path.name, sha256=sha256_bytes(data))
-            evidence.append(Evidence(image, _middle(pixels, side), jpeg_of(data)))
+            evidence.append(Evidence(image, copied_middle_of(pixels, side, _BLOCK), jpeg_of(data)))
         if on_image is not None:
             on_image(number, len(sources))
     return Gathered(tuple(evidence), tuple(failures))
-
-
-def _middle(image: Tensor, side: int) -> Tensor:
-    """At most `side` pixels a side of an image, a copy where it is larger; JPEG's blocks stay whole."""
-    if max(image.shape[-2:]) <= side:
-        return image
-    top, left = (max(0, (length - side) // 2) // 8 * 8 for length in image.shape[-2:])
-    return image[:, top : top + side, left : left + side].clone()
 
 
 def picture_path(path: Path) -> Path:

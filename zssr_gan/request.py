@@ -25,7 +25,7 @@ from zssr_gan.record import (
     TeacherImage,
     relative_path,
 )
-from zssr_gan.zeroshot.degradation import Estimate, read_estimate
+from zssr_gan.zeroshot.degradation_estimate import Estimate, read_estimate
 from zssr_gan.zeroshot.shared import SharedStart, degradation_of, read_shared
 
 

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zssr_gan.errors import StoreError, ZssrGanError
-from zssr_gan.interrupts import exit_code
+from zssr_gan.errors import StoreError
+from zssr_gan.talk import show_progress, talk
 
 if TYPE_CHECKING:
     from zssr_gan.data.check import Damage
@@ -28,26 +28,10 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", show_default=False, help=
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
-@contextmanager
-def _talk() -> Iterator["Display"]:
-    """The display, with every error of ours as one line and exit code 2, and Ctrl-C as its own."""
-    from zssr_gan.display import Display, printable
-
-    with Display() as display:
-        try:
-            yield display
-        except ZssrGanError as error:
-            display.note(f"error: {printable(str(error))}", "red")
-            raise typer.Exit(2 if isinstance(error, StoreError) else 1) from error
-        except KeyboardInterrupt as stop:
-            display.note("Stopped: files that were written are whole and kept.", "red")
-            raise typer.Exit(exit_code(stop)) from stop
-
-
-def _show_progress(display: "Display", stage: str, done: int, total: int) -> None:
-    from zssr_gan.enhancement import Progress
-
-    display.update(Progress(stage, done, total, float("nan"), 0.0))
+def _talk() -> AbstractContextManager["Display"]:
+    return talk(
+        "Stopped: files that were written are whole and kept.", lambda error: 2 if isinstance(error, StoreError) else 1
+    )
 
 
 @app.command(no_args_is_help=True)
@@ -100,7 +84,7 @@ def check(folder: Folder, as_json: AsJson = False) -> None:
         from zssr_gan.data.manifest import sidecar_files
         from zssr_gan.display import printable
 
-        damages = check_store(folder, lambda done, total: _show_progress(display, "checking shards", done, total))
+        damages = check_store(folder, lambda done, total: show_progress(display, "checking shards", done, total))
         shards = len(sidecar_files(folder))
         if as_json:
             found = [damage.as_json() for damage in damages]
@@ -152,6 +136,6 @@ def export(
                 target,
                 role=role,
                 overwrite=overwrite,
-                on_image=lambda count, total: _show_progress(display, "writing images", count, total),
+                on_image=lambda count, total: show_progress(display, "writing images", count, total),
             )
         display.result(printable(f"{target}: {done.images} images, and {done.sheet.name} of the first ones"))

@@ -25,7 +25,7 @@ from zssr_gan.record import (
     read_record,
     strongest,
 )
-from zssr_gan.zeroshot.degradation import is_estimate, read_estimate
+from zssr_gan.zeroshot.degradation_estimate import is_estimate, read_estimate
 from zssr_gan.zeroshot.shared import SharedStart, read_shared
 
 

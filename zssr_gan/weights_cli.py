@@ -3,15 +3,12 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from zssr_gan.errors import ZssrGanError
-from zssr_gan.interrupts import exit_code
-
-if TYPE_CHECKING:
-    from zssr_gan.display import Display
+from zssr_gan.talk import show_progress, talk
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,22 +19,6 @@ app = typer.Typer(
 _MB = 1_000_000
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-
-
-@contextmanager
-def _talk() -> Iterator["Display"]:
-    """The display, with every error of ours as one line, and Ctrl-C as its own."""
-    from zssr_gan.display import Display, printable
-
-    with Display() as display:
-        try:
-            yield display
-        except ZssrGanError as error:
-            display.note(f"error: {printable(str(error))}", "red")
-            raise typer.Exit(1) from error
-        except KeyboardInterrupt as stop:
-            display.note("Stopped: nothing was kept of what was not whole.", "red")
-            raise typer.Exit(exit_code(stop)) from stop
 
 
 @contextmanager
@@ -63,16 +44,15 @@ def fetch(name: Annotated[str, typer.Argument(metavar="NAME", show_default=False
     130 Ctrl-C, 143 SIGTERM.
     """
     from zssr_gan.display import printable
-    from zssr_gan.enhancement import Progress
     from zssr_gan.weights import fetch as fetch_weights
     from zssr_gan.weights import published
 
     with _usage():
         found = published(name)
-    with _talk() as display:
+    with talk("Stopped: nothing was kept of what was not whole.", lambda _: 1) as display:
 
         def show(done: int, total: int) -> None:
-            display.update(Progress(f"fetching {name}, MB", done // _MB, -(-total // _MB), float("nan"), 0.0))
+            show_progress(display, f"fetching {name}, MB", done // _MB, -(-total // _MB))
 
         display.start(0, found.url)
         fresh = fetch_weights(found, show)

@@ -20,8 +20,9 @@ from zssr_gan.data.split import read_split
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.imaging.degradation import Degradation, KernelBlur
 from zssr_gan.stages import load_run
-from zssr_gan.zeroshot.degradation import Evidence, encode_estimate
+from zssr_gan.zeroshot.degradation import Evidence
 from zssr_gan.zeroshot.degradation import estimate_degradation as really_estimate
+from zssr_gan.zeroshot.degradation_estimate import encode_estimate
 from zssr_gan.zeroshot.shared import read_shared
 
 RUN = Path("runs/mine")

@@ -15,14 +15,8 @@ from tests.zeroshot.native import QUICK, evidence, pieces
 from zssr_gan.errors import SettingsError
 from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Jpeg, KernelBlur, Noise
 from zssr_gan.imaging.jpeg import tables_of
-from zssr_gan.zeroshot.degradation import (
-    Estimate,
-    Evidence,
-    encode_estimate,
-    estimate_degradation,
-    jpeg_of,
-    read_estimate,
-)
+from zssr_gan.zeroshot.degradation import Evidence, estimate_degradation, jpeg_of
+from zssr_gan.zeroshot.degradation_estimate import Estimate, encode_estimate, read_estimate
 from zssr_gan.zeroshot.shared import CaseImage
 
 CLEAN = Degradation(blur=GaussianBlur(sigma_major=1.1, sigma_minor=0.5, angle_degrees=30))

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from zssr_gan.imaging.degradation import Degradation, Jpeg, KernelBlur
-from zssr_gan.zeroshot.degradation import Estimate
 from zssr_gan.zeroshot.degradation_account import account
+from zssr_gan.zeroshot.degradation_estimate import Estimate
 from zssr_gan.zeroshot.degradation_picture import degradation_picture
 
 Make = Callable[..., Estimate]

@@ -15,7 +15,7 @@ from zssr_gan.data.prepared import Prepared
 from zssr_gan.errors import SettingsError
 from zssr_gan.imaging.degradation import Degradation, DegradedDownscale
 from zssr_gan.imaging.resampling import BicubicDownscale, Downscale
-from zssr_gan.zeroshot.degradation import Estimate
+from zssr_gan.zeroshot.degradation_estimate import Estimate
 
 SMALLEST_GROUP: Final = 100
 """Images that a camera needs for an estimate of its own: with fewer, what these images happen to show tells more than

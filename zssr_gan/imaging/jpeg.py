@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from zssr_gan.imaging.luma import LUMA
+
 Table = tuple[int, ...]
 """64 whole numbers, row by row from the lowest frequency."""
 
@@ -140,4 +142,4 @@ _COSINES = torch.from_numpy(
     )
 )
 # JFIF 1.02, full range, chroma about 0.
-_TO_YCBCR = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+_TO_YCBCR = torch.tensor([LUMA, [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])

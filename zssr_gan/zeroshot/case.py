@@ -23,6 +23,7 @@ from torch import Tensor
 from zssr_gan.config import ZeroShotSettings
 from zssr_gan.errors import ImageError, NumericalError
 from zssr_gan.imaging import symmetries
+from zssr_gan.imaging.crops import copied_middle_of
 from zssr_gan.imaging.degradation import DegradedDownscale
 from zssr_gan.imaging.psnr import psnr_db
 from zssr_gan.imaging.resampling import Size, back_project, enlarged_size, reduced_size, resize
@@ -37,7 +38,7 @@ from zssr_gan.zeroshot.schedules import make_schedule
 from zssr_gan.zeroshot.seeds import content_hash, derive_seed, generator
 from zssr_gan.zeroshot.training import Training, autocast, find_dead, masked_l1
 
-_LARGEST_SIDE = 512
+LARGEST_SIDE = 512
 """Of a larger image the middle is learnt from: all images lie in memory together."""
 _BATCH = 32  # images that are put through at once
 _FEWEST = 8  # images that a rehearsal needs to say anything
@@ -341,10 +342,7 @@ def middle(image: Tensor) -> Tensor:
     if min(image.shape[-2:]) < SMALLEST_SIDE:
         height, width = image.shape[-2:]
         raise ImageError(f"an image of {width}x{height} pixels is too small to learn from: {SMALLEST_SIDE} are needed")
-    if max(image.shape[-2:]) <= _LARGEST_SIDE:
-        return image
-    top, left = (max(0, (side - _LARGEST_SIDE) // 2) for side in image.shape[-2:])
-    return image[:, top : top + _LARGEST_SIDE, left : left + _LARGEST_SIDE].clone()
+    return copied_middle_of(image, LARGEST_SIDE)
 
 
 def _decibel(result: Tensor, truth: Tensor) -> float:

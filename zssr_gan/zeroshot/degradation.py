@@ -3,38 +3,25 @@
 Shapes: C channels, H W rows and columns.
 """
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal
 
 import torch
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    ValidationInfo,
-    computed_field,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError, from_json
 from torch import Tensor
 
 from zssr_gan.config import EstimationSettings
-from zssr_gan.errors import SettingsError
-from zssr_gan.files import canonical_sha256
 from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.imaging.jpeg import nearest_quality, quality_of, read_tables
+from zssr_gan.imaging.luma import luma_of
+from zssr_gan.imaging.psnr import psnr_db
 from zssr_gan.imaging.resampling import Size, resize
 from zssr_gan.imaging.spectra import LEVELS, noise_variances
+from zssr_gan.zeroshot.degradation_estimate import Brightness, Certainty, Estimate
 from zssr_gan.zeroshot.lattice import quality_of_pixels
-from zssr_gan.zeroshot.recurrence import LUMA, LUMA_NOISE, SIDE, Fit, Recurrence, Tiles, fit_blur, fit_noise
+from zssr_gan.zeroshot.recurrence import LUMA_NOISE, SIDE, Fit, Recurrence, Tiles, fit_blur, fit_noise
 from zssr_gan.zeroshot.seeds import content_hash, derive_seed
 from zssr_gan.zeroshot.shared import CaseImage
 
@@ -45,121 +32,6 @@ _SIZES = 16  # sizes of tiles that are looked at, the most frequent first: each 
 
 OnEstimate = Callable[[str, int, int], None]
 """Called with what is done, how much of it, and how much there is at most."""
-
-
-_EVIDENCE = {"fallback", "why", "blur_estimated", "certainty", "noise_from", "jpeg_from", "images"}
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Certainty(_Model):
-    """How sure an estimate is: the set is dealt into parts, and each is estimated for itself."""
-
-    blurs: tuple[GaussianBlur, ...]
-    """What each part says."""
-    tiles: int
-    """Parts of images that were looked at."""
-    sigma_major: float
-    sigma_minor: float
-    """Standard errors of the blur's widths, in pixels of the LR image."""
-    spread_db: float
-    """PSNR of an image of the case blurred by the estimate, against one blurred by it moved by its standard error."""
-    bicubic_db: float
-    """The same against one not blurred at all: how far the estimate is from bicubic."""
-    misfit: float
-    """Mean square of what the logarithms of the statistics are apart."""
-    misfit_bicubic: float
-    """The same where no blur is assumed."""
-
-
-class Brightness(_Model):
-    """The noise at one brightness."""
-
-    brightness: float
-    """[0, 1]."""
-    sigma: float
-    """Standard deviation, [0, 1] units."""
-
-
-class Estimate(_Model):
-    """A degradation, and how it came to be known; what a file of ours holds."""
-
-    schema_version: Literal[1] = 1
-    degradation: Degradation
-    degradation_sha256: str
-    """Of the degradation as canonical JSON."""
-    blur_estimated: GaussianBlur | None
-    """What was found, also where it is not used."""
-    fallback: bool
-    """Whether bicubic is assumed because the estimate is not sure enough."""
-    why: str
-    """One sentence."""
-    certainty: Certainty | None
-    noise_from: Literal["colours", "recurrence", "nothing"]
-    """Where the noise was read: from what red, green and blue do not share, or together with the blur."""
-    noise_by_brightness: tuple[Brightness, ...] = ()
-    jpeg_from: Literal["tables", "pixels", "nothing"]
-    """Where the compression was read: from the files' quantisation tables, or from the pixels."""
-    jpeg_qualities: dict[str, int] = {}
-    """How many images have which quality; of several the middle one is assumed."""
-    images: tuple[CaseImage, ...]
-    settings: dict[str, JsonValue]
-    seed: int
-    versions: dict[str, str]
-
-    @computed_field  # type: ignore[prop-decorator]  # pydantic's own way
-    @property
-    def evidence_sha256(self) -> str:
-        """Of what the label of a result hangs on beside the degradation, as canonical JSON."""
-        # An estimate that is not finite is null in its file.
-        return canonical_sha256(json.loads(self.model_dump_json(include=_EVIDENCE)))
-
-    @property
-    def given(self) -> bool:
-        """Whether a person gave the degradation, and nothing was read from images."""
-        read = (self.certainty, self.blur_estimated)
-        return all(one is None for one in read) and self.noise_from == self.jpeg_from == "nothing"
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _as_hashed(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
-        """A file's evidence is that which was hashed."""
-        if info.mode != "json" or not isinstance(data, dict):
-            return handler(data)
-        told = data.get("evidence_sha256")
-        made = handler({key: value for key, value in data.items() if key != "evidence_sha256"})
-        if told != made.evidence_sha256:
-            raise PydanticCustomError("evidence", "what it was estimated from was changed after it was hashed")
-        if not (made.images or made.given):
-            raise PydanticCustomError("evidence", "it was estimated, but lists no image that it was estimated from")
-        return made
-
-    @property
-    def summary(self) -> str:
-        """What is assumed of the camera, in one line."""
-        d = self.degradation
-        blur = "bicubic"
-        if isinstance(d.blur, GaussianBlur):
-            blur = (
-                f"blur of {d.blur.sigma_major:.2f} x {d.blur.sigma_minor:.2f} LR pixels "
-                f"at {d.blur.angle_degrees:.0f} degrees"
-            )
-        noise = f"noise {d.noise.sigma * LEVELS:.1f}/255" if d.noise else "no noise"
-        kept = f"JPEG quality {d.jpeg.quality}" if d.jpeg else "no JPEG"
-        return f"{blur}, {noise}, {kept}"
-
-
-class _OfAGroup(BaseModel):
-    group: str
-    estimate: Estimate
-
-
-class _OfARun(BaseModel):
-    """As much of a run's degradation.json as an estimate is read from."""
-
-    groups: tuple[_OfAGroup, ...] = Field(min_length=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,11 +70,12 @@ def estimate_degradation(
         on_estimate: called after every blur that is tried.
     """
     settings = settings or EstimationSettings()
-    ordered = sorted(evidence, key=lambda one: content_hash(one.pixels))
-    seed = derive_seed("degradation", seed, *(content_hash(one.pixels) for one in ordered))
+    by_content = sorted(((content_hash(one.pixels), one) for one in evidence), key=lambda pair: pair[0])
+    ordered = [one for _, one in by_content]
+    seed = derive_seed("degradation", seed, *(content for content, _ in by_content))
     kept, jpeg_from, qualities = _compression(ordered)
     # A copy tells nothing new.
-    distinct = {content_hash(one.pixels): one.pixels for one in ordered}
+    distinct = {content: one.pixels for content, one in by_content}
     tiles = cut_tiles(list(distinct.values()), settings)
     noise, by_brightness = (None, ()) if kept is not None else _noise_of_colours([one.pixels for one in ordered])
     found: Fit | None = None
@@ -278,8 +151,7 @@ def cut_tiles(images: Sequence[Tensor], settings: EstimationSettings) -> Tiles:
 
     Where the images are few, the tiles are smaller, so that there are more: parts of them are to be compared.
     """
-    weights = torch.tensor(LUMA)[:, None, None]
-    lumas = [(image.cpu() * weights).sum(0) if len(image) == 3 else image[0].cpu() for image in images]
+    lumas = [luma_of(image) for image in images]
     side = settings.tile // 8 * 8
     groups = _groups(lumas, side)
     while sum(map(len, groups)) < 2 * settings.fewest and side >= 4 * _SMALLEST:
@@ -301,66 +173,6 @@ def _groups(lumas: Sequence[Tensor], side: int) -> list[list[Tensor]]:
                 if min(rows, columns) >= _SMALLEST:
                     by_size.setdefault((rows, columns), []).append(tile[:rows, :columns])
     return sorted(by_size.values(), key=len, reverse=True)[:_SIZES]
-
-
-def read_estimate(path: Path) -> Estimate:
-    """Read an estimate's file, or a run's degradation.json where it holds one camera's estimate.
-
-    Raises:
-        SettingsError: missing, no estimate, the estimates of several cameras, or changed after it was hashed.
-    """
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise SettingsError(f"{path}: the degradation cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise SettingsError(f"{path}: is no degradation: it is not text") from error
-    try:
-        estimate = _of_one_camera(text, path)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        if first["type"] == "evidence":
-            raise SettingsError(f"{path}: {first['msg']}") from error
-        where = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(
-            f"{path}: is no degradation as `zssr-gan degradation estimate` writes it "
-            f"({where}{': ' if where else ''}{first['msg']})"
-        ) from error
-    if estimate.degradation.sha256 != estimate.degradation_sha256:
-        raise SettingsError(f"{path}: its degradation was changed after it was hashed")
-    return estimate
-
-
-def is_estimate(path: Path) -> bool:
-    """Whether a file is laid out as an estimate, whole or not."""
-    try:
-        content = from_json(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and "degradation_sha256" in content
-
-
-def _of_one_camera(text: str, path: Path) -> Estimate:
-    """The estimate; that of the only group, where it is a run's file."""
-    try:
-        content = from_json(text)
-    except ValueError:  # no JSON, or nested without end: the model says it
-        content = None
-    if not isinstance(content, dict) or "groups" not in content:
-        return Estimate.model_validate_json(text)
-    groups = _OfARun.model_validate_json(text).groups
-    if len(groups) > 1:
-        shown = ", ".join(one.group for one in groups[:4]) + (", ..." if groups[4:] else "")
-        raise SettingsError(
-            f"{path}: holds the estimates of {len(groups)} cameras ({shown}): "
-            "estimate one for the images of one camera by `zssr-gan degradation estimate`"
-        )
-    return groups[0].estimate
-
-
-def encode_estimate(estimate: Estimate) -> bytes:
-    """The file's bytes."""
-    return (estimate.model_dump_json(indent=2) + "\n").encode()
 
 
 def _compression(
@@ -439,8 +251,8 @@ def _certainty(
         tiles=len(whole.tiles),
         sigma_major=float(error[0]),
         sigma_minor=float(error[1]),
-        spread_db=_decibel(apart),
-        bicubic_db=_decibel(_apart(whole.tiles, found.blur, none)),
+        spread_db=psnr_db(apart),
+        bicubic_db=psnr_db(_apart(whole.tiles, found.blur, none)),
         misfit=found.misfit,
         misfit_bicubic=whole.misfit(none, found.noise),
     )
@@ -456,10 +268,6 @@ def _apart(tiles: Tiles, one: GaussianBlur, other: GaussianBlur) -> float:
         difference = a(large, size) - b(large, size)
         total, count = total + float(difference.square().sum()), count + difference.numel()
     return total / count
-
-
-def _decibel(mean_square: float) -> float:
-    return -10 * math.log10(max(mean_square, 1e-10))
 
 
 class _Teller:

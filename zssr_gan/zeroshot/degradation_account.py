@@ -2,7 +2,7 @@
 
 from zssr_gan.imaging.degradation import GaussianBlur, Jpeg, KernelBlur, Noise
 from zssr_gan.imaging.spectra import LEVELS
-from zssr_gan.zeroshot.degradation import Certainty, Estimate
+from zssr_gan.zeroshot.degradation_estimate import Certainty, Estimate
 
 _NOISE_FROM = {
     "colours": "read from what red, green and blue do not share",

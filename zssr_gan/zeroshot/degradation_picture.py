@@ -16,8 +16,8 @@ from zssr_gan.imaging.degradation import Degradation, GaussianBlur, KernelBlur, 
 from zssr_gan.imaging.lettering import FAINT, INK, Colour, Text, font
 from zssr_gan.imaging.sheets import tensor_of_sheet
 from zssr_gan.imaging.spectra import LEVELS
-from zssr_gan.zeroshot.degradation import Brightness, Estimate
 from zssr_gan.zeroshot.degradation_account import account
+from zssr_gan.zeroshot.degradation_estimate import Brightness, Estimate
 
 _WHOLE, _PARTS, _NEGATIVE = (213, 94, 0), (86, 180, 233), (204, 121, 167)
 _GRID, _RULE = (225, 225, 225), (200, 200, 200)

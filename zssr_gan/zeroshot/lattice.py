@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from zssr_gan.imaging.jpeg import block_coefficients, tables_of
+from zssr_gan.imaging.luma import luma_of
 from zssr_gan.imaging.spectra import LEVELS
 
-_LUMA = (0.299, 0.587, 0.114)
 _QUALITIES = range(30, 96)
 _BLOCKS = 20_000  # more say no more
 _LEAST = 0.35
@@ -23,10 +23,9 @@ _FEWEST = 50  # coefficients that a quality is judged by
 
 def quality_of_pixels(images: Sequence[Tensor]) -> int | None:
     """The quality of libjpeg's that most images `C H W` in [0, 1] were compressed with, or None where they were not."""
-    weights = torch.tensor(_LUMA)[:, None, None]
     blocks: list[Tensor] = []
     for image in images:
-        luma = (image.cpu() * weights).sum(0) if len(image) == 3 else image[0].cpu()
+        luma = luma_of(image)
         if min(luma.shape) >= 8:
             blocks.append(block_coefficients(luma[None] * LEVELS).reshape(-1, 64))
     if not blocks:

@@ -21,10 +21,10 @@ from torch import Tensor
 from zssr_gan.config import EstimationSettings
 from zssr_gan.imaging.degradation import Degradation, DegradedDownscale, GaussianBlur, Jpeg
 from zssr_gan.imaging.jpeg import block_coefficients, compress
+from zssr_gan.imaging.luma import LUMA
 from zssr_gan.imaging.resampling import adjoint
 from zssr_gan.imaging.spectra import LEVELS, radii, transformed, windows
 
-LUMA = (0.299, 0.587, 0.114)
 LUMA_NOISE = math.sqrt(sum(weight**2 for weight in LUMA))
 """Noise of luma for noise 1 of red, green and blue, each for itself."""
 

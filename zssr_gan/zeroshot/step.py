@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from zssr_gan.config import ZeroShotSettings
+from zssr_gan.imaging.crops import middle_of
 from zssr_gan.imaging.resampling import Downscale, Scale, Size, back_project, enlarged_size, resize
 from zssr_gan.zeroshot.choice import Choice, always_network, choose
 from zssr_gan.zeroshot.ensemble import EnsembleOptions, apply_ensemble, combine, views
@@ -95,7 +96,7 @@ class StepRunner:
         for number, (scale, size) in enumerate(zip(step.scales, step.sizes, strict=True)):
             name = self.prefix + (f"sub-step {number + 1}/{last + 1}: " if last else "")
             # A result that is only learnt from need not be larger than what is learnt from: of a photograph, a window.
-            image = self.image if number == last else _window(self.image)
+            image = self.image if number == last else middle_of(self.image, _WINDOW)
             if image is not self.image:
                 size = enlarged_size((image.shape[-2], image.shape[-1]), scale)
             fit, result, disagreement = yield from self._sub_step(name, image, scale, size, results, fit)
@@ -302,11 +303,3 @@ class StepRunner:
             }
         )
         return out
-
-
-def _window(image: Tensor) -> Tensor:
-    """The middle of `C H W`, at most `_WINDOW` pixels a side; the image itself where it is no larger."""
-    if max(image.shape[-2:]) <= _WINDOW:
-        return image
-    top, left = (max(0, (side - _WINDOW) // 2) for side in image.shape[-2:])
-    return image[:, top : top + _WINDOW, left : left + _WINDOW]
