@@ -30,7 +30,7 @@ from zssr_gan.errors import DeviceError, SettingsError, StoreError, WeightsError
 from zssr_gan.files import FileLock, atomic_write, sha256_file
 from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
 from zssr_gan.networks.srgan import Generator
-from zssr_gan.networks.vgg import VGG19
+from zssr_gan.networks.vgg import VGG
 from zssr_gan.stages import RunSettings, load_run
 from zssr_gan.training.card import Card, ImageList, MediatorCard, options_of, write_generator
 from zssr_gan.training.loop import Loop, Watchers
@@ -38,7 +38,7 @@ from zssr_gan.training.material import Material, gather_material
 from zssr_gan.training.models import mediator_options, parameters
 from zssr_gan.training.pictures import curves_png, samples_png
 from zssr_gan.training.validation import Figures
-from zssr_gan.weights import Origin, vgg19
+from zssr_gan.weights import Origin, vgg
 
 _MAY_CHANGE = {"every", "epochs"}
 """Of the group `train`: what a run that goes on may have changed."""
@@ -148,11 +148,11 @@ class Stage:
         if self.group.ranks.rank == 0:
             self.bar.note(text, style)
 
-    def _mediator(self) -> VGG19 | None:
+    def _mediator(self) -> VGG | None:
         train = self.settings.train
         if not (train.losses.mediator or train.losses.statistics):
             return None
-        network, self.origin = vgg19(mediator_options(train.mediator), train.mediator.weights, seed=self.settings.seed)
+        network, self.origin = vgg(mediator_options(train.mediator), train.mediator.weights, seed=self.settings.seed)
         self._say_warning()
         return network.to(self.used.device)
 

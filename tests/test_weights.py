@@ -19,10 +19,10 @@ from torch import Tensor
 
 from zssr_gan import weights
 from zssr_gan.errors import WeightsError
-from zssr_gan.networks.vgg import VGG19Options, orthogonal_weights
-from zssr_gan.weights import PUBLISHED, Published, cache_folder, damage, fetch, read_tensors, vgg19
+from zssr_gan.networks.vgg import VGGOptions, orthogonal_weights
+from zssr_gan.weights import PUBLISHED, Published, cache_folder, damage, fetch, read_tensors, vgg
 
-SHALLOW = VGG19Options(("conv1_1",))
+SHALLOW = VGGOptions(layers=("conv1_1",))
 
 
 @pytest.fixture(scope="module")
@@ -208,17 +208,17 @@ class TestFolder:
         assert cache_folder() == Path(folder)
 
 
-class TestVGG19:
+class TestVGG:
     def test_imagenet(self, found: Published, tensors: dict[str, Tensor]) -> None:
         fetch(found)
-        network, origin = vgg19(SHALLOW, "imagenet")
+        network, origin = vgg(SHALLOW, "imagenet")
         assert torch.equal(network.state_dict()["features.0.weight"], tensors["features.0.weight"])
         assert (origin.kind, origin.sha256, origin.source) == ("imagenet", found.sha256, found.url)
         assert origin.warning is None
 
     def test_missing_weights_name_the_ways_out(self, found: Published, server: Server, folder: Path) -> None:
         with pytest.raises(WeightsError) as refusal:
-            vgg19(SHALLOW, "imagenet")
+            vgg(SHALLOW, "imagenet")
         told = str(refusal.value)
         assert str(found.path) in told
         assert "`zssr-gan weights fetch vgg19`" in told
@@ -226,14 +226,20 @@ class TestVGG19:
         assert server.requests == 0  # nothing is fetched unasked
         assert files(folder) == []
 
+    def test_vgg16_has_none_to_fetch(self) -> None:
+        shallow = VGGOptions("vgg16", ("conv1_1",))
+        with pytest.raises(WeightsError, match=r"VGG16's ImageNet weights are not among .* set weights to a file"):
+            vgg(shallow, "imagenet")
+        assert vgg(shallow, "random")[1].network == "VGG16"
+
     def test_damaged_weights_are_not_used(self, found: Published) -> None:
         fetch(found)
         found.path.write_bytes(found.path.read_bytes()[:-1] + b"x")
         with pytest.raises(WeightsError, match=r"is damaged \(its SHA-256"):
-            vgg19(SHALLOW, "imagenet")
+            vgg(SHALLOW, "imagenet")
         found.path.write_bytes(b"short")
         with pytest.raises(WeightsError, match="it has 5 bytes"):
-            vgg19(SHALLOW, "imagenet")
+            vgg(SHALLOW, "imagenet")
 
     @pytest.mark.parametrize("name", ["own.pth", "own.PT", "own.safetensors"])
     def test_a_file(self, name: str, tensors: dict[str, Tensor], tmp_path: Path) -> None:
@@ -242,7 +248,7 @@ class TestVGG19:
             save_file(tensors, path)
         else:
             torch.save(tensors, path)
-        network, origin = vgg19(SHALLOW, str(path))
+        network, origin = vgg(SHALLOW, str(path))
         assert torch.equal(network.state_dict()["features.0.weight"], tensors["features.0.weight"])
         assert (origin.kind, origin.source, origin.warning) == ("file", name, None)
         assert origin.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -251,12 +257,12 @@ class TestVGG19:
         path = tmp_path / "resnet.safetensors"
         save_file({"conv1.weight": torch.zeros(1)}, path)
         with pytest.raises(WeightsError, match=r"resnet\.safetensors: these are no weights of VGG19: features\.0"):
-            vgg19(SHALLOW, str(path))
+            vgg(SHALLOW, str(path))
 
     def test_random_weights_are_seeded_and_said_aloud(self) -> None:
-        one, origin = vgg19(SHALLOW, "random", seed=3)
-        same, again = vgg19(SHALLOW, "random", seed=3)
-        _, other = vgg19(SHALLOW, "random", seed=4)
+        one, origin = vgg(SHALLOW, "random", seed=3)
+        same, again = vgg(SHALLOW, "random", seed=3)
+        _, other = vgg(SHALLOW, "random", seed=4)
         assert torch.equal(one.state_dict()["features.0.weight"], same.state_dict()["features.0.weight"])
         assert origin == again
         assert origin.sha256 != other.sha256

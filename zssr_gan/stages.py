@@ -147,10 +147,12 @@ class NetworkSettings(_Settings):
 class MediatorSettings(_Settings):
     """The network in whose features the generator's outputs are compared with their guides."""
 
+    network: Literal["vgg19", "vgg16"] = "vgg19"
+    """The paper's, or its smaller sister."""
     weights: str = Field("imagenet", min_length=1)
-    """Of VGG19: `imagenet` (fetched by `zssr-gan weights fetch vgg19`), `random`, or a file."""
+    """`imagenet` (VGG19's, fetched by `zssr-gan weights fetch vgg19`), `random`, or a file."""
     layers: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = ("conv5_4",)
-    """Names of its convolutions, conv1_1 to conv5_4."""
+    """Names of its convolutions, conv1_1 to conv5_4 (VGG16: conv5_3)."""
     activated: bool = True
     """Features after the ReLU, or before it."""
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from zssr_gan.errors import WeightsError
 from zssr_gan.files import is_leftover, sha256_file, write_in_pieces
-from zssr_gan.networks.vgg import VGG19, VGG19Options, orthogonal_weights
+from zssr_gan.networks.vgg import VGG, VGGOptions, orthogonal_weights
 
 FOLDER_VARIABLE = "ZSSR_GAN_WEIGHTS"
 _PIECE_BYTES = 1 << 20
@@ -162,38 +162,44 @@ def fetch(found: Published, on_progress: Callable[[int, int], None] | None = Non
     return True
 
 
-def vgg19(options: VGG19Options, weights: str, *, seed: int = 0) -> tuple[VGG19, Origin]:
-    """VGG19 with weights by name, on the CPU. No network is touched.
+def vgg(options: VGGOptions, weights: str, *, seed: int = 0) -> tuple[VGG, Origin]:
+    """VGG19 or VGG16 with weights by name, on the CPU. No network is touched.
 
     Args:
-        options: which features.
+        options: which features, and of which of the two.
         weights: `imagenet` (must have been fetched), `random` (seeded, orthogonal), or a file: .pth or .safetensors,
             with torchvision's names.
         seed: of random weights.
 
     Raises:
-        WeightsError: the weights are missing, damaged, or not VGG19's.
+        WeightsError: the weights are missing, damaged, or not this network's.
     """
+    name = options.network.upper()
     if weights == "random":
-        tensors = orthogonal_weights(torch.Generator().manual_seed(seed))
-        return VGG19(options, tensors), Origin("VGG19", "random", _sha256_of(tensors), f"seed {seed}")
+        tensors = orthogonal_weights(torch.Generator().manual_seed(seed), options.network)
+        return VGG(options, tensors), Origin(name, "random", _sha256_of(tensors), f"seed {seed}")
     if weights == "imagenet":
-        found = published("vgg19")
+        if options.network not in PUBLISHED:
+            raise WeightsError(
+                f"{name}'s ImageNet weights are not among those that `zssr-gan weights` fetches: set weights to a file "
+                f"of them, such as torchvision's {options.network}, or to random."
+            )
+        found = published(options.network)
         if not found.path.exists():
             raise WeightsError(
-                f"VGG19's ImageNet weights are not on this machine ({found.path}): run `zssr-gan weights fetch vgg19`, "
-                "or set weights to a file of them or to random."
+                f"{name}'s ImageNet weights are not on this machine ({found.path}): run "
+                f"`zssr-gan weights fetch {found.name}`, or set weights to a file of them or to random."
             )
         if (wrong := damage(found)) is not None:
-            raise WeightsError(f"{found.path}: is damaged ({wrong}); run `zssr-gan weights fetch vgg19` again.")
-        return VGG19(options, read_tensors(found.path)), Origin("VGG19", "imagenet", found.sha256, found.url)
+            raise WeightsError(f"{found.path}: is damaged ({wrong}); run `zssr-gan weights fetch {found.name}` again.")
+        return VGG(options, read_tensors(found.path)), Origin(name, "imagenet", found.sha256, found.url)
     path = Path(weights)
     tensors = read_tensors(path)
     try:
-        network = VGG19(options, tensors)
+        network = VGG(options, tensors)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
-    return network, Origin("VGG19", "file", sha256_file(path), path.name)
+    return network, Origin(name, "file", sha256_file(path), path.name)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

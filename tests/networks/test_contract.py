@@ -4,6 +4,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ import zssr_gan.networks
 from zssr_gan.errors import ImageError
 from zssr_gan.networks.facts import Facts, Network
 from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
-from zssr_gan.networks.vgg import VGG19, VGG19Options, orthogonal_weights
+from zssr_gan.networks.vgg import VGG, VGGOptions, orthogonal_weights
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
 
 
@@ -33,8 +34,8 @@ def discriminator(**options: object) -> Callable[[], nn.Module]:
     return lambda: Discriminator(DiscriminatorOptions(**{"width": 4, "hidden": 8, **options}), draws())  # type: ignore[arg-type]
 
 
-def vgg(*layers: str) -> Callable[[], nn.Module]:
-    return lambda: VGG19(VGG19Options(layers), orthogonal_weights(draws()))
+def vgg(*layers: str, network: Literal["vgg16", "vgg19"] = "vgg19") -> Callable[[], nn.Module]:
+    return lambda: VGG(VGGOptions(network, layers), orthogonal_weights(draws(), network))
 
 
 # A new network comes with its kinds; each is small, since what it declares does not hang on its width.
@@ -55,6 +56,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "discriminator, small patches": discriminator(head="patch", blocks=3),
     "vgg19 conv1_2": vgg("conv1_2"),
     "vgg19 conv3_1": vgg("conv1_1", "conv3_1"),
+    "vgg16 conv4_3": vgg("conv4_3", network="vgg16"),
     "vgg19 conv4_4": vgg("conv4_4"),
 }
 networks = pytest.mark.parametrize("name", NETWORKS)

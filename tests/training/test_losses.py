@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.imaging.resampling import BicubicDownscale, Downscale, KernelDownscale, resize
 from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
-from zssr_gan.networks.vgg import VGG19, VGG19Options, orthogonal_weights
+from zssr_gan.networks.vgg import VGG, VGGOptions, orthogonal_weights
 from zssr_gan.training.losses import (
     AdversarialBCE,
     ConsistencyLoss,
@@ -41,8 +41,8 @@ def generator() -> Generator:
 
 
 @pytest.fixture(scope="module")
-def vgg() -> VGG19:
-    return VGG19(VGG19Options(("conv1_2", "conv2_2")), orthogonal_weights(draws()))
+def vgg() -> VGG:
+    return VGG(VGGOptions(layers=("conv1_2", "conv2_2")), orthogonal_weights(draws()))
 
 
 def reached(network: nn.Module) -> bool:
@@ -96,14 +96,14 @@ class TestMediator:
         assert float(MediatorLoss(linear)(sr, guide)) == pytest.approx((1 / 4 + 0.25 / 4) / 2)
         assert float(MediatorLoss(linear, "l1")(sr, guide)) == pytest.approx((1 / 4 + 0.5 / 4) / 2)
 
-    def test_gradients(self, generator: Generator, vgg: VGG19) -> None:
+    def test_gradients(self, generator: Generator, vgg: VGG) -> None:
         guide = noise(1, 3, 16, 16).requires_grad_()
         MediatorLoss(vgg)(generator(noise(1, 3, 8, 8)), guide).backward()
         assert reached(generator)
         assert guide.grad is None
         assert not reached(vgg)
 
-    def test_the_guide_itself_is_the_least(self, vgg: VGG19) -> None:
+    def test_the_guide_itself_is_the_least(self, vgg: VGG) -> None:
         guide = noise(1, 3, 16, 16)
         assert float(MediatorLoss(vgg)(guide, guide)) == 0
         assert float(MediatorLoss(vgg)(noise(1, 3, 16, 16, seed=2), guide)) > 0.01
@@ -121,14 +121,14 @@ class TestStatistics:
         sr[:, 1] = 1.0  # the second channel's mean is off by 1, nothing else is
         assert float(StatisticsMatching(lambda x: {"x": x})(sr, real)) == pytest.approx(0.5)
 
-    def test_it_knows_no_pairs(self, vgg: VGG19) -> None:
+    def test_it_knows_no_pairs(self, vgg: VGG) -> None:
         real = noise(3, 3, 16, 16)
         loss = StatisticsMatching(vgg)
         assert float(loss(real[[2, 0, 1]], real)) < 1e-9
         assert float(loss(real, real.repeat(2, 1, 1, 1))) < 1e-9
         assert float(loss(real, noise(5, 3, 24, 8, seed=2) * 0.5)) > 0.01
 
-    def test_gradients(self, generator: Generator, vgg: VGG19) -> None:
+    def test_gradients(self, generator: Generator, vgg: VGG) -> None:
         real = noise(2, 3, 12, 12).requires_grad_()
         StatisticsMatching(vgg)(generator(noise(1, 3, 8, 8)), real).backward()
         assert reached(generator)

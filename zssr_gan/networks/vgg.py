@@ -1,6 +1,7 @@
-"""VGG19 (Simonyan and Zisserman 2015) as a source of features: its 16 convolutions, with torchvision's key names.
+"""VGG19 and VGG16 (Simonyan and Zisserman 2015) as sources of features: the convolutions, with torchvision's key names.
 
-As a mediator (Moreira et al.) and in evaluation it is never trained: gradients reach its input, not its weights.
+VGG19 is the seed paper's mediator (Moreira et al.); VGG16 is what LPIPS looks through (Zhang et al. 2018). Neither is
+ever trained: gradients reach the input, not the weights.
 
 Shapes: B images, C channels, H W rows and columns.
 """
@@ -8,6 +9,7 @@ Shapes: B images, C channels, H W rows and columns.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,48 +18,54 @@ from torch import Tensor, nn
 from zssr_gan.errors import WeightsError
 from zssr_gan.networks.facts import Facts
 
+Network = Literal["vgg16", "vgg19"]
+_STAGES = (64, 128, 256, 512, 512)
+"""Channels of the five stages; a pooling comes between two."""
+_CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+"""Of each stage, how many."""
 _WIDTHS = {
-    **{f"conv1_{n}": 64 for n in (1, 2)},
-    **{f"conv2_{n}": 128 for n in (1, 2)},
-    **{f"conv3_{n}": 256 for n in (1, 2, 3, 4)},
-    **{f"conv4_{n}": 512 for n in (1, 2, 3, 4)},
-    **{f"conv5_{n}": 512 for n in (1, 2, 3, 4)},
+    network: {f"conv{stage}_{n + 1}": _STAGES[stage - 1] for stage, count in enumerate(counts, 1) for n in range(count)}
+    for network, counts in _CONVOLUTIONS.items()
 }
-LAYERS = tuple(_WIDTHS)
-"""The convolutions by their usual names, in order."""
+LAYERS = {network: tuple(widths) for network, widths in _WIDTHS.items()}
+"""Of each network, the convolutions by their usual names, in order."""
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's pixels, R G B, [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
-class VGG19Options:
-    """Which features are wanted."""
+class VGGOptions:
+    """Which features are wanted, and of which network."""
 
+    network: Network = "vgg19"
     layers: tuple[str, ...] = ("conv5_4",)
-    """Names out of `LAYERS`; convolutions behind the deepest of them are not there at all."""
+    """Names out of `LAYERS[network]`; convolutions behind the deepest of them are not there at all."""
     activated: bool = True
     """After the ReLU (Ledig et al. 2017), or before it (Wang et al. 2018, ESRGAN)."""
 
     def __post_init__(self) -> None:
-        """Refuse layers that VGG19 does not have."""
-        unknown = [layer for layer in self.layers if layer not in LAYERS]
+        """Refuse networks that are not known here, and layers that they do not have."""
+        if self.network not in LAYERS:
+            raise ValueError(f"the network is {' or '.join(LAYERS)}, not {self.network!r}")
+        there = LAYERS[self.network]
+        unknown = [layer for layer in self.layers if layer not in there]
         if unknown or not self.layers:
             told = ", ".join(unknown) or "none given"
-            raise ValueError(f"VGG19 has no such layer ({told}): name some of conv1_1 ... conv5_4")
+            raise ValueError(f"{self.network.upper()} has no such layer ({told}): name some of conv1_1 ... {there[-1]}")
 
     @property
     def depth(self) -> int:
         """Convolutions that are needed."""
-        return max(LAYERS.index(layer) for layer in self.layers) + 1
+        return max(LAYERS[self.network].index(layer) for layer in self.layers) + 1
 
 
-class VGG19(nn.Module):
+class VGG(nn.Module):
     """Features of images `B C H W` in [0, 1], by layer: `B C' H/p W/p`, fractions cut, p = 1, 2, 4, 8, 16.
 
     Gray images are repeated to three channels. The weights are frozen, and stay so.
 
     Args:
-        options: see `VGG19Options`.
+        options: see `VGGOptions`.
         weights: by torchvision's names (`features.0.weight`, ...); others, such as the classifier's, are ignored.
 
     Raises:
@@ -67,16 +75,18 @@ class VGG19(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, options: VGG19Options, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, options: VGGOptions, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.options = options
         self.facts = self._facts()
         self.features = nn.ModuleDict()
-        for (name, place), (outputs, inputs) in zip(_places().items(), _shapes(), strict=True):
+        for (name, place), (outputs, inputs) in zip(
+            _places(options.network).items(), _shapes(options.network), strict=True
+        ):
             if len(self.features) < options.depth:
                 self.features[str(place)] = convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
                 for kind in ("weight", "bias"):
-                    _take(getattr(convolution, kind), weights, f"features.{place}.{kind}", name)
+                    self._take(getattr(convolution, kind), weights, f"features.{place}.{kind}", name)
         # Not of the weights: torchvision's files do not have them.
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1), persistent=False)
@@ -85,18 +95,20 @@ class VGG19(nn.Module):
     def _facts(self) -> Facts:
         """Of the deepest layer asked for."""
         field, jump, pools = 1, 1, 0
-        for name in LAYERS[: self.options.depth]:
+        for name in LAYERS[self.options.network][: self.options.depth]:
             if _opens_stage(name):
                 field, jump, pools = field + jump, 2 * jump, pools + 1
             field += 2 * jump
-        return Facts(name="VGG19", scale=None, channels=(1, 3), smallest=2**pools, receptive_field=field)
+        return Facts(
+            name=self.options.network.upper(), scale=None, channels=(1, 3), smallest=2**pools, receptive_field=field
+        )
 
     def forward(self, x_BCHW: Tensor) -> dict[str, Tensor]:
         """Features by layer, in float32; ImageError where nothing of an image would be left after the poolings."""
         self.facts.check(x_BCHW)
         y = (x_BCHW.expand(-1, 3, -1, -1) - self.mean) / self.deviation
         found: dict[str, Tensor] = {}
-        for name, convolution in zip(LAYERS, self.features.values(), strict=False):
+        for name, convolution in zip(LAYERS[self.options.network], self.features.values(), strict=False):
             if _opens_stage(name):
                 y = F.max_pool2d(y, 2)
             raw = convolution(y)
@@ -105,16 +117,27 @@ class VGG19(nn.Module):
                 found[name] = (y if self.options.activated else raw).float()
         return found
 
+    def _take(self, target: Tensor, weights: Mapping[str, Tensor], key: str, name: str) -> None:
+        network, given = self.options.network, weights.get(key)
+        wrong = f"these are no weights of {network.upper()}: {key} ({name})"
+        if given is None:
+            raise WeightsError(f"{wrong} is missing; take torchvision's {network}.")
+        if given.shape != target.shape:
+            told, wanted = ("x".join(map(str, shape)) for shape in (given.shape, target.shape))
+            raise WeightsError(f"{wrong} is {told}, not {wanted}.")
+        with torch.no_grad():
+            target.copy_(given)
 
-def orthogonal_weights(draws: torch.Generator) -> dict[str, Tensor]:
-    """Random weights of all 16 convolutions, by torchvision's names, for machines without the learnt ones.
+
+def orthogonal_weights(draws: torch.Generator, network: Network = "vgg19") -> dict[str, Tensor]:
+    """Random weights of all of a network's convolutions, by torchvision's names, for machines without the learnt ones.
 
     Orthogonal (Saxe et al. 2014), and from the second convolution on each filter sums to zero: what comes out of a
-    ReLU is positive, and would, through sixteen layers, become one constant that drowns the differences between
+    ReLU is positive, and would, through so many layers, become one constant that drowns the differences between
     images. The gain is that which then keeps the values' mean square from layer to layer. Biases are zero.
     """
     weights: dict[str, Tensor] = {}
-    for layer, (place, (outputs, inputs)) in enumerate(zip(_places().values(), _shapes(), strict=True)):
+    for layer, (place, (outputs, inputs)) in enumerate(zip(_places(network).values(), _shapes(network), strict=True)):
         weight = torch.empty(outputs, inputs, 3, 3)
         if layer == 0:
             # More filters than inputs: their columns are orthonormal, and they are shorter than 1.
@@ -134,29 +157,18 @@ def _opens_stage(name: str) -> bool:
     return name.endswith("_1") and name != "conv1_1"
 
 
-def _places() -> dict[str, int]:
+def _places(network: Network) -> dict[str, int]:
     """Of each convolution, its number in torchvision's list, where ReLUs and poolings count too."""
     places: dict[str, int] = {}
     place = 0
-    for name in LAYERS:
+    for name in LAYERS[network]:
         place += _opens_stage(name)
         places[name] = place
         place += 2
     return places
 
 
-def _shapes() -> list[tuple[int, int]]:
+def _shapes(network: Network) -> list[tuple[int, int]]:
     """(outputs, inputs) of each convolution."""
-    widths = list(_WIDTHS.values())
+    widths = list(_WIDTHS[network].values())
     return list(zip(widths, [3, *widths[:-1]], strict=True))
-
-
-def _take(target: Tensor, weights: Mapping[str, Tensor], key: str, name: str) -> None:
-    given = weights.get(key)
-    if given is None:
-        raise WeightsError(f"these are no weights of VGG19: {key} ({name}) is missing; take torchvision's vgg19.")
-    if given.shape != target.shape:
-        told, wanted = ("x".join(map(str, shape)) for shape in (given.shape, target.shape))
-        raise WeightsError(f"these are no weights of VGG19: {key} ({name}) is {told}, not {wanted}.")
-    with torch.no_grad():
-        target.copy_(given)

@@ -19,7 +19,7 @@ from torch import Tensor
 from zssr_gan.imaging.resampling import Downscale, resize
 
 Features = Callable[[Tensor], Mapping[str, Tensor]]
-"""Of images, the features by layer, such as `zssr_gan.networks.vgg.VGG19`."""
+"""Of images, the features by layer, such as `zssr_gan.networks.vgg.VGG`."""
 Distance = Literal["l1", "l2"]
 """Mean absolute, or mean squared difference."""
 

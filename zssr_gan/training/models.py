@@ -9,7 +9,7 @@ from torch import nn
 
 from zssr_gan.errors import SettingsError
 from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
-from zssr_gan.networks.vgg import VGG19Options
+from zssr_gan.networks.vgg import VGGOptions
 from zssr_gan.stages import MediatorSettings, NetworkSettings
 
 GENERATORS: Mapping[str, tuple[type, Callable[..., Generator]]] = {"srgan": (GeneratorOptions, Generator)}
@@ -41,10 +41,10 @@ def discriminator_of(settings: NetworkSettings, given: Mapping[str, Any], draws:
     return made
 
 
-def mediator_options(settings: MediatorSettings) -> VGG19Options:
+def mediator_options(settings: MediatorSettings) -> VGGOptions:
     """Which features of the mediator are wanted; SettingsError where it has no such layer."""
     try:
-        return VGG19Options(settings.layers, settings.activated)
+        return VGGOptions(settings.network, settings.layers, settings.activated)
     except ValueError as error:
         raise SettingsError(f"train.mediator.layers: {error}.") from error
 
