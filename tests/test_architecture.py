@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zeroshot": MIDDLE | {"record"},
     "data": MIDDLE | {"record", "zeroshot", "interrupts"},
     "training": MIDDLE | {"record", "weights", "zeroshot", "data", "interrupts"},
+    "evaluation": MIDDLE | {"training"},
     "devices": {"errors"},
     "enhancement": MIDDLE | {"record", "zeroshot", "devices"},
     "__init__": {"config", "errors", "enhancement", "training"},

