@@ -1,0 +1,232 @@
+"""The generator of stage 2 against truths that it never sees: what each setting is worth.
+
+    python -m benchmarks.unpaired FACES --vgg16 vgg16.safetensors --out folder
+    python -m benchmarks.unpaired FACES --vgg16 vgg16.safetensors --out folder --only "content,adversarial"
+    python -m benchmarks.unpaired FACES --vgg16 vgg16.safetensors --out folder --blind 3 --only "content,recommended"
+
+Truth = the face at 64x64 (antialiased bicubic, 8 bit), LR = halved the same way, 8 bit; with `--blind N`, N groups of
+100 faces of which each has a degradation of its own (benchmarks/blind.py), estimated from its LR images. 52 faces (20
+of a group) are set apart. Stage 1 is a shared start learnt on the other LR images; it enlarges all. Generators learn
+from these LR images and their synthetic HR images, by the settings in unpaired.yaml. `net` is the generator's output as
+it is; `whole` is what `enhance --model` makes of it: the mean of eight flips and rotations, back-projected.
+
+Writes figures.csv, a sheet of faces and what was made (safetensors) into the folder, and goes on where it was stopped.
+"""
+
+import argparse
+import csv
+import io
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from benchmarks import blind
+from benchmarks.protocol import rounded
+from benchmarks.unpaired_figures import Eyes, Faces, Judge
+from zssr_gan.config import load_preset
+from zssr_gan.devices import Machine, RunOptions, machine
+from zssr_gan.files import atomic_write
+from zssr_gan.imaging import symmetries
+from zssr_gan.imaging.codecs import Metadata, encode_picture, read_picture
+from zssr_gan.imaging.picture import Picture
+from zssr_gan.imaging.resampling import BicubicDownscale, back_project, resize
+from zssr_gan.imaging.sheets import contact_sheet
+from zssr_gan.networks.srgan import Generator
+from zssr_gan.stages import TrainSettings
+from zssr_gan.training.loop import Loop, Watchers
+from zssr_gan.training.material import Material
+from zssr_gan.training.models import mediator_options
+from zssr_gan.training.sampling import Images
+from zssr_gan.weights import vgg
+from zssr_gan.zeroshot.case import apply_shared
+from zssr_gan.zeroshot.degradation import estimate_degradation
+from zssr_gan.zeroshot.pairs import Task
+from zssr_gan.zeroshot.shared import CaseImage, learn_shared
+from zssr_gan.zeroshot.training import Training
+
+SIDE, UNSEEN, UNSEEN_OF_GROUP = 64, 52, 20
+HELD_OUT = 8
+X2 = (2.0, 2.0)
+ITERATIONS = 10
+VARIANTS = Path(__file__).with_name("unpaired.yaml")
+
+
+def bicubic_case(truths: Tensor) -> Faces:
+    """The protocol of the faces: halved by bicubic."""
+    return Faces(truths, rounded(resize(truths, (SIDE // 2, SIDE // 2))), BicubicDownscale(), UNSEEN)
+
+
+def blind_case(truths: Tensor, number: int, rng: np.random.Generator, seed: int) -> Faces:
+    """A group of the protocol `blind`, with the degradation that is estimated from its LR images."""
+    quality = blind.QUALITIES[number % len(blind.QUALITIES)]
+    group = blind.make_group(truths, blind.draw_degradation(rng, quality), seed * 1000 + number)
+    estimate = estimate_degradation(group.evidence, seed=seed)
+    print(f"group {number}: {blind.report(group, estimate, 0.0)}", flush=True)
+    return Faces(truths, group.lr, estimate.degradation.downscale, UNSEEN_OF_GROUP)
+
+
+def first_stage(faces: Faces, preset: str, seed: int, used: Machine) -> Tensor:
+    """Synthetic HR images `B 3 64 64` of all, by a network learnt on the LR images that are seen; on 8-bit levels."""
+    settings = load_preset(preset).for_case()
+    images = [(CaseImage(name=str(n), sha256=""), x) for n, x in enumerate(faces.lr[: faces.seen])]
+    start = learn_shared(images, settings, X2, faces.downscale, seed=seed, machine=used)
+    training = Training(Task.of(X2, settings.network.grid, faces.downscale), used.precision)
+    return rounded(torch.stack(apply_shared(start.network(), list(faces.lr.to(used.device)), settings, training)).cpu())
+
+
+def trained(faces: Faces, stage_1: Tensor, settings: TrainSettings, seed: int, used: Machine) -> tuple[Generator, int]:
+    """A generator trained on the faces that are seen, and its steps."""
+    lr, hr = ((x * 255).round().to(torch.uint8) for x in (faces.lr, stage_1))
+
+    def images(first: int, end: int) -> Images:
+        ids = tuple(str(n) for n in range(first, end))
+        return Images(ids, tuple(lr[first:end]), tuple(hr[first:end]), (0,) * len(ids))
+
+    # A few for validation, as the loop asks for; they are trained on by none either.
+    reals, held_out = images(0, faces.seen), images(faces.seen, faces.seen + HELD_OUT)
+    material = Material(reals, reals, held_out, (faces.downscale,), 3, 2, ())
+    mediator = None
+    if settings.losses.mediator or settings.losses.statistics:
+        mediator = vgg(mediator_options(settings.mediator), settings.mediator.weights, seed=seed)[0].to(used.device)
+    with TemporaryDirectory() as folder:
+        watchers = Watchers(notice=lambda text: print(f"    {text}", flush=True))
+        loop = Loop(
+            settings, material, mediator, seed=seed, machine=used, folder=Path(folder), facts={}, watchers=watchers
+        )
+        loop.run()
+    mean = loop.state.mean
+    assert isinstance(mean, Generator)
+    return mean, loop.plan.total
+
+
+@torch.no_grad()
+def results(generator: Generator, faces: Faces, used: Machine) -> dict[str, Tensor]:
+    """Of all faces: as the network gives them, and as `enhance --model` does."""
+    generator.eval()
+    views = []
+    for k in range(8):
+        made = [generator(symmetries.transform(x, k).to(used.device)).cpu() for x in faces.lr.split(32)]
+        views.append(symmetries.inverse(torch.cat(made), k))
+    whole = torch.stack(views).mean(0)
+    whole = back_project(whole, faces.lr, faces.downscale, ITERATIONS)
+    return {"net": views[0].clamp(0, 1), "whole": whole.clamp(0, 1)}
+
+
+@dataclass
+class Bench:
+    """One case after the other; what is there already is not made again."""
+
+    args: argparse.Namespace
+    used: Machine
+    eyes: Eyes
+
+    def run(self, faces: Faces, folder: Path) -> None:
+        """All rows of a case."""
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = folder / "stage_1.safetensors"
+        if not kept.exists():
+            began = time.perf_counter()
+            made = first_stage(faces, self.args.preset, self.args.seed, self.used)
+            print(f"stage 1 ({self.args.preset}): {time.perf_counter() - began:.0f} s", flush=True)
+            save_file({"results": made}, kept)
+        stage_1 = load_file(kept)["results"]
+        judge = Judge(faces, stage_1, self.eyes)
+        bicubic = resize(faces.lr, (SIDE, SIDE)).clamp(0, 1)
+        projected = back_project(bicubic.clone(), faces.lr, faces.downscale, ITERATIONS).clamp(0, 1)
+        shown = {"bicubic": bicubic, "back-projected": projected, "stage 1": stage_1}
+        rows: dict[str, dict[str, float]] = {}
+        for name, images in {**shown, "truth": faces.truths}.items():
+            rows[name] = judge.row(images)
+            self.write(rows, folder)
+        for name, group in self.variants().items():
+            kept = folder / f"{name.replace(' ', '-')}.safetensors"
+            if not kept.exists():
+                save_file(self.make(name, group, faces, stage_1), kept)
+            for kind, images in load_file(kept).items():
+                rows[f"{name}, {kind}"] = judge.row(images)
+                self.write(rows, folder)
+            shown[name] = load_file(kept)["whole"]
+        self.draw({**shown, "truth": faces.truths}, folder, faces)
+
+    def variants(self) -> dict[str, dict[str, Any]]:
+        """The groups `train` that are asked for: each is the base with some of its settings changed."""
+        read = yaml.safe_load(VARIANTS.read_text("utf-8").replace("VGG16", str(self.args.vgg16)))
+        wanted = [name.strip() for name in self.args.only.split(",")] if self.args.only else list(read["variants"])
+        return {name: merged(read["base"], read["variants"][name]) for name in wanted}
+
+    def make(self, name: str, group: dict[str, Any], faces: Faces, stage_1: Tensor) -> dict[str, Tensor]:
+        """Train, and enlarge all faces."""
+        began = time.perf_counter()
+        generator, steps = trained(faces, stage_1, TrainSettings.model_validate(group), self.args.seed, self.used)
+        print(f"{name}: {steps} steps, {time.perf_counter() - began:.0f} s", flush=True)
+        return results(generator, faces, self.used)
+
+    @staticmethod
+    def write(rows: dict[str, dict[str, float]], folder: Path) -> None:
+        """The table so far: as CSV, and its newest row on the screen."""
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["method", *next(iter(rows.values()))])
+        for name, row in rows.items():
+            table.writerow([name, *(f"{value:.4f}" for value in row.values())])
+        atomic_write(folder / "figures.csv", text.getvalue().encode(), overwrite=True)
+        name, row = list(rows.items())[-1]
+        print(f"| {name} | " + " | ".join(f"{value:.4g}" for value in row.values()) + " |", flush=True)
+
+    @staticmethod
+    def draw(shown: dict[str, Tensor], folder: Path, faces: Faces) -> None:
+        """Some faces that were not trained on, a row each."""
+        chosen = range(faces.seen, len(faces.truths), 6)
+        rows = [[("LR", faces.lr[n]), *((name, images[n]) for name, images in shown.items())] for n in chosen]
+        sheet = Picture(contact_sheet(rows, cell=192), None, 8, Metadata())
+        atomic_write(folder / "sheet.png", encode_picture(sheet, "png", {}), overwrite=True)
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings with others put in."""
+    return {
+        **base,
+        **{
+            key: merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+            for key, value in changes.items()
+        },
+    }
+
+
+def main() -> None:
+    """Make the cases, and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--vgg16", type=Path, required=True, help="made by benchmarks/lpips_weights.py")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", default="", help="variants of unpaired.yaml, with commas between them")
+    parser.add_argument("--blind", type=int, default=0, metavar="N", help="groups of the protocol `blind` instead")
+    parser.add_argument("--preset", default="quality", help="of stage 1")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--threads", type=int, default=None)
+    args = parser.parse_args()
+    files = sorted(args.folder.glob("*.png"))
+    rng = np.random.default_rng(args.seed)
+    truths = torch.stack([rounded(resize(read_picture(file).pixels, (SIDE, SIDE))) for file in files])
+    truths = truths[rng.permutation(len(truths))]
+    with machine(RunOptions(args.device, args.precision, args.threads)) as used:
+        bench = Bench(args, used, Eyes(args.vgg16))
+        if not args.blind:
+            bench.run(bicubic_case(truths), args.out)
+        for number in range(args.blind):
+            part = truths.roll(-100 * number, 0)[:100]
+            bench.run(blind_case(part, number, rng, args.seed), args.out / f"group-{number}")
+
+
+if __name__ == "__main__":
+    main()
