@@ -178,6 +178,28 @@ class LossSettings(_Settings):
     """What the discriminator should say of real examples."""
 
 
+class RealSettings(_Settings):
+    """What the discriminator takes for real, by weight; 0 leaves a kind out, and it is then not drawn."""
+
+    synthetic: float = Field(1.0, ge=0)
+    """Synthetic HR images: only as sharp as they were made."""
+    lr: float = Field(0.0, ge=0)
+    """Patches of the LR images as they are, noise and all: edges as sharp as the camera's pixels."""
+    shrunk: float = Field(0.0, ge=0)
+    """Patches of the LR images, shrunk as the camera shrank the scene: edges as sharp, with less noise."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not any(self.weights.values()):
+            raise ValueError("all are 0, so the discriminator sees nothing real: set synthetic to 1")
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each kind."""
+        return {"synthetic": self.synthetic, "lr": self.lr, "shrunk": self.shrunk}
+
+
 class OptimiserSettings(_Settings):
     """Adam, of the generator and of the discriminator."""
 
@@ -236,6 +258,7 @@ class TrainSettings(_Settings):
     """Role of the LR images that the generator learns from: those of its own, or those that have a synthetic HR."""
     mediator: MediatorSettings = MediatorSettings()
     losses: LossSettings = LossSettings()
+    reals: RealSettings = RealSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     batch: int = Field(50, ge=1)
     """Images of one step, over all processes."""

@@ -215,6 +215,7 @@ class TestMistakes:
         ("change", "words"),
         [
             ("train.losses.guide=synthetic", "losses.guide: synthetic needs images that have one"),
+            ("train.reals={synthetic: 0.0}", "train.reals: all are 0, so the discriminator sees nothing real"),
             ("train.losses.adversarial=0.0", "losses.adversarial: is 0, so set epochs to 0 too"),
             ("train.generator.options.depth=3", "train.generator.options.depth: there is no such option"),
             ("train.patch=30", "no image is left for the discriminator"),

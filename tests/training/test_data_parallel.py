@@ -22,6 +22,7 @@ CPU = torch.device("cpu")
 CHANGES = {
     "generator": {"options": {"width": 4, "blocks": 3, "skip_probability": 0.4, "norm": False}},
     "discriminator": {"options": {"width": 4, "blocks": 2, "head": "adaptive", "hidden": 4, "norm": "none"}},
+    "reals": {"lr": 1.0, "shrunk": 1.0},
 }
 
 

@@ -12,6 +12,7 @@ from zssr_gan.training.material import Material
 from zssr_gan.training.state import TrainingState
 
 Make = Callable[..., Loop]
+PATCH = {"options": {"width": 4, "blocks": 1, "head": "patch", "hidden": 4}}
 
 
 def tensors(state: TrainingState) -> dict[str, torch.Tensor]:
@@ -54,6 +55,21 @@ class TestResume:
         assert (parts.state.best, parts.state.best_phase) == (whole.state.best, whole.state.best_phase)
         logs = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "parts")]
         assert logs[0] == logs[1]
+
+    def test_with_all_kinds_of_reals_too(self, make_loop: Make) -> None:
+        changes = {"reals": {"synthetic": 1.0, "lr": 1.0, "shrunk": 0.5}, "discriminator": PATCH}
+        whole = make_loop("whole", **changes)
+        whole.run()
+        with pytest.raises(KeyboardInterrupt):
+            make_loop("parts", Watchers(progress=stop_at(11)), **changes).run()
+        parts = make_loop("parts", **changes)
+        parts.run()
+        one, other = tensors(whole.state), tensors(parts.state)
+        assert all(torch.equal(one[name], other[name]) for name in one)
+        plain = make_loop("plain", discriminator=PATCH)
+        plain.run()
+        assert plain.plan == whole.plan
+        assert not torch.equal(tensors(plain.state)["generator.tail.weight"], one["generator.tail.weight"])
 
     def test_what_a_kill_left_is_cut_back(self, make_loop: Make, tmp_path: Path) -> None:
         """A kill comes after the checkpoint of step 8: lines behind it, one of them torn, and half a file."""
@@ -162,6 +178,14 @@ class TestLearning:
         loop.run()
         assert all(tensor.dtype == torch.float32 for tensor in loop.generator.parameters())
         assert all(tensor.isfinite().all() for tensor in tensors(loop.state).values())
+
+    def test_reals_that_do_not_suit_the_discriminator(self, make_loop: Make) -> None:
+        said: list[str] = []
+        make_loop(watchers=Watchers(notice=said.append), reals={"lr": 1.0})
+        assert len(said) == 1
+        assert "looks at the whole image at once" in said[0]
+        with pytest.raises(SettingsError, match=r"^train\.reals\.lr: .*options\.head to patch\.$"):
+            make_loop(reals={"lr": 1.0}, discriminator={"options": {"head": "flatten", "hidden": 4}})
 
     def test_a_flat_head_takes_the_images_size(self, make_loop: Make) -> None:
         flat = {"options": {"width": 4, "blocks": 2, "head": "flatten", "hidden": 4}}

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import JsonValue
@@ -27,7 +26,8 @@ from zssr_gan.training.material import Material
 from zssr_gan.training.models import discriminator_of, generator_of
 from zssr_gan.training.objective import Objective
 from zssr_gan.training.plan import Plan, Turn
-from zssr_gan.training.sampling import Batch, Sampler
+from zssr_gan.training.reals import Reals
+from zssr_gan.training.sampling import Drawn, Images, Sampler
 from zssr_gan.training.state import Checkpoints, MetricsLog, TrainingState
 from zssr_gan.training.validation import Figures, measure, outputs
 from zssr_gan.zeroshot.seeds import generator as draws
@@ -110,16 +110,21 @@ class Loop:
             accuracy=torch.tensor(0.5, device=device),
         )
         self.plan = Plan.of(settings, len(material.inputs), len(material.reals))
-        shared: dict[str, Any] = {
-            "patch": settings.patch, "scale": self.scale, "batch": settings.batch, "seed": seed,
-            "rank": ranks.rank, "world": ranks.world,
-        }  # fmt: skip
-        self.inputs, self.fakes = (Sampler(material.inputs, stream=name, **shared) for name in ("inputs", "fakes"))
-        self.reals, self.others = (Sampler(material.reals, stream=name, **shared) for name in ("reals", "statistics"))
+        sampler = self._sampler
+        self.inputs, self.fakes = (sampler(material.inputs, name, settings.patch) for name in ("inputs", "fakes"))
+        self.others = sampler(material.reals, "statistics", settings.patch)
+        self.reals = Reals(settings.reals, material, settings.patch, sampler)
+        for warning in self.reals.check(self.discriminator.facts):
+            watchers.notice(warning)
         self.checkpoints = Checkpoints(folder / "checkpoints", settings.every.keep, facts, watchers.notice)
         self.log = MetricsLog(folder / "metrics.jsonl")
         self._epoch: int | None = None
         self._finite = torch.tensor(True, device=device)
+
+    def _sampler(self, images: Images, stream: str, patch: int | None) -> Sampler:
+        ranks, batch = self.group.ranks, self.settings.batch
+        shared = {"scale": self.scale, "batch": batch, "seed": self.seed, "rank": ranks.rank, "world": ranks.world}
+        return Sampler(images, stream=stream, patch=patch, **shared)
 
     def _discriminator(self) -> Discriminator:
         """For images of the size that there will be."""
@@ -149,7 +154,7 @@ class Loop:
         self.generator.train()
         self.discriminator.train()
         with ThreadPoolExecutor(1) as ahead:
-            batches: Future[tuple[Batch, Batch | None]] = ahead.submit(self._batches, self.state.step)
+            batches: Future[Drawn] = ahead.submit(self._batches, self.state.step)
             try:
                 with uninterrupted() as signals:
                     while self.state.step < self.plan.total:
@@ -169,36 +174,33 @@ class Loop:
             return False
         return self.group.any(here)
 
-    def _batches(self, step: int) -> tuple[Batch, Batch | None]:
-        """LR images, and synthetic HR images of others where they are needed."""
+    def _batches(self, step: int) -> Drawn:
+        """What a step is about."""
         if step >= self.plan.total:
             step = 0  # never used
         turn = self.plan.turn(step)
         if turn.who == "discriminator":
-            return self.fakes.batch(turn.number), self.reals.batch(turn.number)
-        return self.inputs.batch(turn.number), (
-            self.others.batch(turn.number) if self.settings.losses.statistics else None
-        )
+            return Drawn(self.fakes.batch(turn.number), self.reals.batch(turn.number))
+        others = self.others.batch(turn.number).hr if self.settings.losses.statistics else None
+        return Drawn(self.inputs.batch(turn.number), {} if others is None else {"synthetic": others})
 
-    def _step(self, batches: tuple[Batch, Batch | None]) -> None:
+    def _step(self, drawn: Drawn) -> None:
         """One update, and what is due after it."""
         turn = self.plan.turn(self.state.step)
         if turn.epoch != self._epoch:
             self._epoch = turn.epoch
             self.generator.draw_skipped(draws(self.seed, "skip", turn.epoch))
-        batch, reals = (one if one is None else one.to(self.machine.device) for one in batches)
-        assert batch is not None
-        real = None if reals is None else reals.hr
-        losses = self._losses_of_discriminator(batch, real) if turn.who == "discriminator" else None
-        losses = self._losses_of_generator(batch, real, turn) if losses is None else losses
+        drawn = drawn.to(self.machine.device)
+        of_discriminator = turn.who == "discriminator"
+        losses = self._losses_of_discriminator(drawn) if of_discriminator else self._losses_of_generator(drawn, turn)
         losses["gradient"] = self._update(turn, losses["loss"])
         self.state.step += 1
         self._after(turn, losses)
 
-    def _losses_of_generator(self, batch: Batch, real: Tensor | None, turn: Turn) -> dict[str, Tensor]:
+    def _losses_of_generator(self, drawn: Drawn, turn: Turn) -> dict[str, Tensor]:
         with self._autocast():
-            sr = self.generator(batch.lr)
-            found = self.objective.content(sr, batch, real)
+            sr = self.generator(drawn.lr.lr)
+            found = self.objective.content(sr, drawn.lr, drawn.reals.get("synthetic"))
             if turn.phase == "adversarial":
                 # Its own weights do not learn from this: their gradients are not even computed.
                 self.discriminator.requires_grad_(False)
@@ -206,18 +208,17 @@ class Loop:
                 self.discriminator.requires_grad_(True)
         return {**found, "loss": self.objective.total(found)}
 
-    def _losses_of_discriminator(self, batch: Batch, real: Tensor | None) -> dict[str, Tensor]:
-        assert real is not None
+    def _losses_of_discriminator(self, drawn: Drawn) -> dict[str, Tensor]:
         with self._autocast():
             with torch.no_grad():
-                fake = self.generator(batch.lr)
+                fake = self.generator(drawn.lr.lr)
                 if self.settings.losses.guides_as_fakes:
-                    fake = fakes_with_guides(fake, self.objective.guide(batch, (fake.shape[-2], fake.shape[-1])))
-            on_real, on_fake = self.discriminator(real), self.discriminator(fake)
-            loss = self.objective.adversarial.discriminator(on_real, on_fake)
-        right = self.group.mean(((on_real > 0).float().mean() + (on_fake < 0).float().mean()).detach() / 2)
-        self.state.accuracy = torch.lerp(self.state.accuracy, right, _FORGET)
-        return {"loss": loss, "accuracy": right}
+                    fake = fakes_with_guides(fake, self.objective.guide(drawn.lr, (fake.shape[-2], fake.shape[-1])))
+            on_reals = {kind: self.discriminator(real) for kind, real in drawn.reals.items()}
+            found = self.objective.judged(on_reals, self.reals.weights, self.discriminator(fake))
+        found["accuracy"] = self.group.mean(found["accuracy"])
+        self.state.accuracy = torch.lerp(self.state.accuracy, found["accuracy"], _FORGET)
+        return found
 
     def _update(self, turn: Turn, loss: Tensor) -> Tensor:
         """Follow the gradient, whose norm it returns."""

@@ -62,6 +62,19 @@ class Objective:
             found["consistency"] = self._consistency(sr, batch)
         return found
 
+    def judged(self, reals: Mapping[str, Tensor], weights: Mapping[str, float], fake: Tensor) -> dict[str, Tensor]:
+        """The discriminator's loss, of its logits of each kind of real examples and of fakes.
+
+        The kinds' weights sum to 1, so that the real half weighs as much as the fake one, whatever it is made of.
+
+        Returns:
+            `loss`, and `accuracy`: the share told rightly, both halves counted alike.
+        """
+        losses = [weights[kind] * self.adversarial.discriminator(real, fake) for kind, real in reals.items()]
+        right = [weights[kind] * (real > 0).float().mean() for kind, real in reals.items()]
+        accuracy = (torch.stack(right).sum() + (fake < 0).float().mean()) / 2
+        return {"loss": torch.stack(losses).sum(), "accuracy": accuracy.detach()}
+
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum."""
         return torch.stack([getattr(self.settings, name) * loss for name, loss in losses.items()]).sum()

@@ -6,7 +6,7 @@ several processes takes its share of the same batch.
 Shapes: B images, C channels, H W rows and columns of an LR patch, s the scale.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,18 @@ class Batch:
         """On a device."""
         hr = None if self.hr is None else self.hr.to(device, non_blocking=True)
         return Batch(self.lr.to(device, non_blocking=True), hr, self.turned, self.cameras)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What one step is about: LR images, and real examples by kind where they are needed, `B C H W` each."""
+
+    lr: Batch
+    reals: Mapping[str, Tensor]
+
+    def to(self, device: torch.device) -> "Drawn":
+        """On a device."""
+        return Drawn(self.lr.to(device), {kind: x.to(device, non_blocking=True) for kind, x in self.reals.items()})
 
 
 class Sampler:

@@ -1,0 +1,114 @@
+"""What the discriminator takes for real: synthetic HR images and, beside them, patches of the LR images.
+
+The synthetic images are only as sharp as stage 1. How sharp an edge is pixel by pixel, the LR images show themselves:
+as they are, at the camera's own sharpest, and shrunk once more, where noise and compression have been averaged away.
+The faces in such patches are two or four times too small, so a discriminator should look at few pixels at once.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from zssr_gan.errors import SettingsError
+from zssr_gan.imaging.resampling import Downscale, reduced_size
+from zssr_gan.networks.facts import Facts
+from zssr_gan.stages import RealSettings
+from zssr_gan.training.material import Material
+from zssr_gan.training.sampling import Images, Sampler
+
+_LEVELS = 255
+_AT_ONCE = 256  # images
+
+
+class Reals:
+    """Batches of real examples by kind and number.
+
+    A kind's patches are of a size of their own, so each kind is a batch by itself, as large as that of the fakes, and
+    goes through the discriminator by itself: batch normalisation never mixes kinds.
+
+    Args:
+        settings: the group `train.reals`.
+        material: what is learnt from.
+        patch: side of LR patches, pixels; None: whole images. Shrunk images are cut to as much of the scene.
+        sampler: draws from images, for a stream of that name, patches of that side.
+    """
+
+    weights: Mapping[str, float]
+    """Of each kind that is drawn, by name; they sum to 1."""
+
+    def __init__(
+        self,
+        settings: RealSettings,
+        material: Material,
+        patch: int | None,
+        sampler: Callable[[Images, str, int | None], Sampler],
+    ) -> None:
+        total = sum(settings.weights.values())
+        self.weights = {kind: weight / total for kind, weight in settings.weights.items() if weight}
+        scale = self.scale = material.scale
+        small = None if patch is None else patch // scale
+        kinds: dict[str, Callable[[], Sampler]] = {
+            "synthetic": lambda: sampler(material.reals, "reals", patch),
+            "lr": lambda: sampler(lr_images(material), "reals, lr", patch),
+            "shrunk": lambda: sampler(shrunk(lr_images(material), material.downscales, scale), "reals, shrunk", small),
+        }
+        self._samplers = {kind: kinds[kind]() for kind in self.weights}
+
+    def batch(self, number: int) -> dict[str, Tensor]:
+        """Batch `number` of each kind, `B C H W` in [0, 1]: this process's part of it."""
+        drawn = {kind: sampler.batch(number) for kind, sampler in self._samplers.items()}
+        return {kind: one.lr if one.hr is None else one.hr for kind, one in drawn.items()}
+
+    def check(self, facts: Facts) -> list[str]:
+        """What a user should know of a discriminator with these facts, a sentence each.
+
+        Raises SettingsError where it does not take all kinds.
+        """
+        patches = [kind for kind in self.weights if kind != "synthetic"]
+        if patches and facts.largest is not None and self.scale > 1:
+            raise SettingsError(
+                f"train.reals.{patches[0]}: its patches are smaller than synthetic HR images, and the discriminator "
+                "takes one size alone: set train.discriminator.options.head to patch."
+            )
+        said = []
+        for kind in patches:
+            side = self._side(kind)
+            # It learns all the same, so this is no error: but what it learns is no longer edges alone.
+            if facts.receptive_field is None or facts.receptive_field > side:
+                sees = "the whole image" if facts.receptive_field is None else f"{facts.receptive_field} pixels"
+                said.append(
+                    f"the discriminator looks at {sees} at once, and train.reals.{kind} gives patches of {side}: it "
+                    "can tell them by what they show, not by their edges alone; take train.discriminator.options.head "
+                    "patch, and fewer of its blocks"
+                )
+        return said
+
+    def _side(self, kind: str) -> int:
+        sampler = self._samplers[kind]
+        return sampler.patch or min(sampler.images.lr[0].shape[-2:])
+
+
+def lr_images(material: Material) -> Images:
+    """All LR images that a run trains on, the generator's and those that have a synthetic HR, each once."""
+    found = {
+        name: (lr, camera)
+        for images in (material.inputs, material.reals)
+        for name, lr, camera in zip(images.ids, images.lr, images.cameras, strict=True)
+    }
+    return Images(tuple(found), tuple(lr for lr, _ in found.values()), None, tuple(c for _, c in found.values()))
+
+
+def shrunk(images: Images, downscales: Sequence[Downscale], scale: int) -> Images:
+    """LR images as their cameras would show them from `scale` times as far: blurred and shrunk, on 8-bit levels."""
+    alike: dict[tuple[int, torch.Size], list[int]] = {}
+    for place, (lr, camera) in enumerate(zip(images.lr, images.cameras, strict=True)):
+        alike.setdefault((camera, lr.shape), []).append(place)
+    made: dict[int, Tensor] = {}
+    for (camera, (_, rows, columns)), places in alike.items():
+        size = reduced_size((rows, columns), (scale, scale))
+        for start in range(0, len(places), _AT_ONCE):
+            chosen = places[start : start + _AT_ONCE]
+            small = downscales[camera](torch.stack([images.lr[place] for place in chosen]).float() / _LEVELS, size)
+            made |= dict(zip(chosen, small.clamp(0, 1).mul(_LEVELS).round().to(torch.uint8), strict=True))
+    return Images(images.ids, tuple(made[place] for place in range(len(images))), None, images.cameras)
