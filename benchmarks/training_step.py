@@ -31,7 +31,7 @@ from zssr_gan.data.shard import StoredImage
 from zssr_gan.devices import Machine, RunOptions, machine
 from zssr_gan.files import atomic_write
 from zssr_gan.imaging.resampling import BicubicDownscale
-from zssr_gan.networks.vgg import VGG19
+from zssr_gan.networks.vgg import VGG
 from zssr_gan.stages import TrainSettings, load_run
 from zssr_gan.training import loop as loop_module
 from zssr_gan.training.loop import Loop, Watchers
@@ -41,7 +41,7 @@ from zssr_gan.training.objective import Objective
 from zssr_gan.training.pictures import samples_png
 from zssr_gan.training.plan import Plan
 from zssr_gan.training.sampling import Images
-from zssr_gan.weights import vgg19
+from zssr_gan.weights import vgg
 
 _WARM = 4  # steps of each network that are not counted: the first ones choose algorithms and fill caches
 _NETWORKS = ("generator", "discriminator", "mediator", "backward", "optimisers")
@@ -145,13 +145,13 @@ def material_for(settings: TrainSettings, count: int, side: int) -> Material:
 
 def seconds_of_losses(loop: Loop, clock: Clock) -> float:
     """Of the backward pass of a generator step's losses down to its output, features left out."""
-    plain = loop.settings.losses.model_copy(update={"mediator": 0.0, "statistics": 0.0})
-    objective = Objective(plain, None, loop.material.downscales)
+    plain = loop.settings.losses.model_copy(update={"mediator": 0.0, "statistics": 0.0, "recurrence": 0.0})
+    objective = Objective(plain, None, loop.material.downscales, loop.scale)
     batch = loop.inputs.batch(0).to(loop.machine.device)
     times = []
     for _ in range(5):
         sr = torch.rand(len(batch.lr), 3, *(loop.scale * side for side in batch.lr.shape[-2:]), device=clock.device)
-        found = objective.content(sr.requires_grad_(), batch, None)
+        found = objective.content(loop.generator, sr.requires_grad_(), batch, None)
         began = clock.now()
         if found:
             objective.total(found).backward()
@@ -169,7 +169,7 @@ def run(config: Path, args: argparse.Namespace, used: Machine, folder: Path, bar
     clock = Clock(used.device)
     features: Callable[[Tensor], Mapping[str, Tensor]] | None = None
     if settings.losses.mediator or settings.losses.statistics:
-        mediator: VGG19 = vgg19(mediator_options(settings.mediator), "random", seed=0)[0].to(used.device)
+        mediator: VGG = vgg(mediator_options(settings.mediator), "random", seed=0)[0].to(used.device)
         features = clock.timed("mediator", mediator)
 
     def progress(done: int, total: int, losses: Mapping[str, float]) -> None:

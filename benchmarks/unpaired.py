@@ -1,8 +1,8 @@
 """The generator of stage 2 against truths that it never sees: what each setting is worth.
 
     python -m benchmarks.unpaired FACES --vgg16 vgg16.safetensors --out folder
-    python -m benchmarks.unpaired FACES --vgg16 vgg16.safetensors --out folder --only "content,adversarial"
-    python -m benchmarks.unpaired FACES --vgg16 vgg16.safetensors --out folder --blind 3 --only "content,recommended"
+    python -m benchmarks.unpaired FACES --vgg16 vgg16.safetensors --out folder --only "content; adversarial"
+    python -m benchmarks.unpaired FACES --vgg16 vgg16.safetensors --out folder --blind 3 --only "content; recommended"
 
 Truth = the face at 64x64 (antialiased bicubic, 8 bit), LR = halved the same way, 8 bit; with `--blind N`, N groups of
 100 faces of which each has a degradation of its own (benchmarks/blind.py), estimated from its LR images. 52 faces (20
@@ -147,7 +147,7 @@ class Bench:
             rows[name] = judge.row(images)
             self.write(rows, folder)
         for name, group in self.variants().items():
-            kept = folder / f"{name.replace(' ', '-')}.safetensors"
+            kept = folder / f"{name.replace(', ', '-').replace(' ', '-')}.safetensors"
             if not kept.exists():
                 save_file(self.make(name, group, faces, stage_1), kept)
             for kind, images in load_file(kept).items():
@@ -159,7 +159,7 @@ class Bench:
     def variants(self) -> dict[str, dict[str, Any]]:
         """The groups `train` that are asked for: each is the base with some of its settings changed."""
         read = yaml.safe_load(VARIANTS.read_text("utf-8").replace("VGG16", str(self.args.vgg16)))
-        wanted = [name.strip() for name in self.args.only.split(",")] if self.args.only else list(read["variants"])
+        wanted = [name.strip() for name in self.args.only.split(";")] if self.args.only else list(read["variants"])
         return {name: merged(read["base"], read["variants"][name]) for name in wanted}
 
     def make(self, name: str, group: dict[str, Any], faces: Faces, stage_1: Tensor) -> dict[str, Tensor]:
@@ -207,7 +207,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--vgg16", type=Path, required=True, help="made by benchmarks/lpips_weights.py")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", default="", help="variants of unpaired.yaml, with commas between them")
+    parser.add_argument("--only", default="", help="variants of unpaired.yaml, with semicolons between them")
     parser.add_argument("--blind", type=int, default=0, metavar="N", help="groups of the protocol `blind` instead")
     parser.add_argument("--preset", default="quality", help="of stage 1")
     parser.add_argument("--seed", type=int, default=0)

@@ -170,6 +170,8 @@ class LossSettings(_Settings):
     """Mean absolute distance to the guide, pixel by pixel."""
     consistency: float = Field(0.0, ge=0)
     """The output, degraded as the camera did it, must give the input back."""
+    recurrence: float = Field(0.0, ge=0)
+    """The input, shrunk and captured as the camera did it, must give the input: what stage 1 learns from, too."""
     guide: Literal["input", "synthetic"] = "input"
     """What outputs are compared with: the enlarged input (bicubic), or the image's own synthetic HR."""
     guides_as_fakes: bool = False
@@ -283,7 +285,7 @@ class TrainSettings(_Settings):
         losses = self.losses
         if losses.guide == "synthetic" and self.images != "zssr":
             raise ValueError("losses.guide: synthetic needs images that have one: set train.images to zssr")
-        if not (losses.mediator or losses.statistics or losses.pixel or losses.consistency):
+        if not (losses.mediator or losses.statistics or losses.pixel or losses.consistency or losses.recurrence):
             if self.pretrain:
                 raise ValueError(
                     "pretrain goes by content alone, and all content losses are 0: set one, or pretrain to 0"

@@ -1,8 +1,11 @@
 """The weighted sum of the losses that are asked for; a blur that is not alike in all directions."""
 
+import pytest
 import torch
+from torch import Tensor
 
 from tests.training.conftest import images_of
+from zssr_gan.imaging import symmetries
 from zssr_gan.imaging.degradation import Degradation, DegradedDownscale, GaussianBlur
 from zssr_gan.imaging.resampling import BicubicDownscale
 from zssr_gan.stages import LossSettings
@@ -12,12 +15,16 @@ from zssr_gan.training.sampling import Batch, Images, Sampler
 BLUR = DegradedDownscale(Degradation(blur=GaussianBlur(sigma_major=1.6, sigma_minor=0.4, angle_degrees=20)))
 
 
+def no_generator(_x: Tensor) -> Tensor:
+    raise AssertionError("no loss that was asked for needs it")
+
+
 def test_only_what_is_asked_for() -> None:
     settings = LossSettings(mediator=0.0, pixel=2.0, consistency=0.5)
     batch = Sampler(images_of(4), patch=None, scale=2, batch=4, seed=0, stream="test").batch(0)
     assert batch.hr is not None
-    objective = Objective(settings, None, [BicubicDownscale()])
-    found = objective.content(batch.hr, batch, None)
+    objective = Objective(settings, None, [BicubicDownscale()], 2)
+    found = objective.content(no_generator, batch.hr, batch, None)
     assert set(found) == {"pixel", "consistency"}
     assert torch.isclose(objective.total(found), 2 * found["pixel"] + 0.5 * found["consistency"])
 
@@ -35,8 +42,41 @@ def test_a_turned_patch_is_held_against_its_camera_upright() -> None:
     assert batch.hr is not None
     assert len(set(batch.turned)) > 4
     settings = LossSettings(mediator=0.0, consistency=1.0)
-    right = Objective(settings, None, [BLUR, BicubicDownscale()]).content(batch.hr, batch, None)["consistency"]
+    right = Objective(settings, None, [BLUR, BicubicDownscale()], 2).content(no_generator, batch.hr, batch, None)[
+        "consistency"
+    ]
     assert right < 1 / 255
-    upright = Batch(batch.lr, batch.hr, (0,) * 24, batch.cameras)
-    wrong = Objective(settings, None, [BLUR, BicubicDownscale()]).content(batch.hr, upright, None)["consistency"]
+    upright = Batch(batch.lr, batch.hr, (0,) * 24, batch.cameras, batch.seeds)
+    wrong = Objective(settings, None, [BLUR, BicubicDownscale()], 2).content(no_generator, batch.hr, upright, None)[
+        "consistency"
+    ]
     assert wrong > 2 * right
+
+
+def test_the_input_is_the_truth_of_its_own_shrunk_copy() -> None:
+    """A generator that undoes the shrinking costs nothing; what it is given was shrunk by each image's own camera."""
+    images = images_of(6)
+    images = Images(images.ids, images.lr, images.hr, (0, 1, 0, 1, 0, 1))
+    batch = Sampler(images, patch=9, scale=2, batch=12, seed=0, stream="test").batch(0)
+    downscales = [BLUR, BicubicDownscale()]
+    given: list[Tensor] = []
+
+    def answers(son: Tensor) -> Tensor:
+        given.append(son)
+        return batch.lr[..., :8, :8]
+
+    settings = LossSettings(mediator=0.0, recurrence=1.0)
+    objective = Objective(settings, None, downscales, 2)
+    assert objective.content(answers, batch.lr, batch, None) == {"recurrence": 0}
+    (son,) = given
+    assert son.shape == (12, 1, 4, 4)
+    for place, (camera, k) in enumerate(zip(batch.cameras, batch.turned, strict=True)):
+        upright = symmetries.inverse(batch.lr[place, :, :8, :8], k)[None]
+        expected = symmetries.transform(downscales[camera](upright, (4, 4))[0], k)
+        # The blurred camera's images have rounding's noise at least.
+        assert (son[place] - expected).abs().max() < (6 / 255 if camera == 0 else 1e-6)
+        assert torch.allclose(son[place], expected, atol=1e-6) == (camera == 1)
+    objective.content(answers, batch.lr, batch, None)
+    assert torch.equal(given[1], son)  # of the same batch, the same noise: a resumed run draws it again
+    off = objective.content(lambda _son: batch.lr[..., :8, :8] + 0.25, batch.lr, batch, None)
+    assert float(off["recurrence"]) == pytest.approx(0.25)

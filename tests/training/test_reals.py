@@ -111,7 +111,7 @@ class TestDiscriminator:
 
 
 def test_each_kind_counts_by_its_weight() -> None:
-    objective = Objective(LossSettings(), None, [])
+    objective = Objective(LossSettings(), None, [], 2)
     logits = {"synthetic": torch.tensor([[2.0], [-1.0]]), "lr": torch.tensor([[[[0.5, 3.0]]], [[[1.0, 1.0]]]])}
     fake = torch.tensor([[-1.0], [-2.0]])
     found = objective.judged(logits, {"synthetic": 0.25, "lr": 0.75}, fake)

@@ -97,7 +97,7 @@ class Loop:
         if ranks.world > 1 and device.type == "cuda":  # torch has it for CUDA alone
             self.generator = nn.SyncBatchNorm.convert_sync_batchnorm(self.generator)
             self.discriminator = nn.SyncBatchNorm.convert_sync_batchnorm(self.discriminator)
-        self.objective = Objective(settings.losses, features, material.downscales)
+        self.objective = Objective(settings.losses, features, material.downscales, self.scale)
         adam = settings.optimiser
         self.rates = {"generator": adam.lr, "discriminator": adam.lr_discriminator or adam.lr}
         self.state = TrainingState(
@@ -200,7 +200,7 @@ class Loop:
     def _losses_of_generator(self, drawn: Drawn, turn: Turn) -> dict[str, Tensor]:
         with self._autocast():
             sr = self.generator(drawn.lr.lr)
-            found = self.objective.content(sr, drawn.lr, drawn.reals.get("synthetic"))
+            found = self.objective.content(self.generator, sr, drawn.lr, drawn.reals.get("synthetic"))
             if turn.phase == "adversarial":
                 # Its own weights do not learn from this: their gradients are not even computed.
                 self.discriminator.requires_grad_(False)

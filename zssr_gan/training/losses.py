@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zssr_gan.imaging.resampling import Downscale, resize
+from zssr_gan.imaging.resampling import Size, resize
+from zssr_gan.training.cameras import BatchCameras
 
 Features = Callable[[Tensor], Mapping[str, Tensor]]
 """Of images, the features by layer, such as `zssr_gan.networks.vgg.VGG`."""
@@ -105,7 +106,7 @@ class ConsistencyLoss:
     that reproduced the input's would show it. The cycle's LR half (Zhu et al. 2017), where k is known and not learnt.
     """
 
-    downscale: Downscale
+    downscale: Callable[[Tensor, Size], Tensor]
     distance: Distance = "l1"
 
     def __call__(self, sr: Tensor, lr: Tensor) -> Tensor:
@@ -114,6 +115,27 @@ class ConsistencyLoss:
         with torch.autocast(sr.device.type, enabled=False):
             shrunk = self.downscale(sr.float(), (lr.shape[-2], lr.shape[-1]))
         return _distance(shrunk, lr.detach(), self.distance)
+
+
+@dataclass(frozen=True)
+class RecurrenceLoss:
+    """The input is the truth of its own shrunk copy: L = mean |G(d(x)) - x|, or its square (Shocher et al. 2018).
+
+    d is the whole of the case's degradation, noise and compression too. The other half of the cycle (Zhu et al. 2017)
+    of which consistency is one: what it asks for is as sharp as the input, however sharp the synthetic images are.
+    """
+
+    cameras: BatchCameras
+    scale: int
+    distance: Distance = "l1"
+
+    def __call__(self, generator: Callable[[Tensor], Tensor], lr: Tensor) -> Tensor:
+        """L, of `B C H W`; rows and columns beyond whole multiples of the scale are left out. No gradient but G's."""
+        rows, columns = (side // self.scale for side in lr.shape[-2:])
+        with torch.no_grad(), torch.autocast(lr.device.type, enabled=False):
+            x = lr[..., : rows * self.scale, : columns * self.scale].float()
+            son = self.cameras.capture(self.cameras(x, (rows, columns)))
+        return _distance(generator(son), x, self.distance)
 
 
 def input_guide(lr: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,20 +1,21 @@
 """What the generator minimises, by the weights in the settings: the losses that are asked for, and no others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from zssr_gan.imaging import symmetries
 from zssr_gan.imaging.resampling import Downscale
 from zssr_gan.stages import LossSettings
+from zssr_gan.training.cameras import BatchCameras
 from zssr_gan.training.losses import (
     AdversarialBCE,
     ConsistencyLoss,
     Features,
     MediatorLoss,
     PixelLoss,
+    RecurrenceLoss,
     StatisticsMatching,
     input_guide,
 )
@@ -26,11 +27,13 @@ class Objective:
     """The losses of one training.
 
     `features`: of the mediator; None where no loss needs it. `downscales`: of the cameras that batches point to.
+    `scale`: factor per side.
     """
 
     settings: LossSettings
     features: Features | None
     downscales: Sequence[Downscale]
+    scale: int
 
     @property
     def adversarial(self) -> AdversarialBCE:
@@ -44,8 +47,11 @@ class Objective:
             return batch.hr
         return input_guide(batch.lr, size)
 
-    def content(self, sr: Tensor, batch: Batch, reals: Tensor | None) -> dict[str, Tensor]:
-        """Each content loss by name, without its weight; `reals` are synthetic HR images of others."""
+    def content(
+        self, generator: Callable[[Tensor], Tensor], sr: Tensor, batch: Batch, reals: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Each content loss by name, without its weight, of the generator's outputs `sr`; `reals`: synthetic HR images
+        of others."""
         wanted, found = self.settings, dict[str, Tensor]()
         if wanted.mediator or wanted.pixel:
             guide = self.guide(batch, (sr.shape[-2], sr.shape[-1]))
@@ -59,7 +65,9 @@ class Objective:
             assert reals is not None
             found["statistics"] = StatisticsMatching(self.features)(sr, reals)
         if wanted.consistency:
-            found["consistency"] = self._consistency(sr, batch)
+            found["consistency"] = ConsistencyLoss(BatchCameras(self.downscales, batch))(sr, batch.lr)
+        if wanted.recurrence:
+            found["recurrence"] = RecurrenceLoss(BatchCameras(self.downscales, batch), self.scale)(generator, batch.lr)
         return found
 
     def judged(self, reals: Mapping[str, Tensor], weights: Mapping[str, float], fake: Tensor) -> dict[str, Tensor]:
@@ -78,17 +86,3 @@ class Objective:
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum."""
         return torch.stack([getattr(self.settings, name) * loss for name, loss in losses.items()]).sum()
-
-    def _consistency(self, sr: Tensor, batch: Batch) -> Tensor:
-        """Each image by its own camera. A blur that is not alike in all directions did not turn with the patch."""
-        groups: dict[tuple[int, int], list[int]] = {}
-        for place, (camera, k) in enumerate(zip(batch.cameras, batch.turned, strict=True)):
-            alike = k in self.downscales[camera].symmetries
-            groups.setdefault((camera, 0 if alike else k), []).append(place)
-        if len(groups) == 1 and (only := next(iter(groups)))[1] == 0:
-            return ConsistencyLoss(self.downscales[only[0]])(sr, batch.lr)
-        parts = []
-        for (camera, k), places in groups.items():
-            one, other = (symmetries.inverse(x[places], k) for x in (sr, batch.lr))
-            parts.append(len(places) / len(sr) * ConsistencyLoss(self.downscales[camera])(one, other))
-        return torch.stack(parts).sum()

@@ -37,17 +37,19 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """`lr`: B C H W, `hr`: B C sH sW or None, float32 in [0, 1]; of each image its symmetry and its camera."""
+    """`lr`: B C H W, `hr`: B C sH sW or None, float32 in [0, 1]; of each image its symmetry, its camera, and a seed for
+    what else is drawn for it."""
 
     lr: Tensor
     hr: Tensor | None
     turned: tuple[int, ...]
     cameras: tuple[int, ...]
+    seeds: tuple[int, ...]
 
     def to(self, device: torch.device) -> "Batch":
         """On a device."""
         hr = None if self.hr is None else self.hr.to(device, non_blocking=True)
-        return Batch(self.lr.to(device, non_blocking=True), hr, self.turned, self.cameras)
+        return Batch(self.lr.to(device, non_blocking=True), hr, self.turned, self.cameras, self.seeds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +98,7 @@ class Sampler:
         draws = np.random.Generator(np.random.Philox(derive_seed(self.seed, self.stream, "batch", number)))
         # All processes draw for the whole batch, so that how many they are changes nothing.
         turned, tops, lefts = draws.integers(0, 8, self.size), draws.random(self.size), draws.random(self.size)
-        lr, hr, kept, cameras = [], [], [], []
+        lr, hr, kept, cameras, seeds = [], [], [], [], []
         for place in range(self.rank, self.size, self.world):
             image = self._image(number * self.size + place)
             pixels, k = self.images.lr[image], int(turned[place])
@@ -115,7 +117,8 @@ class Sampler:
                 hr.append(symmetries.transform(cut, k))
             kept.append(k)
             cameras.append(self.images.cameras[image])
-        return Batch(_as_pixels(lr), _as_pixels(hr) if hr else None, tuple(kept), tuple(cameras))
+            seeds.append(derive_seed(self.seed, self.stream, "image", number * self.size + place))
+        return Batch(_as_pixels(lr), _as_pixels(hr) if hr else None, tuple(kept), tuple(cameras), tuple(seeds))
 
     def _image(self, position: int) -> int:
         """Which image stands at a place of the endless row of passes."""
@@ -135,4 +138,5 @@ def whole_batch(images: Images, places: Sequence[int]) -> Batch:
     """Images as they are, unturned; all of one size."""
     lr = _as_pixels([images.lr[place] for place in places])
     hr = None if images.hr is None else _as_pixels([images.hr[place] for place in places])
-    return Batch(lr, hr, (0,) * len(places), tuple(images.cameras[place] for place in places))
+    nothing = (0,) * len(places)
+    return Batch(lr, hr, nothing, tuple(images.cameras[place] for place in places), nothing)
