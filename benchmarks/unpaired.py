@@ -120,6 +120,29 @@ def results(generator: Generator, faces: Faces, used: Machine) -> dict[str, Tens
     return {"net": views[0].clamp(0, 1), "whole": whole.clamp(0, 1)}
 
 
+class Table:
+    """Rows of figures in a CSV file; one that is there is not measured again."""
+
+    def __init__(self, path: Path, judge: Judge) -> None:
+        self.path, self.judge = path, judge
+        self.rows: dict[str, dict[str, float]] = {}
+        if path.exists():
+            for row in csv.DictReader(path.read_text("utf-8").splitlines()):
+                self.rows[row.pop("method")] = {name: float(value) for name, value in row.items()}
+
+    def add(self, name: str, images: Tensor) -> None:
+        """Measure results `B 3 64 64`, keep the row, and print it."""
+        if name not in self.rows:
+            self.rows[name] = self.judge.row(images)
+            text = io.StringIO()
+            table = csv.writer(text, lineterminator="\n")
+            table.writerow(["method", *self.rows[name]])
+            for method, row in self.rows.items():
+                table.writerow([method, *(f"{value:.4f}" for value in row.values())])
+            atomic_write(self.path, text.getvalue().encode(), overwrite=True)
+        print(f"| {name} | " + " | ".join(f"{value:.4g}" for value in self.rows[name].values()) + " |", flush=True)
+
+
 @dataclass
 class Bench:
     """One case after the other; what is there already is not made again."""
@@ -142,17 +165,15 @@ class Bench:
         bicubic = resize(faces.lr, (SIDE, SIDE)).clamp(0, 1)
         projected = back_project(bicubic.clone(), faces.lr, faces.downscale, ITERATIONS).clamp(0, 1)
         shown = {"bicubic": bicubic, "back-projected": projected, "stage 1": stage_1}
-        rows: dict[str, dict[str, float]] = {}
+        table = Table(folder / "figures.csv", judge)
         for name, images in {**shown, "truth": faces.truths}.items():
-            rows[name] = judge.row(images)
-            self.write(rows, folder)
+            table.add(name, images)
         for name, group in self.variants().items():
             kept = folder / f"{name.replace(', ', '-').replace(' ', '-')}.safetensors"
             if not kept.exists():
                 save_file(self.make(name, group, faces, stage_1), kept)
             for kind, images in load_file(kept).items():
-                rows[f"{name}, {kind}"] = judge.row(images)
-                self.write(rows, folder)
+                table.add(f"{name}, {kind}", images)
             shown[name] = load_file(kept)["whole"]
         self.draw({**shown, "truth": faces.truths}, folder, faces)
 
@@ -168,18 +189,6 @@ class Bench:
         generator, steps = trained(faces, stage_1, TrainSettings.model_validate(group), self.args.seed, self.used)
         print(f"{name}: {steps} steps, {time.perf_counter() - began:.0f} s", flush=True)
         return results(generator, faces, self.used)
-
-    @staticmethod
-    def write(rows: dict[str, dict[str, float]], folder: Path) -> None:
-        """The table so far: as CSV, and its newest row on the screen."""
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(["method", *next(iter(rows.values()))])
-        for name, row in rows.items():
-            table.writerow([name, *(f"{value:.4f}" for value in row.values())])
-        atomic_write(folder / "figures.csv", text.getvalue().encode(), overwrite=True)
-        name, row = list(rows.items())[-1]
-        print(f"| {name} | " + " | ".join(f"{value:.4g}" for value in row.values()) + " |", flush=True)
 
     @staticmethod
     def draw(shown: dict[str, Tensor], folder: Path, faces: Faces) -> None:

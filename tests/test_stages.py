@@ -49,7 +49,7 @@ class TestShippedConfigs:
         data = load_run(ROOT / "configs/paper.yaml").data
         assert [source.kind for source in data.sources] == ["tinyface", "survface"]
         assert all(source.count is None for source in data.sources)
-        assert (data.size, data.train, data.roles.zssr, data.roles.generator) == (32, 0.7, 7000, 6000)
+        assert (data.size, data.train, data.roles.zssr, data.roles.generator) == (32, 0.7, 7000, 3000)
 
     def test_recommended_takes_the_same_images(self) -> None:
         paper, recommended = (load_run(ROOT / "configs" / name) for name in ("paper.yaml", "recommended.yaml"))

@@ -53,7 +53,7 @@ class RoleSettings(_Settings):
 
     zssr: int | None = Field(7000, ge=0)
     """Training part: super-resolved, for the discriminator."""
-    generator: int | None = Field(6000, ge=0)
+    generator: int | None = Field(3000, ge=0)
     """Training part: others, for the generator."""
     table1: int | None = Field(8, ge=0)
     """Test part: super-resolved too, never shown to generator or discriminator."""
