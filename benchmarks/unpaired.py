@@ -128,7 +128,8 @@ class Table:
         self.rows: dict[str, dict[str, float]] = {}
         if path.exists():
             for row in csv.DictReader(path.read_text("utf-8").splitlines()):
-                self.rows[row.pop("method")] = {name: float(value) for name, value in row.items()}
+                method = row.pop("method")
+                self.rows[method] = {name: float(value) for name, value in row.items()}
 
     def add(self, name: str, images: Tensor) -> None:
         """Measure results `B 3 64 64`, keep the row, and print it."""
