@@ -16,7 +16,7 @@ from zssr_gan.config import ZeroShotSettings, load_preset
 from zssr_gan.devices import RunOptions, machine, resolve_device
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.finishing import Enhanced, finished, seen_colours
-from zssr_gan.generative import generate, own_scale
+from zssr_gan.generative import generate, images_together, own_scale
 from zssr_gan.generator_settings import GENERATOR_PRESETS, GeneratorSettings, load_generator_preset
 from zssr_gan.imaging.arrays import like, picture_of
 from zssr_gan.imaging.degradation import Degradation, KernelBlur
@@ -134,7 +134,7 @@ def enhance_pictures(
 ) -> list[Enhanced]:
     """Enlarge pictures of one size and kind by a trained generator, together; see `enhance_picture`.
 
-    What comes of a picture does not hang on the others, except that an error is one of all. At most `images_together`.
+    What comes of a picture does not hang on the others, except that an error is one of all.
     """
     for picture in pictures:
         _check(picture, scale, kernel, degradation)
@@ -144,7 +144,9 @@ def enhance_pictures(
     with machine(options) as used:
         began = time.perf_counter()
         lr = [seen_colours(picture).to(used.device) for picture in pictures]
-        done = generate(lr, scale, settings, downscale, generator, used, on_progress)
+        done = []
+        for at in range(0, len(lr), most := images_together(used.device, (lr[0].shape[-2], lr[0].shape[-1]))):
+            done += generate(lr[at : at + most], scale, settings, downscale, generator, used, on_progress)
         shared_s = (time.perf_counter() - began) / len(pictures)
         for picture, own_lr, own in zip(pictures, lr, done, strict=True):
             asked = _asked(scale, settings, seed)

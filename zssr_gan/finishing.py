@@ -4,6 +4,7 @@ import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -145,12 +146,17 @@ def _account(used: Machine, done: SuperResolved) -> dict[str, Any]:
         "tile": done.tile or used.tile,
         "choice": done.choice,
         "steps": done.steps,
-        "versions": {
-            "zssr-gan": metadata.version("zssr-gan"),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "scipy": metadata.version("scipy"),
-            "pillow": PIL.__version__,
-        },
+        "versions": dict(_versions()),
+    }
+
+
+@cache  # of a folder of tiny images, looking them up took as long as the network
+def _versions() -> Mapping[str, str]:
+    return {
+        "zssr-gan": metadata.version("zssr-gan"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "scipy": metadata.version("scipy"),
+        "pillow": PIL.__version__,
     }

@@ -74,6 +74,7 @@ def generate(
     lr_BCHW = torch.stack(list(images))
     # A pass has one shape whoever shares it; black images take the places that are left.
     places = images_together(machine.device, (lr_BCHW.shape[-2], lr_BCHW.shape[-1]))
+    assert len(images) <= places, "at most images_together"
     if len(images) < places:
         lr_BCHW = torch.cat([lr_BCHW, lr_BCHW.new_zeros(places - len(images), *lr_BCHW.shape[1:])])
     # One image keeps its own dimensions: of a photograph, views are then put through one by one.

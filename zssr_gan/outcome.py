@@ -63,6 +63,8 @@ class Outcome:
             }
             if made.degradation is not None:
                 facts["degradation_sha256"] = made.degradation.values_sha256
+            if made.model is not None:
+                facts["model_sha256"] = made.model.sha256
         return facts | {"seconds": round(self.seconds, 3)}
 
 

@@ -49,8 +49,9 @@ class Stream(Generic[Item, Read, Made, Kept]):
                 for batch in self._batches(items, readers):
                     # Whoever writes slower than the device works must not gather everything in memory.
                     while len(written) > len(batch):
-                        item, future = written.popleft()
+                        item, future = written[0]
                         kept = _outcome(future)
+                        written.popleft()  # now: what an interrupt finds waiting must still be told
                         yield item, kept
                     for (item, read), made in zip(batch, self._made(batch), strict=True):
                         if isinstance(read, Exception):
@@ -60,8 +61,9 @@ class Stream(Generic[Item, Read, Made, Kept]):
                         else:
                             written.append((item, writers.submit(self.write, item, read, made)))
                 while written:
-                    item, future = written.popleft()
+                    item, future = written[0]
                     kept = _outcome(future)
+                    written.popleft()  # now: what an interrupt finds waiting must still be told
                     yield item, kept
             except KeyboardInterrupt:
                 writers.shutdown(wait=True, cancel_futures=True)
