@@ -6,7 +6,6 @@ from pathlib import Path
 from pipelines.degradation_pictures import degradations_png
 from pipelines.progress import Bar
 from pipelines.teachers import Teachers
-from zssr_gan.config import EstimationSettings
 from zssr_gan.data.cameras import (
     CaseDegradations,
     GroupEstimate,
@@ -22,6 +21,7 @@ from zssr_gan.record import is_ours
 from zssr_gan.stages import RunSettings
 from zssr_gan.zeroshot.degradation import Evidence, estimate_degradation
 from zssr_gan.zeroshot.degradation_estimate import read_estimate
+from zssr_gan.zeroshot.estimation_settings import EstimationSettings
 
 
 def case_degradations(settings: RunSettings, teachers: Teachers, path: Path, bar: Bar) -> CaseDegradations | None:

@@ -17,8 +17,9 @@ from zssr_gan.cli import main
 from zssr_gan.enhancement import RunOptions
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.files import sha256_file
-from zssr_gan.jobs import Outcome, run_plan
+from zssr_gan.jobs import run_plan
 from zssr_gan.naming import Plan, plan_run
+from zssr_gan.outcome import Outcome
 from zssr_gan.record import read_record
 from zssr_gan.request import Request, make_request
 from zssr_gan.verification import verify_record

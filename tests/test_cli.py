@@ -307,7 +307,18 @@ def test_info_names_what_a_bug_report_needs() -> None:
 
 def test_help_teaches() -> None:
     shown = call("enhance", "--help").stdout
-    for word in ("zssr-gan enhance photo.jpg", "quality", "fast", "original", "paper", "Exit codes", "2x3"):
+    for word in (
+        "zssr-gan enhance photo.jpg",
+        "quality",
+        "fast",
+        "original",
+        "paper",
+        "Exit codes",
+        "2x3",
+        "--model",
+        "raw",
+        "generative",
+    ):
         assert word in shown
     assert call().exit_code == 2  # nothing asked: the help, as usual
 

@@ -19,6 +19,7 @@ from zssr_gan.config import (
     parse_settings,
 )
 from zssr_gan.errors import SettingsError
+from zssr_gan.generator_settings import GENERATOR_PRESETS
 
 FILES = sorted(Path(str(resources.files("zssr_gan"))).joinpath("presets").glob("*.yaml"))
 
@@ -36,12 +37,12 @@ def message(data: object) -> str:
 
 class TestPresets:
     def test_names_and_files_are_the_same(self) -> None:
-        assert {file.stem for file in FILES} == set(PRESETS)
+        assert {file.stem for file in FILES} == {*PRESETS, *GENERATOR_PRESETS}
 
     @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
     def test_the_head_is_a_comment_that_names_its_command(self, file: Path) -> None:
         first, second, *_ = file.read_text("utf-8").splitlines()
-        assert re.fullmatch(rf"# zssr-gan enhance \S+ --preset {file.stem}", first)
+        assert re.fullmatch(rf"# zssr-gan enhance \S+ (--model \S+ )?--preset {file.stem}", first)
         assert second.startswith("# ")
 
     @pytest.mark.parametrize("name", PRESETS)

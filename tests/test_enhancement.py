@@ -217,7 +217,7 @@ class TestRefusals:
         with pytest.raises(SettingsError, match="must lie between 1 and 8 a side"):
             run(rgb, scale)
 
-    @pytest.mark.parametrize("scale", [(2, 2, 2), (2,), (), [2, "x"], "x", None, np.array([2, 2])], ids=repr)
+    @pytest.mark.parametrize("scale", [(2, 2, 2), (2,), (), [2, "x"], "x", np.array([2, 2])], ids=repr)
     def test_scales_that_are_none(self, run: Callable[..., Any], rgb: np.ndarray, scale: Any) -> None:
         with pytest.raises(SettingsError, match=r"^the scale is a number, or two as \(y, x\), not "):
             run(rgb, scale)

@@ -24,8 +24,9 @@ from zssr_gan.enhancement import Enhanced, Progress, RunOptions
 from zssr_gan.errors import DeviceError, NumericalError, SettingsError
 from zssr_gan.files import sha256_file
 from zssr_gan.imaging.codecs import Picture
-from zssr_gan.jobs import Outcome, run_plan
+from zssr_gan.jobs import run_plan
 from zssr_gan.naming import Job, Plan, collect_sources, plan_run
+from zssr_gan.outcome import Outcome
 from zssr_gan.record import read_record
 from zssr_gan.request import Request, make_request
 

@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
+from tests.generators import written_generator
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.store import Store
 
@@ -51,6 +52,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, astronaut: Tensor, face: Tens
     small = np.round(face[0, 4:20, 4:20].numpy() * 255).astype(np.uint8)
     Image.fromarray(small).save(folder / "faces" / "one.png")
     large = small.repeat(2, axis=0).repeat(2, axis=1)
+    written_generator(folder / "runs" / "demo" / "train")
     with Store(folder / "runs" / "paper" / "synthetic", {}) as store:
         store.write([StoredImage("faces/one.png", small[..., None], large[..., None], {"label": "internal"})])
     return folder

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zssr_gan.config import load_preset
 from zssr_gan.enhancement import RunOptions
-from zssr_gan.files import canonical_sha256, sha256_file
+from zssr_gan.files import canonical_sha256, relative_path, sha256_file
 from zssr_gan.jobs import run_plan
 from zssr_gan.naming import plan_run
 from zssr_gan.record import (
@@ -24,10 +24,10 @@ from zssr_gan.record import (
     RecordError,
     provenance_text,
     read_record,
-    relative_path,
 )
 from zssr_gan.request import make_request
-from zssr_gan.verification import Verification, _at_odds, verify_record
+from zssr_gan.rerun import _at_odds
+from zssr_gan.verification import Verification, verify_record
 
 TINY = {
     "network": {"depth": 2, "width": 4},

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 ROOT = Path(__file__).parents[1]
-PRESETS = ("paper", "original", "quality", "fast")
+PRESETS = ("paper", "original", "quality", "fast", "generator", "raw")
 
 
 def run(*command: str | Path, folder: Path) -> str:

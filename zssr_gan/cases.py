@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import JsonValue
 from torch import Tensor
 
-from zssr_gan.config import EstimationSettings
+from zssr_gan.config import ZeroShotSettings
 from zssr_gan.devices import machine
 from zssr_gan.enhancement import make_downscale
 from zssr_gan.errors import ImageError
@@ -15,10 +15,12 @@ from zssr_gan.estimates import gather, picture_path, write_estimate
 from zssr_gan.files import canonical_sha256, sha256_bytes
 from zssr_gan.imaging.codecs import decode_picture
 from zssr_gan.interrupts import uninterrupted
+from zssr_gan.kept import KeptStart, read_degradation
 from zssr_gan.naming import Plan
-from zssr_gan.request import KeptStart, Request, read_degradation
+from zssr_gan.request import Request
 from zssr_gan.zeroshot.case import OnLearning, middle
 from zssr_gan.zeroshot.degradation import OnEstimate, estimate_degradation
+from zssr_gan.zeroshot.estimation_settings import EstimationSettings
 from zssr_gan.zeroshot.plan import SMALLEST_SIDE
 from zssr_gan.zeroshot.shared import CaseImage, SharedStart, degradation_of, learn_shared, read_shared, write_shared
 
@@ -77,6 +79,7 @@ def with_shared_start(plan: Plan, request: Request, on_learning: OnLearning) -> 
         OutputError: the disk refuses.
         NumericalError: NaN or infinity came out.
     """
+    assert isinstance(request.settings, ZeroShotSettings), "a trained generator learns on no case"
     images = _read(plan, request)
     if not images:
         raise ImageError("none of the images can be learnt from together: they are broken or too small")

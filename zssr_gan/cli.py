@@ -5,26 +5,15 @@ Whatever needs torch is imported inside the commands, so that `--help` and `--ve
 """
 
 import importlib.metadata
-import json
-import traceback
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from zssr_gan import degradation_cli, model_cli, store_cli, weights_cli
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
-
-if TYPE_CHECKING:
-    from zssr_gan.comparison import Comparison
-    from zssr_gan.display import Display
-    from zssr_gan.jobs import Outcome
-    from zssr_gan.naming import Plan
-    from zssr_gan.request import Request
-    from zssr_gan.zeroshot.degradation_estimate import Estimate
 
 # Panels of the help.
 _FILES, _MACHINE, _TALK = "Files", "Machine", "What is said"
@@ -88,13 +77,23 @@ def enhance(
         typer.Option("-o", "--output", metavar="OUT", help="Folder, or a file name if there is one input [beside it]."),
     ] = None,
     scale: Annotated[
-        str, typer.Option("-s", "--scale", metavar="S", help="Factor per side, 1 to 8: 2, 1.5; or WIDTHxHEIGHT: 2x3.")
-    ] = "2",
+        str | None,
+        typer.Option(
+            *("-s", "--scale"),
+            metavar="S",
+            help="Factor per side, 1 to 8: 2, 1.5; or WIDTHxHEIGHT: 2x3 [2; a model's own].",
+            show_default=False,
+        ),
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
             metavar="NAME", help="One of those above, or a .yaml file of settings [quality].", show_default=False
         ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A trained generator, as `make train` writes it: nothing is learnt here."),
     ] = None,
     init: Annotated[
         Literal["scratch", "shared"] | None,
@@ -181,7 +180,7 @@ def enhance(
         bool, typer.Option("-v", "--verbose", rich_help_panel=_TALK, help="Tracebacks of failures too.")
     ] = False,
 ) -> None:
-    """Enlarge images, each by a network that is trained on that image alone.
+    """Enlarge images, each by a network that is trained on that image alone, or by a trained generator.
 
     **Examples**
 
@@ -191,6 +190,7 @@ def enhance(
     zssr-gan enhance faces/ -o out/ --preset fast --compare sheet.png
     zssr-gan enhance frames/ -o out/ --noise 0.0125 --skip-existing
     zssr-gan enhance faces/ -o out/ --init shared --degradation estimate
+    zssr-gan enhance faces/ -o out/ --model generator.safetensors --evidence
     ```
 
     **Presets**
@@ -204,6 +204,11 @@ def enhance(
 
     Tiny images have little to learn from: `--init shared` learns one network on all the images given (a case), and
     uses it for each. Results are then labelled `case`, not `internal`, and their records list what was learnt from.
+
+    `--model FILE` takes a generator that `make train` has trained, at its own scale and at once: results are labelled
+    `generative`, since their detail may stem from other people's images. With it, `--preset` says what is done with its
+    output: `generator` (the default: eight flips and turns, then back-projection to the input), `raw` (as it is), or a
+    .yaml file with the group refinement. `zssr-gan model card FILE` shows what it was trained on.
 
     A camera blurs, adds noise and compresses; by default it is taken to shrink like bicubic interpolation.
     `--degradation estimate` finds out from all the images given (of one camera), and keeps what it found beside the
@@ -222,11 +227,13 @@ def enhance(
         from zssr_gan.enhancement import RunOptions
         from zssr_gan.naming import plan_run
         from zssr_gan.request import make_request
+        from zssr_gan.shown_run import show_run
 
         try:
             request = make_request(
                 scale,
                 preset,
+                model=model,
                 seed=seed,
                 noise=noise,
                 kernel=kernel,
@@ -254,7 +261,7 @@ def enhance(
             raise _usage_error(str(error)) from error
         except OSError as error:  # a path that cannot even be looked at: too long a name, a forbidden folder
             raise _usage_error(f"{error.filename}: {error.strerror}") from error
-        code = _run(plan, request, compare, as_json=as_json, quiet=quiet, verbose=verbose)
+        code = show_run(plan, request, compare, as_json=as_json, quiet=quiet, verbose=verbose)
     except KeyboardInterrupt as stop:
         typer.echo("Stopped before the work began: nothing is written.", err=True)
         raise typer.Exit(exit_code(stop)) from stop
@@ -266,133 +273,6 @@ def _usage_error(text: str) -> typer.Exit:
 
     Display().note(f"error: {printable(text)}", "red")
     return typer.Exit(2)
-
-
-def _run(plan: "Plan", request: "Request", compare: Path | None, *, as_json: bool, quiet: bool, verbose: bool) -> int:
-    """Do the plan, show it, and return the exit code."""
-    from zssr_gan.comparison import Comparison
-    from zssr_gan.display import Display, printable
-    from zssr_gan.jobs import run_plan
-
-    outcomes: list[Outcome] = []
-    sheet = None if compare is None else Comparison(compare)
-    with Display(len(plan.todo), quiet=quiet) as display:
-        if plan.left_out and not quiet:
-            display.note(f"left out {plan.left_out} results of earlier runs found in the folders")
-        try:
-            if request.estimates and plan.todo:
-                request = _estimate_degradation(plan, request, display, quiet=quiet)
-            if not quiet and request.degradation is not None and request.degradation.estimate is not None:
-                _tell_degradation(request.degradation.estimate, display)
-            if request.init == "shared" and request.shared is None and plan.todo:
-                request = _learn_case(plan, request, display, quiet=quiet)
-            for outcome in run_plan(
-                plan,
-                request,
-                on_start=lambda place, job: display.start(place, str(job.source)),
-                on_progress=display.update,
-                on_result=None if sheet is None else sheet.add,
-            ):
-                outcomes.append(outcome)
-                _show(outcome, display, as_json=as_json, quiet=quiet, verbose=verbose)
-            problem = None if sheet is None else _write_sheet(sheet, request, display, quiet=quiet or as_json)
-        except ZssrGanError as error:  # of the case as a whole; an image's own is an outcome
-            display.note(f"error: {printable(str(error))}", "red")
-            return 1
-        except KeyboardInterrupt as stop:
-            display.note(_farewell(stop, outcomes, plan), "red")
-            return exit_code(stop)
-    return _summarise(outcomes, problem, display, quiet=quiet)
-
-
-def _estimate_degradation(plan: "Plan", request: "Request", display: "Display", *, quiet: bool) -> "Request":
-    from zssr_gan.cases import with_degradation
-    from zssr_gan.degradation_cli import show_step
-
-    display.start(0, f"{len(plan.todo) + len(plan.skipped)} images")
-    request, said = with_degradation(plan, request, lambda what, done, total: show_step(display, what, done, total))
-    if not quiet:
-        for line in said:
-            display.note(line)
-    return request
-
-
-def _tell_degradation(found: "Estimate", display: "Display") -> None:
-    """What is assumed of the camera; loudly, where it is bicubic although it was estimated."""
-    from zssr_gan.display import printable
-
-    display.note(printable(f"degradation: {found.summary}"))
-    display.note(printable(f"  {found.why}"), "bold yellow" if found.fallback else "")
-
-
-def _learn_case(plan: "Plan", request: "Request", display: "Display", *, quiet: bool) -> "Request":
-    from zssr_gan.cases import with_shared_start
-    from zssr_gan.enhancement import Progress
-
-    def tell(what: str, iteration: int, total: int, loss: float) -> None:
-        name = "learning on the case" if what == "learning" else "rehearsal on the case"
-        display.update(Progress(name, iteration, total, loss, 0.0))
-
-    display.start(0, f"{len(plan.todo) + len(plan.skipped)} images")
-    request, said = with_shared_start(plan, request, tell)
-    if not quiet:
-        for line in said:
-            display.note(line)
-    return request
-
-
-def _show(outcome: "Outcome", display: "Display", *, as_json: bool, quiet: bool, verbose: bool) -> None:
-    """Say what came of one image, as soon as it is known."""
-    from zssr_gan.display import printable
-
-    if as_json:
-        display.result(json.dumps(outcome.as_json()))
-    if outcome.status == "failed":
-        display.note(f"failed: {printable(outcome.message)}", "red")
-        if verbose and outcome.error is not None:
-            for line in "".join(traceback.format_exception(outcome.error)).splitlines():
-                display.note(printable(line))
-        return
-    if quiet:
-        return
-    for notice in outcome.notices:
-        display.note(f"{printable(str(outcome.job.source))}: {notice}")
-    if not as_json:
-        display.result(printable(outcome.line()))
-
-
-def _write_sheet(sheet: "Comparison", request: "Request", display: "Display", *, quiet: bool) -> str | None:
-    """Write the comparison sheet; returns what went wrong, if anything did."""
-    try:
-        written = sheet.write(overwrite=request.overwrite)
-    except ZssrGanError as error:
-        return str(error)
-    if written and not quiet:
-        more = f" (the first {len(sheet)} images)" if sheet.left_out else ""
-        display.result(f"{sheet.path}: input, bicubic, result and evidence side by side{more}")
-    return None
-
-
-def _farewell(stop: KeyboardInterrupt, outcomes: list["Outcome"], plan: "Plan") -> str:
-    reason = "Stopped by SIGTERM" if exit_code(stop) == 143 else "Stopped"
-    done = sum(outcome.status == "done" for outcome in outcomes)
-    return (
-        f"{reason}: {done} of {len(plan.todo)} images are done and kept; the one in work left no file. "
-        "The same command with --skip-existing goes on from there."
-    )
-
-
-def _summarise(outcomes: list["Outcome"], problem: str | None, display: "Display", *, quiet: bool) -> int:
-    """The end of a run: counts where there were several images, and the failures last."""
-    failures = [outcome.message for outcome in outcomes if outcome.status == "failed"]
-    failures += [problem] if problem else []
-    if len(outcomes) > 1 and not quiet:
-        counts = Counter(outcome.status for outcome in outcomes)
-        display.note(", ".join(f"{counts[word]} {word}" for word in ("done", "skipped", "failed") if counts[word]))
-    if len(outcomes) > 1 or problem:
-        for message in failures:
-            display.note(f"  {message}", "red")
-    return 1 if failures else 0
 
 
 @app.command(no_args_is_help=True)

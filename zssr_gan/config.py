@@ -4,9 +4,10 @@ A preset is one of these as YAML (`zssr_gan/presets/`). An unknown key is an err
 the wrong kind ("1e-4" without a dot is text in YAML).
 """
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -17,12 +18,14 @@ from zssr_gan.plain_yaml import must_be, read_yaml
 PRESETS = ("paper", "original", "quality", "fast")
 
 
-class _Settings(BaseModel):
+class StrictSettings(BaseModel):
+    """A group of settings: frozen, and nothing in it is guessed."""
+
     # strict: text is no number and true is not 1; what a file says is what is meant.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
-class NetworkSettings(_Settings):
+class NetworkSettings(StrictSettings):
     """The per-image CNN: options of `zssr_gan.networks.zssr.ZSSROptions`."""
 
     depth: int = Field(8, ge=2, le=64)
@@ -46,7 +49,7 @@ class NetworkSettings(_Settings):
         return self
 
 
-class PairSettings(_Settings):
+class PairSettings(StrictSettings):
     """How training pairs are drawn from the one image."""
 
     crop: int = Field(128, ge=8, le=1024)
@@ -79,7 +82,7 @@ class PairSettings(_Settings):
         return self
 
 
-class OptimiserSettings(_Settings):
+class OptimiserSettings(StrictSettings):
     """What is done with a gradient."""
 
     kind: Literal["adam", "muon"] = "adam"
@@ -101,7 +104,7 @@ class OptimiserSettings(_Settings):
     """Largest norm of a member's gradient; 0 does not clip."""
 
 
-class SlopeSchedule(_Settings):
+class SlopeSchedule(StrictSettings):
     """The original's schedule: the learning rate falls when the reconstruction error stops falling."""
 
     kind: Literal["slope"] = "slope"
@@ -135,7 +138,7 @@ class SlopeSchedule(_Settings):
         return self
 
 
-class CosineSchedule(_Settings):
+class CosineSchedule(StrictSettings):
     """A fixed budget: a linear rise, then half a cosine down to zero (Loshchilov and Hutter 2017)."""
 
     kind: Literal["cosine"] = "cosine"
@@ -154,7 +157,7 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 _Pair = Annotated[tuple[_Share, _Share], Field(strict=False)]  # a list in a file, where there are no tuples
 
 
-class StepSettings(_Settings):
+class StepSettings(StrictSettings):
     """How the way to the asked scale is cut into steps."""
 
     largest: float = Field(2.0, ge=1.1, le=8)
@@ -170,25 +173,30 @@ class StepSettings(_Settings):
         return self
 
 
-class RefinementSettings(_Settings):
-    """What happens to the network's output."""
+class OutputSettings(StrictSettings):
+    """What happens to any network's output."""
 
     ensemble: bool = True
     """Geometric self-ensemble: the image is put through in its 8 flips and turns (4 where the scales of the axes
     differ)."""
     combine: Literal["median", "mean"] = "median"
     """How the members of the ensemble become one image."""
-    member_back_projections: int = Field(0, ge=0, le=100)
-    """Back-projections of each member before they are combined. Left out above `member_limit`."""
-    member_limit: float = Field(2.0, gt=0)
-    """Output megapixels above which members are not back-projected one by one (memory); said in the record."""
     back_projections: int = Field(10, ge=0, le=100)
     """Back-projections of the combined image."""
     kernel_back_projections: int = Field(2, ge=0, le=100)
     """The same where a blur kernel is given: more diverge."""
 
 
-class ChoiceSettings(_Settings):
+class RefinementSettings(OutputSettings):
+    """What happens to the output of networks that were learnt on the image or its case."""
+
+    member_back_projections: int = Field(0, ge=0, le=100)
+    """Back-projections of each member before they are combined. Left out above `member_limit`."""
+    member_limit: float = Field(2.0, gt=0)
+    """Output megapixels above which members are not back-projected one by one (memory); said in the record."""
+
+
+class ChoiceSettings(StrictSettings):
     """Network or plain back-projection: measured on parts of the image that a network was not trained on."""
 
     folds: int = Field(0, ge=0, le=64)
@@ -208,7 +216,7 @@ class ChoiceSettings(_Settings):
         return self
 
 
-class GuardSettings(_Settings):
+class GuardSettings(StrictSettings):
     """When a start of a network is given up and made anew."""
 
     dead_share: float = Field(0.02, ge=0, le=1)
@@ -220,7 +228,7 @@ class GuardSettings(_Settings):
     run away."""
 
 
-class ZeroShotSettings(_Settings):
+class ZeroShotSettings(StrictSettings):
     """Every constant of the zero-shot way."""
 
     description: str = ""
@@ -299,7 +307,7 @@ class ZeroShotSettings(_Settings):
         return parse_settings(data, name)
 
 
-class SmallImageSettings(_Settings):
+class SmallImageSettings(StrictSettings):
     """Whole groups of settings that small images take instead."""
 
     max_pixels: int = Field(64 * 64, ge=1)
@@ -313,7 +321,7 @@ class SmallImageSettings(_Settings):
     networks: int | None = Field(None, ge=1, le=64)
 
 
-class AdaptationSettings(_Settings):
+class AdaptationSettings(StrictSettings):
     """Going on from the shared network on each image by itself."""
 
     iterations: int = Field(0, ge=0, le=10_000)
@@ -331,7 +339,7 @@ SHARED_GROUPS = ("network", "pairs", "schedule", "optimiser")
 """The groups of settings that a shared start has its own values of."""
 
 
-class SharedStartSettings(_Settings):
+class SharedStartSettings(StrictSettings):
     """How one network is learnt on all LR images of a case; a group that is left out is the preset's own."""
 
     network: NetworkSettings | None = None
@@ -346,44 +354,19 @@ class SharedStartSettings(_Settings):
 
 ZeroShotSettings.model_rebuild()
 
-
-class EstimationSettings(_Settings):
-    """How the degradation of a case is estimated from its LR images."""
-
-    tiles: int = Field(200, ge=8)
-    """At most so many parts of images are looked at, evenly chosen."""
-    tile: int = Field(64, ge=16, le=512)
-    """Largest side of a tile in pixels; larger images are cut into tiles."""
-    window_step: int = Field(2, ge=1, le=8)
-    """Pixels between two windows of 8x8."""
-    survival_weight: float = Field(0.2, ge=0)
-    """Of JPEG files: weight of how often coefficients survive, the power spectrum's being 1."""
-    quiet_share: float = Field(0.2, gt=0, le=1)
-    """Share of the windows, those with the least at low frequencies, that tell compressed images' noise."""
-    colours_trusted: float = Field(1.5, ge=1)
-    """Noise that is read from what colours do not share is believed where freeing it does not make the misfit smaller
-    by this factor."""
-    noise_tolerance: float = Field(1.02, ge=1)
-    """Of compressed images: the least noise is taken whose misfit is within this factor of the best."""
-    trials: int = Field(150, ge=20)
-    """Blurs tried in one search, at most."""
-    tolerance: float = Field(0.005, gt=0)
-    """A search ends where its blurs differ by less, in pixels of the LR image."""
-    parts: int = Field(5, ge=2, le=32)
-    """The set is dealt into so many parts; how their estimates differ tells how sure the whole is."""
-    fewest: int = Field(10, ge=2)
-    """Tiles that an estimate needs."""
-    certainty: float = Field(2.0, gt=0)
-    """The estimate is used where it is further from bicubic than its own uncertainty by this factor ..."""
-    recurrence: float = Field(8.0, ge=1)
-    """... and the images recur under it so much better than under bicubic: the ratio of the misfits. No scene recurs
-    exactly, so that images that were not blurred have a ratio of 1 to 6 and seem blurred by 0.3 LR pixels."""
+_Kind = TypeVar("_Kind", bound=StrictSettings)
 
 
 def parse_settings(data: object, name: str) -> ZeroShotSettings:
+    """Check zero-shot settings; see `parse_as`."""
+    return parse_as(ZeroShotSettings, data, name)
+
+
+def parse_as(kind: type[_Kind], data: object, name: str) -> _Kind:
     """Check settings that came from YAML or JSON.
 
     Args:
+        kind: what they are to be.
         data: nested mappings.
         name: what the error message calls them.
 
@@ -391,7 +374,7 @@ def parse_settings(data: object, name: str) -> ZeroShotSettings:
         SettingsError: names the first key that is unknown or wrong, and why.
     """
     try:
-        return ZeroShotSettings.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         # pydantic names a union's chosen branch in the path; a user's file has no such key.
@@ -426,21 +409,29 @@ def _why(error: ErrorDetails) -> str:
 
 
 def load_preset(name: str) -> ZeroShotSettings:
-    """Settings by the name of a preset (`PRESETS`), or from a YAML file of the same form.
+    """Zero-shot settings by the name of a preset (`PRESETS`), or from a YAML file of the same form.
 
     Raises:
         SettingsError: neither a preset nor a readable YAML file with known keys.
     """
-    if name in PRESETS:
-        text = resources.files("zssr_gan").joinpath("presets", f"{name}.yaml").read_text("utf-8")
-        return parse_settings(read_yaml(text), name)
+    return parse_settings(read_preset(name, PRESETS), name)
+
+
+def read_preset(name: str, known: Sequence[str]) -> object:
+    """What a preset's YAML holds: by its name, or that of a file.
+
+    Raises:
+        SettingsError: neither one of the presets `known` nor a readable YAML file.
+    """
+    if name in known:
+        return read_yaml(resources.files("zssr_gan").joinpath("presets", f"{name}.yaml").read_text("utf-8"))
     path = Path(name)
     if path.suffix.lower() not in (".yaml", ".yml"):
-        raise SettingsError(f"no preset is called {name!r}: choose {', '.join(PRESETS)}, or give a .yaml file")
+        raise SettingsError(f"no preset is called {name!r}: choose {', '.join(known)}, or give a .yaml file")
     try:
         data = read_yaml(path.read_text("utf-8"))
     except OSError as error:
         raise SettingsError(f"{name}: cannot be read ({error.strerror})") from error
     except ValueError as error:  # also bytes that are not UTF-8
         raise SettingsError(f"{name}: is not valid YAML ({error})") from error
-    return parse_settings({} if data is None else data, name)
+    return {} if data is None else data

@@ -312,3 +312,13 @@ def _flush_folder(folder: Path) -> None:
 
 def _exists(path: Path) -> OutputError:
     return OutputError(f"{path}: exists already and is kept; allow overwriting or choose another name.")
+
+
+def relative_path(target: Path, folder: Path) -> str:
+    """`target` as seen from `folder`, with forward slashes; absolute where no relative way exists (another drive)."""
+    # Symbolic links are followed up to the file's own name, since ".." climbs the real folders.
+    whole = target.parent.resolve() / target.name
+    try:
+        return Path(os.path.relpath(whole, folder.resolve())).as_posix()
+    except ValueError:
+        return whole.as_posix()

@@ -4,24 +4,28 @@ import importlib.metadata
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import JsonValue
-
-from zssr_gan.enhancement import Enhanced, Progress, enhance_picture
+from zssr_gan.enhancement import Enhanced, Progress, enhance_picture, enhance_pictures, resolve_device
 from zssr_gan.errors import ImageError, ZssrGanError, is_out_of_memory
-from zssr_gan.files import canonical_sha256, sha256_bytes, sha256_file, write_together
+from zssr_gan.files import canonical_sha256, relative_path, sha256_bytes, sha256_file, write_together
+from zssr_gan.generative import images_together, takes_together
+from zssr_gan.generator_settings import GeneratorSettings
 from zssr_gan.imaging.codecs import Metadata, Picture, decode_picture, encode_picture
 from zssr_gan.imaging.degradation import Degradation
 from zssr_gan.imaging.sheets import evidence_sheet
 from zssr_gan.interrupts import uninterrupted
+from zssr_gan.kept import KeptDegradation
 from zssr_gan.naming import Job, Plan, Scale
+from zssr_gan.outcome import Outcome, choice_text
 from zssr_gan.record import (
     MARK,
     InputFile,
+    ModelFacts,
     Record,
     RecordError,
     ResultFile,
@@ -32,86 +36,30 @@ from zssr_gan.record import (
     label_of,
     provenance_text,
     read_record,
-    relative_path,
     scale_text,
     strongest,
 )
-from zssr_gan.request import KeptDegradation, Request
+from zssr_gan.request import Request
+from zssr_gan.stream import Stream
 
 VERSION = importlib.metadata.version("zssr-gan")
 
+OnStart = Callable[[int, Job], None]
+OnProgress = Callable[[Progress], None]
+OnResult = Callable[[Job, Picture, Enhanced], None]
+
 _REPORT_TO = "please report it with the output of `zssr-gan info`; -v shows where it happened"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of one job."""
-
-    job: Job
-    status: Literal["done", "skipped", "failed"]
-    message: str
-    seconds: float = 0.0
-    record: Record | None = None
-    error: Exception | None = None
-
-    @property
-    def notices(self) -> list[str]:
-        """What a user should know of this image: what reading changed, and starts that died and were made anew."""
-        if self.record is None:
-            return []
-        report: Any = self.record.enhancement
-        restarts = sum(sum(step.get("restarts", ())) for step in report["steps"])
-        case, image = self.record.case, self.record.input.sha256
-        strange = case is not None and image not in {teacher.sha256 for teacher in case.images}
-        others = ["it is not among the images that the shared start was learnt on"] if strange else []
-        camera = self.record.degradation
-        if camera is not None and camera.images and image not in {teacher.sha256 for teacher in camera.images}:
-            others.append("it is not among the images that the degradation was estimated from")
-        died = [f"training died and was started anew {restarts} time(s)"] if restarts else []
-        return [*report["notices"], *others, *died]
-
-    def line(self) -> str:
-        """One line for a person."""
-        if self.record is None:
-            return f"{self.job.result}: {self.message}"
-        return f"{self.job.result}: {self.message}, {self.record.label}, {self.seconds:.1f} s"
-
-    def as_json(self) -> dict[str, JsonValue]:
-        """One flat object for scripts."""
-        made = self.record
-        facts: dict[str, JsonValue] = {"input": str(self.job.source), "status": self.status, "message": self.message}
-        if self.status != "failed":
-            facts |= {key: None if path is None else str(path) for key, path in _named_targets(self.job).items()}
-        if made is not None:
-            report = made.enhancement
-            facts |= {
-                "label": made.label,
-                "width": made.output.width,
-                "height": made.output.height,
-                "scale": list(made.arguments.scale),
-                "choice": report["choice"],
-                "residual_db": report["residual_db"],
-                "notices": list(self.notices),
-                "sha256": made.output.sha256,
-            }
-            if made.degradation is not None:
-                facts["degradation_sha256"] = made.degradation.values_sha256
-        return facts | {"seconds": round(self.seconds, 3)}
-
-
-def _named_targets(job: Job) -> dict[str, Path | None]:
-    return {"output": job.result, "record": job.record, "evidence": job.evidence}
 
 
 def run_plan(
     plan: Plan,
     request: Request,
     *,
-    on_start: Callable[[int, Job], None] | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    on_result: Callable[[Job, Picture, Enhanced], None] | None = None,
+    on_start: OnStart | None = None,
+    on_progress: OnProgress | None = None,
+    on_result: OnResult | None = None,
 ) -> Iterator[Outcome]:
-    """Do a plan's jobs one after the other; yields what came of each as soon as it is known.
+    """Do a plan's jobs in their order; yields what came of each as soon as it is known.
 
     Args:
         plan: as made by `plan_run`.
@@ -122,17 +70,67 @@ def run_plan(
     """
     for job in plan.skipped:
         yield skip(job, request)
+    if request.model is not None and takes_together(resolve_device(request.options.device)):
+        yield from _run_together(plan, request, on_start, on_progress, on_result)
+        return
     for index, job in enumerate(plan.todo):
         if on_start is not None:
             on_start(index, job)
         yield _outcome(job, request, on_progress, on_result)
 
 
+def _run_together(
+    plan: Plan,
+    request: Request,
+    on_start: OnStart | None,
+    on_progress: OnProgress | None,
+    on_result: OnResult | None,
+) -> Iterator[Outcome]:
+    """Images of one size go through a generator at once, while others are read and written.
+
+    Their files have the same bytes as if each went alone, but for durations.
+    """
+    assert request.model is not None
+    generator, settings = request.model.generator, request.settings
+    assert isinstance(settings, GeneratorSettings)
+    device = resolve_device(request.options.device)
+    places = {job: place for place, job in enumerate(plan.todo)}
+
+    def work(batch: list[tuple[Job, _Opened]]) -> list[Enhanced]:
+        if on_start is not None:
+            on_start(places[batch[0][0]], batch[0][0])
+        pictures = [opened.picture for _, opened in batch]
+        with _named(batch[0][0]):
+            return enhance_pictures(
+                pictures, request.scale, settings, generator, on_progress=on_progress, **_how(request)
+            )
+
+    def write(job: Job, opened: _Opened, enhanced: Enhanced) -> tuple[_Opened, Enhanced, Record]:
+        return opened, enhanced, _keep(job, request, opened, enhanced)
+
+    stream = Stream(
+        read=lambda job: _open(job, request),
+        kind=lambda opened: opened.picture.pixels.shape,
+        most=lambda opened: images_together(device, (opened.picture.pixels.shape[-2], opened.picture.pixels.shape[-1])),
+        work=work,
+        write=write,
+    )
+    for job, kept in stream.run(plan.todo):
+        if isinstance(kept, Exception):
+            _let_go(kept)
+            yield Outcome(job, "failed", _what_failed(job, kept), error=kept)
+            continue
+        opened, enhanced, record = kept
+        if on_result is not None:
+            on_result(job, opened.picture, enhanced)
+        yield Outcome(job, "done", choice_text(record), record.times.seconds, record)
+
+
 def _outcome(
     job: Job,
     request: Request,
-    on_progress: Callable[[Progress], None] | None,
-    on_result: Callable[[Job, Picture, Enhanced], None] | None,
+    on_progress: OnProgress | None,
+    on_result: OnResult | None,
 ) -> Outcome:
     """Do one job. What it held in memory ends here, before the next image needs the room."""
     started = time.perf_counter()
@@ -169,9 +167,7 @@ def skip(job: Job, request: Request) -> Outcome:
         return Outcome(job, "skipped", "exists already")
     try:
         made = read_record(job.record)
-        settings = request.settings
-        if request.init == "scratch":
-            settings = settings.for_size(made.input.width * made.input.height)
+        settings = request.settings_for(made.input.width * made.input.height)
         changes = {
             "another input": made.input.sha256 != sha256_file(job.source),
             "other settings": made.settings_sha256 != canonical_sha256(settings.model_dump(mode="json")),
@@ -179,6 +175,7 @@ def skip(job: Job, request: Request) -> Outcome:
             "another seed": made.arguments.seed != request.seed,
             "another shared start": request.shared is not None
             and (made.case is None or made.case.sha256 != request.shared.start.sha256),
+            "another model": (made.model and made.model.sha256) != (request.model and request.model.generator.sha256),
             "another degradation": _another_degradation(made, request),
             "another kernel": made.kernel != (request.kernel and request.kernel.facts),
         }
@@ -200,9 +197,7 @@ def _degradation_of(made: Record) -> str:
     return Degradation().sha256 if made.degradation is None else made.degradation.values_sha256
 
 
-def do_job(
-    job: Job, request: Request, on_progress: Callable[[Progress], None] | None = None
-) -> tuple[Picture, Enhanced, Record]:
+def do_job(job: Job, request: Request, on_progress: OnProgress | None = None) -> tuple[Picture, Enhanced, Record]:
     """Enhance one file and write what is wanted of it: all of the files, or, where anything fails, none.
 
     Files of an earlier run that would be replaced are left as they are until all of the new ones are on the disk.
@@ -212,16 +207,73 @@ def do_job(
         OutputError: a file cannot be written.
         DeviceError, NumericalError, SettingsError: see `enhance_picture`.
     """
+    opened = _open(job, request)
+    enhanced = _enhance(job, request, opened.picture, on_progress)
+    return opened.picture, enhanced, _keep(job, request, opened, enhanced)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """An input in memory."""
+
+    started: datetime
+    clock: float
+    """Seconds, of `time.perf_counter`, when it was begun."""
+    data: bytes
+    picture: Picture
+
+
+def _open(job: Job, request: Request) -> _Opened:
     started, clock = datetime.now(UTC), time.perf_counter()
     data = _read(job.source, request.max_megapixels)
     picture = decode_picture(data, str(job.source), max_megapixels=request.max_megapixels)
-    enhanced = _enhance(job, request, picture, on_progress)
+    return _Opened(started, clock, data, picture)
+
+
+def _enhance(job: Job, request: Request, picture: Picture, on_progress: OnProgress | None) -> Enhanced:
+    with _named(job):
+        return enhance_picture(
+            picture,
+            request.scale,
+            request.settings,
+            shared=None if request.shared is None else request.shared.start,
+            generator=None if request.model is None else request.model.generator,
+            on_progress=on_progress,
+            **_how(request),
+        )
+
+
+def _how(request: Request) -> dict[str, Any]:
+    """What both ways ask alike."""
+    return {
+        "seed": request.seed,
+        "kernel": None if request.kernel is None else request.kernel.values,
+        "degradation": None if request.degradation is None else request.degradation.degradation,
+        "options": request.options,
+    }
+
+
+@contextmanager
+def _named(job: Job) -> Iterator[None]:
+    """The work knows pixels, not files: the name is put before its sentence."""
+    try:
+        yield
+    except ZssrGanError as error:
+        raise type(error)(f"{job.source}: {error}") from error
+
+
+def _keep(job: Job, request: Request, opened: _Opened, enhanced: Enhanced) -> Record:
+    """Write what is wanted of a result: all of the files, or, where anything fails, none."""
+    picture, data = opened.picture, opened.data
     folder, sha256 = job.result.parent, sha256_bytes(data)
     case = None if request.shared is None else request.shared.facts(folder)
     degradation = None if request.degradation is None else request.degradation.facts(folder, case)
-    label = strongest(enhanced.report["label"], label_of(sha256, case, degradation))
+    model = None if request.model is None else request.model.facts(folder)
+    label = strongest(enhanced.report["label"], label_of(sha256, case, degradation, model))
     enhanced = replace(enhanced, report={**enhanced.report, "label": label})
-    text = result_text(enhanced.report, version=VERSION, input_sha256=sha256, seed=request.seed, scale=request.scale)
+    text = result_text(
+        enhanced.report, version=VERSION, input_sha256=sha256, seed=request.seed, scale=request.scale, model=model
+    )
     result = encode_picture(enhanced.picture, job.result.suffix, text)
     evidence = None if job.evidence is None else evidence_png(enhanced, text)
 
@@ -233,12 +285,13 @@ def do_job(
         evidence=None if evidence is None or job.evidence is None else written_file(job.evidence.name, evidence),
         kernel=None if request.kernel is None else request.kernel.facts,
         case=case,
+        model=model,
         degradation=degradation,
         report=enhanced.report,
         times=Times(
-            started_utc=started.isoformat(timespec="seconds"),
+            started_utc=opened.started.isoformat(timespec="seconds"),
             finished_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-            seconds=round(time.perf_counter() - clock, 3),
+            seconds=round(time.perf_counter() - opened.clock, 3),
         ),
         option_files=request.option_files(job.source.parent),
     )
@@ -247,25 +300,7 @@ def do_job(
     contents = {path: content for path, content in files if path is not None and content is not None}
     with uninterrupted():
         write_together(contents, replaceable=contents if request.overwrite else job.replaced)
-    return picture, enhanced, record
-
-
-def _enhance(job: Job, request: Request, picture: Picture, on_progress: Callable[[Progress], None] | None) -> Enhanced:
-    try:
-        return enhance_picture(
-            picture,
-            request.scale,
-            request.settings,
-            seed=request.seed,
-            kernel=None if request.kernel is None else request.kernel.values,
-            degradation=None if request.degradation is None else request.degradation.degradation,
-            shared=None if request.shared is None else request.shared.start,
-            options=request.options,
-            on_progress=on_progress,
-        )
-    except ZssrGanError as error:
-        # It knows pixels, not files: the name is put before its sentence.
-        raise type(error)(f"{job.source}: {error}") from error
+    return record
 
 
 def _read(path: Path, max_megapixels: float) -> bytes:
@@ -315,7 +350,13 @@ def output_facts(name: str, picture: Picture, content: bytes) -> ResultFile:
 
 
 def result_text(
-    report: Mapping[str, Any], *, version: str, input_sha256: str, seed: int, scale: Scale
+    report: Mapping[str, Any],
+    *,
+    version: str,
+    input_sha256: str,
+    seed: int,
+    scale: Scale,
+    model: ModelFacts | None = None,
 ) -> dict[str, str]:
     """The text fields inside a result: a function of its record, so that a rerun can write the same bytes."""
     facts = {
@@ -323,6 +364,7 @@ def result_text(
         "settings-sha256": canonical_sha256(report["settings"]),
         "scale": scale_text(scale),
         "seed": str(seed),
+        **({} if model is None else {"model-sha256": model.sha256}),
     }
     return provenance_text(kind="result", version=version, label=report["label"], facts=facts)
 
@@ -333,15 +375,3 @@ def evidence_png(enhanced: Enhanced, text: Mapping[str, str]) -> bytes:
     sheet = evidence_sheet(enhanced.disagreement, enhanced.residual, views=views)
     picture = Picture(pixels=sheet, alpha=None, bits=8, metadata=Metadata())
     return encode_picture(picture, "png", {**text, MARK: "evidence map"})
-
-
-def choice_text(record: Record) -> str:
-    """In a few words: how much of the pixels is the network's and how much back-projection's, and why."""
-    choice: Any = record.enhancement["choice"]
-    share = choice["share"]
-    made_by = {0.0: "back-projection", 1.0: "network"}.get(share, f"{share:.0%} network, else back-projection")
-    if choice["network_db"] is None:
-        return f"{made_by} ({choice['why']})"
-    gain = choice["network_db"] - choice["back_projection_db"]
-    where = "on held-out parts" if choice["held_out"] else "on its own shrunk copy"
-    return f"{made_by} (network {gain:+.2f} dB {where})"

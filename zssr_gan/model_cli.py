@@ -29,14 +29,14 @@ def card(
     Exit codes: 0 done, 2 the file is missing or no generator.
     """
     from zssr_gan.display import printable
-    from zssr_gan.files import sha256_file
     from zssr_gan.training.card import load_generator
 
     try:
-        found = load_generator(file).card
+        generator = load_generator(file)
     except ZssrGanError as error:
         typer.echo(f"error: {printable(str(error))}", err=True)
         raise typer.Exit(2) from error
+    found = generator.card
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
         return
@@ -48,7 +48,7 @@ def card(
         "held out": ", ".join(
             f"{name} {value:.3g}" for name, value in found.metrics.items() if isinstance(value, float)
         ),
-        "sha256": sha256_file(file),
+        "sha256": generator.sha256,
     }
     for name, text in rows.items():
         typer.echo(printable(f"{name:11} {text}"))

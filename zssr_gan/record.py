@@ -9,7 +9,6 @@ What practitioners and the courts ask for: SWGDE 15-M-002 and 22-V-001, ASTM E28
 
 import json
 import math
-import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -136,6 +135,14 @@ class CaseFacts(_Model):
     images: tuple[TeacherImage, ...]
 
 
+class ModelFacts(_Model):
+    """The trained generator that made the pixels."""
+
+    path: FilePath = Field(description="of its file, relative to the record's folder, with forward slashes")
+    sha256: str = Field(description="of its file")
+    card: dict[str, JsonValue] = Field(description="whole: what it is, what it was trained on and how")
+
+
 class DegradationFacts(_Model):
     """What the camera was taken to do. Its values are kept whole, so that a rerun needs no second file."""
 
@@ -193,6 +200,7 @@ class Record(_Model):
     settings_sha256: str
     kernel: KernelFacts | None
     case: CaseFacts | None = Field(None, description="the network that was learnt on the images of a case")
+    model: ModelFacts | None = Field(None, description="the trained generator, if one was used")
     degradation: DegradationFacts | None = Field(None, description="where it is not bicubic or a kernel that was given")
     enhancement: dict[str, JsonValue] = Field(description="steps, choice, residual, versions, device, tiles, ...")
     times: Times
@@ -207,6 +215,7 @@ def build_record(
     evidence: WrittenFile | None,
     kernel: KernelFacts | None,
     case: CaseFacts | None = None,
+    model: ModelFacts | None = None,
     degradation: DegradationFacts | None = None,
     report: Mapping[str, Any],
     times: Times,
@@ -219,12 +228,11 @@ def build_record(
         arguments: what was asked.
         source, output, evidence: the files.
         kernel: the blur kernel, if one was given.
-        case: the network learnt on a case, if one was used.
+        case, model: the network learnt on a case, or the trained generator, if there is one.
         degradation: what the camera was taken to do, if that is not bicubic or the kernel.
         report: what `enhance_picture` says of its work; its "label" and "settings" move to the record's top.
         times: when.
-        option_files: where the files that options named ("preset", "kernel", "degradation", "init-from") lie, as seen
-            from the input's folder.
+        option_files: by option ("kernel", "model", ...), where its file lies, seen from the input's folder.
     """
     work = finite_json(dict(report))
     assert isinstance(work, dict)
@@ -243,6 +251,7 @@ def build_record(
             "settings_sha256": canonical_sha256(settings),
             "kernel": kernel,
             "case": case,
+            "model": model,
             "degradation": degradation,
             "enhancement": work,
             "times": times,
@@ -250,8 +259,12 @@ def build_record(
     )
 
 
-def label_of(image_sha256: str, case: CaseFacts | None, degradation: DegradationFacts | None) -> Label:
+def label_of(
+    image_sha256: str, case: CaseFacts | None, degradation: DegradationFacts | None, model: ModelFacts | None = None
+) -> Label:
     """What a result was learnt from: its own image, by hash, or others too, with its networks or its degradation."""
+    if model is not None:
+        return "generative"
     if case is not None:
         return "case"
     if degradation is None or degradation.values == Degradation():
@@ -276,6 +289,7 @@ def _command_line(
         "scale": scale_text(arguments.scale),
         "preset": None if "init-from" in option_files else option_files.get("preset", arguments.preset),
         "init-from": option_files.get("init-from"),
+        "model": option_files.get("model"),
         "seed": arguments.seed,
         "noise": None if "init-from" in option_files else arguments.noise,
         "kernel": option_files.get("kernel", arguments.kernel),
@@ -331,16 +345,6 @@ def is_ours(path: Path) -> bool:
             return MARK.encode() in file.read(1 << 20)
     except OSError:
         return False
-
-
-def relative_path(target: Path, folder: Path) -> str:
-    """`target` as seen from `folder`, with forward slashes; absolute where no relative way exists (another drive)."""
-    # Symbolic links are followed up to the file's own name, since ".." climbs the real folders.
-    whole = target.parent.resolve() / target.name
-    try:
-        return Path(os.path.relpath(whole, folder.resolve())).as_posix()
-    except ValueError:
-        return whole.as_posix()
 
 
 def encode_record(record: Record) -> bytes:

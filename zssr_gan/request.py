@@ -2,88 +2,41 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
-
-from pydantic import JsonValue
-from torch import Tensor
 
 from zssr_gan.config import PRESETS, ZeroShotSettings, load_preset, parse_settings
 from zssr_gan.enhancement import RunOptions, check_scale, resolve_device
 from zssr_gan.errors import SettingsError
-from zssr_gan.files import canonical_sha256, sha256_file
+from zssr_gan.files import relative_path
+from zssr_gan.generative import own_scale
+from zssr_gan.generator_settings import GENERATOR_PRESETS, GeneratorSettings, load_generator_preset
 from zssr_gan.imaging.degradation import Degradation
-from zssr_gan.imaging.kernels import load_kernel
+from zssr_gan.kept import (
+    KeptDegradation,
+    KeptGenerator,
+    KeptStart,
+    Kernel,
+    read_degradation,
+    read_kernel,
+    read_model,
+    read_start,
+)
 from zssr_gan.naming import Scale, parse_scale
 from zssr_gan.record import (
     MAX_MEGAPIXELS,
     Arguments,
-    CaseFacts,
-    DegradationFacts,
-    KernelFacts,
-    TeacherImage,
-    relative_path,
+    scale_text,
 )
-from zssr_gan.zeroshot.degradation_estimate import Estimate, read_estimate
-from zssr_gan.zeroshot.shared import SharedStart, degradation_of, read_shared
-
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """A blur kernel (`k l` float64) and the file it came from."""
-
-    values: Tensor
-    facts: KernelFacts
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class KeptStart:
-    """A shared start and the file it is kept in."""
-
-    start: SharedStart
-    path: Path
-
-    def facts(self, folder: Path) -> CaseFacts:
-        """What a record in `folder` says of it."""
-        images = tuple(TeacherImage(name=one.name, sha256=one.sha256) for one in self.start.facts.images)
-        return CaseFacts(path=relative_path(self.path, folder), sha256=self.start.sha256, images=images)
-
-
-@dataclass(frozen=True, slots=True)
-class KeptDegradation:
-    """What the camera is taken to do, and where that is known from."""
-
-    degradation: Degradation
-    estimate: Estimate | None = None
-    """None, like the rest: a shared start brought the degradation along."""
-    path: Path | None = None
-    sha256: str | None = None
-    """Of the file."""
-
-    def facts(self, folder: Path, case: CaseFacts | None) -> DegradationFacts:
-        """What a record in `folder` says of it; images that `case` lists already are not listed twice."""
-        found = self.estimate
-        images = () if found is None else tuple(TeacherImage(name=i.name, sha256=i.sha256) for i in found.images)
-        return DegradationFacts(
-            name=None if self.path is None else self.path.name,
-            path=None if self.path is None else relative_path(self.path, folder),
-            sha256=self.sha256,
-            values=self.degradation,
-            values_sha256=self.degradation.sha256,
-            images=None if case is not None and images == case.images else images,
-            image_count=len(images),
-            fallback=found is not None and found.fallback,
-            why="the shared start was learnt for it" if found is None else found.why,
-        )
+from zssr_gan.zeroshot.shared import SharedStart, degradation_of
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """What is asked of every image of a run."""
 
-    settings: ZeroShotSettings
+    settings: ZeroShotSettings | GeneratorSettings
     preset: str = "quality"
     scale: Scale = (2.0, 2.0)
     noise: float | None = None
@@ -96,9 +49,17 @@ class Request:
     init: Literal["scratch", "shared"] = "scratch"
     shared: KeptStart | None = None
     """With `shared`: the network learnt on the case; None until that is done."""
+    model: KeptGenerator | None = None
+    """A trained generator, in place of all learning; `settings` are then of that way."""
     options: RunOptions = field(default_factory=RunOptions)
     max_megapixels: float = MAX_MEGAPIXELS
     overwrite: bool = False
+
+    def settings_for(self, pixels: int) -> ZeroShotSettings | GeneratorSettings:
+        """The settings for an image of so many pixels."""
+        if isinstance(self.settings, GeneratorSettings) or self.init == "shared":
+            return self.settings
+        return self.settings.for_size(pixels)
 
     @property
     def arguments(self) -> Arguments:
@@ -120,20 +81,24 @@ class Request:
     def option_files(self, folder: Path) -> dict[str, str]:
         """Where the files that options named lie, as seen from `folder`."""
         # A shared start brings its settings along.
-        named = {} if self.preset in PRESETS or self.shared is not None else {"preset": Path(self.preset)}
+        built_in = self.preset in (*PRESETS, *GENERATOR_PRESETS)
+        named = {} if built_in or self.shared is not None else {"preset": Path(self.preset)}
         if self.kernel is not None:
             named["kernel"] = self.kernel.path
         if self.degradation is not None and self.degradation.path is not None:
             named["degradation"] = self.degradation.path
         if self.shared is not None:
             named["init-from"] = self.shared.path
+        if self.model is not None:
+            named["model"] = self.model.path
         return {option: relative_path(path, folder) for option, path in named.items()}
 
 
 def make_request(
-    scale: str,
+    scale: str | None = None,
     preset: str | None = None,
     *,
+    model: Path | None = None,
     seed: int = 0,
     noise: float | None = None,
     kernel: Path | None = None,
@@ -146,11 +111,28 @@ def make_request(
 ) -> Request:
     """Read what a user asked for, and find now what would fail for every image.
 
+    Args:
+        scale: None: 2, or the generator's.
+        preset: None: the first of those for the way that is asked for.
+        model: file of a trained generator; None: networks are learnt.
+        seed, noise, kernel, degradation, init, init_from, options, max_megapixels, overwrite: as the command has them.
+
     Raises:
         SettingsError: the scale, preset, noise, seed, limit, kernel or degradation, or two that contradict each other.
+        WeightsError: the generator's file is none.
         DeviceError: a device that is not there.
     """
-    factors = parse_scale(scale)
+    kept = None
+    if model is not None:
+        learning = {"--init": init, "--init-from": init_from, "--noise": noise}
+        given = [option for option, value in learning.items() if value is not None]
+        if given:
+            raise SettingsError(f"{given[0]} is about learning, and --model has learnt already: leave one out")
+        kept = read_model(model)
+    own = (2.0, 2.0) if kept is None else own_scale(kept.generator)
+    factors = own if scale is None else parse_scale(scale)
+    if kept is not None and factors != own:
+        raise SettingsError(f"--scale {scale}: the generator enlarges by {scale_text(own)} alone: leave --scale out")
     if not 0 < max_megapixels < math.inf:
         raise SettingsError(f"--max-megapixels {max_megapixels:g} is not a number above 0")
     if not 0 <= seed < 2**63:
@@ -158,7 +140,35 @@ def make_request(
     if kernel is not None and any(factor != int(factor) for factor in factors):
         raise SettingsError(f"--kernel needs a scale in whole numbers, not {scale}: a kernel belongs to one scale")
     camera = _camera(degradation, factors, kernel=kernel, noise=noise)
-    options = options or RunOptions()
+    request = Request(
+        settings=ZeroShotSettings(),
+        scale=factors,
+        seed=seed,
+        estimates=degradation == "estimate",
+        degradation=camera,
+        options=options or RunOptions(),
+        max_megapixels=max_megapixels,
+        overwrite=overwrite,
+    )
+    if kept is None:
+        request = _learning(request, preset, noise, init, init_from, degradation, kernel)
+    else:
+        preset = preset or GENERATOR_PRESETS[0]
+        request = replace(request, settings=load_generator_preset(preset), preset=preset, model=kept)
+    resolve_device(request.options.device)
+    return request if kernel is None else replace(request, kernel=read_kernel(kernel))
+
+
+def _learning(
+    request: Request,
+    preset: str | None,
+    noise: float | None,
+    init: Literal["scratch", "shared"] | None,
+    init_from: Path | None,
+    degradation: str | None,
+    kernel: Path | None,
+) -> Request:
+    """The request with what is learnt, and how; see `make_request`."""
     settings = load_preset(preset or "quality")
     if noise is not None:
         settings = settings.with_noise(noise, "--noise")
@@ -176,25 +186,18 @@ def make_request(
         given = [option for option, value in (("--preset", preset), ("--noise", noise)) if value is not None]
         if given:
             raise SettingsError(f"--init-from brings the settings that it was learnt with: leave {given[0]} out")
-        start = read_shared(init_from)
+        shared = read_start(init_from)
         # What it was learnt with is what it is used with.
-        camera = _camera_of(start, init_from, degradation, camera, kernel=kernel)
-        shared, settings = KeptStart(start, init_from), parse_settings(start.facts.settings, str(init_from))
-    resolve_device(options.device)
-    return Request(
+        camera = _camera_of(shared.start, init_from, degradation, request.degradation, kernel=kernel)
+        request = replace(request, degradation=camera)
+        settings = parse_settings(shared.start.facts.settings, str(init_from))
+    return replace(
+        request,
         settings=settings,
         preset=preset or ("quality" if init_from is None else init_from.name),
-        scale=factors,
         noise=noise,
-        seed=seed,
-        kernel=None if kernel is None else read_kernel(kernel),
-        estimates=degradation == "estimate",
-        degradation=camera,
         init=init or "scratch",
         shared=shared,
-        options=options,
-        max_megapixels=max_megapixels,
-        overwrite=overwrite,
     )
 
 
@@ -245,29 +248,3 @@ def _named(degradations: Sequence[str]) -> str:
     ]
     more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
     return " or ".join(shown[:3]) + more
-
-
-def read_degradation(path: Path) -> KeptDegradation:
-    """Read an estimate's file with what a record says of it.
-
-    Raises:
-        SettingsError: not an estimate, or not readable.
-    """
-    found = read_estimate(path)
-    return KeptDegradation(found.degradation, found, path, sha256_file(path))
-
-
-def read_kernel(path: Path) -> Kernel:
-    """Read a blur kernel with what a record says of it.
-
-    Raises:
-        SettingsError: not a kernel, or not readable.
-    """
-    values = load_kernel(path)
-    return Kernel(values, kernel_facts(path.name, sha256_file(path), values), path)
-
-
-def kernel_facts(name: str, sha256: str, values: Tensor) -> KernelFacts:
-    """What a record says of a kernel."""
-    nested: list[JsonValue] = values.tolist()
-    return KernelFacts(name=name, sha256=sha256, values=values.tolist(), values_sha256=canonical_sha256(nested))

@@ -163,8 +163,8 @@ class LossSettings(_Settings):
     adversarial: float = Field(1.0e-3, ge=0)
     """To pass the discriminator; in the adversarial phase alone."""
     mediator: float = Field(1.0, ge=0)
-    """Mean squared distance to the guide in the mediator's features; with ImageNet's weights some hundred times as large
-    as among pixels."""
+    """Mean squared distance to the guide in the mediator's features; with ImageNet's weights some hundred times what it
+    is among pixels."""
     statistics: float = Field(0.0, ge=0)
     """Distance of the features' means and deviations to those of synthetic HR images."""
     pixel: float = Field(0.0, ge=0)

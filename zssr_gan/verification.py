@@ -1,41 +1,27 @@
 """Checking a result against its record: by hashes, or by making it once more."""
 
-import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path
 
-import torch
-
-from zssr_gan.config import PRESETS, load_preset, parse_settings
-from zssr_gan.enhancement import Enhanced, Progress, RunOptions, enhance_picture
+from zssr_gan.enhancement import Progress
 from zssr_gan.errors import ZssrGanError
-from zssr_gan.files import canonical_sha256, sha256_bytes, sha256_file
-from zssr_gan.imaging.codecs import Picture, decode_picture, encode_picture, read_provenance
-from zssr_gan.jobs import VERSION, evidence_png, output_facts, result_text, written_file
+from zssr_gan.files import canonical_sha256, sha256_file
+from zssr_gan.imaging.codecs import read_provenance
 from zssr_gan.record import (
     CaseFacts,
     DegradationFacts,
-    InputFile,
+    ModelFacts,
     Record,
     TeacherImage,
-    build_record,
     label_of,
     read_record,
     strongest,
 )
+from zssr_gan.rerun import Check, find_model, make_again, teachers
+from zssr_gan.training.card import load_generator
 from zssr_gan.zeroshot.degradation_estimate import is_estimate, read_estimate
-from zssr_gan.zeroshot.shared import SharedStart, read_shared
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at, and in one line what was found."""
-
-    name: str
-    ok: bool
-    text: str
+from zssr_gan.zeroshot.shared import read_shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +89,12 @@ def verify_record(
         )
     if record.case is not None:
         checks.append(_check_case(record.case, folder / record.case.path))
+    if record.model is not None:
+        checks.append(_check_model(record.model, find_model(record.model, folder)))
     if record.degradation is not None:
         checks.append(_check_degradation(record.degradation, record.case, folder))
     if rerun:
-        checks.append(_rerun(record, folder, source, on_progress))
+        checks.append(make_again(record, folder, source, on_progress))
     return Verification(path, tuple(checks))
 
 
@@ -152,7 +140,7 @@ def _check_file(name: str, path: Path, sha256: str) -> Check:
 
 def _check_label(record: Record, folder: Path) -> Check:
     """The label against the output's own, and against the images that were learnt from."""
-    least = label_of(record.input.sha256, record.case, record.degradation)
+    least = label_of(record.input.sha256, record.case, record.degradation, record.model)
     if strongest(record.label, least) != record.label:
         return Check("label", False, f"the record says {record.label}, but lists what makes it {least}")
     return _check(
@@ -189,222 +177,27 @@ def _check_degradation(told: DegradationFacts, case: CaseFacts | None, folder: P
     )
 
 
+def _check_model(told: ModelFacts, path: Path) -> Check:
+    """The generator's file, and the card in it against the record's."""
+    file = _check_file("model", path, told.sha256)
+    if not file.ok:
+        return file
+    try:
+        same = load_generator(path).card.model_dump(mode="json") == told.card
+    except ZssrGanError as error:
+        return Check("model", False, str(error))
+    return _check("model", same, f"{file.text}, with the card kept", f"{path.name} has another card than the record")
+
+
 def _check_case(told: CaseFacts, path: Path) -> Check:
     """The shared start's file, and the list of images in it against the record's."""
     file = _check_file("case", path, told.sha256)
     if not file.ok:
         return file
     try:
-        same = _teachers(read_shared(path)) == told.images
+        same = teachers(read_shared(path)) == told.images
     except ZssrGanError as error:
         return Check("case", False, str(error))
     return _check(
         "case", same, f"{file.text}, learnt on the images listed", f"{path.name} was learnt on others than are listed"
-    )
-
-
-def _teachers(start: SharedStart) -> tuple[TeacherImage, ...]:
-    return tuple(TeacherImage(name=image.name, sha256=image.sha256) for image in start.facts.images)
-
-
-def _rerun(record: Record, folder: Path, source: Path, on_progress: Callable[[Progress], None] | None) -> Check:
-    try:
-        data = source.read_bytes()
-    except OSError as error:
-        return Check("rerun", False, f"not made: {source} cannot be read ({error.strerror})")
-    if sha256_bytes(data) != record.input.sha256:
-        return Check("rerun", False, "not made: the input is not the recorded file")
-    asked = record.arguments
-    try:
-        picture = decode_picture(data, record.input.name, max_megapixels=asked.max_megapixels)
-        shared = None if record.case is None else read_shared(folder / record.case.path)
-        enhanced = enhance_picture(
-            picture,
-            asked.scale,
-            parse_settings(record.settings, "the record's settings"),
-            seed=asked.seed,
-            # Not normalised again: that could move the last bit of a value.
-            kernel=None if record.kernel is None else torch.tensor(record.kernel.values, dtype=torch.float64),
-            degradation=None if record.degradation is None else record.degradation.values,
-            shared=shared,
-            options=_recorded_options(record),
-            on_progress=on_progress,
-        )
-        text = result_text(
-            {"label": record.label, "settings": record.settings},
-            version=record.tool.version,
-            input_sha256=record.input.sha256,
-            seed=asked.seed,
-            scale=asked.scale,
-        )
-        made = encode_picture(enhanced.picture, Path(record.output.name).suffix[1:].lower(), text)
-        again = _rebuilt(record, data, picture, enhanced, made, text, shared)
-        untrue = _untrue(record, again)
-    except ZssrGanError as error:
-        return Check("rerun", False, f"not made: {error}")
-    there = enhanced.report.get("versions")
-    versions = "" if there == record.enhancement.get("versions") else "; library versions differ from the recorded ones"
-    if sha256_bytes(made) != record.output.sha256:
-        return Check("rerun", False, f"made again from the record: {_difference(made, folder, record)}{versions}")
-    if untrue:
-        told = ", ".join(untrue)
-        return Check("rerun", False, f"made again: the same bytes, but the record tells {told} otherwise{versions}")
-    return Check("rerun", True, f"made again from the record: the same bytes, and the same account ({_ON_TRUST})")
-
-
-_ON_TRUST = "taken on trust: times, versions, the device's name, and files that options named"
-
-
-def _rebuilt(
-    record: Record,
-    data: bytes,
-    picture: Picture,
-    enhanced: Enhanced,
-    made: bytes,
-    text: Mapping[str, str],
-    shared: SharedStart | None,
-) -> Record:
-    """The record that the rerun itself would write, where the first run's places and times are taken over."""
-    sha256, (height, width) = sha256_bytes(data), picture.pixels.shape[-2:]
-    kernel, case, degradation = record.kernel, record.case, record.degradation
-    label = strongest(enhanced.report["label"], label_of(sha256, case, degradation))
-    return build_record(
-        version=record.tool.version,
-        arguments=record.arguments.model_copy(
-            update={
-                "kernel": None if kernel is None else kernel.name,
-                "degradation": None if degradation is None else degradation.name,
-            }
-        ),
-        source=InputFile(
-            name=PurePosixPath(record.input.path).name,
-            path=record.input.path,
-            size_bytes=len(data),
-            width=width,
-            height=height,
-            sha256=sha256,
-            sha256_after=sha256,
-        ),
-        output=output_facts(record.output.name, enhanced.picture, made),
-        evidence=None if record.evidence is None else written_file(record.evidence.name, evidence_png(enhanced, text)),
-        kernel=None
-        if kernel is None
-        else kernel.model_copy(update={"values_sha256": canonical_sha256(kernel.model_dump(mode="json")["values"])}),
-        case=None
-        if case is None or shared is None
-        else CaseFacts(path=case.path, sha256=shared.sha256, images=_teachers(shared)),
-        degradation=degradation
-        and degradation.model_copy(
-            update={
-                "values_sha256": degradation.values.sha256,
-                "image_count": degradation.image_count if degradation.images is None else len(degradation.images),
-            }
-        ),
-        report={**enhanced.report, "label": label},
-        times=record.times,
-        option_files=_option_files(record),
-    )
-
-
-def _option_files(record: Record) -> dict[str, str]:
-    """Where the command line has the files that options named; that much of it depends on the place.
-
-    A path counts only where it ends in the name that the record has elsewhere.
-    """
-    try:
-        words = shlex.split(record.command_line)
-    except ValueError:  # no shell would take it either
-        return {}
-    asked, kernel, case, degradation = record.arguments, record.kernel, record.case, record.degradation
-    named = {
-        "preset": None if asked.preset in PRESETS or case is not None else asked.preset,
-        "kernel": None if kernel is None else kernel.name,
-        "degradation": None if degradation is None else degradation.name,
-        "init-from": None if case is None else case.path,
-    }
-    told = {word.removeprefix("--"): value for word, value in pairwise(words)}
-    return {
-        option: told[option] if PurePath(told.get(option, "")).name == PurePath(name).name else name
-        for option, name in named.items()
-        if name is not None
-    }
-
-
-def _untrue(record: Record, again: Record) -> list[str]:
-    """What of a record's account a rerun does not bear out; durations, versions and the device's name aside."""
-    told, found = (_account(one) for one in (record, again))
-    wrong = [key for key in {**told, **found} if told.get(key, _MISSING) != found.get(key, _MISSING)]
-    return wrong + [f"arguments.{name}" for name in _at_odds(record)]
-
-
-_MISSING = object()
-
-
-def _account(record: Record) -> dict[str, object]:
-    """A record as "group.name": value, without what may differ from run to run."""
-    whole = record.model_dump(mode="json")
-    del whole["times"]
-    for passing in ("versions", "device_name", "seconds"):
-        whole["enhancement"].pop(passing, None)
-    flat: dict[str, object] = {}
-    for key, value in whole.items():
-        parts = {f"{key}.{name}": one for name, one in value.items()} if isinstance(value, dict) else {key: value}
-        flat |= {name: _timeless(one) for name, one in parts.items()}
-    return flat
-
-
-def _at_odds(record: Record) -> list[str]:
-    """Arguments that could not have led to the recorded settings and machine; each is a function of the others."""
-    asked, report, settings = record.arguments, record.enhancement, record.settings
-    pairs = settings.get("pairs")
-    resolved = {"precision": asked.precision, "device": asked.device, "threads": asked.threads}
-    wrong = [
-        name
-        for name, value in resolved.items()
-        if value not in (None, "auto") and str(report.get(name)).partition(":")[0] != str(value).partition(":")[0]
-    ]
-    if asked.noise is not None and (not isinstance(pairs, dict) or pairs.get("noise") != asked.noise):
-        wrong.append("noise")
-    # Another version's presets may have had other constants.
-    if asked.preset in PRESETS and record.tool.version == VERSION:
-        preset = load_preset(asked.preset)
-        preset = preset if asked.noise is None else preset.with_noise(asked.noise)
-        size = record.input.width * record.input.height
-        resolved_preset = preset.for_size(size) if record.case is None else preset.for_case()
-        if resolved_preset.model_dump(mode="json") != settings:
-            wrong.append("preset")
-    return wrong
-
-
-def _timeless(value: object) -> object:
-    """JSON without what differs from run to run: durations."""
-    if isinstance(value, Mapping):
-        return {key: _timeless(one) for key, one in value.items() if key != "seconds"}
-    return [_timeless(one) for one in value] if isinstance(value, list) else value
-
-
-def _difference(made: bytes, folder: Path, record: Record) -> str:
-    """How a rerun departs from the file that lies there, in words."""
-    try:
-        old = decode_picture((folder / record.output.name).read_bytes(), record.output.name).pixels
-    except (OSError, ZssrGanError):
-        return "the bytes differ from the recorded hash"
-    new = decode_picture(made, record.output.name).pixels
-    if old.shape != new.shape:
-        return f"the size differs ({tuple(new.shape)} instead of {tuple(old.shape)})"
-    levels = float((new - old).abs().max()) * 255
-    if levels == 0:
-        return "the same pixels, in other bytes"
-    return f"pixels differ, by up to {levels:.1f} of 255 levels"
-
-
-def _recorded_options(record: Record) -> RunOptions:
-    """Device, precision, threads and tiles as they came out, not as they were asked ("auto")."""
-    report, asked = record.enhancement, record.arguments
-    threads, tile = report.get("threads"), report.get("tile")
-    return RunOptions(
-        device=str(report.get("device", asked.device)),
-        precision=str(report.get("precision", asked.precision)),
-        threads=threads if isinstance(threads, int) else asked.threads,
-        tile=tile if isinstance(tile, int) else asked.tile,
     )

@@ -1,5 +1,6 @@
 """A trained generator as a file: safetensors, and in it the card that says what it is and what it was trained on."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -7,12 +8,12 @@ from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from zssr_gan.errors import WeightsError, ZssrGanError
-from zssr_gan.files import write_together
+from zssr_gan.files import sha256_bytes, write_together
 from zssr_gan.networks.srgan import Generator
 from zssr_gan.stages import NetworkSettings
 from zssr_gan.training.models import generator_of
@@ -88,17 +89,22 @@ def write_generator(folder: Path, generator: Generator, card: Card) -> Path:
     return path
 
 
-def read_card(path: Path) -> Card:
-    """The card of a generator's file. Raises WeightsError where it has none."""
+def _read(path: Path) -> tuple[bytes, dict[str, Tensor], Card]:
+    """A generator's file, its weights and its card. Raises WeightsError where it is none."""
     try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get(_KEY)
-    except (OSError, SafetensorError) as error:
+        data = path.read_bytes()
+        weights = load(data)
+    except OSError as error:
+        raise WeightsError(f"{path}: the generator cannot be read ({error.strerror}).") from error
+    except SafetensorError as error:
         raise WeightsError(f"{path}: cannot be read as safetensors ({error}).") from error
+    # safetensors' loader of bytes leaves the text out; the header is a length and JSON.
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    text = header.get("__metadata__", {}).get(_KEY)
     if text is None:
         raise WeightsError(f"{path}: holds no generator of zssr-gan: it has no card.")
     try:
-        return Card.model_validate_json(text)
+        return data, weights, Card.model_validate_json(text)
     except ValidationError as error:
         why = error.errors(include_url=False)[0]["msg"]
         raise WeightsError(f"{path}: its card cannot be read by this version of zssr-gan ({why}).") from error
@@ -109,33 +115,38 @@ def read_generator(path: Path) -> tuple[Generator, Card]:
 
     Raises WeightsError where the file is missing, damaged, or not a generator's.
     """
-    card = read_card(path)
+    loaded = load_generator(path)
+    return loaded.network, loaded.card
+
+
+def load_generator(path: Path | str) -> "TrainedGenerator":
+    """A trained generator on the CPU, ready for use, with its card; WeightsError where the file is not one."""
+    path = Path(path)
+    data, weights, card = _read(path)
     try:
         generator = generator_of(NetworkSettings(name=card.name, options=card.options), {}, torch.Generator())
-        generator.load_state_dict(load(path.read_bytes()))
+        generator.load_state_dict(weights)
     except (ZssrGanError, RuntimeError, SafetensorError) as error:
         raise WeightsError(
             f"{path}: its weights do not fit its card ({' '.join(str(error).split())[:120]})."
         ) from error
-    return generator.eval().requires_grad_(False), card
+    return TrainedGenerator(generator.requires_grad_(False), card, sha256_bytes(data)).eval()
 
 
 class TrainedGenerator(nn.Module):
-    """A generator for use: images `B C H W` in [0, 1] of any size to `B C sH sW`, clipped to [0, 1]. See its `card`."""
+    """A generator for use: images `B C H W` in [0, 1] of any size to `B C sH sW`, clipped to [0, 1].
 
-    def __init__(self, network: Generator, card: Card) -> None:
+    `card` says what it is, `sha256` is that of its file's bytes, `facts` what a caller must know.
+    """
+
+    def __init__(self, network: Generator, card: Card, sha256: str) -> None:
         super().__init__()
-        self.network, self.card, self.facts = network, card, network.facts
+        self.network, self.card, self.sha256, self.facts = network, card, sha256, network.facts
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Enlarge; ImageError where images have other channels."""
         enlarged: Tensor = self.network(x_BCHW)
         return enlarged.clamp(0, 1)
-
-
-def load_generator(path: Path | str) -> TrainedGenerator:
-    """A trained generator on the CPU, ready for use, with its card; WeightsError where the file is not one."""
-    return TrainedGenerator(*read_generator(Path(path))).eval()
 
 
 def options_of(generator: Generator) -> Mapping[str, JsonValue]:

@@ -12,7 +12,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from zssr_gan.config import EstimationSettings
 from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.imaging.jpeg import nearest_quality, quality_of, read_tables
 from zssr_gan.imaging.luma import luma_of
@@ -20,6 +19,7 @@ from zssr_gan.imaging.psnr import psnr_db
 from zssr_gan.imaging.resampling import Size, resize
 from zssr_gan.imaging.spectra import LEVELS, noise_variances
 from zssr_gan.zeroshot.degradation_estimate import Brightness, Certainty, Estimate
+from zssr_gan.zeroshot.estimation_settings import EstimationSettings
 from zssr_gan.zeroshot.lattice import quality_of_pixels
 from zssr_gan.zeroshot.recurrence import LUMA_NOISE, SIDE, Fit, Recurrence, Tiles, fit_blur, fit_noise
 from zssr_gan.zeroshot.seeds import content_hash, derive_seed

@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zssr_gan.config import EstimationSettings
 from zssr_gan.imaging.degradation import Degradation, DegradedDownscale, GaussianBlur, Jpeg
 from zssr_gan.imaging.jpeg import block_coefficients, compress
 from zssr_gan.imaging.luma import LUMA
 from zssr_gan.imaging.resampling import adjoint
 from zssr_gan.imaging.spectra import LEVELS, radii, transformed, windows
+from zssr_gan.zeroshot.estimation_settings import EstimationSettings
 
 LUMA_NOISE = math.sqrt(sum(weight**2 for weight in LUMA))
 """Noise of luma for noise 1 of red, green and blue, each for itself."""

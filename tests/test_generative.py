@@ -1,0 +1,215 @@
+"""Images through a trained generator: sizes, colours, tiles, ensemble, back-projection, several at once."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tests.generators import written_generator
+from zssr_gan import enhance, generative, load_generator
+from zssr_gan.devices import Machine, RunOptions
+from zssr_gan.enhancement import enhance_picture, enhance_pictures
+from zssr_gan.errors import ImageError, NumericalError, SettingsError, WeightsError
+from zssr_gan.generative import generate, images_together
+from zssr_gan.generator_settings import GeneratorSettings, load_generator_preset
+from zssr_gan.imaging import symmetries
+from zssr_gan.imaging.degradation import Degradation, GaussianBlur
+from zssr_gan.imaging.picture import Metadata, Picture
+from zssr_gan.imaging.resampling import BicubicDownscale, resize
+from zssr_gan.training.card import TrainedGenerator
+
+CPU = torch.device("cpu")
+BICUBIC = BicubicDownscale()
+RAW = load_generator_preset("raw")
+PLAIN_ENSEMBLE = GeneratorSettings.model_validate({"refinement": {"back_projections": 0, "combine": "mean"}})
+
+
+@pytest.fixture(scope="module")
+def generators(tmp_path_factory: pytest.TempPathFactory) -> dict[int, TrainedGenerator]:
+    """One for gray and one for colour images, by channels."""
+    folder = tmp_path_factory.mktemp("generators")
+    return {n: load_generator(written_generator(folder / str(n), channels=n)) for n in (1, 3)}
+
+
+def made(
+    image: Tensor, generator: TrainedGenerator, settings: GeneratorSettings = RAW, tile: int = 512, **changes: Any
+) -> Any:
+    machine = Machine(CPU, "fp32", 1, tile)
+    (one,) = generate([image], (2.0, 2.0), settings, changes.get("downscale", BICUBIC), generator, machine)
+    return one
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 5), (25, 25)])
+def test_raw_is_the_generators_own_output(
+    generators: dict[int, TrainedGenerator], channels: int, size: tuple[int, int]
+) -> None:
+    image = torch.rand(channels, *size, generator=torch.Generator().manual_seed(0))
+    one = made(image, generators[channels])
+    assert torch.equal(one.image_CHW, generators[channels](image[None])[0])
+    assert one.views == 1
+    assert not one.disagreement_HW.any()
+    assert enhance(image.permute(1, 2, 0).numpy(), model=generators[channels]).shape[:2] == (2 * size[0], 2 * size[1])
+
+
+def test_the_ensemble_is_the_mean_of_eight_views(generators: dict[int, TrainedGenerator], astronaut: Tensor) -> None:
+    image, network = astronaut[:, :20, :13], generators[3].network
+    views = torch.stack(
+        [symmetries.inverse(network(symmetries.transform(image, k)[None])[0], k) for k in symmetries.ALL]
+    )
+    one = made(image, generators[3], PLAIN_ENSEMBLE)
+    assert torch.allclose(one.image_CHW, views.mean(0).clamp(0, 1), atol=1e-6)
+    spread = views.std(0, correction=0).mean(0) * 255
+    assert torch.allclose(one.disagreement_HW.float(), spread, rtol=1e-3, atol=1e-2)
+    assert float(spread.max()) > 0.1
+    assert one.views == 8
+
+
+def test_back_projection_makes_it_agree_with_the_image(
+    generators: dict[int, TrainedGenerator], astronaut: Tensor
+) -> None:
+    image = astronaut[:, :20, :13]
+
+    def residual(settings: GeneratorSettings, degradation: Degradation | None = None) -> float:
+        picture = Picture(image, None, 8, Metadata())
+        options = RunOptions("cpu", "fp32")
+        done = enhance_picture(
+            picture, (2, 2), settings, degradation=degradation, generator=generators[3], options=options
+        )
+        assert done.report["label"] == "generative"
+        return float(done.report["residual_db"])
+
+    assert residual(GeneratorSettings()) > residual(PLAIN_ENSEMBLE) + 10
+    blur = Degradation(blur=GaussianBlur(sigma_major=1.2, sigma_minor=0.5, angle_degrees=20))
+    assert residual(GeneratorSettings(), blur) > residual(PLAIN_ENSEMBLE, blur) + 6
+
+
+@pytest.mark.parametrize("settings", [RAW, GeneratorSettings()], ids=["raw", "ensemble"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_tiles_have_no_seams(
+    generators: dict[int, TrainedGenerator], astronaut: Tensor, channels: int, settings: GeneratorSettings
+) -> None:
+    image = astronaut[:channels, :61, :43]
+    generator = generators[channels]
+    assert generator.facts.radius < 16  # so that no tile sees the whole image
+    whole, tiled = made(image, generator, settings), made(image, generator, settings, tile=16)
+    assert tiled.tile == 16
+    assert torch.allclose(whole.image_CHW, tiled.image_CHW, atol=1e-5)
+    assert torch.allclose(whole.disagreement_HW.float(), tiled.disagreement_HW.float(), atol=0.02, rtol=2e-3)
+
+
+def test_gray_through_a_generator_for_colours_is_the_mean_of_three(
+    generators: dict[int, TrainedGenerator], face: Tensor
+) -> None:
+    one = made(face, generators[3])
+    three = generators[3].network(face.expand(1, 3, -1, -1))[0]
+    assert torch.allclose(one.image_CHW, three.mean(0, keepdim=True).clamp(0, 1), atol=1e-6)
+    assert not one.notices
+
+
+def test_colours_through_one_for_gray_go_one_by_one(generators: dict[int, TrainedGenerator], astronaut: Tensor) -> None:
+    image = astronaut[:, :9, :14]
+    one = made(image, generators[1])
+    each = [generators[1](image[None, n : n + 1])[0] for n in range(3)]
+    assert torch.allclose(one.image_CHW, torch.cat(each), atol=1e-6)
+    assert "each colour went through it by itself" in one.notices[0]
+
+
+class TestTogether:
+    """A pass of several images, as on a GPU; here on the CPU, where it is not the default."""
+
+    def together(
+        self, monkeypatch: pytest.MonkeyPatch, generator: TrainedGenerator, images: list[Tensor]
+    ) -> list[Tensor]:
+        monkeypatch.setitem(generative._PIXELS_TOGETHER, "cpu", 8 * 12 * 10 * 4)
+        assert images_together(CPU, (12, 10)) == 4
+        machine = Machine(CPU, "fp32", 1, 512)
+        return [one.image_CHW for one in generate(images, (2.0, 2.0), GeneratorSettings(), BICUBIC, generator, machine)]
+
+    def test_the_others_do_not_matter(
+        self, monkeypatch: pytest.MonkeyPatch, generators: dict[int, TrainedGenerator], astronaut: Tensor
+    ) -> None:
+        images = [astronaut[:, y : y + 12, 20:30] for y in (0, 7, 20, 33)]
+        alone = [made(image, generators[3], GeneratorSettings()).image_CHW for image in images]
+        four = self.together(monkeypatch, generators[3], images)
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(four, alone, strict=True))
+        # The same bits whoever shares the pass, and however many.
+        for other in (images[::-1], images[:1], images[1:3]):
+            for image, found in zip(other, self.together(monkeypatch, generators[3], other), strict=True):
+                place = next(n for n, one in enumerate(images) if one is image)
+                assert torch.equal(found, four[place])
+
+    def test_large_images_go_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(generative._PIXELS_TOGETHER, "cpu", 2**17)
+        assert images_together(CPU, (32, 32)) == 16
+        assert images_together(CPU, (2000, 3000)) == 1
+        monkeypatch.undo()
+        assert images_together(CPU, (32, 32)) == 1
+
+    def test_pictures(self, generators: dict[int, TrainedGenerator], astronaut: Tensor) -> None:
+        pictures = [Picture(astronaut[:, y : y + 12, 20:30], None, 8, Metadata()) for y in (0, 7)]
+        options = RunOptions("cpu", "fp32")
+        both = enhance_pictures(pictures, (2, 2), GeneratorSettings(), generators[3], options=options)
+        for picture, enhanced in zip(pictures, both, strict=True):
+            assert enhanced.source is picture
+            alone = enhance_picture(picture, (2, 2), GeneratorSettings(), generator=generators[3], options=options)
+            assert torch.allclose(alone.picture.pixels, enhanced.picture.pixels, atol=1.1 / 255)
+
+
+class TestFromPython:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        return written_generator(tmp_path, scale=4)
+
+    @pytest.fixture
+    def rgb(self, astronaut: Tensor) -> np.ndarray:
+        return np.round(astronaut[:, 8:20, 20:31].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+
+    def test_kinds_and_the_models_own_scale(self, path: Path, rgb: np.ndarray) -> None:
+        out = enhance(rgb, model=path, device="cpu")
+        assert (out.shape, out.dtype) == ((48, 44, 3), np.uint8)
+        assert np.array_equal(enhance(rgb, 4, "generator", model=str(path), device="cpu"), out)
+        assert np.array_equal(enhance(rgb, model=load_generator(path), device="cpu"), out)
+        assert not np.array_equal(enhance(rgb, model=path, preset="raw", device="cpu"), out)
+        picture = enhance(Image.fromarray(rgb).convert("LA"), model=path)
+        assert (picture.mode, picture.size) == ("LA", (44, 48))
+        deep = enhance(rgb.astype(np.uint16) * 257, model=path)
+        assert len(np.unique(deep)) > 256
+
+    def test_alpha_is_enlarged_apart(self, path: Path, rgb: np.ndarray) -> None:
+        alpha = rgb[..., 0]
+        out = enhance(np.dstack([rgb, alpha]), model=path)
+        plain = resize(torch.from_numpy(alpha)[None].float() / 255, (48, 44)).clamp(0, 1)
+        assert np.array_equal(out[..., 3], (plain[0] * 255).round().byte().numpy())
+
+    @pytest.mark.parametrize(
+        ("options", "error", "words"),
+        [
+            ({"scale": 2}, SettingsError, "the generator enlarges by 4 x 4 .* and by nothing else, not by 2 x 2"),
+            ({"scale": (4, 2)}, SettingsError, "not by 4 x 2"),
+            ({"preset": "fast"}, SettingsError, "a generator is trained already"),
+            ({"noise": 0.01}, SettingsError, "leave noise out"),
+            ({"model": "none.safetensors"}, WeightsError, r"none\.safetensors: the generator cannot be read"),
+        ],
+    )
+    def test_refusals(
+        self, path: Path, rgb: np.ndarray, options: dict[str, Any], error: type[Exception], words: str
+    ) -> None:
+        with pytest.raises(error, match=words) as caught:
+            enhance(rgb, **{"model": path, **options})
+        assert "--" not in str(caught.value)
+
+    def test_nan_is_an_error(self, path: Path, rgb: np.ndarray) -> None:
+        broken = load_generator(path)
+        with torch.no_grad():
+            broken.network.tail.weight.fill_(torch.nan)
+        with pytest.raises(NumericalError, match="NaN"):
+            enhance(rgb, model=broken)
+
+    def test_an_empty_image_is_refused(self, path: Path) -> None:
+        with pytest.raises(ImageError):
+            enhance(np.zeros((0, 8), np.uint8), model=path)
