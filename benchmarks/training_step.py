@@ -79,7 +79,7 @@ class Clock:
         networks = ("generator", "discriminator")
         parts: list[tuple[Any, str, str]] = [
             *((getattr(loop, name), "forward", name) for name in networks),
-            *((loop.state.optimisers[name], "step", "optimisers") for name in networks),
+            *((loop.state.optimisers[name], part, "optimisers") for name in networks for part in ("step", "zero_grad")),
             (Tensor, "backward", "backward"),
             (Future, "result", "waiting for a batch"),
             (loop.state, "follow", "running mean"),
@@ -197,7 +197,8 @@ def run(config: Path, args: argparse.Namespace, used: Machine, folder: Path, bar
     report(config, clock, sum(stamps.seconds().values()), half * seconds_of_losses(loop, clock), 2 * half, given)
     print(f"  {a_step['discriminator']:.4f} s a discriminator step, {a_step['generator']:.4f} s a generator step")
     hours = sum(a_step[who] * steps for who, steps in _PAPER.items()) / 3600
-    print(f"  {_PAPER['discriminator']:,} and {_PAPER['generator']:,} such steps (extrapolated): {hours:.2f} h\n")
+    counts = " and ".join(f"{steps:,}" for steps in _PAPER.values())
+    print(f"  the paper's {counts} steps, of {args.batch} images each (extrapolated): {hours:.2f} h\n")
 
 
 def report(config: Path, clock: Clock, steps: float, of_losses: float, count: int, given: TrainSettings) -> None:

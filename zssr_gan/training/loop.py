@@ -118,7 +118,11 @@ class Loop:
             watchers.notice(warning)
         self.checkpoints = Checkpoints(folder / "checkpoints", settings.every.keep, facts, watchers.notice)
         self.log = MetricsLog(folder / "metrics.jsonl")
+        # Lists: to walk through a network's modules for them takes longer than what is then done.
+        self._weights = {name: list(getattr(self, name).parameters()) for name in self.rates}
         self._epoch: int | None = None
+        self._ahead: ThreadPoolExecutor
+        self._next: Future[Drawn]
         self._finite = torch.tensor(True, device=device)
 
     def _sampler(self, images: Images, stream: str, patch: int | None) -> Sampler:
@@ -153,14 +157,12 @@ class Loop:
             self.log.cut_back(self.state.step)
         self.generator.train()
         self.discriminator.train()
-        with ThreadPoolExecutor(1) as ahead:
-            batches: Future[Drawn] = ahead.submit(self._batches, self.state.step)
+        with ThreadPoolExecutor(1) as self._ahead:
+            self._draw_ahead(self.state.step)
             try:
                 with uninterrupted() as signals:
                     while self.state.step < self.plan.total:
-                        now = batches.result()
-                        batches = ahead.submit(self._batches, self.state.step + 1)
-                        self._step(now)
+                        self._step(self._next.result())
                         if self._stops(bool(signals)):
                             raise Terminated
             except KeyboardInterrupt:
@@ -184,6 +186,9 @@ class Loop:
         others = self.others.batch(turn.number).hr if self.settings.losses.statistics else None
         return Drawn(self.inputs.batch(turn.number), {} if others is None else {"synthetic": others})
 
+    def _draw_ahead(self, step: int) -> None:
+        self._next = self._ahead.submit(self._batches, step)
+
     def _step(self, drawn: Drawn) -> None:
         """One update, and what is due after it."""
         turn = self.plan.turn(self.state.step)
@@ -203,10 +208,14 @@ class Loop:
             found = self.objective.content(sr, drawn.lr, drawn.reals.get("synthetic"))
             if turn.phase == "adversarial":
                 # Its own weights do not learn from this: their gradients are not even computed.
-                self.discriminator.requires_grad_(False)
+                self._let_learn(False)
                 found["adversarial"] = self.objective.adversarial.generator(self.discriminator(sr))
-                self.discriminator.requires_grad_(True)
+                self._let_learn(True)
         return {**found, "loss": self.objective.total(found)}
+
+    def _let_learn(self, learns: bool) -> None:
+        for weight in self._weights["discriminator"]:
+            weight.requires_grad = learns
 
     def _losses_of_discriminator(self, drawn: Drawn) -> dict[str, Tensor]:
         with self._autocast():
@@ -229,9 +238,11 @@ class Loop:
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
+        # The next batch is drawn beside the backward pass, which leaves Python free; else one would wait for the other.
+        loss.register_hook(lambda _: self._draw_ahead(self.state.step + 1))
         loss.backward()
         self.group.average(network)
-        norm = nn.utils.clip_grad_norm_(network.parameters(), self.settings.optimiser.clip or math.inf)
+        norm = nn.utils.clip_grad_norm_(self._weights[turn.who], self.settings.optimiser.clip or math.inf)
         self._finite &= torch.isfinite(loss.detach()) & torch.isfinite(norm)
         if self.machine.device.type == "cpu":  # elsewhere it would wait for the device at each step
             self._refuse_nan(turn)
