@@ -275,6 +275,8 @@ class TrainSettings(_Settings):
     """Of products; `auto`: bf16 where the device has matrix units for it."""
     validation: ValidationSettings = ValidationSettings()
     every: IntervalSettings = IntervalSettings()
+    tensorboard: bool = False
+    """Whether metrics and samples are written for TensorBoard too; needs the extra `zssr-gan[tensorboard]`."""
 
     @model_validator(mode="after")
     def _content(self) -> Self:

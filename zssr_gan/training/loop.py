@@ -41,13 +41,15 @@ class Watchers:
     """Who is told what; all calls come between steps.
 
     `progress`: after each step. `notice`: a sentence. `best`: a generator to be kept. `samples`: outputs on the images
-    held out, to be drawn.
+    held out, to be drawn. `begun`: after which step a run begins or goes on. `logged`: a line of metrics.jsonl.
     """
 
     progress: Callable[[int, int, Mapping[str, float]], None] = lambda _done, _total, _losses: None
     notice: Callable[[str], None] = lambda _text: None
     best: Callable[[Generator, int, str, Figures], None] = lambda _generator, _step, _phase, _figures: None
     samples: Callable[[int, Sequence[Tensor]], None] = lambda _step, _outputs: None
+    begun: Callable[[int], None] = lambda _step: None
+    logged: Callable[[int, Mapping[str, JsonValue]], None] = lambda _step, _values: None
 
 
 class Loop:
@@ -155,6 +157,7 @@ class Loop:
             self.watchers.notice(f"goes on from {path}, step {self.state.step:,} of {self.plan.total:,}")
         if self.group.ranks.rank == 0:
             self.log.cut_back(self.state.step)
+            self.watchers.begun(self.state.step)
         self.generator.train()
         self.discriminator.train()
         with ThreadPoolExecutor(1) as self._ahead:
@@ -266,7 +269,7 @@ class Loop:
         if self.group.ranks.rank:
             return
         if due["log"]:
-            self.log.append(step, {"phase": turn.phase, "who": turn.who, **values})
+            self._log({"phase": turn.phase, "who": turn.who, **values})
         # The last step of a phase is validated as its last.
         if due["validation"] or due["samples"] or step == self.plan.pretrain:
             made = outputs(self.state.mean, self.material.held_out, self.machine.device)
@@ -285,7 +288,7 @@ class Loop:
         for warning in warnings:
             self.watchers.notice(f"step {state.step:,}: {warning}")
         values: dict[str, JsonValue] = {**asdict(figures), "accuracy": accuracy, "warnings": [*warnings]}
-        self.log.append(state.step, {"phase": turn.phase, "validation": values})
+        self._log({"phase": turn.phase, "validation": values})
         kind = self.settings.validation.best
         figure = {"synthetic": figures.synthetic_db, "residual": figures.residual_db, "last": float(state.step)}[kind]
         # What content alone reaches in PSNR, no adversarial phase reaches again: each phase has its own best.
@@ -293,6 +296,10 @@ class Loop:
             state.best, state.best_phase = figure, turn.phase
             assert isinstance(state.mean, Generator)
             self.watchers.best(state.mean, state.step, turn.phase, figures)
+
+    def _log(self, values: Mapping[str, JsonValue]) -> None:
+        self.log.append(self.state.step, values)
+        self.watchers.logged(self.state.step, values)
 
     def _keep(self) -> None:
         """Write a checkpoint, unless this process is not the one that writes or the state is not worth it."""
