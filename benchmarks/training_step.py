@@ -164,7 +164,7 @@ def run(config: Path, args: argparse.Namespace, used: Machine, folder: Path, bar
     given = load_run(config).train
     # Only the log is due within the run.
     every = given.every.model_copy(update=dict.fromkeys(_SPREAD, 10**9))
-    settings = given.model_copy(update={"batch": args.batch, "every": every})
+    settings = given.model_copy(update={"batch": args.batch, "every": every, "compile": args.compile})
     material = material_for(settings, args.images, settings.patch or 32)
     clock = Clock(used.device)
     features: Callable[[Tensor], Mapping[str, Tensor]] | None = None
@@ -225,6 +225,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], help="else the config's")
+    parser.add_argument("--compile", action="store_true", help="with torch.compile")
     parser.add_argument("--threads", type=int, default=None)
     args = parser.parse_args()
     for config in map(Path, args.configs.split(",")):

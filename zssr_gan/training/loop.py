@@ -21,6 +21,7 @@ from zssr_gan.errors import ImageError, NumericalError, SettingsError
 from zssr_gan.interrupts import Terminated, uninterrupted
 from zssr_gan.networks.srgan import Discriminator, Generator
 from zssr_gan.stages import TrainSettings
+from zssr_gan.training.compiled import compile_networks
 from zssr_gan.training.losses import Features, fakes_with_guides
 from zssr_gan.training.material import Material
 from zssr_gan.training.models import discriminator_of, generator_of
@@ -111,6 +112,8 @@ class Loop:
             },
             accuracy=torch.tensor(0.5, device=device),
         )
+        if settings.compile:
+            compile_networks(self.generator, self.discriminator, device)
         self.plan = Plan.of(settings, len(material.inputs), len(material.reals))
         sampler = self._sampler
         self.inputs, self.fakes = (sampler(material.inputs, name, settings.patch) for name in ("inputs", "fakes"))

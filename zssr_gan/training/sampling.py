@@ -139,7 +139,7 @@ def _turned(levels: Tensor, k: int) -> _Levels:
 
 
 def _together(levels: Sequence[_Levels]) -> Tensor:
-    return torch.from_numpy(np.stack(levels)).float().div_(_LEVELS)
+    return torch.from_numpy(np.stack(levels)).contiguous().float().div_(_LEVELS)
 
 
 def _as_pixels(levels: Sequence[Tensor]) -> Tensor:
