@@ -189,12 +189,15 @@ def run(config: Path, args: argparse.Namespace, used: Machine, folder: Path, bar
     with stamps.on():
         loop.run()
     a_step = {who: seconds / half for who, seconds in stamps.seconds().items()}
-    stamps = Stamps(loop, clock)
-    loop.plan = Plan(loop.plan.total, 1, half, half, loop.plan.epoch)
-    clock.seconds.clear()
-    with stamps.on(), clock.on(loop):
-        loop.run()
-    report(config, clock, sum(stamps.seconds().values()), half * seconds_of_losses(loop, clock), 2 * half, given)
+    if args.compile:
+        print(f"{config.stem}, compiled: no shares, since timers would be compiled too")
+    else:
+        stamps = Stamps(loop, clock)
+        loop.plan = Plan(loop.plan.total, 1, half, half, loop.plan.epoch)
+        clock.seconds.clear()
+        with stamps.on(), clock.on(loop):
+            loop.run()
+        report(config, clock, sum(stamps.seconds().values()), half * seconds_of_losses(loop, clock), 2 * half, given)
     print(f"  {a_step['discriminator']:.4f} s a discriminator step, {a_step['generator']:.4f} s a generator step")
     hours = sum(a_step[who] * steps for who, steps in _PAPER.items()) / 3600
     counts = " and ".join(f"{steps:,}" for steps in _PAPER.values())
@@ -225,7 +228,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], help="else the config's")
-    parser.add_argument("--compile", action="store_true", help="with torch.compile")
+    parser.add_argument("--compile", action="store_true", help="with torch.compile; seconds alone")
     parser.add_argument("--threads", type=int, default=None)
     args = parser.parse_args()
     for config in map(Path, args.configs.split(",")):
