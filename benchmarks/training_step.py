@@ -79,7 +79,7 @@ class Clock:
         networks = ("generator", "discriminator")
         parts: list[tuple[Any, str, str]] = [
             *((getattr(loop, name), "forward", name) for name in networks),
-            *((loop.state.optimisers[name], "step", "optimisers") for name in networks),
+            *((loop.state.optimisers[name], part, "optimisers") for name in networks for part in ("step", "zero_grad")),
             (Tensor, "backward", "backward"),
             (Future, "result", "waiting for a batch"),
             (loop.state, "follow", "running mean"),
@@ -164,7 +164,7 @@ def run(config: Path, args: argparse.Namespace, used: Machine, folder: Path, bar
     given = load_run(config).train
     # Only the log is due within the run.
     every = given.every.model_copy(update=dict.fromkeys(_SPREAD, 10**9))
-    settings = given.model_copy(update={"batch": args.batch, "every": every})
+    settings = given.model_copy(update={"batch": args.batch, "every": every, "compile": args.compile})
     material = material_for(settings, args.images, settings.patch or 32)
     clock = Clock(used.device)
     features: Callable[[Tensor], Mapping[str, Tensor]] | None = None
@@ -189,15 +189,19 @@ def run(config: Path, args: argparse.Namespace, used: Machine, folder: Path, bar
     with stamps.on():
         loop.run()
     a_step = {who: seconds / half for who, seconds in stamps.seconds().items()}
-    stamps = Stamps(loop, clock)
-    loop.plan = Plan(loop.plan.total, 1, half, half, loop.plan.epoch)
-    clock.seconds.clear()
-    with stamps.on(), clock.on(loop):
-        loop.run()
-    report(config, clock, sum(stamps.seconds().values()), half * seconds_of_losses(loop, clock), 2 * half, given)
+    if args.compile:
+        print(f"{config.stem}, compiled: no shares, since timers would be compiled too")
+    else:
+        stamps = Stamps(loop, clock)
+        loop.plan = Plan(loop.plan.total, 1, half, half, loop.plan.epoch)
+        clock.seconds.clear()
+        with stamps.on(), clock.on(loop):
+            loop.run()
+        report(config, clock, sum(stamps.seconds().values()), half * seconds_of_losses(loop, clock), 2 * half, given)
     print(f"  {a_step['discriminator']:.4f} s a discriminator step, {a_step['generator']:.4f} s a generator step")
     hours = sum(a_step[who] * steps for who, steps in _PAPER.items()) / 3600
-    print(f"  {_PAPER['discriminator']:,} and {_PAPER['generator']:,} such steps (extrapolated): {hours:.2f} h\n")
+    counts = " and ".join(f"{steps:,}" for steps in _PAPER.values())
+    print(f"  the paper's {counts} steps, of {args.batch} images each (extrapolated): {hours:.2f} h\n")
 
 
 def report(config: Path, clock: Clock, steps: float, of_losses: float, count: int, given: TrainSettings) -> None:
@@ -224,6 +228,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], help="else the config's")
+    parser.add_argument("--compile", action="store_true", help="with torch.compile; seconds alone")
     parser.add_argument("--threads", type=int, default=None)
     args = parser.parse_args()
     for config in map(Path, args.configs.split(",")):

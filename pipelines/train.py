@@ -1,9 +1,8 @@
 """The generator, trained without any HR image: python -m pipelines.train --config FILE (or: make train).
 
 Reads split.json and synthetic/ from the run's folder, writes train/ there: generator.safetensors and card.json (the
-best by validation), metrics.jsonl, samples/, losses.png and checkpoints/. The same command goes on where a run was
-stopped. Several
-devices: torchrun --nproc-per-node 8 -m pipelines.train --config FILE
+best by validation), metrics.jsonl, samples/, losses.png, checkpoints/ and, if asked for, tensorboard/. The same
+command goes on where a run was stopped. Several devices: torchrun --nproc-per-node 8 -m pipelines.train --config FILE
 Exit codes: 0 done, 1 NaN or the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM.
 """
 
@@ -11,7 +10,8 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -37,10 +37,11 @@ from zssr_gan.training.loop import Loop, Watchers
 from zssr_gan.training.material import Material, gather_material
 from zssr_gan.training.models import mediator_options, parameters
 from zssr_gan.training.pictures import curves_png, samples_png
+from zssr_gan.training.tensorboard import Board
 from zssr_gan.training.validation import Figures
 from zssr_gan.weights import Origin, vgg
 
-_MAY_CHANGE = {"every", "epochs"}
+_MAY_CHANGE = {"every", "epochs", "tensorboard"}
 """Of the group `train`: what a run that goes on may have changed."""
 
 
@@ -82,8 +83,11 @@ class Stage:
     bar: Bar
     group: DataParallel
     origin: Origin | None = None
+    board: Board | None = None
     loop: Loop = field(init=False)
     material: Material = field(init=False)
+    left: ExitStack = field(init=False)
+    """What is closed when the training is left."""
 
     def __post_init__(self) -> None:
         """Find what the stages before left."""
@@ -101,19 +105,18 @@ class Stage:
 
     def run(self) -> None:
         """Train, and write what came out."""
-        if self.group.ranks.rank:
+        with ExitStack() as self.left:
+            if not self.group.ranks.rank:
+                lock = FileLock(self.folder / ".lock")
+                if not lock.acquire(wait=False):
+                    raise StoreError(f"{self.folder}: another run is training there; wait until it ends, or stop it.")
+                self.left.callback(lock.release)
             self._train()
-            return
-        lock = FileLock(self.folder / ".lock")
-        if not lock.acquire(wait=False):
-            raise StoreError(f"{self.folder}: another run is training there; wait until it ends, or stop it.")
-        try:
-            self._train()
-        finally:
-            lock.release()
 
     def _train(self) -> None:
         train = self.settings.train
+        if train.tensorboard and not self.group.ranks.rank:
+            self.board = self.left.enter_context(Board(self.folder / "tensorboard"))
         mediator = self._mediator()
         self.material = self._material()
         if self.material.left_out:
@@ -127,7 +130,7 @@ class Stage:
             folder=self.folder,
             facts=self._facts(),
             group=self.group,
-            watchers=Watchers(_Speed(self.bar, train.batch), self._say, self._keep_best, self._draw_samples),
+            watchers=self._watchers(),
         )
         counts = ", ".join(f"{len(getattr(self.material, name).ids):,} {what}" for name, what in _COUNTED.items())
         self._say(
@@ -143,6 +146,11 @@ class Stage:
         self._say_warning()
         for path in (losses, self._samples(self.loop.plan.total), self.folder / "generator.safetensors"):
             print(path)
+
+    def _watchers(self) -> Watchers:
+        speed = _Speed(self.bar, self.settings.train.batch)
+        watchers = Watchers(speed, self._say, self._keep_best, self._draw_samples)
+        return watchers if self.board is None else replace(watchers, begun=self.board.begin, logged=self.board.line)
 
     def _say(self, text: str, style: str = "") -> None:
         if self.group.ranks.rank == 0:
@@ -221,7 +229,10 @@ class Stage:
 
     def _draw_samples(self, step: int, made: Sequence[Tensor]) -> None:
         title = self._title(f"Images held out, after {step:,} of {self.loop.plan.total:,} steps")
-        atomic_write(self._samples(step), samples_png(made, self.material.held_out, title), overwrite=True)
+        sheet = samples_png(made, self.material.held_out, title)
+        atomic_write(self._samples(step), sheet, overwrite=True)
+        if self.board is not None:
+            self.board.sheet(step, sheet)
 
     def _title(self, text: str) -> str:
         warning = None if self.origin is None else self.origin.warning

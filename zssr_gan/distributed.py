@@ -158,8 +158,10 @@ class DataParallel:
 
     def average(self, network: nn.Module) -> None:
         """Make each gradient of a network the mean over all processes."""
+        if self.ranks.world == 1:
+            return
         gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-        if self.ranks.world == 1 or not gradients:
+        if not gradients:
             return
         mean = self.mean(torch.cat([gradient.flatten() for gradient in gradients]))
         sizes = [gradient.numel() for gradient in gradients]

@@ -278,8 +278,13 @@ class TrainSettings(_Settings):
     kept. 0: the weights themselves."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of products; `auto`: bf16 where the device has matrix units for it."""
+    compile: bool = False
+    """Whether the networks are compiled (torch.compile): takes minutes and a C++ compiler first, and is worth it on a
+    GPU, if anywhere. Results differ in their last bits."""
     validation: ValidationSettings = ValidationSettings()
     every: IntervalSettings = IntervalSettings()
+    tensorboard: bool = False
+    """Whether metrics and samples are written for TensorBoard too; needs the extra `zssr-gan[tensorboard]`."""
 
     @model_validator(mode="after")
     def _content(self) -> Self:

@@ -178,6 +178,33 @@ class TestStops:
         ]
 
 
+class TestTensorBoard:
+    BOARD = ("--set", "train.tensorboard=true")
+
+    def test_it_shows_what_metrics_hold(self, config: Path) -> None:
+        events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+        assert run(config, "--set", "train.epochs=0") == 0
+        first = (TRAIN / "metrics.jsonl").read_text().count('"loss"')
+        assert run(config, *self.BOARD) == 0  # more epochs, and now with a board: both may change
+        found = events.EventAccumulator(str(TRAIN / "tensorboard")).Reload()
+        lines = [json.loads(line) for line in (TRAIN / "metrics.jsonl").read_text().splitlines()]
+        wanted = [(line["step"], line["loss"]) for line in lines if "loss" in line and line["who"] == "generator"]
+        shown = [(event.step, event.value) for event in found.Scalars("generator/loss")]
+        assert [step for step, _ in shown] == [step for step, _ in wanted[first:]]
+        assert [value for _, value in shown] == pytest.approx([value for _, value in wanted[first:]])
+        assert found.Scalars("validation/residual_db")
+        assert [event.step for event in found.Images("samples")] == [6, STEPS]
+
+    def test_a_package_that_is_missing(
+        self, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+        assert run(config, *self.BOARD) == 2
+        assert "pip install 'zssr-gan[tensorboard]'" in capsys.readouterr().err
+        assert not list(TRAIN.glob("metrics.jsonl"))
+        assert run(config) == 0
+
+
 class TestManyProcesses:
     LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     # Batch normalisation would see half the batch; the batch must be dealt evenly.

@@ -21,6 +21,7 @@ from zssr_gan.errors import ImageError, NumericalError, SettingsError
 from zssr_gan.interrupts import Terminated, uninterrupted
 from zssr_gan.networks.srgan import Discriminator, Generator
 from zssr_gan.stages import TrainSettings
+from zssr_gan.training.compiled import compile_networks
 from zssr_gan.training.losses import Features, fakes_with_guides
 from zssr_gan.training.material import Material
 from zssr_gan.training.models import discriminator_of, generator_of
@@ -41,13 +42,15 @@ class Watchers:
     """Who is told what; all calls come between steps.
 
     `progress`: after each step. `notice`: a sentence. `best`: a generator to be kept. `samples`: outputs on the images
-    held out, to be drawn.
+    held out, to be drawn. `begun`: after which step a run begins or goes on. `logged`: a line of metrics.jsonl.
     """
 
     progress: Callable[[int, int, Mapping[str, float]], None] = lambda _done, _total, _losses: None
     notice: Callable[[str], None] = lambda _text: None
     best: Callable[[Generator, int, str, Figures], None] = lambda _generator, _step, _phase, _figures: None
     samples: Callable[[int, Sequence[Tensor]], None] = lambda _step, _outputs: None
+    begun: Callable[[int], None] = lambda _step: None
+    logged: Callable[[int, Mapping[str, JsonValue]], None] = lambda _step, _values: None
 
 
 class Loop:
@@ -109,6 +112,8 @@ class Loop:
             },
             accuracy=torch.tensor(0.5, device=device),
         )
+        if settings.compile:
+            compile_networks(self.generator, self.discriminator, device)
         self.plan = Plan.of(settings, len(material.inputs), len(material.reals))
         sampler = self._sampler
         self.inputs, self.fakes = (sampler(material.inputs, name, settings.patch) for name in ("inputs", "fakes"))
@@ -118,7 +123,11 @@ class Loop:
             watchers.notice(warning)
         self.checkpoints = Checkpoints(folder / "checkpoints", settings.every.keep, facts, watchers.notice)
         self.log = MetricsLog(folder / "metrics.jsonl")
+        # Lists: to walk through a network's modules for them takes longer than what is then done.
+        self._weights = {name: list(getattr(self, name).parameters()) for name in self.rates}
         self._epoch: int | None = None
+        self._ahead: ThreadPoolExecutor
+        self._next: Future[Drawn]
         self._finite = torch.tensor(True, device=device)
 
     def _sampler(self, images: Images, stream: str, patch: int | None) -> Sampler:
@@ -151,16 +160,15 @@ class Loop:
             self.watchers.notice(f"goes on from {path}, step {self.state.step:,} of {self.plan.total:,}")
         if self.group.ranks.rank == 0:
             self.log.cut_back(self.state.step)
+            self.watchers.begun(self.state.step)
         self.generator.train()
         self.discriminator.train()
-        with ThreadPoolExecutor(1) as ahead:
-            batches: Future[Drawn] = ahead.submit(self._batches, self.state.step)
+        with ThreadPoolExecutor(1) as self._ahead:
+            self._draw_ahead(self.state.step)
             try:
                 with uninterrupted() as signals:
                     while self.state.step < self.plan.total:
-                        now = batches.result()
-                        batches = ahead.submit(self._batches, self.state.step + 1)
-                        self._step(now)
+                        self._step(self._next.result())
                         if self._stops(bool(signals)):
                             raise Terminated
             except KeyboardInterrupt:
@@ -184,6 +192,9 @@ class Loop:
         others = self.others.batch(turn.number).hr if self.settings.losses.statistics else None
         return Drawn(self.inputs.batch(turn.number), {} if others is None else {"synthetic": others})
 
+    def _draw_ahead(self, step: int) -> None:
+        self._next = self._ahead.submit(self._batches, step)
+
     def _step(self, drawn: Drawn) -> None:
         """One update, and what is due after it."""
         turn = self.plan.turn(self.state.step)
@@ -203,10 +214,14 @@ class Loop:
             found = self.objective.content(self.generator, sr, drawn.lr, drawn.reals.get("synthetic"))
             if turn.phase == "adversarial":
                 # Its own weights do not learn from this: their gradients are not even computed.
-                self.discriminator.requires_grad_(False)
+                self._let_learn(False)
                 found["adversarial"] = self.objective.adversarial.generator(self.discriminator(sr))
-                self.discriminator.requires_grad_(True)
+                self._let_learn(True)
         return {**found, "loss": self.objective.total(found)}
+
+    def _let_learn(self, learns: bool) -> None:
+        for weight in self._weights["discriminator"]:
+            weight.requires_grad = learns
 
     def _losses_of_discriminator(self, drawn: Drawn) -> dict[str, Tensor]:
         with self._autocast():
@@ -229,9 +244,11 @@ class Loop:
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
+        # The next batch is drawn beside the backward pass, which leaves Python free; else one would wait for the other.
+        loss.register_hook(lambda _: self._draw_ahead(self.state.step + 1))
         loss.backward()
         self.group.average(network)
-        norm = nn.utils.clip_grad_norm_(network.parameters(), self.settings.optimiser.clip or math.inf)
+        norm = nn.utils.clip_grad_norm_(self._weights[turn.who], self.settings.optimiser.clip or math.inf)
         self._finite &= torch.isfinite(loss.detach()) & torch.isfinite(norm)
         if self.machine.device.type == "cpu":  # elsewhere it would wait for the device at each step
             self._refuse_nan(turn)
@@ -255,7 +272,7 @@ class Loop:
         if self.group.ranks.rank:
             return
         if due["log"]:
-            self.log.append(step, {"phase": turn.phase, "who": turn.who, **values})
+            self._log({"phase": turn.phase, "who": turn.who, **values})
         # The last step of a phase is validated as its last.
         if due["validation"] or due["samples"] or step == self.plan.pretrain:
             made = outputs(self.state.mean, self.material.held_out, self.machine.device)
@@ -274,7 +291,7 @@ class Loop:
         for warning in warnings:
             self.watchers.notice(f"step {state.step:,}: {warning}")
         values: dict[str, JsonValue] = {**asdict(figures), "accuracy": accuracy, "warnings": [*warnings]}
-        self.log.append(state.step, {"phase": turn.phase, "validation": values})
+        self._log({"phase": turn.phase, "validation": values})
         kind = self.settings.validation.best
         figure = {"synthetic": figures.synthetic_db, "residual": figures.residual_db, "last": float(state.step)}[kind]
         # What content alone reaches in PSNR, no adversarial phase reaches again: each phase has its own best.
@@ -282,6 +299,10 @@ class Loop:
             state.best, state.best_phase = figure, turn.phase
             assert isinstance(state.mean, Generator)
             self.watchers.best(state.mean, state.step, turn.phase, figures)
+
+    def _log(self, values: Mapping[str, JsonValue]) -> None:
+        self.log.append(self.state.step, values)
+        self.watchers.logged(self.state.step, values)
 
     def _keep(self) -> None:
         """Write a checkpoint, unless this process is not the one that writes or the state is not worth it."""

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from zssr_gan.imaging import symmetries
 from zssr_gan.zeroshot.seeds import derive_seed
 
 _LEVELS = 255
+_Levels = NDArray[np.uint8]
+_STEPS = tuple((-1 if k & 2 else 1, -1 if bool(k & 4) != (k & 3 in (1, 2)) else 1, bool(k & 1)) for k in range(8))
+"""Of each symmetry, the order of rows and columns, and whether they are then swapped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,15 +113,15 @@ class Sampler:
                 int(at * (n - m + 1))
                 for at, n, m in zip((tops[place], lefts[place]), (rows, columns), side, strict=True)
             )
-            lr.append(symmetries.transform(pixels[:, top : top + side[0], left : left + side[1]], k))
+            lr.append(_turned(pixels[:, top : top + side[0], left : left + side[1]], k))
             if self.images.hr is not None:
                 s = self.scale
                 cut = self.images.hr[image][:, s * top : s * (top + side[0]), s * left : s * (left + side[1])]
-                hr.append(symmetries.transform(cut, k))
+                hr.append(_turned(cut, k))
             kept.append(k)
             cameras.append(self.images.cameras[image])
             seeds.append(derive_seed(self.seed, self.stream, "image", number * self.size + place))
-        return Batch(_as_pixels(lr), _as_pixels(hr) if hr else None, tuple(kept), tuple(cameras), tuple(seeds))
+        return Batch(_together(lr), _together(hr) if hr else None, tuple(kept), tuple(cameras), tuple(seeds))
 
     def _image(self, position: int) -> int:
         """Which image stands at a place of the endless row of passes."""
@@ -128,6 +131,18 @@ class Sampler:
             self._orders = {n: order for n, order in self._orders.items() if abs(n - number) <= 1}
             self._orders[number] = draws.permutation(len(self.images))
         return int(self._orders[number][place])
+
+
+def _turned(levels: Tensor, k: int) -> _Levels:
+    """`symmetries.transform` as a view, without its copies: drawing a batch is a cost of each step."""
+    x: _Levels = levels.numpy()
+    rows, columns, swapped = _STEPS[k]
+    x = x[..., ::rows, ::columns]
+    return x.swapaxes(-1, -2) if swapped else x
+
+
+def _together(levels: Sequence[_Levels]) -> Tensor:
+    return torch.from_numpy(np.stack(levels)).contiguous().float().div_(_LEVELS)
 
 
 def _as_pixels(levels: Sequence[Tensor]) -> Tensor:
