@@ -79,7 +79,12 @@ class Clock:
         networks = ("generator", "discriminator")
         parts: list[tuple[Any, str, str]] = [
             *((getattr(loop, name), "forward", name) for name in networks),
-            *((loop.state.optimisers[name], part, "optimisers") for name in networks for part in ("step", "zero_grad")),
+            *(
+                (optimiser, part, "optimisers")
+                for name in networks
+                for optimiser in loop.state.optimisers[name]
+                for part in ("step", "zero_grad")
+            ),
             (Tensor, "backward", "backward"),
             (Future, "result", "waiting for a batch"),
             (loop.state, "follow", "running mean"),

@@ -204,8 +204,15 @@ class RealSettings(_Settings):
 
 
 class OptimiserSettings(_Settings):
-    """Adam, of the generator and of the discriminator."""
+    """Adam, of the generator and of the discriminator; or Muon for the generator."""
 
+    kind: Literal["adam", "muon"] = "adam"
+    """Of the generator. `muon` (Jordan et al. 2024): convolutions between features step along their orthogonalised
+    momentum, all other weights by Adam."""
+    muon_ratio: float = Field(10.0, gt=0)
+    """Muon's rate as a multiple of `lr`."""
+    muon_momentum: float = Field(0.95, ge=0, lt=1)
+    """Decay of Muon's momentum."""
     lr: float = Field(2.0e-4, gt=0)
     """Learning rate of the generator."""
     lr_discriminator: float | None = Field(None, gt=0)

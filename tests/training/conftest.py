@@ -19,7 +19,7 @@ TINY = {
     "discriminator": {"options": {"width": 4, "blocks": 2, "head": "adaptive", "hidden": 4}},
     "images": "zssr",
     "losses": {"mediator": 0.0, "pixel": 1.0, "consistency": 1.0, "guide": "synthetic", "guides_as_fakes": True},
-    "optimiser": {"lr": 1e-3, "schedule": "cosine", "clip": 1.0},
+    "optimiser": {"kind": "muon", "lr": 1e-3, "schedule": "cosine", "clip": 1.0},
     "batch": 4,
     "patch": 8,
     "pretrain": 2,

@@ -22,9 +22,10 @@ def tensors(state: TrainingState) -> dict[str, torch.Tensor]:
         for name in ("generator", "discriminator", "mean")
         for key, tensor in getattr(state, name).state_dict().items()
     }
-    for name, optimiser in state.optimisers.items():
-        for number, values in optimiser.state_dict()["state"].items():
-            found |= {f"{name}.{number}.{key}": torch.as_tensor(value) for key, value in values.items()}
+    for name, optimisers in state.optimisers.items():
+        for place, optimiser in enumerate(optimisers):
+            for number, values in optimiser.state_dict()["state"].items():
+                found |= {f"{name}.{place}.{number}.{key}": torch.as_tensor(value) for key, value in values.items()}
     return {**found, "accuracy": state.accuracy}
 
 

@@ -26,10 +26,11 @@ from zssr_gan.training.losses import Features, fakes_with_guides
 from zssr_gan.training.material import Material
 from zssr_gan.training.models import discriminator_of, generator_of
 from zssr_gan.training.objective import Objective
+from zssr_gan.training.optimisers import optimisers_of
 from zssr_gan.training.plan import Plan, Turn
 from zssr_gan.training.reals import Reals
 from zssr_gan.training.sampling import Drawn, Images, Sampler
-from zssr_gan.training.state import Checkpoints, MetricsLog, TrainingState
+from zssr_gan.training.state import NETWORKS, Checkpoints, MetricsLog, TrainingState
 from zssr_gan.training.validation import Figures, measure, outputs
 from zssr_gan.zeroshot.seeds import generator as draws
 
@@ -101,15 +102,10 @@ class Loop:
             self.generator = nn.SyncBatchNorm.convert_sync_batchnorm(self.generator)
             self.discriminator = nn.SyncBatchNorm.convert_sync_batchnorm(self.discriminator)
         self.objective = Objective(settings.losses, features, material.downscales, self.scale)
-        adam = settings.optimiser
-        self.rates = {"generator": adam.lr, "discriminator": adam.lr_discriminator or adam.lr}
         self.state = TrainingState(
             self.generator,
             self.discriminator,
-            {
-                name: torch.optim.Adam(getattr(self, name).parameters(), rate, (adam.beta1, adam.beta2))
-                for name, rate in self.rates.items()
-            },
+            {name: optimisers_of(getattr(self, name), settings.optimiser, name) for name in NETWORKS},
             accuracy=torch.tensor(0.5, device=device),
         )
         if settings.compile:
@@ -124,7 +120,7 @@ class Loop:
         self.checkpoints = Checkpoints(folder / "checkpoints", settings.every.keep, facts, watchers.notice)
         self.log = MetricsLog(folder / "metrics.jsonl")
         # Lists: to walk through a network's modules for them takes longer than what is then done.
-        self._weights = {name: list(getattr(self, name).parameters()) for name in self.rates}
+        self._weights = {name: list(getattr(self, name).parameters()) for name in NETWORKS}
         self._epoch: int | None = None
         self._ahead: ThreadPoolExecutor
         self._next: Future[Drawn]
@@ -237,13 +233,13 @@ class Loop:
 
     def _update(self, turn: Turn, loss: Tensor) -> Tensor:
         """Follow the gradient, whose norm it returns."""
-        network, optimiser = getattr(self, turn.who), self.state.optimisers[turn.who]
-        rate = self.rates[turn.who]
-        if self.settings.optimiser.schedule == "cosine":
-            rate *= (1 + math.cos(math.pi * turn.done)) / 2
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        optimiser.zero_grad(set_to_none=True)
+        network, optimisers = getattr(self, turn.who), self.state.optimisers[turn.who]
+        cosine = self.settings.optimiser.schedule == "cosine"
+        falling = (1 + math.cos(math.pi * turn.done)) / 2 if cosine else 1.0
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = group["initial_lr"] * falling
+            optimiser.zero_grad(set_to_none=True)
         # The next batch is drawn beside the backward pass, which leaves Python free; else one would wait for the other.
         loss.register_hook(lambda _: self._draw_ahead(self.state.step + 1))
         loss.backward()
@@ -252,7 +248,8 @@ class Loop:
         self._finite &= torch.isfinite(loss.detach()) & torch.isfinite(norm)
         if self.machine.device.type == "cpu":  # elsewhere it would wait for the device at each step
             self._refuse_nan(turn)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         if turn.who == "generator":
             self.state.follow(self.settings.ema)
         return norm

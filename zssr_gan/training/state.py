@@ -10,7 +10,7 @@ import copy
 import io
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,9 @@ from zssr_gan.data.manifest import first_difference
 from zssr_gan.errors import OutputError, SettingsError
 from zssr_gan.files import atomic_write, is_leftover
 
-_SCHEMA: Final = 1
+_SCHEMA: Final = 2
+NETWORKS: Final = ("generator", "discriminator")
+"""What is trained, by the names in a state."""
 
 
 @dataclass(eq=False)
@@ -32,7 +34,8 @@ class TrainingState:
 
     generator: nn.Module
     discriminator: nn.Module
-    optimisers: Mapping[str, torch.optim.Optimizer]
+    optimisers: Mapping[str, Sequence[torch.optim.Optimizer]]
+    """Of each of the two networks."""
     mean: nn.Module = field(init=False)
     """The generator with the running mean of its weights."""
     step: int = 0
@@ -64,7 +67,7 @@ class TrainingState:
             "best_phase": self.best_phase,
             "accuracy": self.accuracy.cpu(),
             **{name: getattr(self, name).state_dict() for name in ("generator", "discriminator", "mean")},
-            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+            "optimisers": {name: [one.state_dict() for one in those] for name, those in self.optimisers.items()},
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
@@ -74,8 +77,9 @@ class TrainingState:
         """Become what a checkpoint holds."""
         for name in ("generator", "discriminator", "mean"):
             getattr(self, name).load_state_dict(content[name])
-        for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(content["optimisers"][name])
+        for name, optimisers in self.optimisers.items():
+            for optimiser, kept in zip(optimisers, content["optimisers"][name], strict=True):
+                optimiser.load_state_dict(kept)
         self.step, self.best, self.best_phase = content["step"], content["best"], content["best_phase"]
         self.accuracy = content["accuracy"].to(self.accuracy.device)
 

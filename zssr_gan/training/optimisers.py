@@ -1,0 +1,66 @@
+"""What moves the weights of a training: Adam, or for the generator Muon where it fits and Adam for the rest."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zssr_gan.stages import OptimiserSettings
+from zssr_gan.zeroshot.optimiser import orthogonalise
+
+_PIXELS = 3  # channels at most: a convolution with no more on one side reads or writes pixels
+
+
+class Muon(torch.optim.Optimizer):
+    """Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", for convolutions.
+
+    The Nesterov momentum of a weight matrix (output channels; inputs of all places), replaced by the nearest matrix
+    whose singular values are all about 1. `torch.optim.Muon` takes two-dimensional weights alone.
+
+    Args:
+        weights: `O I k k` each, O no more than I k k.
+        lr: rate.
+        momentum: share that the mean of the gradient keeps.
+    """
+
+    def __init__(self, weights: Iterable[Tensor], lr: float, momentum: float) -> None:
+        super().__init__(weights, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]  # none is ever given
+        """Move the weights."""
+        assert closure is None
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:  # of a block that is left out in this epoch
+                    continue
+                state = self.state[weight]
+                if not state:
+                    state["momentum"] = torch.zeros_like(weight)
+                mean = state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
+                nesterov = torch.lerp(weight.grad, mean, group["momentum"])
+                weight.sub_(orthogonalise(nesterov.flatten(1)).view_as(weight), alpha=group["lr"])
+
+
+def optimisers_of(network: nn.Module, settings: OptimiserSettings, who: str) -> list[torch.optim.Optimizer]:
+    """The optimisers of a network, each group with its first rate as `initial_lr`.
+
+    Args:
+        network: the generator or the discriminator.
+        settings: rates and kind.
+        who: `generator` or `discriminator`; the latter is always moved by Adam, of whose pace GANs are tuned.
+    """
+    rate = settings.lr if who == "generator" else settings.lr_discriminator or settings.lr
+    inner: list[Tensor] = []
+    if who == "generator" and settings.kind == "muon":
+        convolutions = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
+        inner = [weight for weight in convolutions if min(weight.shape[:2]) > _PIXELS]
+    rest = [weight for weight in network.parameters() if not any(weight is one for one in inner)]
+    made: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, rate, (settings.beta1, settings.beta2))]
+    if inner:
+        made.append(Muon(inner, settings.muon_ratio * rate, settings.muon_momentum))
+    for optimiser in made:
+        for group in optimiser.param_groups:
+            group["initial_lr"] = group["lr"]
+    return made
