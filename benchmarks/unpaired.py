@@ -8,7 +8,8 @@ Truth = the face at 64x64 (antialiased bicubic, 8 bit), LR = halved the same way
 100 faces of which each has a degradation of its own (benchmarks/blind.py), estimated from its LR images. 52 faces (20
 of a group) are set apart. Stage 1 is a shared start learnt on the other LR images; it enlarges all. Generators learn
 from these LR images and their synthetic HR images, by the settings in unpaired.yaml. `net` is the generator's output as
-it is; `whole` is what `enhance --model` makes of it: the mean of eight flips and rotations, back-projected.
+it is; `whole` is what `enhance --model` makes of it: the median of eight flips and rotations, back-projected; `before`
+is the generator after the content phase, with the learning rate that it had there.
 
 Writes figures.csv, a sheet of faces and what was made (safetensors) into the folder, and goes on where it was stopped.
 """
@@ -17,6 +18,7 @@ import argparse
 import csv
 import io
 import time
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,6 +50,7 @@ from zssr_gan.training.sampling import Images
 from zssr_gan.weights import vgg
 from zssr_gan.zeroshot.case import apply_shared
 from zssr_gan.zeroshot.degradation import estimate_degradation
+from zssr_gan.zeroshot.ensemble import combine
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.shared import CaseImage, learn_shared
 from zssr_gan.zeroshot.training import Training
@@ -82,8 +85,10 @@ def first_stage(faces: Faces, preset: str, seed: int, used: Machine) -> Tensor:
     return rounded(torch.stack(apply_shared(start.network(), list(faces.lr.to(used.device)), settings, training)).cpu())
 
 
-def trained(faces: Faces, stage_1: Tensor, settings: TrainSettings, seed: int, used: Machine) -> tuple[Generator, int]:
-    """A generator trained on the faces that are seen, and its steps."""
+def trained(
+    faces: Faces, stage_1: Tensor, settings: TrainSettings, seed: int, used: Machine
+) -> tuple[dict[str, Generator], int]:
+    """The generators at the end of each phase of a training on the faces that are seen, and its steps."""
     lr, hr = ((x * 255).round().to(torch.uint8) for x in (faces.lr, stage_1))
 
     def images(first: int, end: int) -> Images:
@@ -97,14 +102,16 @@ def trained(faces: Faces, stage_1: Tensor, settings: TrainSettings, seed: int, u
     if settings.losses.mediator or settings.losses.statistics:
         mediator = vgg(mediator_options(settings.mediator), settings.mediator.weights, seed=seed)[0].to(used.device)
     with TemporaryDirectory() as folder:
-        watchers = Watchers(notice=lambda text: print(f"    {text}", flush=True))
+        phases: dict[str, Generator] = {}
+        watchers = Watchers(
+            notice=lambda text: print(f"    {text}", flush=True),
+            best=lambda generator, _step, phase, _figures: phases.update({phase: deepcopy(generator)}),
+        )
         loop = Loop(
             settings, material, mediator, seed=seed, machine=used, folder=Path(folder), facts={}, watchers=watchers
         )
         loop.run()
-    mean = loop.state.mean
-    assert isinstance(mean, Generator)
-    return mean, loop.plan.total
+    return phases, loop.plan.total
 
 
 @torch.no_grad()
@@ -115,7 +122,7 @@ def results(generator: Generator, faces: Faces, used: Machine) -> dict[str, Tens
     for k in range(8):
         made = [generator(symmetries.transform(x, k).to(used.device)).cpu() for x in faces.lr.split(32)]
         views.append(symmetries.inverse(torch.cat(made), k))
-    whole = torch.stack(views).mean(0)
+    whole = combine(torch.stack(views), "median")
     whole = back_project(whole, faces.lr, faces.downscale, ITERATIONS)
     return {"net": views[0].clamp(0, 1), "whole": whole.clamp(0, 1)}
 
@@ -187,9 +194,12 @@ class Bench:
     def make(self, name: str, group: dict[str, Any], faces: Faces, stage_1: Tensor) -> dict[str, Tensor]:
         """Train, and enlarge all faces."""
         began = time.perf_counter()
-        generator, steps = trained(faces, stage_1, TrainSettings.model_validate(group), self.args.seed, self.used)
+        phases, steps = trained(faces, stage_1, TrainSettings.model_validate(group), self.args.seed, self.used)
         print(f"{name}: {steps} steps, {time.perf_counter() - began:.0f} s", flush=True)
-        return results(generator, faces, self.used)
+        made = {phase: results(generator, faces, self.used) for phase, generator in phases.items()}
+        if len(made) == 1:
+            return made["pretrain"]
+        return made["adversarial"] | {f"before, {kind}": images for kind, images in made["pretrain"].items()}
 
     @staticmethod
     def draw(shown: dict[str, Tensor], folder: Path, faces: Faces) -> None:
