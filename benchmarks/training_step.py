@@ -150,7 +150,8 @@ def material_for(settings: TrainSettings, count: int, side: int) -> Material:
 
 def seconds_of_losses(loop: Loop, clock: Clock) -> float:
     """Of the backward pass of a generator step's losses down to its output, features left out."""
-    plain = loop.settings.losses.model_copy(update={"mediator": 0.0, "statistics": 0.0, "recurrence": 0.0})
+    slow = ("mediator", "statistics", "recurrence", "recurrence_features")
+    plain = loop.settings.losses.model_copy(update=dict.fromkeys(slow, 0.0))
     objective = Objective(plain, None, loop.material.downscales, loop.scale)
     batch = loop.inputs.batch(0).to(loop.machine.device)
     times = []
@@ -173,7 +174,7 @@ def run(config: Path, args: argparse.Namespace, used: Machine, folder: Path, bar
     material = material_for(settings, args.images, settings.patch or 32)
     clock = Clock(used.device)
     features: Callable[[Tensor], Mapping[str, Tensor]] | None = None
-    if settings.losses.mediator or settings.losses.statistics:
+    if settings.losses.need_features:
         mediator: VGG = vgg(mediator_options(settings.mediator), "random", seed=0)[0].to(used.device)
         features = clock.timed("mediator", mediator)
 

@@ -1,8 +1,8 @@
 """The generator of stage 2 against truths that it never sees: what each setting is worth.
 
-    python -m benchmarks.unpaired FACES --vgg16 vgg16.safetensors --out folder
-    python -m benchmarks.unpaired FACES --vgg16 vgg16.safetensors --out folder --only "content; adversarial"
-    python -m benchmarks.unpaired FACES --vgg16 vgg16.safetensors --out folder --blind 3 --only "content; recommended"
+    python -m benchmarks.unpaired FACES --weights folder --out folder
+    python -m benchmarks.unpaired FACES --weights folder --out folder --only "content; adversarial"
+    python -m benchmarks.unpaired FACES --weights folder --out folder --blind 3 --only "content; recommended"
 
 Truth = the face at 64x64 (antialiased bicubic, 8 bit), LR = halved the same way, 8 bit; with `--blind N`, N groups of
 100 faces of which each has a degradation of its own (benchmarks/blind.py), estimated from its LR images. 52 faces (20
@@ -99,7 +99,7 @@ def trained(
     reals, held_out = images(0, faces.seen), images(faces.seen, faces.seen + HELD_OUT)
     material = Material(reals, reals, held_out, (faces.downscale,), 3, 2, ())
     mediator = None
-    if settings.losses.mediator or settings.losses.statistics:
+    if settings.losses.need_features:
         mediator = vgg(mediator_options(settings.mediator), settings.mediator.weights, seed=seed)[0].to(used.device)
     with TemporaryDirectory() as folder:
         phases: dict[str, Generator] = {}
@@ -187,7 +187,8 @@ class Bench:
 
     def variants(self) -> dict[str, dict[str, Any]]:
         """The groups `train` that are asked for: each is the base with some of its settings changed."""
-        read = yaml.safe_load(VARIANTS.read_text("utf-8").replace("VGG16", str(self.args.vgg16)))
+        vgg16 = str(self.args.weights / "vgg16.safetensors")
+        read = yaml.safe_load(VARIANTS.read_text("utf-8").replace("VGG16", vgg16))
         wanted = [name.strip() for name in self.args.only.split(";")] if self.args.only else list(read["variants"])
         return {name: merged(read["base"], read["variants"][name]) for name in wanted}
 
@@ -225,7 +226,7 @@ def main() -> None:
     """Make the cases, and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--vgg16", type=Path, required=True, help="made by benchmarks/lpips_weights.py")
+    parser.add_argument("--weights", type=Path, required=True, help="made by benchmarks/lpips_weights.py")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default="", help="variants of unpaired.yaml, with semicolons between them")
     parser.add_argument("--blind", type=int, default=0, metavar="N", help="groups of the protocol `blind` instead")
@@ -240,7 +241,7 @@ def main() -> None:
     truths = torch.stack([rounded(resize(read_picture(file).pixels, (SIDE, SIDE))) for file in files])
     truths = truths[rng.permutation(len(truths))]
     with machine(RunOptions(args.device, args.precision, args.threads)) as used:
-        bench = Bench(args, used, Eyes(args.vgg16))
+        bench = Bench(args, used, Eyes(args.weights))
         if not args.blind:
             bench.run(bicubic_case(truths), args.out)
         for number in range(args.blind):

@@ -2,10 +2,11 @@
 
 Y is BT.601's (protocol.py). `truth`: PSNR on Y to the truths, of the faces that were trained on and of the `unseen`;
 `SSIM`: of all. `to stage 1`: PSNR on Y of the unseen to their synthetic HR images (the question of the seed paper's
-Table I). `LPIPS`: of the unseen to their truths, VGG16, version 0.1. `Frechet`: between the features at all places of
-the results on seen faces and of the truths of the unseen, by layer of VGG16 (`zssr_gan.evaluation.frechet`), as a share
-of these features' mean square. `residual`: PSNR in RGB of the results, degraded, to the inputs. `shift`: mean absolute
-difference of each channel's mean between these two, levels of 255.
+Table I). `LPIPS`: of the unseen to their truths, AlexNet, version 0.1. `Frechet`: between the features at all places of
+the results on seen faces and of the truths of the unseen, by network and layer (`zssr_gan.evaluation.frechet`), as a
+share of these features' mean square. `residual`: PSNR in RGB of the results, degraded, to the inputs. `shift`: mean
+absolute difference of each channel's mean between these two, levels of 255. A generator whose mediator is VGG16 was
+trained to please VGG16: AlexNet is the one that has not seen it.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,20 +22,31 @@ from zssr_gan.evaluation.frechet import frechet_distance, place_features
 from zssr_gan.evaluation.lpips import LPIPS
 from zssr_gan.imaging.psnr import psnr_db
 from zssr_gan.imaging.resampling import Downscale
+from zssr_gan.networks.alexnet import AlexNet
 from zssr_gan.networks.vgg import VGG, VGGOptions
 from zssr_gan.weights import read_tensors
 
-LAYERS = ("conv2_2", "conv3_3", "conv4_3")
-"""Features are 2, 4 and 8 pixels apart, and look at 14, 40 and 92 pixels."""
+VGG16_LAYERS = ("conv2_2", "conv3_3")
 
 
 class Eyes:
-    """Networks that judge images, from one file of weights (benchmarks/lpips_weights.py)."""
+    """Networks that judge images, from the files that benchmarks/lpips_weights.py writes into a folder."""
 
-    def __init__(self, weights: Path) -> None:
-        tensors = read_tensors(weights)
-        self.lpips = LPIPS(tensors)
-        self.features = VGG(VGGOptions("vgg16", LAYERS), tensors)
+    def __init__(self, folder: Path) -> None:
+        alexnet = read_tensors(folder / "alexnet.safetensors")
+        self.lpips = LPIPS("alexnet", alexnet)
+        self.networks = (
+            ("AlexNet", AlexNet(alexnet), ("conv1", "conv2")),
+            ("VGG16", VGG(VGGOptions("vgg16", VGG16_LAYERS), read_tensors(folder / "vgg16.safetensors")), VGG16_LAYERS),
+        )
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """At every place of images `B C H W`, by network and layer: `N C'`."""
+        found: dict[str, Tensor] = {}
+        for name, network, layers in self.networks:
+            made = place_features(network, images)
+            found |= {f"{name} {layer}": made[layer] for layer in layers}
+        return found
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,7 @@ class Judge:
     @cached_property
     def others(self) -> dict[str, Tensor]:
         """Features of true faces that nobody was trained on."""
-        return place_features(self.eyes.features, self.faces.truths[self.faces.seen :])
+        return self.eyes.features(self.faces.truths[self.faces.seen :])
 
     def row(self, results: Tensor) -> dict[str, float]:
         """Figures of results `B 3 64 64`, first put on 8-bit levels as a file holds them."""
@@ -76,7 +88,7 @@ class Judge:
             scores = [score(one, truth) for one, truth in zip(results, faces.truths, strict=True)]
             closeness = [score(one, hr) for one, hr in zip(results[seen:], self.stage_1[seen:], strict=True)]
         shrunk = faces.downscale(results, (faces.lr.shape[-2], faces.lr.shape[-1]))
-        mine = place_features(self.eyes.features, results[:seen])
+        mine = self.eyes.features(results[:seen])
         return {
             "truth, dB": mean(scores[:seen], lambda one: one.psnr),
             "unseen, dB": mean(scores[seen:], lambda one: one.psnr),

@@ -158,7 +158,7 @@ class Stage:
 
     def _mediator(self) -> VGG | None:
         train = self.settings.train
-        if not (train.losses.mediator or train.losses.statistics):
+        if not train.losses.need_features:
             return None
         network, self.origin = vgg(mediator_options(train.mediator), train.mediator.weights, seed=self.settings.seed)
         self._say_warning()

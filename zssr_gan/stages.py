@@ -173,12 +173,24 @@ class LossSettings(_Settings):
     """The output, degraded as the camera did it, must give the input back."""
     recurrence: float = Field(0.0, ge=0)
     """The input, shrunk and captured as the camera did it, must give the input: what stage 1 learns from, too."""
+    recurrence_features: float = Field(0.0, ge=0)
+    """The same in the mediator's features: what detail looks like, from the only sharp images that there are."""
     guide: Literal["input", "synthetic"] = "input"
     """What outputs are compared with: the enlarged input (bicubic), or the image's own synthetic HR."""
     guides_as_fakes: bool = False
     """Whether the discriminator sees the guides as fakes too (FG-SRGAN)."""
     real_label: float = Field(1.0, gt=0.5, le=1)
     """What the discriminator should say of real examples."""
+
+    @property
+    def need_features(self) -> bool:
+        """Whether any of them looks through the mediator."""
+        return bool(self.mediator or self.statistics or self.recurrence_features)
+
+    @property
+    def have_content(self) -> bool:
+        """Whether there is anything but the adversarial loss."""
+        return bool(self.need_features or self.pixel or self.consistency or self.recurrence)
 
 
 class RealSettings(_Settings):
@@ -298,7 +310,7 @@ class TrainSettings(_Settings):
         losses = self.losses
         if losses.guide == "synthetic" and self.images != "zssr":
             raise ValueError("losses.guide: synthetic needs images that have one: set train.images to zssr")
-        if not (losses.mediator or losses.statistics or losses.pixel or losses.consistency or losses.recurrence):
+        if not losses.have_content:
             if self.pretrain:
                 raise ValueError(
                     "pretrain goes by content alone, and all content losses are 0: set one, or pretrain to 0"

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor, nn
 
 import zssr_gan.networks
+from tests.networks.weights import alexnet_weights
 from zssr_gan.errors import ImageError
+from zssr_gan.networks.alexnet import AlexNet
 from zssr_gan.networks.facts import Facts, Network
+from zssr_gan.networks.frozen import FrozenFeatures
 from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
 from zssr_gan.networks.vgg import VGG, VGGOptions, orthogonal_weights
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
@@ -38,6 +41,10 @@ def vgg(*layers: str, network: Literal["vgg16", "vgg19"] = "vgg19") -> Callable[
     return lambda: VGG(VGGOptions(network, layers), orthogonal_weights(draws(), network))
 
 
+def alexnet() -> nn.Module:
+    return AlexNet(alexnet_weights(draws()))
+
+
 # A new network comes with its kinds; each is small, since what it declares does not hang on its width.
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "zssr, interpolated": zssr((1, 1), depth=3),
@@ -56,6 +63,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "discriminator, small patches": discriminator(head="patch", blocks=3),
     "vgg19 conv1_2": vgg("conv1_2"),
     "vgg19 conv3_1": vgg("conv1_1", "conv3_1"),
+    "alexnet": alexnet,
     "vgg16 conv4_3": vgg("conv4_3", network="vgg16"),
     "vgg19 conv4_4": vgg("conv4_4"),
 }
@@ -81,7 +89,8 @@ def run(network: nn.Module, x: Tensor) -> Tensor:
 def sizes(facts: Facts) -> list[tuple[int, int]]:
     if facts.largest is not None:
         return [(facts.largest, facts.largest)]
-    return [(facts.smallest, facts.smallest), (facts.smallest, facts.smallest + 6), (facts.smallest + 9, 21)]
+    least = facts.smallest
+    return [(least, least), (least, least + 6), (least + 9, max(least, 21))]
 
 
 def test_every_network_is_here() -> None:
@@ -90,7 +99,10 @@ def test_every_network_is_here() -> None:
         kind
         for file in Path(next(iter(zssr_gan.networks.__path__))).glob("*.py")
         for _, kind in inspect.getmembers(importlib.import_module(f"zssr_gan.networks.{file.stem}"), inspect.isclass)
-        if issubclass(kind, nn.Module) and kind.__module__.startswith("zssr_gan.") and not kind.__name__.startswith("_")
+        if issubclass(kind, nn.Module)
+        and kind.__module__.startswith("zssr_gan.")
+        and not kind.__name__.startswith("_")
+        and kind is not FrozenFeatures  # what two networks share
     }
     assert held == found
 

@@ -80,3 +80,15 @@ def test_the_input_is_the_truth_of_its_own_shrunk_copy() -> None:
     assert torch.equal(given[1], son)  # of the same batch, the same noise: a resumed run draws it again
     off = objective.content(lambda _son: batch.lr[..., :8, :8] + 0.25, batch.lr, batch, None)
     assert float(off["recurrence"]) == pytest.approx(0.25)
+
+
+def test_the_same_pair_in_features() -> None:
+    """With features that are the pixels twice, four times the squared distance."""
+    batch = Sampler(images_of(4), patch=8, scale=2, batch=4, seed=0, stream="test").batch(0)
+    settings = LossSettings(mediator=0.0, recurrence_features=1.0)
+    assert settings.need_features
+    assert settings.have_content
+    objective = Objective(settings, lambda x: {"layer": 2 * x}, [BicubicDownscale()], 2)
+    found = objective.content(lambda _son: batch.lr + 0.25, batch.lr, batch, None)
+    assert set(found) == {"recurrence_features"}
+    assert float(found["recurrence_features"]) == pytest.approx(4 * 0.25**2)

@@ -10,10 +10,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from zssr_gan.networks.alexnet import AlexNet
 from zssr_gan.networks.vgg import VGG
 
 
-def place_features(network: VGG, images: Iterable[Tensor]) -> dict[str, Tensor]:
+def place_features(network: VGG | AlexNet, images: Iterable[Tensor]) -> dict[str, Tensor]:
     """Of each layer the features at every place of every image, `N C`, float64.
 
     So many vectors that a case's few hundred images have a covariance; they tell of textures and edges within a
@@ -23,7 +24,7 @@ def place_features(network: VGG, images: Iterable[Tensor]) -> dict[str, Tensor]:
         network: whose layers.
         images: `C H W` each, [0, 1], of any sizes.
     """
-    found: dict[str, list[Tensor]] = {layer: [] for layer in network.options.layers}
+    found: dict[str, list[Tensor]] = {layer: [] for layer in network.layers}
     with torch.no_grad():
         for image in images:
             for layer, values in network(image[None]).items():

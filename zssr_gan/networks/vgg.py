@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zssr_gan.errors import WeightsError
 from zssr_gan.networks.facts import Facts
+from zssr_gan.networks.frozen import FrozenFeatures, take_weights
 
 Network = Literal["vgg16", "vgg19"]
 _STAGES = (64, 128, 256, 512, 512)
@@ -29,8 +29,6 @@ _WIDTHS = {
 }
 LAYERS = {network: tuple(widths) for network, widths in _WIDTHS.items()}
 """Of each network, the convolutions by their usual names, in order."""
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's pixels, R G B, [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class VGGOptions:
         return max(LAYERS[self.network].index(layer) for layer in self.layers) + 1
 
 
-class VGG(nn.Module):
+class VGG(FrozenFeatures):
     """Features of images `B C H W` in [0, 1], by layer: `B C' H/p W/p`, fractions cut, p = 1, 2, 4, 8, 16.
 
     Gray images are repeated to three channels. The weights are frozen, and stay so.
@@ -72,9 +70,6 @@ class VGG(nn.Module):
         WeightsError: a weight is missing or has another shape.
     """
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self, options: VGGOptions, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.options = options
@@ -85,11 +80,7 @@ class VGG(nn.Module):
         ):
             if len(self.features) < options.depth:
                 self.features[str(place)] = convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
-                for kind in ("weight", "bias"):
-                    self._take(getattr(convolution, kind), weights, f"features.{place}.{kind}", name)
-        # Not of the weights: torchvision's files do not have them.
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1), persistent=False)
+                take_weights(convolution, weights, f"features.{place}", options.network, name)
         self.requires_grad_(False)
 
     def _facts(self) -> Facts:
@@ -103,10 +94,15 @@ class VGG(nn.Module):
             name=self.options.network.upper(), scale=None, channels=(1, 3), smallest=2**pools, receptive_field=field
         )
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Those that come out."""
+        return self.options.layers
+
     def forward(self, x_BCHW: Tensor) -> dict[str, Tensor]:
         """Features by layer, in float32; ImageError where nothing of an image would be left after the poolings."""
         self.facts.check(x_BCHW)
-        y = (x_BCHW.expand(-1, 3, -1, -1) - self.mean) / self.deviation
+        y = self.normalised(x_BCHW)
         found: dict[str, Tensor] = {}
         for name, convolution in zip(LAYERS[self.options.network], self.features.values(), strict=False):
             if _opens_stage(name):
@@ -116,17 +112,6 @@ class VGG(nn.Module):
             if name in self.options.layers:
                 found[name] = (y if self.options.activated else raw).float()
         return found
-
-    def _take(self, target: Tensor, weights: Mapping[str, Tensor], key: str, name: str) -> None:
-        network, given = self.options.network, weights.get(key)
-        wrong = f"these are no weights of {network.upper()}: {key} ({name})"
-        if given is None:
-            raise WeightsError(f"{wrong} is missing; take torchvision's {network}.")
-        if given.shape != target.shape:
-            told, wanted = ("x".join(map(str, shape)) for shape in (given.shape, target.shape))
-            raise WeightsError(f"{wrong} is {told}, not {wanted}.")
-        with torch.no_grad():
-            target.copy_(given)
 
 
 def orthogonal_weights(draws: torch.Generator, network: Network = "vgg19") -> dict[str, Tensor]:

@@ -118,8 +118,8 @@ class ConsistencyLoss:
 
 
 @dataclass(frozen=True)
-class RecurrenceLoss:
-    """The input is the truth of its own shrunk copy: L = mean |G(d(x)) - x|, or its square (Shocher et al. 2018).
+class Recurrence:
+    """The input is the truth of its own shrunk copy: G(d(x)) against x (Shocher et al. 2018), in pixels or features.
 
     d is the whole of the case's degradation, noise and compression too. The other half of the cycle (Zhu et al. 2017)
     of which consistency is one: what it asks for is as sharp as the input, however sharp the synthetic images are.
@@ -127,15 +127,15 @@ class RecurrenceLoss:
 
     cameras: BatchCameras
     scale: int
-    distance: Distance = "l1"
 
-    def __call__(self, generator: Callable[[Tensor], Tensor], lr: Tensor) -> Tensor:
-        """L, of `B C H W`; rows and columns beyond whole multiples of the scale are left out. No gradient but G's."""
+    def __call__(self, generator: Callable[[Tensor], Tensor], lr: Tensor) -> tuple[Tensor, Tensor]:
+        """G(d(x)) and x of `B C H W`, for a loss between the two; rows and columns beyond whole multiples of the scale
+        are left out. Gradients reach G alone."""
         rows, columns = (side // self.scale for side in lr.shape[-2:])
         with torch.no_grad(), torch.autocast(lr.device.type, enabled=False):
             x = lr[..., : rows * self.scale, : columns * self.scale].float()
             son = self.cameras.capture(self.cameras(x, (rows, columns)))
-        return _distance(generator(son), x, self.distance)
+        return generator(son), x
 
 
 def input_guide(lr: Tensor, size: tuple[int, int]) -> Tensor:

@@ -15,7 +15,7 @@ from zssr_gan.training.losses import (
     Features,
     MediatorLoss,
     PixelLoss,
-    RecurrenceLoss,
+    Recurrence,
     StatisticsMatching,
     input_guide,
 )
@@ -66,8 +66,13 @@ class Objective:
             found["statistics"] = StatisticsMatching(self.features)(sr, reals)
         if wanted.consistency:
             found["consistency"] = ConsistencyLoss(BatchCameras(self.downscales, batch))(sr, batch.lr)
-        if wanted.recurrence:
-            found["recurrence"] = RecurrenceLoss(BatchCameras(self.downscales, batch), self.scale)(generator, batch.lr)
+        if wanted.recurrence or wanted.recurrence_features:
+            made, truth = Recurrence(BatchCameras(self.downscales, batch), self.scale)(generator, batch.lr)
+            if wanted.recurrence:
+                found["recurrence"] = PixelLoss()(made, truth)
+            if wanted.recurrence_features:
+                assert self.features is not None
+                found["recurrence_features"] = MediatorLoss(self.features)(made, truth)
         return found
 
     def judged(self, reals: Mapping[str, Tensor], weights: Mapping[str, float], fake: Tensor) -> dict[str, Tensor]:

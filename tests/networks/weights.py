@@ -1,0 +1,17 @@
+"""Random weights in the shapes of published ones."""
+
+import torch
+from torch import Tensor
+
+ALEXNET = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
+"""Of torchvision's file: number in `features`, shape of the weights."""
+
+
+def alexnet_weights(draws: torch.Generator) -> dict[str, Tensor]:
+    """He's deviation, and biases that are not zero."""
+    found = {}
+    for place, shape in ALEXNET.items():
+        weight = torch.randn(shape, generator=draws)
+        found[f"features.{place}.weight"] = weight * (2 / weight[0].numel()) ** 0.5
+        found[f"features.{place}.bias"] = 0.1 * torch.randn(shape[0], generator=draws)
+    return found
