@@ -57,6 +57,7 @@ from zssr_gan.zeroshot.training import Training
 
 SIDE, UNSEEN, UNSEEN_OF_GROUP = 64, 52, 20
 HELD_OUT = 8
+ALL_SEEN = 250
 X2 = (2.0, 2.0)
 ITERATIONS = 10
 VARIANTS = Path(__file__).with_name("unpaired.yaml")
@@ -192,10 +193,16 @@ class Bench:
         wanted = [name.strip() for name in self.args.only.split(";")] if self.args.only else list(read["variants"])
         return {name: merged(read["base"], read["variants"][name]) for name in wanted}
 
+    @staticmethod
+    def of_size(group: dict[str, Any], faces: Faces) -> TrainSettings:
+        """With as many steps as for the case of all faces: a smaller one goes through its images more often."""
+        times = round(ALL_SEEN / faces.seen)
+        return TrainSettings.model_validate({**group, **{name: times * group[name] for name in ("pretrain", "epochs")}})
+
     def make(self, name: str, group: dict[str, Any], faces: Faces, stage_1: Tensor) -> dict[str, Tensor]:
         """Train, and enlarge all faces."""
         began = time.perf_counter()
-        phases, steps = trained(faces, stage_1, TrainSettings.model_validate(group), self.args.seed, self.used)
+        phases, steps = trained(faces, stage_1, self.of_size(group, faces), self.args.seed, self.used)
         print(f"{name}: {steps} steps, {time.perf_counter() - began:.0f} s", flush=True)
         made = {phase: results(generator, faces, self.used) for phase, generator in phases.items()}
         if len(made) == 1:

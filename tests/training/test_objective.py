@@ -7,7 +7,7 @@ from torch import Tensor
 from tests.training.conftest import images_of
 from zssr_gan.imaging import symmetries
 from zssr_gan.imaging.degradation import Degradation, DegradedDownscale, GaussianBlur
-from zssr_gan.imaging.resampling import BicubicDownscale
+from zssr_gan.imaging.resampling import BicubicDownscale, Downscale, resize
 from zssr_gan.stages import LossSettings
 from zssr_gan.training.objective import Objective
 from zssr_gan.training.sampling import Batch, Images, Sampler
@@ -92,3 +92,32 @@ def test_the_same_pair_in_features() -> None:
     found = objective.content(lambda _son: batch.lr + 0.25, batch.lr, batch, None)
     assert set(found) == {"recurrence_features"}
     assert float(found["recurrence_features"]) == pytest.approx(4 * 0.25**2)
+
+
+@pytest.mark.parametrize("downscale", [BicubicDownscale(), BLUR])
+def test_the_truth_of_a_patch_costs_nothing(downscale: Downscale) -> None:
+    """At its borders a camera saw what the patch does not show: they do not count."""
+    draws = torch.Generator().manual_seed(0)
+    hr = resize(torch.rand(4, 1, 40, 40, generator=draws), (96, 96)).clamp(0, 1)
+    lr = downscale(hr, (48, 48)).clamp(0, 1)
+    levels = [tuple((x * 255).round().to(torch.uint8)) for x in (lr, hr)]
+    images = Images(tuple("abcd"), levels[0], levels[1], (0,) * 4)
+    found = {}
+    for patch in (48, 24):
+        batch = Sampler(images, patch=patch, scale=2, batch=8, seed=0, stream="test").batch(0)
+        assert batch.cut == (patch == 24)
+        assert batch.hr is not None
+        settings = LossSettings(mediator=0.0, consistency=1.0)
+        found[patch] = Objective(settings, None, [downscale], 2).content(no_generator, batch.hr, batch, None)
+    rounding = 0.5 / 255
+    assert found[48]["consistency"] < rounding
+    assert found[24]["consistency"] < rounding
+
+
+def test_a_son_of_a_patch_counts_within() -> None:
+    batch = Sampler(images_of(4), patch=8, scale=2, batch=4, seed=0, stream="test").batch(0)
+    off = batch.lr.clone()
+    off[..., :2, :] += 1  # of the son's four pixels one on each side does not count
+    settings = LossSettings(mediator=0.0, recurrence=1.0)
+    objective = Objective(settings, None, [BicubicDownscale()], 2)
+    assert float(objective.content(lambda _son: off, batch.lr, batch, None)["recurrence"]) == 0

@@ -4,6 +4,7 @@ Patches are flipped and turned, and a blur that is not alike in all directions d
 turned back first. Shapes: B images, C channels, H W rows and columns.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -38,6 +39,17 @@ class BatchCameras:
             return downscale(upright, (size[1], size[0]) if turned else size)
 
         return self._each(x, shrink)
+
+    def margin(self, scale: int, side: int) -> int:
+        """Pixels at each border of a shrunk patch on which a camera saw more than the patch shows; 0 of whole images.
+
+        Bicubic looks two of these pixels far, and a blur further. A quarter of `side`, the shrunk patch's shorter one,
+        at the most, or nothing would be left of a small one.
+        """
+        if not self.batch.cut:
+            return 0
+        reach = max(downscale.reach for downscale, _, _ in self._groups)
+        return min(2 + math.ceil(reach / scale), side // 4)
 
     def capture(self, x: Tensor) -> Tensor:
         """Noise and compression of shrunk images `B C H W`; the same for the same images of the same batch."""

@@ -108,13 +108,15 @@ class ConsistencyLoss:
 
     downscale: Callable[[Tensor, Size], Tensor]
     distance: Distance = "l1"
+    margin: int = 0
+    """LR pixels at each border that do not count: of a patch, whose surroundings the camera saw and k does not."""
 
     def __call__(self, sr: Tensor, lr: Tensor) -> Tensor:
         """L, of `B C sH sW` and `B C H W`; the input gets no gradient."""
         # bf16 has steps of 1/256 near 1: as coarse as the residual that is to be reached.
         with torch.autocast(sr.device.type, enabled=False):
             shrunk = self.downscale(sr.float(), (lr.shape[-2], lr.shape[-1]))
-        return _distance(shrunk, lr.detach(), self.distance)
+        return _distance(_within(shrunk, self.margin), _within(lr.detach(), self.margin), self.distance)
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ class Recurrence:
 
     cameras: BatchCameras
     scale: int
+    margin: int = 0
+    """Pixels of d(x) at each border that do not count, see `ConsistencyLoss`."""
 
     def __call__(self, generator: Callable[[Tensor], Tensor], lr: Tensor) -> tuple[Tensor, Tensor]:
         """G(d(x)) and x of `B C H W`, for a loss between the two; rows and columns beyond whole multiples of the scale
@@ -135,7 +139,8 @@ class Recurrence:
         with torch.no_grad(), torch.autocast(lr.device.type, enabled=False):
             x = lr[..., : rows * self.scale, : columns * self.scale].float()
             son = self.cameras.capture(self.cameras(x, (rows, columns)))
-        return generator(son), x
+        margin = self.scale * self.margin
+        return _within(generator(son), margin), _within(x, margin)
 
 
 def input_guide(lr: Tensor, size: tuple[int, int]) -> Tensor:
@@ -167,6 +172,12 @@ def _cross_entropy(logits: Tensor, label: float) -> Tensor:
 
 def _distance(one: Tensor, other: Tensor, kind: Distance) -> Tensor:
     return (F.l1_loss if kind == "l1" else F.mse_loss)(one.float(), other.float())
+
+
+def _within(x: Tensor, margin: int) -> Tensor:
+    """`B C H W` without its borders."""
+    rows, columns = x.shape[-2:]
+    return x[..., margin : rows - margin, margin : columns - margin]
 
 
 def _statistics(values: Tensor) -> Tensor:

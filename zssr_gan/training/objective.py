@@ -53,6 +53,8 @@ class Objective:
         """Each content loss by name, without its weight, of the generator's outputs `sr`; `reals`: synthetic HR images
         of others."""
         wanted, found = self.settings, dict[str, Tensor]()
+        cameras = BatchCameras(self.downscales, batch)
+        side = min(batch.lr.shape[-2:])
         if wanted.mediator or wanted.pixel:
             guide = self.guide(batch, (sr.shape[-2], sr.shape[-1]))
             if wanted.mediator:
@@ -65,9 +67,10 @@ class Objective:
             assert reals is not None
             found["statistics"] = StatisticsMatching(self.features)(sr, reals)
         if wanted.consistency:
-            found["consistency"] = ConsistencyLoss(BatchCameras(self.downscales, batch))(sr, batch.lr)
+            found["consistency"] = ConsistencyLoss(cameras, margin=cameras.margin(self.scale, side))(sr, batch.lr)
         if wanted.recurrence or wanted.recurrence_features:
-            made, truth = Recurrence(BatchCameras(self.downscales, batch), self.scale)(generator, batch.lr)
+            margin = cameras.margin(self.scale, side // self.scale)
+            made, truth = Recurrence(cameras, self.scale, margin)(generator, batch.lr)
             if wanted.recurrence:
                 found["recurrence"] = PixelLoss()(made, truth)
             if wanted.recurrence_features:

@@ -48,11 +48,13 @@ class Batch:
     turned: tuple[int, ...]
     cameras: tuple[int, ...]
     seeds: tuple[int, ...]
+    cut: bool = False
+    """Whether the images went on beyond these borders."""
 
     def to(self, device: torch.device) -> "Batch":
         """On a device."""
         hr = None if self.hr is None else self.hr.to(device, non_blocking=True)
-        return Batch(self.lr.to(device, non_blocking=True), hr, self.turned, self.cameras, self.seeds)
+        return Batch(self.lr.to(device, non_blocking=True), hr, self.turned, self.cameras, self.seeds, self.cut)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +96,7 @@ class Sampler:
     ) -> None:
         self.images, self.patch, self.scale, self.size = images, patch, scale, batch
         self.seed, self.stream, self.rank, self.world = seed, stream, rank, world
+        self._cut = patch is not None and any(max(lr.shape[-2:]) > patch for lr in images.lr)
         self._orders: dict[int, np.ndarray[tuple[int], np.dtype[np.int64]]] = {}
 
     def batch(self, number: int) -> Batch:
@@ -121,7 +124,7 @@ class Sampler:
             kept.append(k)
             cameras.append(self.images.cameras[image])
             seeds.append(derive_seed(self.seed, self.stream, "image", number * self.size + place))
-        return Batch(_together(lr), _together(hr) if hr else None, tuple(kept), tuple(cameras), tuple(seeds))
+        return Batch(_together(lr), _together(hr) if hr else None, tuple(kept), tuple(cameras), tuple(seeds), self._cut)
 
     def _image(self, position: int) -> int:
         """Which image stands at a place of the endless row of passes."""
