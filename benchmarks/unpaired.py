@@ -11,7 +11,8 @@ from these LR images and their synthetic HR images, by the settings in unpaired.
 it is; `whole` is what `enhance --model` makes of it: the median of eight flips and rotations, back-projected; `before`
 is the generator after the content phase, with the learning rate that it had there.
 
-Writes figures.csv, a sheet of faces and what was made (safetensors) into the folder, and goes on where it was stopped.
+Writes figures.csv, a sheet of faces and what was made (safetensors) into the folder; what is made already with the same
+settings is only measured again.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from benchmarks.protocol import rounded
 from benchmarks.unpaired_figures import Eyes, Faces, Judge
 from zssr_gan.config import load_preset
 from zssr_gan.devices import Machine, RunOptions, machine
-from zssr_gan.files import atomic_write
+from zssr_gan.files import atomic_write, canonical_sha256
 from zssr_gan.imaging import symmetries
 from zssr_gan.imaging.codecs import Metadata, encode_picture, read_picture
 from zssr_gan.imaging.picture import Picture
@@ -129,27 +130,21 @@ def results(generator: Generator, faces: Faces, used: Machine) -> dict[str, Tens
 
 
 class Table:
-    """Rows of figures in a CSV file; one that is there is not measured again."""
+    """Rows of figures, in a CSV file and on the screen."""
 
     def __init__(self, path: Path, judge: Judge) -> None:
         self.path, self.judge = path, judge
-        self.rows: dict[str, dict[str, float]] = {}
-        if path.exists():
-            for row in csv.DictReader(path.read_text("utf-8").splitlines()):
-                method = row.pop("method")
-                self.rows[method] = {name: float(value) for name, value in row.items()}
+        self.text = io.StringIO()
+        self.writer = csv.writer(self.text, lineterminator="\n")
 
     def add(self, name: str, images: Tensor) -> None:
-        """Measure results `B 3 64 64`, keep the row, and print it."""
-        if name not in self.rows:
-            self.rows[name] = self.judge.row(images)
-            text = io.StringIO()
-            table = csv.writer(text, lineterminator="\n")
-            table.writerow(["method", *self.rows[name]])
-            for method, row in self.rows.items():
-                table.writerow([method, *(f"{value:.4f}" for value in row.values())])
-            atomic_write(self.path, text.getvalue().encode(), overwrite=True)
-        print(f"| {name} | " + " | ".join(f"{value:.4g}" for value in self.rows[name].values()) + " |", flush=True)
+        """Measure results `B 3 64 64`."""
+        row = self.judge.row(images)
+        if not self.text.tell():
+            self.writer.writerow(["method", *row])
+        self.writer.writerow([name, *(f"{value:.4f}" for value in row.values())])
+        atomic_write(self.path, self.text.getvalue().encode(), overwrite=True)
+        print(f"| {name} | " + " | ".join(f"{value:.4g}" for value in row.values()) + " |", flush=True)
 
 
 @dataclass
@@ -163,7 +158,7 @@ class Bench:
     def run(self, faces: Faces, folder: Path) -> None:
         """All rows of a case."""
         folder.mkdir(parents=True, exist_ok=True)
-        kept = folder / "stage_1.safetensors"
+        kept = folder / f"stage-1-{self.args.preset}-{self.args.seed}.safetensors"
         if not kept.exists():
             began = time.perf_counter()
             made = first_stage(faces, self.args.preset, self.args.seed, self.used)
@@ -178,7 +173,9 @@ class Bench:
         for name, images in {**shown, "truth": faces.truths}.items():
             table.add(name, images)
         for name, group in self.variants().items():
-            kept = folder / f"{name.replace(', ', '-').replace(' ', '-')}.safetensors"
+            # Other settings, another file: nothing old is shown under a new name.
+            told = canonical_sha256({"train": group, "preset": self.args.preset, "seed": self.args.seed})
+            kept = folder / f"{name.replace(', ', '-').replace(' ', '-')}-{told[:8]}.safetensors"
             if not kept.exists():
                 save_file(self.make(name, group, faces, stage_1), kept)
             for kind, images in load_file(kept).items():
