@@ -110,7 +110,8 @@ def test_what_is_no_image_is_a_mistake() -> None:
 
 def test_result_and_truth_are_compared_as_files_hold_them() -> None:
     between = torch.full((3, 8, 8), 100.4 / 255)
-    assert mse("RGB")(Sample(between, torch.full((3, 8, 8), 103 / 255))).value == 9.0
+    apart = mse("Y")(Sample(between, torch.full((3, 8, 8), 102.6 / 255))).number()
+    assert apart == pytest.approx((3 * 219 / 255) ** 2, rel=1e-5)
 
 
 def test_a_column_that_nobody_has_a_figure_in() -> None:

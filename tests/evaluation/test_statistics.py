@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from zssr_gan.evaluation import statistics
 from zssr_gan.evaluation.metric import Figure
 from zssr_gan.evaluation.statistics import interval, paired, summarise
 
@@ -29,6 +30,16 @@ def test_of_normal_values_it_is_students(seed: int) -> None:
     half = stats.t.ppf(0.975, 399) * values.std(ddof=1) / math.sqrt(400)
     assert low == pytest.approx(values.mean() - half, abs=0.05 * half)
     assert high == pytest.approx(values.mean() + half, abs=0.05 * half)
+
+
+def test_efrons_equation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of resampled means 0 to 10 that are given, 30 % below the mean of the values, whose skew is given too."""
+    values = np.array([0.0, 2, 2, 8])
+    monkeypatch.setattr(statistics, "_resampled_means", lambda *_: np.linspace(0, 10, 10_001))
+    bias, skew = stats.norm.ppf(0.3), (-27 - 1 - 1 + 125) / (6 * 36**1.5)
+    ends = [bias + stats.norm.ppf(tail) for tail in (0.025, 0.975)]
+    expected = [10 * stats.norm.cdf(bias + end / (1 - skew * end)) for end in ends]
+    assert interval(values) == pytest.approx(expected, abs=2e-3)
 
 
 @pytest.mark.parametrize("count", [6, 40, 300])
