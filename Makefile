@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml $(wildcard $(CONSTRAINTS))
 	@echo "Installing into $(VENV), once; torch is large, so this takes a minute or more." >&2
 	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
 	$(PIP) hatchling editables
-	$(PIP) --no-build-isolation -e '.[dev,demo,bench]'
+	$(PIP) --no-build-isolation -e '.[dev,demo,eval,bench]'
 	@touch $@
 
 demo: setup ## run everything on pictures that scikit-image ships; the last lines name the sheets to open

@@ -17,8 +17,14 @@ def main() -> int:
     args = parser.parse_args()
     set5, faces = str(args.data / "set5"), str(args.data / "faces")
     groups = {
-        "speed": [["benchmarks.step_speed"], ["benchmarks.fleet_speed"], ["benchmarks.training_step"]],
+        "speed": [
+            ["benchmarks.step_speed"],
+            ["benchmarks.fleet_speed"],
+            ["benchmarks.training_step"],
+            ["benchmarks.evaluation_speed"],
+        ],
         "set5": [
+            ["benchmarks.definitions", set5],
             ["benchmarks.quality", set5, "--preset", "fast", "--seeds", "0,1,2"],
             ["benchmarks.quality", set5, "--preset", "quality"],
             ["benchmarks.quality", set5, "--preset", "quality", "--images", "butterfly,woman", "--seeds", "0,1,2"],

@@ -24,9 +24,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.protocol import rounded, score
+from benchmarks.protocol import score
 from zssr_gan.config import ZeroShotSettings, load_preset
 from zssr_gan.devices import Machine, RunOptions, machine
+from zssr_gan.evaluation.planes import rounded
 from zssr_gan.imaging.codecs import decode_picture, read_picture
 from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.imaging.psnr import psnr_db

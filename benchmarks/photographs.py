@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.blind import kernel_error_db
-from benchmarks.protocol import rounded, score
+from benchmarks.protocol import score
 from zssr_gan.config import ZeroShotSettings, load_preset
 from zssr_gan.devices import Machine, RunOptions, machine
+from zssr_gan.evaluation.planes import rounded
 from zssr_gan.imaging.codecs import read_picture
 from zssr_gan.imaging.degradation import Degradation, GaussianBlur, KernelBlur
 from zssr_gan.imaging.kernels import load_kernel

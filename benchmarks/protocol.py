@@ -1,19 +1,18 @@
 """The protocol of every quality figure: how LR images come out of truths, and how results are compared with them.
 
 LR = the truth shrunk by antialiased bicubic, rounded to 8 bits. PSNR and SSIM on the Y channel (ITU-R BT.601 with
-MATLAB's rgb2ycbcr weights, 16 to 235) of the 8-bit result, a border of `scale` pixels cropped; through scikit-image,
-data range 255, SSIM with Gaussian weights of sigma 1.5 as Wang et al. 2004.
+MATLAB's rgb2ycbcr weights, 16 to 235) of the 8-bit result, a border of `scale` pixels cropped: the package's own
+definitions (`zssr_gan.evaluation.full_reference`), SSIM with Gaussian weights of sigma 1.5 as Wang et al. 2004.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
+from zssr_gan.evaluation.full_reference import psnr, ssim
+from zssr_gan.evaluation.metric import Sample
+from zssr_gan.evaluation.planes import rounded
 from zssr_gan.imaging.codecs import read_picture
 from zssr_gan.imaging.picture import Metadata, Picture, quantise
 from zssr_gan.imaging.resampling import BicubicDownscale, back_project, resize
@@ -36,11 +35,6 @@ class Score:
     ssim: float
 
 
-def rounded(pixels: Tensor) -> Tensor:
-    """Pixels as an 8-bit file holds them."""
-    return (pixels.clamp(0, 1) * 255).round() / 255
-
-
 def picture(pixels: Tensor) -> Picture:
     """`C H W` as an 8-bit picture without metadata."""
     return quantise(Picture(pixels, None, 8, Metadata(None, None, None)))
@@ -56,21 +50,10 @@ def make_case(path: Path, scale: int = 2, truth_side: int | None = None) -> Case
     return Case(path.stem, truth, picture(resize(truth, (height // scale, width // scale))))
 
 
-def luma(pixels: Tensor) -> NDArray[np.float64]:
-    """Y of `3 H W` or gray `1 H W` in [0, 1]: 16 to 235, float64, not rounded."""
-    weights = torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64)[:, None, None]
-    return (16 + (rounded(pixels).double().expand(3, -1, -1) * weights).sum(0)).numpy()
-
-
 def score(result: Tensor, truth: Tensor, scale: int = 2) -> Score:
-    """Compare a result with its truth."""
-    a, b = (luma(x)[scale:-scale, scale:-scale] for x in (result, truth))
-    return Score(
-        float(peak_signal_noise_ratio(b, a, data_range=255)),
-        float(
-            structural_similarity(b, a, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
-        ),
-    )
+    """Compare a result with its truth; images that are equal have 100 dB. FigureError where they are too small."""
+    sample = Sample(result, truth)
+    return Score(psnr("Y", scale)(sample).number(), ssim("Y", scale)(sample).number())
 
 
 def bicubic(case: Case) -> Tensor:

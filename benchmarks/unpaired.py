@@ -32,10 +32,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks import blind
-from benchmarks.protocol import rounded
 from benchmarks.unpaired_figures import Eyes, Faces, Judge
 from zssr_gan.config import load_preset
 from zssr_gan.devices import Machine, RunOptions, machine
+from zssr_gan.evaluation.planes import rounded
 from zssr_gan.files import atomic_write, canonical_sha256
 from zssr_gan.imaging import symmetries
 from zssr_gan.imaging.codecs import Metadata, encode_picture, read_picture

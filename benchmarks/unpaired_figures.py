@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from benchmarks.protocol import Score, rounded, score
+from benchmarks.protocol import Score, score
 from zssr_gan.evaluation.frechet import frechet_distance, place_features
 from zssr_gan.evaluation.lpips import LPIPS
+from zssr_gan.evaluation.planes import rounded
 from zssr_gan.imaging.psnr import psnr_db
 from zssr_gan.imaging.resampling import Downscale
 from zssr_gan.networks.alexnet import AlexNet
@@ -84,9 +85,8 @@ class Judge:
         """Figures of results `B 3 64 64`, first put on 8-bit levels as a file holds them."""
         faces, seen = self.faces, self.faces.seen
         results = rounded(results)
-        with np.errstate(divide="ignore"):  # an image is endlessly close to itself
-            scores = [score(one, truth) for one, truth in zip(results, faces.truths, strict=True)]
-            closeness = [score(one, hr) for one, hr in zip(results[seen:], self.stage_1[seen:], strict=True)]
+        scores = [score(one, truth) for one, truth in zip(results, faces.truths, strict=True)]
+        closeness = [score(one, hr) for one, hr in zip(results[seen:], self.stage_1[seen:], strict=True)]
         shrunk = faces.downscale(results, (faces.lr.shape[-2], faces.lr.shape[-1]))
         mine = self.eyes.features(results[:seen])
         return {

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zeroshot": MIDDLE | {"record"},
     "data": MIDDLE | {"record", "zeroshot", "interrupts"},
     "training": MIDDLE | {"record", "weights", "zeroshot", "data", "interrupts"},
-    "evaluation": MIDDLE | {"training"},
+    "evaluation": MIDDLE | {"weights", "training"},
     "devices": {"errors"},
     "generator_settings": {"errors", "config"},
     "generative": MIDDLE | {"generator_settings", "zeroshot", "training"},
@@ -137,6 +137,15 @@ def test_imports_go_down(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_the_library_does_not_reach_into_the_checkout(module: str) -> None:
     assert not {name.split(".")[0] for name in imports(module)} & {"pipelines", "benchmarks", "tests"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_extras_are_imported_where_they_are_used(module: str) -> None:
+    """Not at the top of a file: who has not installed them must be able to import it, and be told."""
+    top = ast.parse(MODULES[module].read_text(encoding="utf-8")).body
+    names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in top if isinstance(node, ast.ImportFrom)}
+    assert not {name.split(".")[0] for name in names} & {"skimage", "torchmetrics", "tensorboard"}
 
 
 @pytest.mark.parametrize("module", ["zssr_gan.config", "zssr_gan.stages"])

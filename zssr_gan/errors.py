@@ -32,6 +32,10 @@ class DeviceError(ZssrGanError):
     """A device that is not there, or has too little memory."""
 
 
+class FigureError(ZssrGanError):
+    """A figure that cannot be computed, where something cannot do without it."""
+
+
 class NumericalError(ZssrGanError):
     """NaN or infinity where pixels belong."""
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from zssr_gan.evaluation.frechet import frechet_distance, place_features
+from zssr_gan.evaluation.frechet import distance_of_moments, frechet_distance, place_features, place_moments
 from zssr_gan.imaging.resampling import resize
 from zssr_gan.networks.vgg import VGG, VGGOptions, orthogonal_weights
 
@@ -66,3 +66,18 @@ def test_the_more_blurred_the_further(astronaut: Tensor) -> None:
     for layer, vectors in sharp.items():
         distances = [frechet_distance(vectors, one[layer]) for one in blurred]
         assert 0 < distances[0] < distances[1] < distances[2]
+
+
+def test_moments_of_image_after_image_are_those_of_all(astronaut: Tensor) -> None:
+    network = VGG(VGGOptions(layers=("conv1_2", "conv2_1")), orthogonal_weights(torch.Generator().manual_seed(0)))
+    pictures = [astronaut[:, :32, :32], astronaut[:, -32:, -24:], astronaut[:, :2, :2]]  # the last has one place
+    features, moments = place_features(network, pictures), place_moments(network, pictures)
+    for layer, vectors in features.items():
+        found = moments[layer]
+        assert found.count == len(vectors)
+        torch.testing.assert_close(found.mean, vectors.mean(0))
+        torch.testing.assert_close(found.covariance, torch.cov(vectors.T))
+        other = vectors.flip(1)
+        expected = frechet_distance(vectors, other)
+        turned = type(found)(found.count, found.mean.flip(0), found.covariance.flip(0, 1))
+        assert distance_of_moments(found, turned) == pytest.approx(expected, rel=1e-6)

@@ -6,12 +6,50 @@ on how many vectors there are: only those of the same kind and of sets of the sa
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from zssr_gan.networks.alexnet import AlexNet
 from zssr_gan.networks.vgg import VGG
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moments:
+    """What is kept of a set of vectors: how many, their mean `D` and their covariance `D D`, float64, on the CPU."""
+
+    count: int
+    mean: Tensor
+    covariance: Tensor
+
+
+def moments_of(vectors: Tensor) -> Moments:
+    """Of vectors `N D`; of one alone the covariance is NaN."""
+    vectors = vectors.double()
+    length = vectors.shape[1]
+    return Moments(len(vectors), vectors.mean(0), torch.cov(vectors.T).reshape(length, length))
+
+
+def place_moments(network: VGG | AlexNet, images: Iterable[Tensor]) -> dict[str, Moments]:
+    """Those of `place_features`, image after image: the features of a whole set need not lie in memory at once.
+
+    Args:
+        network: whose layers; images are taken to its device.
+        images: `C H W` each, [0, 1], of any sizes, at least one.
+    """
+    found: dict[str, Moments] = {}
+    with torch.no_grad():
+        for image in images:
+            for layer, values in network(image[None].to(network.mean.device)).items():
+                vectors = values[0].flatten(1).T.double().cpu()
+                mean = vectors.mean(0)
+                spread = (vectors - mean).T @ (vectors - mean)  # one vector has none, and torch.cov says NaN
+                new = Moments(len(vectors), mean, spread)
+                found[layer] = _merged(found[layer], new) if layer in found else new
+    return {
+        layer: Moments(sums.count, sums.mean, sums.covariance / max(sums.count - 1, 1)) for layer, sums in found.items()
+    }
 
 
 def place_features(network: VGG | AlexNet, images: Iterable[Tensor]) -> dict[str, Tensor]:
@@ -40,15 +78,24 @@ def frechet_distance(one: Tensor, other: Tensor) -> float:
     """
     if min(len(one), len(other)) < 2 or one.shape[1:] != other.shape[1:]:
         raise ValueError(f"two sets of at least two vectors of one length are needed: {one.shape}, {other.shape}")
-    (m1, s1), (m2, s2) = (_moments(vectors.double()) for vectors in (one, other))
-    root = _root(s1)
+    return distance_of_moments(moments_of(one), moments_of(other))
+
+
+def distance_of_moments(one: Moments, other: Moments) -> float:
+    """d^2 between two sets of at least two vectors each, of one length."""
+    root = _root(one.covariance)
     # Of the product's square root only the trace is needed, and S1 S2 has the eigenvalues of this symmetric matrix.
-    both = torch.linalg.eigvalsh(root @ s2 @ root).clamp(min=0).sqrt().sum()
-    return float((m1 - m2).square().sum() + s1.trace() + s2.trace() - 2 * both)
+    both = torch.linalg.eigvalsh(root @ other.covariance @ root).clamp(min=0).sqrt().sum()
+    apart = (one.mean - other.mean).square().sum()
+    return float(apart + one.covariance.trace() + other.covariance.trace() - 2 * both)
 
 
-def _moments(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    return vectors.mean(0), torch.cov(vectors.T).reshape(vectors.shape[1], vectors.shape[1])
+def _merged(one: Moments, other: Moments) -> Moments:
+    """Of two sets together, where `covariance` is still the sum over the vectors (Chan et al. 1979)."""
+    count = one.count + other.count
+    apart = other.mean - one.mean
+    spread = one.covariance + other.covariance + torch.outer(apart, apart) * (one.count * other.count / count)
+    return Moments(count, one.mean + apart * (other.count / count), spread)
 
 
 def _root(matrix: Tensor) -> Tensor:

@@ -1,0 +1,63 @@
+"""Seconds to measure PSNR and SSIM of 10,000 pairs of 64x64, and to make means and intervals of them.
+
+    python -m benchmarks.evaluation_speed --threads 1
+
+Random pictures: the time does not hang on what is in them. Milliseconds a pair of single figures follow.
+"""
+
+import argparse
+import time
+
+import numpy as np
+import torch
+
+from zssr_gan.evaluation.full_reference import psnr, ssim, ssim_pil, vif
+from zssr_gan.evaluation.metric import Metric, Sample
+from zssr_gan.evaluation.no_reference import sharpness
+from zssr_gan.evaluation.statistics import paired, summarise
+
+DIFFERENT = 100
+SIDE = 64
+
+
+def main() -> None:
+    """Print the seconds of each part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=10_000)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    draws = torch.Generator().manual_seed(0)
+    truths = torch.rand(DIFFERENT, 3, SIDE, SIDE, generator=draws)
+    results = truths + 0.05 * torch.randn(truths.shape, generator=draws)
+    samples = [Sample(result, truth) for result, truth in zip(results, truths, strict=True)]
+    asked = [psnr("Y", 2), ssim("Y", 2)]
+    for metric in (*asked, vif()):
+        metric(samples[0])  # imports
+    began = time.perf_counter()
+    columns = [[metric(samples[n % DIFFERENT]) for n in range(args.pairs)] for metric in asked]
+    measured = time.perf_counter()
+    for column in columns:
+        summarise(column)
+        paired(column, column[::-1])
+    ended = time.perf_counter()
+    print(
+        f"{args.pairs} pairs of {SIDE}x{SIDE}, {args.threads} threads: PSNR and SSIM {measured - began:.1f} s, ", end=""
+    )
+    print(f"intervals of both and of their differences {ended - measured:.1f} s")
+    for metric in (*asked, ssim("RGB"), ssim_pil(), vif(), sharpness()):
+        print(f"{milliseconds(metric, samples):7.2f} ms  {metric.definition.name}")
+
+
+def milliseconds(metric: Metric, samples: list[Sample]) -> float:
+    """Median over samples."""
+    taken = []
+    for sample in samples:
+        began = time.perf_counter()
+        metric(sample)
+        taken.append(time.perf_counter() - began)
+    return float(np.median(taken)) * 1e3
+
+
+if __name__ == "__main__":
+    main()
