@@ -31,6 +31,7 @@ from zssr_gan.training.plan import Plan, Turn
 from zssr_gan.training.reals import Reals
 from zssr_gan.training.sampling import Drawn, Images, Sampler
 from zssr_gan.training.state import NETWORKS, Checkpoints, MetricsLog, TrainingState
+from zssr_gan.training.statistics import retake_statistics
 from zssr_gan.training.validation import Figures, measure, outputs
 from zssr_gan.zeroshot.seeds import generator as draws
 
@@ -98,9 +99,6 @@ class Loop:
             settings.generator, {"scale": self.scale, "channels": channels}, draws(seed, "generator")
         ).to(device)
         self.discriminator = self._discriminator().to(device)
-        if ranks.world > 1 and device.type == "cuda":  # torch has it for CUDA alone
-            self.generator = nn.SyncBatchNorm.convert_sync_batchnorm(self.generator)
-            self.discriminator = nn.SyncBatchNorm.convert_sync_batchnorm(self.discriminator)
         self.objective = Objective(settings.losses, features, material.downscales, self.scale)
         self.state = TrainingState(
             self.generator,
@@ -108,12 +106,20 @@ class Loop:
             {name: optimisers_of(getattr(self, name), settings.optimiser, name) for name in NETWORKS},
             accuracy=torch.tensor(0.5, device=device),
         )
+        if ranks.world > 1 and device.type == "cuda":  # torch has it for CUDA alone
+            # In place, and not in the mean, which one process uses while the others do not.
+            nn.SyncBatchNorm.convert_sync_batchnorm(self.generator)
+            nn.SyncBatchNorm.convert_sync_batchnorm(self.discriminator)
         if settings.compile:
             compile_networks(self.generator, self.discriminator, device)
         self.plan = Plan.of(settings, len(material.inputs), len(material.reals))
         sampler = self._sampler
         self.inputs, self.fakes = (sampler(material.inputs, name, settings.patch) for name in ("inputs", "fakes"))
         self.others = sampler(material.reals, "statistics", settings.patch)
+        # Of whole batches in each process: rank 0 alone uses them.
+        self.measured = Sampler(
+            material.inputs, stream="measured", patch=settings.patch, scale=self.scale, batch=settings.batch, seed=seed
+        )
         self.reals = Reals(settings.reals, material, settings.patch, sampler)
         for warning in self.reals.check(self.discriminator.facts):
             watchers.notice(warning)
@@ -272,6 +278,7 @@ class Loop:
             self._log({"phase": turn.phase, "who": turn.who, **values})
         # The last step of a phase is validated as its last.
         if due["validation"] or due["samples"] or step == self.plan.pretrain:
+            retake_statistics(self.state.mean, self.measured, self.machine.device)
             made = outputs(self.state.mean, self.material.held_out, self.machine.device)
             if due["samples"]:
                 self.watchers.samples(step, made)
@@ -294,7 +301,6 @@ class Loop:
         # What content alone reaches in PSNR, no adversarial phase reaches again: each phase has its own best.
         if turn.phase != state.best_phase or state.best is None or figure > state.best:
             state.best, state.best_phase = figure, turn.phase
-            assert isinstance(state.mean, Generator)
             self.watchers.best(state.mean, state.step, turn.phase, figures)
 
     def _log(self, values: Mapping[str, JsonValue]) -> None:

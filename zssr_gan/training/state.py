@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from zssr_gan.data.manifest import first_difference
 from zssr_gan.errors import OutputError, SettingsError
 from zssr_gan.files import atomic_write, is_leftover
+from zssr_gan.networks.srgan import Generator
 
 _SCHEMA: Final = 2
 NETWORKS: Final = ("generator", "discriminator")
@@ -32,12 +33,13 @@ NETWORKS: Final = ("generator", "discriminator")
 class TrainingState:
     """All that changes while a training goes on."""
 
-    generator: nn.Module
+    generator: Generator
     discriminator: nn.Module
     optimisers: Mapping[str, Sequence[torch.optim.Optimizer]]
     """Of each of the two networks."""
-    mean: nn.Module = field(init=False)
-    """The generator with the running mean of its weights."""
+    mean: Generator = field(init=False)
+    """The generator with the running mean of its weights: what is used. Its statistics of batch normalisation are those
+    that were taken for the last validation (`retake_statistics`)."""
     step: int = 0
     best: float | None = None
     """The best validation figure of the phase, dB."""
@@ -51,11 +53,9 @@ class TrainingState:
 
     @torch.no_grad()
     def follow(self, keep: float) -> None:
-        """Let the mean follow the generator's weights; the statistics of batch normalisation are taken as they are."""
+        """Let the mean follow the generator's weights."""
         for mean, now in zip(self.mean.parameters(), self.generator.parameters(), strict=True):
             mean.lerp_(now, 1 - keep)
-        for kept, buffer in zip(self.mean.buffers(), self.generator.buffers(), strict=True):
-            kept.copy_(buffer)
 
     def encode(self, facts: Mapping[str, JsonValue]) -> bytes:
         """A checkpoint's bytes; `facts` are what a run must have in common with it to go on."""
