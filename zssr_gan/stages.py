@@ -221,13 +221,13 @@ class OptimiserSettings(_Settings):
     kind: Literal["adam", "muon"] = "adam"
     """Of the generator. `muon` (Jordan et al. 2024): convolutions between features step along their orthogonalised
     momentum, all other weights by Adam."""
-    muon_ratio: float = Field(10.0, gt=0)
+    muon_ratio: float = Field(10.0, gt=0, le=1e6)
     """Muon's rate as a multiple of `lr`."""
     muon_momentum: float = Field(0.95, ge=0, lt=1)
     """Decay of Muon's momentum."""
-    lr: float = Field(2.0e-4, gt=0)
-    """Learning rate of the generator."""
-    lr_discriminator: float | None = Field(None, gt=0)
+    lr: float = Field(2.0e-4, gt=0, le=1e30)
+    """Learning rate of the generator; more than 1e30, and float32 does not hold a step of Adam."""
+    lr_discriminator: float | None = Field(None, gt=0, le=1e30)
     """Of the discriminator; null: as the generator's."""
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)

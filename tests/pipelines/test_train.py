@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -275,12 +274,23 @@ class TestMistakes:
             assert run(config) == 2
         assert "another run is training there" in capsys.readouterr().err
 
-    def test_nan(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run(config, "--set", "train.optimiser.lr=1.0e+30") == 1
-        assert "is NaN or infinite" in capsys.readouterr().err
-        assert np.isfinite([value.sum().item() for value in _newest_generator()]).all()
+    @pytest.mark.parametrize("every", ["checkpoint", "validation", "log"])
+    def test_nan(self, config: Path, capsys: pytest.CaptureFixture[str], every: str) -> None:
+        """Its first step leaves finite weights of 1e30: no checkpoint of them counts as good."""
+        diverges = ("--set", "train.optimiser.lr=1.0e+30", "--set", f"train.every.{every}=1")
+        for _ in range(2):  # the same command once more: it begins anew, and not with what led to it
+            assert run(config, *diverges) == 1
+            said = capsys.readouterr().err
+            assert "NaN or infinite; there is no good checkpoint" in said
+            assert not list(TRAIN.glob("checkpoints/*.pt"))
+        assert ("step-00000001.pt led to it" in said) == (every == "checkpoint")
+        assert run(config) == 0
+        assert all(tensor.isfinite().all() for tensor in _newest_generator())
+
+    def test_a_rate_that_no_step_can_have(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(config, "--set", "train.optimiser.lr=1.0e+38") == 2
+        assert "train.optimiser.lr" in capsys.readouterr().err
 
 
 def _newest_generator() -> list[torch.Tensor]:
-    paths = sorted(TRAIN.glob("checkpoints/*.pt"))
-    return list(torch.load(paths[-1], weights_only=True)["generator"].values()) if paths else []
+    return list(torch.load(sorted(TRAIN.glob("checkpoints/*.pt"))[-1], weights_only=True)["generator"].values())

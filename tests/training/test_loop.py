@@ -146,12 +146,79 @@ class TestNaN:
         loop.watchers = Watchers(progress=poison)
         with pytest.raises(NumericalError) as caught:
             loop.run()
-        good = "the last good checkpoint is" if at > 4 else "there is no checkpoint yet"
+        good = "the last good checkpoint is" if at > 4 else "there is no good checkpoint"
         assert good in str(caught.value)
         assert f"step {at + 1}" in str(caught.value)
         for path in (tmp_path / "train/checkpoints").glob("*.pt"):
             content = torch.load(path, weights_only=True)
             assert all(tensor.isfinite().all() for tensor in content["generator"].values())
+
+    def test_finite_weights_that_lead_to_it_are_no_good_checkpoint(self, make_loop: Make, tmp_path: Path) -> None:
+        """Kept after step 8, they are so large that step 9 cannot be computed: the one before is what counts."""
+        every = {"checkpoint": 4, "keep": 1}
+        whole = make_loop("whole", every=every)
+        whole.run()
+
+        def spoil(step: int, *_: object) -> None:
+            if step == 8:
+                with torch.no_grad():
+                    loop.generator.tail.weight.fill_(1e38)
+                # As a step would have left them, before what is due after it.
+                loop._keep()
+
+        loop = make_loop("spoilt", Watchers(progress=spoil), every=every)
+        with pytest.raises(NumericalError) as caught:
+            loop.run()
+        folder = tmp_path / "spoilt/checkpoints"
+        assert f"the last good checkpoint is {folder / 'step-00000004.pt'}" in str(caught.value)
+        assert {path.name for path in folder.iterdir()} == {"step-00000004.pt", "step-00000008.pt.diverged"}
+        again = make_loop("spoilt", every=every)
+        again.run()
+        assert again.log.path.read_bytes() == whole.log.path.read_bytes()
+
+    def test_a_killed_one_goes_back_too(self, make_loop: Make) -> None:
+        """The kill came between the checkpoint and the step that it leads to."""
+        loop = make_loop(every={"checkpoint": 4, "keep": 2}, watchers=Watchers(progress=stop_at(9)))
+        with pytest.raises(KeyboardInterrupt):
+            loop.run()
+        with torch.no_grad():
+            loop.generator.tail.weight.fill_(1e38)
+        loop.checkpoints.write(loop.state)
+        with pytest.raises(NumericalError, match=r"step-00000008\.pt \(.*step-00000009\.pt led to it"):
+            make_loop(every={"checkpoint": 4, "keep": 2}).run()
+        make_loop(every={"checkpoint": 4, "keep": 2}).run()
+
+    @pytest.mark.parametrize("where", ["generator", "discriminator", "mean", "optimiser"])
+    def test_no_state_with_it_is_kept(self, make_loop: Make, tmp_path: Path, where: str) -> None:
+        """Of a stop, too: it comes before the step that would have found out."""
+
+        def poison(done: int, *_: object) -> None:
+            if done == 6:
+                state = loop.state
+                tensor = (
+                    next(iter(state.optimisers["generator"][0].state.values()))["exp_avg"]
+                    if where == "optimiser"
+                    else next(getattr(state, where).parameters())
+                )
+                with torch.no_grad():
+                    tensor.view(-1)[0] = torch.inf
+                raise KeyboardInterrupt
+
+        loop = make_loop(watchers=Watchers(progress=poison))
+        with pytest.raises(NumericalError, match="at or before step 6: a loss, gradient or weight is NaN or infinite"):
+            loop.run()
+        assert [path.name for path in (tmp_path / "train/checkpoints").iterdir()] == ["step-00000004.pt"]
+
+    def test_outputs_are_judged_before_they_are_measured(self, make_loop: Make) -> None:
+        def poison(done: int, *_: object) -> None:
+            if done == 4:
+                with torch.no_grad():
+                    loop.state.mean.tail.weight.fill_(1e38)
+
+        loop = make_loop(watchers=Watchers(progress=poison), ema=0.99, every={"checkpoint": 100})
+        with pytest.raises(NumericalError, match="step 5: the generator's outputs are NaN or infinite"):
+            loop.run()
+        assert "validation" not in loop.log.read()[-1]
 
 
 class TestLearning:

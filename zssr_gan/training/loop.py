@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from zssr_gan.devices import Machine
 from zssr_gan.distributed import DataParallel, Ranks
-from zssr_gan.errors import ImageError, NumericalError, SettingsError
+from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.interrupts import Terminated, uninterrupted
 from zssr_gan.networks.srgan import Discriminator, Generator
 from zssr_gan.stages import TrainSettings
@@ -30,6 +30,7 @@ from zssr_gan.training.optimisers import optimisers_of
 from zssr_gan.training.plan import Plan, Turn
 from zssr_gan.training.reals import Reals
 from zssr_gan.training.sampling import Drawn, Images, Sampler
+from zssr_gan.training.soundness import Soundness
 from zssr_gan.training.state import NETWORKS, Checkpoints, MetricsLog, TrainingState
 from zssr_gan.training.statistics import retake_statistics
 from zssr_gan.training.validation import Figures, measure, outputs
@@ -124,13 +125,13 @@ class Loop:
         for warning in self.reals.check(self.discriminator.facts):
             watchers.notice(warning)
         self.checkpoints = Checkpoints(folder / "checkpoints", settings.every.keep, facts, watchers.notice)
+        self.soundness = Soundness(self.checkpoints, self.group)
         self.log = MetricsLog(folder / "metrics.jsonl")
         # Lists: to walk through a network's modules for them takes longer than what is then done.
         self._weights = {name: list(getattr(self, name).parameters()) for name in NETWORKS}
         self._epoch: int | None = None
         self._ahead: ThreadPoolExecutor
         self._next: Future[Drawn]
-        self._finite = torch.tensor(True, device=device)
 
     def _sampler(self, images: Images, stream: str, patch: int | None) -> Sampler:
         ranks, batch = self.group.ranks, self.settings.batch
@@ -177,6 +178,7 @@ class Loop:
                 with uninterrupted():
                     self._keep()
                 raise
+        self.checkpoints.trust()  # its outputs were judged, and no step comes after it
 
     def _stops(self, here: bool) -> bool:
         """Whether a signal came, to any process: all stop after the same step, or some would wait for the others."""
@@ -251,9 +253,9 @@ class Loop:
         loss.backward()
         self.group.average(network)
         norm = nn.utils.clip_grad_norm_(self._weights[turn.who], self.settings.optimiser.clip or math.inf)
-        self._finite &= torch.isfinite(loss.detach()) & torch.isfinite(norm)
+        self.soundness.see(loss, norm)
         if self.machine.device.type == "cpu":  # elsewhere it would wait for the device at each step
-            self._refuse_nan(turn)
+            self.soundness.judge(self.state.step + 1, turn.who)
         for optimiser in optimisers:
             optimiser.step()
         if turn.who == "generator":
@@ -267,7 +269,7 @@ class Loop:
         # Counted by each network: in turns of one step each, every tenth step would always be the same one's.
         due["log"] = last or (turn.number + 1) % every.log == 0
         if any(due.values()):
-            self._refuse_nan(turn)
+            self.soundness.judge(step, None)
         values = {}
         if due["log"]:
             means = self.group.mean(torch.stack([value.detach().float() for value in losses.values()]))
@@ -280,6 +282,7 @@ class Loop:
         if due["validation"] or due["samples"] or step == self.plan.pretrain:
             retake_statistics(self.state.mean, self.measured, self.machine.device)
             made = outputs(self.state.mean, self.material.held_out, self.machine.device)
+            self.soundness.judge_outputs(step, made)
             if due["samples"]:
                 self.watchers.samples(step, made)
             self._validate(turn, measure(made, self.material.held_out, self.material.downscales))
@@ -308,19 +311,11 @@ class Loop:
         self.watchers.logged(self.state.step, values)
 
     def _keep(self) -> None:
-        """Write a checkpoint, unless this process is not the one that writes or the state is not worth it."""
-        if self.group.ranks.rank == 0 and bool(self._finite):
+        """Write a checkpoint, unless this process is not the one that writes. NumericalError: it is not worth it."""
+        if self.group.ranks.rank == 0:
+            self.soundness.judge_state(self.state)
             self.log.flush()
             self.checkpoints.write(self.state)
-
-    def _refuse_nan(self, turn: Turn) -> None:
-        if not self._finite:
-            path = self.checkpoints.newest
-            good = "there is no checkpoint yet" if path is None else f"the last good checkpoint is {path}"
-            raise NumericalError(
-                f"step {self.state.step + 1:,}: the loss or gradient of the {turn.who} is NaN or infinite; {good}: "
-                "lower train.optimiser.lr, set train.optimiser.clip, or take train.precision fp32."
-            )
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.machine.device.type, torch.bfloat16, enabled=self.machine.precision == "bf16")

@@ -57,6 +57,20 @@ class TrainingState:
         for mean, now in zip(self.mean.parameters(), self.generator.parameters(), strict=True):
             mean.lerp_(now, 1 - keep)
 
+    @property
+    def finite(self) -> bool:
+        """Whether every number that a checkpoint would hold is one."""
+        networks = [tensor for name in (*NETWORKS, "mean") for tensor in getattr(self, name).state_dict().values()]
+        moments = [
+            value
+            for optimisers in self.optimisers.values()
+            for optimiser in optimisers
+            for values in optimiser.state.values()
+            for value in values.values()
+            if isinstance(value, Tensor)
+        ]
+        return all(bool(tensor.isfinite().all()) for tensor in (*networks, *moments))
+
     def encode(self, facts: Mapping[str, JsonValue]) -> bytes:
         """A checkpoint's bytes; `facts` are what a run must have in common with it to go on."""
         content = {
@@ -87,6 +101,9 @@ class TrainingState:
 class Checkpoints:
     """The checkpoints of a training.
 
+    The newest one counts as good once a later step went well (`trust`): weights may be finite, and so large that the
+    next loss is not. Until then one more than `keep` stays.
+
     Args:
         folder: made where it is missing.
         keep: how many stay.
@@ -98,6 +115,7 @@ class Checkpoints:
         self, folder: Path, keep: int, facts: Mapping[str, JsonValue], on_notice: Callable[[str], None]
     ) -> None:
         self.folder, self.keep, self.facts, self.on_notice = folder, keep, facts, on_notice
+        self._untried: Path | None = None
 
     @property
     def paths(self) -> list[Path]:
@@ -110,12 +128,28 @@ class Checkpoints:
         return self.paths[-1] if self.paths else None
 
     def write(self, state: TrainingState) -> Path:
-        """Keep a state, and remove what is older than the newest few. Raises OutputError: a failed write is fatal."""
-        path = self.folder / f"step-{state.step:08}.pt"
+        """Keep a state. Raises OutputError: a failed write is fatal."""
+        path = self._untried = self.folder / f"step-{state.step:08}.pt"
         atomic_write(path, state.encode(self.facts), overwrite=True)
-        for old in self.paths[: -self.keep]:
-            old.unlink(missing_ok=True)
+        self._rotate(self.keep + 1)
         return path
+
+    def trust(self) -> None:
+        """The newest one is good: only now are those before it not needed."""
+        if self._untried is not None:
+            self._untried = None
+            self._rotate(self.keep)
+
+    def set_aside(self) -> Path | None:
+        """Rename the newest one, where no later step went well, so that it counts no more; the path it had."""
+        path, self._untried = self._untried, None
+        if path is not None:
+            path.rename(path.with_name(f"{path.name}.diverged"))
+        return path
+
+    def _rotate(self, keep: int) -> None:
+        for old in self.paths[:-keep]:
+            old.unlink(missing_ok=True)
 
     def resume(self, state: TrainingState) -> Path | None:
         """Bring `state` to the newest checkpoint that can be read; None where there is none.
@@ -142,6 +176,8 @@ class Checkpoints:
                     "take the old value to go on, or another run_dir to begin anew."
                 )
             state.restore(content)
+            # A kill may have come before it was tried; without an older one there is nothing to go back to.
+            self._untried = path if path != self.paths[0] else None
             return path
         return None
 
