@@ -274,6 +274,16 @@ class TestMistakes:
             assert run(config) == 2
         assert "another run is training there" in capsys.readouterr().err
 
+    def test_damaged_checkpoints_alone(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(config, "--set", "train.epochs=0") == 0
+        kept = (TRAIN / "generator.safetensors").read_bytes()
+        for path in TRAIN.glob("checkpoints/*.pt"):
+            path.write_bytes(b"half")
+        capsys.readouterr()
+        assert run(config) == 2
+        assert "take another run_dir, or remove the folder" in capsys.readouterr().err
+        assert (TRAIN / "generator.safetensors").read_bytes() == kept
+
     @pytest.mark.parametrize("every", ["checkpoint", "validation", "log"])
     def test_nan(self, config: Path, capsys: pytest.CaptureFixture[str], every: str) -> None:
         """Its first step leaves finite weights of 1e30: no checkpoint of them counts as good."""

@@ -87,15 +87,48 @@ class TestResume:
         assert not list((folder / "checkpoints").glob(".*"))
 
     def test_a_damaged_checkpoint_falls_back(self, make_loop: Make, tmp_path: Path) -> None:
-        make_loop("whole").run()
+        """And leaves the place of the newest to good ones, of which `keep` stay."""
+        every = {"checkpoint": 4, "keep": 1}
+        make_loop("whole", every=every).run()
         with pytest.raises(KeyboardInterrupt):
-            make_loop("hurt", Watchers(progress=stop_at(9))).run()
-        newest = sorted((tmp_path / "hurt/checkpoints").glob("*.pt"))[-1]
-        newest.write_bytes(newest.read_bytes()[:100])
+            make_loop("hurt", Watchers(progress=stop_at(9)), every=every).run()
+        folder = tmp_path / "hurt/checkpoints"
+        hurt = folder / "step-99999999.pt"
+        hurt.write_bytes((folder / "step-00000009.pt").read_bytes()[:100])
         said: list[str] = []
-        make_loop("hurt", Watchers(notice=said.append)).run()
-        assert any("cannot be read and is left out" in text for text in said)
+        loop = make_loop("hurt", Watchers(notice=said.append), every=every)
+        loop.run()
+        assert said[0].startswith(f"{hurt}: cannot be read")
+        assert "it is now step-99999999.pt.damaged" in said[0]
+        assert {path.name for path in folder.iterdir()} == {f"step-{loop.plan.total:08}.pt", f"{hurt.name}.damaged"}
+        assert loop.checkpoints.newest == folder / f"step-{loop.plan.total:08}.pt"
         assert (tmp_path / "hurt/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+
+    def test_without_a_readable_one_nothing_begins(self, make_loop: Make, tmp_path: Path) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            make_loop(watchers=Watchers(progress=stop_at(9))).run()
+        folder = tmp_path / "train/checkpoints"
+        before = (tmp_path / "train/metrics.jsonl").read_bytes()
+        for path in folder.glob("*.pt"):
+            path.write_bytes(path.read_bytes()[:100])
+        for _ in range(2):  # said once more as long as nobody has done anything
+            with pytest.raises(SettingsError, match=r"none of the checkpoints there can be read: .* another run_dir"):
+                make_loop().run()
+        assert (tmp_path / "train/metrics.jsonl").read_bytes() == before
+        assert {path.suffix for path in folder.iterdir()} == {".damaged"}
+
+    def test_what_the_disk_does_not_give_is_not_damaged(
+        self, make_loop: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make_loop(epochs=0).run()
+
+        def refuse(_path: Path) -> bytes:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "read_bytes", refuse)
+        with pytest.raises(SettingsError, match=r"cannot be opened \(Permission denied\)"):
+            make_loop(epochs=0).run()
+        assert not list((tmp_path / "train/checkpoints").glob("*.damaged"))
 
     def test_another_training_is_refused(self, make_loop: Make) -> None:
         make_loop(epochs=0).run()

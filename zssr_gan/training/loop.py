@@ -159,7 +159,7 @@ class Loop:
             NumericalError: NaN or infinity; the last good checkpoint is named.
             OutputError: the disk refuses.
         """
-        if (path := self.checkpoints.resume(self.state)) is not None:
+        if (path := self.checkpoints.resume(self.state, self.group.ranks)) is not None:
             self.watchers.notice(f"goes on from {path}, step {self.state.step:,} of {self.plan.total:,}")
         if self.group.ranks.rank == 0:
             self.log.cut_back(self.state.step)

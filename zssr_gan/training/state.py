@@ -20,6 +20,7 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 
 from zssr_gan.data.manifest import first_difference
+from zssr_gan.distributed import Ranks
 from zssr_gan.errors import OutputError, SettingsError
 from zssr_gan.files import atomic_write, is_leftover
 from zssr_gan.networks.srgan import Generator
@@ -151,35 +152,76 @@ class Checkpoints:
         for old in self.paths[:-keep]:
             old.unlink(missing_ok=True)
 
-    def resume(self, state: TrainingState) -> Path | None:
-        """Bring `state` to the newest checkpoint that can be read; None where there is none.
+    def resume(self, state: TrainingState, ranks: Ranks) -> Path | None:
+        """Bring `state` to the newest checkpoint that can be read; None where there is none. Every rank calls it.
 
-        Raises SettingsError where it is of a training with other settings or images.
+        Damaged ones are renamed to `*.damaged`, so that they are not taken for the newest, and nothing is lost.
+
+        Raises:
+            SettingsError: it is of a training with other settings or images; there are some, and none can be read.
         """
+        if ranks.rank:
+            name = ranks.hear("checkpoint").decode()
+            found = (self.folder / name, _read(self.folder / name)) if name else None
+        else:
+            found = self._newest_readable()
+            ranks.publish("checkpoint", found[0].name.encode() if found else b"")
+        if found is None:
+            return None
+        path, content = found
+        self._check(path, content)
+        state.restore(content)
+        # A kill may have come before it was tried; without an older one there is nothing to go back to.
+        self._untried = path if ranks.rank == 0 and path != self.paths[0] else None
+        return path
+
+    def _newest_readable(self) -> tuple[Path, Mapping[str, Any]] | None:
         for left in self.folder.glob(".*"):
             if is_leftover(left):
                 left.unlink(missing_ok=True)
         for path in reversed(self.paths):
             try:
-                content = torch.load(path, map_location="cpu", weights_only=True)
-                found = json.loads(content["facts"])
-                known = content["schema"] == _SCHEMA
-            except Exception as error:  # a damaged file may raise anything while it is read
-                self.on_notice(f"{path}: cannot be read and is left out ({type(error).__name__}).")
-                continue
-            if not known:
-                raise SettingsError(f"{path}: is of another version of zssr-gan; choose another run_dir.")
-            if (different := first_difference(found, dict(self.facts))) is not None:
-                key, was, now = different
-                raise SettingsError(
-                    f"{path}: its training was begun with {key} = {_short(was)}, and {_short(now)} is asked for now: "
-                    "take the old value to go on, or another run_dir to begin anew."
-                )
-            state.restore(content)
-            # A kill may have come before it was tried; without an older one there is nothing to go back to.
-            self._untried = path if path != self.paths[0] else None
-            return path
+                return path, _read(path)
+            except _Damaged as damage:
+                aside = path.with_name(f"{path.name}.damaged")
+                path.rename(aside)
+                self.on_notice(f"{path}: cannot be read ({damage}); it is now {aside.name}, and an older one is taken.")
+        if any(self.folder.glob("step-*.damaged")):
+            raise SettingsError(
+                f"{self.folder}: none of the checkpoints there can be read: put one back from a copy, or take another "
+                "run_dir, or remove the folder, to begin anew at step 0."
+            )
         return None
+
+    def _check(self, path: Path, content: Mapping[str, Any]) -> None:
+        """Raise SettingsError where a checkpoint is of another training."""
+        if content["schema"] != _SCHEMA:
+            raise SettingsError(f"{path}: is of another version of zssr-gan; choose another run_dir.")
+        if (different := first_difference(json.loads(content["facts"]), dict(self.facts))) is not None:
+            key, was, now = different
+            raise SettingsError(
+                f"{path}: its training was begun with {key} = {_short(was)}, and {_short(now)} is asked for now: "
+                "take the old value to go on, or another run_dir to begin anew."
+            )
+
+
+class _Damaged(Exception):
+    """A checkpoint that is none."""
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """What a checkpoint holds. Raises _Damaged, and SettingsError where the disk does not give it."""
+    try:
+        content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+        json.loads(content["facts"]), content["schema"]
+    except OSError as error:  # perhaps not for ever: no reason to call it damaged
+        raise SettingsError(
+            f"{path}: cannot be opened ({error.strerror}): see to the disk or its permissions."
+        ) from error
+    except Exception as error:  # a damaged file may raise anything while it is read
+        raise _Damaged(type(error).__name__) from error
+    assert isinstance(content, Mapping)
+    return content
 
 
 class MetricsLog:
