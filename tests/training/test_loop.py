@@ -274,6 +274,15 @@ class TestLearning:
         assert {line.get("who") for line in lines} == {"generator", "discriminator", None}
         assert all("adversarial" not in line for line in lines if line["phase"] == "pretrain")
 
+    def test_the_discriminator_sees_one_kind_at_a_time(self, make_loop: Make) -> None:
+        loop = make_loop(pretrain=0, epochs=1)
+        seen: list[int] = []
+        loop.discriminator.register_forward_pre_hook(lambda _module, given: seen.append(len(given[0])))
+        loop.run()
+        assert loop.settings.losses.guides_as_fakes
+        # By turns: reals, outputs and guides, four each; and outputs once more in the generator's step.
+        assert seen == [4] * (3 + 1) * 3
+
     def test_bf16_learns_too(self, make_loop: Make) -> None:
         loop = make_loop(precision="bf16")
         loop.run()

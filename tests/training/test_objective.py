@@ -92,3 +92,16 @@ def test_the_same_pair_in_features() -> None:
     found = objective.content(lambda _son: batch.lr + 0.25, batch.lr, batch, None)
     assert set(found) == {"recurrence_features"}
     assert float(found["recurrence_features"]) == pytest.approx(4 * 0.25**2)
+
+
+def test_guides_are_further_fakes() -> None:
+    batch = Sampler(images_of(4), patch=8, scale=2, batch=4, seed=0, stream="test").batch(0)
+    assert batch.hr is not None
+    sr = torch.rand(4, 1, 16, 16, requires_grad=True)
+    with_guides, without = (
+        Objective(LossSettings(guide="synthetic", guides_as_fakes=wanted), None, [], 2).fakes(sr, batch)
+        for wanted in (True, False)
+    )
+    assert [torch.equal(one, other) for one, other in zip(with_guides, (sr, batch.hr), strict=True)] == [True, True]
+    assert len(without) == 1
+    assert not any(fake.requires_grad for fake in (*with_guides, *without))

@@ -22,7 +22,7 @@ from zssr_gan.interrupts import Terminated, uninterrupted
 from zssr_gan.networks.srgan import Discriminator, Generator
 from zssr_gan.stages import TrainSettings
 from zssr_gan.training.compiled import compile_networks
-from zssr_gan.training.losses import Features, fakes_with_guides
+from zssr_gan.training.losses import Features
 from zssr_gan.training.material import Material
 from zssr_gan.training.models import discriminator_of, generator_of
 from zssr_gan.training.objective import Objective
@@ -230,11 +230,9 @@ class Loop:
     def _losses_of_discriminator(self, drawn: Drawn) -> dict[str, Tensor]:
         with self._autocast():
             with torch.no_grad():
-                fake = self.generator(drawn.lr.lr)
-                if self.settings.losses.guides_as_fakes:
-                    fake = fakes_with_guides(fake, self.objective.guide(drawn.lr, (fake.shape[-2], fake.shape[-1])))
+                fakes = self.objective.fakes(self.generator(drawn.lr.lr), drawn.lr)
             on_reals = {kind: self.discriminator(real) for kind, real in drawn.reals.items()}
-            found = self.objective.judged(on_reals, self.reals.weights, self.discriminator(fake))
+            found = self.objective.judged(on_reals, self.reals.weights, [self.discriminator(fake) for fake in fakes])
         found["accuracy"] = self.group.mean(found["accuracy"])
         self.state.accuracy = torch.lerp(self.state.accuracy, found["accuracy"], _FORGET)
         return found
