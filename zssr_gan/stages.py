@@ -241,7 +241,8 @@ class TurnSettings(_Settings):
     """How discriminator and generator take turns in the adversarial phase."""
 
     unit: Literal["epochs", "steps"] = "steps"
-    """What the numbers count. A network's epoch is one pass through its own images."""
+    """What the numbers count. A network's epoch is one pass through its own images. The last turns are whole ones: with
+    `generator` 2 and `epochs` 3, it trains for 4."""
     discriminator: int = Field(1, ge=1)
     generator: int = Field(1, ge=1)
 
@@ -293,8 +294,8 @@ class TrainSettings(_Settings):
     """Adversarial epochs of the generator, after these."""
     turns: TurnSettings = TurnSettings()
     ema: float = Field(0.999, ge=0, lt=1)
-    """Share that the mean of the generator's weights keeps at each of its steps; the mean is what is validated and
-    kept. 0: the weights themselves."""
+    """Share that the mean of the generator's weights keeps at each of its steps, smaller in the first ones; the mean is
+    what is validated and kept. 0: the weights themselves."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of products; `auto`: bf16 where the device has matrix units for it."""
     compile: bool = False

@@ -274,6 +274,17 @@ class TestLearning:
         assert {line.get("who") for line in lines} == {"generator", "discriminator", None}
         assert all("adversarial" not in line for line in lines if line["phase"] == "pretrain")
 
+    def test_the_mean_soon_leaves_the_random_start(self, make_loop: Make) -> None:
+        loop = make_loop(pretrain=4, epochs=0, ema=0.999)
+        start = loop.generator.tail.weight.detach().clone()
+        seen: list[torch.Tensor] = []
+        loop.watchers = Watchers(progress=lambda *_: seen.append(loop.generator.tail.weight.detach().clone()))
+        loop.run()
+        mean = start
+        for number, weight in enumerate(seen, 1):
+            mean = torch.lerp(mean, weight, 1 - (1 + number) / (10 + number))
+        torch.testing.assert_close(loop.state.mean.tail.weight, mean)
+
     def test_the_discriminator_sees_one_kind_at_a_time(self, make_loop: Make) -> None:
         loop = make_loop(pretrain=0, epochs=1)
         seen: list[int] = []

@@ -257,7 +257,7 @@ class Loop:
         for optimiser in optimisers:
             optimiser.step()
         if turn.who == "generator":
-            self.state.follow(self.settings.ema)
+            self.state.follow(self.settings.ema, turn.number + 1)
         return norm
 
     def _after(self, turn: Turn, losses: Mapping[str, Tensor]) -> None:

@@ -53,8 +53,13 @@ class TrainingState:
         self.mean = copy.deepcopy(self.generator).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def follow(self, keep: float) -> None:
-        """Let the mean follow the generator's weights."""
+    def follow(self, keep: float, updates: int) -> None:
+        """Let the mean follow the generator's weights after so many updates of them.
+
+        It keeps the share `keep`, which is reached gradually, (1 + t) / (10 + t): else it would long be mostly the
+        random weights of the start.
+        """
+        keep = min(keep, (1 + updates) / (10 + updates))
         for mean, now in zip(self.mean.parameters(), self.generator.parameters(), strict=True):
             mean.lerp_(now, 1 - keep)
 
