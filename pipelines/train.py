@@ -42,7 +42,8 @@ from zssr_gan.training.validation import Figures
 from zssr_gan.weights import Origin, vgg
 
 _MAY_CHANGE = {"every", "epochs", "tensorboard"}
-"""Of the group `train`: what a run that goes on may have changed."""
+"""Of the group `train`: what a run that goes on may have changed. Epochs only where the rates stay: a cosine to another
+end has other rates from the start."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,7 +146,8 @@ class Stage:
         atomic_write(losses, curves_png(self.loop.log.read(), self._title("Training")), overwrite=True)
         self._say_warning()
         for path in (losses, self._samples(self.loop.plan.total), self.folder / "generator.safetensors"):
-            print(path)
+            if path.exists():  # of a run that had ended before, someone may have removed some
+                print(path)
 
     def _watchers(self) -> Watchers:
         speed = _Speed(self.bar, self.settings.train.batch)
@@ -190,7 +192,9 @@ class Stage:
             )
 
     def _facts(self) -> dict[str, JsonValue]:
-        train = self.settings.train.model_dump(mode="json", exclude=_MAY_CHANGE)
+        falling = self.settings.train.optimiser.schedule == "cosine"
+        may_change = _MAY_CHANGE - {"epochs"} if falling else _MAY_CHANGE
+        train = self.settings.train.model_dump(mode="json", exclude=may_change)
         return {
             "seed": self.settings.seed,
             "train": train,

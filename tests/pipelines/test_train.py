@@ -177,6 +177,39 @@ class TestStops:
         ]
 
 
+class TestOtherEpochs:
+    def test_more_are_a_longer_training(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(config, "--set", "train.epochs=4") == 0
+        whole = _newest_generator()
+        shutil.rmtree(TRAIN)
+        assert run(config) == 0
+        assert run(config, "--set", "train.epochs=4") == 0
+        assert all(torch.equal(one, other) for one, other in zip(_newest_generator(), whole, strict=True))
+        (TRAIN / "samples" / f"step-{2 * 2 + 2 * 2 * 4:08}.png").unlink()
+        capsys.readouterr()
+        assert run(config, "--set", "train.epochs=4") == 0
+        assert [Path(line).name for line in capsys.readouterr().out.splitlines()] == [
+            "losses.png",
+            "generator.safetensors",
+        ]
+
+    def test_fewer_than_were_done_are_refused(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(config) == 0
+        before = (TRAIN / "metrics.jsonl").read_bytes()
+        assert run(config, "--set", "train.epochs=1") == 2
+        said = capsys.readouterr()
+        assert "train.epochs: 1 end after 8 steps" in said.err
+        assert f"is after {STEPS}: take no fewer epochs than before" in said.err
+        assert (TRAIN / "metrics.jsonl").read_bytes() == before
+
+    def test_a_falling_rate_has_one_end(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        cosine = ("--set", "train.optimiser.schedule=cosine")
+        assert run(config, *cosine) == 0
+        assert run(config, *cosine, "--set", "train.epochs=4") == 2
+        said = capsys.readouterr().err
+        assert "begun with train.epochs = 2, and 4 is asked for now: take the old value to go on, or another" in said
+
+
 class TestTensorBoard:
     BOARD = ("--set", "train.tensorboard=true")
 

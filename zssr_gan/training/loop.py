@@ -158,8 +158,14 @@ class Loop:
             KeyboardInterrupt: Ctrl-C or SIGTERM, after the step was ended and a checkpoint written.
             NumericalError: NaN or infinity; the last good checkpoint is named.
             OutputError: the disk refuses.
+            SettingsError: the newest checkpoint is of another training, is beyond the end, or cannot be read.
         """
         if (path := self.checkpoints.resume(self.state, self.group.ranks)) is not None:
+            if self.state.step > self.plan.total:
+                raise SettingsError(
+                    f"train.epochs: {self.settings.epochs} end after {self.plan.total:,} steps, and {path} is after "
+                    f"{self.state.step:,}: take no fewer epochs than before, or another run_dir to begin anew."
+                )
             self.watchers.notice(f"goes on from {path}, step {self.state.step:,} of {self.plan.total:,}")
         if self.group.ranks.rank == 0:
             self.log.cut_back(self.state.step)
