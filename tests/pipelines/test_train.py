@@ -166,7 +166,9 @@ class TestStops:
         _, said = process.communicate(timeout=60)
         assert process.returncode == code, said
         if code > 0:
-            assert "the same command goes on" in said
+            newest = sorted(TRAIN.glob("checkpoints/*.pt"))[-1]
+            step = int(newest.stem.removeprefix("step-"))
+            assert f"Stopped: {newest} is kept, of step {step:,}; the same command goes on from it." in said
         assert not list(TRAIN.glob("losses.png"))
         assert run(config, *long) == 0
         parts = [(TRAIN / name).read_bytes() for name in ("metrics.jsonl", "generator.safetensors", "card.json")]
@@ -175,6 +177,16 @@ class TestStops:
         assert parts == [
             (TRAIN / name).read_bytes() for name in ("metrics.jsonl", "generator.safetensors", "card.json")
         ]
+
+    def test_before_anything_is_kept(
+        self, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def stop(_self: Prepared, _number: int) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Prepared, "image", stop)
+        assert run(config) == 130
+        assert "Stopped: nothing is kept yet; the same command begins anew." in capsys.readouterr().err
 
 
 class TestOtherEpochs:
@@ -262,11 +274,18 @@ class TestManyProcesses:
         until_checkpoint(process)
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
-        assert "the same command goes on" in said
+        assert process.returncode == 1  # torchrun's own, whatever its processes end with
+        assert said.count("Stopped: ") == said.count("the same command goes on from it") == 1
         steps = [json.loads(line)["step"] for line in (TRAIN / "metrics.jsonl").read_text().splitlines()]
         newest = sorted(TRAIN.glob("checkpoints/*.pt"))[-1]
         assert newest.name == f"step-{steps[-1]:08}.pt"
         assert steps[-1] < 600
+
+    def test_nan_is_said_once(self, config: Path) -> None:
+        process = start(config, *self.EVEN, "--set", "train.optimiser.lr=1.0e+30", launcher=self.LAUNCHER)
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert said.count("NaN or infinite") == 1
 
 
 class TestMistakes:

@@ -107,10 +107,13 @@ class Loop:
             {name: optimisers_of(getattr(self, name), settings.optimiser, name) for name in NETWORKS},
             accuracy=torch.tensor(0.5, device=device),
         )
-        if ranks.world > 1 and device.type == "cuda":  # torch has it for CUDA alone
-            # In place, and not in the mean, which one process uses while the others do not.
-            nn.SyncBatchNorm.convert_sync_batchnorm(self.generator)
-            nn.SyncBatchNorm.convert_sync_batchnorm(self.discriminator)
+        # Not in the mean, which rank 0 uses while the others do not.
+        whole = [self.group.synchronise(network) for network in (self.generator, self.discriminator)]
+        if not all(whole):
+            watchers.notice(
+                f"batch normalisation sees {settings.batch // ranks.world} images of a batch in each process, as torch "
+                "cannot synchronise it here: set norm to false and none in the networks' options, or take one process"
+            )
         if settings.compile:
             compile_networks(self.generator, self.discriminator, device)
         self.plan = Plan.of(settings, len(material.inputs), len(material.reals))

@@ -126,7 +126,7 @@ class Checkpoints:
     @property
     def paths(self) -> list[Path]:
         """The oldest first."""
-        return sorted(self.folder.glob("step-*.pt"))
+        return checkpoints_in(self.folder)
 
     @property
     def newest(self) -> Path | None:
@@ -227,6 +227,16 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise _Damaged(type(error).__name__) from error
     assert isinstance(content, Mapping)
     return content
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Those that are not set aside, the oldest first."""
+    return sorted(folder.glob("step-*.pt"))
+
+
+def step_of(path: Path) -> int:
+    """After which step a checkpoint was written."""
+    return int(path.stem.removeprefix("step-"))
 
 
 class MetricsLog:
