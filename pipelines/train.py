@@ -34,11 +34,11 @@ from zssr_gan.networks.srgan import Generator
 from zssr_gan.networks.vgg import VGG
 from zssr_gan.stages import RunSettings, load_run
 from zssr_gan.training.card import Card, ImageList, MediatorCard, options_of, write_generator
+from zssr_gan.training.checkpoints import checkpoints_in, step_of
 from zssr_gan.training.loop import Loop, Watchers
 from zssr_gan.training.material import Material, gather_material
 from zssr_gan.training.models import mediator_options, parameters
 from zssr_gan.training.pictures import curves_png, samples_png
-from zssr_gan.training.state import checkpoints_in, step_of
 from zssr_gan.training.tensorboard import Board
 from zssr_gan.training.validation import Figures
 from zssr_gan.weights import Origin, vgg

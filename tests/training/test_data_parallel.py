@@ -49,12 +49,27 @@ def train(folder: Path, group: DataParallel | None) -> Loop:
     return loop
 
 
-def one_of_two(rank: int, folder: str) -> None:
+def one_of_two(rank: int, folder: str, start: int) -> None:
     torch.set_num_threads(1)
-    store = dist.FileStore(f"{folder}/meeting", 2)
+    store = dist.FileStore(f"{folder}/meeting-{start}", 2)
     with DataParallel(Ranks(rank, 2, rank, store), CPU) as group:
         loop = train(Path(folder) / "two", group)
         torch.save(weights(loop), f"{folder}/rank-{rank}.pt")
+
+
+def start_two(folder: Path, start: int) -> list[multiprocessing.context.SpawnProcess]:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=one_of_two, args=(rank, str(folder), start)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def results(folder: Path, processes: list[multiprocessing.context.SpawnProcess]) -> list[dict[str, torch.Tensor]]:
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 def weights(loop: Loop) -> dict[str, torch.Tensor]:
@@ -73,15 +88,9 @@ def logged(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_two_at_half_are_one_at_the_whole(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=one_of_two, args=(rank, str(tmp_path))) for rank in range(2)]
-    for process in processes:
-        process.start()
+    processes = start_two(tmp_path, 0)
     whole = train(tmp_path / "one", None)
-    for process in processes:
-        process.join(120)
-        assert process.exitcode == 0
-    ranks = [torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]
+    ranks = results(tmp_path, processes)
     for name, wanted in weights(whole).items():
         assert torch.equal(ranks[0][name], ranks[1][name]), name
         torch.testing.assert_close(ranks[0][name], wanted, rtol=0, atol=1e-4)
@@ -90,6 +99,13 @@ def test_two_at_half_are_one_at_the_whole(tmp_path: Path) -> None:
     assert {"loss", "accuracy", "adversarial", "residual_db"} <= {key for line in one for key in line}
     for line, wanted_line in zip(two, one, strict=True):
         assert line == pytest.approx(wanted_line, rel=1e-3, abs=1e-4)
+
+    newest = sorted((tmp_path / "two/checkpoints").glob("*.pt"))[-1]
+    newest.write_bytes(newest.read_bytes()[:100])
+    again = results(tmp_path, start_two(tmp_path, 1))  # both from the one before
+    for name, wanted in ranks[0].items():
+        assert torch.equal(again[0][name], wanted), name
+        assert torch.equal(again[1][name], wanted), name
 
 
 def test_a_batch_that_cannot_be_dealt_evenly(tmp_path: Path) -> None:

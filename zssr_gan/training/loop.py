@@ -17,21 +17,22 @@ from torch import Tensor, nn
 
 from zssr_gan.devices import Machine
 from zssr_gan.distributed import DataParallel, Ranks
-from zssr_gan.errors import ImageError, SettingsError
+from zssr_gan.errors import SettingsError
 from zssr_gan.interrupts import Terminated, uninterrupted
-from zssr_gan.networks.srgan import Discriminator, Generator
+from zssr_gan.networks.srgan import Generator
 from zssr_gan.stages import TrainSettings
+from zssr_gan.training.checkpoints import Checkpoints
 from zssr_gan.training.compiled import compile_networks
 from zssr_gan.training.losses import Features
 from zssr_gan.training.material import Material
-from zssr_gan.training.models import discriminator_of, generator_of
+from zssr_gan.training.models import discriminator_for, generator_of
 from zssr_gan.training.objective import Objective
 from zssr_gan.training.optimisers import optimisers_of
 from zssr_gan.training.plan import Plan, Turn
 from zssr_gan.training.reals import Reals
 from zssr_gan.training.sampling import Drawn, Images, Sampler
 from zssr_gan.training.soundness import Soundness
-from zssr_gan.training.state import NETWORKS, Checkpoints, MetricsLog, TrainingState
+from zssr_gan.training.state import NETWORKS, MetricsLog, TrainingState
 from zssr_gan.training.statistics import retake_statistics
 from zssr_gan.training.validation import Figures, measure, outputs
 from zssr_gan.zeroshot.seeds import generator as draws
@@ -99,7 +100,10 @@ class Loop:
         self.generator = generator_of(
             settings.generator, {"scale": self.scale, "channels": channels}, draws(seed, "generator")
         ).to(device)
-        self.discriminator = self._discriminator().to(device)
+        rows, columns = (settings.patch,) * 2 if settings.patch else material.inputs.lr[0].shape[-2:]
+        self.discriminator = discriminator_for(
+            settings.discriminator, channels, (self.scale * rows, self.scale * columns), draws(seed, "discriminator")
+        ).to(device)
         self.objective = Objective(settings.losses, features, material.downscales, self.scale)
         self.state = TrainingState(
             self.generator,
@@ -140,19 +144,6 @@ class Loop:
         ranks, batch = self.group.ranks, self.settings.batch
         shared = {"scale": self.scale, "batch": batch, "seed": self.seed, "rank": ranks.rank, "world": ranks.world}
         return Sampler(images, stream=stream, patch=patch, **shared)
-
-    def _discriminator(self) -> Discriminator:
-        """For images of the size that there will be."""
-        patch, channels = self.settings.patch, self.material.channels
-        sides = (patch, patch) if patch else tuple(self.material.inputs.lr[0].shape[-2:])
-        rows, columns = (self.scale * side for side in sides)
-        given = {"channels": channels, **({"size": rows} if rows == columns else {})}
-        made = discriminator_of(self.settings.discriminator, given, draws(self.seed, "discriminator"))
-        try:
-            made.facts.check(torch.empty(1, channels, rows, columns))
-        except ImageError as error:
-            raise SettingsError(f"train.discriminator.options.head: {error}") from error
-        return made
 
     def run(self) -> None:
         """Train from the newest checkpoint, or from the start, to the end.

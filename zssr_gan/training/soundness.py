@@ -7,7 +7,8 @@ from torch import Tensor
 
 from zssr_gan.distributed import DataParallel
 from zssr_gan.errors import NumericalError
-from zssr_gan.training.state import Checkpoints, TrainingState
+from zssr_gan.training.checkpoints import Checkpoints
+from zssr_gan.training.state import TrainingState
 
 
 class Soundness:
