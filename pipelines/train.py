@@ -3,7 +3,8 @@
 Reads split.json and synthetic/ from the run's folder, writes train/ there: generator.safetensors and card.json (the
 best by validation), metrics.jsonl, samples/, losses.png, checkpoints/ and, if asked for, tensorboard/. The same
 command goes on where a run was stopped. Several devices: torchrun --nproc-per-node 8 -m pipelines.train --config FILE
-Exit codes: 0 done, 1 NaN or the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 done, 1 NaN or the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM. torchrun itself ends with 1 and a
+traceback of its own after SIGTERM, whatever its processes did (docs/many-gpus.md).
 """
 
 import argparse
@@ -25,14 +26,15 @@ from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import SplitError, read_split
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.devices import Machine, RunOptions, machine
-from zssr_gan.distributed import DataParallel, join
-from zssr_gan.errors import DeviceError, SettingsError, StoreError, WeightsError, ZssrGanError
+from zssr_gan.distributed import DataParallel, Ranks, join
+from zssr_gan.errors import DeviceError, NumericalError, SettingsError, StoreError, WeightsError, ZssrGanError
 from zssr_gan.files import FileLock, atomic_write, sha256_file
 from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
 from zssr_gan.networks.srgan import Generator
 from zssr_gan.networks.vgg import VGG
 from zssr_gan.stages import RunSettings, load_run
 from zssr_gan.training.card import Card, ImageList, MediatorCard, options_of, write_generator
+from zssr_gan.training.checkpoints import checkpoints_in, step_of
 from zssr_gan.training.loop import Loop, Watchers
 from zssr_gan.training.material import Material, gather_material
 from zssr_gan.training.models import mediator_options, parameters
@@ -42,7 +44,8 @@ from zssr_gan.training.validation import Figures
 from zssr_gan.weights import Origin, vgg
 
 _MAY_CHANGE = {"every", "epochs", "tensorboard"}
-"""Of the group `train`: what a run that goes on may have changed."""
+"""Of the group `train`: what a run that goes on may have changed. Epochs only where the rates stay: a cosine to another
+end has other rates from the start."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,18 +59,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=None, metavar="N", help="CPU threads")
     options = parser.parse_args(arguments)
     turn_sigterm_into_an_exception()
+    ranks, stage = Ranks.alone(), None
     with Bar() as bar:
         try:
             settings = load_run(options.config, options.set)
             ranks = join()
             run = RunOptions(ranks.own_device(options.device), settings.train.precision, options.threads)
             with machine(run) as used, DataParallel(ranks, used.device) as group:
-                Stage(settings, options.config, used, bar, group).run()
+                stage = Stage(settings, options.config, used, bar, group)
+                stage.run()
         except KeyboardInterrupt as stop:
-            bar.note("Stopped: the checkpoints are kept; the same command goes on from the newest.", "red")
+            if not ranks.rank:
+                bar.note(f"Stopped: {_left_by(stage)}.", "red")
             return exit_code(stop)
         except ZssrGanError as error:
-            bar.note(f"error: {error}", "red")
+            # All processes find it together; other errors may be of one host alone.
+            if not (ranks.rank and isinstance(error, NumericalError)):
+                bar.note(f"error: {error}", "red")
             usage = SettingsError | SplitError | StoreError | DeviceError | WeightsError
             return 2 if isinstance(error, usage) else 1
     return 0
@@ -145,7 +153,8 @@ class Stage:
         atomic_write(losses, curves_png(self.loop.log.read(), self._title("Training")), overwrite=True)
         self._say_warning()
         for path in (losses, self._samples(self.loop.plan.total), self.folder / "generator.safetensors"):
-            print(path)
+            if path.exists():  # of a run that had ended before, someone may have removed some
+                print(path)
 
     def _watchers(self) -> Watchers:
         speed = _Speed(self.bar, self.settings.train.batch)
@@ -190,7 +199,9 @@ class Stage:
             )
 
     def _facts(self) -> dict[str, JsonValue]:
-        train = self.settings.train.model_dump(mode="json", exclude=_MAY_CHANGE)
+        falling = self.settings.train.optimiser.schedule == "cosine"
+        may_change = _MAY_CHANGE - {"epochs"} if falling else _MAY_CHANGE
+        train = self.settings.train.model_dump(mode="json", exclude=may_change)
         return {
             "seed": self.settings.seed,
             "train": train,
@@ -237,6 +248,14 @@ class Stage:
     def _title(self, text: str) -> str:
         warning = None if self.origin is None else self.origin.warning
         return f"{text}. {warning}." if warning else text
+
+
+def _left_by(stage: Stage | None) -> str:
+    """What a stop leaves, and what the same command then does."""
+    paths = checkpoints_in(stage.folder / "checkpoints") if stage is not None else []
+    if not paths:
+        return "nothing is kept yet; the same command begins anew"
+    return f"{paths[-1]} is kept, of step {step_of(paths[-1]):,}; the same command goes on from it"
 
 
 _COUNTED = {"inputs": "LR images", "reals": "synthetic HR images", "held_out": "held out"}

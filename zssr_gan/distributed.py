@@ -156,6 +156,15 @@ class DataParallel:
         if self.ranks.world > 1:
             dist.destroy_process_group()
 
+    def synchronise(self, network: nn.Module) -> bool:
+        """Have batch normalisation take its statistics over all processes, in place; whether it now does, or there is
+        none. torch can on CUDA alone."""
+        if self.ranks.world == 1 or not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+            return True
+        if self.device.type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return self.device.type == "cuda"
+
     def average(self, network: nn.Module) -> None:
         """Make each gradient of a network the mean over all processes."""
         if self.ranks.world == 1:

@@ -221,13 +221,13 @@ class OptimiserSettings(_Settings):
     kind: Literal["adam", "muon"] = "adam"
     """Of the generator. `muon` (Jordan et al. 2024): convolutions between features step along their orthogonalised
     momentum, all other weights by Adam."""
-    muon_ratio: float = Field(10.0, gt=0)
+    muon_ratio: float = Field(10.0, gt=0, le=1e6)
     """Muon's rate as a multiple of `lr`."""
     muon_momentum: float = Field(0.95, ge=0, lt=1)
     """Decay of Muon's momentum."""
-    lr: float = Field(2.0e-4, gt=0)
-    """Learning rate of the generator."""
-    lr_discriminator: float | None = Field(None, gt=0)
+    lr: float = Field(2.0e-4, gt=0, le=1e30)
+    """Learning rate of the generator; more than 1e30, and float32 does not hold a step of Adam."""
+    lr_discriminator: float | None = Field(None, gt=0, le=1e30)
     """Of the discriminator; null: as the generator's."""
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
@@ -241,7 +241,8 @@ class TurnSettings(_Settings):
     """How discriminator and generator take turns in the adversarial phase."""
 
     unit: Literal["epochs", "steps"] = "steps"
-    """What the numbers count. A network's epoch is one pass through its own images."""
+    """What the numbers count. A network's epoch is one pass through its own images. The last turns are whole ones: with
+    `generator` 2 and `epochs` 3, it trains for 4."""
     discriminator: int = Field(1, ge=1)
     generator: int = Field(1, ge=1)
 
@@ -293,8 +294,8 @@ class TrainSettings(_Settings):
     """Adversarial epochs of the generator, after these."""
     turns: TurnSettings = TurnSettings()
     ema: float = Field(0.999, ge=0, lt=1)
-    """Share that the mean of the generator's weights keeps at each of its steps; the mean is what is validated and
-    kept. 0: the weights themselves."""
+    """Share that the mean of the generator's weights keeps at each of its steps, smaller in the first ones; the mean is
+    what is validated and kept. 0: the weights themselves."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of products; `auto`: bf16 where the device has matrix units for it."""
     compile: bool = False

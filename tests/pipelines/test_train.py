@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -167,7 +166,9 @@ class TestStops:
         _, said = process.communicate(timeout=60)
         assert process.returncode == code, said
         if code > 0:
-            assert "the same command goes on" in said
+            newest = sorted(TRAIN.glob("checkpoints/*.pt"))[-1]
+            step = int(newest.stem.removeprefix("step-"))
+            assert f"Stopped: {newest} is kept, of step {step:,}; the same command goes on from it." in said
         assert not list(TRAIN.glob("losses.png"))
         assert run(config, *long) == 0
         parts = [(TRAIN / name).read_bytes() for name in ("metrics.jsonl", "generator.safetensors", "card.json")]
@@ -176,6 +177,49 @@ class TestStops:
         assert parts == [
             (TRAIN / name).read_bytes() for name in ("metrics.jsonl", "generator.safetensors", "card.json")
         ]
+
+    def test_before_anything_is_kept(
+        self, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def stop(_self: Prepared, _number: int) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Prepared, "image", stop)
+        assert run(config) == 130
+        assert "Stopped: nothing is kept yet; the same command begins anew." in capsys.readouterr().err
+
+
+class TestOtherEpochs:
+    def test_more_are_a_longer_training(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(config, "--set", "train.epochs=4") == 0
+        whole = _newest_generator()
+        shutil.rmtree(TRAIN)
+        assert run(config) == 0
+        assert run(config, "--set", "train.epochs=4") == 0
+        assert all(torch.equal(one, other) for one, other in zip(_newest_generator(), whole, strict=True))
+        (TRAIN / "samples" / f"step-{2 * 2 + 2 * 2 * 4:08}.png").unlink()
+        capsys.readouterr()
+        assert run(config, "--set", "train.epochs=4") == 0
+        assert [Path(line).name for line in capsys.readouterr().out.splitlines()] == [
+            "losses.png",
+            "generator.safetensors",
+        ]
+
+    def test_fewer_than_were_done_are_refused(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(config) == 0
+        before = (TRAIN / "metrics.jsonl").read_bytes()
+        assert run(config, "--set", "train.epochs=1") == 2
+        said = capsys.readouterr()
+        assert "train.epochs: 1 end after 8 steps" in said.err
+        assert f"is after {STEPS}: take no fewer epochs than before" in said.err
+        assert (TRAIN / "metrics.jsonl").read_bytes() == before
+
+    def test_a_falling_rate_has_one_end(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        cosine = ("--set", "train.optimiser.schedule=cosine")
+        assert run(config, *cosine) == 0
+        assert run(config, *cosine, "--set", "train.epochs=4") == 2
+        said = capsys.readouterr().err
+        assert "begun with train.epochs = 2, and 4 is asked for now: take the old value to go on, or another" in said
 
 
 class TestTensorBoard:
@@ -230,11 +274,18 @@ class TestManyProcesses:
         until_checkpoint(process)
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
-        assert "the same command goes on" in said
+        assert process.returncode == 1  # torchrun's own, whatever its processes end with
+        assert said.count("Stopped: ") == said.count("the same command goes on from it") == 1
         steps = [json.loads(line)["step"] for line in (TRAIN / "metrics.jsonl").read_text().splitlines()]
         newest = sorted(TRAIN.glob("checkpoints/*.pt"))[-1]
         assert newest.name == f"step-{steps[-1]:08}.pt"
         assert steps[-1] < 600
+
+    def test_nan_is_said_once(self, config: Path) -> None:
+        process = start(config, *self.EVEN, "--set", "train.optimiser.lr=1.0e+30", launcher=self.LAUNCHER)
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert said.count("NaN or infinite") == 1
 
 
 class TestMistakes:
@@ -275,12 +326,33 @@ class TestMistakes:
             assert run(config) == 2
         assert "another run is training there" in capsys.readouterr().err
 
-    def test_nan(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run(config, "--set", "train.optimiser.lr=1.0e+30") == 1
-        assert "is NaN or infinite" in capsys.readouterr().err
-        assert np.isfinite([value.sum().item() for value in _newest_generator()]).all()
+    def test_damaged_checkpoints_alone(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(config, "--set", "train.epochs=0") == 0
+        kept = (TRAIN / "generator.safetensors").read_bytes()
+        for path in TRAIN.glob("checkpoints/*.pt"):
+            path.write_bytes(b"half")
+        capsys.readouterr()
+        assert run(config) == 2
+        assert "take another run_dir, or remove the folder" in capsys.readouterr().err
+        assert (TRAIN / "generator.safetensors").read_bytes() == kept
+
+    @pytest.mark.parametrize("every", ["checkpoint", "validation", "log"])
+    def test_nan(self, config: Path, capsys: pytest.CaptureFixture[str], every: str) -> None:
+        """Its first step leaves finite weights of 1e30: no checkpoint of them counts as good."""
+        diverges = ("--set", "train.optimiser.lr=1.0e+30", "--set", f"train.every.{every}=1")
+        for _ in range(2):  # the same command once more: it begins anew, and not with what led to it
+            assert run(config, *diverges) == 1
+            said = capsys.readouterr().err
+            assert "NaN or infinite; there is no good checkpoint" in said
+            assert not list(TRAIN.glob("checkpoints/*.pt"))
+        assert ("step-00000001.pt led to it" in said) == (every == "checkpoint")
+        assert run(config) == 0
+        assert all(tensor.isfinite().all() for tensor in _newest_generator())
+
+    def test_a_rate_that_no_step_can_have(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(config, "--set", "train.optimiser.lr=1.0e+38") == 2
+        assert "train.optimiser.lr" in capsys.readouterr().err
 
 
 def _newest_generator() -> list[torch.Tensor]:
-    paths = sorted(TRAIN.glob("checkpoints/*.pt"))
-    return list(torch.load(paths[-1], weights_only=True)["generator"].values()) if paths else []
+    return list(torch.load(sorted(TRAIN.glob("checkpoints/*.pt"))[-1], weights_only=True)["generator"].values())

@@ -87,15 +87,48 @@ class TestResume:
         assert not list((folder / "checkpoints").glob(".*"))
 
     def test_a_damaged_checkpoint_falls_back(self, make_loop: Make, tmp_path: Path) -> None:
-        make_loop("whole").run()
+        """And leaves the place of the newest to good ones, of which `keep` stay."""
+        every = {"checkpoint": 4, "keep": 1}
+        make_loop("whole", every=every).run()
         with pytest.raises(KeyboardInterrupt):
-            make_loop("hurt", Watchers(progress=stop_at(9))).run()
-        newest = sorted((tmp_path / "hurt/checkpoints").glob("*.pt"))[-1]
-        newest.write_bytes(newest.read_bytes()[:100])
+            make_loop("hurt", Watchers(progress=stop_at(9)), every=every).run()
+        folder = tmp_path / "hurt/checkpoints"
+        hurt = folder / "step-99999999.pt"
+        hurt.write_bytes((folder / "step-00000009.pt").read_bytes()[:100])
         said: list[str] = []
-        make_loop("hurt", Watchers(notice=said.append)).run()
-        assert any("cannot be read and is left out" in text for text in said)
+        loop = make_loop("hurt", Watchers(notice=said.append), every=every)
+        loop.run()
+        assert said[0].startswith(f"{hurt}: cannot be read")
+        assert "it is now step-99999999.pt.damaged" in said[0]
+        assert {path.name for path in folder.iterdir()} == {f"step-{loop.plan.total:08}.pt", f"{hurt.name}.damaged"}
+        assert loop.checkpoints.newest == folder / f"step-{loop.plan.total:08}.pt"
         assert (tmp_path / "hurt/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+
+    def test_without_a_readable_one_nothing_begins(self, make_loop: Make, tmp_path: Path) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            make_loop(watchers=Watchers(progress=stop_at(9))).run()
+        folder = tmp_path / "train/checkpoints"
+        before = (tmp_path / "train/metrics.jsonl").read_bytes()
+        for path in folder.glob("*.pt"):
+            path.write_bytes(path.read_bytes()[:100])
+        for _ in range(2):  # said once more as long as nobody has done anything
+            with pytest.raises(SettingsError, match=r"none of the checkpoints there can be read: .* another run_dir"):
+                make_loop().run()
+        assert (tmp_path / "train/metrics.jsonl").read_bytes() == before
+        assert {path.suffix for path in folder.iterdir()} == {".damaged"}
+
+    def test_what_the_disk_does_not_give_is_not_damaged(
+        self, make_loop: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make_loop(epochs=0).run()
+
+        def refuse(_path: Path) -> bytes:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "read_bytes", refuse)
+        with pytest.raises(SettingsError, match=r"cannot be opened \(Permission denied\)"):
+            make_loop(epochs=0).run()
+        assert not list((tmp_path / "train/checkpoints").glob("*.damaged"))
 
     def test_another_training_is_refused(self, make_loop: Make) -> None:
         make_loop(epochs=0).run()
@@ -146,12 +179,79 @@ class TestNaN:
         loop.watchers = Watchers(progress=poison)
         with pytest.raises(NumericalError) as caught:
             loop.run()
-        good = "the last good checkpoint is" if at > 4 else "there is no checkpoint yet"
+        good = "the last good checkpoint is" if at > 4 else "there is no good checkpoint"
         assert good in str(caught.value)
         assert f"step {at + 1}" in str(caught.value)
         for path in (tmp_path / "train/checkpoints").glob("*.pt"):
             content = torch.load(path, weights_only=True)
             assert all(tensor.isfinite().all() for tensor in content["generator"].values())
+
+    def test_finite_weights_that_lead_to_it_are_no_good_checkpoint(self, make_loop: Make, tmp_path: Path) -> None:
+        """Kept after step 8, they are so large that step 9 cannot be computed: the one before is what counts."""
+        every = {"checkpoint": 4, "keep": 1}
+        whole = make_loop("whole", every=every)
+        whole.run()
+
+        def spoil(step: int, *_: object) -> None:
+            if step == 8:
+                with torch.no_grad():
+                    loop.generator.tail.weight.fill_(1e38)
+                # As a step would have left them, before what is due after it.
+                loop._keep()
+
+        loop = make_loop("spoilt", Watchers(progress=spoil), every=every)
+        with pytest.raises(NumericalError) as caught:
+            loop.run()
+        folder = tmp_path / "spoilt/checkpoints"
+        assert f"the last good checkpoint is {folder / 'step-00000004.pt'}" in str(caught.value)
+        assert {path.name for path in folder.iterdir()} == {"step-00000004.pt", "step-00000008.pt.diverged"}
+        again = make_loop("spoilt", every=every)
+        again.run()
+        assert again.log.path.read_bytes() == whole.log.path.read_bytes()
+
+    def test_a_killed_one_goes_back_too(self, make_loop: Make) -> None:
+        """The kill came between the checkpoint and the step that it leads to."""
+        loop = make_loop(every={"checkpoint": 4, "keep": 2}, watchers=Watchers(progress=stop_at(9)))
+        with pytest.raises(KeyboardInterrupt):
+            loop.run()
+        with torch.no_grad():
+            loop.generator.tail.weight.fill_(1e38)
+        loop.checkpoints.write(loop.state)
+        with pytest.raises(NumericalError, match=r"step-00000008\.pt \(.*step-00000009\.pt led to it"):
+            make_loop(every={"checkpoint": 4, "keep": 2}).run()
+        make_loop(every={"checkpoint": 4, "keep": 2}).run()
+
+    @pytest.mark.parametrize("where", ["generator", "discriminator", "mean", "optimiser"])
+    def test_no_state_with_it_is_kept(self, make_loop: Make, tmp_path: Path, where: str) -> None:
+        """Of a stop, too: it comes before the step that would have found out."""
+
+        def poison(done: int, *_: object) -> None:
+            if done == 6:
+                state = loop.state
+                tensor = (
+                    next(iter(state.optimisers["generator"][0].state.values()))["exp_avg"]
+                    if where == "optimiser"
+                    else next(getattr(state, where).parameters())
+                )
+                with torch.no_grad():
+                    tensor.view(-1)[0] = torch.inf
+                raise KeyboardInterrupt
+
+        loop = make_loop(watchers=Watchers(progress=poison))
+        with pytest.raises(NumericalError, match="at or before step 6: a loss, gradient or weight is NaN or infinite"):
+            loop.run()
+        assert [path.name for path in (tmp_path / "train/checkpoints").iterdir()] == ["step-00000004.pt"]
+
+    def test_outputs_are_judged_before_they_are_measured(self, make_loop: Make) -> None:
+        def poison(done: int, *_: object) -> None:
+            if done == 4:
+                with torch.no_grad():
+                    loop.state.mean.tail.weight.fill_(1e38)
+
+        loop = make_loop(watchers=Watchers(progress=poison), ema=0.99, every={"checkpoint": 100})
+        with pytest.raises(NumericalError, match="step 5: the generator's outputs are NaN or infinite"):
+            loop.run()
+        assert "validation" not in loop.log.read()[-1]
 
 
 class TestLearning:
@@ -173,6 +273,26 @@ class TestLearning:
         lines = loop.log.read()
         assert {line.get("who") for line in lines} == {"generator", "discriminator", None}
         assert all("adversarial" not in line for line in lines if line["phase"] == "pretrain")
+
+    def test_the_mean_soon_leaves_the_random_start(self, make_loop: Make) -> None:
+        loop = make_loop(pretrain=4, epochs=0, ema=0.999)
+        start = loop.generator.tail.weight.detach().clone()
+        seen: list[torch.Tensor] = []
+        loop.watchers = Watchers(progress=lambda *_: seen.append(loop.generator.tail.weight.detach().clone()))
+        loop.run()
+        mean = start
+        for number, weight in enumerate(seen, 1):
+            mean = torch.lerp(mean, weight, 1 - (1 + number) / (10 + number))
+        torch.testing.assert_close(loop.state.mean.tail.weight, mean)
+
+    def test_the_discriminator_sees_one_kind_at_a_time(self, make_loop: Make) -> None:
+        loop = make_loop(pretrain=0, epochs=1)
+        seen: list[int] = []
+        loop.discriminator.register_forward_pre_hook(lambda _module, given: seen.append(len(given[0])))
+        loop.run()
+        assert loop.settings.losses.guides_as_fakes
+        # By turns: reals, outputs and guides, four each; and outputs once more in the generator's step.
+        assert seen == [4] * (3 + 1) * 3
 
     def test_bf16_learns_too(self, make_loop: Make) -> None:
         loop = make_loop(precision="bf16")

@@ -121,3 +121,16 @@ def test_a_son_of_a_patch_counts_within() -> None:
     settings = LossSettings(mediator=0.0, recurrence=1.0)
     objective = Objective(settings, None, [BicubicDownscale()], 2)
     assert float(objective.content(lambda _son: off, batch.lr, batch, None)["recurrence"]) == 0
+
+
+def test_guides_are_further_fakes() -> None:
+    batch = Sampler(images_of(4), patch=8, scale=2, batch=4, seed=0, stream="test").batch(0)
+    assert batch.hr is not None
+    sr = torch.rand(4, 1, 16, 16, requires_grad=True)
+    with_guides, without = (
+        Objective(LossSettings(guide="synthetic", guides_as_fakes=wanted), None, [], 2).fakes(sr, batch)
+        for wanted in (True, False)
+    )
+    assert [torch.equal(one, other) for one, other in zip(with_guides, (sr, batch.hr), strict=True)] == [True, True]
+    assert len(without) == 1
+    assert not any(fake.requires_grad for fake in (*with_guides, *without))

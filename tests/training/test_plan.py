@@ -35,3 +35,10 @@ def test_turns(unit: str) -> None:
     assert [turn.phase for turn in turns].count("pretrain") == 2
     assert max(turn.epoch for turn in turns) == 4
     assert all(0 <= turn.done < 1 for turn in turns)
+
+
+def test_the_last_turns_are_whole_ones() -> None:
+    """With turns of two epochs, three are four, as the settings say."""
+    made = plan(20, 30, batch=10, pretrain=0, epochs=3, turns={"unit": "epochs", "generator": 2})
+    turns = [made.turn(step) for step in range(made.total)]
+    assert sum(turn.who == "generator" for turn in turns) == 4 * made.epoch

@@ -113,7 +113,16 @@ def test_each_kind_counts_by_its_weight() -> None:
     objective = Objective(LossSettings(), None, [], 2)
     logits = {"synthetic": torch.tensor([[2.0], [-1.0]]), "lr": torch.tensor([[[[0.5, 3.0]]], [[[1.0, 1.0]]]])}
     fake = torch.tensor([[-1.0], [-2.0]])
-    found = objective.judged(logits, {"synthetic": 0.25, "lr": 0.75}, fake)
+    found = objective.judged(logits, {"synthetic": 0.25, "lr": 0.75}, [fake])
     one, other = (AdversarialBCE().discriminator(real, fake) for real in logits.values())
     torch.testing.assert_close(found["loss"], 0.25 * one + 0.75 * other)
     assert found["accuracy"].item() == pytest.approx((0.25 * 0.5 + 0.75 * 1.0 + 1.0) / 2)
+
+
+def test_kinds_of_fakes_count_alike() -> None:
+    objective = Objective(LossSettings(), None, [], 2)
+    real = torch.tensor([[2.0], [-1.0]])
+    fakes = [torch.tensor([[-1.0], [2.0]]), torch.tensor([[3.0], [-0.5]])]
+    found = objective.judged({"synthetic": real}, {"synthetic": 1.0}, fakes)
+    torch.testing.assert_close(found["loss"], AdversarialBCE().discriminator(real, torch.cat(fakes)))
+    assert found["accuracy"].item() == pytest.approx(0.5)

@@ -17,20 +17,23 @@ from torch import Tensor, nn
 
 from zssr_gan.devices import Machine
 from zssr_gan.distributed import DataParallel, Ranks
-from zssr_gan.errors import ImageError, NumericalError, SettingsError
+from zssr_gan.errors import SettingsError
 from zssr_gan.interrupts import Terminated, uninterrupted
-from zssr_gan.networks.srgan import Discriminator, Generator
+from zssr_gan.networks.srgan import Generator
 from zssr_gan.stages import TrainSettings
+from zssr_gan.training.checkpoints import Checkpoints
 from zssr_gan.training.compiled import compile_networks
-from zssr_gan.training.losses import Features, fakes_with_guides
+from zssr_gan.training.losses import Features
 from zssr_gan.training.material import Material
-from zssr_gan.training.models import discriminator_of, generator_of
+from zssr_gan.training.models import discriminator_for, generator_of
 from zssr_gan.training.objective import Objective
 from zssr_gan.training.optimisers import optimisers_of
 from zssr_gan.training.plan import Plan, Turn
 from zssr_gan.training.reals import Reals
 from zssr_gan.training.sampling import Drawn, Images, Sampler
-from zssr_gan.training.state import NETWORKS, Checkpoints, MetricsLog, TrainingState
+from zssr_gan.training.soundness import Soundness
+from zssr_gan.training.state import NETWORKS, MetricsLog, TrainingState
+from zssr_gan.training.statistics import retake_statistics
 from zssr_gan.training.validation import Figures, measure, outputs
 from zssr_gan.zeroshot.seeds import generator as draws
 
@@ -97,10 +100,10 @@ class Loop:
         self.generator = generator_of(
             settings.generator, {"scale": self.scale, "channels": channels}, draws(seed, "generator")
         ).to(device)
-        self.discriminator = self._discriminator().to(device)
-        if ranks.world > 1 and device.type == "cuda":  # torch has it for CUDA alone
-            self.generator = nn.SyncBatchNorm.convert_sync_batchnorm(self.generator)
-            self.discriminator = nn.SyncBatchNorm.convert_sync_batchnorm(self.discriminator)
+        rows, columns = (settings.patch,) * 2 if settings.patch else material.inputs.lr[0].shape[-2:]
+        self.discriminator = discriminator_for(
+            settings.discriminator, channels, (self.scale * rows, self.scale * columns), draws(seed, "discriminator")
+        ).to(device)
         self.objective = Objective(settings.losses, features, material.downscales, self.scale)
         self.state = TrainingState(
             self.generator,
@@ -108,41 +111,39 @@ class Loop:
             {name: optimisers_of(getattr(self, name), settings.optimiser, name) for name in NETWORKS},
             accuracy=torch.tensor(0.5, device=device),
         )
+        # Not in the mean, which rank 0 uses while the others do not.
+        whole = [self.group.synchronise(network) for network in (self.generator, self.discriminator)]
+        if not all(whole):
+            watchers.notice(
+                f"batch normalisation sees {settings.batch // ranks.world} images of a batch in each process, as torch "
+                "cannot synchronise it here: set norm to false and none in the networks' options, or take one process"
+            )
         if settings.compile:
             compile_networks(self.generator, self.discriminator, device)
         self.plan = Plan.of(settings, len(material.inputs), len(material.reals))
         sampler = self._sampler
         self.inputs, self.fakes = (sampler(material.inputs, name, settings.patch) for name in ("inputs", "fakes"))
         self.others = sampler(material.reals, "statistics", settings.patch)
+        # Of whole batches in each process: rank 0 alone uses them.
+        self.measured = Sampler(
+            material.inputs, stream="measured", patch=settings.patch, scale=self.scale, batch=settings.batch, seed=seed
+        )
         self.reals = Reals(settings.reals, material, settings.patch, sampler)
         for warning in self.reals.check(self.discriminator.facts):
             watchers.notice(warning)
         self.checkpoints = Checkpoints(folder / "checkpoints", settings.every.keep, facts, watchers.notice)
+        self.soundness = Soundness(self.checkpoints, self.group)
         self.log = MetricsLog(folder / "metrics.jsonl")
         # Lists: to walk through a network's modules for them takes longer than what is then done.
         self._weights = {name: list(getattr(self, name).parameters()) for name in NETWORKS}
         self._epoch: int | None = None
         self._ahead: ThreadPoolExecutor
         self._next: Future[Drawn]
-        self._finite = torch.tensor(True, device=device)
 
     def _sampler(self, images: Images, stream: str, patch: int | None) -> Sampler:
         ranks, batch = self.group.ranks, self.settings.batch
         shared = {"scale": self.scale, "batch": batch, "seed": self.seed, "rank": ranks.rank, "world": ranks.world}
         return Sampler(images, stream=stream, patch=patch, **shared)
-
-    def _discriminator(self) -> Discriminator:
-        """For images of the size that there will be."""
-        patch, channels = self.settings.patch, self.material.channels
-        sides = (patch, patch) if patch else tuple(self.material.inputs.lr[0].shape[-2:])
-        rows, columns = (self.scale * side for side in sides)
-        given = {"channels": channels, **({"size": rows} if rows == columns else {})}
-        made = discriminator_of(self.settings.discriminator, given, draws(self.seed, "discriminator"))
-        try:
-            made.facts.check(torch.empty(1, channels, rows, columns))
-        except ImageError as error:
-            raise SettingsError(f"train.discriminator.options.head: {error}") from error
-        return made
 
     def run(self) -> None:
         """Train from the newest checkpoint, or from the start, to the end.
@@ -151,8 +152,14 @@ class Loop:
             KeyboardInterrupt: Ctrl-C or SIGTERM, after the step was ended and a checkpoint written.
             NumericalError: NaN or infinity; the last good checkpoint is named.
             OutputError: the disk refuses.
+            SettingsError: the newest checkpoint is of another training, is beyond the end, or cannot be read.
         """
-        if (path := self.checkpoints.resume(self.state)) is not None:
+        if (path := self.checkpoints.resume(self.state, self.group.ranks)) is not None:
+            if self.state.step > self.plan.total:
+                raise SettingsError(
+                    f"train.epochs: {self.settings.epochs} end after {self.plan.total:,} steps, and {path} is after "
+                    f"{self.state.step:,}: take no fewer epochs than before, or another run_dir to begin anew."
+                )
             self.watchers.notice(f"goes on from {path}, step {self.state.step:,} of {self.plan.total:,}")
         if self.group.ranks.rank == 0:
             self.log.cut_back(self.state.step)
@@ -171,6 +178,7 @@ class Loop:
                 with uninterrupted():
                     self._keep()
                 raise
+        self.checkpoints.trust()  # its outputs were judged, and no step comes after it
 
     def _stops(self, here: bool) -> bool:
         """Whether a signal came, to any process: all stop after the same step, or some would wait for the others."""
@@ -222,11 +230,9 @@ class Loop:
     def _losses_of_discriminator(self, drawn: Drawn) -> dict[str, Tensor]:
         with self._autocast():
             with torch.no_grad():
-                fake = self.generator(drawn.lr.lr)
-                if self.settings.losses.guides_as_fakes:
-                    fake = fakes_with_guides(fake, self.objective.guide(drawn.lr, (fake.shape[-2], fake.shape[-1])))
+                fakes = self.objective.fakes(self.generator(drawn.lr.lr), drawn.lr)
             on_reals = {kind: self.discriminator(real) for kind, real in drawn.reals.items()}
-            found = self.objective.judged(on_reals, self.reals.weights, self.discriminator(fake))
+            found = self.objective.judged(on_reals, self.reals.weights, [self.discriminator(fake) for fake in fakes])
         found["accuracy"] = self.group.mean(found["accuracy"])
         self.state.accuracy = torch.lerp(self.state.accuracy, found["accuracy"], _FORGET)
         return found
@@ -245,13 +251,13 @@ class Loop:
         loss.backward()
         self.group.average(network)
         norm = nn.utils.clip_grad_norm_(self._weights[turn.who], self.settings.optimiser.clip or math.inf)
-        self._finite &= torch.isfinite(loss.detach()) & torch.isfinite(norm)
+        self.soundness.see(loss, norm)
         if self.machine.device.type == "cpu":  # elsewhere it would wait for the device at each step
-            self._refuse_nan(turn)
+            self.soundness.judge(self.state.step + 1, turn.who)
         for optimiser in optimisers:
             optimiser.step()
         if turn.who == "generator":
-            self.state.follow(self.settings.ema)
+            self.state.follow(self.settings.ema, turn.number + 1)
         return norm
 
     def _after(self, turn: Turn, losses: Mapping[str, Tensor]) -> None:
@@ -261,7 +267,7 @@ class Loop:
         # Counted by each network: in turns of one step each, every tenth step would always be the same one's.
         due["log"] = last or (turn.number + 1) % every.log == 0
         if any(due.values()):
-            self._refuse_nan(turn)
+            self.soundness.judge(step, None)
         values = {}
         if due["log"]:
             means = self.group.mean(torch.stack([value.detach().float() for value in losses.values()]))
@@ -272,7 +278,9 @@ class Loop:
             self._log({"phase": turn.phase, "who": turn.who, **values})
         # The last step of a phase is validated as its last.
         if due["validation"] or due["samples"] or step == self.plan.pretrain:
+            retake_statistics(self.state.mean, self.measured, self.machine.device)
             made = outputs(self.state.mean, self.material.held_out, self.machine.device)
+            self.soundness.judge_outputs(step, made)
             if due["samples"]:
                 self.watchers.samples(step, made)
             self._validate(turn, measure(made, self.material.held_out, self.material.downscales))
@@ -294,7 +302,6 @@ class Loop:
         # What content alone reaches in PSNR, no adversarial phase reaches again: each phase has its own best.
         if turn.phase != state.best_phase or state.best is None or figure > state.best:
             state.best, state.best_phase = figure, turn.phase
-            assert isinstance(state.mean, Generator)
             self.watchers.best(state.mean, state.step, turn.phase, figures)
 
     def _log(self, values: Mapping[str, JsonValue]) -> None:
@@ -302,19 +309,11 @@ class Loop:
         self.watchers.logged(self.state.step, values)
 
     def _keep(self) -> None:
-        """Write a checkpoint, unless this process is not the one that writes or the state is not worth it."""
-        if self.group.ranks.rank == 0 and bool(self._finite):
+        """Write a checkpoint, unless this process is not the one that writes. NumericalError: it is not worth it."""
+        if self.group.ranks.rank == 0:
+            self.soundness.judge_state(self.state)
             self.log.flush()
             self.checkpoints.write(self.state)
-
-    def _refuse_nan(self, turn: Turn) -> None:
-        if not self._finite:
-            path = self.checkpoints.newest
-            good = "there is no checkpoint yet" if path is None else f"the last good checkpoint is {path}"
-            raise NumericalError(
-                f"step {self.state.step + 1:,}: the loss or gradient of the {turn.who} is NaN or infinite; {good}: "
-                "lower train.optimiser.lr, set train.optimiser.clip, or take train.precision fp32."
-            )
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.machine.device.type, torch.bfloat16, enabled=self.machine.precision == "bf16")

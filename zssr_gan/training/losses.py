@@ -148,23 +148,6 @@ def input_guide(lr: Tensor, size: tuple[int, int]) -> Tensor:
     return resize(lr.detach().float(), size)
 
 
-def fakes_with_guides(sr: Tensor, guide: Tensor) -> Tensor:
-    """The guides as further fake examples for the discriminator (Lian et al. 2019, FG-SRGAN).
-
-    The discriminator then learns to tell real examples from the guides too, which the generator could otherwise copy.
-    In the mean over both, each image counts alike.
-
-    Args:
-        sr: `B C sH sW`, the generator's.
-        guide: `B' C sH sW`.
-
-    Returns:
-        `B+B' C sH sW`, without gradient to either.
-    """
-    _same_shape(sr[:1], guide[:1], "the guide")
-    return torch.cat([sr.detach().float(), guide.detach().float()])
-
-
 def _cross_entropy(logits: Tensor, label: float) -> Tensor:
     logits = logits.float()
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from zssr_gan.errors import SettingsError
+from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
 from zssr_gan.networks.vgg import VGGOptions
 from zssr_gan.stages import MediatorSettings, NetworkSettings
@@ -38,6 +38,20 @@ def discriminator_of(settings: NetworkSettings, given: Mapping[str, Any], draws:
     """The discriminator that settings name; see `generator_of`."""
     options, network = _chosen("train.discriminator", settings, DISCRIMINATORS, given)
     made: Discriminator = network(options, draws)
+    return made
+
+
+def discriminator_for(
+    settings: NetworkSettings, channels: int, sides: tuple[int, int], draws: torch.Generator
+) -> Discriminator:
+    """The discriminator that settings name, for images of such channels, rows and columns; see `discriminator_of`."""
+    rows, columns = sides
+    given = {"channels": channels, **({"size": rows} if rows == columns else {})}
+    made = discriminator_of(settings, given, draws)
+    try:
+        made.facts.check(torch.empty(1, channels, rows, columns))
+    except ImageError as error:
+        raise SettingsError(f"train.discriminator.options.head: {error}") from error
     return made
 
 

@@ -78,18 +78,35 @@ class Objective:
                 found["recurrence_features"] = MediatorLoss(self.features)(made, truth)
         return found
 
-    def judged(self, reals: Mapping[str, Tensor], weights: Mapping[str, float], fake: Tensor) -> dict[str, Tensor]:
-        """The discriminator's loss, of its logits of each kind of real examples and of fakes.
+    def fakes(self, sr: Tensor, batch: Batch) -> list[Tensor]:
+        """Batches of fakes, `B C sH sW` each: the generator's outputs and, if asked for, the guides (Lian et al. 2019,
+        FG-SRGAN).
 
-        The kinds' weights sum to 1, so that the real half weighs as much as the fake one, whatever it is made of.
+        The discriminator then learns to tell real examples from the guides too, which the generator could otherwise
+        copy. Each goes through it by itself, as kinds of real examples do: batch normalisation never mixes them.
+        """
+        guides = [self.guide(batch, (sr.shape[-2], sr.shape[-1]))] if self.settings.guides_as_fakes else []
+        return [sr.detach(), *guides]
+
+    def judged(
+        self, reals: Mapping[str, Tensor], weights: Mapping[str, float], fakes: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """The discriminator's loss, of its logits of each kind of real examples and of each kind of fakes.
+
+        The real kinds' weights sum to 1, and fake ones count alike, so that the real half weighs as much as the fake
+        one, whatever they are made of.
 
         Returns:
             `loss`, and `accuracy`: the share told rightly, both halves counted alike.
         """
-        losses = [weights[kind] * self.adversarial.discriminator(real, fake) for kind, real in reals.items()]
+        losses = [
+            weights[kind] / len(fakes) * self.adversarial.discriminator(real, fake)
+            for kind, real in reals.items()
+            for fake in fakes
+        ]
         right = [weights[kind] * (real > 0).float().mean() for kind, real in reals.items()]
-        accuracy = (torch.stack(right).sum() + (fake < 0).float().mean()) / 2
-        return {"loss": torch.stack(losses).sum(), "accuracy": accuracy.detach()}
+        right += [(fake < 0).float().mean() / len(fakes) for fake in fakes]
+        return {"loss": torch.stack(losses).sum(), "accuracy": (torch.stack(right).sum() / 2).detach()}
 
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum."""

@@ -1,16 +1,14 @@
-"""What a training is at a step, kept so that it goes on exactly: checkpoints, and the log cut back to them.
+"""What a training is at a step, kept so that it goes on exactly: what a checkpoint holds, and the log cut back to it.
 
-    train/checkpoints/step-00000500.pt    all networks, optimisers and counters; plain tensors, nothing in it is run
-    train/metrics.jsonl                   one JSON line a logged step, without times: two equal runs write equal bytes
-
-A checkpoint is whole or absent; the newest ones are kept.
+train/checkpoints/step-00000500.pt    all networks, optimisers and counters; plain tensors, nothing in it is run
+train/metrics.jsonl                   one JSON line a logged step, without times: two equal runs write equal bytes
 """
 
 import copy
 import io
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,11 +17,12 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor, nn
 
-from zssr_gan.data.manifest import first_difference
-from zssr_gan.errors import OutputError, SettingsError
-from zssr_gan.files import atomic_write, is_leftover
+from zssr_gan.errors import OutputError
+from zssr_gan.files import atomic_write
+from zssr_gan.networks.srgan import Generator
 
-_SCHEMA: Final = 2
+SCHEMA: Final = 3
+"""Of checkpoints; another number, another training."""
 NETWORKS: Final = ("generator", "discriminator")
 """What is trained, by the names in a state."""
 
@@ -32,12 +31,13 @@ NETWORKS: Final = ("generator", "discriminator")
 class TrainingState:
     """All that changes while a training goes on."""
 
-    generator: nn.Module
+    generator: Generator
     discriminator: nn.Module
     optimisers: Mapping[str, Sequence[torch.optim.Optimizer]]
     """Of each of the two networks."""
-    mean: nn.Module = field(init=False)
-    """The generator with the running mean of its weights."""
+    mean: Generator = field(init=False)
+    """The generator with the running mean of its weights: what is used. Its statistics of batch normalisation are those
+    that were taken for the last validation (`retake_statistics`)."""
     step: int = 0
     best: float | None = None
     """The best validation figure of the phase, dB."""
@@ -50,17 +50,34 @@ class TrainingState:
         self.mean = copy.deepcopy(self.generator).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def follow(self, keep: float) -> None:
-        """Let the mean follow the generator's weights; the statistics of batch normalisation are taken as they are."""
+    def follow(self, keep: float, updates: int) -> None:
+        """Let the mean follow the generator's weights after so many updates of them.
+
+        It keeps the share `keep`, which is reached gradually, (1 + t) / (10 + t): else it would long be mostly the
+        random weights of the start.
+        """
+        keep = min(keep, (1 + updates) / (10 + updates))
         for mean, now in zip(self.mean.parameters(), self.generator.parameters(), strict=True):
             mean.lerp_(now, 1 - keep)
-        for kept, buffer in zip(self.mean.buffers(), self.generator.buffers(), strict=True):
-            kept.copy_(buffer)
+
+    @property
+    def finite(self) -> bool:
+        """Whether every number that a checkpoint would hold is one."""
+        networks = [tensor for name in (*NETWORKS, "mean") for tensor in getattr(self, name).state_dict().values()]
+        moments = [
+            value
+            for optimisers in self.optimisers.values()
+            for optimiser in optimisers
+            for values in optimiser.state.values()
+            for value in values.values()
+            if isinstance(value, Tensor)
+        ]
+        return all(bool(tensor.isfinite().all()) for tensor in (*networks, *moments))
 
     def encode(self, facts: Mapping[str, JsonValue]) -> bytes:
         """A checkpoint's bytes; `facts` are what a run must have in common with it to go on."""
         content = {
-            "schema": _SCHEMA,
+            "schema": SCHEMA,
             "facts": json.dumps(facts, sort_keys=True),
             "step": self.step,
             "best": self.best,
@@ -82,68 +99,6 @@ class TrainingState:
                 optimiser.load_state_dict(kept)
         self.step, self.best, self.best_phase = content["step"], content["best"], content["best_phase"]
         self.accuracy = content["accuracy"].to(self.accuracy.device)
-
-
-class Checkpoints:
-    """The checkpoints of a training.
-
-    Args:
-        folder: made where it is missing.
-        keep: how many stay.
-        facts: what a run must have in common with a checkpoint to go on from it.
-        on_notice: is told in a sentence what a user should know.
-    """
-
-    def __init__(
-        self, folder: Path, keep: int, facts: Mapping[str, JsonValue], on_notice: Callable[[str], None]
-    ) -> None:
-        self.folder, self.keep, self.facts, self.on_notice = folder, keep, facts, on_notice
-
-    @property
-    def paths(self) -> list[Path]:
-        """The oldest first."""
-        return sorted(self.folder.glob("step-*.pt"))
-
-    @property
-    def newest(self) -> Path | None:
-        """The last good one."""
-        return self.paths[-1] if self.paths else None
-
-    def write(self, state: TrainingState) -> Path:
-        """Keep a state, and remove what is older than the newest few. Raises OutputError: a failed write is fatal."""
-        path = self.folder / f"step-{state.step:08}.pt"
-        atomic_write(path, state.encode(self.facts), overwrite=True)
-        for old in self.paths[: -self.keep]:
-            old.unlink(missing_ok=True)
-        return path
-
-    def resume(self, state: TrainingState) -> Path | None:
-        """Bring `state` to the newest checkpoint that can be read; None where there is none.
-
-        Raises SettingsError where it is of a training with other settings or images.
-        """
-        for left in self.folder.glob(".*"):
-            if is_leftover(left):
-                left.unlink(missing_ok=True)
-        for path in reversed(self.paths):
-            try:
-                content = torch.load(path, map_location="cpu", weights_only=True)
-                found = json.loads(content["facts"])
-                known = content["schema"] == _SCHEMA
-            except Exception as error:  # a damaged file may raise anything while it is read
-                self.on_notice(f"{path}: cannot be read and is left out ({type(error).__name__}).")
-                continue
-            if not known:
-                raise SettingsError(f"{path}: is of another version of zssr-gan; choose another run_dir.")
-            if (different := first_difference(found, dict(self.facts))) is not None:
-                key, was, now = different
-                raise SettingsError(
-                    f"{path}: its training was begun with {key} = {_short(was)}, and {_short(now)} is asked for now: "
-                    "take the old value to go on, or another run_dir to begin anew."
-                )
-            state.restore(content)
-            return path
-        return None
 
 
 class MetricsLog:
@@ -187,7 +142,3 @@ class MetricsLog:
 
 def _line(values: Mapping[str, Any]) -> str:
     return json.dumps(values, allow_nan=False) + "\n"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 100 else f"{text[:97]}..."

@@ -54,12 +54,15 @@ class Figures:
 
 @torch.no_grad()
 def outputs(generator: nn.Module, images: Images, device: torch.device) -> list[Tensor]:
-    """The generator's outputs, clipped to [0, 1], `C sH sW` each on the CPU; one by one, since sizes may differ."""
+    """The generator's outputs, clipped to [0, 1], `C sH sW` each on the CPU; one by one, since sizes may differ.
+
+    What is infinite is NaN in them: clipped, it would look like a white pixel.
+    """
     was = generator.training
     generator.eval()
-    made = [generator(whole_batch(images, [n]).lr.to(device))[0].clamp(0, 1).cpu() for n in range(len(images))]
+    made = [generator(whole_batch(images, [n]).lr.to(device))[0].cpu() for n in range(len(images))]
     generator.train(was)
-    return made
+    return [torch.where(one.isfinite(), one.clamp(0, 1), torch.nan) for one in made]
 
 
 def measure(made: Sequence[Tensor], images: Images, downscales: Sequence[Downscale]) -> Figures:
