@@ -27,12 +27,12 @@ from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.devices import Machine, RunOptions, machine
 from zssr_gan.distributed import DataParallel, join
 from zssr_gan.errors import DeviceError, SettingsError, StoreError, WeightsError, ZssrGanError
-from zssr_gan.files import FileLock, atomic_write, sha256_file
+from zssr_gan.files import FileLock, atomic_write, canonical_sha256, sha256_file
 from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
 from zssr_gan.networks.srgan import Generator
 from zssr_gan.networks.vgg import VGG
 from zssr_gan.stages import RunSettings, load_run
-from zssr_gan.training.card import Card, ImageList, MediatorCard, options_of, write_generator
+from zssr_gan.training.card import CameraCard, Card, ImageList, MediatorCard, options_of, write_generator
 from zssr_gan.training.loop import Loop, Watchers
 from zssr_gan.training.material import Material, gather_material
 from zssr_gan.training.models import mediator_options, parameters
@@ -196,8 +196,9 @@ class Stage:
             "train": train,
             "precision": self.used.precision,
             "mediator": None if self.origin is None else self.origin.sha256,
-            "images": {**self.material.sha256},
+            "split": self.split_sha256,
             "store": self.store_sha256,
+            **self.material.facts,
         }
 
     def _keep_best(self, generator: Generator, step: int, phase: str, figures: Figures) -> None:
@@ -205,9 +206,10 @@ class Stage:
             name=self.settings.train.generator.name,
             options=dict(options_of(generator)),
             images={
-                name: ImageList(count=len(getattr(self.material, name)), sha256=sha256)
-                for name, sha256 in self.material.sha256.items()
+                name: ImageList(count=len(images), sha256=canonical_sha256(list(images.ids)))
+                for name, images in self.material.by_purpose.items()
             },
+            cameras=self._cameras(),
             split_sha256=self.split_sha256,
             store_sha256=self.store_sha256,
             mediator=None if self.origin is None else MediatorCard(**asdict(self.origin), warning=self.origin.warning),
@@ -223,6 +225,12 @@ class Stage:
             versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
         )
         write_generator(self.folder, generator, card)
+
+    def _cameras(self) -> tuple[CameraCard, ...]:
+        """Of the generator's images."""
+        of_each = self.material.degradations
+        cards = {of_each[place].sha256: CameraCard.of(of_each[place]) for place in self.material.inputs.cameras}
+        return tuple(cards[sha256] for sha256 in sorted(cards))
 
     def _samples(self, step: int) -> Path:
         return self.folder / "samples" / f"step-{step:08}.png"

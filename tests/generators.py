@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 
+from zssr_gan.imaging.degradation import Degradation
 from zssr_gan.networks.srgan import Generator, GeneratorOptions
-from zssr_gan.training.card import Card, ImageList, options_of, write_generator
+from zssr_gan.training.card import CameraCard, Card, ImageList, options_of, write_generator
 
 
 def written_generator(folder: Path, facts: dict[str, Any] | None = None, seed: int = 0, **options: Any) -> Path:
@@ -16,7 +17,13 @@ def written_generator(folder: Path, facts: dict[str, Any] | None = None, seed: i
     network = Generator(chosen, torch.Generator().manual_seed(seed)).eval()
     card = {
         **{"name": "srgan", "options": dict(options_of(network)), "split_sha256": "", "store_sha256": ""},
-        **{"images": {"inputs": ImageList(count=7, sha256="a")}, "mediator": None, "settings": {}, "seed": 0},
+        **{
+            "cameras": [CameraCard.of(Degradation())],
+            "images": {"inputs": ImageList(count=7, sha256="a")},
+            "mediator": None,
+            "settings": {},
+            "seed": 0,
+        },
         **{"step": 5, "steps": 9, "phase": "pretrain", "metrics": {}, "mean_weights": True},
         **{"precision": "fp32", "device": "cpu", "versions": {}},
     }

@@ -146,7 +146,7 @@ class ModelFacts(_Model):
 class DegradationFacts(_Model):
     """What the camera was taken to do. Its values are kept whole, so that a rerun needs no second file."""
 
-    name: FileName | None = Field(description="of its file; null where the shared start brought it along")
+    name: FileName | None = Field(description="of its file; null where the shared start or generator brought it along")
     path: FilePath | None = Field(description="of its file, relative to the record's folder, with forward slashes")
     sha256: str | None = Field(description="of its file")
     values: Degradation

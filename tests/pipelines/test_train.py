@@ -16,14 +16,18 @@ import torch
 from PIL import Image
 
 from pipelines import prepare, train
+from tests.estimates import WIDE, estimate_of
+from zssr_gan.data.cameras import CaseDegradations, GroupEstimate, encode_degradations
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import read_split
 from zssr_gan.data.store import Store
+from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.files import FileLock
+from zssr_gan.imaging.degradation import Degradation
 from zssr_gan.imaging.resampling import resize
 from zssr_gan.stages import load_run
-from zssr_gan.training.card import read_generator
+from zssr_gan.training.card import load_generator, read_generator
 
 ROOT = Path(__file__).parents[2]
 TRAIN = Path("runs/mine/train")
@@ -176,6 +180,42 @@ class TestStops:
         assert parts == [
             (TRAIN / name).read_bytes() for name in ("metrics.jsonl", "generator.safetensors", "card.json")
         ]
+
+
+class TestCamera:
+    def known(self, degradation: Degradation) -> None:
+        found = CaseDegradations(
+            seed=0, size=None, groups=(GroupEstimate(group="lfw", estimate=estimate_of(degradation, [])),)
+        )
+        Path("runs/mine/degradation.json").write_bytes(encode_degradations(found))
+
+    def test_the_card_has_it(self, config: Path) -> None:
+        self.known(WIDE)
+        assert run(config, "--set", "train.epochs=0") == 0
+        cameras = load_generator(TRAIN / "generator.safetensors").card.cameras
+        assert [(one.values, one.sha256) for one in cameras] == [(WIDE, WIDE.sha256)]
+
+    def test_a_run_with_another_does_not_go_on(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(config, "--set", "train.epochs=0") == 0
+        self.known(WIDE)
+        assert run(config) == 2
+        assert "its training was begun with cameras.inputs = " in capsys.readouterr().err
+
+    def test_other_synthetic_images_do_not_go_on(
+        self, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert run(config, "--set", "train.epochs=0") == 0
+        read = SyntheticSet.pixels
+        monkeypatch.setattr(SyntheticSet, "pixels", lambda self, n: (read(self, n)[0], read(self, n)[1] ^ 1))
+        assert run(config) == 2
+        assert "its training was begun with pixels.reals = " in capsys.readouterr().err
+
+    def test_another_split_does_not_go_on(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(config, "--set", "train.epochs=0") == 0
+        path = Path("runs/mine/split.json")
+        path.write_text(path.read_text().replace('"notices": []', '"notices": ["made by hand"]'))
+        assert run(config) == 2
+        assert "its training was begun with split = " in capsys.readouterr().err
 
 
 class TestTensorBoard:

@@ -1,23 +1,37 @@
 """A generator's file: what comes back is what was written, and other files are refused in one sentence."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
+from tests.estimates import NARROW, WIDE
 from zssr_gan import load_generator
-from zssr_gan.errors import WeightsError
+from zssr_gan.errors import SettingsError, WeightsError
+from zssr_gan.imaging.degradation import Degradation
 from zssr_gan.networks.srgan import Generator, GeneratorOptions
-from zssr_gan.training.card import Card, MediatorCard, options_of, write_generator
+from zssr_gan.training.card import CameraCard, Card, MediatorCard, options_of, write_generator
 
 
 def written(folder: Path, **changes: Any) -> tuple[Path, Generator]:
     network = Generator(GeneratorOptions(channels=1, width=4, blocks=1), torch.Generator().manual_seed(0)).eval()
     facts = {
         **{"name": "srgan", "options": dict(options_of(network)), "images": {}, "split_sha256": "", "store_sha256": ""},
-        **{"mediator": None, "settings": {}, "seed": 0, "step": 5, "steps": 9, "phase": "pretrain", "metrics": {}},
+        **{
+            "cameras": [CameraCard.of(Degradation())],
+            "mediator": None,
+            "settings": {},
+            "seed": 0,
+            "step": 5,
+            "steps": 9,
+            "phase": "pretrain",
+            "metrics": {},
+        },
         **{"mean_weights": True, "precision": "fp32", "device": "cpu", "versions": {}},
     }
     return write_generator(folder, network, Card.model_validate(facts | changes)), network
@@ -55,3 +69,34 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         assert str(file) in str(caught.value)
         assert "\n" not in str(caught.value)
     assert load_generator(path)
+
+
+def with_card(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """A generator's file whose card was changed by another hand."""
+    with safe_open(path, "pt") as file:
+        ((key, text),) = file.metadata().items()
+    card = json.loads(text)
+    change(card)
+    save_file(load_file(path), path, {key: json.dumps(card)})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda card: card.update(schema_version=1), "another version of zssr-gan"),
+        (lambda card: card["cameras"][0]["values"].update(noise={"sigma": 0.1}), "changed after it was hashed"),
+        (lambda card: card.update(cameras=[]), "its card cannot be read"),
+    ],
+)
+def test_a_card_that_is_not_ours(tmp_path: Path, change: Callable[[dict[str, Any]], None], words: str) -> None:
+    with pytest.raises(WeightsError, match=words):
+        load_generator(with_card(written(tmp_path)[0], change))
+
+
+def test_the_camera_that_it_was_trained_for(tmp_path: Path) -> None:
+    assert load_generator(written(tmp_path)[0]).degradation is None
+    wide, narrow = CameraCard.of(WIDE), CameraCard.of(NARROW)
+    assert load_generator(written(tmp_path, cameras=[wide])[0]).degradation == WIDE
+    with pytest.raises(SettingsError, match="2 cameras: say which"):
+        _ = load_generator(written(tmp_path, cameras=[wide, narrow])[0]).degradation

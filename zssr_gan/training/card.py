@@ -4,16 +4,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from zssr_gan.errors import WeightsError, ZssrGanError
+from zssr_gan.errors import SettingsError, WeightsError, ZssrGanError
 from zssr_gan.files import sha256_bytes, write_together
+from zssr_gan.imaging.degradation import Degradation
 from zssr_gan.networks.srgan import Generator
 from zssr_gan.stages import NetworkSettings
 from zssr_gan.training.models import generator_of
@@ -33,6 +34,25 @@ class ImageList(_Model):
     """Of the list of their ids, as JSON."""
 
 
+class CameraCard(_Model):
+    """What a camera is taken to have done to the scene."""
+
+    values: Degradation
+    sha256: str
+    """Of the values as canonical JSON."""
+
+    @model_validator(mode="after")
+    def _is_hashed(self) -> Self:
+        if self.values.sha256 != self.sha256:
+            raise ValueError("a camera's degradation was changed after it was hashed")
+        return self
+
+    @classmethod
+    def of(cls, degradation: Degradation) -> Self:
+        """With its hash."""
+        return cls(values=degradation, sha256=degradation.sha256)
+
+
 class MediatorCard(_Model):
     """Where the mediator's weights are from."""
 
@@ -46,7 +66,7 @@ class MediatorCard(_Model):
 class Card(_Model):
     """What a generator is, and how it came about."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     label: Literal["generative"] = "generative"
     """What its outputs were learnt from: other images."""
     name: str
@@ -54,6 +74,8 @@ class Card(_Model):
     """All options of the network."""
     images: dict[str, ImageList]
     """`inputs`: the generator's; `reals`: the discriminator's; `held_out`: validation's."""
+    cameras: tuple[CameraCard, ...] = Field(min_length=1)
+    """Each of those that took the generator's images, once; what is made by it is held against the input by it."""
     split_sha256: str
     store_sha256: str
     """Of the settings that the synthetic images were made with."""
@@ -106,6 +128,11 @@ def _read(path: Path) -> tuple[bytes, dict[str, Tensor], Card]:
     try:
         return data, weights, Card.model_validate_json(text)
     except ValidationError as error:
+        if any(one["loc"] == ("schema_version",) for one in error.errors()):
+            raise WeightsError(
+                f"{path}: was written by another version of zssr-gan, with another card: train again, or use "
+                "that version."
+            ) from error
         why = error.errors(include_url=False)[0]["msg"]
         raise WeightsError(f"{path}: its card cannot be read by this version of zssr-gan ({why}).") from error
 
@@ -142,6 +169,20 @@ class TrainedGenerator(nn.Module):
     def __init__(self, network: Generator, card: Card, sha256: str) -> None:
         super().__init__()
         self.network, self.card, self.sha256, self.facts = network, card, sha256, network.facts
+
+    @property
+    def degradation(self) -> Degradation | None:
+        """What outputs are held against the input by where nothing else is asked for; None is bicubic.
+
+        Raises SettingsError where it was trained for several cameras: which one took an image is not known.
+        """
+        if len(self.card.cameras) > 1:
+            raise SettingsError(
+                f"the generator was trained for {len(self.card.cameras)} cameras: say which took the image, by its "
+                "degradation"
+            )
+        own = self.card.cameras[0].values
+        return None if own == Degradation() else own
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Enlarge; ImageError where images have other channels."""
