@@ -27,7 +27,7 @@ from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.devices import Machine, RunOptions, machine
 from zssr_gan.distributed import DataParallel, join
 from zssr_gan.errors import DeviceError, SettingsError, StoreError, WeightsError, ZssrGanError
-from zssr_gan.files import FileLock, atomic_write, canonical_sha256, sha256_file
+from zssr_gan.files import FileLock, atomic_write, sha256_file
 from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
 from zssr_gan.networks.srgan import Generator
 from zssr_gan.networks.vgg import VGG
@@ -202,13 +202,12 @@ class Stage:
         }
 
     def _keep_best(self, generator: Generator, step: int, phase: str, figures: Figures) -> None:
+        files = {member.id: member.sha256 for member in self.split.entries}
+        listed = {name: {own: files[own] for own in images.ids} for name, images in self.material.by_purpose.items()}
         card = Card(
             name=self.settings.train.generator.name,
             options=dict(options_of(generator)),
-            images={
-                name: ImageList(count=len(images), sha256=canonical_sha256(list(images.ids)))
-                for name, images in self.material.by_purpose.items()
-            },
+            images={name: ImageList.of(files) for name, files in listed.items()},
             cameras=self._cameras(),
             split_sha256=self.split_sha256,
             store_sha256=self.store_sha256,
@@ -224,7 +223,7 @@ class Stage:
             device=str(self.used.device),
             versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
         )
-        write_generator(self.folder, generator, card)
+        write_generator(self.folder, generator, card, listed)
 
     def _cameras(self) -> tuple[CameraCard, ...]:
         """Of the generator's images."""

@@ -175,6 +175,7 @@ def test_verify_asks_for_the_model() -> None:
     ("change", "wrong"),
     [
         (lambda content: content["model"]["card"].update(steps=10), "model"),
+        (lambda content: content["model"].update(input_was=["inputs"]), "model"),
         (lambda content: content.update(label="internal", label_means=LABELS["internal"]), "label"),
         (lambda content: content["arguments"].update(preset="raw"), "rerun"),
     ],
@@ -199,6 +200,22 @@ def test_degradations_and_kernels() -> None:
     record = read_record(Path("case/b_x2.json"))
     assert record.label == "generative"
     assert not failed(Path("case/b_x2.json"), rerun=True)
+
+
+def test_an_image_that_was_trained_on() -> None:
+    own, other = (sha256_file(Path(f"in/{stem}.png")) for stem in "ae")
+    listed = {"inputs": {"set/a.png": own}, "reals": {}, "held_out": {"set/a.png": own, "set/e.png": other}}
+    model = str(written_generator(Path("known"), listed=listed))
+    done = enhance("in", "-o", "out", "--model", model)
+    assert done.exit_code == 0, done.output
+    assert "in/a.png: the generator was trained on this very image (inputs, held_out)" in done.stderr
+    assert "in/e.png: the generator was validated with this very image (held_out)" in done.stderr
+    assert done.stderr.count("this very image") == 2
+    for stem, was in {"a": ("inputs", "held_out"), "b": (), "e": ("held_out",)}.items():
+        record = read_record(Path(f"out/{stem}_x2.json"))
+        assert record.model is not None
+        assert record.model.input_was == was
+        assert not failed(Path(f"out/{stem}_x2.json"), rerun=True)
 
 
 class TestCameras:

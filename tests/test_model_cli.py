@@ -5,23 +5,32 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from tests.training.test_card import written
+from tests.generators import written_generator
 from zssr_gan.cli import app
-from zssr_gan.training.card import ImageList, MediatorCard
+from zssr_gan.training.card import MediatorCard
 
 
 def test_what_it_shows(tmp_path: Path) -> None:
     mediator = MediatorCard(
         network="VGG19", kind="random", sha256="", source="seed 0", warning="VGG19 has RANDOM weights"
     )
-    images = {"inputs": ImageList(count=6000, sha256="0" * 64)}
-    path, _ = written(tmp_path, mediator=mediator, images=images, metrics={"synthetic_db": 34.56})
+    listed = {"inputs": {f"set/{n}.png": f"{n:064}" for n in range(6000)}}
+    path = written_generator(tmp_path, {"mediator": mediator, "metrics": {"synthetic_db": 34.56}}, listed=listed)
     done = CliRunner().invoke(app, ["model", "card", str(path)])
     assert done.exit_code == 0
     for words in ("generative", "6,000 inputs", "synthetic_db 34.6", "step 5 of 9", "WARNING     VGG19 has RANDOM"):
         assert words in done.stdout
     done = CliRunner().invoke(app, ["model", "card", str(path), "--json"])
     assert json.loads(done.stdout)["label"] == "generative"
+
+
+def test_the_images(tmp_path: Path) -> None:
+    path = written_generator(
+        tmp_path, listed={"inputs": {"set/a b.png": "1" * 64}, "held_out": {"set/c.png": "2" * 64}}
+    )
+    done = CliRunner().invoke(app, ["model", "card", str(path), "--images"])
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [f"{'1' * 64}  inputs    set/a b.png", f"{'2' * 64}  held_out  set/c.png"]
 
 
 def test_another_file(tmp_path: Path) -> None:

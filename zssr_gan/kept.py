@@ -51,9 +51,9 @@ class KeptGenerator:
         """Each camera's degradation, as `degradation_of` names it."""
         return [degradation_of(camera.values.downscale) for camera in self.generator.card.cameras]
 
-    def facts(self, folder: Path) -> ModelFacts:
-        """What a record in `folder` says of it."""
-        return model_facts(self.generator, relative_path(self.path, folder))
+    def facts(self, folder: Path, image_sha256: str) -> ModelFacts:
+        """What a record in `folder` says of it, of an image with this hash."""
+        return model_facts(self.generator, relative_path(self.path, folder), image_sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +127,14 @@ def _is_read_by(reader: Callable[[Path], object], path: Path) -> bool:
     return True
 
 
-def model_facts(generator: TrainedGenerator, path: str) -> ModelFacts:
-    """What a record says of a generator whose file lies at `path`, seen from the record's folder."""
-    return ModelFacts(path=path, sha256=generator.sha256, card=generator.card.model_dump(mode="json"))
+def model_facts(generator: TrainedGenerator, path: str, image_sha256: str) -> ModelFacts:
+    """What a record says of a generator whose file lies at `path`, seen from the record's folder, and of its image."""
+    return ModelFacts(
+        path=path,
+        sha256=generator.sha256,
+        card=generator.card.model_dump(mode="json"),
+        input_was=generator.purposes_of(image_sha256),
+    )
 
 
 def degradation_of_model(generator: TrainedGenerator) -> KeptDegradation | None:

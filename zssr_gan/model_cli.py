@@ -22,6 +22,9 @@ def _group() -> None:
 @app.command(no_args_is_help=True)
 def card(
     file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="generator.safetensors.")],
+    images: Annotated[
+        bool, typer.Option("--images", help="What it was trained on: SHA-256, purpose and id, a line an image.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The whole card, as JSON.")] = False,
 ) -> None:
     """Show the card of a generator: network, images, training, figures, and the file's SHA-256.
@@ -36,6 +39,11 @@ def card(
     except ZssrGanError as error:
         typer.echo(f"error: {printable(str(error))}", err=True)
         raise typer.Exit(2) from error
+    if images:
+        for purpose, files in generator.images.items():
+            for name, sha256 in files.items():
+                typer.echo(printable(f"{sha256}  {purpose:8}  {name}"))
+        return
     found = generator.card
     if as_json:
         typer.echo(found.model_dump_json(indent=1))

@@ -118,7 +118,7 @@ def _rebuilt(
     """The record that the rerun itself would write, where the first run's places and times are taken over."""
     sha256, (height, width) = sha256_bytes(data), picture.pixels.shape[-2:]
     kernel, case, degradation = record.kernel, record.case, record.degradation
-    model = None if record.model is None or generator is None else model_facts(generator, record.model.path)
+    model = None if record.model is None or generator is None else model_facts(generator, record.model.path, sha256)
     if degradation is not None and degradation.name is None and generator is not None:
         own = degradation_of_model(generator)
         degradation = None if own is None else own.facts(Path(), None)

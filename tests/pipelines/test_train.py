@@ -141,6 +141,11 @@ class TestFromEndToEnd:
         assert (card.label, card.seed, card.steps) == ("generative", 0, STEPS)
         assert (card.images["inputs"].count, card.images["reals"].count) == (6, 9)
         assert card.mediator is None
+        of = {member.id: member for member in read_split(Path("runs/mine/split.json")).entries}
+        for name, files in load_generator(TRAIN / "generator.safetensors").images.items():
+            assert {of[own].role for own in files} == {"generator" if name == "inputs" else "zssr"}
+            assert all(of[own].sha256 == sha256 for own, sha256 in files.items())
+            assert len(files) == card.images[name].count
         assert json.loads((TRAIN / "card.json").read_text()) == card.model_dump(mode="json")
 
     def test_random_weights_are_said_loudly(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
