@@ -3,7 +3,7 @@
 Reads split.json and synthetic/ from the run's folder, writes train/ there: generator.safetensors and card.json (the
 best by validation), metrics.jsonl, samples/, losses.png, checkpoints/ and, if asked for, tensorboard/. The same
 command goes on where a run was stopped. Several devices: torchrun --nproc-per-node 8 -m pipelines.train --config FILE
-Exit codes: 0 done, 1 NaN or the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 done, 1 NaN, too little memory or the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from zssr_gan.data.split import SplitError, read_split
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.devices import Machine, RunOptions, machine
 from zssr_gan.distributed import DataParallel, join
-from zssr_gan.errors import DeviceError, SettingsError, StoreError, WeightsError, ZssrGanError
+from zssr_gan.errors import DeviceError, SettingsError, StoreError, WeightsError, ZssrGanError, is_out_of_memory
 from zssr_gan.files import FileLock, atomic_write, sha256_file
 from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
 from zssr_gan.networks.srgan import Generator
@@ -70,6 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bar.note(f"error: {error}", "red")
             usage = SettingsError | SplitError | StoreError | DeviceError | WeightsError
             return 2 if isinstance(error, usage) else 1
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            bar.note(
+                "error: the training does not fit into memory: lower train.batch, train.patch, or the networks' width "
+                "(train.generator.options.width, train.discriminator.options.width).",
+                "red",
+            )
+            return 1
     return 0
 
 

@@ -28,6 +28,7 @@ from zssr_gan.imaging.degradation import Degradation
 from zssr_gan.imaging.resampling import resize
 from zssr_gan.stages import load_run
 from zssr_gan.training.card import load_generator, read_generator
+from zssr_gan.training.loop import Loop
 
 ROOT = Path(__file__).parents[2]
 TRAIN = Path("runs/mine/train")
@@ -314,6 +315,34 @@ class TestMistakes:
         Path("runs/mine/split.json").unlink()
         assert run(config) == 2
         assert "`make prepare` with the same CONFIG and SET makes it" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        "kind",
+        [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+    )
+    def test_too_little_memory(
+        self, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: Exception
+    ) -> None:
+        def full(*_: object) -> None:
+            raise kind
+
+        monkeypatch.setattr(Loop, "_update", full)
+        assert run(config) == 1
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "does not fit into memory: lower train.batch, train.patch, or" in said
+
+    def test_a_mistake_of_ours_is_not_hidden(self, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fails(*_: object) -> None:
+            raise RuntimeError("shapes do not fit")
+
+        monkeypatch.setattr(Loop, "_update", fails)
+        with pytest.raises(RuntimeError, match="shapes do not fit"):
+            run(config)
+
+    def test_a_folder_in_the_logs_place(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (TRAIN / "metrics.jsonl").mkdir(parents=True)
+        assert run(config) == 1
+        assert "metrics.jsonl: cannot be read (Is a directory)" in capsys.readouterr().err
 
     def test_a_second_run(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with FileLock(TRAIN / ".lock"):

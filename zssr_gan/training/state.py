@@ -153,7 +153,7 @@ class MetricsLog:
         self.path = path
 
     def cut_back(self, step: int) -> None:
-        """Leave out what was logged after `step`, and a line that a kill tore."""
+        """Leave out what was logged after `step`, and a line that a kill tore. Raises OutputError."""
         kept = [line for line in self.read() if line["step"] <= step]
         atomic_write(self.path, "".join(map(_line, kept)).encode(), overwrite=True)
 
@@ -172,14 +172,18 @@ class MetricsLog:
                 os.fsync(file.fileno())
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole lines."""
+        """All whole lines. Raises OutputError."""
         lines = []
-        for text in self.path.read_text("utf-8", errors="replace").splitlines() if self.path.exists() else ():
+        try:
+            whole = self.path.read_text("utf-8", errors="replace") if self.path.exists() else ""
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be read ({error.strerror}): move it away, or mend it.") from error
+        for text in whole.splitlines():
             try:
                 line = json.loads(text)
             except ValueError:
                 break
-            if not isinstance(line, dict) or "step" not in line:
+            if not isinstance(line, dict) or not isinstance(line.get("step"), int):
                 break
             lines.append(line)
         return lines
