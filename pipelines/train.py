@@ -221,7 +221,9 @@ class Stage:
             split_sha256=self.split_sha256,
             store_sha256=self.store_sha256,
             mediator=None if self.origin is None else MediatorCard(**asdict(self.origin), warning=self.origin.warning),
-            settings=self.settings.train.model_dump(mode="json"),
+            settings=self.settings.train.model_dump(
+                mode="json", exclude=None if self.settings.train.losses.need_features else {"mediator"}
+            ),
             seed=self.settings.seed,
             step=step,
             steps=self.loop.plan.total,

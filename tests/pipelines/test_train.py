@@ -142,6 +142,7 @@ class TestFromEndToEnd:
         assert (card.label, card.seed, card.steps) == ("generative", 0, STEPS)
         assert (card.images["inputs"].count, card.images["reals"].count) == (6, 9)
         assert card.mediator is None
+        assert "mediator" not in card.settings
         of = {member.id: member for member in read_split(Path("runs/mine/split.json")).entries}
         for name, files in load_generator(TRAIN / "generator.safetensors").images.items():
             assert {of[own].role for own in files} == {"generator" if name == "inputs" else "zssr"}

@@ -55,6 +55,11 @@ class CameraCard(_Model):
             raise ValueError("a camera's degradation was changed after it was hashed")
         return self
 
+    @property
+    def name(self) -> str:
+        """In a word or two."""
+        return "bicubic" if self.values == Degradation() else f"degradation {self.sha256[:12]}"
+
     @classmethod
     def of(cls, degradation: Degradation) -> Self:
         """With its hash."""
@@ -89,7 +94,7 @@ class Card(_Model):
     """Of the settings that the synthetic images were made with."""
     mediator: MediatorCard | None
     settings: dict[str, JsonValue]
-    """The group `train`, as it was used."""
+    """The group `train`, as it was used; `mediator` only where a loss needs it."""
     seed: int
     step: int
     steps: int
