@@ -42,8 +42,9 @@ _FORGET = 0.02  # of the running mean of the discriminator's accuracy, at each o
 class Watchers:
     """Who is told what; all calls come between steps.
 
-    `progress`: after each step. `notice`: a sentence. `best`: a generator to be kept. `samples`: outputs on the images
-    held out, to be drawn. `begun`: after which step a run begins or goes on. `logged`: a line of metrics.jsonl.
+    `progress`: after each step that is logged, with its losses. `notice`: a sentence. `best`: a generator to be kept.
+    `samples`: outputs on the images held out, to be drawn. `begun`: after which step a run begins or goes on. `logged`:
+    a line of metrics.jsonl.
     """
 
     progress: Callable[[int, int, Mapping[str, float]], None] = lambda _done, _total, _losses: None
