@@ -27,7 +27,7 @@ from zssr_gan.files import FileLock
 from zssr_gan.imaging.degradation import Degradation
 from zssr_gan.imaging.resampling import resize
 from zssr_gan.stages import load_run
-from zssr_gan.training.card import load_generator, read_generator
+from zssr_gan.training.card import load_generator
 from zssr_gan.training.loop import Loop
 
 ROOT = Path(__file__).parents[2]
@@ -136,7 +136,8 @@ class TestFromEndToEnd:
 
     def test_the_generator_comes_with_its_card(self, config: Path) -> None:
         assert run(config) == 0
-        generator, card = read_generator(TRAIN / "generator.safetensors")
+        loaded = load_generator(TRAIN / "generator.safetensors")
+        generator, card = loaded.network, loaded.card
         assert not generator.training
         assert generator(torch.rand(1, 1, 9, 11)).shape == (1, 1, 18, 22)
         assert (card.label, card.seed, card.steps) == ("generative", 0, STEPS)
@@ -144,7 +145,7 @@ class TestFromEndToEnd:
         assert card.mediator is None
         assert "mediator" not in card.settings
         of = {member.id: member for member in read_split(Path("runs/mine/split.json")).entries}
-        for name, files in load_generator(TRAIN / "generator.safetensors").images.items():
+        for name, files in loaded.images.items():
             assert {of[own].role for own in files} == {"generator" if name == "inputs" else "zssr"}
             assert all(of[own].sha256 == sha256 for own, sha256 in files.items())
             assert len(files) == card.images[name].count
@@ -154,7 +155,7 @@ class TestFromEndToEnd:
         loud = ["--set", "train.losses.mediator=0.1", "--set", "train.mediator={weights: random, layers: [conv1_2]}"]
         assert run(config, *loud, "--set", "train.epochs=0") == 0
         assert capsys.readouterr().err.count("VGG19 has RANDOM weights") == 2
-        _, card = read_generator(TRAIN / "generator.safetensors")
+        card = load_generator(TRAIN / "generator.safetensors").card
         assert "RANDOM" in card.warnings[0]
 
     def test_test_images_take_no_part(self, config: Path) -> None:
@@ -264,10 +265,10 @@ class TestManyProcesses:
         assert process.returncode == 0, said
         assert out.count("generator.safetensors") == 1
         assert said.count("LR images, ") == 1
-        two, _ = read_generator(TRAIN / "generator.safetensors")
+        two = load_generator(TRAIN / "generator.safetensors")
         shutil.rmtree(TRAIN)
         assert run(config, *self.EVEN) == 0
-        one, _ = read_generator(TRAIN / "generator.safetensors")
+        one = load_generator(TRAIN / "generator.safetensors")
         for a, b in zip(one.parameters(), two.parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
 

@@ -176,15 +176,6 @@ def _read(path: Path) -> tuple[bytes, dict[str, Tensor], _Kept]:
         raise WeightsError(f"{path}: its card cannot be read by this version of zssr-gan ({why}).") from error
 
 
-def read_generator(path: Path) -> tuple[Generator, Card]:
-    """A trained generator on the CPU, ready for use (`eval`), and its card.
-
-    Raises WeightsError where the file is missing, damaged, or not a generator's.
-    """
-    loaded = load_generator(path)
-    return loaded.network, loaded.card
-
-
 def load_generator(path: Path | str) -> "TrainedGenerator":
     """A trained generator on the CPU, ready for use, with its card; WeightsError where the file is not one."""
     path = Path(path)

@@ -17,11 +17,10 @@ from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import canonical_sha256
 from zssr_gan.imaging.degradation import Degradation, DegradedDownscale
+from zssr_gan.imaging.levels import to_levels
 from zssr_gan.imaging.resampling import BicubicDownscale, Downscale
 from zssr_gan.training.sampling import Images
 from zssr_gan.zeroshot.seeds import derive_seed
-
-_LEVELS = 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +111,7 @@ def gather_material(
         if downscale not in downscales:
             downscales.append(downscale)
         sr = _synthetic(store, there[name], pixels, scale) if name in there else None
-        found[name] = (_levels(pixels), sr, downscales.index(downscale))
+        found[name] = (to_levels(pixels), sr, downscales.index(downscale))
     paired = sorted(name for name in found if name in there)
     drawn = sorted(paired, key=lambda name: derive_seed(seed, "validation", name))[:held_out]
     reals = [name for name in paired if name not in set(drawn)]
@@ -169,10 +168,6 @@ def _pixels_sha256(images: Images) -> str:
         digest.update(repr(tuple(levels.shape)).encode())
         digest.update(levels.contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def _levels(pixels: Tensor) -> Tensor:
-    return pixels.mul(_LEVELS).round().to(torch.uint8)
 
 
 def _coloured(levels: Tensor, channels: int) -> Tensor:
