@@ -29,7 +29,7 @@ from zssr_gan.distributed import DataParallel, join
 from zssr_gan.errors import DeviceError, SettingsError, StoreError, WeightsError, ZssrGanError, is_out_of_memory
 from zssr_gan.files import FileLock, atomic_write, sha256_file
 from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
-from zssr_gan.networks.srgan import Generator
+from zssr_gan.networks.generators import GeneratorNetwork
 from zssr_gan.networks.vgg import VGG
 from zssr_gan.stages import RunSettings, load_run
 from zssr_gan.training.card import CameraCard, Card, ImageList, MediatorCard, options_of, write_generator
@@ -210,7 +210,7 @@ class Stage:
             **self.material.facts,
         }
 
-    def _keep_best(self, generator: Generator, step: int, phase: str, figures: Figures) -> None:
+    def _keep_best(self, generator: GeneratorNetwork, step: int, phase: str, figures: Figures) -> None:
         files = {member.id: member.sha256 for member in self.split.entries}
         listed = {name: {own: files[own] for own in images.ids} for name, images in self.material.by_purpose.items()}
         card = Card(

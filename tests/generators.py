@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from zssr_gan.imaging.degradation import Degradation
+from zssr_gan.networks.generators import GeneratorNetwork
 from zssr_gan.networks.srgan import Generator, GeneratorOptions
 from zssr_gan.training.card import CameraCard, Card, ImageList, options_of, write_generator
 
@@ -18,12 +19,14 @@ def written_generator(
     facts: dict[str, Any] | None = None,
     seed: int = 0,
     listed: Mapping[str, Mapping[str, str]] = LISTED,
+    network: GeneratorNetwork | None = None,
     **options: Any,
 ) -> Path:
-    """A generator's file in a folder that is made; `facts` replace those of its card; `listed`: its images."""
+    """A generator's file in a folder that is made; `facts` replace those of its card; `listed`: its images; `network`:
+    one that is there already."""
     folder.mkdir(parents=True, exist_ok=True)
     chosen = GeneratorOptions(**{"width": 4, "blocks": 1, "residual": True, **options})
-    network = Generator(chosen, torch.Generator().manual_seed(seed)).eval()
+    network = network or Generator(chosen, torch.Generator().manual_seed(seed)).eval()
     card = {
         **{"name": "srgan", "options": dict(options_of(network)), "split_sha256": "", "store_sha256": ""},
         **{

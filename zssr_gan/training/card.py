@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from zssr_gan.errors import SettingsError, WeightsError, ZssrGanError
 from zssr_gan.files import canonical_sha256, sha256_bytes, write_together
 from zssr_gan.imaging.degradation import Degradation
-from zssr_gan.networks.srgan import Generator
+from zssr_gan.networks.generators import GeneratorNetwork
 from zssr_gan.stages import NetworkSettings
 from zssr_gan.training.models import generator_of
 
@@ -127,7 +127,7 @@ class _Kept(_Model):
         return self
 
 
-def write_generator(folder: Path, generator: Generator, card: Card, images: Listed) -> Path:
+def write_generator(folder: Path, generator: GeneratorNetwork, card: Card, images: Listed) -> Path:
     """Write generator.safetensors, with card and list of images, and card.json, replacing earlier ones.
 
     Args:
@@ -198,7 +198,7 @@ class TrainedGenerator(nn.Module):
     with, `facts` are what a caller must know.
     """
 
-    def __init__(self, network: Generator, card: Card, sha256: str, images: Listed) -> None:
+    def __init__(self, network: GeneratorNetwork, card: Card, sha256: str, images: Listed) -> None:
         super().__init__()
         self.network, self.card, self.sha256, self.images, self.facts = network, card, sha256, images, network.facts
 
@@ -226,6 +226,6 @@ class TrainedGenerator(nn.Module):
         return enlarged.clamp(0, 1)
 
 
-def options_of(generator: Generator) -> Mapping[str, JsonValue]:
+def options_of(generator: GeneratorNetwork) -> Mapping[str, JsonValue]:
     """All options of a generator."""
     return asdict(generator.options)

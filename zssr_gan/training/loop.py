@@ -19,7 +19,8 @@ from zssr_gan.devices import Machine
 from zssr_gan.distributed import DataParallel, Ranks
 from zssr_gan.errors import ImageError, NumericalError, SettingsError
 from zssr_gan.interrupts import Terminated, uninterrupted
-from zssr_gan.networks.srgan import Discriminator, Generator
+from zssr_gan.networks.generators import GeneratorNetwork
+from zssr_gan.networks.srgan import Discriminator
 from zssr_gan.stages import TrainSettings
 from zssr_gan.training.compiled import compile_networks
 from zssr_gan.training.losses import Features, fakes_with_guides
@@ -49,7 +50,7 @@ class Watchers:
 
     progress: Callable[[int, int, Mapping[str, float]], None] = lambda _done, _total, _losses: None
     notice: Callable[[str], None] = lambda _text: None
-    best: Callable[[Generator, int, str, Figures], None] = lambda _generator, _step, _phase, _figures: None
+    best: Callable[[GeneratorNetwork, int, str, Figures], None] = lambda _generator, _step, _phase, _figures: None
     samples: Callable[[int, Sequence[Tensor]], None] = lambda _step, _outputs: None
     begun: Callable[[int], None] = lambda _step: None
     logged: Callable[[int, Mapping[str, JsonValue]], None] = lambda _step, _values: None
@@ -295,7 +296,7 @@ class Loop:
         # What content alone reaches in PSNR, no adversarial phase reaches again: each phase has its own best.
         if turn.phase != state.best_phase or state.best is None or figure > state.best:
             state.best, state.best_phase = figure, turn.phase
-            assert isinstance(state.mean, Generator)
+            assert isinstance(state.mean, GeneratorNetwork)
             self.watchers.best(state.mean, state.step, turn.phase, figures)
 
     def _log(self, values: Mapping[str, JsonValue]) -> None:
