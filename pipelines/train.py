@@ -130,6 +130,13 @@ class Stage:
         self.material = self._material()
         if self.material.left_out:
             self._say(f"{len(self.material.left_out):,} images are smaller than train.patch and are left out")
+        fewest = min(len(self.material.inputs), len(self.material.reals))
+        if train.batch > fewest:
+            self._say(
+                f"WARNING: train.batch is {train.batch}, and there are {fewest:,} images to draw from, so that some "
+                "come several times in a batch: lower train.batch.",
+                "bold yellow",
+            )
         self.loop = Loop(
             train,
             self.material,

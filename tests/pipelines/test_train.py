@@ -158,6 +158,13 @@ class TestFromEndToEnd:
         card = load_generator(TRAIN / "generator.safetensors").card
         assert "RANDOM" in card.warnings[0]
 
+    def test_a_batch_larger_than_the_set_is_said(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for batch, said in ((6, 0), (7, 1)):
+            assert run(config, "--set", f"train.batch={batch}", "--set", "train.epochs=0") == 0
+            words = f"train.batch is {batch}, and there are 6 images to draw from"
+            assert capsys.readouterr().err.count(words) == said
+            shutil.rmtree(TRAIN)
+
     def test_test_images_take_no_part(self, config: Path) -> None:
         settings = load_run(config)
         with pytest.MonkeyPatch.context() as patch:
