@@ -42,7 +42,7 @@ from zssr_gan.imaging.codecs import Metadata, encode_picture, read_picture
 from zssr_gan.imaging.picture import Picture
 from zssr_gan.imaging.resampling import BicubicDownscale, back_project, resize
 from zssr_gan.imaging.sheets import contact_sheet
-from zssr_gan.networks.srgan import Generator
+from zssr_gan.networks.generators import GeneratorNetwork
 from zssr_gan.stages import TrainSettings
 from zssr_gan.training.loop import Loop, Watchers
 from zssr_gan.training.material import Material
@@ -89,7 +89,7 @@ def first_stage(faces: Faces, preset: str, seed: int, used: Machine) -> Tensor:
 
 def trained(
     faces: Faces, stage_1: Tensor, settings: TrainSettings, seed: int, used: Machine
-) -> tuple[dict[str, Generator], int]:
+) -> tuple[dict[str, GeneratorNetwork], int]:
     """The generators at the end of each phase of a training on the faces that are seen, and its steps."""
     lr, hr = ((x * 255).round().to(torch.uint8) for x in (faces.lr, stage_1))
 
@@ -104,7 +104,7 @@ def trained(
     if settings.losses.need_features:
         mediator = vgg(mediator_options(settings.mediator), settings.mediator.weights, seed=seed)[0].to(used.device)
     with TemporaryDirectory() as folder:
-        phases: dict[str, Generator] = {}
+        phases: dict[str, GeneratorNetwork] = {}
         watchers = Watchers(
             notice=lambda text: print(f"    {text}", flush=True),
             best=lambda generator, _step, phase, _figures: phases.update({phase: deepcopy(generator)}),
@@ -117,7 +117,7 @@ def trained(
 
 
 @torch.no_grad()
-def results(generator: Generator, faces: Faces, used: Machine) -> dict[str, Tensor]:
+def results(generator: GeneratorNetwork, faces: Faces, used: Machine) -> dict[str, Tensor]:
     """Of all faces: as the network gives them, and as `enhance --model` does."""
     generator.eval()
     views = []

@@ -17,6 +17,7 @@ class Bar:
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
         self._what, self._started, self._last_line = "", 0.0, 0.0
+        self._first = 0
         self._task: TaskID | None = None
         self._progress: Progress | None = None
         if self.console.is_terminal and not self.console.is_dumb_terminal:
@@ -41,15 +42,18 @@ class Bar:
             self._progress.stop()
 
     def update(self, what: str, done: int, total: int | None, detail: str = "") -> None:
-        """`done` of `total` (None: not known yet) of `what`, with figures beside. Cheap, since it may come often."""
+        """`done` of `total` (None: not known yet) of `what`, with figures beside. Cheap, since it may come often.
+
+        The time left goes by what was done since the first call: what an earlier run did took none of this one's time.
+        """
         now = time.monotonic()
         if what != self._what or total is None:
-            self._what, self._started, self._last_line = what, now, now
+            self._what, self._started, self._last_line, self._first = what, now, now, done
         if self._progress is not None:
             self._draw(self._progress, what, done, total, detail)
         elif total and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
-            left = duration((now - self._started) / max(1, done) * (total - done))
+            left = duration((now - self._started) / max(1, done - self._first) * (total - done))
             self.note(f"{what}: {done:,}/{total:,}, {detail + ', ' if detail else ''}{left} left")
 
     def note(self, text: str, style: str = "") -> None:

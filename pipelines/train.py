@@ -3,8 +3,8 @@
 Reads split.json and synthetic/ from the run's folder, writes train/ there: generator.safetensors and card.json (the
 best by validation), metrics.jsonl, samples/, losses.png, checkpoints/ and, if asked for, tensorboard/. The same
 command goes on where a run was stopped. Several devices: torchrun --nproc-per-node 8 -m pipelines.train --config FILE
-Exit codes: 0 done, 1 NaN or the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM. torchrun itself ends with 1 and a
-traceback of its own after SIGTERM, whatever its processes did (docs/many-gpus.md).
+Exit codes: 0 done, 1 NaN, too little memory or the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM. torchrun itself
+ends with 1 and a traceback of its own after SIGTERM, whatever its processes did (docs/many-gpus.md).
 """
 
 import argparse
@@ -27,13 +27,21 @@ from zssr_gan.data.split import SplitError, read_split
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.devices import Machine, RunOptions, machine
 from zssr_gan.distributed import DataParallel, Ranks, join
-from zssr_gan.errors import DeviceError, NumericalError, SettingsError, StoreError, WeightsError, ZssrGanError
+from zssr_gan.errors import (
+    DeviceError,
+    NumericalError,
+    SettingsError,
+    StoreError,
+    WeightsError,
+    ZssrGanError,
+    is_out_of_memory,
+)
 from zssr_gan.files import FileLock, atomic_write, sha256_file
 from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
-from zssr_gan.networks.srgan import Generator
+from zssr_gan.networks.generators import GeneratorNetwork
 from zssr_gan.networks.vgg import VGG
 from zssr_gan.stages import RunSettings, load_run
-from zssr_gan.training.card import Card, ImageList, MediatorCard, options_of, write_generator
+from zssr_gan.training.card import CameraCard, Card, ImageList, MediatorCard, options_of, write_generator
 from zssr_gan.training.checkpoints import checkpoints_in, step_of
 from zssr_gan.training.loop import Loop, Watchers
 from zssr_gan.training.material import Material, gather_material
@@ -78,6 +86,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 bar.note(f"error: {error}", "red")
             usage = SettingsError | SplitError | StoreError | DeviceError | WeightsError
             return 2 if isinstance(error, usage) else 1
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            bar.note(
+                "error: the training does not fit into memory: lower train.batch, train.patch, or the networks' width "
+                "(train.generator.options.width, train.discriminator.options.width).",
+                "red",
+            )
+            return 1
     return 0
 
 
@@ -129,6 +146,13 @@ class Stage:
         self.material = self._material()
         if self.material.left_out:
             self._say(f"{len(self.material.left_out):,} images are smaller than train.patch and are left out")
+        fewest = min(len(self.material.inputs), len(self.material.reals))
+        if train.batch > fewest:
+            self._say(
+                f"WARNING: train.batch is {train.batch}, and there are {fewest:,} images to draw from, so that some "
+                "come several times in a batch: lower train.batch.",
+                "bold yellow",
+            )
         self.loop = Loop(
             train,
             self.material,
@@ -207,22 +231,25 @@ class Stage:
             "train": train,
             "precision": self.used.precision,
             "mediator": None if self.origin is None else self.origin.sha256,
-            "images": {**self.material.sha256},
+            "split": self.split_sha256,
             "store": self.store_sha256,
+            **self.material.facts,
         }
 
-    def _keep_best(self, generator: Generator, step: int, phase: str, figures: Figures) -> None:
+    def _keep_best(self, generator: GeneratorNetwork, step: int, phase: str, figures: Figures) -> None:
+        files = {member.id: member.sha256 for member in self.split.entries}
+        listed = {name: {own: files[own] for own in images.ids} for name, images in self.material.by_purpose.items()}
         card = Card(
             name=self.settings.train.generator.name,
             options=dict(options_of(generator)),
-            images={
-                name: ImageList(count=len(getattr(self.material, name)), sha256=sha256)
-                for name, sha256 in self.material.sha256.items()
-            },
+            images={name: ImageList.of(files) for name, files in listed.items()},
+            cameras=self._cameras(),
             split_sha256=self.split_sha256,
             store_sha256=self.store_sha256,
             mediator=None if self.origin is None else MediatorCard(**asdict(self.origin), warning=self.origin.warning),
-            settings=self.settings.train.model_dump(mode="json"),
+            settings=self.settings.train.model_dump(
+                mode="json", exclude=None if self.settings.train.losses.need_features else {"mediator"}
+            ),
             seed=self.settings.seed,
             step=step,
             steps=self.loop.plan.total,
@@ -233,7 +260,13 @@ class Stage:
             device=str(self.used.device),
             versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
         )
-        write_generator(self.folder, generator, card)
+        write_generator(self.folder, generator, card, listed)
+
+    def _cameras(self) -> tuple[CameraCard, ...]:
+        """Of the generator's images."""
+        of_each = self.material.degradations
+        cards = {of_each[place].sha256: CameraCard.of(of_each[place]) for place in self.material.inputs.cameras}
+        return tuple(cards[sha256] for sha256 in sorted(cards))
 
     def _samples(self, step: int) -> Path:
         return self.folder / "samples" / f"step-{step:08}.png"

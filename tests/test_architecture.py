@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "estimates": MIDDLE | {"record", "zeroshot"},
     "cases": MIDDLE | {"record", "zeroshot", "enhancement", "naming", "interrupts", "kept", "request", "estimates"},
     "rerun": MIDDLE | {"record", "zeroshot", "training", "generator_settings", "enhancement", "kept", "jobs"},
-    "verification": MIDDLE | {"record", "zeroshot", "training", "enhancement", "rerun"},
+    "verification": MIDDLE | {"record", "zeroshot", "training", "enhancement", "kept", "rerun"},
     "shown_run": {
         *("errors", "zeroshot", "enhancement", "interrupts", "naming", "display", "comparison", "request", "jobs"),
         *("record", "kept", "cases", "degradation_cli", "outcome"),

@@ -12,14 +12,18 @@ from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
+from tests.estimates import NARROW, WIDE, estimate_of
 from tests.generators import written_generator
+from zssr_gan import enhance as from_python
 from zssr_gan import generative, jobs
 from zssr_gan.cli import app
+from zssr_gan.errors import SettingsError
 from zssr_gan.files import sha256_file
 from zssr_gan.imaging.codecs import read_provenance
-from zssr_gan.record import LABELS, read_record
-from zssr_gan.training.card import MediatorCard, load_generator
+from zssr_gan.record import LABELS, Record, read_record
+from zssr_gan.training.card import CameraCard, MediatorCard, load_generator
 from zssr_gan.verification import verify_record
+from zssr_gan.zeroshot.degradation_estimate import encode_estimate
 
 RANDOM = MediatorCard(network="VGG19", kind="random", sha256="", source="seed 0", warning="the weights are RANDOM")
 
@@ -171,6 +175,7 @@ def test_verify_asks_for_the_model() -> None:
     ("change", "wrong"),
     [
         (lambda content: content["model"]["card"].update(steps=10), "model"),
+        (lambda content: content["model"].update(input_was=["inputs"]), "model"),
         (lambda content: content.update(label="internal", label_means=LABELS["internal"]), "label"),
         (lambda content: content["arguments"].update(preset="raw"), "rerun"),
     ],
@@ -195,6 +200,91 @@ def test_degradations_and_kernels() -> None:
     record = read_record(Path("case/b_x2.json"))
     assert record.label == "generative"
     assert not failed(Path("case/b_x2.json"), rerun=True)
+
+
+def test_an_image_that_was_trained_on() -> None:
+    own, other = (sha256_file(Path(f"in/{stem}.png")) for stem in "ae")
+    listed = {"inputs": {"set/a.png": own}, "reals": {}, "held_out": {"set/a.png": own, "set/e.png": other}}
+    model = str(written_generator(Path("known"), listed=listed))
+    done = enhance("in", "-o", "out", "--model", model)
+    assert done.exit_code == 0, done.output
+    assert "in/a.png: the generator was trained on this very image (inputs, held_out)" in done.stderr
+    assert "in/e.png: the generator was validated with this very image (held_out)" in done.stderr
+    assert done.stderr.count("this very image") == 2
+    for stem, was in {"a": ("inputs", "held_out"), "b": (), "e": ("held_out",)}.items():
+        record = read_record(Path(f"out/{stem}_x2.json"))
+        assert record.model is not None
+        assert record.model.input_was == was
+        assert not failed(Path(f"out/{stem}_x2.json"), rerun=True)
+
+
+class TestCameras:
+    """A generator is used with the camera that it was trained for."""
+
+    WIDE_MODEL = "wide/generator.safetensors"
+
+    @pytest.fixture(autouse=True)
+    def _kept(self, desk: Path) -> None:
+        """A generator for one camera and one for two, and both cameras as files."""
+        both = [CameraCard.of(WIDE), CameraCard.of(NARROW)]
+        written_generator(desk / "wide", {"cameras": both[:1]})
+        written_generator(desk / "two", {"cameras": both})
+        for name, degradation in {"wide": WIDE, "narrow": NARROW}.items():
+            (desk / f"{name}.json").write_bytes(encode_estimate(estimate_of(degradation, [])))
+
+    def used(self, name: str, *options: str, model: str = WIDE_MODEL) -> tuple[Record, str]:
+        done = enhance("in/a.png", "-o", name, "--model", model, *options)
+        assert done.exit_code == 0, done.output
+        assert not failed(Path(name, "a_x2.json"), rerun=True)
+        return read_record(Path(name, "a_x2.json")), done.stderr
+
+    def test_its_own_is_taken_said_and_recorded(self) -> None:
+        record, said = self.used("own")
+        assert record.degradation is not None
+        assert (record.degradation.values, record.degradation.name) == (WIDE, None)
+        assert record.degradation.why == "the generator was trained for it"
+        assert f"by degradation {WIDE.sha256[:12]}, which it was trained for" in said
+        assert record.output.sha256 == self.used("same", "--degradation", "wide.json")[0].output.sha256
+        assert record.output.sha256 != self.used("plain", "--degradation", "bicubic")[0].output.sha256
+        image = np.asarray(Image.open("in/a.png"))
+        for option, name in ((None, "own"), ("bicubic", "plain")):
+            made = from_python(image, model=self.WIDE_MODEL, degradation=option, device="cpu", threads=1)
+            assert np.array_equal(made, np.asarray(Image.open(f"{name}/a_x2.png")))
+        again = enhance("in/a.png", "-o", "own", "--model", self.WIDE_MODEL, "--skip-existing")
+        assert again.stdout == "own/a_x2.png: exists already\n"
+
+    @pytest.mark.parametrize("option", [[], ["--degradation", "bicubic"], ["--degradation", "narrow.json"]])
+    def test_the_recorded_command_means_the_same(self, monkeypatch: pytest.MonkeyPatch, option: list[str]) -> None:
+        record, _ = self.used("out", *option)
+        monkeypatch.chdir("in")
+        assert CliRunner().invoke(app, shlex.split(record.command_line)[1:]).exit_code == 0
+        assert sha256_file(Path("a_x2_again.png")) == record.output.sha256
+
+    @pytest.mark.parametrize("option", ["bicubic", "narrow.json"])
+    def test_another_is_used_and_said(self, option: str) -> None:
+        record, said = self.used("out", "--degradation", option)
+        assert (None if record.degradation is None else record.degradation.values) == (
+            None if option == "bicubic" else NARROW
+        )
+        assert f"trained for degradation {WIDE.sha256[:12]}; its outputs are held against the input by" in said
+
+    def test_of_several_one_must_be_named(self) -> None:
+        two = "two/generator.safetensors"
+        done = enhance("in/a.png", "-o", "out", "--model", two)
+        assert done.exit_code == 2
+        assert "say which by --degradation FILE" in done.stderr
+        with pytest.raises(SettingsError, match="trained for 2 cameras"):
+            from_python(np.zeros((9, 9), np.uint8), model=two)
+        assert "as asked" not in self.used("narrow", "--degradation", "narrow.json", model=two)[1]
+        assert "as asked" in self.used("bicubic", "--degradation", "bicubic", model=two)[1]
+
+    def test_verify_finds_another_than_the_cards(self) -> None:
+        self.used("out")
+        path = Path("out/a_x2.json")
+        content = json.loads(path.read_text("utf-8"))
+        content["degradation"].update(values=NARROW.model_dump(mode="json"), values_sha256=NARROW.sha256)
+        path.write_text(json.dumps(content), "utf-8")
+        assert "rerun" in failed(path, rerun=True)
 
 
 def test_existing_results() -> None:

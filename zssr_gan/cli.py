@@ -208,7 +208,8 @@ def enhance(
     `--model FILE` takes a generator that `make train` has trained, at its own scale and at once: results are labelled
     `generative`, since their detail may stem from other people's images. With it, `--preset` says what is done with its
     output: `generator` (the default: eight flips and turns, then back-projection to the input), `raw` (as it is), or a
-    .yaml file with the group refinement. `zssr-gan model card FILE` shows what it was trained on.
+    .yaml file with the group refinement. The camera is taken to be the one it was trained for, unless `--degradation`
+    says otherwise. `zssr-gan model card FILE` shows what it was trained on.
 
     A camera blurs, adds noise and compresses; by default it is taken to shrink like bicubic interpolation.
     `--degradation estimate` finds out from all the images given (of one camera), and keeps what it found beside the

@@ -191,8 +191,8 @@ def enhance(
         kernel: blur of the image in pixels of the result, an array or nested lists of two dimensions; the scale is
             then in whole numbers.
         degradation: how the image came out of the scene, or the file of an estimate as `zssr-gan degradation estimate`
-            writes it; "bicubic"; None: bicubic, or the kernel. It has its own noise, so `noise` has no place beside
-            it.
+            writes it; "bicubic"; None: bicubic, or the kernel, or what the generator was trained for. It has its own
+            noise, so `noise` has no place beside it.
         device, precision, threads, tile: see `RunOptions`.
         on_progress: called with a `Progress` after every iteration.
 
@@ -203,6 +203,7 @@ def enhance(
         ZssrGanError: one of its kinds, see `enhance_picture`.
         TypeError: not an array or image of the kinds above.
     """
+    told = degradation is not None
     if degradation == "bicubic":  # the command's word; a file of that name is "./bicubic"
         if kernel is not None:
             raise SettingsError("a kernel and a degradation both say how the image was blurred: leave one out")
@@ -220,6 +221,8 @@ def enhance(
         raise SettingsError("noise is for training, and a generator is trained already: leave noise out")
     else:
         settings = load_generator_preset(preset or GENERATOR_PRESETS[0])
+    if generator is not None and kernel is None and not told:
+        degradation = generator.degradation
     if scale is None:
         scale = 2 if generator is None else own_scale(generator)
     result = enhance_picture(

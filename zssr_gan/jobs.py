@@ -268,7 +268,7 @@ def _keep(job: Job, request: Request, opened: _Opened, enhanced: Enhanced) -> Re
     folder, sha256 = job.result.parent, sha256_bytes(data)
     case = None if request.shared is None else request.shared.facts(folder)
     degradation = None if request.degradation is None else request.degradation.facts(folder, case)
-    model = None if request.model is None else request.model.facts(folder)
+    model = None if request.model is None else request.model.facts(folder, sha256)
     label = strongest(enhanced.report["label"], label_of(sha256, case, degradation, model))
     enhanced = replace(enhanced, report={**enhanced.report, "label": label})
     text = result_text(

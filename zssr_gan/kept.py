@@ -14,7 +14,7 @@ from zssr_gan.imaging.kernels import load_kernel
 from zssr_gan.record import CaseFacts, DegradationFacts, KernelFacts, ModelFacts, TeacherImage
 from zssr_gan.training.card import TrainedGenerator, load_generator
 from zssr_gan.zeroshot.degradation_estimate import Estimate, read_estimate
-from zssr_gan.zeroshot.shared import SharedStart, read_shared
+from zssr_gan.zeroshot.shared import SharedStart, degradation_of, read_shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,14 @@ class KeptGenerator:
     generator: TrainedGenerator
     path: Path
 
-    def facts(self, folder: Path) -> ModelFacts:
-        """What a record in `folder` says of it."""
-        return model_facts(self.generator, relative_path(self.path, folder))
+    @property
+    def trained_for(self) -> list[str]:
+        """Each camera's degradation, as `degradation_of` names it."""
+        return [degradation_of(camera.values.downscale) for camera in self.generator.card.cameras]
+
+    def facts(self, folder: Path, image_sha256: str) -> ModelFacts:
+        """What a record in `folder` says of it, of an image with this hash."""
+        return model_facts(self.generator, relative_path(self.path, folder), image_sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +62,12 @@ class KeptDegradation:
 
     degradation: Degradation
     estimate: Estimate | None = None
-    """None, like the rest: a shared start brought the degradation along."""
+    """None, like path and hash: a shared start or a generator brought the degradation along."""
     path: Path | None = None
     sha256: str | None = None
     """Of the file."""
+    why: str = "the shared start was learnt for it"
+    """Where there is no estimate that says it."""
 
     def facts(self, folder: Path, case: CaseFacts | None) -> DegradationFacts:
         """What a record in `folder` says of it; images that `case` lists already are not listed twice."""
@@ -75,7 +82,7 @@ class KeptDegradation:
             images=None if case is not None and images == case.images else images,
             image_count=len(images),
             fallback=found is not None and found.fallback,
-            why="the shared start was learnt for it" if found is None else found.why,
+            why=self.why if found is None else found.why,
         )
 
 
@@ -120,9 +127,30 @@ def _is_read_by(reader: Callable[[Path], object], path: Path) -> bool:
     return True
 
 
-def model_facts(generator: TrainedGenerator, path: str) -> ModelFacts:
-    """What a record says of a generator whose file lies at `path`, seen from the record's folder."""
-    return ModelFacts(path=path, sha256=generator.sha256, card=generator.card.model_dump(mode="json"))
+def model_facts(generator: TrainedGenerator, path: str, image_sha256: str) -> ModelFacts:
+    """What a record says of a generator whose file lies at `path`, seen from the record's folder, and of its image."""
+    return ModelFacts(
+        path=path,
+        sha256=generator.sha256,
+        card=generator.card.model_dump(mode="json"),
+        input_was=generator.purposes_of(image_sha256),
+    )
+
+
+def degradation_of_model(generator: TrainedGenerator) -> KeptDegradation | None:
+    """What a generator was trained for, which it is used with where nothing else is asked for; None is bicubic.
+
+    Raises SettingsError where it was trained for several cameras.
+    """
+    own = generator.degradation
+    return None if own is None else KeptDegradation(own, why="the generator was trained for it")
+
+
+def is_told_bicubic(generator: TrainedGenerator | None, kernel: object | None, degradation: object | None) -> bool:
+    """Whether bicubic was asked for in place of what a generator was trained for: the command must then say so."""
+    if generator is None or kernel is not None or degradation is not None:
+        return False
+    return [camera.values for camera in generator.card.cameras] != [Degradation()]
 
 
 def read_degradation(path: Path) -> KeptDegradation:

@@ -1,11 +1,15 @@
 """`zssr-gan model`: what a trained generator is, and what it was trained on."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zssr_gan.errors import ZssrGanError
+
+if TYPE_CHECKING:
+    from zssr_gan.training.card import ImageList
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +26,9 @@ def _group() -> None:
 @app.command(no_args_is_help=True)
 def card(
     file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="generator.safetensors.")],
+    images: Annotated[
+        bool, typer.Option("--images", help="What it was trained on: SHA-256, purpose and id, a line an image.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The whole card, as JSON.")] = False,
 ) -> None:
     """Show the card of a generator: network, images, training, figures, and the file's SHA-256.
@@ -36,6 +43,11 @@ def card(
     except ZssrGanError as error:
         typer.echo(f"error: {printable(str(error))}", err=True)
         raise typer.Exit(2) from error
+    if images:
+        for purpose, files in generator.images.items():
+            for name, sha256 in files.items():
+                typer.echo(printable(f"{sha256}  {purpose:8}  {name}"))
+        return
     found = generator.card
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
@@ -43,9 +55,10 @@ def card(
     rows = {
         "label": f"{found.label}: its detail can come from other images",
         "network": f"{found.name}, " + ", ".join(f"{name} {value}" for name, value in found.options.items()),
-        "trained on": ", ".join(f"{one.count:,} {name}" for name, one in found.images.items()),
+        **_images(found.images),
+        "cameras": ", ".join(camera.name for camera in found.cameras),
         "training": f"step {found.step:,} of {found.steps:,} ({found.phase}), seed {found.seed}, {found.precision}",
-        "held out": ", ".join(
+        "figures": ", ".join(
             f"{name} {value:.3g}" for name, value in found.metrics.items() if isinstance(value, float)
         ),
         "sha256": generator.sha256,
@@ -54,3 +67,21 @@ def card(
         typer.echo(printable(f"{name:11} {text}"))
     for warning in found.warnings:
         typer.echo(printable(f"WARNING     {warning}"))
+
+
+_PURPOSES = {
+    "inputs": ("inputs", "LR images that the generator learnt from"),
+    "reals": ("reals", "synthetic HR images that the discriminator was shown"),
+    "held_out": ("held out", "images for validation, not trained on"),
+}
+
+
+def _images(lists: "Mapping[str, ImageList]") -> dict[str, str]:
+    """A row each, which says where two lists are the same images."""
+    rows, seen = {}, dict[str, str]()
+    for purpose, images in lists.items():
+        name, what = _PURPOSES[purpose]
+        same = f" (of the same images as {seen[images.sha256]})" if images.sha256 in seen else ""
+        rows[name] = f"{images.count:,} {what}{same}"
+        seen.setdefault(images.sha256, name)
+    return rows

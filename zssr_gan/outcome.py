@@ -34,6 +34,9 @@ class Outcome:
         camera = self.record.degradation
         if camera is not None and camera.images and image not in {teacher.sha256 for teacher in camera.images}:
             others.append("it is not among the images that the degradation was estimated from")
+        if self.record.model is not None and (was := self.record.model.input_was):
+            what = "validated with" if was == ("held_out",) else "trained on"
+            others.append(f"the generator was {what} this very image ({', '.join(was)})")
         died = [f"training died and was started anew {restarts} time(s)"] if restarts else []
         return [*report["notices"], *others, *died]
 

@@ -141,12 +141,15 @@ class ModelFacts(_Model):
     path: FilePath = Field(description="of its file, relative to the record's folder, with forward slashes")
     sha256: str = Field(description="of its file")
     card: dict[str, JsonValue] = Field(description="whole: what it is, what it was trained on and how")
+    input_was: tuple[str, ...] = Field(
+        (), description="what the input itself was for in the training: inputs, reals, held_out; by its SHA-256"
+    )
 
 
 class DegradationFacts(_Model):
     """What the camera was taken to do. Its values are kept whole, so that a rerun needs no second file."""
 
-    name: FileName | None = Field(description="of its file; null where the shared start brought it along")
+    name: FileName | None = Field(description="of its file; null where the shared start or generator brought it along")
     path: FilePath | None = Field(description="of its file, relative to the record's folder, with forward slashes")
     sha256: str | None = Field(description="of its file")
     values: Degradation

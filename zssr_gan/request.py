@@ -18,6 +18,8 @@ from zssr_gan.kept import (
     KeptGenerator,
     KeptStart,
     Kernel,
+    degradation_of_model,
+    is_told_bicubic,
     read_degradation,
     read_kernel,
     read_model,
@@ -64,13 +66,15 @@ class Request:
     @property
     def arguments(self) -> Arguments:
         """The request as a record holds it."""
+        bicubic = is_told_bicubic(None if self.model is None else self.model.generator, self.kernel, self.degradation)
+        own_word = "bicubic" if bicubic else None
         return Arguments(
             scale=self.scale,
             preset=self.preset,
             seed=self.seed,
             noise=self.noise,
             kernel=None if self.kernel is None else self.kernel.facts.name,
-            degradation=None if (kept := self.degradation) is None or kept.path is None else kept.path.name,
+            degradation=own_word if (kept := self.degradation) is None or kept.path is None else kept.path.name,
             device=self.options.device,
             precision=self.options.precision,
             threads=self.options.threads,
@@ -155,6 +159,8 @@ def make_request(
     else:
         preset = preset or GENERATOR_PRESETS[0]
         request = replace(request, settings=load_generator_preset(preset), preset=preset, model=kept)
+        if degradation is None and kernel is None:
+            request = replace(request, degradation=_camera_of_model(kept))
     resolve_device(request.options.device)
     return request if kernel is None else replace(request, kernel=read_kernel(kernel))
 
@@ -225,7 +231,7 @@ def _camera_of(
 ) -> KeptDegradation | None:
     """The degradation that a kept start is used with: what it was learnt for, which must be what is asked for."""
     learnt = start.facts.learnt_for
-    said = f"--init-from {path} was learnt for {_named(learnt)}"
+    said = f"--init-from {path} was learnt for {named(learnt)}"
     if asked == "estimate":
         raise SettingsError(f"{said}: leave --degradation estimate out")
     if kernel is not None and start.facts.cameras:
@@ -236,12 +242,20 @@ def _camera_of(
         return KeptDegradation(start.facts.cameras[0]) if start.facts.cameras else None
     given = degradation_of((Degradation() if camera is None else camera.degradation).downscale)
     if given not in learnt:
-        what = given if camera is None else f"{asked} ({_named([given])})"
+        what = given if camera is None else f"{asked} ({named([given])})"
         raise SettingsError(f"{said}, and --degradation asks for {what}")
     return camera
 
 
-def _named(degradations: Sequence[str]) -> str:
+def _camera_of_model(kept: KeptGenerator) -> KeptDegradation | None:
+    """The degradation that a generator is used with where none is asked for: what it was trained for."""
+    cameras = kept.trained_for
+    if len(cameras) > 1:
+        raise SettingsError(f"--model {kept.path} was trained for {named(cameras)}: say which by --degradation FILE")
+    return degradation_of_model(kept.generator)
+
+
+def named(degradations: Sequence[str]) -> str:
     """Degradations in a word or two each: their kind, and the first of their hashes."""
     shown = [
         name if not digest else f"{name} {digest[:12]}" for name, _, digest in (d.partition(" ") for d in degradations)

@@ -15,7 +15,7 @@ from zssr_gan.files import canonical_sha256, sha256_bytes
 from zssr_gan.generator_settings import GENERATOR_PRESETS, load_generator_preset, parse_generator_settings
 from zssr_gan.imaging.codecs import Picture, decode_picture, encode_picture
 from zssr_gan.jobs import VERSION, evidence_png, output_facts, result_text, written_file
-from zssr_gan.kept import model_facts
+from zssr_gan.kept import degradation_of_model, is_told_bicubic, model_facts
 from zssr_gan.record import CaseFacts, InputFile, ModelFacts, Record, TeacherImage, build_record, label_of, strongest
 from zssr_gan.training.card import TrainedGenerator, load_generator
 from zssr_gan.zeroshot.shared import SharedStart, read_shared
@@ -118,14 +118,17 @@ def _rebuilt(
     """The record that the rerun itself would write, where the first run's places and times are taken over."""
     sha256, (height, width) = sha256_bytes(data), picture.pixels.shape[-2:]
     kernel, case, degradation = record.kernel, record.case, record.degradation
-    model = None if record.model is None or generator is None else model_facts(generator, record.model.path)
+    model = None if record.model is None or generator is None else model_facts(generator, record.model.path, sha256)
+    if degradation is not None and degradation.name is None and generator is not None:
+        own = degradation_of_model(generator)
+        degradation = None if own is None else own.facts(Path(), None)
     label = strongest(enhanced.report["label"], label_of(sha256, case, degradation, model))
     return build_record(
         version=record.tool.version,
         arguments=record.arguments.model_copy(
             update={
                 "kernel": None if kernel is None else kernel.name,
-                "degradation": None if degradation is None else degradation.name,
+                "degradation": _asked_degradation(record, generator),
             }
         ),
         source=InputFile(
@@ -157,6 +160,12 @@ def _rebuilt(
         times=record.times,
         option_files=_option_files(record),
     )
+
+
+def _asked_degradation(record: Record, generator: TrainedGenerator | None) -> str | None:
+    if record.degradation is not None:
+        return record.degradation.name
+    return "bicubic" if is_told_bicubic(generator, record.kernel, None) else None
 
 
 def _option_files(record: Record) -> dict[str, str]:

@@ -9,7 +9,7 @@ from zssr_gan.cases import with_degradation, with_shared_start
 from zssr_gan.comparison import Comparison
 from zssr_gan.degradation_cli import show_step
 from zssr_gan.display import Display, printable
-from zssr_gan.enhancement import Progress
+from zssr_gan.enhancement import Progress, make_downscale
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.interrupts import exit_code
 from zssr_gan.jobs import run_plan
@@ -17,8 +17,9 @@ from zssr_gan.kept import KeptGenerator
 from zssr_gan.naming import Plan
 from zssr_gan.outcome import Outcome
 from zssr_gan.record import LABELS
-from zssr_gan.request import Request
+from zssr_gan.request import Request, named
 from zssr_gan.zeroshot.degradation_estimate import Estimate
+from zssr_gan.zeroshot.shared import degradation_of
 
 
 def show_run(plan: Plan, request: Request, compare: Path | None, *, as_json: bool, quiet: bool, verbose: bool) -> int:
@@ -44,7 +45,7 @@ def show_run(plan: Plan, request: Request, compare: Path | None, *, as_json: boo
             if request.init == "shared" and request.shared is None and plan.todo:
                 request = _learn_case(plan, request, display, quiet=quiet)
             if not quiet and request.model is not None:
-                _tell_model(request.model, display)
+                _tell_model(request, request.model, display)
             for outcome in run_plan(
                 plan,
                 request,
@@ -79,13 +80,21 @@ def _tell_degradation(found: Estimate, display: Display) -> None:
     display.note(printable(f"  {found.why}"), "bold yellow" if found.fallback else "")
 
 
-def _tell_model(kept: KeptGenerator, display: Display) -> None:
+def _tell_model(request: Request, kept: KeptGenerator, display: Display) -> None:
     """What the pixels will come from, what that means, and loudly what its card warns of."""
     card = kept.generator.card
     images = card.images.get("inputs")
     learnt = "" if images is None else f" on {images.count:,} images"
     display.note(printable(f"{kept.path}: {card.name}, trained{learnt}, step {card.step:,} of {card.steps:,}"))
     display.note(f"  generative: {LABELS['generative']}")
+    kernel = None if request.kernel is None else request.kernel.values
+    camera = None if request.degradation is None else request.degradation.degradation
+    used = degradation_of(make_downscale(kernel, request.scale, camera))
+    if used not in kept.trained_for:
+        trained = f"trained for {named(kept.trained_for)}"
+        display.note(f"  {trained}; its outputs are held against the input by {named([used])}, as asked", "bold yellow")
+    elif camera is not None:
+        display.note(f"  its outputs are held against the input by {named([used])}, which it was trained for")
     for warning in card.warnings:
         display.note(printable(f"  WARNING: {warning}"), "bold yellow")
 

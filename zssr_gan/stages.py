@@ -267,7 +267,7 @@ class IntervalSettings(_Settings):
     checkpoint: int = Field(500, ge=1)
     """A checkpoint: what a kill costs at most."""
     samples: int = Field(2000, ge=1)
-    """A sheet of samples."""
+    """A sheet of samples; validation comes with it, since it needs the same outputs."""
     keep: int = Field(3, ge=1)
     """So many checkpoints are kept, the newest."""
 

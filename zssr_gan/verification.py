@@ -8,6 +8,7 @@ from zssr_gan.enhancement import Progress
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import canonical_sha256, sha256_file
 from zssr_gan.imaging.codecs import read_provenance
+from zssr_gan.kept import model_facts
 from zssr_gan.record import (
     CaseFacts,
     DegradationFacts,
@@ -90,7 +91,7 @@ def verify_record(
     if record.case is not None:
         checks.append(_check_case(record.case, folder / record.case.path))
     if record.model is not None:
-        checks.append(_check_model(record.model, find_model(record.model, folder)))
+        checks.append(_check_model(record.model, find_model(record.model, folder), record.input.sha256))
     if record.degradation is not None:
         checks.append(_check_degradation(record.degradation, record.case, folder))
     if rerun:
@@ -177,16 +178,21 @@ def _check_degradation(told: DegradationFacts, case: CaseFacts | None, folder: P
     )
 
 
-def _check_model(told: ModelFacts, path: Path) -> Check:
-    """The generator's file, and the card in it against the record's."""
+def _check_model(told: ModelFacts, path: Path, image_sha256: str) -> Check:
+    """The generator's file, and card and list of images in it against the record's."""
     file = _check_file("model", path, told.sha256)
     if not file.ok:
         return file
     try:
-        same = load_generator(path).card.model_dump(mode="json") == told.card
+        same = model_facts(load_generator(path), told.path, image_sha256) == told
     except ZssrGanError as error:
         return Check("model", False, str(error))
-    return _check("model", same, f"{file.text}, with the card kept", f"{path.name} has another card than the record")
+    return _check(
+        "model",
+        same,
+        f"{file.text}, with the card kept",
+        f"{path.name} has another card or list of images than the record tells",
+    )
 
 
 def _check_case(told: CaseFacts, path: Path) -> Check:

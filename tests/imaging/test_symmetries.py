@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zssr_gan.imaging.symmetries import ALL, AXIS_KEEPING, index_maps, inverse, transform
+from zssr_gan.imaging.symmetries import ALL, AXIS_KEEPING, index_maps, inverse, transform, transformed_view
 
 SQUARE = torch.arange(9).reshape(3, 3)
 symmetry = st.sampled_from(ALL)
@@ -57,3 +57,11 @@ def test_index_maps_are_the_symmetries(rows: int, columns: int, kept: tuple[int,
     assert row_maps.shape == column_maps.shape == (len(kept), rows, columns)
     for s, k in enumerate(kept):
         assert torch.equal(x[row_maps[s], column_maps[s]], transform(x, k))
+
+
+def test_a_view_is_turned_as_a_tensor_is() -> None:
+    levels = torch.arange(3 * 5 * 7, dtype=torch.uint8).view(3, 5, 7)
+    for k in ALL:
+        view = transformed_view(levels.numpy(), k)
+        assert view.base is not None
+        assert torch.equal(torch.from_numpy(view.copy()), transform(levels, k))

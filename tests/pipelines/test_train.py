@@ -15,14 +15,19 @@ import torch
 from PIL import Image
 
 from pipelines import prepare, train
+from tests.estimates import WIDE, estimate_of
+from zssr_gan.data.cameras import CaseDegradations, GroupEstimate, encode_degradations
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import read_split
 from zssr_gan.data.store import Store
+from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.files import FileLock
+from zssr_gan.imaging.degradation import Degradation
 from zssr_gan.imaging.resampling import resize
 from zssr_gan.stages import load_run
-from zssr_gan.training.card import read_generator
+from zssr_gan.training.card import load_generator
+from zssr_gan.training.loop import Loop
 
 ROOT = Path(__file__).parents[2]
 TRAIN = Path("runs/mine/train")
@@ -130,20 +135,34 @@ class TestFromEndToEnd:
 
     def test_the_generator_comes_with_its_card(self, config: Path) -> None:
         assert run(config) == 0
-        generator, card = read_generator(TRAIN / "generator.safetensors")
+        loaded = load_generator(TRAIN / "generator.safetensors")
+        generator, card = loaded.network, loaded.card
         assert not generator.training
         assert generator(torch.rand(1, 1, 9, 11)).shape == (1, 1, 18, 22)
         assert (card.label, card.seed, card.steps) == ("generative", 0, STEPS)
         assert (card.images["inputs"].count, card.images["reals"].count) == (6, 9)
         assert card.mediator is None
+        assert "mediator" not in card.settings
+        of = {member.id: member for member in read_split(Path("runs/mine/split.json")).entries}
+        for name, files in loaded.images.items():
+            assert {of[own].role for own in files} == {"generator" if name == "inputs" else "zssr"}
+            assert all(of[own].sha256 == sha256 for own, sha256 in files.items())
+            assert len(files) == card.images[name].count
         assert json.loads((TRAIN / "card.json").read_text()) == card.model_dump(mode="json")
 
     def test_random_weights_are_said_loudly(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         loud = ["--set", "train.losses.mediator=0.1", "--set", "train.mediator={weights: random, layers: [conv1_2]}"]
         assert run(config, *loud, "--set", "train.epochs=0") == 0
         assert capsys.readouterr().err.count("VGG19 has RANDOM weights") == 2
-        _, card = read_generator(TRAIN / "generator.safetensors")
+        card = load_generator(TRAIN / "generator.safetensors").card
         assert "RANDOM" in card.warnings[0]
+
+    def test_a_batch_larger_than_the_set_is_said(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for batch, said in ((6, 0), (7, 1)):
+            assert run(config, "--set", f"train.batch={batch}", "--set", "train.epochs=0") == 0
+            words = f"train.batch is {batch}, and there are 6 images to draw from"
+            assert capsys.readouterr().err.count(words) == said
+            shutil.rmtree(TRAIN)
 
     def test_test_images_take_no_part(self, config: Path) -> None:
         settings = load_run(config)
@@ -222,6 +241,42 @@ class TestOtherEpochs:
         assert "begun with train.epochs = 2, and 4 is asked for now: take the old value to go on, or another" in said
 
 
+class TestCamera:
+    def known(self, degradation: Degradation) -> None:
+        found = CaseDegradations(
+            seed=0, size=None, groups=(GroupEstimate(group="lfw", estimate=estimate_of(degradation, [])),)
+        )
+        Path("runs/mine/degradation.json").write_bytes(encode_degradations(found))
+
+    def test_the_card_has_it(self, config: Path) -> None:
+        self.known(WIDE)
+        assert run(config, "--set", "train.epochs=0") == 0
+        cameras = load_generator(TRAIN / "generator.safetensors").card.cameras
+        assert [(one.values, one.sha256) for one in cameras] == [(WIDE, WIDE.sha256)]
+
+    def test_a_run_with_another_does_not_go_on(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(config, "--set", "train.epochs=0") == 0
+        self.known(WIDE)
+        assert run(config) == 2
+        assert "its training was begun with cameras.inputs = " in capsys.readouterr().err
+
+    def test_other_synthetic_images_do_not_go_on(
+        self, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert run(config, "--set", "train.epochs=0") == 0
+        read = SyntheticSet.pixels
+        monkeypatch.setattr(SyntheticSet, "pixels", lambda self, n: (read(self, n)[0], read(self, n)[1] ^ 1))
+        assert run(config) == 2
+        assert "its training was begun with pixels.reals = " in capsys.readouterr().err
+
+    def test_another_split_does_not_go_on(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(config, "--set", "train.epochs=0") == 0
+        path = Path("runs/mine/split.json")
+        path.write_text(path.read_text().replace('"notices": []', '"notices": ["made by hand"]'))
+        assert run(config) == 2
+        assert "its training was begun with split = " in capsys.readouterr().err
+
+
 class TestTensorBoard:
     BOARD = ("--set", "train.tensorboard=true")
 
@@ -261,10 +316,10 @@ class TestManyProcesses:
         assert process.returncode == 0, said
         assert out.count("generator.safetensors") == 1
         assert said.count("LR images, ") == 1
-        two, _ = read_generator(TRAIN / "generator.safetensors")
+        two = load_generator(TRAIN / "generator.safetensors")
         shutil.rmtree(TRAIN)
         assert run(config, *self.EVEN) == 0
-        one, _ = read_generator(TRAIN / "generator.safetensors")
+        one = load_generator(TRAIN / "generator.safetensors")
         for a, b in zip(one.parameters(), two.parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
 
@@ -320,6 +375,34 @@ class TestMistakes:
         Path("runs/mine/split.json").unlink()
         assert run(config) == 2
         assert "`make prepare` with the same CONFIG and SET makes it" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        "kind",
+        [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+    )
+    def test_too_little_memory(
+        self, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: Exception
+    ) -> None:
+        def full(*_: object) -> None:
+            raise kind
+
+        monkeypatch.setattr(Loop, "_update", full)
+        assert run(config) == 1
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "does not fit into memory: lower train.batch, train.patch, or" in said
+
+    def test_a_mistake_of_ours_is_not_hidden(self, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fails(*_: object) -> None:
+            raise RuntimeError("shapes do not fit")
+
+        monkeypatch.setattr(Loop, "_update", fails)
+        with pytest.raises(RuntimeError, match="shapes do not fit"):
+            run(config)
+
+    def test_a_folder_in_the_logs_place(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (TRAIN / "metrics.jsonl").mkdir(parents=True)
+        assert run(config) == 1
+        assert "metrics.jsonl: cannot be read (Is a directory)" in capsys.readouterr().err
 
     def test_a_second_run(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with FileLock(TRAIN / ".lock"):

@@ -5,7 +5,7 @@ import torch
 from tests.training.conftest import images_of
 from zssr_gan.imaging import symmetries
 from zssr_gan.imaging.resampling import resize
-from zssr_gan.training.sampling import Sampler, _turned, whole_batch
+from zssr_gan.training.sampling import Sampler, whole_batch
 
 
 def sampler(count: int = 10, batch: int = 4, **changes: int | None) -> Sampler:
@@ -32,12 +32,6 @@ def test_processes_share_the_batch() -> None:
     whole = sampler().batch(5)
     parts = [sampler(rank=rank, world=2).batch(5) for rank in range(2)]
     assert torch.equal(torch.stack([part.lr for part in parts], 1).flatten(0, 1), whole.lr)
-
-
-def test_a_view_is_turned_as_a_tensor_is() -> None:
-    levels = torch.arange(3 * 5 * 7, dtype=torch.uint8).view(3, 5, 7)
-    for k in symmetries.ALL:
-        assert torch.equal(torch.from_numpy(_turned(levels, k).copy()), symmetries.transform(levels, k))
 
 
 def test_pairs_stay_pairs_and_turns_are_told() -> None:

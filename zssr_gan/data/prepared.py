@@ -3,17 +3,15 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from zssr_gan.data.opening import open_sources
 from zssr_gan.data.readers import Content
 from zssr_gan.data.split import Member, Role, Split
 from zssr_gan.errors import ImageError, SettingsError
+from zssr_gan.imaging.levels import from_levels, to_levels
 from zssr_gan.imaging.resampling import resize
 from zssr_gan.stages import DataSettings
-
-_LEVELS = 255
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,5 +100,4 @@ def _prepare(content: Content, size: int | None) -> PreparedImage:
     if size is not None:
         pixels = resize(pixels, (size, size))
     # Bicubic overshoots; and what the store keeps in 8 bits is what the networks learn from.
-    levels = pixels.mul(_LEVELS).round().clamp(0, _LEVELS)
-    return PreparedImage(levels.div(_LEVELS).to(torch.float32), tuple(notices), content.file if own else None)
+    return PreparedImage(from_levels(to_levels(pixels)), tuple(notices), content.file if own else None)

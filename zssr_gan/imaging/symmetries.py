@@ -5,8 +5,10 @@ counter-clockwise. Even k keep an image's axes (no transposition), odd k swap he
 """
 
 from functools import lru_cache
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 ALL = tuple(range(8))
@@ -18,6 +20,17 @@ def transform(x: Tensor, k: int) -> Tensor:
     if k & 4:
         x = x.flip(-1)
     return torch.rot90(x, k & 3, (-2, -1))
+
+
+_STEPS = tuple((-1 if k & 2 else 1, -1 if bool(k & 4) != (k & 3 in (1, 2)) else 1, bool(k & 1)) for k in ALL)
+"""Of each symmetry, the order of rows and columns, and whether they are then swapped."""
+
+
+def transformed_view(x: NDArray[Any], k: int) -> NDArray[Any]:
+    """`transform` of an array without a copy, where copies would cost more than what is done with them."""
+    rows, columns, swapped = _STEPS[k]
+    x = x[..., ::rows, ::columns]
+    return x.swapaxes(-1, -2) if swapped else x
 
 
 def inverse(x: Tensor, k: int) -> Tensor:

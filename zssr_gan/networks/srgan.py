@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zssr_gan.networks.facts import Facts
+from zssr_gan.networks.generators import GeneratorNetwork
 
 _SLOPE = 0.2  # of the discriminator's LeakyReLU
 _SMALL = 0.1  # share of He's deviation for a layer that should change little at first
@@ -59,7 +60,7 @@ class GeneratorOptions:
             raise ValueError("upsampling is nearest or pixel_shuffle")
 
 
-class Generator(nn.Module):
+class Generator(GeneratorNetwork):
     """Enlarges LR images: `B C H W` in [0, 1] to `B C sH sW`, not clipped. Any size, gray or colour.
 
     `skipped` is state of the training that no checkpoint of weights holds: draw it from a generator that hangs on the
@@ -72,6 +73,7 @@ class Generator(nn.Module):
         draws: CPU generator of the first weights (He et al. 2015); None takes torch's global one.
     """
 
+    options: GeneratorOptions
     skipped: tuple[bool, ...]
     """Of each residual block, whether it is left out in training."""
 
@@ -86,7 +88,7 @@ class Generator(nn.Module):
         shuffle = options.upsampling == "pixel_shuffle"
         self.upscaling = nn.Sequential(*(_UpscalingBlock(width, shuffle=shuffle) for _ in range(self._doublings)))
         self.tail = _convolution(width, options.channels, 9)
-        self.skipped = (False,) * options.blocks
+        self.skip_nothing()
         _draw_first_weights(self, draws)
         with torch.no_grad():
             if options.residual:
@@ -124,6 +126,15 @@ class Generator(nn.Module):
         chances = torch.rand(self.options.blocks, generator=draws, dtype=torch.float64)
         self.skipped = tuple((chances < self.options.skip_probability).tolist())
         return self.skipped
+
+    def skip_nothing(self) -> None:
+        """Let all blocks take part, in training too, until the next draw."""
+        self.skipped = (False,) * self.options.blocks
+
+    @property
+    def parts(self) -> tuple[nn.Module, ...]:
+        """The residual blocks, of which some are skipped, and what is around them."""
+        return (self.head, *self.blocks, self.fusion, self.upscaling, self.tail)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Enlarge images in [0, 1]; ImageError where they have other channels."""

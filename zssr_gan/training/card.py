@@ -4,21 +4,25 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from zssr_gan.errors import WeightsError, ZssrGanError
-from zssr_gan.files import sha256_bytes, write_together
-from zssr_gan.networks.srgan import Generator
+from zssr_gan.errors import SettingsError, WeightsError, ZssrGanError
+from zssr_gan.files import canonical_sha256, sha256_bytes, write_together
+from zssr_gan.imaging.degradation import Degradation
+from zssr_gan.networks.generators import GeneratorNetwork
 from zssr_gan.stages import NetworkSettings
 from zssr_gan.training.models import generator_of
 
 _KEY = "zssr-gan:generator"
+
+Listed = Mapping[str, Mapping[str, str]]
+"""Images by purpose: of each id the SHA-256 of its file (of the pixels for lfw), as split.json has it."""
 
 
 class _Model(BaseModel):
@@ -30,7 +34,36 @@ class ImageList(_Model):
 
     count: int
     sha256: str
-    """Of the list of their ids, as JSON."""
+    """Of their ids with the SHA-256 of each, as JSON; the list itself lies beside the card in the generator's file."""
+
+    @classmethod
+    def of(cls, files: Mapping[str, str]) -> Self:
+        """Of ids with the SHA-256 of each."""
+        return cls(count=len(files), sha256=canonical_sha256(dict(files)))
+
+
+class CameraCard(_Model):
+    """What a camera is taken to have done to the scene."""
+
+    values: Degradation
+    sha256: str
+    """Of the values as canonical JSON."""
+
+    @model_validator(mode="after")
+    def _is_hashed(self) -> Self:
+        if self.values.sha256 != self.sha256:
+            raise ValueError("a camera's degradation was changed after it was hashed")
+        return self
+
+    @property
+    def name(self) -> str:
+        """In a word or two."""
+        return "bicubic" if self.values == Degradation() else f"degradation {self.sha256[:12]}"
+
+    @classmethod
+    def of(cls, degradation: Degradation) -> Self:
+        """With its hash."""
+        return cls(values=degradation, sha256=degradation.sha256)
 
 
 class MediatorCard(_Model):
@@ -46,7 +79,7 @@ class MediatorCard(_Model):
 class Card(_Model):
     """What a generator is, and how it came about."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     label: Literal["generative"] = "generative"
     """What its outputs were learnt from: other images."""
     name: str
@@ -54,12 +87,14 @@ class Card(_Model):
     """All options of the network."""
     images: dict[str, ImageList]
     """`inputs`: the generator's; `reals`: the discriminator's; `held_out`: validation's."""
+    cameras: tuple[CameraCard, ...] = Field(min_length=1)
+    """Each of those that took the generator's images, once; what is made by it is held against the input by it."""
     split_sha256: str
     store_sha256: str
     """Of the settings that the synthetic images were made with."""
     mediator: MediatorCard | None
     settings: dict[str, JsonValue]
-    """The group `train`, as it was used."""
+    """The group `train`, as it was used; `mediator` only where a loss needs it."""
     seed: int
     step: int
     steps: int
@@ -79,18 +114,43 @@ class Card(_Model):
         return [self.mediator.warning] if self.mediator is not None and self.mediator.warning else []
 
 
-def write_generator(folder: Path, generator: Generator, card: Card) -> Path:
-    """Write generator.safetensors and card.json, replacing earlier ones; the path of the first."""
-    text = card.model_dump_json(indent=1)
+class _Kept(_Model):
+    """The text in a generator's file."""
+
+    card: Card
+    images: dict[str, dict[str, str]]
+
+    @model_validator(mode="after")
+    def _is_listed(self) -> Self:
+        if self.card.images != {name: ImageList.of(files) for name, files in self.images.items()}:
+            raise ValueError("its list of images is not the one that was hashed")
+        return self
+
+
+def write_generator(folder: Path, generator: GeneratorNetwork, card: Card, images: Listed) -> Path:
+    """Write generator.safetensors, with card and list of images, and card.json, replacing earlier ones.
+
+    Args:
+        folder: of both.
+        generator: its weights are written.
+        card: what it is.
+        images: those that the card counts, so that a file that travels alone tells whom it was trained on.
+
+    Returns:
+        The path of the first.
+    """
+    # One text: of several, safetensors' order would change from run to run.
+    kept = _Kept(card=card, images={name: dict(files) for name, files in images.items()}).model_dump_json()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
     path = folder / "generator.safetensors"
-    contents = {path: save(tensors, {_KEY: text}), folder / "card.json": (text + "\n").encode()}
+    text = card.model_dump_json(indent=1) + "\n"
+    contents = {path: save(tensors, {_KEY: kept}), folder / "card.json": text.encode()}
     write_together(contents, replaceable=list(contents))
     return path
 
 
-def _read(path: Path) -> tuple[bytes, dict[str, Tensor], Card]:
-    """A generator's file, its weights and its card. Raises WeightsError where it is none."""
+def _read(path: Path) -> tuple[bytes, dict[str, Tensor], _Kept]:
+    """A generator's file, its weights, and its card with the list of images. Raises WeightsError where it is none."""
     try:
         data = path.read_bytes()
         weights = load(data)
@@ -104,25 +164,23 @@ def _read(path: Path) -> tuple[bytes, dict[str, Tensor], Card]:
     if text is None:
         raise WeightsError(f"{path}: holds no generator of zssr-gan: it has no card.")
     try:
-        return data, weights, Card.model_validate_json(text)
+        return data, weights, _Kept.model_validate_json(text)
     except ValidationError as error:
+        # Cards of version 1 stood in the file alone.
+        if any(one["loc"] in (("schema_version",), ("card", "schema_version")) for one in error.errors()):
+            raise WeightsError(
+                f"{path}: was written by another version of zssr-gan, with another card: train again, or use "
+                "that version."
+            ) from error
         why = error.errors(include_url=False)[0]["msg"]
         raise WeightsError(f"{path}: its card cannot be read by this version of zssr-gan ({why}).") from error
-
-
-def read_generator(path: Path) -> tuple[Generator, Card]:
-    """A trained generator on the CPU, ready for use (`eval`), and its card.
-
-    Raises WeightsError where the file is missing, damaged, or not a generator's.
-    """
-    loaded = load_generator(path)
-    return loaded.network, loaded.card
 
 
 def load_generator(path: Path | str) -> "TrainedGenerator":
     """A trained generator on the CPU, ready for use, with its card; WeightsError where the file is not one."""
     path = Path(path)
-    data, weights, card = _read(path)
+    data, weights, kept = _read(path)
+    card = kept.card
     try:
         generator = generator_of(NetworkSettings(name=card.name, options=card.options), {}, torch.Generator())
         generator.load_state_dict(weights)
@@ -130,18 +188,37 @@ def load_generator(path: Path | str) -> "TrainedGenerator":
         raise WeightsError(
             f"{path}: its weights do not fit its card ({' '.join(str(error).split())[:120]})."
         ) from error
-    return TrainedGenerator(generator.requires_grad_(False), card, sha256_bytes(data)).eval()
+    return TrainedGenerator(generator.requires_grad_(False), card, sha256_bytes(data), kept.images).eval()
 
 
 class TrainedGenerator(nn.Module):
     """A generator for use: images `B C H W` in [0, 1] of any size to `B C sH sW`, clipped to [0, 1].
 
-    `card` says what it is, `sha256` is that of its file's bytes, `facts` what a caller must know.
+    `card` says what it is, `sha256` is that of its file's bytes, `images` lists what it was trained on and measured
+    with, `facts` are what a caller must know.
     """
 
-    def __init__(self, network: Generator, card: Card, sha256: str) -> None:
+    def __init__(self, network: GeneratorNetwork, card: Card, sha256: str, images: Listed) -> None:
         super().__init__()
-        self.network, self.card, self.sha256, self.facts = network, card, sha256, network.facts
+        self.network, self.card, self.sha256, self.images, self.facts = network, card, sha256, images, network.facts
+
+    def purposes_of(self, sha256: str) -> tuple[str, ...]:
+        """What an image was for in the training, by its file's SHA-256: "inputs", "reals", "held_out"; or nothing."""
+        return tuple(name for name, files in self.images.items() if sha256 in files.values())
+
+    @property
+    def degradation(self) -> Degradation | None:
+        """What outputs are held against the input by where nothing else is asked for; None is bicubic.
+
+        Raises SettingsError where it was trained for several cameras: which one took an image is not known.
+        """
+        if len(self.card.cameras) > 1:
+            raise SettingsError(
+                f"the generator was trained for {len(self.card.cameras)} cameras: say which took the image, by its "
+                "degradation"
+            )
+        own = self.card.cameras[0].values
+        return None if own == Degradation() else own
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Enlarge; ImageError where images have other channels."""
@@ -149,6 +226,6 @@ class TrainedGenerator(nn.Module):
         return enlarged.clamp(0, 1)
 
 
-def options_of(generator: Generator) -> Mapping[str, JsonValue]:
+def options_of(generator: GeneratorNetwork) -> Mapping[str, JsonValue]:
     """All options of a generator."""
     return asdict(generator.options)

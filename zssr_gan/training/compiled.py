@@ -3,10 +3,11 @@
 import torch
 
 from zssr_gan.errors import SettingsError
-from zssr_gan.networks.srgan import Discriminator, Generator
+from zssr_gan.networks.generators import GeneratorNetwork
+from zssr_gan.networks.srgan import Discriminator
 
 
-def compile_networks(generator: Generator, discriminator: Discriminator, device: torch.device) -> None:
+def compile_networks(generator: GeneratorNetwork, discriminator: Discriminator, device: torch.device) -> None:
     """Have both run compiled, in place: names of weights and copies of the networks stay as they are.
 
     Each of the generator's parts is compiled by itself. Which blocks are skipped changes from epoch to epoch, and each
@@ -22,8 +23,7 @@ def compile_networks(generator: Generator, discriminator: Discriminator, device:
             f"train.compile: torch cannot compile for {device} on this machine ({why}): install a C++ compiler, or set "
             "it to false."
         ) from error
-    parts = (generator.head, *generator.blocks, generator.fusion, generator.upscaling, generator.tail)
-    for part in (*parts, discriminator):
+    for part in (*generator.parts, discriminator):
         part.compile()
 
 

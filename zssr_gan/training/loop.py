@@ -19,7 +19,7 @@ from zssr_gan.devices import Machine
 from zssr_gan.distributed import DataParallel, Ranks
 from zssr_gan.errors import SettingsError
 from zssr_gan.interrupts import Terminated, uninterrupted
-from zssr_gan.networks.srgan import Generator
+from zssr_gan.networks.generators import GeneratorNetwork
 from zssr_gan.stages import TrainSettings
 from zssr_gan.training.checkpoints import Checkpoints
 from zssr_gan.training.compiled import compile_networks
@@ -45,13 +45,14 @@ _FORGET = 0.02  # of the running mean of the discriminator's accuracy, at each o
 class Watchers:
     """Who is told what; all calls come between steps.
 
-    `progress`: after each step. `notice`: a sentence. `best`: a generator to be kept. `samples`: outputs on the images
-    held out, to be drawn. `begun`: after which step a run begins or goes on. `logged`: a line of metrics.jsonl.
+    `progress`: after each step that is logged, with its losses. `notice`: a sentence. `best`: a generator to be kept.
+    `samples`: outputs on the images held out, to be drawn. `begun`: after which step a run begins or goes on. `logged`:
+    a line of metrics.jsonl.
     """
 
     progress: Callable[[int, int, Mapping[str, float]], None] = lambda _done, _total, _losses: None
     notice: Callable[[str], None] = lambda _text: None
-    best: Callable[[Generator, int, str, Figures], None] = lambda _generator, _step, _phase, _figures: None
+    best: Callable[[GeneratorNetwork, int, str, Figures], None] = lambda _generator, _step, _phase, _figures: None
     samples: Callable[[int, Sequence[Tensor]], None] = lambda _step, _outputs: None
     begun: Callable[[int], None] = lambda _step: None
     logged: Callable[[int, Mapping[str, JsonValue]], None] = lambda _step, _values: None

@@ -10,7 +10,6 @@ the scale.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +20,6 @@ from zssr_gan.training.cameras import BatchCameras
 
 Features = Callable[[Tensor], Mapping[str, Tensor]]
 """Of images, the features by layer, such as `zssr_gan.networks.vgg.VGG`."""
-Distance = Literal["l1", "l2"]
-"""Mean absolute, or mean squared difference."""
 
 _SMALLEST_VARIANCE = 1e-8  # the root's gradient is endless at 0
 
@@ -56,7 +53,6 @@ class MediatorLoss:
     """
 
     features: Features
-    distance: Distance = "l2"
 
     def __call__(self, sr: Tensor, guide: Tensor) -> Tensor:
         """L, of `B C sH sW` both; the guide gets no gradient."""
@@ -64,7 +60,7 @@ class MediatorLoss:
         with torch.no_grad():
             wanted = self.features(guide)
         found = self.features(sr)
-        return torch.stack([_distance(found[layer], wanted[layer], self.distance) for layer in found]).mean()
+        return torch.stack([F.mse_loss(found[layer].float(), wanted[layer].float()) for layer in found]).mean()
 
 
 @dataclass(frozen=True)
@@ -88,26 +84,23 @@ class StatisticsMatching:
 
 @dataclass(frozen=True)
 class PixelLoss:
-    """L = mean |G(x) - g|, or its square, pixel by pixel; for the image's own synthetic HR, or the upscaled input."""
-
-    distance: Distance = "l1"
+    """L = mean |G(x) - g|, pixel by pixel; for the image's own synthetic HR, or the upscaled input."""
 
     def __call__(self, sr: Tensor, target: Tensor) -> Tensor:
         """L, of `B C sH sW` both; the target gets no gradient."""
         _same_shape(sr, target, "the target")
-        return _distance(sr, target.detach(), self.distance)
+        return F.l1_loss(sr.float(), target.detach().float())
 
 
 @dataclass(frozen=True)
 class ConsistencyLoss:
-    """The output, degraded as the camera did it, must give the input back: L = mean |k(G(x)) - x|, or its square.
+    """The output, degraded as the camera did it, must give the input back: L = mean |k(G(x)) - x|.
 
     k is the linear part of the case's degradation, blur and shrinking: noise is no part of the scene, and an output
     that reproduced the input's would show it. The cycle's LR half (Zhu et al. 2017), where k is known and not learnt.
     """
 
     downscale: Callable[[Tensor, Size], Tensor]
-    distance: Distance = "l1"
     margin: int = 0
     """LR pixels at each border that do not count: of a patch, whose surroundings the camera saw and k does not."""
 
@@ -116,7 +109,7 @@ class ConsistencyLoss:
         # bf16 has steps of 1/256 near 1: as coarse as the residual that is to be reached.
         with torch.autocast(sr.device.type, enabled=False):
             shrunk = self.downscale(sr.float(), (lr.shape[-2], lr.shape[-1]))
-        return _distance(_within(shrunk, self.margin), _within(lr.detach(), self.margin), self.distance)
+        return F.l1_loss(_within(shrunk, self.margin), _within(lr.detach().float(), self.margin))
 
 
 @dataclass(frozen=True)
@@ -151,10 +144,6 @@ def input_guide(lr: Tensor, size: tuple[int, int]) -> Tensor:
 def _cross_entropy(logits: Tensor, label: float) -> Tensor:
     logits = logits.float()
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
-
-
-def _distance(one: Tensor, other: Tensor, kind: Distance) -> Tensor:
-    return (F.l1_loss if kind == "l1" else F.mse_loss)(one.float(), other.float())
 
 
 def _within(x: Tensor, margin: int) -> Tensor:

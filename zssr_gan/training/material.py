@@ -3,10 +3,12 @@
 All are held in memory on 8-bit levels: 14,000 pairs of 32 and 64 px in colour take some 0.2 GB.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
 from zssr_gan.data.cameras import Cameras
@@ -14,11 +16,11 @@ from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import canonical_sha256
-from zssr_gan.imaging.resampling import Downscale
+from zssr_gan.imaging.degradation import Degradation, DegradedDownscale
+from zssr_gan.imaging.levels import to_levels
+from zssr_gan.imaging.resampling import BicubicDownscale, Downscale
 from zssr_gan.training.sampling import Images
 from zssr_gan.zeroshot.seeds import derive_seed
-
-_LEVELS = 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +40,30 @@ class Material:
     left_out: tuple[str, ...]
 
     @property
-    def sha256(self) -> dict[str, str]:
-        """The hash of each list of ids: whether two runs trained on the same images."""
-        return {name: canonical_sha256(list(getattr(self, name).ids)) for name in ("inputs", "reals", "held_out")}
+    def by_purpose(self) -> dict[str, Images]:
+        """The three, by name."""
+        return {"inputs": self.inputs, "reals": self.reals, "held_out": self.held_out}
+
+    @property
+    def degradations(self) -> tuple[Degradation, ...]:
+        """Of each of `downscales`."""
+        assert all(isinstance(one, DegradedDownscale | BicubicDownscale) for one in self.downscales), "as cameras are"
+        return tuple(
+            one.degradation if isinstance(one, DegradedDownscale) else Degradation() for one in self.downscales
+        )
+
+    @property
+    def facts(self) -> dict[str, JsonValue]:
+        """Hashes of ids, pixels and cameras: whether two runs learn from the same."""
+        cameras = [one.sha256 for one in self.degradations]
+        return {
+            "cameras": {
+                name: canonical_sha256([cameras[place] for place in images.cameras])
+                for name, images in self.by_purpose.items()
+            },
+            "images": {name: canonical_sha256(list(images.ids)) for name, images in self.by_purpose.items()},
+            "pixels": {name: _pixels_sha256(images) for name, images in self.by_purpose.items()},
+        }
 
 
 def gather_material(
@@ -88,7 +111,7 @@ def gather_material(
         if downscale not in downscales:
             downscales.append(downscale)
         sr = _synthetic(store, there[name], pixels, scale) if name in there else None
-        found[name] = (_levels(pixels), sr, downscales.index(downscale))
+        found[name] = (to_levels(pixels), sr, downscales.index(downscale))
     paired = sorted(name for name in found if name in there)
     drawn = sorted(paired, key=lambda name: derive_seed(seed, "validation", name))[:held_out]
     reals = [name for name in paired if name not in set(drawn)]
@@ -139,8 +162,12 @@ def _synthetic(store: SyntheticSet, number: int, lr: Tensor, scale: int) -> Tens
     return sr
 
 
-def _levels(pixels: Tensor) -> Tensor:
-    return pixels.mul(_LEVELS).round().to(torch.uint8)
+def _pixels_sha256(images: Images) -> str:
+    digest = hashlib.sha256()
+    for levels in (*images.lr, *(images.hr or ())):
+        digest.update(repr(tuple(levels.shape)).encode())
+        digest.update(levels.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def _coloured(levels: Tensor, channels: int) -> Tensor:

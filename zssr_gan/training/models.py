@@ -8,17 +8,19 @@ import torch
 from torch import nn
 
 from zssr_gan.errors import ImageError, SettingsError
+from zssr_gan.networks.generators import GeneratorNetwork
 from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
 from zssr_gan.networks.vgg import VGGOptions
 from zssr_gan.stages import MediatorSettings, NetworkSettings
 
-GENERATORS: Mapping[str, tuple[type, Callable[..., Generator]]] = {"srgan": (GeneratorOptions, Generator)}
+GENERATORS: Mapping[str, tuple[type, Callable[..., GeneratorNetwork]]] = {"srgan": (GeneratorOptions, Generator)}
+"""By name, the options' dataclass and the network; all else that is asked of one stands in `GeneratorNetwork`."""
 DISCRIMINATORS: Mapping[str, tuple[type, Callable[..., Discriminator]]] = {
     "srgan": (DiscriminatorOptions, Discriminator)
 }
 
 
-def generator_of(settings: NetworkSettings, given: Mapping[str, Any], draws: torch.Generator) -> Generator:
+def generator_of(settings: NetworkSettings, given: Mapping[str, Any], draws: torch.Generator) -> GeneratorNetwork:
     """The generator that settings name.
 
     Args:
@@ -30,7 +32,7 @@ def generator_of(settings: NetworkSettings, given: Mapping[str, Any], draws: tor
         SettingsError: an unknown name or option, a value out of range, or one at odds with the data.
     """
     options, network = _chosen("train.generator", settings, GENERATORS, given)
-    made: Generator = network(options, draws)
+    made: GeneratorNetwork = network(options, draws)
     return made
 
 

@@ -22,6 +22,9 @@ _FIGURES = {
     "residual_db": "degraded, to the input",
 }
 
+_NO_LOSSES = {"step", "phase", "who", "gradient", "loss"}
+"""Of a line of the generator's."""
+
 
 def samples_png(made: Sequence[Tensor], images: Images, title: str) -> bytes:
     """LR, bicubic, synthetic HR and output of images, in rows; the title holds what must be said."""
@@ -37,26 +40,40 @@ def samples_png(made: Sequence[Tensor], images: Images, title: str) -> bytes:
 
 
 def curves_png(lines: Sequence[Mapping[str, Any]], title: str) -> bytes:
-    """metrics.jsonl as curves: the losses of both networks, and the validation."""
-    figure = Figure(figsize=(9, 9), layout="constrained")
+    """metrics.jsonl as curves: the losses of both networks, the discriminator's accuracy, and the validation."""
+    figure = Figure(figsize=(9, 11), layout="constrained")
     figure.suptitle(title, fontsize=10, wrap=True)
-    panels = figure.subplots(3, 1, sharex=True)
-    for who, axes in zip(("generator", "discriminator"), panels[:2], strict=True):
-        its = [line for line in lines if line.get("who") == who]
-        names = sorted({name for line in its for name in line} - {"step", "phase", "who", "gradient"})
-        for name in names:
-            points = [(line["step"], line[name]) for line in its if line.get(name)]
-            axes.plot([step for step, _ in points], [value for _, value in points], label=name, linewidth=1)
-        axes.set_yscale("log" if who == "generator" else "linear")
-        _finish(axes, f"{who}: losses without weights", bool(names))
-    checks = [(line["step"], line["validation"]) for line in lines if "validation" in line]
+    panels = figure.subplots(4, 1, sharex=True)
+    its = [line for line in lines if line.get("who") == "generator"]
+    names = sorted({name for line in its for name in line} - _NO_LOSSES)
+    for name in names:
+        _draw(panels[0], its, name)
+    if names:
+        _draw(panels[0], its, "loss", "weighted sum", color="black", linestyle=":")
+    # Losses differ by powers of ten, and one may be 0 or below: from its smallest value above 0 on, the axis is a line.
+    sizes = [abs(line[name]) for line in its for name in (*names, "loss") if line.get(name)]
+    panels[0].set_yscale("symlog", linthresh=min(sizes, default=1.0))
+    _finish(panels[0], "generator: losses, unweighted", bool(names))
+    its = [line for line in lines if line.get("who") == "discriminator"]
+    _draw(panels[1], its, "loss")
+    _finish(panels[1], "discriminator: loss", bool(its))
+    _draw(panels[2], its, "accuracy", "told rightly")
+    panels[2].set_ylim(-0.02, 1.02)
+    _finish(panels[2], "discriminator: accuracy", bool(its))
+    checks = [{"step": line["step"], **line["validation"]} for line in lines if "validation" in line]
     for name, label in _FIGURES.items():
-        panels[2].plot([step for step, _ in checks], [values[name] for _, values in checks], label=label)
-    _finish(panels[2], "validation: PSNR, dB", bool(checks))
-    panels[2].set_xlabel("steps of both networks")
+        _draw(panels[3], checks, name, label)
+    _finish(panels[3], "validation: PSNR, dB", bool(checks))
+    panels[3].set_xlabel("steps of both networks")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": "zssr-gan"})
     return buffer.getvalue()
+
+
+def _draw(axes: Any, lines: Sequence[Mapping[str, Any]], name: str, label: str | None = None, **style: Any) -> None:
+    """The values of a name by step; lines that have none are passed over."""
+    points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
+    axes.plot(*zip(*points, strict=True) if points else ((), ()), label=label or name, **{"linewidth": 1, **style})
 
 
 def _finish(axes: Any, label: str, named: bool) -> None:

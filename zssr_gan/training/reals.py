@@ -7,17 +7,15 @@ The faces in such patches are two or four times too small, so a discriminator sh
 
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor
 
 from zssr_gan.errors import SettingsError
+from zssr_gan.imaging.levels import from_levels, to_levels
 from zssr_gan.imaging.resampling import reduced_size, resize
 from zssr_gan.networks.facts import Facts
 from zssr_gan.stages import RealSettings
 from zssr_gan.training.material import Material
 from zssr_gan.training.sampling import Images, Sampler
-
-_LEVELS = 255
 
 
 class Reals:
@@ -103,5 +101,5 @@ def shrunk(images: Images, scale: int) -> Images:
     small = []
     for lr in images.lr:
         size = reduced_size((lr.shape[-2], lr.shape[-1]), (scale, scale))
-        small.append(resize(lr.float() / _LEVELS, size).clamp(0, 1).mul(_LEVELS).round().to(torch.uint8))
+        small.append(to_levels(resize(from_levels(lr), size)))
     return Images(images.ids, tuple(small), None, images.cameras)

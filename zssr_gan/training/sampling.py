@@ -14,12 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zssr_gan.imaging import symmetries
+from zssr_gan.imaging.levels import from_levels
 from zssr_gan.zeroshot.seeds import derive_seed
 
-_LEVELS = 255
 _Levels = NDArray[np.uint8]
-_STEPS = tuple((-1 if k & 2 else 1, -1 if bool(k & 4) != (k & 3 in (1, 2)) else 1, bool(k & 1)) for k in range(8))
-"""Of each symmetry, the order of rows and columns, and whether they are then swapped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +52,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """On a device."""
-        hr = None if self.hr is None else self.hr.to(device, non_blocking=True)
-        return Batch(self.lr.to(device, non_blocking=True), hr, self.turned, self.cameras, self.seeds, self.cut)
+        hr = None if self.hr is None else _sent(self.hr, device)
+        return Batch(_sent(self.lr, device), hr, self.turned, self.cameras, self.seeds, self.cut)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +65,7 @@ class Drawn:
 
     def to(self, device: torch.device) -> "Drawn":
         """On a device."""
-        return Drawn(self.lr.to(device), {kind: x.to(device, non_blocking=True) for kind, x in self.reals.items()})
+        return Drawn(self.lr.to(device), {kind: _sent(x, device) for kind, x in self.reals.items()})
 
 
 class Sampler:
@@ -116,11 +115,12 @@ class Sampler:
                 int(at * (n - m + 1))
                 for at, n, m in zip((tops[place], lefts[place]), (rows, columns), side, strict=True)
             )
-            lr.append(_turned(pixels[:, top : top + side[0], left : left + side[1]], k))
+            patch = pixels[:, top : top + side[0], left : left + side[1]]
+            lr.append(symmetries.transformed_view(patch.numpy(), k))
             if self.images.hr is not None:
                 s = self.scale
                 cut = self.images.hr[image][:, s * top : s * (top + side[0]), s * left : s * (left + side[1])]
-                hr.append(_turned(cut, k))
+                hr.append(symmetries.transformed_view(cut.numpy(), k))
             kept.append(k)
             cameras.append(self.images.cameras[image])
             seeds.append(derive_seed(self.seed, self.stream, "image", number * self.size + place))
@@ -136,25 +136,18 @@ class Sampler:
         return int(self._orders[number][place])
 
 
-def _turned(levels: Tensor, k: int) -> _Levels:
-    """`symmetries.transform` as a view, without its copies: drawing a batch is a cost of each step."""
-    x: _Levels = levels.numpy()
-    rows, columns, swapped = _STEPS[k]
-    x = x[..., ::rows, ::columns]
-    return x.swapaxes(-1, -2) if swapped else x
+def _sent(x: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; a GPU takes it while the program goes on, which it does from pinned memory alone."""
+    return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
 
 
 def _together(levels: Sequence[_Levels]) -> Tensor:
-    return torch.from_numpy(np.stack(levels)).contiguous().float().div_(_LEVELS)
-
-
-def _as_pixels(levels: Sequence[Tensor]) -> Tensor:
-    return torch.stack(list(levels)).float() / _LEVELS
+    return from_levels(torch.from_numpy(np.stack(levels)).contiguous())
 
 
 def whole_batch(images: Images, places: Sequence[int]) -> Batch:
     """Images as they are, unturned; all of one size."""
-    lr = _as_pixels([images.lr[place] for place in places])
-    hr = None if images.hr is None else _as_pixels([images.hr[place] for place in places])
+    lr = _together([images.lr[place].numpy() for place in places])
+    hr = None if images.hr is None else _together([images.hr[place].numpy() for place in places])
     nothing = (0,) * len(places)
     return Batch(lr, hr, nothing, tuple(images.cameras[place] for place in places), nothing)

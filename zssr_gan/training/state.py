@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from zssr_gan.errors import OutputError
 from zssr_gan.files import atomic_write
-from zssr_gan.networks.srgan import Generator
+from zssr_gan.networks.generators import GeneratorNetwork
 
 SCHEMA: Final = 3
 """Of checkpoints; another number, another training."""
@@ -31,11 +31,11 @@ NETWORKS: Final = ("generator", "discriminator")
 class TrainingState:
     """All that changes while a training goes on."""
 
-    generator: Generator
+    generator: GeneratorNetwork
     discriminator: nn.Module
     optimisers: Mapping[str, Sequence[torch.optim.Optimizer]]
     """Of each of the two networks."""
-    mean: Generator = field(init=False)
+    mean: GeneratorNetwork = field(init=False)
     """The generator with the running mean of its weights: what is used. Its statistics of batch normalisation are those
     that were taken for the last validation (`retake_statistics`)."""
     step: int = 0
@@ -108,7 +108,7 @@ class MetricsLog:
         self.path = path
 
     def cut_back(self, step: int) -> None:
-        """Leave out what was logged after `step`, and a line that a kill tore."""
+        """Leave out what was logged after `step`, and a line that a kill tore. Raises OutputError."""
         kept = [line for line in self.read() if line["step"] <= step]
         atomic_write(self.path, "".join(map(_line, kept)).encode(), overwrite=True)
 
@@ -127,14 +127,18 @@ class MetricsLog:
                 os.fsync(file.fileno())
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole lines."""
+        """All whole lines. Raises OutputError."""
         lines = []
-        for text in self.path.read_text("utf-8", errors="replace").splitlines() if self.path.exists() else ():
+        try:
+            whole = self.path.read_text("utf-8", errors="replace") if self.path.exists() else ""
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be read ({error.strerror}): move it away, or mend it.") from error
+        for text in whole.splitlines():
             try:
                 line = json.loads(text)
             except ValueError:
                 break
-            if not isinstance(line, dict) or "step" not in line:
+            if not isinstance(line, dict) or not isinstance(line.get("step"), int):
                 break
             lines.append(line)
         return lines

@@ -7,13 +7,13 @@ of 0.1 has forgotten the epochs before; the weights have moved since, or are now
 import torch
 from torch.optim.swa_utils import update_bn
 
-from zssr_gan.networks.srgan import Generator
+from zssr_gan.networks.generators import GeneratorNetwork
 from zssr_gan.training.sampling import Sampler
 
 _BATCHES = 32
 
 
-def retake_statistics(generator: Generator, sampler: Sampler, device: torch.device) -> None:
+def retake_statistics(generator: GeneratorNetwork, sampler: Sampler, device: torch.device) -> None:
     """Replace them by their plain mean over the sampler's first batches (Wu & Johnson 2021, "Rethinking 'Batch' in
     BatchNorm", precise BN). Without batch normalisation nothing is drawn or computed.
 
@@ -24,5 +24,5 @@ def retake_statistics(generator: Generator, sampler: Sampler, device: torch.devi
         sampler: of the images that it learns from; of whole batches, since one process does this for all.
         device: where the generator is.
     """
-    generator.skipped = (False,) * generator.options.blocks
+    generator.skip_nothing()
     update_bn((sampler.batch(number).lr for number in range(_BATCHES)), generator, device)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from zssr_gan.imaging.levels import LEVELS
 from zssr_gan.imaging.psnr import psnr_db
 from zssr_gan.imaging.resampling import Downscale, resize
 from zssr_gan.training.sampling import Images, whole_batch
 
-_LEVELS = 255
 _COARSE = 8  # px: diversity is of what differs between images, not of their noise
 TOLD_APART, SAMENESS, COLOUR_SHIFT = 0.98, 0.5, 2.0
 """Warned of: a discriminator that is right more often; outputs that differ among each other by less than this share of
@@ -75,7 +75,7 @@ def measure(made: Sequence[Tensor], images: Images, downscales: Sequence[Downsca
         shrunk = downscales[images.cameras[number]](sr[None], (lr.shape[-2], lr.shape[-1]))[0]
         bicubic = resize(lr, (sr.shape[-2], sr.shape[-1])).clamp(0, 1)
         errors = [(one - other).square().mean().item() for one, other in ((sr, hr), (bicubic, hr), (shrunk, lr))]
-        shift = (shrunk.mean((1, 2)) - lr.mean((1, 2))).abs().mean().item() * _LEVELS
+        shift = (shrunk.mean((1, 2)) - lr.mean((1, 2))).abs().mean().item() * LEVELS
         rows.append([*map(psnr_db, errors), shift])
         srs.append(resize(sr, (_COARSE, _COARSE)))
         lrs.append(resize(lr, (_COARSE, _COARSE)))
