@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from pipelines import paper_values as paper
-from pipelines.evaluated_methods import Inputs, generated, interpolated, learnt_together
+from pipelines.evaluated_methods import Inputs, generated, interpolated, learnt_alone, learnt_together
 from pipelines.evaluated_run import Chosen, Run, device_name
 from pipelines.kept_results import Figures, Kept, Made, hash_of
 from pipelines.progress import Bar
@@ -91,7 +91,7 @@ class Tables:
             figures |= {one.name: [one.none("this row is ours")] * len(role.ids) for one in printed}
             methods.append(Method((name, "internal" if name == "bicubic" else "generative"), figures))
         whole = summarised(
-            f"Table I: synthetic HR against SRGAN, all {len(role.ids):,} images of the role table1",
+            f"Table I: synthetic HR against SRGAN, {role.told} of the role table1",
             HEADS,
             columns,
             methods,
@@ -144,7 +144,7 @@ class Tables:
             methods.append(Method((name, label), self._figures(f"table 2, {name}", made.images, metrics, role, None)))
         columns = [metric.definition for metric in metrics]
         tables = [
-            summarised(f"Table II: {len(role.ids):,} unseen images, without a truth", HEADS, columns, methods),
+            summarised(f"Table II: {role.told} of the role unseen, without a truth", HEADS, columns, methods),
             differences("Table II: differences to the extended LR", HEADS, columns, methods, methods[0]),
         ]
         return self._written("table2", tables)
@@ -166,7 +166,9 @@ class Tables:
                 "internal",
                 self.kept.made(name, facts, partial(self._interpolated, name, inputs)),
             )
-        made["ZSSR, learnt on all LR images"] = ("case", self._zero_shot(wanted.preset, inputs))
+        if wanted.alone:
+            made["ZSSR, learnt on each LR image"] = ("internal", self._zero_shot(wanted.preset, inputs, alone=True))
+        made["ZSSR, learnt on all LR images"] = ("case", self._zero_shot(wanted.preset, inputs, alone=False))
         if self.run.content is not None:
             made[CONTENT] = ("generative", self.srgan("truth", inputs, "generator", self.run.content))
         made[RAW] = ("generative", self.srgan("truth", inputs, "raw", self.run.generator))
@@ -182,7 +184,7 @@ class Tables:
             "s",
             higher_is_better=False,
         )
-        role = Chosen(truths.ids, tuple(range(len(truths.ids))), inputs, (0,) * len(truths.ids))
+        role = Chosen(truths.ids, tuple(range(len(truths.ids))), inputs, (0,) * len(truths.ids), len(truths.ids))
         sets = frozenset({seconds.name, *(one.name for one in frechet.definitions.values())})
         theirs = None
         methods = []
@@ -215,10 +217,11 @@ class Tables:
     def _interpolated(self, name: str, inputs: Inputs) -> Made:
         return interpolated(name, inputs, self.run.scale, lambda done, total: self.bar.update(name, done, total))
 
-    def _zero_shot(self, preset: str, inputs: Inputs) -> Made:
+    def _zero_shot(self, preset: str, inputs: Inputs, *, alone: bool) -> Made:
+        chosen = load_preset(preset)
         facts: dict[str, JsonValue] = {
             "lr": hash_of(inputs.images),
-            "settings": load_preset(preset).for_case().model_dump(mode="json"),
+            "settings": (chosen if alone else chosen.for_case()).model_dump(mode="json"),
             "scale": list(self.run.scale),
             "seed": self.run.settings.seed,
             **self._device,
@@ -227,11 +230,13 @@ class Tables:
         def learning(what: str, done: int, total: int, loss: float) -> None:
             self.bar.update(f"ZSSR, {what}", done, total, f"loss {loss:.4f}")
 
-        return self.kept.made(
-            "zssr-shared",
-            facts,
-            lambda: learnt_together(preset, inputs, self.run.scale, self.run.settings.seed, self.used, learning),
-        )
+        def told(done: int, total: int) -> None:
+            self.bar.update("ZSSR, each image", done, total)
+
+        asked = (preset, inputs, self.run.scale, self.run.settings.seed, self.used)
+        if alone:
+            return self.kept.made("zssr-alone", facts, lambda: learnt_alone(*asked, told))
+        return self.kept.made("zssr-shared", facts, lambda: learnt_together(*asked, learning))
 
     def _figures(
         self,

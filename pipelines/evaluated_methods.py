@@ -22,8 +22,10 @@ from zssr_gan.generator_settings import load_generator_preset
 from zssr_gan.imaging.resampling import Downscale, Scale, back_project, enlarged_size, resize
 from zssr_gan.training.card import TrainedGenerator
 from zssr_gan.zeroshot.case import OnLearning
+from zssr_gan.zeroshot.fleet import run_fleet
+from zssr_gan.zeroshot.plan import fleet_capacity
 from zssr_gan.zeroshot.shared import CaseImage, learn_shared
-from zssr_gan.zeroshot.superresolve import super_resolve
+from zssr_gan.zeroshot.superresolve import super_resolve, super_resolving
 
 BACK_PROJECTIONS = 10
 Told = Callable[[int, int], None]
@@ -100,6 +102,41 @@ def learnt_together(
         )
         made.append(rounded(done.image_CHW.cpu()))
     return Made(tuple(made), (time.perf_counter() - began) / len(inputs))
+
+
+def learnt_alone(preset: str, inputs: Inputs, scale: Scale, seed: int, used: Machine, on_image: Told) -> Made:
+    """By a zero-shot network of its own for each image, learnt on that image alone; many side by side.
+
+    Raises:
+        ZssrGanError: one of them failed.
+    """
+    settings, began = load_preset(preset), time.perf_counter()
+    first = inputs.images[0]
+    sized = settings.for_size(first[0].numel())
+    capacity = min(len(inputs), fleet_capacity(used.device, sized, (first.shape[-2], first.shape[-1])))
+    works = (
+        (
+            n,
+            super_resolving(
+                lr.to(used.device),
+                scale,
+                settings.for_size(lr[0].numel()),
+                downscale,
+                seed=seed,
+                precision=used.precision,
+                tile=used.tile,
+            ),
+        )
+        for n, (lr, downscale) in enumerate(zip(inputs.images, inputs.downscales, strict=True))
+    )
+    made: dict[int, Tensor] = {}
+    for ended in run_fleet(works, capacity):
+        if ended.error is not None:
+            raise ended.error
+        assert ended.result is not None
+        made[ended.key] = rounded(ended.result.image_CHW.cpu())
+        on_image(len(made), len(inputs))
+    return Made(tuple(made[n] for n in range(len(inputs))), (time.perf_counter() - began) / len(inputs))
 
 
 def _lanczos(lr: Tensor, size: tuple[int, int]) -> Tensor:

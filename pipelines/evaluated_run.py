@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pipelines.evaluated_methods import Inputs
+from pipelines.synth import SYNTHESISED
 from zssr_gan.data.cameras import Cameras, read_degradations
 from zssr_gan.data.opening import open_sources
 from zssr_gan.data.prepared import Prepared
@@ -32,6 +33,15 @@ class Chosen:
     inputs: Inputs
     cameras: tuple[int, ...]
     """Places among the run's downscales."""
+    total: int
+    """That the role has."""
+
+    @property
+    def told(self) -> str:
+        """How many of how many, for a title."""
+        if len(self.ids) == self.total:
+            return f"all {self.total:,} images"
+        return f"{len(self.ids):,} of {self.total:,} images, drawn by the seed,"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +84,19 @@ class Run:
         return sorted(ids, key=lambda name: (derive_seed(self.settings.seed, purpose, name), name))
 
     def chosen(self, role: Role, most: int | None) -> Chosen:
-        """At most so many images of a role, drawn by the seed."""
+        """At most so many images of a role, drawn by the seed; of a role with synthetic HR, those that have one."""
         images = Prepared(self.split, self.settings.data, (role,))
-        ids = self.order(images.ids, "evaluate")[:most]
+        known = images.ids
+        if role in SYNTHESISED:
+            with SyntheticSet(self.folder / "synthetic") as store:
+                there = set(store.ids)
+            known = tuple(name for name in known if name in there)  # `make synth` named those that failed
+        ids = self.order(known, "evaluate")[:most]
         numbers = tuple(images.index(name) for name in ids)
         downscales = tuple(self.cameras.of(images, number).downscale for number in numbers)
         pixels = tuple(images.image(number) for number in numbers)
         places = tuple(self.downscales.index(downscale) for downscale in downscales)
-        return Chosen(tuple(ids), numbers, Inputs(pixels, downscales), places)
+        return Chosen(tuple(ids), numbers, Inputs(pixels, downscales), places, len(images))
 
     def synthetic(self, ids: Sequence[str]) -> tuple[Tensor, ...]:
         """The synthetic HR images of these ids. Raises StoreError where one is missing."""

@@ -332,7 +332,9 @@ class TruthSettings(SourceSettings):
     side: int = Field(64, ge=16, le=1024)
     """Truths are resized to this side in pixels; a multiple of `synth.scale`."""
     preset: str = "quality"
-    """Zero-shot settings of the network that is learnt on all small images together."""
+    """Zero-shot settings of the network that is learnt on all small images together, and of those of `alone`."""
+    alone: bool = True
+    """Whether each small image gets a zero-shot network of its own, too: the slowest of the methods."""
 
 
 class EvaluateSettings(_Settings):

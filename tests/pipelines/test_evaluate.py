@@ -17,6 +17,7 @@ from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import read_split
 from zssr_gan.data.store import Store
+from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.errors import NumericalError
 from zssr_gan.files import FileLock
 from zssr_gan.imaging.resampling import resize
@@ -118,7 +119,7 @@ def test_all_parts(config: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     assert "are in the training part of split.json and are left out as truths" in said
     # Again: the same bytes, and no method is asked to do anything.
     before = contents()
-    for name in ("generate", "learn_shared", "_lanczos"):
+    for name in ("generate", "run_fleet", "learn_shared", "_lanczos"):
         monkeypatch.setattr(evaluated_methods, name, refuse)
     assert run(config) == 0
     assert contents() == before
@@ -153,7 +154,7 @@ def test_truths_hold_every_method(config: Path) -> None:
     assert run(config, "--only", "truth") == 0
     rows = cells("truth")
     methods = list(dict.fromkeys(row["row"] for row in rows))
-    assert [name.rpartition(" ")[2] for name in methods] == [*["internal"] * 4, "case", *["generative"] * 3]
+    assert [name.rpartition(" ")[2] for name in methods] == [*["internal"] * 5, "case", *["generative"] * 3]
     psnr = {row["row"]: float(row["mean"]) for row in rows if row["definition"] == "PSNR-Y, border 0, 0..255"}
     nearest, bicubic, lanczos, projected, *_ = psnr.values()
     assert nearest < bicubic < lanczos < projected < 40
@@ -172,6 +173,29 @@ def test_other_settings_are_computed_anew(config: Path, monkeypatch: pytest.Monk
     assert contents()["truth.csv"] != before["truth.csv"]
     monkeypatch.setattr(evaluated_methods, "learn_shared", refuse)
     assert run(config, "--only", "truth", "--set", "evaluate.truth.count=2") == 1
+
+
+def test_stopped_it_goes_on(config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluated_methods, "learn_shared", stop)
+        assert run(config, "--only", "truth") == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+    assert not (REPORT / "truth.md").exists()
+    monkeypatch.setattr(evaluated_methods, "_lanczos", refuse)
+    assert run(config, "--only", "truth") == 0
+
+
+def test_images_without_a_synthetic_one_are_left_out(config: Path) -> None:
+    with SyntheticSet(RUN / "synthetic") as store:
+        kept = [store[n] for n in range(len(store)) if n != store.roles.index("table1")]
+    shutil.rmtree(RUN / "synthetic")
+    with Store(RUN / "synthetic", {}) as again:
+        again.write(kept)
+    assert run(config, "--only", "table1") == 0
+    assert any("2 of 3 images, drawn by the seed, of the role table1" in row["table"] for row in cells("table1"))
 
 
 def test_a_damaged_result_is_made_again(config: Path) -> None:
@@ -195,6 +219,8 @@ def test_a_run_without_truths_leaves_them_out_unless_asked(config: Path, capsys:
     [
         (("--only", "table3"), "--only table3: there is no part 'table3': use table1, table2, truth, figures."),
         (("--set", "evaluate.truth.side=25"), "evaluate.truth.side: is 25, which synth.scale 2 does not divide."),
+        (("--set", "evaluate.truth={side: 24}"), "evaluate.truth: root is missing: name the folder."),
+        (("--set", "evaluate.truth={root: nowhere}"), "nowhere"),
         (("--set", "run_dir=elsewhere"), "elsewhere/split.json: is not there; `make prepare`"),
         (("--set", "evaluate.features.layers=[conv9]"), "evaluate.features.layers: VGG16 has no such layer (conv9)"),
     ],
