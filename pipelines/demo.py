@@ -1,8 +1,9 @@
-"""Everything on pictures that scikit-image ships: python -m pipelines.demo (or: make demo); two minutes on 2 cores.
+"""Everything on pictures that scikit-image ships: python -m pipelines.demo (or: make demo); three minutes on 2 cores.
 
 Writes a colour photograph and real gray faces of 25x25 px to runs/demo/input and enhances them with the same command
-that a user types; then prepares the 100 faces, makes synthetic HR images of them and trains a small generator on these,
-as `make prepare`, `make synth` and `make train` do. Its last lines name the sheets to open.
+that a user types; then prepares the 100 faces, makes synthetic HR images of them, trains a small generator on
+these and makes the tables and figures, as `make prepare`, `make synth`, `make train` and `make eval` do. Its last lines
+name what to open.
 """
 
 import shlex
@@ -18,7 +19,7 @@ from skimage import data
 
 RUN = Path("runs/demo")
 CONFIG = Path("configs/demo.yaml")  # its run's folder is RUN too
-STAGES = ("prepare", "synth", "train")
+STAGES = ("prepare", "synth", "train", "evaluate")
 FACES = (0, 5)  # of lfw_subset, whose first 100 are faces: any will do
 
 
@@ -59,6 +60,7 @@ def main() -> int:
     print(f"100 faces and what was learnt from them together: open {RUN / 'synthetic/contact-sheet.png'}")
     samples = sorted((RUN / "train/samples").glob("*.png"))[-1]
     print(f"What a generator made of faces that it was not trained on: open {samples}")
+    print(f"Tables and figures, each method against truths: open the folder {RUN / 'report'} (first truth.md)")
     print(f"Input, bicubic, result and evidence map side by side: open {sheet}")
     return 0
 

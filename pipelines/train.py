@@ -1,8 +1,9 @@
 """The generator, trained without any HR image: python -m pipelines.train --config FILE (or: make train).
 
 Reads split.json and synthetic/ from the run's folder, writes train/ there: generator.safetensors and card.json (the
-best by validation), metrics.jsonl, samples/, losses.png, checkpoints/ and, if asked for, tensorboard/. The same
-command goes on where a run was stopped. Several devices: torchrun --nproc-per-node 8 -m pipelines.train --config FILE
+best by validation), content/ (the same of the phase before the discriminator), metrics.jsonl, samples/, losses.png,
+checkpoints/ and, if asked for, tensorboard/. The same command goes on where a run was stopped.
+Several devices: torchrun --nproc-per-node 8 -m pipelines.train --config FILE
 Exit codes: 0 done, 1 NaN, too little memory or the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM. torchrun itself
 ends with 1 and a traceback of its own after SIGTERM, whatever its processes did (docs/many-gpus.md).
 """
@@ -261,6 +262,9 @@ class Stage:
             versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
         )
         write_generator(self.folder, generator, card, listed)
+        if phase == "pretrain" and self.settings.train.epochs:
+            # The adversarial phase replaces it: kept, so that the two can be compared.
+            write_generator(self.folder / "content", generator, card, listed)
 
     def _cameras(self) -> tuple[CameraCard, ...]:
         """Of the generator's images."""

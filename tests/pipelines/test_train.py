@@ -130,8 +130,12 @@ class TestFromEndToEnd:
         lines = [json.loads(line) for line in (TRAIN / "metrics.jsonl").read_text().splitlines()]
         assert {line["step"] for line in lines} == set(range(1, STEPS + 1))
         assert {path.name for path in TRAIN.iterdir()} == {
-            *("generator.safetensors", "card.json", "metrics.jsonl", "samples", "losses.png", "checkpoints", ".lock")
+            *("generator.safetensors", "card.json", "metrics.jsonl", "samples", "losses.png", "checkpoints", ".lock"),
+            "content",
         }
+        before = load_generator(TRAIN / "content" / "generator.safetensors").card
+        card = load_generator(TRAIN / "generator.safetensors").card
+        assert (before.phase, card.phase) == ("pretrain", "adversarial")
 
     def test_the_generator_comes_with_its_card(self, config: Path) -> None:
         assert run(config) == 0

@@ -57,12 +57,12 @@ def discriminator_for(
     return made
 
 
-def mediator_options(settings: MediatorSettings) -> VGGOptions:
-    """Which features of the mediator are wanted; SettingsError where it has no such layer."""
+def mediator_options(settings: MediatorSettings, group: str = "train.mediator") -> VGGOptions:
+    """Which features of the mediator are wanted; SettingsError, naming the `group`, where it has no such layer."""
     try:
         return VGGOptions(settings.network, settings.layers, settings.activated)
     except ValueError as error:
-        raise SettingsError(f"train.mediator.layers: {error}.") from error
+        raise SettingsError(f"{group}.layers: {error}.") from error
 
 
 def parameters(network: nn.Module) -> int:

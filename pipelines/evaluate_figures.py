@@ -1,0 +1,223 @@
+"""The figures of an evaluation: the seed paper's 4 to 7 as grids, tables as pictures, curves, histograms, and the time.
+
+The time of the zero-shot way is measured: some synthetic HR images are made again, as the run made them.
+"""
+
+import io
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure as Drawing
+from pydantic import JsonValue
+from torch import Tensor
+
+from pipelines import paper_values as paper
+from pipelines.evaluate_tables import RAW, SRGAN, Tables, write_tables
+from pipelines.evaluated_run import Chosen, device_name
+from pipelines.kept_results import Made
+from pipelines.synth import zero_shot_settings
+from zssr_gan.data.prepared import Prepared
+from zssr_gan.data.split import Role
+from zssr_gan.data.synthesis import Failed, Synthesiser
+from zssr_gan.errors import NumericalError
+from zssr_gan.evaluation.metric import Definition, Figure
+from zssr_gan.evaluation.tables import Cell, Row, Table
+from zssr_gan.files import atomic_write
+from zssr_gan.imaging.codecs import Metadata, encode_picture
+from zssr_gan.imaging.picture import Picture, from_samples
+from zssr_gan.imaging.sheets import contact_sheet
+from zssr_gan.record import MARK
+from zssr_gan.training.pictures import curves_png
+from zssr_gan.training.state import MetricsLog
+from zssr_gan.zeroshot.plan import fleet_capacity
+from zssr_gan.zeroshot.shared import read_shared
+
+_GRID, _COLUMNS = 24, 6
+_SECONDS = Definition(
+    "seconds an image", "wall time of making the images side by side, over their number", "s", higher_is_better=False
+)
+_HOURS = Definition(
+    f"hours for {paper.IMAGES} images",
+    "of the seed paper: as printed; of others: seconds an image times their number",
+    "h",
+    higher_is_better=False,
+)
+
+
+@dataclass
+class Figures:
+    """Draws the figures of a run into its folder `report`."""
+
+    tables: Tables
+
+    def __post_init__(self) -> None:
+        """The run's parts."""
+        self.run, self.bar = self.tables.run, self.tables.bar
+        self.report = self.run.folder / "report"
+
+    def draw(self) -> list[Path]:
+        """All of them; their paths."""
+        return [*self._grids(), *self._rows(), *self._curves(), self._histograms(), *self._times()]
+
+    def _grids(self) -> list[Path]:
+        zssr = self.run.chosen("zssr", _GRID)
+        taught: Role = self.run.settings.train.images
+        generator = self.run.chosen(taught, _GRID)
+        made = self.tables.srgan("figure 7", generator.inputs, "raw", self.run.generator).images
+        figures = {
+            4: ("LR images that the zero-shot way was given", zssr.ids, zssr.inputs.images),
+            5: ("synthetic HR images of them", zssr.ids, self.run.synthetic(zssr.ids)),
+            6: ("LR images that the generator was trained on", generator.ids, generator.inputs.images),
+            7: (f"HR images of them; {RAW}, generative", generator.ids, made),
+        }
+        paths = []
+        for number, (told, ids, images) in figures.items():
+            if not ids:
+                self.bar.note(f"figure {number}: split.json has no image for it: left out")
+                continue
+            cells = list(zip(ids, images, strict=True))
+            rows = [cells[at : at + _COLUMNS] for at in range(0, len(cells), _COLUMNS)]
+            paths.append(self._sheet(f"figure-{number}", f"As figure {number} of the seed paper: {told}", rows))
+        return paths
+
+    def _rows(self) -> list[Path]:
+        """What the paper's tables show as pictures."""
+        samples = self.run.settings.evaluate.samples
+        paths = []
+        for name, role, told in (
+            ("table1", self.tables.roled("table1"), "Table I: samples"),
+            ("table2", self.tables.roled("unseen"), "Table II: unseen images"),
+        ):
+            if not role.ids:
+                continue
+            rows = [[(f"LR, {one}", role.inputs.images[n])] for n, one in enumerate(role.ids[:samples])]
+            for caption, images in self._shown(name, role).items():
+                for row, image in zip(rows, images, strict=False):
+                    row.append((caption, image))
+            paths.append(self._sheet(f"{name}-samples", told, rows))
+        return paths
+
+    def _shown(self, name: str, role: Chosen) -> Mapping[str, Sequence[Tensor]]:
+        shown: dict[str, Sequence[Tensor]] = {"extended LR (bicubic)": self.tables.bicubic(role.inputs).images}
+        if name == "table1":
+            shown["synthetic HR"] = self.run.synthetic(role.ids)
+        for what, preset in ((RAW, "raw"), (SRGAN, "generator")):
+            shown[what] = self.tables.srgan(name, role.inputs, preset, self.run.generator).images
+        return shown
+
+    def _sheet(self, name: str, title: str, rows: Sequence[Sequence[tuple[str, Tensor]]]) -> Path:
+        picture = Picture(contact_sheet(rows, title=title, cell=192), None, 8, Metadata())
+        path = self.report / f"{name}.png"
+        atomic_write(path, encode_picture(picture, "png", {MARK: "comparison sheet"}), overwrite=True)
+        return path
+
+    def _curves(self) -> list[Path]:
+        lines = MetricsLog(self.run.folder / "train" / "metrics.jsonl").read()
+        if not lines:
+            self.bar.note("losses: train/metrics.jsonl is not there or empty: left out")
+            return []
+        path = self.report / "losses.png"
+        atomic_write(path, curves_png(lines, "Training"), overwrite=True)
+        return [path]
+
+    def _histograms(self) -> Path:
+        """Pixel intensities of what goes into the generator and of what comes out."""
+        role = self.tables.roled("unseen")
+        role = role if role.ids else self.tables.roled("table1")
+        outputs = {
+            "LR input": role.inputs.images,
+            RAW: self.tables.srgan("histograms", role.inputs, "raw", self.run.generator).images,
+            SRGAN: self.tables.srgan("histograms", role.inputs, "generator", self.run.generator).images,
+        }
+        path = self.report / "histograms.png"
+        atomic_write(path, histograms_png(outputs), overwrite=True)
+        return path
+
+    def _times(self) -> list[Path]:
+        settings = self.run.settings
+        chosen = self.run.chosen("zssr", settings.evaluate.timed)
+        if not chosen.ids:
+            self.bar.note("zero-shot time: split.json has no image of the role zssr: left out")
+            return []
+        used = self.tables.used
+        device = device_name(used.device)
+        shared = (
+            read_shared(self.run.folder / "synthetic" / "shared.safetensors")
+            if settings.synth.init == "shared"
+            else None
+        )
+        zero_shot = zero_shot_settings(settings)
+        facts: dict[str, JsonValue] = {
+            "images": [*chosen.ids],
+            "settings": zero_shot.model_dump(mode="json"),
+            "shared": None if shared is None else shared.sha256,
+            "scale": settings.synth.scale,
+            "seed": settings.seed,
+            **{"device": device, "precision": used.precision, "threads": used.threads},
+        }
+
+        def again() -> Made:
+            roles: tuple[Role, ...] = ("zssr",)
+            images = Prepared(self.run.split, settings.data, roles)
+            lr = chosen.inputs.images[0]
+            size = (lr.shape[-2], lr.shape[-1])
+            capacity = fleet_capacity(used.device, zero_shot.for_size(size[0] * size[1]), size)
+            work = Synthesiser(images, zero_shot, self.run.scale, settings.seed, used, shared, self.run.cameras)
+            began, made = time.perf_counter(), []
+            for one in work.run(chosen.numbers, min(capacity, len(chosen.numbers))):
+                if isinstance(one, Failed):
+                    raise NumericalError(f"the zero-shot time cannot be measured: {one.why}")
+                made.append(from_samples(one.sr, Metadata()).pixels.clone())
+                self.bar.update("zero-shot time", len(made), len(chosen.numbers))
+            return Made(tuple(made), (time.perf_counter() - began) / len(made))
+
+        seconds = self.tables.kept.made("timed", facts, again).seconds
+        way = "network of its own for each image" if shared is None else "one network learnt on all images"
+        threads = f", {used.threads} CPU threads" if used.device.type == "cpu" else ""
+        table = Table(
+            f"Time of the zero-shot way for {paper.IMAGES:,} images",
+            ("what", "device"),
+            (_SECONDS, _HOURS),
+            (
+                _timed("the seed paper", paper.DEVICE, paper.HOURS * 3600 / paper.IMAGES),
+                _timed(f"this run: {way}", f"{device}{threads}, {used.precision}", seconds),
+            ),
+            (
+                f"Measured on {len(chosen.ids)} images of {settings.synth.preset} settings, and extrapolated",
+                *(
+                    ("The learning of the shared network, once a run, is not in it: the store keeps no time",)
+                    * bool(shared)
+                ),
+            ),
+        )
+        return write_tables(self.report, "time", [table])
+
+
+def histograms_png(sets: Mapping[str, Sequence[Tensor]]) -> bytes:
+    """Shares of the 256 levels, over all channels, a curve a set."""
+    drawing = Drawing(figsize=(8, 4), layout="constrained")
+    axes = drawing.add_subplot()
+    for name, images in sets.items():
+        levels = torch.cat([image.mul(255).round().flatten() for image in images]).numpy()
+        shares, edges = np.histogram(levels, bins=64, range=(0, 256))
+        axes.stairs(shares / shares.sum(), edges, label=f"{name} ({len(images):,} images)")
+    axes.set_xlabel("intensity, levels of 255")
+    axes.set_ylabel("share of pixels in 4 levels")
+    axes.legend(frameon=False, fontsize=8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    buffer = io.BytesIO()
+    drawing.savefig(buffer, format="png", metadata={"Software": "zssr-gan"})
+    return buffer.getvalue()
+
+
+def _timed(what: str, device: str, seconds: float) -> Row:
+    hours = seconds * paper.IMAGES / 3600
+    return Row(
+        (what, device),
+        {_SECONDS.name: Cell(Figure(_SECONDS.name, seconds)), _HOURS.name: Cell(Figure(_HOURS.name, hours))},
+    )

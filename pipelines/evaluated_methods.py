@@ -1,0 +1,147 @@
+"""Methods that enlarge LR images, each with what its pixels were learnt from: what the tables compare.
+
+Shapes: images are `C H W`, [0, 1]; results are on 8-bit levels, as a file holds them.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pipelines.kept_results import Made
+from zssr_gan.config import load_preset
+from zssr_gan.devices import Machine
+from zssr_gan.evaluation.planes import rounded
+from zssr_gan.generative import generate, images_together, own_scale
+from zssr_gan.generator_settings import load_generator_preset
+from zssr_gan.imaging.resampling import Downscale, Scale, back_project, enlarged_size, resize
+from zssr_gan.training.card import TrainedGenerator
+from zssr_gan.zeroshot.case import OnLearning
+from zssr_gan.zeroshot.fleet import run_fleet
+from zssr_gan.zeroshot.plan import fleet_capacity
+from zssr_gan.zeroshot.shared import CaseImage, learn_shared
+from zssr_gan.zeroshot.superresolve import super_resolve, super_resolving
+
+BACK_PROJECTIONS = 10
+Told = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """LR images, and how each came out of a larger one."""
+
+    images: tuple[Tensor, ...]
+    downscales: tuple[Downscale, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def interpolated(name: str, inputs: Inputs, scale: Scale, on_image: Told) -> Made:
+    """`nearest`, `bicubic`, `lanczos`, or `back-projected` (bicubic, made consistent with the input)."""
+    began, made = time.perf_counter(), []
+    for number, (lr, downscale) in enumerate(zip(inputs.images, inputs.downscales, strict=True)):
+        size = enlarged_size((lr.shape[-2], lr.shape[-1]), scale)
+        if name == "nearest":
+            enlarged = torch.nn.functional.interpolate(lr[None], size, mode="nearest-exact")[0]
+        elif name == "lanczos":
+            enlarged = _lanczos(lr, size)
+        else:
+            enlarged = resize(lr, size).clamp(0, 1)
+            if name == "back-projected":
+                enlarged = back_project(enlarged[None], lr[None], downscale, BACK_PROJECTIONS)[0]
+        made.append(rounded(enlarged))
+        on_image(number + 1, len(inputs))
+    return Made(tuple(made), (time.perf_counter() - began) / len(inputs))
+
+
+def generated(preset: str, inputs: Inputs, generator: TrainedGenerator, used: Machine, on_image: Told) -> Made:
+    """By a trained generator, with the preset `raw` (its output) or `generator` (ensemble and back-projection)."""
+    settings, scale = load_generator_preset(preset), own_scale(generator)
+    began, made = time.perf_counter(), []
+    pairs = list(zip(inputs.images, inputs.downscales, strict=True))
+    # Neighbours of one shape and camera share a pass, where the device takes several.
+    for (shape, _), group in groupby(pairs, key=lambda pair: (pair[0].shape, id(pair[1]))):
+        its = list(group)
+        together = images_together(used.device, (shape[-2], shape[-1]))
+        for at in range(0, len(its), together):
+            some = its[at : at + together]
+            lr = [image.to(used.device) for image, _ in some]
+            done = generate(lr, scale, settings, some[0][1], generator, used)
+            made += [rounded(one.image_CHW.cpu()) for one in done]
+            on_image(len(made), len(pairs))
+    return Made(tuple(made), (time.perf_counter() - began) / len(pairs))
+
+
+def learnt_together(
+    preset: str, inputs: Inputs, scale: Scale, seed: int, used: Machine, on_learning: OnLearning
+) -> Made:
+    """By one zero-shot network that is learnt on all the LR images, and nothing else; the learning's time is shared."""
+    settings = load_preset(preset).for_case()
+    began = time.perf_counter()
+    images = [(CaseImage(name=str(n), sha256=""), image) for n, image in enumerate(inputs.images)]
+    start = learn_shared(
+        images, settings, scale, list(inputs.downscales), seed=seed, machine=used, on_learning=on_learning
+    )
+    made = []
+    for image, downscale in zip(inputs.images, inputs.downscales, strict=True):
+        done = super_resolve(
+            image.to(used.device),
+            scale,
+            settings,
+            downscale,
+            seed=seed,
+            precision=used.precision,
+            tile=used.tile,
+            shared=start,
+        )
+        made.append(rounded(done.image_CHW.cpu()))
+    return Made(tuple(made), (time.perf_counter() - began) / len(inputs))
+
+
+def learnt_alone(preset: str, inputs: Inputs, scale: Scale, seed: int, used: Machine, on_image: Told) -> Made:
+    """By a zero-shot network of its own for each image, learnt on that image alone; many side by side.
+
+    Raises:
+        ZssrGanError: one of them failed.
+    """
+    settings, began = load_preset(preset), time.perf_counter()
+    first = inputs.images[0]
+    sized = settings.for_size(first[0].numel())
+    capacity = min(len(inputs), fleet_capacity(used.device, sized, (first.shape[-2], first.shape[-1])))
+    works = (
+        (
+            n,
+            super_resolving(
+                lr.to(used.device),
+                scale,
+                settings.for_size(lr[0].numel()),
+                downscale,
+                seed=seed,
+                precision=used.precision,
+                tile=used.tile,
+            ),
+        )
+        for n, (lr, downscale) in enumerate(zip(inputs.images, inputs.downscales, strict=True))
+    )
+    made: dict[int, Tensor] = {}
+    for ended in run_fleet(works, capacity):
+        if ended.error is not None:
+            raise ended.error
+        assert ended.result is not None
+        made[ended.key] = rounded(ended.result.image_CHW.cpu())
+        on_image(len(made), len(inputs))
+    return Made(tuple(made[n] for n in range(len(inputs))), (time.perf_counter() - began) / len(inputs))
+
+
+def _lanczos(lr: Tensor, size: tuple[int, int]) -> Tensor:
+    planes = [
+        np.asarray(Image.fromarray(plane.numpy(), "F").resize((size[1], size[0]), Image.Resampling.LANCZOS))
+        for plane in lr
+    ]
+    return torch.from_numpy(np.stack(planes))

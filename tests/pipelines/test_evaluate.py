@@ -1,0 +1,243 @@
+"""The stage as a person runs it, on built-in faces: what it writes and says, and that nothing is computed twice."""
+
+import csv
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines import evaluate, evaluated_methods, paper_values, prepare
+from tests.generators import written_generator
+from zssr_gan.data.prepared import Prepared
+from zssr_gan.data.shard import StoredImage
+from zssr_gan.data.split import read_split
+from zssr_gan.data.store import Store
+from zssr_gan.data.synthetic_set import SyntheticSet
+from zssr_gan.errors import NumericalError
+from zssr_gan.files import FileLock
+from zssr_gan.imaging.resampling import resize
+from zssr_gan.stages import load_run
+
+RUN = Path("runs/mine")
+REPORT = RUN / "report"
+CONFIG = """
+data:
+  sources: [{kind: lfw, count: 24}]
+  size: null
+  roles: {zssr: 8, generator: 4, table1: 3, unseen: null}
+synth: {preset: tiny.yaml, init: scratch}
+train: {generator: {options: {width: 4, blocks: 1}}}
+evaluate:
+  samples: 2
+  timed: 1
+  features: {network: vgg16, weights: random, layers: [conv1_1]}
+  truth: {kind: lfw, side: 24, count: 4, preset: tiny.yaml}
+"""
+TINY = """
+network: {depth: 2, width: 8}
+schedule: {kind: cosine, iterations: 4}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _sigterm_as_before() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run as the stages before leave it, with bicubic images for synthetic ones and drawn weights for learnt ones."""
+    desk = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(desk)
+        Path("mine.yaml").write_text(CONFIG)
+        Path("tiny.yaml").write_text(TINY)
+        assert prepare.main(["--config", "mine.yaml"]) == 0
+        images = Prepared(read_split(RUN / "split.json"), load_run(Path("mine.yaml")).data, ("zssr", "table1"))
+        stored = []
+        for number, name in enumerate(images.ids):
+            lr = images.image(number)
+            planes = [
+                x.mul(255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy() for x in (lr, resize(lr, (50, 50)))
+            ]
+            stored.append(StoredImage(name, *planes, {"label": "internal", "role": images.member(number).role}))
+        with Store(RUN / "synthetic", {}) as store:
+            store.write(stored)
+        written_generator(RUN / "train")
+        written_generator(RUN / "train" / "content", seed=1)
+        (RUN / "train" / "metrics.jsonl").write_text(
+            '{"step": 1, "who": "generator", "phase": "pretrain", "loss": 1.0}\n'
+        )
+    return desk
+
+
+@pytest.fixture
+def config(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "mine.yaml"
+
+
+def run(config: Path, *arguments: str) -> int:
+    return evaluate.main(["--config", str(config), "--device", "cpu", "--threads", "1", *arguments])
+
+
+def cells(name: str) -> list[dict[str, Any]]:
+    with (REPORT / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def contents() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in REPORT.iterdir() if path.is_file() and path.name != ".lock"}
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise NumericalError("this was computed before")
+
+
+def test_all_parts(config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(config) == 0
+    out, said = capsys.readouterr()
+    told = [Path(line) for line in out.splitlines()]
+    pictures = [*(f"figure-{n}" for n in range(4, 8)), "table1-samples", "table2-samples", "losses", "histograms"]
+    tables = ("table1", "table2", "truth", "time")
+    expected = {f"{name}.png" for name in pictures} | {
+        f"{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")
+    }
+    assert {path.name for path in told} == {path.name for path in REPORT.iterdir() if path.is_file()} - {".lock"}
+    assert {path.name for path in told} == expected
+    for name in pictures:
+        with Image.open(REPORT / f"{name}.png") as picture:
+            assert min(picture.size) > 150
+    assert "are in the training part of split.json and are left out as truths" in said
+    # Again: the same bytes, and no method is asked to do anything.
+    before = contents()
+    for name in ("generate", "run_fleet", "learn_shared", "_lanczos"):
+        monkeypatch.setattr(evaluated_methods, name, refuse)
+    assert run(config) == 0
+    assert contents() == before
+
+
+def test_table_1_has_the_papers_values_under_their_own_names(config: Path) -> None:
+    assert run(config, "--only", "table1") == 0
+    rows = cells("table1")
+    samples = [row for row in rows if "samples" in row["table"]]
+    printed = [float(row["mean"]) for row in samples if row["definition"] == paper_values.SSIM.name]
+    assert printed == [ssim for ssim, _ in paper_values.TABLE_1[:2]]
+    whole = {(row["row"], row["definition"]): row for row in rows if "all 3 images" in row["table"]}
+    # The synthetic images of this test are bicubic's own.
+    assert float(whole["method: bicubic, label: internal", "PSNR-Y, border 0, 0..255"]["mean"]) == 100
+    theirs = whole["method: the seed paper, its eight images, label: generative", paper_values.PSNR.name]
+    assert float(theirs["mean"]) == pytest.approx(np.mean([psnr for _, psnr in paper_values.TABLE_1]))
+    assert float(theirs["low"]) < float(theirs["mean"]) < float(theirs["high"])
+    none = [row for row in whole.values() if not row["mean"]]
+    assert none
+    assert all(row["said"] for row in none)
+    assert not (REPORT / "truth.csv").exists()
+
+
+def test_table_2_has_no_truth_and_says_so(config: Path) -> None:
+    assert run(config, "--only", "table2") == 0
+    rows = cells("table2")
+    assert {row["said"][-len("(unpaired)") :] for row in rows if "PSNR-Y" in row["definition"]} == {"(unpaired)"}
+    assert all(row["mean"] for row in rows if row["definition"].startswith("sharpness"))
+
+
+def test_truths_hold_every_method(config: Path) -> None:
+    assert run(config, "--only", "truth") == 0
+    rows = cells("truth")
+    methods = list(dict.fromkeys(row["row"] for row in rows))
+    assert [name.rpartition(" ")[2] for name in methods] == [*["internal"] * 5, "case", *["generative"] * 3]
+    psnr = {row["row"]: float(row["mean"]) for row in rows if row["definition"] == "PSNR-Y, border 0, 0..255"}
+    nearest, bicubic, lanczos, projected, *_ = psnr.values()
+    assert nearest < bicubic < lanczos < projected < 40
+    (vif,) = {row["said"] for row in rows if row["definition"].startswith("VIF")}
+    assert "needs 41 pixels a side" in vif
+    assert all("RANDOM" in row["said"] for row in rows if row["definition"].startswith(("Frechet", "perceptual")))
+    differences = [row for row in rows if row["definition"].startswith("difference in PSNR-Y")]
+    assert len(differences) == len(methods) - 1
+    assert float(differences[0]["mean"]) == pytest.approx(nearest - bicubic)
+
+
+def test_other_settings_are_computed_anew(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(config, "--only", "truth") == 0
+    before = contents()
+    assert run(config, "--only", "truth", "--set", "evaluate.truth.count=3") == 0
+    assert contents()["truth.csv"] != before["truth.csv"]
+    monkeypatch.setattr(evaluated_methods, "learn_shared", refuse)
+    assert run(config, "--only", "truth", "--set", "evaluate.truth.count=2") == 1
+
+
+def test_stopped_it_goes_on(config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluated_methods, "learn_shared", stop)
+        assert run(config, "--only", "truth") == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+    assert not (REPORT / "truth.md").exists()
+    monkeypatch.setattr(evaluated_methods, "_lanczos", refuse)
+    assert run(config, "--only", "truth") == 0
+
+
+def test_images_without_a_synthetic_one_are_left_out(config: Path) -> None:
+    with SyntheticSet(RUN / "synthetic") as store:
+        kept = [store[n] for n in range(len(store)) if n != store.roles.index("table1")]
+    shutil.rmtree(RUN / "synthetic")
+    with Store(RUN / "synthetic", {}) as again:
+        again.write(kept)
+    assert run(config, "--only", "table1") == 0
+    assert any("2 of 3 images, drawn by the seed, of the role table1" in row["table"] for row in cells("table1"))
+
+
+def test_a_damaged_result_is_made_again(config: Path) -> None:
+    assert run(config, "--only", "table1") == 0
+    before = contents()
+    for path in (REPORT / "kept").iterdir():
+        path.write_bytes(path.read_bytes()[:-9])
+    assert run(config, "--only", "table1") == 0
+    assert contents() == before
+
+
+def test_a_run_without_truths_leaves_them_out_unless_asked(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(config, "--set", "evaluate.truth=null", "--only", "truth") == 2
+    assert "evaluate.truth: is not set" in capsys.readouterr().err
+    assert run(config, "--set", "evaluate.truth=null") == 0
+    assert "truth: evaluate.truth is not set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--only", "table3"), "--only table3: there is no part 'table3': use table1, table2, truth, figures."),
+        (("--set", "evaluate.truth.side=25"), "evaluate.truth.side: is 25, which synth.scale 2 does not divide."),
+        (("--set", "evaluate.truth={side: 24}"), "evaluate.truth: root is missing: name the folder."),
+        (("--set", "evaluate.truth={root: nowhere}"), "nowhere"),
+        (("--set", "run_dir=elsewhere"), "elsewhere/split.json: is not there; `make prepare`"),
+        (("--set", "evaluate.features.layers=[conv9]"), "evaluate.features.layers: VGG16 has no such layer (conv9)"),
+    ],
+)
+def test_mistakes(config: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: str) -> None:
+    assert run(config, *arguments) == 2
+    assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_missing_generator_names_its_stage(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (RUN / "train" / "generator.safetensors").unlink()
+    assert run(config) == 2
+    assert "`make train` with the same CONFIG" in " ".join(capsys.readouterr().err.split())
+
+
+def test_two_at_once_are_refused(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    REPORT.mkdir()
+    with FileLock(REPORT / ".lock"):
+        assert run(config) == 2
+    assert "another run is evaluating there" in capsys.readouterr().err
