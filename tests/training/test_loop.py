@@ -117,6 +117,17 @@ class TestResume:
         assert (tmp_path / "train/metrics.jsonl").read_bytes() == before
         assert {path.suffix for path in folder.iterdir()} == {".damaged"}
 
+    def test_one_that_lacks_a_part_is_damaged(self, make_loop: Make) -> None:
+        loop = make_loop()
+        loop.run()
+        newest = loop.checkpoints.newest
+        assert newest is not None
+        content = torch.load(newest, weights_only=True)
+        del content["mean"]
+        torch.save(content, newest)
+        make_loop().run()
+        assert newest.with_name(f"{newest.name}.damaged").exists()
+
     def test_what_the_disk_does_not_give_is_not_damaged(
         self, make_loop: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

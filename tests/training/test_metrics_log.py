@@ -8,7 +8,20 @@ from zssr_gan.errors import OutputError
 from zssr_gan.training.state import MetricsLog
 
 
-@pytest.mark.parametrize("strange", ['{"step": "x"}', '{"step": null}', "[1]", '{"st', "\x00"])
+@pytest.mark.parametrize(
+    "strange",
+    [
+        '{"step": "x"}',
+        '{"step": null}',
+        "[1]",
+        '{"step": 2, "loss": NaN}',
+        '{"step": 2, "loss": 1e999}',
+        '{"step": 2, "loss": "low"}',
+        '{"step": 2, "validation": 3}',
+        '{"st',
+        "\x00",
+    ],
+)
 def test_cutting_back_keeps_what_stands_before_a_strange_line(tmp_path: Path, strange: str) -> None:
     log = MetricsLog(tmp_path / "metrics.jsonl")
     log.append(1, {"loss": 0.5})

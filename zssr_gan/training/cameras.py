@@ -25,6 +25,8 @@ class BatchCameras:
 
     def __init__(self, downscales: Sequence[Downscale], batch: Batch) -> None:
         self.batch = batch
+        # Of all cameras: what of an image counts must not hang on which others are in its batch.
+        self._reach = max(downscale.reach for downscale in downscales)
         groups: dict[tuple[int, int], list[int]] = {}
         for place, (camera, k) in enumerate(zip(batch.cameras, batch.turned, strict=True)):
             alike = k in downscales[camera].symmetries
@@ -48,8 +50,7 @@ class BatchCameras:
         """
         if not self.batch.cut:
             return 0
-        reach = max(downscale.reach for downscale, _, _ in self._groups)
-        return min(2 + math.ceil(reach / scale), side // 4)
+        return min(2 + math.ceil(self._reach / scale), side // 4)
 
     def capture(self, x: Tensor) -> Tensor:
         """Noise and compression of shrunk images `B C H W`; the same for the same images of the same batch."""

@@ -18,7 +18,7 @@ from zssr_gan.data.manifest import first_difference
 from zssr_gan.distributed import Ranks
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import atomic_write, is_leftover
-from zssr_gan.training.state import SCHEMA, TrainingState
+from zssr_gan.training.state import PARTS, SCHEMA, TrainingState
 
 
 class Checkpoints:
@@ -39,6 +39,8 @@ class Checkpoints:
     ) -> None:
         self.folder, self.keep, self.facts, self.on_notice = folder, keep, facts, on_notice
         self._untried: Path | None = None
+        self.begun_at: Path | None = None
+        """What this run went on from, until a later step went well."""
 
     @property
     def paths(self) -> list[Path]:
@@ -59,6 +61,7 @@ class Checkpoints:
 
     def trust(self) -> None:
         """The newest one is good: only now are those before it not needed."""
+        self.begun_at = None
         if self._untried is not None:
             self._untried = None
             self._rotate(self.keep)
@@ -95,6 +98,7 @@ class Checkpoints:
         state.restore(content)
         # A kill may have come before it was tried; without an older one there is nothing to go back to.
         self._untried = path if ranks.rank == 0 and path != self.paths[0] else None
+        self.begun_at = path
         return path
 
     def _newest_readable(self) -> tuple[Path, Mapping[str, Any]] | None:
@@ -135,7 +139,9 @@ def _read(path: Path) -> Mapping[str, Any]:
     """What a checkpoint holds. Raises _Damaged, and SettingsError where the disk does not give it."""
     try:
         content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-        json.loads(content["facts"]), content["schema"]
+        json.loads(content["facts"])
+        if content["schema"] == SCHEMA and (missing := [name for name in PARTS if name not in content]):
+            raise KeyError(", ".join(missing))
     except OSError as error:  # perhaps not for ever: no reason to call it damaged
         raise SettingsError(
             f"{path}: cannot be opened ({error.strerror}): see to the disk or its permissions."

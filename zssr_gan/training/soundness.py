@@ -54,6 +54,8 @@ class Soundness:
     def _refuse(self, at: str, what: str) -> None:
         aside, path = self.checkpoints.set_aside(), self.checkpoints.newest
         good = "there is no good checkpoint" if path is None else f"the last good checkpoint is {path}"
+        if path is not None and path == self.checkpoints.begun_at:
+            good = f"it went on from {path}, and no step after it went well"
         kept = f" ({aside} led to it and does not count)" if aside else ""
         raise NumericalError(
             f"{at}: {what} NaN or infinite; {good}{kept}: take another run_dir, and there a lower train.optimiser.lr, "

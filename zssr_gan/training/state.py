@@ -7,6 +7,7 @@ train/metrics.jsonl                   one JSON line a logged step, without times
 import copy
 import io
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from zssr_gan.files import atomic_write
 from zssr_gan.networks.generators import GeneratorNetwork
 
 SCHEMA: Final = 3
+PARTS: Final = ("step", "best", "best_phase", "accuracy", "generator", "discriminator", "mean", "optimisers")
+"""What a checkpoint holds beside its schema and facts."""
 """Of checkpoints; another number, another training."""
 NETWORKS: Final = ("generator", "discriminator")
 """What is trained, by the names in a state."""
@@ -135,13 +138,29 @@ class MetricsLog:
             raise OutputError(f"{self.path}: cannot be read ({error.strerror}): move it away, or mend it.") from error
         for text in whole.splitlines():
             try:
-                line = json.loads(text)
+                line = json.loads(text, parse_constant=_refuse_constant)
             except ValueError:
                 break
-            if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+            if not _is_line(line):
                 break
             lines.append(line)
         return lines
+
+
+def _is_line(line: Any) -> bool:
+    """Whether it may have been written by `append`."""
+    if not isinstance(line, dict) or type(line.get("step")) is not int:
+        return False
+    validation = line.get("validation", {})
+    figures = [value for name, value in line.items() if name not in ("phase", "who", "validation")]
+    return isinstance(validation, dict) and all(
+        isinstance(value, int | float) and math.isfinite(value) for value in figures
+    )
+
+
+def _refuse_constant(name: str) -> float:
+    """JSON knows no NaN, which Python would read."""
+    raise ValueError(name)
 
 
 def _line(values: Mapping[str, Any]) -> str:
