@@ -41,7 +41,7 @@ class Stream(Generic[Item, Read, Made, Kept]):
     def run(self, items: Sequence[Item]) -> Iterator[tuple[Item, Kept | Exception]]:
         """Yields each item in order with what was kept of it, or with its error.
 
-        Interrupted, it waits for what is being written, yields that, and passes the interrupt on.
+        Interrupted, it writes what is made, yields that, and passes the interrupt on.
         """
         written: deque[tuple[Item, Future[Kept]]] = deque()
         with ThreadPoolExecutor(_THREADS) as readers, ThreadPoolExecutor(_THREADS) as writers:
@@ -66,11 +66,10 @@ class Stream(Generic[Item, Read, Made, Kept]):
                     written.popleft()  # now: what an interrupt finds waiting must still be told
                     yield item, kept
             except KeyboardInterrupt:
-                writers.shutdown(wait=True, cancel_futures=True)
+                # What is made is written, begun or not: whether a thread was free must not decide what is lost.
                 for item, future in written:
-                    if not future.cancelled():
-                        kept = _outcome(future)
-                        yield item, kept
+                    kept = _outcome(future)
+                    yield item, kept
                 raise
             finally:
                 for pool in (readers, writers):
