@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zeroshot": MIDDLE | {"record"},
     "data": MIDDLE | {"record", "zeroshot", "interrupts"},
     "training": MIDDLE | {"record", "weights", "zeroshot", "data", "interrupts"},
-    "evaluation": MIDDLE | {"weights", "training"},
+    "evaluation": MIDDLE | {"record", "weights", "training"},
     "devices": {"errors"},
     "generator_settings": {"errors", "config"},
     "generative": MIDDLE | {"generator_settings", "zeroshot", "training"},
@@ -148,7 +148,7 @@ def test_extras_are_imported_where_they_are_used(module: str) -> None:
     assert not {name.split(".")[0] for name in names} & {"skimage", "torchmetrics", "tensorboard"}
 
 
-@pytest.mark.parametrize("module", ["zssr_gan.config", "zssr_gan.stages"])
+@pytest.mark.parametrize("module", ["zssr_gan.config", *(name for name in MODULES if room(name) == "stages")])
 def test_settings_know_no_torch(module: str) -> None:
     assert not {name.split(".")[0] for name in imports(module)} & {"torch", "numpy"}
 

@@ -1,0 +1,35 @@
+"""The group `evaluate`: what the tables and figures are made of."""
+
+from pydantic import Field
+
+from zssr_gan.stages.base import Settings
+from zssr_gan.stages.data import Kind, SourceSettings
+from zssr_gan.stages.train import MediatorSettings
+
+
+class TruthSettings(SourceSettings):
+    """Images of high resolution, which are made small: what methods make of these is held against them."""
+
+    kind: Kind = "folder"
+    """As a source's."""
+    side: int = Field(64, ge=16, le=1024)
+    """Truths are resized to this side in pixels; a multiple of `synth.scale`."""
+    preset: str = "quality"
+    """Zero-shot settings of the network that is learnt on all small images together, and of those of `alone`."""
+    alone: bool = True
+    """Whether each small image gets a zero-shot network of its own, too: the slowest of the methods."""
+
+
+class EvaluateSettings(Settings):
+    """What the tables and figures are made of."""
+
+    samples: int = Field(8, ge=1, le=100)
+    """Images of each role that are shown one by one, drawn by the run's seed."""
+    most: int | None = Field(1000, ge=1)
+    """At most so many images of a role are measured, drawn by the run's seed; null: all."""
+    timed: int = Field(8, ge=1)
+    """Synthetic HR images that are made again, side by side, to know how long it takes."""
+    features: MediatorSettings = MediatorSettings()
+    """What perceptual and Frechet distance look through."""
+    truth: TruthSettings | None = None
+    """Where truths are known; null: nowhere."""

@@ -1,0 +1,110 @@
+"""A whole run: what its `configs/*.yaml` holds, read with the changes of `--set`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from zssr_gan.errors import SettingsError
+from zssr_gan.plain_yaml import must_be, read_yaml
+from zssr_gan.stages.base import Settings
+from zssr_gan.stages.data import DataSettings
+from zssr_gan.stages.evaluate import EvaluateSettings
+from zssr_gan.stages.synth import SynthSettings
+from zssr_gan.stages.train import TrainSettings
+
+
+class RunSettings(Settings):
+    """A whole run: what its `configs/*.yaml` holds."""
+
+    description: str = ""
+    """One line for a person who chooses."""
+    run_dir: str | None = None
+    """Folder of the run; null: runs/<name of the config file>."""
+    seed: int = Field(0, ge=0)
+    """Same seed, same draws."""
+    data: DataSettings
+    synth: SynthSettings = SynthSettings()
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+    def folder(self, config: Path) -> Path:
+        """The run's folder, for settings that were read from the file `config`."""
+        return Path("runs") / config.stem if self.run_dir is None else Path(self.run_dir).expanduser()
+
+    def as_yaml(self, config: Path) -> str:
+        """All settings, defaults filled in, as YAML that `load_run` reads back; `config` gives the run's folder."""
+        data = {**self.model_dump(mode="json"), "run_dir": str(self.folder(config))}
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+
+
+def load_run(path: Path, changes: Sequence[str] = ()) -> RunSettings:
+    """Settings from a YAML file with changes put in.
+
+    Args:
+        path: the file.
+        changes: "a.b=value", the value read as YAML; "data.sources.0.root=faces" reaches into a list.
+
+    Raises:
+        SettingsError: names the file or the change, the key, and what is wrong with it.
+    """
+    try:
+        data = read_yaml(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}).") from error
+    except ValueError as error:  # also bytes that are not UTF-8
+        raise SettingsError(f"{path}: is not valid YAML ({error}).") from error
+    data = {} if data is None else data
+    if not isinstance(data, dict):
+        raise SettingsError(f"{path}: holds no settings: lines such as 'seed: 0' belong there.")
+    for change in changes:
+        _change(data, change)
+    try:
+        return RunSettings.model_validate(data)
+    except ValidationError as error:
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise SettingsError(f"{path}: {_plainly(error.errors(include_url=False)[0])}{more}.") from error
+
+
+def _change(data: dict[str, Any], change: str) -> None:
+    """Put one "a.b=value" into nested mappings and lists."""
+    key, equals, text = change.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise SettingsError(f"--set {change}: is not of the form key=value, such as data.size=32.")
+    try:
+        value = read_yaml(text)
+    except ValueError as error:
+        raise SettingsError(f"--set {change}: the value is not valid YAML ({error}).") from error
+    node: Any = data
+    for depth, part in enumerate(parts):
+        last = depth == len(parts) - 1
+        if isinstance(node, list):
+            if not part.isdecimal() or int(part) >= len(node):
+                place = ".".join(parts[:depth])
+                raise SettingsError(f"--set {change}: {place} is a list of {len(node)}, counted from 0.")
+            index: Any = int(part)
+        elif isinstance(node, dict):
+            index = part
+            if not last and node.get(part) is None:
+                node[part] = {}
+        else:
+            raise SettingsError(f"--set {change}: {'.'.join(parts[:depth])} is one value and has no {part}.")
+        if last:
+            node[index] = value
+        node = node[index]
+
+
+def _plainly(error: ErrorDetails) -> str:
+    """pydantic's first complaint in a user's words, the key first."""
+    key = ".".join(str(part) for part in error["loc"]) or "settings"
+    if error["type"] == "extra_forbidden":
+        return f"{key}: there is no such setting"
+    if error["type"] == "missing":
+        return f"{key}: is missing"
+    if error["type"] == "model_type":
+        return f"{key}: must be a group of settings"
+    return f"{key}: {must_be(error)}"

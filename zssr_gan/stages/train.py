@@ -1,0 +1,198 @@
+"""The group `train`: networks, losses, optimiser, turns, and what is measured on the way."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from zssr_gan.stages.base import Settings
+
+
+class NetworkSettings(Settings):
+    """A network by name, and its options: those of the dataclass in the network's own file."""
+
+    name: str = "srgan"
+    """`srgan`."""
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """See `GeneratorOptions` and `DiscriminatorOptions` in `networks/srgan.py`; what is left out keeps its default, and
+    scale, channels and size may be left out, as the data give them."""
+
+
+class MediatorSettings(Settings):
+    """The network in whose features the generator's outputs are compared with their guides."""
+
+    network: Literal["vgg19", "vgg16"] = "vgg19"
+    """The paper's, or its smaller sister."""
+    weights: str = Field("imagenet", min_length=1)
+    """`imagenet` (VGG19's, fetched by `zssr-gan weights fetch vgg19`), `random`, or a file."""
+    layers: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = ("conv5_4",)
+    """Names of its convolutions, conv1_1 to conv5_4 (VGG16: conv5_3)."""
+    activated: bool = True
+    """Features after the ReLU, or before it."""
+
+
+class LossSettings(Settings):
+    """Weights of what the generator minimises; 0 leaves a loss out, and what only it needs is then not computed."""
+
+    adversarial: float = Field(1.0e-3, ge=0)
+    """To pass the discriminator; in the adversarial phase alone."""
+    mediator: float = Field(1.0, ge=0)
+    """Mean squared distance to the guide in the mediator's features; with ImageNet's weights some hundred times what it
+    is among pixels."""
+    statistics: float = Field(0.0, ge=0)
+    """Distance of the features' means and deviations to those of synthetic HR images."""
+    pixel: float = Field(0.0, ge=0)
+    """Mean absolute distance to the guide, pixel by pixel."""
+    consistency: float = Field(0.0, ge=0)
+    """The output, degraded as the camera did it, must give the input back."""
+    recurrence: float = Field(0.0, ge=0)
+    """The input, shrunk and captured as the camera did it, must give the input: what stage 1 learns from, too."""
+    recurrence_features: float = Field(0.0, ge=0)
+    """The same in the mediator's features: what detail looks like, from the only sharp images that there are."""
+    guide: Literal["input", "synthetic"] = "input"
+    """What outputs are compared with: the enlarged input (bicubic), or the image's own synthetic HR."""
+    guides_as_fakes: bool = False
+    """Whether the discriminator sees the guides as fakes too (FG-SRGAN)."""
+    real_label: float = Field(1.0, gt=0.5, le=1)
+    """What the discriminator should say of real examples."""
+
+    @property
+    def need_features(self) -> bool:
+        """Whether any of them looks through the mediator."""
+        return bool(self.mediator or self.statistics or self.recurrence_features)
+
+    @property
+    def have_content(self) -> bool:
+        """Whether there is anything but the adversarial loss."""
+        return bool(self.need_features or self.pixel or self.consistency or self.recurrence)
+
+
+class RealSettings(Settings):
+    """What the discriminator takes for real, by weight; 0 leaves a kind out, and it is then not drawn."""
+
+    synthetic: float = Field(1.0, ge=0)
+    """Synthetic HR images: only as sharp as they were made."""
+    lr: float = Field(0.0, ge=0)
+    """Patches of the LR images as they are, noise and all: edges as sharp as the camera's pixels."""
+    shrunk: float = Field(0.0, ge=0)
+    """Patches of the LR images, shrunk by bicubic: with half the blur and less noise, so for blurred footage."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not any(self.weights.values()):
+            raise ValueError("all are 0, so the discriminator sees nothing real: set synthetic to 1")
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each kind."""
+        return {"synthetic": self.synthetic, "lr": self.lr, "shrunk": self.shrunk}
+
+
+class OptimiserSettings(Settings):
+    """Adam, of the generator and of the discriminator; or Muon for the generator."""
+
+    kind: Literal["adam", "muon"] = "adam"
+    """Of the generator. `muon` (Jordan et al. 2024): convolutions between features step along their orthogonalised
+    momentum, all other weights by Adam."""
+    muon_ratio: float = Field(10.0, gt=0, le=1e6)
+    """Muon's rate as a multiple of `lr`."""
+    muon_momentum: float = Field(0.95, ge=0, lt=1)
+    """Decay of Muon's momentum."""
+    lr: float = Field(2.0e-4, gt=0, le=1e30)
+    """Learning rate of the generator; more than 1e30, and float32 does not hold a step of Adam."""
+    lr_discriminator: float | None = Field(None, gt=0, le=1e30)
+    """Of the discriminator; null: as the generator's."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    schedule: Literal["constant", "cosine"] = "constant"
+    """`cosine` lets the rates fall to 0, over both phases: a new start with the second would undo the first."""
+    clip: float | None = Field(None, gt=0)
+    """Largest norm of a network's gradient; null: any."""
+
+
+class TurnSettings(Settings):
+    """How discriminator and generator take turns in the adversarial phase."""
+
+    unit: Literal["epochs", "steps"] = "steps"
+    """What the numbers count. A network's epoch is one pass through its own images. The last turns are whole ones: with
+    `generator` 2 and `epochs` 3, it trains for 4."""
+    discriminator: int = Field(1, ge=1)
+    generator: int = Field(1, ge=1)
+
+
+class ValidationSettings(Settings):
+    """What is measured, and on which images; they are taken from those with a synthetic HR, and not trained on."""
+
+    images: int = Field(16, ge=2)
+    """How many."""
+    best: Literal["synthetic", "residual", "last"] = "synthetic"
+    """Which generator of the last phase is kept: the one closest to the synthetic HR images (PSNR), the one whose
+    outputs, degraded, come closest to the inputs, or the last."""
+
+
+class IntervalSettings(Settings):
+    """After how many steps something is done."""
+
+    log: int = Field(10, ge=1)
+    """A line in metrics.jsonl; counted by each network for itself."""
+    validation: int = Field(500, ge=1)
+    """Validation."""
+    checkpoint: int = Field(500, ge=1)
+    """A checkpoint: what a kill costs at most."""
+    samples: int = Field(2000, ge=1)
+    """A sheet of samples; validation comes with it, since it needs the same outputs."""
+    keep: int = Field(3, ge=1)
+    """So many checkpoints are kept, the newest."""
+
+
+class TrainSettings(Settings):
+    """How the generator is trained, without any HR image."""
+
+    generator: NetworkSettings = NetworkSettings()
+    discriminator: NetworkSettings = NetworkSettings()
+    images: Literal["generator", "zssr"] = "generator"
+    """Role of the LR images that the generator learns from: those of its own, or those that have a synthetic HR."""
+    mediator: MediatorSettings = MediatorSettings()
+    losses: LossSettings = LossSettings()
+    reals: RealSettings = RealSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    batch: int = Field(50, ge=1)
+    """Images of one step, over all processes."""
+    patch: int | None = Field(32, ge=8)
+    """Side in LR pixels of what is cut out of each image; smaller images are left out. null: whole images, all of one
+    size."""
+    pretrain: int = Field(1, ge=0)
+    """Epochs of the generator by content alone, without the discriminator."""
+    epochs: int = Field(100, ge=0)
+    """Adversarial epochs of the generator, after these."""
+    turns: TurnSettings = TurnSettings()
+    ema: float = Field(0.999, ge=0, lt=1)
+    """Share that the mean of the generator's weights keeps at each of its steps, smaller in the first ones; the mean is
+    what is validated and kept. 0: the weights themselves."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of products; `auto`: bf16 where the device has matrix units for it."""
+    compile: bool = False
+    """Whether the networks are compiled (torch.compile): takes minutes and a C++ compiler first, and is worth it on a
+    GPU, if anywhere. Results differ in their last bits."""
+    validation: ValidationSettings = ValidationSettings()
+    every: IntervalSettings = IntervalSettings()
+    tensorboard: bool = False
+    """Whether metrics and samples are written for TensorBoard too; needs the extra `zssr-gan[tensorboard]`."""
+
+    @model_validator(mode="after")
+    def _content(self) -> Self:
+        losses = self.losses
+        if losses.guide == "synthetic" and self.images != "zssr":
+            raise ValueError("losses.guide: synthetic needs images that have one: set train.images to zssr")
+        if not losses.have_content:
+            if self.pretrain:
+                raise ValueError(
+                    "pretrain goes by content alone, and all content losses are 0: set one, or pretrain to 0"
+                )
+            if not losses.adversarial:
+                raise ValueError("losses: all are 0, so there is nothing to learn")
+        if not self.pretrain + self.epochs:
+            raise ValueError("pretrain and epochs are both 0, so there is nothing to do")
+        if self.epochs and not losses.adversarial:
+            raise ValueError("losses.adversarial: is 0, so set epochs to 0 too and train by pretrain alone")
+        return self
