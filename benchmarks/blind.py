@@ -13,7 +13,6 @@ own errors. The kernel's is the PSNR-Y of the truths blurred by the estimated ke
 """
 
 import argparse
-import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +20,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from benchmarks.protocol import score
 from zssr_gan.config import ZeroShotSettings, load_preset
 from zssr_gan.devices import Machine, RunOptions, machine
+from zssr_gan.evaluation.blind import QUALITIES, capture, draw_degradation
 from zssr_gan.evaluation.planes import rounded
-from zssr_gan.imaging.codecs import decode_picture, read_picture
-from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Jpeg, Noise
+from zssr_gan.imaging.codecs import read_picture
+from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Jpeg
 from zssr_gan.imaging.psnr import psnr_db
 from zssr_gan.imaging.resampling import BicubicDownscale, back_project, resize
 from zssr_gan.zeroshot.case import apply_shared
@@ -41,7 +40,6 @@ from zssr_gan.zeroshot.training import Training
 
 X2 = (2.0, 2.0)
 SIDE = 64
-QUALITIES = (None, 90, 75)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,32 +57,14 @@ class Group:
         return torch.stack([one.pixels for one in self.evidence])
 
 
-def draw_degradation(rng: np.random.Generator, quality: int | None) -> Degradation:
-    """A degradation of the protocol; the blur's widths are in LR pixels, half of those in HR pixels."""
-    minor, major = sorted(float(width) / 2 for width in rng.uniform(0.7, 2.5, 2))
-    angle, noise = float(rng.uniform(0, 180)), float(rng.uniform(0, 4)) / 255
-    return Degradation(
-        blur=GaussianBlur(sigma_major=major, sigma_minor=minor, angle_degrees=angle),
-        noise=Noise(sigma=noise),
-        jpeg=None if quality is None else Jpeg.of_quality(quality),
-    )
-
-
 def make_group(truths: Tensor, degradation: Degradation, seed: int) -> Group:
     """Degrade truths `B 3 64 64`; compressed ones go through a real file."""
-    sigma = 0.0 if degradation.noise is None else degradation.noise.sigma
-    drawn = torch.Generator().manual_seed(seed)
-    small = degradation.downscale(truths, (SIDE // 2, SIDE // 2))
-    small = rounded(small + torch.randn(small.shape, generator=drawn) * sigma)
-    evidence = []
-    for number, pixels in enumerate(small):
-        kept = None
-        if degradation.jpeg is not None:
-            file = io.BytesIO()
-            levels = (pixels * 255).round().byte().permute(1, 2, 0).numpy()
-            Image.fromarray(levels).save(file, "JPEG", quality=degradation.jpeg.quality)
-            pixels, kept = decode_picture(file.getvalue(), "lr").pixels, jpeg_of(file.getvalue())
-        evidence.append(Evidence(CaseImage(name=f"{number:03d}", sha256=""), pixels, kept))
+    evidence = [
+        Evidence(
+            CaseImage(name=f"{number:03d}", sha256=""), shot.pixels, None if shot.file is None else jpeg_of(shot.file)
+        )
+        for number, shot in enumerate(capture(truths, degradation, (SIDE // 2, SIDE // 2), seed))
+    ]
     return Group(truths, evidence, degradation)
 
 

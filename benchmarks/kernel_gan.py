@@ -31,8 +31,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from benchmarks.blind import QUALITIES, SIDE, draw_degradation, kernel_error_db, make_group, report
+from benchmarks.blind import SIDE, kernel_error_db, make_group, report
 from zssr_gan.devices import RunOptions, machine
+from zssr_gan.evaluation.blind import QUALITIES, draw_degradation
 from zssr_gan.evaluation.planes import rounded
 from zssr_gan.imaging.codecs import read_picture
 from zssr_gan.imaging.degradation import Degradation, KernelBlur

@@ -35,6 +35,7 @@ from benchmarks import blind
 from benchmarks.unpaired_figures import Eyes, Faces, Judge
 from zssr_gan.config import load_preset
 from zssr_gan.devices import Machine, RunOptions, machine
+from zssr_gan.evaluation.blind import QUALITIES, draw_degradation
 from zssr_gan.evaluation.planes import rounded
 from zssr_gan.files import atomic_write, canonical_sha256
 from zssr_gan.imaging import symmetries
@@ -71,8 +72,8 @@ def bicubic_case(truths: Tensor) -> Faces:
 
 def blind_case(truths: Tensor, number: int, rng: np.random.Generator, seed: int) -> Faces:
     """A group of the protocol `blind`, with the degradation that is estimated from its LR images."""
-    quality = blind.QUALITIES[number % len(blind.QUALITIES)]
-    group = blind.make_group(truths, blind.draw_degradation(rng, quality), seed * 1000 + number)
+    quality = QUALITIES[number % len(QUALITIES)]
+    group = blind.make_group(truths, draw_degradation(rng, quality), seed * 1000 + number)
     estimate = estimate_degradation(group.evidence, seed=seed)
     print(f"group {number}: {blind.report(group, estimate, 0.0)}", flush=True)
     return Faces(truths, group.lr, estimate.degradation.downscale, UNSEEN_OF_GROUP)

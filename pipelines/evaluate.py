@@ -1,8 +1,9 @@
-"""Tables and figures of a run: python -m pipelines.evaluate --config FILE (or: make eval).
+"""Tables, figures and the report of a run: python -m pipelines.evaluate --config FILE (or: make eval).
 
-Reads what the stages before left in the run's folder, writes report/ there: table1, table2, truth and time as .csv, .md
-and .tex, the figures as PNG, and kept/, where results lie by a hash of all that they hang on, so that the same command
-computes nothing twice and goes on where it was stopped. kept/ may be deleted; its times are then measured anew.
+Reads what the stages before left in the run's folder, writes report/ there: index.html to look at, each part's tables
+as .csv, .md and .tex, figures as PNG, parts/ (what index.html is made of), and kept/, where results lie by a hash of
+all that they hang on, so that the same command computes nothing twice and goes on where it was stopped. kept/ may be
+deleted; its times are then measured anew.
 Exit codes: 0 done, 1 an image failed or the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM.
 """
 
@@ -12,19 +13,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pipelines.evaluate_figures import Figures
-from pipelines.evaluate_tables import Tables
-from pipelines.evaluated_run import Run
-from pipelines.kept_results import Kept
+from pipelines.evaluation.figures import Figures
+from pipelines.evaluation.kept import Kept
+from pipelines.evaluation.measuring import Measuring
+from pipelines.evaluation.native_tables import NativeTables
+from pipelines.evaluation.paper_tables import PaperTables
+from pipelines.evaluation.run import Run
+from pipelines.evaluation.set_tables import SetTables
+from pipelines.evaluation.truth_tables import TruthTables
 from pipelines.progress import Bar
 from zssr_gan.data.split import SplitError
 from zssr_gan.devices import PRECISIONS, Machine, RunOptions, machine
 from zssr_gan.errors import DeviceError, SettingsError, StoreError, WeightsError, ZssrGanError
-from zssr_gan.files import FileLock
+from zssr_gan.evaluation.parts import Part, encode_part
+from zssr_gan.files import FileLock, atomic_write
 from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
 from zssr_gan.stages import RunSettings, load_run
 
-PARTS = ("table1", "table2", "truth", "figures")
+PARTS = ("table1", "table2", "truth", "blind", "sets", "native", "figures")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +76,7 @@ def chosen_parts(only: str | None) -> tuple[str, ...]:
 def evaluate(
     settings: RunSettings, config: Path, parts: Sequence[str], used: Machine, bar: Bar, *, asked: bool
 ) -> None:
-    """Make these parts, and print the files.
+    """Make these parts and the report, and print its path.
 
     Args:
         settings, config: of the run.
@@ -85,23 +91,46 @@ def evaluate(
     if not lock.acquire(wait=False):
         raise StoreError(f"{report}: another run is evaluating there; wait until it ends, or stop it.")
     try:
-        tables = Tables(run, Kept(report / "kept"), used, bar)
-        make: Mapping[str, Callable[[], list[Path]]] = {
-            "table1": tables.table_1,
-            "table2": tables.table_2,
-            "truth": tables.truth,
-            "figures": Figures(tables).draw,
+        measuring = Measuring(run, Kept(report / "kept"), used, bar)
+        paper, truths = PaperTables(measuring), TruthTables(measuring)
+        make: Mapping[str, Callable[[], Part | None]] = {
+            "table1": paper.table_1,
+            "table2": paper.table_2,
+            "truth": truths.truth,
+            "blind": truths.blind,
+            "sets": SetTables(measuring).part,
+            "native": NativeTables(measuring).part,
+            "figures": Figures(measuring).draw,
         }
-        for part in parts:
-            if part == "truth" and settings.evaluate.truth is None and not asked:
-                bar.note("truth: evaluate.truth is not set, so no truth is known: left out")
+        lacking = {} if asked else unasked(settings)
+        for name in parts:
+            if name in lacking:
+                bar.note(f"{name}: {lacking[name]}: left out")
                 continue
             began = time.perf_counter()
-            for path in make[part]():
-                print(path)
-            bar.note(f"{part}: {time.perf_counter() - began:.0f} s")
+            part = make[name]()
+            if part is None:
+                continue
+            if part.tables and name != "figures":
+                measuring.written(name, part.tables)
+            atomic_write(report / "parts" / f"{name}.json", encode_part(part), overwrite=True)
+            bar.note(f"{name}: {time.perf_counter() - began:.0f} s")
     finally:
         lock.release()
+
+
+def unasked(settings: RunSettings) -> dict[str, str]:
+    """The parts that the settings do not ask for, and why."""
+    wanted, found = settings.evaluate, dict[str, str]()
+    if wanted.truth is None:
+        found |= dict.fromkeys(("truth", "blind"), "evaluate.truth is not set, so no truth is known")
+    elif not wanted.truth.blind:
+        found["blind"] = "evaluate.truth.blind is 0"
+    if not wanted.sets:
+        found["sets"] = "evaluate.sets names none"
+    if not wanted.native:
+        found["native"] = "evaluate.native names none"
+    return found
 
 
 if __name__ == "__main__":

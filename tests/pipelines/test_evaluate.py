@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import evaluate, evaluated_methods, paper_values, prepare
+from pipelines import evaluate, prepare
+from pipelines.evaluation import methods, published, training, truths
 from tests.generators import written_generator
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.shard import StoredImage
@@ -19,6 +20,7 @@ from zssr_gan.data.split import read_split
 from zssr_gan.data.store import Store
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.errors import NumericalError
+from zssr_gan.evaluation.parts import decode_part
 from zssr_gan.files import FileLock
 from zssr_gan.imaging.resampling import resize
 from zssr_gan.stages import load_run
@@ -31,13 +33,26 @@ data:
   size: null
   roles: {zssr: 8, generator: 4, table1: 3, unseen: null}
 synth: {preset: tiny.yaml, init: scratch}
-train: {generator: {options: {width: 4, blocks: 1}}}
+train:
+  images: zssr
+  generator: {options: {width: 4, blocks: 1}}
+  discriminator: {options: {width: 4, blocks: 2, head: adaptive, hidden: 4}}
+  losses: {mediator: 0.0, pixel: 1.0, guide: synthetic}
+  batch: 2
+  patch: null
+  epochs: 1
+  validation: {images: 2}
 evaluate:
   samples: 2
   timed: 1
   features: {network: vgg16, weights: random, layers: [conv1_1]}
-  truth: {kind: lfw, side: 24, count: 4, preset: tiny.yaml}
+  truth: {kind: lfw, side: 24, count: 4, preset: tiny.yaml, train: false, blind: 2, group: 3}
+  sets: [{kind: lfw, count: 2, name: Set5, preset: tiny.yaml}]
+  native: [{kind: lfw, count: 3}]
+  native_preset: tiny.yaml
 """
+WHOLE = ("--set", "evaluate.truth.train=true")
+"""The unpaired training on the truths' LR images too, which takes a second."""
 TINY = """
 network: {depth: 2, width: 8}
 schedule: {kind: cosine, iterations: 4}
@@ -103,25 +118,28 @@ def refuse(*_: object, **__: object) -> None:
 
 
 def test_all_parts(config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run(config) == 0
-    out, said = capsys.readouterr()
-    told = [Path(line) for line in out.splitlines()]
+    assert run(config, *WHOLE) == 0
+    said = capsys.readouterr().err
     pictures = [*(f"figure-{n}" for n in range(4, 8)), "table1-samples", "table2-samples", "losses", "histograms"]
-    tables = ("table1", "table2", "truth", "time")
+    tables = ("table1", "table2", "truth", "blind", "sets", "native", "time")
     expected = {f"{name}.png" for name in pictures} | {
         f"{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")
     }
-    assert {path.name for path in told} == {path.name for path in REPORT.iterdir() if path.is_file()} - {".lock"}
-    assert {path.name for path in told} == expected
+    assert set(contents()) == expected
     for name in pictures:
         with Image.open(REPORT / f"{name}.png") as picture:
             assert min(picture.size) > 150
     assert "are in the training part of split.json and are left out as truths" in said
+    parts = {path.stem: decode_part(path.read_bytes()) for path in (REPORT / "parts").iterdir()}
+    assert set(parts) == set(evaluate.PARTS)
+    assert None not in parts.values()
     # Again: the same bytes, and no method is asked to do anything.
     before = contents()
     for name in ("generate", "run_fleet", "learn_shared", "_lanczos"):
-        monkeypatch.setattr(evaluated_methods, name, refuse)
-    assert run(config) == 0
+        monkeypatch.setattr(methods, name, refuse)
+    monkeypatch.setattr(truths, "estimate_degradation", refuse)
+    monkeypatch.setattr(training, "Loop", refuse)
+    assert run(config, *WHOLE) == 0
     assert contents() == before
 
 
@@ -129,13 +147,13 @@ def test_table_1_has_the_papers_values_under_their_own_names(config: Path) -> No
     assert run(config, "--only", "table1") == 0
     rows = cells("table1")
     samples = [row for row in rows if "samples" in row["table"]]
-    printed = [float(row["mean"]) for row in samples if row["definition"] == paper_values.SSIM.name]
-    assert printed == [ssim for ssim, _ in paper_values.TABLE_1[:2]]
+    printed = [float(row["mean"]) for row in samples if row["definition"] == published.SSIM.name]
+    assert printed == [ssim for ssim, _ in published.TABLE_1[:2]]
     whole = {(row["row"], row["definition"]): row for row in rows if "all 3 images" in row["table"]}
     # The synthetic images of this test are bicubic's own.
     assert float(whole["method: bicubic, label: internal", "PSNR-Y, border 0, 0..255"]["mean"]) == 100
-    theirs = whole["method: the seed paper, its eight images, label: generative", paper_values.PSNR.name]
-    assert float(theirs["mean"]) == pytest.approx(np.mean([psnr for _, psnr in paper_values.TABLE_1]))
+    theirs = whole["method: the seed paper, its eight images, label: generative", published.PSNR.name]
+    assert float(theirs["mean"]) == pytest.approx(np.mean([psnr for _, psnr in published.TABLE_1]))
     assert float(theirs["low"]) < float(theirs["mean"]) < float(theirs["high"])
     none = [row for row in whole.values() if not row["mean"]]
     assert none
@@ -151,10 +169,10 @@ def test_table_2_has_no_truth_and_says_so(config: Path) -> None:
 
 
 def test_truths_hold_every_method(config: Path) -> None:
-    assert run(config, "--only", "truth") == 0
+    assert run(config, "--only", "truth", *WHOLE) == 0
     rows = cells("truth")
     methods = list(dict.fromkeys(row["row"] for row in rows))
-    assert [name.rpartition(" ")[2] for name in methods] == [*["internal"] * 5, "case", *["generative"] * 3]
+    assert [name.rpartition(" ")[2] for name in methods] == [*["internal"] * 5, "case", *["generative"] * 6]
     psnr = {row["row"]: float(row["mean"]) for row in rows if row["definition"] == "PSNR-Y, border 0, 0..255"}
     nearest, bicubic, lanczos, projected, *_ = psnr.values()
     assert nearest < bicubic < lanczos < projected < 40
@@ -166,12 +184,64 @@ def test_truths_hold_every_method(config: Path) -> None:
     assert float(differences[0]["mean"]) == pytest.approx(nearest - bicubic)
 
 
+def test_a_generator_that_cannot_be_trained_says_why_in_its_cells(config: Path) -> None:
+    weights = ("--set", "train.losses.mediator=1", "--set", "train.mediator.weights=nowhere.safetensors")
+    assert run(config, "--only", "truth", *WHOLE, *weights) == 0
+    own = [row for row in cells("truth") if "SRGAN on these LR images" in row["row"]]
+    assert own
+    assert not any(row["mean"] for row in own)
+    assert all("nowhere.safetensors" in row["said"] for row in own if "difference" not in row["definition"])
+
+
+def test_a_run_that_trained_nothing_has_a_truth_table(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(RUN / "train")
+    (RUN / "split.json").unlink()
+    assert run(config, "--only", "truth") == 0
+    assert "has trained no generator" in capsys.readouterr().err
+    assert not any("generative" in row["row"] for row in cells("truth"))
+
+
+def test_blind_groups_are_told_apart_from_what_was_estimated(config: Path) -> None:
+    assert run(config, "--only", "blind") == 0
+    text = (REPORT / "blind.md").read_text()
+    assert "Blind: 2 groups of 3 images of 24 px a side" in text
+    cameras = text[text.index("### Cameras") :]
+    assert cameras.count("HR pixels at") == 2
+    assert "JPEG 90" in cameras
+    assert cameras.count("bicubic is assumed") == 2
+    psnr = {row["row"]: row for row in cells("blind") if row["definition"] == "PSNR-Y, border 0, 0..255"}
+    assert {row["images"] for row in psnr.values()} == {"6"}
+    assert "method: ZSSR, learnt on all LR images, bicubic assumed, label: case" in psnr
+
+
+def test_sets_stand_beside_what_was_published(config: Path) -> None:
+    assert run(config, "--only", "sets") == 0
+    rows = [row for row in cells("sets") if row["table"] == "Set5: 2 images, x2"]
+    printed = {row["row"]: row["mean"] for row in rows if row["definition"] == "PSNR, as printed" and row["mean"]}
+    assert printed["method: ZSSR, as printed by Shocher et al. 2018, label: internal"] == "37.37"
+    ours = [row for row in rows if row["definition"] == "PSNR-Y, border 2, 0..255"]
+    assert sum(bool(row["mean"]) for row in ours) == 4
+    assert {row["said"] for row in ours if not row["mean"]} == {"the paper's results are not at hand"}
+
+
+def test_native_images_have_no_truth(config: Path) -> None:
+    assert run(config, "--only", "native") == 0
+    rows = cells("native")
+    assert {row["mean"] for row in rows if "PSNR-Y" in row["definition"]} == {""}
+    assert all(row["mean"] for row in rows if row["definition"].startswith("residual"))
+    assert {row["images"] for row in rows} == {"3"}
+    part = decode_part((REPORT / "parts" / "native.json").read_bytes())
+    assert part is not None
+    assert [view.name for view in part.scenes[0].views][:2] == ["LR, its pixels enlarged", "bicubic"]
+    assert part.scenes[0].maps[0].png.startswith(b"\x89PNG")
+
+
 def test_other_settings_are_computed_anew(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(config, "--only", "truth") == 0
     before = contents()
     assert run(config, "--only", "truth", "--set", "evaluate.truth.count=3") == 0
     assert contents()["truth.csv"] != before["truth.csv"]
-    monkeypatch.setattr(evaluated_methods, "learn_shared", refuse)
+    monkeypatch.setattr(methods, "learn_shared", refuse)
     assert run(config, "--only", "truth", "--set", "evaluate.truth.count=2") == 1
 
 
@@ -180,11 +250,11 @@ def test_stopped_it_goes_on(config: Path, monkeypatch: pytest.MonkeyPatch, capsy
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluated_methods, "learn_shared", stop)
+        patch.setattr(methods, "learn_shared", stop)
         assert run(config, "--only", "truth") == 130
     assert "the same command goes on from there" in capsys.readouterr().err
     assert not (REPORT / "truth.md").exists()
-    monkeypatch.setattr(evaluated_methods, "_lanczos", refuse)
+    monkeypatch.setattr(methods, "_lanczos", refuse)
     assert run(config, "--only", "truth") == 0
 
 
@@ -217,8 +287,11 @@ def test_a_run_without_truths_leaves_them_out_unless_asked(config: Path, capsys:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--only", "table3"), "--only table3: there is no part 'table3': use table1, table2, truth, figures."),
-        (("--set", "evaluate.truth.side=25"), "evaluate.truth.side: is 25, which synth.scale 2 does not divide."),
+        (
+            ("--only", "table3"),
+            "--only table3: there is no part 'table3': use table1, table2, truth, blind, sets, native, figures.",
+        ),
+        (("--set", "evaluate.truth.side=25"), "evaluate.truth.side: is 25, which the scale 2 does not divide."),
         (("--set", "evaluate.truth={side: 24}"), "evaluate.truth: root is missing: name the folder."),
         (("--set", "evaluate.truth={root: nowhere}"), "nowhere"),
         (("--set", "run_dir=elsewhere"), "elsewhere/split.json: is not there; `make prepare`"),

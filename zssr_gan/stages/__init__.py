@@ -5,7 +5,7 @@ value of the wrong kind: "1e-4" without a dot is text in YAML.
 """
 
 from zssr_gan.stages.data import DataSettings, Kind, RoleSettings, SourceSettings
-from zssr_gan.stages.evaluate import EvaluateSettings, TruthSettings
+from zssr_gan.stages.evaluate import EvaluateSettings, SetSettings, TruthSettings
 from zssr_gan.stages.run import RunSettings, load_run
 from zssr_gan.stages.synth import SynthSettings
 from zssr_gan.stages.train import (
@@ -32,6 +32,7 @@ __all__ = [
     "RealSettings",
     "RoleSettings",
     "RunSettings",
+    "SetSettings",
     "SourceSettings",
     "SynthSettings",
     "TrainSettings",

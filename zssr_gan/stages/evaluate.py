@@ -1,5 +1,7 @@
 """The group `evaluate`: what the tables and figures are made of."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from zssr_gan.stages.base import Settings
@@ -13,11 +15,28 @@ class TruthSettings(SourceSettings):
     kind: Kind = "folder"
     """As a source's."""
     side: int = Field(64, ge=16, le=1024)
-    """Truths are resized to this side in pixels; a multiple of `synth.scale`."""
+    """Truths are resized to this side in pixels; a multiple of the scale."""
     preset: str = "quality"
     """Zero-shot settings of the network that is learnt on all small images together, and of those of `alone`."""
     alone: bool = True
     """Whether each small image gets a zero-shot network of its own, too: the slowest of the methods."""
+    train: bool = True
+    """Whether a generator is trained, by the run's group `train`, on the small images and nothing else: the whole
+    unpaired way, as where no truth is known."""
+    blind: int = Field(0, ge=0, le=100)
+    """So many groups of these images are blurred, made noisy and compressed too, each in a way of its own that no
+    method is told; 0: none."""
+    group: int = Field(100, ge=2)
+    """Images of such a group."""
+
+
+class SetSettings(SourceSettings):
+    """Truths at their own sizes, such as Set5, for the zero-shot way beside published figures."""
+
+    kind: Kind = "folder"
+    """As a source's."""
+    preset: str = "quality"
+    """Zero-shot settings of the network that each image gets."""
 
 
 class EvaluateSettings(Settings):
@@ -33,3 +52,9 @@ class EvaluateSettings(Settings):
     """What perceptual and Frechet distance look through."""
     truth: TruthSettings | None = None
     """Where truths are known; null: nowhere."""
+    sets: Annotated[tuple[SetSettings, ...], Field(strict=False)] = ()
+    """Where truths are known at their own sizes; `name: Set5` puts what was published on it beside."""
+    native: Annotated[tuple[SourceSettings, ...], Field(strict=False)] = ()
+    """LR images that nothing was made of before, to look at: of them no truth is known."""
+    native_preset: str = "quality"
+    """Zero-shot settings of the network that is learnt on all of them."""

@@ -7,7 +7,6 @@ import io
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,16 +14,17 @@ from matplotlib.figure import Figure as Drawing
 from pydantic import JsonValue
 from torch import Tensor
 
-from pipelines import paper_values as paper
-from pipelines.evaluate_tables import RAW, SRGAN, Tables, write_tables
-from pipelines.evaluated_run import Chosen, device_name
-from pipelines.kept_results import Made
+from pipelines.evaluation import published as paper
+from pipelines.evaluation.kept import Made
+from pipelines.evaluation.measuring import RAW, SRGAN, Measuring
+from pipelines.evaluation.run import Chosen
 from pipelines.synth import zero_shot_settings
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import Role
 from zssr_gan.data.synthesis import Failed, Synthesiser
 from zssr_gan.errors import NumericalError
 from zssr_gan.evaluation.metric import Definition, Figure
+from zssr_gan.evaluation.parts import Illustration, Part
 from zssr_gan.evaluation.tables import Cell, Row, Table
 from zssr_gan.files import atomic_write
 from zssr_gan.imaging.codecs import Metadata, encode_picture
@@ -52,45 +52,53 @@ _HOURS = Definition(
 class Figures:
     """Draws the figures of a run into its folder `report`."""
 
-    tables: Tables
+    measuring: Measuring
 
     def __post_init__(self) -> None:
         """The run's parts."""
-        self.run, self.bar = self.tables.run, self.tables.bar
-        self.report = self.run.folder / "report"
+        self.run, self.bar = self.measuring.run, self.measuring.bar
 
-    def draw(self) -> list[Path]:
-        """All of them; their paths."""
-        return [*self._grids(), *self._rows(), *self._curves(), self._histograms(), *self._times()]
+    def draw(self) -> Part:
+        """All of them, which are PNG files in the report's folder too."""
+        drawn = {**self._grids(), **self._rows(), **self._curves(), **self._histograms()}
+        for name, one in drawn.items():
+            atomic_write(self.measuring.report / f"{name}.png", one.png, overwrite=True)
+        return Part(
+            "figures",
+            "Figures and time",
+            ("The seed paper's figures 4 to 7 for this run, its training, and what the zero-shot way takes.",),
+            tuple(self._times()),
+            tuple(drawn.values()),
+        )
 
-    def _grids(self) -> list[Path]:
+    def _grids(self) -> dict[str, Illustration]:
         zssr = self.run.chosen("zssr", _GRID)
         taught: Role = self.run.settings.train.images
         generator = self.run.chosen(taught, _GRID)
-        made = self.tables.srgan("figure 7", generator.inputs, "raw", self.run.generator).images
+        made = self.measuring.srgan("figure 7", generator.inputs, "raw", self.run.generator).images
         figures = {
             4: ("LR images that the zero-shot way was given", zssr.ids, zssr.inputs.images),
             5: ("synthetic HR images of them", zssr.ids, self.run.synthetic(zssr.ids)),
             6: ("LR images that the generator was trained on", generator.ids, generator.inputs.images),
             7: (f"HR images of them; {RAW}, generative", generator.ids, made),
         }
-        paths = []
+        drawn = {}
         for number, (told, ids, images) in figures.items():
             if not ids:
                 self.bar.note(f"figure {number}: split.json has no image for it: left out")
                 continue
             cells = list(zip(ids, images, strict=True))
             rows = [cells[at : at + _COLUMNS] for at in range(0, len(cells), _COLUMNS)]
-            paths.append(self._sheet(f"figure-{number}", f"As figure {number} of the seed paper: {told}", rows))
-        return paths
+            drawn[f"figure-{number}"] = _sheet(f"As figure {number} of the seed paper: {told}", rows)
+        return drawn
 
-    def _rows(self) -> list[Path]:
+    def _rows(self) -> dict[str, Illustration]:
         """What the paper's tables show as pictures."""
         samples = self.run.settings.evaluate.samples
-        paths = []
+        drawn = {}
         for name, role, told in (
-            ("table1", self.tables.roled("table1"), "Table I: samples"),
-            ("table2", self.tables.roled("unseen"), "Table II: unseen images"),
+            ("table1", self.measuring.roled("table1"), "Table I: samples"),
+            ("table2", self.measuring.roled("unseen"), "Table II: unseen images"),
         ):
             if not role.ids:
                 continue
@@ -98,53 +106,43 @@ class Figures:
             for caption, images in self._shown(name, role).items():
                 for row, image in zip(rows, images, strict=False):
                     row.append((caption, image))
-            paths.append(self._sheet(f"{name}-samples", told, rows))
-        return paths
+            drawn[f"{name}-samples"] = _sheet(told, rows)
+        return drawn
 
     def _shown(self, name: str, role: Chosen) -> Mapping[str, Sequence[Tensor]]:
-        shown: dict[str, Sequence[Tensor]] = {"extended LR (bicubic)": self.tables.bicubic(role.inputs).images}
+        shown: dict[str, Sequence[Tensor]] = {"extended LR (bicubic)": self.measuring.bicubic(role.inputs).images}
         if name == "table1":
             shown["synthetic HR"] = self.run.synthetic(role.ids)
         for what, preset in ((RAW, "raw"), (SRGAN, "generator")):
-            shown[what] = self.tables.srgan(name, role.inputs, preset, self.run.generator).images
+            shown[what] = self.measuring.srgan(name, role.inputs, preset, self.run.generator).images
         return shown
 
-    def _sheet(self, name: str, title: str, rows: Sequence[Sequence[tuple[str, Tensor]]]) -> Path:
-        picture = Picture(contact_sheet(rows, title=title, cell=192), None, 8, Metadata())
-        path = self.report / f"{name}.png"
-        atomic_write(path, encode_picture(picture, "png", {MARK: "comparison sheet"}), overwrite=True)
-        return path
-
-    def _curves(self) -> list[Path]:
+    def _curves(self) -> dict[str, Illustration]:
         lines = MetricsLog(self.run.folder / "train" / "metrics.jsonl").read()
         if not lines:
             self.bar.note("losses: train/metrics.jsonl is not there or empty: left out")
-            return []
-        path = self.report / "losses.png"
-        atomic_write(path, curves_png(lines, "Training"), overwrite=True)
-        return [path]
+            return {}
+        return {"losses": Illustration("Losses and validation of the training", curves_png(lines, "Training"))}
 
-    def _histograms(self) -> Path:
+    def _histograms(self) -> dict[str, Illustration]:
         """Pixel intensities of what goes into the generator and of what comes out."""
-        role = self.tables.roled("unseen")
-        role = role if role.ids else self.tables.roled("table1")
+        role = self.measuring.roled("unseen")
+        role = role if role.ids else self.measuring.roled("table1")
         outputs = {
             "LR input": role.inputs.images,
-            RAW: self.tables.srgan("histograms", role.inputs, "raw", self.run.generator).images,
-            SRGAN: self.tables.srgan("histograms", role.inputs, "generator", self.run.generator).images,
+            RAW: self.measuring.srgan("histograms", role.inputs, "raw", self.run.generator).images,
+            SRGAN: self.measuring.srgan("histograms", role.inputs, "generator", self.run.generator).images,
         }
-        path = self.report / "histograms.png"
-        atomic_write(path, histograms_png(outputs), overwrite=True)
-        return path
+        told = "Pixel intensities of what goes into the generator and of what comes out"
+        return {"histograms": Illustration(told, histograms_png(outputs))}
 
-    def _times(self) -> list[Path]:
+    def _times(self) -> list[Table]:
         settings = self.run.settings
         chosen = self.run.chosen("zssr", settings.evaluate.timed)
         if not chosen.ids:
             self.bar.note("zero-shot time: split.json has no image of the role zssr: left out")
             return []
-        used = self.tables.used
-        device = device_name(used.device)
+        used = self.measuring.used
         shared = (
             read_shared(self.run.folder / "synthetic" / "shared.safetensors")
             if settings.synth.init == "shared"
@@ -157,7 +155,7 @@ class Figures:
             "shared": None if shared is None else shared.sha256,
             "scale": settings.synth.scale,
             "seed": settings.seed,
-            **{"device": device, "precision": used.precision, "threads": used.threads},
+            **self.measuring.device,
         }
 
         def again() -> Made:
@@ -175,7 +173,7 @@ class Figures:
                 self.bar.update("zero-shot time", len(made), len(chosen.numbers))
             return Made(tuple(made), (time.perf_counter() - began) / len(made))
 
-        seconds = self.tables.kept.made("timed", facts, again).seconds
+        seconds = self.measuring.kept.made("timed", facts, again).seconds
         way = "network of its own for each image" if shared is None else "one network learnt on all images"
         threads = f", {used.threads} CPU threads" if used.device.type == "cpu" else ""
         table = Table(
@@ -184,7 +182,7 @@ class Figures:
             (_SECONDS, _HOURS),
             (
                 _timed("the seed paper", paper.DEVICE, paper.HOURS * 3600 / paper.IMAGES),
-                _timed(f"this run: {way}", f"{device}{threads}, {used.precision}", seconds),
+                _timed(f"this run: {way}", f"{self.measuring.device['device']}{threads}, {used.precision}", seconds),
             ),
             (
                 f"Measured on {len(chosen.ids)} images of {settings.synth.preset} settings, and extrapolated",
@@ -194,7 +192,13 @@ class Figures:
                 ),
             ),
         )
-        return write_tables(self.report, "time", [table])
+        self.measuring.written("time", [table])
+        return [table]
+
+
+def _sheet(title: str, rows: Sequence[Sequence[tuple[str, Tensor]]]) -> Illustration:
+    picture = Picture(contact_sheet(rows, title=title, cell=192), None, 8, Metadata())
+    return Illustration(title, encode_picture(picture, "png", {MARK: "comparison sheet"}))
 
 
 def histograms_png(sets: Mapping[str, Sequence[Tensor]]) -> bytes:

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -17,6 +18,7 @@ from zssr_gan.files import atomic_write, canonical_sha256
 from zssr_gan.interrupts import uninterrupted
 from zssr_gan.zeroshot.seeds import content_hash
 
+M = TypeVar("M", bound=BaseModel)
 Figures = dict[str, list[Figure]]
 """By definition, image by image."""
 
@@ -27,11 +29,23 @@ class Made:
 
     images: tuple[Tensor, ...]
     seconds: float
+    disagreements: tuple[Tensor, ...] = ()
+    """`sH sW` each: how far the method's views disagree, in levels of 255; empty where it has one view alone."""
 
     @property
     def sha256(self) -> str:
         """Of all pixels."""
         return hash_of(self.images)
+
+
+def joined(parts: Sequence[Made]) -> Made:
+    """What was made of several groups of images, one after the other."""
+    count = sum(len(one.images) for one in parts)
+    return Made(
+        tuple(image for one in parts for image in one.images),
+        sum(one.seconds * len(one.images) for one in parts) / count,
+        tuple(one for part in parts for one in part.disagreements),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +60,17 @@ class Kept:
 
     def made(self, name: str, facts: Mapping[str, JsonValue], make: Callable[[], Made]) -> Made:
         """Images of a method: those that are kept with the same facts, or made now."""
-        path = self._path(name, facts, "safetensors")
+        path = self.path(name, facts, "safetensors")
         try:
-            tensors = load(path.read_bytes())
-            seconds = float(tensors.pop("seconds"))
-            return Made(tuple(tensors[str(n)].float().div(255) for n in range(len(tensors))), seconds)
+            return _decoded(path.read_bytes())
         except (OSError, SafetensorError, KeyError):
             made = make()
-        levels = {str(n): image.mul(255).round().to(torch.uint8).contiguous() for n, image in enumerate(made.images)}
-        self._write(path, save({**levels, "seconds": torch.tensor(made.seconds, dtype=torch.float64)}))
+        self._write(path, _encoded(made))
         return made
 
     def figures(self, name: str, facts: Mapping[str, JsonValue], make: Callable[[], Figures]) -> Figures:
         """Figures of a method, the same way."""
-        path = self._path(name, facts, "json")
+        path = self.path(name, facts, "json")
         try:
             read = json.loads(path.read_bytes())
             return {key: [Figure(key, value, why) for value, why in cells] for key, cells in read.items()}
@@ -69,9 +80,21 @@ class Kept:
         self._write(path, (json.dumps(plain, allow_nan=False) + "\n").encode())
         return figures
 
-    def _path(self, name: str, facts: Mapping[str, JsonValue], extension: str) -> Path:
+    def model(self, name: str, facts: Mapping[str, JsonValue], kind: type[M], make: Callable[[], M]) -> M:
+        """A pydantic model, the same way."""
+        path = self.path(name, facts, "json")
+        try:
+            return kind.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError):
+            found = make()
+        self._write(path, (found.model_dump_json() + "\n").encode())
+        return found
+
+    def path(self, name: str, facts: Mapping[str, JsonValue], extension: str) -> Path:
+        """Where what hangs on these facts lies; without an extension, a folder."""
         versions = {"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__}
-        return self.folder / f"{name}-{canonical_sha256({**facts, 'versions': versions})[:16]}.{extension}"
+        stem = f"{name}-{canonical_sha256({**facts, 'versions': versions})[:16]}"
+        return self.folder / (f"{stem}.{extension}" if extension else stem)
 
     def _write(self, path: Path, data: bytes) -> None:
         with uninterrupted():
@@ -81,3 +104,17 @@ class Kept:
 def hash_of(images: Sequence[Tensor]) -> str:
     """SHA-256 of the pixels of images, in their order."""
     return canonical_sha256([content_hash(image) for image in images])
+
+
+def _encoded(made: Made) -> bytes:
+    levels = {str(n): image.mul(255).round().to(torch.uint8).contiguous() for n, image in enumerate(made.images)}
+    maps = {f"disagreement {n}": one.half().contiguous() for n, one in enumerate(made.disagreements)}
+    return save({**levels, **maps, "seconds": torch.tensor(made.seconds, dtype=torch.float64)})
+
+
+def _decoded(data: bytes) -> Made:
+    tensors = load(data)
+    seconds = float(tensors.pop("seconds"))
+    maps = [name for name in tensors if name.startswith("disagreement")]
+    disagreements = tuple(tensors.pop(f"disagreement {n}").float() for n in range(len(maps)))
+    return Made(tuple(tensors[str(n)].float().div(255) for n in range(len(tensors))), seconds, disagreements)

@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipelines.kept_results import Made
+from pipelines.evaluation.kept import Made
 from zssr_gan.config import load_preset
 from zssr_gan.devices import Machine
 from zssr_gan.evaluation.planes import rounded
 from zssr_gan.generative import generate, images_together, own_scale
 from zssr_gan.generator_settings import load_generator_preset
-from zssr_gan.imaging.resampling import Downscale, Scale, back_project, enlarged_size, resize
+from zssr_gan.imaging.resampling import BicubicDownscale, Downscale, Scale, back_project, enlarged_size, resize
 from zssr_gan.training.card import TrainedGenerator
 from zssr_gan.zeroshot.case import OnLearning
 from zssr_gan.zeroshot.fleet import run_fleet
@@ -40,6 +40,11 @@ class Inputs:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def as_bicubic(self) -> "Inputs":
+        """The same, taken for shrunk by bicubic."""
+        return Inputs(self.images, (BicubicDownscale(),) * len(self.images))
 
 
 def interpolated(name: str, inputs: Inputs, scale: Scale, on_image: Told) -> Made:
@@ -63,7 +68,7 @@ def interpolated(name: str, inputs: Inputs, scale: Scale, on_image: Told) -> Mad
 def generated(preset: str, inputs: Inputs, generator: TrainedGenerator, used: Machine, on_image: Told) -> Made:
     """By a trained generator, with the preset `raw` (its output) or `generator` (ensemble and back-projection)."""
     settings, scale = load_generator_preset(preset), own_scale(generator)
-    began, made = time.perf_counter(), []
+    began, made, apart = time.perf_counter(), list[Tensor](), list[Tensor]()
     pairs = list(zip(inputs.images, inputs.downscales, strict=True))
     # Neighbours of one shape and camera share a pass, where the device takes several.
     for (shape, _), group in groupby(pairs, key=lambda pair: (pair[0].shape, id(pair[1]))):
@@ -74,8 +79,9 @@ def generated(preset: str, inputs: Inputs, generator: TrainedGenerator, used: Ma
             lr = [image.to(used.device) for image, _ in some]
             done = generate(lr, scale, settings, some[0][1], generator, used)
             made += [rounded(one.image_CHW.cpu()) for one in done]
+            apart += [one.disagreement_HW.float().cpu() for one in done if one.views > 1]
             on_image(len(made), len(pairs))
-    return Made(tuple(made), (time.perf_counter() - began) / len(pairs))
+    return Made(tuple(made), (time.perf_counter() - began) / len(pairs), tuple(apart))
 
 
 def learnt_together(
@@ -88,7 +94,7 @@ def learnt_together(
     start = learn_shared(
         images, settings, scale, list(inputs.downscales), seed=seed, machine=used, on_learning=on_learning
     )
-    made = []
+    made, apart = [], []
     for image, downscale in zip(inputs.images, inputs.downscales, strict=True):
         done = super_resolve(
             image.to(used.device),
@@ -101,7 +107,9 @@ def learnt_together(
             shared=start,
         )
         made.append(rounded(done.image_CHW.cpu()))
-    return Made(tuple(made), (time.perf_counter() - began) / len(inputs))
+        if done.views > 1:
+            apart.append(done.disagreement_HW.float().cpu())
+    return Made(tuple(made), (time.perf_counter() - began) / len(inputs), tuple(apart))
 
 
 def learnt_alone(preset: str, inputs: Inputs, scale: Scale, seed: int, used: Machine, on_image: Told) -> Made:
@@ -130,13 +138,18 @@ def learnt_alone(preset: str, inputs: Inputs, scale: Scale, seed: int, used: Mac
         for n, (lr, downscale) in enumerate(zip(inputs.images, inputs.downscales, strict=True))
     )
     made: dict[int, Tensor] = {}
+    apart: dict[int, Tensor] = {}
     for ended in run_fleet(works, capacity):
         if ended.error is not None:
             raise ended.error
         assert ended.result is not None
         made[ended.key] = rounded(ended.result.image_CHW.cpu())
+        if ended.result.views > 1:
+            apart[ended.key] = ended.result.disagreement_HW.float().cpu()
         on_image(len(made), len(inputs))
-    return Made(tuple(made[n] for n in range(len(inputs))), (time.perf_counter() - began) / len(inputs))
+    order = range(len(inputs))
+    seconds = (time.perf_counter() - began) / len(inputs)
+    return Made(tuple(made[n] for n in order), seconds, tuple(apart[n] for n in order if n in apart))
 
 
 def _lanczos(lr: Tensor, size: tuple[int, int]) -> Tensor:

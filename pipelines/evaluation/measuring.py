@@ -1,0 +1,212 @@
+"""What every part of an evaluation stands on: methods whose results are kept, figures of them, tables and scenes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import JsonValue
+from torch import Tensor
+
+from pipelines.evaluation.kept import Figures, Kept, Made, hash_of
+from pipelines.evaluation.methods import Inputs, generated, interpolated, learnt_alone, learnt_together
+from pipelines.evaluation.run import Chosen, Run, device_name
+from pipelines.progress import Bar
+from zssr_gan.config import load_preset
+from zssr_gan.data.split import Role
+from zssr_gan.devices import Machine
+from zssr_gan.evaluation.metric import Metric, Sample
+from zssr_gan.evaluation.parts import Illustration, Scene, View
+from zssr_gan.evaluation.tables import Table, to_csv, to_latex, to_markdown
+from zssr_gan.files import atomic_write
+from zssr_gan.imaging.codecs import Metadata, encode_picture
+from zssr_gan.imaging.picture import Picture
+from zssr_gan.imaging.resampling import Downscale
+from zssr_gan.imaging.sheets import evidence_sheet
+from zssr_gan.record import MARK, Label
+from zssr_gan.training.card import TrainedGenerator
+from zssr_gan.zeroshot.shared import degradation_of
+
+HEADS = ("method", "label")
+SRGAN, RAW, CONTENT = "SRGAN, back-projected", "SRGAN, its output as it is", "SRGAN before the discriminator"
+INTERPOLATIONS = {
+    "nearest": "nearest",
+    "bicubic": "bicubic",
+    "lanczos": "Lanczos",
+    "back-projected": "bicubic, back-projected",
+}
+"""Ways without a network, and what tables call them."""
+_VIEWS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A method's results with what they were learnt from, or why there are none."""
+
+    label: Label
+    made: Made | None
+    why: str = ""
+
+
+@dataclass
+class Measuring:
+    """Makes and measures, and writes into the run's folder `report`."""
+
+    run: Run
+    kept: Kept
+    used: Machine
+    bar: Bar
+
+    @property
+    def report(self) -> Path:
+        """The folder of what is shown."""
+        return self.run.folder / "report"
+
+    @cached_property
+    def device(self) -> dict[str, JsonValue]:
+        """What results and their time hang on."""
+        return {"device": device_name(self.used.device), "precision": self.used.precision, "threads": self.used.threads}
+
+    def roled(self, role: Role) -> Chosen:
+        """The images of a role that are measured."""
+        return self.run.chosen(role, self.run.settings.evaluate.most)
+
+    def bicubic(self, inputs: Inputs) -> Made:
+        """Enlarged by bicubic; too cheap to be kept."""
+        return interpolated("bicubic", inputs, self.run.scale, lambda _done, _total: None)
+
+    def interpolated(self, name: str, inputs: Inputs) -> Made:
+        """One of `INTERPOLATIONS`, kept: its time is a figure too."""
+        facts = {**self._facts(inputs), "method": name}
+        return self.kept.made(
+            name,
+            facts,
+            lambda: interpolated(name, inputs, self.run.scale, lambda done, total: self.bar.update(name, done, total)),
+        )
+
+    def srgan(self, what: str, inputs: Inputs, preset: str, generator: TrainedGenerator) -> Made:
+        """By a generator; kept."""
+        facts = {**self._facts(inputs), "generator": generator.sha256, "preset": preset}
+        return self.kept.made(
+            "generator",
+            facts,
+            lambda: generated(
+                preset,
+                inputs,
+                generator,
+                self.used,
+                lambda done, total: self.bar.update(f"generator, {what}", done, total),
+            ),
+        )
+
+    def zero_shot(self, preset: str, inputs: Inputs, *, alone: bool) -> Made:
+        """By the zero-shot way, a network for each image or one that is learnt on all; kept."""
+        chosen, seed = load_preset(preset), self.run.settings.seed
+        settings = (chosen if alone else chosen.for_case()).model_dump(mode="json")
+        facts = {**self._facts(inputs), "settings": settings, "seed": seed}
+
+        def learning(what: str, done: int, total: int, loss: float) -> None:
+            self.bar.update(f"ZSSR, {what}", done, total, f"loss {loss:.4f}")
+
+        def told(done: int, total: int) -> None:
+            self.bar.update("ZSSR, each image", done, total)
+
+        asked = (preset, inputs, self.run.scale, seed, self.used)
+        if alone:
+            return self.kept.made("zssr-alone", facts, lambda: learnt_alone(*asked, told))
+        return self.kept.made("zssr-shared", facts, lambda: learnt_together(*asked, learning))
+
+    def _facts(self, inputs: Inputs) -> dict[str, JsonValue]:
+        return {
+            "lr": hash_of(inputs.images),
+            "downscales": [degradation_of(one) for one in inputs.downscales],
+            "scale": list(self.run.scale),
+            **self.device,
+        }
+
+    def figures(
+        self,
+        what: str,
+        results: Sequence[Tensor],
+        metrics: Sequence[Metric],
+        inputs: Inputs,
+        truths: Sequence[Tensor] | None,
+        cameras: Sequence[int] | None = None,
+    ) -> Figures:
+        """Figures of results, image by image; kept.
+
+        Args:
+            what: is measured, for the progress.
+            results: of each input.
+            metrics: the columns.
+            inputs: LR images.
+            truths: of each; None where none is known.
+            cameras: of each, its place among those that metrics were given; None: the first.
+        """
+        names = [metric.definition.name for metric in metrics]
+        cameras = cameras or (0,) * len(inputs)
+        facts: dict[str, JsonValue] = {
+            "results": hash_of(results),
+            "lr": hash_of(inputs.images),
+            "truths": None if truths is None else hash_of(truths),
+            "cameras": list(cameras),
+            "metrics": [*names],
+            "missing": [metric.definition.missing for metric in metrics],
+        }
+
+        def measure() -> Figures:
+            figures: Figures = {name: [] for name in names}
+            for n, result in enumerate(results):
+                truth = None if truths is None else truths[n]
+                sample = Sample(result, truth, inputs.images[n], cameras[n])
+                for metric in metrics:
+                    figures[metric.definition.name].append(metric(sample))
+                self.bar.update(f"measuring: {what}", n + 1, len(results))
+            return figures
+
+        return self.kept.figures("figures", facts, measure)
+
+    def scenes(
+        self, ids: Sequence[str], inputs: Inputs, shown: Mapping[str, Shown], truths: Sequence[Tensor] | None
+    ) -> tuple[Scene, ...]:
+        """The first images as all methods show them: as many as `evaluate.samples`.
+
+        Evidence maps come with the last method that has views to disagree: the others' are read off their records.
+        """
+        large = interpolated("nearest", inputs, self.run.scale, lambda _done, _total: None)
+        scenes = []
+        for n in range(min(self.run.settings.evaluate.samples, len(ids))):
+            views = [View("LR, its pixels enlarged", None, png_of(large.images[n]))]
+            maps: list[Illustration] = []
+            for name, one in shown.items():
+                if one.made is None or name == INTERPOLATIONS["nearest"]:
+                    continue
+                views.append(View(name, one.label, png_of(one.made.images[n])))
+                if one.made.disagreements:
+                    maps = [self._evidence(name, one.made, n, inputs.images[n], inputs.downscales[n])]
+            if truths is not None:
+                views.append(View("truth", None, png_of(truths[n])))
+            scenes.append(Scene(ids[n], tuple(views), tuple(maps)))
+        return tuple(scenes)
+
+    @staticmethod
+    def _evidence(name: str, made: Made, n: int, lr: Tensor, downscale: Downscale) -> Illustration:
+        again = downscale(made.images[n][None], (lr.shape[-2], lr.shape[-1]))[0]
+        residual = (again - lr).abs().mean(0) * 255
+        sheet = evidence_sheet(made.disagreements[n], residual, views=_VIEWS)
+        return Illustration(f"Evidence for: {name}", png_of(sheet))
+
+    def written(self, name: str, tables: Sequence[Table]) -> None:
+        """Write NAME.csv, NAME.md and NAME.tex of some tables."""
+        contents = {
+            "csv": to_csv(tables),
+            "md": "\n".join(map(to_markdown, tables)).encode(),
+            "tex": "\n".join(map(to_latex, tables)).encode(),
+        }
+        for extension, data in contents.items():
+            atomic_write(self.report / f"{name}.{extension}", data, overwrite=True)
+
+
+def png_of(pixels: Tensor) -> bytes:
+    """`C H W`, [0, 1], as a file that says whose it is."""
+    return encode_picture(Picture(pixels, None, 8, Metadata()), "png", {MARK: "evaluation"})

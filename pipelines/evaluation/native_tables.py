@@ -1,0 +1,70 @@
+"""Native LR images, of which no truth is known: what can be said of them all the same, and pictures to look at."""
+
+from dataclasses import dataclass
+
+from pipelines.evaluation.measuring import HEADS, INTERPOLATIONS, RAW, SRGAN, Measuring, Shown
+from pipelines.evaluation.truth_tables import ASSUMED, TOGETHER
+from pipelines.evaluation.truths import native_images
+from zssr_gan.errors import SettingsError
+from zssr_gan.evaluation.full_reference import psnr, ssim
+from zssr_gan.evaluation.no_reference import colour_shift, residual, sharpness
+from zssr_gan.evaluation.parts import Part, Scene
+from zssr_gan.evaluation.tables import Method, Table, differences, summarised
+from zssr_gan.stages import SourceSettings
+
+_TEXT = (
+    "Footage as cameras gave it. Nobody knows the scene, so there is no figure of how right a result is: those below "
+    "say whether it agrees with its input under what the camera is estimated to have done, and how sharp it is. "
+    "Sharper is not truer. Look at the pictures, and at where the maps are bright."
+)
+
+
+@dataclass
+class NativeTables:
+    """Makes the part `native`."""
+
+    measuring: Measuring
+
+    def part(self) -> Part:
+        """Tables and scenes for each of `evaluate.native`."""
+        wanted = self.measuring.run.settings.evaluate.native
+        if not wanted:
+            raise SettingsError("evaluate.native: is empty: name a folder of LR images, [{kind: folder, root: crops}].")
+        tables: list[Table] = []
+        scenes: list[Scene] = []
+        for one in wanted:
+            its_tables, its_scenes = self._set(one)
+            tables += its_tables
+            scenes += its_scenes
+        return Part("native", "Native footage, without a truth", (_TEXT,), tuple(tables), scenes=tuple(scenes))
+
+    def _set(self, wanted: SourceSettings) -> tuple[list[Table], tuple[Scene, ...]]:
+        measuring, run = self.measuring, self.measuring.run
+        case, notices = native_images(run, wanted, measuring.kept)
+        for notice in [*notices, f"{wanted.label}: {case.camera}"]:
+            measuring.bar.note(notice)
+        inputs, preset = case.inputs, run.settings.evaluate.native_preset
+        shown = {
+            told: Shown("internal", measuring.interpolated(name, inputs.as_bicubic))
+            for name, told in INTERPOLATIONS.items()
+            if name not in ("nearest", "lanczos")
+        }
+        shown[ASSUMED] = Shown("case", measuring.zero_shot(preset, inputs.as_bicubic, alone=False))
+        shown[TOGETHER] = Shown("case", measuring.zero_shot(preset, inputs, alone=False))
+        if run.trained is not None:
+            for name, asked in ((RAW, "raw"), (SRGAN, "generator")):
+                shown[name] = Shown("generative", measuring.srgan("native", inputs, asked, run.trained))
+        downscales = [case.downscale]
+        metrics = [psnr(), ssim(), residual(downscales), colour_shift(downscales), sharpness()]
+        columns = [metric.definition for metric in metrics]
+        methods = []
+        for name, one in shown.items():
+            assert one.made is not None
+            figures = measuring.figures(f"{wanted.label}, {name}", one.made.images, metrics, inputs, None)
+            methods.append(Method((name, one.label), figures))
+        title = f"{wanted.label}: {len(case.ids):,} native images, x{run.scale[0]:g}"
+        tables = [
+            summarised(title, HEADS, columns, methods, (f"Camera: {case.camera}",)),
+            differences(f"{wanted.label}: differences to bicubic", HEADS, columns, methods, methods[0]),
+        ]
+        return tables, measuring.scenes(case.ids, inputs, shown, None)

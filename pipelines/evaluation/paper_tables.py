@@ -1,0 +1,148 @@
+"""Tables I and II of the seed paper, whose references are no truths."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pipelines.evaluation import published as paper
+from pipelines.evaluation.kept import Made
+from pipelines.evaluation.measuring import HEADS, RAW, SRGAN, Measuring, Shown
+from pipelines.evaluation.run import Chosen
+from zssr_gan.evaluation.full_reference import psnr, ssim, ssim_pil
+from zssr_gan.evaluation.metric import Definition, Figure, Metric
+from zssr_gan.evaluation.no_reference import colour_shift, residual, sharpness
+from zssr_gan.evaluation.parts import Part
+from zssr_gan.evaluation.tables import Cell, Method, Row, Table, differences, summarised
+from zssr_gan.record import Label
+
+_TABLE_1 = (
+    "What the generator makes, held against the synthetic HR images of the zero-shot way. Those are no truths: the "
+    "figures say how close the generator comes to them, and nothing of how close either is to the scene."
+)
+_TABLE_2 = (
+    "Images of which nothing was made before, neither by the zero-shot way nor by the generator. No truth is known, so "
+    "no figure says how right a result is; these say whether it agrees with its input, and how sharp it is."
+)
+
+
+@dataclass
+class PaperTables:
+    """Makes both."""
+
+    measuring: Measuring
+
+    def __post_init__(self) -> None:
+        """The run's parts."""
+        self.run, self.bar = self.measuring.run, self.measuring.bar
+
+    def table_1(self) -> Part | None:
+        """SRGAN against the synthetic HR images of the role `table1`."""
+        role = self.measuring.roled("table1")
+        if not role.ids:
+            self.bar.note("table1: split.json has no image of the role table1: left out")
+            return None
+        synthetic = self.run.synthetic(role.ids)
+        metrics = [ssim_pil(), psnr("RGB"), ssim(), psnr()]
+        printed = [paper.SSIM, paper.PSNR]
+        columns = [*(metric.definition for metric in metrics), *printed]
+        shown = {
+            RAW: Shown("generative", self.measuring.srgan("table 1", role.inputs, "raw", self.run.generator)),
+            SRGAN: Shown("generative", self.measuring.srgan("table 1", role.inputs, "generator", self.run.generator)),
+            "bicubic": Shown("internal", self.measuring.bicubic(role.inputs)),
+        }
+        methods = self._methods("table 1", shown, metrics, role, synthetic, printed)
+        whole = summarised(
+            f"Table I: synthetic HR against SRGAN, {role.told} of the role table1",
+            HEADS,
+            columns,
+            methods,
+            (
+                "The reference is the synthetic HR image, which is no truth: the figures say how close the generator "
+                "comes to the zero-shot way",
+            ),
+        )
+        theirs = {
+            paper.SSIM.name: [Figure(paper.SSIM.name, ssim) for ssim, _ in paper.TABLE_1],
+            paper.PSNR.name: [Figure(paper.PSNR.name, decibel) for _, decibel in paper.TABLE_1],
+        } | {one.definition.name: [one.definition.none("the paper's images are not at hand")] * 8 for one in metrics}
+        row = summarised("", HEADS, columns, [Method(("the seed paper, its eight images", "generative"), theirs)])
+        whole = Table(whole.title, HEADS, whole.columns, (*whole.rows, *row.rows), whole.remarks)
+        gains = differences("Table I: differences to bicubic", HEADS, columns[:-2], methods, methods[2])
+        return Part(
+            "table1",
+            "Table I: the generator against the zero-shot way",
+            (_TABLE_1,),
+            (self._samples(role, methods[0], columns), whole, gains),
+            scenes=self.measuring.scenes(
+                role.ids,
+                role.inputs,
+                {"bicubic": shown["bicubic"], "synthetic HR": Shown(self._taught, Made(synthetic, 0.0)), **shown},
+                None,
+            ),
+        )
+
+    @property
+    def _taught(self) -> Label:
+        """What synthetic HR images were learnt from."""
+        return "case" if self.run.settings.synth.init == "shared" else "internal"
+
+    def _methods(
+        self,
+        what: str,
+        shown: Mapping[str, Shown],
+        metrics: Sequence[Metric],
+        role: Chosen,
+        references: Sequence[Tensor] | None,
+        printed: Sequence[Definition] = (),
+    ) -> list[Method]:
+        methods = []
+        for name, one in shown.items():
+            assert one.made is not None  # all can be made of what a run has
+            figures = self.measuring.figures(
+                f"{what}, {name}", one.made.images, metrics, role.inputs, references, role.cameras
+            )
+            figures |= {column.name: [column.none("this row is ours")] * len(role.ids) for column in printed}
+            methods.append(Method((name, one.label), figures))
+        return methods
+
+    def _samples(self, role: Chosen, method: Method, columns: Sequence[Definition]) -> Table:
+        count = min(self.run.settings.evaluate.samples, len(role.ids))
+        rows = []
+        for n in range(count):
+            cells = {one.name: Cell(method.figures[one.name][n]) for one in columns}
+            if n < len(paper.TABLE_1):
+                values = dict(zip((paper.SSIM.name, paper.PSNR.name), paper.TABLE_1[n], strict=True))
+                cells |= {name: Cell(Figure(name, value)) for name, value in values.items()}
+            rows.append(Row((str(n + 1), role.ids[n]), cells))
+        return Table(
+            f"Table I: {count} samples, drawn by the seed {self.run.settings.seed}; {RAW}",
+            ("sample", "image"),
+            tuple(columns),
+            tuple(rows),
+            ("The seed paper's values are of its own eight images, which are not these",),
+        )
+
+    def table_2(self) -> Part | None:
+        """LR images that nothing was made of before: extended (bicubic) and by SRGAN."""
+        role = self.measuring.roled("unseen")
+        if not role.ids:
+            self.bar.note("table2: split.json has no image of the role unseen: left out")
+            return None
+        downscales = self.run.downscales
+        metrics = [psnr(), ssim(), residual(downscales), colour_shift(downscales), sharpness()]
+        shown = {
+            "extended LR (bicubic)": Shown("internal", self.measuring.bicubic(role.inputs)),
+            RAW: Shown("generative", self.measuring.srgan("table 2", role.inputs, "raw", self.run.generator)),
+            SRGAN: Shown("generative", self.measuring.srgan("table 2", role.inputs, "generator", self.run.generator)),
+        }
+        methods = self._methods("table 2", shown, metrics, role, None)
+        columns = [metric.definition for metric in metrics]
+        tables = (
+            summarised(f"Table II: {role.told} of the role unseen, without a truth", HEADS, columns, methods),
+            differences("Table II: differences to the extended LR", HEADS, columns, methods, methods[0]),
+        )
+        scenes = self.measuring.scenes(
+            role.ids, role.inputs, {"bicubic": shown.pop("extended LR (bicubic)"), **shown}, None
+        )
+        return Part("table2", "Table II: unseen images", (_TABLE_2,), tables, scenes=scenes)

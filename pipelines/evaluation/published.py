@@ -1,0 +1,64 @@
+"""What others printed: facts to stand beside our own, each under its own name."""
+
+from zssr_gan.evaluation.metric import Definition
+
+# The seed paper (Moreira, Romero, Ribeiro).
+TABLE_1 = (
+    (0.9132, 31.5044),
+    (0.8568, 31.6848),
+    (0.8951, 31.9378),
+    (0.8668, 31.2329),
+    (0.8566, 31.1281),
+    (0.8715, 31.2964),
+    (0.9462, 38.9739),
+    (0.8835, 32.9032),
+)
+"""SSIM and PSNR (dB) between synthetic HR and SRGAN, of eight images that it shows and does not name."""
+
+HOURS, IMAGES, DEVICE = 120.0, 7000, "NVIDIA Titan Xp"
+"""Of the zero-shot training and application on the first 7,000 images."""
+
+SSIM = Definition(
+    name="the seed paper's SSIM, as printed",
+    meaning="by the package SSIM-PIL, whose version it does not name, of images that are not at hand",
+    unit="",
+    higher_is_better=True,
+)
+PSNR = Definition(
+    name="the seed paper's PSNR, as printed",
+    meaning="by a function of scikit-image or scikit-learn (it names the second), plane and range not named",
+    unit="dB",
+    higher_is_better=True,
+)
+
+# Sets of truths, x2, by the name that a config gives them.
+SET_PSNR = Definition(
+    name="PSNR, as printed",
+    meaning="on Y, a border of the scale cropped, as the field's papers say",
+    unit="dB",
+    higher_is_better=True,
+)
+SET_SSIM = Definition(
+    name="SSIM, as printed",
+    meaning="on Y, a border of the scale cropped, as the field's papers say",
+    unit="",
+    higher_is_better=True,
+)
+SETS: dict[str, dict[str, tuple[float, float]]] = {
+    "Set5": {
+        "bicubic, as printed by Kim et al. 2016": (33.66, 0.9299),
+        "ZSSR, as printed by Shocher et al. 2018": (37.37, 0.9570),
+        "VDSR, learnt on HR images, as printed by Kim et al. 2016": (37.53, 0.9587),
+    },
+    "Set14": {
+        "bicubic, as printed by Kim et al. 2016": (30.24, 0.8688),
+        "ZSSR, as printed by Shocher et al. 2018": (33.00, 0.9108),
+        "VDSR, learnt on HR images, as printed by Kim et al. 2016": (33.03, 0.9124),
+    },
+    "BSD100": {
+        "bicubic, as printed by Kim et al. 2016": (29.56, 0.8431),
+        "ZSSR, as printed by Shocher et al. 2018": (31.65, 0.8920),
+        "VDSR, learnt on HR images, as printed by Kim et al. 2016": (31.90, 0.8960),
+    },
+}
+"""PSNR in dB and SSIM at x2."""

@@ -1,0 +1,104 @@
+"""Sets of truths at their own sizes, such as Set5: the zero-shot way beside what others printed."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pipelines.evaluation import published
+from pipelines.evaluation.kept import joined
+from pipelines.evaluation.measuring import HEADS, INTERPOLATIONS, Measuring, Shown
+from pipelines.evaluation.methods import Inputs
+from pipelines.evaluation.truths import Truths, own_sizes
+from zssr_gan.errors import SettingsError
+from zssr_gan.evaluation.full_reference import psnr, ssim
+from zssr_gan.evaluation.metric import Figure
+from zssr_gan.evaluation.parts import Part, Scene
+from zssr_gan.evaluation.tables import Cell, Method, Row, Table, differences, summarised
+from zssr_gan.stages import SetSettings
+
+_TEXT = (
+    "Truths at their own sizes, shrunk by antialiased bicubic and rounded to 8 bits; each LR image gets a network of "
+    "its own, and nothing is learnt from any other image. Figures are on Y with a border of the scale cropped, as the "
+    "field's papers have them; what those printed stands in columns of its own."
+)
+
+
+@dataclass
+class SetTables:
+    """Makes the part `sets`."""
+
+    measuring: Measuring
+
+    def part(self) -> Part:
+        """A table of means and one of images for each of `evaluate.sets`."""
+        sets = self.measuring.run.settings.evaluate.sets
+        if not sets:
+            raise SettingsError("evaluate.sets: is empty: name a folder of truths, [{root: set5, name: Set5}].")
+        tables: list[Table] = []
+        scenes: list[Scene] = []
+        for one in sets:
+            its_tables, its_scenes = self._set(one)
+            tables += its_tables
+            scenes += its_scenes
+        return Part("sets", "Sets of truths, beside published figures", (_TEXT,), tuple(tables), scenes=tuple(scenes))
+
+    def _set(self, wanted: SetSettings) -> tuple[list[Table], tuple[Scene, ...]]:
+        measuring = self.measuring
+        truths, notices = own_sizes(measuring.run, wanted)
+        for notice in notices:
+            measuring.bar.note(notice)
+        shown = {
+            told: Shown("internal", measuring.interpolated(name, truths.inputs))
+            for name, told in INTERPOLATIONS.items()
+            if name != "nearest"
+        }
+        zssr = f"ZSSR, {wanted.preset}"
+        shown[zssr] = Shown(
+            "internal", joined([measuring.zero_shot(wanted.preset, one, alone=True) for one in _each(truths)])
+        )
+        border = round(measuring.run.scale[0])
+        metrics = [psnr("Y", border), ssim("Y", border)]
+        columns = [metric.definition for metric in metrics]
+        printed = [published.SET_PSNR, published.SET_SSIM]
+        methods = []
+        for name, one in shown.items():
+            assert one.made is not None
+            figures = measuring.figures(
+                f"{wanted.label}, {name}", one.made.images, metrics, truths.inputs, truths.images
+            )
+            methods.append(Method((name, one.label), figures))
+        title = f"{wanted.label}: {len(truths.ids):,} images, x{border}"
+        own = summarised(title, HEADS, columns, methods)
+        ours = tuple(
+            Row(row.texts, {**row.cells, **{one.name: Cell(one.none("this row is ours")) for one in printed}})
+            for row in own.rows
+        )
+        theirs = tuple(
+            Row(
+                (name, "internal" if "ZSSR" in name or "bicubic" in name else "generative"),
+                {
+                    **{one.name: Cell(one.none("the paper's results are not at hand")) for one in columns},
+                    **{one.name: Cell(Figure(one.name, value)) for one, value in zip(printed, values, strict=True)},
+                },
+            )
+            for name, values in (published.SETS.get(wanted.label, {}) if border == 2 else {}).items()
+        )
+        both = Table(title, HEADS, (*columns, *printed), ours + theirs) if theirs else own
+        images = Table(
+            f"{wanted.label}, image by image",
+            ("image", "method"),
+            tuple(columns),
+            tuple(
+                Row((name, method.texts[0]), {one.name: Cell(method.figures[one.name][n]) for one in columns})
+                for n, name in enumerate(truths.ids)
+                for method in methods
+            ),
+        )
+        gains = differences(f"{wanted.label}: differences to bicubic", HEADS, columns, methods, methods[0])
+        return [both, gains, images], measuring.scenes(truths.ids, truths.inputs, shown, truths.images)
+
+
+def _each(truths: Truths) -> list[Inputs]:
+    """The LR images one by one: a run that is stopped loses one, and large ones need not lie in memory together."""
+    images: tuple[Tensor, ...] = truths.inputs.images
+    return [Inputs((image,), (downscale,)) for image, downscale in zip(images, truths.inputs.downscales, strict=True)]

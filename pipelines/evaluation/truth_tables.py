@@ -1,0 +1,228 @@
+"""Every method against truths that none of them saw: halved by bicubic, or blind, in groups of one camera each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from pydantic import JsonValue
+from torch import Tensor
+
+from pipelines.evaluation.kept import Figures, Made, hash_of, joined
+from pipelines.evaluation.measuring import CONTENT, HEADS, INTERPOLATIONS, RAW, SRGAN, Measuring, Shown
+from pipelines.evaluation.methods import Inputs
+from pipelines.evaluation.training import CaseTraining, with_learning
+from pipelines.evaluation.truths import Truths, blind_groups, known_truths, told_degradation
+from zssr_gan.errors import SettingsError, WeightsError
+from zssr_gan.evaluation.features import Frechet, perceptual
+from zssr_gan.evaluation.full_reference import psnr, ssim, ssim_pil, vif
+from zssr_gan.evaluation.metric import Definition, Figure, Metric
+from zssr_gan.evaluation.no_reference import colour_shift, residual
+from zssr_gan.evaluation.parts import Part
+from zssr_gan.evaluation.tables import Method, Row, Table, differences, summarised
+from zssr_gan.imaging.resampling import Downscale
+from zssr_gan.training.models import mediator_options
+
+ALONE, TOGETHER = "ZSSR, learnt on each LR image", "ZSSR, learnt on all LR images"
+ASSUMED = "ZSSR, learnt on all LR images, bicubic assumed"
+CASE_CONTENT = "SRGAN on these LR images, before the discriminator"
+CASE_RAW, CASE = "SRGAN on these LR images, its output as it is", "SRGAN on these LR images, back-projected"
+_TRUTH = (
+    "Images of high resolution were made small, and every method was given the small images and nothing else: no "
+    "truth taught any of them, not even as one of other images, except where a row says so. What they made is held "
+    "against the truths."
+)
+_ORDER = (
+    "Rows on “these LR images” are the whole unpaired way on them: one zero-shot network learnt on all, what it makes "
+    "taken for real by the discriminator, and a generator trained on both. Other generators were trained by their runs."
+)
+_BLIND = (
+    "The same truths, but their camera blurred them, added noise and compressed, in a way that no method is told: each "
+    "group of images has a camera of its own. What it did is estimated from the group's LR images."
+)
+
+
+@dataclass
+class TruthTables:
+    """Makes the parts `truth` and `blind`."""
+
+    measuring: Measuring
+
+    def __post_init__(self) -> None:
+        """The run's parts."""
+        self.run, self.bar = self.measuring.run, self.measuring.bar
+        self.evaluate = self.run.settings.evaluate
+
+    @cached_property
+    def _truths(self) -> Truths:
+        truths, notices = known_truths(self.run)
+        for notice in notices:
+            self.bar.note(notice)
+        return truths
+
+    def truth(self) -> Part:
+        """Truths halved by bicubic."""
+        shown = self._methods(self._truths)
+        title = f"Truth known: {self._told(self._truths)}, LR by bicubic"
+        return self._part("truth", "Truth known", (_TRUTH, _ORDER), title, [self._truths], shown)
+
+    def blind(self) -> Part | None:
+        """Truths that went through cameras unknown to the methods."""
+        truths, wanted = self._truths, self.evaluate.truth
+        assert wanted is not None  # else there are no truths
+        if not wanted.blind:
+            raise SettingsError("evaluate.truth.blind: is 0, so that there are no groups: set it to 3.")
+        groups = blind_groups(self.run, truths, self.measuring.kept)
+        for group in groups:
+            self.bar.note(f"{told_degradation(group.degradation)}; estimated: {group.camera}")
+        each = [self._methods(group) for group in groups]
+        shown = {name: _together([one[name] for one in each]) for name in each[0]}
+        title = f"Blind: {len(groups)} groups of {self._told(groups[0])}"
+        part = self._part("blind", "Blind: cameras that no method is told of", (_BLIND,), title, groups, shown)
+        heads = ("group", "images", "what the camera did", "what was estimated")
+        cameras = Table(
+            "Cameras",
+            heads,
+            (),
+            tuple(
+                Row((str(n), f"{len(group.ids):,}", told_degradation(group.degradation), group.camera), {})
+                for n, group in enumerate(groups, 1)
+            ),
+        )
+        return Part(part.name, part.title, part.text, (*part.tables, cameras), scenes=part.scenes)
+
+    def _told(self, truths: Truths) -> str:
+        side = truths.images[0].shape[-1]
+        return f"{len(truths.ids):,} images of {side} px a side, x{self.run.scale[0]:g}"
+
+    def _methods(self, truths: Truths) -> dict[str, Shown]:
+        """Every method on the LR images of one case."""
+        wanted, inputs, measuring = self.evaluate.truth, truths.inputs, self.measuring
+        assert wanted is not None
+        shown = {
+            told: Shown("internal", measuring.interpolated(name, inputs.as_bicubic))
+            for name, told in INTERPOLATIONS.items()
+        }
+        if wanted.alone:
+            shown[ALONE] = Shown("internal", measuring.zero_shot(wanted.preset, inputs, alone=True))
+        if truths.estimate is not None:
+            shown[ASSUMED] = Shown("case", measuring.zero_shot(wanted.preset, inputs.as_bicubic, alone=False))
+        stage_1 = measuring.zero_shot(wanted.preset, inputs, alone=False)
+        shown[TOGETHER] = Shown("case", stage_1)
+        if wanted.train:
+            shown |= self._trained(truths, stage_1)
+        run = self.run
+        if run.trained is None:
+            self.bar.note("truth: this run has trained no generator, so it has no row")
+        else:
+            if run.content is not None:
+                shown[CONTENT] = Shown("generative", measuring.srgan("truth", inputs, "generator", run.content))
+            for name, preset in ((RAW, "raw"), (SRGAN, "generator")):
+                shown[name] = Shown("generative", measuring.srgan("truth", inputs, preset, run.trained))
+        return shown
+
+    def _trained(self, truths: Truths, stage_1: Made) -> dict[str, Shown]:
+        """The whole unpaired way on these LR images."""
+        names = {CASE_CONTENT: "raw", CASE_RAW: "raw", CASE: "generator"}
+        training = CaseTraining(self.run.settings.train, self.run.settings.seed, self.measuring.used, self.bar)
+        try:
+            phases = training.run(truths, stage_1, self.measuring.kept)
+        except (WeightsError, SettingsError) as error:
+            return {name: Shown("generative", None, str(error).removesuffix(".")) for name in names}
+        learning = phases.seconds + stage_1.seconds * len(truths.ids)
+        shown = {}
+        for name, preset in names.items():
+            generator = phases.content if name == CASE_CONTENT else phases.last
+            if generator is None:
+                shown[name] = Shown("generative", None, "the run's settings have one phase alone")
+                continue
+            made = self.measuring.srgan("truth", truths.inputs, preset, generator)
+            shown[name] = Shown("generative", with_learning(made, learning))
+        return shown
+
+    def _part(
+        self,
+        name: str,
+        title: str,
+        text: tuple[str, ...],
+        told: str,
+        groups: Sequence[Truths],
+        shown: Mapping[str, Shown],
+    ) -> Part:
+        """Tables and scenes of all groups' images together."""
+        images = tuple(image for group in groups for image in group.images)
+        ids = tuple(one for group in groups for one in group.ids)
+        downscales: list[Downscale] = [group.downscale for group in groups]
+        inputs = Inputs(
+            tuple(image for group in groups for image in group.inputs.images),
+            tuple(downscale for group in groups for downscale in group.inputs.downscales),
+        )
+        cameras = [place for place, group in enumerate(groups) for _ in group.ids]
+        metrics = self._metrics(downscales)
+        frechet = self._frechet
+        sets = frozenset({self._seconds.name, *(one.name for one in frechet.definitions.values())})
+        columns = [*(metric.definition for metric in metrics), *frechet.definitions.values(), self._seconds]
+        methods = []
+        for method, one in shown.items():
+            if one.made is None:
+                figures = {
+                    column.name: [column.none(one.why)] * (1 if column.name in sets else len(ids)) for column in columns
+                }
+            else:
+                figures = self.measuring.figures(f"{name}, {method}", one.made.images, metrics, inputs, images, cameras)
+                figures |= self._distances(one.made, images)
+                figures[self._seconds.name] = [Figure(self._seconds.name, one.made.seconds)]
+            methods.append(Method((method, one.label), figures, sets))
+        baseline = next(one for one in methods if one.texts[0] == "bicubic")
+        tables = (
+            summarised(told, HEADS, columns, methods),
+            differences(f"{title}: differences to bicubic", HEADS, columns, methods, baseline),
+        )
+        return Part(name, title, text, tables, scenes=self.measuring.scenes(ids, inputs, shown, images))
+
+    def _metrics(self, downscales: Sequence[Downscale]) -> list[Metric]:
+        return [psnr(), ssim(), ssim_pil(), vif(), self._perceptual, residual(downscales), colour_shift(downscales)]
+
+    @cached_property
+    def _perceptual(self) -> Metric:
+        features = self.evaluate.features
+        options = mediator_options(features, "evaluate.features")
+        return perceptual(options, features.weights, seed=self.run.settings.seed)
+
+    @cached_property
+    def _frechet(self) -> Frechet:
+        features = self.evaluate.features
+        options = mediator_options(features, "evaluate.features")
+        return Frechet(options, features.weights, seed=self.run.settings.seed)
+
+    @cached_property
+    def _seconds(self) -> Definition:
+        used = self.measuring.used
+        return Definition(
+            f"time, {self.measuring.device['device']}, {used.threads} CPU threads, {used.precision}",
+            "wall time an image, all learning on these images included, a run's own training before not",
+            "s",
+            higher_is_better=False,
+        )
+
+    def _distances(self, made: Made, truths: tuple[Tensor, ...]) -> Figures:
+        """Of the whole set of results to the whole set of truths; kept."""
+        frechet = self._frechet
+        facts: dict[str, JsonValue] = {
+            "images": made.sha256,
+            "truths": hash_of(truths),
+            "names": [*sorted(one.name for one in frechet.definitions.values())],
+        }
+
+        def look() -> Figures:
+            theirs = frechet.look(truths)
+            return {figure.name: [figure] for figure in frechet.figures(frechet.look(made.images), theirs).values()}
+
+        return self.measuring.kept.figures("frechet", facts, look)
+
+
+def _together(of_each: Sequence[Shown]) -> Shown:
+    """A method's results on several groups; none where it has none of one."""
+    lacking = next((one for one in of_each if one.made is None), None)
+    if lacking is not None:
+        return lacking
+    return Shown(of_each[0].label, joined([one.made for one in of_each if one.made is not None]))
