@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from pydantic import JsonValue
 from torch import Tensor
 
-from pipelines.evaluation.kept import Figures, Kept, Made, hash_of
+from pipelines.evaluation.kept import Figures, Kept, Made, hash_of, joined
 from pipelines.evaluation.methods import Inputs, generated, interpolated, learnt_alone, learnt_together
 from pipelines.evaluation.run import Chosen, Run, device_name
 from pipelines.progress import Bar
-from zssr_gan.config import load_preset
+from zssr_gan.config import ZeroShotSettings, load_preset
 from zssr_gan.data.split import Role
 from zssr_gan.devices import Machine
 from zssr_gan.evaluation.metric import Metric, Sample
@@ -37,6 +37,8 @@ INTERPOLATIONS = {
 }
 """Ways without a network, and what tables call them."""
 _VIEWS = 8
+_SIDE_BY_SIDE = 64
+"""Networks of a fleet: more bring no speed on a CPU, and what a stop costs grows with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,22 +101,36 @@ class Measuring:
             ),
         )
 
-    def zero_shot(self, preset: str, inputs: Inputs, *, alone: bool) -> Made:
-        """By the zero-shot way, a network for each image or one that is learnt on all; kept."""
-        chosen, seed = load_preset(preset), self.run.settings.seed
-        settings = (chosen if alone else chosen.for_case()).model_dump(mode="json")
-        facts = {**self._facts(inputs), "settings": settings, "seed": seed}
+    def zero_shot_together(self, preset: str, inputs: Inputs) -> Made:
+        """By one zero-shot network that is learnt on all; kept."""
+        facts = self._zero_shot_facts(load_preset(preset).for_case(), inputs)
 
         def learning(what: str, done: int, total: int, loss: float) -> None:
             self.bar.update(f"ZSSR, {what}", done, total, f"loss {loss:.4f}")
 
-        def told(done: int, total: int) -> None:
-            self.bar.update("ZSSR, each image", done, total)
-
-        asked = (preset, inputs, self.run.scale, seed, self.used)
-        if alone:
-            return self.kept.made("zssr-alone", facts, lambda: learnt_alone(*asked, told))
+        asked = (preset, inputs, self.run.scale, self.run.settings.seed, self.used)
         return self.kept.made("zssr-shared", facts, lambda: learnt_together(*asked, learning))
+
+    def zero_shot_alone(self, preset: str, inputs: Inputs, together: int = _SIDE_BY_SIDE) -> Made:
+        """By a zero-shot network for each image; kept in parts of so many, since it takes the longest."""
+        settings, parts = load_preset(preset), []
+        for at in range(0, len(inputs), together):
+            some = inputs.part(at, at + together)
+
+            def told(done: int, _total: int, before: int = at) -> None:
+                self.bar.update("ZSSR, each image", before + done, len(inputs))
+
+            asked = (preset, some, self.run.scale, self.run.settings.seed, self.used, told)
+            make = partial(learnt_alone, *asked)
+            parts.append(self.kept.made("zssr-alone", self._zero_shot_facts(settings, some), make))
+        return joined(parts)
+
+    def _zero_shot_facts(self, settings: ZeroShotSettings, inputs: Inputs) -> dict[str, JsonValue]:
+        return {
+            **self._facts(inputs),
+            "settings": settings.model_dump(mode="json"),
+            "seed": self.run.settings.seed,
+        }
 
     def _facts(self, inputs: Inputs) -> dict[str, JsonValue]:
         return {

@@ -41,6 +41,10 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.images)
 
+    def part(self, first: int, end: int) -> "Inputs":
+        """Those from `first` to before `end`."""
+        return Inputs(self.images[first:end], self.downscales[first:end])
+
     @property
     def as_bicubic(self) -> "Inputs":
         """The same, taken for shrunk by bicubic."""

@@ -49,8 +49,8 @@ class NativeTables:
             for name, told in INTERPOLATIONS.items()
             if name not in ("nearest", "lanczos")
         }
-        shown[ASSUMED] = Shown("case", measuring.zero_shot(preset, inputs.as_bicubic, alone=False))
-        shown[TOGETHER] = Shown("case", measuring.zero_shot(preset, inputs, alone=False))
+        shown[ASSUMED] = Shown("case", measuring.zero_shot_together(preset, inputs.as_bicubic))
+        shown[TOGETHER] = Shown("case", measuring.zero_shot_together(preset, inputs))
         if run.trained is not None:
             for name, asked in ((RAW, "raw"), (SRGAN, "generator")):
                 shown[name] = Shown("generative", measuring.srgan("native", inputs, asked, run.trained))

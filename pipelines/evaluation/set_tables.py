@@ -2,13 +2,9 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from pipelines.evaluation import published
-from pipelines.evaluation.kept import joined
 from pipelines.evaluation.measuring import HEADS, INTERPOLATIONS, Measuring, Shown
-from pipelines.evaluation.methods import Inputs
-from pipelines.evaluation.truths import Truths, own_sizes
+from pipelines.evaluation.truths import own_sizes
 from zssr_gan.errors import SettingsError
 from zssr_gan.evaluation.full_reference import psnr, ssim
 from zssr_gan.evaluation.metric import Figure
@@ -53,9 +49,8 @@ class SetTables:
             if name != "nearest"
         }
         zssr = f"ZSSR, {wanted.preset}"
-        shown[zssr] = Shown(
-            "internal", joined([measuring.zero_shot(wanted.preset, one, alone=True) for one in _each(truths)])
-        )
+        # One by one: a run that is stopped loses one, and large ones need not lie in memory together.
+        shown[zssr] = Shown("internal", measuring.zero_shot_alone(wanted.preset, truths.inputs, together=1))
         border = round(measuring.run.scale[0])
         metrics = [psnr("Y", border), ssim("Y", border)]
         columns = [metric.definition for metric in metrics]
@@ -96,9 +91,3 @@ class SetTables:
         )
         gains = differences(f"{wanted.label}: differences to bicubic", HEADS, columns, methods, methods[0])
         return [both, gains, images], measuring.scenes(truths.ids, truths.inputs, shown, truths.images)
-
-
-def _each(truths: Truths) -> list[Inputs]:
-    """The LR images one by one: a run that is stopped loses one, and large ones need not lie in memory together."""
-    images: tuple[Tensor, ...] = truths.inputs.images
-    return [Inputs((image,), (downscale,)) for image, downscale in zip(images, truths.inputs.downscales, strict=True)]

@@ -103,10 +103,10 @@ class TruthTables:
             for name, told in INTERPOLATIONS.items()
         }
         if wanted.alone:
-            shown[ALONE] = Shown("internal", measuring.zero_shot(wanted.preset, inputs, alone=True))
+            shown[ALONE] = Shown("internal", measuring.zero_shot_alone(wanted.preset, inputs))
         if truths.estimate is not None:
-            shown[ASSUMED] = Shown("case", measuring.zero_shot(wanted.preset, inputs.as_bicubic, alone=False))
-        stage_1 = measuring.zero_shot(wanted.preset, inputs, alone=False)
+            shown[ASSUMED] = Shown("case", measuring.zero_shot_together(wanted.preset, inputs.as_bicubic))
+        stage_1 = measuring.zero_shot_together(wanted.preset, inputs)
         shown[TOGETHER] = Shown("case", stage_1)
         if wanted.train:
             shown |= self._trained(truths, stage_1)
