@@ -10,6 +10,7 @@ from torch import Tensor
 from pipelines.evaluation.kept import Figures, Made, hash_of, joined
 from pipelines.evaluation.measuring import CONTENT, HEADS, INTERPOLATIONS, RAW, SRGAN, Measuring, Shown
 from pipelines.evaluation.methods import Inputs
+from pipelines.evaluation.others import Other, others_of, scale_of, taught_with
 from pipelines.evaluation.training import CaseTraining, with_learning
 from pipelines.evaluation.truths import Truths, blind_groups, known_truths, told_degradation
 from zssr_gan.errors import SettingsError, WeightsError
@@ -19,7 +20,7 @@ from zssr_gan.evaluation.metric import Definition, Figure, Metric
 from zssr_gan.evaluation.no_reference import colour_shift, residual
 from zssr_gan.evaluation.parts import Part
 from zssr_gan.evaluation.tables import Method, Row, Table, differences, summarised
-from zssr_gan.imaging.resampling import Downscale
+from zssr_gan.imaging.resampling import BicubicDownscale, Downscale
 from zssr_gan.training.models import mediator_options
 
 ALONE, TOGETHER = "ZSSR, learnt on each LR image", "ZSSR, learnt on all LR images"
@@ -53,8 +54,13 @@ class TruthTables:
         self.evaluate = self.run.settings.evaluate
 
     @cached_property
+    def _others(self) -> list[Other]:
+        return others_of(self.run)
+
+    @cached_property
     def _truths(self) -> Truths:
-        truths, notices = known_truths(self.run)
+        taught = taught_with(self._others) if self.evaluate.truth is not None else set()
+        truths, notices = known_truths(self.run, taught)
         for notice in notices:
             self.bar.note(notice)
         return truths
@@ -118,7 +124,16 @@ class TruthTables:
                 shown[CONTENT] = Shown("generative", measuring.srgan("truth", inputs, "generator", run.content))
             for name, preset in ((RAW, "raw"), (SRGAN, "generator")):
                 shown[name] = Shown("generative", measuring.srgan("truth", inputs, preset, run.trained))
-        return shown
+        return shown | {other.told: self._by(other, inputs) for other in self._others}
+
+    def _by(self, other: Other, inputs: Inputs) -> Shown:
+        """Another run's generator, its output as it is; one that keeps the size is given the enlarged image."""
+        if other.generator is None:
+            return Shown("generative", None, other.why)
+        if scale_of(other.generator) == 1:
+            enlarged = self.measuring.interpolated("bicubic", inputs.as_bicubic).images
+            inputs = Inputs(enlarged, (BicubicDownscale(),) * len(enlarged))
+        return Shown("generative", self.measuring.srgan(other.name, inputs, "raw", other.generator))
 
     def _trained(self, truths: Truths, stage_1: Made) -> dict[str, Shown]:
         """The whole unpaired way on these LR images."""

@@ -50,10 +50,10 @@ class Truths:
         return "bicubic" if self.estimate is None else f"{self.estimate.summary} ({self.estimate.why})"
 
 
-def known_truths(run: Run) -> tuple[Truths, list[str]]:
+def known_truths(run: Run, taught: set[str]) -> tuple[Truths, list[str]]:
     """The images of `evaluate.truth`, made small by bicubic, with what must be said of them.
 
-    Those whose bytes the run's generator was trained on are left out.
+    Those whose bytes the run's generator was trained on are left out, and those of `taught` (SHA-256).
 
     Raises:
         SettingsError: no such set, no image is left, or a side that the scale does not divide.
@@ -64,9 +64,8 @@ def known_truths(run: Run) -> tuple[Truths, list[str]]:
     small = round(wanted.side / run.scale[0])
     if small * run.scale[0] != wanted.side:
         raise SettingsError(f"evaluate.truth.side: is {wanted.side}, which the scale {run.scale[0]:g} does not divide.")
-    taught = set()
     if run.trained is not None:
-        taught = {member.sha256 for member in run.split.entries if member.part == "train"}
+        taught = taught | {member.sha256 for member in run.split.entries if member.part == "train"}
     found, notices = _read(run, wanted, "truth", taught, wanted.count)
     images = _alike([rounded(resize(_pixels(one), (wanted.side, wanted.side))) for _, one in found])
     lr = tuple(rounded(resize(image, (small, small))) for image in images)
@@ -172,12 +171,12 @@ def _read(
         found.append((f"{wanted.label}/{path}", content))
     if not found:
         raise SettingsError(
-            f"evaluate.{purpose}: {wanted.root or wanted.label} has no image that can be read and is not in the "
-            "training part of split.json: name another folder."
+            f"evaluate.{purpose}: {wanted.root or wanted.label} has no image that can be read and is in no "
+            "training part of a run that is compared: name another folder."
         )
     notices = []
     if known:
-        notices.append(f"{known:,} images are in the training part of split.json and are left out as truths")
+        notices.append(f"{known:,} images were trained on by a generator that is compared, and are left out as truths")
     if failed:
         notices.append(f"{failed:,} images could not be read and are left out")
     return found, notices

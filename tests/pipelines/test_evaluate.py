@@ -14,6 +14,7 @@ from PIL import Image
 from pipelines import evaluate, prepare
 from pipelines.evaluation import methods, published, training, truths
 from tests.generators import written_generator
+from zssr_gan.data.opening import open_sources
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import read_split
@@ -23,7 +24,7 @@ from zssr_gan.errors import NumericalError
 from zssr_gan.evaluation.parts import decode_part
 from zssr_gan.files import FileLock
 from zssr_gan.imaging.resampling import resize
-from zssr_gan.stages import load_run
+from zssr_gan.stages import DataSettings, SourceSettings, load_run
 
 RUN = Path("runs/mine")
 REPORT = RUN / "report"
@@ -129,7 +130,7 @@ def test_all_parts(config: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     for name in pictures:
         with Image.open(REPORT / f"{name}.png") as picture:
             assert min(picture.size) > 150
-    assert "are in the training part of split.json and are left out as truths" in said
+    assert "were trained on by a generator that is compared, and are left out as truths" in said
     parts = {path.stem: decode_part(path.read_bytes()) for path in (REPORT / "parts").iterdir()}
     assert set(parts) == set(evaluate.PARTS)
     assert None not in parts.values()
@@ -199,6 +200,34 @@ def test_a_run_that_trained_nothing_has_a_truth_table(config: Path, capsys: pyte
     assert run(config, "--only", "truth") == 0
     assert "has trained no generator" in capsys.readouterr().err
     assert not any("generative" in row["row"] for row in cells("truth"))
+
+
+class TestOthers:
+    def test_runs_beside_this_one_stand_in_the_table_of_their_scale(self, config: Path) -> None:
+        lfw = open_sources(DataSettings(sources=(SourceSettings(kind="lfw"),)))[0]
+        seen = {path: lfw.read(path).sha256 for path in (entry.path for entry in lfw.listing().entries[:90])}
+        written_generator(RUN.parent / "theirs" / "train", seed=3, listed={"inputs": seen})
+        written_generator(RUN.parent / "large" / "train", scale=4)
+        written_generator(RUN.parent / "same" / "train", scale=1)
+        (RUN.parent / "broken" / "train").mkdir(parents=True)
+        (RUN.parent / "broken" / "train" / "generator.safetensors").write_bytes(b"none")
+        assert run(config, "--only", "truth", "--set", "evaluate.truth.count=20") == 0
+        rows = [row for row in cells("truth") if row["definition"].startswith("PSNR-Y")]
+        told = {row["row"].removeprefix("method: ").partition(" (")[0].partition(",")[0]: row for row in rows}
+        assert {"theirs", "same", "broken"} <= set(told)
+        assert "large" not in told
+        assert told["theirs"]["mean"]
+        assert told["same"]["mean"]
+        assert "cannot be read as safetensors" in told["broken"]["said"]
+        # Of the hundred faces, the ninety that it was trained on are no truths here, nor is the run's training part.
+        assert 0 < int(told["theirs"]["images"]) <= 10
+
+    def test_one_of_another_scale_is_refused_by_name(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        written_generator(RUN.parent / "large" / "train", scale=4)
+        assert run(config, "--only", "truth", "--set", "evaluate.truth.models=[large]") == 2
+        assert "large enlarges by 4, and the table is of x2" in " ".join(capsys.readouterr().err.split())
+        assert run(config, "--only", "truth", "--set", "evaluate.truth.models=[nobody]") == 2
+        assert "nobody is neither a file nor a run" in " ".join(capsys.readouterr().err.split())
 
 
 def test_blind_groups_are_told_apart_from_what_was_estimated(config: Path) -> None:
