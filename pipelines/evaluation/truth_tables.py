@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from pydantic import JsonValue
 from torch import Tensor
@@ -14,7 +15,8 @@ from pipelines.evaluation.others import Other, others_of, scale_of, taught_with
 from pipelines.evaluation.training import CaseTraining, with_learning
 from pipelines.evaluation.truths import Truths, blind_groups, known_truths, told_degradation
 from zssr_gan.errors import SettingsError, WeightsError
-from zssr_gan.evaluation.features import Frechet, perceptual
+from zssr_gan.evaluation.features import Frechet, lpips, perceptual
+from zssr_gan.evaluation.fid import FID
 from zssr_gan.evaluation.full_reference import psnr, ssim, ssim_pil, vif
 from zssr_gan.evaluation.metric import Definition, Figure, Metric
 from zssr_gan.evaluation.no_reference import colour_shift, residual
@@ -173,9 +175,9 @@ class TruthTables:
         )
         cameras = [place for place, group in enumerate(groups) for _ in group.ids]
         metrics = self._metrics(downscales)
-        frechet = self._frechet
-        sets = frozenset({self._seconds.name, *(one.name for one in frechet.definitions.values())})
-        columns = [*(metric.definition for metric in metrics), *frechet.definitions.values(), self._seconds]
+        distances = [one for judge in (self._frechet, self._fid) for one in judge.definitions.values()]
+        sets = frozenset({self._seconds.name, *(one.name for one in distances)})
+        columns = [*(metric.definition for metric in metrics), *distances, self._seconds]
         methods = []
         for method, one in shown.items():
             if one.made is None:
@@ -184,7 +186,8 @@ class TruthTables:
                 }
             else:
                 figures = self.measuring.figures(f"{name}, {method}", one.made.images, metrics, inputs, images, cameras)
-                figures |= self._distances(one.made, images)
+                for judge in (self._frechet, self._fid):
+                    figures |= self._distances(judge, one.made, images)
                 figures[self._seconds.name] = [Figure(self._seconds.name, one.made.seconds)]
             methods.append(Method((method, one.label), figures, sets))
         baseline = next(one for one in methods if one.texts[0] == "bicubic")
@@ -195,13 +198,24 @@ class TruthTables:
         return Part(name, title, text, tables, scenes=self.measuring.scenes(ids, inputs, shown, images))
 
     def _metrics(self, downscales: Sequence[Downscale]) -> list[Metric]:
-        return [psnr(), ssim(), ssim_pil(), vif(), self._perceptual, residual(downscales), colour_shift(downscales)]
+        against_truths = [psnr(), ssim(), ssim_pil(), vif(), self._perceptual, self._lpips]
+        return [*against_truths, residual(downscales), colour_shift(downscales)]
 
     @cached_property
     def _perceptual(self) -> Metric:
         features = self.evaluate.features
         options = mediator_options(features, "evaluate.features")
         return perceptual(options, features.weights, seed=self.run.settings.seed)
+
+    @cached_property
+    def _lpips(self) -> Metric:
+        wanted = self.evaluate.lpips
+        return lpips(None if wanted.weights is None else Path(wanted.weights).expanduser(), wanted.net)
+
+    @cached_property
+    def _fid(self) -> FID:
+        named = self.evaluate.inception
+        return FID(None if named is None else Path(named).expanduser(), device=self.measuring.used.device)
 
     @cached_property
     def _frechet(self) -> Frechet:
@@ -219,18 +233,17 @@ class TruthTables:
             higher_is_better=False,
         )
 
-    def _distances(self, made: Made, truths: tuple[Tensor, ...]) -> Figures:
+    def _distances(self, judge: Frechet | FID, made: Made, truths: tuple[Tensor, ...]) -> Figures:
         """Of the whole set of results to the whole set of truths; kept."""
-        frechet = self._frechet
         facts: dict[str, JsonValue] = {
             "images": made.sha256,
             "truths": hash_of(truths),
-            "names": [*sorted(one.name for one in frechet.definitions.values())],
+            "names": [*sorted(one.name for one in judge.definitions.values())],
         }
 
         def look() -> Figures:
-            theirs = frechet.look(truths)
-            return {figure.name: [figure] for figure in frechet.figures(frechet.look(made.images), theirs).values()}
+            theirs = judge.look(truths)
+            return {figure.name: [figure] for figure in judge.figures(judge.look(made.images), theirs).values()}
 
         return self.measuring.kept.figures("frechet", facts, look)
 

@@ -114,7 +114,7 @@ def test_lpips_from_a_file(tmp_path: Path, astronaut: Tensor, blurred: Tensor) -
 
 def test_lpips_without_weights(tmp_path: Path, astronaut: Tensor) -> None:
     sample = Sample(astronaut, astronaut)
-    assert lpips(None)(sample).why == "no file of weights of LPIPS was given"
+    assert lpips(None)(sample).why == "no file of weights of LPIPS was given, and the package lpips is missing"
     gone = lpips(tmp_path / "gone.safetensors")
     assert gone.definition.name == "LPIPS 0.1, AlexNet, weights gone.safetensors"
     assert "no such file of weights" in gone(sample).why

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from statistics import stdev
 from typing import Any
 
 import pytest
@@ -44,12 +45,12 @@ def read(data: bytes) -> list[dict[str, Any]]:
 
 
 def test_a_cell_is_a_mean_with_its_interval(table: Table) -> None:
-    assert re.fullmatch(r"31 \[30.*, 3[12].*\]", table.rows[0].cells[PSNR.name].text)
+    assert re.fullmatch(r"31 ± 1 \[30.*, 3[12].*\]", table.rows[0].cells[PSNR.name].text)
     assert "bootstrap of 3 images" in table.rows[0].cells[PSNR.name].said
     assert table.rows[0].cells[SET.name].text == "2"
     lines = to_markdown(table).splitlines()
     assert lines[2] == "| method | PSNR-Y, dB (a) | Frechet (b) |"
-    assert lines[4].startswith(r"| bicubic\_2 | 31 \[30")
+    assert lines[4].startswith(r"| bicubic\_2 | 31 ± 1 \[30")
 
 
 def test_a_cell_without_a_value_says_why(table: Table) -> None:
@@ -73,7 +74,7 @@ def test_every_definition_stands_below_with_its_direction(table: Table) -> None:
 def test_latex_is_escaped(table: Table) -> None:
     text = to_latex(table)
     assert r"\caption{Truth \& more}" in text
-    assert r"bicubic\_2 & 31 {[}30" in text
+    assert r"bicubic\_2 & 31 \ensuremath{\pm} 1 {[}30" in text
     assert r"100 \% of a\_b" in text
     assert r"too small \textbar{} 8\_8" in text
     assert text.count(r"\begin") == text.count(r"\end") == 2
@@ -96,7 +97,16 @@ def test_csv_has_all_digits(table: Table) -> None:
     rows = read(to_csv([table, table]))
     assert len(rows) == 12
     assert float(rows[2]["mean"]) == (31 + 32 + 33.5) / 3
-    assert rows[1]["low"] == ""
+    assert float(rows[2]["deviation"]) == pytest.approx(stdev([31, 32, 33.5]), rel=1e-12)
+    assert (rows[1]["deviation"], rows[1]["low"]) == ("", "")
+
+
+def test_how_a_cell_is_read_is_said_where_one_has_a_deviation(table: Table) -> None:
+    read_as = "mean ± standard deviation over images"
+    assert read_as in to_markdown(table)
+    assert to_latex(table).count(r"mean \ensuremath{\pm} standard deviation over images {[}95 \% interval") == 1
+    alone = Table("t", ("method",), (SET,), (Row(("a",), {SET.name: Cell(Figure(SET.name, 1.0))}),))
+    assert read_as not in to_markdown(alone)
 
 
 def test_the_same_figures_give_the_same_bytes(methods: list[Method]) -> None:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 import zssr_gan.networks
-from tests.networks.weights import alexnet_weights
+from tests.networks.weights import alexnet_weights, inception_weights
 from zssr_gan.errors import ImageError
 from zssr_gan.networks.alexnet import AlexNet
 from zssr_gan.networks.facts import Facts, Network
 from zssr_gan.networks.frozen import FrozenFeatures
 from zssr_gan.networks.generators import GeneratorNetwork
+from zssr_gan.networks.inception import Inception
 from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
 from zssr_gan.networks.vgg import VGG, VGGOptions, orthogonal_weights
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
@@ -46,6 +47,10 @@ def alexnet() -> nn.Module:
     return AlexNet(alexnet_weights(draws()))
 
 
+def inception() -> nn.Module:
+    return Inception(inception_weights(draws()))
+
+
 # A new network comes with its kinds; each is small, since what it declares does not hang on its width.
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "zssr, interpolated": zssr((1, 1), depth=3),
@@ -65,6 +70,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "vgg19 conv1_2": vgg("conv1_2"),
     "vgg19 conv3_1": vgg("conv1_1", "conv3_1"),
     "alexnet": alexnet,
+    "inception": inception,
     "vgg16 conv4_3": vgg("conv4_3", network="vgg16"),
     "vgg19 conv4_4": vgg("conv4_4"),
 }

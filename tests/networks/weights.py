@@ -1,7 +1,11 @@
 """Random weights in the shapes of published ones."""
 
+import math
+
 import torch
 from torch import Tensor
+
+from zssr_gan.networks.inception import weight_shapes
 
 ALEXNET = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
 """Of torchvision's file: number in `features`, shape of the weights."""
@@ -14,4 +18,17 @@ def alexnet_weights(draws: torch.Generator) -> dict[str, Tensor]:
         weight = torch.randn(shape, generator=draws)
         found[f"features.{place}.weight"] = weight * (2 / weight[0].numel()) ** 0.5
         found[f"features.{place}.bias"] = 0.1 * torch.randn(shape[0], generator=draws)
+    return found
+
+
+def inception_weights(draws: torch.Generator) -> dict[str, Tensor]:
+    """He's deviation, and normalisations that are not the identity."""
+    found = {}
+    for name, shape in weight_shapes().items():
+        if name.endswith("conv.weight"):
+            found[name] = torch.randn(shape, generator=draws) * (2 / math.prod(shape[1:])) ** 0.5
+        elif name.endswith(("bn.weight", "running_var")):
+            found[name] = 0.75 + 0.5 * torch.rand(shape, generator=draws)
+        else:
+            found[name] = 0.1 * torch.randn(shape, generator=draws)
     return found

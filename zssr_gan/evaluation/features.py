@@ -4,7 +4,7 @@ Weights that are not there give a column that says so (`absent`); random ones (`
 and every figure made with them carries the warning.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from zssr_gan.errors import WeightsError
 from zssr_gan.evaluation.frechet import Moments, distance_of_moments, place_moments
 from zssr_gan.evaluation.lpips import LPIPS, Net
+from zssr_gan.evaluation.lpips_package import from_package
 from zssr_gan.evaluation.metric import Answer, Definition, Figure, Metric, Sample, absent, told_size
 from zssr_gan.evaluation.planes import rounded
 from zssr_gan.files import sha256_file
@@ -36,7 +37,7 @@ def perceptual(options: VGGOptions, weights: str, *, seed: int = 0) -> Metric:
     try:
         network, origin = vgg(options, weights, seed=seed)
     except WeightsError as error:
-        return absent(_perceptual(options, weights, smallest=1), _reason(error))
+        return absent(_perceptual(options, weights, smallest=1), reason(error))
     distance = MediatorLoss(network)
 
     def compute(sample: Sample) -> Answer:
@@ -52,22 +53,28 @@ def lpips(weights: Path | None, net: Net = "alexnet") -> Metric:
     """LPIPS (Zhang et al. 2018, version 0.1).
 
     Args:
-        weights: a file of the network's weights with those of LPIPS, as `zssr_gan.evaluation.lpips` wants them; where
-            there is none, or it is no such file, every cell says why.
+        weights: a file of the network's weights with those of LPIPS, as `zssr_gan.evaluation.lpips` wants them. None:
+            by the authors' package `lpips`, where the environment has it and its network's weights are on this
+            machine (`zssr_gan.evaluation.lpips_package`). Where neither can be had, every cell says why.
         net: whose features.
     """
-    if weights is None:
-        return absent(_lpips(net, "none given"), "no file of weights of LPIPS was given")
+    judge: Callable[[Tensor, Tensor], Tensor]
     try:
-        judge = LPIPS(net, read_tensors(weights))
+        if weights is None:
+            judge, version = from_package(net)
+            told = f"package lpips {version}"
+        else:
+            judge = LPIPS(net, read_tensors(weights))
+            told = f"weights {weights.name} {sha256_file(weights)[:8]}"
     except WeightsError as error:
-        return absent(_lpips(net, weights.name), _reason(error))
+        told = "none given" if weights is None else weights.name
+        return absent(_lpips(net, f"weights {told}"), reason(error))
 
     def compute(sample: Sample) -> Answer:
         assert sample.truth is not None  # the definition asks for it
         return judge(sample.result[None].cpu(), sample.truth[None].cpu()).item(), ""
 
-    return Metric(_lpips(net, f"{weights.name} {sha256_file(weights)[:8]}"), compute)
+    return Metric(_lpips(net, told), compute)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +105,7 @@ class Frechet:
             self._network, origin = vgg(options, weights, seed=seed)
             self._said, told = origin.warning or "", told_weights(origin)
         except WeightsError as error:
-            self._said = _reason(error)
+            self._said = reason(error)
         name = options.network.upper()
         self.definitions = {
             layer: Definition(
@@ -117,34 +124,51 @@ class Frechet:
         """What the network sees in images `C H W`, [0, 1], put on 8-bit levels; once for each set that is compared."""
         if self._network is None:
             return Seen(len(images), {}, self._said)
-        if not images:
-            return Seen(0, {}, "there are no images to look at")
-        smallest = self._network.facts.smallest
-        for image in images:
-            if min(image.shape[-2:]) < smallest:
-                return Seen(len(images), {}, f"needs {smallest} pixels a side, and one image is {told_size(image)}")
-            if not bool(image.isfinite().all()):
-                return Seen(len(images), {}, "one image holds NaN or infinity")
+        if why := why_unseen(images, self._network.facts.smallest):
+            return Seen(len(images), {}, why)
         return Seen(len(images), place_moments(self._network, map(rounded, images)))
 
     def figures(self, one: Seen, other: Seen) -> dict[str, Figure]:
         """By layer, the figure between two sets that this object looked at."""
-        return {layer: self._figure(layer, one, other) for layer in self.definitions}
+        return {layer: apart(layer, one, other, self.definitions[layer], self._said) for layer in self.definitions}
 
-    def _figure(self, layer: str, one: Seen, other: Seen) -> Figure:
-        definition = self.definitions[layer]
-        if why := one.why or other.why:
-            return definition.none(why)
-        mine, theirs = one.moments[layer], other.moments[layer]
-        fewest = min(mine.count, theirs.count)
-        if fewest < 2:
-            return definition.none("a set with one place has no covariance")
-        said = [self._said] if self._said else []
-        if one.images != other.images:
-            said.append(f"sets of different sizes ({one.images} and {other.images} images)")
-        if fewest <= len(mine.mean):
-            said.append(f"a covariance without full rank ({fewest} places, {len(mine.mean)} features)")
-        return Figure(definition.name, distance_of_moments(mine, theirs), "; ".join(said))
+
+def why_unseen(images: Sequence[Tensor], smallest: int) -> str:
+    """Why a network that takes images of `smallest` pixels a side can see nothing of a set; empty where it can."""
+    if not images:
+        return "there are no images to look at"
+    for image in images:
+        if min(image.shape[-2:]) < smallest:
+            return f"needs {smallest} pixels a side, and one image is {told_size(image)}"
+        if not bool(image.isfinite().all()):
+            return "one image holds NaN or infinity"
+    return ""
+
+
+def apart(
+    layer: str, one: Seen, other: Seen, definition: Definition, warning: str = "", *, vector: str = "place"
+) -> Figure:
+    """The Frechet distance of two sets in a layer, with what weakens it.
+
+    Args:
+        layer: whose moments.
+        one, other: the two sets.
+        definition: of the figure.
+        warning: what is said beside every value.
+        vector: what one vector of features is of.
+    """
+    if why := one.why or other.why:
+        return definition.none(why)
+    mine, theirs = one.moments[layer], other.moments[layer]
+    fewest = min(mine.count, theirs.count)
+    if fewest < 2:
+        return definition.none(f"a set with one {vector} has no covariance")
+    said = [warning] if warning else []
+    if one.images != other.images:
+        said.append(f"sets of different sizes ({one.images} and {other.images} images)")
+    if fewest <= len(mine.mean):
+        said.append(f"a covariance without full rank ({fewest} {vector}s, {len(mine.mean)} features)")
+    return Figure(definition.name, distance_of_moments(mine, theirs), "; ".join(said))
 
 
 def told_weights(origin: Origin) -> str:
@@ -167,11 +191,11 @@ def _perceptual(options: VGGOptions, weights: str, *, smallest: int) -> Definiti
     )
 
 
-def _lpips(net: Net, weights: str) -> Definition:
+def _lpips(net: Net, by: str) -> Definition:
     told = {"alexnet": "AlexNet", "vgg16": "VGG16"}[net]
     return Definition(
-        name=f"LPIPS 0.1, {told}, weights {weights}",
-        meaning=f"learnt perceptual distance (Zhang et al. 2018, version 0.1) through {told}, weights {weights}",
+        name=f"LPIPS 0.1, {told}, {by}",
+        meaning=f"learnt perceptual distance (Zhang et al. 2018, version 0.1) through {told}, {by}",
         unit="",
         higher_is_better=False,
         needs=("truth",),
@@ -183,6 +207,6 @@ def _stage(options: VGGOptions) -> str:
     return "after the ReLU" if options.activated else "before the ReLU"
 
 
-def _reason(error: WeightsError) -> str:
+def reason(error: WeightsError) -> str:
     """An error's sentence as a cell says it."""
     return str(error).removesuffix(".")

@@ -1,7 +1,8 @@
 """Tables of figures: a row a method or an image, a column a definition, and below it all that a reader must know.
 
-A cell is a mean with its interval, one figure, or the reason why there is none; never blank. The same figures give the
-same bytes of CSV (all digits, a line a cell), Markdown and LaTeX (four digits, definitions and reasons as notes).
+A cell is a mean with its deviation and interval, one figure, or the reason why there is none; never blank. The same
+figures give the same bytes of CSV (all digits, a line a cell), Markdown and LaTeX (four digits, definitions and reasons
+as notes).
 """
 
 import csv
@@ -23,7 +24,11 @@ _LATEX = {
     "|": r"\textbar{}",
     "[": "{[}",  # after a line's end it would be taken for an argument
     "]": "{]}",
+    "±": r"\ensuremath{\pm}",
 }
+_PARTS = ("mean", "deviation", "low", "high")
+"""Of a cell, as the columns of a CSV file have them."""
+_READ = "Cells of more than one image: mean ± standard deviation over images [95 % interval of the mean]"
 _BETTER = {True: "higher is better", False: "lower is better", None: "neither higher nor lower is better"}
 
 
@@ -39,11 +44,13 @@ class Cell:
     """That it is of."""
     count: int = 1
     """Of these, how many have a value."""
+    deviation: Figure | None = None
+    """Standard deviation over images (n - 1); None: the cell is one figure, or of a whole set."""
 
     @classmethod
     def of(cls, summary: Summary) -> "Cell":
         """A column's foot as a cell."""
-        return cls(summary.mean, summary.low, summary.high, summary.images, summary.count)
+        return cls(summary.mean, summary.low, summary.high, summary.images, summary.count, summary.deviation)
 
     @property
     def said(self) -> str:
@@ -54,10 +61,12 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """The value and its interval with four digits, or `none`."""
+        """The value, its deviation and its interval with four digits, or `none`."""
         if self.mean.value is None:
             return "none"
         text = f"{self.mean.value:.4g}"
+        if self.deviation is not None and self.deviation.value is not None:
+            text += f" ± {self.deviation.value:.4g}"
         if self.low is None or self.high is None or self.low.value is None or self.high.value is None:
             return text
         return f"{text} [{self.low.value:.4g}, {self.high.value:.4g}]"
@@ -157,14 +166,14 @@ def to_csv(tables: Sequence[Table]) -> bytes:
     """All tables, a line a cell, in full digits; what has no value has its reason in the last column."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["table", "row", "definition", "unit", "images", "with a value", "mean", "low", "high", "said"])
+    writer.writerow(["table", "row", "definition", "unit", "images", "with a value", *_PARTS, "said"])
     for table in tables:
         for row in table.rows:
             of = ", ".join(f"{head}: {said}" for head, said in zip(table.heads, row.texts, strict=True))
             for column in table.columns:
                 cell = row.cells[column.name]
-                ends = [_digits(part) for part in (cell.mean, cell.low, cell.high)]
-                writer.writerow([table.title, of, column.name, column.unit, cell.images, cell.count, *ends, cell.said])
+                parts = [_digits(getattr(cell, part)) for part in _PARTS]
+                writer.writerow([table.title, of, column.name, column.unit, cell.images, cell.count, *parts, cell.said])
     return text.getvalue().encode()
 
 
@@ -173,7 +182,7 @@ def to_markdown(table: Table) -> str:
     heads, rows, definitions, reasons = _laid_out(table, _markdown, lambda mark: f" ({mark})")
     lines = [f"### {_markdown(table.title)}", "", _piped(heads), _piped(["---"] * len(heads))]
     lines += [_piped(row) for row in rows]
-    lines += ["", *(f"{_markdown(remark)}.\n" for remark in table.remarks)]
+    lines += ["", *(f"{_markdown(remark)}.\n" for remark in _remarks(table))]
     lines += [f"- ({mark}) {_markdown(text)}" for mark, text in [*definitions, *reasons]]
     return "\n".join(lines) + "\n"
 
@@ -185,7 +194,7 @@ def to_latex(table: Table) -> str:
     lines += [rf"\begin{{tabular}}{{{'l' * len(table.heads)}{'r' * len(table.columns)}}}", r"\hline"]
     lines += [" & ".join(heads) + r" \\", r"\hline", *(" & ".join(row) + r" \\" for row in rows)]
     lines += [r"\hline", r"\end{tabular}", "", r"\footnotesize"]
-    lines += [f"{_latex(remark)}.\n" for remark in table.remarks]
+    lines += [f"{_latex(remark)}.\n" for remark in _remarks(table)]
     lines += [f"\\textsuperscript{{{mark}}} {_latex(text)}\n" for mark, text in [*definitions, *reasons]]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
@@ -211,6 +220,12 @@ def _laid_out(
             cells.append(escape(cell.text) + mark)
         rows.append(cells)
     return heads, rows, definitions, [(str(number), reason) for reason, number in numbers.items()]
+
+
+def _remarks(table: Table) -> tuple[str, ...]:
+    """What holds for the whole table, and how its cells are read."""
+    spread = any(cell.deviation is not None for row in table.rows for cell in row.cells.values())
+    return (*table.remarks, _READ) if spread else table.remarks
 
 
 def _letters(number: int) -> str:

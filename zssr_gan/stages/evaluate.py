@@ -42,6 +42,16 @@ class SetSettings(SourceSettings):
     """Zero-shot settings of the network that each image gets."""
 
 
+class LPIPSSettings(Settings):
+    """Through which network LPIPS (Zhang et al. 2018) looks at results whose truth is known."""
+
+    net: Literal["alexnet", "vgg16"] = "alexnet"
+    """The authors' default, or the one that they advise as a loss."""
+    weights: str | None = None
+    """A file of the network's weights with those of LPIPS (`lin.0` ...), .pth or .safetensors; null: those of the
+    package `lpips`, where it is installed and its network's weights are on this machine."""
+
+
 class EvaluateSettings(Settings):
     """What the tables and figures are made of."""
 
@@ -53,6 +63,10 @@ class EvaluateSettings(Settings):
     """Synthetic HR images that are made again, side by side, to know how long it takes."""
     features: MediatorSettings = MediatorSettings()
     """What perceptual and Frechet distance look through."""
+    lpips: LPIPSSettings = LPIPSSettings()
+    """What LPIPS looks through."""
+    inception: str | None = None
+    """A file of FID's Inception, the port of the graph of 2015-12-05, .pth or .safetensors; null: there is no FID."""
     truth: TruthSettings | None = None
     """Where truths are known; null: nowhere."""
     sets: Annotated[tuple[SetSettings, ...], Field(strict=False)] = ()
