@@ -2,6 +2,7 @@
 
 import base64
 import fcntl
+import io
 import json
 import os
 import select
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _PATIENCE = 60.0  # seconds that one answer may take on a busy machine
@@ -83,20 +86,17 @@ class Page:
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
 
-    def screenshot(self, *, whole: bool = True) -> bytes:
-        """The page as PNG, or what the window shows of it."""
-        made = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole, **self._clip(whole))
-        return base64.b64decode(made["data"])
+    def picture(self, box: dict[str, float]) -> Image.Image:
+        """What the window shows of a box (`x`, `y`, `width`, `height`, `scale`), in CSS pixels from its corner."""
+        top = self.call("Page.getLayoutMetrics")["cssVisualViewport"]
+        clip = {**box, "x": box["x"] + top["pageX"], "y": box["y"] + top["pageY"]}
+        made = self.call("Page.captureScreenshot", format="png", clip=clip)
+        with Image.open(io.BytesIO(base64.b64decode(made["data"]))) as picture:
+            return picture.convert("RGB")
 
     def pdf(self) -> bytes:
         """The page as it is printed."""
         return base64.b64decode(self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=False)["data"])
-
-    def _clip(self, whole: bool) -> dict[str, Any]:
-        if not whole:
-            return {}
-        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        return {"clip": {**size, "scale": 1}}
 
     def _place(self, selector: str, across: float) -> tuple[float, float]:
         box = self.value(
@@ -119,8 +119,8 @@ class Page:
 
 
 @contextmanager
-def page_of_a_browser(profile: Path, *, scripts: bool = True) -> Iterator[Page]:
-    """A page of a browser of its own, which ends with it. `scripts`: whether pages may run theirs."""
+def page_of_a_browser(profile: Path) -> Iterator[Page]:
+    """A page of a browser of its own, which ends with it."""
     assert CHROMIUM is not None
     command = [CHROMIUM, "--headless", "--remote-debugging-pipe", f"--user-data-dir={profile}", "--no-first-run"]
     # What the browser would fetch for itself is none of the page's requests.
@@ -128,8 +128,6 @@ def page_of_a_browser(profile: Path, *, scripts: bool = True) -> Iterator[Page]:
     command += ["--hide-scrollbars", "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND"]
     if os.geteuid() == 0:
         command.append("--no-sandbox")  # Chromium has none for root
-    if not scripts:
-        command.append("--blink-settings=scriptEnabled=false")
     # The browser reads from 3 and writes to 4: ends with higher numbers are not in the way of these.
     theirs, ours = os.pipe(), os.pipe()
     ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (theirs[0], ours[1])]

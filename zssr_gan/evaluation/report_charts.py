@@ -13,9 +13,9 @@ from zssr_gan.evaluation.metric import Definition
 from zssr_gan.evaluation.report_tables import label_in, of_means
 from zssr_gan.evaluation.tables import BETTER, Cell, Table
 
-WIDTH = 380
-_NAMES, _RIGHT, _TOP, _ROW, _AXIS = 184, 16, 8, 22, 28
-_LONGEST = 31
+WIDTH = 390
+_NAMES, _RIGHT, _TOP, _ROW, _AXIS = 200, 16, 8, 22, 28
+_LONGEST = 30
 """Signs of a name that fit before the dots; the whole name stands in the table and in the dot's title."""
 
 
