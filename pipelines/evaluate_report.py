@@ -18,6 +18,7 @@ from zssr_gan.imaging.codecs import Metadata, encode_picture
 from zssr_gan.imaging.picture import Picture
 from zssr_gan.record import MARK
 from zssr_gan.training.card import TrainedGenerator
+from zssr_gan.training.card_account import account as account_of_card
 from zssr_gan.zeroshot.degradation_account import account
 from zssr_gan.zeroshot.degradation_picture import degradation_panels
 from zssr_gan.zeroshot.shared import read_shared
@@ -108,27 +109,17 @@ def _facts(run: Run) -> Iterator[Facts]:
 
 def _card(title: str, generator: TrainedGenerator) -> Facts:
     card = generator.card
-    options = ", ".join(f"{name} {value}" for name, value in card.options.items())
-    settings = card.settings.get("losses", {})
-    lines = [
-        ("label", f"{card.label}: its detail can come from other images"),
-        ("network", f"{card.name}, {options}"),
-        *(
-            (f"images: {name.replace('_', ' ')}", f"{one.count:,}, SHA-256 {one.sha256}")
-            for name, one in card.images.items()
-        ),
-        ("cameras", ", ".join(camera.name for camera in card.cameras)),
-        ("losses", json.dumps(settings)),
-        ("mediator", "none" if card.mediator is None else f"{card.mediator.network}, {card.mediator.source}"),
-        ("training", f"step {card.step:,} of {card.steps:,} ({card.phase}), seed {card.seed}"),
-        ("weights", "running mean of the training's" if card.mean_weights else "as they were at that step"),
-        (
-            "validation",
-            ", ".join(f"{name} {value:.4g}" for name, value in card.metrics.items() if isinstance(value, float)),
-        ),
-        ("trained on", f"{card.device}, {card.precision}, {', '.join(f'{k} {v}' for k, v in card.versions.items())}"),
-    ]
-    return Facts(title, tuple(lines))
+    mediator = "none" if card.mediator is None else f"{card.mediator.network}, {card.mediator.source}"
+    lists = ((f"SHA-256 of {name}", one.sha256) for name, one in card.images.items())
+    lines = (
+        *account_of_card(generator),
+        ("losses", json.dumps(card.settings.get("losses", {}))),
+        ("mediator", mediator),
+        ("weights", "the running mean of the training's" if card.mean_weights else "those of that step"),
+        ("trained on", ", ".join([card.device, *(f"{name} {version}" for name, version in card.versions.items())])),
+        *((name.replace("held_out", "held out"), sha256) for name, sha256 in lists),
+    )
+    return Facts(title, lines)
 
 
 def _hashes(run: Run) -> Iterator[tuple[str, str]]:

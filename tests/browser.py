@@ -138,11 +138,9 @@ def page_of_a_browser(profile: Path) -> Iterator[Page]:
     for end in (theirs[0], ours[1], *ends, quiet):
         os.close(end)
     try:
-        page = Page(theirs[1], ours[0])
-        yield page
-        page.call("Browser.close")
+        yield Page(theirs[1], ours[0])
     finally:
-        os.close(theirs[1])  # it ends by this too
+        os.close(theirs[1])  # it ends by this
         os.close(ours[0])
         _end(process)
 

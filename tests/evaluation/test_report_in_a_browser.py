@@ -130,7 +130,7 @@ def test_pictures_can_be_enlarged(page: Page) -> None:
         page.press("ArrowRight", 39)
     assert page.value("document.getElementById('lens-image').clientWidth") == 400
     assert page.value("getComputedStyle(document.getElementById('lens-image')).imageRendering") == "pixelated"
-    assert page.value("document.getElementById('lens-caption').textContent") == "bicubic"
+    assert page.value("document.getElementById('lens-caption').textContent") == "face 0: bicubic (internal)"
     assert page.value("document.documentElement.scrollWidth <= innerWidth")
     page.press("Escape", 27)
     assert not page.value("document.getElementById('lens').open")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from zssr_gan.evaluation.parts import Part
-from zssr_gan.evaluation.report_charts import drawn
-from zssr_gan.evaluation.report_pictures import shown_picture, shown_scene
-from zssr_gan.evaluation.report_tables import label_in, leading, shown_table
+from zssr_gan.evaluation.report_charts import Chart, drawn
+from zssr_gan.evaluation.report_pictures import ShownScene, shown_picture, shown_scene
+from zssr_gan.evaluation.report_tables import ShownTable, label_in, leading, shown_table
 from zssr_gan.record import LABELS, STATEMENT
 
 LIMITS = (
@@ -67,7 +67,7 @@ class Report:
     warnings: tuple[str, ...] = ()
     """What must be said loudly, a sentence each."""
     cameras: tuple[Camera, ...] = ()
-    """None: bicubic is assumed."""
+    """Where there is none, bicubic is assumed."""
     facts: tuple[Facts, ...] = ()
     settings: str = ""
     """Of the run, as YAML."""
@@ -115,8 +115,9 @@ class _Shown:
     title: str
     missing: Missing | None = None
     part: Part | None = None
-    scenes: tuple[object, ...] = ()
-    tables: tuple[object, ...] = ()
+    scenes: tuple[ShownScene, ...] = ()
+    tables: tuple[tuple[ShownTable, tuple[Chart, ...]], ...] = ()
+    """Each with its charts."""
 
 
 def _shown(number: int, part: Part | Missing) -> _Shown:

@@ -1,7 +1,7 @@
 """Tables as a report's page shows them: which cell is the best of its column, which has none, and what leads."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zssr_gan.evaluation.metric import Definition
 from zssr_gan.evaluation.parts import Part
@@ -53,6 +53,8 @@ class Leading:
     definition: str
     direction: str
     images: int
+    said: str
+    """What must be said beside the figure."""
     baseline: str = ""
     """The method that it is compared with; empty where the part has no such differences."""
     difference: str = ""
@@ -61,7 +63,7 @@ class Leading:
 
 
 def label_in(text: str) -> bool:
-    """Whether a text of a row is one of the labels."""
+    """Whether a text of a row is one of the labels of `zssr_gan.record`."""
     return text in LABELS
 
 
@@ -113,14 +115,13 @@ def leading(parts: Sequence[Part]) -> Leading | None:
         definition=column.name,
         direction=BETTER[column.higher_is_better],
         images=cell.count,
+        said=cell.said,
     )
     return _against(found, rows[first], tables[1:], column)
 
 
 def _against(found: Leading, row: Row, tables: Sequence[Table], column: Definition) -> Leading:
     """With the paired difference, where one of the tables has it."""
-    from dataclasses import replace
-
     name = difference_in(column.name)
     for table in tables:
         own = next((one for one in table.columns if one.name == name), None)

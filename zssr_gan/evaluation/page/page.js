@@ -59,7 +59,7 @@ for (const button of document.querySelectorAll(".zoomable")) {
     large.src = image.src;
     large.alt = image.alt;
     large.style.setProperty("--width", width);
-    document.getElementById("lens-caption").textContent = image.alt;
+    document.getElementById("lens-caption").textContent = button.dataset.caption;
     lens.showModal();
     const view = lens.querySelector(".lens-view");
     fit(lensZoom, width, Math.min(view.clientWidth - 32, 0.75 * innerHeight * width / image.getAttribute("height")));
