@@ -1,5 +1,6 @@
 """The report of a run: what is known of it stands there, parts come in their order, and what is missing is said."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +42,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     assert prepare.main(["--config", "mine.yaml"]) == 0
     with Store(RUN / "synthetic", {}):
         pass
-    written_generator(RUN / "train", {"mediator": MEDIATOR, "settings": {"losses": {"pixel": 1.0}}})
+    facts = {
+        "mediator": MEDIATOR,
+        "settings": {"losses": {"pixel": 1.0}},
+        "split_sha256": sha256_file(RUN / "split.json"),
+    }
+    written_generator(RUN / "train", facts)
     PARTS.mkdir(parents=True)
     (PARTS / "truth.json").write_bytes(encode_part(TRUTH))
     (PARTS / "table1.json").write_bytes(encode_part(replace(TRUTH, name="table1", title="Table I")))
@@ -54,8 +60,12 @@ def test_it_holds_what_is_known_of_the_run(run: Run) -> None:
     text = path.read_text("utf-8")
     for said in (
         *("faces that nobody knows", "Truth known", "Table I", "Bicubic is assumed"),
-        *(sha256_file(RUN / "split.json"), run.generator.sha256, "settings of the synthetic images"),
-        *("vgg19 is RANDOM.", "vgg16 with random weights", "role zssr", "count: 24", "torch"),
+        *(
+            sha256_file(RUN / "split.json"),
+            sha256_file(RUN / "train" / "generator.safetensors"),
+            "settings of the synthetic images",
+        ),
+        *("vgg19 is RANDOM.", "vgg16 with random weights", "role zssr", "count: 24", "torch", "pixel 1.0"),
     ):
         assert said in text, said
     assert text.index("<h2>Truth known") < text.index("<h2>Table I")
@@ -87,8 +97,22 @@ def test_the_estimate_of_a_camera_is_shown(run: Run, make_estimate: Callable[...
     assert "Bicubic is assumed" not in text
 
 
-def test_a_run_without_synthetic_images_has_a_report(run: Run) -> None:
-    """As a training on pairs leaves it."""
-    for path in (RUN / "synthetic").iterdir():
-        path.unlink()
-    assert "settings of the synthetic images" not in write_report(run, ["truth"]).read_text("utf-8")
+def test_what_stages_before_did_not_leave_is_left_out(run: Run) -> None:
+    """As where a training had pairs, or truths are all that there is to see."""
+    shutil.rmtree(RUN / "synthetic")
+    text = write_report(run, ["truth"]).read_text("utf-8")
+    assert "settings of the synthetic images" not in text
+    assert "Model card" in text
+    shutil.rmtree(RUN / "train")
+    (RUN / "split.json").unlink()
+    text = write_report(run, ["truth"]).read_text("utf-8")
+    assert "Model card" not in text
+    assert "Held against 4 known truths" in text
+
+
+def test_a_generator_of_another_split_is_warned_of(run: Run) -> None:
+    said = "trained with another split.json"
+    assert said not in write_report(run, ["truth"]).read_text("utf-8")
+    split = RUN / "split.json"
+    split.write_bytes(split.read_bytes() + b"\n")
+    assert said in write_report(run, ["truth"]).read_text("utf-8")

@@ -12,10 +12,10 @@ from zssr_gan.evaluation.parts import Part
 from zssr_gan.evaluation.report_charts import Chart, drawn
 from zssr_gan.evaluation.report_pictures import ShownScene, shown_picture, shown_scene
 from zssr_gan.evaluation.report_tables import ShownTable, label_in, leading, shown_table
-from zssr_gan.record import LABELS, STATEMENT
+from zssr_gan.record import LABELS
 
 LIMITS = (
-    STATEMENT,
+    "Every result here is a processed image, not an original: its detail is an estimate, to be read beside the input.",
     "A result is an investigative lead, not an identification: nobody may be identified or excluded by it alone.",
     "Compare every result with the original file, at its own size, before anything is concluded from it.",
     "That a result agrees with its input (a small residual) does not make its detail true: many different faces shrink "
