@@ -23,6 +23,7 @@ from zssr_gan.zeroshot.degradation_picture import degradation_panels
 from zssr_gan.zeroshot.shared import read_shared
 
 _SPLIT, _DEGRADATION = "split.json", "degradation.json"
+_TABLES = (".csv", ".md", ".tex")
 _PACKAGES = ("zssr-gan", "torch", "numpy", "scipy", "scikit-image", "torchmetrics")
 
 
@@ -61,6 +62,7 @@ def write_report(run: Run, names: Sequence[str]) -> Path:
             Facts("Versions that this report was made with", tuple(_versions())),
         ),
         settings=run.settings.model_copy(update={"run_dir": str(run.folder)}).as_yaml(run.folder),
+        files=frozenset(path.name for path in folder.iterdir() if path.suffix in _TABLES),
     )
     path = folder / "index.html"
     atomic_write(path, render(report), overwrite=True)

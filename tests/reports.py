@@ -78,6 +78,7 @@ def whole_report() -> Report:
         cameras=(Camera("lfw", (("blur", "0.90 along"), ("confidence", HOSTILE)), png(4, 100)),),
         facts=(Facts("SHA-256", (("generator", "0" * 64),)),),
         settings=f"description: {HOSTILE}\nseed: 0\n",
+        files=frozenset(("truth.csv", "truth.md", "truth.tex", "more.txt")),
     )
 
 

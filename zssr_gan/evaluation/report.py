@@ -4,7 +4,7 @@ It opens from a disk, loads nothing, prints, and reads without its script. The s
 practitioners ask of one: SWGDE 15-M-002 and ASTM E2825 (what was done, and how far it may be trusted).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -25,6 +25,8 @@ LIMITS = (
     "Where no truth is known, no figure can say how close a result is to the person who was seen.",
 )
 """What a reader must know before a result is used, a sentence or two each."""
+
+_KINDS = {"CSV": "csv", "Markdown": "md", "LaTeX": "tex"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class Report:
     facts: tuple[Facts, ...] = ()
     settings: str = ""
     """Of the run, as YAML."""
+    files: frozenset[str] = frozenset()
+    """Names of the files beside the report; a part's tables are linked where they are `<part>.csv`, `.md` or `.tex`."""
 
 
 def render(report: Report) -> bytes:
@@ -93,7 +97,7 @@ def render(report: Report) -> bytes:
     made = [part for part in report.parts if isinstance(part, Part)]
     text = environment.get_template("page.html").render(
         report=report,
-        parts=[_shown(number, part) for number, part in enumerate(report.parts)],
+        parts=[_shown(number, part, report.files) for number, part in enumerate(report.parts)],
         leading=leading(made),
         counted=_counted(made),
         limits=LIMITS,
@@ -118,9 +122,11 @@ class _Shown:
     scenes: tuple[ShownScene, ...] = ()
     tables: tuple[tuple[ShownTable, tuple[Chart, ...]], ...] = ()
     """Each with its charts."""
+    files: tuple[tuple[str, str], ...] = ()
+    """Kinds and names."""
 
 
-def _shown(number: int, part: Part | Missing) -> _Shown:
+def _shown(number: int, part: Part | Missing, files: Collection[str]) -> _Shown:
     key = f"part-{number + 1}"
     if isinstance(part, Missing):
         return _Shown(key, part.name, missing=part)
@@ -130,6 +136,7 @@ def _shown(number: int, part: Part | Missing) -> _Shown:
         part=part,
         scenes=tuple(shown_scene(f"{key}-scene-{n + 1}", scene) for n, scene in enumerate(part.scenes)),
         tables=tuple((shown_table(f"{key}-table-{n + 1}", table), drawn(table)) for n, table in enumerate(part.tables)),
+        files=tuple((kind, name) for kind, end in _KINDS.items() if (name := f"{part.name}.{end}") in files),
     )
 
 

@@ -4,6 +4,7 @@ Only places are computed here, in the units of an SVG's view box; the page draws
 the colours of the page, and needs no script (Cleveland 1984: dots on a common scale are read best).
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,15 +16,17 @@ from zssr_gan.evaluation.tables import BETTER, Cell, Table
 
 WIDTH = 390
 _NAMES, _RIGHT, _TOP, _ROW, _AXIS = 200, 16, 8, 22, 28
-_LONGEST = 30
-"""Signs of a name that fit before the dots; the whole name stands in the table and in the dot's title."""
+_LONGEST, _LINES, _TALLER = 30, 2, 28
+"""Signs of a name that fit in a line before the dots, lines that fit, and a row's height where a name needs two; the
+whole name stands in the table and in the dot's title."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dot:
     """A method's mean; places from left and top."""
 
-    name: str
+    lines: tuple[str, ...]
+    """Its name."""
     whole: str
     """The name, not shortened, and the figure."""
     label: str
@@ -71,20 +74,21 @@ def _chart(table: Table, column: Definition) -> Chart:
     def place(value: float) -> float:
         return round(left + (value - low) / (high - low) * (right - left), 2)
 
+    names = [tuple(textwrap.wrap(row.texts[0], _LONGEST, max_lines=_LINES, placeholder=" …")) for row in table.rows]
+    tall = _TALLER if any(len(lines) > 1 for lines in names) else _ROW
     dots = []
     for number, (row, cell) in enumerate(zip(table.rows, cells, strict=True)):
-        name = row.texts[0]
         dots.append(
             Dot(
-                name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…",
-                f"{name}: {cell.text}{f' ({cell.said})' if cell.mean.value is None else ''}",
+                names[number],
+                f"{row.texts[0]}: {cell.text}{f' ({cell.said})' if cell.mean.value is None else ''}",
                 next(filter(label_in, row.texts), ""),
-                _TOP + (number + 0.5) * _ROW,
+                _TOP + (number + 0.5) * tall,
                 None if cell.mean.value is None else place(cell.mean.value),
                 None if cell.ends is None else (place(cell.ends[0]), place(cell.ends[1])),
             )
         )
-    axis = _TOP + len(dots) * _ROW
+    axis = _TOP + len(dots) * tall
     return Chart(
         column.name,
         ", ".join(filter(None, (column.unit, BETTER[column.higher_is_better]))),
