@@ -36,7 +36,7 @@ $(STAMP): pyproject.toml $(wildcard $(CONSTRAINTS))
 	$(PIP) --no-build-isolation -e '.[dev,demo,eval,bench]'
 	@touch $@
 
-demo: setup ## run everything on pictures that scikit-image ships; the last lines name the sheets to open
+demo: setup ## run everything on pictures that scikit-image ships; the last line names the report to open
 	@$(BIN)/python -m pipelines.demo
 
 prepare: setup ## split and check the images of a run: make prepare [CONFIG=configs/paper.yaml] [SET="--set a.b=1"]

@@ -2,7 +2,7 @@
 
 Writes a colour photograph and real gray faces of 25x25 px to runs/demo/input and enhances them with the same command
 that a user types; then prepares the 100 faces, makes synthetic HR images of them, trains a small generator on
-these and makes the tables and figures, as `make prepare`, `make synth`, `make train` and `make eval` do. Its last lines
+these and makes the report, as `make prepare`, `make synth`, `make train` and `make eval` do. Its last lines
 name what to open.
 """
 
@@ -60,8 +60,8 @@ def main() -> int:
     print(f"100 faces and what was learnt from them together: open {RUN / 'synthetic/contact-sheet.png'}")
     samples = sorted((RUN / "train/samples").glob("*.png"))[-1]
     print(f"What a generator made of faces that it was not trained on: open {samples}")
-    print(f"Tables and figures, each method against truths: open the folder {RUN / 'report'} (first truth.md)")
     print(f"Input, bicubic, result and evidence map side by side: open {sheet}")
+    print(f"All of it measured, each method against truths, in one page: open {RUN / 'report/index.html'} in a browser")
     return 0
 
 

@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.evaluation.figures import Figures
@@ -18,6 +19,7 @@ from pipelines.evaluation.kept import Kept
 from pipelines.evaluation.measuring import Measuring
 from pipelines.evaluation.native_tables import NativeTables
 from pipelines.evaluation.paper_tables import PaperTables
+from pipelines.evaluation.report import settings_sha256, write_report
 from pipelines.evaluation.run import Run
 from pipelines.evaluation.set_tables import SetTables
 from pipelines.evaluation.truth_tables import TruthTables
@@ -108,13 +110,15 @@ def evaluate(
                 bar.note(f"{name}: {lacking[name]}: left out")
                 continue
             began = time.perf_counter()
-            part = make[name]()
+            part, path = make[name](), report / "parts" / f"{name}.json"
             if part is None:
+                path.unlink(missing_ok=True)  # of other settings
                 continue
             if part.tables and name != "figures":
                 measuring.written(name, part.tables)
-            atomic_write(report / "parts" / f"{name}.json", encode_part(part), overwrite=True)
+            atomic_write(path, encode_part(replace(part, settings_sha256=settings_sha256(run))), overwrite=True)
             bar.note(f"{name}: {time.perf_counter() - began:.0f} s")
+        print(write_report(run, [name for name in PARTS if name not in unasked(settings)]))
     finally:
         lock.release()
 

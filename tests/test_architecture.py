@@ -145,7 +145,7 @@ def test_extras_are_imported_where_they_are_used(module: str) -> None:
     top = ast.parse(MODULES[module].read_text(encoding="utf-8")).body
     names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
     names |= {str(node.module) for node in top if isinstance(node, ast.ImportFrom)}
-    assert not {name.split(".")[0] for name in names} & {"skimage", "torchmetrics", "tensorboard"}
+    assert not {name.split(".")[0] for name in names} & {"skimage", "torchmetrics", "tensorboard", "jinja2"}
 
 
 @pytest.mark.parametrize("module", ["zssr_gan.config", *(name for name in MODULES if room(name) == "stages")])

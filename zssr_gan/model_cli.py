@@ -1,15 +1,11 @@
 """`zssr-gan model`: what a trained generator is, and what it was trained on."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from zssr_gan.errors import ZssrGanError
-
-if TYPE_CHECKING:
-    from zssr_gan.training.card import ImageList
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,6 +33,7 @@ def card(
     """
     from zssr_gan.display import printable
     from zssr_gan.training.card import load_generator
+    from zssr_gan.training.card_account import account
 
     try:
         generator = load_generator(file)
@@ -52,36 +49,7 @@ def card(
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
         return
-    rows = {
-        "label": f"{found.label}: its detail can come from other images",
-        "network": f"{found.name}, " + ", ".join(f"{name} {value}" for name, value in found.options.items()),
-        **_images(found.images),
-        "cameras": ", ".join(camera.name for camera in found.cameras),
-        "training": f"step {found.step:,} of {found.steps:,} ({found.phase}), seed {found.seed}, {found.precision}",
-        "figures": ", ".join(
-            f"{name} {value:.3g}" for name, value in found.metrics.items() if isinstance(value, float)
-        ),
-        "sha256": generator.sha256,
-    }
-    for name, text in rows.items():
+    for name, text in account(generator):
         typer.echo(printable(f"{name:11} {text}"))
     for warning in found.warnings:
         typer.echo(printable(f"WARNING     {warning}"))
-
-
-_PURPOSES = {
-    "inputs": ("inputs", "LR images that the generator learnt from"),
-    "reals": ("reals", "synthetic HR images that the discriminator was shown"),
-    "held_out": ("held out", "images for validation, not trained on"),
-}
-
-
-def _images(lists: "Mapping[str, ImageList]") -> dict[str, str]:
-    """A row each, which says where two lists are the same images."""
-    rows, seen = {}, dict[str, str]()
-    for purpose, images in lists.items():
-        name, what = _PURPOSES[purpose]
-        same = f" (of the same images as {seen[images.sha256]})" if images.sha256 in seen else ""
-        rows[name] = f"{images.count:,} {what}{same}"
-        seen.setdefault(images.sha256, name)
-    return rows

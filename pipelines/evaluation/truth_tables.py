@@ -1,7 +1,7 @@
 """Every method against truths that none of them saw: halved by bicubic, or blind, in groups of one camera each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from pipelines.evaluation.others import Other, others_of, scale_of, taught_with
 from pipelines.evaluation.training import CaseTraining, with_learning
 from pipelines.evaluation.truths import Truths, blind_groups, known_truths, told_degradation
 from zssr_gan.errors import SettingsError, WeightsError
-from zssr_gan.evaluation.features import Frechet, lpips, perceptual
+from zssr_gan.evaluation.features import Frechet, Seen, lpips, perceptual
 from zssr_gan.evaluation.fid import FID
 from zssr_gan.evaluation.full_reference import psnr, ssim, ssim_pil, vif
 from zssr_gan.evaluation.metric import Definition, Figure, Metric
@@ -49,6 +49,7 @@ class TruthTables:
     """Makes the parts `truth` and `blind`."""
 
     measuring: Measuring
+    _looked: dict[tuple[str, str], Seen] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         """The run's parts."""
@@ -242,8 +243,11 @@ class TruthTables:
         }
 
         def look() -> Figures:
-            theirs = judge.look(truths)
-            return {figure.name: [figure] for figure in judge.figures(judge.look(made.images), theirs).values()}
+            key = (type(judge).__name__, str(facts["truths"]))
+            if key not in self._looked:  # at a set once, however many methods are held against it
+                self._looked[key] = judge.look(truths)
+            figures = judge.figures(judge.look(made.images), self._looked[key])
+            return {figure.name: [figure] for figure in figures.values()}
 
         return self.measuring.kept.figures("frechet", facts, look)
 

@@ -126,7 +126,10 @@ def test_all_parts(config: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     expected = {f"{name}.png" for name in pictures} | {
         f"{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")
     }
-    assert set(contents()) == expected
+    assert set(contents()) == {*expected, "index.html"}
+    page = (REPORT / "index.html").read_text("utf-8")
+    assert "blind: cameras" in page.lower()
+    assert "made with other settings" not in page
     for name in pictures:
         with Image.open(REPORT / f"{name}.png") as picture:
             assert min(picture.size) > 150
@@ -272,6 +275,14 @@ def test_other_settings_are_computed_anew(config: Path, monkeypatch: pytest.Monk
     assert contents()["truth.csv"] != before["truth.csv"]
     monkeypatch.setattr(methods, "learn_shared", refuse)
     assert run(config, "--only", "truth", "--set", "evaluate.truth.count=2") == 1
+
+
+def test_the_report_says_which_parts_are_of_other_settings(config: Path) -> None:
+    assert run(config, "--only", "table1") == 0
+    assert run(config, "--only", "table2", "--set", "evaluate.samples=1") == 0
+    page = (REPORT / "index.html").read_text("utf-8")
+    assert "The part &#39;Table I: the generator against the zero-shot way&#39; was made with other settings" in page
+    assert page.count("was made with other settings") == 1
 
 
 def test_stopped_it_goes_on(config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

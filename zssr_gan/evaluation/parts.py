@@ -53,6 +53,8 @@ class Part:
     tables: tuple[Table, ...] = ()
     illustrations: tuple[Illustration, ...] = ()
     scenes: tuple[Scene, ...] = ()
+    settings_sha256: str = ""
+    """Of all settings that it was made with."""
 
 
 _PART = TypeAdapter(Part)

@@ -8,8 +8,9 @@ as notes).
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from zssr_gan.evaluation.metric import Definition, Figure
 from zssr_gan.evaluation.statistics import Summary, paired, summarise
@@ -29,7 +30,8 @@ _LATEX = {
 _PARTS = ("mean", "deviation", "low", "high")
 """Of a cell, as the columns of a CSV file have them."""
 _READ = "Cells of more than one image: mean ± standard deviation over images [95 % interval of the mean]"
-_BETTER = {True: "higher is better", False: "lower is better", None: "neither higher nor lower is better"}
+BETTER = {True: "higher is better", False: "lower is better", None: "neither higher nor lower is better"}
+"""A definition's direction in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,16 @@ class Cell:
         text = f"{self.mean.value:.4g}"
         if self.deviation is not None and self.deviation.value is not None:
             text += f" ± {self.deviation.value:.4g}"
-        if self.low is None or self.high is None or self.low.value is None or self.high.value is None:
+        if self.ends is None:
             return text
-        return f"{text} [{self.low.value:.4g}, {self.high.value:.4g}]"
+        return f"{text} [{self.ends[0]:.4g}, {self.ends[1]:.4g}]"
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """Of the interval, where there is one."""
+        if self.low is None or self.high is None or self.low.value is None or self.high.value is None:
+            return None
+        return self.low.value, self.high.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +154,14 @@ def differences(
     """The table of paired differences, method - baseline, of the columns that are image by image."""
     own = [column for column in columns if column.name not in baseline.sets]
     heading = [
-        replace(column, name=_difference(column.name), meaning=f"the same images' difference to {baseline.texts[0]}")
+        replace(column, name=difference_in(column.name), meaning=f"the same images' difference to {baseline.texts[0]}")
         for column in own
     ]
     rows = tuple(
         Row(
             one.texts,
             {
-                _difference(column.name): Cell.of(paired(one.figures[column.name], baseline.figures[column.name]))
+                difference_in(column.name): Cell.of(paired(one.figures[column.name], baseline.figures[column.name]))
                 for column in own
             },
         )
@@ -179,50 +188,73 @@ def to_csv(tables: Sequence[Table]) -> bytes:
 
 def to_markdown(table: Table) -> str:
     """A table with its notes: definitions by letters, reasons and remarks by numbers."""
-    heads, rows, definitions, reasons = _laid_out(table, _markdown, lambda mark: f" ({mark})")
-    lines = [f"### {_markdown(table.title)}", "", _piped(heads), _piped(["---"] * len(heads))]
-    lines += [_piped(row) for row in rows]
-    lines += ["", *(f"{_markdown(remark)}.\n" for remark in _remarks(table))]
-    lines += [f"- ({mark}) {_markdown(text)}" for mark, text in [*definitions, *reasons]]
+
+    def marked(said: Marked) -> str:
+        return _markdown(said.text) + (f" ({said.mark})" if said.mark else "")
+
+    laid_out = lay_out(table)
+    lines = [f"### {_markdown(table.title)}", ""]
+    lines += [_piped(map(marked, laid_out.heads)), _piped(["---"] * len(laid_out.heads))]
+    lines += [_piped(map(marked, row)) for row in laid_out.rows]
+    lines += ["", *(f"{_markdown(remark)}.\n" for remark in remarks_of(table))]
+    lines += [f"- ({note.mark}) {_markdown(note.text)}" for note in laid_out.notes]
     return "\n".join(lines) + "\n"
 
 
 def to_latex(table: Table) -> str:
     """The same as a `table` with a `tabular`, which needs no package; its notes stand below in small type."""
-    heads, rows, definitions, reasons = _laid_out(table, _latex, lambda mark: f"\\textsuperscript{{{mark}}}")
+
+    def marked(said: Marked) -> str:
+        return _latex(said.text) + (f"\\textsuperscript{{{said.mark}}}" if said.mark else "")
+
+    laid_out = lay_out(table)
     lines = [r"\begin{table}", r"\centering", rf"\caption{{{_latex(table.title)}}}"]
     lines += [rf"\begin{{tabular}}{{{'l' * len(table.heads)}{'r' * len(table.columns)}}}", r"\hline"]
-    lines += [" & ".join(heads) + r" \\", r"\hline", *(" & ".join(row) + r" \\" for row in rows)]
+    lines += [" & ".join(map(marked, laid_out.heads)) + r" \\", r"\hline"]
+    lines += [" & ".join(map(marked, row)) + r" \\" for row in laid_out.rows]
     lines += [r"\hline", r"\end{tabular}", "", r"\footnotesize"]
-    lines += [f"{_latex(remark)}.\n" for remark in _remarks(table)]
-    lines += [f"\\textsuperscript{{{mark}}} {_latex(text)}\n" for mark, text in [*definitions, *reasons]]
+    lines += [f"{_latex(remark)}.\n" for remark in remarks_of(table)]
+    lines += [f"\\textsuperscript{{{note.mark}}} {_latex(note.text)}\n" for note in laid_out.notes]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
-_Marked = list[tuple[str, str]]
+class Marked(NamedTuple):
+    """A text of a table, not escaped, and the mark of the note that belongs to it; a note, and its own mark."""
+
+    text: str
+    mark: str = ""
 
 
-def _laid_out(
-    table: Table, escape: Callable[[str], str], marked: Callable[[str], str]
-) -> tuple[list[str], list[list[str]], _Marked, _Marked]:
-    """Heads and rows, escaped and with marks; the notes, not escaped."""
+@dataclass(frozen=True, slots=True)
+class LaidOut:
+    """What stands where in a table, for whoever writes it in a language of its own."""
+
+    heads: tuple[Marked, ...]
+    rows: tuple[tuple[Marked, ...], ...]
+    """Of each the texts, then a cell for each of the table's columns."""
+    notes: tuple[Marked, ...]
+    """Definitions by letters, in the order of the columns, then reasons by numbers."""
+
+
+def lay_out(table: Table) -> LaidOut:
+    """A table as texts with marks, and its notes."""
     letters = [_letters(number) for number in range(len(table.columns))]
-    definitions = [(letter, _defined(column)) for letter, column in zip(letters, table.columns, strict=True)]
-    heads = [escape(head) for head in table.heads]
-    heads += [escape(_short(column)) + marked(mark) for mark, column in zip(letters, table.columns, strict=True)]
+    heads = [*map(Marked, table.heads), *map(Marked, map(_short, table.columns), letters)]
     numbers: dict[str, int] = {}
     rows = []
     for row in table.rows:
-        cells = [escape(text) for text in row.texts]
+        cells = [*map(Marked, row.texts)]
         for column in table.columns:
             cell = row.cells[column.name]
-            mark = marked(str(numbers.setdefault(cell.said, len(numbers) + 1))) if cell.said else ""
-            cells.append(escape(cell.text) + mark)
-        rows.append(cells)
-    return heads, rows, definitions, [(str(number), reason) for reason, number in numbers.items()]
+            mark = str(numbers.setdefault(cell.said, len(numbers) + 1)) if cell.said else ""
+            cells.append(Marked(cell.text, mark))
+        rows.append(tuple(cells))
+    notes = [*map(Marked, map(_defined, table.columns), letters)]
+    notes += [Marked(reason, str(number)) for reason, number in numbers.items()]
+    return LaidOut(tuple(heads), tuple(rows), tuple(notes))
 
 
-def _remarks(table: Table) -> tuple[str, ...]:
+def remarks_of(table: Table) -> tuple[str, ...]:
     """What holds for the whole table, and how its cells are read."""
     spread = any(cell.deviation is not None for row in table.rows for cell in row.cells.values())
     return (*table.remarks, _READ) if spread else table.remarks
@@ -241,11 +273,11 @@ def _short(column: Definition) -> str:
 
 def _defined(column: Definition) -> str:
     unit = f", in {column.unit}" if column.unit else ""
-    return f"{column.name}: {column.meaning}{unit}; {_BETTER[column.higher_is_better]}."
+    return f"{column.name}: {column.meaning}{unit}; {BETTER[column.higher_is_better]}."
 
 
-def _difference(name: str) -> str:
-    """As `statistics.paired` calls it."""
+def difference_in(name: str) -> str:
+    """What a definition's paired difference is called, by `statistics.paired` too."""
     return f"difference in {name}"
 
 
@@ -253,7 +285,7 @@ def _digits(figure: Figure | None) -> str:
     return "" if figure is None or figure.value is None else repr(figure.value)
 
 
-def _piped(cells: Sequence[str]) -> str:
+def _piped(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 

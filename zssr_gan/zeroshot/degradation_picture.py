@@ -44,8 +44,7 @@ def degradation_picture(estimate: Estimate, of: str = "") -> Tensor:
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
     title.draw(draw, _MARGIN, _MARGIN)
-    for number, panel in enumerate(panels):
-        sheet.paste(panel, (_MARGIN + number * (_SIDE + _MARGIN), top))
+    _paste(sheet, panels, top)
     draw.line([(_MARGIN, below - _MARGIN // 2), (width - _MARGIN, below - _MARGIN // 2)], _RULE)
     for name, text in lines:
         loud = estimate.fallback and name in ("not used", "why")
@@ -53,6 +52,20 @@ def degradation_picture(estimate: Estimate, of: str = "") -> Tensor:
         text.draw(draw, _MARGIN + _LABELS, below)
         below += text.height + 4
     return tensor_of_sheet(sheet)
+
+
+def degradation_panels(estimate: Estimate) -> Tensor:
+    """The picture without title and account, for a page that has these as text: `3 H W` in [0, 1]."""
+    panels = _panels(estimate)
+    width = _MARGIN + len(panels) * (_SIDE + _MARGIN)
+    sheet = Image.new("RGB", (width, max(panel.height for panel in panels) + 2 * _MARGIN), "white")
+    _paste(sheet, panels, _MARGIN)
+    return tensor_of_sheet(sheet)
+
+
+def _paste(sheet: Image.Image, panels: list[Image.Image], top: int) -> None:
+    for number, panel in enumerate(panels):
+        sheet.paste(panel, (_MARGIN + number * (_SIDE + _MARGIN), top))
 
 
 def _title(estimate: Estimate, of: str) -> str:

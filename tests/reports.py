@@ -1,0 +1,89 @@
+"""A report of everything that one can hold, made by hand: real faces, figures that were made up, and hostile names."""
+
+from pathlib import Path
+
+import numpy as np
+from skimage import data
+
+from zssr_gan.evaluation.metric import Definition, Figure
+from zssr_gan.evaluation.parts import Illustration, Part, Scene, View
+from zssr_gan.evaluation.report import Camera, Facts, Missing, Report, render
+from zssr_gan.evaluation.tables import Method, Table, differences, summarised
+from zssr_gan.imaging.codecs import Metadata, encode_picture
+from zssr_gan.imaging.picture import from_samples
+from zssr_gan.record import Label
+
+HOSTILE = "<script>alert('x')</script>\" onload=alert(1) {{ 7*7 }}"
+PSNR = Definition("PSNR-Y, border 0", "how close", "dB", higher_is_better=True)
+FAR = Definition("distance", "how far", "", higher_is_better=False)
+SHARP = Definition("sharpness", "how sharp", "", higher_is_better=None)
+VIF = Definition("VIF", "how faithful", "", higher_is_better=True)
+WHY = "needs 41 pixels a side, and the result is 24x24"
+_LABELS: dict[str, Label] = {"bicubic": "internal", "ZSSR, case": "case", "SRGAN": "generative", HOSTILE: "generative"}
+
+
+def png(number: int, side: int = 25) -> bytes:
+    """A face as PNG, enlarged by repeating its pixels."""
+    face = np.round(data.lfw_subset()[number] * 255).astype(np.uint8)
+    face = np.kron(face, np.ones((side // 25, side // 25), np.uint8))
+    return encode_picture(from_samples(np.repeat(face[..., None], 3, 2), Metadata()), "png")
+
+
+def methods(*names: str) -> list[Method]:
+    """Of each figures of four images: the later a method, the better."""
+    return [
+        Method(
+            (name, _LABELS[name]),
+            {
+                PSNR.name: [Figure(PSNR.name, 25.0 + place + n / 4) for n in range(4)],
+                FAR.name: [Figure(FAR.name, 9.0 - place - n / 8) for n in range(4)],
+                SHARP.name: [Figure(SHARP.name, 1.0 + n) for n in range(4)],
+                VIF.name: [VIF.none(WHY)] * 4,
+            },
+        )
+        for place, name in enumerate(names)
+    ]
+
+
+def tables(*names: str) -> tuple[Table, Table]:
+    """Of means, and of differences to the first method."""
+    found, columns, heads = methods(*names), (PSNR, FAR, SHARP, VIF), ("method", "label")
+    title = f"Four faces, {len(names)} methods"
+    means = summarised(title, heads, columns, found, ("All of it was made up",))
+    return means, differences("Differences to bicubic", heads, columns, found, found[0])
+
+
+def views() -> tuple[View, ...]:
+    """A face by several methods; every picture is another face, so that a test can tell them apart."""
+    shown: tuple[tuple[str, Label | None], ...] = (("LR", None), *_LABELS.items(), ("truth", None))
+    return tuple(View(name, label, png(number, 50)) for number, (name, label) in enumerate(shown))
+
+
+def whole_report() -> Report:
+    """With all that a report can hold."""
+    scenes = tuple(
+        Scene(f"face {number}", views(), (Illustration("where the methods disagree", png(9, 50)),))
+        for number in range(4)
+    )
+    return Report(
+        title=f"A report & {HOSTILE}",
+        run="mine",
+        description="of faces",
+        parts=(
+            Part("truth", "Truth known", ("Read this first.",), tables(*_LABELS), (), scenes),
+            Missing("figures", 'make eval ARGS="--only figures"'),
+            Part("more", HOSTILE, illustrations=(Illustration(HOSTILE, png(3, 400)),)),
+        ),
+        warnings=("vgg16 has RANDOM weights.",),
+        cameras=(Camera("lfw", (("blur", "0.90 along"), ("confidence", HOSTILE)), png(4, 100)),),
+        facts=(Facts("SHA-256", (("generator", "0" * 64),)),),
+        settings=f"description: {HOSTILE}\nseed: 0\n",
+        files=frozenset(("truth.csv", "truth.md", "truth.tex", "more.txt")),
+    )
+
+
+def written_report(folder: Path) -> Path:
+    """The whole report as a file."""
+    path = folder / "index.html"
+    path.write_bytes(render(whole_report()))
+    return path
