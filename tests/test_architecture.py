@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cases": MIDDLE | {"record", "zeroshot", "enhancement", "naming", "interrupts", "kept", "request", "estimates"},
     "rerun": MIDDLE | {"record", "zeroshot", "training", "generator_settings", "enhancement", "kept", "jobs"},
     "side_by_side": MIDDLE
-    | {"record", "generative", "enhancement", "naming", "interrupts", "request", "jobs", "comparison"},
+    | {"record", "generative", "enhancement", "naming", "interrupts", "request", "outcome", "jobs", "comparison"},
     "verification": MIDDLE | {"record", "zeroshot", "training", "enhancement", "kept", "rerun"},
     "shown_run": {
         *("errors", "zeroshot", "enhancement", "interrupts", "naming", "display", "comparison", "request", "jobs"),

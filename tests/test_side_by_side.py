@@ -20,6 +20,7 @@ from zssr_gan.errors import SettingsError, WeightsError
 from zssr_gan.imaging.codecs import read_provenance
 from zssr_gan.imaging.resampling import BicubicDownscale, resize
 from zssr_gan.side_by_side import named_systems
+from zssr_gan.training.card import ImageList
 
 OPTIONS = RunOptions(device="cpu", threads=1)
 
@@ -168,6 +169,21 @@ def test_a_system_that_fails_is_named_and_the_others_go_on(capsys: pytest.Captur
     assert compare("--models", "tiny.yaml", "-o", "other.png") == 1
     assert not Path("other.png").exists()
     assert not Path("other.json").exists()
+
+
+@pytest.mark.usefixtures("desk")
+def test_what_a_generators_card_warns_of_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """That it knows this very image from its training, too."""
+    digest = hashlib.sha256(Path("face.png").read_bytes()).hexdigest()
+    known = {"inputs": {"face.png": digest}}
+    images = {name: ImageList.of(files) for name, files in known.items()}
+    written_generator(Path("runs/known/train"), {"images": images}, listed=known)
+    assert compare("--models", "demo,known") == 0
+    sentence = "the generator was trained on this very image (inputs)"
+    assert f"known: {sentence}" in capsys.readouterr().err.replace("\n", " ")
+    demo, known_one = record()["systems"]
+    assert known_one["notices"] == [sentence]
+    assert demo["notices"] == []
 
 
 @pytest.mark.usefixtures("desk")

@@ -47,6 +47,9 @@ def compare(
     threads: Annotated[
         int | None, typer.Option(min=1, max=1024, metavar="N", help="CPU threads [all cores].", show_default=False)
     ] = None,
+    tile: Annotated[
+        int | None, typer.Option(min=16, metavar="PX", help="Side of a tile; smaller takes less memory.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Tracebacks of failures too.")] = False,
 ) -> None:
     """Compare systems on one image: one sheet with the input, bicubic, and what each of them makes of it.
@@ -76,7 +79,7 @@ def compare(
         from zssr_gan.side_by_side import compare as compare_systems
 
         check_sheet(output)
-        options = RunOptions(device=device, threads=threads)
+        options = RunOptions(device=device, threads=threads, tile=tile)
         systems = named_systems(models, scale=scale, runs=runs, seed=seed, options=options)
         if image.is_dir():
             raise ImageError(f"{image}: is a folder, and one image is compared at a time")
@@ -109,6 +112,8 @@ def _show(one: "Shown | Failed", display: "Display", *, verbose: bool) -> None:
     if isinstance(one, Shown):
         scale = scale_text(one.system.request.scale)
         display.result(printable(f"{one.system.name}: {one.label}, x{scale}, {one.seconds:.1f} s"))
+        for notice in one.notices:
+            display.note(printable(f"{one.system.name}: {notice}"))
         return
     display.note(printable(f"failed: {one.message}"), "red")
     if verbose:

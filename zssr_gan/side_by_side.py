@@ -7,7 +7,7 @@ of another form than a result's (`zssr_gan.record`), since it vouches for no enl
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,7 @@ from zssr_gan.imaging.sheets import contact_sheet, evidence_overlay, round_limit
 from zssr_gan.interrupts import uninterrupted
 from zssr_gan.jobs import VERSION, Opened, enhance_opened, input_facts, let_go, open_input, what_failed, written_file
 from zssr_gan.naming import Job
+from zssr_gan.outcome import seen_in_training
 from zssr_gan.record import LABELS, MAX_MEGAPIXELS, Label, finite_json, provenance_text, scale_text, strongest
 from zssr_gan.request import Request, make_request
 
@@ -65,6 +66,8 @@ class Shown:
     """As `Enhanced` has it; empty for a plain one."""
     pixels_sha256: str
     """Of the result's whole pixels, float32 in the order `C H W`."""
+    notices: tuple[str, ...] = ()
+    """What a user should know of it, a sentence each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +219,19 @@ def _tried(job: Job, system: System, opened: Opened, on_progress: Callable[[Prog
         let_go(error)
         return Failed(system, f"{system.name}: {what_failed(job, error)}", error)
     digest = sha256_bytes(made.contiguous().numpy().tobytes())
-    return Shown(system, reduced(made), disagreement, label, time.perf_counter() - began, report, digest)
+    seconds = time.perf_counter() - began
+    return Shown(
+        system, reduced(made), disagreement, label, seconds, report, digest, tuple(_notices(system, opened, report))
+    )
+
+
+def _notices(system: System, opened: Opened, report: Mapping[str, Any]) -> list[str]:
+    """As `enhance` tells them: of the work, of the generator's training, and what its card warns of."""
+    said = [notice for notice in report.get("notices", ()) if notice not in opened.picture.notices]
+    if (kept := system.request.model) is None:
+        return said
+    was = kept.generator.purposes_of(sha256_bytes(opened.data))
+    return [*said, *([seen_in_training(was)] if was else []), *kept.generator.card.warnings]
 
 
 def _plain(system: System, picture: Picture) -> Tensor:
@@ -283,7 +298,9 @@ def _facts(job: Job, opened: Opened, one: Shown | Failed) -> dict[str, JsonValue
     system, request = one.system, one.system.request
     settings = None if system.kind == "plain" else request.settings.model_dump(mode="json")
     digest = sha256_bytes(opened.data)
-    model = None if request.model is None else request.model.facts(job.result.parent, digest).model_dump(mode="json")
+    folder, kept = job.result.parent, request.degradation
+    model = None if request.model is None else request.model.facts(folder, digest).model_dump(mode="json")
+    camera = None if kept is None else kept.facts(folder, None).model_dump(mode="json")
     facts: dict[str, JsonValue] = {
         "name": system.name,
         "kind": system.kind,
@@ -292,6 +309,7 @@ def _facts(job: Job, opened: Opened, one: Shown | Failed) -> dict[str, JsonValue
         "settings": settings,
         "settings_sha256": None if settings is None else canonical_sha256(settings),
         "model": model,
+        "degradation": camera,
     }
     if isinstance(one, Failed):
         return {**facts, "failed": one.message}
@@ -299,6 +317,7 @@ def _facts(job: Job, opened: Opened, one: Shown | Failed) -> dict[str, JsonValue
         **facts,
         "label": one.label,
         "pixels_sha256": one.pixels_sha256,
+        "notices": list(one.notices),
         "seconds": round(one.seconds, 3),
         "enhancement": {key: value for key, value in one.report.items() if key not in ("label", "settings")},
     }
