@@ -52,11 +52,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "estimates": MIDDLE | {"record", "zeroshot"},
     "cases": MIDDLE | {"record", "zeroshot", "enhancement", "naming", "interrupts", "kept", "request", "estimates"},
     "rerun": MIDDLE | {"record", "zeroshot", "training", "generator_settings", "enhancement", "kept", "jobs"},
+    "side_by_side": MIDDLE
+    | {"record", "generative", "enhancement", "naming", "interrupts", "request", "outcome", "jobs", "comparison"},
     "verification": MIDDLE | {"record", "zeroshot", "training", "enhancement", "kept", "rerun"},
     "shown_run": {
         *("errors", "zeroshot", "enhancement", "interrupts", "naming", "display", "comparison", "request", "jobs"),
         *("record", "kept", "cases", "degradation_cli", "outcome"),
     },
+    "compare_cli": {"errors", "devices", "record", "talk", "display", "naming", "side_by_side"},
     "degradation_cli": {"errors", "zeroshot", "interrupts", "talk", "display", "naming", "estimates"},
     "store_cli": {"errors", "data", "talk", "display", "export"},
     "weights_cli": {"errors", "weights", "talk", "display"},
@@ -70,6 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
             "shown_run",
             "verification",
             "store_cli",
+            "compare_cli",
             "degradation_cli",
             "weights_cli",
             "model_cli",

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from zssr_gan import degradation_cli, model_cli, store_cli, weights_cli
+from zssr_gan import compare_cli, degradation_cli, model_cli, store_cli, weights_cli
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
 
@@ -26,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(compare_cli.app)
 app.add_typer(degradation_cli.app, name="degradation")
 app.add_typer(store_cli.app, name="store")
 app.add_typer(weights_cli.app, name="weights")

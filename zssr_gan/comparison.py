@@ -1,5 +1,6 @@
 """One sheet over all images of a run: input, plain interpolation, result and evidence map side by side."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -15,7 +16,8 @@ from zssr_gan.record import MARK
 ROWS = 100
 """Images that one sheet shows at most; more would make a picture that no viewer opens."""
 
-_SIDE = 512
+SIDE = 512
+"""Pixels that a sheet keeps of an image's longer side."""
 
 
 class Comparison:
@@ -44,7 +46,7 @@ class Comparison:
                 evidence_overlay(enhanced.disagreement, limit=limit),
             ),
         ]
-        self._rows.append([(caption, _reduced(image)) for caption, image in cells])
+        self._rows.append([(caption, reduced(image)) for caption, image in cells])
 
     def write(self, *, overwrite: bool) -> bool:
         """Write the sheet; returns whether there was anything to show.
@@ -54,15 +56,21 @@ class Comparison:
         """
         if not self._rows:
             return False
-        sheet = Picture(pixels=contact_sheet(self._rows), alpha=None, bits=8, metadata=Metadata())
-        content = encode_picture(sheet, self.path.suffix[1:].lower(), {MARK: "comparison sheet"})
+        content = encoded_sheet(contact_sheet(self._rows), self.path, {MARK: "comparison sheet"})
         atomic_write(self.path, content, overwrite=overwrite)
         return True
 
 
-def _reduced(image: Tensor) -> Tensor:
+def encoded_sheet(sheet: Tensor, path: Path, text: Mapping[str, str]) -> bytes:
+    """A sheet (`3 H W`, [0, 1]) as the file `path` is to hold it, with text fields."""
+    picture = Picture(pixels=sheet, alpha=None, bits=8, metadata=Metadata())
+    return encode_picture(picture, path.suffix[1:].lower(), text)
+
+
+def reduced(image: Tensor) -> Tensor:
+    """An image (`C H W`, [0, 1]) as a sheet needs it: a copy of at most 512 pixels a side."""
     height, width = image.shape[-2:]
-    factor = _SIDE / max(height, width)
+    factor = SIDE / max(height, width)
     if factor >= 1:
         return image.clone()  # a view would keep the whole photograph alive
     size = (max(1, round(height * factor)), max(1, round(width * factor)))

@@ -96,7 +96,7 @@ def _run_together(
     device = resolve_device(request.options.device)
     places = {job: place for place, job in enumerate(plan.todo)}
 
-    def work(batch: list[tuple[Job, _Opened]]) -> list[Enhanced]:
+    def work(batch: list[tuple[Job, Opened]]) -> list[Enhanced]:
         if on_start is not None:
             on_start(places[batch[0][0]], batch[0][0])
         pictures = [opened.picture for _, opened in batch]
@@ -105,11 +105,11 @@ def _run_together(
                 pictures, request.scale, settings, generator, on_progress=on_progress, **_how(request)
             )
 
-    def write(job: Job, opened: _Opened, enhanced: Enhanced) -> tuple[_Opened, Enhanced, Record]:
+    def write(job: Job, opened: Opened, enhanced: Enhanced) -> tuple[Opened, Enhanced, Record]:
         return opened, enhanced, _keep(job, request, opened, enhanced)
 
     stream = Stream(
-        read=lambda job: _open(job, request),
+        read=lambda job: open_input(job, request),
         kind=lambda opened: opened.picture.pixels.shape,
         most=lambda opened: images_together(device, (opened.picture.pixels.shape[-2], opened.picture.pixels.shape[-1])),
         work=work,
@@ -117,8 +117,8 @@ def _run_together(
     )
     for job, kept in stream.run(plan.todo):
         if isinstance(kept, Exception):
-            _let_go(kept)
-            yield Outcome(job, "failed", _what_failed(job, kept), error=kept)
+            let_go(kept)
+            yield Outcome(job, "failed", what_failed(job, kept), error=kept)
             continue
         opened, enhanced, record = kept
         if on_result is not None:
@@ -139,12 +139,13 @@ def _outcome(
         if on_result is not None:
             on_result(job, picture, enhanced)
     except Exception as error:
-        _let_go(error)
-        return Outcome(job, "failed", _what_failed(job, error), time.perf_counter() - started, error=error)
+        let_go(error)
+        return Outcome(job, "failed", what_failed(job, error), time.perf_counter() - started, error=error)
     return Outcome(job, "done", choice_text(record), time.perf_counter() - started, record)
 
 
-def _what_failed(job: Job, error: Exception) -> str:
+def what_failed(job: Job, error: Exception) -> str:
+    """A failure in a sentence, with the file's name; a mistake of ours too."""
     if isinstance(error, ZssrGanError):
         return str(error)
     if is_out_of_memory(error):
@@ -153,7 +154,7 @@ def _what_failed(job: Job, error: Exception) -> str:
     return f"{job.source}: zssr-gan made a mistake ({type(error).__name__}: {error}); {_REPORT_TO}"
 
 
-def _let_go(error: BaseException) -> None:
+def let_go(error: BaseException) -> None:
     """Drop the variables that an error's traceback holds: its lines are still to be shown, the image is not."""
     whole: BaseException | None = error
     while whole is not None:
@@ -207,13 +208,13 @@ def do_job(job: Job, request: Request, on_progress: OnProgress | None = None) ->
         OutputError: a file cannot be written.
         DeviceError, NumericalError, SettingsError: see `enhance_picture`.
     """
-    opened = _open(job, request)
-    enhanced = _enhance(job, request, opened.picture, on_progress)
+    opened = open_input(job, request)
+    enhanced = enhance_opened(job, request, opened.picture, on_progress)
     return opened.picture, enhanced, _keep(job, request, opened, enhanced)
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
+class Opened:
     """An input in memory."""
 
     started: datetime
@@ -223,14 +224,16 @@ class _Opened:
     picture: Picture
 
 
-def _open(job: Job, request: Request) -> _Opened:
+def open_input(job: Job, request: Request) -> Opened:
+    """Read and decode a job's input. ImageError where that cannot be done."""
     started, clock = datetime.now(UTC), time.perf_counter()
     data = _read(job.source, request.max_megapixels)
     picture = decode_picture(data, str(job.source), max_megapixels=request.max_megapixels)
-    return _Opened(started, clock, data, picture)
+    return Opened(started, clock, data, picture)
 
 
-def _enhance(job: Job, request: Request, picture: Picture, on_progress: OnProgress | None) -> Enhanced:
+def enhance_opened(job: Job, request: Request, picture: Picture, on_progress: OnProgress | None) -> Enhanced:
+    """A job's result, not written yet; errors are those of `enhance_picture`, with the file's name."""
     with _named(job):
         return enhance_picture(
             picture,
@@ -262,7 +265,7 @@ def _named(job: Job) -> Iterator[None]:
         raise type(error)(f"{job.source}: {error}") from error
 
 
-def _keep(job: Job, request: Request, opened: _Opened, enhanced: Enhanced) -> Record:
+def _keep(job: Job, request: Request, opened: Opened, enhanced: Enhanced) -> Record:
     """Write what is wanted of a result: all of the files, or, where anything fails, none."""
     picture, data = opened.picture, opened.data
     folder, sha256 = job.result.parent, sha256_bytes(data)
@@ -280,7 +283,7 @@ def _keep(job: Job, request: Request, opened: _Opened, enhanced: Enhanced) -> Re
     record = build_record(
         version=VERSION,
         arguments=request.arguments,
-        source=_input_facts(job, picture, data),
+        source=input_facts(job, picture, data),
         output=output_facts(job.result.name, enhanced.picture, result),
         evidence=None if evidence is None or job.evidence is None else written_file(job.evidence.name, evidence),
         kernel=None if request.kernel is None else request.kernel.facts,
@@ -313,7 +316,8 @@ def _read(path: Path, max_megapixels: float) -> bytes:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _input_facts(job: Job, picture: Picture, data: bytes) -> InputFile:
+def input_facts(job: Job, picture: Picture, data: bytes) -> InputFile:
+    """What a record says of the input. ImageError where its file was changed meanwhile."""
     before = sha256_bytes(data)
     try:
         after = sha256_file(job.source)

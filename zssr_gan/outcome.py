@@ -35,8 +35,7 @@ class Outcome:
         if camera is not None and camera.images and image not in {teacher.sha256 for teacher in camera.images}:
             others.append("it is not among the images that the degradation was estimated from")
         if self.record.model is not None and (was := self.record.model.input_was):
-            what = "validated with" if was == ("held_out",) else "trained on"
-            others.append(f"the generator was {what} this very image ({', '.join(was)})")
+            others.append(seen_in_training(was))
         died = [f"training died and was started anew {restarts} time(s)"] if restarts else []
         return [*report["notices"], *others, *died]
 
@@ -73,6 +72,12 @@ class Outcome:
 
 def _named_targets(job: Job) -> dict[str, Path | None]:
     return {"output": job.result, "record": job.record, "evidence": job.evidence}
+
+
+def seen_in_training(purposes: tuple[str, ...]) -> str:
+    """That a generator knows an image from its training, and for what it was used there (`ModelFacts.input_was`)."""
+    what = "validated with" if purposes == ("held_out",) else "trained on"
+    return f"the generator was {what} this very image ({', '.join(purposes)})"
 
 
 def choice_text(record: Record) -> str:
