@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import JsonValue
@@ -45,7 +46,7 @@ from zssr_gan.stages import RunSettings, load_run
 from zssr_gan.training.card import CameraCard, Card, ImageList, MediatorCard, options_of, write_generator
 from zssr_gan.training.checkpoints import checkpoints_in, step_of
 from zssr_gan.training.loop import Loop, Watchers
-from zssr_gan.training.material import Material, gather_material
+from zssr_gan.training.material import Material, gather_material, gather_pairs
 from zssr_gan.training.models import mediator_options, parameters
 from zssr_gan.training.pictures import curves_png, samples_png
 from zssr_gan.training.tensorboard import Board
@@ -112,6 +113,7 @@ class Stage:
     board: Board | None = None
     loop: Loop = field(init=False)
     material: Material = field(init=False)
+    store_sha256: str | None = field(init=False)
     left: ExitStack = field(init=False)
     """What is closed when the training is left."""
 
@@ -124,7 +126,8 @@ class Stage:
             raise SettingsError(f"{path}: is not there; `make prepare` with the same CONFIG and SET makes it.")
         self.split = read_split(path)
         self.split_sha256 = sha256_file(path)
-        if not (self.run_folder / "synthetic" / "settings.json").exists():
+        paired = self.settings.train.pairs is not None
+        if not paired and not (self.run_folder / "synthetic" / "settings.json").exists():
             raise SettingsError(
                 f"{self.run_folder / 'synthetic'}: is not there; `make synth` with the same CONFIG and SET makes it."
             )
@@ -165,7 +168,8 @@ class Stage:
             group=self.group,
             watchers=self._watchers(),
         )
-        counts = ", ".join(f"{len(getattr(self.material, name).ids):,} {what}" for name, what in _COUNTED.items())
+        counted = _COUNTED_PAIRS if self.material.paired else _COUNTED
+        counts = ", ".join(f"{len(getattr(self.material, name).ids):,} {what}" for name, what in counted.items())
         self._say(
             f"{counts}; generator {parameters(self.loop.generator):,} and discriminator "
             f"{parameters(self.loop.discriminator):,} weights; {self.loop.plan.total:,} steps of {train.batch} images "
@@ -204,11 +208,22 @@ class Stage:
 
     def _material(self) -> Material:
         train, scale = self.settings.train, self.settings.synth.scale
+        prepared = Prepared(self.split, self.settings.data, ("generator", "zssr"))
+        if train.pairs is not None:
+            self.store_sha256 = None
+            return gather_pairs(
+                prepared,
+                train.pairs,
+                held_out=train.validation.images,
+                patch=train.patch,
+                seed=self.settings.seed,
+                left=self.left,
+                on_image=lambda done, total: self.bar.update("reading images held out", done, total),
+            )
         if scale not in (1, 2, 4, 8):
             raise SettingsError(f"synth.scale: is {scale:g}, and a generator enlarges by 1, 2, 4 or 8.")
         known = self.run_folder / "degradation.json"
         cameras = Cameras(read_degradations(known) if known.exists() else None)
-        prepared = Prepared(self.split, self.settings.data, ("generator", "zssr"))
         with SyntheticSet(self.run_folder / "synthetic") as store:
             self.store_sha256 = store.settings.settings_sha256
             return gather_material(
@@ -226,7 +241,8 @@ class Stage:
     def _facts(self) -> dict[str, JsonValue]:
         falling = self.settings.train.optimiser.schedule == "cosine"
         may_change = _MAY_CHANGE - {"epochs"} if falling else _MAY_CHANGE
-        train = self.settings.train.model_dump(mode="json", exclude=may_change)
+        exclude: dict[str, Any] = {**dict.fromkeys(may_change, True), "pairs": {"memory"}}
+        train = self.settings.train.model_dump(mode="json", exclude=exclude)
         return {
             "seed": self.settings.seed,
             "train": train,
@@ -245,6 +261,7 @@ class Stage:
             options=dict(options_of(generator)),
             images={name: ImageList.of(files) for name, files in listed.items()},
             cameras=self._cameras(),
+            truths=self.material.paired,
             split_sha256=self.split_sha256,
             store_sha256=self.store_sha256,
             mediator=None if self.origin is None else MediatorCard(**asdict(self.origin), warning=self.origin.warning),
@@ -256,7 +273,7 @@ class Stage:
             steps=self.loop.plan.total,
             phase=phase,
             mean_weights=self.settings.train.ema > 0,
-            metrics=asdict(figures),
+            metrics=figures.values,
             precision=self.used.precision,
             device=str(self.used.device),
             versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
@@ -277,7 +294,7 @@ class Stage:
 
     def _draw_samples(self, step: int, made: Sequence[Tensor]) -> None:
         title = self._title(f"Images held out, after {step:,} of {self.loop.plan.total:,} steps")
-        sheet = samples_png(made, self.material.held_out, title)
+        sheet = samples_png(made, self.material.held_out, title, paired=self.material.paired)
         atomic_write(self._samples(step), sheet, overwrite=True)
         if self.board is not None:
             self.board.sheet(step, sheet)
@@ -296,6 +313,7 @@ def _left_by(stage: Stage | None) -> str:
 
 
 _COUNTED = {"inputs": "LR images", "reals": "synthetic HR images", "held_out": "held out"}
+_COUNTED_PAIRS = {"inputs": "HR images, of which LR images are made", "held_out": "held out"}
 
 
 class _Speed:

@@ -6,6 +6,7 @@ value of the wrong kind: "1e-4" without a dot is text in YAML.
 
 from zssr_gan.stages.data import DataSettings, Kind, RoleSettings, SourceSettings
 from zssr_gan.stages.evaluate import EvaluateSettings, TruthSettings
+from zssr_gan.stages.pairs import AugmentSettings, PairDegradationSettings, PairedSettings, PatchSettings
 from zssr_gan.stages.run import RunSettings, load_run
 from zssr_gan.stages.synth import SynthSettings
 from zssr_gan.stages.train import (
@@ -21,6 +22,7 @@ from zssr_gan.stages.train import (
 )
 
 __all__ = [
+    "AugmentSettings",
     "DataSettings",
     "EvaluateSettings",
     "IntervalSettings",
@@ -29,6 +31,9 @@ __all__ = [
     "MediatorSettings",
     "NetworkSettings",
     "OptimiserSettings",
+    "PairDegradationSettings",
+    "PairedSettings",
+    "PatchSettings",
     "RealSettings",
     "RoleSettings",
     "RunSettings",

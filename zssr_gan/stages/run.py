@@ -31,6 +31,11 @@ class RunSettings(Settings):
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 
+    @property
+    def scale(self) -> float:
+        """Factor per side of what is made: that of the pairs, or that of the synthetic images."""
+        return self.synth.scale if self.train.pairs is None else float(self.train.pairs.scale)
+
     def folder(self, config: Path) -> Path:
         """The run's folder, for settings that were read from the file `config`."""
         return Path("runs") / config.stem if self.run_dir is None else Path(self.run_dir).expanduser()

@@ -1,10 +1,12 @@
 """The group `train`: networks, losses, optimiser, turns, and what is measured on the way."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
 from zssr_gan.stages.base import Settings
+from zssr_gan.stages.pairs import PairedSettings
 
 
 class NetworkSettings(Settings):
@@ -48,8 +50,9 @@ class LossSettings(Settings):
     """The input, shrunk and captured as the camera did it, must give the input: what stage 1 learns from, too."""
     recurrence_features: float = Field(0.0, ge=0)
     """The same in the mediator's features: what detail looks like, from the only sharp images that there are."""
-    guide: Literal["input", "synthetic"] = "input"
-    """What outputs are compared with: the enlarged input (bicubic), or the image's own synthetic HR."""
+    guide: Literal["input", "synthetic", "truth"] = "input"
+    """What outputs are compared with: the enlarged input (bicubic), the image's own synthetic HR, or, with `pairs`, the
+    HR image itself, which is then the default."""
     guides_as_fakes: bool = False
     """Whether the discriminator sees the guides as fakes too (FG-SRGAN)."""
     real_label: float = Field(1.0, gt=0.5, le=1)
@@ -71,6 +74,8 @@ class RealSettings(Settings):
 
     synthetic: float = Field(1.0, ge=0)
     """Synthetic HR images: only as sharp as they were made."""
+    truth: float = Field(0.0, ge=0)
+    """With `pairs`: the HR images themselves; then 1, and synthetic 0, where nothing else is said."""
     lr: float = Field(0.0, ge=0)
     """Patches of the LR images as they are, noise and all: edges as sharp as the camera's pixels."""
     shrunk: float = Field(0.0, ge=0)
@@ -85,7 +90,7 @@ class RealSettings(Settings):
     @property
     def weights(self) -> dict[str, float]:
         """The weight of each kind."""
-        return {"synthetic": self.synthetic, "lr": self.lr, "shrunk": self.shrunk}
+        return {"synthetic": self.synthetic, "truth": self.truth, "lr": self.lr, "shrunk": self.shrunk}
 
 
 class OptimiserSettings(Settings):
@@ -121,13 +126,14 @@ class TurnSettings(Settings):
 
 
 class ValidationSettings(Settings):
-    """What is measured, and on which images; they are taken from those with a synthetic HR, and not trained on."""
+    """What is measured, and on which images; they are taken from those with a synthetic HR, or with `pairs` from the HR
+    images, and not trained on."""
 
     images: int = Field(16, ge=2)
     """How many."""
-    best: Literal["synthetic", "residual", "last"] = "synthetic"
-    """Which generator of the last phase is kept: the one closest to the synthetic HR images (PSNR), the one whose
-    outputs, degraded, come closest to the inputs, or the last."""
+    best: Literal["synthetic", "truth", "residual", "last"] = "synthetic"
+    """Which generator of the last phase is kept: the one closest to the synthetic HR images (PSNR), with `pairs` the
+    one closest to the HR images, the one whose outputs, degraded, come closest to the inputs, or the last."""
 
 
 class IntervalSettings(Settings):
@@ -145,13 +151,24 @@ class IntervalSettings(Settings):
     """So many checkpoints are kept, the newest."""
 
 
+_WITH_PAIRS: Mapping[str, Mapping[str, JsonValue]] = {
+    "losses": {"guide": "truth"},
+    "reals": {"synthetic": 0.0, "truth": 1.0},
+    "validation": {"best": "truth"},
+}
+"""Defaults of a training that has the HR images, by group."""
+
+
 class TrainSettings(Settings):
-    """How the generator is trained, without any HR image."""
+    """How the generator is trained: without any HR image, or, with `pairs`, on HR images and LR images made of them."""
 
     generator: NetworkSettings = NetworkSettings()
     discriminator: NetworkSettings = NetworkSettings()
     images: Literal["generator", "zssr"] = "generator"
     """Role of the LR images that the generator learns from: those of its own, or those that have a synthetic HR."""
+    pairs: PairedSettings | None = None
+    """How LR images are made of HR ones; null: there are no HR images. With it, the images of the training part are HR
+    images, `images` has no meaning, and no synthetic ones are needed."""
     mediator: MediatorSettings = MediatorSettings()
     losses: LossSettings = LossSettings()
     reals: RealSettings = RealSettings()
@@ -178,6 +195,47 @@ class TrainSettings(Settings):
     every: IntervalSettings = IntervalSettings()
     tensorboard: bool = False
     """Whether metrics and samples are written for TensorBoard too; needs the extra `zssr-gan[tensorboard]`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_pairs(cls, data: Any) -> Any:
+        """Other defaults where the HR images are there."""
+        if not isinstance(data, dict) or data.get("pairs") is None:
+            return data
+        given = {name: {} if data.get(name) is None else data[name] for name in _WITH_PAIRS}
+        groups = {name: {**_WITH_PAIRS[name], **group} for name, group in given.items() if isinstance(group, dict)}
+        return {**data, **groups}
+
+    @model_validator(mode="after")
+    def _truths(self) -> Self:
+        """What needs HR images, and what has no meaning beside them."""
+        losses, reals, best = self.losses, self.reals, self.validation.best
+        if self.pairs is None:
+            for key, asks in (
+                ("losses.guide: truth", losses.guide == "truth"),
+                ("reals.truth", bool(reals.truth)),
+                ("validation.best: truth", best == "truth"),
+            ):
+                if asks:
+                    raise ValueError(f"{key} needs HR images: say in train.pairs how LR images are made of them")
+            return self
+        for key, asks in (
+            ("images: zssr", self.images == "zssr"),
+            ("losses.guide: synthetic", losses.guide == "synthetic"),
+            ("validation.best: synthetic", best == "synthetic"),
+            ("reals.synthetic", bool(reals.synthetic)),
+        ):
+            if asks:
+                raise ValueError(f"{key} is of synthetic HR images, and with train.pairs there are none: leave it out")
+        for key, asks in (
+            ("losses.recurrence", bool(losses.recurrence)),
+            ("losses.recurrence_features", bool(losses.recurrence_features)),
+            ("reals.lr", bool(reals.lr)),
+            ("reals.shrunk", bool(reals.shrunk)),
+        ):
+            if asks:
+                raise ValueError(f"{key} is for want of HR images, and train.pairs has them: leave it out")
+        return self
 
     @model_validator(mode="after")
     def _content(self) -> Self:

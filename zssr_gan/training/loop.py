@@ -8,7 +8,7 @@ signal waits for the end of a step.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -30,7 +30,7 @@ from zssr_gan.training.objective import Objective
 from zssr_gan.training.optimisers import optimisers_of
 from zssr_gan.training.plan import Plan, Turn
 from zssr_gan.training.reals import Reals
-from zssr_gan.training.sampling import Drawn, Images, Sampler
+from zssr_gan.training.sampling import Cuttable, Drawn, Sampler
 from zssr_gan.training.soundness import Soundness
 from zssr_gan.training.state import NETWORKS, MetricsLog, TrainingState
 from zssr_gan.training.statistics import retake_statistics
@@ -101,7 +101,7 @@ class Loop:
         self.generator = generator_of(
             settings.generator, {"scale": self.scale, "channels": channels}, draws(seed, "generator")
         ).to(device)
-        rows, columns = (settings.patch,) * 2 if settings.patch else material.inputs.lr[0].shape[-2:]
+        rows, columns = (settings.patch,) * 2 if settings.patch else material.inputs.size(0)
         self.discriminator = discriminator_for(
             settings.discriminator, channels, (self.scale * rows, self.scale * columns), draws(seed, "discriminator")
         ).to(device)
@@ -141,7 +141,7 @@ class Loop:
         self._ahead: ThreadPoolExecutor
         self._next: Future[Drawn]
 
-    def _sampler(self, images: Images, stream: str, patch: int | None) -> Sampler:
+    def _sampler(self, images: Cuttable, stream: str, patch: int | None) -> Sampler:
         ranks, batch = self.group.ranks, self.settings.batch
         shared = {"scale": self.scale, "batch": batch, "seed": self.seed, "rank": ranks.rank, "world": ranks.world}
         return Sampler(images, stream=stream, patch=patch, **shared)
@@ -284,7 +284,9 @@ class Loop:
             self.soundness.judge_outputs(step, made)
             if due["samples"]:
                 self.watchers.samples(step, made)
-            self._validate(turn, measure(made, self.material.held_out, self.material.downscales))
+            self._validate(
+                turn, measure(made, self.material.held_out, self.material.downscales, paired=self.material.paired)
+            )
         if due["checkpoint"]:
             self._keep()
         if due["log"]:
@@ -296,10 +298,15 @@ class Loop:
         warnings = figures.warnings(accuracy)
         for warning in warnings:
             self.watchers.notice(f"step {state.step:,}: {warning}")
-        values: dict[str, JsonValue] = {**asdict(figures), "accuracy": accuracy, "warnings": [*warnings]}
+        values: dict[str, JsonValue] = {**figures.values, "accuracy": accuracy, "warnings": [*warnings]}
         self._log({"phase": turn.phase, "validation": values})
         kind = self.settings.validation.best
-        figure = {"synthetic": figures.synthetic_db, "residual": figures.residual_db, "last": float(state.step)}[kind]
+        figure = {
+            "synthetic": figures.hr_db,
+            "truth": figures.hr_db,
+            "residual": figures.residual_db,
+            "last": float(state.step),
+        }[kind]
         # What content alone reaches in PSNR, no adversarial phase reaches again: each phase has its own best.
         if turn.phase != state.best_phase or state.best is None or figure > state.best:
             state.best, state.best_phase = figure, turn.phase

@@ -42,7 +42,7 @@ class Objective:
 
     def guide(self, batch: Batch, size: tuple[int, int]) -> Tensor:
         """What outputs of `size` are compared with, `B C sH sW`."""
-        if self.settings.guide == "synthetic":
+        if self.settings.guide in ("synthetic", "truth"):
             assert batch.hr is not None
             return batch.hr
         return input_guide(batch.lr, size)
