@@ -7,6 +7,7 @@ value of the wrong kind: "1e-4" without a dot is text in YAML.
 from zssr_gan.stages.data import DataSettings, Kind, RoleSettings, SourceSettings
 from zssr_gan.stages.evaluate import EvaluateSettings, TruthSettings
 from zssr_gan.stages.pairs import AugmentSettings, PairDegradationSettings, PairedSettings, PatchSettings
+from zssr_gan.stages.patience import PatienceSettings, PlateauSettings, StopSettings
 from zssr_gan.stages.run import RunSettings, load_run
 from zssr_gan.stages.synth import SynthSettings
 from zssr_gan.stages.train import (
@@ -34,10 +35,13 @@ __all__ = [
     "PairDegradationSettings",
     "PairedSettings",
     "PatchSettings",
+    "PatienceSettings",
+    "PlateauSettings",
     "RealSettings",
     "RoleSettings",
     "RunSettings",
     "SourceSettings",
+    "StopSettings",
     "SynthSettings",
     "TrainSettings",
     "TruthSettings",

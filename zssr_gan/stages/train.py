@@ -7,6 +7,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from zssr_gan.stages.base import Settings
 from zssr_gan.stages.pairs import PairedSettings
+from zssr_gan.stages.patience import PatienceSettings, PlateauSettings, StopSettings
 
 
 class NetworkSettings(Settings):
@@ -64,6 +65,11 @@ class LossSettings(Settings):
         return bool(self.mediator or self.statistics or self.recurrence_features)
 
     @property
+    def are_measurable(self) -> bool:
+        """Whether any of the content losses is one that an image held out has by itself."""
+        return self.model_copy(update={"statistics": 0.0}).have_content
+
+    @property
     def have_content(self) -> bool:
         """Whether there is anything but the adversarial loss."""
         return bool(self.need_features or self.pixel or self.consistency or self.recurrence)
@@ -109,8 +115,11 @@ class OptimiserSettings(Settings):
     """Of the discriminator; null: as the generator's."""
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
-    schedule: Literal["constant", "cosine"] = "constant"
-    """`cosine` lets the rates fall to 0, over both phases: a new start with the second would undo the first."""
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    """`cosine` lets the rates fall to 0, over both phases: a new start with the second would undo the first. `plateau`
+    lets them fall by a factor where a loss has not gained for some epochs."""
+    plateau: PlateauSettings = PlateauSettings()
+    """Of `schedule: plateau`."""
     clip: float | None = Field(None, gt=0)
     """Largest norm of a network's gradient; null: any."""
 
@@ -131,9 +140,10 @@ class ValidationSettings(Settings):
 
     images: int = Field(16, ge=2)
     """How many."""
-    best: Literal["synthetic", "truth", "residual", "last"] = "synthetic"
+    best: Literal["synthetic", "truth", "residual", "training_loss", "last"] = "synthetic"
     """Which generator of the last phase is kept: the one closest to the synthetic HR images (PSNR), with `pairs` the
-    one closest to the HR images, the one whose outputs, degraded, come closest to the inputs, or the last."""
+    one closest to the HR images, the one whose outputs, degraded, come closest to the inputs, the one at the end of the
+    epoch with the lowest mean loss of the generator, or the last."""
 
 
 class IntervalSettings(Settings):
@@ -182,6 +192,8 @@ class TrainSettings(Settings):
     """Epochs of the generator by content alone, without the discriminator."""
     epochs: int = Field(100, ge=0)
     """Adversarial epochs of the generator, after these."""
+    stop: StopSettings | None = None
+    """When the training ends early; null: never."""
     turns: TurnSettings = TurnSettings()
     ema: float = Field(0.999, ge=0, lt=1)
     """Share that the mean of the generator's weights keeps at each of its steps, smaller in the first ones; the mean is
@@ -249,6 +261,14 @@ class TrainSettings(Settings):
                 )
             if not losses.adversarial:
                 raise ValueError("losses: all are 0, so there is nothing to learn")
+        patient: dict[str, PatienceSettings | None] = {"stop": self.stop}
+        if self.optimiser.schedule == "plateau":
+            patient["optimiser.plateau"] = self.optimiser.plateau
+        for key, patience in patient.items():
+            if patience is not None and patience.of == "validation" and not losses.are_measurable:
+                raise ValueError(
+                    f"{key}.of: validation needs a content loss that an image has by itself: set one, or take training"
+                )
         if not self.pretrain + self.epochs:
             raise ValueError("pretrain and epochs are both 0, so there is nothing to do")
         if self.epochs and not losses.adversarial:

@@ -34,13 +34,16 @@ class Figures:
     colour_shift: float
     diversity: float
     paired: bool = False
+    loss: float | None = None
+    """The weighted content losses on these images; None where there is none that an image has by itself."""
 
     @property
     def values(self) -> dict[str, JsonValue]:
         """For logs and cards, where the name says what outputs were held against: `truth_db` or `synthetic_db`."""
         name = "truth_db" if self.paired else "synthetic_db"
         others = ("bicubic_db", "residual_db", "colour_shift", "diversity")
-        return {name: self.hr_db, **{other: getattr(self, other) for other in others}}
+        loss = {} if self.loss is None else {"loss": self.loss}
+        return {name: self.hr_db, **{other: getattr(self, other) for other in others}, **loss}
 
     def warnings(self, accuracy: float | None) -> list[str]:
         """What a user should know, a sentence each; `accuracy` is the discriminator's."""
