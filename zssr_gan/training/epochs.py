@@ -59,6 +59,13 @@ class EpochState:
             value = value.detach().float()
             sums[name] = sums[name] + value if name in sums else value
 
+    def share(self, group: DataParallel) -> None:
+        """Make the sums the mean of all processes, so that a checkpoint of one holds them; every process calls it."""
+        if group.ranks.world > 1:
+            for who, sums in self.sums.items():
+                shared = group.mean(torch.stack(list(sums.values())))
+                self.sums[who] = dict(zip(sums, shared, strict=True))
+
     def take_means(self, group: DataParallel) -> dict[str, dict[str, float]]:
         """Of each network the mean of each loss over the epoch and all processes; what comes next is another epoch."""
         means = {}

@@ -172,6 +172,7 @@ class Loop:
                     while self.state.step < self.plan.total and not self.state.epochs.stopped:
                         self._step(self._next.result())
                         if self._stops(bool(signals)):
+                            self.state.epochs.share(self.group)
                             raise Terminated
             except KeyboardInterrupt:
                 with uninterrupted():
@@ -290,11 +291,13 @@ class Loop:
         if ends:
             loss = None if figures is None else figures.loss
             ended = end_epoch(self.state.epochs, self.settings, turn, loss, self.group)
+        over = last or self.state.epochs.stopped
+        if due["checkpoint"] or over:
+            self.state.epochs.share(self.group)
         if self.group.ranks.rank:
             return
         if due["log"]:
             self._log({"phase": turn.phase, "who": turn.who, **values})
-        over = last or self.state.epochs.stopped
         if made is not None and (due["samples"] or over):
             self.watchers.samples(step, made)
         if figures is not None:
