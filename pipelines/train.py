@@ -1,8 +1,9 @@
-"""The generator, trained without any HR image: python -m pipelines.train --config FILE (or: make train).
+"""The generator, trained with or without HR images: python -m pipelines.train --config FILE (or: make train).
 
-Reads split.json and synthetic/ from the run's folder, writes train/ there: generator.safetensors and card.json (the
-best by validation), content/ (the same of the phase before the discriminator), metrics.jsonl, samples/, losses.png,
-checkpoints/ and, if asked for, tensorboard/. The same command goes on where a run was stopped.
+Reads split.json and synthetic/ (with train.pairs the HR images instead), and writes train/ into the run's folder:
+generator.safetensors and card.json (the best by validation), content/ (the same of the phase before the discriminator),
+metrics.jsonl, epochs.csv and epochs.md, samples/, losses.png, checkpoints/ and, if asked for, tensorboard/. The same
+command goes on where a run was stopped.
 Several devices: torchrun --nproc-per-node 8 -m pipelines.train --config FILE
 Exit codes: 0 done, 1 NaN, too little memory or the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM. torchrun itself
 ends with 1 and a traceback of its own after SIGTERM, whatever its processes did (docs/many-gpus.md).
@@ -22,6 +23,7 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
+from pipelines.notice import Notice, notify, parse_command
 from pipelines.progress import Bar
 from zssr_gan.data.cameras import Cameras, read_degradations
 from zssr_gan.data.prepared import Prepared
@@ -45,10 +47,12 @@ from zssr_gan.networks.vgg import VGG
 from zssr_gan.stages import RunSettings, load_run
 from zssr_gan.training.card import CameraCard, Card, ImageList, MediatorCard, options_of, write_generator
 from zssr_gan.training.checkpoints import checkpoints_in, step_of
+from zssr_gan.training.epoch_table import epoch_rows, epochs_csv, epochs_markdown
 from zssr_gan.training.loop import Loop, Watchers
 from zssr_gan.training.material import Material, gather_material, gather_pairs
 from zssr_gan.training.models import mediator_options, parameters
 from zssr_gan.training.pictures import curves_png, samples_png
+from zssr_gan.training.state import MetricsLog
 from zssr_gan.training.tensorboard import Board
 from zssr_gan.training.validation import Figures
 from zssr_gan.weights import Origin, vgg
@@ -67,17 +71,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (cuda:1, ...) or mps")
     parser.add_argument("--threads", type=int, default=None, metavar="N", help="CPU threads")
+    parser.add_argument(
+        "--notify",
+        metavar="COMMAND",
+        help="run at the end (done, stopped early or failed; not after Ctrl-C), without a shell, with the final "
+        "figures as JSON on standard input and as ZSSR_GAN_STATUS, ZSSR_GAN_VALIDATION_LOSS, ZSSR_GAN_STEP, ...",
+    )
     options = parser.parse_args(arguments)
     turn_sigterm_into_an_exception()
-    ranks, stage = Ranks.alone(), None
+    ranks, began = Ranks.alone(), time.monotonic()
+    stage: Stage | None = None
+    command: list[str] | None = None
+
+    def tell(status: str, why: str | None = None) -> None:
+        """That a training is over; who was sent away at its door knows it already."""
+        if stage is None or ranks.rank:
+            return
+        notice = stage.notice(status, time.monotonic() - began, why)
+        if why is None:
+            bar.note(notice.line)
+        if command is not None:
+            notify(command, notice, lambda text: bar.note(f"WARNING: {text}.", "bold yellow"))
+
     with Bar() as bar:
         try:
+            command = None if options.notify is None else parse_command(options.notify)
             settings = load_run(options.config, options.set)
             ranks = join()
             run = RunOptions(ranks.own_device(options.device), settings.train.precision, options.threads)
             with machine(run) as used, DataParallel(ranks, used.device) as group:
                 stage = Stage(settings, options.config, used, bar, group)
                 stage.run()
+            tell("stopped_early" if stage.loop.state.epochs.stopped else "done")
         except KeyboardInterrupt as stop:
             if not ranks.rank:
                 bar.note(f"Stopped: {_left_by(stage)}.", "red")
@@ -86,16 +111,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # All processes find it together; other errors may be of one host alone.
             if not (ranks.rank and isinstance(error, NumericalError)):
                 bar.note(f"error: {error}", "red")
+            tell("failed", str(error))
             usage = SettingsError | SplitError | StoreError | DeviceError | WeightsError
             return 2 if isinstance(error, usage) else 1
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
+                tell("failed", type(error).__name__)
                 raise
-            bar.note(
-                "error: the training does not fit into memory: lower train.batch, train.patch, or the networks' width "
-                "(train.generator.options.width, train.discriminator.options.width).",
-                "red",
+            why = (
+                "the training does not fit into memory: lower train.batch, train.patch, or the networks' width "
+                "(train.generator.options.width, train.discriminator.options.width)."
             )
+            bar.note(f"error: {why}", "red")
+            tell("failed", why)
             return 1
     return 0
 
@@ -142,6 +170,16 @@ class Stage:
                 self.left.callback(lock.release)
             self._train()
 
+    def notice(self, status: str, seconds: float, error: str | None) -> Notice:
+        """What the training came to, as far as metrics.jsonl knows."""
+        try:
+            lines = MetricsLog(self.folder / "metrics.jsonl").read()
+        except ZssrGanError:  # the error that is told of may be this very one
+            lines = []
+        checks = [line["validation"] for line in lines if "validation" in line]
+        step = lines[-1]["step"] if lines else None
+        return Notice(status, str(self.run_folder), step, seconds, checks[-1] if checks else {}, error)
+
     def _train(self) -> None:
         train = self.settings.train
         if train.tensorboard and not self.group.ranks.rank:
@@ -178,10 +216,13 @@ class Stage:
         self.loop.run()
         if self.group.ranks.rank:
             return
-        losses = self.folder / "losses.png"
-        atomic_write(losses, curves_png(self.loop.log.read(), self._title("Training")), overwrite=True)
+        losses, lines = self.folder / "losses.png", self.loop.log.read()
+        atomic_write(losses, curves_png(lines, self._title("Training")), overwrite=True)
+        rows, table = epoch_rows(lines), self.folder / "epochs.md"
+        atomic_write(table.with_suffix(".csv"), epochs_csv(rows), overwrite=True)
+        atomic_write(table, epochs_markdown(rows), overwrite=True)
         self._say_warning()
-        for path in (losses, self._samples(self.loop.plan.total), self.folder / "generator.safetensors"):
+        for path in (losses, table, self._samples(self.loop.plan.total), self.folder / "generator.safetensors"):
             if path.exists():  # of a run that had ended before, someone may have removed some
                 print(path)
 

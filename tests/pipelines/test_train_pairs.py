@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def test_prepare_and_train_are_all(config: Path, capsys: pytest.CaptureFixture[s
     assert f"{TRAINED} HR images, of which LR images are made, 2 held out" in said.err
     assert [Path(line).name for line in said.out.splitlines()] == [
         "losses.png",
+        "epochs.md",
         f"step-{STEPS:08}.png",
         "generator.safetensors",
     ]
@@ -181,3 +183,36 @@ def test_mistakes_are_one_sentence(config: Path, capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().err.strip().splitlines()
     assert words in said[-1]
     assert not list(TRAIN.glob("*.safetensors"))
+
+
+class TestNotify:
+    def told(self, config: Path, *changes: str, code: int = 0, notify: str | None = None) -> list[dict[str, object]]:
+        """What the command was given at each end."""
+        Path("tell.py").write_text("import sys; open('told', 'a').write(sys.stdin.read())\n")
+        arguments = [word for change in changes for word in ("--set", change)]
+        command = f"{sys.executable} tell.py" if notify is None else notify
+        assert train.main(["--config", str(config), "--device", "cpu", "--notify", command, *arguments]) == code
+        return [json.loads(line) for line in Path("told").read_text().splitlines()] if Path("told").exists() else []
+
+    def test_it_hears_of_each_end(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (done,) = self.told(config, "train.epochs=0")
+        assert (done["status"], done["step"], done["run"]) == ("done", 6, "runs/mine")
+        said = capsys.readouterr().err
+        assert f"done: validation loss {done['validation_loss']:.4g}, " in said
+        shutil.rmtree(TRAIN)
+        *_, stopped = self.told(config, "train.epochs=0", "train.pretrain=9", "train.stop={patience: 1, gain: 0.9}")
+        assert stopped["status"] == "stopped_early"
+        assert "stopped early: validation loss" in capsys.readouterr().err
+        shutil.rmtree(TRAIN)
+        *_, failed = self.told(config, "train.optimiser.lr=1.0e+30", code=1)
+        assert failed["status"] == "failed"
+        assert "NaN or infinite" in str(failed["error"])
+
+    def test_it_changes_no_exit_code(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.told(config, "train.epochs=0", notify="false") == []
+        assert "WARNING: --notify: false ended with 1." in capsys.readouterr().err
+
+    def test_a_command_that_is_not_there(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.told(config, notify="no-such-command", code=2) == []
+        assert "--notify: there is no command 'no-such-command'" in capsys.readouterr().err
+        assert not TRAIN.exists()

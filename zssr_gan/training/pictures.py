@@ -42,10 +42,10 @@ def samples_png(made: Sequence[Tensor], images: Images, title: str, *, paired: b
 
 
 def curves_png(lines: Sequence[Mapping[str, Any]], title: str) -> bytes:
-    """metrics.jsonl as curves: the losses of both networks, the discriminator's accuracy, and the validation."""
-    figure = Figure(figsize=(9, 11), layout="constrained")
+    """metrics.jsonl as curves: the losses of both networks, the discriminator's accuracy, the validation, the rate."""
+    figure = Figure(figsize=(9, 15), layout="constrained")
     figure.suptitle(title, fontsize=10, wrap=True)
-    panels = figure.subplots(4, 1, sharex=True)
+    panels = figure.subplots(6, 1, sharex=True)
     its = [line for line in lines if line.get("who") == "generator"]
     names = sorted({name for line in its for name in line} - _NO_LOSSES)
     for name in names:
@@ -68,7 +68,12 @@ def curves_png(lines: Sequence[Mapping[str, Any]], title: str) -> bytes:
             continue  # a training has one of them
         _draw(panels[3], checks, name, label)
     _finish(panels[3], "validation: PSNR, dB", bool(checks))
-    panels[3].set_xlabel("steps of both networks")
+    _draw(panels[4], checks, "loss", "content losses, weighted")
+    _finish(panels[4], "validation: loss", any(check.get("loss") is not None for check in checks))
+    epochs = [{"step": line["step"], **line["epoch"]} for line in lines if "epoch" in line]
+    _draw(panels[5], epochs, "rate", "of the generator", marker=".")
+    _finish(panels[5], "rate", bool(epochs))
+    panels[5].set_xlabel("steps of both networks")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": "zssr-gan"})
     return buffer.getvalue()
