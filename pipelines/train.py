@@ -66,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stage with `arguments` (default: those of the process); return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.train", description=__doc__.partition("\n")[0])
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="YAML of the run: configs/*.yaml")
+    parser.add_argument("--small", action="store_true", help="take the file's block `small`: a run of minutes")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting: train.batch=8"
     )
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with Bar() as bar:
         try:
             command = None if options.notify is None else parse_command(options.notify)
-            settings = load_run(options.config, options.set)
+            settings = load_run(options.config, options.set, small=options.small)
             ranks = join()
             run = RunOptions(ranks.own_device(options.device), settings.train.precision, options.threads)
             with machine(run) as used, DataParallel(ranks, used.device) as group:
@@ -151,14 +152,13 @@ class Stage:
         self.folder = self.run_folder / "train"
         path = self.run_folder / "split.json"
         if not path.exists():
-            raise SettingsError(f"{path}: is not there; `make prepare` with the same CONFIG and SET makes it.")
+            raise SettingsError(f"{path}: is not there; `make prepare` with the same CONFIG, SET and SMALL makes it.")
         self.split = read_split(path)
         self.split_sha256 = sha256_file(path)
         paired = self.settings.train.pairs is not None
         if not paired and not (self.run_folder / "synthetic" / "settings.json").exists():
-            raise SettingsError(
-                f"{self.run_folder / 'synthetic'}: is not there; `make synth` with the same CONFIG and SET makes it."
-            )
+            store = self.run_folder / "synthetic"
+            raise SettingsError(f"{store}: is not there; `make synth` with the same CONFIG, SET and SMALL makes it.")
 
     def run(self) -> None:
         """Train, and write what came out."""

@@ -377,10 +377,10 @@ class TestMistakes:
     def test_stages_that_are_missing(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         shutil.rmtree("runs/mine/synthetic")
         assert run(config) == 2
-        assert "`make synth` with the same CONFIG and SET makes it" in capsys.readouterr().err
+        assert "`make synth` with the same CONFIG, SET and SMALL makes it" in capsys.readouterr().err
         Path("runs/mine/split.json").unlink()
         assert run(config) == 2
-        assert "`make prepare` with the same CONFIG and SET makes it" in capsys.readouterr().err
+        assert "`make prepare` with the same CONFIG, SET and SMALL makes it" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         "kind",

@@ -75,10 +75,15 @@ def kept() -> list[bytes]:
 
 
 def test_prepare_and_train_are_all(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert prepare.main(["--config", str(config)]) == 0
+    said = capsys.readouterr().out
+    assert "folder: 1 file whose name is no image's is left out, such as LICENSE.txt" in said
+    assert "folder: 1 hidden file or folder is left out, such as .DS_Store" in said
     assert run(config) == 0
-    said = capsys.readouterr()
-    assert f"{TRAINED} HR images, of which LR images are made, 2 held out" in said.err
-    assert [Path(line).name for line in said.out.splitlines()] == [
+    done = capsys.readouterr()
+    assert f"{TRAINED} HR images, of which LR images are made, 2 held out" in done.err
+    assert [Path(line).name for line in done.out.splitlines()] == [
         "losses.png",
         "epochs.md",
         f"step-{STEPS:08}.png",
