@@ -93,7 +93,7 @@ def generate(
     departures_B = (downscale(made_BCHW, (lr_BCHW.shape[-2], lr_BCHW.shape[-1])) - lr_BCHW).abs().amax((1, 2, 3))
     kernel = downscale.name == "kernel"
     count = refinement.kernel_back_projections if kernel else refinement.back_projections
-    # At scale 1 bicubic changes nothing, and agreement with the input would be the input itself. What was made of truths
+    # At scale 1 bicubic changes nothing: agreement with the input would be the input itself. What was made of truths
     # at scale 1 was shrunk and enlarged, which no downscale from the output's size to the same size undoes.
     if scale == (1.0, 1.0) and (generator.card.truths or isinstance(downscale, BicubicDownscale)):
         count = 0
