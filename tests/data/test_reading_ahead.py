@@ -57,3 +57,13 @@ def test_an_error_comes_with_the_image() -> None:
         for _ in range(2):
             with pytest.raises(ImageError, match=r"set/13\.png"):
                 images.image(13)
+
+
+def test_what_nobody_asks_for_is_given_up() -> None:
+    shelf = Shelf()
+    with ReadingAhead(shelf, 10_000) as images:
+        for place in range(20):
+            images.expect([place])
+        assert len(images._coming) == 4
+        assert (images.image(2) == 2).all()
+        assert (images.image(19) == 19).all()

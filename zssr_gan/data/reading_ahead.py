@@ -6,12 +6,13 @@ again changes the time alone, never a pixel.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Self
 
 from torch import Tensor
 
+_EXPECTED = 4  # calls: a training's networks and validation take turns
 _THREADS = 2  # decoding leaves Python free; more would take cores from the training
 
 
@@ -38,11 +39,17 @@ class ReadingAhead:
         self._threads.shutdown(cancel_futures=True)
 
     def expect(self, places: Iterable[int]) -> None:
-        """Begin to read images that will soon be asked for."""
+        """Begin to read images that will soon be asked for.
+
+        What was expected and never asked for is given up, a few times as many images later.
+        """
+        wanted = dict.fromkeys(places)
         with self._lock:
-            for place in dict.fromkeys(places):
+            for place in wanted:
                 if place not in self._kept and place not in self._coming:
                     self._coming[place] = self._threads.submit(self._read, place)
+            for place in list(self._coming)[: -_EXPECTED * max(1, len(wanted))]:
+                self._coming.pop(place).cancel()
 
     def image(self, place: int) -> Tensor:
         """An image, uint8 `C H W`; waits until it is there. Raises what reading it raises."""
@@ -51,7 +58,10 @@ class ReadingAhead:
                 self._kept.move_to_end(place)
                 return self._kept[place]
             coming = self._coming.get(place)
-        levels = self._read(place) if coming is None else coming.result()
+        try:
+            levels = self._read(place) if coming is None else coming.result()
+        except CancelledError:  # given up in this very moment
+            levels = self._read(place)
         with self._lock:
             self._coming.pop(place, None)
             if place not in self._kept:

@@ -137,7 +137,8 @@ class EnlargedDownscale(_Clean):
         self.downscale, self.factor = downscale, factor
         self.multiple = math.lcm(factor, downscale.multiple)
         self.symmetries = downscale.symmetries
-        self.reach = downscale.reach + 2 * factor
+        # The other's is told for x2. Bicubic is not what is compared with here: at one size it looks at nothing.
+        self.reach = math.ceil(downscale.reach * factor / 2) + 4 * factor
 
     def __call__(self, x: Tensor, size: Size) -> Tensor:
         """Shrink `B C H W` by the factor, and enlarge it to `size`, which is its own."""
