@@ -12,6 +12,7 @@ VENV_FLAGS ?=
 ARGS ?=
 CONFIG ?= configs/paper.yaml
 SET ?=
+SMALL ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,17 +40,17 @@ $(STAMP): pyproject.toml $(wildcard $(CONSTRAINTS))
 demo: setup ## run everything on pictures that scikit-image ships; the last line names the report to open
 	@$(BIN)/python -m pipelines.demo
 
-prepare: setup ## split and check the images of a run: make prepare [CONFIG=configs/paper.yaml] [SET="--set a.b=1"]
-	@$(BIN)/python -m pipelines.prepare --config "$(CONFIG)" $(SET)
+prepare: setup ## split and check the images of a run: make prepare [CONFIG=configs/paper.yaml] [SET="--set a.b=1"] [SMALL=1]
+	@$(BIN)/python -m pipelines.prepare --config "$(CONFIG)" $(if $(SMALL),--small) $(SET)
 
 synth: setup ## synthetic HR images of a prepared run: make synth [CONFIG=...] [SET=...] [ARGS="--device cuda"]
-	@$(BIN)/python -m pipelines.synth --config "$(CONFIG)" $(SET) $(ARGS)
+	@$(BIN)/python -m pipelines.synth --config "$(CONFIG)" $(if $(SMALL),--small) $(SET) $(ARGS)
 
-train: setup ## train the generator on a run's synthetic HR images: make train [CONFIG=...] [SET=...] [ARGS="--device cuda"]
-	@$(BIN)/python -m pipelines.train --config "$(CONFIG)" $(SET) $(ARGS)
+train: setup ## train the generator of a run: make train [CONFIG=...] [SET=...] [ARGS="--device cuda"]
+	@$(BIN)/python -m pipelines.train --config "$(CONFIG)" $(if $(SMALL),--small) $(SET) $(ARGS)
 
 eval: setup ## tables and figures of a trained run: make eval [CONFIG=...] [SET=...] [ARGS="--only table1,table2,truth,figures"]
-	@$(BIN)/python -m pipelines.evaluate --config "$(CONFIG)" $(SET) $(ARGS)
+	@$(BIN)/python -m pipelines.evaluate --config "$(CONFIG)" $(if $(SMALL),--small) $(SET) $(ARGS)
 
 test: setup ## run the tests (a few minutes)
 	$(BIN)/python -m pytest $(ARGS)

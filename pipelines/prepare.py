@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stage with `arguments` (default: those of the process); return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.prepare", description=__doc__.partition("\n")[0])
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="YAML of the run: configs/*.yaml")
+    parser.add_argument("--small", action="store_true", help="take the file's block `small`: a run of minutes")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting: data.size=32 (repeatable)"
     )
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     turn_sigterm_into_an_exception()
     with Bar() as bar:
         try:
-            settings = load_run(options.config, options.set)
+            settings = load_run(options.config, options.set, small=options.small)
             path = settings.folder(options.config) / "split.json"
             split = prepare(settings, path, bar, overwrite=options.overwrite)
             with uninterrupted():

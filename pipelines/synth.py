@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stage with `arguments` (default: those of the process); return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.synth", description=__doc__.partition("\n")[0])
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="YAML of the run: configs/*.yaml")
+    parser.add_argument("--small", action="store_true", help="take the file's block `small`: a run of minutes")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting: synth.init=scratch"
     )
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             if options.fleet is not None and options.fleet < 1:
                 raise SettingsError(f"--fleet {options.fleet}: at least one network is trained at a time.")
-            settings = load_run(options.config, options.set)
+            settings = load_run(options.config, options.set, small=options.small)
             ranks = join()
             run = RunOptions(ranks.own_device(options.device), options.precision, options.threads)
             with machine(run) as used:
@@ -94,7 +95,7 @@ class Stage:
         self.store = self.folder / "synthetic"
         path = self.folder / "split.json"
         if not path.exists():
-            raise SettingsError(f"{path}: is not there; `make prepare` with the same CONFIG and SET makes it.")
+            raise SettingsError(f"{path}: is not there; `make prepare` with the same CONFIG, SET and SMALL makes it.")
         self.split = read_split(path)
         if self.split.seed != self.settings.seed:
             raise SettingsError(f"seed: is {self.settings.seed}, and split.json was made with {self.split.seed}.")

@@ -1,8 +1,9 @@
-"""The generator, trained without any HR image: python -m pipelines.train --config FILE (or: make train).
+"""The generator, trained with or without HR images: python -m pipelines.train --config FILE (or: make train).
 
-Reads split.json and synthetic/ from the run's folder, writes train/ there: generator.safetensors and card.json (the
-best by validation), content/ (the same of the phase before the discriminator), metrics.jsonl, samples/, losses.png,
-checkpoints/ and, if asked for, tensorboard/. The same command goes on where a run was stopped.
+Reads split.json and synthetic/ (with train.pairs the HR images instead), and writes train/ into the run's folder:
+generator.safetensors and card.json (the best by validation), content/ (the same of the phase before the discriminator),
+metrics.jsonl, epochs.csv and epochs.md, samples/, losses.png, checkpoints/ and, if asked for, tensorboard/. The same
+command goes on where a run was stopped.
 Several devices: torchrun --nproc-per-node 8 -m pipelines.train --config FILE
 Exit codes: 0 done, 1 NaN, too little memory or the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM. torchrun itself
 ends with 1 and a traceback of its own after SIGTERM, whatever its processes did (docs/many-gpus.md).
@@ -16,11 +17,13 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import JsonValue
 from torch import Tensor
 
+from pipelines.notice import Notice, notify, parse_command
 from pipelines.progress import Bar
 from zssr_gan.data.cameras import Cameras, read_degradations
 from zssr_gan.data.prepared import Prepared
@@ -44,10 +47,12 @@ from zssr_gan.networks.vgg import VGG
 from zssr_gan.stages import RunSettings, load_run
 from zssr_gan.training.card import CameraCard, Card, ImageList, MediatorCard, options_of, write_generator
 from zssr_gan.training.checkpoints import checkpoints_in, step_of
+from zssr_gan.training.epoch_table import epoch_rows, epochs_csv, epochs_markdown
 from zssr_gan.training.loop import Loop, Watchers
-from zssr_gan.training.material import Material, gather_material
+from zssr_gan.training.material import Material, gather_material, gather_pairs
 from zssr_gan.training.models import mediator_options, parameters
 from zssr_gan.training.pictures import curves_png, samples_png
+from zssr_gan.training.state import MetricsLog
 from zssr_gan.training.tensorboard import Board
 from zssr_gan.training.validation import Figures
 from zssr_gan.weights import Origin, vgg
@@ -61,22 +66,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stage with `arguments` (default: those of the process); return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.train", description=__doc__.partition("\n")[0])
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="YAML of the run: configs/*.yaml")
+    parser.add_argument("--small", action="store_true", help="take the file's block `small`: a run of minutes")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting: train.batch=8"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (cuda:1, ...) or mps")
     parser.add_argument("--threads", type=int, default=None, metavar="N", help="CPU threads")
+    parser.add_argument(
+        "--notify",
+        metavar="COMMAND",
+        help="run at the end (done, stopped early or failed; not after Ctrl-C), without a shell, with the final "
+        "figures as JSON on standard input and as ZSSR_GAN_STATUS, ZSSR_GAN_VALIDATION_LOSS, ZSSR_GAN_STEP, ...",
+    )
     options = parser.parse_args(arguments)
     turn_sigterm_into_an_exception()
-    ranks, stage = Ranks.alone(), None
+    ranks, began = Ranks.alone(), time.monotonic()
+    stage: Stage | None = None
+    command: list[str] | None = None
+
+    def tell(status: str, why: str | None = None) -> None:
+        """That a training is over; who was sent away at its door knows it already."""
+        if stage is None or ranks.rank:
+            return
+        notice = stage.notice(status, time.monotonic() - began, why)
+        if why is None:
+            bar.note(notice.line)
+        if command is not None:
+            notify(command, notice, lambda text: bar.note(f"WARNING: {text}.", "bold yellow"))
+
     with Bar() as bar:
         try:
-            settings = load_run(options.config, options.set)
+            command = None if options.notify is None else parse_command(options.notify)
+            settings = load_run(options.config, options.set, small=options.small)
             ranks = join()
             run = RunOptions(ranks.own_device(options.device), settings.train.precision, options.threads)
             with machine(run) as used, DataParallel(ranks, used.device) as group:
                 stage = Stage(settings, options.config, used, bar, group)
                 stage.run()
+            tell("stopped_early" if stage.loop.state.epochs.stopped else "done")
         except KeyboardInterrupt as stop:
             if not ranks.rank:
                 bar.note(f"Stopped: {_left_by(stage)}.", "red")
@@ -85,16 +112,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # All processes find it together; other errors may be of one host alone.
             if not (ranks.rank and isinstance(error, NumericalError)):
                 bar.note(f"error: {error}", "red")
+            tell("failed", str(error))
             usage = SettingsError | SplitError | StoreError | DeviceError | WeightsError
             return 2 if isinstance(error, usage) else 1
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
+                tell("failed", type(error).__name__)
                 raise
-            bar.note(
-                "error: the training does not fit into memory: lower train.batch, train.patch, or the networks' width "
-                "(train.generator.options.width, train.discriminator.options.width).",
-                "red",
+            why = (
+                "the training does not fit into memory: lower train.batch, train.patch, or the networks' width "
+                "(train.generator.options.width, train.discriminator.options.width)."
             )
+            bar.note(f"error: {why}", "red")
+            tell("failed", why)
             return 1
     return 0
 
@@ -112,6 +142,7 @@ class Stage:
     board: Board | None = None
     loop: Loop = field(init=False)
     material: Material = field(init=False)
+    store_sha256: str | None = field(init=False)
     left: ExitStack = field(init=False)
     """What is closed when the training is left."""
 
@@ -121,13 +152,13 @@ class Stage:
         self.folder = self.run_folder / "train"
         path = self.run_folder / "split.json"
         if not path.exists():
-            raise SettingsError(f"{path}: is not there; `make prepare` with the same CONFIG and SET makes it.")
+            raise SettingsError(f"{path}: is not there; `make prepare` with the same CONFIG, SET and SMALL makes it.")
         self.split = read_split(path)
         self.split_sha256 = sha256_file(path)
-        if not (self.run_folder / "synthetic" / "settings.json").exists():
-            raise SettingsError(
-                f"{self.run_folder / 'synthetic'}: is not there; `make synth` with the same CONFIG and SET makes it."
-            )
+        paired = self.settings.train.pairs is not None
+        if not paired and not (self.run_folder / "synthetic" / "settings.json").exists():
+            store = self.run_folder / "synthetic"
+            raise SettingsError(f"{store}: is not there; `make synth` with the same CONFIG, SET and SMALL makes it.")
 
     def run(self) -> None:
         """Train, and write what came out."""
@@ -138,6 +169,16 @@ class Stage:
                     raise StoreError(f"{self.folder}: another run is training there; wait until it ends, or stop it.")
                 self.left.callback(lock.release)
             self._train()
+
+    def notice(self, status: str, seconds: float, error: str | None) -> Notice:
+        """What the training came to, as far as metrics.jsonl knows."""
+        try:
+            lines = MetricsLog(self.folder / "metrics.jsonl").read()
+        except ZssrGanError:  # the error that is told of may be this very one
+            lines = []
+        checks = [line["validation"] for line in lines if "validation" in line]
+        step = lines[-1]["step"] if lines else None
+        return Notice(status, str(self.run_folder), step, seconds, checks[-1] if checks else {}, error)
 
     def _train(self) -> None:
         train = self.settings.train
@@ -165,7 +206,8 @@ class Stage:
             group=self.group,
             watchers=self._watchers(),
         )
-        counts = ", ".join(f"{len(getattr(self.material, name).ids):,} {what}" for name, what in _COUNTED.items())
+        counted = _COUNTED_PAIRS if self.material.paired else _COUNTED
+        counts = ", ".join(f"{len(getattr(self.material, name).ids):,} {what}" for name, what in counted.items())
         self._say(
             f"{counts}; generator {parameters(self.loop.generator):,} and discriminator "
             f"{parameters(self.loop.discriminator):,} weights; {self.loop.plan.total:,} steps of {train.batch} images "
@@ -174,10 +216,13 @@ class Stage:
         self.loop.run()
         if self.group.ranks.rank:
             return
-        losses = self.folder / "losses.png"
-        atomic_write(losses, curves_png(self.loop.log.read(), self._title("Training")), overwrite=True)
+        losses, lines = self.folder / "losses.png", self.loop.log.read()
+        atomic_write(losses, curves_png(lines, self._title("Training")), overwrite=True)
+        rows, table = epoch_rows(lines), self.folder / "epochs.md"
+        atomic_write(table.with_suffix(".csv"), epochs_csv(rows), overwrite=True)
+        atomic_write(table, epochs_markdown(rows), overwrite=True)
         self._say_warning()
-        for path in (losses, self._samples(self.loop.plan.total), self.folder / "generator.safetensors"):
+        for path in (losses, table, self._samples(self.loop.plan.total), self.folder / "generator.safetensors"):
             if path.exists():  # of a run that had ended before, someone may have removed some
                 print(path)
 
@@ -204,11 +249,22 @@ class Stage:
 
     def _material(self) -> Material:
         train, scale = self.settings.train, self.settings.synth.scale
+        prepared = Prepared(self.split, self.settings.data, ("generator", "zssr"))
+        if train.pairs is not None:
+            self.store_sha256 = None
+            return gather_pairs(
+                prepared,
+                train.pairs,
+                held_out=train.validation.images,
+                patch=train.patch,
+                seed=self.settings.seed,
+                left=self.left,
+                on_image=lambda done, total: self.bar.update("reading images held out", done, total),
+            )
         if scale not in (1, 2, 4, 8):
             raise SettingsError(f"synth.scale: is {scale:g}, and a generator enlarges by 1, 2, 4 or 8.")
         known = self.run_folder / "degradation.json"
         cameras = Cameras(read_degradations(known) if known.exists() else None)
-        prepared = Prepared(self.split, self.settings.data, ("generator", "zssr"))
         with SyntheticSet(self.run_folder / "synthetic") as store:
             self.store_sha256 = store.settings.settings_sha256
             return gather_material(
@@ -226,7 +282,8 @@ class Stage:
     def _facts(self) -> dict[str, JsonValue]:
         falling = self.settings.train.optimiser.schedule == "cosine"
         may_change = _MAY_CHANGE - {"epochs"} if falling else _MAY_CHANGE
-        train = self.settings.train.model_dump(mode="json", exclude=may_change)
+        exclude: dict[str, Any] = {**dict.fromkeys(may_change, True), "pairs": {"memory"}}
+        train = self.settings.train.model_dump(mode="json", exclude=exclude)
         return {
             "seed": self.settings.seed,
             "train": train,
@@ -245,6 +302,7 @@ class Stage:
             options=dict(options_of(generator)),
             images={name: ImageList.of(files) for name, files in listed.items()},
             cameras=self._cameras(),
+            truths=self.material.paired,
             split_sha256=self.split_sha256,
             store_sha256=self.store_sha256,
             mediator=None if self.origin is None else MediatorCard(**asdict(self.origin), warning=self.origin.warning),
@@ -256,7 +314,7 @@ class Stage:
             steps=self.loop.plan.total,
             phase=phase,
             mean_weights=self.settings.train.ema > 0,
-            metrics=asdict(figures),
+            metrics=figures.values,
             precision=self.used.precision,
             device=str(self.used.device),
             versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
@@ -277,7 +335,7 @@ class Stage:
 
     def _draw_samples(self, step: int, made: Sequence[Tensor]) -> None:
         title = self._title(f"Images held out, after {step:,} of {self.loop.plan.total:,} steps")
-        sheet = samples_png(made, self.material.held_out, title)
+        sheet = samples_png(made, self.material.held_out, title, paired=self.material.paired)
         atomic_write(self._samples(step), sheet, overwrite=True)
         if self.board is not None:
             self.board.sheet(step, sheet)
@@ -296,6 +354,7 @@ def _left_by(stage: Stage | None) -> str:
 
 
 _COUNTED = {"inputs": "LR images", "reals": "synthetic HR images", "held_out": "held out"}
+_COUNTED_PAIRS = {"inputs": "HR images, of which LR images are made", "held_out": "held out"}
 
 
 class _Speed:

@@ -102,6 +102,19 @@ def test_tiles_have_no_seams(
     assert torch.allclose(whole.disagreement_HW.float(), tiled.disagreement_HW.float(), atol=0.02, rtol=2e-3)
 
 
+@pytest.mark.parametrize(("truths", "blurred"), [(False, False), (True, False), (True, True)])
+def test_at_scale_1_the_input_is_not_put_back(tmp_path: Path, astronaut: Tensor, truths: bool, blurred: bool) -> None:
+    """Bicubic of the same size is the image itself, so that back-projection would undo all that the network did."""
+    generator = load_generator(written_generator(tmp_path, {"truths": truths}, scale=1))
+    downscale = Degradation(blur=GaussianBlur(sigma_major=1.0, sigma_minor=1.0)).downscale if blurred else BICUBIC
+    settings = GeneratorSettings.model_validate({"refinement": {"back_projections": 10, "ensemble": False}})
+    image, machine = astronaut[:, :20, :20], Machine(CPU, "fp32", 1, 512)
+    (one,) = generate([image], (1.0, 1.0), settings, downscale, generator, machine)
+    assert torch.equal(one.image_CHW, generator(image[None])[0])
+    assert not torch.equal(one.image_CHW, image)
+    assert one.steps[-1]["back_projections"] == 0
+
+
 def test_gray_through_a_generator_for_colours_is_the_mean_of_three(
     generators: dict[int, TrainedGenerator], face: Tensor
 ) -> None:

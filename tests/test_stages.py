@@ -105,6 +105,65 @@ class TestChanges:
         assert message(config, change).startswith(f"--set {change}: {words}")
 
 
+SMALL = """
+description: of a set
+data: {sources: [{kind: folder, root: faces}, {kind: folder, root: others, name: more}], size: 64}
+train: {batch: 50, epochs: 100, generator: {options: {width: 64, blocks: 16}}, validation: {images: 64}}
+small:
+  data: {sources: [{kind: lfw}]}
+  train: {epochs: 2, generator: {options: {width: 8}}}
+"""
+
+
+class TestSmall:
+    @pytest.fixture
+    def both(self, tmp_path: Path) -> Path:
+        path = tmp_path / "set.yaml"
+        path.write_text(SMALL)
+        return path
+
+    @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+    def test_shipped_ones_load_both_ways(self, file: Path) -> None:
+        if "\nsmall:" not in file.read_text("utf-8"):
+            with pytest.raises(SettingsError, match="has no block 'small'"):
+                load_run(file, small=True)
+            return
+        settings = load_run(file, small=True)
+        assert settings.folder(file) == Path("runs") / f"{file.stem}-small"
+        assert settings != load_run(file)
+
+    def test_it_is_laid_over_the_rest(self, both: Path) -> None:
+        whole, small = load_run(both), load_run(both, small=True)
+        assert (whole.train.epochs, small.train.epochs) == (100, 2)
+        assert small.train.generator.options == {"width": 8, "blocks": 16}
+        assert (small.train.batch, small.train.validation.images, small.data.size) == (50, 64, 64)
+        assert [source.kind for source in small.data.sources] == ["lfw"]  # lists are replaced
+        assert (whole.folder(both), small.folder(both)) == (Path("runs/set"), Path("runs/set-small"))
+
+    def test_its_folder(self, both: Path) -> None:
+        both.write_text(SMALL + "run_dir: mine\n")
+        assert load_run(both, small=True).folder(both) == Path("mine-small")
+        assert load_run(both, ["run_dir=other"], small=True).folder(both) == Path("other")
+        both.write_text(SMALL + "  run_dir: own\n")
+        assert load_run(both, small=True).folder(both) == Path("own")
+
+    def test_changes_come_last(self, both: Path) -> None:
+        assert load_run(both, ["train.epochs=7"], small=True).train.epochs == 7
+        assert load_run(both, ["data.sources.1.root=x"]).data.sources[1].root == "x"  # small has no second source
+
+    def test_a_mistake_in_it_is_told_without_it_too(self, both: Path) -> None:
+        both.write_text(SMALL.replace("epochs: 2", "epoch: 2"))
+        assert message(both).startswith(f"{both}: small: train.epoch: there is no such setting")
+        both.write_text(SMALL + "  small: {seed: 1}\n")
+        assert message(both).startswith(f"{both}: small: small: there is no such setting")
+        both.write_text(SMALL.partition("small:")[0] + "small: 3")
+        assert message(both).startswith(f"{both}: small: must be a group of settings")
+
+    def test_without_it(self, config: Path) -> None:
+        with pytest.raises(SettingsError, match="has no block 'small'"):
+            load_run(config, small=True)
+
+
 class TestMistakes:
     @pytest.mark.parametrize(
         ("change", "words"),
@@ -125,7 +184,7 @@ class TestMistakes:
             ("data=null", "data: must be a group of settings"),
             (
                 "data.sources.0.kind=celeba",
-                "data.sources.0.kind: must be 'folder', 'tinyface', 'survface' or 'lfw', not",
+                "data.sources.0.kind: must be 'folder', 'tinyface', 'survface', 'lfw' or 'photographs', not",
             ),
             ("data.sources.0.name=a/b", "data.sources.0.name: "),
             (
@@ -140,6 +199,7 @@ class TestMistakes:
                 "synth: noise is part of the degradation: leave noise out, or set degradation to bicubic",
             ),
             ("data.sources=[{kind: lfw, root: x}]", "data.sources.0: lfw is built in and has no root"),
+            ("data.sources=[{kind: photographs, root: x}]", "data.sources.0: photographs is built in and has no root"),
             ("data.sources=[{root: x}]", "data.sources.0.kind: is missing"),
             ("data.roles={zssr: null, generator: null}", "data.roles: zssr and generator cannot both take"),
         ],

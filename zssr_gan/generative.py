@@ -16,7 +16,7 @@ from zssr_gan.devices import Machine
 from zssr_gan.errors import SettingsError
 from zssr_gan.generator_settings import GeneratorSettings
 from zssr_gan.imaging import symmetries
-from zssr_gan.imaging.resampling import Downscale, Scale, Size, back_project
+from zssr_gan.imaging.resampling import BicubicDownscale, Downscale, Scale, Size, back_project
 from zssr_gan.training.card import TrainedGenerator
 from zssr_gan.zeroshot.ensemble import EnsembleOptions, apply_ensemble
 from zssr_gan.zeroshot.superresolve import OnProgress, Progress, SuperResolved
@@ -93,6 +93,10 @@ def generate(
     departures_B = (downscale(made_BCHW, (lr_BCHW.shape[-2], lr_BCHW.shape[-1])) - lr_BCHW).abs().amax((1, 2, 3))
     kernel = downscale.name == "kernel"
     count = refinement.kernel_back_projections if kernel else refinement.back_projections
+    # At scale 1 bicubic changes nothing: agreement with the input would be the input itself. What was made of truths
+    # at scale 1 was shrunk and enlarged, which no downscale from the output's size to the same size undoes.
+    if scale == (1.0, 1.0) and (generator.card.truths or isinstance(downscale, BicubicDownscale)):
+        count = 0
     made_BCHW = back_project(made_BCHW, lr_BCHW, downscale, count).clamp_(0, 1)
     seconds = round((time.perf_counter() - began) / len(images), 3)
     ensemble = {

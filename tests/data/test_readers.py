@@ -6,16 +6,20 @@ import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from skimage import data
 
 from tests.data.trees import SURVFACE, TINYFACE, make_tree, pixels, write_image, write_list, write_pairs
 from zssr_gan.data import census
 from zssr_gan.data.opening import open_sources
+from zssr_gan.data.photographs import NAMES, SIDE, Photographs
 from zssr_gan.data.qmul import SurvFace, TinyFace
 from zssr_gan.data.readers import IMAGE_EXTENSIONS, Folder, Lfw, Listing, Source
+from zssr_gan.data.split import make_split
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.naming import READABLE
-from zssr_gan.stages import DataSettings, SourceSettings
+from zssr_gan.stages import DataSettings, RoleSettings, SourceSettings
 
 
 def paths(listing: Listing) -> list[str]:
@@ -30,6 +34,17 @@ class TestFolder:
     def test_images_at_any_depth_in_the_order_of_their_paths(self, tmp_path: Path) -> None:
         make_tree(tmp_path, ["b.png", "a/z.JPG", "a/b/c.Tiff", "a.bmp", "notes.txt", ".hidden.png", "__MACOSX/a.png"])
         assert paths(Folder("folder", tmp_path).listing()) == ["a.bmp", "a/b/c.Tiff", "a/z.JPG", "b.png"]
+
+    def test_what_else_is_there_is_told(self, tmp_path: Path) -> None:
+        make_tree(
+            tmp_path, ["00000/00001.png", "00000/00002.png", "LICENSE.txt", "00000/Thumbs.db", "00000/._00001.png"]
+        )
+        listing = Folder("ffhq", tmp_path).listing()
+        assert paths(listing) == ["00000/00001.png", "00000/00002.png"]
+        assert listing.notices == (
+            "ffhq: 2 files whose names are no image's are left out, such as 00000/Thumbs.db",
+            "ffhq: 1 hidden file or folder is left out, such as 00000/._00001.png",
+        )
 
     def test_it_knows_the_extensions_that_the_command_knows(self) -> None:
         assert IMAGE_EXTENSIONS == READABLE
@@ -81,6 +96,33 @@ class TestLfw:
     def test_no_such_face(self, path: str) -> None:
         with pytest.raises(ImageError, match="there is no such face"):
             Lfw("lfw").read(path)
+
+
+class TestPhotographs:
+    def test_whole_tiles_of_each(self) -> None:
+        source = Photographs("photographs")
+        entries = source.listing().entries
+        assert len(entries) == 64
+        assert {entry.identity for entry in entries} == set(NAMES)
+        tiles = {entry.path: source.read(entry.path) for entry in entries}
+        assert {tuple(tile.picture.pixels.shape) for tile in tiles.values()} == {(3, SIDE, SIDE)}
+        levels = tiles["coffee-1-2"].picture.pixels.mul(255).round().byte().permute(1, 2, 0).numpy()
+        assert np.array_equal(levels, data.coffee()[128:256, 256:384])
+        assert tiles["coffee-1-2"].sha256 == hashlib.sha256(levels.tobytes()).hexdigest()
+        assert len({tile.sha256 for tile in tiles.values()}) == 64
+
+    def test_no_photograph_is_on_both_sides(self) -> None:
+        settings = DataSettings(sources=(SourceSettings(kind="photographs"),), size=None)
+        settings = settings.model_copy(update={"roles": RoleSettings(zssr=0, generator=None)})
+        made = make_split(settings, open_sources(settings), 0)
+        sides = {part: {one.identity for one in made.entries if one.part == part} for part in ("train", "test")}
+        assert not sides["train"] & sides["test"]
+        assert (len(sides["train"]), len(sides["test"])) == (4, 1)
+
+    @pytest.mark.parametrize("path", ["coffee-3-0", "coffee", "camera-0-0", "coffee-01-2", "../coffee-0-0"])
+    def test_no_such_tile(self, path: str) -> None:
+        with pytest.raises(ImageError, match="there is no such tile"):
+            Photographs("photographs").read(path)
 
 
 class TestCameras:
@@ -246,8 +288,9 @@ class TestCensus:
 
 
 def test_every_kind_opens_and_travels_to_workers(tmp_path: Path) -> None:
-    kinds = ("folder", "tinyface", "survface", "lfw")
-    sources = tuple(SourceSettings(kind=kind, root=None if kind == "lfw" else str(tmp_path)) for kind in kinds)
+    kinds = ("folder", "tinyface", "survface", "lfw", "photographs")
+    roots = {kind: None if kind in ("lfw", "photographs") else str(tmp_path) for kind in kinds}
+    sources = tuple(SourceSettings(kind=kind, root=roots[kind]) for kind in kinds)
     opened = open_sources(DataSettings(sources=sources))
     assert [source.name for source in opened] == list(kinds)
     assert pickle.loads(pickle.dumps(opened)) == opened

@@ -122,8 +122,9 @@ class TestFromEndToEnd:
         assert run(config) == 0
         out, said = capsys.readouterr()
         told = [Path(line) for line in out.splitlines()]
-        assert [path.name for path in told] == ["losses.png", f"step-{STEPS:08}.png", "generator.safetensors"]
-        for path in told[:2]:
+        names = ["losses.png", "epochs.md", f"step-{STEPS:08}.png", "generator.safetensors"]
+        assert [path.name for path in told] == names
+        for path in (told[0], told[2]):
             with Image.open(path) as picture:
                 assert min(picture.size) > 300
         assert "6 LR images, 9 synthetic HR images, 3 held out" in said
@@ -131,7 +132,7 @@ class TestFromEndToEnd:
         assert {line["step"] for line in lines} == set(range(1, STEPS + 1))
         assert {path.name for path in TRAIN.iterdir()} == {
             *("generator.safetensors", "card.json", "metrics.jsonl", "samples", "losses.png", "checkpoints", ".lock"),
-            "content",
+            *("content", "epochs.csv", "epochs.md"),
         }
         before = load_generator(TRAIN / "content" / "generator.safetensors").card
         card = load_generator(TRAIN / "generator.safetensors").card
@@ -225,6 +226,7 @@ class TestOtherEpochs:
         assert run(config, "--set", "train.epochs=4") == 0
         assert [Path(line).name for line in capsys.readouterr().out.splitlines()] == [
             "losses.png",
+            "epochs.md",
             "generator.safetensors",
         ]
 
@@ -375,10 +377,10 @@ class TestMistakes:
     def test_stages_that_are_missing(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         shutil.rmtree("runs/mine/synthetic")
         assert run(config) == 2
-        assert "`make synth` with the same CONFIG and SET makes it" in capsys.readouterr().err
+        assert "`make synth` with the same CONFIG, SET and SMALL makes it" in capsys.readouterr().err
         Path("runs/mine/split.json").unlink()
         assert run(config) == 2
-        assert "`make prepare` with the same CONFIG and SET makes it" in capsys.readouterr().err
+        assert "`make prepare` with the same CONFIG, SET and SMALL makes it" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         "kind",

@@ -25,6 +25,16 @@ CHANGES = {
     "generator": {"options": {"width": 4, "blocks": 3, "skip_probability": 0.4, "norm": False}},
     "discriminator": {"options": {"width": 4, "blocks": 2, "head": "adaptive", "hidden": 4, "norm": "none"}},
     "reals": {"lr": 1.0, "shrunk": 1.0},
+    # The first process alone measures, and what it decides holds for both.
+    "optimiser": {
+        "kind": "muon",
+        "lr": 1e-3,
+        "schedule": "plateau",
+        "plateau": {"patience": 1, "gain": 0.5},
+        "clip": 1.0,
+    },
+    "stop": {"patience": 2, "gain": 0.9, "of": "training"},
+    "epochs": 5,
 }
 
 
@@ -83,7 +93,8 @@ def weights(loop: Loop) -> dict[str, torch.Tensor]:
 def logged(folder: Path) -> list[dict[str, Any]]:
     """What each line of metrics.jsonl says in numbers, those of a validation beside the others."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    flat = [{**line, **line.get("validation", {})} for line in lines]
+    flat = [{**line, **line.get("validation", {}), **line.get("epoch", {}).get("generator", {})} for line in lines]
+    flat = [{**line, "rate": whole.get("epoch", {}).get("rate")} for line, whole in zip(flat, lines, strict=True)]
     return [{key: value for key, value in line.items() if isinstance(value, int | float)} for line in flat]
 
 
@@ -94,9 +105,11 @@ def test_two_at_half_are_one_at_the_whole(tmp_path: Path) -> None:
     for name, wanted in weights(whole).items():
         assert torch.equal(ranks[0][name], ranks[1][name]), name
         torch.testing.assert_close(ranks[0][name], wanted, rtol=0, atol=1e-4)
+    assert whole.state.epochs.stopped
+    assert whole.state.epochs.rate < 1
     one, two = logged(tmp_path / "one"), logged(tmp_path / "two")
     assert len(one) == len(two)
-    assert {"loss", "accuracy", "adversarial", "residual_db"} <= {key for line in one for key in line}
+    assert {"loss", "accuracy", "adversarial", "residual_db", "rate"} <= {key for line in one for key in line}
     for line, wanted_line in zip(two, one, strict=True):
         assert line == pytest.approx(wanted_line, rel=1e-3, abs=1e-4)
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from zssr_gan.data.photographs import Photographs
 from zssr_gan.data.qmul import SurvFace, TinyFace
 from zssr_gan.data.readers import Folder, Lfw, Source
 from zssr_gan.stages import DataSettings, SourceSettings
@@ -13,6 +14,8 @@ def open_sources(settings: DataSettings) -> tuple[Source, ...]:
 
 
 def _open(settings: SourceSettings) -> Source:
+    if settings.kind == "photographs":
+        return Photographs(settings.label)
     if settings.kind == "lfw" or settings.root is None:
         return Lfw(settings.label)
     root = Path(settings.root).expanduser()

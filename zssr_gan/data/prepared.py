@@ -10,7 +10,7 @@ from zssr_gan.data.readers import Content
 from zssr_gan.data.split import Member, Role, Split
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.imaging.levels import from_levels, to_levels
-from zssr_gan.imaging.resampling import resize
+from zssr_gan.imaging.resampling import Size, resize
 from zssr_gan.stages import DataSettings
 
 
@@ -70,6 +70,15 @@ class Prepared:
         """Which camera of its source took an image, where that is known."""
         member = self._members[i]
         return self._sources[member.source].camera(member.path)
+
+    def size(self, i: int) -> Size:
+        """Rows and columns of an image, without reading it."""
+        member = self._members[i]
+        return (member.height, member.width) if self._size is None else (self._size, self._size)
+
+    def levels(self, i: int) -> Tensor:
+        """C H W uint8, the 8-bit levels themselves; see `read`."""
+        return to_levels(self.image(i))
 
     def image(self, i: int) -> Tensor:
         """C H W float32 in [0, 1] on 8-bit levels; see `read`."""

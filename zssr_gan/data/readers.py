@@ -76,16 +76,28 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """Any tree of images, known by their extensions (in any case); hidden files are left out. No identities."""
+    """Any tree of images, known by their extensions (in any case); what else is there is left out, and counted in a
+    notice. No identities."""
 
     name: str
     root: Path
 
     def listing(self) -> Listing:
         """All images at any depth. Raises SettingsError where the folder cannot be opened."""
-        files, unusable = files_under(self.root, self.root)
+        hidden: list[str] = []
+        files, unusable = files_under(self.root, self.root, hidden)
         entries = tuple(Entry(path) for path in files if Path(path).suffix.lower() in IMAGE_EXTENSIONS)
-        return Listing(entries, unusable)
+        others = [path for path in files if Path(path).suffix.lower() not in IMAGE_EXTENSIONS]
+        left_out = (
+            (others, "file whose name is no image's is", "files whose names are no image's are"),
+            (sorted(hidden), "hidden file or folder is", "hidden files and folders are"),
+        )
+        notices = [
+            f"{self.name}: {len(paths):,} {one if len(paths) == 1 else many} left out, such as {paths[0]}"
+            for paths, one, many in left_out
+            if paths
+        ]
+        return Listing(entries, unusable, notices=tuple(notices))
 
     def read(self, path: str) -> Content:
         """One image; see `read_file`."""
@@ -149,21 +161,23 @@ def read_file(file: Path, name: str) -> Content:
     return Content(sha256_bytes(data), decode_picture(data, name), data)
 
 
-def files_under(folder: Path, root: Path) -> tuple[list[str], tuple[tuple[str, str], ...]]:
+def files_under(
+    folder: Path, root: Path, hidden: list[str] | None = None
+) -> tuple[list[str], tuple[tuple[str, str], ...]]:
     """Files at any depth of `folder`, as sorted paths relative to `root`, and what cannot be used, with the reason.
 
-    Hidden files and what macOS adds to archives are left out; linked folders are followed, each folder once.
-    Raises SettingsError where `folder` itself cannot be opened.
+    Hidden files and what macOS adds to archives are left out, and told to `hidden`; linked folders are followed, each
+    folder once. Raises SettingsError where `folder` itself cannot be opened.
     """
     place = folder.relative_to(root).as_posix()
     try:
-        found = sorted(_walk(folder, "" if place == "." else place, set()))
+        found = sorted(_walk(folder, "" if place == "." else place, set(), [] if hidden is None else hidden))
     except OSError as error:
         raise SettingsError(f"{folder}: cannot be opened as a folder of images ({error.strerror}).") from error
     return [path for path, reason in found if not reason], tuple((path, reason) for path, reason in found if reason)
 
 
-def _walk(folder: Path, place: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
+def _walk(folder: Path, place: str, seen: set[tuple[int, int]], hidden: list[str]) -> Iterator[tuple[str, str]]:
     """(path, "") of each file, and (path, reason) of what cannot be used; `place` is the folder's own path."""
     facts = folder.stat()
     if (facts.st_dev, facts.st_ino) in seen:  # a link back up would never end
@@ -172,14 +186,14 @@ def _walk(folder: Path, place: str, seen: set[tuple[int, int]]) -> Iterator[tupl
     with os.scandir(folder) as inside:  # half a million files: one call each for their kind would be felt
         files = sorted(inside, key=lambda file: file.name)
     for file in files:
-        if file.name.startswith(".") or file.name == "__MACOSX":
-            continue
         path = f"{place}/{file.name}" if place else file.name
-        if not _is_text(file.name):
+        if file.name.startswith(".") or file.name == "__MACOSX":
+            hidden.append(path.encode(errors="surrogateescape").decode(errors="backslashreplace"))
+        elif not _is_text(file.name):
             yield path.encode(errors="surrogateescape").decode(errors="backslashreplace"), "its name is not UTF-8"
         elif file.is_dir():
             try:
-                yield from _walk(folder / file.name, path, seen)
+                yield from _walk(folder / file.name, path, seen, hidden)
             except OSError as error:
                 yield path, f"cannot be opened ({error.strerror})"
         else:

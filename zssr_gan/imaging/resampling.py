@@ -124,6 +124,28 @@ class KernelDownscale(_Clean):
         return F.conv2d(padded, weight, stride=self.scale, groups=x.shape[1])
 
 
+class EnlargedDownscale(_Clean):
+    """Another downscale by a whole factor, and enlarged again by bicubic to the size that the image had.
+
+    What a network sees that sharpens an image of its own size (Dong et al. 2014, SRCNN).
+    """
+
+    name = "shrunk and enlarged"
+    whole = True
+
+    def __init__(self, downscale: Downscale, factor: int) -> None:
+        self.downscale, self.factor = downscale, factor
+        self.multiple = math.lcm(factor, downscale.multiple)
+        self.symmetries = downscale.symmetries
+        # The other's is told for x2. Bicubic is not what is compared with here: at one size it looks at nothing.
+        self.reach = math.ceil(downscale.reach * factor / 2) + 4 * factor
+
+    def __call__(self, x: Tensor, size: Size) -> Tensor:
+        """Shrink `B C H W` by the factor, and enlarge it to `size`, which is its own."""
+        small = reduced_size((x.shape[-2], x.shape[-1]), (self.factor, self.factor))
+        return resize(self.downscale(x, small), size)
+
+
 def back_project(sr: Tensor, lr: Tensor, downscale: Downscale, iterations: int) -> Tensor:
     """Push a result towards agreeing with the input, in place.
 

@@ -6,6 +6,8 @@ value of the wrong kind: "1e-4" without a dot is text in YAML.
 
 from zssr_gan.stages.data import DataSettings, Kind, RoleSettings, SourceSettings
 from zssr_gan.stages.evaluate import EvaluateSettings, SetSettings, TruthSettings
+from zssr_gan.stages.pairs import AugmentSettings, PairDegradationSettings, PairedSettings, PatchSettings
+from zssr_gan.stages.patience import PatienceSettings, PlateauSettings, StopSettings
 from zssr_gan.stages.run import RunSettings, load_run
 from zssr_gan.stages.synth import SynthSettings
 from zssr_gan.stages.train import (
@@ -21,6 +23,7 @@ from zssr_gan.stages.train import (
 )
 
 __all__ = [
+    "AugmentSettings",
     "DataSettings",
     "EvaluateSettings",
     "IntervalSettings",
@@ -29,11 +32,17 @@ __all__ = [
     "MediatorSettings",
     "NetworkSettings",
     "OptimiserSettings",
+    "PairDegradationSettings",
+    "PairedSettings",
+    "PatchSettings",
+    "PatienceSettings",
+    "PlateauSettings",
     "RealSettings",
     "RoleSettings",
     "RunSettings",
     "SetSettings",
     "SourceSettings",
+    "StopSettings",
     "SynthSettings",
     "TrainSettings",
     "TruthSettings",

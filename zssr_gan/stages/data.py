@@ -6,17 +6,20 @@ from pydantic import Field, JsonValue, model_validator
 
 from zssr_gan.stages.base import Settings
 
-Kind = Literal["folder", "tinyface", "survface", "lfw"]
+Kind = Literal["folder", "tinyface", "survface", "lfw", "photographs"]
+
+_BUILT_IN = ("lfw", "photographs")
 
 
 class SourceSettings(Settings):
-    """One set of low-resolution images."""
+    """One set of images: of low resolution, or with `train.pairs` of high resolution."""
 
     kind: Kind
-    """`folder` (any tree of images), `tinyface`, `survface` (their published layouts; see data/README.md), or `lfw`
-    (the 100 gray faces of 25x25 px that scikit-image ships)."""
+    """`folder` (any tree of images), `tinyface`, `survface` (their published layouts; see data/README.md), `lfw` (the
+    100 gray faces of 25x25 px that scikit-image ships), or `photographs` (its five colour photographs, in 64 tiles of
+    128x128 px)."""
     root: str | None = None
-    """Folder of the images; `lfw` has none."""
+    """Folder of the images; `lfw` and `photographs` have none."""
     count: int | None = Field(None, ge=1)
     """Take a sample of so many images; null takes all."""
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -29,8 +32,11 @@ class SourceSettings(Settings):
 
     @model_validator(mode="after")
     def _root(self) -> Self:
-        if (self.root is None) != (self.kind == "lfw"):
-            raise ValueError("lfw is built in and has no root" if self.root else "root is missing: name the folder")
+        built_in = self.kind in _BUILT_IN
+        if (self.root is None) != built_in:
+            raise ValueError(
+                f"{self.kind} is built in and has no root" if built_in else "root is missing: name the folder"
+            )
         return self
 
 
@@ -59,8 +65,9 @@ class DataSettings(Settings):
 
     sources: Annotated[tuple[SourceSettings, ...], Field(strict=False, min_length=1)]
     """The sets of images."""
-    size: int | None = Field(32, ge=8, le=1024)
-    """Images are resized to this side in pixels (antialiased bicubic, 8 bit); null keeps each image's own size."""
+    size: int | None = Field(32, ge=8, le=4096)
+    """Images are resized to a square of this side in pixels (antialiased bicubic, 8 bit); null keeps each image's own
+    size, as photographs of any shape should."""
     smallest: int = Field(8, ge=1)
     """Images with a shorter side, in pixels, are listed and skipped."""
     train: float = Field(0.7, gt=0, lt=1)

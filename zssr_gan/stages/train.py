@@ -1,10 +1,13 @@
 """The group `train`: networks, losses, optimiser, turns, and what is measured on the way."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
 from zssr_gan.stages.base import Settings
+from zssr_gan.stages.pairs import PairedSettings
+from zssr_gan.stages.patience import PatienceSettings, PlateauSettings, StopSettings
 
 
 class NetworkSettings(Settings):
@@ -48,8 +51,9 @@ class LossSettings(Settings):
     """The input, shrunk and captured as the camera did it, must give the input: what stage 1 learns from, too."""
     recurrence_features: float = Field(0.0, ge=0)
     """The same in the mediator's features: what detail looks like, from the only sharp images that there are."""
-    guide: Literal["input", "synthetic"] = "input"
-    """What outputs are compared with: the enlarged input (bicubic), or the image's own synthetic HR."""
+    guide: Literal["input", "synthetic", "truth"] = "input"
+    """What outputs are compared with: the enlarged input (bicubic), the image's own synthetic HR, or, with `pairs`, the
+    HR image itself, which is then the default."""
     guides_as_fakes: bool = False
     """Whether the discriminator sees the guides as fakes too (FG-SRGAN)."""
     real_label: float = Field(1.0, gt=0.5, le=1)
@@ -59,6 +63,11 @@ class LossSettings(Settings):
     def need_features(self) -> bool:
         """Whether any of them looks through the mediator."""
         return bool(self.mediator or self.statistics or self.recurrence_features)
+
+    @property
+    def are_measurable(self) -> bool:
+        """Whether any of the content losses is one that an image held out has by itself."""
+        return self.model_copy(update={"statistics": 0.0}).have_content
 
     @property
     def have_content(self) -> bool:
@@ -71,6 +80,8 @@ class RealSettings(Settings):
 
     synthetic: float = Field(1.0, ge=0)
     """Synthetic HR images: only as sharp as they were made."""
+    truth: float = Field(0.0, ge=0)
+    """With `pairs`: the HR images themselves; then 1, and synthetic 0, where nothing else is said."""
     lr: float = Field(0.0, ge=0)
     """Patches of the LR images as they are, noise and all: edges as sharp as the camera's pixels."""
     shrunk: float = Field(0.0, ge=0)
@@ -85,7 +96,7 @@ class RealSettings(Settings):
     @property
     def weights(self) -> dict[str, float]:
         """The weight of each kind."""
-        return {"synthetic": self.synthetic, "lr": self.lr, "shrunk": self.shrunk}
+        return {"synthetic": self.synthetic, "truth": self.truth, "lr": self.lr, "shrunk": self.shrunk}
 
 
 class OptimiserSettings(Settings):
@@ -104,8 +115,11 @@ class OptimiserSettings(Settings):
     """Of the discriminator; null: as the generator's."""
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
-    schedule: Literal["constant", "cosine"] = "constant"
-    """`cosine` lets the rates fall to 0, over both phases: a new start with the second would undo the first."""
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    """`cosine` lets the rates fall to 0, over both phases: a new start with the second would undo the first. `plateau`
+    lets them fall by a factor where a loss has not gained for some epochs."""
+    plateau: PlateauSettings = PlateauSettings()
+    """Of `schedule: plateau`."""
     clip: float | None = Field(None, gt=0)
     """Largest norm of a network's gradient; null: any."""
 
@@ -121,13 +135,15 @@ class TurnSettings(Settings):
 
 
 class ValidationSettings(Settings):
-    """What is measured, and on which images; they are taken from those with a synthetic HR, and not trained on."""
+    """What is measured, and on which images; they are taken from those with a synthetic HR, or with `pairs` from the HR
+    images, and not trained on."""
 
     images: int = Field(16, ge=2)
     """How many."""
-    best: Literal["synthetic", "residual", "last"] = "synthetic"
-    """Which generator of the last phase is kept: the one closest to the synthetic HR images (PSNR), the one whose
-    outputs, degraded, come closest to the inputs, or the last."""
+    best: Literal["synthetic", "truth", "residual", "training_loss", "last"] = "synthetic"
+    """Which generator of the last phase is kept: the one closest to the synthetic HR images (PSNR), with `pairs` the
+    one closest to the HR images, the one whose outputs, degraded, come closest to the inputs, the one at the end of the
+    epoch with the lowest mean loss of the generator, or the last."""
 
 
 class IntervalSettings(Settings):
@@ -145,13 +161,24 @@ class IntervalSettings(Settings):
     """So many checkpoints are kept, the newest."""
 
 
+_WITH_PAIRS: Mapping[str, Mapping[str, JsonValue]] = {
+    "losses": {"guide": "truth"},
+    "reals": {"synthetic": 0.0, "truth": 1.0},
+    "validation": {"best": "truth"},
+}
+"""Defaults of a training that has the HR images, by group."""
+
+
 class TrainSettings(Settings):
-    """How the generator is trained, without any HR image."""
+    """How the generator is trained: without any HR image, or, with `pairs`, on HR images and LR images made of them."""
 
     generator: NetworkSettings = NetworkSettings()
     discriminator: NetworkSettings = NetworkSettings()
     images: Literal["generator", "zssr"] = "generator"
     """Role of the LR images that the generator learns from: those of its own, or those that have a synthetic HR."""
+    pairs: PairedSettings | None = None
+    """How LR images are made of HR ones; null: there are no HR images. With it, the images of the training part are HR
+    images, `images` has no meaning, and no synthetic ones are needed."""
     mediator: MediatorSettings = MediatorSettings()
     losses: LossSettings = LossSettings()
     reals: RealSettings = RealSettings()
@@ -165,6 +192,8 @@ class TrainSettings(Settings):
     """Epochs of the generator by content alone, without the discriminator."""
     epochs: int = Field(100, ge=0)
     """Adversarial epochs of the generator, after these."""
+    stop: StopSettings | None = None
+    """When the training ends early; null: never."""
     turns: TurnSettings = TurnSettings()
     ema: float = Field(0.999, ge=0, lt=1)
     """Share that the mean of the generator's weights keeps at each of its steps, smaller in the first ones; the mean is
@@ -179,6 +208,47 @@ class TrainSettings(Settings):
     tensorboard: bool = False
     """Whether metrics and samples are written for TensorBoard too; needs the extra `zssr-gan[tensorboard]`."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_pairs(cls, data: Any) -> Any:
+        """Other defaults where the HR images are there."""
+        if not isinstance(data, dict) or data.get("pairs") is None:
+            return data
+        given = {name: {} if data.get(name) is None else data[name] for name in _WITH_PAIRS}
+        groups = {name: {**_WITH_PAIRS[name], **group} for name, group in given.items() if isinstance(group, dict)}
+        return {**data, **groups}
+
+    @model_validator(mode="after")
+    def _truths(self) -> Self:
+        """What needs HR images, and what has no meaning beside them."""
+        losses, reals, best = self.losses, self.reals, self.validation.best
+        if self.pairs is None:
+            for key, asks in (
+                ("losses.guide: truth", losses.guide == "truth"),
+                ("reals.truth", bool(reals.truth)),
+                ("validation.best: truth", best == "truth"),
+            ):
+                if asks:
+                    raise ValueError(f"{key} needs HR images: say in train.pairs how LR images are made of them")
+            return self
+        for key, asks in (
+            ("images: zssr", self.images == "zssr"),
+            ("losses.guide: synthetic", losses.guide == "synthetic"),
+            ("validation.best: synthetic", best == "synthetic"),
+            ("reals.synthetic", bool(reals.synthetic)),
+        ):
+            if asks:
+                raise ValueError(f"{key} is of synthetic HR images, and with train.pairs there are none: leave it out")
+        for key, asks in (
+            ("losses.recurrence", bool(losses.recurrence)),
+            ("losses.recurrence_features", bool(losses.recurrence_features)),
+            ("reals.lr", bool(reals.lr)),
+            ("reals.shrunk", bool(reals.shrunk)),
+        ):
+            if asks:
+                raise ValueError(f"{key} is for want of HR images, and train.pairs has them: leave it out")
+        return self
+
     @model_validator(mode="after")
     def _content(self) -> Self:
         losses = self.losses
@@ -191,6 +261,14 @@ class TrainSettings(Settings):
                 )
             if not losses.adversarial:
                 raise ValueError("losses: all are 0, so there is nothing to learn")
+        patient: dict[str, PatienceSettings | None] = {"stop": self.stop}
+        if self.optimiser.schedule == "plateau":
+            patient["optimiser.plateau"] = self.optimiser.plateau
+        for key, patience in patient.items():
+            if patience is not None and patience.of == "validation" and not losses.are_measurable:
+                raise ValueError(
+                    f"{key}.of: validation needs a content loss that an image has by itself: set one, or take training"
+                )
         if not self.pretrain + self.epochs:
             raise ValueError("pretrain and epochs are both 0, so there is nothing to do")
         if self.epochs and not losses.adversarial:

@@ -89,9 +89,12 @@ class Card(_Model):
     """`inputs`: the generator's; `reals`: the discriminator's; `held_out`: validation's."""
     cameras: tuple[CameraCard, ...] = Field(min_length=1)
     """Each of those that took the generator's images, once; what is made by it is held against the input by it."""
+    truths: bool = False
+    """Whether its inputs were made of HR images, with which its outputs were compared: what it adds, it learnt there.
+    `cameras` then say how they were made, and `settings["pairs"]` the rest."""
     split_sha256: str
-    store_sha256: str
-    """Of the settings that the synthetic images were made with."""
+    store_sha256: str | None
+    """Of the settings that the synthetic images were made with; None where there were none."""
     mediator: MediatorCard | None
     settings: dict[str, JsonValue]
     """The group `train`, as it was used; `mediator` only where a loss needs it."""

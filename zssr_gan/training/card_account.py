@@ -9,6 +9,7 @@ _PURPOSES = {
     "reals": ("reals", "synthetic HR images that the discriminator was shown"),
     "held_out": ("held out", "images for validation, not trained on"),
 }
+_PURPOSES_OF_PAIRS = {**_PURPOSES, "inputs": ("truths", "HR images that it learnt from, with LR images made of them")}
 
 
 def account(generator: TrainedGenerator) -> list[tuple[str, str]]:
@@ -17,7 +18,7 @@ def account(generator: TrainedGenerator) -> list[tuple[str, str]]:
     return [
         ("label", f"{found.label}: its detail can come from other images"),
         ("network", f"{found.name}, " + ", ".join(f"{name} {value}" for name, value in found.options.items())),
-        *_images(found.images).items(),
+        *_images(found.images, truths=found.truths).items(),
         ("cameras", ", ".join(camera.name for camera in found.cameras)),
         ("training", f"step {found.step:,} of {found.steps:,} ({found.phase}), seed {found.seed}, {found.precision}"),
         (
@@ -28,11 +29,12 @@ def account(generator: TrainedGenerator) -> list[tuple[str, str]]:
     ]
 
 
-def _images(lists: Mapping[str, ImageList]) -> dict[str, str]:
+def _images(lists: Mapping[str, ImageList], *, truths: bool) -> dict[str, str]:
     """A row each, which says where two lists are the same images."""
     rows, seen = {}, dict[str, str]()
+    purposes = _PURPOSES_OF_PAIRS if truths else _PURPOSES
     for purpose, images in lists.items():
-        name, what = _PURPOSES[purpose]
+        name, what = purposes[purpose]
         same = f" (of the same images as {seen[images.sha256]})" if images.sha256 in seen else ""
         rows[name] = f"{images.count:,} {what}{same}"
         seen.setdefault(images.sha256, name)

@@ -8,7 +8,7 @@ signal waits for the end of a step.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,6 +23,8 @@ from zssr_gan.networks.generators import GeneratorNetwork
 from zssr_gan.stages import TrainSettings
 from zssr_gan.training.checkpoints import Checkpoints
 from zssr_gan.training.compiled import compile_networks
+from zssr_gan.training.epochs import Ended, end_epoch, is_measured
+from zssr_gan.training.held_out import HeldOut
 from zssr_gan.training.losses import Features
 from zssr_gan.training.material import Material
 from zssr_gan.training.models import discriminator_for, generator_of
@@ -30,11 +32,10 @@ from zssr_gan.training.objective import Objective
 from zssr_gan.training.optimisers import optimisers_of
 from zssr_gan.training.plan import Plan, Turn
 from zssr_gan.training.reals import Reals
-from zssr_gan.training.sampling import Drawn, Images, Sampler
+from zssr_gan.training.sampling import Cuttable, Drawn, Sampler
 from zssr_gan.training.soundness import Soundness
 from zssr_gan.training.state import NETWORKS, MetricsLog, TrainingState
-from zssr_gan.training.statistics import retake_statistics
-from zssr_gan.training.validation import Figures, measure, outputs
+from zssr_gan.training.validation import Figures
 from zssr_gan.zeroshot.seeds import generator as draws
 
 _ASK_OTHERS = 10  # steps: asking makes the device wait
@@ -101,7 +102,7 @@ class Loop:
         self.generator = generator_of(
             settings.generator, {"scale": self.scale, "channels": channels}, draws(seed, "generator")
         ).to(device)
-        rows, columns = (settings.patch,) * 2 if settings.patch else material.inputs.lr[0].shape[-2:]
+        rows, columns = (settings.patch,) * 2 if settings.patch else material.inputs.size(0)
         self.discriminator = discriminator_for(
             settings.discriminator, channels, (self.scale * rows, self.scale * columns), draws(seed, "discriminator")
         ).to(device)
@@ -125,10 +126,7 @@ class Loop:
         sampler = self._sampler
         self.inputs, self.fakes = (sampler(material.inputs, name, settings.patch) for name in ("inputs", "fakes"))
         self.others = sampler(material.reals, "statistics", settings.patch)
-        # Of whole batches in each process: rank 0 alone uses them.
-        self.measured = Sampler(
-            material.inputs, stream="measured", patch=settings.patch, scale=self.scale, batch=settings.batch, seed=seed
-        )
+        self.held_out = HeldOut(settings, material, self.objective, seed, device)
         self.reals = Reals(settings.reals, material, settings.patch, sampler)
         for warning in self.reals.check(self.discriminator.facts):
             watchers.notice(warning)
@@ -141,7 +139,7 @@ class Loop:
         self._ahead: ThreadPoolExecutor
         self._next: Future[Drawn]
 
-    def _sampler(self, images: Images, stream: str, patch: int | None) -> Sampler:
+    def _sampler(self, images: Cuttable, stream: str, patch: int | None) -> Sampler:
         ranks, batch = self.group.ranks, self.settings.batch
         shared = {"scale": self.scale, "batch": batch, "seed": self.seed, "rank": ranks.rank, "world": ranks.world}
         return Sampler(images, stream=stream, patch=patch, **shared)
@@ -171,14 +169,17 @@ class Loop:
             self._draw_ahead(self.state.step)
             try:
                 with uninterrupted() as signals:
-                    while self.state.step < self.plan.total:
+                    while self.state.step < self.plan.total and not self.state.epochs.stopped:
                         self._step(self._next.result())
                         if self._stops(bool(signals)):
+                            self.state.epochs.share(self.group)
                             raise Terminated
             except KeyboardInterrupt:
                 with uninterrupted():
                     self._keep()
                 raise
+        if self.state.epochs.stopped:
+            self.watchers.notice(f"stopped early, after step {self.state.step:,}: {_why_stopped(self.settings)}")
         self.checkpoints.trust()  # its outputs were judged, and no step comes after it
 
     def _stops(self, here: bool) -> bool:
@@ -241,11 +242,10 @@ class Loop:
     def _update(self, turn: Turn, loss: Tensor) -> Tensor:
         """Follow the gradient, whose norm it returns."""
         network, optimisers = getattr(self, turn.who), self.state.optimisers[turn.who]
-        cosine = self.settings.optimiser.schedule == "cosine"
-        falling = (1 + math.cos(math.pi * turn.done)) / 2 if cosine else 1.0
+        left = self._rate_left(turn)
         for optimiser in optimisers:
             for group in optimiser.param_groups:
-                group["lr"] = group["initial_lr"] * falling
+                group["lr"] = group["initial_lr"] * left
             optimiser.zero_grad(set_to_none=True)
         # The next batch is drawn beside the backward pass, which leaves Python free; else one would wait for the other.
         loss.register_hook(lambda _: self._draw_ahead(self.state.step + 1))
@@ -261,48 +261,64 @@ class Loop:
             self.state.follow(self.settings.ema, turn.number + 1)
         return norm
 
+    def _rate_left(self, turn: Turn) -> float:
+        """What the schedule leaves of the first rates at a step."""
+        cosine = self.settings.optimiser.schedule == "cosine"
+        return (1 + math.cos(math.pi * turn.done)) / 2 if cosine else self.state.epochs.rate
+
     def _after(self, turn: Turn, losses: Mapping[str, Tensor]) -> None:
         """What is due after a step: log, validation, samples, checkpoint. The last one has all of them."""
         step, every, last = self.state.step, self.settings.every, self.state.step == self.plan.total
         due = {kind: last or step % getattr(every, kind) == 0 for kind in ("validation", "samples", "checkpoint")}
         # Counted by each network: in turns of one step each, every tenth step would always be the same one's.
         due["log"] = last or (turn.number + 1) % every.log == 0
-        if any(due.values()):
+        self.state.epochs.add(turn.who, {name: value for name, value in losses.items() if name != "gradient"})
+        ends = self.plan.ends_epoch(turn)
+        if any(due.values()) or ends:
             self.soundness.judge(step, None)
         values = {}
         if due["log"]:
             means = self.group.mean(torch.stack([value.detach().float() for value in losses.values()]))
             values = dict(zip(losses, means.tolist(), strict=True))
+        # The last step of a phase is validated as its last.
+        measured = due["validation"] or due["samples"] or step == self.plan.pretrain
+        made, figures = None, None
+        if not self.group.ranks.rank and (measured or (ends and is_measured(self.settings))):
+            made = self.held_out.outputs(self.state)
+            self.soundness.judge_outputs(step, made)
+            figures = self.held_out.figures(self.state, made)
+        ended, rate = None, self.settings.optimiser.lr * self._rate_left(turn)
+        if ends:
+            loss = None if figures is None else figures.loss
+            ended = end_epoch(self.state.epochs, self.settings, turn, loss, self.group)
+        over = last or self.state.epochs.stopped
+        if due["checkpoint"] or over:
+            self.state.epochs.share(self.group)
         if self.group.ranks.rank:
             return
         if due["log"]:
             self._log({"phase": turn.phase, "who": turn.who, **values})
-        # The last step of a phase is validated as its last.
-        if due["validation"] or due["samples"] or step == self.plan.pretrain:
-            retake_statistics(self.state.mean, self.measured, self.machine.device)
-            made = outputs(self.state.mean, self.material.held_out, self.machine.device)
-            self.soundness.judge_outputs(step, made)
-            if due["samples"]:
-                self.watchers.samples(step, made)
-            self._validate(turn, measure(made, self.material.held_out, self.material.downscales))
-        if due["checkpoint"]:
+        if made is not None and (due["samples"] or over):
+            self.watchers.samples(step, made)
+        if figures is not None:
+            self._validate(turn, figures, ended)
+        if ended is not None:
+            self._log({"phase": turn.phase, "epoch": ended.line(rate, None if figures is None else figures.values)})
+        if due["checkpoint"] or over:
             self._keep()
         if due["log"]:
             self.watchers.progress(step, self.plan.total, values)
 
-    def _validate(self, turn: Turn, figures: Figures) -> None:
+    def _validate(self, turn: Turn, figures: Figures, ended: Ended | None) -> None:
+        """Log what was measured, and keep the generator if it is the best; `ended`: the epoch, where one has."""
         state = self.state
         accuracy = state.accuracy.item() if turn.phase == "adversarial" else None
         warnings = figures.warnings(accuracy)
         for warning in warnings:
             self.watchers.notice(f"step {state.step:,}: {warning}")
-        values: dict[str, JsonValue] = {**asdict(figures), "accuracy": accuracy, "warnings": [*warnings]}
+        values: dict[str, JsonValue] = {**figures.values, "accuracy": accuracy, "warnings": [*warnings]}
         self._log({"phase": turn.phase, "validation": values})
-        kind = self.settings.validation.best
-        figure = {"synthetic": figures.synthetic_db, "residual": figures.residual_db, "last": float(state.step)}[kind]
-        # What content alone reaches in PSNR, no adversarial phase reaches again: each phase has its own best.
-        if turn.phase != state.best_phase or state.best is None or figure > state.best:
-            state.best, state.best_phase = figure, turn.phase
+        if self.held_out.is_best(state, turn, figures, ended):
             self.watchers.best(state.mean, state.step, turn.phase, figures)
 
     def _log(self, values: Mapping[str, JsonValue]) -> None:
@@ -318,3 +334,8 @@ class Loop:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.machine.device.type, torch.bfloat16, enabled=self.machine.precision == "bf16")
+
+
+def _why_stopped(settings: TrainSettings) -> str:
+    assert settings.stop is not None, "who asked for it"
+    return f"the {settings.stop.of} loss has not gained for {settings.stop.patience} epochs"

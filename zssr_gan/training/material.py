@@ -1,10 +1,11 @@
 """What a training reads: the generator's LR images, the discriminator's synthetic HR images, those for validation.
 
-All are held in memory on 8-bit levels: 14,000 pairs of 32 and 64 px in colour take some 0.2 GB.
+These are held in memory on 8-bit levels: 14,000 pairs of 32 and 64 px in colour take some 0.2 GB. Or, in their place,
+HR images with LR images that are made of them on the fly: these are read when they are needed (`pairs.Truths`).
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -13,13 +14,17 @@ from torch import Tensor
 
 from zssr_gan.data.cameras import Cameras
 from zssr_gan.data.prepared import Prepared
+from zssr_gan.data.reading_ahead import ReadingAhead
 from zssr_gan.data.synthetic_set import SyntheticSet
-from zssr_gan.errors import SettingsError
+from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.files import canonical_sha256
 from zssr_gan.imaging.degradation import Degradation, DegradedDownscale
-from zssr_gan.imaging.levels import to_levels
-from zssr_gan.imaging.resampling import BicubicDownscale, Downscale
-from zssr_gan.training.sampling import Images
+from zssr_gan.imaging.levels import from_levels, to_levels
+from zssr_gan.imaging.luma import luma_of
+from zssr_gan.imaging.resampling import BicubicDownscale, Downscale, EnlargedDownscale
+from zssr_gan.stages import PairedSettings
+from zssr_gan.training.pairs import Truths
+from zssr_gan.training.sampling import Cuttable, Images
 from zssr_gan.zeroshot.seeds import derive_seed
 
 
@@ -31,8 +36,8 @@ class Material:
     in neither of these. `downscales`: of the cameras that images point to. `left_out`: ids that were too small.
     """
 
-    inputs: Images
-    reals: Images
+    inputs: Cuttable
+    reals: Cuttable
     held_out: Images
     downscales: tuple[Downscale, ...]
     channels: int
@@ -40,17 +45,20 @@ class Material:
     left_out: tuple[str, ...]
 
     @property
-    def by_purpose(self) -> dict[str, Images]:
-        """The three, by name."""
-        return {"inputs": self.inputs, "reals": self.reals, "held_out": self.held_out}
+    def by_purpose(self) -> dict[str, Cuttable]:
+        """The three, by name; of pairs `reals` are the same images as `inputs`, and do not stand there again."""
+        reals = {} if self.paired else {"reals": self.reals}
+        return {"inputs": self.inputs, **reals, "held_out": self.held_out}
+
+    @property
+    def paired(self) -> bool:
+        """Whether the HR images are truths, of which the LR images were made."""
+        return isinstance(self.inputs, Truths)
 
     @property
     def degradations(self) -> tuple[Degradation, ...]:
         """Of each of `downscales`."""
-        assert all(isinstance(one, DegradedDownscale | BicubicDownscale) for one in self.downscales), "as cameras are"
-        return tuple(
-            one.degradation if isinstance(one, DegradedDownscale) else Degradation() for one in self.downscales
-        )
+        return tuple(map(_degradation, self.downscales))
 
     @property
     def facts(self) -> dict[str, JsonValue]:
@@ -62,7 +70,7 @@ class Material:
                 for name, images in self.by_purpose.items()
             },
             "images": {name: canonical_sha256(list(images.ids)) for name, images in self.by_purpose.items()},
-            "pixels": {name: _pixels_sha256(images) for name, images in self.by_purpose.items()},
+            "pixels": {name: images.pixels_sha256 for name, images in self.by_purpose.items()},
         }
 
 
@@ -151,6 +159,99 @@ def gather_material(
     )
 
 
+def gather_pairs(
+    prepared: Prepared,
+    settings: PairedSettings,
+    *,
+    held_out: int,
+    patch: int | None,
+    seed: int,
+    left: ExitStack,
+    on_image: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Material:
+    """HR images of which LR images are made while the training goes on; those for validation are read and made now.
+
+    Args:
+        prepared: the HR images of the training part.
+        settings: the group `train.pairs`.
+        held_out: how many are set apart for validation.
+        patch: side that is cut out of each, LR pixels; None: whole images.
+        seed: decides which are set apart, and all that is drawn.
+        left: is told what to close at the end.
+        on_image: is told how many of those for validation are read, and of how many.
+
+    Raises:
+        SettingsError: too few images, or of several sizes where whole ones are taken.
+        ImageError: one for validation cannot be read any more.
+    """
+    by, sizes = settings.reduction, {n: prepared.size(n) for n in range(len(prepared))}
+    fewest = patch * settings.scale if patch is not None else by
+    fits = [n for n in sizes if min(side // by * by for side in sizes[n]) >= fewest]
+    names = {prepared.member(n).id: n for n in fits}
+    drawn = sorted(names, key=lambda name: derive_seed(seed, "validation", name))[:held_out]
+    trained = sorted(set(names) - set(drawn))
+    left_out = tuple(prepared.member(n).id for n in sizes if n not in set(fits))
+    if len(drawn) < 2 or not trained:
+        small = f" ({len(left_out)} are smaller than train.patch)" if left_out else ""
+        raise SettingsError(
+            f"train: the training part has {len(names)} HR images with the roles zssr or generator{small}, of which "
+            f"train.validation.images sets {len(drawn)} apart: at least 2 are needed there, and 1 beside them."
+        )
+    if patch is None and len({sizes[names[name]] for name in names}) > 1:
+        raise SettingsError("train.patch: is null, and the images are of several sizes: set it, such as to 24.")
+    whole = []
+    for done, name in enumerate(drawn):
+        on_image(done, len(drawn))
+        whole.append(prepared.levels(names[name]))
+    channels = settings.channels or max(len(levels) for levels in whole)
+    places = [names[name] for name in trained]
+
+    def read(place: int) -> Tensor:
+        levels = prepared.levels(places[place])
+        if settings.channels is None and len(levels) > channels:
+            raise ImageError(
+                f"{trained[place]}: has colours, and the images held out are gray: set train.pairs.channels to 3, or "
+                "to 1 for luma alone."
+            )
+        return _of_channels(levels, channels)
+
+    truths = Truths(
+        tuple(trained),
+        tuple(prepared.member(place).sha256 for place in places),
+        tuple(sizes[place] for place in places),
+        left.enter_context(ReadingAhead(read, settings.memory * 2**20)),
+        settings,
+        seed,
+    )
+    made = [
+        truths.held_out(name, _of_channels(levels, channels), seed) for name, levels in zip(drawn, whole, strict=True)
+    ]
+    lrs, hrs, cameras = zip(*made, strict=True)
+    return Material(
+        inputs=truths,
+        reals=truths,
+        held_out=Images(tuple(drawn), lrs, hrs, cameras),
+        downscales=truths.downscales,
+        channels=channels,
+        scale=settings.scale,
+        left_out=left_out,
+    )
+
+
+def _degradation(downscale: Downscale) -> Degradation:
+    if isinstance(downscale, EnlargedDownscale):
+        return _degradation(downscale.downscale)
+    assert isinstance(downscale, DegradedDownscale | BicubicDownscale), "as cameras are"
+    return downscale.degradation if isinstance(downscale, DegradedDownscale) else Degradation()
+
+
+def _of_channels(levels: Tensor, channels: int) -> Tensor:
+    """Gray as colours, or the luma of colours; 8-bit levels."""
+    if len(levels) > channels:
+        return to_levels(luma_of(from_levels(levels))[None])
+    return levels.expand(channels, -1, -1)
+
+
 def _synthetic(store: SyntheticSet, number: int, lr: Tensor, scale: int) -> Tensor:
     sr = torch.from_numpy(store.pixels(number)[1].copy()).permute(2, 0, 1).contiguous()
     wanted = tuple(scale * side for side in lr.shape[-2:])
@@ -160,14 +261,6 @@ def _synthetic(store: SyntheticSet, number: int, lr: Tensor, scale: int) -> Tens
             f"its synthetic HR has {sr.shape[-1]}x{sr.shape[-2]}: take synth.scale's."
         )
     return sr
-
-
-def _pixels_sha256(images: Images) -> str:
-    digest = hashlib.sha256()
-    for levels in (*images.lr, *(images.hr or ())):
-        digest.update(repr(tuple(levels.shape)).encode())
-        digest.update(levels.contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def _coloured(levels: Tensor, channels: int) -> Tensor:

@@ -1,7 +1,7 @@
 """What the generator minimises, by the weights in the settings: the losses that are asked for, and no others."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from zssr_gan.training.losses import (
     StatisticsMatching,
     input_guide,
 )
-from zssr_gan.training.sampling import Batch
+from zssr_gan.training.sampling import Batch, Images, whole_batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Objective:
 
     def guide(self, batch: Batch, size: tuple[int, int]) -> Tensor:
         """What outputs of `size` are compared with, `B C sH sW`."""
-        if self.settings.guide == "synthetic":
+        if self.settings.guide in ("synthetic", "truth"):
             assert batch.hr is not None
             return batch.hr
         return input_guide(batch.lr, size)
@@ -111,3 +111,26 @@ class Objective:
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum."""
         return torch.stack([getattr(self.settings, name) * loss for name, loss in losses.items()]).sum()
+
+    @torch.no_grad()
+    def on_held_out(
+        self, generator: Callable[[Tensor], Tensor], made: Sequence[Tensor], images: Images, device: torch.device
+    ) -> float | None:
+        """The validation loss: the weighted content losses of outputs, mean over images.
+
+        Without those losses that compare with other images (`statistics`); None where there is no other.
+
+        Args:
+            generator: as it is used.
+            made: its outputs on the images, `C sH sW` each.
+            images: those held out.
+            device: where the generator is.
+        """
+        if not self.settings.are_measurable:
+            return None
+        alone = replace(self, settings=self.settings.model_copy(update={"statistics": 0.0}))
+        losses = []
+        for number, sr in enumerate(made):
+            batch = whole_batch(images, [number]).to(device)
+            losses.append(self.total(alone.content(generator, sr[None].to(device), batch, None)).item())
+        return sum(losses) / len(losses)

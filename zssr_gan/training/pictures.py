@@ -18,6 +18,7 @@ SHOWN = 8
 """Rows of a sheet of samples: always the same images."""
 _FIGURES = {
     "synthetic_db": "to the synthetic HR",
+    "truth_db": "to the HR image",
     "bicubic_db": "bicubic to it",
     "residual_db": "degraded, to the input",
 }
@@ -26,24 +27,25 @@ _NO_LOSSES = {"step", "phase", "who", "gradient", "loss"}
 """Of a line of the generator's."""
 
 
-def samples_png(made: Sequence[Tensor], images: Images, title: str) -> bytes:
-    """LR, bicubic, synthetic HR and output of images, in rows; the title holds what must be said."""
+def samples_png(made: Sequence[Tensor], images: Images, title: str, *, paired: bool = False) -> bytes:
+    """LR, bicubic, synthetic HR (`paired`: the truth) and output, a row an image; the title holds what must be said."""
     rows = []
     for number, sr in enumerate(made[:SHOWN]):
         batch = whole_batch(images, [number])
         assert batch.hr is not None
         bicubic = resize(batch.lr[0], (sr.shape[-2], sr.shape[-1])).clamp(0, 1)
-        others = [("bicubic", bicubic), ("synthetic HR", batch.hr[0]), ("SRGAN, generative", sr)]
+        others = [("bicubic", bicubic), ("HR image" if paired else "synthetic HR", batch.hr[0])]
+        others.append(("SRGAN, generative", sr))
         rows.append([(images.ids[number], batch.lr[0]), *others])
     picture = Picture(contact_sheet(rows, title=title, cell=192), None, 8, Metadata())
     return encode_picture(picture, "png", {MARK: "comparison sheet"})
 
 
 def curves_png(lines: Sequence[Mapping[str, Any]], title: str) -> bytes:
-    """metrics.jsonl as curves: the losses of both networks, the discriminator's accuracy, and the validation."""
-    figure = Figure(figsize=(9, 11), layout="constrained")
+    """metrics.jsonl as curves: the losses of both networks, the discriminator's accuracy, the validation, the rate."""
+    figure = Figure(figsize=(9, 15), layout="constrained")
     figure.suptitle(title, fontsize=10, wrap=True)
-    panels = figure.subplots(4, 1, sharex=True)
+    panels = figure.subplots(6, 1, sharex=True)
     its = [line for line in lines if line.get("who") == "generator"]
     names = sorted({name for line in its for name in line} - _NO_LOSSES)
     for name in names:
@@ -62,9 +64,16 @@ def curves_png(lines: Sequence[Mapping[str, Any]], title: str) -> bytes:
     _finish(panels[2], "discriminator: accuracy", bool(its))
     checks = [{"step": line["step"], **line["validation"]} for line in lines if "validation" in line]
     for name, label in _FIGURES.items():
+        if name in ("synthetic_db", "truth_db") and not any(name in check for check in checks):
+            continue  # a training has one of them
         _draw(panels[3], checks, name, label)
     _finish(panels[3], "validation: PSNR, dB", bool(checks))
-    panels[3].set_xlabel("steps of both networks")
+    _draw(panels[4], checks, "loss", "content losses, weighted")
+    _finish(panels[4], "validation: loss", any(check.get("loss") is not None for check in checks))
+    epochs = [{"step": line["step"], **line["epoch"]} for line in lines if "epoch" in line]
+    _draw(panels[5], epochs, "rate", "of the generator", marker=".")
+    _finish(panels[5], "rate", bool(epochs))
+    panels[5].set_xlabel("steps of both networks")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": "zssr-gan"})
     return buffer.getvalue()

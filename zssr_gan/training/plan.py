@@ -69,3 +69,7 @@ class Plan:
         if place < self.discriminator:
             return Turn("adversarial", "discriminator", cycle * self.discriminator + place, epoch, done)
         return Turn("adversarial", "generator", updates, epoch, done)
+
+    def ends_epoch(self, turn: Turn) -> bool:
+        """Whether the generator has then passed once more through its images."""
+        return turn.who == "generator" and (turn.number + 1) % self.epoch == 0

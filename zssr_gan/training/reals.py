@@ -1,4 +1,4 @@
-"""What the discriminator takes for real: synthetic HR images and, beside them, patches of the LR images.
+"""What the discriminator takes for real: synthetic HR images and, beside them, patches of the LR images; or the truth.
 
 The synthetic images are only as sharp as stage 1. How sharp an edge is pixel by pixel, the LR images show themselves:
 as they are, at the camera's own sharpest, and shrunk by bicubic, which takes half of the blur and much of the noise.
@@ -15,7 +15,7 @@ from zssr_gan.imaging.resampling import reduced_size, resize
 from zssr_gan.networks.facts import Facts
 from zssr_gan.stages import RealSettings
 from zssr_gan.training.material import Material
-from zssr_gan.training.sampling import Images, Sampler
+from zssr_gan.training.sampling import Cuttable, Images, Sampler
 
 
 class Reals:
@@ -39,7 +39,7 @@ class Reals:
         settings: RealSettings,
         material: Material,
         patch: int | None,
-        sampler: Callable[[Images, str, int | None], Sampler],
+        sampler: Callable[[Cuttable, str, int | None], Sampler],
     ) -> None:
         total = sum(settings.weights.values())
         self.weights = {kind: weight / total for kind, weight in settings.weights.items() if weight}
@@ -47,6 +47,7 @@ class Reals:
         small = None if patch is None else patch // scale
         kinds: dict[str, Callable[[], Sampler]] = {
             "synthetic": lambda: sampler(material.reals, "reals", patch),
+            "truth": lambda: sampler(material.reals, "reals", patch),
             "lr": lambda: sampler(lr_images(material), "reals, lr", patch),
             "shrunk": lambda: sampler(shrunk(lr_images(material), scale), "reals, shrunk", small),
         }
@@ -62,7 +63,7 @@ class Reals:
 
         Raises SettingsError where it does not take all kinds.
         """
-        patches = [kind for kind in self.weights if kind != "synthetic"]
+        patches = [kind for kind in self.weights if kind not in ("synthetic", "truth")]
         if patches and facts.largest is not None and self.scale > 1:
             raise SettingsError(
                 f"train.reals.{patches[0]}: its patches are smaller than synthetic HR images, and the discriminator "
@@ -83,14 +84,15 @@ class Reals:
 
     def _side(self, kind: str) -> int:
         sampler = self._samplers[kind]
-        return sampler.patch or min(sampler.images.lr[0].shape[-2:])
+        return sampler.patch or min(sampler.images.size(0))
 
 
 def lr_images(material: Material) -> Images:
     """All LR images that a run trains on, the generator's and those that have a synthetic HR, each once."""
+    held = [images for images in (material.inputs, material.reals) if isinstance(images, Images)]
     found = {
         name: (lr, camera)
-        for images in (material.inputs, material.reals)
+        for images in held
         for name, lr, camera in zip(images.ids, images.lr, images.cameras, strict=True)
     }
     return Images(tuple(found), tuple(lr for lr, _ in found.values()), None, tuple(c for _, c in found.values()))

@@ -6,8 +6,10 @@ several processes takes its share of the same batch.
 Shapes: B images, C channels, H W rows and columns of an LR patch, s the scale.
 """
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,9 +18,72 @@ from torch import Tensor
 
 from zssr_gan.imaging import symmetries
 from zssr_gan.imaging.levels import from_levels
+from zssr_gan.imaging.resampling import Size
 from zssr_gan.zeroshot.seeds import derive_seed
 
 _Levels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A part of an image, pixels."""
+
+    top: int
+    left: int
+    rows: int
+    columns: int
+
+    @property
+    def axes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(start, length) of its rows and of its columns."""
+        return (self.top, self.rows), (self.left, self.columns)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cut:
+    """A patch, uint8 `C H W`, its HR patch `C sH sW` or None, and the place of its camera."""
+
+    lr: _Levels
+    hr: _Levels | None
+    camera: int
+
+
+class Cuttable(Protocol):
+    """Images that a `Sampler` cuts patches out of, by place."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of each image."""
+
+    @property
+    def cameras(self) -> tuple[int, ...]:
+        """Places of cameras in a list of downscales: of each image its own, or all that patches draw from."""
+
+    @property
+    def turns(self) -> bool:
+        """Whether patches may be flipped and turned."""
+
+    def __len__(self) -> int:
+        """Places."""
+
+    @property
+    def pixels_sha256(self) -> str:
+        """Whether two sets are the same pixels."""
+
+    def size(self, place: int) -> Size:
+        """Rows and columns of the LR image."""
+
+    def order(self, draws: np.random.Generator) -> NDArray[np.int64]:
+        """All places once, in a drawn order: a pass."""
+
+    def corner(self, place: int, at: tuple[float, float], side: Size) -> tuple[int, int]:
+        """Top and left of a patch of `side`, LR pixels, for draws in [0, 1)."""
+
+    def expect(self, places: Iterable[int]) -> None:
+        """These will be cut next."""
+
+    def cut(self, place: int, window: Window, scale: int, seed: int) -> Cut:
+        """The patch at a window, LR pixels; `seed` decides what else is drawn for it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +97,46 @@ class Images:
     lr: tuple[Tensor, ...]
     hr: tuple[Tensor, ...] | None
     cameras: tuple[int, ...]
+    turns: bool = True
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def pixels_sha256(self) -> str:
+        """Of all pixels and sizes."""
+        digest = hashlib.sha256()
+        for levels in (*self.lr, *(self.hr or ())):
+            digest.update(repr(tuple(levels.shape)).encode())
+            digest.update(levels.contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def size(self, place: int) -> Size:
+        """Rows and columns of the LR image."""
+        rows, columns = self.lr[place].shape[-2:]
+        return rows, columns
+
+    def order(self, draws: np.random.Generator) -> NDArray[np.int64]:
+        """All places once, in any order."""
+        return draws.permutation(len(self))
+
+    def corner(self, place: int, at: tuple[float, float], side: Size) -> tuple[int, int]:
+        """Any place where the patch fits."""
+        top, left = (int(share * (n - m + 1)) for share, n, m in zip(at, self.size(place), side, strict=True))
+        return top, left
+
+    def expect(self, places: Iterable[int]) -> None:
+        """They are there."""
+
+    def cut(self, place: int, window: Window, scale: int, seed: int) -> Cut:  # noqa: ARG002 - what others need
+        """The patch as it is."""
+        (top, rows), (left, columns) = window.axes
+        lr = self.lr[place][:, top : top + rows, left : left + columns].numpy()
+        if self.hr is None:
+            return Cut(lr, None, self.cameras[place])
+        s = scale
+        hr = self.hr[place][:, s * top : s * (top + rows), s * left : s * (left + columns)].numpy()
+        return Cut(lr, hr, self.cameras[place])
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +185,7 @@ class Sampler:
 
     def __init__(
         self,
-        images: Images,
+        images: Cuttable,
         *,
         patch: int | None,
         scale: int,
@@ -95,8 +197,8 @@ class Sampler:
     ) -> None:
         self.images, self.patch, self.scale, self.size = images, patch, scale, batch
         self.seed, self.stream, self.rank, self.world = seed, stream, rank, world
-        self._cut = patch is not None and any(max(lr.shape[-2:]) > patch for lr in images.lr)
-        self._orders: dict[int, np.ndarray[tuple[int], np.dtype[np.int64]]] = {}
+        self._cut = patch is not None and any(max(images.size(n)) > patch for n in range(len(images)))
+        self._orders: dict[int, NDArray[np.int64]] = {}
 
     def batch(self, number: int) -> Batch:
         """Batch `number`, counted from 0: this process's part of it."""
@@ -105,25 +207,23 @@ class Sampler:
         turned, tops, lefts = draws.integers(0, 8, self.size), draws.random(self.size), draws.random(self.size)
         lr, hr, kept, cameras, seeds = [], [], [], [], []
         for place in range(self.rank, self.size, self.world):
-            image = self._image(number * self.size + place)
-            pixels, k = self.images.lr[image], int(turned[place])
-            rows, columns = pixels.shape[-2:]
+            position = number * self.size + place
+            image, k = self._image(position), int(turned[place]) if self.images.turns else 0
+            rows, columns = self.images.size(image)
             if self.patch is None and rows != columns:
                 k &= ~1  # turned by a quarter, it would not fit the others
             side = (rows, columns) if self.patch is None else (self.patch, self.patch)
-            top, left = (
-                int(at * (n - m + 1))
-                for at, n, m in zip((tops[place], lefts[place]), (rows, columns), side, strict=True)
-            )
-            patch = pixels[:, top : top + side[0], left : left + side[1]]
-            lr.append(symmetries.transformed_view(patch.numpy(), k))
-            if self.images.hr is not None:
-                s = self.scale
-                cut = self.images.hr[image][:, s * top : s * (top + side[0]), s * left : s * (left + side[1])]
-                hr.append(symmetries.transformed_view(cut.numpy(), k))
+            top, left = self.images.corner(image, (tops[place], lefts[place]), side)
+            seed = derive_seed(self.seed, self.stream, "image", position)
+            cut = self.images.cut(image, Window(top, left, *side), self.scale, seed)
+            lr.append(symmetries.transformed_view(cut.lr, k))
+            if cut.hr is not None:
+                hr.append(symmetries.transformed_view(cut.hr, k))
             kept.append(k)
-            cameras.append(self.images.cameras[image])
-            seeds.append(derive_seed(self.seed, self.stream, "image", number * self.size + place))
+            cameras.append(cut.camera)
+            seeds.append(seed)
+        following = range((number + 1) * self.size + self.rank, (number + 2) * self.size, self.world)
+        self.images.expect(self._image(position) for position in following)
         return Batch(_together(lr), _together(hr) if hr else None, tuple(kept), tuple(cameras), tuple(seeds), self._cut)
 
     def _image(self, position: int) -> int:
@@ -132,7 +232,7 @@ class Sampler:
         if number not in self._orders:
             draws = np.random.Generator(np.random.Philox(derive_seed(self.seed, self.stream, "order", number)))
             self._orders = {n: order for n, order in self._orders.items() if abs(n - number) <= 1}
-            self._orders[number] = draws.permutation(len(self.images))
+            self._orders[number] = self.images.order(draws)
         return int(self._orders[number][place])
 
 

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from zssr_gan.errors import OutputError
 from zssr_gan.files import atomic_write
 from zssr_gan.networks.generators import GeneratorNetwork
+from zssr_gan.training.epochs import EpochState
 
-SCHEMA: Final = 3
-PARTS: Final = ("step", "best", "best_phase", "accuracy", "generator", "discriminator", "mean", "optimisers")
-"""What a checkpoint holds beside its schema and facts."""
+SCHEMA: Final = 4
 """Of checkpoints; another number, another training."""
+PARTS: Final = ("step", "best", "best_phase", "accuracy", "epochs", "generator", "discriminator", "mean", "optimisers")
+"""What a checkpoint holds beside its schema and facts."""
 NETWORKS: Final = ("generator", "discriminator")
 """What is trained, by the names in a state."""
 
@@ -43,10 +44,11 @@ class TrainingState:
     that were taken for the last validation (`retake_statistics`)."""
     step: int = 0
     best: float | None = None
-    """The best validation figure of the phase, dB."""
+    """The best figure of the phase, by which a generator was kept: dB, or a training loss below 0; more is better."""
     best_phase: str = ""
     accuracy: Tensor = field(default_factory=lambda: torch.tensor(0.5))
     """Running mean of the share of images that the discriminator tells rightly."""
+    epochs: EpochState = field(default_factory=EpochState)
 
     def __post_init__(self) -> None:
         """The mean begins where the weights are."""
@@ -86,6 +88,7 @@ class TrainingState:
             "best": self.best,
             "best_phase": self.best_phase,
             "accuracy": self.accuracy.cpu(),
+            "epochs": self.epochs.encode(),
             **{name: getattr(self, name).state_dict() for name in ("generator", "discriminator", "mean")},
             "optimisers": {name: [one.state_dict() for one in those] for name, those in self.optimisers.items()},
         }
@@ -102,6 +105,7 @@ class TrainingState:
                 optimiser.load_state_dict(kept)
         self.step, self.best, self.best_phase = content["step"], content["best"], content["best_phase"]
         self.accuracy = content["accuracy"].to(self.accuracy.device)
+        self.epochs = EpochState.decode(content["epochs"], self.accuracy.device)
 
 
 class MetricsLog:
@@ -152,10 +156,9 @@ def _is_line(line: Any) -> bool:
     if not isinstance(line, dict) or type(line.get("step")) is not int:
         return False
     validation = line.get("validation", {})
-    figures = [value for name, value in line.items() if name not in ("phase", "who", "validation")]
-    return isinstance(validation, dict) and all(
-        isinstance(value, int | float) and math.isfinite(value) for value in figures
-    )
+    figures = [value for name, value in line.items() if name not in ("phase", "who", "validation", "epoch")]
+    groups = isinstance(validation, dict) and isinstance(line.get("epoch", {}), dict)
+    return groups and all(isinstance(value, int | float) and math.isfinite(value) for value in figures)
 
 
 def _refuse_constant(name: str) -> float:

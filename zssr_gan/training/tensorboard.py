@@ -50,11 +50,11 @@ class Board:
             raise OutputError(f"{self.folder}: cannot be written ({error.strerror}).") from error
 
     def line(self, step: int, values: Mapping[str, Any]) -> None:
-        """The numbers of a line of metrics.jsonl, each under its network's name or under `validation`."""
-        group = "validation" if "validation" in values else values["who"]
-        for name, value in values.get("validation", values).items():
+        """The numbers of a line of metrics.jsonl, each under its network's name, `validation` or `epoch`."""
+        group = next((name for name in ("validation", "epoch") if name in values), None)
+        for name, value in (values if group is None else values[group]).items():
             if isinstance(value, int | float):
-                self.writer.add_scalar(f"{group}/{name}", value, step)
+                self.writer.add_scalar(f"{group or values['who']}/{name}", value, step)
         # A kill must not leave a hole before the checkpoint that the run goes on from.
         self.writer.flush()
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor, nn
 
 from zssr_gan.imaging.levels import LEVELS
@@ -21,17 +22,28 @@ what the inputs do; a shift of the mean colour, levels of 255."""
 class Figures:
     """Means over images.
 
-    `synthetic_db`, `bicubic_db`: PSNR of the outputs, and of the enlarged inputs, to the synthetic HR images.
-    `residual_db`: PSNR of the outputs, degraded, to the inputs. `colour_shift`: absolute difference of each channel's
-    mean between these two, levels of 255. `diversity`: how far the outputs differ from each other, as a share of how
-    far the inputs do.
+    `hr_db`, `bicubic_db`: PSNR of the outputs, and of the enlarged inputs, to the HR images: synthetic ones, or with
+    `paired` the truths. `residual_db`: PSNR of the outputs, degraded, to the inputs. `colour_shift`: absolute
+    difference of each channel's mean between these two, levels of 255. `diversity`: how far the outputs differ from
+    each other, as a share of how far the inputs do.
     """
 
-    synthetic_db: float
+    hr_db: float
     bicubic_db: float
     residual_db: float
     colour_shift: float
     diversity: float
+    paired: bool = False
+    loss: float | None = None
+    """The weighted content losses on these images; None where there is none that an image has by itself."""
+
+    @property
+    def values(self) -> dict[str, JsonValue]:
+        """For logs and cards, where the name says what outputs were held against: `truth_db` or `synthetic_db`."""
+        name = "truth_db" if self.paired else "synthetic_db"
+        others = ("bicubic_db", "residual_db", "colour_shift", "diversity")
+        loss = {} if self.loss is None else {"loss": self.loss}
+        return {name: self.hr_db, **{other: getattr(self, other) for other in others}, **loss}
 
     def warnings(self, accuracy: float | None) -> list[str]:
         """What a user should know, a sentence each; `accuracy` is the discriminator's."""
@@ -65,8 +77,10 @@ def outputs(generator: nn.Module, images: Images, device: torch.device) -> list[
     return [torch.where(one.isfinite(), one.clamp(0, 1), torch.nan) for one in made]
 
 
-def measure(made: Sequence[Tensor], images: Images, downscales: Sequence[Downscale]) -> Figures:
-    """Figures of outputs of `images`."""
+def measure(
+    made: Sequence[Tensor], images: Images, downscales: Sequence[Downscale], *, paired: bool = False
+) -> Figures:
+    """Figures of outputs of `images`; `paired`: their HR images are truths."""
     rows, srs, lrs = [], [], []
     for number, sr in enumerate(made):
         batch = whole_batch(images, [number])
@@ -79,6 +93,6 @@ def measure(made: Sequence[Tensor], images: Images, downscales: Sequence[Downsca
         rows.append([*map(psnr_db, errors), shift])
         srs.append(resize(sr, (_COARSE, _COARSE)))
         lrs.append(resize(lr, (_COARSE, _COARSE)))
-    synthetic, bicubic, residual, shift = (sum(column) / len(rows) for column in zip(*rows, strict=True))
+    hr_db, bicubic, residual, shift = (sum(column) / len(rows) for column in zip(*rows, strict=True))
     differ, wanted = (torch.stack(kind).std(0).mean().item() for kind in (srs, lrs))
-    return Figures(synthetic, bicubic, residual, shift, differ / max(wanted, 1e-6))
+    return Figures(hr_db, bicubic, residual, shift, differ / max(wanted, 1e-6), paired)

@@ -1,0 +1,223 @@
+"""A training on HR images, as a person runs it: prepare and train, no synthetic images; signals, cards, mistakes."""
+
+import json
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from skimage import data
+
+from pipelines import prepare, train
+from zssr_gan.data.prepared import Prepared
+from zssr_gan.imaging.codecs import encode_picture
+from zssr_gan.imaging.picture import Metadata, Picture
+from zssr_gan.training.card import load_generator
+from zssr_gan.training.loop import Loop
+
+TRAIN = Path("runs/mine/train")
+CONFIG = """
+data:
+  sources: [{kind: folder, root: hr}]
+  size: null
+  roles: {zssr: 0, generator: null, table1: 0, unseen: null}
+train:
+  pairs: {scale: 2, degradation: {blur: [0.0, 1.0], noise: 0.01}, augment: {rotate: 5.0}, patches: {per_image: 2}}
+  generator: {options: {width: 4, blocks: 1, residual: true, norm: false}}
+  discriminator: {options: {width: 4, blocks: 2, head: adaptive, hidden: 4}}
+  losses: {mediator: 0.0, pixel: 1.0, consistency: 1.0}
+  batch: 4
+  patch: 8
+  pretrain: 2
+  epochs: 1
+  validation: {images: 2}
+  every: {log: 1, validation: 4, checkpoint: 4, samples: 6}
+"""
+TRAINED = 6  # of 12 images 8 are for training, and 2 of these are held out
+STEPS = 2 * 3 + 2 * 3
+
+
+@pytest.fixture(autouse=True)
+def _sigterm_as_before() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Twelve pieces of scikit-image's astronaut, of several sizes, in folders as sets have them; and other files."""
+    monkeypatch.chdir(tmp_path)
+    photograph = torch.from_numpy(data.astronaut()).permute(2, 0, 1).float() / 255
+    for n in range(12):
+        rows, columns = 40 + n, 40 + 2 * n
+        piece = photograph[:, 20 * n : 20 * n + rows, 30 * n : 30 * n + columns].clone()
+        file = Path("hr") / f"0000{n // 5}" / f"{n:04}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encode_picture(Picture(piece, None, 8, Metadata()), "png", {}))
+    Path("hr/.DS_Store").write_bytes(b"junk")
+    Path("hr/LICENSE.txt").write_text("of the set")
+    Path("mine.yaml").write_text(CONFIG)
+    assert prepare.main(["--config", "mine.yaml"]) == 0
+    return tmp_path / "mine.yaml"
+
+
+def run(config: Path, *changes: str) -> int:
+    arguments = [word for change in changes for word in ("--set", change)]
+    return train.main(["--config", str(config), "--device", "cpu", "--threads", "1", *arguments])
+
+
+def kept() -> list[bytes]:
+    return [(TRAIN / name).read_bytes() for name in ("metrics.jsonl", "generator.safetensors", "card.json")]
+
+
+def test_prepare_and_train_are_all(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert prepare.main(["--config", str(config)]) == 0
+    said = capsys.readouterr().out
+    assert "folder: 1 file whose name is no image's is left out, such as LICENSE.txt" in said
+    assert "folder: 1 hidden file or folder is left out, such as .DS_Store" in said
+    assert run(config) == 0
+    done = capsys.readouterr()
+    assert f"{TRAINED} HR images, of which LR images are made, 2 held out" in done.err
+    assert [Path(line).name for line in done.out.splitlines()] == [
+        "losses.png",
+        "epochs.md",
+        f"step-{STEPS:08}.png",
+        "generator.safetensors",
+    ]
+    assert not Path("runs/mine/synthetic").exists()
+    lines = map(json.loads, (TRAIN / "metrics.jsonl").read_text().splitlines())
+    checks = [line["validation"] for line in lines if "validation" in line]
+    assert all(check["truth_db"] > 10 for check in checks)
+    assert not any("synthetic_db" in check for check in checks)
+
+
+def test_the_card_says_what_it_learnt_from(config: Path) -> None:
+    assert run(config, "train.epochs=0") == 0
+    generator = load_generator(TRAIN / "generator.safetensors")
+    card = generator.card
+    assert (card.label, card.truths, card.store_sha256) == ("generative", True, None)
+    assert {name: images.count for name, images in card.images.items()} == {"inputs": TRAINED, "held_out": 2}
+    entries = {one["id"]: one["sha256"] for one in json.loads(Path("runs/mine/split.json").read_text())["entries"]}
+    assert all(entries[name] == sha256 for files in generator.images.values() for name, sha256 in files.items())
+    assert len(card.cameras) == 64
+    assert {camera.values.noise.sigma for camera in card.cameras if camera.values.noise} == {0.01}
+    assert "truth_db" in card.metrics
+
+
+def test_a_stop_goes_on_to_the_same_end(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(config) == 0
+    whole = kept()
+    shutil.rmtree(TRAIN)
+    update = Loop._update
+    steps = iter(range(100))
+
+    def stop_at_5(self: Loop, *given: object) -> torch.Tensor:
+        if next(steps) == 5:
+            raise KeyboardInterrupt
+        return update(self, *given)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_update", stop_at_5)
+        assert run(config) == 130
+    assert run(config, "train.pairs.memory=16") == 0
+    # How much is kept in memory changes no pixel; the card says it all the same.
+    assert kept()[0] == whole[0]
+    one, other = (json.loads(text) for text in (whole[2], kept()[2]))
+    assert other["settings"]["pairs"].pop("memory") != one["settings"]["pairs"].pop("memory")
+    assert one == other
+
+
+def test_images_that_are_too_small_are_left_out(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(config, "train.patch=21", "train.epochs=0") == 0
+    assert "images are smaller than train.patch and are left out" in capsys.readouterr().err
+
+
+def test_luma_alone(config: Path) -> None:
+    assert run(config, "train.pairs.channels=1", "train.epochs=0") == 0
+    assert load_generator(TRAIN / "generator.safetensors").facts.channels == (1,)
+
+
+def test_an_image_that_has_changed(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    read = Prepared.levels
+    with pytest.MonkeyPatch.context() as patch:
+        seen: list[str] = []
+        patch.setattr(Prepared, "levels", lambda self, i: (seen.append(self.member(i).path), read(self, i))[1])
+        assert run(config, "train.epochs=0") == 0
+    changed = Path("hr") / seen[-1]
+    changed.write_bytes(changed.read_bytes() + b" ")
+    shutil.rmtree(TRAIN)
+    assert run(config) == 1
+    assert f"folder/{seen[-1]}: has changed since it was prepared" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("train.losses.guide=synthetic", "train: losses.guide: synthetic is of synthetic HR images"),
+        ("train.images=zssr", "train: images: zssr is of synthetic HR images"),
+        ("train.reals={synthetic: 1.0}", "train: reals.synthetic is of synthetic HR images"),
+        ("train.validation.best=synthetic", "train: validation.best: synthetic is of synthetic HR images"),
+        ("train.losses.recurrence=1.0", "train: losses.recurrence is for want of HR images"),
+        ("train.reals={lr: 1.0}", "train: reals.lr is for want of HR images"),
+        ("train.pairs=null", "train: losses.guide: truth needs HR images"),
+        ("train.pairs.scale=5", "train.pairs.scale: must be 1, 2, 3, 4 or 8"),
+        ("train.pairs.scale=1", "train.pairs: scale 1 needs shrink"),
+        ("train.pairs.shrink=2", "train.pairs: shrink is for scale 1 alone"),
+        ("train.pairs.degradation.blur=9.0", "train.pairs.degradation: blur is a number from 0 to 8"),
+        ("train.pairs.degradation.noise=[0.2, 0.1]", "train.pairs.degradation: noise is a number from 0 to 0.5"),
+        ("train.pairs.degradation.jpeg=7.5", "train.pairs.degradation: jpeg is a quality in whole numbers"),
+        (
+            "train.pairs.degradation.blur=wide",
+            "train.pairs.degradation.blur: must be a number or two of them",
+        ),
+        ("train.patch=null", "train.patch: is null, and the images are of several sizes"),
+        ("train.patch=60", "train: the training part has 0 HR images"),
+        ("train.validation.images=8", "train: the training part has 8 HR images"),
+        ("train.generator.options.scale=4", "train.generator.options.scale: is 4, and the data ask for 2"),
+    ],
+)
+def test_mistakes_are_one_sentence(config: Path, capsys: pytest.CaptureFixture[str], change: str, words: str) -> None:
+    made = ["train.losses.guide=truth"] if change == "train.pairs=null" else []
+    capsys.readouterr()
+    assert run(config, *made, change) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert words in said[-1]
+    assert not list(TRAIN.glob("*.safetensors"))
+
+
+class TestNotify:
+    def told(self, config: Path, *changes: str, code: int = 0, notify: str | None = None) -> list[dict[str, object]]:
+        """What the command was given at each end."""
+        Path("tell.py").write_text("import sys; open('told', 'a').write(sys.stdin.read())\n")
+        arguments = [word for change in changes for word in ("--set", change)]
+        command = f"{sys.executable} tell.py" if notify is None else notify
+        assert train.main(["--config", str(config), "--device", "cpu", "--notify", command, *arguments]) == code
+        return [json.loads(line) for line in Path("told").read_text().splitlines()] if Path("told").exists() else []
+
+    def test_it_hears_of_each_end(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (done,) = self.told(config, "train.epochs=0")
+        assert (done["status"], done["step"], done["run"]) == ("done", 6, "runs/mine")
+        said = capsys.readouterr().err
+        assert f"done: validation loss {done['validation_loss']:.4g}, " in said
+        shutil.rmtree(TRAIN)
+        *_, stopped = self.told(config, "train.epochs=0", "train.pretrain=9", "train.stop={patience: 1, gain: 0.9}")
+        assert stopped["status"] == "stopped_early"
+        assert "stopped early: validation loss" in capsys.readouterr().err
+        shutil.rmtree(TRAIN)
+        *_, failed = self.told(config, "train.optimiser.lr=1.0e+30", code=1)
+        assert failed["status"] == "failed"
+        assert "NaN or infinite" in str(failed["error"])
+
+    def test_it_changes_no_exit_code(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.told(config, "train.epochs=0", notify="false") == []
+        assert "WARNING: --notify: false ended with 1." in capsys.readouterr().err
+
+    def test_a_command_that_is_not_there(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.told(config, notify="no-such-command", code=2) == []
+        assert "--notify: there is no command 'no-such-command'" in capsys.readouterr().err
+        assert not TRAIN.exists()
