@@ -26,6 +26,9 @@ _PIXELS_TOGETHER = {"cuda": 2**17}
 
 On a GPU a tiny image alone would leave most of it idle. On CPU cores its eight views fill them."""
 
+_EVERYTHING = 2**31
+"""Pixels around a tile that are read with it where a generator looks at the whole image."""
+
 WHY = "a trained generator is used as it is"
 
 
@@ -80,8 +83,12 @@ def generate(
     # One image keeps its own dimensions: of a photograph, views are then put through one by one.
     seen = lr_BCHW if places > 1 else lr_BCHW[0]
     refinement = settings.refinement
+    factor = round(max(own_scale(generator)))
+    # What looks at the whole image cannot be given a part of it.
+    largest = factor * max(lr_BCHW.shape[-2:])
+    tile_side = largest if generator.facts.receptive_field is None else machine.tile
     options = EnsembleOptions(
-        symmetries.ALL if refinement.ensemble else (0,), refinement.combine, machine.tile, machine.precision
+        symmetries.ALL if refinement.ensemble else (0,), refinement.combine, tile_side, machine.precision
     )
 
     def tell(tile: int, tiles: int) -> None:
@@ -171,7 +178,9 @@ class _AsFleet:
         self.network = generator.network
         assert generator.facts.scale is not None, "a generator enlarges"
         self.factor = generator.facts.scale
-        self.radius = generator.facts.radius
+        facts = generator.facts
+        self.radius = _EVERYTHING if facts.receptive_field is None else facts.radius
+        self.grid = facts.grid
         self.channels = generator.facts.channels[0]
 
     def __call__(self, x_NBCHW: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ the scale.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -84,12 +85,16 @@ class StatisticsMatching:
 
 @dataclass(frozen=True)
 class PixelLoss:
-    """L = mean |G(x) - g|, pixel by pixel; for the image's own synthetic HR, or the upscaled input."""
+    """L = mean |G(x) - g|, pixel by pixel, or mean (G(x) - g)^2; g: the image's own HR, or the upscaled input."""
+
+    norm: Literal["l1", "l2"] = "l1"
+    """`l1`: the mean absolute error, MAE. `l2`: the mean squared error, MSE."""
 
     def __call__(self, sr: Tensor, target: Tensor) -> Tensor:
         """L, of `B C sH sW` both; the target gets no gradient."""
         _same_shape(sr, target, "the target")
-        return F.l1_loss(sr.float(), target.detach().float())
+        distance = F.l1_loss if self.norm == "l1" else F.mse_loss
+        return distance(sr.float(), target.detach().float())
 
 
 @dataclass(frozen=True)
