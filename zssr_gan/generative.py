@@ -100,6 +100,10 @@ def generate(
     departures_B = (downscale(made_BCHW, (lr_BCHW.shape[-2], lr_BCHW.shape[-1])) - lr_BCHW).abs().amax((1, 2, 3))
     kernel = downscale.name == "kernel"
     count = refinement.kernel_back_projections if kernel else refinement.back_projections
+    notices = _notices(generator, lr_BCHW.shape[1])
+    if factor == 1 and downscale.name == "bicubic" and count:
+        count = 0
+        notices.append("nothing is shrunk at scale 1, so back-projection would give the input back: none is done")
     made_BCHW = back_project(made_BCHW, lr_BCHW, downscale, count).clamp_(0, 1)
     seconds = round((time.perf_counter() - began) / len(images), 3)
     ensemble = {
@@ -114,7 +118,6 @@ def generate(
         "receptive_field": generator.facts.receptive_field,
         "seconds": seconds,
     }
-    notices = _notices(generator, lr_BCHW.shape[1])
     return [
         SuperResolved(
             made_BCHW[n],
