@@ -204,8 +204,8 @@ class Stage:
 
     def _material(self) -> Material:
         train, scale = self.settings.train, self.settings.synth.scale
-        if scale not in (1, 2, 4, 8):
-            raise SettingsError(f"synth.scale: is {scale:g}, and a generator enlarges by 1, 2, 4 or 8.")
+        if scale != int(scale):
+            raise SettingsError(f"synth.scale: is {scale:g}, and a generator enlarges by whole numbers.")
         known = self.run_folder / "degradation.json"
         cameras = Cameras(read_degradations(known) if known.exists() else None)
         prepared = Prepared(self.split, self.settings.data, ("generator", "zssr"))
