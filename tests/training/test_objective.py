@@ -182,3 +182,12 @@ class TestGames:
             self.discriminator, sr, {"synthetic": dark, "lr": bright}, {"synthetic": 0.75, "lr": 0.25}
         )
         assert torch.isclose(both, 0.75 * losses[0] + 0.25 * losses[1])
+
+    def test_what_is_told_rightly_hangs_on_the_game(self) -> None:
+        """Logits all above 0, those of real examples further: only compared are they all right."""
+        real, fake = torch.full((4, 1), 3.0), torch.ones(4, 1)
+        found = {
+            kind: Objective(LossSettings(gan=kind), None, [], 2).judged({"lr": real}, {"lr": 1.0}, [fake])["accuracy"]
+            for kind in ("bce", "relativistic")
+        }
+        assert {kind: float(value) for kind, value in found.items()} == {"bce": 0.5, "relativistic": 1.0}

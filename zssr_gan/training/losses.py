@@ -36,8 +36,13 @@ class AdversarialBCE:
     real_label: float = 1.0
     """What the discriminator should say of real examples; 0.9 is Salimans et al.'s (2016) one-sided smoothing."""
 
+    def compared(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """What D is the sigmoid of, of the logits of real examples and of fakes: positive where it says real."""
+        return real, fake
+
     def halves(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """The two terms of L_D, of logits of any shape: of real examples, and of fakes detached from the generator."""
+        real, fake = self.compared(real, fake)
         return _cross_entropy(real, self.real_label), _cross_entropy(fake, 0.0)
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -64,10 +69,15 @@ class RelativisticBCE:
     real_label: float = 1.0
     """As in `AdversarialBCE`, of D(y, x) in L_D."""
 
+    def compared(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """What D is the sigmoid of, of the logits of real examples and of fakes: positive where it says more real."""
+        real, fake = real.float(), fake.float()
+        return real - fake.mean(), fake - real.mean()
+
     def halves(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """The two terms of L_D, of logits of any shape: of real examples, and of fakes detached from the generator."""
-        real, fake = real.float(), fake.float()
-        return _cross_entropy(real - fake.mean(), self.real_label), _cross_entropy(fake - real.mean(), 0.0)
+        real, fake = self.compared(real, fake)
+        return _cross_entropy(real, self.real_label), _cross_entropy(fake, 0.0)
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """L_D, the sum of its halves."""
@@ -77,8 +87,8 @@ class RelativisticBCE:
     def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         """L_G, of the logits of fakes and of real examples; the latter get no gradient."""
         assert real is not None, "fakes are judged against real examples"
-        fake, real = fake.float(), real.detach().float()
-        return _cross_entropy(real - fake.mean(), 0.0) + _cross_entropy(fake - real.mean(), 1.0)
+        real, fake = self.compared(real.detach(), fake)
+        return _cross_entropy(real, 0.0) + _cross_entropy(fake, 1.0)
 
 
 @dataclass(frozen=True)

@@ -125,21 +125,17 @@ class Objective:
             `loss`; `real` and `fake`, the two halves that it is the sum of; and `accuracy`: the share told rightly,
             both halves counted alike.
         """
-        losses, on_real, on_fake = [], [], []
+        found: dict[str, list[Tensor]] = {name: [] for name in ("loss", "real", "fake", "accuracy")}
         for kind, real in reals.items():
             for fake in fakes:
-                weight, halves = weights[kind] / len(fakes), self.adversarial.halves(real, fake)
-                losses.append(weight * (halves[0] + halves[1]))
-                on_real.append(weight * halves[0].detach())
-                on_fake.append(weight * halves[1].detach())
-        right = [weights[kind] * (real > 0).float().mean() for kind, real in reals.items()]
-        right += [(fake < 0).float().mean() / len(fakes) for fake in fakes]
-        return {
-            "loss": torch.stack(losses).sum(),
-            "real": torch.stack(on_real).sum(),
-            "fake": torch.stack(on_fake).sum(),
-            "accuracy": (torch.stack(right).sum() / 2).detach(),
-        }
+                weight, (on_real, on_fake) = weights[kind] / len(fakes), self.adversarial.halves(real, fake)
+                found["loss"].append(weight * (on_real + on_fake))
+                found["real"].append(weight * on_real.detach())
+                found["fake"].append(weight * on_fake.detach())
+                said = self.adversarial.compared(real.detach(), fake.detach())
+                right = (said[0] > 0).float().mean() + (said[1] < 0).float().mean()
+                found["accuracy"].append(weight * right / 2)
+        return {name: torch.stack(values).sum() for name, values in found.items()}
 
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum."""
