@@ -261,8 +261,8 @@ class Stage:
                 left=self.left,
                 on_image=lambda done, total: self.bar.update("reading images held out", done, total),
             )
-        if scale not in (1, 2, 4, 8):
-            raise SettingsError(f"synth.scale: is {scale:g}, and a generator enlarges by 1, 2, 4 or 8.")
+        if scale != int(scale):
+            raise SettingsError(f"synth.scale: is {scale:g}, and a generator enlarges by whole numbers.")
         known = self.run_folder / "degradation.json"
         cameras = Cameras(read_degradations(known) if known.exists() else None)
         with SyntheticSet(self.run_folder / "synthetic") as store:

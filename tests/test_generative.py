@@ -1,5 +1,6 @@
 """Images through a trained generator: sizes, colours, tiles, ensemble, back-projection, several at once."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,18 @@ from zssr_gan import enhance, generative, load_generator
 from zssr_gan.devices import Machine, RunOptions
 from zssr_gan.enhancement import enhance_picture, enhance_pictures
 from zssr_gan.errors import ImageError, NumericalError, SettingsError, WeightsError
-from zssr_gan.generative import generate, images_together
+from zssr_gan.generative import generate, images_together, own_scale
 from zssr_gan.generator_settings import GeneratorSettings, load_generator_preset
 from zssr_gan.imaging import symmetries
 from zssr_gan.imaging.degradation import Degradation, GaussianBlur
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resampling import BicubicDownscale, resize
-from zssr_gan.training.card import TrainedGenerator
+from zssr_gan.networks.autoencoder import Autoencoder, AutoencoderOptions
+from zssr_gan.networks.dcgan import DCGANGenerator, DCGANOptions
+from zssr_gan.networks.esrgan import ESRGAN, ESRGANOptions
+from zssr_gan.networks.generators import GeneratorNetwork
+from zssr_gan.networks.srcnn import SRCNN, SRCNNOptions
+from zssr_gan.training.card import TrainedGenerator, options_of
 
 CPU = torch.device("cpu")
 BICUBIC = BicubicDownscale()
@@ -39,7 +45,7 @@ def made(
     image: Tensor, generator: TrainedGenerator, settings: GeneratorSettings = RAW, tile: int = 512, **changes: Any
 ) -> Any:
     machine = Machine(CPU, "fp32", 1, tile)
-    (one,) = generate([image], (2.0, 2.0), settings, changes.get("downscale", BICUBIC), generator, machine)
+    (one,) = generate([image], own_scale(generator), settings, changes.get("downscale", BICUBIC), generator, machine)
     return one
 
 
@@ -113,6 +119,56 @@ def test_at_scale_1_the_input_is_not_put_back(tmp_path: Path, astronaut: Tensor,
     assert torch.equal(one.image_CHW, generator(image[None])[0])
     assert not torch.equal(one.image_CHW, image)
     assert one.steps[-1]["back_projections"] == 0
+
+
+OTHERS: dict[str, tuple[type[GeneratorNetwork], Any]] = {
+    "esrgan": (ESRGAN, ESRGANOptions(scale=2, width=4, growth=3, blocks=1)),
+    "esrgan, unshuffled": (ESRGAN, ESRGANOptions(scale=2, width=4, growth=3, blocks=0, unshuffle=2)),
+    "srcnn": (SRCNN, SRCNNOptions(scale=3, width=3)),
+    "autoencoder": (Autoencoder, AutoencoderOptions(scale=1, width=4, code_size=6)),
+    "autoencoder x2": (Autoencoder, AutoencoderOptions(scale=2, width=4, code_size=6)),
+    "dcgan": (DCGANGenerator, DCGANOptions(scale=2, width=4)),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_tiles_of_the_others_have_none_either(tmp_path: Path, astronaut: Tensor, name: str) -> None:
+    """In all flips and turns, those that work on whole squares of pixels too, of a size that is no multiple of them."""
+    kind, options = OTHERS[name]
+    network = kind(options, torch.Generator().manual_seed(0)).eval()
+    facts = {"name": kind.kind, "options": dict(options_of(network))}
+    generator = load_generator(written_generator(tmp_path, facts, network=network))
+    image = astronaut[:, :139, :61]
+    whole, tiled = made(image, generator, PLAIN_ENSEMBLE), made(image, generator, PLAIN_ENSEMBLE, tile=48)
+    assert tiled.tile == 48
+    assert torch.allclose(whole.image_CHW, tiled.image_CHW, atol=1e-5)
+    assert whole.image_CHW.std() > 1e-3
+
+
+def test_what_looks_at_the_whole_image_is_given_it(
+    generators: dict[int, TrainedGenerator], astronaut: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, generator = astronaut[:, :61, :43], generators[3]
+    whole = made(image, generator)
+    monkeypatch.setattr(generator, "facts", replace(generator.facts, receptive_field=None))
+    asked = made(image, generator, tile=16)
+    assert asked.tile == 122
+    assert torch.equal(whole.image_CHW, asked.image_CHW)
+
+
+def test_at_scale_1_there_is_nothing_to_project_back(tmp_path: Path, astronaut: Tensor) -> None:
+    kind, options = OTHERS["autoencoder"]
+    network = kind(options, torch.Generator().manual_seed(0)).eval()
+    facts = {"name": kind.kind, "options": dict(options_of(network))}
+    generator = load_generator(written_generator(tmp_path, facts, network=network))
+    image = astronaut[:, :20, :13]
+    raw, refined = (
+        made(image, generator),
+        made(image, generator, GeneratorSettings.model_validate({"refinement": {"ensemble": False}})),
+    )
+    assert torch.equal(raw.image_CHW, refined.image_CHW)
+    assert any("none is done" in notice for notice in refined.notices)
+    assert not raw.notices
 
 
 def test_gray_through_a_generator_for_colours_is_the_mean_of_three(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from tests.generators import written_generator
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.store import Store
+from zssr_gan.networks.esrgan import ESRGAN, ESRGANOptions
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md")
@@ -53,6 +55,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory, astronaut: Tensor, face: Tens
     Image.fromarray(small).save(folder / "faces" / "one.png")
     large = small.repeat(2, axis=0).repeat(2, axis=1)
     written_generator(folder / "runs" / "demo" / "train")
+    tiny_rrdb = ESRGAN(ESRGANOptions(width=4, growth=2, blocks=1), torch.Generator().manual_seed(0))
+    torch.save({"params_ema": tiny_rrdb.state_dict()}, folder / "RealESRGAN_x4plus.pth")
     with Store(folder / "runs" / "paper" / "synthetic", {}) as store:
         store.write([StoredImage("faces/one.png", small[..., None], large[..., None], {"label": "internal"})])
     return folder

@@ -16,7 +16,7 @@ from zssr_gan.devices import Machine
 from zssr_gan.errors import SettingsError
 from zssr_gan.generator_settings import GeneratorSettings
 from zssr_gan.imaging import symmetries
-from zssr_gan.imaging.resampling import BicubicDownscale, Downscale, Scale, Size, back_project
+from zssr_gan.imaging.resampling import Downscale, Scale, Size, back_project
 from zssr_gan.training.card import TrainedGenerator
 from zssr_gan.zeroshot.ensemble import EnsembleOptions, apply_ensemble
 from zssr_gan.zeroshot.superresolve import OnProgress, Progress, SuperResolved
@@ -25,6 +25,9 @@ _PIXELS_TOGETHER = {"cuda": 2**17}
 """Of a device, LR pixels of all views that go through at once; elsewhere images go one by one.
 
 On a GPU a tiny image alone would leave most of it idle. On CPU cores its eight views fill them."""
+
+_EVERYTHING = 2**31
+"""Pixels around a tile that are read with it where a generator looks at the whole image."""
 
 WHY = "a trained generator is used as it is"
 
@@ -80,8 +83,12 @@ def generate(
     # One image keeps its own dimensions: of a photograph, views are then put through one by one.
     seen = lr_BCHW if places > 1 else lr_BCHW[0]
     refinement = settings.refinement
+    factor = round(max(own_scale(generator)))
+    # What looks at the whole image cannot be given a part of it.
+    largest = factor * max(lr_BCHW.shape[-2:])
+    tile_side = largest if generator.facts.receptive_field is None else machine.tile
     options = EnsembleOptions(
-        symmetries.ALL if refinement.ensemble else (0,), refinement.combine, machine.tile, machine.precision
+        symmetries.ALL if refinement.ensemble else (0,), refinement.combine, tile_side, machine.precision
     )
 
     def tell(tile: int, tiles: int) -> None:
@@ -93,10 +100,12 @@ def generate(
     departures_B = (downscale(made_BCHW, (lr_BCHW.shape[-2], lr_BCHW.shape[-1])) - lr_BCHW).abs().amax((1, 2, 3))
     kernel = downscale.name == "kernel"
     count = refinement.kernel_back_projections if kernel else refinement.back_projections
-    # At scale 1 bicubic changes nothing: agreement with the input would be the input itself. What was made of truths
-    # at scale 1 was shrunk and enlarged, which no downscale from the output's size to the same size undoes.
-    if scale == (1.0, 1.0) and (generator.card.truths or isinstance(downscale, BicubicDownscale)):
+    notices = _notices(generator, lr_BCHW.shape[1])
+    # What was made of truths at scale 1 was shrunk and enlarged, which no downscale from the output's size to the same
+    # size undoes; and bicubic of the same size is the image itself.
+    if factor == 1 and count and (generator.card.truths or downscale.name == "bicubic"):
         count = 0
+        notices.append("nothing is shrunk at scale 1, so back-projection would give the input back: none is done")
     made_BCHW = back_project(made_BCHW, lr_BCHW, downscale, count).clamp_(0, 1)
     seconds = round((time.perf_counter() - began) / len(images), 3)
     ensemble = {
@@ -111,7 +120,6 @@ def generate(
         "receptive_field": generator.facts.receptive_field,
         "seconds": seconds,
     }
-    notices = _notices(generator, lr_BCHW.shape[1])
     return [
         SuperResolved(
             made_BCHW[n],
@@ -175,7 +183,9 @@ class _AsFleet:
         self.network = generator.network
         assert generator.facts.scale is not None, "a generator enlarges"
         self.factor = generator.facts.scale
-        self.radius = generator.facts.radius
+        facts = generator.facts
+        self.radius = _EVERYTHING if facts.receptive_field is None else facts.radius
+        self.grid = facts.grid
         self.channels = generator.facts.channels[0]
 
     def __call__(self, x_NBCHW: Tensor) -> Tensor:

@@ -85,13 +85,15 @@ def _tell_model(request: Request, kept: KeptGenerator, display: Display) -> None
     card = kept.generator.card
     images = card.images.get("inputs")
     learnt = "" if images is None else f" on {images.count:,} images"
-    display.note(printable(f"{kept.path}: {card.name}, trained{learnt}, step {card.step:,} of {card.steps:,}"))
+    trained = f"trained{learnt}, step {card.step:,} of {card.steps:,}" if card.origin is None else card.training
+    display.note(printable(f"{kept.path}: {card.name}, {trained}"))
     display.note(f"  generative: {LABELS['generative']}")
     kernel = None if request.kernel is None else request.kernel.values
     camera = None if request.degradation is None else request.degradation.degradation
     used = degradation_of(make_downscale(kernel, request.scale, camera))
     if used not in kept.trained_for:
-        trained = f"trained for {named(kept.trained_for)}"
+        known = card.origin is None
+        trained = f"trained for {named(kept.trained_for)}" if known else "what it was trained for is not known"
         display.note(f"  {trained}; its outputs are held against the input by {named([used])}, as asked", "bold yellow")
     elif camera is not None:
         display.note(f"  its outputs are held against the input by {named([used])}, which it was trained for")

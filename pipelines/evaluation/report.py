@@ -133,12 +133,17 @@ def _card(title: str, generator: TrainedGenerator) -> Facts:
     weights = losses.items() if isinstance(losses, dict) else ()
     mediator = "none" if card.mediator is None else f"{card.mediator.network}, {card.mediator.source}"
     lists = ((f"SHA-256 of {name}", one.sha256) for name, one in card.images.items())
+    if card.origin is not None:  # of its training nothing is known
+        return Facts(title, tuple(account_of_card(generator)))
     lines = (
         *account_of_card(generator),
         ("losses", ", ".join(f"{name} {value}" for name, value in weights)),
         ("mediator", mediator),
         ("weights", "the running mean of the training's" if card.mean_weights else "those of that step"),
-        ("trained on", ", ".join([card.device, *(f"{name} {version}" for name, version in card.versions.items())])),
+        (
+            "trained on",
+            ", ".join([str(card.device), *(f"{name} {version}" for name, version in card.versions.items())]),
+        ),
         *((name.replace("held_out", "held out"), sha256) for name, sha256 in lists),
     )
     return Facts(title, lines)

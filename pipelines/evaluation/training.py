@@ -33,7 +33,7 @@ from zssr_gan.training.card import (
 from zssr_gan.training.loop import Loop, Watchers
 from zssr_gan.training.material import Material
 from zssr_gan.training.models import mediator_options
-from zssr_gan.training.sampling import Images
+from zssr_gan.training.sampling import Cuttable, Images
 from zssr_gan.training.validation import Figures
 from zssr_gan.weights import Origin, vgg
 from zssr_gan.zeroshot.seeds import content_hash
@@ -190,10 +190,7 @@ class CaseTraining:
         phase: str,
         figures: Figures,
     ) -> tuple[Card, dict[str, dict[str, str]]]:
-        listed = {
-            name: {one: content_hash(from_levels(lr)) for one, lr in zip(images.ids, images.lr, strict=True)}
-            for name, images in material.by_purpose.items()
-        }
+        listed = {name: _hashes(images) for name, images in material.by_purpose.items()}
         card = Card(
             name=settings.generator.name,
             options=dict(options_of(generator)),
@@ -214,6 +211,12 @@ class CaseTraining:
             versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
         )
         return card, listed
+
+
+def _hashes(images: Cuttable) -> dict[str, str]:
+    """Of each LR image: it has no file."""
+    assert isinstance(images, Images)  # a case's are in memory
+    return {one: content_hash(from_levels(lr)) for one, lr in zip(images.ids, images.lr, strict=True)}
 
 
 def with_learning(made: Made, seconds: float) -> Made:

@@ -50,3 +50,22 @@ def test_a_local_operation_is_the_same_tile_by_tile(size: tuple[int, int], side:
     for tile in plan_tiles(size, side, radius):
         out[..., *tile.keep] = blur(image[..., *tile.read])[..., *tile.inner]
     assert torch.allclose(out, blur(image), atol=1e-12)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    side=st.integers(1, 22),
+    halo=st.integers(0, 9),
+    grid=st.integers(1, 8),
+)
+def test_a_grid_is_kept_from_both_ends(size: tuple[int, int], side: int, halo: int, grid: int) -> None:
+    covered = torch.zeros(size, dtype=torch.int64)
+    for tile in plan_tiles(size, side, halo, grid):
+        covered[tile.keep] += 1
+        for keep, read, inner, end in zip(tile.keep, tile.read, tile.inner, size, strict=True):
+            assert read.start % grid == (end - read.stop) % grid == 0
+            assert 0 <= read.start <= max(0, keep.start - halo)
+            assert min(end, keep.stop + halo) <= read.stop <= end
+            assert (read.start + inner.start, read.start + inner.stop) == (keep.start, keep.stop)
+    assert (covered == 1).all()

@@ -14,10 +14,15 @@ import zssr_gan.networks
 from tests.networks.weights import alexnet_weights, inception_weights
 from zssr_gan.errors import ImageError
 from zssr_gan.networks.alexnet import AlexNet
+from zssr_gan.networks.autoencoder import Autoencoder, AutoencoderOptions
+from zssr_gan.networks.dcgan import DCGANDiscriminator, DCGANDiscriminatorOptions, DCGANGenerator, DCGANOptions
+from zssr_gan.networks.discriminators import DiscriminatorNetwork
+from zssr_gan.networks.esrgan import ESRGAN, ESRGANOptions
 from zssr_gan.networks.facts import Facts, Network
 from zssr_gan.networks.frozen import FrozenFeatures
 from zssr_gan.networks.generators import GeneratorNetwork
 from zssr_gan.networks.inception import Inception
+from zssr_gan.networks.srcnn import SRCNN, SRCNNOptions
 from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
 from zssr_gan.networks.vgg import VGG, VGGOptions, orthogonal_weights
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
@@ -51,6 +56,26 @@ def inception() -> nn.Module:
     return Inception(inception_weights(draws()))
 
 
+def esrgan(**options: object) -> Callable[[], nn.Module]:
+    return lambda: ESRGAN(ESRGANOptions(**{"width": 3, "growth": 2, "blocks": 1, **options}), draws())  # type: ignore[arg-type]
+
+
+def srcnn(**options: object) -> Callable[[], nn.Module]:
+    return lambda: SRCNN(SRCNNOptions(**{"width": 2, **options}), draws())  # type: ignore[arg-type]
+
+
+def autoencoder(**options: object) -> Callable[[], nn.Module]:
+    return lambda: Autoencoder(AutoencoderOptions(**{"width": 4, "code_size": 8, **options}), draws())  # type: ignore[arg-type]
+
+
+def dcgan(**options: object) -> Callable[[], nn.Module]:
+    return lambda: DCGANGenerator(DCGANOptions(**{"width": 4, **options}), draws())  # type: ignore[arg-type]
+
+
+def dcgan_discriminator(**options: object) -> Callable[[], nn.Module]:
+    return lambda: DCGANDiscriminator(DCGANDiscriminatorOptions(**{"width": 2, "hidden": 4, **options}), draws())  # type: ignore[arg-type]
+
+
 # A new network comes with its kinds; each is small, since what it declares does not hang on its width.
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "zssr, interpolated": zssr((1, 1), depth=3),
@@ -62,7 +87,28 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "generator x4, gray": generator(scale=4, channels=1),
     "generator x8, shuffled": generator(scale=8, upsampling="pixel_shuffle", blocks=0),
     "generator, residual, no norm": generator(residual=True, norm=False),
+    "generator x4, as Arain et al.'s": generator(scale=4, expansion=4),
+    "generator x4, as Tariq's": generator(scale=4, activation="relu", input="imagenet", output="tanh"),
+    "esrgan": esrgan(),
+    "esrgan x1, gray": esrgan(scale=1, channels=1),
+    "esrgan x2": esrgan(scale=2, blocks=2),
+    "esrgan x2, unshuffled": esrgan(scale=2, unshuffle=2),
+    "esrgan x1, unshuffled": esrgan(scale=1, unshuffle=4, blocks=0),
+    "srcnn x2": srcnn(),
+    "srcnn x3, gray": srcnn(scale=3, channels=1),
+    "srcnn x4": srcnn(scale=4),
+    "autoencoder": autoencoder(),
+    "autoencoder x2, gray": autoencoder(scale=2, channels=1, activation="tanh"),
+    "dcgan": dcgan(),
+    "dcgan x1, gray": dcgan(scale=1, channels=1, blocks=2, width=8),
+    "dcgan x2": dcgan(scale=2),
+    "dcgan x8": dcgan(scale=8, blocks=3),
+    "dcgan's discriminator": dcgan_discriminator(),
+    "dcgan's discriminator of 33 px": dcgan_discriminator(size=33),
+    "dcgan's discriminator, any size, gray": dcgan_discriminator(head="adaptive", channels=1),
     "discriminator": discriminator(),
+    "discriminator, as Wang et al.'s": discriminator(blocks=10, size=128, strided_kernel=4, norm="before"),
+    "discriminator, strided by 4, patches": discriminator(head="patch", blocks=5, strided_kernel=4),
     "discriminator of 17 px": discriminator(size=17, norm="before", norm_first=False),
     "discriminator, any size, gray": discriminator(head="adaptive", channels=1, norm="none"),
     "discriminator, patches": discriminator(head="patch", norm="before"),
@@ -109,7 +155,7 @@ def test_every_network_is_here() -> None:
         if issubclass(kind, nn.Module)
         and kind.__module__.startswith("zssr_gan.")
         and not kind.__name__.startswith("_")
-        and kind not in (FrozenFeatures, GeneratorNetwork)  # what others extend
+        and kind not in (FrozenFeatures, GeneratorNetwork, DiscriminatorNetwork)  # what others extend
     }
     assert held == found
 
@@ -153,18 +199,27 @@ def test_receptive_field(name: str) -> None:
     side = facts.largest or (48 if field is None else field + 40)
     x = image(facts.channels[-1], side, side)[:1].double().requires_grad_()
     out = run(network, x)
-    if out.dim() == 2:  # a logit of the whole image
-        seen = out
+    down, across = (1, 1) if facts.scale is None else facts.scale
+    reached = 0
+    extents: list[int] = []
+    for place in range(side // 2, side // 2 + facts.grid):
+        if out.dim() == 2:  # a logit of the whole image
+            seen = out
+        else:
+            row, column = (place, place) if facts.scale else (out.shape[-2] // 2, out.shape[-1] // 2)
+            seen = out[:, :, row * down : (row + 1) * down, column * across : (column + 1) * across]
+        (gradient,) = torch.autograd.grad(seen.square().sum(), x, retain_graph=True)
+        looked_at = gradient[0].abs().sum(0) > 0
+        for axis in (0, 1):
+            places = looked_at.any(1 - axis).nonzero()[:, 0]
+            first, last = int(places[0]), int(places[-1])
+            extents.append(last - first + 1)
+            reached = max(reached, place - first, last - place)
+    if facts.grid > 1:
+        # Of a square that is worked on as a whole, one place looks further than another.
+        assert 2 * reached + 1 == field
     else:
-        down, across = (1, 1) if facts.scale is None else facts.scale
-        row, column = out.shape[-2] // down // 2, out.shape[-1] // across // 2
-        seen = out[:, :, row * down : (row + 1) * down, column * across : (column + 1) * across]
-    (gradient,) = torch.autograd.grad(seen.square().sum(), x)
-    reached = gradient[0].abs().sum(0) > 0
-    for axis in (0, 1):
-        places = reached.any(1 - axis).nonzero()[:, 0]
-        extent = int(places[-1] - places[0]) + 1
-        assert extent == (side if field is None else field)
+        assert set(extents) == {side if field is None else field}
 
 
 def test_refused_facts() -> None:

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from zssr_gan.networks.esrgan import ESRGAN
 from zssr_gan.networks.inception import weight_shapes
 
 ALEXNET = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
@@ -31,4 +32,31 @@ def inception_weights(draws: torch.Generator) -> dict[str, Tensor]:
             found[name] = 0.75 + 0.5 * torch.rand(shape, generator=draws)
         else:
             found[name] = 0.1 * torch.randn(shape, generator=draws)
+    return found
+
+
+NAMINGS = ("BasicSR", "ESRGAN", "ESRGAN, older")
+"""Families of names for the weights of ESRGAN's generator."""
+
+
+def esrgan_weights(network: ESRGAN, naming: str) -> dict[str, Tensor]:
+    """A generator's weights as a file of such a family has them."""
+    doublings, blocks = network.options.doublings, network.options.blocks
+    places = [0, *(3 * (n + 1) for n in range(doublings)), 3 * doublings + 2, 3 * doublings + 4]
+    ours = ["conv_first", *(f"conv_up{n + 1}" for n in range(doublings)), "conv_hr", "conv_last"]
+    named = {
+        "BasicSR": lambda name: name,
+        "ESRGAN": lambda name: {
+            **{"conv_first": "conv_first", "conv_body": "trunk_conv", "conv_hr": "HRconv", "conv_last": "conv_last"},
+            **{f"conv_up{n}": f"upconv{n}" for n in range(1, 4)},
+        }.get(name, name.replace("body.", "RRDB_trunk.").replace("rdb", "RDB")),
+        "ESRGAN, older": lambda name: {
+            "conv_body": f"model.1.sub.{blocks}",
+            **{mine: f"model.{place}" for mine, place in zip(ours, places, strict=True)},
+        }.get(name, f"{name.replace('body.', 'model.1.sub.').replace('rdb', 'RDB')}.0"),
+    }[naming]
+    found = {}
+    for key, weight in network.state_dict().items():
+        name, _, parameter = key.rpartition(".")
+        found[f"{named(name)}.{parameter}"] = weight.clone()
     return found

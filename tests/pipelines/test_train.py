@@ -361,7 +361,7 @@ class TestMistakes:
             ("train.validation.images=12", "no image is left for the discriminator"),
             ("train.losses.mediator=1.0", "zssr-gan weights fetch vgg19"),
             ("synth.scale=4.0", "synthetic HR has 50x50"),
-            ("synth.scale=1.5", "a generator enlarges by 1, 2, 4 or 8"),
+            ("synth.scale=1.5", "a generator enlarges by whole numbers"),
             ("train.batch=0", "train.batch"),
         ],
     )

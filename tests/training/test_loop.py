@@ -285,6 +285,42 @@ class TestLearning:
         assert {line.get("who") for line in lines} == {"generator", "discriminator", None}
         assert all("adversarial" not in line for line in lines if line["phase"] == "pretrain")
 
+    def test_losses_on_reals_and_fakes_are_logged(self, make_loop: Make) -> None:
+        loop = make_loop()
+        loop.run()
+        lines = [line for line in loop.log.read() if line.get("who") == "discriminator"]
+        assert lines
+        assert all(line["real"] + line["fake"] == pytest.approx(line["loss"], rel=1e-5) for line in lines)
+
+    @pytest.mark.parametrize("paired", [True, False])
+    def test_a_relativistic_generator_sees_reals(self, make_loop: Make, paired: bool) -> None:
+        """The batch's own HR images, or a batch of others; without gradients, and beside those of `statistics`."""
+        changes = {} if paired else {"reals": {"synthetic": 1.0, "lr": 1.0}, "discriminator": PATCH}
+        loop = make_loop(pretrain=0, epochs=1, losses={"gan": "relativistic", "guides_as_fakes": False}, **changes)
+        seen: list[torch.Tensor] = []
+        loop.discriminator.register_forward_pre_hook(lambda _module, given: seen.append(given[0].detach().clone()))
+        loop.run()
+        kinds = 1 if paired else 2
+        # By turns: reals and outputs; then outputs, and again reals.
+        assert len(seen) == loop.plan.cycles * 2 * (kinds + 1)
+        own = loop.inputs.batch(0).hr
+        assert own is not None
+        assert torch.equal(seen[kinds + 2], own) == paired
+        plain = make_loop("plain", pretrain=0, epochs=1, losses={"guides_as_fakes": False}, **changes)
+        plain.run()
+        assert not torch.equal(loop.generator.tail.weight, plain.generator.tail.weight)
+
+    def test_it_goes_on_exactly(self, make_loop: Make) -> None:
+        changes = {"losses": {"gan": "relativistic", "pixel_norm": "l2"}}
+        whole = make_loop("whole", **changes)
+        whole.run()
+        with pytest.raises(KeyboardInterrupt):
+            make_loop("parts", Watchers(progress=stop_at(11)), **changes).run()
+        parts = make_loop("parts", **changes)
+        parts.run()
+        one, other = tensors(whole.state), tensors(parts.state)
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
     def test_the_mean_soon_leaves_the_random_start(self, make_loop: Make) -> None:
         loop = make_loop(pretrain=4, epochs=0, ema=0.999)
         start = loop.generator.tail.weight.detach().clone()

@@ -16,6 +16,7 @@ from zssr_gan.training.losses import (
     ConsistencyLoss,
     MediatorLoss,
     PixelLoss,
+    RelativisticBCE,
     StatisticsMatching,
     input_guide,
 )
@@ -86,6 +87,41 @@ class TestAdversarial:
         assert reached(generator)
 
 
+class TestRelativistic:
+    def test_by_hand(self) -> None:
+        """Logits whose means are log 3 apart: each real example is three to one more real than fakes are on average."""
+        real, fake = torch.tensor([[math.log(3)], [math.log(9)]]), torch.tensor([[0.0], [math.log(3)]])
+        loss = RelativisticBCE()
+        # C(y) less the fakes' mean, and C(G(x)) less the reals', each about log 3 / 2 or 3 log 3 / 2 from 0.
+        near, far = math.log(3) / 2, 3 * math.log(3) / 2
+        on_real = (math.log1p(math.exp(-near)) + math.log1p(math.exp(-far))) / 2
+        assert [float(half) for half in loss.halves(real, fake)] == pytest.approx([on_real, on_real], rel=1e-6)
+        assert float(loss.discriminator(real, fake)) == pytest.approx(2 * on_real, rel=1e-6)
+        other_way = (math.log1p(math.exp(near)) + math.log1p(math.exp(far))) / 2
+        assert float(loss.generator(fake, real)) == pytest.approx(2 * other_way, rel=1e-6)
+
+    def test_logits_alike_and_shifted(self) -> None:
+        loss, logits = RelativisticBCE(), torch.zeros(3, 1)
+        assert float(loss.discriminator(logits, logits)) == pytest.approx(2 * math.log(2))
+        real, fake = noise(4, 1), noise(3, 1, seed=2)
+        # Only differences count.
+        assert torch.allclose(loss.discriminator(real + 7, fake + 7), loss.discriminator(real, fake), atol=1e-6)
+
+    def test_the_generator_moves_the_fakes_alone(self) -> None:
+        real, fake = (noise(4, 1, seed=seed).requires_grad_() for seed in (1, 2))
+        RelativisticBCE().generator(fake, real).backward()
+        assert real.grad is None
+        assert fake.grad is not None
+        assert (fake.grad < 0).all()  # towards more real
+
+    def test_smoothing_is_of_real_examples_for_the_discriminator(self) -> None:
+        real, fake = torch.tensor([math.log(3)]), torch.tensor([0.0])
+        smooth, hard = RelativisticBCE(0.9), RelativisticBCE()
+        assert float(smooth.halves(real, fake)[0]) == pytest.approx(-0.9 * math.log(3 / 4) - 0.1 * math.log(1 / 4))
+        assert smooth.halves(real, fake)[1] == hard.halves(real, fake)[1]
+        assert smooth.generator(fake, real) == hard.generator(fake, real)
+
+
 class TestMediator:
     def test_by_hand(self) -> None:
         sr, guide = torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
@@ -147,6 +183,14 @@ def test_pixels_by_hand() -> None:
     assert target.grad is None
 
 
+def test_pixels_squared_by_hand() -> None:
+    sr, target = torch.tensor([[[[0.0, 1.0]]]], requires_grad=True), torch.tensor([[[[0.5, 0.9]]]])
+    loss = PixelLoss("l2")(sr, target)
+    assert loss.item() == pytest.approx((0.25 + 0.01) / 2)
+    loss.backward()
+    assert torch.allclose(sr.grad, torch.tensor([[[[-0.5, 0.1]]]]))  # type: ignore[arg-type]
+
+
 DOWNSCALES: dict[str, Callable[[], Downscale]] = {
     "bicubic": BicubicDownscale,
     "kernel": lambda: KernelDownscale(torch.tensor([[1.0, 2.0, 1.0]]) * torch.tensor([[1.0], [2.0], [1.0]]), (2, 2)),
@@ -206,7 +250,7 @@ class TestGuides:
         assert not guide.requires_grad
 
 
-@pytest.mark.parametrize("loss", [MediatorLoss(linear), PixelLoss()])
+@pytest.mark.parametrize("loss", [MediatorLoss(linear), PixelLoss(), PixelLoss("l2")])
 def test_other_sizes_are_refused(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
     with pytest.raises(ValueError, match="must be alike"):
         loss(noise(1, 3, 8, 8), noise(1, 1, 8, 8))

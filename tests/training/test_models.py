@@ -37,7 +37,7 @@ def test_paper_has_the_papers_numbers() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("srgn", {}, "train.generator.name: must be srgan, not 'srgn'."),
+        ("srgn", {}, "train.generator.name: must be autoencoder or dcgan or esrgan or srcnn or srgan, not 'srgn'."),
         ("srgan", {"blokcs": 3}, "train.generator.options.blokcs: there is no such option; there are: scale, channels"),
         ("srgan", {"blocks": "3"}, "train.generator.options.blocks: must be of the kind of 16, not '3'."),
         ("srgan", {"norm": 1}, "train.generator.options.norm: must be of the kind of True, not 1."),

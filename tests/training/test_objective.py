@@ -134,3 +134,60 @@ def test_guides_are_further_fakes() -> None:
     assert [torch.equal(one, other) for one, other in zip(with_guides, (sr, batch.hr), strict=True)] == [True, True]
     assert len(without) == 1
     assert not any(fake.requires_grad for fake in (*with_guides, *without))
+
+
+def test_the_norm_of_pixels() -> None:
+    batch = Sampler(images_of(4), patch=8, scale=2, batch=4, seed=0, stream="test").batch(0)
+    assert batch.hr is not None
+    found = {
+        norm: Objective(
+            LossSettings(mediator=0.0, pixel=1.0, pixel_norm=norm, guide="synthetic"), None, [BLUR], 2
+        ).content(no_generator, batch.hr + 0.25, batch, None)["pixel"]
+        for norm in ("l1", "l2")
+    }
+    assert [float(found[norm]) for norm in ("l1", "l2")] == pytest.approx([0.25, 0.0625])
+
+
+class TestGames:
+    """What the two networks play for; logits are an image's mean."""
+
+    def discriminator(self, x: Tensor) -> Tensor:
+        return x.mean((1, 2, 3))[:, None]
+
+    def test_halves_are_told_and_sum_to_the_loss(self) -> None:
+        reals, weights = {"synthetic": torch.ones(4, 1), "lr": torch.zeros(4, 1)}, {"synthetic": 0.75, "lr": 0.25}
+        for kind in ("bce", "relativistic"):
+            objective = Objective(LossSettings(gan=kind), None, [], 2)
+            found = objective.judged(reals, weights, [torch.full((4, 1), -2.0), torch.full((4, 1), 0.5)])
+            assert float(found["real"] + found["fake"]) == pytest.approx(float(found["loss"]), rel=1e-6)
+            assert not found["real"].requires_grad
+        one = Objective(LossSettings(), None, [], 2).judged({"lr": torch.zeros(1, 1)}, {"lr": 1.0}, [torch.ones(1, 1)])
+        assert float(one["real"]) == pytest.approx(0.6931, abs=1e-4)
+        assert float(one["fake"]) == pytest.approx(1.3133, abs=1e-4)
+
+    def test_only_the_relativistic_generator_looks_at_reals(self) -> None:
+        sr = torch.full((2, 1, 4, 4), 0.25, requires_grad=True)
+        bright, dark = torch.ones(2, 1, 4, 4), torch.zeros(2, 1, 4, 4)
+        plain, relativistic = (Objective(LossSettings(gan=kind), None, [], 2) for kind in ("bce", "relativistic"))
+        assert torch.equal(
+            plain.passing(self.discriminator, sr, {}, {"synthetic": 1.0}),
+            plain.adversarial.generator(self.discriminator(sr)),
+        )
+        losses = [
+            relativistic.passing(self.discriminator, sr, {"synthetic": real}, {"synthetic": 1.0})
+            for real in (dark, bright)
+        ]
+        assert losses[0] < losses[1]
+        both = relativistic.passing(
+            self.discriminator, sr, {"synthetic": dark, "lr": bright}, {"synthetic": 0.75, "lr": 0.25}
+        )
+        assert torch.isclose(both, 0.75 * losses[0] + 0.25 * losses[1])
+
+    def test_what_is_told_rightly_hangs_on_the_game(self) -> None:
+        """Logits all above 0, those of real examples further: only compared are they all right."""
+        real, fake = torch.full((4, 1), 3.0), torch.ones(4, 1)
+        found = {
+            kind: Objective(LossSettings(gan=kind), None, [], 2).judged({"lr": real}, {"lr": 1.0}, [fake])["accuracy"]
+            for kind in ("bce", "relativistic")
+        }
+        assert {kind: float(value) for kind, value in found.items()} == {"bce": 0.5, "relativistic": 1.0}

@@ -17,25 +17,28 @@ class Tile:
     inner: tuple[slice, slice]
 
 
-def plan_tiles(size: tuple[int, int], side: int, halo: int) -> Iterator[Tile]:
+def plan_tiles(size: tuple[int, int], side: int, halo: int, grid: int = 1) -> Iterator[Tile]:
     """Cut an image into tiles of at most `side` pixels a side.
 
     Args:
         size: rows and columns of the image.
         side: pixels a side that one tile keeps, at least 1.
         halo: pixels read beyond the kept part on each side that is not the image's border.
+        grid: what is read begins at multiples of it, counted from the image's begin, and ends at multiples of it,
+            counted from the image's end: so that it does in a flipped image too.
 
     Yields:
         Tiles in reading order; their kept parts cover the image once.
     """
     for top in range(0, size[0], side):
         for left in range(0, size[1], side):
-            spans = [_span(top, side, halo, size[0]), _span(left, side, halo, size[1])]
+            spans = [_span(top, side, halo, size[0], grid), _span(left, side, halo, size[1], grid)]
             (keep_y, read_y, inner_y), (keep_x, read_x, inner_x) = spans
             yield Tile((keep_y, keep_x), (read_y, read_x), (inner_y, inner_x))
 
 
-def _span(start: int, side: int, halo: int, end: int) -> tuple[slice, slice, slice]:
+def _span(start: int, side: int, halo: int, end: int, grid: int) -> tuple[slice, slice, slice]:
     stop = min(start + side, end)
-    read_start, read_stop = max(0, start - halo), min(stop + halo, end)
+    read_start, left = max(0, start - halo), max(0, end - stop - halo)
+    read_start, read_stop = read_start - read_start % grid, end - (left - left % grid)
     return slice(start, stop), slice(read_start, read_stop), slice(start - read_start, stop - read_start)

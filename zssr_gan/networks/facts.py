@@ -23,9 +23,12 @@ class Facts:
     receptive_field: int | None
     """Side, in input pixels, of the square on which the outputs at one place depend, of a trained network (batch
     normalisation with its kept statistics); None: on the whole image. A network that enlarges has `scale` outputs a
-    side at the place of each input pixel."""
+    side at the place of each input pixel. With a `grid`, it is that of the place that looks furthest."""
     largest: int | None = None
     """Longest side of an input, pixels; None: any."""
+    grid: int = 1
+    """Side, in input pixels, of the squares that are worked on as a whole, counted from the first row and column: only
+    at multiples of it may an image be cut without a change of what comes out."""
 
     @property
     def radius(self) -> int:

@@ -1,7 +1,7 @@
 """What a training, its files and its use ask of a network that enlarges, whichever kind it is."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import nn
@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 class GeneratorNetwork(nn.Module):
     """A network that makes `B C sH sW` of `B C H W` in [0, 1], not clipped, and refuses by its facts what does not fit.
 
-    A kind of generator extends it, is made of its options and a `torch.Generator` for its first weights, and has its
-    place in `zssr_gan.training.models.GENERATORS`.
+    A kind of generator extends it in a file of `zssr_gan/networks/`, where `zssr_gan.training.models` finds it. It is
+    made of its options, which have a `scale` and `channels`, and of a `torch.Generator` for its first weights.
     """
 
+    kind: ClassVar[str]
+    """Its name in settings and cards."""
+    options_kind: ClassVar[type]
+    """The dataclass of its options; its ValueErrors are a user's mistakes, one sentence each."""
     options: "DataclassInstance"
     """All that makes up the network, of plain values: a card keeps them, and makes the network again from them."""
     facts: Facts

@@ -7,16 +7,18 @@ Shapes: B images, C channels, H W rows and columns, s the scale.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zssr_gan.networks.discriminators import DiscriminatorNetwork, dense_head
 from zssr_gan.networks.facts import Facts
+from zssr_gan.networks.first_weights import SLOPE, draw_first_weights
+from zssr_gan.networks.frozen import DEVIATION, MEAN
 from zssr_gan.networks.generators import GeneratorNetwork
 
-_SLOPE = 0.2  # of the discriminator's LeakyReLU
 _SMALL = 0.1  # share of He's deviation for a layer that should change little at first
 
 
@@ -45,6 +47,19 @@ class GeneratorOptions:
     pixel's four (Shi et al. 2016; Ledig et al.'s)."""
     residual: bool = False
     """Whether the output is added to the bicubic enlargement of the input."""
+    expansion: int = 1
+    """With `nearest`: channels of the upscaling blocks, as a multiple of `width`. Ledig et al. list 256 filters, of
+    which their shuffle leaves 64; where pixels are repeated instead and the list is kept, as in Keras' tutorials, it is
+    4, and a generator of scale 4 has 2.0 million weights instead of 1.55."""
+    activation: Literal["prelu", "relu"] = "prelu"
+    """Of the first layer and the residual blocks; upscaling blocks always have a PReLU."""
+    input: Literal["centred", "imagenet"] = "centred"
+    """How pixels come in: moved to [-1, 1], or with ImageNet's mean and deviation of each colour taken out."""
+    output: Literal["linear", "tanh"] = "linear"
+    """What comes out of the last convolution, and is moved from [-1, 1] back: its values, or their tanh."""
+    norm_momentum: float = 0.1
+    """Share of the newest batch in the kept statistics of batch normalisation, as torch counts it: Keras' `momentum` is
+    one minus this (its 0.5 is 0.5 here). The statistics that a kept generator has are taken anew, whatever it is."""
 
     def __post_init__(self) -> None:
         """Refuse what no generator can be made of."""
@@ -58,6 +73,16 @@ class GeneratorOptions:
             raise ValueError("skip_probability is in [0, 1)")
         if self.upsampling not in ("nearest", "pixel_shuffle"):
             raise ValueError("upsampling is nearest or pixel_shuffle")
+        if self.expansion < 1 or (self.expansion > 1 and self.upsampling == "pixel_shuffle"):
+            raise ValueError("expansion is at least 1, and 1 where upsampling is pixel_shuffle")
+        if self.activation not in ("prelu", "relu"):
+            raise ValueError("activation is prelu or relu")
+        if self.input not in ("centred", "imagenet") or (self.input == "imagenet" and self.channels == 1):
+            raise ValueError("input is centred, or imagenet where channels is 3")
+        if self.output not in ("linear", "tanh"):
+            raise ValueError("output is linear or tanh")
+        if not 0 < self.norm_momentum <= 1:
+            raise ValueError("norm_momentum is in (0, 1]")
 
 
 class Generator(GeneratorNetwork):
@@ -73,7 +98,11 @@ class Generator(GeneratorNetwork):
         draws: CPU generator of the first weights (He et al. 2015); None takes torch's global one.
     """
 
+    kind: ClassVar[str] = "srgan"
+    options_kind: ClassVar[type] = GeneratorOptions
     options: GeneratorOptions
+    mean: Tensor
+    deviation: Tensor
     skipped: tuple[bool, ...]
     """Of each residual block, whether it is left out in training."""
 
@@ -82,14 +111,19 @@ class Generator(GeneratorNetwork):
         self.options = options
         self.facts = self._facts()
         width, norm = options.width, options.norm
-        self.head = nn.Sequential(_convolution(options.channels, width, 9), nn.PReLU(width))
-        self.blocks = nn.ModuleList(_ResidualBlock(width, norm) for _ in range(options.blocks))
-        self.fusion = nn.Sequential(_convolution(width, width, 3), *([nn.BatchNorm2d(width)] if norm else []))
-        shuffle = options.upsampling == "pixel_shuffle"
-        self.upscaling = nn.Sequential(*(_UpscalingBlock(width, shuffle=shuffle) for _ in range(self._doublings)))
+        self.head = nn.Sequential(_convolution(options.channels, width, 9), _activation(options))
+        self.blocks = nn.ModuleList(_ResidualBlock(options) for _ in range(options.blocks))
+        self.fusion = nn.Sequential(_convolution(width, width, 3), *_norms(options))
+        upscaling: list[nn.Module] = []
+        for _ in range(self._doublings):
+            upscaling.append(_UpscalingBlock(width, options))
+            width = options.width * options.expansion
+        self.upscaling = nn.Sequential(*upscaling)
         self.tail = _convolution(width, options.channels, 9)
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1), persistent=False)
         self.skip_nothing()
-        _draw_first_weights(self, draws)
+        draw_first_weights(self, draws)
         with torch.no_grad():
             if options.residual:
                 self.tail.weight *= _SMALL  # so that it begins near bicubic
@@ -139,29 +173,32 @@ class Generator(GeneratorNetwork):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Enlarge images in [0, 1]; ImageError where they have other channels."""
         self.facts.check(x_BCHW)
-        head: Tensor = self.head(x_BCHW * 2 - 1)
+        head: Tensor = self.head(self._seen(x_BCHW))
         y = head
         for block, skipped in zip(self.blocks, self.skipped, strict=True):
             if not (self.training and skipped):
                 y = block(y)
         out: Tensor = self.tail(self.upscaling(head + self.fusion(y)))
-        out = out.float() * 0.5
+        out = (out.float().tanh() if self.options.output == "tanh" else out.float()) * 0.5
         if not self.options.residual:
             return out + 0.5
         size = [side * self.options.scale for side in x_BCHW.shape[-2:]]
         return out + F.interpolate(x_BCHW.float(), size=size, mode="bicubic", antialias=True)
 
+    def _seen(self, x_BCHW: Tensor) -> Tensor:
+        """Images in [0, 1] as the first convolution takes them."""
+        return x_BCHW * 2 - 1 if self.options.input == "centred" else (x_BCHW - self.mean) / self.deviation
+
 
 class _ResidualBlock(nn.Module):
     """Convolution, batch normalisation, PReLU, convolution, batch normalisation, added to the input."""
 
-    def __init__(self, width: int, norm: bool) -> None:
+    def __init__(self, options: GeneratorOptions) -> None:
         super().__init__()
-        self.first = nn.Sequential(
-            _convolution(width, width, 3), *([nn.BatchNorm2d(width)] if norm else []), nn.PReLU(width)
-        )
+        width = options.width
+        self.first = nn.Sequential(_convolution(width, width, 3), *_norms(options), _activation(options))
         self.last = _convolution(width, width, 3)
-        self.norm = nn.BatchNorm2d(width) if norm else nn.Identity()
+        self.norm = _norms(options)[0] if options.norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.norm(self.last(self.first(x)))
@@ -171,12 +208,22 @@ class _ResidualBlock(nn.Module):
 class _UpscalingBlock(nn.Sequential):
     """Convolution, twice the size, PReLU."""
 
-    def __init__(self, width: int, *, shuffle: bool) -> None:
+    def __init__(self, inputs: int, options: GeneratorOptions) -> None:
+        shuffle, outputs = options.upsampling == "pixel_shuffle", options.width * options.expansion
         super().__init__(
-            _convolution(width, 4 * width if shuffle else width, 3),
+            _convolution(inputs, 4 * outputs if shuffle else outputs, 3),
             nn.PixelShuffle(2) if shuffle else nn.Upsample(scale_factor=2, mode="nearest"),
-            nn.PReLU(width),
+            nn.PReLU(outputs),
         )
+
+
+def _activation(options: GeneratorOptions) -> nn.Module:
+    return nn.PReLU(options.width) if options.activation == "prelu" else nn.ReLU()
+
+
+def _norms(options: GeneratorOptions) -> list[nn.Module]:
+    """Batch normalisation, or nothing."""
+    return [nn.BatchNorm2d(options.width, momentum=options.norm_momentum)] if options.norm else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +247,8 @@ class DiscriminatorOptions:
     """Width of the dense layer before the last."""
     size: int = 64
     """Side of the images, pixels; for `head: flatten` alone."""
+    strided_kernel: int = 3
+    """Side of the kernels of stride 2: 3, or 4 (Wang et al. 2018)."""
 
     def __post_init__(self) -> None:
         """Refuse what no discriminator can be made of."""
@@ -211,15 +260,31 @@ class DiscriminatorOptions:
             raise ValueError("norm is after, before or none")
         if self.head not in ("flatten", "adaptive", "patch"):
             raise ValueError("head is flatten, adaptive or patch")
+        if self.strided_kernel not in (3, 4):
+            raise ValueError("strided_kernel is 3 or 4")
+        if self.head == "flatten" and self.size < self.smallest:
+            raise ValueError(f"size is at least {self.smallest}: kernels of 4 leave nothing of a smaller image")
+
+    @property
+    def smallest(self) -> int:
+        """Side, in pixels, of the smallest image of which the blocks leave anything."""
+        return 1 if self.strided_kernel == 3 else int(2 ** (self.blocks // 2))
 
 
-class Discriminator(nn.Module):
+class Discriminator(DiscriminatorNetwork):
     """Tells real from generated images `B C H W` in [0, 1] by logits: `B 1`, or `B 1 h w` for the patch head.
+
+    Wang et al. (2018, ESRGAN) take the same for 128 px, of ten blocks, as their code shows: `blocks: 10, norm: before,
+    norm_first: false, strided_kernel: 4, hidden: 100`; what is relativistic about it is its loss.
 
     Args:
         options: see `DiscriminatorOptions`.
         draws: CPU generator of the first weights (He et al. 2015); None takes torch's global one.
     """
+
+    kind: ClassVar[str] = "srgan"
+    options_kind: ClassVar[type] = DiscriminatorOptions
+    options: DiscriminatorOptions
 
     def __init__(self, options: DiscriminatorOptions, draws: torch.Generator | None = None) -> None:
         super().__init__()
@@ -230,41 +295,37 @@ class Discriminator(nn.Module):
         for block in range(options.blocks):
             outputs = options.width * min(2 ** (block // 2), 8)
             norm = "none" if block == 0 and not options.norm_first else options.norm
+            kernel, stride = self._kernel(block), _stride(block)
             # A normalisation right after a convolution takes its bias away again.
-            layers.append(_convolution(inputs, outputs, 3, stride=_stride(block), bias=norm != "before"))
+            layers.append(nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=1, bias=norm != "before"))
             if norm == "before":
                 layers.append(nn.BatchNorm2d(outputs))
-            layers.append(nn.LeakyReLU(_SLOPE))
+            layers.append(nn.LeakyReLU(SLOPE))
             if norm == "after":
                 layers.append(nn.BatchNorm2d(outputs))
-            inputs, side = outputs, math.ceil(side / _stride(block))
+            inputs, side = outputs, (side + 2 - kernel) // stride + 1
         self.features = nn.Sequential(*layers)
-        activation = nn.LeakyReLU(_SLOPE)
         if options.head == "patch":
+            activation = nn.LeakyReLU(SLOPE)
             self.head = nn.Sequential(nn.Conv2d(inputs, options.hidden, 1), activation, nn.Conv2d(options.hidden, 1, 1))
         else:
-            pool = [nn.AdaptiveAvgPool2d(1)] if options.head == "adaptive" else []
-            places = 1 if pool else side**2
-            self.head = nn.Sequential(
-                *pool,
-                nn.Flatten(),
-                nn.Linear(inputs * places, options.hidden),
-                activation,
-                nn.Linear(options.hidden, 1),
-            )
-        _draw_first_weights(self, draws)
+            self.head = dense_head(inputs, None if options.head == "adaptive" else side, options.hidden)
+        draw_first_weights(self, draws)
+
+    def _kernel(self, block: int) -> int:
+        return 3 if _stride(block) == 1 else self.options.strided_kernel
 
     def _facts(self) -> Facts:
         field, jump = 1, 1
         for block in range(self.options.blocks):
-            field += 2 * jump
+            field += (self._kernel(block) - 1) * jump
             jump *= _stride(block)
         fixed = self.options.head == "flatten"
         return Facts(
             name="discriminator",
             scale=None,
             channels=(self.options.channels,),
-            smallest=self.options.size if fixed else 1,
+            smallest=self.options.size if fixed else self.options.smallest,
             largest=self.options.size if fixed else None,
             receptive_field=field if self.options.head == "patch" else None,
         )
@@ -280,14 +341,5 @@ def _stride(block: int) -> int:
     return 1 + block % 2
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, *, stride: int = 1, bias: bool = True) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=bias)
-
-
-def _draw_first_weights(network: nn.Module, draws: torch.Generator | None) -> None:
-    """He et al. 2015: normal, with the deviation that keeps the size of the values through a layer; no biases."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, a=_SLOPE, generator=draws)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)

@@ -85,6 +85,9 @@ class ZSSR(nn.Module):
         """N."""
         return len(self.weights_NP)
 
+    grid = 1
+    """It may be cut anywhere (`Facts.grid`)."""
+
     @property
     def radius(self) -> int:
         """Input pixels that an output pixel looks at beyond its own, on each side."""

@@ -14,10 +14,11 @@ class NetworkSettings(Settings):
     """A network by name, and its options: those of the dataclass in the network's own file."""
 
     name: str = "srgan"
-    """`srgan`."""
+    """The `kind` of a network in `networks/`. Generators: `srgan`, `esrgan`, `srcnn`, `autoencoder`, `dcgan`;
+    discriminators: `srgan`, `dcgan`."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
-    """See `GeneratorOptions` and `DiscriminatorOptions` in `networks/srgan.py`; what is left out keeps its default, and
-    scale, channels and size may be left out, as the data give them."""
+    """See the dataclass in the network's own file, such as `GeneratorOptions` in `networks/srgan.py`; what is left out
+    keeps its default, and scale, channels and size may be left out, as the data give them."""
 
 
 class MediatorSettings(Settings):
@@ -44,7 +45,9 @@ class LossSettings(Settings):
     statistics: float = Field(0.0, ge=0)
     """Distance of the features' means and deviations to those of synthetic HR images."""
     pixel: float = Field(0.0, ge=0)
-    """Mean absolute distance to the guide, pixel by pixel."""
+    """Mean distance to the guide, pixel by pixel."""
+    pixel_norm: Literal["l1", "l2"] = "l1"
+    """Of `pixel`: the mean absolute distance (MAE), or the mean squared one (MSE)."""
     consistency: float = Field(0.0, ge=0)
     """The output, degraded as the camera did it, must give the input back."""
     recurrence: float = Field(0.0, ge=0)
@@ -58,6 +61,14 @@ class LossSettings(Settings):
     """Whether the discriminator sees the guides as fakes too (FG-SRGAN)."""
     real_label: float = Field(1.0, gt=0.5, le=1)
     """What the discriminator should say of real examples."""
+    gan: Literal["bce", "relativistic"] = "bce"
+    """What the two networks play for: `bce`, whether an example is real; `relativistic`, whether it is more real than
+    fakes are on average (ESRGAN)."""
+
+    @property
+    def against_reals(self) -> bool:
+        """Whether the generator's adversarial loss holds its outputs against real examples."""
+        return self.gan == "relativistic"
 
     @property
     def need_features(self) -> bool:

@@ -4,10 +4,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -76,6 +85,27 @@ class MediatorCard(_Model):
     warning: str | None
 
 
+class OriginCard(_Model):
+    """Where the weights of a generator are from that was not trained here. What such files do not say is not known: the
+    images, the degradation, the losses, and what their maker allows."""
+
+    file: str
+    """Its name."""
+    sha256: str
+    naming: str
+    """The family of its weights' names (`zssr_gan.networks.esrgan_names`)."""
+    wrapper: str | None
+    """Under which name the weights lay in it, such as `params_ema`; None: under none."""
+
+    @property
+    def warning(self) -> str:
+        """In a sentence."""
+        return (
+            f"the generator comes from {self.file} ({self.sha256[:12]}), and what it was trained on is not known: it "
+            "may be this very image, and other degradations than bicubic"
+        )
+
+
 class Card(_Model):
     """What a generator is, and how it came about."""
 
@@ -92,29 +122,61 @@ class Card(_Model):
     truths: bool = False
     """Whether its inputs were made of HR images, with which its outputs were compared: what it adds, it learnt there.
     `cameras` then say how they were made, and `settings["pairs"]` the rest."""
-    split_sha256: str
-    store_sha256: str | None
+    origin: OriginCard | None = None
+    """Where it is from if it was not trained here; then all that follows is not known, and its camera is assumed."""
+    split_sha256: str | None = None
+    store_sha256: str | None = None
     """Of the settings that the synthetic images were made with; None where there were none."""
-    mediator: MediatorCard | None
-    settings: dict[str, JsonValue]
+    mediator: MediatorCard | None = None
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
     """The group `train`, as it was used; `mediator` only where a loss needs it."""
-    seed: int
-    step: int
-    steps: int
+    seed: int | None = None
+    step: int | None = None
+    steps: int | None = None
     """Of the whole training."""
-    phase: str
-    mean_weights: bool
+    phase: str | None = None
+    mean_weights: bool | None = None
     """Whether the weights are the running mean."""
-    metrics: dict[str, JsonValue]
+    metrics: dict[str, JsonValue] = Field(default_factory=dict)
     """The validation at that step."""
-    precision: str
-    device: str
-    versions: dict[str, str]
+    precision: str | None = None
+    device: str | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        missing = sorted(_OF_A_TRAINING - self.model_fields_set)
+        if self.origin is None and missing:
+            raise ValueError(f"{missing[0]} is missing")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_news(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Cards without what later versions added stay as they were: records hold them whole, and compare."""
+        values: dict[str, Any] = handler(self)
+        return {name: value for name, value in values.items() if name not in _ADDED or value != _ADDED[name]}
+
+    @property
+    def training(self) -> str:
+        """How it was trained, in a line."""
+        if self.origin is not None:
+            return f"not known: from {self.origin.file} (SHA-256 {self.origin.sha256})"
+        return f"step {self.step:,} of {self.steps:,} ({self.phase}), seed {self.seed}, {self.precision}"
 
     @property
     def warnings(self) -> list[str]:
         """What must be said wherever its results are shown."""
-        return [self.mediator.warning] if self.mediator is not None and self.mediator.warning else []
+        mediator = [self.mediator.warning] if self.mediator is not None and self.mediator.warning else []
+        return mediator + ([self.origin.warning] if self.origin is not None else [])
+
+
+_ADDED: Mapping[str, object] = {"origin": None, "truths": False}
+"""Fields of a card that earlier versions did not have, and what they are where a card has none."""
+_OF_A_TRAINING = {
+    *("split_sha256", "store_sha256", "mediator", "settings", "seed", "step", "steps", "phase", "mean_weights"),
+    *("metrics", "precision", "device", "versions"),
+}
+"""Fields that each generator has that was trained here."""
 
 
 class _Kept(_Model):
@@ -142,14 +204,19 @@ def write_generator(folder: Path, generator: GeneratorNetwork, card: Card, image
     Returns:
         The path of the first.
     """
+    path = folder / "generator.safetensors"
+    text = card.model_dump_json(indent=1) + "\n"
+    contents = {path: encode_generator(generator, card, images), folder / "card.json": text.encode()}
+    write_together(contents, replaceable=list(contents))
+    return path
+
+
+def encode_generator(generator: GeneratorNetwork, card: Card, images: Listed) -> bytes:
+    """A generator's file; see `write_generator`."""
     # One text: of several, safetensors' order would change from run to run.
     kept = _Kept(card=card, images={name: dict(files) for name, files in images.items()}).model_dump_json()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
-    path = folder / "generator.safetensors"
-    text = card.model_dump_json(indent=1) + "\n"
-    contents = {path: save(tensors, {_KEY: kept}), folder / "card.json": text.encode()}
-    write_together(contents, replaceable=list(contents))
-    return path
+    return save(tensors, {_KEY: kept})
 
 
 def _read(path: Path) -> tuple[bytes, dict[str, Tensor], _Kept]:

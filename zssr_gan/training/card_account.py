@@ -18,9 +18,9 @@ def account(generator: TrainedGenerator) -> list[tuple[str, str]]:
     return [
         ("label", f"{found.label}: its detail can come from other images"),
         ("network", f"{found.name}, " + ", ".join(f"{name} {value}" for name, value in found.options.items())),
-        *_images(found.images, truths=found.truths).items(),
-        ("cameras", ", ".join(camera.name for camera in found.cameras)),
-        ("training", f"step {found.step:,} of {found.steps:,} ({found.phase}), seed {found.seed}, {found.precision}"),
+        *(_images(found.images, truths=found.truths) if found.origin is None else {"inputs": "not known"}).items(),
+        ("cameras", ", ".join(camera.name for camera in found.cameras) + (" (assumed)" if found.origin else "")),
+        ("training", found.training),
         (
             "figures",
             ", ".join(f"{name} {value:.3g}" for name, value in found.metrics.items() if isinstance(value, float)),

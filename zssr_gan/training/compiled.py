@@ -3,11 +3,11 @@
 import torch
 
 from zssr_gan.errors import SettingsError
+from zssr_gan.networks.discriminators import DiscriminatorNetwork
 from zssr_gan.networks.generators import GeneratorNetwork
-from zssr_gan.networks.srgan import Discriminator
 
 
-def compile_networks(generator: GeneratorNetwork, discriminator: Discriminator, device: torch.device) -> None:
+def compile_networks(generator: GeneratorNetwork, discriminator: DiscriminatorNetwork, device: torch.device) -> None:
     """Have both run compiled, in place: names of weights and copies of the networks stay as they are.
 
     Each of the generator's parts is compiled by itself. Which blocks are skipped changes from epoch to epoch, and each

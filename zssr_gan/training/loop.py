@@ -195,8 +195,11 @@ class Loop:
         turn = self.plan.turn(step)
         if turn.who == "discriminator":
             return Drawn(self.fakes.batch(turn.number), self.reals.batch(turn.number))
-        others = self.others.batch(turn.number).hr if self.settings.losses.statistics else None
-        return Drawn(self.inputs.batch(turn.number), {} if others is None else {"synthetic": others})
+        batch, losses, reals = self.inputs.batch(turn.number), self.settings.losses, dict[str, Tensor]()
+        if losses.against_reals and turn.phase == "adversarial":
+            reals = self.reals.beside(batch, turn.number)
+        others = self.others.batch(turn.number).hr if losses.statistics else None
+        return Drawn(batch, reals if others is None else {**reals, "statistics": others})
 
     def _draw_ahead(self, step: int) -> None:
         self._next = self._ahead.submit(self._batches, step)
@@ -217,11 +220,11 @@ class Loop:
     def _losses_of_generator(self, drawn: Drawn, turn: Turn) -> dict[str, Tensor]:
         with self._autocast():
             sr = self.generator(drawn.lr.lr)
-            found = self.objective.content(self.generator, sr, drawn.lr, drawn.reals.get("synthetic"))
+            found = self.objective.content(self.generator, sr, drawn.lr, drawn.reals.get("statistics"))
             if turn.phase == "adversarial":
                 # Its own weights do not learn from this: their gradients are not even computed.
                 self._let_learn(False)
-                found["adversarial"] = self.objective.adversarial.generator(self.discriminator(sr))
+                found["adversarial"] = self.objective.passing(self.discriminator, sr, drawn.reals, self.reals.weights)
                 self._let_learn(True)
         return {**found, "loss": self.objective.total(found)}
 

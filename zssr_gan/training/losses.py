@@ -10,6 +10,7 @@ the scale.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,13 +36,59 @@ class AdversarialBCE:
     real_label: float = 1.0
     """What the discriminator should say of real examples; 0.9 is Salimans et al.'s (2016) one-sided smoothing."""
 
-    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """L_D, of logits of any shape: of real examples, and of fakes that were detached from the generator."""
-        return _cross_entropy(real, self.real_label) + _cross_entropy(fake, 0.0)
+    def compared(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """What D is the sigmoid of, of the logits of real examples and of fakes: positive where it says real."""
+        return real, fake
 
-    def generator(self, fake: Tensor) -> Tensor:
-        """L_G, of the logits of fakes."""
+    def halves(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """The two terms of L_D, of logits of any shape: of real examples, and of fakes detached from the generator."""
+        real, fake = self.compared(real, fake)
+        return _cross_entropy(real, self.real_label), _cross_entropy(fake, 0.0)
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """L_D, the sum of its halves."""
+        on_real, on_fake = self.halves(real, fake)
+        return on_real + on_fake
+
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        """L_G, of the logits of fakes; those of real examples have no part in it."""
+        del real
         return _cross_entropy(fake, 1.0)
+
+
+@dataclass(frozen=True)
+class RelativisticBCE:
+    """The GAN's loss where D tells whether a real example is more real than fakes are on average, not whether it is
+    real (Jolicoeur-Martineau 2018, "The relativistic discriminator", RaGAN; Wang et al. 2018, ESRGAN, eq. 1 and 2).
+
+    With C the logits and s the sigmoid, D(y, x) = s(C(y) - E_x[C(G(x))]) and D(x, y) = s(C(G(x)) - E_y[C(y)]):
+    L_D = -E_y[log D(y, x)] - E_x[log(1 - D(x, y))], and L_G = -E_y[log(1 - D(y, x))] - E_x[log D(x, y)]. The means are
+    over the batch (in each process, over its part of it). With both logits alike, each is 2 log 2.
+    """
+
+    real_label: float = 1.0
+    """As in `AdversarialBCE`, of D(y, x) in L_D."""
+
+    def compared(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """What D is the sigmoid of, of the logits of real examples and of fakes: positive where it says more real."""
+        real, fake = real.float(), fake.float()
+        return real - fake.mean(), fake - real.mean()
+
+    def halves(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """The two terms of L_D, of logits of any shape: of real examples, and of fakes detached from the generator."""
+        real, fake = self.compared(real, fake)
+        return _cross_entropy(real, self.real_label), _cross_entropy(fake, 0.0)
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """L_D, the sum of its halves."""
+        on_real, on_fake = self.halves(real, fake)
+        return on_real + on_fake
+
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        """L_G, of the logits of fakes and of real examples; the latter get no gradient."""
+        assert real is not None, "fakes are judged against real examples"
+        real, fake = self.compared(real.detach(), fake)
+        return _cross_entropy(real, 0.0) + _cross_entropy(fake, 1.0)
 
 
 @dataclass(frozen=True)
@@ -84,12 +131,16 @@ class StatisticsMatching:
 
 @dataclass(frozen=True)
 class PixelLoss:
-    """L = mean |G(x) - g|, pixel by pixel; for the image's own synthetic HR, or the upscaled input."""
+    """L = mean |G(x) - g|, pixel by pixel, or mean (G(x) - g)^2; g: the image's own HR, or the upscaled input."""
+
+    norm: Literal["l1", "l2"] = "l1"
+    """`l1`: the mean absolute error, MAE. `l2`: the mean squared error, MSE."""
 
     def __call__(self, sr: Tensor, target: Tensor) -> Tensor:
         """L, of `B C sH sW` both; the target gets no gradient."""
         _same_shape(sr, target, "the target")
-        return F.l1_loss(sr.float(), target.detach().float())
+        distance = F.l1_loss if self.norm == "l1" else F.mse_loss
+        return distance(sr.float(), target.detach().float())
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from zssr_gan.training.losses import (
     MediatorLoss,
     PixelLoss,
     Recurrence,
+    RelativisticBCE,
     StatisticsMatching,
     input_guide,
 )
@@ -36,9 +37,10 @@ class Objective:
     scale: int
 
     @property
-    def adversarial(self) -> AdversarialBCE:
+    def adversarial(self) -> AdversarialBCE | RelativisticBCE:
         """The GAN's loss."""
-        return AdversarialBCE(self.settings.real_label)
+        kind = AdversarialBCE if self.settings.gan == "bce" else RelativisticBCE
+        return kind(self.settings.real_label)
 
     def guide(self, batch: Batch, size: tuple[int, int]) -> Tensor:
         """What outputs of `size` are compared with, `B C sH sW`."""
@@ -61,7 +63,7 @@ class Objective:
                 assert self.features is not None
                 found["mediator"] = MediatorLoss(self.features)(sr, guide)
             if wanted.pixel:
-                found["pixel"] = PixelLoss()(sr, guide)
+                found["pixel"] = PixelLoss(wanted.pixel_norm)(sr, guide)
         if wanted.statistics:
             assert self.features is not None
             assert reals is not None
@@ -77,6 +79,29 @@ class Objective:
                 assert self.features is not None
                 found["recurrence_features"] = MediatorLoss(self.features)(made, truth)
         return found
+
+    def passing(
+        self,
+        discriminator: Callable[[Tensor], Tensor],
+        sr: Tensor,
+        reals: Mapping[str, Tensor],
+        weights: Mapping[str, float],
+    ) -> Tensor:
+        """The generator's adversarial loss, of its outputs `sr`.
+
+        Args:
+            discriminator: gives logits.
+            sr: the outputs, `B C sH sW`.
+            reals: of each kind in `weights`, real examples, where the loss holds the outputs against them; else unused.
+            weights: of the kinds, which sum to 1.
+        """
+        fake = discriminator(sr)
+        if not self.settings.against_reals:
+            return self.adversarial.generator(fake)
+        with torch.no_grad():
+            real = {kind: discriminator(reals[kind]) for kind in weights}
+        losses = [weight * self.adversarial.generator(fake, real[kind]) for kind, weight in weights.items()]
+        return torch.stack(losses).sum()
 
     def fakes(self, sr: Tensor, batch: Batch) -> list[Tensor]:
         """Batches of fakes, `B C sH sW` each: the generator's outputs and, if asked for, the guides (Lian et al. 2019,
@@ -97,16 +122,20 @@ class Objective:
         one, whatever they are made of.
 
         Returns:
-            `loss`, and `accuracy`: the share told rightly, both halves counted alike.
+            `loss`; `real` and `fake`, the two halves that it is the sum of; and `accuracy`: the share told rightly,
+            both halves counted alike.
         """
-        losses = [
-            weights[kind] / len(fakes) * self.adversarial.discriminator(real, fake)
-            for kind, real in reals.items()
-            for fake in fakes
-        ]
-        right = [weights[kind] * (real > 0).float().mean() for kind, real in reals.items()]
-        right += [(fake < 0).float().mean() / len(fakes) for fake in fakes]
-        return {"loss": torch.stack(losses).sum(), "accuracy": (torch.stack(right).sum() / 2).detach()}
+        found: dict[str, list[Tensor]] = {name: [] for name in ("loss", "real", "fake", "accuracy")}
+        for kind, real in reals.items():
+            for fake in fakes:
+                weight, (on_real, on_fake) = weights[kind] / len(fakes), self.adversarial.halves(real, fake)
+                found["loss"].append(weight * (on_real + on_fake))
+                found["real"].append(weight * on_real.detach())
+                found["fake"].append(weight * on_fake.detach())
+                said = self.adversarial.compared(real.detach(), fake.detach())
+                right = (said[0] > 0).float().mean() + (said[1] < 0).float().mean()
+                found["accuracy"].append(weight * right / 2)
+        return {name: torch.stack(values).sum() for name, values in found.items()}
 
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum."""

@@ -15,7 +15,7 @@ from zssr_gan.imaging.resampling import reduced_size, resize
 from zssr_gan.networks.facts import Facts
 from zssr_gan.stages import RealSettings
 from zssr_gan.training.material import Material
-from zssr_gan.training.sampling import Cuttable, Images, Sampler
+from zssr_gan.training.sampling import Batch, Cuttable, Images, Sampler
 
 
 class Reals:
@@ -57,6 +57,14 @@ class Reals:
         """Batch `number` of each kind, `B C H W` in [0, 1]: this process's part of it."""
         drawn = {kind: sampler.batch(number) for kind, sampler in self._samplers.items()}
         return {kind: one.lr if one.hr is None else one.hr for kind, one in drawn.items()}
+
+    def beside(self, batch: Batch, number: int) -> dict[str, Tensor]:
+        """What the generator's outputs on `batch` are held against: its own HR images where all that is real are such
+        ones, else batch `number` of each kind."""
+        kinds = list(self.weights)
+        if batch.hr is not None and len(kinds) == 1 and kinds[0] not in ("lr", "shrunk"):
+            return {kinds[0]: batch.hr}
+        return self.batch(number)
 
     def check(self, facts: Facts) -> list[str]:
         """What a user should know of a discriminator with these facts, a sentence each.

@@ -38,6 +38,10 @@ class Enlarger(Protocol):
     def radius(self) -> int:
         """Pixels of the input that are looked at beyond the own one, on each side."""
 
+    @property
+    def grid(self) -> int:
+        """Pixels of the input at whose multiples alone it may be cut (`Facts.grid`)."""
+
     def __call__(self, x: Tensor, /) -> Tensor:
         """`N B C H W` in, `N B C fH fW` out."""
 
@@ -144,7 +148,7 @@ def _tiled(
     out = image_CHW.new_empty(*image_CHW.shape[:-2], height * fy, width * fx)
     spread = torch.empty(*image_CHW.shape[:-3], *out.shape[-2:], dtype=torch.float16, device=out.device)
     # Tiles are planned on the input, whose pixels each become a whole block of the output.
-    plan = list(plan_tiles((height, width), max(1, tile // max(fy, fx)), network.radius))
+    plan = list(plan_tiles((height, width), max(1, tile // max(fy, fx)), network.radius, network.grid))
     for number, part in enumerate(plan):
         keep, inner = ((_times(rows, fy), _times(columns, fx)) for rows, columns in (part.keep, part.inner))
         seen = views(network, image_CHW[..., *part.read], options)[..., *inner]

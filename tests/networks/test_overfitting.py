@@ -1,0 +1,59 @@
+"""Each generator learns one batch of four small faces by heart: a fault in a network shows as what it cannot learn."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from skimage import data
+
+from zssr_gan.imaging.psnr import psnr_db
+from zssr_gan.imaging.resampling import resize
+from zssr_gan.stages.train import OptimiserSettings
+from zssr_gan.training.losses import PixelLoss
+from zssr_gan.training.models import GENERATORS
+from zssr_gan.training.optimisers import optimisers_of
+
+SIDE = 16
+WANTED_DB = 35.0
+STEPS = 400
+# The networks' own structure, of fewer channels, so that it takes seconds.
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "srgan_x4": ("srgan", {"scale": 4, "expansion": 4, "width": 24, "blocks": 2, "skip_probability": 0.0}),
+    "srgan_celeba": (
+        "srgan",
+        {"scale": 4, "width": 32, "blocks": 3, "skip_probability": 0.0, "activation": "relu", "output": "tanh"},
+    ),
+    "esrgan_x4": ("esrgan", {"scale": 4, "width": 48, "growth": 16, "blocks": 1}),
+    "esrgan x2, unshuffled": ("esrgan", {"scale": 2, "unshuffle": 2, "width": 48, "growth": 16, "blocks": 1}),
+    "srcnn": ("srcnn", {"scale": 2, "width": 16}),
+    "autoencoder": ("autoencoder", {"scale": 1, "width": 16, "code_size": 64}),
+    "autoencoder x2": ("autoencoder", {"scale": 2, "width": 16, "code_size": 64, "activation": "tanh"}),
+    "dcgan": ("dcgan", {"scale": 4, "width": 24}),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_learns_a_batch_by_heart(name: str) -> None:
+    kind, options = NETWORKS[name]
+    network = GENERATORS[kind](GENERATORS[kind].options_kind(channels=1, **options), torch.Generator().manual_seed(0))
+    faces = torch.from_numpy(data.lfw_subset()[:4])[:, None].float()
+    hr = resize(faces, (SIDE, SIDE)).clamp(0, 1)
+    # At its own size: of its degraded copy, as the autoencoder's report has it.
+    small = SIDE // max(2, options["scale"])
+    lr = resize(resize(hr, (small, small)), (SIDE // options["scale"],) * 2).clamp(0, 1)
+    optimisers = optimisers_of(network, OptimiserSettings(kind="muon", lr=3e-3), "generator")
+    loss, reached = PixelLoss("l2"), -math.inf
+    for step in range(STEPS):
+        for optimiser in optimisers:
+            optimiser.zero_grad()
+            for group in optimiser.param_groups:
+                group["lr"] = group["initial_lr"] * (1 - step / STEPS)
+        error = loss(network(lr), hr)
+        reached = max(reached, psnr_db(error.item()))
+        if reached >= WANTED_DB:
+            break
+        error.backward()
+        for optimiser in optimisers:
+            optimiser.step()
+    assert reached >= WANTED_DB

@@ -1,0 +1,113 @@
+"""Convolutional autoencoder of Arain, Imran, Farooqui and Rehman ("Resolution Enhancement of Low-Quality Images").
+
+The encoder's convolutions of 64, 128 and 256 channels halve the size each, and the decoder mirrors them by transposed
+ones. The report gives a `code_size` of 128 or 256 and does not say of what: we read it as the channels of the code, at
+an eighth of the size. Were it the width of a dense layer, images could have one size alone.
+
+Shapes: B images, C channels, H W rows and columns, s the scale.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zssr_gan.networks.facts import Facts
+from zssr_gan.networks.first_weights import draw_first_weights
+from zssr_gan.networks.generators import GeneratorNetwork
+
+_HALVINGS = 3
+_GRID = 2**_HALVINGS  # pixels that become one place of the code
+
+
+@dataclass(frozen=True, slots=True)
+class AutoencoderOptions:
+    """What an autoencoder is made of. The defaults are the report's."""
+
+    scale: int = 1
+    """Factor per side. 1: the image enhanced at its own size. 2: followed by another transposed convolution, which
+    doubles the size; the report does not say how its x2 is made."""
+    channels: int = 3
+    """1 (gray) or 3 (RGB)."""
+    code_size: int = 128
+    """Channels of the code (the report: 128 or 256)."""
+    width: int = 64
+    """Channels of the first convolution; each of the two after it has twice as many."""
+    activation: Literal["sigmoid", "tanh"] = "sigmoid"
+    """Of the output; tanh is moved from [-1, 1] to [0, 1]."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no autoencoder can be made of."""
+        if self.scale not in (1, 2):
+            raise ValueError("scale is 1 or 2")
+        if self.channels not in (1, 3):
+            raise ValueError("channels is 1 (gray) or 3 (RGB)")
+        if min(self.code_size, self.width) < 1:
+            raise ValueError("code_size and width are at least 1")
+        if self.activation not in ("sigmoid", "tanh"):
+            raise ValueError("activation is sigmoid or tanh")
+
+
+class Autoencoder(GeneratorNetwork):
+    """Enhances images: `B C H W` in [0, 1] to `B C sH sW` in (0, 1).
+
+    Any size: rows and columns that are missing from a multiple of eight are made up by repeating the last ones, and
+    what comes of them is cut off again.
+
+    Args:
+        options: see `AutoencoderOptions`.
+        draws: CPU generator of the first weights (He et al. 2015); None takes torch's global one.
+    """
+
+    kind: ClassVar[str] = "autoencoder"
+    options_kind: ClassVar[type] = AutoencoderOptions
+    options: AutoencoderOptions
+
+    def __init__(self, options: AutoencoderOptions, draws: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.options = options
+        self.facts = self._facts()
+        widths = [options.width * 2**n for n in range(_HALVINGS)]
+        encoder: list[nn.Module] = []
+        for inputs, outputs in zip([options.channels, *widths[:-1]], widths, strict=True):
+            encoder += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU()]
+        self.encoder = nn.Sequential(*encoder, nn.Conv2d(widths[-1], options.code_size, 3, padding=1), nn.ReLU())
+        back = [options.code_size, *reversed(widths), *widths[: options.scale - 1]]
+        decoder: list[nn.Module] = []
+        for inputs, outputs in pairwise(back):
+            # Its kernel is a multiple of its stride: else pixels get unlike numbers of contributions, a checkerboard.
+            decoder += [nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1), nn.ReLU()]
+        self.decoder = nn.Sequential(*decoder, nn.Conv2d(back[-1], options.channels, 3, padding=1))
+        draw_first_weights(self, draws)
+
+    def _facts(self) -> Facts:
+        scale, reach = self.options.scale, 0
+        for place in range(_GRID):  # of an input pixel in its square
+            low, high = place * scale - 1, (place + 1) * scale  # its outputs, and the last convolution
+            for _ in range(_HALVINGS + scale - 1):
+                low, high = (low - 1) // 2, (high + 1) // 2  # a transposed one: 2 i + {-1, 0, 1, 2} comes of i
+            low, high = low - 1, high + 1  # the code's own
+            for _ in range(_HALVINGS):
+                low, high = 2 * low - 1, 2 * high + 1
+            reach = max(reach, place - low, high - place)
+        return Facts(
+            name="generator",
+            scale=(scale, scale),
+            channels=(self.options.channels,),
+            smallest=1,
+            receptive_field=2 * reach + 1,
+            grid=_GRID,
+        )
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Enhance images in [0, 1]; ImageError where they have other channels."""
+        self.facts.check(x_BCHW)
+        rows, columns = x_BCHW.shape[-2:]
+        padded = F.pad(x_BCHW * 2 - 1, (0, -columns % _GRID, 0, -rows % _GRID), mode="replicate")
+        out: Tensor = self.decoder(self.encoder(padded))
+        s, out = self.options.scale, out.float()
+        out = out.sigmoid() if self.options.activation == "sigmoid" else out.tanh() * 0.5 + 0.5
+        return out[..., : s * rows, : s * columns]
