@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting: evaluate.samples=4"
     )
+    parser.add_argument("--small", action="store_true", help="take the file's block `small`: a run of minutes")
     parser.add_argument("--only", default=None, metavar="PARTS", help=f"some of {','.join(PARTS)}")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (cuda:1, ...) or mps")
     parser.add_argument("--precision", default="auto", choices=PRECISIONS)
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with Bar() as bar:
         try:
             parts = chosen_parts(options.only)
-            settings = load_run(options.config, options.set)
+            settings = load_run(options.config, options.set, small=options.small)
             with machine(RunOptions(options.device, options.precision, options.threads)) as used:
                 evaluate(settings, options.config, parts, used, bar, asked=options.only is not None)
         except KeyboardInterrupt as stop:
@@ -126,6 +127,8 @@ def evaluate(
 def unasked(settings: RunSettings) -> dict[str, str]:
     """The parts that the settings do not ask for, and why."""
     wanted, found = settings.evaluate, dict[str, str]()
+    if settings.train.pairs is not None:
+        found |= dict.fromkeys(("table1", "table2"), "this run trains on HR images and has no synthetic ones")
     if wanted.truth is None:
         found |= dict.fromkeys(("truth", "blind"), "evaluate.truth is not set, so no truth is known")
     elif not wanted.truth.blind:

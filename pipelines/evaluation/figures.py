@@ -3,20 +3,17 @@
 The time of the zero-shot way is measured: some synthetic HR images are made again, as the run made them.
 """
 
-import io
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-from matplotlib.figure import Figure as Drawing
 from pydantic import JsonValue
 from torch import Tensor
 
 from pipelines.evaluation import published as paper
+from pipelines.evaluation.histograms import histograms_png
 from pipelines.evaluation.kept import Made
-from pipelines.evaluation.measuring import RAW, SRGAN, Measuring
+from pipelines.evaluation.measuring import Measuring
 from pipelines.evaluation.run import Chosen
 from pipelines.synth import zero_shot_settings
 from zssr_gan.data.prepared import Prepared
@@ -60,14 +57,18 @@ class Figures:
 
     def draw(self) -> Part:
         """All of them, which are PNG files in the report's folder too."""
-        drawn = {**self._grids(), **self._rows(), **self._curves(), **self._histograms()}
+        # A run on HR images has neither synthetic ones nor LR images of its own, and the part `truth` has its histogram.
+        unpaired = self.run.settings.train.pairs is None
+        drawn = {**self._grids(), **self._rows(), **self._histograms()} if unpaired else {}
+        drawn |= self._curves()
         for name, one in drawn.items():
             atomic_write(self.measuring.report / f"{name}.png", one.png, overwrite=True)
         return Part(
             "figures",
             "Figures and time",
-            ("The seed paper's figures 4 to 7 for this run, its training, and what the zero-shot way takes.",),
-            tuple(self._times()),
+            ("The seed paper's figures 4 to 7 for this run, its training, and what the zero-shot way takes.",)
+            * unpaired,
+            tuple(self._times()) if unpaired else (),
             tuple(drawn.values()),
         )
 
@@ -75,12 +76,12 @@ class Figures:
         zssr = self.run.chosen("zssr", _GRID)
         taught: Role = self.run.settings.train.images
         generator = self.run.chosen(taught, _GRID)
-        made = self.measuring.srgan("figure 7", generator.inputs, "raw", self.run.generator).images
+        made = self.measuring.by_generator("figure 7", generator.inputs, "raw", self.run.generator).images
         figures = {
             4: ("LR images that the zero-shot way was given", zssr.ids, zssr.inputs.images),
             5: ("synthetic HR images of them", zssr.ids, self.run.synthetic(zssr.ids)),
             6: ("LR images that the generator was trained on", generator.ids, generator.inputs.images),
-            7: (f"HR images of them; {RAW}, generative", generator.ids, made),
+            7: (f"HR images of them; {self.measuring.names.raw}, generative", generator.ids, made),
         }
         drawn = {}
         for number, (told, ids, images) in figures.items():
@@ -113,8 +114,9 @@ class Figures:
         shown: dict[str, Sequence[Tensor]] = {"extended LR (bicubic)": self.measuring.bicubic(role.inputs).images}
         if name == "table1":
             shown["synthetic HR"] = self.run.synthetic(role.ids)
-        for what, preset in ((RAW, "raw"), (SRGAN, "generator")):
-            shown[what] = self.measuring.srgan(name, role.inputs, preset, self.run.generator).images
+        for what, one in self.measuring.own(name, role.inputs).items():
+            assert one.made is not None
+            shown[what] = one.made.images
         return shown
 
     def _curves(self) -> dict[str, Illustration]:
@@ -128,13 +130,13 @@ class Figures:
         """Pixel intensities of what goes into the generator and of what comes out."""
         role = self.measuring.roled("unseen")
         role = role if role.ids else self.measuring.roled("table1")
+        own = self.measuring.own("histograms", role.inputs).items()
         outputs = {
             "LR input": role.inputs.images,
-            RAW: self.measuring.srgan("histograms", role.inputs, "raw", self.run.generator).images,
-            SRGAN: self.measuring.srgan("histograms", role.inputs, "generator", self.run.generator).images,
+            **{name: one.made.images for name, one in own if one.made is not None},
         }
         told = "Pixel intensities of what goes into the generator and of what comes out"
-        return {"histograms": Illustration(told, histograms_png(outputs))}
+        return {"histograms": Illustration(told, histograms_png({"LR input": role.inputs.images, **outputs}))}
 
     def _times(self) -> list[Table]:
         settings = self.run.settings
@@ -199,24 +201,6 @@ class Figures:
 def _sheet(title: str, rows: Sequence[Sequence[tuple[str, Tensor]]]) -> Illustration:
     picture = Picture(contact_sheet(rows, title=title, cell=192), None, 8, Metadata())
     return Illustration(title, encode_picture(picture, "png", {MARK: "comparison sheet"}))
-
-
-def histograms_png(sets: Mapping[str, Sequence[Tensor]]) -> bytes:
-    """Shares of the 256 levels, over all channels, a curve a set."""
-    drawing = Drawing(figsize=(8, 4), layout="constrained")
-    axes = drawing.add_subplot()
-    for name, images in sets.items():
-        levels = torch.cat([image.mul(255).round().flatten() for image in images]).numpy()
-        shares, edges = np.histogram(levels, bins=64, range=(0, 256))
-        axes.stairs(shares / shares.sum(), edges, label=f"{name} ({len(images):,} images)")
-    axes.set_xlabel("intensity, levels of 255")
-    axes.set_ylabel("share of pixels in 4 levels")
-    axes.legend(frameon=False, fontsize=8)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    buffer = io.BytesIO()
-    drawing.savefig(buffer, format="png", metadata={"Software": "zssr-gan"})
-    return buffer.getvalue()
 
 
 def _timed(what: str, device: str, seconds: float) -> Row:

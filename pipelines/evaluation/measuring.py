@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipelines.evaluation.kept import Figures, Kept, Made, hash_of, joined
 from pipelines.evaluation.methods import Inputs, generated, interpolated, learnt_alone, learnt_together
-from pipelines.evaluation.run import Chosen, Run, device_name
+from pipelines.evaluation.run import Chosen, Run, device_name, scale_of
 from pipelines.progress import Bar
 from zssr_gan.config import ZeroShotSettings, load_preset
 from zssr_gan.data.split import Role
@@ -21,14 +21,13 @@ from zssr_gan.evaluation.tables import Table, to_csv, to_latex, to_markdown
 from zssr_gan.files import atomic_write
 from zssr_gan.imaging.codecs import Metadata, encode_picture
 from zssr_gan.imaging.picture import Picture
-from zssr_gan.imaging.resampling import Downscale
+from zssr_gan.imaging.resampling import BicubicDownscale, Downscale
 from zssr_gan.imaging.sheets import evidence_sheet
 from zssr_gan.record import MARK, Label
 from zssr_gan.training.card import TrainedGenerator
 from zssr_gan.zeroshot.shared import degradation_of
 
 HEADS = ("method", "label")
-SRGAN, RAW, CONTENT = "SRGAN, back-projected", "SRGAN, its output as it is", "SRGAN before the discriminator"
 INTERPOLATIONS = {
     "nearest": "nearest",
     "bicubic": "bicubic",
@@ -48,6 +47,33 @@ class Shown:
     label: Label
     made: Made | None
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What tables call a generator's results: its network's name, and what was done."""
+
+    network: str
+
+    @property
+    def raw(self) -> str:
+        """Its output as it is."""
+        return f"{self.network}, its output as it is"
+
+    @property
+    def whole(self) -> str:
+        """As `zssr-gan enhance --model` does by default."""
+        return f"{self.network}, back-projected"
+
+    @property
+    def content(self) -> str:
+        """The generator of the first phase."""
+        return f"{self.network} before the discriminator"
+
+    @classmethod
+    def of(cls, generator: TrainedGenerator, what: str = "") -> "Names":
+        """By its card; `what` follows the network's name."""
+        return cls(f"{generator.card.name.upper()}{what}")
 
 
 @dataclass
@@ -86,8 +112,24 @@ class Measuring:
             lambda: interpolated(name, inputs, self.run.scale, lambda done, total: self.bar.update(name, done, total)),
         )
 
-    def srgan(self, what: str, inputs: Inputs, preset: str, generator: TrainedGenerator) -> Made:
-        """By a generator; kept."""
+    @cached_property
+    def names(self) -> Names:
+        """Of the run's generator."""
+        return Names.of(self.run.generator)
+
+    def own(self, what: str, inputs: Inputs) -> dict[str, Shown]:
+        """By the run's generator: its output as it is, and back-projected."""
+        ways = {self.names.raw: "raw", self.names.whole: "generator"}
+        return {
+            name: Shown("generative", self.by_generator(what, inputs, preset, self.run.generator))
+            for name, preset in ways.items()
+        }
+
+    def by_generator(self, what: str, inputs: Inputs, preset: str, generator: TrainedGenerator) -> Made:
+        """By a generator; kept. One that keeps the size is given the image enlarged by bicubic."""
+        if scale_of(generator) == 1 and self.run.scale[0] != 1:
+            enlarged = self.bicubic(inputs).images
+            inputs = Inputs(enlarged, (BicubicDownscale(),) * len(enlarged))
         facts = {**self._facts(inputs), "generator": generator.sha256, "preset": preset}
         return self.kept.made(
             "generator",

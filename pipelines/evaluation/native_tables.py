@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipelines.evaluation.measuring import HEADS, INTERPOLATIONS, RAW, SRGAN, Measuring, Shown
+from pipelines.evaluation.measuring import HEADS, INTERPOLATIONS, Measuring, Shown
 from pipelines.evaluation.truth_tables import ASSUMED, TOGETHER
 from pipelines.evaluation.truths import native_images
 from zssr_gan.errors import SettingsError
@@ -52,8 +52,7 @@ class NativeTables:
         shown[ASSUMED] = Shown("case", measuring.zero_shot_together(preset, inputs.as_bicubic))
         shown[TOGETHER] = Shown("case", measuring.zero_shot_together(preset, inputs))
         if run.trained is not None:
-            for name, asked in ((RAW, "raw"), (SRGAN, "generator")):
-                shown[name] = Shown("generative", measuring.srgan("native", inputs, asked, run.trained))
+            shown |= measuring.own("native", inputs)
         downscales = [case.downscale]
         metrics = [psnr(), ssim(), residual(downscales), colour_shift(downscales), sharpness()]
         columns = [metric.definition for metric in metrics]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.evaluation.run import Run
+from pipelines.evaluation.run import Run, scale_of
 from zssr_gan.errors import SettingsError, WeightsError
 from zssr_gan.training.card import TrainedGenerator, load_generator
 from zssr_gan.training.models import parameters
@@ -56,12 +56,6 @@ def others_of(run: Run) -> list[Other]:
                 f"evaluate.truth.models: {name} enlarges by {own_scale:g}, and the table is of x{run.scale[0]:g}."
             )
     return found
-
-
-def scale_of(generator: TrainedGenerator) -> float:
-    """The factor per side."""
-    assert generator.facts.scale is not None, "a generator enlarges"
-    return float(generator.facts.scale[0])
 
 
 def taught_with(others: list[Other]) -> set[str]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pipelines.evaluation import published as paper
 from pipelines.evaluation.kept import Made
-from pipelines.evaluation.measuring import HEADS, RAW, SRGAN, Measuring, Shown
+from pipelines.evaluation.measuring import HEADS, Measuring, Shown
 from pipelines.evaluation.run import Chosen
 from zssr_gan.evaluation.full_reference import psnr, ssim, ssim_pil
 from zssr_gan.evaluation.metric import Definition, Figure, Metric
@@ -47,8 +47,7 @@ class PaperTables:
         printed = [paper.SSIM, paper.PSNR]
         columns = [*(metric.definition for metric in metrics), *printed]
         shown = {
-            RAW: Shown("generative", self.measuring.srgan("table 1", role.inputs, "raw", self.run.generator)),
-            SRGAN: Shown("generative", self.measuring.srgan("table 1", role.inputs, "generator", self.run.generator)),
+            **self.measuring.own("table 1", role.inputs),
             "bicubic": Shown("internal", self.measuring.bicubic(role.inputs)),
         }
         methods = self._methods("table 1", shown, metrics, role, synthetic, printed)
@@ -116,7 +115,7 @@ class PaperTables:
                 cells |= {name: Cell(Figure(name, value)) for name, value in values.items()}
             rows.append(Row((str(n + 1), role.ids[n]), cells))
         return Table(
-            f"Table I: {count} samples, drawn by the seed {self.run.settings.seed}; {RAW}",
+            f"Table I: {count} samples, drawn by the seed {self.run.settings.seed}; {self.measuring.names.raw}",
             ("sample", "image"),
             tuple(columns),
             tuple(rows),
@@ -133,8 +132,7 @@ class PaperTables:
         metrics = [psnr(), ssim(), residual(downscales), colour_shift(downscales), sharpness()]
         shown = {
             "extended LR (bicubic)": Shown("internal", self.measuring.bicubic(role.inputs)),
-            RAW: Shown("generative", self.measuring.srgan("table 2", role.inputs, "raw", self.run.generator)),
-            SRGAN: Shown("generative", self.measuring.srgan("table 2", role.inputs, "generator", self.run.generator)),
+            **self.measuring.own("table 2", role.inputs),
         }
         methods = self._methods("table 2", shown, metrics, role, None)
         columns = [metric.definition for metric in metrics]

@@ -49,7 +49,10 @@ class Run:
 
     def __init__(self, settings: RunSettings, config: Path) -> None:
         self.settings, self.folder = settings, settings.folder(config)
-        self.scale = (settings.synth.scale, settings.synth.scale)
+        pairs = settings.train.pairs
+        # What keeps the size is measured by what it makes of images that were shrunk and enlarged again.
+        scale = settings.scale if pairs is None else float(pairs.reduction)
+        self.scale = (scale, scale)
 
     @cached_property
     def split(self) -> Split:
@@ -112,6 +115,12 @@ class Run:
         """The synthetic HR images of these ids. Raises StoreError where one is missing."""
         with SyntheticSet(self.folder / "synthetic") as store:
             return tuple(from_samples(store.pixels(store.index(name))[1], Metadata()).pixels.clone() for name in ids)
+
+
+def scale_of(generator: TrainedGenerator) -> float:
+    """The factor per side by which a generator enlarges."""
+    assert generator.facts.scale is not None, "a generator enlarges"
+    return float(generator.facts.scale[0])
 
 
 def device_name(device: torch.device) -> str:

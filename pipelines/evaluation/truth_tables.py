@@ -1,17 +1,18 @@
 """Every method against truths that none of them saw: halved by bicubic, or blind, in groups of one camera each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import JsonValue
 from torch import Tensor
 
+from pipelines.evaluation.histograms import histograms_png
 from pipelines.evaluation.kept import Figures, Made, hash_of, joined
-from pipelines.evaluation.measuring import CONTENT, HEADS, INTERPOLATIONS, RAW, SRGAN, Measuring, Shown
+from pipelines.evaluation.measuring import HEADS, INTERPOLATIONS, Measuring, Names, Shown
 from pipelines.evaluation.methods import Inputs
-from pipelines.evaluation.others import Other, others_of, scale_of, taught_with
+from pipelines.evaluation.others import Other, others_of, taught_with
 from pipelines.evaluation.training import CaseTraining, with_learning
 from pipelines.evaluation.truths import Truths, blind_groups, known_truths, told_degradation
 from zssr_gan.errors import SettingsError, WeightsError
@@ -20,15 +21,14 @@ from zssr_gan.evaluation.fid import FID
 from zssr_gan.evaluation.full_reference import psnr, ssim, ssim_pil, vif
 from zssr_gan.evaluation.metric import Definition, Figure, Metric
 from zssr_gan.evaluation.no_reference import colour_shift, residual
-from zssr_gan.evaluation.parts import Part
+from zssr_gan.evaluation.parts import Illustration, Part
 from zssr_gan.evaluation.tables import Method, Row, Table, differences, summarised
-from zssr_gan.imaging.resampling import BicubicDownscale, Downscale
+from zssr_gan.imaging.resampling import Downscale
+from zssr_gan.training.card import TrainedGenerator
 from zssr_gan.training.models import mediator_options
 
 ALONE, TOGETHER = "ZSSR, learnt on each LR image", "ZSSR, learnt on all LR images"
 ASSUMED = "ZSSR, learnt on all LR images, bicubic assumed"
-CASE_CONTENT = "SRGAN on these LR images, before the discriminator"
-CASE_RAW, CASE = "SRGAN on these LR images, its output as it is", "SRGAN on these LR images, back-projected"
 _TRUTH = (
     "Images of high resolution were made small, and every method was given the small images and nothing else: no "
     "truth taught any of them, not even as one of other images, except where a row says so. What they made is held "
@@ -70,7 +70,7 @@ class TruthTables:
 
     def truth(self) -> Part:
         """Truths halved by bicubic."""
-        shown = self._methods(self._truths)
+        shown = self._methods(self._truths, alone=self.evaluate.truth is not None and self.evaluate.truth.alone)
         title = f"Truth known: {self._told(self._truths)}, LR by bicubic"
         return self._part("truth", "Truth known", (_TRUTH, _ORDER), title, [self._truths], shown)
 
@@ -83,7 +83,7 @@ class TruthTables:
         groups = blind_groups(self.run, truths, self.measuring.kept)
         for group in groups:
             self.bar.note(f"{told_degradation(group.degradation)}; estimated: {group.camera}")
-        each = [self._methods(group) for group in groups]
+        each = [self._methods(group, alone=False) for group in groups]
         shown = {name: _together([one[name] for one in each]) for name in each[0]}
         title = f"Blind: {len(groups)} groups of {self._told(groups[0])}"
         part = self._part("blind", "Blind: cameras that no method is told of", (_BLIND,), title, groups, shown)
@@ -97,65 +97,65 @@ class TruthTables:
                 for n, group in enumerate(groups, 1)
             ),
         )
-        return Part(part.name, part.title, part.text, (*part.tables, cameras), scenes=part.scenes)
+        return replace(part, tables=(*part.tables, cameras))
 
     def _told(self, truths: Truths) -> str:
         side = truths.images[0].shape[-1]
         return f"{len(truths.ids):,} images of {side} px a side, x{self.run.scale[0]:g}"
 
-    def _methods(self, truths: Truths) -> dict[str, Shown]:
-        """Every method on the LR images of one case."""
+    def _methods(self, truths: Truths, *, alone: bool) -> dict[str, Shown]:
+        """Every method on the LR images of one case; with `alone`, networks of each image's own too."""
         wanted, inputs, measuring = self.evaluate.truth, truths.inputs, self.measuring
         assert wanted is not None
         shown = {
             told: Shown("internal", measuring.interpolated(name, inputs.as_bicubic))
             for name, told in INTERPOLATIONS.items()
         }
-        if wanted.alone:
+        if alone:
             shown[ALONE] = Shown("internal", measuring.zero_shot_alone(wanted.preset, inputs))
         if truths.estimate is not None:
             shown[ASSUMED] = Shown("case", measuring.zero_shot_together(wanted.preset, inputs.as_bicubic))
         stage_1 = measuring.zero_shot_together(wanted.preset, inputs)
         shown[TOGETHER] = Shown("case", stage_1)
-        if wanted.train:
+        if wanted.train and self.run.settings.train.pairs is None:
             shown |= self._trained(truths, stage_1)
         run = self.run
         if run.trained is None:
             self.bar.note("truth: this run has trained no generator, so it has no row")
         else:
             if run.content is not None:
-                shown[CONTENT] = Shown("generative", measuring.srgan("truth", inputs, "generator", run.content))
-            for name, preset in ((RAW, "raw"), (SRGAN, "generator")):
-                shown[name] = Shown("generative", measuring.srgan("truth", inputs, preset, run.trained))
-        return shown | {other.told: self._by(other, inputs) for other in self._others}
-
-    def _by(self, other: Other, inputs: Inputs) -> Shown:
-        """Another run's generator, its output as it is; one that keeps the size is given the enlarged image."""
-        if other.generator is None:
-            return Shown("generative", None, other.why)
-        if scale_of(other.generator) == 1:
-            enlarged = self.measuring.interpolated("bicubic", inputs.as_bicubic).images
-            inputs = Inputs(enlarged, (BicubicDownscale(),) * len(enlarged))
-        return Shown("generative", self.measuring.srgan(other.name, inputs, "raw", other.generator))
+                made = measuring.by_generator("truth", inputs, "raw", run.content)
+                shown[measuring.names.content] = Shown("generative", made)
+            shown |= measuring.own("truth", inputs)
+        for other in self._others:
+            if other.generator is None:
+                shown[other.told] = Shown("generative", None, other.why)
+            else:
+                made = measuring.by_generator(other.name, inputs, "raw", other.generator)
+                shown[other.told] = Shown("generative", made)
+        return shown
 
     def _trained(self, truths: Truths, stage_1: Made) -> dict[str, Shown]:
         """The whole unpaired way on these LR images."""
-        names = {CASE_CONTENT: "raw", CASE_RAW: "raw", CASE: "generator"}
-        training = CaseTraining(self.run.settings.train, self.run.settings.seed, self.measuring.used, self.bar)
+        train = self.run.settings.train
+        names = Names(f"{train.generator.name.upper()} on these LR images")
+        training = CaseTraining(train, self.run.settings.seed, self.measuring.used, self.bar)
         try:
             phases = training.run(truths, stage_1, self.measuring.kept)
         except (WeightsError, SettingsError) as error:
-            return {name: Shown("generative", None, str(error).removesuffix(".")) for name in names}
+            why = str(error).removesuffix(".")
+            return {name: Shown("generative", None, why) for name in (names.content, names.raw, names.whole)}
         learning = phases.seconds + stage_1.seconds * len(truths.ids)
-        shown = {}
-        for name, preset in names.items():
-            generator = phases.content if name == CASE_CONTENT else phases.last
-            if generator is None:
-                shown[name] = Shown("generative", None, "the run's settings have one phase alone")
-                continue
-            made = self.measuring.srgan("truth", truths.inputs, preset, generator)
-            shown[name] = Shown("generative", with_learning(made, learning))
-        return shown
+
+        def shown(preset: str, generator: TrainedGenerator) -> Shown:
+            made = self.measuring.by_generator("truth", truths.inputs, preset, generator)
+            return Shown("generative", with_learning(made, learning))
+
+        before = Shown("generative", None, "the run's settings have one phase alone")
+        if phases.content is not None:
+            before = shown("raw", phases.content)
+        last = phases.last
+        return {names.content: before, names.raw: shown("raw", last), names.whole: shown("generator", last)}
 
     def _part(
         self,
@@ -196,7 +196,10 @@ class TruthTables:
             summarised(told, HEADS, columns, methods),
             differences(f"{title}: differences to bicubic", HEADS, columns, methods, baseline),
         )
-        return Part(name, title, text, tables, scenes=self.measuring.scenes(ids, inputs, shown, images))
+        drawn = {method: one.made.images for method, one in shown.items() if one.made is not None}
+        kinds = {"truth": images, "bicubic": drawn["bicubic"], list(drawn)[-1]: drawn[list(drawn)[-1]]}
+        histogram = Illustration("Pixel intensities", histograms_png(kinds))
+        return Part(name, title, text, tables, (histogram,), self.measuring.scenes(ids, inputs, shown, images))
 
     def _metrics(self, downscales: Sequence[Downscale]) -> list[Metric]:
         against_truths = [psnr(), ssim(), ssim_pil(), vif(), self._perceptual, self._lpips]
