@@ -57,18 +57,21 @@ class Figures:
 
     def draw(self) -> Part:
         """All of them, which are PNG files in the report's folder too."""
-        # A run on HR images has neither synthetic ones nor LR images of its own, and the part `truth` has its histogram.
-        unpaired = self.run.settings.train.pairs is None
-        drawn = {**self._grids(), **self._rows(), **self._histograms()} if unpaired else {}
-        drawn |= self._curves()
+        if self.run.settings.train.pairs is None:
+            text, tables = (
+                ("The seed paper's figures 4 to 7 for this run, and what the zero-shot way takes.",),
+                self._times(),
+            )
+            drawn = {**self._grids(), **self._rows(), **self._histograms(), **self._curves()}
+        else:  # it has neither synthetic HR images nor LR ones of its own
+            text, tables, drawn = ("The run's training on HR images.",), [], self._curves()
         for name, one in drawn.items():
             atomic_write(self.measuring.report / f"{name}.png", one.png, overwrite=True)
         return Part(
             "figures",
             "Figures and time",
-            ("The seed paper's figures 4 to 7 for this run, its training, and what the zero-shot way takes.",)
-            * unpaired,
-            tuple(self._times()) if unpaired else (),
+            text,
+            tuple(tables),
             tuple(drawn.values()),
         )
 

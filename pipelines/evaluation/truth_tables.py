@@ -197,7 +197,8 @@ class TruthTables:
             differences(f"{title}: differences to bicubic", HEADS, columns, methods, baseline),
         )
         drawn = {method: one.made.images for method, one in shown.items() if one.made is not None}
-        kinds = {"truth": images, "bicubic": drawn["bicubic"], list(drawn)[-1]: drawn[list(drawn)[-1]]}
+        own = TOGETHER if self.run.trained is None else self.measuring.names.raw
+        kinds = {"truth": images, **{kind: drawn[kind] for kind in ("bicubic", own)}}
         histogram = Illustration("Pixel intensities", histograms_png(kinds))
         return Part(name, title, text, tables, (histogram,), self.measuring.scenes(ids, inputs, shown, images))
 
