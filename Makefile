@@ -52,8 +52,8 @@ train: setup ## train the generator of a run: make train [CONFIG=...] [SET=...] 
 eval: setup ## tables and figures of a trained run: make eval [CONFIG=...] [SET=...] [ARGS="--only table1,table2,truth,figures"]
 	@$(BIN)/python -m pipelines.evaluate --config "$(CONFIG)" $(if $(SMALL),--small) $(SET) $(ARGS)
 
-test: setup ## run the tests (a few minutes)
-	$(BIN)/python -m pytest $(ARGS)
+test: setup ## run the tests on all cores (a few minutes)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 test-slow: setup ## run the tests that take longer, such as an installation from nothing
 	$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)

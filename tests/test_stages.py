@@ -81,7 +81,7 @@ class TestChanges:
             ("seed=0", lambda s: s.synth.degradation_from == "bicubic"),
             ("run_dir=elsewhere", lambda s: s.folder(Path("c.yaml")) == Path("elsewhere")),
         ],
-        ids=str,
+        ids=lambda one: one if isinstance(one, str) else "is reached",
     )
     def test_they_reach_what_they_name(self, config: Path, change: str, value: Any) -> None:
         assert value(load_run(config, [change]))
