@@ -112,7 +112,8 @@ class TruthTables:
             for name, told in INTERPOLATIONS.items()
         }
         if alone:
-            shown[ALONE] = Shown("internal", measuring.zero_shot_alone(wanted.preset, inputs))
+            preset = wanted.alone_preset or wanted.preset
+            shown[ALONE] = Shown("internal", measuring.zero_shot_alone(preset, inputs))
         if truths.estimate is not None:
             shown[ASSUMED] = Shown("case", measuring.zero_shot_together(wanted.preset, inputs.as_bicubic))
         stage_1 = measuring.zero_shot_together(wanted.preset, inputs)

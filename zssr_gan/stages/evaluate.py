@@ -17,9 +17,11 @@ class TruthSettings(SourceSettings):
     side: int = Field(64, ge=16, le=1024)
     """Truths are resized to this side in pixels; a multiple of the scale."""
     preset: str = "quality"
-    """Zero-shot settings of the network that is learnt on all small images together, and of those of `alone`."""
+    """Zero-shot settings of the network that is learnt on all small images together."""
     alone: bool = True
     """Whether each small image gets a zero-shot network of its own, too: the slowest of the methods."""
+    alone_preset: str | None = None
+    """Zero-shot settings of these; null: as `preset`."""
     train: bool = True
     """Whether a generator is trained, by the run's group `train`, on the small images and nothing else: the whole
     unpaired way, as where no truth is known."""
