@@ -55,6 +55,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory, astronaut: Tensor, face: Tens
     Image.fromarray(small).save(folder / "faces" / "one.png")
     large = small.repeat(2, axis=0).repeat(2, axis=1)
     written_generator(folder / "runs" / "demo" / "train")
+    for system in ("srgan_x4", "esrgan_x4"):
+        written_generator(folder / "runs" / "zoo" / system / "train", scale=4)
     tiny_rrdb = ESRGAN(ESRGANOptions(width=4, growth=2, blocks=1), torch.Generator().manual_seed(0))
     torch.save({"params_ema": tiny_rrdb.state_dict()}, folder / "RealESRGAN_x4plus.pth")
     with Store(folder / "runs" / "paper" / "synthetic", {}) as store:

@@ -1,0 +1,159 @@
+"""The systems of the literature, small: python -m pipelines.zoo (or: make zoo); half an hour on one core.
+
+Prepares and trains each of them by its own config's block `small`, as `make prepare` and `make train` do, into a folder
+of its own, and then holds all that are there against truths, in a table for x2 and one for x4. The same command goes on
+where it was stopped, and does nothing twice. A system that fails is named, and the others go on.
+Exit codes: 0 done, 1 a system or a table failed, 2 usage, 130 Ctrl-C, 143 SIGTERM.
+"""
+
+import argparse
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipelines.progress import Bar
+from zssr_gan.display import duration
+from zssr_gan.errors import SettingsError, ZssrGanError
+from zssr_gan.interrupts import Terminated, exit_code, turn_sigterm_into_an_exception
+from zssr_gan.stages import load_run
+
+SYSTEMS = ("srgan_x4", "esrgan_x4", "srgan_celeba", "dcgan", "srgan_patches", "autoencoder", "srcnn")
+TABLES = ("zoo_x2", "zoo_x4")
+CONFIGS = Path("configs")
+MOST = 1000
+"""Of a folder's images so many are looked at: the small runs are trained on 40 of them."""
+_STOPPED = {130, 143, -signal.SIGINT, -signal.SIGTERM}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run all of it with `arguments` (default: those of the process); return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.zoo", description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help=f"images of high resolution, of 128 px or more (a sample of {MOST:,}); default: built-in photographs",
+    )
+    parser.add_argument("--only", default=None, metavar="SYSTEMS", help=f"some of {','.join(SYSTEMS)}")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="of all runs; default: runs/zoo, with --data runs/zoo-<its name>"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of every training"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (cuda:1, ...) or mps")
+    parser.add_argument("--threads", type=int, default=None, metavar="N", help="CPU threads")
+    options = parser.parse_args(arguments)
+    turn_sigterm_into_an_exception()
+    machine = ["--device", options.device, *([] if options.threads is None else ["--threads", str(options.threads)])]
+    with Bar() as bar:
+        try:
+            systems = chosen_systems(options.only)
+            if options.data is not None and not options.data.is_dir():
+                raise SettingsError(f"--data {options.data}: is no folder.")
+            folder = options.out or Path("runs") / ("zoo" if options.data is None else f"zoo-{options.data.name}")
+            failed = train_all(systems, folder, options.data, options.set, machine, bar)
+            failed += make_tables(folder, options.data, machine, bar)
+        except KeyboardInterrupt as stop:
+            bar.note("Stopped: what is done is kept; the same command goes on from there.", "red")
+            return exit_code(stop)
+        except ZssrGanError as error:
+            bar.note(f"error: {error}", "red")
+            return 2
+        if failed:
+            bar.note(f"error: failed: {', '.join(failed)}; what they said stands above.", "red")
+    return 1 if failed else 0
+
+
+def chosen_systems(only: str | None) -> tuple[str, ...]:
+    """Those that are asked for, in their own order. Raises SettingsError for an unknown one."""
+    if only is None:
+        return SYSTEMS
+    asked = [name.strip() for name in only.split(",")]
+    strange = next((name for name in asked if name not in SYSTEMS), None)
+    if strange is not None:
+        raise SettingsError(f"--only {only}: there is no system {strange!r}: use {', '.join(SYSTEMS)}.")
+    return tuple(name for name in SYSTEMS if name in asked)
+
+
+def train_all(
+    systems: Sequence[str], folder: Path, data: Path | None, changes: Sequence[str], machine: Sequence[str], bar: Bar
+) -> list[str]:
+    """Prepare and train each; return those that failed.
+
+    Args:
+        systems: of `SYSTEMS`.
+        folder: each gets one of its own in it.
+        data: folder of images; None: what the config names.
+        changes: "a.b=value", for each.
+        machine: options of `make train` that say what it runs on.
+        bar: for lines between.
+    """
+    given = {name: [f"run_dir={_quoted(folder / name)}", *_source(data), *changes] for name in systems}
+    for name, its in given.items():  # a mistake in `changes` is told before anything is trained
+        load_run(CONFIGS / f"{name}.yaml", its, small=True)
+    failed, began = [], time.monotonic()
+    for number, (name, its) in enumerate(given.items(), 1):
+        bar.note(f"{name}: {number} of {len(given)}, {duration(time.monotonic() - began)} so far", "bold")
+        words = ["--config", str(CONFIGS / f"{name}.yaml"), "--small", *_set(its)]
+        if not (run("prepare", words) and run("train", [*words, *machine])):
+            failed.append(name)
+    return failed
+
+
+def make_tables(folder: Path, data: Path | None, machine: Sequence[str], bar: Bar) -> list[str]:
+    """Hold all generators in the folder against truths; return the tables that failed."""
+    failed = []
+    for name in TABLES:
+        bar.note(f"{name}: the table", "bold")
+        report = folder / name.removeprefix("zoo_")
+        its = [f"run_dir={_quoted(report)}", *_source(data)]
+        if data is not None:
+            its += ["evaluate.truth.kind=folder", f"evaluate.truth.root={_quoted(data)}"]
+        words = ["--config", str(CONFIGS / f"{name}.yaml"), "--only", "truth", *_set(its), *machine]
+        if not run("evaluate", words):
+            failed.append(name)
+    return failed
+
+
+def run(stage: str, words: Sequence[str]) -> bool:
+    """Run a stage as a process of its own, so that nothing that happens in it ends the others; whether it went well.
+
+    Raises:
+        KeyboardInterrupt: it was stopped.
+    """
+    command = ["-m", f"pipelines.{stage}", *words]
+    print(f"$ python {shlex.join(command)}", file=sys.stderr, flush=True)
+    with subprocess.Popen([sys.executable, *command]) as process:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt as stop:
+            if isinstance(stop, Terminated):  # Ctrl-C goes to all processes of a terminal, SIGTERM to one
+                process.terminate()
+            process.wait()  # it keeps what it has
+            raise
+    if code in _STOPPED:  # and has said so
+        raise KeyboardInterrupt
+    return code == 0
+
+
+def _source(data: Path | None) -> list[str]:
+    """The change that takes the folder's images; none where there is no folder."""
+    return [] if data is None else [f"data.sources=[{{kind: folder, root: {_quoted(data)}, count: {MOST}}}]"]
+
+
+def _quoted(path: Path) -> str:
+    """As text in YAML, whatever characters it has."""
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def _set(changes: Sequence[str]) -> list[str]:
+    return [word for change in changes for word in ("--set", change)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
