@@ -42,7 +42,7 @@ def others_of(run: Run) -> list[Other]:
         paths = [_path(run, name) for name in wanted.models]
     found = []
     for path in paths:
-        name = path.parents[1].name if path.parts[-2:] == _FILE.parts else path.stem
+        name = _name(path)
         try:
             generator = load_generator(path)
         except WeightsError as error:
@@ -67,6 +67,15 @@ def taught_with(others: list[Other]) -> set[str]:
         for files in one.generator.images.values()
         for sha256 in files.values()
     }
+
+
+def _name(path: Path) -> str:
+    """The run that a file is of, and of which phase; a file elsewhere has its own name."""
+    if path.parts[-2:] == _FILE.parts:
+        return path.parents[1].name
+    if path.parts[-3:] == ("train", "content", "generator.safetensors"):
+        return f"{path.parents[2].name} before the discriminator"
+    return path.stem
 
 
 def _path(run: Run, name: str) -> Path:

@@ -225,6 +225,11 @@ class TestOthers:
         # Of the hundred faces, the ninety that it was trained on are no truths here, nor is the run's training part.
         assert 0 < int(told["theirs"]["images"]) <= 10
 
+    def test_a_phase_before_the_discriminator_has_its_runs_name(self, config: Path) -> None:
+        path = written_generator(RUN.parent / "theirs" / "train" / "content", seed=3)
+        assert run(config, "--only", "truth", "--set", f"evaluate.truth.models=['{path}']") == 0
+        assert any("method: theirs before the discriminator (srgan, " in row["row"] for row in cells("truth"))
+
     def test_one_of_another_scale_is_refused_by_name(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         written_generator(RUN.parent / "large" / "train", scale=4)
         assert run(config, "--only", "truth", "--set", "evaluate.truth.models=[large]") == 2
