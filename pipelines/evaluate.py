@@ -19,7 +19,7 @@ from pipelines.evaluation.kept import Kept
 from pipelines.evaluation.measuring import Measuring
 from pipelines.evaluation.native_tables import NativeTables
 from pipelines.evaluation.paper_tables import PaperTables
-from pipelines.evaluation.report import settings_sha256, write_report
+from pipelines.evaluation.report import stamp, write_report
 from pipelines.evaluation.run import Run
 from pipelines.evaluation.set_tables import SetTables
 from pipelines.evaluation.truth_tables import TruthTables
@@ -106,22 +106,38 @@ def evaluate(
             "figures": Figures(measuring).draw,
         }
         lacking = {} if asked else unasked(settings)
+        failures: list[ZssrGanError] = []
         for name in parts:
             if name in lacking:
                 bar.note(f"{name}: {lacking[name]}: left out")
                 continue
             began = time.perf_counter()
-            part, path = make[name](), report / "parts" / f"{name}.json"
-            if part is None:
-                path.unlink(missing_ok=True)  # of other settings
+            try:
+                made = _written(name, make[name](), measuring)
+            except ZssrGanError as error:  # the others and the report are made all the same
+                bar.note(f"{name}: failed: {error}", "red")
+                failures.append(error)
                 continue
-            if part.tables and name != "figures":
-                measuring.written(name, part.tables)
-            atomic_write(path, encode_part(replace(part, settings_sha256=settings_sha256(run))), overwrite=True)
-            bar.note(f"{name}: {time.perf_counter() - began:.0f} s")
-        print(write_report(run, [name for name in PARTS if name not in unasked(settings)]))
+            if made:
+                bar.note(f"{name}: {time.perf_counter() - began:.0f} s")
+        if len(failures) < len(parts):
+            print(write_report(run, [name for name in PARTS if name not in unasked(settings)]))
+        if failures:
+            raise failures[0]
     finally:
         lock.release()
+
+
+def _written(name: str, part: Part | None, measuring: Measuring) -> bool:
+    """Write what a part has to show; whether it has anything."""
+    path = measuring.report / "parts" / f"{name}.json"
+    if part is None:
+        path.unlink(missing_ok=True)  # of other settings
+        return False
+    if part.tables and name != "figures":
+        measuring.written(name, part.tables)
+    atomic_write(path, encode_part(replace(part, stamp=stamp(measuring.run, name))), overwrite=True)
+    return True
 
 
 def unasked(settings: RunSettings) -> dict[str, str]:

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from zssr_gan.evaluation.metric import Figure
-from zssr_gan.files import atomic_write, canonical_sha256
+from zssr_gan.files import atomic_write, canonical_sha256, sha256_bytes
 from zssr_gan.interrupts import uninterrupted
 from zssr_gan.zeroshot.seeds import content_hash
 
+_PACKAGES = ("zssr-gan", "numpy", "scipy", "pillow", "scikit-image", "torchmetrics", "lpips")
+"""What computes results and figures, beside torch."""
 M = TypeVar("M", bound=BaseModel)
 Figures = dict[str, list[Figure]]
 """By definition, image by image."""
@@ -62,8 +64,8 @@ class Kept:
         """Images of a method: those that are kept with the same facts, or made now."""
         path = self.path(name, facts, "safetensors")
         try:
-            return _decoded(path.read_bytes())
-        except (OSError, SafetensorError, KeyError):
+            return _decoded(_read(path))
+        except (OSError, ValueError, SafetensorError, KeyError):
             made = make()
         self._write(path, _encoded(made))
         return made
@@ -72,7 +74,7 @@ class Kept:
         """Figures of a method, the same way."""
         path = self.path(name, facts, "json")
         try:
-            read = json.loads(path.read_bytes())
+            read = json.loads(_read(path))
             return {key: [Figure(key, value, why) for value, why in cells] for key, cells in read.items()}
         except (OSError, ValueError, TypeError, AttributeError):
             figures = make()
@@ -84,21 +86,37 @@ class Kept:
         """A pydantic model, the same way."""
         path = self.path(name, facts, "json")
         try:
-            return kind.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError):
+            return kind.model_validate_json(_read(path))
+        except (OSError, ValueError):
             found = make()
         self._write(path, (found.model_dump_json() + "\n").encode())
         return found
 
     def path(self, name: str, facts: Mapping[str, JsonValue], extension: str) -> Path:
         """Where what hangs on these facts lies; without an extension, a folder."""
-        versions = {"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__}
+        versions = {"torch": torch.__version__, **{name: _version(name) for name in _PACKAGES}}
         stem = f"{name}-{canonical_sha256({**facts, 'versions': versions})[:16]}"
         return self.folder / (f"{stem}.{extension}" if extension else stem)
 
     def _write(self, path: Path, data: bytes) -> None:
         with uninterrupted():
-            atomic_write(path, data, overwrite=True)
+            # Its own hash comes first: one changed byte would be another figure.
+            atomic_write(path, f"{sha256_bytes(data)}\n".encode() + data, overwrite=True)
+
+
+def _read(path: Path) -> bytes:
+    """What was written; ValueError where it is not whole."""
+    told, _, data = path.read_bytes().partition(b"\n")
+    if told != sha256_bytes(data).encode():
+        raise ValueError(f"{path}: is damaged")
+    return data
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def hash_of(images: Sequence[Tensor]) -> str:

@@ -47,6 +47,10 @@ class Shown:
     label: Label
     made: Made | None
     why: str = ""
+    learnt_from: str = "nothing"
+    """What taught it, for a person."""
+    seconds: float | None = 0.0
+    """Of a learning on these images, beside what making took; None: it cannot be known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,11 @@ class Measuring:
         """By the run's generator: its output as it is, and back-projected."""
         ways = {self.names.raw: "raw", self.names.whole: "generator"}
         return {
-            name: Shown("generative", self.by_generator(what, inputs, preset, self.run.generator))
+            name: Shown(
+                "generative",
+                self.by_generator(what, inputs, preset, self.run.generator),
+                learnt_from=taught_by(self.run.generator),
+            )
             for name, preset in ways.items()
         }
 
@@ -263,6 +271,15 @@ class Measuring:
         }
         for extension, data in contents.items():
             atomic_write(self.report / f"{name}.{extension}", data, overwrite=True)
+
+
+def taught_by(generator: TrainedGenerator) -> str:
+    """What a generator was learnt from, in a few words, by its card."""
+    card = generator.card
+    if card.origin is not None:
+        return "not known: trained elsewhere"
+    count = card.images["inputs"].count if "inputs" in card.images else 0
+    return f"{count:,} other images, {'HR truths' if card.truths else 'LR'}"
 
 
 def png_of(pixels: Tensor) -> bytes:

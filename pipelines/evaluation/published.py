@@ -62,3 +62,4 @@ SETS: dict[str, dict[str, tuple[float, float]]] = {
     },
 }
 """PSNR in dB and SSIM at x2."""
+IMAGES_OF = {"Set5": 5, "Set14": 14, "BSD100": 100}

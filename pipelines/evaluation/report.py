@@ -54,7 +54,7 @@ def write_report(run: Run, names: Sequence[str]) -> Path:
         run=run.folder.name,
         description=run.settings.description,
         parts=parts,
-        warnings=tuple(dict.fromkeys((*_warnings(run, generators), *_stale(parts, settings_sha256(run))))),
+        warnings=tuple(dict.fromkeys((*_warnings(run, generators), *_stale(run, parts)))),
         cameras=tuple(_cameras(run.folder / _DEGRADATION)),
         facts=(
             *(() if split is None else (_images(split, sources),)),
@@ -70,15 +70,38 @@ def write_report(run: Run, names: Sequence[str]) -> Path:
     return path
 
 
-def settings_sha256(run: Run) -> str:
-    """Of all settings of a run: a part that was made with others is no longer true of it."""
-    return canonical_sha256(run.settings.model_dump(mode="json", exclude={"run_dir", "description"}))
+_READ = {
+    "table1": {"samples", "most"},
+    "table2": {"samples", "most"},
+    "truth": {"samples", "features", "lpips", "inception", "truth"},
+    "blind": {"samples", "features", "lpips", "inception", "truth"},
+    "sets": {"samples", "sets"},
+    "native": {"samples", "most", "native", "native_preset"},
+    "figures": {"samples", "most", "timed"},
+}
+"""Of the group `evaluate`, what each part hangs on."""
+_LEFT = (
+    *("split.json", "degradation.json", "synthetic/settings.json", "train/generator.safetensors"),
+    "train/content/generator.safetensors",
+)
+"""Of what the stages before left."""
 
 
-def _stale(parts: Sequence[Part | Missing], now: str) -> Iterator[str]:
+def stamp(run: Run, name: str) -> str:
+    """Of all that a part hangs on in its run: a part with another one is no longer true of it."""
+    settings = run.settings.model_dump(mode="json", exclude={"run_dir", "description", "evaluate"})
+    left = {path: sha256_file(run.folder / path) for path in _LEFT if (run.folder / path).exists()}
+    own = run.settings.evaluate.model_dump(mode="json", include=_READ[name])
+    return canonical_sha256({"settings": settings, "evaluate": own, "left": dict(left)})
+
+
+def _stale(run: Run, parts: Sequence[Part | Missing]) -> Iterator[str]:
     for part in parts:
-        if isinstance(part, Part) and part.settings_sha256 != now:
-            yield f"The part {part.title!r} was made with other settings than those below: `make eval` makes it again."
+        if isinstance(part, Part) and part.stamp != stamp(run, part.name):
+            yield (
+                f"The part {part.title!r} was made with other settings, images or another generator than those below: "
+                "`make eval` makes it again."
+            )
 
 
 def _generators(folder: Path) -> dict[str, TrainedGenerator]:

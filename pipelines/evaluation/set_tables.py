@@ -76,7 +76,7 @@ class SetTables:
                     **{one.name: Cell(Figure(one.name, value)) for one, value in zip(printed, values, strict=True)},
                 },
             )
-            for name, values in (published.SETS.get(wanted.label, {}) if border == 2 else {}).items()
+            for name, values in _published(wanted.label, len(truths.ids), border).items()
         )
         both = Table(title, HEADS, (*columns, *printed), ours + theirs) if theirs else own
         images = Table(
@@ -91,3 +91,8 @@ class SetTables:
         )
         gains = differences(f"{wanted.label}: differences to bicubic", HEADS, columns, methods, methods[0])
         return [both, gains, images], measuring.scenes(truths.ids, truths.inputs, shown, truths.images)
+
+
+def _published(name: str, images: int, scale: int) -> dict[str, tuple[float, float]]:
+    """What was printed of a set, where all of its images are here."""
+    return published.SETS[name] if scale == 2 and published.IMAGES_OF.get(name) == images else {}

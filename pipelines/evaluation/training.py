@@ -3,6 +3,8 @@
 What `make synth` and `make train` do for a run, for images whose truths are known to the tables alone.
 """
 
+import json
+import shutil
 import time
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
@@ -15,6 +17,7 @@ from pipelines.evaluation.kept import Kept, Made, hash_of
 from pipelines.evaluation.truths import Truths
 from pipelines.progress import Bar
 from zssr_gan.devices import Machine
+from zssr_gan.errors import WeightsError
 from zssr_gan.files import atomic_write
 from zssr_gan.imaging.levels import from_levels, to_levels
 from zssr_gan.networks.generators import GeneratorNetwork
@@ -39,6 +42,7 @@ from zssr_gan.weights import Origin, vgg
 from zssr_gan.zeroshot.seeds import content_hash
 from zssr_gan.zeroshot.shared import degradation_of
 
+_TIMES = "times.json"
 _TAUGHT = 0.7
 """Share of the images that keep their synthetic HR where the generator learns from others, as in the seed paper."""
 _LARGEST_SHARE_HELD_OUT = 0.1
@@ -46,12 +50,14 @@ _LARGEST_SHARE_HELD_OUT = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Phases:
-    """Generators at the end of each phase, and how long it took to get there, seconds."""
+    """Generators at the end of each phase, and how long it took to get there."""
 
     content: TrainedGenerator | None
     """None: there was one phase alone."""
     last: TrainedGenerator
-    seconds: float
+    content_seconds: float | None
+    """None: not known, as the training was stopped on the way."""
+    seconds: float | None
 
 
 @dataclass
@@ -93,16 +99,14 @@ class CaseTraining:
             "threads": self.used.threads,
         }
         folder = kept.path("training", facts, "")
-        done = folder / "seconds.txt"
-        if not done.exists():
-            seconds = self._trained(folder, settings, material, mediator, origin)
-            atomic_write(done, f"{seconds:.3f}\n".encode(), overwrite=True)
-        before = folder / "content" / "generator.safetensors"
-        return Phases(
-            load_generator(before) if before.exists() else None,
-            load_generator(folder / "generator.safetensors"),
-            float(done.read_text()),
-        )
+        try:
+            return _phases(folder)
+        except (OSError, ValueError, WeightsError):  # not there, not whole, or damaged
+            if (folder / _TIMES).exists():
+                shutil.rmtree(folder)
+        times = self._trained(folder, settings, material, mediator, origin)
+        atomic_write(folder / _TIMES, json.dumps(times).encode(), overwrite=True)
+        return _phases(folder)
 
     def _fitted(self, truths: Truths) -> TrainSettings:
         """The settings, for images of this size and number."""
@@ -146,14 +150,17 @@ class CaseTraining:
 
     def _trained(
         self, folder: Path, settings: TrainSettings, material: Material, mediator: VGG | None, origin: Origin | None
-    ) -> float:
-        """Train, keeping each phase's generator in the folder; how long all steps take, seconds."""
+    ) -> dict[str, float | None]:
+        """Train, keeping each phase's generator in the folder; how long it took to each one's end, seconds."""
+        times: dict[str, float | None] = {"content": None, "last": None}
+        began = time.perf_counter()
 
         def keep(generator: GeneratorNetwork, step: int, phase: str, figures: Figures) -> None:
             card, listed = self._card(settings, material, origin, generator, step, phase, figures)
             write_generator(folder, generator, card, listed)
             if phase == "pretrain" and settings.epochs:
                 write_generator(folder / "content", generator, card, listed)
+                times["content"] = time.perf_counter() - began
 
         watchers = Watchers(
             progress=lambda done, total, losses: self.bar.update(
@@ -172,10 +179,10 @@ class CaseTraining:
             facts={},  # the folder's name hangs on them all
             watchers=replace(watchers, begun=self._begin),
         )
-        began = time.perf_counter()
         loop.run()
-        # Of a training that goes on where it was stopped, the steps before are taken to have been as quick.
-        return (time.perf_counter() - began) * loop.plan.total / max(1, loop.plan.total - self._begun)
+        if self._begun:  # the steps before were another process's, whose time nobody has
+            return {"content": None, "last": None}
+        return {**times, "last": time.perf_counter() - began}
 
     def _begin(self, step: int) -> None:
         self._begun = step
@@ -219,6 +226,15 @@ def _hashes(images: Cuttable) -> dict[str, str]:
     return {one: content_hash(from_levels(lr)) for one, lr in zip(images.ids, images.lr, strict=True)}
 
 
-def with_learning(made: Made, seconds: float) -> Made:
-    """The same images, with the time of a learning that was for all of them shared among them."""
-    return replace(made, seconds=made.seconds + seconds / len(made.images))
+def _phases(folder: Path) -> Phases:
+    """What a training left; an error where it is not whole."""
+    times = json.loads((folder / _TIMES).read_bytes())
+    if not isinstance(times, dict) or not times.keys() >= {"content", "last"}:
+        raise ValueError(f"{folder / _TIMES}: is damaged")
+    before = folder / "content" / "generator.safetensors"
+    return Phases(
+        load_generator(before) if before.exists() else None,
+        load_generator(folder / "generator.safetensors"),
+        times["content"],
+        times["last"],
+    )

@@ -10,15 +10,15 @@ from torch import Tensor
 
 from pipelines.evaluation.histograms import histograms_png
 from pipelines.evaluation.kept import Figures, Made, hash_of, joined
-from pipelines.evaluation.measuring import HEADS, INTERPOLATIONS, Measuring, Names, Shown
+from pipelines.evaluation.measuring import INTERPOLATIONS, Measuring, Names, Shown, taught_by
 from pipelines.evaluation.methods import Inputs
 from pipelines.evaluation.others import Other, others_of, taught_with
-from pipelines.evaluation.training import CaseTraining, with_learning
+from pipelines.evaluation.training import CaseTraining
 from pipelines.evaluation.truths import Truths, blind_groups, known_truths, told_degradation
 from zssr_gan.errors import SettingsError, WeightsError
 from zssr_gan.evaluation.features import Frechet, Seen, lpips, perceptual
 from zssr_gan.evaluation.fid import FID
-from zssr_gan.evaluation.full_reference import psnr, ssim, ssim_pil, vif
+from zssr_gan.evaluation.full_reference import mse, psnr, ssim, ssim_pil, vif
 from zssr_gan.evaluation.metric import Definition, Figure, Metric
 from zssr_gan.evaluation.no_reference import colour_shift, residual
 from zssr_gan.evaluation.parts import Illustration, Part
@@ -29,18 +29,22 @@ from zssr_gan.training.models import mediator_options
 
 ALONE, TOGETHER = "ZSSR, learnt on each LR image", "ZSSR, learnt on all LR images"
 ASSUMED = "ZSSR, learnt on all LR images, bicubic assumed"
+_THESE = "these LR images"
+_HEADS = ("method", "learnt from", "label")
 _TRUTH = (
-    "Images of high resolution were made small, and every method was given the small images and nothing else: no "
-    "truth taught any of them, not even as one of other images, except where a row says so. What they made is held "
-    "against the truths."
+    "Images of high resolution were made small, and every method was given the small images. What it makes is held "
+    "against the truths. What else taught a method, the second column says: rows on “these LR images” saw nothing but "
+    "these; generators of runs were trained on other images before, which may have been sharper than these LR images."
 )
 _ORDER = (
     "Rows on “these LR images” are the whole unpaired way on them: one zero-shot network learnt on all, what it makes "
-    "taken for real by the discriminator, and a generator trained on both. Other generators were trained by their runs."
+    "taken for real by the discriminator, and a generator trained on both. A tenth of the images at most is held out "
+    "of that training, to choose by, and measured with the rest."
 )
 _BLIND = (
     "The same truths, but their camera blurred them, added noise and compressed, in a way that no method is told: each "
-    "group of images has a camera of its own. What it did is estimated from the group's LR images."
+    "group of images has a camera of its own. What it did is estimated from the group's LR images, and used where a "
+    "row does not say “bicubic” or “bicubic assumed”. Residual and colour shift go through the true camera."
 )
 
 
@@ -49,6 +53,7 @@ class TruthTables:
     """Makes the parts `truth` and `blind`."""
 
     measuring: Measuring
+    _notices: tuple[str, ...] = field(default=(), init=False)
     _looked: dict[tuple[str, str], Seen] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -66,6 +71,7 @@ class TruthTables:
         truths, notices = known_truths(self.run, taught)
         for notice in notices:
             self.bar.note(notice)
+        self._notices = tuple(f"{notice}." for notice in notices)
         return truths
 
     def truth(self) -> Part:
@@ -82,7 +88,7 @@ class TruthTables:
             raise SettingsError("evaluate.truth.blind: is 0, so that there are no groups: set it to 3.")
         groups = blind_groups(self.run, truths, self.measuring.kept)
         for group in groups:
-            self.bar.note(f"{told_degradation(group.degradation)}; estimated: {group.camera}")
+            self.bar.note(f"{told_degradation(group.degradation, self.run.scale[0])}; estimated: {group.camera}")
         each = [self._methods(group, alone=False) for group in groups]
         shown = {name: _together([one[name] for one in each]) for name in each[0]}
         title = f"Blind: {len(groups)} groups of {self._told(groups[0])}"
@@ -93,7 +99,15 @@ class TruthTables:
             heads,
             (),
             tuple(
-                Row((str(n), f"{len(group.ids):,}", told_degradation(group.degradation), group.camera), {})
+                Row(
+                    (
+                        str(n),
+                        f"{len(group.ids):,}",
+                        told_degradation(group.degradation, self.run.scale[0]),
+                        group.camera,
+                    ),
+                    {},
+                )
                 for n, group in enumerate(groups, 1)
             ),
         )
@@ -113,11 +127,15 @@ class TruthTables:
         }
         if alone:
             preset = wanted.alone_preset or wanted.preset
-            shown[ALONE] = Shown("internal", measuring.zero_shot_alone(preset, inputs))
+            shown[ALONE] = Shown(
+                "internal", measuring.zero_shot_alone(preset, inputs), learnt_from="each LR image itself"
+            )
         if truths.estimate is not None:
-            shown[ASSUMED] = Shown("case", measuring.zero_shot_together(wanted.preset, inputs.as_bicubic))
+            shown[ASSUMED] = Shown(
+                "case", measuring.zero_shot_together(wanted.preset, inputs.as_bicubic), learnt_from=_THESE
+            )
         stage_1 = measuring.zero_shot_together(wanted.preset, inputs)
-        shown[TOGETHER] = Shown("case", stage_1)
+        shown[TOGETHER] = Shown("case", stage_1, learnt_from=_THESE)
         if wanted.train and self.run.settings.train.pairs is None:
             shown |= self._trained(truths, stage_1)
         run = self.run
@@ -126,14 +144,14 @@ class TruthTables:
         else:
             if run.content is not None:
                 made = measuring.by_generator("truth", inputs, "raw", run.content)
-                shown[measuring.names.content] = Shown("generative", made)
+                shown[measuring.names.content] = Shown("generative", made, learnt_from=taught_by(run.content))
             shown |= measuring.own("truth", inputs)
         for other in self._others:
             if other.generator is None:
-                shown[other.told] = Shown("generative", None, other.why)
+                shown[other.told] = Shown("generative", None, other.why, "not known")
             else:
                 made = measuring.by_generator(other.name, inputs, "raw", other.generator)
-                shown[other.told] = Shown("generative", made)
+                shown[other.told] = Shown("generative", made, learnt_from=taught_by(other.generator))
         return shown
 
     def _trained(self, truths: Truths, stage_1: Made) -> dict[str, Shown]:
@@ -145,18 +163,18 @@ class TruthTables:
             phases = training.run(truths, stage_1, self.measuring.kept)
         except (WeightsError, SettingsError) as error:
             why = str(error).removesuffix(".")
-            return {name: Shown("generative", None, why) for name in (names.content, names.raw, names.whole)}
-        learning = phases.seconds + stage_1.seconds * len(truths.ids)
+            return {name: Shown("generative", None, why, _THESE) for name in (names.content, names.raw, names.whole)}
 
-        def shown(preset: str, generator: TrainedGenerator) -> Shown:
+        def shown(preset: str, generator: TrainedGenerator, training: float | None) -> Shown:
             made = self.measuring.by_generator("truth", truths.inputs, preset, generator)
-            return Shown("generative", with_learning(made, learning))
+            learning = None if training is None else training + stage_1.seconds * len(truths.ids)
+            return Shown("generative", made, learnt_from=_THESE, seconds=learning)
 
-        before = Shown("generative", None, "the run's settings have one phase alone")
+        before = Shown("generative", None, "the run's settings have one phase alone", _THESE)
         if phases.content is not None:
-            before = shown("raw", phases.content)
-        last = phases.last
-        return {names.content: before, names.raw: shown("raw", last), names.whole: shown("generator", last)}
+            before = shown("raw", phases.content, phases.content_seconds)
+        last = (phases.last, phases.seconds)
+        return {names.content: before, names.raw: shown("raw", *last), names.whole: shown("generator", *last)}
 
     def _part(
         self,
@@ -170,7 +188,7 @@ class TruthTables:
         """Tables and scenes of all groups' images together."""
         images = tuple(image for group in groups for image in group.images)
         ids = tuple(one for group in groups for one in group.ids)
-        downscales: list[Downscale] = [group.downscale for group in groups]
+        downscales = [_camera(group) for group in groups]
         inputs = Inputs(
             tuple(image for group in groups for image in group.inputs.images),
             tuple(downscale for group in groups for downscale in group.inputs.downscales),
@@ -190,21 +208,36 @@ class TruthTables:
                 figures = self.measuring.figures(f"{name}, {method}", one.made.images, metrics, inputs, images, cameras)
                 for judge in (self._frechet, self._fid):
                     figures |= self._distances(judge, one.made, images)
-                figures[self._seconds.name] = [Figure(self._seconds.name, one.made.seconds)]
-            methods.append(Method((method, one.label), figures, sets))
+                figures[self._seconds.name] = [self._time(one, len(ids))]
+            methods.append(Method((method, one.learnt_from, one.label), figures, sets))
         baseline = next(one for one in methods if one.texts[0] == "bicubic")
         tables = (
-            summarised(told, HEADS, columns, methods),
-            differences(f"{title}: differences to bicubic", HEADS, columns, methods, baseline),
+            summarised(told, _HEADS, columns, methods),
+            differences(f"{title}: differences to bicubic", _HEADS, columns, methods, baseline),
         )
         drawn = {method: one.made.images for method, one in shown.items() if one.made is not None}
         own = TOGETHER if self.run.trained is None else self.measuring.names.raw
         kinds = {"truth": images, **{kind: drawn[kind] for kind in ("bicubic", own)}}
         histogram = Illustration("Pixel intensities", histograms_png(kinds))
-        return Part(name, title, text, tables, (histogram,), self.measuring.scenes(ids, inputs, shown, images))
+        return Part(
+            name,
+            title,
+            (*text, *self._notices),
+            tables,
+            (histogram,),
+            self.measuring.scenes(ids, inputs, shown, images),
+        )
+
+    def _time(self, shown: Shown, images: int) -> Figure:
+        """Of making, and of learning on these images."""
+        if shown.made is None or shown.seconds is None:
+            return self._seconds.none(
+                "the training was stopped and went on, and nobody has the time of its first steps"
+            )
+        return Figure(self._seconds.name, shown.made.seconds + shown.seconds / images)
 
     def _metrics(self, downscales: Sequence[Downscale]) -> list[Metric]:
-        against_truths = [psnr(), ssim(), ssim_pil(), vif(), self._perceptual, self._lpips]
+        against_truths = [psnr(), ssim(), ssim_pil(), mse(), vif(), self._perceptual, self._lpips]
         return [*against_truths, residual(downscales), colour_shift(downscales)]
 
     @cached_property
@@ -257,9 +290,19 @@ class TruthTables:
         return self.measuring.kept.figures("frechet", facts, look)
 
 
+def _camera(truths: Truths) -> Downscale:
+    """What was done in truth, where that is known."""
+    return truths.downscale if truths.degradation is None else truths.degradation.downscale
+
+
 def _together(of_each: Sequence[Shown]) -> Shown:
     """A method's results on several groups; none where it has none of one."""
     lacking = next((one for one in of_each if one.made is None), None)
     if lacking is not None:
         return lacking
-    return Shown(of_each[0].label, joined([one.made for one in of_each if one.made is not None]))
+    times = [one.seconds for one in of_each]
+    return replace(
+        of_each[0],
+        made=joined([one.made for one in of_each if one.made is not None]),
+        seconds=None if None in times else sum(one for one in times if one is not None),
+    )

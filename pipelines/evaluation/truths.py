@@ -1,6 +1,6 @@
 """Images whose truth is known, and what a camera made of them: by bicubic, or blind in groups of one camera each."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,8 @@ from zssr_gan.zeroshot.degradation_estimate import Estimate
 from zssr_gan.zeroshot.estimation_settings import EstimationSettings
 from zssr_gan.zeroshot.seeds import derive_seed
 from zssr_gan.zeroshot.shared import CaseImage
+
+_SMALLEST = 8  # LR pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,8 @@ def known_truths(run: Run, taught: set[str]) -> tuple[Truths, list[str]]:
         raise SettingsError(f"evaluate.truth.side: is {wanted.side}, which the scale {run.scale[0]:g} does not divide.")
     if run.trained is not None:
         taught = taught | {member.sha256 for member in run.split.entries if member.part == "train"}
-    found, notices = _read(run, wanted, "truth", taught, wanted.count)
-    images = _alike([rounded(resize(_pixels(one), (wanted.side, wanted.side))) for _, one in found])
+    found, notices = _read(run, wanted, "truth", wanted.count, wanted.side, taught)
+    images = _alike([rounded(resize(_square(_pixels(one)), (wanted.side, wanted.side))) for _, one in found])
     lr = tuple(rounded(resize(image, (small, small))) for image in images)
     ids = tuple(name for name, _ in found)
     return Truths(ids, images, Inputs(lr, (BicubicDownscale(),) * len(lr))), notices
@@ -102,7 +104,7 @@ def own_sizes(run: Run, wanted: SourceSettings) -> tuple[Truths, list[str]]:
     scale = round(run.scale[0])
     if scale != run.scale[0]:
         raise SettingsError(f"evaluate.sets: {wanted.label} wants a whole scale, not {run.scale[0]:g}.")
-    found, notices = _read(run, wanted, "sets", set(), wanted.count)
+    found, notices = _read(run, wanted, "sets", wanted.count, _SMALLEST * scale)
     images = []
     for _, one in found:
         rows, columns = (side // scale * scale for side in _pixels(one).shape[-2:])
@@ -117,46 +119,41 @@ def native_images(run: Run, wanted: SourceSettings, kept: Kept) -> tuple[Truths,
 
     As many as `evaluate.most`, of 8 pixels a side or more.
     """
-    found, notices = _read(run, wanted, "native", set(), wanted.count or run.settings.evaluate.most)
-    large = [(name, one) for name, one in found if min(_pixels(one).shape[-2:]) >= run.settings.data.smallest]
-    if len(large) < len(found):
-        notices.append(f"{len(found) - len(large):,} images are smaller than data.smallest and are left out")
-    if not large:
-        raise SettingsError(
-            f"evaluate.native: {wanted.label} has no image of {run.settings.data.smallest} pixels a side."
-        )
-    pixels = _alike([rounded(_pixels(one)) for _, one in large])
+    most = wanted.count or run.settings.evaluate.most
+    found, notices = _read(run, wanted, "native", most, run.settings.data.smallest)
+    pixels = _alike([rounded(_pixels(one)) for _, one in found])
     estimate = _estimated(
         kept,
         [
             Evidence(CaseImage(name=name, sha256=one.sha256), image, None if one.file is None else jpeg_of(one.file))
-            for (name, one), image in zip(large, pixels, strict=True)
+            for (name, one), image in zip(found, pixels, strict=True)
         ],
         run.settings.seed,
     )
     inputs = Inputs(pixels, (estimate.degradation.downscale,) * len(pixels))
-    return Truths(tuple(name for name, _ in large), (), inputs, estimate=estimate), notices
+    return Truths(tuple(name for name, _ in found), (), inputs, estimate=estimate), notices
 
 
-def told_degradation(degradation: Degradation | None) -> str:
-    """A drawn degradation in a few words, widths in HR pixels at a scale of 2."""
+def told_degradation(degradation: Degradation | None, scale: float) -> str:
+    """A drawn degradation in a few words, widths in HR pixels."""
     assert degradation is not None
     assert isinstance(degradation.blur, GaussianBlur)
     assert degradation.noise is not None
     blur, jpeg = degradation.blur, degradation.jpeg
+    major, minor = scale * blur.sigma_major, scale * blur.sigma_minor
     return (
-        f"blur {2 * blur.sigma_major:.2f} x {2 * blur.sigma_minor:.2f} HR pixels at {blur.angle_degrees:.0f} degrees, "
+        f"blur {major:.2f} x {minor:.2f} HR pixels at {blur.angle_degrees:.0f} degrees, "
         f"noise {255 * degradation.noise.sigma:.1f} of 255, {'no JPEG' if jpeg is None else f'JPEG {jpeg.quality}'}"
     )
 
 
 def _read(
-    run: Run, wanted: SourceSettings, purpose: str, taught: set[str], most: int | None
+    run: Run, wanted: SourceSettings, purpose: str, most: int | None, smallest: int, taught: Set[str] = frozenset()
 ) -> tuple[list[tuple[str, Content]], list[str]]:
     """Images of a source with their ids, in the order of the run's seed, and what must be said."""
     (source,) = open_sources(DataSettings(sources=(wanted,)))
     found: list[tuple[str, Content]] = []
-    known = failed = 0
+    known = failed = small = 0
     for path in run.order([entry.path for entry in source.listing().entries], purpose):
         if most is not None and len(found) == most:
             break
@@ -168,18 +165,31 @@ def _read(
         if content.sha256 in taught:
             known += 1
             continue
+        if min(_pixels(content).shape[-2:]) < smallest:
+            small += 1
+            continue
         found.append((f"{wanted.label}/{path}", content))
     if not found:
         raise SettingsError(
-            f"evaluate.{purpose}: {wanted.root or wanted.label} has no image that can be read and is in no "
-            "training part of a run that is compared: name another folder."
+            f"evaluate.{purpose}: {wanted.root or wanted.label} has no image of {smallest} pixels a side or more that "
+            "can be read and that no generator was trained on which is compared: name another folder."
         )
     notices = []
     if known:
         notices.append(f"{known:,} images were trained on by a generator that is compared, and are left out as truths")
     if failed:
         notices.append(f"{failed:,} images could not be read and are left out")
+    if small:
+        notices.append(f"{small:,} images are smaller than {smallest} pixels a side and are left out")
     return found, notices
+
+
+def _square(pixels: Tensor) -> Tensor:
+    """The middle of an image, so that nothing is squeezed."""
+    rows, columns = pixels.shape[-2:]
+    side = min(rows, columns)
+    top, left = (rows - side) // 2, (columns - side) // 2
+    return pixels[:, top : top + side, left : left + side]
 
 
 def _pixels(content: Content) -> Tensor:

@@ -3,7 +3,7 @@
 import csv
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ def test_all_parts(config: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     assert set(contents()) == {*expected, "index.html"}
     page = (REPORT / "index.html").read_text("utf-8")
     assert "blind: cameras" in page.lower()
-    assert "made with other settings" not in page
+    assert "was made with other settings" not in page
     for name in pictures:
         with Image.open(REPORT / f"{name}.png") as picture:
             assert min(picture.size) > 150
@@ -248,10 +248,16 @@ def test_blind_groups_are_told_apart_from_what_was_estimated(config: Path) -> No
     assert cameras.count("bicubic is assumed") == 2
     psnr = {row["row"]: row for row in cells("blind") if row["definition"] == "PSNR-Y, border 0, 0..255"}
     assert {row["images"] for row in psnr.values()} == {"6"}
-    assert "method: ZSSR, learnt on all LR images, bicubic assumed, label: case" in psnr
+    assert "method: ZSSR, learnt on all LR images, bicubic assumed, learnt from: these LR images, label: case" in psnr
 
 
-def test_sets_stand_beside_what_was_published(config: Path) -> None:
+def test_a_set_of_another_number_of_images_has_nothing_published_beside(config: Path) -> None:
+    assert run(config, "--only", "sets", "--set", "evaluate.sets.0.count=1") == 0
+    assert not any("as printed" in row["row"] for row in cells("sets"))
+
+
+def test_sets_stand_beside_what_was_published(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(published.IMAGES_OF, "Set5", 2)
     assert run(config, "--only", "sets") == 0
     rows = [row for row in cells("sets") if row["table"] == "Set5: 2 images, x2"]
     printed = {row["row"]: row["mean"] for row in rows if row["definition"] == "PSNR, as printed" and row["mean"]}
@@ -288,6 +294,13 @@ def test_the_report_says_which_parts_are_of_other_settings(config: Path) -> None
     page = (REPORT / "index.html").read_text("utf-8")
     assert "The part &#39;Table I: the generator against the zero-shot way&#39; was made with other settings" in page
     assert page.count("was made with other settings") == 1
+    # What a part does not hang on makes nothing stale; another generator does.
+    assert run(config, "--only", "table1,table2") == 0
+    assert run(config, "--only", "table2", "--set", "evaluate.timed=2") == 0
+    assert "was made with other settings" not in (REPORT / "index.html").read_text("utf-8")
+    written_generator(RUN / "train", seed=5)
+    assert run(config, "--only", "table2") == 0
+    assert (REPORT / "index.html").read_text("utf-8").count("was made with other settings") == 1
 
 
 def test_stopped_it_goes_on(config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -313,13 +326,49 @@ def test_images_without_a_synthetic_one_are_left_out(config: Path) -> None:
     assert any("2 of 3 images, drawn by the seed, of the role table1" in row["table"] for row in cells("table1"))
 
 
-def test_a_damaged_result_is_made_again(config: Path) -> None:
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data[:-9] + bytes(9), lambda _: b"{}"])
+def test_a_damaged_result_is_made_again(config: Path, damage: Callable[[bytes], bytes]) -> None:
     assert run(config, "--only", "table1") == 0
     before = contents()
     for path in (REPORT / "kept").iterdir():
-        path.write_bytes(path.read_bytes()[:-9])
+        path.write_bytes(damage(path.read_bytes()))
     assert run(config, "--only", "table1") == 0
     assert contents() == before
+
+
+def test_a_damaged_training_is_made_again(config: Path) -> None:
+    assert run(config, "--only", "truth", *WHOLE) == 0
+    (folder,) = (REPORT / "kept").glob("training-*")
+    for name in ("generator.safetensors", "times.json"):
+        (folder / name).write_bytes(b"abc")
+        assert run(config, "--only", "truth", *WHOLE) == 0
+        own = [row for row in cells("truth") if "SRGAN on these" in row["row"] and row["definition"].startswith("PSNR")]
+        assert all(row["mean"] for row in own)
+
+
+def test_truths_that_are_too_small_are_left_out_and_long_ones_cut(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path("mixed")
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, (rows, columns) in {"small": (12, 40), "wide": (30, 50), "high": (50, 30)}.items():
+        Image.fromarray(rng.integers(0, 256, (rows, columns, 3), dtype=np.uint8)).save(folder / f"{name}.png")
+    wanted = "evaluate.truth={root: mixed, side: 24, preset: tiny.yaml, train: false, alone: false}"
+    assert run(config, "--only", "truth", "--set", wanted) == 0
+    assert "1 images are smaller than 24 pixels a side and are left out" in capsys.readouterr().err
+    assert {row["images"] for row in cells("truth") if row["definition"].startswith("PSNR")} == {"2"}
+    (folder / "wide.png").unlink()
+    (folder / "high.png").unlink()
+    assert run(config, "--only", "truth", "--set", wanted) == 2
+    Image.new("RGB", (1, 1)).save(folder / "dot.png")
+    assert run(config, "--only", "sets", "--set", "evaluate.sets=[{root: mixed, preset: tiny.yaml}]") == 2
+    assert "has no image of 16 pixels a side" in " ".join(capsys.readouterr().err.split())
+
+
+def test_one_part_that_fails_costs_no_other_and_not_the_report(config: Path) -> None:
+    assert run(config, "--only", "table2,sets", "--set", "evaluate.sets=[{root: nowhere, preset: tiny.yaml}]") == 2
+    assert "Table II" in (REPORT / "index.html").read_text("utf-8")
 
 
 def test_a_run_without_truths_leaves_them_out_unless_asked(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,8 +53,8 @@ class Part:
     tables: tuple[Table, ...] = ()
     illustrations: tuple[Illustration, ...] = ()
     scenes: tuple[Scene, ...] = ()
-    settings_sha256: str = ""
-    """Of all settings that it was made with."""
+    stamp: str = ""
+    """A hash of all that it hangs on, so that it can be told whether it still holds."""
 
 
 _PART = TypeAdapter(Part)
