@@ -49,7 +49,7 @@ synth: setup ## synthetic HR images of a prepared run: make synth [CONFIG=...] [
 train: setup ## train the generator of a run: make train [CONFIG=...] [SET=...] [ARGS="--device cuda"]
 	@$(BIN)/python -m pipelines.train --config "$(CONFIG)" $(if $(SMALL),--small) $(SET) $(ARGS)
 
-eval: setup ## tables and figures of a trained run: make eval [CONFIG=...] [SET=...] [ARGS="--only table1,truth"]
+eval: setup ## tables, figures and the report (report/index.html) of a trained run: make eval [CONFIG=...] [SET=...] [ARGS="--only table1,truth"]
 	@$(BIN)/python -m pipelines.evaluate --config "$(CONFIG)" $(if $(SMALL),--small) $(SET) $(ARGS)
 
 zoo: setup ## train the systems of the literature small, and compare them: make zoo [DATA=folder] [ONLY=srcnn,dcgan] [ARGS=...]

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.evaluation.figures import Figures
+from pipelines.choosing import chosen
+from pipelines.evaluation.figures import Drawings
 from pipelines.evaluation.kept import Kept
 from pipelines.evaluation.measuring import Measuring
 from pipelines.evaluation.native_tables import NativeTables
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     turn_sigterm_into_an_exception()
     with Bar() as bar:
         try:
-            parts = chosen_parts(options.only)
+            parts = chosen(options.only, PARTS, "part")
             settings = load_run(options.config, options.set, small=options.small)
             with machine(RunOptions(options.device, options.precision, options.threads)) as used:
                 evaluate(settings, options.config, parts, used, bar, asked=options.only is not None)
@@ -63,17 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             usage = SettingsError | SplitError | StoreError | DeviceError | WeightsError
             return 2 if isinstance(error, usage) else 1
     return 0
-
-
-def chosen_parts(only: str | None) -> tuple[str, ...]:
-    """The parts that are asked for, in their own order. Raises SettingsError for an unknown one."""
-    if only is None:
-        return PARTS
-    asked = [part.strip() for part in only.split(",")]
-    strange = next((part for part in asked if part not in PARTS), None)
-    if strange is not None:
-        raise SettingsError(f"--only {only}: there is no part {strange!r}: use {', '.join(PARTS)}.")
-    return tuple(part for part in PARTS if part in asked)
 
 
 def evaluate(
@@ -103,7 +93,7 @@ def evaluate(
             "blind": truths.blind,
             "sets": SetTables(measuring).part,
             "native": NativeTables(measuring).part,
-            "figures": Figures(measuring).draw,
+            "figures": Drawings(measuring).draw,
         }
         lacking = {} if asked else unasked(settings)
         failures: list[ZssrGanError] = []
@@ -131,8 +121,9 @@ def evaluate(
 def _written(name: str, part: Part | None, measuring: Measuring) -> bool:
     """Write what a part has to show; whether it has anything."""
     path = measuring.report / "parts" / f"{name}.json"
-    if part is None:
-        path.unlink(missing_ok=True)  # of other settings
+    if part is None:  # what lies there is of other settings
+        path.unlink(missing_ok=True)
+        measuring.unwritten(name)
         return False
     if part.tables and name != "figures":
         measuring.written(name, part.tables)

@@ -13,13 +13,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.choosing import chosen
 from pipelines.progress import Bar
+from zssr_gan.data.opening import open_sources
 from zssr_gan.display import duration
 from zssr_gan.errors import SettingsError, ZssrGanError
 from zssr_gan.interrupts import Terminated, exit_code, turn_sigterm_into_an_exception
-from zssr_gan.stages import load_run
+from zssr_gan.stages import DataSettings, SourceSettings, load_run
 
 SYSTEMS = ("srgan_x4", "esrgan_x4", "srgan_celeba", "dcgan", "srgan_patches", "autoencoder", "srcnn")
 TABLES = ("zoo_x2", "zoo_x4")
@@ -52,12 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine = ["--device", options.device, *([] if options.threads is None else ["--threads", str(options.threads)])]
     with Bar() as bar:
         try:
-            systems = chosen_systems(options.only)
-            if options.data is not None and not options.data.is_dir():
-                raise SettingsError(f"--data {options.data}: is no folder.")
-            folder = options.out or Path("runs") / ("zoo" if options.data is None else f"zoo-{options.data.name}")
-            failed = train_all(systems, folder, options.data, options.set, machine, bar)
-            failed += make_tables(folder, options.data, machine, bar)
+            systems = chosen(options.only, SYSTEMS, "system")
+            data = None if options.data is None else given_folder(options.data)
+            folder = options.out or Path("runs") / ("zoo" if data is None else f"zoo-{data.root.name}")
+            failed = train_all(systems, folder, data, options.set, machine, bar)
+            failed += make_tables(folder, data, machine, bar)
         except KeyboardInterrupt as stop:
             bar.note("Stopped: what is done is kept; the same command goes on from there.", "red")
             return exit_code(stop)
@@ -69,19 +71,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def chosen_systems(only: str | None) -> tuple[str, ...]:
-    """Those that are asked for, in their own order. Raises SettingsError for an unknown one."""
-    if only is None:
-        return SYSTEMS
-    asked = [name.strip() for name in only.split(",")]
-    strange = next((name for name in asked if name not in SYSTEMS), None)
-    if strange is not None:
-        raise SettingsError(f"--only {only}: there is no system {strange!r}: use {', '.join(SYSTEMS)}.")
-    return tuple(name for name in SYSTEMS if name in asked)
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A folder of images, and how many of them are looked at."""
+
+    root: Path
+    count: int
+
+
+def given_folder(root: Path) -> Given:
+    """What `--data` names. Raises SettingsError where it is no folder or holds no image."""
+    whole = root.expanduser().resolve()
+    if not whole.is_dir():
+        raise SettingsError(f"--data {root}: is no folder.")
+    (source,) = open_sources(DataSettings(sources=(SourceSettings(kind="folder", root=str(whole)),)))
+    return Given(whole, min(MOST, len(source.listing().entries)))
 
 
 def train_all(
-    systems: Sequence[str], folder: Path, data: Path | None, changes: Sequence[str], machine: Sequence[str], bar: Bar
+    systems: Sequence[str], folder: Path, data: Given | None, changes: Sequence[str], machine: Sequence[str], bar: Bar
 ) -> list[str]:
     """Prepare and train each; return those that failed.
 
@@ -105,7 +113,7 @@ def train_all(
     return failed
 
 
-def make_tables(folder: Path, data: Path | None, machine: Sequence[str], bar: Bar) -> list[str]:
+def make_tables(folder: Path, data: Given | None, machine: Sequence[str], bar: Bar) -> list[str]:
     """Hold all generators in the folder against truths; return the tables that failed."""
     failed = []
     for name in TABLES:
@@ -113,7 +121,7 @@ def make_tables(folder: Path, data: Path | None, machine: Sequence[str], bar: Ba
         report = folder / name.removeprefix("zoo_")
         its = [f"run_dir={_quoted(report)}", *_source(data)]
         if data is not None:
-            its += ["evaluate.truth.kind=folder", f"evaluate.truth.root={_quoted(data)}"]
+            its += ["evaluate.truth.kind=folder", f"evaluate.truth.root={_quoted(data.root)}"]
         words = ["--config", str(CONFIGS / f"{name}.yaml"), "--only", "truth", *_set(its), *machine]
         if not run("evaluate", words):
             failed.append(name)
@@ -141,9 +149,11 @@ def run(stage: str, words: Sequence[str]) -> bool:
     return code == 0
 
 
-def _source(data: Path | None) -> list[str]:
+def _source(data: Given | None) -> list[str]:
     """The change that takes the folder's images; none where there is no folder."""
-    return [] if data is None else [f"data.sources=[{{kind: folder, root: {_quoted(data)}, count: {MOST}}}]"]
+    if data is None:
+        return []
+    return [f"data.sources=[{{kind: folder, root: {_quoted(data.root)}, count: {data.count}}}]"]
 
 
 def _quoted(path: Path) -> str:

@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
+from tests.estimates import NARROW, WIDE, estimate_of
 from tests.generators import written_generator
 from zssr_gan import side_by_side
 from zssr_gan.cli import main
@@ -20,7 +21,8 @@ from zssr_gan.errors import SettingsError, WeightsError
 from zssr_gan.imaging.codecs import read_provenance
 from zssr_gan.imaging.resampling import BicubicDownscale, resize
 from zssr_gan.side_by_side import named_systems
-from zssr_gan.training.card import ImageList
+from zssr_gan.training.card import CameraCard, ImageList
+from zssr_gan.zeroshot.degradation_estimate import encode_estimate
 
 OPTIONS = RunOptions(device="cpu", threads=1)
 
@@ -73,6 +75,20 @@ def test_systems_by_their_names() -> None:
 def test_names_that_tell_of_no_system(names: list[str], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         named_systems(names, options=OPTIONS)
+
+
+def test_the_camera_is_told_to_all_systems(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = [CameraCard.of(WIDE), CameraCard.of(NARROW)]
+    two = str(written_generator(desk / "two", {"cameras": both}))
+    (desk / "wide.json").write_bytes(encode_estimate(estimate_of(WIDE, [])))
+    assert compare("--models", two) == 2
+    assert "say which by --degradation FILE" in " ".join(capsys.readouterr().err.split())
+    assert compare("--models", f"{two},back-projected", "--degradation", "wide.json") == 0
+    told = {one["name"]: one["pixels_sha256"] for one in record()["systems"]}
+    assert compare("--models", "back-projected", "--overwrite") == 0
+    assert record()["systems"][0]["pixels_sha256"] != told["back-projected"]
+    assert compare("--models", "bicubic", "--degradation", "estimate", "--overwrite") == 2
+    assert "one image tells too little of its camera" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.usefixtures("desk")

@@ -35,6 +35,14 @@ def compare(
             help="Of all but the generators [their largest, or 2].",
         ),
     ] = None,
+    degradation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            show_default=False,
+            help="The camera: bicubic, or what `zssr-gan degradation estimate` keeps [as trained for, or bicubic].",
+        ),
+    ] = None,
     evidence: Annotated[
         bool, typer.Option("--evidence", help="Below each result, where the views of its network disagree.")
     ] = False,
@@ -80,7 +88,7 @@ def compare(
 
         check_sheet(output)
         options = RunOptions(device=device, threads=threads, tile=tile)
-        systems = named_systems(models, scale=scale, runs=runs, seed=seed, options=options)
+        systems = named_systems(models, scale=scale, degradation=degradation, runs=runs, seed=seed, options=options)
         if image.is_dir():
             raise ImageError(f"{image}: is a folder, and one image is compared at a time")
         sources, _ = collect_sources([image])

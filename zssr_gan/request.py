@@ -251,7 +251,7 @@ def _camera_of_model(kept: KeptGenerator) -> KeptDegradation | None:
     """The degradation that a generator is used with where none is asked for: what it was trained for."""
     cameras = kept.trained_for
     if len(cameras) > 1:
-        raise SettingsError(f"--model {kept.path} was trained for {named(cameras)}: say which by --degradation FILE")
+        raise SettingsError(f"{kept.path} was trained for {named(cameras)}: say which by --degradation FILE")
     return degradation_of_model(kept.generator)
 
 

@@ -48,7 +48,7 @@ class System:
     name: str
     kind: Kind
     request: Request
-    """Of a plain one, scale and limits alone are used."""
+    """Of a plain one, scale, degradation and limits alone are used."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +83,7 @@ def named_systems(
     names: Sequence[str],
     *,
     scale: str | None = None,
+    degradation: str | None = None,
     runs: Path = Path("runs"),
     seed: int = 0,
     options: RunOptions | None = None,
@@ -94,6 +95,8 @@ def named_systems(
         names: each of `PLAIN`, a preset, a .yaml file of settings, a generator's file, or a run's name in `runs`; a
             text may hold several with commas between.
         scale: of all but the generators, which have their own; None: the largest of theirs, or 2.
+        degradation: what the camera did, for all systems: `bicubic` or a file; None: what each generator was trained
+            for, and bicubic for the others.
         runs: the folder of the runs.
         seed, options, max_megapixels: as `make_request` has them.
 
@@ -108,9 +111,14 @@ def named_systems(
     twice = next((name for name in wanted if wanted.count(name) > 1), None)
     if twice is not None:
         raise SettingsError(f"--models names {twice} twice")
+    if degradation == "estimate":
+        raise SettingsError(
+            "--degradation: one image tells too little of its camera; give the file that "
+            "`zssr-gan degradation estimate` makes of several"
+        )
 
     def asked(**how: Any) -> Request:
-        return make_request(seed=seed, options=options, max_megapixels=max_megapixels, **how)
+        return make_request(seed=seed, options=options, max_megapixels=max_megapixels, degradation=degradation, **how)
 
     files = {name: file for name in wanted if (file := _generator_file(name, runs)) is not None}
     generators = {name: System(name, "generator", asked(model=file)) for name, file in files.items()}
@@ -241,7 +249,9 @@ def _plain(system: System, picture: Picture) -> Tensor:
     made = resize(lr, (rows, columns))
     if system.name == "back-projected":
         iterations = load_preset("quality").refinement.back_projections
-        made = back_project(made[None], lr[None], BicubicDownscale(), iterations)[0]
+        camera = system.request.degradation
+        downscale = BicubicDownscale() if camera is None else camera.degradation.downscale
+        made = back_project(made[None], lr[None], downscale, iterations)[0]
     return made.clamp_(0, 1)
 
 

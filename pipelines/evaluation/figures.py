@@ -46,7 +46,7 @@ _HOURS = Definition(
 
 
 @dataclass
-class Figures:
+class Drawings:
     """Draws the figures of a run into its folder `report`."""
 
     measuring: Measuring
@@ -142,7 +142,7 @@ class Figures:
             **{name: one.made.images for name, one in own if one.made is not None},
         }
         told = "Pixel intensities of what goes into the generator and of what comes out"
-        return {"histograms": Illustration(told, histograms_png({"LR input": role.inputs.images, **outputs}))}
+        return {"histograms": Illustration(told, histograms_png(outputs))}
 
     def _times(self) -> list[Table]:
         settings = self.run.settings

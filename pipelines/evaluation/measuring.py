@@ -272,6 +272,11 @@ class Measuring:
         for extension, data in contents.items():
             atomic_write(self.report / f"{name}.{extension}", data, overwrite=True)
 
+    def unwritten(self, name: str) -> None:
+        """Remove what `written` wrote before, where it did."""
+        for extension in ("csv", "md", "tex"):
+            (self.report / f"{name}.{extension}").unlink(missing_ok=True)
+
 
 def taught_by(generator: TrainedGenerator) -> str:
     """What a generator was learnt from, in a few words, by its card."""
@@ -279,7 +284,12 @@ def taught_by(generator: TrainedGenerator) -> str:
     if card.origin is not None:
         return "not known: trained elsewhere"
     count = card.images["inputs"].count if "inputs" in card.images else 0
-    return f"{count:,} other images, {'HR truths' if card.truths else 'LR'}"
+    told = f"{count:,} other images, {'HR truths' if card.truths else 'LR'}"
+    if card.step is None or card.steps is None or card.step >= card.steps:
+        return told
+    return (
+        f"{told}, {card.step:,} of {card.steps:,} steps"  # a phase, the best on the way, or a training that broke off
+    )
 
 
 def png_of(pixels: Tensor) -> bytes:

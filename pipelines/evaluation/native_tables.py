@@ -32,13 +32,15 @@ class NativeTables:
             raise SettingsError("evaluate.native: is empty: name a folder of LR images, [{kind: folder, root: crops}].")
         tables: list[Table] = []
         scenes: list[Scene] = []
+        text = [_TEXT]
         for one in wanted:
-            its_tables, its_scenes = self._set(one)
+            its_tables, its_scenes, notices = self._set(one)
             tables += its_tables
             scenes += its_scenes
-        return Part("native", "Native footage, without a truth", (_TEXT,), tuple(tables), scenes=tuple(scenes))
+            text += (f"{one.label}: {notice}." for notice in notices)
+        return Part("native", "Native footage, without a truth", tuple(text), tuple(tables), scenes=tuple(scenes))
 
-    def _set(self, wanted: SourceSettings) -> tuple[list[Table], tuple[Scene, ...]]:
+    def _set(self, wanted: SourceSettings) -> tuple[list[Table], tuple[Scene, ...], list[str]]:
         measuring, run = self.measuring, self.measuring.run
         case, notices = native_images(run, wanted, measuring.kept)
         for notice in [*notices, f"{wanted.label}: {case.camera}"]:
@@ -66,4 +68,4 @@ class NativeTables:
             summarised(title, HEADS, columns, methods, (f"Camera: {case.camera}",)),
             differences(f"{wanted.label}: differences to bicubic", HEADS, columns, methods, methods[0]),
         ]
-        return tables, measuring.scenes(case.ids, inputs, shown, None)
+        return tables, measuring.scenes(case.ids, inputs, shown, None), notices

@@ -24,7 +24,8 @@ class Other:
         """What a table calls it."""
         if self.generator is None:
             return self.name
-        return f"{self.name} ({self.generator.card.name}, {parameters(self.generator) / 1e6:.2g} million weights)"
+        weights = f"{parameters(self.generator) / 1e6:.2g} million weights, SHA-256 {self.generator.sha256[:8]}"
+        return f"{self.name} ({self.generator.card.name}, {weights})"
 
 
 def others_of(run: Run) -> list[Other]:

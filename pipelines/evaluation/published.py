@@ -1,6 +1,7 @@
 """What others printed: facts to stand beside our own, each under its own name."""
 
 from zssr_gan.evaluation.metric import Definition
+from zssr_gan.record import Label
 
 # The seed paper (Moreira, Romero, Ribeiro).
 TABLE_1 = (
@@ -44,22 +45,22 @@ SET_SSIM = Definition(
     unit="",
     higher_is_better=True,
 )
-SETS: dict[str, dict[str, tuple[float, float]]] = {
+SETS: dict[str, dict[str, tuple[Label, float, float]]] = {
     "Set5": {
-        "bicubic, as printed by Kim et al. 2016": (33.66, 0.9299),
-        "ZSSR, as printed by Shocher et al. 2018": (37.37, 0.9570),
-        "VDSR, learnt on HR images, as printed by Kim et al. 2016": (37.53, 0.9587),
+        "bicubic, as printed by Kim et al. 2016": ("internal", 33.66, 0.9299),
+        "ZSSR, as printed by Shocher et al. 2018": ("internal", 37.37, 0.9570),
+        "VDSR, learnt on HR images, as printed by Kim et al. 2016": ("generative", 37.53, 0.9587),
     },
     "Set14": {
-        "bicubic, as printed by Kim et al. 2016": (30.24, 0.8688),
-        "ZSSR, as printed by Shocher et al. 2018": (33.00, 0.9108),
-        "VDSR, learnt on HR images, as printed by Kim et al. 2016": (33.03, 0.9124),
+        "bicubic, as printed by Kim et al. 2016": ("internal", 30.24, 0.8688),
+        "ZSSR, as printed by Shocher et al. 2018": ("internal", 33.00, 0.9108),
+        "VDSR, learnt on HR images, as printed by Kim et al. 2016": ("generative", 33.03, 0.9124),
     },
     "BSD100": {
-        "bicubic, as printed by Kim et al. 2016": (29.56, 0.8431),
-        "ZSSR, as printed by Shocher et al. 2018": (31.65, 0.8920),
-        "VDSR, learnt on HR images, as printed by Kim et al. 2016": (31.90, 0.8960),
+        "bicubic, as printed by Kim et al. 2016": ("internal", 29.56, 0.8431),
+        "ZSSR, as printed by Shocher et al. 2018": ("internal", 31.65, 0.8920),
+        "VDSR, learnt on HR images, as printed by Kim et al. 2016": ("generative", 31.90, 0.8960),
     },
 }
-"""PSNR in dB and SSIM at x2."""
+"""What the pixels were learnt from, PSNR in dB and SSIM, at x2."""
 IMAGES_OF = {"Set5": 5, "Set14": 14, "BSD100": 100}

@@ -10,6 +10,7 @@ from zssr_gan.evaluation.full_reference import psnr, ssim
 from zssr_gan.evaluation.metric import Figure
 from zssr_gan.evaluation.parts import Part, Scene
 from zssr_gan.evaluation.tables import Cell, Method, Row, Table, differences, summarised
+from zssr_gan.record import Label
 from zssr_gan.stages import SetSettings
 
 _TEXT = (
@@ -32,13 +33,16 @@ class SetTables:
             raise SettingsError("evaluate.sets: is empty: name a folder of truths, [{root: set5, name: Set5}].")
         tables: list[Table] = []
         scenes: list[Scene] = []
+        text = [_TEXT]
         for one in sets:
-            its_tables, its_scenes = self._set(one)
+            its_tables, its_scenes, notices = self._set(one)
             tables += its_tables
             scenes += its_scenes
-        return Part("sets", "Sets of truths, beside published figures", (_TEXT,), tuple(tables), scenes=tuple(scenes))
+            text += (f"{one.label}: {notice}." for notice in notices)
+        title = "Sets of truths, beside published figures"
+        return Part("sets", title, tuple(text), tuple(tables), scenes=tuple(scenes))
 
-    def _set(self, wanted: SetSettings) -> tuple[list[Table], tuple[Scene, ...]]:
+    def _set(self, wanted: SetSettings) -> tuple[list[Table], tuple[Scene, ...], list[str]]:
         measuring = self.measuring
         truths, notices = own_sizes(measuring.run, wanted)
         for notice in notices:
@@ -70,13 +74,13 @@ class SetTables:
         )
         theirs = tuple(
             Row(
-                (name, "internal" if "ZSSR" in name or "bicubic" in name else "generative"),
+                (name, label),
                 {
                     **{one.name: Cell(one.none("the paper's results are not at hand")) for one in columns},
                     **{one.name: Cell(Figure(one.name, value)) for one, value in zip(printed, values, strict=True)},
                 },
             )
-            for name, values in _published(wanted.label, len(truths.ids), border).items()
+            for name, (label, *values) in _published(wanted.label, len(truths.ids), border).items()
         )
         both = Table(title, HEADS, (*columns, *printed), ours + theirs) if theirs else own
         images = Table(
@@ -90,9 +94,9 @@ class SetTables:
             ),
         )
         gains = differences(f"{wanted.label}: differences to bicubic", HEADS, columns, methods, methods[0])
-        return [both, gains, images], measuring.scenes(truths.ids, truths.inputs, shown, truths.images)
+        return [both, gains, images], measuring.scenes(truths.ids, truths.inputs, shown, truths.images), notices
 
 
-def _published(name: str, images: int, scale: int) -> dict[str, tuple[float, float]]:
+def _published(name: str, images: int, scale: int) -> dict[str, tuple[Label, float, float]]:
     """What was printed of a set, where all of its images are here."""
     return published.SETS[name] if scale == 2 and published.IMAGES_OF.get(name) == images else {}

@@ -1,23 +1,18 @@
-"""Every method against truths that none of them saw: halved by bicubic, or blind, in groups of one camera each."""
+"""Every method against truths that none of them saw: made small by bicubic, or blind, in groups of one camera each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-
-from pydantic import JsonValue
-from torch import Tensor
 
 from pipelines.evaluation.histograms import histograms_png
-from pipelines.evaluation.kept import Figures, Made, hash_of, joined
+from pipelines.evaluation.judges import Judges
+from pipelines.evaluation.kept import Made, joined
 from pipelines.evaluation.measuring import INTERPOLATIONS, Measuring, Names, Shown, taught_by
 from pipelines.evaluation.methods import Inputs
 from pipelines.evaluation.others import Other, others_of, taught_with
 from pipelines.evaluation.training import CaseTraining
 from pipelines.evaluation.truths import Truths, blind_groups, known_truths, told_degradation
 from zssr_gan.errors import SettingsError, WeightsError
-from zssr_gan.evaluation.features import Frechet, Seen, lpips, perceptual
-from zssr_gan.evaluation.fid import FID
 from zssr_gan.evaluation.full_reference import mse, psnr, ssim, ssim_pil, vif
 from zssr_gan.evaluation.metric import Definition, Figure, Metric
 from zssr_gan.evaluation.no_reference import colour_shift, residual
@@ -25,7 +20,6 @@ from zssr_gan.evaluation.parts import Illustration, Part
 from zssr_gan.evaluation.tables import Method, Row, Table, differences, summarised
 from zssr_gan.imaging.resampling import Downscale
 from zssr_gan.training.card import TrainedGenerator
-from zssr_gan.training.models import mediator_options
 
 ALONE, TOGETHER = "ZSSR, learnt on each LR image", "ZSSR, learnt on all LR images"
 ASSUMED = "ZSSR, learnt on all LR images, bicubic assumed"
@@ -39,7 +33,8 @@ _TRUTH = (
 _ORDER = (
     "Rows on “these LR images” are the whole unpaired way on them: one zero-shot network learnt on all, what it makes "
     "taken for real by the discriminator, and a generator trained on both. A tenth of the images at most is held out "
-    "of that training, to choose by, and measured with the rest."
+    "of that training, to choose by, and measured with the rest. Their label is “generative”, as every generator's is: "
+    "here the other images that taught it are the LR images of this table."
 )
 _BLIND = (
     "The same truths, but their camera blurred them, added noise and compressed, in a way that no method is told: each "
@@ -54,12 +49,15 @@ class TruthTables:
 
     measuring: Measuring
     _notices: tuple[str, ...] = field(default=(), init=False)
-    _looked: dict[tuple[str, str], Seen] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         """The run's parts."""
         self.run, self.bar = self.measuring.run, self.measuring.bar
         self.evaluate = self.run.settings.evaluate
+
+    @cached_property
+    def _judges(self) -> Judges:
+        return Judges(self.evaluate, self.run.settings.seed, self.measuring.used.device, self.measuring.kept)
 
     @cached_property
     def _others(self) -> list[Other]:
@@ -75,7 +73,7 @@ class TruthTables:
         return truths
 
     def truth(self) -> Part:
-        """Truths halved by bicubic."""
+        """Truths made small by bicubic."""
         shown = self._methods(self._truths, alone=self.evaluate.truth is not None and self.evaluate.truth.alone)
         title = f"Truth known: {self._told(self._truths)}, LR by bicubic"
         return self._part("truth", "Truth known", (_TRUTH, _ORDER), title, [self._truths], shown)
@@ -195,7 +193,7 @@ class TruthTables:
         )
         cameras = [place for place, group in enumerate(groups) for _ in group.ids]
         metrics = self._metrics(downscales)
-        distances = [one for judge in (self._frechet, self._fid) for one in judge.definitions.values()]
+        distances = self._judges.distances
         sets = frozenset({self._seconds.name, *(one.name for one in distances)})
         columns = [*(metric.definition for metric in metrics), *distances, self._seconds]
         methods = []
@@ -206,8 +204,7 @@ class TruthTables:
                 }
             else:
                 figures = self.measuring.figures(f"{name}, {method}", one.made.images, metrics, inputs, images, cameras)
-                for judge in (self._frechet, self._fid):
-                    figures |= self._distances(judge, one.made, images)
+                figures |= self._judges.between(one.made, images)
                 figures[self._seconds.name] = [self._time(one, len(ids))]
             methods.append(Method((method, one.learnt_from, one.label), figures, sets))
         baseline = next(one for one in methods if one.texts[0] == "bicubic")
@@ -237,30 +234,8 @@ class TruthTables:
         return Figure(self._seconds.name, shown.made.seconds + shown.seconds / images)
 
     def _metrics(self, downscales: Sequence[Downscale]) -> list[Metric]:
-        against_truths = [psnr(), ssim(), ssim_pil(), mse(), vif(), self._perceptual, self._lpips]
+        against_truths = [psnr(), ssim(), ssim_pil(), mse(), vif(), *self._judges.metrics]
         return [*against_truths, residual(downscales), colour_shift(downscales)]
-
-    @cached_property
-    def _perceptual(self) -> Metric:
-        features = self.evaluate.features
-        options = mediator_options(features, "evaluate.features")
-        return perceptual(options, features.weights, seed=self.run.settings.seed)
-
-    @cached_property
-    def _lpips(self) -> Metric:
-        wanted = self.evaluate.lpips
-        return lpips(None if wanted.weights is None else Path(wanted.weights).expanduser(), wanted.net)
-
-    @cached_property
-    def _fid(self) -> FID:
-        named = self.evaluate.inception
-        return FID(None if named is None else Path(named).expanduser(), device=self.measuring.used.device)
-
-    @cached_property
-    def _frechet(self) -> Frechet:
-        features = self.evaluate.features
-        options = mediator_options(features, "evaluate.features")
-        return Frechet(options, features.weights, seed=self.run.settings.seed)
 
     @cached_property
     def _seconds(self) -> Definition:
@@ -271,23 +246,6 @@ class TruthTables:
             "s",
             higher_is_better=False,
         )
-
-    def _distances(self, judge: Frechet | FID, made: Made, truths: tuple[Tensor, ...]) -> Figures:
-        """Of the whole set of results to the whole set of truths; kept."""
-        facts: dict[str, JsonValue] = {
-            "images": made.sha256,
-            "truths": hash_of(truths),
-            "names": [*sorted(one.name for one in judge.definitions.values())],
-        }
-
-        def look() -> Figures:
-            key = (type(judge).__name__, str(facts["truths"]))
-            if key not in self._looked:  # at a set once, however many methods are held against it
-                self._looked[key] = judge.look(truths)
-            figures = judge.figures(judge.look(made.images), self._looked[key])
-            return {figure.name: [figure] for figure in figures.values()}
-
-        return self.measuring.kept.figures("frechet", facts, look)
 
 
 def _camera(truths: Truths) -> Downscale:

@@ -153,7 +153,8 @@ def _read(
     """Images of a source with their ids, in the order of the run's seed, and what must be said."""
     (source,) = open_sources(DataSettings(sources=(wanted,)))
     found: list[tuple[str, Content]] = []
-    known = failed = small = 0
+    known = failed = small = twice = 0
+    seen = set[str]()
     for path in run.order([entry.path for entry in source.listing().entries], purpose):
         if most is not None and len(found) == most:
             break
@@ -168,6 +169,10 @@ def _read(
         if min(_pixels(content).shape[-2:]) < smallest:
             small += 1
             continue
+        if content.sha256 in seen:
+            twice += 1
+            continue
+        seen.add(content.sha256)
         found.append((f"{wanted.label}/{path}", content))
     if not found:
         raise SettingsError(
@@ -177,6 +182,8 @@ def _read(
     notices = []
     if known:
         notices.append(f"{known:,} images were trained on by a generator that is compared, and are left out as truths")
+    if twice:
+        notices.append(f"{twice:,} files are copies of others, byte by byte, and are left out")
     if failed:
         notices.append(f"{failed:,} images could not be read and are left out")
     if small:

@@ -141,6 +141,18 @@ def test_the_best_of_a_column_is_marked_where_it_has_a_direction() -> None:
     assert table.rows[0][1][0].spread.startswith("± 0.3227 [25")
 
 
+def test_a_column_of_nothing_but_cautioned_values_has_no_best() -> None:
+    def cell(value: float, why: str) -> Cell:
+        return Cell(Figure(PSNR.name, value, why), Figure(PSNR.name, value - 1), Figure(PSNR.name, value + 1))
+
+    def best(*whys: str) -> list[bool]:
+        rows = tuple(Row((why,), {PSNR.name: cell(n, why)}) for n, why in enumerate(whys))
+        return [cells[0].best for _, cells in shown_table("t", Table("Means", ("method",), (PSNR,), rows)).rows]
+
+    assert best("RANDOM weights", "RANDOM weights") == [False, False]
+    assert best("", "1 of 4 images identical") == [False, True]
+
+
 def test_no_image_is_the_best_of_others() -> None:
     """A table that shows images one by one compares no methods."""
     rows = tuple(Row((name,), {PSNR.name: Cell(Figure(PSNR.name, value))}) for name, value in (("a", 1.0), ("b", 2.0)))

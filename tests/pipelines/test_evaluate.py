@@ -215,6 +215,9 @@ class TestOthers:
         (RUN.parent / "broken" / "train").mkdir(parents=True)
         (RUN.parent / "broken" / "train" / "generator.safetensors").write_bytes(b"none")
         assert run(config, "--only", "truth", "--set", "evaluate.truth.count=20") == 0
+        assert not any("theirs" in row["row"] for row in cells("truth"))  # nobody asked for what lies beside
+        beside = ("--set", "evaluate.truth.models=beside")
+        assert run(config, "--only", "truth", "--set", "evaluate.truth.count=20", *beside) == 0
         rows = [row for row in cells("truth") if row["definition"].startswith("PSNR-Y")]
         told = {row["row"].removeprefix("method: ").partition(" (")[0].partition(",")[0]: row for row in rows}
         assert {"theirs", "same", "broken"} <= set(told)

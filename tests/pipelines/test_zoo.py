@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pipelines import prepare, train, zoo
 from zssr_gan.stages import load_run
@@ -91,6 +92,14 @@ class TestConfigs:
         assert srcnn.stop is not None
         assert srcnn.validation.best == "training_loss"
 
+    def test_small_patches_have_more_than_one_place(self) -> None:
+        small = load_run(CONFIGS / "srgan_patches.yaml", small=True).train
+        assert small.pairs is not None
+        assert small.patch is not None
+        assert small.pairs.patches.corner == "inner"
+        side = 128 // small.pairs.reduction
+        assert side // 4 + small.patch < side - 4
+
     @pytest.mark.parametrize("name", TINY)
     def test_it_trains(self, name: str, tmp_path: Path) -> None:
         changes = [f"run_dir={tmp_path}", "data.roles.generator=10", "train.pairs.patches.per_image=1", *TINY[name]]
@@ -115,11 +124,14 @@ class TestFlow:
     def test_own_images_are_trained_on_and_are_truths(self, calls: Calls, tmp_path: Path) -> None:
         faces = tmp_path / "my: 'faces'"
         faces.mkdir()
+        for n in range(3):
+            Image.new("RGB", (128, 128), (n, n, n)).save(faces / f"{n}.png")
         assert zoo.main(["--only", "srcnn", "--data", str(faces)]) == 0
         for name, options in calls.made:
             changes = [f"{key}={value}" for key, value in options.items()]
             settings = load_run(CONFIGS / f"{name.split()[1]}.yaml", changes, small="zoo" not in name)
-            assert [source.root for source in settings.data.sources] == [str(faces)]
+            (source,) = settings.data.sources
+            assert (source.root, source.count) == (str(faces), 3)  # no more than there are
             assert settings.folder(Path()).parent == Path("runs") / f"zoo-{faces.name}"
             truth = settings.evaluate.truth
             assert truth is None or (truth.kind, truth.root) == ("folder", str(faces))
@@ -146,6 +158,7 @@ class TestFlow:
         [
             (["--only", "srgan"], "--only srgan: there is no system 'srgan': use srgan_x4, "),
             (["--data", "nowhere"], "--data nowhere: is no folder."),
+            (["--only", ","], "--only: names no system: use some of srgan_x4, "),
             (["--set", "train.epoch=1"], "train.epoch: there is no such setting"),
         ],
     )

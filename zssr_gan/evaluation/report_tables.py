@@ -143,16 +143,17 @@ def _with_unit(cell: Cell, column: Definition) -> str:
 
 
 def _best(table: Table, column: Definition) -> set[int]:
-    """Rows with the best value of a column; nothing where no direction is defined, or there is nothing to choose."""
-    values = {
-        number: row.cells[column.name].mean.value
-        for number, row in enumerate(table.rows)
-        if row.cells[column.name].mean.value is not None
-    }
-    if column.higher_is_better is None or len(values) < 2:
+    """Rows with the best value of a column; nothing where no direction is defined, or there is nothing to choose.
+
+    Nor where no value stands without a word of caution, such as those that look through random weights.
+    """
+    cells = [row.cells[column.name].mean for row in table.rows]
+    values = [cell.value for cell in cells if cell.value is not None]
+    sure = any(cell.value is not None and not cell.why for cell in cells)
+    if column.higher_is_better is None or len(values) < 2 or not sure:
         return set()
-    wanted = (max if column.higher_is_better else min)(value for value in values.values() if value is not None)
-    return {number for number, value in values.items() if value == wanted}
+    wanted = (max if column.higher_is_better else min)(values)
+    return {number for number, cell in enumerate(cells) if cell.value == wanted}
 
 
 def _cell(cell: Cell, marked: Marked, *, best: bool) -> ShownCell:
