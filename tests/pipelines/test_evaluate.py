@@ -358,11 +358,14 @@ def test_truths_that_are_too_small_are_left_out_and_long_ones_cut(
     for name, (rows, columns) in {"small": (12, 40), "wide": (30, 50), "high": (50, 30)}.items():
         Image.fromarray(rng.integers(0, 256, (rows, columns, 3), dtype=np.uint8)).save(folder / f"{name}.png")
     wanted = "evaluate.truth={root: mixed, side: 24, preset: tiny.yaml, train: false, alone: false}"
+    (folder / "wide again.png").write_bytes((folder / "wide.png").read_bytes())
     assert run(config, "--only", "truth", "--set", wanted) == 0
-    assert "1 images are smaller than 24 pixels a side and are left out" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "1 images are smaller than 24 pixels a side and are left out" in said
+    assert "1 files are copies of others, byte by byte, and are left out" in " ".join(said.split())
     assert {row["images"] for row in cells("truth") if row["definition"].startswith("PSNR")} == {"2"}
-    (folder / "wide.png").unlink()
-    (folder / "high.png").unlink()
+    for path in folder.glob("[wh]*.png"):
+        path.unlink()
     assert run(config, "--only", "truth", "--set", wanted) == 2
     Image.new("RGB", (1, 1)).save(folder / "dot.png")
     assert run(config, "--only", "sets", "--set", "evaluate.sets=[{root: mixed, preset: tiny.yaml}]") == 2

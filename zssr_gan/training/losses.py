@@ -57,32 +57,20 @@ class AdversarialBCE:
 
 
 @dataclass(frozen=True)
-class RelativisticBCE:
+class RelativisticBCE(AdversarialBCE):
     """The GAN's loss where D tells whether a real example is more real than fakes are on average, not whether it is
     real (Jolicoeur-Martineau 2018, "The relativistic discriminator", RaGAN; Wang et al. 2018, ESRGAN, eq. 1 and 2).
 
     With C the logits and s the sigmoid, D(y, x) = s(C(y) - E_x[C(G(x))]) and D(x, y) = s(C(G(x)) - E_y[C(y)]):
     L_D = -E_y[log D(y, x)] - E_x[log(1 - D(x, y))], and L_G = -E_y[log(1 - D(y, x))] - E_x[log D(x, y)]. The means are
-    over the batch (in each process, over its part of it). With both logits alike, each is 2 log 2.
+    over the batch (in each process, over its part of it). With both logits alike, each is 2 log 2. `real_label` is of
+    D(y, x) in L_D.
     """
-
-    real_label: float = 1.0
-    """As in `AdversarialBCE`, of D(y, x) in L_D."""
 
     def compared(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """What D is the sigmoid of, of the logits of real examples and of fakes: positive where it says more real."""
         real, fake = real.float(), fake.float()
         return real - fake.mean(), fake - real.mean()
-
-    def halves(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """The two terms of L_D, of logits of any shape: of real examples, and of fakes detached from the generator."""
-        real, fake = self.compared(real, fake)
-        return _cross_entropy(real, self.real_label), _cross_entropy(fake, 0.0)
-
-    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """L_D, the sum of its halves."""
-        on_real, on_fake = self.halves(real, fake)
-        return on_real + on_fake
 
     def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         """L_G, of the logits of fakes and of real examples; the latter get no gradient."""

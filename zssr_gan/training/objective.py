@@ -37,7 +37,7 @@ class Objective:
     scale: int
 
     @property
-    def adversarial(self) -> AdversarialBCE | RelativisticBCE:
+    def adversarial(self) -> AdversarialBCE:
         """The GAN's loss."""
         kind = AdversarialBCE if self.settings.gan == "bce" else RelativisticBCE
         return kind(self.settings.real_label)
