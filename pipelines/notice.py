@@ -5,6 +5,7 @@ ZSSR_GAN_STATUS, ZSSR_GAN_VALIDATION_LOSS, ... What it does or fails to do chang
 """
 
 import json
+import math
 import os
 import shlex
 import shutil
@@ -37,7 +38,7 @@ class Notice:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """By name, all plain."""
+        """By name, all plain; None where a figure is not finite, as JSON has neither NaN nor infinity."""
         numbers = {name: value for name, value in self.validation.items() if isinstance(value, int | float)}
         return {
             "status": self.status,
@@ -45,7 +46,7 @@ class Notice:
             "step": self.step,
             "seconds": round(self.seconds, 1),
             "error": self.error,
-            **{f"validation_{name}": value for name, value in numbers.items()},
+            **{f"validation_{name}": value if math.isfinite(value) else None for name, value in numbers.items()},
         }
 
     @property
@@ -78,11 +79,12 @@ def notify(command: Sequence[str], notice: Notice, warn: Callable[[str], None], 
     try:
         done = subprocess.run(
             command,
-            input=json.dumps(notice.figures) + "\n",
+            input=json.dumps(notice.figures, allow_nan=False) + "\n",
             env={**os.environ, **given},
             timeout=seconds,
             check=False,
-            text=True,
+            encoding="utf-8",
+            errors="replace",  # what a command says may be in any encoding
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )

@@ -69,6 +69,8 @@ def test_systems_by_their_names() -> None:
     [
         (["nobody"], "--models nobody: is none of those that are known .*bicubic, .*quality, fast, demo, four"),
         (["demo,fast", "demo"], "--models names demo twice"),
+        (["demo,./runs/demo/train/../train/generator.safetensors"], r"generator\.safetensors twice, as demo too"),
+        (["tiny.yaml,./tiny.yaml"], r"--models names \./tiny\.yaml twice, as tiny\.yaml too"),
         ([" , "], "--models names nothing"),
     ],
 )
@@ -93,6 +95,9 @@ def test_the_camera_is_told_to_all_systems(desk: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.usefixtures("desk")
 def test_a_file_that_is_no_generator() -> None:
+    torch.save({"x": torch.zeros(1)}, "others.pth")
+    with pytest.raises(WeightsError, match=r"others\.pth: .*`zssr-gan model import` makes a generator"):
+        named_systems(["others.pth"], options=OPTIONS)
     with pytest.raises(WeightsError, match=r"gone\.safetensors"):
         named_systems(["gone.safetensors"], options=OPTIONS)
 
@@ -204,15 +209,16 @@ def test_what_a_generators_card_warns_of_is_said(capsys: pytest.CaptureFixture[s
 
 @pytest.mark.usefixtures("desk")
 def test_nothing_is_overwritten_unasked(capsys: pytest.CaptureFixture[str]) -> None:
-    for words, said in (
-        (["-o", "sheet.jpg"], "-o sheet.jpg: the sheet is a .png or .tif file"),
-        (["-o", "face.png"], "face.png is an input"),
-        (["-s", "9"], "9"),
+    for words, code, said in (
+        (["-o", "sheet.jpg"], 1, "-o sheet.jpg: the sheet is a .png or .tif file"),
+        (["-o", "face.png"], 1, "face.png is an input"),
+        (["-o", "face.png/sheet.png"], 1, "face.png is not a folder"),
+        (["-s", "9"], 2, "9"),
     ):
-        assert compare("--models", "bicubic", *words) == 2
+        assert compare("--models", "bicubic", *words) == code
         assert said in capsys.readouterr().err
     Path("sheet.json").write_text("mine", encoding="utf-8")
-    assert compare("--models", "bicubic") == 2
+    assert compare("--models", "bicubic") == 1
     assert "sheet.json exists already" in capsys.readouterr().err
     assert not Path("sheet.png").exists()
     assert compare("--models", "bicubic", "--overwrite") == 0

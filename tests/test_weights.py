@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor
 
 from zssr_gan import weights
 from zssr_gan.errors import WeightsError
 from zssr_gan.networks.vgg import VGGOptions, orthogonal_weights
-from zssr_gan.weights import PUBLISHED, Published, cache_folder, damage, fetch, read_tensors, vgg
+from zssr_gan.weights import PUBLISHED, Published, cache_folder, damage, fetch, read_tensors, tensors_of, vgg
 
 SHALLOW = VGGOptions(layers=("conv1_1",))
 
@@ -278,6 +278,16 @@ class Evil:
 
 
 class TestReading:
+    def test_bytes_of_safetensors(self, tensors: dict[str, Tensor]) -> None:
+        assert tensors_of(save(tensors)).keys() == tensors.keys()
+        header = b'{"x":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}'
+        for rubbish, words in (
+            (b"", r"cannot be read as safetensors \(.+\)$"),
+            (len(header).to_bytes(8, "little") + header + b"0", r"\(it holds tensors of type F4\)$"),
+        ):
+            with pytest.raises(WeightsError, match=words):
+                tensors_of(rubbish)
+
     def test_code_in_a_file_is_not_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         torch.save({"features.0.weight": Evil()}, tmp_path / "zip.pth")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zssr_gan.errors import ImageError
+from zssr_gan.errors import ImageError, OutputError
 from zssr_gan.talk import talk
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ def compare(
     Beside the sheet comes its record (`sheet.json`): the hash of the input, and each system's settings, hashes, label
     and account. A single result with a record that can be verified is made by `zssr-gan enhance`.
 
-    Exit codes: 0 done, 1 some systems failed, 2 usage, 130 Ctrl-C, 143 SIGTERM.
+    Exit codes: 0 done, 1 some systems failed, or a file exists or cannot be written, 2 usage, 130 Ctrl-C, 143 SIGTERM.
     """
-    with talk("Stopped: nothing is written.", lambda _: 2) as display:
+    with talk("Stopped: nothing is written.", lambda error: 1 if isinstance(error, OutputError) else 2) as display:
         from zssr_gan.devices import RunOptions
         from zssr_gan.display import printable
         from zssr_gan.naming import check_new_files, collect_sources

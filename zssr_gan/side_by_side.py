@@ -6,6 +6,7 @@ of another form than a result's (`zssr_gan.record`), since it vouches for no enl
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,8 @@ PLAIN = ("bicubic", "back-projected")
 """Systems that learn nothing."""
 GENERATOR = Path("train") / "generator.safetensors"
 """Within the folder of a run."""
+_OTHERS = (".pth", ".pt")
+"""Endings of others' weights: meant as a generator's file, whose reader tells what makes one of them."""
 RECORD_VERSION = 1
 
 Kind = Literal["plain", "zero-shot", "generator"]
@@ -108,9 +111,6 @@ def named_systems(
     wanted = [name for text in names for part in text.split(",") if (name := part.strip())]
     if not wanted:
         raise SettingsError(f"--models names nothing: {_choice(runs)}")
-    twice = next((name for name in wanted if wanted.count(name) > 1), None)
-    if twice is not None:
-        raise SettingsError(f"--models names {twice} twice")
     if degradation == "estimate":
         raise SettingsError(
             "--degradation: one image tells too little of its camera; give the file that "
@@ -121,6 +121,7 @@ def named_systems(
         return make_request(seed=seed, options=options, max_megapixels=max_megapixels, degradation=degradation, **how)
 
     files = {name: file for name in wanted if (file := _generator_file(name, runs)) is not None}
+    _refuse_twice(wanted, files)
     generators = {name: System(name, "generator", asked(model=file)) for name, file in files.items()}
     scales = [own_scale(one.request.model.generator) for one in generators.values() if one.request.model is not None]
     if scale is None and scales:
@@ -135,11 +136,22 @@ def named_systems(
     ]
 
 
+def _refuse_twice(names: Sequence[str], files: Mapping[str, Path]) -> None:
+    """One system has one name: a file under two would be two rows of the same pixels."""
+    named: dict[str, str] = {}
+    for name in names:
+        place = os.path.realpath(files.get(name, name))  # of a preset no file, and still its own alone
+        if place in named:
+            other = "" if named[place] == name else f", as {named[place]} too"
+            raise SettingsError(f"--models names {name} twice{other}")
+        named[place] = name
+
+
 def _generator_file(name: str, runs: Path) -> Path | None:
     """A generator's file, where the name tells of one; None for what has other settings."""
     if name in (*PLAIN, *PRESETS) or Path(name).suffix.lower() in (".yaml", ".yml"):
         return None
-    if Path(name).suffix.lower() == ".safetensors":
+    if Path(name).suffix.lower() in (".safetensors", *_OTHERS):
         return Path(name)
     if (file := runs / name / GENERATOR).is_file():
         return file

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from torch import Tensor
 
 from zssr_gan.errors import WeightsError
@@ -218,11 +218,30 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors = readers[path.suffix.lower()](path)
     except Exception as error:  # a foreign file may raise anything while it is read
-        reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
-        raise WeightsError(f"{path}: cannot be read as plain tensors, and nothing else is read ({reason}).") from error
+        raise WeightsError(
+            f"{path}: cannot be read as plain tensors, and nothing else is read ({one_line(error)})."
+        ) from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise WeightsError(f"{path}: holds something else than named tensors; give the weights (state_dict) alone.")
     return {str(name): tensor for name, tensor in tensors.items()}
+
+
+def tensors_of(data: bytes) -> dict[str, Tensor]:
+    """The named tensors in the bytes of a .safetensors file.
+
+    Raises WeightsError where it is none, without the file's name, which the caller knows.
+    """
+    try:
+        return load(data)
+    except KeyError as error:  # safetensors' names of types, such as F4, of which it gives torch only some
+        raise WeightsError(f"cannot be read as safetensors (it holds tensors of type {error.args[0]})") from error
+    except Exception as error:  # a foreign file may raise anything while it is read
+        raise WeightsError(f"cannot be read as safetensors ({one_line(error)})") from error
+
+
+def one_line(error: Exception) -> str:
+    """What another library's error says, short enough for a sentence of ours."""
+    return " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
 
 
 def _download(found: Published) -> Iterator[bytes]:

@@ -94,6 +94,10 @@ class TestNames:
             (lambda weights: weights.update(conv_hr=noise(1)), r"conv_hr belongs to no generator"),
             (lambda weights: weights.update({"conv_body.weight": noise(6, 6, 1, 1)}), "is 6x6x1x1, not 6x6x3x3"),
             (lambda weights: weights["conv_up1.bias"].fill_(torch.nan), r"conv_up1\.bias is NaN"),
+            (
+                lambda weights: weights.update({"conv_up1.bias": torch.full((6,), 1e300, dtype=torch.float64)}),
+                "infinite",
+            ),
             (lambda weights: weights.update({"conv_first.weight": noise(6, 5, 3, 3)}), "takes 5 channels"),
             (lambda weights: weights.update({"conv_last.weight": noise(4, 6, 3, 3)}), "takes 3 channels"),
             (lambda weights: weights.update({"body.9999.rdb1.conv1.weight": noise(4, 6, 3, 3)}), "blocks"),
@@ -104,6 +108,32 @@ class TestNames:
         change(weights)
         with pytest.raises(WeightsError, match=words):
             esrgan_of(renamed(weights)[1])
+
+    @pytest.mark.filterwarnings("ignore")  # torch warns of kinds of tensors that it will drop, or has not finished
+    @pytest.mark.parametrize(
+        ("kind", "words"),
+        [
+            (lambda bias: bias.to(torch.float8_e4m3fn), "of type float8_e4m3fn, and read are"),
+            (lambda bias: torch.quantize_per_tensor(bias, 1.0, 0, torch.quint8), "of type quint8"),
+            (lambda bias: bias.to(torch.complex64), "of type complex64"),
+            (lambda bias: bias.bool(), "of type bool"),
+            (lambda bias: bias.int(), "of type int32"),
+            (lambda bias: bias.to_sparse(), "of type float32, and not dense on the CPU"),
+            (lambda bias: bias.to("meta"), "not dense on the CPU"),
+            (lambda bias: torch.nested.nested_tensor([bias]), "not dense on the CPU"),
+        ],
+    )
+    def test_unusual_tensors_are_refused(self, kind: Any, words: str) -> None:
+        for name in ("conv_up1.bias", "conv_first.weight"):
+            weights = small().state_dict()
+            weights[name] = kind(weights[name])
+            with pytest.raises(WeightsError, match=f"the weight {name} is .*{words}"):
+                esrgan_of(weights)
+
+    def test_usual_types_become_float32(self) -> None:
+        for dtype in (torch.float16, torch.bfloat16, torch.float64):
+            found = esrgan_of({name: weight.to(dtype) for name, weight in small().state_dict().items()})
+            assert {weight.dtype for weight in found.state_dict().values()} == {torch.float32}
 
     def test_another_network(self) -> None:
         with pytest.raises(WeightsError, match=r"no weights of an ESRGAN generator .* than body\.0\.weight"):

@@ -1,6 +1,7 @@
 """The notice at the end of a training: what a command is given, and that whatever it does harms no training."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -51,6 +52,21 @@ def test_figures_come_as_json_and_as_variables(tmp_path: Path) -> None:
     assert words == ["a b", "$HOME;exit"]  # no shell reads them
 
 
+def test_what_is_not_finite_is_null(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    command = script(
+        tmp_path,
+        "import json, os, sys\n"
+        "json.dump([sys.stdin.read(), 'ZSSR_GAN_VALIDATION_LOSS' in os.environ],"
+        f" open({str(out)!r}, 'w'))\n",
+    )
+    diverged = Notice("failed", "runs/mine", 3, 1.0, {"loss": math.nan, "truth_db": -math.inf}, "diverged")
+    notify(command, diverged, pytest.fail)
+    text, told = json.loads(out.read_text())
+    figures = json.loads(text, parse_constant=pytest.fail)
+    assert (figures["validation_loss"], figures["validation_truth_db"], told) == (None, None, False)
+
+
 def test_the_line() -> None:
     assert NOTICE.line == "stopped early: validation loss 0.0125, 31.25 dB, 1,200 steps, 1:15"
     assert Notice("done", "runs/mine", None, 3.0, {}).line == "done: 0:03"
@@ -60,6 +76,10 @@ def test_the_line() -> None:
     ("text", "words"),
     [
         ("import sys; print('no mail', file=sys.stderr); sys.exit(3)", "ended with 3 (no mail)"),
+        (
+            r"import sys; sys.stderr.buffer.write(b'kein Gr\xfc\xdfen\n'); sys.exit(3)",
+            "ended with 3 (kein Gr\N{REPLACEMENT CHARACTER}",
+        ),
         ("import time; time.sleep(60)", "took more than 0.5 seconds and was ended"),
     ],
 )

@@ -44,12 +44,23 @@ def test_random_weights_of_the_mediator_stay_a_warning(tmp_path: Path) -> None:
 def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("no")
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    # A type that safetensors knows, and its loader for torch does not.
+    header = b'{"x":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}'
+    (tmp_path / "f4.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"0")
+    (tmp_path / "null.safetensors").write_bytes((21).to_bytes(8, "little") + b'{"__metadata__":null}')
+    torch.save({"x": torch.zeros(1)}, tmp_path / "others.pth")
     path = written(tmp_path / "wide")
     wide = written(tmp_path / "narrow", options={"channels": 1, "width": 8, "blocks": 1})
     for file, words in (
         (tmp_path / "none.safetensors", "cannot be read"),
         (tmp_path / "text.safetensors", "cannot be read"),
-        (tmp_path / "other.safetensors", "it has no card"),
+        (
+            tmp_path / "other.safetensors",
+            "it has no card; `zssr-gan model import` makes a generator of others' weights",
+        ),
+        (tmp_path / "null.safetensors", "it has no card"),
+        (tmp_path / "f4.safetensors", "cannot be read as safetensors .it holds tensors of type F4"),
+        (tmp_path / "others.pth", "cannot be read as safetensors .*; `zssr-gan model import` makes"),
         (wide, "do not fit its card"),
     ):
         with pytest.raises(WeightsError, match=words) as caught:

@@ -1,6 +1,8 @@
 """Generators that others trained, as files of ours: what is kept, what is said, and what is refused."""
 
+import json
 import pickle
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +88,47 @@ def test_nothing_is_run(tmp_path: Path) -> None:
     (tmp_path / "trap.pth").write_bytes(pickle.dumps({"params": Trap()}, protocol=2))
     torch.save(Whole(), tmp_path / "whole.pth")
     for name in ("trap", "whole"):
-        with pytest.raises(WeightsError, match="holds more than weights"):
+        with pytest.raises(WeightsError, match=r"holds more than weights \(.*have its maker save the state_dict alone"):
             import_generator(tmp_path / f"{name}.pth", tmp_path / "out.safetensors")
     assert not (tmp_path / "sprung").exists()
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def safetensors_of_type(dtype: str) -> bytes:
+    """Two numbers of four bits, of a type that safetensors knows and torch's loader does not."""
+    header = json.dumps({"x": {"dtype": dtype, "shape": [2], "data_offsets": [0, 1]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(1)
+
+
+def test_any_damage_is_told_in_one_sentence(tmp_path: Path) -> None:
+    path, draws = tmp_path / "damaged.pth", np.random.default_rng(0)
+    torch.save({"a": torch.zeros(3, 3), "b": torch.ones(4)}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for number in range(300):
+        data = np.frombuffer(whole, np.uint8).copy()
+        data[draws.integers(1, len(data), 3)] = draws.integers(0, 256, 3)
+        path.write_bytes(data[: draws.integers(1, len(data)) if number % 3 == 0 else None].tobytes())
+        with pytest.raises(WeightsError) as caught:  # where the damage does not show: these are no generator's weights
+            import_generator(path, tmp_path / "out.safetensors")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["model", "model_state_dict", "generator"])
+def test_a_single_set_of_weights_may_have_any_name(tmp_path: Path, network: ESRGAN, name: str) -> None:
+    state = {"state": {0: {"step": 3}}, "param_groups": [{"lr": 0.1}]}
+    torch.save({"epoch": 3, name: network.state_dict(), "optimizer": state}, tmp_path / "kept.pth")
+    card = import_generator(tmp_path / "kept.pth", tmp_path / "generator.safetensors")
+    assert card.origin is not None
+    assert card.origin.wrapper == name
+
+
+def test_weights_that_share_memory(tmp_path: Path, network: ESRGAN) -> None:
+    weights = dict(network.state_dict())
+    weights["body.1.rdb1.conv1.weight"] = weights["body.0.rdb1.conv1.weight"]
+    torch.save(weights, tmp_path / "shared.pth")
+    import_generator(tmp_path / "shared.pth", tmp_path / "generator.safetensors")
+    loaded = load_generator(tmp_path / "generator.safetensors").network.state_dict()
+    assert torch.equal(loaded["body.1.rdb1.conv1.weight"], weights["body.0.rdb1.conv1.weight"])
 
 
 def test_others_are_refused_in_one_sentence(tmp_path: Path, network: ESRGAN) -> None:
@@ -98,15 +137,23 @@ def test_others_are_refused_in_one_sentence(tmp_path: Path, network: ESRGAN) -> 
     (tmp_path / "torn.pth").write_bytes(good.read_bytes()[:-100])
     torch.save([1, 2], tmp_path / "list.pth")
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
+    torch.save({"g": {"x": torch.zeros(1)}, "d": {"x": torch.zeros(1)}}, tmp_path / "several.pth")
+    (tmp_path / "byte.pth").write_bytes(b"\x80")
+    (tmp_path / "odd.pth").write_bytes(pickle.dumps({"epoch": 3}, protocol=4)[:-3])
+    (tmp_path / "f4.safetensors").write_bytes(safetensors_of_type("F4"))
     torch.save({"body.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "compact.pth")
     weights = network.state_dict()
     torch.save({name: weights[name] for name in weights if name != "body.1.rdb3.conv5.bias"}, tmp_path / "lacks.pth")
     for name, words in (
         ("none.pth", "cannot be read (No such file"),
-        ("text.pth", "is neither safetensors nor a file of torch"),
-        ("torn.pth", "cannot be read by torch"),
+        ("text.pth", "is no file of torch, and cannot be read as safetensors ("),
+        ("torn.pth", "is damaged or no file of weights"),
+        ("byte.pth", "is damaged or no file of weights (index out of range)"),
+        ("odd.pth", "is damaged or no file of weights."),
+        ("f4.safetensors", "cannot be read as safetensors (it holds tensors of type F4)"),
         ("list.pth", "holds no weights by name, but a list"),
-        ("empty.pth", "holds no weights"),
+        ("empty.pth", "holds no weights, neither bare nor under params_ema, params, state_dict, but epoch:"),
+        ("several.pth", "holds several sets of weights, none under params_ema, params, state_dict, but g, d:"),
         ("compact.pth", "no weights of an ESRGAN generator"),
         ("lacks.pth", "body.1.rdb3.conv5.bias is missing"),
         (".", "cannot be read (Is a directory"),
@@ -165,7 +212,7 @@ class TestCommand:
     def test_mistakes(self) -> None:
         done = self.run("model", "import", "photo.png", "-o", "generator.safetensors")
         assert done.exit_code == 2
-        assert done.stderr.startswith("error: photo.png: is neither safetensors nor")
+        assert done.stderr.startswith("error: photo.png: is no file of torch, and cannot be read as safetensors")
         assert len(done.stderr.splitlines()) == 1
         Path("there.safetensors").write_text("mine")
         done = self.run("model", "import", "params_ema.pth", "-o", "there.safetensors")

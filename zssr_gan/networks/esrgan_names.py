@@ -21,6 +21,7 @@ from zssr_gan.networks.esrgan import ESRGAN, ESRGANOptions
 _PARAMETER: Final = r"\.(weight|bias)$"
 _DENSE: Final = re.compile(r"^body\.(\d+)\.rdb[123]\.conv[1-5]" + _PARAMETER)
 _OLD: Final = re.compile(r"^model\.(\d+)" + _PARAMETER)
+_READ: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def renamed(weights: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
@@ -73,8 +74,10 @@ def esrgan_of(weights: Mapping[str, Tensor]) -> ESRGAN:
     """The generator that weights by our names are those of, in float32.
 
     Raises:
-        WeightsError: one is missing, is too much, has another shape, or is not finite.
+        WeightsError: one is missing, is too much, has another shape, is no plain tensor, or is not finite.
     """
+    for name, weight in weights.items():
+        _refuse_unusual(name, weight)  # first, since some kinds cannot even be asked for their shape
     with torch.device("meta"):  # nothing is drawn, as all is replaced
         network = ESRGAN(options_of(weights))
     wanted = network.state_dict()
@@ -86,10 +89,29 @@ def esrgan_of(weights: Mapping[str, Tensor]) -> ESRGAN:
         if weights[name].shape != wanted[name].shape:
             shapes = ["x".join(map(str, one.shape)) for one in (weights[name], wanted[name])]
             raise WeightsError(f"the weight {name} is {shapes[0]}, not {shapes[1]}")
-        if not weights[name].isfinite().all():
-            raise WeightsError(f"the weight {name} is NaN or infinite")
-    network.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
+    network.load_state_dict({name: _as_float32(name, weight) for name, weight in weights.items()}, assign=True)
     return network.requires_grad_(False).eval()
+
+
+def _refuse_unusual(name: str, weight: Tensor) -> None:
+    """Sparse, quantised, nested, without values (meta), of integers, complex numbers or 8 bits: of such no generator
+    of these families is made, and torch can do with most of them next to nothing."""
+    dense = weight.layout == torch.strided and not weight.is_nested and weight.device.type == "cpu"
+    if dense and weight.dtype in _READ:
+        return
+    kind = str(weight.dtype).removeprefix("torch.")
+    form = "" if dense else ", and not dense on the CPU"
+    raise WeightsError(
+        f"the weight {name} is of type {kind}{form}, and read are dense ones of float16, bfloat16, float32 and float64"
+    )
+
+
+def _as_float32(name: str, weight: Tensor) -> Tensor:
+    """A copy, as weights may share memory, which no file of ours can. Raises WeightsError where it is not finite."""
+    single = weight.to(torch.float32, copy=True)
+    if not single.isfinite().all():  # asked of the copy: a double may be too large for it
+        raise WeightsError(f"the weight {name} is NaN or infinite in float32")
+    return single
 
 
 def _shape(weights: Mapping[str, Tensor], name: str) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from zssr_gan.errors import SettingsError, WeightsError, ZssrGanError
@@ -27,8 +27,10 @@ from zssr_gan.imaging.degradation import Degradation
 from zssr_gan.networks.generators import GeneratorNetwork
 from zssr_gan.stages import NetworkSettings
 from zssr_gan.training.models import generator_of
+from zssr_gan.weights import tensors_of
 
 _KEY = "zssr-gan:generator"
+_WAY_OUT = "`zssr-gan model import` makes a generator of others' weights"
 
 Listed = Mapping[str, Mapping[str, str]]
 """Images by purpose: of each id the SHA-256 of its file (of the pixels for lfw), as split.json has it."""
@@ -223,16 +225,16 @@ def _read(path: Path) -> tuple[bytes, dict[str, Tensor], _Kept]:
     """A generator's file, its weights, and its card with the list of images. Raises WeightsError where it is none."""
     try:
         data = path.read_bytes()
-        weights = load(data)
+        weights = tensors_of(data)
     except OSError as error:
         raise WeightsError(f"{path}: the generator cannot be read ({error.strerror}).") from error
-    except SafetensorError as error:
-        raise WeightsError(f"{path}: cannot be read as safetensors ({error}).") from error
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}; {_WAY_OUT}.") from error
     # safetensors' loader of bytes leaves the text out; the header is a length and JSON.
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    text = header.get("__metadata__", {}).get(_KEY)
+    text = (header.get("__metadata__") or {}).get(_KEY)  # null is allowed there
     if text is None:
-        raise WeightsError(f"{path}: holds no generator of zssr-gan: it has no card.")
+        raise WeightsError(f"{path}: holds no generator of zssr-gan: it has no card; {_WAY_OUT}.")
     try:
         return data, weights, _Kept.model_validate_json(text)
     except ValidationError as error:
