@@ -1,4 +1,4 @@
-"""The systems of the literature, small: python -m pipelines.zoo (or: make zoo); about an hour on one core.
+"""The systems of the literature, small: python -m pipelines.zoo (or: make zoo); half an hour on two cores.
 
 Prepares and trains each of them by its own config's block `small`, as `make prepare` and `make train` do, into a folder
 of its own, and then holds all that are there against truths, in a table for x2 and one for x4. The same command goes on

@@ -76,7 +76,8 @@ class TruthTables:
         """Truths made small by bicubic."""
         shown = self._methods(self._truths, alone=self.evaluate.truth is not None and self.evaluate.truth.alone)
         title = f"Truth known: {self._told(self._truths)}, LR by bicubic"
-        return self._part("truth", "Truth known", (_TRUTH, _ORDER), title, [self._truths], shown)
+        text = (_TRUTH, _ORDER) if self._trains else (_TRUTH,)
+        return self._part("truth", "Truth known", text, title, [self._truths], shown)
 
     def blind(self) -> Part | None:
         """Truths that went through cameras unknown to the methods."""
@@ -111,6 +112,12 @@ class TruthTables:
         )
         return replace(part, tables=(*part.tables, cameras))
 
+    @property
+    def _trains(self) -> bool:
+        """Whether the whole unpaired way stands in the tables."""
+        wanted = self.evaluate.truth
+        return wanted is not None and wanted.train and self.run.settings.train.pairs is None
+
     def _told(self, truths: Truths) -> str:
         side = truths.images[0].shape[-1]
         return f"{len(truths.ids):,} images of {side} px a side, x{self.run.scale[0]:g}"
@@ -134,7 +141,7 @@ class TruthTables:
             )
         stage_1 = measuring.zero_shot_together(wanted.preset, inputs)
         shown[TOGETHER] = Shown("case", stage_1, learnt_from=_THESE)
-        if wanted.train and self.run.settings.train.pairs is None:
+        if self._trains:
             shown |= self._trained(truths, stage_1)
         run = self.run
         if run.trained is None:
