@@ -99,6 +99,7 @@ def evaluate(
         failures: list[ZssrGanError] = []
         for name in parts:
             if name in lacking:
+                _removed(name, measuring)
                 bar.note(f"{name}: {lacking[name]}: left out")
                 continue
             began = time.perf_counter()
@@ -121,14 +122,19 @@ def evaluate(
 def _written(name: str, part: Part | None, measuring: Measuring) -> bool:
     """Write what a part has to show; whether it has anything."""
     path = measuring.report / "parts" / f"{name}.json"
-    if part is None:  # what lies there is of other settings
-        path.unlink(missing_ok=True)
-        measuring.unwritten(name)
+    if part is None:
+        _removed(name, measuring)
         return False
     if part.tables and name != "figures":
         measuring.written(name, part.tables)
     atomic_write(path, encode_part(replace(part, stamp=stamp(measuring.run, name))), overwrite=True)
     return True
+
+
+def _removed(name: str, measuring: Measuring) -> None:
+    """Remove what a part left under other settings, which is not true of these."""
+    (measuring.report / "parts" / f"{name}.json").unlink(missing_ok=True)
+    measuring.unwritten(name)
 
 
 def unasked(settings: RunSettings) -> dict[str, str]:

@@ -115,7 +115,10 @@ def _generators(folder: Path) -> dict[str, TrainedGenerator]:
 
 
 def _part(path: Path, name: str) -> Part | Missing:
-    part = decode_part(path.read_bytes()) if path.exists() else None
+    try:
+        part = decode_part(path.read_bytes())
+    except OSError:
+        part = None
     if part is not None:
         return part
     return Missing(name, f'make eval ARGS="--only {name}"')

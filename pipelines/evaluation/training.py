@@ -18,7 +18,7 @@ from pipelines.evaluation.truths import Truths
 from pipelines.progress import Bar
 from zssr_gan.devices import Machine
 from zssr_gan.errors import WeightsError
-from zssr_gan.files import atomic_write
+from zssr_gan.files import atomic_write, sha256_bytes, sha256_file
 from zssr_gan.imaging.levels import from_levels, to_levels
 from zssr_gan.networks.generators import GeneratorNetwork
 from zssr_gan.networks.vgg import VGG
@@ -42,7 +42,7 @@ from zssr_gan.weights import Origin, vgg
 from zssr_gan.zeroshot.seeds import content_hash
 from zssr_gan.zeroshot.shared import degradation_of
 
-_TIMES = "times.json"
+_TIMES, _GENERATOR = "times.json", "generator.safetensors"
 _TAUGHT = 0.7
 """Share of the images that keep their synthetic HR where the generator learns from others, as in the seed paper."""
 _LARGEST_SHARE_HELD_OUT = 0.1
@@ -105,7 +105,7 @@ class CaseTraining:
             if (folder / _TIMES).exists():
                 shutil.rmtree(folder)
         times = self._trained(folder, settings, material, mediator, origin)
-        atomic_write(folder / _TIMES, json.dumps(times).encode(), overwrite=True)
+        atomic_write(folder / _TIMES, _sealed(times, folder), overwrite=True)
         return _phases(folder)
 
     def _fitted(self, truths: Truths) -> TrainSettings:
@@ -226,15 +226,24 @@ def _hashes(images: Cuttable) -> dict[str, str]:
     return {one: content_hash(from_levels(lr)) for one, lr in zip(images.ids, images.lr, strict=True)}
 
 
+def _sealed(times: dict[str, float | None], folder: Path) -> bytes:
+    """Times, and below them a hash of them and of the generators that lie there: a changed byte would be believed."""
+    told = json.dumps(times).encode()
+    generators = (folder / "content" / _GENERATOR, folder / _GENERATOR)
+    hashes = [sha256_file(one) if one.exists() else "none" for one in generators]
+    return told + b"\n" + sha256_bytes(b"\n".join([told, *(one.encode() for one in hashes)])).encode()
+
+
 def _phases(folder: Path) -> Phases:
     """What a training left; an error where it is not whole."""
-    times = json.loads((folder / _TIMES).read_bytes())
-    if not isinstance(times, dict) or not times.keys() >= {"content", "last"}:
-        raise ValueError(f"{folder / _TIMES}: is damaged")
-    before = folder / "content" / "generator.safetensors"
+    kept = (folder / _TIMES).read_bytes()
+    times = json.loads(kept.partition(b"\n")[0])
+    if kept != _sealed(times, folder):
+        raise ValueError(f"{folder}: is damaged")
+    before = folder / "content" / _GENERATOR
     return Phases(
         load_generator(before) if before.exists() else None,
-        load_generator(folder / "generator.safetensors"),
+        load_generator(folder / _GENERATOR),
         times["content"],
         times["last"],
     )

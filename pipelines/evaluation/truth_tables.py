@@ -27,19 +27,20 @@ _THESE = "these LR images"
 _HEADS = ("method", "learnt from", "label")
 _TRUTH = (
     "Images of high resolution were made small, and every method was given the small images. What it makes is held "
-    "against the truths. What else taught a method, the second column says: rows on “these LR images” saw nothing but "
-    "these; generators of runs were trained on other images before, which may have been sharper than these LR images."
+    "against the truths. What else taught a method, the second column says: rows on “these LR images” saw no other "
+    "images; generators of runs were trained on others before, which may have been sharper than these LR images."
 )
 _ORDER = (
-    "Rows on “these LR images” are the whole unpaired way on them: one zero-shot network learnt on all, what it makes "
-    "taken for real by the discriminator, and a generator trained on both. A tenth of the images at most is held out "
-    "of that training, to choose by, and measured with the rest. Their label is “generative”, as every generator's is: "
-    "here the other images that taught it are the LR images of this table."
+    "Rows of a generator “on these LR images” are the whole unpaired way on them: one zero-shot network learnt on all, "
+    "what it makes taken for real by the discriminator, and a generator trained on both. A tenth of the images, or "
+    "two, are held out of that training, to choose by, and measured with the rest. Their label is “generative”, as "
+    "every generator's is: here the other images that taught it are the LR images of this table."
 )
 _BLIND = (
     "The same truths, but their camera blurred them, added noise and compressed, in a way that no method is told: each "
-    "group of images has a camera of its own. What it did is estimated from the group's LR images, and used where a "
-    "row does not say “bicubic” or “bicubic assumed”. Residual and colour shift go through the true camera."
+    "group of images has a camera of its own. What it did is estimated from the group's LR images, and used by what is "
+    "learnt on these LR images where the row does not say “bicubic assumed”, and by back-projection of generators. "
+    "Residual and colour shift go through the true camera."
 )
 
 
@@ -76,8 +77,7 @@ class TruthTables:
         """Truths made small by bicubic."""
         shown = self._methods(self._truths, alone=self.evaluate.truth is not None and self.evaluate.truth.alone)
         title = f"Truth known: {self._told(self._truths)}, LR by bicubic"
-        text = (_TRUTH, _ORDER) if self._trains else (_TRUTH,)
-        return self._part("truth", "Truth known", text, title, [self._truths], shown)
+        return self._part("truth", "Truth known", (_TRUTH, *self._order), title, [self._truths], shown)
 
     def blind(self) -> Part | None:
         """Truths that went through cameras unknown to the methods."""
@@ -91,7 +91,9 @@ class TruthTables:
         each = [self._methods(group, alone=False) for group in groups]
         shown = {name: _together([one[name] for one in each]) for name in each[0]}
         title = f"Blind: {len(groups)} groups of {self._told(groups[0])}"
-        part = self._part("blind", "Blind: cameras that no method is told of", (_BLIND,), title, groups, shown)
+        part = self._part(
+            "blind", "Blind: cameras that no method is told of", (_BLIND, *self._order), title, groups, shown
+        )
         heads = ("group", "images", "what the camera did", "what was estimated")
         cameras = Table(
             "Cameras",
@@ -117,6 +119,16 @@ class TruthTables:
         """Whether the whole unpaired way stands in the tables."""
         wanted = self.evaluate.truth
         return wanted is not None and wanted.train and self.run.settings.train.pairs is None
+
+    @property
+    def _order(self) -> tuple[str, ...]:
+        """What must be said of the whole unpaired way, where it stands there."""
+        if not self._trains:
+            return ()
+        mediator = self.run.settings.train.mediator
+        if not self.run.settings.train.losses.need_features:
+            return (_ORDER,)
+        return (_ORDER, f"Its mediator's weights ({mediator.weights}) were learnt or drawn elsewhere.")
 
     def _told(self, truths: Truths) -> str:
         side = truths.images[0].shape[-1]

@@ -105,6 +105,11 @@ def run(config: Path, *arguments: str) -> int:
     return evaluate.main(["--config", str(config), "--device", "cpu", "--threads", "1", *arguments])
 
 
+def pixels_of(part: str) -> dict[tuple[str, str], str]:
+    """Means that hang on pixels, and so not on the time."""
+    return {(row["row"], row["definition"]): row["mean"] for row in cells(part) if row["unit"] != "s"}
+
+
 def cells(name: str) -> list[dict[str, Any]]:
     with (REPORT / f"{name}.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -341,12 +346,38 @@ def test_a_damaged_result_is_made_again(config: Path, damage: Callable[[bytes], 
 
 def test_a_damaged_training_is_made_again(config: Path) -> None:
     assert run(config, "--only", "truth", *WHOLE) == 0
+    before = pixels_of("truth")
     (folder,) = (REPORT / "kept").glob("training-*")
-    for name in ("generator.safetensors", "times.json"):
-        (folder / name).write_bytes(b"abc")
+    weights, times = folder / "generator.safetensors", folder / "times.json"
+    whole = weights.read_bytes()
+    for path, damaged in (
+        (weights, b"abc"),
+        (weights, whole[:-40] + bytes(40)),  # can be read
+        (times, b'{"content": "x", "last": []}'),
+        (times, times.read_bytes().replace(b'"last": ', b'"last": 1')),
+    ):
+        path.write_bytes(damaged)
         assert run(config, "--only", "truth", *WHOLE) == 0
-        own = [row for row in cells("truth") if "SRGAN on these" in row["row"] and row["definition"].startswith("PSNR")]
-        assert all(row["mean"] for row in own)
+        assert pixels_of("truth") == before
+
+
+def test_a_damaged_part_is_missing_and_the_rest_is_shown(config: Path) -> None:
+    assert run(config, "--only", "table1") == 0
+    path = REPORT / "parts" / "table1.json"
+    path.write_bytes(path.read_bytes().replace(b"iVBOR", b"iVBOX", 1))  # of a picture
+    assert run(config, "--only", "table2") == 0
+    assert "--only table1" in (REPORT / "index.html").read_text("utf-8")
+    path.unlink()
+    path.mkdir()
+    assert run(config, "--only", "table2") == 0
+
+
+def test_what_the_settings_no_longer_ask_for_goes(config: Path) -> None:
+    assert run(config, "--only", "truth") == 0
+    assert (REPORT / "truth.csv").exists()
+    assert run(config, "--set", "evaluate.truth=null") == 0
+    assert not (REPORT / "truth.csv").exists()
+    assert not (REPORT / "parts" / "truth.json").exists()
 
 
 def test_truths_that_are_too_small_are_left_out_and_long_ones_cut(

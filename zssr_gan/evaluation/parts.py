@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydantic import Base64Bytes, TypeAdapter, ValidationError
 
 from zssr_gan.evaluation.tables import Table
+from zssr_gan.files import sha256_bytes
 from zssr_gan.record import Label
 
 
@@ -61,13 +62,16 @@ _PART = TypeAdapter(Part)
 
 
 def encode_part(part: Part) -> bytes:
-    """A part as JSON, the same bytes for the same part."""
-    return _PART.dump_json(part) + b"\n"
+    """A part as JSON below a line with its hash, the same bytes for the same part: a changed byte would be shown."""
+    told = _PART.dump_json(part) + b"\n"
+    return f'{{"sha256": "{sha256_bytes(told)}"}}\n'.encode() + told
 
 
 def decode_part(data: bytes) -> Part | None:
     """What `encode_part` wrote; None where it is damaged or of another version."""
+    told = data.partition(b"\n")[2]
     try:
-        return _PART.validate_json(data)
+        part = _PART.validate_json(told)
     except ValidationError:
         return None
+    return part if encode_part(part) == data else None
