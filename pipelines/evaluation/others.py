@@ -47,7 +47,8 @@ def others_of(run: Run) -> list[Other]:
         try:
             generator = load_generator(path)
         except WeightsError as error:
-            found.append(Other(name, None, str(error).removesuffix(".")))
+            # With its path: two that cannot be read may have one name, and each gets its row.
+            found.append(Other(f"{name} ({path})", None, str(error).removesuffix(".")))
             continue
         if scale_of(generator) in (run.scale[0], 1.0):
             found.append(Other(name, generator))
