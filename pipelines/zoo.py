@@ -85,7 +85,10 @@ def given_folder(root: Path) -> Given:
     if not whole.is_dir():
         raise SettingsError(f"--data {root}: is no folder.")
     (source,) = open_sources(DataSettings(sources=(SourceSettings(kind="folder", root=str(whole)),)))
-    return Given(whole, min(MOST, len(source.listing().entries)))
+    images = len(source.listing().entries)
+    if not images:
+        raise SettingsError(f"--data {root}: holds no image.")
+    return Given(whole, min(MOST, images))
 
 
 def train_all(

@@ -32,9 +32,9 @@ _TRUTH = (
 )
 _ORDER = (
     "Rows of a generator “on these LR images” are the whole unpaired way on them: one zero-shot network learnt on all, "
-    "what it makes taken for real by the discriminator, and a generator trained on both. A tenth of the images, or "
-    "two, are held out of that training, to choose by, and measured with the rest. Their label is “generative”, as "
-    "every generator's is: here the other images that taught it are the LR images of this table."
+    "what it makes taken for real by the discriminator, and a generator trained on both. At most a tenth of the "
+    "images, or two, are held out of that training, to choose by, and measured with the rest. Their label is "
+    "“generative”, as every generator's is: here the other images that taught it are the LR images of this table."
 )
 _BLIND = (
     "The same truths, but their camera blurred them, added noise and compressed, in a way that no method is told: each "
@@ -128,7 +128,7 @@ class TruthTables:
         mediator = self.run.settings.train.mediator
         if not self.run.settings.train.losses.need_features:
             return (_ORDER,)
-        return (_ORDER, f"Its mediator's weights ({mediator.weights}) were learnt or drawn elsewhere.")
+        return (_ORDER, f"Its mediator's weights are not of these images: {mediator.weights}.")
 
     def _told(self, truths: Truths) -> str:
         side = truths.images[0].shape[-1]
