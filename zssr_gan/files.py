@@ -41,6 +41,19 @@ def sha256_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def sealed(data: bytes) -> bytes:
+    """Data below a line with its own hash: one changed byte would be believed."""
+    return f"{sha256_bytes(data)}\n".encode() + data
+
+
+def unsealed(data: bytes) -> bytes:
+    """What `sealed` was given. Raises ValueError where it is not whole."""
+    told, _, content = data.partition(b"\n")
+    if told != sha256_bytes(content).encode():
+        raise ValueError("is damaged: its hash is another")
+    return content
+
+
 def canonical_sha256(value: object) -> str:
     """SHA-256 of a JSON value: keys sorted, no blanks, so that the hash does not hang on how a file is laid out."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

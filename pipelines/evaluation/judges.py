@@ -12,6 +12,7 @@ from pipelines.evaluation.kept import Figures, Kept, Made, hash_of
 from zssr_gan.evaluation.features import Frechet, Seen, lpips, perceptual
 from zssr_gan.evaluation.fid import FID
 from zssr_gan.evaluation.metric import Definition, Metric
+from zssr_gan.networks.vgg import VGGOptions
 from zssr_gan.stages import EvaluateSettings
 from zssr_gan.training.models import mediator_options
 
@@ -33,10 +34,9 @@ class Judges:
     @cached_property
     def metrics(self) -> tuple[Metric, Metric]:
         """Perceptual distance and LPIPS."""
-        features, wanted = self._settings.features, self._settings.lpips
-        options = mediator_options(features, "evaluate.features")
-        weights = None if wanted.weights is None else Path(wanted.weights).expanduser()
-        return perceptual(options, features.weights, seed=self._seed), lpips(weights, wanted.net)
+        wanted = self._settings.lpips
+        features = perceptual(self._options, self._settings.features.weights, seed=self._seed)
+        return features, lpips(_path(wanted.weights), wanted.net)
 
     @property
     def distances(self) -> list[Definition]:
@@ -45,10 +45,12 @@ class Judges:
 
     @cached_property
     def _of_sets(self) -> tuple[Frechet, FID]:
-        features, named = self._settings.features, self._settings.inception
-        options = mediator_options(features, "evaluate.features")
-        frechet = Frechet(options, features.weights, seed=self._seed)
-        return frechet, FID(None if named is None else Path(named).expanduser(), device=self._device)
+        frechet = Frechet(self._options, self._settings.features.weights, seed=self._seed)
+        return frechet, FID(_path(self._settings.inception), device=self._device)
+
+    @property
+    def _options(self) -> VGGOptions:
+        return mediator_options(self._settings.features, "evaluate.features")
 
     def between(self, made: Made, truths: Sequence[Tensor]) -> Figures:
         """Distances of the whole set of results to the whole set of truths; kept."""
@@ -72,3 +74,7 @@ class Judges:
             return {figure.name: [figure] for figure in figures.values()}
 
         return self._kept.figures("distances", facts, look)
+
+
+def _path(named: str | None) -> Path | None:
+    return None if named is None else Path(named).expanduser()

@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from zssr_gan.evaluation.metric import Figure
-from zssr_gan.files import atomic_write, canonical_sha256, sha256_bytes
+from zssr_gan.files import atomic_write, canonical_sha256, sealed, unsealed
 from zssr_gan.interrupts import uninterrupted
 from zssr_gan.zeroshot.seeds import content_hash
 
@@ -64,7 +64,7 @@ class Kept:
         """Images of a method: those that are kept with the same facts, or made now."""
         path = self.path(name, facts, "safetensors")
         try:
-            return _decoded(_read(path))
+            return _decoded(unsealed(path.read_bytes()))
         except (OSError, ValueError, SafetensorError, KeyError):
             made = make()
         self._write(path, _encoded(made))
@@ -74,7 +74,7 @@ class Kept:
         """Figures of a method, the same way."""
         path = self.path(name, facts, "json")
         try:
-            read = json.loads(_read(path))
+            read = json.loads(unsealed(path.read_bytes()))
             return {key: [Figure(key, value, why) for value, why in cells] for key, cells in read.items()}
         except (OSError, ValueError, TypeError, AttributeError):
             figures = make()
@@ -86,7 +86,7 @@ class Kept:
         """A pydantic model, the same way."""
         path = self.path(name, facts, "json")
         try:
-            return kind.model_validate_json(_read(path))
+            return kind.model_validate_json(unsealed(path.read_bytes()))
         except (OSError, ValueError):
             found = make()
         self._write(path, (found.model_dump_json() + "\n").encode())
@@ -100,16 +100,7 @@ class Kept:
 
     def _write(self, path: Path, data: bytes) -> None:
         with uninterrupted():
-            # Its own hash comes first: one changed byte would be another figure.
-            atomic_write(path, f"{sha256_bytes(data)}\n".encode() + data, overwrite=True)
-
-
-def _read(path: Path) -> bytes:
-    """What was written; ValueError where it is not whole."""
-    told, _, data = path.read_bytes().partition(b"\n")
-    if told != sha256_bytes(data).encode():
-        raise ValueError(f"{path}: is damaged")
-    return data
+            atomic_write(path, sealed(data), overwrite=True)
 
 
 def _version(package: str) -> str:

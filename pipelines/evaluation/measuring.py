@@ -16,7 +16,7 @@ from zssr_gan.config import ZeroShotSettings, load_preset
 from zssr_gan.data.split import Role
 from zssr_gan.devices import Machine
 from zssr_gan.evaluation.metric import Metric, Sample
-from zssr_gan.evaluation.parts import Illustration, Scene, View
+from zssr_gan.evaluation.parts import Illustration, Part, Scene, View
 from zssr_gan.evaluation.tables import Table, to_csv, to_latex, to_markdown
 from zssr_gan.files import atomic_write
 from zssr_gan.imaging.codecs import Metadata, encode_picture
@@ -276,6 +276,19 @@ class Measuring:
         """Remove what `written` wrote before, where it did."""
         for extension in ("csv", "md", "tex"):
             (self.report / f"{name}.{extension}").unlink(missing_ok=True)
+
+
+def part_of_sets(
+    name: str, title: str, text: str, sets: Sequence[tuple[str, list[Table], tuple[Scene, ...], list[str]]]
+) -> Part:
+    """A part of several sets of images: of each its label, tables, scenes and notices."""
+    return Part(
+        name,
+        title,
+        (text, *(f"{label}: {notice}." for label, _, _, notices in sets for notice in notices)),
+        tuple(table for _, tables, _, _ in sets for table in tables),
+        scenes=tuple(scene for _, _, scenes, _ in sets for scene in scenes),
+    )
 
 
 def taught_by(generator: TrainedGenerator) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipelines.evaluation.measuring import HEADS, INTERPOLATIONS, Measuring, Shown
+from pipelines.evaluation.measuring import HEADS, INTERPOLATIONS, Measuring, Shown, part_of_sets
 from pipelines.evaluation.truth_tables import ASSUMED, TOGETHER
 from pipelines.evaluation.truths import native_images
 from zssr_gan.errors import SettingsError
@@ -30,15 +30,9 @@ class NativeTables:
         wanted = self.measuring.run.settings.evaluate.native
         if not wanted:
             raise SettingsError("evaluate.native: is empty: name a folder of LR images, [{kind: folder, root: crops}].")
-        tables: list[Table] = []
-        scenes: list[Scene] = []
-        text = [_TEXT]
-        for one in wanted:
-            its_tables, its_scenes, notices = self._set(one)
-            tables += its_tables
-            scenes += its_scenes
-            text += (f"{one.label}: {notice}." for notice in notices)
-        return Part("native", "Native footage, without a truth", tuple(text), tuple(tables), scenes=tuple(scenes))
+        return part_of_sets(
+            "native", "Native footage, without a truth", _TEXT, [(one.label, *self._set(one)) for one in wanted]
+        )
 
     def _set(self, wanted: SourceSettings) -> tuple[list[Table], tuple[Scene, ...], list[str]]:
         measuring, run = self.measuring, self.measuring.run

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipelines.evaluation import published
-from pipelines.evaluation.measuring import HEADS, INTERPOLATIONS, Measuring, Shown
+from pipelines.evaluation.measuring import HEADS, INTERPOLATIONS, Measuring, Shown, part_of_sets
 from pipelines.evaluation.truths import own_sizes
 from zssr_gan.errors import SettingsError
 from zssr_gan.evaluation.full_reference import psnr, ssim
@@ -31,16 +31,9 @@ class SetTables:
         sets = self.measuring.run.settings.evaluate.sets
         if not sets:
             raise SettingsError("evaluate.sets: is empty: name a folder of truths, [{root: set5, name: Set5}].")
-        tables: list[Table] = []
-        scenes: list[Scene] = []
-        text = [_TEXT]
-        for one in sets:
-            its_tables, its_scenes, notices = self._set(one)
-            tables += its_tables
-            scenes += its_scenes
-            text += (f"{one.label}: {notice}." for notice in notices)
-        title = "Sets of truths, beside published figures"
-        return Part("sets", title, tuple(text), tuple(tables), scenes=tuple(scenes))
+        return part_of_sets(
+            "sets", "Sets of truths, beside published figures", _TEXT, [(one.label, *self._set(one)) for one in sets]
+        )
 
     def _set(self, wanted: SetSettings) -> tuple[list[Table], tuple[Scene, ...], list[str]]:
         measuring = self.measuring

@@ -18,7 +18,7 @@ from pipelines.evaluation.truths import Truths
 from pipelines.progress import Bar
 from zssr_gan.devices import Machine
 from zssr_gan.errors import WeightsError
-from zssr_gan.files import atomic_write, sha256_bytes, sha256_file
+from zssr_gan.files import atomic_write, sealed, sha256_file, unsealed
 from zssr_gan.imaging.levels import from_levels, to_levels
 from zssr_gan.networks.generators import GeneratorNetwork
 from zssr_gan.networks.vgg import VGG
@@ -105,7 +105,8 @@ class CaseTraining:
             if (folder / _TIMES).exists():
                 shutil.rmtree(folder)
         times = self._trained(folder, settings, material, mediator, origin)
-        atomic_write(folder / _TIMES, _sealed(times, folder), overwrite=True)
+        told = json.dumps({**times, "generators": _hashes_in(folder)})
+        atomic_write(folder / _TIMES, sealed(told.encode()), overwrite=True)
         return _phases(folder)
 
     def _fitted(self, truths: Truths) -> TrainSettings:
@@ -226,19 +227,16 @@ def _hashes(images: Cuttable) -> dict[str, str]:
     return {one: content_hash(from_levels(lr)) for one, lr in zip(images.ids, images.lr, strict=True)}
 
 
-def _sealed(times: dict[str, float | None], folder: Path) -> bytes:
-    """Times, and below them a hash of them and of the generators that lie there: a changed byte would be believed."""
-    told = json.dumps(times).encode()
+def _hashes_in(folder: Path) -> list[str | None]:
+    """Of the generators that lie there: one changed byte in them would be other figures."""
     generators = (folder / "content" / _GENERATOR, folder / _GENERATOR)
-    hashes = [sha256_file(one) if one.exists() else "none" for one in generators]
-    return told + b"\n" + sha256_bytes(b"\n".join([told, *(one.encode() for one in hashes)])).encode()
+    return [sha256_file(one) if one.exists() else None for one in generators]
 
 
 def _phases(folder: Path) -> Phases:
     """What a training left; an error where it is not whole."""
-    kept = (folder / _TIMES).read_bytes()
-    times = json.loads(kept.partition(b"\n")[0])
-    if kept != _sealed(times, folder):
+    times = json.loads(unsealed((folder / _TIMES).read_bytes()))
+    if times["generators"] != _hashes_in(folder):
         raise ValueError(f"{folder}: is damaged")
     before = folder / "content" / _GENERATOR
     return Phases(
