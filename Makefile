@@ -55,8 +55,8 @@ eval: setup ## tables, figures and the report (report/index.html) of a trained r
 zoo: setup ## train the systems of the literature small, and compare them: make zoo [DATA=folder] [ONLY=srcnn,dcgan] [ARGS=...]
 	@$(BIN)/python -m pipelines.zoo $(if $(DATA),--data "$(DATA)") $(if $(ONLY),--only "$(ONLY)") $(ARGS)
 
-test: setup ## run the tests on all cores (a few minutes)
-	$(BIN)/python -m pytest -n auto $(ARGS)
+test: setup ## run the tests on all cores, a file in one process (a few minutes)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-slow: setup ## run the tests that take longer, such as an installation from nothing
 	$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)

@@ -14,7 +14,16 @@ import pytest
 
 from zssr_gan import files
 from zssr_gan.errors import OutputError
-from zssr_gan.files import FileLock, atomic_write, sha256_bytes, sha256_file, write_in_pieces, write_together
+from zssr_gan.files import (
+    FileLock,
+    atomic_write,
+    sealed,
+    sha256_bytes,
+    sha256_file,
+    unsealed,
+    write_in_pieces,
+    write_together,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -25,6 +34,17 @@ def test_hashes(tmp_path):
     data = bytes(range(256)) * 10_000
     (tmp_path / "x").write_bytes(data)
     assert sha256_bytes(data) == sha256_file(tmp_path / "x") == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b"two\nlines\n"])
+def test_a_seal_is_broken_by_any_byte(data):
+    whole = sealed(data)
+    assert unsealed(whole) == data
+    for place in range(len(whole)):
+        with pytest.raises(ValueError, match="is damaged"):
+            unsealed(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(ValueError, match="is damaged"):
+        unsealed(b"")
 
 
 def test_writes_into_folders_that_it_makes(tmp_path):
