@@ -23,20 +23,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.protocol import score
-from zssr_gan.config import ZeroShotSettings, load_preset
+from zssr_gan.degradation.estimate import Estimate
+from zssr_gan.degradation.estimator import Evidence, estimate_degradation, jpeg_of
+from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg
+from zssr_gan.degradation.operators import BicubicDownscale, back_project
 from zssr_gan.devices import Machine, RunOptions, machine
 from zssr_gan.evaluation.blind import QUALITIES, capture, draw_degradation
-from zssr_gan.evaluation.planes import rounded
-from zssr_gan.imaging.codecs import read_picture
-from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Jpeg
-from zssr_gan.imaging.psnr import psnr_db
-from zssr_gan.imaging.resampling import BicubicDownscale, back_project, resize
-from zssr_gan.zeroshot.case import apply_shared
-from zssr_gan.zeroshot.degradation import Evidence, estimate_degradation, jpeg_of
-from zssr_gan.zeroshot.degradation_estimate import Estimate
+from zssr_gan.evaluation.metrics.planes import rounded
+from zssr_gan.imaging.colour import psnr_db
+from zssr_gan.imaging.io import read_picture
+from zssr_gan.imaging.resize import resize
+from zssr_gan.provenance import CaseImage
+from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset
+from zssr_gan.zeroshot.fleet import Training
 from zssr_gan.zeroshot.pairs import Task
-from zssr_gan.zeroshot.shared import CaseImage, learn_shared
-from zssr_gan.zeroshot.training import Training
+from zssr_gan.zeroshot.shared import apply_shared, learn_shared
 
 X2 = (2.0, 2.0)
 SIDE = 64

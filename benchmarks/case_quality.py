@@ -17,13 +17,14 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.protocol import Case, back_projected, make_case, picture, score
-from zssr_gan.config import ZeroShotSettings, load_preset
+from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import Machine, RunOptions, machine
-from zssr_gan.imaging.resampling import BicubicDownscale
-from zssr_gan.zeroshot.fleet import run_fleet
-from zssr_gan.zeroshot.plan import fleet_capacity
-from zssr_gan.zeroshot.shared import CaseImage, SharedStart, learn_shared
-from zssr_gan.zeroshot.superresolve import super_resolving
+from zssr_gan.provenance import CaseImage
+from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset
+from zssr_gan.zeroshot.scheduler import run_fleet
+from zssr_gan.zeroshot.shared import SharedStart, learn_shared
+from zssr_gan.zeroshot.steps import fleet_capacity
+from zssr_gan.zeroshot.upscale import super_resolving
 
 X2 = (2.0, 2.0)
 DOWNSCALE = BicubicDownscale()

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.protocol import bicubic, make_case, score
-from zssr_gan.evaluation.full_reference import ssim_pil
-from zssr_gan.evaluation.metric import Sample
+from zssr_gan.evaluation.metrics.full_reference import ssim_pil
+from zssr_gan.evaluation.metrics.metric import Sample
 
 Array = NDArray[np.float64]
 BORDER = 2

@@ -11,10 +11,10 @@ import time
 import numpy as np
 import torch
 
-from zssr_gan.evaluation.full_reference import psnr, ssim, ssim_pil, vif
-from zssr_gan.evaluation.metric import Metric, Sample
-from zssr_gan.evaluation.no_reference import sharpness
-from zssr_gan.evaluation.statistics import paired, summarise
+from zssr_gan.evaluation.metrics.full_reference import psnr, ssim, ssim_pil, vif
+from zssr_gan.evaluation.metrics.metric import Metric, Sample
+from zssr_gan.evaluation.metrics.no_reference import sharpness
+from zssr_gan.evaluation.summary import paired, summarise
 
 DIFFERENT = 100
 SIDE = 64

@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 
 from benchmarks.step_speed import median_seconds, peak
-from zssr_gan.config import ZeroShotSettings, load_preset
+from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import PRECISIONS, Machine, RunOptions, machine
-from zssr_gan.imaging.resampling import BicubicDownscale
-from zssr_gan.zeroshot.case import apply_shared, learn_case
-from zssr_gan.zeroshot.fleet import run_fleet
+from zssr_gan.provenance import CaseImage
+from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset
+from zssr_gan.zeroshot.fleet import Fleet, Member, Training, reconstruction_error
 from zssr_gan.zeroshot.pairs import Task
-from zssr_gan.zeroshot.plan import fleet_capacity
-from zssr_gan.zeroshot.shared import CaseImage, SharedStart, learn_shared, make_shared
-from zssr_gan.zeroshot.superresolve import super_resolving
-from zssr_gan.zeroshot.training import Fleet, Member, Training, reconstruction_error
+from zssr_gan.zeroshot.scheduler import run_fleet
+from zssr_gan.zeroshot.shared import SharedStart, apply_shared, learn_case, learn_shared, make_shared
+from zssr_gan.zeroshot.steps import fleet_capacity
+from zssr_gan.zeroshot.upscale import super_resolving
 
 SIDES = (32, 16)
 FLEETS = (2, 4, 8, 16, 32, 64)

@@ -32,16 +32,15 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from benchmarks.blind import SIDE, kernel_error_db, make_group, report
+from zssr_gan.degradation.blur_kernels import centred_kernel
+from zssr_gan.degradation.estimator import LUMA_NOISE, estimate_degradation
+from zssr_gan.degradation.model import Degradation, KernelBlur
 from zssr_gan.devices import RunOptions, machine
 from zssr_gan.evaluation.blind import QUALITIES, draw_degradation
-from zssr_gan.evaluation.planes import rounded
-from zssr_gan.imaging.codecs import read_picture
-from zssr_gan.imaging.degradation import Degradation, KernelBlur
-from zssr_gan.imaging.kernels import centred_kernel
-from zssr_gan.imaging.luma import LUMA
-from zssr_gan.imaging.resampling import resize
-from zssr_gan.zeroshot.degradation import estimate_degradation
-from zssr_gan.zeroshot.recurrence import LUMA_NOISE
+from zssr_gan.evaluation.metrics.planes import rounded
+from zssr_gan.imaging.colour import LUMA
+from zssr_gan.imaging.io import read_picture
+from zssr_gan.imaging.resize import resize
 
 SCALE = (2, 2)
 WIDTH = 64

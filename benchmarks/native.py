@@ -13,16 +13,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zssr_gan.config import load_preset
+from zssr_gan.degradation.estimator import Evidence, estimate_degradation, jpeg_of
+from zssr_gan.degradation.model import Degradation
 from zssr_gan.devices import RunOptions, machine
-from zssr_gan.imaging.codecs import decode_picture
-from zssr_gan.imaging.degradation import Degradation
-from zssr_gan.imaging.resampling import resize
-from zssr_gan.zeroshot.case import apply_shared
-from zssr_gan.zeroshot.degradation import Evidence, estimate_degradation, jpeg_of
+from zssr_gan.imaging.io import decode_picture
+from zssr_gan.imaging.resize import resize
+from zssr_gan.provenance import CaseImage
+from zssr_gan.settings.zeroshot import load_preset
+from zssr_gan.zeroshot.fleet import Training
 from zssr_gan.zeroshot.pairs import Task
-from zssr_gan.zeroshot.shared import CaseImage, learn_shared
-from zssr_gan.zeroshot.training import Training
+from zssr_gan.zeroshot.shared import apply_shared, learn_shared
 
 X2 = (2.0, 2.0)
 ZOOM = 3

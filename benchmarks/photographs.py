@@ -19,15 +19,15 @@ from torch import Tensor
 
 from benchmarks.blind import kernel_error_db
 from benchmarks.protocol import score
-from zssr_gan.config import ZeroShotSettings, load_preset
+from zssr_gan.degradation.blur_kernels import load_kernel
+from zssr_gan.degradation.estimator import Evidence, estimate_degradation
+from zssr_gan.degradation.model import Degradation, GaussianBlur, KernelBlur
 from zssr_gan.devices import Machine, RunOptions, machine
-from zssr_gan.evaluation.planes import rounded
-from zssr_gan.imaging.codecs import read_picture
-from zssr_gan.imaging.degradation import Degradation, GaussianBlur, KernelBlur
-from zssr_gan.imaging.kernels import load_kernel
-from zssr_gan.zeroshot.degradation import Evidence, estimate_degradation
-from zssr_gan.zeroshot.shared import CaseImage
-from zssr_gan.zeroshot.superresolve import super_resolve
+from zssr_gan.evaluation.metrics.planes import rounded
+from zssr_gan.imaging.io import read_picture
+from zssr_gan.provenance import CaseImage
+from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset
+from zssr_gan.zeroshot.upscale import super_resolve
 
 X2 = (2.0, 2.0)
 SIDE = 11

@@ -2,7 +2,7 @@
 
 LR = the truth shrunk by antialiased bicubic, rounded to 8 bits. PSNR and SSIM on the Y channel (ITU-R BT.601 with
 MATLAB's rgb2ycbcr weights, 16 to 235) of the 8-bit result, a border of `scale` pixels cropped: the package's own
-definitions (`zssr_gan.evaluation.full_reference`), SSIM with Gaussian weights of sigma 1.5 as Wang et al. 2004.
+definitions (`zssr_gan.evaluation.metrics.full_reference`), SSIM with Gaussian weights of sigma 1.5 as Wang et al. 2004.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from zssr_gan.evaluation.full_reference import psnr, ssim
-from zssr_gan.evaluation.metric import Sample
-from zssr_gan.evaluation.planes import rounded
-from zssr_gan.imaging.codecs import read_picture
+from zssr_gan.degradation.operators import BicubicDownscale, back_project
+from zssr_gan.evaluation.metrics.full_reference import psnr, ssim
+from zssr_gan.evaluation.metrics.metric import Sample
+from zssr_gan.evaluation.metrics.planes import rounded
+from zssr_gan.imaging.io import read_picture
 from zssr_gan.imaging.picture import Metadata, Picture, quantise
-from zssr_gan.imaging.resampling import BicubicDownscale, back_project, resize
+from zssr_gan.imaging.resize import resize
 
 
 @dataclass(frozen=True, slots=True)

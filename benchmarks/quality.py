@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from benchmarks.protocol import back_projected, bicubic, make_case, score
-from zssr_gan.config import load_preset
-from zssr_gan.enhancement import RunOptions, enhance_picture
+from zssr_gan.devices import RunOptions
+from zssr_gan.inference.enhance import enhance_picture
+from zssr_gan.settings.zeroshot import load_preset
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from zssr_gan.config import CosineSchedule, ZeroShotSettings, load_preset
+from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import RunOptions, machine
-from zssr_gan.imaging.resampling import BicubicDownscale
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
-from zssr_gan.zeroshot.fleet import Request, train
+from zssr_gan.settings.zeroshot import CosineSchedule, ZeroShotSettings, load_preset
+from zssr_gan.zeroshot.fleet import Training, autocast
 from zssr_gan.zeroshot.pairs import Task
-from zssr_gan.zeroshot.training import Training, autocast
+from zssr_gan.zeroshot.scheduler import Request, train
 
 _STEPS = 40
 

@@ -25,11 +25,10 @@ from skimage import data
 from torch.utils.data import DataLoader
 
 from zssr_gan.data import store as store_module
-from zssr_gan.data.check import check
-from zssr_gan.data.dataset import SyntheticPairs
 from zssr_gan.data.shard import StoredImage, encode_shard
-from zssr_gan.data.store import Store
-from zssr_gan.imaging.resampling import resize
+from zssr_gan.data.store import Store, check
+from zssr_gan.data.synthetic_set import SyntheticPairs
+from zssr_gan.imaging.resize import resize
 
 LAYOUTS: Mapping[str, Mapping[str, object]] = {
     # A chunk is the HR image of 64 px: a larger one would be unpacked whole for each image that is read.

@@ -26,22 +26,23 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.store_speed import images as photographs
-from pipelines.progress import Bar
 from zssr_gan.data.shard import StoredImage
+from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import Machine, RunOptions, machine
 from zssr_gan.files import atomic_write
-from zssr_gan.imaging.resampling import BicubicDownscale
+from zssr_gan.networks.pretrained import vgg
+from zssr_gan.networks.registry import mediator_options
 from zssr_gan.networks.vgg import VGG
-from zssr_gan.stages import TrainSettings, load_run
+from zssr_gan.progress import Bar
+from zssr_gan.settings.run import load_run
+from zssr_gan.settings.train import TrainSettings
 from zssr_gan.training import loop as loop_module
+from zssr_gan.training.dataset import Material
+from zssr_gan.training.logs import samples_png
 from zssr_gan.training.loop import Loop, Watchers
-from zssr_gan.training.material import Material
-from zssr_gan.training.models import mediator_options
-from zssr_gan.training.objective import Objective
-from zssr_gan.training.pictures import samples_png
-from zssr_gan.training.plan import Plan
+from zssr_gan.training.losses import Objective
 from zssr_gan.training.sampling import Images
-from zssr_gan.weights import vgg
+from zssr_gan.training.schedule import Plan
 
 _WARM = 4  # steps of each network that are not counted: the first ones choose algorithms and fill caches
 _NETWORKS = ("generator", "discriminator", "mediator", "backward", "optimisers")

@@ -33,29 +33,30 @@ from torch import Tensor
 
 from benchmarks import blind
 from benchmarks.unpaired_figures import Eyes, Faces, Judge
-from zssr_gan.config import load_preset
+from zssr_gan.degradation.estimator import estimate_degradation
+from zssr_gan.degradation.operators import BicubicDownscale, back_project
 from zssr_gan.devices import Machine, RunOptions, machine
 from zssr_gan.evaluation.blind import QUALITIES, draw_degradation
-from zssr_gan.evaluation.planes import rounded
+from zssr_gan.evaluation.metrics.planes import rounded
 from zssr_gan.files import atomic_write, canonical_sha256
-from zssr_gan.imaging import symmetries
-from zssr_gan.imaging.codecs import Metadata, encode_picture, read_picture
-from zssr_gan.imaging.picture import Picture
-from zssr_gan.imaging.resampling import BicubicDownscale, back_project, resize
+from zssr_gan.imaging import dihedral
+from zssr_gan.imaging.io import encode_picture, read_picture
+from zssr_gan.imaging.picture import Metadata, Picture
+from zssr_gan.imaging.resize import resize
 from zssr_gan.imaging.sheets import contact_sheet
-from zssr_gan.networks.generators import GeneratorNetwork
-from zssr_gan.stages import TrainSettings
+from zssr_gan.networks.base import GeneratorNetwork
+from zssr_gan.networks.pretrained import vgg
+from zssr_gan.networks.registry import mediator_options
+from zssr_gan.provenance import CaseImage
+from zssr_gan.settings.train import TrainSettings
+from zssr_gan.settings.zeroshot import load_preset
+from zssr_gan.training.dataset import Material
 from zssr_gan.training.loop import Loop, Watchers
-from zssr_gan.training.material import Material
-from zssr_gan.training.models import mediator_options
 from zssr_gan.training.sampling import Images
-from zssr_gan.weights import vgg
-from zssr_gan.zeroshot.case import apply_shared
-from zssr_gan.zeroshot.degradation import estimate_degradation
 from zssr_gan.zeroshot.ensemble import combine
+from zssr_gan.zeroshot.fleet import Training
 from zssr_gan.zeroshot.pairs import Task
-from zssr_gan.zeroshot.shared import CaseImage, learn_shared
-from zssr_gan.zeroshot.training import Training
+from zssr_gan.zeroshot.shared import apply_shared, learn_shared
 
 SIDE, UNSEEN, UNSEEN_OF_GROUP = 64, 52, 20
 HELD_OUT = 8
@@ -123,8 +124,8 @@ def results(generator: GeneratorNetwork, faces: Faces, used: Machine) -> dict[st
     generator.eval()
     views = []
     for k in range(8):
-        made = [generator(symmetries.transform(x, k).to(used.device)).cpu() for x in faces.lr.split(32)]
-        views.append(symmetries.inverse(torch.cat(made), k))
+        made = [generator(dihedral.transform(x, k).to(used.device)).cpu() for x in faces.lr.split(32)]
+        views.append(dihedral.inverse(torch.cat(made), k))
     whole = combine(torch.stack(views), "median")
     whole = back_project(whole, faces.lr, faces.downscale, ITERATIONS)
     return {"net": views[0].clamp(0, 1), "whole": whole.clamp(0, 1)}

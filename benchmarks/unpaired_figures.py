@@ -3,7 +3,8 @@
 Y is BT.601's (protocol.py). `truth`: PSNR on Y to the truths, of the faces that were trained on and of the `unseen`;
 `SSIM`: of all. `to stage 1`: PSNR on Y of the unseen to their synthetic HR images (the question of the seed paper's
 Table I). `LPIPS`: of the unseen to their truths, AlexNet, version 0.1. `Frechet`: between the features at all places of
-the results on seen faces and of the truths of the unseen, by network and layer (`zssr_gan.evaluation.frechet`), as a
+the results on seen faces and of the truths of the unseen, by network and layer
+(`zssr_gan.evaluation.metrics.features`), as a
 share of these features' mean square. `residual`: PSNR in RGB of the results, degraded, to the inputs. `shift`: mean
 absolute difference of each channel's mean between these two, levels of 255. A generator whose mediator is VGG16 was
 trained to please VGG16: AlexNet is the one that has not seen it.
@@ -18,14 +19,12 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks.protocol import Score, score
-from zssr_gan.evaluation.frechet import frechet_distance, place_features
-from zssr_gan.evaluation.lpips import LPIPS
-from zssr_gan.evaluation.planes import rounded
-from zssr_gan.imaging.psnr import psnr_db
-from zssr_gan.imaging.resampling import Downscale
-from zssr_gan.networks.alexnet import AlexNet
-from zssr_gan.networks.vgg import VGG, VGGOptions
-from zssr_gan.weights import read_tensors
+from zssr_gan.degradation.operators import Downscale
+from zssr_gan.evaluation.metrics.features import LPIPS, frechet_distance, place_features
+from zssr_gan.evaluation.metrics.planes import rounded
+from zssr_gan.imaging.colour import psnr_db
+from zssr_gan.networks.pretrained import read_tensors
+from zssr_gan.networks.vgg import VGG, AlexNet, VGGOptions
 
 VGG16_LAYERS = ("conv2_2", "conv3_3")
 

@@ -18,8 +18,11 @@ from PIL import Image
 from skimage import data
 
 RUN = Path("runs/demo")
+
 CONFIG = Path("configs/demo.yaml")  # its run's folder is RUN too
+
 STAGES = ("prepare", "synth", "train", "evaluate")
+
 FACES = (0, 5)  # of lfw_subset, whose first 100 are faces: any will do
 
 

@@ -14,24 +14,48 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.choosing import chosen
-from pipelines.evaluation.figures import Drawings
-from pipelines.evaluation.kept import Kept
-from pipelines.evaluation.measuring import Measuring
-from pipelines.evaluation.native_tables import NativeTables
-from pipelines.evaluation.paper_tables import PaperTables
-from pipelines.evaluation.report import stamp, write_report
-from pipelines.evaluation.run import Run
-from pipelines.evaluation.set_tables import SetTables
-from pipelines.evaluation.truth_tables import TruthTables
-from pipelines.progress import Bar
 from zssr_gan.data.split import SplitError
 from zssr_gan.devices import PRECISIONS, Machine, RunOptions, machine
 from zssr_gan.errors import DeviceError, SettingsError, StoreError, WeightsError, ZssrGanError
-from zssr_gan.evaluation.parts import Part, encode_part
+from zssr_gan.evaluation.cache import Kept
+from zssr_gan.evaluation.figures import Drawings
+from zssr_gan.evaluation.ground_truth_table import TruthTables
+from zssr_gan.evaluation.native_table import NativeTables
+from zssr_gan.evaluation.paper_tables import PaperTables
+from zssr_gan.evaluation.part import Part, encode_part
+from zssr_gan.evaluation.report import stamp, write_report
+from zssr_gan.evaluation.run import Run
+from zssr_gan.evaluation.runner import Measuring
+from zssr_gan.evaluation.set_table import SetTables
 from zssr_gan.files import FileLock, atomic_write
-from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
-from zssr_gan.stages import RunSettings, load_run
+from zssr_gan.progress import Bar
+from zssr_gan.settings.run import RunSettings, load_run
+from zssr_gan.signals import exit_code, turn_sigterm_into_an_exception
+
+# Some of a command's parts, as `--only` names them.
+
+
+def chosen(only: str | None, known: Sequence[str], kind: str) -> tuple[str, ...]:
+    """Those of `known` that are asked for, in their own order; all where nobody asks.
+
+    Args:
+        only: names with commas between, as the user wrote them.
+        known: all names.
+        kind: what one of them is, for the error.
+
+    Raises:
+        SettingsError: an unknown name, or none at all.
+    """
+    if only is None:
+        return tuple(known)
+    asked = [name.strip() for name in only.split(",")]
+    if not any(asked):
+        raise SettingsError(f"--only: names no {kind}: use some of {', '.join(known)}.")
+    strange = next((name for name in asked if name not in known), None)
+    if strange is not None:
+        raise SettingsError(f"--only {only}: there is no {kind} {strange!r}: use {', '.join(known)}.")
+    return tuple(name for name in known if name in asked)
+
 
 PARTS = ("table1", "table2", "truth", "blind", "sets", "native", "figures")
 

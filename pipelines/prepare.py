@@ -13,16 +13,25 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.progress import Bar
-from zssr_gan.data.census import Progress
-from zssr_gan.data.opening import open_sources
-from zssr_gan.data.split import Split, SplitError, make_split, read_split, split_bytes, write_split
-from zssr_gan.data.split_summary import Range, reasons, source_names, summarise
-from zssr_gan.display import printable
+from zssr_gan.data.prepared import open_sources
+from zssr_gan.data.split import (
+    Progress,
+    Range,
+    Split,
+    SplitError,
+    make_split,
+    read_split,
+    reasons,
+    source_names,
+    split_bytes,
+    summarise,
+    write_split,
+)
 from zssr_gan.errors import SettingsError, ZssrGanError
 from zssr_gan.files import atomic_write
-from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception, uninterrupted
-from zssr_gan.stages import RunSettings, load_run
+from zssr_gan.progress import Bar, printable
+from zssr_gan.settings.run import RunSettings, load_run
+from zssr_gan.signals import exit_code, turn_sigterm_into_an_exception, uninterrupted
 
 SHOWN = 5  # of each kind of image that is not used; all are in split.json
 

@@ -8,6 +8,7 @@ Exit codes: 0 done, 1 some images failed or the disk refuses, 2 usage, 130 Ctrl-
 """
 
 import argparse
+import io
 import json
 import math
 import sys
@@ -18,33 +19,111 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from pydantic import JsonValue
 
-from pipelines.case_degradation import case_degradations, keep_degradations
-from pipelines.case_start import shared_start
-from pipelines.progress import Bar
-from pipelines.synth_pictures import draw_pictures
-from pipelines.teachers import Teachers
-from zssr_gan.config import ZeroShotSettings, load_preset, parse_settings
 from zssr_gan.data.cameras import Cameras, read_degradations
-from zssr_gan.data.manifest import read_manifest
 from zssr_gan.data.prepared import Prepared
-from zssr_gan.data.shard import StoredImage
-from zssr_gan.data.split import Role, SplitError, read_split
+from zssr_gan.data.shard import StoredImage, read_manifest
+from zssr_gan.data.split import SplitError, read_split
 from zssr_gan.data.store import Store, refuse_other_settings, write_shard
-from zssr_gan.data.synthesis import Failed, Synthesiser
+from zssr_gan.data.synthesis import (
+    SYNTHESISED,
+    Failed,
+    Synthesiser,
+    Teachers,
+    case_degradations,
+    keep_degradations,
+    shared_start,
+    zero_shot_settings,
+)
+from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.devices import PRECISIONS, Machine, RunOptions, machine
 from zssr_gan.distributed import Ranks, join
 from zssr_gan.errors import DeviceError, SettingsError, StoreError, ZssrGanError
-from zssr_gan.files import FileLock, sha256_file
-from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception, uninterrupted
-from zssr_gan.stages import RunSettings, load_run
-from zssr_gan.zeroshot.fleet import Tick
-from zssr_gan.zeroshot.plan import fleet_capacity
+from zssr_gan.files import FileLock, atomic_write, sha256_file
+from zssr_gan.imaging.io import encode_picture
+from zssr_gan.imaging.picture import Metadata, Picture, from_samples
+from zssr_gan.imaging.resize import resize
+from zssr_gan.imaging.sheets import contact_sheet
+from zssr_gan.progress import Bar
+from zssr_gan.provenance import MARK
+from zssr_gan.settings.run import RunSettings, load_run
+from zssr_gan.signals import exit_code, turn_sigterm_into_an_exception, uninterrupted
+from zssr_gan.zeroshot.scheduler import Tick
 from zssr_gan.zeroshot.shared import SharedStart, read_shared
+from zssr_gan.zeroshot.steps import fleet_capacity
 
-SYNTHESISED: tuple[Role, ...] = ("zssr", "table1")
-"""Roles whose synthetic HR images are made."""
+# What a person looks at after `make synth`: results beside inputs, and how much was gained over back-projection.
+
+
+SHOWN = 12
+"""Rows of the contact sheet."""
+
+
+def draw_pictures(store: Path) -> Iterator[Path]:
+    """Write contact-sheet.png and, where there are figures to draw, gains.png into a store's folder; their paths."""
+    with SyntheticSet(store, allow_empty=True) as images:
+        if not len(images):
+            return
+        sheet = store / "contact-sheet.png"
+        atomic_write(sheet, contact_sheet_png(images), overwrite=True)
+        yield sheet
+        gains, held_out = own_scale_gains(images)
+        if gains:
+            path = store / "gains.png"
+            atomic_write(path, histogram_png(gains, held_out), overwrite=True)
+            yield path
+
+
+def contact_sheet_png(images: SyntheticSet) -> bytes:
+    """Input, bicubic and result of evenly chosen images, in rows."""
+    rows = []
+    count = min(SHOWN, len(images))
+    for place in range(count):
+        number = place * (len(images) - 1) // max(1, count - 1)
+        lr, sr = (from_samples(samples, Metadata()).pixels for samples in images.pixels(number))
+        bicubic = resize(lr, (sr.shape[-2], sr.shape[-1])).clamp(0, 1)
+        label = str(images.figures(number)["label"])
+        rows.append([(images.ids[number], lr.clone()), ("bicubic", bicubic), (f"synthetic HR, {label}", sr.clone())])
+    picture = Picture(contact_sheet(rows, title="Synthetic HR images", cell=192), None, 8, Metadata())
+    return encode_picture(picture, "png", {MARK: "comparison sheet"})
+
+
+def own_scale_gains(images: SyntheticSet) -> tuple[list[float], bool]:
+    """Each image's PSNR over back-projection on its own shrunk copy, dB; and whether that was held out everywhere."""
+    gains, held_out = [], True
+    for number in range(len(images)):
+        choice = images.figures(number)["choice"]
+        assert isinstance(choice, dict)
+        network, plain = choice["network_db"], choice["back_projection_db"]
+        if isinstance(network, float) and isinstance(plain, float):
+            gains.append(network - plain)
+            held_out = held_out and bool(choice["held_out"])
+    return gains, held_out
+
+
+def histogram_png(gains: list[float], held_out: bool) -> bytes:
+    """The gains as a histogram that says what it shows."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.hist(gains, bins=min(40, max(5, len(gains) // 5)), color="#3b6ea5", edgecolor="white")
+    mean = sum(gains) / len(gains)
+    axes.axvline(0, color="0.3", linewidth=1)
+    axes.axvline(mean, color="#c0392b", linewidth=1.5, label=f"mean {mean:+.2f} dB")
+    worse = sum(gain < 0 for gain in gains)
+    learnt = "on parts that were held out" if held_out else "which the networks may have learnt from"
+    axes.set_title(
+        f"{len(gains):,} images enlarged from their own shrunk copies,\n{learnt}; {worse:,} below 0", fontsize=11
+    )
+    axes.set_xlabel("PSNR over bicubic + back-projection, dB")
+    axes.set_ylabel("images")
+    axes.legend(frameon=False)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": "zssr-gan"})
+    return buffer.getvalue()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -276,25 +355,6 @@ class _Speed:
         if self.active:
             detail += f", {self.active} networks, {self.flop / seconds / 1e9:.0f} GFLOP/s"
         self.bar.update("synthetic HR", self.made, self.total, detail)
-
-
-def zero_shot_settings(settings: RunSettings) -> ZeroShotSettings:
-    """What the run's images are made with."""
-    if settings.synth.init_from is not None:
-        # What a network was learnt with is what it is used with, whatever the preset says.
-        kept = Path(settings.synth.init_from).expanduser()
-        return parse_settings(read_shared(kept).facts.settings, str(kept))
-    chosen = load_preset(settings.synth.preset)
-    if settings.synth.noise is not None:
-        chosen = chosen.with_noise(settings.synth.noise, "synth.noise")
-    if settings.synth.degradation_from != "bicubic" and chosen.has_noise:
-        raise SettingsError(
-            f"synth.preset: {settings.synth.preset} has a training noise of its own, and noise is part of the "
-            "degradation: set it to 0 there, or synth.degradation to bicubic."
-        )
-    if settings.synth.init == "shared":
-        return chosen.for_case()
-    return chosen.model_copy(update={"shared": None})  # it has no part in the result
 
 
 if __name__ == "__main__":

@@ -23,8 +23,7 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from pipelines.notice import Notice, notify, parse_command
-from pipelines.progress import Bar
+from zssr_gan.cli.notify import Notice, notify, parse_command
 from zssr_gan.data.cameras import Cameras, read_degradations
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import SplitError, read_split
@@ -41,21 +40,19 @@ from zssr_gan.errors import (
     is_out_of_memory,
 )
 from zssr_gan.files import FileLock, atomic_write, sha256_file
-from zssr_gan.interrupts import exit_code, turn_sigterm_into_an_exception
-from zssr_gan.networks.generators import GeneratorNetwork
+from zssr_gan.networks.base import GeneratorNetwork
+from zssr_gan.networks.pretrained import Origin, vgg
+from zssr_gan.networks.registry import mediator_options, parameters
 from zssr_gan.networks.vgg import VGG
-from zssr_gan.stages import RunSettings, load_run
-from zssr_gan.training.card import CameraCard, Card, ImageList, MediatorCard, options_of, write_generator
-from zssr_gan.training.checkpoints import checkpoints_in, step_of
-from zssr_gan.training.epoch_table import epoch_rows, epochs_csv, epochs_markdown
+from zssr_gan.progress import Bar
+from zssr_gan.settings.run import RunSettings, load_run
+from zssr_gan.signals import exit_code, turn_sigterm_into_an_exception
+from zssr_gan.training.checkpoints import MetricsLog, checkpoints_in, step_of
+from zssr_gan.training.dataset import Material, gather_material, gather_pairs
+from zssr_gan.training.logs import Board, curves_png, epoch_rows, epochs_csv, epochs_markdown, samples_png
 from zssr_gan.training.loop import Loop, Watchers
-from zssr_gan.training.material import Material, gather_material, gather_pairs
-from zssr_gan.training.models import mediator_options, parameters
-from zssr_gan.training.pictures import curves_png, samples_png
-from zssr_gan.training.state import MetricsLog
-from zssr_gan.training.tensorboard import Board
+from zssr_gan.training.model_card import CameraCard, Card, ImageList, MediatorCard, options_of, write_generator
 from zssr_gan.training.validation import Figures
-from zssr_gan.weights import Origin, vgg
 
 _MAY_CHANGE = {"every", "epochs", "tensorboard"}
 """Of the group `train`: what a run that goes on may have changed. Epochs only where the rates stay: a cosine to another
@@ -354,6 +351,7 @@ def _left_by(stage: Stage | None) -> str:
 
 
 _COUNTED = {"inputs": "LR images", "reals": "synthetic HR images", "held_out": "held out"}
+
 _COUNTED_PAIRS = {"inputs": "HR images, of which LR images are made", "held_out": "held out"}
 
 

@@ -16,19 +16,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.choosing import chosen
-from pipelines.progress import Bar
-from zssr_gan.data.opening import open_sources
-from zssr_gan.display import duration
+from pipelines.evaluate import chosen
+from zssr_gan.data.prepared import open_sources
 from zssr_gan.errors import SettingsError, ZssrGanError
-from zssr_gan.interrupts import Terminated, exit_code, turn_sigterm_into_an_exception
-from zssr_gan.stages import DataSettings, SourceSettings, load_run
+from zssr_gan.progress import Bar, duration
+from zssr_gan.settings.data import DataSettings, SourceSettings
+from zssr_gan.settings.run import load_run
+from zssr_gan.signals import Terminated, exit_code, turn_sigterm_into_an_exception
 
 SYSTEMS = ("srgan_x4", "esrgan_x4", "srgan_celeba", "dcgan", "srgan_patches", "autoencoder", "srcnn")
+
 TABLES = ("zoo_x2", "zoo_x4")
+
 CONFIGS = Path("configs")
+
 MOST = 1000
 """Of a folder's images so many are looked at: the small runs are trained on 40 of them."""
+
 _STOPPED = {130, 143, -signal.SIGINT, -signal.SIGTERM}
 
 

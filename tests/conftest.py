@@ -10,9 +10,9 @@ from PIL import Image
 from skimage import data
 from torch import Tensor
 
-from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Noise
-from zssr_gan.zeroshot.degradation_estimate import Brightness, Certainty, Estimate
-from zssr_gan.zeroshot.shared import CaseImage
+from zssr_gan.degradation.estimate import Brightness, Certainty, Estimate
+from zssr_gan.degradation.model import Degradation, GaussianBlur, Noise
+from zssr_gan.provenance import CaseImage
 
 
 @pytest.fixture(autouse=True, scope="session")

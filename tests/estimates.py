@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Noise
-from zssr_gan.zeroshot.degradation import Evidence
-from zssr_gan.zeroshot.degradation_estimate import Estimate
-from zssr_gan.zeroshot.estimation_settings import EstimationSettings
-from zssr_gan.zeroshot.shared import CaseImage
+from zssr_gan.degradation.estimate import Estimate
+from zssr_gan.degradation.estimator import EstimationSettings, Evidence
+from zssr_gan.degradation.model import Degradation, GaussianBlur, Noise
+from zssr_gan.provenance import CaseImage
 
 WIDE = Degradation(blur=GaussianBlur(sigma_major=1.0, sigma_minor=0.5, angle_degrees=30), noise=Noise(sigma=0.01))
 NARROW = Degradation(blur=GaussianBlur(sigma_major=0.4, sigma_minor=0.4))

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from zssr_gan.imaging.degradation import Degradation
-from zssr_gan.networks.generators import GeneratorNetwork
+from zssr_gan.degradation.model import Degradation
+from zssr_gan.networks.base import GeneratorNetwork
 from zssr_gan.networks.srgan import Generator, GeneratorOptions
-from zssr_gan.training.card import CameraCard, Card, ImageList, options_of, write_generator
+from zssr_gan.training.model_card import CameraCard, Card, ImageList, options_of, write_generator
 
 LISTED = {"inputs": {f"set/{n}.png": f"{n:064}" for n in range(7)}}
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 from skimage import data
 
-from zssr_gan.evaluation.metric import Definition, Figure
-from zssr_gan.evaluation.parts import Illustration, Part, Scene, View
+from zssr_gan.evaluation.metrics.metric import Definition, Figure
+from zssr_gan.evaluation.part import Illustration, Part, Scene, View
 from zssr_gan.evaluation.report import Camera, Facts, Missing, Report, render
 from zssr_gan.evaluation.tables import Method, Table, differences, summarised
-from zssr_gan.imaging.codecs import Metadata, encode_picture
-from zssr_gan.imaging.picture import from_samples
-from zssr_gan.record import Label
+from zssr_gan.imaging.io import encode_picture
+from zssr_gan.imaging.picture import Metadata, from_samples
+from zssr_gan.provenance import Label
 
 HOSTILE = "<script>alert('x')</script>\" onload=alert(1) {{ 7*7 }}"
 PSNR = Definition("PSNR-Y, border 0", "how close", "dB", higher_is_better=True)

@@ -8,21 +8,23 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zssr_gan.enhancement import enhance
-    from zssr_gan.training.card import load_generator
+    from zssr_gan.inference.enhance import enhance
+    from zssr_gan.training.model_card import load_generator
+
 
 __version__ = metadata.version("zssr-gan")
+
 __all__ = ["__version__", "enhance", "load_generator"]
 
 
 def __getattr__(name: str) -> Any:
     """The functions, imported when first asked for: torch takes seconds to import, and `--version` needs none."""
     if name == "enhance":
-        from zssr_gan.enhancement import enhance
+        from zssr_gan.inference.enhance import enhance
 
         return enhance
     if name == "load_generator":
-        from zssr_gan.training.card import load_generator
+        from zssr_gan.training.model_card import load_generator
 
         return load_generator
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

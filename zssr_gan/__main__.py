@@ -2,6 +2,6 @@
 
 import sys
 
-from zssr_gan.cli import main
+from zssr_gan.cli.main import main
 
 sys.exit(main())

@@ -9,8 +9,10 @@ import torch
 from zssr_gan.errors import DeviceError, SettingsError
 
 PRECISIONS = ("auto", "fp32", "bf16")
+
 MOST_THREADS = 1024
 """No machine gains by more, and torch takes no number of them."""
+
 _DEFAULT_TILES = {"cpu": 512, "cuda": 2048, "mps": 1024}
 
 

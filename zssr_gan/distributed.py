@@ -23,6 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 from zssr_gan.errors import DeviceError
 
 _PATIENCE = datetime.timedelta(days=7)  # rank 0 may learn for hours before the others hear of it
+
 _PAUSE = 0.05  # seconds between two looks for what another process is to say
 
 

@@ -16,14 +16,13 @@ from zssr_gan.data.cameras import (
     group_images,
     read_degradations,
 )
-from zssr_gan.data.opening import open_sources
-from zssr_gan.data.prepared import Prepared
+from zssr_gan.data.prepared import Prepared, open_sources
 from zssr_gan.data.split import make_split
+from zssr_gan.degradation.model import Degradation
+from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.errors import SettingsError
-from zssr_gan.imaging.degradation import Degradation
-from zssr_gan.imaging.resampling import BicubicDownscale
-from zssr_gan.stages import DataSettings
-from zssr_gan.zeroshot.shared import CaseImage
+from zssr_gan.provenance import CaseImage
+from zssr_gan.settings.data import DataSettings
 
 NAMES = (
     *(f"surv/training_set/{person}/{person}_cam1_1.jpg" for person in range(1, 5)),

@@ -10,12 +10,11 @@ import torch
 from PIL import Image
 
 from tests.data.trees import make_tree, pixels, write_image
-from zssr_gan.data.opening import open_sources
-from zssr_gan.data.prepared import Prepared
+from zssr_gan.data.prepared import Prepared, open_sources
 from zssr_gan.data.split import make_split
 from zssr_gan.errors import ImageError, SettingsError
-from zssr_gan.imaging.resampling import resize
-from zssr_gan.stages import DataSettings
+from zssr_gan.imaging.resize import resize
+from zssr_gan.settings.data import DataSettings
 
 
 def settings(root: Path, **others: Any) -> DataSettings:

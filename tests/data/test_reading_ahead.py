@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from zssr_gan.data.reading_ahead import ReadingAhead
+from zssr_gan.data.prepared import ReadingAhead
 from zssr_gan.errors import ImageError
 
 

@@ -11,11 +11,20 @@ from typing import Any
 import pytest
 
 from tests.data.trees import make_tree, write_image
-from zssr_gan.data.opening import open_sources
-from zssr_gan.data.split import Member, Split, SplitError, make_split, read_split, split_bytes, write_split
-from zssr_gan.data.split_summary import reasons, summarise
+from zssr_gan.data.prepared import open_sources
+from zssr_gan.data.split import (
+    Member,
+    Split,
+    SplitError,
+    make_split,
+    read_split,
+    reasons,
+    split_bytes,
+    summarise,
+    write_split,
+)
 from zssr_gan.errors import OutputError, SettingsError
-from zssr_gan.stages import DataSettings
+from zssr_gan.settings.data import DataSettings
 
 
 def settings(*sources: dict[str, Any], **others: Any) -> DataSettings:

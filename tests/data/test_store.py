@@ -19,9 +19,8 @@ import pytest
 
 from zssr_gan.data import shard as shard_module
 from zssr_gan.data import store as store_module
-from zssr_gan.data.check import check
 from zssr_gan.data.shard import StoredImage, read_sidecar, shard_path, sidecar_path
-from zssr_gan.data.store import Store, write_shard
+from zssr_gan.data.store import Store, check, write_shard
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.errors import OutputError, StoreError
 

@@ -12,19 +12,19 @@ from PIL import Image
 from torch import Tensor
 
 from tests.estimates import NARROW, WIDE, estimate_of
-from zssr_gan.config import ZeroShotSettings, parse_settings
 from zssr_gan.data.cameras import Cameras, CaseDegradations, GroupEstimate
-from zssr_gan.data.opening import open_sources
-from zssr_gan.data.prepared import Prepared
+from zssr_gan.data.prepared import Prepared, open_sources
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import make_split
 from zssr_gan.data.synthesis import Failed, Synthesiser
+from zssr_gan.degradation.model import Degradation
+from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import Machine
-from zssr_gan.imaging.degradation import Degradation
-from zssr_gan.imaging.resampling import BicubicDownscale
-from zssr_gan.stages import DataSettings
-from zssr_gan.zeroshot.fleet import Tick
-from zssr_gan.zeroshot.shared import CaseImage, learn_shared
+from zssr_gan.provenance import CaseImage
+from zssr_gan.settings.data import DataSettings
+from zssr_gan.settings.zeroshot import ZeroShotSettings, parse_settings
+from zssr_gan.zeroshot.scheduler import Tick
+from zssr_gan.zeroshot.shared import learn_shared
 
 MACHINE = Machine(torch.device("cpu"), "fp32", 1, 512)
 SETTINGS = parse_settings(

@@ -10,14 +10,11 @@ import pytest
 from PIL import Image
 
 from tests.reports import FAR, HOSTILE, PSNR, VIF, WHY, methods, tables, views, whole_report
-from zssr_gan.evaluation.metric import Figure
-from zssr_gan.evaluation.parts import Part, Scene
-from zssr_gan.evaluation.report import LIMITS, Report, render
-from zssr_gan.evaluation.report_charts import drawn
-from zssr_gan.evaluation.report_pictures import shown_scene
-from zssr_gan.evaluation.report_tables import leading, shown_table
+from zssr_gan.evaluation.metrics.metric import Figure
+from zssr_gan.evaluation.part import Part, Scene
+from zssr_gan.evaluation.report import LIMITS, Report, drawn, leading, render, shown_scene, shown_table
 from zssr_gan.evaluation.tables import Cell, Method, Row, Table, summarised
-from zssr_gan.record import LABELS
+from zssr_gan.provenance import LABELS
 
 LOADING = {"src", "srcset", "data", "poster", "background", "action", "formaction", "xlink:href"}
 Attributes = dict[str, str | None]

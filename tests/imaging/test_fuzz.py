@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageCms
 
 from zssr_gan.errors import ImageError
-from zssr_gan.imaging.codecs import decode_picture, encode_picture
+from zssr_gan.imaging.io import decode_picture, encode_picture
 
 MUTANTS = 500
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from zssr_gan.imaging.levels import from_levels, to_levels
+from zssr_gan.imaging.colour import from_levels, to_levels
 
 
 def test_there_and_back() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zssr_gan.imaging.psnr import psnr_db
+from zssr_gan.imaging.colour import psnr_db
 
 
 @pytest.mark.parametrize(

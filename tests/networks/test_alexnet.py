@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tests.networks.weights import ALEXNET, alexnet_weights
 from zssr_gan.errors import WeightsError
-from zssr_gan.networks.alexnet import AlexNet
+from zssr_gan.networks.vgg import AlexNet
 
 
 @pytest.fixture(scope="module")

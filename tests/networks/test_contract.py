@@ -13,18 +13,14 @@ from torch import Tensor, nn
 import zssr_gan.networks
 from tests.networks.weights import alexnet_weights, inception_weights
 from zssr_gan.errors import ImageError
-from zssr_gan.networks.alexnet import AlexNet
 from zssr_gan.networks.autoencoder import Autoencoder, AutoencoderOptions
+from zssr_gan.networks.base import DiscriminatorNetwork, Facts, FrozenFeatures, GeneratorNetwork, Network
 from zssr_gan.networks.dcgan import DCGANDiscriminator, DCGANDiscriminatorOptions, DCGANGenerator, DCGANOptions
-from zssr_gan.networks.discriminators import DiscriminatorNetwork
 from zssr_gan.networks.esrgan import ESRGAN, ESRGANOptions
-from zssr_gan.networks.facts import Facts, Network
-from zssr_gan.networks.frozen import FrozenFeatures
-from zssr_gan.networks.generators import GeneratorNetwork
 from zssr_gan.networks.inception import Inception
 from zssr_gan.networks.srcnn import SRCNN, SRCNNOptions
 from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
-from zssr_gan.networks.vgg import VGG, VGGOptions, orthogonal_weights
+from zssr_gan.networks.vgg import VGG, AlexNet, VGGOptions, orthogonal_weights
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
 
 

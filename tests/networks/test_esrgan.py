@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tests.networks.weights import NAMINGS, esrgan_weights
 from zssr_gan.errors import WeightsError
 from zssr_gan.networks.esrgan import ESRGAN, ESRGANOptions
-from zssr_gan.networks.esrgan_names import esrgan_of, options_of, renamed
+from zssr_gan.networks.esrgan_import import esrgan_of, options_of, renamed
 
 
 def draws(seed: int = 0) -> torch.Generator:

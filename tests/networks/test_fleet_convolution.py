@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from zssr_gan.networks.fleet_convolution import Batched, Grouped, _Product
-from zssr_gan.networks.zssr import ZSSR, ZSSROptions
+from zssr_gan.networks.zssr import ZSSR, Batched, Grouped, ZSSROptions, _Product
 
 
 def through(way: Grouped | Batched, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from skimage import data
 
-from zssr_gan.imaging.psnr import psnr_db
-from zssr_gan.imaging.resampling import resize
-from zssr_gan.stages.train import OptimiserSettings
+from zssr_gan.imaging.colour import psnr_db
+from zssr_gan.imaging.resize import resize
+from zssr_gan.networks.registry import GENERATORS
+from zssr_gan.settings.train import OptimiserSettings
 from zssr_gan.training.losses import PixelLoss
-from zssr_gan.training.models import GENERATORS
 from zssr_gan.training.optimisers import optimisers_of
 
 SIDE = 16

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from zssr_gan.networks.autoencoder import Autoencoder, AutoencoderOptions
+from zssr_gan.networks.base import DEVIATION, MEAN
 from zssr_gan.networks.dcgan import DCGANDiscriminator, DCGANDiscriminatorOptions, DCGANGenerator, DCGANOptions
-from zssr_gan.networks.frozen import DEVIATION, MEAN
 from zssr_gan.networks.srcnn import SRCNN, SRCNNOptions
 from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
 

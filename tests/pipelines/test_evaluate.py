@@ -12,19 +12,19 @@ import pytest
 from PIL import Image
 
 from pipelines import evaluate, prepare
-from pipelines.evaluation import methods, published, training, truths
 from tests.generators import written_generator
-from zssr_gan.data.opening import open_sources
-from zssr_gan.data.prepared import Prepared
+from zssr_gan.data.prepared import Prepared, open_sources
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import read_split
 from zssr_gan.data.store import Store
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.errors import NumericalError
-from zssr_gan.evaluation.parts import decode_part
+from zssr_gan.evaluation import case_training, ground_truth, methods, paper_tables
+from zssr_gan.evaluation.part import decode_part
 from zssr_gan.files import FileLock
-from zssr_gan.imaging.resampling import resize
-from zssr_gan.stages import DataSettings, SourceSettings, load_run
+from zssr_gan.imaging.resize import resize
+from zssr_gan.settings.data import DataSettings, SourceSettings
+from zssr_gan.settings.run import load_run
 
 RUN = Path("runs/mine")
 REPORT = RUN / "report"
@@ -146,8 +146,8 @@ def test_all_parts(config: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     before = contents()
     for name in ("generate", "run_fleet", "learn_shared", "_lanczos"):
         monkeypatch.setattr(methods, name, refuse)
-    monkeypatch.setattr(truths, "estimate_degradation", refuse)
-    monkeypatch.setattr(training, "Loop", refuse)
+    monkeypatch.setattr(ground_truth, "estimate_degradation", refuse)
+    monkeypatch.setattr(case_training, "Loop", refuse)
     assert run(config, *WHOLE) == 0
     assert contents() == before
 
@@ -156,13 +156,13 @@ def test_table_1_has_the_papers_values_under_their_own_names(config: Path) -> No
     assert run(config, "--only", "table1") == 0
     rows = cells("table1")
     samples = [row for row in rows if "samples" in row["table"]]
-    printed = [float(row["mean"]) for row in samples if row["definition"] == published.SSIM.name]
-    assert printed == [ssim for ssim, _ in published.TABLE_1[:2]]
+    printed = [float(row["mean"]) for row in samples if row["definition"] == paper_tables.SSIM.name]
+    assert printed == [ssim for ssim, _ in paper_tables.TABLE_1[:2]]
     whole = {(row["row"], row["definition"]): row for row in rows if "all 3 images" in row["table"]}
     # The synthetic images of this test are bicubic's own.
     assert float(whole["method: bicubic, label: internal", "PSNR-Y, border 0, 0..255"]["mean"]) == 100
-    theirs = whole["method: the seed paper, its eight images, label: generative", published.PSNR.name]
-    assert float(theirs["mean"]) == pytest.approx(np.mean([psnr for _, psnr in published.TABLE_1]))
+    theirs = whole["method: the seed paper, its eight images, label: generative", paper_tables.PSNR.name]
+    assert float(theirs["mean"]) == pytest.approx(np.mean([psnr for _, psnr in paper_tables.TABLE_1]))
     assert float(theirs["low"]) < float(theirs["mean"]) < float(theirs["high"])
     none = [row for row in whole.values() if not row["mean"]]
     assert none
@@ -265,7 +265,7 @@ def test_a_set_of_another_number_of_images_has_nothing_published_beside(config: 
 
 
 def test_sets_stand_beside_what_was_published(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(published.IMAGES_OF, "Set5", 2)
+    monkeypatch.setitem(paper_tables.IMAGES_OF, "Set5", 2)
     assert run(config, "--only", "sets") == 0
     rows = [row for row in cells("sets") if row["table"] == "Set5: 2 images, x2"]
     printed = {row["row"]: row["mean"] for row in rows if row["definition"] == "PSNR, as printed" and row["mean"]}

@@ -13,7 +13,7 @@ from pipelines import prepare
 from tests.data.trees import make_tree
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import read_split
-from zssr_gan.stages import load_run
+from zssr_gan.settings.run import load_run
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,12 +15,12 @@ from PIL import Image
 from skimage import data
 
 from pipelines import prepare, synth
-from zssr_gan.data.check import check
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import read_split
+from zssr_gan.data.store import check
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.files import FileLock
-from zssr_gan.stages import load_run
+from zssr_gan.settings.run import load_run
 from zssr_gan.zeroshot.shared import read_shared
 
 ROOT = Path(__file__).parents[2]

@@ -11,18 +11,19 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from pipelines import case_degradation, prepare, synth
-from pipelines.teachers import Teachers
+from pipelines import prepare, synth
 from tests.estimates import NARROW, WIDE, estimate_of, named
 from tests.pipelines.test_synth import PRESET, finish, start, torchrun
+from zssr_gan.data import synthesis
 from zssr_gan.data.cameras import CaseDegradations, group_images, read_degradations
 from zssr_gan.data.split import read_split
+from zssr_gan.data.synthesis import Teachers
 from zssr_gan.data.synthetic_set import SyntheticSet
-from zssr_gan.imaging.degradation import Degradation, KernelBlur
-from zssr_gan.stages import load_run
-from zssr_gan.zeroshot.degradation import Evidence
-from zssr_gan.zeroshot.degradation import estimate_degradation as really_estimate
-from zssr_gan.zeroshot.degradation_estimate import encode_estimate
+from zssr_gan.degradation.estimate import encode_estimate
+from zssr_gan.degradation.estimator import Evidence
+from zssr_gan.degradation.estimator import estimate_degradation as really_estimate
+from zssr_gan.degradation.model import Degradation, KernelBlur
+from zssr_gan.settings.run import load_run
 from zssr_gan.zeroshot.shared import read_shared
 
 RUN = Path("runs/mine")
@@ -70,8 +71,8 @@ def estimated(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Evidence]]:
         which = WIDE if "cam1" in evidence[0].image.name else NARROW
         return estimate_of(which, named(evidence), seed)
 
-    monkeypatch.setattr(case_degradation, "estimate_degradation", estimate)
-    monkeypatch.setattr(case_degradation, "group_images", partial(group_images, smallest=3))
+    monkeypatch.setattr(synthesis, "estimate_degradation", estimate)
+    monkeypatch.setattr(synthesis, "group_images", partial(group_images, smallest=3))
     return asked
 
 
@@ -200,7 +201,7 @@ class TestEstimate:
         assert run(config) == 0
         KEPT.unlink()
         monkeypatch.setattr(
-            case_degradation,
+            synthesis,
             "estimate_degradation",
             lambda evidence, _, *, seed, on_estimate: estimate_of(NARROW, named(evidence), seed),  # noqa: ARG005
         )
@@ -226,7 +227,7 @@ class TestEstimate:
 
     def test_by_the_estimator_itself(self, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """So few and small images say nothing of a blur: bicubic is assumed, and said."""
-        monkeypatch.setattr(case_degradation, "estimate_degradation", really_estimate)
+        monkeypatch.setattr(synthesis, "estimate_degradation", really_estimate)
         assert run(config, *ESTIMATED) == 0
         assert all(one.estimate.fallback for one in read_degradations(KEPT).groups)
         assert all(one.estimate.jpeg_qualities.keys() == {"90"} for one in read_degradations(KEPT).groups)

@@ -22,12 +22,12 @@ from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import read_split
 from zssr_gan.data.store import Store
 from zssr_gan.data.synthetic_set import SyntheticSet
+from zssr_gan.degradation.model import Degradation
 from zssr_gan.files import FileLock
-from zssr_gan.imaging.degradation import Degradation
-from zssr_gan.imaging.resampling import resize
-from zssr_gan.stages import load_run
-from zssr_gan.training.card import load_generator
+from zssr_gan.imaging.resize import resize
+from zssr_gan.settings.run import load_run
 from zssr_gan.training.loop import Loop
+from zssr_gan.training.model_card import load_generator
 
 ROOT = Path(__file__).parents[2]
 TRAIN = Path("runs/mine/train")

@@ -13,10 +13,10 @@ from skimage import data
 
 from pipelines import prepare, train
 from zssr_gan.data.prepared import Prepared
-from zssr_gan.imaging.codecs import encode_picture
+from zssr_gan.imaging.io import encode_picture
 from zssr_gan.imaging.picture import Metadata, Picture
-from zssr_gan.training.card import load_generator
 from zssr_gan.training.loop import Loop
+from zssr_gan.training.model_card import load_generator
 
 TRAIN = Path("runs/mine/train")
 CONFIG = """

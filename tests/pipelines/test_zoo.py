@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from pipelines import prepare, train, zoo
-from zssr_gan.stages import load_run
-from zssr_gan.training.card import load_generator
+from zssr_gan.settings.run import load_run
+from zssr_gan.training.model_card import load_generator
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import Machine
-from zssr_gan.imaging.resampling import BicubicDownscale, resize
-from zssr_gan.stages import TrainSettings
+from zssr_gan.imaging.resize import resize
+from zssr_gan.settings.train import TrainSettings
+from zssr_gan.training.dataset import Material
 from zssr_gan.training.loop import Loop, Watchers
-from zssr_gan.training.material import Material
 from zssr_gan.training.sampling import Images
 
 TINY = {

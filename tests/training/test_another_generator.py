@@ -11,12 +11,11 @@ from torch import nn
 
 import zssr_gan.networks
 from tests.generators import written_generator
-from zssr_gan.networks.discriminators import DiscriminatorNetwork
-from zssr_gan.networks.generators import GeneratorNetwork
-from zssr_gan.training import models
-from zssr_gan.training.card import load_generator, options_of
-from zssr_gan.training.compiled import compile_networks
+from zssr_gan.networks import registry
+from zssr_gan.networks.base import DiscriminatorNetwork, GeneratorNetwork
 from zssr_gan.training.loop import Loop
+from zssr_gan.training.model_card import load_generator, options_of
+from zssr_gan.training.optimisers import compile_networks
 
 FILE = '''
 """One convolution and a pixel shuffle, and one convolution of which the mean counts."""
@@ -25,9 +24,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from zssr_gan.networks.discriminators import DiscriminatorNetwork
-from zssr_gan.networks.facts import Facts
-from zssr_gan.networks.generators import GeneratorNetwork
+from zssr_gan.networks.base import DiscriminatorNetwork
+from zssr_gan.networks.base import Facts
+from zssr_gan.networks.base import GeneratorNetwork
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,8 @@ def _plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "added/plain.py").write_text(FILE)
     monkeypatch.setattr(zssr_gan.networks, "__path__", [*zssr_gan.networks.__path__, str(tmp_path / "added")])
     importlib.invalidate_caches()
-    monkeypatch.setattr(models, "GENERATORS", models.declared(GeneratorNetwork))
-    monkeypatch.setattr(models, "DISCRIMINATORS", models.declared(DiscriminatorNetwork))
+    monkeypatch.setattr(registry, "GENERATORS", registry.declared(GeneratorNetwork))
+    monkeypatch.setattr(registry, "DISCRIMINATORS", registry.declared(DiscriminatorNetwork))
     yield
     del sys.modules["zssr_gan.networks.plain"]
     del zssr_gan.networks.plain  # type: ignore[attr-defined]
@@ -121,6 +120,6 @@ def test_two_of_one_name_are_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "added/plainer.py").write_text(FILE)
     importlib.invalidate_caches()
     with pytest.raises(AssertionError, match="a name of its own"):
-        models.declared(GeneratorNetwork)
+        registry.declared(GeneratorNetwork)
     del sys.modules["zssr_gan.networks.plainer"]
     del zssr_gan.networks.plainer  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from zssr_gan.errors import SettingsError
-from zssr_gan.training import compiled
+from zssr_gan.training import optimisers
 from zssr_gan.training.loop import Loop
 
 Make = Callable[..., Loop]
@@ -32,7 +32,7 @@ def test_a_machine_that_cannot_compile(make_loop: Make, monkeypatch: pytest.Monk
 
         return run
 
-    monkeypatch.setattr(compiled.torch, "compile", refuse)
+    monkeypatch.setattr(optimisers.torch, "compile", refuse)
     with pytest.raises(SettingsError) as caught:
         make_loop(compile=True)
     assert str(caught.value).startswith("train.compile: torch cannot compile for cpu on this machine (No working C++")

@@ -10,14 +10,14 @@ import torch
 import torch.distributed as dist
 
 from tests.training.conftest import TINY, images_of
+from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import Machine
 from zssr_gan.distributed import DataParallel, Ranks
 from zssr_gan.errors import SettingsError
-from zssr_gan.imaging.resampling import BicubicDownscale
 from zssr_gan.networks.srgan import Generator, GeneratorOptions
-from zssr_gan.stages import TrainSettings
+from zssr_gan.settings.train import TrainSettings
+from zssr_gan.training.dataset import Material
 from zssr_gan.training.loop import Loop, Watchers
-from zssr_gan.training.material import Material
 
 CPU = torch.device("cpu")
 # Batch normalisation would see half the batch; only CUDA has a synchronised one.

@@ -3,7 +3,7 @@
 import csv
 import io
 
-from zssr_gan.training.epoch_table import epoch_rows, epochs_csv, epochs_markdown
+from zssr_gan.training.logs import epoch_rows, epochs_csv, epochs_markdown
 
 LINES = [
     {"step": 3, "phase": "pretrain", "who": "generator", "loss": 9.0},

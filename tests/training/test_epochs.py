@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from zssr_gan.distributed import DataParallel, Ranks
-from zssr_gan.stages import PatienceSettings, TrainSettings
-from zssr_gan.training.epochs import EpochState, Waiting
+from zssr_gan.settings.train import PatienceSettings, TrainSettings
 from zssr_gan.training.loop import Loop, Watchers
+from zssr_gan.training.schedule import EpochState, Waiting
 
 Make = Callable[..., Loop]
 STOP = {"patience": 2, "gain": 0.9}

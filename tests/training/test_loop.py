@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from zssr_gan.errors import NumericalError, SettingsError
+from zssr_gan.training.checkpoints import TrainingState
+from zssr_gan.training.dataset import Material
 from zssr_gan.training.loop import Loop, Watchers
-from zssr_gan.training.material import Material
-from zssr_gan.training.state import TrainingState
 
 Make = Callable[..., Loop]
 PATCH = {"options": {"width": 4, "blocks": 1, "head": "patch", "hidden": 4}}

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Jpeg, Noise
-from zssr_gan.imaging.resampling import BicubicDownscale, Downscale, KernelDownscale, resize
+from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
+from zssr_gan.degradation.operators import BicubicDownscale, Downscale, KernelDownscale
+from zssr_gan.imaging.resize import resize
 from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
 from zssr_gan.networks.vgg import VGG, VGGOptions, orthogonal_weights
 from zssr_gan.training.losses import (

@@ -5,11 +5,12 @@ import torch
 from torch import Tensor
 
 from tests.training.conftest import images_of
-from zssr_gan.imaging import symmetries
-from zssr_gan.imaging.degradation import Degradation, DegradedDownscale, GaussianBlur
-from zssr_gan.imaging.resampling import BicubicDownscale, Downscale, resize
-from zssr_gan.stages import LossSettings
-from zssr_gan.training.objective import Objective
+from zssr_gan.degradation.model import Degradation, DegradedDownscale, GaussianBlur
+from zssr_gan.degradation.operators import BicubicDownscale, Downscale
+from zssr_gan.imaging import dihedral
+from zssr_gan.imaging.resize import resize
+from zssr_gan.settings.train import LossSettings
+from zssr_gan.training.losses import Objective
 from zssr_gan.training.sampling import Batch, Images, Sampler
 
 BLUR = DegradedDownscale(Degradation(blur=GaussianBlur(sigma_major=1.6, sigma_minor=0.4, angle_degrees=20)))
@@ -71,8 +72,8 @@ def test_the_input_is_the_truth_of_its_own_shrunk_copy() -> None:
     (son,) = given
     assert son.shape == (12, 1, 4, 4)
     for place, (camera, k) in enumerate(zip(batch.cameras, batch.turned, strict=True)):
-        upright = symmetries.inverse(batch.lr[place, :, :8, :8], k)[None]
-        expected = symmetries.transform(downscales[camera](upright, (4, 4))[0], k)
+        upright = dihedral.inverse(batch.lr[place, :, :8, :8], k)[None]
+        expected = dihedral.transform(downscales[camera](upright, (4, 4))[0], k)
         # The blurred camera's images have rounding's noise at least.
         assert (son[place] - expected).abs().max() < (6 / 255 if camera == 0 else 1e-6)
         assert torch.allclose(son[place], expected, atol=1e-6) == (camera == 1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from zssr_gan.networks.srgan import Generator, GeneratorOptions
-from zssr_gan.stages import OptimiserSettings
+from zssr_gan.settings.train import OptimiserSettings
 from zssr_gan.training.loop import Loop
 from zssr_gan.training.optimisers import Muon, optimisers_of
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from zssr_gan.data.reading_ahead import ReadingAhead
-from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Jpeg
-from zssr_gan.imaging.levels import from_levels, to_levels
-from zssr_gan.imaging.resampling import BicubicDownscale, resize
-from zssr_gan.stages import AugmentSettings, PairDegradationSettings, PairedSettings
+from zssr_gan.data.prepared import ReadingAhead
+from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg
+from zssr_gan.degradation.operators import BicubicDownscale
+from zssr_gan.imaging.colour import from_levels, to_levels
+from zssr_gan.imaging.resize import resize
+from zssr_gan.settings.train import AugmentSettings, PairDegradationSettings, PairedSettings
 from zssr_gan.training.pairs import DRAWN, PairCamera, Truths, degradations_of, pair_at
 from zssr_gan.training.sampling import Sampler, Window
 

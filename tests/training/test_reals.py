@@ -6,15 +6,13 @@ import pytest
 import torch
 
 from tests.training.conftest import images_of
+from zssr_gan.degradation.model import Degradation, DegradedDownscale, GaussianBlur
+from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.errors import SettingsError
-from zssr_gan.imaging.degradation import Degradation, DegradedDownscale, GaussianBlur
-from zssr_gan.imaging.resampling import BicubicDownscale
 from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions
-from zssr_gan.stages import LossSettings, RealSettings
-from zssr_gan.training.losses import AdversarialBCE
-from zssr_gan.training.material import Material
-from zssr_gan.training.objective import Objective
-from zssr_gan.training.reals import Reals, lr_images, shrunk
+from zssr_gan.settings.train import LossSettings, RealSettings
+from zssr_gan.training.dataset import Material, Reals, lr_images, shrunk
+from zssr_gan.training.losses import AdversarialBCE, Objective
 from zssr_gan.training.sampling import Images, Sampler
 
 BLUR = DegradedDownscale(Degradation(blur=GaussianBlur(sigma_major=2.0, sigma_minor=2.0, angle_degrees=0)))

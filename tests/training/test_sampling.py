@@ -3,8 +3,8 @@
 import torch
 
 from tests.training.conftest import images_of
-from zssr_gan.imaging import symmetries
-from zssr_gan.imaging.resampling import resize
+from zssr_gan.imaging import dihedral
+from zssr_gan.imaging.resize import resize
 from zssr_gan.training.sampling import Sampler, whole_batch
 
 
@@ -38,9 +38,9 @@ def test_pairs_stay_pairs_and_turns_are_told() -> None:
     images = images_of(10)
     batch = Sampler(images, patch=None, scale=2, batch=40, seed=0, stream="test").batch(0)
     assert batch.hr is not None
-    assert set(batch.turned) == set(symmetries.ALL)
+    assert set(batch.turned) == set(dihedral.ALL)
     assert (resize(batch.hr, (10, 10)) - batch.lr).abs().max() < 0.02
-    back = symmetries.inverse(batch.lr[0], batch.turned[0])
+    back = dihedral.inverse(batch.lr[0], batch.turned[0])
     assert any(torch.equal(back, whole_batch(images, [n]).lr[0]) for n in range(10))
 
 
@@ -54,6 +54,6 @@ def test_patches_lie_everywhere() -> None:
         for patch, k in zip(batch.lr, batch.turned, strict=True)
         for top in range(3)
         for left in range(3)
-        if torch.equal(symmetries.inverse(patch, k), whole.lr[0, :, top : top + 8, left : left + 8])
+        if torch.equal(dihedral.inverse(patch, k), whole.lr[0, :, top : top + 8, left : left + 8])
     }
     assert len(corners) == 9

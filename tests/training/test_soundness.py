@@ -7,8 +7,7 @@ import torch
 
 from zssr_gan.distributed import DataParallel, Ranks
 from zssr_gan.errors import NumericalError
-from zssr_gan.training.checkpoints import Checkpoints
-from zssr_gan.training.soundness import Soundness
+from zssr_gan.training.checkpoints import Checkpoints, Soundness
 
 
 @pytest.fixture

@@ -8,12 +8,11 @@ import torch
 from torch import nn
 
 from tests.training.conftest import images_of
-from zssr_gan.imaging.psnr import psnr_db
+from zssr_gan.imaging.colour import psnr_db
 from zssr_gan.networks.srgan import Generator, GeneratorOptions
 from zssr_gan.training.loop import Loop, Watchers
 from zssr_gan.training.sampling import Sampler, whole_batch
-from zssr_gan.training.statistics import retake_statistics
-from zssr_gan.training.validation import Figures
+from zssr_gan.training.validation import Figures, retake_statistics
 
 CPU = torch.device("cpu")
 WHOLE = {"batch": 10, "patch": None, "validation": {"images": 2, "best": "last"}}

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zssr_gan.imaging.codecs import Metadata
-from zssr_gan.imaging.png import encode_png
-from zssr_gan.training.tensorboard import Board
+from zssr_gan.imaging.io import encode_png
+from zssr_gan.imaging.picture import Metadata
+from zssr_gan.training.logs import Board
 
 events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 

@@ -3,7 +3,8 @@
 import torch
 
 from tests.training.conftest import images_of
-from zssr_gan.imaging.resampling import BicubicDownscale, resize
+from zssr_gan.degradation.operators import BicubicDownscale
+from zssr_gan.imaging.resize import resize
 from zssr_gan.training.validation import measure
 
 IMAGES = images_of(5)

@@ -8,10 +8,9 @@ from PIL import Image
 from skimage import data
 from torch import Tensor
 
-from zssr_gan.imaging.degradation import Degradation, Jpeg
-from zssr_gan.zeroshot.degradation import Evidence
-from zssr_gan.zeroshot.estimation_settings import EstimationSettings
-from zssr_gan.zeroshot.shared import CaseImage
+from zssr_gan.degradation.estimator import EstimationSettings, Evidence
+from zssr_gan.degradation.model import Degradation, Jpeg
+from zssr_gan.provenance import CaseImage
 
 QUICK = EstimationSettings(trials=30, tiles=40, window_step=4, tolerance=0.02, parts=3)
 """Coarser than the default, in a second."""

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from zssr_gan.errors import DeviceError, NumericalError
-from zssr_gan.imaging import symmetries
+from zssr_gan.imaging import dihedral
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
 from zssr_gan.zeroshot import ensemble
 from zssr_gan.zeroshot.ensemble import EnsembleOptions, apply_ensemble, combine, views
 
-PLAIN = EnsembleOptions(symmetries.ALL, "median", 512, "fp32")
+PLAIN = EnsembleOptions(dihedral.ALL, "median", 512, "fp32")
 NETWORKS = {
     "interpolated": (ZSSROptions(depth=4, width=8), (1, 1)),
     "lr": (ZSSROptions(depth=4, width=8, grid="lr", residual=True, initial="lecun", bias=True), (2, 2)),
@@ -43,9 +43,9 @@ class TestViews:
             seen = views(network, image, PLAIN)
             fy, fx = network.factor
             assert seen.shape == (16, 3, 41 * fy, 36 * fx)
-            for k in symmetries.ALL:
-                turned = network(symmetries.transform(image, k).expand(2, 1, -1, -1, -1))[:, 0]
-                assert torch.allclose(seen[2 * k : 2 * k + 2], symmetries.inverse(turned, k), atol=1e-5)
+            for k in dihedral.ALL:
+                turned = network(dihedral.transform(image, k).expand(2, 1, -1, -1, -1))[:, 0]
+                assert torch.allclose(seen[2 * k : 2 * k + 2], dihedral.inverse(turned, k), atol=1e-5)
 
     def test_they_differ(self, image: Tensor) -> None:
         with torch.no_grad():
@@ -100,9 +100,9 @@ class TestApply:
         network = build(name, 1)
         result, spread, _ = apply_ensemble(network, image, PLAIN)
         for k in (1, 4, 7):
-            turned, turned_spread, _ = apply_ensemble(network, symmetries.transform(image, k), PLAIN)
-            assert torch.allclose(turned, symmetries.transform(result, k), atol=1e-5)
-            assert torch.allclose(turned_spread, symmetries.transform(spread, k), atol=0.1)
+            turned, turned_spread, _ = apply_ensemble(network, dihedral.transform(image, k), PLAIN)
+            assert torch.allclose(turned, dihedral.transform(result, k), atol=1e-5)
+            assert torch.allclose(turned_spread, dihedral.transform(spread, k), atol=0.1)
 
     def test_the_spread_is_in_levels_of_255(self, image: Tensor) -> None:
         network = build("interpolated")

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from zssr_gan.config import OptimiserSettings
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
-from zssr_gan.zeroshot.optimiser import FleetOptimiser, orthogonalise
+from zssr_gan.settings.zeroshot import OptimiserSettings
+from zssr_gan.zeroshot.fleet import FleetOptimiser, orthogonalise
 
 
 def fleet(seeds: tuple[int, ...] = (0, 1, 2)) -> ZSSR:

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from zssr_gan.config import PairSettings
-from zssr_gan.imaging import symmetries
-from zssr_gan.imaging.degradation import Degradation, DegradedDownscale, GaussianBlur, Jpeg, Noise
-from zssr_gan.imaging.jpeg import block_coefficients, tables_of
-from zssr_gan.imaging.resampling import BicubicDownscale, KernelDownscale, reduced_size, resize
+from zssr_gan.degradation.jpeg import block_coefficients, tables_of
+from zssr_gan.degradation.model import Degradation, DegradedDownscale, GaussianBlur, Jpeg, Noise
+from zssr_gan.degradation.operators import BicubicDownscale, KernelDownscale
+from zssr_gan.imaging import dihedral
+from zssr_gan.imaging.resize import reduced_size, resize
+from zssr_gan.settings.zeroshot import PairSettings
 from zssr_gan.zeroshot.pairs import PairSampler, PairSource, Task, fold_map
 
 X2 = Task((2.0, 2.0), (1, 1), BicubicDownscale())
@@ -132,10 +133,10 @@ class TestCrops:
             _, y, mask = draws.next()
             assert (mask == 1).all()
             for crop in y[0]:
-                (k,) = [k for k in symmetries.ALL if self.place(image, symmetries.inverse(crop, k)) is not None]
+                (k,) = [k for k in dihedral.ALL if self.place(image, dihedral.inverse(crop, k)) is not None]
                 seen.add(k)
-                places.add(self.place(image, symmetries.inverse(crop, k)))
-        assert seen == set(symmetries.ALL)
+                places.add(self.place(image, dihedral.inverse(crop, k)))
+        assert seen == set(dihedral.ALL)
         assert places == {(top, left) for top in range(5) for left in range(5)}
 
     @staticmethod
@@ -155,10 +156,10 @@ class TestCrops:
             k
             for _ in range(10)
             for crop in draws.next()[1][0]
-            for k in symmetries.ALL
-            if self.place(image, symmetries.inverse(crop, k)) is not None
+            for k in dihedral.ALL
+            if self.place(image, dihedral.inverse(crop, k)) is not None
         }
-        assert seen == set(symmetries.AXIS_KEEPING)
+        assert seen == set(dihedral.AXIS_KEEPING)
 
     def test_plain_crops_are_taken_as_they_are(self) -> None:
         image = numbered(12, 12)

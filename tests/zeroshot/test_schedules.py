@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from zssr_gan.config import CosineSchedule, SlopeSchedule, load_preset
-from zssr_gan.zeroshot.schedules import Cosine, Slope, fit_slope, make_schedule
+from zssr_gan.settings.zeroshot import CosineSchedule, SlopeSchedule, load_preset
+from zssr_gan.zeroshot.fleet import Cosine, Slope, fit_slope, make_schedule
 
 ORIGINAL = load_preset("original").schedule
 PAPER = load_preset("paper").schedule

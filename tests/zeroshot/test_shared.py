@@ -9,15 +9,15 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from tests.estimates import NARROW, WIDE
-from zssr_gan.config import ZeroShotSettings, parse_settings
+from zssr_gan.degradation.model import Degradation, DegradedDownscale
+from zssr_gan.degradation.operators import BicubicDownscale, Downscale, KernelDownscale
 from zssr_gan.devices import Machine
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.files import sha256_bytes, sha256_file
-from zssr_gan.imaging.degradation import Degradation, DegradedDownscale
-from zssr_gan.imaging.resampling import BicubicDownscale, Downscale, KernelDownscale
-from zssr_gan.zeroshot import fleet
+from zssr_gan.provenance import CaseImage
+from zssr_gan.settings.zeroshot import ZeroShotSettings, parse_settings
+from zssr_gan.zeroshot import scheduler
 from zssr_gan.zeroshot.shared import (
-    CaseImage,
     SharedFacts,
     SharedStart,
     encode_shared,
@@ -26,7 +26,7 @@ from zssr_gan.zeroshot.shared import (
     read_shared,
     write_shared,
 )
-from zssr_gan.zeroshot.superresolve import SuperResolved, super_resolve
+from zssr_gan.zeroshot.upscale import SuperResolved, super_resolve
 
 BICUBIC = BicubicDownscale()
 MACHINE = Machine(torch.device("cpu"), "fp32", 1, 512)
@@ -215,7 +215,7 @@ class TestResults:
         def fail(*_: object) -> None:
             pytest.fail("a fleet was made")
 
-        monkeypatch.setattr(fleet.Fleet, "__init__", fail)
+        monkeypatch.setattr(scheduler.Fleet, "__init__", fail)
         done = enlarge(images[0], start)
         assert done.image_CHW.shape == (3, 32, 32)
         assert done.steps[0]["name"] == "shared start"

@@ -9,13 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from zssr_gan.data.prepared import Prepared
+from zssr_gan.degradation.estimate import Estimate
+from zssr_gan.degradation.model import Degradation, DegradedDownscale
+from zssr_gan.degradation.operators import BicubicDownscale, Downscale
+from zssr_gan.degradation.plot import degradation_picture
 from zssr_gan.errors import SettingsError
-from zssr_gan.imaging.degradation import Degradation, DegradedDownscale
-from zssr_gan.imaging.resampling import BicubicDownscale, Downscale
-from zssr_gan.zeroshot.degradation_estimate import Estimate
+from zssr_gan.imaging.io import encode_picture
+from zssr_gan.imaging.picture import Metadata, Picture
+from zssr_gan.provenance import MARK
 
 SMALLEST_GROUP: Final = 100
 """Images that a camera needs for an estimate of its own: with fewer, what these images happen to show tells more than
@@ -166,3 +172,14 @@ class Cameras:
             its = (group for group in self._largest if group.startswith(f"{source}/"))
             found = next(its, self._largest[0])
         return self.all[found]
+
+
+# degradation.png: what is assumed of each camera, one picture below the other.
+
+
+def degradations_png(degradations: CaseDegradations) -> bytes:
+    """A picture for each group."""
+    pictures = [degradation_picture(one.estimate, one.group) for one in degradations.groups]
+    widest = max(picture.shape[2] for picture in pictures)
+    filled = [F.pad(picture, (0, widest - picture.shape[2]), value=1.0) for picture in pictures]
+    return encode_picture(Picture(torch.cat(filled, 1), None, 8, Metadata()), "png", {MARK: "degradation"})

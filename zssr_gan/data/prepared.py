@@ -1,17 +1,42 @@
 """The images of a split as tensors, each checked against its hash before it is used."""
 
-from collections.abc import Collection
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Self
 
 from torch import Tensor
 
-from zssr_gan.data.opening import open_sources
-from zssr_gan.data.readers import Content
+from zssr_gan.data.qmul import SurvFace, TinyFace
+from zssr_gan.data.sources import Content, Folder, Lfw, Photographs, Source
 from zssr_gan.data.split import Member, Role, Split
 from zssr_gan.errors import ImageError, SettingsError
-from zssr_gan.imaging.levels import from_levels, to_levels
-from zssr_gan.imaging.resampling import Size, resize
-from zssr_gan.stages import DataSettings
+from zssr_gan.imaging.colour import from_levels, to_levels
+from zssr_gan.imaging.resize import Size, resize
+from zssr_gan.settings.data import DataSettings, SourceSettings
+
+# From settings to sources: the one place that knows which class reads which kind.
+
+
+def open_sources(settings: DataSettings) -> tuple[Source, ...]:
+    """A source for each of `settings.sources`, in their order. Nothing is read yet."""
+    return tuple(_open(source) for source in settings.sources)
+
+
+def _open(settings: SourceSettings) -> Source:
+    if settings.kind == "photographs":
+        return Photographs(settings.label)
+    if settings.kind == "lfw" or settings.root is None:
+        return Lfw(settings.label)
+    root = Path(settings.root).expanduser()
+    if settings.kind == "tinyface":
+        return TinyFace(settings.label, root)
+    if settings.kind == "survface":
+        return SurvFace(settings.label, root)
+    return Folder(settings.label, root)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,3 +135,72 @@ def _prepare(content: Content, size: int | None) -> PreparedImage:
         pixels = resize(pixels, (size, size))
     # Bicubic overshoots; and what the store keeps in 8 bits is what the networks learn from.
     return PreparedImage(from_levels(to_levels(pixels)), tuple(notices), content.file if own else None)
+
+
+# Images of a split, read and decoded beside what else goes on, and kept while there is room.
+#
+# A set of photographs may be larger than the memory: what stays is what was asked for last. What is kept and what is
+# read
+# again changes the time alone, never a pixel.
+
+
+_EXPECTED = 4  # calls: a training's networks and validation take turns
+
+_THREADS = 2  # decoding leaves Python free; more would take cores from the training
+
+
+class ReadingAhead:
+    """Images by place, read once as long as they are kept. A context manager, which ends its threads.
+
+    Args:
+        read: an image on 8-bit levels, uint8 `C H W`, by its place; called from several threads.
+        room: bytes of images that are kept, at the least the newest one.
+    """
+
+    def __init__(self, read: Callable[[int], Tensor], room: int) -> None:
+        self._read, self.room = read, room
+        self._kept: OrderedDict[int, Tensor] = OrderedDict()
+        self._coming: dict[int, Future[Tensor]] = {}
+        self._bytes = 0
+        self._lock = Lock()
+        self._threads = ThreadPoolExecutor(_THREADS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def expect(self, places: Iterable[int]) -> None:
+        """Begin to read images that will soon be asked for.
+
+        What was expected and never asked for is given up, a few times as many images later.
+        """
+        wanted = dict.fromkeys(places)
+        with self._lock:
+            for place in wanted:
+                if place not in self._kept and place not in self._coming:
+                    self._coming[place] = self._threads.submit(self._read, place)
+            for place in list(self._coming)[: -_EXPECTED * max(1, len(wanted))]:
+                self._coming.pop(place).cancel()
+
+    def image(self, place: int) -> Tensor:
+        """An image, uint8 `C H W`; waits until it is there. Raises what reading it raises."""
+        with self._lock:
+            if place in self._kept:
+                self._kept.move_to_end(place)
+                return self._kept[place]
+            coming = self._coming.get(place)
+        try:
+            levels = self._read(place) if coming is None else coming.result()
+        except CancelledError:  # given up in this very moment
+            levels = self._read(place)
+        with self._lock:
+            self._coming.pop(place, None)
+            if place not in self._kept:
+                self._kept[place] = levels
+                self._bytes += levels.nbytes
+            while self._bytes > self.room and len(self._kept) > 1:
+                _, oldest = self._kept.popitem(last=False)
+                self._bytes -= oldest.nbytes
+        return levels

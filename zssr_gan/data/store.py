@@ -9,38 +9,202 @@ A shard is written whole, flushed, renamed, and only then gets its sidecar in th
 leaves whole shards, and at most one without a sidecar, which the next start removes. Work is what has no sidecar yet.
 """
 
+import dataclasses
+import errno
 import json
-from collections.abc import Collection, Mapping, Sequence
+import statistics
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from zssr_gan.data.check import Damage, OnShard, find_damage
-from zssr_gan.data.manifest import (
+from zssr_gan.data.shard import (
     SETTINGS,
+    Plane,
+    Sidecar,
+    StoredImage,
     StoreSettings,
+    encode_shard,
     first_difference,
+    open_shard,
     read_manifest,
     read_settings,
-    shard_files,
-    sidecar_files,
-)
-from zssr_gan.data.shard import (
-    StoredImage,
-    encode_shard,
-    open_shard,
     read_sidecar,
+    role_of,
+    shard_files,
     shard_number,
     shard_path,
+    sidecar_files,
     sidecar_path,
 )
+from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.errors import OutputError, StoreError
-from zssr_gan.files import FileLock, atomic_write, is_leftover, sha256_bytes
-from zssr_gan.interrupts import uninterrupted
+from zssr_gan.files import FileLock, atomic_write, is_leftover, sha256_bytes, sha256_file
+from zssr_gan.signals import uninterrupted
+
+# Is a store what its sidecars say? Every damaged shard is named, with the images that are lost with it.
+
+
+OnShard = Callable[[int, int], None]
+"""Called with how many shards are done, and of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What is wrong with one shard."""
+
+    shard: str
+    """Name without ending, as in "shard-0007"; or "settings.json"."""
+    ids: tuple[str, ...]
+    """The images that are damaged; all of the shard's where the damage is not in the pixels."""
+    reason: str
+
+    def as_json(self) -> dict[str, object]:
+        """For `--json`."""
+        return {"shard": self.shard, "ids": list(self.ids), "reason": self.reason}
+
+
+def check(folder: Path, on_shard: OnShard | None = None) -> list[Damage]:
+    """Compare every byte of a store with its hashes, and every sidecar with its file; only reads.
+
+    Returns:
+        What is damaged, empty where all is well. A shard without a sidecar is no damage: it was not finished, and the
+        next run removes it.
+
+    Raises:
+        StoreError: no store, or a file that may not be read.
+    """
+    found: list[Damage] = []
+    settings_sha256 = None
+    try:
+        settings_sha256 = read_settings(folder).settings_sha256
+    except StoreError as error:
+        if not folder.is_dir() or not sidecar_files(folder):
+            raise
+        found.append(Damage(SETTINGS, (), str(error)))
+    return found + find_damage(folder, settings_sha256, hashes=True, on_shard=on_shard)
+
+
+def find_damage(
+    folder: Path, settings_sha256: str | None, *, hashes: bool, on_shard: OnShard | None = None
+) -> list[Damage]:
+    """Look at every shard: with `hashes` at every byte, without at sidecars and sizes, which takes milliseconds.
+
+    `settings_sha256`: what the shards were to be made with; None where that is not known. Raises StoreError where a
+    file may not be read: that is no damage, and nothing may be removed for it.
+    """
+    found: list[Damage] = []
+    owners: dict[str, str] = {}
+    paths = sidecar_files(folder)
+    for done, path in enumerate(paths):
+        if on_shard is not None:
+            on_shard(done, len(paths))
+        damage = _inspect(path, settings_sha256, owners, hashes=hashes)
+        found += [damage] if damage is not None else []
+    if on_shard is not None:
+        on_shard(len(paths), len(paths))
+    return found
+
+
+def _inspect(path: Path, settings_sha256: str | None, owners: dict[str, str], *, hashes: bool) -> Damage | None:
+    """One shard, by the path of its sidecar; `owners` are the ids of the sound shards before it, and takes its own."""
+    file = path.with_suffix(".h5")
+    for part in (path, file):
+        _refuse_unreadable(part)
+    try:
+        sidecar = read_sidecar(path)
+    except StoreError as error:
+        return Damage(path.stem, _ids_inside(file), str(error))
+    ids = tuple(image.id for image in sidecar.images)
+    twice = tuple(name for name in ids if name in owners)
+    if not file.exists():
+        return Damage(path.stem, ids, "its HDF5 file is missing")
+    if (size := file.stat().st_size) != sidecar.size_bytes:
+        return Damage(path.stem, ids, f"its HDF5 file has {size} bytes instead of {sidecar.size_bytes}")
+    if sidecar.number != shard_number(path) or settings_sha256 not in (None, sidecar.settings_sha256):
+        return Damage(path.stem, ids, "its sidecar is of another shard or of other settings")
+    if twice:
+        return Damage(path.stem, twice, f"holds images that {owners[twice[0]]} holds already")
+    damage = _compare(file, sidecar) if hashes else None
+    if damage is None:
+        owners.update(dict.fromkeys(ids, path.stem))
+    return damage
+
+
+def _refuse_unreadable(path: Path) -> None:
+    """A file that exists but may not be read says nothing of its bytes; a bad sector does."""
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EIO):
+            raise StoreError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def _compare(file: Path, sidecar: Sidecar) -> Damage | None:
+    """Every byte and every image of a shard against its sidecar."""
+    ids = tuple(image.id for image in sidecar.images)
+    try:
+        whole = sha256_file(file) == sidecar.sha256
+        with open_shard(file) as shard:
+            tables = _tables_agree(shard, sidecar)
+            # Whole: one image at a time takes HDF5 five times as long. A shard was in memory once already.
+            lr, sr = shard["lr"][:], shard["sr"][:]
+            lost = tuple(
+                image.id
+                for image in sidecar.images
+                if not (_pixels_agree(lr, image.lr) and _pixels_agree(sr, image.sr))
+            )
+    except Exception as error:  # of damaged bytes HDF5 makes any error that it likes
+        return Damage(file.stem, ids, f"its HDF5 file cannot be read ({error})")
+    if lost and tables:
+        return Damage(file.stem, lost, "the pixels of these images are not those that were written")
+    if lost or not tables or not whole:
+        # With a sound file it is the sidecar that is wrong, its ids perhaps as well.
+        return Damage(file.stem, _ids_inside(file) if whole else ids, "its HDF5 file and its sidecar do not agree")
+    return None
+
+
+def _tables_agree(shard: Any, sidecar: Sidecar) -> bool:
+    """Whether file and sidecar say the same of which images lie where, and how they were made."""
+    figures = [json.loads(text) for text in shard["figures"].asstr()[:]]
+    return (
+        shard.attrs["version"] == sidecar.version
+        and shard.attrs["settings_sha256"] == sidecar.settings_sha256
+        and list(shard["id"].asstr()[:]) == [image.id for image in sidecar.images]
+        and [role_of(one) for one in figures] == [image.role for image in sidecar.images]
+        and all(
+            shard[f"{name}_offset"][:].tolist() == [plane.offset for plane in planes]
+            and shard[f"{name}_shape"][:].tolist() == [list(plane.shape) for plane in planes]
+            for name, planes in (
+                ("lr", [image.lr for image in sidecar.images]),
+                ("sr", [image.sr for image in sidecar.images]),
+            )
+        )
+    )
+
+
+def _pixels_agree(flat: NDArray[np.uint8], plane: Plane) -> bool:
+    return sha256_bytes(flat[plane.place].tobytes()) == plane.sha256
+
+
+def _ids_inside(file: Path) -> tuple[str, ...]:
+    """The ids that a shard itself names; nothing where it cannot be read either."""
+    try:
+        with open_shard(file) as shard:
+            return tuple(shard["id"].asstr()[:])
+    except Exception:  # as in _compare
+        return ()
+
 
 _LOCK: Final = ".lock"
+
 _NAMING_LOCK: Final = ".naming-lock"
 
 
@@ -270,3 +434,95 @@ def _remove(paths: Sequence[Path]) -> None:
 
 def _short(text: str) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+# A store at a glance: how many images of which roles, sizes and labels, and what their figures are on average.
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure over all images that have it as a finite number."""
+
+    images: int
+    mean: float
+    median: float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What `zssr-gan store info` shows; counts are of images, the most frequent first."""
+
+    folder: str
+    images: int
+    shards: int
+    size_bytes: int
+    """On the disk: shards, sidecars and settings."""
+    settings_sha256: str
+    versions: dict[str, int]
+    labels: dict[str, int]
+    roles: dict[str, int]
+    sizes: dict[str, int]
+    """As in "32x32 to 64x64, RGB": width before height, LR to HR."""
+    choices: dict[str, int]
+    """What was chosen for an image, where its figures name a "choice"."""
+    figures: dict[str, Figure]
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return dataclasses.asdict(self)
+
+
+def summarise(folder: Path) -> Summary:
+    """Read every image's figures, not its pixels. Raises StoreError where there is no store or it is damaged."""
+    with SyntheticSet(folder, allow_empty=True) as store:
+        # Shard after shard rather than by id, so that each file is opened once.
+        figures = [store.figures(number) for number in store.by_shard()]
+        numbers: dict[str, list[float]] = {}
+        for one in figures:
+            for name, value in _numbers(one):
+                numbers.setdefault(name, []).append(value)
+        every = range(len(store))
+        return Summary(
+            folder=str(folder),
+            images=len(store),
+            shards=store.shards,
+            size_bytes=sum(path.stat().st_size for path in [folder / SETTINGS, *shard_files(folder)]),
+            settings_sha256=store.settings.settings_sha256,
+            versions=_counted(store.version(number) for number in every),
+            labels=_counted(str(one.get("label")) for one in figures),
+            roles=_counted(role or "none" for role in store.roles),
+            sizes=_counted(_size(*store.sizes(number)) for number in every),
+            choices=_counted(made_by for one in figures if (made_by := _made_by(one)) is not None),
+            figures={
+                name: Figure(len(values), statistics.fmean(values), statistics.median(values))
+                for name, values in numbers.items()
+            },
+        )
+
+
+def _numbers(figures: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Figures that have a mean, dotted where they are nested; seeds are numbers that have none."""
+    for key, value in figures.items():
+        if "seed" in key:
+            continue
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield prefix + key, float(value)
+
+
+def _made_by(figures: Mapping[str, JsonValue]) -> str | None:
+    """What an image's pixels are of, by the network's share of them."""
+    choice = figures.get("choice")
+    if isinstance(choice, str):
+        return choice
+    share = choice.get("share") if isinstance(choice, Mapping) else None
+    return None if share is None else {0.0: "back-projection", 1.0: "network"}.get(float(str(share)), "both")
+
+
+def _counted(values: Iterator[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
+
+
+def _size(lr: tuple[int, int, int], sr: tuple[int, int, int]) -> str:
+    return f"{lr[1]}x{lr[0]} to {sr[1]}x{sr[0]}, {'gray' if sr[2] == 1 else 'RGB'}"

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zssr_gan.evaluation.planes import rounded
-from zssr_gan.imaging.codecs import decode_picture
-from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Jpeg, Noise
-from zssr_gan.imaging.resampling import Size
+from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
+from zssr_gan.evaluation.metrics.planes import rounded
+from zssr_gan.imaging.io import decode_picture
+from zssr_gan.imaging.resize import Size
 
 QUALITIES = (None, 90, 75)
 """Of JPEG, of one group after the other."""

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from zssr_gan.evaluation.metric import Definition, Figure
-from zssr_gan.evaluation.statistics import Summary, paired, summarise
+from zssr_gan.evaluation.metrics.metric import Definition, Figure
+from zssr_gan.evaluation.summary import Summary, paired, summarise
 
 _LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -27,9 +27,12 @@ _LATEX = {
     "]": "{]}",
     "±": r"\ensuremath{\pm}",
 }
+
 _PARTS = ("mean", "deviation", "low", "high")
 """Of a cell, as the columns of a CSV file have them."""
+
 _READ = "Cells of more than one image: mean ± standard deviation over images [95 % interval of the mean]"
+
 BETTER = {True: "higher is better", False: "lower is better", None: "neither higher nor lower is better"}
 """A definition's direction in words."""
 

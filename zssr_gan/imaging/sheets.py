@@ -7,23 +7,90 @@ Colours: matplotlib's inferno (perceptually uniform; black is nothing, yellow th
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from zssr_gan.imaging.lettering import FAINT, INK, Text, font
+# Text on pictures: a font of any size that comes with Pillow, and lines that fit a width.
+
+
+Colour = tuple[int, int, int]
+
+INK: Colour = (20, 20, 20)
+
+FAINT: Colour = (90, 90, 90)
+
+
+@functools.cache
+def font(points: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font at a height in pixels."""
+    return ImageFont.load_default(points)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Lines of text that fit a width."""
+
+    lines: tuple[str, ...]
+    points: int
+    colour: Colour
+
+    @classmethod
+    def wrapped(cls, text: str, width: int, points: int, colour: Colour = INK) -> "Text":
+        """The text broken into lines of at most `width` pixels, after words where that is possible."""
+        letters = font(points)
+        lines: list[str] = []
+        for paragraph in text.split("\n"):
+            line = ""
+            for word in paragraph.split():
+                longer = f"{line} {word}".strip()
+                if letters.getlength(longer) <= width:
+                    line = longer
+                    continue
+                if line:
+                    lines.append(line)
+                # A word wider than the column, such as a file name, is cut.
+                while letters.getlength(word) > width and len(word) > 1:
+                    cut = max(1, sum(letters.getlength(word[: end + 1]) <= width for end in range(len(word))))
+                    lines.append(word[:cut])
+                    word = word[cut:]
+                line = word
+            lines.append(line)
+        return cls(tuple(lines), points, colour)
+
+    @property
+    def line_height(self) -> int:
+        """Pixels from one line to the next."""
+        return round(self.points * 1.3)
+
+    @property
+    def height(self) -> int:
+        """Pixels that all lines take."""
+        return len(self.lines) * self.line_height
+
+    def draw(self, draw: ImageDraw.ImageDraw, left: int, top: int) -> None:
+        """Write the lines, the first one's upper left corner at a place."""
+        for number, line in enumerate(self.lines):
+            draw.text((left, top + number * self.line_height), line, self.colour, font(self.points))
+
 
 _MARGIN = 12
+
 _CAPTION_POINTS = 15
+
 _TITLE_POINTS = 20
+
 _SMALLEST_MAP, _LARGEST_MAP = 448, 2000
 
 _DISAGREEMENT = "How far the {views} views of the network disagree (levels of 255)"
+
 _ONE_VIEW = "Only one view of the network was made: nothing to disagree with"
+
 _RESIDUAL = "How far the result, shrunk again, departs from the input (levels of 255)"
 
 

@@ -7,6 +7,8 @@ the image's own borders there is no halo, so the operation pads there exactly as
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from torch import Tensor
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -42,3 +44,26 @@ def _span(start: int, side: int, halo: int, end: int, grid: int) -> tuple[slice,
     read_start, left = max(0, start - halo), max(0, end - stop - halo)
     read_start, read_stop = read_start - read_start % grid, end - (left - left % grid)
     return slice(start, stop), slice(read_start, read_stop), slice(start - read_start, stop - read_start)
+
+
+# Parts of images that stand for the whole.
+
+
+def middle_of(image: Tensor, side: int, step: int = 1) -> Tensor:
+    """The middle of `C H W`, at most `side` pixels a side, as a view; the image itself where it is no larger.
+
+    Args:
+        image: any number of channels.
+        side: pixels.
+        step: the part begins at a whole multiple of so many pixels, so that JPEG's blocks stay whole.
+    """
+    if max(image.shape[-2:]) <= side:
+        return image
+    top, left = (max(0, length - side) // 2 // step * step for length in image.shape[-2:])
+    return image[:, top : top + side, left : left + side]
+
+
+def copied_middle_of(image: Tensor, side: int, step: int = 1) -> Tensor:
+    """`middle_of`, a copy where the image is larger: the rest of it can then leave the memory."""
+    middle = middle_of(image, side, step)
+    return image if middle is image else middle.clone()

@@ -15,11 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zssr_gan.networks.facts import Facts
-from zssr_gan.networks.first_weights import draw_first_weights
-from zssr_gan.networks.generators import GeneratorNetwork
+from zssr_gan.networks.base import Facts, GeneratorNetwork, draw_first_weights
 
 _HALVINGS = 3
+
 _GRID = 2**_HALVINGS  # pixels that become one place of the code
 
 

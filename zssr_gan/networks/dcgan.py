@@ -18,13 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zssr_gan.networks.discriminators import DiscriminatorNetwork, dense_head
-from zssr_gan.networks.facts import Facts
-from zssr_gan.networks.first_weights import SLOPE, draw_first_weights
-from zssr_gan.networks.generators import GeneratorNetwork
+from zssr_gan.networks.base import SLOPE, DiscriminatorNetwork, Facts, GeneratorNetwork, dense_head, draw_first_weights
 
 _STRIDES = (1, 2, 2, 2, 2, 1, 1)
 """Of the discriminator's convolutions."""
+
 _WIDTHS = (1, 1, 2, 4, 8, 8, 8)
 """Their channels, as multiples of the width."""
 

@@ -15,11 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zssr_gan.networks.facts import Facts
-from zssr_gan.networks.first_weights import SLOPE, draw_first_weights
-from zssr_gan.networks.generators import GeneratorNetwork
+from zssr_gan.networks.base import SLOPE, Facts, GeneratorNetwork, draw_first_weights
 
 _RESIDUAL = 0.2  # what is added to a block's input is made this small (section 3.1, residual scaling)
+
 _SMALL = 0.1  # share of He's deviation for the dense blocks' first weights (section 3.1, smaller initialisation)
 
 

@@ -15,19 +15,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zssr_gan.errors import WeightsError
-from zssr_gan.networks.facts import Facts
+from zssr_gan.networks.base import Facts
 
 FEATURES = 2048
+
 CLASSES = 1008
+
 SIDE = 299
 """Pixels, of the image that the network sees."""
+
 _SMALL = 1e-3  # of the batch normalisations
 
 Kernel = int | tuple[int, int]
+
 Step = tuple[str, int, Kernel] | tuple[str, int, Kernel, int]
 """A convolution: its name, filters, kernel and stride. With stride 1 it keeps the size, else it pads nothing."""
+
 Branch = Sequence[Step | tuple[Step, Step]]
 """Convolutions one after the other; two together are both given the same, and what comes out of them is joined."""
+
 Pool = Literal["average", "maximum", "smaller"]
 
 

@@ -15,9 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zssr_gan.networks.facts import Facts
-from zssr_gan.networks.first_weights import draw_first_weights
-from zssr_gan.networks.generators import GeneratorNetwork
+from zssr_gan.networks.base import Facts, GeneratorNetwork, draw_first_weights
 
 
 @dataclass(frozen=True, slots=True)

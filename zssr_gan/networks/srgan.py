@@ -13,11 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zssr_gan.networks.discriminators import DiscriminatorNetwork, dense_head
-from zssr_gan.networks.facts import Facts
-from zssr_gan.networks.first_weights import SLOPE, draw_first_weights
-from zssr_gan.networks.frozen import DEVIATION, MEAN
-from zssr_gan.networks.generators import GeneratorNetwork
+from zssr_gan.networks.base import (
+    DEVIATION,
+    MEAN,
+    SLOPE,
+    DiscriminatorNetwork,
+    Facts,
+    GeneratorNetwork,
+    dense_head,
+    draw_first_weights,
+)
 
 _SMALL = 0.1  # share of He's deviation for a layer that should change little at first
 

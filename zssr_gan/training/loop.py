@@ -18,27 +18,21 @@ from torch import Tensor, nn
 from zssr_gan.devices import Machine
 from zssr_gan.distributed import DataParallel, Ranks
 from zssr_gan.errors import SettingsError
-from zssr_gan.interrupts import Terminated, uninterrupted
-from zssr_gan.networks.generators import GeneratorNetwork
-from zssr_gan.stages import TrainSettings
-from zssr_gan.training.checkpoints import Checkpoints
-from zssr_gan.training.compiled import compile_networks
-from zssr_gan.training.epochs import Ended, end_epoch, is_measured
-from zssr_gan.training.held_out import HeldOut
-from zssr_gan.training.losses import Features
-from zssr_gan.training.material import Material
-from zssr_gan.training.models import discriminator_for, generator_of
-from zssr_gan.training.objective import Objective
-from zssr_gan.training.optimisers import optimisers_of
-from zssr_gan.training.plan import Plan, Turn
-from zssr_gan.training.reals import Reals
+from zssr_gan.networks.base import GeneratorNetwork
+from zssr_gan.networks.registry import discriminator_for, generator_of
+from zssr_gan.seeds import generator as draws
+from zssr_gan.settings.train import TrainSettings
+from zssr_gan.signals import Terminated, uninterrupted
+from zssr_gan.training.checkpoints import NETWORKS, Checkpoints, MetricsLog, Soundness, TrainingState
+from zssr_gan.training.dataset import Material, Reals
+from zssr_gan.training.losses import Features, Objective
+from zssr_gan.training.optimisers import compile_networks, optimisers_of
 from zssr_gan.training.sampling import Cuttable, Drawn, Sampler
-from zssr_gan.training.soundness import Soundness
-from zssr_gan.training.state import NETWORKS, MetricsLog, TrainingState
-from zssr_gan.training.validation import Figures
-from zssr_gan.zeroshot.seeds import generator as draws
+from zssr_gan.training.schedule import Ended, Plan, Turn, end_epoch, is_measured
+from zssr_gan.training.validation import Figures, HeldOut
 
 _ASK_OTHERS = 10  # steps: asking makes the device wait
+
 _FORGET = 0.02  # of the running mean of the discriminator's accuracy, at each of its steps
 
 

@@ -17,22 +17,26 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zssr_gan.data.reading_ahead import ReadingAhead
+from zssr_gan.data.prepared import ReadingAhead
+from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
+from zssr_gan.degradation.operators import Downscale, EnlargedDownscale
 from zssr_gan.files import canonical_sha256
-from zssr_gan.imaging.crops import middle_of
-from zssr_gan.imaging.degradation import Degradation, GaussianBlur, Jpeg, Noise
-from zssr_gan.imaging.levels import from_levels, to_levels
-from zssr_gan.imaging.resampling import Downscale, EnlargedDownscale, Size, resize
-from zssr_gan.stages import AugmentSettings, PairDegradationSettings, PairedSettings, PatchSettings
+from zssr_gan.imaging.colour import from_levels, to_levels
+from zssr_gan.imaging.resize import Size, resize
+from zssr_gan.imaging.tiles import middle_of
+from zssr_gan.seeds import derive_seed
+from zssr_gan.settings.train import AugmentSettings, PairDegradationSettings, PairedSettings, PatchSettings
 from zssr_gan.training.sampling import Cut, Window
-from zssr_gan.zeroshot.seeds import derive_seed
 
 DRAWN = 64
 """Degradations that ranges are drawn from."""
+
 _TOGETHER = 64
 """Images whose patches come mixed: an epoch goes through so many at a time, so that each is read once."""
+
 LARGEST_HELD_OUT = 512
 """HR pixels: of larger images the middle is measured."""
+
 _BLOCK = 16  # LR pixels: JPEG's blocks, with colour at half the size; where a margin begins, so do the whole image's
 
 

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zssr_gan.imaging import symmetries
-from zssr_gan.imaging.levels import from_levels
-from zssr_gan.imaging.resampling import Size
-from zssr_gan.zeroshot.seeds import derive_seed
+from zssr_gan.imaging import dihedral
+from zssr_gan.imaging.colour import from_levels
+from zssr_gan.imaging.resize import Size
+from zssr_gan.seeds import derive_seed
 
 _Levels = NDArray[np.uint8]
 
@@ -216,9 +216,9 @@ class Sampler:
             top, left = self.images.corner(image, (tops[place], lefts[place]), side)
             seed = derive_seed(self.seed, self.stream, "image", position)
             cut = self.images.cut(image, Window(top, left, *side), self.scale, seed)
-            lr.append(symmetries.transformed_view(cut.lr, k))
+            lr.append(dihedral.transformed_view(cut.lr, k))
             if cut.hr is not None:
-                hr.append(symmetries.transformed_view(cut.hr, k))
+                hr.append(dihedral.transformed_view(cut.hr, k))
             kept.append(k)
             cameras.append(cut.camera)
             seeds.append(seed)

@@ -1,18 +1,26 @@
 """What a generator does on images that it was not trained on, and whether it collapses. Shapes: B C H W, as ever."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from pydantic import JsonValue
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
-from zssr_gan.imaging.levels import LEVELS
-from zssr_gan.imaging.psnr import psnr_db
-from zssr_gan.imaging.resampling import Downscale, resize
-from zssr_gan.training.sampling import Images, whole_batch
+from zssr_gan.degradation.operators import Downscale
+from zssr_gan.imaging.colour import LEVELS, psnr_db
+from zssr_gan.imaging.resize import resize
+from zssr_gan.networks.base import GeneratorNetwork
+from zssr_gan.settings.train import TrainSettings
+from zssr_gan.training.checkpoints import TrainingState
+from zssr_gan.training.dataset import Material
+from zssr_gan.training.losses import Objective
+from zssr_gan.training.sampling import Images, Sampler, whole_batch
+from zssr_gan.training.schedule import Ended, Turn
 
 _COARSE = 8  # px: diversity is of what differs between images, not of their noise
+
 TOLD_APART, SAMENESS, COLOUR_SHIFT = 0.98, 0.5, 2.0
 """Warned of: a discriminator that is right more often; outputs that differ among each other by less than this share of
 what the inputs do; a shift of the mean colour, levels of 255."""
@@ -96,3 +104,86 @@ def measure(
     hr_db, bicubic, residual, shift = (sum(column) / len(rows) for column in zip(*rows, strict=True))
     differ, wanted = (torch.stack(kind).std(0).mean().item() for kind in (srs, lrs))
     return Figures(hr_db, bicubic, residual, shift, differ / max(wanted, 1e-6), paired)
+
+
+# Statistics of batch normalisation for the generator that is used: of its own weights, with all blocks on.
+#
+# Those that a training gathers along the way are of another network: blocks are skipped for a whole epoch, and a
+# momentum
+# of 0.1 has forgotten the epochs before; the weights have moved since, or are now a mean; other passes have mixed in.
+
+
+_BATCHES = 32
+
+
+def retake_statistics(generator: GeneratorNetwork, sampler: Sampler, device: torch.device) -> None:
+    """Replace them by their plain mean over the sampler's first batches (Wu & Johnson 2021, "Rethinking 'Batch' in
+    BatchNorm", precise BN). Without batch normalisation nothing is drawn or computed.
+
+    Always the same batches: the result hangs on the weights alone, so a resumed run has it too.
+
+    Args:
+        generator: on the device; its mode stays, and so do its weights.
+        sampler: of the images that it learns from; of whole batches, since one process does this for all.
+        device: where the generator is.
+    """
+    generator.skip_nothing()
+    update_bn((sampler.batch(number).lr for number in range(_BATCHES)), generator, device)
+
+
+# The images held out, as they are measured while a training goes on, and which generator is the best by them.
+
+
+class HeldOut:
+    """Measures the generator that is used.
+
+    Args:
+        settings: the group `train`.
+        material: what is learnt from.
+        objective: of the training: its content losses are the validation loss.
+        seed: the run's.
+        device: where the generator is.
+    """
+
+    def __init__(
+        self, settings: TrainSettings, material: Material, objective: Objective, seed: int, device: torch.device
+    ) -> None:
+        self.settings, self.material, self.objective, self.device = settings, material, objective, device
+        # Of whole batches in each process: the one that measures does it alone.
+        self._measured = Sampler(
+            material.inputs,
+            stream="measured",
+            patch=settings.patch,
+            scale=material.scale,
+            batch=settings.batch,
+            seed=seed,
+        )
+
+    def outputs(self, state: TrainingState) -> list[Tensor]:
+        """What the generator makes of them, `C sH sW` each."""
+        retake_statistics(state.mean, self._measured, self.device)
+        return outputs(state.mean, self.material.held_out, self.device)
+
+    def figures(self, state: TrainingState, made: Sequence[Tensor]) -> Figures:
+        """Of outputs that were judged to be finite."""
+        images, downscales = self.material.held_out, self.material.downscales
+        loss = self.objective.on_held_out(state.mean, made, images, self.device)
+        return replace(measure(made, images, downscales, paired=self.material.paired), loss=loss)
+
+    def is_best(self, state: TrainingState, turn: Turn, figures: Figures, ended: Ended | None) -> bool:
+        """Whether the generator is the best of its phase so far, which the state then remembers.
+
+        `ended`: the epoch that ended with this step, if one did.
+        """
+        figure = {
+            "residual": figures.residual_db,
+            "training_loss": None if ended is None else -ended.training_loss,
+            "last": float(state.step),
+        }.get(self.settings.validation.best, figures.hr_db)
+        if figure is None:
+            return False
+        # What content alone reaches in PSNR, no adversarial phase reaches again: each phase has its own best.
+        if turn.phase == state.best_phase and state.best is not None and figure <= state.best:
+            return False
+        state.best, state.best_phase = figure, turn.phase
+        return True

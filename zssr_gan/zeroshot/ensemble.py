@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from zssr_gan.errors import DeviceError, NumericalError, is_out_of_memory
-from zssr_gan.imaging import symmetries
+from zssr_gan.imaging import dihedral
 from zssr_gan.imaging.tiles import plan_tiles
-from zssr_gan.zeroshot.training import autocast
+from zssr_gan.zeroshot.fleet import autocast
 
 _SMALLEST_TILE = 64
+
 _TOGETHER = 64 * 64  # pixels of an image whose views are put through at once
 
 
@@ -69,7 +70,7 @@ def views(network: Enlarger, image_CHW: Tensor, options: EnsembleOptions) -> Ten
     Returns:
         `V C fH fW`, V = symmetries times members (members fastest), not clipped.
     """
-    seen = [symmetries.transform(image_CHW, k) for k in options.symmetries]
+    seen = [dihedral.transform(image_CHW, k) for k in options.symmetries]
     # Of a tiny image all views of one shape go through at once: one alone does not fill the device. How many images
     # are a batch is settled with all their views in mind.
     batch = image_CHW.shape[:-3]
@@ -83,7 +84,7 @@ def views(network: Enlarger, image_CHW: Tensor, options: EnsembleOptions) -> Ten
             with autocast(image_CHW.device, options.precision):
                 y_NBCHW = network(x_BCHW.expand(network.members, -1, -1, -1, -1))
             for n, y in zip(some, y_NBCHW.unflatten(1, (len(some), *batch)).transpose(0, 1), strict=True):
-                out[n] = symmetries.inverse(y, options.symmetries[n])
+                out[n] = dihedral.inverse(y, options.symmetries[n])
     return torch.cat([out[n] for n in range(len(seen))])
 
 

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zssr_gan.config import PairSettings
-from zssr_gan.imaging import symmetries
-from zssr_gan.imaging.resampling import Downscale, Scale, Size, reduced_size, resize
-from zssr_gan.zeroshot.draws import normal, uniform
-from zssr_gan.zeroshot.seeds import derive_seed
+from zssr_gan.degradation.operators import Downscale
+from zssr_gan.imaging import dihedral
+from zssr_gan.imaging.resize import Scale, Size, reduced_size, resize
+from zssr_gan.seeds import derive_seed, normal, uniform
+from zssr_gan.settings.zeroshot import PairSettings
 
 _EQUAL_SCALES = 0.05
 """Scales of rows and columns that differ by less count as one: half a pixel of a side of 10."""
@@ -62,7 +62,7 @@ class Task:
         """The flips and turns that a pair stays true under: odd ones swap the axes, and so their scales."""
         # Sizes are whole pixels, so equal scales come out of a plan a little apart.
         equal = abs(self.scale[0] - self.scale[1]) < _EQUAL_SCALES
-        kept = symmetries.ALL if equal else symmetries.AXIS_KEEPING
+        kept = dihedral.ALL if equal else dihedral.AXIS_KEEPING
         return tuple(k for k in kept if k in self.downscale.symmetries)
 
     @property
@@ -205,7 +205,7 @@ class PairSource:
         left_S = _pick(draws[:, 3], columns - side // fx + 1)
 
         def gather(images: Tensor, fy: int, fx: int, height: int, width: int) -> Tensor:
-            maps = symmetries.index_maps(height, width, self.symmetries, self.device)
+            maps = dihedral.index_maps(height, width, self.symmetries, self.device)
             row_S, column_S = (m[symmetry_S] for m in maps)
             row_S, column_S = row_S + top_S[:, None, None] * fy, column_S + left_S[:, None, None] * fx
             return images[image_S[:, None, None], :, row_S, column_S].movedim(-1, 1)

@@ -1,0 +1,175 @@
+"""`zssr-gan degradation` as a user meets it: files, exit codes, and what is said of an estimate."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from skimage import data
+from typer.testing import CliRunner, Result
+
+from zssr_gan import progress
+from zssr_gan.cli import degradation
+from zssr_gan.cli.main import app
+from zssr_gan.degradation import estimator as estimating
+from zssr_gan.degradation import plot
+from zssr_gan.degradation.estimate import Estimate, encode_estimate, read_estimate
+from zssr_gan.degradation.plot import gather, picture_path
+from zssr_gan.files import sha256_file
+from zssr_gan.provenance import is_ours
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["degradation", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Faces blurred more in the height than in the width, one in a subfolder, and a file that is no image."""
+    folder = tmp_path_factory.mktemp("faces")
+    (folder / "deep").mkdir()
+    for number, face in enumerate(data.lfw_subset()[:16]):
+        small = np.round(gaussian_filter(face, (1.4, 0.5))[:24, :24] * 255).astype(np.uint8)
+        Image.fromarray(small).save(folder / ("deep" if number == 15 else "") / f"{number:02}.png")
+    (folder / "bad.png").write_bytes(b"not an image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def case(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    path = tmp_path_factory.mktemp("case") / "case.json"
+    return path, call("estimate", faces, "-o", path)
+
+
+def test_an_estimate_and_its_picture_are_written(faces: Path, case: tuple[Path, Result]) -> None:
+    path, done = case
+    assert done.exit_code == 1  # bad.png
+    assert f"failed: {faces / 'bad.png'}" in done.stderr
+    found = read_estimate(path)
+    assert {image.name: image.sha256 for image in found.images} == {
+        f"{number:02}.png": sha256_file(faces / f"{number:02}.png") for number in range(15)
+    }
+    assert found.blur_estimated is not None
+    assert 45 < found.blur_estimated.angle_degrees < 135  # wider in the height
+    assert found.why in done.stdout
+    with Image.open(picture_path(path)) as picture:
+        assert picture.size[0] > 500
+    assert is_ours(picture_path(path))  # a later run does not enhance it
+    assert sorted(one.name for one in path.parent.iterdir()) == ["case.json", "case.png"]
+
+
+def test_the_same_images_give_the_same_bytes(faces: Path, case: tuple[Path, Result], tmp_path: Path) -> None:
+    images = sorted(faces.glob("[0-9]*.png"), reverse=True)
+    done = call("estimate", *images, "-o", tmp_path / "again.json")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "again.json").read_bytes() == case[0].read_bytes()
+    assert (tmp_path / "again.png").read_bytes() == picture_path(case[0]).read_bytes()
+
+
+def test_too_few_images_are_bicubic_and_it_is_said(faces: Path, tmp_path: Path) -> None:
+    done = call("estimate", faces / "00.png", "-o", tmp_path / "few.json")
+    assert done.exit_code == 0
+    assert read_estimate(tmp_path / "few.json").fallback
+    assert "BICUBIC IS ASSUMED: 1 part" in done.stderr
+    assert "bicubic is assumed" not in done.stderr
+    assert "BICUBIC IS ASSUMED" in done.stdout
+
+
+def test_one_object_as_json(faces: Path, tmp_path: Path) -> None:
+    path = tmp_path / "few.json"
+    done = call("estimate", faces / "deep", faces / "bad.png", "-o", path, "--json")
+    assert done.exit_code == 1
+    told = json.loads(done.stdout)
+    assert (told["output"], told["images"], told["fallback"]) == (str(path), 1, True)
+    assert "bad.png" in told["failures"][0]
+    shown = json.loads(call("show", path, "--json").stdout)
+    assert shown["degradation"] == told["degradation"]
+    assert shown["summary"].startswith("bicubic")
+
+
+def test_subfolders_when_asked(faces: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(estimating, "cut_tiles", lambda *_: estimating.Tiles(()))
+    assert call("estimate", faces, "-r", "-o", tmp_path / "all.json").exit_code == 1
+    assert len(read_estimate(tmp_path / "all.json").images) == 16
+
+
+def test_show(make_estimate: Callable[..., Estimate], tmp_path: Path) -> None:
+    path = tmp_path / "case.json"
+    path.write_bytes(encode_estimate(make_estimate("0" * 64)))
+    done = call("show", path)
+    assert done.exit_code == 0
+    for word in ("0.90 +/- 0.02", "30 degrees", "9.0 times", "noise"):
+        assert word in done.stdout
+    path.write_text(path.read_text("utf-8").replace("0.01", "0.02"), "utf-8")
+    assert call("show", path).exit_code == 2
+    assert call("show", tmp_path / "none.json").exit_code == 2
+
+
+def test_nothing_is_written_over(faces: Path, tmp_path: Path) -> None:
+    image = tmp_path / "a.png"
+    image.write_bytes((faces / "00.png").read_bytes())
+    before = image.read_bytes()
+    refused = call("estimate", image, "-o", tmp_path / "a.json", "--overwrite")  # a.png would be its picture
+    assert refused.exit_code == 2
+    assert "is an input" in refused.stderr
+    assert call("estimate", image, "-o", tmp_path / "b.txt").exit_code == 2
+    assert call("estimate", image, "-o", tmp_path / "b.json").exit_code == 0
+    assert call("estimate", image, "-o", tmp_path / "b.json").exit_code == 2
+    assert call("estimate", image, "-o", tmp_path / "b.json", "--overwrite").exit_code == 0
+    assert image.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.json", "b.png"]
+
+
+def test_nothing_can_be_read(faces: Path, tmp_path: Path) -> None:
+    done = call("estimate", faces / "bad.png", "-o", tmp_path / "b.json")
+    assert done.exit_code == 2
+    assert "none of the images" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_leaves_nothing(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(estimating, "estimate_degradation", interrupt)
+    assert call("estimate", faces / "00.png", "-o", tmp_path / "b.json").exit_code == 130
+    assert not list(tmp_path.iterdir())
+
+
+def test_progress_with_the_time_left(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    done = call("estimate", *sorted(faces.glob("0*.png")), "-o", tmp_path / "b.json")
+    assert "reading 9/10" in done.stderr
+    assert f"{degradation.STAGES['blur']} 20/" in done.stderr
+
+
+def test_the_files_compression_is_read(tmp_path: Path) -> None:
+    Image.fromarray(data.astronaut()[:40, :40]).save(tmp_path / "a.jpg", quality=75)
+    (one,) = gather([tmp_path / "a.jpg"]).evidence
+    assert one.jpeg is not None
+    assert one.jpeg.quality == 75
+
+
+def test_large_images_are_cut_at_the_blocks_of_their_compression(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(plot, "_MOST_SIDE", 64)
+    monkeypatch.setattr(plot, "_LEAST_SIDE", 64)
+    ramp = np.arange(90, dtype=np.uint8)[None].repeat(90, 0)
+    content = io.BytesIO()
+    Image.fromarray(ramp).save(content, "png")
+    (tmp_path / "a.png").write_bytes(content.getvalue())
+    (one,) = gather([tmp_path / "a.png"]).evidence
+    assert one.pixels.shape == (1, 64, 64)
+    assert round(float(one.pixels[0, 0, 0]) * 255) == 8
+
+
+def test_help_teaches() -> None:
+    shown = call("estimate", "--help").stdout
+    for word in ("zssr-gan degradation estimate", "--degradation case.json", "one camera", "Exit codes", "bicubic"):
+        assert word in shown
+    assert "estimate" in call("--help").stdout

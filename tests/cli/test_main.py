@@ -1,0 +1,334 @@
+"""The command as a user meets it: exit codes, what is said where, and what is left on the disk."""
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from torch import Tensor
+from typer.testing import CliRunner, Result
+
+from zssr_gan.cli.main import app, main
+from zssr_gan.devices import MOST_THREADS
+from zssr_gan.inference import batch, verify
+
+pytestmark = pytest.mark.usefixtures("desk")
+
+COMMAND = str(Path(sysconfig.get_path("scripts"), "zssr-gan"))
+TINY = {
+    "network": {"depth": 2, "width": 4},
+    "schedule": {"kind": "cosine", "iterations": 3},
+    "refinement": {"back_projections": 1},
+}
+
+
+@pytest.fixture
+def desk(tmp_path: Path, face: Tensor, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder of a user: two pictures, one broken file, and quick settings in tiny.yaml."""
+    pixels = np.round(face[0].numpy() * 255).astype(np.uint8)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(pixels).save(tmp_path / name)
+    (tmp_path / "bad.png").write_bytes(b"not an image")
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    slow = TINY | {"schedule": {"kind": "cosine", "iterations": 1_000_000}}
+    (tmp_path / "slow.yaml").write_text(yaml.safe_dump(slow), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+def enhance(*arguments: str) -> Result:
+    return call("enhance", "--preset", "tiny.yaml", "--device", "cpu", "--threads", "1", *arguments)
+
+
+def names() -> set[str]:
+    return {path.name for path in Path().iterdir()} - {"a.png", "b.png", "bad.png", "tiny.yaml", "slow.yaml"}
+
+
+def test_the_entry_point_enhances(desk: Path) -> None:
+    done = subprocess.run(
+        [COMMAND, "enhance", "a.png", "--preset", "tiny.yaml", "--threads", "1"],
+        cwd=desk,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("a_x2.png: ")
+    assert "internal" in done.stdout
+    assert names() == {"a_x2.png", "a_x2.json"}
+
+
+def test_the_version_and_the_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "zssr_gan", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[0] == "zssr-gan"
+
+
+@pytest.mark.parametrize("times", [1, 2, 30])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_leaves_no_partial_file(desk: Path, number: signal.Signals, code: int, times: int) -> None:
+    arguments = ["enhance", "a.png", "b.png", "--preset", "slow.yaml", "--threads", "1", "--device", "cpu"]
+    # A shell may have had this process ignore Ctrl-C, which would be inherited.
+    with subprocess.Popen(
+        [COMMAND, *arguments],
+        cwd=desk,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "1/2 a.png\n"
+        time.sleep(0.5)
+        for _ in range(times):
+            process.send_signal(number)
+            time.sleep(0.02)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "--skip-existing" in said
+    assert "Traceback" not in said
+    assert not names()
+
+
+_KILLED_BEFORE_THE_RECORD = """
+import os, signal, sys
+from zssr_gan import files
+from zssr_gan.cli.main import main
+name_it = files._rename_to_free_name
+def until_the_record(temporary, path):
+    name_it(temporary, path) if path.suffix != ".json" else os.kill(os.getpid(), signal.SIGKILL)
+files._rename_to_free_name = until_the_record
+main(sys.argv[1:])
+"""
+
+
+def test_a_result_whose_record_a_kill_prevented_is_made_anew(desk: Path) -> None:
+    arguments = ["--preset", "tiny.yaml", "--device", "cpu", "--threads", "1", "--evidence"]
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED_BEFORE_THE_RECORD, "enhance", "a.png", *arguments], cwd=desk, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    for path in Path().glob(".zssr-gan-*.tmp"):  # what a kill leaves is hidden
+        path.unlink()
+    assert names() == {"a_x2.png", "a_x2_evidence.png"}
+    before = {name: Path(name).read_bytes() for name in names()}
+    again = enhance("a.png", "b.png", "--evidence", "--skip-existing")
+    assert again.exit_code == 0, again.output
+    assert "exists already" not in again.output
+    assert {name: Path(name).read_bytes() for name in before} == before
+    assert names() == {f"{stem}_x2{end}" for stem in "ab" for end in (".png", ".json", "_evidence.png")}
+    assert call("verify", "a_x2.json").exit_code == 0
+
+
+def test_one_line_an_image_and_the_failures_last() -> None:
+    done = enhance("a.png", "bad.png", "b.png", "-o", "out")
+    assert done.exit_code == 1
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
+        str(Path("out", name)) for name in ("a_x2.png", "b_x2.png")
+    ]
+    assert "bad.png" in done.stderr.splitlines()[-1]
+    assert "2 done, 1 failed" in done.stderr
+
+
+def test_json_is_all_there_is_on_standard_output() -> None:
+    done = enhance("a.png", "bad.png", "--json", "--compare", "sheet.png")
+    assert done.exit_code == 1
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert (first["input"], first["status"], first["output"]) == ("a.png", "done", "a_x2.png")
+    assert (second["input"], second["status"]) == ("bad.png", "failed")
+    assert "sheet.png" in names()
+
+
+def test_quiet_says_failures_only() -> None:
+    done = enhance("a.png", "-q")
+    assert (done.exit_code, done.output) == (0, "")
+    assert "bad.png" in enhance("bad.png", "-q").stderr
+
+
+def test_a_file_name_for_one_result() -> None:
+    assert enhance("a.png", "-o", "new/big.tif", "-s", "1x2").exit_code == 0
+    with Image.open("new/big.tif") as image:
+        assert image.size == (25, 50)
+    assert Path("new/big.json").exists()
+
+
+def test_no_record_evidence_and_suffix() -> None:
+    assert enhance("a.png", "--no-record", "--evidence", "--suffix", "_big", "--ext", "tif").exit_code == 0
+    assert names() == {"a_big.tif", "a_big_evidence.png"}
+
+
+def test_noise_and_options_are_recorded() -> None:
+    assert enhance("a.png", "--noise", "0.0125", "--seed", "7").exit_code == 0
+    record = json.loads(Path("a_x2.json").read_text("utf-8"))
+    assert record["settings"]["pairs"]["noise"] == 0.0125
+    assert (record["arguments"]["seed"], record["arguments"]["threads"]) == (7, 1)
+
+
+def test_existing_results_are_kept_skipped_or_replaced() -> None:
+    Path("a_x2.png").write_bytes(b"mine")
+    refused = enhance("a.png")
+    assert refused.exit_code == 2
+    assert "--overwrite" in refused.stderr
+    assert Path("a_x2.png").read_bytes() == b"mine"
+    assert enhance("a.png", "--skip-existing").exit_code == 2  # there is no record: it is not complete
+    assert enhance("a.png", "--overwrite").exit_code == 0
+    made = Path("a_x2.png").read_bytes()
+    again = enhance("a.png", "b.png", "--skip-existing")
+    assert again.exit_code == 0
+    assert "a_x2.png: exists already" in again.stdout
+    assert "b_x2.png: " in again.stdout
+    assert Path("a_x2.png").read_bytes() == made
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["missing.png"], "missing.png"),
+        (["a.png", "-s", "9"], "between 1 and 8"),
+        (["a.png", "-s", "two"], "two"),
+        (["a.png", "--preset", "best"], "quality"),
+        (["a.png", "--kernel", "k.mat"], "k.mat"),
+        (["a.png", "--kernel", "a.png"], "a.png"),
+        (["a.png", "--device", "abacus"], "abacus"),
+        (["a.png", "--noise", "-1"], "noise"),
+        (["a.png", "--seed", "-1"], "seed"),
+        (["a.png", "--ext", "jpg"], "ext"),
+        (["a.png", "-o", "big.jpg"], "without loss"),
+        (["a.png", "b.png", "-o", "big.png"], "folder"),
+        (["a.png", "-o", "a.png", "--overwrite"], "is an input"),
+        (["a.png", "--suffix", "", "--overwrite"], "is an input"),
+        (["a.png", "--compare", "sheet.jpg"], "sheet.jpg"),
+        (["a.png", "--max-megapixels", "0"], "megapixels"),
+        (["a.png", "-q", "-v"], "-q"),
+    ],
+)
+def test_usage_errors_exit_2_and_write_nothing(arguments: list[str], said: str) -> None:
+    done = call("enhance", *arguments)
+    assert done.exit_code == 2, done.output
+    assert said in done.stderr
+    assert "Traceback" not in done.output
+    assert not names()
+
+
+def test_a_mistake_of_ours_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> object:
+        raise IndexError("tile 3")
+
+    monkeypatch.setattr(batch, "enhance_picture", broken)
+    short = enhance("a.png")
+    assert short.exit_code == 1
+    assert "IndexError: tile 3" in short.stderr
+    assert "report" in short.stderr
+    assert "Traceback" not in short.stderr
+    assert "Traceback" in enhance("a.png", "-v").stderr
+
+
+def test_verify() -> None:
+    enhance("a.png")
+    done = call("verify", "a_x2.json", "--rerun")
+    assert done.exit_code == 0, done.output
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+        [name, "ok"] for name in ("input", "original", "output", "label", "settings", "rerun")
+    ]
+    Path("a_x2.png").write_bytes(b"other")
+    changed = call("verify", "a_x2.json")
+    assert changed.exit_code == 1
+    assert "output      NO" in changed.stdout
+    Path("a_x2.json").write_text("{", encoding="utf-8")
+    assert call("verify", "a_x2.json").exit_code == 2
+    assert call("verify", "none.json").exit_code == 2
+
+
+def test_a_record_that_leads_to_an_error_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    enhance("a.png", "b.png")
+
+    def fail(path: Path, **_: object) -> verify.Verification:
+        if path.name == "a_x2.json":
+            raise TypeError("what\n is this")
+        return check(path)
+
+    check = verify.verify_record
+    monkeypatch.setattr(verify, "verify_record", fail)
+    done = call("verify", "a_x2.json", "b_x2.json")
+    assert done.exit_code == 2
+    assert done.stderr == "error: a_x2.json: cannot be checked, since it leads to an error (TypeError: what is this)\n"
+    assert "b_x2.json:" in done.stdout
+
+
+def test_too_many_threads_are_a_mistake_of_use() -> None:
+    done = call("enhance", "a.png", "--threads", "1000000000000")
+    assert done.exit_code == 2
+    assert "1024" in done.stderr
+    assert MOST_THREADS == 1024
+
+
+@pytest.mark.parametrize("output", [None, "out", "in/big.tif"])
+def test_the_recorded_command_works_when_typed(desk: Path, output: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the input's folder, with the result beside it or elsewhere: the same bytes under a name of their own."""
+    Path("in", "deep").mkdir(parents=True)
+    Path("a.png").rename("in/-a b.png")
+    np.save("in/deep/k.npy", np.outer([1, 2, 1], [1, 2, 1]))
+    options = ["--kernel", "in/deep/k.npy", "--noise", "0.01", "--seed", "3", "-s", "3x2", "--max-megapixels", "0.5"]
+    where = [] if output is None else ["-o", output]
+    assert enhance("in/-a b.png", *options, *where).exit_code == 0
+    (written,) = Path().rglob("*.json")
+    record = json.loads(written.read_text("utf-8"))
+    assert str(desk) not in record["command_line"]
+    result = written.resolve().with_name(record["output"]["name"])
+    monkeypatch.chdir("in")
+    command, *words = shlex.split(record["command_line"])
+    assert command == "zssr-gan"
+    done = call(*words)
+    assert done.exit_code == 0, done.output
+    (again,) = [path for path in Path().glob("*_again*") if path.suffix != ".json"]
+    assert again.read_bytes() == result.read_bytes()
+    assert (again.stem, again.suffix) == (f"{result.stem}_again", result.suffix)
+    repeated = json.loads(again.with_suffix(".json").read_text("utf-8"))
+    assert repeated["arguments"]["max_megapixels"] == 0.5
+    assert repeated["settings_sha256"] == record["settings_sha256"]
+
+
+def test_info_names_what_a_bug_report_needs() -> None:
+    done = call("info")
+    assert done.exit_code == 0
+    for word in ("zssr-gan", "python", "torch", "numpy", "pillow", "device cpu", "threads", "bf16", "caches"):
+        assert any(line.startswith(word) for line in done.stdout.splitlines()), word
+
+
+def test_help_teaches() -> None:
+    shown = call("enhance", "--help").stdout
+    for word in (
+        "zssr-gan enhance photo.jpg",
+        "quality",
+        "fast",
+        "original",
+        "paper",
+        "Exit codes",
+        "2x3",
+        "--model",
+        "raw",
+        "generative",
+    ):
+        assert word in shown
+    assert call().exit_code == 2  # nothing asked: the help, as usual
+
+
+def test_main_returns_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    kept = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main(["--version"]) == 0
+        assert main(["enhance", "missing.png"]) == 2
+    finally:
+        signal.signal(signal.SIGTERM, kept)
+    assert "missing.png" in capsys.readouterr().err

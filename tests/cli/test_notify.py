@@ -1,0 +1,103 @@
+"""The notice at the end of a training: what a command is given, and that whatever it does harms no training."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+from zssr_gan.cli.notify import Notice, notify, parse_command
+from zssr_gan.errors import SettingsError
+
+NOTICE = Notice(
+    "stopped_early", "runs/mine", 1200, 75.04, {"truth_db": 31.25, "loss": 0.0125, "warnings": [], "accuracy": None}
+)
+
+
+def script(folder: Path, text: str) -> list[str]:
+    path = folder / "told.py"
+    path.write_text(text)
+    return [sys.executable, str(path)]
+
+
+def test_figures_come_as_json_and_as_variables(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    command = script(
+        tmp_path,
+        "import json, os, sys\n"
+        "own = {k: v for k, v in os.environ.items() if k.startswith('ZSSR_GAN_')}\n"
+        f"json.dump([json.load(sys.stdin), own, sys.argv[1:]], open({str(out)!r}, 'w'))\n",
+    )
+    said: list[str] = []
+    notify([*command, "a b", "$HOME;exit"], NOTICE, said.append)
+    figures, variables, words = json.loads(out.read_text())
+    assert said == []
+    assert figures == {
+        "status": "stopped_early",
+        "run": "runs/mine",
+        "step": 1200,
+        "seconds": 75.0,
+        "error": None,
+        "validation_truth_db": 31.25,
+        "validation_loss": 0.0125,
+    }
+    assert variables.items() >= {
+        ("ZSSR_GAN_STATUS", "stopped_early"),
+        ("ZSSR_GAN_VALIDATION_LOSS", "0.0125"),
+        ("ZSSR_GAN_STEP", "1200"),
+        ("ZSSR_GAN_RUN", "runs/mine"),
+    }
+    assert "ZSSR_GAN_ERROR" not in variables
+    assert words == ["a b", "$HOME;exit"]  # no shell reads them
+
+
+def test_what_is_not_finite_is_null(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    command = script(
+        tmp_path,
+        "import json, os, sys\n"
+        "json.dump([sys.stdin.read(), 'ZSSR_GAN_VALIDATION_LOSS' in os.environ],"
+        f" open({str(out)!r}, 'w'))\n",
+    )
+    diverged = Notice("failed", "runs/mine", 3, 1.0, {"loss": math.nan, "truth_db": -math.inf}, "diverged")
+    notify(command, diverged, pytest.fail)
+    text, told = json.loads(out.read_text())
+    figures = json.loads(text, parse_constant=pytest.fail)
+    assert (figures["validation_loss"], figures["validation_truth_db"], told) == (None, None, False)
+
+
+def test_the_line() -> None:
+    assert NOTICE.line == "stopped early: validation loss 0.0125, 31.25 dB, 1,200 steps, 1:15"
+    assert Notice("done", "runs/mine", None, 3.0, {}).line == "done: 0:03"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import sys; print('no mail', file=sys.stderr); sys.exit(3)", "ended with 3 (no mail)"),
+        (
+            r"import sys; sys.stderr.buffer.write(b'kein Gr\xfc\xdfen\n'); sys.exit(3)",
+            "ended with 3 (kein Gr\N{REPLACEMENT CHARACTER}",
+        ),
+        ("import time; time.sleep(60)", "took more than 0.5 seconds and was ended"),
+    ],
+)
+def test_what_goes_wrong_is_a_warning(tmp_path: Path, text: str, words: str) -> None:
+    said: list[str] = []
+    notify(script(tmp_path, text), NOTICE, said.append, seconds=0.5 if "sleep" in text else 60)
+    assert len(said) == 1
+    assert words in said[0]
+
+
+def test_a_command_that_went_away(tmp_path: Path) -> None:
+    said: list[str] = []
+    notify([str(tmp_path / "gone")], NOTICE, said.append)
+    assert "cannot be started (No such file or directory)" in said[0]
+
+
+def test_one_that_cannot_be_run_is_known_before() -> None:
+    assert parse_command("true 'a b'") == ["true", "a b"]
+    for text, words in (("'half", "cannot be read as a command"), ("", "is empty"), ("no-such-thing x", "no command")):
+        with pytest.raises(SettingsError, match=words):
+            parse_command(text)

@@ -1,0 +1,143 @@
+"""Reading a store: by number and id, from workers of every kind, and as pairs for a generator."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from zssr_gan.data import synthetic_set
+from zssr_gan.data.shard import StoredImage
+from zssr_gan.data.store import Store
+from zssr_gan.data.synthetic_set import Pair, SyntheticPairs, SyntheticSet
+from zssr_gan.errors import StoreError
+
+
+def image(number: int, side: int = 8, channels: int = 3) -> StoredImage:
+    lr = np.full((side, side, channels), number, np.uint8)
+    sr = np.full((2 * side, 2 * side, channels), 255 - number, np.uint8)
+    role = ("zssr", "table1")[number % 2]
+    return StoredImage(f"set/{number:02}.png", lr, sr, {"label": "internal", "role": role, "number": number})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 images in shards of 3, written in an order that is not that of their ids."""
+    folder = tmp_path_factory.mktemp("store")
+    order = [*range(10, 20), *range(10)]
+    with Store(folder, {"seed": 0}) as store:
+        for start in range(0, 20, 3):
+            store.write([image(number) for number in order[start : start + 3]])
+    return folder
+
+
+def test_images_come_in_the_order_of_their_ids(folder: Path) -> None:
+    with SyntheticSet(folder) as store:
+        assert len(store) == 20
+        assert list(store.ids) == [f"set/{number:02}.png" for number in range(20)]
+        assert store.roles[:3] == ("zssr", "table1", "zssr")
+        assert store.settings.settings == {"seed": 0}
+        assert [one.figures["number"] for one in store] == list(range(20))
+        assert store.index("set/07.png") == 7
+        assert store[-1].id == "set/19.png"
+        assert store.sizes(0) == ((8, 8, 3), (16, 16, 3))
+        for wrong in (20, -21):
+            with pytest.raises(IndexError, match="store of 20"):
+                store[wrong]
+        with pytest.raises(StoreError, match="no image of this id"):
+            store.index("set/99.png")
+
+
+def test_few_files_are_open_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthetic_set, "_OPEN_SHARDS", 2)
+    with SyntheticSet(folder) as store:
+        for number in [*range(20), *reversed(range(20))]:
+            assert store[number].lr[0, 0, 0] == number
+            assert len(store._open) <= 2
+
+
+def test_it_can_be_pickled_while_open(folder: Path) -> None:
+    store = SyntheticSet(folder)
+    assert store[3].id == "set/03.png"
+    copy = pickle.loads(pickle.dumps(store))
+    assert copy[3].id == "set/03.png"
+    store.close()
+    assert store[3].id == "set/03.png"
+
+
+def test_empty_and_foreign_folders(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no such folder"):
+        SyntheticSet(tmp_path / "nowhere")
+    with pytest.raises(StoreError, match="no store of synthetic images"):
+        SyntheticSet(tmp_path)
+    with Store(tmp_path, {}):
+        pass
+    with pytest.raises(StoreError, match="the store is empty"):
+        SyntheticSet(tmp_path)
+    assert len(SyntheticSet(tmp_path, allow_empty=True)) == 0
+
+
+def test_a_truncated_shard_is_said_where_it_is_read(tmp_path: Path) -> None:
+    with Store(tmp_path, {}) as store:
+        path = store.write([image(0)])
+        store.write([image(1)])
+    path.write_bytes(path.read_bytes()[:1000])
+    found = SyntheticSet(tmp_path)
+    assert found[1].id == image(1).id
+    with pytest.raises(StoreError, match=r"shard-0000\.h5: .*store check"):
+        found[0]
+
+
+def test_pairs_are_tensors_in_the_unit_range(folder: Path) -> None:
+    pairs = SyntheticPairs(folder)
+    lr, sr, name = pairs[7]
+    assert (lr.shape, sr.shape, name) == ((3, 8, 8), (3, 16, 16), "set/07.png")
+    assert lr.dtype == sr.dtype == torch.float32
+    assert lr.is_contiguous()
+    assert torch.equal(lr, torch.full((3, 8, 8), 7 / 255))
+    assert torch.equal(sr, torch.full((3, 16, 16), 248 / 255))
+
+
+def test_rows_columns_and_channels_keep_their_places(tmp_path: Path) -> None:
+    lr = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    with Store(tmp_path, {}) as store:
+        store.write([StoredImage("a", lr, np.zeros((4, 6, 3), np.uint8), {"label": "case"})])
+    pair = SyntheticPairs(tmp_path)[0]
+    assert float(pair.lr[2, 1, 0] * 255) == pytest.approx(lr[1, 0, 2])
+
+
+def test_roles(folder: Path) -> None:
+    pairs = SyntheticPairs(folder, {"table1"})
+    assert len(pairs) == 10
+    assert pairs[1].id == "set/03.png"
+    with pytest.raises(StoreError, match="no image has the role unseen; roles there: table1, zssr"):
+        SyntheticPairs(folder, ["unseen"])
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+# torch warns of forking a process with threads, which earlier tests of a run may have left.
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_workers_of_every_kind_read_the_same(folder: Path, method: str) -> None:
+    pairs = SyntheticPairs(folder)
+    assert pairs[0].id == "set/00.png"  # the parent's file is open while they start
+    loader = DataLoader(pairs, batch_size=6, shuffle=True, num_workers=2, multiprocessing_context=method)
+    seen = []
+    for batch in loader:
+        assert isinstance(batch, Pair)
+        assert batch.lr.shape[1:] == (3, 8, 8)
+        for lr, sr, name in zip(batch.lr, batch.sr, batch.id, strict=True):
+            number = int(name[4:6])
+            assert torch.all(lr * 255 == number)
+            assert torch.all((sr * 255).round() == 255 - number)
+            seen.append(name)
+    assert sorted(seen) == list(pairs.store.ids)
+    assert pairs[19].id == "set/19.png"
+
+
+def test_sizes_that_differ_come_as_a_list(tmp_path: Path) -> None:
+    with Store(tmp_path, {}) as store:
+        store.write([image(0, side=8), image(1, side=12), image(2, side=5, channels=1)])
+    (batch,) = DataLoader(SyntheticPairs(tmp_path), batch_size=3, collate_fn=list)
+    assert [tuple(pair.sr.shape) for pair in batch] == [(3, 16, 16), (3, 24, 24), (1, 10, 10)]

@@ -1,0 +1,190 @@
+"""Blur kernels: files, refusals, the convention (correlation, from the first pixel on), and the centre."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.io import savemat
+from torch import Tensor
+
+from zssr_gan.degradation.blur_kernels import (
+    centre_of_mass,
+    centred_kernel,
+    checked_kernel,
+    kernel_symmetries,
+    load_kernel,
+)
+from zssr_gan.degradation.operators import KernelDownscale
+from zssr_gan.errors import SettingsError
+
+# Without any symmetry; its centre of mass lies half a pixel beyond the middle, where a kernel for x2 has to have it.
+CROOKED = np.zeros((5, 5))
+CROOKED[0, 1], CROOKED[4, 0], CROOKED[3, 4], CROOKED[2, 3] = 1, 2, 3, 4
+
+
+class TestFiles:
+    def test_npy(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "k.npy", CROOKED)
+        kernel = load_kernel(tmp_path / "k.npy")
+        assert kernel.dtype == torch.float64
+        assert np.allclose(kernel.numpy(), CROOKED / CROOKED.sum(), atol=1e-15)
+
+    def test_mat_as_kernelgan_writes_it(self, tmp_path: Path) -> None:
+        savemat(tmp_path / "k.mat", {"Kernel": CROOKED.astype(np.float32)})
+        assert np.allclose(load_kernel(tmp_path / "k.mat").numpy(), CROOKED / CROOKED.sum(), atol=1e-7)
+
+    @pytest.mark.parametrize("values", [CROOKED.astype(np.uint8), CROOKED.astype(np.float16), np.ones((1, 1))])
+    def test_any_kind_of_number(self, tmp_path: Path, values: np.ndarray) -> None:
+        np.save(tmp_path / "k.NPY", values)
+        (tmp_path / "k.NPY.npy").rename(tmp_path / "k.NPY")
+        assert float(load_kernel(tmp_path / "k.NPY").sum()) == pytest.approx(1, abs=1e-12)
+
+    def refusal(self, path: Path) -> str:
+        with pytest.raises(SettingsError) as caught:
+            load_kernel(path)
+        assert str(path) in str(caught.value)
+        return str(caught.value)
+
+    def test_mat_without_a_kernel(self, tmp_path: Path) -> None:
+        savemat(tmp_path / "k.mat", {"kernel": CROOKED})
+        assert "no variable 'Kernel'" in self.refusal(tmp_path / "k.mat")
+
+    @pytest.mark.parametrize("name", ["none.mat", "none.npy"])
+    def test_no_such_file(self, tmp_path: Path, name: str) -> None:
+        assert "no such kernel file" in self.refusal(tmp_path / name)
+
+    @pytest.mark.parametrize("name", ["k.mat", "k.npy"])
+    @pytest.mark.parametrize("content", [b"", b"not a kernel", b"\x93NUMPY\x01\x00"])
+    def test_damaged(self, tmp_path: Path, name: str, content: bytes) -> None:
+        (tmp_path / name).write_bytes(content)
+        assert "cannot be read as a kernel" in self.refusal(tmp_path / name)
+
+    def test_pickles_are_not_opened(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "k.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+        assert "cannot be read as a kernel" in self.refusal(tmp_path / "k.npy")
+
+    def test_another_kind_of_file(self, tmp_path: Path) -> None:
+        (tmp_path / "k.png").write_bytes(b"")
+        assert ".mat file (variable 'Kernel') or a .npy array" in self.refusal(tmp_path / "k.png")
+
+    def test_wrong_values_name_the_file(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "k.npy", np.zeros((3, 3)))
+        assert "sum above zero" in self.refusal(tmp_path / "k.npy")
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("values", "words"),
+        [
+            (np.full((3, 3), np.nan), "NaN or infinity"),
+            (np.array([[1, np.inf]]), "NaN or infinity"),
+            (np.zeros((3, 3)), "sum above zero"),
+            (np.array([[1.0, -1.0]]), "sum above zero"),
+            (-np.ones((3, 3)), "sum above zero"),
+            (np.ones((3, 3, 1)), "two dimensions"),
+            (np.ones(3), "two dimensions"),
+            (np.ones((0, 3)), "two dimensions"),
+            (np.ones((130, 1)), "at most 129"),
+            ([[1, 2], [3]], "not an array of numbers"),
+            ("blur", "not an array of numbers"),
+        ],
+    )
+    def test_in_one_sentence(self, values: object, words: str) -> None:
+        with pytest.raises(SettingsError, match=words):
+            checked_kernel(values)
+
+    def test_lists_and_the_largest_are_taken(self) -> None:
+        assert checked_kernel([[1, 2], [3, 4]]).tolist() == pytest.approx(np.array([[0.1, 0.2], [0.3, 0.4]]))
+        assert checked_kernel(np.ones((129, 129))).shape == (129, 129)
+
+    def test_negative_lobes_are_taken(self) -> None:
+        assert float(checked_kernel([[-1, 4, -1]]).min()) == -0.5
+
+
+class TestConvention:
+    def test_correlated_not_convolved_then_every_second_pixel_from_the_first(self) -> None:
+        """Against two loops, on a kernel that needs no move: LR pixel i is centred at HR 2 i + 0.5."""
+        assert centre_of_mass(torch.from_numpy(CROOKED)) == pytest.approx((2.5, 2.5))
+        image = np.random.default_rng(0).random((20, 24))
+        padded = np.pad(image, 2, mode="edge")
+        expected = np.zeros((10, 12))
+        for i in range(10):
+            for j in range(12):
+                expected[i, j] = (padded[2 * i : 2 * i + 5, 2 * j : 2 * j + 5] * CROOKED).sum() / CROOKED.sum()
+        out = KernelDownscale(torch.from_numpy(CROOKED), (2, 2))(torch.from_numpy(image)[None, None], (10, 12))[0, 0]
+        assert np.allclose(out.numpy(), expected, atol=1e-9)
+
+    @pytest.mark.parametrize("side", [3, 4, 9, 12])
+    @pytest.mark.parametrize("scale", [1, 2, 3, 4])
+    def test_a_delta_off_centre_does_not_move_the_image(self, side: int, scale: int, astronaut: Tensor) -> None:
+        images = []
+        for row, column in ((0, 0), (side - 1, 1), (side // 2, side // 2), (1, side - 1)):
+            kernel = torch.zeros(side, side)
+            kernel[row, column] = 1
+            size = (-(-64 // scale),) * 2
+            images.append(KernelDownscale(kernel, (scale, scale))(astronaut[None], size))
+        # Half a pixel's move is interpolated by a spline whose tails the kernel's margin cuts: nearly the same then.
+        tolerance = 1e-6 if scale % 2 else 0.02
+        assert all(torch.allclose(image, images[0], atol=tolerance) for image in images)
+        if scale % 2:  # the block's middle is a pixel, so that a delta takes just that
+            first = (scale - 1) // 2
+            expected = astronaut[None, :, first::scale, first::scale]
+            inner = (..., slice(0, expected.shape[-2]), slice(0, expected.shape[-1]))
+            assert torch.allclose(images[0][inner], expected, atol=1e-6)
+
+
+class TestCentred:
+    @settings(max_examples=40, deadline=None, derandomize=True)
+    @given(
+        shape=st.tuples(st.integers(1, 13), st.integers(1, 13)),
+        scale=st.tuples(st.integers(1, 8), st.integers(1, 8)),
+        seed=st.integers(0, 99),
+    )
+    def test_odd_sides_sum_one_and_the_centre_of_the_block(
+        self, shape: tuple[int, int], scale: tuple[int, int], seed: int
+    ) -> None:
+        kernel = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) ** 2 + 1e-3
+        out = centred_kernel(kernel, scale)
+        assert all(side % 2 for side in out.shape)
+        assert float(out.sum()) == pytest.approx(1)
+        for mass, side, factor in zip(centre_of_mass(out), out.shape, scale, strict=True):
+            assert mass == pytest.approx(side // 2 + (factor - 1) / 2, abs=0.1)
+
+    def test_whole_moves_are_exact(self) -> None:
+        """Moved by whole pixels, a kernel keeps its very numbers."""
+        kernel = torch.zeros(7, 7, dtype=torch.float64)
+        kernel[0:3, 1:4] = torch.tensor([[1.0, 2, 3], [4, 5, 4], [3, 2, 1]])
+        out = centred_kernel(kernel, (1, 1))
+        row, column = out.shape[0] // 2, out.shape[1] // 2
+        kept = out[row - 1 : row + 2, column - 1 : column + 2]
+        assert torch.allclose(kept, kernel[0:3, 1:4] / kernel.sum(), atol=1e-12)
+        assert float(out.abs().sum()) == pytest.approx(1)
+
+    def test_nothing_is_cut_off(self) -> None:
+        """All weight at one corner of a large kernel."""
+        kernel = torch.zeros(31, 31)
+        kernel[30, 0] = 1
+        out = centred_kernel(kernel, (1, 1))
+        assert float(out[out.shape[0] // 2, out.shape[1] // 2]) == pytest.approx(1)
+
+
+class TestSymmetries:
+    """Which flips and turns a kernel bears: an image in any of the others was not blurred by it."""
+
+    @staticmethod
+    def gaussian(along: float, across: float, angle: float) -> torch.Tensor:
+        rows, columns = torch.meshgrid(torch.arange(-6.0, 7), torch.arange(-6.0, 7), indexing="ij")
+        turn = torch.tensor(angle)
+        u, v = columns * turn.cos() + rows * turn.sin(), rows * turn.cos() - columns * turn.sin()
+        return torch.exp(-(u**2) / (2 * along**2) - v**2 / (2 * across**2)).double()
+
+    def test_round_upright_and_tilted(self) -> None:
+        assert kernel_symmetries(self.gaussian(1.5, 1.5, 0)) == tuple(range(8))
+        assert kernel_symmetries(self.gaussian(2.0, 1.0, 0)) == (0, 2, 4, 6)
+        assert kernel_symmetries(self.gaussian(2.0, 1.0, 0.6)) == (0, 2)
+
+    def test_none_but_the_first(self) -> None:
+        assert kernel_symmetries(torch.tensor([[6.0, 2, 0], [2, 0, 0], [1, 0, 0]])) == (0,)

@@ -1,0 +1,381 @@
+"""The degradation of a case from its own LR images: known cameras are found, and what cannot be told is said."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tests.zeroshot.native import QUICK, evidence, pieces
+from zssr_gan.degradation.estimate import Estimate, encode_estimate, read_estimate
+from zssr_gan.degradation.estimator import Evidence, estimate_degradation, jpeg_of
+from zssr_gan.degradation.jpeg import tables_of
+from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, KernelBlur, Noise
+from zssr_gan.errors import SettingsError
+from zssr_gan.provenance import CaseImage
+
+CLEAN = Degradation(blur=GaussianBlur(sigma_major=1.1, sigma_minor=0.5, angle_degrees=30))
+NOISY = Degradation(blur=GaussianBlur(sigma_major=1.1, sigma_minor=0.5, angle_degrees=150), noise=Noise(sigma=2 / 255))
+COMPRESSED = Degradation(
+    blur=GaussianBlur(sigma_major=1.1, sigma_minor=0.5, angle_degrees=60),
+    noise=Noise(sigma=2 / 255),
+    jpeg=Jpeg.of_quality(90),
+)
+MIXED = ((13, 16), (32, 32), (35, 44), (24, 17))
+
+Make = Callable[..., Estimate]
+Told = list[tuple[str, int, int]]
+
+
+@pytest.fixture(scope="module")
+def noisy() -> Estimate:
+    return estimate_degradation(evidence(pieces(NOISY)), QUICK)
+
+
+@pytest.fixture(scope="module")
+def hidden() -> tuple[Estimate, Told]:
+    """Of noise that is the same in all colours, and what was told on the way."""
+    degradation = Degradation(blur=NOISY.blur, noise=Noise(sigma=3 / 255, coloured=False))
+    told: Told = []
+    found = estimate_degradation(
+        evidence(pieces(degradation)), QUICK, on_estimate=lambda what, done, total: told.append((what, done, total))
+    )
+    return found, told
+
+
+def as_files(images: list[Tensor], **options: object) -> list[tuple[bytes, Tensor]]:
+    """JPEG files by Pillow, and their pixels."""
+    out = []
+    for image in images:
+        file = io.BytesIO()
+        levels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        Image.fromarray(levels).save(file, "JPEG", **options)
+        pixels = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1).float() / 255
+        out.append((file.getvalue(), pixels))
+    return out
+
+
+def assert_blur(found: GaussianBlur | None, true: object, within: float) -> None:
+    """Both widths, and the tilt's side."""
+    assert found is not None
+    assert isinstance(true, GaussianBlur)
+    assert found.sigma_major == pytest.approx(true.sigma_major, abs=within)
+    assert found.sigma_minor == pytest.approx(true.sigma_minor, abs=within)
+    assert float(found.covariance()[0, 1]) * float(true.covariance()[0, 1]) > 0
+
+
+class TestBlurAndNoise:
+    def test_clean(self) -> None:
+        found = estimate_degradation(evidence(pieces(CLEAN)), QUICK)
+        assert_blur(found.blur_estimated, CLEAN.blur, 0.15)
+        assert found.degradation.noise is None or found.degradation.noise.sigma < 0.3 / 255
+        assert found.degradation.jpeg is None
+        assert found.jpeg_from == "nothing"
+
+    def test_noisy(self, noisy: Estimate) -> None:
+        assert_blur(noisy.blur_estimated, NOISY.blur, 0.15)
+        assert noisy.degradation.noise is not None
+        assert noisy.degradation.noise.sigma * 255 == pytest.approx(2, abs=0.4)
+        assert noisy.degradation.noise.coloured
+        assert noisy.noise_from == "colours"
+        assert len(noisy.noise_by_brightness) == 4
+
+    def test_what_is_sure_is_used_and_said(self, noisy: Estimate) -> None:
+        assert not noisy.fallback
+        assert noisy.degradation.blur == noisy.blur_estimated
+        assert "times as well under the blur as under bicubic" in noisy.why
+        certainty = noisy.certainty
+        assert certainty is not None
+        assert len(certainty.blurs) == QUICK.parts
+        assert certainty.spread_db > certainty.bicubic_db
+        assert certainty.misfit < 0.5 * certainty.misfit_bicubic
+        assert 0 < certainty.sigma_major < 0.2
+        assert "LR pixels" in noisy.summary
+        assert noisy.degradation_sha256 == noisy.degradation.sha256
+
+    def test_gray_images(self) -> None:
+        found = estimate_degradation(evidence(pieces(NOISY, gray=True)), QUICK)
+        assert_blur(found.blur_estimated, NOISY.blur, 0.2)
+        assert found.noise_from == "recurrence"
+        assert found.degradation.noise is not None
+        assert not found.degradation.noise.coloured
+        assert found.degradation.noise.sigma * 255 == pytest.approx(2, abs=0.8)
+
+    def test_noise_that_rises_with_brightness(self) -> None:
+        rising = Degradation(blur=CLEAN.blur, noise=Noise(sigma=4 / 255, shot=0.9))
+        steady = rising.model_copy(update={"noise": Noise(sigma=4 / 255)})
+        # Without their blurs: noise has been read before.
+        few = QUICK.model_copy(update={"fewest": 1000})
+        found, other = (estimate_degradation(evidence(pieces(one)), few).degradation.noise for one in (rising, steady))
+        assert found is not None
+        assert other is not None
+        assert other.sigma * 255 == pytest.approx(4, abs=0.5)
+        # The least noisy of three colours is seen, which is the darkest of them: a bound from below.
+        assert 2.8 < found.sigma * 255 < 4.2
+        assert found.shot > 0.5 > 0.2 > other.shot
+
+    def test_noise_that_colours_do_not_tell_is_read_from_luma(self, hidden: tuple[Estimate, Told]) -> None:
+        """A video's, whose colours were stored at half the size: red, green and blue have the same noise."""
+        found, _ = hidden
+        assert found.noise_from == "recurrence"
+        assert found.noise_by_brightness == ()
+        assert found.degradation.noise is not None
+        assert not found.degradation.noise.coloured
+        assert found.degradation.noise.sigma * 255 == pytest.approx(3, abs=1)
+        assert_blur(found.blur_estimated, NOISY.blur, 0.25)
+
+    @pytest.mark.parametrize("quality", [None, 75])
+    def test_images_that_were_not_blurred_are_taken_as_bicubic(self, quality: int | None) -> None:
+        """No scene recurs exactly, so they seem blurred by a third of a pixel, which would cost decibels."""
+        kept = None if quality is None else Jpeg.of_quality(quality)
+        found = estimate_degradation(evidence(pieces(Degradation(jpeg=kept)), kept), QUICK)
+        assert found.fallback
+        assert found.why.startswith("bicubic is assumed: the images recur ")
+        assert found.degradation == Degradation(jpeg=kept, noise=found.degradation.noise)
+
+    def test_copies_tell_nothing_new(self) -> None:
+        images = pieces(NOISY)[:3] * 8
+        found = estimate_degradation(evidence(images), QUICK)
+        assert found.why.startswith("bicubic is assumed: 3 parts")
+        assert len(found.images) == 24
+
+    def test_gray_kept_as_colours_is_gray(self) -> None:
+        """What three equal channels do not share is nothing, which says nothing of their noise."""
+        gray = [image.mean(0, keepdim=True).mul(255).round().div(255) for image in pieces(NOISY)]
+        plain, threefold = (
+            estimate_degradation(evidence([image.expand(count, -1, -1) for image in gray]), QUICK) for count in (1, 3)
+        )
+        assert plain.noise_from == threefold.noise_from == "recurrence"
+        assert plain.degradation.noise is not None
+        assert threefold.degradation.noise is not None
+        assert threefold.degradation.noise.sigma == pytest.approx(plain.degradation.noise.sigma, rel=1e-3)
+
+    def test_mixed_sizes(self) -> None:
+        """Images below 16 pixels have no part in the blur, and are named all the same."""
+        images = pieces(NOISY, *MIXED)
+        found = estimate_degradation(evidence(images), QUICK)
+        assert found.certainty is not None
+        assert found.certainty.tiles == sum(min(image.shape[1:]) >= 16 for image in images) < len(images)
+        assert len(found.images) == len(images)
+        assert_blur(found.blur_estimated, NOISY.blur, 0.3)
+
+
+class TestCompression:
+    def test_by_tables_and_by_pixels(self) -> None:
+        """Without their files' tables, the pixels say the same."""
+        images = pieces(COMPRESSED)
+        found, by_pixels = (estimate_degradation(evidence(images, kept), QUICK) for kept in (COMPRESSED.jpeg, None))
+        assert found.degradation.jpeg == COMPRESSED.jpeg
+        assert (found.jpeg_from, found.noise_from) == ("tables", "recurrence")
+        assert found.jpeg_qualities == by_pixels.jpeg_qualities == {"90": len(images)}
+        assert_blur(found.blur_estimated, COMPRESSED.blur, 0.25)
+        assert by_pixels.jpeg_from == "pixels"
+        assert by_pixels.degradation == found.degradation
+
+    def test_of_files(self) -> None:
+        files = as_files(pieces(NOISY), quality=75, subsampling=2)
+        looked_at = [
+            Evidence(CaseImage(name=f"{n}.jpg", sha256=f"{n:064x}"), pixels, jpeg_of(file))
+            for n, (file, pixels) in enumerate(files)
+        ]
+        found = estimate_degradation(looked_at, QUICK)
+        assert found.degradation.jpeg == Jpeg.of_quality(75)
+        assert_blur(found.blur_estimated, NOISY.blur, 0.35)
+
+    def test_of_several_qualities_the_middle_one(self) -> None:
+        images = pieces(CLEAN)[:9]
+        qualities = [60, 60, 75, 75, 75, 90, 95, 95, 95]
+        mixed = [
+            Evidence(one.image, one.pixels, Jpeg.of_quality(quality))
+            for one, quality in zip(evidence(images), qualities, strict=True)
+        ]
+        found = estimate_degradation(mixed[::2] + mixed[1::2], QUICK)
+        assert found.degradation.jpeg == Jpeg.of_quality(75)
+        assert found.jpeg_qualities == {"60": 2, "75": 3, "90": 1, "95": 3}
+
+    def test_tables_of_few_files_are_not_the_cases(self) -> None:
+        images = evidence(pieces(CLEAN)[:9])
+        few = [Evidence(one.image, one.pixels, Jpeg.of_quality(60)) for one in images[:4]]
+        assert estimate_degradation(few + images[4:], QUICK).degradation.jpeg is None
+
+    def test_jpeg_of_a_file(self, astronaut: Tensor) -> None:
+        ((file, _),) = as_files([astronaut], quality=83, subsampling=0)
+        assert jpeg_of(file) == Jpeg.of_quality(83, halved=False)
+        own = [step + 1 for step in tables_of(75)[0]]
+        ((file, _),) = as_files([astronaut], quality=50, qtables=[own, own])
+        found = jpeg_of(file)
+        assert found is not None
+        assert (found.luma, found.chroma) == (tuple(own), tuple(own))
+        assert 68 <= found.quality <= 75
+        assert jpeg_of(b"no JPEG") is None
+
+
+class TestRepeats:
+    def test_same_seed_same_bytes_in_any_order(self, noisy: Estimate) -> None:
+        images = evidence(pieces(NOISY))
+        again = estimate_degradation(images[::-1][7:] + images[::-1][:7], QUICK)
+        assert encode_estimate(again) == encode_estimate(noisy)
+
+    def test_another_seed_is_another_estimate_close_by(self, noisy: Estimate) -> None:
+        other = estimate_degradation(evidence(pieces(NOISY)), QUICK, seed=1)
+        assert encode_estimate(other) != encode_estimate(noisy)
+        assert_blur(other.blur_estimated, noisy.blur_estimated, 0.15)
+
+    def test_progress_never_exceeds_its_total(self, hidden: tuple[Estimate, Told]) -> None:
+        """Also where the colours' noise is given up, and the search begins anew."""
+        _, told = hidden
+        for phase in ("blur", "certainty"):
+            counts = [done for what, done, _ in told if what == phase]
+            totals = {total for what, _, total in told if what == phase}
+            assert counts == list(range(1, len(counts) + 1))
+            assert len(counts) > 10
+            assert len(totals) == 1
+            assert len(counts) <= totals.pop()
+        assert {what for what, _, _ in told} == {"blur", "certainty"}
+
+
+class TestFallback:
+    @pytest.mark.parametrize("count", [0, 1, 9])
+    def test_too_few_images(self, count: int) -> None:
+        found = estimate_degradation(evidence(pieces(NOISY)[:count]), QUICK)
+        assert found.fallback
+        assert found.degradation.blur is None
+        assert found.blur_estimated is None
+        assert found.certainty is None
+        assert found.why.startswith(f"bicubic is assumed: {count} part")
+        assert " of images of 16 pixels a side or more are too few" in found.why
+        assert "10 are needed" in found.why
+        assert "bicubic" in found.summary
+        assert len(found.images) == count
+
+    def test_images_that_are_too_small_tell_noise_and_no_blur(self) -> None:
+        found = estimate_degradation(evidence(pieces(NOISY, (13, 15))), QUICK)
+        assert found.fallback
+        assert found.why.startswith("bicubic is assumed: 0 parts")
+        assert found.noise_from == "colours"
+        assert found.degradation.noise is not None
+        assert found.degradation.noise.sigma * 255 == pytest.approx(2, abs=0.5)
+
+    def test_what_is_not_sure_enough_is_not_used(self) -> None:
+        found = estimate_degradation(evidence(pieces(NOISY)), QUICK.model_copy(update={"certainty": 1e6}))
+        assert found.fallback
+        assert found.degradation.blur is None
+        assert found.degradation.noise is not None
+        assert_blur(found.blur_estimated, NOISY.blur, 0.15)
+        assert found.why.startswith("bicubic is assumed: the blur is")
+
+    @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+    def test_flat_images_say_nothing(self, value: float) -> None:
+        """As many copies of a black, gray or white one: nothing is made up."""
+        found = estimate_degradation(evidence([torch.full((3, 32, 32), value)] * 12), QUICK)
+        assert found.fallback
+        assert found.degradation == Degradation()
+
+
+class TestFile:
+    def test_there_and_back(self, noisy: Estimate, tmp_path: Path) -> None:
+        path = tmp_path / "case.json"
+        path.write_bytes(encode_estimate(noisy))
+        assert read_estimate(path) == noisy
+        assert encode_estimate(read_estimate(path)) == encode_estimate(noisy)
+
+    def test_with_compression_and_kernel(self, make_estimate: Make, tmp_path: Path) -> None:
+        path = tmp_path / "case.json"
+        for degradation in (COMPRESSED, Degradation(blur=KernelBlur(values=((0.5, 0.5),), scale=(1, 2)))):
+            made = make_estimate("0" * 64, degradation=degradation)
+            path.write_bytes(encode_estimate(made))
+            assert read_estimate(path) == made
+
+    def refused(self, path: Path) -> str:
+        with pytest.raises(SettingsError) as caught:
+            read_estimate(path)
+        said = str(caught.value)
+        assert said.startswith(f"{path}: ")
+        assert "\n" not in said
+        return said
+
+    def test_missing(self, tmp_path: Path) -> None:
+        assert "cannot be read (No such file" in self.refused(tmp_path / "case.json")
+        assert "cannot be read" in self.refused(tmp_path)
+
+    @pytest.mark.parametrize("content", [b"", b"no JSON", b"{", b"[1, 2]", b'{"a": 1}', b"null", b"\xff\xd8\xff\x00"])
+    def test_other_content(self, content: bytes, tmp_path: Path) -> None:
+        path = tmp_path / "case.json"
+        path.write_bytes(content)
+        assert "is no degradation" in self.refused(path)
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            ('{"groups": [{"group": "a"}]}', "(groups.0.estimate: "),
+            ('{"groups": [{"group": 1}, {"group": 2}]}', "(groups.0.group: "),
+            ('{"groups": []}', "(groups: "),
+            ('{"groups": {"group": "a"}}', "(groups: "),
+            ("[" * 100_000, "recursion limit"),
+            ('{"groups":' * 100_000, "recursion limit"),
+        ],
+    )
+    def test_a_malformed_file_of_a_run(self, content: str, words: str, tmp_path: Path) -> None:
+        path = tmp_path / "degradation.json"
+        path.write_text(content, "utf-8")
+        said = self.refused(path)
+        assert "is no degradation" in said
+        assert words in said
+
+    def test_another_version(self, noisy: Estimate, tmp_path: Path) -> None:
+        path = tmp_path / "case.json"
+        values = json.loads(encode_estimate(noisy))
+        path.write_text(json.dumps(values | {"schema_version": 2}), encoding="utf-8")
+        assert "schema_version" in self.refused(path)
+
+    def test_changed_after_it_was_hashed(self, noisy: Estimate, tmp_path: Path) -> None:
+        path = tmp_path / "case.json"
+        values = json.loads(encode_estimate(noisy))
+        values["degradation"]["blur"]["sigma_major"] += 0.1
+        path.write_text(json.dumps(values), encoding="utf-8")
+        assert "changed after it was hashed" in self.refused(path)
+
+    def test_evidence_changed_after_it_was_hashed(self, make_estimate: Make, tmp_path: Path) -> None:
+        """A result's label hangs on it."""
+        path = tmp_path / "case.json"
+        made = make_estimate("0" * 64, "1" * 64)
+        values = json.loads(encode_estimate(made))
+        for change in ({"images": []}, {"images": values["images"][:1]}, {"fallback": True}, {"why": "it was said"}):
+            path.write_text(json.dumps(values | change), encoding="utf-8")
+            assert "changed after it was hashed" in self.refused(path)
+        del values["evidence_sha256"]
+        path.write_text(json.dumps(values), encoding="utf-8")
+        assert "changed after it was hashed" in self.refused(path)
+
+    def test_only_what_was_given_lists_no_images(self, make_estimate: Make, tmp_path: Path) -> None:
+        path = tmp_path / "case.json"
+        path.write_bytes(encode_estimate(make_estimate()))
+        assert read_estimate(path).given
+        hashed_anew = make_estimate("0" * 64).model_copy(update={"images": ()})
+        for one in (hashed_anew, hashed_anew.model_copy(update={"certainty": None})):
+            path.write_bytes(encode_estimate(one))
+            assert "lists no image" in self.refused(path)
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("blur", {"kind": "kernel", "values": [[-1.0]], "scale": [2, 2]}),
+            ("blur", {"kind": "kernel", "values": [[1.0]], "scale": [0, 2]}),
+            ("blur", {"kind": "gaussian", "sigma_major": -1, "sigma_minor": 0}),
+            ("jpeg", {"quality": 75, "luma": [0] * 64, "chroma": [1] * 64}),
+            ("noise", {"sigma": 2}),
+        ],
+    )
+    def test_bad_values_name_their_place(
+        self, noisy: Estimate, key: str, value: dict[str, object], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "case.json"
+        values = json.loads(encode_estimate(noisy))
+        values["degradation"][key] = value
+        path.write_text(json.dumps(values), encoding="utf-8")
+        assert f"(degradation.{key}" in self.refused(path)

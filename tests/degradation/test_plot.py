@@ -1,0 +1,64 @@
+"""An estimate in words and as a picture: what is sure is drawn, what is not used is said loudly."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from zssr_gan.degradation.estimate import Estimate
+from zssr_gan.degradation.model import Degradation, Jpeg, KernelBlur
+from zssr_gan.degradation.plot import account, degradation_picture
+
+Make = Callable[..., Estimate]
+WHOLE, PARTS = (torch.tensor(colour) / 255 for colour in ((213.0, 94.0, 0.0), (86.0, 180.0, 233.0)))
+
+
+def count(sheet: Tensor, colour: Tensor) -> int:
+    return int(((sheet - colour[:, None, None]).abs() < 1e-4).all(0).sum())
+
+
+def test_the_picture_shows_the_estimate_and_its_parts(make_estimate: Make) -> None:
+    sheet = degradation_picture(make_estimate("0" * 64, noise_by_brightness=()))
+    assert sheet.dtype == torch.float32
+    assert len(sheet) == 3
+    assert 0 <= sheet.min() <= sheet.max() <= 1
+    assert count(sheet, WHOLE) > 150
+    assert count(sheet, PARTS) > 150
+
+
+def test_a_chart_of_noise_where_it_was_measured(make_estimate: Make) -> None:
+    plain, chart = (
+        degradation_picture(make_estimate("0" * 64, **changes)) for changes in ({"noise_by_brightness": ()}, {})
+    )
+    assert chart.shape[2] > plain.shape[2]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"degradation": Degradation(), "fallback": True},
+        {"degradation": Degradation(), "fallback": True, "blur_estimated": None, "certainty": None},
+        {"degradation": Degradation(jpeg=Jpeg.of_quality(75)), "jpeg_qualities": {"75": 3, "90": 2}},
+        {
+            "degradation": Degradation(blur=KernelBlur(values=((0.1, 0.2), (0.3, 0.4)), scale=(3, 3))),
+            "blur_estimated": None,
+            "certainty": None,
+        },
+    ],
+    ids=["fallback", "too few", "jpeg", "kernel"],
+)
+def test_every_kind_can_be_drawn_and_told(make_estimate: Make, changes: dict[str, object]) -> None:
+    estimate = make_estimate("0" * 64, noise_from="nothing", noise_by_brightness=(), **changes)
+    assert degradation_picture(estimate).isfinite().all()
+    said = dict(account(estimate))
+    assert said["why"] == estimate.why
+    assert ("BICUBIC IS ASSUMED" in said.get("not used", "")) == estimate.fallback
+
+
+def test_the_words(make_estimate: Make) -> None:
+    said = dict(account(make_estimate("0" * 64, "1" * 64)))
+    assert said["blur"].startswith("0.90 +/- 0.02 along, 0.40 +/- 0.01 across")
+    assert said["angle"].startswith("30 degrees")
+    assert said["images"] == "2, 40 parts of them looked at"
+    assert said["noise"].endswith("read from what red, green and blue do not share")

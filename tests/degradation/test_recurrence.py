@@ -1,0 +1,168 @@
+"""Recurrence across scales: the blur that was there fits best, and the search finds it."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.zeroshot.native import QUICK, pieces
+from zssr_gan.degradation.estimator import LUMA_NOISE, Fit, Recurrence, Tiles, cut_tiles, fit_blur, fit_noise
+from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
+
+TILTED = GaussianBlur(sigma_major=1.1, sigma_minor=0.5, angle_degrees=30)
+OTHER_WAY = GaussianBlur(sigma_major=1.1, sigma_minor=0.5, angle_degrees=-30)
+NONE = GaussianBlur(sigma_major=0, sigma_minor=0)
+
+
+def recurrence(degradation: Degradation, seed: int = 0, **changes: object) -> Recurrence:
+    settings = QUICK.model_copy(update=changes)
+    return Recurrence(cut_tiles(pieces(degradation), settings), degradation.jpeg, settings, seed)
+
+
+@pytest.fixture(scope="module")
+def tilted() -> Recurrence:
+    return recurrence(Degradation(blur=TILTED, noise=Noise(sigma=2 / 255)))
+
+
+NOISE = 2 / 255 * LUMA_NOISE
+
+
+class TestTiles:
+    def numbered(self, *counts: int) -> Tiles:
+        """Tiles of sizes 16, 20, ... whose values count through all of them."""
+        groups, before = [], 0
+        for n, count in enumerate(counts):
+            side = 16 + 4 * n
+            groups.append(torch.arange(before, before + count).float()[:, None, None].expand(-1, side, side))
+            before += count
+        return Tiles(tuple(groups))
+
+    def values(self, tiles: Tiles) -> list[int]:
+        return [int(tile[0, 0]) for group in tiles.groups for tile in group]
+
+    @pytest.mark.parametrize("of", [1, 2, 3, 5, 7])
+    def test_parts_are_all_of_it_and_nothing_twice(self, of: int) -> None:
+        tiles = self.numbered(7, 1, 4, 2)
+        parts = [tiles.part(number, of) for number in range(of)]
+        assert len(tiles) == 14
+        assert sorted(value for part in parts for value in self.values(part)) == list(range(14))
+        assert max(len(part) for part in parts) - min(len(part) for part in parts) <= 1
+        assert all(len(group) for part in parts for group in part.groups)
+
+    def test_parts_are_dealt_through_all_sizes(self) -> None:
+        """With one tile of each size, beginning anew in each would put all of them into the first part."""
+        tiles = self.numbered(1, 1, 1, 1, 1, 1)
+        assert [self.values(tiles.part(number, 3)) for number in range(3)] == [[0, 3], [1, 4], [2, 5]]
+
+
+class TestCutTiles:
+    def test_large_images_are_cut_on_blocks(self) -> None:
+        image = torch.rand(1, 70, 133)
+        tiles = cut_tiles([image], QUICK.model_copy(update={"tile": 44, "fewest": 3}))  # of whole blocks: 40
+        assert [tuple(group.shape) for group in tiles.groups] == [(3, 40, 40), (3, 28, 40)]
+        for n in range(3):
+            assert torch.equal(tiles.groups[0][n], image[0, :40, 40 * n : 40 * n + 40])
+            assert torch.equal(tiles.groups[1][n], image[0, 40:68, 40 * n : 40 * n + 40])
+
+    def test_colours_give_luma(self) -> None:
+        image = torch.stack([torch.full((16, 16), value) for value in (1.0, 0.5, 0.0)])
+        tiles = cut_tiles([image], QUICK)
+        assert float(tiles.groups[0].mean()) == pytest.approx(0.299 + 0.587 / 2)
+
+    def test_small_ones_are_left_out(self) -> None:
+        assert len(cut_tiles([torch.rand(3, 15, 40), torch.rand(1, 40, 13)], QUICK)) == 0
+        assert len(cut_tiles([torch.rand(3, 16, 19)], QUICK)) == 1
+
+    def test_no_more_than_asked_for_of_one_size(self) -> None:
+        assert 25 <= len(cut_tiles([torch.rand(1, 32, 32) for _ in range(130)], QUICK)) <= QUICK.tiles
+
+
+class TestMisfit:
+    @pytest.mark.parametrize(
+        "degradation",
+        [
+            Degradation(blur=TILTED),
+            Degradation(blur=TILTED, noise=Noise(sigma=3 / 255)),
+            Degradation(blur=TILTED, noise=Noise(sigma=1 / 255), jpeg=Jpeg.of_quality(90)),
+        ],
+        ids=["clean", "noisy", "JPEG"],
+    )
+    def test_is_least_at_the_blur_that_was_there(self, degradation: Degradation) -> None:
+        noise = 0.0 if degradation.noise is None else degradation.noise.sigma * LUMA_NOISE
+        looked_at = recurrence(degradation)
+        at = looked_at.misfit(TILTED, noise)
+        for other in (
+            NONE,
+            OTHER_WAY,
+            GaussianBlur(sigma_major=0.8, sigma_minor=0.5, angle_degrees=30),
+            GaussianBlur(sigma_major=1.5, sigma_minor=0.5, angle_degrees=30),
+            GaussianBlur(sigma_major=1.1, sigma_minor=0.9, angle_degrees=30),
+            GaussianBlur(sigma_major=1.1, sigma_minor=0.1, angle_degrees=30),
+        ):
+            assert at < looked_at.misfit(other, noise)
+
+    def test_quietest_windows_count_on_top(self, tilted: Recurrence) -> None:
+        assert tilted.misfit(TILTED, NOISE, quiet=True) > tilted.misfit(TILTED, NOISE)
+
+    def test_repeats_by_seed(self) -> None:
+        degradation = Degradation(blur=TILTED, noise=Noise(sigma=2 / 255))
+        one, same, other = (recurrence(degradation, seed).misfit(TILTED, NOISE) for seed in (1, 1, 2))
+        assert one == same
+        assert one != other
+
+    def test_noise_has_a_ceiling_but_where_there_is_compression(self, tilted: Recurrence) -> None:
+        assert NOISE * 0.9 < tilted.most_noise < NOISE * 2
+        assert math.isinf(recurrence(Degradation(blur=TILTED, jpeg=Jpeg.of_quality(90))).most_noise)
+
+
+def assert_like(found: GaussianBlur, true: GaussianBlur, within: float) -> None:
+    """Roots of the covariances are apart by less than `within` pixels of the LR image: widths and tilt at once."""
+    a, b = (root(blur.covariance()) for blur in (found, true))
+    assert (a - b).abs().max() < within, f"{found} for {true}"
+
+
+def root(covariance: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(covariance)
+    return vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
+
+
+class TestSearch:
+    @pytest.mark.parametrize("blur", [TILTED, OTHER_WAY, GaussianBlur(sigma_major=0.7, sigma_minor=0.7)])
+    def test_finds_the_blur(self, blur: GaussianBlur) -> None:
+        found = fit_blur(recurrence(Degradation(blur=blur, noise=Noise(sigma=2 / 255))), NOISE)
+        assert_like(found.blur, blur, 0.15)
+        assert found.noise == NOISE
+
+    def test_finds_the_noise_beside_it(self, tilted: Recurrence) -> None:
+        found = fit_blur(tilted, None)
+        assert_like(found.blur, TILTED, 0.15)
+        assert found.noise * 255 == pytest.approx(2 * LUMA_NOISE, abs=0.5)
+        assert found.noise <= tilted.most_noise
+
+    def test_ends_no_higher_than_it_begins(self, tilted: Recurrence) -> None:
+        start = Fit(TILTED, NOISE, 0.0)
+        found = fit_blur(tilted, NOISE, start=start)
+        assert found.misfit <= tilted.misfit(TILTED, NOISE)
+        assert_like(found.blur, TILTED, 0.15)
+
+    @pytest.mark.parametrize("noise", [None, NOISE])
+    def test_tries_no_more_than_it_may(self, tilted: Recurrence, noise: float | None) -> None:
+        tried = []
+        fit_blur(tilted, noise, on_step=lambda: tried.append(1))
+        assert 20 < len(tried) <= 3 * QUICK.trials
+        tried.clear()
+        fit_blur(tilted, noise, start=Fit(TILTED, NOISE, 0.0), on_step=lambda: tried.append(1))
+        assert 5 < len(tried) <= QUICK.trials // 3
+
+    def test_noise_under_compression_is_in_the_quietest_windows(self) -> None:
+        """More noise is found where there was more."""
+        found = [
+            fit_noise(
+                recurrence(Degradation(blur=TILTED, noise=Noise(sigma=n / 255), jpeg=Jpeg.of_quality(90))), TILTED
+            )
+            for n in (0, 3, 5)
+        ]
+        assert found == sorted(found)
+        assert found[2] * 255 == pytest.approx(5 * LUMA_NOISE, abs=1.2)
+        assert found[0] * 255 < 1.5

@@ -1,0 +1,132 @@
+"""Spectra pooled over small images: what they say of known noise, and of nothing else."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from zssr_gan.degradation.spectra import LEVELS, hann, noise_variances, radii, transformed, windows
+from zssr_gan.imaging.resize import resize
+
+COLOURS = torch.tensor([1.0, 0.8, 0.6])[:, None, None]
+
+
+def textured(count: int, side: int = 40, low: float = 0.25, high: float = 0.75, seed: int = 0) -> list[Tensor]:
+    """`3 side side`: a texture at all scales, which the channels share."""
+    made = torch.Generator().manual_seed(seed)
+    images = []
+    for _ in range(count):
+        octaves = [resize(torch.rand(1, n, n, generator=made), (side, side)) * n**-0.5 for n in (2, 4, 8, 16, 32, side)]
+        texture = torch.stack(octaves).sum(0)
+        texture = (texture - texture.min()) / (texture.max() - texture.min())
+        images.append(low + (high - low) * texture * COLOURS)
+    return images
+
+
+def noisy(images: list[Tensor], sigma: float = 0.0, shot: float = 0.0, seed: int = 1) -> list[Tensor]:
+    """With noise of `sigma` levels at medium brightness, `shot` as in `Noise`; in whole levels."""
+    made = torch.Generator().manual_seed(seed)
+    out = []
+    for image in images:
+        deviation = sigma * (1 + shot * (2 * image - 1)).sqrt()
+        levels = image * LEVELS + deviation * torch.randn(image.shape, generator=made)
+        out.append(levels.round().clamp(0, LEVELS) / LEVELS)
+    return out
+
+
+class TestNoise:
+    @pytest.mark.parametrize("sigma", [1.0, 2.0, 4.0])
+    def test_white_noise_is_found(self, sigma: float) -> None:
+        found = noise_variances(noisy(textured(30), sigma))
+        assert len(found) == 4
+        for _, variance, count in found:
+            assert count > 100
+            assert math.sqrt(variance) == pytest.approx(sigma, rel=0.07)
+
+    def test_none_is_found_where_there_is_none(self) -> None:
+        """Neither the shared texture nor the rounding to whole levels counts."""
+        assert all(variance < 0.03 for _, variance, _ in noise_variances(noisy(textured(30))))
+
+    def test_the_same_noise_in_all_channels_is_not_seen(self) -> None:
+        """It cannot be told from texture: what it is not, it must not be taken for."""
+        made = torch.Generator().manual_seed(0)
+        images = [image + COLOURS * 3 / LEVELS * torch.randn(1, 40, 40, generator=made) for image in textured(30)]
+        assert all(variance < 0.05 for _, variance, _ in noise_variances(noisy(images)))
+
+    def test_noise_that_rises_with_brightness_is_seen_to_rise(self) -> None:
+        images = [gray for n in range(5) for gray in textured(8, low=0.1 + 0.15 * n, high=0.25 + 0.15 * n, seed=n)]
+        found = noise_variances(noisy([image.mean(0).expand(3, -1, -1) for image in images], 3.0, 0.8))
+        brightness, variances, _ = zip(*found, strict=True)
+        assert brightness == tuple(sorted(brightness))
+        assert brightness[-1] - brightness[0] > 0.3
+        assert variances == tuple(sorted(variances))
+        for at, variance in zip(brightness, variances, strict=True):
+            assert variance == pytest.approx(9 * (1 + 0.8 * (2 * at - 1)), rel=0.15)
+
+    def test_bins_have_the_brightness_of_their_windows(self) -> None:
+        dark, bright = (torch.full((3, 16, 16), value) for value in (0.2, 0.8))
+        found = noise_variances(noisy([dark, bright], 2.0), bins=2, quietest=1.0)
+        assert [at for at, _, _ in found] == pytest.approx([0.2, 0.8], abs=0.005)
+        assert [count for _, _, count in found] == [25, 25]
+
+    def test_the_quietest_share_is_used(self) -> None:
+        images = noisy(textured(4), 2.0)
+        few, many = (sum(n for _, _, n in noise_variances(images, quietest=share)) for share in (0.1, 0.5))
+        assert many == pytest.approx(5 * few, rel=0.05)
+
+    @pytest.mark.parametrize("clipped", [0.0, 1.0])
+    def test_what_is_clipped_is_left_out(self, clipped: float) -> None:
+        """Black and white have no noise; counted, they would be the quietest windows of all."""
+        half = [image.clone() for image in textured(30)]
+        for image in half:
+            image[:, :, :20] = clipped
+        images = noisy(half, 3.0)
+        for image in images:
+            image[:, :, :20] = clipped
+        found = noise_variances(images)
+        assert all(math.sqrt(variance) == pytest.approx(3.0, rel=0.1) for _, variance, _ in found)
+        assert all(0.2 < at < 0.8 for at, _, _ in found)
+        whole = sum(count for _, _, count in noise_variances(noisy(textured(30), 3.0)))
+        assert 0.2 < sum(count for _, _, count in found) / whole < 0.5
+
+    def test_one_clipped_channel_is_enough(self) -> None:
+        image = torch.full((3, 16, 16), 0.5)
+        image[2] = 1.0
+        assert noise_variances([image]) == []
+
+    def test_images_of_any_sizes(self) -> None:
+        images = [image for side in (8, 13, 40) for image in textured(10, side)]
+        assert all(math.sqrt(v) == pytest.approx(2.0, rel=0.15) for _, v, _ in noise_variances(noisy(images, 2.0)))
+
+
+class TestTransform:
+    @pytest.mark.parametrize("side", [4, 8, 16])
+    def test_the_window_has_energy_1_and_no_zeros(self, side: int) -> None:
+        assert float(hann(side).square().sum()) == pytest.approx(1, rel=1e-6)
+        assert hann(side).min() > 0
+
+    def test_white_noise_has_its_variance_at_every_frequency(self) -> None:
+        """But at those which share the means that are taken off."""
+        patches = 5 * torch.randn(20_000, 8, 8, generator=torch.Generator().manual_seed(0)) + 100
+        spectrum, means = transformed(patches)
+        power = spectrum.abs().square().mean(0)
+        assert torch.allclose(power[radii(8) > 0.3], torch.tensor(25.0), rtol=0.06)
+        assert float(means.mean()) == pytest.approx(100, abs=0.1)
+
+    def test_constants_have_no_spectrum(self) -> None:
+        spectrum, means = transformed(torch.full((3, 8, 8), 77.0))
+        assert spectrum.abs().max() < 1e-3
+        assert torch.allclose(means, torch.full((3,), 77.0))
+
+    def test_radii(self) -> None:
+        found = radii(8)
+        assert found.shape == (8, 5)
+        assert (found[0, 0], found[0, 4], found[4, 0]) == (0, 0.5, 0.5)
+        assert found[3, 4] == found[5, 4] == math.hypot(3 / 8, 0.5)
+
+    def test_windows(self) -> None:
+        image = torch.arange(2 * 12 * 15).reshape(2, 12, 15).float()
+        found = windows(image, 8, 2)
+        assert found.shape == (2, 3, 4, 8, 8)
+        assert torch.equal(found[1, 2, 3], image[1, 4:12, 6:14])

@@ -1,0 +1,150 @@
+"""Means and intervals against closed forms, and what is said where there is none."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from zssr_gan.evaluation import summary
+from zssr_gan.evaluation.metrics.metric import Figure
+from zssr_gan.evaluation.summary import interval, paired, summarise
+
+
+def figures(*values: float, name: str = "PSNR") -> list[Figure]:
+    return [Figure(name, float(value)) for value in values]
+
+
+def test_mean_and_deviation() -> None:
+    summary = summarise(figures(2, 4, 4, 4, 5, 5, 7, 9))
+    assert summary.mean == Figure("PSNR", 5.0)
+    assert summary.deviation.number() == pytest.approx(math.sqrt(32 / 7))
+    assert (summary.images, summary.count) == (8, 8)
+    assert 3.4 < summary.low.number() < 5 < summary.high.number() < 6.8
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_of_normal_values_it_is_students(seed: int) -> None:
+    values = np.random.default_rng(seed).normal(30, 2, size=400)
+    low, high = interval(values)
+    half = stats.t.ppf(0.975, 399) * values.std(ddof=1) / math.sqrt(400)
+    assert low == pytest.approx(values.mean() - half, abs=0.05 * half)
+    assert high == pytest.approx(values.mean() + half, abs=0.05 * half)
+
+
+def test_efrons_equation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of resampled means 0 to 10 that are given, 30 % below the mean of the values, whose skew is given too."""
+    values = np.array([0.0, 2, 2, 8])
+    monkeypatch.setattr(summary, "_resampled_means", lambda *_: np.linspace(0, 10, 10_001))
+    bias, skew = stats.norm.ppf(0.3), (-27 - 1 - 1 + 125) / (6 * 36**1.5)
+    ends = [bias + stats.norm.ppf(tail) for tail in (0.025, 0.975)]
+    expected = [10 * stats.norm.cdf(bias + end / (1 - skew * end)) for end in ends]
+    assert interval(values) == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.parametrize("count", [6, 40, 300])
+def test_of_lopsided_values_it_is_scipys(count: int) -> None:
+    values = np.random.default_rng(5).exponential(size=count)
+    low, high = interval(values)
+    theirs = stats.bootstrap((values,), np.mean, method="BCa", n_resamples=20_000).confidence_interval
+    width = theirs.high - theirs.low
+    assert low == pytest.approx(theirs.low, abs=0.04 * width)
+    assert high == pytest.approx(theirs.high, abs=0.04 * width)
+    assert high - values.mean() > values.mean() - low  # the long tail's side is the wider one
+
+
+def test_the_mean_is_within_in_95_of_100() -> None:
+    draws = np.random.default_rng(0)
+    within = [low <= 0 <= high for low, high in (interval(draws.normal(size=60), seed=n) for n in range(200))]
+    assert 0.90 <= np.mean(within) <= 0.99
+
+
+def test_the_same_values_and_seed_give_the_same_bytes() -> None:
+    values = np.random.default_rng(0).normal(size=50)
+    assert interval(values) == interval(values.copy())
+    assert interval(values) != interval(values, seed=1)
+    assert interval(values, seed=1) == pytest.approx(interval(values), abs=0.05)
+
+
+def test_large_columns_are_drawn_in_parts() -> None:
+    values = np.random.default_rng(0).normal(size=10_000)
+    low, high = interval(values)
+    half = 1.96 * values.std() / 100
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+
+
+def test_equal_values_have_no_width() -> None:
+    summary = summarise(figures(*[3.25] * 40))
+    assert (summary.low.value, summary.high.value, summary.deviation.value) == (3.25, 3.25, 0.0)
+
+
+def test_two_values() -> None:
+    summary = summarise(figures(1, 3))
+    assert 1 <= summary.low.number() < 2 < summary.high.number() <= 3
+    assert summary.low.why == summary.high.why == "too narrow, as a bootstrap of 2 images is"
+
+
+def test_one_image_has_no_spread() -> None:
+    summary = summarise(figures(7))
+    assert summary.mean == Figure("PSNR", 7.0)
+    for part in (summary.deviation, summary.low, summary.high):
+        assert part == Figure("PSNR", None, "one image has no spread")
+    with pytest.raises(ValueError, match="one value has no interval"):
+        interval(np.ones(1))
+
+
+def test_images_without_a_value_are_left_out_and_counted() -> None:
+    small = Figure("PSNR", None, "too small")
+    summary = summarise([*figures(1, 2, 3), small, small, Figure("PSNR", 6.0, "identical")])
+    assert (summary.images, summary.count) == (6, 4)
+    assert summary.mean == Figure("PSNR", 3.0, "2 of 6 without a value: too small; 1 of 6 with a remark: identical")
+
+
+def test_where_nobody_has_a_value() -> None:
+    summary = summarise([Figure("PSNR", None, "unpaired")] * 3)
+    assert summary.count == 0
+    for part in (summary.mean, summary.deviation, summary.low, summary.high):
+        assert part == Figure("PSNR", None, "3 of 3 without a value: unpaired")
+
+
+def test_two_definitions_never_share_a_column() -> None:
+    mixed = [*figures(1), *figures(2, name="SSIM")]
+    for call in (lambda: summarise(mixed), lambda: paired(figures(1), figures(2, name="SSIM"))):
+        with pytest.raises(ValueError, match="one definition, not of 'PSNR' and 'SSIM'"):
+            call()
+    with pytest.raises(ValueError, match="not of none"):
+        summarise([])
+
+
+def test_differences_are_taken_image_by_image() -> None:
+    draws = np.random.default_rng(0)
+    base = draws.normal(30, 5, size=100)
+    better = base + draws.normal(0.5, 0.2, size=100)
+    summary = paired(figures(*better), figures(*base))
+    assert summary.mean.name == "difference in PSNR"
+    assert summary.mean.number() == pytest.approx((better - base).mean())
+    assert summary.deviation.number() == pytest.approx((better - base).std(ddof=1))
+    assert (summary.low.value, summary.high.value) == pytest.approx(interval(better - base))
+    # Each mean alone is uncertain by half a decibel and more; the difference is sure.
+    assert summary.low.number() > 0.4
+    assert summarise(figures(*better)).low.number() < summarise(figures(*base)).high.number()
+
+
+def test_pairs_that_lack_one_are_left_out() -> None:
+    lacking = Figure("PSNR", None, "it failed")
+    summary = paired([*figures(3, 4), lacking, *figures(9)], [*figures(1, 2, 3), lacking])
+    assert summary.mean == Figure(
+        "difference in PSNR",
+        2.0,
+        "1 of 4 without a value: it failed; 1 of 4 without a value: the baseline has none: it failed",
+    )
+
+
+def test_a_remark_of_both_is_told_once() -> None:
+    same = [Figure("PSNR", 5.0, "random weights"), Figure("PSNR", 7.0, "random weights")]
+    assert paired(same, same).mean == Figure("difference in PSNR", 0.0, "2 of 2 with a remark: random weights")
+
+
+def test_pairs_are_of_one_length() -> None:
+    with pytest.raises(ValueError, match="not 2 figures and 1 of the baseline"):
+        paired(figures(1, 2), figures(1))

@@ -1,0 +1,319 @@
+"""Many files: what is written, what a failure costs, and what is known of it afterwards."""
+
+import errno
+import gc
+import json
+import os
+import re
+import traceback
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from torch import Tensor
+
+from zssr_gan.devices import RunOptions
+from zssr_gan.errors import DeviceError, NumericalError, SettingsError
+from zssr_gan.files import sha256_file
+from zssr_gan.imaging.picture import Picture
+from zssr_gan.inference import batch
+from zssr_gan.inference.batch import Outcome, run_plan
+from zssr_gan.inference.compare import Comparison
+from zssr_gan.inference.enhance import Enhanced
+from zssr_gan.inference.outputs import Job, Plan, collect_sources, plan_run
+from zssr_gan.inference.record import read_record
+from zssr_gan.inference.request import Request, make_request
+from zssr_gan.progress import Progress
+
+TINY = {
+    "network": {"depth": 2, "width": 4},
+    "schedule": {"kind": "cosine", "iterations": 3},
+    "refinement": {"back_projections": 1},
+}
+
+
+@pytest.fixture
+def case(tmp_path: Path, face: Tensor) -> Path:
+    """A folder with two pictures and, between them, a file that is none."""
+    pixels = np.round(face[0].numpy() * 255).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    Image.fromarray(pixels[:20]).save(tmp_path / "c.tif")
+    (tmp_path / "b.png").write_bytes(b"not an image")
+    return tmp_path
+
+
+@pytest.fixture
+def request_tiny(tmp_path: Path) -> Request:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    return make_request("2", str(path), options=RunOptions(device="cpu", threads=1))
+
+
+def run(plan: Plan, request: Request) -> dict[str, Outcome]:
+    return {outcome.job.source.name: outcome for outcome in run_plan(plan, request)}
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def raising(error: BaseException) -> Callable[..., object]:
+    def enhance_picture(*_: object, **__: object) -> object:
+        raise error
+
+    return enhance_picture
+
+
+def test_a_bad_file_is_named_and_the_rest_goes_on(case: Path, request_tiny: Request) -> None:
+    before = {path.name: sha256_file(path) for path in case.iterdir()}
+    found = run(plan_run([case], output=case / "out", evidence=True), request_tiny)
+    assert {name: outcome.status for name, outcome in found.items()} == {
+        "a.png": "done",
+        "b.png": "failed",
+        "c.tif": "done",
+    }
+    assert str(case / "b.png") in found["b.png"].message
+    assert names(case / "out") == {f"{stem}_x2{end}" for stem in "ac" for end in (".json", "_evidence.png")} | {
+        "a_x2.png",
+        "c_x2.tif",
+    }
+    assert {name: sha256_file(case / name) for name in before} == before
+    with Image.open(case / "out" / "a_x2.png") as image:
+        assert image.size == (50, 50)
+
+
+def test_the_record_holds_the_hashes_of_the_files(case: Path, request_tiny: Request) -> None:
+    run(plan_run([case / "a.png"], output=case / "out", evidence=True), request_tiny)
+    record = read_record(case / "out" / "a_x2.json")
+    assert record.input.path == "../a.png"
+    assert record.input.sha256 == record.input.sha256_after == sha256_file(case / "a.png")
+    assert record.output.sha256 == sha256_file(case / "out" / "a_x2.png")
+    assert record.evidence is not None
+    assert record.evidence.sha256 == sha256_file(case / "out" / "a_x2_evidence.png")
+    assert (record.label, record.output.width, record.output.height, record.output.channels) == ("internal", 50, 50, 1)
+    assert record.enhancement["steps"]
+
+
+def without_times(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: without_times(item) for key, item in value.items() if key not in ("times", "seconds")}
+    return [without_times(item) for item in value] if isinstance(value, list) else value
+
+
+def test_two_runs_give_the_same_bytes_and_the_same_record(case: Path, request_tiny: Request) -> None:
+    for folder in ("one", "two"):
+        run(plan_run([case / "a.png"], output=case / folder, evidence=True), request_tiny)
+    for name in ("a_x2.png", "a_x2_evidence.png"):
+        assert (case / "one" / name).read_bytes() == (case / "two" / name).read_bytes()
+    one, two = (json.loads((case / folder / "a_x2.json").read_text("utf-8")) for folder in ("one", "two"))
+    assert without_times(one) == without_times(two)
+
+
+def test_results_are_known_as_ours(case: Path, request_tiny: Request) -> None:
+    (case / "b.png").unlink()
+    run(plan_run([case], evidence=True), request_tiny)
+    sources, left_out = collect_sources([case])
+    assert [path.name for path in sources] == ["a.png", "c.tif"]
+    assert left_out == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("shape"), r"zssr-gan made a mistake \(RuntimeError: shape\); please report"),
+        (NumericalError("the network gave NaN"), r"a\.png: the network gave NaN"),
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "not enough memory"),
+    ],
+)
+def test_an_error_in_the_work_is_one_sentence(
+    case: Path, request_tiny: Request, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    monkeypatch.setattr(batch, "enhance_picture", raising(error))
+    outcome = run(plan_run([case / "a.png"], output=case / "out"), request_tiny)["a.png"]
+    assert outcome.status == "failed"
+    assert outcome.error is not None
+    assert re.search(said, outcome.message)
+    assert not (case / "out").exists()
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["done", "failed"])
+def test_an_image_is_let_go_before_the_next_begins(
+    case: Path, request_tiny: Request, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    held: list[weakref.ref[object]] = []
+    decode, work = batch.decode_picture, batch.enhance_picture
+
+    def watched(*arguments: Any, **options: Any) -> Picture:
+        picture = decode(*arguments, **options)
+        held.append(weakref.ref(picture.pixels))
+        return picture
+
+    def enhance_picture(*arguments: Any, **options: Any) -> Enhanced:
+        enhanced = work(*arguments, **options)
+        held.append(weakref.ref(enhanced))
+        if fails:
+            raise RuntimeError("late")
+        return enhanced
+
+    monkeypatch.setattr(batch, "decode_picture", watched)
+    monkeypatch.setattr(batch, "enhance_picture", enhance_picture)
+    begun = []
+
+    def on_start(place: int, _: Job) -> None:
+        begun.append(place)
+        gc.collect()
+        assert len(held) == 2 * place
+        assert all(one() is None for one in held)
+
+    plan = plan_run([case / "a.png", case / "c.tif"], output=case / "out")
+    outcomes = [*run_plan(plan, request_tiny, on_start=on_start)]
+    assert begun == [0, 1]
+    assert {outcome.status for outcome in outcomes} == {"failed" if fails else "done"}
+    if fails:
+        assert "enhance_picture" in "".join(traceback.format_exception(outcomes[0].error))
+
+
+def test_an_interrupt_leaves_no_file(case: Path, request_tiny: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "enhance_picture", raising(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        run(plan_run([case / "a.png"], output=case / "out"), request_tiny)
+    assert not (case / "out").exists()
+
+
+def refuse_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fills up with the last of the files, at its bytes or, later, at its name."""
+    link, replace_file = os.link, Path.replace
+
+    def refuse(path: object) -> None:
+        if str(path).endswith(".json"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def linked(source: Path, target: Path) -> None:
+        refuse(target)
+        link(source, target)
+
+    def replaced(source: Path, target: Path) -> Path:
+        refuse(target)
+        return replace_file(source, target)
+
+    monkeypatch.setattr(os, "link", linked)
+    monkeypatch.setattr(Path, "replace", replaced)
+
+
+def test_no_result_stays_without_its_record(case: Path, request_tiny: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_records(monkeypatch)
+    outcome = run(plan_run([case / "a.png"], output=case / "out", evidence=True), request_tiny)["a.png"]
+    assert outcome.status == "failed"
+    assert "a_x2.json: cannot be written, because the disk is full" in outcome.message
+    assert not names(case / "out")
+
+
+def change_input(case: Path) -> Callable[[Progress], None]:
+    return lambda _: (case / "a.png").write_bytes(b"other") and None
+
+
+def test_an_input_that_changes_meanwhile_fails(case: Path, request_tiny: Request) -> None:
+    plan = plan_run([case / "a.png"], output=case / "out")
+    (outcome,) = run_plan(plan, request_tiny, on_progress=change_input(case))
+    assert outcome.status == "failed"
+    assert "changed while" in outcome.message
+    assert not (case / "out").exists()
+
+
+@pytest.mark.parametrize("trouble", ["input", "disk"])
+def test_a_failed_run_leaves_what_it_would_have_replaced(
+    case: Path, request_tiny: Request, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    asked = replace(request_tiny, overwrite=True, seed=1)
+    plan = plan_run([case / "a.png"], output=case / "out", evidence=True, overwrite=True)
+    run(plan, request_tiny)
+    before = {path.name: path.read_bytes() for path in (case / "out").iterdir()}
+    assert len(before) == 3
+    if trouble == "disk":
+        refuse_records(monkeypatch)
+    (outcome,) = run_plan(plan, asked, on_progress=change_input(case) if trouble == "input" else None)
+    assert outcome.status == "failed"
+    assert {path.name: path.read_bytes() for path in (case / "out").iterdir()} == before
+    monkeypatch.undo()
+    if trouble == "disk":
+        assert run(plan, asked)["a.png"].status == "done"
+        assert all((case / "out" / name).read_bytes() != content for name, content in before.items())
+        assert names(case / "out") == set(before)
+
+
+def test_what_appears_meanwhile_is_not_written_over(case: Path, request_tiny: Request) -> None:
+    plan = plan_run([case / "a.png"])
+    (case / "a_x2.png").write_bytes(b"someone else's")
+    assert run(plan, request_tiny)["a.png"].status == "failed"
+    assert (case / "a_x2.png").read_bytes() == b"someone else's"
+
+
+def test_skipping_says_what_was_made_otherwise(case: Path, request_tiny: Request) -> None:
+    run(plan_run([case / "a.png"]), request_tiny)
+    again = plan_run([case / "a.png"], skip_existing=True)
+    assert run(again, request_tiny)["a.png"].message == "exists already"
+    other = run(again, replace(request_tiny, seed=1, scale=(2.0, 3.0)))["a.png"]
+    assert other.status == "skipped"
+    assert other.message.endswith("made with another scale, another seed")
+    other = run(again, replace(request_tiny, settings=request_tiny.settings.with_noise(0.1)))["a.png"]
+    assert other.message.endswith("made with other settings")
+    (case / "a_x2.json").write_text("{}", encoding="utf-8")
+    assert "cannot be checked" in run(again, request_tiny)["a.png"].message
+
+
+def test_an_outcome_is_one_json_object(case: Path, request_tiny: Request) -> None:
+    found = run(plan_run([case], output=case / "out"), request_tiny)
+    done, failed = (json.loads(json.dumps(found[name].as_json(), allow_nan=False)) for name in ("a.png", "b.png"))
+    assert done["output"] == str(case / "out" / "a_x2.png")
+    assert done["label"] == "internal"
+    assert done["sha256"] == sha256_file(case / "out" / "a_x2.png")
+    assert failed["status"] == "failed"
+    assert "output" not in failed
+
+
+def test_the_sheet_shows_every_image(case: Path, request_tiny: Request) -> None:
+    sheet = Comparison(case / "sheet.png")
+    for _ in run_plan(plan_run([case], output=case / "out"), request_tiny, on_result=sheet.add):
+        pass
+    assert len(sheet) == 2
+    assert sheet.write(overwrite=False)
+    with Image.open(case / "sheet.png") as image:
+        assert image.mode == "RGB"
+    assert not Comparison(case / "none.png").write(overwrite=False)
+
+
+def test_a_request_is_checked_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="noo"):
+        make_request("2", "noo")
+    with pytest.raises(SettingsError, match="scale"):
+        make_request("20", "fast")
+    with pytest.raises(SettingsError, match="noise"):
+        make_request("2", "fast", noise=7)
+    with pytest.raises(SettingsError, match="seed"):
+        make_request("2", "fast", seed=2**64)
+    with pytest.raises(SettingsError, match="megapixels"):
+        make_request("2", "fast", max_megapixels=float("nan"))
+    with pytest.raises(SettingsError, match=r"k\.mat"):
+        make_request("2", "fast", kernel=tmp_path / "k.mat")
+    with pytest.raises(SettingsError, match="whole numbers"):
+        make_request("1.5", "fast", kernel=tmp_path / "k.mat")
+    with pytest.raises(DeviceError):
+        make_request("2", "fast", options=RunOptions(device="abacus"))
+
+
+def test_a_kernel_is_recorded_with_its_values(case: Path, request_tiny: Request) -> None:
+    values = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    np.save(case / "k.npy", values)
+    request = make_request("2", request_tiny.preset, kernel=case / "k.npy", options=RunOptions(threads=1))
+    record = run(plan_run([case / "a.png"]), request)["a.png"].record
+    assert record is not None
+    assert record.kernel is not None
+    assert record.kernel.values == values.tolist()
+    assert record.kernel.sha256 == sha256_file(case / "k.npy")

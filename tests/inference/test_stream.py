@@ -1,0 +1,128 @@
+"""Reading ahead, working together, writing behind: order, batches, errors, interrupts."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from zssr_gan.inference.batch import Stream
+
+
+def even(number: int) -> int:
+    return number
+
+
+def stream(
+    batches: list[list[int]],
+    most: int = 3,
+    read: Callable[[int], int] = even,
+    work: Callable[[list[tuple[int, int]]], list[int]] | None = None,
+    write: Callable[[int, int, int], Any] = lambda item, read, made: (item, read, made),
+) -> Stream[int, int, int, Any]:
+    """Numbers below 100 are of one kind; what is made of one is its tenfold."""
+
+    def tenfold(batch: list[tuple[int, int]]) -> list[int]:
+        batches.append([item for item, _ in batch])
+        return [10 * value for _, value in batch]
+
+    return Stream(read, kind=lambda value: value < 100, most=lambda _: most, work=work or tenfold, write=write)
+
+
+def test_neighbours_of_one_kind_go_together_and_come_in_order() -> None:
+    batches: list[list[int]] = []
+    items = [1, 2, 3, 4, 500, 5, 6]
+    found = [*stream(batches).run(items)]
+    assert [item for item, _ in found] == items
+    assert all(kept == (item, item, 10 * item) for item, kept in found)
+    assert batches == [[1, 2, 3], [4], [500], [5, 6]]
+
+
+def test_the_work_is_in_the_calling_thread_and_reading_and_writing_are_not() -> None:
+    threads: dict[str, set[int]] = {"read": set(), "work": set(), "write": set()}
+
+    def told(name: str, outcome: Any) -> Any:
+        threads[name].add(threading.get_ident())
+        return outcome
+
+    one = stream(
+        [],
+        read=lambda item: told("read", item),
+        work=lambda batch: told("work", [0 for _ in batch]),
+        write=lambda *_: told("write", 0),
+    )
+    assert len([*one.run(range(9))]) == 9
+    assert threads["work"] == {threading.get_ident()}
+    assert not threads["work"] & (threads["read"] | threads["write"])
+
+
+def test_an_error_is_that_of_its_item_alone() -> None:
+    def read(item: int) -> int:
+        if item == 2:
+            raise OSError("unreadable")
+        return item
+
+    def work(batch: list[tuple[int, int]]) -> list[int]:
+        if any(item == 4 for item, _ in batch):
+            raise ValueError("unworkable")
+        return [10 * value for _, value in batch]
+
+    def write(item: int, _read: int, made: int) -> int:
+        if item == 6:
+            raise OSError("disk full")
+        return made
+
+    found = dict(stream([], read=read, work=work, write=write).run(range(8)))
+    assert {item: kept for item, kept in found.items() if not isinstance(kept, Exception)} == {
+        item: 10 * item for item in (0, 1, 3, 5, 7)
+    }
+    assert [str(found[item]) for item in (2, 4, 6)] == ["unreadable", "unworkable", "disk full"]
+
+
+def test_an_interrupt_tells_what_was_being_written() -> None:
+    written: list[int] = []
+
+    def write(item: int, _read: int, _made: int) -> int:
+        time.sleep(0.05)
+        written.append(item)
+        return item
+
+    def work(batch: list[tuple[int, int]]) -> list[int]:
+        if batch[0][0] >= 4:
+            raise KeyboardInterrupt
+        return [value for _, value in batch]
+
+    told = []
+
+    def run() -> None:
+        for item, _ in stream([], most=2, work=work, write=write).run(range(8)):
+            told.append(item)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert told == sorted(written) == [0, 1, 2, 3]
+
+
+def test_no_more_is_held_than_a_few_batches() -> None:
+    """However slow the disk: of a hundred items few are read and not yet written."""
+    held, most = 0, 0
+    lock = threading.Lock()
+
+    def count(by: int) -> None:
+        nonlocal held, most
+        with lock:
+            held += by
+            most = max(most, held)
+
+    def read(item: int) -> int:
+        count(1)
+        return item
+
+    def write(item: int, _read: int, _made: int) -> int:
+        time.sleep(0.001)
+        count(-1)
+        return item
+
+    assert len([*stream([], read=read, write=write).run(range(100))]) == 100
+    assert most <= 12

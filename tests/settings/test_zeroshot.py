@@ -1,0 +1,245 @@
+"""Settings: presets load, mistakes are named in one sentence, and the variants are what they say."""
+
+import json
+import re
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from zssr_gan.errors import SettingsError
+from zssr_gan.settings.zeroshot import (
+    GENERATOR_PRESETS,
+    PRESETS,
+    CosineSchedule,
+    SlopeSchedule,
+    SmallImageSettings,
+    ZeroShotSettings,
+    load_preset,
+    parse_settings,
+)
+
+FILES = sorted(Path(str(resources.files("zssr_gan.settings"))).joinpath("presets").glob("*.yaml"))
+
+
+def message(data: object) -> str:
+    """What a user reads for wrong settings: one sentence."""
+    with pytest.raises(SettingsError) as caught:
+        parse_settings(data, "mine.yaml")
+    text = str(caught.value)
+    assert text.startswith("mine.yaml: ")
+    assert "\n" not in text
+    assert not re.search("pydantic|instance|dictionary|discriminator|extra inputs", text)
+    return text
+
+
+class TestPresets:
+    def test_names_and_files_are_the_same(self) -> None:
+        assert {file.stem for file in FILES} == {*PRESETS, *GENERATOR_PRESETS}
+
+    @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+    def test_the_head_is_a_comment_that_names_its_command(self, file: Path) -> None:
+        first, second, *_ = file.read_text("utf-8").splitlines()
+        assert re.fullmatch(rf"# zssr-gan enhance \S+ (--model \S+ )?--preset {file.stem}", first)
+        assert second.startswith("# ")
+
+    @pytest.mark.parametrize("name", PRESETS)
+    def test_by_name_and_by_file_are_the_same(self, name: str) -> None:
+        (file,) = (file for file in FILES if file.stem == name)
+        assert load_preset(name) == load_preset(str(file))
+        assert load_preset(name).description
+
+    @pytest.mark.parametrize("name", PRESETS)
+    def test_a_record_gives_the_settings_back(self, name: str) -> None:
+        """Through JSON, which has no tuples."""
+        settings = load_preset(name)
+        assert parse_settings(json.loads(json.dumps(settings.model_dump(mode="json"))), name) == settings
+
+    def test_original_has_its_authors_constants(self) -> None:
+        s = load_preset("original")
+        assert isinstance(s.schedule, SlopeSchedule)
+        assert (s.network.depth, s.network.width, s.network.bias, s.network.grid) == (8, 64, False, "interpolated")
+        assert (s.network.initial, s.network.residual) == ("original", False)
+        assert (s.pairs.crop, s.pairs.batch, s.pairs.affine, s.pairs.plain, s.pairs.noise) == (128, 1, 0.5, 0.05, 0)
+        assert (s.pairs.scale_min, s.pairs.anisotropy, s.pairs.shear, s.pairs.rotate) == (0.5, 0.25, 0.1, True)
+        assert (s.schedule.lr, s.schedule.divide, s.schedule.ratio) == (1e-3, 10, 1.5)
+        assert (s.schedule.record_every, s.schedule.check_every, s.schedule.window) == (50, 60, 256)
+        assert (s.schedule.stop_lr, s.schedule.iterations) == (9e-6, 3000)
+        assert (s.refinement.ensemble, s.refinement.combine) == (True, "median")
+        assert (s.refinement.member_back_projections, s.refinement.back_projections) == (10, 10)
+        assert s.refinement.kernel_back_projections == 2
+
+    def test_paper_turns_only_and_reads_the_test_its_way(self) -> None:
+        s = load_preset("paper")
+        assert isinstance(s.schedule, SlopeSchedule)
+        assert (s.pairs.affine, s.pairs.plain, s.pairs.noise) == (0, 0, 0)
+        assert (s.schedule.ratio, s.schedule.covariance, s.schedule.stop_lr) == (1, "unbiased", 1e-6)
+
+    def test_they_differ(self) -> None:
+        assert len({load_preset(name).model_dump_json() for name in PRESETS}) == len(PRESETS)
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("data", "key"),
+        [
+            ({"netwrok": {}}, "netwrok"),
+            ({"network": {"dept": 8}}, "network.dept"),
+            ({"schedule": {"kind": "slope", "learning_rate": 1.0}}, "schedule.learning_rate"),
+            ({"schedule": {"kind": "cosine", "window": 3}}, "schedule.window"),
+            ({"small": {"networks": 2, "pairs": {"crops": 3}}}, "small.pairs.crops"),
+            ({"schedule": {"kind": "steps"}}, "schedule"),
+            ({"network": {"depth": "eight"}}, "network.depth"),
+            ({"network": {"depth": 7.5}}, "network.depth"),
+            ({"network": {"bias": "yes"}}, "network.bias"),
+            ({"network": {"grid": "hr"}}, "network.grid"),
+            ({"networks": True}, "networks"),
+            ({"networks": 0}, "networks"),
+            ({"pairs": {"noise": 0.6}}, "pairs.noise"),
+            ({"pairs": {"noise": float("nan")}}, "pairs.noise"),
+            ({"pairs": None}, "pairs"),
+            ({"steps": {"gradual": [[1.0, 1.5]]}}, "steps.gradual"),
+            ({"steps": {"gradual": 1}}, "steps.gradual"),
+            ([1, 2], "a mapping of settings (key: value) is needed, not a list"),
+            ("fast", "a mapping of settings (key: value) is needed, not text"),
+            (None, "a mapping of settings (key: value) is needed, not nothing"),
+            ({"pairs": 3}, "pairs: a mapping of settings (key: value) is needed, not a number"),
+            ({"schedule": [1]}, "schedule: a mapping of settings (key: value) is needed, not a list"),
+            ({"schedule": {"lr": 0.1}}, "schedule: kind is missing"),
+            ({"schedule": {"kind": "steps"}}, "schedule: kind is 'slope' or 'cosine'"),
+            ({"netwrok": {}}, "netwrok: there is no such setting"),
+        ],
+        ids=str,
+    )
+    def test_the_key_is_named(self, data: object, key: str) -> None:
+        assert message(data).startswith(f"mine.yaml: {key}")
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("networks: 1.5", "networks: must be a whole number, not 1.5"),
+            ("networks: null", "networks: must be a whole number, not null"),
+            ("steps: {gradual: 5}", "steps.gradual: must be a list, not 5"),
+            ("steps: {gradual: [[1]]}", "steps.gradual.0.1: is missing"),
+            ("steps: {gradual: [[1, 1, 1]]}", "steps.gradual.0: must have at most 2 entries"),
+            ("network: {bias: 1}", "network.bias: must be true or false, not 1"),
+            ("refinement: {combine: '5'}", "refinement.combine: must be 'median' or 'mean', not '5'"),
+            ("networks: 0", "networks: must be greater than or equal to 1, not 0"),
+            (
+                "schedule: {kind: cosine, lr: 1e-4}",
+                "schedule.lr: must be a number, and '1e-4' is text in YAML: write it without quotes and with a dot, "
+                "as 1.0e-4",
+            ),
+        ],
+    )
+    def test_the_words_are_a_users(self, text: str, words: str) -> None:
+        assert message(yaml.safe_load(text)) == f"mine.yaml: {words}"
+
+    def test_what_yaml_takes_for_text_is_no_number(self) -> None:
+        """YAML 1.1 reads 1e-4, without a dot, as text."""
+        assert "schedule.lr: " in message(yaml.safe_load("schedule: {kind: cosine, lr: 1e-4}"))
+        assert parse_settings(yaml.safe_load("schedule: {kind: cosine, lr: 1.0e-4}"), "x").schedule.lr == 1e-4
+
+    @pytest.mark.parametrize(
+        ("data", "words"),
+        [
+            ({"network": {"residual": True, "depth": 7}}, "network: a residual network has an even depth"),
+            ({"pairs": {"affine": 0.7, "plain": 0.4}}, "pairs: affine and plain are shares"),
+            ({"steps": {"gradual": [[0.5, 1]]}}, "steps: the last gradual sub-step must be [1, 1]"),
+            ({"steps": {"gradual": []}}, "steps: the last gradual sub-step must be [1, 1]"),
+            ({"schedule": {"kind": "slope", "window": 100}}, "schedule: window must hold at least 3 records"),
+            ({"choice": {"folds": 1}}, "choice: one fold would leave nothing"),
+        ],
+        ids=str,
+    )
+    def test_at_odds_with_each_other(self, data: object, words: str) -> None:
+        assert message(data).startswith(f"mine.yaml: {words}")
+
+    def test_several_are_counted(self) -> None:
+        assert message({"a": 1, "b": 2, "c": 3}).endswith("(and 2 more)")
+
+    def test_no_such_preset(self) -> None:
+        with pytest.raises(SettingsError, match="no preset is called 'best': choose paper, original, quality, fast"):
+            load_preset("best")
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (b"a: [1", "is not valid YAML (line 1: "),
+            (b"networks: 1\nnetwork: {}\nnetworks: 2", "is not valid YAML (line 3: networks stands there twice)"),
+            (b"network: {depth: 4, depth: 6}", "is not valid YAML (line 1: depth stands there twice)"),
+            (b"network: " + b"{a: " * 20_000, "nested too deeply"),
+            (b"description: 2026-99-99", "is not valid YAML"),
+            (b"\xff\xfe\xff", "is not valid YAML"),
+            (b"a: 1", "a:"),
+            (b"[]", "a mapping"),
+        ],
+    )
+    def test_broken_files(self, tmp_path: Path, content: bytes, words: str) -> None:
+        (tmp_path / "mine.yaml").write_bytes(content)
+        with pytest.raises(SettingsError) as caught:
+            load_preset(str(tmp_path / "mine.yaml"))
+        assert words in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    def test_a_merged_group_may_be_changed(self, tmp_path: Path) -> None:
+        """YAML's `<<` brings a group's keys along; to set one of them anew is no repetition."""
+        text = "pairs: &few {crop: 64, batch: 2}\nsmall: {pairs: {<<: *few, crop: 16}}"
+        (tmp_path / "mine.yaml").write_text(text)
+        small = load_preset(str(tmp_path / "mine.yaml")).small
+        assert small is not None
+        assert small.pairs is not None
+        assert (small.pairs.crop, small.pairs.batch) == (16, 2)
+
+    def test_no_such_file(self, tmp_path: Path) -> None:
+        with pytest.raises(SettingsError, match=r"none\.yaml: cannot be read \(No such file"):
+            load_preset(str(tmp_path / "none.yaml"))
+
+    def test_an_empty_file_is_the_defaults(self, tmp_path: Path) -> None:
+        (tmp_path / "mine.YAML").write_text("# nothing\n", "utf-8")
+        assert load_preset(str(tmp_path / "mine.YAML")) == ZeroShotSettings()
+
+    def test_settings_are_frozen(self) -> None:
+        with pytest.raises(ValidationError):
+            ZeroShotSettings().networks = 3  # type: ignore[misc]
+
+
+class TestWithNoise:
+    def test_noise_and_nothing_else(self) -> None:
+        before = load_preset("original")
+        after = before.with_noise(0.0125)
+        assert after.pairs.noise == 0.0125
+        assert after.model_copy(update={"pairs": before.pairs}) == before
+        assert before.pairs.noise == 0
+
+    def test_small_images_too(self) -> None:
+        data = {"small": {"max_pixels": 100, "pairs": {"crop": 16}}}
+        after = parse_settings(data, "x").with_noise(0.1)
+        assert [after.for_size(pixels).pairs.noise for pixels in (100, 101)] == [0.1, 0.1]
+        assert after.for_size(100).pairs.crop == 16
+
+    def test_small_without_pairs_of_its_own(self) -> None:
+        assert parse_settings({"small": {"networks": 2}}, "x").with_noise(0.1).for_size(1).pairs.noise == 0.1
+
+    @pytest.mark.parametrize("noise", [-0.01, 0.51, float("nan"), float("inf")])
+    def test_out_of_range(self, noise: float) -> None:
+        with pytest.raises(SettingsError, match=r"^noise: pairs\.noise: "):
+            load_preset("fast").with_noise(noise)
+
+
+class TestForSize:
+    def test_without_small_nothing_changes(self) -> None:
+        settings = load_preset("original")
+        assert settings.for_size(1) == settings
+
+    def test_whole_groups_are_replaced_up_to_the_limit(self) -> None:
+        small = SmallImageSettings(max_pixels=625, schedule=CosineSchedule(iterations=7), networks=4)
+        settings = ZeroShotSettings(small=small)
+        assert settings.for_size(625) == ZeroShotSettings(schedule=CosineSchedule(iterations=7), networks=4)
+        assert settings.for_size(626) == ZeroShotSettings()
+        assert settings.for_size(625).for_size(1) == settings.for_size(625)
+
+    def test_every_group_of_small_has_its_counterpart(self) -> None:
+        assert set(SmallImageSettings.model_fields) - {"max_pixels"} <= set(ZeroShotSettings.model_fields)

@@ -1,0 +1,119 @@
+"""Steps: how many, how far, and that the last has the size that was asked for."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zssr_gan.imaging.resize import enlarged_size
+from zssr_gan.settings.zeroshot import StepSettings, ZeroShotSettings, parse_settings
+from zssr_gan.zeroshot.steps import fleet_capacity, plan_steps
+
+PLAIN = StepSettings()
+TWICE = StepSettings(gradual=((1, 1), (1, 1)))
+SLOW = StepSettings(gradual=((0, 0.5), (0.5, 0), (0.5, 0.5), (0.5, 1), (1, 0.5), (1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("scale", "count"), [(1, 1), (1.02, 1), (1.5, 1), (2, 1), (2.01, 2), (3, 2), (4, 2), (4.5, 3), (8, 3)]
+)
+def test_no_step_is_larger_than_2(scale: float, count: int) -> None:
+    steps = plan_steps((100, 80), (scale, scale), PLAIN, whole=False)
+    assert len(steps) == count
+    assert all(max(step.scales[-1]) <= 2 + 0.02 for step in steps)
+    assert steps[-1].sizes[-1] == enlarged_size((100, 80), (scale, scale))
+
+
+def test_equal_steps() -> None:
+    (first, second) = plan_steps((100, 100), (3, 3), PLAIN, whole=False)
+    assert first.sizes == ((173, 173),)
+    assert second.sizes == ((300, 300),)
+    assert second.scales[0] == pytest.approx((300 / 173, 300 / 173))
+
+
+def test_the_larger_axis_decides() -> None:
+    steps = plan_steps((10, 10), (8, 1), PLAIN, whole=False)
+    assert [step.sizes for step in steps] == [((20, 10),), ((40, 10),), ((80, 10),)]
+    assert all(step.scales[0][1] == 1 for step in steps)
+
+
+def test_the_originals_gradual_scales() -> None:
+    """(1, 1.5) (1.5, 1) (1.5, 1.5) (1.5, 2) (2, 1.5) (2, 2)."""
+    (step,) = plan_steps((20, 30), (2, 2), SLOW, whole=False)
+    assert step.scales == ((1, 1.5), (1.5, 1), (1.5, 1.5), (1.5, 2), (2, 1.5), (2, 2))
+    assert step.sizes == ((20, 45), (30, 30), (30, 45), (30, 60), (40, 45), (40, 60))
+
+
+def test_odd_sizes() -> None:
+    (step,) = plan_steps((25, 13), (1.5, 1.5), PLAIN, whole=False)
+    assert step.sizes == ((38, 20),)
+    assert step.scales[0] == pytest.approx((38 / 25, 20 / 13))  # the true scale, not the asked one
+
+
+def test_other_largest_step() -> None:
+    assert len(plan_steps((20, 20), (8, 8), StepSettings(largest=8), whole=False)) == 1
+    assert len(plan_steps((20, 20), (2, 2), StepSettings(largest=1.4), whole=False)) == 3
+
+
+@pytest.mark.parametrize("scale", [(2, 2), (8, 8), (3, 4)])
+def test_a_kernel_takes_the_whole_way_at_once(scale: tuple[int, int]) -> None:
+    (step,) = plan_steps((33, 40), scale, SLOW, whole=True)
+    assert step.scales == (scale,)
+    assert step.sizes == ((33 * scale[0], 40 * scale[1]),)
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    size=st.tuples(st.integers(8, 300), st.integers(8, 300)),
+    scale=st.tuples(st.floats(1, 8), st.floats(1, 8)),
+    steps=st.sampled_from([PLAIN, TWICE, SLOW]),
+)
+def test_ends_where_it_should_and_never_shrinks(
+    size: tuple[int, int], scale: tuple[float, float], steps: StepSettings
+) -> None:
+    plan = plan_steps(size, scale, steps, whole=False)
+    assert plan[-1].sizes[-1] == enlarged_size(size, scale)
+    assert len(plan) == max(1, math.ceil(math.log2(max(scale)) - 1e-9))
+    at = size
+    for step in plan:
+        assert len(step.sizes) == len(step.scales) == len(steps.gradual)
+        for sub, to in zip(step.scales, step.sizes, strict=True):
+            assert all(1 <= s <= 2.2 for s in sub)
+            assert to == enlarged_size(at, sub)
+        at = step.sizes[-1]
+
+
+class TestFleetCapacity:
+    """As many networks side by side as a CPU's cache or a GPU's memory holds."""
+
+    CPU = torch.device("cpu")
+
+    def asked(self, **changes: dict[str, object]) -> ZeroShotSettings:
+        return parse_settings({"pairs": {"crop": 32, "batch": 1}, **changes}, "test")
+
+    def test_on_a_cpu_by_the_pixels_of_a_step(self) -> None:
+        assert fleet_capacity(self.CPU, self.asked(), (32, 32)) == 8
+        assert fleet_capacity(self.CPU, self.asked(), (16, 16)) == 32
+        assert fleet_capacity(self.CPU, self.asked(network={"grid": "lr"}), (32, 32)) == 32
+        assert fleet_capacity(self.CPU, self.asked(pairs={"crop": 32, "batch": 2}), (32, 32)) == 4
+        assert fleet_capacity(self.CPU, self.asked(), (32, 500)) == 8  # the crop's pixels, not the image's
+
+    def test_on_a_cpu_neither_too_few_nor_too_many(self) -> None:
+        assert fleet_capacity(self.CPU, self.asked(pairs={"crop": 128, "batch": 8}), (500, 500)) == 4
+        assert fleet_capacity(self.CPU, self.asked(pairs={"crop": 8, "batch": 1}), (8, 8)) == 32
+
+    def test_on_a_gpu_by_its_free_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        free = 80 * 2**30
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free, 2 * free))
+        cuda = torch.device("cuda")
+        large = self.asked(pairs={"crop": 64, "batch": 8})
+        whole = fleet_capacity(cuda, large, (64, 64))
+        free //= 2
+        assert whole // 2 - 1 <= fleet_capacity(cuda, large, (64, 64)) <= whole // 2 + 1
+        assert fleet_capacity(cuda, self.asked(pairs={"crop": 32, "batch": 8}), (64, 64)) > 2 * (whole // 2)
+        free = 0
+        assert fleet_capacity(cuda, large, (64, 64)) == 1
+        free = 2**50
+        assert fleet_capacity(cuda, large, (64, 64)) == 4096

@@ -1,0 +1,83 @@
+"""`zssr-gan model`: what a trained generator is and was trained on, and generators that others trained."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zssr_gan.errors import OutputError, ZssrGanError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Look at trained generators, as `make train` writes them, or make such files of what others trained.",
+)
+
+
+@app.command(no_args_is_help=True)
+def card(
+    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="generator.safetensors.")],
+    images: Annotated[
+        bool, typer.Option("--images", help="What it was trained on: SHA-256, purpose and id, a line an image.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole card, as JSON.")] = False,
+) -> None:
+    """Show the card of a generator: network, images, training, figures, and the file's SHA-256.
+
+    Exit codes: 0 done, 2 the file is missing or no generator.
+    """
+    from zssr_gan.progress import printable
+    from zssr_gan.training.model_card import account, load_generator
+
+    try:
+        generator = load_generator(file)
+    except ZssrGanError as error:
+        typer.echo(f"error: {printable(str(error))}", err=True)
+        raise typer.Exit(2) from error
+    if images:
+        if generator.card.origin is not None:
+            typer.echo("the images that it was trained on are not known", err=True)
+        for purpose, files in generator.images.items():
+            for name, sha256 in files.items():
+                typer.echo(printable(f"{sha256}  {purpose:8}  {name}"))
+        return
+    found = generator.card
+    if as_json:
+        typer.echo(found.model_dump_json(indent=1))
+        return
+    for name, text in account(generator):
+        typer.echo(printable(f"{name:11} {text}"))
+    for warning in found.warnings:
+        typer.echo(printable(f"WARNING     {warning}"))
+
+
+@app.command("import", no_args_is_help=True)
+def import_(
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", show_default=False, help=".pth or .safetensors of an ESRGAN generator (RRDB)."),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", show_default=False, help="The file to be written.")
+    ],
+) -> None:
+    """Make a generator's file of weights that others trained, for `zssr-gan enhance --model`.
+
+    Read are the generators of ESRGAN, BasicSR and Real-ESRGAN, x1 to x8; blocks, width and scale are found from the
+    weights. Nothing is downloaded, and nothing in the file is run. The card says which file it was, by its SHA-256, and
+    that its training is not known. Results are labelled `generative`.
+
+    Exit codes: 0 done, 1 the output cannot be written, 2 the file is missing or no such generator.
+    """
+    from zssr_gan.progress import printable
+    from zssr_gan.training.importing import import_generator
+
+    try:
+        made = import_generator(file, output)
+    except ZssrGanError as error:
+        typer.echo(f"error: {printable(str(error))}", err=True)
+        raise typer.Exit(1 if isinstance(error, OutputError) else 2) from error
+    options = ", ".join(f"{name} {value}" for name, value in made.options.items())
+    typer.echo(printable(f"{output}: {made.name}, {options}"))
+    for warning in made.warnings:
+        typer.echo(printable(f"WARNING: {warning}"), err=True)

@@ -1,0 +1,127 @@
+"""Blur kernels from files, and where their centre must lie.
+
+Conventions (Shocher et al., ZSSR; Bell-Kligler et al., KernelGAN): a kernel is given in pixels of the larger image
+and is correlated with it, not convolved; the LR image is every s-th pixel of the outcome, from the first on.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zssr_gan.errors import SettingsError
+from zssr_gan.imaging.dihedral import ALL, transform
+
+_MAX_SIDE = 129
+
+
+def load_kernel(path: Path) -> Tensor:
+    """Read a blur kernel from a `.mat` file (variable `Kernel`, as KernelGAN writes it) or a `.npy` array.
+
+    Returns:
+        `k l` float64, normalised to sum 1, as it lies in the file (not flipped, not shifted).
+
+    Raises:
+        SettingsError: not readable, not two-dimensional, NaN or infinite, sum not above zero, or too large.
+    """
+    try:
+        if path.suffix.lower() == ".mat":
+            from scipy.io import loadmat  # costs half a second to import, and few runs have a kernel
+
+            with path.open("rb") as file:  # given a name, scipy has its own words for a file that is not there
+                content = loadmat(file)
+            if "Kernel" not in content:
+                raise SettingsError(f"{path}: holds no variable 'Kernel'; KernelGAN's .mat files do")
+            values = np.asarray(content["Kernel"])
+        elif path.suffix.lower() == ".npy":
+            values = np.load(path, allow_pickle=False)
+        else:
+            raise SettingsError(f"{path}: a kernel is a .mat file (variable 'Kernel') or a .npy array")
+    except SettingsError:
+        raise
+    except FileNotFoundError as error:
+        raise SettingsError(f"{path}: no such kernel file") from error
+    except Exception as error:  # scipy and numpy raise many kinds on a damaged file; all mean the same to a user
+        raise SettingsError(f"{path}: cannot be read as a kernel ({error})") from error
+    try:
+        return checked_kernel(values)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
+
+
+def checked_kernel(values: object) -> Tensor:
+    """Normalise a kernel given as an array or nested lists.
+
+    Returns:
+        `k l` float64 of sum 1.
+
+    Raises:
+        SettingsError: not two-dimensional, NaN or infinite, sum not above zero, or a side above 129.
+    """
+    try:
+        given = np.asarray(values)
+        if np.iscomplexobj(given):
+            raise SettingsError("the kernel holds complex numbers")
+        kernel = given.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise SettingsError("the kernel is not an array of numbers") from error
+    if kernel.ndim != 2 or 0 in kernel.shape:
+        raise SettingsError(f"a kernel has two dimensions, this one has the shape {kernel.shape}")
+    if max(kernel.shape) > _MAX_SIDE:
+        raise SettingsError(f"a kernel has at most {_MAX_SIDE} pixels a side, this one is {kernel.shape}")
+    if not np.isfinite(kernel).all():
+        raise SettingsError("the kernel holds NaN or infinity")
+    if kernel.sum() <= 1e-8 * np.abs(kernel).sum() or not np.abs(kernel).sum():
+        raise SettingsError(f"the kernel must have a sum above zero, this one sums to {kernel.sum():g}")
+    return torch.from_numpy(kernel / kernel.sum())
+
+
+def centre_of_mass(kernel: Tensor) -> tuple[float, float]:
+    """Centre of mass of `k l` in pixels (row, column), the first pixel's centre being 0."""
+    rows = (kernel.sum(1) * torch.arange(kernel.shape[0])).sum() / kernel.sum()
+    columns = (kernel.sum(0) * torch.arange(kernel.shape[1])).sum() / kernel.sum()
+    return float(rows), float(columns)
+
+
+def centred_kernel(kernel: Tensor, scale: tuple[int, int]) -> Tensor:
+    """Move a kernel so that taking every s-th pixel, from the first on, does not move the image.
+
+    The LR pixel i covers the HR pixels s*i to s*i + s - 1, whose centre lies (s - 1) / 2 beyond the first. The
+    kernel's centre of mass is moved there, by cubic interpolation where the way is not a whole number of pixels.
+
+    Returns:
+        `m n` float64, both odd, sum 1, centre of mass at (m // 2 + (sy - 1) / 2, n // 2 + (sx - 1) / 2).
+    """
+    from scipy.ndimage import shift  # see load_kernel
+
+    way = []
+    pad = []
+    for axis, mass in enumerate(centre_of_mass(kernel)):
+        side = kernel.shape[axis]
+        target = (scale[axis] - 1) / 2
+        # Room for the move on both sides, and an odd side at the end so that the middle pixel is the centre.
+        # ... and 4 for the tails of the interpolation.
+        margin = math.ceil(abs(mass - (side - 1) / 2) + target) + 4
+        pad.append((margin, margin + (side + 1) % 2))
+        way.append((side + 2 * margin + (side + 1) % 2) // 2 + target - (margin + mass))
+    values = np.pad(kernel.double().numpy(), pad)
+    # A twentieth of a pixel is the noise of estimation; moving that little would only blur the kernel.
+    if max(abs(w) for w in way) > 0.05:
+        whole = [round(w) if abs(w - round(w)) <= 0.05 else w for w in way]
+        values = shift(values, whole, order=3 if any(w != round(w) for w in whole) else 0, mode="constant")
+    return torch.from_numpy(values / values.sum())
+
+
+def kernel_symmetries(kernel: Tensor) -> tuple[int, ...]:
+    """The flips and turns (`imaging.symmetries`) that leave a kernel as it is, but for a tenth of its weight.
+
+    Every kernel has the first, a tilted Gaussian the half turn too, a round one all eight.
+    """
+    centred = centred_kernel(kernel, (1, 1))
+    side = max(centred.shape)
+    rows, columns = ((side - n) // 2 for n in centred.shape)  # both sides are odd, so their difference is even
+    square = torch.nn.functional.pad(centred, (columns, columns, rows, rows))
+    weight = square.abs().sum()
+    return tuple(k for k in ALL if (transform(square, k) - square).abs().sum() / 2 <= 0.1 * weight)

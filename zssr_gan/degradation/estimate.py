@@ -1,0 +1,199 @@
+"""An estimate of a degradation, and the file that it is kept in."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    computed_field,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError, from_json
+
+from zssr_gan.degradation.model import Degradation, GaussianBlur
+from zssr_gan.degradation.spectra import LEVELS
+from zssr_gan.errors import SettingsError
+from zssr_gan.files import canonical_sha256
+from zssr_gan.provenance import CaseImage
+
+_EVIDENCE = {"fallback", "why", "blur_estimated", "certainty", "noise_from", "jpeg_from", "images"}
+"""What the label of a result hangs on, beside the degradation."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Certainty(_Model):
+    """How sure an estimate is: the set is dealt into parts, and each is estimated for itself."""
+
+    blurs: tuple[GaussianBlur, ...]
+    """What each part says."""
+    tiles: int
+    """Parts of images that were looked at."""
+    sigma_major: float
+    sigma_minor: float
+    """Standard errors of the blur's widths, in pixels of the LR image."""
+    spread_db: float
+    """PSNR of an image of the case blurred by the estimate, against one blurred by it moved by its standard error."""
+    bicubic_db: float
+    """The same against one not blurred at all: how far the estimate is from bicubic."""
+    misfit: float
+    """Mean square of what the logarithms of the statistics are apart."""
+    misfit_bicubic: float
+    """The same where no blur is assumed."""
+
+
+class Brightness(_Model):
+    """The noise at one brightness."""
+
+    brightness: float
+    """[0, 1]."""
+    sigma: float
+    """Standard deviation, [0, 1] units."""
+
+
+class Estimate(_Model):
+    """A degradation, and how it came to be known; what a file of ours holds."""
+
+    schema_version: Literal[1] = 1
+    degradation: Degradation
+    degradation_sha256: str
+    """Of the degradation as canonical JSON."""
+    blur_estimated: GaussianBlur | None
+    """What was found, also where it is not used."""
+    fallback: bool
+    """Whether bicubic is assumed because the estimate is not sure enough."""
+    why: str
+    """One sentence."""
+    certainty: Certainty | None
+    noise_from: Literal["colours", "recurrence", "nothing"]
+    """Where the noise was read: from what red, green and blue do not share, or together with the blur."""
+    noise_by_brightness: tuple[Brightness, ...] = ()
+    jpeg_from: Literal["tables", "pixels", "nothing"]
+    """Where the compression was read: from the files' quantisation tables, or from the pixels."""
+    jpeg_qualities: dict[str, int] = {}
+    """How many images have which quality; of several the middle one is assumed."""
+    images: tuple[CaseImage, ...]
+    settings: dict[str, JsonValue]
+    seed: int
+    versions: dict[str, str]
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's own way
+    @property
+    def evidence_sha256(self) -> str:
+        """Of what the label of a result hangs on beside the degradation, as canonical JSON."""
+        # An estimate that is not finite is null in its file.
+        return canonical_sha256(json.loads(self.model_dump_json(include=_EVIDENCE)))
+
+    @property
+    def given(self) -> bool:
+        """Whether a person gave the degradation, and nothing was read from images."""
+        read = (self.certainty, self.blur_estimated)
+        return all(one is None for one in read) and self.noise_from == self.jpeg_from == "nothing"
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _as_hashed(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        """A file's evidence is that which was hashed."""
+        if info.mode != "json" or not isinstance(data, dict):
+            return handler(data)
+        told = data.get("evidence_sha256")
+        made = handler({key: value for key, value in data.items() if key != "evidence_sha256"})
+        if told != made.evidence_sha256:
+            raise PydanticCustomError("evidence", "what it was estimated from was changed after it was hashed")
+        if not (made.images or made.given):
+            raise PydanticCustomError("evidence", "it was estimated, but lists no image that it was estimated from")
+        return made
+
+    @property
+    def summary(self) -> str:
+        """What is assumed of the camera, in one line."""
+        d = self.degradation
+        blur = "bicubic"
+        if isinstance(d.blur, GaussianBlur):
+            blur = (
+                f"blur of {d.blur.sigma_major:.2f} x {d.blur.sigma_minor:.2f} LR pixels "
+                f"at {d.blur.angle_degrees:.0f} degrees"
+            )
+        noise = f"noise {d.noise.sigma * LEVELS:.1f}/255" if d.noise else "no noise"
+        kept = f"JPEG quality {d.jpeg.quality}" if d.jpeg else "no JPEG"
+        return f"{blur}, {noise}, {kept}"
+
+
+class _OfAGroup(BaseModel):
+    group: str
+    estimate: Estimate
+
+
+class _OfARun(BaseModel):
+    """As much of a run's degradation.json as an estimate is read from."""
+
+    groups: tuple[_OfAGroup, ...] = Field(min_length=1)
+
+
+def read_estimate(path: Path) -> Estimate:
+    """Read an estimate's file, or a run's degradation.json where it holds one camera's estimate.
+
+    Raises:
+        SettingsError: missing, no estimate, the estimates of several cameras, or changed after it was hashed.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path}: the degradation cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise SettingsError(f"{path}: is no degradation: it is not text") from error
+    try:
+        estimate = _of_one_camera(text, path)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if first["type"] == "evidence":
+            raise SettingsError(f"{path}: {first['msg']}") from error
+        where = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(
+            f"{path}: is no degradation as `zssr-gan degradation estimate` writes it "
+            f"({where}{': ' if where else ''}{first['msg']})"
+        ) from error
+    if estimate.degradation.sha256 != estimate.degradation_sha256:
+        raise SettingsError(f"{path}: its degradation was changed after it was hashed")
+    return estimate
+
+
+def is_estimate(path: Path) -> bool:
+    """Whether a file is laid out as an estimate, whole or not."""
+    try:
+        content = from_json(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and "degradation_sha256" in content
+
+
+def _of_one_camera(text: str, path: Path) -> Estimate:
+    """The estimate; that of the only group, where it is a run's file."""
+    try:
+        content = from_json(text)
+    except ValueError:  # no JSON, or nested without end: the model says it
+        content = None
+    if not isinstance(content, dict) or "groups" not in content:
+        return Estimate.model_validate_json(text)
+    groups = _OfARun.model_validate_json(text).groups
+    if len(groups) > 1:
+        shown = ", ".join(one.group for one in groups[:4]) + (", ..." if groups[4:] else "")
+        raise SettingsError(
+            f"{path}: holds the estimates of {len(groups)} cameras ({shown}): "
+            "estimate one for the images of one camera by `zssr-gan degradation estimate`"
+        )
+    return groups[0].estimate
+
+
+def encode_estimate(estimate: Estimate) -> bytes:
+    """The file's bytes."""
+    return (estimate.model_dump_json(indent=2) + "\n").encode()

@@ -1,0 +1,149 @@
+"""JPEG's loss as arithmetic on tensors, and the quantisation tables that say how much of it there was.
+
+Baseline JPEG (ITU-T T.81): YCbCr of full range, chroma averaged over 2x2 pixels, cosine transform of 8x8 blocks,
+coefficients rounded to whole multiples of a table. Only the rounding loses anything, so only that is done, no entropy
+coding. Rounding hands gradients through as they are, so that a loss can look through it.
+
+Shapes: B images, C channels (1 gray, 3 RGB), H W rows and columns, n m rows and columns of 8x8 blocks.
+"""
+
+import io
+import math
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from zssr_gan.imaging.colour import LUMA
+
+Table = tuple[int, ...]
+"""64 whole numbers, row by row from the lowest frequency."""
+
+
+# ITU-T T.81, Annex K, tables K.1 and K.2.
+_LUMA = (
+    *(16, 11, 10, 16, 24, 40, 51, 61),
+    *(12, 12, 14, 19, 26, 58, 60, 55),
+    *(14, 13, 16, 24, 40, 57, 69, 56),
+    *(14, 17, 22, 29, 51, 87, 80, 62),
+    *(18, 22, 37, 56, 68, 109, 103, 77),
+    *(24, 35, 55, 64, 81, 104, 113, 92),
+    *(49, 64, 78, 87, 103, 121, 120, 101),
+    *(72, 92, 95, 98, 112, 100, 103, 99),
+)
+
+_CHROMA = (
+    *(17, 18, 24, 47, 99, 99, 99, 99),
+    *(18, 21, 26, 66, 99, 99, 99, 99),
+    *(24, 26, 56, 99, 99, 99, 99, 99),
+    *(47, 66, 99, 99, 99, 99, 99, 99),
+    *[99] * 32,
+)
+
+
+@cache
+def tables_of(quality: int) -> tuple[Table, Table]:
+    """The tables of luma and chroma for a quality of 1 to 100, as libjpeg scales those of Annex K."""
+    share = 5000 // quality if quality < 50 else 200 - 2 * quality
+    luma, chroma = (tuple(min(255, max(1, (n * share + 50) // 100)) for n in table) for table in (_LUMA, _CHROMA))
+    return luma, chroma
+
+
+def quality_of(luma: Table) -> int | None:
+    """The quality whose luma table this is, or None where an encoder has tables of its own."""
+    return next((quality for quality in range(100, 0, -1) if tables_of(quality)[0] == tuple(luma)), None)
+
+
+def nearest_quality(luma: Table) -> int:
+    """The quality whose luma table is most like this one, by the logarithms of its numbers."""
+
+    def distance(quality: int) -> float:
+        return sum(abs(math.log(a / b)) for a, b in zip(tables_of(quality)[0], luma, strict=True))
+
+    return min(range(1, 101), key=distance)
+
+
+def read_tables(data: bytes) -> tuple[Table, Table, bool] | None:
+    """Tables of luma and chroma, and whether chroma was averaged over 2x2 pixels, from a JPEG file's header.
+
+    None where the bytes are no JPEG file, or one that cannot be read.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            tables: dict[int, list[int]] = image.quantization  # type: ignore[attr-defined]  # JPEG images have it
+            layers = image.layer  # type: ignore[attr-defined]  # (id, horizontal, vertical, table) of each component
+    except Exception:  # as every decoder, it raises anything on damaged bytes, and damaged bytes have no tables
+        return None
+    if not tables or not all(len(table) == 64 and min(table) > 0 for table in tables.values()):
+        return None
+    found = [tuple(tables.get(number, tables[min(tables)])) for number in (layers[0][3], layers[-1][3])]
+    halved = len(layers) == 3 and layers[0][1] * layers[0][2] == 4 and layers[1][1] * layers[1][2] == 1
+    return found[0], found[1], halved
+
+
+def compress(x: Tensor, luma: Table, chroma: Table, *, halved: bool = True) -> Tensor:
+    """What is left of `B C H W` in [0, 1] after JPEG: 8-bit levels, as a decoder gives them.
+
+    Args:
+        x: images; each begins with a whole block.
+        luma, chroma: the tables.
+        halved: whether chroma is averaged over 2x2 pixels (4:2:0), as most encoders do.
+    """
+    levels = _rounded(x.float().clamp(0, 1) * 255)
+    if x.shape[1] == 1:
+        return _rounded(_quantised(levels, luma).clamp(0, 255)) / 255
+    matrix = _TO_YCBCR.to(levels)
+    y, *others = (matrix @ levels.flatten(2)).unflatten(2, levels.shape[2:]).split(1, 1)
+    y = _rounded(_quantised(_rounded(y), luma).clamp(0, 255))
+    chroma_planes = torch.cat(others, 1)
+    if halved:
+        height, width = x.shape[-2:]
+        padded = F.pad(chroma_planes, (0, width % 2, 0, height % 2), mode="replicate")
+        small = _quantised(_rounded(F.avg_pool2d(padded, 2)), chroma, offset=0)
+        small = _rounded(small.clamp(-128, 127))
+        # libjpeg's "fancy upsampling" weighs neighbours 3 : 1, which is linear interpolation.
+        large = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
+        chroma_planes = large[..., :height, :width]
+    else:
+        chroma_planes = _quantised(_rounded(chroma_planes), chroma, offset=0).clamp(-128, 127)
+    planes = torch.cat([y, _rounded(chroma_planes)], 1)
+    rgb = (torch.linalg.inv(_TO_YCBCR).to(levels) @ planes.flatten(2)).unflatten(2, levels.shape[2:])
+    return _rounded(rgb.clamp(0, 255)) / 255
+
+
+def block_coefficients(levels: Tensor) -> Tensor:
+    """Orthonormal cosine transform of the whole 8x8 blocks of `B H W` (0 to 255): `B n m 8 8`."""
+    blocks = (levels - 128)[:, : levels.shape[1] // 8 * 8, : levels.shape[2] // 8 * 8].unfold(1, 8, 8).unfold(2, 8, 8)
+    transform = _COSINES.to(levels)
+    return transform @ blocks @ transform.T
+
+
+def _quantised(levels: Tensor, table: Table, offset: float = 128) -> Tensor:
+    """`B C H W` with the coefficients of its blocks rounded to multiples of the table."""
+    height, width = levels.shape[-2:]
+    padded = F.pad(levels, (0, -width % 8, 0, -height % 8), mode="replicate") - offset
+    blocks = padded.unfold(2, 8, 8).unfold(3, 8, 8)
+    transform, steps = _COSINES.to(levels), levels.new_tensor(table).reshape(8, 8)
+    coefficients = _rounded(transform @ blocks @ transform.T / steps) * steps
+    back = (transform.T @ coefficients @ transform).transpose(3, 4).reshape(padded.shape)
+    return back[..., :height, :width] + offset
+
+
+def _rounded(x: Tensor) -> Tensor:
+    """Rounded, with the gradient of not rounding."""
+    return x + (x.round() - x).detach()
+
+
+_COSINES = torch.from_numpy(
+    np.array(
+        [[math.sqrt((1 + (u > 0)) / 8) * math.cos((2 * x + 1) * u * math.pi / 16) for x in range(8)] for u in range(8)],
+        dtype=np.float32,
+    )
+)
+
+
+# JFIF 1.02, full range, chroma about 0.
+_TO_YCBCR = torch.tensor([LUMA, [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])

@@ -1,0 +1,265 @@
+"""How a camera made an LR image of a scene, as data, and applied: blur, shrinking, noise, compression, in this order.
+
+The order is that of the field's protocols (Liu and Sun 2014; Zhang et al. 2018, SRMD). Each part can be absent.
+
+Shapes: B images, C channels, H W rows and columns; k l of a kernel.
+"""
+
+import math
+from typing import Annotated, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from zssr_gan.degradation import jpeg
+from zssr_gan.degradation.blur_kernels import checked_kernel, kernel_symmetries
+from zssr_gan.degradation.operators import BicubicDownscale, Downscale, KernelDownscale, adjoint
+from zssr_gan.errors import SettingsError
+from zssr_gan.files import canonical_sha256, sha256_bytes
+from zssr_gan.imaging.resize import Scale, Size, resize
+
+
+def degradation_of(downscale: Downscale) -> str:
+    """`bicubic`, or `kernel` or `degradation` with the SHA-256 of its values."""
+    if isinstance(downscale, DegradedDownscale):
+        return f"degradation {downscale.degradation.sha256}"
+    if isinstance(downscale, KernelDownscale):
+        return f"kernel {sha256_bytes(downscale.kernel.double().cpu().numpy().tobytes())}"
+    return downscale.name
+
+
+_SIGMAS = 4.0  # a Gaussian is cut so many standard deviations from its centre
+
+_FINER = 7  # samples of a Gaussian along a pixel's side; odd
+
+_NARROWEST = 0.05  # HR pixels: a Gaussian of no width cannot be inverted
+
+_LEVEL = 1 / 255
+
+_LEAST_NOISE = _LEVEL / math.sqrt(12)  # rounding's own
+
+_EXPECTED_ERROR = 0.03
+"""Standard deviation of what a network leaves wrong, [0, 1] units, that an input's own error is weighed against."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class GaussianBlur(_Model):
+    """An anisotropic Gaussian before an antialiased bicubic shrinking: a lens, and the pixels' own area."""
+
+    kind: Literal["gaussian"] = "gaussian"
+    sigma_major: float = Field(ge=0, le=8)
+    """Standard deviation along the wider axis, in pixels of the LR image; at x2, twice as many of the HR image."""
+    sigma_minor: float = Field(ge=0, le=8)
+    """The same across it."""
+    angle_degrees: float = 0.0
+    """Of the wider axis, from the x axis towards the y axis, which points down."""
+
+    def covariance(self) -> Tensor:
+        """`2 2` float64 over (y, x), in squared pixels of the LR image."""
+        angle = math.radians(self.angle_degrees)
+        turn = torch.tensor(
+            [[math.sin(angle), math.cos(angle)], [math.cos(angle), -math.sin(angle)]], dtype=torch.float64
+        )
+        widths = torch.tensor([self.sigma_major, self.sigma_minor], dtype=torch.float64)
+        return turn @ torch.diag(widths.square()) @ turn.T
+
+    @classmethod
+    def of_covariance(cls, covariance: Tensor) -> Self:
+        """The blur with this covariance, as `covariance` gives it."""
+        values, vectors = torch.linalg.eigh(covariance.double())
+        minor, major = (math.sqrt(max(0.0, float(value))) for value in values)
+        angle = math.degrees(math.atan2(float(vectors[0, 1]), float(vectors[1, 1])))
+        return cls(sigma_major=major, sigma_minor=minor, angle_degrees=angle % 180)
+
+
+class KernelBlur(_Model):
+    """A kernel of any form that holds for one scale: it is the whole shrinking, as `KernelDownscale` does it."""
+
+    kind: Literal["kernel"] = "kernel"
+    values: tuple[tuple[float, ...], ...]
+    """In pixels of the HR image."""
+    scale: tuple[Annotated[int, Field(ge=1, le=8)], Annotated[int, Field(ge=1, le=8)]]
+    """(y, x)."""
+
+    @model_validator(mode="after")
+    def _is_kernel(self) -> Self:
+        try:
+            checked_kernel(self.values)
+        except SettingsError as error:
+            raise ValueError(str(error)) from error  # as every other bad value, so that a file's reader names the file
+        return self
+
+
+class Noise(_Model):
+    """Gaussian noise of a variance that rises with brightness (Foi et al. 2008)."""
+
+    sigma: float = Field(ge=0, le=0.5)
+    """Standard deviation at medium brightness (0.5), [0, 1] units."""
+    shot: float = Field(0.0, ge=0, le=1)
+    """Share of the variance there that is in proportion to brightness; the rest is the same everywhere."""
+    coloured: bool = True
+    """Whether each channel has noise of its own; else it is gray, as where colours were stored at half the size."""
+
+    def deviation(self, brightness: Tensor) -> Tensor:
+        """Standard deviation at each brightness in [0, 1]."""
+        return self.sigma * (1 + self.shot * (2 * brightness.clamp(0, 1) - 1)).sqrt()
+
+
+_Step = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Jpeg(_Model):
+    """Compression by JPEG."""
+
+    quality: int = Field(ge=1, le=100)
+    """As libjpeg counts it; the nearest, where the encoder's tables are its own."""
+    luma: Annotated[tuple[_Step, ...], Field(min_length=64, max_length=64)]
+    chroma: Annotated[tuple[_Step, ...], Field(min_length=64, max_length=64)]
+    """Quantisation tables, row by row from the lowest frequency."""
+    halved: bool = True
+    """Whether colour is stored at half the size (4:2:0)."""
+
+    @classmethod
+    def of_quality(cls, quality: int, *, halved: bool = True) -> Self:
+        """With libjpeg's tables."""
+        luma, chroma = jpeg.tables_of(quality)
+        return cls(quality=quality, luma=luma, chroma=chroma, halved=halved)
+
+
+class Degradation(_Model):
+    """How an LR image came out of a scene."""
+
+    blur: Annotated[GaussianBlur | KernelBlur, Field(discriminator="kind")] | None = None
+    """None: antialiased bicubic alone."""
+    noise: Noise | None = None
+    jpeg: Jpeg | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Of its values as canonical JSON."""
+        return canonical_sha256(self.model_dump(mode="json"))
+
+    @property
+    def downscale(self) -> Downscale:
+        """The degradation as it is applied; plain bicubic where there is nothing to it."""
+        return BicubicDownscale() if self == Degradation() else DegradedDownscale(self)
+
+    def kernel(self, scale: Scale) -> Tensor:
+        """The whole linear part at a scale, blur and shrinking: `k l` float64, in pixels of the HR image, sum 1."""
+        side = 2 * math.ceil(_SIGMAS * 8) + 1
+        lr = torch.zeros(1, 1, side, side, dtype=torch.float64)
+        lr[0, 0, side // 2, side // 2] = 1
+        size = (round(side * scale[0]), round(side * scale[1]))
+        # The row of the linear map that makes the LR pixel in the middle.
+        weights = adjoint(self.downscale, size, (side, side), lr)(lr)[0, 0]
+        seen = weights.abs() > 1e-5 * weights.abs().max()
+        rows, columns = seen.any(1).nonzero()[:, 0], seen.any(0).nonzero()[:, 0]
+        cut = weights[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return cut / cut.sum()
+
+
+class DegradedDownscale:
+    """A degradation as an operator: its linear part when called, noise and compression by `capture`.
+
+    Both hand gradients through, so that a consistency loss can look through the whole.
+    """
+
+    name = "degradation"
+    multiple = 1
+    whole = True
+    captures = True
+
+    def __init__(self, degradation: Degradation) -> None:
+        self.degradation = degradation
+        blur = degradation.blur
+        self._given = None
+        self._kernels: dict[Scale, Tensor] = {}
+        if isinstance(blur, KernelBlur):
+            self._given = KernelDownscale(checked_kernel(blur.values), blur.scale)
+            self.multiple = self._given.multiple
+        self._covariance = blur.covariance() if isinstance(blur, GaussianBlur) else None
+        # Symmetries and reach are told for x2, and hold for any equal scales.
+        kernel = self._kernel((2.0, 2.0)) if self._given is None else self._given.kernel
+        self.symmetries = kernel_symmetries(kernel)
+        self.reach = max(kernel.shape) // 2
+        given = degradation.noise
+        self._noise = (
+            given if given is not None and given.sigma > _LEAST_NOISE else Noise(sigma=_LEAST_NOISE, coloured=False)
+        )
+        self.damping: float | None = (self._input_error() / _EXPECTED_ERROR) ** 2
+
+    def __call__(self, x: Tensor, size: Size) -> Tensor:
+        """Blur and shrink `B C H W` to `size`; a kernel's own must be the input's divided by its scale."""
+        if self._given is not None:
+            return self._given(x, size)
+        kernel = self._kernel((x.shape[-2] / size[0], x.shape[-1] / size[1])).to(x)
+        if kernel.numel() > 1:
+            rows, columns = (side // 2 for side in kernel.shape)
+            padded = F.pad(x, (columns, columns, rows, rows), mode="replicate")
+            x = F.conv2d(padded, kernel[None, None].expand(x.shape[1], 1, -1, -1), groups=x.shape[1])
+        return resize(x, size)
+
+    def capture(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Noise and compression of shrunk images `B C H W`, in 8-bit levels where there is compression.
+
+        Gray noise as large as rounding's is the least: no file is finer, and a network that learns to undo a blur from
+        exact sons writes what is not exact in a file into its result, many times over.
+
+        Args:
+            x: [0, 1].
+            noise: standard normal, of the same shape.
+        """
+        own = self._noise
+        x = x + (noise if own.coloured else noise[:, :1]) * own.deviation(x.detach())
+        if (kept := self.degradation.jpeg) is not None:
+            x = jpeg.compress(x, kept.luma, kept.chroma, halved=kept.halved)
+        return x
+
+    def _kernel(self, ratio: Scale) -> Tensor:
+        """The Gaussian in pixels of an image larger by `ratio` (y, x), `k l`, both odd, sum 1."""
+        if ratio not in self._kernels:
+            if self._covariance is None:
+                self._kernels[ratio] = torch.ones(1, 1, dtype=torch.float64)
+            else:
+                stretch = torch.diag(torch.tensor(ratio, dtype=torch.float64))
+                self._kernels[ratio] = _sampled_gaussian(stretch @ self._covariance @ stretch)
+        return self._kernels[ratio]
+
+    def _input_error(self) -> float:
+        """Standard deviation of what an LR image is off this degradation of its scene, [0, 1] units: noise,
+        compression, and a level for its rounding and for a blur that is never known exactly."""
+        variance = _LEVEL**2
+        if (noise := self.degradation.noise) is not None:
+            variance += noise.sigma**2
+        if (kept := self.degradation.jpeg) is not None:
+            # Steps of the low frequencies, where an image has something to round.
+            low = [kept.luma[8 * row + column] for row in range(4) for column in range(4)]
+            variance += sum((step * _LEVEL) ** 2 / 12 for step in low) / len(low) / 4
+        return math.sqrt(variance)
+
+
+def _sampled_gaussian(covariance: Tensor) -> Tensor:
+    """`k l` float64, odd sides, sum 1; `covariance` over (y, x) in squared pixels.
+
+    Each pixel holds the mean over its area: of a Gaussian narrower than a pixel, the values at the pixels' centres
+    alone are a comb that depends on its angle. The area's own variance of 1/12 is taken off the Gaussian before.
+    """
+    values, vectors = torch.linalg.eigh(covariance)
+    covariance = vectors @ torch.diag((values - 1 / 12).clamp(min=_NARROWEST**2)) @ vectors.T
+    rows, columns = (math.ceil(_SIGMAS * math.sqrt(float(covariance[axis, axis]))) for axis in (0, 1))
+    y, x = torch.meshgrid(
+        *(
+            torch.arange(-n * _FINER - _FINER // 2, n * _FINER + _FINER // 2 + 1, dtype=torch.float64) / _FINER
+            for n in (rows, columns)
+        ),
+        indexing="ij",
+    )
+    place = torch.stack([y, x], -1)
+    fine = torch.exp(-0.5 * (place @ torch.linalg.inv(covariance) * place).sum(-1))
+    kernel = F.avg_pool2d(fine[None], _FINER)[0]
+    return kernel / kernel.sum()

@@ -1,0 +1,222 @@
+"""Images whose truth is known, and what a camera made of them: by bicubic, or blind in groups of one camera each."""
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pydantic import JsonValue
+from torch import Tensor
+
+from zssr_gan.data.prepared import open_sources
+from zssr_gan.data.sources import Content
+from zssr_gan.degradation.estimate import Estimate
+from zssr_gan.degradation.estimator import EstimationSettings, Evidence, estimate_degradation, jpeg_of
+from zssr_gan.degradation.model import Degradation, GaussianBlur
+from zssr_gan.degradation.operators import BicubicDownscale, Downscale
+from zssr_gan.errors import ImageError, SettingsError
+from zssr_gan.evaluation.blind import QUALITIES, capture, draw_degradation
+from zssr_gan.evaluation.cache import Kept, hash_of
+from zssr_gan.evaluation.methods import Inputs
+from zssr_gan.evaluation.metrics.planes import rounded
+from zssr_gan.evaluation.run import Run
+from zssr_gan.imaging.resize import resize
+from zssr_gan.provenance import CaseImage
+from zssr_gan.seeds import derive_seed
+from zssr_gan.settings.data import DataSettings, SourceSettings
+
+_SMALLEST = 8  # LR pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Truths:
+    """Truths, and what a camera made of them: images of one case."""
+
+    ids: tuple[str, ...]
+    images: tuple[Tensor, ...]
+    inputs: Inputs
+    """With the downscale that methods are told of."""
+    degradation: Degradation | None = None
+    """What was done in truth; None: bicubic alone, or nobody knows."""
+    estimate: Estimate | None = None
+    """What was estimated from the LR images; None: bicubic, and known."""
+
+    @property
+    def downscale(self) -> Downscale:
+        """What methods are told of."""
+        return self.inputs.downscales[0]
+
+    @property
+    def camera(self) -> str:
+        """What it is taken to have done, for a person."""
+        return "bicubic" if self.estimate is None else f"{self.estimate.summary} ({self.estimate.why})"
+
+
+def known_truths(run: Run, taught: set[str]) -> tuple[Truths, list[str]]:
+    """The images of `evaluate.truth`, made small by bicubic, with what must be said of them.
+
+    Those whose bytes the run's generator was trained on are left out, and those of `taught` (SHA-256).
+
+    Raises:
+        SettingsError: no such set, no image is left, or a side that the scale does not divide.
+    """
+    wanted = run.settings.evaluate.truth
+    if wanted is None:
+        raise SettingsError("evaluate.truth: is not set, so that no truth is known: name a folder, {root: faces}.")
+    small = round(wanted.side / run.scale[0])
+    if small * run.scale[0] != wanted.side:
+        raise SettingsError(f"evaluate.truth.side: is {wanted.side}, which the scale {run.scale[0]:g} does not divide.")
+    if run.trained is not None:
+        taught = taught | {member.sha256 for member in run.split.entries if member.part == "train"}
+    found, notices = _read(run, wanted, "truth", wanted.count, wanted.side, taught)
+    images = _alike([rounded(resize(_square(_pixels(one)), (wanted.side, wanted.side))) for _, one in found])
+    lr = tuple(rounded(resize(image, (small, small))) for image in images)
+    ids = tuple(name for name, _ in found)
+    return Truths(ids, images, Inputs(lr, (BicubicDownscale(),) * len(lr))), notices
+
+
+def blind_groups(run: Run, truths: Truths, kept: Kept) -> list[Truths]:
+    """The truths again, in groups that each have a camera of their own: what it did is estimated from its LR images."""
+    wanted = run.settings.evaluate.truth
+    assert wanted is not None  # else there are no truths
+    size = (truths.inputs.images[0].shape[-2], truths.inputs.images[0].shape[-1])
+    rng = np.random.default_rng(derive_seed(run.settings.seed, "blind"))
+    groups = []
+    for number in range(wanted.blind):
+        # One group goes on where the other ended, so that every image serves before one serves again.
+        places = [(number * wanted.group + n) % len(truths.ids) for n in range(min(wanted.group, len(truths.ids)))]
+        ids = tuple(truths.ids[n] for n in places)
+        images = tuple(truths.images[n] for n in places)
+        degradation = draw_degradation(rng, QUALITIES[number % len(QUALITIES)])
+        shots = capture(torch.stack(images), degradation, size, derive_seed(run.settings.seed, "noise", number))
+        evidence = [
+            Evidence(CaseImage(name=name, sha256=""), shot.pixels, None if shot.file is None else jpeg_of(shot.file))
+            for name, shot in zip(ids, shots, strict=True)
+        ]
+        estimate = _estimated(kept, evidence, run.settings.seed)
+        inputs = Inputs(tuple(shot.pixels for shot in shots), (estimate.degradation.downscale,) * len(shots))
+        groups.append(Truths(ids, images, inputs, degradation, estimate))
+    return groups
+
+
+def own_sizes(run: Run, wanted: SourceSettings) -> tuple[Truths, list[str]]:
+    """A set such as Set5 at its own sizes, cut to whole multiples of the scale and made small by bicubic."""
+    scale = round(run.scale[0])
+    if scale != run.scale[0]:
+        raise SettingsError(f"evaluate.sets: {wanted.label} wants a whole scale, not {run.scale[0]:g}.")
+    found, notices = _read(run, wanted, "sets", wanted.count, _SMALLEST * scale)
+    images = []
+    for _, one in found:
+        rows, columns = (side // scale * scale for side in _pixels(one).shape[-2:])
+        images.append(rounded(_pixels(one)[:, :rows, :columns]))
+    lr = tuple(rounded(resize(x, (x.shape[-2] // scale, x.shape[-1] // scale))) for x in images)
+    ids = tuple(name for name, _ in found)
+    return Truths(ids, tuple(images), Inputs(lr, (BicubicDownscale(),) * len(lr))), notices
+
+
+def native_images(run: Run, wanted: SourceSettings, kept: Kept) -> tuple[Truths, list[str]]:
+    """LR images as they are, with the degradation that is estimated from them; there are no truths (`images` is empty).
+
+    As many as `evaluate.most`, of 8 pixels a side or more.
+    """
+    most = wanted.count or run.settings.evaluate.most
+    found, notices = _read(run, wanted, "native", most, run.settings.data.smallest)
+    pixels = _alike([rounded(_pixels(one)) for _, one in found])
+    estimate = _estimated(
+        kept,
+        [
+            Evidence(CaseImage(name=name, sha256=one.sha256), image, None if one.file is None else jpeg_of(one.file))
+            for (name, one), image in zip(found, pixels, strict=True)
+        ],
+        run.settings.seed,
+    )
+    inputs = Inputs(pixels, (estimate.degradation.downscale,) * len(pixels))
+    return Truths(tuple(name for name, _ in found), (), inputs, estimate=estimate), notices
+
+
+def told_degradation(degradation: Degradation | None, scale: float) -> str:
+    """A drawn degradation in a few words, widths in HR pixels."""
+    assert degradation is not None
+    assert isinstance(degradation.blur, GaussianBlur)
+    assert degradation.noise is not None
+    blur, jpeg = degradation.blur, degradation.jpeg
+    major, minor = scale * blur.sigma_major, scale * blur.sigma_minor
+    return (
+        f"blur {major:.2f} x {minor:.2f} HR pixels at {blur.angle_degrees:.0f} degrees, "
+        f"noise {255 * degradation.noise.sigma:.1f} of 255, {'no JPEG' if jpeg is None else f'JPEG {jpeg.quality}'}"
+    )
+
+
+def _read(
+    run: Run, wanted: SourceSettings, purpose: str, most: int | None, smallest: int, taught: Set[str] = frozenset()
+) -> tuple[list[tuple[str, Content]], list[str]]:
+    """Images of a source with their ids, in the order of the run's seed, and what must be said."""
+    (source,) = open_sources(DataSettings(sources=(wanted,)))
+    found: list[tuple[str, Content]] = []
+    known = failed = small = twice = 0
+    seen = set[str]()
+    for path in run.order([entry.path for entry in source.listing().entries], purpose):
+        if most is not None and len(found) == most:
+            break
+        try:
+            content = source.read(path)
+        except ImageError:
+            failed += 1
+            continue
+        if content.sha256 in taught:
+            known += 1
+            continue
+        if min(_pixels(content).shape[-2:]) < smallest:
+            small += 1
+            continue
+        if content.sha256 in seen:
+            twice += 1
+            continue
+        seen.add(content.sha256)
+        found.append((f"{wanted.label}/{path}", content))
+    if not found:
+        raise SettingsError(
+            f"evaluate.{purpose}: {wanted.root or wanted.label} has no image of {smallest} pixels a side or more that "
+            "can be read and that no generator was trained on which is compared: name another folder."
+        )
+    notices = []
+    if known:
+        notices.append(f"{known:,} images were trained on by a generator that is compared, and are left out as truths")
+    if twice:
+        notices.append(f"{twice:,} files are copies of others, byte by byte, and are left out")
+    if failed:
+        notices.append(f"{failed:,} images could not be read and are left out")
+    if small:
+        notices.append(f"{small:,} images are smaller than {smallest} pixels a side and are left out")
+    return found, notices
+
+
+def _square(pixels: Tensor) -> Tensor:
+    """The middle of an image, so that nothing is squeezed."""
+    rows, columns = pixels.shape[-2:]
+    side = min(rows, columns)
+    top, left = (rows - side) // 2, (columns - side) // 2
+    return pixels[:, top : top + side, left : left + side]
+
+
+def _pixels(content: Content) -> Tensor:
+    return content.picture.pixels.float()
+
+
+def _estimated(kept: Kept, evidence: Sequence[Evidence], seed: int) -> Estimate:
+    """What the LR images tell of their camera; kept, since it takes seconds."""
+    facts: dict[str, JsonValue] = {
+        "lr": hash_of([one.pixels for one in evidence]),
+        "images": [[one.image.name, one.image.sha256] for one in evidence],
+        "jpeg": [None if one.jpeg is None else one.jpeg.quality for one in evidence],
+        "settings": EstimationSettings().model_dump(mode="json"),
+        "seed": seed,
+    }
+    return kept.model("estimate", facts, Estimate, lambda: estimate_degradation(evidence, seed=seed))
+
+
+def _alike(images: list[Tensor]) -> tuple[Tensor, ...]:
+    """Gray beside colours as colours: one network is learnt on all."""
+    if len({len(image) for image in images}) == 1:
+        return tuple(images)
+    return tuple(image.expand(3, -1, -1) for image in images)

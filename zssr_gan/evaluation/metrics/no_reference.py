@@ -1,0 +1,148 @@
+"""What can be said of a result without its truth: whether it agrees with its input, and how sharp it is.
+
+None of them says that a result is right. Shapes: C channels, H W rows and columns of the LR image, s the scale.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from zssr_gan.degradation.model import DegradedDownscale
+from zssr_gan.degradation.operators import Downscale, KernelDownscale
+from zssr_gan.evaluation.metrics.metric import Answer, Definition, Metric, Sample, told_size
+from zssr_gan.evaluation.metrics.planes import planes_of
+from zssr_gan.imaging.colour import psnr_db
+
+_LEVELS = 255
+
+
+def residual(downscales: Sequence[Downscale]) -> Metric:
+    """PSNR in dB of the result, shrunk as its camera does it, to the input.
+
+    Noise and compression are no part of the scene, and are not put on: what a camera added keeps the best result from
+    100 dB, and a result that is closer than that has the noise written into it.
+
+    Args:
+        downscales: of the cameras that samples point to.
+    """
+
+    def compute(shrunk: Tensor, lr: Tensor) -> float:
+        return psnr_db((shrunk - lr).square().mean().item())
+
+    return _against_input(
+        downscales,
+        name="residual, PSNR-RGB to the input",
+        meaning="PSNR of the result, shrunk again, to the LR image over all channels",
+        unit="dB",
+        higher_is_better=True,
+        compute=compute,
+    )
+
+
+def colour_shift(downscales: Sequence[Downscale]) -> Metric:
+    """Absolute difference of each channel's mean between the shrunk result and the input, its mean, levels of 255.
+
+    As `zssr_gan.training.validation` warns of it.
+
+    Args:
+        downscales: of the cameras that samples point to.
+    """
+
+    def compute(shrunk: Tensor, lr: Tensor) -> float:
+        return (shrunk.mean((1, 2)) - lr.mean((1, 2))).abs().mean().item() * _LEVELS
+
+    return _against_input(
+        downscales,
+        name="colour shift",
+        meaning="absolute difference between the channels' means of the result, shrunk again, and of the LR image",
+        unit="levels of 255",
+        higher_is_better=False,
+        compute=compute,
+    )
+
+
+def sharpness() -> Metric:
+    """Mean magnitude of Y's gradient, levels a pixel, by Sobel's masks over 8, at every pixel but the outermost.
+
+    Tenengrad without its square and threshold (Tenenbaum 1970; Pertuz et al. 2013, GRA6): a ramp of 3 levels a pixel
+    has 3. Noise and rings raise it as edges do, so more is not better; and it is of one size of image.
+    """
+
+    def compute(sample: Sample) -> Answer:
+        (y,) = planes_of(sample.result, "Y")
+        down, right = y[2:] - y[:-2], y[:, 2:] - y[:, :-2]
+        vertical = (down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:]) / 8
+        horizontal = (right[:-2] + 2 * right[1:-1] + right[2:]) / 8
+        return float(np.hypot(vertical, horizontal).mean()), ""
+
+    return Metric(
+        Definition(
+            name="sharpness, mean Sobel gradient of Y",
+            meaning="mean magnitude of the gradient of Y (BT.601, 16 to 235) by Sobel's masks over 8; noise and rings "
+            "raise it too",
+            unit="levels a pixel",
+            higher_is_better=None,
+            smallest=3,
+        ),
+        compute,
+    )
+
+
+def _against_input(
+    downscales: Sequence[Downscale],
+    *,
+    name: str,
+    meaning: str,
+    unit: str,
+    higher_is_better: bool,
+    compute: Callable[[Tensor, Tensor], float],
+) -> Metric:
+    """A metric of the shrunk result and the LR image, `C H W` both, of as many channels."""
+    if not downscales:
+        raise ValueError("the downscale of one camera or more is needed")
+
+    def answer(sample: Sample) -> Answer:
+        assert sample.lr is not None  # the definition asks for it
+        # Gray counts as three equal channels, as everywhere here.
+        result, lr = sample.result, sample.lr.to(sample.result)
+        if len(result) != len(lr):
+            result, lr = result.expand(3, -1, -1), lr.expand(3, -1, -1)
+        try:
+            shrunk = downscales[sample.camera](result[None], (lr.shape[-2], lr.shape[-1]))[0]
+        except ValueError:  # a kernel is for one scale
+            sizes = f"from {told_size(result)} to {told_size(lr)}"
+            return None, f"the camera's kernel is for another scale and cannot shrink the result {sizes}"
+        return compute(shrunk, lr), ""
+
+    return Metric(
+        Definition(
+            name=f"{name}, through {_named(downscales)}",
+            meaning=meaning,
+            unit=unit,
+            higher_is_better=higher_is_better,
+            needs=("lr",),
+        ),
+        answer,
+    )
+
+
+def _named(downscales: Sequence[Downscale]) -> str:
+    """What cameras do, each apart from every other."""
+    names = list(dict.fromkeys(_name(one) for one in downscales))
+    if len(names) == 1:
+        return names[0]
+    return f"{len(names)} cameras' degradations {_short(''.join(names).encode())}"
+
+
+def _name(downscale: Downscale) -> str:
+    if isinstance(downscale, DegradedDownscale):
+        return f"the degradation {downscale.degradation.sha256[:8]}"
+    if isinstance(downscale, KernelDownscale):
+        return f"the kernel {_short(downscale.kernel.double().numpy().tobytes())}"
+    return downscale.name
+
+
+def _short(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:8]

@@ -1,0 +1,204 @@
+"""Images of one size through a trained generator: self-ensemble, back-projection, and the account of both.
+
+The counterpart of `zeroshot/superresolve.py` for a network that is trained already and on other images.
+
+Shapes: B images, C channels, H W rows and columns of the LR images; N is 1, B holds the views too.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zssr_gan.degradation.operators import Downscale, back_project
+from zssr_gan.devices import Machine
+from zssr_gan.errors import SettingsError
+from zssr_gan.imaging import dihedral
+from zssr_gan.imaging.resize import Scale, Size
+from zssr_gan.progress import Progress
+from zssr_gan.settings.zeroshot import GeneratorSettings
+from zssr_gan.training.model_card import TrainedGenerator
+from zssr_gan.zeroshot.ensemble import EnsembleOptions, apply_ensemble
+from zssr_gan.zeroshot.upscale import OnProgress, SuperResolved
+
+_PIXELS_TOGETHER = {"cuda": 2**17}
+"""Of a device, LR pixels of all views that go through at once; elsewhere images go one by one.
+
+On a GPU a tiny image alone would leave most of it idle. On CPU cores its eight views fill them."""
+
+_EVERYTHING = 2**31
+"""Pixels around a tile that are read with it where a generator looks at the whole image."""
+
+WHY = "a trained generator is used as it is"
+
+
+def images_together(device: torch.device, size: Size) -> int:
+    """How many images of `size` (rows, columns) go through a generator at once.
+
+    It hangs on the size alone, not on what memory is free or how many there are: a pass of another shape may take other
+    algorithms and so have other last bits, and an image's bytes must not hang on who shares the pass.
+    """
+    return max(1, _PIXELS_TOGETHER.get(device.type, 0) // (len(dihedral.ALL) * size[0] * size[1]))
+
+
+def takes_together(device: torch.device) -> bool:
+    """Whether small images go through a generator together on a device."""
+    return device.type in _PIXELS_TOGETHER
+
+
+@torch.no_grad()
+def generate(
+    images: Sequence[Tensor],
+    scale: Scale,
+    settings: GeneratorSettings,
+    downscale: Downscale,
+    generator: TrainedGenerator,
+    machine: Machine,
+    on_progress: OnProgress | None = None,
+) -> list[SuperResolved]:
+    """Enlarge images by a trained generator; what comes of one does not hang on the others.
+
+    Args:
+        images: `C H W` each, of one shape, on the machine's device, [0, 1]; at most `images_together`.
+        scale: (y, x), which must be the generator's.
+        settings: ensemble and back-projection.
+        downscale: how the LR images came out of HR ones.
+        generator: is moved to the machine's device.
+        machine: device, precision, tile.
+        on_progress: called after every tile.
+
+    Raises:
+        SettingsError: another scale than the generator's.
+        NumericalError: NaN or infinity came out.
+        DeviceError: too little memory.
+    """
+    check_scale_of(generator, scale)
+    began = time.perf_counter()
+    lr_BCHW = torch.stack(list(images))
+    # A pass has one shape whoever shares it; black images take the places that are left.
+    places = images_together(machine.device, (lr_BCHW.shape[-2], lr_BCHW.shape[-1]))
+    assert len(images) <= places, "at most images_together"
+    if len(images) < places:
+        lr_BCHW = torch.cat([lr_BCHW, lr_BCHW.new_zeros(places - len(images), *lr_BCHW.shape[1:])])
+    # One image keeps its own dimensions: of a photograph, views are then put through one by one.
+    seen = lr_BCHW if places > 1 else lr_BCHW[0]
+    refinement = settings.refinement
+    factor = round(max(own_scale(generator)))
+    # What looks at the whole image cannot be given a part of it.
+    largest = factor * max(lr_BCHW.shape[-2:])
+    tile_side = largest if generator.facts.receptive_field is None else machine.tile
+    options = EnsembleOptions(
+        dihedral.ALL if refinement.ensemble else (0,), refinement.combine, tile_side, machine.precision
+    )
+
+    def tell(tile: int, tiles: int) -> None:
+        if on_progress is not None:
+            on_progress(Progress("ensemble", tile, tiles, float("nan"), float("nan")))
+
+    made, spread, tile = apply_ensemble(_AsFleet(generator.to(machine.device)), seen, options, tell)
+    made_BCHW, spread_BHW = made.reshape(len(lr_BCHW), *made.shape[-3:]), spread.reshape(-1, *spread.shape[-2:])
+    departures_B = (downscale(made_BCHW, (lr_BCHW.shape[-2], lr_BCHW.shape[-1])) - lr_BCHW).abs().amax((1, 2, 3))
+    kernel = downscale.name == "kernel"
+    count = refinement.kernel_back_projections if kernel else refinement.back_projections
+    notices = _notices(generator, lr_BCHW.shape[1])
+    # What was made of truths at scale 1 was shrunk and enlarged, which no downscale from the output's size to the same
+    # size undoes; and bicubic of the same size is the image itself.
+    if factor == 1 and count and (generator.card.truths or downscale.name == "bicubic"):
+        count = 0
+        notices.append("nothing is shrunk at scale 1, so back-projection would give the input back: none is done")
+    made_BCHW = back_project(made_BCHW, lr_BCHW, downscale, count).clamp_(0, 1)
+    seconds = round((time.perf_counter() - began) / len(images), 3)
+    ensemble = {
+        "name": "apply",
+        "what": "self-ensemble of the generator" if refinement.ensemble else "the generator",
+        "network": generator.card.name,
+        "scale": list(scale),
+        "size": list(made_BCHW.shape[-2:]),
+        "symmetries": list(options.symmetries),
+        "combine": options.combine,
+        "tile": tile,
+        "receptive_field": generator.facts.receptive_field,
+        "seconds": seconds,
+    }
+    return [
+        SuperResolved(
+            made_BCHW[n],
+            spread_BHW[n],
+            steps=[ensemble, _refine(count, departure)],
+            choice={"share": 1.0, "why": WHY, "network_db": None, "back_projection_db": None},
+            notices=list(notices),
+            views=len(options.symmetries),
+            tile=tile,
+        )
+        for n, departure in enumerate(departures_B[: len(images)].tolist())
+    ]
+
+
+def _refine(back_projections: int, departure: float) -> dict[str, Any]:
+    return {
+        "name": "refine",
+        "what": "back-projected, clipped to [0, 1]" if back_projections else "clipped to [0, 1]",
+        "back_projections": back_projections,
+        "largest_departure_before": round(departure * 255, 3),
+    }
+
+
+def _notices(generator: TrainedGenerator, channels: int) -> list[str]:
+    if channels <= max(generator.facts.channels):
+        return []
+    return ["the generator is one for gray images: each colour went through it by itself"]
+
+
+def own_scale(generator: TrainedGenerator) -> Scale:
+    """The factors (y, x) by which a generator enlarges."""
+    assert generator.facts.scale is not None, "a generator enlarges"
+    y, x = generator.facts.scale
+    return float(y), float(x)
+
+
+def check_scale_of(generator: TrainedGenerator, scale: Scale) -> None:
+    """Whether a generator enlarges by `scale` (y, x).
+
+    Raises:
+        SettingsError: it does not.
+    """
+    own = own_scale(generator)
+    if scale != own:
+        raise SettingsError(
+            f"the generator enlarges by {own[0]:g} x {own[1]:g} (y, x) and by nothing else, not by {scale[0]:g} x "
+            f"{scale[1]:g}"
+        )
+
+
+class _AsFleet:
+    """A generator as a fleet of one that takes gray and colour images alike.
+
+    Gray images go through a generator for colours as three equal channels, whose mean comes out; the channels of colour
+    images go through one for gray images each by itself.
+    """
+
+    members = 1
+
+    def __init__(self, generator: TrainedGenerator) -> None:
+        self.network = generator.network
+        assert generator.facts.scale is not None, "a generator enlarges"
+        self.factor = generator.facts.scale
+        facts = generator.facts
+        self.radius = _EVERYTHING if facts.receptive_field is None else facts.radius
+        self.grid = facts.grid
+        self.channels = generator.facts.channels[0]
+
+    def __call__(self, x_NBCHW: Tensor) -> Tensor:
+        """Enlarge `1 B C H W`, not clipped."""
+        (x_BCHW,) = x_NBCHW
+        channels = x_BCHW.shape[1]
+        if channels == self.channels:
+            y_BCHW: Tensor = self.network(x_BCHW)
+        elif channels == 1:
+            y_BCHW = self.network(x_BCHW.expand(-1, self.channels, -1, -1)).mean(1, keepdim=True)
+        else:
+            y_BCHW = self.network(x_BCHW.reshape(-1, 1, *x_BCHW.shape[-2:]))
+            y_BCHW = y_BCHW.reshape(-1, channels, *y_BCHW.shape[-2:])
+        return y_BCHW[None]

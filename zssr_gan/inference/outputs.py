@@ -1,0 +1,381 @@
+"""Which files are enhanced, and what their results are called: everything that is settled before the work begins.
+
+Nothing here is left on the disk. Whatever would stop a result from being written is found now, not after hours of work.
+"""
+
+import hashlib
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+
+from zssr_gan.errors import ImageError, OutputError, SettingsError
+from zssr_gan.provenance import is_ours, scale_text
+
+READABLE = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+
+WRITABLE = frozenset({".png", ".tif", ".tiff"})
+
+SCALES = (1.0, 8.0)
+
+Scale = tuple[float, float]
+"""Factors per side as (y, x)."""
+
+
+# Room in the 255 bytes of a file name for the suffix, "_evidence" and the temporary name while writing.
+_LONGEST_STEM = 180
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One image to enhance, and the files that come of it (`None`: not wanted)."""
+
+    source: Path
+    result: Path
+    record: Path | None
+    evidence: Path | None
+    replaced: tuple[Path, ...] = ()
+    """Files of ours that a killed run left without their record: these are written anew."""
+
+    @property
+    def targets(self) -> tuple[Path, ...]:
+        """The files that this job writes."""
+        return tuple(path for path in (self.result, self.record, self.evidence) if path is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will do."""
+
+    todo: tuple[Job, ...]
+    skipped: tuple[Job, ...]
+    """Jobs whose files exist, where that was asked for."""
+    left_out: int
+    """Images in the folders that are results of earlier runs."""
+
+
+def parse_scale(text: str) -> Scale:
+    """Read "2", "1.5" or "2x3"; with two factors the width's comes first, as in 640x480.
+
+    Returns:
+        (y, x), each from 1 to 8.
+
+    Raises:
+        SettingsError: not a number, or out of range.
+    """
+    parts = text.strip().lower().split("x")
+    if len(parts) > 2 or not all(re.fullmatch(r"\d+(\.\d+)?", part) for part in parts):
+        raise SettingsError(f"the scale {text!r} is not a number such as 2 or 1.5, or WIDTHxHEIGHT such as 2x3")
+    x, y = float(parts[0]), float(parts[-1])
+    if not (SCALES[0] <= x <= SCALES[1] and SCALES[0] <= y <= SCALES[1]):
+        raise SettingsError(f"the scale {text} is out of range: each factor lies between 1 and 8")
+    return y, x
+
+
+def plan_run(
+    inputs: Sequence[Path],
+    *,
+    scale: Scale = (2.0, 2.0),
+    output: Path | None = None,
+    suffix: str | None = None,
+    extension: str | None = None,
+    recursive: bool = False,
+    record: bool = True,
+    evidence: bool = False,
+    compare: Path | None = None,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+) -> Plan:
+    """Settle what is enhanced and what is written, with all that can be known to go wrong.
+
+    Args:
+        inputs: files and folders.
+        scale: for the default suffix.
+        output: a folder, or the result's name where there is one input file; default: beside each input.
+        suffix: of the results' stems; default: the scale, as in `_x2`.
+        extension: "png" or "tif"; default: as the input asks.
+        recursive: whether folders are searched to their depths.
+        record, evidence: whether these are written beside each result.
+        compare: a sheet over the whole run.
+        overwrite, skip_existing: what to do with files that exist; without either they are an error.
+            `skip_existing` makes anew what a killed run left without its record.
+
+    Raises:
+        ImageError: an input is missing, or a folder has no images.
+        OutputError: see `check_targets`.
+        SettingsError: a suffix that is no part of a file name.
+    """
+    if suffix is not None and re.search(r"[/\\\0]", suffix):
+        raise SettingsError(f"--suffix {suffix!r} is not a part of a file name")
+    is_file = output_is_file(output, inputs)
+    if is_file and (suffix is not None or extension is not None):
+        raise OutputError(f"-o {output} names the whole file, so --suffix and --ext have no place beside it")
+    if compare is not None and compare.suffix.lower() not in WRITABLE:
+        raise OutputError(f"--compare {compare}: the sheet is a .png or .tif file")
+    sources, left_out = collect_sources(inputs, recursive=recursive)
+    jobs = plan_jobs(
+        sources,
+        output=output,
+        output_is_file=is_file,
+        suffix=f"_x{scale_text(scale)}" if suffix is None else suffix,
+        extension=extension,
+        record=record,
+        evidence=evidence,
+    )
+    todo, skipped = check_targets(jobs, compare=compare, overwrite=overwrite, skip_existing=skip_existing)
+    return Plan(tuple(todo), tuple(skipped), left_out)
+
+
+def collect_sources(inputs: Sequence[Path], *, recursive: bool = False) -> tuple[list[Path], int]:
+    """Find the images among files and folders, each once, a folder's in the order of their names.
+
+    A file named outright is taken whatever it is. In folders, images are known by their endings; hidden files and
+    our own earlier results are left out; how many of these is the second value.
+
+    Raises:
+        ImageError: an input is missing, not a file, or a folder without images.
+    """
+    found: dict[Path, Path] = {}
+    left_out = 0
+    for given in inputs:
+        if given.is_dir():
+            images = list(_images_in(given, recursive))
+            ours = [path for path in images if is_ours(path)]
+            left_out += len(ours)
+            if not images:
+                more = "" if recursive else " itself (--recursive looks into its subfolders too)"
+                raise ImageError(f"{given}: no PNG, JPEG, TIFF, BMP or WebP file in this folder{more}")
+            fresh = [path for path in images if path not in set(ours)]
+        elif given.is_file():
+            fresh = [given]
+        elif given.exists():
+            raise ImageError(f"{given}: neither a file nor a folder")
+        else:
+            raise ImageError(f"{given}: no such file or folder")
+        for path in fresh:
+            found.setdefault(_whole(path), path)
+    if not found:
+        raise ImageError(f"nothing to do: all {left_out} images found are results of earlier runs")
+    return list(found.values()), left_out
+
+
+def _whole(path: Path) -> Path:
+    """The absolute path; links of folders are followed, a link to an image is an image by its own name."""
+    return path.parent.resolve() / path.name
+
+
+def _images_in(folder: Path, recursive: bool) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise ImageError(f"{error.filename}: the folder cannot be listed ({error.strerror})") from error
+
+    for root, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
+        for name in sorted(names):
+            path = Path(root, name)
+            if path.suffix.lower() in READABLE and not name.startswith(".") and path.is_file():
+                yield path
+
+
+def plan_jobs(
+    sources: Sequence[Path],
+    *,
+    output: Path | None = None,
+    output_is_file: bool = False,
+    suffix: str = "_x2",
+    extension: str | None = None,
+    record: bool = True,
+    evidence: bool = False,
+) -> list[Job]:
+    """Name the files of every job: beside the input, or in the folder `output`; or exactly `output`.
+
+    Results are PNG, or TIFF where the input is one, unless `extension` says otherwise. A record is named as its
+    result, so two results never share a stem, whatever their endings.
+    """
+    if output is not None and output_is_file:
+        stems, folders = [output.stem], [output.parent]
+        endings = [output.suffix]
+    else:
+        folders = [output if output is not None else source.parent for source in sources]
+        stems = [stem + suffix for stem in _stems_by_folder(sources, folders)]
+        endings = [f".{extension}" if extension else _ending(source) for source in sources]
+    return [
+        Job(
+            source,
+            folder / f"{stem}{ending}",
+            folder / f"{stem}.json" if record else None,
+            folder / f"{stem}_evidence.png" if evidence else None,
+        )
+        for source, folder, stem, ending in zip(sources, folders, stems, endings, strict=True)
+    ]
+
+
+def _ending(source: Path) -> str:
+    return ".tif" if source.suffix.lower() in {".tif", ".tiff"} else ".png"
+
+
+def _stems_by_folder(sources: Sequence[Path], folders: Sequence[Path]) -> list[str]:
+    """A stem for each source, unique among those whose results go to the same folder."""
+    groups: dict[Path, list[int]] = {}
+    for index, folder in enumerate(folders):
+        groups.setdefault(folder.resolve(), []).append(index)
+    stems = [""] * len(sources)
+    for members in groups.values():
+        for index, stem in zip(members, unique_stems([sources[i] for i in members]), strict=True):
+            stems[index] = stem
+    return stems
+
+
+def unique_stems(sources: Sequence[Path]) -> list[str]:
+    """The file's stem where it is unique, else the path from the common folder with `/` as `__`.
+
+    Where that is not enough (`a.png` beside `a.jpg`) the ending joins in as `a_png`; where even that clashes, or a
+    name grows too long, eight digits of the path's hash. Case is ignored, since some disks do.
+    """
+    paths = [_whole(source) for source in sources]
+    try:
+        common = os.path.commonpath([path.parent for path in paths])
+        relative = [path.relative_to(common) for path in paths]
+    except ValueError:  # on several drives
+        relative = [path.relative_to(path.anchor) for path in paths]
+    return stems_below(relative)
+
+
+def stems_below(relative: Sequence[PurePath]) -> list[str]:
+    """`unique_stems` of paths that are relative to one folder already; all of them differ."""
+    ladders = [_ladder(path) for path in relative]
+    rungs = [0] * len(ladders)
+    while True:
+        names = [ladder[rung] for ladder, rung in zip(ladders, rungs, strict=True)]
+        counts = Counter(name.casefold() for name in names)
+        climb = [
+            index
+            for index, name in enumerate(names)
+            if (counts[name.casefold()] > 1 or len(os.fsencode(name)) > _LONGEST_STEM)
+            and rungs[index] + 1 < len(ladders[index])
+        ]
+        if not climb:
+            return names
+        for index in climb:
+            rungs[index] += 1
+
+
+def _ladder(path: PurePath) -> tuple[str, ...]:
+    """Names for one file, from the plainest to one that cannot clash."""
+    joined = "__".join(path.with_suffix("").parts)
+    digest = hashlib.sha256(os.fsencode(path.as_posix())).hexdigest()[:8]
+    return path.stem, joined, f"{joined}_{path.suffix[1:]}", f"{path.stem[:40]}-{digest}"
+
+
+def output_is_file(output: Path | None, inputs: Sequence[Path]) -> bool:
+    """Whether -o names the result itself rather than a folder: one input file, and a name ending as an image.
+
+    Raises:
+        OutputError: a file is named but cannot be meant: several inputs, or an ending that is not lossless.
+    """
+    if output is None or output.is_dir():
+        return False
+    ending = output.suffix.lower()
+    if not (ending in READABLE or ending == ".gif" or output.is_file()):
+        return False
+    if len(inputs) != 1 or inputs[0].is_dir():
+        raise OutputError(f"-o {output} names a file, but there is more than one input: name a folder")
+    if ending not in WRITABLE:
+        raise OutputError(f"-o {output}: results are written without loss, as .png or .tif")
+    return True
+
+
+def check_targets(
+    jobs: Sequence[Job], *, compare: Path | None = None, overwrite: bool = False, skip_existing: bool = False
+) -> tuple[list[Job], list[Job]]:
+    """Make sure, before any work, that every file can be written and that no input is.
+
+    Returns:
+        The jobs to do, and the jobs to skip: with `skip_existing`, those of which every file exists. Of the jobs to
+        do, those whose files a killed run left without their record name these files as `replaced`.
+
+    Raises:
+        OutputError: a target is an input (also by a link), exists already, is wanted twice, or cannot be written.
+    """
+    skipped = [job for job in jobs if skip_existing and all(path.exists() for path in job.targets)]
+    done = {job.result for job in skipped}
+    todo = [_with_leftovers(job) if skip_existing else job for job in jobs if job.result not in done]
+    # With nothing left to do there is no new sheet either, and the old one stays.
+    sheet = [compare] if compare is not None and todo else []
+    every = [path for job in jobs for path in job.targets] + sheet
+    _refuse_duplicates(every)
+    _refuse_inputs(every, [job.source for job in jobs])
+    targets = [path for job in todo for path in job.targets] + sheet
+    _refuse_unwritable(targets)
+    leftovers = {path for job in todo for path in job.replaced}
+    existing = [path for path in targets if path not in leftovers and os.path.lexists(path)]
+    if existing and not overwrite:
+        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        if skip_existing:
+            way = "not all files of that result are there (an interrupted run?); add --overwrite to make them again"
+        else:
+            way = "--overwrite replaces, --skip-existing keeps what is complete"
+        raise OutputError(f"{existing[0]} exists already{more}: {way}")
+    return todo, skipped
+
+
+def check_new_files(targets: Sequence[Path], sources: Sequence[Path], *, overwrite: bool = False) -> None:
+    """Make sure, before any work, that files which are made of all sources together can be written.
+
+    Raises:
+        OutputError: one is an input (also by a link), exists already, or cannot be written.
+    """
+    _refuse_inputs(targets, sources)
+    _refuse_unwritable(targets)
+    existing = [path for path in targets if os.path.lexists(path)]
+    if existing and not overwrite:
+        raise OutputError(f"{existing[0]} exists already: --overwrite replaces it")
+
+
+def _with_leftovers(job: Job) -> Job:
+    """The job, with the files that a killed run left of it: ours by their mark, and the record, written last, missing.
+
+    A file without our mark stays an obstacle, and so does whatever lies beside a record: that run came to its end.
+    """
+    if job.record is None or os.path.lexists(job.record):
+        return job
+    left = tuple(path for path in job.targets if os.path.lexists(path))
+    return replace(job, replaced=left) if all(is_ours(path) for path in left) else job
+
+
+def _refuse_duplicates(targets: Sequence[Path]) -> None:
+    seen: set[str] = set()
+    for path in targets:
+        key = str(_whole(path)).casefold()
+        if key in seen:
+            raise OutputError(f"{path} would be written twice: choose another --suffix, -o or --compare")
+        seen.add(key)
+
+
+def _refuse_inputs(targets: Sequence[Path], sources: Sequence[Path]) -> None:
+    # By device and inode: this sees through symbolic links, hard links and disks that ignore case.
+    inputs = {(status.st_dev, status.st_ino) for status in (source.stat() for source in sources)}
+    for path in targets:
+        if path.exists():
+            status = path.stat()
+            if (status.st_dev, status.st_ino) in inputs:
+                raise OutputError(f"{path} is an input, and an input is never written over: choose another name")
+
+
+def _refuse_unwritable(targets: Sequence[Path]) -> None:
+    probed: set[Path] = set()
+    for path in targets:
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder: choose another name")
+        folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+        if not folder.is_dir():
+            raise OutputError(f"{path} cannot be written: {folder} is not a folder")
+        if folder not in probed:
+            probed.add(folder)
+            try:
+                # Permissions alone do not tell: a disk may be read-only, or no place for files at all.
+                tempfile.TemporaryFile(dir=folder).close()
+            except OSError as error:
+                raise OutputError(f"{path} cannot be written: {folder} takes no files ({error.strerror})") from error

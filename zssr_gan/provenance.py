@@ -1,0 +1,88 @@
+"""What every file of ours says of itself: labels, the mark, and JSON that reads back alike."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+Label = Literal["internal", "case", "generative"]
+
+LABELS: Mapping[Label, str] = {
+    "internal": "Every pixel was computed from this image alone; no other image had a part in it.",
+    "case": "The pixels were learnt from the low-resolution images of the case, which its record lists and hashes.",
+    "generative": "The pixels come from a generator trained on other images; detail may stem from outside the case.",
+}
+"""What the pixels were learnt from: the three labels used everywhere in this project, and what each means."""
+
+STATEMENT = "This is a processed image, not an original. Its detail is an estimate, to be read beside the input."
+
+MARK = "zssr-gan:kind"
+"""Name of the text field that every file of ours carries, by which a later run knows not to enhance it again."""
+
+
+def strongest(*labels: Label) -> Label:
+    """The label that tells of the most images: no later step lowers one."""
+    return max(labels, key=tuple(LABELS).index)
+
+
+def provenance_text(*, kind: str, version: str, label: Label, facts: Mapping[str, str]) -> dict[str, str]:
+    """Text fields of a result or an evidence map. No times and no paths: the same work gives the same bytes.
+
+    Args:
+        kind: "result", "evidence map" or "comparison sheet".
+        version: of the program that made the pixels.
+        label: what the pixels were learnt from.
+        facts: further fields, e.g. {"seed": "0"}.
+    """
+    text = {
+        "Software": f"zssr-gan {version}",
+        MARK: kind,
+        "zssr-gan:label": f"{label}: {LABELS[label]}",
+        "zssr-gan:statement": STATEMENT,
+    }
+    return text | {f"zssr-gan:{key}": value for key, value in facts.items()}
+
+
+def is_ours(path: Path) -> bool:
+    """Whether an image file carries our mark: it is a result, an evidence map or a sheet, not a source."""
+    try:
+        with path.open("rb") as file:
+            # Text fields stand before the pixels in PNG and TIFF; at most an ICC profile comes first.
+            return MARK.encode() in file.read(1 << 20)
+    except OSError:
+        return False
+
+
+def scale_text(scale: tuple[float, float]) -> str:
+    """Factors (y, x) as the command takes them: "2", "1.5", or width first as in "2x3"."""
+    y, x = (repr(float(factor)).removesuffix(".0") for factor in scale)
+    return x if x == y else f"{x}x{y}"
+
+
+def finite_json(value: JsonValue) -> JsonValue:
+    """JSON has no infinity: an exact agreement's infinite dB is kept as the word "inf"."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: finite_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [finite_json(item) for item in value]
+    return value
+
+
+MAX_MEGAPIXELS: Final = 100.0
+"""Larger inputs are refused where no other limit is asked for."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CaseImage(_Model):
+    """An LR image that the network was learnt on."""
+
+    name: str
+    sha256: str
+    """Of the file, or of the pixels where they came from no file."""

@@ -1,0 +1,423 @@
+"""The group `train`: networks, losses, optimiser, turns, and what is measured on the way."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, JsonValue, StrictFloat, model_validator
+
+from zssr_gan.settings.base import Settings
+
+# The group `train.pairs`: LR images that are made of HR ones, patch by patch, while a training goes on.
+
+
+def _both_ends(value: Any) -> Any:
+    """A number stands for a range of that number alone."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return (value, value)
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a number or two of them")
+    return value
+
+
+Span = Annotated[tuple[StrictFloat, StrictFloat], BeforeValidator(_both_ends), Field(strict=False)]
+"""A number, or the two ends of a range, `[0.0, 0.05]`."""
+
+
+class PairDegradationSettings(Settings):
+    """What is done to an HR image on its way to the LR one: blur, then bicubic shrinking, noise, compression.
+
+    Each is a number or the two ends of a range. Of ranges, 64 degradations are drawn by the run's seed before the
+    training, and each patch draws one of them: so the card can list all that the generator was trained for.
+    """
+
+    blur: Span = (0.0, 0.0)
+    """Standard deviation of a Gaussian along its wider axis, pixels of the HR image, 0 to 8."""
+    blur_across: Span | None = None
+    """The same across it; null: as `blur`, so that it is round."""
+    angle: Span = (0.0, 0.0)
+    """Degrees of the wider axis, from the x axis towards the y axis, which points down."""
+    noise: Span = (0.0, 0.0)
+    """Standard deviation of Gaussian noise of each channel, [0, 1] units, 0 to 0.5."""
+    jpeg: Span | None = None
+    """Quality as libjpeg counts it, whole numbers from 1 to 100; null: no compression."""
+
+    @model_validator(mode="after")
+    def _within(self) -> Self:
+        limits = {"blur": (0, 8), "blur_across": (0, 8), "angle": (-360, 360), "noise": (0, 0.5), "jpeg": (1, 100)}
+        for name, (least, most) in limits.items():
+            span = getattr(self, name)
+            if span is not None and not least <= span[0] <= span[1] <= most:
+                raise ValueError(f"{name} is a number from {least} to {most}, or two of them, the smaller one first")
+        if self.jpeg is not None and any(end != int(end) for end in self.jpeg):
+            raise ValueError("jpeg is a quality in whole numbers, such as 75")
+        return self
+
+    @property
+    def varies(self) -> bool:
+        """Whether there is anything to draw."""
+        spans = (self.blur, self.blur_across, self.angle, self.noise, self.jpeg)
+        return any(span is not None and span[0] != span[1] for span in spans)
+
+
+class AugmentSettings(Settings):
+    """How the HR image is moved before a patch is cut out of it, drawn anew for each patch. 0: not at all.
+
+    What comes into view from beyond the image's border is its mirror image.
+    """
+
+    flips: bool = True
+    """Whether patches are flipped and turned by quarters, all eight ways."""
+    rotate: float = Field(0.0, ge=0, le=180)
+    """Up to so many degrees either way."""
+    shear: float = Field(0.0, ge=0, le=45)
+    """Up to so many degrees either way, along the rows."""
+    translate: float = Field(0.0, ge=0, le=0.5)
+    """Up to such a share of a patch's side either way, by parts of pixels too."""
+
+    @property
+    def warps(self) -> bool:
+        """Whether an image is interpolated, which costs some sharpness."""
+        return bool(self.rotate or self.shear or self.translate)
+
+
+class PatchSettings(Settings):
+    """Which patches are cut out of the HR images; their side is `train.patch`, in LR pixels."""
+
+    per_image: int = Field(1, ge=1)
+    """So many of each image in an epoch."""
+    corner: Literal["any", "inner"] = "any"
+    """`inner`: the first corner lies in the inner half of rows and columns, or as near to it as the image allows."""
+
+
+class PairedSettings(Settings):
+    """LR images made of HR ones: those of the training part, with the roles `zssr` and `generator`."""
+
+    scale: Literal[1, 2, 3, 4, 8] = 4
+    """Factor per side."""
+    shrink: Literal[2, 3, 4, 8] | None = None
+    """With scale 1: the image is shrunk by this, and enlarged again by bicubic to its own size."""
+    degradation: PairDegradationSettings = PairDegradationSettings()
+    augment: AugmentSettings = AugmentSettings()
+    patches: PatchSettings = PatchSettings()
+    channels: Literal[1, 3] | None = None
+    """1: luma alone; 3: RGB; null: as the images held out are, gray where none of them has colours."""
+    memory: int = Field(1024, ge=16)
+    """MiB of decoded HR images that are kept for the next patches of them."""
+
+    @model_validator(mode="after")
+    def _shrinks(self) -> Self:
+        if self.scale == 1 and self.shrink is None:
+            raise ValueError("scale 1 needs shrink: by how much an image is shrunk before it is enlarged again")
+        if self.scale != 1 and self.shrink is not None:
+            raise ValueError("shrink is for scale 1 alone: leave it out, as scale says how an image is shrunk")
+        return self
+
+    @property
+    def reduction(self) -> int:
+        """By what an image is shrunk a side."""
+        return self.shrink or self.scale
+
+
+# When a training has waited long enough for its loss to gain: settings of falling rates and of early stopping.
+
+
+class PatienceSettings(Settings):
+    """A loss is looked at when an epoch of the generator ends."""
+
+    of: Literal["validation", "training"] = "validation"
+    """Which: the weighted content losses on the images held out, or the mean of the generator's loss over the epoch."""
+    patience: int = Field(10, ge=1)
+    """Epochs in a row without a gain."""
+    gain: float = Field(0.0, ge=0, lt=1)
+    """The loss must fall below the best one by more than this share of it to count as a gain."""
+
+
+class PlateauSettings(PatienceSettings):
+    """When rates fall, with `schedule: plateau`."""
+
+    factor: float = Field(0.5, gt=0, lt=1)
+    """Rates of both networks are then multiplied by this."""
+
+
+class StopSettings(PatienceSettings):
+    """When the training ends before its last epoch; waiting begins with the last phase."""
+
+    patience: int = Field(20, ge=1)
+    """Epochs in a row without a gain."""
+
+
+class NetworkSettings(Settings):
+    """A network by name, and its options: those of the dataclass in the network's own file."""
+
+    name: str = "srgan"
+    """The `kind` of a network in `networks/`. Generators: `srgan`, `esrgan`, `srcnn`, `autoencoder`, `dcgan`;
+    discriminators: `srgan`, `dcgan`."""
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """See the dataclass in the network's own file, such as `GeneratorOptions` in `networks/srgan.py`; what is left out
+    keeps its default, and scale, channels and size may be left out, as the data give them."""
+
+
+class MediatorSettings(Settings):
+    """The network in whose features the generator's outputs are compared with their guides."""
+
+    network: Literal["vgg19", "vgg16"] = "vgg19"
+    """The paper's, or its smaller sister."""
+    weights: str = Field("imagenet", min_length=1)
+    """`imagenet` (VGG19's, fetched by `zssr-gan weights fetch vgg19`), `random`, or a file."""
+    layers: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = ("conv5_4",)
+    """Names of its convolutions, conv1_1 to conv5_4 (VGG16: conv5_3)."""
+    activated: bool = True
+    """Features after the ReLU, or before it."""
+
+
+class LossSettings(Settings):
+    """Weights of what the generator minimises; 0 leaves a loss out, and what only it needs is then not computed."""
+
+    adversarial: float = Field(1.0e-3, ge=0)
+    """To pass the discriminator; in the adversarial phase alone."""
+    mediator: float = Field(1.0, ge=0)
+    """Mean squared distance to the guide in the mediator's features; with ImageNet's weights some hundred times what it
+    is among pixels."""
+    statistics: float = Field(0.0, ge=0)
+    """Distance of the features' means and deviations to those of synthetic HR images."""
+    pixel: float = Field(0.0, ge=0)
+    """Mean distance to the guide, pixel by pixel."""
+    pixel_norm: Literal["l1", "l2"] = "l1"
+    """Of `pixel`: the mean absolute distance (MAE), or the mean squared one (MSE)."""
+    consistency: float = Field(0.0, ge=0)
+    """The output, degraded as the camera did it, must give the input back."""
+    recurrence: float = Field(0.0, ge=0)
+    """The input, shrunk and captured as the camera did it, must give the input: what stage 1 learns from, too."""
+    recurrence_features: float = Field(0.0, ge=0)
+    """The same in the mediator's features: what detail looks like, from the only sharp images that there are."""
+    guide: Literal["input", "synthetic", "truth"] = "input"
+    """What outputs are compared with: the enlarged input (bicubic), the image's own synthetic HR, or, with `pairs`, the
+    HR image itself, which is then the default."""
+    guides_as_fakes: bool = False
+    """Whether the discriminator sees the guides as fakes too (FG-SRGAN)."""
+    real_label: float = Field(1.0, gt=0.5, le=1)
+    """What the discriminator should say of real examples."""
+    gan: Literal["bce", "relativistic"] = "bce"
+    """What the two networks play for: `bce`, whether an example is real; `relativistic`, whether it is more real than
+    fakes are on average (ESRGAN)."""
+
+    @property
+    def against_reals(self) -> bool:
+        """Whether the generator's adversarial loss holds its outputs against real examples."""
+        return self.gan == "relativistic"
+
+    @property
+    def need_features(self) -> bool:
+        """Whether any of them looks through the mediator."""
+        return bool(self.mediator or self.statistics or self.recurrence_features)
+
+    @property
+    def are_measurable(self) -> bool:
+        """Whether any of the content losses is one that an image held out has by itself."""
+        return self.model_copy(update={"statistics": 0.0}).have_content
+
+    @property
+    def have_content(self) -> bool:
+        """Whether there is anything but the adversarial loss."""
+        return bool(self.need_features or self.pixel or self.consistency or self.recurrence)
+
+
+class RealSettings(Settings):
+    """What the discriminator takes for real, by weight; 0 leaves a kind out, and it is then not drawn."""
+
+    synthetic: float = Field(1.0, ge=0)
+    """Synthetic HR images: only as sharp as they were made."""
+    truth: float = Field(0.0, ge=0)
+    """With `pairs`: the HR images themselves; then 1, and synthetic 0, where nothing else is said."""
+    lr: float = Field(0.0, ge=0)
+    """Patches of the LR images as they are, noise and all: edges as sharp as the camera's pixels."""
+    shrunk: float = Field(0.0, ge=0)
+    """Patches of the LR images, shrunk by bicubic: with half the blur and less noise, so for blurred footage."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not any(self.weights.values()):
+            raise ValueError("all are 0, so the discriminator sees nothing real: set synthetic to 1")
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each kind."""
+        return {"synthetic": self.synthetic, "truth": self.truth, "lr": self.lr, "shrunk": self.shrunk}
+
+
+class OptimiserSettings(Settings):
+    """Adam, of the generator and of the discriminator; or Muon for the generator."""
+
+    kind: Literal["adam", "muon"] = "adam"
+    """Of the generator. `muon` (Jordan et al. 2024): convolutions between features step along their orthogonalised
+    momentum, all other weights by Adam."""
+    muon_ratio: float = Field(10.0, gt=0, le=1e6)
+    """Muon's rate as a multiple of `lr`."""
+    muon_momentum: float = Field(0.95, ge=0, lt=1)
+    """Decay of Muon's momentum."""
+    lr: float = Field(2.0e-4, gt=0, le=1e30)
+    """Learning rate of the generator; more than 1e30, and float32 does not hold a step of Adam."""
+    lr_discriminator: float | None = Field(None, gt=0, le=1e30)
+    """Of the discriminator; null: as the generator's."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    """`cosine` lets the rates fall to 0, over both phases: a new start with the second would undo the first. `plateau`
+    lets them fall by a factor where a loss has not gained for some epochs."""
+    plateau: PlateauSettings = PlateauSettings()
+    """Of `schedule: plateau`."""
+    clip: float | None = Field(None, gt=0)
+    """Largest norm of a network's gradient; null: any."""
+
+
+class TurnSettings(Settings):
+    """How discriminator and generator take turns in the adversarial phase."""
+
+    unit: Literal["epochs", "steps"] = "steps"
+    """What the numbers count. A network's epoch is one pass through its own images. The last turns are whole ones: with
+    `generator` 2 and `epochs` 3, it trains for 4."""
+    discriminator: int = Field(1, ge=1)
+    generator: int = Field(1, ge=1)
+
+
+class ValidationSettings(Settings):
+    """What is measured, and on which images; they are taken from those with a synthetic HR, or with `pairs` from the HR
+    images, and not trained on."""
+
+    images: int = Field(16, ge=2)
+    """How many."""
+    best: Literal["synthetic", "truth", "residual", "training_loss", "last"] = "synthetic"
+    """Which generator of the last phase is kept: the one closest to the synthetic HR images (PSNR), with `pairs` the
+    one closest to the HR images, the one whose outputs, degraded, come closest to the inputs, the one at the end of the
+    epoch with the lowest mean loss of the generator, or the last."""
+
+
+class IntervalSettings(Settings):
+    """After how many steps something is done."""
+
+    log: int = Field(10, ge=1)
+    """A line in metrics.jsonl; counted by each network for itself."""
+    validation: int = Field(500, ge=1)
+    """Validation."""
+    checkpoint: int = Field(500, ge=1)
+    """A checkpoint: what a kill costs at most."""
+    samples: int = Field(2000, ge=1)
+    """A sheet of samples; validation comes with it, since it needs the same outputs."""
+    keep: int = Field(3, ge=1)
+    """So many checkpoints are kept, the newest."""
+
+
+_WITH_PAIRS: Mapping[str, Mapping[str, JsonValue]] = {
+    "losses": {"guide": "truth"},
+    "reals": {"synthetic": 0.0, "truth": 1.0},
+    "validation": {"best": "truth"},
+}
+"""Defaults of a training that has the HR images, by group."""
+
+
+class TrainSettings(Settings):
+    """How the generator is trained: without any HR image, or, with `pairs`, on HR images and LR images made of them."""
+
+    generator: NetworkSettings = NetworkSettings()
+    discriminator: NetworkSettings = NetworkSettings()
+    images: Literal["generator", "zssr"] = "generator"
+    """Role of the LR images that the generator learns from: those of its own, or those that have a synthetic HR."""
+    pairs: PairedSettings | None = None
+    """How LR images are made of HR ones; null: there are no HR images. With it, the images of the training part are HR
+    images, `images` has no meaning, and no synthetic ones are needed."""
+    mediator: MediatorSettings = MediatorSettings()
+    losses: LossSettings = LossSettings()
+    reals: RealSettings = RealSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    batch: int = Field(50, ge=1)
+    """Images of one step, over all processes."""
+    patch: int | None = Field(32, ge=8)
+    """Side in LR pixels of what is cut out of each image; smaller images are left out. null: whole images, all of one
+    size."""
+    pretrain: int = Field(1, ge=0)
+    """Epochs of the generator by content alone, without the discriminator."""
+    epochs: int = Field(100, ge=0)
+    """Adversarial epochs of the generator, after these."""
+    stop: StopSettings | None = None
+    """When the training ends early; null: never."""
+    turns: TurnSettings = TurnSettings()
+    ema: float = Field(0.999, ge=0, lt=1)
+    """Share that the mean of the generator's weights keeps at each of its steps, smaller in the first ones; the mean is
+    what is validated and kept. 0: the weights themselves."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of products; `auto`: bf16 where the device has matrix units for it."""
+    compile: bool = False
+    """Whether the networks are compiled (torch.compile): takes minutes and a C++ compiler first, and is worth it on a
+    GPU, if anywhere. Results differ in their last bits."""
+    validation: ValidationSettings = ValidationSettings()
+    every: IntervalSettings = IntervalSettings()
+    tensorboard: bool = False
+    """Whether metrics and samples are written for TensorBoard too; needs the extra `zssr-gan[tensorboard]`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_pairs(cls, data: Any) -> Any:
+        """Other defaults where the HR images are there."""
+        if not isinstance(data, dict) or data.get("pairs") is None:
+            return data
+        given = {name: {} if data.get(name) is None else data[name] for name in _WITH_PAIRS}
+        groups = {name: {**_WITH_PAIRS[name], **group} for name, group in given.items() if isinstance(group, dict)}
+        return {**data, **groups}
+
+    @model_validator(mode="after")
+    def _truths(self) -> Self:
+        """What needs HR images, and what has no meaning beside them."""
+        losses, reals, best = self.losses, self.reals, self.validation.best
+        if self.pairs is None:
+            for key, asks in (
+                ("losses.guide: truth", losses.guide == "truth"),
+                ("reals.truth", bool(reals.truth)),
+                ("validation.best: truth", best == "truth"),
+            ):
+                if asks:
+                    raise ValueError(f"{key} needs HR images: say in train.pairs how LR images are made of them")
+            return self
+        for key, asks in (
+            ("images: zssr", self.images == "zssr"),
+            ("losses.guide: synthetic", losses.guide == "synthetic"),
+            ("validation.best: synthetic", best == "synthetic"),
+            ("reals.synthetic", bool(reals.synthetic)),
+        ):
+            if asks:
+                raise ValueError(f"{key} is of synthetic HR images, and with train.pairs there are none: leave it out")
+        for key, asks in (
+            ("losses.recurrence", bool(losses.recurrence)),
+            ("losses.recurrence_features", bool(losses.recurrence_features)),
+            ("reals.lr", bool(reals.lr)),
+            ("reals.shrunk", bool(reals.shrunk)),
+        ):
+            if asks:
+                raise ValueError(f"{key} is for want of HR images, and train.pairs has them: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _content(self) -> Self:
+        losses = self.losses
+        if losses.guide == "synthetic" and self.images != "zssr":
+            raise ValueError("losses.guide: synthetic needs images that have one: set train.images to zssr")
+        if not losses.have_content:
+            if self.pretrain:
+                raise ValueError(
+                    "pretrain goes by content alone, and all content losses are 0: set one, or pretrain to 0"
+                )
+            if not losses.adversarial:
+                raise ValueError("losses: all are 0, so there is nothing to learn")
+        patient: dict[str, PatienceSettings | None] = {"stop": self.stop}
+        if self.optimiser.schedule == "plateau":
+            patient["optimiser.plateau"] = self.optimiser.plateau
+        for key, patience in patient.items():
+            if patience is not None and patience.of == "validation" and not losses.are_measurable:
+                raise ValueError(
+                    f"{key}.of: validation needs a content loss that an image has by itself: set one, or take training"
+                )
+        if not self.pretrain + self.epochs:
+            raise ValueError("pretrain and epochs are both 0, so there is nothing to do")
+        if self.epochs and not losses.adversarial:
+            raise ValueError("losses.adversarial: is 0, so set epochs to 0 too and train by pretrain alone")
+        return self

@@ -1,0 +1,395 @@
+"""Settings of the zero-shot way: frozen pydantic models in which every constant of a run stands. They know no torch.
+
+A preset is one of these as YAML (`zssr_gan/settings/presets/`). An unknown key is an error that names it, and so is a
+value of the wrong kind ("1e-4" without a dot is text in YAML).
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from zssr_gan.errors import SettingsError
+from zssr_gan.settings.base import StrictSettings, parse_as, read_preset
+
+PRESETS = ("paper", "original", "quality", "fast")
+
+
+class NetworkSettings(StrictSettings):
+    """The per-image CNN: options of `zssr_gan.networks.zssr.ZSSROptions`."""
+
+    depth: int = Field(8, ge=2, le=64)
+    """Convolutions."""
+    width: int = Field(64, ge=1, le=1024)
+    """Channels between them."""
+    bias: bool = False
+    """Whether convolutions have a bias."""
+    grid: Literal["interpolated", "lr"] = "interpolated"
+    """Whether the network works on the interpolated image (the original) or on the LR image's own pixels, which it
+    then enlarges by a whole factor itself."""
+    residual: bool = False
+    """Whether the inner convolutions go in pairs that are added to their input; `depth` is then even."""
+    initial: Literal["original", "lecun"] = "original"
+    """First weights: N(0, 0.1 / (9 C_in)), or LeCun's with a small last layer."""
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        if self.residual and self.depth % 2:
+            raise ValueError("a residual network has an even depth: two ends and pairs between them")
+        return self
+
+
+class PairSettings(StrictSettings):
+    """How training pairs are drawn from the one image."""
+
+    crop: int = Field(128, ge=8, le=1024)
+    """Side of a training crop in pixels; never larger than the image."""
+    batch: int = Field(1, ge=1, le=256)
+    """Crops a step."""
+    affine: float = Field(0.0, ge=0, le=1)
+    """Share of crops that are warped (scaled, stretched, sheared, turned) beside the flips and quarter turns."""
+    phases: bool = False
+    """Whether the image is also learnt from shifted by each whole pixel below the scale, so that its sons are sampled
+    at every phase."""
+    plain: float = Field(0.0, ge=0, le=1)
+    """Share of crops that are taken as they are, without flip or turn (the original's 5 %)."""
+    scale_min: float = Field(0.5, gt=0.1, le=1)
+    """A warped crop is shrunk by a factor drawn evenly from [scale_min, 1]."""
+    anisotropy: float = Field(0.25, ge=0, le=1)
+    """Standard deviation of the logarithm of a warped crop's stretch between its axes."""
+    shear: float = Field(0.1, ge=0, le=1)
+    """Standard deviation of a warped crop's shear."""
+    rotate: bool = True
+    """Whether a warped crop is turned by any angle."""
+    noise: float = Field(0.0, ge=0, le=0.5)
+    """Standard deviation of the noise added to the network's input in training, in [0, 1] units (0.0125 for real
+    footage, after the original)."""
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.affine + self.plain > 1:
+            raise ValueError("affine and plain are shares of the crops: together they are at most 1")
+        return self
+
+
+class OptimiserSettings(StrictSettings):
+    """What is done with a gradient."""
+
+    kind: Literal["adam", "muon"] = "adam"
+    """`adam`, or `muon` (Jordan et al. 2024): inner convolutions step along their orthogonalised momentum, the first,
+    the last and the biases by Adam."""
+    muon_ratio: float = Field(10.0, gt=0)
+    """Muon's rate as a multiple of the schedule's."""
+    muon_momentum: float = Field(0.95, ge=0, lt=1)
+    """Decay of Muon's momentum."""
+    beta1: float = Field(0.9, gt=0, lt=1)
+    """Decay of Adam's mean of the gradient."""
+    beta2: float = Field(0.999, gt=0, lt=1)
+    """Decay of Adam's mean of its square."""
+    epsilon: float = Field(1e-8, gt=0)
+    """What Adam adds to the root of that mean."""
+    average: float = Field(0.0, ge=0, lt=1)
+    """Decay of the moving average of the weights that is used at the end; 0 uses the last weights."""
+    clip: float = Field(0.0, ge=0)
+    """Largest norm of a member's gradient; 0 does not clip."""
+
+
+class SlopeSchedule(StrictSettings):
+    """The original's schedule: the learning rate falls when the reconstruction error stops falling."""
+
+    kind: Literal["slope"] = "slope"
+    lr: float = Field(1e-3, gt=0, le=1)
+    """Learning rate at the start."""
+    divide: float = Field(10.0, gt=1)
+    """The learning rate is divided by this."""
+    record_every: int = Field(50, ge=1)
+    """Iterations between two records of the whole image's reconstruction error."""
+    check_every: int = Field(60, ge=1)
+    """Iterations between two slope tests."""
+    window: int = Field(256, ge=4)
+    """Iterations that the line is fitted to, and that must pass after a change before the next test."""
+    ratio: float = Field(1.5, gt=0)
+    """The rate falls where ratio * (-slope) < standard deviation of the slope: 1.5 in the original, 1 in the seed
+    paper's reading."""
+    covariance: Literal["unbiased", "numpy-1.15"] = "numpy-1.15"
+    """Normalisation of the slope's variance: residuals / (n - 2), or / (n - 4) as numpy's polyfit had it when the
+    original was written."""
+    stop_lr: float = Field(9e-6, gt=0)
+    """Training ends when the rate is at or below this."""
+    iterations: int = Field(3000, ge=1, le=1_000_000)
+    """... and after so many iterations in any case."""
+
+    @model_validator(mode="after")
+    def _points(self) -> Self:
+        if self.window < 3 * self.record_every:
+            raise ValueError(
+                "window must hold at least 3 records for a line to be fitted: raise it or lower record_every"
+            )
+        return self
+
+
+class CosineSchedule(StrictSettings):
+    """A fixed budget: a linear rise, then half a cosine down to zero (Loshchilov and Hutter 2017)."""
+
+    kind: Literal["cosine"] = "cosine"
+    lr: float = Field(2e-3, gt=0, le=1)
+    """Learning rate at the top."""
+    warm_up: float = Field(0.05, ge=0, lt=1)
+    """Share of the iterations in which it rises."""
+    iterations: int = Field(1000, ge=1, le=1_000_000)
+    """Iterations."""
+
+
+Schedule = Annotated[SlopeSchedule | CosineSchedule, Field(discriminator="kind")]
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+_Pair = Annotated[tuple[_Share, _Share], Field(strict=False)]  # a list in a file, where there are no tuples
+
+
+class StepSettings(StrictSettings):
+    """How the way to the asked scale is cut into steps."""
+
+    largest: float = Field(2.0, ge=1.1, le=8)
+    """No step enlarges a side by more; larger scales are taken in equal steps, each learnt on the last one's result."""
+    gradual: Annotated[tuple[_Pair, ...], Field(strict=False)] = ((1.0, 1.0),)
+    """Sub-steps (y, x), as shares of the way from 1 to the step's scale: at x2, 0.5 is x1.5. Weights are kept from one
+    to the next and each result joins the images learnt from. The last must be (1, 1)."""
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if not self.gradual or self.gradual[-1] != (1.0, 1.0):
+            raise ValueError("the last gradual sub-step must be [1, 1]: the step's whole scale")
+        return self
+
+
+class OutputSettings(StrictSettings):
+    """What happens to any network's output."""
+
+    ensemble: bool = True
+    """Geometric self-ensemble: the image is put through in its 8 flips and turns (4 where the scales of the axes
+    differ)."""
+    combine: Literal["median", "mean"] = "median"
+    """How the members of the ensemble become one image."""
+    back_projections: int = Field(10, ge=0, le=100)
+    """Back-projections of the combined image."""
+    kernel_back_projections: int = Field(2, ge=0, le=100)
+    """The same where a blur kernel is given: more diverge."""
+
+
+class RefinementSettings(OutputSettings):
+    """What happens to the output of networks that were learnt on the image or its case."""
+
+    member_back_projections: int = Field(0, ge=0, le=100)
+    """Back-projections of each member before they are combined. Left out above `member_limit`."""
+    member_limit: float = Field(2.0, gt=0)
+    """Output megapixels above which members are not back-projected one by one (memory); said in the record."""
+
+
+class ChoiceSettings(StrictSettings):
+    """Network or plain back-projection: measured on parts of the image that a network was not trained on."""
+
+    folds: int = Field(0, ge=0, le=64)
+    """The image's blocks are dealt into so many folds; network j does not learn from fold j. 0 always takes the
+    network."""
+    block: int = Field(8, ge=2, le=256)
+    """Side of a block in pixels, at the least."""
+    max_pixels: int = Field(128 * 128, ge=0)
+    """Images with more pixels always take the network: no image of such a size was seen to lose."""
+    min_share: float = Field(0.0, ge=0, le=1)
+    """A share of the network below this is taken as 0."""
+
+    @model_validator(mode="after")
+    def _others(self) -> Self:
+        if self.folds == 1:
+            raise ValueError("one fold would leave nothing to learn from: set folds to 0, or to 2 or more")
+        return self
+
+
+class GuardSettings(StrictSettings):
+    """When a start of a network is given up and made anew."""
+
+    dead_share: float = Field(0.02, ge=0, le=1)
+    """An output that moves the interpolated image by less than this share of what it misses has learnt nothing ..."""
+    dead_error: float = Field(1 / 255, ge=0, le=1)
+    """... where the interpolated image misses more than this (root mean square, [0, 1] units)."""
+    largest_departure: float = Field(0.25, gt=0)
+    """A result that, shrunk again, is off its own input by this much more than the interpolation is ([0, 1] units) has
+    run away."""
+
+
+class ZeroShotSettings(StrictSettings):
+    """Every constant of the zero-shot way."""
+
+    description: str = ""
+    """One line for a person who chooses."""
+    network: NetworkSettings = NetworkSettings()
+    pairs: PairSettings = PairSettings()
+    schedule: Schedule = CosineSchedule()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    steps: StepSettings = StepSettings()
+    refinement: RefinementSettings = RefinementSettings()
+    choice: ChoiceSettings = ChoiceSettings()
+    networks: int = Field(1, ge=1, le=64)
+    """Networks trained on the image, from different starts; their outputs are one larger ensemble."""
+    restarts: int = Field(3, ge=0, le=20)
+    """How often a start that died (its output stays the interpolated image) is tried again."""
+    guards: GuardSettings = GuardSettings()
+    small: "SmallImageSettings | None" = None
+    """What is different for small images."""
+    shared: "SharedStartSettings | None" = None
+    """What is different where one network is learnt on all images of a case."""
+
+    def for_size(self, pixels: int) -> "ZeroShotSettings":
+        """The settings for an image of so many pixels and networks of its own.
+
+        `small`'s values are put in place where it is small enough; `shared` has no part in it.
+        """
+        alone = {"small": None, "shared": None}
+        if self.small is None or pixels > self.small.max_pixels:
+            return self.model_copy(update=alone)
+        changes = {k: v for k, v in self.small if k != "max_pixels" and v is not None}
+        return self.model_copy(update={**alone, **changes})
+
+    def for_case(self) -> "ZeroShotSettings":
+        """The settings for one network learnt on all images of a case: `shared`'s values put in place.
+
+        Its results are used as they are, in one round: nothing is held out of any single image.
+        """
+        shared = self.shared or SharedStartSettings()
+        changes = {k: v for k, v in shared if k in SHARED_GROUPS and v is not None}
+        steps = StepSettings(largest=self.steps.largest)
+        fixed = {"steps": steps, "choice": ChoiceSettings(folds=0), "networks": 1, "small": None, "shared": shared}
+        return self.model_copy(update={**fixed, **changes})
+
+    def for_adaptation(self) -> "ZeroShotSettings":
+        """Of settings for a case, those for going on from the shared network on one image."""
+        assert self.shared is not None, "settings are made by for_case"
+        adaptation = self.shared.adaptation
+        pairs = self.pairs.model_copy(update={"batch": adaptation.batch})
+        schedule = CosineSchedule(lr=adaptation.lr, warm_up=0, iterations=max(1, adaptation.iterations))
+        optimiser = OptimiserSettings(kind="adam", average=0, clip=1)
+        # A restart would be from fresh weights, and nothing that was learnt is lost by a few small steps.
+        changes = {"pairs": pairs, "schedule": schedule, "optimiser": optimiser, "restarts": 0}
+        return self.model_copy(update=changes)
+
+    @property
+    def has_noise(self) -> bool:
+        """Whether any of its groups, "small" and "shared" too, has a training noise."""
+        groups = (self, self.small, self.shared)
+        return any(group is not None and group.pairs is not None and group.pairs.noise > 0 for group in groups)
+
+    def with_noise(self, noise: float, name: str = "noise") -> "ZeroShotSettings":
+        """The same with another training noise (standard deviation, [0, 1] units).
+
+        Args:
+            noise: the new value.
+            name: what the error message calls it.
+
+        Raises:
+            SettingsError: outside [0, 0.5].
+        """
+        data = self.model_dump()
+        data["pairs"]["noise"] = noise
+        for group in ("small", "shared"):
+            if data[group] and data[group]["pairs"]:
+                data[group]["pairs"]["noise"] = noise
+        return parse_settings(data, name)
+
+
+class SmallImageSettings(StrictSettings):
+    """Whole groups of settings that small images take instead."""
+
+    max_pixels: int = Field(64 * 64, ge=1)
+    """Images of at most so many pixels are small."""
+    network: NetworkSettings | None = None
+    pairs: PairSettings | None = None
+    schedule: Schedule | None = None
+    optimiser: OptimiserSettings | None = None
+    steps: StepSettings | None = None
+    choice: ChoiceSettings | None = None
+    networks: int | None = Field(None, ge=1, le=64)
+
+
+class AdaptationSettings(StrictSettings):
+    """Going on from the shared network on each image by itself."""
+
+    iterations: int = Field(0, ge=0, le=10_000)
+    """Iterations on each image; 0 uses the shared network as it is."""
+    lr: float = Field(1e-4, gt=0, le=1)
+    """Learning rate at the start, of Adam; it falls to 0 by a cosine."""
+    batch: int = Field(2, ge=1, le=256)
+    """Crops a step."""
+    rehearse: int = Field(48, ge=0)
+    """On so many images it is first tried at half their size, where the images themselves are the truth, and it is
+    done only where it helped there. 0 does it without asking."""
+
+
+SHARED_GROUPS = ("network", "pairs", "schedule", "optimiser")
+"""The groups of settings that a shared start has its own values of."""
+
+
+class SharedStartSettings(StrictSettings):
+    """How one network is learnt on all LR images of a case; a group that is left out is the preset's own."""
+
+    network: NetworkSettings | None = None
+    pairs: PairSettings | None = None
+    schedule: CosineSchedule | None = None
+    """Iterations are those of one round."""
+    optimiser: OptimiserSettings | None = None
+    rounds: int = Field(1, ge=1, le=10)
+    """From the second round on, the results of the round before are learnt from too."""
+    adaptation: AdaptationSettings = AdaptationSettings()
+
+
+ZeroShotSettings.model_rebuild()
+
+
+def parse_settings(data: object, name: str) -> ZeroShotSettings:
+    """Check zero-shot settings; see `parse_as`."""
+    return parse_as(ZeroShotSettings, data, name)
+
+
+def load_preset(name: str) -> ZeroShotSettings:
+    """Zero-shot settings by the name of a preset (`PRESETS`), or from a YAML file of the same form.
+
+    Raises:
+        SettingsError: neither a preset nor a readable YAML file with known keys.
+    """
+    return parse_settings(read_preset(name, PRESETS), name)
+
+
+# Settings of the generative way: what is done with a trained generator's output. They know no torch.
+#
+# There is nothing to train, so this is what zero-shot presets call `refinement`, and no more.
+
+
+GENERATOR_PRESETS = ("generator", "raw")
+"""The first is the default."""
+
+
+class GeneratorSettings(StrictSettings):
+    """Every constant of the generative way."""
+
+    description: str = ""
+    """One line for a person who chooses."""
+    refinement: OutputSettings = OutputSettings()
+
+
+def parse_generator_settings(data: object, name: str) -> GeneratorSettings:
+    """Check settings that came from YAML or JSON; see `parse_as`."""
+    return parse_as(GeneratorSettings, data, name)
+
+
+def load_generator_preset(name: str) -> GeneratorSettings:
+    """Settings by the name of a preset (`GENERATOR_PRESETS`), or from a YAML file of the same form.
+
+    Raises:
+        SettingsError: neither, or a preset of the zero-shot way.
+    """
+    if name in PRESETS:
+        raise SettingsError(
+            f"the preset {name} says how a network is trained on the image, and a generator is trained already: choose "
+            f"{' or '.join(GENERATOR_PRESETS)}, or a .yaml file with the group refinement"
+        )
+    data = read_preset(name, GENERATOR_PRESETS)
+    return parse_generator_settings(data, name if name in GENERATOR_PRESETS else f"{name} (for a generator)")

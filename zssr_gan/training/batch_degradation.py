@@ -1,0 +1,78 @@
+"""The cameras of a batch's images as one: each image is shrunk, and captured, as its own camera does it.
+
+Patches are flipped and turned, and a blur that is not alike in all directions did not turn with them: such patches are
+turned back first. Shapes: B images, C channels, H W rows and columns.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from zssr_gan.degradation.operators import Downscale
+from zssr_gan.imaging import dihedral
+from zssr_gan.imaging.resize import Size
+from zssr_gan.training.sampling import Batch
+
+
+class BatchCameras:
+    """Degrades images that belong to those of a batch, one by one in their order.
+
+    Args:
+        downscales: of the cameras that batches point to.
+        batch: which camera each image has, how it is turned, and its seed.
+    """
+
+    def __init__(self, downscales: Sequence[Downscale], batch: Batch) -> None:
+        self.batch = batch
+        # Of all cameras: what of an image counts must not hang on which others are in its batch.
+        self._reach = max(downscale.reach for downscale in downscales)
+        groups: dict[tuple[int, int], list[int]] = {}
+        for place, (camera, k) in enumerate(zip(batch.cameras, batch.turned, strict=True)):
+            alike = k in downscales[camera].symmetries
+            groups.setdefault((camera, 0 if alike else k), []).append(place)
+        self._groups = [(downscales[camera], k, places) for (camera, k), places in groups.items()]
+
+    def __call__(self, x: Tensor, size: Size) -> Tensor:
+        """Blur and shrink `B C H W` to `size` (rows, columns)."""
+
+        def shrink(downscale: Downscale, upright: Tensor, _places: Sequence[int]) -> Tensor:
+            turned = upright.shape[-2:] != x.shape[-2:]
+            return downscale(upright, (size[1], size[0]) if turned else size)
+
+        return self._each(x, shrink)
+
+    def margin(self, scale: int, side: int) -> int:
+        """Pixels at each border of a shrunk patch on which a camera saw more than the patch shows; 0 of whole images.
+
+        Bicubic looks two of these pixels far, and a blur further. A quarter of `side`, the shrunk patch's shorter one,
+        at the most, or nothing would be left of a small one.
+        """
+        if not self.batch.cut:
+            return 0
+        return min(2 + math.ceil(self._reach / scale), side // 4)
+
+    def capture(self, x: Tensor) -> Tensor:
+        """Noise and compression of shrunk images `B C H W`; the same for the same images of the same batch."""
+
+        def capture(downscale: Downscale, upright: Tensor, places: Sequence[int]) -> Tensor:
+            if not downscale.captures:
+                return upright
+            drawn = [
+                torch.randn(upright.shape[1:], generator=torch.Generator().manual_seed(self.batch.seeds[place]))
+                for place in places
+            ]
+            return downscale.capture(upright, torch.stack(drawn).to(upright))
+
+        return self._each(x, capture)
+
+    def _each(self, x: Tensor, do: Callable[[Downscale, Tensor, Sequence[int]], Tensor]) -> Tensor:
+        if len(self._groups) == 1 and self._groups[0][1] == 0:
+            downscale, _, places = self._groups[0]
+            return do(downscale, x, places)
+        made: dict[int, Tensor] = {}
+        for downscale, k, places in self._groups:
+            done = dihedral.transform(do(downscale, dihedral.inverse(x[places], k), places), k)
+            made |= dict(zip(places, done, strict=True))
+        return torch.stack([made[place] for place in range(len(x))])

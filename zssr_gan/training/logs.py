@@ -1,0 +1,228 @@
+"""What a person looks at: outputs beside inputs on images held out, and the curves of the losses."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from zssr_gan.errors import OutputError, SettingsError
+from zssr_gan.imaging.io import encode_picture
+from zssr_gan.imaging.picture import Metadata, Picture
+from zssr_gan.imaging.resize import resize
+from zssr_gan.imaging.sheets import contact_sheet
+from zssr_gan.provenance import MARK
+from zssr_gan.training.sampling import Images, whole_batch
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+SHOWN = 8
+"""Rows of a sheet of samples: always the same images."""
+
+_FIGURES = {
+    "synthetic_db": "to the synthetic HR",
+    "truth_db": "to the HR image",
+    "bicubic_db": "bicubic to it",
+    "residual_db": "degraded, to the input",
+}
+
+_NO_LOSSES = {"step", "phase", "who", "gradient", "loss"}
+"""Of a line of the generator's."""
+
+
+def samples_png(made: Sequence[Tensor], images: Images, title: str, *, paired: bool = False) -> bytes:
+    """LR, bicubic, synthetic HR (`paired`: the truth) and output, a row an image; the title holds what must be said."""
+    rows = []
+    for number, sr in enumerate(made[:SHOWN]):
+        batch = whole_batch(images, [number])
+        assert batch.hr is not None
+        bicubic = resize(batch.lr[0], (sr.shape[-2], sr.shape[-1])).clamp(0, 1)
+        others = [("bicubic", bicubic), ("HR image" if paired else "synthetic HR", batch.hr[0])]
+        others.append(("SRGAN, generative", sr))
+        rows.append([(images.ids[number], batch.lr[0]), *others])
+    picture = Picture(contact_sheet(rows, title=title, cell=192), None, 8, Metadata())
+    return encode_picture(picture, "png", {MARK: "comparison sheet"})
+
+
+def curves_png(lines: Sequence[Mapping[str, Any]], title: str) -> bytes:
+    """metrics.jsonl as curves: the losses of both networks, the discriminator's accuracy, the validation, the rate."""
+    figure = Figure(figsize=(9, 15), layout="constrained")
+    figure.suptitle(title, fontsize=10, wrap=True)
+    panels = figure.subplots(6, 1, sharex=True)
+    its = [line for line in lines if line.get("who") == "generator"]
+    names = sorted({name for line in its for name in line} - _NO_LOSSES)
+    for name in names:
+        _draw(panels[0], its, name)
+    if names:
+        _draw(panels[0], its, "loss", "weighted sum", color="black", linestyle=":")
+    # Losses differ by powers of ten, and one may be 0 or below: from its smallest value above 0 on, the axis is a line.
+    sizes = [abs(line[name]) for line in its for name in (*names, "loss") if line.get(name)]
+    panels[0].set_yscale("symlog", linthresh=min(sizes, default=1.0))
+    _finish(panels[0], "generator: losses, unweighted", bool(names))
+    its = [line for line in lines if line.get("who") == "discriminator"]
+    _draw(panels[1], its, "loss")
+    _finish(panels[1], "discriminator: loss", bool(its))
+    _draw(panels[2], its, "accuracy", "told rightly")
+    panels[2].set_ylim(-0.02, 1.02)
+    _finish(panels[2], "discriminator: accuracy", bool(its))
+    checks = [{"step": line["step"], **line["validation"]} for line in lines if "validation" in line]
+    for name, label in _FIGURES.items():
+        if name in ("synthetic_db", "truth_db") and not any(name in check for check in checks):
+            continue  # a training has one of them
+        _draw(panels[3], checks, name, label)
+    _finish(panels[3], "validation: PSNR, dB", bool(checks))
+    _draw(panels[4], checks, "loss", "content losses, weighted")
+    _finish(panels[4], "validation: loss", any(check.get("loss") is not None for check in checks))
+    epochs = [{"step": line["step"], **line["epoch"]} for line in lines if "epoch" in line]
+    _draw(panels[5], epochs, "rate", "of the generator", marker=".")
+    _finish(panels[5], "rate", bool(epochs))
+    panels[5].set_xlabel("steps of both networks")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": "zssr-gan"})
+    return buffer.getvalue()
+
+
+def _draw(axes: Any, lines: Sequence[Mapping[str, Any]], name: str, label: str | None = None, **style: Any) -> None:
+    """The values of a name by step; lines that have none are passed over."""
+    points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
+    axes.plot(*zip(*points, strict=True) if points else ((), ()), label=label or name, **{"linewidth": 1, **style})
+
+
+def _finish(axes: Any, label: str, named: bool) -> None:
+    axes.set_ylabel(label, fontsize=9)
+    if named:
+        axes.legend(frameon=False, fontsize=8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+# The table of a training by epochs, out of metrics.jsonl: mean losses of both networks, validation, rate.
+
+
+HEADS = {
+    "epoch": "epoch",
+    "step": "step",
+    "phase": "phase",
+    "generator": "G loss",
+    "discriminator": "D loss",
+    "real": "D loss, real",
+    "fake": "D loss, fake",
+    "validation_loss": "validation loss",
+    "validation_db": "validation PSNR, dB",
+    "rate": "rate",
+}
+"""Columns by name: losses are means over the epoch, all weighted terms together; the rate is the generator's in the
+epoch's last step."""
+
+
+def epoch_rows(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row an epoch, by the names in `HEADS`; None where there is no value. `lines`: those of metrics.jsonl."""
+    rows = []
+    for line in lines:
+        if (epoch := line.get("epoch")) is None:
+            continue
+        theirs, checked = epoch.get("discriminator") or {}, epoch.get("validation") or {}
+        rows.append(
+            {
+                "epoch": epoch["number"],
+                "step": line["step"],
+                "phase": line["phase"],
+                "generator": (epoch.get("generator") or {}).get("loss"),
+                "discriminator": theirs.get("loss"),
+                "real": theirs.get("real"),
+                "fake": theirs.get("fake"),
+                "validation_loss": checked.get("loss"),
+                "validation_db": checked.get("truth_db", checked.get("synthetic_db")),
+                "rate": epoch["rate"],
+            }
+        )
+    return rows
+
+
+def epochs_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """In full digits; what has no value is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(HEADS), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def epochs_markdown(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """With four digits; columns that have no value anywhere are left out."""
+    names = [name for name in HEADS if any(row[name] is not None for row in rows)]
+    cells = [[HEADS[name] for name in names], ["---"] * len(names)]
+    cells += [[_short(row[name]) for name in names] for row in rows]
+    return "".join(f"| {' | '.join(row)} |\n" for row in cells).encode()
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+# What metrics.jsonl holds, and the sheets of samples, for TensorBoard: the extra `zssr-gan[tensorboard]`.
+#
+# metrics.jsonl stays what counts; this is another view of it, in `train/tensorboard/`. A run that goes on writes a file
+# of its own there, and says from which step on what earlier files hold is void.
+
+
+class Board:
+    """Writes events into a folder; a context manager, since some of them wait in memory.
+
+    Raises SettingsError where the package is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter  # an extra: takes a second, and not everyone has it
+        except ImportError as error:
+            raise SettingsError(
+                "train.tensorboard: the package tensorboard is missing: pip install 'zssr-gan[tensorboard]', or set it "
+                "to false."
+            ) from error
+        self.folder, self._new = folder, SummaryWriter
+        self._writer: SummaryWriter | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def begin(self, step: int) -> None:
+        """Go on after `step`: what is there of later steps is void. Raises OutputError."""
+        try:
+            self._writer = self._new(str(self.folder), purge_step=step + 1)
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot be written ({error.strerror}).") from error
+
+    def line(self, step: int, values: Mapping[str, Any]) -> None:
+        """The numbers of a line of metrics.jsonl, each under its network's name, `validation` or `epoch`."""
+        group = next((name for name in ("validation", "epoch") if name in values), None)
+        for name, value in (values if group is None else values[group]).items():
+            if isinstance(value, int | float):
+                self.writer.add_scalar(f"{group or values['who']}/{name}", value, step)
+        # A kill must not leave a hole before the checkpoint that the run goes on from.
+        self.writer.flush()
+
+    def sheet(self, step: int, png: bytes) -> None:
+        """A sheet of samples."""
+        with Image.open(io.BytesIO(png)) as picture:
+            self.writer.add_image("samples", np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+        self.writer.flush()
+
+    @property
+    def writer(self) -> "SummaryWriter":
+        """Of events; there from `begin` on."""
+        assert self._writer is not None
+        return self._writer

@@ -1,0 +1,76 @@
+"""What is planned before the work: the steps to the asked size, the least size of an image, the size of a fleet."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from zssr_gan.imaging.resize import Scale, Size, enlarged_size
+from zssr_gan.settings.zeroshot import StepSettings, ZeroShotSettings
+
+SMALLEST_SIDE = 8
+"""Pixels a side that an image needs: shrunk by 2 it still has 4, the reach of the bicubic kernel."""
+
+LARGEST_SCALE = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: its sub-steps' scales from the image that the step starts on, and the sizes that they give."""
+
+    scales: tuple[Scale, ...]
+    sizes: tuple[Size, ...]
+
+
+def count_steps(scale: Scale, settings: StepSettings) -> int:
+    """Equal steps of at most `settings.largest` a side that the way to `scale` takes."""
+    return max(1, math.ceil(math.log(max(scale)) / math.log(settings.largest) - 1e-9))
+
+
+def plan_steps(size: Size, scale: Scale, settings: StepSettings, *, whole: bool) -> list[Step]:
+    """Cut the way into equal steps of at most `settings.largest` a side, each with its gradual sub-steps.
+
+    Args:
+        size: rows and columns of the LR image.
+        scale: (y, x), 1 to 8.
+        settings: largest step, gradual sub-steps.
+        whole: one step, and of its sub-steps those to the whole scale, as a kernel demands that is known for it alone.
+
+    Returns:
+        Steps whose last size is `enlarged_size(size, scale)`.
+    """
+    if whole:
+        count = settings.gradual.count((1.0, 1.0))
+        return [Step((scale,) * count, (enlarged_size(size, scale),) * count)]
+    count = count_steps(scale, settings)
+    steps = []
+    at = size
+    for number in range(1, count + 1):
+        # Sizes are rounded once each, from the image given, so that the last is the one that was asked for.
+        to = enlarged_size(size, (scale[0] ** (number / count), scale[1] ** (number / count)))
+        way = (to[0] / at[0], to[1] / at[1])
+        scales = tuple((1 + y * (way[0] - 1), 1 + x * (way[1] - 1)) for y, x in settings.gradual)
+        steps.append(Step(scales, (*(enlarged_size(at, sub) for sub in scales[:-1]), to)))
+        at = to
+    return steps
+
+
+def fleet_capacity(device: torch.device, settings: ZeroShotSettings, size: Size) -> int:
+    """How many networks are trained side by side on images of `size`.
+
+    On a CPU so many that one layer's activations stay in a core's cache: 8 at 32x32 px, 13 at 25x25, 32 at 16x16 lie
+    in the flat part of what was measured (see benchmarks/README.md), and the weights of 64 were slower in most rows. On
+    a GPU what fits into three quarters of its free memory; what does not fit after all is halved by `run_fleet`.
+    """
+    crop = min(settings.pairs.crop, *size)
+    side = crop if settings.network.grid == "interpolated" else crop // 2
+    pixels = settings.pairs.batch * side * side
+    if device.type != "cuda":
+        return max(4, min(32, round(8 * 1024 / pixels)))
+    free, _ = torch.cuda.mem_get_info(device)
+    width, depth = settings.network.width, settings.network.depth
+    # Kept for the backward pass: each layer's input and its ReLU, in the products' precision and in float32.
+    activations = 12 * pixels * width * depth
+    # Weights, gradient, moments, average, and what the optimiser works in.
+    weights = 4 * 8 * 9 * width * width * depth
+    return max(1, min(4096, int(0.75 * free / (activations + weights))))
