@@ -27,7 +27,7 @@ from zssr_gan.evaluation.report import stamp, write_report
 from zssr_gan.evaluation.run import Run
 from zssr_gan.evaluation.runner import Measuring
 from zssr_gan.evaluation.set_table import SetTables
-from zssr_gan.files import FileLock, atomic_write
+from zssr_gan.files import atomic_write, locked
 from zssr_gan.progress import Bar
 from zssr_gan.settings.run import RunSettings, load_run
 from zssr_gan.signals import exit_code, turn_sigterm_into_an_exception
@@ -104,10 +104,8 @@ def evaluate(
     """
     run = Run(settings, config)
     report = run.folder / "report"
-    lock = FileLock(report / ".lock")
-    if not lock.acquire(wait=False):
-        raise StoreError(f"{report}: another run is evaluating there; wait until it ends, or stop it.")
-    try:
+    held = StoreError(f"{report}: another run is evaluating there; wait until it ends, or stop it.")
+    with locked(report / ".lock", held):
         measuring = Measuring(run, Kept(report / "kept"), used, bar)
         paper, truths = PaperTables(measuring), TruthTables(measuring)
         make: Mapping[str, Callable[[], Part | None]] = {
@@ -139,8 +137,6 @@ def evaluate(
             print(write_report(run, [name for name in PARTS if name not in unasked(settings)]))
         if failures:
             raise failures[0]
-    finally:
-        lock.release()
 
 
 def _written(name: str, part: Part | None, measuring: Measuring) -> bool:

@@ -41,7 +41,7 @@ from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.devices import PRECISIONS, Machine, RunOptions, machine
 from zssr_gan.distributed import Ranks, join
 from zssr_gan.errors import DeviceError, SettingsError, StoreError, ZssrGanError
-from zssr_gan.files import FileLock, atomic_write, sha256_file
+from zssr_gan.files import atomic_write, locked, sha256_file
 from zssr_gan.imaging.io import encode_picture
 from zssr_gan.imaging.picture import Metadata, Picture, from_samples
 from zssr_gan.imaging.resize import resize
@@ -207,10 +207,8 @@ class Stage:
     def _begin(self, stack: ExitStack) -> tuple[SharedStart | None, list[str], dict[str, Any]]:
         """Rank 0: the store, its lock, the degradations, the shared start, and what is missing."""
         self.store.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.store / ".stage-lock")
-        if not lock.acquire(wait=False):
-            raise StoreError(f"{self.store}: another run is writing there; wait until it ends, or stop it.")
-        stack.callback(lock.release)
+        held = StoreError(f"{self.store}: another run is writing there; wait until it ends, or stop it.")
+        stack.enter_context(locked(self.store / ".stage-lock", held))
         shared: SharedStart | None = None
         facts: dict[str, JsonValue] = {
             "split_sha256": self.split_sha256,

@@ -39,7 +39,7 @@ from zssr_gan.errors import (
     ZssrGanError,
     is_out_of_memory,
 )
-from zssr_gan.files import FileLock, atomic_write, sha256_file
+from zssr_gan.files import atomic_write, locked, sha256_file
 from zssr_gan.networks.base import GeneratorNetwork
 from zssr_gan.networks.pretrained import Origin, vgg
 from zssr_gan.networks.registry import mediator_options, parameters
@@ -161,10 +161,8 @@ class Stage:
         """Train, and write what came out."""
         with ExitStack() as self.left:
             if not self.group.ranks.rank:
-                lock = FileLock(self.folder / ".lock")
-                if not lock.acquire(wait=False):
-                    raise StoreError(f"{self.folder}: another run is training there; wait until it ends, or stop it.")
-                self.left.callback(lock.release)
+                held = StoreError(f"{self.folder}: another run is training there; wait until it ends, or stop it.")
+                self.left.enter_context(locked(self.folder / ".lock", held))
             self._train()
 
     def notice(self, status: str, seconds: float, error: str | None) -> Notice:

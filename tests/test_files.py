@@ -8,22 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
 import pytest
 
-from zssr_gan import files
-from zssr_gan.errors import OutputError
-from zssr_gan.files import (
-    FileLock,
-    atomic_write,
-    sealed,
-    sha256_bytes,
-    sha256_file,
-    unsealed,
-    write_in_pieces,
-    write_together,
-)
+from zssr_gan.errors import OutputError, StoreError
+from zssr_gan.files import atomic_write, locked, sha256_bytes, sha256_file, verify, with_checksum, write_together
 
 
 def names(folder: Path) -> list[str]:
@@ -37,58 +29,54 @@ def test_hashes(tmp_path):
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"two\nlines\n"])
-def test_a_seal_is_broken_by_any_byte(data):
-    whole = sealed(data)
-    assert unsealed(whole) == data
-    for place in range(len(whole)):
+def test_a_checksum_notices_any_byte(data):
+    whole = with_checksum(data)
+    assert verify(whole) == data
+    for damaged in [b"", *(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(len(whole)))]:
         with pytest.raises(ValueError, match="is damaged"):
-            unsealed(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-    with pytest.raises(ValueError, match="is damaged"):
-        unsealed(b"")
-
-
-def test_writes_into_folders_that_it_makes(tmp_path):
-    target = tmp_path / "a" / "b" / "x.bin"
-    atomic_write(target, b"data")
-    assert target.read_bytes() == b"data"
-    assert names(target.parent) == ["x.bin"]
+            verify(damaged)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
-def test_permissions_are_those_of_an_ordinary_file(tmp_path):
+def test_a_new_file_in_new_folders_is_an_ordinary_one(tmp_path):
+    target = tmp_path / "a" / "b" / ("x" * 255)  # the longest name that a disk allows
+    atomic_write(target, b"data")
+    assert target.read_bytes() == b"data"
+    assert names(target.parent) == [target.name]
     (tmp_path / "ordinary").write_bytes(b"")
-    atomic_write(tmp_path / "ours", b"")
-    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+    assert target.stat().st_mode == (tmp_path / "ordinary").stat().st_mode
 
 
-def test_keeps_what_exists(tmp_path):
+@pytest.fixture(params=[None, errno.EPERM, errno.ENOTSUP], ids=["links", "no links", "links not supported"])
+def disk(request, monkeypatch):
+    """Disks with and without hard links."""
+
+    def no_links(*_):
+        raise OSError(request.param, "no hard links here")
+
+    if request.param is not None:
+        monkeypatch.setattr(os, "link", no_links)
+
+
+@pytest.mark.usefixtures("disk")
+def test_what_exists_is_never_replaced_unasked(tmp_path):
     target = tmp_path / "x"
     target.write_bytes(b"old")
     with pytest.raises(OutputError, match="exists already"):
         atomic_write(target, b"new")
     assert target.read_bytes() == b"old"
+
+    def pieces() -> Iterator[bytes]:
+        yield b"ours"
+        (tmp_path / "late").write_bytes(b"theirs")  # another process takes the name after the first look
+
+    with pytest.raises(OutputError, match="exists already"):
+        atomic_write(tmp_path / "late", pieces())
+    assert (tmp_path / "late").read_bytes() == b"theirs"
     atomic_write(target, b"new", overwrite=True)
     assert target.read_bytes() == b"new"
-    assert names(tmp_path) == ["x"]
-
-
-@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
-def test_keeps_what_appears_meanwhile(tmp_path, monkeypatch, links):
-    """Another process takes the name after the first look: the one file stays, and no temporary one."""
-    target = tmp_path / "x"
-    link = os.link
-
-    def late(source, destination):
-        target.write_bytes(b"theirs")
-        if not links:
-            raise OSError(errno.ENOTSUP, "no hard links here")
-        link(source, destination)
-
-    monkeypatch.setattr(os, "link", late)
-    with pytest.raises(OutputError, match="exists already"):
-        atomic_write(target, b"ours")
-    assert target.read_bytes() == b"theirs"
-    assert names(tmp_path) == ["x"]
+    atomic_write(tmp_path / "other", b"data")
+    assert names(tmp_path) == ["late", "other", "x"]
 
 
 def test_one_of_many_writers_wins(tmp_path):
@@ -112,40 +100,20 @@ def test_one_of_many_writers_wins(tmp_path):
     assert names(tmp_path) == ["x"]
 
 
-def test_disks_without_hard_links(tmp_path, monkeypatch):
-    def no_links(*_):
-        raise OSError(errno.EPERM, "no hard links here")
-
-    monkeypatch.setattr(os, "link", no_links)
-    atomic_write(tmp_path / "x", b"data")
-    assert (tmp_path / "x").read_bytes() == b"data"
-    assert names(tmp_path) == ["x"]
-
-
-@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
-def test_files_that_belong_together_come_all_or_not_at_all(tmp_path, monkeypatch, links):
-    if not links:
-
-        def no_links(*_):
-            raise OSError(errno.EPERM, "no hard links here")
-
-        monkeypatch.setattr(os, "link", no_links)
+@pytest.mark.usefixtures("disk")
+def test_all_files_are_on_the_disk_before_the_first_has_its_name(tmp_path):
     old, new, last = (tmp_path / name for name in ("old", "deep/new", "last"))
     old.write_bytes(b"before")
     contents = {old: b"1", new: b"2", last: b"3"}
     with pytest.raises(OutputError, match="old: exists already"):
         write_together(contents, replaceable=[last])
-    replace = Path.replace
 
-    def refuse(source, target):
-        if target == last:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return replace(source, target)
+    def full() -> Iterator[bytes]:
+        yield b"3"
+        raise OutputError("full")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", refuse)
-        with pytest.raises(OutputError, match="last: cannot be written, because the disk is full"):
-            write_together(contents, replaceable=contents)
+    with pytest.raises(OutputError, match="full"):
+        write_together(contents | {last: full()}, replaceable=contents)
     assert old.read_bytes() == b"before"
     assert names(tmp_path) == ["deep", "old"]
     assert names(tmp_path / "deep") == []
@@ -173,6 +141,19 @@ def test_failures_leave_nothing(tmp_path, monkeypatch, failure, expected, messag
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError("gone"), KeyboardInterrupt("stopped")])
+def test_an_error_of_the_source_passes_and_leaves_what_was_there(tmp_path, error):
+    def pieces() -> Iterator[bytes]:
+        yield b"new"
+        raise error
+
+    (tmp_path / "x").write_bytes(b"old")
+    with pytest.raises(type(error), match=str(error)):
+        atomic_write(tmp_path / "x", pieces(), overwrite=True)
+    assert (tmp_path / "x").read_bytes() == b"old"
+    assert names(tmp_path) == ["x"]
+
+
 def test_folders_in_the_way(tmp_path):
     with pytest.raises(OutputError, match="it is a folder"):
         atomic_write(tmp_path, b"data", overwrite=True)
@@ -183,10 +164,6 @@ def test_folders_in_the_way(tmp_path):
     with pytest.raises(OutputError, match="name is too long"):
         atomic_write(tmp_path / ("x" * 300), b"data")
     assert names(tmp_path) == ["file"]
-
-
-def test_longest_name_that_a_disk_allows(tmp_path):
-    atomic_write(tmp_path / ("x" * 255), b"data")
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
@@ -213,111 +190,32 @@ def test_kill_in_the_middle_of_a_write(tmp_path, delay):
         assert name.startswith(".") or (tmp_path / name).stat().st_size == 64 * 2**20
 
 
-@pytest.mark.skipif(os.name != "posix", reason="flock is POSIX's")
-def test_a_lock_is_held_once_and_given_back(tmp_path):
-    first, second = FileLock(tmp_path / "deep" / ".lock"), FileLock(tmp_path / "deep" / ".lock")
-    assert first.acquire(wait=False)
-    assert not second.acquire(wait=False)
-    first.release()
-    first.release()
-    with second:
-        assert not first.acquire(wait=False)
-    with first:
+def test_a_lock_is_held_once_and_ends_with_its_process(tmp_path):
+    path, busy = tmp_path / "deep" / ".lock", StoreError("busy")
+    script = (
+        "import sys; from pathlib import Path; from zssr_gan.files import locked\n"
+        "with locked(Path(sys.argv[1])): print('ready', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", script, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        with pytest.raises(StoreError, match="busy"), locked(path, busy):
+            pass
+        holder.kill()
+    with locked(path, busy), pytest.raises(StoreError, match="busy"), locked(path, busy):
+        pass
+    with locked(path):
         pass
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_child_neither_keeps_nor_frees_the_lock(tmp_path):
-    lock, other = FileLock(tmp_path / ".lock"), FileLock(tmp_path / ".lock")
-    lock.acquire(wait=False)
-    to_child, to_parent = os.pipe(), os.pipe()
-    child = os.fork()
-    if child == 0:
-        lock.release()
-        os.write(to_parent[1], b"x")
-        os.read(to_child[0], 1)
-        os._exit(0)
-    try:
-        os.read(to_parent[0], 1)
-        assert not other.acquire(wait=False)
-        os.close(lock._descriptor)  # as if the parent were killed
-        assert other.acquire(wait=False)  # though the child lives
-    finally:
-        os.write(to_child[1], b"x")
-        os.waitpid(child, 0)
-        files._locked.discard(lock._descriptor)
-        other.release()
-
-
-@pytest.mark.skipif(os.name != "posix", reason="flock is POSIX's")
 def test_disks_without_locks_are_named(tmp_path, monkeypatch):
-    import fcntl
-
-    def refuse(*_):
+    def refuse(*_, **__):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(OutputError, match=r"this file system has no locks .*No locks available.* local disk"):
-        FileLock(tmp_path / ".lock").acquire(wait=False)
+    monkeypatch.setattr(filelock.FileLock, "_acquire", refuse)
+    message = r"this file system has no locks .*No locks available.* local disk"
+    with pytest.raises(OutputError, match=message), locked(tmp_path / ".lock"):
+        pass
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(OutputError, match="not a folder"):
-        FileLock(tmp_path / "file" / ".lock").acquire(wait=False)
-
-
-class TestPieces:
-    def test_a_file_gets_its_name_at_the_end(self, tmp_path):
-        target = tmp_path / "a" / "x.bin"
-        with write_in_pieces(target) as write:
-            write(b"one")
-            assert not target.exists()
-            write(b"two")
-        assert target.read_bytes() == b"onetwo"
-        assert names(target.parent) == ["x.bin"]
-
-    @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-    def test_an_error_in_the_block_leaves_what_was_there(self, tmp_path, error):
-        target = tmp_path / "x"
-        target.write_bytes(b"old")
-        with pytest.raises(error), write_in_pieces(target, overwrite=True) as write:  # noqa: PT012 - the block is it
-            write(b"new")
-            raise error
-        assert target.read_bytes() == b"old"
-        assert names(tmp_path) == ["x"]
-
-    def test_keeps_what_exists(self, tmp_path):
-        target = tmp_path / "x"
-        target.write_bytes(b"old")
-        with pytest.raises(OutputError, match="exists already"), write_in_pieces(target):
-            pass
-        with write_in_pieces(target, overwrite=True) as write:
-            write(b"new")
-        assert target.read_bytes() == b"new"
-
-    def test_keeps_what_appears_meanwhile(self, tmp_path):
-        target = tmp_path / "x"
-        with pytest.raises(OutputError, match="exists already"), write_in_pieces(target):
-            target.write_bytes(b"other")
-        assert target.read_bytes() == b"other"
-        assert names(tmp_path) == ["x"]
-
-    def test_a_folder_of_that_name(self, tmp_path):
-        with pytest.raises(OutputError, match="it is a folder"), write_in_pieces(tmp_path, overwrite=True):
-            pass
-
-    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
-    def test_a_full_disk(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(files, "_temporary_beside", lambda _path, _hidden: Full("/dev/full"))
-        with (
-            pytest.raises(OutputError, match="the disk is full"),
-            write_in_pieces(tmp_path / "x") as write,
-        ):
-            write(b"0" * 1_000_000)
-        assert names(tmp_path) == []
-
-
-class Full(type(Path())):
-    """A path whose file takes nothing."""
-
-    def open(self, *_):
-        return open(self, "wb")  # noqa: PTH123 - the path's own open is what this stands in for
+    with pytest.raises(OutputError, match="not a folder"), locked(tmp_path / "file" / ".lock"):
+        pass

@@ -105,10 +105,10 @@ _KILLED_BEFORE_THE_RECORD = """
 import os, signal, sys
 from zssr_gan import files
 from zssr_gan.cli.main import main
-name_it = files._rename_to_free_name
-def until_the_record(temporary, path):
-    name_it(temporary, path) if path.suffix != ".json" else os.kill(os.getpid(), signal.SIGKILL)
-files._rename_to_free_name = until_the_record
+name_it = files._rename
+def until_the_record(temporary, path, **how):
+    name_it(temporary, path, **how) if path.suffix != ".json" else os.kill(os.getpid(), signal.SIGKILL)
+files._rename = until_the_record
 main(sys.argv[1:])
 """
 

@@ -21,7 +21,7 @@ from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.errors import NumericalError
 from zssr_gan.evaluation import case_training, ground_truth, methods, paper_tables
 from zssr_gan.evaluation.part import decode_part
-from zssr_gan.files import FileLock
+from zssr_gan.files import locked
 from zssr_gan.imaging.resize import resize
 from zssr_gan.settings.data import DataSettings, SourceSettings
 from zssr_gan.settings.run import load_run
@@ -442,6 +442,6 @@ def test_a_missing_generator_names_its_stage(config: Path, capsys: pytest.Captur
 
 def test_two_at_once_are_refused(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     REPORT.mkdir()
-    with FileLock(REPORT / ".lock"):
+    with locked(REPORT / ".lock"):
         assert run(config) == 2
     assert "another run is evaluating there" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import read_split
 from zssr_gan.data.store import check
 from zssr_gan.data.synthetic_set import SyntheticSet
-from zssr_gan.files import FileLock
+from zssr_gan.files import locked
 from zssr_gan.settings.run import load_run
 from zssr_gan.zeroshot.shared import read_shared
 
@@ -276,7 +276,7 @@ class TestOneProcess:
         assert not STORE.exists()
 
     def test_a_second_writer_is_refused_at_once(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        with FileLock(STORE / ".stage-lock"):
+        with locked(STORE / ".stage-lock"):
             assert run(config) == 2
         assert "another run is writing there" in capsys.readouterr().err
         assert run(config) == 0

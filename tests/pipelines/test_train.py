@@ -23,7 +23,7 @@ from zssr_gan.data.split import read_split
 from zssr_gan.data.store import Store
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.degradation.model import Degradation
-from zssr_gan.files import FileLock
+from zssr_gan.files import locked
 from zssr_gan.imaging.resize import resize
 from zssr_gan.settings.run import load_run
 from zssr_gan.training.loop import Loop
@@ -411,7 +411,7 @@ class TestMistakes:
         assert "metrics.jsonl: cannot be read (Is a directory)" in capsys.readouterr().err
 
     def test_a_second_run(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        with FileLock(TRAIN / ".lock"):
+        with locked(TRAIN / ".lock"):
             assert run(config) == 2
         assert "another run is training there" in capsys.readouterr().err
 

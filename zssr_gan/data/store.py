@@ -15,6 +15,7 @@ import json
 import statistics
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -45,7 +46,7 @@ from zssr_gan.data.shard import (
 )
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.errors import OutputError, StoreError
-from zssr_gan.files import FileLock, atomic_write, is_leftover, sha256_bytes, sha256_file
+from zssr_gan.files import atomic_write, is_leftover, locked, sha256_bytes, sha256_file
 from zssr_gan.signals import uninterrupted
 
 # Is a store what its sidecars say? Every damaged shard is named, with the images that are lost with it.
@@ -241,26 +242,22 @@ class Store:
         self.settings = StoreSettings.of(settings)
         self.dropped: tuple[Damage, ...] = ()
         self._drop_damaged, self._hashes, self._on_shard = drop_damaged, hashes, on_shard
-        self._lock = FileLock(folder / _LOCK)
+        self._left = ExitStack()
 
     def __enter__(self) -> Self:
-        if not self._lock.acquire(wait=False):
-            raise StoreError(
-                f"{self.folder}: another run is writing there; wait until it ends, stop it, or choose another folder."
-            )
-        try:
+        held = f"{self.folder}: another run is writing there; wait until it ends, stop it, or choose another folder."
+        with ExitStack() as stack:
+            stack.enter_context(locked(self.folder / _LOCK, StoreError(held)))
             self._settle_settings()
             self._remove_unfinished()
             self._settle_damage()
-        except BaseException:
-            self._lock.release()
-            raise
+            self._left = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.release()
+        self._left.close()
 
     @property
     def settings_sha256(self) -> str:
@@ -375,7 +372,7 @@ def write_shard(
     atomic_write(path, content)
     try:
         # Two processes that were given the same image by mistake meet here, and only the first gets its sidecar.
-        with FileLock(folder / _NAMING_LOCK):
+        with locked(folder / _NAMING_LOCK):
             _refuse_known(folder, images, instead_of)
             atomic_write(sidecar_file, sidecar.to_json())
     except BaseException:

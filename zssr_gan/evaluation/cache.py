@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from zssr_gan.evaluation.metrics.metric import Figure
-from zssr_gan.files import atomic_write, canonical_sha256, sealed, unsealed
+from zssr_gan.files import atomic_write, canonical_sha256, verify, with_checksum
 from zssr_gan.seeds import content_hash
 from zssr_gan.signals import uninterrupted
 
@@ -66,7 +66,7 @@ class Kept:
         """Images of a method: those that are kept with the same facts, or made now."""
         path = self.path(name, facts, "safetensors")
         try:
-            return _decoded(unsealed(path.read_bytes()))
+            return _decoded(verify(path.read_bytes()))
         except (OSError, ValueError, SafetensorError, KeyError):
             made = make()
         self._write(path, _encoded(made))
@@ -76,7 +76,7 @@ class Kept:
         """Figures of a method, the same way."""
         path = self.path(name, facts, "json")
         try:
-            read = json.loads(unsealed(path.read_bytes()))
+            read = json.loads(verify(path.read_bytes()))
             return {key: [Figure(key, value, why) for value, why in cells] for key, cells in read.items()}
         except (OSError, ValueError, TypeError, AttributeError):
             figures = make()
@@ -88,7 +88,7 @@ class Kept:
         """A pydantic model, the same way."""
         path = self.path(name, facts, "json")
         try:
-            return kind.model_validate_json(unsealed(path.read_bytes()))
+            return kind.model_validate_json(verify(path.read_bytes()))
         except (OSError, ValueError):
             found = make()
         self._write(path, (found.model_dump_json() + "\n").encode())
@@ -102,7 +102,7 @@ class Kept:
 
     def _write(self, path: Path, data: bytes) -> None:
         with uninterrupted():
-            atomic_write(path, sealed(data), overwrite=True)
+            atomic_write(path, with_checksum(data), overwrite=True)
 
 
 def _version(package: str) -> str:

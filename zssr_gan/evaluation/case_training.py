@@ -18,7 +18,7 @@ from zssr_gan.devices import Machine
 from zssr_gan.errors import WeightsError
 from zssr_gan.evaluation.cache import Kept, Made, hash_of
 from zssr_gan.evaluation.ground_truth import Truths
-from zssr_gan.files import atomic_write, sealed, sha256_file, unsealed
+from zssr_gan.files import atomic_write, sha256_file, verify, with_checksum
 from zssr_gan.imaging.colour import from_levels, to_levels
 from zssr_gan.networks.base import GeneratorNetwork
 from zssr_gan.networks.pretrained import Origin, vgg
@@ -108,7 +108,7 @@ class CaseTraining:
                 shutil.rmtree(folder)
         times = self._trained(folder, settings, material, mediator, origin)
         told = json.dumps({**times, "generators": _hashes_in(folder)})
-        atomic_write(folder / _TIMES, sealed(told.encode()), overwrite=True)
+        atomic_write(folder / _TIMES, with_checksum(told.encode()), overwrite=True)
         return _phases(folder)
 
     def _fitted(self, truths: Truths) -> TrainSettings:
@@ -237,7 +237,7 @@ def _hashes_in(folder: Path) -> list[str | None]:
 
 def _phases(folder: Path) -> Phases:
     """What a training left; an error where it is not whole."""
-    times = json.loads(unsealed((folder / _TIMES).read_bytes()))
+    times = json.loads(verify((folder / _TIMES).read_bytes()))
     if times["generators"] != _hashes_in(folder):
         raise ValueError(f"{folder}: is damaged")
     before = folder / "content" / _GENERATOR

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import Base64Bytes, TypeAdapter
 
 from zssr_gan.evaluation.tables import Table
-from zssr_gan.files import sealed, unsealed
+from zssr_gan.files import verify, with_checksum
 from zssr_gan.provenance import Label
 
 
@@ -63,12 +63,12 @@ _PART = TypeAdapter(Part)
 
 def encode_part(part: Part) -> bytes:
     """A part as JSON below a line with its hash, the same bytes for the same part."""
-    return sealed(_PART.dump_json(part) + b"\n")
+    return with_checksum(_PART.dump_json(part) + b"\n")
 
 
 def decode_part(data: bytes) -> Part | None:
     """What `encode_part` wrote; None where it is damaged or of another version."""
     try:
-        return _PART.validate_json(unsealed(data))
+        return _PART.validate_json(verify(data))
     except ValueError:  # pydantic's too
         return None

@@ -20,7 +20,7 @@ from safetensors.torch import load, load_file
 from torch import Tensor
 
 from zssr_gan.errors import WeightsError
-from zssr_gan.files import is_leftover, sha256_file, write_in_pieces
+from zssr_gan.files import atomic_write, is_leftover, sha256_file
 from zssr_gan.networks.vgg import VGG, VGGOptions, orthogonal_weights
 
 FOLDER_VARIABLE = "ZSSR_GAN_WEIGHTS"
@@ -143,27 +143,31 @@ def fetch(found: Published, on_progress: Callable[[int, int], None] | None = Non
     if path.is_file() and damage(found) is None:
         return False
     _remove_leftovers(path.parent)
-    told, done = hashlib.sha256(), 0
-    with write_in_pieces(path, overwrite=True) as write:
-        for piece in _download(found):
-            done += len(piece)
-            if done > found.size_bytes:
-                break
-            told.update(piece)
-            write(piece)
-            if on_progress is not None:
-                on_progress(done, found.size_bytes)
-        if done != found.size_bytes:
-            amount = "more than the" if done > found.size_bytes else f"{done} of the"
-            raise WeightsError(
-                f"{found.url}: the download brought {amount} {found.size_bytes} bytes, and was not kept; try again."
-            )
-        if told.hexdigest() != found.sha256:
-            raise WeightsError(
-                f"{found.url}: the file has SHA-256 {told.hexdigest()}, not the published {found.sha256}, and was not "
-                "kept; try again, or from another network."
-            )
+    atomic_write(path, _checked(found, on_progress), overwrite=True)
     return True
+
+
+def _checked(found: Published, on_progress: Callable[[int, int], None] | None) -> Iterator[bytes]:
+    """The pieces of the download. Raises WeightsError at its end where it is not the published file."""
+    told, done = hashlib.sha256(), 0
+    for piece in _download(found):
+        done += len(piece)
+        if done > found.size_bytes:
+            break
+        told.update(piece)
+        yield piece
+        if on_progress is not None:
+            on_progress(done, found.size_bytes)
+    if done != found.size_bytes:
+        amount = "more than the" if done > found.size_bytes else f"{done} of the"
+        raise WeightsError(
+            f"{found.url}: the download brought {amount} {found.size_bytes} bytes, and was not kept; try again."
+        )
+    if told.hexdigest() != found.sha256:
+        raise WeightsError(
+            f"{found.url}: the file has SHA-256 {told.hexdigest()}, not the published {found.sha256}, and was not "
+            "kept; try again, or from another network."
+        )
 
 
 def vgg(options: VGGOptions, weights: str, *, seed: int = 0) -> tuple[VGG, Origin]:
