@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from zssr_gan.evaluation.metrics.features import LPIPS, Net
+from zssr_gan.evaluation.metrics.perceptual import LPIPS, Net
 from zssr_gan.files import sha256_file
 
 SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"

@@ -4,7 +4,7 @@ Y is BT.601's (protocol.py). `truth`: PSNR on Y to the truths, of the faces that
 `SSIM`: of all. `to stage 1`: PSNR on Y of the unseen to their synthetic HR images (the question of the seed paper's
 Table I). `LPIPS`: of the unseen to their truths, AlexNet, version 0.1. `Frechet`: between the features at all places of
 the results on seen faces and of the truths of the unseen, by network and layer
-(`zssr_gan.evaluation.metrics.features`), as a
+(`zssr_gan.evaluation.metrics.frechet`), as a
 share of these features' mean square. `residual`: PSNR in RGB of the results, degraded, to the inputs. `shift`: mean
 absolute difference of each channel's mean between these two, levels of 255. A generator whose mediator is VGG16 was
 trained to please VGG16: AlexNet is the one that has not seen it.
@@ -16,11 +16,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from benchmarks.protocol import Score, score
 from zssr_gan.degradation.operators import Downscale
-from zssr_gan.evaluation.metrics.features import LPIPS, frechet_distance, place_features
+from zssr_gan.evaluation.metrics.frechet import frechet_distance, moments, place_features
+from zssr_gan.evaluation.metrics.perceptual import LPIPS
 from zssr_gan.evaluation.metrics.planes import rounded
 from zssr_gan.imaging.colour import psnr_db
 from zssr_gan.networks.pretrained import read_tensors
@@ -44,8 +46,8 @@ class Eyes:
         """At every place of images `B C H W`, by network and layer: `N C'`."""
         found: dict[str, Tensor] = {}
         for name, network, layers in self.networks:
-            made = place_features(network, images)
-            found |= {f"{name} {layer}": made[layer] for layer in layers}
+            made = list(place_features(network, images))
+            found |= {f"{name} {layer}": torch.cat([one[layer] for one in made]).double() for layer in layers}
         return found
 
 
@@ -87,7 +89,7 @@ class Judge:
         scores = [score(one, truth) for one, truth in zip(results, faces.truths, strict=True)]
         closeness = [score(one, hr) for one, hr in zip(results[seen:], self.stage_1[seen:], strict=True)]
         shrunk = faces.downscale(results, (faces.lr.shape[-2], faces.lr.shape[-1]))
-        mine = self.eyes.features(results[:seen])
+        of_mine, of_theirs = (moments([one]) for one in (self.eyes.features(results[:seen]), self.others))
         return {
             "truth, dB": mean(scores[:seen], lambda one: one.psnr),
             "unseen, dB": mean(scores[seen:], lambda one: one.psnr),
@@ -95,7 +97,8 @@ class Judge:
             "to stage 1, dB": mean(closeness, lambda one: one.psnr),
             "LPIPS": float(self.eyes.lpips(results[seen:], faces.truths[seen:]).mean()),
             **{
-                f"Frechet {layer}": frechet_distance(mine[layer], theirs) / float(theirs.square().sum(1).mean())
+                f"Frechet {layer}": frechet_distance(of_mine[layer], of_theirs[layer])
+                / float(theirs.square().sum(1).mean())
                 for layer, theirs in self.others.items()
             },
             "residual, dB": float(np.mean([psnr_db(float(x.square().mean())) for x in shrunk - faces.lr])),

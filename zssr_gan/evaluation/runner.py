@@ -15,8 +15,9 @@ from zssr_gan.degradation.operators import BicubicDownscale, Downscale
 from zssr_gan.devices import Machine
 from zssr_gan.evaluation.cache import Figures, Kept, Made, hash_of, joined
 from zssr_gan.evaluation.methods import Inputs, generated, interpolated, learnt_alone, learnt_together
-from zssr_gan.evaluation.metrics.features import FID, Frechet, Seen, lpips, perceptual
+from zssr_gan.evaluation.metrics.frechet import Features, SetMetric, fid, frechet
 from zssr_gan.evaluation.metrics.metric import Definition, Metric, Sample
+from zssr_gan.evaluation.metrics.perceptual import lpips, perceptual
 from zssr_gan.evaluation.part import Illustration, Part, Scene, View
 from zssr_gan.evaluation.run import Chosen, Run, device_name, scale_of
 from zssr_gan.evaluation.tables import Table, to_csv, to_latex, to_markdown
@@ -333,7 +334,7 @@ class Judges:
 
     def __init__(self, settings: EvaluateSettings, seed: int, device: torch.device, kept: Kept) -> None:
         self._settings, self._seed, self._device, self._kept = settings, seed, device, kept
-        self._looked: dict[tuple[str, str], Seen] = {}
+        self._looked: dict[tuple[str, str], Features] = {}
 
     @cached_property
     def metrics(self) -> tuple[Metric, Metric]:
@@ -348,9 +349,9 @@ class Judges:
         return [one for judge in self._of_sets for one in judge.definitions.values()]
 
     @cached_property
-    def _of_sets(self) -> tuple[Frechet, FID]:
-        frechet = Frechet(self._options, self._settings.features.weights, seed=self._seed)
-        return frechet, FID(_path(self._settings.inception), device=self._device)
+    def _of_sets(self) -> tuple[SetMetric, SetMetric]:
+        places = frechet(self._options, self._settings.features.weights, seed=self._seed)
+        return places, fid(_path(self._settings.inception), device=self._device)
 
     @property
     def _options(self) -> VGGOptions:
@@ -363,7 +364,7 @@ class Judges:
             figures |= self._distance(judge, made, truths)
         return figures
 
-    def _distance(self, judge: Frechet | FID, made: Made, truths: Sequence[Tensor]) -> Figures:
+    def _distance(self, judge: SetMetric, made: Made, truths: Sequence[Tensor]) -> Figures:
         facts: dict[str, JsonValue] = {
             "images": made.sha256,
             "truths": hash_of(truths),
@@ -371,7 +372,7 @@ class Judges:
         }
 
         def look() -> Figures:
-            key = (type(judge).__name__, str(facts["truths"]))
+            key = (judge.kind, str(facts["truths"]))
             if key not in self._looked:  # at a set once, however many methods are held against it
                 self._looked[key] = judge.look(truths)
             figures = judge.figures(judge.look(made.images), self._looked[key])

@@ -1,7 +1,9 @@
-"""How far a result is from its truth, pixel by pixel or window by window.
+"""Metrics of a result against its truth, pixel by pixel or window by window.
 
-Each function makes one definition; what differs in plane, border or window is another, under another name.
+Each function makes one definition; another plane, border or window is another definition, under another name.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -10,13 +12,8 @@ from zssr_gan.evaluation.metrics.metric import Answer, Definition, Metric, Sampl
 from zssr_gan.evaluation.metrics.planes import Plane, Planes, planes_of
 from zssr_gan.imaging.colour import HIGHEST_DB
 
-_GAUSSIAN_SIDE = 11
-"""Of Wang et al.'s window: sigma 1.5, cut after 5 pixels."""
-
-_TILE = 7
-
-_VIF_SMALLEST = 41
-"""The fourth scale's window must fit once."""
+_TILE, _GAUSSIAN_SIDE, _VIF_SMALLEST = 7, 11, 41
+"""Sides in pixels: SSIM-PIL's tile, Wang et al.'s window (sigma 1.5), the smallest image with a fourth scale of VIF."""
 
 _RANGE = 255
 
@@ -26,108 +23,72 @@ _IDENTICAL = f"they agree to {HIGHEST_DB:g} dB or better, which counts as {HIGHE
 
 
 def psnr(plane: Plane = "Y", border: int = 0) -> Metric:
-    """Peak signal to noise ratio in dB; at most 100, which identical images get and which the figure then says."""
+    """Peak signal to noise ratio in dB; at most 100, which identical images get with a remark."""
 
-    def compute(sample: Sample) -> Answer:
+    def compute(result: Planes, truth: Planes) -> Answer:
         from skimage.metrics import peak_signal_noise_ratio  # an extra, and a second to import
 
-        result, truth = _both(sample, plane, border)
         with np.errstate(divide="ignore"):
             decibel = float(peak_signal_noise_ratio(truth, result, data_range=_RANGE))
         return (decibel, "") if decibel < HIGHEST_DB else (HIGHEST_DB, _IDENTICAL)
 
-    return Metric(
-        Definition(
-            name=f"PSNR-{plane}, {_settings(border)}",
-            meaning=f"10 log10(255^2 / mean squared error) on {_MEANING[plane]}, by scikit-image",
-            unit="dB",
-            higher_is_better=True,
-            needs=("truth",),
-            smallest=1 + 2 * border,
-            package="skimage",
-        ),
-        compute,
-    )
+    meaning = f"10 log10(255^2 / mean squared error) on {_MEANING[plane]}, by scikit-image"
+    return _metric(f"PSNR-{plane}", meaning, compute, plane, border, unit="dB", package="skimage")
 
 
 def mse(plane: Plane = "Y", border: int = 0) -> Metric:
     """Mean squared error, in squared levels of 255."""
 
-    def compute(sample: Sample) -> Answer:
-        result, truth = _both(sample, plane, border)
+    def compute(result: Planes, truth: Planes) -> Answer:
         return float(np.square(result - truth).mean()), ""
 
-    return Metric(
-        Definition(
-            name=f"MSE-{plane}, {_settings(border)}",
-            meaning=f"mean squared difference on {_MEANING[plane]}",
-            unit="levels^2",
-            higher_is_better=False,
-            needs=("truth",),
-            smallest=1 + 2 * border,
-        ),
-        compute,
-    )
+    meaning = f"mean squared difference on {_MEANING[plane]}"
+    return _metric(f"MSE-{plane}", meaning, compute, plane, border, unit="levels^2", higher=False)
 
 
 def ssim(plane: Plane = "Y", border: int = 0, *, uniform: int | None = None) -> Metric:
     """Structural similarity (Wang et al. 2004), the mean over all whole windows.
 
     Args:
-        plane: of RGB, the mean of the three.
+        plane: for RGB, the mean of the three.
         border: pixels that are cut off each side first.
-        uniform: None takes their Gaussian window (11x11, sigma 1.5); 7 or 11 a square one of equal weights. Variances
-            are the window's own (population) in both.
+        uniform: None: their Gaussian window (11x11, sigma 1.5); else the side of a square window of equal weights.
+            Variances are the window's own (population) in both.
     """
     side = _GAUSSIAN_SIDE if uniform is None else uniform
     if side < 3 or side % 2 == 0:
         raise ValueError(f"a window has an odd side of at least 3 pixels, not {side}")
     window = "Gaussian 11x11 sigma 1.5" if uniform is None else f"uniform {side}x{side}"
 
-    def compute(sample: Sample) -> Answer:
+    def compute(result: Planes, truth: Planes) -> Answer:
         from skimage.metrics import structural_similarity  # an extra, and a second to import
 
+        options = {"data_range": _RANGE, "win_size": side, "sigma": 1.5, "use_sample_covariance": False}
         values = [
-            structural_similarity(
-                truth,
-                result,
-                data_range=_RANGE,
-                gaussian_weights=uniform is None,
-                sigma=1.5,
-                win_size=side,
-                use_sample_covariance=False,
-            )
-            for result, truth in zip(*_both(sample, plane, border), strict=True)
+            structural_similarity(one, other, gaussian_weights=uniform is None, **options)
+            for one, other in zip(truth, result, strict=True)
         ]
         return float(np.mean(values)), ""
 
-    return Metric(
-        Definition(
-            name=f"SSIM-{plane}, {window}, {_settings(border)}",
-            meaning=f"structural similarity on {_MEANING[plane]}, mean of all windows at every pixel (Wang et al. "
-            "2004), K 0.01 and 0.03, population variances, by scikit-image",
-            unit="",
-            higher_is_better=True,
-            needs=("truth",),
-            smallest=side + 2 * border,
-            package="skimage",
-        ),
-        compute,
+    meaning = (
+        f"structural similarity on {_MEANING[plane]}, mean of all windows at every pixel (Wang et al. 2004), K 0.01 "
+        "and 0.03, population variances, by scikit-image"
     )
+    return _metric(f"SSIM-{plane}, {window}", meaning, compute, plane, border, smallest=side, package="skimage")
 
 
 def ssim_pil() -> Metric:
-    """SSIM as the package SSIM-PIL reads it, with which the seed paper (Moreira et al.) measured.
+    """SSIM as the package SSIM-PIL computes it, with which the seed paper (Moreira et al.) measured.
 
-    It lays tiles of 7x7 side by side from the top left corner, leaves out the rows and columns that do not fill one,
-    and takes the mean over tiles and channels, of R, G and B, with equal weights and population variances. Where
-    `ssim` looks at every pixel's neighbourhood, on Y, through a Gaussian, this sees each pixel once: the two are not
-    comparable. (Read in, and held against, version 1.0.14 of the package, its way without OpenCL, on whole
-    images; which version the paper took, and of what images, is not known here.)
+    It lays tiles of 7x7 side by side from the top left corner, leaves out rows and columns that do not fill one, and
+    takes the mean over tiles and channels, of R, G and B, with equal weights and population variances. `ssim` looks at
+    every pixel's neighbourhood, on Y, through a Gaussian: the two do not compare. (Checked against version 1.0.14 of
+    the package, its way without OpenCL, on whole images; which version the paper took, and of what images, is not
+    known.)
     """
 
-    def compute(sample: Sample) -> Answer:
-        result, truth = (_tiles(planes) for planes in _both(sample, "RGB", 0))
+    def compute(*pair: Planes) -> Answer:
+        result, truth = (_tiles(planes) for planes in pair)
         c1, c2 = (0.01 * _RANGE) ** 2, (0.03 * _RANGE) ** 2
         mean_result, mean_truth = result.mean(-1), truth.mean(-1)
         covariance = (result * truth).mean(-1) - mean_result * mean_truth
@@ -135,60 +96,64 @@ def ssim_pil() -> Metric:
         apart = (mean_result**2 + mean_truth**2 + c1) * (result.var(-1) + truth.var(-1) + c2)
         return float((alike / apart).mean()), ""
 
-    return Metric(
-        Definition(
-            name="SSIM-RGB, tiles 7x7 side by side (SSIM-PIL 1.0.14), border 0, 0..255",
-            meaning="structural similarity as the package SSIM-PIL reads it: the mean over tiles of 7x7 that lie side "
-            "by side, and over R, G and B (gray: three equal channels), equal weights, population variances",
-            unit="",
-            higher_is_better=True,
-            needs=("truth",),
-            smallest=_TILE,
-        ),
-        compute,
+    meaning = (
+        "structural similarity as the package SSIM-PIL reads it: the mean over tiles of 7x7 that lie side by side, and "
+        "over R, G and B (gray: three equal channels), equal weights, population variances"
     )
+    return _metric("SSIM-RGB, tiles 7x7 side by side (SSIM-PIL 1.0.14)", meaning, compute, "RGB", 0, smallest=_TILE)
 
 
 def vif() -> Metric:
-    """Visual information fidelity in the pixel domain (Sheikh and Bovik 2006): 1 for the truth itself.
+    """Visual information fidelity in the pixel domain (Sheikh and Bovik 2006): 1 for the truth, more with contrast.
 
-    More than 1 where contrast was raised. The variance of the eye's noise, 2, is of images in levels of 255.
+    The variance of the eye's noise, 2, is for images in levels of 255.
     """
 
-    def compute(sample: Sample) -> Answer:
-        # An extra, and two seconds to import.
-        from torchmetrics.functional.image import visual_information_fidelity
+    def compute(*pair: Planes) -> Answer:
+        from torchmetrics.functional.image import visual_information_fidelity  # an extra, and two seconds to import
 
-        result, truth = _both(sample, "Y", 0)
-        if np.ptp(truth) == 0:
+        if np.ptp(pair[1]) == 0:
             return None, "the truth is flat and holds no information to be kept"
-        preds, target = (torch.from_numpy(np.ascontiguousarray(planes))[None] for planes in (result, truth))
+        preds, target = (torch.from_numpy(np.ascontiguousarray(planes))[None] for planes in pair)
         return float(visual_information_fidelity(preds, target)), ""
 
-    return Metric(
-        Definition(
-            name="VIF-Y, pixel domain, noise variance 2, border 0, 0..255",
-            meaning=f"visual information fidelity on {_MEANING['Y']} over four scales (Sheikh and Bovik 2006), by "
-            "torchmetrics",
-            unit="",
-            higher_is_better=True,
-            needs=("truth",),
-            smallest=_VIF_SMALLEST,
-            package="torchmetrics",
-        ),
-        compute,
+    meaning = (
+        f"visual information fidelity on {_MEANING['Y']} over four scales (Sheikh and Bovik 2006), by torchmetrics"
     )
+    name = "VIF-Y, pixel domain, noise variance 2"
+    return _metric(name, meaning, compute, "Y", 0, smallest=_VIF_SMALLEST, package="torchmetrics")
 
 
-def _settings(border: int) -> str:
+def _metric(
+    name: str,
+    meaning: str,
+    compute: Callable[[Planes, Planes], Answer],
+    plane: Plane,
+    border: int,
+    *,
+    unit: str = "",
+    higher: bool = True,
+    smallest: int = 1,
+    package: str | None = None,
+) -> Metric:
+    """A metric that `compute` makes of the planes of result and truth."""
     if border < 0:
         raise ValueError(f"a border has 0 pixels or more, not {border}")
-    return f"border {border}, 0..{_RANGE}"
 
+    def answer(sample: Sample) -> Answer:
+        assert sample.truth is not None  # the definition needs it
+        return compute(planes_of(sample.result, plane, border), planes_of(sample.truth, plane, border))
 
-def _both(sample: Sample, plane: Plane, border: int) -> tuple[Planes, Planes]:
-    assert sample.truth is not None  # the definitions here ask for it
-    return planes_of(sample.result, plane, border), planes_of(sample.truth, plane, border)
+    definition = Definition(
+        name=f"{name}, border {border}, 0..{_RANGE}",
+        meaning=meaning,
+        unit=unit,
+        higher_is_better=higher,
+        needs=("truth",),
+        smallest=smallest + 2 * border,
+        package=package,
+    )
+    return Metric(definition, answer)
 
 
 def _tiles(planes: Planes) -> Planes:

@@ -1,7 +1,7 @@
 """What a figure is: a value under the name of its definition, or the reason why there is none.
 
-A table is made of these, so that a cell is never blank, zero or made up for want of a value, and so that what was
-measured by two definitions cannot end in one column (`zssr_gan.evaluation.summary` refuses it).
+Tables are made of these, so that a cell is never blank, zero or made up for want of a value, and so that figures of two
+definitions cannot end in one column (`zssr_gan.evaluation.summary` refuses it).
 """
 
 import math
@@ -18,20 +18,20 @@ from zssr_gan.evaluation.metrics.planes import rounded
 Need = Literal["truth", "lr"]
 
 Answer = tuple[float | None, str]
-"""A value and what must be said beside it (mostly nothing), or None and why."""
+"""A value and a remark on it (mostly empty), or None and why."""
 
-_LACKING = {
+_MISSING = {
     "truth": "no truth of this image is known (unpaired)",
     "lr": "the LR image that it was made from is not at hand",
 }
 
 _PACKAGES = {"skimage": "scikit-image", "torchmetrics": "torchmetrics"}
-"""Of each module of the extra `eval`, its package."""
+"""Modules of the extra `eval`, and their packages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One cell. `why`: of a value that is None the reason; else what must be said beside it, mostly nothing."""
+    """One cell. `why`: the reason for a value of None, or else a remark on the value, mostly empty."""
 
     name: str
     """Of the definition."""
@@ -46,7 +46,7 @@ class Figure:
             raise ValueError(f"{self.name}: {self.value} is no figure")
 
     def number(self) -> float:
-        """The value, for who cannot do without; FigureError where there is none."""
+        """The value; FigureError where there is none."""
         if self.value is None:
             raise FigureError(f"{self.name}: {self.why}.")
         return self.value
@@ -54,21 +54,21 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """What there is of one image; each part `C H W`, C = 1 gray or 3 RGB, [0, 1]."""
+    """One image's parts, each `C H W`, C = 1 gray or 3 RGB, [0, 1]."""
 
     result: Tensor
     truth: Tensor | None = None
     lr: Tensor | None = None
     camera: int = 0
-    """Its place among the cameras whose degradations a metric was given."""
+    """Index into the downscales that a metric was made with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What a figure is of: the head of its column, and the line below the table."""
+    """What a figure measures: the head of its column, and the note below the table."""
 
     name: str
-    """Unlike that of every other definition."""
+    """Unique among definitions."""
     meaning: str
     """How it is computed, and after whom: a sentence without its full stop."""
     unit: str
@@ -76,26 +76,11 @@ class Definition:
     higher_is_better: bool | None
     """None: neither is."""
     needs: tuple[Need, ...] = ()
-    """Beside the result."""
+    """Parts of a sample beside the result."""
     smallest: int = 1
     """Shortest side of a result, pixels."""
     package: str | None = None
-    """A module of the extra `eval` that it is computed with."""
-
-    @property
-    def needs_truth(self) -> bool:
-        """Whether unpaired images have no such figure."""
-        return "truth" in self.needs
-
-    @property
-    def requirements(self) -> str:
-        """What must be there, for a person."""
-        parts = [{"truth": "a truth", "lr": "the LR image"}[need] for need in self.needs]
-        if self.smallest > 1:
-            parts.append(f"{self.smallest} pixels a side")
-        if self.package is not None:
-            parts.append(f"the package {_PACKAGES[self.package]}")
-        return ", ".join(parts) or "the result alone"
+    """Module of the extra `eval` that computes it."""
 
     @property
     def missing(self) -> str | None:
@@ -111,48 +96,48 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A definition, and how one image's figure is computed."""
+    """A definition, and the function that computes one image's figure."""
 
     definition: Definition
     compute: Callable[[Sample], Answer]
-    """Is given what the definition asks for, and no other."""
+    """Gets samples that have what the definition needs."""
 
     def __call__(self, sample: Sample) -> Figure:
         """The figure of one image; result and truth are first put on 8-bit levels, as a file holds them.
 
         Raises:
-            ValueError: something else than `C H W` of 1 or 3 channels.
+            ValueError: a part is not `C H W` of 1 or 3 channels.
         """
-        if (why := self.definition.missing or _lacking(self.definition, sample)) is not None:
+        if (why := self.definition.missing or _refusal(self.definition, sample)) is not None:
             return self.definition.none(why)
         truth = None if sample.truth is None else rounded(sample.truth)
-        value, said = self.compute(replace(sample, result=rounded(sample.result), truth=truth))
-        return Figure(self.definition.name, value, said)
+        return Figure(self.definition.name, *self.compute(replace(sample, result=rounded(sample.result), truth=truth)))
 
 
 def absent(definition: Definition, why: str) -> Metric:
-    """A column that no image can have a figure in, such as one for want of weights: it says so in every cell."""
+    """A column that no image can have a figure in, for example without weights: every cell says why."""
     return Metric(definition, lambda _: (None, why))
 
 
-def told_size(image: Tensor) -> str:
-    """Width and height, for a person."""
+def size_text(image: Tensor) -> str:
+    """Width and height, "64x48"."""
     return f"{image.shape[-1]}x{image.shape[-2]}"
 
 
-def _lacking(definition: Definition, sample: Sample) -> str | None:
-    parts = {"result": sample.result, "truth": sample.truth, "lr": sample.lr}
-    for name, image in parts.items():
+def _refusal(definition: Definition, sample: Sample) -> str | None:
+    """Why a sample has no figure; None where it has one."""
+    for name, image in (("result", sample.result), ("truth", sample.truth), ("lr", sample.lr)):
         if image is None:
             if name in definition.needs:
-                return _LACKING[name]
+                return _MISSING[name]
             continue
         if image.dim() != 3 or image.shape[0] not in (1, 3):
             raise ValueError(f"the {name} must be C H W with 1 or 3 channels, and is {tuple(image.shape)}")
-        if (name == "result" or name in definition.needs) and not bool(image.isfinite().all()):
+        if name in ("result", *definition.needs) and not bool(image.isfinite().all()):
             return f"the {name} holds NaN or infinity"
-    if min(sample.result.shape[-2:]) < definition.smallest:
-        return f"needs {definition.smallest} pixels a side, and the result is {told_size(sample.result)}"
-    if definition.needs_truth and sample.truth is not None and sample.truth.shape[1:] != sample.result.shape[1:]:
-        return f"the result is {told_size(sample.result)}, its truth {told_size(sample.truth)}"
+    result, truth = sample.result, sample.truth
+    if min(result.shape[-2:]) < definition.smallest:
+        return f"needs {definition.smallest} pixels a side, and the result is {size_text(result)}"
+    if "truth" in definition.needs and truth is not None and truth.shape[1:] != result.shape[1:]:
+        return f"the result is {size_text(result)}, its truth {size_text(truth)}"
     return None

@@ -1,6 +1,6 @@
-"""What can be said of a result without its truth: whether it agrees with its input, and how sharp it is.
+"""Metrics of a result without its truth: whether it agrees with its input, and how sharp it is.
 
-None of them says that a result is right. Shapes: C channels, H W rows and columns of the LR image, s the scale.
+None of them says that a result is right.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zssr_gan.degradation.model import DegradedDownscale
 from zssr_gan.degradation.operators import Downscale, KernelDownscale
-from zssr_gan.evaluation.metrics.metric import Answer, Definition, Metric, Sample, told_size
+from zssr_gan.evaluation.metrics.metric import Answer, Definition, Metric, Sample, size_text
 from zssr_gan.evaluation.metrics.planes import planes_of
 from zssr_gan.imaging.colour import psnr_db
 
@@ -19,13 +19,13 @@ _LEVELS = 255
 
 
 def residual(downscales: Sequence[Downscale]) -> Metric:
-    """PSNR in dB of the result, shrunk as its camera does it, to the input.
+    """PSNR in dB between the result, shrunk as its camera does, and the input.
 
-    Noise and compression are no part of the scene, and are not put on: what a camera added keeps the best result from
-    100 dB, and a result that is closer than that has the noise written into it.
+    Noise and compression are not applied: what the camera added keeps the best result below 100 dB, and a closer
+    result reproduces the noise.
 
     Args:
-        downscales: of the cameras that samples point to.
+        downscales: one a camera; a sample names its own by index.
     """
 
     def compute(shrunk: Tensor, lr: Tensor) -> float:
@@ -44,10 +44,10 @@ def residual(downscales: Sequence[Downscale]) -> Metric:
 def colour_shift(downscales: Sequence[Downscale]) -> Metric:
     """Absolute difference of each channel's mean between the shrunk result and the input, its mean, levels of 255.
 
-    As `zssr_gan.training.validation` warns of it.
+    `zssr_gan.training.validation` warns of it.
 
     Args:
-        downscales: of the cameras that samples point to.
+        downscales: one a camera; a sample names its own by index.
     """
 
     def compute(shrunk: Tensor, lr: Tensor) -> float:
@@ -67,7 +67,7 @@ def sharpness() -> Metric:
     """Mean magnitude of Y's gradient, levels a pixel, by Sobel's masks over 8, at every pixel but the outermost.
 
     Tenengrad without its square and threshold (Tenenbaum 1970; Pertuz et al. 2013, GRA6): a ramp of 3 levels a pixel
-    has 3. Noise and rings raise it as edges do, so more is not better; and it is of one size of image.
+    has 3. Noise and rings raise it as edges do, so more is not better.
     """
 
     def compute(sample: Sample) -> Answer:
@@ -99,44 +99,30 @@ def _against_input(
     higher_is_better: bool,
     compute: Callable[[Tensor, Tensor], float],
 ) -> Metric:
-    """A metric of the shrunk result and the LR image, `C H W` both, of as many channels."""
+    """A metric of the shrunk result and the LR image, `C H W` both, with as many channels."""
     if not downscales:
         raise ValueError("the downscale of one camera or more is needed")
 
     def answer(sample: Sample) -> Answer:
-        assert sample.lr is not None  # the definition asks for it
-        # Gray counts as three equal channels, as everywhere here.
+        assert sample.lr is not None  # the definition needs it
         result, lr = sample.result, sample.lr.to(sample.result)
-        if len(result) != len(lr):
+        if len(result) != len(lr):  # gray counts as three equal channels
             result, lr = result.expand(3, -1, -1), lr.expand(3, -1, -1)
         try:
             shrunk = downscales[sample.camera](result[None], (lr.shape[-2], lr.shape[-1]))[0]
         except ValueError:  # a kernel is for one scale
-            sizes = f"from {told_size(result)} to {told_size(lr)}"
+            sizes = f"from {size_text(result)} to {size_text(lr)}"
             return None, f"the camera's kernel is for another scale and cannot shrink the result {sizes}"
         return compute(shrunk, lr), ""
 
-    return Metric(
-        Definition(
-            name=f"{name}, through {_named(downscales)}",
-            meaning=meaning,
-            unit=unit,
-            higher_is_better=higher_is_better,
-            needs=("lr",),
-        ),
-        answer,
-    )
-
-
-def _named(downscales: Sequence[Downscale]) -> str:
-    """What cameras do, each apart from every other."""
     names = list(dict.fromkeys(_name(one) for one in downscales))
-    if len(names) == 1:
-        return names[0]
-    return f"{len(names)} cameras' degradations {_short(''.join(names).encode())}"
+    cameras = f"{len(names)} cameras' degradations {_short(''.join(names).encode())}" if len(names) > 1 else names[0]
+    definition = Definition(f"{name}, through {cameras}", meaning, unit, higher_is_better, needs=("lr",))
+    return Metric(definition, answer)
 
 
 def _name(downscale: Downscale) -> str:
+    """Name of a downscale, unlike that of every other."""
     if isinstance(downscale, DegradedDownscale):
         return f"the degradation {downscale.degradation.sha256[:8]}"
     if isinstance(downscale, KernelDownscale):

@@ -1,0 +1,210 @@
+"""Frechet distance between two sets of images, in features of a network, each set taken for a normal distribution.
+
+d^2 = |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) (Dowson and Landau 1982). `frechet` compares the features at every
+place of every image (Shaham et al. 2019, SIFID, on one image); `fid` one vector an image of Inception's pool3 (Heusel
+et al. 2017). The figure depends on the features and on how many vectors there are: only figures of the same weights
+and of sets of the same size compare. Few images give FID no covariance of full rank; places give it to a few hundred
+small images, but tell of textures and edges within a layer's receptive field, not of how a face is put together.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from zssr_gan.errors import WeightsError
+from zssr_gan.evaluation.metrics.metric import Definition, Figure, size_text
+from zssr_gan.evaluation.metrics.perceptual import reason, stage_text, weights_text
+from zssr_gan.evaluation.metrics.planes import rounded
+from zssr_gan.files import sha256_file
+from zssr_gan.networks.inception import FEATURES, SIDE, Inception
+from zssr_gan.networks.pretrained import read_tensors, vgg
+from zssr_gan.networks.vgg import VGG, AlexNet, VGGOptions
+
+POOL = "pool3"
+
+_BATCH = 16  # images through Inception at once: more need memory, and are no faster on a CPU
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moments:
+    """Number of vectors, their mean `D` and their covariance `D D` (n - 1; 0 of a single one), float64, on the CPU."""
+
+    count: int
+    mean: Tensor
+    covariance: Tensor
+
+
+def moments(batches: Iterable[Mapping[str, Tensor]]) -> dict[str, Moments]:
+    """Moments of vectors `N D` by layer, batch after batch: they need not lie in memory at once (Chan et al. 1979)."""
+    sums: dict[str, Moments] = {}  # `covariance` is the sum of squares until the end
+    for batch in batches:
+        for layer, features in batch.items():
+            vectors = features.double().cpu()
+            mean = vectors.mean(0)
+            new = Moments(len(vectors), mean, (vectors - mean).T @ (vectors - mean))
+            if (one := sums.get(layer)) is not None:
+                count, apart = one.count + new.count, new.mean - one.mean
+                between = torch.outer(apart, apart) * (one.count * new.count / count)
+                new = Moments(count, one.mean + apart * (new.count / count), one.covariance + new.covariance + between)
+            sums[layer] = new
+    return {layer: Moments(one.count, one.mean, one.covariance / max(one.count - 1, 1)) for layer, one in sums.items()}
+
+
+@torch.no_grad()
+def place_features(network: VGG | AlexNet, images: Iterable[Tensor]) -> Iterator[dict[str, Tensor]]:
+    """By layer, the features at every place of each image `C H W`, [0, 1], of any size: `N C`."""
+    for image in images:
+        found = network(image[None].to(network.mean.device))
+        yield {layer: values[0].flatten(1).T for layer, values in found.items()}
+
+
+def frechet_distance(one: Moments, other: Moments) -> float:
+    """d^2 between two sets of at least two vectors each, of one length, in the features' own units."""
+    values, vectors = torch.linalg.eigh(one.covariance)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T  # rounding's negative eigenvalues count as zero
+    # Only the trace of (S1 S2)^(1/2) is needed, and S1 S2 has the eigenvalues of this symmetric matrix.
+    both = torch.linalg.eigvalsh(root @ other.covariance @ root).clamp(min=0).sqrt().sum()
+    apart = (one.mean - other.mean).square().sum()
+    return float(apart + one.covariance.trace() + other.covariance.trace() - 2 * both)
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Moments of a set of `images` images by layer, or `why` there are none."""
+
+    images: int
+    moments: dict[str, Moments]
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetMetric:
+    """Distance between two sets of images, one figure a layer.
+
+    It needs no pairs and has no interval: a resampled set holds fewer different images, which alone raises it.
+    """
+
+    definitions: dict[str, Definition]
+    """By layer."""
+    smallest: int
+    """Shortest side of an image, pixels."""
+    vectors: Callable[[Sequence[Tensor]], Iterable[Mapping[str, Tensor]]]
+    """Of images on 8-bit levels, batch after batch, `N D` by layer."""
+    kind: str
+    """What one vector describes: "place" or "image"."""
+    why: str = ""
+    """Why there are no figures at all; empty where there are."""
+    warning: str = ""
+    """Remark on every value."""
+
+    def look(self, images: Sequence[Tensor]) -> Features:
+        """Features of images `C H W`, [0, 1], put on 8-bit levels; once for each set that is compared."""
+        if why := self.why or self._refusal(images):
+            return Features(len(images), {}, why)
+        return Features(len(images), moments(self.vectors([rounded(image) for image in images])))
+
+    def figures(self, one: Features, other: Features) -> dict[str, Figure]:
+        """By layer, the figure between two sets, with a remark on what weakens it."""
+        return {layer: self._figure(layer, one, other) for layer in self.definitions}
+
+    def _figure(self, layer: str, one: Features, other: Features) -> Figure:
+        definition = self.definitions[layer]
+        if why := one.why or other.why:
+            return definition.none(why)
+        mine, theirs = one.moments[layer], other.moments[layer]
+        fewest = min(mine.count, theirs.count)
+        if fewest < 2:
+            return definition.none(f"a set with one {self.kind} has no covariance")
+        remarks = [self.warning] if self.warning else []
+        if one.images != other.images:
+            remarks.append(f"sets of different sizes ({one.images} and {other.images} images)")
+        if fewest <= len(mine.mean):
+            remarks.append(f"a covariance without full rank ({fewest} {self.kind}s, {len(mine.mean)} features)")
+        return Figure(definition.name, frechet_distance(mine, theirs), "; ".join(remarks))
+
+    def _refusal(self, images: Sequence[Tensor]) -> str:
+        """Why a set has no features; empty where it has them."""
+        if not images:
+            return "there are no images to look at"
+        for image in images:
+            if min(image.shape[-2:]) < self.smallest:
+                return f"needs {self.smallest} pixels a side, and one image is {size_text(image)}"
+            if not bool(image.isfinite().all()):
+                return "one image holds NaN or infinity"
+        return ""
+
+
+def frechet(options: VGGOptions, weights: str, *, seed: int = 0) -> SetMetric:
+    """Distance in VGG's features at every place, one figure for each of the options' layers.
+
+    Args:
+        options: network and layers.
+        weights: as for `zssr_gan.networks.pretrained.vgg`; where there are none, every figure says why.
+        seed: of random weights.
+    """
+    network, why, warning, shown = None, "", "", weights
+    try:
+        network, origin = vgg(options, weights, seed=seed)
+        warning, shown = origin.warning or "", weights_text(origin)
+    except WeightsError as error:
+        why = reason(error)
+    name = options.network.upper()
+    definitions = {
+        layer: Definition(
+            name=f"Frechet distance, {layer} of {name} at every place, weights {shown}",
+            meaning=f"squared Frechet distance (Dowson and Landau 1982) between the features of {name}'s {layer} "
+            f"{stage_text(options)} at every place of the one set's images and of the other's, weights {shown}; it "
+            "falls with the number of images, so that only sets of one size compare",
+            unit="",
+            higher_is_better=False,
+        )
+        for layer in options.layers
+    }
+
+    def vectors(images: Sequence[Tensor]) -> Iterator[dict[str, Tensor]]:
+        assert network is not None  # else `why` says so
+        return place_features(network, images)
+
+    smallest = 1 if network is None else network.facts.smallest
+    return SetMetric(definitions, smallest, vectors, "place", why, warning)
+
+
+def fid(weights: Path | None, *, device: str | torch.device = "cpu") -> SetMetric:
+    """FID.
+
+    Args:
+        weights: the port of the graph of 2015-12-05, .pth or .safetensors (`zssr_gan.networks.inception`); where
+            there is none, or it is no such file, every figure says why.
+        device: that Inception runs on.
+    """
+    network, why, shown = None, "none given: evaluate.inception names a file", "none given"
+    if weights is not None:
+        shown = weights.name
+        try:
+            network, why = Inception(read_tensors(weights)).to(device), ""
+            shown = f"{weights.name} {sha256_file(weights)[:8]}"
+        except WeightsError as error:
+            why = reason(error)
+    definition = Definition(
+        name=f"FID, Inception {POOL} ({FEATURES}), weights {shown}",
+        meaning="squared Frechet distance (Heusel et al. 2017) between the one set's images and the other's, "
+        f"of each the {FEATURES} features of Inception's {POOL}, images brought to {SIDE}x{SIDE} by bilinear "
+        f"interpolation without antialiasing, weights {shown}; it falls with the number of images, so that only "
+        "sets of one size compare",
+        unit="",
+        higher_is_better=False,
+    )
+
+    @torch.no_grad()
+    def vectors(images: Sequence[Tensor]) -> Iterator[Mapping[str, Tensor]]:
+        assert network is not None  # else `why` says so
+        for _, group in groupby(images, key=lambda image: image.shape):
+            alike = list(group)
+            for at in range(0, len(alike), _BATCH):
+                yield network(torch.stack(alike[at : at + _BATCH]).to(device))
+
+    return SetMetric({POOL: definition}, 1 if network is None else network.facts.smallest, vectors, "image", why)
