@@ -1,4 +1,4 @@
-"""Every command and every Python block of the README is run; `make` ones are checked to exist as a target."""
+"""Every command and Python block of the README and of docs/ is run; `make` targets are checked to exist."""
 
 import os
 import re
@@ -22,7 +22,13 @@ from zssr_gan.data.store import Store
 from zssr_gan.networks.esrgan import ESRGAN, ESRGANOptions
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+PAGES = sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *(page for page in PAGES if page != "docs/many-gpus.md"),
+]  # that one is for clusters
+FIGURES = sorted(f"benchmarks/{page.name}" for page in (ROOT / "benchmarks").glob("*.md"))
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 
@@ -112,16 +118,28 @@ def test_the_files_that_the_text_names_are_there(desk: Path) -> None:
         assert (desk / name).is_file(), name
 
 
-@pytest.mark.parametrize("block", blocks("README.md", "python"))
+@pytest.mark.parametrize("block", [block for document in DOCUMENTS for block in blocks(document, "python")])
 def test_python_blocks_run(block: str, desk: Path) -> None:
+    photo = desk / "photo_python.png"
+    photo.unlink(missing_ok=True)
     run([sys.executable, "-c", block], desk)
-    with Image.open(desk / "photo_python.png") as result:
+    if "enhance" not in block:
+        return
+    with Image.open(photo) as result:
         assert result.size == (32, 32)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", [*DOCUMENTS, "docs/many-gpus.md", "data/README.md", *FIGURES])
 def test_links_lead_somewhere(document: str) -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / document).read_text(encoding="utf-8"))
-    assert links
-    missing = [link for link in links if not (ROOT / link).exists()]
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / document).read_text(encoding="utf-8"))
+    missing = [link for link in links if not ((ROOT / document).parent / link).exists()]
     assert not missing
+
+
+def test_the_readme_is_short_and_shows_a_picture() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text) < 6000
+    [picture] = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
+    assert (ROOT / picture).stat().st_size < 300_000
+    linked = set(re.findall(r"\]\((docs/[^)#]+\.md)", text))
+    assert linked == set(PAGES), "every page of docs/ is found from the README"
