@@ -103,8 +103,7 @@ def main() -> None:
             gains.append(psnr - reference)
             print(
                 f"{args.preset} shared, seed {seed}: {psnr.mean():.3f} dB, over back-projection {interval(gains[-1])}; "
-                f"below it {int((gains[-1] < 0).sum())}; learnt in {learnt - began:.0f} s, {each:.3f} s an image; "
-                f"adaptation: {shared.facts.adaptation['why']}",
+                f"below it {int((gains[-1] < 0).sum())}; learnt in {learnt - began:.0f} s, {each:.3f} s an image",
                 flush=True,
             )
         if args.against:

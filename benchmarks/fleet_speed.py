@@ -24,7 +24,7 @@ from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset
 from zssr_gan.zeroshot.fleet import Fleet, Member, Training, reconstruction_error
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.scheduler import run_fleet
-from zssr_gan.zeroshot.shared import SharedStart, apply_shared, learn_case, learn_shared, make_shared
+from zssr_gan.zeroshot.shared import SharedStart, apply_shared, learn_case, learn_shared
 from zssr_gan.zeroshot.steps import fleet_capacity
 from zssr_gan.zeroshot.upscale import super_resolving
 
@@ -38,7 +38,6 @@ PUBLIC_SECONDS = 19.0
 """A face of 32 px by the public PyTorch ZSSR on one CPU thread, its quickest. An anchor measured earlier on a shared
 machine, not in this run."""
 PUBLIC = f"the public PyTorch ZSSR's {PUBLIC_SECONDS:.0f} s (anchor, one CPU thread, measured earlier)"
-ADAPTATION = 20
 DOWNSCALE = BicubicDownscale()
 _TURNS = 3
 
@@ -179,7 +178,7 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
 def share_of_set(preset: str, used: Machine) -> None:
     """Seconds an image with a shared start, at the cost of 7,000 images."""
     images = faces(32, 32, used.device)
-    settings = _with(load_preset(preset).for_case(), adaptation=0)
+    settings = load_preset(preset).for_case()
     assert settings.shared is not None
     task = Task.of((2.0, 2.0), settings.network.grid, DOWNSCALE)
     training = Training(task, used.precision)
@@ -197,8 +196,6 @@ def share_of_set(preset: str, used: Machine) -> None:
     first /= len(images)
     learning = step * iterations * rounds
     between = first * SET * (rounds - 1)
-    adapting = _with(settings, adaptation=ADAPTATION)
-    assert adapting.shared is not None
     print(
         f"\n`shared`, preset {preset}, 32 px, {used.device}, {used.threads} threads, {used.precision}\n"
         f"  measured: a step of the shared start {step * 1e3:.1f} ms; first results {first * 1e3:.1f} ms an image\n"
@@ -206,23 +203,13 @@ def share_of_set(preset: str, used: Machine) -> None:
         f"between the rounds = {between:.0f} s; {(learning + between) / SET * 1e3:.1f} ms an image of {SET:,}",
         flush=True,
     )
-    for iterations_each, chosen in ((0, settings), (ADAPTATION, adapting)):
-        facts = start.facts.model_copy(update={"adaptation": {"done": bool(iterations_each)}})
-        apply = _apply_seconds(images, chosen, make_shared(start.weights_P, facts), used)
-        total = apply + (learning + between) / SET
-        what = f"adaptation of {iterations_each} iterations" if iterations_each else "no adaptation"
-        extra = ""
-        if iterations_each:
-            # Whether it helps is tried on some images one size below, after half the iterations (upper bound: the
-            # steps are counted as those of full size).
-            rehearsal = step * iterations / 2 + apply * adapting.shared.adaptation.rehearse
-            total += rehearsal / SET
-            extra = f" + rehearsal {rehearsal:.0f} s / {SET:,} (extrapolated)"
-        print(
-            f"  {what}: {apply * 1e3:.1f} ms an image (measured){extra}, with the share {total * 1e3:.1f} ms: "
-            f"{PUBLIC_SECONDS / total:.0f}x {PUBLIC}",
-            flush=True,
-        )
+    apply = _apply_seconds(images, settings, start, used)
+    total = apply + (learning + between) / SET
+    print(
+        f"  {apply * 1e3:.1f} ms an image (measured), with the share {total * 1e3:.1f} ms: "
+        f"{PUBLIC_SECONDS / total:.0f}x {PUBLIC}",
+        flush=True,
+    )
 
 
 def _with(
@@ -230,17 +217,12 @@ def _with(
     *,
     iterations: int | None = None,
     rounds: int | None = None,
-    adaptation: int | None = None,
 ) -> ZeroShotSettings:
     """Settings for a case with other numbers of iterations."""
     assert settings.shared is not None
     shared, schedule = settings.shared, settings.schedule
     if rounds is not None:
         shared = shared.model_copy(update={"rounds": rounds})
-    if adaptation is not None:
-        shared = shared.model_copy(
-            update={"adaptation": shared.adaptation.model_copy(update={"iterations": adaptation})}
-        )
     if iterations is not None:
         schedule = schedule.model_copy(update={"iterations": iterations})
     return settings.model_copy(update={"shared": shared, "schedule": schedule})
@@ -254,7 +236,7 @@ def _start(images: list[Tensor], settings: ZeroShotSettings, used: Machine) -> S
 
 
 def _apply_seconds(images: list[Tensor], settings: ZeroShotSettings, start: SharedStart, used: Machine) -> float:
-    """Seconds an image as `make synth` makes it: adaptation, self-ensemble of 8, back-projection."""
+    """Seconds an image as `make synth` makes it: self-ensemble of 8, back-projection."""
 
     def run(some: list[Tensor]) -> None:
         works = (

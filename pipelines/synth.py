@@ -274,7 +274,7 @@ class Stage:
         synthesiser = Synthesiser(
             self.images, self.zero_shot, self.scale, self.settings.seed, self.used, shared, self.cameras
         )
-        if missing and self.ranks.rank == 0 and (shared is None or shared.adapts):
+        if missing and self.ranks.rank == 0 and shared is None:
             way = (
                 "batched matrix products"
                 if self.used.device.type == "cuda" and capacity > 1

@@ -32,7 +32,7 @@ pairs: {crop: 8, batch: 1}
 schedule: {kind: cosine, lr: 0.003, iterations: ITERATIONS}
 refinement: {back_projections: 2}
 restarts: 0
-shared: {schedule: {kind: cosine, lr: 0.003, iterations: 8}, adaptation: {iterations: 2, rehearse: 0}}
+shared: {schedule: {kind: cosine, lr: 0.003, iterations: 8}}
 """
 CONFIG = """
 data:

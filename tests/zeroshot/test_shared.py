@@ -32,7 +32,7 @@ BICUBIC = BicubicDownscale()
 MACHINE = Machine(torch.device("cpu"), "fp32", 1, 512)
 
 
-def settings(**adaptation: object) -> ZeroShotSettings:
+def settings() -> ZeroShotSettings:
     return parse_settings(
         {
             "network": {"depth": 2, "width": 4, "grid": "lr", "initial": "lecun"},
@@ -40,7 +40,6 @@ def settings(**adaptation: object) -> ZeroShotSettings:
             "refinement": {"back_projections": 2},
             "shared": {
                 "schedule": {"kind": "cosine", "lr": 0.003, "iterations": 4},
-                "adaptation": {"iterations": 0, **adaptation},
             },
         },
         "test",
@@ -48,7 +47,6 @@ def settings(**adaptation: object) -> ZeroShotSettings:
 
 
 PLAIN = settings()
-ADAPTING = settings(iterations=3, rehearse=0, lr=0.01)
 
 
 def learn(
@@ -96,17 +94,7 @@ class TestFile:
         assert [image.name for image in facts.images] == ["0.png", "1.png", "2.png"]
         assert parse_settings(facts.settings, "kept") == PLAIN
         assert (facts.iterations, facts.seed, facts.precision, facts.threads) == (4, 0, "fp32", 1)
-        assert not start.adapts
         assert start.summary() == {"sha256": start.sha256, "images": 3, "iterations": 4}
-
-    def test_a_rehearsal_without_an_interval(self, astronaut: Tensor, tmp_path: Path) -> None:
-        """One image has none, and JSON has no infinity."""
-        parts = [astronaut[:, y : y + 16, x : x + 16] for y in (0, 16) for x in (0, 16, 32, 48)]
-        learnt = learn(parts, settings(iterations=1, rehearse=1))
-        assert learnt.facts.adaptation["interval_db"] is None
-        write_shared(learnt, tmp_path / "shared.safetensors")
-        assert b"Infinity" not in (tmp_path / "shared.safetensors").read_bytes()
-        assert read_shared(tmp_path / "shared.safetensors").facts == learnt.facts
 
     def test_is_not_overwritten(self, start: SharedStart, tmp_path: Path) -> None:
         path = tmp_path / "shared.safetensors"
@@ -124,7 +112,7 @@ class TestFile:
             "pickle": pickle.dumps({"weights_P": [1.0]}),
             "cut": whole[: len(whole) // 2],
             "foreign": save({"weights_P": start.weights_P}),
-            "version": whole.replace(b'schema_version\\": 1', b'schema_version\\": 2'),
+            "version": whole.replace(b'schema_version\\": 2', b'schema_version\\": 3'),
             "unnamed": whole.replace(b'"weights_P"', b'"weights_Q"'),
         }
         path = tmp_path / "x.safetensors"
@@ -209,7 +197,7 @@ class TestCameras:
 
 
 class TestResults:
-    def test_nothing_is_trained_where_nothing_is_adapted(
+    def test_nothing_is_trained(
         self, start: SharedStart, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(*_: object) -> None:
@@ -224,31 +212,15 @@ class TestResults:
         assert done.steps[0]["seeds"] == []
         assert "as it is" in done.steps[0]["what"]
 
-    def test_adaptation_goes_on_from_it(self, images: list[Tensor], start: SharedStart) -> None:
-        adapting = learn(images, ADAPTING)
-        assert adapting.adapts
-        assert torch.equal(adapting.weights_P, start.weights_P)
-        done = enlarge(images[0], adapting, ADAPTING)
-        assert done.steps[0]["iterations"] == [3]
-        assert len(done.steps[0]["seeds"]) == 1
-        assert "gone on from" in done.steps[0]["what"]
-        assert not torch.allclose(done.image_CHW, enlarge(images[0], start).image_CHW, atol=1e-4)
-        # Hardly any steps are hardly any change: it is that network which is gone on from.
-        still = settings(iterations=1, rehearse=0, lr=1e-9)
-        near = enlarge(images[0], learn(images, still), still)
-        assert torch.allclose(near.image_CHW, enlarge(images[0], start).image_CHW, atol=1e-5)
-
-    @pytest.mark.parametrize("chosen", [PLAIN, ADAPTING], ids=["as it is", "adapted"])
-    def test_four_times_in_two_steps(self, chosen: ZeroShotSettings, images: list[Tensor]) -> None:
-        shared = learn(images, chosen, (4.0, 4.0))
+    def test_four_times_in_two_steps(self, images: list[Tensor]) -> None:
+        shared = learn(images, scale=(4.0, 4.0))
         assert shared.facts.scale == (2, 2)
-        done = enlarge(images[1], shared, chosen, (4.0, 4.0))
+        done = enlarge(images[1], shared, scale=(4.0, 4.0))
         assert done.image_CHW.shape == (3, 64, 48)
         assert [step["name"] for step in done.steps].count("shared start") == 2
 
-    @pytest.mark.parametrize("chosen", [PLAIN, ADAPTING], ids=["as it is", "adapted"])
-    def test_gray_in_a_network_for_colours_stays_gray(self, chosen: ZeroShotSettings, images: list[Tensor]) -> None:
-        done = enlarge(images[2], learn(images, chosen), chosen)
+    def test_gray_in_a_network_for_colours_stays_gray(self, images: list[Tensor]) -> None:
+        done = enlarge(images[2], learn(images))
         assert done.image_CHW.shape == (1, 32, 32)
 
     def test_colours_in_a_network_for_gray_are_refused(self, images: list[Tensor]) -> None:
@@ -263,12 +235,11 @@ class TestResults:
         with pytest.raises(SettingsError, match="learnt for the degradation 'bicubic', not 'kernel"):
             super_resolve(images[0], (2.0, 2.0), PLAIN, kernel, seed=0, precision="fp32", tile=512, shared=start)
 
-    @pytest.mark.parametrize("chosen", [PLAIN, ADAPTING], ids=["as it is", "adapted"])
-    def test_another_factor_is_refused(self, chosen: ZeroShotSettings, images: list[Tensor]) -> None:
+    def test_another_factor_is_refused(self, images: list[Tensor]) -> None:
         """On the LR grid the last layer knows one factor."""
         with pytest.raises(SettingsError, match="learnt to enlarge by 2 x 2"):
-            enlarge(images[0], learn(images, chosen), chosen, (1.0, 2.0))
-        assert enlarge(images[0], learn(images, chosen), chosen, (1.5, 1.5)).image_CHW.shape == (3, 24, 24)
+            enlarge(images[0], learn(images), PLAIN, (1.0, 2.0))
+        assert enlarge(images[0], learn(images), PLAIN, (1.5, 1.5)).image_CHW.shape == (3, 24, 24)
 
     def test_no_image(self) -> None:
         with pytest.raises(ImageError, match="there is no image"):

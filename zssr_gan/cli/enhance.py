@@ -101,9 +101,8 @@ def _tell_model(request: Request, kept: KeptGenerator, display: Display) -> None
 
 def _learn_case(plan: Plan, request: Request, display: Display, *, quiet: bool) -> Request:
 
-    def tell(what: str, iteration: int, total: int, loss: float) -> None:
-        name = "learning on the case" if what == "learning" else "rehearsal on the case"
-        display.update(Progress(name, iteration, total, loss, 0.0))
+    def tell(iteration: int, total: int, loss: float) -> None:
+        display.update(Progress("learning on the case", iteration, total, loss, 0.0))
 
     display.start(0, f"{len(plan.todo) + len(plan.skipped)} images")
     request, said = with_shared_start(plan, request, tell)

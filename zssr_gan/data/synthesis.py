@@ -408,17 +408,14 @@ def shared_start(
     scale = (settings.synth.scale, settings.synth.scale)
     began = time.perf_counter()
 
-    def tell(what: str, iteration: int, total: int, loss: float) -> None:
-        name = "shared start" if what == "learning" else "its rehearsal"
-        bar.update(name, iteration, total, f"loss {loss:.4f}")
+    def tell(iteration: int, total: int, loss: float) -> None:
+        bar.update("shared start", iteration, total, f"loss {loss:.4f}")
 
     start = learn_shared(images, zero_shot, scale, downscales, seed=settings.seed, machine=used, on_learning=tell)
     _refuse_to_replace(start, store)
     with uninterrupted():
         write_shared(start, path)
     bar.note(f"shared start: learnt on {len(images):,} images in {time.perf_counter() - began:.0f} s, kept as {path}")
-    if zero_shot.shared is not None and zero_shot.shared.adaptation.iterations:
-        bar.note(f"adaptation: {start.facts.adaptation['why']}")
     return start
 
 

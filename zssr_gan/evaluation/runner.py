@@ -164,8 +164,8 @@ class Measuring:
         """By one zero-shot network that is learnt on all; kept."""
         facts = self._zero_shot_facts(load_preset(preset).for_case(), inputs)
 
-        def learning(what: str, done: int, total: int, loss: float) -> None:
-            self.bar.update(f"ZSSR, {what}", done, total, f"loss {loss:.4f}")
+        def learning(done: int, total: int, loss: float) -> None:
+            self.bar.update("ZSSR, learning", done, total, f"loss {loss:.4f}")
 
         asked = (preset, inputs, self.run.scale, self.run.settings.seed, self.used)
         return self.kept.made("zssr-shared", facts, lambda: learnt_together(*asked, learning))

@@ -103,8 +103,6 @@ def with_shared_start(plan: Plan, request: Request, on_learning: OnLearning) -> 
     with uninterrupted():
         write_shared(start, path)
     said = [f"{path}: learnt on {len(images)} images in {time.perf_counter() - began:.0f} s"]
-    if start.facts.settings["shared"] and start.facts.adaptation["images"]:
-        said.append(str(start.facts.adaptation["why"]))
     return _using(request, start, path), said
 
 

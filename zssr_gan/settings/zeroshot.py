@@ -261,17 +261,6 @@ class ZeroShotSettings(StrictSettings):
         fixed = {"steps": steps, "choice": ChoiceSettings(folds=0), "networks": 1, "small": None, "shared": shared}
         return self.model_copy(update={**fixed, **changes})
 
-    def for_adaptation(self) -> "ZeroShotSettings":
-        """Of settings for a case, those for going on from the shared network on one image."""
-        assert self.shared is not None, "settings are made by for_case"
-        adaptation = self.shared.adaptation
-        pairs = self.pairs.model_copy(update={"batch": adaptation.batch})
-        schedule = CosineSchedule(lr=adaptation.lr, warm_up=0, iterations=max(1, adaptation.iterations))
-        optimiser = OptimiserSettings(kind="adam", average=0, clip=1)
-        # A restart would be from fresh weights, and nothing that was learnt is lost by a few small steps.
-        changes = {"pairs": pairs, "schedule": schedule, "optimiser": optimiser, "restarts": 0}
-        return self.model_copy(update=changes)
-
     @property
     def has_noise(self) -> bool:
         """Whether any of its groups, "small" and "shared" too, has a training noise."""
@@ -310,20 +299,6 @@ class SmallImageSettings(StrictSettings):
     networks: int | None = Field(None, ge=1, le=64)
 
 
-class AdaptationSettings(StrictSettings):
-    """Going on from the shared network on each image by itself."""
-
-    iterations: int = Field(0, ge=0, le=10_000)
-    """Iterations on each image; 0 uses the shared network as it is."""
-    lr: float = Field(1e-4, gt=0, le=1)
-    """Learning rate at the start, of Adam; it falls to 0 by a cosine."""
-    batch: int = Field(2, ge=1, le=256)
-    """Crops a step."""
-    rehearse: int = Field(48, ge=0)
-    """On so many images it is first tried at half their size, where the images themselves are the truth, and it is
-    done only where it helped there. 0 does it without asking."""
-
-
 SHARED_GROUPS = ("network", "pairs", "schedule", "optimiser")
 """The groups of settings that a shared start has its own values of."""
 
@@ -338,7 +313,6 @@ class SharedStartSettings(StrictSettings):
     optimiser: OptimiserSettings | None = None
     rounds: int = Field(1, ge=1, le=10)
     """From the second round on, the results of the round before are learnt from too."""
-    adaptation: AdaptationSettings = AdaptationSettings()
 
 
 ZeroShotSettings.model_rebuild()

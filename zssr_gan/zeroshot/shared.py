@@ -6,10 +6,9 @@ Shapes: P parameters.
 """
 
 import json
-import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -26,8 +25,7 @@ from zssr_gan.devices import Machine
 from zssr_gan.errors import ImageError, NumericalError, SettingsError
 from zssr_gan.files import atomic_write, canonical_sha256, sha256_bytes
 from zssr_gan.imaging import dihedral
-from zssr_gan.imaging.colour import psnr_db
-from zssr_gan.imaging.resize import Scale, Size, enlarged_size, reduced_size, resize
+from zssr_gan.imaging.resize import Scale, Size, enlarged_size, resize
 from zssr_gan.imaging.tiles import copied_middle_of
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
 from zssr_gan.provenance import CaseImage, _Model
@@ -36,7 +34,6 @@ from zssr_gan.settings.zeroshot import NetworkSettings, ZeroShotSettings
 from zssr_gan.zeroshot.ensemble import combine
 from zssr_gan.zeroshot.fleet import FleetOptimiser, Training, autocast, find_dead, make_schedule, masked_l1
 from zssr_gan.zeroshot.pairs import PairSource, Task
-from zssr_gan.zeroshot.scheduler import Request, train
 from zssr_gan.zeroshot.steps import SMALLEST_SIDE, count_steps
 
 # Learning one network on all LR images of a case, with no HR image anywhere.
@@ -44,11 +41,6 @@ from zssr_gan.zeroshot.steps import SMALLEST_SIDE, count_steps
 # On an image of 32 px a network of its own has little to learn from; all images of a case together have a lot. The
 # pairs
 # are those of ZSSR, an image and its own shrunk copy, drawn from all images in turn.
-#
-# Whether to go on from that network on each image by itself ('adaptation') is asked of a rehearsal one size below:
-# there
-# the images themselves are the truth. A network learnt on the shrunk images is adapted to some of them, and both are
-# measured against the images, which neither has seen.
 #
 # Images of a case may come out of several cameras: each teaches by its own camera's degradation, and is made by it.
 #
@@ -60,27 +52,12 @@ LARGEST_SIDE = 512
 
 _BATCH = 32  # images that are put through at once
 
-_FEWEST = 8  # images that a rehearsal needs to say anything
+_EXAMINED = 8  # images that say whether a network is dead
 
 _VARIETY = 4  # a batch is drawn of so many times its number of images at the least, where there are as many
 
-OnLearning = Callable[[str, int, int, float], None]
-"""Called with what is done, its iteration, how many there are, and the loss ([0, 1] units)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rehearsal:
-    """Whether adaptation helped one size below."""
-
-    done: bool
-    """Whether each image is gone on from by itself."""
-    why: str
-    """One sentence."""
-    images: int = 0
-    gain_db: float | None = None
-    """Mean PSNR of the adapted networks over the shared one, against the images."""
-    interval_db: float | None = None
-    """Half the 95 % interval of that mean."""
+OnLearning = Callable[[int, int, float], None]
+"""Called with the iteration, how many there are, and the loss ([0, 1] units)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,7 +68,6 @@ class Learnt:
     iterations: int
     loss: float
     """Mean absolute error over the last 50 iterations, [0, 1] units."""
-    rehearsal: Rehearsal
     restarts: int = 0
     """Starts that died before the one that is used."""
 
@@ -125,18 +101,17 @@ def learn_case(
     lessons = [_Lesson(middle(image), own) for image, own in zip(images, _of_each(training, len(images)), strict=True)]
     lessons.sort(key=lambda lesson: (content_hash(lesson.image), lesson.camera))
     seed = derive_seed("case", seed, *(content_hash(lesson.image) for lesson in lessons))
-    rehearsal = _rehearse(lessons, settings, seed, on_learning)
     for attempt in range(settings.restarts + 1):
         own_seed = seed if not attempt else derive_seed(seed, "restart", attempt)
         try:
-            weights_P, loss = _learn(lessons, settings, own_seed, settings.shared.rounds, on_learning, "learning")
+            weights_P, loss = _learn(lessons, settings, own_seed, settings.shared.rounds, on_learning)
         except NumericalError:
             if attempt == settings.restarts:
                 raise
             continue
         if not _is_dead(weights_P, lessons, settings):
             iterations = settings.shared.rounds * settings.schedule.iterations
-            return Learnt(weights_P, iterations, loss, rehearsal, attempt)
+            return Learnt(weights_P, iterations, loss, attempt)
     raise NumericalError(
         f"learning on the case died in each of {settings.restarts + 1} starts (the network hands the interpolated "
         "image through): try a lower learning rate"
@@ -212,7 +187,6 @@ def _learn(
     seed: int,
     rounds: int,
     on_learning: OnLearning | None,
-    what: str,
 ) -> tuple[Tensor, float]:
     """The weights `P`, and the loss over the last iterations."""
     first, images = lessons[0], [lesson.image for lesson in lessons]
@@ -236,7 +210,7 @@ def _learn(
             optimiser.step(gradient, schedule.rates(torch.tensor([iteration])))
             recent = [*recent[-49:], loss.detach()]
             if on_learning is not None and iteration % 10 == 9:
-                on_learning(what, number * total + iteration + 1, rounds * total, float(loss.detach()))
+                on_learning(number * total + iteration + 1, rounds * total, float(loss.detach()))
         made = ZSSR(network.options, len(first.image), factor, optimiser.result())
         if not torch.isfinite(made.weights_NP).all():
             raise NumericalError("learning on the case gave NaN or infinity; try the precision fp32")
@@ -279,62 +253,6 @@ def apply_shared(
     return [out[n] for n in range(len(images))]
 
 
-def _rehearse(
-    lessons: list[_Lesson], settings: ZeroShotSettings, seed: int, on_learning: OnLearning | None
-) -> Rehearsal:
-    assert settings.shared is not None
-    adaptation = settings.shared.adaptation
-    if not adaptation.iterations:
-        return Rehearsal(False, "the settings ask for none")
-    if not adaptation.rehearse:
-        return Rehearsal(True, "the settings do it without asking")
-    truths: list[Tensor] = []
-    sons: list[_Lesson] = []
-    for lesson in lessons:
-        task = lesson.training.task
-        truth = task.cut(lesson.image)
-        son = task.downscale(truth[None], reduced_size((truth.shape[-2], truth.shape[-1]), task.scale))[0]
-        if min(son.shape[-2:]) >= SMALLEST_SIDE:
-            truths.append(truth)
-            sons.append(_Lesson(son.clamp(0, 1), lesson.training))
-    if len(sons) < _FEWEST:
-        return Rehearsal(False, f"only {len(sons)} images are large enough to try it at half their size")
-    # Half the iterations: it stands for the network, it need not equal it.
-    schedule = settings.schedule.model_copy(update={"iterations": max(1, settings.schedule.iterations // 2)})
-    half = settings.model_copy(update={"schedule": schedule})
-    try:
-        weights_P, _ = _learn(sons, half, derive_seed(seed, "rehearsal"), 1, on_learning, "rehearsal")
-    except NumericalError:
-        return Rehearsal(False, "its rehearsal gave NaN or infinity")
-    if _is_dead(weights_P, sons, settings):
-        return Rehearsal(False, "its rehearsal died: the network handed the interpolated images through")
-    channels, factor = len(sons[0].image), sons[0].training.task.factor
-    network = ZSSR(ZSSROptions(**settings.network.model_dump()), channels, factor, weights_P[None])
-    chosen = [round(n * (len(sons) - 1) / max(1, adaptation.rehearse - 1)) for n in range(adaptation.rehearse)]
-    chosen = sorted(set(chosen))
-    gains = []
-    for training, group in _alike([sons[n].image for n in chosen], [sons[n].training for n in chosen]):
-        some = [chosen[n] for n in group]
-        start = ZSSR(network.options, channels, factor, weights_P.expand(len(some), -1).clone())
-        seeds = [derive_seed(seed, "rehearsal", content_hash(sons[n].image)) for n in some]
-        stack = torch.stack([sons[n].image for n in some])
-        fit = train(Request(stack, seeds, settings.for_adaptation(), training, start=start))
-        plain = apply_shared(network, list(stack), settings, training)
-        adapted = apply_shared(fit.network, list(stack), settings, training)
-        gains += [_decibel(b, truths[n]) - _decibel(a, truths[n]) for n, a, b in zip(some, plain, adapted, strict=True)]
-    gain = torch.tensor(gains, dtype=torch.float64)
-    changed = (
-        f"one size below, going on from the shared network on each of {len(gains)} images by itself changed PSNR by "
-        f"{float(gain.mean()):+.3f} dB"
-    )
-    if len(gains) < 2:
-        return Rehearsal(False, f"{changed}, and one image proves nothing", len(gains), float(gain.mean()))
-    interval = 1.96 * float(gain.std()) / math.sqrt(len(gain))
-    helped = float(gain.mean()) > interval
-    why = f"{changed} (95 % interval +-{interval:.3f}), which is {'a' if helped else 'no'} sure gain"
-    return Rehearsal(helped, why, len(gains), float(gain.mean()), interval)
-
-
 def _alike(images: Sequence[Tensor], trainings: Sequence[Training]) -> list[tuple[Training, list[int]]]:
     """Numbers of the images of each size and camera, in the order of the first."""
     groups: dict[tuple[Size, Training], list[int]] = {}
@@ -347,7 +265,7 @@ def _is_dead(weights_P: Tensor, lessons: list[_Lesson], settings: ZeroShotSettin
     """Whether the network does no more than interpolate on every one of some images where there is more to do."""
     images = [lesson.image for lesson in lessons]
     training, group = max(_alike(images, [lesson.training for lesson in lessons]), key=lambda alike: len(alike[1]))
-    stack = torch.stack([images[n] for n in group[:_FEWEST]])
+    stack = torch.stack([images[n] for n in group[:_EXAMINED]])
     options = ZSSROptions(**settings.network.model_dump())
     network = ZSSR(options, stack.shape[1], training.task.factor, weights_P.expand(len(stack), -1))
     return all(find_dead(network, stack, training, settings.guards))
@@ -365,11 +283,6 @@ def middle(image: Tensor) -> Tensor:
     return copied_middle_of(image, LARGEST_SIDE)
 
 
-def _decibel(result: Tensor, truth: Tensor) -> float:
-    """PSNR over all channels, at most 100 dB."""
-    return psnr_db(float((result - truth).square().mean()))
-
-
 _KEY = "zssr-gan:shared-start"
 
 _WEIGHTS = "weights_P"
@@ -380,7 +293,7 @@ _BETWEEN = ", "
 class SharedFacts(_Model):
     """What a shared network is, and how it came about."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     network: NetworkSettings
     channels: int
     factor: tuple[int, int]
@@ -401,8 +314,6 @@ class SharedFacts(_Model):
     iterations: int
     loss: float
     """Mean absolute error over the last 50 iterations, [0, 1] units."""
-    adaptation: dict[str, JsonValue]
-    """Whether each image is gone on from by itself, and what the rehearsal said."""
     images: tuple[CaseImage, ...]
     versions: dict[str, str]
 
@@ -426,11 +337,6 @@ class SharedStart:
         options = ZSSROptions(**self.facts.network.model_dump())
         weights_NP = self.weights_P.expand(members, -1).clone()
         return ZSSR(options, self.facts.channels, self.facts.factor, weights_NP)
-
-    @property
-    def adapts(self) -> bool:
-        """Whether each image's network is gone on from by itself."""
-        return bool(self.facts.adaptation["done"])
 
     def summary(self) -> dict[str, Any]:
         """What a record says of it."""
@@ -492,7 +398,6 @@ def learn_shared(
         device=str(machine.device),
         iterations=learnt.iterations,
         loss=learnt.loss,
-        adaptation=asdict(learnt.rehearsal),
         images=tuple(sorted((image for image, _ in images), key=lambda image: (image.sha256, image.name))),
         versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
     )

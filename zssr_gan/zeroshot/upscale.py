@@ -103,13 +103,13 @@ class StepRunner:
         task = Task.of(scale, self.settings.network.grid, self.downscale)
         folds = self._folds()
         options = self._ensemble_options(task)
-        # A shared network as it is would be the same each time; one gone on from may be taken as it was learnt.
-        restarts = self.settings.restarts if self.shared is None else int(self.shared.adapts)
+        # A shared network would be the same each time.
+        restarts = self.settings.restarts if self.shared is None else 0
         for attempt in range(restarts + 1):
             if self.shared is None:
                 fit = yield from self._train(name, task, results, folds, start, attempt)
             else:
-                fit = yield from self._take_shared(name, task, self.shared, attempt)
+                fit = self._take_shared(task, self.shared)
             result, disagreement = self._apply(name, fit, image, size, options)
             departure = self._departure(result, image)
             if all(fit.dead):
@@ -161,27 +161,12 @@ class StepRunner:
         self._report_training("train", what, task, seeds, fit, began, facts)
         return fit
 
-    def _take_shared(self, name: str, task: Task, shared: SharedStart, attempt: int) -> Generator[Request, Fit, Fit]:
-        """The network learnt on the case, gone on from on this image where that is to be done."""
+    def _take_shared(self, task: Task, shared: SharedStart) -> Fit:
+        """The network learnt on the case, as it is."""
         began = time.perf_counter()
-        start = shared.network().to(self.image.device)
-        fit = Fit(start, [0], [shared.facts.loss], [0], [False])
-        seeds: list[int] = []
-        # One that ran away after going on from it is taken as it was learnt.
-        if shared.adapts and not attempt:
-            settings = self.settings.for_adaptation()
-            seeds = [derive_seed(self.seed, self._content, "adaptation")]
-            fit = yield Request(
-                self.image[None],
-                seeds,
-                settings,
-                Training(task, self.precision),
-                start=start,
-                on_iteration=self._teller(name, settings.schedule.iterations),
-            )
-        what = "the network learnt on the images of the case"
-        what += ", gone on from on this image" if seeds else ", as it is"
-        self._report_training("shared start", what, task, seeds, fit, began, shared.summary())
+        fit = Fit(shared.network().to(self.image.device), [0], [shared.facts.loss], [0], [False])
+        what = "the network learnt on the images of the case, as it is"
+        self._report_training("shared start", what, task, [], fit, began, shared.summary())
         return fit
 
     def _teller(self, name: str, total: int) -> OnIteration | None:
