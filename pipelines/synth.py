@@ -24,9 +24,9 @@ from pydantic import JsonValue
 
 from zssr_gan.data.cameras import Cameras, read_degradations
 from zssr_gan.data.prepared import Prepared
-from zssr_gan.data.shard import StoredImage, read_manifest
+from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import SplitError, read_split
-from zssr_gan.data.store import Store, refuse_other_settings, write_shard
+from zssr_gan.data.store import Store, read_manifest, refuse_other_settings, write_shard
 from zssr_gan.data.synthesis import (
     SYNTHESISED,
     Failed,

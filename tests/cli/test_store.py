@@ -102,7 +102,7 @@ def test_check_names_what_is_damaged(folder: Path) -> None:
     break_first_shard(folder)
     done = call("check", folder)
     assert done.exit_code == 1
-    assert "shard-0000: its HDF5 file has" in done.stdout
+    assert "shard-0000: its HDF5 file cannot be read" in done.stdout
     assert "\n  lfw/t/c.jpg\n  lfw/a.png\n" in done.stdout
     assert "makes just their images anew" in done.stdout
     found = call("check", folder, "--json")

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -23,7 +23,8 @@ from zssr_gan.inference.outputs import stems_below
 from zssr_gan.provenance import LABELS, MARK, provenance_text
 
 if TYPE_CHECKING:
-    from zssr_gan.data.store import Damage, Summary
+    from zssr_gan.data.store import Damage
+    from zssr_gan.data.synthetic_set import Summary
     from zssr_gan.progress import Display
 
 
@@ -164,12 +165,12 @@ def info(folder: Folder, as_json: AsJson = False) -> None:
     Exit codes: 0 done, 2 no store, or one that cannot be read.
     """
     with _talk():
-        from zssr_gan.data.store import summarise
+        from zssr_gan.data.synthetic_set import summarise
         from zssr_gan.progress import printable
 
         summary = summarise(folder)
         if as_json:
-            typer.echo(json.dumps(summary.as_json()))
+            typer.echo(json.dumps(asdict(summary)))
             return
         lines = list(_lines(summary))
         width = max(len(name) for name, _ in lines)
@@ -203,14 +204,14 @@ def check(folder: Folder, as_json: AsJson = False) -> None:
     Exit codes: 0 all is as written, 1 something is damaged, 2 no store.
     """
     with _talk() as display:
-        from zssr_gan.data.shard import sidecar_files
         from zssr_gan.data.store import check as check_store
+        from zssr_gan.data.store import sidecar_files
         from zssr_gan.progress import printable
 
         damages = check_store(folder, lambda done, total: show_progress(display, "checking shards", done, total))
         shards = len(sidecar_files(folder))
         if as_json:
-            found = [damage.as_json() for damage in damages]
+            found = [asdict(damage) for damage in damages]
             display.result(json.dumps({"folder": str(folder), "ok": not damages, "shards": shards, "damages": found}))
         else:
             for line in _verdict(damages, shards):

@@ -25,8 +25,9 @@ from zssr_gan.data.cameras import (
     read_degradations,
 )
 from zssr_gan.data.prepared import Prepared, PreparedImage
-from zssr_gan.data.shard import StoredImage, first_difference, read_settings
+from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import Role, Split
+from zssr_gan.data.store import first_difference, read_settings
 from zssr_gan.degradation.estimate import read_estimate
 from zssr_gan.degradation.estimator import EstimationSettings, Evidence, estimate_degradation, jpeg_of
 from zssr_gan.degradation.model import Jpeg, KernelBlur, degradation_of

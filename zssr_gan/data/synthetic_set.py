@@ -1,11 +1,13 @@
-"""The reader's side of a store: images by number or id, in any order, from any number of processes."""
+"""The reader's side of a store: images by number or id, as a torch `Dataset` of pairs, and in numbers."""
 
 import json
+import math
 import os
-from collections import OrderedDict
-from collections.abc import Collection
+import statistics
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
@@ -15,7 +17,8 @@ from pydantic import JsonValue
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from zssr_gan.data.shard import StoredImage, StoreSettings, open_shard, read_manifest, read_settings, shard_path
+from zssr_gan.data.shard import StoredImage, open_shard, shard_path
+from zssr_gan.data.store import SETTINGS, StoreSettings, read_manifest, read_settings, shard_files
 from zssr_gan.errors import StoreError
 from zssr_gan.imaging.picture import Metadata, from_samples
 
@@ -26,9 +29,9 @@ _OPEN_SHARDS: Final = 128
 class SyntheticSet:
     """The images of a store, sorted by id, so that their order does not tell which process made which.
 
-    What is there when it is made is what it shows: shards that a running writer adds come with the next one. Files are
-    opened at the first image that is read from them, in each process anew, so it may be made before a `DataLoader`
-    forks or spawns its workers. Hashes are not checked at each read; `check` does that.
+    Shards that a running writer adds later are not seen. Files are opened at the first image that is read from them, in
+    each process anew, so it may be made before a `DataLoader` forks or spawns its workers. Hashes are not checked at
+    each read; `check` does that.
 
     Args:
         folder: of the store.
@@ -42,28 +45,24 @@ class SyntheticSet:
         self.folder = folder
         self.settings: StoreSettings = read_settings(folder)
         manifest = read_manifest(folder)
-        # One entry an image: (id, role, shard, place in the shard, planes).
         entries = sorted(
-            (
-                (image.id, image.role, sidecar.number, place, image.lr, image.sr)
-                for sidecar in manifest
-                for place, image in enumerate(sidecar.images)
-            ),
-            key=lambda entry: entry[0],
+            ((image, sidecar.number, row) for sidecar in manifest for row, image in enumerate(sidecar.images)),
+            key=lambda entry: entry[0].id,
         )
         if not entries and not allow_empty:
             raise StoreError(f"{folder}: the store is empty: no image has been made yet; `make synth` makes them.")
         self._versions = {sidecar.number: sidecar.version for sidecar in manifest}
-        self.ids: tuple[str, ...] = tuple(entry[0] for entry in entries)
-        self.roles: tuple[str | None, ...] = tuple(entry[1] for entry in entries)
+        self.ids: tuple[str, ...] = tuple(image.id for image, _, _ in entries)
+        self.roles: tuple[str | None, ...] = tuple(image.role for image, _, _ in entries)
         # Arrays, not objects: forked workers count references of objects, and so would copy them all.
-        self._where = np.array([entry[2:4] for entry in entries], np.int64).reshape(-1, 2)
-        self._offsets = np.array([(entry[4].offset, entry[5].offset) for entry in entries], np.int64).reshape(-1, 2)
-        self._shapes = np.array([(entry[4].shape, entry[5].shape) for entry in entries], np.int64).reshape(-1, 2, 3)
+        self._where = np.array([entry[1:] for entry in entries], np.int64).reshape(-1, 2)  # shard, row in it
+        planes = [(image.lr, image.sr) for image, _, _ in entries]
+        self._offsets = np.array([(lr.offset, sr.offset) for lr, sr in planes], np.int64).reshape(-1, 2)
+        self._shapes = np.array([(lr.shape, sr.shape) for lr, sr in planes], np.int64).reshape(-1, 2, 3)
         self._numbers = {name: number for number, name in enumerate(self.ids)}
         if len(self._numbers) < len(self.ids):
             raise StoreError(f"{folder}: some images are there twice; `zssr-gan store check` names them.")
-        self._open: OrderedDict[int, _OpenShard] = OrderedDict()
+        self._open: OrderedDict[int, tuple[Any, list[str]]] = OrderedDict()  # HDF5 file and figures, by shard
         self._process = os.getpid()
 
     def __len__(self) -> int:
@@ -71,9 +70,9 @@ class SyntheticSet:
 
     def __getitem__(self, number: int) -> StoredImage:
         """Image `number`, counted from 0 in the order of `ids`, or from the end if negative."""
-        number = self._counted(number)
-        lr, sr = self.pixels(number)
-        return StoredImage(self.ids[number], lr, sr, self.figures(number))
+        if not -len(self.ids) <= number < len(self.ids):
+            raise IndexError(f"image {number} of a store of {len(self.ids)}")
+        return StoredImage(self.ids[number], *self.pixels(number), self.figures(number))
 
     def index(self, name: str) -> int:
         """The number of the image with the id `name`. Raises StoreError where it is not there."""
@@ -84,100 +83,69 @@ class SyntheticSet:
 
     def pixels(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """LR and synthetic HR of image `number` alone: `H W C` uint8, C = 1 or 3."""
-        number = self._counted(number)
-        shard = self._shard(number)
-        lr, sr = (
-            shard.read(name, int(self._offsets[number, side]), self._shapes[number, side].tolist())
-            for side, name in enumerate(("lr", "sr"))
-        )
-        return lr, sr
+        file, _ = self._shard(number)
+        found = []
+        for name, start, shape in zip(("lr", "sr"), self._offsets[number].tolist(), self._shapes[number], strict=True):
+            try:
+                found.append(file[name][start : start + math.prod(shape.tolist())].reshape(shape))
+            except Exception as error:  # of damaged bytes HDF5 makes any error that it likes
+                raise self._damaged(number, error) from error
+        return found[0], found[1]
 
     def sizes(self, number: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
         """Rows, columns and channels of LR and synthetic HR, without reading them."""
-        lr, sr = self._shapes[self._counted(number)].tolist()
+        lr, sr = self._shapes[number].tolist()
         return tuple(lr), tuple(sr)
 
     def figures(self, number: int) -> dict[str, JsonValue]:
         """What is known of image `number`."""
-        number = self._counted(number)
-        figures: dict[str, JsonValue] = json.loads(self._shard(number).figures[int(self._where[number, 1])])
+        figures: dict[str, JsonValue] = json.loads(self._shard(number)[1][int(self._where[number, 1])])
         return figures
 
-    @property
-    def shards(self) -> int:
-        """How many files the images lie in."""
-        return len(self._versions)
-
     def by_shard(self) -> list[int]:
-        """All numbers in the order in which the images lie on the disk: for whoever reads each of them once."""
+        """All numbers in the order in which the images lie on the disk, for reading each of them once."""
         return [int(number) for number in np.lexsort(self._where.T[::-1])]
 
     def version(self, number: int) -> str:
         """Of the zssr-gan that made image `number`."""
-        return self._versions[int(self._where[self._counted(number), 0])]
+        return self._versions[int(self._where[number, 0])]
 
     def close(self) -> None:
         """Close the files of this process; the next read opens them again."""
-        for shard in self._open.values():
-            shard.file.close()
+        for file, _ in self._open.values():
+            file.close()
         self._open.clear()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": OrderedDict()}
 
-    def _counted(self, number: int) -> int:
-        if not -len(self.ids) <= number < len(self.ids):
-            raise IndexError(f"image {number} of a store of {len(self.ids)}")
-        return number % len(self.ids)
-
-    def _shard(self, number: int) -> "_OpenShard":
+    def _shard(self, number: int) -> tuple[Any, list[str]]:
+        """The open file of an image's shard, and the figures in it."""
         if self._process != os.getpid():
             # The parent's files stay the parent's: two processes that read by one handle move each other's place.
             self._open, self._process = OrderedDict(), os.getpid()
         key = int(self._where[number, 0])
-        if key in self._open:
-            self._open.move_to_end(key)
-            return self._open[key]
-        while len(self._open) >= _OPEN_SHARDS:
-            self._open.popitem(last=False)[1].file.close()
-        shard = self._open[key] = _OpenShard(shard_path(self.folder, key))
-        return shard
+        if key not in self._open:
+            while len(self._open) >= _OPEN_SHARDS:
+                self._open.popitem(last=False)[1][0].close()
+            file = open_shard(shard_path(self.folder, key))
+            try:
+                self._open[key] = file, file["figures"].asstr()[:].tolist()
+            except Exception as error:  # as in pixels
+                file.close()
+                raise self._damaged(number, error) from error
+        self._open.move_to_end(key)
+        return self._open[key]
 
-
-class _OpenShard:
-    """A shard's file, with what is read once."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.file = open_shard(path)
-        try:
-            self._flat = {name: self.file[name] for name in ("lr", "sr")}
-            self.figures: list[str] = self.file["figures"].asstr()[:].tolist()
-        except Exception as error:  # of damaged bytes HDF5 makes any error that it likes
-            self.file.close()
-            raise self._damaged(error) from error
-
-    def read(self, name: str, offset: int, shape: list[int]) -> NDArray[np.uint8]:
-        rows, columns, channels = shape
-        try:
-            pixels: NDArray[np.uint8] = self._flat[name][offset : offset + rows * columns * channels].reshape(shape)
-        except Exception as error:  # as above
-            raise self._damaged(error) from error
-        return pixels
-
-    def _damaged(self, error: Exception) -> StoreError:
-        return StoreError(f"{self.path}: is damaged; `zssr-gan store check` says what is lost ({error}).")
-
-
-# A store as a torch `Dataset` of pairs: what a generator is trained on.
+    def _damaged(self, number: int, error: Exception) -> StoreError:
+        path = shard_path(self.folder, int(self._where[number, 0]))
+        return StoreError(f"{path}: is damaged; `zssr-gan store check` says what is lost ({error}).")
 
 
 class Pair(NamedTuple):
@@ -221,3 +189,88 @@ class SyntheticPairs(Dataset[Pair]):
         number = int(self._numbers[place])
         lr, sr = (from_samples(array, Metadata()).pixels for array in self.store.pixels(number))
         return Pair(lr, sr, self.store.ids[number])
+
+
+@dataclass(frozen=True, slots=True)
+class Average:
+    """Mean and median of one figure over all images that have it as a finite number."""
+
+    images: int
+    mean: float
+    median: float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What `zssr-gan store info` shows; counts are of images, the most frequent first.
+
+    `size_bytes`: of shards, sidecars and settings on the disk. `sizes`: as in "32x32 to 64x64, RGB", width before
+    height, LR to HR. `choices`: what the pixels are of, by the network's share of them.
+    """
+
+    folder: str
+    images: int
+    shards: int
+    size_bytes: int
+    settings_sha256: str
+    versions: dict[str, int]
+    labels: dict[str, int]
+    roles: dict[str, int]
+    sizes: dict[str, int]
+    choices: dict[str, int]
+    figures: dict[str, Average]
+
+
+def summarise(folder: Path) -> Summary:
+    """Read every image's figures, not its pixels. Raises StoreError where there is no store or it is damaged."""
+    with SyntheticSet(folder, allow_empty=True) as store:
+        # In the order of the disk, so that each file is opened once.
+        figures = [store.figures(number) for number in store.by_shard()]
+        numbers: dict[str, list[float]] = {}
+        for one in figures:
+            for name, value in _numbers(one):
+                numbers.setdefault(name, []).append(value)
+        every = range(len(store))
+        return Summary(
+            folder=str(folder),
+            images=len(store),
+            shards=len({*store._versions}),
+            size_bytes=sum(path.stat().st_size for path in [folder / SETTINGS, *shard_files(folder)]),
+            settings_sha256=store.settings.settings_sha256,
+            versions=_counted(store.version(number) for number in every),
+            labels=_counted(str(one.get("label")) for one in figures),
+            roles=_counted(role or "none" for role in store.roles),
+            sizes=_counted(_size(*store.sizes(number)) for number in every),
+            choices=_counted(made_by for one in figures if (made_by := _made_by(one)) is not None),
+            figures={
+                name: Average(len(values), statistics.fmean(values), statistics.median(values))
+                for name, values in numbers.items()
+            },
+        )
+
+
+def _numbers(figures: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Figures that have a mean, dotted where they are nested; seeds are numbers that have none."""
+    for key, value in figures.items():
+        if "seed" in key:
+            continue
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield prefix + key, float(value)
+
+
+def _made_by(figures: Mapping[str, JsonValue]) -> str | None:
+    choice = figures.get("choice")
+    if isinstance(choice, str):
+        return choice
+    share = choice.get("share") if isinstance(choice, Mapping) else None
+    return None if share is None else {0.0: "back-projection", 1.0: "network"}.get(float(str(share)), "both")
+
+
+def _counted(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
+
+
+def _size(lr: tuple[int, int, int], sr: tuple[int, int, int]) -> str:
+    return f"{lr[1]}x{lr[0]} to {sr[1]}x{sr[0]}, {'gray' if sr[2] == 1 else 'RGB'}"

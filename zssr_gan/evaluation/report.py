@@ -19,8 +19,8 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from zssr_gan.data.cameras import read_degradations
-from zssr_gan.data.shard import SETTINGS, read_settings
 from zssr_gan.data.split import PARTS, Split, read_split
+from zssr_gan.data.store import SETTINGS, read_settings
 from zssr_gan.degradation.plot import account, degradation_panels
 from zssr_gan.evaluation.metrics.metric import Definition
 from zssr_gan.evaluation.part import Part, Scene, View, decode_part

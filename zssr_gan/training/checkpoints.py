@@ -19,7 +19,7 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor, nn
 
-from zssr_gan.data.shard import first_difference
+from zssr_gan.data.store import first_difference
 from zssr_gan.distributed import DataParallel, Ranks
 from zssr_gan.errors import NumericalError, OutputError, SettingsError
 from zssr_gan.files import atomic_write, is_leftover
