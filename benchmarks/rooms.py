@@ -42,7 +42,7 @@ def functions_of_a_run(image: str) -> set[tuple[str, str]]:
         run(image)
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
     return found
 
 
