@@ -192,6 +192,6 @@ def test_the_whole_zoo_and_again(tmp_path: Path) -> None:
     assert logs[0] == logs[1]
     for name in zoo.SYSTEMS:
         assert load_generator(tmp_path / name / "train" / "generator.safetensors").card.truths
-    x4 = (tmp_path / "x4" / "report" / "truth.md").read_text("utf-8")
+    x4 = (tmp_path / "x4" / "report" / "truth.csv").read_text("utf-8")
     assert all(name in x4 for name in ("srgan_x4 (srgan", "esrgan_x4 (esrgan", "dcgan (dcgan", "autoencoder (auto"))
-    assert "srcnn (srcnn" in (tmp_path / "x2" / "report" / "truth.md").read_text("utf-8")
+    assert "srcnn (srcnn" in (tmp_path / "x2" / "report" / "truth.csv").read_text("utf-8")
