@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from zssr_gan.data.split import SplitError
 from zssr_gan.devices import PRECISIONS, Machine, RunOptions, machine
 from zssr_gan.errors import DeviceError, SettingsError, StoreError, WeightsError, ZssrGanError
 from zssr_gan.evaluation.cache import Kept
@@ -85,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return exit_code(stop)
         except ZssrGanError as error:
             bar.note(f"error: {error}", "red")
-            usage = SettingsError | SplitError | StoreError | DeviceError | WeightsError
+            usage = SettingsError | StoreError | DeviceError | WeightsError
             return 2 if isinstance(error, usage) else 1
     return 0
 

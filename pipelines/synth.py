@@ -25,7 +25,7 @@ from pydantic import JsonValue
 from zssr_gan.data.cameras import Cameras, read_degradations
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.shard import StoredImage
-from zssr_gan.data.split import SplitError, read_split
+from zssr_gan.data.split import read_split
 from zssr_gan.data.store import Store, read_manifest, refuse_other_settings, write_shard
 from zssr_gan.data.synthesis import (
     SYNTHESISED,
@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return exit_code(stop)
         except ZssrGanError as error:
             bar.note(f"error: {error}", "red")
-            return 2 if isinstance(error, SettingsError | SplitError | StoreError | DeviceError) else 1
+            return 2 if isinstance(error, SettingsError | StoreError | DeviceError) else 1
 
 
 @dataclass

@@ -26,7 +26,7 @@ from torch import Tensor
 from zssr_gan.cli.notify import Notice, notify, parse_command
 from zssr_gan.data.cameras import Cameras, read_degradations
 from zssr_gan.data.prepared import Prepared
-from zssr_gan.data.split import SplitError, read_split
+from zssr_gan.data.split import read_split
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.devices import Machine, RunOptions, machine
 from zssr_gan.distributed import DataParallel, Ranks, join
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not (ranks.rank and isinstance(error, NumericalError)):
                 bar.note(f"error: {error}", "red")
             tell("failed", str(error))
-            usage = SettingsError | SplitError | StoreError | DeviceError | WeightsError
+            usage = SettingsError | StoreError | DeviceError | WeightsError
             return 2 if isinstance(error, usage) else 1
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):

@@ -119,7 +119,7 @@ def test_ctrl_c_leaves_nothing(
     def interrupted(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare, "make_split", interrupted)
+    monkeypatch.setattr("zssr_gan.data.prepared.make_split", interrupted)
     assert run(config) == 130
     assert "the same command starts anew" in capsys.readouterr().err
     assert not Path("runs").exists()

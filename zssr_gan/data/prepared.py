@@ -10,15 +10,16 @@ from typing import Self
 
 from torch import Tensor
 
-from zssr_gan.data.qmul import SurvFace, TinyFace
-from zssr_gan.data.sources import Content, Folder, Lfw, Photographs, Source
-from zssr_gan.data.split import Member, Role, Split
+from zssr_gan.data.qmul import Qmul
+from zssr_gan.data.sources import BuiltIn, Content, Folder, OnImages, Source
+from zssr_gan.data.split import Member, Role, Split, make_split, read_split, split_bytes
 from zssr_gan.errors import ImageError, SettingsError
+from zssr_gan.files import atomic_write
 from zssr_gan.imaging.colour import from_levels, to_levels
 from zssr_gan.imaging.resize import Size, resize
 from zssr_gan.settings.data import DataSettings, SourceSettings
-
-# From settings to sources: the one place that knows which class reads which kind.
+from zssr_gan.settings.run import RunSettings
+from zssr_gan.signals import uninterrupted
 
 
 def open_sources(settings: DataSettings) -> tuple[Source, ...]:
@@ -27,16 +28,51 @@ def open_sources(settings: DataSettings) -> tuple[Source, ...]:
 
 
 def _open(settings: SourceSettings) -> Source:
-    if settings.kind == "photographs":
-        return Photographs(settings.label)
-    if settings.kind == "lfw" or settings.root is None:
-        return Lfw(settings.label)
+    if settings.kind == "lfw" or settings.kind == "photographs" or settings.root is None:
+        return BuiltIn(settings.label, "photographs" if settings.kind == "photographs" else "lfw")
     root = Path(settings.root).expanduser()
-    if settings.kind == "tinyface":
-        return TinyFace(settings.label, root)
-    if settings.kind == "survface":
-        return SurvFace(settings.label, root)
-    return Folder(settings.label, root)
+    if settings.kind == "folder":
+        return Folder(settings.label, root)
+    return Qmul(settings.label, root, settings.kind)
+
+
+def prepare(
+    settings: RunSettings, config: Path, *, overwrite: bool = False, on_images: OnImages = lambda *_: None
+) -> Split:
+    """Open every image of the sources once, deal out parts and roles, and write split.json and config.yaml.
+
+    Args:
+        settings, config: of the run.
+        overwrite: whether to replace a split.json that is another one.
+        on_images: called often.
+
+    Raises:
+        SettingsError: a set is not there or has too few images; another split.json is there and is to be kept.
+        OutputError: the disk refuses.
+    """
+    path = settings.folder(config) / "split.json"
+
+    def refuse(what: str) -> SettingsError:
+        return SettingsError(
+            f"{path}: holds another split ({what} differs), which later stages may depend on: give another run_dir, "
+            "or allow --overwrite."
+        )
+
+    if path.exists() and not overwrite:
+        there = read_split(path)  # before minutes are spent on one that could not be written
+        changed = [
+            f"data.{key}" for key, value in settings.data.without_roots().items() if there.data.get(key) != value
+        ]
+        if changed or there.seed != settings.seed:
+            raise refuse(changed[0] if changed else "seed")
+    split = make_split(settings.data, open_sources(settings.data), settings.seed, on_images)
+    with uninterrupted():
+        if not path.exists() or overwrite:
+            atomic_write(path, split_bytes(split), overwrite=overwrite)
+        elif path.read_bytes() != split_bytes(split):
+            raise refuse("what the images' folders hold")
+        atomic_write(path.with_name("config.yaml"), settings.as_yaml(config).encode(), overwrite=True)
+    return split
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,20 +173,16 @@ def _prepare(content: Content, size: int | None) -> PreparedImage:
     return PreparedImage(from_levels(to_levels(pixels)), tuple(notices), content.file if own else None)
 
 
-# Images of a split, read and decoded beside what else goes on, and kept while there is room.
-#
-# A set of photographs may be larger than the memory: what stays is what was asked for last. What is kept and what is
-# read
-# again changes the time alone, never a pixel.
-
-
 _EXPECTED = 4  # calls: a training's networks and validation take turns
 
 _THREADS = 2  # decoding leaves Python free; more would take cores from the training
 
 
 class ReadingAhead:
-    """Images by place, read once as long as they are kept. A context manager, which ends its threads.
+    """Images by place, read and decoded while the training goes on, and kept while there is room.
+
+    A set of photographs may be larger than the memory: what was asked for last is kept. That changes the time alone,
+    never a pixel. A context manager, which ends its threads.
 
     Args:
         read: an image on 8-bit levels, uint8 `C H W`, by its place; called from several threads.

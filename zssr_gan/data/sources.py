@@ -1,16 +1,22 @@
-"""Sets of images behind one protocol: what a source holds, and the pixels of each.
+"""Sets of images: what a source holds, and the pixels of each image.
 
-A source knows its files by their path relative to its root, with forward slashes, and sorts by it: nothing here hangs
-on the order in which a file system lists, or on where the set lies.
+A source knows its files by their path relative to its root, with forward slashes, and sorts by it: nothing depends on
+the order in which a file system lists, or on where the set lies.
 """
 
 import os
+import signal
 import stat
-from collections.abc import Callable, Iterator
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +29,55 @@ from zssr_gan.imaging.picture import Metadata, Picture, from_samples
 IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 """What a file's name ends in, in lower case, where it is an image that can be read."""
 
+HIDDEN = "is hidden"
+
 _LARGEST_FILE = 2**30  # bytes; no image within the limit of pixels comes near
+
+
+def walk(folder: Path, *, recursive: bool = True) -> Iterator[tuple[str, str]]:
+    """Each file in a folder as (path, ""), and what cannot be used as (path, reason), such as `HIDDEN`.
+
+    Paths are relative to `folder`, with forward slashes. A folder's files come before its folders, each by name; linked
+    folders are followed, each folder once. What macOS adds to archives counts as hidden. Raises OSError where `folder`
+    itself cannot be listed.
+    """
+    seen: set[tuple[int, int]] = set()
+
+    def inside(place: str) -> Iterator[tuple[str, str]]:
+        status = (folder / place).stat()
+        if (status.st_dev, status.st_ino) in seen:  # a link back up would never end
+            return
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(folder / place) as found:  # half a million files: a call each for their kind would be felt
+            entries = sorted(found, key=lambda entry: (entry.is_dir(), entry.name))
+        for entry in entries:
+            path = f"{place}/{entry.name}" if place else entry.name
+            if entry.name.startswith(".") or entry.name == "__MACOSX":
+                yield path, HIDDEN
+            elif not entry.is_dir():
+                yield path, ""
+            elif recursive:
+                try:
+                    yield from inside(path)
+                except OSError as error:
+                    yield path, f"cannot be opened ({error.strerror})"
+
+    return inside("")
+
+
+def walk_images(folder: Path, *, recursive: bool = True) -> Iterator[Path]:
+    """The files in a folder whose names are images', without hidden ones; see `walk`.
+
+    Raises ImageError where a folder cannot be listed.
+    """
+    try:
+        for path, problem in walk(folder, recursive=recursive):
+            if problem not in ("", HIDDEN):
+                raise ImageError(f"{folder / path}: the folder {problem}")
+            if not problem and Path(path).suffix.lower() in IMAGE_EXTENSIONS and (folder / path).is_file():
+                yield folder / path
+    except OSError as error:
+        raise ImageError(f"{folder}: the folder cannot be listed ({error.strerror})") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,103 +111,111 @@ class Content:
     file: bytes | None = None
 
 
-class Source(Protocol):
-    """A set of images. Cheap to make and to pickle: worker processes get their own."""
+@dataclass(frozen=True, slots=True)
+class Source(ABC):
+    """A set of images. Cheap to make and to pickle: worker processes get their own. `name`: first part of its ids."""
 
-    @property
-    def name(self) -> str:
-        """First part of the ids of its images."""
+    name: str
 
+    @abstractmethod
     def listing(self) -> Listing:
         """What it holds. Raises SettingsError where the set is not there or not laid out as it should be."""
 
+    @abstractmethod
     def read(self, path: str) -> Content:
         """One image. Raises ImageError, whose message opens with the image's id."""
 
-    def camera(self, path: str) -> str | None:
+    def camera(self, path: str) -> str | None:  # noqa: ARG002 - of a source whose paths tell it
         """Which camera took an image, unique inside the source; None where its path does not tell."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class Folder(Source):
     """Any tree of images, known by their extensions (in any case); what else is there is left out, and counted in a
     notice. No identities."""
 
-    name: str
     root: Path
 
     def listing(self) -> Listing:
         """All images at any depth. Raises SettingsError where the folder cannot be opened."""
-        hidden: list[str] = []
-        files, unusable = files_under(self.root, self.root, hidden)
-        entries = tuple(Entry(path) for path in files if Path(path).suffix.lower() in IMAGE_EXTENSIONS)
+        files, hidden, unusable = files_under(self.root)
+        images = [path for path in files if Path(path).suffix.lower() in IMAGE_EXTENSIONS]
         others = [path for path in files if Path(path).suffix.lower() not in IMAGE_EXTENSIONS]
         left_out = (
             (others, "file whose name is no image's is", "files whose names are no image's are"),
-            (sorted(hidden), "hidden file or folder is", "hidden files and folders are"),
+            (hidden, "hidden file or folder is", "hidden files and folders are"),
         )
-        notices = [
+        notices = tuple(
             f"{self.name}: {len(paths):,} {one if len(paths) == 1 else many} left out, such as {paths[0]}"
             for paths, one, many in left_out
             if paths
-        ]
-        return Listing(entries, unusable, notices=tuple(notices))
+        )
+        return Listing(tuple(map(Entry, images)), unusable, notices=notices)
 
     def read(self, path: str) -> Content:
         """One image; see `read_file`."""
         return read_file(self.root / path, f"{self.name}/{path}")
 
-    def camera(self, path: str) -> str | None:  # noqa: ARG002 - what others need
-        """Not known."""
-        return None
-
 
 @dataclass(frozen=True, slots=True)
-class Lfw:
-    """The first 100 images of scikit-image's `lfw_subset`: gray faces of 25x25 px, without identities.
+class BuiltIn(Source):
+    """Images that scikit-image ships. There are no files: the hash is that of the pixels, row by row.
 
-    The hash is that of the 625 pixels, one byte each: there are no files.
+    `lfw`: the first 100 images of its `lfw_subset`, gray faces of 25x25 px without identities, as "face-007".
+    `photographs`: five colour photographs in whole tiles of 128x128 px, 64 in all, as "coffee-1-2" (row 1, column 2).
+    Each photograph counts as an identity, so that no split has its tiles on both sides.
     """
 
-    name: str
+    kind: Literal["lfw", "photographs"]
 
     def listing(self) -> Listing:
-        """face-000 to face-099. Raises SettingsError where scikit-image is not installed."""
-        return Listing(tuple(Entry(f"face-{index:03}") for index in range(len(_lfw_faces()))))
+        """All images. Raises SettingsError where scikit-image is not installed."""
+        paths = sorted(_built_in(self.kind))
+        return Listing(tuple(Entry(path, None if self.kind == "lfw" else path.partition("-")[0]) for path in paths))
 
     def read(self, path: str) -> Content:
-        """One face as an 8-bit picture. Raises ImageError for a path that is not listed."""
-        number = path.removeprefix("face-")
-        if path != f"face-{number}" or not number.isdecimal() or int(number) >= len(_lfw_faces()):
-            raise ImageError(f"{self.name}/{path}: there is no such face: they are face-000 to face-099.")
-        samples = _lfw_faces()[int(number)]
-        return Content(sha256_bytes(samples.tobytes()), from_samples(samples[:, :, np.newaxis], Metadata()))
+        """One image as an 8-bit picture. Raises ImageError for a path that is not listed."""
+        images = _built_in(self.kind)
+        if path not in images:
+            raise ImageError(f"{self.name}/{path}: there is no such image: they are {min(images)} to {max(images)}.")
+        return Content(sha256_bytes(images[path].tobytes()), from_samples(images[path], Metadata()))
 
-    def camera(self, path: str) -> str | None:  # noqa: ARG002 - what others need
-        """Not known."""
-        return None
+
+SIDE = 128
+"""Of a tile of a photograph, pixels."""
 
 
 @cache
-def _lfw_faces() -> NDArray[np.uint8]:
-    """100 25 25, the levels of an 8-bit file."""
+def _built_in(kind: Literal["lfw", "photographs"]) -> Mapping[str, NDArray[np.uint8]]:
+    """H W C, the levels of an 8-bit file, by path."""
     try:
         from skimage import data
     except ImportError as error:
         raise SettingsError(
-            "the lfw faces come with scikit-image: install it with 'pip install scikit-image'."
+            f"the {kind} come with scikit-image: install it with 'pip install scikit-image'."
         ) from error
-    faces: NDArray[np.uint8] = np.round(data.lfw_subset()[:100] * 255).astype(np.uint8)
-    return faces
+    if kind == "lfw":
+        faces = np.round(data.lfw_subset()[:100, :, :, np.newaxis] * 255).astype(np.uint8)
+        return {f"face-{number:03}": face for number, face in enumerate(faces)}
+    # Such as people take: a portrait, a cat's face, a cup, a workshop (the left image of a stereo pair), a start.
+    photographs = {name: getattr(data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket")}
+    photographs["motorcycle"] = data.stereo_motorcycle()[0]
+    return {
+        f"{name}-{row}-{column}": np.ascontiguousarray(photo[SIDE * row :, SIDE * column :][:SIDE, :SIDE])
+        for name, photo in photographs.items()
+        for row in range(photo.shape[0] // SIDE)
+        for column in range(photo.shape[1] // SIDE)
+    }
 
 
 def read_file(file: Path, name: str) -> Content:
     """Hash and decode an image file; `name` opens the message of every error. Raises ImageError."""
     try:
-        found = file.stat()
-        if not stat.S_ISREG(found.st_mode):
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"{name}: is not a file.")
-        if found.st_size > _LARGEST_FILE:
+        if status.st_size > _LARGEST_FILE:
             raise ImageError(f"{name}: is larger than an image can be.")
         data = file.read_bytes()
     except OSError as error:
@@ -161,113 +223,98 @@ def read_file(file: Path, name: str) -> Content:
     return Content(sha256_bytes(data), decode_picture(data, name), data)
 
 
-def files_under(
-    folder: Path, root: Path, hidden: list[str] | None = None
-) -> tuple[list[str], tuple[tuple[str, str], ...]]:
-    """Files at any depth of `folder`, as sorted paths relative to `root`, and what cannot be used, with the reason.
+def files_under(folder: Path) -> tuple[list[str], list[str], tuple[tuple[str, str], ...]]:
+    """Files at any depth, hidden ones, and (path, reason) of what cannot be used; each sorted, relative to `folder`.
 
-    Hidden files and what macOS adds to archives are left out, and told to `hidden`; linked folders are followed, each
-    folder once. Raises SettingsError where `folder` itself cannot be opened.
+    Raises SettingsError where `folder` itself cannot be opened.
     """
-    place = folder.relative_to(root).as_posix()
+    files, hidden, unusable = [], [], []
     try:
-        found = sorted(_walk(folder, "" if place == "." else place, set(), [] if hidden is None else hidden))
+        for path, problem in walk(folder):
+            text = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+            if problem == HIDDEN:
+                hidden.append(text)
+            elif problem or text != path:
+                unusable.append((text, problem or "its name is not UTF-8"))
+            else:
+                files.append(path)
     except OSError as error:
         raise SettingsError(f"{folder}: cannot be opened as a folder of images ({error.strerror}).") from error
-    return [path for path, reason in found if not reason], tuple((path, reason) for path, reason in found if reason)
+    return sorted(files), sorted(hidden), tuple(sorted(unusable))
 
 
-def _walk(folder: Path, place: str, seen: set[tuple[int, int]], hidden: list[str]) -> Iterator[tuple[str, str]]:
-    """(path, "") of each file, and (path, reason) of what cannot be used; `place` is the folder's own path."""
-    facts = folder.stat()
-    if (facts.st_dev, facts.st_ino) in seen:  # a link back up would never end
-        return
-    seen.add((facts.st_dev, facts.st_ino))
-    with os.scandir(folder) as inside:  # half a million files: one call each for their kind would be felt
-        files = sorted(inside, key=lambda file: file.name)
-    for file in files:
-        path = f"{place}/{file.name}" if place else file.name
-        if file.name.startswith(".") or file.name == "__MACOSX":
-            hidden.append(path.encode(errors="surrogateescape").decode(errors="backslashreplace"))
-        elif not _is_text(file.name):
-            yield path.encode(errors="surrogateescape").decode(errors="backslashreplace"), "its name is not UTF-8"
-        elif file.is_dir():
-            try:
-                yield from _walk(folder / file.name, path, seen, hidden)
-            except OSError as error:
-                yield path, f"cannot be opened ({error.strerror})"
-        else:
-            yield path, ""
+Found = tuple[str, int, int] | str
+"""An image's (SHA-256, width, height), or why it cannot be read."""
+
+OnImages = Callable[[str, int, int | None], None]
+"""Called with a source's name, how many of its images are done, and of how many; None while they are listed."""
+
+# Opening an image of 20x16 px takes 0.3 ms, nearly all of it decoding, and threads decode one at a time.
+_BATCH = 256  # images a task of a process
+_WORTH_PROCESSES = 20_000  # images; below, one process is done before others have started
+_MOST_PROCESSES = 16
 
 
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def examine(
+    source: Source,
+    paths: Sequence[str],
+    on_images: OnImages = lambda *_: None,
+    processes: int | None = None,
+) -> Iterator[Found]:
+    """Open each image, in order; what was found of each comes as soon as it is known, and no pixels are kept.
 
+    Args:
+        source: whose images.
+        paths: which.
+        on_images: called often.
+        processes: how many share the work; default: by the number of images and cores.
 
-# The colour photographs that scikit-image's wheel brings, cut into tiles: HR images without any download.
-
-
-SIDE = 128
-"""Of a tile, pixels."""
-
-NAMES = ("astronaut", "chelsea", "coffee", "motorcycle", "rocket")
-"""A portrait, a cat's face, a cup, a workshop, a start: such as people take. Of the stereo pair of the motorcycle it is
-the left one, as the right one shows the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Photographs:
-    """Five colour photographs in whole tiles of 128x128 px, 64 in all, such as `coffee-1-2` (row 1, column 2).
-
-    Each photograph counts as an identity, so that no split has its tiles on both sides. The hash is that of a tile's
-    pixels, row by row, three bytes each: there are no files.
+    Raises:
+        ImageError: a process that shared the work was ended from outside.
     """
-
-    name: str
-
-    def listing(self) -> Listing:
-        """All tiles. Raises SettingsError where scikit-image is not installed."""
-        entries = [
-            Entry(f"{name}-{row}-{column}", name)
-            for name in NAMES
-            for row in range(len(_photograph(name)) // SIDE)
-            for column in range(_photograph(name).shape[1] // SIDE)
-        ]
-        return Listing(tuple(sorted(entries, key=lambda entry: entry.path)))
-
-    def read(self, path: str) -> Content:
-        """One tile as an 8-bit picture. Raises ImageError for a path that is not listed."""
-        if path not in _paths():
-            raise ImageError(f"{self.name}/{path}: there is no such tile: they are astronaut-0-0 to rocket-2-4.")
-        name, row, column = path.split("-")
-        top, left = SIDE * int(row), SIDE * int(column)
-        samples = np.ascontiguousarray(_photograph(name)[top : top + SIDE, left : left + SIDE])
-        return Content(sha256_bytes(samples.tobytes()), from_samples(samples, Metadata()))
-
-    def camera(self, path: str) -> str | None:  # noqa: ARG002 - what others need
-        """Not known."""
-        return None
+    if processes is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        processes = 1 if len(paths) < _WORTH_PROCESSES else min(cores, _MOST_PROCESSES)
+    size = _BATCH if processes > 1 else 16
+    batches = [paths[start : start + size] for start in range(0, len(paths), size)]
+    look, done = partial(_look, source), 0
+    for found in map(look, batches) if processes == 1 else _in_processes(look, batches, processes):
+        yield from found
+        done += len(found)
+        on_images(source.name, done, len(paths))
 
 
-@cache
-def _paths() -> frozenset[str]:
-    return frozenset(entry.path for entry in Photographs("photographs").listing().entries)
+def _in_processes(
+    look: Callable[[Sequence[str]], list[Found]], batches: Sequence[Sequence[str]], processes: int
+) -> Iterator[list[Found]]:
+    # spawn: a fork of a process with threads (torch's, a progress bar's) can hang.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        # A terminal sends Ctrl-C to all processes; those that start here ignore it, and their parent ends them.
+        is_main = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if is_main else None
+        try:
+            found = pool.map(look, batches)
+        finally:
+            if is_main:
+                signal.signal(signal.SIGINT, before)
+        try:
+            yield from found
+        except BrokenProcessPool as error:
+            raise ImageError("a process that read images was ended, often for lack of memory: run it again.") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-@cache
-def _photograph(name: str) -> NDArray[np.uint8]:
-    """H W 3."""
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise SettingsError(
-            "the photographs come with scikit-image: install it with 'pip install scikit-image'."
-        ) from error
-    read: Callable[[], NDArray[np.uint8]] = (
-        (lambda: data.stereo_motorcycle()[0]) if name == "motorcycle" else getattr(data, name)
-    )
-    return read()
+def _look(source: Source, paths: Sequence[str]) -> list[Found]:
+    found: list[Found] = []
+    for path in paths:
+        try:
+            content = source.read(path)
+        except ImageError as error:
+            reason = str(error).removeprefix(f"{source.name}/{path}: ").removesuffix(".")
+            # Without what differs between machines: the decoder's own words depend on its version.
+            found.append(reason.partition(" (")[0] if "damaged or truncated" in reason else reason)
+        else:
+            _, height, width = content.picture.pixels.shape
+            found.append((content.sha256, width, height))
+    return found

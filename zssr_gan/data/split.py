@@ -8,147 +8,18 @@ version, and no order but that of the ids.
 import hashlib
 import json
 import math
-import os
-import signal
-import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median_low
 from typing import ClassVar, Final, Literal
 
 from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 
-from zssr_gan.data.sources import Entry, Source
-from zssr_gan.errors import ImageError, SettingsError, ZssrGanError
-from zssr_gan.files import atomic_write
+from zssr_gan.data.sources import Entry, OnImages, Source, examine
+from zssr_gan.errors import SettingsError
 from zssr_gan.settings.data import DataSettings, SourceSettings
-
-# Every image of a source, opened once: is it whole, how large is it, and what is its hash?
-#
-# It takes about 0.3 ms of one core an image of 20x16 px, nearly all of it decoding; so large sets are shared out to
-# processes (threads decode one at a time), and small ones are not worth their start.
-
-
-Found = tuple[str, int, int] | str
-"""An image's (SHA-256, width, height), or why it cannot be read."""
-
-_BATCH = 256  # images a task: about 0.1 s
-
-_WORTH_PROCESSES = 20_000  # images; below, one process is done before others have started
-
-_MOST_PROCESSES = 16
-
-
-class CensusError(ZssrGanError):
-    """The images could not be gone through to the end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a source is: `done` of `total` images; `total` is None while they are listed."""
-
-    source: str
-    done: int
-    total: int | None
-
-
-def examine(
-    source: Source,
-    paths: Sequence[str],
-    on_progress: Callable[[Progress], None] = lambda _: None,
-    processes: int | None = None,
-) -> Iterator[Found]:
-    """Open each image, in order; what was found of each comes as soon as it is known, and no pixels are kept.
-
-    Args:
-        source: whose images.
-        paths: which.
-        on_progress: called often.
-        processes: how many share the work; default: by the number of images and cores.
-
-    Raises:
-        CensusError: a process that shared the work was ended from outside.
-    """
-    if processes is None:
-        processes = 1 if len(paths) < _WORTH_PROCESSES else min(_cores(), _MOST_PROCESSES)
-    batches = (paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH))
-    done = 0
-    for found in _in_processes(source, batches, processes) if processes > 1 else _here(source, batches):
-        yield from found
-        done += len(found)
-        on_progress(Progress(source.name, done, len(paths)))
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _look(source: Source, paths: Sequence[str]) -> list[Found]:
-    found: list[Found] = []
-    for path in paths:
-        try:
-            content = source.read(path)
-        except ImageError as error:
-            found.append(_reason(error, f"{source.name}/{path}: "))
-        else:
-            _, height, width = content.picture.pixels.shape
-            found.append((content.sha256, width, height))
-    return found
-
-
-def _reason(error: ImageError, name: str) -> str:
-    """Why, without what differs between machines: the decoder's own words hang on its version."""
-    words = str(error).removeprefix(name).removesuffix(".")
-    return words.partition(" (")[0] if "damaged or truncated" in words else words
-
-
-def _here(source: Source, batches: Iterator[Sequence[str]]) -> Iterator[list[Found]]:
-    for batch in batches:
-        # In smaller pieces, so that the progress of a small set moves too.
-        for start in range(0, len(batch), 16):
-            yield _look(source, batch[start : start + 16])
-
-
-def _in_processes(source: Source, batches: Iterator[Sequence[str]], processes: int) -> Iterator[list[Found]]:
-    """The same in order, with a few batches under way: memory does not grow with the set."""
-    # spawn: a fork of a process with threads (torch's, a progress bar's) can hang.
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
-    under_way: deque[Future[list[Found]]] = deque()
-    try:
-        with _started_without_ctrl_c():
-            for _, batch in zip(range(processes), batches, strict=False):  # in this order none is lost
-                under_way.append(pool.submit(_look, source, batch))
-        for batch in batches:
-            under_way.append(pool.submit(_look, source, batch))
-            if len(under_way) > 3 * processes:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
-    except BrokenProcessPool as error:
-        raise CensusError("a process that read images was ended, often for lack of memory: run it again.") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _started_without_ctrl_c() -> Iterator[None]:
-    """Processes started within do not hear Ctrl-C, which a terminal sends to all: their parent ends them in order."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
 
 SCHEMA_VERSION: Final = 1
 
@@ -158,10 +29,6 @@ Role = Literal["zssr", "generator", "table1", "unseen"]
 
 PARTS: Mapping[Part, tuple[Role, Role]] = {"train": ("zssr", "generator"), "test": ("table1", "unseen")}
 """The parts, and the roles inside each."""
-
-
-class SplitError(ZssrGanError):
-    """A split.json that is missing, damaged, or not of a version that this program knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +92,7 @@ def make_split(
     settings: DataSettings,
     sources: Sequence[Source],
     seed: int,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_images: OnImages = lambda *_: None,
 ) -> Split:
     """Open every image once, and deal out parts and roles.
 
@@ -233,7 +100,7 @@ def make_split(
         settings: what is asked.
         sources: one for each of `settings.sources`, in their order.
         seed: same seed, same split.
-        on_progress: called often while images are opened.
+        on_images: called often while images are opened.
 
     Raises:
         SettingsError: a set is not there, or has fewer images than asked; it says how many were asked and are there.
@@ -243,13 +110,13 @@ def make_split(
     missing: list[str] = []
     notices: list[str] = []
     for source, asked in zip(sources, settings.sources, strict=True):
-        on_progress(Progress(source.name, 0, None))
+        on_images(source.name, 0, None)
         listing = source.listing()
         skipped += [Skipped(f"{source.name}/{path}", reason) for path, reason in listing.unusable]
         missing += [f"{source.name}/{path}" for path in listing.missing]
         notices += listing.notices
         entries = _sample(source.name, listing.entries, asked, seed)
-        found = examine(source, [entry.path for entry in entries], on_progress)
+        found = examine(source, [entry.path for entry in entries], on_images)
         for entry, facts in zip(entries, found, strict=True):
             name = f"{source.name}/{entry.path}"
             if isinstance(facts, str):
@@ -377,91 +244,80 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def write_split(split: Split, path: Path, *, overwrite: bool = False) -> None:
-    """Write split.json, whole or not at all. Raises OutputError, also where it exists and `overwrite` is not set."""
-    atomic_write(path, split_bytes(split), overwrite=overwrite)
-
-
 def read_split(path: Path) -> Split:
-    """Read split.json back; about a second for each 300,000 images. Raises SplitError."""
+    """Read split.json back; about a second for each 300,000 images. Raises SettingsError."""
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise SplitError(f"{path}: is not there; 'make prepare' makes it.") from error
+        raise SettingsError(f"{path}: is not there; 'make prepare' makes it.") from error
     except OSError as error:
-        raise SplitError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}).") from error
     try:
         return TypeAdapter(Split).validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         why = ": ".join(filter(None, (".".join(str(part) for part in first["loc"]), first["msg"])))
-        raise SplitError(f"{path}: is no split that this version of zssr-gan can read ({why}).") from error
+        raise SettingsError(f"{path}: is no split that this version of zssr-gan can read ({why}).") from error
 
 
-# A split in numbers: what a person checks before hours of work are built on it.
+SUMMARY_COLUMNS = ("source", "part", "role", "images", "identities", "width", "height")
 
 
-Range = tuple[int, int, int]
-"""Least, median and greatest."""
+def summary_rows(split: Split) -> list[tuple[str, ...]]:
+    """What a person checks before hours of work are built on a split: a row for each kind of image of each source.
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One kind of image of one source. `kind`: "train", "test" or "duplicate"; `role`: empty where there is none.
-
-    `identities`: how many are known; `widths`, `heights`: pixels.
+    Widths and heights: least/median/greatest, in pixels.
     """
-
-    source: str
-    kind: str
-    role: str
-    images: int
-    identities: int
-    widths: Range
-    heights: Range
-
-
-def summarise(split: Split) -> list[Row]:
-    """Rows in the order of the settings' sources, the parts and their roles; those without images are left out."""
     groups: dict[tuple[str, str, str], list[Member]] = {}
     for member in split.entries:
-        key = (member.source, member.part or "duplicate", member.role or "")
-        groups.setdefault(key, []).append(member)
+        groups.setdefault((member.source, member.part or "duplicate", member.role or ""), []).append(member)
     kinds = [(part, role) for part, roles in PARTS.items() for role in (*roles, "")] + [("duplicate", "")]
     return [
-        _row(source, kind, role, groups[source, kind, role])
-        for source in source_names(split)
-        for kind, role in kinds
-        if (source, kind, role) in groups
+        (
+            *(source, part, role, f"{len(group):,}", f"{len({one.identity for one in group} - {None}):,}"),
+            *(_range([getattr(one, side) for one in group]) for side in ("width", "height")),
+        )
+        for source in _source_names(split)
+        for part, role in kinds
+        if (group := groups.get((source, part, role)))
     ]
 
 
-def source_names(split: Split) -> list[str]:
-    """Names of the sources, in the order of the settings."""
+def summary_lines(split: Split, shown: int = 5) -> list[str]:
+    """A line for each source, all notices, and the first `shown` images of each kind that are not used."""
+    lines = []
+    for name in _source_names(split):
+        its = [member for member in split.entries if member.source == name]
+        duplicates = sum(member.duplicate_of is not None for member in its)
+        why = Counter(
+            "is too small" if " px, " in one.reason else one.reason
+            for one in split.skipped
+            if one.id.startswith(f"{name}/")
+        )
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(why.items()))
+        lines.append(
+            f"{name}: {len(its) + why.total():,} found, {len(its) - duplicates:,} usable, "
+            f"{len({member.identity for member in its} - {None}):,} identities, {duplicates:,} duplicates, "
+            f"{why.total():,} skipped{f' ({reasons})' if reasons else ''}, "
+            f"{sum(one.startswith(f'{name}/') for one in split.missing):,} missing"
+        )
+    lines += split.notices
+    unused = {
+        "skipped": [f"{one.id}: {one.reason}" for one in split.skipped],
+        "duplicate": [f"{one.id}: is {one.duplicate_of}" for one in split.entries if one.duplicate_of],
+        "missing": [f"{name}: is in the set's list, and not there" for name in split.missing],
+    }
+    for what, facts in unused.items():
+        lines += [f"{what}: {fact}" for fact in facts[:shown]]
+        lines += [f"{what}: ... and {len(facts) - shown:,} more, in split.json"] if len(facts) > shown else []
+    return lines
+
+
+def _source_names(split: Split) -> list[str]:
     sources = split.data["sources"]
     assert isinstance(sources, list)
     return [str(source["name"]) for source in sources if isinstance(source, dict)]
 
 
-def reasons(split: Split) -> dict[str, Counter[str]]:
-    """For each source: why images were skipped, and how many for each reason; sizes are counted together."""
-    found: dict[str, Counter[str]] = {name: Counter() for name in source_names(split)}
-    for one in split.skipped:
-        found[one.id.partition("/")[0]]["is too small" if " px, " in one.reason else one.reason] += 1
-    return found
-
-
-def _row(source: str, kind: str, role: str, members: Sequence[Member]) -> Row:
-    return Row(
-        source,
-        kind,
-        role,
-        len(members),
-        len({member.identity for member in members} - {None}),
-        _range([member.width for member in members]),
-        _range([member.height for member in members]),
-    )
-
-
-def _range(values: Sequence[int]) -> Range:
-    return min(values), median_low(values), max(values)
+def _range(values: Sequence[int]) -> str:
+    return f"{min(values)}/{median_low(values)}/{max(values)}"

@@ -523,7 +523,7 @@ def write_report(run: Run, names: Sequence[str]) -> Path:
         The report's path.
 
     Raises:
-        SplitError, SettingsError, StoreError, WeightsError: what a stage left is damaged.
+        SettingsError, StoreError, WeightsError: what a stage left is damaged.
         OutputError: the disk refuses.
     """
     folder = run.folder / "report"
