@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.evaluate import chosen
 from zssr_gan.data.prepared import open_sources
 from zssr_gan.errors import SettingsError, ZssrGanError
+from zssr_gan.evaluation.runner import choose
 from zssr_gan.progress import Bar, duration
 from zssr_gan.settings.data import DataSettings, SourceSettings
 from zssr_gan.settings.run import load_run
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine = ["--device", options.device, *([] if options.threads is None else ["--threads", str(options.threads)])]
     with Bar() as bar:
         try:
-            systems = chosen(options.only, SYSTEMS, "system")
+            systems = choose(options.only, SYSTEMS, "system")
             data = None if options.data is None else given_folder(options.data)
             folder = options.out or Path("runs") / ("zoo" if data is None else f"zoo-{data.root.name}")
             failed = train_all(systems, folder, data, options.set, machine, bar)

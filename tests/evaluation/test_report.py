@@ -5,15 +5,17 @@ import io
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
 
-from tests.reports import FAR, HOSTILE, PSNR, VIF, WHY, methods, tables, views, whole_report
+from tests.reports import FAR, HOSTILE, PSNR, SHARP, VIF, WHY, methods, tables, views, whole_report
+from zssr_gan.evaluation.charts import charts_of
 from zssr_gan.evaluation.metrics.metric import Figure
 from zssr_gan.evaluation.part import Part, Scene
-from zssr_gan.evaluation.report import LIMITS, Report, drawn, leading, render, shown_scene, shown_table
-from zssr_gan.evaluation.tables import Cell, Method, Row, Table, summarised
+from zssr_gan.evaluation.report import LIMITS, Report, leader, render, sides
+from zssr_gan.evaluation.tables import Cell, Row, Table, summarised
 from zssr_gan.provenance import LABELS
 
 LOADING = {"src", "srcset", "data", "poster", "background", "action", "formaction", "xlink:href"}
@@ -74,8 +76,9 @@ def test_nothing_is_loaded(read: Read) -> None:
     assert not {"iframe", "object", "embed", "audio", "video", "source", "base"} & {tag for tag, _ in read.tags}
     for tag, attributes in read.tags:
         for name in LOADING & set(attributes):
-            assert (tag, name) == ("img", "src")
-            assert (attributes[name] or "").startswith("data:image/png;base64,")
+            inside = (attributes[name] or "").startswith("#")  # a drawing's own mark
+            assert (tag, name) == (("use", "xlink:href") if inside else ("img", "src"))
+            assert inside or (attributes[name] or "").startswith("data:image/png;base64,")
     assert {attributes["href"] for attributes in read.of("link")} == {"data:,"}
     links = [attributes["href"] or "" for attributes in read.of("a")]
     assert all(link.startswith(("#", "./")) for link in links)
@@ -130,80 +133,61 @@ def test_a_cell_without_a_value_says_why(read: Read) -> None:
     assert f"4 of 4 without a value: {WHY}" in read.text
 
 
-def test_the_best_of_a_column_is_marked_where_it_has_a_direction() -> None:
-    table = shown_table("t", tables("bicubic", "ZSSR, case", "SRGAN")[0])
-    best = [tuple(cell.best for cell in cells) for _, cells in table.rows]
-    assert best == [(False,) * 4, (False,) * 4, (True, True, False, False)]
-    assert table.rows[0][1][0].value == "25.38"
-    assert table.rows[0][1][0].spread.startswith("± 0.3227 [25")
-
-
-def test_a_column_of_nothing_but_cautioned_values_has_no_best() -> None:
-    def cell(value: float, why: str) -> Cell:
-        return Cell(Figure(PSNR.name, value, why), Figure(PSNR.name, value - 1), Figure(PSNR.name, value + 1))
-
-    def best(*whys: str) -> list[bool]:
-        rows = tuple(Row((why,), {PSNR.name: cell(n, why)}) for n, why in enumerate(whys))
-        return [cells[0].best for _, cells in shown_table("t", Table("Means", ("method",), (PSNR,), rows)).rows]
-
-    assert best("RANDOM weights", "RANDOM weights") == [False, False]
-    assert best("", "1 of 4 images identical") == [False, True]
-
-
-def test_no_image_is_the_best_of_others() -> None:
-    """A table that shows images one by one compares no methods."""
-    rows = tuple(Row((name,), {PSNR.name: Cell(Figure(PSNR.name, value))}) for name, value in (("a", 1.0), ("b", 2.0)))
-    table = Table("Samples", ("image",), (PSNR,), rows)
-    assert not shown_table("t", table).compares
-    assert drawn(table) == ()
+def test_the_best_of_a_column_is_marked_where_it_has_a_direction(read: Read) -> None:
+    cells = [(one.get("class") or "").split() for one in read.of("td")]
+    best = [number for number, one in enumerate(one for one in cells if "number" in one) if "best" in one]
+    assert best == [3 * 4, 3 * 4 + 1, 4 * 4 + 2 * 4, 4 * 4 + 2 * 4 + 1]  # PSNR and distance of each table's last row
+    assert "Where intervals overlap, another may be as good." in read.text
 
 
 def test_the_summary_is_computed(read: Read) -> None:
     assert "Held against 4 known truths" in read.text
-    found = leading([Part("truth", "", tables=tables("bicubic", "ZSSR, case"))])
+    found = leader(Part("truth", "", tables=tables("bicubic", "ZSSR, case")))
     assert found is not None
-    assert (found.method, found.label, found.baseline) == ("ZSSR, case", "case", "bicubic")
-    assert found.figure.startswith("26.38 dB [26")
-    assert found.difference.startswith("1 dB [1")
-    assert found.sure
-    same = [Method(("bicubic", "internal"), one.figures) for one in methods("bicubic") * 2]
-    assert leading([Part("truth", "", tables=(summarised("", ("method", "label"), (VIF,), same),))]) is None
-    assert leading([Part("table1", "", tables=tables("bicubic", "SRGAN"))]) is None
+    assert (found.row.texts, found.row.label, found.baseline) == (("ZSSR, case",), "case", "bicubic")
+    assert found.cell.mean.value == pytest.approx(26.375)
+    assert found.difference is not None
+    assert found.difference.mean.value == pytest.approx(1)
+    assert found.certain
+    assert leader(Part("truth", "", tables=(summarised("", ("method",), (VIF,), methods("bicubic") * 2),))) is None
+    assert leader(None) is None
 
 
 def test_a_report_without_anything_says_so() -> None:
-    text = Read(render(Report("Empty", "mine", "", ()))).text
+    text = Read(render(Report("Empty", "mine", "", {}))).text
     assert "names no best one" in text
     assert "Bicubic is assumed" in text
     assert LIMITS[1] in text
 
 
 def test_left_is_bicubic_and_right_the_last_result() -> None:
-    scene = shown_scene("s", Scene("", views()))
-    assert scene.views[scene.left].name == "bicubic"
-    assert scene.views[scene.right].name == HOSTILE  # and not the truth, which comes after it
-    plain = shown_scene("s", Scene("", (views()[0],)))
-    assert (plain.left, plain.right) == (0, 0)
+    shown = views()
+    left, right = sides(Scene("", shown))
+    assert shown[left].name == "bicubic"
+    assert shown[right].name == HOSTILE  # and not the truth, which comes after it
+    assert sides(Scene("", shown[:1])) == (0, 0)
 
 
-def test_charts_are_to_scale() -> None:
-    psnr, far, *_ = charts = drawn(tables("bicubic", "ZSSR, case", "SRGAN")[0])
-    assert [chart.title for chart in charts] == [PSNR.name, FAR.name, "sharpness"]  # no method has a VIF
-    assert psnr.told == "dB, higher is better"
-    first, second, third = (dot.x or 0.0 for dot in psnr.dots)
-    assert second - first == pytest.approx(third - second, abs=0.02)
-    ticks = [(x, float(text)) for x, text in psnr.ticks]
-    one = (ticks[1][0] - ticks[0][0]) / (ticks[1][1] - ticks[0][1])
-    assert second - first == pytest.approx(one, rel=0.01)
-    for chart in charts:
-        for dot in chart.dots:
-            assert dot.ends is not None
-            assert dot.x is not None
-            assert chart.left < dot.ends[0] <= dot.x <= dot.ends[1] < chart.right
-    assert far.told == "lower is better"
+def test_charts_are_to_scale_and_the_same_bytes() -> None:
+    table = tables("bicubic", "ZSSR, case", "SRGAN")[0]
+    charts = charts_of("t", table)
+    assert [chart.column for chart in charts] == [PSNR, FAR, SHARP]  # no method has a VIF
+    assert charts == charts_of("t", table)
+    root = ElementTree.fromstring(charts[0].svg)
+    dots = [float(one.get("x") or 0) for one in root.iter("{http://www.w3.org/2000/svg}use") if one.get("x")]
+    texts = "".join(root.itertext())
+    assert "ZSSR, case" in texts
+    first, second, third = (x for x in dots if x > 0)
+    assert second - first == pytest.approx(third - second, abs=0.01)
+    assert "var(--case)" in charts[0].svg
+    assert "#0000" not in charts[0].svg
+    single = Table(
+        "Samples", ("image",), (PSNR,), tuple(Row((x,), {PSNR.name: Cell(Figure(PSNR.name, 1.0))}) for x in "ab")
+    )
+    assert charts_of("t", single) == []  # single images are no methods
 
 
 def test_what_is_no_picture_is_refused() -> None:
     broken = Part("p", "", scenes=(Scene("", (replace(views()[0], png=b"no"),)),))
     with pytest.raises(OSError, match="cannot identify image"):
-        render(Report("", "", "", (broken,)))
+        render(Report("", "", "", {"p": broken}))

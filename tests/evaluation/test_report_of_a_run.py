@@ -14,8 +14,8 @@ from zssr_gan.data.cameras import CaseDegradations, GroupEstimate, encode_degrad
 from zssr_gan.data.store import Store
 from zssr_gan.degradation.estimate import Estimate
 from zssr_gan.evaluation.part import Part, encode_part
-from zssr_gan.evaluation.report import write_report
 from zssr_gan.evaluation.run import Run
+from zssr_gan.evaluation.run_report import write_report
 from zssr_gan.files import sha256_file
 from zssr_gan.settings.run import load_run
 
@@ -82,7 +82,7 @@ def test_a_part_that_cannot_be_read_is_said(run: Run, left: bytes | None) -> Non
     else:
         (PARTS / "truth.json").write_bytes(left)
     text = write_report(run, ["truth", "table1"]).read_text("utf-8")
-    assert "make eval ARGS=&#34;--only truth&#34;" in text
+    assert 'make eval ARGS="--only truth"' in text
     assert "names no best one" in text
     assert "Table I" in text
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from zssr_gan.evaluation.latex import to_latex
 from zssr_gan.evaluation.metrics.metric import Definition, Figure
-from zssr_gan.evaluation.tables import Cell, Method, Row, Table, differences, summarised, to_csv, to_latex, to_markdown
+from zssr_gan.evaluation.tables import Cell, Method, Row, Table, differences, summarised, to_csv, to_markdown
 
 PSNR = Definition("PSNR-Y, border 0", "how close", "dB", higher_is_better=True)
 SET = Definition("Frechet, 100 % of a_b", "how far", "", higher_is_better=False)
@@ -17,7 +18,7 @@ SET = Definition("Frechet, 100 % of a_b", "how far", "", higher_is_better=False)
 
 def method(name: str, *values: float | None, whole: float = 2.0) -> Method:
     figures = [Figure(PSNR.name, value, "" if value is not None else "too small | 8_8") for value in values]
-    return Method((name,), {PSNR.name: figures, SET.name: [Figure(SET.name, whole)]}, frozenset({SET.name}))
+    return Method((name,), {PSNR.name: figures, SET.name: [Figure(SET.name, whole)]}, sets=frozenset({SET.name}))
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def read(data: bytes) -> list[dict[str, Any]]:
 
 def test_a_cell_is_a_mean_with_its_interval(table: Table) -> None:
     assert re.fullmatch(r"31 ± 1 \[30.*, 3[12].*\]", table.rows[0].cells[PSNR.name].text)
-    assert "bootstrap of 3 images" in table.rows[0].cells[PSNR.name].said
+    assert "bootstrap of 3 images" in table.rows[0].cells[PSNR.name].remark
     assert table.rows[0].cells[SET.name].text == "2"
     lines = to_markdown(table).splitlines()
     assert lines[2] == "| method | PSNR-Y, dB (a) | Frechet (b) |"
@@ -46,12 +47,12 @@ def test_a_cell_is_a_mean_with_its_interval(table: Table) -> None:
 def test_a_cell_without_a_value_says_why(table: Table) -> None:
     cell = table.rows[2].cells[PSNR.name]
     assert cell.text == "none"
-    assert cell.said == "3 of 3 without a value: too small | 8_8"
+    assert cell.remark == "3 of 3 without a value: too small | 8_8"
     assert r"- (2) 3 of 3 without a value: too small \| 8\_8" in to_markdown(table)
     assert "| none | none (2) | 2 |" in to_markdown(table)
     (row,) = [row for row in read(to_csv([table])) if row["row"] == "method: none" and row["definition"] == PSNR.name]
     assert (row["mean"], row["images"], row["with a value"]) == ("", "3", "0")
-    assert row["said"] == cell.said
+    assert row["said"] == cell.remark
 
 
 def test_every_definition_stands_below_with_its_direction(table: Table) -> None:
@@ -69,6 +70,19 @@ def test_latex_is_escaped(table: Table) -> None:
     assert r"too small \textbar{} 8\_8" in text
     assert text.count(r"\begin") == text.count(r"\end") == 2
     assert not re.search(r"(?<!\\)[%#$_]", text)
+
+
+def test_a_column_of_remarks_alone_has_no_best() -> None:
+    """Such as one of random weights."""
+
+    def best(*remarks: str) -> set[int]:
+        figures = [Figure(PSNR.name, float(n), remark) for n, remark in enumerate(remarks)]
+        cells = [Cell(one, Figure(PSNR.name, -1.0), Figure(PSNR.name, 9.0)) for one in figures]
+        rows = tuple(Row((str(n),), {PSNR.name: cell}) for n, cell in enumerate(cells))
+        return Table("Means", ("method",), (PSNR,), rows).best(PSNR)
+
+    assert best("RANDOM weights", "RANDOM weights") == set()
+    assert best("", "1 of 4 images identical") == {1}
 
 
 def test_differences_are_paired(methods: list[Method]) -> None:

@@ -19,8 +19,9 @@ from zssr_gan.data.split import read_split
 from zssr_gan.data.store import Store
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.errors import NumericalError
-from zssr_gan.evaluation import case_training, ground_truth, methods, paper_tables
+from zssr_gan.evaluation import case_training, ground_truth, methods, published
 from zssr_gan.evaluation.part import decode_part
+from zssr_gan.evaluation.runner import PARTS
 from zssr_gan.files import locked
 from zssr_gan.imaging.resize import resize
 from zssr_gan.settings.data import DataSettings, SourceSettings
@@ -140,7 +141,7 @@ def test_all_parts(config: Path, capsys: pytest.CaptureFixture[str], monkeypatch
             assert min(picture.size) > 150
     assert "were trained on by a generator that is compared, and are left out as truths" in said
     parts = {path.stem: decode_part(path.read_bytes()) for path in (REPORT / "parts").iterdir()}
-    assert set(parts) == set(evaluate.PARTS)
+    assert set(parts) == set(PARTS)
     assert None not in parts.values()
     # Again: the same bytes, and no method is asked to do anything.
     before = contents()
@@ -156,13 +157,13 @@ def test_table_1_has_the_papers_values_under_their_own_names(config: Path) -> No
     assert run(config, "--only", "table1") == 0
     rows = cells("table1")
     samples = [row for row in rows if "samples" in row["table"]]
-    printed = [float(row["mean"]) for row in samples if row["definition"] == paper_tables.SSIM.name]
-    assert printed == [ssim for ssim, _ in paper_tables.TABLE_1[:2]]
+    printed = [float(row["mean"]) for row in samples if row["definition"] == published.SSIM.name]
+    assert printed == [ssim for ssim, _ in published.TABLE_1[:2]]
     whole = {(row["row"], row["definition"]): row for row in rows if "all 3 images" in row["table"]}
     # The synthetic images of this test are bicubic's own.
     assert float(whole["method: bicubic, label: internal", "PSNR-Y, border 0, 0..255"]["mean"]) == 100
-    theirs = whole["method: the seed paper, its eight images, label: generative", paper_tables.PSNR.name]
-    assert float(theirs["mean"]) == pytest.approx(np.mean([psnr for _, psnr in paper_tables.TABLE_1]))
+    theirs = whole["method: the seed paper, its eight images, label: generative", published.PSNR.name]
+    assert float(theirs["mean"]) == pytest.approx(np.mean([psnr for _, psnr in published.TABLE_1]))
     assert float(theirs["low"]) < float(theirs["mean"]) < float(theirs["high"])
     none = [row for row in whole.values() if not row["mean"]]
     assert none
@@ -265,7 +266,7 @@ def test_a_set_of_another_number_of_images_has_nothing_published_beside(config: 
 
 
 def test_sets_stand_beside_what_was_published(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(paper_tables.IMAGES_OF, "Set5", 2)
+    monkeypatch.setitem(published.IMAGES_OF, "Set5", 2)
     assert run(config, "--only", "sets") == 0
     rows = [row for row in cells("sets") if row["table"] == "Set5: 2 images, x2"]
     printed = {row["row"]: row["mean"] for row in rows if row["definition"] == "PSNR, as printed" and row["mean"]}
@@ -338,7 +339,7 @@ def test_images_without_a_synthetic_one_are_left_out(config: Path) -> None:
 def test_a_damaged_result_is_made_again(config: Path, damage: Callable[[bytes], bytes]) -> None:
     assert run(config, "--only", "table1") == 0
     before = contents()
-    for path in (REPORT / "kept").iterdir():
+    for path in (REPORT / "cache").iterdir():
         path.write_bytes(damage(path.read_bytes()))
     assert run(config, "--only", "table1") == 0
     assert contents() == before
@@ -347,7 +348,7 @@ def test_a_damaged_result_is_made_again(config: Path, damage: Callable[[bytes], 
 def test_a_damaged_training_is_made_again(config: Path) -> None:
     assert run(config, "--only", "truth", *WHOLE) == 0
     before = pixels_of("truth")
-    (folder,) = (REPORT / "kept").glob("training-*")
+    (folder,) = (REPORT / "cache").glob("training-*")
     weights, times = folder / "generator.safetensors", folder / "times.json"
     whole = weights.read_bytes()
     for path, damaged in (

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from zssr_gan.degradation.model import degradation_of
 from zssr_gan.devices import Machine
 from zssr_gan.errors import WeightsError
-from zssr_gan.evaluation.cache import Kept, Made, hash_of
+from zssr_gan.evaluation.cache import Cache, Results, hash_of
 from zssr_gan.evaluation.ground_truth import Truths
 from zssr_gan.files import atomic_write, sha256_file, verify, with_checksum
 from zssr_gan.imaging.colour import from_levels, to_levels
@@ -79,7 +79,7 @@ class CaseTraining:
     bar: Bar
     _begun: int = field(default=0, init=False)
 
-    def run(self, truths: Truths, stage_1: Made, kept: Kept) -> Phases:
+    def run(self, truths: Truths, stage_1: Results, cache: Cache) -> Phases:
         """The generators; those that are kept, or trained now, from the newest checkpoint where there is one.
 
         Raises:
@@ -100,7 +100,7 @@ class CaseTraining:
             "device": str(self.used.device),
             "threads": self.used.threads,
         }
-        folder = kept.path("training", facts, "")
+        folder = cache.path("training", facts, "")
         try:
             return _phases(folder)
         except (OSError, ValueError, WeightsError):  # not there, not whole, or damaged
@@ -129,7 +129,7 @@ class CaseTraining:
         return network.to(self.used.device), origin
 
     @staticmethod
-    def _material(settings: TrainSettings, truths: Truths, stage_1: Made) -> Material:
+    def _material(settings: TrainSettings, truths: Truths, stage_1: Results) -> Material:
         """All LR images but those that validation takes; the truths' order is that of the seed already."""
         lr, hr = ([to_levels(x) for x in some] for some in (truths.inputs.images, stage_1.images))
 

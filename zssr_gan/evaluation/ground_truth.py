@@ -1,5 +1,6 @@
-"""Images whose truth is known, and what a camera made of them: by bicubic, or blind in groups of one camera each."""
+"""Images whose truth is known and LR images of them: by bicubic, or blind in groups of one camera each."""
 
+from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from zssr_gan.degradation.model import Degradation, GaussianBlur
 from zssr_gan.degradation.operators import BicubicDownscale, Downscale
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.evaluation.blind import QUALITIES, capture, draw_degradation
-from zssr_gan.evaluation.cache import Kept, hash_of
+from zssr_gan.evaluation.cache import Cache, hash_of
 from zssr_gan.evaluation.methods import Inputs
 from zssr_gan.evaluation.metrics.planes import rounded
 from zssr_gan.evaluation.run import Run
@@ -30,32 +31,32 @@ _SMALLEST = 8  # LR pixels
 
 @dataclass(frozen=True, slots=True)
 class Truths:
-    """Truths, and what a camera made of them: images of one case."""
+    """Truths and LR images of them, which form one case."""
 
     ids: tuple[str, ...]
     images: tuple[Tensor, ...]
     inputs: Inputs
-    """With the downscale that methods are told of."""
+    """With the downscale that methods assume."""
     degradation: Degradation | None = None
-    """What was done in truth; None: bicubic alone, or nobody knows."""
+    """What was really done; None: bicubic alone, or not known."""
     estimate: Estimate | None = None
     """What was estimated from the LR images; None: bicubic, and known."""
 
     @property
     def downscale(self) -> Downscale:
-        """What methods are told of."""
+        """What methods assume."""
         return self.inputs.downscales[0]
 
     @property
     def camera(self) -> str:
-        """What it is taken to have done, for a person."""
+        """What it is assumed to have done, for a person."""
         return "bicubic" if self.estimate is None else f"{self.estimate.summary} ({self.estimate.why})"
 
 
 def known_truths(run: Run, taught: set[str]) -> tuple[Truths, list[str]]:
-    """The images of `evaluate.truth`, made small by bicubic, with what must be said of them.
+    """The images of `evaluate.truth`, made small by bicubic, with notices on those that are left out.
 
-    Those whose bytes the run's generator was trained on are left out, and those of `taught` (SHA-256).
+    Left out are those whose bytes the run's generator was trained on, and those of `taught` (SHA-256).
 
     Raises:
         SettingsError: no such set, no image is left, or a side that the scale does not divide.
@@ -75,8 +76,8 @@ def known_truths(run: Run, taught: set[str]) -> tuple[Truths, list[str]]:
     return Truths(ids, images, Inputs(lr, (BicubicDownscale(),) * len(lr))), notices
 
 
-def blind_groups(run: Run, truths: Truths, kept: Kept) -> list[Truths]:
-    """The truths again, in groups that each have a camera of their own: what it did is estimated from its LR images."""
+def blind_groups(run: Run, truths: Truths, cache: Cache) -> list[Truths]:
+    """The truths again, in groups with a camera each, whose degradation is estimated from its LR images."""
     wanted = run.settings.evaluate.truth
     assert wanted is not None  # else there are no truths
     size = (truths.inputs.images[0].shape[-2], truths.inputs.images[0].shape[-1])
@@ -93,7 +94,7 @@ def blind_groups(run: Run, truths: Truths, kept: Kept) -> list[Truths]:
             Evidence(CaseImage(name=name, sha256=""), shot.pixels, None if shot.file is None else jpeg_of(shot.file))
             for name, shot in zip(ids, shots, strict=True)
         ]
-        estimate = _estimated(kept, evidence, run.settings.seed)
+        estimate = _estimate(cache, evidence, run.settings.seed)
         inputs = Inputs(tuple(shot.pixels for shot in shots), (estimate.degradation.downscale,) * len(shots))
         groups.append(Truths(ids, images, inputs, degradation, estimate))
     return groups
@@ -114,7 +115,7 @@ def own_sizes(run: Run, wanted: SourceSettings) -> tuple[Truths, list[str]]:
     return Truths(ids, tuple(images), Inputs(lr, (BicubicDownscale(),) * len(lr))), notices
 
 
-def native_images(run: Run, wanted: SourceSettings, kept: Kept) -> tuple[Truths, list[str]]:
+def native_images(run: Run, wanted: SourceSettings, cache: Cache) -> tuple[Truths, list[str]]:
     """LR images as they are, with the degradation that is estimated from them; there are no truths (`images` is empty).
 
     As many as `evaluate.most`, of 8 pixels a side or more.
@@ -122,8 +123,8 @@ def native_images(run: Run, wanted: SourceSettings, kept: Kept) -> tuple[Truths,
     most = wanted.count or run.settings.evaluate.most
     found, notices = _read(run, wanted, "native", most, run.settings.data.smallest)
     pixels = _alike([rounded(_pixels(one)) for _, one in found])
-    estimate = _estimated(
-        kept,
+    estimate = _estimate(
+        cache,
         [
             Evidence(CaseImage(name=name, sha256=one.sha256), image, None if one.file is None else jpeg_of(one.file))
             for (name, one), image in zip(found, pixels, strict=True)
@@ -134,7 +135,7 @@ def native_images(run: Run, wanted: SourceSettings, kept: Kept) -> tuple[Truths,
     return Truths(tuple(name for name, _ in found), (), inputs, estimate=estimate), notices
 
 
-def told_degradation(degradation: Degradation | None, scale: float) -> str:
+def degradation_text(degradation: Degradation | None, scale: float) -> str:
     """A drawn degradation in a few words, widths in HR pixels."""
     assert degradation is not None
     assert isinstance(degradation.blur, GaussianBlur)
@@ -150,45 +151,39 @@ def told_degradation(degradation: Degradation | None, scale: float) -> str:
 def _read(
     run: Run, wanted: SourceSettings, purpose: str, most: int | None, smallest: int, taught: Set[str] = frozenset()
 ) -> tuple[list[tuple[str, Content]], list[str]]:
-    """Images of a source with their ids, in the order of the run's seed, and what must be said."""
+    """Images of a source with their ids, in the order of the run's seed, and notices on those that are left out."""
     (source,) = open_sources(DataSettings(sources=(wanted,)))
     found: list[tuple[str, Content]] = []
-    known = failed = small = twice = 0
-    seen = set[str]()
+    left_out, seen = Counter[str](), set[str]()
     for path in run.order([entry.path for entry in source.listing().entries], purpose):
         if most is not None and len(found) == most:
             break
         try:
             content = source.read(path)
         except ImageError:
-            failed += 1
+            left_out["failed"] += 1
             continue
         if content.sha256 in taught:
-            known += 1
-            continue
-        if min(_pixels(content).shape[-2:]) < smallest:
-            small += 1
-            continue
-        if content.sha256 in seen:
-            twice += 1
-            continue
-        seen.add(content.sha256)
-        found.append((f"{wanted.label}/{path}", content))
+            left_out["known"] += 1
+        elif min(_pixels(content).shape[-2:]) < smallest:
+            left_out["small"] += 1
+        elif content.sha256 in seen:
+            left_out["twice"] += 1
+        else:
+            seen.add(content.sha256)
+            found.append((f"{wanted.label}/{path}", content))
     if not found:
         raise SettingsError(
             f"evaluate.{purpose}: {wanted.root or wanted.label} has no image of {smallest} pixels a side or more that "
             "can be read and that no generator was trained on which is compared: name another folder."
         )
-    notices = []
-    if known:
-        notices.append(f"{known:,} images were trained on by a generator that is compared, and are left out as truths")
-    if twice:
-        notices.append(f"{twice:,} files are copies of others, byte by byte, and are left out")
-    if failed:
-        notices.append(f"{failed:,} images could not be read and are left out")
-    if small:
-        notices.append(f"{small:,} images are smaller than {smallest} pixels a side and are left out")
-    return found, notices
+    reasons = {
+        "known": "images were trained on by a generator that is compared, and are left out as truths",
+        "twice": "files are copies of others, byte by byte, and are left out",
+        "failed": "images could not be read and are left out",
+        "small": f"images are smaller than {smallest} pixels a side and are left out",
+    }
+    return found, [f"{left_out[name]:,} {reason}" for name, reason in reasons.items() if left_out[name]]
 
 
 def _square(pixels: Tensor) -> Tensor:
@@ -203,20 +198,20 @@ def _pixels(content: Content) -> Tensor:
     return content.picture.pixels.float()
 
 
-def _estimated(kept: Kept, evidence: Sequence[Evidence], seed: int) -> Estimate:
-    """What the LR images tell of their camera; kept, since it takes seconds."""
-    facts: dict[str, JsonValue] = {
+def _estimate(cache: Cache, evidence: Sequence[Evidence], seed: int) -> Estimate:
+    """Degradation estimated from LR images; cached, since it takes seconds."""
+    key: dict[str, JsonValue] = {
         "lr": hash_of([one.pixels for one in evidence]),
         "images": [[one.image.name, one.image.sha256] for one in evidence],
         "jpeg": [None if one.jpeg is None else one.jpeg.quality for one in evidence],
         "settings": EstimationSettings().model_dump(mode="json"),
         "seed": seed,
     }
-    return kept.model("estimate", facts, Estimate, lambda: estimate_degradation(evidence, seed=seed))
+    return cache.value("estimate", key, Estimate, lambda: estimate_degradation(evidence, seed=seed))
 
 
 def _alike(images: list[Tensor]) -> tuple[Tensor, ...]:
-    """Gray beside colours as colours: one network is learnt on all."""
+    """Images of equal channels, since one network learns from all: gray beside colours becomes RGB."""
     if len({len(image) for image in images}) == 1:
         return tuple(images)
     return tuple(image.expand(3, -1, -1) for image in images)

@@ -1,22 +1,23 @@
 """Every method against truths that none of them saw: made small by bicubic, or blind, in groups of one camera each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 
 from zssr_gan.degradation.operators import Downscale
 from zssr_gan.errors import SettingsError, WeightsError
-from zssr_gan.evaluation.cache import Made, joined
+from zssr_gan.evaluation.cache import joined
 from zssr_gan.evaluation.case_training import CaseTraining
+from zssr_gan.evaluation.evaluator import INTERPOLATIONS, THESE, Entry, Evaluator, Names
 from zssr_gan.evaluation.figures import histograms_png
-from zssr_gan.evaluation.ground_truth import Truths, blind_groups, known_truths, told_degradation
+from zssr_gan.evaluation.ground_truth import Truths, blind_groups, degradation_text, known_truths
 from zssr_gan.evaluation.methods import Inputs
 from zssr_gan.evaluation.metrics.full_reference import mse, psnr, ssim, ssim_pil, vif
-from zssr_gan.evaluation.metrics.metric import Definition, Figure, Metric
+from zssr_gan.evaluation.metrics.metric import Definition, Figure
 from zssr_gan.evaluation.metrics.no_reference import colour_shift, residual
-from zssr_gan.evaluation.other_runs import Other, others_of, taught_with
+from zssr_gan.evaluation.metrics.perceptual import reason
+from zssr_gan.evaluation.other_runs import Other, others_of, training_images
 from zssr_gan.evaluation.part import Illustration, Part
-from zssr_gan.evaluation.runner import INTERPOLATIONS, Judges, Measuring, Names, Shown, taught_by
 from zssr_gan.evaluation.tables import Method, Row, Table, differences, summarised
 from zssr_gan.training.model_card import TrainedGenerator
 
@@ -24,9 +25,7 @@ ALONE, TOGETHER = "ZSSR, learnt on each LR image", "ZSSR, learnt on all LR image
 
 ASSUMED = "ZSSR, learnt on all LR images, bicubic assumed"
 
-_THESE = "these LR images"
-
-_HEADS = ("method", "learnt from", "label")
+_HEADS = ("method", "learnt from")
 
 _TRUTH = (
     "Images of high resolution were made small, and every method was given the small images. What it makes is held "
@@ -48,22 +47,15 @@ _BLIND = (
     "Residual and colour shift go through the true camera."
 )
 
+_NO_TIME = "the training was stopped and went on, and nobody has the time of its first steps"
 
-@dataclass
-class TruthTables:
-    """Makes the parts `truth` and `blind`."""
 
-    measuring: Measuring
-    _notices: tuple[str, ...] = field(default=(), init=False)
+class GroundTruthTables:
+    """The parts `truth` and `blind`, which share their truths."""
 
-    def __post_init__(self) -> None:
-        """The run's parts."""
-        self.run, self.bar = self.measuring.run, self.measuring.bar
-        self.evaluate = self.run.settings.evaluate
-
-    @cached_property
-    def _judges(self) -> Judges:
-        return Judges(self.evaluate, self.run.settings.seed, self.measuring.used.device, self.measuring.kept)
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.evaluator, self.run, self.bar = evaluator, evaluator.run, evaluator.bar
+        self._notices: tuple[str, ...] = ()
 
     @cached_property
     def _others(self) -> list[Other]:
@@ -71,7 +63,7 @@ class TruthTables:
 
     @cached_property
     def _truths(self) -> Truths:
-        taught = taught_with(self._others) if self.evaluate.truth is not None else set()
+        taught = training_images(self._others) if self.run.settings.evaluate.truth is not None else set()
         truths, notices = known_truths(self.run, taught)
         for notice in notices:
             self.bar.note(notice)
@@ -80,211 +72,179 @@ class TruthTables:
 
     def truth(self) -> Part:
         """Truths made small by bicubic."""
-        shown = self._methods(self._truths, alone=self.evaluate.truth is not None and self.evaluate.truth.alone)
-        title = f"Truth known: {self._told(self._truths)}, LR by bicubic"
-        return self._part("truth", "Truth known", (_TRUTH, *self._order), title, [self._truths], shown)
+        truths, wanted = self._truths, self.run.settings.evaluate.truth
+        assert wanted is not None  # else there are no truths
+        entries = self._entries(truths, alone_preset=wanted.alone_preset or wanted.preset if wanted.alone else None)
+        title = f"Truth known: {self._size_text(truths)}, LR by bicubic"
+        return self._part("truth", "Truth known", (_TRUTH, *self._order), title, [truths], entries)
 
-    def blind(self) -> Part | None:
+    def blind(self) -> Part:
         """Truths that went through cameras unknown to the methods."""
-        truths, wanted = self._truths, self.evaluate.truth
+        truths, wanted, scale = self._truths, self.run.settings.evaluate.truth, self.run.scale[0]
         assert wanted is not None  # else there are no truths
         if not wanted.blind:
             raise SettingsError("evaluate.truth.blind: is 0, so that there are no groups: set it to 3.")
-        groups = blind_groups(self.run, truths, self.measuring.kept)
+        groups = blind_groups(self.run, truths, self.evaluator.cache)
         for group in groups:
-            self.bar.note(f"{told_degradation(group.degradation, self.run.scale[0])}; estimated: {group.camera}")
-        each = [self._methods(group, alone=False) for group in groups]
-        shown = {name: _together([one[name] for one in each]) for name in each[0]}
-        title = f"Blind: {len(groups)} groups of {self._told(groups[0])}"
-        part = self._part(
-            "blind", "Blind: cameras that no method is told of", (_BLIND, *self._order), title, groups, shown
-        )
+            self.bar.note(f"{degradation_text(group.degradation, scale)}; estimated: {group.camera}")
+        each = [self._entries(group) for group in groups]
+        entries = {name: _joined([one[name] for one in each]) for name in each[0]}
+        title = f"Blind: {len(groups)} groups of {self._size_text(groups[0])}"
+        heading = "Blind: cameras that no method is told of"
+        part = self._part("blind", heading, (_BLIND, *self._order), title, groups, entries)
+        rows = [
+            (str(n), f"{len(group.ids):,}", degradation_text(group.degradation, scale), group.camera)
+            for n, group in enumerate(groups, 1)
+        ]
         heads = ("group", "images", "what the camera did", "what was estimated")
-        cameras = Table(
-            "Cameras",
-            heads,
-            (),
-            tuple(
-                Row(
-                    (
-                        str(n),
-                        f"{len(group.ids):,}",
-                        told_degradation(group.degradation, self.run.scale[0]),
-                        group.camera,
-                    ),
-                    {},
-                )
-                for n, group in enumerate(groups, 1)
-            ),
-        )
-        return replace(part, tables=(*part.tables, cameras))
+        return replace(part, tables=(*part.tables, Table("Cameras", heads, (), tuple(Row(row, {}) for row in rows))))
 
     @property
     def _trains(self) -> bool:
-        """Whether the whole unpaired way stands in the tables."""
-        wanted = self.evaluate.truth
+        """Whether a generator is trained on the LR images of these tables."""
+        wanted = self.run.settings.evaluate.truth
         return wanted is not None and wanted.train and self.run.settings.train.pairs is None
 
     @property
     def _order(self) -> tuple[str, ...]:
-        """What must be said of the whole unpaired way, where it stands there."""
+        """Paragraphs on that generator, where it has rows."""
         if not self._trains:
             return ()
-        mediator = self.run.settings.train.mediator
-        if not self.run.settings.train.losses.need_features:
+        train = self.run.settings.train
+        if not train.losses.need_features:
             return (_ORDER,)
-        return (_ORDER, f"Its mediator's weights are not of these images: {mediator.weights}.")
+        return (_ORDER, f"Its mediator's weights are not of these images: {train.mediator.weights}.")
 
-    def _told(self, truths: Truths) -> str:
+    def _size_text(self, truths: Truths) -> str:
         side = truths.images[0].shape[-1]
         return f"{len(truths.ids):,} images of {side} px a side, x{self.run.scale[0]:g}"
 
-    def _methods(self, truths: Truths, *, alone: bool) -> dict[str, Shown]:
-        """Every method on the LR images of one case; with `alone`, networks of each image's own too."""
-        wanted, inputs, measuring = self.evaluate.truth, truths.inputs, self.measuring
-        assert wanted is not None
-        shown = {
-            told: Shown("internal", measuring.interpolated(name, inputs.as_bicubic))
-            for name, told in INTERPOLATIONS.items()
-        }
-        if alone:
-            preset = wanted.alone_preset or wanted.preset
-            shown[ALONE] = Shown(
-                "internal", measuring.zero_shot_alone(preset, inputs), learnt_from="each LR image itself"
-            )
+    def _entries(self, truths: Truths, alone_preset: str | None = None) -> dict[str, Entry]:
+        """Every method on the LR images of one case; with `alone_preset`, a network of each image's own too."""
+        wanted, inputs, evaluator, run = self.run.settings.evaluate.truth, truths.inputs, self.evaluator, self.run
+        assert wanted is not None  # else there are no truths
+        entries = {shown: evaluator.interpolate(name, inputs.as_bicubic) for name, shown in INTERPOLATIONS.items()}
+        if alone_preset is not None:
+            entries[ALONE] = evaluator.learn_alone(alone_preset, inputs)
         if truths.estimate is not None:
-            shown[ASSUMED] = Shown(
-                "case", measuring.zero_shot_together(wanted.preset, inputs.as_bicubic), learnt_from=_THESE
-            )
-        stage_1 = measuring.zero_shot_together(wanted.preset, inputs)
-        shown[TOGETHER] = Shown("case", stage_1, learnt_from=_THESE)
+            entries[ASSUMED] = evaluator.learn_together(wanted.preset, inputs.as_bicubic)
+        entries[TOGETHER] = evaluator.learn_together(wanted.preset, inputs)
         if self._trains:
-            shown |= self._trained(truths, stage_1)
-        run = self.run
+            entries |= self._trained(truths, entries[TOGETHER])
         if run.trained is None:
             self.bar.note("truth: this run has trained no generator, so it has no row")
         else:
             if run.content is not None:
-                made = measuring.by_generator("truth", inputs, "raw", run.content)
-                shown[measuring.names.content] = Shown("generative", made, learnt_from=taught_by(run.content))
-            shown |= measuring.own("truth", inputs)
+                entries[evaluator.names.content] = evaluator.generate("truth", inputs, "raw", run.content)
+            entries |= evaluator.generate_both("truth", inputs)
         for other in self._others:
             if other.generator is None:
-                shown[other.told] = Shown("generative", None, other.why, "not known")
+                entries[other.title] = Entry("generative", None, "not known", other.why)
             else:
-                made = measuring.by_generator(other.name, inputs, "raw", other.generator)
-                shown[other.told] = Shown("generative", made, learnt_from=taught_by(other.generator))
-        return shown
+                entries[other.title] = evaluator.generate(other.name, inputs, "raw", other.generator)
+        return entries
 
-    def _trained(self, truths: Truths, stage_1: Made) -> dict[str, Shown]:
-        """The whole unpaired way on these LR images."""
+    def _trained(self, truths: Truths, stage_1: Entry) -> dict[str, Entry]:
+        """A generator trained on these LR images and on what the zero-shot way made of them."""
         train = self.run.settings.train
         names = Names(f"{train.generator.name.upper()} on these LR images")
-        training = CaseTraining(train, self.run.settings.seed, self.measuring.used, self.bar)
+        training = CaseTraining(train, self.run.settings.seed, self.evaluator.machine, self.bar)
+        assert stage_1.results is not None  # it is always made
         try:
-            phases = training.run(truths, stage_1, self.measuring.kept)
+            phases = training.run(truths, stage_1.results, self.evaluator.cache)
         except (WeightsError, SettingsError) as error:
-            why = str(error).removesuffix(".")
-            return {name: Shown("generative", None, why, _THESE) for name in (names.content, names.raw, names.whole)}
+            failed = Entry("generative", None, THESE, reason(error))
+            return {names.content: failed, names.raw: failed, names.projected: failed}
+        before = stage_1.results.seconds * len(truths.ids)
 
-        def shown(preset: str, generator: TrainedGenerator, training: float | None) -> Shown:
-            made = self.measuring.by_generator("truth", truths.inputs, preset, generator)
-            learning = None if training is None else training + stage_1.seconds * len(truths.ids)
-            return Shown("generative", made, learnt_from=_THESE, seconds=learning)
+        def entry(preset: str, generator: TrainedGenerator, seconds: float | None) -> Entry:
+            made = self.evaluator.generate("truth", truths.inputs, preset, generator, THESE)
+            return replace(made, learning_seconds=None if seconds is None else seconds + before)
 
-        before = Shown("generative", None, "the run's settings have one phase alone", _THESE)
+        content = Entry("generative", None, THESE, "the run's settings have one phase alone")
         if phases.content is not None:
-            before = shown("raw", phases.content, phases.content_seconds)
-        last = (phases.last, phases.seconds)
-        return {names.content: before, names.raw: shown("raw", *last), names.whole: shown("generator", *last)}
+            content = entry("raw", phases.content, phases.content_seconds)
+        last = {names.raw: "raw", names.projected: "generator"}
+        made = {name: entry(preset, phases.last, phases.seconds) for name, preset in last.items()}
+        return {names.content: content, **made}
 
     def _part(
         self,
         name: str,
         title: str,
         text: tuple[str, ...],
-        told: str,
+        table_title: str,
         groups: Sequence[Truths],
-        shown: Mapping[str, Shown],
+        entries: Mapping[str, Entry],
     ) -> Part:
         """Tables and scenes of all groups' images together."""
+        evaluator = self.evaluator
         images = tuple(image for group in groups for image in group.images)
         ids = tuple(one for group in groups for one in group.ids)
-        downscales = [_camera(group) for group in groups]
         inputs = Inputs(
             tuple(image for group in groups for image in group.inputs.images),
             tuple(downscale for group in groups for downscale in group.inputs.downscales),
         )
+        downscales = [_true_downscale(group) for group in groups]
+        metrics = [psnr(), ssim(), ssim_pil(), mse(), vif(), *evaluator.network_metrics]
+        metrics += [residual(downscales), colour_shift(downscales)]
         cameras = [place for place, group in enumerate(groups) for _ in group.ids]
-        metrics = self._metrics(downscales)
-        distances = self._judges.distances
-        sets = frozenset({self._seconds.name, *(one.name for one in distances)})
-        columns = [*(metric.definition for metric in metrics), *distances, self._seconds]
+        of_sets = [*evaluator.distances, self._seconds]
+        columns = [*(metric.definition for metric in metrics), *of_sets]
         methods = []
-        for method, one in shown.items():
-            if one.made is None:
-                figures = {
-                    column.name: [column.none(one.why)] * (1 if column.name in sets else len(ids)) for column in columns
-                }
+        measured = evaluator.measure(name, entries, metrics, inputs, images, cameras)
+        for method, one in zip(measured, entries.values(), strict=True):
+            if one.results is None:
+                extra = {column.name: [column.none(one.why)] for column in of_sets}
             else:
-                figures = self.measuring.figures(f"{name}, {method}", one.made.images, metrics, inputs, images, cameras)
-                figures |= self._judges.between(one.made, images)
-                figures[self._seconds.name] = [self._time(one, len(ids))]
-            methods.append(Method((method, one.learnt_from, one.label), figures, sets))
+                extra = evaluator.distances_between(one.results, images)
+                extra[self._seconds.name] = [self._time(one, len(ids))]
+            names = frozenset(column.name for column in of_sets)
+            texts = (*method.texts, one.learnt_from)
+            methods.append(Method(texts, {**method.figures, **extra}, method.label, names))
         baseline = next(one for one in methods if one.texts[0] == "bicubic")
         tables = (
-            summarised(told, _HEADS, columns, methods),
+            summarised(table_title, _HEADS, columns, methods),
             differences(f"{title}: differences to bicubic", _HEADS, columns, methods, baseline),
         )
-        drawn = {method: one.made.images for method, one in shown.items() if one.made is not None}
-        own = TOGETHER if self.run.trained is None else self.measuring.names.raw
-        kinds = {"truth": images, **{kind: drawn[kind] for kind in ("bicubic", own)}}
-        histogram = Illustration("Pixel intensities", histograms_png(kinds))
-        return Part(
-            name,
-            title,
-            (*text, *self._notices),
-            tables,
-            (histogram,),
-            self.measuring.scenes(ids, inputs, shown, images),
-        )
+        shown = {"truth": images}
+        for kind in ("bicubic", TOGETHER if self.run.trained is None else evaluator.names.raw):
+            if (results := entries[kind].results) is not None:
+                shown[kind] = results.images
+        histogram = Illustration("Pixel intensities", histograms_png(shown))
+        scenes = evaluator.scenes(ids, inputs, entries, images)
+        return Part(name, title, (*text, *self._notices), tables, (histogram,), scenes)
 
-    def _time(self, shown: Shown, images: int) -> Figure:
-        """Of making, and of learning on these images."""
-        if shown.made is None or shown.seconds is None:
-            return self._seconds.none(
-                "the training was stopped and went on, and nobody has the time of its first steps"
-            )
-        return Figure(self._seconds.name, shown.made.seconds + shown.seconds / images)
-
-    def _metrics(self, downscales: Sequence[Downscale]) -> list[Metric]:
-        against_truths = [psnr(), ssim(), ssim_pil(), mse(), vif(), *self._judges.metrics]
-        return [*against_truths, residual(downscales), colour_shift(downscales)]
+    def _time(self, entry: Entry, images: int) -> Figure:
+        """Of applying, and of learning on these images."""
+        if entry.results is None or entry.learning_seconds is None:
+            return self._seconds.none(_NO_TIME)
+        return Figure(self._seconds.name, entry.results.seconds + entry.learning_seconds / images)
 
     @cached_property
     def _seconds(self) -> Definition:
-        used = self.measuring.used
+        device = self.evaluator.device
         return Definition(
-            f"time, {self.measuring.device['device']}, {used.threads} CPU threads, {used.precision}",
+            f"time, {device['device']}, {device['threads']} CPU threads, {device['precision']}",
             "wall time an image, all learning on these images included, a run's own training before not",
             "s",
             higher_is_better=False,
         )
 
 
-def _camera(truths: Truths) -> Downscale:
+def _true_downscale(truths: Truths) -> Downscale:
     """What was done in truth, where that is known."""
     return truths.downscale if truths.degradation is None else truths.degradation.downscale
 
 
-def _together(of_each: Sequence[Shown]) -> Shown:
-    """A method's results on several groups; none where it has none of one."""
-    lacking = next((one for one in of_each if one.made is None), None)
-    if lacking is not None:
-        return lacking
-    times = [one.seconds for one in of_each]
+def _joined(entries: Sequence[Entry]) -> Entry:
+    """A method's results on several groups; none where one group has none."""
+    missing = next((one for one in entries if one.results is None), None)
+    if missing is not None:
+        return missing
+    times = [one.learning_seconds for one in entries]
     return replace(
-        of_each[0],
-        made=joined([one.made for one in of_each if one.made is not None]),
-        seconds=None if None in times else sum(one for one in times if one is not None),
+        entries[0],
+        results=joined([one.results for one in entries if one.results is not None]),
+        learning_seconds=None if None in times else sum(one for one in times if one is not None),
     )

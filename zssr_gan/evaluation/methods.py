@@ -15,7 +15,7 @@ from torch import Tensor
 
 from zssr_gan.degradation.operators import BicubicDownscale, Downscale, back_project
 from zssr_gan.devices import Machine
-from zssr_gan.evaluation.cache import Made
+from zssr_gan.evaluation.cache import Results
 from zssr_gan.evaluation.metrics.planes import rounded
 from zssr_gan.imaging.resize import Scale, enlarged_size, resize
 from zssr_gan.inference.generator import generate, images_together, own_scale
@@ -29,7 +29,8 @@ from zssr_gan.zeroshot.upscale import super_resolve, super_resolving
 
 BACK_PROJECTIONS = 10
 
-Told = Callable[[int, int], None]
+OnImage = Callable[[int, int], None]
+"""Called with the number of images done and of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Inputs:
         return Inputs(self.images, (BicubicDownscale(),) * len(self.images))
 
 
-def interpolated(name: str, inputs: Inputs, scale: Scale, on_image: Told) -> Made:
+def interpolated(name: str, inputs: Inputs, scale: Scale, on_image: OnImage) -> Results:
     """`nearest`, `bicubic`, `lanczos`, or `back-projected` (bicubic, made consistent with the input)."""
     began, made = time.perf_counter(), []
     for number, (lr, downscale) in enumerate(zip(inputs.images, inputs.downscales, strict=True)):
@@ -67,10 +68,10 @@ def interpolated(name: str, inputs: Inputs, scale: Scale, on_image: Told) -> Mad
                 enlarged = back_project(enlarged[None], lr[None], downscale, BACK_PROJECTIONS)[0]
         made.append(rounded(enlarged))
         on_image(number + 1, len(inputs))
-    return Made(tuple(made), (time.perf_counter() - began) / len(inputs))
+    return Results(tuple(made), (time.perf_counter() - began) / len(inputs))
 
 
-def generated(preset: str, inputs: Inputs, generator: TrainedGenerator, used: Machine, on_image: Told) -> Made:
+def generated(preset: str, inputs: Inputs, generator: TrainedGenerator, used: Machine, on_image: OnImage) -> Results:
     """By a trained generator, with the preset `raw` (its output) or `generator` (ensemble and back-projection)."""
     settings, scale = load_generator_preset(preset), own_scale(generator)
     began, made, apart = time.perf_counter(), list[Tensor](), list[Tensor]()
@@ -86,12 +87,12 @@ def generated(preset: str, inputs: Inputs, generator: TrainedGenerator, used: Ma
             made += [rounded(one.image_CHW.cpu()) for one in done]
             apart += [one.disagreement_HW.float().cpu() for one in done if one.views > 1]
             on_image(len(made), len(pairs))
-    return Made(tuple(made), (time.perf_counter() - began) / len(pairs), tuple(apart))
+    return Results(tuple(made), (time.perf_counter() - began) / len(pairs), tuple(apart))
 
 
 def learnt_together(
     preset: str, inputs: Inputs, scale: Scale, seed: int, used: Machine, on_learning: OnLearning
-) -> Made:
+) -> Results:
     """By one zero-shot network that is learnt on all the LR images, and nothing else; the learning's time is shared."""
     settings = load_preset(preset).for_case()
     began = time.perf_counter()
@@ -114,10 +115,10 @@ def learnt_together(
         made.append(rounded(done.image_CHW.cpu()))
         if done.views > 1:
             apart.append(done.disagreement_HW.float().cpu())
-    return Made(tuple(made), (time.perf_counter() - began) / len(inputs), tuple(apart))
+    return Results(tuple(made), (time.perf_counter() - began) / len(inputs), tuple(apart))
 
 
-def learnt_alone(preset: str, inputs: Inputs, scale: Scale, seed: int, used: Machine, on_image: Told) -> Made:
+def learnt_alone(preset: str, inputs: Inputs, scale: Scale, seed: int, used: Machine, on_image: OnImage) -> Results:
     """By a zero-shot network of its own for each image, learnt on that image alone; many side by side.
 
     Raises:
@@ -154,7 +155,7 @@ def learnt_alone(preset: str, inputs: Inputs, scale: Scale, seed: int, used: Mac
         on_image(len(made), len(inputs))
     order = range(len(inputs))
     seconds = (time.perf_counter() - began) / len(inputs)
-    return Made(tuple(made[n] for n in order), seconds, tuple(apart[n] for n in order if n in apart))
+    return Results(tuple(made[n] for n in order), seconds, tuple(apart[n] for n in order if n in apart))
 
 
 def _lanczos(lr: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,15 +1,13 @@
-"""Native LR images, of which no truth is known: what can be said of them all the same, and pictures to look at."""
-
-from dataclasses import dataclass
+"""Native LR images, whose truth nobody knows: what can be measured all the same, and pictures to look at."""
 
 from zssr_gan.errors import SettingsError
+from zssr_gan.evaluation.evaluator import HEADS, INTERPOLATIONS, Evaluator
 from zssr_gan.evaluation.ground_truth import native_images
 from zssr_gan.evaluation.ground_truth_table import ASSUMED, TOGETHER
 from zssr_gan.evaluation.metrics.full_reference import psnr, ssim
 from zssr_gan.evaluation.metrics.no_reference import colour_shift, residual, sharpness
-from zssr_gan.evaluation.part import Part, Scene
-from zssr_gan.evaluation.runner import HEADS, INTERPOLATIONS, Measuring, Shown, part_of_sets
-from zssr_gan.evaluation.tables import Method, Table, differences, summarised
+from zssr_gan.evaluation.part import Part, merge_sets
+from zssr_gan.evaluation.tables import differences, summarised
 from zssr_gan.settings.data import SourceSettings
 
 _TEXT = (
@@ -19,47 +17,34 @@ _TEXT = (
 )
 
 
-@dataclass
-class NativeTables:
-    """Makes the part `native`."""
+def native_tables(evaluator: Evaluator) -> Part:
+    """Tables and scenes for each of `evaluate.native`."""
+    wanted = evaluator.run.settings.evaluate.native
+    if not wanted:
+        raise SettingsError("evaluate.native: is empty: name a folder of LR images, [{kind: folder, root: crops}].")
+    parts = [_set(evaluator, one) for one in wanted]
+    return merge_sets("native", "Native footage, without a truth", _TEXT, parts)
 
-    measuring: Measuring
 
-    def part(self) -> Part:
-        """Tables and scenes for each of `evaluate.native`."""
-        wanted = self.measuring.run.settings.evaluate.native
-        if not wanted:
-            raise SettingsError("evaluate.native: is empty: name a folder of LR images, [{kind: folder, root: crops}].")
-        return part_of_sets(
-            "native", "Native footage, without a truth", _TEXT, [(one.label, *self._set(one)) for one in wanted]
-        )
-
-    def _set(self, wanted: SourceSettings) -> tuple[list[Table], tuple[Scene, ...], list[str]]:
-        measuring, run = self.measuring, self.measuring.run
-        case, notices = native_images(run, wanted, measuring.kept)
-        for notice in [*notices, f"{wanted.label}: {case.camera}"]:
-            measuring.bar.note(notice)
-        inputs, preset = case.inputs, run.settings.evaluate.native_preset
-        shown = {
-            told: Shown("internal", measuring.interpolated(name, inputs.as_bicubic))
-            for name, told in INTERPOLATIONS.items()
-            if name not in ("nearest", "lanczos")
-        }
-        shown[ASSUMED] = Shown("case", measuring.zero_shot_together(preset, inputs.as_bicubic))
-        shown[TOGETHER] = Shown("case", measuring.zero_shot_together(preset, inputs))
-        if run.trained is not None:
-            shown |= measuring.own("native", inputs)
-        downscales = [case.downscale]
-        metrics = [psnr(), ssim(), residual(downscales), colour_shift(downscales), sharpness()]
-        columns = [metric.definition for metric in metrics]
-        methods = []
-        for name, one in shown.items():
-            assert one.made is not None
-            figures = measuring.figures(f"{wanted.label}, {name}", one.made.images, metrics, inputs, None)
-            methods.append(Method((name, one.label), figures))
-        title = f"{wanted.label}: {len(case.ids):,} native images, x{run.scale[0]:g}"
-        tables = [
-            summarised(title, HEADS, columns, methods, (f"Camera: {case.camera}",)),
-            differences(f"{wanted.label}: differences to bicubic", HEADS, columns, methods, methods[0]),
-        ]
-        return tables, measuring.scenes(case.ids, inputs, shown, None), notices
+def _set(evaluator: Evaluator, wanted: SourceSettings) -> Part:
+    run = evaluator.run
+    case, notices = native_images(run, wanted, evaluator.cache)
+    for notice in [*notices, f"{wanted.label}: {case.camera}"]:
+        evaluator.bar.note(notice)
+    inputs, preset = case.inputs, run.settings.evaluate.native_preset
+    entries = {
+        INTERPOLATIONS[name]: evaluator.interpolate(name, inputs.as_bicubic) for name in ("bicubic", "back-projected")
+    }
+    entries[ASSUMED] = evaluator.learn_together(preset, inputs.as_bicubic)
+    entries[TOGETHER] = evaluator.learn_together(preset, inputs)
+    if run.trained is not None:
+        entries |= evaluator.generate_both("native", inputs)
+    metrics = [psnr(), ssim(), residual([case.downscale]), colour_shift([case.downscale]), sharpness()]
+    columns = [metric.definition for metric in metrics]
+    methods = evaluator.measure(wanted.label, entries, metrics, inputs)
+    title = f"{wanted.label}: {len(case.ids):,} native images, x{run.scale[0]:g}"
+    tables = (
+        summarised(title, HEADS, columns, methods, (f"Camera: {case.camera}",)),
+        differences(f"{wanted.label}: differences to bicubic", HEADS, columns, methods, methods[0]),
+    )
+    return Part("", wanted.label, tuple(notices), tables, scenes=evaluator.scenes(case.ids, inputs, entries))

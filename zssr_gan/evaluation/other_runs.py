@@ -1,9 +1,10 @@
-"""Generators of other runs, to stand in the same table: those of the literature, or of the user's own."""
+"""Generators of other runs that stand in the same table: those of the literature, or of the user's own."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from zssr_gan.errors import SettingsError, WeightsError
+from zssr_gan.evaluation.metrics.perceptual import reason
 from zssr_gan.evaluation.run import Run, scale_of
 from zssr_gan.networks.registry import parameters
 from zssr_gan.training.model_card import TrainedGenerator, load_generator
@@ -20,8 +21,8 @@ class Other:
     why: str = ""
 
     @property
-    def told(self) -> str:
-        """What a table calls it."""
+    def title(self) -> str:
+        """Its name in a table."""
         if self.generator is None:
             return self.name
         weights = f"{parameters(self.generator) / 1e6:.2g} million weights, SHA-256 {self.generator.sha256[:8]}"
@@ -29,15 +30,15 @@ class Other:
 
 
 def others_of(run: Run) -> list[Other]:
-    """Those that `evaluate.truth.models` asks for and that enlarge by the run's scale, or by 1, by name.
+    """Generators that `evaluate.truth.models` asks for and that enlarge by the run's scale, or by 1.
 
     Raises:
         SettingsError: one that is named is not there, or enlarges by another scale.
     """
     wanted = run.settings.evaluate.truth
     assert wanted is not None  # else there is no table to stand in
-    own = run.folder / _FILE
     if wanted.models == "beside":
+        own = run.folder / _FILE
         paths = [path for path in sorted(run.folder.parent.glob(f"*/{_FILE}")) if path != own]
     else:
         paths = [_path(run, name) for name in wanted.models]
@@ -48,31 +49,26 @@ def others_of(run: Run) -> list[Other]:
             generator = load_generator(path)
         except WeightsError as error:
             # With its path: two that cannot be read may have one name, and each gets its row.
-            found.append(Other(f"{name} ({path})", None, str(error).removesuffix(".")))
+            found.append(Other(f"{name} ({path})", None, reason(error)))
             continue
-        if scale_of(generator) in (run.scale[0], 1.0):
+        scale = scale_of(generator)
+        if scale in (run.scale[0], 1.0):
             found.append(Other(name, generator))
         elif wanted.models != "beside":
-            own_scale = scale_of(generator)
             raise SettingsError(
-                f"evaluate.truth.models: {name} enlarges by {own_scale:g}, and the table is of x{run.scale[0]:g}."
+                f"evaluate.truth.models: {name} enlarges by {scale:g}, and the table is of x{run.scale[0]:g}."
             )
     return found
 
 
-def taught_with(others: list[Other]) -> set[str]:
+def training_images(others: list[Other]) -> set[str]:
     """SHA-256 of all files that they were trained on or chosen by: none of these is a truth that they never saw."""
-    return {
-        sha256
-        for one in others
-        if one.generator is not None
-        for files in one.generator.images.values()
-        for sha256 in files.values()
-    }
+    lists = (files for one in others if one.generator is not None for files in one.generator.images.values())
+    return {sha256 for files in lists for sha256 in files.values()}
 
 
 def _name(path: Path) -> str:
-    """The run that a file is of, and of which phase; a file elsewhere has its own name."""
+    """The run of a file, and its phase; a file elsewhere has its own name."""
     if path.parts[-2:] == _FILE.parts:
         return path.parents[1].name
     if path.parts[-3:] == ("train", "content", "generator.safetensors"):
@@ -81,7 +77,7 @@ def _name(path: Path) -> str:
 
 
 def _path(run: Run, name: str) -> Path:
-    """The file that a name means: a path, or a run beside this one."""
+    """The file of a name: a path, or a run beside this one."""
     for path in (Path(name).expanduser(), run.folder.parent / name / _FILE):
         if path.is_file():
             return path

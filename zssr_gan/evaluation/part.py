@@ -1,8 +1,9 @@
-"""What an evaluation has to show, part by part: tables, pictures, and scenes that methods are compared on.
+"""One part of an evaluation: tables, pictures, and scenes on which methods are compared.
 
-A part is kept as one JSON file, so that the report can be made of parts that were measured at different times.
+A part is stored as one JSON file, so that the report can be made of parts that were measured at different times.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import Base64Bytes, TypeAdapter
@@ -18,14 +19,16 @@ class Illustration:
 
     caption: str
     png: Base64Bytes
+    name: str = ""
+    """Of its file beside the report; empty: it has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A scene as one method shows it; all views of a scene have one size, the result's."""
+    """A scene as one method shows it; all views of a scene have the result's size."""
 
     name: str
-    """Of the method, as the tables have it; `truth` and `LR` too."""
+    """Of the method, as in the tables; `truth` and `LR` too."""
     label: Label | None
     """What its pixels were learnt from; None where they are no result."""
     png: Base64Bytes
@@ -33,11 +36,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One image by several methods, to be laid over each other."""
+    """One image by several methods, one of which is bicubic, to be laid over each other."""
 
     caption: str
     views: tuple[View, ...]
-    """The plain interpolation is among them, and called bicubic."""
     maps: tuple[Illustration, ...] = ()
     """Evidence: where results are not to be trusted."""
 
@@ -47,28 +49,35 @@ class Part:
     """One part of an evaluation."""
 
     name: str
-    """As `--only` has it."""
+    """For `--only`, and of its files."""
     title: str
     text: tuple[str, ...] = ()
-    """What a reader must know before the tables, a paragraph each."""
+    """Paragraphs that a reader must know before the tables."""
     tables: tuple[Table, ...] = ()
     illustrations: tuple[Illustration, ...] = ()
     scenes: tuple[Scene, ...] = ()
-    stamp: str = ""
-    """A hash of all that it hangs on, so that it can be told whether it still holds."""
+    cache_key: str = ""
+    """Hash of all that it depends on in its run: with another one it is outdated."""
+
+
+def merge_sets(name: str, title: str, text: str, sets: Sequence[Part]) -> Part:
+    """One part of several sets of images, which are parts with a label as title and notices as text."""
+    notices = [f"{one.title}: {notice}." for one in sets for notice in one.text]
+    tables = tuple(table for one in sets for table in one.tables)
+    return Part(name, title, (text, *notices), tables, scenes=tuple(scene for one in sets for scene in one.scenes))
 
 
 _PART = TypeAdapter(Part)
 
 
 def encode_part(part: Part) -> bytes:
-    """A part as JSON below a line with its hash, the same bytes for the same part."""
+    """A part as JSON with a checksum, the same bytes for the same part."""
     return with_checksum(_PART.dump_json(part) + b"\n")
 
 
 def decode_part(data: bytes) -> Part | None:
-    """What `encode_part` wrote; None where it is damaged or of another version."""
+    """The part in bytes of `encode_part`; None where they are damaged or of another version."""
     try:
         return _PART.validate_json(verify(data))
-    except ValueError:  # pydantic's too
+    except ValueError:  # of pydantic too
         return None

@@ -1,11 +1,10 @@
-"""What a run has to be evaluated: its images by role, its synthetic HR images, its generators, its truths."""
+"""A run's folder as the stages before left it: images by role, synthetic HR images, generators."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from zssr_gan.data.cameras import Cameras, read_degradations
@@ -35,8 +34,8 @@ class Chosen:
     """That the role has."""
 
     @property
-    def told(self) -> str:
-        """How many of how many, for a title."""
+    def count_text(self) -> str:
+        """Number of images and of how many, for a title."""
         if len(self.ids) == self.total:
             return f"all {self.total:,} images"
         return f"{len(self.ids):,} of {self.total:,} images, drawn by the seed,"
@@ -120,8 +119,3 @@ def scale_of(generator: TrainedGenerator) -> float:
     """The factor per side by which a generator enlarges."""
     assert generator.facts.scale is not None, "a generator enlarges"
     return float(generator.facts.scale[0])
-
-
-def device_name(device: torch.device) -> str:
-    """What a table calls the device."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -1,16 +1,15 @@
-"""Sets of truths at their own sizes, such as Set5: the zero-shot way beside what others printed."""
+"""Sets of truths at their own sizes, such as Set5: the zero-shot way beside published figures."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 from zssr_gan.errors import SettingsError
-from zssr_gan.evaluation import paper_tables
+from zssr_gan.evaluation import published
+from zssr_gan.evaluation.evaluator import HEADS, INTERPOLATIONS, Evaluator
 from zssr_gan.evaluation.ground_truth import own_sizes
 from zssr_gan.evaluation.metrics.full_reference import psnr, ssim
 from zssr_gan.evaluation.metrics.metric import Figure
-from zssr_gan.evaluation.part import Part, Scene
-from zssr_gan.evaluation.runner import HEADS, INTERPOLATIONS, Measuring, Shown, part_of_sets
+from zssr_gan.evaluation.part import Part, merge_sets
 from zssr_gan.evaluation.tables import Cell, Method, Row, Table, differences, summarised
-from zssr_gan.provenance import Label
 from zssr_gan.settings.evaluate import SetSettings
 
 _TEXT = (
@@ -20,76 +19,56 @@ _TEXT = (
 )
 
 
-@dataclass
-class SetTables:
-    """Makes the part `sets`."""
-
-    measuring: Measuring
-
-    def part(self) -> Part:
-        """A table of means and one of images for each of `evaluate.sets`."""
-        sets = self.measuring.run.settings.evaluate.sets
-        if not sets:
-            raise SettingsError("evaluate.sets: is empty: name a folder of truths, [{root: set5, name: Set5}].")
-        return part_of_sets(
-            "sets", "Sets of truths, beside published figures", _TEXT, [(one.label, *self._set(one)) for one in sets]
-        )
-
-    def _set(self, wanted: SetSettings) -> tuple[list[Table], tuple[Scene, ...], list[str]]:
-        measuring = self.measuring
-        truths, notices = own_sizes(measuring.run, wanted)
-        for notice in notices:
-            measuring.bar.note(notice)
-        shown = {
-            told: Shown("internal", measuring.interpolated(name, truths.inputs))
-            for name, told in INTERPOLATIONS.items()
-            if name != "nearest"
-        }
-        zssr = f"ZSSR, {wanted.preset}"
-        # One by one: a run that is stopped loses one, and large ones need not lie in memory together.
-        shown[zssr] = Shown("internal", measuring.zero_shot_alone(wanted.preset, truths.inputs, together=1))
-        border = round(measuring.run.scale[0])
-        metrics = [psnr("Y", border), ssim("Y", border)]
-        columns = [metric.definition for metric in metrics]
-        printed = [paper_tables.SET_PSNR, paper_tables.SET_SSIM]
-        methods = []
-        for name, one in shown.items():
-            assert one.made is not None
-            figures = measuring.figures(
-                f"{wanted.label}, {name}", one.made.images, metrics, truths.inputs, truths.images
-            )
-            methods.append(Method((name, one.label), figures))
-        title = f"{wanted.label}: {len(truths.ids):,} images, x{border}"
-        own = summarised(title, HEADS, columns, methods)
-        ours = tuple(
-            Row(row.texts, {**row.cells, **{one.name: Cell(one.none("this row is ours")) for one in printed}})
-            for row in own.rows
-        )
-        theirs = tuple(
-            Row(
-                (name, label),
-                {
-                    **{one.name: Cell(one.none("the paper's results are not at hand")) for one in columns},
-                    **{one.name: Cell(Figure(one.name, value)) for one, value in zip(printed, values, strict=True)},
-                },
-            )
-            for name, (label, *values) in _published(wanted.label, len(truths.ids), border).items()
-        )
-        both = Table(title, HEADS, (*columns, *printed), ours + theirs) if theirs else own
-        images = Table(
-            f"{wanted.label}, image by image",
-            ("image", "method"),
-            tuple(columns),
-            tuple(
-                Row((name, method.texts[0]), {one.name: Cell(method.figures[one.name][n]) for one in columns})
-                for n, name in enumerate(truths.ids)
-                for method in methods
-            ),
-        )
-        gains = differences(f"{wanted.label}: differences to bicubic", HEADS, columns, methods, methods[0])
-        return [both, gains, images], measuring.scenes(truths.ids, truths.inputs, shown, truths.images), notices
+def set_tables(evaluator: Evaluator) -> Part:
+    """Tables of means, of differences and of single images for each of `evaluate.sets`."""
+    sets = evaluator.run.settings.evaluate.sets
+    if not sets:
+        raise SettingsError("evaluate.sets: is empty: name a folder of truths, [{root: set5, name: Set5}].")
+    parts = [_set(evaluator, one) for one in sets]
+    return merge_sets("sets", "Sets of truths, beside published figures", _TEXT, parts)
 
 
-def _published(name: str, images: int, scale: int) -> dict[str, tuple[Label, float, float]]:
-    """What was printed of a set, where all of its images are here."""
-    return paper_tables.SETS[name] if scale == 2 and paper_tables.IMAGES_OF.get(name) == images else {}
+def _set(evaluator: Evaluator, wanted: SetSettings) -> Part:
+    truths, notices = own_sizes(evaluator.run, wanted)
+    for notice in notices:
+        evaluator.bar.note(notice)
+    entries = {
+        shown: evaluator.interpolate(name, truths.inputs) for name, shown in INTERPOLATIONS.items() if name != "nearest"
+    }
+    # One by one: a run that is stopped loses one, and large ones need not lie in memory together.
+    entries[f"ZSSR, {wanted.preset}"] = evaluator.learn_alone(wanted.preset, truths.inputs, together=1)
+    border = round(evaluator.run.scale[0])
+    metrics = [psnr("Y", border), ssim("Y", border)]
+    columns = [metric.definition for metric in metrics]
+    methods = evaluator.measure(wanted.label, entries, metrics, truths.inputs, truths.images)
+    title = f"{wanted.label}: {len(truths.ids):,} images, x{border}"
+    theirs = published.SETS[wanted.label] if _is_published(wanted.label, len(truths.ids), border) else {}
+    if theirs:
+        printed = (published.SET_PSNR, published.SET_SSIM)
+        ours = {one.name: [one.none("this row is ours")] for one in printed}
+        lacking = {one.name: [one.none("the paper's results are not at hand")] for one in columns}
+        rows = [replace(one, figures={**one.figures, **ours}, sets=frozenset(ours)) for one in methods]
+        for name, (label, *values) in theirs.items():
+            figures = {one.name: [Figure(one.name, value)] for one, value in zip(printed, values, strict=True)}
+            rows.append(Method((name,), {**lacking, **figures}, label, frozenset({*lacking, *figures})))
+        means = summarised(title, HEADS, [*columns, *printed], rows)
+    else:
+        means = summarised(title, HEADS, columns, methods)
+    images = Table(
+        f"{wanted.label}, image by image",
+        ("image", "method"),
+        tuple(columns),
+        tuple(
+            Row((name, one.texts[0]), {column.name: Cell(one.figures[column.name][n]) for column in columns})
+            for n, name in enumerate(truths.ids)
+            for one in methods
+        ),
+    )
+    gains = differences(f"{wanted.label}: differences to bicubic", HEADS, columns, methods, methods[0])
+    scenes = evaluator.scenes(truths.ids, truths.inputs, entries, truths.images)
+    return Part("", wanted.label, tuple(notices), (means, gains, images), scenes=scenes)
+
+
+def _is_published(name: str, images: int, scale: int) -> bool:
+    """Whether published figures of a set compare: it has all of its images, at x2."""
+    return scale == 2 and published.IMAGES_OF.get(name) == images

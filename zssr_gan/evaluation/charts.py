@@ -1,0 +1,105 @@
+"""Charts of a table of means as SVG: for each column a row a method, a dot for the mean and a line for its interval.
+
+Dots on a common scale are read best (Cleveland 1984). Colours are the page's CSS variables, so that a chart follows
+light and dark, and prints; texts stay texts. The same table gives the same bytes.
+"""
+
+import io
+import re
+import textwrap
+from dataclasses import dataclass
+
+import matplotlib as mpl
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import MaxNLocator
+
+from zssr_gan.evaluation.metrics.metric import Definition
+from zssr_gan.evaluation.tables import Cell, Table
+
+WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 390, 200, 16, 8, 24
+"""Of a chart and its margins, CSS pixels."""
+
+_LETTERS, _LINE, _TALL_LINE = 30, 22, 28
+"""Letters of a name in a line, of which two fit, and heights of a row with one line and with two."""
+
+_VARIABLES = {f"#00000{n}": name for n, name in enumerate(("ink", "soft", "faint", "rule", "none", "paper"), 1)}
+_VARIABLES |= {f"#00001{n}": name for n, name in enumerate(("internal", "case", "generative"), 1)}
+"""Colours that stand for variables of the page's style."""
+
+_COLOURS = {name: colour for colour, name in _VARIABLES.items()}
+
+_MARKERS = {"internal": "o", "case": "s", "generative": "D"}
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart of one column."""
+
+    column: Definition
+    svg: str
+
+
+def charts_of(key: str, table: Table) -> list[Chart]:
+    """A chart for each column in which two methods have a value; none for tables that are not of means.
+
+    Args:
+        key: start of the ids within the charts, so that they are unique in a page.
+        table: the means.
+    """
+    if not table.has_means:
+        return []
+    found = []
+    for number, column in enumerate(table.columns):
+        cells = [row.cells[column.name] for row in table.rows]
+        if sum(cell.mean.value is not None for cell in cells) > 1:
+            found.append(Chart(column, _svg(f"{key}-{number + 1}-", table, cells)))
+    return found
+
+
+def _svg(key: str, table: Table, cells: list[Cell]) -> str:
+    names = [textwrap.wrap(row.texts[0], _LETTERS, max_lines=2, placeholder=" …") for row in table.rows]
+    line = _TALL_LINE if any(len(name) > 1 for name in names) else _LINE
+    height = _TOP + line * len(names) + _BOTTOM
+    # 72 dots an inch: a point is a CSS pixel of the view box.
+    drawing = Drawing(figsize=(WIDTH / 72, height / 72), dpi=72)
+    plot_width = WIDTH - _LEFT - _RIGHT
+    axes = drawing.add_axes(
+        (_LEFT / WIDTH, _BOTTOM / height, plot_width / WIDTH, (height - _TOP - _BOTTOM) / height), frameon=False
+    )
+    values = [x for cell in cells if cell.mean.value is not None for x in (cell.mean.value, *(cell.interval or ()))]
+    low, high = min(values), max(values)
+    margin = (high - low or abs(high) or 1.0) * 0.06
+    axes.set_xlim(low - margin, high + margin)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter(lambda x, _: f"{0.0 if abs(x) < 1e-12 * (high - low) else x:.6g}")
+    axes.set_yticks(range(len(names)), ["\n".join(name) for name in names], fontsize=11, color=_COLOURS["ink"])
+    axes.tick_params(bottom=False, left=False, labelsize=11, pad=6)
+    axes.tick_params("x", labelcolor=_COLOURS["soft"])
+    axes.grid(axis="x", color=_COLOURS["faint"], linewidth=1)
+    axes.grid(axis="y", color=_COLOURS["rule"], linewidth=1, dashes=(1, 4))
+    if low - margin < 0 < high + margin:
+        axes.axvline(0, color=_COLOURS["soft"], linewidth=1.5, zorder=2)
+    for y, (row, cell) in enumerate(zip(table.rows, cells, strict=True)):
+        colour = _COLOURS[row.label or "none"]
+        if cell.mean.value is None:
+            axes.text(0.02, y, "no value", transform=axes.get_yaxis_transform(), va="center", fontsize=11)
+            axes.texts[-1].set(color=_COLOURS["soft"], fontstyle="italic")
+            continue
+        if cell.interval is not None:
+            axes.plot(cell.interval, (y, y), color=colour, linewidth=3, alpha=0.55, solid_capstyle="round", zorder=3)
+        (dot,) = axes.plot(cell.mean.value, y, _MARKERS.get(row.label or "", "o"), color=colour, zorder=4)
+        dot.set(markersize=10, markeredgecolor=_COLOURS["paper"], markeredgewidth=1.5)
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": key, "font.sans-serif": ["system-ui", "DejaVu Sans"]}):
+        buffer = io.StringIO()
+        drawing.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return _for_page(key, buffer.getvalue())
+
+
+def _for_page(key: str, svg: str) -> str:
+    """SVG without its prolog, with ids of its own and the page's colours."""
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r'((?:\bid="|href="#|url\(#))', rf"\g<1>{key}", text)
+    for colour, name in _VARIABLES.items():
+        text = text.replace(colour, f"var(--{name})")
+    return text

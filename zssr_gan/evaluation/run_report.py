@@ -1,0 +1,173 @@
+"""The report of a run, `report/index.html`: parts in `report/parts`, and what is known of the run."""
+
+import platform
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from zssr_gan.data.cameras import read_degradations
+from zssr_gan.data.split import PARTS, Split, read_split
+from zssr_gan.data.store import SETTINGS, read_settings
+from zssr_gan.degradation.plot import account, degradation_panels
+from zssr_gan.evaluation.cache import version_of
+from zssr_gan.evaluation.part import Part, decode_part
+from zssr_gan.evaluation.report import Facts, Report, render
+from zssr_gan.evaluation.run import Run
+from zssr_gan.files import atomic_write, canonical_sha256, sha256_file
+from zssr_gan.imaging.io import encode_picture
+from zssr_gan.imaging.picture import Metadata, Picture
+from zssr_gan.provenance import MARK
+from zssr_gan.training.model_card import TrainedGenerator, load_generator
+from zssr_gan.training.model_card import account as account_of_card
+from zssr_gan.zeroshot.shared import read_shared
+
+_SPLIT, _DEGRADATION, _GENERATOR = "split.json", "degradation.json", "generator.safetensors"
+
+_GENERATORS = {"generator": f"train/{_GENERATOR}", "generator before the discriminator": f"train/content/{_GENERATOR}"}
+
+_PACKAGES = ("zssr-gan", "torch", "numpy", "scipy", "scikit-image", "torchmetrics")
+
+_TRUTH = frozenset(("samples", "features", "lpips", "inception", "truth"))
+
+_SETTINGS = {
+    "table1": {"samples", "most"},
+    "table2": {"samples", "most"},
+    "truth": _TRUTH,
+    "blind": _TRUTH,
+    "sets": {"samples", "sets"},
+    "native": {"samples", "most", "native", "native_preset"},
+    "figures": {"samples", "most", "timed"},
+}
+"""Settings of the group `evaluate` that each part depends on."""
+
+
+def write_report(run: Run, names: Sequence[str]) -> Path:
+    """Write `report/index.html` in the run's folder, replacing an earlier one.
+
+    Args:
+        run: its folder has the parts, as `encode_part` writes them, in `report/parts/NAME.json`; everything else that
+            the stages left there is shown too, and none of it must be there.
+        names: of the parts, in the report's order. One that is not there, or that another version wrote, is named in
+            the report with the command that makes it.
+
+    Returns:
+        The report's path.
+
+    Raises:
+        SettingsError, StoreError, WeightsError: what a stage left is damaged.
+        OutputError: the disk refuses.
+    """
+    folder = run.folder / "report"
+    split = read_split(run.folder / _SPLIT) if (run.folder / _SPLIT).exists() else None
+    paths = {name: run.folder / path for name, path in _GENERATORS.items()}
+    generators = {name: load_generator(path) for name, path in paths.items() if path.exists()}
+    sources = "" if split is None else ", ".join(dict.fromkeys(member.source for member in split.entries))
+    parts = {name: _read_part(folder / "parts" / f"{name}.json") for name in names}
+    warnings = (*_warnings(run, generators), *_outdated(run, parts))
+    report = Report(
+        title=f"Super-resolution of {sources}" if sources else "Super-resolution",
+        run=run.folder.name,
+        description=run.settings.description,
+        parts=parts,
+        warnings=tuple(dict.fromkeys(warnings)),
+        cameras=tuple(_cameras(run.folder / _DEGRADATION)),
+        facts=(
+            *(() if split is None else (_images(split, sources),)),
+            *(_card(f"Model card of the {name}", generator) for name, generator in generators.items()),
+            Facts("SHA-256", tuple(_hashes(run.folder, generators))),
+            Facts("Versions that this report was made with", tuple(_versions())),
+        ),
+        settings=run.settings.model_copy(update={"run_dir": str(run.folder)}).as_yaml(run.folder),
+        files=frozenset(path.name for path in folder.iterdir()),
+    )
+    atomic_write(folder / "index.html", render(report), overwrite=True)
+    return folder / "index.html"
+
+
+def cache_key(run: Run, name: str) -> str:
+    """Hash of all that a part depends on in its run: a part with another one no longer holds."""
+    settings = run.settings.model_dump(mode="json", exclude={"run_dir", "description", "evaluate"})
+    files = (_SPLIT, _DEGRADATION, f"synthetic/{SETTINGS}", *_GENERATORS.values())
+    hashes = {path: sha256_file(run.folder / path) for path in files if (run.folder / path).exists()}
+    own = run.settings.evaluate.model_dump(mode="json", include=set(_SETTINGS[name]))
+    return canonical_sha256({"settings": settings, "evaluate": own, "files": hashes})
+
+
+def _read_part(path: Path) -> Part | None:
+    try:
+        return decode_part(path.read_bytes())
+    except OSError:
+        return None
+
+
+def _outdated(run: Run, parts: Mapping[str, Part | None]) -> Iterator[str]:
+    for name, part in parts.items():
+        if part is not None and part.cache_key != cache_key(run, name):
+            yield (
+                f"The part {part.title!r} was made with other settings, images or another generator than those below: "
+                "`make eval` makes it again."
+            )
+
+
+def _warnings(run: Run, generators: Mapping[str, TrainedGenerator]) -> Iterator[str]:
+    split = run.folder / _SPLIT
+    for name, generator in generators.items():
+        yield from generator.card.warnings
+        if split.exists() and generator.card.split_sha256 != sha256_file(split):
+            yield f"The {name} was trained with another split.json than the run's: it may have seen unseen images."
+    features = run.settings.evaluate.features
+    if features.weights == "random":
+        yield (
+            f"Perceptual and Frechet distances look through a {features.network} with random weights: they were learnt "
+            "from nothing, and rank nothing as people would. Set evaluate.features.weights to learnt ones."
+        )
+
+
+def _cameras(path: Path) -> Iterator[Facts]:
+    if not path.exists():
+        return
+    for one in read_degradations(path).groups:
+        picture = Picture(degradation_panels(one.estimate), None, 8, Metadata())
+        png = encode_picture(picture, "png", {MARK: "degradation"})
+        yield Facts(one.group, tuple(account(one.estimate)), png)
+
+
+def _images(split: Split, sources: str) -> Facts:
+    roles = Counter(member.role for member in split.entries)
+    counts = [(f"role {role}", f"{roles[role]:,}") for part in PARTS.values() for role in part if roles[role]]
+    return Facts("Images", (("sources", sources), *counts))
+
+
+def _card(title: str, generator: TrainedGenerator) -> Facts:
+    card = generator.card
+    if card.origin is not None:  # nothing is known of its training
+        return Facts(title, tuple(account_of_card(generator)))
+    losses = card.settings.get("losses")
+    weights = losses.items() if isinstance(losses, dict) else ()
+    versions = (f"{name} {version}" for name, version in card.versions.items())
+    lines = (
+        *account_of_card(generator),
+        ("losses", ", ".join(f"{name} {value}" for name, value in weights)),
+        ("mediator", "none" if card.mediator is None else f"{card.mediator.network}, {card.mediator.source}"),
+        ("weights", "the running mean of the training's" if card.mean_weights else "those of that step"),
+        ("trained on", ", ".join([str(card.device), *versions])),
+        *((f"SHA-256 of {name.replace('held_out', 'held out')}", one.sha256) for name, one in card.images.items()),
+    )
+    return Facts(title, lines)
+
+
+def _hashes(folder: Path, generators: Mapping[str, TrainedGenerator]) -> Iterator[tuple[str, str]]:
+    for name in (_SPLIT, _DEGRADATION):
+        if (folder / name).exists():
+            yield name, sha256_file(folder / name)
+    store = folder / "synthetic"
+    if (store / SETTINGS).exists():
+        yield "settings of the synthetic images", read_settings(store).settings_sha256
+    if (store / "shared.safetensors").exists():
+        yield "shared model", read_shared(store / "shared.safetensors").sha256
+    yield from ((name, generator.sha256) for name, generator in generators.items())
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    yield from ((package, version_of(package)) for package in _PACKAGES)
+    yield "python", platform.python_version()
