@@ -1,5 +1,6 @@
 """What every test stands on: one thread (the same bytes on every machine size), two real pictures, an estimate."""
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,21 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _own_signal_handlers() -> Iterator[None]:
+    """Python's own handlers, whatever the shell or an earlier test set; those from before come back afterwards.
+
+    Where a shell ignores Ctrl-C (`make test &`, nohup), the processes that a test starts would inherit it.
+    """
+    before = {
+        number: signal.signal(number, own)
+        for number, own in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL))
+    }
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Ctrl-C and SIGTERM are held back while files that belong together are written, and not lost."""
 
 import signal
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,12 +15,8 @@ from zssr_gan.signals import (
 
 
 @pytest.fixture(autouse=True)
-def _handlers() -> Iterator[None]:
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def _handlers(_own_signal_handlers: None) -> None:
     turn_sigterm_into_an_exception()
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -79,14 +79,12 @@ def test_the_version_and_the_module() -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_leaves_no_partial_file(desk: Path, number: signal.Signals, code: int, times: int) -> None:
     arguments = ["enhance", "a.png", "b.png", "--preset", "slow.yaml", "--threads", "1", "--device", "cpu"]
-    # A shell may have had this process ignore Ctrl-C, which would be inherited.
     with subprocess.Popen(
         [COMMAND, *arguments],
         cwd=desk,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "1/2 a.png\n"

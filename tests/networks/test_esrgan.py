@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tests.networks.weights import NAMINGS, esrgan_weights
 from zssr_gan.errors import WeightsError
 from zssr_gan.networks.esrgan import ESRGAN, ESRGANOptions
-from zssr_gan.networks.esrgan_import import esrgan_of, options_of, renamed
+from zssr_gan.training.importing import load_esrgan, options_from, rename
 
 
 def draws(seed: int = 0) -> torch.Generator:
@@ -78,12 +78,12 @@ class TestNames:
     )
     def test_each_naming_gives_the_same_network(self, naming: str, options: dict[str, Any]) -> None:
         network = small(**options).eval()
-        family, weights = renamed(esrgan_weights(network, naming))
+        family, weights = rename(esrgan_weights(network, naming))
         assert family == naming
-        assert options_of(weights) == network.options
+        assert options_from(weights) == network.options
         x = noise(1, network.options.channels, 6, 7)
         with torch.no_grad():
-            assert torch.equal(esrgan_of(weights)(x), network(x))
+            assert torch.equal(load_esrgan(weights)(x), network(x))
 
     @pytest.mark.parametrize(
         ("change", "words"),
@@ -107,7 +107,7 @@ class TestNames:
         weights = {name: weight.clone() for name, weight in small().state_dict().items()}
         change(weights)
         with pytest.raises(WeightsError, match=words):
-            esrgan_of(renamed(weights)[1])
+            load_esrgan(rename(weights)[1])
 
     @pytest.mark.filterwarnings("ignore")  # torch warns of kinds of tensors that it will drop, or has not finished
     @pytest.mark.parametrize(
@@ -128,13 +128,13 @@ class TestNames:
             weights = small().state_dict()
             weights[name] = kind(weights[name])
             with pytest.raises(WeightsError, match=f"the weight {name} is .*{words}"):
-                esrgan_of(weights)
+                load_esrgan(weights)
 
     def test_usual_types_become_float32(self) -> None:
         for dtype in (torch.float16, torch.bfloat16, torch.float64):
-            found = esrgan_of({name: weight.to(dtype) for name, weight in small().state_dict().items()})
+            found = load_esrgan({name: weight.to(dtype) for name, weight in small().state_dict().items()})
             assert {weight.dtype for weight in found.state_dict().values()} == {torch.float32}
 
     def test_another_network(self) -> None:
         with pytest.raises(WeightsError, match=r"no weights of an ESRGAN generator .* than body\.0\.weight"):
-            renamed({"body.0.weight": noise(64, 3, 3, 3), "body.1.weight": noise(64)})
+            rename({"body.0.weight": noise(64, 3, 3, 3), "body.1.weight": noise(64)})

@@ -43,7 +43,7 @@ def test_paper_has_the_papers_numbers() -> None:
         ("srgan", {"blocks": "3"}, "train.generator.options.blocks: must be of the kind of 16, not '3'."),
         ("srgan", {"norm": 1}, "train.generator.options.norm: must be of the kind of True, not 1."),
         ("srgan", {"channels": 3}, "train.generator.options.channels: is 3, and the data ask for 1: leave it out."),
-        ("srgan", {"upsampling": "fine"}, "train.generator.options: upsampling is nearest or pixel_shuffle."),
+        ("srgan", {"upsampling": "fine"}, "train.generator.options: upsampling is nearest or pixel_shuffle, not fine."),
     ],
 )
 def test_mistakes(name: str, options: dict[str, Any], words: str) -> None:

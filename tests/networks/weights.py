@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from zssr_gan.networks.esrgan import ESRGAN
-from zssr_gan.networks.inception import weight_shapes
+from zssr_gan.networks.inception import InceptionLayers
 
 ALEXNET = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
 """Of torchvision's file: number in `features`, shape of the weights."""
@@ -25,7 +25,9 @@ def alexnet_weights(draws: torch.Generator) -> dict[str, Tensor]:
 def inception_weights(draws: torch.Generator) -> dict[str, Tensor]:
     """He's deviation, and normalisations that are not the identity."""
     found = {}
-    for name, shape in weight_shapes().items():
+    with torch.device("meta"):
+        shapes = {name: tuple(tensor.shape) for name, tensor in InceptionLayers().state_dict().items()}
+    for name, shape in shapes.items():
         if name.endswith("conv.weight"):
             found[name] = torch.randn(shape, generator=draws) * (2 / math.prod(shape[1:])) ** 0.5
         elif name.endswith(("bn.weight", "running_var")):

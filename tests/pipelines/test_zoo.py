@@ -1,9 +1,8 @@
 """The systems of the literature: that each config trains, and how they are trained and compared in one command."""
 
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,14 +18,6 @@ TINY = {
     "srgan_patches": ("train.generator.options.width=4", "train.generator.options.blocks=1", "train.patch=8"),
     "srcnn": ("train.generator.options.width=2", "train.patch=8"),
 }
-
-
-@pytest.fixture(autouse=True)
-def _signals_as_before() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 class Calls:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zssr_gan.networks.base import Facts, GeneratorNetwork, draw_first_weights
+from zssr_gan.networks.base import GeneratorNetwork, Options, convolution, draw_first_weights
 
 _HALVINGS = 3
 
@@ -23,7 +23,7 @@ _GRID = 2**_HALVINGS  # pixels that become one place of the code
 
 
 @dataclass(frozen=True, slots=True)
-class AutoencoderOptions:
+class AutoencoderOptions(Options):
     """What an autoencoder is made of. The defaults are the report's."""
 
     scale: int = 1
@@ -38,16 +38,8 @@ class AutoencoderOptions:
     activation: Literal["sigmoid", "tanh"] = "sigmoid"
     """Of the output; tanh is moved from [-1, 1] to [0, 1]."""
 
-    def __post_init__(self) -> None:
-        """Refuse what no autoencoder can be made of."""
-        if self.scale not in (1, 2):
-            raise ValueError("scale is 1 or 2")
-        if self.channels not in (1, 3):
-            raise ValueError("channels is 1 (gray) or 3 (RGB)")
-        if min(self.code_size, self.width) < 1:
-            raise ValueError("code_size and width are at least 1")
-        if self.activation not in ("sigmoid", "tanh"):
-            raise ValueError("activation is sigmoid or tanh")
+    choices: ClassVar = {"scale": (1, 2)}
+    least: ClassVar = {"code_size": 1, "width": 1}
 
 
 class Autoencoder(GeneratorNetwork):
@@ -66,40 +58,19 @@ class Autoencoder(GeneratorNetwork):
     options: AutoencoderOptions
 
     def __init__(self, options: AutoencoderOptions, draws: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.options = options
-        self.facts = self._facts()
+        super().__init__(options, _receptive_field(options.scale), _GRID)
         widths = [options.width * 2**n for n in range(_HALVINGS)]
         encoder: list[nn.Module] = []
         for inputs, outputs in zip([options.channels, *widths[:-1]], widths, strict=True):
             encoder += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU()]
-        self.encoder = nn.Sequential(*encoder, nn.Conv2d(widths[-1], options.code_size, 3, padding=1), nn.ReLU())
+        self.encoder = nn.Sequential(*encoder, convolution(widths[-1], options.code_size), nn.ReLU())
         back = [options.code_size, *reversed(widths), *widths[: options.scale - 1]]
         decoder: list[nn.Module] = []
         for inputs, outputs in pairwise(back):
             # Its kernel is a multiple of its stride: else pixels get unlike numbers of contributions, a checkerboard.
             decoder += [nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1), nn.ReLU()]
-        self.decoder = nn.Sequential(*decoder, nn.Conv2d(back[-1], options.channels, 3, padding=1))
+        self.decoder = nn.Sequential(*decoder, convolution(back[-1], options.channels))
         draw_first_weights(self, draws)
-
-    def _facts(self) -> Facts:
-        scale, reach = self.options.scale, 0
-        for place in range(_GRID):  # of an input pixel in its square
-            low, high = place * scale - 1, (place + 1) * scale  # its outputs, and the last convolution
-            for _ in range(_HALVINGS + scale - 1):
-                low, high = (low - 1) // 2, (high + 1) // 2  # a transposed one: 2 i + {-1, 0, 1, 2} comes of i
-            low, high = low - 1, high + 1  # the code's own
-            for _ in range(_HALVINGS):
-                low, high = 2 * low - 1, 2 * high + 1
-            reach = max(reach, place - low, high - place)
-        return Facts(
-            name="generator",
-            scale=(scale, scale),
-            channels=(self.options.channels,),
-            smallest=1,
-            receptive_field=2 * reach + 1,
-            grid=_GRID,
-        )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Enhance images in [0, 1]; ImageError where they have other channels."""
@@ -110,3 +81,16 @@ class Autoencoder(GeneratorNetwork):
         s, out = self.options.scale, out.float()
         out = out.sigmoid() if self.options.activation == "sigmoid" else out.tanh() * 0.5 + 0.5
         return out[..., : s * rows, : s * columns]
+
+
+def _receptive_field(scale: int) -> int:
+    reach = 0
+    for place in range(_GRID):  # of an input pixel in its square
+        low, high = place * scale - 1, (place + 1) * scale  # its outputs, and the last convolution
+        for _ in range(_HALVINGS + scale - 1):
+            low, high = (low - 1) // 2, (high + 1) // 2  # a transposed one: 2 i + {-1, 0, 1, 2} comes of i
+        low, high = low - 1, high + 1  # the code's own
+        for _ in range(_HALVINGS):
+            low, high = 2 * low - 1, 2 * high + 1
+        reach = max(reach, place - low, high - place)
+    return 2 * reach + 1

@@ -1,16 +1,53 @@
-"""What every network declares of itself, and the refusal of an image that does not fit. One test holds all to it."""
+"""What networks share: how options are checked, the facts that each declares, first weights, and published weights.
+
+Shapes: B images, C channels, H W rows and columns, s the scale.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin
 
 import torch
 from torch import Tensor, nn
 
 from zssr_gan.errors import ImageError, WeightsError
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+SLOPE = 0.2
+"""Negative slope of the LeakyReLUs."""
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""ImageNet's mean and standard deviation of R G B, [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Base of the dataclasses of options; ValueError, in one sentence, where no network can be made of them.
+
+    Checked are `channels` (1 or 3), `scale` (1, 2, 4 or 8, or as `choices` say), fields of type `Literal`, and the
+    bounds in `least`; `check` adds what only one network refuses.
+    """
+
+    choices: ClassVar[Mapping[str, tuple[int, ...]]] = {}
+    """Values that a field of whole numbers may have, by its name."""
+    least: ClassVar[Mapping[str, int]] = {}
+    """Smallest value of a field, by its name."""
+
+    def __post_init__(self) -> None:
+        """Check all fields."""
+        for field in fields(self):
+            allowed = get_args(field.type) if get_origin(field.type) is Literal else ()
+            allowed = {"scale": (1, 2, 4, 8), "channels": (1, 3), **self.choices}.get(field.name, allowed)
+            value = getattr(self, field.name)
+            if allowed and value not in allowed:
+                *most, last = map(str, allowed)
+                kinds = "1 (gray) or 3 (RGB)" if field.name == "channels" else " or ".join([", ".join(most), last])
+                raise ValueError(f"{field.name} is {kinds}, not {value}")
+            if value < self.least.get(field.name, value):
+                raise ValueError(f"{field.name} is at least {self.least[field.name]}, not {value}")
+        self.check()
+
+    def check(self) -> None:
+        """Raise ValueError where options do not fit together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +64,17 @@ class Facts:
     """Shortest side of an input, pixels."""
     receptive_field: int | None
     """Side, in input pixels, of the square on which the outputs at one place depend, of a trained network (batch
-    normalisation with its kept statistics); None: on the whole image. A network that enlarges has `scale` outputs a
+    normalisation with its running statistics); None: on the whole image. A network that enlarges has `scale` outputs a
     side at the place of each input pixel. With a `grid`, it is that of the place that looks furthest."""
     largest: int | None = None
     """Longest side of an input, pixels; None: any."""
     grid: int = 1
-    """Side, in input pixels, of the squares that are worked on as a whole, counted from the first row and column: only
-    at multiples of it may an image be cut without a change of what comes out."""
+    """Side, in input pixels, of the squares that are processed as one, counted from the first row and column: only at
+    multiples of it can an image be cut without changing the output."""
 
     @property
     def radius(self) -> int:
-        """Input pixels that are looked at beyond the own one, on each side: the overlap that tiles need."""
+        """Input pixels that an output depends on beyond its own, on each side: the overlap that tiles need."""
         if self.receptive_field is None:
             raise ValueError(f"the {self.name} looks at the whole image")
         return self.receptive_field // 2
@@ -48,13 +85,14 @@ class Facts:
         if channels not in self.channels:
             wanted = " or ".join(map(str, self.channels))
             raise ImageError(f"the {self.name} takes images of {wanted} channels, not of {channels}.")
-        size = f"not {columns}x{rows} (width x height)"
-        if self.largest == self.smallest and not rows == columns == self.smallest:
-            raise ImageError(f"the {self.name} takes images of {self.smallest}x{self.smallest} pixels alone, {size}.")
-        if min(rows, columns) < self.smallest:
-            raise ImageError(f"the {self.name} takes images of {self.smallest} pixels a side or more, {size}.")
-        if self.largest is not None and max(rows, columns) > self.largest:
-            raise ImageError(f"the {self.name} takes images of {self.largest} pixels a side or fewer, {size}.")
+        if self.largest == self.smallest:
+            wanted = f"{self.smallest}x{self.smallest} pixels alone"
+        elif min(rows, columns) < self.smallest:
+            wanted = f"{self.smallest} pixels a side or more"
+        else:
+            wanted = f"{self.largest} pixels a side or fewer"
+        if min(rows, columns) < self.smallest or (self.largest is not None and max(rows, columns) > self.largest):
+            raise ImageError(f"the {self.name} takes images of {wanted}, not {columns}x{rows} (width x height).")
 
 
 class Network(Protocol):
@@ -65,19 +103,88 @@ class Network(Protocol):
         """See `Facts`."""
 
 
-# First weights: drawn from a generator of their own, so that a seed gives the same network whatever else is drawn.
+class _Trained(nn.Module):
+    """What training, model cards and inference need of a network."""
+
+    kind: ClassVar[str]
+    """Its name in settings and cards."""
+    options_kind: ClassVar[type[Options]]
+    """The dataclass of its options."""
+    options: Options
+    """All that makes up the network, of plain values: a card holds them, and makes the network again from them."""
+    facts: Facts
+
+    def __init__(self, options: Options, facts: Facts) -> None:
+        super().__init__()
+        self.options, self.facts = options, facts
 
 
-SLOPE = 0.2
-"""Of the LeakyReLUs that these networks have."""
+class GeneratorNetwork(_Trained):
+    """A network that makes `B C sH sW`, not clipped, of `B C H W` in [0, 1]; ImageError where images do not fit it.
+
+    A subclass is made of its options, which have `scale` and `channels`, and of a `torch.Generator` for its first
+    weights; `zssr_gan.networks.registry` lists it.
+    """
+
+    def __init__(self, options: Any, receptive_field: int | None, grid: int = 1) -> None:
+        scale = (options.scale, options.scale)
+        super().__init__(options, Facts("generator", scale, (options.channels,), 1, receptive_field, grid=grid))
+
+    def draw_skipped(self, draws: torch.Generator) -> Sequence[bool]:
+        """Begin an epoch: draw which blocks are skipped in it. Here there are none."""
+        del draws
+        return ()
+
+    def skip_nothing(self) -> None:
+        """Skip no block from now on, in training either."""
+
+    @property
+    def parts(self) -> Sequence[nn.Module]:
+        """What `torch.compile` takes each by itself, since what joins them changes from epoch to epoch."""
+        return (self,)
+
+
+class DiscriminatorNetwork(_Trained):
+    """A network that makes logits of `B C H W` in [0, 1], positive for real: `B 1`, or `B 1 h w` of places.
+
+    A subclass is made of its options, which have `channels` and a `size` (the images' side where they are square), and
+    of a `torch.Generator` for its first weights; `zssr_gan.networks.registry` lists it.
+    """
+
+    def __init__(self, options: Any, smallest: int, receptive_field: int | None) -> None:
+        fixed = options.head == "flatten"
+        sides = (options.size, receptive_field, options.size) if fixed else (smallest, receptive_field, None)
+        super().__init__(options, Facts("discriminator", None, (options.channels,), *sides))
+
+
+def convolution(inputs: int, outputs: int, kernel: int = 3, *, bias: bool = True) -> nn.Conv2d:
+    """A convolution that keeps the size, for odd kernels."""
+    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
+
+
+def dense_head(channels: int, side: int | None, hidden: int) -> nn.Sequential:
+    """Two dense layers, of which the last gives the logit.
+
+    Args:
+        channels: of the features.
+        side: of the features, all of which the first layer sees; None: it sees their mean over the image, of any size.
+        hidden: width between the two.
+    """
+    return nn.Sequential(
+        *([nn.AdaptiveAvgPool2d(1)] if side is None else []),
+        nn.Flatten(),
+        nn.Linear(channels * (1 if side is None else side**2), hidden),
+        nn.LeakyReLU(SLOPE),
+        nn.Linear(hidden, 1),
+    )
 
 
 def draw_first_weights(network: nn.Module, draws: torch.Generator | None) -> None:
-    """He et al. 2015: normal, with the deviation that keeps the size of the values through a layer; no biases.
+    """Draw weights by He et al. 2015: normal, with the deviation that preserves the values' scale; biases are zero.
 
     Args:
-        network: of whose convolutions and dense layers they are.
-        draws: a CPU generator; None takes torch's global one.
+        network: all its convolutions and dense layers are drawn.
+        draws: a CPU generator, so that a seed gives the same network whatever else is drawn; None: torch's global one.
     """
     for module in network.modules():
         if isinstance(module, nn.ConvTranspose2d):
@@ -94,119 +201,48 @@ def draw_first_weights(network: nn.Module, draws: torch.Generator | None) -> Non
             nn.init.zeros_(module.bias)
 
 
-# What a training asks of a network that tells real images from generated ones, and the end that several share.
-
-
-class DiscriminatorNetwork(nn.Module):
-    """A network that makes logits of `B C H W` in [0, 1], positive for real: `B 1`, or `B 1 h w` of places.
-
-    A kind of discriminator extends it in a file of `zssr_gan/networks/`, where `zssr_gan.networks.registry` finds it.
-    It
-    is made of its options, which have `channels` and a `size` (the images' side where they are square), and of a
-    `torch.Generator` for its first weights.
-    """
-
-    kind: ClassVar[str]
-    """Its name in settings."""
-    options_kind: ClassVar[type]
-    """The dataclass of its options; its ValueErrors are a user's mistakes, one sentence each."""
-    options: "DataclassInstance"
-    facts: Facts
-
-
-def dense_head(channels: int, side: int | None, hidden: int) -> nn.Sequential:
-    """Two dense layers, the last for the logit.
-
-    Args:
-        channels: of the features.
-        side: of the features, all of which the first layer sees; None: it sees their mean over the image, of any size.
-        hidden: width between the two.
-    """
-    return nn.Sequential(
-        *([nn.AdaptiveAvgPool2d(1)] if side is None else []),
-        nn.Flatten(),
-        nn.Linear(channels * (1 if side is None else side**2), hidden),
-        nn.LeakyReLU(SLOPE),
-        nn.Linear(hidden, 1),
-    )
-
-
-# What networks share that others trained and nobody here trains on: ImageNet's normalisation, and taking weights.
-
-
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's pixels, R G B, [0, 1]."""
-
-
-class FrozenFeatures(nn.Module):
-    """A network whose weights stay as they are; gradients reach its input alone."""
+class ImageNetNormalisation(nn.Module):
+    """Subtracts ImageNet's mean and divides by its deviation; its constants are no part of the `state_dict`."""
 
     mean: Tensor
     deviation: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        # Not of the weights: the published files do not have them.
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1), persistent=False)
 
-    def normalised(self, x_BCHW: Tensor) -> Tensor:
-        """Images in [0, 1] as the network learnt them; gray is repeated to three channels."""
-        return (x_BCHW.expand(-1, 3, -1, -1) - self.mean) / self.deviation
+    def forward(self, x_B3HW: Tensor) -> Tensor:
+        """Normalise images in [0, 1]."""
+        return (x_B3HW - self.mean) / self.deviation
 
 
-def take_weights(target: nn.Conv2d, weights: Mapping[str, Tensor], key: str, network: str, name: str) -> None:
-    """Copy `key.weight` and `key.bias` into a convolution.
+def mismatch(network: nn.Module, weights: Mapping[str, Tensor]) -> str | None:
+    """The first weight of a network that is missing in `weights` or has another shape, in words; None if all fit."""
+    for name, wanted in network.state_dict().items():
+        if name not in weights:
+            return f"{name} is missing"
+        if weights[name].shape != wanted.shape:
+            given, own = ("x".join(map(str, one.shape)) for one in (weights[name], wanted))
+            return f"{name} is {given}, not {own}"
+    return None
+
+
+def load_frozen(network: nn.Module, weights: Mapping[str, Tensor], title: str, mend: str) -> None:
+    """Load published weights into a network built on the meta device, in float32, and freeze it.
 
     Args:
-        target: the convolution.
-        weights: by torchvision's names.
-        key: the convolution's, such as `features.0`.
-        network: torchvision's name of the network, such as `vgg19`.
-        name: what the convolution is called, for a sentence.
+        network: it takes the tensors that its `state_dict` names; others are ignored.
+        weights: by those names.
+        title, mend: what the network is called and what to do, for the sentence of an error.
 
     Raises:
-        WeightsError: one is missing, or has another shape.
+        WeightsError: a weight is missing or has another shape.
     """
-    for kind in ("weight", "bias"):
-        mine, given = getattr(target, kind), weights.get(f"{key}.{kind}")
-        wrong = f"these are no weights of {network.upper()}: {key}.{kind} ({name})"
-        if given is None:
-            raise WeightsError(f"{wrong} is missing; take torchvision's {network}.")
-        if given.shape != mine.shape:
-            told, wanted = ("x".join(map(str, shape)) for shape in (given.shape, mine.shape))
-            raise WeightsError(f"{wrong} is {told}, not {wanted}.")
-        with torch.no_grad():
-            mine.copy_(given)
-
-
-# What a training, its files and its use ask of a network that enlarges, whichever kind it is.
-
-
-class GeneratorNetwork(nn.Module):
-    """A network that makes `B C sH sW` of `B C H W` in [0, 1], not clipped, and refuses by its facts what does not fit.
-
-    A kind of generator extends it in a file of `zssr_gan/networks/`, where `zssr_gan.networks.registry` finds it. It is
-    made of its options, which have a `scale` and `channels`, and of a `torch.Generator` for its first weights.
-    """
-
-    kind: ClassVar[str]
-    """Its name in settings and cards."""
-    options_kind: ClassVar[type]
-    """The dataclass of its options; its ValueErrors are a user's mistakes, one sentence each."""
-    options: "DataclassInstance"
-    """All that makes up the network, of plain values: a card keeps them, and makes the network again from them."""
-    facts: Facts
-
-    def draw_skipped(self, draws: torch.Generator) -> Sequence[bool]:
-        """Begin an epoch: draw what is left out in it. Here nothing is."""
-        del draws
-        return ()
-
-    def skip_nothing(self) -> None:
-        """From now on leave nothing out, in training either. Here nothing ever is."""
-
-    @property
-    def parts(self) -> Sequence[nn.Module]:
-        """What `torch.compile` takes each by itself, since what joins them changes from epoch to epoch."""
-        return (self,)
+    if (wrong := mismatch(network, weights)) is not None:
+        raise WeightsError(f"these are no weights of {title}: {wrong}; {mend}.")
+    state = network.state_dict()  # its metadata keep batch normalisations from asking for more than their weights
+    for name in state:
+        state[name] = weights[name].float()
+    network.load_state_dict(state, assign=True)
+    network.requires_grad_(False)

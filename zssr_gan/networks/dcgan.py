@@ -18,7 +18,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zssr_gan.networks.base import SLOPE, DiscriminatorNetwork, Facts, GeneratorNetwork, dense_head, draw_first_weights
+from zssr_gan.networks.base import (
+    SLOPE,
+    DiscriminatorNetwork,
+    GeneratorNetwork,
+    Options,
+    convolution,
+    dense_head,
+    draw_first_weights,
+)
 
 _STRIDES = (1, 2, 2, 2, 2, 1, 1)
 """Of the discriminator's convolutions."""
@@ -28,7 +36,7 @@ _WIDTHS = (1, 1, 2, 4, 8, 8, 8)
 
 
 @dataclass(frozen=True, slots=True)
-class DCGANOptions:
+class DCGANOptions(Options):
     """What a generator is made of. The defaults are the report's."""
 
     scale: int = 4
@@ -40,14 +48,10 @@ class DCGANOptions:
     blocks: int = 5
     """Residual blocks."""
 
-    def __post_init__(self) -> None:
-        """Refuse what no generator can be made of."""
-        if self.scale not in (1, 2, 4, 8):
-            raise ValueError("scale is 1, 2, 4 or 8: blocks double the size")
-        if self.channels not in (1, 3):
-            raise ValueError("channels is 1 (gray) or 3 (RGB)")
-        if self.width < 2:
-            raise ValueError("width is at least 2")
+    least: ClassVar = {"width": 2}
+
+    def check(self) -> None:
+        """Refuse fewer blocks than doublings."""
         if self.blocks < self.doublings:
             raise ValueError(f"blocks is at least {self.doublings} for a scale of {self.scale}")
 
@@ -70,37 +74,18 @@ class DCGANGenerator(GeneratorNetwork):
     options: DCGANOptions
 
     def __init__(self, options: DCGANOptions, draws: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.options = options
-        self.facts = self._facts()
+        super().__init__(options, _receptive_field(options))
         width = options.width
         self.head = nn.Conv2d(options.channels, width, 4)
         self.blocks = nn.Sequential(
             *(_Block(width, doubles=n >= options.blocks - options.doublings) for n in range(options.blocks))
         )
         self.tail = nn.Sequential(
-            *(nn.Conv2d(width, width, 3, padding=1), nn.ReLU()),
-            *(nn.Conv2d(width, width // 2, 3, padding=1), nn.ReLU()),
-            nn.Conv2d(width // 2, options.channels, 3, padding=1),
+            *(convolution(width, width), nn.ReLU()),
+            *(convolution(width, width // 2), nn.ReLU()),
+            convolution(width // 2, options.channels),
         )
         draw_first_weights(self, draws)
-
-    def _facts(self) -> Facts:
-        options = self.options
-        low, high = -3, options.scale - 1 + 3  # of the tail, around the outputs of one input pixel
-        for n in reversed(range(options.blocks)):
-            low, high = low - 1, high + 1  # the block's transposed convolution
-            if n >= options.blocks - options.doublings:
-                low, high = low // 2, high // 2
-            low, high = low - 2, high + 2
-        # The first kernel looks one pixel back and two ahead: the field is even.
-        return Facts(
-            name="generator",
-            scale=(options.scale, options.scale),
-            channels=(options.channels,),
-            smallest=1,
-            receptive_field=(high + 2) - (low - 1) + 1,
-        )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Enlarge images in [0, 1]; ImageError where they have other channels."""
@@ -110,6 +95,16 @@ class DCGANGenerator(GeneratorNetwork):
         return out.float().sigmoid()
 
 
+def _receptive_field(options: DCGANOptions) -> int:
+    low, high = -3, options.scale - 1 + 3  # of the tail, around the outputs of one input pixel
+    for n in reversed(range(options.blocks)):
+        low, high = low - 1, high + 1  # the block's transposed convolution
+        if n >= options.blocks - options.doublings:
+            low, high = low // 2, high // 2
+        low, high = low - 2, high + 2
+    return (high + 2) - (low - 1) + 1  # the first kernel looks one pixel back and two ahead: the field is even
+
+
 class _Block(nn.Module):
     """Two convolutions with batch normalisation and ReLU, added to the input; then twice the size or not, batch
     normalisation, ReLU, transposed convolution."""
@@ -117,8 +112,8 @@ class _Block(nn.Module):
     def __init__(self, width: int, *, doubles: bool) -> None:
         super().__init__()
         self.residual = nn.Sequential(
-            *(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()),
-            *(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()),
+            *(convolution(width, width, bias=False), nn.BatchNorm2d(width), nn.ReLU()),
+            *(convolution(width, width, bias=False), nn.BatchNorm2d(width), nn.ReLU()),
         )
         self.after = nn.Sequential(
             nn.Upsample(scale_factor=2, mode="nearest") if doubles else nn.Identity(),
@@ -132,7 +127,7 @@ class _Block(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class DCGANDiscriminatorOptions:
+class DCGANDiscriminatorOptions(Options):
     """What a discriminator is made of. The defaults are the report's."""
 
     channels: int = 3
@@ -147,14 +142,7 @@ class DCGANDiscriminatorOptions:
     size: int = 64
     """Side of the images, pixels; for `head: flatten` alone."""
 
-    def __post_init__(self) -> None:
-        """Refuse what no discriminator can be made of."""
-        if self.channels not in (1, 3):
-            raise ValueError("channels is 1 (gray) or 3 (RGB)")
-        if min(self.width, self.hidden, self.size) < 1:
-            raise ValueError("width, hidden and size are at least 1")
-        if self.head not in ("flatten", "adaptive"):
-            raise ValueError("head is flatten or adaptive")
+    least: ClassVar = {"width": 1, "hidden": 1, "size": 1}
 
 
 class DCGANDiscriminator(DiscriminatorNetwork):
@@ -173,17 +161,7 @@ class DCGANDiscriminator(DiscriminatorNetwork):
     options: DCGANDiscriminatorOptions
 
     def __init__(self, options: DCGANDiscriminatorOptions, draws: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.options = options
-        fixed = options.head == "flatten"
-        self.facts = Facts(
-            name="discriminator",
-            scale=None,
-            channels=(options.channels,),
-            smallest=options.size if fixed else 1,
-            largest=options.size if fixed else None,
-            receptive_field=None,
-        )
+        super().__init__(options, smallest=1, receptive_field=None)
         layers: list[nn.Module] = []
         inputs, side = options.channels, options.size
         for number, (stride, times) in enumerate(zip(_STRIDES, _WIDTHS, strict=True)):
@@ -197,7 +175,7 @@ class DCGANDiscriminator(DiscriminatorNetwork):
                 layers += [norm, nn.ReLU()]
             inputs, side = outputs, math.ceil(side / stride)
         self.features = nn.Sequential(*layers)
-        self.head = dense_head(inputs, side if fixed else None, options.hidden)
+        self.head = dense_head(inputs, side if options.head == "flatten" else None, options.hidden)
         draw_first_weights(self, draws)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zssr_gan.networks.base import SLOPE, Facts, GeneratorNetwork, draw_first_weights
+from zssr_gan.networks.base import SLOPE, GeneratorNetwork, Options, convolution, draw_first_weights
 
 _RESIDUAL = 0.2  # what is added to a block's input is made this small (section 3.1, residual scaling)
 
@@ -23,7 +23,7 @@ _SMALL = 0.1  # share of He's deviation for the dense blocks' first weights (sec
 
 
 @dataclass(frozen=True, slots=True)
-class ESRGANOptions:
+class ESRGANOptions(Options):
     """What a generator is made of. The defaults are the paper's: 16.7 million weights."""
 
     scale: int = 4
@@ -40,16 +40,8 @@ class ESRGANOptions:
     """Side of the squares of pixels that first become channels of one place: 1 (none), 2 or 4. The work is then done on
     as much smaller an image, which is enlarged so much more: Real-ESRGAN's x2 has 2, its x1 4 (Wang et al. 2021)."""
 
-    def __post_init__(self) -> None:
-        """Refuse what no generator can be made of."""
-        if self.scale not in (1, 2, 4, 8):
-            raise ValueError("scale is 1, 2, 4 or 8: each step doubles the size")
-        if self.channels not in (1, 3):
-            raise ValueError("channels is 1 (gray) or 3 (RGB)")
-        if min(self.width, self.growth) < 1 or self.blocks < 0:
-            raise ValueError("width and growth are at least 1, and blocks at least 0")
-        if self.unshuffle not in (1, 2, 4):
-            raise ValueError("unshuffle is 1, 2 or 4")
+    choices: ClassVar = {"unshuffle": (1, 2, 4)}
+    least: ClassVar = {"width": 1, "growth": 1, "blocks": 0}
 
     @property
     def doublings(self) -> int:
@@ -74,43 +66,20 @@ class ESRGAN(GeneratorNetwork):
     options: ESRGANOptions
 
     def __init__(self, options: ESRGANOptions, draws: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.options = options
-        self.facts = self._facts()
+        super().__init__(options, _receptive_field(options), grid=options.unshuffle)
         width = options.width
-        self.conv_first = _convolution(options.channels * options.unshuffle**2, width)
+        self.conv_first = convolution(options.channels * options.unshuffle**2, width)
         self.body = nn.Sequential(*(_RRDB(width, options.growth) for _ in range(options.blocks)))
-        self.conv_body = _convolution(width, width)
+        self.conv_body = convolution(width, width)
         for n in range(options.doublings):
-            setattr(self, f"conv_up{n + 1}", _convolution(width, width))
-        self.conv_hr = _convolution(width, width)
-        self.conv_last = _convolution(width, options.channels)
+            setattr(self, f"conv_up{n + 1}", convolution(width, width))
+        self.conv_hr = convolution(width, width)
+        self.conv_last = convolution(width, options.channels)
         draw_first_weights(self, draws)
         with torch.no_grad():
             for block in self.body.modules():
                 if isinstance(block, nn.Conv2d):
                     block.weight *= _SMALL
-
-    def _facts(self) -> Facts:
-        options, reach = self.options, 0
-        for place in range(options.unshuffle):  # of an input pixel in its square
-            low, high = (
-                place * options.scale - 2,
-                (place + 1) * options.scale + 1,
-            )  # its outputs, and the last two layers
-            for _ in range(options.doublings):
-                low, high = (low - 1) // 2, (high + 1) // 2
-            deep = 2 + 15 * options.blocks
-            first, last = options.unshuffle * (low - deep), options.unshuffle * (high + deep + 1) - 1
-            reach = max(reach, place - first, last - place)
-        return Facts(
-            name="generator",
-            scale=(options.scale, options.scale),
-            channels=(options.channels,),
-            smallest=1,
-            receptive_field=2 * reach + 1,
-            grid=options.unshuffle,
-        )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Enlarge images in [0, 1]; ImageError where they have other channels."""
@@ -126,6 +95,18 @@ class ESRGAN(GeneratorNetwork):
         out: Tensor = self.conv_last(F.leaky_relu(self.conv_hr(y), SLOPE))
         s = self.options.scale
         return out[..., : s * rows, : s * columns].float()
+
+
+def _receptive_field(options: ESRGANOptions) -> int:
+    reach, deep = 0, 2 + 15 * options.blocks
+    for place in range(options.unshuffle):  # of an input pixel in its square
+        # Its outputs, and the last two layers.
+        low, high = place * options.scale - 2, (place + 1) * options.scale + 1
+        for _ in range(options.doublings):
+            low, high = (low - 1) // 2, (high + 1) // 2
+        first, last = options.unshuffle * (low - deep), options.unshuffle * (high + deep + 1) - 1
+        reach = max(reach, place - first, last - place)
+    return 2 * reach + 1
 
 
 class _RRDB(nn.Module):
@@ -145,16 +126,12 @@ class _DenseBlock(nn.Module):
 
     def __init__(self, width: int, growth: int) -> None:
         super().__init__()
-        self.conv1, self.conv2, self.conv3, self.conv4 = (_convolution(width + n * growth, growth) for n in range(4))
-        self.conv5 = _convolution(width + 4 * growth, width)
+        self.conv1, self.conv2, self.conv3, self.conv4 = (convolution(width + n * growth, growth) for n in range(4))
+        self.conv5 = convolution(width + 4 * growth, width)
 
     def forward(self, x: Tensor) -> Tensor:
         seen = x
-        for convolution in (self.conv1, self.conv2, self.conv3, self.conv4):
-            seen = torch.cat([seen, F.leaky_relu(convolution(seen), SLOPE)], 1)
+        for convolve in (self.conv1, self.conv2, self.conv3, self.conv4):
+            seen = torch.cat([seen, F.leaky_relu(convolve(seen), SLOPE)], 1)
         out: Tensor = x + _RESIDUAL * self.conv5(seen)
         return out
-
-
-def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, padding=1)

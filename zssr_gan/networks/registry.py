@@ -1,42 +1,32 @@
-"""The networks of a training, by the names in its settings; a wrong option is said in one sentence.
+"""The networks that a training's settings can name; a wrong name or option is refused in one sentence."""
 
-The names are found, not listed: each file in `zssr_gan/networks/` declares its own.
-"""
-
-import inspect
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import fields
-from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import nn
 
-import zssr_gan.networks
 from zssr_gan.errors import ImageError, SettingsError
+from zssr_gan.networks.autoencoder import Autoencoder
 from zssr_gan.networks.base import DiscriminatorNetwork, GeneratorNetwork
+from zssr_gan.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from zssr_gan.networks.esrgan import ESRGAN
+from zssr_gan.networks.srcnn import SRCNN
+from zssr_gan.networks.srgan import Discriminator, Generator
 from zssr_gan.networks.vgg import VGGOptions
 from zssr_gan.settings.train import MediatorSettings, NetworkSettings
 
+GENERATORS: Final[dict[str, type[GeneratorNetwork]]] = {
+    network.kind: network for network in (Autoencoder, DCGANGenerator, ESRGAN, SRCNN, Generator)
+}
+"""By the name in settings and cards. A new system is a file in this folder and a name here."""
+
+DISCRIMINATORS: Final[dict[str, type[DiscriminatorNetwork]]] = {
+    network.kind: network for network in (DCGANDiscriminator, Discriminator)
+}
+
 _Kind = TypeVar("_Kind", GeneratorNetwork, DiscriminatorNetwork)
-
-
-def declared(base: type[_Kind]) -> dict[str, type[_Kind]]:
-    """The kinds of networks that extend `base`, by their names, out of all files in `zssr_gan/networks/`."""
-    files = sorted(one.name for one in pkgutil.iter_modules(zssr_gan.networks.__path__))
-    modules = [import_module(f"{zssr_gan.networks.__name__}.{name}") for name in files]
-    found = {kind for module in modules for _, kind in inspect.getmembers(module, inspect.isclass)}
-    kinds = {kind for kind in found if issubclass(kind, base) and kind is not base}
-    by_name = {kind.kind: kind for kind in kinds}
-    assert len(by_name) == len(kinds), "each has a name of its own"
-    return dict(sorted(by_name.items()))
-
-
-GENERATORS: Mapping[str, type[GeneratorNetwork]] = declared(GeneratorNetwork)
-"""By name; what is asked of one stands in `GeneratorNetwork`."""
-
-DISCRIMINATORS: Mapping[str, type[DiscriminatorNetwork]] = declared(DiscriminatorNetwork)
 
 
 def generator_of(settings: NetworkSettings, given: Mapping[str, Any], draws: torch.Generator) -> GeneratorNetwork:
@@ -63,7 +53,7 @@ def discriminator_of(
 def discriminator_for(
     settings: NetworkSettings, channels: int, sides: tuple[int, int], draws: torch.Generator
 ) -> DiscriminatorNetwork:
-    """The discriminator that settings name, for images of such channels, rows and columns; see `discriminator_of`."""
+    """The discriminator that settings name, for images of such channels, rows and columns; see `generator_of`."""
     rows, columns = sides
     given = {"channels": channels, **({"size": rows} if rows == columns else {})}
     made = discriminator_of(settings, given, draws)
@@ -83,7 +73,7 @@ def mediator_options(settings: MediatorSettings, group: str = "train.mediator") 
 
 
 def parameters(network: nn.Module) -> int:
-    """How many numbers a network learns."""
+    """Number of trained parameters."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -103,8 +93,7 @@ def _made(
             raise SettingsError(f"{key}.options.{name}: there is no such option; there are: {', '.join(names)}.")
         default = names[name].default
         # True is an int in Python, and 2 a fine float.
-        fits = type(value) is type(default) or (type(default) is float and type(value) is int)
-        if not fits:
+        if type(value) is not type(default) and not (type(default) is float and type(value) is int):
             raise SettingsError(f"{key}.options.{name}: must be of the kind of {default!r}, not {value!r}.")
         if name in given and value != given[name]:
             raise SettingsError(f"{key}.options.{name}: is {value}, and the data ask for {given[name]}: leave it out.")
@@ -112,4 +101,4 @@ def _made(
         options = kind.options_kind(**{**given, **settings.options})
     except ValueError as error:
         raise SettingsError(f"{key}.options: {error}.") from error
-    return kind(options, draws)
+    return kind(options, draws)  # type: ignore[arg-type, call-arg]  # a subclass has an `__init__` of its own

@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zssr_gan.networks.base import Facts, GeneratorNetwork, draw_first_weights
+from zssr_gan.networks.base import GeneratorNetwork, Options, convolution, draw_first_weights
 
 
 @dataclass(frozen=True, slots=True)
-class SRCNNOptions:
+class SRCNNOptions(Options):
     """What the network is made of. The defaults are the report's."""
 
     scale: int = 2
@@ -29,14 +29,8 @@ class SRCNNOptions:
     width: int = 64
     """Channels of the first two layers and the last but one; the others have twice and four times as many."""
 
-    def __post_init__(self) -> None:
-        """Refuse what no such network can be made of."""
-        if self.scale not in (2, 3, 4):
-            raise ValueError("scale is 2, 3 or 4")
-        if self.channels not in (1, 3):
-            raise ValueError("channels is 1 (gray) or 3 (RGB)")
-        if self.width < 1:
-            raise ValueError("width is at least 1")
+    choices: ClassVar = {"scale": (2, 3, 4)}
+    least: ClassVar = {"width": 1}
 
 
 class SRCNN(GeneratorNetwork):
@@ -54,9 +48,7 @@ class SRCNN(GeneratorNetwork):
     options: SRCNNOptions
 
     def __init__(self, options: SRCNNOptions, draws: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.options = options
-        self.facts = self._facts()
+        super().__init__(options, _receptive_field(options.scale))
         w, channels = options.width, options.channels
         self.layer1, self.layer2 = _layer(channels, w, 9, nn.ReLU()), _layer(w, w, 5, nn.ReLU())
         self.layer3 = _layer(w, 2 * w, 3, nn.ReLU(), nn.BatchNorm2d(2 * w))
@@ -67,13 +59,6 @@ class SRCNN(GeneratorNetwork):
         self.layer9, self.layer10 = _layer(4 * w, 2 * w, 3, nn.ReLU()), _layer(2 * w, w, 3, nn.Sigmoid())
         self.output = _layer(w, channels, 5, nn.Sigmoid())
         draw_first_weights(self, draws)
-
-    def _facts(self) -> Facts:
-        s = self.options.scale
-        after = 4 + 2 + 8 * 1 + 2  # pixels of the enlarged image that all layers look beyond the own one
-        # Bicubic takes four LR pixels; the outermost output at an LR pixel's place looks furthest.
-        first = math.floor((0.5 - after) / s - 0.5) - 1
-        return Facts("generator", (s, s), (self.options.channels,), smallest=1, receptive_field=1 - 2 * first)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Enlarge images in [0, 1]; ImageError where they have other channels."""
@@ -88,4 +73,10 @@ class SRCNN(GeneratorNetwork):
 
 
 def _layer(inputs: int, outputs: int, kernel: int, *after: nn.Module) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), *after)
+    return nn.Sequential(convolution(inputs, outputs, kernel), *after)
+
+
+def _receptive_field(scale: int) -> int:
+    reach = 4 + 2 + 8 * 1 + 2  # pixels of the enlarged image that all layers look beyond their own one
+    # Bicubic takes four LR pixels; the outermost output at an LR pixel's place looks furthest.
+    return 1 - 2 * (math.floor((0.5 - reach) / scale - 0.5) - 1)

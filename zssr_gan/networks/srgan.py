@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zssr_gan.networks.base import (
-    DEVIATION,
-    MEAN,
     SLOPE,
     DiscriminatorNetwork,
-    Facts,
     GeneratorNetwork,
+    ImageNetNormalisation,
+    Options,
+    convolution,
     dense_head,
     draw_first_weights,
 )
@@ -28,7 +28,7 @@ _SMALL = 0.1  # share of He's deviation for a layer that should change little at
 
 
 @dataclass(frozen=True, slots=True)
-class GeneratorOptions:
+class GeneratorOptions(Options):
     """What a generator is made of. The defaults are the paper's."""
 
     scale: int = 2
@@ -63,40 +63,35 @@ class GeneratorOptions:
     output: Literal["linear", "tanh"] = "linear"
     """What comes out of the last convolution, and is moved from [-1, 1] back: its values, or their tanh."""
     norm_momentum: float = 0.1
-    """Share of the newest batch in the kept statistics of batch normalisation, as torch counts it: Keras' `momentum` is
-    one minus this (its 0.5 is 0.5 here). The statistics that a kept generator has are taken anew, whatever it is."""
+    """Weight of the newest batch in the running statistics of batch normalisation, torch's `momentum`; Keras' is one
+    minus this. A finished generator's statistics are computed anew, whatever it is."""
 
-    def __post_init__(self) -> None:
-        """Refuse what no generator can be made of."""
-        if self.scale not in (1, 2, 4, 8):
-            raise ValueError("scale is 1, 2, 4 or 8: upscaling blocks double the size")
-        if self.channels not in (1, 3):
-            raise ValueError("channels is 1 (gray) or 3 (RGB)")
-        if self.width < 1 or self.blocks < 0:
-            raise ValueError("width is at least 1, and blocks at least 0")
+    least: ClassVar = {"width": 1, "blocks": 0, "expansion": 1}
+
+    def check(self) -> None:
+        """Refuse chances out of range, and options that exclude each other."""
         if not 0 <= self.skip_probability < 1:
             raise ValueError("skip_probability is in [0, 1)")
-        if self.upsampling not in ("nearest", "pixel_shuffle"):
-            raise ValueError("upsampling is nearest or pixel_shuffle")
-        if self.expansion < 1 or (self.expansion > 1 and self.upsampling == "pixel_shuffle"):
-            raise ValueError("expansion is at least 1, and 1 where upsampling is pixel_shuffle")
-        if self.activation not in ("prelu", "relu"):
-            raise ValueError("activation is prelu or relu")
-        if self.input not in ("centred", "imagenet") or (self.input == "imagenet" and self.channels == 1):
-            raise ValueError("input is centred, or imagenet where channels is 3")
-        if self.output not in ("linear", "tanh"):
-            raise ValueError("output is linear or tanh")
         if not 0 < self.norm_momentum <= 1:
             raise ValueError("norm_momentum is in (0, 1]")
+        if self.expansion > 1 and self.upsampling == "pixel_shuffle":
+            raise ValueError("expansion is 1 where upsampling is pixel_shuffle")
+        if self.input == "imagenet" and self.channels == 1:
+            raise ValueError("input is imagenet where channels is 3 alone")
+
+    @property
+    def doublings(self) -> int:
+        """Upscaling blocks."""
+        return int(math.log2(self.scale))
 
 
 class Generator(GeneratorNetwork):
     """Enlarges LR images: `B C H W` in [0, 1] to `B C sH sW`, not clipped. Any size, gray or colour.
 
-    `skipped` is state of the training that no checkpoint of weights holds: draw it from a generator that hangs on the
-    epoch alone, and a resumed run, or another process, skips the same blocks. Blocks that are out get no gradient at
-    all, so DDP needs `find_unused_parameters`; `torch.compile` is for each of `blocks` by itself, as every new choice
-    would compile the whole network once more.
+    `skipped` is state of the training and not part of the `state_dict`: draw it from a generator seeded by the epoch,
+    and a resumed run, or another process, skips the same blocks. Skipped blocks get no gradient, so DDP needs
+    `find_unused_parameters`; `torch.compile` takes each of `parts` by itself, as every new choice would compile the
+    whole network once more.
 
     Args:
         options: see `GeneratorOptions`.
@@ -106,68 +101,46 @@ class Generator(GeneratorNetwork):
     kind: ClassVar[str] = "srgan"
     options_kind: ClassVar[type] = GeneratorOptions
     options: GeneratorOptions
-    mean: Tensor
-    deviation: Tensor
     skipped: tuple[bool, ...]
-    """Of each residual block, whether it is left out in training."""
+    """Of each residual block, whether training skips it."""
 
     def __init__(self, options: GeneratorOptions, draws: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.options = options
-        self.facts = self._facts()
-        width, norm = options.width, options.norm
-        self.head = nn.Sequential(_convolution(options.channels, width, 9), _activation(options))
+        super().__init__(options, _generator_field(options))
+        width = options.width
+        self.head = nn.Sequential(convolution(options.channels, width, 9), _activation(options))
         self.blocks = nn.ModuleList(_ResidualBlock(options) for _ in range(options.blocks))
-        self.fusion = nn.Sequential(_convolution(width, width, 3), *_norms(options))
+        self.fusion = nn.Sequential(convolution(width, width, 3), *_norms(options))
         upscaling: list[nn.Module] = []
-        for _ in range(self._doublings):
+        for _ in range(options.doublings):
             upscaling.append(_UpscalingBlock(width, options))
             width = options.width * options.expansion
         self.upscaling = nn.Sequential(*upscaling)
-        self.tail = _convolution(width, options.channels, 9)
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1), persistent=False)
+        self.tail = convolution(width, options.channels, 9)
+        self.normalisation = ImageNetNormalisation()
         self.skip_nothing()
         draw_first_weights(self, draws)
         with torch.no_grad():
             if options.residual:
                 self.tail.weight *= _SMALL  # so that it begins near bicubic
-            if not norm:
+            if not options.norm:
                 for block in self.blocks:
                     assert isinstance(block, _ResidualBlock)
                     block.last.weight *= _SMALL  # else sixteen sums make the features large
 
-    @property
-    def _doublings(self) -> int:
-        return int(math.log2(self.options.scale))
-
-    def _facts(self) -> Facts:
-        reach = 9 // 2  # of the last convolution, in output pixels
-        for _ in range(self._doublings):
-            reach = math.ceil(reach / 2) + 1  # the larger pixels, then the block's convolution
-        reach += 9 // 2 + 2 * self.options.blocks + 1
-        return Facts(
-            name="generator",
-            scale=(self.options.scale, self.options.scale),
-            channels=(self.options.channels,),
-            smallest=1,
-            receptive_field=2 * reach + 1,
-        )
-
     def draw_skipped(self, draws: torch.Generator) -> tuple[bool, ...]:
-        """Draw which residual blocks are left out from now on, in training alone: the paper's random layer skipping.
+        """Draw which residual blocks are skipped from now on, in training alone: the paper's random layer skipping.
 
-        To be called once an epoch; each block is left out with `skip_probability`, by itself.
+        To be called once an epoch; each block is skipped with `skip_probability`, independently.
 
         Returns:
-            Of each block, whether it is out; kept as `skipped`.
+            Of each block, whether it is skipped.
         """
         chances = torch.rand(self.options.blocks, generator=draws, dtype=torch.float64)
         self.skipped = tuple((chances < self.options.skip_probability).tolist())
         return self.skipped
 
     def skip_nothing(self) -> None:
-        """Let all blocks take part, in training too, until the next draw."""
+        """Skip no block, in training either, until the next draw."""
         self.skipped = (False,) * self.options.blocks
 
     @property
@@ -178,7 +151,7 @@ class Generator(GeneratorNetwork):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Enlarge images in [0, 1]; ImageError where they have other channels."""
         self.facts.check(x_BCHW)
-        head: Tensor = self.head(self._seen(x_BCHW))
+        head: Tensor = self.head(x_BCHW * 2 - 1 if self.options.input == "centred" else self.normalisation(x_BCHW))
         y = head
         for block, skipped in zip(self.blocks, self.skipped, strict=True):
             if not (self.training and skipped):
@@ -190,9 +163,12 @@ class Generator(GeneratorNetwork):
         size = [side * self.options.scale for side in x_BCHW.shape[-2:]]
         return out + F.interpolate(x_BCHW.float(), size=size, mode="bicubic", antialias=True)
 
-    def _seen(self, x_BCHW: Tensor) -> Tensor:
-        """Images in [0, 1] as the first convolution takes them."""
-        return x_BCHW * 2 - 1 if self.options.input == "centred" else (x_BCHW - self.mean) / self.deviation
+
+def _generator_field(options: GeneratorOptions) -> int:
+    reach = 9 // 2  # of the last convolution, in output pixels
+    for _ in range(options.doublings):
+        reach = math.ceil(reach / 2) + 1  # the larger pixels, then the block's convolution
+    return 2 * (reach + 9 // 2 + 2 * options.blocks + 1) + 1
 
 
 class _ResidualBlock(nn.Module):
@@ -201,8 +177,8 @@ class _ResidualBlock(nn.Module):
     def __init__(self, options: GeneratorOptions) -> None:
         super().__init__()
         width = options.width
-        self.first = nn.Sequential(_convolution(width, width, 3), *_norms(options), _activation(options))
-        self.last = _convolution(width, width, 3)
+        self.first = nn.Sequential(convolution(width, width, 3), *_norms(options), _activation(options))
+        self.last = convolution(width, width, 3)
         self.norm = _norms(options)[0] if options.norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -216,7 +192,7 @@ class _UpscalingBlock(nn.Sequential):
     def __init__(self, inputs: int, options: GeneratorOptions) -> None:
         shuffle, outputs = options.upsampling == "pixel_shuffle", options.width * options.expansion
         super().__init__(
-            _convolution(inputs, 4 * outputs if shuffle else outputs, 3),
+            convolution(inputs, 4 * outputs if shuffle else outputs, 3),
             nn.PixelShuffle(2) if shuffle else nn.Upsample(scale_factor=2, mode="nearest"),
             nn.PReLU(outputs),
         )
@@ -232,7 +208,7 @@ def _norms(options: GeneratorOptions) -> list[nn.Module]:
 
 
 @dataclass(frozen=True, slots=True)
-class DiscriminatorOptions:
+class DiscriminatorOptions(Options):
     """What a discriminator is made of. The defaults are the paper's, with Ledig et al.'s widths and strides."""
 
     channels: int = 3
@@ -255,18 +231,11 @@ class DiscriminatorOptions:
     strided_kernel: int = 3
     """Side of the kernels of stride 2: 3, or 4 (Wang et al. 2018)."""
 
-    def __post_init__(self) -> None:
-        """Refuse what no discriminator can be made of."""
-        if self.channels not in (1, 3):
-            raise ValueError("channels is 1 (gray) or 3 (RGB)")
-        if min(self.width, self.blocks, self.hidden, self.size) < 1:
-            raise ValueError("width, blocks, hidden and size are at least 1")
-        if self.norm not in ("after", "before", "none"):
-            raise ValueError("norm is after, before or none")
-        if self.head not in ("flatten", "adaptive", "patch"):
-            raise ValueError("head is flatten, adaptive or patch")
-        if self.strided_kernel not in (3, 4):
-            raise ValueError("strided_kernel is 3 or 4")
+    choices: ClassVar = {"strided_kernel": (3, 4)}
+    least: ClassVar = {"width": 1, "blocks": 1, "hidden": 1, "size": 1}
+
+    def check(self) -> None:
+        """Refuse images of which kernels of 4 leave nothing."""
         if self.head == "flatten" and self.size < self.smallest:
             raise ValueError(f"size is at least {self.smallest}: kernels of 4 leave nothing of a smaller image")
 
@@ -292,15 +261,13 @@ class Discriminator(DiscriminatorNetwork):
     options: DiscriminatorOptions
 
     def __init__(self, options: DiscriminatorOptions, draws: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.options = options
-        self.facts = self._facts()
+        super().__init__(options, options.smallest, _discriminator_field(options))
         layers: list[nn.Module] = []
         inputs, side = options.channels, options.size
         for block in range(options.blocks):
             outputs = options.width * min(2 ** (block // 2), 8)
             norm = "none" if block == 0 and not options.norm_first else options.norm
-            kernel, stride = self._kernel(block), _stride(block)
+            kernel, stride = _kernel(options, block), _stride(block)
             # A normalisation right after a convolution takes its bias away again.
             layers.append(nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=1, bias=norm != "before"))
             if norm == "before":
@@ -317,24 +284,6 @@ class Discriminator(DiscriminatorNetwork):
             self.head = dense_head(inputs, None if options.head == "adaptive" else side, options.hidden)
         draw_first_weights(self, draws)
 
-    def _kernel(self, block: int) -> int:
-        return 3 if _stride(block) == 1 else self.options.strided_kernel
-
-    def _facts(self) -> Facts:
-        field, jump = 1, 1
-        for block in range(self.options.blocks):
-            field += (self._kernel(block) - 1) * jump
-            jump *= _stride(block)
-        fixed = self.options.head == "flatten"
-        return Facts(
-            name="discriminator",
-            scale=None,
-            channels=(self.options.channels,),
-            smallest=self.options.size if fixed else self.options.smallest,
-            largest=self.options.size if fixed else None,
-            receptive_field=field if self.options.head == "patch" else None,
-        )
-
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Logits, positive for real; ImageError where images have other channels or sizes."""
         self.facts.check(x_BCHW)
@@ -346,5 +295,13 @@ def _stride(block: int) -> int:
     return 1 + block % 2
 
 
-def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+def _kernel(options: DiscriminatorOptions, block: int) -> int:
+    return 3 if _stride(block) == 1 else options.strided_kernel
+
+
+def _discriminator_field(options: DiscriminatorOptions) -> int | None:
+    field, jump = 1, 1
+    for block in range(options.blocks):
+        field += (_kernel(options, block) - 1) * jump
+        jump *= _stride(block)
+    return field if options.head == "patch" else None

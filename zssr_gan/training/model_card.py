@@ -96,7 +96,7 @@ class OriginCard(_Model):
     """Its name."""
     sha256: str
     naming: str
-    """The family of its weights' names (`zssr_gan.networks.esrgan_import`)."""
+    """The family of its weights' names (`zssr_gan.training.importing`)."""
     wrapper: str | None
     """Under which name the weights lay in it, such as `params_ema`; None: under none."""
 

@@ -58,7 +58,7 @@ def moments(batches: Iterable[Mapping[str, Tensor]]) -> dict[str, Moments]:
 def place_features(network: VGG | AlexNet, images: Iterable[Tensor]) -> Iterator[dict[str, Tensor]]:
     """By layer, the features at every place of each image `C H W`, [0, 1], of any size: `N C`."""
     for image in images:
-        found = network(image[None].to(network.mean.device))
+        found = network(image[None].to(next(network.parameters()).device))
         yield {layer: values[0].flatten(1).T for layer, values in found.items()}
 
 
