@@ -134,15 +134,13 @@ def locked(path: Path, held: ZssrGanError | None = None) -> Iterator[None]:
     lock = filelock.FileLock(path, fallback_to_soft=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    except OSError as error:
-        raise _output_error(path, error) from error
-    try:
         lock.acquire(blocking=held is None)
     except filelock.Timeout:
         assert held is not None
         raise held from None
     except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno in _REASONS:
+            raise _output_error(path, error) from error
         raise OutputError(
             f"{path}: this file system has no locks ({error}), which keep a second writer out; choose a folder on a "
             "local disk, or mount it with locks."

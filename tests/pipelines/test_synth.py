@@ -18,6 +18,7 @@ from pipelines import prepare, synth
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import read_split
 from zssr_gan.data.store import check
+from zssr_gan.data.synthesis import Synthesiser
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.files import locked
 from zssr_gan.settings.run import load_run
@@ -248,8 +249,8 @@ class TestOneProcess:
     def test_what_is_not_there_in_the_end_is_said(
         self, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real = synth.Synthesiser.run
-        monkeypatch.setattr(synth.Synthesiser, "run", lambda *given, **more: list(real(*given, **more))[:-1])
+        real = Synthesiser.run
+        monkeypatch.setattr(Synthesiser, "run", lambda *given, **more: list(real(*given, **more))[:-1])
         assert run(config) == 1
         assert "failed: 1 images are not there" in capsys.readouterr().err
 

@@ -14,10 +14,9 @@ from skimage import data
 from pipelines import prepare, synth
 from tests.estimates import NARROW, WIDE, estimate_of, named
 from tests.pipelines.test_synth import PRESET, finish, start, torchrun
-from zssr_gan.data import synthesis
 from zssr_gan.data.cameras import CaseDegradations, group_images, read_degradations
+from zssr_gan.data.case import TrainingImages
 from zssr_gan.data.split import read_split
-from zssr_gan.data.synthesis import Teachers
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.degradation.estimate import encode_estimate
 from zssr_gan.degradation.estimator import Evidence
@@ -71,8 +70,8 @@ def estimated(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Evidence]]:
         which = WIDE if "cam1" in evidence[0].image.name else NARROW
         return estimate_of(which, named(evidence), seed)
 
-    monkeypatch.setattr(synthesis, "estimate_degradation", estimate)
-    monkeypatch.setattr(synthesis, "group_images", partial(group_images, smallest=3))
+    monkeypatch.setattr("zssr_gan.zeroshot.case.estimate_degradation", estimate)
+    monkeypatch.setattr("zssr_gan.data.case.group_images", partial(group_images, smallest=3))
     return asked
 
 
@@ -82,7 +81,7 @@ def run(config: Path, *arguments: str) -> int:
 
 def taught(config: Path) -> dict[str, set[str]]:
     """Ids of the training part's images by group."""
-    teachers = Teachers(read_split(RUN / "split.json"), load_run(config).data).images
+    teachers = TrainingImages(read_split(RUN / "split.json"), load_run(config).data).images
     groups, _ = group_images(teachers, 3)
     return {group: {teachers.member(number).id for number in its} for group, its in groups.items()}
 
@@ -201,8 +200,7 @@ class TestEstimate:
         assert run(config) == 0
         KEPT.unlink()
         monkeypatch.setattr(
-            synthesis,
-            "estimate_degradation",
+            "zssr_gan.zeroshot.case.estimate_degradation",
             lambda evidence, _, *, seed, on_estimate: estimate_of(NARROW, named(evidence), seed),  # noqa: ARG005
         )
         capsys.readouterr()
@@ -227,7 +225,7 @@ class TestEstimate:
 
     def test_by_the_estimator_itself(self, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """So few and small images say nothing of a blur: bicubic is assumed, and said."""
-        monkeypatch.setattr(synthesis, "estimate_degradation", really_estimate)
+        monkeypatch.setattr("zssr_gan.zeroshot.case.estimate_degradation", really_estimate)
         assert run(config, *ESTIMATED) == 0
         assert all(one.estimate.fallback for one in read_degradations(KEPT).groups)
         assert all(one.estimate.jpeg_qualities.keys() == {"90"} for one in read_degradations(KEPT).groups)

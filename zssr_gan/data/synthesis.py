@@ -3,9 +3,12 @@
 Shapes: C channels, H W rows and columns.
 """
 
+import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +17,28 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from zssr_gan.data.cameras import (
-    Camera,
-    Cameras,
-    CaseDegradations,
-    GroupEstimate,
-    degradations_png,
-    encode_degradations,
-    group_images,
-    read_degradations,
-)
+from zssr_gan.data.cameras import Camera, Cameras, read_degradations
+from zssr_gan.data.case import TrainingImages, run_degradations, run_shared, write_degradations
 from zssr_gan.data.prepared import Prepared, PreparedImage
 from zssr_gan.data.shard import StoredImage
-from zssr_gan.data.split import Role, Split
-from zssr_gan.data.store import first_difference, read_settings
-from zssr_gan.degradation.estimate import read_estimate
-from zssr_gan.degradation.estimator import EstimationSettings, Evidence, estimate_degradation, jpeg_of
-from zssr_gan.degradation.model import Jpeg, KernelBlur, degradation_of
+from zssr_gan.data.split import Role, Split, read_split
+from zssr_gan.data.store import Store, refuse_other_settings, write_shard
+from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.devices import Machine
+from zssr_gan.distributed import Ranks
 from zssr_gan.errors import DeviceError, ImageError, SettingsError, StoreError, ZssrGanError, is_out_of_memory
-from zssr_gan.files import write_together
+from zssr_gan.files import locked, sha256_file
 from zssr_gan.imaging.colour import psnr_db
 from zssr_gan.imaging.picture import Metadata, Picture, quantise, to_samples
 from zssr_gan.imaging.resize import Scale
-from zssr_gan.imaging.tiles import copied_middle_of
 from zssr_gan.progress import Bar
-from zssr_gan.provenance import CaseImage, finite_json, is_ours
-from zssr_gan.settings.data import DataSettings
+from zssr_gan.provenance import finite_json
 from zssr_gan.settings.run import RunSettings
 from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset, parse_settings
 from zssr_gan.signals import uninterrupted
 from zssr_gan.zeroshot.scheduler import Tick, Work, run_fleet
-from zssr_gan.zeroshot.shared import LARGEST_SIDE, SharedStart, learn_shared, middle, read_shared, step_of, write_shared
-from zssr_gan.zeroshot.steps import SMALLEST_SIDE
+from zssr_gan.zeroshot.shared import SharedStart, read_shared
+from zssr_gan.zeroshot.steps import SMALLEST_SIDE, fleet_capacity
 from zssr_gan.zeroshot.upscale import SuperResolved, super_resolving
 
 SYNTHESISED: tuple[Role, ...] = ("zssr", "table1")
@@ -197,292 +189,191 @@ def _samples(picture: Picture) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return to_samples(picture).astype(np.uint8, copy=False)
 
 
-# The LR images that a run learns from: of the training part, read once for the degradation and the shared start.
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What rank 0 tells the others."""
+
+    missing: list[int]
+    """Places of the images to make, those of one size together, so that they share fleets."""
+    first_shard: int
+    settings_sha256: str
+    has_shared: bool
+    has_degradations: bool
 
 
-LEARNT_FROM: tuple[Role, ...] = ("zssr", "generator")
-"""Roles that are learnt from: the training part. The test part teaches nobody."""
-
-_BLOCK = 16  # pixels of JPEG's blocks where colour is halved: a cut between them keeps them whole
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Teacher:
-    """An LR image to learn from."""
-
-    number: int
-    """Its place among those with a role that is learnt from."""
-    image: CaseImage
-    pixels: Tensor
-    """`C H W`, [0, 1]: what a shared start learns from."""
-    blocks: Tensor
-    """The same, cut between the blocks of its file's compression."""
-    jpeg: Jpeg | None
-    """How its file was compressed, where the pixels are the file's own."""
-
-
-class Teachers:
-    """The images with a role that is learnt from.
-
-    Args:
-        split: which image has which role.
-        settings: where they lie.
-    """
-
-    def __init__(self, split: Split, settings: DataSettings) -> None:
-        self.images = Prepared(split, settings, LEARNT_FROM)
-        self.failures: list[str] = []
-        """What could not be read, a line each."""
-        self._read: list[Teacher] | None = None
-
-    def read(self, bar: Bar) -> list[Teacher]:
-        """All that can be learnt from; from the second call on those that the first one read."""
-        if self._read is None:
-            self._read = []
-            for number in range(len(self.images)):
-                bar.update("reading", number + 1, len(self.images))
-                try:
-                    self._read.append(self._one(number))
-                except ImageError as error:
-                    self.failures.append(f"{self.images.member(number).id}: was not learnt from ({error})")
-        return self._read
-
-    def _one(self, number: int) -> Teacher:
-        member = self.images.member(number)
-        image = self.images.read(number)
-        jpeg = None if image.file is None else jpeg_of(image.file)
-        named = CaseImage(name=member.id, sha256=member.sha256)
-        return Teacher(number, named, middle(image.pixels), copied_middle_of(image.pixels, LARGEST_SIDE, _BLOCK), jpeg)
-
-
-# The degradations of a run: estimated once from the training part's LR images, kept in its folder, found again.
-
-
-def case_degradations(settings: RunSettings, teachers: Teachers, path: Path, bar: Bar) -> CaseDegradations | None:
-    """The run's degradations, None where it assumes bicubic: from a file, from `path` as kept, or estimated.
-
-    Args:
-        settings: the run's.
-        teachers: what is estimated from.
-        path: degradation.json of an earlier start of the run, if there was one. Nothing is written here.
-        bar: how far it is.
-
-    Raises:
-        SettingsError: the file that is named holds no degradation, or one for another scale; or a user's own file lies
-            at `path`.
-        ImageError: no image can be estimated from.
-    """
-    if settings.synth.degradation_from == "bicubic":
-        return None
-    kept = _kept(settings, path)
-    if settings.synth.degradation_from == "file":
-        given = Path(settings.synth.degradation).expanduser()
-        estimate = read_estimate(given)
-        blur, scale = estimate.degradation.blur, settings.synth.scale
-        if isinstance(blur, KernelBlur) and blur.scale != (scale, scale):
-            raise SettingsError(
-                f"{given}: its kernel holds for a scale of {blur.scale[0]} x {blur.scale[1]} alone (y, x), and "
-                f"synth.scale is {scale:g}."
-            )
-        bar.note(f"degradation of all images: {estimate.summary}, from {given}")
-        named = GroupEstimate(group=given.stem, estimate=estimate)
-        return CaseDegradations(seed=None, size=settings.data.size, groups=(named,))
-    groups, notices = group_images(teachers.images)
-    if not groups:
-        raise ImageError("there is no image to estimate the degradation from: no image of the training part has a role")
-    if kept is not None and _is_of(kept, settings, teachers, groups):
-        for one in kept.groups:
-            bar.note(f"degradation of {one.group}: {one.estimate.summary}, as kept in {path}")
-        return kept
-    for notice in notices:
-        bar.note(notice)
-    return _estimated(settings, teachers, groups, bar)
-
-
-def keep_degradations(degradations: CaseDegradations, path: Path) -> None:
-    """Write degradation.json, and degradation.png beside it, where they do not hold these already."""
-    picture = path.with_suffix(".png")
-    content = encode_degradations(degradations)
-    if picture.exists() and path.exists() and path.read_bytes() == content:
-        return
-    contents = {picture: degradations_png(degradations), path: content}
-    with uninterrupted():
-        write_together(contents, replaceable=list(contents))
-
-
-def _kept(settings: RunSettings, path: Path) -> CaseDegradations | None:
-    """What an earlier start of the run kept. Anything else there is a user's, who may have no second copy of it."""
-    given = Path(settings.synth.degradation).expanduser()
-    if settings.synth.degradation_from == "file" and given.exists() and path.exists() and given.samefile(path):
-        raise SettingsError(
-            f"synth.degradation: {given} lies where the run keeps its own estimates, and would be replaced: move it "
-            "away, and name it by synth.degradation there."
-        )
-    way_out = "move it away (an estimate can be named by synth.degradation there)."
-    picture = path.with_suffix(".png")
-    if picture.exists() and not is_ours(picture):
-        raise SettingsError(f"{picture}: lies where the run draws its estimates, and is no such picture: {way_out}")
-    if not path.exists():
-        return None
-    try:
-        return read_degradations(path)
-    except SettingsError as error:
-        why = str(error).removeprefix(f"{path}: ").removesuffix(".")
-        raise SettingsError(
-            f"{path}: lies where the run keeps its own estimates, and cannot be taken for them ({why}): {way_out}"
-        ) from error
-
-
-def _is_of(kept: CaseDegradations, settings: RunSettings, teachers: Teachers, groups: dict[str, list[int]]) -> bool:
-    """Whether it was estimated from these images, as they are prepared now, with these settings and this seed."""
-    if (kept.seed, kept.size) != (settings.seed, settings.data.size):
-        return False
-    members = {group: [teachers.images.member(number) for number in groups[group]] for group in groups}
-    wanted = {
-        group: sorted(member.sha256 for member in its if member.id not in kept.left_out)
-        for group, its in members.items()
-    }
-    found = {one.group: sorted(image.sha256 for image in one.estimate.images) for one in kept.groups}
-    constants = EstimationSettings().model_dump(mode="json")
-    # A group of which nothing could be read has no estimate.
-    return found == {group: images for group, images in wanted.items() if images} and all(
-        one.estimate.settings == constants for one in kept.groups
-    )
-
-
-def _estimated(settings: RunSettings, teachers: Teachers, groups: dict[str, list[int]], bar: Bar) -> CaseDegradations:
-    by_number = {teacher.number: teacher for teacher in teachers.read(bar)}
-    found = []
-    for place, (group, numbers) in enumerate(groups.items(), 1):
-        its = [by_number[number] for number in numbers if number in by_number]
-        if not its:
-            continue
-        began = time.perf_counter()
-
-        def tell(what: str, done: int, most: int, group: str = group, place: int = place) -> None:
-            bar.update(f"degradation of {group}: {what}", done, most, f"group {place} of {len(groups)}")
-
-        evidence = [Evidence(teacher.image, teacher.blocks, teacher.jpeg) for teacher in its]
-        estimate = estimate_degradation(evidence, EstimationSettings(), seed=settings.seed, on_estimate=tell)
-        found.append(GroupEstimate(group=group, estimate=estimate))
-        seconds = time.perf_counter() - began
-        bar.note(f"degradation of {group}: {estimate.summary}, from {len(its):,} images in {seconds:.0f} s")
-        bar.note(f"degradation of {group}: {estimate.why}")
-    if not found:
-        raise ImageError("none of the images can be estimated from: they are broken or too small")
-    members = (teachers.images.member(number) for numbers in groups.values() for number in numbers)
-    read = {teacher.image.name for teacher in by_number.values()}
-    left_out = tuple(sorted(member.id for member in members if member.id not in read))
-    return CaseDegradations(seed=settings.seed, size=settings.data.size, left_out=left_out, groups=tuple(found))
-
-
-# The shared start of a run: learnt once on the training part's LR images, kept in the store's folder, found again.
-
-
-def shared_start(
+def synthesise(
     settings: RunSettings,
-    zero_shot: ZeroShotSettings,
-    teachers: Teachers,
-    cameras: Cameras,
-    store: Path,
-    used: Machine,
+    config: Path,
+    *,
+    ranks: Ranks,
+    machine: Machine,
     bar: Bar,
-) -> SharedStart:
-    """The run's shared start, which lies in `store` as shared.safetensors afterwards.
+    fleet: int | None = None,
+) -> list[str]:
+    """Make the synthetic HR images of a run that are not there yet; every rank of the run calls it.
+
+    Reads split.json, and writes into the run's folder synthetic/ (the store, and shared.safetensors where one network
+    is learnt on the case) and, where the degradation is not bicubic, degradation.json and degradation.png.
+
+    Args:
+        settings, config: of the run.
+        ranks: this process among those of the run.
+        machine: what it runs on.
+        bar: progress.
+        fleet: networks in training side by side; default: what the machine has room for.
+
+    Returns:
+        What failed, a line each; on other ranks than 0 nothing.
 
     Raises:
-        SettingsError: the start that is given was learnt for other degradations.
-        StoreError: one of other settings or images is there.
-        ImageError: no image can be learnt from.
+        SettingsError: split.json is missing or of other settings.
+        StoreError: the store is of other settings, or in use.
     """
-    path = store / "shared.safetensors"
-    if settings.synth.init_from is not None:
-        bar.note(f"{settings.synth.init_from}: brings its own settings; synth.preset is not used")
-        return _copied(Path(settings.synth.init_from).expanduser(), path, cameras)
-    if path.exists():
-        kept = read_shared(path)
-        _refuse_another(kept, settings, zero_shot, teachers.images, cameras, path)
-        return kept
-    its = teachers.read(bar)
-    images = [(teacher.image, teacher.pixels) for teacher in its]
-    downscales = [cameras.of(teachers.images, teacher.number).downscale for teacher in its]
-    scale = (settings.synth.scale, settings.synth.scale)
-    began = time.perf_counter()
-
-    def tell(iteration: int, total: int, loss: float) -> None:
-        bar.update("shared start", iteration, total, f"loss {loss:.4f}")
-
-    start = learn_shared(images, zero_shot, scale, downscales, seed=settings.seed, machine=used, on_learning=tell)
-    _refuse_to_replace(start, store)
-    with uninterrupted():
-        write_shared(start, path)
-    bar.note(f"shared start: learnt on {len(images):,} images in {time.perf_counter() - began:.0f} s, kept as {path}")
-    return start
-
-
-def _copied(given: Path, path: Path, cameras: Cameras) -> SharedStart:
-    """A start from elsewhere, copied to the store, so that the run holds all that its images were made with."""
-    start = read_shared(given)
-    strange = [name for name in map(degradation_of, cameras.downscales) if name not in start.facts.learnt_for]
-    if strange:
-        raise SettingsError(
-            f"{given}: was learnt for the degradation {start.facts.degradation}, and synth.degradation gives "
-            f"{strange[0]}: take the degradation that it was learnt for, or leave init_from out."
+    folder = settings.folder(config)
+    store, degradations = folder / "synthetic", folder / "degradation.json"
+    split = _split(settings, folder / "split.json")
+    images = Prepared(split, settings.data, SYNTHESISED)
+    zero_shot = zero_shot_settings(settings)
+    unread: list[str] = []
+    with ExitStack() as stack:
+        if ranks.rank == 0:
+            unread, work = _begin(settings, zero_shot, split, images, folder, machine, bar, stack)
+            ranks.publish("begin", json.dumps(asdict(work)).encode())
+        work = _Work(**json.loads(ranks.hear("begin")))
+        synthesiser = Synthesiser(
+            images,
+            zero_shot,
+            (settings.synth.scale, settings.synth.scale),
+            settings.seed,
+            machine,
+            read_shared(store / "shared.safetensors") if work.has_shared else None,
+            Cameras(read_degradations(degradations) if work.has_degradations else None),
         )
+        failed = _make(synthesiser, work, settings.synth.shard, store, ranks, fleet, bar)
+        failed = [
+            Failed(**one)
+            for told in ranks.gather("failures", json.dumps([asdict(one) for one in failed]).encode())
+            for one in json.loads(told)
+        ]
+    if ranks.rank:
+        return []
+    with SyntheticSet(store, allow_empty=True) as made:
+        explained = {*made.ids, *(one.id for one in failed)}
+    failures = [*unread, *(one.why for one in failed)]
+    if absent := sum(images.member(number).id not in explained for number in work.missing):
+        failures.append(f"{absent:,} images are not there though no process failed: run it again")
+    return failures
+
+
+def _split(settings: RunSettings, path: Path) -> Split:
     if not path.exists():
-        _refuse_to_replace(start, path.parent)
-        write_shared(start, path)
-    elif read_shared(path).sha256 != start.sha256:
-        raise StoreError(f"{path}: is another shared start than {given}; choose another folder (run_dir).")
-    return start
+        raise SettingsError(f"{path}: is not there; `make prepare` with the same CONFIG, SET and SMALL makes it.")
+    split = read_split(path)
+    if split.seed != settings.seed:
+        raise SettingsError(f"seed: is {settings.seed}, and split.json was made with {split.seed}.")
+    return split
 
 
-def _refuse_another(
-    kept: SharedStart,
+def _begin(
     settings: RunSettings,
     zero_shot: ZeroShotSettings,
-    teachers: Prepared,
-    cameras: Cameras,
-    path: Path,
-) -> None:
-    taught = {cameras.of(teachers, number).downscale for number in range(len(teachers))}
-    scale = step_of((settings.synth.scale, settings.synth.scale), zero_shot, cameras.downscales[0])
-    was: dict[str, JsonValue] = {
-        "seed": kept.facts.seed,
-        "scale": round(kept.facts.scale[0], 6),
-        "degradation": list(kept.facts.learnt_for),
-        "zero_shot": kept.facts.settings,
-    }
-    wanted: dict[str, JsonValue] = {
+    split: Split,
+    images: Prepared,
+    folder: Path,
+    machine: Machine,
+    bar: Bar,
+    stack: ExitStack,
+) -> tuple[list[str], _Work]:
+    """Rank 0: lock the store, learn the degradations and the shared network, and find what is missing.
+
+    The locks end with `stack`. The first value names what could not be read.
+    """
+    store, synth = folder / "synthetic", settings.synth
+    held = StoreError(f"{store}: another run is writing there; wait until it ends, or stop it.")
+    stack.enter_context(locked(store / ".stage-lock", held))
+    facts: dict[str, JsonValue] = {
+        "split_sha256": sha256_file(folder / "split.json"),
         "seed": settings.seed,
-        "scale": round(scale[0], 6),
-        "degradation": [*sorted(degradation_of(downscale) for downscale in taught)],
+        "scale": synth.scale,
+        "init": synth.init,
+        "shared_sha256": None,
+        "size": settings.data.size,
         "zero_shot": zero_shot.model_dump(mode="json"),
     }
-    if (difference := first_difference(was, wanted)) is not None:
-        key, old, new = difference
-        raise StoreError(
-            f"{path}: was learnt with {key} = {old}, and {new} is asked for now; choose another folder "
-            "(run_dir), or take the old value to go on here."
-        )
-    known = {teachers.member(n).sha256 for n in range(len(teachers))}
-    strange = [image.name for image in kept.facts.images if image.sha256 not in known]
-    if strange:
-        raise StoreError(
-            f"{path}: was learnt on other images ({strange[0]} is not in the training part of split.json); choose "
-            "another folder (run_dir)."
-        )
+    if synth.degradation_from != "bicubic":
+        facts["degradation"] = synth.degradation_from
+    # Before anything is estimated or learnt for a store that would refuse it.
+    refuse_other_settings(store, facts, but=("shared_sha256", "degradations"))
+    training = TrainingImages(split, settings.data)
+    degradations = run_degradations(settings, training, folder / "degradation.json", bar)
+    if degradations is not None:
+        facts["degradations"] = {**degradations.hashes}
+        refuse_other_settings(store, facts, but=("shared_sha256",))
+        write_degradations(degradations, folder / "degradation.json")
+    if synth.init == "shared":
+        path, cameras = store / "shared.safetensors", Cameras(degradations)
+        facts["shared_sha256"] = run_shared(settings, zero_shot, training, cameras, path, machine, bar).sha256
+    writer = Store(store, facts, on_shard=lambda done, total: bar.update("checking shards", done, total))
+    stack.enter_context(writer)
+    for damage in writer.dropped:
+        lost = f"{len(damage.ids)} of its images are made again" if damage.ids else "it is made again"
+        bar.note(f"{damage.shard}: was damaged ({damage.reason}); {lost}.", "red")
+    done = writer.done
+    missing = [number for number in range(len(images)) if images.member(number).id not in done]
+    missing.sort(key=lambda number: (images.size(number), number))
+    if done:
+        bar.note(f"{len(done & set(images.ids)):,} of {len(images):,} images are there already")
+    work = _Work(missing, writer.next_number, writer.settings_sha256, synth.init == "shared", degradations is not None)
+    return training.failures, work
 
 
-def _refuse_to_replace(start: SharedStart, store: Path) -> None:
-    """A lost start that was learnt again must be the one that the store's images were made with."""
-    try:
-        before = read_settings(store).settings.get("shared_sha256")
-    except StoreError:
-        return  # nothing was made yet
-    if before != start.sha256:
-        raise StoreError(
-            f"{store}: its images were made with a shared start that is gone, and this is another one (learnt "
-            "elsewhere, or again on another machine, with other threads, images or versions): put "
-            "shared.safetensors back, or choose another folder (run_dir)."
-        )
+def _make(
+    synthesiser: Synthesiser, work: _Work, shard: int, store: Path, ranks: Ranks, fleet: int | None, bar: Bar
+) -> list[Failed]:
+    """Claim chunks of work until none is left, and write shards; what failed."""
+    images, settings, missing = synthesiser.images, synthesiser.settings, work.missing
+    # So many pieces that each process gets several: who is quick takes more.
+    share = math.ceil(len(missing) / ranks.world) if missing else 1
+    piece = max(1, min(shard, math.ceil(share / 4)))
+    chunks = [missing[at : at + piece] for at in range(0, len(missing), piece)]
+    size = images.size(missing[len(missing) // 2]) if missing else (32, 32)
+    device = synthesiser.machine.device
+    capacity = min(fleet or fleet_capacity(device, settings.for_size(size[0] * size[1]), size), share)
+    if missing and ranks.rank == 0 and synthesiser.shared is None:
+        way = "batched matrix products" if device.type == "cuda" and capacity > 1 else "grouped convolutions"
+        bar.note(f"{capacity} networks side by side in each process, on {device}, by {way}")
+    pending: list[StoredImage] = []
+    failed: list[Failed] = []
+    began, flop, active, made = time.perf_counter(), 0.0, 0, 0
+
+    def show(tick: Tick | None = None) -> None:
+        """Images a second over all processes, networks and GFLOP/s of this one."""
+        nonlocal flop, active
+        if tick is not None:
+            flop, active = flop + tick.flop, tick.active
+        if ranks.rank == 0:
+            seconds = max(1e-6, time.perf_counter() - began)
+            work_done = f", {active} networks, {flop / seconds / 1e9:.0f} GFLOP/s" if active else ""
+            bar.update("synthetic HR", made, len(missing), f"{made / seconds:.1f} images/s{work_done}")
+
+    def claimed() -> Iterator[int]:
+        while (number := ranks.claim("chunk")) < len(chunks):
+            yield from chunks[number]
+
+    def write() -> None:
+        with uninterrupted():
+            write_shard(store, work.first_shard + ranks.claim("shard"), pending, work.settings_sha256)
+        pending.clear()
+
+    for one in synthesiser.run(claimed(), capacity, on_tick=show, on_notice=bar.note):
+        made = ranks.count("made", 1)
+        show()
+        if isinstance(one, Failed):
+            failed.append(one)
+            continue
+        pending.append(one)
+        if len(pending) == shard:
+            write()
+    if pending:
+        write()
+    return failed

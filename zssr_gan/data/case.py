@@ -1,0 +1,287 @@
+"""What the LR images of a run's training part teach together: the degradation of each camera, and one network for all.
+
+Both are learnt once and kept in the run's folder, degradation.json (with a picture) and synthetic/shared.safetensors;
+the same run finds them again.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from zssr_gan.data.cameras import (
+    Cameras,
+    CaseDegradations,
+    GroupEstimate,
+    degradations_png,
+    encode_degradations,
+    group_images,
+    read_degradations,
+)
+from zssr_gan.data.prepared import Prepared
+from zssr_gan.data.split import Role, Split
+from zssr_gan.data.store import first_difference, read_settings
+from zssr_gan.degradation.estimate import read_estimate
+from zssr_gan.degradation.estimator import EstimationSettings
+from zssr_gan.degradation.model import KernelBlur, degradation_of
+from zssr_gan.devices import Machine
+from zssr_gan.errors import ImageError, SettingsError, StoreError
+from zssr_gan.files import write_together
+from zssr_gan.progress import Bar, Progress
+from zssr_gan.provenance import CaseImage, is_ours
+from zssr_gan.settings.data import DataSettings
+from zssr_gan.settings.run import RunSettings
+from zssr_gan.settings.zeroshot import ZeroShotSettings
+from zssr_gan.signals import uninterrupted
+from zssr_gan.zeroshot.case import LRImage, learn_case, read_lr
+from zssr_gan.zeroshot.shared import SharedStart, read_shared, step_of, write_shared
+
+LEARNT_FROM: tuple[Role, ...] = ("zssr", "generator")
+"""Roles that are learnt from: the training part. Nothing is learnt from the test part."""
+
+
+class TrainingImages:
+    """The LR images with a role that is learnt from. `failures`: a line for each that could not be read.
+
+    Args:
+        split: which image has which role.
+        settings: where they lie.
+    """
+
+    def __init__(self, split: Split, settings: DataSettings) -> None:
+        self.images = Prepared(split, settings, LEARNT_FROM)
+        self.groups, self.notices = group_images(self.images)
+        self.failures: list[str] = []
+        self._read: dict[int, LRImage] | None = None
+
+    def read(self, bar: Bar) -> dict[int, LRImage]:
+        """All that can be read, by their places in `images`; read once."""
+        if self._read is None:
+            self._read = {}
+            cameras = {number: group for group, numbers in self.groups.items() for number in numbers}
+            for number in range(len(self.images)):
+                bar.update("reading", number + 1, len(self.images))
+                member = self.images.member(number)
+                try:
+                    image = self.images.read(number)
+                except ImageError as error:
+                    self.failures.append(f"{member.id}: was not learnt from ({error})")
+                    continue
+                named = CaseImage(name=member.id, sha256=member.sha256)
+                self._read[number] = read_lr(named, image.pixels, image.file, camera=cameras[number])
+        return self._read
+
+
+def run_degradations(settings: RunSettings, training: TrainingImages, path: Path, bar: Bar) -> CaseDegradations | None:
+    """The run's degradations, None where it assumes bicubic: from a file, from `path`, or estimated.
+
+    Args:
+        settings: the run's.
+        training: what is estimated from.
+        path: degradation.json of an earlier start of the run, if there was one. Nothing is written here.
+        bar: progress.
+
+    Raises:
+        SettingsError: the file that is named holds no degradation, or one for another scale; or a user's own file lies
+            at `path`.
+        ImageError: no image can be estimated from.
+    """
+    synth = settings.synth
+    if synth.degradation_from == "bicubic":
+        return None
+    earlier = _earlier(settings, path)
+    if synth.degradation_from == "file":
+        given = Path(synth.degradation).expanduser()
+        estimate = read_estimate(given)
+        blur = estimate.degradation.blur
+        if isinstance(blur, KernelBlur) and blur.scale != (synth.scale, synth.scale):
+            raise SettingsError(
+                f"{given}: its kernel holds for a scale of {blur.scale[0]} x {blur.scale[1]} alone (y, x), and "
+                f"synth.scale is {synth.scale:g}."
+            )
+        bar.note(f"degradation of all images: {estimate.summary}, from {given}")
+        named = GroupEstimate(group=given.stem, estimate=estimate)
+        return CaseDegradations(seed=None, size=settings.data.size, groups=(named,))
+    if not training.groups:
+        raise ImageError("there is no image to estimate the degradation from: no image of the training part has a role")
+    if earlier is not None and _is_of(earlier, settings, training):
+        for one in earlier.groups:
+            bar.note(f"degradation of {one.group}: {one.estimate.summary}, as kept in {path}")
+        return earlier
+    for notice in training.notices:
+        bar.note(notice)
+    images, found = training.read(bar), []
+    for group, numbers in training.groups.items():
+        if its := [images[number] for number in numbers if number in images]:
+            began = time.perf_counter()
+            estimate = learn_case(its, seed=settings.seed, on_progress=_shown_by(bar)).estimates[group]
+            seconds = time.perf_counter() - began
+            bar.note(f"degradation of {group}: {estimate.summary}, from {len(its):,} images in {seconds:.0f} s")
+            bar.note(f"degradation of {group}: {estimate.why}")
+            found.append(GroupEstimate(group=group, estimate=estimate))
+    if not found:
+        raise ImageError("none of the images can be estimated from: they are broken or too small")
+    left_out = sorted(training.images.member(n).id for n in range(len(training.images)) if n not in images)
+    return CaseDegradations(seed=settings.seed, size=settings.data.size, left_out=tuple(left_out), groups=tuple(found))
+
+
+def write_degradations(degradations: CaseDegradations, path: Path) -> None:
+    """Write degradation.json, and degradation.png beside it, where they do not hold these already."""
+    picture, content = path.with_suffix(".png"), encode_degradations(degradations)
+    if not picture.exists() or not path.exists() or path.read_bytes() != content:
+        contents = {picture: degradations_png(degradations), path: content}
+        with uninterrupted():
+            write_together(contents, replaceable=list(contents))
+
+
+def _earlier(settings: RunSettings, path: Path) -> CaseDegradations | None:
+    """What an earlier start of the run wrote. Anything else there is a user's, who may have no second copy of it."""
+    given = Path(settings.synth.degradation).expanduser()
+    if settings.synth.degradation_from == "file" and given.exists() and path.exists() and given.samefile(path):
+        raise SettingsError(
+            f"synth.degradation: {given} lies where the run keeps its own estimates, and would be replaced: move it "
+            "away, and name it by synth.degradation there."
+        )
+    way_out = "move it away (an estimate can be named by synth.degradation there)."
+    picture = path.with_suffix(".png")
+    if picture.exists() and not is_ours(picture):
+        raise SettingsError(f"{picture}: lies where the run draws its estimates, and is no such picture: {way_out}")
+    if not path.exists():
+        return None
+    try:
+        return read_degradations(path)
+    except SettingsError as error:
+        raise SettingsError(
+            f"{path}: lies where the run keeps its own estimates, and cannot be taken for them: {way_out} ({error})"
+        ) from error
+
+
+def _is_of(earlier: CaseDegradations, settings: RunSettings, training: TrainingImages) -> bool:
+    """Whether it was estimated from these images, as they are prepared now, with these settings and this seed."""
+    wanted = {}
+    for group, numbers in training.groups.items():
+        members = [training.images.member(number) for number in numbers]
+        wanted[group] = sorted(member.sha256 for member in members if member.id not in earlier.left_out)
+    found = {one.group: sorted(image.sha256 for image in one.estimate.images) for one in earlier.groups}
+    constants = EstimationSettings().model_dump(mode="json")
+    return (
+        (earlier.seed, earlier.size) == (settings.seed, settings.data.size)
+        # A group of which nothing could be read has no estimate.
+        and found == {group: images for group, images in wanted.items() if images}
+        and all(one.estimate.settings == constants for one in earlier.groups)
+    )
+
+
+def run_shared(
+    settings: RunSettings,
+    zero_shot: ZeroShotSettings,
+    training: TrainingImages,
+    cameras: Cameras,
+    path: Path,
+    machine: Machine,
+    bar: Bar,
+) -> SharedStart:
+    """The run's shared network, which lies at `path`, in its store, afterwards: learnt, found there, or copied.
+
+    Raises:
+        SettingsError: the network that is given was learnt for other degradations.
+        StoreError: one of other settings or images is there, or the store's images were made with another.
+        ImageError: no image can be learnt from.
+    """
+    given = None if settings.synth.init_from is None else Path(settings.synth.init_from).expanduser()
+    if given is not None:
+        bar.note(f"{settings.synth.init_from}: brings its own settings; synth.preset is not used")
+        network = read_shared(given)
+        strange = [name for name in map(degradation_of, cameras.downscales) if name not in network.facts.learnt_for]
+        if strange:
+            raise SettingsError(
+                f"{given}: was learnt for the degradation {network.facts.degradation}, and synth.degradation gives "
+                f"{strange[0]}: take the degradation that it was learnt for, or leave init_from out."
+            )
+        if path.exists() and read_shared(path).sha256 != network.sha256:
+            raise StoreError(f"{path}: is another shared start than {given}; choose another folder (run_dir).")
+    elif path.exists():
+        network = read_shared(path)
+        _refuse_other_learning(network, settings, zero_shot, training.images, cameras, path)
+    else:
+        images = training.read(bar)
+        began = time.perf_counter()
+        learnt = learn_case(
+            list(images.values()),
+            seed=settings.seed,
+            degradations=[cameras.of(training.images, number).downscale for number in images],
+            settings=zero_shot,
+            scale=(settings.synth.scale, settings.synth.scale),
+            machine=machine,
+            on_progress=_shown_by(bar),
+        ).shared
+        assert learnt is not None
+        network, seconds = learnt, time.perf_counter() - began
+        bar.note(f"shared start: learnt on {len(images):,} images in {seconds:.0f} s, kept as {path}")
+    if not path.exists():
+        _refuse_to_replace(network, path.parent)
+        with uninterrupted():
+            write_shared(network, path)
+    return network
+
+
+def _refuse_other_learning(
+    network: SharedStart,
+    settings: RunSettings,
+    zero_shot: ZeroShotSettings,
+    images: Prepared,
+    cameras: Cameras,
+    path: Path,
+) -> None:
+    """Raise StoreError where the network was learnt with other settings, or on other images than these."""
+    downscales = {cameras.of(images, number).downscale for number in range(len(images))}
+    scale = step_of((settings.synth.scale, settings.synth.scale), zero_shot, cameras.downscales[0])
+    was: dict[str, JsonValue] = {
+        "seed": network.facts.seed,
+        "scale": round(network.facts.scale[0], 6),
+        "degradation": list(network.facts.learnt_for),
+        "zero_shot": network.facts.settings,
+    }
+    wanted: dict[str, JsonValue] = {
+        "seed": settings.seed,
+        "scale": round(scale[0], 6),
+        "degradation": [*sorted(degradation_of(downscale) for downscale in downscales)],
+        "zero_shot": zero_shot.model_dump(mode="json"),
+    }
+    if (difference := first_difference(was, wanted)) is not None:
+        key, old, new = difference
+        raise StoreError(
+            f"{path}: was learnt with {key} = {old}, and {new} is asked for now; choose another folder "
+            "(run_dir), or take the old value to go on here."
+        )
+    known = {images.member(number).sha256 for number in range(len(images))}
+    strange = [image.name for image in network.facts.images if image.sha256 not in known]
+    if strange:
+        raise StoreError(
+            f"{path}: was learnt on other images ({strange[0]} is not in the training part of split.json); choose "
+            "another folder (run_dir)."
+        )
+
+
+def _refuse_to_replace(network: SharedStart, store: Path) -> None:
+    """A lost network that was learnt again must be the one that the store's images were made with."""
+    try:
+        before = read_settings(store).settings.get("shared_sha256")
+    except StoreError:
+        return  # nothing was made yet
+    if before != network.sha256:
+        raise StoreError(
+            f"{store}: its images were made with a shared start that is gone, and this is another one (learnt "
+            "elsewhere, or again on another machine, with other threads, images or versions): put "
+            "shared.safetensors back, or choose another folder (run_dir)."
+        )
+
+
+def _shown_by(bar: Bar) -> Callable[[Progress], None]:
+    def show(now: Progress) -> None:
+        loss = f"loss {now.loss:.4f}" if math.isfinite(now.loss) else ""
+        bar.update(now.stage, now.iteration, now.total, loss)
+
+    return show
