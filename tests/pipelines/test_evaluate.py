@@ -137,9 +137,9 @@ def test_all_parts(config: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     assert None not in parts.values()
     # Again: the same bytes, and no method is asked to do anything.
     before = contents()
-    for name in ("generate", "run_fleet", "learn_shared", "_lanczos"):
+    for name in ("generate", "run_fleet", "learn_case", "_lanczos"):
         monkeypatch.setattr(methods, name, refuse)
-    monkeypatch.setattr(ground_truth, "estimate_degradation", refuse)
+    monkeypatch.setattr(ground_truth, "learn_case", refuse)
     monkeypatch.setattr(case_training, "Loop", refuse)
     assert run(config, *WHOLE) == 0
     assert contents() == before
@@ -285,7 +285,7 @@ def test_other_settings_are_computed_anew(config: Path, monkeypatch: pytest.Monk
     before = contents()
     assert run(config, "--only", "truth", "--set", "evaluate.truth.count=3") == 0
     assert contents()["truth.csv"] != before["truth.csv"]
-    monkeypatch.setattr(methods, "learn_shared", refuse)
+    monkeypatch.setattr(methods, "learn_case", refuse)
     assert run(config, "--only", "truth", "--set", "evaluate.truth.count=2") == 1
 
 
@@ -309,7 +309,7 @@ def test_stopped_it_goes_on(config: Path, monkeypatch: pytest.MonkeyPatch, capsy
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(methods, "learn_shared", stop)
+        patch.setattr(methods, "learn_case", stop)
         assert run(config, "--only", "truth") == 130
     assert "the same command goes on from there" in capsys.readouterr().err
     assert not (REPORT / "truth.md").exists()

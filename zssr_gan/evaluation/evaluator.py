@@ -11,7 +11,6 @@ from torch import Tensor
 
 from zssr_gan.data.split import Role
 from zssr_gan.degradation.model import degradation_of
-from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import Machine
 from zssr_gan.evaluation.cache import Cache, Figures, Results, hash_of, joined
 from zssr_gan.evaluation.methods import Inputs, generated, interpolated, learnt_alone, learnt_together
@@ -25,7 +24,7 @@ from zssr_gan.imaging.io import encode_picture
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.sheets import evidence_sheet
 from zssr_gan.networks.registry import mediator_options
-from zssr_gan.progress import Bar
+from zssr_gan.progress import Bar, Progress
 from zssr_gan.provenance import MARK, Label
 from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset
 from zssr_gan.training.model_card import TrainedGenerator
@@ -122,7 +121,7 @@ class Evaluator:
         """A generator's results; one of scale 1 is given the image enlarged by bicubic."""
         if scale_of(generator) == 1 and self.run.scale[0] != 1:
             enlarged = interpolated("bicubic", inputs, self.run.scale, lambda *_: None).images
-            inputs = Inputs(enlarged, (BicubicDownscale(),) * len(enlarged))
+            inputs = Inputs.by_bicubic(enlarged)
         key = {**self._key(inputs), "generator": generator.sha256, "preset": preset}
         apply = partial(generated, preset, inputs, generator, self.machine, self._progress(f"generator, {what}"))
         return Entry("generative", self.cache.results("generator", key, apply), learnt_from or taught_by(generator))
@@ -135,10 +134,10 @@ class Evaluator:
     def learn_together(self, preset: str, inputs: Inputs) -> Entry:
         """One zero-shot network that learns from all LR images."""
 
-        def on_learning(done: int, total: int, loss: float) -> None:
-            self.bar.update("ZSSR, learning", done, total, f"loss {loss:.4f}")
+        def on_progress(one: Progress) -> None:
+            self.bar.update("ZSSR, learning", one.iteration, one.total, f"loss {one.loss:.4f}")
 
-        options = (preset, inputs, self.run.scale, self.run.settings.seed, self.machine, on_learning)
+        options = (preset, inputs, self.run.scale, self.run.settings.seed, self.machine, on_progress)
         key = self._zero_shot_key(load_preset(preset).for_case(), inputs)
         return Entry("case", self.cache.results("zssr-shared", key, partial(learnt_together, *options)), THESE)
 

@@ -12,9 +12,8 @@ from torch import Tensor
 from zssr_gan.data.prepared import open_sources
 from zssr_gan.data.sources import Content
 from zssr_gan.degradation.estimate import Estimate
-from zssr_gan.degradation.estimator import EstimationSettings, Evidence, estimate_degradation, jpeg_of
 from zssr_gan.degradation.model import Degradation, GaussianBlur
-from zssr_gan.degradation.operators import BicubicDownscale, Downscale
+from zssr_gan.degradation.operators import Downscale
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.evaluation.blind import QUALITIES, capture, draw_degradation
 from zssr_gan.evaluation.cache import Cache, hash_of
@@ -25,6 +24,7 @@ from zssr_gan.imaging.resize import resize
 from zssr_gan.provenance import CaseImage
 from zssr_gan.seeds import derive_seed
 from zssr_gan.settings.data import DataSettings, SourceSettings
+from zssr_gan.zeroshot.case import LRImage, learn_case, read_lr
 
 _SMALLEST = 8  # LR pixels
 
@@ -70,10 +70,9 @@ def known_truths(run: Run, taught: set[str]) -> tuple[Truths, list[str]]:
     if run.trained is not None:
         taught = taught | {member.sha256 for member in run.split.entries if member.part == "train"}
     found, notices = _read(run, wanted, "truth", wanted.count, wanted.side, taught)
-    images = _alike([rounded(resize(_square(_pixels(one)), (wanted.side, wanted.side))) for _, one in found])
+    images = _alike([rounded(resize(_square(_pixels(one)), (wanted.side, wanted.side))) for one in found.values()])
     lr = tuple(rounded(resize(image, (small, small))) for image in images)
-    ids = tuple(name for name, _ in found)
-    return Truths(ids, images, Inputs(lr, (BicubicDownscale(),) * len(lr))), notices
+    return Truths(tuple(found), images, Inputs.by_bicubic(lr)), notices
 
 
 def blind_groups(run: Run, truths: Truths, cache: Cache) -> list[Truths]:
@@ -86,17 +85,14 @@ def blind_groups(run: Run, truths: Truths, cache: Cache) -> list[Truths]:
     for number in range(wanted.blind):
         # One group goes on where the other ended, so that every image serves before one serves again.
         places = [(number * wanted.group + n) % len(truths.ids) for n in range(min(wanted.group, len(truths.ids)))]
-        ids = tuple(truths.ids[n] for n in places)
-        images = tuple(truths.images[n] for n in places)
+        ids, images = tuple(truths.ids[n] for n in places), tuple(truths.images[n] for n in places)
         degradation = draw_degradation(rng, QUALITIES[number % len(QUALITIES)])
         shots = capture(torch.stack(images), degradation, size, derive_seed(run.settings.seed, "noise", number))
-        evidence = [
-            Evidence(CaseImage(name=name, sha256=""), shot.pixels, None if shot.file is None else jpeg_of(shot.file))
+        lr = [
+            read_lr(CaseImage(name=name, sha256=""), shot.pixels, shot.file)
             for name, shot in zip(ids, shots, strict=True)
         ]
-        estimate = _estimate(cache, evidence, run.settings.seed)
-        inputs = Inputs(tuple(shot.pixels for shot in shots), (estimate.degradation.downscale,) * len(shots))
-        groups.append(Truths(ids, images, inputs, degradation, estimate))
+        groups.append(_estimated(run, ids, images, tuple(shot.pixels for shot in shots), lr, cache, degradation))
     return groups
 
 
@@ -107,32 +103,44 @@ def own_sizes(run: Run, wanted: SourceSettings) -> tuple[Truths, list[str]]:
         raise SettingsError(f"evaluate.sets: {wanted.label} wants a whole scale, not {run.scale[0]:g}.")
     found, notices = _read(run, wanted, "sets", wanted.count, _SMALLEST * scale)
     images = []
-    for _, one in found:
-        rows, columns = (side // scale * scale for side in _pixels(one).shape[-2:])
-        images.append(rounded(_pixels(one)[:, :rows, :columns]))
+    for pixels in map(_pixels, found.values()):
+        rows, columns = (side // scale * scale for side in pixels.shape[-2:])
+        images.append(rounded(pixels[:, :rows, :columns]))
     lr = tuple(rounded(resize(x, (x.shape[-2] // scale, x.shape[-1] // scale))) for x in images)
-    ids = tuple(name for name, _ in found)
-    return Truths(ids, tuple(images), Inputs(lr, (BicubicDownscale(),) * len(lr))), notices
+    return Truths(tuple(found), tuple(images), Inputs.by_bicubic(lr)), notices
 
 
 def native_images(run: Run, wanted: SourceSettings, cache: Cache) -> tuple[Truths, list[str]]:
-    """LR images as they are, with the degradation that is estimated from them; there are no truths (`images` is empty).
-
-    As many as `evaluate.most`, of 8 pixels a side or more.
-    """
+    """At most `evaluate.most` LR images and the degradation that is estimated from them; there are no truths."""
     most = wanted.count or run.settings.evaluate.most
     found, notices = _read(run, wanted, "native", most, run.settings.data.smallest)
-    pixels = _alike([rounded(_pixels(one)) for _, one in found])
-    estimate = _estimate(
-        cache,
-        [
-            Evidence(CaseImage(name=name, sha256=one.sha256), image, None if one.file is None else jpeg_of(one.file))
-            for (name, one), image in zip(found, pixels, strict=True)
-        ],
-        run.settings.seed,
-    )
+    pixels = _alike([rounded(_pixels(one)) for one in found.values()])
+    lr = [
+        read_lr(CaseImage(name=name, sha256=one.sha256), image, one.file)
+        for (name, one), image in zip(found.items(), pixels, strict=True)
+    ]
+    return _estimated(run, tuple(found), (), pixels, lr, cache), notices
+
+
+def _estimated(
+    run: Run,
+    ids: tuple[str, ...],
+    images: tuple[Tensor, ...],
+    pixels: tuple[Tensor, ...],
+    lr: Sequence[LRImage],
+    cache: Cache,
+    degradation: Degradation | None = None,
+) -> Truths:
+    """Images of one camera with the degradation estimated from them; cached, since it takes seconds."""
+    key: dict[str, JsonValue] = {
+        "lr": hash_of([one.blocks for one in lr]),
+        "images": [[one.image.name, one.image.sha256] for one in lr],
+        "jpeg": [None if one.jpeg is None else one.jpeg.quality for one in lr],
+        "seed": run.settings.seed,
+    }
+    estimate = cache.value("estimate", key, Estimate, lambda: learn_case(lr, seed=run.settings.seed).estimates[""])
     inputs = Inputs(pixels, (estimate.degradation.downscale,) * len(pixels))
-    return Truths(tuple(name for name, _ in found), (), inputs, estimate=estimate), notices
+    return Truths(ids, images, inputs, degradation, estimate)
 
 
 def degradation_text(degradation: Degradation | None, scale: float) -> str:
@@ -150,40 +158,33 @@ def degradation_text(degradation: Degradation | None, scale: float) -> str:
 
 def _read(
     run: Run, wanted: SourceSettings, purpose: str, most: int | None, smallest: int, taught: Set[str] = frozenset()
-) -> tuple[list[tuple[str, Content]], list[str]]:
-    """Images of a source with their ids, in the order of the run's seed, and notices on those that are left out."""
+) -> tuple[dict[str, Content], list[str]]:
+    """Images of a source by id, in the order of the run's seed, and notices on those that are left out."""
     (source,) = open_sources(DataSettings(sources=(wanted,)))
-    found: list[tuple[str, Content]] = []
-    left_out, seen = Counter[str](), set[str]()
+    found, left_out, seen = dict[str, Content](), Counter[str](), set[str]()
     for path in run.order([entry.path for entry in source.listing().entries], purpose):
         if most is not None and len(found) == most:
             break
         try:
             content = source.read(path)
         except ImageError:
-            left_out["failed"] += 1
+            left_out["images could not be read and are left out"] += 1
             continue
         if content.sha256 in taught:
-            left_out["known"] += 1
+            left_out["images were trained on by a generator that is compared, and are left out as truths"] += 1
         elif min(_pixels(content).shape[-2:]) < smallest:
-            left_out["small"] += 1
+            left_out[f"images are smaller than {smallest} pixels a side and are left out"] += 1
         elif content.sha256 in seen:
-            left_out["twice"] += 1
+            left_out["files are copies of others, byte by byte, and are left out"] += 1
         else:
             seen.add(content.sha256)
-            found.append((f"{wanted.label}/{path}", content))
+            found[f"{wanted.label}/{path}"] = content
     if not found:
         raise SettingsError(
             f"evaluate.{purpose}: {wanted.root or wanted.label} has no image of {smallest} pixels a side or more that "
             "can be read and that no generator was trained on which is compared: name another folder."
         )
-    reasons = {
-        "known": "images were trained on by a generator that is compared, and are left out as truths",
-        "twice": "files are copies of others, byte by byte, and are left out",
-        "failed": "images could not be read and are left out",
-        "small": f"images are smaller than {smallest} pixels a side and are left out",
-    }
-    return found, [f"{left_out[name]:,} {reason}" for name, reason in reasons.items() if left_out[name]]
+    return found, [f"{count:,} {why}" for why, count in left_out.items()]
 
 
 def _square(pixels: Tensor) -> Tensor:
@@ -198,20 +199,8 @@ def _pixels(content: Content) -> Tensor:
     return content.picture.pixels.float()
 
 
-def _estimate(cache: Cache, evidence: Sequence[Evidence], seed: int) -> Estimate:
-    """Degradation estimated from LR images; cached, since it takes seconds."""
-    key: dict[str, JsonValue] = {
-        "lr": hash_of([one.pixels for one in evidence]),
-        "images": [[one.image.name, one.image.sha256] for one in evidence],
-        "jpeg": [None if one.jpeg is None else one.jpeg.quality for one in evidence],
-        "settings": EstimationSettings().model_dump(mode="json"),
-        "seed": seed,
-    }
-    return cache.value("estimate", key, Estimate, lambda: estimate_degradation(evidence, seed=seed))
-
-
 def _alike(images: list[Tensor]) -> tuple[Tensor, ...]:
-    """Images of equal channels, since one network learns from all: gray beside colours becomes RGB."""
+    """Images with equal channels, since one network learns from all: gray beside colours becomes RGB."""
     if len({len(image) for image in images}) == 1:
         return tuple(images)
     return tuple(image.expand(3, -1, -1) for image in images)

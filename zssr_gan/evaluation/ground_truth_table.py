@@ -123,11 +123,12 @@ class GroundTruthTables:
         """Every method on the LR images of one case; with `alone_preset`, a network of each image's own too."""
         wanted, inputs, evaluator, run = self.run.settings.evaluate.truth, truths.inputs, self.evaluator, self.run
         assert wanted is not None  # else there are no truths
-        entries = {shown: evaluator.interpolate(name, inputs.as_bicubic) for name, shown in INTERPOLATIONS.items()}
+        assumed = Inputs.by_bicubic(inputs.images)
+        entries = {shown: evaluator.interpolate(name, assumed) for name, shown in INTERPOLATIONS.items()}
         if alone_preset is not None:
             entries[ALONE] = evaluator.learn_alone(alone_preset, inputs)
         if truths.estimate is not None:
-            entries[ASSUMED] = evaluator.learn_together(wanted.preset, inputs.as_bicubic)
+            entries[ASSUMED] = evaluator.learn_together(wanted.preset, assumed)
         entries[TOGETHER] = evaluator.learn_together(wanted.preset, inputs)
         if self._trains:
             entries |= self._trained(truths, entries[TOGETHER])

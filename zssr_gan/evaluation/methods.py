@@ -19,11 +19,12 @@ from zssr_gan.evaluation.cache import Results
 from zssr_gan.evaluation.metrics.planes import rounded
 from zssr_gan.imaging.resize import Scale, enlarged_size, resize
 from zssr_gan.inference.generator import generate, images_together, own_scale
+from zssr_gan.progress import Progress
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import load_generator_preset, load_preset
 from zssr_gan.training.model_card import TrainedGenerator
+from zssr_gan.zeroshot.case import learn_case, read_lr
 from zssr_gan.zeroshot.scheduler import run_fleet
-from zssr_gan.zeroshot.shared import OnLearning, learn_shared
 from zssr_gan.zeroshot.steps import fleet_capacity
 from zssr_gan.zeroshot.upscale import super_resolve, super_resolving
 
@@ -43,14 +44,14 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.images)
 
+    @classmethod
+    def by_bicubic(cls, images: tuple[Tensor, ...]) -> "Inputs":
+        """Images that were shrunk by bicubic, or are assumed to be."""
+        return cls(images, (BicubicDownscale(),) * len(images))
+
     def part(self, first: int, end: int) -> "Inputs":
         """Those from `first` to before `end`."""
         return Inputs(self.images[first:end], self.downscales[first:end])
-
-    @property
-    def as_bicubic(self) -> "Inputs":
-        """The same, taken for shrunk by bicubic."""
-        return Inputs(self.images, (BicubicDownscale(),) * len(self.images))
 
 
 def interpolated(name: str, inputs: Inputs, scale: Scale, on_image: OnImage) -> Results:
@@ -91,14 +92,19 @@ def generated(preset: str, inputs: Inputs, generator: TrainedGenerator, used: Ma
 
 
 def learnt_together(
-    preset: str, inputs: Inputs, scale: Scale, seed: int, used: Machine, on_learning: OnLearning
+    preset: str, inputs: Inputs, scale: Scale, seed: int, used: Machine, on_progress: Callable[[Progress], None]
 ) -> Results:
     """By one zero-shot network that is learnt on all the LR images, and nothing else; the learning's time is shared."""
     settings = load_preset(preset).for_case()
     began = time.perf_counter()
-    images = [(CaseImage(name=str(n), sha256=""), image) for n, image in enumerate(inputs.images)]
-    start = learn_shared(
-        images, settings, scale, list(inputs.downscales), seed=seed, machine=used, on_learning=on_learning
+    case = learn_case(
+        [read_lr(CaseImage(name=str(n), sha256=""), image, None) for n, image in enumerate(inputs.images)],
+        seed=seed,
+        degradations=inputs.downscales,
+        settings=settings,
+        scale=scale,
+        machine=used,
+        on_progress=on_progress,
     )
     made, apart = [], []
     for image, downscale in zip(inputs.images, inputs.downscales, strict=True):
@@ -110,7 +116,7 @@ def learnt_together(
             seed=seed,
             precision=used.precision,
             tile=used.tile,
-            shared=start,
+            shared=case.shared,
         )
         made.append(rounded(done.image_CHW.cpu()))
         if done.views > 1:

@@ -4,6 +4,7 @@ from zssr_gan.errors import SettingsError
 from zssr_gan.evaluation.evaluator import HEADS, INTERPOLATIONS, Evaluator
 from zssr_gan.evaluation.ground_truth import native_images
 from zssr_gan.evaluation.ground_truth_table import ASSUMED, TOGETHER
+from zssr_gan.evaluation.methods import Inputs
 from zssr_gan.evaluation.metrics.full_reference import psnr, ssim
 from zssr_gan.evaluation.metrics.no_reference import colour_shift, residual, sharpness
 from zssr_gan.evaluation.part import Part, merge_sets
@@ -32,10 +33,9 @@ def _set(evaluator: Evaluator, wanted: SourceSettings) -> Part:
     for notice in [*notices, f"{wanted.label}: {case.camera}"]:
         evaluator.bar.note(notice)
     inputs, preset = case.inputs, run.settings.evaluate.native_preset
-    entries = {
-        INTERPOLATIONS[name]: evaluator.interpolate(name, inputs.as_bicubic) for name in ("bicubic", "back-projected")
-    }
-    entries[ASSUMED] = evaluator.learn_together(preset, inputs.as_bicubic)
+    assumed = Inputs.by_bicubic(inputs.images)
+    entries = {INTERPOLATIONS[name]: evaluator.interpolate(name, assumed) for name in ("bicubic", "back-projected")}
+    entries[ASSUMED] = evaluator.learn_together(preset, assumed)
     entries[TOGETHER] = evaluator.learn_together(preset, inputs)
     if run.trained is not None:
         entries |= evaluator.generate_both("native", inputs)
