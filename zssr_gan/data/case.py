@@ -33,13 +33,32 @@ from zssr_gan.progress import Bar, Progress
 from zssr_gan.provenance import CaseImage, is_ours
 from zssr_gan.settings.data import DataSettings
 from zssr_gan.settings.run import RunSettings
-from zssr_gan.settings.zeroshot import ZeroShotSettings
+from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset, parse_settings
 from zssr_gan.signals import uninterrupted
 from zssr_gan.zeroshot.case import LRImage, learn_case, read_lr
 from zssr_gan.zeroshot.shared import SharedStart, read_shared, step_of, write_shared
 
 LEARNT_FROM: tuple[Role, ...] = ("zssr", "generator")
 """Roles that are learnt from: the training part. Nothing is learnt from the test part."""
+
+
+def zero_shot_settings(settings: RunSettings) -> ZeroShotSettings:
+    """What the run's images are made with."""
+    if settings.synth.init_from is not None:
+        # What a network was learnt with is what it is used with, whatever the preset says.
+        kept = Path(settings.synth.init_from).expanduser()
+        return parse_settings(read_shared(kept).facts.settings, str(kept))
+    chosen = load_preset(settings.synth.preset)
+    if settings.synth.noise is not None:
+        chosen = chosen.with_noise(settings.synth.noise, "synth.noise")
+    if settings.synth.degradation_from != "bicubic" and chosen.has_noise:
+        raise SettingsError(
+            f"synth.preset: {settings.synth.preset} has a training noise of its own, and noise is part of the "
+            "degradation: set it to 0 there, or synth.degradation to bicubic."
+        )
+    if settings.synth.init == "shared":
+        return chosen.for_case()
+    return chosen.model_copy(update={"shared": None})  # it has no part in the result
 
 
 class TrainingImages:

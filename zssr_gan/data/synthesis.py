@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from zssr_gan.data.cameras import Camera, Cameras, read_degradations
-from zssr_gan.data.case import TrainingImages, run_degradations, run_shared, write_degradations
+from zssr_gan.data.case import TrainingImages, run_degradations, run_shared, write_degradations, zero_shot_settings
 from zssr_gan.data.prepared import Prepared, PreparedImage
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import Role, Split, read_split
@@ -34,7 +34,7 @@ from zssr_gan.imaging.resize import Scale
 from zssr_gan.progress import Bar
 from zssr_gan.provenance import finite_json
 from zssr_gan.settings.run import RunSettings
-from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset, parse_settings
+from zssr_gan.settings.zeroshot import ZeroShotSettings
 from zssr_gan.signals import uninterrupted
 from zssr_gan.zeroshot.scheduler import Tick, Work, run_fleet
 from zssr_gan.zeroshot.shared import SharedStart, read_shared
@@ -43,25 +43,6 @@ from zssr_gan.zeroshot.upscale import SuperResolved, super_resolving
 
 SYNTHESISED: tuple[Role, ...] = ("zssr", "table1")
 """Roles whose synthetic HR images are made."""
-
-
-def zero_shot_settings(settings: RunSettings) -> ZeroShotSettings:
-    """What the run's images are made with."""
-    if settings.synth.init_from is not None:
-        # What a network was learnt with is what it is used with, whatever the preset says.
-        kept = Path(settings.synth.init_from).expanduser()
-        return parse_settings(read_shared(kept).facts.settings, str(kept))
-    chosen = load_preset(settings.synth.preset)
-    if settings.synth.noise is not None:
-        chosen = chosen.with_noise(settings.synth.noise, "synth.noise")
-    if settings.synth.degradation_from != "bicubic" and chosen.has_noise:
-        raise SettingsError(
-            f"synth.preset: {settings.synth.preset} has a training noise of its own, and noise is part of the "
-            "degradation: set it to 0 there, or synth.degradation to bicubic."
-        )
-    if settings.synth.init == "shared":
-        return chosen.for_case()
-    return chosen.model_copy(update={"shared": None})  # it has no part in the result
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,14 +172,12 @@ def _samples(picture: Picture) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What rank 0 tells the others."""
+    """What rank 0 finds to do, for all ranks."""
 
     missing: list[int]
     """Places of the images to make, those of one size together, so that they share fleets."""
     first_shard: int
     settings_sha256: str
-    has_shared: bool
-    has_degradations: bool
 
 
 def synthesise(
@@ -229,49 +208,34 @@ def synthesise(
         SettingsError: split.json is missing or of other settings.
         StoreError: the store is of other settings, or in use.
     """
-    folder = settings.folder(config)
-    store, degradations = folder / "synthetic", folder / "degradation.json"
-    split = _split(settings, folder / "split.json")
+    folder, synth = settings.folder(config), settings.synth
+    store = folder / "synthetic"
+    split = read_split(folder / "split.json")
+    if split.seed != settings.seed:
+        raise SettingsError(f"seed: is {settings.seed}, and split.json was made with {split.seed}.")
     images = Prepared(split, settings.data, SYNTHESISED)
     zero_shot = zero_shot_settings(settings)
-    unread: list[str] = []
+    failures: list[str] = []
     with ExitStack() as stack:
         if ranks.rank == 0:
-            unread, work = _begin(settings, zero_shot, split, images, folder, machine, bar, stack)
+            work, failures = _begin(settings, zero_shot, split, images, folder, machine, bar, stack)
             ranks.publish("begin", json.dumps(asdict(work)).encode())
         work = _Work(**json.loads(ranks.hear("begin")))
-        synthesiser = Synthesiser(
-            images,
-            zero_shot,
-            (settings.synth.scale, settings.synth.scale),
-            settings.seed,
-            machine,
-            read_shared(store / "shared.safetensors") if work.has_shared else None,
-            Cameras(read_degradations(degradations) if work.has_degradations else None),
-        )
-        failed = _make(synthesiser, work, settings.synth.shard, store, ranks, fleet, bar)
-        failed = [
-            Failed(**one)
-            for told in ranks.gather("failures", json.dumps([asdict(one) for one in failed]).encode())
-            for one in json.loads(told)
-        ]
+        shared = read_shared(store / "shared.safetensors") if synth.init == "shared" else None
+        estimates = read_degradations(folder / "degradation.json") if synth.degradation_from != "bicubic" else None
+        scale = (synth.scale, synth.scale)
+        synthesiser = Synthesiser(images, zero_shot, scale, settings.seed, machine, shared, Cameras(estimates))
+        failed = _make(synthesiser, work, synth.shard, store, ranks, fleet, bar)
+        gathered = ranks.gather("failures", json.dumps([asdict(one) for one in failed]).encode())
     if ranks.rank:
         return []
+    failed = [Failed(**one) for of_rank in gathered for one in json.loads(of_rank)]
     with SyntheticSet(store, allow_empty=True) as made:
         explained = {*made.ids, *(one.id for one in failed)}
-    failures = [*unread, *(one.why for one in failed)]
+    failures += [one.why for one in failed]
     if absent := sum(images.member(number).id not in explained for number in work.missing):
         failures.append(f"{absent:,} images are not there though no process failed: run it again")
     return failures
-
-
-def _split(settings: RunSettings, path: Path) -> Split:
-    if not path.exists():
-        raise SettingsError(f"{path}: is not there; `make prepare` with the same CONFIG, SET and SMALL makes it.")
-    split = read_split(path)
-    if split.seed != settings.seed:
-        raise SettingsError(f"seed: is {settings.seed}, and split.json was made with {split.seed}.")
-    return split
 
 
 def _begin(
@@ -283,10 +247,10 @@ def _begin(
     machine: Machine,
     bar: Bar,
     stack: ExitStack,
-) -> tuple[list[str], _Work]:
-    """Rank 0: lock the store, learn the degradations and the shared network, and find what is missing.
+) -> tuple[_Work, list[str]]:
+    """Rank 0: lock the store until `stack` ends, learn the degradations and the shared network, find what is missing.
 
-    The locks end with `stack`. The first value names what could not be read.
+    The second value names what could not be read, a line each.
     """
     store, synth = folder / "synthetic", settings.synth
     held = StoreError(f"{store}: another run is writing there; wait until it ends, or stop it.")
@@ -323,8 +287,7 @@ def _begin(
     missing.sort(key=lambda number: (images.size(number), number))
     if done:
         bar.note(f"{len(done & set(images.ids)):,} of {len(images):,} images are there already")
-    work = _Work(missing, writer.next_number, writer.settings_sha256, synth.init == "shared", degradations is not None)
-    return training.failures, work
+    return _Work(missing, writer.next_number, writer.settings_sha256), training.failures
 
 
 def _make(

@@ -13,9 +13,10 @@ from matplotlib.figure import Figure as Drawing
 from pydantic import JsonValue
 from torch import Tensor
 
+from zssr_gan.data.case import zero_shot_settings
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import Role
-from zssr_gan.data.synthesis import Failed, Synthesiser, zero_shot_settings
+from zssr_gan.data.synthesis import Failed, Synthesiser
 from zssr_gan.errors import NumericalError
 from zssr_gan.evaluation import published
 from zssr_gan.evaluation.cache import Results
