@@ -57,40 +57,39 @@ def case(**groups: Degradation) -> CaseDegradations:
     return CaseDegradations(seed=0, size=None, groups=tuple(kept))
 
 
-class TestGroups:
-    def test_a_camera_where_it_is_known_else_the_source(self, images: Prepared) -> None:
-        groups, notices = group_images(images, 3)
-        paths = {group: [images.member(n).path.rpartition("/")[2] for n in its] for group, its in groups.items()}
+@pytest.mark.parametrize("smallest", [3, SMALLEST_GROUP])
+def test_a_group_is_a_camera_where_it_has_enough_images_else_a_source(images: Prepared, smallest: int) -> None:
+    groups, (notice,) = group_images(images, smallest)
+    paths = {group: [images.member(n).path.rpartition("/")[2] for n in its] for group, its in groups.items()}
+    assert len(paths["folder"]) == 5, "a folder's names tell no camera"
+    if smallest == 3:
         assert list(paths) == ["folder", "surv", "surv/cam1", "surv/cam2"]
-        assert len(paths["folder"]) == 5, "a folder's names tell no camera"
         assert sorted(paths["surv"]) == ["1_cam3_1.jpg", "2_x_1.jpg"]
         assert all("_cam1_" in path for path in paths["surv/cam1"])
         assert (len(paths["surv/cam1"]), len(paths["surv/cam2"])) == (4, 3)
-        assert notices == ["surv: cam3 (1): fewer than 3 images each, so they join the rest of surv"]
-
-    def test_small_cameras_are_no_groups(self, images: Prepared) -> None:
-        groups, (notice,) = group_images(images)
+        assert notice == "surv: cam3 (1): fewer than 3 images each, so they join the rest of surv"
+    else:
         assert {group: len(its) for group, its in groups.items()} == {"folder": 5, "surv": 9}
         assert f"cam1 (4), cam2 (3), cam3 (1): fewer than {SMALLEST_GROUP}" in notice
 
 
-class TestWhose:
-    def of(self, cameras: Cameras, images: Prepared, path: str) -> str | None:
+class TestCameras:
+    @pytest.mark.parametrize(
+        ("groups", "path", "group"),
+        [
+            (("surv", "surv_cam1", "folder"), "1_cam1_1.jpg", "surv/cam1"),
+            (("surv", "surv_cam1", "folder"), "1_cam2_1.jpg", "surv"),
+            (("surv", "surv_cam1", "folder"), "2_x_1.jpg", "surv"),
+            (("surv", "surv_cam1", "folder"), "4_cam1_1.bmp", "folder"),
+            # Else the one with the most images that was learnt from, of its source if there is any.
+            (("surv_cam2", "surv_cam1"), "1_cam3_1.jpg", "surv/cam2"),
+            (("surv_cam2", "surv_cam1"), "4_cam1_1.bmp", "surv/cam2"),
+        ],
+    )
+    def test_its_own_else_its_sources(self, images: Prepared, groups: tuple[str, ...], path: str, group: str) -> None:
+        cameras = Cameras(case(**dict.fromkeys(groups, WIDE)))
         number = next(n for n in range(len(images)) if images.member(n).id.endswith(path))
-        return cameras.of(images, number).group
-
-    def test_its_own_else_its_sources(self, images: Prepared) -> None:
-        cameras = Cameras(case(surv=WIDE, surv_cam1=NARROW, folder=NARROW))
-        assert self.of(cameras, images, "1_cam1_1.jpg") == "surv/cam1"
-        assert self.of(cameras, images, "1_cam2_1.jpg") == "surv"
-        assert self.of(cameras, images, "2_x_1.jpg") == "surv"
-        assert self.of(cameras, images, "4_cam1_1.bmp") == "folder"
-
-    def test_else_the_one_with_the_most_images(self, images: Prepared) -> None:
-        """One that was learnt from, of its source if there is any."""
-        cameras = Cameras(case(surv_cam2=WIDE, surv_cam1=NARROW))
-        assert self.of(cameras, images, "1_cam3_1.jpg") == "surv/cam2"
-        assert self.of(cameras, images, "4_cam1_1.bmp") == "surv/cam2"
+        assert cameras.of(images, number).group == group
 
     def test_bicubic_of_all_without_any(self, images: Prepared) -> None:
         camera = Cameras().of(images, 0)
@@ -115,32 +114,28 @@ class TestWhose:
         assert isinstance(alone, BicubicDownscale)
 
 
-class TestFile:
-    def test_comes_back(self, tmp_path: Path) -> None:
-        kept = case(surv=WIDE, folder=Degradation())
-        (tmp_path / "degradation.json").write_bytes(encode_degradations(kept))
-        assert read_degradations(tmp_path / "degradation.json") == kept
-        assert kept.hashes == {"surv": WIDE.sha256, "folder": Degradation().sha256}
+def test_the_file_comes_back(tmp_path: Path) -> None:
+    degradations = case(surv=WIDE, folder=Degradation())
+    (tmp_path / "degradation.json").write_bytes(encode_degradations(degradations))
+    assert read_degradations(tmp_path / "degradation.json") == degradations
+    assert degradations.hashes == {"surv": WIDE.sha256, "folder": Degradation().sha256}
 
-    @pytest.mark.parametrize(
-        ("old", "new", "words"),
-        [
-            (b"{", b"", "is damaged"),
-            (b'"schema_version": 1', b'"schema_version": 2', "is damaged"),
-            (b'"sigma_major": 1.0', b'"sigma_major": 1.5', "the degradation of surv was changed after it was hashed"),
-            (None, b'{"seed": 0, "size": null, "groups": []}', "holds no degradation"),
-        ],
-    )
-    def test_damage_is_one_sentence(self, tmp_path: Path, old: bytes | None, new: bytes, words: str) -> None:
-        path = tmp_path / "degradation.json"
-        content = encode_degradations(case(surv=WIDE))
-        path.write_bytes(new if old is None else content.replace(old, new, 1))
-        assert path.read_bytes() != content
-        with pytest.raises(SettingsError, match=words) as caught:
-            read_degradations(path)
-        assert str(caught.value).startswith(f"{path}: ")
-        assert "\n" not in str(caught.value)
 
-    def test_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(SettingsError, match="cannot be read"):
-            read_degradations(tmp_path / "degradation.json")
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b"{", b"", "is damaged"),
+        (b'"schema_version": 1', b'"schema_version": 2', "is damaged"),
+        (b'"sigma_major": 1.0', b'"sigma_major": 1.5', "the degradation of surv was changed after it was hashed"),
+        (None, b'{"seed": 0, "size": null, "groups": []}', "holds no degradation"),
+        (None, None, "cannot be read"),
+    ],
+)
+def test_damage_is_one_sentence(tmp_path: Path, old: bytes | None, new: bytes | None, words: str) -> None:
+    path = tmp_path / "degradation.json"
+    if new is not None:
+        path.write_bytes(new if old is None else encode_degradations(case(surv=WIDE)).replace(old, new, 1))
+    with pytest.raises(SettingsError, match=words) as caught:
+        read_degradations(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)

@@ -1,6 +1,7 @@
-"""Prepared images: on 8-bit levels, of the size that was asked, and none that has changed."""
+"""Prepared images: on 8-bit levels, of the size that was asked, none that has changed; and read ahead of their use."""
 
 import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from tests.data.trees import make_tree, pixels, write_image
-from zssr_gan.data.prepared import Prepared, open_sources
+from zssr_gan.data.prepared import Prepared, ReadingAhead, open_sources
 from zssr_gan.data.split import make_split
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.imaging.resize import resize
@@ -27,6 +29,10 @@ def prepared(root: Path, roles: Any = None, **others: Any) -> Prepared:
     return Prepared(make_split(data, open_sources(data), 0), data, roles)
 
 
+def levels(image: Tensor) -> np.ndarray:
+    return image.mul(255).round().byte().permute(1, 2, 0).numpy()
+
+
 @pytest.fixture
 def ten(tmp_path: Path) -> Path:
     return make_tree(tmp_path / "ten", [f"{index}.png" for index in range(10)])
@@ -34,13 +40,13 @@ def ten(tmp_path: Path) -> Path:
 
 def test_native_size_keeps_every_level(ten: Path) -> None:
     images = prepared(ten, size=None)
-    assert len(images) == 10
     assert images.ids == tuple(f"folder/{index}.png" for index in range(10))
     for i, name in enumerate(images.ids):
-        image = images.image(i)
-        assert image.dtype == torch.float32
-        assert image.mul(255).round().byte().permute(1, 2, 0).numpy().tolist() == pixels(images.member(i).path).tolist()
+        assert images.image(i).dtype == torch.float32
+        assert np.array_equal(levels(images.image(i)), pixels(images.member(i).path))
         assert images.index(name) == i
+    again = pickle.loads(pickle.dumps(images))  # as workers get it
+    assert torch.equal(again.image(3), images.image(3))
 
 
 def test_resized_is_antialiased_bicubic_on_8_bit_levels(ten: Path) -> None:
@@ -58,39 +64,29 @@ def test_the_file_is_there_where_the_pixels_are_its_own(ten: Path) -> None:
     for number, name in enumerate(native.ids):
         own = (ten / name.partition("/")[2]).read_bytes()
         assert native.read(number).file == (None if name.endswith("deep.png") else own)
-    assert all(prepared(ten, size=32).read(number).file is None for number in range(11))
     write_image(ten / "square.png", 32, 32)
     resized = prepared(ten, size=32)
-    square = resized.read(resized.index("folder/square.png"))
-    assert square.file == (ten / "square.png").read_bytes()
-    assert (
-        square.pixels.mul(255).round().byte().permute(1, 2, 0).numpy().tolist() == pixels("square.png", 32, 32).tolist()
-    )
+    square = resized.index("folder/square.png")
+    for number in range(len(resized)):
+        assert resized.read(number).file == ((ten / "square.png").read_bytes() if number == square else None)
+    assert np.array_equal(levels(resized.image(square)), pixels("square.png", 32, 32))
 
 
 def test_roles_choose(ten: Path) -> None:
     images = prepared(ten, ("zssr", "table1"))
-    assert [images.member(i).role for i in range(len(images))].count("zssr") == 3
-    assert len(images) == 4
+    assert sorted(str(images.member(i).role) for i in range(len(images))) == ["table1", "zssr", "zssr", "zssr"]
 
 
-def test_gray_stays_gray(ten: Path) -> None:
+def test_gray_stays_gray_and_what_is_reduced_is_said(ten: Path) -> None:
     Image.fromarray(pixels("gray")[:, :, 0]).save(ten / "gray.png")
-    images = prepared(ten)
-    assert images.image(images.index("folder/gray.png")).shape == (1, 32, 32)
-
-
-def test_deeper_images_and_alpha_are_reduced_and_it_is_said(ten: Path) -> None:
-    levels = (pixels("deep")[:, :, 0].astype(np.uint16) << 8) + 77
-    Image.fromarray(levels).save(ten / "deep.png")
+    Image.fromarray((pixels("deep")[:, :, 0].astype(np.uint16) << 8) + 77).save(ten / "deep.png")
     Image.fromarray(np.dstack([pixels("veil"), pixels("alpha")[:, :, :1]])).save(ten / "veil.png")
     images = prepared(ten, size=None)
-    deep = images.read(images.index("folder/deep.png"))
+    gray, deep, veil = (images.read(images.index(f"folder/{name}.png")) for name in ("gray", "deep", "veil"))
+    assert (gray.pixels.shape[0], gray.notices) == (1, ())
     assert torch.equal(deep.pixels, deep.pixels.mul(255).round() / 255)
     assert deep.notices == ("Its 16 bits were reduced to 8.",)
-    veil = images.read(images.index("folder/veil.png"))
-    assert veil.pixels.shape[0] == 3
-    assert veil.notices == ("Its alpha channel was left out.",)
+    assert (veil.pixels.shape[0], veil.notices) == (3, ("Its alpha channel was left out.",))
 
 
 def test_a_changed_file_is_named(ten: Path) -> None:
@@ -112,20 +108,55 @@ def test_other_settings_than_the_splits_are_refused_and_other_places_are_not(ten
     assert Prepared(made, settings(moved)).image(0).shape == (3, 32, 32)
 
 
-def test_it_travels_to_workers(ten: Path) -> None:
-    images = prepared(ten)
-    again = pickle.loads(pickle.dumps(images))
-    assert torch.equal(again.image(3), images.image(3))
+class Shelf:
+    """Images of 1,200 bytes, and which were read."""
+
+    def __init__(self) -> None:
+        self.read: list[int] = []
+        self.lock = threading.Lock()
+
+    def __call__(self, place: int) -> Tensor:
+        with self.lock:
+            self.read.append(place)
+        if place == 13:
+            raise ImageError("set/13.png: is damaged or truncated.")
+        return torch.full((3, 20, 20), place, dtype=torch.uint8)
 
 
-def test_built_in_faces() -> None:
-    data = DataSettings.model_validate(
-        {
-            "sources": [{"kind": "lfw"}],
-            "size": None,
-            "roles": {"zssr": 60, "generator": 10, "table1": 8, "unseen": None},
-        }
+class TestReadingAhead:
+    @pytest.mark.parametrize(
+        ("room", "asked", "read"),
+        [
+            (10_000, (1, 2, 3, 2, 1), [1, 2, 3]),
+            (2_500, (1, 2, 1, 3, 1, 2), [1, 2, 3, 2]),
+            (10, (1, 1, 2, 1), [1, 2, 1]),
+        ],
+        ids=["once", "the one asked for longest ago goes first", "one larger than the room is kept alone"],
     )
-    images = Prepared(make_split(data, open_sources(data), 0), data, ["zssr"])
-    assert len(images) == 60
-    assert images.image(0).shape == (1, 25, 25)
+    def test_what_is_read(self, room: int, asked: tuple[int, ...], read: list[int]) -> None:
+        shelf = Shelf()
+        with ReadingAhead(shelf, room) as images:
+            for place in asked:
+                assert (images.image(place) == place).all()
+        assert shelf.read == read
+
+    def test_an_error_comes_with_the_image(self) -> None:
+        with ReadingAhead(Shelf(), 10_000) as images:
+            images.expect([13, 4])
+            assert (images.image(4) == 4).all()
+            for _ in range(2):
+                with pytest.raises(ImageError, match=r"set/13\.png"):
+                    images.image(13)
+
+    def test_what_is_expected_is_read_once_and_given_up_at_last(self) -> None:
+        shelf = Shelf()
+        with ReadingAhead(shelf, 10_000) as images:
+            images.expect([1, 2, 1])
+            for place in (1, 2, 1):
+                images.image(place)
+            assert sorted(shelf.read) == [1, 2]
+            for place in range(3, 23):
+                images.expect([place])
+            assert len(images._coming) == 4
+            for place in (4, 22):
+                assert (images.image(place) == place).all()

@@ -62,108 +62,92 @@ def synthesiser(images: Prepared, settings: ZeroShotSettings = SETTINGS, **more:
     return Synthesiser(images, settings, (2.0, 2.0), 0, MACHINE, **more)  # type: ignore[arg-type]
 
 
+def make(made_by: Synthesiser, numbers: Sequence[int] = range(6), capacity: int = 3) -> list[StoredImage]:
+    """All of these, in the order of their numbers."""
+    made = sorted(made_by.run(numbers, capacity), key=lambda one: one.id)
+    assert [one.id for one in made] == [made_by.images.ids[number] for number in numbers]
+    assert all(isinstance(one, StoredImage) for one in made)
+    return made  # type: ignore[return-value]
+
+
+def learnt_from(images: Prepared, which: Degradation, numbers: Sequence[int]) -> Cameras:
+    """One degradation for all images, estimated from some of them."""
+    named = [CaseImage(name=images.ids[n], sha256=images.member(n).sha256) for n in numbers]
+    group = GroupEstimate(group="folder", estimate=estimate_of(which, named))
+    return Cameras(CaseDegradations(seed=0, size=None, groups=(group,)))
+
+
+def residual_db(one: StoredImage, lr: Tensor, degradation: Degradation) -> float:
+    """Of the pixels that are kept."""
+    sr = torch.from_numpy(one.sr).permute(2, 0, 1).float() / 255
+    downscale = BicubicDownscale() if degradation == Degradation() else degradation.downscale
+    error = (downscale(sr[None], (lr.shape[-2], lr.shape[-1]))[0] - lr).square().mean()
+    return -10 * math.log10(float(error))
+
+
 def test_all_that_is_known_of_an_image_is_kept(images: Prepared) -> None:
-    made = {one.id: one for one in synthesiser(images).run(range(len(images)), 3)}
-    assert sorted(made) == list(images.ids)
-    for number, name in enumerate(images.ids):
-        one = made[name]
-        assert isinstance(one, StoredImage)
-        lr = images.image(number)
+    for number, one in enumerate(make(synthesiser(images))):
+        lr, member, figures = images.image(number), images.member(number), one.figures
         assert one.lr.dtype == one.sr.dtype == np.uint8
         assert np.array_equal(one.lr, lr.mul(255).round().byte().permute(1, 2, 0).numpy())
         assert one.sr.shape == (2 * one.lr.shape[0], 2 * one.lr.shape[1], one.lr.shape[2])
-        figures = one.figures
         assert json.loads(json.dumps(figures, allow_nan=False)) == figures
-        member = images.member(number)
+        assert figures["role"] == member.role in ("zssr", "table1")
+        assert figures["source_sha256"] == member.sha256
         for key, value in {
             "label": "internal",
-            "role": member.role,
             "source": "folder",
-            "source_sha256": member.sha256,
             "iterations": 3,
             "restarts": 0,
             "device": "cpu",
             "precision": "fp32",
             "threads": 1,
             "fleet": 3,
+            "notices": ["Its 16 bits were reduced to 8."] if number == 1 else [],
         }.items():
             assert figures[key] == value
         assert isinstance(figures["seeds"], list)
         assert len(figures["seeds"]) == 1
         assert isinstance(figures["loss"], float)
         assert 0 < figures["loss"] < 1
-        # The residual is that of the pixels that are kept.
-        sr = torch.from_numpy(one.sr).permute(2, 0, 1).float() / 255
-        error = (BicubicDownscale()(sr[None], (lr.shape[-2], lr.shape[-1]))[0] - lr).square().mean()
-        assert figures["residual_db"] == pytest.approx(-10 * math.log10(float(error)), abs=0.01)
-    assert {made[name].figures["role"] for name in images.ids} == {"zssr", "table1"}  # type: ignore[union-attr]
+        assert figures["residual_db"] == pytest.approx(residual_db(one, lr, Degradation()), abs=0.01)
 
 
-def test_what_was_reduced_is_said(images: Prepared) -> None:
-    made = {one.id: one for one in synthesiser(images).run(range(len(images)), 3)}
-    one, other = made["folder/1.png"], made["folder/2.png"]
-    assert isinstance(one, StoredImage)
-    assert isinstance(other, StoredImage)
-    assert "Its 16 bits were reduced to 8." in str(one.figures["notices"])
-    assert other.figures["notices"] == []
-
-
-def test_a_shared_start_makes_the_label_case(images: Prepared) -> None:
+def test_a_shared_network_makes_the_label_case(images: Prepared) -> None:
     case = SETTINGS.for_case()
     named = [(CaseImage(name=name, sha256="0" * 64), images.image(n)) for n, name in enumerate(images.ids)]
     shared = learn_shared(named, case, (2.0, 2.0), BicubicDownscale(), seed=0, machine=MACHINE)
-    made = list(synthesiser(images, case, shared=shared).run(range(len(images)), 3))
-    assert len(made) == len(images)
-    for one in made:
-        assert isinstance(one, StoredImage)
-        assert one.figures["label"] == "case"
-        assert one.figures["iterations"] == 0
-        assert one.figures["seeds"] == []
+    for one in make(synthesiser(images, case, shared=shared)):
+        assert (one.figures["label"], one.figures["iterations"], one.figures["seeds"]) == ("case", 0, [])
         assert one.sr.shape[2] == one.lr.shape[2]
 
 
 class TestDegradations:
     """Each image is made by its own camera's; the label says from what that is known."""
 
-    def cameras(self, images: Prepared, which: Degradation, teachers: Sequence[int]) -> Cameras:
-        named = [CaseImage(name=images.ids[n], sha256=images.member(n).sha256) for n in teachers]
-        group = GroupEstimate(group="folder", estimate=estimate_of(which, named))
-        return Cameras(CaseDegradations(seed=0, size=None, groups=(group,)))
-
-    def test_from_others_it_is_a_case(self, images: Prepared) -> None:
-        cameras = self.cameras(images, WIDE, range(4))
-        made = {one.id: one for one in synthesiser(images, cameras=cameras).run(range(len(images)), 3)}
-        plain = {one.id: one for one in synthesiser(images).run(range(len(images)), 3)}
-        for number, name in enumerate(images.ids):
-            one, other = made[name], plain[name]
-            assert isinstance(one, StoredImage)
-            assert isinstance(other, StoredImage)
-            assert (one.figures["label"], other.figures["label"]) == ("case", "internal")
+    def test_it_changes_the_image_and_not_the_draws(self, images: Prepared) -> None:
+        made, plain = make(synthesiser(images, cameras=learnt_from(images, WIDE, range(4)))), make(synthesiser(images))
+        for number, (one, other) in enumerate(zip(made, plain, strict=True)):
             assert one.figures["degradation"] == {"group": "folder", "sha256": WIDE.sha256}
             assert other.figures["degradation"] == {"group": None, "sha256": Degradation().sha256}
             assert one.figures["seeds"] == other.figures["seeds"]
             assert not np.array_equal(one.sr, other.sr)
-            sr, lr = torch.from_numpy(one.sr).permute(2, 0, 1).float() / 255, images.image(number)
-            error = (WIDE.downscale(sr[None], (lr.shape[-2], lr.shape[-1]))[0] - lr).square().mean()
-            assert one.figures["residual_db"] == pytest.approx(-10 * math.log10(float(error)), abs=0.01)
+            assert one.figures["residual_db"] == pytest.approx(residual_db(one, images.image(number), WIDE), abs=0.01)
 
-    @pytest.mark.parametrize(("which", "label"), [(WIDE, "case"), (Degradation(), "case")])
-    def test_also_where_the_estimate_says_bicubic(self, images: Prepared, which: Degradation, label: str) -> None:
-        (made,) = synthesiser(images, cameras=self.cameras(images, which, [1, 2])).run([0], 1)
-        assert isinstance(made, StoredImage)
+    @pytest.mark.parametrize(
+        ("which", "numbers", "label"),
+        [(WIDE, [1, 2], "case"), (Degradation(), [1, 2], "case"), (NARROW, [], "internal"), (NARROW, [0], "internal")],
+        ids=["of others", "bicubic of others", "known", "of itself"],
+    )
+    def test_labels(self, images: Prepared, which: Degradation, numbers: list[int], label: str) -> None:
+        (made,) = make(synthesiser(images, cameras=learnt_from(images, which, numbers)), [0], 1)
         assert made.figures["label"] == label
 
-    @pytest.mark.parametrize("teachers", [[], [0]], ids=["known", "from itself"])
-    def test_from_no_other_it_is_internal(self, images: Prepared, teachers: list[int]) -> None:
-        (made,) = synthesiser(images, cameras=self.cameras(images, NARROW, teachers)).run([0], 1)
-        assert isinstance(made, StoredImage)
-        assert made.figures["label"] == "internal"
-
     def test_images_of_one_degradation_share_a_fleet(self, images: Prepared) -> None:
-        told: list[Tick] = []
+        ticks: list[Tick] = []
         same = [n for n in range(len(images)) if images.image(n).shape == images.image(2).shape]
-        list(synthesiser(images, cameras=self.cameras(images, WIDE, [])).run(same, 8, on_tick=told.append))
-        assert max(tick.active for tick in told) == len(same) > 1
+        list(synthesiser(images, cameras=learnt_from(images, WIDE, [])).run(same, 8, on_tick=ticks.append))
+        assert max(tick.active for tick in ticks) == len(same) > 1
 
 
 @pytest.mark.parametrize("content", [None, b"nonsense", "another"])
@@ -185,15 +169,15 @@ def test_a_file_that_changed_costs_one_image(images: Prepared, tmp_path: Path, c
 
 def test_images_are_read_as_places_become_free(images: Prepared) -> None:
     taken: list[int] = []
-    told: list[Tick] = []
+    ticks: list[Tick] = []
 
     def numbers() -> Iterator[int]:
         for number in range(len(images)):
             taken.append(number)
             yield number
 
-    made = synthesiser(images).run(numbers(), 1, on_tick=told.append)
+    made = synthesiser(images).run(numbers(), 1, on_tick=ticks.append)
     next(made)
     assert len(taken) < len(images)
     list(made)
-    assert sum(tick.steps for tick in told) == 3 * len(images)
+    assert sum(tick.steps for tick in ticks) == 3 * len(images)
