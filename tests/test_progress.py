@@ -1,13 +1,15 @@
 """What a person sees: facts of a step in words, names that cannot confuse a terminal, lines of 40 columns."""
 
 import io
-from collections.abc import Iterator
+import math
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
 
 from zssr_gan import progress
-from zssr_gan.progress import Display, Progress, duration, printable
+from zssr_gan.progress import Bar, Progress, duration, printable
 
 
 @pytest.mark.parametrize(
@@ -25,72 +27,82 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    now = [0.0]
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """One number: the time."""
+    now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     return now
 
 
 def test_plain_lines_come_every_few_seconds(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    with Display(2) as shown:
-        shown.start(0, "a.png")
+    with Bar(2) as bar:
+        bar.start(0, "a.png")
         for iteration in range(1, 14):
             clock[0] += 1
-            shown.update(Progress("training", iteration, 20, 0.01234, 1e-3))
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == [
+            bar.step(Progress("training", iteration, 20, 0.01234, 1e-3))
+    assert capsys.readouterr().err.splitlines() == [
         "1/2 a.png",
-        "  training 5/20, loss 0.0123, lr 1e-03, 0:15 left",
-        "  training 10/20, loss 0.0123, lr 1e-03, 0:10 left",
+        "training: 5/20, loss 0.0123, lr 1e-03, 0:15 left",
+        "training: 10/20, loss 0.0123, lr 1e-03, 0:10 left",
     ]
 
 
 def test_a_restart_begins_to_count_anew(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    with Display() as shown:
-        shown.start(0, "a.png")
+    with Bar() as bar:
         for iteration in [*range(1, 101), *range(1, 11)]:
             clock[0] += 1
-            shown.update(Progress("training", iteration, 100, 0.1, 1e-3))
-    clock[0] += 5
-    shown.update(Progress("training", 15, 100, 0.1, 1e-3))
+            bar.update("training", iteration, 100)
+        clock[0] += 5
+        bar.update("training", 15, 100)
     # Since the restart 14 iterations took 14 s; 85 remain.
-    assert capsys.readouterr().err.splitlines()[-1].endswith("1:25 left")
+    assert capsys.readouterr().err.splitlines()[-1] == "training: 15/100, 1:25 left"
+
+
+def test_a_resumed_run_goes_by_its_own_pace(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with Bar() as bar:
+        bar.update("training", 9_000, 10_000)
+        clock[0] += 60
+        bar.update("training", 9_100, 10_000, "loss 1", images=3)
+    # 100 steps took a minute, so the 900 that are left take nine, and not a fraction of a second.
+    assert capsys.readouterr().err == "training: 9,100/10,000, loss 1, 5 images/s, 9:00 left\n"
 
 
 def test_stages_that_do_not_train_have_no_loss(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    with Display() as shown:
-        shown.start(0, "a.png")
+    with Bar() as bar:
         clock[0] += 9
-        shown.update(Progress("ensemble", 3, 8, float("nan"), 0.0))
-    assert capsys.readouterr().err == "  ensemble 3/8\n"
+        bar.step(Progress("ensemble", 3, 8, math.nan, 0.0))
+    assert capsys.readouterr().err == "ensemble: 3/8\n"
 
 
-def test_quiet_says_nothing_of_its_own(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    with Display(2, quiet=True) as shown:
-        shown.start(0, "a.png")
+def test_quiet_reports_nothing_of_its_own(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with Bar(2, quiet=True) as bar:
+        bar.start(0, "a.png")
         clock[0] += 9
-        shown.update(Progress("training", 3, 8, 0.1, 1e-3))
-    assert capsys.readouterr().err == ""
+        bar.update("training", 3, 8)
+        bar.info("information")
+        bar.note("failed: x")
+    assert capsys.readouterr().err == "failed: x\n"
 
 
 def test_the_live_bar_is_readable_at_40_columns(clock: list[float]) -> None:
-    shown = Display(12)
-    shown.start(10, "a/very/long/folder/with/an/image/of/a/long/name.png")
+    bar = Bar(12)
+    bar.start(10, "a/very/long/folder/with/an/image/of/a/long/name.png")
     for iteration in (1, 12000):
         clock[0] += 3600
-        shown.update(Progress("step 1/2, sub-step 2/3: training", iteration, 30000, 0.01234, 1e-3))
-    narrow = shown.console = Console(width=40, file=io.StringIO(), force_terminal=True, color_system=None)
-    narrow.print(shown._render())
-    output = narrow.file
-    assert isinstance(output, io.StringIO)
+        bar.step(Progress("step 1/2, sub-step 2/3: training", iteration, 30000, 0.01234, 1e-3))
+    output = io.StringIO()
+    bar.console = Console(width=40, file=output, force_terminal=True, color_system=None)
+    bar.console.print(bar._render())
     lines = output.getvalue().splitlines()
     assert max(map(len, lines)) <= 40
-    for fact in (
-        "image 11 of 12",
-        "step 1/2, sub-step 2/3: training",
-        "12000/30000",
-        "loss 0.0123",
-        "lr 1e-03",
-        "left",
-    ):
+    stage = "step 1/2, sub-step 2/3: training"
+    for fact in ("image 11 of 12", stage, "12,000/30,000", "loss 0.0123", "lr 1e-03", "left"):
         assert any(fact in line for line in lines), fact
+
+
+def test_a_narrow_encoding_is_no_error() -> None:
+    code = "from zssr_gan.progress import Bar\nbar = Bar()\nbar.result('ä 中')\nbar.note('ö 中')"
+    environment = {"PYTHONIOENCODING": "cp1252", "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    assert done.stdout.decode("cp1252") == "ä \\u4e2d\n"
+    assert done.stderr.decode("cp1252").startswith("ö ")

@@ -1,4 +1,4 @@
-"""What a person sees while images are enhanced: a live bar in a terminal, plain lines every few seconds elsewhere.
+"""What a person sees of a run: a live bar in a terminal, plain lines every few seconds elsewhere.
 
 All of it goes to standard error; standard output is for results. Everything is readable at 40 columns.
 """
@@ -13,16 +13,18 @@ from typing import Self
 import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+SECONDS_BETWEEN_LINES = 5.0
+
+_LEFT_WIDTH = len(" 99:59:59 left")
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands."""
+    """Where the work on an image or a case stands."""
 
     stage: str
     """`training` or `ensemble`, with the step where there are several."""
@@ -32,12 +34,7 @@ class Progress:
     loss: float
     """Mean absolute error, [0, 1] units; NaN outside training."""
     lr: float
-    """Learning rate; NaN outside training."""
-
-
-SECONDS_BETWEEN_LINES = 5.0
-
-_LEFT_WIDTH = len(" 99:59:59 left")
+    """Learning rate; NaN or 0 where it is not known."""
 
 
 def printable(text: str) -> str:
@@ -53,22 +50,24 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-class Display:
-    """Progress of a run over `total` images, and the lines that are said meanwhile.
+class Bar:
+    """Progress of one stage after another, over one or several images, and the lines between.
 
-    Used as a context manager, so that the terminal is put right also when the run is interrupted.
+    A context manager, so that the terminal is restored also when the run is interrupted.
+
+    Args:
+        images: how many `start` will name; it may be set later.
+        quiet: show no progress and no `info`; `note` and `result` still print.
     """
 
-    def __init__(self, total: int = 1, *, quiet: bool = False) -> None:
+    def __init__(self, images: int = 0, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, highlight=False)
-        self._total = total
-        self._quiet = quiet
-        self._place = 0
-        self._name = ""
-        self._progress: Progress | None = None
-        self._stage = (0, 0.0)
-        self._run_started = time.monotonic()
-        self._last_line = 0.0
+        self.images, self._quiet = images, quiet
+        self._place, self._name = 0, ""
+        self._stage, self._done, self._detail = "", 0, ""
+        self._total: int | None = None
+        self._first = 0  # where the stage began, so that what an earlier run did takes none of this one's time
+        self._run_started = self._stage_started = self._last_line = time.monotonic()
         self._live: Live | None = None
         if not quiet and self.console.is_terminal and not self.console.is_dumb_terminal:
             # Standard output is left alone: it may be a pipe, and Rich would send it to the terminal.
@@ -92,130 +91,82 @@ class Display:
             self._live.stop()
 
     def start(self, place: int, name: str) -> None:
-        """An image is begun; `place` counts from 0."""
-        self._place, self._name, self._progress = place, printable(name), None
+        """Begin an image; `place` counts from 0."""
+        self._place, self._name, self._stage = place, printable(name), ""
         self._last_line = time.monotonic()
-        if self._live is None and not self._quiet and self._total > 1:
-            self.note(f"{place + 1}/{self._total} {self._name}")
+        if self._live is None and self.images > 1:
+            self.info(f"{place + 1}/{self.images} {name}")
 
-    def update(self, progress: Progress) -> None:
-        """A step of the current image. Cheap, since it may come with every iteration."""
+    def update(self, stage: str, done: int, total: int | None, detail: str = "", *, images: int = 0) -> None:
+        """Show how far a stage is. Cheap, since it may come with every iteration.
+
+        Args:
+            stage: what is done; a new one, or one that begins again, counts its time anew.
+            done, total: steps; a total of None is not known yet.
+            detail: figures beside.
+            images: of each step, for a speed in images a second.
+        """
         now = time.monotonic()
-        last = self._progress
-        # A start that died begins again in the same stage.
-        if last is None or progress.stage != last.stage or progress.iteration < last.iteration:
-            self._stage = (progress.iteration, now)
-        self._progress = progress
-        if self._live is None and not self._quiet and now - self._last_line >= SECONDS_BETWEEN_LINES:
+        if stage != self._stage or done < self._done or total is None:
+            self._stage, self._first, self._stage_started = printable(stage), done, now
+        self._done, self._total, self._detail = done, total, detail
+        if images and now > self._stage_started:
+            speed = images * (done - self._first) / (now - self._stage_started)
+            self._detail = ", ".join(filter(None, [detail, f"{speed:.3g} images/s"]))
+        if self._live is None and not self._quiet and total and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
-            left = [f"{left} left"] if (left := self._left(progress)) else []
-            place = f"{progress.stage} {progress.iteration}/{progress.total}"
-            self.note(f"  {', '.join([place, *self._facts(progress), *left])}")
+            parts = [f"{self._stage}: {done:,}/{total:,}", self._detail, self._left()]
+            self.note(", ".join(filter(None, parts)))
+
+    def step(self, progress: Progress) -> None:
+        """Show where the work on an image stands."""
+        detail = f"loss {progress.loss:.4f}" if math.isfinite(progress.loss) else ""
+        if detail and progress.lr > 0:
+            detail += f", lr {progress.lr:.0e}"
+        self.update(progress.stage, progress.iteration, progress.total, detail)
 
     def result(self, text: str) -> None:
-        """A line for standard output; above the live bar where both share a terminal."""
+        """Write a line to standard output; above the live bar where both share a terminal."""
         if self._live is not None and sys.stdout.isatty():
             self.note(text)
         else:
-            typer.echo(text)
+            encoding = sys.stdout.encoding or "utf-8"
+            typer.echo(printable(text).encode(encoding, "backslashreplace").decode(encoding))
 
     def note(self, text: str, style: str = "") -> None:
-        """A line for standard error."""
-        self.console.print(Text(text, style=style), soft_wrap=True)
+        """Write a line to standard error, above the bar."""
+        self.console.print(Text(printable(text), style=style), soft_wrap=True)
 
-    def _left(self, progress: Progress) -> str | None:
-        """Time that the current stage still takes, once there is enough to judge by."""
-        first, started = self._stage
-        done, elapsed = progress.iteration - first, time.monotonic() - started
-        if done <= 0 or elapsed < 1 or progress.total <= 0:
-            return None
-        return duration(elapsed / done * max(0, progress.total - progress.iteration))
+    def info(self, text: str, style: str = "") -> None:
+        """Write a line to standard error, unless the run is quiet."""
+        if not self._quiet:
+            self.note(text, style)
 
-    def _facts(self, progress: Progress) -> list[str]:
-        if math.isfinite(progress.loss) and progress.lr > 0:  # stages that do not train have neither
-            return [f"loss {progress.loss:.4f}", f"lr {progress.lr:.0e}"]
-        return []
+    def _left(self) -> str:
+        """Time that the stage still takes, once there is enough to judge by; else nothing."""
+        done, elapsed = self._done - self._first, time.monotonic() - self._stage_started
+        if done <= 0 or elapsed < 1 or not self._total:
+            return ""
+        return f"{duration(elapsed / done * max(0, self._total - self._done))} left"
 
     def _render(self) -> Group:
         lines: list[RenderableType] = []
-        if self._total > 1:
+        if self.images > 1:
             ready = ""
             if self._place:
                 each = (time.monotonic() - self._run_started) / self._place
-                ready = f", ~{duration(each * (self._total - self._place))} left"
-            lines.append(_line(f"image {self._place + 1} of {self._total}{ready}", "bold"))
-        lines.append(_line(self._name))
-        if (progress := self._progress) is not None:
-            lines.append(_line(progress.stage))
-            lines.append(_line("  ".join([f"{progress.iteration}/{progress.total}", *self._facts(progress)])))
-            left = f" {left} left" if (left := self._left(progress)) else ""
+                ready = f", ~{duration(each * (self.images - self._place))} left"
+            lines.append(_line(f"image {self._place + 1} of {self.images}{ready}", "bold"))
+        lines += [_line(text) for text in (self._name, self._stage) if text]
+        if self._stage:
+            total = "" if self._total is None else f"/{self._total:,}"
+            lines.append(_line("  ".join(filter(None, [f"{self._done:,}{total}", self._detail]))))
             row = Table.grid()
-            row.add_row(
-                ProgressBar(progress.total, progress.iteration, width=min(60, self.console.width) - _LEFT_WIDTH), left
-            )
+            width = min(60, self.console.width) - _LEFT_WIDTH
+            row.add_row(ProgressBar(self._total, self._done, width=width), f" {self._left()}")
             lines.append(row)
         return Group(*lines)
 
 
 def _line(text: str, style: str = "") -> Text:
     return Text(text, style=style, no_wrap=True, overflow="ellipsis")
-
-
-# How far a stage is: a live bar with the time left in a terminal, plain lines every few seconds elsewhere.
-
-
-class Bar:
-    """Progress of one stage, on standard error; a context manager, so that the terminal is put right in any case."""
-
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
-        self._what, self._started, self._last_line = "", 0.0, 0.0
-        self._first = 0
-        self._task: TaskID | None = None
-        self._progress: RichProgress | None = None
-        if self.console.is_terminal and not self.console.is_dumb_terminal:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[detail]}"),
-                TimeRemainingColumn(),
-            )
-            self._progress = RichProgress(*columns, console=self.console, transient=True, redirect_stdout=False)
-
-    def __enter__(self) -> Self:
-        if self._progress is not None:
-            self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def update(self, what: str, done: int, total: int | None, detail: str = "") -> None:
-        """`done` of `total` (None: not known yet) of `what`, with figures beside. Cheap, since it may come often.
-
-        The time left goes by what was done since the first call: what an earlier run did took none of this one's time.
-        """
-        now = time.monotonic()
-        if what != self._what or total is None:
-            self._what, self._started, self._last_line, self._first = what, now, now, done
-        if self._progress is not None:
-            self._draw(self._progress, what, done, total, detail)
-        elif total and now - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            left = duration((now - self._started) / max(1, done - self._first) * (total - done))
-            self.note(f"{what}: {done:,}/{total:,}, {detail + ', ' if detail else ''}{left} left")
-
-    def note(self, text: str, style: str = "") -> None:
-        """A line on standard error, above the bar."""
-        self.console.print(Text(printable(text), style=style), soft_wrap=True)
-
-    def _draw(self, progress: RichProgress, what: str, done: int, total: int | None, detail: str) -> None:
-        if self._task is None or progress.tasks[-1].description != what or progress.tasks[-1].total != total:
-            if self._task is not None:
-                progress.remove_task(self._task)
-            self._task = progress.add_task(what, total=total, detail=detail)
-        progress.update(self._task, completed=done, detail=detail)

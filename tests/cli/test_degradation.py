@@ -143,8 +143,8 @@ def test_ctrl_c_leaves_nothing(faces: Path, tmp_path: Path, monkeypatch: pytest.
 def test_progress_with_the_time_left(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     done = call("estimate", *sorted(faces.glob("0*.png")), "-o", tmp_path / "b.json")
-    assert "reading 9/10" in done.stderr
-    assert f"{degradation.STAGES['blur']} 20/" in done.stderr
+    assert "reading: 9/10" in done.stderr
+    assert f"{degradation.STAGES['blur']}: 20/" in done.stderr
 
 
 def test_the_files_compression_is_read(tmp_path: Path) -> None:

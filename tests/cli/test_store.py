@@ -172,7 +172,7 @@ def test_progress_with_the_time_left(folder: Path, monkeypatch: pytest.MonkeyPat
     clock = iter(range(0, 10_000, 4))
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     done = call("export", folder)
-    assert "writing images 2/5" in done.stderr
+    assert "writing images: 2/5" in done.stderr
     assert " left" in done.stderr
 
 
@@ -180,7 +180,7 @@ def test_progress_with_the_time_left(folder: Path, monkeypatch: pytest.MonkeyPat
 def test_a_stopped_export_leaves_whole_files(
     folder: Path, monkeypatch: pytest.MonkeyPatch, stop: type[KeyboardInterrupt], code: int
 ) -> None:
-    monkeypatch.setattr("zssr_gan.cli.store._row", lambda *_: (_ for _ in ()).throw(stop()))
+    monkeypatch.setattr("zssr_gan.data.export._row", lambda *_: (_ for _ in ()).throw(stop()))
     done = call("export", folder)
     assert done.exit_code == code
     assert "Stopped" in done.stderr

@@ -91,7 +91,7 @@ def test_a_wrong_file_is_not_kept(found: Published, tmp_path: Path) -> None:
 def test_a_stopped_fetch(
     found: Published, monkeypatch: pytest.MonkeyPatch, stop: type[KeyboardInterrupt], code: int
 ) -> None:
-    monkeypatch.setattr("zssr_gan.progress.Display.update", lambda *_: (_ for _ in ()).throw(stop()))
+    monkeypatch.setattr("zssr_gan.progress.Bar.update", lambda *_: (_ for _ in ()).throw(stop()))
     done = call("fetch", "vgg19")
     assert done.exit_code == code
     assert "Stopped" in done.stderr

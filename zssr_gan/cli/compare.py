@@ -1,23 +1,19 @@
 """`zssr-gan compare`: one image by several systems, side by side on one sheet."""
 
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zssr_gan.cli.exit_codes import talk
+from zssr_gan.cli.exit_codes import report_failure, running
+from zssr_gan.cli.options import Device, Overwrite, Seed, Threads, Tile, Verbose
 from zssr_gan.errors import ImageError, OutputError
 
 if TYPE_CHECKING:
     from zssr_gan.inference.compare import Failed, Shown
-    from zssr_gan.progress import Display
+    from zssr_gan.progress import Bar
 
 
-app = typer.Typer(rich_markup_mode="markdown")
-
-
-@app.command(no_args_is_help=True)
 def compare(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", show_default=False, help="One image.")],
     models: Annotated[
@@ -41,7 +37,7 @@ def compare(
         typer.Option(
             metavar="WHAT",
             show_default=False,
-            help="The camera: bicubic, or what `zssr-gan degradation estimate` keeps [as trained for, or bicubic].",
+            help="The camera: bicubic, or a FILE that `zssr-gan degradation estimate` wrote [as trained, or bicubic].",
         ),
     ] = None,
     evidence: Annotated[
@@ -50,16 +46,12 @@ def compare(
     runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Where runs are looked for by their names.")] = Path(
         "runs"
     ),
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same pixels.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto (CUDA, else CPU), cpu, cuda or mps.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, max=1024, metavar="N", help="CPU threads [all cores].", show_default=False)
-    ] = None,
-    tile: Annotated[
-        int | None, typer.Option(min=16, metavar="PX", help="Side of a tile; smaller takes less memory.")
-    ] = None,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Tracebacks of failures too.")] = False,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    threads: Threads = None,
+    tile: Tile = None,
+    verbose: Verbose = False,
 ) -> None:
     """Compare systems on one image: one sheet with the input, bicubic, and what each of them makes of it.
 
@@ -80,12 +72,11 @@ def compare(
 
     Exit codes: 0 done, 1 some systems failed, or a file exists or cannot be written, 2 usage, 130 Ctrl-C, 143 SIGTERM.
     """
-    with talk("Stopped: nothing is written.", lambda error: 1 if isinstance(error, OutputError) else 2) as display:
+    with running(failed=OutputError) as bar:
         from zssr_gan.devices import RunOptions
         from zssr_gan.inference.compare import Failed, check_sheet, named_systems, record_path
         from zssr_gan.inference.compare import compare as compare_systems
         from zssr_gan.inference.outputs import check_new_files, collect_sources
-        from zssr_gan.progress import printable
 
         check_sheet(output)
         options = RunOptions(device=device, threads=threads, tile=tile)
@@ -100,31 +91,27 @@ def compare(
             output,
             evidence=evidence,
             overwrite=overwrite,
-            on_start=lambda _place, system: display.start(0, system.name),
-            on_progress=display.update,
-            on_done=lambda one: _show(one, display, verbose=verbose),
+            on_start=lambda _place, system: bar.start(0, system.name),
+            on_progress=bar.step,
+            on_done=lambda one: _show(one, bar, verbose=verbose),
         )
         failed = [one for one in done if isinstance(one, Failed)]
         if len(failed) == len(done):
-            display.note("nothing is written, since no system came to a result", "red")
+            bar.note("nothing is written, since no system came to a result", "red")
         else:
-            display.result(printable(f"{output}, and its record {record_path(output)}"))
+            bar.result(f"{output}, and its record {record_path(output)}")
     raise typer.Exit(1 if failed else 0)
 
 
-def _show(one: "Shown | Failed", display: "Display", *, verbose: bool) -> None:
-    """A line for each system, as soon as it is done."""
+def _show(one: "Shown | Failed", bar: "Bar", *, verbose: bool) -> None:
+    """Write a line for a system that is done."""
     from zssr_gan.inference.compare import Shown
-    from zssr_gan.progress import printable
     from zssr_gan.provenance import scale_text
 
-    if isinstance(one, Shown):
-        scale = scale_text(one.system.request.scale)
-        display.result(printable(f"{one.system.name}: {one.label}, x{scale}, {one.seconds:.1f} s"))
-        for notice in one.notices:
-            display.note(printable(f"{one.system.name}: {notice}"))
+    if not isinstance(one, Shown):
+        report_failure(bar, one.message, one.error, verbose=verbose)
         return
-    display.note(printable(f"failed: {one.message}"), "red")
-    if verbose:
-        for line in "".join(traceback.format_exception(one.error)).splitlines():
-            display.note(printable(line))
+    scale = scale_text(one.system.request.scale)
+    bar.result(f"{one.system.name}: {one.label}, x{scale}, {one.seconds:.1f} s")
+    for notice in one.notices:
+        bar.note(f"{one.system.name}: {notice}")

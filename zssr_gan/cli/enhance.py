@@ -1,164 +1,333 @@
-"""A run of `zssr-gan enhance` as a person sees it: what is learnt first, each image's line, and the end."""
+"""`zssr-gan enhance`: enlarges images, each by a network of its own, or by a trained generator."""
 
 import json
-import traceback
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from zssr_gan.cli.degradation import show_step
-from zssr_gan.degradation.estimate import Estimate
-from zssr_gan.degradation.model import degradation_of
+import typer
+
+from zssr_gan.cli.degradation import STAGES
+from zssr_gan.cli.exit_codes import report_failure, running
+from zssr_gan.cli.options import (
+    FILES,
+    MACHINE,
+    AsJson,
+    Device,
+    Images,
+    Overwrite,
+    Quiet,
+    Recursive,
+    Seed,
+    Threads,
+    Tile,
+    Verbose,
+)
 from zssr_gan.errors import ZssrGanError
-from zssr_gan.inference.batch import Outcome, run_plan
-from zssr_gan.inference.case import with_degradation, with_shared_start
-from zssr_gan.inference.compare import Comparison
-from zssr_gan.inference.enhance import make_downscale
-from zssr_gan.inference.outputs import Plan
-from zssr_gan.inference.request import KeptGenerator, Request, named
-from zssr_gan.progress import Display, Progress, printable
-from zssr_gan.provenance import LABELS
+from zssr_gan.provenance import LABELS, MAX_MEGAPIXELS
 from zssr_gan.signals import exit_code
 
+if TYPE_CHECKING:
+    from zssr_gan.inference.batch import Outcome
+    from zssr_gan.inference.compare import Comparison
+    from zssr_gan.inference.outputs import Plan
+    from zssr_gan.inference.request import KeptGenerator, Request
+    from zssr_gan.progress import Bar
 
-def show_run(plan: Plan, request: Request, compare: Path | None, *, as_json: bool, quiet: bool, verbose: bool) -> int:
-    """Do a plan, show it, and return the exit code.
 
-    Args:
-        plan, request: what is to be done.
-        compare: the sheet's file, if one is wanted.
-        as_json: results as JSON on standard output.
-        quiet: say failures only.
-        verbose: tracebacks of failures too.
+def enhance(
+    inputs: Images,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="OUT", help="Folder, or a file name if there is one input [beside it]."),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            *("-s", "--scale"),
+            metavar="S",
+            help="Factor per side, 1 to 8: 2, 1.5; or WIDTHxHEIGHT: 2x3 [2; a model's own].",
+            show_default=False,
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="One of those above, or a .yaml file of settings [quality].", show_default=False
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A trained generator, as `make train` writes it: nothing is learnt here."),
+    ] = None,
+    init: Annotated[
+        Literal["scratch", "shared"] | None,
+        typer.Option(
+            metavar="WAY",
+            help="shared: one network learnt on all the images first; better for tiny ones [scratch].",
+            show_default=False,
+        ),
+    ] = None,
+    init_from: Annotated[
+        Path | None, typer.Option("--init-from", metavar="FILE", help="A shared start kept by an earlier run.")
+    ] = None,
+    kernel: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Blur kernel of the input: KernelGAN's .mat, or .npy.")
+    ] = None,
+    degradation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="What the camera did: bicubic, estimate (from these images), or a FILE of an estimate [bicubic].",
+            show_default=False,
+        ),
+    ] = None,
+    noise: Annotated[
+        float | None, typer.Option(metavar="SD", help="For noisy footage: noise to learn against; try 0.0125.")
+    ] = None,
+    seed: Seed = 0,
+    extension: Annotated[
+        Literal["png", "tif", "tiff"] | None,
+        typer.Option("--ext", metavar="EXT", rich_help_panel=FILES, help="png or tif [png; tif for a TIFF]."),
+    ] = None,
+    suffix: Annotated[
+        str | None, typer.Option(metavar="TEXT", rich_help_panel=FILES, help="Ending of the results' names [_x2].")
+    ] = None,
+    recursive: Recursive = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", rich_help_panel=FILES, help="Go on where a run was stopped.")
+    ] = False,
+    overwrite: Overwrite = False,
+    evidence: Annotated[
+        bool,
+        typer.Option("--evidence", rich_help_panel=FILES, help="Write NAME_evidence.png: a map of what to doubt."),
+    ] = False,
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SHEET", rich_help_panel=FILES, help="Write one .png: input, bicubic, result, evidence in rows."
+        ),
+    ] = None,
+    record: Annotated[
+        bool,
+        typer.Option("--record/--no-record", rich_help_panel=FILES, help="Write NAME.json [yes].", show_default=False),
+    ] = True,
+    device: Device = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        typer.Option(metavar="KIND", rich_help_panel=MACHINE, help="fp32, bf16 or auto."),
+    ] = "auto",
+    threads: Threads = None,
+    tile: Tile = None,
+    max_megapixels: Annotated[
+        float, typer.Option(metavar="MP", rich_help_panel=MACHINE, help="Refuse larger inputs.")
+    ] = MAX_MEGAPIXELS,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Enlarge images, each by a network that is trained on that image alone, or by a trained generator.
+
+    **Examples**
+
+    ```
+    zssr-gan enhance photo.jpg
+    zssr-gan enhance photo.jpg -o big.png -s 3
+    zssr-gan enhance faces/ -o out/ --preset fast --compare sheet.png
+    zssr-gan enhance frames/ -o out/ --noise 0.0125 --skip-existing
+    zssr-gan enhance faces/ -o out/ --init shared --degradation estimate
+    zssr-gan enhance faces/ -o out/ --model generator.safetensors --evidence
+    ```
+
+    **Presets**
+
+    | name | what it is |
+    | --- | --- |
+    | quality | the best we know; minutes an image |
+    | fast | half a minute an image, at little loss |
+    | original | the constants of Shocher et al. 2018 |
+    | paper | the seed paper: flips and turns only |
+
+    Tiny images have little to learn from: `--init shared` learns one network on all the images given (a case), and
+    uses it for each. Results are then labelled `case`, not `internal`, and their records list what was learnt from.
+
+    `--model FILE` takes a generator that `make train` has trained, at its own scale and at once: results are labelled
+    `generative`, since their detail may stem from other people's images. With it, `--preset` says what is done with its
+    output: `generator` (the default: eight flips and turns, then back-projection to the input), `raw` (as it is), or a
+    .yaml file with the group refinement. The camera is taken to be the one it was trained for, unless `--degradation`
+    says otherwise. `zssr-gan model card FILE` shows what it was trained on.
+
+    A camera blurs, adds noise and compresses; by default it is taken to shrink like bicubic interpolation.
+    `--degradation estimate` finds out from all the images given (of one camera), and keeps what it found beside the
+    results; `zssr-gan degradation --help` tells more. Where the images tell too little, bicubic is assumed, and said.
+
+    Scales other than 2: `-s 1.5`, or width before height: `-s 2x3` makes it twice as wide and three times as high.
+
+    An input is never written over. Each result has a record, NAME.json, by which anyone can check and repeat it:
+    `zssr-gan verify NAME.json --rerun`.
+
+    Exit codes: 0 done, 1 some images failed, 2 usage, 130 Ctrl-C, 143 SIGTERM.
     """
-    outcomes: list[Outcome] = []
-    sheet = None if compare is None else Comparison(compare)
-    with Display(len(plan.todo), quiet=quiet) as display:
-        if plan.left_out and not quiet:
-            display.note(f"left out {plan.left_out} results of earlier runs found in the folders")
+    if quiet and verbose:
+        raise typer.BadParameter("-q and -v contradict each other")
+    with running("Stopped before the work began: nothing is written.", quiet=quiet) as bar:
+        from zssr_gan.devices import RunOptions
+        from zssr_gan.inference.outputs import plan_run
+        from zssr_gan.inference.request import make_request
+
+        request = make_request(
+            scale,
+            preset,
+            model=model,
+            seed=seed,
+            noise=noise,
+            kernel=kernel,
+            degradation=degradation,
+            init=init,
+            init_from=init_from,
+            options=RunOptions(device=device, precision=precision, threads=threads, tile=tile),
+            max_megapixels=max_megapixels,
+            overwrite=overwrite,
+        )
+        plan = plan_run(
+            inputs,
+            scale=request.scale,
+            output=output,
+            suffix=suffix,
+            extension=extension,
+            recursive=recursive,
+            record=record,
+            evidence=evidence,
+            compare=compare,
+            overwrite=overwrite,
+            skip_existing=skip_existing,
+        )
+        outcomes: list[Outcome] = []
         try:
-            if request.estimates and plan.todo:
-                request = _estimate_degradation(plan, request, display, quiet=quiet)
-            if not quiet and request.degradation is not None and request.degradation.estimate is not None:
-                _tell_degradation(request.degradation.estimate, display)
-            if request.init == "shared" and request.shared is None and plan.todo:
-                request = _learn_case(plan, request, display, quiet=quiet)
-            if not quiet and request.model is not None:
-                _tell_model(request, request.model, display)
-            for outcome in run_plan(
-                plan,
-                request,
-                on_start=lambda place, job: display.start(place, str(job.source)),
-                on_progress=display.update,
-                on_result=None if sheet is None else sheet.add,
-            ):
-                outcomes.append(outcome)
-                _show(outcome, display, as_json=as_json, quiet=quiet, verbose=verbose)
-            problem = None if sheet is None else _write_sheet(sheet, request, display, quiet=quiet or as_json)
+            problem = _run(plan, request, compare, outcomes, bar, as_json=as_json, quiet=quiet, verbose=verbose)
         except ZssrGanError as error:  # of the case as a whole; an image's own is an outcome
-            display.note(f"error: {printable(str(error))}", "red")
-            return 1
+            bar.note(f"error: {error}", "red")
+            raise typer.Exit(1) from error
         except KeyboardInterrupt as stop:
-            display.note(_farewell(stop, outcomes, plan), "red")
-            return exit_code(stop)
-    return _summarise(outcomes, problem, display, quiet=quiet)
+            bar.note(_farewell(stop, outcomes, plan), "red")
+            raise typer.Exit(exit_code(stop)) from stop
+        failures = [outcome.message for outcome in outcomes if outcome.status == "failed"] + problem
+        if len(outcomes) > 1:
+            counts = Counter(outcome.status for outcome in outcomes)
+            bar.info(", ".join(f"{counts[word]} {word}" for word in ("done", "skipped", "failed") if counts[word]))
+        if len(outcomes) > 1 or problem:
+            for message in failures:
+                bar.note(f"  {message}", "red")
+    raise typer.Exit(1 if failures else 0)
 
 
-def _estimate_degradation(plan: Plan, request: Request, display: Display, *, quiet: bool) -> Request:
-    display.start(0, f"{len(plan.todo) + len(plan.skipped)} images")
-    request, said = with_degradation(plan, request, lambda what, done, total: show_step(display, what, done, total))
-    if not quiet:
-        for line in said:
-            display.note(line)
-    return request
+def _run(
+    plan: "Plan",
+    request: "Request",
+    compare: Path | None,
+    outcomes: "list[Outcome]",
+    bar: "Bar",
+    *,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> list[str]:
+    """Learn the case, then enhance each image, into `outcomes`; returns what went wrong with the comparison sheet."""
+    from zssr_gan.inference.batch import run_plan
+    from zssr_gan.inference.case import with_degradation, with_shared_start
+    from zssr_gan.inference.compare import Comparison
+
+    bar.images = len(plan.todo)
+    sheet = None if compare is None else Comparison(compare)
+    if plan.left_out:
+        bar.info(f"left out {plan.left_out} results of earlier runs found in the folders")
+    if plan.todo and (request.estimates or (request.init == "shared" and request.shared is None)):
+        bar.start(0, f"{len(plan.todo) + len(plan.skipped)} images")
+    if request.estimates and plan.todo:
+        request, lines = with_degradation(
+            plan, request, lambda stage, done, total: bar.update(STAGES.get(stage, stage), done, total)
+        )
+        for line in lines:
+            bar.info(line)
+    if request.degradation is not None and (estimate := request.degradation.estimate) is not None:
+        bar.info(f"degradation: {estimate.summary}")
+        bar.info(f"  {estimate.why}", "bold yellow" if estimate.fallback else "")
+    if request.init == "shared" and request.shared is None and plan.todo:
+        request, lines = with_shared_start(
+            plan,
+            request,
+            lambda done, total, loss: bar.update("learning on the case", done, total, f"loss {loss:.4f}"),
+        )
+        for line in lines:
+            bar.info(line)
+    if request.model is not None:
+        _show_model(request, request.model, bar)
+    for outcome in run_plan(
+        plan,
+        request,
+        on_start=lambda place, job: bar.start(place, str(job.source)),
+        on_progress=bar.step,
+        on_result=None if sheet is None else sheet.add,
+    ):
+        outcomes.append(outcome)
+        _show(outcome, bar, as_json=as_json, quiet=quiet, verbose=verbose)
+    return [] if sheet is None else _write_sheet(sheet, request, bar, quiet=quiet or as_json)
 
 
-def _tell_degradation(found: Estimate, display: Display) -> None:
-    """What is assumed of the camera; loudly, where it is bicubic although it was estimated."""
-    display.note(printable(f"degradation: {found.summary}"))
-    display.note(printable(f"  {found.why}"), "bold yellow" if found.fallback else "")
-
-
-def _tell_model(request: Request, kept: KeptGenerator, display: Display) -> None:
+def _show_model(request: "Request", kept: "KeptGenerator", bar: "Bar") -> None:
     """What the pixels will come from, what that means, and loudly what its card warns of."""
+    from zssr_gan.degradation.model import degradation_of
+    from zssr_gan.inference.enhance import make_downscale
+    from zssr_gan.inference.request import named
+
     card = kept.generator.card
     images = card.images.get("inputs")
     learnt = "" if images is None else f" on {images.count:,} images"
     trained = f"trained{learnt}, step {card.step:,} of {card.steps:,}" if card.origin is None else card.training
-    display.note(printable(f"{kept.path}: {card.name}, {trained}"))
-    display.note(f"  generative: {LABELS['generative']}")
+    bar.info(f"{kept.path}: {card.name}, {trained}")
+    bar.info(f"  generative: {LABELS['generative']}")
     kernel = None if request.kernel is None else request.kernel.values
     camera = None if request.degradation is None else request.degradation.degradation
     used = degradation_of(make_downscale(kernel, request.scale, camera))
     if used not in kept.trained_for:
         known = card.origin is None
         trained = f"trained for {named(kept.trained_for)}" if known else "what it was trained for is not known"
-        display.note(f"  {trained}; its outputs are held against the input by {named([used])}, as asked", "bold yellow")
+        bar.info(f"  {trained}; its outputs are held against the input by {named([used])}, as asked", "bold yellow")
     elif camera is not None:
-        display.note(f"  its outputs are held against the input by {named([used])}, which it was trained for")
+        bar.info(f"  its outputs are held against the input by {named([used])}, which it was trained for")
     for warning in card.warnings:
-        display.note(printable(f"  WARNING: {warning}"), "bold yellow")
+        bar.info(f"  WARNING: {warning}", "bold yellow")
 
 
-def _learn_case(plan: Plan, request: Request, display: Display, *, quiet: bool) -> Request:
-
-    def tell(iteration: int, total: int, loss: float) -> None:
-        display.update(Progress("learning on the case", iteration, total, loss, 0.0))
-
-    display.start(0, f"{len(plan.todo) + len(plan.skipped)} images")
-    request, said = with_shared_start(plan, request, tell)
-    if not quiet:
-        for line in said:
-            display.note(line)
-    return request
-
-
-def _show(outcome: Outcome, display: Display, *, as_json: bool, quiet: bool, verbose: bool) -> None:
-    """Say what came of one image, as soon as it is known."""
+def _show(outcome: "Outcome", bar: "Bar", *, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Write what came of one image, as soon as it is known."""
     if as_json:
-        display.result(json.dumps(outcome.as_json()))
+        bar.result(json.dumps(outcome.as_json()))
     if outcome.status == "failed":
-        display.note(f"failed: {printable(outcome.message)}", "red")
-        if verbose and outcome.error is not None:
-            for line in "".join(traceback.format_exception(outcome.error)).splitlines():
-                display.note(printable(line))
-        return
-    if quiet:
+        report_failure(bar, outcome.message, outcome.error, verbose=verbose)
         return
     for notice in outcome.notices:
-        display.note(f"{printable(str(outcome.job.source))}: {notice}")
-    if not as_json:
-        display.result(printable(outcome.line()))
+        bar.info(f"{outcome.job.source}: {notice}")
+    if not as_json and not quiet:
+        bar.result(outcome.line())
 
 
-def _write_sheet(sheet: Comparison, request: Request, display: Display, *, quiet: bool) -> str | None:
+def _write_sheet(sheet: "Comparison", request: "Request", bar: "Bar", *, quiet: bool) -> list[str]:
     """Write the comparison sheet; returns what went wrong, if anything did."""
     try:
         written = sheet.write(overwrite=request.overwrite)
     except ZssrGanError as error:
-        return str(error)
+        return [str(error)]
     if written and not quiet:
         more = f" (the first {len(sheet)} images)" if sheet.left_out else ""
-        display.result(f"{sheet.path}: input, bicubic, result and evidence side by side{more}")
-    return None
+        bar.result(f"{sheet.path}: input, bicubic, result and evidence side by side{more}")
+    return []
 
 
-def _farewell(stop: KeyboardInterrupt, outcomes: list[Outcome], plan: Plan) -> str:
+def _farewell(stop: KeyboardInterrupt, outcomes: "list[Outcome]", plan: "Plan") -> str:
     reason = "Stopped by SIGTERM" if exit_code(stop) == 143 else "Stopped"
     done = sum(outcome.status == "done" for outcome in outcomes)
     return (
         f"{reason}: {done} of {len(plan.todo)} images are done and kept; the one in work left no file. "
         "The same command with --skip-existing goes on from there."
     )
-
-
-def _summarise(outcomes: list[Outcome], problem: str | None, display: Display, *, quiet: bool) -> int:
-    """The end of a run: counts where there were several images, and the failures last."""
-    failures = [outcome.message for outcome in outcomes if outcome.status == "failed"]
-    failures += [problem] if problem else []
-    if len(outcomes) > 1 and not quiet:
-        counts = Counter(outcome.status for outcome in outcomes)
-        display.note(", ".join(f"{counts[word]} {word}" for word in ("done", "skipped", "failed") if counts[word]))
-    if len(outcomes) > 1 or problem:
-        for message in failures:
-            display.note(f"  {message}", "red")
-    return 1 if failures else 0

@@ -1,6 +1,7 @@
-"""How the commands beside `enhance` talk: a display whose errors are one line each, and its bar."""
+"""What ends a command: an error of ours as one line and an exit code, Ctrl-C and SIGTERM with codes of their own."""
 
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -10,32 +11,49 @@ from zssr_gan.errors import ZssrGanError
 from zssr_gan.signals import exit_code
 
 if TYPE_CHECKING:
-    from zssr_gan.progress import Display
+    from zssr_gan.progress import Bar
+
+_NONE: tuple[type[ZssrGanError], ...] = ()
 
 
 @contextmanager
-def talk(stopped: str, code_of: Callable[[ZssrGanError], int]) -> Iterator["Display"]:
-    """A display, with every error of ours as one line and an exit code, and Ctrl-C as its own.
+def running(
+    stopped: str = "Stopped: nothing is written.",
+    *,
+    failed: type[ZssrGanError] | tuple[type[ZssrGanError], ...] = _NONE,
+    quiet: bool = False,
+) -> Iterator["Bar"]:
+    """The bar of a command; errors end it with one line on standard error.
+
+    Exit codes: 1 for errors of the kinds in `failed`, 2 for others of ours and for paths that the system refuses, 130
+    after Ctrl-C, 143 after SIGTERM.
 
     Args:
-        stopped: what is said after Ctrl-C.
-        code_of: the exit code of an error.
+        stopped: the line after Ctrl-C or SIGTERM.
+        failed: errors that are no mistake in what was asked for.
+        quiet: show no progress.
     """
-    from zssr_gan.progress import Display, printable
+    from zssr_gan.progress import Bar
 
-    with Display() as display:
+    with Bar(quiet=quiet) as bar:
         try:
-            yield display
+            yield bar
         except ZssrGanError as error:
-            display.note(f"error: {printable(str(error))}", "red")
-            raise typer.Exit(code_of(error)) from error
+            bar.note(f"error: {error}", "red")
+            raise typer.Exit(1 if isinstance(error, failed) else 2) from error
+        except OSError as error:  # too long a name, a forbidden folder
+            if error.filename is None:
+                raise
+            bar.note(f"error: {error.filename}: {error.strerror}", "red")
+            raise typer.Exit(2) from error
         except KeyboardInterrupt as stop:
-            display.note(stopped, "red")
+            bar.note(stopped, "red")
             raise typer.Exit(exit_code(stop)) from stop
 
 
-def show_progress(display: "Display", stage: str, done: int, total: int) -> None:
-    """How much of a stage is done, for the bar and its time left."""
-    from zssr_gan.progress import Progress
-
-    display.update(Progress(stage, done, total, float("nan"), 0.0))
+def report_failure(bar: "Bar", message: str, error: BaseException | None, *, verbose: bool) -> None:
+    """Write what failed, with its traceback if that is asked for."""
+    bar.note(f"failed: {message}", "red")
+    if verbose and error is not None:
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            bar.note(line)

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-from zssr_gan.errors import OutputError, ZssrGanError
+from zssr_gan.cli.exit_codes import running
+from zssr_gan.cli.options import AsJson
+from zssr_gan.errors import OutputError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,35 +22,30 @@ def card(
     images: Annotated[
         bool, typer.Option("--images", help="What it was trained on: SHA-256, purpose and id, a line an image.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The whole card, as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the card of a generator: network, images, training, figures, and the file's SHA-256.
 
     Exit codes: 0 done, 2 the file is missing or no generator.
     """
-    from zssr_gan.progress import printable
-    from zssr_gan.training.model_card import account, load_generator
+    with running() as bar:
+        from zssr_gan.training.model_card import account, load_generator
 
-    try:
         generator = load_generator(file)
-    except ZssrGanError as error:
-        typer.echo(f"error: {printable(str(error))}", err=True)
-        raise typer.Exit(2) from error
-    if images:
-        if generator.card.origin is not None:
-            typer.echo("the images that it was trained on are not known", err=True)
-        for purpose, files in generator.images.items():
-            for name, sha256 in files.items():
-                typer.echo(printable(f"{sha256}  {purpose:8}  {name}"))
-        return
-    found = generator.card
-    if as_json:
-        typer.echo(found.model_dump_json(indent=1))
-        return
-    for name, text in account(generator):
-        typer.echo(printable(f"{name:11} {text}"))
-    for warning in found.warnings:
-        typer.echo(printable(f"WARNING     {warning}"))
+        found = generator.card
+        if images:
+            if found.origin is not None:
+                bar.note("the images that it was trained on are not known")
+            for purpose, files in generator.images.items():
+                for name, sha256 in files.items():
+                    bar.result(f"{sha256}  {purpose:8}  {name}")
+        elif as_json:
+            typer.echo(found.model_dump_json(indent=1))
+        else:
+            for name, text in account(generator):
+                bar.result(f"{name:11} {text}")
+            for warning in found.warnings:
+                bar.result(f"WARNING     {warning}")
 
 
 @app.command("import", no_args_is_help=True)
@@ -69,15 +66,11 @@ def import_(
 
     Exit codes: 0 done, 1 the output cannot be written, 2 the file is missing or no such generator.
     """
-    from zssr_gan.progress import printable
-    from zssr_gan.training.importing import import_generator
+    with running(failed=OutputError) as bar:
+        from zssr_gan.training.importing import import_generator
 
-    try:
         made = import_generator(file, output)
-    except ZssrGanError as error:
-        typer.echo(f"error: {printable(str(error))}", err=True)
-        raise typer.Exit(1 if isinstance(error, OutputError) else 2) from error
-    options = ", ".join(f"{name} {value}" for name, value in made.options.items())
-    typer.echo(printable(f"{output}: {made.name}, {options}"))
-    for warning in made.warnings:
-        typer.echo(printable(f"WARNING: {warning}"), err=True)
+        options = ", ".join(f"{name} {value}" for name, value in made.options.items())
+        bar.result(f"{output}: {made.name}, {options}")
+        for warning in made.warnings:
+            bar.note(f"WARNING: {warning}")

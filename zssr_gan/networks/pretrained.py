@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,6 +50,10 @@ class Published:
     def path(self) -> Path:
         """Where it is kept here, whether it is there or not."""
         return cache_folder() / self.url.rsplit("/", 1)[-1]
+
+    def as_json(self) -> dict[str, object]:
+        """For scripts: all of it, and whether the file is there."""
+        return {**asdict(self), "path": str(self.path), "here": self.path.is_file()}
 
 
 PUBLISHED = {

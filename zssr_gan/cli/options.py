@@ -1,0 +1,47 @@
+"""Options that several commands have, once each."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# Panels of the help.
+FILES, MACHINE, REPORT = "Files", "Machine", "What is reported"
+
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, metavar="N", help="Same seed, same bytes.")]
+
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", rich_help_panel=FILES, help="Look into subfolders too.")]
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", rich_help_panel=FILES, help="Replace files that exist.")]
+
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", rich_help_panel=MACHINE, help="auto (CUDA, else CPU), cpu, cuda (cuda:1, ...) or mps."
+    ),
+]
+
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=1024, metavar="N", rich_help_panel=MACHINE, show_default=False, help="CPU threads [all cores]."
+    ),
+]
+
+Tile = Annotated[
+    int | None,
+    typer.Option(min=16, metavar="PX", rich_help_panel=MACHINE, help="Side of a tile; smaller takes less memory."),
+]
+
+AsJson = Annotated[bool, typer.Option("--json", rich_help_panel=REPORT, help="JSON on standard output, for scripts.")]
+
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", rich_help_panel=REPORT, help="Report failures only.")]
+
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", rich_help_panel=REPORT, help="Tracebacks of failures too.")]
+
+Images = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="INPUT", show_default=False, help="Images (PNG, JPEG, TIFF, BMP, WebP), or folders of them."
+    ),
+]
