@@ -127,30 +127,26 @@ class Cameras:
     """
 
     def __init__(self, degradations: CaseDegradations | None = None) -> None:
-        self.all: Mapping[str, Camera] = {}
-        self._largest: tuple[str, ...] = ()
-        plain = Degradation()
+        plain, groups = Degradation(), () if degradations is None else degradations.groups
         self._bicubic = Camera(None, plain.sha256, BicubicDownscale())
-        if degradations is None:
-            return
         # Bicubic may be taken in several steps, the others only in one: one network cannot learn both.
-        known = {one.estimate.degradation.sha256: one.estimate.degradation for one in degradations.groups}
-        mixed = any(degradation != plain for degradation in known.values())
+        mixed = any(one.estimate.degradation != plain for one in groups)
         downscales: dict[str, Downscale] = {
-            sha256: DegradedDownscale(degradation) if mixed else self._bicubic.downscale
-            for sha256, degradation in known.items()
+            one.estimate.degradation_sha256: DegradedDownscale(one.estimate.degradation)
+            if mixed
+            else self._bicubic.downscale
+            for one in groups
         }
-        self.all = {
+        self.all: Mapping[str, Camera] = {
             one.group: Camera(
                 one.group,
                 one.estimate.degradation_sha256,
                 downscales[one.estimate.degradation_sha256],
                 frozenset(image.sha256 for image in one.estimate.images),
             )
-            for one in degradations.groups
+            for one in groups
         }
-        by_images = sorted(degradations.groups, key=lambda one: (-len(one.estimate.images), one.group))
-        self._largest = tuple(one.group for one in by_images)
+        self._largest = sorted(self.all, key=lambda group: (-len(self.all[group].learnt_from), group))
 
     @property
     def downscales(self) -> Sequence[Downscale]:

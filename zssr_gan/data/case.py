@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import JsonValue
-
 from zssr_gan.data.cameras import (
     Cameras,
     CaseDegradations,
@@ -22,7 +20,7 @@ from zssr_gan.data.cameras import (
 )
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import Role, Split
-from zssr_gan.data.store import first_difference, read_settings
+from zssr_gan.data.store import SETTINGS, read_settings, shard_files
 from zssr_gan.degradation.estimate import read_estimate
 from zssr_gan.degradation.estimator import EstimationSettings
 from zssr_gan.degradation.model import KernelBlur, degradation_of
@@ -36,7 +34,7 @@ from zssr_gan.settings.run import RunSettings
 from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset, parse_settings
 from zssr_gan.signals import uninterrupted
 from zssr_gan.zeroshot.case import LRImage, learn_case, read_lr
-from zssr_gan.zeroshot.shared import SharedStart, read_shared, step_of, write_shared
+from zssr_gan.zeroshot.shared import SharedStart, read_shared, write_shared
 
 LEARNT_FROM: tuple[Role, ...] = ("zssr", "generator")
 """Roles that are learnt from: the training part. Nothing is learnt from the test part."""
@@ -202,11 +200,13 @@ def run_shared(
     machine: Machine,
     bar: Bar,
 ) -> SharedStart:
-    """The run's shared network, which lies at `path`, in its store, afterwards: learnt, found there, or copied.
+    """The run's shared network, which lies at `path`, in its store, afterwards: found there, copied, or learnt.
+
+    One that is found there is not compared with the settings: the store knows its hash.
 
     Raises:
         SettingsError: the network that is given was learnt for other degradations.
-        StoreError: one of other settings or images is there, or the store's images were made with another.
+        StoreError: another network is there, or the store's images were made with another.
         ImageError: no image can be learnt from.
     """
     given = None if settings.synth.init_from is None else Path(settings.synth.init_from).expanduser()
@@ -219,11 +219,8 @@ def run_shared(
                 f"{given}: was learnt for the degradation {network.facts.degradation}, and synth.degradation gives "
                 f"{strange[0]}: take the degradation that it was learnt for, or leave init_from out."
             )
-        if path.exists() and read_shared(path).sha256 != network.sha256:
-            raise StoreError(f"{path}: is another shared start than {given}; choose another folder (run_dir).")
-    elif path.exists():
-        network = read_shared(path)
-        _refuse_other_learning(network, settings, zero_shot, training.images, cameras, path)
+    elif path.exists() and ((path.parent / SETTINGS).exists() or shard_files(path.parent)):
+        return read_shared(path)
     else:
         images = training.read(bar)
         began = time.perf_counter()
@@ -239,63 +236,23 @@ def run_shared(
         assert learnt is not None
         network, seconds = learnt, time.perf_counter() - began
         bar.note(f"shared start: learnt on {len(images):,} images in {seconds:.0f} s, kept as {path}")
-    if not path.exists():
-        _refuse_to_replace(network, path.parent)
-        with uninterrupted():
-            write_shared(network, path)
-    return network
-
-
-def _refuse_other_learning(
-    network: SharedStart,
-    settings: RunSettings,
-    zero_shot: ZeroShotSettings,
-    images: Prepared,
-    cameras: Cameras,
-    path: Path,
-) -> None:
-    """Raise StoreError where the network was learnt with other settings, or on other images than these."""
-    downscales = {cameras.of(images, number).downscale for number in range(len(images))}
-    scale = step_of((settings.synth.scale, settings.synth.scale), zero_shot, cameras.downscales[0])
-    was: dict[str, JsonValue] = {
-        "seed": network.facts.seed,
-        "scale": round(network.facts.scale[0], 6),
-        "degradation": list(network.facts.learnt_for),
-        "zero_shot": network.facts.settings,
-    }
-    wanted: dict[str, JsonValue] = {
-        "seed": settings.seed,
-        "scale": round(scale[0], 6),
-        "degradation": [*sorted(degradation_of(downscale) for downscale in downscales)],
-        "zero_shot": zero_shot.model_dump(mode="json"),
-    }
-    if (difference := first_difference(was, wanted)) is not None:
-        key, old, new = difference
-        raise StoreError(
-            f"{path}: was learnt with {key} = {old}, and {new} is asked for now; choose another folder "
-            "(run_dir), or take the old value to go on here."
-        )
-    known = {images.member(number).sha256 for number in range(len(images))}
-    strange = [image.name for image in network.facts.images if image.sha256 not in known]
-    if strange:
-        raise StoreError(
-            f"{path}: was learnt on other images ({strange[0]} is not in the training part of split.json); choose "
-            "another folder (run_dir)."
-        )
-
-
-def _refuse_to_replace(network: SharedStart, store: Path) -> None:
-    """A lost network that was learnt again must be the one that the store's images were made with."""
+    if path.exists():
+        if read_shared(path).sha256 != network.sha256:
+            raise StoreError(f"{path}: is another shared start than this run's; choose another folder (run_dir).")
+        return network
     try:
-        before = read_settings(store).settings.get("shared_sha256")
+        before = read_settings(path.parent).settings.get("shared_sha256")
     except StoreError:
-        return  # nothing was made yet
+        before = network.sha256  # nothing was made yet
     if before != network.sha256:
         raise StoreError(
-            f"{store}: its images were made with a shared start that is gone, and this is another one (learnt "
+            f"{path.parent}: its images were made with a shared start that is gone, and this is another one (learnt "
             "elsewhere, or again on another machine, with other threads, images or versions): put "
             "shared.safetensors back, or choose another folder (run_dir)."
         )
+    with uninterrupted():
+        write_shared(network, path)
+    return network
 
 
 def _shown_by(bar: Bar) -> Callable[[Progress], None]:

@@ -5,8 +5,8 @@ the names' 1), so a list is used for images whose names say nothing, and checked
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -27,60 +27,32 @@ _BY_CAMERA = r"(?:.*/)?(\d+)_cam[^/]*$"  # "17_cam1_2.jpg": 17; "distractors_2.j
 _NOBODY = r"(?!)"
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A folder of a set: the pattern of its names, and its list (candidate files; in it KEY_set and KEY_ids)."""
-
-    folder: str
-    pattern: str
-    lists: tuple[str, ...] = ()
-    key: str = ""
+_Section = tuple[str, str, tuple[str, ...], str]
+"""Folder, pattern of its names, candidates for its list, and KEY: the list's columns are KEY_set and KEY_ids."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How a set is laid out. `inner`: the folder that its archive unpacks into. `pairs`: (list, whether of one person)
-    of images in the folder `verification`."""
-
-    inner: str
-    sections: tuple[Section, ...]
-    verification: str = ""
-    pairs: tuple[tuple[str, bool], ...] = ()
-
-
-def _survface_section(part: str, key: str) -> Section:
-    # Public loaders disagree about where the identification lists lie.
+def _identification(part: str) -> _Section:
+    # Public loaders disagree about where SurvFace's identification lists lie.
     folders = ("Face_Identification_Test_Set", "Face_Identification_Evaluation")
     lists = tuple(f"{folder}/{part}_img_ID_pairs.mat" for folder in folders)
-    return Section(f"Face_Identification_Test_Set/{part}", _BY_CAMERA, lists, key)
+    return f"Face_Identification_Test_Set/{part}", _BY_CAMERA, lists, part
 
 
-LAYOUTS: Mapping[Literal["tinyface", "survface"], Layout] = {
-    "tinyface": Layout(
-        "tinyface",
-        (
-            Section("Training_Set", _BY_FOLDER),
-            Section("Testing_Set/Gallery_Distractor", _NOBODY),
-            Section(
-                "Testing_Set/Gallery_Match", _BY_NUMBER, ("Testing_Set/gallery_match_img_ID_pairs.mat",), "gallery"
-            ),
-            Section("Testing_Set/Probe", _BY_NUMBER, ("Testing_Set/probe_img_ID_pairs.mat",), "probe"),
-        ),
+_VERIFICATION = "Face_Verification_Test_Set/verification_images"
+
+_SECTIONS: Mapping[Literal["tinyface", "survface"], tuple[_Section, ...]] = {
+    "tinyface": (
+        ("Training_Set", _BY_FOLDER, (), ""),
+        ("Testing_Set/Gallery_Distractor", _NOBODY, (), ""),
+        ("Testing_Set/Gallery_Match", _BY_NUMBER, ("Testing_Set/gallery_match_img_ID_pairs.mat",), "gallery"),
+        ("Testing_Set/Probe", _BY_NUMBER, ("Testing_Set/probe_img_ID_pairs.mat",), "probe"),
     ),
-    "survface": Layout(
-        "QMUL-SurvFace",
-        (
-            Section("training_set", _BY_FOLDER),
-            _survface_section("gallery", "gallery"),
-            _survface_section("mated_probe", "mated_probe"),
-            Section("Face_Identification_Test_Set/unmated_probe", _BY_CAMERA),
-            Section("Face_Verification_Test_Set/verification_images", _BY_CAMERA),
-        ),
-        "Face_Verification_Test_Set/verification_images",
-        (
-            ("Face_Verification_Test_Set/positive_pairs_names.mat", True),
-            ("Face_Verification_Test_Set/negative_pairs_names.mat", False),
-        ),
+    "survface": (
+        ("training_set", _BY_FOLDER, (), ""),
+        _identification("gallery"),
+        _identification("mated_probe"),
+        ("Face_Identification_Test_Set/unmated_probe", _BY_CAMERA, (), ""),
+        (_VERIFICATION, _BY_CAMERA, (), ""),
     ),
 }
 
@@ -98,32 +70,30 @@ class Qmul(Source):
 
     def listing(self) -> Listing:
         """All images. Raises SettingsError where no part of the set is under the root."""
-        layout, base = LAYOUTS[self.kind], self._base()
-        notices, missing = list[str](), set[str]()
-        unusable = list[tuple[str, str]]()
-        identities, labels = dict[str, str | None](), dict[str, int]()
-        for section in layout.sections:
-            if not (base / section.folder).is_dir():
-                notices.append(f"the folder {section.folder} is not there.")
+        lists = _Lists(self._base())
+        labels: dict[str, int] = {}
+        unusable: list[tuple[str, str]] = []
+        for folder, pattern, files, key in _SECTIONS[self.kind]:
+            if not (lists.base / folder).is_dir():
+                lists.notices.append(f"the folder {folder} is not there.")
                 continue
-            files, _, odd = files_under(base / section.folder)
-            unusable += [(f"{section.folder}/{path}", reason) for path, reason in odd]
-            names = [name for name in files if Path(name).suffix.lower() not in _NO_IMAGES]
-            for name in names:
-                person = re.match(section.pattern, name, re.IGNORECASE)
-                identities[f"{section.folder}/{name}"] = person[1] if person else None
-            if section.lists:
-                labels |= _labels(base, section, names, notices, missing)
-        if wrong := _use_labels(identities, labels):
-            notices.append(f"the lists group {wrong} images otherwise than their names; the names hold.")
-        for file, same in layout.pairs:
-            if (base / file).is_file() and (base / layout.verification).is_dir():
-                _check_pairs(base / file, file, same, layout.verification, identities, notices, missing)
+            names, _, odd = files_under(lists.base / folder)
+            unusable += [(f"{folder}/{name}", reason) for name, reason in odd]
+            images = [name for name in names if Path(name).suffix.lower() not in _NO_IMAGES]
+            for name in images:
+                person = re.match(pattern, name, re.IGNORECASE)
+                lists.identities[f"{folder}/{name}"] = person[1] if person else None
+            if files:
+                labels |= lists.labels(folder, images, files, key)
+        lists.use(labels)
+        if self.kind == "survface" and (lists.base / _VERIFICATION).is_dir():
+            lists.check_pairs("positive_pairs_names", same=True)
+            lists.check_pairs("negative_pairs_names", same=False)
         return Listing(
-            tuple(Entry(path, identities[path]) for path in sorted(identities)),
+            tuple(Entry(path, person) for path, person in sorted(lists.identities.items())),
             tuple(unusable),
-            tuple(sorted(missing)),
-            tuple(f"{self.name}: {notice}" for notice in notices),
+            tuple(sorted(lists.missing)),
+            tuple(f"{self.name}: {notice}" for notice in lists.notices),
         )
 
     def read(self, path: str) -> Content:
@@ -137,83 +107,81 @@ class Qmul(Source):
 
     def _base(self) -> Path:
         """The folder that the sections lie in. Raises SettingsError where there is none of them."""
-        layout = LAYOUTS[self.kind]
-        for base in (self.root, self.root / layout.inner):
-            if any((base / section.folder).is_dir() for section in layout.sections):
+        folders = [section[0] for section in _SECTIONS[self.kind]]
+        for base in (self.root, self.root / ("tinyface" if self.kind == "tinyface" else "QMUL-SurvFace")):
+            if any((base / folder).is_dir() for folder in folders):
                 return base
-        tops = sorted({section.folder.split("/")[0] for section in layout.sections})
+        tops = sorted({folder.split("/")[0] for folder in folders})
         what = "does not exist" if not self.root.exists() else f"holds none of the folders {', '.join(tops)}"
         raise SettingsError(f"{self.root}: {what}; data/README.md says how to get the set and where to unpack it.")
 
 
-def _labels(base: Path, section: Section, names: list[str], notices: list[str], missing: set[str]) -> dict[str, int]:
-    """The list's number of each path; what is listed and not there goes to `missing`."""
-    file = next((file for file in section.lists if (base / file).is_file()), None)
-    if file is None:
-        notices.append(f"the list {section.lists[0]} is not there; the names alone were read.")
-        return {}
-    try:
-        cells, numbers = _load(base / file, f"{section.key}_set", f"{section.key}_ids")
-        listed = [_text(cell) for cell in cells.reshape(-1)]
-        if numbers.size != len(listed) or not np.issubdtype(numbers.dtype, np.number):
-            raise ValueError(f"it has {len(listed)} names and {numbers.size} {section.key}_ids, which are numbers")
-    except ValueError as error:
-        notices.append(f"{Path(file).name}: {error}. The names alone were read.")
-        return {}
-    known = _by_stem(names)
-    labels = {}
-    for name, person in zip(listed, numbers.reshape(-1).tolist(), strict=True):
-        if (found := known.get(_stem(name))) is None:
-            missing.add(f"{section.folder}/{name}")
-        else:
-            labels[f"{section.folder}/{found}"] = int(person)
-    if len(labels) < len(names):
-        notices.append(f"{file} does not list {len(names) - len(labels)} images that are there.")
-    return labels
+@dataclass
+class _Lists:
+    """A set's images by path, held against its `.mat` lists; what is odd is gathered in `missing` and `notices`."""
 
+    base: Path
+    identities: dict[str, str | None] = field(default_factory=dict)
+    missing: set[str] = field(default_factory=set)
+    notices: list[str] = field(default_factory=list)
 
-def _use_labels(identities: dict[str, str | None], labels: Mapping[str, int]) -> int:
-    """Give images without a name's identity that of their list's number; how many images name and list disagree on."""
-    persons: dict[int, str] = {}
-    numbers: dict[str, int] = {}
-    wrong = 0
-    for path in sorted(labels):
-        person, number = identities[path], labels[path]
-        if person is not None:
-            wrong += persons.setdefault(number, person) != person or numbers.setdefault(person, number) != number
-    for path, number in labels.items():
-        if identities[path] is None:
-            identities[path] = persons.get(number, f"list-{number}")
-    return wrong
+    def labels(self, folder: str, images: Sequence[str], files: Sequence[str], key: str) -> dict[str, int]:
+        """The number of each path in the first of these lists that is there."""
+        file = next((file for file in files if (self.base / file).is_file()), None)
+        if file is None:
+            self.notices.append(f"the list {files[0]} is not there; the names alone were read.")
+            return {}
+        try:
+            cells, numbers = _load(self.base / file, f"{key}_set", f"{key}_ids")
+            listed = [_text(cell) for cell in cells.reshape(-1)]
+            if numbers.size != len(listed) or not np.issubdtype(numbers.dtype, np.number):
+                raise ValueError(f"it has {len(listed)} names and {numbers.size} {key}_ids, which are numbers")
+        except ValueError as error:
+            self.notices.append(f"{Path(file).name}: {error}. The names alone were read.")
+            return {}
+        known, labels = {_stem(name): f"{folder}/{name}" for name in images}, {}
+        for name, number in zip(listed, numbers.reshape(-1).tolist(), strict=True):
+            if (path := known.get(_stem(name))) is None:
+                self.missing.add(f"{folder}/{name}")
+            else:
+                labels[path] = int(number)
+        if len(labels) < len(images):
+            self.notices.append(f"{file} does not list {len(images) - len(labels)} images that are there.")
+        return labels
 
+    def use(self, labels: Mapping[str, int]) -> None:
+        """Give images without a name's identity that of their number; count where names and lists disagree."""
+        persons: dict[int, str] = {}
+        numbers: dict[str, int] = {}
+        wrong = 0
+        for path, number in sorted(labels.items()):
+            if (person := self.identities[path]) is not None:
+                wrong += persons.setdefault(number, person) != person or numbers.setdefault(person, number) != number
+        for path, number in labels.items():
+            if self.identities[path] is None:
+                self.identities[path] = persons.get(number, f"list-{number}")
+        if wrong:
+            self.notices.append(f"the lists group {wrong} images otherwise than their names; the names hold.")
 
-def _check_pairs(
-    path: Path,
-    file: str,
-    same: bool,
-    verification: str,
-    identities: Mapping[str, str | None],
-    notices: list[str],
-    missing: set[str],
-) -> None:
-    """Hold a list of pairs of verification images against the images that are there and whom they show."""
-    try:
-        (table,) = _load(path, path.stem)
-        if table.ndim != 2 or table.shape[1] != 2:
-            raise ValueError("it is no list of pairs")
-        pairs = [(_text(one), _text(other)) for one, other in table]
-    except ValueError as error:
-        notices.append(f"{path.name}: {error}.")
-        return
-    known = _by_stem(name for name in identities if name.startswith(f"{verification}/"))
-    missing |= {f"{verification}/{name}" for pair in pairs for name in pair if _stem(name) not in known}
-    wrong = 0
-    for pair in pairs:
-        one, other = (identities.get(known.get(_stem(name), "")) for name in pair)
-        wrong += None not in (one, other) and (one == other) != same
-    if wrong:
-        kind = "the same person" if same else "two persons"
-        notices.append(f"{file}: {wrong} pairs of {kind} are otherwise by their names.")
+    def check_pairs(self, key: str, *, same: bool) -> None:
+        """Hold a list of pairs of verification images against the images that are there and whom they show."""
+        file = f"Face_Verification_Test_Set/{key}.mat"
+        if not (self.base / file).is_file():
+            return
+        try:
+            (table,) = _load(self.base / file, key)
+            if table.ndim != 2 or table.shape[1] != 2:
+                raise ValueError("it is no list of pairs")
+            pairs = [(_text(one), _text(other)) for one, other in table]
+        except ValueError as error:
+            self.notices.append(f"{key}.mat: {error}.")
+            return
+        known = {_stem(path): person for path, person in self.identities.items() if path.startswith(_VERIFICATION)}
+        self.missing |= {f"{_VERIFICATION}/{name}" for pair in pairs for name in pair if _stem(name) not in known}
+        shown = [(known.get(_stem(one)), known.get(_stem(other))) for one, other in pairs]
+        if wrong := sum(None not in (one, other) and (one == other) != same for one, other in shown):
+            kind = "the same person" if same else "two persons"
+            self.notices.append(f"{file}: {wrong} pairs of {kind} are otherwise by their names.")
 
 
 def _load(file: Path, *keys: str) -> list[NDArray[np.generic]]:
@@ -240,7 +208,3 @@ def _stem(name: str) -> str:
     """A file's name without extension, by which lists and files meet: some files have none, or have it in capitals."""
     base = name.replace("\\", "/").rpartition("/")[2]
     return re.sub(r"\.(jpe?g|png|bmp|tiff?|webp)$", "", base, flags=re.IGNORECASE)
-
-
-def _by_stem(paths: Iterable[str]) -> dict[str, str]:
-    return {_stem(path): path for path in paths}

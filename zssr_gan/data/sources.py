@@ -7,7 +7,6 @@ the order in which a file system lists, or on where the set lies.
 import os
 import signal
 import stat
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -141,17 +140,16 @@ class Folder(Source):
         """All images at any depth. Raises SettingsError where the folder cannot be opened."""
         files, hidden, unusable = files_under(self.root)
         images = [path for path in files if Path(path).suffix.lower() in IMAGE_EXTENSIONS]
-        others = [path for path in files if Path(path).suffix.lower() not in IMAGE_EXTENSIONS]
-        left_out = (
-            (others, "file whose name is no image's is", "files whose names are no image's are"),
-            (hidden, "hidden file or folder is", "hidden files and folders are"),
-        )
-        notices = tuple(
-            f"{self.name}: {len(paths):,} {one if len(paths) == 1 else many} left out, such as {paths[0]}"
-            for paths, one, many in left_out
+        others = sorted({*files} - {*images})
+        notices = [
+            f"{self.name}: {len(paths):,} {what[len(paths) > 1]} left out, such as {paths[0]}"
+            for paths, what in (
+                (others, ("file whose name is no image's is", "files whose names are no image's are")),
+                (hidden, ("hidden file or folder is", "hidden files and folders are")),
+            )
             if paths
-        )
-        return Listing(tuple(map(Entry, images)), unusable, notices=notices)
+        ]
+        return Listing(tuple(map(Entry, images)), unusable, notices=tuple(notices))
 
     def read(self, path: str) -> Content:
         """One image; see `read_file`."""
@@ -171,8 +169,10 @@ class BuiltIn(Source):
 
     def listing(self) -> Listing:
         """All images. Raises SettingsError where scikit-image is not installed."""
-        paths = sorted(_built_in(self.kind))
-        return Listing(tuple(Entry(path, None if self.kind == "lfw" else path.partition("-")[0]) for path in paths))
+        names = self.kind == "photographs"
+        return Listing(
+            tuple(Entry(path, path.partition("-")[0] if names else None) for path in sorted(_built_in(self.kind)))
+        )
 
     def read(self, path: str) -> Content:
         """One image as an 8-bit picture. Raises ImageError for a path that is not listed."""
@@ -256,10 +256,7 @@ _MOST_PROCESSES = 16
 
 
 def examine(
-    source: Source,
-    paths: Sequence[str],
-    on_images: OnImages = lambda *_: None,
-    processes: int | None = None,
+    source: Source, paths: Sequence[str], on_images: OnImages = lambda *_: None, processes: int | None = None
 ) -> Iterator[Found]:
     """Open each image, in order; what was found of each comes as soon as it is known, and no pixels are kept.
 
@@ -287,18 +284,13 @@ def examine(
 def _in_processes(
     look: Callable[[Sequence[str]], list[Found]], batches: Sequence[Sequence[str]], processes: int
 ) -> Iterator[list[Found]]:
-    # spawn: a fork of a process with threads (torch's, a progress bar's) can hang.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        # A terminal sends Ctrl-C to all processes; those that start here ignore it, and their parent ends them.
-        is_main = threading.current_thread() is threading.main_thread()
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if is_main else None
+    # spawn: a fork of a process with threads (torch's, a progress bar's) can hang. A terminal sends Ctrl-C to all
+    # processes; the others ignore it, and this one ends them.
+    with ProcessPoolExecutor(
+        processes, get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
         try:
-            found = pool.map(look, batches)
-        finally:
-            if is_main:
-                signal.signal(signal.SIGINT, before)
-        try:
-            yield from found
+            yield from pool.map(look, batches)
         except BrokenProcessPool as error:
             raise ImageError("a process that read images was ended, often for lack of memory: run it again.") from error
         finally:
@@ -315,6 +307,5 @@ def _look(source: Source, paths: Sequence[str]) -> list[Found]:
             # Without what differs between machines: the decoder's own words depend on its version.
             found.append(reason.partition(" (")[0] if "damaged or truncated" in reason else reason)
         else:
-            _, height, width = content.picture.pixels.shape
-            found.append((content.sha256, width, height))
+            found.append((content.sha256, content.picture.pixels.shape[2], content.picture.pixels.shape[1]))
     return found

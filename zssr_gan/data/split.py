@@ -10,7 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import median_low
 from typing import ClassVar, Final, Literal
@@ -128,12 +128,11 @@ def make_split(
                 )
             else:
                 members.append(Member(name, entry.path, *facts, entry.identity, None, None, None))
-    members = _mark_duplicates(sorted(members, key=lambda member: member.id))
     return Split(
         schema_version=SCHEMA_VERSION,
         seed=seed,
         data=settings.without_roots(),
-        entries=tuple(_deal(members, settings, seed)),
+        entries=tuple(_deal(sorted(members, key=lambda member: member.id), settings, seed)),
         skipped=tuple(sorted(skipped, key=lambda one: one.id)),
         missing=tuple(sorted(missing)),
         notices=tuple(notices),
@@ -160,21 +159,12 @@ def _sample(name: str, entries: Sequence[Entry], asked: SourceSettings, seed: in
     return [entry for entry in entries if f"{name}/{entry.path}" in drawn]
 
 
-def _mark_duplicates(members: Sequence[Member]) -> list[Member]:
-    """Members, sorted by id, with all but the first of each content marked; across sources too."""
-    first: dict[str, str] = {}
-    marked = []
-    for member in members:
-        original = first.setdefault(member.sha256, member.id)
-        marked.append(member if original == member.id else replace(member, duplicate_of=original))
-    return marked
-
-
 def _deal(members: Sequence[Member], settings: DataSettings, seed: int) -> list[Member]:
-    """Members, in their order, with part and role."""
+    """Members, sorted by id, with part and role; all but the first of each content are marked as duplicates of it."""
+    first: dict[str, str] = {}
     usable: dict[str, list[Member]] = {source.label: [] for source in settings.sources}
     for member in members:
-        if member.duplicate_of is None:
+        if first.setdefault(member.sha256, member.id) == member.id:
             usable[member.source].append(member)
     parts: dict[str, Part] = {}
     roles: dict[str, Role] = {}
@@ -183,7 +173,11 @@ def _deal(members: Sequence[Member], settings: DataSettings, seed: int) -> list[
         for part in PARTS:
             roles |= _roles(source, part, [name for name, where in dealt.items() if where == part], settings, seed)
         parts |= dealt
-    return [replace(member, part=parts.get(member.id), role=roles.get(member.id)) for member in members]
+    originals = {member.id: first[member.sha256] for member in members if first[member.sha256] != member.id}
+    return [
+        replace(one, part=parts.get(one.id), role=roles.get(one.id), duplicate_of=originals.get(one.id))
+        for one in members
+    ]
 
 
 def _parts(source: str, members: Sequence[Member], share: float, seed: int) -> dict[str, Part]:
@@ -226,18 +220,14 @@ def _roles(source: str, part: Part, ids: Sequence[str], settings: DataSettings, 
 
 def split_bytes(split: Split) -> bytes:
     """split.json: one line an image, so that it can be read, searched and compared."""
-    lines = ["{"]
-    lines += [f'"{key}": {_json(getattr(split, key))},' for key in ("schema_version", "seed", "data")]
-    lists: dict[str, Sequence[str]] = {
-        "entries": [_json(asdict(member)) for member in split.entries],
-        "skipped": [_json(asdict(one)) for one in split.skipped],
-        "missing": [_json(name) for name in split.missing],
-        "notices": [_json(text) for text in split.notices],
-    }
-    for key, items in lists.items():
-        end = "" if key == "notices" else ","
-        lines.append(f'"{key}": [' + ("\n" + ",\n".join(items) + "\n" if items else "") + "]" + end)
-    return ("\n".join(lines) + "\n}\n").encode()
+    lines = []
+    for key, value in ((field.name, getattr(split, field.name)) for field in fields(split)):
+        if isinstance(value, tuple):
+            items = ",\n".join(_json(one if isinstance(one, str) else asdict(one)) for one in value)
+            lines.append(f'"{key}": [' + (f"\n{items}\n" if items else "") + "]")
+        else:
+            lines.append(f'"{key}": {_json(value)}')
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
 def _json(value: object) -> str:
