@@ -1,7 +1,7 @@
 """Every network holds to the facts that it declares: scale, channels, sizes, how far it looks."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -29,45 +29,21 @@ def zssr(factor: tuple[int, int], channels: int = 3, **options: object) -> Calla
     return lambda: ZSSR(ZSSROptions(width=4, initial="lecun", **options), channels, factor, [draws()])  # type: ignore[arg-type]
 
 
-def generator(**options: object) -> Callable[[], nn.Module]:
-    return lambda: Generator(GeneratorOptions(**{"width": 4, "blocks": 2, **options}), draws())  # type: ignore[arg-type]
-
-
-def discriminator(**options: object) -> Callable[[], nn.Module]:
-    return lambda: Discriminator(DiscriminatorOptions(**{"width": 4, "hidden": 8, **options}), draws())  # type: ignore[arg-type]
-
-
 def vgg(*layers: str, network: Literal["vgg16", "vgg19"] = "vgg19") -> Callable[[], nn.Module]:
     return lambda: VGG(VGGOptions(network, layers), orthogonal_weights(draws(), network))
 
 
-def alexnet() -> nn.Module:
-    return AlexNet(alexnet_weights(draws()))
+def maker(kind: Any, options: type, **defaults: object) -> Callable[..., Callable[[], nn.Module]]:
+    return lambda **changes: lambda: kind(options(**{**defaults, **changes}), draws())
 
 
-def inception() -> nn.Module:
-    return Inception(inception_weights(draws()))
-
-
-def esrgan(**options: object) -> Callable[[], nn.Module]:
-    return lambda: ESRGAN(ESRGANOptions(**{"width": 3, "growth": 2, "blocks": 1, **options}), draws())  # type: ignore[arg-type]
-
-
-def srcnn(**options: object) -> Callable[[], nn.Module]:
-    return lambda: SRCNN(SRCNNOptions(**{"width": 2, **options}), draws())  # type: ignore[arg-type]
-
-
-def autoencoder(**options: object) -> Callable[[], nn.Module]:
-    return lambda: Autoencoder(AutoencoderOptions(**{"width": 4, "code_size": 8, **options}), draws())  # type: ignore[arg-type]
-
-
-def dcgan(**options: object) -> Callable[[], nn.Module]:
-    return lambda: DCGANGenerator(DCGANOptions(**{"width": 4, **options}), draws())  # type: ignore[arg-type]
-
-
-def dcgan_discriminator(**options: object) -> Callable[[], nn.Module]:
-    return lambda: DCGANDiscriminator(DCGANDiscriminatorOptions(**{"width": 2, "hidden": 4, **options}), draws())  # type: ignore[arg-type]
-
+generator = maker(Generator, GeneratorOptions, width=4, blocks=2)
+discriminator = maker(Discriminator, DiscriminatorOptions, width=4, hidden=8)
+esrgan = maker(ESRGAN, ESRGANOptions, width=3, growth=2, blocks=1)
+srcnn = maker(SRCNN, SRCNNOptions, width=2)
+autoencoder = maker(Autoencoder, AutoencoderOptions, width=4, code_size=8)
+dcgan = maker(DCGANGenerator, DCGANOptions, width=4)
+dcgan_discriminator = maker(DCGANDiscriminator, DCGANDiscriminatorOptions, width=2, hidden=4)
 
 # A new network comes with its kinds; each is small, since what it declares does not depend on its width.
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
@@ -108,8 +84,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "discriminator, small patches": discriminator(head="patch", blocks=3),
     "vgg19 conv1_2": vgg("conv1_2"),
     "vgg19 conv3_1": vgg("conv1_1", "conv3_1"),
-    "alexnet": alexnet,
-    "inception": inception,
+    "alexnet": lambda: AlexNet(alexnet_weights(draws())),
+    "inception": lambda: Inception(inception_weights(draws())),
     "vgg16 conv4_3": vgg("conv4_3", network="vgg16"),
     "vgg19 conv4_4": vgg("conv4_4"),
 }

@@ -4,9 +4,10 @@ import hashlib
 import os
 import pickle
 import socket
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from zssr_gan.errors import WeightsError
@@ -26,7 +27,6 @@ from zssr_gan.networks.pretrained import (
     damage,
     fetch,
     read_tensors,
-    tensors_of,
     vgg,
 )
 from zssr_gan.networks.vgg import VGGOptions, orthogonal_weights
@@ -116,105 +116,85 @@ def test_what_is_published() -> None:
         assert found.path.stem.rsplit("-", 1)[1] == found.sha256[:8]
 
 
-class TestFetch:
-    def test_it_is_fetched_once(self, found: Published, server: Server, content: bytes, folder: Path) -> None:
-        told: list[tuple[int, int]] = []
-        assert fetch(found, lambda done, total: told.append((done, total)))
-        assert found.path.read_bytes() == content
-        assert files(folder) == ["vgg19-test.pth"]
-        assert told[-1] == (len(content), len(content))
-        assert [done for done, _ in told] == sorted({done for done, _ in told})
-        assert len(told) > 3
-        assert damage(found) is None
-        assert not fetch(found)
-        assert server.requests == 1
+def test_a_file_is_fetched_once(found: Published, server: Server, content: bytes, folder: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    assert fetch(found, lambda done, total: calls.append((done, total)))
+    assert found.path.read_bytes() == content
+    assert files(folder) == ["vgg19-test.pth"]
+    assert calls[-1] == (len(content), len(content))
+    assert calls == sorted(set(calls))
+    assert len(calls) > 3
+    assert damage(found) is None
+    assert not fetch(found)
+    assert server.requests == 1
 
-    def test_another_file_than_published_is_not_kept(self, found: Published, server: Server, folder: Path) -> None:
-        server.content = bytes([server.content[0] ^ 1]) + server.content[1:]
-        with pytest.raises(WeightsError, match=f"not the published {found.sha256}, and was not kept"):
-            fetch(found)
-        assert files(folder) == []
 
-    def test_more_than_published_is_not_kept(self, found: Published, server: Server, folder: Path) -> None:
-        server.content += b"x"
-        with pytest.raises(WeightsError, match="brought more than the"):
-            fetch(found)
-        assert files(folder) == []
-
-    def test_a_download_that_breaks_off(self, found: Published, server: Server, folder: Path) -> None:
-        server.breaks_after = len(server.content) // 2
-        with pytest.raises(WeightsError, match="try again"):
-            fetch(found)
-        assert files(folder) == []
-        server.breaks_after = None
-        assert fetch(found)
-
-    def test_an_interrupt(self, found: Published, folder: Path) -> None:
-        def stop(done: int, _total: int) -> None:
-            if done > 3000:
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            fetch(found, stop)
-        assert files(folder) == []
-
-    def test_a_damaged_file_is_replaced_only_by_a_right_one(self, found: Published, server: Server) -> None:
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda server: setattr(server, "content", b"\xff" + server.content[1:]), "not the published .* was not kept"),
+        (lambda server: setattr(server, "content", server.content + b"x"), "brought more than the"),
+        (lambda server: setattr(server, "breaks_after", len(server.content) // 2), "try again"),
+    ],
+    ids=["another file", "more", "less"],
+)
+def test_what_was_not_published_is_not_kept(
+    found: Published, server: Server, folder: Path, change: Callable[[Server], None], words: str
+) -> None:
+    """Neither beside nothing, nor in place of a damaged file, which a good download replaces."""
+    good = server.content
+    change(server)
+    with pytest.raises(WeightsError, match=words):
         fetch(found)
-        broken = b"x" + found.path.read_bytes()[1:]
-        found.path.write_bytes(broken)
-        server.breaks_after = 10
-        with pytest.raises(WeightsError):
-            fetch(found)
-        assert found.path.read_bytes() == broken
-        server.breaks_after = None
-        assert fetch(found)
-        assert damage(found) is None
-
-    def test_no_such_file_there(self, found: Published, folder: Path) -> None:
-        with pytest.raises(WeightsError, match=r"cannot be downloaded \(HTTP 404\).*put it at"):
-            fetch(replace(found, url=f"{found.url}.gz"))
-        assert files(folder) == []
-
-    def test_nobody_there(self, found: Published) -> None:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            address = f"http://127.0.0.1:{taken.getsockname()[1]}/vgg19-test.pth"
-            with pytest.raises(WeightsError, match=r"cannot be downloaded \(Connection refused\)"):
-                fetch(replace(found, url=address))
-
-    def test_what_killed_downloads_left_goes_after_a_day(self, found: Published, folder: Path) -> None:
-        folder.mkdir()
-        for name in (".zssr-gan-old.tmp", ".zssr-gan-new.tmp", ".other"):
-            (folder / name).write_bytes(b"half")
-        for name in (".zssr-gan-old.tmp", ".other"):
-            os.utime(folder / name, (time.time() - 100_000,) * 2)
+    assert files(folder) == []
+    found.path.parent.mkdir(exist_ok=True)
+    found.path.write_bytes(b"broken")
+    with pytest.raises(WeightsError, match=words):
         fetch(found)
-        assert files(folder) == [".other", ".zssr-gan-new.tmp", "vgg19-test.pth"]
+    assert found.path.read_bytes() == b"broken"
+    server.content, server.breaks_after = good, None
+    assert fetch(found)
+    assert damage(found) is None
 
 
-class TestFolder:
-    def test_the_variable_is_obeyed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("ZSSR_GAN_WEIGHTS", "~/weights")
-        assert cache_folder() == Path.home() / "weights"
+def test_an_interrupt_leaves_nothing(found: Published, folder: Path) -> None:
+    def stop(done: int, _total: int) -> None:
+        if done > 3000:
+            raise KeyboardInterrupt
 
-    @pytest.mark.parametrize(
-        ("platform", "variables", "folder"),
-        [
-            ("linux", {"XDG_CACHE_HOME": "/caches"}, "/caches/zssr-gan/weights"),
-            ("linux", {"XDG_CACHE_HOME": ""}, "/home/me/.cache/zssr-gan/weights"),
-            ("darwin", {}, "/home/me/Library/Caches/zssr-gan/weights"),
-            ("win32", {"LOCALAPPDATA": "/local"}, "/local/zssr-gan/weights"),
-        ],
-    )
-    def test_each_platform_has_its_own(
-        self, platform: str, variables: dict[str, str], folder: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.delenv("ZSSR_GAN_WEIGHTS", raising=False)
-        monkeypatch.setenv("HOME", "/home/me")
-        monkeypatch.setattr(pretrained.sys, "platform", platform)
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        assert cache_folder() == Path(folder)
+    with pytest.raises(KeyboardInterrupt):
+        fetch(found, stop)
+    assert files(folder) == []
+
+
+def test_nothing_there(found: Published, folder: Path) -> None:
+    with pytest.raises(WeightsError, match=r"cannot be downloaded \(HTTP 404\).*put it at"):
+        fetch(replace(found, url=f"{found.url}.gz"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}/vgg19-test.pth"
+        with pytest.raises(WeightsError, match=r"cannot be downloaded \(Connection refused\)"):
+            fetch(replace(found, url=address))
+    assert files(folder) == []
+
+
+def test_what_killed_downloads_left_goes_after_a_day(found: Published, folder: Path) -> None:
+    folder.mkdir()
+    for name in (".zssr-gan-old.tmp", ".zssr-gan-new.tmp", ".other"):
+        (folder / name).write_bytes(b"half")
+    for name in (".zssr-gan-old.tmp", ".other"):
+        os.utime(folder / name, (time.time() - 100_000,) * 2)
+    fetch(found)
+    assert files(folder) == [".other", ".zssr-gan-new.tmp", "vgg19-test.pth"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="each platform has a folder of its own")
+def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZSSR_GAN_WEIGHTS", "~/weights")
+    assert cache_folder() == Path.home() / "weights"
+    monkeypatch.delenv("ZSSR_GAN_WEIGHTS")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert cache_folder() == Path("/caches/zssr-gan/weights")
 
 
 class TestVGG:
@@ -224,39 +204,24 @@ class TestVGG:
         assert torch.equal(network.state_dict()["features.0.weight"], tensors["features.0.weight"])
         assert (origin.kind, origin.sha256, origin.source) == ("imagenet", found.sha256, found.url)
         assert origin.warning is None
+        for content, words in ((found.path.read_bytes()[:-1] + b"x", "its SHA-256"), (b"short", "it has 5 bytes")):
+            found.path.write_bytes(content)
+            with pytest.raises(WeightsError, match=rf"is damaged \({words}.* run `zssr-gan weights fetch vgg19` again"):
+                vgg(SHALLOW, "imagenet")
 
     def test_missing_weights_name_the_ways_out(self, found: Published, server: Server, folder: Path) -> None:
-        with pytest.raises(WeightsError) as refusal:
+        words = f"{found.path}.*`zssr-gan weights fetch vgg19`, or set weights to a file of them or to random"
+        with pytest.raises(WeightsError, match=words):
             vgg(SHALLOW, "imagenet")
-        told = str(refusal.value)
-        assert str(found.path) in told
-        assert "`zssr-gan weights fetch vgg19`" in told
-        assert "set weights to a file of them or to random" in told
         assert server.requests == 0  # nothing is fetched unasked
         assert files(folder) == []
-
-    def test_vgg16_has_none_to_fetch(self) -> None:
-        shallow = VGGOptions("vgg16", ("conv1_1",))
         with pytest.raises(WeightsError, match=r"VGG16's ImageNet weights are not among .* set weights to a file"):
-            vgg(shallow, "imagenet")
-        assert vgg(shallow, "random")[1].network == "VGG16"
-
-    def test_damaged_weights_are_not_used(self, found: Published) -> None:
-        fetch(found)
-        found.path.write_bytes(found.path.read_bytes()[:-1] + b"x")
-        with pytest.raises(WeightsError, match=r"is damaged \(its SHA-256"):
-            vgg(SHALLOW, "imagenet")
-        found.path.write_bytes(b"short")
-        with pytest.raises(WeightsError, match="it has 5 bytes"):
-            vgg(SHALLOW, "imagenet")
+            vgg(VGGOptions("vgg16", ("conv1_1",)), "imagenet")
 
     @pytest.mark.parametrize("name", ["own.pth", "own.PT", "own.safetensors"])
     def test_a_file(self, name: str, tensors: dict[str, Tensor], tmp_path: Path) -> None:
         path = tmp_path / name
-        if path.suffix == ".safetensors":
-            save_file(tensors, path)
-        else:
-            torch.save(tensors, path)
+        (save_file if path.suffix == ".safetensors" else torch.save)(tensors, path)
         network, origin = vgg(SHALLOW, str(path))
         assert torch.equal(network.state_dict()["features.0.weight"], tensors["features.0.weight"])
         assert (origin.kind, origin.source, origin.warning) == ("file", name, None)
@@ -268,15 +233,12 @@ class TestVGG:
         with pytest.raises(WeightsError, match=r"resnet\.safetensors: these are no weights of VGG19: features\.0"):
             vgg(SHALLOW, str(path))
 
-    def test_random_weights_are_seeded_and_said_aloud(self) -> None:
-        one, origin = vgg(SHALLOW, "random", seed=3)
-        same, again = vgg(SHALLOW, "random", seed=3)
-        _, other = vgg(SHALLOW, "random", seed=4)
+    def test_random_weights_are_seeded_and_warned_of(self) -> None:
+        (one, origin), (same, again), (_, other) = (vgg(SHALLOW, "random", seed=seed) for seed in (3, 3, 4))
         assert torch.equal(one.state_dict()["features.0.weight"], same.state_dict()["features.0.weight"])
         assert origin == again
         assert origin.sha256 != other.sha256
-        assert origin.warning is not None
-        assert "RANDOM weights (seed 3)" in origin.warning
+        assert "RANDOM weights (seed 3)" in (origin.warning or "")
 
 
 class Evil:
@@ -286,43 +248,31 @@ class Evil:
         return (os.mkdir, ("evil-was-here",))
 
 
-class TestReading:
-    def test_bytes_of_safetensors(self, tensors: dict[str, Tensor]) -> None:
-        assert tensors_of(save(tensors)).keys() == tensors.keys()
-        header = b'{"x":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}'
-        for rubbish, words in (
-            (b"", r"cannot be read as safetensors \(.+\)$"),
-            (len(header).to_bytes(8, "little") + header + b"0", r"\(it holds tensors of type F4\)$"),
-        ):
-            with pytest.raises(WeightsError, match=words):
-                tensors_of(rubbish)
+def test_code_in_a_file_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"features.0.weight": Evil()}, tmp_path / "zip.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Evil()))
+    for name in ("zip.pth", "plain.pth"):
+        with pytest.raises(WeightsError, match="cannot be read as plain tensors"):
+            read_tensors(tmp_path / name)
+    assert not (tmp_path / "evil-was-here").exists()
 
-    def test_code_in_a_file_is_not_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(tmp_path)
-        torch.save({"features.0.weight": Evil()}, tmp_path / "zip.pth")
-        (tmp_path / "plain.pth").write_bytes(pickle.dumps(Evil()))
-        for name in ("zip.pth", "plain.pth"):
-            with pytest.raises(WeightsError, match="cannot be read as plain tensors"):
-                read_tensors(tmp_path / name)
-        assert not (tmp_path / "evil-was-here").exists()
 
-    @pytest.mark.parametrize("name", ["x.pth", "x.safetensors"])
-    def test_rubbish(self, name: str, tmp_path: Path) -> None:
-        for rubbish in (b"", b"rubbish", bytes(1000)):
-            (tmp_path / name).write_bytes(rubbish)
-            with pytest.raises(WeightsError, match="cannot be read") as refusal:
-                read_tensors(tmp_path / name)
-            assert "\n" not in str(refusal.value)
-
-    def test_other_things_than_tensors(self, tmp_path: Path) -> None:
-        for number, other in enumerate((torch.zeros(3), {"epoch": 3}, [torch.zeros(1)])):
-            torch.save(other, tmp_path / f"{number}.pth")
-            with pytest.raises(WeightsError, match="something else than named tensors"):
-                read_tensors(tmp_path / f"{number}.pth")
-
-    def test_no_file_and_other_kinds(self, tmp_path: Path) -> None:
-        with pytest.raises(WeightsError, match="no such file of weights"):
-            read_tensors(tmp_path / "imagnet")
-        (tmp_path / "x.h5").write_bytes(b"")
-        with pytest.raises(WeightsError, match=r"\.pth, \.pt and \.safetensors alone"):
-            read_tensors(tmp_path / "x.h5")
+def test_what_holds_no_tensors(tmp_path: Path) -> None:
+    header = b'{"x":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}'
+    cases: list[tuple[str, Any, str]] = [("imagnet", None, "no such file of weights"), ("x.h5", b"", "read from .pth")]
+    cases += [
+        (name, bad, "cannot be read") for name in ("x.pth", "x.safetensors") for bad in (b"", b"rubbish", bytes(99))
+    ]
+    cases += [("x.safetensors", len(header).to_bytes(8, "little") + header + b"0", "tensors of type F4")]
+    cases += [
+        ("x.pth", other, "something else than named") for other in (torch.zeros(3), {"epoch": 3}, [torch.ones(1)])
+    ]
+    for name, content, words in cases:
+        if isinstance(content, bytes):
+            (tmp_path / name).write_bytes(content)
+        elif content is not None:
+            torch.save(content, tmp_path / name)
+        with pytest.raises(WeightsError, match=words) as refusal:
+            read_tensors(tmp_path / name)
+        assert "\n" not in str(refusal.value)

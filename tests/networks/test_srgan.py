@@ -1,4 +1,4 @@
-"""Generator and discriminator: the paper's layers, random layer skipping, and what their options change."""
+"""SRGAN's generator and discriminator: the papers' layers, random layer skipping, and what options change."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zssr_gan.networks.base import DEVIATION, MEAN
 from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
 
 
@@ -26,92 +27,107 @@ def count(network: nn.Module, *kinds: type[nn.Module]) -> int:
     return sum(isinstance(module, kinds) for module in network.modules())
 
 
-class TestGenerator:
-    def test_the_papers_layers(self) -> None:
-        network = Generator(GeneratorOptions(), draws())
-        # 1 + 16 * 2 + 1 + 1 + 1 convolutions; a PReLU at the start, in each block and in the upscaling block.
-        assert count(network, nn.Conv2d) == 36
-        assert count(network, nn.PReLU) == 18
-        assert count(network, nn.BatchNorm2d) == 33
-        layers = count(network, nn.Conv2d, nn.PReLU, nn.BatchNorm2d, nn.Upsample)
-        assert layers - 2 == 86  # the paper counts the three of the upscaling block as one
-        assert network.facts.receptive_field == 81
+def parameters(make: Any) -> int:
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in make().parameters())
 
-    def test_shuffling_has_as_many_channels_as_ledig_et_al(self) -> None:
-        network = Generator(GeneratorOptions(scale=4, upsampling="pixel_shuffle"), draws())
-        assert [layer.out_channels for layer in network.upscaling.modules() if isinstance(layer, nn.Conv2d)] == [
-            256
-        ] * 2
 
-    @pytest.mark.parametrize("options", [{}, {"norm": False}, {"residual": True}, {"upsampling": "pixel_shuffle"}])
-    def test_gradients_reach_every_weight_and_the_input(self, options: dict[str, Any]) -> None:
-        network = small(**options)
-        x = noise(2, 3, 9, 7).requires_grad_()
-        (network(x) * noise(2, 3, 18, 14)).sum().backward()
-        for name, weight in [*network.named_parameters(), ("input", x)]:
-            assert weight.grad is not None, name
-            assert weight.grad.isfinite().all(), name
-        # A bias before a normalisation has none but rounding; all others are moved.
-        still = [name for name, weight in network.named_parameters() if weight.grad.abs().max() < 1e-7]  # type: ignore[union-attr]
-        assert all(name.endswith("bias") for name in still)
+def test_the_papers_generator() -> None:
+    network = Generator(GeneratorOptions(), draws())
+    # 1 + 16 * 2 + 1 + 1 + 1 convolutions; a PReLU at the start, in each block and in the upscaling block.
+    assert [count(network, kind) for kind in (nn.Conv2d, nn.PReLU, nn.BatchNorm2d)] == [36, 18, 33]
+    layers = count(network, nn.Conv2d, nn.PReLU, nn.BatchNorm2d, nn.Upsample)
+    assert layers - 2 == 86  # the paper counts the three of the upscaling block as one
+    assert network.facts.receptive_field == 81
 
-    def test_residual_starts_near_bicubic(self) -> None:
-        x = noise(1, 3, 12, 12)
-        network = small(residual=True).eval()
-        bicubic = F.interpolate(x, scale_factor=2, mode="bicubic", antialias=True)
-        assert 0 < (network(x) - bicubic).square().mean().sqrt() < 0.2
 
-    @pytest.mark.parametrize("norm", [False, True])
-    def test_first_values_are_of_the_size_of_pixels(self, norm: bool) -> None:
-        out = Generator(GeneratorOptions(norm=norm), draws())(noise(2, 3, 16, 16))
-        assert 0.05 < (out - 0.5).std() < 5
+@pytest.mark.parametrize(
+    ("options", "weights"),
+    [
+        ({"upsampling": "pixel_shuffle"}, 1_550_659),  # Ledig et al.: 1.55 million
+        ({"expansion": 4}, 2_040_067),  # Keras' tutorials, and so Arain et al. and Tariq: 2.0 million
+        ({}, 1_329_091),
+    ],
+)
+def test_weights_of_the_generator_x4(options: dict[str, Any], weights: int) -> None:
+    assert parameters(lambda: Generator(GeneratorOptions(scale=4, **options))) == weights
 
-    def test_the_seed_is_the_draws_own(self) -> None:
-        one, same, other = (
-            Generator(GeneratorOptions(width=4, blocks=1), draws(seed)).state_dict() for seed in (0, 0, 1)
-        )
-        assert all(torch.equal(one[name], same[name]) for name in one)
-        assert not torch.equal(one["tail.weight"], other["tail.weight"])
 
-    def test_bf16_gives_float32(self) -> None:
-        network, x = small().eval(), noise(1, 3, 8, 8)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            out = network(x)
-        assert out.dtype == torch.float32
-        assert (out - network(x)).abs().max() < 0.1
+@pytest.mark.parametrize("options", [{}, {"norm": False}, {"residual": True}, {"upsampling": "pixel_shuffle"}])
+def test_gradients_reach_every_weight_and_the_input(options: dict[str, Any]) -> None:
+    network = small(**options)
+    x = noise(2, 3, 9, 7).requires_grad_()
+    (network(x) * noise(2, 3, 18, 14)).sum().backward()
+    gradients = {name: weight.grad for name, weight in [*network.named_parameters(), ("input", x)]}
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients.values())
+    # A bias before a normalisation has none but rounding; all others are moved.
+    still = [name for name, gradient in gradients.items() if gradient.abs().max() < 1e-7]  # type: ignore[union-attr]
+    assert all(name.endswith("bias") for name in still)
 
-    @pytest.mark.parametrize(
-        ("option", "value"),
-        [("scale", 3), ("channels", 4), ("width", 0), ("blocks", -1), ("skip_probability", 1), ("upsampling", "cubic")],
-    )
-    def test_impossible_options(self, option: str, value: Any) -> None:
-        with pytest.raises(ValueError, match=option):
-            GeneratorOptions(**{option: value})
+
+def test_residual_starts_near_bicubic() -> None:
+    x = noise(1, 3, 12, 12)
+    bicubic = F.interpolate(x, scale_factor=2, mode="bicubic", antialias=True)
+    assert 0 < (small(residual=True).eval()(x) - bicubic).square().mean().sqrt() < 0.2
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_first_values_are_of_the_size_of_pixels(norm: bool) -> None:
+    out = Generator(GeneratorOptions(norm=norm), draws())(noise(2, 3, 16, 16))
+    assert 0.05 < (out - 0.5).std() < 5
+
+
+def test_first_weights_are_seeded() -> None:
+    one, same, other = (Generator(GeneratorOptions(width=4, blocks=1), draws(n)).state_dict() for n in (0, 0, 1))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["tail.weight"], other["tail.weight"])
+
+
+def test_bf16_gives_float32() -> None:
+    network, x = small().eval(), noise(1, 3, 8, 8)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        out = network(x)
+    assert out.dtype == torch.float32
+    assert (out - network(x)).abs().max() < 0.1
+
+
+def test_options_of_tariqs_generator() -> None:
+    """Pixels normalised as ImageNet's, tanh at the end, ReLU in all but the upscaling blocks."""
+    plain, normalised = (small(input=kind).eval() for kind in ("centred", "imagenet"))
+    x = noise(1, 3, 6, 6)
+    mean, deviation = (torch.tensor(one).view(3, 1, 1) for one in (MEAN, DEVIATION))
+    assert torch.allclose(normalised(x), plain(((x - mean) / deviation + 1) / 2), atol=1e-5)
+    bounded, free = (small(output=kind) for kind in ("tanh", "linear"))
+    with torch.no_grad():
+        bounded.tail.weight *= 20
+        free.tail.weight *= 20
+    assert free(x).min() < 0
+    assert torch.allclose(bounded(x), ((free(x) * 2 - 1).tanh() + 1) / 2, atol=1e-5)
+    kinds = [type(module) for module in small(scale=4, activation="relu").modules()]
+    assert (kinds.count(nn.ReLU), kinds.count(nn.PReLU)) == (1 + 3, 2)
+    norms = [module for module in small(norm_momentum=0.5).modules() if isinstance(module, nn.BatchNorm2d)]
+    assert {norm.momentum for norm in norms} == {0.5}
 
 
 class TestSkipping:
-    def test_each_block_is_out_as_often_as_said(self) -> None:
+    def test_each_block_is_skipped_as_often_as_asked(self) -> None:
         network = small(blocks=8, skip_probability=0.3)
         generator = draws()
-        out = torch.tensor([network.draw_skipped(generator) for _ in range(500)]).float()
-        assert out.shape == (500, 8)
-        assert ((out.mean(0) - 0.3).abs() < 0.1).all()
-        assert (out.std(0) > 0).all()
-        # Each by itself: how many are out at once has a binomial's variance.
-        assert abs(float(out.sum(1).var()) - 8 * 0.3 * 0.7) < 0.4
+        skipped = torch.tensor([network.draw_skipped(generator) for _ in range(500)]).float()
+        assert skipped.shape == (500, 8)
+        assert ((skipped.mean(0) - 0.3).abs() < 0.1).all()
+        # Independently: how many are skipped at once has a binomial's variance.
+        assert abs(float(skipped.sum(1).var()) - 8 * 0.3 * 0.7) < 0.4
+        assert not any(small(blocks=50, skip_probability=0.0).draw_skipped(draws()))
 
     def test_the_same_draws_give_the_same_choice(self) -> None:
         network = small(blocks=12, skip_probability=0.5)
         assert network.draw_skipped(draws(3)) == network.draw_skipped(draws(3)) == network.skipped
         assert network.draw_skipped(draws(4)) != network.draw_skipped(draws(3))
 
-    def test_no_chance_no_skipping(self) -> None:
-        assert not any(small(blocks=50, skip_probability=0.0).draw_skipped(draws()))
-
     def test_a_skipped_block_takes_no_part_in_training(self) -> None:
-        network = small(norm=False)
+        network, x = small(norm=False), noise(1, 3, 8, 8)
         network.skipped = (False, True, False)
-        x = noise(1, 3, 8, 8)
         network(x).sum().backward()
         assert all(weight.grad is None for weight in network.blocks[1].parameters())
         assert all(weight.grad is not None for weight in network.blocks[0].parameters())
@@ -124,19 +140,13 @@ class TestSkipping:
         network = small()
         network.skipped = (True, False, False)
         network(noise(2, 3, 8, 8))
-        seen = [int(block.norm.num_batches_tracked) for block in network.blocks]
-        assert seen == [0, 1, 1]
+        assert [int(block.norm.num_batches_tracked) for block in network.blocks] == [0, 1, 1]
 
-    def test_none_at_inference(self) -> None:
+    def test_none_at_inference_nor_in_the_weights(self) -> None:
         network, x = small().eval(), noise(1, 3, 8, 8)
-        whole = network(x)
+        whole, names = network(x), list(network.state_dict())
         network.skipped = (True, True, True)
         assert torch.equal(network(x), whole)
-
-    def test_it_is_no_part_of_the_weights(self) -> None:
-        network = small()
-        names = list(network.state_dict())
-        network.draw_skipped(draws())
         assert list(network.state_dict()) == names
 
 
@@ -151,14 +161,19 @@ class TestDiscriminator:
         assert [(layer.in_features, layer.out_features) for layer in dense] == [(512 * 4 * 4, 1024), (1024, 1)]
         assert {layer.negative_slope for layer in network.modules() if isinstance(layer, nn.LeakyReLU)} == {0.2}
 
-    def test_ledigs_order(self) -> None:
-        options = DiscriminatorOptions(norm="before", norm_first=False, width=4)
-        kinds = [type(layer) for layer in Discriminator(options, draws()).features]
+    def test_orders_of_normalisation(self) -> None:
+        ledig = DiscriminatorOptions(norm="before", norm_first=False, width=4)
+        kinds = [type(layer) for layer in Discriminator(ledig, draws()).features]
         assert kinds[:5] == [nn.Conv2d, nn.LeakyReLU, nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU]
         assert kinds.count(nn.BatchNorm2d) == 7
-
-    def test_none(self) -> None:
         assert count(Discriminator(DiscriminatorOptions(norm="none", width=4), draws()), nn.BatchNorm2d) == 0
+
+    def test_weights_of_wang_et_als(self) -> None:
+        """As the authors' code counts those of its discriminator for 128 px."""
+        options = DiscriminatorOptions(
+            blocks=10, norm="before", norm_first=False, strided_kernel=4, hidden=100, size=128
+        )
+        assert parameters(lambda: Discriminator(options)) == 14_499_401
 
     @pytest.mark.parametrize(("head", "shape"), [("flatten", (3, 1)), ("adaptive", (3, 1)), ("patch", (3, 1, 2, 2))])
     def test_logits(self, head: Any, shape: tuple[int, ...]) -> None:
@@ -170,11 +185,3 @@ class TestDiscriminator:
         assert x.grad is not None
         assert x.grad.abs().sum() > 0
         assert all(weight.grad is not None for weight in network.parameters())
-
-    @pytest.mark.parametrize(
-        ("option", "value"),
-        [("channels", 2), ("width", 0), ("blocks", 0), ("size", 0), ("norm", "both"), ("head", "mean")],
-    )
-    def test_impossible_options(self, option: str, value: Any) -> None:
-        with pytest.raises(ValueError, match=option):
-            DiscriminatorOptions(**{option: value})

@@ -1,16 +1,17 @@
-"""What the reports list of their networks: numbers of weights, orders of layers, and how open points are read."""
+"""What papers and reports list of their networks: weights, orders of layers, and how open points are read."""
 
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zssr_gan.networks.autoencoder import Autoencoder, AutoencoderOptions
-from zssr_gan.networks.base import DEVIATION, MEAN
 from zssr_gan.networks.dcgan import DCGANDiscriminator, DCGANDiscriminatorOptions, DCGANGenerator, DCGANOptions
+from zssr_gan.networks.esrgan import ESRGAN, ESRGANOptions
 from zssr_gan.networks.srcnn import SRCNN, SRCNNOptions
-from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
+from zssr_gan.networks.srgan import DiscriminatorOptions, GeneratorOptions
 
 
 def draws() -> torch.Generator:
@@ -21,78 +22,45 @@ def noise(*shape: int) -> Tensor:
     return torch.rand(shape, generator=draws())
 
 
-def weights_of(network: nn.Module) -> int:
-    return sum(weight.numel() for weight in network.parameters())
+def rrdb(**options: Any) -> ESRGAN:
+    return ESRGAN(ESRGANOptions(**{"width": 6, "growth": 4, "blocks": 2, **options}), draws())
 
 
-@pytest.mark.parametrize(
-    ("options", "count"),
-    [
-        ({"upsampling": "pixel_shuffle"}, 1_550_659),  # Ledig et al.: 1.55 million
-        ({"expansion": 4}, 2_040_067),  # Keras' tutorials, and so Arain et al. and Tariq: 2.0 million
-        ({}, 1_329_091),
-    ],
-)
-def test_weights_of_srgan_x4(options: dict[str, Any], count: int) -> None:
-    with torch.device("meta"):
-        assert weights_of(Generator(GeneratorOptions(scale=4, **options))) == count
+class TestESRGAN:
+    def test_the_papers_size(self) -> None:
+        """16.7 million weights, as the authors' code has."""
+        with torch.device("meta"):
+            network = ESRGAN(ESRGANOptions())
+        assert sum(weight.numel() for weight in network.parameters()) == 16_697_987
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
+    def test_a_block_by_hand(self) -> None:
+        """Equations of the paper's figures 3 and 4, of one RRDB."""
+        network = rrdb(blocks=1)
+        block, x = network.body[0], noise(1, 6, 5, 5)
+        y = x
+        for dense in (block.rdb1, block.rdb2, block.rdb3):
+            seen = [y]
+            for convolution in (dense.conv1, dense.conv2, dense.conv3, dense.conv4):
+                seen.append(F.leaky_relu(convolution(torch.cat(seen, 1)), 0.2))
+            y = y + 0.2 * dense.conv5(torch.cat(seen, 1))
+        assert torch.allclose(block(x), x + 0.2 * y, atol=1e-6)
 
-def test_weights_of_wang_et_als_discriminator() -> None:
-    """As the authors' code counts those of its discriminator for 128 px."""
-    options = DiscriminatorOptions(blocks=10, norm="before", norm_first=False, strided_kernel=4, hidden=100, size=128)
-    with torch.device("meta"):
-        assert weights_of(Discriminator(options)) == 14_499_401
+    def test_gradients_reach_every_weight_and_the_input(self) -> None:
+        network, x = rrdb(), noise(2, 3, 5, 4).requires_grad_()
+        (network(x) * noise(2, 3, 20, 16)).sum().backward()
+        for name, weight in [*network.named_parameters(), ("input", x)]:
+            assert weight.grad is not None, name
+            assert weight.grad.abs().max() > 0, name
 
+    def test_first_values_are_of_the_size_of_pixels(self) -> None:
+        assert 0.05 < ESRGAN(ESRGANOptions(blocks=4), draws())(noise(1, 3, 12, 12)).std() < 5
 
-class TestTariqsSRGAN:
-    def test_pixels_come_in_as_imagenets(self) -> None:
-        options = {"width": 4, "blocks": 1}
-        plain, other = (
-            Generator(GeneratorOptions(input=kind, **options), draws()).eval() for kind in ("centred", "imagenet")
-        )
-        x = noise(1, 3, 6, 6)
-        mean, deviation = (torch.tensor(one).view(3, 1, 1) for one in (MEAN, DEVIATION))
-        assert torch.allclose(other(x), plain(((x - mean) / deviation + 1) / 2), atol=1e-5)
-
-    def test_tanh_keeps_to_the_range_of_pixels(self) -> None:
-        bounded, free = (
-            Generator(GeneratorOptions(width=4, blocks=1, output=kind), draws()) for kind in ("tanh", "linear")
-        )
-        with torch.no_grad():
-            bounded.tail.weight *= 20
-            free.tail.weight *= 20
-        x = noise(1, 3, 8, 8)
-        assert free(x).min() < 0
-        assert free(x).max() > 1
-        assert torch.allclose(bounded(x), ((free(x) * 2 - 1).tanh() + 1) / 2, atol=1e-5)
-
-    def test_relu_in_all_but_the_upscaling(self) -> None:
-        network = Generator(GeneratorOptions(scale=4, width=4, blocks=3, activation="relu"), draws())
-        kinds = [type(module) for module in network.modules()]
-        assert (kinds.count(nn.ReLU), kinds.count(nn.PReLU)) == (1 + 3, 2)
-
-    @pytest.mark.parametrize(
-        ("options", "words"),
-        [
-            ({"input": "imagenet", "channels": 1}, "imagenet where channels is 3"),
-            ({"expansion": 2, "upsampling": "pixel_shuffle"}, "expansion"),
-            ({"activation": "elu"}, "activation"),
-            ({"output": "relu"}, "output"),
-            ({"norm_momentum": 0.0}, "norm_momentum"),
-        ],
-    )
-    def test_impossible_options(self, options: dict[str, Any], words: str) -> None:
-        with pytest.raises(ValueError, match=words):
-            GeneratorOptions(**options)
-
-
-def test_momentum_is_torchs() -> None:
-    """Of the newest batch's statistics a share of 0.5 is kept, and in all norms."""
-    network = Generator(GeneratorOptions(width=4, blocks=1, norm_momentum=0.5), draws())
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    assert {norm.momentum for norm in norms} == {0.5}
-    assert len(norms) == 3
+    def test_unshuffled_borders_are_made_up_and_cut_off(self) -> None:
+        """An image that lacks a row and a column of a whole square, and the same with its last ones repeated."""
+        network, x = rrdb(scale=2, unshuffle=2), noise(1, 3, 7, 9)
+        whole = F.pad(x, (0, 1, 0, 1), mode="replicate")
+        assert torch.equal(network(x), network(whole)[..., :14, :18])
 
 
 class TestSRCNN:
@@ -172,22 +140,25 @@ class TestDCGAN:
 
 
 @pytest.mark.parametrize(
-    ("kind", "option", "value"),
+    ("kind", "options", "words"),
     [
-        (SRCNNOptions, "scale", 1),
-        (SRCNNOptions, "channels", 2),
-        (SRCNNOptions, "width", 0),
-        (AutoencoderOptions, "scale", 4),
-        (AutoencoderOptions, "code_size", 0),
-        (AutoencoderOptions, "activation", "relu"),
-        (DCGANOptions, "scale", 3),
-        (DCGANOptions, "width", 1),
-        (DCGANOptions, "blocks", 1),
-        (DCGANDiscriminatorOptions, "size", 0),
-        (DCGANDiscriminatorOptions, "head", "patch"),
-        (DiscriminatorOptions, "strided_kernel", 5),
+        (SRCNNOptions, {"scale": 1}, "scale is 2, 3 or 4, not 1"),
+        (SRCNNOptions, {"channels": 2}, r"channels is 1 \(gray\) or 3 \(RGB\), not 2"),
+        (SRCNNOptions, {"width": 0}, "width is at least 1, not 0"),
+        (AutoencoderOptions, {"scale": 4}, "scale is 1 or 2, not 4"),
+        (AutoencoderOptions, {"activation": "relu"}, "activation is sigmoid or tanh, not relu"),
+        (DCGANOptions, {"blocks": 1}, "blocks is at least 2 for a scale of 4"),
+        (DCGANDiscriminatorOptions, {"head": "patch"}, "head is flatten or adaptive"),
+        (ESRGANOptions, {"unshuffle": 3}, "unshuffle is 1, 2 or 4"),
+        (GeneratorOptions, {"scale": 3}, "scale is 1, 2, 4 or 8, not 3"),
+        (GeneratorOptions, {"skip_probability": 1}, r"skip_probability is in \[0, 1\)"),
+        (GeneratorOptions, {"norm_momentum": 0.0}, "norm_momentum"),
+        (GeneratorOptions, {"input": "imagenet", "channels": 1}, "imagenet where channels is 3"),
+        (GeneratorOptions, {"expansion": 2, "upsampling": "pixel_shuffle"}, "expansion"),
+        (DiscriminatorOptions, {"strided_kernel": 5}, "strided_kernel is 3 or 4"),
+        (DiscriminatorOptions, {"strided_kernel": 4, "size": 8}, "size is at least 16"),
     ],
 )
-def test_impossible_options(kind: type, option: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=option):
-        kind(**{option: value})
+def test_impossible_options(kind: type, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        kind(**options)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from zssr_gan.networks.zssr import ZSSR, ZSSROptions
+from zssr_gan.networks.zssr import ZSSR, Batched, Grouped, ZSSROptions, _Product
 
 # Every kind of network: grid, factor, residual pairs, biases, first weights.
 KINDS = {
@@ -37,18 +37,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-class TestShapes:
-    @kinds
-    @pytest.mark.parametrize("channels", [1, 3])
-    @pytest.mark.parametrize("size", [(1, 1), (3, 7), (16, 9)])
-    def test_in_and_out(self, kind: str, channels: int, size: tuple[int, int]) -> None:
-        network = build(kind, channels)
-        fy, fx = network.factor
-        out = network(noise(2, 3, channels, *size))
-        assert out.shape == (2, 3, channels, size[0] * fy, size[1] * fx)
-        assert out.dtype == torch.float32
-        assert out.isfinite().all()
-
+class TestValues:
     @kinds
     def test_gradients_reach_every_weight(self, kind: str) -> None:
         network = lively(kind)
@@ -83,26 +72,6 @@ class TestFacts:
         assert network.weights_NP.shape[1] == network.multiply_adds_per_pixel + biases
 
     @kinds
-    def test_no_pixel_looks_further_than_the_radius(self, kind: str) -> None:
-        """An input pixel changes outputs up to `radius` input pixels away, and none beyond."""
-        network = lively(kind, seeds=(0,))
-        (fy, fx), radius = network.factor, network.radius
-        side = 4 * radius + 5
-        x = noise(1, 1, 3, side, side)
-        other = x.clone()
-        middle = side // 2
-        other[..., middle, middle] += 0.5
-        with torch.no_grad():
-            changed = (network(x) - network(other)).abs().amax((0, 1, 2)) > 1e-6
-        rows, columns = (changed.any(axis).nonzero()[:, 0] for axis in (1, 0))
-        assert rows.min() // fy >= middle - radius
-        assert rows.max() // fy <= middle + radius
-        assert columns.min() // fx >= middle - radius
-        assert columns.max() // fx <= middle + radius
-        if network.options.depth >= 4:  # and it is no larger than it has to be
-            assert rows.max() // fy == columns.max() // fx == middle + radius
-
-    @kinds
     def test_nothing_added_is_the_base(self, kind: str) -> None:
         network = build(kind)
         with torch.no_grad():
@@ -110,16 +79,6 @@ class TestFacts:
             x = noise(2, 1, 3, 9, 8)
             assert torch.equal(network(x), network.base(x))
         assert (network.base(x) is x) == (network.factor == (1, 1))
-
-    @kinds
-    def test_translations_away_from_the_border(self, kind: str) -> None:
-        network = lively(kind, seeds=(0,))
-        (fy, fx), r = network.factor, network.radius
-        x = noise(1, 1, 3, 4 * r + 6, 4 * r + 6)
-        with torch.no_grad():
-            whole = network(x)[..., (r + 1) * fy : -r * fy, (r + 1) * fx : -r * fx]
-            part = network(x[..., 1:, 1:])[..., r * fy : -r * fy, r * fx : -r * fx]
-        assert torch.allclose(whole, part, atol=1e-4)
 
     def test_an_odd_residual_depth_is_refused(self) -> None:
         with pytest.raises(ValueError, match="even depth"):
@@ -173,18 +132,6 @@ class TestFleet:
         assert gradient[1].any()
         assert not gradient[[0, 2]].any()
 
-    @kinds
-    def test_samples_of_a_batch_are_independent(self, kind: str) -> None:
-        network = lively(kind)
-        x = noise(2, 3, 3, 12, 10)
-        apart = torch.cat([network(x[:, b : b + 1]) for b in range(3)], 1)
-        assert torch.allclose(network(x), apart, atol=1e-4)
-
-    def test_other_weights_other_images(self) -> None:
-        x = noise(1, 1, 3, 8, 8).expand(2, -1, -1, -1, -1)
-        out = lively("original")(x)
-        assert (out[0] - out[1]).abs().max() > 0.01
-
 
 @kinds
 def test_bf16_is_close_to_fp32(kind: str) -> None:
@@ -197,3 +144,54 @@ def test_bf16_is_close_to_fp32(kind: str) -> None:
     assert rough.dtype == torch.float32
     added = (exact - network.base(x)).abs().max()
     assert 0 < (rough - exact).abs().max() < 0.05 * added + 1e-6
+
+
+def through(way: Grouped | Batched, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return way.leave(way.convolve(way.enter(x), weight, bias))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1), (3, 2, 4, 7, 5), (2, 1, 3, 1, 6)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_both_are_each_members_convolution(shape: tuple[int, ...], biased: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(shape, generator=generator)
+    weight = torch.randn(shape[0], 6, shape[2], 3, 3, generator=generator)
+    bias = torch.randn(shape[0], 6, generator=generator) if biased else None
+    alone = torch.stack(
+        [torch.conv2d(x[n], weight[n], None if bias is None else bias[n], padding=1) for n in range(shape[0])]
+    )
+    for way in (Grouped(shape[0]), Batched()):
+        assert torch.allclose(through(way, x, weight, bias), alone, atol=1e-5)
+
+
+def test_gradients_of_the_product() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 2, 4, 3, 2, generator=generator, dtype=torch.float64, requires_grad=True)
+    matrix = torch.randn(2, 18, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(_Product.apply, (x, matrix))
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 0.05)])
+def test_a_fleet_learns_the_same_either_way(residual: bool, precision: str, tolerance: float) -> None:
+    options = ZSSROptions(depth=4, width=8, grid="lr", bias=True, residual=residual, initial="lecun")
+    x = torch.rand(3, 2, 3, 6, 5, generator=torch.Generator().manual_seed(9))
+    outs, gradients = [], []
+    for product in ("grouped", "batched"):
+        network = ZSSR(options, 3, (2, 2), [torch.Generator().manual_seed(n) for n in range(3)])
+        network.product = product  # type: ignore[assignment]
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            out = network(x)
+        (gradient,) = torch.autograd.grad(out.square().sum(), network.weights_NP)
+        outs.append(out)
+        gradients.append(gradient)
+    assert outs[0].dtype == outs[1].dtype == torch.float32
+    assert torch.allclose(*outs, atol=tolerance)
+    assert float((gradients[0] - gradients[1]).norm() / gradients[0].norm()) < tolerance
+
+
+def test_batched_is_for_fleets_on_cuda() -> None:
+    network = ZSSR(ZSSROptions(depth=2, width=2), 1, (1, 1), [torch.Generator(), torch.Generator()])
+    assert isinstance(network._convolution(), Grouped)
+    network.product = "batched"
+    assert isinstance(network._convolution(), Batched)

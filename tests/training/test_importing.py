@@ -21,7 +21,7 @@ from zssr_gan.files import sha256_file
 from zssr_gan.inference.record import read_record
 from zssr_gan.inference.verify import verify_record
 from zssr_gan.networks.esrgan import ESRGAN, ESRGANOptions
-from zssr_gan.training.importing import import_generator
+from zssr_gan.training.importing import import_generator, load_esrgan, options_from, rename
 from zssr_gan.training.model_card import load_generator
 
 
@@ -167,6 +167,85 @@ def test_others_are_refused_in_one_sentence(tmp_path: Path, network: ESRGAN) -> 
     assert not (tmp_path / "out.safetensors").exists()
     with pytest.raises(OutputError, match="exists"):
         import_generator(good, good)
+
+
+def small(**options: Any) -> ESRGAN:
+    chosen = ESRGANOptions(**{"width": 6, "growth": 4, "blocks": 2, **options})
+    return ESRGAN(chosen, torch.Generator().manual_seed(0))
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(1))
+
+
+class TestNames:
+    @pytest.mark.parametrize("naming", NAMINGS)
+    @pytest.mark.parametrize(
+        "options",
+        [{}, {"scale": 2}, {"scale": 8, "channels": 1}, {"scale": 2, "unshuffle": 2}, {"scale": 1, "unshuffle": 4}],
+    )
+    def test_each_naming_gives_the_same_network(self, naming: str, options: dict[str, Any]) -> None:
+        network = small(**options).eval()
+        family, weights = rename(esrgan_weights(network, naming))
+        assert family == naming
+        assert options_from(weights) == network.options
+        x = noise(1, network.options.channels, 6, 7)
+        with torch.no_grad():
+            assert torch.equal(load_esrgan(weights)(x), network(x))
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (lambda weights: weights.pop("body.1.rdb2.conv4.bias"), r"body\.1\.rdb2\.conv4\.bias is missing"),
+            (lambda weights: weights.pop("conv_last.weight"), r"conv_last\.weight is missing"),
+            (lambda weights: weights.update({"body.0.rdb1.conv1x1.weight": noise(4, 6, 1, 1)}), "conv1x1.* no gener"),
+            (lambda weights: weights.update(conv_hr=noise(1)), r"conv_hr belongs to no generator"),
+            (lambda weights: weights.update({"conv_body.weight": noise(6, 6, 1, 1)}), "is 6x6x1x1, not 6x6x3x3"),
+            (lambda weights: weights["conv_up1.bias"].fill_(torch.nan), r"conv_up1\.bias is NaN"),
+            (
+                lambda weights: weights.update({"conv_up1.bias": torch.full((6,), 1e300, dtype=torch.float64)}),
+                "infinite",
+            ),
+            (lambda weights: weights.update({"conv_first.weight": noise(6, 5, 3, 3)}), "takes 5 channels"),
+            (lambda weights: weights.update({"conv_last.weight": noise(4, 6, 3, 3)}), "takes 3 channels"),
+            (lambda weights: weights.update({"body.9999.rdb1.conv1.weight": noise(4, 6, 3, 3)}), "blocks"),
+        ],
+    )
+    def test_others_are_refused(self, change: Any, words: str) -> None:
+        weights = {name: weight.clone() for name, weight in small().state_dict().items()}
+        change(weights)
+        with pytest.raises(WeightsError, match=words):
+            load_esrgan(rename(weights)[1])
+
+    @pytest.mark.filterwarnings("ignore")  # torch warns of kinds of tensors that it will drop, or has not finished
+    @pytest.mark.parametrize(
+        ("kind", "words"),
+        [
+            (lambda bias: bias.to(torch.float8_e4m3fn), "of type float8_e4m3fn, and read are"),
+            (lambda bias: torch.quantize_per_tensor(bias, 1.0, 0, torch.quint8), "of type quint8"),
+            (lambda bias: bias.to(torch.complex64), "of type complex64"),
+            (lambda bias: bias.bool(), "of type bool"),
+            (lambda bias: bias.int(), "of type int32"),
+            (lambda bias: bias.to_sparse(), "of type float32, and not dense on the CPU"),
+            (lambda bias: bias.to("meta"), "not dense on the CPU"),
+            (lambda bias: torch.nested.nested_tensor([bias]), "not dense on the CPU"),
+        ],
+    )
+    def test_unusual_tensors_are_refused(self, kind: Any, words: str) -> None:
+        for name in ("conv_up1.bias", "conv_first.weight"):
+            weights = small().state_dict()
+            weights[name] = kind(weights[name])
+            with pytest.raises(WeightsError, match=f"the weight {name} is .*{words}"):
+                load_esrgan(weights)
+
+    def test_usual_types_become_float32(self) -> None:
+        for dtype in (torch.float16, torch.bfloat16, torch.float64):
+            found = load_esrgan({name: weight.to(dtype) for name, weight in small().state_dict().items()})
+            assert {weight.dtype for weight in found.state_dict().values()} == {torch.float32}
+
+    def test_another_network(self) -> None:
+        with pytest.raises(WeightsError, match=r"no weights of an ESRGAN generator .* than body\.0\.weight"):
+            rename({"body.0.weight": noise(64, 3, 3, 3), "body.1.weight": noise(64)})
 
 
 class TestCommand:

@@ -1,12 +1,12 @@
 """Weights of networks that others trained: by name, fetched on the user's order alone; from a file; or random.
 
-A published file is kept in a cache folder (`cache_folder`), and is used only while its SHA-256 is the published one.
+A published file lies in a cache folder (`cache_folder`), and is used only while its SHA-256 is the published one.
+`torch.hub` is not used: it reports no progress to a caller, and waits forever for a server that falls silent.
 """
 
 import hashlib
 import http.client
 import os
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import platformdirs
 import torch
-from safetensors.torch import load, load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from zssr_gan.errors import WeightsError
@@ -48,7 +49,7 @@ class Published:
 
     @property
     def path(self) -> Path:
-        """Where it is kept here, whether it is there or not."""
+        """Its place in the cache, whether it is there or not."""
         return cache_folder() / self.url.rsplit("/", 1)[-1]
 
     def as_json(self) -> dict[str, object]:
@@ -91,16 +92,10 @@ class Origin:
 
 
 def cache_folder() -> Path:
-    """Where fetched weights are kept: $ZSSR_GAN_WEIGHTS, or `zssr-gan/weights` in the platform's cache folder."""
+    """The folder of fetched weights: $ZSSR_GAN_WEIGHTS, or `zssr-gan/weights` in the platform's cache folder."""
     if chosen := os.environ.get(FOLDER_VARIABLE):
         return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "zssr-gan" / "weights"
+    return platformdirs.user_cache_path("zssr-gan", appauthor=False, opinion=False) / "weights"
 
 
 def published(name: str) -> Published:
@@ -134,7 +129,7 @@ def fetch(found: Published, on_progress: Callable[[int, int], None] | None = Non
 
     Args:
         found: see `PUBLISHED`.
-        on_progress: is told bytes done and bytes in all.
+        on_progress: called with bytes done and bytes in all.
 
     Returns:
         Whether anything was downloaded.
@@ -146,30 +141,45 @@ def fetch(found: Published, on_progress: Callable[[int, int], None] | None = Non
     path = found.path
     if path.is_file() and damage(found) is None:
         return False
-    _remove_leftovers(path.parent)
-    atomic_write(path, _checked(found, on_progress), overwrite=True)
+    for leftover in path.parent.glob(".*"):  # of killed downloads: they are large, and nothing else removes them
+        try:
+            if is_leftover(leftover) and time.time() - leftover.stat().st_mtime > _LEFTOVER_AGE_S:
+                leftover.unlink()
+        except OSError:  # gone by now, or another's: neither stands in the way of this download
+            continue
+    atomic_write(path, _download(found, on_progress), overwrite=True)
     return True
 
 
-def _checked(found: Published, on_progress: Callable[[int, int], None] | None) -> Iterator[bytes]:
-    """The pieces of the download. Raises WeightsError at its end where it is not the published file."""
-    told, done = hashlib.sha256(), 0
-    for piece in _download(found):
-        done += len(piece)
-        if done > found.size_bytes:
-            break
-        told.update(piece)
-        yield piece
-        if on_progress is not None:
-            on_progress(done, found.size_bytes)
+def _download(found: Published, on_progress: Callable[[int, int], None] | None) -> Iterator[bytes]:
+    """The pieces of the file. Raises WeightsError at their end where it is not the published one."""
+    digest, done = hashlib.sha256(), 0
+    request = urllib.request.Request(found.url, headers={"User-Agent": "zssr-gan"})
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+            while done <= found.size_bytes and (piece := response.read(_PIECE_BYTES)):
+                done += len(piece)
+                digest.update(piece)
+                yield piece
+                if on_progress is not None:
+                    on_progress(min(done, found.size_bytes), found.size_bytes)
+    except (OSError, http.client.HTTPException) as error:
+        inner = error.reason if isinstance(error, urllib.error.URLError) else error
+        why = (inner.strerror if isinstance(inner, OSError) else None) or str(inner) or type(inner).__name__
+        if isinstance(error, urllib.error.HTTPError):
+            why = f"HTTP {error.code}"
+        raise WeightsError(
+            f"{found.url}: cannot be downloaded ({why}); try again, or fetch the file on another machine and put it at "
+            f"{found.path}."
+        ) from error
     if done != found.size_bytes:
         amount = "more than the" if done > found.size_bytes else f"{done} of the"
         raise WeightsError(
             f"{found.url}: the download brought {amount} {found.size_bytes} bytes, and was not kept; try again."
         )
-    if told.hexdigest() != found.sha256:
+    if digest.hexdigest() != found.sha256:
         raise WeightsError(
-            f"{found.url}: the file has SHA-256 {told.hexdigest()}, not the published {found.sha256}, and was not "
+            f"{found.url}: the file has SHA-256 {digest.hexdigest()}, not the published {found.sha256}, and was not "
             "kept; try again, or from another network."
         )
 
@@ -186,32 +196,34 @@ def vgg(options: VGGOptions, weights: str, *, seed: int = 0) -> tuple[VGG, Origi
     Raises:
         WeightsError: the weights are missing, damaged, or not this network's.
     """
-    name = options.network.upper()
+    network, name = options.network, options.network.upper()
     if weights == "random":
-        tensors = orthogonal_weights(torch.Generator().manual_seed(seed), options.network)
-        return VGG(options, tensors), Origin(name, "random", _sha256_of(tensors), f"seed {seed}")
-    if weights == "imagenet":
-        if options.network not in PUBLISHED:
-            raise WeightsError(
-                f"{name}'s ImageNet weights are not among those that `zssr-gan weights` fetches: set weights to a file "
-                f"of them, such as torchvision's {options.network}, or to random."
-            )
-        found = published(options.network)
-        if not found.path.exists():
-            raise WeightsError(
-                f"{name}'s ImageNet weights are not on this machine ({found.path}): run "
-                f"`zssr-gan weights fetch {found.name}`, or set weights to a file of them or to random."
-            )
-        if (wrong := damage(found)) is not None:
-            raise WeightsError(f"{found.path}: is damaged ({wrong}); run `zssr-gan weights fetch {found.name}` again.")
-        return VGG(options, read_tensors(found.path)), Origin(name, "imagenet", found.sha256, found.url)
-    path = Path(weights)
-    tensors = read_tensors(path)
-    try:
-        network = VGG(options, tensors)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
-    return network, Origin(name, "file", sha256_file(path), path.name)
+        tensors = orthogonal_weights(torch.Generator().manual_seed(seed), network)
+        digest = hashlib.sha256()
+        for tensor in tensors.values():
+            digest.update(tensor.contiguous().numpy().tobytes())
+        return VGG(options, tensors), Origin(name, "random", digest.hexdigest(), f"seed {seed}")
+    if weights != "imagenet":
+        path = Path(weights)
+        tensors = read_tensors(path)
+        try:
+            return VGG(options, tensors), Origin(name, "file", sha256_file(path), path.name)
+        except WeightsError as error:
+            raise WeightsError(f"{path}: {error}") from error
+    if network not in PUBLISHED:
+        raise WeightsError(
+            f"{name}'s ImageNet weights are not among those that `zssr-gan weights` fetches: set weights to a file of "
+            f"them, such as torchvision's {network}, or to random."
+        )
+    found = published(network)
+    if not found.path.exists():
+        raise WeightsError(
+            f"{name}'s ImageNet weights are not on this machine ({found.path}): run "
+            f"`zssr-gan weights fetch {found.name}`, or set weights to a file of them or to random."
+        )
+    if (wrong := damage(found)) is not None:
+        raise WeightsError(f"{found.path}: is damaged ({wrong}); run `zssr-gan weights fetch {found.name}` again.")
+    return VGG(options, read_tensors(found.path)), Origin(name, "imagenet", found.sha256, found.url)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -219,16 +231,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     Raises WeightsError where it is missing, is of another kind, or holds anything but named tensors.
     """
-    readers: dict[str, Callable[[Path], Any]] = {
-        **dict.fromkeys((".pth", ".pt"), lambda file: torch.load(file, map_location="cpu", weights_only=True)),
-        ".safetensors": load_file,
-    }
+    kind = path.suffix.lower()
     if not path.is_file():
         raise WeightsError(f"{path}: no such file of weights; weights are imagenet, random, or a file.")
-    if path.suffix.lower() not in readers:
+    if kind not in (".pth", ".pt", ".safetensors"):
         raise WeightsError(f"{path}: weights are read from .pth, .pt and .safetensors alone.")
     try:
-        tensors = readers[path.suffix.lower()](path)
+        if kind == ".safetensors":
+            return tensors_of(path.read_bytes())
+        tensors: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a foreign file may raise anything while it is read
         raise WeightsError(
             f"{path}: cannot be read as plain tensors, and nothing else is read ({one_line(error)})."
@@ -252,45 +263,5 @@ def tensors_of(data: bytes) -> dict[str, Tensor]:
 
 
 def one_line(error: Exception) -> str:
-    """What another library's error says, short enough for a sentence of ours."""
+    """Another library's error in one line, short enough for a sentence of ours."""
     return " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
-
-
-def _download(found: Published) -> Iterator[bytes]:
-    request = urllib.request.Request(found.url, headers={"User-Agent": "zssr-gan"})
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
-            while piece := response.read(_PIECE_BYTES):
-                yield piece
-    except (OSError, http.client.HTTPException) as error:
-        raise WeightsError(
-            f"{found.url}: cannot be downloaded ({_reason(error)}); try again, or fetch the file on "
-            f"another machine and put it at {found.path}."
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    inner = error.reason if isinstance(error, urllib.error.URLError) else error
-    told = inner.strerror if isinstance(inner, OSError) else None
-    return (
-        f"HTTP {error.code}"
-        if isinstance(error, urllib.error.HTTPError)
-        else told or str(inner) or type(inner).__name__
-    )
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """What downloads left that were killed in their middle: they are large, and nothing else removes them."""
-    for path in folder.glob(".*") if folder.is_dir() else ():
-        try:
-            if is_leftover(path) and time.time() - path.stat().st_mtime > _LEFTOVER_AGE_S:
-                path.unlink()
-        except OSError:  # gone by now, or another's: neither stands in the way of this download
-            continue
-
-
-def _sha256_of(tensors: dict[str, Tensor]) -> str:
-    told = hashlib.sha256()
-    for tensor in tensors.values():
-        told.update(tensor.contiguous().numpy().tobytes())
-    return told.hexdigest()
