@@ -20,6 +20,7 @@ import torch
 from benchmarks.protocol import back_projected, bicubic, make_case, score
 from zssr_gan.devices import RunOptions
 from zssr_gan.inference.enhance import enhance_picture
+from zssr_gan.inference.request import Request
 from zssr_gan.settings.zeroshot import load_preset
 
 
@@ -70,10 +71,10 @@ def main() -> None:
         plain, reference = score(bicubic(case), case.truth), score(back_projected(case), case.truth)
         for seed in map(int, args.seeds.split(",")):
             began = time.perf_counter()
-            made = enhance_picture(case.lr, (2.0, 2.0), settings, seed=seed, options=options)
+            made = enhance_picture(case.lr, Request(settings, seed=seed, options=options))
             seconds = time.perf_counter() - began
             result = score(made.picture.pixels, case.truth)
-            choice = made.report["choice"]
+            choice = asdict(made.work.choice)
             run = Run(
                 case.name,
                 seed,

@@ -1,7 +1,7 @@
 """What every file of ours says of itself: labels, the mark, and JSON that reads back alike."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -25,6 +25,22 @@ MARK = "zssr-gan:kind"
 def strongest(*labels: Label) -> Label:
     """The label that tells of the most images: no later step lowers one."""
     return max(labels, key=tuple(LABELS).index)
+
+
+def label_of(
+    image_sha256: str, learnt_from: Iterable[str] = (), *, shared: bool = False, generator: bool = False
+) -> Label:
+    """What a result was learnt from.
+
+    Args:
+        image_sha256: of its image's file.
+        learnt_from: SHA-256 of the images that its degradation was estimated from; of bicubic, none.
+        shared: whether its network was learnt on a case.
+        generator: whether a trained generator made it.
+    """
+    if generator:
+        return "generative"
+    return "case" if shared or any(one != image_sha256 for one in learnt_from) else "internal"
 
 
 def provenance_text(*, kind: str, version: str, label: Label, facts: Mapping[str, str]) -> dict[str, str]:

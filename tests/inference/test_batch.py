@@ -18,17 +18,21 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
+from tests.inference.files import timeless
+from zssr_gan.degradation.model import KernelBlur
 from zssr_gan.devices import RunOptions
-from zssr_gan.errors import DeviceError, NumericalError, SettingsError
+from zssr_gan.errors import NumericalError
 from zssr_gan.files import sha256_file
 from zssr_gan.imaging.picture import Picture
 from zssr_gan.inference import batch
-from zssr_gan.inference.batch import Outcome, run_plan
-from zssr_gan.inference.compare import Comparison
+from zssr_gan.inference.batch import run_plan
+from zssr_gan.inference.compare import Sheet
 from zssr_gan.inference.enhance import Enhanced
+from zssr_gan.inference.options import make_request
 from zssr_gan.inference.outputs import Job, Plan, collect_sources, plan_run
 from zssr_gan.inference.record import read_record
-from zssr_gan.inference.request import Request, make_request
+from zssr_gan.inference.request import Request
+from zssr_gan.inference.result import Result
 from zssr_gan.progress import Progress
 
 TINY = {
@@ -52,10 +56,10 @@ def case(tmp_path: Path, face: Tensor) -> Path:
 def request_tiny(tmp_path: Path) -> Request:
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(TINY), encoding="utf-8")
-    return make_request("2", str(path), options=RunOptions(device="cpu", threads=1))
+    return make_request(2, str(path), options=RunOptions(device="cpu", threads=1))
 
 
-def run(plan: Plan, request: Request) -> dict[str, Outcome]:
+def run(plan: Plan, request: Request) -> dict[str, Result]:
     return {outcome.job.source.name: outcome for outcome in run_plan(plan, request)}
 
 
@@ -64,10 +68,10 @@ def names(folder: Path) -> set[str]:
 
 
 def raising(error: BaseException) -> Callable[..., object]:
-    def enhance_picture(*_: object, **__: object) -> object:
+    def enhance_pictures(*_: object, **__: object) -> object:
         raise error
 
-    return enhance_picture
+    return enhance_pictures
 
 
 def test_a_bad_file_is_named_and_the_rest_goes_on(case: Path, request_tiny: Request) -> None:
@@ -97,13 +101,7 @@ def test_the_record_holds_the_hashes_of_the_files(case: Path, request_tiny: Requ
     assert record.evidence is not None
     assert record.evidence.sha256 == sha256_file(case / "out" / "a_x2_evidence.png")
     assert (record.label, record.output.width, record.output.height, record.output.channels) == ("internal", 50, 50, 1)
-    assert record.enhancement["steps"]
-
-
-def without_times(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: without_times(item) for key, item in value.items() if key not in ("times", "seconds")}
-    return [without_times(item) for item in value] if isinstance(value, list) else value
+    assert record.enhancement.steps
 
 
 def test_two_runs_give_the_same_bytes_and_the_same_record(case: Path, request_tiny: Request) -> None:
@@ -112,7 +110,7 @@ def test_two_runs_give_the_same_bytes_and_the_same_record(case: Path, request_ti
     for name in ("a_x2.png", "a_x2_evidence.png"):
         assert (case / "one" / name).read_bytes() == (case / "two" / name).read_bytes()
     one, two = (json.loads((case / folder / "a_x2.json").read_text("utf-8")) for folder in ("one", "two"))
-    assert without_times(one) == without_times(two)
+    assert timeless(one) == timeless(two)
 
 
 def test_results_are_known_as_ours(case: Path, request_tiny: Request) -> None:
@@ -135,7 +133,7 @@ def test_results_are_known_as_ours(case: Path, request_tiny: Request) -> None:
 def test_an_error_in_the_work_is_one_sentence(
     case: Path, request_tiny: Request, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
-    monkeypatch.setattr(batch, "enhance_picture", raising(error))
+    monkeypatch.setattr(batch, "enhance_pictures", raising(error))
     outcome = run(plan_run([case / "a.png"], output=case / "out"), request_tiny)["a.png"]
     assert outcome.status == "failed"
     assert outcome.error is not None
@@ -148,22 +146,22 @@ def test_an_image_is_let_go_before_the_next_begins(
     case: Path, request_tiny: Request, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
     held: list[weakref.ref[object]] = []
-    decode, work = batch.decode_picture, batch.enhance_picture
+    decode, work = batch.decode_picture, batch.enhance_pictures
 
     def watched(*arguments: Any, **options: Any) -> Picture:
         picture = decode(*arguments, **options)
         held.append(weakref.ref(picture.pixels))
         return picture
 
-    def enhance_picture(*arguments: Any, **options: Any) -> Enhanced:
-        enhanced = work(*arguments, **options)
-        held.append(weakref.ref(enhanced))
+    def enhance_pictures(*arguments: Any) -> list[Enhanced]:
+        (enhanced,) = work(*arguments)
+        held.append(weakref.ref(enhanced.residual))
         if fails:
             raise RuntimeError("late")
-        return enhanced
+        return [enhanced]
 
     monkeypatch.setattr(batch, "decode_picture", watched)
-    monkeypatch.setattr(batch, "enhance_picture", enhance_picture)
+    monkeypatch.setattr(batch, "enhance_pictures", enhance_pictures)
     begun = []
 
     def on_start(place: int, _: Job) -> None:
@@ -177,34 +175,28 @@ def test_an_image_is_let_go_before_the_next_begins(
     assert begun == [0, 1]
     assert {outcome.status for outcome in outcomes} == {"failed" if fails else "done"}
     if fails:
-        assert "enhance_picture" in "".join(traceback.format_exception(outcomes[0].error))
+        assert "enhance_pictures" in "".join(traceback.format_exception(outcomes[0].error))
 
 
 def test_an_interrupt_leaves_no_file(case: Path, request_tiny: Request, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "enhance_picture", raising(KeyboardInterrupt()))
+    monkeypatch.setattr(batch, "enhance_pictures", raising(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         run(plan_run([case / "a.png"], output=case / "out"), request_tiny)
     assert not (case / "out").exists()
 
 
 def refuse_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that fills up with the last of the files, at its bytes or, later, at its name."""
-    link, replace_file = os.link, Path.replace
+    """A disk that fills up with the bytes of the last of the files."""
+    fsync, count = os.fsync, 0
 
-    def refuse(path: object) -> None:
-        if str(path).endswith(".json"):
+    def refuse(descriptor: int) -> None:
+        nonlocal count
+        count += 1
+        if count == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
 
-    def linked(source: Path, target: Path) -> None:
-        refuse(target)
-        link(source, target)
-
-    def replaced(source: Path, target: Path) -> Path:
-        refuse(target)
-        return replace_file(source, target)
-
-    monkeypatch.setattr(os, "link", linked)
-    monkeypatch.setattr(Path, "replace", replaced)
+    monkeypatch.setattr(os, "fsync", refuse)
 
 
 def test_no_result_stays_without_its_record(case: Path, request_tiny: Request, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,41 +271,23 @@ def test_an_outcome_is_one_json_object(case: Path, request_tiny: Request) -> Non
 
 
 def test_the_sheet_shows_every_image(case: Path, request_tiny: Request) -> None:
-    sheet = Comparison(case / "sheet.png")
+    sheet = Sheet(case / "sheet.png")
     for _ in run_plan(plan_run([case], output=case / "out"), request_tiny, on_result=sheet.add):
         pass
     assert len(sheet) == 2
     assert sheet.write(overwrite=False)
     with Image.open(case / "sheet.png") as image:
         assert image.mode == "RGB"
-    assert not Comparison(case / "none.png").write(overwrite=False)
-
-
-def test_a_request_is_checked_at_once(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="noo"):
-        make_request("2", "noo")
-    with pytest.raises(SettingsError, match="scale"):
-        make_request("20", "fast")
-    with pytest.raises(SettingsError, match="noise"):
-        make_request("2", "fast", noise=7)
-    with pytest.raises(SettingsError, match="seed"):
-        make_request("2", "fast", seed=2**64)
-    with pytest.raises(SettingsError, match="megapixels"):
-        make_request("2", "fast", max_megapixels=float("nan"))
-    with pytest.raises(SettingsError, match=r"k\.mat"):
-        make_request("2", "fast", kernel=tmp_path / "k.mat")
-    with pytest.raises(SettingsError, match="whole numbers"):
-        make_request("1.5", "fast", kernel=tmp_path / "k.mat")
-    with pytest.raises(DeviceError):
-        make_request("2", "fast", options=RunOptions(device="abacus"))
+    assert not Sheet(case / "none.png").write(overwrite=False)
 
 
 def test_a_kernel_is_recorded_with_its_values(case: Path, request_tiny: Request) -> None:
     values = np.outer([1, 2, 1], [1, 2, 1]) / 16
     np.save(case / "k.npy", values)
-    request = make_request("2", request_tiny.preset, kernel=case / "k.npy", options=RunOptions(threads=1))
+    request = make_request(2, request_tiny.preset, kernel=case / "k.npy", options=RunOptions(threads=1))
     record = run(plan_run([case / "a.png"]), request)["a.png"].record
     assert record is not None
-    assert record.kernel is not None
-    assert record.kernel.values == values.tolist()
-    assert record.kernel.sha256 == sha256_file(case / "k.npy")
+    blur = record.request.degradation.values.blur
+    assert isinstance(blur, KernelBlur)
+    assert (blur.scale, list(map(list, blur.values))) == ((2, 2), values.tolist())
+    assert record.request.files["kernel"].sha256 == sha256_file(case / "k.npy")

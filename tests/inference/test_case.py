@@ -1,7 +1,8 @@
-"""The images of one run as a case: learnt on together, kept, found again, and told in every record."""
+"""The images of one run as a case: its camera and its network, learnt once, kept, found again, and told in records."""
 
 import json
-from dataclasses import replace
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,190 +10,438 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from torch import Tensor
+from scipy.ndimage import gaussian_filter
+from skimage import data
 
 from zssr_gan.cli.main import main
+from zssr_gan.degradation.estimate import Estimate, encode_estimate
+from zssr_gan.degradation.model import Degradation, GaussianBlur, KernelBlur
 from zssr_gan.devices import RunOptions
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.files import sha256_file
 from zssr_gan.inference import case
-from zssr_gan.inference.batch import Outcome, run_plan
-from zssr_gan.inference.case import with_shared_start
+from zssr_gan.inference.batch import run_plan
+from zssr_gan.inference.case import with_degradation, with_shared_network
+from zssr_gan.inference.options import degradation_option, make_request
 from zssr_gan.inference.outputs import Plan, plan_run
-from zssr_gan.inference.record import read_record
-from zssr_gan.inference.request import Request, make_request
+from zssr_gan.inference.record import Record, read_record
+from zssr_gan.inference.request import Request
+from zssr_gan.inference.result import Result
 from zssr_gan.inference.verify import verify_record
+from zssr_gan.provenance import LABELS, label_of, strongest
+from zssr_gan.zeroshot.shared import SharedStart, make_shared, write_shared
+
+Make = Callable[..., Estimate]
 
 TINY = {
     "network": {"depth": 2, "width": 4, "grid": "lr", "initial": "lecun"},
     "pairs": {"crop": 16, "batch": 2},
-    "schedule": {"kind": "cosine", "iterations": 5},
-    "refinement": {"back_projections": 1},
+    "schedule": {"kind": "cosine", "iterations": 3},
+    "refinement": {"back_projections": 2},
 }
+BLUR = Degradation(blur=GaussianBlur(sigma_major=1, sigma_minor=1))
+
+
+@pytest.fixture(scope="module")
+def pixels() -> list[np.ndarray]:
+    """Twelve gray faces of 20 px, blurred more in the height than in the width."""
+    blurred = (gaussian_filter(face, (1.6, 0.4)) for face in data.lfw_subset()[:12])
+    return [np.round(face[2:22, 2:22] * 255).astype(np.uint8) for face in blurred]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, face: Tensor) -> Path:
-    """in/ with three pictures, one of another size, one in colours; and one file that is none."""
-    pixels = np.round(face[0].numpy() * 255).astype(np.uint8)
-    images = tmp_path / "in"
-    images.mkdir()
-    Image.fromarray(pixels).save(images / "a.png")
-    Image.fromarray(pixels[:20]).save(images / "b.png")
-    Image.fromarray(np.stack([pixels, pixels.T, pixels[::-1]], -1)).save(images / "c.png")
-    (images / "d.png").write_bytes(b"not an image")
+def folder(tmp_path: Path, pixels: list[np.ndarray]) -> Path:
+    """in/ with two pictures, b.png in colours, and a file that is none; tiny.yaml beside it."""
+    (tmp_path / "in").mkdir()
+    Image.fromarray(pixels[0]).save(tmp_path / "in" / "a.png")
+    Image.fromarray(np.stack([pixels[1], pixels[1].T, pixels[1]], -1)).save(tmp_path / "in" / "b.png")
+    (tmp_path / "in" / "c.png").write_bytes(b"not an image")
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
     return tmp_path
 
 
 def asked(folder: Path, **changes: Any) -> Request:
-    options = RunOptions(device="cpu", threads=1)
     preset = None if "init_from" in changes else str(folder / "tiny.yaml")
-    return make_request("2", preset, **{"init": "shared", "options": options, **changes})
+    if isinstance(changes.get("degradation"), str):
+        changes["degradation"] = degradation_option(changes["degradation"])
+    return make_request(2, preset, **{"options": RunOptions(device="cpu", threads=1), **changes})
 
 
-def plan(folder: Path) -> Plan:
-    return plan_run([folder / "in"], scale=(2.0, 2.0), output=folder / "out")
+def plan(folder: Path, *names: str, **changes: Any) -> Plan:
+    sources = [folder / "in" / name for name in names] or [folder / "in"]
+    return plan_run(sources, output=folder / "out", **changes)
 
 
-def learn(folder: Path, **changes: object) -> tuple[Request, list[str]]:
-    return with_shared_start(plan(folder), asked(folder, **changes), lambda *_: None)
+def run(plan: Plan, request: Request) -> dict[str, Result]:
+    return {result.job.source.name: result for result in run_plan(plan, request)}
 
 
-def run(folder: Path, request: Request) -> dict[str, Outcome]:
-    return {outcome.job.source.name: outcome for outcome in run_plan(plan(folder), request)}
+def estimated(folder: Path, plan_of_all: Plan | None = None, **changes: Any) -> tuple[Request, str]:
+    request = asked(folder, degradation="estimate", **changes)
+    return with_degradation(plan_of_all or plan(folder), request, lambda *_: None, lambda _: None)
 
 
-def test_every_record_lists_what_was_learnt_from(folder: Path) -> None:
-    request, said = learn(folder)
+def learnt(folder: Path, **changes: Any) -> tuple[Request, str]:
+    return with_shared_network(plan(folder, overwrite=True), asked(folder, init="shared", **changes), lambda _: None)
+
+
+def network(request: Request) -> tuple[SharedStart, Path]:
     assert request.shared is not None
-    assert str(request.shared.path) in said[0]
-    assert "3 images" in said[0]
-    outcomes = run(folder, request)
-    assert {name: outcome.status for name, outcome in outcomes.items()} == {
-        "a.png": "done",
-        "b.png": "done",
-        "c.png": "done",
-        "d.png": "failed",
-    }
-    for name in "abc":
-        path = folder / "out" / f"{name}_x2.json"
-        record = read_record(path)
-        assert record.label == "case"
-        assert record.case is not None
-        assert {image.name: image.sha256 for image in record.case.images} == {
-            f"{other}.png": sha256_file(folder / "in" / f"{other}.png") for other in "abc"
+    return request.shared, Path(request.files["init-from"].path)
+
+
+def keep(folder: Path, estimate: Estimate, name: str = "case.json") -> str:
+    (folder / name).write_bytes(encode_estimate(estimate))
+    return str(folder / name)
+
+
+def hashes(folder: Path, *names: str) -> list[str]:
+    return [sha256_file(folder / "in" / name) for name in names]
+
+
+def record(folder: Path) -> Record:
+    return read_record(folder / "out" / "a_x2.json")
+
+
+def failed(folder: Path, *, rerun: bool = False) -> list[str]:
+    return [check.name for check in verify_record(folder / "out" / "a_x2.json", rerun=rerun).checks if not check.ok]
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / "out" / "a_x2.json"
+    content = json.loads(path.read_text("utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), "utf-8")
+
+
+class TestSharedNetwork:
+    def test_every_record_lists_what_was_learnt_from(self, folder: Path) -> None:
+        request, said = learnt(folder)
+        shared, path = network(request)
+        assert str(path) in said
+        assert "2 images" in said
+        results = run(plan(folder), request)
+        assert {name: result.status for name, result in results.items()} == {
+            **{"a.png": "done", "b.png": "done"},
+            "c.png": "failed",
         }
-        assert verify_record(path, rerun=True).ok
-    with Image.open(folder / "out/a_x2.png") as image:
-        assert image.mode == "L"
+        made = record(folder)
+        assert made.label == "case"
+        assert made.request.case is not None
+        assert [image.sha256 for image in made.request.case] == sorted(hashes(folder, "a.png", "b.png"))
+        assert not failed(folder, rerun=True)
+        assert not results["a.png"].notices
+        with Image.open(folder / "out/a_x2.png") as image:
+            assert image.mode == "L"
+        edit(folder, lambda content: content["request"]["case"].pop())
+        assert failed(folder) == ["case"]
+        path.unlink()
+        assert failed(folder, rerun=True) == ["case", "rerun"]
+        assert shared.sha256 == made.request.files["init-from"].sha256
+
+    def test_the_same_case_is_learnt_once(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        first, _ = learnt(folder)
+        run(plan(folder, "a.png"), first)
+        with monkeypatch.context() as patch:
+            patch.setattr(case, "learn_case", lambda *_, **__: pytest.fail("learnt again"))
+            second, said = learnt(folder)
+        assert network(second)[1] == network(first)[1]
+        assert network(second)[0].sha256 == network(first)[0].sha256 == sha256_file(network(first)[1])
+        assert "used again" in said
+        other, _ = learnt(folder, seed=1)
+        assert network(other)[1] != network(first)[1]
+        again = run(plan(folder, "a.png", skip_existing=True), other)["a.png"]
+        assert "another seed, another shared network" in again.message
+
+    def test_a_kept_one_brings_its_settings_and_takes_no_others(self, folder: Path) -> None:
+        request, _ = learnt(folder)
+        run(plan(folder, "a.png"), request)
+        before = record(folder).output.sha256
+        _, path = network(request)
+        taken = asked(folder, init_from=path, overwrite=True)
+        assert taken.settings == request.settings
+        run(plan(folder, "a.png", overwrite=True), taken)
+        assert record(folder).output.sha256 == before
+        for option, value in (("preset", "fast"), ("noise", 0.01)):
+            with pytest.raises(SettingsError, match=f"leave --{option} out"):
+                make_request(2, **{option: value}, init_from=path)  # type: ignore[arg-type]
+        Image.new("L", (12, 12)).save(folder / "in" / "d.png")
+        strange = run(plan(folder, "d.png"), taken)["d.png"]
+        assert any("not among the images" in notice for notice in strange.notices)
+
+    def test_nothing_to_learn_from(self, folder: Path) -> None:
+        for name in "ab":
+            (folder / "in" / f"{name}.png").unlink()
+        with pytest.raises(ImageError, match="none of the images can be learnt from"):
+            learnt(folder)
+
+    @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x04K\x01."])
+    def test_a_file_that_is_none(self, folder: Path, content: bytes) -> None:
+        (folder / "foreign.safetensors").write_bytes(content)
+        with pytest.raises(SettingsError, match="is not a shared"):
+            asked(folder, init_from=folder / "foreign.safetensors")
 
 
-def test_verify_misses_the_shared_start(folder: Path) -> None:
-    request, _ = learn(folder)
-    run(folder, request)
-    assert request.shared is not None
-    request.shared.path.unlink()
-    found = verify_record(folder / "out/a_x2.json", rerun=True)
-    assert {check.name for check in found.checks if not check.ok} == {"case", "rerun"}
+class TestEstimated:
+    def test_from_all_images_kept_and_found_again(
+        self, folder: Path, pixels: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number, face in enumerate(pixels[2:]):
+            Image.fromarray(face).save(folder / "in" / f"more{number}.png")
+        Image.fromarray(pixels[1]).save(folder / "in" / "b.png")
+        request, said = estimated(folder)
+        path = Path(request.files["degradation"].path)
+        assert not request.degradation.fallback
+        assert "12 images" in said
+        assert path.name.startswith("degradation-")
+        assert path.with_suffix(".png").exists()
+        assert {result.status for result in run(plan(folder), request).values()} == {"done", "failed"}
+        made = record(folder)
+        assert (made.label, made.label_means) == ("case", LABELS["case"])
+        assert made.request.degradation == request.degradation
+        assert set(hashes(folder, "a.png", "b.png")) < {image.sha256 for image in made.request.degradation.images}
+        assert not failed(folder, rerun=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(case, "learn_case", lambda *_, **__: pytest.fail("estimated again"))
+            # One image is done already, and has its part all the same.
+            for end in ("png", "json"):
+                (folder / "out" / f"b_x2.{end}").unlink()
+            again, said = estimated(folder, plan(folder, skip_existing=True))
+        assert "used again" in said
+        assert again.degradation == request.degradation
+        messages = [result.message for result in run_plan(plan(folder, skip_existing=True), again)]
+        assert messages.count("exists already") == 11
+
+    def test_each_seed_has_its_file_and_what_a_kill_left_is_made_anew(self, folder: Path) -> None:
+        (first, _), (other, _) = (estimated(folder, seed=seed) for seed in (0, 1))
+        path = Path(first.files["degradation"].path)
+        assert path != Path(other.files["degradation"].path)
+        path.unlink()  # its picture stays
+        assert estimated(folder)[0].degradation == first.degradation
+
+    def test_too_few_images_are_bicubic(self, folder: Path) -> None:
+        run(plan(folder, "a.png"), asked(folder))
+        plain = record(folder).output.sha256
+        request, _ = estimated(folder, plan(folder, overwrite=True), overwrite=True)
+        run(plan(folder, "a.png", overwrite=True), request)
+        made = record(folder)
+        assert made.request.degradation.fallback
+        assert "bicubic is assumed" in made.request.degradation.why
+        assert made.label == "internal"  # none of the other images' pixels had a part in it
+        assert made.output.sha256 == plain
+        assert not failed(folder, rerun=True)
+        with pytest.raises(ImageError, match="none of the images can be read"):
+            estimated(folder, plan(folder, "c.png"))
 
 
-def test_verify_finds_another_list_of_images(folder: Path) -> None:
-    request, _ = learn(folder)
-    run(folder, request)
-    path = folder / "out/a_x2.json"
-    record = json.loads(path.read_text("utf-8"))
-    record["case"]["images"].pop()
-    path.write_text(json.dumps(record), "utf-8")
-    (case,) = [check for check in verify_record(path).checks if not check.ok]
-    assert (case.name, "others than are listed" in case.text) == ("case", True)
+class TestGiven:
+    def test_the_record_repeats_it(self, folder: Path, make_estimate: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = keep(folder, make_estimate(*hashes(folder, "a.png", "b.png")))
+        run(plan(folder), asked(folder, degradation=path))
+        made = record(folder)
+        assert made.label == "case"
+        file = made.request.files["degradation"]
+        assert (file.path, file.sha256) == ("../case.json", sha256_file(Path(path)))
+        assert not failed(folder, rerun=True)
+        with monkeypatch.context() as patch:
+            patch.chdir(folder / "in")
+            assert "--degradation ../case.json" in made.command_line
+            assert main(shlex.split(made.command_line)[1:]) == 0
+            assert sha256_file(Path("a_x2_again.png")) == made.output.sha256
+        Path(path).unlink()
+        found = verify_record(folder / "out" / "a_x2.json", rerun=True)  # needs no second file
+        assert found.ok, found
+        assert any("case.json itself is not there" in check.text for check in found.checks)
+
+    @pytest.mark.parametrize(
+        ("names", "label"),
+        [(("a.png",), "internal"), (("b.png",), "case"), (("a.png", "b.png"), "case"), ((), "internal")],
+    )
+    def test_the_label_is_true(self, folder: Path, make_estimate: Make, names: tuple[str, ...], label: str) -> None:
+        path = keep(folder, make_estimate(*hashes(folder, *names)))
+        result = run(plan(folder, "a.png"), asked(folder, degradation=path))["a.png"]
+        assert record(folder).label == label
+        assert any("not among the images" in notice for notice in result.notices) == (names == ("b.png",))
+        assert not failed(folder, rerun=True)
+
+    def test_what_was_changed_is_found(self, folder: Path, make_estimate: Make) -> None:
+        path = keep(folder, make_estimate(*hashes(folder, "a.png", "b.png")))
+        run(plan(folder), asked(folder, degradation=path))
+        untouched = (folder / "out" / "a_x2.json").read_text("utf-8")
+
+        def edited(**changes: Any) -> list[str]:
+            (folder / "out" / "a_x2.json").write_text(untouched, "utf-8")
+            edit(folder, lambda content: content["request"]["degradation"].update(changes))
+            return failed(folder)
+
+        own = json.loads(untouched)["request"]["degradation"]["images"][:1]
+        assert edited(values={"blur": None, "noise": None, "jpeg": None}) == ["degradation", "estimate"]
+        assert edited(images=own) == ["estimate"]
+        assert edited(fallback=True) == ["estimate"]
+        assert edited() == []
+        Path(path).write_bytes(encode_estimate(make_estimate(*hashes(folder, "a.png"))))
+        assert edited() == ["estimate"]
+        edit(folder, lambda content: content.update(label="internal", label_means=LABELS["internal"]))
+        assert failed(folder) == ["label", "estimate"]
+
+    def test_another_one_is_seen_when_results_exist(self, folder: Path, make_estimate: Make) -> None:
+        request = asked(folder, degradation=keep(folder, make_estimate(*hashes(folder, "a.png"))))
+        run(plan(folder, "a.png"), request)
+        again = plan(folder, "a.png", skip_existing=True)
+        assert run(again, request)["a.png"].message == "exists already"
+        assert run(again, asked(folder, degradation="estimate"))["a.png"].message == "exists already"
+        assert run(again, asked(folder))["a.png"].message.endswith("made with another degradation")
+        run(plan(folder, "a.png", overwrite=True), asked(folder, overwrite=True))
+        message = run(again, asked(folder, degradation="estimate"))["a.png"].message
+        assert message.endswith("made with another degradation")
+
+    def test_verify_takes_an_estimate_among_the_records(
+        self, folder: Path, make_estimate: Make, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = keep(folder, make_estimate(*hashes(folder, "a.png")))
+        run(plan(folder, "a.png"), asked(folder, degradation=path))
+        assert main(["verify", str(folder / "out" / "a_x2.json"), path]) == 0
+        assert "an estimate of 1 image, whole: blur of 0.90 x 0.40" in capsys.readouterr().out
+        Path(path).write_text(Path(path).read_text("utf-8").replace('"seed": 0', '"fallback": true'), "utf-8")
+        assert main(["verify", path]) == 1
+        assert "NO" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("group", [None, "small"])
+    def test_a_presets_own_noise_is_refused(self, folder: Path, make_estimate: Make, group: str | None) -> None:
+        noisy = {"pairs": {"crop": 16, "batch": 2, "noise": 0.1}}
+        below = {"small": noisy} if group else noisy
+        (folder / "tiny.yaml").write_text(yaml.safe_dump({**TINY, **below}), encoding="utf-8")
+        for way in ("estimate", keep(folder, make_estimate())):
+            with pytest.raises(SettingsError, match="noise of its own"):
+                asked(folder, degradation=way)
+        assert asked(folder, degradation="bicubic").degradation.source == "bicubic"
+
+    def test_a_kernel_holds_for_its_scale(self, folder: Path, make_estimate: Make) -> None:
+        values = tuple(map(tuple, np.full((4, 4), 1 / 16).tolist()))
+        path = keep(folder, make_estimate(degradation=Degradation(blur=KernelBlur(values=values, scale=(2, 2)))))
+        assert run(plan(folder, "a.png"), asked(folder, degradation=path))["a.png"].status == "done"
+        with pytest.raises(SettingsError, match="belongs to the scale 2 x 2"):
+            make_request(3, str(folder / "tiny.yaml"), degradation=Path(path))
 
 
-def test_the_same_case_is_learnt_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, _ = learn(folder)
-    with monkeypatch.context() as patch:
-        patch.setattr(case, "learn_shared", lambda *_, **__: pytest.fail("learnt again"))
-        second, said = learn(folder)
-    assert first.shared is not None
-    assert second.shared is not None
-    assert second.shared.path == first.shared.path
-    assert second.shared.start.sha256 == first.shared.start.sha256 == sha256_file(first.shared.path)
-    assert "used again" in said[0]
-    other, _ = learn(folder, seed=1)
-    assert other.shared is not None
-    assert other.shared.path != first.shared.path
+class TestNetworkWithDegradation:
+    @pytest.fixture
+    def request_of_both(self, folder: Path, make_estimate: Make) -> Request:
+        path = keep(folder, make_estimate(*sorted(hashes(folder, "a.png", "b.png"))))
+        return learnt(folder, degradation=path)[0]
+
+    def test_it_brings_its_degradation_along(self, folder: Path, request_of_both: Request) -> None:
+        run(plan(folder, "a.png"), request_of_both)
+        before = record(folder)
+        assert before.label == "case"
+        assert not failed(folder, rerun=True)
+        request = asked(folder, init_from=network(request_of_both)[1], overwrite=True)
+        run(plan(folder, "a.png", overwrite=True), request)
+        made = record(folder)
+        assert made.output.sha256 == before.output.sha256
+        assert made.request.degradation.source == "shared"
+        assert "--degradation" not in made.command_line
+        assert not failed(folder, rerun=True)
+
+    def test_the_same_one_may_be_named_another_may_not(
+        self, folder: Path, request_of_both: Request, make_estimate: Make
+    ) -> None:
+        shared, path = network(request_of_both)
+        taken = asked(folder, init_from=path, degradation=str(folder / "case.json"))
+        assert taken.degradation == request_of_both.degradation
+        (camera,) = shared.facts.cameras
+        with pytest.raises(SettingsError, match=f"{camera.sha256[:12]}.*{BLUR.sha256[:12]}"):
+            asked(folder, init_from=path, degradation=keep(folder, make_estimate(degradation=BLUR), "other.json"))
+        for changes in ({"degradation": "bicubic"}, {"degradation": "estimate"}, {"kernel": np.ones((3, 3))}):
+            with pytest.raises(SettingsError, match=camera.sha256[:12]):
+                asked(folder, init_from=path, **changes)
+
+    def test_of_several_cameras_one_must_be_named(
+        self, folder: Path, request_of_both: Request, make_estimate: Make
+    ) -> None:
+        shared, _ = network(request_of_both)
+        several = f"bicubic, {shared.facts.degradation}, degradation {BLUR.sha256}"
+        facts = shared.facts.model_copy(update={"cameras": (*shared.facts.cameras, BLUR), "degradation": several})
+        path = folder / "several.safetensors"
+        write_shared(make_shared(shared.weights_P, facts), path)
+        with pytest.raises(SettingsError, match="say which by --degradation FILE"):
+            asked(folder, init_from=path)
+        taken = asked(folder, init_from=path, degradation=keep(folder, make_estimate(degradation=BLUR), "two.json"))
+        assert taken.degradation.values == BLUR
+        assert asked(folder, init_from=path, degradation="bicubic").degradation.values == Degradation()
+        third = make_estimate(degradation=Degradation(blur=GaussianBlur(sigma_major=2, sigma_minor=1)))
+        with pytest.raises(SettingsError, match="asks for"):
+            asked(folder, init_from=path, degradation=keep(folder, third, "three.json"))
+
+    def test_one_learnt_for_bicubic_takes_none(self, folder: Path, make_estimate: Make) -> None:
+        path = network(learnt(folder)[0])[1]
+        with pytest.raises(SettingsError, match="was learnt for bicubic, and --degradation asks for"):
+            asked(folder, init_from=path, degradation=keep(folder, make_estimate()))
+        with pytest.raises(SettingsError, match="was learnt for bicubic: leave --degradation estimate out"):
+            asked(folder, init_from=path, degradation="estimate")
+        # What fell back to bicubic is bicubic.
+        fallback = keep(folder, make_estimate(degradation=Degradation(), fallback=True), "fallback.json")
+        assert asked(folder, init_from=path, degradation=fallback).degradation.fallback
 
 
-def test_a_kept_start_brings_its_settings(folder: Path) -> None:
-    request, _ = learn(folder)
-    assert request.shared is not None
-    taken = make_request("2", init_from=request.shared.path, options=request.options)
-    assert taken.init == "shared"
-    assert taken.settings == request.settings
-    results = []
-    for each in (request, replace(taken, overwrite=True)):
-        again = plan_run([folder / "in"], scale=(2.0, 2.0), output=folder / "out", overwrite=each.overwrite)
-        assert [outcome.status for outcome in run_plan(again, each)].count("done") == 3
-        results.append(sha256_file(folder / "out/a_x2.png"))
-    assert results[0] == results[1]
+class TestTheCommand:
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["--degradation", "estimate", "--noise", "0.01"], "leave --noise out"),
+            (["--degradation", "case.json", "--noise", "0.01"], "leave --noise out"),
+            (["--degradation", "estimate", "--kernel", "k.npy"], "leave one out"),
+            (["--degradation", "none.json"], "none.json: the degradation cannot be read"),
+            (["--degradation", "tiny.yaml"], "is no degradation"),
+        ],
+    )
+    def test_contradictions_exit_2(
+        self,
+        folder: Path,
+        make_estimate: Make,
+        arguments: list[str],
+        said: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        keep(folder, make_estimate())
+        monkeypatch.chdir(folder)
+        assert main(["enhance", "in/a.png", *arguments]) == 2
+        assert said in capsys.readouterr().err
+        assert not list(Path("in").glob("a_*"))
+
+    def test_it_estimates_and_learns_and_says_so(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        words = ["enhance", str(folder / "in"), "-o", str(folder / "out"), "--preset", str(folder / "tiny.yaml")]
+        assert main([*words, "--threads", "1", "--init", "shared", "--degradation", "estimate", "--json"]) == 1  # c.png
+        out, err = capsys.readouterr()
+        assert "estimated from 2 images" in err
+        assert "learnt on 2 images" in err
+        assert "bicubic is assumed: 2 parts" in " ".join(err.split())
+        objects = [json.loads(line) for line in out.splitlines()]
+        assert objects[0]["degradation_sha256"] == Degradation().sha256
+        assert [one.get("label") for one in objects] == ["case", "case", None]
+        assert sorted(path.name.partition("-")[0] for path in (folder / "out").glob("*-*")) == [
+            "degradation",
+            "degradation",
+            "shared",
+        ]
+        # The picture is ours, and no image of the next run.
+        assert main(["enhance", str(folder / "out"), "-o", str(folder / "more")]) == 2
+
+    @pytest.mark.parametrize("option", [["--degradation", "estimate"], ["--init", "shared"]])
+    def test_ctrl_c_while_learning(self, folder: Path, monkeypatch: pytest.MonkeyPatch, option: list[str]) -> None:
+        def interrupt(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(case, "learn_case", interrupt)
+        words = ["enhance", str(folder / "in"), "-o", str(folder / "out"), "--preset", str(folder / "tiny.yaml")]
+        assert main([*words, *option]) == 130
+        assert not (folder / "out").exists()
 
 
-def test_another_shared_start_is_seen_when_results_exist(folder: Path) -> None:
-    first, _ = learn(folder)
-    other, _ = learn(folder, seed=1)
-    run(folder, first)
-    again = plan_run([folder / "in"], scale=(2.0, 2.0), output=folder / "out", skip_existing=True)
-    messages = {outcome.job.source.name: outcome.message for outcome in run_plan(again, other)}
-    assert "another seed, another shared start" in messages["a.png"]
-
-
-def test_an_image_from_elsewhere_is_said(folder: Path) -> None:
-    request, _ = learn(folder)
-    assert not run(folder, request)["a.png"].notices
-    Image.new("L", (12, 12)).save(folder / "in" / "a.png")  # another image than was learnt on
-    again = plan_run([folder / "in" / "a.png"], scale=(2.0, 2.0), output=folder / "other")
-    (strange,) = run_plan(again, request)
-    assert any("not among the images" in notice for notice in strange.notices)
-
-
-def test_nothing_to_learn_from(folder: Path) -> None:
-    for name in "abc":
-        (folder / "in" / f"{name}.png").unlink()
-    with pytest.raises(ImageError, match="none of the images can be learnt from"):
-        learn(folder)
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x04K\x01."])
-def test_a_file_that_is_no_shared_start(folder: Path, content: bytes) -> None:
-    path = folder / "foreign.safetensors"
-    path.write_bytes(content)
-    with pytest.raises(SettingsError, match="is not a shared start"):
-        asked(folder, init_from=path)
-
-
-@pytest.mark.parametrize(("option", "value"), [("preset", "fast"), ("noise", 0.01)])
-def test_a_kept_start_takes_no_other_settings(folder: Path, option: str, value: object) -> None:
-    request, _ = learn(folder)
-    assert request.shared is not None
-    with pytest.raises(SettingsError, match=f"leave --{option} out"):
-        make_request("2", **{option: value}, init_from=request.shared.path)  # type: ignore[arg-type]
-
-
-def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["enhance", str(folder / "in"), "-o", str(folder / "out"), "--preset", str(folder / "tiny.yaml")]
-    code = main([*words, "--init", "shared", "--threads", "1", "--json"])
-    out, err = capsys.readouterr()
-    assert code == 1  # d.png
-    objects = [json.loads(line) for line in out.splitlines()]
-    assert [one.get("label") for one in objects] == ["case", "case", "case", None]
-    assert "learnt on 3 images" in err
-
-
-def test_ctrl_c_while_learning(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(case, "learn_shared", interrupt)
-    words = ["enhance", str(folder / "in"), "-o", str(folder / "out"), "--preset", str(folder / "tiny.yaml")]
-    assert main([*words, "--init", "shared"]) == 130
-    assert not list((folder / "out").glob("*")) if (folder / "out").exists() else True
+def test_no_later_step_lowers_a_label() -> None:
+    assert strongest("internal", "case") == strongest("case", "internal") == "case"
+    assert strongest("generative", "case") == "generative"
+    assert label_of("1") == label_of("1", ["1"]) == "internal"
+    assert label_of("1", ["1", "2"]) == label_of("1", ["1"], shared=True) == "case"
+    assert label_of("1", ["2"], shared=True, generator=True) == "generative"

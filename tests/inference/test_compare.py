@@ -61,7 +61,7 @@ def test_systems_by_their_names() -> None:
     assert [one.request.scale[0] for one in found] == [2, 4, 4, 4, 4]
     (alone,) = named_systems(["bicubic"], options=OPTIONS)
     assert alone.request.scale == (2, 2)
-    mixed = named_systems(["demo", "bicubic"], scale="3x1.5", options=OPTIONS)
+    mixed = named_systems(["demo", "bicubic"], scale=(1.5, 3), options=OPTIONS)
     assert [one.request.scale for one in mixed] == [(2, 2), (1.5, 3)]
 
 
@@ -115,9 +115,9 @@ def test_the_record_tells_of_every_system(capsys: pytest.CaptureFixture[str]) ->
     assert list(systems) == ["bicubic", "back-projected", "tiny.yaml", "demo"]
     assert [one["label"] for one in systems.values()] == ["internal", "internal", "internal", "generative"]
     generator = Path("runs/demo/train/generator.safetensors")
-    assert systems["demo"]["model"]["sha256"] == hashlib.sha256(generator.read_bytes()).hexdigest()
-    assert systems["demo"]["model"]["path"] == generator.as_posix()
-    assert systems["tiny.yaml"]["settings"]["schedule"]["iterations"] == 20
+    assert systems["demo"]["request"]["files"]["model"]["sha256"] == hashlib.sha256(generator.read_bytes()).hexdigest()
+    assert systems["demo"]["request"]["files"]["model"]["path"] == generator.as_posix()
+    assert systems["tiny.yaml"]["request"]["settings"]["schedule"]["iterations"] == 20
     assert systems["tiny.yaml"]["enhancement"]["choice"]["why"]
     assert read_provenance(Path("sheet.png"))["zssr-gan:label"].startswith("generative: ")
     lines = capsys.readouterr().out.splitlines()

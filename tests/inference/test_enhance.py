@@ -1,6 +1,5 @@
 """`enhance`: arrays and PIL images in and out, evidence, the report, and a gain over bicubic that a truth confirms."""
 
-import json
 import math
 import sys
 from collections.abc import Callable
@@ -23,8 +22,10 @@ from zssr_gan.errors import ImageError, SettingsError, ZssrGanError
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resize import resize
 from zssr_gan.inference.enhance import Enhanced, enhance, enhance_picture
+from zssr_gan.inference.record import DegradationFacts
+from zssr_gan.inference.request import Request
 from zssr_gan.progress import Progress
-from zssr_gan.settings.zeroshot import load_preset, parse_settings
+from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset, parse_settings
 
 TINY: dict[str, Any] = {
     "network": {"depth": 2, "width": 4, "initial": "lecun"},
@@ -79,7 +80,7 @@ def test_the_network_beats_bicubic_on_a_truth() -> None:
         },
         "test",
     )
-    done = enhance_picture(picture(small), (2, 2), settings, options=CPU)
+    done = enhance_picture(picture(small), Request(settings, options=CPU))
     lr = torch.from_numpy(small).permute(2, 0, 1).float() / 255
     projected = resize(lr, (128, 128))
     for _ in range(10):
@@ -87,6 +88,12 @@ def test_the_network_beats_bicubic_on_a_truth() -> None:
     bicubic, plain, network = (psnr(x) for x in (done.bicubic, projected.clamp(0, 1), done.picture.pixels))
     assert network > bicubic + 1.0
     assert network > plain + 0.2
+
+
+def by_kernel(kernel: Tensor, scale: tuple[int, int], settings: ZeroShotSettings) -> Request:
+    blur = KernelBlur(values=tuple(map(tuple, kernel.tolist())), scale=scale)
+    facts = DegradationFacts.of(Degradation(blur=blur), "given", "")
+    return Request(settings, scale, degradation=facts, options=CPU)
 
 
 def picture(samples: np.ndarray, bits: int = 8) -> Picture:
@@ -211,7 +218,7 @@ class TestRefusals:
     def test_nan_in_a_picture(self) -> None:
         pixels = torch.full((1, 8, 8), torch.nan)
         with pytest.raises(ImageError, match="NaN"):
-            enhance_picture(Picture(pixels, None, 8, Metadata()), (2, 2), load_preset("fast"))
+            enhance_picture(Picture(pixels, None, 8, Metadata()), Request(load_preset("fast")))
 
     @pytest.mark.parametrize("scale", [0.5, 8.01, (2, 9), float("nan"), -2])
     def test_scales_out_of_range(self, run: Callable[..., Any], rgb: np.ndarray, scale: Any) -> None:
@@ -262,7 +269,7 @@ class TestRefusals:
         for side in range(8, 80):
             image = Picture(torch.full((1, side, side), 0.5), None, 8, Metadata())
             try:
-                done = enhance_picture(image, scale, settings, kernel=kernel, options=CPU)
+                done = enhance_picture(image, by_kernel(kernel, scale, settings))
             except ImageError:
                 continue
             assert done.picture.pixels.shape == (1, side * scale[0], side * scale[1])
@@ -283,11 +290,8 @@ class TestSameBytes:
         other = rgb.copy()
         other[5, 5, 0] ^= 1
 
-        def seeds(image: Picture, seed: int = 0) -> list[int]:
-            found: list[int] = enhance_picture(image, (2, 2), settings, seed=seed, options=CPU).report["steps"][0][
-                "seeds"
-            ]
-            return found
+        def seeds(image: Picture, seed: int = 0) -> object:
+            return enhance_picture(image, Request(settings, seed=seed, options=CPU)).work.steps[0]["seeds"]
 
         bare = Picture(picture(rgb).pixels, None, 8, Metadata())
         assert seeds(picture(rgb)) == seeds(bare)
@@ -349,7 +353,8 @@ class TestTransparency:
 @pytest.fixture(scope="module")
 def done(rgb: np.ndarray) -> Enhanced:
     settings = parse_settings({**TINY, "refinement": {"back_projections": 1}}, "test")
-    return enhance_picture(picture(rgb), (2, 1.5), settings, seed=7, options=RunOptions("cpu", "fp32", tile=32))
+    request = Request(settings, (2, 1.5), seed=7, options=RunOptions("cpu", "fp32", tile=32))
+    return enhance_picture(picture(rgb), request)
 
 
 class TestEvidence:
@@ -371,64 +376,56 @@ class TestEvidence:
         error = (resize(done.picture.pixels, (24, 20)) - done.source.pixels).abs()
         assert torch.allclose(done.residual, error.mean(0) * 255, atol=1e-3)
         assert float(done.residual.max()) > 0.1
-        report = done.report
-        assert report["residual_db"] == pytest.approx(float(-10 * error.square().mean().log10()), abs=2e-3)
-        assert report["evidence"]["residual_mean"] == pytest.approx(float(done.residual.mean()), abs=1e-3)
-        assert report["evidence"]["residual_largest"] == pytest.approx(float(done.residual.max()), abs=1e-3)
+        assert done.work.residual_db == pytest.approx(float(-10 * error.square().mean().log10()), abs=2e-3)
+        assert done.work.evidence.residual_mean == pytest.approx(float(done.residual.mean()), abs=1e-3)
+        assert done.work.evidence.residual_largest == pytest.approx(float(done.residual.max()), abs=1e-3)
 
     def test_disagreement_is_in_levels(self, done: Enhanced) -> None:
-        figures = done.report["evidence"]
-        assert figures["unit"] == "levels of 255"
+        figures = done.work.evidence
         assert 0 < float(done.disagreement.min()) + 1e-6 <= float(done.disagreement.max()) < 255
         assert float(done.disagreement.max()) > 0.05
-        assert figures["disagreement_mean"] == pytest.approx(float(done.disagreement.mean()), abs=1e-3)
-        assert figures["disagreement_largest"] == pytest.approx(float(done.disagreement.max()), abs=1e-3)
+        assert figures.disagreement_mean == pytest.approx(float(done.disagreement.mean()), abs=1e-3)
+        assert figures.disagreement_largest == pytest.approx(float(done.disagreement.max()), abs=1e-3)
         expected = float(np.quantile(done.disagreement.numpy(), 0.95))
-        assert figures["disagreement_95th_percentile"] == pytest.approx(expected, abs=1e-3)
+        assert figures.disagreement_95th_percentile == pytest.approx(expected, abs=1e-3)
 
     def test_the_residual_is_by_the_kernel(self, rgb: np.ndarray) -> None:
         kernel = torch.tensor([[1.0, 2, 1], [2, 9, 4], [1, 2, 1]], dtype=torch.float64)
-        done = enhance_picture(picture(rgb), (2, 2), parse_settings(TINY, "test"), kernel=kernel, options=CPU)
+        done = enhance_picture(picture(rgb), by_kernel(kernel, (2, 2), parse_settings(TINY, "test")))
         again = KernelDownscale(kernel, (2, 2))(done.picture.pixels[None], (24, 20))[0]
         assert torch.allclose(done.residual, (again - done.source.pixels).abs().mean(0) * 255, atol=1e-3)
-        assert done.report["degradation"] == "kernel"
+        assert done.work.downscale == "kernel"
 
     def test_transparent_images_are_measured_by_what_is_seen(self, rgb: np.ndarray) -> None:
         alpha = torch.ones(1, 24, 20)
         alpha[:, :, :10] = 0
         source = Picture(picture(rgb).pixels, alpha, 8, Metadata())
-        done = enhance_picture(source, (2, 2), parse_settings(TINY, "test"), options=CPU)
+        done = enhance_picture(source, Request(parse_settings(TINY, "test"), options=CPU))
         assert float(done.residual[:, :6].max()) < 1
 
-    def test_the_report_holds_what_a_record_needs(self, done: Enhanced) -> None:
-        report = done.report
-        assert json.loads(json.dumps(report, allow_nan=False)) == report
-        assert report["label"] == "internal"
-        assert report["scale"] == {"asked": [2, 1.5], "true": [2, 1.5]}
-        assert report["seed"] == 7
-        assert report["degradation"] == "bicubic"
-        assert (report["device"], report["precision"], report["tile"]) == ("cpu", "fp32", 32)
-        assert report["threads"] == torch.get_num_threads()
-        assert report["notices"] == ["turned upright"]
-        assert report["choice"]["why"]
-        assert [step["name"] for step in report["steps"]] == ["train", "apply", "refine"]
-        assert set(report["versions"]) == {"zssr-gan", "python", "torch", "numpy", "scipy", "pillow"}
-        assert report["seconds"] > 0
-        again = parse_settings(report["settings"], "the record")
-        assert again == parse_settings({**TINY, "refinement": {"back_projections": 1}}, "test")
+    def test_it_says_what_was_done(self, done: Enhanced) -> None:
+        work = done.work
+        assert work.true_scale == (2, 1.5)
+        assert work.downscale == "bicubic"
+        assert (str(done.machine.device), done.machine.precision, done.machine.tile) == ("cpu", "fp32", 32)
+        assert done.machine.threads == torch.get_num_threads()
+        assert work.notices == ("turned upright",)
+        assert work.choice.why
+        assert [step["name"] for step in work.steps] == ["train", "apply", "refine"]
+        assert set(work.versions) == {"zssr-gan", "python", "torch", "numpy", "scipy", "pillow"}
+        assert work.seconds > 0
 
     def test_the_true_scale_of_odd_sizes(self, face: Tensor) -> None:
-        done = enhance_picture(
-            Picture(face, None, 8, Metadata()), (1.5, 1.5), parse_settings(TINY, "test"), options=CPU
-        )
-        assert done.report["scale"] == {"asked": [1.5, 1.5], "true": [38 / 25, 38 / 25]}
+        request = Request(parse_settings(TINY, "test"), (1.5, 1.5), options=CPU)
+        done = enhance_picture(Picture(face, None, 8, Metadata()), request)
+        assert done.work.true_scale == (38 / 25, 38 / 25)
 
     def test_small_images_take_their_settings(self, rgb: np.ndarray) -> None:
         settings = parse_settings({**TINY, "small": {"max_pixels": 480, "networks": 2}}, "test")
-        report = enhance_picture(picture(rgb), (2, 2), settings, options=CPU).report
-        assert report["settings"]["networks"] == 2
-        assert report["settings"]["small"] is None
-        assert len(report["steps"][0]["seeds"]) == 2
+        done = enhance_picture(picture(rgb), Request(settings, options=CPU))
+        assert isinstance(done.settings, ZeroShotSettings)
+        assert done.settings.networks == 2
+        assert len(done.work.steps[0]["seeds"]) == 2  # type: ignore[arg-type]
 
 
 def test_noise_and_progress(run: Callable[..., Any], rgb: np.ndarray) -> None:
@@ -452,8 +449,9 @@ class TestDegradation:
     WIDE = Degradation(blur=GaussianBlur(sigma_major=1.2, sigma_minor=0.5, angle_degrees=20), noise=Noise(sigma=0.01))
 
     def test_the_residual_is_that_of_the_degradation(self, rgb: np.ndarray) -> None:
-        done = enhance_picture(picture(rgb), (2, 2), parse_settings(TINY, "test"), degradation=self.WIDE, options=CPU)
-        assert done.report["degradation"] == "degradation"
+        facts = DegradationFacts.of(self.WIDE, "given", "")
+        done = enhance_picture(picture(rgb), Request(parse_settings(TINY, "test"), degradation=facts, options=CPU))
+        assert done.work.downscale == "degradation"
         again = self.WIDE.downscale(done.picture.pixels[None], (24, 20))[0]
         residual = (again - done.source.pixels).abs().mean(0) * 255
         assert torch.allclose(done.residual, residual, atol=1e-3)

@@ -21,6 +21,8 @@ from zssr_gan.imaging.resize import resize
 from zssr_gan.inference import generator as generator_module
 from zssr_gan.inference.enhance import enhance, enhance_picture, enhance_pictures
 from zssr_gan.inference.generator import generate, images_together, own_scale
+from zssr_gan.inference.record import DegradationFacts
+from zssr_gan.inference.request import Request
 from zssr_gan.networks.autoencoder import Autoencoder, AutoencoderOptions
 from zssr_gan.networks.base import GeneratorNetwork
 from zssr_gan.networks.dcgan import DCGANGenerator, DCGANOptions
@@ -82,11 +84,9 @@ def test_back_projection_makes_it_agree_with_the_image(
     def residual(settings: GeneratorSettings, degradation: Degradation | None = None) -> float:
         picture = Picture(image, None, 8, Metadata())
         options = RunOptions("cpu", "fp32")
-        done = enhance_picture(
-            picture, (2, 2), settings, degradation=degradation, generator=generators[3], options=options
-        )
-        assert done.report["label"] == "generative"
-        return float(done.report["residual_db"])
+        facts = DegradationFacts.of(degradation or Degradation(), "given", "")
+        request = Request(settings, model=generators[3], degradation=facts, options=options)
+        return enhance_picture(picture, request).work.residual_db
 
     assert residual(GeneratorSettings()) > residual(PLAIN_ENSEMBLE) + 10
     blur = Degradation(blur=GaussianBlur(sigma_major=1.2, sigma_minor=0.5, angle_degrees=20))
@@ -220,11 +220,11 @@ class TestTogether:
 
     def test_pictures(self, generators: dict[int, TrainedGenerator], astronaut: Tensor) -> None:
         pictures = [Picture(astronaut[:, y : y + 12, 20:30], None, 8, Metadata()) for y in (0, 7)]
-        options = RunOptions("cpu", "fp32")
-        both = enhance_pictures(pictures, (2, 2), GeneratorSettings(), generators[3], options=options)
+        request = Request(GeneratorSettings(), model=generators[3], options=RunOptions("cpu", "fp32"))
+        both = enhance_pictures(pictures, request)
         for picture, enhanced in zip(pictures, both, strict=True):
             assert enhanced.source is picture
-            alone = enhance_picture(picture, (2, 2), GeneratorSettings(), generator=generators[3], options=options)
+            alone = enhance_picture(picture, request)
             assert torch.allclose(alone.picture.pixels, enhanced.picture.pixels, atol=1.1 / 255)
 
 
@@ -257,8 +257,8 @@ class TestFromPython:
     @pytest.mark.parametrize(
         ("options", "error", "words"),
         [
-            ({"scale": 2}, SettingsError, "the generator enlarges by 4 x 4 .* and by nothing else, not by 2 x 2"),
-            ({"scale": (4, 2)}, SettingsError, "not by 4 x 2"),
+            ({"scale": 2}, SettingsError, "scale 2: the generator enlarges by 4 alone"),
+            ({"scale": (4, 2)}, SettingsError, "scale 2x4: the generator"),
             ({"preset": "fast"}, SettingsError, "a generator is trained already"),
             ({"noise": 0.01}, SettingsError, "leave noise out"),
             ({"model": "none.safetensors"}, WeightsError, r"none\.safetensors: the generator cannot be read"),

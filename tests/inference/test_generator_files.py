@@ -14,8 +14,10 @@ from typer.testing import CliRunner, Result
 
 from tests.estimates import NARROW, WIDE, estimate_of
 from tests.generators import written_generator
+from tests.inference.files import timeless
 from zssr_gan.cli.main import app
 from zssr_gan.degradation.estimate import encode_estimate
+from zssr_gan.degradation.model import Degradation
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import sha256_file
 from zssr_gan.imaging.io import read_provenance
@@ -24,6 +26,7 @@ from zssr_gan.inference.enhance import enhance as from_python
 from zssr_gan.inference.record import Record, read_record
 from zssr_gan.inference.verify import verify_record
 from zssr_gan.provenance import LABELS
+from zssr_gan.settings.zeroshot import load_generator_preset
 from zssr_gan.training.model_card import CameraCard, MediatorCard, load_generator
 
 RANDOM = MediatorCard(network="VGG19", kind="random", sha256="", source="seed 0", warning="the weights are RANDOM")
@@ -55,12 +58,6 @@ def failed(path: Path, *, rerun: bool = False) -> dict[str, str]:
     return {check.name: check.text for check in verify_record(path, rerun=rerun).checks if not check.ok}
 
 
-def without_times(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: without_times(item) for key, item in value.items() if key not in ("times", "seconds")}
-    return [without_times(item) for item in value] if isinstance(value, list) else value
-
-
 def test_a_folder() -> None:
     Path("in/bad.png").write_bytes(b"not an image")
     done = enhance("in", "-o", "out", "--model", MODEL, "--evidence", "--compare", "sheet.png")
@@ -84,18 +81,16 @@ def test_the_record_holds_the_model() -> None:
     assert enhance("in/a.png", "-o", "out", "--model", MODEL).exit_code == 0
     record = read_record(Path("out/a_x2.json"))
     assert (record.label, record.label_means) == ("generative", LABELS["generative"])
-    assert record.model is not None
-    assert (record.model.path, record.model.sha256) == (f"../{MODEL}", sha256_file(Path(MODEL)))
-    assert record.model.card == load_generator(MODEL).card.model_dump(mode="json")
-    assert record.settings["refinement"] == {
-        **{"ensemble": True, "combine": "median"},
-        **{"back_projections": 10, "kernel_back_projections": 2},
-    }
-    apply, refine = record.enhancement["steps"]  # type: ignore[misc]
-    assert (apply["symmetries"], refine["back_projections"]) == ([*range(8)], 10)  # type: ignore[index, call-overload]
+    assert record.request.model is not None
+    file = record.request.files["model"]
+    assert (file.path, file.sha256) == (f"../{MODEL}", sha256_file(Path(MODEL)))
+    assert record.request.model.card == load_generator(MODEL).card.model_dump(mode="json")
+    assert record.request.settings == load_generator_preset("generator").model_dump(mode="json")
+    apply, refine = record.enhancement.steps
+    assert (apply["symmetries"], refine["back_projections"]) == ([*range(8)], 10)
     text = read_provenance(Path("out/a_x2.png"))
     assert text["zssr-gan:label"].startswith("generative: ")
-    assert text["zssr-gan:model-sha256"] == record.model.sha256
+    assert text["zssr-gan:model-sha256"] == file.sha256
 
 
 def test_the_recorded_command_works_when_typed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,9 +122,9 @@ def test_the_models_own_scale_and_raw() -> None:
         (["--model", MODEL, "-s", "3"], "--scale 3: the generator enlarges by 2 alone: leave --scale out"),
         (["--model", MODEL, "-s", "2x1"], "--scale 2x1: the generator"),
         (["--model", MODEL, "--preset", "fast"], "choose generator or raw, or a .yaml file"),
-        (["--model", MODEL, "--init", "shared"], "--init is about learning"),
-        (["--model", MODEL, "--init-from", MODEL], "--init-from is about learning"),
-        (["--model", MODEL, "--noise", "0.01"], "--noise is about learning"),
+        (["--model", MODEL, "--init", "shared"], "--model has learnt already: leave --init out"),
+        (["--model", MODEL, "--init-from", MODEL], "leave --init-from out"),
+        (["--model", MODEL, "--noise", "0.01"], "leave --noise out"),
         (["--model", "none.safetensors"], "none.safetensors: the generator cannot be read"),
         (["--model", "in/a.png"], "in/a.png: cannot be read as safetensors"),
         (
@@ -175,10 +170,10 @@ def test_verify_asks_for_the_model() -> None:
 @pytest.mark.parametrize(
     ("change", "wrong"),
     [
-        (lambda content: content["model"]["card"].update(steps=10), "model"),
-        (lambda content: content["model"].update(input_was=["inputs"]), "model"),
+        (lambda content: content["request"]["model"]["card"].update(steps=10), "model"),
+        (lambda content: content["request"]["model"].update(input_was=["inputs"]), "model"),
         (lambda content: content.update(label="internal", label_means=LABELS["internal"]), "label"),
-        (lambda content: content["arguments"].update(preset="raw"), "rerun"),
+        (lambda content: content["request"].update(preset="raw"), "rerun"),
     ],
 )
 def test_verify_finds_what_was_changed(change: Any, wrong: str) -> None:
@@ -194,7 +189,7 @@ def test_degradations_and_kernels() -> None:
     np.save("k.npy", np.outer([1, 2, 1], [1, 2, 1]))
     assert enhance("in/b.png", "-o", "out", "--model", MODEL, "--kernel", "k.npy").exit_code == 0
     record = read_record(Path("out/b_x2.json"))
-    assert record.enhancement["degradation"] == "kernel"
+    assert record.enhancement.downscale == "kernel"
     assert not failed(Path("out/b_x2.json"), rerun=True)
     estimated = enhance("in", "-o", "case", "--model", MODEL, "--degradation", "estimate")
     assert estimated.exit_code == 0, estimated.output
@@ -214,8 +209,8 @@ def test_an_image_that_was_trained_on() -> None:
     assert done.stderr.count("this very image") == 2
     for stem, was in {"a": ("inputs", "held_out"), "b": (), "e": ("held_out",)}.items():
         record = read_record(Path(f"out/{stem}_x2.json"))
-        assert record.model is not None
-        assert record.model.input_was == was
+        assert record.request.model is not None
+        assert record.request.model.input_was == was
         assert not failed(Path(f"out/{stem}_x2.json"), rerun=True)
 
 
@@ -241,9 +236,9 @@ class TestCameras:
 
     def test_its_own_is_taken_said_and_recorded(self) -> None:
         record, said = self.used("own")
-        assert record.degradation is not None
-        assert (record.degradation.values, record.degradation.name) == (WIDE, None)
-        assert record.degradation.why == "the generator was trained for it"
+        degradation = record.request.degradation
+        assert (degradation.values, degradation.source) == (WIDE, "model")
+        assert degradation.why == "the generator was trained for it"
         assert f"by degradation {WIDE.sha256[:12]}, which it was trained for" in said
         assert record.output.sha256 == self.used("same", "--degradation", "wide.json")[0].output.sha256
         assert record.output.sha256 != self.used("plain", "--degradation", "bicubic")[0].output.sha256
@@ -264,9 +259,7 @@ class TestCameras:
     @pytest.mark.parametrize("option", ["bicubic", "narrow.json"])
     def test_another_is_used_and_said(self, option: str) -> None:
         record, said = self.used("out", "--degradation", option)
-        assert (None if record.degradation is None else record.degradation.values) == (
-            None if option == "bicubic" else NARROW
-        )
+        assert record.request.degradation.values == (Degradation() if option == "bicubic" else NARROW)
         assert f"trained for degradation {WIDE.sha256[:12]}; its outputs are held against the input by" in said
 
     def test_of_several_one_must_be_named(self) -> None:
@@ -283,7 +276,7 @@ class TestCameras:
         self.used("out")
         path = Path("out/a_x2.json")
         content = json.loads(path.read_text("utf-8"))
-        content["degradation"].update(values=NARROW.model_dump(mode="json"), values_sha256=NARROW.sha256)
+        content["request"]["degradation"].update(values=NARROW.model_dump(mode="json"), sha256=NARROW.sha256)
         path.write_text(json.dumps(content), "utf-8")
         assert "rerun" in failed(path, rerun=True)
 
@@ -326,15 +319,15 @@ class TestTogether:
             for end in (".png", "_evidence.png"):
                 assert sha256_file(Path(f"alone/{name}_x2{end}")) == sha256_file(Path(f"shared/{name}_x2{end}"))
             one, other = (json.loads(Path(place, f"{name}_x2.json").read_bytes()) for place in ("alone", "shared"))
-            assert without_times(one) == without_times(other)
+            assert timeless(one) == timeless(other)
 
     def test_a_pass_that_fails_is_tried_one_by_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         work = batch.enhance_pictures
 
-        def fails(pictures: list[Any], *arguments: Any, **options: Any) -> Any:
+        def fails(pictures: list[Any], *arguments: Any) -> Any:
             if any(picture.bits == 16 for picture in pictures):
                 raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
-            return work(pictures, *arguments, **options)
+            return work(pictures, *arguments)
 
         monkeypatch.setattr(batch, "enhance_pictures", fails)
         Path("in/b.png").unlink()
@@ -346,10 +339,10 @@ class TestTogether:
     def test_an_interrupt_keeps_whole_results(self, monkeypatch: pytest.MonkeyPatch) -> None:
         work = batch.enhance_pictures
 
-        def stops(pictures: list[Any], *arguments: Any, **options: Any) -> Any:
+        def stops(pictures: list[Any], *arguments: Any) -> Any:
             if pictures[0].alpha is not None:
                 raise KeyboardInterrupt
-            return work(pictures, *arguments, **options)
+            return work(pictures, *arguments)
 
         monkeypatch.setattr(batch, "enhance_pictures", stops)
         done = enhance("in", "-o", "out", "--model", MODEL)

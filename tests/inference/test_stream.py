@@ -2,38 +2,42 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
-from zssr_gan.inference.batch import Stream
+from zssr_gan.inference.stream import stream
 
 
 def even(number: int) -> int:
     return number
 
 
-def stream(
-    batches: list[list[int]],
+def run(
+    items: Sequence[int],
+    batches: list[list[int]] | None = None,
     most: int = 3,
     read: Callable[[int], int] = even,
     work: Callable[[list[tuple[int, int]]], list[int]] | None = None,
     write: Callable[[int, int, int], Any] = lambda item, read, made: (item, read, made),
-) -> Stream[int, int, int, Any]:
+) -> Iterator[tuple[int, Any]]:
     """Numbers below 100 are of one kind; what is made of one is its tenfold."""
 
     def tenfold(batch: list[tuple[int, int]]) -> list[int]:
-        batches.append([item for item, _ in batch])
+        if batches is not None:
+            batches.append([item for item, _ in batch])
         return [10 * value for _, value in batch]
 
-    return Stream(read, kind=lambda value: value < 100, most=lambda _: most, work=work or tenfold, write=write)
+    return stream(
+        items, read=read, kind=lambda value: value < 100, most=lambda _: most, work=work or tenfold, write=write
+    )
 
 
 def test_neighbours_of_one_kind_go_together_and_come_in_order() -> None:
     batches: list[list[int]] = []
     items = [1, 2, 3, 4, 500, 5, 6]
-    found = [*stream(batches).run(items)]
+    found = [*run(items, batches)]
     assert [item for item, _ in found] == items
     assert all(kept == (item, item, 10 * item) for item, kept in found)
     assert batches == [[1, 2, 3], [4], [500], [5, 6]]
@@ -46,13 +50,13 @@ def test_the_work_is_in_the_calling_thread_and_reading_and_writing_are_not() -> 
         threads[name].add(threading.get_ident())
         return outcome
 
-    one = stream(
-        [],
+    found = run(
+        range(9),
         read=lambda item: told("read", item),
         work=lambda batch: told("work", [0 for _ in batch]),
         write=lambda *_: told("write", 0),
     )
-    assert len([*one.run(range(9))]) == 9
+    assert len([*found]) == 9
     assert threads["work"] == {threading.get_ident()}
     assert not threads["work"] & (threads["read"] | threads["write"])
 
@@ -73,7 +77,7 @@ def test_an_error_is_that_of_its_item_alone() -> None:
             raise OSError("disk full")
         return made
 
-    found = dict(stream([], read=read, work=work, write=write).run(range(8)))
+    found = dict(run(range(8), read=read, work=work, write=write))
     assert {item: kept for item, kept in found.items() if not isinstance(kept, Exception)} == {
         item: 10 * item for item in (0, 1, 3, 5, 7)
     }
@@ -95,12 +99,9 @@ def test_an_interrupt_tells_what_was_being_written() -> None:
 
     told = []
 
-    def run() -> None:
-        for item, _ in stream([], most=2, work=work, write=write).run(range(8)):
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - what came before it counts
+        for item, _ in run(range(8), most=2, work=work, write=write):
             told.append(item)
-
-    with pytest.raises(KeyboardInterrupt):
-        run()
     assert told == sorted(written) == [0, 1, 2, 3]
 
 
@@ -124,5 +125,5 @@ def test_no_more_is_held_than_a_few_batches() -> None:
         count(-1)
         return item
 
-    assert len([*stream([], read=read, write=write).run(range(100))]) == 100
+    assert len([*run(range(100), read=read, write=write)]) == 100
     assert most <= 12

@@ -76,11 +76,12 @@ def compare(
         from zssr_gan.devices import RunOptions
         from zssr_gan.inference.compare import Failed, check_sheet, named_systems, record_path
         from zssr_gan.inference.compare import compare as compare_systems
-        from zssr_gan.inference.outputs import check_new_files, collect_sources
+        from zssr_gan.inference.outputs import check_new_files, collect_sources, parse_scale
 
         check_sheet(output)
         options = RunOptions(device=device, threads=threads, tile=tile)
-        systems = named_systems(models, scale=scale, degradation=degradation, runs=runs, seed=seed, options=options)
+        factors = None if scale is None else parse_scale(scale)
+        systems = named_systems(models, scale=factors, degradation=degradation, runs=runs, seed=seed, options=options)
         if image.is_dir():
             raise ImageError(f"{image}: is a folder, and one image is compared at a time")
         sources, _ = collect_sources([image])

@@ -28,11 +28,12 @@ from zssr_gan.provenance import LABELS, MAX_MEGAPIXELS
 from zssr_gan.signals import exit_code
 
 if TYPE_CHECKING:
-    from zssr_gan.inference.batch import Outcome
-    from zssr_gan.inference.compare import Comparison
+    from zssr_gan.inference.compare import Sheet
     from zssr_gan.inference.outputs import Plan
-    from zssr_gan.inference.request import KeptGenerator, Request
+    from zssr_gan.inference.request import Request
+    from zssr_gan.inference.result import Result
     from zssr_gan.progress import Bar
+    from zssr_gan.training.model_card import TrainedGenerator
 
 
 def enhance(
@@ -172,17 +173,17 @@ def enhance(
         raise typer.BadParameter("-q and -v contradict each other")
     with running("Stopped before the work began: nothing is written.", quiet=quiet) as bar:
         from zssr_gan.devices import RunOptions
-        from zssr_gan.inference.outputs import plan_run
-        from zssr_gan.inference.request import make_request
+        from zssr_gan.inference.options import degradation_option, make_request
+        from zssr_gan.inference.outputs import parse_scale, plan_run
 
         request = make_request(
-            scale,
+            None if scale is None else parse_scale(scale),
             preset,
             model=model,
             seed=seed,
             noise=noise,
             kernel=kernel,
-            degradation=degradation,
+            degradation=degradation_option(degradation),
             init=init,
             init_from=init_from,
             options=RunOptions(device=device, precision=precision, threads=threads, tile=tile),
@@ -202,20 +203,20 @@ def enhance(
             overwrite=overwrite,
             skip_existing=skip_existing,
         )
-        outcomes: list[Outcome] = []
+        results: list[Result] = []
         try:
-            problem = _run(plan, request, compare, outcomes, bar, as_json=as_json, quiet=quiet, verbose=verbose)
-        except ZssrGanError as error:  # of the case as a whole; an image's own is an outcome
+            problem = _run(plan, request, compare, results, bar, as_json=as_json, quiet=quiet, verbose=verbose)
+        except ZssrGanError as error:  # of the case as a whole; an image's own is an result
             bar.note(f"error: {error}", "red")
             raise typer.Exit(1) from error
         except KeyboardInterrupt as stop:
-            bar.note(_farewell(stop, outcomes, plan), "red")
+            bar.note(_farewell(stop, results, plan), "red")
             raise typer.Exit(exit_code(stop)) from stop
-        failures = [outcome.message for outcome in outcomes if outcome.status == "failed"] + problem
-        if len(outcomes) > 1:
-            counts = Counter(outcome.status for outcome in outcomes)
+        failures = [result.message for result in results if result.status == "failed"] + problem
+        if len(results) > 1:
+            counts = Counter(result.status for result in results)
             bar.info(", ".join(f"{counts[word]} {word}" for word in ("done", "skipped", "failed") if counts[word]))
-        if len(outcomes) > 1 or problem:
+        if len(results) > 1 or problem:
             for message in failures:
                 bar.note(f"  {message}", "red")
     raise typer.Exit(1 if failures else 0)
@@ -225,94 +226,92 @@ def _run(
     plan: "Plan",
     request: "Request",
     compare: Path | None,
-    outcomes: "list[Outcome]",
+    results: "list[Result]",
     bar: "Bar",
     *,
     as_json: bool,
     quiet: bool,
     verbose: bool,
 ) -> list[str]:
-    """Learn the case, then enhance each image, into `outcomes`; returns what went wrong with the comparison sheet."""
+    """Learn the case, then enhance each image, into `results`; returns what went wrong with the comparison sheet."""
     from zssr_gan.inference.batch import run_plan
-    from zssr_gan.inference.case import with_degradation, with_shared_start
-    from zssr_gan.inference.compare import Comparison
+    from zssr_gan.inference.case import with_degradation, with_shared_network
+    from zssr_gan.inference.compare import Sheet
 
     bar.images = len(plan.todo)
-    sheet = None if compare is None else Comparison(compare)
+    sheet = None if compare is None else Sheet(compare)
     if plan.left_out:
         bar.info(f"left out {plan.left_out} results of earlier runs found in the folders")
-    if plan.todo and (request.estimates or (request.init == "shared" and request.shared is None)):
+    if plan.todo and (request.estimates or request.learns):
         bar.start(0, f"{len(plan.todo) + len(plan.skipped)} images")
     if request.estimates and plan.todo:
-        request, lines = with_degradation(
-            plan, request, lambda stage, done, total: bar.update(STAGES.get(stage, stage), done, total)
-        )
-        for line in lines:
-            bar.info(line)
-    if request.degradation is not None and (estimate := request.degradation.estimate) is not None:
-        bar.info(f"degradation: {estimate.summary}")
-        bar.info(f"  {estimate.why}", "bold yellow" if estimate.fallback else "")
-    if request.init == "shared" and request.shared is None and plan.todo:
-        request, lines = with_shared_start(
+        request, line = with_degradation(
             plan,
             request,
-            lambda done, total, loss: bar.update("learning on the case", done, total, f"loss {loss:.4f}"),
+            lambda done, total: bar.update("reading", done, total),
+            lambda now: bar.update(STAGES.get(now.stage, now.stage), now.iteration, now.total),
         )
-        for line in lines:
-            bar.info(line)
+        bar.info(line)
+    if request.estimate is not None:
+        bar.info(f"degradation: {request.estimate.summary}")
+        bar.info(f"  {request.estimate.why}", "bold yellow" if request.estimate.fallback else "")
+    if request.learns and plan.todo:
+        request, line = with_shared_network(
+            plan,
+            request,
+            lambda now: bar.update("learning on the case", now.iteration, now.total, f"loss {now.loss:.4f}"),
+        )
+        bar.info(line)
     if request.model is not None:
         _show_model(request, request.model, bar)
-    for outcome in run_plan(
+    for result in run_plan(
         plan,
         request,
         on_start=lambda place, job: bar.start(place, str(job.source)),
         on_progress=bar.step,
         on_result=None if sheet is None else sheet.add,
     ):
-        outcomes.append(outcome)
-        _show(outcome, bar, as_json=as_json, quiet=quiet, verbose=verbose)
+        results.append(result)
+        _show(result, bar, as_json=as_json, quiet=quiet, verbose=verbose)
     return [] if sheet is None else _write_sheet(sheet, request, bar, quiet=quiet or as_json)
 
 
-def _show_model(request: "Request", kept: "KeptGenerator", bar: "Bar") -> None:
+def _show_model(request: "Request", model: "TrainedGenerator", bar: "Bar") -> None:
     """What the pixels will come from, what that means, and loudly what its card warns of."""
-    from zssr_gan.degradation.model import degradation_of
-    from zssr_gan.inference.enhance import make_downscale
     from zssr_gan.inference.request import named
+    from zssr_gan.training.model_card import CameraCard
 
-    card = kept.generator.card
+    card = model.card
     images = card.images.get("inputs")
     learnt = "" if images is None else f" on {images.count:,} images"
     trained = f"trained{learnt}, step {card.step:,} of {card.steps:,}" if card.origin is None else card.training
-    bar.info(f"{kept.path}: {card.name}, {trained}")
+    bar.info(f"{request.files['model'].path}: {card.name}, {trained}")
     bar.info(f"  generative: {LABELS['generative']}")
-    kernel = None if request.kernel is None else request.kernel.values
-    camera = None if request.degradation is None else request.degradation.degradation
-    used = degradation_of(make_downscale(kernel, request.scale, camera))
-    if used not in kept.trained_for:
-        known = card.origin is None
-        trained = f"trained for {named(kept.trained_for)}" if known else "what it was trained for is not known"
-        bar.info(f"  {trained}; its outputs are held against the input by {named([used])}, as asked", "bold yellow")
-    elif camera is not None:
-        bar.info(f"  its outputs are held against the input by {named([used])}, which it was trained for")
+    used = CameraCard.of(request.degradation.values)
+    if used not in card.cameras:
+        cameras = named([camera.name for camera in card.cameras])
+        trained = f"trained for {cameras}" if card.origin is None else "what it was trained for is not known"
+        bar.info(f"  {trained}; its outputs are held against the input by {used.name}, as asked", "bold yellow")
+    elif used.name != "bicubic":
+        bar.info(f"  its outputs are held against the input by {used.name}, which it was trained for")
     for warning in card.warnings:
         bar.info(f"  WARNING: {warning}", "bold yellow")
 
 
-def _show(outcome: "Outcome", bar: "Bar", *, as_json: bool, quiet: bool, verbose: bool) -> None:
+def _show(result: "Result", bar: "Bar", *, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Write what came of one image, as soon as it is known."""
     if as_json:
-        bar.result(json.dumps(outcome.as_json()))
-    if outcome.status == "failed":
-        report_failure(bar, outcome.message, outcome.error, verbose=verbose)
+        bar.result(json.dumps(result.as_json()))
+    if result.status == "failed":
+        report_failure(bar, result.message, result.error, verbose=verbose)
         return
-    for notice in outcome.notices:
-        bar.info(f"{outcome.job.source}: {notice}")
+    for notice in result.notices:
+        bar.info(f"{result.job.source}: {notice}")
     if not as_json and not quiet:
-        bar.result(outcome.line())
+        bar.result(result.line())
 
 
-def _write_sheet(sheet: "Comparison", request: "Request", bar: "Bar", *, quiet: bool) -> list[str]:
+def _write_sheet(sheet: "Sheet", request: "Request", bar: "Bar", *, quiet: bool) -> list[str]:
     """Write the comparison sheet; returns what went wrong, if anything did."""
     try:
         written = sheet.write(overwrite=request.overwrite)
@@ -324,9 +323,9 @@ def _write_sheet(sheet: "Comparison", request: "Request", bar: "Bar", *, quiet: 
     return []
 
 
-def _farewell(stop: KeyboardInterrupt, outcomes: "list[Outcome]", plan: "Plan") -> str:
+def _farewell(stop: KeyboardInterrupt, results: "list[Result]", plan: "Plan") -> str:
     reason = "Stopped by SIGTERM" if exit_code(stop) == 143 else "Stopped"
-    done = sum(outcome.status == "done" for outcome in outcomes)
+    done = sum(result.status == "done" for result in results)
     return (
         f"{reason}: {done} of {len(plan.todo)} images are done and kept; the one in work left no file. "
         "The same command with --skip-existing goes on from there."

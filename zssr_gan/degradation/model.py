@@ -146,7 +146,10 @@ class Degradation(_Model):
 
     @property
     def downscale(self) -> Downscale:
-        """The degradation as it is applied; plain bicubic where there is nothing to it."""
+        """The degradation as it is applied: bicubic where there is nothing to it; a kernel alone is not damped."""
+        if isinstance(self.blur, KernelBlur) and self.noise is None and self.jpeg is None:
+            # Not normalised again: that could move the last bit of a value.
+            return KernelDownscale(torch.tensor(self.blur.values, dtype=torch.float64), self.blur.scale)
         return BicubicDownscale() if self == Degradation() else DegradedDownscale(self)
 
     def kernel(self, scale: Scale) -> Tensor:

@@ -2,10 +2,9 @@
 
 Beside the sheet lies a record of all systems: what each was, what its pixels were learnt from, and what it took. It is
 of another form than a result's (`zssr_gan.inference.record`), since it vouches for no enlarged image as a file of its
-own.
+own. `Sheet` is the one over all images of a run of `enhance`.
 """
 
-import json
 import math
 import os
 import time
@@ -18,100 +17,30 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from zssr_gan.degradation.operators import BicubicDownscale, back_project
+from zssr_gan.degradation.operators import back_project
 from zssr_gan.devices import RunOptions
 from zssr_gan.errors import OutputError, SettingsError
-from zssr_gan.files import atomic_write, canonical_sha256, sha256_bytes, write_together
+from zssr_gan.files import atomic_write, sha256_bytes, write_together
 from zssr_gan.imaging.io import encode_picture
 from zssr_gan.imaging.picture import Metadata, Picture, quantise
 from zssr_gan.imaging.resize import Scale, resize
 from zssr_gan.imaging.sheets import contact_sheet, evidence_overlay, round_limit
-from zssr_gan.inference.batch import (
-    VERSION,
-    Opened,
-    enhance_opened,
-    input_facts,
-    let_go,
-    open_input,
-    seen_in_training,
-    what_failed,
-    written_file,
-)
-from zssr_gan.inference.enhance import Enhanced
-from zssr_gan.inference.generator import own_scale
+from zssr_gan.inference.batch import VERSION, Opened, enhance_opened, input_facts, open_input, written_file
+from zssr_gan.inference.enhance import Enhanced, OnProgress
+from zssr_gan.inference.options import degradation_option, make_request
 from zssr_gan.inference.outputs import Job
-from zssr_gan.inference.request import Request, make_request
-from zssr_gan.progress import Progress
-from zssr_gan.provenance import LABELS, MARK, MAX_MEGAPIXELS, Label, finite_json, provenance_text, scale_text, strongest
+from zssr_gan.inference.record import RequestFacts, Work, encode_json
+from zssr_gan.inference.request import Request
+from zssr_gan.inference.result import clear_traceback, error_message, seen_in_training
+from zssr_gan.provenance import LABELS, MARK, MAX_MEGAPIXELS, Label, label_of, provenance_text, scale_text, strongest
 from zssr_gan.settings.zeroshot import PRESETS, load_preset
 from zssr_gan.signals import uninterrupted
-
-# One sheet over all images of a run: input, plain interpolation, result and evidence map side by side.
-
 
 ROWS = 100
 """Images that one sheet shows at most; more would make a picture that no viewer opens."""
 
 SIDE = 512
 """Pixels that a sheet keeps of an image's longer side."""
-
-
-class Comparison:
-    """Gathers the rows of a contact sheet, reduced at once so that the memory does not grow with the photographs."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.left_out = 0
-        self._rows: list[list[tuple[str, Tensor]]] = []
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def add(self, job: Job, picture: Picture, enhanced: Enhanced) -> None:
-        """Add one image's row."""
-        if len(self._rows) == ROWS:
-            self.left_out += 1
-            return
-        limit = round_limit(enhanced.disagreement)
-        cells = [
-            (job.source.name, picture.pixels),
-            ("bicubic", enhanced.bicubic),
-            (job.result.name, enhanced.picture.pixels),
-            (
-                f"disagreement of the views, brightest {limit:g} levels",
-                evidence_overlay(enhanced.disagreement, limit=limit),
-            ),
-        ]
-        self._rows.append([(caption, reduced(image)) for caption, image in cells])
-
-    def write(self, *, overwrite: bool) -> bool:
-        """Write the sheet; returns whether there was anything to show.
-
-        Raises:
-            OutputError: the file exists and `overwrite` is not set, or the disk refuses it.
-        """
-        if not self._rows:
-            return False
-        content = encoded_sheet(contact_sheet(self._rows), self.path, {MARK: "comparison sheet"})
-        atomic_write(self.path, content, overwrite=overwrite)
-        return True
-
-
-def encoded_sheet(sheet: Tensor, path: Path, text: Mapping[str, str]) -> bytes:
-    """A sheet (`3 H W`, [0, 1]) as the file `path` is to hold it, with text fields."""
-    picture = Picture(pixels=sheet, alpha=None, bits=8, metadata=Metadata())
-    return encode_picture(picture, path.suffix[1:].lower(), text)
-
-
-def reduced(image: Tensor) -> Tensor:
-    """An image (`C H W`, [0, 1]) as a sheet needs it: a copy of at most 512 pixels a side."""
-    height, width = image.shape[-2:]
-    factor = SIDE / max(height, width)
-    if factor >= 1:
-        return image.clone()  # a view would keep the whole photograph alive
-    size = (max(1, round(height * factor)), max(1, round(width * factor)))
-    return resize(image, size).clamp(0, 1)
-
 
 PLAIN = ("bicubic", "back-projected")
 """Systems that learn nothing."""
@@ -122,9 +51,60 @@ GENERATOR = Path("train") / "generator.safetensors"
 _OTHERS = (".pth", ".pt")
 """Endings of others' weights: meant as a generator's file, whose reader tells what makes one of them."""
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 
-Kind = Literal["plain", "zero-shot", "generator"]
+
+class Sheet:
+    """Gathers the rows of a contact sheet, reduced at once so that the memory does not grow with the photographs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.left_out = 0
+        self._rows: list[list[tuple[str, Tensor]]] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, job: Job, enhanced: Enhanced) -> None:
+        """Add one image's row."""
+        if len(self._rows) == ROWS:
+            self.left_out += 1
+            return
+        limit = round_limit(enhanced.disagreement)
+        overlay = evidence_overlay(enhanced.disagreement, limit=limit)
+        cells = [
+            (job.source.name, enhanced.source.pixels),
+            ("bicubic", enhanced.bicubic),
+            (job.result.name, enhanced.picture.pixels),
+            (f"disagreement of the views, brightest {limit:g} levels", overlay),
+        ]
+        self._rows.append([(caption, _reduced(image)) for caption, image in cells])
+
+    def write(self, *, overwrite: bool) -> bool:
+        """Write the sheet; returns whether there was anything to show.
+
+        Raises:
+            OutputError: the file exists and `overwrite` is not set, or the disk refuses it.
+        """
+        if not self._rows:
+            return False
+        content = _encoded(contact_sheet(self._rows), self.path, {MARK: "comparison sheet"})
+        atomic_write(self.path, content, overwrite=overwrite)
+        return True
+
+
+def _encoded(sheet: Tensor, path: Path, text: Mapping[str, str]) -> bytes:
+    """A sheet (`3 H W`, [0, 1]) as the file `path` is to hold it, with text fields."""
+    return encode_picture(Picture(sheet, None, 8, Metadata()), path.suffix[1:].lower(), text)
+
+
+def _reduced(image: Tensor) -> Tensor:
+    """An image (`C H W`, [0, 1]) as a sheet needs it: a copy of at most 512 pixels a side."""
+    height, width = image.shape[-2:]
+    factor = SIDE / max(height, width)
+    if factor >= 1:
+        return image.clone()  # a view would keep the whole photograph alive
+    return resize(image, (max(1, round(height * factor)), max(1, round(width * factor)))).clamp(0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +112,7 @@ class System:
     """One of the compared, by the name that the user gave it."""
 
     name: str
-    kind: Kind
+    kind: Literal["plain", "zero-shot", "generator"]
     request: Request
     """Of a plain one, scale, degradation and limits alone are used."""
 
@@ -148,11 +128,12 @@ class Shown:
     """Of the views, levels of 255, `sH sW`; None where there are none."""
     label: Label
     seconds: float
-    report: dict[str, Any]
-    """As `Enhanced` has it; empty for a plain one."""
+    facts: RequestFacts | None
+    """The resolved request; None for a plain one, like `work`."""
+    work: Work | None
     pixels_sha256: str
     """Of the result's whole pixels, float32 in the order `C H W`."""
-    notices: tuple[str, ...] = ()
+    notices: tuple[str, ...]
     """What a user should know of it, a sentence each."""
 
 
@@ -168,11 +149,11 @@ class Failed:
 def named_systems(
     names: Sequence[str],
     *,
-    scale: str | None = None,
+    scale: Scale | None = None,
     degradation: str | None = None,
     runs: Path = Path("runs"),
     seed: int = 0,
-    options: RunOptions | None = None,
+    options: RunOptions = RunOptions(),  # noqa: B008 - frozen, so that one default serves all calls
     max_megapixels: float = MAX_MEGAPIXELS,
 ) -> list[System]:
     """The systems of `--models`, each read and checked before any work.
@@ -200,23 +181,23 @@ def named_systems(
             "`zssr-gan degradation estimate` makes of several"
         )
 
-    def asked(**how: Any) -> Request:
-        return make_request(seed=seed, options=options, max_megapixels=max_megapixels, degradation=degradation, **how)
-
+    common: dict[str, Any] = {
+        "seed": seed,
+        "options": options,
+        "max_megapixels": max_megapixels,
+        "degradation": degradation_option(degradation),
+    }
     files = {name: file for name in wanted if (file := _generator_file(name, runs)) is not None}
     _refuse_twice(wanted, files)
-    generators = {name: System(name, "generator", asked(model=file)) for name, file in files.items()}
-    scales = [own_scale(one.request.model.generator) for one in generators.values() if one.request.model is not None]
-    if scale is None and scales:
-        scale = scale_text(max(scales))
-    return [
-        generators[name]
-        if name in generators
-        else System(name, "plain", asked(scale=scale))
-        if name in PLAIN
-        else System(name, "zero-shot", asked(scale=scale, preset=name))
-        for name in wanted
-    ]
+    systems = {name: System(name, "generator", make_request(model=file, **common)) for name, file in files.items()}
+    if scale is None and systems:
+        scale = max(system.request.scale for system in systems.values())
+    for name in wanted:
+        if name in PLAIN:
+            systems[name] = System(name, "plain", make_request(scale, **common))
+        elif name not in systems:
+            systems[name] = System(name, "zero-shot", make_request(scale, name, **common))
+    return [systems[name] for name in wanted]
 
 
 def _refuse_twice(names: Sequence[str], files: Mapping[str, Path]) -> None:
@@ -260,7 +241,7 @@ def compare(
     evidence: bool = False,
     overwrite: bool = False,
     on_start: Callable[[int, System], None] | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress | None = None,
     on_done: Callable[[Shown | Failed], None] | None = None,
 ) -> list[Shown | Failed]:
     """Put an image through the systems one after the other, and write the sheet and its record, both or none.
@@ -273,14 +254,14 @@ def compare(
         sheet: the file to write; the record lies beside it.
         evidence: a second row, where the views of each system's network disagree, all by one scale of colours.
         overwrite: whether both files may be replaced.
-        on_start, on_progress, on_done: told of each system, from this thread.
+        on_start, on_progress, on_done: called for each system, from this thread.
 
     Raises:
         ImageError: the image cannot be read, or changed meanwhile.
         OutputError: the files cannot be written.
     """
     job = Job(source, sheet, record_path(sheet), None)
-    opened = open_input(job, systems[0].request)
+    opened = open_input(source, systems[0].request)
     done: list[Shown | Failed] = []
     for place, system in enumerate(systems):
         if on_start is not None:
@@ -293,8 +274,8 @@ def compare(
         label = strongest(*(one.label for one in shown))
         facts = {"input-sha256": sha256_bytes(opened.data)}
         text = provenance_text(kind="comparison sheet", version=VERSION, label=label, facts=facts)
-        content = encoded_sheet(_sheet(source.name, opened.picture, shown, evidence=evidence), sheet, text)
-        files = {sheet: content, record_path(sheet): _record(job, opened, done, label, content)}
+        files = {sheet: _encoded(_sheet(source.name, opened.picture, shown, evidence=evidence), sheet, text)}
+        files[record_path(sheet)] = _record(job, opened, done, label, files)
         with uninterrupted():
             write_together(files, replaceable=files if overwrite else ())
     return done
@@ -306,35 +287,31 @@ def check_sheet(sheet: Path) -> None:
         raise OutputError(f"-o {sheet}: the sheet is a .png or .tif file, with its record beside it")
 
 
-def _tried(job: Job, system: System, opened: Opened, on_progress: Callable[[Progress], None] | None) -> Shown | Failed:
+def _tried(job: Job, system: System, opened: Opened, on_progress: OnProgress | None) -> Shown | Failed:
     """One system's result; what it held in memory ends here."""
-    began = time.perf_counter()
+    began, sha256 = time.perf_counter(), sha256_bytes(opened.data)
     try:
         if system.kind == "plain":
             made = quantise(replace(opened.picture, pixels=_plain(system, opened.picture), alpha=None)).pixels
-            label: Label = "internal"
-            disagreement, report = None, {}
+            used = system.request.degradation.learnt_from if system.name == "back-projected" else ()
+            facts, work, disagreement, label = None, None, None, label_of(sha256, used)
         else:
-            enhanced = enhance_opened(job, system.request, opened.picture, on_progress)
-            made, report, label = enhanced.picture.pixels, enhanced.report, enhanced.report["label"]
-            disagreement = enhanced.disagreement if report["evidence"]["views"] > 1 else None
+            (enhanced,) = enhance_opened([opened], system.request, on_progress)
+            made, work = enhanced.picture.pixels, enhanced.work
+            facts = system.request.facts(enhanced.settings, enhanced.machine, sha256, job.result.parent)
+            label = facts.label(sha256)
+            disagreement = enhanced.disagreement if work.evidence.views > 1 else None
     except Exception as error:
-        let_go(error)
-        return Failed(system, f"{system.name}: {what_failed(job, error)}", error)
+        message = f"{system.name}: {error_message(job.source, error)}"
+        clear_traceback(error)
+        return Failed(system, message, error)
     digest = sha256_bytes(made.contiguous().numpy().tobytes())
+    notices = [] if work is None else [one for one in work.notices if one not in opened.picture.notices]
+    if (model := system.request.model) is not None:  # as `enhance` tells them
+        was = model.purposes_of(sha256)
+        notices += [*([seen_in_training(was)] if was else []), *model.card.warnings]
     seconds = time.perf_counter() - began
-    return Shown(
-        system, reduced(made), disagreement, label, seconds, report, digest, tuple(_notices(system, opened, report))
-    )
-
-
-def _notices(system: System, opened: Opened, report: Mapping[str, Any]) -> list[str]:
-    """As `enhance` tells them: of the work, of the generator's training, and what its card warns of."""
-    said = [notice for notice in report.get("notices", ()) if notice not in opened.picture.notices]
-    if (kept := system.request.model) is None:
-        return said
-    was = kept.generator.purposes_of(sha256_bytes(opened.data))
-    return [*said, *([seen_in_training(was)] if was else []), *kept.generator.card.warnings]
+    return Shown(system, _reduced(made), disagreement, label, seconds, facts, work, digest, tuple(notices))
 
 
 def _plain(system: System, picture: Picture) -> Tensor:
@@ -344,20 +321,18 @@ def _plain(system: System, picture: Picture) -> Tensor:
     made = resize(lr, (rows, columns))
     if system.name == "back-projected":
         iterations = load_preset("quality").refinement.back_projections
-        camera = system.request.degradation
-        downscale = BicubicDownscale() if camera is None else camera.degradation.downscale
-        made = back_project(made[None], lr[None], downscale, iterations)[0]
+        made = back_project(made[None], lr[None], system.request.degradation.values.downscale, iterations)[0]
     return made.clamp_(0, 1)
 
 
 def _sheet(name: str, picture: Picture, shown: Sequence[Shown], *, evidence: bool) -> Tensor:
     """Input, bicubic (at the largest of the scales, where it is no system of its own) and each result: `3 H W`."""
     height, width = picture.pixels.shape[-2:]
-    cells = [(f"{name}\ninput, {width}x{height}", reduced(picture.pixels))]
+    cells = [(f"{name}\ninput, {width}x{height}", _reduced(picture.pixels))]
     if all(one.system.name != "bicubic" for one in shown):
         scale: Scale = max(one.system.request.scale for one in shown)
         size = (round(height * scale[0]), round(width * scale[1]))
-        cells.append((f"bicubic\nx{scale_text(scale)}", reduced(resize(picture.pixels, size).clamp_(0, 1))))
+        cells.append((f"bicubic\nx{scale_text(scale)}", _reduced(resize(picture.pixels, size).clamp_(0, 1))))
     before = len(cells)
     cells += [(_caption(one), one.pixels) for one in shown]
     rows = [cells]
@@ -371,7 +346,7 @@ def _sheet(name: str, picture: Picture, shown: Sequence[Shown], *, evidence: boo
             if one.disagreement is None:
                 below.append(("one view alone: nothing to disagree with", nothing))
             else:
-                overlay = reduced(evidence_overlay(one.disagreement, limit=limit))
+                overlay = _reduced(evidence_overlay(one.disagreement, limit=limit))
                 below.append((f"disagreement of the views, brightest {limit:g} levels", overlay))
         rows.append(below)
     return contact_sheet(rows, cell=SIDE)
@@ -381,48 +356,36 @@ def _caption(one: Shown) -> str:
     return f"{one.system.name}\n{one.label}, x{scale_text(one.system.request.scale)}, {one.seconds:.1f} s"
 
 
-def _record(job: Job, opened: Opened, done: Sequence[Shown | Failed], label: Label, content: bytes) -> bytes:
+def _record(job: Job, opened: Opened, done: Sequence[Shown | Failed], label: Label, files: dict[Path, bytes]) -> bytes:
     """The record's file: JSON for people."""
-    systems: list[JsonValue] = [_facts(job, opened, one) for one in done]
-    record: dict[str, JsonValue] = {
-        "comparison_version": RECORD_VERSION,
-        "tool": {"name": "zssr-gan", "version": VERSION},
-        "label": label,
-        "label_means": LABELS[label],
-        "input": input_facts(job, opened.picture, opened.data).model_dump(mode="json"),
-        "sheet": written_file(job.result.name, content).model_dump(mode="json"),
-        "systems": systems,
-        "started_utc": opened.started.isoformat(timespec="seconds"),
-    }
-    text = json.dumps(finite_json(record), indent=2, ensure_ascii=False, allow_nan=False)
-    return (text + "\n").encode("utf-8", "backslashreplace")  # as `encode_record`
+    systems: list[JsonValue] = [_facts(one) for one in done]
+    return encode_json(
+        {
+            "comparison_version": RECORD_VERSION,
+            "tool": {"name": "zssr-gan", "version": VERSION},
+            "label": label,
+            "label_means": LABELS[label],
+            "input": input_facts(job, opened).model_dump(mode="json"),
+            "sheet": written_file(job.result, files).model_dump(mode="json"),
+            "systems": systems,
+            "started_utc": opened.started.isoformat(timespec="seconds"),
+        }
+    )
 
 
-def _facts(job: Job, opened: Opened, one: Shown | Failed) -> dict[str, JsonValue]:
+def _facts(one: Shown | Failed) -> dict[str, JsonValue]:
     """What the record says of one system."""
     system, request = one.system, one.system.request
-    settings = None if system.kind == "plain" else request.settings.model_dump(mode="json")
-    digest = sha256_bytes(opened.data)
-    folder, kept = job.result.parent, request.degradation
-    model = None if request.model is None else request.model.facts(folder, digest).model_dump(mode="json")
-    camera = None if kept is None else kept.facts(folder, None).model_dump(mode="json")
-    facts: dict[str, JsonValue] = {
-        "name": system.name,
-        "kind": system.kind,
-        "arguments": request.arguments.model_dump(mode="json") if system.kind != "plain" else None,
-        "scale": list(request.scale),
-        "settings": settings,
-        "settings_sha256": None if settings is None else canonical_sha256(settings),
-        "model": model,
-        "degradation": camera,
-    }
+    facts: dict[str, JsonValue] = {"name": system.name, "kind": system.kind, "scale": list(request.scale)}
     if isinstance(one, Failed):
-        return {**facts, "failed": one.message}
+        return {**facts, "preset": request.preset, "seed": request.seed, "failed": one.message}
     return {
         **facts,
         "label": one.label,
+        "degradation": request.degradation.model_dump(mode="json"),
+        "request": None if one.facts is None else one.facts.model_dump(mode="json"),
+        "enhancement": None if one.work is None else one.work.model_dump(mode="json"),
         "pixels_sha256": one.pixels_sha256,
         "notices": list(one.notices),
         "seconds": round(one.seconds, 3),
-        "enhancement": {key: value for key, value in one.report.items() if key not in ("label", "settings")},
     }

@@ -1,11 +1,10 @@
-"""One image, enlarged: pixels in, pixels out, with the evidence and the account of how they came about."""
+"""Pixels in, pixels out: one image or several enlarged as a request asks, with the evidence and what was done."""
 
 import math
-import operator
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -18,36 +17,30 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from zssr_gan.degradation.blur_kernels import checked_kernel
-from zssr_gan.degradation.estimate import read_estimate
 from zssr_gan.degradation.model import Degradation, KernelBlur
-from zssr_gan.degradation.operators import BicubicDownscale, Downscale, KernelDownscale
-from zssr_gan.devices import Machine, RunOptions, machine, resolve_device
-from zssr_gan.errors import ImageError, NumericalError, SettingsError
+from zssr_gan.degradation.operators import Downscale
+from zssr_gan.devices import Machine, RunOptions, machine
+from zssr_gan.errors import ImageError, NumericalError
 from zssr_gan.imaging.colour import psnr_db
 from zssr_gan.imaging.picture import Picture, like, picture_of, quantise
 from zssr_gan.imaging.resize import Scale, resize
-from zssr_gan.inference.generator import generate, images_together, own_scale
+from zssr_gan.inference.generator import generate, images_together
+from zssr_gan.inference.options import make_request
+from zssr_gan.inference.record import EvidenceFigures, Work
+from zssr_gan.inference.request import Request, Settings
 from zssr_gan.progress import Progress
-from zssr_gan.provenance import Label
-from zssr_gan.settings.zeroshot import (
-    GENERATOR_PRESETS,
-    GeneratorSettings,
-    ZeroShotSettings,
-    load_generator_preset,
-    load_preset,
-)
-from zssr_gan.training.model_card import TrainedGenerator, load_generator
-from zssr_gan.zeroshot.shared import SharedStart
-from zssr_gan.zeroshot.steps import LARGEST_SCALE, SMALLEST_SIDE
+from zssr_gan.settings.zeroshot import GeneratorSettings, ZeroShotSettings
+from zssr_gan.training.model_card import TrainedGenerator
+from zssr_gan.zeroshot.selection import Choice
+from zssr_gan.zeroshot.steps import SMALLEST_SIDE
 from zssr_gan.zeroshot.upscale import SuperResolved, super_resolve
 
-# From an enlarged image to a result: a file's pixels with their alpha, the evidence, and the account.
+OnProgress = Callable[[Progress], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Enhanced:
-    """A result, its evidence, and its account."""
+    """A result, its evidence, and what was done."""
 
     source: Picture
     """What went in."""
@@ -57,8 +50,11 @@ class Enhanced:
     """`sH sW`, 8-bit levels (0 to 255): standard deviation of the views of the self-ensemble, mean over channels."""
     residual: Tensor
     """`H W` of the input's size, 8-bit levels: the result shrunk again against the input, mean over channels."""
-    report: dict[str, Any]
-    """JSON values: label, scale, settings, seed, device, steps, choice, figures; what a record holds beside files."""
+    settings: Settings
+    """For the image's size."""
+    machine: Machine
+    """Device, precision, threads and tile as they came out."""
+    work: Work
 
     @property
     def bicubic(self) -> Tensor:
@@ -67,47 +63,124 @@ class Enhanced:
         return resize(self.source.pixels, size).clamp_(0, 1)
 
 
-def finished(
+def enhance_picture(picture: Picture, request: Request, on_progress: OnProgress | None = None) -> Enhanced:
+    """Enlarge one picture; see `enhance_pictures`."""
+    (enhanced,) = enhance_pictures([picture], request, on_progress)
+    return enhanced
+
+
+def enhance_pictures(
+    pictures: Sequence[Picture], request: Request, on_progress: OnProgress | None = None
+) -> list[Enhanced]:
+    """Enlarge pictures by what each, or all images of its case, teach, or by a trained generator.
+
+    What comes of a picture does not depend on the others, except that an error is one of all. Alpha is enlarged apart,
+    by interpolation.
+
+    Args:
+        pictures: at least 8 pixels a side; for a generator of any size, but all of one size and kind.
+        request: of whose run nothing is left to be estimated or learnt.
+        on_progress: called often, from this thread.
+
+    Raises:
+        ImageError: too small, or holding NaN or infinity.
+        SettingsError: unknown precision, or a shared network of other degradations or scales.
+        DeviceError: no such device, or too little memory on it.
+        NumericalError: NaN or infinity came out.
+    """
+    for picture in pictures:
+        if not torch.isfinite(picture.pixels).all():
+            raise ImageError("the image holds NaN or infinity")
+    downscale = request.degradation.values.downscale
+    with machine(request.options) as used:
+        began = time.perf_counter()
+        if request.model is None:
+            (picture,) = pictures
+            learnt = _learn(picture, request, downscale, used, on_progress)
+            return [_finished(picture, *learnt, request, downscale, used, time.perf_counter() - began)]
+        assert isinstance(request.settings, GeneratorSettings)
+        facts = request.model.facts
+        for picture in pictures:
+            facts.check(picture.pixels.new_empty(facts.channels[0], *picture.pixels.shape[-2:]))
+        lr = [_seen_colours(picture).to(used.device) for picture in pictures]
+        results: list[SuperResolved] = []
+        for at in range(0, len(lr), most := images_together(used.device, (lr[0].shape[-2], lr[0].shape[-1]))):
+            some = lr[at : at + most]
+            results += generate(some, request.scale, request.settings, downscale, request.model, used, on_progress)
+        seconds = (time.perf_counter() - began) / len(pictures)
+        return [
+            _finished(picture, one, result, request, downscale, used, seconds)
+            for picture, one, result in zip(pictures, lr, results, strict=True)
+        ]
+
+
+def _learn(
+    picture: Picture, request: Request, downscale: Downscale, used: Machine, on_progress: OnProgress | None
+) -> tuple[Tensor, SuperResolved]:
+    """The picture's colours `C H W` on the device, and what zero-shot learning makes of them."""
+    height, width = picture.pixels.shape[-2:]
+    smallest = SMALLEST_SIDE
+    if isinstance(blur := request.degradation.values.blur, KernelBlur):
+        # An HR image is cut to whole multiples of both factors, in every phase.
+        rows, columns = blur.scale
+        smallest = max(SMALLEST_SIDE // 2 * max(2, rows, columns), math.lcm(rows, columns) + max(rows, columns) - 1)
+    if min(height, width) < smallest:
+        raise ImageError(
+            f"the image is {width}x{height} pixels; zero-shot learning needs at least {smallest} pixels a side"
+        )
+    settings = request.settings_for(height * width)
+    assert isinstance(settings, ZeroShotSettings)
+    lr = _seen_colours(picture).to(used.device)
+    done = super_resolve(
+        lr,
+        request.scale,
+        settings,
+        downscale,
+        seed=request.seed,
+        precision=used.precision,
+        tile=used.tile,
+        on_progress=on_progress,
+        shared=request.shared,
+    )
+    return lr, done
+
+
+def _finished(
     picture: Picture,
     lr: Tensor,
     done: SuperResolved,
+    request: Request,
     downscale: Downscale,
     used: Machine,
-    label: Label,
     seconds: float,
-    asked: Mapping[str, Any],
 ) -> Enhanced:
-    """The file's pixels, what they miss, and the account.
-
-    Args:
-        picture: what went in.
-        lr: its colours as the networks saw them, `C H W` on the device.
-        done: what came out; its image is let go.
-        downscale: how the LR image is taken to have come about.
-        used: the machine.
-        label: what the pixels were learnt from.
-        seconds: spent so far.
-        asked: JSON values that the report begins with, settings and seed; the scale (y, x) among them.
-    """
+    """The file's pixels, what they miss of the input, and what was done. `done` gives its large tensor up."""
     began = time.perf_counter()
     result = _assemble(picture, done.image_CHW.cpu())
     done.image_CHW = lr  # the large tensor goes before the next large one comes
-    residual = _residual(picture, result, lr, downscale)
-    sides = zip(result.pixels.shape[-2:], lr.shape[-2:], strict=True)
-    report = {
-        "label": label,
-        **asked,
-        "scale": {"asked": list(asked["scale"]), "true": [large / small for large, small in sides]},
-        "degradation": downscale.name,
-        **_account(used, done),
-        **_figures(done, residual),
-        "notices": [*picture.notices, *done.notices],
-        "seconds": round(seconds + time.perf_counter() - began, 3),
-    }
-    return Enhanced(picture, result, done.disagreement_HW.float().cpu(), residual.mean(0).mul_(255).cpu(), report)
+    again = downscale(result.pixels[None].to(lr.device), (lr.shape[-2], lr.shape[-1]))[0]
+    residual = (again - lr).abs()
+    if picture.alpha is not None:  # where it hides the pixels nothing is missed
+        residual *= picture.alpha.to(lr.device)
+    y, x = (large / small for large, small in zip(result.pixels.shape[-2:], lr.shape[-2:], strict=True))
+    work = Work(
+        true_scale=(y, x),
+        downscale=downscale.name,
+        choice=Choice(**done.choice),
+        steps=tuple(done.steps),
+        residual_db=round(psnr_db(float(residual.square().mean())), 3),
+        evidence=_figures(done, residual),
+        notices=(*picture.notices, *done.notices),
+        device_name=_device_name(used.device),
+        versions=dict(_versions()),
+        seconds=round(seconds + time.perf_counter() - began, 3),
+    )
+    disagreement, missed = done.disagreement_HW.float().cpu(), residual.mean(0).mul_(255).cpu()
+    settings = request.settings_for(picture.pixels[0].numel())
+    return Enhanced(picture, result, disagreement, missed, settings, replace(used, tile=done.tile or used.tile), work)
 
 
-def seen_colours(picture: Picture) -> Tensor:
+def _seen_colours(picture: Picture) -> Tensor:
     """Colours with those that alpha hides replaced by the nearest one that is seen.
 
     What is hidden must not bleed into what is seen. Premultiplying would do that too, but a network sharpens the edge
@@ -131,46 +204,26 @@ def _assemble(source: Picture, pixels: Tensor) -> Picture:
     return quantise(Picture(pixels, alpha, source.bits, source.metadata))
 
 
-def _residual(source: Picture, result: Picture, lr: Tensor, downscale: Downscale) -> Tensor:
-    """`C H W` in [0, 1]: how far the file's pixels, shrunk again, are from the input's; 0 where alpha hides them."""
-    again = downscale(result.pixels[None].to(lr.device), (lr.shape[-2], lr.shape[-1]))[0]
-    difference = (again - lr).abs()
-    return difference if source.alpha is None else difference * source.alpha.to(lr.device)
-
-
-def _figures(done: SuperResolved, residual: Tensor) -> dict[str, Any]:
+def _figures(done: SuperResolved, residual: Tensor) -> EvidenceFigures:
     views = done.disagreement_HW.float().flatten()
     misses = residual.mean(0).flatten() * 255
     # quantile takes at most 2^24 numbers; every n-th of them tells the same.
     sample = views[:: max(1, len(views) // 2**23)]
-    return {
-        "residual_db": round(psnr_db(float(residual.square().mean())), 3),
-        "evidence": {
-            "unit": "levels of 255",
-            "views": done.views,
-            "disagreement_mean": round(float(views.mean()), 4),
-            "disagreement_95th_percentile": round(float(torch.quantile(sample, 0.95)), 4),
-            "disagreement_largest": round(float(views.max()), 4),
-            "residual_mean": round(float(misses.mean()), 4),
-            "residual_largest": round(float(misses.max()), 4),
-        },
-    }
+    return EvidenceFigures(
+        views=done.views,
+        disagreement_mean=round(float(views.mean()), 4),
+        disagreement_95th_percentile=round(float(torch.quantile(sample, 0.95)), 4),
+        disagreement_largest=round(float(views.max()), 4),
+        residual_mean=round(float(misses.mean()), 4),
+        residual_largest=round(float(misses.max()), 4),
+    )
 
 
-def _account(used: Machine, done: SuperResolved) -> dict[str, Any]:
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    cpu = capabilities.get("cpu_name", "CPU")
-    name = torch.cuda.get_device_name(used.device) if used.device.type == "cuda" else f"{cpu} ({platform.machine()})"
-    return {
-        "device": str(used.device),
-        "device_name": name,
-        "precision": used.precision,
-        "threads": used.threads,
-        "tile": done.tile or used.tile,
-        "choice": done.choice,
-        "steps": done.steps,
-        "versions": dict(_versions()),
-    }
+    return f"{capabilities.get('cpu_name', 'CPU')} ({platform.machine()})"
 
 
 @cache  # of a folder of tiny images, looking them up took as long as the network
@@ -183,130 +236,6 @@ def _versions() -> Mapping[str, str]:
         "scipy": metadata.version("scipy"),
         "pillow": PIL.__version__,
     }
-
-
-__all__ = ["Enhanced", "Progress", "RunOptions", "enhance", "enhance_picture", "enhance_pictures", "resolve_device"]
-
-Settings = ZeroShotSettings | GeneratorSettings
-
-
-def enhance_picture(
-    picture: Picture,
-    scale: Scale,
-    settings: Settings,
-    *,
-    seed: int = 0,
-    kernel: Tensor | None = None,
-    degradation: Degradation | None = None,
-    shared: SharedStart | None = None,
-    generator: TrainedGenerator | None = None,
-    options: RunOptions = RunOptions(),  # noqa: B008 - frozen, so that one default serves all calls
-    on_progress: Callable[[Progress], None] | None = None,
-) -> Enhanced:
-    """Enlarge a picture by what it, or all images of its case, teach, or by a trained generator.
-
-    Alpha is enlarged apart, by interpolation.
-
-    Args:
-        picture: `C H W`, at least 8 pixels a side; of any size for a generator.
-        scale: (y, x), 1 to 8 each; a generator's own.
-        settings: a preset's, or own; with a generator, those of that way.
-        seed: all random draws derive from it and from the image's content.
-        kernel: blur of the LR image in HR pixels, `k l`; then the scale is in whole numbers.
-        degradation: how the LR image came out of the HR one, in place of bicubic or a kernel. What it was estimated
-            from is for the caller to know: the report's label tells of the networks alone.
-        shared: the network learnt on the case; `settings` are then those for a case (`ZeroShotSettings.for_case`).
-        generator: a trained one, in place of all learning.
-        options: device, precision, threads, tile.
-        on_progress: called often, from this thread.
-
-    Raises:
-        ImageError: too small, or holding NaN or infinity.
-        SettingsError: scale out of range, kernel with a fractional scale or beside a degradation, unknown precision,
-            another scale than a generator's.
-        DeviceError: no such device, or too little memory on it.
-        NumericalError: NaN or infinity came out.
-    """
-    if generator is not None:
-        assert isinstance(settings, GeneratorSettings)
-        (enhanced,) = enhance_pictures(
-            [picture],
-            scale,
-            settings,
-            generator,
-            seed=seed,
-            kernel=kernel,
-            degradation=degradation,
-            options=options,
-            on_progress=on_progress,
-        )
-        return enhanced
-    assert isinstance(settings, ZeroShotSettings)
-    _check(picture, scale, kernel, degradation)
-    smallest = _smallest_side(scale, kernel, degradation)
-    height, width = size = (picture.pixels.shape[-2], picture.pixels.shape[-1])
-    if min(size) < smallest:
-        raise ImageError(
-            f"the image is {width}x{height} pixels; zero-shot learning needs at least {smallest} pixels a side"
-        )
-    began = time.perf_counter()
-    settings = settings if shared is not None else settings.for_size(size[0] * size[1])
-    downscale = make_downscale(kernel, scale, degradation)
-    with machine(options) as used:
-        lr = seen_colours(picture).to(used.device)
-        done = super_resolve(
-            lr,
-            scale,
-            settings,
-            downscale,
-            seed=seed,
-            precision=used.precision,
-            tile=used.tile,
-            on_progress=on_progress,
-            shared=shared,
-        )
-        label: Label = "internal" if shared is None else "case"
-        seconds = time.perf_counter() - began
-        return finished(picture, lr, done, downscale, used, label, seconds, _asked(scale, settings, seed))
-
-
-def enhance_pictures(
-    pictures: Sequence[Picture],
-    scale: Scale,
-    settings: GeneratorSettings,
-    generator: TrainedGenerator,
-    *,
-    seed: int = 0,
-    kernel: Tensor | None = None,
-    degradation: Degradation | None = None,
-    options: RunOptions = RunOptions(),  # noqa: B008 - frozen, so that one default serves all calls
-    on_progress: Callable[[Progress], None] | None = None,
-) -> list[Enhanced]:
-    """Enlarge pictures of one size and kind by a trained generator, together; see `enhance_picture`.
-
-    What comes of a picture does not hang on the others, except that an error is one of all.
-    """
-    for picture in pictures:
-        _check(picture, scale, kernel, degradation)
-        generator.facts.check(picture.pixels.new_empty(generator.facts.channels[0], *picture.pixels.shape[-2:]))
-    downscale = make_downscale(kernel, scale, degradation)
-    enhanced = []
-    with machine(options) as used:
-        began = time.perf_counter()
-        lr = [seen_colours(picture).to(used.device) for picture in pictures]
-        done = []
-        for at in range(0, len(lr), most := images_together(used.device, (lr[0].shape[-2], lr[0].shape[-1]))):
-            done += generate(lr[at : at + most], scale, settings, downscale, generator, used, on_progress)
-        shared_s = (time.perf_counter() - began) / len(pictures)
-        for picture, own_lr, own in zip(pictures, lr, done, strict=True):
-            asked = _asked(scale, settings, seed)
-            enhanced.append(finished(picture, own_lr, own, downscale, used, "generative", shared_s, asked))
-    return enhanced
-
-
-def _asked(scale: Scale, settings: Settings, seed: int) -> dict[str, Any]:
-    """What a report begins with."""
-    return {"scale": scale, "settings": settings.model_dump(mode="json"), "seed": seed}
 
 
 def enhance(
@@ -323,7 +252,7 @@ def enhance(
     precision: str = "auto",
     threads: int | None = None,
     tile: int | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Any:
     """Enlarge one image by what it teaches itself, or by a trained generator: array in, array out; PIL in, PIL out.
 
@@ -350,102 +279,23 @@ def enhance(
         The enlarged image: dtype, channels and kind as given.
 
     Raises:
-        ZssrGanError: one of its kinds, see `enhance_picture`.
+        ZssrGanError: one of its kinds, see `enhance_pictures`.
         TypeError: not an array or image of the kinds above.
     """
-    told = degradation is not None
-    if degradation == "bicubic":  # the command's word; a file of that name is "./bicubic"
-        if kernel is not None:
-            raise SettingsError("a kernel and a degradation both say how the image was blurred: leave one out")
-        degradation = None
-    if noise is not None and degradation is not None:
-        raise SettingsError("the degradation has its own noise: leave noise out")
-    if isinstance(degradation, str | Path):
-        degradation = read_estimate(Path(degradation)).degradation
-    generator = load_generator(model) if isinstance(model, str | Path) else model
-    settings: Settings
-    if generator is None:
-        settings = load_preset(preset or "quality")
-        settings = settings if noise is None else settings.with_noise(noise)
-    elif noise is not None:
-        raise SettingsError("noise is for training, and a generator is trained already: leave noise out")
-    else:
-        settings = load_generator_preset(preset or GENERATOR_PRESETS[0])
-    if generator is not None and kernel is None and not told:
-        degradation = generator.degradation
-    if scale is None:
-        scale = 2 if generator is None else own_scale(generator)
-    result = enhance_picture(
-        picture_of(image),
-        _factors(scale),
-        settings,
-        generator=generator,
-        seed=_checked_seed(seed),
-        kernel=None if kernel is None else checked_kernel(kernel),
-        degradation=degradation,
+    request = make_request(
+        scale,
+        preset,
+        model=Path(model) if isinstance(model, str) else model,
+        seed=seed,
+        noise=noise,
+        kernel=kernel,
+        # The command's word; a file of that name is "./bicubic".
+        degradation="bicubic"
+        if degradation == "bicubic"
+        else Path(degradation)
+        if isinstance(degradation, str)
+        else degradation,
         options=RunOptions(device, precision, threads, tile),
-        on_progress=on_progress,
-    ).picture
-    return like(image, result)
-
-
-def _factors(scale: object) -> Scale:
-    try:
-        y, x = scale if isinstance(scale, tuple | list) else (scale, scale)
-        return float(y), float(x)
-    except (TypeError, ValueError) as error:
-        raise SettingsError(f"the scale is a number, or two as (y, x), not {scale!r}") from error
-
-
-def _checked_seed(seed: object) -> int:
-    try:
-        number = operator.index(seed)  # type: ignore[arg-type]  # whether it has an index is what is asked
-    except TypeError:
-        number = -1
-    # The command's range: a record can then repeat what was made here.
-    if not 0 <= number < 2**63:
-        raise SettingsError(f"the seed is a whole number from 0 to 2^63 - 1, not {seed!r}")
-    return number
-
-
-def _check(picture: Picture, scale: Scale, kernel: Tensor | None, degradation: Degradation | None) -> None:
-    if not all(1 <= factor <= LARGEST_SCALE for factor in scale):
-        raise SettingsError(
-            f"the scale must lie between 1 and {LARGEST_SCALE:g} a side, not {scale[0]:g} x {scale[1]:g}"
-        )
-    if kernel is not None and degradation is not None:
-        raise SettingsError("a kernel and a degradation both say how the image was blurred: leave one out")
-    check_scale(degradation, scale)
-    if kernel is not None and any(factor != int(factor) for factor in scale):
-        raise SettingsError("with a kernel the scale must be in whole numbers: a kernel belongs to one scale")
-    if not torch.isfinite(picture.pixels).all():
-        raise ImageError("the image holds NaN or infinity")
-
-
-def _smallest_side(scale: Scale, kernel: Tensor | None, degradation: Degradation | None) -> int:
-    """Pixels a side that zero-shot learning needs."""
-    if kernel is None and (degradation is None or not isinstance(degradation.blur, KernelBlur)):
-        return SMALLEST_SIDE
-    rows, columns = (int(factor) for factor in scale)
-    # A father is cut to whole multiples of both factors, in every phase.
-    return max(SMALLEST_SIDE // 2 * max(2, rows, columns), math.lcm(rows, columns) + max(rows, columns) - 1)
-
-
-def check_scale(degradation: Degradation | None, scale: Scale) -> None:
-    """Whether a degradation is known at a scale (y, x).
-
-    Raises:
-        SettingsError: its blur is a kernel, which holds for another scale only.
-    """
-    if degradation is not None and isinstance(blur := degradation.blur, KernelBlur) and blur.scale != scale:
-        y, x = blur.scale
-        raise SettingsError(f"the degradation's kernel belongs to the scale {y} x {x} (y, x), and to no other")
-
-
-def make_downscale(kernel: Tensor | None, scale: Scale, degradation: Degradation | None = None) -> Downscale:
-    """How LR images are taken to have come out of HR ones: by a degradation, a kernel (`k l`), or bicubic."""
-    if degradation is not None:
-        return degradation.downscale
-    if kernel is None:
-        return BicubicDownscale()
-    return KernelDownscale(kernel, (int(scale[0]), int(scale[1])))
+        dash="",
+    )
+    return like(image, enhance_picture(picture_of(image), request, on_progress).picture)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from zssr_gan.degradation.operators import Downscale, back_project
 from zssr_gan.devices import Machine
-from zssr_gan.errors import SettingsError
 from zssr_gan.imaging import dihedral
 from zssr_gan.imaging.resize import Scale, Size
 from zssr_gan.progress import Progress
@@ -62,7 +61,7 @@ def generate(
 
     Args:
         images: `C H W` each, of one shape, on the machine's device, [0, 1]; at most `images_together`.
-        scale: (y, x), which must be the generator's.
+        scale: (y, x), the generator's.
         settings: ensemble and back-projection.
         downscale: how the LR images came out of HR ones.
         generator: is moved to the machine's device.
@@ -70,11 +69,9 @@ def generate(
         on_progress: called after every tile.
 
     Raises:
-        SettingsError: another scale than the generator's.
         NumericalError: NaN or infinity came out.
         DeviceError: too little memory.
     """
-    check_scale_of(generator, scale)
     began = time.perf_counter()
     lr_BCHW = torch.stack(list(images))
     # A pass has one shape whoever shares it; black images take the places that are left.
@@ -85,7 +82,7 @@ def generate(
     # One image keeps its own dimensions: of a photograph, views are then put through one by one.
     seen = lr_BCHW if places > 1 else lr_BCHW[0]
     refinement = settings.refinement
-    factor = round(max(own_scale(generator)))
+    factor = round(max(scale))
     # What looks at the whole image cannot be given a part of it.
     largest = factor * max(lr_BCHW.shape[-2:])
     tile_side = largest if generator.facts.receptive_field is None else machine.tile
@@ -156,20 +153,6 @@ def own_scale(generator: TrainedGenerator) -> Scale:
     assert generator.facts.scale is not None, "a generator enlarges"
     y, x = generator.facts.scale
     return float(y), float(x)
-
-
-def check_scale_of(generator: TrainedGenerator, scale: Scale) -> None:
-    """Whether a generator enlarges by `scale` (y, x).
-
-    Raises:
-        SettingsError: it does not.
-    """
-    own = own_scale(generator)
-    if scale != own:
-        raise SettingsError(
-            f"the generator enlarges by {own[0]:g} x {own[1]:g} (y, x) and by nothing else, not by {scale[0]:g} x "
-            f"{scale[1]:g}"
-        )
 
 
 class _AsFleet:

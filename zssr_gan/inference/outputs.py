@@ -8,22 +8,16 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
+from zssr_gan.data.sources import IMAGE_EXTENSIONS, walk_images
 from zssr_gan.errors import ImageError, OutputError, SettingsError
+from zssr_gan.imaging.resize import Scale
 from zssr_gan.provenance import is_ours, scale_text
 
-READABLE = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
-
 WRITABLE = frozenset({".png", ".tif", ".tiff"})
-
-SCALES = (1.0, 8.0)
-
-Scale = tuple[float, float]
-"""Factors per side as (y, x)."""
-
 
 # Room in the 255 bytes of a file name for the suffix, "_evidence" and the temporary name while writing.
 _LONGEST_STEM = 180
@@ -61,18 +55,15 @@ def parse_scale(text: str) -> Scale:
     """Read "2", "1.5" or "2x3"; with two factors the width's comes first, as in 640x480.
 
     Returns:
-        (y, x), each from 1 to 8.
+        (y, x); whether these are in range is the request's to say.
 
     Raises:
-        SettingsError: not a number, or out of range.
+        SettingsError: not a number.
     """
     parts = text.strip().lower().split("x")
     if len(parts) > 2 or not all(re.fullmatch(r"\d+(\.\d+)?", part) for part in parts):
         raise SettingsError(f"the scale {text!r} is not a number such as 2 or 1.5, or WIDTHxHEIGHT such as 2x3")
-    x, y = float(parts[0]), float(parts[-1])
-    if not (SCALES[0] <= x <= SCALES[1] and SCALES[0] <= y <= SCALES[1]):
-        raise SettingsError(f"the scale {text} is out of range: each factor lies between 1 and 8")
-    return y, x
+    return float(parts[-1]), float(parts[0])
 
 
 def plan_run(
@@ -142,7 +133,7 @@ def collect_sources(inputs: Sequence[Path], *, recursive: bool = False) -> tuple
     left_out = 0
     for given in inputs:
         if given.is_dir():
-            images = list(_images_in(given, recursive))
+            images = list(walk_images(given, recursive=recursive))
             ours = [path for path in images if is_ours(path)]
             left_out += len(ours)
             if not images:
@@ -156,27 +147,15 @@ def collect_sources(inputs: Sequence[Path], *, recursive: bool = False) -> tuple
         else:
             raise ImageError(f"{given}: no such file or folder")
         for path in fresh:
-            found.setdefault(_whole(path), path)
+            found.setdefault(_absolute(path), path)
     if not found:
         raise ImageError(f"nothing to do: all {left_out} images found are results of earlier runs")
     return list(found.values()), left_out
 
 
-def _whole(path: Path) -> Path:
+def _absolute(path: Path) -> Path:
     """The absolute path; links of folders are followed, a link to an image is an image by its own name."""
     return path.parent.resolve() / path.name
-
-
-def _images_in(folder: Path, recursive: bool) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
-        raise ImageError(f"{error.filename}: the folder cannot be listed ({error.strerror})") from error
-
-    for root, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
-        for name in sorted(names):
-            path = Path(root, name)
-            if path.suffix.lower() in READABLE and not name.startswith(".") and path.is_file():
-                yield path
 
 
 def plan_jobs(
@@ -218,55 +197,40 @@ def _ending(source: Path) -> str:
 
 def _stems_by_folder(sources: Sequence[Path], folders: Sequence[Path]) -> list[str]:
     """A stem for each source, unique among those whose results go to the same folder."""
-    groups: dict[Path, list[int]] = {}
-    for index, folder in enumerate(folders):
-        groups.setdefault(folder.resolve(), []).append(index)
-    stems = [""] * len(sources)
-    for members in groups.values():
-        for index, stem in zip(members, unique_stems([sources[i] for i in members]), strict=True):
-            stems[index] = stem
-    return stems
+    groups: dict[Path, list[Path]] = {}
+    for source, folder in zip(sources, folders, strict=True):
+        groups.setdefault(folder.resolve(), []).append(_absolute(source))
+    stems: dict[tuple[Path, Path], str] = {}
+    for folder, members in groups.items():
+        try:
+            common = os.path.commonpath([path.parent for path in members])
+            relative = [path.relative_to(common) for path in members]
+        except ValueError:  # on several drives
+            relative = [path.relative_to(path.anchor) for path in members]
+        stems |= {(folder, path): stem for path, stem in zip(members, unique_stems(relative), strict=True)}
+    return [stems[folder.resolve(), _absolute(source)] for source, folder in zip(sources, folders, strict=True)]
 
 
-def unique_stems(sources: Sequence[Path]) -> list[str]:
-    """The file's stem where it is unique, else the path from the common folder with `/` as `__`.
+def unique_stems(paths: Sequence[PurePath]) -> list[str]:
+    """The file's stem where it is unique, else its path with `/` as `__`; `paths` are relative to one folder.
 
     Where that is not enough (`a.png` beside `a.jpg`) the ending joins in as `a_png`; where even that clashes, or a
     name grows too long, eight digits of the path's hash. Case is ignored, since some disks do.
     """
-    paths = [_whole(source) for source in sources]
-    try:
-        common = os.path.commonpath([path.parent for path in paths])
-        relative = [path.relative_to(common) for path in paths]
-    except ValueError:  # on several drives
-        relative = [path.relative_to(path.anchor) for path in paths]
-    return stems_below(relative)
-
-
-def stems_below(relative: Sequence[PurePath]) -> list[str]:
-    """`unique_stems` of paths that are relative to one folder already; all of them differ."""
-    ladders = [_ladder(path) for path in relative]
-    rungs = [0] * len(ladders)
-    while True:
-        names = [ladder[rung] for ladder, rung in zip(ladders, rungs, strict=True)]
+    joined = ["__".join(path.with_suffix("").parts) for path in paths]
+    digests = [hashlib.sha256(os.fsencode(path.as_posix())).hexdigest()[:8] for path in paths]
+    names = [path.stem for path in paths]
+    for others in (
+        joined,
+        [f"{name}_{path.suffix[1:]}" for name, path in zip(joined, paths, strict=True)],
+        [f"{path.stem[:40]}-{digest}" for path, digest in zip(paths, digests, strict=True)],
+    ):
         counts = Counter(name.casefold() for name in names)
-        climb = [
-            index
-            for index, name in enumerate(names)
-            if (counts[name.casefold()] > 1 or len(os.fsencode(name)) > _LONGEST_STEM)
-            and rungs[index] + 1 < len(ladders[index])
+        names = [
+            other if counts[name.casefold()] > 1 or len(os.fsencode(name)) > _LONGEST_STEM else name
+            for name, other in zip(names, others, strict=True)
         ]
-        if not climb:
-            return names
-        for index in climb:
-            rungs[index] += 1
-
-
-def _ladder(path: PurePath) -> tuple[str, ...]:
-    """Names for one file, from the plainest to one that cannot clash."""
-    joined = "__".join(path.with_suffix("").parts)
-    digest = hashlib.sha256(os.fsencode(path.as_posix())).hexdigest()[:8]
-    return path.stem, joined, f"{joined}_{path.suffix[1:]}", f"{path.stem[:40]}-{digest}"
+    return names
 
 
 def output_is_file(output: Path | None, inputs: Sequence[Path]) -> bool:
@@ -278,7 +242,7 @@ def output_is_file(output: Path | None, inputs: Sequence[Path]) -> bool:
     if output is None or output.is_dir():
         return False
     ending = output.suffix.lower()
-    if not (ending in READABLE or ending == ".gif" or output.is_file()):
+    if not (ending in IMAGE_EXTENSIONS or ending == ".gif" or output.is_file()):
         return False
     if len(inputs) != 1 or inputs[0].is_dir():
         raise OutputError(f"-o {output} names a file, but there is more than one input: name a folder")
@@ -348,7 +312,7 @@ def _with_leftovers(job: Job) -> Job:
 def _refuse_duplicates(targets: Sequence[Path]) -> None:
     seen: set[str] = set()
     for path in targets:
-        key = str(_whole(path)).casefold()
+        key = str(_absolute(path)).casefold()
         if key in seen:
             raise OutputError(f"{path} would be written twice: choose another --suffix, -o or --compare")
         seen.add(key)

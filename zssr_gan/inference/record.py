@@ -1,26 +1,26 @@
 """The record beside every result: what another analyst needs to explain and to repeat each pixel.
 
-A record is JSON named as its result (`face_x2.png` has `face_x2.json`). Apart from `times` and the durations named
-`seconds` it is a function of the input, the settings and the machine: two runs give the same record. Paths are
-relative to the record's own folder, so that a case folder can be moved as a whole.
+A record is JSON named as its result (`face_x2.png` has `face_x2.json`). Apart from `times`, the versions, the device's
+name and the durations named `seconds` it is a function of the input, the request and the machine: two runs give the
+same record. Paths are relative to the record's own folder, so that a case folder can be moved as a whole.
 
 What practitioners and the courts ask for: SWGDE 15-M-002 and 22-V-001, ASTM E2825.
 """
 
 import json
-import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from zssr_gan.degradation.estimate import Estimate
 from zssr_gan.degradation.model import Degradation
 from zssr_gan.errors import ZssrGanError
-from zssr_gan.files import canonical_sha256
-from zssr_gan.provenance import LABELS, MAX_MEGAPIXELS, STATEMENT, Label, finite_json, scale_text
+from zssr_gan.files import relative_path, sha256_file
+from zssr_gan.provenance import STATEMENT, CaseImage, Label, finite_json, label_of
+from zssr_gan.zeroshot.selection import Choice
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 class RecordError(ZssrGanError):
@@ -45,7 +45,6 @@ def _path(path: str) -> str:
 
 # A record may come from anyone: its names must not lead elsewhere, and none may break the calls that look for it.
 FileName = Annotated[str, AfterValidator(_plain_name)]
-
 FilePath = Annotated[str, AfterValidator(_path)]
 
 
@@ -85,81 +84,119 @@ class ResultFile(WrittenFile):
     bits: int
 
 
-class KernelFacts(_Model):
-    """The blur kernel. Its values are kept whole, so that a rerun needs no second file."""
+class OptionFile(_Model):
+    """A file that an option of the command named, or that was learnt for all images of the run."""
 
-    name: FileName
-    sha256: str = Field(description="of the kernel's file")
-    values: list[list[float]] = Field(description="as used: normalised to sum 1")
-    values_sha256: str = Field(description="of the values as canonical JSON")
+    path: FilePath = Field(description="relative to the record's folder, with forward slashes")
+    sha256: str
 
-    @model_validator(mode="after")
-    def _rectangle(self) -> Self:
-        if len({len(row) for row in self.values}) != 1 or not self.values[0]:
-            raise ValueError("the values are rows of one length")
-        return self
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The file as it lies there now. Raises OSError."""
+        return cls(path=str(path), sha256=sha256_file(path))
 
-
-class TeacherImage(_Model):
-    """A low-resolution image of the case that was learnt from."""
-
-    name: FileName
-    sha256: str = Field(description="of the file")
+    def seen_from(self, folder: Path) -> Self:
+        """The same with its path relative to `folder`."""
+        return self.model_copy(update={"path": relative_path(Path(self.path), folder)})
 
 
-class CaseFacts(_Model):
-    """The network that was learnt on the images of the case."""
+class DegradationFacts(_Model):
+    """What the camera is taken to have done, whole, and where that is known from."""
 
-    path: FilePath = Field(description="of its file, relative to the record's folder, with forward slashes")
-    sha256: str = Field(description="of its file")
-    images: tuple[TeacherImage, ...]
+    values: Degradation = Degradation()
+    sha256: str = Field(Degradation().sha256, description="of the values as canonical JSON")
+    source: Literal["default", "bicubic", "given", "estimate", "shared", "model"] = Field(
+        "default", description="bicubic: asked for; shared, model: what the network was learnt for"
+    )
+    images: tuple[CaseImage, ...] = Field((), description="what it was estimated from; none where it was given")
+    fallback: bool = Field(False, description="whether bicubic is assumed because the estimate was not sure enough")
+    why: str = Field("bicubic is assumed where nothing else is asked for", description="in one sentence")
+
+    @property
+    def learnt_from(self) -> list[str]:
+        """SHA-256 of the images that a result owes its degradation to: of bicubic, none."""
+        return [] if self.values == Degradation() else [image.sha256 for image in self.images]
+
+    @classmethod
+    def of(cls, values: Degradation, source: Literal["bicubic", "given", "shared", "model"], why: str) -> Self:
+        """A degradation that was not estimated by this program."""
+        return cls(values=values, sha256=values.sha256, source=source, why=why)
+
+    @classmethod
+    def estimated(cls, found: Estimate) -> Self:
+        """An estimate's degradation."""
+        return cls(
+            values=found.degradation,
+            sha256=found.degradation.sha256,
+            source="estimate",
+            images=found.images,
+            fallback=found.fallback,
+            why=found.why,
+        )
 
 
 class ModelFacts(_Model):
     """The trained generator that made the pixels."""
 
-    path: FilePath = Field(description="of its file, relative to the record's folder, with forward slashes")
-    sha256: str = Field(description="of its file")
     card: dict[str, JsonValue] = Field(description="whole: what it is, what it was trained on and how")
     input_was: tuple[str, ...] = Field(
         (), description="what the input itself was for in the training: inputs, reals, held_out; by its SHA-256"
     )
 
 
-class DegradationFacts(_Model):
-    """What the camera was taken to do. Its values are kept whole, so that a rerun needs no second file."""
+class RequestFacts(_Model):
+    """The resolved request: all that made the result of its input."""
 
-    name: FileName | None = Field(description="of its file; null where the shared start or generator brought it along")
-    path: FilePath | None = Field(description="of its file, relative to the record's folder, with forward slashes")
-    sha256: str | None = Field(description="of its file")
-    values: Degradation
-    values_sha256: str = Field(description="of the values as canonical JSON")
-    images: tuple[TeacherImage, ...] | None = Field(
-        description="what it was estimated from; null where these are the images that `case` lists"
-    )
-    image_count: int = Field(description="how many these are; 0 where it was given")
-    fallback: bool = Field(description="whether bicubic is assumed because the estimate was not sure enough")
-    why: str = Field(description="how sure it was, in one sentence")
-
-
-class Arguments(_Model):
-    """The command as resolved: what was asked, defaults filled in."""
-
-    scale: tuple[float, float] = Field(description="factors per side as (y, x)")
     preset: str
+    settings: dict[str, JsonValue]
+    settings_sha256: str
+    scale: tuple[float, float] = Field(description="factors per side as (y, x)")
     seed: int
-    noise: float | None
-    kernel: str | None
-    degradation: str | None = None
+    noise: float | None = Field(description="where another than the preset's was asked for")
+    degradation: DegradationFacts
+    case: tuple[CaseImage, ...] | None = Field(description="the images that the shared network was learnt on")
+    model: ModelFacts | None = Field(description="the trained generator, if one was used")
+    files: dict[Literal["preset", "kernel", "degradation", "init-from", "model"], OptionFile]
     device: str
     precision: str
-    threads: int | None
-    tile: int | None
+    threads: int
+    tile: int
     max_megapixels: float
+
+    def label(self, image_sha256: str) -> Label:
+        """What a result of the image with this hash was learnt from."""
+        learnt_from = self.degradation.learnt_from
+        return label_of(image_sha256, learnt_from, shared=self.case is not None, generator=self.model is not None)
+
+
+class EvidenceFigures(_Model):
+    """How far the views of the network disagree, and what the result misses of the input, in levels of 255."""
+
+    views: int
+    disagreement_mean: float
+    disagreement_95th_percentile: float
+    disagreement_largest: float
+    residual_mean: float
+    residual_largest: float
+
+
+class Work(_Model):
+    """What was done, and how the result agrees with the input."""
+
+    true_scale: tuple[float, float] = Field(description="(y, x), of the sizes in whole pixels")
+    downscale: str = Field(description="the operator: bicubic, kernel or degradation")
+    choice: Choice = Field(description="how much of the pixels is the network's")
+    steps: tuple[dict[str, JsonValue], ...] = Field(description="each thing done with every parameter, in order")
+    residual_db: float = Field(description="PSNR of the result, shrunk again, against the input; at most 100")
+    evidence: EvidenceFigures
+    notices: tuple[str, ...] = Field(description="what a user should know, a sentence each")
+    device_name: str
+    versions: dict[str, str]
+    seconds: float
 
 
 class Times(_Model):
-    """When it was done; the only part, beside durations, that differs from run to run."""
+    """When it was done."""
 
     started_utc: str
     finished_utc: str
@@ -169,145 +206,37 @@ class Times(_Model):
 class Record(_Model):
     """One result's record, as it lies on disk."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     tool: Tool
     label: Label
     label_means: str
     statement: str = STATEMENT
     command_line: str = Field(description="typed in the input's folder, makes the result again, as NAME_again")
-    arguments: Arguments
+    request: RequestFacts
     input: InputFile
     output: ResultFile
     evidence: WrittenFile | None
-    settings: dict[str, JsonValue]
-    settings_sha256: str
-    kernel: KernelFacts | None
-    case: CaseFacts | None = Field(None, description="the network that was learnt on the images of a case")
-    model: ModelFacts | None = Field(None, description="the trained generator, if one was used")
-    degradation: DegradationFacts | None = Field(None, description="where it is not bicubic or a kernel that was given")
-    enhancement: dict[str, JsonValue] = Field(description="steps, choice, residual, versions, device, tiles, ...")
+    enhancement: Work
     times: Times
 
 
-def build_record(
-    *,
-    version: str,
-    arguments: Arguments,
-    source: InputFile,
-    output: ResultFile,
-    evidence: WrittenFile | None,
-    kernel: KernelFacts | None,
-    case: CaseFacts | None = None,
-    model: ModelFacts | None = None,
-    degradation: DegradationFacts | None = None,
-    report: Mapping[str, Any],
-    times: Times,
-    option_files: Mapping[str, str] | None = None,
-) -> Record:
-    """Put a record together.
-
-    Args:
-        version: of this program.
-        arguments: what was asked.
-        source, output, evidence: the files.
-        kernel: the blur kernel, if one was given.
-        case, model: the network learnt on a case, or the trained generator, if there is one.
-        degradation: what the camera was taken to do, if that is not bicubic or the kernel.
-        report: what `enhance_picture` says of its work; its "label" and "settings" move to the record's top.
-        times: when.
-        option_files: by option ("kernel", "model", ...), where its file lies, seen from the input's folder.
-    """
-    work = finite_json(dict(report))
-    assert isinstance(work, dict)
-    label, settings = work.pop("label"), work.pop("settings")
-    return Record.model_validate(
-        {
-            "tool": Tool(version=version),
-            "label": label,
-            "label_means": LABELS[report["label"]],
-            "command_line": _command_line(source, output, arguments, work, option_files or {}),
-            "arguments": arguments,
-            "input": source,
-            "output": output,
-            "evidence": evidence,
-            "settings": settings,
-            "settings_sha256": canonical_sha256(settings),
-            "kernel": kernel,
-            "case": case,
-            "model": model,
-            "degradation": degradation,
-            "enhancement": work,
-            "times": times,
-        }
-    )
-
-
-def label_of(
-    image_sha256: str, case: CaseFacts | None, degradation: DegradationFacts | None, model: ModelFacts | None = None
-) -> Label:
-    """What a result was learnt from: its own image, by hash, or others too, with its networks or its degradation."""
-    if model is not None:
-        return "generative"
-    if case is not None:
-        return "case"
-    if degradation is None or degradation.values == Degradation():
-        return "internal"
-    # Without a case, only a degradation that was given lists no images, and counts none.
-    images = degradation.images
-    if images is None or len(images) != degradation.image_count:
-        return "case"
-    return "case" if any(image.sha256 != image_sha256 for image in images) else "internal"
-
-
-def _command_line(
-    source: InputFile,
-    output: ResultFile,
-    arguments: Arguments,
-    report: Mapping[str, JsonValue],
-    option_files: Mapping[str, str],
-) -> str:
-    """The command as another analyst would type it, with what "auto" came to on the machine where it ran."""
-    limit = arguments.max_megapixels
-    options = {
-        "scale": scale_text(arguments.scale),
-        "preset": None if "init-from" in option_files else option_files.get("preset", arguments.preset),
-        "init-from": option_files.get("init-from"),
-        "model": option_files.get("model"),
-        "seed": arguments.seed,
-        "noise": None if "init-from" in option_files else arguments.noise,
-        "kernel": option_files.get("kernel", arguments.kernel),
-        "degradation": option_files.get("degradation", arguments.degradation),
-        "device": report.get("device", arguments.device),
-        "precision": report.get("precision", arguments.precision),
-        "threads": report.get("threads", arguments.threads),
-        "tile": report.get("tile", arguments.tile),
-        "max-megapixels": None if limit == MAX_MEGAPIXELS else limit,
-    }
-    # Another name than the result's: that may lie in this folder, and is there to be compared with.
-    name = Path(output.name)
-    words = ["zssr-gan", "enhance", _typed(source.name), "-o", _typed(f"{name.stem}_again{name.suffix}")]
-    for option, value in options.items():
-        words += [] if value is None else [f"--{option}", str(value)]
-    return shlex.join(words)
-
-
-def _typed(name: str) -> str:
-    """A file's name as a command takes it: one that begins with a dash would be read as an option."""
-    return f"./{name}" if name.startswith("-") else name
-
-
-def encode_record(record: Record) -> bytes:
-    """A record's file: JSON for people, indented, in the order of the model."""
-    text = json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
+def encode_json(value: Any) -> bytes:
+    """A file of JSON for people, indented, in the order of the keys."""
+    text = json.dumps(finite_json(value), indent=2, ensure_ascii=False, allow_nan=False)
     # A file name that is not UTF-8 comes from Python as lone surrogates; escaped so they are still valid JSON.
     return (text + "\n").encode("utf-8", "backslashreplace")
 
 
-def read_record(path: Path) -> Record:
-    """Read and check a record.
+def encode_record(record: Record) -> bytes:
+    """A record's file."""
+    return encode_json(record.model_dump(mode="json"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A record's content, of any version known here (1 or 2); only `read_record` checks it.
 
     Raises:
-        RecordError: missing, unreadable, not JSON, or not a record of a version known here.
+        RecordError: missing, unreadable, not JSON, or not of a version known here.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -319,8 +248,21 @@ def read_record(path: Path) -> Record:
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version is None:
         raise RecordError(f"{path}: JSON, but not a record of zssr-gan")
-    if version != SCHEMA_VERSION:
-        raise RecordError(f"{path}: a record of version {version}; this program reads version {SCHEMA_VERSION}")
+    if version not in (1, SCHEMA_VERSION):
+        raise RecordError(f"{path}: a record of version {version}; this program reads versions 1 and {SCHEMA_VERSION}")
+    assert isinstance(content, dict)
+    return content
+
+
+def read_record(path: Path) -> Record:
+    """Read and check a record of this version.
+
+    Raises:
+        RecordError: see `read_json`; or broken, or of version 1.
+    """
+    content = read_json(path)
+    if content["schema_version"] == 1:
+        raise RecordError(f"{path}: a record of version 1, whose hashes can be verified and nothing more")
     try:
         return Record.model_validate(content)
     except ValidationError as error:

@@ -1,24 +1,20 @@
-"""What a run asks of every image: read from a user's words, and refused at once where it would fail for all."""
+"""What is asked of every image of a run: resolved once, stored in each record, and read back from it for a rerun."""
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+import operator
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import JsonValue
-from torch import Tensor
-
-from zssr_gan.degradation.blur_kernels import load_kernel
-from zssr_gan.degradation.estimate import Estimate, read_estimate
-from zssr_gan.degradation.model import Degradation, degradation_of
-from zssr_gan.devices import RunOptions, resolve_device
-from zssr_gan.errors import SettingsError, WeightsError, ZssrGanError
-from zssr_gan.files import canonical_sha256, relative_path, sha256_file
-from zssr_gan.inference.enhance import check_scale
+from zssr_gan.degradation.estimate import Estimate
+from zssr_gan.degradation.model import Degradation, KernelBlur
+from zssr_gan.devices import Machine, RunOptions
+from zssr_gan.errors import SettingsError, WeightsError
+from zssr_gan.files import canonical_sha256, relative_path
+from zssr_gan.imaging.resize import Scale
 from zssr_gan.inference.generator import own_scale
-from zssr_gan.inference.outputs import Scale, parse_scale
-from zssr_gan.inference.record import Arguments, CaseFacts, DegradationFacts, KernelFacts, ModelFacts, TeacherImage
+from zssr_gan.inference.record import DegradationFacts, ModelFacts, OptionFile, Record, RecordError, RequestFacts
 from zssr_gan.provenance import MAX_MEGAPIXELS, scale_text
 from zssr_gan.settings.zeroshot import (
     GENERATOR_PRESETS,
@@ -27,401 +23,222 @@ from zssr_gan.settings.zeroshot import (
     ZeroShotSettings,
     load_generator_preset,
     load_preset,
+    parse_generator_settings,
     parse_settings,
 )
 from zssr_gan.training.model_card import TrainedGenerator, load_generator
 from zssr_gan.zeroshot.shared import SharedStart, read_shared
+from zssr_gan.zeroshot.steps import LARGEST_SCALE
 
-# Files that options name (a kernel, an estimate, a shared start, a generator), each with what a record says of it.
-
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """A blur kernel (`k l` float64) and the file it came from."""
-
-    values: Tensor
-    facts: KernelFacts
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class KeptStart:
-    """A shared start and the file it is kept in."""
-
-    start: SharedStart
-    path: Path
-
-    def facts(self, folder: Path) -> CaseFacts:
-        """What a record in `folder` says of it."""
-        images = tuple(TeacherImage(name=one.name, sha256=one.sha256) for one in self.start.facts.images)
-        return CaseFacts(path=relative_path(self.path, folder), sha256=self.start.sha256, images=images)
-
-
-@dataclass(frozen=True, slots=True)
-class KeptGenerator:
-    """A trained generator and the file it is kept in."""
-
-    generator: TrainedGenerator
-    path: Path
-
-    @property
-    def trained_for(self) -> list[str]:
-        """Each camera's degradation, as `degradation_of` names it."""
-        return [degradation_of(camera.values.downscale) for camera in self.generator.card.cameras]
-
-    def facts(self, folder: Path, image_sha256: str) -> ModelFacts:
-        """What a record in `folder` says of it, of an image with this hash."""
-        return model_facts(self.generator, relative_path(self.path, folder), image_sha256)
-
-
-@dataclass(frozen=True, slots=True)
-class KeptDegradation:
-    """What the camera is taken to do, and where that is known from."""
-
-    degradation: Degradation
-    estimate: Estimate | None = None
-    """None, like path and hash: a shared start or a generator brought the degradation along."""
-    path: Path | None = None
-    sha256: str | None = None
-    """Of the file."""
-    why: str = "the shared start was learnt for it"
-    """Where there is no estimate that says it."""
-
-    def facts(self, folder: Path, case: CaseFacts | None) -> DegradationFacts:
-        """What a record in `folder` says of it; images that `case` lists already are not listed twice."""
-        found = self.estimate
-        images = () if found is None else tuple(TeacherImage(name=i.name, sha256=i.sha256) for i in found.images)
-        return DegradationFacts(
-            name=None if self.path is None else self.path.name,
-            path=None if self.path is None else relative_path(self.path, folder),
-            sha256=self.sha256,
-            values=self.degradation,
-            values_sha256=self.degradation.sha256,
-            images=None if case is not None and images == case.images else images,
-            image_count=len(images),
-            fallback=found is not None and found.fallback,
-            why=self.why if found is None else found.why,
-        )
-
-
-def read_model(path: Path) -> KeptGenerator:
-    """Read a trained generator.
-
-    Raises:
-        SettingsError: it is a shared start.
-        WeightsError: it is no generator, or not readable.
-    """
-    try:
-        return KeptGenerator(load_generator(path), path)
-    except WeightsError as error:
-        if _is_read_by(read_shared, path):
-            raise SettingsError(
-                f"--model {path}: is a shared start, not a trained generator: give it as --init-from"
-            ) from error
-        raise
-
-
-def read_start(path: Path) -> KeptStart:
-    """Read a shared start.
-
-    Raises:
-        SettingsError: it is none, or a trained generator, or not readable.
-    """
-    try:
-        return KeptStart(read_shared(path), path)
-    except SettingsError as error:
-        if _is_read_by(load_generator, path):
-            raise SettingsError(
-                f"--init-from {path}: is a trained generator, not a shared start: give it as --model"
-            ) from error
-        raise
-
-
-def _is_read_by(reader: Callable[[Path], object], path: Path) -> bool:
-    try:
-        reader(path)
-    except ZssrGanError:
-        return False
-    return True
-
-
-def model_facts(generator: TrainedGenerator, path: str, image_sha256: str) -> ModelFacts:
-    """What a record says of a generator whose file lies at `path`, seen from the record's folder, and of its image."""
-    return ModelFacts(
-        path=path,
-        sha256=generator.sha256,
-        card=generator.card.model_dump(mode="json"),
-        input_was=generator.purposes_of(image_sha256),
-    )
-
-
-def degradation_of_model(generator: TrainedGenerator) -> KeptDegradation | None:
-    """What a generator was trained for, which it is used with where nothing else is asked for; None is bicubic.
-
-    Raises SettingsError where it was trained for several cameras.
-    """
-    own = generator.degradation
-    return None if own is None else KeptDegradation(own, why="the generator was trained for it")
-
-
-def is_told_bicubic(generator: TrainedGenerator | None, kernel: object | None, degradation: object | None) -> bool:
-    """Whether bicubic was asked for in place of what a generator was trained for: the command must then say so."""
-    if generator is None or kernel is not None or degradation is not None:
-        return False
-    return [camera.values for camera in generator.card.cameras] != [Degradation()]
-
-
-def read_degradation(path: Path) -> KeptDegradation:
-    """Read an estimate's file with what a record says of it.
-
-    Raises:
-        SettingsError: not an estimate, or not readable.
-    """
-    found = read_estimate(path)
-    return KeptDegradation(found.degradation, found, path, sha256_file(path))
-
-
-def read_kernel(path: Path) -> Kernel:
-    """Read a blur kernel with what a record says of it.
-
-    Raises:
-        SettingsError: not a kernel, or not readable.
-    """
-    values = load_kernel(path)
-    return Kernel(values, kernel_facts(path.name, sha256_file(path), values), path)
-
-
-def kernel_facts(name: str, sha256: str, values: Tensor) -> KernelFacts:
-    """What a record says of a kernel."""
-    nested: list[JsonValue] = values.tolist()
-    return KernelFacts(name=name, sha256=sha256, values=values.tolist(), values_sha256=canonical_sha256(nested))
+Settings = ZeroShotSettings | GeneratorSettings
+Files = Mapping[Literal["preset", "kernel", "degradation", "init-from", "model"], OptionFile]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of every image of a run."""
+    """What is asked of every image.
 
-    settings: ZeroShotSettings | GeneratorSettings
-    preset: str = "quality"
+    Raises:
+        SettingsError: a value out of range, or a kernel of another scale.
+    """
+
+    settings: Settings
+    """Of zero-shot learning, or, with `model`, of that way."""
     scale: Scale = (2.0, 2.0)
-    noise: float | None = None
+    """(y, x), 1 to 8 each; a model's own."""
+    _: KW_ONLY
     seed: int = 0
-    kernel: Kernel | None = None
+    """All random draws derive from it and from the image's content; the least is 0, the largest 2^63 - 1."""
+    preset: str = ""
+    noise: float | None = None
+    """Training noise where another than the preset's was asked for, already part of `settings`."""
+    degradation: DegradationFacts = field(default_factory=DegradationFacts)
+    estimate: Estimate | None = None
+    """That `degradation` comes from, where it was read or made in this run."""
     estimates: bool = False
-    """Whether the degradation is estimated from the images of the run."""
-    degradation: KeptDegradation | None = None
-    """None: bicubic, or the kernel; or, where it is estimated, not done yet."""
-    init: Literal["scratch", "shared"] = "scratch"
-    shared: KeptStart | None = None
-    """With `shared`: the network learnt on the case; None until that is done."""
-    model: KeptGenerator | None = None
-    """A trained generator, in place of all learning; `settings` are then of that way."""
+    """Whether the degradation is still to be estimated from the images of the run."""
+    learns: bool = False
+    """Whether the shared network is still to be learnt on the images of the run."""
+    shared: SharedStart | None = None
+    """The network learnt on the case; `settings` are then those for a case (`ZeroShotSettings.for_case`)."""
+    model: TrainedGenerator | None = None
+    """A trained generator, in place of all learning."""
+    files: Files = field(default_factory=dict)
     options: RunOptions = field(default_factory=RunOptions)
     max_megapixels: float = MAX_MEGAPIXELS
     overwrite: bool = False
 
-    def settings_for(self, pixels: int) -> ZeroShotSettings | GeneratorSettings:
+    def __post_init__(self) -> None:
+        """Refuse what would fail for every image."""
+        y, x = self.scale
+        if not (1 <= y <= LARGEST_SCALE and 1 <= x <= LARGEST_SCALE):
+            raise SettingsError(f"the scale must lie between 1 and {LARGEST_SCALE:g} a side, not {y:g} x {x:g}")
+        if self.model is not None and self.model.facts.scale != self.scale:
+            own = scale_text(own_scale(self.model))
+            raise SettingsError(f"the generator enlarges by {own} alone, not by {scale_text(self.scale)}")
+        blur = self.degradation.values.blur
+        if isinstance(blur, KernelBlur) and blur.scale != self.scale:
+            rows, columns = blur.scale
+            raise SettingsError(
+                f"the degradation's kernel belongs to the scale {rows} x {columns} (y, x), and to no other"
+            )
+        if not 0 < self.max_megapixels < float("inf"):
+            raise SettingsError(f"a limit of {self.max_megapixels:g} megapixels is not a number above 0")
+        try:
+            seed = operator.index(self.seed)
+        except TypeError:
+            seed = -1
+        if not 0 <= seed < 2**63:
+            raise SettingsError(f"the seed is a whole number from 0 to 2^63 - 1, not {self.seed!r}")
+
+    def settings_for(self, pixels: int) -> Settings:
         """The settings for an image of so many pixels."""
-        if isinstance(self.settings, GeneratorSettings) or self.init == "shared":
+        if isinstance(self.settings, GeneratorSettings) or self.learns or self.shared is not None:
             return self.settings
         return self.settings.for_size(pixels)
 
-    @property
-    def arguments(self) -> Arguments:
-        """The request as a record holds it."""
-        bicubic = is_told_bicubic(None if self.model is None else self.model.generator, self.kernel, self.degradation)
-        own_word = "bicubic" if bicubic else None
-        return Arguments(
-            scale=self.scale,
+    def facts(self, settings: Settings, used: Machine, image_sha256: str, folder: Path) -> RequestFacts:
+        """The request as a record in `folder` stores it, of an image with this hash.
+
+        Args:
+            settings: for the image's size.
+            used: device, precision, threads and tile as they came out.
+            image_sha256: of the input.
+            folder: of the record.
+        """
+        values = settings.model_dump(mode="json")
+        return RequestFacts(
             preset=self.preset,
+            settings=values,
+            settings_sha256=canonical_sha256(values),
+            scale=self.scale,
             seed=self.seed,
             noise=self.noise,
-            kernel=None if self.kernel is None else self.kernel.facts.name,
-            degradation=own_word if (kept := self.degradation) is None or kept.path is None else kept.path.name,
-            device=self.options.device,
-            precision=self.options.precision,
-            threads=self.options.threads,
-            tile=self.options.tile,
+            degradation=self.degradation,
+            case=None if self.shared is None else self.shared.facts.images,
+            model=None if self.model is None else model_facts(self.model, image_sha256),
+            files={option: file.seen_from(folder) for option, file in self.files.items()},
+            device=str(used.device),
+            precision=used.precision,
+            threads=used.threads,
+            tile=used.tile,
             max_megapixels=self.max_megapixels,
         )
 
-    def option_files(self, folder: Path) -> dict[str, str]:
-        """Where the files that options named lie, as seen from `folder`."""
-        # A shared start brings its settings along.
-        built_in = self.preset in (*PRESETS, *GENERATOR_PRESETS)
-        named = {} if built_in or self.shared is not None else {"preset": Path(self.preset)}
-        if self.kernel is not None:
-            named["kernel"] = self.kernel.path
-        if self.degradation is not None and self.degradation.path is not None:
-            named["degradation"] = self.degradation.path
-        if self.shared is not None:
-            named["init-from"] = self.shared.path
-        if self.model is not None:
-            named["model"] = self.model.path
-        return {option: relative_path(path, folder) for option, path in named.items()}
+    def command_line(self, source: Path, output: str, used: Machine) -> str:
+        """The command as another analyst would type it in the input's folder, with what "auto" came to here."""
+        files = {option: relative_path(Path(file.path), source.parent) for option, file in self.files.items()}
+        brought = "init-from" in files  # a shared network brings its settings along
+        options = {
+            "scale": scale_text(self.scale),
+            "preset": None if brought else files.get("preset", self.preset),
+            "init-from": files.get("init-from"),
+            "model": files.get("model"),
+            "seed": self.seed,
+            "noise": None if brought else self.noise,
+            "kernel": files.get("kernel"),
+            "degradation": files.get("degradation", "bicubic" if self.degradation.source == "bicubic" else None),
+            "device": used.device,
+            "precision": used.precision,
+            "threads": used.threads,
+            "tile": used.tile,
+            "max-megapixels": None if self.max_megapixels == MAX_MEGAPIXELS else self.max_megapixels,
+        }
+        # Another name than the result's: that may lie in this folder, and is there to be compared with.
+        again = f"{Path(output).stem}_again{Path(output).suffix}"
+        # A name that begins with a dash would be read as an option.
+        typed = [f"./{name}" if name.startswith("-") else name for name in (source.name, again)]
+        words = ["zssr-gan", "enhance", typed[0], "-o", typed[1]]
+        for option, value in options.items():
+            words += [] if value is None else [f"--{option}", str(value)]
+        return shlex.join(words)
 
+    @classmethod
+    def from_record(cls, record: Record, folder: Path) -> "Request":
+        """The request that a record in `folder` stores.
 
-def make_request(
-    scale: str | None = None,
-    preset: str | None = None,
-    *,
-    model: Path | None = None,
-    seed: int = 0,
-    noise: float | None = None,
-    kernel: Path | None = None,
-    degradation: str | None = None,
-    init: Literal["scratch", "shared"] | None = None,
-    init_from: Path | None = None,
-    options: RunOptions | None = None,
-    max_megapixels: float = MAX_MEGAPIXELS,
-    overwrite: bool = False,
-) -> Request:
-    """Read what a user asked for, and find now what would fail for every image.
-
-    Args:
-        scale: None: 2, or the generator's.
-        preset: None: the first of those for the way that is asked for.
-        model: file of a trained generator; None: networks are learnt.
-        seed, noise, kernel, degradation, init, init_from, options, max_megapixels, overwrite: as the command has them.
-
-    Raises:
-        SettingsError: the scale, preset, noise, seed, limit, kernel or degradation, or two that contradict each other.
-        WeightsError: the generator's file is none.
-        DeviceError: a device that is not there.
-    """
-    kept = None
-    if model is not None:
-        learning = {"--init": init, "--init-from": init_from, "--noise": noise}
-        given = [option for option, value in learning.items() if value is not None]
-        if given:
-            raise SettingsError(f"{given[0]} is about learning, and --model has learnt already: leave one out")
-        kept = read_model(model)
-    own = (2.0, 2.0) if kept is None else own_scale(kept.generator)
-    factors = own if scale is None else parse_scale(scale)
-    if kept is not None and factors != own:
-        raise SettingsError(f"--scale {scale}: the generator enlarges by {scale_text(own)} alone: leave --scale out")
-    if not 0 < max_megapixels < math.inf:
-        raise SettingsError(f"--max-megapixels {max_megapixels:g} is not a number above 0")
-    if not 0 <= seed < 2**63:
-        raise SettingsError(f"--seed {seed} is out of range: it lies from 0 to 2^63 - 1")
-    if kernel is not None and any(factor != int(factor) for factor in factors):
-        raise SettingsError(f"--kernel needs a scale in whole numbers, not {scale}: a kernel belongs to one scale")
-    camera = _camera(degradation, factors, kernel=kernel, noise=noise)
-    request = Request(
-        settings=ZeroShotSettings(),
-        scale=factors,
-        seed=seed,
-        estimates=degradation == "estimate",
-        degradation=camera,
-        options=options or RunOptions(),
-        max_megapixels=max_megapixels,
-        overwrite=overwrite,
-    )
-    if kept is None:
-        request = _learning(request, preset, noise, init, init_from, degradation, kernel)
-    else:
-        preset = preset or GENERATOR_PRESETS[0]
-        request = replace(request, settings=load_generator_preset(preset), preset=preset, model=kept)
-        if degradation is None and kernel is None:
-            request = replace(request, degradation=_camera_of_model(kept))
-    resolve_device(request.options.device)
-    return request if kernel is None else replace(request, kernel=read_kernel(kernel))
-
-
-def _learning(
-    request: Request,
-    preset: str | None,
-    noise: float | None,
-    init: Literal["scratch", "shared"] | None,
-    init_from: Path | None,
-    degradation: str | None,
-    kernel: Path | None,
-) -> Request:
-    """The request with what is learnt, and how; see `make_request`."""
-    settings = load_preset(preset or "quality")
-    if noise is not None:
-        settings = settings.with_noise(noise, "--noise")
-    if degradation not in (None, "bicubic") and init_from is None and settings.has_noise:
-        raise SettingsError(
-            f"--preset {preset} has a training noise of its own, and noise is part of --degradation {degradation}: "
-            "set it to 0 there, or leave --degradation out"
+        Raises:
+            RecordError: the settings are not those of the preset and noise that the record names.
+            SettingsError, WeightsError: a network's file is missing, or not the recorded one.
+        """
+        told = record.request
+        model = shared = None
+        if (file := told.files.get("model")) is not None:
+            model = load_generator(path := find_file(file.path, folder))
+            if model.sha256 != file.sha256:
+                raise WeightsError(f"{path} is not the recorded generator: put the one of SHA-256 {file.sha256} there")
+        if (file := told.files.get("init-from")) is not None:
+            shared = read_shared(path := find_file(file.path, folder))
+            if shared.sha256 != file.sha256:
+                raise WeightsError(f"{path} is not the recorded network: put the one of SHA-256 {file.sha256} there")
+        degradation = told.degradation
+        if degradation.source == "model" and model is not None:
+            degradation = learnt_for(model, "")
+        read = parse_settings if model is None else parse_generator_settings
+        settings: Settings = read(told.settings, "the record's settings")
+        _check_preset(record, settings, shared=shared is not None)
+        return cls(
+            settings,
+            told.scale,
+            seed=told.seed,
+            preset=told.preset,
+            noise=told.noise,
+            degradation=degradation,
+            shared=shared,
+            model=model,
+            files={
+                option: file.model_copy(update={"path": str(folder / file.path)}) for option, file in told.files.items()
+            },
+            options=RunOptions(told.device, told.precision, told.threads, told.tile),
+            max_megapixels=told.max_megapixels,
         )
-    if init == "scratch" and init_from is not None:
-        raise SettingsError("--init-from is a shared start: leave --init scratch out")
-    if init == "shared" or init_from is not None:
-        settings, init = settings.for_case(), "shared"
-    shared = None
-    if init_from is not None:
-        given = [option for option, value in (("--preset", preset), ("--noise", noise)) if value is not None]
-        if given:
-            raise SettingsError(f"--init-from brings the settings that it was learnt with: leave {given[0]} out")
-        shared = read_start(init_from)
-        # What it was learnt with is what it is used with.
-        camera = _camera_of(shared.start, init_from, degradation, request.degradation, kernel=kernel)
-        request = replace(request, degradation=camera)
-        settings = parse_settings(shared.start.facts.settings, str(init_from))
-    return replace(
-        request,
-        settings=settings,
-        preset=preset or ("quality" if init_from is None else init_from.name),
-        noise=noise,
-        init=init or "scratch",
-        shared=shared,
-    )
 
 
-def _camera(
-    degradation: str | None, scale: Scale, *, kernel: Path | None, noise: float | None
-) -> KeptDegradation | None:
-    """What --degradation names, where that is a file."""
-    if degradation is None:
-        return None
-    if kernel is not None:
-        raise SettingsError("--kernel and --degradation both say how the images were blurred: leave one out")
-    if degradation == "bicubic":
-        return None
-    if noise is not None:
-        raise SettingsError(f"--degradation {degradation} has its own noise: leave --noise out")
-    if degradation == "estimate":
-        return None
-    kept = read_degradation(Path(degradation))
-    check_scale(kept.degradation, scale)
-    return kept
+def _check_preset(record: Record, settings: Settings, *, shared: bool) -> None:
+    """Whether the settings are those that the named preset and noise come to; another version's may differ."""
+    told = record.request
+    known: Settings
+    if isinstance(settings, GeneratorSettings):
+        known = load_generator_preset(told.preset) if told.preset in GENERATOR_PRESETS else settings
+    elif told.noise is not None and settings.pairs.noise != told.noise:
+        raise RecordError(
+            f"the record tells of the noise {told.noise:g}, and its settings have {settings.pairs.noise:g}"
+        )
+    elif told.preset in PRESETS:
+        preset = load_preset(told.preset)
+        preset = preset if told.noise is None else preset.with_noise(told.noise)
+        known = preset.for_case() if shared else preset.for_size(record.input.width * record.input.height)
+    else:
+        return
+    if known != settings and record.enhancement.versions["zssr-gan"] == record.tool.version:
+        raise RecordError(f"the record tells of the preset {told.preset}, and its settings are others")
 
 
-def _camera_of(
-    start: SharedStart, path: Path, asked: str | None, camera: KeptDegradation | None, *, kernel: Path | None
-) -> KeptDegradation | None:
-    """The degradation that a kept start is used with: what it was learnt for, which must be what is asked for."""
-    learnt = start.facts.learnt_for
-    said = f"--init-from {path} was learnt for {named(learnt)}"
-    if asked == "estimate":
-        raise SettingsError(f"{said}: leave --degradation estimate out")
-    if kernel is not None and start.facts.cameras:
-        raise SettingsError(f"{said}: leave --kernel out")
-    if asked is None and len(learnt) > 1:
-        raise SettingsError(f"{said}: say which by --degradation FILE")
-    if asked is None:
-        return KeptDegradation(start.facts.cameras[0]) if start.facts.cameras else None
-    given = degradation_of((Degradation() if camera is None else camera.degradation).downscale)
-    if given not in learnt:
-        what = given if camera is None else f"{asked} ({named([given])})"
-        raise SettingsError(f"{said}, and --degradation asks for {what}")
-    return camera
+def find_file(path: str, folder: Path) -> Path:
+    """A file where a record in `folder` says, or beside the record, whither it may have been copied."""
+    there, beside = folder / path, folder / Path(path).name
+    return beside if beside.is_file() and not there.is_file() else there
 
 
-def _camera_of_model(kept: KeptGenerator) -> KeptDegradation | None:
+def model_facts(model: TrainedGenerator, image_sha256: str) -> ModelFacts:
+    """What a record says of a generator, and of its image."""
+    return ModelFacts(card=model.card.model_dump(mode="json"), input_was=model.purposes_of(image_sha256))
+
+
+def learnt_for(model: TrainedGenerator, dash: str) -> DegradationFacts:
     """The degradation that a generator is used with where none is asked for: what it was trained for."""
-    cameras = kept.trained_for
+    cameras = model.card.cameras
     if len(cameras) > 1:
-        raise SettingsError(f"{kept.path} was trained for {named(cameras)}: say which by --degradation FILE")
-    return degradation_of_model(kept.generator)
+        names = named([camera.name for camera in cameras])
+        raise SettingsError(
+            f"the generator was trained for {len(cameras)} cameras ({names}): say which by {dash}degradation FILE"
+        )
+    if cameras[0].values == Degradation():
+        return DegradationFacts()
+    return DegradationFacts.of(cameras[0].values, "model", "the generator was trained for it")
 
 
-def named(degradations: Sequence[str]) -> str:
-    """Degradations in a word or two each: their kind, and the first of their hashes."""
-    shown = [
-        name if not digest else f"{name} {digest[:12]}" for name, _, digest in (d.partition(" ") for d in degradations)
-    ]
-    more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
-    return " or ".join(shown[:3]) + more
+def named(names: Sequence[str]) -> str:
+    """The first three names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return " or ".join(names[:3]) + more

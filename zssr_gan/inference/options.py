@@ -1,0 +1,242 @@
+"""Options as a user gives them, on the command line or from Python, resolved into a request."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from zssr_gan.degradation.blur_kernels import checked_kernel, load_kernel
+from zssr_gan.degradation.estimate import read_estimate
+from zssr_gan.degradation.model import Degradation, KernelBlur, degradation_of
+from zssr_gan.devices import RunOptions, resolve_device
+from zssr_gan.errors import SettingsError, WeightsError, ZssrGanError
+from zssr_gan.imaging.resize import Scale
+from zssr_gan.inference.generator import own_scale
+from zssr_gan.inference.record import DegradationFacts, OptionFile
+from zssr_gan.inference.request import Request, Settings, learnt_for, named
+from zssr_gan.provenance import MAX_MEGAPIXELS, scale_text
+from zssr_gan.settings.zeroshot import (
+    GENERATOR_PRESETS,
+    PRESETS,
+    ZeroShotSettings,
+    load_generator_preset,
+    load_preset,
+    parse_settings,
+)
+from zssr_gan.training.model_card import CameraCard, TrainedGenerator, load_generator
+from zssr_gan.zeroshot.shared import SharedStart, read_shared
+
+
+def make_request(
+    scale: object = None,
+    preset: str | None = None,
+    *,
+    model: Path | TrainedGenerator | None = None,
+    seed: int = 0,
+    noise: float | None = None,
+    kernel: Path | NDArray[Any] | Sequence[Sequence[float]] | None = None,
+    degradation: Degradation | Path | Literal["bicubic", "estimate"] | None = None,
+    init: Literal["scratch", "shared"] | None = None,
+    init_from: Path | None = None,
+    options: RunOptions = RunOptions(),  # noqa: B008 - frozen, so that one default serves all calls
+    max_megapixels: float = MAX_MEGAPIXELS,
+    overwrite: bool = False,
+    dash: str = "--",
+) -> Request:
+    """Resolve what a user asked for, and find now what would fail for every image.
+
+    Args:
+        scale: a number, or two as (y, x); None: 2, or the generator's.
+        preset: None: the first of those for the way that is asked for.
+        model: a trained generator, or its file; None: networks are learnt.
+        kernel: a blur kernel in pixels of the result, or its file.
+        degradation: given, or the file of an estimate, or a word.
+        seed, noise, init, init_from, options, max_megapixels, overwrite: as the command has them.
+        dash: what error messages put before an option's name.
+
+    Raises:
+        SettingsError: a value out of range or not readable, or two options that contradict each other.
+        WeightsError: the generator's file is none.
+        DeviceError: a device that is not there.
+    """
+    files: dict[Any, OptionFile] = {}
+    if isinstance(model, Path):
+        path, model = model, _read_model(model, dash)
+        files["model"] = OptionFile(path=str(path), sha256=model.sha256)
+    if model is not None:
+        _refuse_beside(f"{dash}model", "has learnt already", dash, init=init, init_from=init_from, noise=noise)
+    if kernel is not None and degradation is not None:
+        raise SettingsError(f"{dash}kernel and {dash}degradation both say how the image was blurred: leave one out")
+    if degradation not in (None, "bicubic") and noise is not None:
+        raise SettingsError(f"the degradation has its own noise: leave {dash}noise out")
+    own = (2.0, 2.0) if model is None else own_scale(model)
+    factors = own if scale is None else _factors(scale)
+    if model is not None and factors != own:
+        asked, alone = scale_text(factors), scale_text(own)
+        raise SettingsError(f"{dash}scale {asked}: the generator enlarges by {alone} alone: leave {dash}scale out")
+    request = Request(
+        ZeroShotSettings(),
+        factors,
+        seed=seed,
+        noise=noise,
+        model=model,
+        files=files,
+        options=options,
+        max_megapixels=max_megapixels,
+        overwrite=overwrite,
+    )
+    request = _with_degradation(request, degradation, kernel, dash)
+    files, shared = dict(request.files), None
+    settings: Settings
+    if init_from is not None:
+        if init == "scratch":
+            raise SettingsError(f"{dash}init-from is a shared network: leave {dash}init scratch out")
+        _refuse_beside(
+            f"{dash}init-from", "brings the settings that it was learnt with", dash, preset=preset, noise=noise
+        )
+        shared = _read_start(init_from, dash)
+        files["init-from"] = OptionFile(path=str(init_from), sha256=shared.sha256)
+        # What it was learnt with is what it is used with.
+        settings, preset = parse_settings(shared.facts.settings, str(init_from)), init_from.name
+        said = f"{dash}init-from {init_from}"
+        request = replace(request, degradation=_camera_of_shared(shared, request, said, dash))
+    else:
+        built_in: Sequence[str] = GENERATOR_PRESETS if model is not None else PRESETS
+        preset = preset or ("generator" if model is not None else "quality")
+        settings = _settings(preset, request, f"{dash}noise" if dash else "noise", shares=init == "shared")
+        if preset not in built_in:
+            files["preset"] = OptionFile.read(Path(preset))
+        if isinstance(settings, ZeroShotSettings) and degradation not in (None, "bicubic") and settings.has_noise:
+            raise SettingsError(
+                f"{dash}preset {preset} has a training noise of its own, and noise is part of {dash}degradation "
+                f"{degradation}: set it to 0 there, or leave {dash}degradation out"
+            )
+    if model is not None and request.degradation.source == "default" and not request.estimates:
+        request = replace(request, degradation=learnt_for(model, dash))
+    resolve_device(options.device)
+    learns = init == "shared" and shared is None
+    return replace(request, settings=settings, preset=preset, shared=shared, learns=learns, files=files)
+
+
+def degradation_option(text: str | None) -> Path | Literal["bicubic", "estimate"] | None:
+    """The value of --degradation: one of its words, or a file; one of these names is "./bicubic"."""
+    if text is None:
+        return None
+    return "bicubic" if text == "bicubic" else "estimate" if text == "estimate" else Path(text)
+
+
+def _settings(preset: str, request: Request, noise_name: str, *, shares: bool) -> Settings:
+    if request.model is not None:
+        return load_generator_preset(preset)
+    settings = load_preset(preset)
+    if request.noise is not None:
+        settings = settings.with_noise(request.noise, noise_name)
+    return settings.for_case() if shares else settings
+
+
+def _refuse_beside(option: str, why: str, dash: str, **given: object) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise SettingsError(f"{option} {why}: leave {dash}{name.replace('_', '-')} out")
+
+
+def _factors(scale: object) -> Scale:
+    try:
+        y, x = scale if isinstance(scale, tuple | list) else (scale, scale)
+        return float(y), float(x)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"the scale is a number, or two as (y, x), not {scale!r}") from error
+
+
+def _with_degradation(request: Request, given: object, kernel: object, dash: str) -> Request:
+    """The request with what the camera did, where that is asked for; see `make_request`."""
+    files: dict[Any, OptionFile] = dict(request.files)
+    if kernel is not None:
+        y, x = request.scale
+        if (y, x) != (int(y), int(x)):
+            raise SettingsError(
+                f"with a {dash}kernel the {dash}scale must be in whole numbers: a kernel belongs to one scale"
+            )
+        values = load_kernel(kernel) if isinstance(kernel, Path) else checked_kernel(kernel)
+        if isinstance(kernel, Path):
+            files["kernel"] = OptionFile.read(kernel)
+        blur = KernelBlur(values=tuple(map(tuple, values.tolist())), scale=(int(y), int(x)))
+        facts = DegradationFacts.of(Degradation(blur=blur), "given", "the kernel was given")
+        return replace(request, degradation=facts, files=files)
+    if given is None:
+        return request
+    if given == "estimate":
+        return replace(request, estimates=True)
+    if given == "bicubic":
+        return replace(request, degradation=DegradationFacts.of(Degradation(), "bicubic", "bicubic was asked for"))
+    if isinstance(given, Degradation):
+        facts = DegradationFacts.of(given, "given", "the degradation was given")
+        return replace(request, degradation=facts)
+    assert isinstance(given, Path)
+    return with_estimate(request, given)
+
+
+def with_estimate(request: Request, path: Path) -> Request:
+    """The request with the degradation in an estimate's file. Raises SettingsError where it is none."""
+    found = read_estimate(path)
+    files = {**request.files, "degradation": OptionFile.read(path)}
+    degradation = DegradationFacts.estimated(found)
+    return replace(request, degradation=degradation, estimate=found, estimates=False, files=files)
+
+
+def _camera_of_shared(shared: SharedStart, request: Request, said: str, dash: str) -> DegradationFacts:
+    """The degradation that a shared network is used with: what it was learnt for, which must be what is asked for."""
+    learnt = shared.facts.learnt_for
+    said = f"{said} was learnt for {named([_short(one) for one in learnt])}"
+    asked = request.degradation
+    if request.estimates:
+        raise SettingsError(f"{said}: leave {dash}degradation estimate out")
+    if asked.source != "default":
+        if degradation_of(asked.values.downscale) in learnt:
+            return asked
+        option = "kernel" if "kernel" in request.files else "degradation"
+        raise SettingsError(f"{said}, and {dash}{option} asks for {CameraCard.of(asked.values).name}: leave it out")
+    if len(learnt) > 1:
+        raise SettingsError(f"{said}: say which by {dash}degradation FILE")
+    if not shared.facts.cameras:
+        return asked
+    return DegradationFacts.of(shared.facts.cameras[0], "shared", "the shared network was learnt for it")
+
+
+def _short(degradation: str) -> str:
+    name, _, digest = degradation.partition(" ")
+    return f"{name} {digest[:12]}".strip()
+
+
+def _read_model(path: Path, dash: str) -> TrainedGenerator:
+    """Read a trained generator; SettingsError where the file is a shared network, WeightsError where it is neither."""
+    try:
+        return load_generator(path)
+    except WeightsError as error:
+        if _is_read_by(read_shared, path):
+            raise SettingsError(
+                f"{dash}model {path}: is a shared start, not a trained generator: give it as {dash}init-from"
+            ) from error
+        raise
+
+
+def _read_start(path: Path, dash: str) -> SharedStart:
+    """Read a shared network; SettingsError where the file is none."""
+    try:
+        return read_shared(path)
+    except SettingsError as error:
+        if _is_read_by(load_generator, path):
+            raise SettingsError(
+                f"{dash}init-from {path}: is a trained generator, not a shared start: give it as {dash}model"
+            ) from error
+        raise
+
+
+def _is_read_by(reader: Callable[[Path], object], path: Path) -> bool:
+    try:
+        reader(path)
+    except ZssrGanError:
+        return False
+    return True
