@@ -169,8 +169,8 @@ def test_no_record_evidence_and_suffix() -> None:
 def test_noise_and_options_are_recorded() -> None:
     assert enhance("a.png", "--noise", "0.0125", "--seed", "7").exit_code == 0
     record = json.loads(Path("a_x2.json").read_text("utf-8"))
-    assert record["settings"]["pairs"]["noise"] == 0.0125
-    assert (record["arguments"]["seed"], record["arguments"]["threads"]) == (7, 1)
+    assert record["request"]["settings"]["pairs"]["noise"] == 0.0125
+    assert (record["request"]["seed"], record["request"]["threads"]) == (7, 1)
 
 
 def test_existing_results_are_kept_skipped_or_replaced() -> None:
@@ -223,7 +223,7 @@ def test_a_mistake_of_ours_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> object:
         raise IndexError("tile 3")
 
-    monkeypatch.setattr(batch, "enhance_picture", broken)
+    monkeypatch.setattr(batch, "enhance_pictures", broken)
     short = enhance("a.png")
     assert short.exit_code == 1
     assert "IndexError: tile 3" in short.stderr
@@ -293,8 +293,8 @@ def test_the_recorded_command_works_when_typed(desk: Path, output: str | None, m
     assert again.read_bytes() == result.read_bytes()
     assert (again.stem, again.suffix) == (f"{result.stem}_again", result.suffix)
     repeated = json.loads(again.with_suffix(".json").read_text("utf-8"))
-    assert repeated["arguments"]["max_megapixels"] == 0.5
-    assert repeated["settings_sha256"] == record["settings_sha256"]
+    assert repeated["request"]["max_megapixels"] == 0.5
+    assert repeated["request"]["settings_sha256"] == record["request"]["settings_sha256"]
 
 
 def test_info_names_what_a_bug_report_needs() -> None:

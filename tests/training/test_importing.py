@@ -272,8 +272,8 @@ class TestCommand:
         assert "WARNING: the generator comes from params_ema.pth" in done.stderr
         record = read_record(Path("photo_x2.json"))
         assert record.label == "generative"
-        assert record.model is not None
-        assert record.model.card["origin"]["sha256"] == sha256_file(Path("params_ema.pth"))  # type: ignore[index, call-overload]
+        assert record.request.model is not None
+        assert record.request.model.card["origin"]["sha256"] == sha256_file(Path("params_ema.pth"))  # type: ignore[index, call-overload]
         assert verify_record(Path("photo_x2.json"), rerun=True).ok
 
     def test_its_card(self) -> None:
