@@ -4,9 +4,7 @@ Both are learnt once and kept in the run's folder, degradation.json (with a pict
 the same run finds them again.
 """
 
-import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from zssr_gan.data.cameras import (
@@ -27,7 +25,7 @@ from zssr_gan.degradation.model import KernelBlur, degradation_of
 from zssr_gan.devices import Machine
 from zssr_gan.errors import ImageError, SettingsError, StoreError
 from zssr_gan.files import write_together
-from zssr_gan.progress import Bar, Progress
+from zssr_gan.progress import Bar
 from zssr_gan.provenance import CaseImage, is_ours
 from zssr_gan.settings.data import DataSettings
 from zssr_gan.settings.run import RunSettings
@@ -133,7 +131,7 @@ def run_degradations(settings: RunSettings, training: TrainingImages, path: Path
     for group, numbers in training.groups.items():
         if its := [images[number] for number in numbers if number in images]:
             began = time.perf_counter()
-            estimate = learn_case(its, seed=settings.seed, on_progress=_shown_by(bar)).estimates[group]
+            estimate = learn_case(its, seed=settings.seed, on_progress=bar.step).estimates[group]
             seconds = time.perf_counter() - began
             bar.note(f"degradation of {group}: {estimate.summary}, from {len(its):,} images in {seconds:.0f} s")
             bar.note(f"degradation of {group}: {estimate.why}")
@@ -231,7 +229,7 @@ def run_shared(
             settings=zero_shot,
             scale=(settings.synth.scale, settings.synth.scale),
             machine=machine,
-            on_progress=_shown_by(bar),
+            on_progress=bar.step,
         ).shared
         assert learnt is not None
         network, seconds = learnt, time.perf_counter() - began
@@ -253,11 +251,3 @@ def run_shared(
     with uninterrupted():
         write_shared(network, path)
     return network
-
-
-def _shown_by(bar: Bar) -> Callable[[Progress], None]:
-    def show(now: Progress) -> None:
-        loss = f"loss {now.loss:.4f}" if math.isfinite(now.loss) else ""
-        bar.update(now.stage, now.iteration, now.total, loss)
-
-    return show

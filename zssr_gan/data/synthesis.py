@@ -307,17 +307,19 @@ def _make(
         bar.note(f"{capacity} networks side by side in each process, on {device}, by {way}")
     pending: list[StoredImage] = []
     failed: list[Failed] = []
-    began, flop, active, made = time.perf_counter(), 0.0, 0, 0
+    began, flop, detail = time.perf_counter(), 0.0, ""
 
-    def show(tick: Tick | None = None) -> None:
-        """Images a second over all processes, networks and GFLOP/s of this one."""
-        nonlocal flop, active
-        if tick is not None:
-            flop, active = flop + tick.flop, tick.active
+    def count(tick: Tick) -> None:
+        """Networks and GFLOP/s of this process."""
+        nonlocal flop, detail
+        flop += tick.flop
+        speed = flop / max(1e-6, time.perf_counter() - began) / 1e9
+        detail = f"{tick.active} networks, {speed:.0f} GFLOP/s" if tick.active else ""
+        show(ranks.count("made", 0))
+
+    def show(made: int) -> None:
         if ranks.rank == 0:
-            seconds = max(1e-6, time.perf_counter() - began)
-            work_done = f", {active} networks, {flop / seconds / 1e9:.0f} GFLOP/s" if active else ""
-            bar.update("synthetic HR", made, len(missing), f"{made / seconds:.1f} images/s{work_done}")
+            bar.update("synthetic HR", made, len(missing), detail, images=1)
 
     def claimed() -> Iterator[int]:
         while (number := ranks.claim("chunk")) < len(chunks):
@@ -328,9 +330,8 @@ def _make(
             write_shard(store, work.first_shard + ranks.claim("shard"), pending, work.settings_sha256)
         pending.clear()
 
-    for one in synthesiser.run(claimed(), capacity, on_tick=show, on_notice=bar.note):
-        made = ranks.count("made", 1)
-        show()
+    for one in synthesiser.run(claimed(), capacity, on_tick=count, on_notice=bar.note):
+        show(ranks.count("made", 1))
         if isinstance(one, Failed):
             failed.append(one)
             continue
