@@ -65,16 +65,16 @@ def _lines(summary: "Summary") -> Iterator[tuple[str, str]]:
 
 @app.command(no_args_is_help=True)
 def check(folder: Folder, as_json: AsJson = False) -> None:
-    """Compare every byte of a store with its hashes, and name what is damaged. Nothing is changed.
+    """Compare every image of a store with its hash, and name what is damaged. Nothing is changed.
 
     Exit codes: 0 all is as written, 1 something is damaged, 2 no store.
     """
     with running() as bar:
         from zssr_gan.data.store import check as check_store
-        from zssr_gan.data.store import sidecar_files
+        from zssr_gan.data.store import shard_files
 
         damages = check_store(folder, lambda done, total: bar.update("checking shards", done, total))
-        shards = len(sidecar_files(folder))
+        shards = len(shard_files(folder, ".json"))
         if as_json:
             found = [asdict(damage) for damage in damages]
             bar.result(json.dumps({"folder": str(folder), "ok": not damages, "shards": shards, "damages": found}))

@@ -13,7 +13,7 @@ its images are made anew from their seeds.
 import errno
 import functools
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +36,6 @@ from zssr_gan.files import atomic_write, canonical_sha256, is_leftover, locked
 from zssr_gan.signals import uninterrupted
 
 SETTINGS: Final = "settings.json"
-
-OnShard = Callable[[int, int], None]
-"""Called with how many shards are done, and of how many."""
 
 
 class StoreSettings(BaseModel):
@@ -113,18 +110,13 @@ def refuse_other_settings(folder: Path, settings: Mapping[str, JsonValue], *, bu
         )
 
 
-def shard_files(folder: Path) -> list[Path]:
-    """HDF5 files and sidecars, in the order of their numbers. Raises StoreError where the folder cannot be listed."""
+def shard_files(folder: Path, suffix: str = "") -> list[Path]:
+    """HDF5 files and sidecars, or those with a suffix, by their numbers. StoreError where it cannot be listed."""
     try:
         numbered = [(number, path) for path in folder.iterdir() if (number := shard_number(path)) is not None]
     except OSError as error:
         raise StoreError(f"{folder}: cannot be listed ({error.strerror}).") from error
-    return [path for _, path in sorted(numbered)]
-
-
-def sidecar_files(folder: Path) -> list[Path]:
-    """The sidecars of a store, in the order of their numbers. Raises StoreError as `shard_files`."""
-    return [path for path in shard_files(folder) if path.suffix == ".json"]
+    return [path for _, path in sorted(numbered) if not suffix or path.suffix == suffix]
 
 
 def read_manifest(folder: Path) -> list[Sidecar]:
@@ -132,18 +124,19 @@ def read_manifest(folder: Path) -> list[Sidecar]:
 
     Raises StoreError where a sidecar is damaged.
     """
-    found = []
-    for path in sidecar_files(folder):
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be read ({error.strerror}).") from error
-        found.append(_cached_sidecar(path, status.st_ino, status.st_mtime_ns, status.st_size))
-    return found
+    paths = shard_files(folder, ".json")
+    try:
+        states = [path.stat() for path in paths]
+    except OSError as error:
+        raise StoreError(f"{folder}: a sidecar cannot be read ({error.strerror}).") from error
+    return [
+        _cached_sidecar(path, (state.st_ino, state.st_mtime_ns, state.st_size))
+        for path, state in zip(paths, states, strict=True)
+    ]
 
 
 @functools.lru_cache(maxsize=4096)
-def _cached_sidecar(path: Path, _inode: int, _changed_ns: int, _size: int) -> Sidecar:
+def _cached_sidecar(path: Path, _state: tuple[int, int, int]) -> Sidecar:
     """A sidecar, read once: whoever writes many shards looks through the manifest before each."""
     return read_sidecar(path)
 
@@ -157,8 +150,12 @@ class Damage:
     reason: str
 
 
-def check(folder: Path, on_shard: OnShard | None = None) -> list[Damage]:
+def check(folder: Path, on_shard: Callable[[int, int], None] = lambda *_: None) -> list[Damage]:
     """Compare every image and table of a store with its hashes; only reads.
+
+    Args:
+        folder: of the store.
+        on_shard: called with how many shards are done, and of how many.
 
     Returns:
         What is damaged, empty where all is well. A shard without a sidecar is no damage: it was not finished, and the
@@ -172,48 +169,45 @@ def check(folder: Path, on_shard: OnShard | None = None) -> list[Damage]:
     try:
         settings_sha256 = read_settings(folder).settings_sha256
     except StoreError as error:
-        if not folder.is_dir() or not sidecar_files(folder):
+        if not folder.is_dir() or not shard_files(folder, ".json"):
             raise
         found.append(Damage(SETTINGS, (), str(error)))
-    owners: dict[str, str] = {}
-    paths = sidecar_files(folder)
+    owners: dict[str, str] = {}  # id -> shard, of the sound ones so far
+    paths = shard_files(folder, ".json")
     for done, path in enumerate(paths):
-        if on_shard is not None:
-            on_shard(done, len(paths))
-        damage = _inspect(path, settings_sha256, owners)
-        found += [] if damage is None else [damage]
-    if on_shard is not None:
-        on_shard(len(paths), len(paths))
+        on_shard(done, len(paths))
+        file = path.with_suffix(".h5")
+        _refuse_unreadable(path, file)
+        try:
+            sidecar = read_sidecar(path)
+        except StoreError as error:
+            found.append(Damage(path.stem, ids_inside(file), str(error)))
+            continue
+        twice = next((name for name in sidecar.ids if name in owners), None)
+        if not file.exists():
+            fault: str | None = "its HDF5 file is missing"
+        elif sidecar.number != shard_number(path) or settings_sha256 not in (None, sidecar.settings_sha256):
+            fault = "its sidecar is of another shard or of other settings"
+        elif twice is not None:
+            fault = f"holds images that {owners[twice]} holds already ({twice})"
+        else:
+            fault = find_fault(file, sidecar)
+        if fault is None:
+            owners |= dict.fromkeys(sidecar.ids, path.stem)
+        else:
+            found.append(Damage(path.stem, sidecar.ids, fault))
+    on_shard(len(paths), len(paths))
     return found
 
 
-def _inspect(path: Path, settings_sha256: str | None, owners: dict[str, str]) -> Damage | None:
-    """One shard, by its sidecar; `owners` maps the ids of the sound shards before it to these, and takes its own."""
-    file = path.with_suffix(".h5")
-    for part in (path, file):
+def _refuse_unreadable(*paths: Path) -> None:
+    for path in paths:
         try:
-            with part.open("rb") as opened:
-                opened.read(1)
+            with path.open("rb") as file:
+                file.read(1)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.EIO):  # a bad sector is damage
-                raise StoreError(f"{part}: cannot be read ({error.strerror}).") from error
-    try:
-        sidecar = read_sidecar(path)
-    except StoreError as error:
-        return Damage(path.stem, ids_inside(file), str(error))
-    twice = next((name for name in sidecar.ids if name in owners), None)
-    if not file.exists():
-        fault: str | None = "its HDF5 file is missing"
-    elif sidecar.number != shard_number(path) or settings_sha256 not in (None, sidecar.settings_sha256):
-        fault = "its sidecar is of another shard or of other settings"
-    elif twice is not None:
-        fault = f"holds images that {owners[twice]} holds already ({twice})"
-    else:
-        fault = find_fault(file, sidecar)
-    if fault is not None:
-        return Damage(path.stem, sidecar.ids, fault)
-    owners.update(dict.fromkeys(sidecar.ids, path.stem))
-    return None
+                raise StoreError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
 class Store:
@@ -233,7 +227,9 @@ class Store:
         OutputError: the disk refuses to be written, or has no locks.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, JsonValue], *, on_shard: OnShard | None = None) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, JsonValue], on_shard: Callable[[int, int], None] = lambda *_: None
+    ) -> None:
         self.folder = folder
         self.settings = StoreSettings.of(settings)
         self.dropped: tuple[Damage, ...] = ()
@@ -244,14 +240,14 @@ class Store:
         with ExitStack() as stack:
             stack.enter_context(locked(self.folder / ".lock", StoreError(held)))
             self._settle_settings()
-            finished = {path.stem for path in sidecar_files(self.folder)}
-            halves = [path for path in shard_files(self.folder) if path.stem not in finished]
-            _remove([*(path for path in self.folder.iterdir() if is_leftover(path)), *halves])
+            finished = {path.stem for path in shard_files(self.folder, ".json")}
+            _remove(path for path in self.folder.iterdir() if is_leftover(path))
+            _remove(path for path in shard_files(self.folder) if path.stem not in finished)
             self.dropped = tuple(check(self.folder, self._on_shard))
             for damage in self.dropped:
                 with uninterrupted():
                     # The sidecar goes first: without it the rest is not part of the store any more.
-                    _remove([self.folder / f"{damage.shard}{suffix}" for suffix in (".json", ".h5")])
+                    _remove(self.folder / f"{damage.shard}{suffix}" for suffix in (".json", ".h5"))
             self._left = stack.pop_all()
         return self
 
@@ -328,7 +324,7 @@ def write_shard(folder: Path, number: int, images: Sequence[StoredImage], settin
     return path
 
 
-def _remove(paths: Sequence[Path]) -> None:
+def _remove(paths: Iterable[Path]) -> None:
     for path in paths:
         try:
             path.unlink(missing_ok=True)
