@@ -20,7 +20,8 @@ from zssr_gan.data.synthesis import Failed, Synthesiser
 from zssr_gan.errors import NumericalError
 from zssr_gan.evaluation import published
 from zssr_gan.evaluation.cache import Results
-from zssr_gan.evaluation.evaluator import Entry, Evaluator
+from zssr_gan.evaluation.evaluator import Evaluator
+from zssr_gan.evaluation.methods import Entry
 from zssr_gan.evaluation.metrics.metric import Definition, Figure
 from zssr_gan.evaluation.paper_tables import EXTENDED
 from zssr_gan.evaluation.part import Illustration, Part

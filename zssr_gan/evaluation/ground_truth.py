@@ -17,9 +17,8 @@ from zssr_gan.degradation.operators import Downscale
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.evaluation.blind import QUALITIES, capture, draw_degradation
 from zssr_gan.evaluation.cache import Cache, hash_of
-from zssr_gan.evaluation.methods import Inputs
 from zssr_gan.evaluation.metrics.planes import rounded
-from zssr_gan.evaluation.run import Run
+from zssr_gan.evaluation.run import Inputs, Run
 from zssr_gan.imaging.resize import resize
 from zssr_gan.provenance import CaseImage
 from zssr_gan.seeds import derive_seed

@@ -8,16 +8,17 @@ from zssr_gan.degradation.operators import Downscale
 from zssr_gan.errors import SettingsError, WeightsError
 from zssr_gan.evaluation.cache import joined
 from zssr_gan.evaluation.case_training import CaseTraining
-from zssr_gan.evaluation.evaluator import INTERPOLATIONS, THESE, Entry, Evaluator, Names
+from zssr_gan.evaluation.evaluator import Evaluator
 from zssr_gan.evaluation.figures import histograms_png
 from zssr_gan.evaluation.ground_truth import Truths, blind_groups, degradation_text, known_truths
-from zssr_gan.evaluation.methods import Inputs
+from zssr_gan.evaluation.methods import INTERPOLATIONS, THESE, Entry, Names
 from zssr_gan.evaluation.metrics.full_reference import mse, psnr, ssim, ssim_pil, vif
 from zssr_gan.evaluation.metrics.metric import Definition, Figure
 from zssr_gan.evaluation.metrics.no_reference import colour_shift, residual
 from zssr_gan.evaluation.metrics.perceptual import reason
 from zssr_gan.evaluation.other_runs import Other, others_of, training_images
 from zssr_gan.evaluation.part import Illustration, Part
+from zssr_gan.evaluation.run import Inputs
 from zssr_gan.evaluation.tables import Method, Row, Table, differences, summarised
 from zssr_gan.training.model_card import TrainedGenerator
 

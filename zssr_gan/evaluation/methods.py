@@ -1,167 +1,277 @@
-"""Methods that enlarge LR images, each with what its pixels were learnt from: what the tables compare.
+"""Methods that enlarge LR images, each with the label of its results: the rows of the tables.
 
 Shapes: images are `C H W`, [0, 1]; results are on 8-bit levels, as a file holds them.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import groupby
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import JsonValue
 from torch import Tensor
 
-from zssr_gan.degradation.operators import BicubicDownscale, Downscale, back_project
+from zssr_gan.degradation.model import degradation_of
+from zssr_gan.degradation.operators import back_project
 from zssr_gan.devices import Machine
-from zssr_gan.evaluation.cache import Results
+from zssr_gan.evaluation.cache import Cache, Results, hash_of, joined
 from zssr_gan.evaluation.metrics.planes import rounded
-from zssr_gan.imaging.resize import Scale, enlarged_size, resize
+from zssr_gan.evaluation.run import Inputs, Run, scale_of
+from zssr_gan.imaging.resize import enlarged_size, resize
 from zssr_gan.inference.generator import generate, images_together, own_scale
-from zssr_gan.progress import Progress
-from zssr_gan.provenance import CaseImage
-from zssr_gan.settings.zeroshot import load_generator_preset, load_preset
+from zssr_gan.progress import Bar, Progress
+from zssr_gan.provenance import CaseImage, Label
+from zssr_gan.settings.zeroshot import ZeroShotSettings, load_generator_preset, load_preset
 from zssr_gan.training.model_card import TrainedGenerator
 from zssr_gan.zeroshot.case import learn_case, read_lr
 from zssr_gan.zeroshot.scheduler import run_fleet
 from zssr_gan.zeroshot.steps import fleet_capacity
-from zssr_gan.zeroshot.upscale import super_resolve, super_resolving
+from zssr_gan.zeroshot.upscale import SuperResolved, super_resolve, super_resolving
 
 BACK_PROJECTIONS = 10
 
-OnImage = Callable[[int, int], None]
-"""Called with the number of images done and of all."""
+INTERPOLATIONS = {
+    "nearest": "nearest",
+    "bicubic": "bicubic",
+    "lanczos": "Lanczos",
+    "back-projected": "bicubic, back-projected",
+}
+"""Methods without a network, and their names in tables."""
+
+THESE = "these LR images"
+
+_FLEET = 64
+"""Networks of a fleet: more are no faster on a CPU, and a stop loses more of them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
-    """LR images, and how each came out of a larger one."""
+class Entry:
+    """A method's results with what they were learnt from, or why there are none."""
 
-    images: tuple[Tensor, ...]
-    downscales: tuple[Downscale, ...]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @classmethod
-    def by_bicubic(cls, images: tuple[Tensor, ...]) -> "Inputs":
-        """Images that were shrunk by bicubic, or are assumed to be."""
-        return cls(images, (BicubicDownscale(),) * len(images))
-
-    def part(self, first: int, end: int) -> "Inputs":
-        """Those from `first` to before `end`."""
-        return Inputs(self.images[first:end], self.downscales[first:end])
+    label: Label
+    results: Results | None
+    learnt_from: str = "nothing"
+    """What taught it, for a person."""
+    why: str = ""
+    learning_seconds: float | None = 0.0
+    """Of a learning on these images, beside `results.seconds`; None: not known."""
 
 
-def interpolated(name: str, inputs: Inputs, scale: Scale, on_image: OnImage) -> Results:
-    """`nearest`, `bicubic`, `lanczos`, or `back-projected` (bicubic, made consistent with the input)."""
-    began, made = time.perf_counter(), []
-    for number, (lr, downscale) in enumerate(zip(inputs.images, inputs.downscales, strict=True)):
-        size = enlarged_size((lr.shape[-2], lr.shape[-1]), scale)
-        if name == "nearest":
-            enlarged = torch.nn.functional.interpolate(lr[None], size, mode="nearest-exact")[0]
-        elif name == "lanczos":
-            enlarged = _lanczos(lr, size)
-        else:
-            enlarged = resize(lr, size).clamp(0, 1)
-            if name == "back-projected":
-                enlarged = back_project(enlarged[None], lr[None], downscale, BACK_PROJECTIONS)[0]
-        made.append(rounded(enlarged))
-        on_image(number + 1, len(inputs))
-    return Results(tuple(made), (time.perf_counter() - began) / len(inputs))
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What tables call a generator's results: its network's name, and what was done."""
+
+    network: str
+
+    @property
+    def raw(self) -> str:
+        """Its output."""
+        return f"{self.network}, its output as it is"
+
+    @property
+    def projected(self) -> str:
+        """Ensemble and back-projection, as `zssr-gan enhance --model` does by default."""
+        return f"{self.network}, back-projected"
+
+    @property
+    def content(self) -> str:
+        """The generator of the first phase."""
+        return f"{self.network} before the discriminator"
 
 
-def generated(preset: str, inputs: Inputs, generator: TrainedGenerator, used: Machine, on_image: OnImage) -> Results:
-    """By a trained generator, with the preset `raw` (its output) or `generator` (ensemble and back-projection)."""
-    settings, scale = load_generator_preset(preset), own_scale(generator)
-    began, made, apart = time.perf_counter(), list[Tensor](), list[Tensor]()
-    pairs = list(zip(inputs.images, inputs.downscales, strict=True))
-    # Neighbours of one shape and camera share a pass, where the device takes several.
-    for (shape, _), group in groupby(pairs, key=lambda pair: (pair[0].shape, id(pair[1]))):
-        its = list(group)
-        together = images_together(used.device, (shape[-2], shape[-1]))
-        for at in range(0, len(its), together):
-            some = its[at : at + together]
-            lr = [image.to(used.device) for image, _ in some]
-            done = generate(lr, scale, settings, some[0][1], generator, used)
-            made += [rounded(one.image_CHW.cpu()) for one in done]
-            apart += [one.disagreement_HW.float().cpu() for one in done if one.views > 1]
-            on_image(len(made), len(pairs))
-    return Results(tuple(made), (time.perf_counter() - began) / len(pairs), tuple(apart))
+@dataclass
+class Methods:
+    """Applies methods to LR images; results are cached, and an entry's label is decided here."""
 
+    run: Run
+    cache: Cache
+    machine: Machine
+    bar: Bar
 
-def learnt_together(
-    preset: str, inputs: Inputs, scale: Scale, seed: int, used: Machine, on_progress: Callable[[Progress], None]
-) -> Results:
-    """By one zero-shot network that is learnt on all the LR images, and nothing else; the learning's time is shared."""
-    settings = load_preset(preset).for_case()
-    began = time.perf_counter()
-    case = learn_case(
-        [read_lr(CaseImage(name=str(n), sha256=""), image, None) for n, image in enumerate(inputs.images)],
-        seed=seed,
-        degradations=inputs.downscales,
-        settings=settings,
-        scale=scale,
-        machine=used,
-        on_progress=on_progress,
-    )
-    made, apart = [], []
-    for image, downscale in zip(inputs.images, inputs.downscales, strict=True):
-        done = super_resolve(
-            image.to(used.device),
-            scale,
-            settings,
-            downscale,
+    @cached_property
+    def device(self) -> dict[str, JsonValue]:
+        """What results and their time depend on."""
+        device = self.machine.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+        return {"device": name, "precision": self.machine.precision, "threads": self.machine.threads}
+
+    @cached_property
+    def names(self) -> Names:
+        """Of the run's generator."""
+        return Names(self.run.generator.card.name.upper())
+
+    def interpolate(self, name: str, inputs: Inputs) -> Entry:
+        """One of `INTERPOLATIONS`."""
+        key = {**self._key(inputs), "method": name}
+        return Entry("internal", self.cache.results(name, key, lambda: self._interpolated(name, inputs)))
+
+    def _interpolated(self, name: str, inputs: Inputs) -> Results:
+        began, made = time.perf_counter(), []
+        for lr, downscale in zip(inputs.images, inputs.downscales, strict=True):
+            size = enlarged_size((lr.shape[-2], lr.shape[-1]), self.run.scale)
+            if name == "nearest":
+                enlarged = torch.nn.functional.interpolate(lr[None], size, mode="nearest-exact")[0]
+            elif name == "lanczos":
+                enlarged = _lanczos(lr, size)
+            else:
+                enlarged = resize(lr, size).clamp(0, 1)
+                if name == "back-projected":
+                    enlarged = back_project(enlarged[None], lr[None], downscale, BACK_PROJECTIONS)[0]
+            made.append(rounded(enlarged))
+            self.bar.update(name, len(made), len(inputs))
+        return Results(tuple(made), (time.perf_counter() - began) / len(made))
+
+    def generate(
+        self, what: str, inputs: Inputs, preset: str, generator: TrainedGenerator, learnt_from: str = ""
+    ) -> Entry:
+        """A generator with the preset `raw` (its output) or `generator` (ensemble and back-projection).
+
+        One of scale 1 is given the image enlarged by bicubic.
+        """
+        if scale_of(generator) == 1 and self.run.scale[0] != 1:
+            inputs = Inputs.by_bicubic(self._interpolated("bicubic", inputs).images)
+        key = {**self._key(inputs), "generator": generator.sha256, "preset": preset}
+        apply = partial(self._generated, f"generator, {what}", inputs, preset, generator)
+        return Entry("generative", self.cache.results("generator", key, apply), learnt_from or taught_by(generator))
+
+    def _generated(self, what: str, inputs: Inputs, preset: str, generator: TrainedGenerator) -> Results:
+        settings, scale = load_generator_preset(preset), own_scale(generator)
+        began, done = time.perf_counter(), list[_Output]()
+        pairs = list(zip(inputs.images, inputs.downscales, strict=True))
+        # Neighbours of one shape and camera share a pass, where the device takes several.
+        for (shape, _), group in groupby(pairs, key=lambda pair: (pair[0].shape, id(pair[1]))):
+            alike = list(group)
+            together = images_together(self.machine.device, (shape[-2], shape[-1]))
+            for at in range(0, len(alike), together):
+                some = alike[at : at + together]
+                lr = [image.to(self.machine.device) for image, _ in some]
+                done += map(_output, generate(lr, scale, settings, some[0][1], generator, self.machine))
+                self.bar.update(what, len(done), len(pairs))
+        return _results(done, began)
+
+    def generate_both(self, what: str, inputs: Inputs) -> dict[str, Entry]:
+        """The run's generator: its output, and back-projected."""
+        presets = {self.names.raw: "raw", self.names.projected: "generator"}
+        return {name: self.generate(what, inputs, preset, self.run.generator) for name, preset in presets.items()}
+
+    def learn_together(self, preset: str, inputs: Inputs) -> Entry:
+        """One zero-shot network that learns from all LR images and nothing else; its time is shared among them."""
+        settings = load_preset(preset).for_case()
+        key = self._zero_shot_key(settings, inputs)
+        results = self.cache.results("zssr-shared", key, lambda: self._learnt_together(settings, inputs))
+        return Entry("case", results, THESE)
+
+    def _learnt_together(self, settings: ZeroShotSettings, inputs: Inputs) -> Results:
+        def on_progress(one: Progress) -> None:
+            self.bar.update("ZSSR, learning", one.iteration, one.total, f"loss {one.loss:.4f}")
+
+        began, seed, used = time.perf_counter(), self.run.settings.seed, self.machine
+        case = learn_case(
+            [read_lr(CaseImage(name=str(n), sha256=""), image, None) for n, image in enumerate(inputs.images)],
             seed=seed,
-            precision=used.precision,
-            tile=used.tile,
-            shared=case.shared,
+            degradations=inputs.downscales,
+            settings=settings,
+            scale=self.run.scale,
+            machine=used,
+            on_progress=on_progress,
         )
-        made.append(rounded(done.image_CHW.cpu()))
-        if done.views > 1:
-            apart.append(done.disagreement_HW.float().cpu())
-    return Results(tuple(made), (time.perf_counter() - began) / len(inputs), tuple(apart))
+        done = [
+            _output(
+                super_resolve(
+                    image.to(used.device),
+                    self.run.scale,
+                    settings,
+                    downscale,
+                    seed=seed,
+                    precision=used.precision,
+                    tile=used.tile,
+                    shared=case.shared,
+                )
+            )
+            for image, downscale in zip(inputs.images, inputs.downscales, strict=True)
+        ]
+        return _results(done, began)
 
+    def learn_alone(self, preset: str, inputs: Inputs, together: int = _FLEET) -> Entry:
+        """A zero-shot network for each image, `together` side by side; each such group is cached by itself."""
+        settings, parts = load_preset(preset), []
+        for at in range(0, len(inputs), together):
+            some = Inputs(inputs.images[at : at + together], inputs.downscales[at : at + together])
+            key = self._zero_shot_key(settings, some)
+            apply = partial(self._learnt_alone, settings, some, at, len(inputs))
+            parts.append(self.cache.results("zssr-alone", key, apply))
+        return Entry("internal", joined(parts), "each LR image itself")
 
-def learnt_alone(preset: str, inputs: Inputs, scale: Scale, seed: int, used: Machine, on_image: OnImage) -> Results:
-    """By a zero-shot network of its own for each image, learnt on that image alone; many side by side.
-
-    Raises:
-        ZssrGanError: one of them failed.
-    """
-    settings, began = load_preset(preset), time.perf_counter()
-    first = inputs.images[0]
-    sized = settings.for_size(first[0].numel())
-    capacity = min(len(inputs), fleet_capacity(used.device, sized, (first.shape[-2], first.shape[-1])))
-    works = (
-        (
-            n,
-            super_resolving(
-                lr.to(used.device),
-                scale,
-                settings.for_size(lr[0].numel()),
-                downscale,
-                seed=seed,
-                precision=used.precision,
-                tile=used.tile,
-            ),
+    def _learnt_alone(self, settings: ZeroShotSettings, inputs: Inputs, before: int, total: int) -> Results:
+        began, used, first = time.perf_counter(), self.machine, inputs.images[0]
+        size = (first.shape[-2], first.shape[-1])
+        capacity = min(len(inputs), fleet_capacity(used.device, settings.for_size(first[0].numel()), size))
+        works = (
+            (
+                n,
+                super_resolving(
+                    lr.to(used.device),
+                    self.run.scale,
+                    settings.for_size(lr[0].numel()),
+                    downscale,
+                    seed=self.run.settings.seed,
+                    precision=used.precision,
+                    tile=used.tile,
+                ),
+            )
+            for n, (lr, downscale) in enumerate(zip(inputs.images, inputs.downscales, strict=True))
         )
-        for n, (lr, downscale) in enumerate(zip(inputs.images, inputs.downscales, strict=True))
-    )
-    made: dict[int, Tensor] = {}
-    apart: dict[int, Tensor] = {}
-    for ended in run_fleet(works, capacity):
-        if ended.error is not None:
-            raise ended.error
-        assert ended.result is not None
-        made[ended.key] = rounded(ended.result.image_CHW.cpu())
-        if ended.result.views > 1:
-            apart[ended.key] = ended.result.disagreement_HW.float().cpu()
-        on_image(len(made), len(inputs))
-    order = range(len(inputs))
-    seconds = (time.perf_counter() - began) / len(inputs)
-    return Results(tuple(made[n] for n in order), seconds, tuple(apart[n] for n in order if n in apart))
+        done: dict[int, _Output] = {}
+        for ended in run_fleet(works, capacity):
+            if ended.error is not None:
+                raise ended.error
+            assert ended.result is not None
+            done[ended.key] = _output(ended.result)
+            self.bar.update("ZSSR, each image", before + len(done), total)
+        return _results([done[n] for n in range(len(inputs))], began)
+
+    def _zero_shot_key(self, settings: ZeroShotSettings, inputs: Inputs) -> dict[str, JsonValue]:
+        own = settings.model_dump(mode="json")
+        return {**self._key(inputs), "settings": own, "seed": self.run.settings.seed}
+
+    def _key(self, inputs: Inputs) -> dict[str, JsonValue]:
+        return {
+            "lr": hash_of(inputs.images),
+            "downscales": [degradation_of(one) for one in inputs.downscales],
+            "scale": list(self.run.scale),
+            **self.device,
+        }
+
+
+_Output = tuple[Tensor, Tensor | None]
+
+
+def _output(one: SuperResolved) -> _Output:
+    """An image, and how far its views disagree where there are several; on the CPU."""
+    return rounded(one.image_CHW.cpu()), one.disagreement_HW.float().cpu() if one.views > 1 else None
+
+
+def _results(done: Sequence[_Output], began: float) -> Results:
+    """Images with the seconds an image since `began`."""
+    seconds = (time.perf_counter() - began) / len(done)
+    return Results(tuple(image for image, _ in done), seconds, tuple(apart for _, apart in done if apart is not None))
+
+
+def taught_by(generator: TrainedGenerator) -> str:
+    """What a generator was learnt from, in a few words, by its card."""
+    card = generator.card
+    if card.origin is not None:
+        return "not known: trained elsewhere"
+    count = card.images["inputs"].count if "inputs" in card.images else 0
+    images = f"{count:,} other images, {'HR truths' if card.truths else 'LR'}"
+    if card.step is None or card.steps is None or card.step >= card.steps:
+        return images
+    # A phase, the best on the way, or a training that broke off.
+    return f"{images}, {card.step:,} of {card.steps:,} steps"
 
 
 def _lanczos(lr: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,13 +1,14 @@
 """Native LR images, whose truth nobody knows: what can be measured all the same, and pictures to look at."""
 
 from zssr_gan.errors import SettingsError
-from zssr_gan.evaluation.evaluator import HEADS, INTERPOLATIONS, Evaluator
+from zssr_gan.evaluation.evaluator import HEADS, Evaluator
 from zssr_gan.evaluation.ground_truth import native_images
 from zssr_gan.evaluation.ground_truth_table import ASSUMED, TOGETHER
-from zssr_gan.evaluation.methods import Inputs
+from zssr_gan.evaluation.methods import INTERPOLATIONS
 from zssr_gan.evaluation.metrics.full_reference import psnr, ssim
 from zssr_gan.evaluation.metrics.no_reference import colour_shift, residual, sharpness
 from zssr_gan.evaluation.part import Part, merge_sets
+from zssr_gan.evaluation.run import Inputs
 from zssr_gan.evaluation.tables import differences, summarised
 from zssr_gan.settings.data import SourceSettings
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from zssr_gan.evaluation import published
 from zssr_gan.evaluation.cache import Results
-from zssr_gan.evaluation.evaluator import HEADS, Entry, Evaluator
+from zssr_gan.evaluation.evaluator import HEADS, Evaluator
+from zssr_gan.evaluation.methods import Entry
 from zssr_gan.evaluation.metrics.full_reference import psnr, ssim, ssim_pil
 from zssr_gan.evaluation.metrics.metric import Definition, Figure
 from zssr_gan.evaluation.metrics.no_reference import colour_shift, residual, sharpness

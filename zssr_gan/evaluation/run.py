@@ -12,13 +12,28 @@ from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import Role, Split, read_split
 from zssr_gan.data.synthesis import SYNTHESISED
 from zssr_gan.data.synthetic_set import SyntheticSet
-from zssr_gan.degradation.operators import Downscale
+from zssr_gan.degradation.operators import BicubicDownscale, Downscale
 from zssr_gan.errors import SettingsError
-from zssr_gan.evaluation.methods import Inputs
 from zssr_gan.imaging.picture import Metadata, from_samples
 from zssr_gan.seeds import derive_seed
 from zssr_gan.settings.run import RunSettings
 from zssr_gan.training.model_card import TrainedGenerator, load_generator
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """LR images, and how each came out of a larger one."""
+
+    images: tuple[Tensor, ...]
+    downscales: tuple[Downscale, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @classmethod
+    def by_bicubic(cls, images: tuple[Tensor, ...]) -> "Inputs":
+        """Images that were shrunk by bicubic, or are assumed to be."""
+        return cls(images, (BicubicDownscale(),) * len(images))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from zssr_gan.errors import SettingsError
 from zssr_gan.evaluation import published
-from zssr_gan.evaluation.evaluator import HEADS, INTERPOLATIONS, Evaluator
+from zssr_gan.evaluation.evaluator import HEADS, Evaluator
 from zssr_gan.evaluation.ground_truth import own_sizes
+from zssr_gan.evaluation.methods import INTERPOLATIONS
 from zssr_gan.evaluation.metrics.full_reference import psnr, ssim
 from zssr_gan.evaluation.metrics.metric import Figure
 from zssr_gan.evaluation.part import Part, merge_sets
