@@ -23,7 +23,7 @@ from zssr_gan.evaluation.metrics.planes import rounded
 from zssr_gan.evaluation.run import Inputs, Run, scale_of
 from zssr_gan.imaging.resize import enlarged_size, resize
 from zssr_gan.inference.generator import generate, images_together, own_scale
-from zssr_gan.progress import Bar, Progress
+from zssr_gan.progress import Bar
 from zssr_gan.provenance import CaseImage, Label
 from zssr_gan.settings.zeroshot import ZeroShotSettings, load_generator_preset, load_preset
 from zssr_gan.training.model_card import TrainedGenerator
@@ -166,9 +166,6 @@ class Methods:
         return Entry("case", results, THESE)
 
     def _learnt_together(self, settings: ZeroShotSettings, inputs: Inputs) -> Results:
-        def on_progress(one: Progress) -> None:
-            self.bar.update("ZSSR, learning", one.iteration, one.total, f"loss {one.loss:.4f}")
-
         began, seed, used = time.perf_counter(), self.run.settings.seed, self.machine
         case = learn_case(
             [read_lr(CaseImage(name=str(n), sha256=""), image, None) for n, image in enumerate(inputs.images)],
@@ -177,7 +174,7 @@ class Methods:
             settings=settings,
             scale=self.run.scale,
             machine=used,
-            on_progress=on_progress,
+            on_progress=self.bar.step,
         )
         done = [
             _output(

@@ -1,23 +1,24 @@
-"""A figure is a value or a reason, and what every metric refuses in one way."""
+"""A figure is a value or a reason; what every metric refuses in one way; and the planes that they compare."""
 
 import math
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.errors import FigureError
 from zssr_gan.evaluation.metrics.full_reference import mse, psnr, ssim, ssim_pil, vif
-from zssr_gan.evaluation.metrics.metric import Definition, Figure, Metric, Sample, absent
+from zssr_gan.evaluation.metrics.metric import Figure, Metric, Sample
 from zssr_gan.evaluation.metrics.no_reference import colour_shift, residual, sharpness
+from zssr_gan.evaluation.metrics.planes import planes_of, rounded
 
 BICUBIC = [BicubicDownscale()]
 ALL = [
     *(psnr("Y", 2), psnr("RGB"), mse("Y", 2), mse("RGB"), ssim("Y", 2), ssim("RGB", uniform=7), ssim_pil(), vif()),
     *(residual(BICUBIC), colour_shift(BICUBIC), sharpness()),
 ]
-WITH_TRUTH = [metric for metric in ALL if "truth" in metric.definition.needs]
 IMAGE = torch.rand(3, 48, 44, generator=torch.Generator().manual_seed(0))
 
 
@@ -25,18 +26,15 @@ def named(metric: Metric) -> str:
     return metric.definition.name
 
 
-def test_a_figure_without_a_value_says_why() -> None:
+def test_a_figure_has_a_finite_value_or_says_why() -> None:
     with pytest.raises(ValueError, match="says why"):
         Figure("x", None)
     with pytest.raises(FigureError, match=r"^x: it rained\.$"):
         Figure("x", None, "it rained").number()
     assert Figure("x", 2.0, "with care").number() == 2.0
-
-
-@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
-def test_infinity_and_nan_are_no_figures(value: float) -> None:
-    with pytest.raises(ValueError, match="is no figure"):
-        Figure("x", value)
+    for value in (math.inf, -math.inf, math.nan):
+        with pytest.raises(ValueError, match="is no figure"):
+            Figure("x", value)
 
 
 def test_no_two_definitions_share_a_name() -> None:
@@ -45,73 +43,62 @@ def test_no_two_definitions_share_a_name() -> None:
 
 
 @pytest.mark.parametrize("metric", ALL, ids=named)
-def test_what_there_is_enough_for(metric: Metric) -> None:
-    """The smallest image that a definition takes has a figure, and every part that it does not need can be absent."""
-    side = metric.definition.smallest
-    image, needs = IMAGE[:, :side, :side], metric.definition.needs
-    given = Sample(image, 1 - image if "truth" in needs else None, image if "lr" in needs else None)
-    figure = metric(given)
+def test_what_a_definition_needs(metric: Metric) -> None:
+    """The smallest image has a figure without the parts that are not needed; all else has a reason."""
+    side, needs = metric.definition.smallest, metric.definition.needs
+    image = IMAGE[:, :side, :side]
+    figure = metric(Sample(image, 1 - image if "truth" in needs else None, image if "lr" in needs else None))
     assert figure.value is not None
     assert figure.name == named(metric)
-
-
-@pytest.mark.parametrize("metric", [metric for metric in ALL if metric.definition.smallest > 1], ids=named)
-def test_one_pixel_less_is_too_small(metric: Metric) -> None:
-    side = metric.definition.smallest
-    small = IMAGE[:, : side - 1, :side]
-    figure = metric(Sample(small, small, small))
-    assert figure.value is None
-    assert figure.why == f"needs {side} pixels a side, and the result is {side}x{side - 1}"
-
-
-@pytest.mark.parametrize("metric", WITH_TRUTH, ids=named)
-def test_unpaired_images_have_no_full_reference_figure(metric: Metric) -> None:
-    assert metric(Sample(IMAGE, None, IMAGE)) == Figure(
-        named(metric), None, "no truth of this image is known (unpaired)"
-    )
-
-
-@pytest.mark.parametrize("metric", WITH_TRUTH, ids=named)
-def test_a_truth_of_another_size(metric: Metric) -> None:
-    figure = metric(Sample(IMAGE, IMAGE[:, :47]))
-    assert figure.value is None
-    assert figure.why == "the result is 44x48, its truth 44x47"
-
-
-@pytest.mark.parametrize("metric", ALL, ids=named)
-def test_pixels_that_are_no_numbers(metric: Metric) -> None:
+    if side > 1:
+        small = IMAGE[:, : side - 1, :side]
+        expected = f"needs {side} pixels a side, and the result is {side}x{side - 1}"
+        assert metric(Sample(small, small, small)) == metric.definition.none(expected)
+    if "truth" in needs:
+        assert metric(Sample(IMAGE, None, IMAGE)).why == "no truth of this image is known (unpaired)"
+        assert metric(Sample(IMAGE, IMAGE[:, :47])).why == "the result is 44x48, its truth 44x47"
+    if "lr" in needs:
+        assert metric(Sample(IMAGE, IMAGE)).why == "the LR image that it was made from is not at hand"
     broken = IMAGE.clone()
     broken[0, 20, 20] = math.nan
     assert metric(Sample(broken, IMAGE, IMAGE)).why == "the result holds NaN or infinity"
-    for need in metric.definition.needs:
+    for need in needs:
         parts = {"truth": IMAGE, "lr": IMAGE, need: broken}
         assert metric(Sample(IMAGE, **parts)).why == f"the {need} holds NaN or infinity"
+    for wrong in (IMAGE[None], IMAGE[:2], IMAGE[0]):
+        with pytest.raises(ValueError, match="the result must be C H W"):
+            metric(Sample(wrong, IMAGE, IMAGE))
 
 
 @pytest.mark.parametrize("metric", [metric for metric in ALL if metric.definition.package], ids=named)
 def test_a_package_that_is_missing(metric: Metric, monkeypatch: pytest.MonkeyPatch) -> None:
     assert metric.definition.missing is None
-    module = metric.definition.package
-    assert module is not None
+    module = str(metric.definition.package)
     monkeypatch.setitem(sys.modules, module, None)
     name = {"skimage": "scikit-image", "torchmetrics": "torchmetrics"}[module]
     expected = f"the package {name} is missing: pip install 'zssr-gan[eval]'"
-    assert metric.definition.missing == expected
-    assert metric(Sample(IMAGE, IMAGE)).why == expected
-
-
-def test_what_is_no_image_is_a_mistake() -> None:
-    for wrong in (IMAGE[None], IMAGE[:2], IMAGE[0]):
-        with pytest.raises(ValueError, match="the result must be C H W"):
-            sharpness()(Sample(wrong))
+    assert metric.definition.missing == metric(Sample(IMAGE, IMAGE)).why == expected
 
 
 def test_result_and_truth_are_compared_as_files_hold_them() -> None:
     between = torch.full((3, 8, 8), 100.4 / 255)
     apart = mse("Y")(Sample(between, torch.full((3, 8, 8), 102.6 / 255))).number()
     assert apart == pytest.approx((3 * 219 / 255) ** 2, rel=1e-5)
+    given = torch.tensor([-0.5, 0.0019, 0.0021, 0.5, 1.2])
+    assert (rounded(given) * 255).tolist() == pytest.approx([0, 0, 1, 128, 255])
 
 
-def test_a_column_that_nobody_has_a_figure_in() -> None:
-    metric = absent(Definition("x", "x", "", None), "the weights are not here")
-    assert metric(Sample(IMAGE)) == Figure("x", None, "the weights are not here")
+@pytest.mark.parametrize(
+    ("colour", "y"),
+    [((0, 0, 0), 16.0), ((1, 1, 1), 235.0), ((1, 0, 0), 81.481), ((0, 1, 0), 144.553), ((0, 0, 1), 40.966)],
+)
+def test_y_is_that_of_the_standard(colour: tuple[float, ...], y: float) -> None:
+    planes = planes_of(torch.tensor(colour, dtype=torch.float32)[:, None, None].expand(3, 2, 3), "Y")
+    assert planes.shape == (1, 2, 3)
+    np.testing.assert_allclose(planes, y, atol=1e-5)
+
+
+def test_rgb_are_the_files_integers_without_the_border() -> None:
+    levels = torch.arange(3 * 8 * 10).reshape(3, 8, 10) % 256
+    assert planes_of(levels / 255, "RGB").tolist() == levels.double().tolist()
+    assert planes_of(levels / 255, "RGB", 2).tolist() == levels[:, 2:6, 2:8].double().tolist()
