@@ -1,11 +1,11 @@
 """Errors that a user can mend: each message is one sentence that names the cause and the way out.
 
-The command line prints the message alone; a traceback is kept for what is our own mistake.
+The command line prints the message alone; tracebacks are for our own mistakes.
 """
 
 
 class ZssrGanError(Exception):
-    """Base of every error that is said to a user in one sentence."""
+    """Base of all errors that are a sentence for a user."""
 
 
 class ImageError(ZssrGanError):
@@ -40,14 +40,14 @@ class NumericalError(ZssrGanError):
     """NaN or infinity where pixels belong."""
 
 
-# What torch says where it has no error of its own: the CPU's allocator, Apple's GPU, a CUDA call.
+# In torch's messages where it has no error of its own: the CPU's allocator, Apple's GPU, a CUDA call.
 _NO_MEMORY = ("can't allocate memory", "defaultcpuallocator", "out of memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: Python's own error, torch's (known by name, since torch is not imported here), or a
-    RuntimeError whose words say so."""
+    RuntimeError with such words."""
     if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
         return True
-    words = str(error).lower()
-    return isinstance(error, RuntimeError) and any(told in words for told in _NO_MEMORY)
+    message = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in message for words in _NO_MEMORY)

@@ -1,4 +1,4 @@
-"""What every file of ours says of itself: labels, the mark, and JSON that reads back alike."""
+"""What every written file says of itself: labels, the mark, and JSON that reads back alike."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -19,11 +19,11 @@ LABELS: Mapping[Label, str] = {
 STATEMENT = "This is a processed image, not an original. Its detail is an estimate, to be read beside the input."
 
 MARK = "zssr-gan:kind"
-"""Name of the text field that every file of ours carries, by which a later run knows not to enhance it again."""
+"""Name of the text field in every written image, by which a later run knows not to enhance it again."""
 
 
 def strongest(*labels: Label) -> Label:
-    """The label that tells of the most images: no later step lowers one."""
+    """The label that covers the most images: no later step lowers one."""
     return max(labels, key=tuple(LABELS).index)
 
 
@@ -78,7 +78,7 @@ def scale_text(scale: tuple[float, float]) -> str:
 
 
 def finite_json(value: JsonValue) -> JsonValue:
-    """JSON has no infinity: an exact agreement's infinite dB is kept as the word "inf"."""
+    """JSON has no infinity: an exact agreement's infinite dB becomes the word "inf"."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):

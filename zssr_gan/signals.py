@@ -69,17 +69,17 @@ def uninterrupted() -> Iterator[list[int]]:
         pending.append(number)
 
     # An ignored signal (nohup, a background job) stays ignored; None is a handler that Python did not set.
-    kept = {
+    handlers = {
         number: handler
         for number in (signal.SIGINT, signal.SIGTERM)
         if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
     }
-    for number in kept:
+    for number in handlers:
         signal.signal(number, hold)
     try:
         yield pending
     finally:
-        for number, handler in kept.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
         if pending:
             signal.raise_signal(pending[0])

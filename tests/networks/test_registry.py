@@ -21,7 +21,7 @@ def test_every_shipped_config_has_its_networks(file: Path) -> None:
     generator = generator_of(train.generator, {"scale": 2, "channels": 3}, torch.Generator())
     assert generator.facts.scale == (2, 2)
     side = train.patch or 25
-    discriminator = discriminator_of(train.discriminator, {"channels": 3, "size": 2 * side}, torch.Generator())
+    discriminator = discriminator_of(train.discriminator, 3, (2 * side, 2 * side), torch.Generator())
     assert discriminator(torch.zeros(2, 3, 2 * side, 2 * side)).shape[:2] == (2, 1)
     mediator_options(train.mediator)
 

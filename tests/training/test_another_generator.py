@@ -33,8 +33,7 @@ class Plain(GeneratorNetwork):
         super().__init__(options, options.side)
         self.only = nn.Conv2d(options.channels, options.channels * options.scale**2, options.side, padding="same")
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.facts.check(x)
+    def compute(self, x: Tensor) -> Tensor:
         return nn.functional.pixel_shuffle(self.only(x), self.facts.scale[0])  # type: ignore[index]
 
 
@@ -55,8 +54,7 @@ class Mean(DiscriminatorNetwork):
         super().__init__(options, 1, None)
         self.only = nn.Conv2d(options.channels, 1, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.facts.check(x)
+    def compute(self, x: Tensor) -> Tensor:
         return self.only(x).mean((2, 3))
 
 

@@ -15,28 +15,18 @@ if TYPE_CHECKING:
 
 
 def compare(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", show_default=False, help="One image.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="One image.")],
     models: Annotated[
-        list[str],
-        typer.Option("--models", metavar="A,B,...", show_default=False, help="What is compared; may be repeated."),
+        list[str], typer.Option("--models", metavar="A,B,...", help="What is compared; may be repeated.")
     ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="SHEET", show_default=False, help="The .png or .tif to write.")
-    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="SHEET", help="The .png or .tif to write.")],
     scale: Annotated[
-        str | None,
-        typer.Option(
-            *("-s", "--scale"),
-            metavar="S",
-            show_default=False,
-            help="Of all but the generators [their largest, or 2].",
-        ),
+        str | None, typer.Option("-s", "--scale", metavar="S", help="Of all but the generators [their largest, or 2].")
     ] = None,
     degradation: Annotated[
         str | None,
         typer.Option(
             metavar="WHAT",
-            show_default=False,
             help="The camera: bicubic, or a FILE that `zssr-gan degradation estimate` wrote [as trained, or bicubic].",
         ),
     ] = None,

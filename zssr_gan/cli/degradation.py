@@ -29,9 +29,7 @@ STAGES = {"blur": "estimating the blur", "certainty": "estimating it from parts 
 @app.command(no_args_is_help=True)
 def estimate(
     inputs: Images,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="The .json file to write.", show_default=False)
-    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The .json file to write.")],
     recursive: Recursive = False,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -93,9 +91,7 @@ def estimate(
 
 @app.command(no_args_is_help=True)
 def show(
-    path: Annotated[
-        Path, typer.Argument(metavar="FILE", show_default=False, help="What `degradation estimate` wrote.")
-    ],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="What `degradation estimate` wrote.")],
     as_json: AsJson = False,
 ) -> None:
     """Show an estimate: what is assumed of the camera, how sure that is, and what it was read from.

@@ -45,17 +45,14 @@ def enhance(
     scale: Annotated[
         str | None,
         typer.Option(
-            *("-s", "--scale"),
+            "-s",
+            "--scale",
             metavar="S",
             help="Factor per side, 1 to 8: 2, 1.5; or WIDTHxHEIGHT: 2x3 [2; a model's own].",
-            show_default=False,
         ),
     ] = None,
     preset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="One of those above, or a .yaml file of settings [quality].", show_default=False
-        ),
+        str | None, typer.Option(metavar="NAME", help="One of those above, or a .yaml file of settings [quality].")
     ] = None,
     model: Annotated[
         Path | None,
@@ -64,9 +61,7 @@ def enhance(
     init: Annotated[
         Literal["scratch", "shared"] | None,
         typer.Option(
-            metavar="WAY",
-            help="shared: one network learnt on all the images first; better for tiny ones [scratch].",
-            show_default=False,
+            metavar="WAY", help="shared: one network learnt on all the images first; better for tiny ones [scratch]."
         ),
     ] = None,
     init_from: Annotated[
@@ -80,7 +75,6 @@ def enhance(
         typer.Option(
             metavar="WHAT",
             help="What the camera did: bicubic, estimate (from these images), or a FILE of an estimate [bicubic].",
-            show_default=False,
         ),
     ] = None,
     noise: Annotated[
@@ -100,8 +94,7 @@ def enhance(
     ] = False,
     overwrite: Overwrite = False,
     evidence: Annotated[
-        bool,
-        typer.Option("--evidence", rich_help_panel=FILES, help="Write NAME_evidence.png: a map of what to doubt."),
+        bool, typer.Option("--evidence", rich_help_panel=FILES, help="Write NAME_evidence.png: a map of what to doubt.")
     ] = False,
     compare: Annotated[
         Path | None,

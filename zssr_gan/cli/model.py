@@ -18,7 +18,7 @@ app = typer.Typer(
 
 @app.command(no_args_is_help=True)
 def card(
-    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="generator.safetensors.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="generator.safetensors.")],
     images: Annotated[
         bool, typer.Option("--images", help="What it was trained on: SHA-256, purpose and id, a line an image.")
     ] = False,
@@ -50,13 +50,8 @@ def card(
 
 @app.command("import", no_args_is_help=True)
 def import_(
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", show_default=False, help=".pth or .safetensors of an ESRGAN generator (RRDB)."),
-    ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", show_default=False, help="The file to be written.")
-    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=".pth or .safetensors of an ESRGAN generator (RRDB).")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The file to be written.")],
 ) -> None:
     """Make a generator's file of weights that others trained, for `zssr-gan enhance --model`.
 

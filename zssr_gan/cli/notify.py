@@ -54,10 +54,10 @@ class Notice:
         """For who looks."""
         loss = self.validation.get("loss")
         psnr = self.validation.get("truth_db", self.validation.get("synthetic_db"))
-        told = [] if loss is None else [f"validation loss {loss:.4g}"]
-        told += [] if psnr is None else [f"{psnr:.2f} dB"]
-        told += [] if self.step is None else [f"{self.step:,} steps"]
-        return f"{self.status.replace('_', ' ')}: {', '.join([*told, duration(self.seconds)])}"
+        figures = [] if loss is None else [f"validation loss {loss:.4g}"]
+        figures += [] if psnr is None else [f"{psnr:.2f} dB"]
+        figures += [] if self.step is None else [f"{self.step:,} steps"]
+        return f"{self.status.replace('_', ' ')}: {', '.join([*figures, duration(self.seconds)])}"
 
 
 def parse_command(text: str) -> list[str]:
@@ -74,7 +74,7 @@ def parse_command(text: str) -> list[str]:
 
 
 def notify(command: Sequence[str], notice: Notice, warn: Callable[[str], None], seconds: float = SECONDS) -> None:
-    """Run the command; what goes wrong is told to `warn` in a sentence."""
+    """Run the command; `warn` gets a sentence where that fails."""
     given = {f"ZSSR_GAN_{name.upper()}": str(value) for name, value in notice.figures.items() if value is not None}
     try:
         done = subprocess.run(
@@ -94,5 +94,5 @@ def notify(command: Sequence[str], notice: Notice, warn: Callable[[str], None], 
         warn(f"--notify: {command[0]} cannot be started ({error.strerror})")
     else:
         if done.returncode:
-            said = done.stderr.strip().splitlines()
-            warn(f"--notify: {command[0]} ended with {done.returncode}" + (f" ({said[-1][:200]})" if said else ""))
+            lines = done.stderr.strip().splitlines()
+            warn(f"--notify: {command[0]} ended with {done.returncode}" + (f" ({lines[-1][:200]})" if lines else ""))

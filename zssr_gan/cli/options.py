@@ -8,7 +8,7 @@ import typer
 # Panels of the help.
 FILES, MACHINE, REPORT = "Files", "Machine", "What is reported"
 
-Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, metavar="N", help="Same seed, same bytes.")]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same bytes.")]
 
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", rich_help_panel=FILES, help="Look into subfolders too.")]
 
@@ -23,9 +23,7 @@ Device = Annotated[
 
 Threads = Annotated[
     int | None,
-    typer.Option(
-        min=1, max=1024, metavar="N", rich_help_panel=MACHINE, show_default=False, help="CPU threads [all cores]."
-    ),
+    typer.Option(min=1, max=1024, metavar="N", rich_help_panel=MACHINE, help="CPU threads [all cores]."),
 ]
 
 Tile = Annotated[
@@ -41,7 +39,5 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", rich_help_panel=REPORT
 
 Images = Annotated[
     list[Path],
-    typer.Argument(
-        metavar="INPUT", show_default=False, help="Images (PNG, JPEG, TIFF, BMP, WebP), or folders of them."
-    ),
+    typer.Argument(metavar="INPUT", help="Images (PNG, JPEG, TIFF, BMP, WebP), or folders of them."),
 ]

@@ -23,7 +23,7 @@ app = typer.Typer(
 
 _SIZES_SHOWN = 10
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", show_default=False, help="The folder of the store.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the store.")]
 
 
 @app.command(no_args_is_help=True)

@@ -10,7 +10,7 @@ from zssr_gan.errors import ZssrGanError
 
 
 def verify(
-    records: Annotated[list[Path], typer.Argument(metavar="NAME.json...", show_default=False, help="Records.")],
+    records: Annotated[list[Path], typer.Argument(metavar="NAME.json...", help="Records.")],
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Make the image again from the record and compare the bytes.")
     ] = False,

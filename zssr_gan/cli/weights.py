@@ -19,7 +19,7 @@ _MB = 1_000_000
 
 
 @app.command(no_args_is_help=True)
-def fetch(name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="vgg19.")]) -> None:
+def fetch(name: Annotated[str, typer.Argument(metavar="NAME", help="vgg19.")]) -> None:
     """Download published weights (vgg19: 575 MB), check their SHA-256, and only then put them in place.
 
     They go to the platform's cache folder, or to the folder that the variable ZSSR_GAN_WEIGHTS names. Weights that are
@@ -57,9 +57,7 @@ def list_weights(as_json: AsJson = False) -> None:
 
 @app.command()
 def check(
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", show_default=False, help="vgg19 [all that are here].")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="vgg19 [all that are here].")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare every byte of fetched weights with the published SHA-256.

@@ -39,7 +39,6 @@ class AutoencoderOptions(Options):
     """Of the output; tanh is moved from [-1, 1] to [0, 1]."""
 
     choices: ClassVar = {"scale": (1, 2)}
-    least: ClassVar = {"code_size": 1, "width": 1}
 
 
 class Autoencoder(GeneratorNetwork):
@@ -47,10 +46,6 @@ class Autoencoder(GeneratorNetwork):
 
     Any size: rows and columns that are missing from a multiple of eight are made up by repeating the last ones, and
     what comes of them is cut off again.
-
-    Args:
-        options: see `AutoencoderOptions`.
-        draws: CPU generator of the first weights (He et al. 2015); None takes torch's global one.
     """
 
     kind: ClassVar[str] = "autoencoder"
@@ -72,9 +67,8 @@ class Autoencoder(GeneratorNetwork):
         self.decoder = nn.Sequential(*decoder, convolution(back[-1], options.channels))
         draw_first_weights(self, draws)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Enhance images in [0, 1]; ImageError where they have other channels."""
-        self.facts.check(x_BCHW)
+    def compute(self, x_BCHW: Tensor) -> Tensor:
+        """See `GeneratorNetwork`."""
         rows, columns = x_BCHW.shape[-2:]
         padded = F.pad(x_BCHW * 2 - 1, (0, -columns % _GRID, 0, -rows % _GRID), mode="replicate")
         out: Tensor = self.decoder(self.encoder(padded))

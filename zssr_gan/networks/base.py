@@ -23,14 +23,14 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Options:
     """Base of the dataclasses of options; ValueError, in one sentence, where no network can be made of them.
 
-    Checked are `channels` (1 or 3), `scale` (1, 2, 4 or 8, or as `choices` say), fields of type `Literal`, and the
-    bounds in `least`; `check` adds what only one network refuses.
+    Checked are `channels` (1 or 3), `scale` (1, 2, 4 or 8), fields of type `Literal`, and that whole numbers are at
+    least 1; `check` adds what only one network refuses.
     """
 
     choices: ClassVar[Mapping[str, tuple[int, ...]]] = {}
-    """Values that a field of whole numbers may have, by its name."""
+    """Values that a whole number may have, by the field's name."""
     least: ClassVar[Mapping[str, int]] = {}
-    """Smallest value of a field, by its name."""
+    """Smallest value of a whole number where it is not 1, by the field's name."""
 
     def __post_init__(self) -> None:
         """Check all fields."""
@@ -42,8 +42,8 @@ class Options:
                 *most, last = map(str, allowed)
                 kinds = "1 (gray) or 3 (RGB)" if field.name == "channels" else " or ".join([", ".join(most), last])
                 raise ValueError(f"{field.name} is {kinds}, not {value}")
-            if value < self.least.get(field.name, value):
-                raise ValueError(f"{field.name} is at least {self.least[field.name]}, not {value}")
+            if type(value) is int and value < (least := self.least.get(field.name, 1)):
+                raise ValueError(f"{field.name} is at least {least}, not {value}")
         self.check()
 
     def check(self) -> None:
@@ -104,7 +104,11 @@ class Network(Protocol):
 
 
 class _Trained(nn.Module):
-    """What training, model cards and inference need of a network."""
+    """What training, model cards and inference need of a network.
+
+    A subclass is made of its options and of a `torch.Generator` on the CPU for its first weights (None: torch's global
+    one), and defines `compute`; `zssr_gan.networks.registry` lists it.
+    """
 
     kind: ClassVar[str]
     """Its name in settings and cards."""
@@ -118,12 +122,22 @@ class _Trained(nn.Module):
         super().__init__()
         self.options, self.facts = options, facts
 
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Apply the network, to float32; ImageError where images have other channels or sizes than it takes."""
+        self.facts.check(x_BCHW)
+        return self.compute(x_BCHW).float()
+
+    def compute(self, x_BCHW: Tensor) -> Tensor:
+        """The output for images in [0, 1] that fit."""
+        raise NotImplementedError
+
 
 class GeneratorNetwork(_Trained):
-    """A network that makes `B C sH sW`, not clipped, of `B C H W` in [0, 1]; ImageError where images do not fit it.
+    """A network that makes `B C sH sW`, not clipped, of `B C H W` in [0, 1].
 
-    A subclass is made of its options, which have `scale` and `channels`, and of a `torch.Generator` for its first
-    weights; `zssr_gan.networks.registry` lists it.
+    Args:
+        options: they have `scale` and `channels`.
+        receptive_field, grid: see `Facts`.
     """
 
     def __init__(self, options: Any, receptive_field: int | None, grid: int = 1) -> None:
@@ -147,14 +161,24 @@ class GeneratorNetwork(_Trained):
 class DiscriminatorNetwork(_Trained):
     """A network that makes logits of `B C H W` in [0, 1], positive for real: `B 1`, or `B 1 h w` of places.
 
-    A subclass is made of its options, which have `channels` and a `size` (the images' side where they are square), and
-    of a `torch.Generator` for its first weights; `zssr_gan.networks.registry` lists it.
+    Args:
+        options: they have `channels`, a `size` (the side of square images) and a `head`, for which images have that
+            one size if it is `flatten`.
+        smallest, receptive_field: see `Facts`.
     """
+
+    features: nn.Module
+    head: nn.Module
 
     def __init__(self, options: Any, smallest: int, receptive_field: int | None) -> None:
         fixed = options.head == "flatten"
         sides = (options.size, receptive_field, options.size) if fixed else (smallest, receptive_field, None)
         super().__init__(options, Facts("discriminator", None, (options.channels,), *sides))
+
+    def compute(self, x_BCHW: Tensor) -> Tensor:
+        """The head's logits of the features."""
+        logits: Tensor = self.head(self.features(x_BCHW * 2 - 1))
+        return logits
 
 
 def convolution(inputs: int, outputs: int, kernel: int = 3, *, bias: bool = True) -> nn.Conv2d:

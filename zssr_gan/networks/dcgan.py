@@ -62,12 +62,7 @@ class DCGANOptions(Options):
 
 
 class DCGANGenerator(GeneratorNetwork):
-    """Enlarges LR images: `B C H W` in [0, 1] to `B C sH sW` in (0, 1). Any size.
-
-    Args:
-        options: see `DCGANOptions`.
-        draws: CPU generator of the first weights (He et al. 2015); None takes torch's global one.
-    """
+    """Enlarges LR images: `B C H W` in [0, 1] to `B C sH sW` in (0, 1). Any size."""
 
     kind: ClassVar[str] = "dcgan"
     options_kind: ClassVar[type] = DCGANOptions
@@ -87,9 +82,8 @@ class DCGANGenerator(GeneratorNetwork):
         )
         draw_first_weights(self, draws)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Enlarge images in [0, 1]; ImageError where they have other channels."""
-        self.facts.check(x_BCHW)
+    def compute(self, x_BCHW: Tensor) -> Tensor:
+        """See `GeneratorNetwork`."""
         head = F.relu(self.head(F.pad(x_BCHW * 2 - 1, (1, 2, 1, 2))))
         out: Tensor = self.tail(self.blocks(head))
         return out.float().sigmoid()
@@ -142,18 +136,12 @@ class DCGANDiscriminatorOptions(Options):
     size: int = 64
     """Side of the images, pixels; for `head: flatten` alone."""
 
-    least: ClassVar = {"width": 1, "hidden": 1, "size": 1}
-
 
 class DCGANDiscriminator(DiscriminatorNetwork):
     """Tells real from generated images `B C H W` in [0, 1] by logits `B 1`.
 
     The first convolution has a LeakyReLU, the four of stride 2 have batch normalisation behind it, as the report lists
     them, and the two last ones batch normalisation and a ReLU.
-
-    Args:
-        options: see `DCGANDiscriminatorOptions`.
-        draws: CPU generator of the first weights (He et al. 2015); None takes torch's global one.
     """
 
     kind: ClassVar[str] = "dcgan"
@@ -177,9 +165,3 @@ class DCGANDiscriminator(DiscriminatorNetwork):
         self.features = nn.Sequential(*layers)
         self.head = dense_head(inputs, side if options.head == "flatten" else None, options.hidden)
         draw_first_weights(self, draws)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Logits, positive for real; ImageError where images have other channels or sizes."""
-        self.facts.check(x_BCHW)
-        logits: Tensor = self.head(self.features(x_BCHW * 2 - 1))
-        return logits.float()

@@ -41,7 +41,7 @@ class ESRGANOptions(Options):
     as much smaller an image, which is enlarged so much more: Real-ESRGAN's x2 has 2, its x1 4 (Wang et al. 2021)."""
 
     choices: ClassVar = {"unshuffle": (1, 2, 4)}
-    least: ClassVar = {"width": 1, "growth": 1, "blocks": 0}
+    least: ClassVar = {"blocks": 0}
 
     @property
     def doublings(self) -> int:
@@ -54,11 +54,6 @@ class ESRGAN(GeneratorNetwork):
 
     With `unshuffle`, rows and columns that are missing from a whole square are made up by repeating the last ones, and
     what comes of them is cut off again.
-
-    Args:
-        options: see `ESRGANOptions`.
-        draws: CPU generator of the first weights (He et al. 2015, those of the dense blocks ten times smaller); None
-            takes torch's global one.
     """
 
     kind: ClassVar[str] = "esrgan"
@@ -81,9 +76,8 @@ class ESRGAN(GeneratorNetwork):
                 if isinstance(block, nn.Conv2d):
                     block.weight *= _SMALL
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Enlarge images in [0, 1]; ImageError where they have other channels."""
-        self.facts.check(x_BCHW)
+    def compute(self, x_BCHW: Tensor) -> Tensor:
+        """See `GeneratorNetwork`."""
         u, (rows, columns) = self.options.unshuffle, x_BCHW.shape[-2:]
         if u > 1:
             x_BCHW = F.pixel_unshuffle(F.pad(x_BCHW, (0, -columns % u, 0, -rows % u), mode="replicate"), u)
@@ -94,7 +88,7 @@ class ESRGAN(GeneratorNetwork):
             y = F.leaky_relu(getattr(self, f"conv_up{n + 1}")(y), SLOPE)
         out: Tensor = self.conv_last(F.leaky_relu(self.conv_hr(y), SLOPE))
         s = self.options.scale
-        return out[..., : s * rows, : s * columns].float()
+        return out[..., : s * rows, : s * columns]
 
 
 def _receptive_field(options: ESRGANOptions) -> int:

@@ -82,7 +82,7 @@ class Origin:
 
     @property
     def warning(self) -> str | None:
-        """What must be said aloud wherever results are shown; None where there is nothing to warn of."""
+        """What must stand wherever results are shown; None where there is nothing to warn of."""
         if self.kind != "random":
             return None
         return (

@@ -44,24 +44,17 @@ def generator_of(settings: NetworkSettings, given: Mapping[str, Any], draws: tor
 
 
 def discriminator_of(
-    settings: NetworkSettings, given: Mapping[str, Any], draws: torch.Generator
-) -> DiscriminatorNetwork:
-    """The discriminator that settings name; see `generator_of`."""
-    return _made("train.discriminator", settings, DISCRIMINATORS, given, draws)
-
-
-def discriminator_for(
     settings: NetworkSettings, channels: int, sides: tuple[int, int], draws: torch.Generator
 ) -> DiscriminatorNetwork:
     """The discriminator that settings name, for images of such channels, rows and columns; see `generator_of`."""
     rows, columns = sides
     given = {"channels": channels, **({"size": rows} if rows == columns else {})}
-    made = discriminator_of(settings, given, draws)
+    network = _made("train.discriminator", settings, DISCRIMINATORS, given, draws)
     try:
-        made.facts.check(torch.empty(1, channels, rows, columns))
+        network.facts.check(torch.empty(1, channels, rows, columns))
     except ImageError as error:
         raise SettingsError(f"train.discriminator.options.head: {error}") from error
-    return made
+    return network
 
 
 def mediator_options(settings: MediatorSettings, group: str = "train.mediator") -> VGGOptions:

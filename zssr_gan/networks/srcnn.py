@@ -1,6 +1,6 @@
 """The SRCNN of Islam, Steiner, Maheshwari and Subianto's project report ("Super Resolution"): eleven convolutions.
 
-It keeps of Dong et al. (2014) that the image is enlarged by bicubic interpolation first and then mended, and is deeper.
+As in Dong et al. (2014), the image is enlarged by bicubic interpolation first and then mended; the network is deeper.
 The report's pairs have one size, since its small images were enlarged again; here the network does that itself, so that
 it takes LR images as all generators do.
 
@@ -30,17 +30,12 @@ class SRCNNOptions(Options):
     """Channels of the first two layers and the last but one; the others have twice and four times as many."""
 
     choices: ClassVar = {"scale": (2, 3, 4)}
-    least: ClassVar = {"width": 1}
 
 
 class SRCNN(GeneratorNetwork):
     """Enlarges LR images: `B C H W` in [0, 1] to `B C sH sW` in (0, 1). Any size.
 
     Layers are named by the report's numbers; what goes into layer 7 is added to what comes out of layer 8.
-
-    Args:
-        options: see `SRCNNOptions`.
-        draws: CPU generator of the first weights (He et al. 2015); None takes torch's global one.
     """
 
     kind: ClassVar[str] = "srcnn"
@@ -60,16 +55,15 @@ class SRCNN(GeneratorNetwork):
         self.output = _layer(w, channels, 5, nn.Sigmoid())
         draw_first_weights(self, draws)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Enlarge images in [0, 1]; ImageError where they have other channels."""
-        self.facts.check(x_BCHW)
+    def compute(self, x_BCHW: Tensor) -> Tensor:
+        """See `GeneratorNetwork`."""
         size = [side * self.options.scale for side in x_BCHW.shape[-2:]]
         y = F.interpolate(x_BCHW, size=size, mode="bicubic", antialias=True)
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4, self.layer5, self.layer6):
             y = layer(y)
         y = y + self.layer8(self.layer7(y))
         out: Tensor = self.output(self.layer10(self.layer9(y)))
-        return out.float()
+        return out
 
 
 def _layer(inputs: int, outputs: int, kernel: int, *after: nn.Module) -> nn.Sequential:

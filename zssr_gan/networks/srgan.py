@@ -66,7 +66,7 @@ class GeneratorOptions(Options):
     """Weight of the newest batch in the running statistics of batch normalisation, torch's `momentum`; Keras' is one
     minus this. A finished generator's statistics are computed anew, whatever it is."""
 
-    least: ClassVar = {"width": 1, "blocks": 0, "expansion": 1}
+    least: ClassVar = {"blocks": 0}
 
     def check(self) -> None:
         """Refuse chances out of range, and options that exclude each other."""
@@ -92,10 +92,6 @@ class Generator(GeneratorNetwork):
     and a resumed run, or another process, skips the same blocks. Skipped blocks get no gradient, so DDP needs
     `find_unused_parameters`; `torch.compile` takes each of `parts` by itself, as every new choice would compile the
     whole network once more.
-
-    Args:
-        options: see `GeneratorOptions`.
-        draws: CPU generator of the first weights (He et al. 2015); None takes torch's global one.
     """
 
     kind: ClassVar[str] = "srgan"
@@ -148,9 +144,8 @@ class Generator(GeneratorNetwork):
         """The residual blocks, of which some are skipped, and what is around them."""
         return (self.head, *self.blocks, self.fusion, self.upscaling, self.tail)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Enlarge images in [0, 1]; ImageError where they have other channels."""
-        self.facts.check(x_BCHW)
+    def compute(self, x_BCHW: Tensor) -> Tensor:
+        """See `GeneratorNetwork`."""
         head: Tensor = self.head(x_BCHW * 2 - 1 if self.options.input == "centred" else self.normalisation(x_BCHW))
         y = head
         for block, skipped in zip(self.blocks, self.skipped, strict=True):
@@ -232,7 +227,6 @@ class DiscriminatorOptions(Options):
     """Side of the kernels of stride 2: 3, or 4 (Wang et al. 2018)."""
 
     choices: ClassVar = {"strided_kernel": (3, 4)}
-    least: ClassVar = {"width": 1, "blocks": 1, "hidden": 1, "size": 1}
 
     def check(self) -> None:
         """Refuse images of which kernels of 4 leave nothing."""
@@ -250,10 +244,6 @@ class Discriminator(DiscriminatorNetwork):
 
     Wang et al. (2018, ESRGAN) take the same for 128 px, of ten blocks, as their code shows: `blocks: 10, norm: before,
     norm_first: false, strided_kernel: 4, hidden: 100`; what is relativistic about it is its loss.
-
-    Args:
-        options: see `DiscriminatorOptions`.
-        draws: CPU generator of the first weights (He et al. 2015); None takes torch's global one.
     """
 
     kind: ClassVar[str] = "srgan"
@@ -283,12 +273,6 @@ class Discriminator(DiscriminatorNetwork):
         else:
             self.head = dense_head(inputs, None if options.head == "adaptive" else side, options.hidden)
         draw_first_weights(self, draws)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Logits, positive for real; ImageError where images have other channels or sizes."""
-        self.facts.check(x_BCHW)
-        logits: Tensor = self.head(self.features(x_BCHW * 2 - 1))
-        return logits.float()
 
 
 def _stride(block: int) -> int:

@@ -19,7 +19,7 @@ from zssr_gan.devices import Machine
 from zssr_gan.distributed import DataParallel, Ranks
 from zssr_gan.errors import SettingsError
 from zssr_gan.networks.base import GeneratorNetwork
-from zssr_gan.networks.registry import discriminator_for, generator_of
+from zssr_gan.networks.registry import discriminator_of, generator_of
 from zssr_gan.seeds import generator as draws
 from zssr_gan.settings.train import TrainSettings
 from zssr_gan.signals import Terminated, uninterrupted
@@ -97,7 +97,7 @@ class Loop:
             settings.generator, {"scale": self.scale, "channels": channels}, draws(seed, "generator")
         ).to(device)
         rows, columns = (settings.patch,) * 2 if settings.patch else material.inputs.size(0)
-        self.discriminator = discriminator_for(
+        self.discriminator = discriminator_of(
             settings.discriminator, channels, (self.scale * rows, self.scale * columns), draws(seed, "discriminator")
         ).to(device)
         self.objective = Objective(settings.losses, features, material.downscales, self.scale)
