@@ -9,75 +9,65 @@ workers' start included. Other work on the machine makes the seconds more and th
 
 import argparse
 import os
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import JsonValue
-from skimage import data
 from torch.utils.data import DataLoader
 
 from zssr_gan.data import store as store_module
 from zssr_gan.data.shard import StoredImage, encode_shard
+from zssr_gan.data.sources import SIDE, BuiltIn
 from zssr_gan.data.store import Store, check
 from zssr_gan.data.synthetic_set import SyntheticPairs
+from zssr_gan.imaging.picture import Metadata, Picture, to_samples
 from zssr_gan.imaging.resize import resize
 
-LAYOUTS: Mapping[str, Mapping[str, object]] = {
-    # A chunk is the HR image of 64 px: a larger one would be unpacked whole for each image that is read.
+CHUNKS: dict[str, object] = {"chunks": (12288,)}  # the HR image of 64 px: a larger one would be unpacked whole for each
+GZIP = CHUNKS | {"compression": "gzip", "shuffle": True}
+LAYOUTS: dict[str, dict[str, object]] = {
     "contiguous": {},
-    "chunks of 12 KiB": {"chunks": (12288,)},
-    "chunks, lzf, shuffle": {"chunks": (12288,), "compression": "lzf", "shuffle": True},
-    "chunks, gzip 1, shuffle": {"chunks": (12288,), "compression": "gzip", "compression_opts": 1, "shuffle": True},
-    "chunks, gzip 4, shuffle": {"chunks": (12288,), "compression": "gzip", "compression_opts": 4, "shuffle": True},
+    "chunks of 12 KiB": CHUNKS,
+    "chunks, lzf, shuffle": CHUNKS | {"compression": "lzf", "shuffle": True},
+    "chunks, gzip 1, shuffle": GZIP | {"compression_opts": 1},
+    "chunks, gzip 4, shuffle": GZIP | {"compression_opts": 4},
 }
 
 
-def photographs() -> list[NDArray[np.uint8]]:
-    """Colour photographs, H W 3 uint8: those that scikit-image carries without a download."""
-    kinds: tuple[Callable[[], object], ...] = (data.astronaut, data.chelsea, data.coffee, data.rocket)
-    return [np.asarray(photo()) for photo in kinds]
-
-
 def images(count: int, side: int) -> Iterator[StoredImage]:
-    """Pairs whose HR is a crop of a photograph and whose LR is that crop, shrunk."""
-    photos, draw = photographs(), np.random.default_rng(0)
+    """Pairs: HR is a crop of a photograph's tile, LR is the same crop at half its size."""
+    source, generator = BuiltIn("photographs", "photographs"), torch.Generator().manual_seed(0)
+    tiles = [source.read(entry.path).picture.pixels for entry in source.listing().entries]
     for number in range(count):
-        photo = photos[number % len(photos)]
-        top, left = (int(draw.integers(0, size - 2 * side)) for size in photo.shape[:2])
-        sr = photo[top : top + 2 * side, left : left + 2 * side]
-        small = resize(torch.tensor(sr).permute(2, 0, 1).float(), (side, side))
-        lr = small.clamp(0, 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        top, left = torch.randint(0, SIDE - 2 * side + 1, (2,), generator=generator).tolist()
+        sr = tiles[number % len(tiles)][:, top : top + 2 * side, left : left + 2 * side]
+        lr, hr = (
+            to_samples(Picture(pixels, None, 8, Metadata())).astype("uint8")
+            for pixels in (resize(sr, (side, side)).clamp(0, 1), sr)
+        )
         figures: dict[str, JsonValue] = {"label": "internal", "role": "zssr", "iterations": number, "residual_db": 50.0}
-        yield StoredImage(f"photographs/{number:06}.png", lr, sr, figures)
+        yield StoredImage(f"photographs/{number:06}.png", lr, hr, figures)
 
 
 def epoch(folder: Path, workers: int) -> tuple[float, float]:
     """Seconds and processor seconds (workers' too) of one epoch in random order, from making the loader to its end."""
-    began, used = time.perf_counter(), processor_seconds()
+    began, used = time.perf_counter(), sum(os.times()[:4])
     pairs = SyntheticPairs(folder)
     seen = sum(len(batch.id) for batch in DataLoader(pairs, batch_size=64, shuffle=True, num_workers=workers))
     assert seen == len(pairs)
-    return time.perf_counter() - began, processor_seconds() - used
-
-
-def processor_seconds() -> float:
-    """Of this process and of its children that have ended."""
-    return sum(os.times()[:4])
+    return time.perf_counter() - began, sum(os.times()[:4]) - used
 
 
 def main() -> None:
     """Print a row for each layout."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=14_000)
-    parser.add_argument("--side", type=int, default=32, help="of the LR images, pixels")
+    parser.add_argument("--side", type=int, default=32, help="of the LR images, pixels, at most 64")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--shard", type=int, default=256, help="images a shard")
@@ -89,13 +79,10 @@ def main() -> None:
     print(f"{args.pairs} pairs, {raw / 1e6:.0f} MB of pixels, {args.workers} workers, load {os.getloadavg()[0]:.1f}")
     print(f"{'layout':24} write s  size MB  epoch s (all repeats), processor s  check s")
     for name, storage in ((name, storage) for name, storage in LAYOUTS.items() if args.only in name):
-        folder = Path(tempfile.mkdtemp(prefix="store-speed-"))
-        try:
-            began = time.perf_counter()
-            with (
-                mock.patch.object(store_module, "encode_shard", partial(encode_shard, storage=storage)),
-                Store(folder, {"layout": name}) as store,
-            ):
+        with tempfile.TemporaryDirectory(prefix="store-speed-") as temporary:
+            folder, began = Path(temporary), time.perf_counter()
+            encode = partial(encode_shard, storage=storage)
+            with mock.patch.object(store_module, "encode_shard", encode), Store(folder, {"layout": name}) as store:
                 for start in range(0, len(made), args.shard):
                     store.write(made[start : start + args.shard])
             written = time.perf_counter() - began
@@ -105,8 +92,6 @@ def main() -> None:
             began = time.perf_counter()
             assert not check(folder)
             checked = time.perf_counter() - began
-        finally:
-            shutil.rmtree(folder)
         spans = ", ".join(f"{seconds:.1f}" for seconds, _ in epochs)
         print(f"{name:24} {written:7.1f}  {size / 1e6:7.0f}  {spans:22}  {used:11.1f}  {checked:7.1f}", flush=True)
 

@@ -226,37 +226,36 @@ def summarise(folder: Path) -> Summary:
     with SyntheticSet(folder, allow_empty=True) as store:
         # In the order of the disk, so that each file is opened once.
         figures = [store.figures(number) for number in store.by_shard()]
-        numbers: dict[str, list[float]] = {}
-        for one in figures:
-            for name, value in _numbers(one):
-                numbers.setdefault(name, []).append(value)
-        every = range(len(store))
-        return Summary(
-            folder=str(folder),
-            images=len(store),
-            shards=len({*store._versions}),
-            size_bytes=sum(path.stat().st_size for path in [folder / SETTINGS, *shard_files(folder)]),
-            settings_sha256=store.settings.settings_sha256,
-            versions=_counted(store.version(number) for number in every),
-            labels=_counted(str(one.get("label")) for one in figures),
-            roles=_counted(role or "none" for role in store.roles),
-            sizes=_counted(_size(*store.sizes(number)) for number in every),
-            choices=_counted(made_by for one in figures if (made_by := _made_by(one)) is not None),
-            figures={
-                name: Average(len(values), statistics.fmean(values), statistics.median(values))
-                for name, values in numbers.items()
-            },
-        )
+        sizes = [store.sizes(number) for number in range(len(store))]
+        versions = [store.version(number) for number in range(len(store))]
+    numbers: dict[str, list[float]] = {}
+    for one in figures:
+        for name, value in _numbers(one):
+            numbers.setdefault(name, []).append(value)
+    return Summary(
+        folder=str(folder),
+        images=len(store),
+        shards=len(shard_files(folder, ".json")),
+        size_bytes=sum(path.stat().st_size for path in [folder / SETTINGS, *shard_files(folder)]),
+        settings_sha256=store.settings.settings_sha256,
+        versions=_counted(versions),
+        labels=_counted(str(one.get("label")) for one in figures),
+        roles=_counted(role or "none" for role in store.roles),
+        sizes=_counted(f"{lr[1]}x{lr[0]} to {sr[1]}x{sr[0]}, {'gray' if sr[2] == 1 else 'RGB'}" for lr, sr in sizes),
+        choices=_counted(filter(None, map(_made_by, figures))),
+        figures={
+            name: Average(len(values), statistics.fmean(values), statistics.median(values))
+            for name, values in numbers.items()
+        },
+    )
 
 
 def _numbers(figures: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, float]]:
     """Figures that have a mean, dotted where they are nested; seeds are numbers that have none."""
     for key, value in figures.items():
-        if "seed" in key:
-            continue
         if isinstance(value, Mapping):
             yield from _numbers(value, f"{prefix}{key}.")
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        elif isinstance(value, (int, float)) and not isinstance(value, bool) and "seed" not in key:
             yield prefix + key, float(value)
 
 
@@ -270,7 +269,3 @@ def _made_by(figures: Mapping[str, JsonValue]) -> str | None:
 
 def _counted(values: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
-
-
-def _size(lr: tuple[int, int, int], sr: tuple[int, int, int]) -> str:
-    return f"{lr[1]}x{lr[0]} to {sr[1]}x{sr[0]}, {'gray' if sr[2] == 1 else 'RGB'}"
