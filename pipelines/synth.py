@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from zssr_gan.data.pictures import draw_pictures
+from zssr_gan.data.export import draw_pictures
 from zssr_gan.data.synthesis import synthesise
 from zssr_gan.devices import PRECISIONS, RunOptions, machine
 from zssr_gan.distributed import join

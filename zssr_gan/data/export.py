@@ -1,12 +1,14 @@
-"""A store's images as PNG files, with a contact sheet, for the eye and for other programs."""
+"""A store's images for the eye and for other programs: PNG files, contact sheets, and a histogram of the gains."""
 
+import io
 import json
 import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from zssr_gan.data.synthetic_set import SyntheticSet
@@ -19,7 +21,10 @@ from zssr_gan.imaging.sheets import contact_sheet
 from zssr_gan.provenance import LABELS, MARK, provenance_text
 
 ROWS: Final = 24
-"""Images that the contact sheet shows: the first by their ids."""
+"""Images that the contact sheet of an export shows: the first by their ids."""
+
+SHOWN: Final = 12
+"""Images that the contact sheet of a run shows: evenly chosen."""
 
 
 def export_images(
@@ -71,9 +76,10 @@ def export_images(
         lr, sr = (from_samples(array, Metadata()) for array in store.pixels(number))
         atomic_write(targets[number], encode_picture(sr, "png", _provenance(store, number)), overwrite=overwrite)
         if number in chosen[:ROWS]:
-            rows[number] = _row(names[number], lr.pixels, sr.pixels)
-    picture = Picture(contact_sheet([rows[number] for number in sorted(rows)]), None, 8, Metadata())
-    atomic_write(sheet, encode_picture(picture, "png", {MARK: "comparison sheet"}), overwrite=overwrite)
+            size = f"{sr.pixels.shape[-1]}x{sr.pixels.shape[-2]}"
+            rows[number] = _row(lr.pixels, sr.pixels, f"{names[number]}: LR", size)
+    content = _encoded(contact_sheet([rows[number] for number in sorted(rows)]))
+    atomic_write(sheet, content, overwrite=overwrite)
     if on_image is not None:
         on_image(len(chosen), len(chosen))
     return len(chosen), sheet
@@ -109,7 +115,63 @@ def _provenance(store: SyntheticSet, number: int) -> dict[str, str]:
     return provenance_text(kind="result", version=store.version(number), label=label, facts=facts)
 
 
-def _row(name: str, lr: Tensor, sr: Tensor) -> list[tuple[str, Tensor]]:
-    height, width = sr.shape[-2:]
-    bicubic = resize(lr, (height, width)).clamp(0, 1)
-    return [(f"{name}: LR", lr.clone()), ("bicubic", bicubic), (f"{width}x{height}", sr.clone())]
+def _row(lr: Tensor, sr: Tensor, lr_caption: str, sr_caption: str) -> list[tuple[str, Tensor]]:
+    bicubic = resize(lr, (sr.shape[-2], sr.shape[-1])).clamp(0, 1)
+    return [(lr_caption, lr.clone()), ("bicubic", bicubic), (sr_caption, sr.clone())]
+
+
+def _encoded(sheet: Tensor) -> bytes:
+    return encode_picture(Picture(sheet, None, 8, Metadata()), "png", {MARK: "comparison sheet"})
+
+
+def draw_pictures(store: Path) -> list[Path]:
+    """Write contact-sheet.png and, where there are figures to draw, gains.png into a store's folder; their paths."""
+    with SyntheticSet(store, allow_empty=True) as images:
+        pictures = {"contact-sheet.png": _contact_sheet(images), "gains.png": _histogram(images)} if len(images) else {}
+    for name, content in pictures.items():
+        if content is not None:
+            atomic_write(store / name, content, overwrite=True)
+    return [store / name for name, content in pictures.items() if content is not None]
+
+
+def _contact_sheet(images: SyntheticSet) -> bytes:
+    """Input, bicubic and result of evenly chosen images, in rows."""
+    rows, count = [], min(SHOWN, len(images))
+    for place in range(count):
+        number = place * (len(images) - 1) // max(1, count - 1)
+        lr, sr = (from_samples(samples, Metadata()).pixels for samples in images.pixels(number))
+        rows.append(_row(lr, sr, images.ids[number], f"synthetic HR, {images.figures(number)['label']}"))
+    return _encoded(contact_sheet(rows, title="Synthetic HR images", cell=192))
+
+
+def _histogram(images: SyntheticSet) -> bytes | None:
+    """Each image's PSNR over back-projection on its own shrunk copy, dB; None where no image has such figures."""
+    choices: list[Any] = [images.figures(number)["choice"] for number in range(len(images))]
+    compared = [
+        choice
+        for choice in choices
+        if isinstance(choice["network_db"], float) and isinstance(choice["back_projection_db"], float)
+    ]
+    if not compared:
+        return None
+    gains = [choice["network_db"] - choice["back_projection_db"] for choice in compared]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.hist(gains, bins=min(40, max(5, len(gains) // 5)), color="#3b6ea5", edgecolor="white")
+    mean = sum(gains) / len(gains)
+    axes.axvline(0, color="0.3", linewidth=1)
+    axes.axvline(mean, color="#c0392b", linewidth=1.5, label=f"mean {mean:+.2f} dB")
+    worse = sum(gain < 0 for gain in gains)
+    held_out = all(choice["held_out"] for choice in compared)
+    learnt = "on parts that were held out" if held_out else "which the networks may have learnt from"
+    axes.set_title(
+        f"{len(gains):,} images enlarged from their own shrunk copies,\n{learnt}; {worse:,} below 0", fontsize=11
+    )
+    axes.set_xlabel("PSNR over bicubic + back-projection, dB")
+    axes.set_ylabel("images")
+    axes.legend(frameon=False)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": "zssr-gan"})
+    return buffer.getvalue()
