@@ -26,13 +26,13 @@ from zssr_gan.files import sha256_file
 from zssr_gan.imaging.picture import Picture
 from zssr_gan.inference import batch
 from zssr_gan.inference.batch import run_plan
-from zssr_gan.inference.compare import Sheet
 from zssr_gan.inference.enhance import Enhanced
 from zssr_gan.inference.options import make_request
 from zssr_gan.inference.outputs import Job, Plan, collect_sources, plan_run
 from zssr_gan.inference.record import read_record
 from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import Result
+from zssr_gan.inference.sheet import Sheet
 from zssr_gan.progress import Progress
 
 TINY = {

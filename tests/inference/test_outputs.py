@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 from zssr_gan.errors import ImageError, OutputError, SettingsError
 from zssr_gan.inference.outputs import (
     Plan,
-    check_targets,
     collect_sources,
     parse_scale,
-    plan_jobs,
     plan_run,
     unique_stems,
 )
@@ -176,14 +174,17 @@ def test_a_suffix_stays_in_the_folder(tmp_path: Path, suffix: str) -> None:
 def test_only_what_is_complete_is_skipped(tmp_path: Path) -> None:
     sources = [tmp_path / "a.png", tmp_path / "b.png"]
     touch(*sources, tmp_path / "a_x2.png", tmp_path / "a_x2.json")
-    jobs = plan_jobs(sources)
-    assert check_targets(jobs, skip_existing=True) == ([jobs[1]], [jobs[0]])
+
+    def planned(**options: bool) -> tuple[list[str], list[str]]:
+        plan = plan_run(sources, **options)
+        return [job.source.name for job in plan.todo], [job.source.name for job in plan.skipped]
+
+    assert planned(skip_existing=True) == (["b.png"], ["a.png"])
     (tmp_path / "a_x2.json").unlink()
     with pytest.raises(OutputError, match="interrupted"):
-        check_targets(jobs, skip_existing=True)
-    assert check_targets(jobs, skip_existing=True, overwrite=True) == (jobs, [])
-    bare = plan_jobs(sources, record=False)
-    assert check_targets(bare, skip_existing=True) == ([bare[1]], [bare[0]])
+        planned(skip_existing=True)
+    assert planned(skip_existing=True, overwrite=True) == (["a.png", "b.png"], [])
+    assert planned(skip_existing=True, record=False) == (["b.png"], ["a.png"])
 
 
 @pytest.mark.parametrize("left", [["a_x2_evidence.png"], ["a_x2_evidence.png", "a_x2.png"], ["a_x2.png"]])

@@ -28,10 +28,10 @@ from zssr_gan.provenance import LABELS, MAX_MEGAPIXELS
 from zssr_gan.signals import exit_code
 
 if TYPE_CHECKING:
-    from zssr_gan.inference.compare import Sheet
     from zssr_gan.inference.outputs import Plan
     from zssr_gan.inference.request import Request
     from zssr_gan.inference.result import Result
+    from zssr_gan.inference.sheet import Sheet
     from zssr_gan.progress import Bar
     from zssr_gan.training.model_card import TrainedGenerator
 
@@ -229,7 +229,7 @@ def _run(
     """Learn the case, then enhance each image, into `results`; returns what went wrong with the comparison sheet."""
     from zssr_gan.inference.batch import run_plan
     from zssr_gan.inference.case import with_degradation, with_shared_network
-    from zssr_gan.inference.compare import Sheet
+    from zssr_gan.inference.sheet import Sheet
 
     bar.images = len(plan.todo)
     sheet = None if compare is None else Sheet(compare)

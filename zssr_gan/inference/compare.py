@@ -2,7 +2,7 @@
 
 Beside the sheet lies a record of all systems: what each was, what its pixels were learnt from, and what it took. It is
 of another form than a result's (`zssr_gan.inference.record`), since it vouches for no enlarged image as a file of its
-own. `Sheet` is the one over all images of a run of `enhance`.
+own.
 """
 
 import math
@@ -20,27 +20,21 @@ from torch import Tensor
 from zssr_gan.degradation.operators import back_project
 from zssr_gan.devices import RunOptions
 from zssr_gan.errors import OutputError, SettingsError
-from zssr_gan.files import atomic_write, sha256_bytes, write_together
-from zssr_gan.imaging.io import encode_picture
-from zssr_gan.imaging.picture import Metadata, Picture, quantise
+from zssr_gan.files import sha256_bytes, write_together
+from zssr_gan.imaging.picture import Picture, quantise
 from zssr_gan.imaging.resize import Scale, resize
 from zssr_gan.imaging.sheets import contact_sheet, evidence_overlay, round_limit
 from zssr_gan.inference.batch import VERSION, Opened, enhance_opened, input_facts, open_input, written_file
-from zssr_gan.inference.enhance import Enhanced, OnProgress
+from zssr_gan.inference.enhance import OnProgress
 from zssr_gan.inference.options import degradation_option, make_request
 from zssr_gan.inference.outputs import Job
 from zssr_gan.inference.record import RequestFacts, Work, encode_json
 from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import clear_traceback, error_message, seen_in_training
-from zssr_gan.provenance import LABELS, MARK, MAX_MEGAPIXELS, Label, label_of, provenance_text, scale_text, strongest
+from zssr_gan.inference.sheet import SIDE, encode_sheet, reduced
+from zssr_gan.provenance import LABELS, MAX_MEGAPIXELS, Label, label_of, provenance_text, scale_text, strongest
 from zssr_gan.settings.zeroshot import PRESETS, load_preset
 from zssr_gan.signals import uninterrupted
-
-ROWS = 100
-"""Images that one sheet shows at most; more would make a picture that no viewer opens."""
-
-SIDE = 512
-"""Pixels that a sheet keeps of an image's longer side."""
 
 PLAIN = ("bicubic", "back-projected")
 """Systems that learn nothing."""
@@ -52,59 +46,6 @@ _OTHERS = (".pth", ".pt")
 """Endings of others' weights: meant as a generator's file, whose reader tells what makes one of them."""
 
 RECORD_VERSION = 2
-
-
-class Sheet:
-    """Gathers the rows of a contact sheet, reduced at once so that the memory does not grow with the photographs."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.left_out = 0
-        self._rows: list[list[tuple[str, Tensor]]] = []
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def add(self, job: Job, enhanced: Enhanced) -> None:
-        """Add one image's row."""
-        if len(self._rows) == ROWS:
-            self.left_out += 1
-            return
-        limit = round_limit(enhanced.disagreement)
-        overlay = evidence_overlay(enhanced.disagreement, limit=limit)
-        cells = [
-            (job.source.name, enhanced.source.pixels),
-            ("bicubic", enhanced.bicubic),
-            (job.result.name, enhanced.picture.pixels),
-            (f"disagreement of the views, brightest {limit:g} levels", overlay),
-        ]
-        self._rows.append([(caption, _reduced(image)) for caption, image in cells])
-
-    def write(self, *, overwrite: bool) -> bool:
-        """Write the sheet; returns whether there was anything to show.
-
-        Raises:
-            OutputError: the file exists and `overwrite` is not set, or the disk refuses it.
-        """
-        if not self._rows:
-            return False
-        content = _encoded(contact_sheet(self._rows), self.path, {MARK: "comparison sheet"})
-        atomic_write(self.path, content, overwrite=overwrite)
-        return True
-
-
-def _encoded(sheet: Tensor, path: Path, text: Mapping[str, str]) -> bytes:
-    """A sheet (`3 H W`, [0, 1]) as the file `path` is to hold it, with text fields."""
-    return encode_picture(Picture(sheet, None, 8, Metadata()), path.suffix[1:].lower(), text)
-
-
-def _reduced(image: Tensor) -> Tensor:
-    """An image (`C H W`, [0, 1]) as a sheet needs it: a copy of at most 512 pixels a side."""
-    height, width = image.shape[-2:]
-    factor = SIDE / max(height, width)
-    if factor >= 1:
-        return image.clone()  # a view would keep the whole photograph alive
-    return resize(image, (max(1, round(height * factor)), max(1, round(width * factor)))).clamp(0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +215,7 @@ def compare(
         label = strongest(*(one.label for one in shown))
         facts = {"input-sha256": sha256_bytes(opened.data)}
         text = provenance_text(kind="comparison sheet", version=VERSION, label=label, facts=facts)
-        files = {sheet: _encoded(_sheet(source.name, opened.picture, shown, evidence=evidence), sheet, text)}
+        files = {sheet: encode_sheet(_sheet(source.name, opened.picture, shown, evidence=evidence), sheet, text)}
         files[record_path(sheet)] = _record(job, opened, done, label, files)
         with uninterrupted():
             write_together(files, replaceable=files if overwrite else ())
@@ -311,7 +252,7 @@ def _tried(job: Job, system: System, opened: Opened, on_progress: OnProgress | N
         was = model.purposes_of(sha256)
         notices += [*([seen_in_training(was)] if was else []), *model.card.warnings]
     seconds = time.perf_counter() - began
-    return Shown(system, _reduced(made), disagreement, label, seconds, facts, work, digest, tuple(notices))
+    return Shown(system, reduced(made), disagreement, label, seconds, facts, work, digest, tuple(notices))
 
 
 def _plain(system: System, picture: Picture) -> Tensor:
@@ -328,11 +269,11 @@ def _plain(system: System, picture: Picture) -> Tensor:
 def _sheet(name: str, picture: Picture, shown: Sequence[Shown], *, evidence: bool) -> Tensor:
     """Input, bicubic (at the largest of the scales, where it is no system of its own) and each result: `3 H W`."""
     height, width = picture.pixels.shape[-2:]
-    cells = [(f"{name}\ninput, {width}x{height}", _reduced(picture.pixels))]
+    cells = [(f"{name}\ninput, {width}x{height}", reduced(picture.pixels))]
     if all(one.system.name != "bicubic" for one in shown):
         scale: Scale = max(one.system.request.scale for one in shown)
         size = (round(height * scale[0]), round(width * scale[1]))
-        cells.append((f"bicubic\nx{scale_text(scale)}", _reduced(resize(picture.pixels, size).clamp_(0, 1))))
+        cells.append((f"bicubic\nx{scale_text(scale)}", reduced(resize(picture.pixels, size).clamp_(0, 1))))
     before = len(cells)
     cells += [(_caption(one), one.pixels) for one in shown]
     rows = [cells]
@@ -346,7 +287,7 @@ def _sheet(name: str, picture: Picture, shown: Sequence[Shown], *, evidence: boo
             if one.disagreement is None:
                 below.append(("one view alone: nothing to disagree with", nothing))
             else:
-                overlay = _reduced(evidence_overlay(one.disagreement, limit=limit))
+                overlay = reduced(evidence_overlay(one.disagreement, limit=limit))
                 below.append((f"disagreement of the views, brightest {limit:g} levels", overlay))
         rows.append(below)
     return contact_sheet(rows, cell=SIDE)

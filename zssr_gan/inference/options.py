@@ -1,6 +1,6 @@
 """Options as a user gives them, on the command line or from Python, resolved into a request."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -62,18 +62,21 @@ def make_request(
         DeviceError: a device that is not there.
     """
     files: dict[Any, OptionFile] = {}
+    generator: TrainedGenerator | None
     if isinstance(model, Path):
-        path, model = model, _read_model(model, dash)
-        files["model"] = OptionFile(path=str(path), sha256=model.sha256)
-    if model is not None:
+        generator = _load("model", model, dash)
+        files["model"] = OptionFile(path=str(model), sha256=generator.sha256)
+    else:
+        generator = model
+    if generator is not None:
         _refuse_beside(f"{dash}model", "has learnt already", dash, init=init, init_from=init_from, noise=noise)
     if kernel is not None and degradation is not None:
         raise SettingsError(f"{dash}kernel and {dash}degradation both say how the image was blurred: leave one out")
     if degradation not in (None, "bicubic") and noise is not None:
         raise SettingsError(f"the degradation has its own noise: leave {dash}noise out")
-    own = (2.0, 2.0) if model is None else own_scale(model)
+    own = (2.0, 2.0) if generator is None else own_scale(generator)
     factors = own if scale is None else _factors(scale)
-    if model is not None and factors != own:
+    if generator is not None and factors != own:
         asked, alone = scale_text(factors), scale_text(own)
         raise SettingsError(f"{dash}scale {asked}: the generator enlarges by {alone} alone: leave {dash}scale out")
     request = Request(
@@ -81,7 +84,7 @@ def make_request(
         factors,
         seed=seed,
         noise=noise,
-        model=model,
+        model=generator,
         files=files,
         options=options,
         max_megapixels=max_megapixels,
@@ -96,15 +99,15 @@ def make_request(
         _refuse_beside(
             f"{dash}init-from", "brings the settings that it was learnt with", dash, preset=preset, noise=noise
         )
-        shared = _read_start(init_from, dash)
+        shared = _load("init-from", init_from, dash)
         files["init-from"] = OptionFile(path=str(init_from), sha256=shared.sha256)
         # What it was learnt with is what it is used with.
         settings, preset = parse_settings(shared.facts.settings, str(init_from)), init_from.name
         said = f"{dash}init-from {init_from}"
         request = replace(request, degradation=_camera_of_shared(shared, request, said, dash))
     else:
-        built_in: Sequence[str] = GENERATOR_PRESETS if model is not None else PRESETS
-        preset = preset or ("generator" if model is not None else "quality")
+        built_in: Sequence[str] = GENERATOR_PRESETS if generator is not None else PRESETS
+        preset = preset or ("generator" if generator is not None else "quality")
         settings = _settings(preset, request, f"{dash}noise" if dash else "noise", shares=init == "shared")
         if preset not in built_in:
             files["preset"] = OptionFile.read(Path(preset))
@@ -113,8 +116,8 @@ def make_request(
                 f"{dash}preset {preset} has a training noise of its own, and noise is part of {dash}degradation "
                 f"{degradation}: set it to 0 there, or leave {dash}degradation out"
             )
-    if model is not None and request.degradation.source == "default" and not request.estimates:
-        request = replace(request, degradation=learnt_for(model, dash))
+    if generator is not None and request.degradation.source == "default" and not request.estimates:
+        request = replace(request, degradation=learnt_for(generator, dash))
     resolve_device(options.device)
     learns = init == "shared" and shared is None
     return replace(request, settings=settings, preset=preset, shared=shared, learns=learns, files=files)
@@ -210,33 +213,20 @@ def _short(degradation: str) -> str:
     return f"{name} {digest[:12]}".strip()
 
 
-def _read_model(path: Path, dash: str) -> TrainedGenerator:
-    """Read a trained generator; SettingsError where the file is a shared network, WeightsError where it is neither."""
+def _load(option: Literal["model", "init-from"], path: Path, dash: str) -> Any:
+    """Read the network that an option names; SettingsError where the file is one for the other option."""
+    readers = {
+        "model": (load_generator, "a trained generator", "init-from"),
+        "init-from": (read_shared, "a shared network", "model"),
+    }
+    read, what, other = readers[option]
     try:
-        return load_generator(path)
-    except WeightsError as error:
-        if _is_read_by(read_shared, path):
-            raise SettingsError(
-                f"{dash}model {path}: is a shared start, not a trained generator: give it as {dash}init-from"
-            ) from error
-        raise
-
-
-def _read_start(path: Path, dash: str) -> SharedStart:
-    """Read a shared network; SettingsError where the file is none."""
-    try:
-        return read_shared(path)
-    except SettingsError as error:
-        if _is_read_by(load_generator, path):
-            raise SettingsError(
-                f"{dash}init-from {path}: is a trained generator, not a shared start: give it as {dash}model"
-            ) from error
-        raise
-
-
-def _is_read_by(reader: Callable[[Path], object], path: Path) -> bool:
-    try:
-        reader(path)
-    except ZssrGanError:
-        return False
-    return True
+        return read(path)
+    except (SettingsError, WeightsError) as error:
+        try:
+            readers[other][0](path)
+        except ZssrGanError:
+            raise error from None
+        raise SettingsError(
+            f"{dash}{option} {path}: is {readers[other][1]}, not {what}: give it as {dash}{other}"
+        ) from error

@@ -96,27 +96,37 @@ def plan_run(
 
     Raises:
         ImageError: an input is missing, or a folder has no images.
-        OutputError: see `check_targets`.
+        OutputError: a file is an input (also by a link), exists, is wanted twice, or cannot be written.
         SettingsError: a suffix that is no part of a file name.
     """
     if suffix is not None and re.search(r"[/\\\0]", suffix):
         raise SettingsError(f"--suffix {suffix!r} is not a part of a file name")
-    is_file = output_is_file(output, inputs)
+    is_file = _output_is_file(output, inputs)
     if is_file and (suffix is not None or extension is not None):
         raise OutputError(f"-o {output} names the whole file, so --suffix and --ext have no place beside it")
     if compare is not None and compare.suffix.lower() not in WRITABLE:
         raise OutputError(f"--compare {compare}: the sheet is a .png or .tif file")
     sources, left_out = collect_sources(inputs, recursive=recursive)
-    jobs = plan_jobs(
-        sources,
-        output=output,
-        output_is_file=is_file,
-        suffix=f"_x{scale_text(scale)}" if suffix is None else suffix,
-        extension=extension,
-        record=record,
-        evidence=evidence,
-    )
-    todo, skipped = check_targets(jobs, compare=compare, overwrite=overwrite, skip_existing=skip_existing)
+    if is_file and output is not None:
+        places = [(output.parent, output.stem, output.suffix)]
+    else:
+        folders = [source.parent if output is None else output for source in sources]
+        ending = f"_x{scale_text(scale)}" if suffix is None else suffix
+        places = [
+            (folder, f"{stem}{ending}", f".{extension}" if extension else _ending(source))
+            for source, folder, stem in zip(sources, folders, _stems_by_folder(sources, folders), strict=True)
+        ]
+    # A record is named as its result, so two results never share a stem, whatever their endings.
+    jobs = [
+        Job(
+            source,
+            folder / f"{stem}{ending}",
+            folder / f"{stem}.json" if record else None,
+            folder / f"{stem}_evidence.png" if evidence else None,
+        )
+        for source, (folder, stem, ending) in zip(sources, places, strict=True)
+    ]
+    todo, skipped = _check_targets(jobs, compare=compare, overwrite=overwrite, skip_existing=skip_existing)
     return Plan(tuple(todo), tuple(skipped), left_out)
 
 
@@ -156,39 +166,6 @@ def collect_sources(inputs: Sequence[Path], *, recursive: bool = False) -> tuple
 def _absolute(path: Path) -> Path:
     """The absolute path; links of folders are followed, a link to an image is an image by its own name."""
     return path.parent.resolve() / path.name
-
-
-def plan_jobs(
-    sources: Sequence[Path],
-    *,
-    output: Path | None = None,
-    output_is_file: bool = False,
-    suffix: str = "_x2",
-    extension: str | None = None,
-    record: bool = True,
-    evidence: bool = False,
-) -> list[Job]:
-    """Name the files of every job: beside the input, or in the folder `output`; or exactly `output`.
-
-    Results are PNG, or TIFF where the input is one, unless `extension` says otherwise. A record is named as its
-    result, so two results never share a stem, whatever their endings.
-    """
-    if output is not None and output_is_file:
-        stems, folders = [output.stem], [output.parent]
-        endings = [output.suffix]
-    else:
-        folders = [output if output is not None else source.parent for source in sources]
-        stems = [stem + suffix for stem in _stems_by_folder(sources, folders)]
-        endings = [f".{extension}" if extension else _ending(source) for source in sources]
-    return [
-        Job(
-            source,
-            folder / f"{stem}{ending}",
-            folder / f"{stem}.json" if record else None,
-            folder / f"{stem}_evidence.png" if evidence else None,
-        )
-        for source, folder, stem, ending in zip(sources, folders, stems, endings, strict=True)
-    ]
 
 
 def _ending(source: Path) -> str:
@@ -233,7 +210,7 @@ def unique_stems(paths: Sequence[PurePath]) -> list[str]:
     return names
 
 
-def output_is_file(output: Path | None, inputs: Sequence[Path]) -> bool:
+def _output_is_file(output: Path | None, inputs: Sequence[Path]) -> bool:
     """Whether -o names the result itself rather than a folder: one input file, and a name ending as an image.
 
     Raises:
@@ -251,37 +228,28 @@ def output_is_file(output: Path | None, inputs: Sequence[Path]) -> bool:
     return True
 
 
-def check_targets(
-    jobs: Sequence[Job], *, compare: Path | None = None, overwrite: bool = False, skip_existing: bool = False
+def _check_targets(
+    jobs: Sequence[Job], *, compare: Path | None, overwrite: bool, skip_existing: bool
 ) -> tuple[list[Job], list[Job]]:
-    """Make sure, before any work, that every file can be written and that no input is.
-
-    Returns:
-        The jobs to do, and the jobs to skip: with `skip_existing`, those of which every file exists. Of the jobs to
-        do, those whose files a killed run left without their record name these files as `replaced`.
-
-    Raises:
-        OutputError: a target is an input (also by a link), exists already, is wanted twice, or cannot be written.
-    """
+    """The jobs to do, and, with `skip_existing`, those to skip, of which every file exists; see `plan_run`."""
     skipped = [job for job in jobs if skip_existing and all(path.exists() for path in job.targets)]
     done = {job.result for job in skipped}
     todo = [_with_leftovers(job) if skip_existing else job for job in jobs if job.result not in done]
     # With nothing left to do there is no new sheet either, and the old one stays.
     sheet = [compare] if compare is not None and todo else []
     every = [path for job in jobs for path in job.targets] + sheet
-    _refuse_duplicates(every)
-    _refuse_inputs(every, [job.source for job in jobs])
-    targets = [path for job in todo for path in job.targets] + sheet
-    _refuse_unwritable(targets)
+    for name, count in Counter(str(_absolute(path)).casefold() for path in every).items():
+        if count > 1:
+            path = next(path for path in every if str(_absolute(path)).casefold() == name)
+            raise OutputError(f"{path} would be written twice: choose another --suffix, -o or --compare")
     leftovers = {path for job in todo for path in job.replaced}
-    existing = [path for path in targets if path not in leftovers and os.path.lexists(path)]
-    if existing and not overwrite:
-        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
-        if skip_existing:
-            way = "not all files of that result are there (an interrupted run?); add --overwrite to make them again"
-        else:
-            way = "--overwrite replaces, --skip-existing keeps what is complete"
-        raise OutputError(f"{existing[0]} exists already{more}: {way}")
+    targets = [path for job in todo for path in job.targets] + sheet
+    ways = "--overwrite replaces, --skip-existing keeps what is complete"
+    if skip_existing:
+        ways = "not all files of that result are there (an interrupted run?); add --overwrite to make them again"
+    _refuse_inputs(every, [job.source for job in jobs])
+    _refuse_unwritable(targets)
+    _refuse_existing([path for path in targets if path not in leftovers], ways, overwrite=overwrite)
     return todo, skipped
 
 
@@ -293,9 +261,14 @@ def check_new_files(targets: Sequence[Path], sources: Sequence[Path], *, overwri
     """
     _refuse_inputs(targets, sources)
     _refuse_unwritable(targets)
+    _refuse_existing(targets, "--overwrite replaces it", overwrite=overwrite)
+
+
+def _refuse_existing(targets: Sequence[Path], ways: str, *, overwrite: bool) -> None:
     existing = [path for path in targets if os.path.lexists(path)]
     if existing and not overwrite:
-        raise OutputError(f"{existing[0]} exists already: --overwrite replaces it")
+        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        raise OutputError(f"{existing[0]} exists already{more}: {ways}")
 
 
 def _with_leftovers(job: Job) -> Job:
@@ -307,15 +280,6 @@ def _with_leftovers(job: Job) -> Job:
         return job
     left = tuple(path for path in job.targets if os.path.lexists(path))
     return replace(job, replaced=left) if all(is_ours(path) for path in left) else job
-
-
-def _refuse_duplicates(targets: Sequence[Path]) -> None:
-    seen: set[str] = set()
-    for path in targets:
-        key = str(_absolute(path)).casefold()
-        if key in seen:
-            raise OutputError(f"{path} would be written twice: choose another --suffix, -o or --compare")
-        seen.add(key)
 
 
 def _refuse_inputs(targets: Sequence[Path], sources: Sequence[Path]) -> None:
