@@ -75,6 +75,14 @@ def test_it_holds_what_is_known_of_the_run(run: Run) -> None:
     assert turned.index("<h2>Table I") < turned.index("<h2>Truth known")
 
 
+def test_a_generator_of_another_split_is_warned_of(run: Run) -> None:
+    warning = "trained with another split.json"
+    assert warning not in write_report(run, ["truth"]).read_text("utf-8")
+    split = RUN / "split.json"
+    split.write_bytes(split.read_bytes() + b"\n")
+    assert warning in write_report(run, ["truth"]).read_text("utf-8")
+
+
 @pytest.mark.parametrize("left", [None, b"{}", encode_part(TRUTH)[:-9]])
 def test_a_part_that_cannot_be_read_is_said(run: Run, left: bytes | None) -> None:
     if left is None:
@@ -108,11 +116,3 @@ def test_what_stages_before_did_not_leave_is_left_out(run: Run) -> None:
     text = write_report(run, ["truth"]).read_text("utf-8")
     assert "Model card" not in text
     assert "Held against 4 known truths" in text
-
-
-def test_a_generator_of_another_split_is_warned_of(run: Run) -> None:
-    said = "trained with another split.json"
-    assert said not in write_report(run, ["truth"]).read_text("utf-8")
-    split = RUN / "split.json"
-    split.write_bytes(split.read_bytes() + b"\n")
-    assert said in write_report(run, ["truth"]).read_text("utf-8")

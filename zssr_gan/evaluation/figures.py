@@ -21,7 +21,7 @@ from zssr_gan.errors import NumericalError
 from zssr_gan.evaluation import published
 from zssr_gan.evaluation.cache import Results
 from zssr_gan.evaluation.evaluator import Evaluator
-from zssr_gan.evaluation.methods import Entry
+from zssr_gan.evaluation.methods import RAW, Entry
 from zssr_gan.evaluation.metrics.metric import Definition, Figure
 from zssr_gan.evaluation.paper_tables import EXTENDED
 from zssr_gan.evaluation.part import Illustration, Part
@@ -78,7 +78,7 @@ def figures(evaluator: Evaluator) -> Part:
 
 
 def _grids(evaluator: Evaluator) -> list[Illustration]:
-    run, name = evaluator.run, evaluator.names.raw
+    run, name = evaluator.run, RAW.format(evaluator.network)
     zssr, taught = run.chosen("zssr", _GRID), run.chosen(run.settings.train.images, _GRID)
     made = _images(evaluator.generate("figure 7", taught.inputs, "raw", run.generator))
     grids = {

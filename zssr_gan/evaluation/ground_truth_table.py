@@ -11,7 +11,7 @@ from zssr_gan.evaluation.case_training import CaseTraining
 from zssr_gan.evaluation.evaluator import Evaluator
 from zssr_gan.evaluation.figures import histograms_png
 from zssr_gan.evaluation.ground_truth import Truths, blind_groups, degradation_text, known_truths
-from zssr_gan.evaluation.methods import INTERPOLATIONS, THESE, Entry, Names
+from zssr_gan.evaluation.methods import CONTENT, INTERPOLATIONS, PROJECTED, RAW, THESE, Entry
 from zssr_gan.evaluation.metrics.full_reference import mse, psnr, ssim, ssim_pil, vif
 from zssr_gan.evaluation.metrics.metric import Definition, Figure
 from zssr_gan.evaluation.metrics.no_reference import colour_shift, residual
@@ -137,7 +137,7 @@ class GroundTruthTables:
             self.bar.note("truth: this run has trained no generator, so it has no row")
         else:
             if run.content is not None:
-                entries[evaluator.names.content] = evaluator.generate("truth", inputs, "raw", run.content)
+                entries[CONTENT.format(evaluator.network)] = evaluator.generate("truth", inputs, "raw", run.content)
             entries |= evaluator.generate_both("truth", inputs)
         for other in self._others:
             if other.generator is None:
@@ -149,14 +149,15 @@ class GroundTruthTables:
     def _trained(self, truths: Truths, stage_1: Entry) -> dict[str, Entry]:
         """A generator trained on these LR images and on what the zero-shot way made of them."""
         train = self.run.settings.train
-        names = Names(f"{train.generator.name.upper()} on these LR images")
+        network = f"{train.generator.name.upper()} on these LR images"
+        names = [name.format(network) for name in (CONTENT, RAW, PROJECTED)]
         training = CaseTraining(train, self.run.settings.seed, self.evaluator.machine, self.bar)
         assert stage_1.results is not None  # it is always made
         try:
             phases = training.run(truths, stage_1.results, self.evaluator.cache)
         except (WeightsError, SettingsError) as error:
             failed = Entry("generative", None, THESE, reason(error))
-            return {names.content: failed, names.raw: failed, names.projected: failed}
+            return dict.fromkeys(names, failed)
         before = stage_1.results.seconds * len(truths.ids)
 
         def entry(preset: str, generator: TrainedGenerator, seconds: float | None) -> Entry:
@@ -166,9 +167,8 @@ class GroundTruthTables:
         content = Entry("generative", None, THESE, "the run's settings have one phase alone")
         if phases.content is not None:
             content = entry("raw", phases.content, phases.content_seconds)
-        last = {names.raw: "raw", names.projected: "generator"}
-        made = {name: entry(preset, phases.last, phases.seconds) for name, preset in last.items()}
-        return {names.content: content, **made}
+        last = [entry(preset, phases.last, phases.seconds) for preset in ("raw", "generator")]
+        return dict(zip(names, (content, *last), strict=True))
 
     def _part(
         self,
@@ -210,7 +210,7 @@ class GroundTruthTables:
             differences(f"{title}: differences to bicubic", _HEADS, columns, methods, baseline),
         )
         shown = {"truth": images}
-        for kind in ("bicubic", TOGETHER if self.run.trained is None else evaluator.names.raw):
+        for kind in ("bicubic", TOGETHER if self.run.trained is None else RAW.format(evaluator.network)):
             if (results := entries[kind].results) is not None:
                 shown[kind] = results.images
         histogram = Illustration("Pixel intensities", histograms_png(shown))

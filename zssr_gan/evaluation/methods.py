@@ -42,6 +42,9 @@ INTERPOLATIONS = {
 }
 """Methods without a network, and their names in tables."""
 
+RAW, PROJECTED, CONTENT = "{}, its output as it is", "{}, back-projected", "{} before the discriminator"
+"""Names in tables of a generator's results: with the preset `raw`, with `generator`, and after the first phase."""
+
 THESE = "these LR images"
 
 _FLEET = 64
@@ -61,28 +64,6 @@ class Entry:
     """Of a learning on these images, beside `results.seconds`; None: not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
-    """What tables call a generator's results: its network's name, and what was done."""
-
-    network: str
-
-    @property
-    def raw(self) -> str:
-        """Its output."""
-        return f"{self.network}, its output as it is"
-
-    @property
-    def projected(self) -> str:
-        """Ensemble and back-projection, as `zssr-gan enhance --model` does by default."""
-        return f"{self.network}, back-projected"
-
-    @property
-    def content(self) -> str:
-        """The generator of the first phase."""
-        return f"{self.network} before the discriminator"
-
-
 @dataclass
 class Methods:
     """Applies methods to LR images; results are cached, and an entry's label is decided here."""
@@ -99,10 +80,10 @@ class Methods:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
         return {"device": name, "precision": self.machine.precision, "threads": self.machine.threads}
 
-    @cached_property
-    def names(self) -> Names:
-        """Of the run's generator."""
-        return Names(self.run.generator.card.name.upper())
+    @property
+    def network(self) -> str:
+        """Name of the run's generator in tables."""
+        return self.run.generator.card.name.upper()
 
     def interpolate(self, name: str, inputs: Inputs) -> Entry:
         """One of `INTERPOLATIONS`."""
@@ -155,8 +136,9 @@ class Methods:
 
     def generate_both(self, what: str, inputs: Inputs) -> dict[str, Entry]:
         """The run's generator: its output, and back-projected."""
-        presets = {self.names.raw: "raw", self.names.projected: "generator"}
-        return {name: self.generate(what, inputs, preset, self.run.generator) for name, preset in presets.items()}
+        names = (RAW.format(self.network), PROJECTED.format(self.network))
+        presets = zip(names, ("raw", "generator"), strict=True)
+        return {name: self.generate(what, inputs, preset, self.run.generator) for name, preset in presets}
 
     def learn_together(self, preset: str, inputs: Inputs) -> Entry:
         """One zero-shot network that learns from all LR images and nothing else; its time is shared among them."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from zssr_gan.evaluation import published
 from zssr_gan.evaluation.cache import Results
 from zssr_gan.evaluation.evaluator import HEADS, Evaluator
-from zssr_gan.evaluation.methods import Entry
+from zssr_gan.evaluation.methods import RAW, Entry
 from zssr_gan.evaluation.metrics.full_reference import psnr, ssim, ssim_pil
 from zssr_gan.evaluation.metrics.metric import Definition, Figure
 from zssr_gan.evaluation.metrics.no_reference import colour_shift, residual, sharpness
@@ -75,7 +75,9 @@ def _samples(evaluator: Evaluator, role: Chosen, method: Method, columns: Sequen
             for one, value in zip((published.SSIM, published.PSNR), published.TABLE_1[n], strict=True):
                 cells[one.name] = Cell(Figure(one.name, value))
         rows.append(Row((str(n + 1), role.ids[n]), cells))
-    title = f"Table I: {count} samples, drawn by the seed {evaluator.run.settings.seed}; {evaluator.names.raw}"
+    title = (
+        f"Table I: {count} samples, drawn by the seed {evaluator.run.settings.seed}; {RAW.format(evaluator.network)}"
+    )
     remark = "The seed paper's values are of its own eight images, which are not these"
     return Table(title, ("sample", "image"), tuple(columns), tuple(rows), (remark,))
 

@@ -1,22 +1,32 @@
-"""Sets of truths at their own sizes, such as Set5: the zero-shot way beside published figures."""
+"""Sets of images at their own sizes: truths such as Set5 beside published figures, and native LR images without any."""
 
 from dataclasses import replace
 
 from zssr_gan.errors import SettingsError
 from zssr_gan.evaluation import published
 from zssr_gan.evaluation.evaluator import HEADS, Evaluator
-from zssr_gan.evaluation.ground_truth import own_sizes
+from zssr_gan.evaluation.ground_truth import native_images, own_sizes
+from zssr_gan.evaluation.ground_truth_table import ASSUMED, TOGETHER
 from zssr_gan.evaluation.methods import INTERPOLATIONS
 from zssr_gan.evaluation.metrics.full_reference import psnr, ssim
 from zssr_gan.evaluation.metrics.metric import Figure
+from zssr_gan.evaluation.metrics.no_reference import colour_shift, residual, sharpness
 from zssr_gan.evaluation.part import Part, merge_sets
+from zssr_gan.evaluation.run import Inputs
 from zssr_gan.evaluation.tables import Cell, Method, Row, Table, differences, summarised
+from zssr_gan.settings.data import SourceSettings
 from zssr_gan.settings.evaluate import SetSettings
 
-_TEXT = (
+_SETS = (
     "Truths at their own sizes, shrunk by antialiased bicubic and rounded to 8 bits; each LR image gets a network of "
     "its own, and nothing is learnt from any other image. Figures are on Y with a border of the scale cropped, as the "
     "field's papers have them; what those printed stands in columns of its own."
+)
+
+_NATIVE = (
+    "Footage as cameras gave it. Nobody knows the scene, so there is no figure of how right a result is: those below "
+    "say whether it agrees with its input under what the camera is estimated to have done, and how sharp it is. "
+    "Sharper is not truer. Look at the pictures, and at where the maps are bright."
 )
 
 
@@ -26,7 +36,7 @@ def set_tables(evaluator: Evaluator) -> Part:
     if not sets:
         raise SettingsError("evaluate.sets: is empty: name a folder of truths, [{root: set5, name: Set5}].")
     parts = [_set(evaluator, one) for one in sets]
-    return merge_sets("sets", "Sets of truths, beside published figures", _TEXT, parts)
+    return merge_sets("sets", "Sets of truths, beside published figures", _SETS, parts)
 
 
 def _set(evaluator: Evaluator, wanted: SetSettings) -> Part:
@@ -73,3 +83,35 @@ def _set(evaluator: Evaluator, wanted: SetSettings) -> Part:
 def _is_published(name: str, images: int, scale: int) -> bool:
     """Whether published figures of a set compare: it has all of its images, at x2."""
     return scale == 2 and published.IMAGES_OF.get(name) == images
+
+
+def native_tables(evaluator: Evaluator) -> Part:
+    """Tables and scenes for each of `evaluate.native`."""
+    wanted = evaluator.run.settings.evaluate.native
+    if not wanted:
+        raise SettingsError("evaluate.native: is empty: name a folder of LR images, [{kind: folder, root: crops}].")
+    parts = [_native(evaluator, one) for one in wanted]
+    return merge_sets("native", "Native footage, without a truth", _NATIVE, parts)
+
+
+def _native(evaluator: Evaluator, wanted: SourceSettings) -> Part:
+    run = evaluator.run
+    case, notices = native_images(run, wanted, evaluator.cache)
+    for notice in [*notices, f"{wanted.label}: {case.camera}"]:
+        evaluator.bar.note(notice)
+    inputs, preset = case.inputs, run.settings.evaluate.native_preset
+    assumed = Inputs.by_bicubic(inputs.images)
+    entries = {INTERPOLATIONS[name]: evaluator.interpolate(name, assumed) for name in ("bicubic", "back-projected")}
+    entries[ASSUMED] = evaluator.learn_together(preset, assumed)
+    entries[TOGETHER] = evaluator.learn_together(preset, inputs)
+    if run.trained is not None:
+        entries |= evaluator.generate_both("native", inputs)
+    metrics = [psnr(), ssim(), residual([case.downscale]), colour_shift([case.downscale]), sharpness()]
+    columns = [metric.definition for metric in metrics]
+    methods = evaluator.measure(wanted.label, entries, metrics, inputs)
+    title = f"{wanted.label}: {len(case.ids):,} native images, x{run.scale[0]:g}"
+    tables = (
+        summarised(title, HEADS, columns, methods, (f"Camera: {case.camera}",)),
+        differences(f"{wanted.label}: differences to bicubic", HEADS, columns, methods, methods[0]),
+    )
+    return Part("", wanted.label, tuple(notices), tables, scenes=evaluator.scenes(case.ids, inputs, entries))
