@@ -21,10 +21,10 @@ from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import Machine, RunOptions, machine
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset
-from zssr_gan.zeroshot.scheduler import run_fleet
+from zssr_gan.zeroshot.scheduler import run_jobs
 from zssr_gan.zeroshot.shared import SharedStart, learn_shared
 from zssr_gan.zeroshot.steps import fleet_capacity
-from zssr_gan.zeroshot.upscale import super_resolving
+from zssr_gan.zeroshot.upscale import upscale
 
 X2 = (2.0, 2.0)
 DOWNSCALE = BicubicDownscale()
@@ -40,17 +40,16 @@ def enlarge(
     cases: list[Case], settings: ZeroShotSettings, seed: int, used: Machine, shared: SharedStart | None
 ) -> NDArray[np.float64]:
     """PSNR-Y of each case's result."""
-    works = (
+    jobs = (
         (
             number,
-            super_resolving(
+            upscale(
                 case.lr.pixels.to(used.device),
                 X2,
                 settings.for_size(case.lr.pixels[0].numel()) if shared is None else settings,
                 DOWNSCALE,
+                used,
                 seed=seed,
-                precision=used.precision,
-                tile=used.tile,
                 shared=shared,
             ),
         )
@@ -59,7 +58,7 @@ def enlarge(
     size = (cases[0].lr.pixels.shape[-2], cases[0].lr.pixels.shape[-1])
     capacity = fleet_capacity(used.device, settings.for_size(size[0] * size[1]), size)
     psnr = np.zeros(len(cases))
-    for ended in run_fleet(works, capacity):
+    for ended in run_jobs(jobs, capacity):
         if ended.error is not None:
             raise ended.error
         assert ended.result is not None

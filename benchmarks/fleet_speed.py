@@ -21,12 +21,12 @@ from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import PRECISIONS, Machine, RunOptions, machine
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset
-from zssr_gan.zeroshot.fleet import Fleet, Member, Training, reconstruction_error
+from zssr_gan.zeroshot.fleet import Fleet, Member, TrainRequest, reconstruction_error
 from zssr_gan.zeroshot.pairs import Task
-from zssr_gan.zeroshot.scheduler import run_fleet
-from zssr_gan.zeroshot.shared import SharedStart, apply_shared, learn_case, learn_shared
+from zssr_gan.zeroshot.scheduler import run_jobs
+from zssr_gan.zeroshot.shared import SharedStart, apply_shared, learn_shared
 from zssr_gan.zeroshot.steps import fleet_capacity
-from zssr_gan.zeroshot.upscale import super_resolving
+from zssr_gan.zeroshot.upscale import upscale
 
 SIDES = (32, 16)
 FLEETS = (2, 4, 8, 16, 32, 64)
@@ -94,26 +94,27 @@ class Timed:
     def of(cls, members: int, side: int, used: Machine) -> "Timed":
         """So many members on images of `side`, warmed up."""
         settings = load_preset("paper").for_size(side * side)
-        task = Task.of((2.0, 2.0), settings.network.grid, DOWNSCALE)
-        made = [Member(image, seed) for seed, image in enumerate(faces(members, side, used.device))]
-        timed = cls(Fleet(made, settings, Training(task, used.precision)))
+        task = Task.of((2.0, 2.0), settings.network.grid, DOWNSCALE, used.precision)
+        images = faces(members, side, used.device)
+        made = [Member(TrainRequest(image, [seed], settings, task), 0) for seed, image in enumerate(images)]
+        timed = cls(Fleet.of(made))
         timed.advance(2)
         fleet = timed.fleet
         timed.error_seconds = median_seconds(
-            lambda: reconstruction_error(fleet.network, fleet.images_NCHW, fleet.training), used.device, 1
+            lambda: reconstruction_error(fleet.network, torch.stack(images), fleet.task), used.device, 1
         )
         return timed
 
     def advance(self, steps: int) -> float:
         """Seconds of an image-iteration, a 50th of the whole image's error included."""
         self.fleet.iteration_N.fill_(1)  # the error falls due at a multiple of 50; it is timed by itself
-        synchronise(self.fleet.images_NCHW.device)
+        synchronise(self.fleet.network.weights_NP.device)
         began = time.perf_counter()
         for _ in range(steps):
             self.fleet.advance()
-        synchronise(self.fleet.images_NCHW.device)
+        synchronise(self.fleet.network.weights_NP.device)
         seconds = (time.perf_counter() - began) / steps + self.error_seconds / self.fleet.schedule.stride
-        return seconds / self.fleet.members
+        return seconds / self.fleet.network.members
 
 
 def synchronise(device: torch.device) -> None:
@@ -161,7 +162,7 @@ def scratch(used: Machine, sides: list[int], seconds: float, iterations: int) ->
 def in_turns(one: Timed, many: Timed, seconds: float) -> tuple[list[float], list[float]]:
     """Seconds of an image-iteration alone and in the fleet, in turns; `seconds` for each of the two in all."""
     turn = seconds / _TURNS
-    steps = [max(1, min(45, int(turn / (timed.advance(1) * timed.fleet.members)))) for timed in (one, many)]
+    steps = [max(1, min(45, int(turn / (timed.advance(1) * timed.fleet.network.members)))) for timed in (one, many)]
     pairs = [(one.advance(steps[0]), many.advance(steps[1])) for _ in range(_TURNS)]
     return [a for a, _ in pairs], [b for _, b in pairs]
 
@@ -180,19 +181,19 @@ def share_of_set(preset: str, used: Machine) -> None:
     images = faces(32, 32, used.device)
     settings = load_preset(preset).for_case()
     assert settings.shared is not None
-    task = Task.of((2.0, 2.0), settings.network.grid, DOWNSCALE)
-    training = Training(task, used.precision)
+    named = [(CaseImage(name=str(n), sha256=f"{n:064}"), image) for n, image in enumerate(images)]
+    task = Task.of((2.0, 2.0), settings.network.grid, DOWNSCALE, used.precision)
     iterations, rounds = settings.schedule.iterations, settings.shared.rounds
     steps = 20 if used.device.type != "cuda" else 200
 
     def learn(count: int) -> float:
         brief = _with(settings, iterations=count, rounds=1)
-        return timed(lambda: learn_case(images, brief, training, seed=0), used.device)
+        return timed(lambda: learn_shared(named, brief, (2.0, 2.0), DOWNSCALE, seed=0, machine=used), used.device)
 
     learn(2)
     step = median(learn(steps) / steps for _ in range(3))
-    start = _start(images, settings, used)
-    first = median_seconds(lambda: apply_shared(start.network(), images, settings, training), used.device, 1)
+    start = _start(named, settings, used)
+    first = median_seconds(lambda: apply_shared(start.network(), images, settings, task), used.device, 1)
     first /= len(images)
     learning = step * iterations * rounds
     between = first * SET * (rounds - 1)
@@ -228,9 +229,8 @@ def _with(
     return settings.model_copy(update={"shared": shared, "schedule": schedule})
 
 
-def _start(images: list[Tensor], settings: ZeroShotSettings, used: Machine) -> SharedStart:
+def _start(named: list[tuple[CaseImage, Tensor]], settings: ZeroShotSettings, used: Machine) -> SharedStart:
     """A shared start after a few steps: how good it is does not matter here."""
-    named = [(CaseImage(name=str(n), sha256=f"{n:064}"), image) for n, image in enumerate(images)]
     brief = _with(settings, iterations=2, rounds=1)
     return learn_shared(named, brief, (2.0, 2.0), DOWNSCALE, seed=0, machine=used)
 
@@ -239,23 +239,11 @@ def _apply_seconds(images: list[Tensor], settings: ZeroShotSettings, start: Shar
     """Seconds an image as `make synth` makes it: self-ensemble of 8, back-projection."""
 
     def run(some: list[Tensor]) -> None:
-        works = (
-            (
-                number,
-                super_resolving(
-                    image,
-                    (2.0, 2.0),
-                    settings,
-                    DOWNSCALE,
-                    seed=0,
-                    precision=used.precision,
-                    tile=used.tile,
-                    shared=start,
-                ),
-            )
+        jobs = (
+            (number, upscale(image, (2.0, 2.0), settings, DOWNSCALE, used, seed=0, shared=start))
             for number, image in enumerate(some)
         )
-        for ended in run_fleet(works, fleet_capacity(used.device, settings, (32, 32))):
+        for ended in run_jobs(jobs, fleet_capacity(used.device, settings, (32, 32))):
             assert ended.error is None, ended.error
 
     run(images[:2])

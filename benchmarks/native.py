@@ -20,7 +20,6 @@ from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.resize import resize
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import load_preset
-from zssr_gan.zeroshot.fleet import Training
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.shared import apply_shared, learn_shared
 
@@ -67,8 +66,8 @@ def main() -> None:
             downscale = degradation.downscale
             named = [(one.image, one.pixels) for one in evidence]
             start = learn_shared(named, settings, X2, downscale, seed=0, machine=used)
-            training = Training(Task.of(X2, settings.network.grid, downscale), used.precision)
-            columns.append(apply_shared(start.network(), images, settings, training))
+            task = Task.of(X2, settings.network.grid, downscale, used.precision)
+            columns.append(apply_shared(start.network(), images, settings, task))
     largest = np.argsort([-one.shape[1] for one in images])[: args.shown]
     rows = [tile([torch.as_tensor(column[n]) for column in columns]) for n in largest]
     width = max(row.width for row in rows) + 2 * GAP

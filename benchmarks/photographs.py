@@ -27,7 +27,8 @@ from zssr_gan.evaluation.metrics.planes import rounded
 from zssr_gan.imaging.io import read_picture
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset
-from zssr_gan.zeroshot.upscale import super_resolve
+from zssr_gan.zeroshot.scheduler import run_single
+from zssr_gan.zeroshot.upscale import upscale
 
 X2 = (2.0, 2.0)
 SIDE = 11
@@ -51,8 +52,7 @@ def as_degradation(kernel: Tensor) -> Degradation:
 def enlarged(lr: Tensor, degradation: Degradation, settings: ZeroShotSettings, seed: int, used: Machine) -> Tensor:
     """The result of networks of the image's own."""
     own, downscale = settings.for_size(lr[0].numel()), degradation.downscale
-    image = lr.to(used.device)
-    return super_resolve(image, X2, own, downscale, seed=seed, precision=used.precision, tile=used.tile).image_CHW.cpu()
+    return run_single(upscale(lr.to(used.device), X2, own, downscale, used, seed=seed)).image_CHW.cpu()
 
 
 def main() -> None:

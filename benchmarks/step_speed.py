@@ -18,9 +18,8 @@ from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import RunOptions, machine
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
 from zssr_gan.settings.zeroshot import CosineSchedule, ZeroShotSettings, load_preset
-from zssr_gan.zeroshot.fleet import Training, autocast
+from zssr_gan.zeroshot.fleet import Fleet, Member, TrainRequest, autocast
 from zssr_gan.zeroshot.pairs import Task
-from zssr_gan.zeroshot.scheduler import Request, train
 
 _STEPS = 40
 
@@ -58,16 +57,20 @@ def peak(device: torch.device, precision: str) -> float:
 def step(settings: ZeroShotSettings, side: int, device: torch.device, precision: str) -> tuple[float, float]:
     """Milliseconds and GFLOP/s of one training step on a square image, x2, of one network."""
     grid_lr = settings.network.grid == "lr"
-    task = Task((2.0, 2.0), (2, 2) if grid_lr else (1, 1), BicubicDownscale())
+    task = Task((2.0, 2.0), (2, 2) if grid_lr else (1, 1), BicubicDownscale(), precision)
     schedule = CosineSchedule(iterations=_STEPS)
-    settings = settings.model_copy(update={"schedule": schedule, "restarts": 0, "networks": 1})
-    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
+    settings = settings.model_copy(update={"schedule": schedule})
+    image = torch.rand(3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
     network = ZSSR(ZSSROptions(**settings.network.model_dump()), 3, task.factor, [torch.Generator()])
     crop = min(settings.pairs.crop, side)
     pixels = settings.pairs.batch * (crop // task.factor[0]) * (crop // task.factor[1])
-    seconds = (
-        median_seconds(lambda: train(Request(image, [0], settings, Training(task, precision))), device, 3) / _STEPS
-    )
+
+    def train() -> None:
+        fleet = Fleet.of([Member(TrainRequest(image, [0], settings, task), 0)])
+        while fleet.running_N.all():
+            fleet.advance()
+
+    seconds = median_seconds(train, device, 3) / _STEPS
     return seconds * 1e3, 6 * network.multiply_adds_per_pixel * pixels / seconds / 1e9
 
 

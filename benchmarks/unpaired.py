@@ -53,8 +53,7 @@ from zssr_gan.settings.zeroshot import load_preset
 from zssr_gan.training.dataset import Material
 from zssr_gan.training.loop import Loop, Watchers
 from zssr_gan.training.sampling import Images
-from zssr_gan.zeroshot.ensemble import combine
-from zssr_gan.zeroshot.fleet import Training
+from zssr_gan.zeroshot.ensemble import finish, median
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.shared import apply_shared, learn_shared
 
@@ -85,8 +84,8 @@ def first_stage(faces: Faces, preset: str, seed: int, used: Machine) -> Tensor:
     settings = load_preset(preset).for_case()
     images = [(CaseImage(name=str(n), sha256=""), x) for n, x in enumerate(faces.lr[: faces.seen])]
     start = learn_shared(images, settings, X2, faces.downscale, seed=seed, machine=used)
-    training = Training(Task.of(X2, settings.network.grid, faces.downscale), used.precision)
-    return rounded(torch.stack(apply_shared(start.network(), list(faces.lr.to(used.device)), settings, training)).cpu())
+    task = Task.of(X2, settings.network.grid, faces.downscale, used.precision)
+    return rounded(torch.stack(apply_shared(start.network(), list(faces.lr.to(used.device)), settings, task)).cpu())
 
 
 def trained(
@@ -126,9 +125,8 @@ def results(generator: GeneratorNetwork, faces: Faces, used: Machine) -> dict[st
     for k in range(8):
         made = [generator(dihedral.transform(x, k).to(used.device)).cpu() for x in faces.lr.split(32)]
         views.append(dihedral.inverse(torch.cat(made), k))
-    whole = combine(torch.stack(views), "median")
-    whole = back_project(whole, faces.lr, faces.downscale, ITERATIONS)
-    return {"net": views[0].clamp(0, 1), "whole": whole.clamp(0, 1)}
+    whole = finish(median(torch.stack(views)), faces.lr, faces.downscale, ITERATIONS)
+    return {"net": views[0].clamp(0, 1), "whole": whole}
 
 
 class Table:

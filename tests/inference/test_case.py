@@ -360,8 +360,8 @@ class TestNetworkWithDegradation:
         self, folder: Path, request_of_both: Request, make_estimate: Make
     ) -> None:
         shared, _ = network(request_of_both)
-        several = f"bicubic, {shared.facts.degradation}, degradation {BLUR.sha256}"
-        facts = shared.facts.model_copy(update={"cameras": (*shared.facts.cameras, BLUR), "degradation": several})
+        several = ("bicubic", *shared.facts.learnt_for, f"degradation {BLUR.sha256}")
+        facts = shared.facts.model_copy(update={"cameras": (*shared.facts.cameras, BLUR), "learnt_for": several})
         path = folder / "several.safetensors"
         write_shared(make_shared(shared.weights_P, facts), path)
         with pytest.raises(SettingsError, match="say which by --degradation FILE"):

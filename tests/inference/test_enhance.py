@@ -32,7 +32,6 @@ TINY: dict[str, Any] = {
     "pairs": {"crop": 16, "batch": 1},
     "schedule": {"kind": "cosine", "lr": 0.003, "iterations": 2},
     "refinement": {"back_projections": 4},
-    "restarts": 0,
 }
 CPU = RunOptions("cpu", "fp32")
 

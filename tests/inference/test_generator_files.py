@@ -94,7 +94,7 @@ def test_the_record_holds_the_model() -> None:
 
 
 def test_the_recorded_command_works_when_typed(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("mine.yaml").write_text(yaml.safe_dump({"refinement": {"combine": "mean"}}), "utf-8")
+    Path("mine.yaml").write_text(yaml.safe_dump({"refinement": {"ensemble": False}}), "utf-8")
     assert enhance("in/b.png", "-o", "out", "--model", MODEL, "--preset", "mine.yaml").exit_code == 0
     record = read_record(Path("out/b_x2.json"))
     monkeypatch.chdir("in")

@@ -163,7 +163,7 @@ def test_all_parts_and_nothing_twice(done: Path, evaluated: tuple[Path, str], mo
     assert set(parts) == set(PARTS)
     assert None not in parts.values()
     # Again: the same bytes, and no method is asked to do anything.
-    for name in ("generate", "run_fleet", "learn_case", "_lanczos"):
+    for name in ("generate", "run_jobs", "learn_case", "_lanczos"):
         monkeypatch.setattr(methods, name, refuse)
     monkeypatch.setattr(ground_truth, "learn_case", refuse)
     monkeypatch.setattr(case_training, "Loop", refuse)

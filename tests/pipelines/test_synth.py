@@ -32,7 +32,6 @@ network: {depth: 2, width: 4, initial: lecun}
 pairs: {crop: 8, batch: 1}
 schedule: {kind: cosine, lr: 0.003, iterations: ITERATIONS}
 refinement: {back_projections: 2}
-restarts: 0
 shared: {schedule: {kind: cosine, lr: 0.003, iterations: 8}}
 """
 CONFIG = """

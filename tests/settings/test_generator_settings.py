@@ -17,7 +17,7 @@ from zssr_gan.settings.zeroshot import (
 def test_the_default_preset_is_the_defaults() -> None:
     assert load_generator_preset("generator").refinement == GeneratorSettings().refinement
     raw = load_generator_preset("raw").refinement
-    assert (raw.ensemble, raw.back_projections, raw.kernel_back_projections) == (False, 0, 0)
+    assert (raw.ensemble, raw.back_projections) == (False, 0)
 
 
 @pytest.mark.parametrize("name", GENERATOR_PRESETS)
@@ -28,10 +28,10 @@ def test_a_record_gives_the_settings_back(name: str) -> None:
 
 
 def test_a_file_of_settings(tmp_path: Path) -> None:
-    path = tmp_path / "mean.yaml"
-    path.write_text("refinement: {combine: mean, back_projections: 3}", encoding="utf-8")
+    path = tmp_path / "own.yaml"
+    path.write_text("refinement: {ensemble: false, back_projections: 3}", encoding="utf-8")
     refinement = load_generator_preset(str(path)).refinement
-    assert (refinement.combine, refinement.back_projections, refinement.ensemble) == ("mean", 3, True)
+    assert (refinement.back_projections, refinement.ensemble) == (3, False)
 
 
 def test_what_is_of_the_other_way_is_refused(tmp_path: Path) -> None:

@@ -63,13 +63,12 @@ class TestPresets:
         assert (s.network.depth, s.network.width, s.network.bias, s.network.grid) == (8, 64, False, "interpolated")
         assert (s.network.initial, s.network.residual) == ("original", False)
         assert (s.pairs.crop, s.pairs.batch, s.pairs.affine, s.pairs.plain, s.pairs.noise) == (128, 1, 0.5, 0.05, 0)
-        assert (s.pairs.scale_min, s.pairs.anisotropy, s.pairs.shear, s.pairs.rotate) == (0.5, 0.25, 0.1, True)
+        assert (s.pairs.scale_min, s.pairs.anisotropy, s.pairs.shear) == (0.5, 0.25, 0.1)
         assert (s.schedule.lr, s.schedule.divide, s.schedule.ratio) == (1e-3, 10, 1.5)
         assert (s.schedule.record_every, s.schedule.check_every, s.schedule.window) == (50, 60, 256)
         assert (s.schedule.stop_lr, s.schedule.iterations) == (9e-6, 3000)
-        assert (s.refinement.ensemble, s.refinement.combine) == (True, "median")
+        assert s.refinement.ensemble
         assert (s.refinement.member_back_projections, s.refinement.back_projections) == (10, 10)
-        assert s.refinement.kernel_back_projections == 2
 
     def test_paper_turns_only_and_reads_the_test_its_way(self) -> None:
         s = load_preset("paper")
@@ -125,7 +124,7 @@ class TestMistakes:
             ("steps: {gradual: [[1]]}", "steps.gradual.0.1: is missing"),
             ("steps: {gradual: [[1, 1, 1]]}", "steps.gradual.0: must have at most 2 entries"),
             ("network: {bias: 1}", "network.bias: must be true or false, not 1"),
-            ("refinement: {combine: '5'}", "refinement.combine: must be 'median' or 'mean', not '5'"),
+            ("network: {grid: '5'}", "network.grid: must be 'interpolated' or 'lr', not '5'"),
             ("networks: 0", "networks: must be greater than or equal to 1, not 0"),
             (
                 "schedule: {kind: cosine, lr: 1e-4}",

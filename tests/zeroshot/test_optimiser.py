@@ -1,12 +1,16 @@
-"""Optimisers over a fleet: Adam is torch's, Muon's iterations are the naive ones, and members do not meet."""
+"""Optimisers of a fleet and learning-rate schedules: Adam is torch's, Muon and the slope test are to the letter."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
-from zssr_gan.settings.zeroshot import OptimiserSettings
-from zssr_gan.zeroshot.fleet import FleetOptimiser, orthogonalise
+from zssr_gan.settings.zeroshot import CosineSchedule, OptimiserSettings, SlopeSchedule, load_preset
+from zssr_gan.zeroshot.optimiser import Cosine, FleetOptimiser, Slope, fit_slope, make_schedule, orthogonalise
+
+INNER = 2 * 8 * 72
+ORIGINAL, PAPER = (load_preset(name).schedule for name in ("original", "paper"))
 
 
 def fleet(seeds: tuple[int, ...] = (0, 1, 2)) -> ZSSR:
@@ -18,41 +22,19 @@ def gradients(steps: int, network: ZSSR, seed: int = 0) -> Tensor:
     return torch.randn(steps, *network.weights_NP.shape, generator=torch.Generator().manual_seed(seed)) * 0.01
 
 
-INNER = 2 * 8 * 72
-
-
-class TestAdam:
-    def test_is_torchs(self) -> None:
-        network, reference = fleet(), fleet()
-        ours = FleetOptimiser(network, OptimiserSettings())
-        theirs = torch.optim.Adam([reference.weights_NP], lr=1e-3)
-        for gradient in gradients(20, network):
-            ours.step(gradient, torch.full((3,), 1e-3, dtype=torch.float64))
-            reference.weights_NP.grad = gradient
-            theirs.step()
-        assert torch.allclose(network.weights_NP, reference.weights_NP, atol=1e-6)
-        assert not torch.allclose(network.weights_NP, fleet().weights_NP, atol=1e-4)
-
-    def test_rates_are_each_members_own(self) -> None:
-        network = fleet()
-        before = network.weights_NP.detach().clone()
-        gradient = gradients(1, network)[0].sign()
-        FleetOptimiser(network, OptimiserSettings()).step(gradient, torch.tensor([1e-3, 2e-3, 0]))
-        moved = before - network.weights_NP.detach()
-        assert torch.allclose(moved[0], 1e-3 * gradient[0].sign(), atol=1e-6)  # Adam's first step is the sign
-        assert torch.allclose(moved[1], 2e-3 * gradient[1].sign(), atol=1e-6)
-        assert not moved[2].any()
+def test_adam_is_torchs() -> None:
+    network, reference = fleet(), fleet()
+    ours = FleetOptimiser(network, OptimiserSettings())
+    theirs = torch.optim.Adam([reference.weights_NP], lr=1e-3)
+    for gradient in gradients(20, network):
+        ours.step(gradient, torch.full((3,), 1e-3, dtype=torch.float64))
+        reference.weights_NP.grad = gradient
+        theirs.step()
+    assert torch.allclose(network.weights_NP, reference.weights_NP, atol=1e-6)
+    assert not torch.allclose(network.weights_NP, fleet().weights_NP, atol=1e-4)
 
 
 class TestMuon:
-    def test_singular_values_become_about_one(self) -> None:
-        matrices = torch.randn(4, 16, 144, generator=torch.Generator().manual_seed(0))
-        matrices[1] *= 1e-4
-        matrices[2] *= 1e4
-        values = torch.linalg.svdvals(orthogonalise(matrices))
-        assert float(values.min()) >= 0.6
-        assert float(values.max()) <= 1.3
-
     def test_is_the_five_iterations(self) -> None:
         x = torch.randn(2, 8, 72, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         y = x / x.norm(dim=(1, 2), keepdim=True)
@@ -60,25 +42,16 @@ class TestMuon:
             gram = y @ y.mT
             y = 3.4445 * y + (-4.7750 * gram + 2.0315 * gram @ gram) @ y
         assert torch.allclose(orthogonalise(x), y, atol=1e-6)
-
-    def test_directions_are_kept(self) -> None:
-        """The singular vectors stay: U^T Y V is diagonal."""
-        x = torch.randn(8, 72, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-        u, _, vh = torch.linalg.svd(x, full_matrices=False)
-        core = u.mT @ orthogonalise(x) @ vh.mT
-        assert float((core - torch.diag(core.diagonal())).abs().max()) < 1e-9
-        assert float(core.diagonal().min()) > 0.6
-
-    def test_nothing_stays_nothing(self) -> None:
+        values = torch.linalg.svdvals(orthogonalise(torch.cat([x * 1e-4, x * 1e4])))
+        assert 0.6 <= float(values.min()) <= float(values.max()) <= 1.3
         assert not orthogonalise(torch.zeros(2, 4, 36)).any()
 
     def test_inner_convolutions_by_muon_the_rest_by_adam(self) -> None:
         network, by_adam = fleet(), fleet()
-        before = network.weights_NP.detach().clone()
-        ours = FleetOptimiser(network, OptimiserSettings(kind="muon", muon_ratio=10))
+        expected = network.weights_NP.detach()[:, :INNER].unflatten(1, (2, 8, 72)).clone()
+        ours = FleetOptimiser(network, OptimiserSettings(kind="muon"))
         adam = FleetOptimiser(by_adam, OptimiserSettings())
         momentum = torch.zeros(3, 2, 8, 72)
-        expected = before[:, :INNER].unflatten(1, (2, 8, 72)).clone()
         for gradient in gradients(4, network):
             for optimiser in (ours, adam):
                 optimiser.step(gradient, torch.full((3,), 1e-3))
@@ -91,24 +64,25 @@ class TestMuon:
 
 
 @pytest.mark.parametrize("kind", ["adam", "muon"])
-class TestBoth:
-    def test_members_do_not_meet(self, kind: str) -> None:
+class TestFleetOptimiser:
+    def test_networks_are_independent(self, kind: str) -> None:
+        """Also in their rates, and in the norm by which they are clipped."""
         settings = OptimiserSettings(kind=kind, average=0.9, clip=0.1)
         together = fleet()
-        optimiser = FleetOptimiser(together, settings)
-        steps = gradients(5, together)
+        optimiser, steps = FleetOptimiser(together, settings), gradients(5, together)
+        steps[:, 1] *= 100
         for gradient in steps:
             optimiser.step(gradient, torch.tensor([1e-3, 2e-3, 3e-3]))
         for n in range(3):
-            alone = fleet((n,))
-            one = FleetOptimiser(alone, settings)
+            single = fleet((n,))
+            one = FleetOptimiser(single, settings)
             for gradient in steps[:, n : n + 1]:
                 one.step(gradient, torch.tensor([(n + 1) * 1e-3]))
             assert torch.allclose(one.result()[0], optimiser.result()[n], atol=1e-6)
-            assert torch.allclose(alone.weights_NP[0], together.weights_NP[n], atol=1e-6)
+            assert torch.allclose(single.weights_NP[0], together.weights_NP[n], atol=1e-6)
 
-    def test_rate_0_leaves_a_member(self, kind: str) -> None:
-        """Also its average: what a stopped member gives does not depend on how long the others go on."""
+    def test_rate_0_leaves_a_network(self, kind: str) -> None:
+        """Also its average: the result of a stopped network does not depend on how long the others go on."""
         network = fleet()
         optimiser = FleetOptimiser(network, OptimiserSettings(kind=kind, average=0.9))
         first, *others = gradients(6, network)
@@ -120,19 +94,13 @@ class TestBoth:
         assert torch.equal(optimiser.result()[1], result[1])
         assert not torch.allclose(optimiser.result()[0], result[0])
 
-    def test_clipping_is_by_each_members_norm(self, kind: str) -> None:
+    def test_clipping(self, kind: str) -> None:
         clipped, scaled = fleet(), fleet()
-        gradient = gradients(1, clipped)[0]
-        gradient[0] *= 100
-        gradient[1] *= 1e-3
-        by_hand = gradient.clone()
-        by_hand[0] *= 0.2 / by_hand[0].norm()
-        by_hand[2] *= min(1.0, float(0.2 / by_hand[2].norm()))
+        gradient = gradients(1, clipped)[0] * 100
         a = FleetOptimiser(clipped, OptimiserSettings(kind=kind, clip=0.2))
         b = FleetOptimiser(scaled, OptimiserSettings(kind=kind))
-        other = gradients(1, clipped, seed=1)[0] * 0.1
-        other *= 0.1 / other.norm(dim=1, keepdim=True)
-        for one, two in ((gradient, by_hand), (other, other)):  # Adam's first step alone knows no length
+        other = gradients(1, clipped, seed=1)[0] * 0.001  # Adam's first step alone knows no length
+        for one, two in ((gradient, gradient * (0.2 / gradient.norm(dim=1, keepdim=True))), (other, other)):
             a.step(one, torch.full((3,), 1e-3))
             b.step(two, torch.full((3,), 1e-3))
         assert torch.allclose(clipped.weights_NP, scaled.weights_NP, atol=1e-7)
@@ -147,48 +115,160 @@ class TestBoth:
             expected = decay * expected + (1 - decay) * network.weights_NP.detach()
         assert torch.allclose(optimiser.result(), expected, atol=1e-6)
         assert not torch.allclose(optimiser.result(), network.weights_NP, atol=1e-4)
+        plain = FleetOptimiser(network, OptimiserSettings(kind=kind))
+        assert torch.equal(plain.result(), network.weights_NP)
+        assert plain.result().data_ptr() != network.weights_NP.data_ptr()
 
-    def test_without_average_the_last_weights_are_the_result(self, kind: str) -> None:
-        network = fleet()
-        optimiser = FleetOptimiser(network, OptimiserSettings(kind=kind))
-        optimiser.step(gradients(1, network)[0], torch.full((3,), 1e-2))
-        result = optimiser.result()
-        assert torch.equal(result, network.weights_NP)
-        optimiser.step(gradients(1, network)[0], torch.full((3,), 1e-2))
-        assert not torch.equal(result, network.weights_NP)  # a copy
-
-    def test_put_begins_anew_and_touches_nobody_else(self, kind: str) -> None:
+    def test_assign_and_select(self, kind: str) -> None:
+        """A network that begins in another's slot, and one that changes its slot, train as if alone."""
         settings = OptimiserSettings(kind=kind, average=0.9, clip=0.1)
-        stream, untouched, fresh = fleet(), fleet(), fleet((7,))
-        optimiser, other, alone = (FleetOptimiser(one, settings) for one in (stream, untouched, fresh))
+        fleets = [fleet(), fleet(), fleet((7,))]
+        stream, untouched, alone = (FleetOptimiser(one, settings) for one in fleets)
         rates = torch.full((3,), 1e-2)
-        for step, gradient in enumerate(gradients(10, stream)):
+        for step, gradient in enumerate(gradients(12, fleets[0])):
             if step == 4:
-                with torch.no_grad():
-                    stream.weights_NP[1] = fleet((7,)).weights_NP[0]
-                optimiser.put(torch.tensor([1]))
-            optimiser.step(gradient, rates)
-            other.step(gradient, rates)
+                fleets[0].weights_NP.data[1] = fleets[2].weights_NP.data[0]
+                stream.assign(torch.tensor([1]), alone)
+            if step == 8:
+                fleets[0].weights_NP.data = fleets[0].weights_NP.data[[2, 1]]
+                stream.select(torch.tensor([2, 1]))
+            stream.step(gradient if step < 8 else gradient[[2, 1]], rates[: 3 if step < 8 else 2])
+            untouched.step(gradient, rates)
             if step >= 4:
                 alone.step(gradient[1:2], rates[:1])
-        assert torch.allclose(optimiser.result()[1], alone.result()[0], atol=1e-6)
-        assert torch.allclose(stream.weights_NP[1], fresh.weights_NP[0], atol=1e-6)
-        for n in (0, 2):
-            assert torch.equal(optimiser.result()[n], other.result()[n])
-            assert torch.equal(stream.weights_NP[n], untouched.weights_NP[n])
+        assert torch.allclose(stream.result()[1], alone.result()[0], atol=1e-6)
+        assert torch.allclose(stream.result()[0], untouched.result()[2], atol=1e-6)
+        assert torch.allclose(fleets[0].weights_NP[0], fleets[1].weights_NP[2], atol=1e-6)
 
-    def test_keep_goes_on_as_before(self, kind: str) -> None:
-        settings = OptimiserSettings(kind=kind, average=0.9)
-        whole, part = fleet(), fleet()
-        one, other = FleetOptimiser(whole, settings), FleetOptimiser(part, settings)
-        stay = torch.tensor([2, 0])
-        for step, gradient in enumerate(gradients(8, whole)):
-            if step == 3:
-                part.weights_NP.data = part.weights_NP.detach()[stay]
-                other.keep(stay)
-            one.step(gradient, torch.tensor([1e-2, 2e-2, 3e-2]))
-            late = step >= 3
-            rates = torch.tensor([3e-2, 1e-2]) if late else torch.tensor([1e-2, 2e-2, 3e-2])
-            other.step(gradient[stay] if late else gradient, rates)
-        assert torch.allclose(other.result(), one.result()[stay], atol=1e-6)
-        assert torch.allclose(part.weights_NP, whole.weights_NP[stay], atol=1e-6)
+
+def noisy(points: int, networks: int = 3) -> Tensor:
+    return torch.rand(networks, points, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("points", [5, 6, 12])
+def test_fit_slope_is_numpys(points: int) -> None:
+    """Today's, and numpy 1.15's: residuals / (len(x) - order - 2.0) times the inverse normal matrix, with order = 2."""
+    at, errors = np.arange(points) * 50.0, noisy(points)
+    slope, unbiased = fit_slope(errors, 50, "unbiased")
+    _, old = fit_slope(errors, 50, "numpy-1.15")
+    design = np.vander(at, 2)
+    for network in range(3):
+        line, covariance = np.polyfit(at, errors[network].numpy(), 1, cov=True)
+        assert float(slope[network]) == pytest.approx(line[0], rel=1e-9)
+        assert float(unbiased[network]) == pytest.approx(covariance[0, 0] ** 0.5, rel=1e-9)
+        _, residuals, *_ = np.linalg.lstsq(design, errors[network].numpy(), rcond=None)
+        covariance = np.linalg.inv(design.T @ design) * residuals / (points - 2 - 2.0)
+        assert float(old[network]) == pytest.approx(covariance[0, 0] ** 0.5, rel=1e-9)
+
+
+def at(iteration: int, networks: int = 1) -> Tensor:
+    return torch.full((networks,), iteration)
+
+
+def rates_of(settings: SlopeSchedule, errors, iterations: int = 3000) -> list[float]:
+    """The rates of one network whose reconstruction error after iteration t is `errors(t)`."""
+    schedule, rates = Slope(settings, 1), []
+    for t in range(iterations):
+        rates.append(float(schedule.rates(at(t))))
+        schedule.observe(at(t), torch.tensor([errors(t)]) if schedule.wants_error(at(t)) else None)
+        if schedule.stopped_N.all():
+            break
+    return rates
+
+
+def changes(rates: list[float]) -> list[int]:
+    """Iterations after which the rate changed."""
+    return [t for t in range(len(rates) - 1) if rates[t] != rates[t + 1]]
+
+
+def flat(t: int) -> float:
+    """No progress: up and down about one value."""
+    return 0.01 + 0.001 * ((t // 50) % 2)
+
+
+class TestSlope:
+    @pytest.mark.parametrize("settings", [ORIGINAL, PAPER])
+    def test_without_progress_it_falls_as_soon_as_it_may(self, settings: SlopeSchedule) -> None:
+        """Tests come after iterations 59, 119, ...; more than 256 must have passed since the last change: 299, 599.
+
+        1e-3, 1e-4, 1e-5 are trained with; at 1e-6 both end, the paper at exactly its limit.
+        """
+        assert [t for t in range(200) if Slope(settings, 1).wants_error(at(t))] == [0, 50, 100, 150]
+        rates = rates_of(settings, flat)
+        assert changes(rates) == [299, 599]
+        assert len(rates) == 900
+        assert sorted(set(rates)) == pytest.approx([1e-5, 1e-4, 1e-3])
+
+    def test_networks_are_independent_and_end_at_rate_0(self) -> None:
+        schedule = Slope(PAPER, 2)
+        for t in range(900):
+            schedule.observe(at(t, 2), torch.tensor([flat(t), 1 - t * 1e-4]) if t % 50 == 0 else None)
+        assert schedule.stopped_N.tolist() == [True, False]
+        assert schedule.rates(at(900, 2)).tolist() == [0, 1e-3]
+        assert schedule.rates(at(3000, 2)).tolist() == [0, 0]
+
+    def test_while_the_error_falls_it_stays(self) -> None:
+        assert set(rates_of(ORIGINAL, lambda t: 1 - t * 1e-4)) == {1e-3}
+        assert changes(rates_of(ORIGINAL, lambda t: t * 1e-4))[0] == 299
+
+    @pytest.mark.parametrize(("slope", "falls"), [(-1.2, True), (-1.4, True), (-1.6, False)])
+    def test_the_ratio_decides(self, slope: float, falls: bool) -> None:
+        """Errors with a known slope and deviation: the rate falls where ratio * (-slope) < deviation."""
+        wave = torch.tensor([1.0, -2, 0, 2, -1], dtype=torch.float64)  # no slope of its own
+        _, deviation = fit_slope(wave[None], 50, "unbiased")
+        settings = SlopeSchedule(ratio=1 / 1.5, covariance="unbiased", window=250, stop_lr=1e-9)
+        rates = rates_of(settings, lambda t: float(wave[(t // 50 - 1) % 5] + slope * deviation * t), iterations=302)
+        assert (changes(rates) == [299]) == falls
+
+    def test_only_the_last_window_counts(self) -> None:
+        """A fast start long ago does not hold a rate up that has stopped helping."""
+        rates = rates_of(ORIGINAL, lambda t: 1 - t / 400 if t < 400 else flat(t))
+        assert changes(rates)[0] == 659  # the test after 599 still sees the records of 350 and 400
+
+
+class TestCosine:
+    def test_rises_then_falls_to_nothing(self) -> None:
+        schedule = make_schedule(CosineSchedule(lr=2e-3, iterations=100), 2)
+        assert isinstance(schedule, Cosine)
+        rates = torch.stack([schedule.rates(at(t, 2)) for t in range(101)])
+        assert torch.equal(rates[:, 0], rates[:, 1])
+        one = rates[:, 0]
+        assert (one[1:6] > one[:5]).all()
+        assert (one[6:] < one[5:-1]).all()
+        assert [float(one[t]) for t in (0, 50, 100)] == pytest.approx([2e-3 / 6, 1e-3, 0], rel=1e-3)
+        assert not schedule.wants_error(at(0))
+
+    def test_one_iteration_is_not_lost(self) -> None:
+        assert float(Cosine(CosineSchedule(iterations=1)).rates(at(0))) > 0
+
+
+class TestComingAndGoing:
+    """A network that begins later, in another's slot, is lowered at the iterations at which it would be alone."""
+
+    SETTINGS = SlopeSchedule(window=12, record_every=3, check_every=4, divide=2, stop_lr=1e-9, iterations=200)
+
+    def error(self, network: int, iteration: int) -> float:
+        return (0.0 if iteration < 20 * network else 0.01) + 0.1 / (1 + iteration) + 0.001 * (iteration * network % 7)
+
+    @pytest.mark.parametrize("begin", [3, 27, 60])
+    def test_assign_and_select(self, begin: int) -> None:
+        schedule = make_schedule(self.SETTINGS, 3)
+        assert isinstance(schedule, Slope)
+        assert begin % schedule.stride == 0
+        networks, iteration_N = [0, 1, 2], torch.zeros(3, dtype=torch.int64)
+        rates: dict[int, list[float]] = {n: [] for n in range(4)}
+        for t in range(120):
+            if t == begin:
+                schedule.assign(torch.tensor([1]), Slope(self.SETTINGS, 1))
+                networks[1], iteration_N[1] = 3, 0
+            if t == 90:
+                schedule.select(torch.tensor([2, 1]))
+                networks, iteration_N = [2, 3], iteration_N[[2, 1]]
+            for network, rate in zip(networks, schedule.rates(iteration_N).tolist(), strict=True):
+                rates[network].append(rate)
+            errors = [self.error(n, int(i)) for n, i in zip(networks, iteration_N, strict=True)]
+            schedule.observe(iteration_N, torch.tensor(errors) if schedule.wants_error(iteration_N) else None)
+            iteration_N += 1
+        for network, found in rates.items():
+            assert found == rates_of(self.SETTINGS, lambda t, n=network: self.error(n, t), len(found))
+        assert all(len(set(rates[network])) > 2 for network in (2, 3)), "the case is meant to lower rates"

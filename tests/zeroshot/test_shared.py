@@ -1,46 +1,56 @@
-"""A shared start: its file, what it refuses, and what an image is made of it."""
+"""The shared model: learnt from all images whatever their order, its file, and what is made of an image by it."""
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load, save
+from skimage import data
 from torch import Tensor
 
 from tests.estimates import NARROW, WIDE
-from zssr_gan.degradation.model import Degradation, DegradedDownscale
-from zssr_gan.degradation.operators import BicubicDownscale, Downscale, KernelDownscale
+from zssr_gan.degradation.model import Degradation, GaussianBlur, Noise
+from zssr_gan.degradation.operators import BicubicDownscale, Downscale, KernelDownscale, back_project
 from zssr_gan.devices import Machine
 from zssr_gan.errors import ImageError, SettingsError
-from zssr_gan.files import sha256_bytes, sha256_file
+from zssr_gan.files import sha256_file
+from zssr_gan.imaging.resize import resize
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import ZeroShotSettings, parse_settings
-from zssr_gan.zeroshot import scheduler
+from zssr_gan.zeroshot import fleet, scheduler, shared
+from zssr_gan.zeroshot.pairs import Task
+from zssr_gan.zeroshot.scheduler import run_single
 from zssr_gan.zeroshot.shared import (
-    SharedFacts,
     SharedStart,
+    apply_shared,
     encode_shared,
     learn_shared,
     make_shared,
     read_shared,
     write_shared,
 )
-from zssr_gan.zeroshot.upscale import SuperResolved, super_resolve
+from zssr_gan.zeroshot.upscale import SuperResolved, upscale
 
 BICUBIC = BicubicDownscale()
+X2 = (2.0, 2.0)
+BLURRED = Degradation(
+    blur=GaussianBlur(sigma_major=1, sigma_minor=0.5, angle_degrees=30), noise=Noise(sigma=0.02)
+).downscale
 MACHINE = Machine(torch.device("cpu"), "fp32", 1, 512)
 
 
-def settings() -> ZeroShotSettings:
+def settings(iterations: int = 4, rounds: int = 1, **groups: object) -> ZeroShotSettings:
     return parse_settings(
         {
-            "network": {"depth": 2, "width": 4, "grid": "lr", "initial": "lecun"},
-            "pairs": {"crop": 12, "batch": 2},
-            "refinement": {"back_projections": 2},
-            "shared": {
-                "schedule": {"kind": "cosine", "lr": 0.003, "iterations": 4},
-            },
+            "network": {"depth": 4, "width": 8, "grid": "lr", "residual": True, "initial": "lecun", "bias": True},
+            "pairs": {"crop": 12, "batch": 4, "affine": 0.5, "noise": 0.01},
+            "optimiser": {"kind": "muon", "average": 0.95, "clip": 1.0},
+            "refinement": {"back_projections": 4},
+            "shared": {"schedule": {"kind": "cosine", "lr": 0.003, "iterations": iterations}, "rounds": rounds},
+            **groups,
         },
         "test",
     ).for_case()
@@ -50,68 +60,178 @@ PLAIN = settings()
 
 
 def learn(
-    images: list[Tensor], chosen: ZeroShotSettings = PLAIN, scale: tuple[float, float] = (2.0, 2.0)
+    images: list[Tensor],
+    chosen: ZeroShotSettings = PLAIN,
+    downscale: Downscale | Sequence[Downscale] = BICUBIC,
+    scale: tuple[float, float] = X2,
+    **more: Any,
 ) -> SharedStart:
     named = [(CaseImage(name=f"{n}.png", sha256=f"{n:064}"), image) for n, image in enumerate(images)]
-    return learn_shared(named, chosen, scale, BICUBIC, seed=0, machine=MACHINE)
+    return learn_shared(named, chosen, scale, downscale, **{"seed": 0, "machine": MACHINE, **more})
 
 
 def enlarge(
-    image: Tensor, shared: SharedStart, chosen: ZeroShotSettings = PLAIN, scale: tuple[float, float] = (2.0, 2.0)
+    image: Tensor, model: SharedStart, scale: tuple[float, float] = X2, downscale: Downscale = BICUBIC
 ) -> SuperResolved:
-    return super_resolve(image, scale, chosen, BICUBIC, seed=0, precision="fp32", tile=512, shared=shared)
+    return run_single(upscale(image, scale, PLAIN, downscale, MACHINE, seed=0, shared=model))
+
+
+def apply(model: SharedStart, images: list[Tensor], *downscales: Downscale) -> list[Tensor]:
+    tasks = [Task(X2, (2, 2), one) for one in downscales or [BICUBIC] * len(images)]
+    return apply_shared(model.network(), images, PLAIN, tasks)
 
 
 @pytest.fixture(scope="module")
 def images(astronaut: Tensor) -> list[Tensor]:
-    """Three parts of the astronaut, the last one gray."""
-    return [astronaut[:, :16, 20:36], astronaut[:, 20:36, 20:32], astronaut[:1, 30:46, 20:36]]
+    """Four parts of the astronaut, 3 16 16."""
+    return [astronaut[:, y : y + 16, x : x + 16].clone() for y in (0, 32) for x in (8, 36)]
 
 
 @pytest.fixture(scope="module")
-def start(images: list[Tensor]) -> SharedStart:
+def model(images: list[Tensor]) -> SharedStart:
     return learn(images)
 
 
+class TestLearning:
+    def test_order_and_names_do_not_matter(self, images: list[Tensor], model: SharedStart) -> None:
+        again = learn([images[n] for n in (2, 0, 3, 1)])
+        assert torch.equal(model.weights_P, again.weights_P)
+        assert model.facts.loss == again.facts.loss
+        assert learn(images).sha256 == model.sha256, "the same bytes for the same case"
+        for other in (learn(images, seed=1), learn(images[:3]), learn(images, settings(5))):
+            assert not torch.allclose(model.weights_P, other.weights_P, atol=1e-5)
+
+    def test_better_than_back_projection_on_images_it_has_not_seen(self) -> None:
+        """Learnt on LR images alone; the ground truth of others is what is measured against."""
+        own = {"depth": 4, "width": 16, "grid": "lr", "bias": True, "initial": "lecun"}
+        chosen = settings(200, network=own, pairs={"crop": 16, "batch": 8})
+        whole = BICUBIC(torch.from_numpy(data.camera().copy()).float()[None, None] / 255, (128, 128))[0].clamp(0, 1)
+        parts = [whole[:, y : y + 32, x : x + 32].clone() for y in range(0, 97, 32) for x in range(0, 97, 32)]
+        truths = sorted(parts, key=lambda part: -float(part.std()))
+        lows = [BICUBIC(truth[None], (16, 16))[0].clamp(0, 1) for truth in truths]
+        seen: list[tuple[int, int, float]] = []
+        found = learn(lows[::2], chosen, on_learning=lambda *now: seen.append(now))
+        gains = []
+        for result, low, truth in zip(apply(found, lows[1::2]), lows[1::2], truths[1::2], strict=True):
+            plain = back_project(resize(low[None], (32, 32)).clone(), low[None], BICUBIC, 4)[0].clamp(0, 1)
+            gains.append(10 * float(((plain - truth).square().mean() / (result - truth).square().mean()).log10()))
+        assert sum(gains) / len(gains) > 0.15
+        assert [now[:2] for now in seen] == [(n, 200) for n in range(10, 201, 10)]
+        assert sum(loss for *_, loss in seen[-5:]) < sum(loss for *_, loss in seen[:5])
+        assert found.facts.loss == pytest.approx(sum(loss for *_, loss in seen[-5:]) / 5, rel=0.3)
+
+    @pytest.mark.parametrize("grid", ["lr", "interpolated"])
+    def test_images_of_mixed_sizes_share_batches(
+        self, grid: str, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        chosen = settings(60, pairs={"crop": 16, "batch": 4}, network={"depth": 2, "width": 4, "grid": grid})
+        monkeypatch.setattr(fleet, "_DEAD_SHARE", 0.0)  # so few iterations leave it dead
+        drawn: dict[tuple[int, ...], int] = {}
+        sides, real = set(), shared.PairSource.take
+
+        def take(self: shared.PairSource, image_S: Tensor, draws: Tensor, noise: Tensor, side: int) -> Any:
+            size = self.images[0].size
+            drawn[size] = drawn.get(size, 0) + len(image_S)
+            sides.add((side, size))
+            return real(self, image_S, draws, noise, side)
+
+        monkeypatch.setattr(shared.PairSource, "take", take)
+        assert learn([*images[:3], images[3][:, :12, :]], chosen).weights_P.isfinite().all()
+        # A quarter of the batches has the small image's side, and is cut of all four; the rest of the other three.
+        assert sum(drawn.values()) == 60 * 4
+        assert drawn[12, 16] == pytest.approx(60 * 4 / 16, abs=3 * (60 * 4 / 16) ** 0.5)
+        assert sides == {(16, (16, 16)), (12, (16, 16)), (12, (12, 16))}
+
+    def test_a_second_round_learns_from_the_results(
+        self, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given: list[list[tuple[int, ...]]] = []
+        real = shared.PairSource.__init__
+
+        def first(self: shared.PairSource, chosen: Any, stacks: list[Tensor], *others: Any) -> None:
+            given.append([tuple(stack.shape) for stack in stacks])
+            real(self, chosen, stacks, *others)
+
+        monkeypatch.setattr(shared.PairSource, "__init__", first)
+        found = learn(images, settings(rounds=2))
+        assert given == [[(4, 3, 16, 16)], [(4, 3, 16, 16), (4, 3, 32, 32)]]
+        assert found.facts.iterations == 8
+        assert not torch.equal(found.weights_P, learn(images, settings(8)).weights_P)
+
+    def test_each_image_teaches_by_its_own_degradation(
+        self, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its noise, its symmetries and its blur, whatever image lies beside it in a batch."""
+        symmetries, real = {}, shared.PairSource.take
+
+        def take(self: shared.PairSource, *given: Any) -> Any:
+            symmetries[self.task.downscale.name] = self.symmetries
+            return real(self, *given)
+
+        monkeypatch.setattr(shared.PairSource, "take", take)
+        both = [BICUBIC, BLURRED, BICUBIC, BLURRED]
+        one = learn(images, PLAIN, both)
+        assert symmetries == {"bicubic": BICUBIC.symmetries, "degradation": BLURRED.symmetries}
+        order = (2, 0, 3, 1)
+        again = learn([images[n] for n in order], PLAIN, [both[n] for n in order])
+        assert torch.equal(one.weights_P, again.weights_P)
+        assert not torch.equal(one.weights_P, learn(images, PLAIN, [BICUBIC] * 4).weights_P)
+
+    def test_a_camera_without_noise_beside_one_with(self, images: list[Tensor]) -> None:
+        """Where the settings add none, one takes draws for it and the other none."""
+        chosen = settings(pairs={"crop": 12, "batch": 4})
+        noisy = Degradation(noise=Noise(sigma=0.05)).downscale
+        assert learn(images, chosen, [BICUBIC, noisy, BICUBIC, noisy]).weights_P.isfinite().all()
+
+    def test_of_a_large_image_the_middle(self) -> None:
+        large = torch.rand(1, 530, 20, generator=torch.Generator().manual_seed(0))
+        around = large.clone()
+        around[:, :9] = 0
+        around[:, -9:] = 0
+        assert torch.equal(learn([large], settings(2)).weights_P, learn([around], settings(2)).weights_P)
+
+    def test_what_cannot_be_learnt_from(self, images: list[Tensor]) -> None:
+        with pytest.raises(ImageError, match="there is no image to learn from"):
+            learn([])
+        with pytest.raises(ImageError, match="of 16x7 pixels is too small"):
+            learn([images[0], images[1][:, :7]])
+
+
+def test_apply_shared_is_each_image_by_itself(images: list[Tensor], model: SharedStart) -> None:
+    """Of mixed sizes, and each by its own degradation."""
+    mixed = [images[0], images[1][:, :12], *images[2:], images[3][:, :12].flip(1)]
+    downscales = [BICUBIC, BLURRED, BLURRED, BICUBIC, BICUBIC]
+    for image, one, result in zip(mixed, downscales, apply(model, mixed, *downscales), strict=True):
+        assert result.shape == (3, 2 * image.shape[1], 32)
+        assert torch.allclose(apply(model, [image], one)[0], result, atol=1e-5)
+    assert not torch.allclose(apply(model, images[:1])[0], apply(model, images[:1], BLURRED)[0], atol=1e-3)
+
+
 class TestFile:
-    def test_comes_back_as_it_was(self, start: SharedStart, tmp_path: Path) -> None:
+    def test_comes_back_as_it_was(self, model: SharedStart, tmp_path: Path) -> None:
         path = tmp_path / "shared.safetensors"
-        write_shared(start, path)
+        write_shared(model, path)
         found = read_shared(path)
-        assert torch.equal(found.weights_P, start.weights_P)
-        assert found.facts == start.facts
-        assert found.sha256 == start.sha256 == sha256_file(path)
-        assert torch.equal(found.network(3).weights_NP[2], start.weights_P)
-
-    def test_the_same_bytes_for_the_same_case(self, images: list[Tensor], start: SharedStart) -> None:
-        again = learn(images)
-        assert encode_shared(again.weights_P, again.facts) == encode_shared(start.weights_P, start.facts)
-        assert learn(images[:2]).sha256 != start.sha256
-
-    def test_says_what_it_is(self, start: SharedStart) -> None:
-        facts = start.facts
-        assert (facts.channels, facts.factor, facts.scale, facts.degradation) == (3, (2, 2), (2, 2), "bicubic")
-        assert [image.name for image in facts.images] == ["0.png", "1.png", "2.png"]
+        assert torch.equal(found.weights_P, model.weights_P)
+        assert found.facts == model.facts
+        assert found.sha256 == model.sha256 == sha256_file(path)
+        facts = model.facts
+        assert (facts.channels, facts.factor, facts.scale, facts.learnt_for) == (3, (2, 2), (2, 2), ("bicubic",))
+        assert [image.name for image in facts.images] == ["0.png", "1.png", "2.png", "3.png"]
         assert parse_settings(facts.settings, "kept") == PLAIN
         assert (facts.iterations, facts.seed, facts.precision, facts.threads) == (4, 0, "fp32", 1)
-        assert start.summary() == {"sha256": start.sha256, "images": 3, "iterations": 4}
-
-    def test_is_not_overwritten(self, start: SharedStart, tmp_path: Path) -> None:
-        path = tmp_path / "shared.safetensors"
-        path.write_bytes(b"mine")
         with pytest.raises(Exception, match="exists already"):
-            write_shared(start, path)
-        assert path.read_bytes() == b"mine"
+            write_shared(model, path)
 
     @pytest.mark.parametrize("kind", ["missing", "empty", "text", "pickle", "cut", "foreign", "version", "unnamed"])
-    def test_anything_else_is_refused_in_a_sentence(self, kind: str, start: SharedStart, tmp_path: Path) -> None:
-        whole = encode_shared(start.weights_P, start.facts)
+    def test_anything_else_is_refused_in_a_sentence(self, kind: str, model: SharedStart, tmp_path: Path) -> None:
+        whole = encode_shared(model.weights_P, model.facts)
         contents = {
             "empty": b"",
             "text": b"network: {depth: 2}\n" * 40,
             "pickle": pickle.dumps({"weights_P": [1.0]}),
             "cut": whole[: len(whole) // 2],
-            "foreign": save({"weights_P": start.weights_P}),
+            "foreign": save({"weights_P": model.weights_P}),
             "version": whole.replace(b'schema_version\\": 2', b'schema_version\\": 3'),
             "unnamed": whole.replace(b'"weights_P"', b'"weights_Q"'),
         }
@@ -125,122 +245,71 @@ class TestFile:
         assert "\n" not in str(error.value)
 
     @pytest.mark.parametrize("kind", ["longer", "shorter", "nan", "matrix", "whole numbers"])
-    def test_weights_that_do_not_fit(self, kind: str, start: SharedStart, tmp_path: Path) -> None:
+    def test_weights_that_do_not_fit(self, kind: str, model: SharedStart, tmp_path: Path) -> None:
         bad = {
-            "longer": torch.cat([start.weights_P, start.weights_P[:1]]),
-            "shorter": start.weights_P[:-1],
-            "nan": start.weights_P.clone().index_fill(0, torch.tensor([3]), torch.nan),
-            "whole numbers": start.weights_P.int(),
-            "matrix": start.weights_P.reshape(2, -1),
+            "longer": torch.cat([model.weights_P, model.weights_P[:1]]),
+            "shorter": model.weights_P[:-1],
+            "nan": model.weights_P.clone().index_fill(0, torch.tensor([3]), torch.nan),
+            "whole numbers": model.weights_P.int(),
+            "matrix": model.weights_P.reshape(2, -1),
         }[kind]
         path = tmp_path / "x.safetensors"
-        path.write_bytes(encode_shared(bad, start.facts))
+        path.write_bytes(encode_shared(bad, model.facts))
         assert load(path.read_bytes())["weights_P"].shape == bad.shape
         with pytest.raises(SettingsError, match="is damaged: its weights do not fit its network"):
             read_shared(path)
 
-    def test_the_hash_is_that_of_the_bytes(self, start: SharedStart) -> None:
-        other = make_shared(start.weights_P + 1, start.facts)
-        assert other.sha256 == sha256_bytes(encode_shared(start.weights_P + 1, start.facts)) != start.sha256
-
-
-class TestCameras:
-    """One network for images of several cameras."""
-
-    def learn(self, images: list[Tensor], *degradations: Degradation) -> SharedStart:
-        named = [(CaseImage(name=f"{n}.png", sha256=f"{n:064}"), image) for n, image in enumerate(images)]
-        # An object each: what is equal is learnt together all the same.
-        downscales = [DegradedDownscale(degradation) for degradation in degradations]
-        return learn_shared(named, PLAIN, (2.0, 2.0), downscales, seed=0, machine=MACHINE)
-
-    def test_it_holds_all_of_them(self, images: list[Tensor], tmp_path: Path) -> None:
-        shared = self.learn(images, WIDE, NARROW, WIDE)
-        assert set(shared.facts.cameras) == {WIDE, NARROW}
-        assert shared.facts.learnt_for == tuple(sorted(f"degradation {one.sha256}" for one in (WIDE, NARROW)))
-        write_shared(shared, tmp_path / "shared.safetensors")
-        assert read_shared(tmp_path / "shared.safetensors").facts == shared.facts
-        again = self.learn([images[n] for n in (1, 0, 2)], NARROW, WIDE, WIDE)
-        assert torch.equal(again.weights_P, shared.weights_P)
-
-    def test_one_for_all_is_one_for_each(self, images: list[Tensor]) -> None:
-        one = learn_shared(
-            [(CaseImage(name=f"{n}.png", sha256=f"{n:064}"), image) for n, image in enumerate(images)],
-            *(PLAIN, (2.0, 2.0), WIDE.downscale),
-            seed=0,
-            machine=MACHINE,
-        )
-        assert one.sha256 == self.learn(images, WIDE, WIDE, WIDE).sha256
-        assert one.facts.degradation == f"degradation {WIDE.sha256}"
-        assert one.facts.cameras == (WIDE,)
-
-    def test_images_of_each_of_them_and_of_no_other(self, images: list[Tensor]) -> None:
-        shared = self.learn(images, WIDE, NARROW, WIDE)
-
-        def made(downscale: Downscale) -> Tensor:
-            return super_resolve(
-                *(images[0], (2.0, 2.0), PLAIN, downscale), seed=0, precision="fp32", tile=512, shared=shared
-            ).image_CHW
-
-        assert not torch.allclose(made(WIDE.downscale), made(NARROW.downscale), atol=1e-3)
-        other = WIDE.model_copy(update={"noise": None})
-        for downscale in (BICUBIC, other.downscale):
-            with pytest.raises(
-                SettingsError, match=r"learnt for the degradation 'degradation .* or 'degradation .* not"
-            ):
-                made(downscale)
-
-    def test_a_file_of_before_is_for_the_one_that_it_names(self, start: SharedStart) -> None:
-        facts = start.facts.model_dump(mode="json")
-        del facts["cameras"]
-        assert SharedFacts.model_validate(facts) == start.facts
-        assert start.facts.learnt_for == ("bicubic",)
-
 
 class TestResults:
     def test_nothing_is_trained(
-        self, start: SharedStart, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
+        self, model: SharedStart, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fail(*_: object) -> None:
-            pytest.fail("a fleet was made")
-
-        monkeypatch.setattr(scheduler.Fleet, "__init__", fail)
-        done = enlarge(images[0], start)
+        monkeypatch.setattr(scheduler.Fleet, "of", lambda *_: pytest.fail("a fleet was made"))
+        done = enlarge(images[0], model)
         assert done.image_CHW.shape == (3, 32, 32)
-        assert done.steps[0]["name"] == "shared start"
-        assert done.steps[0]["iterations"] == [0]
-        assert done.steps[0]["sha256"] == start.sha256
-        assert done.steps[0]["seeds"] == []
-        assert "as it is" in done.steps[0]["what"]
+        first = done.steps[0]
+        assert (first["name"], first["iterations"], first["seeds"]) == ("shared start", [0], [])
+        assert (first["sha256"], first["images"]) == (model.sha256, 4)
 
     def test_four_times_in_two_steps(self, images: list[Tensor]) -> None:
-        shared = learn(images, scale=(4.0, 4.0))
-        assert shared.facts.scale == (2, 2)
-        done = enlarge(images[1], shared, scale=(4.0, 4.0))
+        found = learn(images, scale=(4.0, 4.0))
+        assert found.facts.scale == (2, 2)
+        done = enlarge(images[1][:, :, :12], found, (4.0, 4.0))
         assert done.image_CHW.shape == (3, 64, 48)
         assert [step["name"] for step in done.steps].count("shared start") == 2
 
-    def test_gray_in_a_network_for_colours_stays_gray(self, images: list[Tensor]) -> None:
-        done = enlarge(images[2], learn(images))
-        assert done.image_CHW.shape == (1, 32, 32)
-
-    def test_colours_in_a_network_for_gray_are_refused(self, images: list[Tensor]) -> None:
-        gray = learn(images[2:])
+    def test_gray_images_in_a_network_for_colours_and_the_reverse(
+        self, images: list[Tensor], model: SharedStart
+    ) -> None:
+        assert enlarge(images[2][:1], model).image_CHW.shape == (1, 32, 32)
+        gray = learn([images[2][:1]])
         assert gray.facts.channels == 1
-        assert enlarge(images[2], gray).image_CHW.shape == (1, 32, 32)
+        assert enlarge(images[2][:1], gray).image_CHW.shape == (1, 32, 32)
         with pytest.raises(SettingsError, match="learnt on gray images and cannot enlarge one with colours"):
             enlarge(images[0], gray)
 
-    def test_another_degradation_is_refused(self, start: SharedStart, images: list[Tensor]) -> None:
-        kernel = KernelDownscale(torch.ones(2, 2), (2, 2))
+    def test_another_degradation_or_factor_is_refused(self, model: SharedStart, images: list[Tensor]) -> None:
         with pytest.raises(SettingsError, match="learnt for the degradation 'bicubic', not 'kernel"):
-            super_resolve(images[0], (2.0, 2.0), PLAIN, kernel, seed=0, precision="fp32", tile=512, shared=start)
-
-    def test_another_factor_is_refused(self, images: list[Tensor]) -> None:
-        """On the LR grid the last layer knows one factor."""
+            enlarge(images[0], model, X2, KernelDownscale(torch.ones(2, 2), (2, 2)))
         with pytest.raises(SettingsError, match="learnt to enlarge by 2 x 2"):
-            enlarge(images[0], learn(images), PLAIN, (1.0, 2.0))
-        assert enlarge(images[0], learn(images), PLAIN, (1.5, 1.5)).image_CHW.shape == (3, 24, 24)
+            enlarge(images[0], model, (1.0, 2.0))
+        assert enlarge(images[0], model, (1.5, 1.5)).image_CHW.shape == (3, 24, 24)
 
-    def test_no_image(self) -> None:
-        with pytest.raises(ImageError, match="there is no image"):
-            learn([])
+    def test_several_cameras(self, images: list[Tensor], tmp_path: Path) -> None:
+        """An object for each image: what is equal is learnt together all the same."""
+        found = learn(images[:3], PLAIN, [one.downscale for one in (WIDE, NARROW, WIDE)])
+        assert set(found.facts.cameras) == {WIDE, NARROW}
+        assert found.facts.learnt_for == tuple(sorted(f"degradation {one.sha256}" for one in (WIDE, NARROW)))
+        write_shared(found, tmp_path / "shared.safetensors")
+        assert read_shared(tmp_path / "shared.safetensors").facts == found.facts
+        one = learn(images, PLAIN, WIDE.downscale)
+        assert one.sha256 == learn(images, PLAIN, [WIDE.downscale for _ in images]).sha256
+        assert make_shared(one.weights_P + 1, one.facts).sha256 != one.sha256
+        wide, narrow = (enlarge(images[0], found, X2, camera.downscale).image_CHW for camera in (WIDE, NARROW))
+        assert not torch.allclose(wide, narrow, atol=1e-3)
+        other = WIDE.model_copy(update={"noise": None})
+        for downscale in (BICUBIC, other.downscale):
+            with pytest.raises(
+                SettingsError, match=r"learnt for the degradation 'degradation .* or 'degradation .*not"
+            ):
+                enlarge(images[0], found, X2, downscale)

@@ -26,19 +26,6 @@ def test_no_step_is_larger_than_2(scale: float, count: int) -> None:
     assert steps[-1].sizes[-1] == enlarged_size((100, 80), (scale, scale))
 
 
-def test_equal_steps() -> None:
-    (first, second) = plan_steps((100, 100), (3, 3), PLAIN, whole=False)
-    assert first.sizes == ((173, 173),)
-    assert second.sizes == ((300, 300),)
-    assert second.scales[0] == pytest.approx((300 / 173, 300 / 173))
-
-
-def test_the_larger_axis_decides() -> None:
-    steps = plan_steps((10, 10), (8, 1), PLAIN, whole=False)
-    assert [step.sizes for step in steps] == [((20, 10),), ((40, 10),), ((80, 10),)]
-    assert all(step.scales[0][1] == 1 for step in steps)
-
-
 def test_the_originals_gradual_scales() -> None:
     """(1, 1.5) (1.5, 1) (1.5, 1.5) (1.5, 2) (2, 1.5) (2, 2)."""
     (step,) = plan_steps((20, 30), (2, 2), SLOW, whole=False)
@@ -50,11 +37,6 @@ def test_odd_sizes() -> None:
     (step,) = plan_steps((25, 13), (1.5, 1.5), PLAIN, whole=False)
     assert step.sizes == ((38, 20),)
     assert step.scales[0] == pytest.approx((38 / 25, 20 / 13))  # the true scale, not the asked one
-
-
-def test_other_largest_step() -> None:
-    assert len(plan_steps((20, 20), (8, 8), StepSettings(largest=8), whole=False)) == 1
-    assert len(plan_steps((20, 20), (2, 2), StepSettings(largest=1.4), whole=False)) == 3
 
 
 @pytest.mark.parametrize("scale", [(2, 2), (8, 8), (3, 4)])

@@ -214,8 +214,9 @@ def run_shared(
         strange = [name for name in map(degradation_of, cameras.downscales) if name not in network.facts.learnt_for]
         if strange:
             raise SettingsError(
-                f"{given}: was learnt for the degradation {network.facts.degradation}, and synth.degradation gives "
-                f"{strange[0]}: take the degradation that it was learnt for, or leave init_from out."
+                f"{given}: was learnt for the degradation {', '.join(network.facts.learnt_for)}, and "
+                f"synth.degradation gives {strange[0]}: take the degradation that it was learnt for, or leave "
+                "init_from out."
             )
     elif path.exists() and ((path.parent / SETTINGS).exists() or shard_files(path.parent)):
         return read_shared(path)

@@ -36,10 +36,10 @@ from zssr_gan.provenance import finite_json
 from zssr_gan.settings.run import RunSettings
 from zssr_gan.settings.zeroshot import ZeroShotSettings
 from zssr_gan.signals import uninterrupted
-from zssr_gan.zeroshot.scheduler import Tick, Work, run_fleet
+from zssr_gan.zeroshot.scheduler import Job, Tick, run_jobs
 from zssr_gan.zeroshot.shared import SharedStart, read_shared
 from zssr_gan.zeroshot.steps import SMALLEST_SIDE, fleet_capacity
-from zssr_gan.zeroshot.upscale import SuperResolved, super_resolving
+from zssr_gan.zeroshot.upscale import SuperResolved, upscale
 
 SYNTHESISED: tuple[Role, ...] = ("zssr", "table1")
 """Roles whose synthetic HR images are made."""
@@ -88,17 +88,17 @@ class Synthesiser:
         Args:
             numbers: places in `images`.
             capacity: networks in training side by side.
-            on_tick, on_notice: see `run_fleet`.
+            on_tick, on_notice: see `run_jobs`.
         """
-        works = ((number, self._work(number, capacity)) for number in numbers)
-        for ended in run_fleet(works, capacity, on_tick=on_tick, on_notice=on_notice):
+        jobs = ((number, self._job(number, capacity)) for number in numbers)
+        for ended in run_jobs(jobs, capacity, on_tick=on_tick, on_notice=on_notice):
             if ended.error is not None:
                 yield Failed(self.images.member(ended.key).id, str(ended.error))
             else:
                 assert ended.result is not None
                 yield ended.result
 
-    def _work(self, number: int, capacity: int) -> Work[StoredImage]:
+    def _job(self, number: int, capacity: int) -> Job[StoredImage]:
         image = self.images.read(number)
         height, width = image.pixels.shape[-2:]
         if min(height, width) < SMALLEST_SIDE:
@@ -108,15 +108,8 @@ class Synthesiser:
         lr_CHW = image.pixels.to(self.machine.device)
         settings = self.settings if self.shared is not None else self.settings.for_size(lr_CHW[0].numel())
         try:
-            done = yield from super_resolving(
-                lr_CHW,
-                self.scale,
-                settings,
-                camera.downscale,
-                seed=self.seed,
-                precision=self.machine.precision,
-                tile=self.machine.tile,
-                shared=self.shared,
+            done = yield from upscale(
+                lr_CHW, self.scale, settings, camera.downscale, self.machine, seed=self.seed, shared=self.shared
             )
         except ZssrGanError as error:
             raise type(error)(f"{self.images.member(number).id}: {error}") from error

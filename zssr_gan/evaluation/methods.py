@@ -28,9 +28,9 @@ from zssr_gan.provenance import CaseImage, Label
 from zssr_gan.settings.zeroshot import ZeroShotSettings, load_generator_preset, load_preset
 from zssr_gan.training.model_card import TrainedGenerator
 from zssr_gan.zeroshot.case import learn_case, read_lr
-from zssr_gan.zeroshot.scheduler import run_fleet
+from zssr_gan.zeroshot.scheduler import run_jobs, run_single
 from zssr_gan.zeroshot.steps import fleet_capacity
-from zssr_gan.zeroshot.upscale import SuperResolved, super_resolve, super_resolving
+from zssr_gan.zeroshot.upscale import SuperResolved, upscale
 
 BACK_PROJECTIONS = 10
 
@@ -160,15 +160,16 @@ class Methods:
         )
         done = [
             _output(
-                super_resolve(
-                    image.to(used.device),
-                    self.run.scale,
-                    settings,
-                    downscale,
-                    seed=seed,
-                    precision=used.precision,
-                    tile=used.tile,
-                    shared=case.shared,
+                run_single(
+                    upscale(
+                        image.to(used.device),
+                        self.run.scale,
+                        settings,
+                        downscale,
+                        used,
+                        seed=seed,
+                        shared=case.shared,
+                    )
                 )
             )
             for image, downscale in zip(inputs.images, inputs.downscales, strict=True)
@@ -189,23 +190,22 @@ class Methods:
         began, used, first = time.perf_counter(), self.machine, inputs.images[0]
         size = (first.shape[-2], first.shape[-1])
         capacity = min(len(inputs), fleet_capacity(used.device, settings.for_size(first[0].numel()), size))
-        works = (
+        jobs = (
             (
                 n,
-                super_resolving(
+                upscale(
                     lr.to(used.device),
                     self.run.scale,
                     settings.for_size(lr[0].numel()),
                     downscale,
+                    used,
                     seed=self.run.settings.seed,
-                    precision=used.precision,
-                    tile=used.tile,
                 ),
             )
             for n, (lr, downscale) in enumerate(zip(inputs.images, inputs.downscales, strict=True))
         )
         done: dict[int, _Output] = {}
-        for ended in run_fleet(works, capacity):
+        for ended in run_jobs(jobs, capacity):
             if ended.error is not None:
                 raise ended.error
             assert ended.result is not None

@@ -31,9 +31,10 @@ from zssr_gan.inference.request import Request, Settings
 from zssr_gan.progress import Progress
 from zssr_gan.settings.zeroshot import GeneratorSettings, ZeroShotSettings
 from zssr_gan.training.model_card import TrainedGenerator
-from zssr_gan.zeroshot.selection import Choice
+from zssr_gan.zeroshot.scheduler import run_single
+from zssr_gan.zeroshot.selection import Selection
 from zssr_gan.zeroshot.steps import SMALLEST_SIDE
-from zssr_gan.zeroshot.upscale import SuperResolved, super_resolve
+from zssr_gan.zeroshot.upscale import SuperResolved, upscale
 
 OnProgress = Callable[[Progress], None]
 
@@ -131,18 +132,17 @@ def _learn(
     settings = request.settings_for(height * width)
     assert isinstance(settings, ZeroShotSettings)
     lr = _seen_colours(picture).to(used.device)
-    done = super_resolve(
+    job = upscale(
         lr,
         request.scale,
         settings,
         downscale,
+        used,
         seed=request.seed,
-        precision=used.precision,
-        tile=used.tile,
-        on_progress=on_progress,
         shared=request.shared,
+        on_progress=on_progress,
     )
-    return lr, done
+    return lr, run_single(job)
 
 
 def _finished(
@@ -166,7 +166,7 @@ def _finished(
     work = Work(
         true_scale=(y, x),
         downscale=downscale.name,
-        choice=Choice(**done.choice),
+        choice=Selection(**done.choice),
         steps=tuple(done.steps),
         residual_db=round(psnr_db(float(residual.square().mean())), 3),
         evidence=_figures(done, residual),

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zssr_gan.degradation.operators import Downscale, back_project
+from zssr_gan.degradation.operators import Downscale
 from zssr_gan.devices import Machine
 from zssr_gan.imaging import dihedral
 from zssr_gan.imaging.resize import Scale, Size
 from zssr_gan.progress import Progress
 from zssr_gan.settings.zeroshot import GeneratorSettings
 from zssr_gan.training.model_card import TrainedGenerator
-from zssr_gan.zeroshot.ensemble import EnsembleOptions, apply_ensemble
+from zssr_gan.zeroshot.ensemble import apply_ensemble, back_projections, finish, used_symmetries
 from zssr_gan.zeroshot.upscale import OnProgress, SuperResolved
 
 _PIXELS_TOGETHER = {"cuda": 2**17}
@@ -86,26 +86,25 @@ def generate(
     # What looks at the whole image cannot be given a part of it.
     largest = factor * max(lr_BCHW.shape[-2:])
     tile_side = largest if generator.facts.receptive_field is None else machine.tile
-    options = EnsembleOptions(
-        dihedral.ALL if refinement.ensemble else (0,), refinement.combine, tile_side, machine.precision
-    )
+    symmetries = used_symmetries(dihedral.ALL, refinement)
+    size = (lr_BCHW.shape[-2] * factor, lr_BCHW.shape[-1] * factor)
 
     def tell(tile: int, tiles: int) -> None:
         if on_progress is not None:
             on_progress(Progress("ensemble", tile, tiles, float("nan"), float("nan")))
 
-    made, spread, tile = apply_ensemble(_AsFleet(generator.to(machine.device)), seen, options, tell)
+    network = _AsFleet(generator.to(machine.device))
+    made, spread, tile = apply_ensemble(network, seen, size, symmetries, machine.precision, tile_side, tell)
     made_BCHW, spread_BHW = made.reshape(len(lr_BCHW), *made.shape[-3:]), spread.reshape(-1, *spread.shape[-2:])
     departures_B = (downscale(made_BCHW, (lr_BCHW.shape[-2], lr_BCHW.shape[-1])) - lr_BCHW).abs().amax((1, 2, 3))
-    kernel = downscale.name == "kernel"
-    count = refinement.kernel_back_projections if kernel else refinement.back_projections
+    count = back_projections(refinement, downscale)
     notices = _notices(generator, lr_BCHW.shape[1])
     # What was made of truths at scale 1 was shrunk and enlarged, which no downscale from the output's size to the same
     # size undoes; and bicubic of the same size is the image itself.
     if factor == 1 and count and (generator.card.truths or downscale.name == "bicubic"):
         count = 0
         notices.append("nothing is shrunk at scale 1, so back-projection would give the input back: none is done")
-    made_BCHW = back_project(made_BCHW, lr_BCHW, downscale, count).clamp_(0, 1)
+    made_BCHW = finish(made_BCHW, lr_BCHW, downscale, count)
     seconds = round((time.perf_counter() - began) / len(images), 3)
     ensemble = {
         "name": "apply",
@@ -113,8 +112,8 @@ def generate(
         "network": generator.card.name,
         "scale": list(scale),
         "size": list(made_BCHW.shape[-2:]),
-        "symmetries": list(options.symmetries),
-        "combine": options.combine,
+        "symmetries": list(symmetries),
+        "combine": "median",
         "tile": tile,
         "receptive_field": generator.facts.receptive_field,
         "seconds": seconds,
@@ -126,7 +125,7 @@ def generate(
             steps=[ensemble, _refine(count, departure)],
             choice={"share": 1.0, "why": WHY, "network_db": None, "back_projection_db": None},
             notices=list(notices),
-            views=len(options.symmetries),
+            views=len(symmetries),
             tile=tile,
         )
         for n, departure in enumerate(departures_B[: len(images)].tolist())

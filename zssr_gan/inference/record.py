@@ -18,7 +18,7 @@ from zssr_gan.degradation.model import Degradation
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import relative_path, sha256_file
 from zssr_gan.provenance import STATEMENT, CaseImage, Label, finite_json, label_of
-from zssr_gan.zeroshot.selection import Choice
+from zssr_gan.zeroshot.selection import Selection
 
 SCHEMA_VERSION: Final = 2
 
@@ -185,7 +185,7 @@ class Work(_Model):
 
     true_scale: tuple[float, float] = Field(description="(y, x), of the sizes in whole pixels")
     downscale: str = Field(description="the operator: bicubic, kernel or degradation")
-    choice: Choice = Field(description="how much of the pixels is the network's")
+    choice: Selection = Field(description="how much of the pixels is the network's")
     steps: tuple[dict[str, JsonValue], ...] = Field(description="each thing done with every parameter, in order")
     residual_db: float = Field(description="PSNR of the result, shrunk again, against the input; at most 100")
     evidence: EvidenceFigures

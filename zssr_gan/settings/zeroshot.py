@@ -46,7 +46,8 @@ class PairSettings(StrictSettings):
     batch: int = Field(1, ge=1, le=256)
     """Crops a step."""
     affine: float = Field(0.0, ge=0, le=1)
-    """Share of crops that are warped (scaled, stretched, sheared, turned) beside the flips and quarter turns."""
+    """Share of crops that are warped (scaled, stretched, sheared, turned by any angle) beside the flips and quarter
+    turns."""
     phases: bool = False
     """Whether the image is also learnt from shifted by each whole pixel below the scale, so that its sons are sampled
     at every phase."""
@@ -58,8 +59,6 @@ class PairSettings(StrictSettings):
     """Standard deviation of the logarithm of a warped crop's stretch between its axes."""
     shear: float = Field(0.1, ge=0, le=1)
     """Standard deviation of a warped crop's shear."""
-    rotate: bool = True
-    """Whether a warped crop is turned by any angle."""
     noise: float = Field(0.0, ge=0, le=0.5)
     """Standard deviation of the noise added to the network's input in training, in [0, 1] units (0.0125 for real
     footage, after the original)."""
@@ -77,16 +76,6 @@ class OptimiserSettings(StrictSettings):
     kind: Literal["adam", "muon"] = "adam"
     """`adam`, or `muon` (Jordan et al. 2024): inner convolutions step along their orthogonalised momentum, the first,
     the last and the biases by Adam."""
-    muon_ratio: float = Field(10.0, gt=0)
-    """Muon's rate as a multiple of the schedule's."""
-    muon_momentum: float = Field(0.95, ge=0, lt=1)
-    """Decay of Muon's momentum."""
-    beta1: float = Field(0.9, gt=0, lt=1)
-    """Decay of Adam's mean of the gradient."""
-    beta2: float = Field(0.999, gt=0, lt=1)
-    """Decay of Adam's mean of its square."""
-    epsilon: float = Field(1e-8, gt=0)
-    """What Adam adds to the root of that mean."""
     average: float = Field(0.0, ge=0, lt=1)
     """Decay of the moving average of the weights that is used at the end; 0 uses the last weights."""
     clip: float = Field(0.0, ge=0)
@@ -133,8 +122,6 @@ class CosineSchedule(StrictSettings):
     kind: Literal["cosine"] = "cosine"
     lr: float = Field(2e-3, gt=0, le=1)
     """Learning rate at the top."""
-    warm_up: float = Field(0.05, ge=0, lt=1)
-    """Share of the iterations in which it rises."""
     iterations: int = Field(1000, ge=1, le=1_000_000)
     """Iterations."""
 
@@ -149,8 +136,6 @@ _Pair = Annotated[tuple[_Share, _Share], Field(strict=False)]  # a list in a fil
 class StepSettings(StrictSettings):
     """How the way to the asked scale is cut into steps."""
 
-    largest: float = Field(2.0, ge=1.1, le=8)
-    """No step enlarges a side by more; larger scales are taken in equal steps, each learnt on the last one's result."""
     gradual: Annotated[tuple[_Pair, ...], Field(strict=False)] = ((1.0, 1.0),)
     """Sub-steps (y, x), as shares of the way from 1 to the step's scale: at x2, 0.5 is x1.5. Weights are kept from one
     to the next and each result joins the images learnt from. The last must be (1, 1)."""
@@ -168,21 +153,16 @@ class OutputSettings(StrictSettings):
     ensemble: bool = True
     """Geometric self-ensemble: the image is put through in its 8 flips and turns (4 where the scales of the axes
     differ)."""
-    combine: Literal["median", "mean"] = "median"
-    """How the members of the ensemble become one image."""
     back_projections: int = Field(10, ge=0, le=100)
-    """Back-projections of the combined image."""
-    kernel_back_projections: int = Field(2, ge=0, le=100)
-    """The same where a blur kernel is given: more diverge."""
+    """Back-projections of the combined image; at most 2 where a blur kernel is given, as more diverge."""
 
 
 class RefinementSettings(OutputSettings):
     """What happens to the output of networks that were learnt on the image or its case."""
 
     member_back_projections: int = Field(0, ge=0, le=100)
-    """Back-projections of each member before they are combined. Left out above `member_limit`."""
-    member_limit: float = Field(2.0, gt=0)
-    """Output megapixels above which members are not back-projected one by one (memory); said in the record."""
+    """Back-projections of each view before they are combined. Left out above 2 output megapixels (memory); the record
+    says so."""
 
 
 class ChoiceSettings(StrictSettings):
@@ -191,30 +171,14 @@ class ChoiceSettings(StrictSettings):
     folds: int = Field(0, ge=0, le=64)
     """The image's blocks are dealt into so many folds; network j does not learn from fold j. 0 always takes the
     network."""
-    block: int = Field(8, ge=2, le=256)
-    """Side of a block in pixels, at the least."""
     max_pixels: int = Field(128 * 128, ge=0)
     """Images with more pixels always take the network: no image of such a size was seen to lose."""
-    min_share: float = Field(0.0, ge=0, le=1)
-    """A share of the network below this is taken as 0."""
 
     @model_validator(mode="after")
     def _others(self) -> Self:
         if self.folds == 1:
             raise ValueError("one fold would leave nothing to learn from: set folds to 0, or to 2 or more")
         return self
-
-
-class GuardSettings(StrictSettings):
-    """When a start of a network is given up and made anew."""
-
-    dead_share: float = Field(0.02, ge=0, le=1)
-    """An output that moves the interpolated image by less than this share of what it misses has learnt nothing ..."""
-    dead_error: float = Field(1 / 255, ge=0, le=1)
-    """... where the interpolated image misses more than this (root mean square, [0, 1] units)."""
-    largest_departure: float = Field(0.25, gt=0)
-    """A result that, shrunk again, is off its own input by this much more than the interpolation is ([0, 1] units) has
-    run away."""
 
 
 class ZeroShotSettings(StrictSettings):
@@ -231,9 +195,6 @@ class ZeroShotSettings(StrictSettings):
     choice: ChoiceSettings = ChoiceSettings()
     networks: int = Field(1, ge=1, le=64)
     """Networks trained on the image, from different starts; their outputs are one larger ensemble."""
-    restarts: int = Field(3, ge=0, le=20)
-    """How often a start that died (its output stays the interpolated image) is tried again."""
-    guards: GuardSettings = GuardSettings()
     small: "SmallImageSettings | None" = None
     """What is different for small images."""
     shared: "SharedStartSettings | None" = None
@@ -257,8 +218,13 @@ class ZeroShotSettings(StrictSettings):
         """
         shared = self.shared or SharedStartSettings()
         changes = {k: v for k, v in shared if k in SHARED_GROUPS and v is not None}
-        steps = StepSettings(largest=self.steps.largest)
-        fixed = {"steps": steps, "choice": ChoiceSettings(folds=0), "networks": 1, "small": None, "shared": shared}
+        fixed = {
+            "steps": StepSettings(),
+            "choice": ChoiceSettings(folds=0),
+            "networks": 1,
+            "small": None,
+            "shared": shared,
+        }
         return self.model_copy(update={**fixed, **changes})
 
     @property

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from zssr_gan.errors import SettingsError
 from zssr_gan.networks.base import DiscriminatorNetwork, GeneratorNetwork
 from zssr_gan.settings.train import OptimiserSettings
-from zssr_gan.zeroshot.fleet import orthogonalise
+from zssr_gan.zeroshot.optimiser import orthogonalise
 
 _PIXELS = 3  # channels at most: a convolution with no more on one side reads or writes pixels
 

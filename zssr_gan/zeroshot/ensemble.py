@@ -1,27 +1,31 @@
-"""Putting an image through its networks: geometric self-ensemble, tiled, with the members' disagreement.
+"""Apply networks to an image: geometric self-ensemble, tiled, with the views' disagreement.
 
-Geometric self-ensemble: the image is put through in each of its flips and turns, each output is turned back, and the
+Geometric self-ensemble: the image goes through in each of its flips and turns, each output is turned back, and the
 outputs ('views') are combined pixel by pixel (Timofte et al. 2016; in ZSSR by the median).
 
 Shapes: C channels, H W rows and columns of the networks' input, fH fW of their output, V views. Images may lie in a
-batch, `B C H W`, which is then a dimension of every outcome too.
+batch, `B C H W`, which is then a dimension of every result too.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from zssr_gan.degradation.operators import Downscale, back_project
 from zssr_gan.errors import DeviceError, NumericalError, is_out_of_memory
 from zssr_gan.imaging import dihedral
+from zssr_gan.imaging.resize import Size, resize
 from zssr_gan.imaging.tiles import plan_tiles
+from zssr_gan.settings.zeroshot import OutputSettings
 from zssr_gan.zeroshot.fleet import autocast
 
 _SMALLEST_TILE = 64
 
 _TOGETHER = 64 * 64  # pixels of an image whose views are put through at once
+
+_KERNEL_BACK_PROJECTIONS = 2  # of a blur kernel from a file: more diverge
 
 
 class Enlarger(Protocol):
@@ -47,81 +51,85 @@ class Enlarger(Protocol):
         """`N B C H W` in, `N B C fH fW` out."""
 
 
-@dataclass(frozen=True, slots=True)
-class EnsembleOptions:
-    """How views are made and combined."""
-
-    symmetries: tuple[int, ...]
-    combine: str
-    """`median` or `mean`."""
-    tile: int
-    """Side of a tile in output pixels."""
-    precision: str
-
-
-def views(network: Enlarger, image_CHW: Tensor, options: EnsembleOptions) -> Tensor:
-    """All views of one (part of an) image by all members of a fleet.
+def views(
+    network: Enlarger, x_CHW: Tensor, symmetries: tuple[int, ...], precision: str, per_pass: int | None = None
+) -> Tensor:
+    """All views of one (part of an) image by all networks.
 
     Args:
-        network: N members.
-        image_CHW: the interpolated image, or the LR image of networks that enlarge it themselves; or a batch of them.
-        options: its symmetries and precision.
+        network: N networks.
+        x_CHW: their input, or a batch of inputs.
+        symmetries: the flips and turns.
+        precision: of their products.
+        per_pass: symmetries that are put through at once; None: all of a batch or a tiny image (one alone does not fill
+            the device), one by one of a larger image.
 
     Returns:
-        `V C fH fW`, V = symmetries times members (members fastest), not clipped.
+        `V C fH fW`, V = symmetries times networks (networks fastest), not clipped.
     """
-    seen = [dihedral.transform(image_CHW, k) for k in options.symmetries]
-    # Of a tiny image all views of one shape go through at once: one alone does not fill the device. How many images
-    # are a batch is settled with all their views in mind.
-    batch = image_CHW.shape[:-3]
-    together = len(seen) if batch or image_CHW[0].numel() <= _TOGETHER else 1
+    turned = [dihedral.transform(x_CHW, k) for k in symmetries]
+    batch = x_CHW.shape[:-3]
+    if per_pass is None:
+        per_pass = len(turned) if batch or x_CHW[0].numel() <= _TOGETHER else 1
     out: dict[int, Tensor] = {}
-    for shape in dict.fromkeys(view.shape for view in seen):
-        numbers = [n for n, view in enumerate(seen) if view.shape == shape]
-        for at in range(0, len(numbers), together):
-            some = numbers[at : at + together]
-            x_BCHW = torch.stack([seen[n] for n in some]).flatten(0, -4)
-            with autocast(image_CHW.device, options.precision):
+    for shape in dict.fromkeys(view.shape for view in turned):
+        numbers = [n for n, view in enumerate(turned) if view.shape == shape]
+        for at in range(0, len(numbers), per_pass):
+            some = numbers[at : at + per_pass]
+            x_BCHW = torch.stack([turned[n] for n in some]).flatten(0, -4)
+            with autocast(x_CHW.device, precision):
                 y_NBCHW = network(x_BCHW.expand(network.members, -1, -1, -1, -1))
             for n, y in zip(some, y_NBCHW.unflatten(1, (len(some), *batch)).transpose(0, 1), strict=True):
-                out[n] = dihedral.inverse(y, options.symmetries[n])
-    return torch.cat([out[n] for n in range(len(seen))])
+                out[n] = dihedral.inverse(y, symmetries[n])
+    return torch.cat([out[n] for n in range(len(turned))])
 
 
-def combine(views_VCHW: Tensor, how: str) -> Tensor:
-    """One image `C H W` out of `V C H W`, by the `median` (of an even number: the mean of the middle two) or `mean`."""
-    if how == "mean":
-        return views_VCHW.mean(0)
-    # torch.median takes the lower of the middle two, which would darken the image.
+def median(views_VCHW: Tensor) -> Tensor:
+    """`C H W`, of an even number of views the mean of the middle two: torch.median would darken the image."""
     ordered = views_VCHW.sort(0).values
     middle = (len(ordered) - 1) // 2
     return ordered[middle : len(ordered) // 2 + 1].mean(0)
 
 
+def disagreement(views_VCHW: Tensor) -> Tensor:
+    """Standard deviation of the views `H W` in 8-bit levels: mean over channels, float16."""
+    return (views_VCHW.std(0, correction=0).mean(-3) * 255).half()
+
+
 @torch.no_grad()
 def apply_ensemble(
-    network: Enlarger, image_CHW: Tensor, options: EnsembleOptions, on_tile: Callable[[int, int], None] | None = None
+    network: Enlarger,
+    lr: Tensor,
+    size: Size,
+    symmetries: tuple[int, ...],
+    precision: str,
+    tile: int,
+    on_tile: Callable[[int, int], None] | None = None,
+    per_pass: int | None = None,
 ) -> tuple[Tensor, Tensor, int]:
-    """Put an image through a fleet, tile by tile.
+    """Enlarge an image by the median of all views, tile by tile; back-projection and clipping are the caller's.
 
     Args:
-        network: the fleet.
-        image_CHW: the networks' input (see `views`), [0, 1] but for overshoot; or a batch of them.
-        options: symmetries, how to combine, tile.
+        network: networks that see the image interpolated to `size` (factor 1), or enlarge it themselves.
+        lr: `C H W`, or a batch `B C H W`, [0, 1].
+        size: rows and columns of the result.
+        symmetries: the flips and turns of the views.
+        precision: of the networks' products.
+        tile: side of a tile in output pixels.
         on_tile: called with tiles done and tiles in all.
+        per_pass: see `views`.
 
     Returns:
-        The combined image `C fH fW` (not clipped), the standard deviation of the views `fH fW` in 8-bit levels (mean
-        over channels, float16), and the side of the tiles that fitted into memory, in output pixels.
+        The image `C sH sW`, the views' disagreement `sH sW`, and the side of the tiles that fitted into memory.
 
     Raises:
         NumericalError: NaN or infinity came out.
         DeviceError: tiles of 64 pixels are still too large for the device.
     """
-    tile = options.tile
+    x = resize(lr, size) if network.factor == (1, 1) else lr
     while True:
         try:
-            out, spread = _tiled(network, image_CHW, options, tile, on_tile)
+            out, spread = _apply_tiled(network, x, symmetries, precision, tile, on_tile, per_pass)
             break
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -131,30 +139,32 @@ def apply_ensemble(
                 raise DeviceError(
                     f"the device has too little memory even for tiles of {tile} pixels: use the device cpu"
                 ) from error
-            largest = max(side * f for side, f in zip(image_CHW.shape[-2:], network.factor, strict=True))
+            largest = max(side * f for side, f in zip(x.shape[-2:], network.factor, strict=True))
             tile = max(_SMALLEST_TILE, min(tile, largest) // 2)
     if not torch.isfinite(out).all():
         raise NumericalError("the network gave NaN or infinity; try the precision fp32")
-    return out, spread, tile
+    return resize(out, size), resize(spread[None].float(), size)[0].clamp_(min=0).half(), tile
 
 
-def _tiled(
+def _apply_tiled(
     network: Enlarger,
-    image_CHW: Tensor,
-    options: EnsembleOptions,
+    x: Tensor,
+    symmetries: tuple[int, ...],
+    precision: str,
     tile: int,
     on_tile: Callable[[int, int], None] | None,
+    per_pass: int | None,
 ) -> tuple[Tensor, Tensor]:
-    (height, width), (fy, fx) = image_CHW.shape[-2:], network.factor
-    out = image_CHW.new_empty(*image_CHW.shape[:-2], height * fy, width * fx)
-    spread = torch.empty(*image_CHW.shape[:-3], *out.shape[-2:], dtype=torch.float16, device=out.device)
+    (height, width), (fy, fx) = x.shape[-2:], network.factor
+    out = x.new_empty(*x.shape[:-2], height * fy, width * fx)
+    spread = torch.empty(*x.shape[:-3], *out.shape[-2:], dtype=torch.float16, device=out.device)
     # Tiles are planned on the input, whose pixels each become a whole block of the output.
     plan = list(plan_tiles((height, width), max(1, tile // max(fy, fx)), network.radius, network.grid))
     for number, part in enumerate(plan):
         keep, inner = ((_times(rows, fy), _times(columns, fx)) for rows, columns in (part.keep, part.inner))
-        seen = views(network, image_CHW[..., *part.read], options)[..., *inner]
-        out[..., *keep] = combine(seen, options.combine)
-        spread[..., *keep] = (seen.std(0, correction=0).mean(-3) * 255).half()
+        seen = views(network, x[..., *part.read], symmetries, precision, per_pass)[..., *inner]
+        out[..., *keep] = median(seen)
+        spread[..., *keep] = disagreement(seen)
         if on_tile is not None:
             on_tile(number + 1, len(plan))
     return out, spread
@@ -162,3 +172,21 @@ def _tiled(
 
 def _times(part: slice, factor: int) -> slice:
     return slice(part.start * factor, part.stop * factor)
+
+
+def used_symmetries(possible: tuple[int, ...], settings: OutputSettings) -> tuple[int, ...]:
+    """The flips and turns of the views; the image alone without self-ensemble."""
+    return possible if settings.ensemble else (0,)
+
+
+def back_projections(settings: OutputSettings, downscale: Downscale) -> int:
+    """How many back-projections the settings ask for with this degradation."""
+    count = settings.back_projections
+    return min(count, _KERNEL_BACK_PROJECTIONS) if downscale.name == "kernel" else count
+
+
+def finish(result: Tensor, lr: Tensor, downscale: Downscale, iterations: int) -> Tensor:
+    """Back-project a result `C sH sW`, or a batch, onto its LR image, in place, and clip it to [0, 1]."""
+    if result.dim() == 3:
+        return finish(result[None], lr[None], downscale, iterations)[0]
+    return back_project(result, lr, downscale, iterations).clamp_(0, 1)

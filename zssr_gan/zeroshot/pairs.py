@@ -1,13 +1,15 @@
-"""Training pairs out of one LR image (Shocher et al., section 3): a 'father' and its shrunk, enlarged 'son'.
+"""HR/LR training pairs cut of LR images (Shocher et al., section 3): a crop, and its shrunk copy.
 
-Every member of a fleet draws from its own image by its own seed, as tensor arithmetic over all members.
+Every network draws from its own image by its own seed, as tensor arithmetic over all networks.
 
-Shapes: N members, B crops of each, S = N * B, C channels, H W an image's rows and columns, K side of a crop, J L the
-rows and columns of what the network sees of it: K K on the interpolated grid, K / factor on the LR grid.
+Shapes: N images, one for each network of a fleet; B crops of each, S = N * B samples; C channels; H W an image's rows
+and columns; K side of a crop; J L the rows and columns of what the network sees of it: K K for networks that see the
+interpolated image, K / factor for those that see the LR image.
 """
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -18,58 +20,47 @@ from zssr_gan.imaging import dihedral
 from zssr_gan.imaging.resize import Scale, Size, reduced_size, resize
 from zssr_gan.seeds import derive_seed, normal, uniform
 from zssr_gan.settings.zeroshot import PairSettings
+from zssr_gan.zeroshot.state import PerNetwork
 
 _EQUAL_SCALES = 0.05
 """Scales of rows and columns that differ by less count as one: half a pixel of a side of 10."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Father:
-    """An image to learn from, with what the network sees of it."""
-
-    target_NCHW: Tensor
-    input_NCJL: Tensor
-    learn_N1HW: Tensor  # 1 where a member may learn from the pixel, 0 where it is held out
-    learn_around_N1HW: Tensor  # the same of the pixel and all within 2 of it, which bicubic looks at
-
-    @property
-    def size(self) -> Size:
-        return self.target_NCHW.shape[-2], self.target_NCHW.shape[-1]
-
-
-@dataclass(frozen=True, slots=True)
 class Task:
-    """What a pair teaches."""
+    """What networks learn: the pairs' scale and degradation, and how the network enlarges."""
 
     scale: Scale
-    """(y, x): a son is smaller than its father by this."""
+    """(y, x): an LR patch is smaller than its HR patch by this."""
     factor: tuple[int, int]
-    """(1, 1): the son is enlarged back by interpolation before the network sees it; else equal to `scale`, and the
-    network enlarges the son itself."""
+    """(1, 1): the LR patch is enlarged by interpolation before the network sees it; else equal to `scale`, and the
+    network enlarges it itself."""
     downscale: Downscale
+    precision: str = "fp32"
+    """`fp32` or `bf16` (products in bfloat16; weights, sums and losses in float32)."""
 
     @classmethod
-    def of(cls, scale: Scale, grid: str, downscale: Downscale) -> "Task":
+    def of(cls, scale: Scale, grid: str, downscale: Downscale, precision: str = "fp32") -> "Task":
         """What networks on that grid (`interpolated` or `lr`) learn for a step of `scale`."""
         if grid == "interpolated":
-            return cls(scale, (1, 1), downscale)
+            return cls(scale, (1, 1), downscale, precision)
         # A network on the LR grid enlarges by whole factors; what is too large is reduced afterwards.
         factor = (math.ceil(scale[0] - 1e-9), math.ceil(scale[1] - 1e-9))
-        return cls((float(factor[0]), float(factor[1])), factor, downscale)
+        return cls((float(factor[0]), float(factor[1])), factor, downscale, precision)
 
     @property
     def symmetries(self) -> tuple[int, ...]:
-        """The flips and turns that a pair stays true under: odd ones swap the axes, and so their scales."""
+        """The flips and turns under which a pair stays true: odd ones swap the axes, and so their scales."""
         # Sizes are whole pixels, so equal scales come out of a plan a little apart.
         equal = abs(self.scale[0] - self.scale[1]) < _EQUAL_SCALES
-        kept = dihedral.ALL if equal else dihedral.AXIS_KEEPING
-        return tuple(k for k in kept if k in self.downscale.symmetries)
+        possible = dihedral.ALL if equal else dihedral.AXIS_KEEPING
+        return tuple(k for k in possible if k in self.downscale.symmetries)
 
     @property
     def multiples(self) -> tuple[int, int]:
-        """Rows and columns of a father are whole multiples of these, so that every pixel has its place in a son."""
-        by_kernel = self.downscale.multiple
-        return math.lcm(by_kernel, self.factor[0]), math.lcm(by_kernel, self.factor[1])
+        """Rows and columns of an HR image are whole multiples of these: all pixels then have a place in the LR one."""
+        multiple = self.downscale.multiple
+        return math.lcm(multiple, self.factor[0]), math.lcm(multiple, self.factor[1])
 
     def cut(self, image: Tensor, shift: tuple[int, int] = (0, 0)) -> Tensor:
         """`... H W` without its first `shift` rows and columns, and without the last that are no whole multiple."""
@@ -79,80 +70,85 @@ class Task:
         )
         return image[..., rows, columns]
 
-    def make_input(self, father: Tensor) -> Tensor:
-        """What the network sees of fathers `B C H W` (cut to whole multiples): their sons, enlarged or not."""
-        size = (father.shape[-2], father.shape[-1])
-        return self.seen(self.downscale(father, reduced_size(size, self.scale)), size)
+    def shrink(self, hr: Tensor) -> Tensor:
+        """The LR images of HR images `B C H W` (cut to whole multiples), without the camera's noise."""
+        return self.downscale(hr, reduced_size((hr.shape[-2], hr.shape[-1]), self.scale))
 
-    def seen(self, son: Tensor, size: Size) -> Tensor:
-        """What the network sees of a son `B C h w` of a father of `size`: itself, or enlarged."""
-        return resize(son, size) if self.factor == (1, 1) else son
+    def network_input(self, lr: Tensor, size: Size) -> Tensor:
+        """What a network sees of LR images: themselves, or enlarged to the `size` of the HR ones."""
+        return resize(lr, size) if self.factor == (1, 1) else lr
+
+    def make_input(self, hr: Tensor) -> Tensor:
+        """What a network sees of HR images `B C H W` (cut to whole multiples)."""
+        return self.network_input(self.shrink(hr), (hr.shape[-2], hr.shape[-1]))
 
 
-class PairSource:
-    """The images that pairs are cut of, N of each size, and how a pair is cut of one.
+@dataclass
+class _TrainingImage(PerNetwork):
+    """An image to learn from, for each network, with what the network sees of it."""
+
+    target_NCHW: Tensor
+    input_NCJL: Tensor
+    learn_N1HW: Tensor | None
+    """1 where a network may learn from the pixel, 0 where it is held out; None: everywhere."""
+    learn_around_N1HW: Tensor | None
+    """The same of the pixel and all within 2 of it, which bicubic looks at."""
+
+    @property
+    def size(self) -> Size:
+        return self.target_NCHW.shape[-2], self.target_NCHW.shape[-1]
+
+
+class PairSource(PerNetwork):
+    """The images that pairs are cut of, N of each size.
 
     Args:
         settings: shares and strengths of the augmentations.
-        fathers: images `N C H W` to learn from, [0, 1]; each crop is of one of them, each as often.
-        learn: `N H W` of the first father's size, 1 where it may be learnt from, or None for everywhere. It is
-            stretched over the other fathers.
+        images: `N C H W` each, [0, 1]; a crop is of one of them, each as often.
+        learn: `N H W` of the first image's size, 1 where it may be learnt from, or None for everywhere. It is
+            stretched over the other images.
         task: scale and degradation that the pairs teach.
     """
 
     DRAWS = 9
-    """Uniform draws that one crop takes: kind, symmetry, two of place, scale, two of shape, angle, father."""
+    """Uniform draws that one crop takes: kind, symmetry, two of place, scale, two of shape, angle, image."""
 
-    def __init__(self, settings: PairSettings, fathers: list[Tensor], learn: Tensor | None, task: Task) -> None:
-        self.settings = settings
-        self.task = task
-        self.device = fathers[0].device
+    def __init__(self, settings: PairSettings, images: list[Tensor], learn: Tensor | None, task: Task) -> None:
+        self.settings, self.task = settings, task
         self.symmetries = task.symmetries
-        self._everywhere = learn is None
-        steps = [range(math.ceil(factor)) if settings.phases else range(1) for factor in task.scale]
-        self._fathers = [
-            self._prepare(father, learn, (dy, dx)) for father in fathers for dy in steps[0] for dx in steps[1]
+        # Shifted by each whole pixel below the scale, an image is sampled at every sub-pixel phase.
+        shifts = [range(math.ceil(factor)) if settings.phases else range(1) for factor in task.scale]
+        self.images = [
+            self._prepare(image, learn, (dy, dx)) for image in images for dy in shifts[0] for dx in shifts[1]
         ]
-        self._signs = torch.stack([_symmetry_matrix(k) for k in self.symmetries]).to(self.device)
+
+    def _prepare(self, image: Tensor, learn: Tensor | None, shift: tuple[int, int]) -> _TrainingImage:
+        # A view, not a copy: four phases of a large image would be four large images.
+        target = self.task.cut(image, shift)
+        if learn is None:
+            return _TrainingImage(target, self.task.make_input(target), None, None)
+        mask = F.interpolate(learn[:, None].to(image), size=image.shape[-2:], mode="nearest")
+        mask = self.task.cut(mask, shift)
+        around = -F.max_pool2d(-mask, 5, stride=1, padding=2)
+        return _TrainingImage(target, self.task.make_input(target), mask, around)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images lie."""
+        return self.images[0].target_NCHW.device
 
     @property
     def side(self) -> int:
-        """Side of a crop in pixels: as the settings have it, as far as the images allow it; at least one whole multiple
-        of the factors, which may be more."""
+        """Side of a crop in pixels: the settings', as far as the images allow; at least one whole multiple of the
+        factors, which may be more."""
         step = math.lcm(*self.task.factor)
-        room = min(n for father in self._fathers for n in father.size)
+        room = min(n for image in self.images for n in image.size)
         return min(max(self.settings.crop, step), room) // step * step
 
     def noise_count(self, side: int) -> int:
-        """Normal draws that one crop of `side` takes: none where sons have no noise and no compression."""
+        """Normal draws that one crop of `side` takes: none where LR patches have no noise and no compression."""
         kinds = bool(self.settings.noise) + self.task.downscale.captures
-        return kinds * self._fathers[0].target_NCHW.shape[1] * math.prod(reduced_size((side, side), self.task.scale))
-
-    def put(self, places: Tensor, other: "PairSource") -> None:
-        """Put `other`'s images, one for each of `places`, over those that are there."""
-        for mine, theirs in zip(self._fathers, other._fathers, strict=True):
-            mine.target_NCHW[places] = theirs.target_NCHW
-            mine.input_NCJL[places] = theirs.input_NCJL
-            if not self._everywhere:  # else a mask is one number, seen everywhere
-                mine.learn_N1HW[places] = theirs.learn_N1HW
-                mine.learn_around_N1HW[places] = theirs.learn_around_N1HW
-
-    def keep(self, places: Tensor) -> None:
-        """Leave only the images at `places`."""
-        self._fathers = [
-            _Father(*(t[places] for t in (f.target_NCHW, f.input_NCJL, f.learn_N1HW, f.learn_around_N1HW)))
-            for f in self._fathers
-        ]
-
-    def _prepare(self, father: Tensor, learn: Tensor | None, shift: tuple[int, int]) -> _Father:
-        if learn is None:
-            mask = father.new_ones(1).expand(father.shape[0], 1, *father.shape[-2:])
-        else:
-            mask = F.interpolate(learn[:, None].to(father), size=father.shape[-2:], mode="nearest")
-        # Views, not copies: four phases of a large image would be four large images.
-        father, mask = (self.task.cut(image, shift) for image in (father, mask))
-        around = mask if learn is None else -F.max_pool2d(-mask, 5, stride=1, padding=2)
-        return _Father(father, self.task.make_input(father), mask, around)
+        return kinds * self.images[0].target_NCHW.shape[1] * math.prod(reduced_size((side, side), self.task.scale))
 
     def take(self, image_S: Tensor, draws_SD: Tensor, noise_SE: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
         """Cut one pair for each sample.
@@ -169,38 +165,38 @@ class PairSource:
         kind = draws_SD[:, 0]
         symmetry_S = _pick(draws_SD[:, 1], len(self.symmetries))
         symmetry_S = torch.where(kind >= 1 - self.settings.plain, torch.zeros_like(symmetry_S), symmetry_S)
-        samples, channels = len(image_S), self._fathers[0].target_NCHW.shape[1]
-        if len(self._fathers) == 1 and not self.settings.affine:
-            # All samples are made alike: nobody is looked for, which would make the CPU wait for the device.
-            x, y, mask = self._cut(self._fathers[0], image_S, symmetry_S, draws_SD, side)
+        samples, channels = len(image_S), self.images[0].target_NCHW.shape[1]
+        if len(self.images) == 1 and not self.settings.affine:
+            # All samples are made alike: `nonzero` below would make the CPU wait for the device.
+            x, y, mask = self._cut(self.images[0], image_S, symmetry_S, draws_SD, side)
         else:
-            father_S = _pick(draws_SD[:, 8], len(self._fathers))
+            number_S = _pick(draws_SD[:, 8], len(self.images))
             x = draws_SD.new_empty(samples, channels, side // self.task.factor[0], side // self.task.factor[1])
             y = draws_SD.new_empty(samples, channels, side, side)
             mask = draws_SD.new_empty(samples, 1, side, side)
-            for number, father in enumerate(self._fathers):
+            for number, image in enumerate(self.images):
                 for warped, cut in ((False, self._cut), (True, self._warp)):
-                    at = ((father_S == number) & ((kind < self.settings.affine) == warped)).nonzero()[:, 0]
+                    at = ((number_S == number) & ((kind < self.settings.affine) == warped)).nonzero()[:, 0]
                     if len(at):
-                        x[at], y[at], mask[at] = cut(father, image_S[at], symmetry_S[at], draws_SD[at], side)
+                        x[at], y[at], mask[at] = cut(image, image_S[at], symmetry_S[at], draws_SD[at], side)
         if self.noise_count(side):
-            # Noise and compression are a camera's, so they are of the son's pixels, and are enlarged with them.
+            # Noise and compression are a camera's, so they are of the LR patch's pixels, and are enlarged with them.
             size = reduced_size((side, side), self.task.scale)
             noise = noise_SE.reshape(samples, -1, channels, *size)
             added = noise[:, 0] * self.settings.noise
             if self.task.downscale.captures:
-                son = x if self.task.factor != (1, 1) else resize(x, size)
-                added = added + self.task.downscale.capture(son, noise[:, -1]) - son
+                lr = x if self.task.factor != (1, 1) else resize(x, size)
+                added = added + self.task.downscale.capture(lr, noise[:, -1]) - lr
             x = x + resize(added, (x.shape[-2], x.shape[-1]))
         return x, y, mask
 
     def _cut(
-        self, father: _Father, image_S: Tensor, symmetry_S: Tensor, draws: Tensor, side: int
+        self, image: _TrainingImage, image_S: Tensor, symmetry_S: Tensor, draws: Tensor, side: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Square crops in one of the symmetries, gathered, so exact to the pixel."""
         fy, fx = self.task.factor
-        # Crops start on the son's pixels, so that son and father show the same part.
-        rows, columns = (n // f for n, f in zip(father.size, (fy, fx), strict=True))
+        # Crops start on the LR image's pixels, so that both patches show the same part.
+        rows, columns = (n // f for n, f in zip(image.size, (fy, fx), strict=True))
         top_S = _pick(draws[:, 2], rows - side // fy + 1)
         left_S = _pick(draws[:, 3], columns - side // fx + 1)
 
@@ -210,23 +206,22 @@ class PairSource:
             row_S, column_S = row_S + top_S[:, None, None] * fy, column_S + left_S[:, None, None] * fx
             return images[image_S[:, None, None], :, row_S, column_S].movedim(-1, 1)
 
-        return (
-            gather(father.input_NCJL, 1, 1, side // fy, side // fx),
-            gather(father.target_NCHW, fy, fx, side, side),
-            gather(father.learn_N1HW, fy, fx, side, side),
-        )
+        learn = image.learn_N1HW
+        mask = draws.new_ones(len(draws), 1, side, side) if learn is None else gather(learn, fy, fx, side, side)
+        x = gather(image.input_NCJL, 1, 1, side // fy, side // fx)
+        return x, gather(image.target_NCHW, fy, fx, side, side), mask
 
     def _warp(
-        self, father: _Father, image_S: Tensor, symmetry_S: Tensor, draws: Tensor, side: int
+        self, image: _TrainingImage, image_S: Tensor, symmetry_S: Tensor, draws: Tensor, side: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Square crops of the father scaled, stretched, sheared and turned; son made from the warped crop.
+        """Square crops of the image scaled, stretched, sheared and turned; the LR patch is made of the warped crop.
 
         The crop is warped with a margin as wide as shrinking and enlarging look, which is then cut off, so that a
         crop's edge is no border. Pixels from outside the image are mirrored ones, and do not count in the loss.
         """
-        rows, columns = father.size
-        matrix_S22 = self._matrices(draws) @ self._signs[symmetry_S]
-        # Half of what a crop covers along x and y, in the father's pixels. Up to half a crop may lie outside: crops
+        rows, columns = image.size
+        matrix_S22 = self._matrices(draws) @ _symmetry_matrices(self.symmetries, self.device)[symmetry_S]
+        # Half of what a crop covers along x and y, in the image's pixels. Up to half a crop may lie outside: crops
         # kept inside would show a small image's middle over and over, and its borders hardly ever.
         half_S2 = matrix_S22.abs().sum(2) * side / 2
         size = torch.tensor([columns, rows], device=self.device, dtype=torch.float32)
@@ -242,73 +237,57 @@ class PairSource:
         grid = position_SKK2 / size * 2 - 1
 
         def look(images: Tensor, mode: str) -> Tensor:
-            # One member's image is looked at by all its crops without a copy.
+            # The image of a single network is looked at by all its crops without a copy.
             source = images.expand(len(grid), -1, -1, -1) if len(images) == 1 else images[image_S]
             return F.grid_sample(source, grid, mode=mode, padding_mode="reflection", align_corners=False)
 
-        warped = look(father.target_NCHW, "bicubic").clamp(0, 1)
+        warped = look(image.target_NCHW, "bicubic").clamp(0, 1)
         seen = self.task.make_input(warped)
-        inside = (position_SKK2 >= 0) & (position_SKK2 <= size)
-        mask = inside.all(-1)[:, None] * look(father.learn_around_N1HW, "nearest")
+        mask = ((position_SKK2 >= 0) & (position_SKK2 <= size)).all(-1)[:, None].to(warped)
+        if image.learn_around_N1HW is not None:
+            mask = mask * look(image.learn_around_N1HW, "nearest")
         inner = (..., slice(margin, margin + side), slice(margin, margin + side))
         rows_seen, columns_seen = (slice(margin // f, (margin + side) // f) for f in self.task.factor)
         return seen[..., rows_seen, columns_seen], warped[inner], mask[inner]
 
     def _matrices(self, draws: Tensor) -> Tensor:
-        """`S 2 2`: from a warped crop's pixels (x, y) to the father's."""
+        """`S 2 2`: from a warped crop's pixels (x, y) to the image's."""
         s = self.settings
         scale = s.scale_min + (1 - s.scale_min) * draws[:, 4]
         # A normal number out of a uniform one, by its quantile function; the ends are cut, not infinite.
         shape = torch.special.ndtri(draws[:, 5:7].clamp(0.005, 0.995))
         stretch = torch.exp(shape[:, 0] * s.anisotropy / 2)
         shear = shape[:, 1] * s.shear
-        angle = draws[:, 7] * 2 * math.pi if s.rotate else torch.zeros_like(scale)
-        shrink = torch.stack(
-            [
-                torch.stack([1 / (scale * stretch), shear], -1),
-                torch.stack([torch.zeros_like(scale), stretch / scale], -1),
-            ],
-            -2,
-        )
-        turn = torch.stack(
-            [torch.stack([angle.cos(), -angle.sin()], -1), torch.stack([angle.sin(), angle.cos()], -1)], -2
-        )
-        return shrink @ turn
+        angle = draws[:, 7] * 2 * math.pi
+        shrink = torch.stack([1 / (scale * stretch), shear, torch.zeros_like(scale), stretch / scale], -1)
+        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1)
+        matrix: Tensor = shrink.unflatten(-1, (2, 2)) @ turn.unflatten(-1, (2, 2))
+        return matrix
 
 
-class PairSampler:
-    """Draws each member's batches of pairs from its own image, by its own seed and its own iteration."""
+class PairSampler(PerNetwork):
+    """Draws each network's batches of pairs by its own seed and its own iteration."""
 
     def __init__(self, source: PairSource, seeds: list[int]) -> None:
         self.source = source
-        self._seeds_2N = self._streams(seeds)
-
-    def _streams(self, seeds: list[int]) -> Tensor:
-        """One stream for crops and one for noise, of each member."""
-        streams = [[derive_seed(name, seed) for seed in seeds] for name in ("pairs", "noise")]
-        return torch.tensor(streams, device=self.source.device)
-
-    def put(self, places: Tensor, source: PairSource, seeds: list[int]) -> None:
-        """Let new members, one for each of `places`, take over from those that are there."""
-        self.source.put(places, source)
-        self._seeds_2N[:, places] = self._streams(seeds)
-
-    def keep(self, places: Tensor) -> None:
-        """Leave only the members at `places`."""
-        self.source.keep(places)
-        self._seeds_2N = self._seeds_2N[:, places]
+        streams = [[derive_seed(name, seed) for name in ("pairs", "noise")] for seed in seeds]
+        self.seeds_N2 = torch.tensor(streams, device=source.device)
 
     def sample(self, iteration_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The batch of each member's iteration: inputs `N B C J L`, targets `N B C K K`, masks `N B 1 K K`."""
-        members, batch = len(iteration_N), self.source.settings.batch
-        position_N = iteration_N.to(self.source.device)
-        crops_N, noises_N = self._seeds_2N
-        counts = (PairSource.DRAWS, self.source.noise_count(self.source.side))
-        draws_SD = uniform(crops_N, position_N, batch * counts[0]).reshape(members * batch, counts[0])
-        noise_SE = normal(noises_N, position_N, batch * counts[1]).reshape(members * batch, counts[1])
-        image_S = torch.arange(members, device=self.source.device).repeat_interleave(batch)
-        x, y, mask = self.source.take(image_S, draws_SD, noise_SE, self.source.side)
-        return x.unflatten(0, (members, batch)), y.unflatten(0, (members, batch)), mask.unflatten(0, (members, batch))
+        """The batch of each network's iteration: inputs `N B C J L`, targets `N B C K K`, masks `N B 1 K K`."""
+        networks, batch, device = len(iteration_N), self.source.settings.batch, self.source.device
+        side = self.source.side
+        position_N = iteration_N.to(device)
+        draws, noises = PairSource.DRAWS, self.source.noise_count(side)
+        draws_SD = uniform(self.seeds_N2[:, 0], position_N, batch * draws).reshape(-1, draws)
+        noise_SE = normal(self.seeds_N2[:, 1], position_N, batch * noises).reshape(networks * batch, noises)
+        image_S = torch.arange(networks, device=device).repeat_interleave(batch)
+        x, y, mask = self.source.take(image_S, draws_SD, noise_SE, side)
+        return (
+            x.unflatten(0, (networks, batch)),
+            y.unflatten(0, (networks, batch)),
+            mask.unflatten(0, (networks, batch)),
+        )
 
 
 def _pick(draws: Tensor, count: int) -> Tensor:
@@ -316,27 +295,10 @@ def _pick(draws: Tensor, count: int) -> Tensor:
     return (draws * count).long().clamp(max=count - 1)
 
 
-def _symmetry_matrix(k: int) -> Tensor:
-    """`2 2`: from (x, y) offsets in an image that symmetry `k` was applied to, to offsets in the image before."""
-    turn: Tensor = torch.linalg.matrix_power(torch.tensor([[0.0, -1.0], [1.0, 0.0]]), k & 3)
-    mirror = torch.tensor([[-1.0 if k & 4 else 1.0, 0.0], [0.0, 1.0]])
-    return mirror @ turn
-
-
-def fold_map(size: Size, folds: int, block: int) -> Tensor:
-    """Deal an image's square blocks into folds so that neighbours are in different ones.
-
-    Args:
-        size: rows and columns.
-        folds: at least 2.
-        block: least side of a block; larger ones are taken on larger images (about `4 * folds` blocks in all).
-
-    Returns:
-        `H W` int64, the fold of each pixel.
-    """
-    side = max(block, math.ceil(math.sqrt(size[0] * size[1] / (4 * folds))))
-    side = min(side, max(1, min(size) // 2))  # no fold may be the whole of a tiny image
-    stride = max(1, round(math.sqrt(folds)))
-    rows = torch.arange(size[0]) // side
-    columns = torch.arange(size[1]) // side
-    return (rows[:, None] * stride + columns[None]) % folds
+@lru_cache(maxsize=64)
+def _symmetry_matrices(symmetries: tuple[int, ...], device: torch.device) -> Tensor:
+    """`S 2 2`: from (x, y) offsets in an image that a symmetry was applied to, to offsets in the image before."""
+    quarter, mirror = torch.tensor([[0.0, -1.0], [1.0, 0.0]]), torch.tensor([[-1.0, 0.0], [0.0, 1.0]])
+    turns: list[Tensor] = [torch.linalg.matrix_power(quarter, k & 3) for k in symmetries]
+    matrices = [mirror @ turn if k & 4 else turn for k, turn in zip(symmetries, turns, strict=True)]
+    return torch.stack(matrices).to(device)

@@ -1,10 +1,7 @@
-"""Many images' work side by side: what each does on its own is written once, and its training shares a fleet.
+"""Train the networks of many images in few batches (continuous batching).
 
-A work is a generator: it yields a `Request` where it needs networks trained, is sent the `Fit`, and returns its result.
-`run_fleet` lets many works run at once and puts the members of their requests into fleets. Members that have stopped
-leave, and others take their places, so that the device stays full: a stream, not a barrier.
-
-Shapes: N members, C channels, H W rows and columns.
+A job is a generator: it yields a `TrainRequest`, receives a `TrainResult`, and returns its result. Networks that stop
+free their slots in the fleet for the next ones, so that the device stays full.
 """
 
 from collections import deque
@@ -13,12 +10,10 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor
 
 from zssr_gan.errors import DeviceError, NumericalError, ZssrGanError, is_out_of_memory
-from zssr_gan.networks.zssr import ZSSR, ZSSROptions
-from zssr_gan.settings.zeroshot import ZeroShotSettings
-from zssr_gan.zeroshot.fleet import Fleet, Member, OnIteration, Trained, Training
+from zssr_gan.networks.zssr import ZSSR
+from zssr_gan.zeroshot.fleet import RESTARTS, Fleet, Member, Trained, TrainRequest, make_network
 
 K = TypeVar("K")
 
@@ -29,69 +24,30 @@ T = TypeVar("T")
 _TICK = 10  # iterations between two reports
 
 _LEAVE_SHARE = 0.25
-"""Share of a fleet that must have stopped before the rest moves together, where nobody takes the places: each moving
-copies all that is left."""
+"""Share of a fleet that must have stopped before the others move together, where no network waits for the slots: each
+move copies all that is left."""
 
 
-@dataclass(slots=True)
-class Fit:
-    """Trained networks and how they came about; lists have one entry a member."""
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainResult:
+    """Trained networks and how they came about; lists have one entry a network."""
 
     network: ZSSR
     iterations: list[int]
     loss: list[float]
-    """Mean absolute error over each member's last 50 iterations, [0, 1] units."""
+    """Mean absolute error over each network's last 50 iterations, [0, 1] units."""
     restarts: list[int]
-    """Starts that died before the one that is used."""
+    """Initialisations that died before the one that is used."""
     dead: list[bool]
-    """Whether the start that is used died as well: its output is the interpolated image."""
+    """Whether the initialisation that is used died as well: its output equals bicubic."""
 
 
-@dataclass(slots=True, eq=False)
-class Request:
-    """Networks to be trained: one for each of `images_NCHW`, which know nothing of each other."""
-
-    images_NCHW: Tensor
-    """[0, 1]."""
-    seeds: list[int]
-    """One a member: all that its random draws depend on."""
-    settings: ZeroShotSettings
-    """Network, pairs, schedule, optimiser, restarts."""
-    training: Training
-    fathers: list[Tensor] = field(default_factory=list)
-    """Further images `N C h w` to learn from (gradual steps)."""
-    learn_NHW: Tensor | None = None
-    """1 where a member may learn from a pixel, 0 where it is held out."""
-    start: ZSSR | None = None
-    """Members to go on from, else fresh weights."""
-    on_iteration: OnIteration | None = None
-    """Called after each iteration, where nobody shares the fleet."""
-
-    def member(self, number: int) -> Member:
-        """What the member of that number is trained on."""
-        return Member(
-            self.images_NCHW[number],
-            self.seeds[number],
-            [father[number] for father in self.fathers],
-            None if self.learn_NHW is None else self.learn_NHW[number],
-            None if self.start is None else self.start.weights_NP[number].detach(),
-        )
-
-    def fit(self, trained: list[Trained], restarts: list[int]) -> Fit:
-        """The answer, out of what came of each member."""
-        options = ZSSROptions(**self.settings.network.model_dump())
-        weights_NP = torch.stack([each.weights_P for each in trained])
-        network = ZSSR(options, self.images_NCHW.shape[1], self.training.task.factor, weights_NP)
-        iterations, loss = [each.iterations for each in trained], [each.loss for each in trained]
-        return Fit(network, iterations, loss, restarts, [each.dead for each in trained])
-
-
-Work = Generator[Request, Fit, R]
+Job = Generator[TrainRequest, TrainResult, R]
 
 
 @dataclass(frozen=True, slots=True)
-class Ended(Generic[K, R]):
-    """A work that has come to its end: its result, or the error that ended it."""
+class Finished(Generic[K, R]):
+    """A job at its end: its result, or the error that ended it."""
 
     key: K
     result: R | None
@@ -100,282 +56,253 @@ class Ended(Generic[K, R]):
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Where a run of many stands."""
+    """How far the jobs are."""
 
     active: int
-    """Members in training now."""
+    """Networks in training now."""
     waiting: int
-    """Members that wait for a place."""
+    """Networks that wait for a slot."""
     steps: int
-    """Member-iterations since the last tick."""
+    """Iterations of all networks since the last tick."""
     flop: float
     """Floating-point operations of these, 6 a multiply-add (forward, and twice that backward)."""
 
 
 @dataclass(slots=True, eq=False)
-class _Seat(Generic[K, R]):
-    """A member's place in its request."""
-
-    running: "_Running[K, R]"
-    number: int
-    member: Member
-    attempt: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Running(Generic[K, R]):
-    """A work and the request that it waits for."""
+class _JobState(Generic[K, R]):
+    """A job that waits for the networks of its request; `done` has each with its restarts, by number."""
 
     key: K
-    work: Work[R]
-    request: Request
-    trained: dict[int, Trained] = field(default_factory=dict)
-    restarts: dict[int, int] = field(default_factory=dict)
+    job: Job[R]
+    done: dict[int, tuple[Trained, int]] = field(default_factory=dict)
 
 
-def alone(work: Work[R]) -> R:
-    """Run one work by itself and give its result.
+def run_single(job: Job[R]) -> R:
+    """Run one job and return its result.
 
-    Raises what the work raises; DeviceError where the device has too little memory for a single member.
+    Raises what the job raises; DeviceError if the device has too little memory for a single network.
     """
-    (ended,) = run_fleet([(0, work)], capacity=64)
-    if ended.error is not None:
-        raise ended.error
-    assert ended.result is not None
-    return ended.result
+    (finished,) = run_jobs([(0, job)], capacity=64)
+    if finished.error is not None:
+        raise finished.error
+    assert finished.result is not None
+    return finished.result
 
 
-def train(request: Request) -> Fit:
-    """Train the networks of one request by themselves; raises as `alone` does."""
-
-    def work() -> Work[Fit]:
-        return (yield request)
-
-    return alone(work())
-
-
-def run_fleet(
-    works: Iterable[tuple[K, Work[R]]],
+def run_jobs(
+    jobs: Iterable[tuple[K, Job[R]]],
     capacity: int,
     *,
     on_tick: Callable[[Tick], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
-) -> Iterator[Ended[K, R]]:
-    """Run works side by side and yield each as it ends.
+) -> Iterator[Finished[K, R]]:
+    """Run jobs side by side and yield each as it ends.
 
-    What becomes of a work does not depend on the others, up to the last bits of floating-point sums.
+    A job's result does not depend on the others, up to the last bits of floating-point sums.
 
     Args:
-        works: a key and a work each; taken one by one as places become free.
-        capacity: members in training at once. Halved where memory runs out, which `on_notice` is told.
+        jobs: a key and a job each; taken one by one as slots become free.
+        capacity: networks trained as one batch, at most. Halved if memory runs out, which `on_notice` reports.
         on_tick: called every few iterations.
         on_notice: called with a sentence for the log.
 
     Yields:
-        One `Ended` a work, the first to end first. A work's own error ends that work alone, and so does a device that
-        has too little memory for a single member of it.
+        One `Finished` a job, the first to end first. An error of a job ends that job alone, and so does a device that
+        has too little memory for a single network of it.
     """
-    yield from _Stream(iter(works), capacity, on_tick, on_notice).run()
+    return _Scheduler(iter(jobs), capacity, on_tick, on_notice).run()
 
 
-class _Stream(Generic[K, R]):
-    """State of `run_fleet`."""
+class _Scheduler(Generic[K, R]):
+    """State of `run_jobs`."""
 
     def __init__(
         self,
-        works: Iterator[tuple[K, Work[R]]],
+        jobs: Iterator[tuple[K, Job[R]]],
         capacity: int,
         on_tick: Callable[[Tick], None] | None,
         on_notice: Callable[[str], None] | None,
     ) -> None:
-        self.works = works
-        self.capacity = capacity
-        self.capacities: dict[Hashable, int] = {}  # of forms for which memory ran out
-        self.on_tick = on_tick
-        self.on_notice = on_notice
-        self.waiting: dict[Hashable, deque[_Seat[K, R]]] = {}
-        self.ended: list[Ended[K, R]] = []
+        self.jobs, self.capacity, self.on_tick, self.on_notice = jobs, capacity, on_tick, on_notice
+        self.smaller: dict[Hashable, int] = {}  # capacities by batch key, where memory ran out
+        self.running: dict[TrainRequest, _JobState[K, R]] = {}
+        self.waiting: dict[Hashable, deque[Member]] = {}
+        self.finished: list[Finished[K, R]] = []
 
-    def run(self) -> Iterator[Ended[K, R]]:
-        """See `run_fleet`."""
+    @property
+    def waiting_count(self) -> int:
+        return sum(map(len, self.waiting.values()))
+
+    def run(self) -> Iterator[Finished[K, R]]:
+        """See `run_jobs`."""
         while True:
-            self._admit(self.capacity)
-            if self.ended:
+            self._start_jobs(self.capacity)
+            if self.finished:
                 yield from self._flush()
-                continue
-            # The form that most members wait in: its fleet is the fullest.
-            form = max(self.waiting, key=lambda form: len(self.waiting[form]), default=None)
-            if form is None:
+            elif self.waiting:
+                # The key for which most networks wait: its fleet is the fullest.
+                yield from self._run_batch(max(self.waiting, key=lambda key: len(self.waiting[key])))
+            else:
                 return
-            yield from self._sail(form)
 
-    def _flush(self) -> Iterator[Ended[K, R]]:
-        ended, self.ended = self.ended, []
-        yield from ended
+    def _flush(self) -> Iterator[Finished[K, R]]:
+        finished, self.finished = self.finished, []
+        yield from finished
 
-    def _sail(self, form: Hashable) -> Iterator[Ended[K, R]]:
-        """One fleet, until nobody of its form waits and all its members have stopped."""
-        seats = self._next_seats(form, self.capacities.get(form, self.capacity))
-        request = seats[0].running.request
-        members = [seat.member for seat in seats]
-        fleet = self._try(form, seats, lambda: Fleet(members, request.settings, request.training))
-        if fleet is None:
-            return
+    def _run_batch(self, key: Hashable) -> Iterator[Finished[K, R]]:
+        """Train one fleet until no network of its key waits and all of its networks have stopped."""
+        slots = self._next(key, self.smaller.get(key, self.capacity))
+        fleet = self._attempt(key, slots, lambda: Fleet.of(slots))
         steps = 0
-        while True:
+        while fleet is not None:
             if not fleet.running_N.all():
-                seats = self._change(form, fleet, seats)
+                slots = self._refill(key, fleet, slots)
                 yield from self._flush()
-            running = int(fleet.running_N.sum()) if seats else 0
-            if self.on_tick is not None and (fleet.clock % _TICK == 0 or not seats):
-                self.on_tick(Tick(running, sum(map(len, self.waiting.values())), steps, steps * fleet.flop_of_a_step))
+            active = int(fleet.running_N.sum()) if slots else 0
+            if self.on_tick is not None and (fleet.clock % _TICK == 0 or not slots):
+                self.on_tick(Tick(active, self.waiting_count, steps, steps * fleet.flop_of_a_step))
                 steps = 0
-            if not seats:
+            if not slots:
                 return
-            losses = self._try(form, seats, fleet.advance)
+            losses = self._attempt(key, slots, fleet.advance)
             if losses is None:
                 return
-            steps += running
-            self._tell(seats, fleet, losses)
+            steps += active
+            on_iteration = slots[0].request.on_iteration
+            # Reading a loss makes the CPU wait for the device: on a GPU not at every iteration.
+            due = losses.device.type == "cpu" or fleet.clock % _TICK == 0
+            if on_iteration is not None and due and all(member.request is slots[0].request for member in slots):
+                rates = fleet.schedule.rates(fleet.iteration_N - 1)
+                on_iteration(fleet.clock, float(losses.mean()), float(rates.max()))
 
-    def _change(self, form: Hashable, fleet: Fleet, seats: list[_Seat[K, R]]) -> list[_Seat[K, R]]:
-        """Let members that have stopped leave and others take their places; who sits in the fleet then."""
+    def _refill(self, key: Hashable, fleet: Fleet, slots: list[Member]) -> list[Member]:
+        """Remove networks that have stopped and put waiting ones into their slots; the fleet's networks then."""
         free = (~fleet.running_N).nonzero()[:, 0]
-        all_stopped = len(free) == len(seats)
-        if not (all_stopped or fleet.may_put):
-            return seats
-        # No more than can sit down: what is taken here, no other process does.
-        self._admit(len(free))
-        if not (all_stopped or form in self.waiting or len(free) >= _LEAVE_SHARE * len(seats)):
-            return seats
-        outcomes = self._try(form, seats, lambda: fleet.results(free))
-        if outcomes is None:
+        all_stopped = len(free) == len(slots)
+        if not (all_stopped or fleet.may_assign):
+            return slots
+        # No more than there are slots for: what is taken here, no other process does.
+        self._start_jobs(len(free))
+        if not (all_stopped or key in self.waiting or len(free) >= _LEAVE_SHARE * len(slots)):
+            return slots
+        trained = self._attempt(key, slots, lambda: fleet.results(free))
+        if trained is None:
             return []
-        for place, trained in zip(free.tolist(), outcomes, strict=True):
-            self._finish(seats[place], trained)
+        for place, one in zip(free.tolist(), trained, strict=True):
+            self._finish(slots[place], one)
         if all_stopped:
-            return []  # a fleet of others is made anew
-        fresh = self._next_seats(form, len(free))
-        taken, left = free[: len(fresh)], set(free[len(fresh) :].tolist())
-        for place, seat in zip(taken.tolist(), fresh, strict=True):
-            seats[place] = seat
-        stay = [place for place in range(len(seats)) if place not in left]
-        seats = [seats[place] for place in stay]
+            return []  # a fleet of others starts from nothing
+        fresh = self._next(key, len(free))
+        left = set(free[len(fresh) :].tolist())
+        slots = list(slots)
+        for place, member in zip(free.tolist(), fresh, strict=False):
+            slots[place] = member
+        stay = [place for place in range(len(slots)) if place not in left]
+        slots = [slots[place] for place in stay]
 
         def move() -> bool:
             if fresh:
-                fleet.put(taken, [seat.member for seat in fresh])
+                fleet.assign(free[: len(fresh)], Fleet.of(fresh))
             if left:
-                fleet.keep(torch.tensor(stay))
+                fleet.select(torch.tensor(stay))
             return True
 
-        return seats if self._try(form, seats, move) else []
+        return slots if self._attempt(key, slots, move) else []
 
-    def _admit(self, wanted: int) -> None:
-        """Begin works until so many members wait, a work has ended (its result shall not lie here), or none is left."""
-        while sum(map(len, self.waiting.values())) < wanted and not self.ended:
+    def _start_jobs(self, wanted: int) -> None:
+        """Start jobs until so many networks wait, a job has ended (its result shall not lie here), or none is left."""
+        while self.waiting_count < wanted and not self.finished:
             try:
-                key, work = next(self.works)
+                key, job = next(self.jobs)
             except StopIteration:
                 return
-            self._resume(key, work, None)
+            self._resume(_JobState(key, job), None)
 
-    def _resume(self, key: K, work: Work[R], answer: Fit | ZssrGanError | None) -> None:
-        """Let a work go on to its next request or its end."""
+    def _resume(self, state: _JobState[K, R], answer: TrainResult | ZssrGanError | None) -> None:
+        """Let a job go on to its next request or its end."""
         try:
             if answer is None:
-                request = next(work)
-            elif isinstance(answer, Fit):
-                request = work.send(answer)
+                request = next(state.job)
+            elif isinstance(answer, TrainResult):
+                request = state.job.send(answer)
             else:
-                request = work.throw(answer)
+                request = state.job.throw(answer)
         except StopIteration as end:
-            self.ended.append(Ended(key, end.value, None))
-            return
+            self.finished.append(Finished(state.key, end.value, None))
         except ZssrGanError as error:
-            self.ended.append(Ended(key, None, error))
-            return
-        running = _Running(key, work, request)
-        for number in range(len(request.seeds)):
-            self._wait(_Seat(running, number, request.member(number)))
+            self.finished.append(Finished(state.key, None, error))
+        else:
+            self.running[request] = _JobState(state.key, state.job)
+            for number in range(len(request.seeds)):
+                self._wait(Member(request, number))
 
-    def _wait(self, seat: _Seat[K, R]) -> None:
-        request = seat.running.request
-        form = (seat.member.form, request.settings, request.training)
-        self.waiting.setdefault(form, deque()).append(seat)
+    def _wait(self, member: Member) -> None:
+        self.waiting.setdefault(member.request.batch_key, deque()).append(member)
 
-    def _next_seats(self, form: Hashable, count: int) -> list[_Seat[K, R]]:
-        queue = self.waiting.get(form, deque())
-        seats = [queue.popleft() for _ in range(min(count, len(queue)))]
+    def _next(self, key: Hashable, count: int) -> list[Member]:
+        queue = self.waiting.get(key, deque())
+        members = [queue.popleft() for _ in range(min(count, len(queue)))]
         if not queue:
-            self.waiting.pop(form, None)
-        return seats
+            self.waiting.pop(key, None)
+        return members
 
-    def _finish(self, seat: _Seat[K, R], trained: Trained) -> None:
-        """Take a member's outcome; begin it again where it died; answer its work where it was the last."""
-        running, request = seat.running, seat.running.request
-        if trained.dead and seat.attempt < request.settings.restarts:
-            attempt = seat.attempt + 1
-            again = request.member(seat.number).again(attempt)
-            self._wait(_Seat(running, seat.number, again, attempt))
+    def _finish(self, member: Member, trained: Trained) -> None:
+        """Restart a network that died; else resume its job if it was the request's last."""
+        if trained.dead and member.restarts < RESTARTS:
+            self._wait(Member(member.request, member.number, member.restarts + 1))
             return
-        running.trained[seat.number] = trained
-        running.restarts[seat.number] = seat.attempt
-        if len(running.trained) < len(request.seeds):
+        request, state = member.request, self.running[member.request]
+        state.done[member.number] = trained, member.restarts
+        if len(state.done) < len(request.seeds):
             return
-        numbers = range(len(request.seeds))
-        fit = request.fit([running.trained[n] for n in numbers], [running.restarts[n] for n in numbers])
-        answer: Fit | ZssrGanError = fit
-        if not torch.isfinite(fit.network.weights_NP).all():
+        del self.running[request]
+        networks, restarts = zip(*(state.done[number] for number in range(len(request.seeds))), strict=True)
+        weights_NP = torch.stack([one.weights_P for one in networks])
+        answer: TrainResult | ZssrGanError = TrainResult(
+            make_network(request.settings, len(request.image_CHW), request.task.factor, weights_NP),
+            [one.iterations for one in networks],
+            [one.loss for one in networks],
+            list(restarts),
+            [one.dead for one in networks],
+        )
+        if not torch.isfinite(weights_NP).all():
             answer = NumericalError(
-                f"training gave NaN or infinity in each of {request.settings.restarts + 1} starts; "
-                "try the precision fp32 or a lower learning rate"
+                f"training gave NaN or infinity in each of {RESTARTS + 1} starts; try the precision fp32 or a lower "
+                "learning rate"
             )
-        self._resume(running.key, running.work, answer)
+        self._resume(state, answer)
 
-    def _try(self, form: Hashable, seats: list[_Seat[K, R]], act: Callable[[], T]) -> T | None:
-        """What `act` gives; None where memory ran out, and then `seats` wait again for a smaller fleet."""
+    def _attempt(self, key: Hashable, slots: list[Member], act: Callable[[], T]) -> T | None:
+        """What `act` returns; None if memory ran out: `slots` then wait again, for a smaller fleet.
+
+        An iteration may have been cut off anywhere, so they train from their beginning.
+        """
         try:
             return act()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            self._halve(form, seats, error)
+            torch.cuda.empty_cache()
+            if len(slots) == 1:
+                self._give_up(slots[0].request, error)
+                return None
+            self.smaller[key] = len(slots) // 2  # of this key alone: others may have smaller images
+            if self.on_notice is not None:
+                self.on_notice(
+                    f"memory ran out with {len(slots)} networks side by side; going on with {self.smaller[key]}"
+                )
+            self.waiting.setdefault(key, deque()).extendleft(reversed(slots))
             return None
 
-    def _halve(self, form: Hashable, seats: list[_Seat[K, R]], error: Exception) -> None:
-        """After memory ran out: smaller fleets from now on, and all members of this one from their beginning.
-
-        An iteration may have been cut off anywhere, so nothing of the fleet can be gone on from. Mostly it was its
-        first: later ones need no more.
-        """
-        torch.cuda.empty_cache()
-        if len(seats) == 1:
-            lacking = DeviceError(
-                "the device has too little memory to train a single network on this image: use another device, "
-                "or a preset with a smaller crop"
-            )
-            lacking.__cause__ = error
-            (running,) = (seat.running for seat in seats)
-            # The image's other members wait in vain.
-            for key, queue in list(self.waiting.items()):
-                self.waiting[key] = deque(seat for seat in queue if seat.running is not running)
-                if not self.waiting[key]:
-                    del self.waiting[key]
-            self._resume(running.key, running.work, lacking)
-            return
-        # Of this form alone: others may have smaller images.
-        self.capacities[form] = len(seats) // 2
-        if self.on_notice is not None:
-            self.on_notice(
-                f"memory ran out with {len(seats)} networks side by side; going on with {self.capacities[form]}"
-            )
-        self.waiting.setdefault(form, deque()).extendleft(reversed(seats))
-
-    def _tell(self, seats: list[_Seat[K, R]], fleet: Fleet, losses: Tensor) -> None:
-        request = seats[0].running.request
-        # Reading a loss makes the CPU wait for the device: on a GPU not at every iteration.
-        due = losses.device.type == "cpu" or fleet.clock % _TICK == 0
-        if request.on_iteration is not None and due and all(seat.running.request is request for seat in seats):
-            rates = fleet.schedule.rates(fleet.iteration_N - 1)
-            request.on_iteration(fleet.clock, float(losses.mean()), float(rates.max()))
+    def _give_up(self, request: TrainRequest, error: Exception) -> None:
+        """End a job, a single network of which does not fit into memory, with its other networks."""
+        lacking = DeviceError(
+            "the device has too little memory to train a single network on this image: use another device, or a preset "
+            "with a smaller crop"
+        )
+        lacking.__cause__ = error
+        for key, queue in list(self.waiting.items()):
+            self.waiting[key] = deque(member for member in queue if member.request is not request)
+            if not self.waiting[key]:
+                del self.waiting[key]
+        self._resume(self.running.pop(request), lacking)

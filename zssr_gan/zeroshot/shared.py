@@ -1,8 +1,12 @@
-"""A shared start: one network learnt on all LR images of a case, and the file that it is kept in.
+"""One model for all LR images of a case, trained without any HR image, and the file that it is stored in.
 
-The file is safetensors: the weights, and beside them, as JSON, what the network is and which images it was learnt on.
+A network of its own learns little from an image of 32 px; all images of a case together teach a lot. The pairs are
+those of ZSSR, an image and its own shrunk copy, drawn from all images. Images of several cameras are each shrunk by
+their own camera's degradation.
 
-Shapes: P parameters.
+The file is safetensors: the weights, and as JSON what the network is and which images it was trained on.
+
+Shapes: B images, C channels, H W rows and columns, S samples of a batch, P parameters.
 """
 
 import json
@@ -20,146 +24,267 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from zssr_gan.degradation.model import Degradation, DegradedDownscale, degradation_of
-from zssr_gan.degradation.operators import BicubicDownscale, Downscale, back_project
+from zssr_gan.degradation.operators import Downscale
 from zssr_gan.devices import Machine
 from zssr_gan.errors import ImageError, NumericalError, SettingsError
 from zssr_gan.files import atomic_write, canonical_sha256, sha256_bytes
-from zssr_gan.imaging import dihedral
-from zssr_gan.imaging.resize import Scale, Size, enlarged_size, resize
+from zssr_gan.imaging.resize import Scale, Size, enlarged_size
 from zssr_gan.imaging.tiles import copied_middle_of
 from zssr_gan.networks.zssr import ZSSR, ZSSROptions
 from zssr_gan.provenance import CaseImage, _Model
-from zssr_gan.seeds import content_hash, derive_seed, generator, normal, uniform
+from zssr_gan.seeds import content_hash, derive_seed, normal, uniform
 from zssr_gan.settings.zeroshot import NetworkSettings, ZeroShotSettings
-from zssr_gan.zeroshot.ensemble import combine
-from zssr_gan.zeroshot.fleet import FleetOptimiser, Training, autocast, find_dead, make_schedule, masked_l1
+from zssr_gan.zeroshot.ensemble import apply_ensemble, finish, used_symmetries
+from zssr_gan.zeroshot.fleet import RESTARTS, Fleet, find_dead, make_network
 from zssr_gan.zeroshot.pairs import PairSource, Task
-from zssr_gan.zeroshot.steps import SMALLEST_SIDE, count_steps
-
-# Learning one network on all LR images of a case, with no HR image anywhere.
-#
-# On an image of 32 px a network of its own has little to learn from; all images of a case together have a lot. The
-# pairs
-# are those of ZSSR, an image and its own shrunk copy, drawn from all images in turn.
-#
-# Images of a case may come out of several cameras: each teaches by its own camera's degradation, and is made by it.
-#
-# Shapes: B images, C channels, H W rows and columns, P parameters.
-
+from zssr_gan.zeroshot.steps import SMALLEST_SIDE, step_of
 
 LARGEST_SIDE = 512
-"""Of a larger image the middle is learnt from: all images lie in memory together."""
+"""Pixels a side: a larger image is learnt from in its middle, as all images lie in memory together."""
 
 _BATCH = 32  # images that are put through at once
 
 _EXAMINED = 8  # images that say whether a network is dead
 
-_VARIETY = 4  # a batch is drawn of so many times its number of images at the least, where there are as many
+_VARIETY = 4  # a batch is drawn from at least so many times its number of images, where there are as many
+
+_SHOWN = 20  # characters of a degradation's name in a message: its kind, and the first of its hash
+
+_KEY = "zssr-gan:shared-start"
+
+_WEIGHTS = "weights_P"
 
 OnLearning = Callable[[int, int, float], None]
 """Called with the iteration, how many there are, and the loss ([0, 1] units)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Learnt:
-    """A network learnt on a case."""
+class SharedFacts(_Model):
+    """What a shared start is, and how it came about."""
 
-    weights_P: Tensor
+    schema_version: Literal[2] = 2
+    network: NetworkSettings
+    channels: int
+    factor: tuple[int, int]
+    """Whole factors (y, x) by which the network itself enlarges."""
+    scale: tuple[float, float]
+    """(y, x) of the pairs that it was trained on."""
+    learnt_for: tuple[str, ...]
+    """How the pairs were made, by each camera: see `degradation_of`."""
+    cameras: tuple[Degradation, ...] = ()
+    """The degradations themselves; empty where that is bicubic, or a kernel from a file."""
+    settings: dict[str, JsonValue]
+    """All settings of the training."""
+    settings_sha256: str
+    seed: int
+    precision: str
+    threads: int
+    device: str
     iterations: int
     loss: float
     """Mean absolute error over the last 50 iterations, [0, 1] units."""
-    restarts: int = 0
-    """Starts that died before the one that is used."""
+    images: tuple[CaseImage, ...]
+    versions: dict[str, str]
 
 
-def learn_case(
-    images: Sequence[Tensor],
+@dataclass(frozen=True, eq=False)
+class SharedStart:
+    """A network trained on all LR images of a case."""
+
+    weights_P: Tensor
+    facts: SharedFacts
+    sha256: str
+    """Of its file's bytes."""
+
+    def network(self) -> ZSSR:
+        """The network, as a fleet of one."""
+        options = ZSSROptions(**self.facts.network.model_dump())
+        return ZSSR(options, self.facts.channels, self.facts.factor, self.weights_P[None].clone())
+
+    def summary(self) -> dict[str, Any]:
+        """What a record says of it."""
+        return {"sha256": self.sha256, "images": len(self.facts.images), "iterations": self.facts.iterations}
+
+    def check(self, channels: int, tasks: Sequence[Task]) -> None:
+        """Check that it fits an image of so many channels and the tasks of its steps.
+
+        Raises:
+            SettingsError: it does not, and why.
+        """
+        facts = self.facts
+        if channels > facts.channels:
+            raise SettingsError("the shared start was learnt on gray images and cannot enlarge one with colours")
+        for task in tasks:
+            if (asked := degradation_of(task.downscale)) not in facts.learnt_for:
+                learnt = " or ".join(repr(one[:_SHOWN]) for one in facts.learnt_for[:3])
+                more = " or others" if len(facts.learnt_for) > 3 else ""
+                raise SettingsError(
+                    f"the shared start was learnt for the degradation {learnt}{more}, not {asked[:_SHOWN]!r}"
+                )
+            (y, x), (own_y, own_x) = task.scale, facts.scale
+            if facts.factor == (1, 1) and max(abs(y - own_y), abs(x - own_x)) > 1e-6:
+                raise SettingsError(
+                    f"the shared start was learnt for a scale of {own_y:g} x {own_x:g} (y, x) a step, and this one "
+                    f"takes steps of {y:g} x {x:g}"
+                )
+            if task.factor != facts.factor:
+                raise SettingsError(
+                    f"the shared start was learnt to enlarge by {facts.factor[0]} x {facts.factor[1]} (y, x), and a "
+                    f"step of this scale asks for {task.factor[0]} x {task.factor[1]}"
+                )
+
+
+def learn_shared(
+    images: Sequence[tuple[CaseImage, Tensor]],
     settings: ZeroShotSettings,
-    training: Training | Sequence[Training],
+    scale: Scale,
+    downscale: Downscale | Sequence[Downscale],
     *,
     seed: int,
+    machine: Machine,
     on_learning: OnLearning | None = None,
-) -> Learnt:
-    """Learn one network on all images; their order does not matter.
+) -> SharedStart:
+    """Train one network on all LR images of a case; their order does not matter.
 
     Args:
-        images: `C H W` each, [0, 1], of any sizes and one number of channels.
+        images: what each is called, and its pixels `C H W`, [0, 1]. Where one has colours, gray ones count as colours.
         settings: those for a case (`ZeroShotSettings.for_case`).
-        training: what pairs teach, precision; one for all, or one for each image. These differ in the degradation
-            alone, and images of one camera share one object.
+        scale: (y, x) that is asked for; larger ones are learnt, and later taken, step by step.
+        downscale: how LR images came out of HR ones: one for all, or one for each image. All of them take `scale` in
+            as many steps.
         seed: the run's.
+        machine: what it runs on.
         on_learning: called every ten iterations.
 
     Raises:
         ImageError: no image, or one too small to learn from.
-        NumericalError: the weights became NaN or infinite.
+        NumericalError: NaN or infinity came out, or the network died in each start.
     """
     assert settings.shared is not None, "settings are made by for_case"
     if not images:
         raise ImageError("there is no image to learn from")
+    each = list(downscale) if isinstance(downscale, Sequence) else [downscale] * len(images)
+    # One object a degradation, so that its images are learnt from together.
+    cameras = {degradation_of(one): one for one in each}
+    tasks = {
+        name: Task.of(step_of(scale, one), settings.network.grid, one, machine.precision)
+        for name, one in cameras.items()
+    }
+    task, *others = tasks.values()
+    assert all((one.scale, one.factor) == (task.scale, task.factor) for one in others)
+    channels = max(len(pixels) for _, pixels in images)
+    samples = []
+    for (_, pixels), one in zip(images, each, strict=True):
+        image = middle(pixels.to(machine.device).expand(channels, -1, -1))
+        camera = one.degradation.sha256 if isinstance(one, DegradedDownscale) else one.name
+        samples.append((content_hash(image), camera, image, tasks[degradation_of(one)]))
     # By content, so that neither names nor places matter; the same content may be of two cameras.
-    lessons = [_Lesson(middle(image), own) for image, own in zip(images, _of_each(training, len(images)), strict=True)]
-    lessons.sort(key=lambda lesson: (content_hash(lesson.image), lesson.camera))
-    seed = derive_seed("case", seed, *(content_hash(lesson.image) for lesson in lessons))
-    for attempt in range(settings.restarts + 1):
-        own_seed = seed if not attempt else derive_seed(seed, "restart", attempt)
+    samples.sort(key=lambda sample: sample[:2])
+    its_seed = derive_seed("case", seed, *(content for content, *_ in samples))
+    weights_P, loss = _train(
+        [sample[2] for sample in samples], [sample[3] for sample in samples], settings, its_seed, on_learning
+    )
+    values = settings.model_dump(mode="json")
+    facts = SharedFacts(
+        network=settings.network,
+        channels=channels,
+        factor=task.factor,
+        scale=task.scale,
+        learnt_for=tuple(sorted(cameras)),
+        cameras=tuple(one.degradation for _, one in sorted(cameras.items()) if isinstance(one, DegradedDownscale)),
+        settings=values,
+        settings_sha256=canonical_sha256(values),
+        seed=seed,
+        precision=machine.precision,
+        threads=machine.threads,
+        device=str(machine.device),
+        iterations=settings.shared.rounds * settings.schedule.iterations,
+        loss=loss,
+        images=tuple(sorted((image for image, _ in images), key=lambda image: (image.sha256, image.name))),
+        versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
+    )
+    return make_shared(weights_P, facts)
+
+
+def _train(
+    images: list[Tensor], tasks: list[Task], settings: ZeroShotSettings, seed: int, on_learning: OnLearning | None
+) -> tuple[Tensor, float]:
+    """The weights `P` of the first initialisation that does not die, and its loss over the last iterations."""
+    for attempt in range(RESTARTS + 1):
         try:
-            weights_P, loss = _learn(lessons, settings, own_seed, settings.shared.rounds, on_learning)
+            own_seed = derive_seed(seed, "restart", attempt) if attempt else seed
+            weights_P, loss = _train_once(images, tasks, settings, own_seed, on_learning)
         except NumericalError:
-            if attempt == settings.restarts:
+            if attempt == RESTARTS:
                 raise
             continue
-        if not _is_dead(weights_P, lessons, settings):
-            iterations = settings.shared.rounds * settings.schedule.iterations
-            return Learnt(weights_P, iterations, loss, attempt)
+        task, group = max(_alike(images, tasks), key=lambda alike: len(alike[1]))
+        some = torch.stack([images[n] for n in group[:_EXAMINED]])
+        copies = make_network(settings, some.shape[1], task.factor, weights_P.expand(len(some), -1))
+        if not all(find_dead(copies, some, task)):
+            return weights_P, loss
     raise NumericalError(
-        f"learning on the case died in each of {settings.restarts + 1} starts (the network hands the interpolated "
-        "image through): try a lower learning rate"
+        f"learning on the case died in each of {RESTARTS + 1} starts (the network's output equals bicubic): try a "
+        "lower learning rate"
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Lesson:
-    """An image, and what its pairs teach."""
+def _train_once(
+    images: list[Tensor], tasks: list[Task], settings: ZeroShotSettings, seed: int, on_learning: OnLearning | None
+) -> tuple[Tensor, float]:
+    """Train a fleet of one; from its second round on also on the results of the round before."""
+    assert settings.shared is not None
+    task, channels, results = tasks[0], len(images[0]), list[Tensor]()
+    rounds, total = settings.shared.rounds, settings.schedule.iterations
+    network = make_network(settings, channels, task.factor, [seed]).to(images[0].device)
+    pool = ImagePool(images, results, tasks, settings, derive_seed(seed, "pairs", 0))
+    fleet = Fleet(network, pool, settings, task)
+    trained = network
+    for number in range(rounds):
+        if number:
+            results = apply_shared(trained, images, settings, tasks)
+            fleet.sampler = ImagePool(images, results, tasks, settings, derive_seed(seed, "pairs", number))
+            fleet.iteration_N.zero_()
+        while fleet.running_N.any():
+            loss = fleet.advance()
+            if on_learning is not None and fleet.iteration_N[0] % 10 == 0:
+                on_learning(number * total + int(fleet.iteration_N), rounds * total, float(loss))
+        trained = make_network(settings, channels, task.factor, fleet.optimiser.result())
+        if fleet.iteration_N < total or not torch.isfinite(trained.weights_NP).all():
+            raise NumericalError("learning on the case gave NaN or infinity; try the precision fp32")
+    return trained.weights_NP.detach()[0], fleet.recent_losses(torch.tensor([0]))[0]
 
-    image: Tensor
-    training: Training
 
-    @property
-    def camera(self) -> str:
-        """What tells its degradation from others."""
-        downscale = self.training.task.downscale
-        return downscale.degradation.sha256 if isinstance(downscale, DegradedDownscale) else downscale.name
-
-
-def _of_each(training: Training | Sequence[Training], count: int) -> list[Training]:
-    """What each of so many images' pairs teach."""
-    return [training] * count if isinstance(training, Training) else list(training)
-
-
-class _Pool:
-    """All images of a case, as sources of pairs by size and degradation.
+class ImagePool:
+    """Draws batches of pairs from all images of a case, for a fleet of one.
 
     A batch is of many images, also where all sizes differ: the side of an image, drawn evenly, is the crops'; they are
     cut of images of that side and, where these are few, of the next larger.
+
+    Args:
+        images: `C H W` each.
+        results: enlarged images to learn from too, one for each, or none.
+        tasks: one for each image.
+        settings: of the pairs.
+        seed: all draws depend on it.
     """
 
-    def __init__(self, lessons: list[_Lesson], results: list[Tensor], settings: ZeroShotSettings, seed: int) -> None:
-        images = [lesson.image for lesson in lessons]
+    def __init__(
+        self, images: list[Tensor], results: list[Tensor], tasks: list[Task], settings: ZeroShotSettings, seed: int
+    ) -> None:
         self.seed_1 = torch.tensor([seed], device=images[0].device)
         self.batch = settings.pairs.batch
         self.sources = []
-        placed: list[tuple[int, int, int]] = []  # side of a crop, source, place in it
-        for number, (training, group) in enumerate(_alike(images, [lesson.training for lesson in lessons])):
-            fathers = [torch.stack([part[n] for n in group]) for part in ((images, results) if results else (images,))]
-            self.sources.append(PairSource(settings.pairs, fathers, None, training.task))
-            placed += [(self.sources[-1].side, number, place) for place in range(len(group))]
-        self.images = sorted(placed)
+        places: list[tuple[int, int, int]] = []  # side of a crop, source, place in it
+        for number, (task, group) in enumerate(_alike(images, tasks)):
+            stacks = [torch.stack([part[n] for n in group]) for part in ((images, results) if results else (images,))]
+            self.sources.append(PairSource(settings.pairs, stacks, None, task))
+            places += [(self.sources[-1].side, number, place) for place in range(len(group))]
+        self.images = sorted(places)
         self.sides = [side for side, _, _ in self.images]
 
-    def sample(self, iteration: int) -> tuple[Tensor, Tensor, Tensor]:
+    def sample(self, iteration_1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """A batch of pairs `1 B ...`."""
-        position_1 = torch.tensor([iteration], device=self.seed_1.device)
+        position_1 = iteration_1.to(self.seed_1.device)
         anchor, *numbers = uniform(self.seed_1 + 1, position_1, 1 + self.batch)[0].tolist()
         side = self.sides[int(anchor * len(self.images))]
         first, end = bisect_left(self.sides, side), bisect_right(self.sides, side)
@@ -181,233 +306,52 @@ class _Pool:
         return x, y, mask
 
 
-def _learn(
-    lessons: list[_Lesson],
-    settings: ZeroShotSettings,
-    seed: int,
-    rounds: int,
-    on_learning: OnLearning | None,
-) -> tuple[Tensor, float]:
-    """The weights `P`, and the loss over the last iterations."""
-    first, images = lessons[0], [lesson.image for lesson in lessons]
-    factor, device, precision = first.training.task.factor, first.image.device, first.training.precision
-    network = ZSSR(
-        ZSSROptions(**settings.network.model_dump()), len(first.image), factor, [generator("weights", seed)]
-    ).to(device)
-    optimiser = FleetOptimiser(network, settings.optimiser)
-    total = settings.schedule.iterations
-    results: list[Tensor] = []
-    recent: list[Tensor] = []
-    for number in range(rounds):
-        pool = _Pool(lessons, results, settings, derive_seed(seed, "pairs", number))
-        schedule = make_schedule(settings.schedule, 1)
-        for iteration in range(total):
-            x, y, mask = pool.sample(iteration)
-            with autocast(device, precision):
-                out = network(x)
-            loss = masked_l1(out, y, mask)
-            (gradient,) = torch.autograd.grad(loss.sum(), network.weights_NP)
-            optimiser.step(gradient, schedule.rates(torch.tensor([iteration])))
-            recent = [*recent[-49:], loss.detach()]
-            if on_learning is not None and iteration % 10 == 9:
-                on_learning(number * total + iteration + 1, rounds * total, float(loss.detach()))
-        made = ZSSR(network.options, len(first.image), factor, optimiser.result())
-        if not torch.isfinite(made.weights_NP).all():
-            raise NumericalError("learning on the case gave NaN or infinity; try the precision fp32")
-        if number + 1 < rounds:
-            results = apply_shared(made, images, settings, [lesson.training for lesson in lessons])
-    return made.weights_NP.detach()[0], float(torch.stack(recent).mean())
-
-
 @torch.no_grad()
 def apply_shared(
-    network: ZSSR, images: Sequence[Tensor], settings: ZeroShotSettings, training: Training | Sequence[Training]
+    network: ZSSR, images: Sequence[Tensor], settings: ZeroShotSettings, tasks: Task | Sequence[Task]
 ) -> list[Tensor]:
-    """Results of one network, or of a network each, on many images: self-ensemble and back-projection, many at once.
+    """Results of one network on many images: self-ensemble and back-projection, many images at once.
 
     Args:
-        network: one member for all, or as many as there are images.
+        network: a fleet of one.
         images: `C H W` each.
         settings: refinement.
-        training: scale, degradation, precision; one for all, or one for each image.
+        tasks: one for all, or one for each image.
     """
     out: dict[int, Tensor] = {}
-    for own_training, group in _alike(images, _of_each(training, len(images))):
-        task = own_training.task
+    for task, group in _alike(images, [tasks] * len(images) if isinstance(tasks, Task) else tasks):
+        height, width = images[group[0]].shape[-2:]
+        size, symmetries = (
+            enlarged_size((height, width), task.scale),
+            used_symmetries(task.symmetries, settings.refinement),
+        )
         for at in range(0, len(group), _BATCH):
             some = group[at : at + _BATCH]
-            lr_BCHW = torch.stack([images[n] for n in some])
-            weights = network.weights_NP if network.members == 1 else network.weights_NP[some]
-            own = ZSSR(network.options, lr_BCHW.shape[1], network.factor, weights)
-            size = enlarged_size((lr_BCHW.shape[-2], lr_BCHW.shape[-1]), task.scale)
-            seen_BCHW = resize(lr_BCHW, size) if network.factor == (1, 1) else lr_BCHW
-            views = []
-            for k in task.symmetries if settings.refinement.ensemble else (0,):
-                x = dihedral.transform(seen_BCHW, k)
-                with autocast(x.device, own_training.precision):
-                    y = own(x[None])[0] if own.members == 1 else own(x[:, None])[:, 0]
-                views.append(dihedral.inverse(y, k))
-            made = resize(combine(torch.stack(views), settings.refinement.combine), size)
-            made = back_project(made, lr_BCHW, task.downscale, settings.refinement.back_projections).clamp_(0, 1)
+            lr = torch.stack([images[n] for n in some])
+            made, _, _ = apply_ensemble(network, lr, size, symmetries, task.precision, max(size), per_pass=1)
+            made = finish(made, lr, task.downscale, settings.refinement.back_projections)
             out |= dict(zip(some, made, strict=True))
     return [out[n] for n in range(len(images))]
 
 
-def _alike(images: Sequence[Tensor], trainings: Sequence[Training]) -> list[tuple[Training, list[int]]]:
+def _alike(images: Sequence[Tensor], tasks: Sequence[Task]) -> list[tuple[Task, list[int]]]:
     """Numbers of the images of each size and camera, in the order of the first."""
-    groups: dict[tuple[Size, Training], list[int]] = {}
-    for number, (image, training) in enumerate(zip(images, trainings, strict=True)):
-        groups.setdefault(((image.shape[-2], image.shape[-1]), training), []).append(number)
-    return [(training, group) for (_, training), group in groups.items()]
-
-
-def _is_dead(weights_P: Tensor, lessons: list[_Lesson], settings: ZeroShotSettings) -> bool:
-    """Whether the network does no more than interpolate on every one of some images where there is more to do."""
-    images = [lesson.image for lesson in lessons]
-    training, group = max(_alike(images, [lesson.training for lesson in lessons]), key=lambda alike: len(alike[1]))
-    stack = torch.stack([images[n] for n in group[:_EXAMINED]])
-    options = ZSSROptions(**settings.network.model_dump())
-    network = ZSSR(options, stack.shape[1], training.task.factor, weights_P.expand(len(stack), -1))
-    return all(find_dead(network, stack, training, settings.guards))
+    groups: dict[tuple[Size, Task], list[int]] = {}
+    for number, (image, task) in enumerate(zip(images, tasks, strict=True)):
+        groups.setdefault(((image.shape[-2], image.shape[-1]), task), []).append(number)
+    return [(task, group) for (_, task), group in groups.items()]
 
 
 def middle(image: Tensor) -> Tensor:
-    """What is learnt from of an image `C H W`: its middle, a copy where it is larger than that.
+    """What is learnt from an image `C H W`: its middle, a copy where it is larger than that.
 
     Raises:
         ImageError: too small to learn from.
     """
-    if min(image.shape[-2:]) < SMALLEST_SIDE:
-        height, width = image.shape[-2:]
+    height, width = image.shape[-2:]
+    if min(height, width) < SMALLEST_SIDE:
         raise ImageError(f"an image of {width}x{height} pixels is too small to learn from: {SMALLEST_SIDE} are needed")
     return copied_middle_of(image, LARGEST_SIDE)
-
-
-_KEY = "zssr-gan:shared-start"
-
-_WEIGHTS = "weights_P"
-
-_BETWEEN = ", "
-
-
-class SharedFacts(_Model):
-    """What a shared network is, and how it came about."""
-
-    schema_version: Literal[2] = 2
-    network: NetworkSettings
-    channels: int
-    factor: tuple[int, int]
-    """Whole factors (y, x) by which the network itself enlarges."""
-    scale: tuple[float, float]
-    """(y, x) of the pairs that it was learnt on."""
-    degradation: str
-    """How the pairs were made, see `degradation_of`; of several cameras, each of them, with commas between."""
-    cameras: tuple[Degradation, ...] = ()
-    """The degradations that it was learnt for, whole; empty where that is bicubic, or a kernel from a file."""
-    settings: dict[str, JsonValue]
-    """All settings of the learning."""
-    settings_sha256: str
-    seed: int
-    precision: str
-    threads: int
-    device: str
-    iterations: int
-    loss: float
-    """Mean absolute error over the last 50 iterations, [0, 1] units."""
-    images: tuple[CaseImage, ...]
-    versions: dict[str, str]
-
-    @property
-    def learnt_for(self) -> tuple[str, ...]:
-        """Each degradation that it was learnt for, as `degradation_of` says it."""
-        return tuple(self.degradation.split(_BETWEEN))
-
-
-@dataclass(frozen=True, eq=False)
-class SharedStart:
-    """A network learnt on all LR images of a case."""
-
-    weights_P: Tensor
-    facts: SharedFacts
-    sha256: str
-    """Of its file's bytes."""
-
-    def network(self, members: int = 1) -> ZSSR:
-        """So many copies of the network as a fleet."""
-        options = ZSSROptions(**self.facts.network.model_dump())
-        weights_NP = self.weights_P.expand(members, -1).clone()
-        return ZSSR(options, self.facts.channels, self.facts.factor, weights_NP)
-
-    def summary(self) -> dict[str, Any]:
-        """What a record says of it."""
-        return {"sha256": self.sha256, "images": len(self.facts.images), "iterations": self.facts.iterations}
-
-
-def learn_shared(
-    images: Sequence[tuple[CaseImage, Tensor]],
-    settings: ZeroShotSettings,
-    scale: Scale,
-    downscale: Downscale | Sequence[Downscale],
-    *,
-    seed: int,
-    machine: Machine,
-    on_learning: OnLearning | None = None,
-) -> SharedStart:
-    """Learn one network on all LR images of a case.
-
-    Args:
-        images: what each is called, and its pixels `C H W`, [0, 1]. Where one has colours, gray ones count as colours.
-        settings: those for a case (`ZeroShotSettings.for_case`).
-        scale: (y, x) that is asked for; larger ones are learnt, and later taken, step by step.
-        downscale: how LR images came out of HR ones: one for all, or one for each image. All of them take `scale` in
-            as many steps.
-        seed: the run's.
-        machine: what it runs on.
-        on_learning: see `learn_case`.
-
-    Raises:
-        ImageError: no image, or one too small to learn from.
-        NumericalError: NaN or infinity came out.
-    """
-    each = list(downscale) if isinstance(downscale, Sequence) else [downscale] * len(images)
-    # One object a degradation, so that its images are learnt from together.
-    cameras = {degradation_of(one): one for one in (each or [BicubicDownscale()])}
-    trainings = {
-        name: Training(Task.of(step_of(scale, settings, one), settings.network.grid, one), machine.precision)
-        for name, one in cameras.items()
-    }
-    (task, *others) = [training.task for training in trainings.values()]
-    assert all((one.scale, one.factor) == (task.scale, task.factor) for one in others)
-    channels = max((len(pixels) for _, pixels in images), default=1)
-    pixels = [one.to(machine.device).expand(channels, -1, -1) for _, one in images]
-    lessons = [trainings[degradation_of(one)] for one in each]
-    learnt = learn_case(pixels, settings, lessons, seed=seed, on_learning=on_learning)
-    values = settings.model_dump(mode="json")
-    facts = SharedFacts(
-        network=settings.network,
-        channels=channels,
-        factor=task.factor,
-        scale=task.scale,
-        degradation=_BETWEEN.join(sorted(cameras)),
-        cameras=tuple(one.degradation for _, one in sorted(cameras.items()) if isinstance(one, DegradedDownscale)),
-        settings=values,
-        settings_sha256=canonical_sha256(values),
-        seed=seed,
-        precision=machine.precision,
-        threads=machine.threads,
-        device=str(machine.device),
-        iterations=learnt.iterations,
-        loss=learnt.loss,
-        images=tuple(sorted((image for image, _ in images), key=lambda image: (image.sha256, image.name))),
-        versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
-    )
-    return make_shared(learnt.weights_P, facts)
-
-
-def step_of(scale: Scale, settings: ZeroShotSettings, downscale: Downscale) -> Scale:
-    """The scale (y, x) of each of the equal steps that `scale` is taken in."""
-    count = 1 if downscale.whole else count_steps(scale, settings.steps)
-    return scale[0] ** (1 / count), scale[1] ** (1 / count)
 
 
 def encode_shared(weights_P: Tensor, facts: SharedFacts) -> bytes:
@@ -421,13 +365,13 @@ def make_shared(weights_P: Tensor, facts: SharedFacts) -> SharedStart:
     return SharedStart(weights_P, facts, sha256_bytes(encode_shared(weights_P, facts)))
 
 
-def write_shared(start: SharedStart, path: Path, *, overwrite: bool = False) -> None:
-    """Keep it as safetensors.
+def write_shared(model: SharedStart, path: Path, *, overwrite: bool = False) -> None:
+    """Write it as safetensors.
 
     Raises:
         OutputError: the file exists and `overwrite` is not set, or the disk refuses it.
     """
-    atomic_write(path, encode_shared(start.weights_P, start.facts), overwrite=overwrite)
+    atomic_write(path, encode_shared(model.weights_P, model.facts), overwrite=overwrite)
 
 
 def read_shared(path: Path) -> SharedStart:
@@ -447,9 +391,9 @@ def read_shared(path: Path) -> SharedStart:
         facts = SharedFacts.model_validate_json(header["__metadata__"][_KEY])
         weights_P = tensors[_WEIGHTS]
     except (SafetensorError, KeyError, ValueError, ValidationError) as error:
-        raise SettingsError(f"{path}: is not a shared start as `--init shared` keeps it") from error
-    start = SharedStart(weights_P, facts, sha256_bytes(data))
+        raise SettingsError(f"{path}: is not a shared start as `--init shared` writes it") from error
     fits = weights_P.dtype == torch.float32 and weights_P.dim() == 1
-    if not fits or len(weights_P) != start.network().parameters_of_a_member or not weights_P.isfinite().all():
+    model = SharedStart(weights_P, facts, sha256_bytes(data))
+    if not fits or len(weights_P) != model.network().parameters_of_a_member or not weights_P.isfinite().all():
         raise SettingsError(f"{path}: is damaged: its weights do not fit its network")
-    return start
+    return model

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from zssr_gan.degradation.operators import Downscale
 from zssr_gan.imaging.resize import Scale, Size, enlarged_size
 from zssr_gan.settings.zeroshot import StepSettings, ZeroShotSettings
 
@@ -12,6 +13,9 @@ SMALLEST_SIDE = 8
 """Pixels a side that an image needs: shrunk by 2 it still has 4, the reach of the bicubic kernel."""
 
 LARGEST_SCALE = 8.0
+
+_LARGEST_STEP = 2.0
+"""No step enlarges a side by more; larger scales are taken in equal steps, each learnt on the last one's result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +26,23 @@ class Step:
     sizes: tuple[Size, ...]
 
 
-def count_steps(scale: Scale, settings: StepSettings) -> int:
-    """Equal steps of at most `settings.largest` a side that the way to `scale` takes."""
-    return max(1, math.ceil(math.log(max(scale)) / math.log(settings.largest) - 1e-9))
+def _count_steps(scale: Scale) -> int:
+    return max(1, math.ceil(math.log(max(scale)) / math.log(_LARGEST_STEP) - 1e-9))
+
+
+def step_of(scale: Scale, downscale: Downscale) -> Scale:
+    """The scale (y, x) of each of the equal steps that `scale` is taken in."""
+    count = 1 if downscale.whole else _count_steps(scale)
+    return scale[0] ** (1 / count), scale[1] ** (1 / count)
 
 
 def plan_steps(size: Size, scale: Scale, settings: StepSettings, *, whole: bool) -> list[Step]:
-    """Cut the way into equal steps of at most `settings.largest` a side, each with its gradual sub-steps.
+    """Cut the way into equal steps of at most 2 a side, each with its gradual sub-steps.
 
     Args:
         size: rows and columns of the LR image.
         scale: (y, x), 1 to 8.
-        settings: largest step, gradual sub-steps.
+        settings: gradual sub-steps.
         whole: one step, and of its sub-steps those to the whole scale, as a kernel demands that is known for it alone.
 
     Returns:
@@ -42,7 +51,7 @@ def plan_steps(size: Size, scale: Scale, settings: StepSettings, *, whole: bool)
     if whole:
         count = settings.gradual.count((1.0, 1.0))
         return [Step((scale,) * count, (enlarged_size(size, scale),) * count)]
-    count = count_steps(scale, settings)
+    count = _count_steps(scale)
     steps = []
     at = size
     for number in range(1, count + 1):
@@ -60,7 +69,7 @@ def fleet_capacity(device: torch.device, settings: ZeroShotSettings, size: Size)
 
     On a CPU so many that one layer's activations stay in a core's cache: 8 at 32x32 px, 13 at 25x25, 32 at 16x16 lie
     in the flat part of what was measured (see benchmarks/README.md), and the weights of 64 were slower in most rows. On
-    a GPU what fits into three quarters of its free memory; what does not fit after all is halved by `run_fleet`.
+    a GPU what fits into three quarters of its free memory; what does not fit after all is halved by `run_jobs`.
     """
     crop = min(settings.pairs.crop, *size)
     side = crop if settings.network.grid == "interpolated" else crop // 2
