@@ -16,7 +16,7 @@ NOTICE = Notice(
 
 
 def script(folder: Path, text: str) -> list[str]:
-    path = folder / "told.py"
+    path = folder / "command.py"
     path.write_text(text)
     return [sys.executable, str(path)]
 
@@ -29,10 +29,10 @@ def test_figures_come_as_json_and_as_variables(tmp_path: Path) -> None:
         "own = {k: v for k, v in os.environ.items() if k.startswith('ZSSR_GAN_')}\n"
         f"json.dump([json.load(sys.stdin), own, sys.argv[1:]], open({str(out)!r}, 'w'))\n",
     )
-    said: list[str] = []
-    notify([*command, "a b", "$HOME;exit"], NOTICE, said.append)
+    warnings: list[str] = []
+    notify([*command, "a b", "$HOME;exit"], NOTICE, warnings.append)
     figures, variables, words = json.loads(out.read_text())
-    assert said == []
+    assert warnings == []
     assert figures == {
         "status": "stopped_early",
         "run": "runs/mine",
@@ -62,9 +62,9 @@ def test_what_is_not_finite_is_null(tmp_path: Path) -> None:
     )
     diverged = Notice("failed", "runs/mine", 3, 1.0, {"loss": math.nan, "truth_db": -math.inf}, "diverged")
     notify(command, diverged, pytest.fail)
-    text, told = json.loads(out.read_text())
+    text, given = json.loads(out.read_text())
     figures = json.loads(text, parse_constant=pytest.fail)
-    assert (figures["validation_loss"], figures["validation_truth_db"], told) == (None, None, False)
+    assert (figures["validation_loss"], figures["validation_truth_db"], given) == (None, None, False)
 
 
 def test_the_line() -> None:
@@ -84,16 +84,16 @@ def test_the_line() -> None:
     ],
 )
 def test_what_goes_wrong_is_a_warning(tmp_path: Path, text: str, words: str) -> None:
-    said: list[str] = []
-    notify(script(tmp_path, text), NOTICE, said.append, seconds=0.5 if "sleep" in text else 60)
-    assert len(said) == 1
-    assert words in said[0]
+    warnings: list[str] = []
+    notify(script(tmp_path, text), NOTICE, warnings.append, seconds=0.5 if "sleep" in text else 60)
+    assert len(warnings) == 1
+    assert words in warnings[0]
 
 
 def test_a_command_that_went_away(tmp_path: Path) -> None:
-    said: list[str] = []
-    notify([str(tmp_path / "gone")], NOTICE, said.append)
-    assert "cannot be started (No such file or directory)" in said[0]
+    warnings: list[str] = []
+    notify([str(tmp_path / "gone")], NOTICE, warnings.append)
+    assert "cannot be started (No such file or directory)" in warnings[0]
 
 
 def test_one_that_cannot_be_run_is_known_before() -> None:
