@@ -6,6 +6,7 @@ All of it goes to standard error; standard output is for results. Everything is 
 import math
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -58,11 +59,12 @@ class Bar:
     Args:
         images: how many `start` will name; it may be set later.
         quiet: show no progress and no `info`; `note` and `result` still print.
+        verbose: show the tracebacks of failures.
     """
 
-    def __init__(self, images: int = 0, *, quiet: bool = False) -> None:
+    def __init__(self, images: int = 0, *, quiet: bool = False, verbose: bool = False) -> None:
         self.console = Console(stderr=True, highlight=False)
-        self.images, self._quiet = images, quiet
+        self.images, self.quiet, self.verbose = images, quiet, verbose
         self._place, self._name = 0, ""
         self._stage, self._done, self._detail = "", 0, ""
         self._total: int | None = None
@@ -113,7 +115,7 @@ class Bar:
         if images and now > self._stage_started:
             speed = images * (done - self._first) / (now - self._stage_started)
             self._detail = ", ".join(filter(None, [detail, f"{speed:.3g} images/s"]))
-        if self._live is None and not self._quiet and total and now - self._last_line >= SECONDS_BETWEEN_LINES:
+        if self._live is None and not self.quiet and total and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             parts = [f"{self._stage}: {done:,}/{total:,}", self._detail, self._left()]
             self.note(", ".join(filter(None, parts)))
@@ -139,8 +141,15 @@ class Bar:
 
     def info(self, text: str, style: str = "") -> None:
         """Write a line to standard error, unless the run is quiet."""
-        if not self._quiet:
+        if not self.quiet:
             self.note(text, style)
+
+    def failure(self, message: str, error: BaseException | None = None) -> None:
+        """Write what failed to standard error."""
+        self.note(f"failed: {message}", "red")
+        if self.verbose and error is not None:
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                self.note(line)
 
     def _left(self) -> str:
         """Time that the stage still takes, once there is enough to judge by; else nothing."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zssr_gan.cli.exit_codes import report_failure, running
+from zssr_gan.cli.exit_codes import running
 from zssr_gan.cli.options import Device, Overwrite, Seed, Threads, Tile, Verbose
 from zssr_gan.errors import ImageError, OutputError
 
@@ -62,7 +62,7 @@ def compare(
 
     Exit codes: 0 done, 1 some systems failed, or a file exists or cannot be written, 2 usage, 130 Ctrl-C, 143 SIGTERM.
     """
-    with running(failed=OutputError) as bar:
+    with running(failed=OutputError, verbose=verbose) as bar:
         from zssr_gan.devices import RunOptions
         from zssr_gan.inference.compare import Failed, check_sheet, named_systems, record_path
         from zssr_gan.inference.compare import compare as compare_systems
@@ -84,7 +84,7 @@ def compare(
             overwrite=overwrite,
             on_start=lambda _place, system: bar.start(0, system.name),
             on_progress=bar.step,
-            on_done=lambda one: _show(one, bar, verbose=verbose),
+            on_done=lambda one: _show(one, bar),
         )
         failed = [one for one in done if isinstance(one, Failed)]
         if len(failed) == len(done):
@@ -94,13 +94,13 @@ def compare(
     raise typer.Exit(1 if failed else 0)
 
 
-def _show(one: "Shown | Failed", bar: "Bar", *, verbose: bool) -> None:
+def _show(one: "Shown | Failed", bar: "Bar") -> None:
     """Write a line for a system that is done."""
     from zssr_gan.inference.compare import Shown
     from zssr_gan.provenance import scale_text
 
     if not isinstance(one, Shown):
-        report_failure(bar, one.message, one.error, verbose=verbose)
+        bar.failure(one.message, one.error)
         return
     scale = scale_text(one.system.request.scale)
     bar.result(f"{one.system.name}: {one.label}, x{scale}, {one.seconds:.1f} s")

@@ -68,7 +68,7 @@ def estimate(
         bar.start(0, f"{len(sources)} images")
         gathered = gather(sources, on_image=lambda done, total: bar.update("reading", done, total))
         for failure in gathered.failures:
-            bar.note(f"failed: {failure}", "red")
+            bar.failure(failure)
         if not gathered.evidence:
             raise ImageError("none of the images can be read")
         found = estimate_degradation(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from zssr_gan.cli.degradation import STAGES
-from zssr_gan.cli.exit_codes import report_failure, running
+from zssr_gan.cli.exit_codes import running
 from zssr_gan.cli.options import (
     FILES,
     MACHINE,
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from zssr_gan.inference.outputs import Plan
     from zssr_gan.inference.request import Request
     from zssr_gan.inference.result import Result
-    from zssr_gan.inference.sheet import Sheet
     from zssr_gan.progress import Bar
     from zssr_gan.training.model_card import TrainedGenerator
 
@@ -164,7 +163,7 @@ def enhance(
     """
     if quiet and verbose:
         raise typer.BadParameter("-q and -v contradict each other")
-    with running("Stopped before the work began: nothing is written.", quiet=quiet) as bar:
+    with running("Stopped before the work began: nothing is written.", quiet=quiet, verbose=verbose) as bar:
         from zssr_gan.devices import RunOptions
         from zssr_gan.inference.options import degradation_option, make_request
         from zssr_gan.inference.outputs import parse_scale, plan_run
@@ -198,33 +197,30 @@ def enhance(
         )
         results: list[Result] = []
         try:
-            problem = _run(plan, request, compare, results, bar, as_json=as_json, quiet=quiet, verbose=verbose)
-        except ZssrGanError as error:  # of the case as a whole; an image's own is an result
+            problems = _run(plan, request, compare, results, bar, as_json=as_json)
+        except ZssrGanError as error:  # of the case as a whole; an image's own is a result
             bar.note(f"error: {error}", "red")
             raise typer.Exit(1) from error
         except KeyboardInterrupt as stop:
-            bar.note(_farewell(stop, results, plan), "red")
+            done = sum(result.status == "done" for result in results)
+            bar.note(
+                f"{'Stopped by SIGTERM' if exit_code(stop) == 143 else 'Stopped'}: {done} of {len(plan.todo)} images "
+                "are done; the one in work left no file. The same command with --skip-existing goes on from there.",
+                "red",
+            )
             raise typer.Exit(exit_code(stop)) from stop
-        failures = [result.message for result in results if result.status == "failed"] + problem
+        failures = [result.message for result in results if result.status == "failed"] + problems
         if len(results) > 1:
             counts = Counter(result.status for result in results)
             bar.info(", ".join(f"{counts[word]} {word}" for word in ("done", "skipped", "failed") if counts[word]))
-        if len(results) > 1 or problem:
+        if len(results) > 1 or problems:
             for message in failures:
                 bar.note(f"  {message}", "red")
     raise typer.Exit(1 if failures else 0)
 
 
 def _run(
-    plan: "Plan",
-    request: "Request",
-    compare: Path | None,
-    results: "list[Result]",
-    bar: "Bar",
-    *,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    plan: "Plan", request: "Request", compare: Path | None, results: "list[Result]", bar: "Bar", *, as_json: bool
 ) -> list[str]:
     """Learn the case, then enhance each image, into `results`; returns what went wrong with the comparison sheet."""
     from zssr_gan.inference.batch import run_plan
@@ -265,8 +261,27 @@ def _run(
         on_result=None if sheet is None else sheet.add,
     ):
         results.append(result)
-        _show(result, bar, as_json=as_json, quiet=quiet, verbose=verbose)
-    return [] if sheet is None else _write_sheet(sheet, request, bar, quiet=quiet or as_json)
+        _show(result, bar, as_json=as_json)
+    try:
+        if sheet is not None and sheet.write(overwrite=request.overwrite) and not (bar.quiet or as_json):
+            more = f" (the first {len(sheet)} images)" if sheet.left_out else ""
+            bar.result(f"{sheet.path}: input, bicubic, result and evidence side by side{more}")
+    except ZssrGanError as error:
+        return [str(error)]
+    return []
+
+
+def _show(result: "Result", bar: "Bar", *, as_json: bool) -> None:
+    """Write what came of one image, as soon as it is known."""
+    if as_json:
+        bar.result(json.dumps(result.as_json()))
+    if result.status == "failed":
+        bar.failure(result.message, result.error)
+        return
+    for notice in result.notices:
+        bar.info(f"{result.job.source}: {notice}")
+    if not as_json and not bar.quiet:
+        bar.result(result.line())
 
 
 def _show_model(request: "Request", model: "TrainedGenerator", bar: "Bar") -> None:
@@ -289,37 +304,3 @@ def _show_model(request: "Request", model: "TrainedGenerator", bar: "Bar") -> No
         bar.info(f"  its outputs are held against the input by {used.name}, which it was trained for")
     for warning in card.warnings:
         bar.info(f"  WARNING: {warning}", "bold yellow")
-
-
-def _show(result: "Result", bar: "Bar", *, as_json: bool, quiet: bool, verbose: bool) -> None:
-    """Write what came of one image, as soon as it is known."""
-    if as_json:
-        bar.result(json.dumps(result.as_json()))
-    if result.status == "failed":
-        report_failure(bar, result.message, result.error, verbose=verbose)
-        return
-    for notice in result.notices:
-        bar.info(f"{result.job.source}: {notice}")
-    if not as_json and not quiet:
-        bar.result(result.line())
-
-
-def _write_sheet(sheet: "Sheet", request: "Request", bar: "Bar", *, quiet: bool) -> list[str]:
-    """Write the comparison sheet; returns what went wrong, if anything did."""
-    try:
-        written = sheet.write(overwrite=request.overwrite)
-    except ZssrGanError as error:
-        return [str(error)]
-    if written and not quiet:
-        more = f" (the first {len(sheet)} images)" if sheet.left_out else ""
-        bar.result(f"{sheet.path}: input, bicubic, result and evidence side by side{more}")
-    return []
-
-
-def _farewell(stop: KeyboardInterrupt, results: "list[Result]", plan: "Plan") -> str:
-    reason = "Stopped by SIGTERM" if exit_code(stop) == 143 else "Stopped"
-    done = sum(result.status == "done" for result in results)
-    return (
-        f"{reason}: {done} of {len(plan.todo)} images are done and kept; the one in work left no file. "
-        "The same command with --skip-existing goes on from there."
-    )

@@ -1,6 +1,5 @@
 """What ends a command: an error of ours as one line and an exit code, Ctrl-C and SIGTERM with codes of their own."""
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -13,15 +12,14 @@ from zssr_gan.signals import exit_code
 if TYPE_CHECKING:
     from zssr_gan.progress import Bar
 
-_NONE: tuple[type[ZssrGanError], ...] = ()
-
 
 @contextmanager
 def running(
     stopped: str = "Stopped: nothing is written.",
     *,
-    failed: type[ZssrGanError] | tuple[type[ZssrGanError], ...] = _NONE,
+    failed: type[ZssrGanError] | tuple[type[ZssrGanError], ...] = (),
     quiet: bool = False,
+    verbose: bool = False,
 ) -> Iterator["Bar"]:
     """The bar of a command; errors end it with one line on standard error.
 
@@ -31,11 +29,11 @@ def running(
     Args:
         stopped: the line after Ctrl-C or SIGTERM.
         failed: errors that are no mistake in what was asked for.
-        quiet: show no progress.
+        quiet, verbose: see `Bar`.
     """
     from zssr_gan.progress import Bar
 
-    with Bar(quiet=quiet) as bar:
+    with Bar(quiet=quiet, verbose=verbose) as bar:
         try:
             yield bar
         except ZssrGanError as error:
@@ -49,11 +47,3 @@ def running(
         except KeyboardInterrupt as stop:
             bar.note(stopped, "red")
             raise typer.Exit(exit_code(stop)) from stop
-
-
-def report_failure(bar: "Bar", message: str, error: BaseException | None, *, verbose: bool) -> None:
-    """Write what failed, with its traceback if that is asked for."""
-    bar.note(f"failed: {message}", "red")
-    if verbose and error is not None:
-        for line in "".join(traceback.format_exception(error)).splitlines():
-            bar.note(line)
