@@ -52,24 +52,20 @@ def ten(tmp_path: Path) -> Path:
     return make_tree(tmp_path / "ten", [f"{index}.png" for index in range(10)])
 
 
-class TestParts:
-    def test_no_photograph_is_on_both_sides(self) -> None:
-        made = split({"kind": "photographs"}, size=None)
-        sides = {part: {one.identity for one in made.entries if one.part == part} for part in ("train", "test")}
-        assert not sides["train"] & sides["test"]
-        assert (len(sides["train"]), len(sides["test"])) == (4, 1)
+def both(tinyface: Path, survface: Path, seed: int) -> Split:
+    return split({"kind": "tinyface", "root": str(tinyface)}, {"kind": "survface", "root": str(survface)}, seed=seed)
 
+
+class TestParts:
     @pytest.mark.parametrize("seed", range(5))
     def test_no_identity_and_no_content_is_in_both(self, tinyface: Path, survface: Path, seed: int) -> None:
         # Copies across persons, across sets and within one.
         shutil.copy(tinyface / "Training_Set/1/1_1.jpg", tinyface / "Training_Set/2/2_9.jpg")
         shutil.copy(tinyface / "Training_Set/3/3_1.jpg", survface / "training_set/1/1_cam9_9.jpg")
         shutil.copy(tinyface / "Testing_Set/Probe/11_1.jpg", tinyface / "Testing_Set/Gallery_Distractor/copy.jpg")
-        made = split(
-            {"kind": "tinyface", "root": str(tinyface)}, {"kind": "survface", "root": str(survface)}, seed=seed
-        )
-        assert not leaks(made.entries)
-        assert {member.part for member in made.entries if member.duplicate_of is None} == {"train", "test"}
+        for made in (both(tinyface, survface, seed), split({"kind": "photographs"}, size=None, seed=seed)):
+            assert not leaks(made.entries)
+            assert {member.part for member in made.entries if member.duplicate_of is None} == {"train", "test"}
 
     def test_the_share_is_of_identities_and_of_images_without_one(self, tinyface: Path) -> None:
         made = split({"kind": "tinyface", "root": str(tinyface)})
@@ -81,34 +77,35 @@ class TestParts:
         """Both sets have a person 1; over some seeds they fall on different sides."""
         together = set()
         for seed in range(12):
-            made = split(
-                {"kind": "tinyface", "root": str(tinyface)}, {"kind": "survface", "root": str(survface)}, seed=seed
-            )
-            sides = {member.source: member.part for member in made.entries if member.identity == "1"}
+            entries = both(tinyface, survface, seed).entries
+            sides = {member.source: member.part for member in entries if member.identity == "1"}
             together.add(sides["tinyface"] == sides["survface"])
         assert together == {True, False}
 
 
-class TestRoles:
-    def test_each_lies_in_its_part_and_is_as_large_as_asked(self, ten: Path) -> None:
-        made = split(folder(ten), roles={"zssr": 3, "generator": 2, "table1": 1, "unseen": 1})
-        counts = Counter((member.part, member.role) for member in made.entries)
-        assert counts == {
-            ("train", "zssr"): 3,
-            ("train", "generator"): 2,
-            ("train", None): 2,
-            ("test", "table1"): 1,
-            ("test", "unseen"): 1,
-            ("test", None): 1,
-        }
+ROLES = ("zssr", "generator", "table1", "unseen")
 
-    @pytest.mark.parametrize(("zssr", "generator", "expected"), [(None, 2, (5, 2)), (3, None, (3, 4)), (0, 0, (0, 0))])
-    def test_null_takes_what_remains(
-        self, ten: Path, zssr: int | None, generator: int | None, expected: tuple[int, int]
+
+class TestRoles:
+    @pytest.mark.parametrize(
+        ("asked", "expected"),
+        [
+            ((3, 2, 1, 1), (3, 2, 1, 1)),
+            ((None, 2, 0, None), (5, 2, 0, 3)),
+            ((3, None, None, 1), (3, 4, 2, 1)),
+            ((0, 0, 1, 0), (0, 0, 1, 0)),
+        ],
+    )
+    def test_each_lies_in_its_part_and_is_as_large_as_asked(
+        self, ten: Path, asked: tuple[int | None, ...], expected: tuple[int, ...]
     ) -> None:
-        made = split(folder(ten), roles={"zssr": zssr, "generator": generator, "table1": 0, "unseen": None})
-        assert (len(drawn(made, "zssr")), len(drawn(made, "generator"))) == expected
-        assert (len(drawn(made, "table1")), len(drawn(made, "unseen"))) == (0, 3)
+        """null takes what remains of a part."""
+        made = split(folder(ten), roles=dict(zip(ROLES, asked, strict=True)))
+        counts = Counter((member.part, member.role) for member in made.entries)
+        assert tuple(counts[part, role] for part, role in zip(("train",) * 2 + ("test",) * 2, ROLES, strict=True)) == (
+            expected
+        )
+        assert counts["train", None] + counts["test", None] + sum(expected) == 10
 
     def test_more_of_one_keeps_who_was_drawn(self, ten: Path) -> None:
         few = split(folder(ten), roles={"zssr": 2, "generator": 2, "table1": 0, "unseen": 0})
@@ -120,34 +117,38 @@ class TestRoles:
         made = split(folder(ten), {"kind": "lfw"})
         assert Counter(name.split("/")[0] for name in drawn(made, "zssr")) == {"folder": 2, "lfw": 2}
 
-    def test_too_few_are_said_with_both_numbers(self, ten: Path) -> None:
-        words = (
+
+def test_a_sample_is_drawn_before_files_are_opened(ten: Path) -> None:
+    roles = {"zssr": 1, "generator": 1, "table1": 0, "unseen": 0}
+    whole = split(folder(ten, count=6), roles=roles)
+    names = {member.path for member in whole.entries}
+    assert len(names) == 6
+    for name in {f"{index}.png" for index in range(10)} - names:
+        (ten / name).write_bytes(b"never opened")
+    assert split_bytes(split(folder(ten, count=6), roles=roles)) == split_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("count", "roles", "words"),
+    [
+        (
+            None,
+            (6, 5, 0, 0),
             r"^folder: data\.roles asks for 6 zssr and 5 generator and its training part has 7 images: lower a count,"
-            r" or set one to null to take what remains\.$"
-        )
-        with pytest.raises(SettingsError, match=words):
-            split(folder(ten), roles={"zssr": 6, "generator": 5, "table1": 0, "unseen": 0})
-        with pytest.raises(SettingsError, match="asks for 9 unseen and its test part has 3 images"):
-            split(folder(ten), roles={"zssr": 1, "generator": 1, "table1": None, "unseen": 9})
-
-
-class TestCount:
-    def test_a_sample_is_drawn_before_files_are_opened(self, ten: Path) -> None:
-        whole = split(folder(ten, count=6), roles={"zssr": 1, "generator": 1, "table1": 0, "unseen": 0})
-        names = {member.path for member in whole.entries}
-        assert len(names) == 6
-        for name in {f"{index}.png" for index in range(10)} - names:
-            (ten / name).write_bytes(b"never opened")
-        again = split(folder(ten, count=6), roles={"zssr": 1, "generator": 1, "table1": 0, "unseen": 0})
-        assert split_bytes(again) == split_bytes(whole)
-
-    def test_more_than_there_are(self, ten: Path) -> None:
-        with pytest.raises(SettingsError, match=r"folder: count asks for 11 images and there are 10: .* null"):
-            split(folder(ten, count=11))
-
-    def test_none_at_all(self, tmp_path: Path) -> None:
-        with pytest.raises(SettingsError, match="folder: there are no images in"):
-            split(folder(tmp_path))
+            r" or set one to null to take what remains\.$",
+        ),
+        (None, (1, 1, None, 9), "asks for 9 unseen and its test part has 3 images"),
+        (11, (1, 1, 0, 0), r"folder: count asks for 11 images and there are 10: .* null"),
+    ],
+)
+def test_too_few_are_said_with_both_numbers(
+    ten: Path, count: int | None, roles: tuple[int | None, ...], words: str
+) -> None:
+    with pytest.raises(SettingsError, match=words):
+        split(folder(ten, count=count), roles=dict(zip(ROLES, roles, strict=True)))
+    (ten.parent / "empty").mkdir()
+    with pytest.raises(SettingsError, match="folder: there are no images in"):
+        split(folder(ten.parent / "empty"))
 
 
 class TestWhatCannotBeUsed:
