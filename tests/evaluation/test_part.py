@@ -5,7 +5,8 @@ import pytest
 from zssr_gan.evaluation.metrics.full_reference import psnr
 from zssr_gan.evaluation.metrics.metric import Figure
 from zssr_gan.evaluation.part import Illustration, Part, Scene, View, decode_part, encode_part
-from zssr_gan.evaluation.tables import Cell, Row, Table
+from zssr_gan.evaluation.summary import Cell
+from zssr_gan.evaluation.tables import Row, Table
 
 COLUMN = psnr().definition
 CELLS = {

@@ -15,7 +15,8 @@ from zssr_gan.evaluation.charts import charts_of
 from zssr_gan.evaluation.metrics.metric import Figure
 from zssr_gan.evaluation.part import Part, Scene
 from zssr_gan.evaluation.report import LIMITS, Report, leader, render, sides
-from zssr_gan.evaluation.tables import Cell, Row, Table, summarised
+from zssr_gan.evaluation.summary import Cell
+from zssr_gan.evaluation.tables import Row, Table, summarised
 from zssr_gan.provenance import LABELS
 
 LOADING = {"src", "srcset", "data", "poster", "background", "action", "formaction", "xlink:href"}

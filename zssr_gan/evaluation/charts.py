@@ -14,7 +14,8 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
 from zssr_gan.evaluation.metrics.metric import Definition
-from zssr_gan.evaluation.tables import Cell, Table
+from zssr_gan.evaluation.summary import Cell
+from zssr_gan.evaluation.tables import Table
 
 WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 390, 200, 16, 8, 24
 """Of a chart and its margins, CSS pixels."""

@@ -26,7 +26,8 @@ from zssr_gan.evaluation.metrics.metric import Definition, Figure
 from zssr_gan.evaluation.paper_tables import EXTENDED
 from zssr_gan.evaluation.part import Illustration, Part
 from zssr_gan.evaluation.run import Chosen
-from zssr_gan.evaluation.tables import Cell, Row, Table
+from zssr_gan.evaluation.summary import Cell
+from zssr_gan.evaluation.tables import Row, Table
 from zssr_gan.imaging.io import encode_picture
 from zssr_gan.imaging.picture import Metadata, Picture, from_samples
 from zssr_gan.imaging.sheets import contact_sheet

@@ -1,6 +1,6 @@
 """Tables as LaTeX: a `table` with a `tabular`, which needs no package; its notes stand below in small type."""
 
-from zssr_gan.evaluation.tables import Table, definition_text, short_name
+from zssr_gan.evaluation.tables import Table, lay_out
 
 _SIGNS = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -18,27 +18,19 @@ _SIGNS = {
 
 def to_latex(table: Table) -> str:
     """A table with its notes: definitions by letters, remarks on cells by numbers."""
-    letters, numbers = table.letters, table.numbers
-    heads = [
-        *map(_escape, table.all_heads),
-        *(_escape(short_name(one)) + _mark(letters[one.name]) for one in table.columns),
+    heads, rows, notes = lay_out(table, _escape, lambda note: f"\\textsuperscript{{{note}}}")
+    columns = "l" * len(table.all_heads) + "r" * len(table.columns)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_escape(table.title)}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
     ]
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_escape(table.title)}}}"]
-    lines += [rf"\begin{{tabular}}{{{'l' * len(table.all_heads)}{'r' * len(table.columns)}}}", r"\hline"]
-    lines += [" & ".join(heads) + r" \\", r"\hline"]
-    for row in table.rows:
-        cells = [row.cells[column.name] for column in table.columns]
-        texts = [*map(_escape, row.all_texts), *(_escape(one.text) + _mark(numbers.get(one.remark)) for one in cells)]
-        lines.append(" & ".join(texts) + r" \\")
+    lines += [r"\hline", " & ".join(heads) + r" \\", r"\hline", *(" & ".join(row) + r" \\" for row in rows)]
     lines += [r"\hline", r"\end{tabular}", "", r"\footnotesize"]
     lines += [f"{_escape(note)}.\n" for note in table.notes]
-    lines += [f"{_mark(letters[one.name])} {_escape(definition_text(one))}\n" for one in table.columns]
-    lines += [f"{_mark(number)} {_escape(remark)}\n" for remark, number in numbers.items()]
+    lines += [f"{note}\n" for note in notes]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
-
-
-def _mark(mark: str | None) -> str:
-    return f"\\textsuperscript{{{mark}}}" if mark else ""
 
 
 def _escape(text: str) -> str:

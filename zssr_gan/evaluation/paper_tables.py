@@ -11,7 +11,8 @@ from zssr_gan.evaluation.metrics.metric import Definition, Figure
 from zssr_gan.evaluation.metrics.no_reference import colour_shift, residual, sharpness
 from zssr_gan.evaluation.part import Part
 from zssr_gan.evaluation.run import Chosen
-from zssr_gan.evaluation.tables import Cell, Method, Row, Table, differences, summarised
+from zssr_gan.evaluation.summary import Cell
+from zssr_gan.evaluation.tables import Method, Row, Table, differences, summarised
 from zssr_gan.provenance import Label
 
 EXTENDED = "extended LR (bicubic)"

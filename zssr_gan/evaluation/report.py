@@ -15,8 +15,8 @@ from PIL import Image
 from zssr_gan.evaluation.charts import charts_of
 from zssr_gan.evaluation.metrics.metric import Definition
 from zssr_gan.evaluation.part import Part, Scene
-from zssr_gan.evaluation.summary import difference_name
-from zssr_gan.evaluation.tables import DIRECTIONS, Cell, Row, definition_text, short_name
+from zssr_gan.evaluation.summary import Cell, difference_name
+from zssr_gan.evaluation.tables import DIRECTIONS, Row, definition_text, short_name
 from zssr_gan.provenance import LABELS
 
 LIMITS = (

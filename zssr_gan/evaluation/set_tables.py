@@ -13,7 +13,8 @@ from zssr_gan.evaluation.metrics.metric import Figure
 from zssr_gan.evaluation.metrics.no_reference import colour_shift, residual, sharpness
 from zssr_gan.evaluation.part import Part, merge_sets
 from zssr_gan.evaluation.run import Inputs
-from zssr_gan.evaluation.tables import Cell, Method, Row, Table, differences, summarised
+from zssr_gan.evaluation.summary import Cell
+from zssr_gan.evaluation.tables import Method, Row, Table, differences, summarised
 from zssr_gan.settings.data import SourceSettings
 from zssr_gan.settings.evaluate import SetSettings
 

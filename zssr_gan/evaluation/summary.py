@@ -26,22 +26,55 @@ Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """Statistics of one column. A part without a value says why, as a cell does."""
+class Cell:
+    """A table's cell: statistics over images, or one figure. A part without a value says why."""
 
-    images: int
-    """Number of images, with a value or without."""
-    count: int
-    """Number of images with a value."""
     mean: Figure
-    deviation: Figure
-    """Sample standard deviation (n - 1)."""
-    low: Figure
-    """Lower end of the mean's 95 % interval."""
-    high: Figure
+    low: Figure | None = None
+    """Lower end of the mean's 95 % interval; None: the cell is one figure, or of a whole set."""
+    high: Figure | None = None
+    images: int = 1
+    count: int = 1
+    """Images with a value."""
+    deviation: Figure | None = None
+    """Standard deviation over images (n - 1); None: the cell is one figure, or of a whole set."""
+
+    @property
+    def remark(self) -> str:
+        """Why there is no value, or a remark on the value and its interval."""
+        interval = self.low.why if self.low is not None and self.mean.value is not None else ""
+        return "; ".join(filter(None, (self.mean.why, interval and f"the interval: {interval}")))
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Ends of the 95 % interval, where there is one."""
+        if self.low is None or self.high is None or self.low.value is None or self.high.value is None:
+            return None
+        return self.low.value, self.high.value
+
+    @property
+    def value_text(self) -> str:
+        """The value with four digits, or `none`."""
+        return "none" if self.mean.value is None else f"{self.mean.value:.4g}"
+
+    @property
+    def interval_text(self) -> str:
+        """The interval with four digits; empty where there is none."""
+        return "" if self.interval is None else "[{:.4g}, {:.4g}]".format(*self.interval)
+
+    @property
+    def spread_text(self) -> str:
+        """Deviation and interval with four digits; empty where there are none."""
+        deviation = None if self.mean.value is None or self.deviation is None else self.deviation.value
+        return " ".join(filter(None, ("" if deviation is None else f"± {deviation:.4g}", self.interval_text)))
+
+    @property
+    def text(self) -> str:
+        """Value and spread."""
+        return f"{self.value_text} {self.spread_text}".rstrip()
 
 
-def summarise(figures: Sequence[Figure], *, seed: int = 0) -> Summary:
+def summarise(figures: Sequence[Figure], *, seed: int = 0) -> Cell:
     """Mean, deviation and interval over images; images without a value are left out and counted in the mean's remark.
 
     Raises:
@@ -56,19 +89,19 @@ def summarise(figures: Sequence[Figure], *, seed: int = 0) -> Summary:
     total, count = len(figures), len(values)
     if count == 0:
         nothing = Figure(name, None, _remarks(figures))
-        return Summary(total, 0, nothing, nothing, nothing, nothing)
+        return Cell(nothing, nothing, nothing, total, 0, nothing)
     mean = Figure(name, math.fsum(values) / count, _remarks(figures))
     if count == 1:
         single = Figure(name, None, "one image has no spread")
-        return Summary(total, 1, mean, single, single, single)
+        return Cell(mean, single, single, total, 1, single)
     low, high = interval(values, seed=seed)
     few = f"too narrow, as a bootstrap of {count} images is" if count < _FEW else ""
     deviation = Figure(name, float(values.std(ddof=1)))
-    return Summary(total, count, mean, deviation, Figure(name, low, few), Figure(name, high, few))
+    return Cell(mean, Figure(name, low, few), Figure(name, high, few), total, count, deviation)
 
 
-def paired(figures: Sequence[Figure], baseline: Sequence[Figure], *, seed: int = 0) -> Summary:
-    """Summary of the differences `figures` - `baseline`, image by image, over images that have both.
+def paired(figures: Sequence[Figure], baseline: Sequence[Figure], *, seed: int = 0) -> Cell:
+    """Statistics of the differences `figures` - `baseline`, image by image, over images that have both.
 
     Both see the same images, so this is far more certain than the difference of two means.
 

@@ -8,72 +8,17 @@ notes); LaTeX is in `zssr_gan.evaluation.latex`, HTML in `page/page.html`.
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from zssr_gan.evaluation.metrics.metric import Definition, Figure
-from zssr_gan.evaluation.summary import difference_name, paired, summarise
+from zssr_gan.evaluation.summary import Cell, difference_name, paired, summarise
 from zssr_gan.provenance import Label
 
 DIRECTIONS = {True: "higher is better", False: "lower is better", None: "neither higher nor lower is better"}
 """A definition's direction in words."""
 
 _SPREAD = "Cells of more than one image: mean ± standard deviation over images [95 % interval of the mean]"
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A mean over images, or one figure."""
-
-    mean: Figure
-    low: Figure | None = None
-    """Lower end of the mean's 95 % interval; None: the cell is one figure, or of a whole set."""
-    high: Figure | None = None
-    images: int = 1
-    count: int = 1
-    """Images with a value."""
-    deviation: Figure | None = None
-    """Standard deviation over images (n - 1); None: the cell is one figure, or of a whole set."""
-
-    @classmethod
-    def of(cls, figures: Sequence[Figure], baseline: Sequence[Figure] | None = None) -> "Cell":
-        """Statistics of figures image by image, or of their paired differences to a baseline's."""
-        one = summarise(figures) if baseline is None else paired(figures, baseline)
-        return cls(one.mean, one.low, one.high, one.images, one.count, one.deviation)
-
-    @property
-    def remark(self) -> str:
-        """Why there is no value, or a remark on the value and its interval."""
-        interval = self.low.why if self.low is not None and self.mean.value is not None else ""
-        return "; ".join(filter(None, (self.mean.why, interval and f"the interval: {interval}")))
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Ends of the 95 % interval, where there is one."""
-        if self.low is None or self.high is None or self.low.value is None or self.high.value is None:
-            return None
-        return self.low.value, self.high.value
-
-    @property
-    def value_text(self) -> str:
-        """The value with four digits, or `none`."""
-        return "none" if self.mean.value is None else f"{self.mean.value:.4g}"
-
-    @property
-    def interval_text(self) -> str:
-        """The interval with four digits; empty where there is none."""
-        return "" if self.interval is None else "[{:.4g}, {:.4g}]".format(*self.interval)
-
-    @property
-    def spread_text(self) -> str:
-        """Deviation and interval with four digits; empty where there are none."""
-        deviation = None if self.mean.value is None or self.deviation is None else self.deviation.value
-        return " ".join(filter(None, ("" if deviation is None else f"± {deviation:.4g}", self.interval_text)))
-
-    @property
-    def text(self) -> str:
-        """Value and spread."""
-        return f"{self.value_text} {self.spread_text}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +132,7 @@ def summarised(
     rows = []
     for one in methods:
         cells = {
-            name: Cell(one.figures[name][0]) if name in one.sets else Cell.of(one.figures[name])
+            name: Cell(one.figures[name][0]) if name in one.sets else summarise(one.figures[name])
             for name in (column.name for column in columns)
         }
         rows.append(Row(one.texts, cells, one.label))
@@ -203,7 +148,7 @@ def differences(
     rows = []
     for one in methods:
         if one is not baseline:
-            cells = [Cell.of(one.figures[column.name], baseline.figures[column.name]) for column in own]
+            cells = [paired(one.figures[column.name], baseline.figures[column.name]) for column in own]
             rows.append(Row(one.texts, {cell.mean.name: cell for cell in cells}, one.label))
     heading = [
         replace(column, name=difference_name(column.name), meaning=f"the same images' difference to {name}")
@@ -243,27 +188,28 @@ def to_csv(tables: Sequence[Table]) -> bytes:
     return text.getvalue().encode()
 
 
-def to_markdown(table: Table) -> str:
-    """A table with its notes: definitions by letters, remarks on cells by numbers."""
+def lay_out(
+    table: Table, escape: Callable[[str], str], mark: Callable[[str], str]
+) -> tuple[list[str], list[list[str]], list[str]]:
+    """Heads, rows and notes of a table in a language with this `escape` and this way to `mark` a note."""
     letters, numbers = table.letters, table.numbers
-
-    def line(texts: Iterable[str]) -> str:
-        return f"| {' | '.join(texts)} |"
-
-    def marked(text: str, mark: str | None) -> str:
-        return _escape(text) + (f" ({mark})" if mark else "")
-
-    heads = [
-        *map(_escape, table.all_heads),
-        *(marked(short_name(one), letters[one.name]) for one in table.columns),
-    ]
-    lines = [f"### {_escape(table.title)}", "", line(heads), line(["---"] * len(heads))]
+    heads = [*map(escape, table.all_heads), *(escape(short_name(x)) + mark(letters[x.name]) for x in table.columns)]
+    rows = []
     for row in table.rows:
         cells = [row.cells[column.name] for column in table.columns]
-        lines.append(line([*map(_escape, row.all_texts), *(marked(x.text, numbers.get(x.remark)) for x in cells)]))
-    lines += ["", *(f"{_escape(note)}.\n" for note in table.notes)]
-    lines += [f"- ({letters[one.name]}) {_escape(definition_text(one))}" for one in table.columns]
-    lines += [f"- ({number}) {_escape(remark)}" for remark, number in numbers.items()]
+        marks = [mark(numbers[cell.remark]) if cell.remark else "" for cell in cells]
+        texts = [escape(cell.text) + note for cell, note in zip(cells, marks, strict=True)]
+        rows.append([*map(escape, row.all_texts), *texts])
+    notes = [f"{mark(letters[x.name])} {escape(definition_text(x))}" for x in table.columns]
+    return heads, rows, [*notes, *(f"{mark(number)} {escape(remark)}" for remark, number in numbers.items())]
+
+
+def to_markdown(table: Table) -> str:
+    """A table with its notes: definitions by letters, remarks on cells by numbers."""
+    heads, rows, notes = lay_out(table, _escape, lambda note: f" ({note})")
+    lines = [f"### {_escape(table.title)}", ""]
+    lines += [f"| {' | '.join(texts)} |" for texts in (heads, ["---"] * len(heads), *rows)]
+    lines += ["", *(f"{_escape(note)}.\n" for note in table.notes), *(f"-{note}" for note in notes)]
     return "\n".join(lines) + "\n"
 
 
