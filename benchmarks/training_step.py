@@ -36,13 +36,12 @@ from zssr_gan.networks.vgg import VGG
 from zssr_gan.progress import Bar
 from zssr_gan.settings.run import load_run
 from zssr_gan.settings.train import TrainSettings
-from zssr_gan.training import loop as loop_module
-from zssr_gan.training.dataset import Material
+from zssr_gan.training.dataset import TrainingData
 from zssr_gan.training.logs import samples_png
-from zssr_gan.training.loop import Loop, Watchers
+from zssr_gan.training.loop import Callbacks, Loop
 from zssr_gan.training.losses import Objective
 from zssr_gan.training.sampling import Images
-from zssr_gan.training.schedule import Plan
+from zssr_gan.training.schedule import Schedule
 
 _WARM = 4  # steps of each network that are not counted: the first ones choose algorithms and fill caches
 _NETWORKS = ("generator", "discriminator", "mediator", "backward", "optimisers")
@@ -88,11 +87,11 @@ class Clock:
             ),
             (Tensor, "backward", "backward"),
             (Future, "result", "waiting for a batch"),
-            (loop.state, "follow", "running mean"),
-            (loop, "_keep", "checkpoint"),
+            (loop.state, "update_mean", "running mean"),
+            (loop, "_write_checkpoint", "checkpoint"),
             (nn.utils, "clip_grad_norm_", "norm of the gradient"),
-            (loop_module, "outputs", "validation"),
-            (loop_module, "measure", "validation"),
+            (loop.validation, "outputs", "validation"),
+            (loop.validation, "figures", "validation"),
         ]
         with ExitStack() as stack:
             for owner, method, name in parts:
@@ -114,13 +113,13 @@ class Stamps:
         step, after = self.loop._step, self.loop._after
 
         def stamped_step(drawn: Any) -> None:
-            who = self.loop.plan.turn(self.loop.state.step).who
+            who = self.loop.schedule.at(self.loop.state.step).network
             if who not in self.first:
                 self.first[who] = self.clock.now()
             step(drawn)
 
         def stamped_after(turn: Any, losses: Any) -> None:
-            last = self.loop.state.step == self.loop.plan.total
+            last = self.loop.state.step == self.loop.schedule.total
             if last:
                 self.end = self.clock.now()
             (after if last else self.clock.timed("log", after))(turn, losses)
@@ -136,7 +135,7 @@ class Stamps:
         }
 
 
-def material_for(settings: TrainSettings, count: int, side: int) -> Material:
+def data_for(settings: TrainSettings, count: int, side: int) -> TrainingData:
     """Crops of photographs, in colour; the same ones for generator and discriminator."""
 
     def images(made: list[StoredImage]) -> Images:
@@ -146,19 +145,19 @@ def material_for(settings: TrainSettings, count: int, side: int) -> Material:
 
     made = list(photographs(count + settings.validation.images, side))
     trained = images(made[:count])
-    return Material(trained, trained, images(made[count:]), (BicubicDownscale(),), 3, 2, ())
+    return TrainingData(trained, trained, images(made[count:]), (BicubicDownscale(),), 3, 2, ())
 
 
 def seconds_of_losses(loop: Loop, clock: Clock) -> float:
     """Of the backward pass of a generator step's losses down to its output, features left out."""
-    slow = ("mediator", "statistics", "recurrence", "recurrence_features")
+    slow = ("mediator", "recurrence", "recurrence_features")
     plain = loop.settings.losses.model_copy(update=dict.fromkeys(slow, 0.0))
-    objective = Objective(plain, None, loop.material.downscales, loop.scale)
+    objective = Objective(plain, None, loop.data.downscales, loop.scale)
     batch = loop.inputs.batch(0).to(loop.machine.device)
     times = []
     for _ in range(5):
         sr = torch.rand(len(batch.lr), 3, *(loop.scale * side for side in batch.lr.shape[-2:]), device=clock.device)
-        found = objective.content(loop.generator, sr.requires_grad_(), batch, None)
+        found = objective.content(loop.generator, sr.requires_grad_(), batch)
         began = clock.now()
         if found:
             objective.total(found).backward()
@@ -172,7 +171,7 @@ def run(config: Path, args: argparse.Namespace, used: Machine, folder: Path, bar
     # Only the log is due within the run.
     every = given.every.model_copy(update=dict.fromkeys(_SPREAD, 10**9))
     settings = given.model_copy(update={"batch": args.batch, "every": every, "compile": args.compile})
-    material = material_for(settings, args.images, settings.patch or 32)
+    data = data_for(settings, args.images, settings.patch or 32)
     clock = Clock(used.device)
     features: Callable[[Tensor], Mapping[str, Tensor]] | None = None
     if settings.losses.need_features:
@@ -182,17 +181,17 @@ def run(config: Path, args: argparse.Namespace, used: Machine, folder: Path, bar
     def progress(done: int, total: int, losses: Mapping[str, float]) -> None:
         bar.update("training", done, total, ", ".join(f"{name} {value:.3g}" for name, value in losses.items()))
 
-    def samples(_step: int, made: Any) -> None:
-        atomic_write(folder / "samples.png", samples_png(made, material.held_out, "Samples"), overwrite=True)
+    def samples(_step: int, _total: int, made: Any) -> None:
+        atomic_write(folder / "samples.png", samples_png(made, data.held_out, "Samples"), overwrite=True)
 
-    watchers = Watchers(progress=progress, samples=clock.timed("samples", samples))
-    loop = Loop(settings, material, features, seed=0, machine=used, folder=folder, facts={}, watchers=watchers)
+    callbacks = Callbacks(progress=progress, samples=clock.timed("samples", samples))
+    loop = Loop(settings, data, features, seed=0, machine=used, folder=folder, facts={}, callbacks=callbacks)
     half = args.steps // 2
     # Each plan begins where the one before ended, so that the loop goes on from its own checkpoint.
-    loop.plan = Plan(0, 1, _WARM, _WARM, loop.plan.epoch)
+    loop.schedule = Schedule(0, 1, _WARM, _WARM, loop.schedule.epoch)
     loop.run()
     stamps = Stamps(loop, clock)
-    loop.plan = Plan(loop.plan.total, 1, half, half, loop.plan.epoch)
+    loop.schedule = Schedule(loop.schedule.total, 1, half, half, loop.schedule.epoch)
     with stamps.on():
         loop.run()
     a_step = {who: seconds / half for who, seconds in stamps.seconds().items()}
@@ -200,7 +199,7 @@ def run(config: Path, args: argparse.Namespace, used: Machine, folder: Path, bar
         print(f"{config.stem}, compiled: no shares, since timers would be compiled too")
     else:
         stamps = Stamps(loop, clock)
-        loop.plan = Plan(loop.plan.total, 1, half, half, loop.plan.epoch)
+        loop.schedule = Schedule(loop.schedule.total, 1, half, half, loop.schedule.epoch)
         clock.seconds.clear()
         with stamps.on(), clock.on(loop):
             loop.run()

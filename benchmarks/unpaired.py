@@ -50,8 +50,8 @@ from zssr_gan.networks.registry import mediator_options
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.train import TrainSettings
 from zssr_gan.settings.zeroshot import load_preset
-from zssr_gan.training.dataset import Material
-from zssr_gan.training.loop import Loop, Watchers
+from zssr_gan.training.dataset import TrainingData
+from zssr_gan.training.loop import Callbacks, Loop
 from zssr_gan.training.sampling import Images
 from zssr_gan.zeroshot.ensemble import finish, median
 from zssr_gan.zeroshot.pairs import Task
@@ -100,21 +100,21 @@ def trained(
 
     # A few for validation, as the loop asks for; they are trained on by none either.
     reals, held_out = images(0, faces.seen), images(faces.seen, faces.seen + HELD_OUT)
-    material = Material(reals, reals, held_out, (faces.downscale,), 3, 2, ())
+    material = TrainingData(reals, reals, held_out, (faces.downscale,), 3, 2, ())
     mediator = None
     if settings.losses.need_features:
         mediator = vgg(mediator_options(settings.mediator), settings.mediator.weights, seed=seed)[0].to(used.device)
     with TemporaryDirectory() as folder:
         phases: dict[str, GeneratorNetwork] = {}
-        watchers = Watchers(
+        callbacks = Callbacks(
             notice=lambda text: print(f"    {text}", flush=True),
             best=lambda generator, _step, phase, _figures: phases.update({phase: deepcopy(generator)}),
         )
         loop = Loop(
-            settings, material, mediator, seed=seed, machine=used, folder=Path(folder), facts={}, watchers=watchers
+            settings, material, mediator, seed=seed, machine=used, folder=Path(folder), facts={}, callbacks=callbacks
         )
         loop.run()
-    return phases, loop.plan.total
+    return phases, loop.schedule.total
 
 
 @torch.no_grad()

@@ -11,15 +11,15 @@ from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import Machine
 from zssr_gan.imaging.resize import resize
 from zssr_gan.settings.train import TrainSettings
-from zssr_gan.training.dataset import Material
-from zssr_gan.training.loop import Loop, Watchers
+from zssr_gan.training.dataset import TrainingData
+from zssr_gan.training.loop import Callbacks, Loop
 from zssr_gan.training.sampling import Images
 
 TINY = {
     "generator": {"options": {"width": 4, "blocks": 2, "skip_probability": 0.4}},
     "discriminator": {"options": {"width": 4, "blocks": 2, "head": "adaptive", "hidden": 4}},
     "images": "zssr",
-    "losses": {"mediator": 0.0, "pixel": 1.0, "consistency": 1.0, "guide": "synthetic", "guides_as_fakes": True},
+    "losses": {"mediator": 0.0, "pixel": 1.0, "consistency": 1.0, "guide": "synthetic"},
     "optimiser": {"kind": "muon", "lr": 1e-3, "schedule": "cosine", "clip": 1.0},
     "batch": 4,
     "patch": 8,
@@ -41,17 +41,17 @@ def images_of(count: int, first: int = 0) -> Images:
 
 
 @pytest.fixture
-def material() -> Material:
+def data() -> TrainingData:
     both = images_of(10)
-    return Material(both, both, images_of(3, 100), (BicubicDownscale(),), 1, 2, ())
+    return TrainingData(both, both, images_of(3, 100), (BicubicDownscale(),), 1, 2, ())
 
 
 @pytest.fixture
-def make_loop(material: Material, tmp_path: Path) -> Callable[..., Loop]:
+def make_loop(data: TrainingData, tmp_path: Path) -> Callable[..., Loop]:
     """A loop in a folder of that name; other settings replace the tiny ones, group by group."""
 
     def make(
-        name: str = "train", watchers: Watchers | None = None, seed: int = 0, precision: str = "fp32", **changes: Any
+        name: str = "train", callbacks: Callbacks | None = None, seed: int = 0, precision: str = "fp32", **changes: Any
     ) -> Loop:
         groups = {
             **TINY,
@@ -59,13 +59,13 @@ def make_loop(material: Material, tmp_path: Path) -> Callable[..., Loop]:
         }  # type: ignore[dict-item]
         return Loop(
             TrainSettings.model_validate(groups),
-            material,
+            data,
             None,
             seed=seed,
             machine=Machine(torch.device("cpu"), precision, 1, 512),
             folder=tmp_path / name,
             facts={"seed": seed, "batch": groups["batch"]},
-            watchers=watchers or Watchers(),
+            callbacks=callbacks or Callbacks(),
         )
 
     return make

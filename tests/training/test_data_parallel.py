@@ -16,8 +16,8 @@ from zssr_gan.distributed import DataParallel, Ranks
 from zssr_gan.errors import SettingsError
 from zssr_gan.networks.srgan import Generator, GeneratorOptions
 from zssr_gan.settings.train import TrainSettings
-from zssr_gan.training.dataset import Material
-from zssr_gan.training.loop import Loop, Watchers
+from zssr_gan.training.dataset import TrainingData
+from zssr_gan.training.loop import Callbacks, Loop
 
 CPU = torch.device("cpu")
 # Batch normalisation would see half the batch; only CUDA has a synchronised one.
@@ -38,17 +38,17 @@ CHANGES = {
 }
 
 
-def made(folder: Path, group: DataParallel | None, watchers: Watchers | None = None, **changes: Any) -> Loop:
+def made(folder: Path, group: DataParallel | None, callbacks: Callbacks | None = None, **changes: Any) -> Loop:
     both = images_of(10)
     return Loop(
         TrainSettings.model_validate({**TINY, **CHANGES, **changes}),
-        Material(both, both, images_of(3, 100), (BicubicDownscale(),), 1, 2, ()),
+        TrainingData(both, both, images_of(3, 100), (BicubicDownscale(),), 1, 2, ()),
         None,
         seed=0,
         machine=Machine(CPU, "fp32", 1, 512),
         folder=folder,
         facts={},
-        watchers=watchers or Watchers(),
+        callbacks=callbacks or Callbacks(),
         group=group,
     )
 
@@ -133,7 +133,7 @@ def test_parts_of_a_batch_are_told_of(tmp_path: Path) -> None:
     told = []
     for generator in (CHANGES["generator"], TINY["generator"]):
         said: list[str] = []
-        made(tmp_path, group, Watchers(notice=said.append), generator=generator)
+        made(tmp_path, group, Callbacks(notice=said.append), generator=generator)
         told.append([text for text in said if text.startswith("batch normalisation sees 2 images of a batch in each")])
     assert [len(texts) for texts in told] == [0, 1]
 

@@ -1,6 +1,7 @@
 """What an epoch's end decides: rates that fall and really reach the optimisers, early stops, what is kept."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import torch
 
 from zssr_gan.distributed import DataParallel, Ranks
 from zssr_gan.settings.train import PatienceSettings, TrainSettings
-from zssr_gan.training.loop import Loop, Watchers
-from zssr_gan.training.schedule import EpochState, Waiting
+from zssr_gan.training.loop import Callbacks, Loop
+from zssr_gan.training.schedule import EpochState, Patience
 
 Make = Callable[..., Loop]
 STOP = {"patience": 2, "gain": 0.9}
@@ -18,18 +19,18 @@ ALONE = DataParallel(Ranks.alone(), torch.device("cpu"))
 PLATEAU = {"schedule": "plateau", "plateau": {"patience": 1, "gain": 0.9}}  # no loss falls by nine tenths an epoch
 
 
-class TestWaiting:
+class TestPatience:
     def test_patience_ends_and_begins_anew(self) -> None:
-        waiting, patience = Waiting(), PatienceSettings(patience=2)
+        waiting, patience = Patience(), PatienceSettings(patience=2)
         losses = [1.0, 0.8, 0.9, 0.8, 0.7, 0.71, 0.72, 0.73, 0.74]
-        assert [waiting.see(loss, patience) for loss in losses] == [
+        assert [waiting.ends(loss, patience) for loss in losses] == [
             *(False, False, False, True),  # as good as the best is no gain
             *(False, False, True, False, True),
         ]
 
     def test_a_small_gain_is_none(self) -> None:
-        waiting, patience = Waiting(), PatienceSettings(patience=1, gain=0.1)
-        assert [waiting.see(loss, patience) for loss in (1.0, 0.91, 0.89, 0.81, 0.8)] == [
+        waiting, patience = Patience(), PatienceSettings(patience=1, gain=0.1)
+        assert [waiting.ends(loss, patience) for loss in (1.0, 0.91, 0.89, 0.81, 0.8)] == [
             False,
             True,
             False,
@@ -38,8 +39,8 @@ class TestWaiting:
         ]
 
     def test_a_loss_below_zero_gains_as_well(self) -> None:
-        waiting, patience = Waiting(), PatienceSettings(patience=1, gain=0.1)
-        assert [waiting.see(loss, patience) for loss in (-1.0, -1.05, -1.2)] == [False, True, False]
+        waiting, patience = Patience(), PatienceSettings(patience=1, gain=0.1)
+        assert [waiting.ends(loss, patience) for loss in (-1.0, -1.05, -1.2)] == [False, True, False]
 
 
 class TestMeans:
@@ -48,7 +49,7 @@ class TestMeans:
         for value in (1.0, 2.0, 6.0):
             state.add("generator", {"loss": torch.tensor(value), "pixel": torch.tensor(2 * value)})
         state.add("discriminator", {"loss": torch.tensor(4.0)})
-        again = EpochState.decode(state.encode(), torch.device("cpu"))
+        again = EpochState.from_dict(asdict(state), torch.device("cpu"))
         for one in (state, again):
             assert one.take_means(ALONE) == {"generator": {"loss": 3.0, "pixel": 6.0}, "discriminator": {"loss": 4.0}}
             assert one.take_means(ALONE) == {}
@@ -94,14 +95,14 @@ class TestStop:
     def test_it_ends_with_all_that_an_end_has(self, make_loop: Make, tmp_path: Path) -> None:
         said: list[str] = []
         drawn: list[int] = []
-        watchers = Watchers(notice=said.append, samples=lambda step, _: drawn.append(step))
-        loop = make_loop(watchers=watchers, pretrain=9, epochs=0, stop=STOP)
+        callbacks = Callbacks(notice=said.append, samples=lambda step, _total, _made: drawn.append(step))
+        loop = make_loop(callbacks=callbacks, pretrain=9, epochs=0, stop=STOP)
         loop.run()
-        assert loop.state.step == 9 < loop.plan.total  # after the third of nine epochs of three steps
+        assert loop.state.step == 9 < loop.schedule.total  # after the third of nine epochs of three steps
         assert said[-1] == "stopped early, after step 9: the validation loss has not gained for 2 epochs"
         assert drawn[-1] == 9
         assert loop.checkpoints.newest == tmp_path / "train/checkpoints/step-00000009.pt"
-        again = make_loop(watchers=watchers, pretrain=9, epochs=0, stop=STOP)
+        again = make_loop(callbacks=callbacks, pretrain=9, epochs=0, stop=STOP)
         again.run()
         assert again.state.step == 9
         assert said[-1].startswith("stopped early")
@@ -121,8 +122,8 @@ class TestStop:
 class TestBest:
     def test_by_the_training_loss(self, make_loop: Make) -> None:
         kept: list[int] = []
-        watchers = Watchers(best=lambda _generator, step, _phase, _figures: kept.append(step))
-        loop = make_loop(watchers=watchers, pretrain=5, epochs=0, validation={"images": 2, "best": "training_loss"})
+        callbacks = Callbacks(best=lambda _generator, step, _phase, _figures: kept.append(step))
+        loop = make_loop(callbacks=callbacks, pretrain=5, epochs=0, validation={"images": 2, "best": "training_loss"})
         loop.run()
         lowest, wanted = float("inf"), []
         for line in loop.log.read():
@@ -151,8 +152,8 @@ class TestLines:
     def test_the_validation_loss_is_the_content_loss(self, make_loop: Make) -> None:
         loop = make_loop(pretrain=1, epochs=0, losses={"consistency": 0.0, "pixel": 2.0})
         loop.run()
-        made = loop.held_out.outputs(loop.state)
-        hr = loop.material.held_out.hr
+        made = loop.validation.outputs(loop.state)
+        hr = loop.data.held_out.hr
         assert hr is not None
         wanted = sum(2 * (sr - x.float() / 255).abs().mean().item() for sr, x in zip(made, hr, strict=True)) / len(made)
         checks = [line["validation"] for line in loop.log.read() if "validation" in line]
@@ -177,11 +178,11 @@ def test_resume_is_exact(make_loop: Make, tmp_path: Path, stop: int) -> None:
     whole = make_loop("whole", **given)
     whole.run()
     with pytest.raises(KeyboardInterrupt):
-        make_loop("parts", Watchers(progress=interrupt), **given).run()
+        make_loop("parts", Callbacks(progress=interrupt), **given).run()
     parts = make_loop("parts", **given)
     parts.run()
     assert parts.state.epochs.stopped
-    assert parts.state.step == whole.state.step < whole.plan.total
+    assert parts.state.step == whole.state.step < whole.schedule.total
     logs = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "parts")]
     assert logs[0] == logs[1]
     one, other = (loop.state.generator.state_dict() for loop in (whole, parts))
@@ -196,7 +197,8 @@ def test_resume_is_exact(make_loop: Make, tmp_path: Path, stop: int) -> None:
         {"stop": {}, "losses": {"mediator": 0.0}, "pretrain": 0},
         {
             "optimiser": {"schedule": "plateau"},
-            "losses": {"mediator": 0.0, "statistics": 1.0, "pixel": 0.0},
+            "losses": {"mediator": 0.0, "pixel": 0.0},
+            "pretrain": 0,
         },
     ],
 )

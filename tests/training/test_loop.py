@@ -8,8 +8,8 @@ import torch
 
 from zssr_gan.errors import NumericalError, SettingsError
 from zssr_gan.training.checkpoints import TrainingState
-from zssr_gan.training.dataset import Material
-from zssr_gan.training.loop import Loop, Watchers
+from zssr_gan.training.dataset import TrainingData
+from zssr_gan.training.loop import Callbacks, Loop
 
 Make = Callable[..., Loop]
 PATCH = {"options": {"width": 4, "blocks": 1, "head": "patch", "hidden": 4}}
@@ -46,10 +46,10 @@ class TestResume:
         whole = make_loop("whole", turns={"unit": unit})
         whole.run()
         with pytest.raises(KeyboardInterrupt):
-            make_loop("parts", Watchers(progress=stop_at(stop)), turns={"unit": unit}).run()
+            make_loop("parts", Callbacks(progress=stop_at(stop)), turns={"unit": unit}).run()
         parts = make_loop("parts", turns={"unit": unit})
         parts.run()
-        assert parts.state.step == whole.state.step == whole.plan.total
+        assert parts.state.step == whole.state.step == whole.schedule.total
         one, other = tensors(whole.state), tensors(parts.state)
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
@@ -62,21 +62,21 @@ class TestResume:
         whole = make_loop("whole", **changes)
         whole.run()
         with pytest.raises(KeyboardInterrupt):
-            make_loop("parts", Watchers(progress=stop_at(11)), **changes).run()
+            make_loop("parts", Callbacks(progress=stop_at(11)), **changes).run()
         parts = make_loop("parts", **changes)
         parts.run()
         one, other = tensors(whole.state), tensors(parts.state)
         assert all(torch.equal(one[name], other[name]) for name in one)
         plain = make_loop("plain", discriminator=PATCH)
         plain.run()
-        assert plain.plan == whole.plan
+        assert plain.schedule == whole.schedule
         assert not torch.equal(tensors(plain.state)["generator.tail.weight"], one["generator.tail.weight"])
 
     def test_what_a_kill_left_is_cut_back(self, make_loop: Make, tmp_path: Path) -> None:
         """A kill comes after the checkpoint of step 8: lines behind it, one of them torn, and half a file."""
         make_loop("whole").run()
         with pytest.raises(KeyboardInterrupt):
-            make_loop("killed", Watchers(progress=stop_at(8))).run()
+            make_loop("killed", Callbacks(progress=stop_at(8))).run()
         folder = tmp_path / "killed"
         assert [path.name for path in sorted((folder / "checkpoints").iterdir())][-1] == "step-00000008.pt"
         with (folder / "metrics.jsonl").open("a") as file:
@@ -91,22 +91,22 @@ class TestResume:
         every = {"checkpoint": 4, "keep": 1}
         make_loop("whole", every=every).run()
         with pytest.raises(KeyboardInterrupt):
-            make_loop("hurt", Watchers(progress=stop_at(9)), every=every).run()
+            make_loop("hurt", Callbacks(progress=stop_at(9)), every=every).run()
         folder = tmp_path / "hurt/checkpoints"
         hurt = folder / "step-99999999.pt"
         hurt.write_bytes((folder / "step-00000009.pt").read_bytes()[:100])
         said: list[str] = []
-        loop = make_loop("hurt", Watchers(notice=said.append), every=every)
+        loop = make_loop("hurt", Callbacks(notice=said.append), every=every)
         loop.run()
         assert said[0].startswith(f"{hurt}: cannot be read")
         assert "it is now step-99999999.pt.damaged" in said[0]
-        assert {path.name for path in folder.iterdir()} == {f"step-{loop.plan.total:08}.pt", f"{hurt.name}.damaged"}
-        assert loop.checkpoints.newest == folder / f"step-{loop.plan.total:08}.pt"
+        assert {path.name for path in folder.iterdir()} == {f"step-{loop.schedule.total:08}.pt", f"{hurt.name}.damaged"}
+        assert loop.checkpoints.newest == folder / f"step-{loop.schedule.total:08}.pt"
         assert (tmp_path / "hurt/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
 
     def test_without_a_readable_one_nothing_begins(self, make_loop: Make, tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
-            make_loop(watchers=Watchers(progress=stop_at(9))).run()
+            make_loop(callbacks=Callbacks(progress=stop_at(9))).run()
         folder = tmp_path / "train/checkpoints"
         before = (tmp_path / "train/metrics.jsonl").read_bytes()
         for path in folder.glob("*.pt"):
@@ -166,15 +166,15 @@ class TestCheckpoints:
         loop.run()
         names = [path.name for path in loop.checkpoints.paths]
         assert len(names) == 2
-        assert names[-1] == f"step-{loop.plan.total:08}.pt"
+        assert names[-1] == f"step-{loop.schedule.total:08}.pt"
 
     def test_each_phase_has_its_best(self, make_loop: Make) -> None:
         kept: list[tuple[int, str]] = []
-        loop = make_loop(watchers=Watchers(best=lambda _generator, step, phase, _figures: kept.append((step, phase))))
+        loop = make_loop(callbacks=Callbacks(best=lambda _generator, step, phase, _figures: kept.append((step, phase))))
         loop.run()
         assert {phase for _, phase in kept} == {"pretrain", "adversarial"}
         assert loop.state.best_phase == kept[-1][1] == "adversarial"
-        assert any(step == loop.plan.pretrain for step, _ in kept)
+        assert any(step == loop.schedule.pretrain for step, _ in kept)
 
 
 class TestNaN:
@@ -187,7 +187,7 @@ class TestNaN:
                 with torch.no_grad():
                     loop.generator.tail.bias.fill_(torch.nan)
 
-        loop.watchers = Watchers(progress=poison)
+        loop.callbacks = Callbacks(progress=poison)
         with pytest.raises(NumericalError) as caught:
             loop.run()
         good = "the last good checkpoint is" if at > 4 else "there is no good checkpoint"
@@ -208,9 +208,9 @@ class TestNaN:
                 with torch.no_grad():
                     loop.generator.tail.weight.fill_(1e38)
                 # As a step would have left them, before what is due after it.
-                loop._keep()
+                loop._write_checkpoint()
 
-        loop = make_loop("spoilt", Watchers(progress=spoil), every=every)
+        loop = make_loop("spoilt", Callbacks(progress=spoil), every=every)
         with pytest.raises(NumericalError) as caught:
             loop.run()
         folder = tmp_path / "spoilt/checkpoints"
@@ -222,7 +222,7 @@ class TestNaN:
 
     def test_a_killed_one_goes_back_too(self, make_loop: Make) -> None:
         """The kill came between the checkpoint and the step that it leads to."""
-        loop = make_loop(every={"checkpoint": 4, "keep": 2}, watchers=Watchers(progress=stop_at(9)))
+        loop = make_loop(every={"checkpoint": 4, "keep": 2}, callbacks=Callbacks(progress=stop_at(9)))
         with pytest.raises(KeyboardInterrupt):
             loop.run()
         with torch.no_grad():
@@ -248,7 +248,7 @@ class TestNaN:
                     tensor.view(-1)[0] = torch.inf
                 raise KeyboardInterrupt
 
-        loop = make_loop(watchers=Watchers(progress=poison))
+        loop = make_loop(callbacks=Callbacks(progress=poison))
         with pytest.raises(NumericalError, match="at or before step 6: a loss, gradient or weight is NaN or infinite"):
             loop.run()
         assert [path.name for path in (tmp_path / "train/checkpoints").iterdir()] == ["step-00000004.pt"]
@@ -259,7 +259,7 @@ class TestNaN:
                 with torch.no_grad():
                     loop.state.mean.tail.weight.fill_(1e38)
 
-        loop = make_loop(watchers=Watchers(progress=poison), ema=0.99, every={"checkpoint": 100})
+        loop = make_loop(callbacks=Callbacks(progress=poison), ema=0.99, every={"checkpoint": 100})
         with pytest.raises(NumericalError, match="step 5: the generator's outputs are NaN or infinite"):
             loop.run()
         assert "validation" not in loop.log.read()[-1]
@@ -296,17 +296,17 @@ class TestLearning:
     def test_a_relativistic_generator_sees_reals(self, make_loop: Make, paired: bool) -> None:
         """The batch's own HR images, or a batch of others; without gradients, and beside those of `statistics`."""
         changes = {} if paired else {"reals": {"synthetic": 1.0, "lr": 1.0}, "discriminator": PATCH}
-        loop = make_loop(pretrain=0, epochs=1, losses={"gan": "relativistic", "guides_as_fakes": False}, **changes)
+        loop = make_loop(pretrain=0, epochs=1, losses={"gan": "relativistic"}, **changes)
         seen: list[torch.Tensor] = []
         loop.discriminator.register_forward_pre_hook(lambda _module, given: seen.append(given[0].detach().clone()))
         loop.run()
         kinds = 1 if paired else 2
         # By turns: reals and outputs; then outputs, and again reals.
-        assert len(seen) == loop.plan.cycles * 2 * (kinds + 1)
+        assert len(seen) == loop.schedule.cycles * 2 * (kinds + 1)
         own = loop.inputs.batch(0).hr
         assert own is not None
         assert torch.equal(seen[kinds + 2], own) == paired
-        plain = make_loop("plain", pretrain=0, epochs=1, losses={"guides_as_fakes": False}, **changes)
+        plain = make_loop("plain", pretrain=0, epochs=1, **changes)
         plain.run()
         assert not torch.equal(loop.generator.tail.weight, plain.generator.tail.weight)
 
@@ -315,7 +315,7 @@ class TestLearning:
         whole = make_loop("whole", **changes)
         whole.run()
         with pytest.raises(KeyboardInterrupt):
-            make_loop("parts", Watchers(progress=stop_at(11)), **changes).run()
+            make_loop("parts", Callbacks(progress=stop_at(11)), **changes).run()
         parts = make_loop("parts", **changes)
         parts.run()
         one, other = tensors(whole.state), tensors(parts.state)
@@ -325,7 +325,7 @@ class TestLearning:
         loop = make_loop(pretrain=4, epochs=0, ema=0.999)
         start = loop.generator.tail.weight.detach().clone()
         seen: list[torch.Tensor] = []
-        loop.watchers = Watchers(progress=lambda *_: seen.append(loop.generator.tail.weight.detach().clone()))
+        loop.callbacks = Callbacks(progress=lambda *_: seen.append(loop.generator.tail.weight.detach().clone()))
         loop.run()
         mean = start
         for number, weight in enumerate(seen, 1):
@@ -337,9 +337,8 @@ class TestLearning:
         seen: list[int] = []
         loop.discriminator.register_forward_pre_hook(lambda _module, given: seen.append(len(given[0])))
         loop.run()
-        assert loop.settings.losses.guides_as_fakes
-        # By turns: reals, outputs and guides, four each; and outputs once more in the generator's step.
-        assert seen == [4] * (3 + 1) * 3
+        # Alternating: reals and outputs, four each; and outputs once more in the generator's step.
+        assert seen == [4] * (2 + 1) * 3
 
     def test_bf16_learns_too(self, make_loop: Make) -> None:
         loop = make_loop(precision="bf16")
@@ -349,7 +348,7 @@ class TestLearning:
 
     def test_reals_that_do_not_suit_the_discriminator(self, make_loop: Make) -> None:
         said: list[str] = []
-        make_loop(watchers=Watchers(notice=said.append), reals={"lr": 1.0})
+        make_loop(callbacks=Callbacks(notice=said.append), reals={"lr": 1.0})
         assert len(said) == 1
         assert "looks at the whole image at once" in said[0]
         with pytest.raises(SettingsError, match=r"^train\.reals\.lr: .*options\.head to patch\.$"):
@@ -362,8 +361,8 @@ class TestLearning:
         with pytest.raises(SettingsError, match=r"train\.discriminator\.options\.size: is 64, and the data ask for 16"):
             make_loop(discriminator={"options": {"size": 64}})
 
-    def test_a_flat_head_takes_no_oblongs(self, make_loop: Make, material: Material) -> None:
-        for one in (material.inputs, material.reals):
+    def test_a_flat_head_takes_no_oblongs(self, make_loop: Make, data: TrainingData) -> None:
+        for one in (data.inputs, data.reals):
             object.__setattr__(one, "lr", tuple(lr[:, :8] for lr in one.lr))
         with pytest.raises(
             SettingsError, match=r"^train\.discriminator\.options\.head: the discriminator takes images of"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from zssr_gan.errors import OutputError
-from zssr_gan.training.checkpoints import MetricsLog
+from zssr_gan.training.logs import MetricsLog
 
 
 @pytest.mark.parametrize(

@@ -25,12 +25,12 @@ def test_only_what_is_asked_for() -> None:
     batch = Sampler(images_of(4), patch=None, scale=2, batch=4, seed=0, stream="test").batch(0)
     assert batch.hr is not None
     objective = Objective(settings, None, [BicubicDownscale()], 2)
-    found = objective.content(no_generator, batch.hr, batch, None)
+    found = objective.content(no_generator, batch.hr, batch)
     assert set(found) == {"pixel", "consistency"}
     assert torch.isclose(objective.total(found), 2 * found["pixel"] + 0.5 * found["consistency"])
 
 
-def test_a_turned_patch_is_held_against_its_camera_upright() -> None:
+def test_a_turned_patch_is_compared_by_its_camera_upright() -> None:
     """The truth, turned, costs nothing; and two cameras in one batch are told apart."""
     first = images_of(6)
     assert first.hr is not None
@@ -43,12 +43,12 @@ def test_a_turned_patch_is_held_against_its_camera_upright() -> None:
     assert batch.hr is not None
     assert len(set(batch.turned)) > 4
     settings = LossSettings(mediator=0.0, consistency=1.0)
-    right = Objective(settings, None, [BLUR, BicubicDownscale()], 2).content(no_generator, batch.hr, batch, None)[
+    right = Objective(settings, None, [BLUR, BicubicDownscale()], 2).content(no_generator, batch.hr, batch)[
         "consistency"
     ]
     assert right < 1 / 255
     upright = Batch(batch.lr, batch.hr, (0,) * 24, batch.cameras, batch.seeds)
-    wrong = Objective(settings, None, [BLUR, BicubicDownscale()], 2).content(no_generator, batch.hr, upright, None)[
+    wrong = Objective(settings, None, [BLUR, BicubicDownscale()], 2).content(no_generator, batch.hr, upright)[
         "consistency"
     ]
     assert wrong > 2 * right
@@ -62,24 +62,24 @@ def test_the_input_is_the_truth_of_its_own_shrunk_copy() -> None:
     downscales = [BLUR, BicubicDownscale()]
     given: list[Tensor] = []
 
-    def answers(son: Tensor) -> Tensor:
-        given.append(son)
+    def answers(small: Tensor) -> Tensor:
+        given.append(small)
         return batch.lr[..., :8, :8]
 
     settings = LossSettings(mediator=0.0, recurrence=1.0)
     objective = Objective(settings, None, downscales, 2)
-    assert objective.content(answers, batch.lr, batch, None) == {"recurrence": 0}
-    (son,) = given
-    assert son.shape == (12, 1, 4, 4)
+    assert objective.content(answers, batch.lr, batch) == {"recurrence": 0}
+    (small,) = given
+    assert small.shape == (12, 1, 4, 4)
     for place, (camera, k) in enumerate(zip(batch.cameras, batch.turned, strict=True)):
         upright = dihedral.inverse(batch.lr[place, :, :8, :8], k)[None]
         expected = dihedral.transform(downscales[camera](upright, (4, 4))[0], k)
         # The blurred camera's images have rounding's noise at least.
-        assert (son[place] - expected).abs().max() < (6 / 255 if camera == 0 else 1e-6)
-        assert torch.allclose(son[place], expected, atol=1e-6) == (camera == 1)
-    objective.content(answers, batch.lr, batch, None)
-    assert torch.equal(given[1], son)  # of the same batch, the same noise: a resumed run draws it again
-    off = objective.content(lambda _son: batch.lr[..., :8, :8] + 0.25, batch.lr, batch, None)
+        assert (small[place] - expected).abs().max() < (6 / 255 if camera == 0 else 1e-6)
+        assert torch.allclose(small[place], expected, atol=1e-6) == (camera == 1)
+    objective.content(answers, batch.lr, batch)
+    assert torch.equal(given[1], small)  # of the same batch, the same noise: a resumed run draws it again
+    off = objective.content(lambda _lr: batch.lr[..., :8, :8] + 0.25, batch.lr, batch)
     assert float(off["recurrence"]) == pytest.approx(0.25)
 
 
@@ -90,7 +90,7 @@ def test_the_same_pair_in_features() -> None:
     assert settings.need_features
     assert settings.have_content
     objective = Objective(settings, lambda x: {"layer": 2 * x}, [BicubicDownscale()], 2)
-    found = objective.content(lambda _son: batch.lr + 0.25, batch.lr, batch, None)
+    found = objective.content(lambda _lr: batch.lr + 0.25, batch.lr, batch)
     assert set(found) == {"recurrence_features"}
     assert float(found["recurrence_features"]) == pytest.approx(4 * 0.25**2)
 
@@ -109,32 +109,19 @@ def test_the_truth_of_a_patch_costs_nothing(downscale: Downscale) -> None:
         assert batch.cut == (patch == 24)
         assert batch.hr is not None
         settings = LossSettings(mediator=0.0, consistency=1.0)
-        found[patch] = Objective(settings, None, [downscale], 2).content(no_generator, batch.hr, batch, None)
+        found[patch] = Objective(settings, None, [downscale], 2).content(no_generator, batch.hr, batch)
     rounding = 0.5 / 255
     assert found[48]["consistency"] < rounding
     assert found[24]["consistency"] < rounding
 
 
-def test_a_son_of_a_patch_counts_within() -> None:
+def test_borders_of_a_shrunk_patch_do_not_count() -> None:
     batch = Sampler(images_of(4), patch=8, scale=2, batch=4, seed=0, stream="test").batch(0)
     off = batch.lr.clone()
-    off[..., :2, :] += 1  # of the son's four pixels one on each side does not count
+    off[..., :2, :] += 1  # of the shrunk patch's four pixels one on each side does not count
     settings = LossSettings(mediator=0.0, recurrence=1.0)
     objective = Objective(settings, None, [BicubicDownscale()], 2)
-    assert float(objective.content(lambda _son: off, batch.lr, batch, None)["recurrence"]) == 0
-
-
-def test_guides_are_further_fakes() -> None:
-    batch = Sampler(images_of(4), patch=8, scale=2, batch=4, seed=0, stream="test").batch(0)
-    assert batch.hr is not None
-    sr = torch.rand(4, 1, 16, 16, requires_grad=True)
-    with_guides, without = (
-        Objective(LossSettings(guide="synthetic", guides_as_fakes=wanted), None, [], 2).fakes(sr, batch)
-        for wanted in (True, False)
-    )
-    assert [torch.equal(one, other) for one, other in zip(with_guides, (sr, batch.hr), strict=True)] == [True, True]
-    assert len(without) == 1
-    assert not any(fake.requires_grad for fake in (*with_guides, *without))
+    assert float(objective.content(lambda _lr: off, batch.lr, batch)["recurrence"]) == 0
 
 
 def test_the_norm_of_pixels() -> None:
@@ -143,26 +130,28 @@ def test_the_norm_of_pixels() -> None:
     found = {
         norm: Objective(
             LossSettings(mediator=0.0, pixel=1.0, pixel_norm=norm, guide="synthetic"), None, [BLUR], 2
-        ).content(no_generator, batch.hr + 0.25, batch, None)["pixel"]
+        ).content(no_generator, batch.hr + 0.25, batch)["pixel"]
         for norm in ("l1", "l2")
     }
     assert [float(found[norm]) for norm in ("l1", "l2")] == pytest.approx([0.25, 0.0625])
 
 
-class TestGames:
-    """What the two networks play for; logits are an image's mean."""
+class TestAdversarialLosses:
+    """Of generator and discriminator; logits are an image's mean."""
 
     def discriminator(self, x: Tensor) -> Tensor:
         return x.mean((1, 2, 3))[:, None]
 
-    def test_halves_are_told_and_sum_to_the_loss(self) -> None:
+    def test_halves_sum_to_the_loss(self) -> None:
         reals, weights = {"synthetic": torch.ones(4, 1), "lr": torch.zeros(4, 1)}, {"synthetic": 0.75, "lr": 0.25}
         for kind in ("bce", "relativistic"):
             objective = Objective(LossSettings(gan=kind), None, [], 2)
-            found = objective.judged(reals, weights, [torch.full((4, 1), -2.0), torch.full((4, 1), 0.5)])
+            found = objective.discriminator(reals, weights, torch.full((4, 1), -2.0))
             assert float(found["real"] + found["fake"]) == pytest.approx(float(found["loss"]), rel=1e-6)
             assert not found["real"].requires_grad
-        one = Objective(LossSettings(), None, [], 2).judged({"lr": torch.zeros(1, 1)}, {"lr": 1.0}, [torch.ones(1, 1)])
+        one = Objective(LossSettings(), None, [], 2).discriminator(
+            {"lr": torch.zeros(1, 1)}, {"lr": 1.0}, torch.ones(1, 1)
+        )
         assert float(one["real"]) == pytest.approx(0.6931, abs=1e-4)
         assert float(one["fake"]) == pytest.approx(1.3133, abs=1e-4)
 
@@ -171,24 +160,26 @@ class TestGames:
         bright, dark = torch.ones(2, 1, 4, 4), torch.zeros(2, 1, 4, 4)
         plain, relativistic = (Objective(LossSettings(gan=kind), None, [], 2) for kind in ("bce", "relativistic"))
         assert torch.equal(
-            plain.passing(self.discriminator, sr, {}, {"synthetic": 1.0}),
+            plain.generator_adversarial(self.discriminator, sr, {}, {"synthetic": 1.0}),
             plain.adversarial.generator(self.discriminator(sr)),
         )
         losses = [
-            relativistic.passing(self.discriminator, sr, {"synthetic": real}, {"synthetic": 1.0})
+            relativistic.generator_adversarial(self.discriminator, sr, {"synthetic": real}, {"synthetic": 1.0})
             for real in (dark, bright)
         ]
         assert losses[0] < losses[1]
-        both = relativistic.passing(
+        both = relativistic.generator_adversarial(
             self.discriminator, sr, {"synthetic": dark, "lr": bright}, {"synthetic": 0.75, "lr": 0.25}
         )
         assert torch.isclose(both, 0.75 * losses[0] + 0.25 * losses[1])
 
-    def test_what_is_told_rightly_hangs_on_the_game(self) -> None:
+    def test_accuracy_depends_on_the_loss(self) -> None:
         """Logits all above 0, those of real examples further: only compared are they all right."""
         real, fake = torch.full((4, 1), 3.0), torch.ones(4, 1)
         found = {
-            kind: Objective(LossSettings(gan=kind), None, [], 2).judged({"lr": real}, {"lr": 1.0}, [fake])["accuracy"]
+            kind: Objective(LossSettings(gan=kind), None, [], 2).discriminator({"lr": real}, {"lr": 1.0}, fake)[
+                "accuracy"
+            ]
             for kind in ("bce", "relativistic")
         }
         assert {kind: float(value) for kind, value in found.items()} == {"bce": 0.5, "relativistic": 1.0}

@@ -14,7 +14,7 @@ from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.imaging.colour import from_levels, to_levels
 from zssr_gan.imaging.resize import resize
 from zssr_gan.settings.train import AugmentSettings, PairDegradationSettings, PairedSettings
-from zssr_gan.training.pairs import DRAWN, PairCamera, Truths, degradations_of, pair_at
+from zssr_gan.training.pairs import DRAWN, PairDegrader, PairedImages, degradations_of, pair_at
 from zssr_gan.training.sampling import Sampler, Window
 
 STILL = AugmentSettings()
@@ -26,12 +26,12 @@ def levels(astronaut: Tensor) -> Tensor:
 
 
 @pytest.fixture
-def make_truths(levels: Tensor) -> Iterator[Callable[..., Truths]]:
-    """Truths of four images under settings; `sizes` cuts them."""
+def make_truths(levels: Tensor) -> Iterator[Callable[..., PairedImages]]:
+    """PairedImages of four images under settings; `sizes` cuts them."""
     with ReadingAhead(lambda place: levels.roll(place * 7, -1), 2**20) as images:
 
-        def make(count: int = 4, **settings: Any) -> Truths:
-            return Truths(
+        def make(count: int = 4, **settings: Any) -> PairedImages:
+            return PairedImages(
                 tuple(f"set/{n}.png" for n in range(count)),
                 tuple(f"{n:064}" for n in range(count)),
                 ((96, 120),) * count,
@@ -43,8 +43,8 @@ def make_truths(levels: Tensor) -> Iterator[Callable[..., Truths]]:
         yield make
 
 
-def camera(settings: PairedSettings, **degradation: Any) -> PairCamera:
-    return PairCamera.of(Degradation(**degradation), settings)
+def camera(settings: PairedSettings, **degradation: Any) -> PairDegrader:
+    return PairDegrader.of(Degradation(**degradation), settings)
 
 
 class TestAPatch:
@@ -87,7 +87,7 @@ class TestAPatch:
     def test_noise_hangs_on_the_seed(self, levels: Tensor) -> None:
         settings = PairedSettings(scale=2, degradation=PairDegradationSettings(noise=(0.05, 0.05)))
         (degradation,) = degradations_of(settings.degradation, 2, 0)
-        one = PairCamera.of(degradation, settings)
+        one = PairDegrader.of(degradation, settings)
         made = [one.take(from_levels(levels), seed) for seed in (1, 1, 2)]
         assert torch.equal(made[0], made[1])
         assert not torch.equal(made[0], made[2])
@@ -118,7 +118,7 @@ class TestDegradations:
         assert 1.8 < max(widths) <= 2.0
         assert {one.jpeg.quality for one in made if one.jpeg} == {30, 31, 32, 33}
 
-    def test_patches_draw_from_all_of_them(self, make_truths: Callable[..., Truths]) -> None:
+    def test_patches_draw_from_all_of_them(self, make_truths: Callable[..., PairedImages]) -> None:
         truths = make_truths(degradation={"blur": [0.0, 3.0]})
         batch = Sampler(truths, patch=8, scale=2, batch=300, seed=0, stream="test").batch(0)
         assert len(set(batch.cameras)) > 50
@@ -126,7 +126,7 @@ class TestDegradations:
 
 
 class TestTruths:
-    def test_a_batch_is_of_pairs(self, make_truths: Callable[..., Truths]) -> None:
+    def test_a_batch_is_of_pairs(self, make_truths: Callable[..., PairedImages]) -> None:
         batch = Sampler(make_truths(), patch=12, scale=2, batch=6, seed=0, stream="test").batch(0)
         assert batch.lr.shape == (6, 3, 12, 12)
         assert batch.hr is not None
@@ -135,7 +135,7 @@ class TestTruths:
         shrunk = BicubicDownscale()(batch.hr, (12, 12)).clamp(0, 1)
         assert (shrunk[inner] - batch.lr[inner]).abs().max() < 0.003
 
-    def test_a_batch_hangs_on_its_number_alone(self, make_truths: Callable[..., Truths]) -> None:
+    def test_a_batch_hangs_on_its_number_alone(self, make_truths: Callable[..., PairedImages]) -> None:
         given = {"degradation": {"blur": [0.0, 3.0], "noise": [0.0, 0.1]}, "augment": {"rotate": 10.0}}
         one, other = (Sampler(make_truths(**given), patch=8, scale=2, batch=5, seed=0, stream="s") for _ in range(2))
         for number in range(3):
@@ -148,33 +148,33 @@ class TestTruths:
         ]
         assert torch.equal(torch.stack([part.lr for part in parts], 1).flatten(0, 1), first.lr)
 
-    def test_each_image_gives_its_patches_once_an_epoch(self, make_truths: Callable[..., Truths]) -> None:
+    def test_each_image_gives_its_patches_once_an_epoch(self, make_truths: Callable[..., PairedImages]) -> None:
         truths = make_truths(patches={"per_image": 3})
         assert len(truths) == 12
         order = truths.order(np.random.default_rng(0))
         assert sorted(order) == list(range(12))
         assert truths.size(11) == (48, 60)
 
-    def test_few_images_are_open_at_a_time(self, make_truths: Callable[..., Truths]) -> None:
+    def test_few_images_are_open_at_a_time(self, make_truths: Callable[..., PairedImages]) -> None:
         truths = make_truths(200, patches={"per_image": 5})
         images = truths.order(np.random.default_rng(0)) // 5
         assert len(set(images[:320])) == 64
         assert sorted(set(images)) == list(range(200))
 
-    def test_an_inner_corner(self, make_truths: Callable[..., Truths]) -> None:
+    def test_an_inner_corner(self, make_truths: Callable[..., PairedImages]) -> None:
         truths = make_truths(patches={"corner": "inner"})
         found = [truths.corner(0, (a, a), (8, 8)) for a in np.linspace(0, 0.999, 50)]
         assert (found[0], found[-1]) == ((12, 15), (35, 44))  # of 48 and 60: the middle half
         assert truths.corner(0, (0.999, 0.999), (44, 56)) == (4, 4)  # as near to it as it fits
         assert truths.corner(0, (0.0, 0.0), (48, 60)) == (0, 0)
 
-    def test_without_flips_nothing_is_turned(self, make_truths: Callable[..., Truths]) -> None:
+    def test_without_flips_nothing_is_turned(self, make_truths: Callable[..., PairedImages]) -> None:
         plain = Sampler(make_truths(augment={"flips": False}), patch=8, scale=2, batch=20, seed=0, stream="s").batch(0)
         turned = Sampler(make_truths(), patch=8, scale=2, batch=20, seed=0, stream="s").batch(0)
         assert set(plain.turned) == {0}
         assert len(set(turned.turned)) > 4
 
-    def test_what_is_held_out_hangs_on_its_name(self, make_truths: Callable[..., Truths], levels: Tensor) -> None:
+    def test_what_is_held_out_hangs_on_its_name(self, make_truths: Callable[..., PairedImages], levels: Tensor) -> None:
         truths = make_truths(degradation={"blur": [0.0, 3.0], "noise": [0.0, 0.1]})
         one, other = truths.held_out("a", levels, 0), truths.held_out("b", levels, 0)
         assert one[0].shape == (3, 48, 60)

@@ -10,7 +10,7 @@ from torch import nn
 from tests.training.conftest import images_of
 from zssr_gan.imaging.colour import psnr_db
 from zssr_gan.networks.srgan import Generator, GeneratorOptions
-from zssr_gan.training.loop import Loop, Watchers
+from zssr_gan.training.loop import Callbacks, Loop
 from zssr_gan.training.sampling import Sampler, whole_batch
 from zssr_gan.training.validation import Figures, retake_statistics
 
@@ -48,7 +48,7 @@ def test_what_is_kept_has_those_of_all_its_blocks(make_loop: Callable[..., Loop]
     def keep(generator: Generator, _step: int, _phase: str, _figures: Figures) -> None:
         kept.append(copy.deepcopy(generator))
 
-    loop = make_loop(watchers=Watchers(best=keep), generator=SKIPPING, ema=ema, pretrain=20, **WHOLE)
+    loop = make_loop(callbacks=Callbacks(best=keep), generator=SKIPPING, ema=ema, pretrain=20, **WHOLE)
     loop.run()
     lr = whole_batch(images_of(10), range(10)).lr
     with torch.no_grad():

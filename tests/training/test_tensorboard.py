@@ -10,7 +10,7 @@ from PIL import Image
 
 from zssr_gan.imaging.io import encode_png
 from zssr_gan.imaging.picture import Metadata
-from zssr_gan.training.logs import Board
+from zssr_gan.training.tensorboard import Board
 
 events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 

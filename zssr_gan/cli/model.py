@@ -29,7 +29,7 @@ def card(
     Exit codes: 0 done, 2 the file is missing or no generator.
     """
     with running() as bar:
-        from zssr_gan.training.model_card import account, load_generator
+        from zssr_gan.training.model_card import load_generator, summary
 
         generator = load_generator(file)
         found = generator.card
@@ -42,7 +42,7 @@ def card(
         elif as_json:
             typer.echo(found.model_dump_json(indent=1))
         else:
-            for name, text in account(generator):
+            for name, text in summary(generator):
                 bar.result(f"{name:11} {text}")
             for warning in found.warnings:
                 bar.result(f"WARNING     {warning}")

@@ -12,10 +12,12 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from zssr_gan.errors import SettingsError
+from zssr_gan.errors import SettingsError, ZssrGanError
 from zssr_gan.progress import duration
+from zssr_gan.training.logs import MetricsLog
 
 SECONDS = 60
 """What the command may take."""
@@ -35,6 +37,17 @@ class Notice:
     seconds: float
     validation: Mapping[str, Any]
     error: str | None = None
+
+    @classmethod
+    def of(cls, folder: Path, status: str, seconds: float, error: str | None = None) -> "Notice":
+        """What the training in a folder came to, as far as its metrics.jsonl says."""
+        try:
+            lines = MetricsLog(folder / "metrics.jsonl").read()
+        except ZssrGanError:  # the error that is reported may be this very one
+            lines = []
+        checks = [line["validation"] for line in lines if "validation" in line]
+        step = lines[-1]["step"] if lines else None
+        return cls(status, str(folder.parent), step, seconds, checks[-1] if checks else {}, error)
 
     @property
     def figures(self) -> dict[str, Any]:

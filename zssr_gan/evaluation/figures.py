@@ -32,8 +32,7 @@ from zssr_gan.imaging.io import encode_picture
 from zssr_gan.imaging.picture import Metadata, Picture, from_samples
 from zssr_gan.imaging.sheets import contact_sheet
 from zssr_gan.provenance import MARK
-from zssr_gan.training.checkpoints import MetricsLog
-from zssr_gan.training.logs import curves_png
+from zssr_gan.training.logs import MetricsLog, curves_png
 from zssr_gan.zeroshot.shared import read_shared
 from zssr_gan.zeroshot.steps import fleet_capacity
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from zssr_gan.degradation.operators import Downscale
 from zssr_gan.errors import SettingsError, WeightsError
 from zssr_gan.evaluation.cache import joined
-from zssr_gan.evaluation.case_training import CaseTraining
+from zssr_gan.evaluation.case_training import train_on_case
 from zssr_gan.evaluation.evaluator import Evaluator
 from zssr_gan.evaluation.figures import histograms_png
 from zssr_gan.evaluation.ground_truth import Truths, blind_groups, degradation_text, known_truths
@@ -151,10 +151,17 @@ class GroundTruthTables:
         train = self.run.settings.train
         network = f"{train.generator.name.upper()} on these LR images"
         names = [name.format(network) for name in (CONTENT, RAW, PROJECTED)]
-        training = CaseTraining(train, self.run.settings.seed, self.evaluator.machine, self.bar)
         assert stage_1.results is not None  # it is always made
         try:
-            phases = training.run(truths, stage_1.results, self.evaluator.cache)
+            phases = train_on_case(
+                train,
+                truths,
+                stage_1.results,
+                self.evaluator.cache,
+                seed=self.run.settings.seed,
+                machine=self.evaluator.machine,
+                bar=self.bar,
+            )
         except (WeightsError, SettingsError) as error:
             failed = Entry("generative", None, THESE, reason(error))
             return dict.fromkeys(names, failed)

@@ -18,7 +18,7 @@ from zssr_gan.imaging.io import encode_picture
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.provenance import MARK
 from zssr_gan.training.model_card import TrainedGenerator, load_generator
-from zssr_gan.training.model_card import account as account_of_card
+from zssr_gan.training.model_card import summary as card_summary
 from zssr_gan.zeroshot.shared import read_shared
 
 _SPLIT, _DEGRADATION, _GENERATOR = "split.json", "degradation.json", "generator.safetensors"
@@ -141,12 +141,12 @@ def _images(split: Split, sources: str) -> Facts:
 def _card(title: str, generator: TrainedGenerator) -> Facts:
     card = generator.card
     if card.origin is not None:  # nothing is known of its training
-        return Facts(title, tuple(account_of_card(generator)))
+        return Facts(title, tuple(card_summary(generator)))
     losses = card.settings.get("losses")
     weights = losses.items() if isinstance(losses, dict) else ()
     versions = (f"{name} {version}" for name, version in card.versions.items())
     lines = (
-        *account_of_card(generator),
+        *card_summary(generator),
         ("losses", ", ".join(f"{name} {value}" for name, value in weights)),
         ("mediator", "none" if card.mediator is None else f"{card.mediator.network}, {card.mediator.source}"),
         ("weights", "the running mean of the training's" if card.mean_weights else "those of that step"),

@@ -158,7 +158,7 @@ class NetworkSettings(Settings):
 
 
 class MediatorSettings(Settings):
-    """The network in whose features the generator's outputs are compared with their guides."""
+    """The network in whose features the generator's outputs are compared with their references."""
 
     network: Literal["vgg19", "vgg16"] = "vgg19"
     """The paper's, or its smaller sister."""
@@ -176,12 +176,10 @@ class LossSettings(Settings):
     adversarial: float = Field(1.0e-3, ge=0)
     """To pass the discriminator; in the adversarial phase alone."""
     mediator: float = Field(1.0, ge=0)
-    """Mean squared distance to the guide in the mediator's features; with ImageNet's weights some hundred times what it
-    is among pixels."""
-    statistics: float = Field(0.0, ge=0)
-    """Distance of the features' means and deviations to those of synthetic HR images."""
+    """Mean squared distance to the reference in the mediator's features; with ImageNet's weights some hundred times
+    what it is among pixels."""
     pixel: float = Field(0.0, ge=0)
-    """Mean distance to the guide, pixel by pixel."""
+    """Mean distance to the reference, pixel by pixel."""
     pixel_norm: Literal["l1", "l2"] = "l1"
     """Of `pixel`: the mean absolute distance (MAE), or the mean squared one (MSE)."""
     consistency: float = Field(0.0, ge=0)
@@ -193,10 +191,6 @@ class LossSettings(Settings):
     guide: Literal["input", "synthetic", "truth"] = "input"
     """What outputs are compared with: the enlarged input (bicubic), the image's own synthetic HR, or, with `pairs`, the
     HR image itself, which is then the default."""
-    guides_as_fakes: bool = False
-    """Whether the discriminator sees the guides as fakes too (FG-SRGAN)."""
-    real_label: float = Field(1.0, gt=0.5, le=1)
-    """What the discriminator should say of real examples."""
     gan: Literal["bce", "relativistic"] = "bce"
     """What the two networks play for: `bce`, whether an example is real; `relativistic`, whether it is more real than
     fakes are on average (ESRGAN)."""
@@ -209,12 +203,7 @@ class LossSettings(Settings):
     @property
     def need_features(self) -> bool:
         """Whether any of them looks through the mediator."""
-        return bool(self.mediator or self.statistics or self.recurrence_features)
-
-    @property
-    def are_measurable(self) -> bool:
-        """Whether any of the content losses is one that an image held out has by itself."""
-        return self.model_copy(update={"statistics": 0.0}).have_content
+        return bool(self.mediator or self.recurrence_features)
 
     @property
     def have_content(self) -> bool:
@@ -252,16 +241,10 @@ class OptimiserSettings(Settings):
     kind: Literal["adam", "muon"] = "adam"
     """Of the generator. `muon` (Jordan et al. 2024): convolutions between features step along their orthogonalised
     momentum, all other weights by Adam."""
-    muon_ratio: float = Field(10.0, gt=0, le=1e6)
-    """Muon's rate as a multiple of `lr`."""
-    muon_momentum: float = Field(0.95, ge=0, lt=1)
-    """Decay of Muon's momentum."""
     lr: float = Field(2.0e-4, gt=0, le=1e30)
     """Learning rate of the generator; more than 1e30, and float32 does not hold a step of Adam."""
     lr_discriminator: float | None = Field(None, gt=0, le=1e30)
     """Of the discriminator; null: as the generator's."""
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.999, ge=0, lt=1)
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
     """`cosine` lets the rates fall to 0, over both phases: a new start with the second would undo the first. `plateau`
     lets them fall by a factor where a loss has not gained for some epochs."""
@@ -412,7 +395,7 @@ class TrainSettings(Settings):
         if self.optimiser.schedule == "plateau":
             patient["optimiser.plateau"] = self.optimiser.plateau
         for key, patience in patient.items():
-            if patience is not None and patience.of == "validation" and not losses.are_measurable:
+            if patience is not None and patience.of == "validation" and not losses.have_content:
                 raise ValueError(
                     f"{key}.of: validation needs a content loss that an image has by itself: set one, or take training"
                 )

@@ -1,6 +1,6 @@
-"""The checkpoints of a training: which are kept, which count as good, and which a run goes on from.
+"""The state of a training and its checkpoints: plain tensors and values, read with `weights_only=True`.
 
-train/checkpoints/step-00000500.pt             whole or absent; the newest ones are kept
+train/checkpoints/step-00000500.pt             whole or absent; the newest ones stay
 train/checkpoints/step-00000500.pt.damaged     could not be read
 train/checkpoints/step-00000500.pt.diverged    the step after it was NaN or infinite
 """
@@ -8,10 +8,8 @@ train/checkpoints/step-00000500.pt.diverged    the step after it was NaN or infi
 import copy
 import io
 import json
-import math
-import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,18 +19,12 @@ from torch import Tensor, nn
 
 from zssr_gan.data.store import first_difference
 from zssr_gan.distributed import DataParallel, Ranks
-from zssr_gan.errors import NumericalError, OutputError, SettingsError
+from zssr_gan.errors import NumericalError, SettingsError
 from zssr_gan.files import atomic_write, is_leftover
 from zssr_gan.networks.base import GeneratorNetwork
 from zssr_gan.training.schedule import EpochState
 
-# What a training is at a step, kept so that it goes on exactly: what a checkpoint holds, and the log cut back to it.
-#
-# train/checkpoints/step-00000500.pt    all networks, optimisers and counters; plain tensors, nothing in it is run
-# train/metrics.jsonl                   one JSON line a logged step, without times: two equal runs write equal bytes
-
-
-SCHEMA: Final = 4
+SCHEMA: Final = 5
 """Of checkpoints; another number, another training."""
 
 PARTS: Final = ("step", "best", "best_phase", "accuracy", "epochs", "generator", "discriminator", "mean", "optimisers")
@@ -66,15 +58,14 @@ class TrainingState:
         self.mean = copy.deepcopy(self.generator).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def follow(self, keep: float, updates: int) -> None:
-        """Let the mean follow the generator's weights after so many updates of them.
+    def update_mean(self, decay: float, updates: int) -> None:
+        """Move the mean towards the generator's weights after so many updates of them.
 
-        It keeps the share `keep`, which is reached gradually, (1 + t) / (10 + t): else it would long be mostly the
-        random weights of the start.
+        Its decay is reached gradually, (1 + t) / (10 + t): else it would long be mostly the initial weights.
         """
-        keep = min(keep, (1 + updates) / (10 + updates))
+        decay = min(decay, (1 + updates) / (10 + updates))
         for mean, now in zip(self.mean.parameters(), self.generator.parameters(), strict=True):
-            mean.lerp_(now, 1 - keep)
+            mean.lerp_(now, 1 - decay)
 
     @property
     def finite(self) -> bool:
@@ -99,7 +90,7 @@ class TrainingState:
             "best": self.best,
             "best_phase": self.best_phase,
             "accuracy": self.accuracy.cpu(),
-            "epochs": self.epochs.encode(),
+            "epochs": asdict(self.epochs),
             **{name: getattr(self, name).state_dict() for name in ("generator", "discriminator", "mean")},
             "optimisers": {name: [one.state_dict() for one in those] for name, those in self.optimisers.items()},
         }
@@ -116,69 +107,7 @@ class TrainingState:
                 optimiser.load_state_dict(kept)
         self.step, self.best, self.best_phase = content["step"], content["best"], content["best_phase"]
         self.accuracy = content["accuracy"].to(self.accuracy.device)
-        self.epochs = EpochState.decode(content["epochs"], self.accuracy.device)
-
-
-class MetricsLog:
-    """metrics.jsonl: one JSON object a line, the step first."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def cut_back(self, step: int) -> None:
-        """Leave out what was logged after `step`, and a line that a kill tore. Raises OutputError."""
-        kept = [line for line in self.read() if line["step"] <= step]
-        atomic_write(self.path, "".join(map(_line, kept)).encode(), overwrite=True)
-
-    def append(self, step: int, values: Mapping[str, JsonValue]) -> None:
-        """One more line. Raises OutputError."""
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(_line({"step": step, **values}))
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written ({error.strerror}).") from error
-
-    def flush(self) -> None:
-        """Have the disk hold it: before a checkpoint that counts on it."""
-        if self.path.exists():
-            with self.path.open("rb") as file:
-                os.fsync(file.fileno())
-
-    def read(self) -> list[dict[str, Any]]:
-        """All whole lines. Raises OutputError."""
-        lines = []
-        try:
-            whole = self.path.read_text("utf-8", errors="replace") if self.path.exists() else ""
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be read ({error.strerror}): move it away, or mend it.") from error
-        for text in whole.splitlines():
-            try:
-                line = json.loads(text, parse_constant=_refuse_constant)
-            except ValueError:
-                break
-            if not _is_line(line):
-                break
-            lines.append(line)
-        return lines
-
-
-def _is_line(line: Any) -> bool:
-    """Whether it may have been written by `append`."""
-    if not isinstance(line, dict) or type(line.get("step")) is not int:
-        return False
-    validation = line.get("validation", {})
-    figures = [value for name, value in line.items() if name not in ("phase", "who", "validation", "epoch")]
-    groups = isinstance(validation, dict) and isinstance(line.get("epoch", {}), dict)
-    return groups and all(isinstance(value, int | float) and math.isfinite(value) for value in figures)
-
-
-def _refuse_constant(name: str) -> float:
-    """JSON knows no NaN, which Python would read."""
-    raise ValueError(name)
-
-
-def _line(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, allow_nan=False) + "\n"
+        self.epochs = EpochState.from_dict(content["epochs"], self.accuracy.device)
 
 
 class Checkpoints:
@@ -292,7 +221,7 @@ class Checkpoints:
 
 
 class _Damaged(Exception):
-    """A checkpoint that is none."""
+    """The file is no whole checkpoint."""
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -326,14 +255,11 @@ def _short(text: str) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-# Whether the numbers of a training are still numbers: NaN and infinity end it, and no checkpoint of them counts.
-
-
-class Soundness:
-    """Judges losses, states and outputs; what is not finite is a NumericalError that names the last good checkpoint.
+class FiniteCheck:
+    """Checks losses, states and outputs; what is not finite is a NumericalError that names the last good checkpoint.
 
     Args:
-        checkpoints: those of the training; what is judged good here is kept there.
+        checkpoints: those of the training; the newest one is trusted once a later step went well.
         group: the processes that train together.
     """
 
@@ -341,31 +267,31 @@ class Soundness:
         self.checkpoints, self.group = checkpoints, group
         self._finite = torch.tensor(True, device=group.device)
 
-    def see(self, *values: Tensor) -> None:
-        """Scalars of a step, for the next judgement: to look at them now would make the device wait."""
+    def add(self, *values: Tensor) -> None:
+        """Note scalars of a step for the next check: to look at them now would make the device wait."""
         for value in values:
             self._finite &= torch.isfinite(value.detach())
 
-    def judge(self, step: int, who: str | None) -> None:
-        """Whether all that was seen is finite, in all processes; each calls it.
+    def check(self, step: int, network: str | None) -> None:
+        """Check what was added, in all processes; each calls it.
 
         Args:
-            step: the last one that was seen, counted from 1.
-            who: which network learnt in it, where no earlier step comes into question.
+            step: the last one that was added, counted from 1.
+            network: which learnt in it, where no earlier step comes into question.
         """
         if self.group.any(not self._finite):
-            at = f"at or before step {step:,}" if who is None else f"step {step:,}"
-            self._refuse(at, f"the loss or gradient of {'a network' if who is None else f'the {who}'} is")
+            at = f"at or before step {step:,}" if network is None else f"step {step:,}"
+            self._refuse(at, f"the loss or gradient of {'a network' if network is None else f'the {network}'} is")
         # Steps after the newest checkpoint went well.
         self.checkpoints.trust()
 
-    def judge_outputs(self, step: int, made: Sequence[Tensor]) -> None:
-        """Whether a generator's outputs are finite."""
-        if not all(bool(one.isfinite().all()) for one in made):
+    def check_outputs(self, step: int, outputs: Sequence[Tensor]) -> None:
+        """Check a generator's outputs."""
+        if not all(bool(one.isfinite().all()) for one in outputs):
             self._refuse(f"step {step:,}", "the generator's outputs are")
 
-    def judge_state(self, state: TrainingState) -> None:
-        """Whether a state is worth being kept; it may be one that nobody has judged yet."""
+    def check_state(self, state: TrainingState) -> None:
+        """Check a state before it is written; it may be one that nothing has checked yet."""
         if not (self._finite and state.finite):
             self._refuse(f"at or before step {state.step:,}", "a loss, gradient or weight is")
 
@@ -374,8 +300,8 @@ class Soundness:
         good = "there is no good checkpoint" if path is None else f"the last good checkpoint is {path}"
         if path is not None and path == self.checkpoints.begun_at:
             good = f"it went on from {path}, and no step after it went well"
-        kept = f" ({aside} led to it and does not count)" if aside else ""
+        bad = f" ({aside} led to it and does not count)" if aside else ""
         raise NumericalError(
-            f"{at}: {what} NaN or infinite; {good}{kept}: take another run_dir, and there a lower train.optimiser.lr, "
+            f"{at}: {what} NaN or infinite; {good}{bad}: take another run_dir, and there a lower train.optimiser.lr, "
             "train.optimiser.clip, or train.precision fp32."
         )

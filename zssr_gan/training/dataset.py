@@ -1,7 +1,7 @@
 """What a training reads: the generator's LR images, the discriminator's synthetic HR images, those for validation.
 
 These are held in memory on 8-bit levels: 14,000 pairs of 32 and 64 px in colour take some 0.2 GB. Or, in their place,
-HR images with LR images that are made of them on the fly: these are read when they are needed (`pairs.Truths`).
+HR images with LR images that are made of them on the fly: these are read when they are needed (`pairs.PairedImages`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,20 +24,20 @@ from zssr_gan.imaging.resize import reduced_size, resize
 from zssr_gan.networks.base import Facts
 from zssr_gan.seeds import derive_seed
 from zssr_gan.settings.train import PairedSettings, RealSettings
-from zssr_gan.training.pairs import Truths
-from zssr_gan.training.sampling import Batch, Cuttable, Images, Sampler
+from zssr_gan.training.pairs import PairedImages
+from zssr_gan.training.sampling import Batch, Images, PatchSource, Sampler
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class TrainingData:
     """Images by purpose.
 
     `inputs`: the generator's. `reals`: the discriminator's, with their LR images. `held_out`: with a synthetic HR, and
     in neither of these. `downscales`: of the cameras that images point to. `left_out`: ids that were too small.
     """
 
-    inputs: Cuttable
-    reals: Cuttable
+    inputs: PatchSource
+    reals: PatchSource
     held_out: Images
     downscales: tuple[Downscale, ...]
     channels: int
@@ -45,7 +45,7 @@ class Material:
     left_out: tuple[str, ...]
 
     @property
-    def by_purpose(self) -> dict[str, Cuttable]:
+    def by_purpose(self) -> dict[str, PatchSource]:
         """The three, by name; of pairs `reals` are the same images as `inputs`, and do not stand there again."""
         reals = {} if self.paired else {"reals": self.reals}
         return {"inputs": self.inputs, **reals, "held_out": self.held_out}
@@ -53,7 +53,7 @@ class Material:
     @property
     def paired(self) -> bool:
         """Whether the HR images are truths, of which the LR images were made."""
-        return isinstance(self.inputs, Truths)
+        return isinstance(self.inputs, PairedImages)
 
     @property
     def degradations(self) -> tuple[Degradation, ...]:
@@ -74,7 +74,7 @@ class Material:
         }
 
 
-def gather_material(
+def read_unpaired(
     prepared: Prepared,
     store: SyntheticSet,
     cameras: Cameras,
@@ -85,7 +85,7 @@ def gather_material(
     scale: int,
     seed: int,
     on_image: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Material:
+) -> TrainingData:
     """Read everything.
 
     Args:
@@ -97,7 +97,7 @@ def gather_material(
         patch: side that is cut out of each, LR pixels; None: whole images.
         scale: factor per side that the store should have.
         seed: decides which are set apart.
-        on_image: is told how many are read, and of how many.
+        on_image: called with how many are read, and of how many.
 
     Raises:
         SettingsError: too few images, other sizes than are needed, or a store of another scale.
@@ -148,7 +148,7 @@ def gather_material(
             tuple(camera for _, _, camera in chosen),
         )
 
-    return Material(
+    return TrainingData(
         inputs=images(inputs, hr=lr_role == "zssr"),
         reals=images(reals, hr=True),
         held_out=images(drawn, hr=True),
@@ -159,16 +159,16 @@ def gather_material(
     )
 
 
-def gather_pairs(
+def read_pairs(
     prepared: Prepared,
     settings: PairedSettings,
     *,
     held_out: int,
     patch: int | None,
     seed: int,
-    left: ExitStack,
+    stack: ExitStack,
     on_image: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Material:
+) -> TrainingData:
     """HR images of which LR images are made while the training goes on; those for validation are read and made now.
 
     Args:
@@ -177,8 +177,8 @@ def gather_pairs(
         held_out: how many are set apart for validation.
         patch: side that is cut out of each, LR pixels; None: whole images.
         seed: decides which are set apart, and all that is drawn.
-        left: is told what to close at the end.
-        on_image: is told how many of those for validation are read, and of how many.
+        stack: closes what is opened here.
+        on_image: called with how many of those for validation are read, and of how many.
 
     Raises:
         SettingsError: too few images, or of several sizes where whole ones are taken.
@@ -215,11 +215,11 @@ def gather_pairs(
             )
         return _of_channels(levels, channels)
 
-    truths = Truths(
+    truths = PairedImages(
         tuple(trained),
         tuple(prepared.member(place).sha256 for place in places),
         tuple(sizes[place] for place in places),
-        left.enter_context(ReadingAhead(read, settings.memory * 2**20)),
+        stack.enter_context(ReadingAhead(read, settings.memory * 2**20)),
         settings,
         seed,
     )
@@ -227,7 +227,7 @@ def gather_pairs(
         truths.held_out(name, _of_channels(levels, channels), seed) for name, levels in zip(drawn, whole, strict=True)
     ]
     lrs, hrs, cameras = zip(*made, strict=True)
-    return Material(
+    return TrainingData(
         inputs=truths,
         reals=truths,
         held_out=Images(tuple(drawn), lrs, hrs, cameras),
@@ -268,22 +268,17 @@ def _coloured(levels: Tensor, channels: int) -> Tensor:
     return levels.expand(channels, -1, -1)
 
 
-# What the discriminator takes for real: synthetic HR images and, beside them, patches of the LR images; or the truth.
-#
-# The synthetic images are only as sharp as stage 1. How sharp an edge is pixel by pixel, the LR images show themselves:
-# as they are, at the camera's own sharpest, and shrunk by bicubic, which takes half of the blur and much of the noise.
-# The faces in such patches are two or four times too small, so a discriminator should look at few pixels at once.
+class RealPatches:
+    """Batches of what the discriminator takes for real, by kind: synthetic HR images, truths, patches of LR images.
 
-
-class Reals:
-    """Batches of real examples by kind and number.
-
-    A kind's patches are of a size of their own, so each kind is a batch by itself, as large as that of the fakes, and
-    goes through the discriminator by itself: batch normalisation never mixes kinds.
+    Synthetic images are only as sharp as stage 1. How sharp an edge is pixel by pixel, the LR images show themselves:
+    as they are (`lr`), and shrunk by bicubic (`shrunk`), which halves the blur and takes much of the noise. The faces
+    in such patches are too small, so a discriminator should look at few pixels at once. A kind's patches have a size of
+    their own, so each kind goes through the discriminator by itself: batch normalisation never mixes kinds.
 
     Args:
         settings: the group `train.reals`.
-        material: what is learnt from.
+        data: what is learnt from.
         patch: side of LR patches, pixels; None: whole images. Shrunk images are cut to as much of the scene.
         sampler: draws from images, for a stream of that name, patches of that side.
     """
@@ -294,21 +289,22 @@ class Reals:
     def __init__(
         self,
         settings: RealSettings,
-        material: Material,
+        data: TrainingData,
         patch: int | None,
-        sampler: Callable[[Cuttable, str, int | None], Sampler],
+        sampler: Callable[[PatchSource, str, int | None], Sampler],
     ) -> None:
         total = sum(settings.weights.values())
         self.weights = {kind: weight / total for kind, weight in settings.weights.items() if weight}
-        scale = self.scale = material.scale
-        small = None if patch is None else patch // scale
-        kinds: dict[str, Callable[[], Sampler]] = {
-            "synthetic": lambda: sampler(material.reals, "reals", patch),
-            "truth": lambda: sampler(material.reals, "reals", patch),
-            "lr": lambda: sampler(lr_images(material), "reals, lr", patch),
-            "shrunk": lambda: sampler(shrunk(lr_images(material), scale), "reals, shrunk", small),
-        }
-        self._samplers = {kind: kinds[kind]() for kind in self.weights}
+        self.scale = data.scale
+        self._samplers = {}
+        for kind in self.weights:
+            if kind in ("synthetic", "truth"):
+                self._samplers[kind] = sampler(data.reals, "reals", patch)
+            elif kind == "lr":
+                self._samplers[kind] = sampler(lr_images(data), "reals, lr", patch)
+            else:
+                small = None if patch is None else patch // self.scale
+                self._samplers[kind] = sampler(shrunk(lr_images(data), self.scale), "reals, shrunk", small)
 
     def batch(self, number: int) -> dict[str, Tensor]:
         """Batch `number` of each kind, `B C H W` in [0, 1]: this process's part of it."""
@@ -316,7 +312,7 @@ class Reals:
         return {kind: one.lr if one.hr is None else one.hr for kind, one in drawn.items()}
 
     def beside(self, batch: Batch, number: int) -> dict[str, Tensor]:
-        """What the generator's outputs on `batch` are held against: its own HR images where all that is real are such
+        """What the generator's outputs on `batch` are compared with: its own HR images where all that is real are such
         ones, else batch `number` of each kind."""
         kinds = list(self.weights)
         if batch.hr is not None and len(kinds) == 1 and kinds[0] not in ("lr", "shrunk"):
@@ -324,7 +320,7 @@ class Reals:
         return self.batch(number)
 
     def check(self, facts: Facts) -> list[str]:
-        """What a user should know of a discriminator with these facts, a sentence each.
+        """Return what a user should know of a discriminator with these facts, a sentence each.
 
         Raises SettingsError where it does not take all kinds.
         """
@@ -334,30 +330,27 @@ class Reals:
                 f"train.reals.{patches[0]}: its patches are smaller than synthetic HR images, and the discriminator "
                 "takes one size alone: set train.discriminator.options.head to patch."
             )
-        said = []
+        warnings = []
         for kind in patches:
-            side = self._side(kind)
+            sampler = self._samplers[kind]
+            side = sampler.patch or min(sampler.images.size(0))
             # It learns all the same, so this is no error: but what it learns is no longer edges alone.
             if facts.receptive_field is None or facts.receptive_field > side:
                 sees = "the whole image" if facts.receptive_field is None else f"{facts.receptive_field} pixels"
-                said.append(
+                warnings.append(
                     f"the discriminator looks at {sees} at once, and train.reals.{kind} gives patches of {side}: it "
                     "can tell them by what they show, not by their edges alone; take train.discriminator.options.head "
                     "patch, and fewer of its blocks"
                 )
-        return said
-
-    def _side(self, kind: str) -> int:
-        sampler = self._samplers[kind]
-        return sampler.patch or min(sampler.images.size(0))
+        return warnings
 
 
-def lr_images(material: Material) -> Images:
+def lr_images(data: TrainingData) -> Images:
     """All LR images that a run trains on, the generator's and those that have a synthetic HR, each once."""
-    held = [images for images in (material.inputs, material.reals) if isinstance(images, Images)]
     found = {
         name: (lr, camera)
-        for images in held
+        for images in (data.inputs, data.reals)
+        if isinstance(images, Images)
         for name, lr, camera in zip(images.ids, images.lr, images.cameras, strict=True)
     }
     return Images(tuple(found), tuple(lr for lr, _ in found.values()), None, tuple(c for _, c in found.values()))

@@ -1,17 +1,20 @@
-"""What a person looks at: outputs beside inputs on images held out, and the curves of the losses."""
+"""What a training leaves to read: metrics.jsonl, and its curves, epoch table and samples."""
 
 import csv
 import io
+import json
+import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
+from pydantic import JsonValue
 from torch import Tensor
 
-from zssr_gan.errors import OutputError, SettingsError
+from zssr_gan.errors import OutputError
+from zssr_gan.files import atomic_write
 from zssr_gan.imaging.io import encode_picture
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resize import resize
@@ -19,8 +22,67 @@ from zssr_gan.imaging.sheets import contact_sheet
 from zssr_gan.provenance import MARK
 from zssr_gan.training.sampling import Images, whole_batch
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+
+class MetricsLog:
+    """metrics.jsonl: one JSON object a line, the step first."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def cut_back(self, step: int) -> None:
+        """Leave out what was logged after `step`, and a line that a kill tore. Raises OutputError."""
+        kept = [line for line in self.read() if line["step"] <= step]
+        atomic_write(self.path, "".join(map(_line, kept)).encode(), overwrite=True)
+
+    def append(self, step: int, values: Mapping[str, JsonValue]) -> None:
+        """One more line. Raises OutputError."""
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(_line({"step": step, **values}))
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written ({error.strerror}).") from error
+
+    def flush(self) -> None:
+        """Have the disk hold it: before a checkpoint that counts on it."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+
+    def read(self) -> list[dict[str, Any]]:
+        """All whole lines. Raises OutputError."""
+        lines = []
+        try:
+            whole = self.path.read_text("utf-8", errors="replace") if self.path.exists() else ""
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be read ({error.strerror}): move it away, or mend it.") from error
+        for text in whole.splitlines():
+            try:
+                line = json.loads(text, parse_constant=_refuse_constant)
+            except ValueError:
+                break
+            if not _is_line(line):
+                break
+            lines.append(line)
+        return lines
+
+
+def _is_line(line: Any) -> bool:
+    """Whether it may have been written by `append`."""
+    if not isinstance(line, dict) or type(line.get("step")) is not int:
+        return False
+    validation = line.get("validation", {})
+    figures = [value for name, value in line.items() if name not in ("phase", "who", "validation", "epoch")]
+    groups = isinstance(validation, dict) and isinstance(line.get("epoch", {}), dict)
+    return groups and all(isinstance(value, int | float) and math.isfinite(value) for value in figures)
+
+
+def _refuse_constant(name: str) -> float:
+    """JSON knows no NaN, which Python would read."""
+    raise ValueError(name)
+
+
+def _line(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, allow_nan=False) + "\n"
 
 
 SHOWN = 8
@@ -103,9 +165,6 @@ def _finish(axes: Any, label: str, named: bool) -> None:
         axes.spines[side].set_visible(False)
 
 
-# The table of a training by epochs, out of metrics.jsonl: mean losses of both networks, validation, rate.
-
-
 HEADS = {
     "epoch": "epoch",
     "step": "step",
@@ -167,62 +226,3 @@ def _short(value: Any) -> str:
     if value is None:
         return "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-# What metrics.jsonl holds, and the sheets of samples, for TensorBoard: the extra `zssr-gan[tensorboard]`.
-#
-# metrics.jsonl stays what counts; this is another view of it, in `train/tensorboard/`. A run that goes on writes a file
-# of its own there, and says from which step on what earlier files hold is void.
-
-
-class Board:
-    """Writes events into a folder; a context manager, since some of them wait in memory.
-
-    Raises SettingsError where the package is missing.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter  # an extra: takes a second, and not everyone has it
-        except ImportError as error:
-            raise SettingsError(
-                "train.tensorboard: the package tensorboard is missing: pip install 'zssr-gan[tensorboard]', or set it "
-                "to false."
-            ) from error
-        self.folder, self._new = folder, SummaryWriter
-        self._writer: SummaryWriter | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-    def begin(self, step: int) -> None:
-        """Go on after `step`: what is there of later steps is void. Raises OutputError."""
-        try:
-            self._writer = self._new(str(self.folder), purge_step=step + 1)
-        except OSError as error:
-            raise OutputError(f"{self.folder}: cannot be written ({error.strerror}).") from error
-
-    def line(self, step: int, values: Mapping[str, Any]) -> None:
-        """The numbers of a line of metrics.jsonl, each under its network's name, `validation` or `epoch`."""
-        group = next((name for name in ("validation", "epoch") if name in values), None)
-        for name, value in (values if group is None else values[group]).items():
-            if isinstance(value, int | float):
-                self.writer.add_scalar(f"{group or values['who']}/{name}", value, step)
-        # A kill must not leave a hole before the checkpoint that the run goes on from.
-        self.writer.flush()
-
-    def sheet(self, step: int, png: bytes) -> None:
-        """A sheet of samples."""
-        with Image.open(io.BytesIO(png)) as picture:
-            self.writer.add_image("samples", np.asarray(picture.convert("RGB")), step, dataformats="HWC")
-        self.writer.flush()
-
-    @property
-    def writer(self) -> "SummaryWriter":
-        """Of events; there from `begin` on."""
-        assert self._writer is not None
-        return self._writer

@@ -33,7 +33,7 @@ _KEY = "zssr-gan:generator"
 
 _WAY_OUT = "`zssr-gan model import` makes a generator of others' weights"
 
-Listed = Mapping[str, Mapping[str, str]]
+ImageHashes = Mapping[str, Mapping[str, str]]
 """Images by purpose: of each id the SHA-256 of its file (of the pixels for lfw), as split.json has it."""
 
 
@@ -121,7 +121,7 @@ class Card(_Model):
     images: dict[str, ImageList]
     """`inputs`: the generator's; `reals`: the discriminator's; `held_out`: validation's."""
     cameras: tuple[CameraCard, ...] = Field(min_length=1)
-    """Each of those that took the generator's images, once; what is made by it is held against the input by it."""
+    """Each of those that took the generator's images, once; what is made by it is compared with the input by it."""
     truths: bool = False
     """Whether its inputs were made of HR images, with which its outputs were compared: what it adds, it learnt there.
     `cameras` then say how they were made, and `settings["pairs"]` the rest."""
@@ -183,7 +183,7 @@ _OF_A_TRAINING = {
 """Fields that each generator has that was trained here."""
 
 
-class _Kept(_Model):
+class _FileText(_Model):
     """The text in a generator's file."""
 
     card: Card
@@ -196,7 +196,7 @@ class _Kept(_Model):
         return self
 
 
-def write_generator(folder: Path, generator: GeneratorNetwork, card: Card, images: Listed) -> Path:
+def write_generator(folder: Path, generator: GeneratorNetwork, card: Card, images: ImageHashes) -> Path:
     """Write generator.safetensors, with card and list of images, and card.json, replacing earlier ones.
 
     Args:
@@ -215,15 +215,15 @@ def write_generator(folder: Path, generator: GeneratorNetwork, card: Card, image
     return path
 
 
-def encode_generator(generator: GeneratorNetwork, card: Card, images: Listed) -> bytes:
+def encode_generator(generator: GeneratorNetwork, card: Card, images: ImageHashes) -> bytes:
     """A generator's file; see `write_generator`."""
     # One text: of several, safetensors' order would change from run to run.
-    kept = _Kept(card=card, images={name: dict(files) for name, files in images.items()}).model_dump_json()
+    kept = _FileText(card=card, images={name: dict(files) for name, files in images.items()}).model_dump_json()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
     return save(tensors, {_KEY: kept})
 
 
-def _read(path: Path) -> tuple[bytes, dict[str, Tensor], _Kept]:
+def _read(path: Path) -> tuple[bytes, dict[str, Tensor], _FileText]:
     """A generator's file, its weights, and its card with the list of images. Raises WeightsError where it is none."""
     try:
         data = path.read_bytes()
@@ -238,7 +238,7 @@ def _read(path: Path) -> tuple[bytes, dict[str, Tensor], _Kept]:
     if text is None:
         raise WeightsError(f"{path}: holds no generator of zssr-gan: it has no card; {_WAY_OUT}.")
     try:
-        return data, weights, _Kept.model_validate_json(text)
+        return data, weights, _FileText.model_validate_json(text)
     except ValidationError as error:
         # Cards of version 1 stood in the file alone.
         if any(one["loc"] in (("schema_version",), ("card", "schema_version")) for one in error.errors()):
@@ -272,7 +272,7 @@ class TrainedGenerator(nn.Module):
     with, `facts` are what a caller must know.
     """
 
-    def __init__(self, network: GeneratorNetwork, card: Card, sha256: str, images: Listed) -> None:
+    def __init__(self, network: GeneratorNetwork, card: Card, sha256: str, images: ImageHashes) -> None:
         super().__init__()
         self.network, self.card, self.sha256, self.images, self.facts = network, card, sha256, images, network.facts
 
@@ -282,7 +282,7 @@ class TrainedGenerator(nn.Module):
 
     @property
     def degradation(self) -> Degradation | None:
-        """What outputs are held against the input by where nothing else is asked for; None is bicubic.
+        """What outputs are compared with the input by where nothing else is asked for; None is bicubic.
 
         Raises SettingsError where it was trained for several cameras: which one took an image is not known.
         """
@@ -305,9 +305,6 @@ def options_of(generator: GeneratorNetwork) -> Mapping[str, JsonValue]:
     return asdict(generator.options)
 
 
-# What a generator's card says, in lines for a person: the command prints them, the report has them.
-
-
 _PURPOSES = {
     "inputs": ("inputs", "LR images that the generator learnt from"),
     "reals": ("reals", "synthetic HR images that the discriminator was shown"),
@@ -317,8 +314,8 @@ _PURPOSES = {
 _PURPOSES_OF_PAIRS = {**_PURPOSES, "inputs": ("truths", "HR images that it learnt from, with LR images made of them")}
 
 
-def account(generator: TrainedGenerator) -> list[tuple[str, str]]:
-    """What each line is about, in a word or two, and what it says. The card's warnings are not among them."""
+def summary(generator: TrainedGenerator) -> list[tuple[str, str]]:
+    """Names and values of a card for the command and the report; its warnings are not among them."""
     found = generator.card
     return [
         ("label", f"{found.label}: its detail can come from other images"),

@@ -12,6 +12,8 @@ from zssr_gan.settings.train import OptimiserSettings
 from zssr_gan.zeroshot.optimiser import orthogonalise
 
 _PIXELS = 3  # channels at most: a convolution with no more on one side reads or writes pixels
+_BETAS = (0.9, 0.999)
+_MUON_RATIO, _MUON_MOMENTUM = 10.0, 0.95  # Muon's rate as a multiple of Adam's, and the decay of its momentum
 
 
 class Muon(torch.optim.Optimizer):
@@ -45,34 +47,31 @@ class Muon(torch.optim.Optimizer):
                 weight.sub_(orthogonalise(nesterov.flatten(1)).view_as(weight), alpha=group["lr"])
 
 
-def optimisers_of(network: nn.Module, settings: OptimiserSettings, who: str) -> list[torch.optim.Optimizer]:
+def optimisers_of(network: nn.Module, settings: OptimiserSettings, name: str) -> list[torch.optim.Optimizer]:
     """The optimisers of a network, each group with its first rate as `initial_lr`.
 
     Args:
         network: the generator or the discriminator.
         settings: rates and kind.
-        who: `generator` or `discriminator`; the latter is always moved by Adam, of whose pace GANs are tuned.
+        name: `generator` or `discriminator`; the latter is always moved by Adam, of whose pace GANs are tuned.
     """
-    rate = settings.lr if who == "generator" else settings.lr_discriminator or settings.lr
+    rate = settings.lr if name == "generator" else settings.lr_discriminator or settings.lr
     inner: list[Tensor] = []
-    if who == "generator" and settings.kind == "muon":
+    if name == "generator" and settings.kind == "muon":
         convolutions = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
         inner = [weight for weight in convolutions if min(weight.shape[:2]) > _PIXELS]
     rest = [weight for weight in network.parameters() if not any(weight is one for one in inner)]
-    made: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, rate, (settings.beta1, settings.beta2))]
+    made: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, rate, _BETAS)]
     if inner:
-        made.append(Muon(inner, settings.muon_ratio * rate, settings.muon_momentum))
+        made.append(Muon(inner, _MUON_RATIO * rate, _MUON_MOMENTUM))
     for optimiser in made:
         for group in optimiser.param_groups:
             group["initial_lr"] = group["lr"]
     return made
 
 
-# `torch.compile` for a training: the networks' passes become fewer and larger kernels, after minutes of compiling.
-
-
 def compile_networks(generator: GeneratorNetwork, discriminator: DiscriminatorNetwork, device: torch.device) -> None:
-    """Have both run compiled, in place: names of weights and copies of the networks stay as they are.
+    """Compile both by `torch.compile`, in place: names of weights and copies of the networks stay as they are.
 
     Each of the generator's parts is compiled by itself. Which blocks are skipped changes from epoch to epoch, and each
     choice would compile the whole network anew; blocks by themselves are alike, and one compilation does for all.

@@ -76,7 +76,7 @@ def _degradation(settings: PairDegradationSettings, reduction: int, at: list[flo
 
 
 @dataclass(frozen=True, eq=False)
-class PairCamera:
+class PairDegrader:
     """One degradation at one scale, as it is applied to patches.
 
     `reduction`: by what an image is shrunk a side. `enlarged`: whether it is then enlarged again to its own size.
@@ -88,7 +88,7 @@ class PairCamera:
     downscale: Downscale
 
     @classmethod
-    def of(cls, degradation: Degradation, settings: PairedSettings) -> "PairCamera":
+    def of(cls, degradation: Degradation, settings: PairedSettings) -> "PairDegrader":
         """The camera of a degradation under these settings."""
         return cls(degradation, settings.reduction, settings.shrink is not None, degradation.downscale)
 
@@ -126,7 +126,7 @@ class PairCamera:
         return to_levels(resize(from_levels(levels), (hr.shape[-2], hr.shape[-1]))) if self.enlarged else levels
 
 
-class Truths:
+class PairedImages:
     """HR images that patches are cut out of, with LR patches made of them: what `Images` is to a `Sampler`, on the fly.
 
     Args:
@@ -149,7 +149,7 @@ class Truths:
     ) -> None:
         self.ids, self.sha256, self._images, self.settings = ids, sha256, images, settings
         self._takes = [
-            PairCamera.of(one, settings) for one in degradations_of(settings.degradation, settings.reduction, seed)
+            PairDegrader.of(one, settings) for one in degradations_of(settings.degradation, settings.reduction, seed)
         ]
         self.cameras = tuple(range(len(self._takes)))
         self.turns = settings.augment.flips
@@ -226,7 +226,7 @@ def _corner(settings: PatchSettings, size: Size, at: tuple[float, float], side: 
 
 
 def pair_at(
-    hr: Tensor, window: Window, camera: PairCamera, augment: AugmentSettings, scale: int, seed: int
+    hr: Tensor, window: Window, camera: PairDegrader, augment: AugmentSettings, scale: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """LR and HR patch, uint8 `C H W` and `C sH sW`.
 

@@ -48,7 +48,7 @@ class Cut:
     camera: int
 
 
-class Cuttable(Protocol):
+class PatchSource(Protocol):
     """Images that a `Sampler` cuts patches out of, by place."""
 
     @property
@@ -128,7 +128,7 @@ class Images:
     def expect(self, places: Iterable[int]) -> None:
         """They are there."""
 
-    def cut(self, place: int, window: Window, scale: int, seed: int) -> Cut:  # noqa: ARG002 - what others need
+    def cut(self, place: int, window: Window, scale: int, seed: int) -> Cut:  # noqa: ARG002 - PatchSource has it
         """The patch as it is."""
         (top, rows), (left, columns) = window.axes
         lr = self.lr[place][:, top : top + rows, left : left + columns].numpy()
@@ -159,15 +159,15 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
-    """What one step is about: LR images, and real examples by kind where they are needed, `B C H W` each."""
+class StepBatch:
+    """What one step learns from: LR images, and real examples by kind where they are needed, `B C H W` each."""
 
     lr: Batch
     reals: Mapping[str, Tensor]
 
-    def to(self, device: torch.device) -> "Drawn":
+    def to(self, device: torch.device) -> "StepBatch":
         """On a device."""
-        return Drawn(self.lr.to(device), {kind: _sent(x, device) for kind, x in self.reals.items()})
+        return StepBatch(self.lr.to(device), {kind: _sent(x, device) for kind, x in self.reals.items()})
 
 
 class Sampler:
@@ -185,7 +185,7 @@ class Sampler:
 
     def __init__(
         self,
-        images: Cuttable,
+        images: PatchSource,
         *,
         patch: int | None,
         scale: int,

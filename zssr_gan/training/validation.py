@@ -1,4 +1,4 @@
-"""What a generator does on images that it was not trained on, and whether it collapses. Shapes: B C H W, as ever."""
+"""What a generator does on images that it was not trained on, and whether it collapses. Shapes: B C H W."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +14,15 @@ from zssr_gan.imaging.resize import resize
 from zssr_gan.networks.base import GeneratorNetwork
 from zssr_gan.settings.train import TrainSettings
 from zssr_gan.training.checkpoints import TrainingState
-from zssr_gan.training.dataset import Material
+from zssr_gan.training.dataset import TrainingData
 from zssr_gan.training.losses import Objective
 from zssr_gan.training.sampling import Images, Sampler, whole_batch
-from zssr_gan.training.schedule import Ended, Turn
+from zssr_gan.training.schedule import EpochMeans, Step
 
 _COARSE = 8  # px: diversity is of what differs between images, not of their noise
+_NORM_BATCHES = 32  # whose statistics batch normalisation gets
 
-TOLD_APART, SAMENESS, COLOUR_SHIFT = 0.98, 0.5, 2.0
+MOST_ACCURATE, LEAST_DIVERSE, MOST_SHIFTED = 0.98, 0.5, 2.0
 """Warned of: a discriminator that is right more often; outputs that differ among each other by less than this share of
 what the inputs do; a shift of the mean colour, levels of 255."""
 
@@ -47,7 +48,7 @@ class Figures:
 
     @property
     def values(self) -> dict[str, JsonValue]:
-        """For logs and cards, where the name says what outputs were held against: `truth_db` or `synthetic_db`."""
+        """For logs and cards, where the name says what outputs were compared with: `truth_db` or `synthetic_db`."""
         name = "truth_db" if self.paired else "synthetic_db"
         others = ("bicubic_db", "residual_db", "colour_shift", "diversity")
         loss = {} if self.loss is None else {"loss": self.loss}
@@ -55,21 +56,21 @@ class Figures:
 
     def warnings(self, accuracy: float | None) -> list[str]:
         """What a user should know, a sentence each; `accuracy` is the discriminator's."""
-        said = []
-        if accuracy is not None and accuracy > TOLD_APART:
-            said.append(
+        found = []
+        if accuracy is not None and accuracy > MOST_ACCURATE:
+            found.append(
                 f"the discriminator tells {100 * accuracy:.1f} % rightly, so the generator learns little from it: "
                 "lower train.optimiser.lr_discriminator or give the generator more turns"
             )
-        if self.diversity < SAMENESS:
-            said.append(
+        if self.diversity < LEAST_DIVERSE:
+            found.append(
                 f"outputs differ by {100 * self.diversity:.0f} % of what the inputs do: the generator collapses"
             )
-        if self.colour_shift > COLOUR_SHIFT:
-            said.append(
+        if self.colour_shift > MOST_SHIFTED:
+            found.append(
                 f"colours are shifted by {self.colour_shift:.1f} levels of 255: raise train.losses.consistency or pixel"
             )
-        return said
+        return found
 
 
 @torch.no_grad()
@@ -106,21 +107,13 @@ def measure(
     return Figures(hr_db, bicubic, residual, shift, differ / max(wanted, 1e-6), paired)
 
 
-# Statistics of batch normalisation for the generator that is used: of its own weights, with all blocks on.
-#
-# Those that a training gathers along the way are of another network: blocks are skipped for a whole epoch, and a
-# momentum
-# of 0.1 has forgotten the epochs before; the weights have moved since, or are now a mean; other passes have mixed in.
-
-
-_BATCHES = 32
-
-
 def retake_statistics(generator: GeneratorNetwork, sampler: Sampler, device: torch.device) -> None:
-    """Replace them by their plain mean over the sampler's first batches (Wu & Johnson 2021, "Rethinking 'Batch' in
-    BatchNorm", precise BN). Without batch normalisation nothing is drawn or computed.
+    """Set the statistics of batch normalisation to their mean over the sampler's first batches, with all blocks on.
 
-    Always the same batches: the result hangs on the weights alone, so a resumed run has it too.
+    Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", precise BN. Those that a training gathers along the way are of
+    another network: blocks are skipped for a whole epoch, and the weights have moved since, or are now a mean. Always
+    the same batches: the result depends on the weights alone, so a resumed run has it too. Without batch normalisation
+    nothing is drawn or computed.
 
     Args:
         generator: on the device; its mode stays, and so do its weights.
@@ -128,62 +121,52 @@ def retake_statistics(generator: GeneratorNetwork, sampler: Sampler, device: tor
         device: where the generator is.
     """
     generator.skip_nothing()
-    update_bn((sampler.batch(number).lr for number in range(_BATCHES)), generator, device)
+    update_bn((sampler.batch(number).lr for number in range(_NORM_BATCHES)), generator, device)
 
 
-# The images held out, as they are measured while a training goes on, and which generator is the best by them.
-
-
-class HeldOut:
-    """Measures the generator that is used.
+class Validation:
+    """Measures the generator that is used on the images held out, and tells which is the best.
 
     Args:
         settings: the group `train`.
-        material: what is learnt from.
+        data: what is learnt from.
         objective: of the training: its content losses are the validation loss.
         seed: the run's.
         device: where the generator is.
     """
 
     def __init__(
-        self, settings: TrainSettings, material: Material, objective: Objective, seed: int, device: torch.device
+        self, settings: TrainSettings, data: TrainingData, objective: Objective, seed: int, device: torch.device
     ) -> None:
-        self.settings, self.material, self.objective, self.device = settings, material, objective, device
-        # Of whole batches in each process: the one that measures does it alone.
-        self._measured = Sampler(
-            material.inputs,
-            stream="measured",
-            patch=settings.patch,
-            scale=material.scale,
-            batch=settings.batch,
-            seed=seed,
-        )
+        self.settings, self.data, self.objective, self.device = settings, data, objective, device
+        shared = {"scale": data.scale, "batch": settings.batch, "seed": seed}
+        self._measured = Sampler(data.inputs, stream="measured", patch=settings.patch, **shared)
 
     def outputs(self, state: TrainingState) -> list[Tensor]:
-        """What the generator makes of them, `C sH sW` each."""
+        """What the generator makes of the images held out, `C sH sW` each."""
         retake_statistics(state.mean, self._measured, self.device)
-        return outputs(state.mean, self.material.held_out, self.device)
+        return outputs(state.mean, self.data.held_out, self.device)
 
     def figures(self, state: TrainingState, made: Sequence[Tensor]) -> Figures:
-        """Of outputs that were judged to be finite."""
-        images, downscales = self.material.held_out, self.material.downscales
+        """Figures of outputs that were checked to be finite."""
+        images, downscales = self.data.held_out, self.data.downscales
         loss = self.objective.on_held_out(state.mean, made, images, self.device)
-        return replace(measure(made, images, downscales, paired=self.material.paired), loss=loss)
+        return replace(measure(made, images, downscales, paired=self.data.paired), loss=loss)
 
-    def is_best(self, state: TrainingState, turn: Turn, figures: Figures, ended: Ended | None) -> bool:
+    def is_best(self, state: TrainingState, step: Step, figures: Figures, epoch: EpochMeans | None) -> bool:
         """Whether the generator is the best of its phase so far, which the state then remembers.
 
-        `ended`: the epoch that ended with this step, if one did.
+        `epoch`: the one that ended with this step, if one did.
         """
         figure = {
             "residual": figures.residual_db,
-            "training_loss": None if ended is None else -ended.training_loss,
+            "training_loss": None if epoch is None else -epoch.training_loss,
             "last": float(state.step),
         }.get(self.settings.validation.best, figures.hr_db)
         if figure is None:
             return False
         # What content alone reaches in PSNR, no adversarial phase reaches again: each phase has its own best.
-        if turn.phase == state.best_phase and state.best is not None and figure <= state.best:
+        if step.phase == state.best_phase and state.best is not None and figure <= state.best:
             return False
-        state.best, state.best_phase = figure, turn.phase
+        state.best, state.best_phase = figure, step.phase
         return True

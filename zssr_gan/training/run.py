@@ -1,0 +1,208 @@
+"""Train the generator of a prepared run: reads split.json and synthetic/, writes train/ into the run's folder."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+from torch import Tensor
+
+from zssr_gan.data.cameras import Cameras, read_degradations
+from zssr_gan.data.prepared import Prepared
+from zssr_gan.data.split import read_split
+from zssr_gan.data.synthetic_set import SyntheticSet
+from zssr_gan.devices import Machine
+from zssr_gan.distributed import DataParallel
+from zssr_gan.errors import SettingsError, StoreError
+from zssr_gan.files import atomic_write, locked, sha256_file
+from zssr_gan.networks.registry import parameters
+from zssr_gan.progress import Bar
+from zssr_gan.settings.run import RunSettings
+from zssr_gan.training.dataset import TrainingData, read_pairs, read_unpaired
+from zssr_gan.training.logs import curves_png, epoch_rows, epochs_csv, epochs_markdown, samples_png
+from zssr_gan.training.loop import Callbacks, Loop
+from zssr_gan.training.tensorboard import Board
+from zssr_gan.training.train import GENERATOR, load_mediator, train_generator
+
+_MAY_CHANGE = {"every", "epochs", "tensorboard"}
+"""Of the group `train`: what a run that goes on may have changed. Epochs only where the rates stay: a cosine to another
+end has other rates from the start."""
+
+_COUNTED = {"inputs": "LR images", "reals": "synthetic HR images", "held_out": "held out"}
+_COUNTED_PAIRS = {"inputs": "HR images, of which LR images are made", "held_out": "held out"}
+
+
+def train_folder(settings: RunSettings, config: Path) -> Path:
+    """Return the folder that a run's training writes into.
+
+    Raises:
+        SettingsError: a stage that must come before it was not run.
+    """
+    run = settings.folder(config)
+    needed = {"split.json": "prepare"} | ({} if settings.train.pairs else {"synthetic/settings.json": "synth"})
+    for name, stage in needed.items():
+        path = run / name
+        if not path.exists():
+            absent = path if path.parent == run else path.parent
+            raise SettingsError(f"{absent}: is not there; `make {stage}` with the same CONFIG, SET and SMALL makes it.")
+    return run / "train"
+
+
+def train_run(
+    settings: RunSettings, config: Path, machine: Machine, bar: Bar, group: DataParallel
+) -> tuple[Loop, list[Path]]:
+    """Train a run's generator, and write its tables and pictures.
+
+    Args:
+        settings: the whole run's.
+        config: the YAML file that they come from: its name is the folder's.
+        machine: what it runs on.
+        bar: shows progress; rank 0 alone speaks.
+        group: the processes that train together, entered already.
+
+    Returns:
+        The loop at its end, and the files to look at (none where this is not rank 0).
+
+    Raises:
+        StoreError: another run trains there. SettingsError, WeightsError, ...: see `train_generator`.
+    """
+    folder, train, leads = train_folder(settings, config), settings.train, group.ranks.rank == 0
+    run = folder.parent
+    board: Board | None = None
+
+    def say(text: str, style: str = "") -> None:
+        if leads:
+            bar.note(text, style)
+
+    with ExitStack() as stack:
+        if leads:
+            held = StoreError(f"{folder}: another run is training there; wait until it ends, or stop it.")
+            stack.enter_context(locked(folder / ".lock", held))
+            if train.tensorboard:
+                board = stack.enter_context(Board(folder / "tensorboard"))
+        mediator = load_mediator(train, settings.seed, machine)
+        warning = None if mediator is None else mediator.origin.warning
+        if warning:
+            say(f"WARNING: {warning}.", "bold red")
+        split = read_split(run / "split.json")
+        data, store_sha256 = _read_data(
+            settings, run, Prepared(split, settings.data, ("generator", "zssr")), bar, stack
+        )
+        if data.left_out:
+            say(f"{len(data.left_out):,} images are smaller than train.patch and are left out")
+        fewest = min(len(data.inputs), len(data.reals))
+        if train.batch > fewest:
+            say(
+                f"WARNING: train.batch is {train.batch}, and there are {fewest:,} images to draw from, so that some "
+                "come several times in a batch: lower train.batch.",
+                "bold yellow",
+            )
+        files = {member.id: member.sha256 for member in split.entries}
+        split_sha256 = sha256_file(run / "split.json")
+
+        def announce(loop: Loop) -> None:
+            kinds = _COUNTED_PAIRS if data.paired else _COUNTED
+            counts = ", ".join(f"{len(getattr(data, name).ids):,} {what}" for name, what in kinds.items())
+            say(
+                f"{counts}; generator {parameters(loop.generator):,} and discriminator "
+                f"{parameters(loop.discriminator):,} weights; {loop.schedule.total:,} steps of {train.batch} images "
+                f"on {machine.device}, {machine.precision}"
+            )
+
+        def titled(text: str) -> str:
+            return f"{text}. {warning}." if warning else text
+
+        def draw_samples(step: int, total: int, outputs: Sequence[Tensor]) -> None:
+            title = titled(f"Images held out, after {step:,} of {total:,} steps")
+            sheet = samples_png(outputs, data.held_out, title, paired=data.paired)
+            atomic_write(_samples(folder, step), sheet, overwrite=True)
+            if board is not None:
+                board.sheet(step, sheet)
+
+        def show(done: int, total: int, losses: Mapping[str, float]) -> None:
+            shown = [f"{name} {value:.3g}" for name, value in losses.items() if name in ("loss", "accuracy")]
+            bar.update("training", done, total, ", ".join(shown), images=train.batch)
+
+        callbacks = Callbacks(progress=show, notice=say, samples=draw_samples)
+        if board is not None:
+            callbacks = replace(callbacks, begun=board.begin, logged=board.line)
+        loop = train_generator(
+            train,
+            data,
+            mediator,
+            seed=settings.seed,
+            machine=machine,
+            folder=folder,
+            images={purpose: {one: files[one] for one in images.ids} for purpose, images in data.by_purpose.items()},
+            facts={
+                "seed": settings.seed,
+                "train": _resumable(settings),
+                "precision": machine.precision,
+                "mediator": None if mediator is None else mediator.origin.sha256,
+                "split": split_sha256,
+                "store": store_sha256,
+                **data.facts,
+            },
+            split_sha256=split_sha256,
+            store_sha256=store_sha256,
+            callbacks=callbacks,
+            group=group,
+            on_start=announce,
+        )
+        if not leads:
+            return loop, []
+        losses, table, lines = folder / "losses.png", folder / "epochs.md", loop.log.read()
+        atomic_write(losses, curves_png(lines, titled("Training")), overwrite=True)
+        atomic_write(table.with_suffix(".csv"), epochs_csv(epoch_rows(lines)), overwrite=True)
+        atomic_write(table, epochs_markdown(epoch_rows(lines)), overwrite=True)
+        if warning:
+            say(f"WARNING: {warning}.", "bold red")
+        shown = (losses, table, _samples(folder, loop.schedule.total), folder / GENERATOR)
+        return loop, [path for path in shown if path.exists()]  # of a run that had ended, someone may have removed some
+
+
+def _samples(folder: Path, step: int) -> Path:
+    return folder / "samples" / f"step-{step:08}.png"
+
+
+def _resumable(settings: RunSettings) -> JsonValue:
+    """The settings that a run must share with a checkpoint to go on from it."""
+    may_change = _MAY_CHANGE - ({"epochs"} if settings.train.optimiser.schedule == "cosine" else set())
+    exclude: dict[str, Any] = {**dict.fromkeys(may_change, True), "pairs": {"memory"}}
+    return settings.train.model_dump(mode="json", exclude=exclude)
+
+
+def _read_data(
+    settings: RunSettings, run: Path, prepared: Prepared, bar: Bar, stack: ExitStack
+) -> tuple[TrainingData, str | None]:
+    """The training data, and the hash of the settings that the synthetic HR images were made with, if there are any."""
+    train, scale = settings.train, settings.synth.scale
+    if train.pairs is not None:
+        pairs = read_pairs(
+            prepared,
+            train.pairs,
+            held_out=train.validation.images,
+            patch=train.patch,
+            seed=settings.seed,
+            stack=stack,
+            on_image=lambda done, total: bar.update("reading images held out", done, total),
+        )
+        return pairs, None
+    if scale != int(scale):
+        raise SettingsError(f"synth.scale: is {scale:g}, and a generator enlarges by whole numbers.")
+    known = run / "degradation.json"
+    with SyntheticSet(run / "synthetic") as store:
+        unpaired = read_unpaired(
+            prepared,
+            store,
+            Cameras(read_degradations(known) if known.exists() else None),
+            lr_role=train.images,
+            held_out=train.validation.images,
+            patch=train.patch,
+            scale=int(scale),
+            seed=settings.seed,
+            on_image=lambda done, total: bar.update("reading images", done, total),
+        )
+        return unpaired, store.settings.settings_sha256

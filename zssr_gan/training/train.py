@@ -1,0 +1,140 @@
+"""Train a generator and write it with its card: what `make train`, the truth tables and the benchmarks call."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from pydantic import JsonValue
+
+from zssr_gan.devices import Machine
+from zssr_gan.distributed import DataParallel
+from zssr_gan.networks.base import GeneratorNetwork
+from zssr_gan.networks.pretrained import Origin, vgg
+from zssr_gan.networks.registry import mediator_options
+from zssr_gan.networks.vgg import VGG
+from zssr_gan.settings.train import TrainSettings
+from zssr_gan.training.dataset import TrainingData
+from zssr_gan.training.loop import Callbacks, Loop
+from zssr_gan.training.model_card import (
+    CameraCard,
+    Card,
+    ImageHashes,
+    ImageList,
+    MediatorCard,
+    options_of,
+    write_generator,
+)
+from zssr_gan.training.validation import Figures
+
+GENERATOR = "generator.safetensors"
+CONTENT = "content"
+"""Folder of the generator as it was before the adversarial phase."""
+
+
+_SILENT = Callbacks()
+
+
+@dataclass(frozen=True)
+class Mediator:
+    """The network whose features losses compare, on the device, and where its weights are from."""
+
+    network: VGG
+    origin: Origin
+
+    @property
+    def card(self) -> MediatorCard:
+        """What a generator's card says of it."""
+        return MediatorCard(**asdict(self.origin), warning=self.origin.warning)
+
+
+def load_mediator(settings: TrainSettings, seed: int, machine: Machine) -> Mediator | None:
+    """Return the mediator, or None where no loss needs it. Raises WeightsError where its weights are not there."""
+    if not settings.losses.need_features:
+        return None
+    network, origin = vgg(mediator_options(settings.mediator), settings.mediator.weights, seed=seed)
+    return Mediator(network.to(machine.device), origin)
+
+
+def train_generator(
+    settings: TrainSettings,
+    data: TrainingData,
+    mediator: Mediator | None,
+    *,
+    seed: int,
+    machine: Machine,
+    folder: Path,
+    images: ImageHashes,
+    facts: Mapping[str, JsonValue],
+    split_sha256: str = "",
+    store_sha256: str | None = "",
+    callbacks: Callbacks = _SILENT,
+    group: DataParallel | None = None,
+    on_start: Callable[[Loop], None] = lambda _loop: None,
+) -> Loop:
+    """Train from the newest checkpoint, or from the start, and write each generator that is the best so far.
+
+    Args:
+        settings: the group `train`.
+        data: what is learnt from.
+        mediator: as `load_mediator` gives it.
+        seed: the run's.
+        machine: what it runs on.
+        folder: gets generator.safetensors and card.json, content/ with the same of the phase before the discriminator,
+            metrics.jsonl and checkpoints/.
+        images: by purpose, of each image's id the SHA-256, for the card.
+        facts: what a run must have in common with a checkpoint to go on from it.
+        split_sha256, store_sha256: for the card.
+        callbacks: who hears of progress; `best` is called after the generator was written.
+        group: processes that train together, entered already; None: this one alone.
+        on_start: called with the loop before its first step.
+
+    Returns:
+        The loop at its end.
+
+    Raises:
+        KeyboardInterrupt, NumericalError, OutputError, SettingsError: see `Loop`.
+    """
+
+    def write_best(generator: GeneratorNetwork, step: int, phase: str, figures: Figures) -> None:
+        cameras = {data.degradations[place].sha256: data.degradations[place] for place in data.inputs.cameras}
+        card = Card(
+            name=settings.generator.name,
+            options=dict(options_of(generator)),
+            images={purpose: ImageList.of(hashes) for purpose, hashes in images.items()},
+            cameras=tuple(CameraCard.of(cameras[sha256]) for sha256 in sorted(cameras)),
+            truths=data.paired,
+            split_sha256=split_sha256,
+            store_sha256=store_sha256,
+            mediator=None if mediator is None else mediator.card,
+            settings=settings.model_dump(mode="json", exclude=None if settings.losses.need_features else {"mediator"}),
+            seed=seed,
+            step=step,
+            steps=loop.schedule.total,
+            phase=phase,
+            mean_weights=settings.ema > 0,
+            metrics=figures.values,
+            precision=machine.precision,
+            device=str(machine.device),
+            versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
+        )
+        write_generator(folder, generator, card, images)
+        if phase == "pretrain" and settings.epochs:  # the adversarial phase replaces it: kept to compare the two
+            write_generator(folder / CONTENT, generator, card, images)
+        callbacks.best(generator, step, phase, figures)
+
+    loop = Loop(
+        settings,
+        data,
+        None if mediator is None else mediator.network,
+        seed=seed,
+        machine=machine,
+        folder=folder,
+        facts=facts,
+        callbacks=replace(callbacks, best=write_best),
+        group=group,
+    )
+    on_start(loop)
+    loop.run()
+    return loop
