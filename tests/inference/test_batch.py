@@ -19,7 +19,6 @@ from PIL import Image
 from torch import Tensor
 
 from tests.inference.files import timeless
-from zssr_gan.degradation.model import KernelBlur
 from zssr_gan.devices import RunOptions
 from zssr_gan.errors import NumericalError
 from zssr_gan.files import sha256_file
@@ -88,20 +87,10 @@ def test_a_bad_file_is_named_and_the_rest_goes_on(case: Path, request_tiny: Requ
         "c_x2.tif",
     }
     assert {name: sha256_file(case / name) for name in before} == before
-    with Image.open(case / "out" / "a_x2.png") as image:
-        assert image.size == (50, 50)
-
-
-def test_the_record_holds_the_hashes_of_the_files(case: Path, request_tiny: Request) -> None:
-    run(plan_run([case / "a.png"], output=case / "out", evidence=True), request_tiny)
     record = read_record(case / "out" / "a_x2.json")
     assert record.input.path == "../a.png"
-    assert record.input.sha256 == record.input.sha256_after == sha256_file(case / "a.png")
-    assert record.output.sha256 == sha256_file(case / "out" / "a_x2.png")
-    assert record.evidence is not None
-    assert record.evidence.sha256 == sha256_file(case / "out" / "a_x2_evidence.png")
     assert (record.label, record.output.width, record.output.height, record.output.channels) == ("internal", 50, 50, 1)
-    assert record.enhancement.steps
+    assert collect_sources([case / "out", case], recursive=False)[1] == 4  # what is ours is known, and left out
 
 
 def test_two_runs_give_the_same_bytes_and_the_same_record(case: Path, request_tiny: Request) -> None:
@@ -111,14 +100,6 @@ def test_two_runs_give_the_same_bytes_and_the_same_record(case: Path, request_ti
         assert (case / "one" / name).read_bytes() == (case / "two" / name).read_bytes()
     one, two = (json.loads((case / folder / "a_x2.json").read_text("utf-8")) for folder in ("one", "two"))
     assert timeless(one) == timeless(two)
-
-
-def test_results_are_known_as_ours(case: Path, request_tiny: Request) -> None:
-    (case / "b.png").unlink()
-    run(plan_run([case], evidence=True), request_tiny)
-    sources, left_out = collect_sources([case])
-    assert [path.name for path in sources] == ["a.png", "c.tif"]
-    assert left_out == 4
 
 
 @pytest.mark.parametrize(
@@ -279,15 +260,3 @@ def test_the_sheet_shows_every_image(case: Path, request_tiny: Request) -> None:
     with Image.open(case / "sheet.png") as image:
         assert image.mode == "RGB"
     assert not Sheet(case / "none.png").write(overwrite=False)
-
-
-def test_a_kernel_is_recorded_with_its_values(case: Path, request_tiny: Request) -> None:
-    values = np.outer([1, 2, 1], [1, 2, 1]) / 16
-    np.save(case / "k.npy", values)
-    request = make_request(2, request_tiny.preset, kernel=case / "k.npy", options=RunOptions(threads=1))
-    record = run(plan_run([case / "a.png"]), request)["a.png"].record
-    assert record is not None
-    blur = record.request.degradation.values.blur
-    assert isinstance(blur, KernelBlur)
-    assert (blur.scale, list(map(list, blur.values))) == ((2, 2), values.tolist())
-    assert record.request.files["kernel"].sha256 == sha256_file(case / "k.npy")

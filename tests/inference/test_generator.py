@@ -19,7 +19,7 @@ from zssr_gan.imaging import dihedral
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resize import resize
 from zssr_gan.inference import generator as generator_module
-from zssr_gan.inference.enhance import enhance, enhance_picture, enhance_pictures
+from zssr_gan.inference.enhance import enhance, enhance_picture
 from zssr_gan.inference.generator import generate, images_together, own_scale
 from zssr_gan.inference.record import DegradationFacts
 from zssr_gan.inference.request import Request
@@ -118,6 +118,7 @@ def test_at_scale_1_the_input_is_not_put_back(tmp_path: Path, astronaut: Tensor,
     assert torch.equal(one.image_CHW, generator(image[None])[0])
     assert not torch.equal(one.image_CHW, image)
     assert one.steps[-1]["back_projections"] == 0
+    assert any("none is done" in notice for notice in one.notices)
 
 
 OTHERS: dict[str, tuple[type[GeneratorNetwork], Any]] = {
@@ -153,21 +154,6 @@ def test_what_looks_at_the_whole_image_is_given_it(
     asked = made(image, generator, tile=16)
     assert asked.tile == 122
     assert torch.equal(whole.image_CHW, asked.image_CHW)
-
-
-def test_at_scale_1_there_is_nothing_to_project_back(tmp_path: Path, astronaut: Tensor) -> None:
-    kind, options = OTHERS["autoencoder"]
-    network = kind(options, torch.Generator().manual_seed(0)).eval()
-    facts = {"name": kind.kind, "options": dict(options_of(network))}
-    generator = load_generator(written_generator(tmp_path, facts, network=network))
-    image = astronaut[:, :20, :13]
-    raw, refined = (
-        made(image, generator),
-        made(image, generator, GeneratorSettings.model_validate({"refinement": {"ensemble": False}})),
-    )
-    assert torch.equal(raw.image_CHW, refined.image_CHW)
-    assert any("none is done" in notice for notice in refined.notices)
-    assert not raw.notices
 
 
 def test_gray_through_a_generator_for_colours_is_the_mean_of_three(
@@ -210,22 +196,6 @@ class TestTogether:
             for image, found in zip(other, self.together(monkeypatch, generators[3], other), strict=True):
                 place = next(n for n, one in enumerate(images) if one is image)
                 assert torch.equal(found, four[place])
-
-    def test_large_images_go_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(generator_module._PIXELS_TOGETHER, "cpu", 2**17)
-        assert images_together(CPU, (32, 32)) == 16
-        assert images_together(CPU, (2000, 3000)) == 1
-        monkeypatch.undo()
-        assert images_together(CPU, (32, 32)) == 1
-
-    def test_pictures(self, generators: dict[int, TrainedGenerator], astronaut: Tensor) -> None:
-        pictures = [Picture(astronaut[:, y : y + 12, 20:30], None, 8, Metadata()) for y in (0, 7)]
-        request = Request(GeneratorSettings(), model=generators[3], options=RunOptions("cpu", "fp32"))
-        both = enhance_pictures(pictures, request)
-        for picture, enhanced in zip(pictures, both, strict=True):
-            assert enhanced.source is picture
-            alone = enhance_picture(picture, request)
-            assert torch.allclose(alone.picture.pixels, enhanced.picture.pixels, atol=1.1 / 255)
 
 
 class TestFromPython:

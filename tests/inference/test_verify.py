@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
+from zssr_gan.degradation.model import KernelBlur
 from zssr_gan.devices import RunOptions
 from zssr_gan.files import canonical_sha256, relative_path, sha256_file
 from zssr_gan.inference.batch import run_plan
@@ -180,6 +181,10 @@ def test_it_says_what_the_pixels_were_learnt_from(case: Path) -> None:
         "preset": "../tiny.yaml",
     }
     assert record.request.files["preset"].sha256 == sha256_file(case / "tiny.yaml")
+    blur = record.request.degradation.values.blur
+    assert isinstance(blur, KernelBlur)
+    assert blur.scale == (2, 2)
+    assert np.allclose(blur.values, np.outer([1, 3, 1], [1, 3, 1]) / 25, atol=1e-15)
 
 
 def test_hashes_and_paths_do_not_depend_on_order_or_links(tmp_path: Path) -> None:
