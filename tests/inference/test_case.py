@@ -21,7 +21,7 @@ from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.files import sha256_file
 from zssr_gan.inference import case
 from zssr_gan.inference.batch import run_plan
-from zssr_gan.inference.case import with_degradation, with_shared_network
+from zssr_gan.inference.case import with_degradation, with_shared_model
 from zssr_gan.inference.options import degradation_option, make_request
 from zssr_gan.inference.outputs import Plan, plan_run
 from zssr_gan.inference.record import Record, read_record
@@ -82,7 +82,7 @@ def estimated(folder: Path, plan_of_all: Plan | None = None, **changes: Any) -> 
 
 
 def learnt(folder: Path, **changes: Any) -> tuple[Request, str]:
-    return with_shared_network(plan(folder, overwrite=True), asked(folder, init="shared", **changes), lambda _: None)
+    return with_shared_model(plan(folder, overwrite=True), asked(folder, init="shared", **changes), lambda _: None)
 
 
 def network(request: Request) -> tuple[SharedStart, Path]:
@@ -151,7 +151,7 @@ class TestSharedNetwork:
         other, _ = learnt(folder, seed=1)
         assert network(other)[1] != network(first)[1]
         again = run(plan(folder, "a.png", skip_existing=True), other)["a.png"]
-        assert "another seed, another shared network" in again.message
+        assert "another seed, another shared model" in again.message
 
     def test_a_kept_one_brings_its_settings_and_takes_no_others(self, folder: Path) -> None:
         request, _ = learnt(folder)

@@ -129,7 +129,7 @@ def test_the_models_own_scale_and_raw() -> None:
         (["--model", "in/a.png"], "in/a.png: cannot be read as safetensors"),
         (
             ["--init-from", MODEL],
-            f"{MODEL}: is a trained generator, not a shared network: give it as --model",
+            f"{MODEL}: is a trained generator, not a shared model: give it as --model",
         ),
         (["--preset", "raw"], "no preset is called 'raw'"),
     ],
@@ -148,7 +148,7 @@ def test_a_shared_start_is_told_from_a_generator() -> None:
     (start,) = Path("out").glob("shared-*.safetensors")
     done = enhance("in/a.png", "-o", "other", "--model", str(start))
     assert done.exit_code == 2
-    assert f"--model {start}: is a shared network, not a trained generator: give it as --init-from" in done.stderr
+    assert f"--model {start}: is a shared model, not a trained generator: give it as --init-from" in done.stderr
 
 
 def test_verify_asks_for_the_model() -> None:

@@ -64,7 +64,7 @@ def enhance(
         ),
     ] = None,
     init_from: Annotated[
-        Path | None, typer.Option("--init-from", metavar="FILE", help="A shared start kept by an earlier run.")
+        Path | None, typer.Option("--init-from", metavar="FILE", help="A shared model kept by an earlier run.")
     ] = None,
     kernel: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Blur kernel of the input: KernelGAN's .mat, or .npy.")
@@ -224,7 +224,7 @@ def _run(
 ) -> list[str]:
     """Learn the case, then enhance each image, into `results`; returns what went wrong with the comparison sheet."""
     from zssr_gan.inference.batch import run_plan
-    from zssr_gan.inference.case import with_degradation, with_shared_network
+    from zssr_gan.inference.case import with_degradation, with_shared_model
     from zssr_gan.inference.sheet import Sheet
 
     bar.images = len(plan.todo)
@@ -245,7 +245,7 @@ def _run(
         bar.info(f"degradation: {request.estimate.summary}")
         bar.info(f"  {request.estimate.why}", "bold yellow" if request.estimate.fallback else "")
     if request.learns and plan.todo:
-        request, line = with_shared_network(
+        request, line = with_shared_model(
             plan,
             request,
             lambda now: bar.update("learning on the case", now.iteration, now.total, f"loss {now.loss:.4f}"),

@@ -32,7 +32,7 @@ from zssr_gan.imaging.colour import psnr_db
 from zssr_gan.imaging.picture import Metadata, Picture, quantise, to_samples
 from zssr_gan.imaging.resize import Scale
 from zssr_gan.progress import Bar
-from zssr_gan.provenance import finite_json
+from zssr_gan.provenance import finite_json, label_of
 from zssr_gan.settings.run import RunSettings
 from zssr_gan.settings.zeroshot import ZeroShotSettings
 from zssr_gan.signals import uninterrupted
@@ -131,7 +131,7 @@ class Synthesiser:
         trainings = [step for step in done.steps if "iterations" in step]
         figures: dict[str, Any] = {
             # Of others there is the shared network, and the degradation, where that was estimated from more than this.
-            "label": "internal" if self.shared is None and camera.learnt_from <= {member.sha256} else "case",
+            "label": label_of(member.sha256, camera.learnt_from, shared=self.shared is not None),
             "role": member.role,
             "source": member.source,
             "source_sha256": member.sha256,

@@ -1,6 +1,5 @@
 """Many files: each is read, enhanced and written with its record; one that fails does not stop the rest."""
 
-import importlib.metadata
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from zssr_gan.inference.enhance import Enhanced, OnProgress, enhance_pictures
 from zssr_gan.inference.generator import images_together, takes_together
 from zssr_gan.inference.outputs import Job, Plan
 from zssr_gan.inference.record import (
+    VERSION,
     InputFile,
     Record,
     RecordError,
@@ -33,8 +33,6 @@ from zssr_gan.inference.result import Result, choice_text, failed_result
 from zssr_gan.inference.stream import stream
 from zssr_gan.provenance import LABELS, MARK, provenance_text, scale_text
 from zssr_gan.signals import uninterrupted
-
-VERSION = importlib.metadata.version("zssr-gan")
 
 Contents = dict[Path, bytes]
 """The bytes of each file to write; the record, which vouches for the others, comes last."""
@@ -154,7 +152,7 @@ def _skip(job: Job, request: Request) -> Result:
             "other settings": asked.settings_sha256 != canonical_sha256(settings.model_dump(mode="json")),
             "another scale": asked.scale != request.scale,
             "another seed": asked.seed != request.seed,
-            "another shared network": network is not None and network != _sha256_of(made, "init-from"),
+            "another shared model": network is not None and network != _sha256_of(made, "init-from"),
             "another model": model != _sha256_of(made, "model"),
             # Where nothing is left to do nothing was estimated.
             "another degradation": asked.degradation.source != "estimate"

@@ -29,7 +29,7 @@ def with_degradation(
 ) -> tuple[Request, str]:
     """Estimate the degradation from all images of a plan, or take what an earlier run estimated.
 
-    It is kept as degradation-HASH.json, with its picture, in the folder of the results; the hash is that of the
+    It lies as degradation-HASH.json, with its picture, in the folder of the results; the hash is that of the
     images, the settings and the seed, so that the same case finds it again.
 
     Returns:
@@ -43,7 +43,7 @@ def with_degradation(
     began = time.perf_counter()
     sources = [job.source for job in (*plan.skipped, *plan.todo)]
     evidence = gather(sources, max_megapixels=request.max_megapixels, on_image=on_image).evidence
-    if not evidence:  # each one's own reason is said when its turn comes
+    if not evidence:  # each one's own reason is given when its turn comes
         raise ImageError("no degradation can be estimated: none of the images can be read")
     key = {
         "images": sorted(one.image.sha256 for one in evidence),
@@ -63,14 +63,14 @@ def with_degradation(
     return with_estimate(request, path), f"{path}: estimated from {len(evidence)} images {how}"
 
 
-def with_shared_network(plan: Plan, request: Request, on_progress: OnProgress) -> tuple[Request, str]:
+def with_shared_model(plan: Plan, request: Request, on_progress: OnProgress) -> tuple[Request, str]:
     """Learn one network on all images of a plan, also those whose results exist already, or take an earlier run's.
 
-    It is kept as shared-HASH.safetensors in the folder of the results; the hash is that of the images, the settings,
+    It lies as shared-HASH.safetensors in the folder of the results; the hash is that of the images, the settings,
     the degradation and the seed, so that the same case finds it again.
 
     Returns:
-        The request with its shared network, and a line for the user.
+        The request with its shared model, and a line for the user.
 
     Raises:
         ImageError: none of the images can be learnt from.
@@ -90,7 +90,7 @@ def with_shared_network(plan: Plan, request: Request, on_progress: OnProgress) -
     path = plan.todo[0].result.parent / f"shared-{canonical_sha256(key)[:12]}.safetensors"
     if path.exists():
         shared = read_shared(path)
-        said = f"{path}: learnt on these {len(images)} images by an earlier run, and used again"
+        line = f"{path}: learnt on these {len(images)} images by an earlier run, and used again"
     else:
         with machine(request.options) as used:
             case = learn_case(
@@ -106,9 +106,9 @@ def with_shared_network(plan: Plan, request: Request, on_progress: OnProgress) -
         shared = case.shared
         with uninterrupted():
             write_shared(shared, path)
-        said = f"{path}: learnt on {len(images)} images in {time.perf_counter() - began:.0f} s"
+        line = f"{path}: learnt on {len(images)} images in {time.perf_counter() - began:.0f} s"
     files = {**request.files, "init-from": OptionFile(path=str(path), sha256=shared.sha256)}
-    return replace(request, shared=shared, learns=False, files=files), said
+    return replace(request, shared=shared, learns=False, files=files), line
 
 
 def _read(plan: Plan, request: Request) -> list[LRImage]:

@@ -24,11 +24,11 @@ from zssr_gan.files import sha256_bytes, write_together
 from zssr_gan.imaging.picture import Picture, quantise
 from zssr_gan.imaging.resize import Scale, resize
 from zssr_gan.imaging.sheets import contact_sheet, evidence_overlay, round_limit
-from zssr_gan.inference.batch import VERSION, Opened, enhance_opened, input_facts, open_input, written_file
+from zssr_gan.inference.batch import Opened, enhance_opened, input_facts, open_input, written_file
 from zssr_gan.inference.enhance import OnProgress
 from zssr_gan.inference.options import degradation_option, make_request
 from zssr_gan.inference.outputs import Job
-from zssr_gan.inference.record import RequestFacts, Work, encode_json
+from zssr_gan.inference.record import VERSION, encode_json
 from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import clear_traceback, error_message, seen_in_training
 from zssr_gan.inference.sheet import SIDE, encode_sheet, reduced
@@ -69,13 +69,10 @@ class Shown:
     """Of the views, levels of 255, `sH sW`; None where there are none."""
     label: Label
     seconds: float
-    facts: RequestFacts | None
-    """The resolved request; None for a plain one, like `work`."""
-    work: Work | None
-    pixels_sha256: str
-    """Of the result's whole pixels, float32 in the order `C H W`."""
     notices: tuple[str, ...]
     """What a user should know of it, a sentence each."""
+    facts: dict[str, JsonValue]
+    """What the record says of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,29 +227,32 @@ def check_sheet(sheet: Path) -> None:
 
 def _tried(job: Job, system: System, opened: Opened, on_progress: OnProgress | None) -> Shown | Failed:
     """One system's result; what it held in memory ends here."""
-    began, sha256 = time.perf_counter(), sha256_bytes(opened.data)
+    began, request, sha256 = time.perf_counter(), system.request, sha256_bytes(opened.data)
+    disagreement: Tensor | None = None
+    facts: dict[str, JsonValue] = {}
+    notices: list[str] = []
     try:
         if system.kind == "plain":
             made = quantise(replace(opened.picture, pixels=_plain(system, opened.picture), alpha=None)).pixels
-            used = system.request.degradation.learnt_from if system.name == "back-projected" else ()
-            facts, work, disagreement, label = None, None, None, label_of(sha256, used)
+            used = request.degradation.learnt_from if system.name == "back-projected" else ()
+            label = label_of(sha256, used)
         else:
-            (enhanced,) = enhance_opened([opened], system.request, on_progress)
+            (enhanced,) = enhance_opened([opened], request, on_progress)
             made, work = enhanced.picture.pixels, enhanced.work
-            facts = system.request.facts(enhanced.settings, enhanced.machine, sha256, job.result.parent)
-            label = facts.label(sha256)
+            resolved = request.facts(enhanced.settings, enhanced.machine, sha256, job.result.parent)
+            label = resolved.label(sha256)
             disagreement = enhanced.disagreement if work.evidence.views > 1 else None
+            notices = [one for one in work.notices if one not in opened.picture.notices]
+            facts = {"request": resolved.model_dump(mode="json"), "enhancement": work.model_dump(mode="json")}
     except Exception as error:
         message = f"{system.name}: {error_message(job.source, error)}"
         clear_traceback(error)
         return Failed(system, message, error)
-    digest = sha256_bytes(made.contiguous().numpy().tobytes())
-    notices = [] if work is None else [one for one in work.notices if one not in opened.picture.notices]
-    if (model := system.request.model) is not None:  # as `enhance` tells them
-        was = model.purposes_of(sha256)
-        notices += [*([seen_in_training(was)] if was else []), *model.card.warnings]
-    seconds = time.perf_counter() - began
-    return Shown(system, reduced(made), disagreement, label, seconds, facts, work, digest, tuple(notices))
+    if request.model is not None:  # as `enhance` tells them
+        was = request.model.purposes_of(sha256)
+        notices += [*([seen_in_training(was)] if was else []), *request.model.card.warnings]
+    facts["pixels_sha256"] = sha256_bytes(made.contiguous().numpy().tobytes())
+    return Shown(system, reduced(made), disagreement, label, time.perf_counter() - began, tuple(notices), facts)
 
 
 def _plain(system: System, picture: Picture) -> Tensor:
@@ -299,7 +299,6 @@ def _caption(one: Shown) -> str:
 
 def _record(job: Job, opened: Opened, done: Sequence[Shown | Failed], label: Label, files: dict[Path, bytes]) -> bytes:
     """The record's file: JSON for people."""
-    systems: list[JsonValue] = [_facts(one) for one in done]
     return encode_json(
         {
             "comparison_version": RECORD_VERSION,
@@ -308,25 +307,22 @@ def _record(job: Job, opened: Opened, done: Sequence[Shown | Failed], label: Lab
             "label_means": LABELS[label],
             "input": input_facts(job, opened).model_dump(mode="json"),
             "sheet": written_file(job.result, files).model_dump(mode="json"),
-            "systems": systems,
+            "systems": [_facts(one) for one in done],
             "started_utc": opened.started.isoformat(timespec="seconds"),
         }
     )
 
 
 def _facts(one: Shown | Failed) -> dict[str, JsonValue]:
-    """What the record says of one system."""
-    system, request = one.system, one.system.request
-    facts: dict[str, JsonValue] = {"name": system.name, "kind": system.kind, "scale": list(request.scale)}
-    if isinstance(one, Failed):
-        return {**facts, "preset": request.preset, "seed": request.seed, "failed": one.message}
-    return {
-        **facts,
-        "label": one.label,
+    """What the record says of one system; `pixels_sha256` is of the whole pixels, float32 in the order `C H W`."""
+    request = one.system.request
+    common: dict[str, JsonValue] = {
+        "name": one.system.name,
+        "kind": one.system.kind,
+        "scale": list(request.scale),
         "degradation": request.degradation.model_dump(mode="json"),
-        "request": None if one.facts is None else one.facts.model_dump(mode="json"),
-        "enhancement": None if one.work is None else one.work.model_dump(mode="json"),
-        "pixels_sha256": one.pixels_sha256,
-        "notices": list(one.notices),
-        "seconds": round(one.seconds, 3),
     }
+    if isinstance(one, Failed):
+        return {**common, "preset": request.preset, "seed": request.seed, "failed": one.message}
+    result: dict[str, JsonValue] = {"label": one.label, "notices": list(one.notices), "seconds": round(one.seconds, 3)}
+    return {**common, **result, **one.facts}

@@ -85,7 +85,7 @@ def enhance_pictures(
 
     Raises:
         ImageError: too small, or holding NaN or infinity.
-        SettingsError: unknown precision, or a shared network of other degradations or scales.
+        SettingsError: unknown precision, or a shared model of other degradations or scales.
         DeviceError: no such device, or too little memory on it.
         NumericalError: NaN or infinity came out.
     """

@@ -36,8 +36,8 @@ WHY = "a trained generator is used as it is"
 def images_together(device: torch.device, size: Size) -> int:
     """How many images of `size` (rows, columns) go through a generator at once.
 
-    It hangs on the size alone, not on what memory is free or how many there are: a pass of another shape may take other
-    algorithms and so have other last bits, and an image's bytes must not hang on who shares the pass.
+    It depends on the size alone, not on free memory or on how many there are: a pass of another shape may take other
+    algorithms and so have other last bits, and an image's bytes must not depend on who shares the pass.
     """
     return max(1, _PIXELS_TOGETHER.get(device.type, 0) // (len(dihedral.ALL) * size[0] * size[1]))
 
@@ -57,7 +57,7 @@ def generate(
     machine: Machine,
     on_progress: OnProgress | None = None,
 ) -> list[SuperResolved]:
-    """Enlarge images by a trained generator; what comes of one does not hang on the others.
+    """Enlarge images by a trained generator; what comes of one does not depend on the others.
 
     Args:
         images: `C H W` each, of one shape, on the machine's device, [0, 1]; at most `images_together`.
@@ -89,12 +89,12 @@ def generate(
     symmetries = used_symmetries(dihedral.ALL, refinement)
     size = (lr_BCHW.shape[-2] * factor, lr_BCHW.shape[-1] * factor)
 
-    def tell(tile: int, tiles: int) -> None:
+    def report(tile: int, tiles: int) -> None:
         if on_progress is not None:
             on_progress(Progress("ensemble", tile, tiles, float("nan"), float("nan")))
 
     network = _AsFleet(generator.to(machine.device))
-    made, spread, tile = apply_ensemble(network, seen, size, symmetries, machine.precision, tile_side, tell)
+    made, spread, tile = apply_ensemble(network, seen, size, symmetries, machine.precision, tile_side, report)
     made_BCHW, spread_BHW = made.reshape(len(lr_BCHW), *made.shape[-3:]), spread.reshape(-1, *spread.shape[-2:])
     departures_B = (downscale(made_BCHW, (lr_BCHW.shape[-2], lr_BCHW.shape[-1])) - lr_BCHW).abs().amax((1, 2, 3))
     count = back_projections(refinement, downscale)

@@ -95,7 +95,7 @@ def make_request(
     settings: Settings
     if init_from is not None:
         if init == "scratch":
-            raise SettingsError(f"{dash}init-from is a shared network: leave {dash}init scratch out")
+            raise SettingsError(f"{dash}init-from is a shared model: leave {dash}init scratch out")
         _refuse_beside(
             f"{dash}init-from", "brings the settings that it was learnt with", dash, preset=preset, noise=noise
         )
@@ -103,8 +103,8 @@ def make_request(
         files["init-from"] = OptionFile(path=str(init_from), sha256=shared.sha256)
         # What it was learnt with is what it is used with.
         settings, preset = parse_settings(shared.facts.settings, str(init_from)), init_from.name
-        said = f"{dash}init-from {init_from}"
-        request = replace(request, degradation=_camera_of_shared(shared, request, said, dash))
+        sentence = f"{dash}init-from {init_from}"
+        request = replace(request, degradation=_camera_of_shared(shared, request, sentence, dash))
     else:
         built_in: Sequence[str] = GENERATOR_PRESETS if generator is not None else PRESETS
         preset = preset or ("generator" if generator is not None else "quality")
@@ -189,23 +189,23 @@ def with_estimate(request: Request, path: Path) -> Request:
     return replace(request, degradation=degradation, estimate=found, estimates=False, files=files)
 
 
-def _camera_of_shared(shared: SharedStart, request: Request, said: str, dash: str) -> DegradationFacts:
-    """The degradation that a shared network is used with: what it was learnt for, which must be what is asked for."""
+def _camera_of_shared(shared: SharedStart, request: Request, sentence: str, dash: str) -> DegradationFacts:
+    """The degradation that a shared model is used with: what it was learnt for, which must be what is asked for."""
     learnt = shared.facts.learnt_for
-    said = f"{said} was learnt for {named([_short(one) for one in learnt])}"
+    sentence = f"{sentence} was learnt for {named([_short(one) for one in learnt])}"
     asked = request.degradation
     if request.estimates:
-        raise SettingsError(f"{said}: leave {dash}degradation estimate out")
+        raise SettingsError(f"{sentence}: leave {dash}degradation estimate out")
     if asked.source != "default":
         if degradation_of(asked.values.downscale) in learnt:
             return asked
         option = "kernel" if "kernel" in request.files else "degradation"
-        raise SettingsError(f"{said}, and {dash}{option} asks for {CameraCard.of(asked.values).name}: leave it out")
+        raise SettingsError(f"{sentence}, and {dash}{option} asks for {CameraCard.of(asked.values).name}: leave it out")
     if len(learnt) > 1:
-        raise SettingsError(f"{said}: say which by {dash}degradation FILE")
+        raise SettingsError(f"{sentence}: say which by {dash}degradation FILE")
     if not shared.facts.cameras:
         return asked
-    return DegradationFacts.of(shared.facts.cameras[0], "shared", "the shared network was learnt for it")
+    return DegradationFacts.of(shared.facts.cameras[0], "shared", "the shared model was learnt for it")
 
 
 def _short(degradation: str) -> str:
@@ -217,7 +217,7 @@ def _load(option: Literal["model", "init-from"], path: Path, dash: str) -> Any:
     """Read the network that an option names; SettingsError where the file is one for the other option."""
     readers = {
         "model": (load_generator, "a trained generator", "init-from"),
-        "init-from": (read_shared, "a shared network", "model"),
+        "init-from": (read_shared, "a shared model", "model"),
     }
     read, what, other = readers[option]
     try:

@@ -7,6 +7,7 @@ same record. Paths are relative to the record's own folder, so that a case folde
 What practitioners and the courts ask for: SWGDE 15-M-002 and 22-V-001, ASTM E2825.
 """
 
+import importlib.metadata
 import json
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -21,6 +22,8 @@ from zssr_gan.provenance import STATEMENT, CaseImage, Label, finite_json, label_
 from zssr_gan.zeroshot.selection import Selection
 
 SCHEMA_VERSION: Final = 2
+
+VERSION: Final = importlib.metadata.version("zssr-gan")
 
 
 class RecordError(ZssrGanError):
@@ -154,7 +157,7 @@ class RequestFacts(_Model):
     seed: int
     noise: float | None = Field(description="where another than the preset's was asked for")
     degradation: DegradationFacts
-    case: tuple[CaseImage, ...] | None = Field(description="the images that the shared network was learnt on")
+    case: tuple[CaseImage, ...] | None = Field(description="the images that the shared model was learnt on")
     model: ModelFacts | None = Field(description="the trained generator, if one was used")
     files: dict[Literal["preset", "kernel", "degradation", "init-from", "model"], OptionFile]
     device: str

@@ -14,7 +14,15 @@ from zssr_gan.errors import SettingsError, WeightsError
 from zssr_gan.files import canonical_sha256, relative_path
 from zssr_gan.imaging.resize import Scale
 from zssr_gan.inference.generator import own_scale
-from zssr_gan.inference.record import DegradationFacts, ModelFacts, OptionFile, Record, RecordError, RequestFacts
+from zssr_gan.inference.record import (
+    VERSION,
+    DegradationFacts,
+    ModelFacts,
+    OptionFile,
+    Record,
+    RecordError,
+    RequestFacts,
+)
 from zssr_gan.provenance import MAX_MEGAPIXELS, scale_text
 from zssr_gan.settings.zeroshot import (
     GENERATOR_PRESETS,
@@ -58,7 +66,7 @@ class Request:
     estimates: bool = False
     """Whether the degradation is still to be estimated from the images of the run."""
     learns: bool = False
-    """Whether the shared network is still to be learnt on the images of the run."""
+    """Whether the shared model is still to be learnt on the images of the run."""
     shared: SharedStart | None = None
     """The network learnt on the case; `settings` are then those for a case (`ZeroShotSettings.for_case`)."""
     model: TrainedGenerator | None = None
@@ -128,7 +136,7 @@ class Request:
     def command_line(self, source: Path, output: str, used: Machine) -> str:
         """The command as another analyst would type it in the input's folder, with what "auto" came to here."""
         files = {option: relative_path(Path(file.path), source.parent) for option, file in self.files.items()}
-        brought = "init-from" in files  # a shared network brings its settings along
+        brought = "init-from" in files  # a shared model brings its settings along
         options = {
             "scale": scale_text(self.scale),
             "preset": None if brought else files.get("preset", self.preset),
@@ -161,57 +169,58 @@ class Request:
             RecordError: the settings are not those of the preset and noise that the record names.
             SettingsError, WeightsError: a network's file is missing, or not the recorded one.
         """
-        told = record.request
+        recorded = record.request
         model = shared = None
-        if (file := told.files.get("model")) is not None:
+        if (file := recorded.files.get("model")) is not None:
             model = load_generator(path := find_file(file.path, folder))
             if model.sha256 != file.sha256:
                 raise WeightsError(f"{path} is not the recorded generator: put the one of SHA-256 {file.sha256} there")
-        if (file := told.files.get("init-from")) is not None:
+        if (file := recorded.files.get("init-from")) is not None:
             shared = read_shared(path := find_file(file.path, folder))
             if shared.sha256 != file.sha256:
                 raise WeightsError(f"{path} is not the recorded network: put the one of SHA-256 {file.sha256} there")
-        degradation = told.degradation
+        degradation = recorded.degradation
         if degradation.source == "model" and model is not None:
             degradation = learnt_for(model, "")
         read = parse_settings if model is None else parse_generator_settings
-        settings: Settings = read(told.settings, "the record's settings")
+        settings: Settings = read(recorded.settings, "the record's settings")
         _check_preset(record, settings, shared=shared is not None)
         return cls(
             settings,
-            told.scale,
-            seed=told.seed,
-            preset=told.preset,
-            noise=told.noise,
+            recorded.scale,
+            seed=recorded.seed,
+            preset=recorded.preset,
+            noise=recorded.noise,
             degradation=degradation,
             shared=shared,
             model=model,
             files={
-                option: file.model_copy(update={"path": str(folder / file.path)}) for option, file in told.files.items()
+                option: file.model_copy(update={"path": str(folder / file.path)})
+                for option, file in recorded.files.items()
             },
-            options=RunOptions(told.device, told.precision, told.threads, told.tile),
-            max_megapixels=told.max_megapixels,
+            options=RunOptions(recorded.device, recorded.precision, recorded.threads, recorded.tile),
+            max_megapixels=recorded.max_megapixels,
         )
 
 
 def _check_preset(record: Record, settings: Settings, *, shared: bool) -> None:
     """Whether the settings are those that the named preset and noise come to; another version's may differ."""
-    told = record.request
+    recorded = record.request
     known: Settings
     if isinstance(settings, GeneratorSettings):
-        known = load_generator_preset(told.preset) if told.preset in GENERATOR_PRESETS else settings
-    elif told.noise is not None and settings.pairs.noise != told.noise:
+        known = load_generator_preset(recorded.preset) if recorded.preset in GENERATOR_PRESETS else settings
+    elif recorded.noise is not None and settings.pairs.noise != recorded.noise:
         raise RecordError(
-            f"the record tells of the noise {told.noise:g}, and its settings have {settings.pairs.noise:g}"
+            f"the record tells of the noise {recorded.noise:g}, and its settings have {settings.pairs.noise:g}"
         )
-    elif told.preset in PRESETS:
-        preset = load_preset(told.preset)
-        preset = preset if told.noise is None else preset.with_noise(told.noise)
+    elif recorded.preset in PRESETS:
+        preset = load_preset(recorded.preset)
+        preset = preset if recorded.noise is None else preset.with_noise(recorded.noise)
         known = preset.for_case() if shared else preset.for_size(record.input.width * record.input.height)
     else:
         return
-    if known != settings and record.enhancement.versions["zssr-gan"] == record.tool.version:
-        raise RecordError(f"the record tells of the preset {told.preset}, and its settings are others")
+    if known != settings and record.tool.version == VERSION:
+        raise RecordError(f"the record tells of the preset {recorded.preset}, and its settings are others")
 
 
 def find_file(path: str, folder: Path) -> Path:

@@ -67,7 +67,7 @@ def notices_of(record: Record) -> list[str]:
     restarts = sum(sum(step.get("restarts", ())) for step in steps)
     notices = [*record.enhancement.notices]
     if request.case is not None and image not in {one.sha256 for one in request.case}:
-        notices.append("it is not among the images that the shared network was learnt on")
+        notices.append("it is not among the images that the shared model was learnt on")
     if request.degradation.images and image not in {one.sha256 for one in request.degradation.images}:
         notices.append("it is not among the images that the degradation was estimated from")
     if request.model is not None and (was := request.model.input_was):

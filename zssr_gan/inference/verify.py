@@ -107,18 +107,18 @@ def make_again(record: Record, folder: Path, source: Path, on_progress: OnProgre
     versions = "" if same else "; library versions differ from the recorded ones"
     if again.output.sha256 != record.output.sha256:
         return Check("rerun", False, f"made again from the record: {_difference(contents[result], result)}{versions}")
-    told, found = (one.model_dump(mode="json") for one in (record, again))
-    if wrong := list(_differences(told, found)):
+    recorded, found = (one.model_dump(mode="json") for one in (record, again))
+    if wrong := list(_differences(recorded, found)):
         return Check(
             "rerun", False, f"made again: the same bytes, but the record tells {', '.join(wrong)} otherwise{versions}"
         )
     return Check("rerun", True, f"made again from the record: the same bytes, and the same account ({_ON_TRUST})")
 
 
-def _differences(told: dict[str, Any], found: dict[str, Any], prefix: str = "") -> Iterator[str]:
+def _differences(recorded: dict[str, Any], found: dict[str, Any], prefix: str = "") -> Iterator[str]:
     """Dotted names of what a record tells otherwise than a rerun, without what may differ from run to run."""
-    for key in {**told, **found}:
-        old, new, name = told.get(key, _MISSING), found.get(key, _MISSING), f"{prefix}{key}"
+    for key in {**recorded, **found}:
+        old, new, name = recorded.get(key, _MISSING), found.get(key, _MISSING), f"{prefix}{key}"
         if key in _VARIES:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
@@ -162,15 +162,15 @@ def _check_schema_1(old: dict[str, Any], path: Path, *, rerun: bool) -> Iterator
             yield _check_file("evidence", folder / Path(old["evidence"]["name"]).name, old["evidence"]["sha256"])
         yield _check_hash("settings", old["settings"], old["settings_sha256"])
         for name in ("kernel", "degradation"):
-            if (told := old.get(name)) is not None:
-                yield _check_hash(name, told["values"], told["values_sha256"])
+            if (recorded := old.get(name)) is not None:
+                yield _check_hash(name, recorded["values"], recorded["values_sha256"])
         for name in ("case", "model"):
-            if (told := old.get(name)) is not None:
-                yield _check_file(name, find_file(told["path"], folder), told["sha256"])
+            if (recorded := old.get(name)) is not None:
+                yield _check_file(name, find_file(recorded["path"], folder), recorded["sha256"])
         if rerun:
             version = old["tool"]["version"]
-            said = f"not made: the record has version 1; a rerun needs the zssr-gan that wrote it ({version})"
-            yield Check("rerun", False, said)
+            sentence = f"not made: the record has version 1; a rerun needs the zssr-gan that wrote it ({version})"
+            yield Check("rerun", False, sentence)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise RecordError(f"{path}: a broken record: {type(error).__name__}: {error}") from error
 
@@ -201,7 +201,7 @@ def _check_files(record: Record, folder: Path) -> Iterator[Check]:
     for option, file in request.files.items():
         if option not in readers:  # their content is in the record, whole
             continue
-        name, read, told = readers[option]
+        name, read, recorded = readers[option]
         path = find_file(file.path, folder)
         if option == "degradation" and not path.exists():
             yield Check(name, True, f"{path.name} itself is not there; the record holds its values")
@@ -210,7 +210,7 @@ def _check_files(record: Record, folder: Path) -> Iterator[Check]:
         if check.ok:
             try:
                 good, bad = f"{check.text}, as the record tells of it", f"{path.name} holds other than the record tells"
-                check = _check(name, read(path) == told, good, bad)
+                check = _check(name, read(path) == recorded, good, bad)
             except ZssrGanError as error:
                 check = Check(name, False, str(error))
         yield check
@@ -235,13 +235,16 @@ def _check_file(name: str, path: Path, sha256: str) -> Check:
     return _check(name, found == sha256, good, bad)
 
 
-def _check_label(told: Label, least: Label, output: Path) -> Check:
+def _check_label(recorded: Label, least: Label, output: Path) -> Check:
     """The label against the output's own text, and against the images that were learnt from."""
-    if strongest(told, least) != told:
-        return Check("label", False, f"the record says {told}, but lists what makes it {least}")
+    if strongest(recorded, least) != recorded:
+        return Check("label", False, f"the record says {recorded}, but lists what makes it {least}")
     try:
         own = read_provenance(output).get("zssr-gan:label", "").partition(":")[0] or None
     except ZssrGanError:  # there is no file, or no text in it
         own = None
-    good, bad = f"the label is {told}, as in the output", f"the record says {told}, the output itself another label"
-    return _check("label", own in (None, told), good, bad)
+    good, bad = (
+        f"the label is {recorded}, as in the output",
+        f"the record says {recorded}, the output itself another label",
+    )
+    return _check("label", own in (None, recorded), good, bad)
