@@ -10,16 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from pydantic import JsonValue
-from torch import Tensor
 
-from zssr_gan.data.cameras import Camera, Cameras, read_degradations
+from zssr_gan.data.cameras import Cameras, read_degradations
 from zssr_gan.data.case import TrainingImages, run_degradations, run_shared, write_degradations, zero_shot_settings
-from zssr_gan.data.prepared import Prepared, PreparedImage
+from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import Role, Split, read_split
 from zssr_gan.data.store import Store, refuse_other_settings, write_shard
@@ -28,8 +25,7 @@ from zssr_gan.devices import Machine
 from zssr_gan.distributed import Ranks
 from zssr_gan.errors import DeviceError, ImageError, SettingsError, StoreError, ZssrGanError, is_out_of_memory
 from zssr_gan.files import locked, sha256_file
-from zssr_gan.imaging.colour import psnr_db
-from zssr_gan.imaging.picture import Metadata, Picture, quantise, to_samples
+from zssr_gan.imaging.colour import from_levels, psnr_db, to_levels
 from zssr_gan.imaging.resize import Scale
 from zssr_gan.progress import Bar
 from zssr_gan.provenance import finite_json, label_of
@@ -39,7 +35,7 @@ from zssr_gan.signals import uninterrupted
 from zssr_gan.zeroshot.scheduler import Job, Tick, run_jobs
 from zssr_gan.zeroshot.shared import SharedStart, read_shared
 from zssr_gan.zeroshot.steps import SMALLEST_SIDE, fleet_capacity
-from zssr_gan.zeroshot.upscale import SuperResolved, upscale
+from zssr_gan.zeroshot.upscale import upscale
 
 SYNTHESISED: tuple[Role, ...] = ("zssr", "table1")
 """Roles whose synthetic HR images are made."""
@@ -99,68 +95,54 @@ class Synthesiser:
                 yield ended.result
 
     def _job(self, number: int, capacity: int) -> Job[StoredImage]:
-        image = self.images.read(number)
+        member, image = self.images.member(number), self.images.read(number)
         height, width = image.pixels.shape[-2:]
         if min(height, width) < SMALLEST_SIDE:
-            name = self.images.member(number).id
-            raise ImageError(f"{name}: is {width}x{height} pixels; zero-shot learning needs {SMALLEST_SIDE} a side.")
+            raise ImageError(
+                f"{member.id}: is {width}x{height} pixels; zero-shot learning needs {SMALLEST_SIDE} a side."
+            )
         camera = self.cameras.of(self.images, number)
         lr_CHW = image.pixels.to(self.machine.device)
-        settings = self.settings if self.shared is not None else self.settings.for_size(lr_CHW[0].numel())
+        settings = self.settings if self.shared is not None else self.settings.for_size(height * width)
         try:
             done = yield from upscale(
                 lr_CHW, self.scale, settings, camera.downscale, self.machine, seed=self.seed, shared=self.shared
             )
         except ZssrGanError as error:
-            raise type(error)(f"{self.images.member(number).id}: {error}") from error
+            raise type(error)(f"{member.id}: {error}") from error
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             torch.cuda.empty_cache()
-            name = self.images.member(number).id
-            raise DeviceError(f"{name}: the device has too little memory to apply its networks.") from error
-        return self._stored(number, image, camera, done, capacity)
-
-    def _stored(
-        self, number: int, image: PreparedImage, camera: Camera, done: SuperResolved, capacity: int
-    ) -> StoredImage:
-        member = self.images.member(number)
-        result = _eight_bits(done.image_CHW)
-        again = camera.downscale(result.pixels[None], (image.pixels.shape[-2], image.pixels.shape[-1]))[0]
-        error = float((again - image.pixels).square().mean())
+            raise DeviceError(f"{member.id}: the device has too little memory to apply its networks.") from error
+        levels = to_levels(done.image_CHW.detach().cpu())
+        again = camera.downscale(from_levels(levels)[None], (height, width))[0]
         trainings = [step for step in done.steps if "iterations" in step]
-        figures: dict[str, Any] = {
-            # Of others there is the shared network, and the degradation, where that was estimated from more than this.
-            "label": label_of(member.sha256, camera.learnt_from, shared=self.shared is not None),
-            "role": member.role,
-            "source": member.source,
-            "source_sha256": member.sha256,
-            "degradation": {"group": camera.group, "sha256": camera.sha256},
-            "seeds": [seed for step in trainings for seed in step["seeds"]],
-            "iterations": sum(sum(step["iterations"]) for step in trainings),
-            # A shared network's loss is the case's, not this image's.
-            "loss": trainings[-1]["last_loss"][0] if any(trainings[-1]["iterations"]) else None,
-            "restarts": sum(sum(step["restarts"]) for step in trainings),
-            "residual_db": round(psnr_db(error), 3),
-            "choice": done.choice,
-            "notices": [*image.notices, *done.notices],
-            "device": str(self.machine.device),
-            "precision": self.machine.precision,
-            "threads": self.machine.threads,
-            "fleet": capacity if any(any(step["iterations"]) for step in trainings) else None,
-            "torch": torch.__version__,
-        }
-        kept = finite_json(figures)
-        assert isinstance(kept, dict)
-        return StoredImage(member.id, _samples(_eight_bits(image.pixels)), _samples(result), kept)
-
-
-def _eight_bits(pixels: Tensor) -> Picture:
-    return quantise(Picture(pixels.detach().cpu(), None, 8, Metadata()))
-
-
-def _samples(picture: Picture) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return to_samples(picture).astype(np.uint8, copy=False)
+        figures = finite_json(
+            {
+                "label": label_of(member.sha256, camera.learnt_from, shared=self.shared is not None),
+                "role": member.role,
+                "source": member.source,
+                "source_sha256": member.sha256,
+                "degradation": {"group": camera.group, "sha256": camera.sha256},
+                "seeds": [seed for step in trainings for seed in step["seeds"]],
+                "iterations": sum(sum(step["iterations"]) for step in trainings),
+                # A shared network's loss is the case's, not this image's.
+                "loss": trainings[-1]["last_loss"][0] if any(trainings[-1]["iterations"]) else None,
+                "restarts": sum(sum(step["restarts"]) for step in trainings),
+                "residual_db": round(psnr_db(float((again - image.pixels).square().mean())), 3),
+                "choice": done.choice,
+                "notices": [*image.notices, *done.notices],
+                "device": str(self.machine.device),
+                "precision": self.machine.precision,
+                "threads": self.machine.threads,
+                "fleet": capacity if any(any(step["iterations"]) for step in trainings) else None,
+                "torch": torch.__version__,
+            }
+        )
+        assert isinstance(figures, dict)
+        lr, sr = (one.permute(1, 2, 0).contiguous().numpy() for one in (to_levels(image.pixels), levels))
+        return StoredImage(member.id, lr, sr, figures)
 
 
 @dataclass(frozen=True, slots=True)
