@@ -8,6 +8,7 @@ import io
 import re
 import textwrap
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure as Drawing
@@ -28,6 +29,13 @@ _VARIABLES |= {f"#00001{n}": name for n, name in enumerate(("internal", "case", 
 """Colours that stand for variables of the page's style."""
 
 _COLOURS = {name: colour for colour, name in _VARIABLES.items()}
+
+_STYLE: dict[Any, object] = {
+    "svg.fonttype": "none",
+    "font.sans-serif": ["system-ui", "DejaVu Sans"],
+    "text.parse_math": False,
+}
+"""Texts stay texts, and a $ in a method's name is no formula."""
 
 _MARKERS = {"internal": "o", "case": "s", "generative": "D"}
 
@@ -53,7 +61,9 @@ def charts_of(key: str, table: Table) -> list[Chart]:
     for number, column in enumerate(table.columns):
         cells = [row.cells[column.name] for row in table.rows]
         if sum(cell.mean.value is not None for cell in cells) > 1:
-            found.append(Chart(column, _svg(f"{key}-{number + 1}-", table, cells)))
+            own = f"{key}-{number + 1}-"
+            with mpl.rc_context({**_STYLE, "svg.hashsalt": own}):
+                found.append(Chart(column, _svg(own, table, cells)))
     return found
 
 
@@ -61,21 +71,18 @@ def _svg(key: str, table: Table, cells: list[Cell]) -> str:
     names = [textwrap.wrap(row.texts[0], _LETTERS, max_lines=2, placeholder=" …") for row in table.rows]
     line = _TALL_LINE if any(len(name) > 1 for name in names) else _LINE
     height = _TOP + line * len(names) + _BOTTOM
-    # 72 dots an inch: a point is a CSS pixel of the view box.
-    drawing = Drawing(figsize=(WIDTH / 72, height / 72), dpi=72)
-    plot_width = WIDTH - _LEFT - _RIGHT
-    axes = drawing.add_axes(
-        (_LEFT / WIDTH, _BOTTOM / height, plot_width / WIDTH, (height - _TOP - _BOTTOM) / height), frameon=False
-    )
     values = [x for cell in cells if cell.mean.value is not None for x in (cell.mean.value, *(cell.interval or ()))]
     low, high = min(values), max(values)
     margin = (high - low or abs(high) or 1.0) * 0.06
-    axes.set_xlim(low - margin, high + margin)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    # 72 dots an inch: a point is a CSS pixel of the view box.
+    drawing = Drawing(figsize=(WIDTH / 72, height / 72), dpi=72)
+    inside = (_LEFT / WIDTH, _BOTTOM / height, 1 - (_LEFT + _RIGHT) / WIDTH, 1 - (_TOP + _BOTTOM) / height)
+    axes = drawing.add_axes(inside, frameon=False)
+    axes.set(xlim=(low - margin, high + margin), ylim=(len(names) - 0.5, -0.5))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(lambda x, _: f"{0.0 if abs(x) < 1e-12 * (high - low) else x:.6g}")
-    axes.set_yticks(range(len(names)), ["\n".join(name) for name in names], fontsize=11, color=_COLOURS["ink"])
-    axes.tick_params(bottom=False, left=False, labelsize=11, pad=6)
+    axes.set_yticks(range(len(names)), ["\n".join(name) for name in names])
+    axes.tick_params(bottom=False, left=False, labelsize=11, pad=6, labelcolor=_COLOURS["ink"])
     axes.tick_params("x", labelcolor=_COLOURS["soft"])
     axes.grid(axis="x", color=_COLOURS["faint"], linewidth=1)
     axes.grid(axis="y", color=_COLOURS["rule"], linewidth=1, dashes=(1, 4))
@@ -84,16 +91,15 @@ def _svg(key: str, table: Table, cells: list[Cell]) -> str:
     for y, (row, cell) in enumerate(zip(table.rows, cells, strict=True)):
         colour = _COLOURS[row.label or "none"]
         if cell.mean.value is None:
-            axes.text(0.02, y, "no value", transform=axes.get_yaxis_transform(), va="center", fontsize=11)
-            axes.texts[-1].set(color=_COLOURS["soft"], fontstyle="italic")
+            text = axes.text(0.02, y, "no value", transform=axes.get_yaxis_transform(), va="center", fontsize=11)
+            text.set(color=_COLOURS["soft"], fontstyle="italic")
             continue
         if cell.interval is not None:
             axes.plot(cell.interval, (y, y), color=colour, linewidth=3, alpha=0.55, solid_capstyle="round", zorder=3)
         (dot,) = axes.plot(cell.mean.value, y, _MARKERS.get(row.label or "", "o"), color=colour, zorder=4)
         dot.set(markersize=10, markeredgecolor=_COLOURS["paper"], markeredgewidth=1.5)
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": key, "font.sans-serif": ["system-ui", "DejaVu Sans"]}):
-        buffer = io.StringIO()
-        drawing.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    buffer = io.StringIO()
+    drawing.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return _for_page(key, buffer.getvalue())
 
 
