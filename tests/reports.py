@@ -13,7 +13,7 @@ from zssr_gan.imaging.io import encode_picture
 from zssr_gan.imaging.picture import Metadata, from_samples
 from zssr_gan.provenance import Label
 
-HOSTILE = "<script>alert('x')</script>\" onload=alert(1) {{ 7*7 }} $\\frac$"
+HOSTILE = "$\\frac$ <script>alert('x')</script>\" onload=alert(1) {{ 7*7 }}"
 PSNR = Definition("PSNR-Y, border 0", "how close", "dB", higher_is_better=True)
 FAR = Definition("distance", "how far", "", higher_is_better=False)
 SHARP = Definition("sharpness", "how sharp", "", higher_is_better=None)

@@ -166,7 +166,7 @@ def test_all_parts_and_nothing_twice(done: Path, evaluated: tuple[Path, str], mo
     for name in ("generate", "run_jobs", "learn_case", "_lanczos"):
         monkeypatch.setattr(methods, name, refuse)
     monkeypatch.setattr(ground_truth, "learn_case", refuse)
-    monkeypatch.setattr(case_training, "Loop", refuse)
+    monkeypatch.setattr(case_training, "train_generator", refuse)
     assert run(done, *WHOLE) == 0
     assert contents() == before
 
