@@ -1,6 +1,7 @@
 """VGG and AlexNet as frozen sources of features, with published or random weights."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,13 +12,6 @@ from tests.networks.weights import ALEXNET, alexnet_weights
 from zssr_gan.errors import WeightsError
 from zssr_gan.networks.base import DEVIATION, MEAN
 from zssr_gan.networks.vgg import LAYERS, VGG, AlexNet, VGGOptions, orthogonal_weights
-
-# Of the published file: number in torchvision's `features`, channels in and out.
-TORCHVISION = {
-    **{0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256)},
-    **{16: (256, 256), 19: (256, 512), 21: (512, 512), 23: (512, 512), 25: (512, 512), 28: (512, 512)},
-    **{30: (512, 512), 32: (512, 512), 34: (512, 512)},
-}
 
 
 @pytest.fixture(scope="module")
@@ -38,27 +32,21 @@ def normalised(x: Tensor) -> Tensor:
     return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
 
 
-def test_torchvisions_names_and_shapes(weights: dict[str, Tensor]) -> None:
-    network = VGG(VGGOptions(layers=("conv5_4",)), weights)
-    expected = {}
-    for place, (inputs, outputs) in TORCHVISION.items():
-        expected[f"features.{place}.weight"] = (outputs, inputs, 3, 3)
-        expected[f"features.{place}.bias"] = (outputs,)
-    assert {name: tuple(weight.shape) for name, weight in network.state_dict().items()} == expected
-    assert {name: tuple(weight.shape) for name, weight in weights.items()} == expected
-    assert sum(weight.numel() for weight in network.parameters()) == 20_024_384
-    assert len(LAYERS["vgg19"]) == 16
-
-
-def test_vgg16() -> None:
-    """Three stages have a convolution less; the numbers in torchvision's list move with it."""
-    weights = orthogonal_weights(torch.Generator().manual_seed(0), "vgg16")
-    network = VGG(VGGOptions("vgg16", ("conv3_3", "conv5_3")), weights)
-    places = [int(name.split(".")[1]) for name in network.state_dict() if name.endswith("weight")]
-    assert places == [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
-    assert sum(weight.numel() for weight in network.parameters()) == 14_714_688
-    shapes = {layer: tuple(values.shape[1:]) for layer, values in network(noise(1, 3, 32, 32)).items()}
-    assert shapes == {"conv3_3": (256, 8, 8), "conv5_3": (512, 2, 2)}
+@pytest.mark.parametrize(
+    ("network", "places", "count"),
+    [
+        ("vgg19", [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34], 20_024_384),
+        ("vgg16", [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28], 14_714_688),
+    ],
+)
+def test_torchvisions_names_and_number_of_weights(network: Any, places: list[int], count: int) -> None:
+    given = orthogonal_weights(torch.Generator().manual_seed(0), network)
+    vgg = VGG(VGGOptions(network, ("conv3_3", LAYERS[network][-1])), given)
+    assert list(vgg.state_dict()) == list(given)
+    assert [name for name in given if name.endswith("weight")] == [f"features.{place}.weight" for place in places]
+    assert sum(weight.numel() for weight in vgg.parameters()) == count
+    shapes = [tuple(values.shape[1:]) for values in vgg(noise(1, 3, 32, 32)).values()]
+    assert shapes == [(256, 8, 8), (512, 2, 2)]
 
 
 def test_vgg_by_hand(weights: dict[str, Tensor]) -> None:

@@ -85,52 +85,40 @@ class TestFacts:
             ZSSROptions(depth=7, residual=True)
 
 
-class TestFirstWeights:
-    def test_original_variance(self) -> None:
-        """N(0, 0.1 / (9 C_in)) in every layer: the inner ones, then the first, then the last."""
-        network = ZSSR(ZSSROptions(), 3, (1, 1), [torch.Generator().manual_seed(n) for n in range(4)])
-        inner, first, last = network.weights_NP.detach().split([6 * 64 * 576, 64 * 27, 3 * 576], dim=1)
-        for weights, fan_in in ((inner, 576), (first, 27), (last, 576)):
-            assert float(weights.mean()) == pytest.approx(0, abs=4 * (0.1 / fan_in / weights.numel()) ** 0.5)
-            assert float(weights.var()) == pytest.approx(0.1 / fan_in, rel=0.06)
-
-    def test_lecun_variance_with_small_ends_of_pairs(self) -> None:
-        options = ZSSROptions(depth=6, width=32, grid="lr", residual=True, initial="lecun", bias=True)
-        network = ZSSR(options, 3, (2, 2), [torch.Generator().manual_seed(n) for n in range(8)])
-        size = 32 * 288
-        *inner, first, last, biases = network.weights_NP.detach().split(
-            [*[size] * 4, 32 * 27, 12 * 288, 5 * 32 + 12], dim=1
-        )
-        for weights, factor in zip(inner, (1, 0.3, 1, 0.3), strict=True):
-            assert float(weights.std()) == pytest.approx(factor * (1 / 288) ** 0.5, rel=0.03)
-        assert float(first.std()) == pytest.approx((1 / 27) ** 0.5, rel=0.05)
-        assert float(last.std()) == pytest.approx(0.1 * (1 / 288) ** 0.5, rel=0.05)
-        assert not biases.any()
-
-    def test_a_members_start_is_its_own_generators(self) -> None:
-        pair, swapped, alone = (
-            build("original", seeds=(5, 6)),
-            build("original", seeds=(6, 5)),
-            build("original", 3, (6,)),
-        )
-        assert torch.equal(pair.weights_NP[1], alone.weights_NP[0])
-        assert torch.equal(pair.weights_NP, swapped.weights_NP.flip(0))
-        assert not torch.equal(pair.weights_NP[0], pair.weights_NP[1])
+def test_first_weights() -> None:
+    """N(0, 0.1 / (9 C_in)) in every layer; `lecun` has 1 / (9 C_in), and small ends of residual pairs and of all."""
+    network = ZSSR(ZSSROptions(), 3, (1, 1), [torch.Generator().manual_seed(n) for n in range(4)])
+    inner, first, last = network.weights_NP.detach().split([6 * 64 * 576, 64 * 27, 3 * 576], dim=1)
+    for weights, fan_in in ((inner, 576), (first, 27), (last, 576)):
+        assert float(weights.mean()) == pytest.approx(0, abs=4 * (0.1 / fan_in / weights.numel()) ** 0.5)
+        assert float(weights.var()) == pytest.approx(0.1 / fan_in, rel=0.06)
+    options = ZSSROptions(depth=6, width=32, grid="lr", residual=True, initial="lecun", bias=True)
+    network = ZSSR(options, 3, (2, 2), [torch.Generator().manual_seed(n) for n in range(8)])
+    sizes = [*[32 * 288] * 4, 32 * 27, 12 * 288, 5 * 32 + 12]
+    *weights_of_layers, biases = network.weights_NP.detach().split(sizes, dim=1)
+    deviations = [*(factor * (1 / 288) ** 0.5 for factor in (1, 0.3, 1, 0.3)), (1 / 27) ** 0.5, 0.1 * (1 / 288) ** 0.5]
+    for weights, deviation in zip(weights_of_layers, deviations, strict=True):
+        assert float(weights.std()) == pytest.approx(deviation, rel=0.05)
+    assert not biases.any()
 
 
-class TestFleet:
-    @kinds
-    def test_members_are_independent(self, kind: str) -> None:
-        """Each gives what it gives alone, and its weights get no gradient from another's output."""
-        fleet = lively(kind, seeds=(0, 1, 2))
-        x = noise(3, 2, 3, 12, 10)
-        out = fleet(x)
-        for n in range(3):
-            alone = lively(kind, seeds=(n,))
-            assert torch.allclose(out[n : n + 1], alone(x[n : n + 1]), atol=1e-4)
-        (gradient,) = torch.autograd.grad(out[1].square().sum(), fleet.weights_NP)
-        assert gradient[1].any()
-        assert not gradient[[0, 2]].any()
+def test_first_weights_of_a_member_come_of_its_own_generator() -> None:
+    pair, swapped, single = build("original", seeds=(5, 6)), build("original", seeds=(6, 5)), build("original", 3, (6,))
+    assert torch.equal(pair.weights_NP[1], single.weights_NP[0])
+    assert torch.equal(pair.weights_NP, swapped.weights_NP.flip(0))
+
+
+@kinds
+def test_members_are_independent(kind: str) -> None:
+    """Each gives what it gives alone, and its weights get no gradient from another's output."""
+    fleet = lively(kind, seeds=(0, 1, 2))
+    x = noise(3, 2, 3, 12, 10)
+    out = fleet(x)
+    for n in range(3):
+        assert torch.allclose(out[n : n + 1], lively(kind, seeds=(n,))(x[n : n + 1]), atol=1e-4)
+    (gradient,) = torch.autograd.grad(out[1].square().sum(), fleet.weights_NP)
+    assert gradient[1].any()
+    assert not gradient[[0, 2]].any()
 
 
 @kinds

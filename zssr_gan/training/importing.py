@@ -40,19 +40,21 @@ _FORBIDDEN: Final = re.compile(r"nsupported (?:global: )?GLOBAL (\S{1,100})")
 
 _READ: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-_RENAMED: Final[dict[str, tuple[tuple[str, str], ...]]] = {
-    "body.0.rdb1.conv1.weight": (),
+_FAMILIES: Final[Mapping[str, tuple[str, tuple[tuple[str, str], ...]]]] = {
+    "body.0.rdb1.conv1.weight": ("BasicSR", ()),
     "RRDB_trunk.0.RDB1.conv1.weight": (
-        *((r"^RRDB_trunk\.", "body."), (r"\.RDB", ".rdb"), (r"^trunk_conv\.", "conv_body.")),
-        *((r"^HRconv\.", "conv_hr."), (r"^upconv(\d+)\.", r"conv_up\1.")),
+        "ESRGAN",
+        (
+            *((r"^RRDB_trunk\.", "body."), (r"\.RDB", ".rdb"), (r"^trunk_conv\.", "conv_body.")),
+            *((r"^HRconv\.", "conv_hr."), (r"^upconv(\d+)\.", r"conv_up\1.")),
+        ),
     ),
     "model.1.sub.0.RDB1.conv1.0.weight": (
-        (r"^model\.1\.sub\.(\d+)\.RDB([123])\.conv([1-5])\.0\.", r"body.\1.rdb\2.conv\3."),
+        "ESRGAN, older",
+        ((r"^model\.1\.sub\.(\d+)\.RDB([123])\.conv([1-5])\.0\.", r"body.\1.rdb\2.conv\3."),),
     ),
 }
-"""By a name that only this family has: patterns and what they become."""
-
-_FAMILIES: Final = dict(zip(_RENAMED, ("BasicSR", "ESRGAN", "ESRGAN, older"), strict=True))
+"""By a name that only one family has: the family, and patterns of its names with what they become."""
 
 
 def import_generator(source: Path, output: Path) -> Card:
@@ -153,23 +155,24 @@ def rename(weights: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
     Raises:
         WeightsError: they are those of another network.
     """
-    for mark, changes in _RENAMED.items():
-        if mark in weights:
-            if mark.startswith("model."):
-                changes = (*changes, *_numbered(weights))
-            renamed = {}
-            for name, weight in weights.items():
-                for pattern, ours in changes:
-                    name = re.sub(pattern, ours, name)
-                renamed[name] = weight
-            return _FAMILIES[mark], renamed
+    for mark, (family, changes) in _FAMILIES.items():
+        if mark not in weights:
+            continue
+        changes, renamed = (*changes, *_numbered(weights)), {}
+        for name, weight in weights.items():
+            for pattern, own in changes:
+                name = re.sub(pattern, own, name)
+            renamed[name] = weight
+        return family, renamed
     some = ", ".join(list(weights)[:3])
     raise WeightsError(f"these are no weights of an ESRGAN generator (RRDB), whose names are others than {some} ...")
 
 
 def _numbered(weights: Mapping[str, Tensor]) -> list[tuple[str, str]]:
-    """Changes for the older names, whose numbers count activations and enlargements too."""
-    blocks = max(int(match[1]) for name in weights if (match := re.match(r"^model\.1\.sub\.(\d+)\.", name)))
+    """Changes of the older family's numbers, which count activations and enlargements too; none for other families."""
+    blocks = max(
+        (int(match[1]) for name in weights if (match := re.match(r"^model\.1\.sub\.(\d+)\.", name))), default=0
+    )
     places = sorted(
         {int(match[1]) for name in weights if (match := re.fullmatch(r"model\.(\d+)\.(?:weight|bias)", name))}
     )
