@@ -183,6 +183,8 @@ def test_each_naming_gives_the_same_network(naming: str, options: dict[str, Any]
         ("conv_up1.bias", lambda bias: bias * torch.nan, "is NaN"),
         ("conv_up1.bias", lambda bias: torch.full_like(bias, 1e300, dtype=torch.float64), "infinite"),
         ("conv_first.weight", lambda _: noise(6, 5, 3, 3), "takes 5 channels"),
+        ("conv_last.weight", lambda _: noise(4, 6, 3, 3), "takes 3 channels"),
+        ("body.9999.rdb1.conv1.weight", lambda _: noise(4, 6, 3, 3), "blocks"),
         ("conv_up1.bias", lambda bias: bias.to(torch.float8_e4m3fn), "of type float8_e4m3fn, and read are"),
         ("conv_up1.bias", lambda bias: torch.quantize_per_tensor(bias, 1.0, 0, torch.quint8), "of type quint8"),
         ("conv_first.weight", lambda weight: weight.to(torch.complex64), "of type complex64"),
