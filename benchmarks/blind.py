@@ -35,8 +35,9 @@ from zssr_gan.imaging.io import read_picture
 from zssr_gan.imaging.resize import resize
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset
+from zssr_gan.zeroshot.ensemble import apply_many
 from zssr_gan.zeroshot.pairs import Task
-from zssr_gan.zeroshot.shared import apply_shared, learn_shared
+from zssr_gan.zeroshot.shared import learn_shared
 
 X2 = (2.0, 2.0)
 SIDE = 64
@@ -81,7 +82,7 @@ def shared(
     images = [(one.image, one.pixels) for one in group.evidence]
     start = learn_shared(images, settings, X2, downscale, seed=seed, machine=used)
     task = Task.of(X2, settings.network.grid, downscale, used.precision)
-    return apply_shared(start.network(), list(group.lr.to(used.device)), settings, task)
+    return apply_many(start.network(), list(group.lr.to(used.device)), settings, task)
 
 
 def kernel_error_db(truths: Tensor, estimated: Degradation, true: Degradation) -> float:

@@ -21,10 +21,11 @@ from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import PRECISIONS, Machine, RunOptions, machine
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset
+from zssr_gan.zeroshot.ensemble import apply_many
 from zssr_gan.zeroshot.fleet import Fleet, Member, TrainRequest, reconstruction_error
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.scheduler import run_jobs
-from zssr_gan.zeroshot.shared import SharedStart, apply_shared, learn_shared
+from zssr_gan.zeroshot.shared import SharedStart, learn_shared
 from zssr_gan.zeroshot.steps import fleet_capacity
 from zssr_gan.zeroshot.upscale import upscale
 
@@ -193,7 +194,7 @@ def share_of_set(preset: str, used: Machine) -> None:
     learn(2)
     step = median(learn(steps) / steps for _ in range(3))
     start = _start(named, settings, used)
-    first = median_seconds(lambda: apply_shared(start.network(), images, settings, task), used.device, 1)
+    first = median_seconds(lambda: apply_many(start.network(), images, settings, task), used.device, 1)
     first /= len(images)
     learning = step * iterations * rounds
     between = first * SET * (rounds - 1)

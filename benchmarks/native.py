@@ -20,8 +20,9 @@ from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.resize import resize
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import load_preset
+from zssr_gan.zeroshot.ensemble import apply_many
 from zssr_gan.zeroshot.pairs import Task
-from zssr_gan.zeroshot.shared import apply_shared, learn_shared
+from zssr_gan.zeroshot.shared import learn_shared
 
 X2 = (2.0, 2.0)
 ZOOM = 3
@@ -67,7 +68,7 @@ def main() -> None:
             named = [(one.image, one.pixels) for one in evidence]
             start = learn_shared(named, settings, X2, downscale, seed=0, machine=used)
             task = Task.of(X2, settings.network.grid, downscale, used.precision)
-            columns.append(apply_shared(start.network(), images, settings, task))
+            columns.append(apply_many(start.network(), images, settings, task))
     largest = np.argsort([-one.shape[1] for one in images])[: args.shown]
     rows = [tile([torch.as_tensor(column[n]) for column in columns]) for n in largest]
     width = max(row.width for row in rows) + 2 * GAP

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import RunOptions, machine
-from zssr_gan.networks.zssr import ZSSR, ZSSROptions
+from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.settings.zeroshot import CosineSchedule, ZeroShotSettings, load_preset
 from zssr_gan.zeroshot.fleet import Fleet, Member, TrainRequest, autocast
 from zssr_gan.zeroshot.pairs import Task
@@ -61,7 +61,7 @@ def step(settings: ZeroShotSettings, side: int, device: torch.device, precision:
     schedule = CosineSchedule(iterations=_STEPS)
     settings = settings.model_copy(update={"schedule": schedule})
     image = torch.rand(3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
-    network = ZSSR(ZSSROptions(**settings.network.model_dump()), 3, task.factor, [torch.Generator()])
+    network = ZSSR(settings.network, 3, task.factor, [torch.Generator()])
     crop = min(settings.pairs.crop, side)
     pixels = settings.pairs.batch * (crop // task.factor[0]) * (crop // task.factor[1])
 

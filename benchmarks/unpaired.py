@@ -53,9 +53,9 @@ from zssr_gan.settings.zeroshot import load_preset
 from zssr_gan.training.dataset import TrainingData
 from zssr_gan.training.loop import Callbacks, Loop
 from zssr_gan.training.sampling import Images
-from zssr_gan.zeroshot.ensemble import finish, median
+from zssr_gan.zeroshot.ensemble import apply_many, finish, median
 from zssr_gan.zeroshot.pairs import Task
-from zssr_gan.zeroshot.shared import apply_shared, learn_shared
+from zssr_gan.zeroshot.shared import learn_shared
 
 SIDE, UNSEEN, UNSEEN_OF_GROUP = 64, 52, 20
 HELD_OUT = 8
@@ -85,7 +85,7 @@ def first_stage(faces: Faces, preset: str, seed: int, used: Machine) -> Tensor:
     images = [(CaseImage(name=str(n), sha256=""), x) for n, x in enumerate(faces.lr[: faces.seen])]
     start = learn_shared(images, settings, X2, faces.downscale, seed=seed, machine=used)
     task = Task.of(X2, settings.network.grid, faces.downscale, used.precision)
-    return rounded(torch.stack(apply_shared(start.network(), list(faces.lr.to(used.device)), settings, task)).cpu())
+    return rounded(torch.stack(apply_many(start.network(), list(faces.lr.to(used.device)), settings, task)).cpu())
 
 
 def trained(

@@ -1,8 +1,8 @@
-"""Random numbers as a function of a seed and a position: no state, so a member of a fleet can come and go.
+"""Seeds out of the run's seed and an image's content, and random numbers as a function of a seed and a position.
 
-A generator a member would be a Python loop over the fleet at every step. Here a number is a hash of its member's seed,
-of the member's own iteration, and of its place within that: the same on every device, whoever else is there.
-The hash is SplitMix64's finaliser (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators").
+No draw depends on an image's place in a batch. A number is a hash of a network's seed, its iteration, and the number's
+place within that, so that networks can join and leave a fleet; a generator for each would be a Python loop at every
+step. The hash is SplitMix64's finaliser (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators").
 
 Shapes: N members.
 """
@@ -57,9 +57,6 @@ def _mix(z: Tensor) -> Tensor:
 def _shifted(z: Tensor, bits: int) -> Tensor:
     """Shifted to the right with zeros coming in, where torch brings in copies of the sign."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)
-
-
-# Seeds out of content: a run's seed and the image's pixels decide every random draw, its place in a batch none.
 
 
 def content_hash(image: Tensor) -> str:

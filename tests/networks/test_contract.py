@@ -18,7 +18,8 @@ from zssr_gan.networks.registry import DISCRIMINATORS, GENERATORS
 from zssr_gan.networks.srcnn import SRCNN, SRCNNOptions
 from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
 from zssr_gan.networks.vgg import VGG, AlexNet, VGGOptions, orthogonal_weights
-from zssr_gan.networks.zssr import ZSSR, ZSSROptions
+from zssr_gan.networks.zssr import ZSSR
+from zssr_gan.settings.zeroshot import ZSSRSettings
 
 
 def draws(seed: int = 0) -> torch.Generator:
@@ -26,7 +27,7 @@ def draws(seed: int = 0) -> torch.Generator:
 
 
 def zssr(factor: tuple[int, int], channels: int = 3, **options: object) -> Callable[[], nn.Module]:
-    return lambda: ZSSR(ZSSROptions(width=4, initial="lecun", **options), channels, factor, [draws()])  # type: ignore[arg-type]
+    return lambda: ZSSR(ZSSRSettings(width=4, initial="lecun", **options), channels, factor, [draws()])  # type: ignore[arg-type]
 
 
 def vgg(*layers: str, network: Literal["vgg16", "vgg19"] = "vgg19") -> Callable[[], nn.Module]:

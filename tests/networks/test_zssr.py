@@ -4,16 +4,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from zssr_gan.networks.zssr import ZSSR, Batched, Grouped, ZSSROptions, _Product
+from zssr_gan.networks.zssr import ZSSR, Batched, Grouped, _Product
+from zssr_gan.settings.zeroshot import ZSSRSettings
 
 # Every kind of network: grid, factor, residual pairs, biases, first weights.
 KINDS = {
-    "original": (ZSSROptions(depth=4, width=8), (1, 1)),
-    "biased": (ZSSROptions(depth=2, width=5, bias=True), (1, 1)),
-    "lr": (ZSSROptions(depth=4, width=8, grid="lr", initial="lecun", bias=True), (2, 2)),
-    "lr x(1, 2)": (ZSSROptions(depth=4, width=8, grid="lr", residual=True, initial="lecun"), (1, 2)),
-    "lr x(3, 2)": (ZSSROptions(depth=6, width=8, grid="lr", residual=True, initial="lecun", bias=True), (3, 2)),
-    "shallow": (ZSSROptions(depth=1 + 1, width=3, grid="lr"), (2, 2)),
+    "original": (ZSSRSettings(depth=4, width=8), (1, 1)),
+    "biased": (ZSSRSettings(depth=2, width=5, bias=True), (1, 1)),
+    "lr": (ZSSRSettings(depth=4, width=8, grid="lr", initial="lecun", bias=True), (2, 2)),
+    "lr x(1, 2)": (ZSSRSettings(depth=4, width=8, grid="lr", residual=True, initial="lecun"), (1, 2)),
+    "lr x(3, 2)": (ZSSRSettings(depth=6, width=8, grid="lr", residual=True, initial="lecun", bias=True), (3, 2)),
+    "shallow": (ZSSRSettings(depth=1 + 1, width=3, grid="lr"), (2, 2)),
 }
 kinds = pytest.mark.parametrize("kind", KINDS)
 
@@ -58,7 +59,7 @@ class TestValues:
 
 class TestFacts:
     def test_the_originals_parameters(self) -> None:
-        network = ZSSR(ZSSROptions(), 3, (1, 1), [torch.Generator().manual_seed(0)])
+        network = ZSSR(ZSSRSettings(), 3, (1, 1), [torch.Generator().manual_seed(0)])
         assert network.weights_NP.shape == (1, 224_640)  # 9 * (3 * 64 + 6 * 64 * 64 + 64 * 3)
         assert network.multiply_adds_per_pixel == 224_640
         assert network.inner_matrices == (6, 64, 576)
@@ -82,17 +83,17 @@ class TestFacts:
 
     def test_an_odd_residual_depth_is_refused(self) -> None:
         with pytest.raises(ValueError, match="even depth"):
-            ZSSROptions(depth=7, residual=True)
+            ZSSRSettings(depth=7, residual=True)
 
 
 def test_first_weights() -> None:
     """N(0, 0.1 / (9 C_in)) in every layer; `lecun` has 1 / (9 C_in), and small ends of residual pairs and of all."""
-    network = ZSSR(ZSSROptions(), 3, (1, 1), [torch.Generator().manual_seed(n) for n in range(4)])
+    network = ZSSR(ZSSRSettings(), 3, (1, 1), [torch.Generator().manual_seed(n) for n in range(4)])
     inner, first, last = network.weights_NP.detach().split([6 * 64 * 576, 64 * 27, 3 * 576], dim=1)
     for weights, fan_in in ((inner, 576), (first, 27), (last, 576)):
         assert float(weights.mean()) == pytest.approx(0, abs=4 * (0.1 / fan_in / weights.numel()) ** 0.5)
         assert float(weights.var()) == pytest.approx(0.1 / fan_in, rel=0.06)
-    options = ZSSROptions(depth=6, width=32, grid="lr", residual=True, initial="lecun", bias=True)
+    options = ZSSRSettings(depth=6, width=32, grid="lr", residual=True, initial="lecun", bias=True)
     network = ZSSR(options, 3, (2, 2), [torch.Generator().manual_seed(n) for n in range(8)])
     sizes = [*[32 * 288] * 4, 32 * 27, 12 * 288, 5 * 32 + 12]
     *weights_of_layers, biases = network.weights_NP.detach().split(sizes, dim=1)
@@ -162,7 +163,7 @@ def test_gradients_of_the_product() -> None:
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 0.05)])
 def test_a_fleet_learns_the_same_either_way(residual: bool, precision: str, tolerance: float) -> None:
-    options = ZSSROptions(depth=4, width=8, grid="lr", bias=True, residual=residual, initial="lecun")
+    options = ZSSRSettings(depth=4, width=8, grid="lr", bias=True, residual=residual, initial="lecun")
     x = torch.rand(3, 2, 3, 6, 5, generator=torch.Generator().manual_seed(9))
     outs, gradients = [], []
     for product in ("grouped", "batched"):
@@ -179,7 +180,7 @@ def test_a_fleet_learns_the_same_either_way(residual: bool, precision: str, tole
 
 
 def test_batched_is_for_fleets_on_cuda() -> None:
-    network = ZSSR(ZSSROptions(depth=2, width=2), 1, (1, 1), [torch.Generator(), torch.Generator()])
+    network = ZSSR(ZSSRSettings(depth=2, width=2), 1, (1, 1), [torch.Generator(), torch.Generator()])
     assert isinstance(network._convolution(), Grouped)
     network.product = "batched"
     assert isinstance(network._convolution(), Batched)

@@ -8,14 +8,15 @@ from torch import Tensor
 
 from zssr_gan.errors import DeviceError, NumericalError
 from zssr_gan.imaging import dihedral
-from zssr_gan.networks.zssr import ZSSR, ZSSROptions
+from zssr_gan.networks.zssr import ZSSR
+from zssr_gan.settings.zeroshot import ZSSRSettings
 from zssr_gan.zeroshot import ensemble
 from zssr_gan.zeroshot.ensemble import apply_ensemble, median, views
 
 NETWORKS = {
-    "interpolated": (ZSSROptions(depth=4, width=8), (1, 1)),
-    "lr": (ZSSROptions(depth=4, width=8, grid="lr", residual=True, initial="lecun", bias=True), (2, 2)),
-    "lr x3": (ZSSROptions(depth=2, width=8, grid="lr"), (3, 3)),
+    "interpolated": (ZSSRSettings(depth=4, width=8), (1, 1)),
+    "lr": (ZSSRSettings(depth=4, width=8, grid="lr", residual=True, initial="lecun", bias=True), (2, 2)),
+    "lr x3": (ZSSRSettings(depth=2, width=8, grid="lr"), (3, 3)),
 }
 networks = pytest.mark.parametrize("name", NETWORKS)
 

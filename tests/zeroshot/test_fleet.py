@@ -9,8 +9,8 @@ from torch import Tensor
 
 from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.errors import NumericalError
-from zssr_gan.networks.zssr import ZSSR, ZSSROptions
-from zssr_gan.settings.zeroshot import ZeroShotSettings, parse_settings
+from zssr_gan.networks.zssr import ZSSR
+from zssr_gan.settings.zeroshot import ZeroShotSettings, ZSSRSettings, parse_settings
 from zssr_gan.zeroshot import scheduler
 from zssr_gan.zeroshot.fleet import TrainRequest, masked_l1, reconstruction_error
 from zssr_gan.zeroshot.pairs import Task
@@ -173,7 +173,7 @@ def test_masked_l1_is_the_mean_over_what_counts() -> None:
 @pytest.mark.parametrize("shape", [(700, 520), (520, 40)])
 def test_of_a_large_image_the_middle_is_measured(shape: tuple[int, int]) -> None:
     """The reconstruction error of more than 512 pixels a side is that of the middle 512, whatever lies around it."""
-    network = ZSSR(ZSSROptions(depth=2, width=2), 1, (1, 1), [torch.Generator().manual_seed(0)])
+    network = ZSSR(ZSSRSettings(depth=2, width=2), 1, (1, 1), [torch.Generator().manual_seed(0)])
     image = torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(1))
     rows, columns = (slice(max(0, (side - 512) // 2), max(0, (side - 512) // 2) + 512) for side in shape)
     around = torch.zeros_like(image)

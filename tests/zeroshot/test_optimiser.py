@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from zssr_gan.networks.zssr import ZSSR, ZSSROptions
-from zssr_gan.settings.zeroshot import CosineSchedule, OptimiserSettings, SlopeSchedule, load_preset
+from zssr_gan.networks.zssr import ZSSR
+from zssr_gan.settings.zeroshot import CosineSchedule, OptimiserSettings, SlopeSchedule, ZSSRSettings, load_preset
 from zssr_gan.zeroshot.optimiser import Cosine, FleetOptimiser, Slope, fit_slope, make_schedule, orthogonalise
 
 INNER = 2 * 8 * 72
@@ -14,7 +14,7 @@ ORIGINAL, PAPER = (load_preset(name).schedule for name in ("original", "paper"))
 
 
 def fleet(seeds: tuple[int, ...] = (0, 1, 2)) -> ZSSR:
-    options = ZSSROptions(depth=4, width=8, bias=True)
+    options = ZSSRSettings(depth=4, width=8, bias=True)
     return ZSSR(options, 3, (1, 1), [torch.Generator().manual_seed(seed) for seed in seeds])
 
 

@@ -8,7 +8,8 @@ from zssr_gan.degradation.model import Degradation, DegradedDownscale, GaussianB
 from zssr_gan.degradation.operators import BicubicDownscale, KernelDownscale, back_project
 from zssr_gan.imaging import dihedral
 from zssr_gan.imaging.resize import resize
-from zssr_gan.networks.zssr import ZSSR, ZSSROptions
+from zssr_gan.networks.zssr import ZSSR
+from zssr_gan.settings.zeroshot import ZSSRSettings
 from zssr_gan.zeroshot import selection
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.selection import Selection, fold_map, select
@@ -19,7 +20,7 @@ FOLDS = fold_map((64, 64), 2)
 
 @pytest.fixture
 def network() -> ZSSR:
-    return ZSSR(ZSSROptions(depth=2, width=4), 3, (1, 1), [torch.Generator().manual_seed(n) for n in range(2)])
+    return ZSSR(ZSSRSettings(depth=2, width=4), 3, (1, 1), [torch.Generator().manual_seed(n) for n in range(2)])
 
 
 def plain(image: Tensor) -> Tensor:
@@ -101,7 +102,7 @@ def test_real_networks(network: ZSSR, astronaut: Tensor) -> None:
     assert 0 <= found.share <= 1
     assert found.network_db is not None
     assert 0 < found.network_db < 100
-    lr = ZSSR(ZSSROptions(depth=2, width=4, grid="lr"), 1, (2, 2), [torch.Generator().manual_seed(0)])
+    lr = ZSSR(ZSSRSettings(depth=2, width=4, grid="lr"), 1, (2, 2), [torch.Generator().manual_seed(0)])
     odd = decide(lr, astronaut[:1, :41, :33], Task((2.0, 2.0), (2, 2), BicubicDownscale()), fold_map((41, 33), 3))
     assert 0 <= odd.share <= 1
 

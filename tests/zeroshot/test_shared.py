@@ -21,11 +21,11 @@ from zssr_gan.imaging.resize import resize
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import ZeroShotSettings, parse_settings
 from zssr_gan.zeroshot import fleet, scheduler, shared
+from zssr_gan.zeroshot.ensemble import apply_many
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.scheduler import run_single
 from zssr_gan.zeroshot.shared import (
     SharedStart,
-    apply_shared,
     encode_shared,
     learn_shared,
     make_shared,
@@ -78,7 +78,7 @@ def enlarge(
 
 def apply(model: SharedStart, images: list[Tensor], *downscales: Downscale) -> list[Tensor]:
     tasks = [Task(X2, (2, 2), one) for one in downscales or [BICUBIC] * len(images)]
-    return apply_shared(model.network(), images, PLAIN, tasks)
+    return apply_many(model.network(), images, PLAIN, tasks)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,7 @@ class TestLearning:
             learn([images[0], images[1][:, :7]])
 
 
-def test_apply_shared_is_each_image_by_itself(images: list[Tensor], model: SharedStart) -> None:
+def test_apply_many_is_each_image_by_itself(images: list[Tensor], model: SharedStart) -> None:
     """Of mixed sizes, and each by its own degradation."""
     mixed = [images[0], images[1][:, :12], *images[2:], images[3][:, :12].flip(1)]
     downscales = [BICUBIC, BLURRED, BLURRED, BICUBIC, BICUBIC]

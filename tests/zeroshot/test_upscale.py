@@ -100,8 +100,8 @@ class TestSteps:
         assert [one["size"] for one in named(done, "apply")] == [[43, 43], [75, 75]]
         stages = list(dict.fromkeys(now.stage for now in seen))
         assert stages == [f"step {n}/2: {what}" for n in (1, 2) for what in ("training", "ensemble")]
-        assert done.choice["share"] == min(one["choice"]["share"] for one in named(done, "refine"))
-        assert "of 2" in done.choice["why"]
+        assert done.choice.share == min(one["choice"]["share"] for one in named(done, "refine"))
+        assert "of 2" in done.choice.why
 
     def test_the_whole_agrees_with_the_image_given(self, astronaut: Tensor) -> None:
         """Not with the last step's image only."""
@@ -195,10 +195,10 @@ def test_diverged_networks_are_trained_again(diverged: int, monkeypatch: pytest.
     trainings = named(found, "train")
     assert len({tuple(one["seeds"]) for one in trainings}) == len(trainings) == min(diverged + 1, 3)
     if diverged == 1:
-        assert found.choice["share"] == 1
+        assert found.choice.share == 1
         return
-    assert found.choice["share"] == 0
-    assert "diverged from the image" in found.choice["why"]
+    assert found.choice.share == 0
+    assert "diverged from the image" in found.choice.why
     expected = back_project(resize(face, (50, 50))[None].clone(), face[None], BICUBIC, 4)[0].clamp(0, 1)
     assert torch.allclose(found.image_CHW, expected, atol=1e-5)
 
@@ -207,25 +207,25 @@ def test_a_network_dead_in_every_start_has_no_share(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(ZSSR, "_first_weights", lambda network, _: torch.zeros(network.parameters_of_a_member))
     done = run(face)
     assert done.steps[0]["dead"] == [True]
-    assert done.choice["share"] == 0
-    assert "died" in done.choice["why"]
+    assert done.choice.share == 0
+    assert "died" in done.choice.why
     assert not done.disagreement_HW.any()
 
 
 class TestSelection:
     def test_what_is_selected_is_said(self, face: Tensor) -> None:
-        assert run(face).choice["why"] == "the settings always take the network"
+        assert run(face).choice.why == "the settings always take the network"
         large = run(face, chosen=settings(choice={"folds": 2, "max_pixels": 624}))
-        assert large.choice["why"] == "the image has more than 624 pixels"
-        assert large.choice["share"] == 1
+        assert large.choice.why == "the image has more than 624 pixels"
+        assert large.choice.share == 1
         assert large.steps[0]["held_out"] is False
 
     def test_held_out_folds(self, face: Tensor) -> None:
         done = run(face, chosen=settings(choice={"folds": 3, "max_pixels": 625}, networks=3))
         assert done.steps[0]["held_out"] is True
-        assert 0 <= done.choice["share"] <= 1
-        assert done.steps[-1]["choice"]["share"] == done.choice["share"]
-        assert isinstance(done.choice["network_db"], float)
+        assert 0 <= done.choice.share <= 1
+        assert done.steps[-1]["choice"]["share"] == done.choice.share
+        assert isinstance(done.choice.network_db, float)
         assert len(set(done.steps[0]["seeds"])) == 3
 
 

@@ -131,7 +131,7 @@ class Synthesiser:
                 "loss": trainings[-1]["last_loss"][0] if any(trainings[-1]["iterations"]) else None,
                 "restarts": sum(sum(step["restarts"]) for step in trainings),
                 "residual_db": round(psnr_db(float((again - image.pixels).square().mean())), 3),
-                "choice": done.choice,
+                "choice": asdict(done.choice),
                 "notices": [*image.notices, *done.notices],
                 "device": str(self.machine.device),
                 "precision": self.machine.precision,

@@ -32,7 +32,6 @@ from zssr_gan.progress import Progress
 from zssr_gan.settings.zeroshot import GeneratorSettings, ZeroShotSettings
 from zssr_gan.training.model_card import TrainedGenerator
 from zssr_gan.zeroshot.scheduler import run_single
-from zssr_gan.zeroshot.selection import Selection
 from zssr_gan.zeroshot.steps import SMALLEST_SIDE
 from zssr_gan.zeroshot.upscale import SuperResolved, upscale
 
@@ -166,7 +165,7 @@ def _finished(
     work = Work(
         true_scale=(y, x),
         downscale=downscale.name,
-        choice=Selection(**done.choice),
+        choice=done.choice,
         steps=tuple(done.steps),
         residual_db=round(psnr_db(float(residual.square().mean())), 3),
         evidence=_figures(done, residual),

@@ -20,6 +20,7 @@ from zssr_gan.progress import Progress
 from zssr_gan.settings.zeroshot import GeneratorSettings
 from zssr_gan.training.model_card import TrainedGenerator
 from zssr_gan.zeroshot.ensemble import apply_ensemble, back_projections, finish, used_symmetries
+from zssr_gan.zeroshot.selection import Selection
 from zssr_gan.zeroshot.upscale import OnProgress, SuperResolved
 
 _PIXELS_TOGETHER = {"cuda": 2**17}
@@ -123,7 +124,7 @@ def generate(
             made_BCHW[n],
             spread_BHW[n],
             steps=[ensemble, _refine(count, departure)],
-            choice={"share": 1.0, "why": WHY, "network_db": None, "back_projection_db": None},
+            choice=Selection(1.0, WHY),
             notices=list(notices),
             views=len(symmetries),
             tile=tile,

@@ -9,76 +9,56 @@ Shapes: N members, B samples of each, C channels, H W rows and columns, P parame
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zssr_gan.networks.base import Facts
-
-# The 3x3 convolutions of N networks side by side, each with weights of its own, in two ways that give the same sums.
-#
-# `Grouped`: the members lie side by side in the channels of one grouped convolution; fastest on a CPU. `Batched`:
-# patches
-# are unfolded, and each member's are multiplied with its weights in one batch of matrix products; GPUs run these at
-# full rate, where their grouped convolutions are slow.
-#
-# Shapes: N members, B samples, C channels in, O out, H W rows and columns.
-
+from zssr_gan.settings.zeroshot import ZSSRSettings
 
 KERNEL = 3
 
 
-class FleetConvolution(Protocol):
-    """Where activations stay in a layout of their own between `enter` and `leave`; ReLU and sums do not mind it."""
+class Grouped:
+    """Convolutions whose networks lie side by side in the channels of one grouped convolution: fastest on a CPU.
+
+    Between `enter` and `leave` activations are `B N*C H W`, channels last; ReLU and sums do not mind the layout.
+    """
+
+    def __init__(self, networks: int) -> None:
+        self.networks = networks
 
     def enter(self, x_NBCHW: Tensor) -> Tensor:
         """Into the layout."""
-
-    def convolve(self, y: Tensor, weight_NOIkk: Tensor, bias_NO: Tensor | None) -> Tensor:
-        """One convolution of each member, zero padding, same size."""
-
-    def leave(self, y: Tensor) -> Tensor:
-        """Out of it: `N B O H W`."""
-
-
-class Grouped:
-    """`B N*C H W`, channels last."""
-
-    def __init__(self, members: int) -> None:
-        self.members = members
-
-    def enter(self, x_NBCHW: Tensor) -> Tensor:
-        """See `FleetConvolution`."""
-        n, b, c, h, w = x_NBCHW.shape
-        y = x_NBCHW.transpose(0, 1).reshape(b, n * c, h, w)
+        y = x_NBCHW.transpose(0, 1).flatten(1, 2)
         return y.contiguous(memory_format=torch.channels_last)
 
     def convolve(self, y: Tensor, weight_NOIkk: Tensor, bias_NO: Tensor | None) -> Tensor:
-        """See `FleetConvolution`."""
+        """One convolution of each network, zero padding, same size."""
         bias = None if bias_NO is None else bias_NO.reshape(-1)
-        # Laid in memory as the convolution wants them: else it does so itself, each way anew.
+        # Laid in memory as the convolution wants them: else it copies them, forward and backward.
         n, o, i, *_ = weight_NOIkk.shape
         weight = weight_NOIkk.permute(0, 1, 3, 4, 2).reshape(n * o, KERNEL, KERNEL, i).permute(0, 3, 1, 2)
-        return F.conv2d(y, weight, bias, padding=KERNEL // 2, groups=self.members)
+        return F.conv2d(y, weight, bias, padding=KERNEL // 2, groups=self.networks)
 
     def leave(self, y: Tensor) -> Tensor:
-        """See `FleetConvolution`."""
-        out: Tensor = y.unflatten(1, (self.members, -1)).transpose(0, 1)
+        """Out of the layout: `N B O H W`."""
+        out: Tensor = y.unflatten(1, (self.networks, -1)).transpose(0, 1)
         return out
 
 
 class Batched:
-    """`N B H W C`."""
+    """The same sums as a batch of matrix products of unfolded patches: GPUs run these at full rate, and not grouped
+    convolutions. Activations are `N B H W C`; methods as of `Grouped`."""
 
     def enter(self, x_NBCHW: Tensor) -> Tensor:
-        """See `FleetConvolution`."""
+        """Into the layout."""
         return x_NBCHW.permute(0, 1, 3, 4, 2).contiguous()
 
     def convolve(self, y: Tensor, weight_NOIkk: Tensor, bias_NO: Tensor | None) -> Tensor:
-        """See `FleetConvolution`."""
+        """One convolution of each network, zero padding, same size."""
         n, o, i, *_ = weight_NOIkk.shape
         # Rows in the order in which patches are unfolded: row and column of the kernel, then channel.
         matrix_NKO = weight_NOIkk.permute(0, 3, 4, 2, 1).reshape(n, KERNEL * KERNEL * i, o)
@@ -86,7 +66,7 @@ class Batched:
         return out if bias_NO is None else out + bias_NO[:, None, None, None]
 
     def leave(self, y: Tensor) -> Tensor:
-        """See `FleetConvolution`."""
+        """Out of the layout: `N B O H W`."""
         return y.permute(0, 1, 4, 2, 3)
 
 
@@ -123,49 +103,22 @@ def _patches(x_NBHWC: Tensor) -> Tensor:
     return around.reshape(n, b * h * w, KERNEL * KERNEL * c)
 
 
-@dataclass(frozen=True, slots=True)
-class ZSSROptions:
-    """What a network is made of. The defaults are the original's."""
-
-    depth: int = 8
-    """Convolutions, the first and the last included; at least 2."""
-    width: int = 64
-    """Channels between them."""
-    bias: bool = False
-    """Whether convolutions have a bias."""
-    grid: str = "interpolated"
-    """`interpolated`: in and out are one size, the input is the interpolated image (the original). `lr`: the input is
-    the LR image, the last convolution gives each pixel's block of larger pixels (a quarter of the work at x2, and
-    twice the reach)."""
-    residual: bool = False
-    """Whether the convolutions between the first and the last go in pairs (convolution, ReLU, convolution) that are
-    added to their input (Lim et al. 2017, EDSR's block); `depth` is then even."""
-    initial: str = "original"
-    """First weights: `original` is N(0, 0.1 / (9 C_in)) (variance); `lecun` is N(0, 1 / (9 C_in)) (LeCun et al. 1998),
-    with a tenth of that in the last layer and 0.3 of it in the second of a residual pair, on input moved to [-1, 1]."""
-
-    def __post_init__(self) -> None:
-        """Refuse an odd number of convolutions between the ends where they go in pairs."""
-        if self.residual and self.depth % 2:
-            raise ValueError("residual networks have an even depth: two ends and pairs between them")
-
-
 class ZSSR(nn.Module):
     """N per-image CNNs as one module: `N B C H W` in, `N B C fy*H fx*W` out.
 
     `facts` declares what it takes and gives; `factor` (fy, fx) is (1, 1) on the interpolated grid.
 
     Args:
-        options: see `ZSSROptions`.
+        options: what the networks are made of.
         channels: 1 (gray) or 3 (RGB).
         factor: whole factors (y, x) by which the network itself enlarges; 1 on the interpolated grid.
-        weights: `N P`, or one CPU generator a member, whose draws are that member's first weights, so that a member's
-            start does not depend on who shares the fleet.
+        weights: `N P`, or one CPU generator a member, whose draws are that member's initialisation, so that it does
+            not depend on who shares the fleet.
     """
 
     def __init__(
         self,
-        options: ZSSROptions,
+        options: ZSSRSettings,
         channels: int,
         factor: tuple[int, int],
         weights: Tensor | list[torch.Generator],
@@ -175,8 +128,7 @@ class ZSSR(nn.Module):
         self.factor = factor
         self.facts = Facts("per-image network", factor, (channels,), smallest=1, receptive_field=2 * self.radius + 1)
         self.product: Literal["auto", "grouped", "batched"] = "auto"
-        """How the members' products are made (see fleet_convolution.py): `auto` is batched for several members on CUDA,
-        else grouped. The sums are the same up to their last bits."""
+        """`auto` is batched for several members on CUDA, else grouped. Sums are the same up to their last bits."""
         widths = [channels] + [options.width] * (options.depth - 1) + [channels * factor[0] * factor[1]]
         self._shapes = list(zip(widths[1:], widths[:-1], strict=True))  # (out, in) of each convolution
         if isinstance(weights, list):
@@ -245,21 +197,18 @@ class ZSSR(nn.Module):
             for (o, i), weight, bias in zip(self._shapes, weights, parts[count + 2 :], strict=True)
         ]
 
-    def _convolution(self) -> FleetConvolution:
+    def _convolution(self) -> Grouped | Batched:
         batched = self.product == "batched" or (self.product == "auto" and self.members > 1 and self.weights_NP.is_cuda)
         return Batched() if batched else Grouped(self.members)
 
-    def _plain_body(self, y: Tensor, convolution: FleetConvolution) -> Tensor:
-        first, *rest = self._layers()
+    def _body(self, y: Tensor, convolution: Grouped | Batched) -> Tensor:
+        first, *inner, last = self._layers()
         y = convolution.convolve(y, *first)
-        for layer in rest:
-            y = convolution.convolve(F.relu(y), *layer)
-        return y
-
-    def _residual_body(self, y: Tensor, convolution: FleetConvolution) -> Tensor:
-        first, *pairs, last = self._layers()
-        y = convolution.convolve(y, *first)
-        for one, two in zip(pairs[::2], pairs[1::2], strict=True):
+        if not self.options.residual:
+            for layer in (*inner, last):
+                y = convolution.convolve(F.relu(y), *layer)
+            return y
+        for one, two in zip(inner[::2], inner[1::2], strict=True):
             y = y + convolution.convolve(F.relu(convolution.convolve(y, *one)), *two)
         return convolution.convolve(y, *last)
 
@@ -286,7 +235,7 @@ class ZSSR(nn.Module):
         centre = self.options.initial != "original"
         convolution = self._convolution()
         y = convolution.enter(x_NBCHW * 2 - 1 if centre else x_NBCHW)
-        y = (self._residual_body if self.options.residual else self._plain_body)(y, convolution)
+        y = self._body(y, convolution)
         # Each pixel's channels are its block of fy x fx larger pixels (pixel shuffle, for any two factors).
         blocks: Tensor = convolution.leave(y).float().unflatten(2, (c, fy, fx))
         y = blocks.permute(0, 1, 2, 5, 3, 6, 4).reshape(n, b, c, h * fy, w * fx)

@@ -14,22 +14,24 @@ from zssr_gan.settings.base import StrictSettings, parse_as, read_preset
 PRESETS = ("paper", "original", "quality", "fast")
 
 
-class NetworkSettings(StrictSettings):
-    """The per-image CNN: options of `zssr_gan.networks.zssr.ZSSROptions`."""
+class ZSSRSettings(StrictSettings):
+    """The per-image CNN, `zssr_gan.networks.zssr.ZSSR`. The defaults are the original's."""
 
     depth: int = Field(8, ge=2, le=64)
-    """Convolutions."""
+    """Convolutions, the first and the last included."""
     width: int = Field(64, ge=1, le=1024)
     """Channels between them."""
     bias: bool = False
     """Whether convolutions have a bias."""
     grid: Literal["interpolated", "lr"] = "interpolated"
-    """Whether the network works on the interpolated image (the original) or on the LR image's own pixels, which it
-    then enlarges by a whole factor itself."""
+    """Whether the network works on the interpolated image (the original) or on the LR image's own pixels, of which its
+    last convolution makes blocks of larger pixels (at x2 a quarter of the work, and twice the reach)."""
     residual: bool = False
-    """Whether the inner convolutions go in pairs that are added to their input; `depth` is then even."""
+    """Whether the inner convolutions go in pairs (convolution, ReLU, convolution) that are added to their input (Lim et
+    al. 2017, EDSR's block); `depth` is then even."""
     initial: Literal["original", "lecun"] = "original"
-    """First weights: N(0, 0.1 / (9 C_in)), or LeCun's with a small last layer."""
+    """Initialisation: `original` is N(0, 0.1 / (9 C_in)) (variance); `lecun` is N(0, 1 / (9 C_in)) (LeCun et al. 1998),
+    with a tenth of that in the last layer and 0.3 of it in the second of a residual pair, on input moved to [-1, 1]."""
 
     @model_validator(mode="after")
     def _pairs(self) -> Self:
@@ -186,7 +188,7 @@ class ZeroShotSettings(StrictSettings):
 
     description: str = ""
     """One line for a person who chooses."""
-    network: NetworkSettings = NetworkSettings()
+    network: ZSSRSettings = ZSSRSettings()
     pairs: PairSettings = PairSettings()
     schedule: Schedule = CosineSchedule()
     optimiser: OptimiserSettings = OptimiserSettings()
@@ -256,7 +258,7 @@ class SmallImageSettings(StrictSettings):
 
     max_pixels: int = Field(64 * 64, ge=1)
     """Images of at most so many pixels are small."""
-    network: NetworkSettings | None = None
+    network: ZSSRSettings | None = None
     pairs: PairSettings | None = None
     schedule: Schedule | None = None
     optimiser: OptimiserSettings | None = None
@@ -272,7 +274,7 @@ SHARED_GROUPS = ("network", "pairs", "schedule", "optimiser")
 class SharedStartSettings(StrictSettings):
     """How one network is learnt on all LR images of a case; a group that is left out is the preset's own."""
 
-    network: NetworkSettings | None = None
+    network: ZSSRSettings | None = None
     pairs: PairSettings | None = None
     schedule: CosineSchedule | None = None
     """Iterations are those of one round."""

@@ -7,7 +7,7 @@ Shapes: C channels, H W rows and columns of the networks' input, fH fW of their 
 batch, `B C H W`, which is then a dimension of every result too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -16,14 +16,17 @@ from torch import Tensor
 from zssr_gan.degradation.operators import Downscale, back_project
 from zssr_gan.errors import DeviceError, NumericalError, is_out_of_memory
 from zssr_gan.imaging import dihedral
-from zssr_gan.imaging.resize import Size, resize
+from zssr_gan.imaging.resize import Size, enlarged_size, resize
 from zssr_gan.imaging.tiles import plan_tiles
-from zssr_gan.settings.zeroshot import OutputSettings
+from zssr_gan.settings.zeroshot import OutputSettings, ZeroShotSettings
 from zssr_gan.zeroshot.fleet import autocast
+from zssr_gan.zeroshot.pairs import Task, group_alike
 
 _SMALLEST_TILE = 64
 
 _TOGETHER = 64 * 64  # pixels of an image whose views are put through at once
+
+_BATCH = 32  # images of one size that are put through at once
 
 _KERNEL_BACK_PROJECTIONS = 2  # of a blur kernel from a file: more diverge
 
@@ -190,3 +193,31 @@ def finish(result: Tensor, lr: Tensor, downscale: Downscale, iterations: int) ->
     if result.dim() == 3:
         return finish(result[None], lr[None], downscale, iterations)[0]
     return back_project(result, lr, downscale, iterations).clamp_(0, 1)
+
+
+@torch.no_grad()
+def apply_many(
+    network: Enlarger, images: Sequence[Tensor], settings: ZeroShotSettings, tasks: Task | Sequence[Task]
+) -> list[Tensor]:
+    """Results of one network on many images: self-ensemble and back-projection, many images at once.
+
+    Args:
+        network: a fleet of one.
+        images: `C H W` each.
+        settings: refinement.
+        tasks: one for all, or one for each image.
+    """
+    out: dict[int, Tensor] = {}
+    for task, group in group_alike(images, [tasks] * len(images) if isinstance(tasks, Task) else tasks):
+        height, width = images[group[0]].shape[-2:]
+        size, symmetries = (
+            enlarged_size((height, width), task.scale),
+            used_symmetries(task.symmetries, settings.refinement),
+        )
+        for at in range(0, len(group), _BATCH):
+            some = group[at : at + _BATCH]
+            lr = torch.stack([images[n] for n in some])
+            made, _, _ = apply_ensemble(network, lr, size, symmetries, task.precision, max(size), per_pass=1)
+            made = finish(made, lr, task.downscale, settings.refinement.back_projections)
+            out |= dict(zip(some, made, strict=True))
+    return [out[n] for n in range(len(images))]

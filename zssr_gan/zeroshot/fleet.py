@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from zssr_gan.networks.zssr import ZSSR, ZSSROptions
+from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.seeds import derive_seed, generator
 from zssr_gan.settings.zeroshot import ZeroShotSettings
 from zssr_gan.zeroshot.optimiser import FleetOptimiser, make_schedule
@@ -209,7 +209,7 @@ def make_network(
 ) -> ZSSR:
     """Networks of the settings' kind with the weights `N P`, or initialised from a seed each."""
     first = weights if isinstance(weights, Tensor) else [generator("weights", seed) for seed in weights]
-    return ZSSR(ZSSROptions(**settings.network.model_dump()), channels, factor, first)
+    return ZSSR(settings.network, channels, factor, first)
 
 
 def _stack(images: list[Tensor]) -> Tensor:

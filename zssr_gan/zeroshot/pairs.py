@@ -8,6 +8,7 @@ interpolated image, K / factor for those that see the LR image.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -288,6 +289,14 @@ class PairSampler(PerNetwork):
             y.unflatten(0, (networks, batch)),
             mask.unflatten(0, (networks, batch)),
         )
+
+
+def group_alike(images: Sequence[Tensor], tasks: Sequence[Task]) -> list[tuple[Task, list[int]]]:
+    """Numbers of the images of each size and camera, in the order of the first."""
+    groups: dict[tuple[Size, Task], list[int]] = {}
+    for number, (image, task) in enumerate(zip(images, tasks, strict=True)):
+        groups.setdefault(((image.shape[-2], image.shape[-1]), task), []).append(number)
+    return [(task, group) for (_, task), group in groups.items()]
 
 
 def _pick(draws: Tensor, count: int) -> Tensor:

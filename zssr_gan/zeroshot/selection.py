@@ -28,9 +28,9 @@ _SMALLEST_BLOCK = 8  # pixels: a block that is held out is larger than what bicu
 class Selection:
     """The blend weight of the network: `result = back-projection + share * (network - back-projection)`."""
 
-    share: float
+    share: float = 1.0
     """0: plain back-projection; 1: the network."""
-    why: str
+    why: str = ""
     """One sentence."""
     network_db: float | None = None
     """PSNR of the networks on the image's own shrunk copy, all channels: on the held-out parts, or, where nothing was

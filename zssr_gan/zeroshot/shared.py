@@ -28,21 +28,19 @@ from zssr_gan.degradation.operators import Downscale
 from zssr_gan.devices import Machine
 from zssr_gan.errors import ImageError, NumericalError, SettingsError
 from zssr_gan.files import atomic_write, canonical_sha256, sha256_bytes
-from zssr_gan.imaging.resize import Scale, Size, enlarged_size
+from zssr_gan.imaging.resize import Scale
 from zssr_gan.imaging.tiles import copied_middle_of
-from zssr_gan.networks.zssr import ZSSR, ZSSROptions
+from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.provenance import CaseImage, _Model
 from zssr_gan.seeds import content_hash, derive_seed, normal, uniform
-from zssr_gan.settings.zeroshot import NetworkSettings, ZeroShotSettings
-from zssr_gan.zeroshot.ensemble import apply_ensemble, finish, used_symmetries
+from zssr_gan.settings.zeroshot import ZeroShotSettings, ZSSRSettings
+from zssr_gan.zeroshot.ensemble import apply_many
 from zssr_gan.zeroshot.fleet import RESTARTS, Fleet, find_dead, make_network
-from zssr_gan.zeroshot.pairs import PairSource, Task
+from zssr_gan.zeroshot.pairs import PairSource, Task, group_alike
 from zssr_gan.zeroshot.steps import SMALLEST_SIDE, step_of
 
 LARGEST_SIDE = 512
 """Pixels a side: a larger image is learnt from in its middle, as all images lie in memory together."""
-
-_BATCH = 32  # images that are put through at once
 
 _EXAMINED = 8  # images that say whether a network is dead
 
@@ -62,7 +60,7 @@ class SharedFacts(_Model):
     """What a shared start is, and how it came about."""
 
     schema_version: Literal[2] = 2
-    network: NetworkSettings
+    network: ZSSRSettings
     channels: int
     factor: tuple[int, int]
     """Whole factors (y, x) by which the network itself enlarges."""
@@ -97,8 +95,7 @@ class SharedStart:
 
     def network(self) -> ZSSR:
         """The network, as a fleet of one."""
-        options = ZSSROptions(**self.facts.network.model_dump())
-        return ZSSR(options, self.facts.channels, self.facts.factor, self.weights_P[None].clone())
+        return ZSSR(self.facts.network, self.facts.channels, self.facts.factor, self.weights_P[None].clone())
 
     def summary(self) -> dict[str, Any]:
         """What a record says of it."""
@@ -120,16 +117,14 @@ class SharedStart:
                 raise SettingsError(
                     f"the shared start was learnt for the degradation {learnt}{more}, not {asked[:_SHOWN]!r}"
                 )
-            (y, x), (own_y, own_x) = task.scale, facts.scale
-            if facts.factor == (1, 1) and max(abs(y - own_y), abs(x - own_x)) > 1e-6:
+            # A network on the LR grid enlarges by its factor, and its result is then reduced to any smaller scale.
+            (y, x), (own_y, own_x) = (
+                (task.scale, facts.scale) if facts.factor == (1, 1) else (task.factor, facts.factor)
+            )
+            if max(abs(y - own_y), abs(x - own_x)) > 1e-6:
                 raise SettingsError(
-                    f"the shared start was learnt for a scale of {own_y:g} x {own_x:g} (y, x) a step, and this one "
+                    f"the shared start was learnt to enlarge by {own_y:g} x {own_x:g} (y, x) a step, and this scale "
                     f"takes steps of {y:g} x {x:g}"
-                )
-            if task.factor != facts.factor:
-                raise SettingsError(
-                    f"the shared start was learnt to enlarge by {facts.factor[0]} x {facts.factor[1]} (y, x), and a "
-                    f"step of this scale asks for {task.factor[0]} x {task.factor[1]}"
                 )
 
 
@@ -146,11 +141,10 @@ def learn_shared(
     """Train one network on all LR images of a case; their order does not matter.
 
     Args:
-        images: what each is called, and its pixels `C H W`, [0, 1]. Where one has colours, gray ones count as colours.
+        images: name and hash of each, and its pixels `C H W`, [0, 1]; gray ones beside colours count as colours.
         settings: those for a case (`ZeroShotSettings.for_case`).
-        scale: (y, x) that is asked for; larger ones are learnt, and later taken, step by step.
-        downscale: how LR images came out of HR ones: one for all, or one for each image. All of them take `scale` in
-            as many steps.
+        scale: (y, x); more than 2 a side is learnt, and later taken, step by step.
+        downscale: how LR images came out of HR ones, all or each; all take `scale` in as many steps.
         seed: the run's.
         machine: what it runs on.
         on_learning: called every ten iterations.
@@ -174,7 +168,12 @@ def learn_shared(
     channels = max(len(pixels) for _, pixels in images)
     samples = []
     for (_, pixels), one in zip(images, each, strict=True):
-        image = middle(pixels.to(machine.device).expand(channels, -1, -1))
+        height, width = pixels.shape[-2:]
+        if min(height, width) < SMALLEST_SIDE:
+            raise ImageError(
+                f"an image of {width}x{height} pixels is too small to learn from: {SMALLEST_SIDE} are needed"
+            )
+        image = copied_middle_of(pixels.to(machine.device).expand(channels, -1, -1), LARGEST_SIDE)
         camera = one.degradation.sha256 if isinstance(one, DegradedDownscale) else one.name
         samples.append((content_hash(image), camera, image, tasks[degradation_of(one)]))
     # By content, so that neither names nor places matter; the same content may be of two cameras.
@@ -217,7 +216,7 @@ def _train(
             if attempt == RESTARTS:
                 raise
             continue
-        task, group = max(_alike(images, tasks), key=lambda alike: len(alike[1]))
+        task, group = max(group_alike(images, tasks), key=lambda alike: len(alike[1]))
         some = torch.stack([images[n] for n in group[:_EXAMINED]])
         copies = make_network(settings, some.shape[1], task.factor, weights_P.expand(len(some), -1))
         if not all(find_dead(copies, some, task)):
@@ -241,7 +240,7 @@ def _train_once(
     trained = network
     for number in range(rounds):
         if number:
-            results = apply_shared(trained, images, settings, tasks)
+            results = apply_many(trained, images, settings, tasks)
             fleet.sampler = ImagePool(images, results, tasks, settings, derive_seed(seed, "pairs", number))
             fleet.iteration_N.zero_()
         while fleet.running_N.any():
@@ -275,7 +274,7 @@ class ImagePool:
         self.batch = settings.pairs.batch
         self.sources = []
         places: list[tuple[int, int, int]] = []  # side of a crop, source, place in it
-        for number, (task, group) in enumerate(_alike(images, tasks)):
+        for number, (task, group) in enumerate(group_alike(images, tasks)):
             stacks = [torch.stack([part[n] for n in group]) for part in ((images, results) if results else (images,))]
             self.sources.append(PairSource(settings.pairs, stacks, None, task))
             places += [(self.sources[-1].side, number, place) for place in range(len(group))]
@@ -304,54 +303,6 @@ class ImagePool:
         back = torch.tensor(order, device=self.seed_1.device).argsort()
         x, y, mask = (torch.cat(tensors)[back][None] for tensors in zip(*parts, strict=True))
         return x, y, mask
-
-
-@torch.no_grad()
-def apply_shared(
-    network: ZSSR, images: Sequence[Tensor], settings: ZeroShotSettings, tasks: Task | Sequence[Task]
-) -> list[Tensor]:
-    """Results of one network on many images: self-ensemble and back-projection, many images at once.
-
-    Args:
-        network: a fleet of one.
-        images: `C H W` each.
-        settings: refinement.
-        tasks: one for all, or one for each image.
-    """
-    out: dict[int, Tensor] = {}
-    for task, group in _alike(images, [tasks] * len(images) if isinstance(tasks, Task) else tasks):
-        height, width = images[group[0]].shape[-2:]
-        size, symmetries = (
-            enlarged_size((height, width), task.scale),
-            used_symmetries(task.symmetries, settings.refinement),
-        )
-        for at in range(0, len(group), _BATCH):
-            some = group[at : at + _BATCH]
-            lr = torch.stack([images[n] for n in some])
-            made, _, _ = apply_ensemble(network, lr, size, symmetries, task.precision, max(size), per_pass=1)
-            made = finish(made, lr, task.downscale, settings.refinement.back_projections)
-            out |= dict(zip(some, made, strict=True))
-    return [out[n] for n in range(len(images))]
-
-
-def _alike(images: Sequence[Tensor], tasks: Sequence[Task]) -> list[tuple[Task, list[int]]]:
-    """Numbers of the images of each size and camera, in the order of the first."""
-    groups: dict[tuple[Size, Task], list[int]] = {}
-    for number, (image, task) in enumerate(zip(images, tasks, strict=True)):
-        groups.setdefault(((image.shape[-2], image.shape[-1]), task), []).append(number)
-    return [(task, group) for (_, task), group in groups.items()]
-
-
-def middle(image: Tensor) -> Tensor:
-    """What is learnt from an image `C H W`: its middle, a copy where it is larger than that.
-
-    Raises:
-        ImageError: too small to learn from.
-    """
-    height, width = image.shape[-2:]
-    if min(height, width) < SMALLEST_SIDE:
-        raise ImageError(f"an image of {width}x{height} pixels is too small to learn from: {SMALLEST_SIDE} are needed")
-    return copied_middle_of(image, LARGEST_SIDE)
 
 
 def encode_shared(weights_P: Tensor, facts: SharedFacts) -> bytes:

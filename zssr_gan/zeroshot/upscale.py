@@ -5,7 +5,7 @@ Shapes: C channels, H W rows and columns of an image.
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from zssr_gan.degradation.operators import Downscale, back_project
 from zssr_gan.devices import Machine
 from zssr_gan.imaging.resize import Scale, Size, enlarged_size, resize
 from zssr_gan.imaging.tiles import middle_of
+from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.progress import Progress
 from zssr_gan.seeds import content_hash, derive_seed
 from zssr_gan.settings.zeroshot import ZeroShotSettings
@@ -54,8 +55,8 @@ class SuperResolved:
     """Standard deviation of the views, 8-bit levels, float16."""
     steps: list[dict[str, Any]] = field(default_factory=list)
     """Each step with every parameter, in order; JSON values only."""
-    choice: dict[str, Any] = field(default_factory=dict)
-    """The selection between network and back-projection; of several steps, the one with the smallest share."""
+    choice: Selection = field(default_factory=Selection)
+    """Between network and back-projection; of several steps, the one with the smallest share of the network."""
     notices: list[str] = field(default_factory=list)
     """What a user should know, one sentence each."""
     views: int = 0
@@ -81,8 +82,8 @@ class _Run:
         seconds = round(time.perf_counter() - began, 3)
         self.done.steps.append({"name": name, "what": what, **facts, "seconds": seconds})
 
-    def progress_of(self, stage: str, total: int) -> OnIteration | None:
-        """Reports the iterations of a training."""
+    def on_iteration(self, stage: str, total: int) -> OnIteration | None:
+        """What reports the iterations of a training."""
         on_progress = self.on_progress
         if on_progress is None:
             return None
@@ -143,13 +144,11 @@ def upscale(
             before = resize(done.disagreement_HW[None].float(), (image.shape[-2], image.shape[-1]))[0]
             spread = torch.hypot(before, spread.float()).half()
         done.disagreement_HW = spread
-    # The step with the smallest share of the network stands for all; each is reported in its own "refine".
     least = min(range(len(steps)), key=lambda number: selections[number].share)
-    done.choice = asdict(selections[least])
+    done.choice = selections[least]
     if len(steps) > 1:
-        done.choice["why"] = (
-            f"in step {least + 1} of {len(steps)}, which has the smallest share, {selections[least].why}"
-        )
+        why = f"in step {least + 1} of {len(steps)}, which has the smallest share, {done.choice.why}"
+        done.choice = replace(done.choice, why=why)
     done.image_CHW = image if len(image) == channels else image.mean(0, keepdim=True)
     return done
 
@@ -158,29 +157,24 @@ def _take_step(
     run: _Run, step: Step, image: Tensor, prefix: str, content: str
 ) -> Job[tuple[Tensor, Tensor, Selection]]:
     """Take the sub-steps of one step: the result `C H W`, clipped, the views' disagreement `H W`, the selection."""
+    settings, outputs = run.settings, list[Tensor]()
     result: TrainResult | None = None
-    outputs: list[Tensor] = []
-    iterations = back_projections(run.settings.refinement, run.downscale)
+    iterations = back_projections(settings.refinement, run.downscale)
+    folds, why = _folds(settings, image)
     last = len(step.scales) - 1
     for number, (scale, size) in enumerate(zip(step.scales, step.sizes, strict=True)):
         name = prefix + (f"sub-step {number + 1}/{last + 1}: " if last else "")
-        task = Task.of(scale, run.settings.network.grid, run.downscale, run.precision)
-        symmetries = used_symmetries(task.symmetries, run.settings.refinement)
+        task = Task.of(scale, settings.network.grid, run.downscale, run.precision)
+        symmetries = used_symmetries(task.symmetries, settings.refinement)
         part = image if number == last else middle_of(image, _LARGEST_LEARNT_FROM)
         if part is not image:
             size = enlarged_size((part.shape[-2], part.shape[-1]), scale)
-        folds, why = _folds(run.settings, image)
         # A shared start gives the same each time.
         for attempt in range(1 if run.shared is not None else RESTARTS + 1):
-            if run.shared is not None:
-                result = _shared_result(run, task, run.shared, image)
-            else:
-                seeds = [
-                    derive_seed(run.seed, content, n, *[attempt] * bool(attempt)) for n in range(run.settings.networks)
-                ]
-                initial = result if not attempt else None
-                result = yield from _train(run, name, image, task, seeds, outputs, folds, initial)
-            output, spread = _apply(run, name, result, part, size, symmetries)
+            seeds = [derive_seed(run.seed, content, n, *[attempt] * bool(attempt)) for n in range(settings.networks)]
+            initial = None if result is None or attempt else result.network
+            result = yield from _networks(run, name, image, task, seeds, outputs, folds, initial)
+            output, spread = _apply(run, name, result.network, part, size, symmetries)
             deviation = _deviation(output, part, run.downscale)
             if all(result.dead):
                 selection = Selection(0.0, "every start of the network died: it hands the interpolated image through")
@@ -190,75 +184,11 @@ def _take_step(
             if excess <= 0 or excess <= _deviation(resize(part, size), part, run.downscale):
                 selection = select(result.network, image, folds, task, symmetries, iterations, why)
                 break
-            run.done.notices.append(
-                f"{prefix}a network diverged from the image by {deviation * 255:.0f} levels; trained again"
-            )
+            notice = f"{prefix}a network diverged from the image by {deviation * 255:.0f} levels; trained again"
+            run.done.notices.append(notice)
             selection = Selection(0.0, "every start of the network diverged from the image")
         outputs.append(_refine(run, output, part, size, selection, deviation, iterations))
     return outputs[-1], spread * selection.share, selection
-
-
-def _train(
-    run: _Run,
-    name: str,
-    image: Tensor,
-    task: Task,
-    seeds: list[int],
-    outputs: list[Tensor],
-    folds: Tensor | None,
-    initial: TrainResult | None,
-) -> Job[TrainResult]:
-    """Train the image's own networks on it and on the outputs of the sub-steps before."""
-    began = time.perf_counter()
-    # On the LR grid a sub-step that leaves a side as it is has another factor, and so another last layer.
-    fits = initial is not None and initial.network.factor == task.factor
-    result = yield TrainRequest(
-        image,
-        seeds,
-        run.settings,
-        task,
-        others=list(outputs),
-        learn_NHW=None if folds is None else torch.stack([folds != fold for fold in range(len(seeds))]),
-        initial_NP=initial.network.weights_NP.detach() if initial is not None and fits else None,
-        on_iteration=run.progress_of(name + "training", run.settings.schedule.iterations),
-    )
-    what = f"{len(seeds)} network(s) on pairs out of the image itself"
-    facts = {"images_learnt_from": 1 + len(outputs), "held_out": folds is not None}
-    _report_networks(run, "train", what, task, seeds, result, began, facts)
-    return result
-
-
-def _shared_result(run: _Run, task: Task, shared: SharedStart, image: Tensor) -> TrainResult:
-    """The network of the case in place of the image's own."""
-    began = time.perf_counter()
-    result = TrainResult(shared.network().to(image.device), [0], [shared.facts.loss], [0], [False])
-    what = "the network learnt on the images of the case, as it is"
-    _report_networks(run, "shared start", what, task, [], result, began, shared.summary())
-    return result
-
-
-def _report_networks(
-    run: _Run,
-    name: str,
-    what: str,
-    task: Task,
-    seeds: list[int],
-    result: TrainResult,
-    began: float,
-    facts: dict[str, Any],
-) -> None:
-    training = {
-        "scale": list(task.scale),
-        "grid": run.settings.network.grid,
-        "downscale": run.downscale.name,
-        "seeds": seeds,
-        "iterations": result.iterations,
-        "last_loss": result.loss,
-        "restarts": result.restarts,
-        "dead": result.dead,
-        "multiply_adds_per_pixel": result.network.multiply_adds_per_pixel,
-    }
-    run.report(name, what, began, **{**facts, **training})
 
 
 def _folds(settings: ZeroShotSettings, image: Tensor) -> tuple[Tensor | None, str]:
@@ -271,32 +201,74 @@ def _folds(settings: ZeroShotSettings, image: Tensor) -> tuple[Tensor | None, st
     return fold_map(size, choice.folds), ""
 
 
+def _networks(
+    run: _Run,
+    name: str,
+    image: Tensor,
+    task: Task,
+    seeds: list[int],
+    outputs: list[Tensor],
+    folds: Tensor | None,
+    initial: ZSSR | None,
+) -> Job[TrainResult]:
+    """Train the image's own networks on it and on the outputs of the sub-steps before, or take the case's network."""
+    began, settings = time.perf_counter(), run.settings
+    facts: dict[str, Any]
+    if run.shared is not None:
+        kind, what = "shared start", "the network learnt on the images of the case, as it is"
+        seeds, facts = [], run.shared.summary()
+        result = TrainResult(run.shared.network().to(image.device), [0], [run.shared.facts.loss], [0], [False])
+    else:
+        kind, what = "train", f"{len(seeds)} network(s) on pairs out of the image itself"
+        facts = {"images_learnt_from": 1 + len(outputs), "held_out": folds is not None}
+        if initial is not None and initial.factor != task.factor:
+            initial = None  # on the LR grid a sub-step that leaves a side as it is has another last layer
+        result = yield TrainRequest(
+            image,
+            seeds,
+            settings,
+            task,
+            others=list(outputs),
+            learn_NHW=None if folds is None else torch.stack([folds != fold for fold in range(len(seeds))]),
+            initial_NP=None if initial is None else initial.weights_NP.detach(),
+            on_iteration=run.on_iteration(name + "training", settings.schedule.iterations),
+        )
+    facts |= {
+        "scale": list(task.scale),
+        "grid": settings.network.grid,
+        "downscale": run.downscale.name,
+        "seeds": seeds,
+        "iterations": result.iterations,
+        "last_loss": result.loss,
+        "restarts": result.restarts,
+        "dead": result.dead,
+        "multiply_adds_per_pixel": result.network.multiply_adds_per_pixel,
+    }
+    run.report(kind, what, began, **facts)
+    return result
+
+
 @torch.no_grad()
 def _apply(
-    run: _Run, name: str, result: TrainResult, image: Tensor, size: Size, symmetries: tuple[int, ...]
+    run: _Run, name: str, network: ZSSR, image: Tensor, size: Size, symmetries: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
     """The networks' own output of `size` and its disagreement, before any blending or last back-projection."""
-    began, network, done = time.perf_counter(), result.network, run.done
-    refinement = run.settings.refinement
+    began, done = time.perf_counter(), run.done
     done.views = len(symmetries) * network.members
-    each = refinement.member_back_projections if size[0] * size[1] <= _LARGEST_MEMBERS else 0
+    each = run.settings.refinement.member_back_projections if size[0] * size[1] <= _LARGEST_MEMBERS else 0
 
-    def report_tile(tile: int, tiles: int) -> None:
+    def on_tile(tile: int, tiles: int) -> None:
         if run.on_progress is not None:
             run.on_progress(Progress(name + "ensemble", tile, tiles, float("nan"), float("nan")))
 
     if each:
-        x = resize(image, size) if network.factor == (1, 1) else image
-        seen = views(network, x, symmetries, run.precision)
+        seen = views(network, resize(image, size) if network.factor == (1, 1) else image, symmetries, run.precision)
         spread = resize(disagreement(seen)[None].float(), size)[0].clamp_(min=0).half()
-        output = median(
-            torch.cat([back_project(view[None], image[None], run.downscale, each) for view in resize(seen, size)])
-        )
-        report_tile(1, 1)
+        seen = resize(seen, size)
+        output = median(torch.cat([back_project(one[None], image[None], run.downscale, each) for one in seen]))
+        on_tile(1, 1)
     else:
-        output, spread, done.tile = apply_ensemble(
-            network, image, size, symmetries, run.precision, done.tile, report_tile
-        )
+        output, spread, done.tile = apply_ensemble(network, image, size, symmetries, run.precision, done.tile, on_tile)
     run.report(
         "apply",
         "self-ensemble of the networks",
