@@ -43,24 +43,6 @@ def test_neighbours_of_one_kind_go_together_and_come_in_order() -> None:
     assert batches == [[1, 2, 3], [4], [500], [5, 6]]
 
 
-def test_the_work_is_in_the_calling_thread_and_reading_and_writing_are_not() -> None:
-    threads: dict[str, set[int]] = {"read": set(), "work": set(), "write": set()}
-
-    def told(name: str, outcome: Any) -> Any:
-        threads[name].add(threading.get_ident())
-        return outcome
-
-    found = run(
-        range(9),
-        read=lambda item: told("read", item),
-        work=lambda batch: told("work", [0 for _ in batch]),
-        write=lambda *_: told("write", 0),
-    )
-    assert len([*found]) == 9
-    assert threads["work"] == {threading.get_ident()}
-    assert not threads["work"] & (threads["read"] | threads["write"])
-
-
 def test_an_error_is_that_of_its_item_alone() -> None:
     def read(item: int) -> int:
         if item == 2:
