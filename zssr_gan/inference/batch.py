@@ -46,7 +46,9 @@ class Opened:
     clock: float
     """Seconds, of `time.perf_counter`, when it was begun."""
     path: Path
-    data: bytes
+    size_bytes: int
+    sha256: str
+    """Of the bytes that were decoded."""
     picture: Picture
 
 
@@ -173,7 +175,12 @@ def _sha256_of(record: Record, option: Literal["init-from", "model"]) -> str | N
 
 
 def process(
-    job: Job, request: Request, opened: Opened | None = None, *, on_progress: OnProgress | None = None
+    job: Job,
+    request: Request,
+    opened: Opened | None = None,
+    *,
+    version: str = VERSION,
+    on_progress: OnProgress | None = None,
 ) -> tuple[Enhanced, Record, Contents]:
     """Enhance one file: the result, its record, and the bytes of the files that are wanted of it. Nothing is written.
 
@@ -181,6 +188,7 @@ def process(
         job: the file, and what is wanted.
         request: what is asked.
         opened: the input, where it is read already.
+        version: of the program, as the record names it.
         on_progress: gets each step.
 
     Raises:
@@ -189,7 +197,7 @@ def process(
     """
     opened = opened or open_input(job.source, request)
     (enhanced,) = enhance_opened([opened], request, on_progress)
-    record, contents = assemble(job, request, opened, enhanced)
+    record, contents = assemble(job, request, opened, enhanced, version)
     return enhanced, record, contents
 
 
@@ -203,7 +211,8 @@ def open_input(path: Path, request: Request) -> Opened:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
-    return Opened(started, clock, path, data, decode_picture(data, str(path), max_megapixels=limit))
+    picture = decode_picture(data, str(path), max_megapixels=limit)
+    return Opened(started, clock, path, len(data), sha256_bytes(data), picture)
 
 
 def enhance_opened(opened: list[Opened], request: Request, on_progress: OnProgress | None) -> list[Enhanced]:
@@ -281,21 +290,20 @@ def _write(job: Job, request: Request, contents: Contents) -> None:
 
 def input_facts(job: Job, opened: Opened) -> InputFile:
     """What a record says of the input. ImageError where its file was changed meanwhile."""
-    before = sha256_bytes(opened.data)
     try:
         after = sha256_file(opened.path)
     except OSError:
         after = ""
-    if after != before:
+    if after != opened.sha256:
         raise ImageError(f"{opened.path}: the file was changed while it was worked on: run it again")
     height, width = opened.picture.pixels.shape[-2:]
     return InputFile(
         name=job.source.name,
         path=relative_path(job.source, job.result.parent),
-        size_bytes=len(opened.data),
+        size_bytes=opened.size_bytes,
         width=width,
         height=height,
-        sha256=before,
+        sha256=opened.sha256,
         sha256_after=after,
     )
 

@@ -210,7 +210,7 @@ def compare(
     shown = [one for one in done if isinstance(one, Shown)]
     if shown:
         label = strongest(*(one.label for one in shown))
-        facts = {"input-sha256": sha256_bytes(opened.data)}
+        facts = {"input-sha256": opened.sha256}
         text = provenance_text(kind="comparison sheet", version=VERSION, label=label, facts=facts)
         files = {sheet: encode_sheet(_sheet(source.name, opened.picture, shown, evidence=evidence), sheet, text)}
         files[record_path(sheet)] = _record(job, opened, done, label, files)
@@ -227,7 +227,7 @@ def check_sheet(sheet: Path) -> None:
 
 def _tried(job: Job, system: System, opened: Opened, on_progress: OnProgress | None) -> Shown | Failed:
     """One system's result; what it held in memory ends here."""
-    began, request, sha256 = time.perf_counter(), system.request, sha256_bytes(opened.data)
+    began, request, sha256 = time.perf_counter(), system.request, opened.sha256
     disagreement: Tensor | None = None
     facts: dict[str, JsonValue] = {}
     notices: list[str] = []

@@ -7,9 +7,9 @@ from typing import Any
 
 from zssr_gan.degradation.estimate import is_estimate, read_estimate
 from zssr_gan.errors import ZssrGanError
-from zssr_gan.files import canonical_sha256, sha256_bytes, sha256_file
+from zssr_gan.files import canonical_sha256, sha256_file
 from zssr_gan.imaging.io import decode_picture, read_provenance
-from zssr_gan.inference.batch import assemble, enhance_opened, open_input
+from zssr_gan.inference.batch import open_input, process
 from zssr_gan.inference.enhance import OnProgress
 from zssr_gan.inference.outputs import Job
 from zssr_gan.inference.record import DegradationFacts, Record, RecordError, read_json, read_record
@@ -94,13 +94,12 @@ def make_again(record: Record, folder: Path, source: Path, on_progress: OnProgre
     try:
         request = Request.from_record(record, folder)
         opened = open_input(source, request)
-        if sha256_bytes(opened.data) != record.input.sha256:
+        if opened.sha256 != record.input.sha256:
             return Check("rerun", False, "not made: the input is not the recorded file")
         result = folder / record.output.name
         evidence = None if record.evidence is None else folder / record.evidence.name
         job = Job(folder / record.input.path, result, None, evidence)
-        (enhanced,) = enhance_opened([opened], request, on_progress)
-        again, contents = assemble(job, request, opened, enhanced, record.tool.version)
+        _, again, contents = process(job, request, opened, version=record.tool.version, on_progress=on_progress)
     except ZssrGanError as error:
         return Check("rerun", False, f"not made: {error}")
     same = again.enhancement.versions == record.enhancement.versions
