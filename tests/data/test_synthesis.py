@@ -16,7 +16,7 @@ from zssr_gan.data.cameras import Cameras, CaseDegradations, GroupEstimate
 from zssr_gan.data.prepared import Prepared, open_sources
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import make_split
-from zssr_gan.data.synthesis import Failed, Synthesiser
+from zssr_gan.data.synthesis import FailedImage, Synthesiser
 from zssr_gan.degradation.model import Degradation
 from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import Machine
@@ -158,7 +158,7 @@ def test_a_file_that_changed_costs_one_image(images: Prepared, tmp_path: Path, c
     else:
         path.write_bytes(b"nonsense")
     made = list(synthesiser(images).run(range(len(images)), 2))
-    (failed,) = [one for one in made if isinstance(one, Failed)]
+    (failed,) = [one for one in made if isinstance(one, FailedImage)]
     assert failed.id == images.ids[2]
     assert failed.id in failed.why
     assert "\n" not in failed.why

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.degradation.estimate import Estimate
@@ -28,11 +28,7 @@ SMALLEST_GROUP: Final = 100
 what the camera did, and their source's other images say more of it."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class GroupEstimate(_Model):
+class GroupEstimate(BaseModel, frozen=True, extra="forbid"):
     """What was estimated from one group of images."""
 
     group: str
@@ -40,7 +36,7 @@ class GroupEstimate(_Model):
     estimate: Estimate
 
 
-class CaseDegradations(_Model):
+class CaseDegradations(BaseModel, frozen=True, extra="forbid"):
     """The degradations of a run's images: what degradation.json holds."""
 
     schema_version: Literal[1] = 1

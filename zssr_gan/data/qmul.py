@@ -14,7 +14,7 @@ import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
-from zssr_gan.data.sources import Content, Entry, Listing, Source, files_under, read_file
+from zssr_gan.data.sources import Content, Listing, Source, SourceImage, files_under, read_file
 from zssr_gan.errors import SettingsError
 
 # Files beside the images; all others are images, for some of these have no extension.
@@ -90,7 +90,7 @@ class Qmul(Source):
             lists.check_pairs("positive_pairs_names", same=True)
             lists.check_pairs("negative_pairs_names", same=False)
         return Listing(
-            tuple(Entry(path, person) for path, person in sorted(lists.identities.items())),
+            tuple(SourceImage(path, person) for path, person in sorted(lists.identities.items())),
             tuple(unusable),
             tuple(sorted(lists.missing)),
             tuple(f"{self.name}: {notice}" for notice in lists.notices),

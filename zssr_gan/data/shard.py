@@ -34,7 +34,7 @@ from typing import Annotated, Any, Final, Literal
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, JsonValue, ValidationError
 
 from zssr_gan.errors import StoreError
 from zssr_gan.files import canonical_sha256, sha256_bytes, sha256_file
@@ -58,12 +58,7 @@ class StoredImage:
     figures: dict[str, JsonValue]
 
 
-class _Model(BaseModel):
-    # Not strict about arrays: JSON has no tuples.
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Plane(_Model):
+class Plane(BaseModel, frozen=True, extra="forbid"):
     """Where an image lies in its flat array."""
 
     offset: int
@@ -80,7 +75,7 @@ def _plain_id(name: str) -> str:
     return name
 
 
-class Entry(_Model):
+class SidecarImage(BaseModel, frozen=True, extra="forbid"):
     """One image of a shard, as its sidecar has it."""
 
     id: Annotated[str, AfterValidator(_plain_id)]
@@ -89,7 +84,7 @@ class Entry(_Model):
     sr: Plane
 
 
-class Sidecar(_Model):
+class Sidecar(BaseModel, frozen=True, extra="forbid"):
     """The sidecar of a shard: written last, so that a shard with one is whole."""
 
     schema_version: Literal[1] = 1
@@ -100,7 +95,7 @@ class Sidecar(_Model):
     sha256: str
     figures_sha256: str | None = None
     """Of all figures as they lie in the file; None in stores of earlier versions."""
-    images: tuple[Entry, ...]
+    images: tuple[SidecarImage, ...]
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -247,7 +242,7 @@ def _describe(file: Any, number: int, *, size_bytes: int, sha256: str) -> Sideca
         sha256=sha256,
         figures_sha256=canonical_sha256(figures),
         images=tuple(
-            Entry(id=name, role=role if isinstance(role, str) else None, lr=lr, sr=sr)
+            SidecarImage(id=name, role=role if isinstance(role, str) else None, lr=lr, sr=sr)
             for name, role, lr, sr in zip(file["id"].asstr()[:], roles, planes["lr"], planes["sr"], strict=True)
         ),
     )

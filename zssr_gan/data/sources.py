@@ -80,7 +80,7 @@ def walk_images(folder: Path, *, recursive: bool = True) -> Iterator[Path]:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SourceImage:
     """One image of a source: its path, and whom it shows where that is known."""
 
     path: str
@@ -95,7 +95,7 @@ class Listing:
     the set's own lists name and that are not there. `notices`: what else is odd, one sentence each.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[SourceImage, ...]
     unusable: tuple[tuple[str, str], ...] = ()
     missing: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
@@ -149,7 +149,7 @@ class Folder(Source):
             )
             if paths
         ]
-        return Listing(tuple(map(Entry, images)), unusable, notices=tuple(notices))
+        return Listing(tuple(map(SourceImage, images)), unusable, notices=tuple(notices))
 
     def read(self, path: str) -> Content:
         """One image; see `read_file`."""
@@ -171,7 +171,7 @@ class BuiltIn(Source):
         """All images. Raises SettingsError where scikit-image is not installed."""
         names = self.kind == "photographs"
         return Listing(
-            tuple(Entry(path, path.partition("-")[0] if names else None) for path in sorted(_built_in(self.kind)))
+            tuple(SourceImage(path, path.partition("-")[0] if names else None) for path in sorted(_built_in(self.kind)))
         )
 
     def read(self, path: str) -> Content:

@@ -17,7 +17,7 @@ from typing import ClassVar, Final, Literal
 
 from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 
-from zssr_gan.data.sources import Entry, OnImages, Source, examine
+from zssr_gan.data.sources import OnImages, Source, SourceImage, examine
 from zssr_gan.errors import SettingsError
 from zssr_gan.settings.data import DataSettings, SourceSettings
 
@@ -144,7 +144,7 @@ def _rank(seed: int, purpose: str, ids: Iterable[str]) -> list[str]:
     return sorted(ids, key=lambda name: (hashlib.sha256(f"{seed}\n{purpose}\n{name}".encode()).digest(), name))
 
 
-def _sample(name: str, entries: Sequence[Entry], asked: SourceSettings, seed: int) -> list[Entry]:
+def _sample(name: str, entries: Sequence[SourceImage], asked: SourceSettings, seed: int) -> list[SourceImage]:
     """`count` of the entries, in the order of their paths; drawn by path, before any is opened."""
     if not entries:
         raise SettingsError(f"{name}: there are no images in {asked.root or name}.")

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from zssr_gan.data.shard import (
     Sidecar,
@@ -38,10 +38,8 @@ from zssr_gan.signals import uninterrupted
 SETTINGS: Final = "settings.json"
 
 
-class StoreSettings(BaseModel):
+class StoreSettings(BaseModel, frozen=True, extra="forbid"):
     """The settings that every image of a store was made with, as they lie in `settings.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     settings_sha256: str

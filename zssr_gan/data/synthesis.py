@@ -42,7 +42,7 @@ SYNTHESISED: tuple[Role, ...] = ("zssr", "table1")
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class FailedImage:
     """An image that could not be made, and why, in one sentence."""
 
     id: str
@@ -78,7 +78,7 @@ class Synthesiser:
         *,
         on_tick: Callable[[Tick], None] | None = None,
         on_notice: Callable[[str], None] | None = None,
-    ) -> Iterator[StoredImage | Failed]:
+    ) -> Iterator[StoredImage | FailedImage]:
         """Make the images of these numbers, taken one by one as places in the fleet become free.
 
         Args:
@@ -89,7 +89,7 @@ class Synthesiser:
         jobs = ((number, self._job(number, capacity)) for number in numbers)
         for ended in run_jobs(jobs, capacity, on_tick=on_tick, on_notice=on_notice):
             if ended.error is not None:
-                yield Failed(self.images.member(ended.key).id, str(ended.error))
+                yield FailedImage(self.images.member(ended.key).id, str(ended.error))
             else:
                 assert ended.result is not None
                 yield ended.result
@@ -204,7 +204,7 @@ def synthesise(
         gathered = ranks.gather("failures", json.dumps([asdict(one) for one in failed]).encode())
     if ranks.rank:
         return []
-    failed = [Failed(**one) for of_rank in gathered for one in json.loads(of_rank)]
+    failed = [FailedImage(**one) for of_rank in gathered for one in json.loads(of_rank)]
     with SyntheticSet(store, allow_empty=True) as made:
         explained = {*made.ids, *(one.id for one in failed)}
     failures += [one.why for one in failed]
@@ -267,7 +267,7 @@ def _begin(
 
 def _make(
     synthesiser: Synthesiser, work: _Work, shard: int, store: Path, ranks: Ranks, fleet: int | None, bar: Bar
-) -> list[Failed]:
+) -> list[FailedImage]:
     """Claim chunks of work until none is left, and write shards; what failed."""
     images, settings, missing = synthesiser.images, synthesiser.settings, work.missing
     # So many pieces that each process gets several: who is quick takes more.
@@ -281,7 +281,7 @@ def _make(
         way = "batched matrix products" if device.type == "cuda" and capacity > 1 else "grouped convolutions"
         bar.note(f"{capacity} networks side by side in each process, on {device}, by {way}")
     pending: list[StoredImage] = []
-    failed: list[Failed] = []
+    failed: list[FailedImage] = []
     began, flop, detail = time.perf_counter(), 0.0, ""
 
     def count(tick: Tick) -> None:
@@ -307,7 +307,7 @@ def _make(
 
     for one in synthesiser.run(claimed(), capacity, on_tick=count, on_notice=bar.note):
         show(ranks.count("made", 1))
-        if isinstance(one, Failed):
+        if isinstance(one, FailedImage):
             failed.append(one)
             continue
         pending.append(one)

@@ -16,7 +16,7 @@ from torch import Tensor
 from zssr_gan.data.case import zero_shot_settings
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import Role
-from zssr_gan.data.synthesis import Failed, Synthesiser
+from zssr_gan.data.synthesis import FailedImage, Synthesiser
 from zssr_gan.errors import NumericalError
 from zssr_gan.evaluation import published
 from zssr_gan.evaluation.cache import Results
@@ -186,7 +186,7 @@ def _measured_seconds(evaluator: Evaluator, chosen: Chosen) -> float:
         work = Synthesiser(images, zero_shot, run.scale, settings.seed, machine, shared, run.cameras)
         began, made = time.perf_counter(), []
         for one in work.run(chosen.numbers, min(capacity, len(chosen.numbers))):
-            if isinstance(one, Failed):
+            if isinstance(one, FailedImage):
                 raise NumericalError(f"the zero-shot time cannot be measured: {one.why}")
             made.append(from_samples(one.sr, Metadata()).pixels.clone())
             evaluator.bar.update("zero-shot time", len(made), len(chosen.numbers))
