@@ -7,7 +7,7 @@
 Truth = the face at 64x64 (antialiased bicubic, 8 bit). Each group of `--size` faces has one degradation, drawn by the
 seed and printed: an anisotropic Gaussian (0.7 to 2.5 HR pixels an axis, any angle), antialiased bicubic halving, noise
 of 0 to 4/255, and no JPEG, JPEG 90 or 75 in turn (real files, written by Pillow). A method sees a group's LR images
-alone. Prints PSNR-Y (protocol.py) of bicubic, back-projection, and of a shared start that assumes bicubic, the
+alone. Prints PSNR-Y (protocol.py) of bicubic, back-projection, and of a shared model that assumes bicubic, the
 estimate and the truth; the share of the truth's gain over assuming bicubic that the estimate gets; and the estimate's
 own errors. The kernel's is the PSNR-Y of the truths blurred by the estimated kernel against the true one, noise-free.
 """

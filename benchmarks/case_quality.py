@@ -1,4 +1,4 @@
-"""Quality of a shared start: one network learnt on all LR images of a folder, against back-projection and scratch.
+"""Quality of a shared model: one network learnt on all LR images of a folder, against back-projection and scratch.
 
     python -m benchmarks.case_quality FACES --truth-side 64 --seeds 0,1,2
     python -m benchmarks.case_quality FACES --truth-side 64 --preset fast --against paper --count 30
@@ -22,7 +22,7 @@ from zssr_gan.devices import Machine, RunOptions, machine
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset
 from zssr_gan.zeroshot.scheduler import run_jobs
-from zssr_gan.zeroshot.shared import SharedStart, learn_shared
+from zssr_gan.zeroshot.shared import SharedModel, learn_shared
 from zssr_gan.zeroshot.steps import fleet_capacity
 from zssr_gan.zeroshot.upscale import upscale
 
@@ -37,7 +37,7 @@ def interval(values: NDArray[np.float64]) -> str:
 
 
 def enlarge(
-    cases: list[Case], settings: ZeroShotSettings, seed: int, used: Machine, shared: SharedStart | None
+    cases: list[Case], settings: ZeroShotSettings, seed: int, used: Machine, shared: SharedModel | None
 ) -> NDArray[np.float64]:
     """PSNR-Y of each case's result."""
     jobs = (

@@ -1,4 +1,4 @@
-"""Stage 1 at scale: many networks side by side against one at a time, and a shared start, per image and per 7,000.
+"""Stage 1 at scale: many networks side by side against one at a time, and a shared model, per image and per 7,000.
 
     python -m benchmarks.fleet_speed [--device D] [--precision P] [--threads N] [--seconds S]
 
@@ -25,7 +25,7 @@ from zssr_gan.zeroshot.ensemble import apply_many
 from zssr_gan.zeroshot.fleet import Fleet, Member, TrainRequest, reconstruction_error
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.scheduler import run_jobs
-from zssr_gan.zeroshot.shared import SharedStart, learn_shared
+from zssr_gan.zeroshot.shared import SharedModel, learn_shared
 from zssr_gan.zeroshot.steps import fleet_capacity
 from zssr_gan.zeroshot.upscale import upscale
 
@@ -178,7 +178,7 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
 
 
 def share_of_set(preset: str, used: Machine) -> None:
-    """Seconds an image with a shared start, at the cost of 7,000 images."""
+    """Seconds an image with a shared model, at the cost of 7,000 images."""
     images = faces(32, 32, used.device)
     settings = load_preset(preset).for_case()
     assert settings.shared is not None
@@ -200,7 +200,7 @@ def share_of_set(preset: str, used: Machine) -> None:
     between = first * SET * (rounds - 1)
     print(
         f"\n`shared`, preset {preset}, 32 px, {used.device}, {used.threads} threads, {used.precision}\n"
-        f"  measured: a step of the shared start {step * 1e3:.1f} ms; first results {first * 1e3:.1f} ms an image\n"
+        f"  measured: a step of the shared model {step * 1e3:.1f} ms; first results {first * 1e3:.1f} ms an image\n"
         f"  extrapolated: learning {iterations} x {rounds} steps = {learning:.0f} s, first results of {SET:,} images "
         f"between the rounds = {between:.0f} s; {(learning + between) / SET * 1e3:.1f} ms an image of {SET:,}",
         flush=True,
@@ -230,13 +230,13 @@ def _with(
     return settings.model_copy(update={"shared": shared, "schedule": schedule})
 
 
-def _start(named: list[tuple[CaseImage, Tensor]], settings: ZeroShotSettings, used: Machine) -> SharedStart:
-    """A shared start after a few steps: how good it is does not matter here."""
+def _start(named: list[tuple[CaseImage, Tensor]], settings: ZeroShotSettings, used: Machine) -> SharedModel:
+    """A shared model after a few steps: how good it is does not matter here."""
     brief = _with(settings, iterations=2, rounds=1)
     return learn_shared(named, brief, (2.0, 2.0), DOWNSCALE, seed=0, machine=used)
 
 
-def _apply_seconds(images: list[Tensor], settings: ZeroShotSettings, start: SharedStart, used: Machine) -> float:
+def _apply_seconds(images: list[Tensor], settings: ZeroShotSettings, start: SharedModel, used: Machine) -> float:
     """Seconds an image as `make synth` makes it: self-ensemble of 8, back-projection."""
 
     def run(some: list[Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Sheets of native LR images, for the eye: bicubic, a shared start that assumes bicubic, one that uses the estimate.
+"""Sheets of native LR images, for the eye: bicubic, a shared model that assumes bicubic, one that uses the estimate.
 
     python -m benchmarks.native FOLDER sheet.png --pattern 'crowd_*.png'
 

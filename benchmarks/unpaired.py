@@ -6,7 +6,7 @@
 
 Truth = the face at 64x64 (antialiased bicubic, 8 bit), LR = halved the same way, 8 bit; with `--blind N`, N groups of
 100 faces of which each has a degradation of its own (benchmarks/blind.py), estimated from its LR images. 52 faces (20
-of a group) are set apart. Stage 1 is a shared start learnt on the other LR images; it enlarges all. Generators learn
+of a group) are set apart. Stage 1 is a shared model learnt on the other LR images; it enlarges all. Generators learn
 from these LR images and their synthetic HR images, by the settings in unpaired.yaml. `net` is the generator's output as
 it is; `whole` is what `enhance --model` makes of it: the median of eight flips and rotations, back-projected; `before`
 is the generator after the content phase, with the learning rate that it had there.

@@ -29,7 +29,7 @@ from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import Result
 from zssr_gan.inference.verify import verify_record
 from zssr_gan.provenance import LABELS, label_of, strongest
-from zssr_gan.zeroshot.shared import SharedStart, make_shared, write_shared
+from zssr_gan.zeroshot.shared import SharedModel, make_shared, write_shared
 
 Make = Callable[..., Estimate]
 
@@ -85,7 +85,7 @@ def learnt(folder: Path, **changes: Any) -> tuple[Request, str]:
     return with_shared_model(plan(folder, overwrite=True), asked(folder, init="shared", **changes), lambda _: None)
 
 
-def network(request: Request) -> tuple[SharedStart, Path]:
+def network(request: Request) -> tuple[SharedModel, Path]:
     assert request.shared is not None
     return request.shared, Path(request.files["init-from"].path)
 

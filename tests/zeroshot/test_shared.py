@@ -25,7 +25,7 @@ from zssr_gan.zeroshot.ensemble import apply_many
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.scheduler import run_single
 from zssr_gan.zeroshot.shared import (
-    SharedStart,
+    SharedModel,
     encode_shared,
     learn_shared,
     make_shared,
@@ -65,18 +65,18 @@ def learn(
     downscale: Downscale | Sequence[Downscale] = BICUBIC,
     scale: tuple[float, float] = X2,
     **more: Any,
-) -> SharedStart:
+) -> SharedModel:
     named = [(CaseImage(name=f"{n}.png", sha256=f"{n:064}"), image) for n, image in enumerate(images)]
     return learn_shared(named, chosen, scale, downscale, **{"seed": 0, "machine": MACHINE, **more})
 
 
 def enlarge(
-    image: Tensor, model: SharedStart, scale: tuple[float, float] = X2, downscale: Downscale = BICUBIC
+    image: Tensor, model: SharedModel, scale: tuple[float, float] = X2, downscale: Downscale = BICUBIC
 ) -> SuperResolved:
     return run_single(upscale(image, scale, PLAIN, downscale, MACHINE, seed=0, shared=model))
 
 
-def apply(model: SharedStart, images: list[Tensor], *downscales: Downscale) -> list[Tensor]:
+def apply(model: SharedModel, images: list[Tensor], *downscales: Downscale) -> list[Tensor]:
     tasks = [Task(X2, (2, 2), one) for one in downscales or [BICUBIC] * len(images)]
     return apply_many(model.network(), images, PLAIN, tasks)
 
@@ -88,12 +88,12 @@ def images(astronaut: Tensor) -> list[Tensor]:
 
 
 @pytest.fixture(scope="module")
-def model(images: list[Tensor]) -> SharedStart:
+def model(images: list[Tensor]) -> SharedModel:
     return learn(images)
 
 
 class TestLearning:
-    def test_order_and_names_do_not_matter(self, images: list[Tensor], model: SharedStart) -> None:
+    def test_order_and_names_do_not_matter(self, images: list[Tensor], model: SharedModel) -> None:
         again = learn([images[n] for n in (2, 0, 3, 1)])
         assert torch.equal(model.weights_P, again.weights_P)
         assert model.facts.loss == again.facts.loss
@@ -197,7 +197,7 @@ class TestLearning:
             learn([images[0], images[1][:, :7]])
 
 
-def test_apply_many_is_each_image_by_itself(images: list[Tensor], model: SharedStart) -> None:
+def test_apply_many_is_each_image_by_itself(images: list[Tensor], model: SharedModel) -> None:
     """Of mixed sizes, and each by its own degradation."""
     mixed = [images[0], images[1][:, :12], *images[2:], images[3][:, :12].flip(1)]
     downscales = [BICUBIC, BLURRED, BLURRED, BICUBIC, BICUBIC]
@@ -208,7 +208,7 @@ def test_apply_many_is_each_image_by_itself(images: list[Tensor], model: SharedS
 
 
 class TestFile:
-    def test_comes_back_as_it_was(self, model: SharedStart, tmp_path: Path) -> None:
+    def test_comes_back_as_it_was(self, model: SharedModel, tmp_path: Path) -> None:
         path = tmp_path / "shared.safetensors"
         write_shared(model, path)
         found = read_shared(path)
@@ -224,7 +224,7 @@ class TestFile:
             write_shared(model, path)
 
     @pytest.mark.parametrize("kind", ["missing", "empty", "text", "pickle", "cut", "foreign", "version", "unnamed"])
-    def test_anything_else_is_refused_in_a_sentence(self, kind: str, model: SharedStart, tmp_path: Path) -> None:
+    def test_anything_else_is_refused_in_a_sentence(self, kind: str, model: SharedModel, tmp_path: Path) -> None:
         whole = encode_shared(model.weights_P, model.facts)
         contents = {
             "empty": b"",
@@ -245,7 +245,7 @@ class TestFile:
         assert "\n" not in str(error.value)
 
     @pytest.mark.parametrize("kind", ["longer", "shorter", "nan", "matrix", "whole numbers"])
-    def test_weights_that_do_not_fit(self, kind: str, model: SharedStart, tmp_path: Path) -> None:
+    def test_weights_that_do_not_fit(self, kind: str, model: SharedModel, tmp_path: Path) -> None:
         bad = {
             "longer": torch.cat([model.weights_P, model.weights_P[:1]]),
             "shorter": model.weights_P[:-1],
@@ -262,13 +262,13 @@ class TestFile:
 
 class TestResults:
     def test_nothing_is_trained(
-        self, model: SharedStart, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
+        self, model: SharedModel, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(scheduler.Fleet, "of", lambda *_: pytest.fail("a fleet was made"))
         done = enlarge(images[0], model)
         assert done.image_CHW.shape == (3, 32, 32)
         first = done.steps[0]
-        assert (first["name"], first["iterations"], first["seeds"]) == ("shared start", [0], [])
+        assert (first["name"], first["iterations"], first["seeds"]) == ("shared model", [0], [])
         assert (first["sha256"], first["images"]) == (model.sha256, 4)
 
     def test_four_times_in_two_steps(self, images: list[Tensor]) -> None:
@@ -276,10 +276,10 @@ class TestResults:
         assert found.facts.scale == (2, 2)
         done = enlarge(images[1][:, :, :12], found, (4.0, 4.0))
         assert done.image_CHW.shape == (3, 64, 48)
-        assert [step["name"] for step in done.steps].count("shared start") == 2
+        assert [step["name"] for step in done.steps].count("shared model") == 2
 
     def test_gray_images_in_a_network_for_colours_and_the_reverse(
-        self, images: list[Tensor], model: SharedStart
+        self, images: list[Tensor], model: SharedModel
     ) -> None:
         assert enlarge(images[2][:1], model).image_CHW.shape == (1, 32, 32)
         gray = learn([images[2][:1]])
@@ -288,7 +288,7 @@ class TestResults:
         with pytest.raises(SettingsError, match="learnt on gray images and cannot enlarge one with colours"):
             enlarge(images[0], gray)
 
-    def test_another_degradation_or_factor_is_refused(self, model: SharedStart, images: list[Tensor]) -> None:
+    def test_another_degradation_or_factor_is_refused(self, model: SharedModel, images: list[Tensor]) -> None:
         with pytest.raises(SettingsError, match="learnt for the degradation 'bicubic', not 'kernel"):
             enlarge(images[0], model, X2, KernelDownscale(torch.ones(2, 2), (2, 2)))
         with pytest.raises(SettingsError, match="learnt to enlarge by 2 x 2"):

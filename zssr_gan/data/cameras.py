@@ -153,7 +153,7 @@ class Cameras:
         """The camera of an image.
 
         One without an estimate of its own has its source's, else that of its source's camera with the most images, else
-        that of the group with the most: all of these were learnt from, and so a shared start knows them.
+        that of the group with the most: all of these were learnt from, and so a shared model knows them.
         """
         if not self.all:
             return self._bicubic

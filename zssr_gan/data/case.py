@@ -32,7 +32,7 @@ from zssr_gan.settings.run import RunSettings
 from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset, parse_settings
 from zssr_gan.signals import uninterrupted
 from zssr_gan.zeroshot.case import LRImage, learn_case, read_lr
-from zssr_gan.zeroshot.shared import SharedStart, read_shared, write_shared
+from zssr_gan.zeroshot.shared import SharedModel, read_shared, write_shared
 
 LEARNT_FROM: tuple[Role, ...] = ("zssr", "generator")
 """Roles that are learnt from: the training part. Nothing is learnt from the test part."""
@@ -197,7 +197,7 @@ def run_shared(
     path: Path,
     machine: Machine,
     bar: Bar,
-) -> SharedStart:
+) -> SharedModel:
     """The run's shared network, which lies at `path`, in its store, afterwards: found there, copied, or learnt.
 
     One that is found there is not compared with the settings: the store knows its hash.
@@ -234,10 +234,10 @@ def run_shared(
         ).shared
         assert learnt is not None
         network, seconds = learnt, time.perf_counter() - began
-        bar.note(f"shared start: learnt on {len(images):,} images in {seconds:.0f} s, kept as {path}")
+        bar.note(f"shared model: learnt on {len(images):,} images in {seconds:.0f} s, kept as {path}")
     if path.exists():
         if read_shared(path).sha256 != network.sha256:
-            raise StoreError(f"{path}: is another shared start than this run's; choose another folder (run_dir).")
+            raise StoreError(f"{path}: is another shared model than this run's; choose another folder (run_dir).")
         return network
     try:
         before = read_settings(path.parent).settings.get("shared_sha256")
@@ -245,7 +245,7 @@ def run_shared(
         before = network.sha256  # nothing was made yet
     if before != network.sha256:
         raise StoreError(
-            f"{path.parent}: its images were made with a shared start that is gone, and this is another one (learnt "
+            f"{path.parent}: its images were made with a shared model that is gone, and this is another one (learnt "
             "elsewhere, or again on another machine, with other threads, images or versions): put "
             "shared.safetensors back, or choose another folder (run_dir)."
         )

@@ -33,7 +33,7 @@ from zssr_gan.settings.run import RunSettings
 from zssr_gan.settings.zeroshot import ZeroShotSettings
 from zssr_gan.signals import uninterrupted
 from zssr_gan.zeroshot.scheduler import Job, Tick, run_jobs
-from zssr_gan.zeroshot.shared import SharedStart, read_shared
+from zssr_gan.zeroshot.shared import SharedModel, read_shared
 from zssr_gan.zeroshot.steps import SMALLEST_SIDE, fleet_capacity
 from zssr_gan.zeroshot.upscale import upscale
 
@@ -55,7 +55,7 @@ class Synthesiser:
 
     Args:
         images: the LR images.
-        settings: zero-shot settings; those for a case where there is a shared start.
+        settings: zero-shot settings; those for a case where there is a shared model.
         scale: (y, x).
         seed: the run's.
         machine: what it runs on.
@@ -68,7 +68,7 @@ class Synthesiser:
     scale: Scale
     seed: int
     machine: Machine
-    shared: SharedStart | None = None
+    shared: SharedModel | None = None
     cameras: Cameras = field(default_factory=Cameras)
 
     def run(

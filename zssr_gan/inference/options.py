@@ -26,7 +26,7 @@ from zssr_gan.settings.zeroshot import (
     parse_settings,
 )
 from zssr_gan.training.model_card import CameraCard, TrainedGenerator, load_generator
-from zssr_gan.zeroshot.shared import SharedStart, read_shared
+from zssr_gan.zeroshot.shared import SharedModel, read_shared
 
 
 def make_request(
@@ -189,7 +189,7 @@ def with_estimate(request: Request, path: Path) -> Request:
     return replace(request, degradation=degradation, estimate=found, estimates=False, files=files)
 
 
-def _camera_of_shared(shared: SharedStart, request: Request, sentence: str, dash: str) -> DegradationFacts:
+def _camera_of_shared(shared: SharedModel, request: Request, sentence: str, dash: str) -> DegradationFacts:
     """The degradation that a shared model is used with: what it was learnt for, which must be what is asked for."""
     learnt = shared.facts.learnt_for
     sentence = f"{sentence} was learnt for {named([_short(one) for one in learnt])}"

@@ -35,7 +35,7 @@ from zssr_gan.settings.zeroshot import (
     parse_settings,
 )
 from zssr_gan.training.model_card import TrainedGenerator, load_generator
-from zssr_gan.zeroshot.shared import SharedStart, read_shared
+from zssr_gan.zeroshot.shared import SharedModel, read_shared
 from zssr_gan.zeroshot.steps import LARGEST_SCALE
 
 Settings = ZeroShotSettings | GeneratorSettings
@@ -67,7 +67,7 @@ class Request:
     """Whether the degradation is still to be estimated from the images of the run."""
     learns: bool = False
     """Whether the shared model is still to be learnt on the images of the run."""
-    shared: SharedStart | None = None
+    shared: SharedModel | None = None
     """The network learnt on the case; `settings` are then those for a case (`ZeroShotSettings.for_case`)."""
     model: TrainedGenerator | None = None
     """A trained generator, in place of all learning."""

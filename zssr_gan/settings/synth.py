@@ -18,7 +18,7 @@ class SynthSettings(Settings):
     """`scratch`: a network of its own for each image (the paper's way; label internal). `shared`: one network learnt
     on the LR images of the training part (label case)."""
     init_from: str | None = None
-    """With `shared`: a kept shared start (.safetensors) instead of learning one."""
+    """With `shared`: a kept shared model (.safetensors) instead of learning one."""
     degradation: str = Field("bicubic", min_length=1)
     """How the cameras shrank the scene: `bicubic`, without noise and compression; `estimate`, from the LR images of the
     training part, of each camera for itself (label case); or the file of an estimate, for all images."""
@@ -30,9 +30,9 @@ class SynthSettings(Settings):
     @model_validator(mode="after")
     def _start(self) -> Self:
         if self.init_from is not None and self.init != "shared":
-            raise ValueError("init_from names a shared start, and init is scratch: set init to shared")
+            raise ValueError("init_from names a shared model, and init is scratch: set init to shared")
         if self.init_from is not None and self.noise is not None:
-            raise ValueError("a shared start is used as it was learnt: leave noise out, or init_from")
+            raise ValueError("a shared model is used as it was learnt: leave noise out, or init_from")
         if self.noise is not None and self.degradation != "bicubic":
             raise ValueError("noise is part of the degradation: leave noise out, or set degradation to bicubic")
         return self

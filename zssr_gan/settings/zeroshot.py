@@ -199,7 +199,7 @@ class ZeroShotSettings(StrictSettings):
     """Networks trained on the image, from different starts; their outputs are one larger ensemble."""
     small: "SmallImageSettings | None" = None
     """What is different for small images."""
-    shared: "SharedStartSettings | None" = None
+    shared: "SharedModelSettings | None" = None
     """What is different where one network is learnt on all images of a case."""
 
     def for_size(self, pixels: int) -> "ZeroShotSettings":
@@ -218,7 +218,7 @@ class ZeroShotSettings(StrictSettings):
 
         Its results are used as they are, in one round: nothing is held out of any single image.
         """
-        shared = self.shared or SharedStartSettings()
+        shared = self.shared or SharedModelSettings()
         changes = {k: v for k, v in shared if k in SHARED_GROUPS and v is not None}
         fixed = {
             "steps": StepSettings(),
@@ -268,10 +268,10 @@ class SmallImageSettings(StrictSettings):
 
 
 SHARED_GROUPS = ("network", "pairs", "schedule", "optimiser")
-"""The groups of settings that a shared start has its own values of."""
+"""The groups of settings that a shared model has its own values of."""
 
 
-class SharedStartSettings(StrictSettings):
+class SharedModelSettings(StrictSettings):
     """How one network is learnt on all LR images of a case; a group that is left out is the preset's own."""
 
     network: ZSSRSettings | None = None

@@ -17,7 +17,7 @@ from zssr_gan.imaging.tiles import copied_middle_of
 from zssr_gan.progress import Progress
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import ZeroShotSettings
-from zssr_gan.zeroshot.shared import LARGEST_SIDE, SharedStart, learn_shared
+from zssr_gan.zeroshot.shared import LARGEST_SIDE, SharedModel, learn_shared
 from zssr_gan.zeroshot.steps import SMALLEST_SIDE
 
 JPEG_BLOCK = 16  # pixels of JPEG's blocks where colour is halved: a cut between them keeps them whole
@@ -44,7 +44,7 @@ class Case:
 
     estimates: Mapping[str, Estimate] = field(default_factory=dict)
     """By camera; empty where the degradations were given."""
-    shared: SharedStart | None = None
+    shared: SharedModel | None = None
 
 
 def read_lr(

@@ -1,4 +1,4 @@
-"""Train N networks as one batch: per-image networks of images of one size, or one shared start (N = 1).
+"""Train N networks as one batch: per-image networks of images of one size, or one shared model (N = 1).
 
 Networks share nothing but the shape of their batches: weights, draws, learning rate and stop are each one's own. They
 may begin at different times, in the place of others that have stopped.

@@ -48,7 +48,7 @@ _VARIETY = 4  # a batch is drawn from at least so many times its number of image
 
 _SHOWN = 20  # characters of a degradation's name in a message: its kind, and the first of its hash
 
-_KEY = "zssr-gan:shared-start"
+_KEY = "zssr-gan:shared-model"
 
 _WEIGHTS = "weights_P"
 
@@ -57,7 +57,7 @@ OnLearning = Callable[[int, int, float], None]
 
 
 class SharedFacts(_Model):
-    """What a shared start is, and how it came about."""
+    """What a shared model is, and how it came about."""
 
     schema_version: Literal[2] = 2
     network: ZSSRSettings
@@ -85,7 +85,7 @@ class SharedFacts(_Model):
 
 
 @dataclass(frozen=True, eq=False)
-class SharedStart:
+class SharedModel:
     """A network trained on all LR images of a case."""
 
     weights_P: Tensor
@@ -109,13 +109,13 @@ class SharedStart:
         """
         facts = self.facts
         if channels > facts.channels:
-            raise SettingsError("the shared start was learnt on gray images and cannot enlarge one with colours")
+            raise SettingsError("the shared model was learnt on gray images and cannot enlarge one with colours")
         for task in tasks:
             if (asked := degradation_of(task.downscale)) not in facts.learnt_for:
                 learnt = " or ".join(repr(one[:_SHOWN]) for one in facts.learnt_for[:3])
                 more = " or others" if len(facts.learnt_for) > 3 else ""
                 raise SettingsError(
-                    f"the shared start was learnt for the degradation {learnt}{more}, not {asked[:_SHOWN]!r}"
+                    f"the shared model was learnt for the degradation {learnt}{more}, not {asked[:_SHOWN]!r}"
                 )
             # A network on the LR grid enlarges by its factor, and its result is then reduced to any smaller scale.
             (y, x), (own_y, own_x) = (
@@ -123,7 +123,7 @@ class SharedStart:
             )
             if max(abs(y - own_y), abs(x - own_x)) > 1e-6:
                 raise SettingsError(
-                    f"the shared start was learnt to enlarge by {own_y:g} x {own_x:g} (y, x) a step, and this scale "
+                    f"the shared model was learnt to enlarge by {own_y:g} x {own_x:g} (y, x) a step, and this scale "
                     f"takes steps of {y:g} x {x:g}"
                 )
 
@@ -137,7 +137,7 @@ def learn_shared(
     seed: int,
     machine: Machine,
     on_learning: OnLearning | None = None,
-) -> SharedStart:
+) -> SharedModel:
     """Train one network on all LR images of a case; their order does not matter.
 
     Args:
@@ -311,12 +311,12 @@ def encode_shared(weights_P: Tensor, facts: SharedFacts) -> bytes:
     return save({_WEIGHTS: weights_P.detach().cpu().contiguous()}, {_KEY: text})
 
 
-def make_shared(weights_P: Tensor, facts: SharedFacts) -> SharedStart:
-    """A shared start with the hash that its file will have."""
-    return SharedStart(weights_P, facts, sha256_bytes(encode_shared(weights_P, facts)))
+def make_shared(weights_P: Tensor, facts: SharedFacts) -> SharedModel:
+    """A shared model with the hash that its file will have."""
+    return SharedModel(weights_P, facts, sha256_bytes(encode_shared(weights_P, facts)))
 
 
-def write_shared(model: SharedStart, path: Path, *, overwrite: bool = False) -> None:
+def write_shared(model: SharedModel, path: Path, *, overwrite: bool = False) -> None:
     """Write it as safetensors.
 
     Raises:
@@ -325,16 +325,16 @@ def write_shared(model: SharedStart, path: Path, *, overwrite: bool = False) -> 
     atomic_write(path, encode_shared(model.weights_P, model.facts), overwrite=overwrite)
 
 
-def read_shared(path: Path) -> SharedStart:
-    """Read a shared start; loading runs no code of the file's.
+def read_shared(path: Path) -> SharedModel:
+    """Read a shared model; loading runs no code of the file's.
 
     Raises:
-        SettingsError: missing, no safetensors file, or not a shared start of a version known here.
+        SettingsError: missing, no safetensors file, or not a shared model of a version known here.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise SettingsError(f"{path}: the shared start cannot be read ({error.strerror})") from error
+        raise SettingsError(f"{path}: the shared model cannot be read ({error.strerror})") from error
     try:
         tensors = load(data)
         # safetensors' loader of bytes leaves the text out; the header is a length and JSON.
@@ -342,9 +342,9 @@ def read_shared(path: Path) -> SharedStart:
         facts = SharedFacts.model_validate_json(header["__metadata__"][_KEY])
         weights_P = tensors[_WEIGHTS]
     except (SafetensorError, KeyError, ValueError, ValidationError) as error:
-        raise SettingsError(f"{path}: is not a shared start as `--init shared` writes it") from error
+        raise SettingsError(f"{path}: is not a shared model as `--init shared` writes it") from error
     fits = weights_P.dtype == torch.float32 and weights_P.dim() == 1
-    model = SharedStart(weights_P, facts, sha256_bytes(data))
+    model = SharedModel(weights_P, facts, sha256_bytes(data))
     if not fits or len(weights_P) != model.network().parameters_of_a_member or not weights_P.isfinite().all():
         raise SettingsError(f"{path}: is damaged: its weights do not fit its network")
     return model

@@ -32,7 +32,7 @@ from zssr_gan.zeroshot.fleet import RESTARTS, OnIteration, TrainRequest
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.scheduler import Job, TrainResult
 from zssr_gan.zeroshot.selection import Selection, fold_map, select
-from zssr_gan.zeroshot.shared import SharedStart
+from zssr_gan.zeroshot.shared import SharedModel
 from zssr_gan.zeroshot.steps import Step, plan_steps
 
 _LARGEST_LEARNT_FROM = 1024  # pixels a side: a sub-step's result that is only learnt from is made of the image's middle
@@ -73,7 +73,7 @@ class _Run:
     downscale: Downscale
     seed: int
     precision: str
-    shared: SharedStart | None
+    shared: SharedModel | None
     on_progress: OnProgress | None
     done: SuperResolved
 
@@ -98,7 +98,7 @@ def upscale(
     machine: Machine,
     *,
     seed: int,
-    shared: SharedStart | None = None,
+    shared: SharedModel | None = None,
     on_progress: OnProgress | None = None,
 ) -> Job[SuperResolved]:
     """Enlarge one image by what it teaches itself, or by a network that was trained on all images of its case.
@@ -169,7 +169,7 @@ def _take_step(
         part = image if number == last else middle_of(image, _LARGEST_LEARNT_FROM)
         if part is not image:
             size = enlarged_size((part.shape[-2], part.shape[-1]), scale)
-        # A shared start gives the same each time.
+        # A shared model gives the same each time.
         for attempt in range(1 if run.shared is not None else RESTARTS + 1):
             seeds = [derive_seed(run.seed, content, n, *[attempt] * bool(attempt)) for n in range(settings.networks)]
             initial = None if result is None or attempt else result.network
@@ -215,7 +215,7 @@ def _networks(
     began, settings = time.perf_counter(), run.settings
     facts: dict[str, Any]
     if run.shared is not None:
-        kind, what = "shared start", "the network learnt on the images of the case, as it is"
+        kind, what = "shared model", "the network learnt on the images of the case, as it is"
         seeds, facts = [], run.shared.summary()
         result = TrainResult(run.shared.network().to(image.device), [0], [run.shared.facts.loss], [0], [False])
     else:
