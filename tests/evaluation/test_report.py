@@ -56,12 +56,9 @@ def read(page: bytes) -> Read:
     return Read(page)
 
 
-def test_the_same_report_gives_the_same_bytes(page: bytes) -> None:
-    assert render(whole_report()) == page
-
-
-def test_it_holds_all_that_it_was_given(read: Read) -> None:
+def test_it_holds_all_that_it_was_given(page: bytes, read: Read) -> None:
     report = whole_report()
+    assert render(report) == page
     for text in (
         *("Read this first.", "Four faces, 4 methods", "Differences to bicubic", "All of it was made up."),
         *("face 3", "where the methods disagree", "0.90 along", "0" * 64, "seed: 0", *report.warnings),
@@ -80,6 +77,13 @@ def test_nothing_is_loaded(read: Read) -> None:
             inside = (attributes[name] or "").startswith("#")  # a drawing's own mark
             assert (tag, name) == (("use", "xlink:href") if inside else ("img", "src"))
             assert inside or (attributes[name] or "").startswith("data:image/png;base64,")
+    pictures = [one for one in read.of("img") if "src" in one]
+    assert len(pictures) == 4 * (len(views()) + 1) + 2
+    for one in pictures:
+        content = base64.b64decode((one["src"] or "").partition(",")[2])
+        with Image.open(io.BytesIO(content)) as picture:
+            assert picture.size == (int(one["width"] or 0), int(one["height"] or 0))
+        assert one["alt"]
     assert {attributes["href"] for attributes in read.of("link")} == {"data:,"}
     links = [attributes["href"] or "" for attributes in read.of("a")]
     assert all(link.startswith(("#", "./")) for link in links)
@@ -91,39 +95,20 @@ def test_nothing_is_loaded(read: Read) -> None:
     assert policy.startswith("default-src 'none'; img-src data:;")
 
 
-def test_every_picture_has_its_size_and_a_text(read: Read) -> None:
-    pictures = [one for one in read.of("img") if "src" in one]
-    assert len(pictures) == 4 * (len(views()) + 1) + 2
-    for one in pictures:
-        content = base64.b64decode((one["src"] or "").partition(",")[2])
-        with Image.open(io.BytesIO(content)) as picture:
-            assert picture.size == (int(one["width"] or 0), int(one["height"] or 0))
-        assert one["alt"]
-
-
-def test_no_name_becomes_a_tag(page: bytes, read: Read) -> None:
+def test_no_name_becomes_a_tag_and_ids_are_of_one_element(page: bytes, read: Read) -> None:
     assert len(list(read.of("script"))) == 1
     assert not any("onload" in attributes for _, attributes in read.tags)
     assert b"<script>alert" not in page
+    ids = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    links = [attributes["href"] or "" for attributes in read.of("a")]
+    assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
     assert read.text.count(" ".join(HOSTILE.split())) >= 4  # as text, as it was written, and nothing is computed of it
 
 
-def test_all_ids_are_of_one_element_and_all_links_lead_to_one(read: Read) -> None:
-    ids = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
-    assert len(set(ids)) == len(ids)
-    for attributes in read.of("a"):
-        link = attributes["href"] or ""
-        assert not link.startswith("#") or link[1:] in ids
-
-
-def test_tables_lie_beside_it(read: Read) -> None:
+def test_files_and_missing_parts_are_said(read: Read) -> None:
     files = [attributes["href"] for attributes in read.of("a") if (attributes["href"] or "").startswith("./")]
     assert files == ["./truth.csv", "./truth.md", "./truth.tex"]
-    other = Read(render(replace(whole_report(), files=frozenset(("truth.csv",)))))
-    assert [one["href"] for one in other.of("a") if (one["href"] or "").startswith("./")] == ["./truth.csv"]
-
-
-def test_a_part_that_is_missing_is_said_with_the_command(read: Read) -> None:
     assert 'make eval ARGS="--only figures" , with the CONFIG and SET of this run, makes it.' in read.text
 
 
@@ -159,6 +144,9 @@ def test_a_report_without_anything_says_so() -> None:
     assert "names no best one" in text
     assert "Bicubic is assumed" in text
     assert LIMITS[1] in text
+    broken = Part("p", "", scenes=(Scene("", (replace(views()[0], png=b"no"),)),))
+    with pytest.raises(OSError, match="cannot identify image"):
+        render(Report("", "", "", {"p": broken}))
 
 
 def test_left_is_bicubic_and_right_the_last_result() -> None:
@@ -186,9 +174,3 @@ def test_charts_are_to_scale_and_the_same_bytes() -> None:
         "Samples", ("image",), (PSNR,), tuple(Row((x,), {PSNR.name: Cell(Figure(PSNR.name, 1.0))}) for x in "ab")
     )
     assert charts_of("t", single) == []  # single images are no methods
-
-
-def test_what_is_no_picture_is_refused() -> None:
-    broken = Part("p", "", scenes=(Scene("", (replace(views()[0], png=b"no"),)),))
-    with pytest.raises(OSError, match="cannot identify image"):
-        render(Report("", "", "", {"p": broken}))

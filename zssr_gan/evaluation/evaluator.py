@@ -57,14 +57,25 @@ class Evaluator(Methods):
             truths: of each; None where none is known.
             cameras: of each, its index among the downscales that metrics were made with; None: the first.
         """
+        places = list(cameras or (0,) * len(inputs))
+        known: Sequence[Tensor | None] = [None] * len(inputs) if truths is None else truths
+        given = list(zip(known, inputs.images, places, strict=True))
+        key: dict[str, JsonValue] = {
+            "lr": hash_of(inputs.images),
+            "truths": None if truths is None else hash_of(truths),
+            "cameras": [*places],
+            "metrics": [metric.definition.name for metric in metrics],
+            "missing": [metric.definition.missing for metric in metrics],
+        }
         methods = []
         for name, one in entries.items():
             if one.results is None:
                 columns = (metric.definition for metric in metrics)
                 figures = {column.name: [column.none(one.why)] * len(inputs) for column in columns}
             else:
-                places = cameras or (0,) * len(inputs)
-                figures = self._figures(f"{what}, {name}", one.results.images, metrics, inputs, truths, places)
+                own = {**key, "results": one.results.sha256}
+                compute = partial(self._figures, f"measuring: {what}, {name}", one.results.images, metrics, given)
+                figures = self.cache.value("figures", own, Figures, compute)
             methods.append(Method((name,), figures, one.label))
         return methods
 
@@ -73,30 +84,15 @@ class Evaluator(Methods):
         what: str,
         results: Sequence[Tensor],
         metrics: Sequence[Metric],
-        inputs: Inputs,
-        truths: Sequence[Tensor] | None,
-        cameras: Sequence[int],
+        given: Sequence[tuple[Tensor | None, Tensor, int]],
     ) -> Figures:
-        names = [metric.definition.name for metric in metrics]
-        key: dict[str, JsonValue] = {
-            "results": hash_of(results),
-            "lr": hash_of(inputs.images),
-            "truths": None if truths is None else hash_of(truths),
-            "cameras": list(cameras),
-            "metrics": [*names],
-            "missing": [metric.definition.missing for metric in metrics],
-        }
-
-        def compute() -> Figures:
-            figures: Figures = {name: [] for name in names}
-            for n, result in enumerate(results):
-                sample = Sample(result, None if truths is None else truths[n], inputs.images[n], cameras[n])
-                for metric in metrics:
-                    figures[metric.definition.name].append(metric(sample))
-                self.bar.update(f"measuring: {what}", n + 1, len(results))
-            return figures
-
-        return self.cache.value("figures", key, Figures, compute)
+        """Figures of results, each with its truth, LR image and camera."""
+        figures: Figures = {metric.definition.name: [] for metric in metrics}
+        for n, (result, (truth, lr, camera)) in enumerate(zip(results, given, strict=True)):
+            for metric in metrics:
+                figures[metric.definition.name].append(metric(Sample(result, truth, lr, camera)))
+            self.bar.update(what, n + 1, len(results))
+        return figures
 
     @cached_property
     def network_metrics(self) -> tuple[Metric, Metric]:

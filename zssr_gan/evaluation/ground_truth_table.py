@@ -11,7 +11,7 @@ from zssr_gan.evaluation.case_training import train_on_case
 from zssr_gan.evaluation.evaluator import Evaluator
 from zssr_gan.evaluation.figures import histograms_png
 from zssr_gan.evaluation.ground_truth import Truths, blind_groups, degradation_text, known_truths
-from zssr_gan.evaluation.methods import CONTENT, INTERPOLATIONS, PROJECTED, RAW, THESE, Entry
+from zssr_gan.evaluation.methods import CONTENT, INTERPOLATIONS, PROJECTED, RAW, THESE, Entry, no_results
 from zssr_gan.evaluation.metrics.full_reference import mse, psnr, ssim, ssim_pil, vif
 from zssr_gan.evaluation.metrics.metric import Definition, Figure
 from zssr_gan.evaluation.metrics.no_reference import colour_shift, residual
@@ -141,7 +141,7 @@ class GroundTruthTables:
             entries |= evaluator.generate_both("truth", inputs)
         for other in self._others:
             if other.generator is None:
-                entries[other.title] = Entry("generative", None, "not known", other.why)
+                entries[other.title] = no_results("not known", other.why)
             else:
                 entries[other.title] = evaluator.generate(other.name, inputs, "raw", other.generator)
         return entries
@@ -163,7 +163,7 @@ class GroundTruthTables:
                 bar=self.bar,
             )
         except (WeightsError, SettingsError) as error:
-            failed = Entry("generative", None, THESE, reason(error))
+            failed = no_results(THESE, reason(error))
             return dict.fromkeys(names, failed)
         before = stage_1.results.seconds * len(truths.ids)
 
@@ -171,7 +171,7 @@ class GroundTruthTables:
             made = self.evaluator.generate("truth", truths.inputs, preset, generator, THESE)
             return replace(made, learning_seconds=None if seconds is None else seconds + before)
 
-        content = Entry("generative", None, THESE, "the run's settings have one phase alone")
+        content = no_results(THESE, "the run's settings have one phase alone")
         if phases.content is not None:
             content = entry("raw", phases.content, phases.content_seconds)
         last = [entry(preset, phases.last, phases.seconds) for preset in ("raw", "generator")]

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from zssr_gan.degradation.model import degradation_of
-from zssr_gan.degradation.operators import back_project
+from zssr_gan.degradation.operators import Downscale, back_project
 from zssr_gan.devices import Machine
 from zssr_gan.evaluation.cache import Cache, Results, hash_of, joined
 from zssr_gan.evaluation.metrics.planes import rounded
@@ -24,11 +24,12 @@ from zssr_gan.evaluation.run import Inputs, Run, scale_of
 from zssr_gan.imaging.resize import enlarged_size, resize
 from zssr_gan.inference.generator import generate, images_together, own_scale
 from zssr_gan.progress import Bar
-from zssr_gan.provenance import CaseImage, Label
+from zssr_gan.provenance import CaseImage, Label, label_of
 from zssr_gan.settings.zeroshot import ZeroShotSettings, load_generator_preset, load_preset
 from zssr_gan.training.model_card import TrainedGenerator
 from zssr_gan.zeroshot.case import learn_case, read_lr
-from zssr_gan.zeroshot.scheduler import run_jobs, run_single
+from zssr_gan.zeroshot.scheduler import Job, run_jobs, run_single
+from zssr_gan.zeroshot.shared import SharedStart
 from zssr_gan.zeroshot.steps import fleet_capacity
 from zssr_gan.zeroshot.upscale import SuperResolved, upscale
 
@@ -64,6 +65,11 @@ class Entry:
     """Of a learning on these images, beside `results.seconds`; None: not known."""
 
 
+def no_results(learnt_from: str, why: str) -> Entry:
+    """The entry of a generator that cannot be had."""
+    return Entry(label_of("", generator=True), None, learnt_from, why)
+
+
 @dataclass
 class Methods:
     """Applies methods to LR images; results are cached, and an entry's label is decided here."""
@@ -88,7 +94,7 @@ class Methods:
     def interpolate(self, name: str, inputs: Inputs) -> Entry:
         """One of `INTERPOLATIONS`."""
         key = {**self._key(inputs), "method": name}
-        return Entry("internal", self.cache.results(name, key, lambda: self._interpolated(name, inputs)))
+        return Entry(label_of(""), self.cache.results(name, key, lambda: self._interpolated(name, inputs)))
 
     def _interpolated(self, name: str, inputs: Inputs) -> Results:
         began, made = time.perf_counter(), []
@@ -117,7 +123,8 @@ class Methods:
             inputs = Inputs.by_bicubic(self._interpolated("bicubic", inputs).images)
         key = {**self._key(inputs), "generator": generator.sha256, "preset": preset}
         apply = partial(self._generated, f"generator, {what}", inputs, preset, generator)
-        return Entry("generative", self.cache.results("generator", key, apply), learnt_from or taught_by(generator))
+        results = self.cache.results("generator", key, apply)
+        return Entry(label_of("", generator=True), results, learnt_from or taught_by(generator))
 
     def _generated(self, what: str, inputs: Inputs, preset: str, generator: TrainedGenerator) -> Results:
         settings, scale = load_generator_preset(preset), own_scale(generator)
@@ -145,35 +152,21 @@ class Methods:
         settings = load_preset(preset).for_case()
         key = self._zero_shot_key(settings, inputs)
         results = self.cache.results("zssr-shared", key, lambda: self._learnt_together(settings, inputs))
-        return Entry("case", results, THESE)
+        return Entry(label_of("", shared=True), results, THESE)
 
     def _learnt_together(self, settings: ZeroShotSettings, inputs: Inputs) -> Results:
-        began, seed, used = time.perf_counter(), self.run.settings.seed, self.machine
+        began = time.perf_counter()
         case = learn_case(
             [read_lr(CaseImage(name=str(n), sha256=""), image, None) for n, image in enumerate(inputs.images)],
-            seed=seed,
+            seed=self.run.settings.seed,
             degradations=inputs.downscales,
             settings=settings,
             scale=self.run.scale,
-            machine=used,
+            machine=self.machine,
             on_progress=self.bar.step,
         )
-        done = [
-            _output(
-                run_single(
-                    upscale(
-                        image.to(used.device),
-                        self.run.scale,
-                        settings,
-                        downscale,
-                        used,
-                        seed=seed,
-                        shared=case.shared,
-                    )
-                )
-            )
-            for image, downscale in zip(inputs.images, inputs.downscales, strict=True)
-        ]
+        pairs = zip(inputs.images, inputs.downscales, strict=True)
+        done = [_output(run_single(self._job(lr, settings, downscale, case.shared))) for lr, downscale in pairs]
         return _results(done, began)
 
     def learn_alone(self, preset: str, inputs: Inputs, together: int = _FLEET) -> Entry:
@@ -184,24 +177,14 @@ class Methods:
             key = self._zero_shot_key(settings, some)
             apply = partial(self._learnt_alone, settings, some, at, len(inputs))
             parts.append(self.cache.results("zssr-alone", key, apply))
-        return Entry("internal", joined(parts), "each LR image itself")
+        return Entry(label_of(""), joined(parts), "each LR image itself")
 
     def _learnt_alone(self, settings: ZeroShotSettings, inputs: Inputs, before: int, total: int) -> Results:
-        began, used, first = time.perf_counter(), self.machine, inputs.images[0]
+        began, first = time.perf_counter(), inputs.images[0]
         size = (first.shape[-2], first.shape[-1])
-        capacity = min(len(inputs), fleet_capacity(used.device, settings.for_size(first[0].numel()), size))
+        capacity = min(len(inputs), fleet_capacity(self.machine.device, settings.for_size(first[0].numel()), size))
         jobs = (
-            (
-                n,
-                upscale(
-                    lr.to(used.device),
-                    self.run.scale,
-                    settings.for_size(lr[0].numel()),
-                    downscale,
-                    used,
-                    seed=self.run.settings.seed,
-                ),
-            )
+            (n, self._job(lr, settings.for_size(lr[0].numel()), downscale))
             for n, (lr, downscale) in enumerate(zip(inputs.images, inputs.downscales, strict=True))
         )
         done: dict[int, _Output] = {}
@@ -212,6 +195,15 @@ class Methods:
             done[ended.key] = _output(ended.result)
             self.bar.update("ZSSR, each image", before + len(done), total)
         return _results([done[n] for n in range(len(inputs))], began)
+
+    def _job(
+        self, lr: Tensor, settings: ZeroShotSettings, downscale: Downscale, shared: SharedStart | None = None
+    ) -> Job[SuperResolved]:
+        """The job that upscales one image."""
+        seed = self.run.settings.seed
+        return upscale(
+            lr.to(self.machine.device), self.run.scale, settings, downscale, self.machine, seed=seed, shared=shared
+        )
 
     def _zero_shot_key(self, settings: ZeroShotSettings, inputs: Inputs) -> dict[str, JsonValue]:
         own = settings.model_dump(mode="json")

@@ -13,7 +13,7 @@ from zssr_gan.evaluation.part import Part
 from zssr_gan.evaluation.run import Chosen
 from zssr_gan.evaluation.summary import Cell
 from zssr_gan.evaluation.tables import Method, Row, Table, differences, summarised
-from zssr_gan.provenance import Label
+from zssr_gan.provenance import label_of
 
 EXTENDED = "extended LR (bicubic)"
 """The seed paper's name of the interpolated image."""
@@ -49,7 +49,7 @@ def table_1(evaluator: Evaluator) -> Part | None:
         **{one.name: [one.none("the paper's images are not at hand")] * len(published.TABLE_1) for one in own},
         **{one.name: [Figure(one.name, pair[n]) for pair in published.TABLE_1] for n, one in enumerate(printed)},
     }
-    rows.append(Method(("the seed paper, its eight images",), theirs, "generative"))
+    rows.append(Method(("the seed paper, its eight images",), theirs, label_of("", generator=True)))
     title = f"Table I: synthetic HR against SRGAN, {role.count_text} of the role table1"
     remark = (
         "The reference is the synthetic HR image, which is no truth: the figures say how close the generator comes to "
@@ -60,8 +60,8 @@ def table_1(evaluator: Evaluator) -> Part | None:
         summarised(title, HEADS, [*own, *printed], rows, (remark,)),
         differences("Table I: differences to bicubic", HEADS, own, methods, methods[-1]),
     )
-    made_by: Label = "case" if evaluator.run.settings.synth.init == "shared" else "internal"
-    shown = {"bicubic": entries["bicubic"], "synthetic HR": Entry(made_by, Results(synthetic, 0.0)), **entries}
+    label = label_of("", shared=evaluator.run.settings.synth.init == "shared")
+    shown = {"bicubic": entries["bicubic"], "synthetic HR": Entry(label, Results(synthetic, 0.0)), **entries}
     scenes = evaluator.scenes(role.ids, role.inputs, shown)
     return Part("table1", "Table I: the generator against the zero-shot way", (_TABLE_1,), tables, scenes=scenes)
 

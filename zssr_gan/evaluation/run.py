@@ -106,7 +106,7 @@ class Run:
         return path
 
     def order(self, ids: Sequence[str], purpose: str) -> list[str]:
-        """Ids in the order of the run's seed, which hangs on nothing but seed, purpose and id."""
+        """Ids in the order of the run's seed, which depends on seed, purpose and id alone."""
         return sorted(ids, key=lambda name: (derive_seed(self.settings.seed, purpose, name), name))
 
     def chosen(self, role: Role, most: int | None) -> Chosen:

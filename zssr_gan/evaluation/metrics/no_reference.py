@@ -5,6 +5,7 @@ None of them says that a result is right.
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
@@ -19,47 +20,27 @@ _LEVELS = 255
 
 
 def residual(downscales: Sequence[Downscale]) -> Metric:
-    """PSNR in dB between the result, shrunk as its camera does, and the input.
+    """PSNR in dB between the result, shrunk as its camera does (one downscale a camera), and the input.
 
     Noise and compression are not applied: what the camera added keeps the best result below 100 dB, and a closer
     result reproduces the noise.
-
-    Args:
-        downscales: one a camera; a sample names its own by index.
     """
-
-    def compute(shrunk: Tensor, lr: Tensor) -> float:
-        return psnr_db((shrunk - lr).square().mean().item())
-
-    return _against_input(
-        downscales,
-        name="residual, PSNR-RGB to the input",
-        meaning="PSNR of the result, shrunk again, to the LR image over all channels",
-        unit="dB",
-        higher_is_better=True,
-        compute=compute,
-    )
+    meaning = "PSNR of the result, shrunk again, to the LR image over all channels"
+    definition = Definition("residual, PSNR-RGB to the input", meaning, "dB", higher_is_better=True, needs=("lr",))
+    return _against_input(downscales, definition, lambda shrunk, lr: psnr_db((shrunk - lr).square().mean().item()))
 
 
 def colour_shift(downscales: Sequence[Downscale]) -> Metric:
     """Absolute difference of each channel's mean between the shrunk result and the input, its mean, levels of 255.
 
     `zssr_gan.training.validation` warns of it.
-
-    Args:
-        downscales: one a camera; a sample names its own by index.
     """
-
-    def compute(shrunk: Tensor, lr: Tensor) -> float:
-        return (shrunk.mean((1, 2)) - lr.mean((1, 2))).abs().mean().item() * _LEVELS
-
+    meaning = "absolute difference between the channels' means of the result, shrunk again, and of the LR image"
+    definition = Definition("colour shift", meaning, "levels of 255", higher_is_better=False, needs=("lr",))
     return _against_input(
         downscales,
-        name="colour shift",
-        meaning="absolute difference between the channels' means of the result, shrunk again, and of the LR image",
-        unit="levels of 255",
-        higher_is_better=False,
-        compute=compute,
+        definition,
+        lambda shrunk, lr: (shrunk.mean((1, 2)) - lr.mean((1, 2))).abs().mean().item() * _LEVELS,
     )
 
 
@@ -91,15 +72,9 @@ def sharpness() -> Metric:
 
 
 def _against_input(
-    downscales: Sequence[Downscale],
-    *,
-    name: str,
-    meaning: str,
-    unit: str,
-    higher_is_better: bool,
-    compute: Callable[[Tensor, Tensor], float],
+    downscales: Sequence[Downscale], definition: Definition, compute: Callable[[Tensor, Tensor], float]
 ) -> Metric:
-    """A metric of the shrunk result and the LR image, `C H W` both, with as many channels."""
+    """A metric of the shrunk result and the LR image, `C H W` both, with as many channels; named by its cameras."""
     if not downscales:
         raise ValueError("the downscale of one camera or more is needed")
 
@@ -117,8 +92,7 @@ def _against_input(
 
     names = list(dict.fromkeys(_name(one) for one in downscales))
     cameras = f"{len(names)} cameras' degradations {_short(''.join(names).encode())}" if len(names) > 1 else names[0]
-    definition = Definition(f"{name}, through {cameras}", meaning, unit, higher_is_better, needs=("lr",))
-    return Metric(definition, answer)
+    return Metric(replace(definition, name=f"{definition.name}, through {cameras}"), answer)
 
 
 def _name(downscale: Downscale) -> str:
