@@ -104,43 +104,38 @@ def test_the_slider_uncovers_what_lies_below(page: Page) -> None:
 
 def test_other_views_can_be_chosen(page: Page) -> None:
     chosen = "document.querySelector('#part-1-scene-1 .side-{side}').selectedOptions[0].text"
+    mark = "document.querySelector('#part-1-scene-1 .mark-right').textContent"
     assert page.value(chosen.format(side="left")) == "bicubic"
     assert page.value(chosen.format(side="right")) == views()[-2].name
-    assert page.value("document.querySelector('#part-1-scene-1 .mark-right').textContent") == "generative"
+    assert page.value(mark) == "generative"
     before = looks(page)
     page.value("document.querySelector('#part-1-scene-1 .side-right').focus()")
     page.press("ArrowDown", 40)
     assert page.value(chosen.format(side="right")) == "truth"
-    assert page.value("document.querySelector('#part-1-scene-1 .mark-right').textContent") == ""
-    sources = page.value(
-        "['#part-1-scene-1 .under', '#part-1-scene-1 .views li:last-child img'].map(e => document.querySelector(e).src)"
-    )
-    assert sources[0] == sources[1]
+    assert page.value(mark) == ""
     after = looks(page)
     assert differ(before, after, 0.55, 1.0)
     assert not differ(before, after, 0.0, 0.45)
 
 
 def test_pictures_can_be_enlarged(page: Page) -> None:
+    lens = "document.getElementById('lens')"
     page.value("document.querySelector('#part-1-scene-1 .stage-zoom').focus()")
     page.press("Home", 36)
     assert page.value(f"document.querySelector('{OVERLAY}').clientWidth") == 50
     page.press("ArrowRight", 39)
-    page.press("ArrowRight", 39)
-    assert page.value(f"document.querySelector('{OVERLAY}').clientWidth") == 150
+    assert page.value(f"document.querySelector('{OVERLAY}').clientWidth") == 100
     page.click("#part-1-scene-1 .views li:nth-child(2) button")
-    assert page.value("document.getElementById('lens').open")
+    assert page.value(f"{lens}.open")
     page.value("document.getElementById('lens-zoom').focus()")
     page.press("Home", 36)
-    assert page.value("document.getElementById('lens-image').clientWidth") == 50
-    for _ in range(7):
-        page.press("ArrowRight", 39)
-    assert page.value("document.getElementById('lens-image').clientWidth") == 400
+    page.press("ArrowRight", 39)
+    assert page.value("document.getElementById('lens-image').clientWidth") == 100
     assert page.value("getComputedStyle(document.getElementById('lens-image')).imageRendering") == "pixelated"
     assert page.value("document.getElementById('lens-caption').textContent") == "face 0: bicubic (internal)"
     assert page.value("document.documentElement.scrollWidth <= innerWidth")
     page.press("Escape", 27)
-    assert not page.value("document.getElementById('lens').open")
+    assert not page.value(f"{lens}.open")
 
 
 def test_without_its_script_everything_is_to_be_seen(browser: Page, file: Path) -> None:

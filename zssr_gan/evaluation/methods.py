@@ -29,7 +29,7 @@ from zssr_gan.settings.zeroshot import ZeroShotSettings, load_generator_preset, 
 from zssr_gan.training.model_card import TrainedGenerator
 from zssr_gan.zeroshot.case import learn_case, read_lr
 from zssr_gan.zeroshot.scheduler import Job, run_jobs, run_single
-from zssr_gan.zeroshot.shared import SharedStart
+from zssr_gan.zeroshot.shared import SharedModel
 from zssr_gan.zeroshot.steps import fleet_capacity
 from zssr_gan.zeroshot.upscale import SuperResolved, upscale
 
@@ -197,7 +197,7 @@ class Methods:
         return _results([done[n] for n in range(len(inputs))], began)
 
     def _job(
-        self, lr: Tensor, settings: ZeroShotSettings, downscale: Downscale, shared: SharedStart | None = None
+        self, lr: Tensor, settings: ZeroShotSettings, downscale: Downscale, shared: SharedModel | None = None
     ) -> Job[SuperResolved]:
         """The job that upscales one image."""
         seed = self.run.settings.seed

@@ -66,21 +66,17 @@ def test_constant_images_differ_in_brightness_alone(metric: Metric) -> None:
     assert value(metric, levels(a, a, a), levels(b, b, b)) == pytest.approx(expected, rel=1e-9)
 
 
-def by_hand(a: NDArray[np.float64], b: NDArray[np.float64], weights: NDArray[np.float64], step: int) -> float:
+def by_hand(a: NDArray[np.float64], b: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
     """SSIM window by window, each written out from its pixels and their weights."""
     side, found = len(weights), []
-    for top in range(0, a.shape[0] - side + 1, step):
-        for left in range(0, a.shape[1] - side + 1, step):
+    for top in range(0, a.shape[0] - side + 1):
+        for left in range(0, a.shape[1] - side + 1):
             p, q = (x[top : top + side, left : left + side] for x in (a, b))
             mp, mq = (weights * p).sum(), (weights * q).sum()
             vp, vq = (weights * (p - mp) ** 2).sum(), (weights * (q - mq) ** 2).sum()
             both = (weights * (p - mp) * (q - mq)).sum()
             found.append((2 * mp * mq + C1) * (2 * both + C2) / ((mp**2 + mq**2 + C1) * (vp + vq + C2)))
     return float(np.mean(found))
-
-
-def flat(side: int) -> NDArray[np.float64]:
-    return np.full((side, side), 1 / side**2)
 
 
 def gaussian() -> NDArray[np.float64]:
@@ -91,25 +87,21 @@ def gaussian() -> NDArray[np.float64]:
 def test_ssim_window_by_window(pair: tuple[Tensor, Tensor]) -> None:
     result, truth = pair
     a, b = (y_of(x) for x in pair)
-    assert value(ssim("Y"), result, truth) == pytest.approx(by_hand(a, b, gaussian(), 1), abs=1e-6)
-    assert value(ssim("Y", uniform=7), result, truth) == pytest.approx(by_hand(a, b, flat(7), 1), abs=1e-6)
-    assert value(ssim("Y", uniform=11), result, truth) == pytest.approx(by_hand(a, b, flat(11), 1), abs=1e-6)
+    assert value(ssim("Y"), result, truth) == pytest.approx(by_hand(a, b, gaussian()), abs=1e-6)
+    assert value(ssim("Y", uniform=7), result, truth) == pytest.approx(by_hand(a, b, np.full((7, 7), 1 / 49)), abs=1e-6)
     cut = (x[3:-3, 3:-3] for x in (a, b))
-    colours = [by_hand(*(x[n].double().numpy() * 255 for x in pair), gaussian(), 1) for n in range(3)]
+    colours = [by_hand(*(x[n].double().numpy() * 255 for x in pair), gaussian()) for n in range(3)]
     assert value(ssim("RGB"), *pair) == pytest.approx(np.mean(colours), abs=1e-6)
-    assert value(ssim("Y", 3), result, truth) == pytest.approx(by_hand(*cut, gaussian(), 1), abs=1e-6)
+    assert value(ssim("Y", 3), result, truth) == pytest.approx(by_hand(*cut, gaussian()), abs=1e-6)
 
 
-def test_ssim_as_the_seed_paper_read_it(pair: tuple[Tensor, Tensor]) -> None:
-    """Tiles side by side: of 45x50 pixels 42x49 are seen, and the rest may hold anything."""
+def test_ssim_pil_sees_whole_tiles_alone(pair: tuple[Tensor, Tensor]) -> None:
+    """Of 45x50 pixels 42x49, and the rest may hold anything."""
     result, truth = pair
-    a, b = ((x.double().numpy() * 255).round() for x in pair)
-    expected = np.mean([by_hand(a[n], b[n], flat(7), 7) for n in range(3)])
-    assert value(ssim_pil(), result, truth) == pytest.approx(expected, abs=1e-9)
     changed = result.clone()
     changed[:, 42:], changed[:, :, 49:] = 0, 1
     assert value(ssim_pil(), changed, truth) == value(ssim_pil(), result, truth)
-    assert abs(expected - value(ssim("RGB"), result, truth)) > 1e-3  # another definition, another figure
+    assert value(ssim_pil(), changed, truth) != pytest.approx(value(ssim("RGB"), result, truth), abs=1e-3)
 
 
 def test_ssim_pil_against_the_package_itself() -> None:
@@ -127,32 +119,6 @@ def test_gray_is_three_equal_channels(pair: tuple[Tensor, Tensor]) -> None:
         wide = value(metric, result.expand(3, -1, -1), truth.expand(3, -1, -1))
         assert value(metric, result, truth) == wide
         assert value(metric, result, truth.expand(3, -1, -1)) == wide
-
-
-def test_vif_scale_by_scale(pair: tuple[Tensor, Tensor]) -> None:
-    """Sheikh and Bovik's sums written out, of the reference's Gaussian windows of 17, 9, 5 and 3 pixels."""
-    result, truth = (y_of(image) for image in pair)
-    kept, whole = 0.0, 0.0
-    for number, side in enumerate((17, 9, 5, 3)):
-        row = np.exp(-((np.arange(side) - side // 2) ** 2) / (2 * (side / 5) ** 2))
-        row /= row.sum()
-
-        def mean(x: NDArray[np.float64], row: NDArray[np.float64] = row) -> NDArray[np.float64]:
-            across = np.apply_along_axis(np.convolve, 1, x, row, "valid")
-            down: NDArray[np.float64] = np.apply_along_axis(np.convolve, 0, across, row, "valid")
-            return down
-
-        if number:
-            result, truth = mean(result)[::2, ::2], mean(truth)[::2, ::2]
-        mr, mt = mean(result), mean(truth)
-        vr, vt = mean(result**2) - mr**2, mean(truth**2) - mt**2
-        both = mean(result * truth) - mr * mt
-        gain = both / vt
-        rest = np.where(gain < 0, vr, vr - gain * both).clip(1e-10)
-        gain = gain.clip(0)
-        kept += np.log10(1 + gain**2 * vt / (rest + 2)).sum()
-        whole += np.log10(1 + vt / 2).sum()
-    assert value(vif(), *pair) == pytest.approx(kept / whole, rel=1e-6)
 
 
 def test_vif_falls_with_blur_and_rises_with_contrast(pair: tuple[Tensor, Tensor]) -> None:
