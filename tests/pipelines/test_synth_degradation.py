@@ -219,6 +219,7 @@ class TestEstimate:
         said = capsys.readouterr().err
         assert said.count(f"failed: {gone.id}: was not learnt from") == 1
         assert read_degradations(KEPT).left_out == (gone.id,)
+        assert gone.id not in {image.name for image in read_shared(STORE / "shared.safetensors").facts.images}
         asked = len(estimated)
         assert run(config, *ESTIMATED) == 0
         assert len(estimated) == asked

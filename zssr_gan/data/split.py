@@ -239,7 +239,8 @@ def read_split(path: Path) -> Split:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise SettingsError(f"{path}: is not there; 'make prepare' makes it.") from error
+        way_out = "`make prepare` with the same CONFIG, SET and SMALL makes it"
+        raise SettingsError(f"{path}: is not there; {way_out}.") from error
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror}).") from error
     try:
