@@ -92,11 +92,13 @@ MAX_MEGAPIXELS: Final = 100.0
 """Larger inputs are refused where no other limit is asked for."""
 
 
-class _Model(BaseModel):
+class FileModel(BaseModel):
+    """Base of what is written to a file as JSON: frozen, and on reading an unknown key is an error."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class CaseImage(_Model):
+class CaseImage(FileModel):
     """An LR image that the network was learnt on."""
 
     name: str

@@ -6,7 +6,6 @@ from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     ModelWrapValidatorHandler,
@@ -21,17 +20,13 @@ from zssr_gan.degradation.model import Degradation, GaussianBlur
 from zssr_gan.degradation.spectra import LEVELS
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import canonical_sha256
-from zssr_gan.provenance import CaseImage
+from zssr_gan.provenance import CaseImage, FileModel
 
 _EVIDENCE = {"fallback", "why", "blur_estimated", "certainty", "noise_from", "jpeg_from", "images"}
 """What the label of a result hangs on, beside the degradation."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Certainty(_Model):
+class Certainty(FileModel):
     """How sure an estimate is: the set is dealt into parts, and each is estimated for itself."""
 
     blurs: tuple[GaussianBlur, ...]
@@ -51,7 +46,7 @@ class Certainty(_Model):
     """The same where no blur is assumed."""
 
 
-class Brightness(_Model):
+class Brightness(FileModel):
     """The noise at one brightness."""
 
     brightness: float
@@ -60,7 +55,7 @@ class Brightness(_Model):
     """Standard deviation, [0, 1] units."""
 
 
-class Estimate(_Model):
+class Estimate(FileModel):
     """A degradation, and how it came to be known; what a file of ours holds."""
 
     schema_version: Literal[1] = 1
@@ -79,7 +74,7 @@ class Estimate(_Model):
     noise_by_brightness: tuple[Brightness, ...] = ()
     jpeg_from: Literal["tables", "pixels", "nothing"]
     """Where the compression was read: from the files' quantisation tables, or from the pixels."""
-    jpeg_qualities: dict[str, int] = {}
+    jpeg_qualities: dict[str, int] = Field(default_factory=dict)
     """How many images have which quality; of several the middle one is assumed."""
     images: tuple[CaseImage, ...]
     settings: dict[str, JsonValue]

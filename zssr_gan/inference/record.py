@@ -12,13 +12,13 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, Field, JsonValue, ValidationError
 
 from zssr_gan.degradation.estimate import Estimate
 from zssr_gan.degradation.model import Degradation
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import relative_path, sha256_file
-from zssr_gan.provenance import STATEMENT, CaseImage, Label, finite_json, label_of
+from zssr_gan.provenance import STATEMENT, CaseImage, FileModel, Label, finite_json, label_of
 from zssr_gan.zeroshot.selection import Selection
 
 SCHEMA_VERSION: Final = 2
@@ -28,10 +28,6 @@ VERSION: Final = importlib.metadata.version("zssr-gan")
 
 class RecordError(ZssrGanError):
     """A record that is missing, not JSON, or not of a version that this program knows."""
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _plain_name(name: str) -> str:
@@ -51,14 +47,14 @@ FileName = Annotated[str, AfterValidator(_plain_name)]
 FilePath = Annotated[str, AfterValidator(_path)]
 
 
-class Tool(_Model):
+class Tool(FileModel):
     """The program that made the result."""
 
     name: Literal["zssr-gan"] = "zssr-gan"
     version: str
 
 
-class InputFile(_Model):
+class InputFile(FileModel):
     """The file that was enhanced; it is opened for reading only, and hashed before and after to show it."""
 
     name: FileName
@@ -70,7 +66,7 @@ class InputFile(_Model):
     sha256_after: str = Field(description="of the file once the result was made")
 
 
-class WrittenFile(_Model):
+class WrittenFile(FileModel):
     """A file that was written: the result, or its evidence map. It lies in the record's folder."""
 
     name: FileName
@@ -87,7 +83,7 @@ class ResultFile(WrittenFile):
     bits: int
 
 
-class OptionFile(_Model):
+class OptionFile(FileModel):
     """A file that an option of the command named, or that was learnt for all images of the run."""
 
     path: FilePath = Field(description="relative to the record's folder, with forward slashes")
@@ -103,7 +99,7 @@ class OptionFile(_Model):
         return self.model_copy(update={"path": relative_path(Path(self.path), folder)})
 
 
-class DegradationFacts(_Model):
+class DegradationFacts(FileModel):
     """What the camera is taken to have done, whole, and where that is known from."""
 
     values: Degradation = Degradation()
@@ -138,7 +134,7 @@ class DegradationFacts(_Model):
         )
 
 
-class ModelFacts(_Model):
+class ModelFacts(FileModel):
     """The trained generator that made the pixels."""
 
     card: dict[str, JsonValue] = Field(description="whole: what it is, what it was trained on and how")
@@ -147,7 +143,7 @@ class ModelFacts(_Model):
     )
 
 
-class RequestFacts(_Model):
+class RequestFacts(FileModel):
     """The resolved request: all that made the result of its input."""
 
     preset: str
@@ -172,7 +168,7 @@ class RequestFacts(_Model):
         return label_of(image_sha256, learnt_from, shared=self.case is not None, generator=self.model is not None)
 
 
-class EvidenceFigures(_Model):
+class EvidenceFigures(FileModel):
     """How far the views of the network disagree, and what the result misses of the input, in levels of 255."""
 
     views: int
@@ -183,7 +179,7 @@ class EvidenceFigures(_Model):
     residual_largest: float
 
 
-class Work(_Model):
+class Work(FileModel):
     """What was done, and how the result agrees with the input."""
 
     true_scale: tuple[float, float] = Field(description="(y, x), of the sizes in whole pixels")
@@ -198,7 +194,7 @@ class Work(_Model):
     seconds: float
 
 
-class Times(_Model):
+class Times(FileModel):
     """When it was done."""
 
     started_utc: str
@@ -206,7 +202,7 @@ class Times(_Model):
     seconds: float
 
 
-class Record(_Model):
+class Record(FileModel):
     """One result's record, as it lies on disk."""
 
     schema_version: Literal[2] = SCHEMA_VERSION

@@ -8,8 +8,6 @@ from typing import Any, Literal, Self
 
 import torch
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     SerializerFunctionWrapHandler,
@@ -27,6 +25,7 @@ from zssr_gan.files import canonical_sha256, sha256_bytes, write_together
 from zssr_gan.networks.base import GeneratorNetwork
 from zssr_gan.networks.pretrained import tensors_of
 from zssr_gan.networks.registry import generator_of
+from zssr_gan.provenance import FileModel
 from zssr_gan.settings.train import NetworkSettings
 
 _KEY = "zssr-gan:generator"
@@ -37,11 +36,7 @@ ImageHashes = Mapping[str, Mapping[str, str]]
 """Images by purpose: of each id the SHA-256 of its file (of the pixels for lfw), as split.json has it."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ImageList(_Model):
+class ImageList(FileModel):
     """Images that a generator was trained on or measured with."""
 
     count: int
@@ -54,7 +49,7 @@ class ImageList(_Model):
         return cls(count=len(files), sha256=canonical_sha256(dict(files)))
 
 
-class CameraCard(_Model):
+class CameraCard(FileModel):
     """What a camera is taken to have done to the scene."""
 
     values: Degradation
@@ -78,7 +73,7 @@ class CameraCard(_Model):
         return cls(values=degradation, sha256=degradation.sha256)
 
 
-class MediatorCard(_Model):
+class MediatorCard(FileModel):
     """Where the mediator's weights are from."""
 
     network: str
@@ -88,7 +83,7 @@ class MediatorCard(_Model):
     warning: str | None
 
 
-class OriginCard(_Model):
+class OriginCard(FileModel):
     """Where the weights of a generator are from that was not trained here. What such files do not say is not known: the
     images, the degradation, the losses, and what their maker allows."""
 
@@ -109,7 +104,7 @@ class OriginCard(_Model):
         )
 
 
-class Card(_Model):
+class Card(FileModel):
     """What a generator is, and how it came about."""
 
     schema_version: Literal[2] = 2
@@ -183,7 +178,7 @@ _OF_A_TRAINING = {
 """Fields that each generator has that was trained here."""
 
 
-class _FileText(_Model):
+class _FileText(FileModel):
     """The text in a generator's file."""
 
     card: Card

@@ -31,7 +31,7 @@ from zssr_gan.files import atomic_write, canonical_sha256, sha256_bytes
 from zssr_gan.imaging.resize import Scale
 from zssr_gan.imaging.tiles import copied_middle_of
 from zssr_gan.networks.zssr import ZSSR
-from zssr_gan.provenance import CaseImage, _Model
+from zssr_gan.provenance import CaseImage, FileModel
 from zssr_gan.seeds import content_hash, derive_seed, normal, uniform
 from zssr_gan.settings.zeroshot import ZeroShotSettings, ZSSRSettings
 from zssr_gan.zeroshot.ensemble import apply_many
@@ -56,7 +56,7 @@ OnLearning = Callable[[int, int, float], None]
 """Called with the iteration, how many there are, and the loss ([0, 1] units)."""
 
 
-class SharedFacts(_Model):
+class SharedFacts(FileModel):
     """What a shared model is, and how it came about."""
 
     schema_version: Literal[2] = 2
