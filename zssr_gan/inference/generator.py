@@ -1,13 +1,10 @@
-"""Images of one size through a trained generator: self-ensemble, back-projection, and the account of both.
-
-The counterpart of `zeroshot/superresolve.py` for a network that is trained already and on other images.
+"""Images of one size through a trained generator: self-ensemble and back-projection, as in `zeroshot.upscale`.
 
 Shapes: B images, C channels, H W rows and columns of the LR images; N is 1, B holds the views too.
 """
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,7 +96,9 @@ def generate(
     made_BCHW, spread_BHW = made.reshape(len(lr_BCHW), *made.shape[-3:]), spread.reshape(-1, *spread.shape[-2:])
     departures_B = (downscale(made_BCHW, (lr_BCHW.shape[-2], lr_BCHW.shape[-1])) - lr_BCHW).abs().amax((1, 2, 3))
     count = back_projections(refinement, downscale)
-    notices = _notices(generator, lr_BCHW.shape[1])
+    notices = []
+    if lr_BCHW.shape[1] > max(generator.facts.channels):
+        notices.append("the generator is one for gray images: each colour went through it by itself")
     # What was made of truths at scale 1 was shrunk and enlarged, which no downscale from the output's size to the same
     # size undoes; and bicubic of the same size is the image itself.
     if factor == 1 and count and (generator.card.truths or downscale.name == "bicubic"):
@@ -119,11 +118,16 @@ def generate(
         "receptive_field": generator.facts.receptive_field,
         "seconds": seconds,
     }
+    refine = {
+        "name": "refine",
+        "what": "back-projected, clipped to [0, 1]" if count else "clipped to [0, 1]",
+        "back_projections": count,
+    }
     return [
         SuperResolved(
             made_BCHW[n],
             spread_BHW[n],
-            steps=[ensemble, _refine(count, departure)],
+            steps=[ensemble, {**refine, "largest_departure_before": round(departure * 255, 3)}],
             choice=Selection(1.0, WHY),
             notices=list(notices),
             views=len(symmetries),
@@ -131,21 +135,6 @@ def generate(
         )
         for n, departure in enumerate(departures_B[: len(images)].tolist())
     ]
-
-
-def _refine(back_projections: int, departure: float) -> dict[str, Any]:
-    return {
-        "name": "refine",
-        "what": "back-projected, clipped to [0, 1]" if back_projections else "clipped to [0, 1]",
-        "back_projections": back_projections,
-        "largest_departure_before": round(departure * 255, 3),
-    }
-
-
-def _notices(generator: TrainedGenerator, channels: int) -> list[str]:
-    if channels <= max(generator.facts.channels):
-        return []
-    return ["the generator is one for gray images: each colour went through it by itself"]
 
 
 def own_scale(generator: TrainedGenerator) -> Scale:
@@ -166,8 +155,8 @@ class _AsFleet:
 
     def __init__(self, generator: TrainedGenerator) -> None:
         self.network = generator.network
-        assert generator.facts.scale is not None, "a generator enlarges"
-        self.factor = generator.facts.scale
+        y, x = own_scale(generator)
+        self.factor = int(y), int(x)
         facts = generator.facts
         self.radius = _EVERYTHING if facts.receptive_field is None else facts.radius
         self.grid = facts.grid

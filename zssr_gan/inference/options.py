@@ -15,14 +15,12 @@ from zssr_gan.errors import SettingsError, WeightsError, ZssrGanError
 from zssr_gan.imaging.resize import Scale
 from zssr_gan.inference.generator import own_scale
 from zssr_gan.inference.record import DegradationFacts, OptionFile
-from zssr_gan.inference.request import Request, Settings, learnt_for, named
+from zssr_gan.inference.request import Request, Settings, learnt_for, named, preset_settings
 from zssr_gan.provenance import MAX_MEGAPIXELS, scale_text
 from zssr_gan.settings.zeroshot import (
     GENERATOR_PRESETS,
     PRESETS,
     ZeroShotSettings,
-    load_generator_preset,
-    load_preset,
     parse_settings,
 )
 from zssr_gan.training.model_card import CameraCard, TrainedGenerator, load_generator
@@ -108,7 +106,9 @@ def make_request(
     else:
         built_in: Sequence[str] = GENERATOR_PRESETS if generator is not None else PRESETS
         preset = preset or ("generator" if generator is not None else "quality")
-        settings = _settings(preset, request, f"{dash}noise" if dash else "noise", shares=init == "shared")
+        settings = preset_settings(
+            preset, noise, generator=generator is not None, shared=init == "shared", noise_name=f"{dash}noise"
+        )
         if preset not in built_in:
             files["preset"] = OptionFile.read(Path(preset))
         if isinstance(settings, ZeroShotSettings) and degradation not in (None, "bicubic") and settings.has_noise:
@@ -128,15 +128,6 @@ def degradation_option(text: str | None) -> Path | Literal["bicubic", "estimate"
     if text is None:
         return None
     return "bicubic" if text == "bicubic" else "estimate" if text == "estimate" else Path(text)
-
-
-def _settings(preset: str, request: Request, noise_name: str, *, shares: bool) -> Settings:
-    if request.model is not None:
-        return load_generator_preset(preset)
-    settings = load_preset(preset)
-    if request.noise is not None:
-        settings = settings.with_noise(request.noise, noise_name)
-    return settings.for_case() if shares else settings
 
 
 def _refuse_beside(option: str, why: str, dash: str, **given: object) -> None:

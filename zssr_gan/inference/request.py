@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from zssr_gan.degradation.estimate import Estimate
 from zssr_gan.degradation.model import Degradation, KernelBlur
@@ -40,6 +40,10 @@ from zssr_gan.zeroshot.steps import LARGEST_SCALE
 
 Settings = ZeroShotSettings | GeneratorSettings
 Files = Mapping[Literal["preset", "kernel", "degradation", "init-from", "model"], OptionFile]
+
+
+_AS_THEY_ARE = ("preset", "scale", "seed", "noise", "degradation", "max_megapixels")
+"""Fields of a request that a record stores as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +120,9 @@ class Request:
         """
         values = settings.model_dump(mode="json")
         return RequestFacts(
-            preset=self.preset,
+            **{name: getattr(self, name) for name in _AS_THEY_ARE},
             settings=values,
             settings_sha256=canonical_sha256(values),
-            scale=self.scale,
-            seed=self.seed,
-            noise=self.noise,
-            degradation=self.degradation,
             case=None if self.shared is None else self.shared.facts.images,
             model=None if self.model is None else model_facts(self.model, image_sha256),
             files={option: file.seen_from(folder) for option, file in self.files.items()},
@@ -130,7 +130,6 @@ class Request:
             precision=used.precision,
             threads=used.threads,
             tile=used.tile,
-            max_megapixels=self.max_megapixels,
         )
 
     def command_line(self, source: Path, output: str, used: Machine) -> str:
@@ -179,48 +178,44 @@ class Request:
             shared = read_shared(path := find_file(file.path, folder))
             if shared.sha256 != file.sha256:
                 raise WeightsError(f"{path} is not the recorded network: put the one of SHA-256 {file.sha256} there")
-        degradation = recorded.degradation
-        if degradation.source == "model" and model is not None:
-            degradation = learnt_for(model, "")
         read = parse_settings if model is None else parse_generator_settings
         settings: Settings = read(recorded.settings, "the record's settings")
         _check_preset(record, settings, shared=shared is not None)
-        return cls(
-            settings,
-            recorded.scale,
-            seed=recorded.seed,
-            preset=recorded.preset,
-            noise=recorded.noise,
-            degradation=degradation,
-            shared=shared,
-            model=model,
-            files={
-                option: file.model_copy(update={"path": str(folder / file.path)})
-                for option, file in recorded.files.items()
-            },
-            options=RunOptions(recorded.device, recorded.precision, recorded.threads, recorded.tile),
-            max_megapixels=recorded.max_megapixels,
-        )
+        files = {
+            option: OptionFile(path=str(folder / file.path), sha256=file.sha256)
+            for option, file in recorded.files.items()
+        }
+        options = RunOptions(recorded.device, recorded.precision, recorded.threads, recorded.tile)
+        values: dict[str, Any] = {name: getattr(recorded, name) for name in _AS_THEY_ARE}
+        if recorded.degradation.source == "model" and model is not None:
+            values["degradation"] = learnt_for(model, "")
+        return cls(settings, **values, shared=shared, model=model, files=files, options=options)
+
+
+def preset_settings(
+    preset: str, noise: float | None, *, generator: bool, shared: bool, noise_name: str = "noise"
+) -> Settings:
+    """The settings that a preset's name, or its file, and a training noise come to; `shared`: those for a case."""
+    if generator:
+        return load_generator_preset(preset)
+    settings = load_preset(preset)
+    if noise is not None:
+        settings = settings.with_noise(noise, noise_name)
+    return settings.for_case() if shared else settings
 
 
 def _check_preset(record: Record, settings: Settings, *, shared: bool) -> None:
     """Whether the settings are those that the named preset and noise come to; another version's may differ."""
-    recorded = record.request
-    known: Settings
-    if isinstance(settings, GeneratorSettings):
-        known = load_generator_preset(recorded.preset) if recorded.preset in GENERATOR_PRESETS else settings
-    elif recorded.noise is not None and settings.pairs.noise != recorded.noise:
-        raise RecordError(
-            f"the record tells of the noise {recorded.noise:g}, and its settings have {settings.pairs.noise:g}"
-        )
-    elif recorded.preset in PRESETS:
-        preset = load_preset(recorded.preset)
-        preset = preset if recorded.noise is None else preset.with_noise(recorded.noise)
-        known = preset.for_case() if shared else preset.for_size(record.input.width * record.input.height)
-    else:
+    request, generator = record.request, isinstance(settings, GeneratorSettings)
+    if isinstance(settings, ZeroShotSettings) and request.noise not in (None, settings.pairs.noise):
+        raise RecordError(f"the record tells of the noise {request.noise}, and its settings have another")
+    if request.preset not in (GENERATOR_PRESETS if generator else PRESETS) or record.tool.version != VERSION:
         return
-    if known != settings and record.tool.version == VERSION:
-        raise RecordError(f"the record tells of the preset {recorded.preset}, and its settings are others")
+    known = preset_settings(request.preset, request.noise, generator=generator, shared=shared)
+    if isinstance(known, ZeroShotSettings) and not shared:
+        known = known.for_size(record.input.width * record.input.height)
+    if known != settings:
+        raise RecordError(f"the record tells of the preset {request.preset}, and its settings are others")
 
 
 def find_file(path: str, folder: Path) -> Path:
