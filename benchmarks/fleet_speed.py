@@ -181,10 +181,9 @@ def share_of_set(preset: str, used: Machine) -> None:
     """Seconds an image with a shared model, at the cost of 7,000 images."""
     images = faces(32, 32, used.device)
     settings = load_preset(preset).for_case()
-    assert settings.shared is not None
     named = [(CaseImage(name=str(n), sha256=f"{n:064}"), image) for n, image in enumerate(images)]
     task = Task.of((2.0, 2.0), settings.network.grid, DOWNSCALE, used.precision)
-    iterations, rounds = settings.schedule.iterations, settings.shared.rounds
+    iterations, rounds = settings.schedule.iterations, settings.rounds
     steps = 20 if used.device.type != "cuda" else 200
 
     def learn(count: int) -> float:
@@ -221,13 +220,12 @@ def _with(
     rounds: int | None = None,
 ) -> ZeroShotSettings:
     """Settings for a case with other numbers of iterations."""
-    assert settings.shared is not None
-    shared, schedule = settings.shared, settings.schedule
+    changes: dict[str, object] = {}
     if rounds is not None:
-        shared = shared.model_copy(update={"rounds": rounds})
+        changes["rounds"] = rounds
     if iterations is not None:
-        schedule = schedule.model_copy(update={"iterations": iterations})
-    return settings.model_copy(update={"shared": shared, "schedule": schedule})
+        changes["schedule"] = settings.schedule.model_copy(update={"iterations": iterations})
+    return settings.model_copy(update=changes)
 
 
 def _start(named: list[tuple[CaseImage, Tensor]], settings: ZeroShotSettings, used: Machine) -> SharedModel:

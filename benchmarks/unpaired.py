@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -48,6 +47,7 @@ from zssr_gan.networks.base import GeneratorNetwork
 from zssr_gan.networks.pretrained import vgg
 from zssr_gan.networks.registry import mediator_options
 from zssr_gan.provenance import CaseImage
+from zssr_gan.settings.base import merged, read_yaml
 from zssr_gan.settings.train import TrainSettings
 from zssr_gan.settings.zeroshot import load_preset
 from zssr_gan.training.dataset import TrainingData
@@ -186,7 +186,7 @@ class Bench:
     def variants(self) -> dict[str, dict[str, Any]]:
         """The groups `train` that are asked for: each is the base with some of its settings changed."""
         vgg16 = str(self.args.weights / "vgg16.safetensors")
-        read = yaml.safe_load(VARIANTS.read_text("utf-8").replace("VGG16", vgg16))
+        read = read_yaml(VARIANTS.read_text("utf-8").replace("VGG16", vgg16))
         wanted = [name.strip() for name in self.args.only.split(";")] if self.args.only else list(read["variants"])
         return {name: merged(read["base"], read["variants"][name]) for name in wanted}
 
@@ -213,17 +213,6 @@ class Bench:
         rows = [[("LR", faces.lr[n]), *((name, images[n]) for name, images in shown.items())] for n in chosen]
         sheet = Picture(contact_sheet(rows, cell=192), None, 8, Metadata())
         atomic_write(folder / "sheet.png", encode_picture(sheet, "png", {}), overwrite=True)
-
-
-def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings with others put in."""
-    return {
-        **base,
-        **{
-            key: merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
-            for key, value in changes.items()
-        },
-    }
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from tests.generators import written_generator
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.store import Store
 from zssr_gan.networks.esrgan import ESRGAN, ESRGANOptions
+from zssr_gan.settings.base import write_yaml
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))
@@ -56,7 +56,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, astronaut: Tensor, face: Tens
     Image.fromarray(np.round(photo * 255).astype(np.uint8)).save(folder / "photo.jpg", quality=95)
     (folder / "faces").mkdir()
     tiny = {"network": {"depth": 2, "width": 8}, "schedule": {"kind": "cosine", "iterations": 20}}
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny), encoding="utf-8")
+    (folder / "tiny.yaml").write_text(write_yaml(tiny), encoding="utf-8")
     small = np.round(face[0, 4:20, 4:20].numpy() * 255).astype(np.uint8)
     Image.fromarray(small).save(folder / "faces" / "one.png")
     large = small.repeat(2, axis=0).repeat(2, axis=1)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner, Result
@@ -19,6 +18,7 @@ from typer.testing import CliRunner, Result
 from zssr_gan.cli.main import app, main
 from zssr_gan.devices import MOST_THREADS
 from zssr_gan.inference import batch, verify
+from zssr_gan.settings.base import write_yaml
 
 pytestmark = pytest.mark.usefixtures("desk")
 
@@ -37,9 +37,9 @@ def desk(tmp_path: Path, face: Tensor, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("a.png", "b.png"):
         Image.fromarray(pixels).save(tmp_path / name)
     (tmp_path / "bad.png").write_bytes(b"not an image")
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    (tmp_path / "tiny.yaml").write_text(write_yaml(TINY), encoding="utf-8")
     slow = TINY | {"schedule": {"kind": "cosine", "iterations": 1_000_000}}
-    (tmp_path / "slow.yaml").write_text(yaml.safe_dump(slow), encoding="utf-8")
+    (tmp_path / "slow.yaml").write_text(write_yaml(slow), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

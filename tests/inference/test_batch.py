@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 from torch import Tensor
 
@@ -33,6 +32,7 @@ from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import Result
 from zssr_gan.inference.sheet import Sheet
 from zssr_gan.progress import Progress
+from zssr_gan.settings.base import write_yaml
 
 TINY = {
     "network": {"depth": 2, "width": 4},
@@ -54,7 +54,7 @@ def case(tmp_path: Path, face: Tensor) -> Path:
 @pytest.fixture
 def request_tiny(tmp_path: Path) -> Request:
     path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    path.write_text(write_yaml(TINY), encoding="utf-8")
     return make_request(2, str(path), options=RunOptions(device="cpu", threads=1))
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage import data
@@ -29,6 +28,7 @@ from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import Result
 from zssr_gan.inference.verify import verify_record
 from zssr_gan.provenance import LABELS, label_of, strongest
+from zssr_gan.settings.base import write_yaml
 from zssr_gan.zeroshot.shared import SharedModel, make_shared, write_shared
 
 Make = Callable[..., Estimate]
@@ -56,7 +56,7 @@ def folder(tmp_path: Path, pixels: list[np.ndarray]) -> Path:
     Image.fromarray(pixels[0]).save(tmp_path / "in" / "a.png")
     Image.fromarray(np.stack([pixels[1], pixels[1].T, pixels[1]], -1)).save(tmp_path / "in" / "b.png")
     (tmp_path / "in" / "c.png").write_bytes(b"not an image")
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    (tmp_path / "tiny.yaml").write_text(write_yaml(TINY), encoding="utf-8")
     return tmp_path
 
 
@@ -310,7 +310,7 @@ class TestGiven:
     def test_a_presets_own_noise_is_refused(self, folder: Path, make_estimate: Make, group: str | None) -> None:
         noisy = {"pairs": {"crop": 16, "batch": 2, "noise": 0.1}}
         below = {"small": noisy} if group else noisy
-        (folder / "tiny.yaml").write_text(yaml.safe_dump({**TINY, **below}), encoding="utf-8")
+        (folder / "tiny.yaml").write_text(write_yaml({**TINY, **below}), encoding="utf-8")
         for way in ("estimate", keep(folder, make_estimate())):
             with pytest.raises(SettingsError, match="noise of its own"):
                 asked(folder, degradation=way)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from zssr_gan.imaging.resize import resize
 from zssr_gan.inference import compare as comparing
 from zssr_gan.inference.compare import named_systems
 from zssr_gan.inference.enhance import enhance
+from zssr_gan.settings.base import write_yaml
 from zssr_gan.training.model_card import CameraCard, ImageList
 
 OPTIONS = RunOptions(device="cpu", threads=1)
@@ -37,7 +37,7 @@ def desk(tmp_path: Path, astronaut: Tensor, monkeypatch: pytest.MonkeyPatch) -> 
     written_generator(tmp_path / "runs" / "demo" / "train")
     written_generator(tmp_path / "runs" / "four" / "train", scale=4)
     tiny = {"network": {"depth": 2, "width": 8}, "schedule": {"kind": "cosine", "iterations": 20}}
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny), encoding="utf-8")
+    (tmp_path / "tiny.yaml").write_text(write_yaml(tiny), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

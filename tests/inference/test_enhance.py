@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from skimage import data
 from torch import Tensor
@@ -24,6 +23,7 @@ from zssr_gan.inference.enhance import Enhanced, enhance, enhance_picture
 from zssr_gan.inference.record import DegradationFacts
 from zssr_gan.inference.request import Request
 from zssr_gan.progress import Progress
+from zssr_gan.settings.base import write_yaml
 from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset, parse_settings
 
 TINY: dict[str, Any] = {
@@ -40,7 +40,7 @@ Run = Callable[..., Any]
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("settings") / "tiny.yaml"
-    path.write_text(yaml.safe_dump(TINY), "utf-8")
+    path.write_text(write_yaml(TINY), "utf-8")
     return str(path)
 
 
@@ -367,7 +367,7 @@ class TestEvidence:
         assert odd.work.true_scale == (38 / 25, 38 / 25)
 
     def test_small_images_take_their_settings(self, rgb: np.ndarray) -> None:
-        done = enhance_picture(picture(rgb), asked(small={"max_pixels": 480, "networks": 2}))
+        done = enhance_picture(picture(rgb), asked(small={"networks": 2}))
         assert isinstance(done.settings, ZeroShotSettings)
         assert done.settings.networks == 2
         assert len(done.work.steps[0]["seeds"]) == 2  # type: ignore[arg-type]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner, Result
@@ -26,6 +25,7 @@ from zssr_gan.inference.enhance import enhance as from_python
 from zssr_gan.inference.record import Record, read_record
 from zssr_gan.inference.verify import verify_record
 from zssr_gan.provenance import LABELS
+from zssr_gan.settings.base import write_yaml
 from zssr_gan.settings.zeroshot import load_generator_preset
 from zssr_gan.training.model_card import CameraCard, MediatorCard, load_generator
 
@@ -100,7 +100,7 @@ def test_the_models_own_scale_and_settings(monkeypatch: pytest.MonkeyPatch) -> N
     assert (shown["label"], shown["model_sha256"]) == ("generative", sha256_file(Path(large)))
     with Image.open("out/a_x4.png") as image:
         assert image.size == (100, 100)
-    Path("mine.yaml").write_text(yaml.safe_dump({"refinement": {"back_projections": 3}}), "utf-8")
+    Path("mine.yaml").write_text(write_yaml({"refinement": {"back_projections": 3}}), "utf-8")
     mine = enhance("in/a.png", "-o", "out", "--model", large, "-s", "4", "--suffix", "_mine", "--preset", "mine.yaml")
     assert mine.exit_code == 0, mine.output
     record = read_record(Path("out/a_mine.json"))
@@ -139,7 +139,7 @@ def test_refusals_exit_2_and_write_nothing(arguments: list[str], said: str) -> N
 
 def test_a_shared_start_is_told_from_a_generator() -> None:
     tiny = {"network": {"depth": 2, "width": 4, "grid": "lr"}, "schedule": {"kind": "cosine", "iterations": 2}}
-    Path("tiny.yaml").write_text(yaml.safe_dump(tiny), encoding="utf-8")
+    Path("tiny.yaml").write_text(write_yaml(tiny), encoding="utf-8")
     assert enhance("in", "-o", "out", "--init", "shared", "--preset", "tiny.yaml").exit_code == 0
     (start,) = Path("out").glob("shared-*.safetensors")
     done = enhance("in/a.png", "-o", "other", "--model", str(start))

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from zssr_gan.inference.outputs import plan_run
 from zssr_gan.inference.record import RecordError, encode_record, read_record
 from zssr_gan.inference.verify import Verification, verify_record
 from zssr_gan.provenance import LABELS, STATEMENT
+from zssr_gan.settings.base import write_yaml
 
 TINY = {
     "network": {"depth": 2, "width": 4},
@@ -35,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, face: Tensor) -> Path:
     folder = tmp_path_factory.mktemp("case")
     (folder / "input").mkdir()
     Image.fromarray(np.round(face[0].numpy() * 255).astype(np.uint8)).save(folder / "input" / "a.png")
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    (folder / "tiny.yaml").write_text(write_yaml(TINY), encoding="utf-8")
     np.save(folder / "kernel.npy", np.outer([1, 3, 1], [1, 3, 1]))
     request = make_request(
         2, str(folder / "tiny.yaml"), kernel=folder / "kernel.npy", options=RunOptions(device="cpu", threads=1)

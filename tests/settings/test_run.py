@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from zssr_gan.errors import SettingsError
+from zssr_gan.settings.base import read_yaml
 from zssr_gan.settings.data import DataSettings
 from zssr_gan.settings.run import RunSettings, load_run
 
@@ -172,8 +172,7 @@ class TestMistakes:
             ("sede=1", "sede: there is no such setting"),
             ("data.roles.zsr=1", "data.roles.zsr: there is no such setting"),
             ("data.sources.0.rot=x", "data.sources.0.rot: there is no such setting"),
-            ("data.train=1e-4", "data.train: must be a number, and '1e-4' is text in YAML: write it without"),
-            ("data.train='0.5'", "data.train: must be a number, and '0.5' is text in YAML"),
+            ("data.train='0.5'", "data.train: must be a number, not '0.5'"),
             ("data.train=1", "data.train: must be less than 1, not 1"),
             ("data.size=big", "data.size: must be a whole number, not 'big'"),
             ("data.size=true", "data.size: must be a whole number, not True"),
@@ -181,8 +180,8 @@ class TestMistakes:
             ("seed=null", "seed: must be a whole number, not null"),
             ("data.sources=[]", "data.sources: must have 1 or more entries"),
             ("data.sources=x", "data.sources: must be a list"),
-            ("data.roles=3", "data.roles: must be a group of settings"),
-            ("data=null", "data: must be a group of settings"),
+            ("data.roles=3", "data.roles: a mapping of settings (key: value) is needed, not a number"),
+            ("data=null", "data: a mapping of settings (key: value) is needed, not nothing"),
             (
                 "data.sources.0.kind=celeba",
                 "data.sources.0.kind: must be 'folder', 'tinyface', 'survface', 'lfw' or 'photographs', not",
@@ -217,7 +216,7 @@ class TestMistakes:
             (b"", "data: is missing"),
             (b"[1]", "holds no settings"),
             (b"a: [1", "is not valid YAML (line 1"),
-            (b"seed: 1\nseed: 2", "is not valid YAML (line 2: seed stands there twice)"),
+            (b"seed: 1\nseed: 2", 'is not valid YAML (line 2: found duplicate key "seed"'),
             (b"a: " + b"[" * 20_000, "nested too deeply"),
             (b"\xff\xfe\xff", "is not valid YAML"),
         ],
@@ -237,7 +236,7 @@ def test_as_resolved_it_reads_back(config: Path, tmp_path: Path) -> None:
     again = load_run(tmp_path / "config.yaml")
     assert again == settings.model_copy(update={"run_dir": "runs/mine"})
     assert again.folder(tmp_path / "config.yaml") == Path("runs/mine")
-    assert set(yaml.safe_load(text)) == set(RunSettings.model_fields)
+    assert set(read_yaml(text)) == set(RunSettings.model_fields)
 
 
 def test_what_is_kept_of_the_data_names_no_place(config: Path) -> None:

@@ -24,12 +24,12 @@ from zssr_gan.imaging.colour import LUMA, luma_of, psnr_db
 from zssr_gan.imaging.resize import Size, resize
 from zssr_gan.provenance import CaseImage
 from zssr_gan.seeds import content_hash, derive_seed
-from zssr_gan.settings.base import StrictSettings
+from zssr_gan.settings.base import Settings
 
 # Settings of how a case's degradation is estimated. They know no torch.
 
 
-class EstimationSettings(StrictSettings):
+class EstimationSettings(Settings):
     """How the degradation of a case is estimated from its LR images."""
 
     tiles: int = Field(200, ge=8)

@@ -1,29 +1,47 @@
-"""Settings: strict pydantic models, how they are read from YAML, and errors that name the key."""
+"""The base of all settings, how they are read from YAML 1.2, merged and checked, and errors that name the key."""
 
-import re
+import copy
+import io
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from zssr_gan.errors import SettingsError
 
 
-class StrictSettings(BaseModel):
-    """A group of settings: frozen, and nothing in it is guessed."""
+class Settings(BaseModel):
+    """A group of settings: frozen, unknown keys are refused, and nothing in it is guessed."""
 
     # strict: text is no number and true is not 1; what a file says is what is meant.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
-_Kind = TypeVar("_Kind", bound=StrictSettings)
+_Group = TypeVar("_Group", bound=Settings)
+
+_UNION_TAGS = ("slope", "cosine")  # pydantic names a union's chosen branch in the path; a user's file has no such key
+
+_YAML_KINDS: dict[type, str] = {
+    **{list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"},
+    type(None): "nothing",
+}
+
+_MUST = {
+    "float_type": "must be a number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "tuple_type": "must be a list",
+}
 
 
-def parse_as(kind: type[_Kind], data: object, name: str) -> _Kind:
+def parse(kind: type[_Group], data: object, name: str) -> _Group:
     """Check settings that came from YAML or JSON.
 
     Args:
@@ -38,35 +56,46 @@ def parse_as(kind: type[_Kind], data: object, name: str) -> _Kind:
         return kind.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        # pydantic names a union's chosen branch in the path; a user's file has no such key.
-        key = ".".join(str(part) for part in first["loc"] if part not in ("slope", "cosine"))
+        key = ".".join(str(part) for part in first["loc"] if part not in _UNION_TAGS)
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise SettingsError(f"{name}: {key}{': ' if key else ''}{_why(first)}{more}") from error
+        raise SettingsError(f"{name}: {key}{': ' if key else ''}{_reason(first)}{more}.") from error
 
 
-_KINDS: dict[type, str] = {
-    **{list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"},
-    type(None): "nothing",
-}
-"""What a user calls the values that YAML makes of a file."""
-
-
-def _why(error: ErrorDetails) -> str:
+def _reason(error: ErrorDetails) -> str:
     """Why a value is refused, in words of a user's file where pydantic's are those of Python."""
-    context = error.get("ctx", {})
-    kind = str(context.get("discriminator", "")).strip("'")
+    context, value = error.get("ctx", {}), error["input"]
+    tag = str(context.get("discriminator", "")).strip("'")
     match error["type"]:
-        case "model_type" | "model_attributes_type":
-            given = _KINDS.get(type(error["input"]), "another value")
+        case "model_type" | "model_attributes_type" | "dict_type":
+            given = _YAML_KINDS.get(type(value), "another value")
             return f"a mapping of settings (key: value) is needed, not {given}"
         case "union_tag_invalid":
-            return f"{kind} is {context['expected_tags'].replace(', ', ' or ')}"
+            return f"{tag} is {context['expected_tags'].replace(', ', ' or ')}"
         case "union_tag_not_found":
-            return f"{kind} is missing"
+            return f"{tag} is missing"
         case "extra_forbidden":
             return "there is no such setting"
-        case _:
-            return must_be(error)
+        case "missing":
+            return "is missing"
+        case "too_long":
+            why = f"must have at most {context['max_length']} entries"
+        case "too_short":
+            why = f"must have {context['min_length']} or more entries"
+        case kind:
+            # pydantic's own words come before those of our checks.
+            words = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+            why = _MUST.get(kind, words[:1].lower() + words[1:])
+    if isinstance(value, Mapping | list | tuple):
+        return why
+    return f"{why}, not {'null' if value is None else repr(value)}"
+
+
+def merged(under: Any, over: Any) -> Any:
+    """Mappings merged key by key, copied; anything else of `over` replaces what is under it."""
+    if not isinstance(under, Mapping) or not isinstance(over, Mapping):
+        return copy.deepcopy(over)
+    rest = {key: copy.deepcopy(value) for key, value in under.items() if key not in over}
+    return rest | {key: merged(under.get(key), value) for key, value in over.items()}
 
 
 def read_preset(name: str, known: Sequence[str]) -> object:
@@ -79,79 +108,43 @@ def read_preset(name: str, known: Sequence[str]) -> object:
         return read_yaml(resources.files("zssr_gan.settings").joinpath("presets", f"{name}.yaml").read_text("utf-8"))
     path = Path(name)
     if path.suffix.lower() not in (".yaml", ".yml"):
-        raise SettingsError(f"no preset is called {name!r}: choose {', '.join(known)}, or give a .yaml file")
+        raise SettingsError(f"no preset is called {name!r}: choose {', '.join(known)}, or give a .yaml file.")
+    return read_yaml_file(path)
+
+
+def read_yaml_file(path: Path) -> object:
+    """What a YAML file holds; an empty one holds `{}`. Raises SettingsError where it cannot be read."""
     try:
         data = read_yaml(path.read_text("utf-8"))
     except OSError as error:
-        raise SettingsError(f"{name}: cannot be read ({error.strerror})") from error
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}).") from error
     except ValueError as error:  # also bytes that are not UTF-8
-        raise SettingsError(f"{name}: is not valid YAML ({error})") from error
+        raise SettingsError(f"{path}: is not valid YAML ({error}).") from error
     return {} if data is None else data
 
 
-_MUST = {
-    "float_type": "must be a number",
-    "int_type": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "bool_type": "must be true or false",
-    "string_type": "must be text",
-    "tuple_type": "must be a list",
-    "missing": "is missing",
-}
-"""Kinds of pydantic's errors in a user's words."""
-
-
-def must_be(error: ErrorDetails) -> str:
-    """What a value must be, and what it is instead."""
-    context, value = error.get("ctx", {}), error["input"]
-    match error["type"]:
-        case "too_long":
-            why = f"must have at most {context['max_length']} entries"
-        case "too_short":
-            why = f"must have {context['min_length']} or more entries"
-        case kind:
-            # pydantic's own words come before those of our checks.
-            words = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-            why = _MUST.get(kind, words[:1].lower() + words[1:])
-    if isinstance(value, Mapping | list | tuple):
-        return why
-    number = isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?", value)
-    if number and error["type"] in ("float_type", "int_type"):
-        return f"{why}, and {value!r} is text in YAML: write it without quotes and with a dot, as 1.0e-4"
-    return f"{why}, not {'null' if value is None else repr(value)}"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which no key of a mapping stands twice: the last would count, and the other be lost unseen."""
-
-    def compose_mapping_node(self, anchor: Any) -> Any:
-        node = super().compose_mapping_node(anchor)
-        keys = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if (key.tag, key.value) in keys:
-                raise yaml.MarkedYAMLError(problem=f"{key.value} stands there twice", problem_mark=key.start_mark)
-            keys.add((key.tag, key.value))
-        return node
-
-
 def read_yaml(text: str) -> Any:
-    """What a text in YAML says; a key that stands twice in one mapping is an error.
+    """What a text in YAML 1.2 says: 1e-4 is a number, and a key that stands twice in one mapping is an error.
 
     Raises:
         ValueError: not YAML; its words say why, and the line where that is known.
     """
     try:
-        return yaml.load(text, _Loader)  # a SafeLoader
+        return YAML(typ="safe", pure=True).load(text)
     except RecursionError:
         raise ValueError("its lists or mappings are nested too deeply") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        words = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ValueError(f"line {mark.line + 1}: {words}" if mark is not None else str(words)) from error
+    except MarkedYAMLError as error:
+        mark, words = error.problem_mark, str(error.problem or error).splitlines()[0]
+        raise ValueError(f"line {mark.line + 1}: {words}" if mark is not None else words) from error
+    except (YAMLError, ValueError) as error:
+        raise ValueError(str(error).splitlines()[0]) from error
 
 
-class Settings(BaseModel):
-    """A group of settings."""
-
-    # strict: text is no number and true is not 1; what a file says is what is meant.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+def write_yaml(data: Mapping[str, Any]) -> str:
+    """Nested mappings of plain values as YAML that `read_yaml` reads back."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style, yaml.width, yaml.allow_unicode = False, 120, True
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # annotated as None alone
+    text = io.StringIO()
+    yaml.dump(data, text)
+    return text.getvalue()

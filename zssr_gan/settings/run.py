@@ -1,17 +1,14 @@
 """A whole run: what its `configs/*.yaml` holds, read with the changes of `--set`."""
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import Field
 
 from zssr_gan.errors import SettingsError
-from zssr_gan.settings.base import Settings, must_be, read_yaml
+from zssr_gan.settings.base import Settings, merged, parse, read_yaml, read_yaml_file, write_yaml
 from zssr_gan.settings.data import DataSettings
 from zssr_gan.settings.evaluate import EvaluateSettings
 from zssr_gan.settings.synth import SynthSettings
@@ -44,7 +41,7 @@ class RunSettings(Settings):
     def as_yaml(self, config: Path) -> str:
         """All settings, defaults filled in, as YAML that `load_run` reads back; `config` gives the run's folder."""
         data = {**self.model_dump(mode="json"), "run_dir": str(self.folder(config))}
-        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+        return write_yaml(data)
 
 
 def load_run(path: Path, changes: Sequence[str] = (), *, small: bool = False) -> RunSettings:
@@ -61,59 +58,33 @@ def load_run(path: Path, changes: Sequence[str] = (), *, small: bool = False) ->
     Raises:
         SettingsError: names the file or the change, the key, and what is wrong with it; there is no block `small`.
     """
-    try:
-        data = read_yaml(path.read_text("utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror}).") from error
-    except ValueError as error:  # also bytes that are not UTF-8
-        raise SettingsError(f"{path}: is not valid YAML ({error}).") from error
-    data = {} if data is None else data
+    data = read_yaml_file(path)
     if not isinstance(data, dict):
         raise SettingsError(f"{path}: holds no settings: lines such as 'seed: 0' belong there.")
     block = data.pop("small", None)
     if block is not None and not isinstance(block, dict):
         raise SettingsError(f"{path}: small: must be a group of settings, such as 'train: {{epochs: 2}}'.")
-    if small and block is None:
-        raise SettingsError(f"{path}: has no block 'small', which --small takes: leave --small (SMALL=1) out.")
-    reduced = None if block is None else _reduced(data, block, path)
+    if block is None:
+        if small:
+            raise SettingsError(f"{path}: has no block 'small', which --small takes: leave --small (SMALL=1) out.")
+        return _changed(data, changes, str(path))
+    folder = Path("runs") / path.stem if data.get("run_dir") is None else data["run_dir"]
+    reduced = merged(data, {"run_dir": f"{folder}-small", **block})
     if small:
-        assert reduced is not None
-        return _validated(reduced, changes, str(path))
-    settings = _validated(data, changes, str(path))
-    if reduced is not None:
-        _validated(reduced, [], f"{path}: small", tried=changes)
+        return _changed(reduced, changes, str(path))
+    settings = _changed(data, changes, str(path))
+    for change in changes:  # that fit the whole run may not fit the block
+        with suppress(SettingsError):
+            _change(reduced, change)
+    parse(RunSettings, reduced, f"{path}: small")
     return settings
 
 
-def _reduced(data: Mapping[str, Any], block: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Settings with those of the block `small` over them, and a folder of their own."""
-    run_dir = data.get("run_dir")
-    folder = Path("runs") / path.stem if run_dir is None else run_dir
-    merged = _merged(data, {"run_dir": f"{folder}-small", **block})
-    assert isinstance(merged, dict)
-    return merged
-
-
-def _merged(under: Any, over: Any) -> Any:
-    """Mappings key by key, copied; anything else is replaced."""
-    if not isinstance(under, Mapping) or not isinstance(over, Mapping):
-        return copy.deepcopy(over)
-    kept = {key: copy.deepcopy(value) for key, value in under.items() if key not in over}
-    return kept | {key: _merged(under.get(key), value) for key, value in over.items()}
-
-
-def _validated(data: dict[str, Any], changes: Sequence[str], name: str, tried: Sequence[str] = ()) -> RunSettings:
-    """Settings of changed data; `name` opens every message. Changes that are only `tried` may not fit."""
+def _changed(data: dict[str, Any], changes: Sequence[str], name: str) -> RunSettings:
+    """Settings of changed data; `name` opens every message."""
     for change in changes:
         _change(data, change)
-    for change in tried:
-        with suppress(SettingsError):
-            _change(data, change)
-    try:
-        return RunSettings.model_validate(data)
-    except ValidationError as error:
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise SettingsError(f"{name}: {_plainly(error.errors(include_url=False)[0])}{more}.") from error
+    return parse(RunSettings, data, name)
 
 
 def _change(data: dict[str, Any], change: str) -> None:
@@ -143,15 +114,3 @@ def _change(data: dict[str, Any], change: str) -> None:
         if last:
             node[index] = value
         node = node[index]
-
-
-def _plainly(error: ErrorDetails) -> str:
-    """pydantic's first complaint in a user's words, the key first."""
-    key = ".".join(str(part) for part in error["loc"]) or "settings"
-    if error["type"] == "extra_forbidden":
-        return f"{key}: there is no such setting"
-    if error["type"] == "missing":
-        return f"{key}: is missing"
-    if error["type"] == "model_type":
-        return f"{key}: must be a group of settings"
-    return f"{key}: {must_be(error)}"

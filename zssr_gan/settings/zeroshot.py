@@ -1,20 +1,23 @@
-"""Settings of the zero-shot way: frozen pydantic models in which every constant of a run stands. They know no torch.
+"""Settings of the zero-shot way, and of what is done with a generator's output. They know no torch.
 
 A preset is one of these as YAML (`zssr_gan/settings/presets/`). An unknown key is an error that names it, and so is a
-value of the wrong kind ("1e-4" without a dot is text in YAML).
+value of the wrong kind.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from zssr_gan.errors import SettingsError
-from zssr_gan.settings.base import StrictSettings, parse_as, read_preset
+from zssr_gan.settings.base import Settings, merged, parse, read_preset
 
 PRESETS = ("paper", "original", "quality", "fast")
 
+SMALL_PIXELS = 64 * 64
+"""Images of at most so many pixels take the settings of a preset's block `small`."""
 
-class ZSSRSettings(StrictSettings):
+class ZSSRSettings(Settings):
     """The per-image CNN, `zssr_gan.networks.zssr.ZSSR`. The defaults are the original's."""
 
     depth: int = Field(8, ge=2, le=64)
@@ -40,7 +43,7 @@ class ZSSRSettings(StrictSettings):
         return self
 
 
-class PairSettings(StrictSettings):
+class PairSettings(Settings):
     """How training pairs are drawn from the one image."""
 
     crop: int = Field(128, ge=8, le=1024)
@@ -51,8 +54,8 @@ class PairSettings(StrictSettings):
     """Share of crops that are warped (scaled, stretched, sheared, turned by any angle) beside the flips and quarter
     turns."""
     phases: bool = False
-    """Whether the image is also learnt from shifted by each whole pixel below the scale, so that its sons are sampled
-    at every phase."""
+    """Whether the image is also learnt from shifted by each whole pixel below the scale, so that its LR patches are
+    sampled at every sub-pixel shift."""
     plain: float = Field(0.0, ge=0, le=1)
     """Share of crops that are taken as they are, without flip or turn (the original's 5 %)."""
     scale_min: float = Field(0.5, gt=0.1, le=1)
@@ -72,7 +75,7 @@ class PairSettings(StrictSettings):
         return self
 
 
-class OptimiserSettings(StrictSettings):
+class OptimiserSettings(Settings):
     """What is done with a gradient."""
 
     kind: Literal["adam", "muon"] = "adam"
@@ -84,7 +87,7 @@ class OptimiserSettings(StrictSettings):
     """Largest norm of a member's gradient; 0 does not clip."""
 
 
-class SlopeSchedule(StrictSettings):
+class SlopeSchedule(Settings):
     """The original's schedule: the learning rate falls when the reconstruction error stops falling."""
 
     kind: Literal["slope"] = "slope"
@@ -118,7 +121,7 @@ class SlopeSchedule(StrictSettings):
         return self
 
 
-class CosineSchedule(StrictSettings):
+class CosineSchedule(Settings):
     """A fixed budget: a linear rise, then half a cosine down to zero (Loshchilov and Hutter 2017)."""
 
     kind: Literal["cosine"] = "cosine"
@@ -135,7 +138,7 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 _Pair = Annotated[tuple[_Share, _Share], Field(strict=False)]  # a list in a file, where there are no tuples
 
 
-class StepSettings(StrictSettings):
+class StepSettings(Settings):
     """How the way to the asked scale is cut into steps."""
 
     gradual: Annotated[tuple[_Pair, ...], Field(strict=False)] = ((1.0, 1.0),)
@@ -149,7 +152,7 @@ class StepSettings(StrictSettings):
         return self
 
 
-class OutputSettings(StrictSettings):
+class OutputSettings(Settings):
     """What happens to any network's output."""
 
     ensemble: bool = True
@@ -167,7 +170,7 @@ class RefinementSettings(OutputSettings):
     says so."""
 
 
-class ChoiceSettings(StrictSettings):
+class ChoiceSettings(Settings):
     """Network or plain back-projection: measured on parts of the image that a network was not trained on."""
 
     folds: int = Field(0, ge=0, le=64)
@@ -183,7 +186,7 @@ class ChoiceSettings(StrictSettings):
         return self
 
 
-class ZeroShotSettings(StrictSettings):
+class ZeroShotSettings(Settings):
     """Every constant of the zero-shot way."""
 
     description: str = ""
@@ -197,43 +200,49 @@ class ZeroShotSettings(StrictSettings):
     choice: ChoiceSettings = ChoiceSettings()
     networks: int = Field(1, ge=1, le=64)
     """Networks trained on the image, from different starts; their outputs are one larger ensemble."""
-    small: "SmallImageSettings | None" = None
-    """What is different for small images."""
-    shared: "SharedModelSettings | None" = None
-    """What is different where one network is learnt on all images of a case."""
+    rounds: int = Field(1, ge=1, le=10)
+    """Of a shared model: from the second round on, the results of the round before are learnt from too."""
+    small: dict[str, JsonValue] | None = None
+    """Settings that small images, of at most `SMALL_PIXELS`, take over the others (merged key by key)."""
+    shared: dict[str, JsonValue] | None = None
+    """Settings that one model, learnt on all images of a case, takes over the others (merged key by key)."""
+
+    @model_validator(mode="after")
+    def _blocks(self) -> Self:
+        for name in ("small", "shared"):
+            block = getattr(self, name)
+            if block is not None:
+                try:
+                    self._with(block)
+                except SettingsError as error:
+                    raise ValueError(f"{name}.{str(error).removeprefix('block: ').rstrip('.')}") from error
+        return self
+
+    def _with(self, block: Mapping[str, JsonValue] | None) -> "ZeroShotSettings":
+        """The settings with those of a block over them, and without blocks."""
+        data = self.model_dump(exclude={"small", "shared"})
+        # A schedule of another kind shares no keys with this one's.
+        schedule = (block or {}).get("schedule")
+        if isinstance(schedule, Mapping) and schedule.get("kind", data["schedule"]["kind"]) != data["schedule"]["kind"]:
+            del data["schedule"]
+        return parse(ZeroShotSettings, merged(data, block or {}), "block")
 
     def for_size(self, pixels: int) -> "ZeroShotSettings":
-        """The settings for an image of so many pixels and networks of its own.
-
-        `small`'s values are put in place where it is small enough; `shared` has no part in it.
-        """
-        alone = {"small": None, "shared": None}
-        if self.small is None or pixels > self.small.max_pixels:
-            return self.model_copy(update=alone)
-        changes = {k: v for k, v in self.small if k != "max_pixels" and v is not None}
-        return self.model_copy(update={**alone, **changes})
+        """The settings for an image of so many pixels and networks of its own."""
+        return self._with(self.small if pixels <= SMALL_PIXELS else None)
 
     def for_case(self) -> "ZeroShotSettings":
-        """The settings for one network learnt on all images of a case: `shared`'s values put in place.
+        """The settings for one model learnt on all images of a case.
 
-        Its results are used as they are, in one round: nothing is held out of any single image.
+        Its results are used as they are: nothing is held out of any single image.
         """
-        shared = self.shared or SharedModelSettings()
-        changes = {k: v for k, v in shared if k in SHARED_GROUPS and v is not None}
-        fixed = {
-            "steps": StepSettings(),
-            "choice": ChoiceSettings(folds=0),
-            "networks": 1,
-            "small": None,
-            "shared": shared,
-        }
-        return self.model_copy(update={**fixed, **changes})
+        alone = {"steps": StepSettings(), "choice": ChoiceSettings(), "networks": 1}
+        return self._with(self.shared).model_copy(update=alone)
 
     @property
     def has_noise(self) -> bool:
-        """Whether any of its groups, "small" and "shared" too, has a training noise."""
-        groups = (self, self.small, self.shared)
-        return any(group is not None and group.pairs is not None and group.pairs.noise > 0 for group in groups)
+        """Whether there is a training noise, in a block too."""
+        return any(one.pairs.noise > 0 for one in (self, self._with(self.small), self._with(self.shared)))
 
     def with_noise(self, noise: float, name: str = "noise") -> "ZeroShotSettings":
         """The same with another training noise (standard deviation, [0, 1] units).
@@ -245,50 +254,14 @@ class ZeroShotSettings(StrictSettings):
         Raises:
             SettingsError: outside [0, 0.5].
         """
-        data = self.model_dump()
-        data["pairs"]["noise"] = noise
-        for group in ("small", "shared"):
-            if data[group] and data[group]["pairs"]:
-                data[group]["pairs"]["noise"] = noise
-        return parse_settings(data, name)
-
-
-class SmallImageSettings(StrictSettings):
-    """Whole groups of settings that small images take instead."""
-
-    max_pixels: int = Field(64 * 64, ge=1)
-    """Images of at most so many pixels are small."""
-    network: ZSSRSettings | None = None
-    pairs: PairSettings | None = None
-    schedule: Schedule | None = None
-    optimiser: OptimiserSettings | None = None
-    steps: StepSettings | None = None
-    choice: ChoiceSettings | None = None
-    networks: int | None = Field(None, ge=1, le=64)
-
-
-SHARED_GROUPS = ("network", "pairs", "schedule", "optimiser")
-"""The groups of settings that a shared model has its own values of."""
-
-
-class SharedModelSettings(StrictSettings):
-    """How one network is learnt on all LR images of a case; a group that is left out is the preset's own."""
-
-    network: ZSSRSettings | None = None
-    pairs: PairSettings | None = None
-    schedule: CosineSchedule | None = None
-    """Iterations are those of one round."""
-    optimiser: OptimiserSettings | None = None
-    rounds: int = Field(1, ge=1, le=10)
-    """From the second round on, the results of the round before are learnt from too."""
-
-
-ZeroShotSettings.model_rebuild()
+        noisy = {"pairs": {"noise": noise}}
+        blocks = {key: merged(block, noisy) for key in ("small", "shared") if (block := getattr(self, key)) is not None}
+        return parse(ZeroShotSettings, merged(self.model_dump(), {**noisy, **blocks}), name)
 
 
 def parse_settings(data: object, name: str) -> ZeroShotSettings:
-    """Check zero-shot settings; see `parse_as`."""
-    return parse_as(ZeroShotSettings, data, name)
+    """Check zero-shot settings. Raises SettingsError, which names the key."""
+    return parse(ZeroShotSettings, data, name)
 
 
 def load_preset(name: str) -> ZeroShotSettings:
@@ -300,16 +273,11 @@ def load_preset(name: str) -> ZeroShotSettings:
     return parse_settings(read_preset(name, PRESETS), name)
 
 
-# Settings of the generative way: what is done with a trained generator's output. They know no torch.
-#
-# There is nothing to train, so this is what zero-shot presets call `refinement`, and no more.
-
-
 GENERATOR_PRESETS = ("generator", "raw")
 """The first is the default."""
 
 
-class GeneratorSettings(StrictSettings):
+class GeneratorSettings(Settings):
     """Every constant of the generative way."""
 
     description: str = ""
@@ -318,8 +286,8 @@ class GeneratorSettings(StrictSettings):
 
 
 def parse_generator_settings(data: object, name: str) -> GeneratorSettings:
-    """Check settings that came from YAML or JSON; see `parse_as`."""
-    return parse_as(GeneratorSettings, data, name)
+    """Check settings of a generator's output. Raises SettingsError, which names the key."""
+    return parse(GeneratorSettings, data, name)
 
 
 def load_generator_preset(name: str) -> GeneratorSettings:
@@ -331,7 +299,7 @@ def load_generator_preset(name: str) -> GeneratorSettings:
     if name in PRESETS:
         raise SettingsError(
             f"the preset {name} says how a network is trained on the image, and a generator is trained already: choose "
-            f"{' or '.join(GENERATOR_PRESETS)}, or a .yaml file with the group refinement"
+            f"{' or '.join(GENERATOR_PRESETS)}, or a .yaml file with the group refinement."
         )
     data = read_preset(name, GENERATOR_PRESETS)
     return parse_generator_settings(data, name if name in GENERATOR_PRESETS else f"{name} (for a generator)")

@@ -153,7 +153,6 @@ def learn_shared(
         ImageError: no image, or one too small to learn from.
         NumericalError: NaN or infinity came out, or the network died in each start.
     """
-    assert settings.shared is not None, "settings are made by for_case"
     if not images:
         raise ImageError("there is no image to learn from")
     each = list(downscale) if isinstance(downscale, Sequence) else [downscale] * len(images)
@@ -196,7 +195,7 @@ def learn_shared(
         precision=machine.precision,
         threads=machine.threads,
         device=str(machine.device),
-        iterations=settings.shared.rounds * settings.schedule.iterations,
+        iterations=settings.rounds * settings.schedule.iterations,
         loss=loss,
         images=tuple(sorted((image for image, _ in images), key=lambda image: (image.sha256, image.name))),
         versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
@@ -231,9 +230,8 @@ def _train_once(
     images: list[Tensor], tasks: list[Task], settings: ZeroShotSettings, seed: int, on_learning: OnLearning | None
 ) -> tuple[Tensor, float]:
     """Train a fleet of one; from its second round on also on the results of the round before."""
-    assert settings.shared is not None
     task, channels, results = tasks[0], len(images[0]), list[Tensor]()
-    rounds, total = settings.shared.rounds, settings.schedule.iterations
+    rounds, total = settings.rounds, settings.schedule.iterations
     network = make_network(settings, channels, task.factor, [seed]).to(images[0].device)
     pool = ImagePool(images, results, tasks, settings, derive_seed(seed, "pairs", 0))
     fleet = Fleet(network, pool, settings, task)
