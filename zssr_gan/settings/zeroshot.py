@@ -17,6 +17,7 @@ PRESETS = ("paper", "original", "quality", "fast")
 SMALL_PIXELS = 64 * 64
 """Images of at most so many pixels take the settings of a preset's block `small`."""
 
+
 class ZSSRSettings(Settings):
     """The per-image CNN, `zssr_gan.networks.zssr.ZSSR`. The defaults are the original's."""
 
