@@ -6,7 +6,7 @@ The truths of these images are known to the tables alone.
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,54 +92,33 @@ def train_on_case(
         if (folder / _TIMES).exists():
             shutil.rmtree(folder)
 
-    def train(callbacks: Callbacks) -> None:
-        data = _training_data(settings, truths, stage_1)
-        hashes = {purpose: _hashes(images) for purpose, images in data.by_purpose.items()}
-        # The folder's name depends on all facts, so a checkpoint there is of this training.
-        train_generator(
-            settings,
-            data,
-            mediator,
-            seed=seed,
-            machine=machine,
-            folder=folder,
-            images=hashes,
-            facts={},
-            callbacks=callbacks,
-        )
-
-    times = {**_timed(train, bar), "generators": _generator_hashes(folder)}
-    atomic_write(folder / _TIMES, with_checksum(json.dumps(times).encode()), overwrite=True)
-    return _read_phases(folder)
-
-
-def _timed(train: Callable[[Callbacks], None], bar: Bar) -> dict[str, float | None]:
-    """Train; return seconds to the end of each phase, None where another process made the first steps."""
-    began, begun_at = time.perf_counter(), 0
-    content: float | None = None
-
-    def note_start(step: int) -> None:
-        nonlocal begun_at
-        begun_at = step
+    data = _training_data(settings, truths, stage_1)
+    began, times, first_steps = time.perf_counter(), dict[str, float | None](content=None, last=None), list[int]()
 
     def note_best(_generator: object, _step: int, phase: str, _figures: object) -> None:
-        nonlocal content
         if phase == "pretrain":
-            content = time.perf_counter() - began
+            times["content"] = time.perf_counter() - began
 
-    train(
-        Callbacks(
-            progress=lambda done, total, losses: bar.update(
-                "SRGAN on these LR images", done, total, f"loss {losses['loss']:.3g}"
-            ),
-            notice=bar.note,
-            best=note_best,
-            begun=note_start,
-        )
+    def progress(done: int, total: int, losses: Mapping[str, float]) -> None:
+        bar.update("SRGAN on these LR images", done, total, f"loss {losses['loss']:.3g}")
+
+    train_generator(
+        settings,
+        data,
+        mediator,
+        seed=seed,
+        machine=machine,
+        folder=folder,
+        images={purpose: _hashes(images) for purpose, images in data.by_purpose.items()},
+        facts={},  # the folder's name depends on all of them, so a checkpoint there is of this training
+        callbacks=Callbacks(progress=progress, notice=bar.note, best=note_best, begun=first_steps.append),
     )
-    if begun_at:
-        return {"content": None, "last": None}
-    return {"content": content, "last": time.perf_counter() - began}
+    times["last"] = time.perf_counter() - began
+    if any(first_steps):  # another process made the steps before, in a time that is not known
+        times = {"content": None, "last": None}
+    result = {**times, "generators": _generator_hashes(folder)}
+    atomic_write(folder / _TIMES, with_checksum(json.dumps(result).encode()), overwrite=True)
+    return _read_phases(folder)
 
 
 def _training_data(settings: TrainSettings, truths: Truths, stage_1: Results) -> TrainingData:
