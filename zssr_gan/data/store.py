@@ -91,15 +91,20 @@ def _leaves(value: JsonValue | Mapping[str, JsonValue], key: str = "") -> Iterat
         yield key, json.dumps(value)
 
 
-def refuse_other_settings(folder: Path, settings: Mapping[str, JsonValue], *, but: Collection[str] = ()) -> None:
-    """Raise StoreError, naming the first difference, where a store has other settings; `but` are keys left out."""
+def refuse_other_settings(folder: Path, settings: Mapping[str, JsonValue], *, ignore: Collection[str] = ()) -> None:
+    """Raise StoreError, naming the first difference, where a store has other settings than these.
+
+    `ignore`: keys that may differ.
+    """
     try:
         old = read_settings(folder).settings
     except StoreError:
         return  # nothing was made yet
     # Bicubic is not written down, so that earlier stores can go on.
     default: dict[str, JsonValue] = {"degradation": "bicubic"}
-    before, after = (default | {key: value for key, value in one.items() if key not in but} for one in (old, settings))
+    before, after = (
+        default | {key: value for key, value in one.items() if key not in ignore} for one in (old, settings)
+    )
     if (different := first_difference(before, after)) is not None:
         key, was, now = (text if len(text) <= 100 else f"{text[:97]}..." for text in different)
         raise StoreError(

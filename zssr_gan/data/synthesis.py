@@ -242,12 +242,12 @@ def _begin(
     if synth.degradation_from != "bicubic":
         facts["degradation"] = synth.degradation_from
     # Before anything is estimated or learnt for a store that would refuse it.
-    refuse_other_settings(store, facts, but=("shared_sha256", "degradations"))
+    refuse_other_settings(store, facts, ignore=("shared_sha256", "degradations"))
     training = TrainingImages(split, settings.data)
     degradations = run_degradations(settings, training, folder / "degradation.json", bar)
     if degradations is not None:
         facts["degradations"] = {**degradations.hashes}
-        refuse_other_settings(store, facts, but=("shared_sha256",))
+        refuse_other_settings(store, facts, ignore=("shared_sha256",))
         write_degradations(degradations, folder / "degradation.json")
     if synth.init == "shared":
         path, cameras = store / "shared.safetensors", Cameras(degradations)
