@@ -1,7 +1,6 @@
 """Training pairs: inside the image, aligned, in every symmetry, and never out of what is held out."""
 
 import math
-from typing import ClassVar
 
 import pytest
 import torch
@@ -186,20 +185,6 @@ class TestCrops:
         # What is not aligned to the LR patch's grid differs by its phase alone, much less than by a moved image.
         assert sum(errors) < 0.75 * sum(shifted)
 
-    def test_phases_show_the_image_at_every_shift(self) -> None:
-        """With x2 there are four LR patches of the image; an interpolated pixel shows which of them it came from."""
-        image = made(20, 20)
-        expected = [X2.make_input(image[..., dy:, dx:]) for dy in (0, 1) for dx in (0, 1)]
-        seen: set[int] = set()
-        draws = sampler(image, crop=18, batch=1, plain=1.0, phases=True)
-        for _ in range(60):
-            x, _, _ = draws.next()
-            for n, whole in enumerate(expected):
-                windows = whole[0].unfold(1, 18, 1).unfold(2, 18, 1)
-                if ((windows - x[0, 0][:, None, None]).abs().amax((0, 3, 4)) < 1e-5).any():
-                    seen.add(n)
-        assert seen == {0, 1, 2, 3}
-
 
 class TestWarped:
     @pytest.mark.parametrize("name", ["x2", "x1.5", "x2 lr", "x3 lr"])
@@ -232,14 +217,6 @@ class TestWarped:
         assert 0.58 <= float(scale.min()) < 0.7
         assert 0.9 < float(scale.max()) <= 1.02
         assert {1.0, -1.0} == set(torch.linalg.det(slopes).sign().tolist())
-
-    @pytest.mark.parametrize(("anisotropy", "shear"), [(0.4, 0.0), (0.0, 0.4)])
-    def test_stretch_and_shear(self, anisotropy: float, shear: float) -> None:
-        """Either makes the singular values of the warp differ."""
-        settings = {"scale_min": 1.0, "anisotropy": anisotropy, "shear": shear}
-        slopes, _ = slopes_of(sampler(ramp(80), crop=16, batch=64, affine=1.0, **settings), 80)
-        values = torch.linalg.svdvals(slopes)
-        assert float((values[:, 0] / values[:, 1]).log().std()) > 0.1
 
     def test_what_lies_outside_does_not_count(self) -> None:
         """A whole image shrunk into a crop of its own size: what counts has the shrunk image's area."""
@@ -301,40 +278,6 @@ class TestNoise:
         assert float((x - 0.5).std()) == pytest.approx(0.05, rel=0.03)
         assert float((x - 0.5).mean()) == pytest.approx(0, abs=0.002)
         assert torch.allclose(y, torch.full_like(y, 0.5), atol=1e-6)
-
-    def test_lies_on_the_lr_pixels(self) -> None:
-        """On the interpolated grid it is enlarged with the LR patch, as the original has it: smooth, and so weaker."""
-        x, _, _ = sampler(torch.full((1, 3, 32, 32), 0.5), noise=0.05, crop=32, batch=32).next()
-        noise = (x - 0.5)[0]
-        neighbours = (noise[..., :-1] * noise[..., 1:]).mean() / noise.square().mean()
-        assert 0.5 < float(neighbours) < 0.95
-        assert 0.03 < float(noise.std()) < 0.05
-
-
-class TestDraws:
-    SETTINGS: ClassVar = {"affine": 0.5, "plain": 0.1, "noise": 0.02, "phases": True}
-
-    def test_do_not_depend_on_the_mates(self) -> None:
-        """Over more steps than are drawn at once; also with another image."""
-        images = made(24, 24, members=3)
-        larger = resize(images, (30, 30))
-        together = sampler(images, others=(larger,), seeds=[7, 8, 9], **self.SETTINGS)
-        apart = [
-            sampler(images[n : n + 1], others=(larger[n : n + 1],), seeds=[7 + n], **self.SETTINGS) for n in (2, 0, 1)
-        ]
-        for _ in range(70):
-            whole = together.next()
-            for n, one in zip((2, 0, 1), apart, strict=True):
-                for a, b in zip(whole, one.next(), strict=True):
-                    assert torch.allclose(a[n], b[0], atol=1e-5)
-
-    def test_repeat_by_seed(self) -> None:
-        image = made(24, 24)
-        one, same, other = (sampler(image, seeds=[seed], **self.SETTINGS) for seed in (1, 1, 2))
-        for _ in range(3):
-            a, b, c = one.next(), same.next(), other.next()
-            assert all(torch.equal(*pair) for pair in zip(a, b, strict=True))
-            assert not torch.equal(a[1], c[1])
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -434,18 +377,6 @@ class TestCamera:
             off.append(float(((left - left.round()).abs() * steps).flatten(0, 2)[:, steps >= 10].mean()))
         assert off[0] < 0.35 < 1 < off[1]
         assert torch.allclose(seen * 255, (seen * 255).round(), atol=1e-2)
-
-    @GRIDS
-    def test_compression_changes_the_input_alone(self, factor: tuple[int, int]) -> None:
-        """On the interpolated grid the LR patch is looked for in what was made of it, and compressed there."""
-        image = made(64, 64, seed=3)
-        seen, plain, target = self.pair(factor, image, jpeg=Jpeg.of_quality(40))
-        lost = float((seen - plain).square().mean().sqrt())
-        assert 0.005 < lost < 0.1
-        if factor == (2, 2):
-            expected = self.of(factor, jpeg=Jpeg.of_quality(40)).downscale.capture(plain, torch.zeros_like(plain))
-            assert torch.allclose(seen, expected, atol=1e-5)
-        assert target.shape[-1] == 32
 
     @GRIDS
     def test_new_at_every_step_and_repeated_by_seed(self, factor: tuple[int, int]) -> None:
