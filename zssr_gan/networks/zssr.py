@@ -71,7 +71,7 @@ class Batched:
 
 
 class _Product(torch.autograd.Function):
-    """Patches times weights. The patches, nine times the image, are unfolded again in the backward pass, not kept."""
+    """Patches times weights. The patches, nine times the image, are unfolded again in the backward pass: memory."""
 
     @staticmethod
     def forward(ctx: Any, x_NBHWC: Tensor, matrix_NKO: Tensor) -> Tensor:

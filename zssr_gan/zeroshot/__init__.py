@@ -1,1 +1,1 @@
-"""Stage 1: what one LR image teaches. Pairs out of the image, schedules, training, ensemble, and the choice."""
+"""Stage 1, zero-shot super-resolution: networks trained on LR images alone, each on its own image or one for all."""

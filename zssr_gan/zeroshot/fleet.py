@@ -106,7 +106,7 @@ class Fleet(PerNetwork):
         sampler: draws the pairs.
         settings: pairs, schedule, optimiser.
         task: what pairs teach.
-        images_NCHW: whose reconstruction errors the slope test looks at; None leaves the rate where it starts.
+        images_NCHW: the slope test looks at their reconstruction errors; None: the rate stays as it starts.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Fleet(PerNetwork):
         network = make_network(first.settings, len(first.image_CHW), first.task.factor, seeds).to(source.device)
         with torch.no_grad():
             for place, member in enumerate(members):
-                # A restart is from a new initialisation: the one that was asked for led to nothing.
+                # The weights that were given have died, so a restart is from a fresh initialisation.
                 if member.request.initial_NP is not None and not member.restarts:
                     network.weights_NP[place] = member.request.initial_NP[member.number]
         return cls(network, PairSampler(source, seeds), first.settings, first.task, images[0])

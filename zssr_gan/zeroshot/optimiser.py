@@ -90,7 +90,7 @@ class FleetOptimiser(PerNetwork):
         weights_NP.sub_(MUON_RATIO * rates_N1 * step_NP)
 
     def result(self, places: Tensor | None = None) -> Tensor:
-        """A copy `N P` of the weights to use, of all networks or those at `places`: their average where one is kept."""
+        """A copy `N P` of the weights to use, of all or those at `places`: their moving average if there is one."""
         weights_NP = self.network.weights_NP.detach() if self.average_NP is None else self.average_NP
         return weights_NP.clone() if places is None else weights_NP[places]
 

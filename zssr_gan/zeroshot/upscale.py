@@ -101,7 +101,7 @@ def upscale(
     shared: SharedModel | None = None,
     on_progress: OnProgress | None = None,
 ) -> Job[SuperResolved]:
-    """Enlarge one image by what it teaches itself, or by a network that was trained on all images of its case.
+    """Enlarge one image by networks trained on it alone, or by the one that was trained on all images of its case.
 
     It is a job: `run_single(upscale(...))` runs it by itself, `run_jobs` many together.
 
@@ -177,7 +177,7 @@ def _take_step(
             output, spread = _apply(run, name, result.network, part, size, symmetries)
             deviation = _deviation(output, part, run.downscale)
             if all(result.dead):
-                selection = Selection(0.0, "every start of the network died: it hands the interpolated image through")
+                selection = Selection(0.0, "every start of the network died: its output equals bicubic")
                 break
             excess = deviation - _LARGEST_DEVIATION
             # The interpolation of the image is made only where it can matter: of a photograph it is half a gigabyte.
