@@ -268,7 +268,7 @@ def test_records_of_version_1_verify_their_hashes_and_are_not_made_again(schema_
     found = verify_record(schema_1)
     assert found.ok, found
     assert [check.name for check in found.checks] == [
-        *("input", "output", "label", "evidence", "settings", "kernel", "model")
+        *("input", "original", "output", "label", "evidence", "settings", "kernel", "model")
     ]
     again = verify_record(schema_1, rerun=True)
     assert failed(again) == ["rerun"]

@@ -68,12 +68,7 @@ def verify_record(path: Path, *, rerun: bool = False, on_progress: OnProgress | 
     input_path = find_file(source.path, folder)
     checks = [
         _check_file("input", input_path, source.sha256),
-        _check(
-            "original",
-            source.sha256 == source.sha256_after,
-            "the input was the same before and after the work",
-            "the record says that the input changed during the work",
-        ),
+        _check_original(source.sha256, source.sha256_after),
         _check_file("output", folder / record.output.name, record.output.sha256),
         _check_label(record.label, request.label(source.sha256), folder / record.output.name),
     ]
@@ -155,6 +150,7 @@ def _check_schema_1(old: dict[str, Any], path: Path, *, rerun: bool) -> Iterator
     try:
         output = folder / Path(old["output"]["name"]).name
         yield _check_file("input", find_file(old["input"]["path"], folder), old["input"]["sha256"])
+        yield _check_original(old["input"]["sha256"], old["input"]["sha256_after"])
         yield _check_file("output", output, old["output"]["sha256"])
         yield _check_label(old["label"], old["label"], output)
         if old.get("evidence") is not None:
@@ -213,6 +209,11 @@ def _check_files(record: Record, folder: Path) -> Iterator[Check]:
 
 def _check(name: str, ok: bool, good: str, bad: str) -> Check:
     return Check(name, ok, good if ok else bad)
+
+
+def _check_original(before: str, after: str) -> Check:
+    good = "the input was the same before and after the work"
+    return _check("original", before == after, good, "the record says that the input changed during the work")
 
 
 def _check_hash(name: str, value: object, sha256: str) -> Check:
