@@ -10,7 +10,7 @@ from zssr_gan.errors import is_out_of_memory
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "lack"),
     [
         (MemoryError(), True),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
@@ -22,8 +22,8 @@ from zssr_gan.errors import is_out_of_memory
     ],
     ids=str,
 )
-def test_a_lack_of_memory_is_known(error: Exception, said: bool) -> None:
-    assert is_out_of_memory(error) is said
+def test_a_lack_of_memory_is_known(error: Exception, lack: bool) -> None:
+    assert is_out_of_memory(error) is lack
 
 
 def test_what_torch_itself_raises() -> None:

@@ -1,4 +1,4 @@
-"""`zssr-gan degradation` as a user meets it: files, exit codes, and what is said of an estimate."""
+"""`zssr-gan degradation` as a user meets it: files, exit codes, and what is shown of an estimate."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The command as a user meets it: exit codes, what is said where, and what is left on the disk."""
+"""The command as a user meets it: exit codes, what goes to which output, and what is left on the disk."""
 
 import json
 import shlex
@@ -82,10 +82,10 @@ def test_a_stopped_run_leaves_no_partial_file(desk: Path, number: signal.Signals
         for _ in range(times):
             process.send_signal(number)
             time.sleep(0.02)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == code, said
-    assert "--skip-existing" in said
-    assert "Traceback" not in said
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code, stderr
+    assert "--skip-existing" in stderr
+    assert "Traceback" not in stderr
     assert not names()
 
 
@@ -175,7 +175,7 @@ def test_existing_results_are_kept_skipped_or_replaced() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "words"),
     [
         (["missing.png"], "missing.png"),
         (["a.png", "-s", "9"], "between 1 and 8"),
@@ -197,15 +197,15 @@ def test_existing_results_are_kept_skipped_or_replaced() -> None:
         (["a.png", "-q", "-v"], "-q"),
     ],
 )
-def test_usage_errors_exit_2_and_write_nothing(arguments: list[str], said: str) -> None:
+def test_usage_errors_exit_2_and_write_nothing(arguments: list[str], words: str) -> None:
     done = call("enhance", *arguments)
     assert done.exit_code == 2, done.output
-    assert said in done.stderr
+    assert words in done.stderr
     assert "Traceback" not in done.output
     assert not names()
 
 
-def test_a_mistake_of_ours_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_of_ours_asks_for_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> object:
         raise IndexError("tile 3")
 

@@ -1,4 +1,4 @@
-"""`zssr-gan store` as a user meets it: what is said where, exit codes, and the files that are written."""
+"""`zssr-gan store` as a user meets it: what goes where, exit codes, and the files that are written."""
 
 import json
 from pathlib import Path

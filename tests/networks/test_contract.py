@@ -146,9 +146,8 @@ def test_what_does_not_fit_is_refused_in_one_sentence(name: str) -> None:
     for x in wrong:
         with pytest.raises(ImageError) as refusal:
             run(network, x)
-        told = str(refusal.value)
-        assert told.startswith(f"the {facts.name} takes images of ")
-        assert told.count(".") == 1
+        assert str(refusal.value).startswith(f"the {facts.name} takes images of ")
+        assert str(refusal.value).count(".") == 1
 
 
 @networks
@@ -183,10 +182,9 @@ def test_receptive_field(name: str) -> None:
         assert set(extents) == {side if field is None else field}
 
 
-def test_refused_facts() -> None:
-    whole = Facts("network", None, (3,), smallest=4, receptive_field=None, largest=9)
+def test_facts_alone() -> None:
     with pytest.raises(ImageError, match="takes images of 9 pixels a side or fewer, not 10x5"):
-        whole.check(torch.zeros(1, 3, 5, 10))
+        Facts("network", None, (3,), smallest=4, receptive_field=None, largest=9).check(torch.zeros(1, 3, 5, 10))
     with pytest.raises(ValueError, match="whole image"):
-        _ = whole.radius
+        _ = Facts("network", None, (3,), smallest=4, receptive_field=None).radius
     assert Facts("network", (2, 2), (3,), smallest=1, receptive_field=81).radius == 40

@@ -51,9 +51,8 @@ def content(tensors: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory
 
 
 class Server(ThreadingHTTPServer):
-    content = b""
+    content, requests = b"", 0
     breaks_after: int | None = None
-    requests = 0
 
 
 class Handler(BaseHTTPRequestHandler):

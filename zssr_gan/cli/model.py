@@ -1,5 +1,6 @@
 """`zssr-gan model`: what a trained generator is and was trained on, and generators that others trained."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +41,7 @@ def card(
                 for name, sha256 in files.items():
                     bar.result(f"{sha256}  {purpose:8}  {name}")
         elif as_json:
-            typer.echo(found.model_dump_json(indent=1))
+            typer.echo(json.dumps(found.model_dump(mode="json"), indent=1))
         else:
             for name, text in summary(generator):
                 bar.result(f"{name:11} {text}")
