@@ -71,8 +71,6 @@ def test_it_holds_what_is_known_of_the_run(run: Run) -> None:
     assert text.index("<h2>Truth known") < text.index("<h2>Table I")
     before = path.read_bytes()
     assert write_report(run, ["truth", "table1"]).read_bytes() == before
-    turned = write_report(run, ["table1", "truth"]).read_text("utf-8")
-    assert turned.index("<h2>Table I") < turned.index("<h2>Truth known")
 
 
 def test_a_generator_of_another_split_is_warned_of(run: Run) -> None:
@@ -83,16 +81,15 @@ def test_a_generator_of_another_split_is_warned_of(run: Run) -> None:
     assert warning in write_report(run, ["truth"]).read_text("utf-8")
 
 
-@pytest.mark.parametrize("left", [None, b"{}", encode_part(TRUTH)[:-9]])
-def test_a_part_that_cannot_be_read_is_said(run: Run, left: bytes | None) -> None:
-    if left is None:
-        (PARTS / "truth.json").unlink()
-    else:
-        (PARTS / "truth.json").write_bytes(left)
-    text = write_report(run, ["truth", "table1"]).read_text("utf-8")
-    assert 'make eval ARGS="--only truth"' in text
-    assert "names no best one" in text
-    assert "Table I" in text
+def test_a_part_that_cannot_be_read_is_said(run: Run) -> None:
+    for damage in (None, b"{}", encode_part(TRUTH)[:-9]):
+        (PARTS / "truth.json").unlink(missing_ok=True)
+        if damage is not None:
+            (PARTS / "truth.json").write_bytes(damage)
+        text = write_report(run, ["truth", "table1"]).read_text("utf-8")
+        assert 'make eval ARGS="--only truth"' in text
+        assert "names no best one" in text
+        assert "Table I" in text
 
 
 def test_the_estimate_of_a_camera_is_shown(run: Run, make_estimate: Callable[..., Estimate]) -> None:
