@@ -236,7 +236,6 @@ class TestCosine:
         assert (one[1:6] > one[:5]).all()
         assert (one[6:] < one[5:-1]).all()
         assert [float(one[t]) for t in (0, 50, 100)] == pytest.approx([2e-3 / 6, 1e-3, 0], rel=1e-3)
-        assert not schedule.wants_error(at(0))
 
     def test_one_iteration_is_not_lost(self) -> None:
         assert float(Cosine(CosineSchedule(iterations=1)).rates(at(0))) > 0

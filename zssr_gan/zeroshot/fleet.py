@@ -16,7 +16,7 @@ from torch import Tensor
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.seeds import derive_seed, generator
 from zssr_gan.settings.zeroshot import ZeroShotSettings
-from zssr_gan.zeroshot.optimiser import FleetOptimiser, make_schedule
+from zssr_gan.zeroshot.optimiser import FleetOptimiser, Slope, make_schedule
 from zssr_gan.zeroshot.pairs import PairSampler, PairSource, Task
 from zssr_gan.zeroshot.state import PerNetwork
 
@@ -174,7 +174,7 @@ class Fleet(PerNetwork):
         # Networks share no weights, so the gradient of the sum is each one's own.
         (gradient,) = torch.autograd.grad(losses.sum(), self.network.weights_NP)
         self.optimiser.step(gradient, rates)
-        if self.images_NCHW is not None:
+        if isinstance(self.schedule, Slope) and self.images_NCHW is not None:
             wanted = self.schedule.wants_error(self.iteration_N[running])
             error = reconstruction_error(self.network, self.images_NCHW, self.task) if wanted else None
             self.schedule.observe(self.iteration_N, error)

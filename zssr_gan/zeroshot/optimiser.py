@@ -188,7 +188,7 @@ def fit_slope(errors_NT: Tensor, spacing: int, covariance: str) -> tuple[Tensor,
 
 
 class Cosine:
-    """Linear warm-up, then half a cosine to zero over a fixed number of iterations; methods as of `Slope`."""
+    """Linear warm-up, then half a cosine to zero over a fixed number of iterations."""
 
     stride = 1
 
@@ -201,13 +201,6 @@ class Cosine:
         rise = ((iteration_N + 1) / (WARM_UP * s.iterations + 1)).clamp(max=1)
         fall = 0.5 + 0.5 * (math.pi * iteration_N.double() / s.iterations).cos()
         return torch.where(iteration_N >= s.iterations, 0.0, s.lr * rise * fall)
-
-    def wants_error(self, _iteration_N: Tensor) -> bool:
-        """Never."""
-        return False
-
-    def observe(self, _iteration_N: Tensor, _error_N: Tensor | None) -> None:
-        """Nothing to note."""
 
 
 def make_schedule(settings: SlopeSchedule | CosineSchedule, networks: int) -> Slope | Cosine:
