@@ -1,4 +1,4 @@
-"""All figures of benchmarks/README.md, one after another: python -m benchmarks DATA (or: make bench DATA=folder).
+"""The figures of benchmarks/*.md that need no generator: python -m benchmarks DATA (or: make bench DATA=folder).
 
 DATA holds `set5/` (the five truths) and `faces/` (truths of at least 64 px). Takes about two hours on two cores.
 """
@@ -34,7 +34,7 @@ def main() -> int:
         "faces": [
             ["benchmarks.quality", faces, "--truth-side", "64", "--count", "100"],
             ["benchmarks.quality", faces, "--truth-side", "64", "--count", "20", "--seeds", "0,1,2"],
-            ["benchmarks.case_quality", faces, "--truth-side", "64", "--seeds", "0,1,2", "--against", "paper"],
+            ["benchmarks.quality", faces, "--truth-side", "64", "--shared", "--seeds", "0,1,2"],
         ],
         "blind": [
             ["benchmarks.blind", faces],

@@ -12,7 +12,6 @@ estimate and the truth; the share of the truth's gain over assuming bicubic that
 own errors. The kernel's is the PSNR-Y of the truths blurred by the estimated kernel against the true one, noise-free.
 """
 
-import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.protocol import score
+from benchmarks.protocol import arguments, options_of, score
 from zssr_gan.degradation.estimate import Estimate
 from zssr_gan.degradation.estimator import Evidence, estimate_degradation, jpeg_of
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg
 from zssr_gan.degradation.operators import BicubicDownscale, back_project
-from zssr_gan.devices import Machine, RunOptions, machine
+from zssr_gan.devices import Machine, machine
 from zssr_gan.evaluation.blind import QUALITIES, capture, draw_degradation
 from zssr_gan.evaluation.metrics.planes import rounded
 from zssr_gan.imaging.colour import psnr_db
@@ -122,17 +121,13 @@ def _blur(degradation: Degradation) -> str:
 
 def main() -> None:
     """Degrade, estimate, learn, enlarge, and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, "fast")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--preset", default="fast")
     parser.add_argument("--groups", type=int, default=6)
     parser.add_argument("--size", type=int, default=100, help="faces of a group")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--estimate-only", action="store_true", help="no learning: the estimates and their errors")
     parser.add_argument("--sharp", action="store_true", help="no blur and no noise: what an estimate must not spoil")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--threads", type=int, default=None)
     args = parser.parse_args()
 
     files = sorted(args.folder.glob("*.png"))
@@ -141,14 +136,14 @@ def main() -> None:
     rng = np.random.default_rng(args.seed)
     order: list[int] = []
     rows, shares = [], []
-    with machine(RunOptions(args.device, args.precision, args.threads)) as used:
+    with machine(options_of(args)) as used:
         for number in range(args.groups):
             if len(order) < args.size:  # every face serves before one serves again
                 order = rng.permutation(len(faces)).tolist()
             chosen, order = order[: args.size], order[args.size :]
             quality = QUALITIES[number % len(QUALITIES)]
-            kept = None if quality is None else Jpeg.of_quality(quality)
-            degradation = Degradation(jpeg=kept) if args.sharp else draw_degradation(rng, quality)
+            jpeg = None if quality is None else Jpeg.of_quality(quality)
+            degradation = Degradation(jpeg=jpeg) if args.sharp else draw_degradation(rng, quality)
             group = make_group(faces[chosen], degradation, args.seed * 1000 + number)
             began = time.perf_counter()
             estimate = estimate_degradation(group.evidence, seed=args.seed)

@@ -10,7 +10,6 @@ PSNR-Y (protocol.py), the share of the true kernel's gain over bicubic that the 
 the PSNR-Y of the truth blurred by the estimated kernel against the true one.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.blind import kernel_error_db
-from benchmarks.protocol import score
+from benchmarks.protocol import arguments, options_of, score
 from zssr_gan.degradation.blur_kernels import load_kernel
 from zssr_gan.degradation.estimator import Evidence, estimate_degradation
 from zssr_gan.degradation.model import Degradation, GaussianBlur, KernelBlur
-from zssr_gan.devices import Machine, RunOptions, machine
+from zssr_gan.devices import Machine, machine
 from zssr_gan.evaluation.metrics.planes import rounded
 from zssr_gan.imaging.io import read_picture
 from zssr_gan.provenance import CaseImage
@@ -57,14 +56,10 @@ def enlarged(lr: Tensor, degradation: Degradation, settings: ZeroShotSettings, s
 
 def main() -> None:
     """Degrade, estimate, enlarge, and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, "fast")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kernels", type=Path, default=None)
-    parser.add_argument("--preset", default="fast")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--threads", type=int, default=None)
     args = parser.parse_args()
     settings, rng = load_preset(args.preset), np.random.default_rng(args.seed)
     cases: list[tuple[str, Tensor, Tensor, Degradation]] = []
@@ -81,7 +76,7 @@ def main() -> None:
         truth, lr = read_picture(gt).pixels, read_picture(small).pixels
         cases.append((small.stem, truth[:, : 2 * lr.shape[1], : 2 * lr.shape[2]], lr, as_degradation(load_kernel(mat))))
     table = []
-    with machine(RunOptions(args.device, args.precision, args.threads)) as used:
+    with machine(options_of(args)) as used:
         for name, truth, lr, true in cases:
             estimate = estimate_degradation([Evidence(CaseImage(name=name, sha256=""), lr)], seed=args.seed)
             found = estimate.degradation

@@ -5,12 +5,17 @@ MATLAB's rgb2ycbcr weights, 16 to 235) of the 8-bit result, a border of `scale` 
 definitions (`zssr_gan.evaluation.metrics.full_reference`), SSIM with Gaussian weights of sigma 1.5 as Wang et al. 2004.
 """
 
+import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 from torch import Tensor
 
 from zssr_gan.degradation.operators import BicubicDownscale, back_project
+from zssr_gan.devices import RunOptions
 from zssr_gan.evaluation.metrics.full_reference import psnr, ssim
 from zssr_gan.evaluation.metrics.metric import Sample
 from zssr_gan.evaluation.metrics.planes import rounded
@@ -66,3 +71,27 @@ def back_projected(case: Case, iterations: int = 10) -> Tensor:
     """Interpolation with back-projections, no network: the reference that a network must beat."""
     lr = case.lr.pixels[None]
     return back_project(bicubic(case)[None].clone(), lr, BicubicDownscale(), iterations)[0]
+
+
+def arguments(text: str | None, preset: str = "quality") -> argparse.ArgumentParser:
+    """A parser with a module's text as help, and the options that several benchmarks have."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default=preset, help="a preset, or a YAML file")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--threads", type=int, default=None)
+    return parser
+
+
+def options_of(args: argparse.Namespace) -> RunOptions:
+    """What the options of `arguments` say of the machine."""
+    return RunOptions(args.device, args.precision, args.threads)
+
+
+_Item = TypeVar("_Item")
+
+
+def some_of(items: Sequence[_Item], count: int) -> list[_Item]:
+    """So many items, evenly chosen; 0 takes all."""
+    places = np.linspace(0, len(items) - 1, count or len(items)).round().astype(int)
+    return [items[place] for place in places]

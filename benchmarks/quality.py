@@ -1,125 +1,96 @@
-"""Quality and time of presets on a folder of truths.
+"""Quality and time of presets on a folder of truths: a network per image, or one model learnt on all LR images.
 
-    python -m benchmarks.quality FOLDER --preset quality --seeds 0,1,2
-    python -m benchmarks.quality FOLDER --preset fast --images baby,bird --threads 2
-    python -m benchmarks.quality FACES --truth-side 64 --count 100 --json runs/faces.json
+    python -m benchmarks.quality SET5 --preset fast --seeds 0,1,2
+    python -m benchmarks.quality FACES --truth-side 64 --count 100
+    python -m benchmarks.quality FACES --truth-side 64 --shared --seeds 0,1,2
 
-Prints a line an image and run, and at the end means, intervals and the table's row. The protocol is in protocol.py.
+Prints a line an image (with `--shared` a line a seed), then means, 95 % intervals of the gain over back-projection, the
+worst image, and the spread over seeds. The protocol is in protocol.py.
 """
 
 import argparse
-import json
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from benchmarks.protocol import back_projected, bicubic, make_case, score
-from zssr_gan.devices import RunOptions
+from benchmarks.protocol import Case, arguments, back_projected, bicubic, make_case, options_of, score, some_of
+from zssr_gan.degradation.operators import BicubicDownscale
+from zssr_gan.devices import machine
 from zssr_gan.inference.enhance import enhance_picture
 from zssr_gan.inference.request import Request
+from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import load_preset
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One image enhanced with one seed; PSNR in dB and SSIM on Y."""
-
-    image: str
-    seed: int
-    psnr: float
-    ssim: float
-    seconds: float
-    bicubic: float
-    """PSNR of the plain interpolation."""
-    back_projection: float
-    """PSNR of the interpolation with back-projections."""
-    share: float
-    """How much of the network's result was used."""
-    choice: dict[str, Any]
-    """Why so much: the record's account of the choice."""
+from zssr_gan.zeroshot.case import learn_case, read_lr
+from zssr_gan.zeroshot.shared import SharedModel
 
 
 def main() -> None:
-    """Run the presets over the folder and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Run a preset over the folder and print the figures."""
+    parser = arguments(__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--preset", default="quality", help="a preset, or a YAML file")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--images", default="", help="stems, comma-separated; all where not given")
     parser.add_argument("--count", type=int, default=0, help="so many images, evenly chosen; 0 takes all")
     parser.add_argument("--truth-side", type=int, default=None, help="shrink the truths to this side first")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--json", type=Path, default=None, help="write every run's figures here")
+    parser.add_argument("--shared", action="store_true", help="learn one model on all LR images")
     args = parser.parse_args()
-
     files = sorted(args.folder.glob("*.png"))
-    if args.images:
-        files = [file for file in files if file.stem in args.images.split(",")]
-    if args.count:
-        files = [files[i] for i in np.linspace(0, len(files) - 1, args.count).round().astype(int)]
+    files = [file for file in files if not args.images or file.stem in args.images.split(",")]
+    cases = [make_case(file, truth_side=args.truth_side) for file in some_of(files, args.count)]
+    reference = np.array([score(back_projected(case), case.truth).psnr for case in cases])
+    plain = np.mean([score(bicubic(case), case.truth).psnr for case in cases])
+    print(f"{len(cases)} images, bicubic {plain:.3f}, bicubic + back-projection {reference.mean():.3f} dB", flush=True)
+    psnr, ssim, seconds = [], [], []
+    for seed in map(int, args.seeds.split(",")):
+        began = time.perf_counter()
+        shared = learn(cases, seed, args) if args.shared else None
+        learnt = time.perf_counter() - began
+        scores, taken = enlarge(cases, seed, shared, args)
+        psnr.append(scores[:, 0])
+        ssim.append(scores[:, 1])
+        seconds.append(taken)
+        gain = psnr[-1] - reference
+        half = 1.96 * gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else float("nan")
+        print(
+            f"{args.preset}{', shared' if shared else ''}, seed {seed}: PSNR-Y {psnr[-1].mean():.3f} dB, SSIM-Y "
+            f"{ssim[-1].mean():.4f}; over back-projection {gain.mean():+.3f} dB (95 % interval +-{half:.3f}), worst "
+            f"{gain.min():+.2f} ({cases[int(gain.argmin())].name}), below it {int((gain < 0).sum())}; learnt in "
+            f"{learnt:.0f} s, median {np.median(taken):.2f} s an image",
+            flush=True,
+        )
+    if len(psnr) > 1:
+        spread = np.std(np.array(psnr), 0, ddof=1).mean()
+        print(f"mean of seeds {np.mean(psnr):.3f} dB; deviation over seeds, mean of the images: {spread:.3f} dB")
+
+
+def learn(cases: list[Case], seed: int, args: argparse.Namespace) -> SharedModel | None:
+    """One model learnt on all LR images, under the protocol's bicubic degradation."""
+    images = [read_lr(CaseImage(name=case.name, sha256=""), case.lr.pixels, None) for case in cases]
+    settings = load_preset(args.preset).for_case()
+    with machine(options_of(args)) as used:
+        return learn_case(images, seed=seed, degradations=BicubicDownscale(), settings=settings, machine=used).shared
+
+
+def enlarge(
+    cases: list[Case], seed: int, shared: SharedModel | None, args: argparse.Namespace
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """PSNR-Y and SSIM-Y of each case's result (`N 2`), and seconds of each."""
     settings = load_preset(args.preset)
-    options = RunOptions(args.device, args.precision, args.threads)
-    runs = []
-    for file in files:
-        case = make_case(file, truth_side=args.truth_side)
-        plain, reference = score(bicubic(case), case.truth), score(back_projected(case), case.truth)
-        for seed in map(int, args.seeds.split(",")):
-            began = time.perf_counter()
-            made = enhance_picture(case.lr, Request(settings, seed=seed, options=options))
-            seconds = time.perf_counter() - began
-            result = score(made.picture.pixels, case.truth)
-            choice = asdict(made.work.choice)
-            run = Run(
-                case.name,
-                seed,
-                result.psnr,
-                result.ssim,
-                seconds,
-                bicubic=plain.psnr,
-                back_projection=reference.psnr,
-                share=choice["share"],
-                choice=choice,
-            )
-            runs.append(run)
-            print(
-                f"{run.image:14} seed {seed}  {run.psnr:6.2f} dB {run.ssim:.4f}  {seconds:6.1f} s  "
-                f"bicubic {run.bicubic:.2f}  back-projection {run.back_projection:.2f}  share {run.share:.2f}",
-                flush=True,
-            )
-    summarise(args.preset, runs)
-    if args.json:
-        args.json.write_text(json.dumps([asdict(run) for run in runs], indent=1))
-
-
-def summarise(preset: str, runs: list[Run]) -> None:
-    """Means, the interval of the gain over back-projection, the worst image, and the spread over seeds."""
-    images = sorted({run.image for run in runs})
-    by_image = [[run for run in runs if run.image == name] for name in images]
-    seconds = np.array([run.seconds for run in runs])
-    gain = np.array([np.mean([run.psnr - run.back_projection for run in group]) for group in by_image])
-    half = 1.96 * gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else float("nan")
-    spread = ""
-    if len(by_image[0]) > 1:  # one seed has no spread
-        deviation = np.mean([np.std([run.psnr for run in group], ddof=1) for group in by_image])
-        spread = f"  standard deviation over seeds, mean of the images: {deviation:.3f} dB\n"
-    print(
-        f"\n{preset}: {len(images)} images, {len(runs)} runs, {torch.get_num_threads()} threads\n"
-        f"  PSNR-Y {np.mean([run.psnr for run in runs]):.3f} dB, "
-        f"SSIM-Y {np.mean([run.ssim for run in runs]):.4f}; "
-        f"bicubic {np.mean([run.bicubic for run in runs]):.3f}, bicubic + back-projection "
-        f"{np.mean([run.back_projection for run in runs]):.3f}\n"
-        f"  over back-projection {gain.mean():+.3f} dB (95 % interval +-{half:.3f}), worst image {gain.min():+.3f} dB "
-        f"({images[int(gain.argmin())]})\n"
-        f"{spread}"
-        f"  seconds an image: median {np.median(seconds):.1f}, {seconds.min():.1f} to "
-        f"{seconds.max():.1f}; share of the network {np.mean([run.share for run in runs]):.2f}"
+    request = Request(
+        settings if shared is None else settings.for_case(), seed=seed, shared=shared, options=options_of(args)
     )
+    scores, seconds = [], []
+    for case in cases:
+        began = time.perf_counter()
+        made = enhance_picture(case.lr, request)
+        seconds.append(time.perf_counter() - began)
+        result = score(made.picture.pixels, case.truth)
+        scores.append((result.psnr, result.ssim))
+        if shared is None:
+            print(f"{case.name:14} {result.psnr:6.2f} dB {result.ssim:.4f}  {seconds[-1]:6.1f} s", flush=True)
+    return np.array(scores), np.array(seconds)
 
 
 if __name__ == "__main__":

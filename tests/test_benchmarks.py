@@ -1,0 +1,52 @@
+"""Benchmarks run: each on images so small that it takes seconds."""
+
+import contextlib
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zssr_gan.settings.base import write_yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def truths(tmp_path: Path) -> Path:
+    """Two colour photographs of 40 px, and a preset that takes no time."""
+    draws = np.random.default_rng(0)
+    (tmp_path / "truths").mkdir()
+    for name in "ab":
+        coarse = Image.fromarray(draws.integers(0, 256, (10, 10, 3), dtype=np.uint8))
+        coarse.resize((40, 40), Image.Resampling.BICUBIC).save(tmp_path / "truths" / f"{name}.png")
+    tiny = {"network": {"depth": 2, "width": 8}, "schedule": {"kind": "cosine", "iterations": 5}}
+    (tmp_path / "tiny.yaml").write_text(write_yaml({**tiny, "pairs": {"crop": 16}}), "utf-8")
+    return tmp_path
+
+
+TINY = ["--preset", "tiny.yaml", "--threads", "1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["quality", "truths", *TINY, "--seeds", "0,1"], "deviation over seeds"),
+        (["quality", "truths", *TINY, "--shared"], "tiny.yaml, shared, seed 0: PSNR-Y"),
+        (["definitions", "truths"], "independent"),
+        (["evaluation_speed", "--pairs", "3"], "3 pairs of 64x64"),
+        (["training_step", "--configs", "demo.yaml", "--steps", "2", "--images", "8"], "outside the networks"),
+    ],
+    ids=["quality", "quality shared", "definitions", "evaluation_speed", "training_step"],
+)
+def test_a_benchmark_runs(
+    truths: Path, words: list[str], shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (truths / "demo.yaml").write_bytes((ROOT / "configs" / "demo.yaml").read_bytes())
+    monkeypatch.chdir(truths)
+    monkeypatch.setattr(sys, "argv", words)
+    with contextlib.suppress(SystemExit):  # of `definitions`, which finds such small images too far apart
+        runpy.run_module(f"benchmarks.{words[0]}", run_name="__main__")
+    assert shown in capsys.readouterr().out
