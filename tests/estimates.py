@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from zssr_gan.degradation.estimate import Estimate
-from zssr_gan.degradation.estimator import EstimationSettings, Evidence
+from zssr_gan.degradation.estimator import Evidence
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Noise
+from zssr_gan.degradation.recurrence import EstimationSettings
 from zssr_gan.provenance import CaseImage
 
 WIDE = Degradation(blur=GaussianBlur(sigma_major=1.0, sigma_minor=0.5, angle_degrees=30), noise=Noise(sigma=0.01))

@@ -11,7 +11,7 @@ from skimage import data
 from torch import Tensor
 
 from tests.zeroshot.native import pieces
-from zssr_gan.degradation.estimator import quality_of_pixels
+from zssr_gan.degradation.jpeg import quality_of_pixels
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.imaging.resize import resize
 

@@ -8,8 +8,9 @@ from PIL import Image
 from skimage import data
 from torch import Tensor
 
-from zssr_gan.degradation.estimator import EstimationSettings, Evidence
+from zssr_gan.degradation.estimator import Evidence
 from zssr_gan.degradation.model import Degradation, Jpeg
+from zssr_gan.degradation.recurrence import EstimationSettings
 from zssr_gan.provenance import CaseImage
 
 QUICK = EstimationSettings(trials=30, tiles=40, window_step=4, tolerance=0.02, parts=3)

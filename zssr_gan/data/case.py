@@ -20,8 +20,8 @@ from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import Role, Split
 from zssr_gan.data.store import SETTINGS, read_settings, shard_files
 from zssr_gan.degradation.estimate import read_estimate
-from zssr_gan.degradation.estimator import EstimationSettings
 from zssr_gan.degradation.model import KernelBlur, degradation_of
+from zssr_gan.degradation.recurrence import EstimationSettings
 from zssr_gan.devices import Machine
 from zssr_gan.errors import ImageError, SettingsError, StoreError
 from zssr_gan.files import write_together

@@ -17,9 +17,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, from_json
 
 from zssr_gan.degradation.model import Degradation, GaussianBlur
-from zssr_gan.degradation.spectra import LEVELS
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import canonical_sha256
+from zssr_gan.imaging.colour import LEVELS
 from zssr_gan.provenance import CaseImage, FileModel
 
 _EVIDENCE = {"fallback", "why", "blur_estimated", "certainty", "noise_from", "jpeg_from", "images"}

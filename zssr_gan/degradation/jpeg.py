@@ -9,6 +9,7 @@ Shapes: B images, C channels (1 gray, 3 RGB), H W rows and columns, n m rows and
 
 import io
 import math
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -17,39 +18,30 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from zssr_gan.imaging.colour import LUMA
+from zssr_gan.imaging.colour import LEVELS, LUMA, luma_of
 
 Table = tuple[int, ...]
 """64 whole numbers, row by row from the lowest frequency."""
 
 
-# ITU-T T.81, Annex K, tables K.1 and K.2.
-_LUMA = (
-    *(16, 11, 10, 16, 24, 40, 51, 61),
-    *(12, 12, 14, 19, 26, 58, 60, 55),
-    *(14, 13, 16, 24, 40, 57, 69, 56),
-    *(14, 17, 22, 29, 51, 87, 80, 62),
-    *(18, 22, 37, 56, 68, 109, 103, 77),
-    *(24, 35, 55, 64, 81, 104, 113, 92),
-    *(49, 64, 78, 87, 103, 121, 120, 101),
-    *(72, 92, 95, 98, 112, 100, 103, 99),
-)
+_QUALITIES = range(30, 96)
 
-_CHROMA = (
-    *(17, 18, 24, 47, 99, 99, 99, 99),
-    *(18, 21, 26, 66, 99, 99, 99, 99),
-    *(24, 26, 56, 99, 99, 99, 99, 99),
-    *(47, 66, 99, 99, 99, 99, 99, 99),
-    *[99] * 32,
-)
+_BLOCKS = 20_000  # more say no more
+
+_LEAST = 0.35
+"""Mean of cos(2 pi coefficient / step) above which there is a lattice: 1 is a perfect one, 0 none."""
+
+_FEWEST = 50  # coefficients that a quality is judged by
 
 
 @cache
 def tables_of(quality: int) -> tuple[Table, Table]:
-    """The tables of luma and chroma for a quality of 1 to 100, as libjpeg scales those of Annex K."""
-    share = 5000 // quality if quality < 50 else 200 - 2 * quality
-    luma, chroma = (tuple(min(255, max(1, (n * share + 50) // 100)) for n in table) for table in (_LUMA, _CHROMA))
-    return luma, chroma
+    """libjpeg's tables of luma and chroma for a quality of 1 to 100, as Pillow's encoder writes them."""
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "JPEG", quality=quality)
+    found = read_tables(file.getvalue())
+    assert found is not None
+    return found[0], found[1]
 
 
 def quality_of(luma: Table) -> int | None:
@@ -119,6 +111,37 @@ def block_coefficients(levels: Tensor) -> Tensor:
     blocks = (levels - 128)[:, : levels.shape[1] // 8 * 8, : levels.shape[2] // 8 * 8].unfold(1, 8, 8).unfold(2, 8, 8)
     transform = _COSINES.to(levels)
     return transform @ blocks @ transform.T
+
+
+def quality_of_pixels(images: Sequence[Tensor]) -> int | None:
+    """The libjpeg quality that most images `C H W` in [0, 1] were compressed with, or None where they were not.
+
+    The cosine coefficients of a compressed image lie near multiples of the table's steps. Rounding to whole levels
+    moves them by about half a level, so steps of 3 and more leave a lattice (Fan and de Queiroz 2003; Lukas and
+    Fridrich 2003). Blocks are taken to begin in an image's corner.
+    """
+    blocks: list[Tensor] = []
+    for image in images:
+        luma = luma_of(image)
+        if min(luma.shape) >= 8:
+            blocks.append(block_coefficients(luma[None] * LEVELS).reshape(-1, 64))
+    if not blocks:
+        return None
+    coefficients = torch.cat(blocks)
+    coefficients = coefficients[:: max(1, len(coefficients) // _BLOCKS)]
+    scores = {quality: _score(coefficients, quality) for quality in _QUALITIES}
+    best = max(scores, key=lambda quality: scores[quality])
+    return best if scores[best] > _LEAST else None
+
+
+def _score(coefficients: Tensor, quality: int) -> float:
+    steps = torch.tensor(tables_of(quality)[0], dtype=torch.float32)
+    # Below half a step every coefficient is near a multiple, 0, lattice or not; and a step of 2 is lost in rounding.
+    told = (coefficients.abs() > steps / 2) & (steps >= 3)
+    told[:, 0] = False
+    if int(told.sum()) < _FEWEST:
+        return -1.0
+    return float(torch.cos(2 * math.pi * coefficients / steps)[told].mean())
 
 
 def _quantised(levels: Tensor, table: Table, offset: float = 128) -> Tensor:

@@ -1,4 +1,7 @@
-"""TODO."""
+"""How a smaller image is made from a larger one, and back-projection through it.
+
+Shapes: B images, C channels, H W rows and columns.
+"""
 
 import math
 from collections.abc import Callable

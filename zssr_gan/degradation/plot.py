@@ -17,9 +17,9 @@ from torch import Tensor
 from zssr_gan.degradation.estimate import Brightness, Certainty, Estimate, encode_estimate
 from zssr_gan.degradation.estimator import Evidence, jpeg_of
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, KernelBlur, Noise
-from zssr_gan.degradation.spectra import LEVELS
 from zssr_gan.errors import ImageError
 from zssr_gan.files import sha256_bytes, write_together
+from zssr_gan.imaging.colour import LEVELS
 from zssr_gan.imaging.io import decode_picture, encode_picture
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.sheets import FAINT, INK, Colour, Text, font, tensor_of_sheet

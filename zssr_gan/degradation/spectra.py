@@ -6,7 +6,7 @@ Shapes: B images, C channels, H W rows and columns, S windows, n their side, u v
 import torch
 from torch import Tensor
 
-LEVELS = 255
+from zssr_gan.imaging.colour import LEVELS
 
 _ROUNDING = 1 / 12
 """Variance of rounding to whole levels, in squared levels."""

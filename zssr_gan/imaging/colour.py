@@ -1,4 +1,4 @@
-"""Luma, the brightness that is compared and compressed (ITU-R BT.601, full range as in JFIF)."""
+"""Luma (ITU-R BT.601, full range as in JFIF), 8-bit levels, and PSNR."""
 
 import math
 from typing import Final
@@ -16,9 +16,6 @@ def luma_of(image: Tensor) -> Tensor:
     return (pixels * torch.tensor(LUMA)[:, None, None]).sum(0) if len(pixels) == 3 else pixels[0]
 
 
-# The 8-bit levels that images are kept on, and that small differences are told in.
-
-
 LEVELS: Final = 255
 """Of an 8-bit pixel, above 0."""
 
@@ -31,9 +28,6 @@ def to_levels(pixels: Tensor) -> Tensor:
 def from_levels(levels: Tensor) -> Tensor:
     """Pixels, float32 in [0, 1]."""
     return levels.float().div_(LEVELS)
-
-
-# PSNR out of a mean squared error, as every figure of ours states it.
 
 
 HIGHEST_DB = 100.0

@@ -117,9 +117,6 @@ def from_samples(samples: Samples, metadata: Metadata, notices: tuple[str, ...] 
     )
 
 
-# Arrays and PIL images to pictures and back: the boundary of the Python interface.
-
-
 def picture_of(image: NDArray[Any] | Image.Image) -> Picture:
     """A picture out of an array or a PIL image; floating point is taken at 16 bits.
 

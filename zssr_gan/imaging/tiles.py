@@ -46,9 +46,6 @@ def _span(start: int, side: int, halo: int, end: int, grid: int) -> tuple[slice,
     return slice(start, stop), slice(read_start, read_stop), slice(start - read_start, stop - read_start)
 
 
-# Parts of images that stand for the whole.
-
-
 def middle_of(image: Tensor, side: int, step: int = 1) -> Tensor:
     """The middle of `C H W`, at most `side` pixels a side, as a view; the image itself where it is no larger.
 

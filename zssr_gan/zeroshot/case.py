@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from zssr_gan.degradation.estimate import Estimate
-from zssr_gan.degradation.estimator import EstimationSettings, Evidence, estimate_degradation, jpeg_of
+from zssr_gan.degradation.estimator import Evidence, estimate_degradation, jpeg_of
 from zssr_gan.degradation.model import Jpeg
 from zssr_gan.degradation.operators import Downscale
+from zssr_gan.degradation.recurrence import EstimationSettings
 from zssr_gan.devices import Machine
 from zssr_gan.errors import ImageError
 from zssr_gan.imaging.resize import Scale

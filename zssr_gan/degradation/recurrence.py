@@ -1,0 +1,279 @@
+"""Find the blur under which shrunk LR images look like LR images: recurrence across scales, pooled over a case.
+
+Michaeli and Irani (2013) argue that the right blur of an image is the one that makes its small patches recur most in
+its own shrunk copy, and KernelGAN (Bell-Kligler et al. 2019) has a discriminator compare them. One tiny face holds too
+few patches for either. A case holds enough for plain statistics: the mean power spectrum of all 8x8 windows, and, of
+JPEG files, how often each cosine coefficient survives. The images are shrunk by a Gaussian of three numbers, go through
+the camera's noise and compression, and the Gaussian is moved (Nelder and Mead 1965) until their statistics agree.
+
+Shapes: B tiles, H W their rows and columns, S windows, n = 8 their side, u v frequencies.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from zssr_gan.degradation.jpeg import block_coefficients, compress
+from zssr_gan.degradation.model import Degradation, DegradedDownscale, GaussianBlur, Jpeg
+from zssr_gan.degradation.operators import adjoint
+from zssr_gan.degradation.spectra import radii, transformed, windows
+from zssr_gan.imaging.colour import LEVELS, LUMA
+from zssr_gan.settings.base import Settings
+
+
+class EstimationSettings(Settings):
+    """How the degradation of a case is estimated from its LR images."""
+
+    tiles: int = Field(200, ge=8)
+    """At most so many parts of images are looked at, evenly chosen."""
+    tile: int = Field(64, ge=16, le=512)
+    """Largest side of a tile in pixels; larger images are cut into tiles."""
+    window_step: int = Field(2, ge=1, le=8)
+    """Pixels between two windows of 8x8."""
+    survival_weight: float = Field(0.2, ge=0)
+    """Of JPEG files: weight of how often coefficients survive, the power spectrum's being 1."""
+    quiet_share: float = Field(0.2, gt=0, le=1)
+    """Share of the windows, those with the least at low frequencies, that tell compressed images' noise."""
+    colours_trusted: float = Field(1.5, ge=1)
+    """Noise that is read from what colours do not share is believed where freeing it does not make the misfit smaller
+    by this factor."""
+    noise_tolerance: float = Field(1.02, ge=1)
+    """Of compressed images: the least noise is taken whose misfit is within this factor of the best."""
+    trials: int = Field(150, ge=20)
+    """Blurs tried in one search, at most."""
+    tolerance: float = Field(0.005, gt=0)
+    """A search ends where its blurs differ by less, in pixels of the LR image."""
+    parts: int = Field(5, ge=2, le=32)
+    """The set is dealt into so many parts; how their estimates differ tells how sure the whole is."""
+    fewest: int = Field(10, ge=2)
+    """Tiles that an estimate needs."""
+    certainty: float = Field(2.0, gt=0)
+    """The estimate is used where it is further from bicubic than its own uncertainty by this factor ..."""
+    recurrence: float = Field(8.0, ge=1)
+    """... and the images recur under it so much better than under bicubic: the ratio of the misfits. No scene recurs
+    exactly, so that images that were not blurred have a ratio of 1 to 6 and seem blurred by 0.3 LR pixels."""
+
+
+LUMA_NOISE = math.sqrt(sum(weight**2 for weight in LUMA))
+"""Noise of luma for noise 1 of red, green and blue, each for itself."""
+
+SIDE = 8
+
+_LOWEST, _HIGHEST = 0.05, 0.75  # cycles a pixel, those compared
+
+_QUIETEST, _HIGH = 0.05, 0.45  # share of the windows, and cycles a pixel, that a ceiling of the noise is read from
+
+_MOST_NOISE, _NOISE_STEP = 10 / LEVELS, 0.2 / LEVELS  # of luma, tried where images were compressed
+
+_LEAST_WIDTH = 0.01  # LR pixels
+
+_WIDEST = 3.0  # LR pixels: what no camera does
+
+
+# Where a search begins, and how far its first steps go: the lower triangular root of the blur's covariance (LR pixels),
+# and luma's noise.
+_STARTS = ((0.6, 0.3, 0.6), (0.6, -0.3, 0.6))
+
+_NOISE = 0.005
+
+_REACH = np.array([0.3, 0.25, 0.3, 0.006])
+
+_REACH_CLOSE_BY = np.array([0.1, 0.1, 0.1, 0.006])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tiles:
+    """Luma of parts of the LR images, as many as there are of each size: `B H W` in [0, 1] each."""
+
+    groups: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        return sum(len(group) for group in self.groups)
+
+    def part(self, number: int, of: int) -> "Tiles":
+        """Every `of`-th tile, from `number` on, counted through all sizes."""
+        cut, before = [], 0
+        for group in self.groups:
+            cut.append(group[(number - before) % of :: of])
+            before += len(group)
+        return Tiles(tuple(group for group in cut if len(group)))
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A blur that fits."""
+
+    blur: GaussianBlur
+    noise: float
+    """Standard deviation of luma's noise, [0, 1] units."""
+    misfit: float
+    """Mean square of what the logarithms of the statistics are apart, weighed."""
+
+
+class Recurrence:
+    """Statistics of a case's tiles, and of their shrunk copies under any blur and noise.
+
+    Args:
+        tiles: at least 16 pixels a side.
+        kept: JPEG's tables where the images were compressed.
+        settings: weights.
+        seed: of the noise that shrunk copies are given.
+    """
+
+    def __init__(self, tiles: Tiles, kept: Jpeg | None, settings: EstimationSettings, seed: int) -> None:
+        self.tiles, self.kept, self.settings = tiles, kept, settings
+        radius = radii(SIDE)
+        self._compared = (radius > _LOWEST) & (radius < _HIGHEST)
+        self._low = (radius > 0.1) & (radius < 0.3)
+        made = torch.Generator().manual_seed(seed)
+        self._noise = [
+            torch.randn((len(group), 1, group.shape[1] // 2, group.shape[2] // 2), generator=made)
+            for group in tiles.groups
+        ]
+        levels = [group * LEVELS for group in tiles.groups]
+        self._all, self._quiet = self._statistics(levels)
+        self.most_noise = math.inf if kept is not None else self._ceiling(levels)
+        """Standard deviation that luma's noise cannot exceed, [0, 1] units: what the quietest windows hold of the
+        highest frequencies. Compression takes noise away, so there is none where the images were compressed."""
+
+    def misfit(self, blur: GaussianBlur, noise: float, *, quiet: bool = False) -> float:
+        """How unlike the tiles their shrunk copies are; `quiet` looks at their quietest windows too."""
+        everywhere, quietest = self._statistics(self._shrunk(blur, noise))
+        apart = _distance(everywhere, self._all)
+        return apart + _distance(quietest, self._quiet) if quiet else apart
+
+    def _shrunk(self, blur: GaussianBlur, noise: float) -> list[Tensor]:
+        """Levels of the tiles at half their size, as the camera would have kept them."""
+        downscale = DegradedDownscale(Degradation(blur=blur))
+        # The tiles' own noise comes through the shrinking in part; the rest is added.
+        missing = noise * math.sqrt(max(0.0, 1 - _energy(downscale)))
+        out = []
+        for group, drawn in zip(self.tiles.groups, self._noise, strict=True):
+            small = downscale(group[:, None], (group.shape[1] // 2, group.shape[2] // 2)) + missing * drawn
+            if self.kept is not None:
+                small = compress(small, self.kept.luma, self.kept.chroma)
+            out.append((small[:, 0].clamp(0, 1) * LEVELS).round())
+        return out
+
+    def _statistics(self, groups: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Logarithms with their weights: of all windows (and blocks), and of the quietest windows."""
+        energy = torch.cat([self._spectra(levels) for levels in groups])[:, self._compared]
+        count = energy.shape[1]
+        everywhere = [energy.mean(0).clamp(min=1e-3).log() / math.sqrt(count)]
+        if self.kept is not None:
+            steps = torch.tensor(self.kept.luma, dtype=torch.float32).reshape(8, 8)
+            blocks = torch.cat([(block_coefficients(levels) / steps).round().reshape(-1, 64) for levels in groups])
+            # With two of either beforehand, so that none is never or always (Agresti and Coull 1998).
+            share = ((blocks[:, 1:] != 0).float().sum(0) + 2) / (len(blocks) + 4)
+            everywhere.append(torch.logit(share) * math.sqrt(self.settings.survival_weight / share.numel()))
+        busy = torch.cat([self._spectra(levels)[:, self._low].mean(1) for levels in groups])
+        chosen = busy.argsort()[: max(1, round(self.settings.quiet_share * len(busy)))]
+        quietest = [energy[chosen].mean(0).clamp(min=1e-3).log() / math.sqrt(count)]
+        return everywhere, quietest
+
+    def _ceiling(self, groups: list[Tensor]) -> float:
+        step = self.settings.window_step
+        all_Snn = torch.cat([windows(levels, SIDE, step).flatten(0, 2) for levels in groups])
+        # What is clipped has no noise, and would be the quietest of all.
+        all_Snn = all_Snn[(all_Snn.amin((1, 2)) > 0) & (all_Snn.amax((1, 2)) < LEVELS)]
+        if not len(all_Snn):
+            return 0.0
+        energy = transformed(all_Snn)[0].abs().square()
+        quietest = energy[:, self._low].mean(1).argsort()[: max(1, round(_QUIETEST * len(energy)))]
+        variance = float(energy[quietest][:, radii(SIDE) > _HIGH].mean())
+        return math.sqrt(max(0.0, variance - 1 / 12)) / LEVELS
+
+    def _spectra(self, levels: Tensor) -> Tensor:
+        """`S u v`: power of each window."""
+        spectrum, _ = transformed(windows(levels, SIDE, self.settings.window_step).flatten(0, 2))
+        return spectrum.abs().square()
+
+
+def fit_blur(
+    recurrence: Recurrence,
+    noise: float | None,
+    *,
+    start: Fit | None = None,
+    on_step: Callable[[], None] | None = None,
+) -> Fit:
+    """The blur that fits best, from a start in the middle or from a `start` close by.
+
+    Args:
+        recurrence: what is to fit.
+        noise: standard deviation of luma's noise, [0, 1] units; None finds it together with the blur.
+        start: begin here and look closer by.
+        on_step: called after every blur that is tried.
+    """
+    from scipy.optimize import minimize  # costs half a second to import
+
+    settings = recurrence.settings
+    reach, trials = (_REACH, settings.trials) if start is None else (_REACH_CLOSE_BY, settings.trials // 3)
+    # A wide and tilted blur has a twin that is tilted the other way: from between the two, a search ends in either.
+    begins = [np.array(root) for root in _STARTS] if start is None else [_root(start.blur)]
+    if noise is None:
+        begins = [np.append(begin, _NOISE if start is None else start.noise) for begin in begins]
+
+    def cost(point: NDArray[np.float64]) -> float:
+        if on_step is not None:
+            on_step()
+        return recurrence.misfit(_blur(point), level(point))
+
+    def level(point: NDArray[np.float64]) -> float:
+        return min(abs(float(point[3])), recurrence.most_noise) if noise is None else noise
+
+    def search(begin: NDArray[np.float64], opening: float) -> tuple[float, NDArray[np.float64]]:
+        simplex = np.vstack([begin, begin + opening * np.diag(reach[: len(begin)])])
+        options = {"initial_simplex": simplex, "xatol": settings.tolerance, "fatol": 1e-5, "maxfev": trials}
+        found = minimize(cost, begin, method="Nelder-Mead", options=options)
+        return float(found.fun), found.x
+
+    misfit, point = min((search(begin, 1.0) for begin in begins), key=lambda found: found[0])
+    if start is None:
+        # A simplex that has shrunk too early looks converged: it is opened again once.
+        misfit, point = search(point, 0.4)
+    return Fit(_blur(point), level(point), misfit)
+
+
+def fit_noise(recurrence: Recurrence, blur: GaussianBlur) -> float:
+    """Standard deviation of luma's noise before compression, [0, 1] units, under which the quietest windows fit too.
+
+    Rounded to the table's steps, much noise and little can look alike: of those that fit about as well as the best, the
+    least is taken, since noise that was not there costs more detail than noise that was missed.
+    """
+    levels = [number * _NOISE_STEP for number in range(round(_MOST_NOISE / _NOISE_STEP) + 1)]
+    misfits = [recurrence.misfit(blur, level, quiet=True) for level in levels]
+    limit = recurrence.settings.noise_tolerance * min(misfits)
+    return next(level for level, misfit in zip(levels, misfits, strict=True) if misfit <= limit)
+
+
+def _distance(made: list[Tensor], wanted: list[Tensor]) -> float:
+    return sum(float((a - b).square().sum()) for a, b in zip(made, wanted, strict=True))
+
+
+def _energy(downscale: DegradedDownscale) -> float:
+    """Variance of what white noise of variance 1 becomes at half the size."""
+    side = 2 * downscale.reach + 8
+    one = torch.zeros(1, 1, side, side)
+    one[..., side // 2, side // 2] = 1
+    return float(adjoint(downscale, (2 * side, 2 * side), (side, side), one)(one).square().sum())
+
+
+def _root(blur: GaussianBlur) -> NDArray[np.float64]:
+    """What a search moves, see `_STARTS`."""
+    root = torch.linalg.cholesky(blur.covariance() + _LEAST_WIDTH**2 * torch.eye(2, dtype=torch.float64))
+    return np.array([float(root[0, 0]), float(root[1, 0]), float(root[1, 1])])
+
+
+def _blur(point: NDArray[np.float64]) -> GaussianBlur:
+    a, b, c = (float(value) for value in point[:3])
+    root = torch.tensor([[abs(a) + _LEAST_WIDTH, 0], [b, abs(c) + _LEAST_WIDTH]], dtype=torch.float64)
+    covariance = root @ root.T
+    # Cut off, or a wild trial would make a kernel larger than the image.
+    values, vectors = torch.linalg.eigh(covariance)
+    return GaussianBlur.of_covariance(vectors @ torch.diag(values.clamp(max=_WIDEST**2)) @ vectors.T)
