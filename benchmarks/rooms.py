@@ -11,7 +11,6 @@ import inspect
 import runpy
 import sys
 import tempfile
-import threading
 from collections import Counter
 from pathlib import Path
 from types import FrameType
@@ -36,13 +35,9 @@ def functions_of_a_run(image: str) -> set[tuple[str, str]]:
         if event == "call" and name.startswith("zssr_gan") and frame.f_code.co_flags & inspect.CO_NEWLOCALS:
             found.add((name, frame.f_code.co_qualname))
 
-    threading.setprofile(on_event)
     sys.setprofile(on_event)
-    try:
-        run(image)
-    finally:
-        sys.setprofile(None)
-        threading.setprofile(None)
+    run(image)
+    sys.setprofile(None)
     return found
 
 
@@ -53,8 +48,7 @@ def main() -> None:
         Image.fromarray((data.lfw_subset()[0] * 255).round().astype("uint8")).save(image)
         run(image)
         functions = functions_of_a_run(image)
-    modules = Counter(module for module, _ in functions)
-    for name, count in sorted(modules.items()):
+    for name, count in sorted((modules := Counter(module for module, _ in functions)).items()):
         print(f"{name:45} {count:4}")
     print(f"{len(modules)} modules, {len(functions)} functions")
 

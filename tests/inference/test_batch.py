@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
-from tests.inference.files import timeless
+from tests.inference.files import TINY, timeless
 from zssr_gan.devices import RunOptions
 from zssr_gan.errors import NumericalError
 from zssr_gan.files import sha256_file
@@ -33,12 +33,6 @@ from zssr_gan.inference.result import Result
 from zssr_gan.inference.sheet import Sheet
 from zssr_gan.progress import Progress
 from zssr_gan.settings.base import write_yaml
-
-TINY = {
-    "network": {"depth": 2, "width": 4},
-    "schedule": {"kind": "cosine", "iterations": 3},
-    "refinement": {"back_projections": 1},
-}
 
 
 @pytest.fixture

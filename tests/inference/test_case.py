@@ -12,6 +12,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage import data
 
+from tests.inference import files
 from zssr_gan.cli.main import main
 from zssr_gan.degradation.estimate import Estimate, encode_estimate
 from zssr_gan.degradation.model import Degradation, GaussianBlur, KernelBlur
@@ -104,14 +105,11 @@ def record(folder: Path) -> Record:
 
 
 def failed(folder: Path, *, rerun: bool = False) -> list[str]:
-    return [check.name for check in verify_record(folder / "out" / "a_x2.json", rerun=rerun).checks if not check.ok]
+    return [*files.failed(folder / "out" / "a_x2.json", rerun=rerun)]
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    path = folder / "out" / "a_x2.json"
-    content = json.loads(path.read_text("utf-8"))
-    change(content)
-    path.write_text(json.dumps(content), "utf-8")
+    files.edit(folder / "out" / "a_x2.json", change)
 
 
 class TestSharedNetwork:

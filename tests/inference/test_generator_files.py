@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from tests.estimates import NARROW, WIDE, estimate_of
 from tests.generators import written_generator
-from tests.inference.files import timeless
+from tests.inference.files import edit, failed, timeless
 from zssr_gan.cli.main import app
 from zssr_gan.degradation.estimate import encode_estimate
 from zssr_gan.degradation.model import Degradation
@@ -23,7 +23,6 @@ from zssr_gan.imaging.io import read_provenance
 from zssr_gan.inference import batch, generator
 from zssr_gan.inference.enhance import enhance as from_python
 from zssr_gan.inference.record import Record, read_record
-from zssr_gan.inference.verify import verify_record
 from zssr_gan.provenance import LABELS
 from zssr_gan.settings.base import write_yaml
 from zssr_gan.settings.zeroshot import load_generator_preset
@@ -52,10 +51,6 @@ MODEL = "models/generator.safetensors"
 
 def enhance(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["enhance", "--device", "cpu", "--threads", "1", *arguments])
-
-
-def failed(path: Path, *, rerun: bool = False) -> dict[str, str]:
-    return {check.name: check.text for check in verify_record(path, rerun=rerun).checks if not check.ok}
 
 
 def test_a_folder() -> None:
@@ -173,12 +168,8 @@ def test_verify_asks_for_the_model() -> None:
     ],
 )
 def test_verify_finds_what_was_changed(change: Any, wrong: str) -> None:
-    path = Path("out/a_x2.json")
     assert enhance("in/a.png", "-o", "out", "--model", MODEL).exit_code == 0
-    content = json.loads(path.read_text("utf-8"))
-    change(content)
-    path.write_text(json.dumps(content), "utf-8")
-    assert wrong in failed(path, rerun=True)
+    assert wrong in failed(edit(Path("out/a_x2.json"), change), rerun=True)
 
 
 def test_degradations_and_kernels() -> None:
@@ -271,10 +262,8 @@ class TestCameras:
 
     def test_verify_finds_another_than_the_cards(self) -> None:
         self.used("out")
-        path = Path("out/a_x2.json")
-        content = json.loads(path.read_text("utf-8"))
-        content["request"]["degradation"].update(values=NARROW.model_dump(mode="json"), sha256=NARROW.sha256)
-        path.write_text(json.dumps(content), "utf-8")
+        other = {"values": NARROW.model_dump(mode="json"), "sha256": NARROW.sha256}
+        path = edit(Path("out/a_x2.json"), lambda content: content["request"]["degradation"].update(other))
         assert "rerun" in failed(path, rerun=True)
 
 

@@ -1,6 +1,5 @@
 """A record explains a result; verifying finds whatever was changed since, and makes the image again."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
+from tests.inference import files
 from zssr_gan.degradation.model import KernelBlur
 from zssr_gan.devices import RunOptions
 from zssr_gan.files import canonical_sha256, relative_path, sha256_file
@@ -21,12 +21,6 @@ from zssr_gan.inference.record import RecordError, encode_record, read_record
 from zssr_gan.inference.verify import Verification, verify_record
 from zssr_gan.provenance import LABELS, STATEMENT
 from zssr_gan.settings.base import write_yaml
-
-TINY = {
-    "network": {"depth": 2, "width": 4},
-    "schedule": {"kind": "cosine", "iterations": 3},
-    "refinement": {"back_projections": 1},
-}
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +50,8 @@ def failed(found: Verification) -> list[str]:
     return [check.name for check in found.checks if not check.ok]
 
 
-def edit(case: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    path = case / "out" / "a_x2.json"
-    content = json.loads(path.read_text("utf-8"))
-    change(content)
-    path.write_text(json.dumps(content), encoding="utf-8")
-    return path
+def edit(case: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    return files.edit(case / "out" / "a_x2.json", change)
 
 
 def test_a_moved_case_verifies_and_is_made_again(case: Path) -> None:
