@@ -29,7 +29,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, face: Tensor) -> Path:
     folder = tmp_path_factory.mktemp("case")
     (folder / "input").mkdir()
     Image.fromarray(np.round(face[0].numpy() * 255).astype(np.uint8)).save(folder / "input" / "a.png")
-    (folder / "tiny.yaml").write_text(write_yaml(TINY), encoding="utf-8")
+    (folder / "tiny.yaml").write_text(write_yaml(files.TINY), encoding="utf-8")
     np.save(folder / "kernel.npy", np.outer([1, 3, 1], [1, 3, 1]))
     request = make_request(
         2, str(folder / "tiny.yaml"), kernel=folder / "kernel.npy", options=RunOptions(device="cpu", threads=1)
