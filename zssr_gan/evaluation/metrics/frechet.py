@@ -22,7 +22,7 @@ from zssr_gan.evaluation.metrics.planes import rounded
 from zssr_gan.files import sha256_file
 from zssr_gan.networks.inception import FEATURES, SIDE, Inception
 from zssr_gan.networks.pretrained import read_tensors, vgg
-from zssr_gan.networks.vgg import VGG, AlexNet, VGGOptions
+from zssr_gan.networks.vgg import VGGOptions
 
 POOL = "pool3"
 
@@ -52,14 +52,6 @@ def moments(batches: Iterable[Mapping[str, Tensor]]) -> dict[str, Moments]:
                 new = Moments(count, one.mean + apart * (new.count / count), one.covariance + new.covariance + between)
             sums[layer] = new
     return {layer: Moments(one.count, one.mean, one.covariance / max(one.count - 1, 1)) for layer, one in sums.items()}
-
-
-@torch.no_grad()
-def place_features(network: VGG | AlexNet, images: Iterable[Tensor]) -> Iterator[dict[str, Tensor]]:
-    """By layer, the features at every place of each image `C H W`, [0, 1], of any size: `N C`."""
-    for image in images:
-        found = network(image[None].to(next(network.parameters()).device))
-        yield {layer: values[0].flatten(1).T for layer, values in found.items()}
 
 
 def frechet_distance(one: Moments, other: Moments) -> float:
@@ -165,9 +157,11 @@ def frechet(options: VGGOptions, weights: str, *, seed: int = 0) -> SetMetric:
         for layer in options.layers
     }
 
+    @torch.no_grad()
     def vectors(images: Sequence[Tensor]) -> Iterator[dict[str, Tensor]]:
         assert network is not None  # else `why` says so
-        return place_features(network, images)
+        for image in images:
+            yield {layer: values[0].flatten(1).T for layer, values in network(image[None]).items()}
 
     smallest = 1 if network is None else network.facts.smallest
     return SetMetric(definitions, smallest, vectors, "place", why, warning)
