@@ -15,10 +15,11 @@ from typer.testing import CliRunner, Result
 from zssr_gan import progress
 from zssr_gan.cli import degradation
 from zssr_gan.cli.main import app
+from zssr_gan.degradation import estimator
 from zssr_gan.degradation import estimator as estimating
-from zssr_gan.degradation import plot
 from zssr_gan.degradation.estimate import Estimate, encode_estimate, read_estimate
-from zssr_gan.degradation.plot import gather, picture_path
+from zssr_gan.degradation.estimator import gather
+from zssr_gan.degradation.plot import picture_path
 from zssr_gan.files import sha256_file
 from zssr_gan.provenance import is_ours
 
@@ -75,7 +76,7 @@ def test_too_few_images_are_bicubic(faces: Path, tmp_path: Path) -> None:
     done = call("estimate", faces / "00.png", "-o", path)
     assert done.exit_code == 0
     assert read_estimate(path).fallback
-    assert "BICUBIC IS ASSUMED: 1 part" in done.stderr
+    assert "bicubic is assumed: 1 part" in done.stderr
     assert "BICUBIC IS ASSUMED" in done.stdout
     done = call("estimate", faces / "deep", faces / "bad.png", "-o", path, "--json", "--overwrite")
     assert done.exit_code == 1
@@ -149,8 +150,8 @@ def test_the_files_compression_is_read(tmp_path: Path) -> None:
 def test_large_images_are_cut_at_the_blocks_of_their_compression(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(plot, "_MOST_SIDE", 64)
-    monkeypatch.setattr(plot, "_LEAST_SIDE", 64)
+    monkeypatch.setattr(estimator, "_MOST_SIDE", 64)
+    monkeypatch.setattr(estimator, "_LEAST_SIDE", 64)
     ramp = np.arange(90, dtype=np.uint8)[None].repeat(90, 0)
     content = io.BytesIO()
     Image.fromarray(ramp).save(content, "png")

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from zssr_gan.degradation.estimate import Estimate
+from zssr_gan.degradation.estimate import Estimate, account
 from zssr_gan.degradation.model import Degradation, Jpeg, KernelBlur
-from zssr_gan.degradation.plot import account, degradation_picture
+from zssr_gan.degradation.plot import degradation_picture
 
 Make = Callable[..., Estimate]
 WHOLE, PARTS = (torch.tensor(colour) / 255 for colour in ((213.0, 94.0, 0.0), (86.0, 180.0, 233.0)))

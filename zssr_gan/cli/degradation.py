@@ -54,8 +54,8 @@ def estimate(
     Exit codes: 0 done, 1 some images could not be read, 2 usage, 130 Ctrl-C, 143 SIGTERM.
     """
     with running() as bar:
-        from zssr_gan.degradation.estimator import estimate_degradation
-        from zssr_gan.degradation.plot import gather, picture_path, write_estimate
+        from zssr_gan.degradation.estimator import estimate_degradation, gather
+        from zssr_gan.degradation.plot import picture_path, write_estimate
         from zssr_gan.inference.outputs import check_new_files, collect_sources
 
         if output.suffix.lower() != ".json":
@@ -85,7 +85,7 @@ def estimate(
             bar.result(f"{output}, and its picture {picture_path(output)}")
             _show(found, bar)
         if found.fallback:
-            bar.note(f"BICUBIC IS ASSUMED: {found.why.removeprefix('bicubic is assumed: ')}", "bold yellow")
+            bar.note(found.why, "bold yellow")
     raise typer.Exit(1 if gathered.failures else 0)
 
 
@@ -109,7 +109,7 @@ def show(
 
 
 def _show(found: "Estimate", bar: "Bar") -> None:
-    from zssr_gan.degradation.plot import account
+    from zssr_gan.degradation.estimate import account
 
     lines = account(found)
     width = max(len(name) for name, _ in lines)

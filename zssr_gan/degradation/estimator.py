@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -26,9 +27,13 @@ from zssr_gan.degradation.recurrence import (
     fit_noise,
 )
 from zssr_gan.degradation.spectra import noise_variances
+from zssr_gan.errors import ImageError
+from zssr_gan.files import sha256_bytes
 from zssr_gan.imaging.colour import LEVELS, luma_of, psnr_db
+from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.resize import Size, resize
-from zssr_gan.provenance import CaseImage
+from zssr_gan.imaging.tiles import copied_middle_of
+from zssr_gan.provenance import MAX_MEGAPIXELS, CaseImage
 from zssr_gan.seeds import content_hash, derive_seed
 
 _SMALLEST = 2 * SIDE
@@ -38,6 +43,13 @@ _MULTIPLE = 4  # sides are cut to multiples of it, so that more tiles are of one
 _GRAY = 2 / LEVELS  # channels that differ by no more are one
 
 _SIZES = 16  # sizes of tiles that are looked at, the most frequent first: each size costs a pass
+
+_PIXELS = 2**25
+"""Pixels of all images together that are kept in memory; of more, each image's middle is."""
+
+_LEAST_SIDE, _MOST_SIDE = 256, 2048
+
+_BLOCK = 8  # pixels of JPEG's blocks
 
 OnEstimate = Callable[[str, int, int], None]
 """Called with what is done, how much of it, and how much there is at most."""
@@ -61,6 +73,40 @@ def jpeg_of(data: bytes) -> Jpeg | None:
         return None
     luma, chroma, halved = found
     return Jpeg(quality=quality_of(luma) or nearest_quality(luma), luma=luma, chroma=chroma, halved=halved)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What could be read of a set of image files."""
+
+    evidence: tuple[Evidence, ...]
+    failures: tuple[str, ...]
+    """Of the others, a sentence each."""
+
+
+def gather(
+    sources: Sequence[Path],
+    *,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    on_image: Callable[[int, int], None] | None = None,
+) -> Gathered:
+    """Read images as an estimate takes them; `on_image` gets how many are read, and how many there are."""
+    evidence, failures = [], []
+    side = min(_MOST_SIDE, max(_LEAST_SIDE, math.isqrt(_PIXELS // max(1, len(sources))))) // _BLOCK * _BLOCK
+    for number, path in enumerate(sources, 1):
+        try:
+            data = path.read_bytes()
+            pixels = decode_picture(data, str(path), max_megapixels=max_megapixels).pixels
+        except OSError as error:
+            failures.append(f"{path}: cannot be read ({error.strerror})")
+        except ImageError as error:
+            failures.append(str(error))
+        else:
+            image = CaseImage(name=path.name, sha256=sha256_bytes(data))
+            evidence.append(Evidence(image, copied_middle_of(pixels, side, _BLOCK), jpeg_of(data)))
+        if on_image is not None:
+            on_image(number, len(sources))
+    return Gathered(tuple(evidence), tuple(failures))
 
 
 def estimate_degradation(

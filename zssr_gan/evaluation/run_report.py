@@ -8,7 +8,8 @@ from pathlib import Path
 from zssr_gan.data.cameras import read_degradations
 from zssr_gan.data.split import PARTS, Split, read_split
 from zssr_gan.data.store import SETTINGS, read_settings
-from zssr_gan.degradation.plot import account, degradation_panels
+from zssr_gan.degradation.estimate import account
+from zssr_gan.degradation.plot import degradation_picture
 from zssr_gan.evaluation.cache import version_of
 from zssr_gan.evaluation.part import Part, decode_part
 from zssr_gan.evaluation.report import Facts, Report, render
@@ -127,7 +128,7 @@ def _cameras(path: Path) -> Iterator[Facts]:
     if not path.exists():
         return
     for one in read_degradations(path).groups:
-        picture = Picture(degradation_panels(one.estimate), None, 8, Metadata())
+        picture = Picture(degradation_picture(one.estimate, words=False), None, 8, Metadata())
         png = encode_picture(picture, "png", {MARK: "degradation"})
         yield Facts(one.group, tuple(account(one.estimate)), png)
 

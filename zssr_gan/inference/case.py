@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from zssr_gan.degradation.estimator import gather
 from zssr_gan.degradation.model import degradation_of
-from zssr_gan.degradation.plot import gather, picture_path, write_estimate
+from zssr_gan.degradation.plot import picture_path, write_estimate
 from zssr_gan.degradation.recurrence import EstimationSettings
 from zssr_gan.devices import machine
 from zssr_gan.errors import ImageError
