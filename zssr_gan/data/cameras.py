@@ -19,9 +19,7 @@ from zssr_gan.degradation.model import Degradation, DegradedDownscale
 from zssr_gan.degradation.operators import BicubicDownscale, Downscale
 from zssr_gan.degradation.plot import degradation_picture
 from zssr_gan.errors import SettingsError
-from zssr_gan.imaging.io import encode_picture
-from zssr_gan.imaging.picture import Metadata, Picture
-from zssr_gan.provenance import MARK
+from zssr_gan.imaging.sheets import encode_sheet
 
 SMALLEST_GROUP: Final = 100
 """Images that a camera needs for an estimate of its own: with fewer, what these images happen to show tells more than
@@ -166,12 +164,9 @@ class Cameras:
         return self.all[found]
 
 
-# degradation.png: what is assumed of each camera, one picture below the other.
-
-
 def degradations_png(degradations: CaseDegradations) -> bytes:
-    """A picture for each group."""
+    """degradation.png: what is assumed of each camera, one picture below the other."""
     pictures = [degradation_picture(one.estimate, one.group) for one in degradations.groups]
     widest = max(picture.shape[2] for picture in pictures)
     filled = [F.pad(picture, (0, widest - picture.shape[2]), value=1.0) for picture in pictures]
-    return encode_picture(Picture(torch.cat(filled, 1), None, 8, Metadata()), "png", {MARK: "degradation"})
+    return encode_sheet(torch.cat(filled, 1), "degradation")

@@ -15,10 +15,10 @@ from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.errors import OutputError, StoreError
 from zssr_gan.files import atomic_write
 from zssr_gan.imaging.io import encode_picture
-from zssr_gan.imaging.picture import Metadata, Picture, from_samples
+from zssr_gan.imaging.picture import Metadata, from_samples
 from zssr_gan.imaging.resize import resize
-from zssr_gan.imaging.sheets import contact_sheet
-from zssr_gan.provenance import LABELS, MARK, provenance_text
+from zssr_gan.imaging.sheets import contact_sheet, encode_sheet
+from zssr_gan.provenance import LABELS, provenance_text
 
 ROWS: Final = 24
 """Images that the contact sheet of an export shows: the first by their ids."""
@@ -78,7 +78,7 @@ def export_images(
         if number in chosen[:ROWS]:
             size = f"{sr.pixels.shape[-1]}x{sr.pixels.shape[-2]}"
             rows[number] = _row(lr.pixels, sr.pixels, f"{names[number]}: LR", size)
-    content = _encoded(contact_sheet([rows[number] for number in sorted(rows)]))
+    content = encode_sheet(contact_sheet([rows[number] for number in sorted(rows)]), "comparison sheet")
     atomic_write(sheet, content, overwrite=overwrite)
     if on_image is not None:
         on_image(len(chosen), len(chosen))
@@ -120,10 +120,6 @@ def _row(lr: Tensor, sr: Tensor, lr_caption: str, sr_caption: str) -> list[tuple
     return [(lr_caption, lr.clone()), ("bicubic", bicubic), (sr_caption, sr.clone())]
 
 
-def _encoded(sheet: Tensor) -> bytes:
-    return encode_picture(Picture(sheet, None, 8, Metadata()), "png", {MARK: "comparison sheet"})
-
-
 def draw_pictures(store: Path) -> list[Path]:
     """Write contact-sheet.png and, where there are figures to draw, gains.png into a store's folder; their paths."""
     with SyntheticSet(store, allow_empty=True) as images:
@@ -141,7 +137,7 @@ def _contact_sheet(images: SyntheticSet) -> bytes:
         number = place * (len(images) - 1) // max(1, count - 1)
         lr, sr = (from_samples(samples, Metadata()).pixels for samples in images.pixels(number))
         rows.append(_row(lr, sr, images.ids[number], f"synthetic HR, {images.figures(number)['label']}"))
-    return _encoded(contact_sheet(rows, title="Synthetic HR images", cell=192))
+    return encode_sheet(contact_sheet(rows, title="Synthetic HR images", cell=192), "comparison sheet")
 
 
 def _histogram(images: SyntheticSet) -> bytes | None:

@@ -19,9 +19,7 @@ from zssr_gan.degradation.estimate import Estimate, account, encode_estimate
 from zssr_gan.degradation.model import Degradation, GaussianBlur, KernelBlur
 from zssr_gan.files import write_together
 from zssr_gan.imaging.colour import LEVELS
-from zssr_gan.imaging.io import encode_picture
-from zssr_gan.imaging.picture import Metadata, Picture
-from zssr_gan.provenance import MARK
+from zssr_gan.imaging.sheets import encode_sheet
 
 if TYPE_CHECKING:  # matplotlib takes a part of a second, and most runs draw nothing
     from matplotlib.axes import Axes
@@ -179,8 +177,8 @@ def write_estimate(estimate: Estimate, path: Path, *, replaceable: Collection[Pa
     Raises:
         OutputError: one of them exists and is not `replaceable`, or the disk refuses.
     """
-    sheet = Picture(pixels=degradation_picture(estimate), alpha=None, bits=8, metadata=Metadata())
-    text = {MARK: "degradation", "zssr-gan:degradation-sha256": estimate.degradation_sha256}
+    picture = degradation_picture(estimate)
+    text = {"zssr-gan:degradation-sha256": estimate.degradation_sha256}
     # The JSON file last: where it stands, the picture does too.
-    contents = {picture_path(path): encode_picture(sheet, "png", text), path: encode_estimate(estimate)}
+    contents = {picture_path(path): encode_sheet(picture, "degradation", text), path: encode_estimate(estimate)}
     write_together(contents, replaceable=replaceable)

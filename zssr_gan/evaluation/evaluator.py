@@ -17,11 +17,8 @@ from zssr_gan.evaluation.metrics.perceptual import lpips, perceptual
 from zssr_gan.evaluation.part import Illustration, Scene, View
 from zssr_gan.evaluation.run import Chosen, Inputs
 from zssr_gan.evaluation.tables import Method
-from zssr_gan.imaging.io import encode_picture
-from zssr_gan.imaging.picture import Metadata, Picture
-from zssr_gan.imaging.sheets import evidence_sheet
+from zssr_gan.imaging.sheets import encode_sheet, evidence_sheet
 from zssr_gan.networks.registry import mediator_options
-from zssr_gan.provenance import MARK
 
 HEADS = ("method",)
 
@@ -165,7 +162,7 @@ class Evaluator(Methods):
 
 def png_of(pixels: Tensor) -> bytes:
     """`C H W`, [0, 1], as a PNG with our mark."""
-    return encode_picture(Picture(pixels, None, 8, Metadata()), "png", {MARK: "evaluation"})
+    return encode_sheet(pixels, "evaluation")
 
 
 def _path(name: str | None) -> Path | None:

@@ -28,10 +28,8 @@ from zssr_gan.evaluation.part import Illustration, Part
 from zssr_gan.evaluation.run import Chosen
 from zssr_gan.evaluation.summary import Cell
 from zssr_gan.evaluation.tables import Row, Table
-from zssr_gan.imaging.io import encode_picture
-from zssr_gan.imaging.picture import Metadata, Picture, from_samples
-from zssr_gan.imaging.sheets import contact_sheet
-from zssr_gan.provenance import MARK
+from zssr_gan.imaging.picture import Metadata, from_samples
+from zssr_gan.imaging.sheets import contact_sheet, encode_sheet
 from zssr_gan.training.logs import MetricsLog, curves_png
 from zssr_gan.zeroshot.shared import read_shared
 from zssr_gan.zeroshot.steps import fleet_capacity
@@ -206,5 +204,4 @@ def _images(entry: Entry) -> tuple[Tensor, ...]:
 
 
 def _sheet(name: str, title: str, rows: Sequence[Sequence[tuple[str, Tensor]]]) -> Illustration:
-    picture = Picture(contact_sheet(rows, title=title, cell=192), None, 8, Metadata())
-    return Illustration(title, encode_picture(picture, "png", {MARK: "comparison sheet"}), name)
+    return Illustration(title, encode_sheet(contact_sheet(rows, title=title, cell=192), "comparison sheet"), name)

@@ -15,9 +15,7 @@ from zssr_gan.evaluation.part import Part, decode_part
 from zssr_gan.evaluation.report import Facts, Report, render
 from zssr_gan.evaluation.run import Run
 from zssr_gan.files import atomic_write, canonical_sha256, sha256_file
-from zssr_gan.imaging.io import encode_picture
-from zssr_gan.imaging.picture import Metadata, Picture
-from zssr_gan.provenance import MARK
+from zssr_gan.imaging.sheets import encode_sheet
 from zssr_gan.training.model_card import TrainedGenerator, load_generator
 from zssr_gan.training.model_card import summary as card_summary
 from zssr_gan.zeroshot.shared import read_shared
@@ -128,8 +126,7 @@ def _cameras(path: Path) -> Iterator[Facts]:
     if not path.exists():
         return
     for one in read_degradations(path).groups:
-        picture = Picture(degradation_picture(one.estimate, words=False), None, 8, Metadata())
-        png = encode_picture(picture, "png", {MARK: "degradation"})
+        png = encode_sheet(degradation_picture(one.estimate, words=False), "degradation")
         yield Facts(one.group, tuple(account(one.estimate)), png)
 
 

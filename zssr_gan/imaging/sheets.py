@@ -6,7 +6,7 @@ Colours: matplotlib's inferno (perceptually uniform; black is nothing, yellow th
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-# Text on pictures: a font of any size that comes with Pillow, and lines that fit a width.
-
+from zssr_gan.imaging.io import encode_picture
+from zssr_gan.imaging.picture import Metadata, Picture
+from zssr_gan.provenance import MARK
 
 Colour = tuple[int, int, int]
 
@@ -92,6 +93,12 @@ _DISAGREEMENT = "How far the {views} views of the network disagree (levels of 25
 _ONE_VIEW = "Only one view of the network was made: nothing to disagree with"
 
 _RESIDUAL = "How far the result, shrunk again, departs from the input (levels of 255)"
+
+
+def encode_sheet(sheet: Tensor, mark: str, text: Mapping[str, str] = {}, *, extension: str = "png") -> bytes:
+    """The file of a sheet, `3 H W` in [0, 1], with text fields; `mark` says what kind of output it is."""
+    picture = Picture(pixels=sheet, alpha=None, bits=8, metadata=Metadata())
+    return encode_picture(picture, extension, {**text, MARK: mark})
 
 
 def contact_sheet(rows: Sequence[Sequence[tuple[str, Tensor]]], *, title: str = "", cell: int = 256) -> Tensor:

@@ -11,8 +11,8 @@ from zssr_gan.devices import resolve_device
 from zssr_gan.errors import ImageError, ZssrGanError
 from zssr_gan.files import canonical_sha256, relative_path, sha256_bytes, sha256_file, write_together
 from zssr_gan.imaging.io import decode_picture, encode_picture
-from zssr_gan.imaging.picture import Metadata, Picture
-from zssr_gan.imaging.sheets import evidence_sheet
+from zssr_gan.imaging.picture import Picture
+from zssr_gan.imaging.sheets import encode_sheet, evidence_sheet
 from zssr_gan.inference.enhance import Enhanced, OnProgress, enhance_pictures
 from zssr_gan.inference.generator import images_together, takes_together
 from zssr_gan.inference.outputs import Job, Plan
@@ -31,7 +31,7 @@ from zssr_gan.inference.record import (
 from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import Result, choice_text, failed_result
 from zssr_gan.inference.stream import stream
-from zssr_gan.provenance import LABELS, MARK, provenance_text, scale_text
+from zssr_gan.provenance import LABELS, provenance_text, scale_text
 from zssr_gan.signals import uninterrupted
 
 Contents = dict[Path, bytes]
@@ -251,8 +251,7 @@ def assemble(
     if job.evidence is not None:
         views = enhanced.work.evidence.views
         sheet = evidence_sheet(enhanced.disagreement, enhanced.residual, views=views)
-        map_text = {**text, MARK: "evidence map"}
-        contents[job.evidence] = encode_picture(Picture(sheet, None, 8, Metadata()), "png", map_text)
+        contents[job.evidence] = encode_sheet(sheet, "evidence map", text)
     contents[job.result] = encode_picture(enhanced.picture, job.result.suffix, text)
     channels, height, width = enhanced.picture.pixels.shape
     record = Record(

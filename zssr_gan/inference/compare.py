@@ -23,7 +23,7 @@ from zssr_gan.errors import OutputError, SettingsError
 from zssr_gan.files import sha256_bytes, write_together
 from zssr_gan.imaging.picture import Picture, quantise
 from zssr_gan.imaging.resize import Scale, resize
-from zssr_gan.imaging.sheets import contact_sheet, evidence_overlay, round_limit
+from zssr_gan.imaging.sheets import contact_sheet, encode_sheet, evidence_overlay, round_limit
 from zssr_gan.inference.batch import Opened, enhance_opened, input_facts, open_input, written_file
 from zssr_gan.inference.enhance import OnProgress
 from zssr_gan.inference.options import degradation_option, make_request
@@ -31,7 +31,7 @@ from zssr_gan.inference.outputs import Job
 from zssr_gan.inference.record import VERSION, encode_json
 from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import clear_traceback, error_message, seen_in_training
-from zssr_gan.inference.sheet import SIDE, encode_sheet, reduced
+from zssr_gan.inference.sheet import SIDE, reduced
 from zssr_gan.provenance import LABELS, MAX_MEGAPIXELS, Label, label_of, provenance_text, scale_text, strongest
 from zssr_gan.settings.zeroshot import PRESETS, load_preset
 from zssr_gan.signals import uninterrupted
@@ -212,7 +212,8 @@ def compare(
         label = strongest(*(one.label for one in shown))
         facts = {"input-sha256": opened.sha256}
         text = provenance_text(kind="comparison sheet", version=VERSION, label=label, facts=facts)
-        files = {sheet: encode_sheet(_sheet(source.name, opened.picture, shown, evidence=evidence), sheet, text)}
+        drawn = _sheet(source.name, opened.picture, shown, evidence=evidence)
+        files = {sheet: encode_sheet(drawn, "comparison sheet", text, extension=sheet.suffix)}
         files[record_path(sheet)] = _record(job, opened, done, label, files)
         with uninterrupted():
             write_together(files, replaceable=files if overwrite else ())

@@ -1,18 +1,14 @@
 """One sheet over all images of a run: input, plain interpolation, result and evidence map side by side."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from zssr_gan.files import atomic_write
-from zssr_gan.imaging.io import encode_picture
-from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resize import resize
-from zssr_gan.imaging.sheets import contact_sheet, evidence_overlay, round_limit
+from zssr_gan.imaging.sheets import contact_sheet, encode_sheet, evidence_overlay, round_limit
 from zssr_gan.inference.enhance import Enhanced
 from zssr_gan.inference.outputs import Job
-from zssr_gan.provenance import MARK
 
 ROWS = 100
 """Images that one sheet shows at most; more would make a picture that no viewer opens."""
@@ -55,14 +51,9 @@ class Sheet:
         """
         if not self._rows:
             return False
-        content = encode_sheet(contact_sheet(self._rows), self.path, {MARK: "comparison sheet"})
+        content = encode_sheet(contact_sheet(self._rows), "comparison sheet", extension=self.path.suffix)
         atomic_write(self.path, content, overwrite=overwrite)
         return True
-
-
-def encode_sheet(sheet: Tensor, path: Path, text: Mapping[str, str]) -> bytes:
-    """A sheet (`3 H W`, [0, 1]) as the file `path` is to hold it, with text fields."""
-    return encode_picture(Picture(sheet, None, 8, Metadata()), path.suffix[1:].lower(), text)
 
 
 def reduced(image: Tensor) -> Tensor:

@@ -15,11 +15,8 @@ from torch import Tensor
 
 from zssr_gan.errors import OutputError
 from zssr_gan.files import atomic_write
-from zssr_gan.imaging.io import encode_picture
-from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resize import resize
-from zssr_gan.imaging.sheets import contact_sheet
-from zssr_gan.provenance import MARK
+from zssr_gan.imaging.sheets import contact_sheet, encode_sheet
 from zssr_gan.training.sampling import Images, whole_batch
 
 
@@ -109,8 +106,7 @@ def samples_png(made: Sequence[Tensor], images: Images, title: str, *, paired: b
         others = [("bicubic", bicubic), ("HR image" if paired else "synthetic HR", batch.hr[0])]
         others.append(("SRGAN, generative", sr))
         rows.append([(images.ids[number], batch.lr[0]), *others])
-    picture = Picture(contact_sheet(rows, title=title, cell=192), None, 8, Metadata())
-    return encode_picture(picture, "png", {MARK: "comparison sheet"})
+    return encode_sheet(contact_sheet(rows, title=title, cell=192), "comparison sheet")
 
 
 def curves_png(lines: Sequence[Mapping[str, Any]], title: str) -> bytes:
