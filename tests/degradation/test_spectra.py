@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from zssr_gan.degradation.spectra import LEVELS, hann, noise_variances, radii, transformed, windows
+from zssr_gan.degradation.spectra import LEVELS, noise_variances
 from zssr_gan.imaging.resize import resize
 
 COLOURS = torch.tensor([1.0, 0.8, 0.6])[:, None, None]
@@ -98,35 +98,3 @@ class TestNoise:
     def test_images_of_any_sizes(self) -> None:
         images = [image for side in (8, 13, 40) for image in textured(10, side)]
         assert all(math.sqrt(v) == pytest.approx(2.0, rel=0.15) for _, v, _ in noise_variances(noisy(images, 2.0)))
-
-
-class TestTransform:
-    @pytest.mark.parametrize("side", [4, 8, 16])
-    def test_the_window_has_energy_1_and_no_zeros(self, side: int) -> None:
-        assert float(hann(side).square().sum()) == pytest.approx(1, rel=1e-6)
-        assert hann(side).min() > 0
-
-    def test_white_noise_has_its_variance_at_every_frequency(self) -> None:
-        """But at those which share the means that are taken off."""
-        patches = 5 * torch.randn(20_000, 8, 8, generator=torch.Generator().manual_seed(0)) + 100
-        spectrum, means = transformed(patches)
-        power = spectrum.abs().square().mean(0)
-        assert torch.allclose(power[radii(8) > 0.3], torch.tensor(25.0), rtol=0.06)
-        assert float(means.mean()) == pytest.approx(100, abs=0.1)
-
-    def test_constants_have_no_spectrum(self) -> None:
-        spectrum, means = transformed(torch.full((3, 8, 8), 77.0))
-        assert spectrum.abs().max() < 1e-3
-        assert torch.allclose(means, torch.full((3,), 77.0))
-
-    def test_radii(self) -> None:
-        found = radii(8)
-        assert found.shape == (8, 5)
-        assert (found[0, 0], found[0, 4], found[4, 0]) == (0, 0.5, 0.5)
-        assert found[3, 4] == found[5, 4] == math.hypot(3 / 8, 0.5)
-
-    def test_windows(self) -> None:
-        image = torch.arange(2 * 12 * 15).reshape(2, 12, 15).float()
-        found = windows(image, 8, 2)
-        assert found.shape == (2, 3, 4, 8, 8)
-        assert torch.equal(found[1, 2, 3], image[1, 4:12, 6:14])

@@ -1,4 +1,4 @@
-"""Changing an image's size: antialiased bicubic, the linear downscale operators, and back-projection through them.
+"""Change the size of an image by antialiased bicubic interpolation.
 
 Bicubic is Keys' kernel with a = -0.5, widened when shrinking, as MATLAB's imresize does; it is what the field's
 protocols call 'bicubic' (torch: `interpolate(mode="bicubic", antialias=True)`).
