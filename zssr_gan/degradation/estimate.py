@@ -1,4 +1,4 @@
-"""An estimate of a degradation, and the file that it is kept in."""
+"""An estimate of a degradation, and the file that holds it."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ from zssr_gan.imaging.colour import LEVELS
 from zssr_gan.provenance import CaseImage, FileModel
 
 _EVIDENCE = {"fallback", "why", "blur_estimated", "certainty", "noise_from", "jpeg_from", "images"}
-"""What the label of a result hangs on, beside the degradation."""
+"""What the label of a result depends on, beside the degradation."""
 
 
 class Certainty(FileModel):
@@ -84,7 +84,7 @@ class Estimate(FileModel):
     @computed_field  # type: ignore[prop-decorator]  # pydantic's own way
     @property
     def evidence_sha256(self) -> str:
-        """Of what the label of a result hangs on beside the degradation, as canonical JSON."""
+        """Of what the label of a result depends on beside the degradation, as canonical JSON."""
         # An estimate that is not finite is null in its file.
         return canonical_sha256(json.loads(self.model_dump_json(include=_EVIDENCE)))
 
@@ -100,9 +100,9 @@ class Estimate(FileModel):
         """A file's evidence is that which was hashed."""
         if info.mode != "json" or not isinstance(data, dict):
             return handler(data)
-        told = data.get("evidence_sha256")
+        recorded = data.get("evidence_sha256")
         made = handler({key: value for key, value in data.items() if key != "evidence_sha256"})
-        if told != made.evidence_sha256:
+        if recorded != made.evidence_sha256:
             raise PydanticCustomError("evidence", "what it was estimated from was changed after it was hashed")
         if not (made.images or made.given):
             raise PydanticCustomError("evidence", "it was estimated, but lists no image that it was estimated from")
@@ -119,8 +119,8 @@ class Estimate(FileModel):
                 f"at {d.blur.angle_degrees:.0f} degrees"
             )
         noise = f"noise {d.noise.sigma * LEVELS:.1f}/255" if d.noise else "no noise"
-        kept = f"JPEG quality {d.jpeg.quality}" if d.jpeg else "no JPEG"
-        return f"{blur}, {noise}, {kept}"
+        compression = f"JPEG quality {d.jpeg.quality}" if d.jpeg else "no JPEG"
+        return f"{blur}, {noise}, {compression}"
 
 
 class _OfAGroup(BaseModel):
@@ -255,10 +255,10 @@ def _noise(noise: Noise | None, where: str) -> str:
     return f"{noise.sigma * LEVELS:.1f} of 255 levels at medium brightness{shot}{gray}{where and f'; {where}'}"
 
 
-def _jpeg(kept: Jpeg | None, where: str, qualities: dict[str, int]) -> str:
-    if kept is None:
+def _jpeg(compression: Jpeg | None, where: str, qualities: dict[str, int]) -> str:
+    if compression is None:
         return "none found"
     several = ", ".join(
         f"{count} of {quality}" for quality, count in sorted(qualities.items(), key=lambda one: int(one[0]))
     )
-    return f"quality {kept.quality}{where and f', {where}'}{f' ({several})' if len(qualities) > 1 else ''}"
+    return f"quality {compression.quality}{where and f', {where}'}{f' ({several})' if len(qualities) > 1 else ''}"

@@ -45,7 +45,7 @@ _GRAY = 2 / LEVELS  # channels that differ by no more are one
 _SIZES = 16  # sizes of tiles that are looked at, the most frequent first: each size costs a pass
 
 _PIXELS = 2**25
-"""Pixels of all images together that are kept in memory; of more, each image's middle is."""
+"""Pixels of all images together that stay in memory; of more, each image's middle is."""
 
 _LEAST_SIDE, _MOST_SIDE = 256, 2048
 
@@ -128,11 +128,11 @@ def estimate_degradation(
     by_content = sorted(((content_hash(one.pixels), one) for one in evidence), key=lambda pair: pair[0])
     ordered = [one for _, one in by_content]
     seed = derive_seed("degradation", seed, *(content for content, _ in by_content))
-    kept, jpeg_from, qualities = _compression(ordered)
+    compression, jpeg_from, qualities = _compression(ordered)
     # A copy tells nothing new.
     distinct = {content: one.pixels for content, one in by_content}
     tiles = cut_tiles(list(distinct.values()), settings)
-    noise, by_brightness = (None, ()) if kept is not None else _noise_of_colours([one.pixels for one in ordered])
+    noise, by_brightness = (None, ()) if compression is not None else _noise_of_colours([one.pixels for one in ordered])
     found: Fit | None = None
     certainty = None
     noise_from: Literal["colours", "recurrence", "nothing"] = "nothing" if noise is None else "colours"
@@ -145,7 +145,7 @@ def estimate_degradation(
         sure = False
     else:
         teller = _Teller(on_estimate, settings)
-        recurrence = Recurrence(tiles, kept, settings, seed)
+        recurrence = Recurrence(tiles, compression, settings, seed)
         step = teller.of("blur")
         if noise is not None:
             found = fit_blur(recurrence, noise.sigma * LUMA_NOISE, on_step=step)
@@ -155,20 +155,20 @@ def estimate_degradation(
                 noise, by_brightness = None, ()
         if noise is None:
             found = fit_blur(recurrence, None, on_step=step)
-            if kept is not None:
+            if compression is not None:
                 found = Fit(found.blur, fit_noise(recurrence, found.blur), found.misfit)
-            noise, noise_from = _noise_of_luma(found, ordered, kept), "recurrence"
+            noise, noise_from = _noise_of_luma(found, ordered, compression), "recurrence"
         assert found is not None
-        certainty = _certainty(recurrence, found, kept, settings, seed, teller.of("certainty"))
+        certainty = _certainty(recurrence, found, compression, settings, seed, teller.of("certainty"))
         sure, why = _verdict(certainty, settings)
         if not sure:
             why = f"bicubic is assumed: {why}"
-            if noise_from == "recurrence":  # found together with a blur that is not believed
+            if noise_from == "recurrence":  # found together with a blur that is not used
                 noise, noise_from = None, "nothing"
     used = Degradation(
         blur=found.blur if found is not None and sure else None,
         noise=noise if noise is not None and noise.sigma > 0 else None,
-        jpeg=kept,
+        jpeg=compression,
     )
     return Estimate(
         degradation=used,
@@ -234,11 +234,11 @@ def _compression(
     evidence: Sequence[Evidence],
 ) -> tuple[Jpeg | None, Literal["tables", "pixels", "nothing"], dict[str, int]]:
     """What most images went through: where more than half were compressed, the middle of their qualities."""
-    known = sorted((one.jpeg for one in evidence if one.jpeg is not None), key=lambda kept: kept.quality)
+    known = sorted((one.jpeg for one in evidence if one.jpeg is not None), key=lambda compression: compression.quality)
     if 2 * len(known) > len(evidence):
         counts: dict[str, int] = {}
-        for kept in known:
-            counts[str(kept.quality)] = counts.get(str(kept.quality), 0) + 1
+        for compression in known:
+            counts[str(compression.quality)] = counts.get(str(compression.quality), 0) + 1
         return known[len(known) // 2], "tables", counts
     quality = quality_of_pixels([one.pixels for one in evidence])
     if quality is None:
@@ -266,14 +266,14 @@ def _noise_of_colours(images: list[Tensor]) -> tuple[Noise | None, tuple[Brightn
     return Noise(sigma=min(0.5, math.sqrt(middle) / LEVELS), shot=shot), at
 
 
-def _noise_of_luma(found: Fit, evidence: Sequence[Evidence], kept: Jpeg | None) -> Noise:
+def _noise_of_luma(found: Fit, evidence: Sequence[Evidence], compression: Jpeg | None) -> Noise:
     """The noise of images that has luma's. Before JPEG each colour had its own; without, what is left of it is gray."""
-    coloured = kept is not None and 2 * sum(_has_colours(one.pixels) for one in evidence) > len(evidence)
+    coloured = compression is not None and 2 * sum(_has_colours(one.pixels) for one in evidence) > len(evidence)
     return Noise(sigma=min(0.5, found.noise / (LUMA_NOISE if coloured else 1)), coloured=coloured)
 
 
 def _has_colours(pixels: Tensor) -> bool:
-    """Whether channels differ: gray footage is often kept as RGB."""
+    """Whether channels differ: gray footage is often stored as RGB."""
     return len(pixels) == 3 and float((pixels - pixels.mean(0)).abs().max()) > _GRAY
 
 
@@ -287,7 +287,7 @@ def _line(x: Tensor, y: Tensor, weight: Tensor) -> tuple[float, float]:
 def _certainty(
     whole: Recurrence,
     found: Fit,
-    kept: Jpeg | None,
+    compression: Jpeg | None,
     settings: EstimationSettings,
     seed: int,
     on_step: Callable[[], None],
@@ -295,7 +295,7 @@ def _certainty(
     parts = min(settings.parts, len(whole.tiles))
     fits = []
     for number in range(parts):
-        part = Recurrence(whole.tiles.part(number, parts), kept, settings, derive_seed(seed, "part", number))
+        part = Recurrence(whole.tiles.part(number, parts), compression, settings, derive_seed(seed, "part", number))
         fits.append(fit_blur(part, found.noise, start=found, on_step=on_step).blur)
     widths = torch.tensor([[blur.sigma_major, blur.sigma_minor] for blur in fits], dtype=torch.float64)
     error = widths.std(0) / math.sqrt(parts)

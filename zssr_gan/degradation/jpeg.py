@@ -45,12 +45,12 @@ def tables_of(quality: int) -> tuple[Table, Table]:
 
 
 def quality_of(luma: Table) -> int | None:
-    """The quality whose luma table this is, or None where an encoder has tables of its own."""
+    """The quality with this luma table, or None where an encoder has tables of its own."""
     return next((quality for quality in range(100, 0, -1) if tables_of(quality)[0] == tuple(luma)), None)
 
 
 def nearest_quality(luma: Table) -> int:
-    """The quality whose luma table is most like this one, by the logarithms of its numbers."""
+    """The quality with the luma table most like this one, by the logarithms of its numbers."""
 
     def distance(quality: int) -> float:
         return sum(abs(math.log(a / b)) for a, b in zip(tables_of(quality)[0], luma, strict=True))
@@ -137,11 +137,11 @@ def quality_of_pixels(images: Sequence[Tensor]) -> int | None:
 def _score(coefficients: Tensor, quality: int) -> float:
     steps = torch.tensor(tables_of(quality)[0], dtype=torch.float32)
     # Below half a step every coefficient is near a multiple, 0, lattice or not; and a step of 2 is lost in rounding.
-    told = (coefficients.abs() > steps / 2) & (steps >= 3)
-    told[:, 0] = False
-    if int(told.sum()) < _FEWEST:
+    certain = (coefficients.abs() > steps / 2) & (steps >= 3)
+    certain[:, 0] = False
+    if int(certain.sum()) < _FEWEST:
         return -1.0
-    return float(torch.cos(2 * math.pi * coefficients / steps)[told].mean())
+    return float(torch.cos(2 * math.pi * coefficients / steps)[certain].mean())
 
 
 def _quantised(levels: Tensor, table: Table, offset: float = 128) -> Tensor:

@@ -186,7 +186,7 @@ class DegradedDownscale:
             self._given = KernelDownscale(checked_kernel(blur.values), blur.scale)
             self.multiple = self._given.multiple
         self._covariance = blur.covariance() if isinstance(blur, GaussianBlur) else None
-        # Symmetries and reach are told for x2, and hold for any equal scales.
+        # Symmetries and reach are given for x2, and hold for any equal scales.
         kernel = self._kernel((2.0, 2.0)) if self._given is None else self._given.kernel
         self.symmetries = kernel_symmetries(kernel)
         self.reach = max(kernel.shape) // 2
@@ -211,7 +211,7 @@ class DegradedDownscale:
         """Noise and compression of shrunk images `B C H W`, in 8-bit levels where there is compression.
 
         Gray noise as large as rounding's is the least: no file is finer, and a network that learns to undo a blur from
-        exact sons writes what is not exact in a file into its result, many times over.
+        exact LR patches writes what is not exact in a file into its result, many times over.
 
         Args:
             x: [0, 1].
@@ -219,8 +219,8 @@ class DegradedDownscale:
         """
         own = self._noise
         x = x + (noise if own.coloured else noise[:, :1]) * own.deviation(x.detach())
-        if (kept := self.degradation.jpeg) is not None:
-            x = jpeg.compress(x, kept.luma, kept.chroma, halved=kept.halved)
+        if (compression := self.degradation.jpeg) is not None:
+            x = jpeg.compress(x, compression.luma, compression.chroma, halved=compression.halved)
         return x
 
     def _kernel(self, ratio: Scale) -> Tensor:
@@ -239,9 +239,9 @@ class DegradedDownscale:
         variance = _LEVEL**2
         if (noise := self.degradation.noise) is not None:
             variance += noise.sigma**2
-        if (kept := self.degradation.jpeg) is not None:
+        if (compression := self.degradation.jpeg) is not None:
             # Steps of the low frequencies, where an image has something to round.
-            low = [kept.luma[8 * row + column] for row in range(4) for column in range(4)]
+            low = [compression.luma[8 * row + column] for row in range(4) for column in range(4)]
             variance += sum((step * _LEVEL) ** 2 / 12 for step in low) / len(low) / 4
         return math.sqrt(variance)
 

@@ -112,7 +112,7 @@ class EnlargedDownscale(_Clean):
         self.downscale, self.factor = downscale, factor
         self.multiple = math.lcm(factor, downscale.multiple)
         self.symmetries = downscale.symmetries
-        # The other's is told for x2. Bicubic is not what is compared with here: at one size it looks at nothing.
+        # The other's is given for x2. Bicubic is not what is compared with here: at one size it looks at nothing.
         self.reach = math.ceil(downscale.reach * factor / 2) + 4 * factor
 
     def __call__(self, x: Tensor, size: Size) -> Tensor:

@@ -41,7 +41,7 @@ class EstimationSettings(Settings):
     quiet_share: float = Field(0.2, gt=0, le=1)
     """Share of the windows, those with the least at low frequencies, that tell compressed images' noise."""
     colours_trusted: float = Field(1.5, ge=1)
-    """Noise that is read from what colours do not share is believed where freeing it does not make the misfit smaller
+    """Noise that is read from what colours do not share is used where freeing it does not make the misfit smaller
     by this factor."""
     noise_tolerance: float = Field(1.02, ge=1)
     """Of compressed images: the least noise is taken whose misfit is within this factor of the best."""
@@ -121,13 +121,13 @@ class Recurrence:
 
     Args:
         tiles: at least 16 pixels a side.
-        kept: JPEG's tables where the images were compressed.
+        compression: JPEG's tables where the images were compressed.
         settings: weights.
         seed: of the noise that shrunk copies are given.
     """
 
-    def __init__(self, tiles: Tiles, kept: Jpeg | None, settings: EstimationSettings, seed: int) -> None:
-        self.tiles, self.kept, self.settings = tiles, kept, settings
+    def __init__(self, tiles: Tiles, compression: Jpeg | None, settings: EstimationSettings, seed: int) -> None:
+        self.tiles, self.compression, self.settings = tiles, compression, settings
         radius = radii(SIDE)
         self._compared = (radius > _LOWEST) & (radius < _HIGHEST)
         self._low = (radius > 0.1) & (radius < 0.3)
@@ -138,7 +138,7 @@ class Recurrence:
         ]
         levels = [group * LEVELS for group in tiles.groups]
         self._all, self._quiet = self._statistics(levels)
-        self.most_noise = math.inf if kept is not None else self._ceiling(levels)
+        self.most_noise = math.inf if compression is not None else self._ceiling(levels)
         """Standard deviation that luma's noise cannot exceed, [0, 1] units: what the quietest windows hold of the
         highest frequencies. Compression takes noise away, so there is none where the images were compressed."""
 
@@ -149,15 +149,15 @@ class Recurrence:
         return apart + _distance(quietest, self._quiet) if quiet else apart
 
     def _shrunk(self, blur: GaussianBlur, noise: float) -> list[Tensor]:
-        """Levels of the tiles at half their size, as the camera would have kept them."""
+        """Levels of the tiles at half their size, as the camera would have stored them."""
         downscale = DegradedDownscale(Degradation(blur=blur))
         # The tiles' own noise comes through the shrinking in part; the rest is added.
         missing = noise * math.sqrt(max(0.0, 1 - _energy(downscale)))
         out = []
         for group, drawn in zip(self.tiles.groups, self._noise, strict=True):
             small = downscale(group[:, None], (group.shape[1] // 2, group.shape[2] // 2)) + missing * drawn
-            if self.kept is not None:
-                small = compress(small, self.kept.luma, self.kept.chroma)
+            if self.compression is not None:
+                small = compress(small, self.compression.luma, self.compression.chroma)
             out.append((small[:, 0].clamp(0, 1) * LEVELS).round())
         return out
 
@@ -166,8 +166,8 @@ class Recurrence:
         energy = torch.cat([self._spectra(levels) for levels in groups])[:, self._compared]
         count = energy.shape[1]
         everywhere = [energy.mean(0).clamp(min=1e-3).log() / math.sqrt(count)]
-        if self.kept is not None:
-            steps = torch.tensor(self.kept.luma, dtype=torch.float32).reshape(8, 8)
+        if self.compression is not None:
+            steps = torch.tensor(self.compression.luma, dtype=torch.float32).reshape(8, 8)
             blocks = torch.cat([(block_coefficients(levels) / steps).round().reshape(-1, 64) for levels in groups])
             # With two of either beforehand, so that none is never or always (Agresti and Coull 1998).
             share = ((blocks[:, 1:] != 0).float().sum(0) + 2) / (len(blocks) + 4)

@@ -163,21 +163,21 @@ def _colours(page: tifffile.TiffPage, stored: Samples, icc: bytes | None) -> tup
 def _with_alpha(samples: Samples, colours: int, extra: list[int]) -> tuple[Samples, list[str]]:
     """Of the channels beyond the colours keep an alpha; where the colours were premultiplied by it, divide."""
     associated, unassociated = 1, 2
-    kept: Samples = samples[:, :, :colours]
+    colour: Samples = samples[:, :, :colours]
     notices: list[str] = []
     alpha = samples[:, :, colours : colours + 1]
     if extra[:1] == [associated]:
         top = np.iinfo(samples.dtype).max
-        straight = kept * (top / np.maximum(alpha, 1, dtype=np.float32))
-        kept = kept.copy()
-        kept[...] = np.minimum(np.rint(straight), top)
+        straight = colour * (top / np.maximum(alpha, 1, dtype=np.float32))
+        colour = colour.copy()
+        colour[...] = np.minimum(np.rint(straight), top)
         notices.append("Colours premultiplied by alpha were divided by it.")
     if extra[:1] in ([associated], [unassociated]):
-        kept = np.concatenate([kept, alpha], axis=2)
-    if kept.shape[2] < samples.shape[2]:
-        dropped = samples.shape[2] - kept.shape[2]
+        colour = np.concatenate([colour, alpha], axis=2)
+    if colour.shape[2] < samples.shape[2]:
+        dropped = samples.shape[2] - colour.shape[2]
         notices.append(f"{dropped} channel(s) that are neither colour nor alpha were left out.")
-    return kept, notices
+    return colour, notices
 
 
 def _resolution(page: tifffile.TiffPage) -> tuple[float, float] | None:
@@ -200,8 +200,8 @@ def encode_tiff(samples: Samples, metadata: Metadata, text: Mapping[str, str]) -
     texts = tiff_texts(metadata.exif)
     description = texts.pop(_DESCRIPTION, None)
     if text:
-        kept = {} if description is None else {"ImageDescription": description}
-        description = json.dumps({**kept, **text})
+        own = {} if description is None else {"ImageDescription": description}
+        description = json.dumps({**own, **text})
     grayscale = samples.shape[2] <= 2
     buffer = io.BytesIO()
     tifffile.imwrite(
