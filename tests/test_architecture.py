@@ -52,6 +52,13 @@ def test_imports_go_one_way(module: str) -> None:
     assert not set(module.split(".")) & {"utils", "util", "helpers", "common", "misc"}
 
 
+def test_modules_are_short_and_have_rooms() -> None:
+    files = [file for folder in ("zssr_gan", "pipelines", "benchmarks") for file in (ROOT / folder).rglob("*.py")]
+    lines = {file.relative_to(ROOT): len(file.read_text("utf-8").splitlines()) for file in files}
+    assert not {file: count for file, count in lines.items() if count > 350}
+    assert {file.stem for file in (ROOT / "zssr_gan").glob("*.py")} <= set(ORDER)
+
+
 def test_there_are_no_circles() -> None:
     order = graphlib.TopologicalSorter({name: imports(tree) - {name} for name, tree in MODULES.items()})
     order.prepare()  # raises CycleError, which names the circle

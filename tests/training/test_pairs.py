@@ -13,7 +13,7 @@ from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg
 from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.imaging.colour import from_levels, to_levels
 from zssr_gan.imaging.resize import resize
-from zssr_gan.settings.train import AugmentSettings, PairDegradationSettings, PairedSettings
+from zssr_gan.settings.pairs import AugmentSettings, PairDegradationSettings, PairedSettings
 from zssr_gan.training.pairs import DRAWN, PairDegrader, PairedImages, degradations_of, pair_at
 from zssr_gan.training.sampling import Sampler, Window
 

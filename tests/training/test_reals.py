@@ -11,8 +11,9 @@ from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.errors import SettingsError
 from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions
 from zssr_gan.settings.train import LossSettings, RealSettings
-from zssr_gan.training.dataset import RealPatches, TrainingData, lr_images, shrunk
+from zssr_gan.training.dataset import TrainingData
 from zssr_gan.training.losses import AdversarialBCE, Objective
+from zssr_gan.training.real_patches import RealPatches, lr_images, shrunk
 from zssr_gan.training.sampling import Images, Sampler
 
 BLUR = DegradedDownscale(Degradation(blur=GaussianBlur(sigma_major=2.0, sigma_minor=2.0, angle_degrees=0)))

@@ -4,7 +4,7 @@ These are held in memory on 8-bit levels: 14,000 pairs of 32 and 64 px in colour
 HR images with LR images that are made of them on the fly: these are read when they are needed (`pairs.PairedImages`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -20,12 +20,10 @@ from zssr_gan.degradation.operators import BicubicDownscale, Downscale, Enlarged
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.files import canonical_sha256
 from zssr_gan.imaging.colour import from_levels, luma_of, to_levels
-from zssr_gan.imaging.resize import reduced_size, resize
-from zssr_gan.networks.base import Facts
 from zssr_gan.seeds import derive_seed
-from zssr_gan.settings.train import PairedSettings, RealSettings
+from zssr_gan.settings.pairs import PairedSettings
 from zssr_gan.training.pairs import PairedImages
-from zssr_gan.training.sampling import Batch, Images, PatchSource, Sampler
+from zssr_gan.training.sampling import Images, PatchSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,100 +264,3 @@ def _synthetic(store: SyntheticSet, number: int, lr: Tensor, scale: int) -> Tens
 def _coloured(levels: Tensor, channels: int) -> Tensor:
     """Gray beside colours counts as colours."""
     return levels.expand(channels, -1, -1)
-
-
-class RealPatches:
-    """Batches of what the discriminator takes for real, by kind: synthetic HR images, truths, patches of LR images.
-
-    Synthetic images are only as sharp as stage 1. How sharp an edge is pixel by pixel, the LR images show themselves:
-    as they are (`lr`), and shrunk by bicubic (`shrunk`), which halves the blur and takes much of the noise. The faces
-    in such patches are too small, so a discriminator should look at few pixels at once. A kind's patches have a size of
-    their own, so each kind goes through the discriminator by itself: batch normalisation never mixes kinds.
-
-    Args:
-        settings: the group `train.reals`.
-        data: what is learnt from.
-        patch: side of LR patches, pixels; None: whole images. Shrunk images are cut to as much of the scene.
-        sampler: draws from images, for a stream of that name, patches of that side.
-    """
-
-    weights: Mapping[str, float]
-    """Of each kind that is drawn, by name; they sum to 1."""
-
-    def __init__(
-        self,
-        settings: RealSettings,
-        data: TrainingData,
-        patch: int | None,
-        sampler: Callable[[PatchSource, str, int | None], Sampler],
-    ) -> None:
-        total = sum(settings.weights.values())
-        self.weights = {kind: weight / total for kind, weight in settings.weights.items() if weight}
-        self.scale = data.scale
-        self._samplers = {}
-        for kind in self.weights:
-            if kind in ("synthetic", "truth"):
-                self._samplers[kind] = sampler(data.reals, "reals", patch)
-            elif kind == "lr":
-                self._samplers[kind] = sampler(lr_images(data), "reals, lr", patch)
-            else:
-                small = None if patch is None else patch // self.scale
-                self._samplers[kind] = sampler(shrunk(lr_images(data), self.scale), "reals, shrunk", small)
-
-    def batch(self, number: int) -> dict[str, Tensor]:
-        """Batch `number` of each kind, `B C H W` in [0, 1]: this process's part of it."""
-        drawn = {kind: sampler.batch(number) for kind, sampler in self._samplers.items()}
-        return {kind: one.lr if one.hr is None else one.hr for kind, one in drawn.items()}
-
-    def beside(self, batch: Batch, number: int) -> dict[str, Tensor]:
-        """What the generator's outputs on `batch` are compared with: its own HR images where all that is real are such
-        ones, else batch `number` of each kind."""
-        kinds = list(self.weights)
-        if batch.hr is not None and len(kinds) == 1 and kinds[0] not in ("lr", "shrunk"):
-            return {kinds[0]: batch.hr}
-        return self.batch(number)
-
-    def check(self, facts: Facts) -> list[str]:
-        """Return what a user should know of a discriminator with these facts, a sentence each.
-
-        Raises SettingsError where it does not take all kinds.
-        """
-        patches = [kind for kind in self.weights if kind not in ("synthetic", "truth")]
-        if patches and facts.largest is not None and self.scale > 1:
-            raise SettingsError(
-                f"train.reals.{patches[0]}: its patches are smaller than synthetic HR images, and the discriminator "
-                "takes one size alone: set train.discriminator.options.head to patch."
-            )
-        warnings = []
-        for kind in patches:
-            sampler = self._samplers[kind]
-            side = sampler.patch or min(sampler.images.size(0))
-            # It learns all the same, so this is no error: but what it learns is no longer edges alone.
-            if facts.receptive_field is None or facts.receptive_field > side:
-                sees = "the whole image" if facts.receptive_field is None else f"{facts.receptive_field} pixels"
-                warnings.append(
-                    f"the discriminator looks at {sees} at once, and train.reals.{kind} gives patches of {side}: it "
-                    "can tell them by what they show, not by their edges alone; take train.discriminator.options.head "
-                    "patch, and fewer of its blocks"
-                )
-        return warnings
-
-
-def lr_images(data: TrainingData) -> Images:
-    """All LR images that a run trains on, the generator's and those that have a synthetic HR, each once."""
-    found = {
-        name: (lr, camera)
-        for images in (data.inputs, data.reals)
-        if isinstance(images, Images)
-        for name, lr, camera in zip(images.ids, images.lr, images.cameras, strict=True)
-    }
-    return Images(tuple(found), tuple(lr for lr, _ in found.values()), None, tuple(c for _, c in found.values()))
-
-
-def shrunk(images: Images, scale: int) -> Images:
-    """LR images made smaller by bicubic alone: what blur they have shrinks with them. On 8-bit levels."""
-    small = []
-    for lr in images.lr:
-        size = reduced_size((lr.shape[-2], lr.shape[-1]), (scale, scale))
-        small.append(to_levels(resize(from_levels(lr), size)))
-    return Images(images.ids, tuple(small), None, images.cameras)

@@ -24,10 +24,11 @@ from zssr_gan.seeds import generator as draws
 from zssr_gan.settings.train import TrainSettings
 from zssr_gan.signals import Terminated, uninterrupted
 from zssr_gan.training.checkpoints import NETWORKS, Checkpoints, FiniteCheck, TrainingState
-from zssr_gan.training.dataset import RealPatches, TrainingData
+from zssr_gan.training.dataset import TrainingData
 from zssr_gan.training.logs import MetricsLog
 from zssr_gan.training.losses import Features, Objective
 from zssr_gan.training.optimisers import compile_networks, optimisers_of
+from zssr_gan.training.real_patches import RealPatches
 from zssr_gan.training.sampling import PatchSource, Sampler, StepBatch
 from zssr_gan.training.schedule import EpochMeans, Schedule, Step, end_epoch, is_measured
 from zssr_gan.training.validation import Figures, Validation

@@ -25,7 +25,7 @@ from zssr_gan.imaging.colour import from_levels, to_levels
 from zssr_gan.imaging.resize import Size, resize
 from zssr_gan.imaging.tiles import middle_of
 from zssr_gan.seeds import derive_seed
-from zssr_gan.settings.train import AugmentSettings, PairDegradationSettings, PairedSettings, PatchSettings
+from zssr_gan.settings.pairs import AugmentSettings, PairDegradationSettings, PairedSettings, PatchSettings
 from zssr_gan.training.sampling import Cut, Window
 
 DRAWN = 64
