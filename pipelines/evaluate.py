@@ -5,12 +5,11 @@ command computes nothing twice, and goes on where it was stopped.
 Exit codes: 0 done, 1 an image failed or the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from zssr_gan.devices import PRECISIONS, RunOptions, machine
+from pipelines.arguments import stage_arguments
+from zssr_gan.devices import RunOptions, machine
 from zssr_gan.errors import DeviceError, SettingsError, StoreError, WeightsError, ZssrGanError
 from zssr_gan.evaluation.runner import PARTS, choose, evaluate
 from zssr_gan.progress import Bar
@@ -20,16 +19,8 @@ from zssr_gan.signals import exit_code, turn_sigterm_into_an_exception
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stage with `arguments` (default: those of the process); return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.evaluate", description=__doc__.partition("\n")[0])
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="YAML of the run: configs/*.yaml")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting: evaluate.samples=4"
-    )
-    parser.add_argument("--small", action="store_true", help="take the file's block `small`: a run of minutes")
+    parser = stage_arguments("evaluate", __doc__, "evaluate.samples=4")
     parser.add_argument("--only", default=None, metavar="PARTS", help=f"some of {','.join(PARTS)}")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (cuda:1, ...) or mps")
-    parser.add_argument("--precision", default="auto", choices=PRECISIONS)
-    parser.add_argument("--threads", type=int, default=None, metavar="N", help="CPU threads")
     options = parser.parse_args(arguments)
     turn_sigterm_into_an_exception()
     with Bar() as bar:

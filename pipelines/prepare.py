@@ -4,15 +4,14 @@ Opens every image of the config's sources once; writes config.yaml (as resolved)
 Exit codes: 0 done, 1 the disk or the machine refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.arguments import stage_arguments
 from zssr_gan.data.prepared import prepare
 from zssr_gan.data.split import SUMMARY_COLUMNS, Split, summary_lines, summary_rows
 from zssr_gan.errors import SettingsError, ZssrGanError
@@ -23,12 +22,7 @@ from zssr_gan.signals import exit_code, turn_sigterm_into_an_exception
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stage with `arguments` (default: those of the process); return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.prepare", description=__doc__.partition("\n")[0])
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="YAML of the run: configs/*.yaml")
-    parser.add_argument("--small", action="store_true", help="take the file's block `small`: a run of minutes")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting: data.size=32 (repeatable)"
-    )
+    parser = stage_arguments("prepare", __doc__, "data.size=32", machine=False)
     parser.add_argument("--overwrite", action="store_true", help="replace a split.json that is another one")
     options = parser.parse_args(arguments)
     turn_sigterm_into_an_exception()

@@ -7,14 +7,13 @@ Many devices and hosts: torchrun --nproc-per-node 8 --max-restarts 3 -m pipeline
 Exit codes: 0 done, 1 some images failed or the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from pipelines.arguments import stage_arguments
 from zssr_gan.data.export import draw_pictures
 from zssr_gan.data.synthesis import synthesise
-from zssr_gan.devices import PRECISIONS, RunOptions, machine
+from zssr_gan.devices import RunOptions, machine
 from zssr_gan.distributed import join
 from zssr_gan.errors import DeviceError, SettingsError, StoreError, ZssrGanError
 from zssr_gan.progress import Bar
@@ -24,15 +23,7 @@ from zssr_gan.signals import exit_code, turn_sigterm_into_an_exception
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stage with `arguments` (default: those of the process); return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.synth", description=__doc__.partition("\n")[0])
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="YAML of the run: configs/*.yaml")
-    parser.add_argument("--small", action="store_true", help="take the file's block `small`: a run of minutes")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting: synth.init=scratch"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (cuda:1, ...) or mps")
-    parser.add_argument("--precision", default="auto", choices=PRECISIONS)
-    parser.add_argument("--threads", type=int, default=None, metavar="N", help="CPU threads of each process")
+    parser = stage_arguments("synth", __doc__, "synth.init=scratch")
     parser.add_argument("--fleet", type=int, default=None, metavar="N", help="networks in training side by side")
     options = parser.parse_args(arguments)
     turn_sigterm_into_an_exception()

@@ -9,12 +9,12 @@ Exit codes: 0 done, 1 NaN, too little memory or the disk refuses, 2 usage, 130 C
 ends with 1 and a traceback of its own after SIGTERM, whatever its processes did (docs/many-gpus.md).
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipelines.arguments import stage_arguments
 from zssr_gan.cli.notify import Notice, notify, parse_command
 from zssr_gan.devices import RunOptions, machine
 from zssr_gan.distributed import DataParallel, Ranks, join
@@ -41,14 +41,7 @@ _TOO_LITTLE_MEMORY = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stage with `arguments` (default: those of the process); return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.train", description=__doc__.partition("\n")[0])
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="YAML of the run: configs/*.yaml")
-    parser.add_argument("--small", action="store_true", help="take the file's block `small`: a run of minutes")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting: train.batch=8"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (cuda:1, ...) or mps")
-    parser.add_argument("--threads", type=int, default=None, metavar="N", help="CPU threads")
+    parser = stage_arguments("train", __doc__, "train.batch=8", precision=False)
     parser.add_argument(
         "--notify",
         metavar="COMMAND",

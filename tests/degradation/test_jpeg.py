@@ -46,6 +46,14 @@ class TestTables:
             luma, chroma = tables_of(quality)
             assert read_tables(encoded(picture, quality, halved=halved)) == (luma, chroma, halved)
 
+    def test_are_those_of_the_standard(self) -> None:
+        """ITU-T T.81, tables K.1 and K.2, which libjpeg has at quality 50; at 75 half of them."""
+        luma, chroma = tables_of(50)
+        assert list(luma[:8]) == [16, 11, 10, 16, 24, 40, 51, 61]
+        assert list(chroma[:8]) == [17, 18, 24, 47, 99, 99, 99, 99]
+        assert list(luma[-8:]) == [72, 92, 95, 98, 112, 100, 103, 99]
+        assert list(tables_of(75)[0][:4]) == [8, 6, 5, 8]
+
     def test_of_a_gray_file_there_is_one(self) -> None:
         luma, _ = tables_of(80)
         assert read_tables(encoded(np.zeros((9, 9), np.uint8), 80)) == (luma, luma, False)
