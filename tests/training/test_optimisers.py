@@ -1,12 +1,14 @@
-"""Muon against its equations, which weights it moves, and rates that fall with the schedule."""
+"""Muon against its equations, rates that fall with the schedule, and compiled networks."""
 
 from collections.abc import Callable
 
 import pytest
 import torch
 
+from zssr_gan.errors import SettingsError
 from zssr_gan.networks.srgan import Generator, GeneratorOptions
 from zssr_gan.settings.train import OptimiserSettings
+from zssr_gan.training import optimisers
 from zssr_gan.training.loop import Loop
 from zssr_gan.training.optimisers import Muon, optimisers_of
 
@@ -66,3 +68,35 @@ def test_rates_fall_with_the_schedule(make_loop: Callable[..., Loop]) -> None:
     for optimiser, first in ((adam, 1e-3), (muon, 1e-2)):
         assert 0 < optimiser.param_groups[0]["lr"] < 0.2 * first
         assert optimiser.param_groups[0]["initial_lr"] == pytest.approx(first)
+
+
+Make = Callable[..., Loop]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # torch's compiler warns of torch's own ways
+def test_compiled_networks_have_the_losses_of_plain_ones(make_loop: Make) -> None:
+    """Compiling takes a minute and needs a C++ compiler."""
+    plain, other = (make_loop(name, compile=name == "compiled") for name in ("plain", "compiled"))
+    keys = list(plain.generator.state_dict())
+    for loop in (plain, other):
+        loop.run()
+    found, wanted = ([line["loss"] for line in loop.log.read() if "loss" in line] for loop in (other, plain))
+    assert found == pytest.approx(wanted, rel=1e-4)
+    assert list(other.generator.state_dict()) == list(other.state.mean.state_dict()) == keys
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+
+
+def test_a_machine_that_cannot_compile(make_loop: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_model: object) -> Callable[..., None]:
+        def run(_x: object) -> None:
+            raise RuntimeError("No working C++ compiler found in\n config.cpp.cxx")
+
+        return run
+
+    monkeypatch.setattr(optimisers.torch, "compile", refuse)
+    with pytest.raises(SettingsError) as caught:
+        make_loop(compile=True)
+    assert str(caught.value).startswith("train.compile: torch cannot compile for cpu on this machine (No working C++")
+    assert "\n" not in str(caught.value)
+    assert make_loop(compile=False)

@@ -1,11 +1,20 @@
-"""Figures of outputs, and what is warned of: a collapse must not pass unseen."""
+"""Figures of outputs and their warnings, and the statistics of batch normalisation of the weights in use."""
 
+import copy
+from collections.abc import Callable
+
+import pytest
 import torch
+from torch import nn
 
 from tests.training.conftest import images_of
 from zssr_gan.degradation.operators import BicubicDownscale
+from zssr_gan.imaging.colour import psnr_db
 from zssr_gan.imaging.resize import resize
-from zssr_gan.training.validation import measure
+from zssr_gan.networks.srgan import Generator, GeneratorOptions
+from zssr_gan.training.loop import Callbacks, Loop
+from zssr_gan.training.sampling import Sampler, whole_batch
+from zssr_gan.training.validation import Figures, measure, retake_statistics
 
 IMAGES = images_of(5)
 assert IMAGES.hr is not None
@@ -28,7 +37,7 @@ def test_bicubic_is_its_own_row() -> None:
     assert figures.hr_db == figures.bicubic_db < 100
 
 
-def test_collapse_is_said() -> None:
+def test_a_collapse_is_warned_of() -> None:
     same = [HR[0]] * 5
     said = measure(same, IMAGES, DOWNSCALES).warnings(None)
     assert any("collapses" in text for text in said)
@@ -41,3 +50,69 @@ def test_collapse_is_said() -> None:
 def test_shift_is_in_levels() -> None:
     darker = [torch.clamp(hr * 0 + hr.mean() - 10 / 255, 0, 1) for hr in HR]
     assert abs(measure(darker, IMAGES, DOWNSCALES).colour_shift - 10) < 0.3
+
+
+CPU = torch.device("cpu")
+WHOLE = {"batch": 10, "patch": None, "validation": {"images": 2, "best": "last"}}
+SKIPPING = {"options": {"width": 8, "blocks": 6, "skip_probability": 0.3}}
+
+
+def sampler(batch: int = 5, seed: int = 0) -> Sampler:
+    return Sampler(images_of(10), stream="measured", patch=None, scale=2, batch=batch, seed=seed)
+
+
+def gray_generator(**options: object) -> Generator:
+    return Generator(GeneratorOptions(channels=1, width=4, blocks=3, **options), torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def by_hand(generator: Generator) -> Generator:
+    """With the statistics of other batches, as many as tell, and all its blocks."""
+    made = copy.deepcopy(generator).train()
+    made.skipped = (False,) * made.options.blocks
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+    for number in range(64):
+        made(sampler(10, seed=1).batch(number).lr)
+    return made.eval()
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_what_is_kept_has_those_of_all_its_blocks(make_loop: Callable[..., Loop], ema: float) -> None:
+    kept: list[Generator] = []
+
+    def keep(generator: Generator, _step: int, _phase: str, _figures: Figures) -> None:
+        kept.append(copy.deepcopy(generator))
+
+    loop = make_loop(callbacks=Callbacks(best=keep), generator=SKIPPING, ema=ema, pretrain=20, **WHOLE)
+    loop.run()
+    lr = whole_batch(images_of(10), range(10)).lr
+    with torch.no_grad():
+        error = (kept[-1](lr) - by_hand(kept[-1])(lr)).square().mean()
+    assert psnr_db(error.item()) > 30
+    assert any(loop.generator.skipped)
+
+
+def test_statistics_depend_on_weights_and_batches_alone() -> None:
+    one, other = gray_generator(), gray_generator().eval()
+    with torch.no_grad():
+        one(torch.rand(2, 1, 8, 8))  # other statistics before
+    one.draw_skipped(torch.Generator().manual_seed(3))
+    for generator in (one, other):
+        retake_statistics(generator, sampler(), CPU)
+    assert (one.training, other.training) == (True, False)
+    for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert {module.momentum for module in one.modules() if isinstance(module, nn.BatchNorm2d)} == {0.1}
+
+
+def test_nothing_is_drawn_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_self: Sampler, _number: int) -> None:
+        raise AssertionError("a batch was drawn for nothing")
+
+    monkeypatch.setattr(Sampler, "batch", refuse)
+    retake_statistics(gray_generator(norm=False), sampler(), CPU)
+    with pytest.raises(AssertionError):
+        retake_statistics(gray_generator(), sampler(), CPU)
