@@ -2,7 +2,7 @@
 
     python -m benchmarks.evaluation_speed --threads 1
 
-Random pictures: the time does not hang on what is in them. Milliseconds a pair of single figures follow.
+Random pictures: the time does not depend on what is in them. Milliseconds a pair of single figures follow.
 """
 
 import argparse

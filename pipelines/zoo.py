@@ -109,7 +109,7 @@ def train_all(
         bar: for lines between.
     """
     given = {name: [f"run_dir={_quoted(folder / name)}", *_source(data), *changes] for name in systems}
-    for name, its in given.items():  # a mistake in `changes` is told before anything is trained
+    for name, its in given.items():  # a mistake in `changes` is an error before anything is trained
         load_run(CONFIGS / f"{name}.yaml", its, small=True)
     failed, began = [], time.monotonic()
     for number, (name, its) in enumerate(given.items(), 1):

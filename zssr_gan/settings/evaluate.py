@@ -27,7 +27,7 @@ class TruthSettings(SourceSettings):
     unpaired way, as where no truth is known."""
     models: Literal["beside"] | Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Other generators that stand in the table too, by their files or by the names of runs beside this one; `beside`:
-    of all runs beside this one that enlarge by as much, so that the table hangs on what lies there. None of them sees
+    of all runs beside this one that enlarge by as much, so that the table depends on what lies there. None of them sees
     a truth that it was trained on."""
     blind: int = Field(0, ge=0, le=100)
     """So many groups of these images are blurred, made noisy and compressed too, each in a way of its own that no

@@ -26,7 +26,7 @@ class BatchCameras:
 
     def __init__(self, downscales: Sequence[Downscale], batch: Batch) -> None:
         self.batch = batch
-        # Of all cameras: what of an image counts must not hang on which others are in its batch.
+        # Of all cameras: what of an image counts must not depend on which others are in its batch.
         self._reach = max(downscale.reach for downscale in downscales)
         groups: dict[tuple[int, int], list[int]] = {}
         for place, (camera, k) in enumerate(zip(batch.cameras, batch.turned, strict=True)):

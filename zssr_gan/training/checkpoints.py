@@ -120,7 +120,7 @@ class Checkpoints:
         folder: made where it is missing.
         keep: how many stay.
         facts: what a run must have in common with a checkpoint to go on from it.
-        on_notice: is told in a sentence what a user should know.
+        on_notice: gets what a user should know, a sentence each time.
     """
 
     def __init__(

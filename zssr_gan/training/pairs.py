@@ -2,7 +2,7 @@
 
 The LR patch is the one that would be cut out of the whole image's LR version, rounded to 8 bits as a file would be: it
 is made of the HR patch with a margin as wide as blur and bicubic look, which is cut off afterwards. Everything drawn
-hangs on the patch's own seed.
+depends on the patch's own seed.
 
 Shapes: C channels, H W rows and columns of an LR patch, s the scale.
 """

@@ -1,4 +1,4 @@
-"""Batches by number: which images, which patch of each and turned how hang on seed, stream and number alone.
+"""Batches by number: which images, which patch of each and turned how depend on seed, stream and number alone.
 
 Nothing is carried from batch to batch, so a resumed run draws what the uninterrupted one would have, and each of
 several processes takes its share of the same batch.
