@@ -1,4 +1,4 @@
-"""What the discriminator takes for real: which images, in which share, of which size, and who is told what of it."""
+"""What the discriminator takes for real: which images, in which share and size; which discriminators suit them."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ class TestBatches:
         assert set(of.batch(0)) == {"lr", "shrunk"}
         assert reals(data()).weights == {"synthetic": 1.0}
 
-    def test_a_batch_hangs_on_its_number_alone(self) -> None:
+    def test_a_batch_depends_on_its_number_alone(self) -> None:
         one, other = (reals(data(), lr=1.0, shrunk=1.0) for _ in range(2))
         for number in range(5):
             one.batch(number)

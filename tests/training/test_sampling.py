@@ -13,7 +13,7 @@ def sampler(count: int = 10, batch: int = 4, **changes: int | None) -> Sampler:
     return Sampler(images_of(count), batch=batch, stream="test", **given)  # type: ignore[arg-type]
 
 
-def test_a_batch_hangs_on_its_number_alone() -> None:
+def test_a_batch_depends_on_its_number_alone() -> None:
     one, other = sampler(), sampler()
     for number in range(7):
         one.batch(number)
@@ -34,7 +34,7 @@ def test_processes_share_the_batch() -> None:
     assert torch.equal(torch.stack([part.lr for part in parts], 1).flatten(0, 1), whole.lr)
 
 
-def test_pairs_stay_pairs_and_turns_are_told() -> None:
+def test_pairs_stay_pairs_and_turns_are_recorded() -> None:
     images = images_of(10)
     batch = Sampler(images, patch=None, scale=2, batch=40, seed=0, stream="test").batch(0)
     assert batch.hr is not None
