@@ -65,17 +65,11 @@ def test_the_entry_point_enhances(desk: Path) -> None:
     assert names() == {"a_x2.png", "a_x2.json"}
 
 
-@pytest.mark.parametrize("times", [1, 30])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code", "times"), [(signal.SIGINT, 130, 30), (signal.SIGTERM, 143, 1)])
 def test_a_stopped_run_leaves_no_partial_file(desk: Path, number: signal.Signals, code: int, times: int) -> None:
     arguments = ["enhance", "a.png", "b.png", "--preset", "slow.yaml", "--threads", "1", "--device", "cpu"]
-    with subprocess.Popen(
-        [COMMAND, *arguments],
-        cwd=desk,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([COMMAND, *arguments], cwd=desk, stderr=pipe, stdout=pipe, text=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "1/2 a.png\n"
         time.sleep(0.5)
@@ -180,11 +174,8 @@ def test_existing_results_are_kept_skipped_or_replaced() -> None:
         (["missing.png"], "missing.png"),
         (["a.png", "-s", "9"], "between 1 and 8"),
         (["a.png", "-s", "two"], "two"),
-        (["a.png", "--preset", "best"], "quality"),
         (["a.png", "--kernel", "k.mat"], "k.mat"),
         (["a.png", "--kernel", "a.png"], "a.png"),
-        (["a.png", "--device", "abacus"], "abacus"),
-        (["a.png", "--noise", "-1"], "noise"),
         (["a.png", "--seed", "-1"], "seed"),
         (["a.png", "--ext", "jpg"], "ext"),
         (["a.png", "-o", "big.jpg"], "without loss"),
@@ -285,18 +276,8 @@ def test_info_names_what_a_bug_report_needs() -> None:
 
 def test_help_teaches() -> None:
     shown = call("enhance", "--help").stdout
-    words = (
-        "zssr-gan enhance photo.jpg",
-        "quality",
-        "fast",
-        "original",
-        "paper",
-        "raw",
-        "generative",
-        "2x3",
-        "--model",
-    )
-    assert all(word in shown for word in (*words, "Exit codes"))
+    words = ("zssr-gan enhance photo.jpg", "quality", "fast", "original", "paper", "raw", "generative", "2x3")
+    assert all(word in shown for word in (*words, "--model", "Exit codes"))
     assert call().exit_code == 2  # nothing asked: the help, as usual
 
 

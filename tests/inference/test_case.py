@@ -387,9 +387,7 @@ class TestTheCommand:
         ("arguments", "said"),
         [
             (["--degradation", "estimate", "--noise", "0.01"], "leave --noise out"),
-            (["--degradation", "case.json", "--noise", "0.01"], "leave --noise out"),
             (["--degradation", "estimate", "--kernel", "k.npy"], "leave one out"),
-            (["--degradation", "none.json"], "none.json: the degradation cannot be read"),
             (["--degradation", "tiny.yaml"], "is no degradation"),
         ],
     )

@@ -111,12 +111,9 @@ def test_the_models_own_scale_and_settings(monkeypatch: pytest.MonkeyPatch) -> N
     ("arguments", "said"),
     [
         (["--model", MODEL, "-s", "3"], "--scale 3: the generator enlarges by 2 alone: leave --scale out"),
-        (["--model", MODEL, "-s", "2x1"], "--scale 2x1: the generator"),
         (["--model", MODEL, "--preset", "fast"], "choose generator or raw, or a .yaml file"),
         (["--model", MODEL, "--init", "shared"], "--model has learnt already: leave --init out"),
         (["--model", MODEL, "--init-from", MODEL], "leave --init-from out"),
-        (["--model", MODEL, "--noise", "0.01"], "leave --noise out"),
-        (["--model", "none.safetensors"], "none.safetensors: the generator cannot be read"),
         (["--model", "in/a.png"], "in/a.png: cannot be read as safetensors"),
         (
             ["--init-from", MODEL],
@@ -236,16 +233,13 @@ class TestCameras:
         again = enhance("in/a.png", "-o", "own", "--model", self.WIDE_MODEL, "--skip-existing")
         assert again.stdout == "own/a_x2.png: exists already\n"
 
-    @pytest.mark.parametrize(
-        ("option", "values"), [([], WIDE), (["bicubic"], Degradation()), (["narrow.json"], NARROW)]
-    )
+    @pytest.mark.parametrize(("option", "values"), [("bicubic", Degradation()), ("narrow.json", NARROW)])
     def test_another_is_used_said_and_repeated(
-        self, monkeypatch: pytest.MonkeyPatch, option: list[str], values: Degradation
+        self, monkeypatch: pytest.MonkeyPatch, option: str, values: Degradation
     ) -> None:
-        record, said = self.used("out", *(["--degradation", *option] if option else []))
+        record, said = self.used("out", "--degradation", option)
         assert record.request.degradation.values == values
-        other = f"trained for degradation {WIDE.sha256[:12]}; its outputs are held against the input by"
-        assert (other in said) == bool(option)
+        assert f"trained for degradation {WIDE.sha256[:12]}; its outputs are held against the input by" in said
         monkeypatch.chdir("in")
         assert CliRunner().invoke(app, shlex.split(record.command_line)[1:]).exit_code == 0
         assert sha256_file(Path("a_x2_again.png")) == record.output.sha256
@@ -267,17 +261,11 @@ class TestCameras:
         assert "rerun" in failed(path, rerun=True)
 
 
-def test_existing_results() -> None:
+def test_a_result_of_another_model_is_told() -> None:
     assert enhance("in/a.png", "-o", "out", "--model", MODEL).exit_code == 0
-    assert enhance("in/a.png", "-o", "out", "--model", MODEL).exit_code == 2
-    again = enhance("in/a.png", "-o", "out", "--model", MODEL, "--skip-existing")
-    assert again.stdout == "out/a_x2.png: exists already\n"
     written_generator(Path("models"), seed=7)
     other = enhance("in/a.png", "-o", "out", "--model", MODEL, "--skip-existing")
     assert "exists already, but was made with another model" in other.stdout
-    before = sha256_file(Path("out/a_x2.png"))
-    assert enhance("in/a.png", "-o", "out", "--model", MODEL, "--overwrite").exit_code == 0
-    assert sha256_file(Path("out/a_x2.png")) != before
 
 
 class TestTogether:

@@ -226,10 +226,8 @@ class TestOneProcess:
         ("change", "words"),
         [
             ("synth.scale=1.5", "scale = 2.0, and 1.5 is asked for"),
-            ("synth.init=shared", "init = "),
             ("synth.noise=0.1", "zero_shot.pairs.noise = 0.0, and 0.1 is asked for"),
             ("seed=1", "seed: is 1, and split.json was made with 0"),
-            ("data.size=16", "data.size: is not what split.json was made with"),
         ],
     )
     def test_other_settings_are_refused_by_name(

@@ -84,21 +84,10 @@ def run(config: Path, *arguments: str) -> int:
 
 
 def start(config: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    words = [
-        *launcher,
-        "-m",
-        "pipelines.train",
-        "--config",
-        str(config),
-        "--device",
-        "cpu",
-        "--threads",
-        "1",
-        *arguments,
-    ]
+    words = [*launcher, "-m", "pipelines.train", "--config", str(config), "--device", "cpu", "--threads", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, *words], env=environment, text=True, **pipes)  # type: ignore[call-overload, no-any-return]
+    return subprocess.Popen([sys.executable, *words, *arguments], env=environment, text=True, **pipes)  # type: ignore[call-overload, no-any-return]
 
 
 def written() -> list[bytes]:
@@ -155,11 +144,8 @@ class TestFromEndToEnd:
         assert "RANDOM" in card.warnings[0]
 
     def test_a_batch_larger_than_the_set_is_said(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        for batch, said in ((6, 0), (7, 1)):
-            assert run(config, "--set", f"train.batch={batch}", "--set", "train.epochs=0") == 0
-            words = f"train.batch is {batch}, and there are 6 images to draw from"
-            assert capsys.readouterr().err.count(words) == said
-            shutil.rmtree(TRAIN)
+        assert run(config, "--set", "train.batch=7", "--set", "train.epochs=0") == 0
+        assert capsys.readouterr().err.count("train.batch is 7, and there are 6 images to draw from") == 1
 
     def test_test_images_take_no_part(self, config: Path) -> None:
         settings = load_run(config)
@@ -339,6 +325,7 @@ class TestManyProcesses:
         assert newest.name == f"step-{steps[-1]:08}.pt"
         assert steps[-1] < 600
 
+    @pytest.mark.slow
     def test_nan_is_said_once(self, config: Path) -> None:
         process = start(config, *self.EVEN, "--set", "train.optimiser.lr=1.0e+30", launcher=self.LAUNCHER)
         _, said = process.communicate(timeout=120)
