@@ -16,7 +16,7 @@ from zssr_gan.evaluation.metrics.full_reference import mse, psnr, ssim, ssim_pil
 from zssr_gan.evaluation.metrics.metric import Definition, Figure
 from zssr_gan.evaluation.metrics.no_reference import colour_shift, residual
 from zssr_gan.evaluation.metrics.perceptual import reason
-from zssr_gan.evaluation.other_runs import Other, others_of, training_images
+from zssr_gan.evaluation.other_runs import Others, others_of, training_images
 from zssr_gan.evaluation.part import Illustration, Part
 from zssr_gan.evaluation.run import Inputs
 from zssr_gan.evaluation.tables import Method, Row, Table, differences, summarised
@@ -59,7 +59,7 @@ class GroundTruthTables:
         self._notices: tuple[str, ...] = ()
 
     @cached_property
-    def _others(self) -> list[Other]:
+    def _others(self) -> Others:
         return others_of(self.run)
 
     @cached_property
@@ -139,11 +139,11 @@ class GroundTruthTables:
             if run.content is not None:
                 entries[CONTENT.format(evaluator.network)] = evaluator.generate("truth", inputs, "raw", run.content)
             entries |= evaluator.generate_both("truth", inputs)
-        for other in self._others:
-            if other.generator is None:
-                entries[other.title] = no_results("not known", other.why)
+        for title, other in self._others.items():
+            if isinstance(other, str):
+                entries[title] = no_results("not known", other)
             else:
-                entries[other.title] = evaluator.generate(other.name, inputs, "raw", other.generator)
+                entries[title] = evaluator.generate(title, inputs, "raw", other)
         return entries
 
     def _trained(self, truths: Truths, stage_1: Entry) -> dict[str, Entry]:

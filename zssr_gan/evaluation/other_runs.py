@@ -1,6 +1,5 @@
 """Generators of other runs that stand in the same table: those of the literature, or of the user's own."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from zssr_gan.errors import SettingsError, WeightsError
@@ -12,24 +11,11 @@ from zssr_gan.training.model_card import TrainedGenerator, load_generator
 _FILE = Path("train") / "generator.safetensors"
 
 
-@dataclass(frozen=True, slots=True)
-class Other:
-    """A generator of another run, or why it cannot be used."""
-
-    name: str
-    generator: TrainedGenerator | None
-    why: str = ""
-
-    @property
-    def title(self) -> str:
-        """Its name in a table."""
-        if self.generator is None:
-            return self.name
-        weights = f"{parameters(self.generator) / 1e6:.2g} million weights, SHA-256 {self.generator.sha256[:8]}"
-        return f"{self.name} ({self.generator.card.name}, {weights})"
+Others = dict[str, TrainedGenerator | str]
+"""Generators of other runs by their names in a table; a text: why one cannot be used."""
 
 
-def others_of(run: Run) -> list[Other]:
+def others_of(run: Run) -> Others:
     """Generators that `evaluate.truth.models` asks for and that enlarge by the run's scale, or by 1.
 
     Raises:
@@ -42,18 +28,19 @@ def others_of(run: Run) -> list[Other]:
         paths = [path for path in sorted(run.folder.parent.glob(f"*/{_FILE}")) if path != own]
     else:
         paths = [_path(run, name) for name in wanted.models]
-    found = []
+    found: Others = {}
     for path in paths:
         name = _name(path)
         try:
             generator = load_generator(path)
         except WeightsError as error:
             # With its path: two that cannot be read may have one name, and each gets its row.
-            found.append(Other(f"{name} ({path})", None, reason(error)))
+            found[f"{name} ({path})"] = reason(error)
             continue
         scale = scale_of(generator)
         if scale in (run.scale[0], 1.0):
-            found.append(Other(name, generator))
+            weights = f"{parameters(generator) / 1e6:.2g} million weights, SHA-256 {generator.sha256[:8]}"
+            found[f"{name} ({generator.card.name}, {weights})"] = generator
         elif wanted.models != "beside":
             raise SettingsError(
                 f"evaluate.truth.models: {name} enlarges by {scale:g}, and the table is of x{run.scale[0]:g}."
@@ -61,9 +48,9 @@ def others_of(run: Run) -> list[Other]:
     return found
 
 
-def training_images(others: list[Other]) -> set[str]:
+def training_images(others: Others) -> set[str]:
     """SHA-256 of all files that they were trained on or chosen by: none of these is a truth that they never saw."""
-    lists = (files for one in others if one.generator is not None for files in one.generator.images.values())
+    lists = (files for one in others.values() if not isinstance(one, str) for files in one.images.values())
     return {sha256 for files in lists for sha256 in files.values()}
 
 

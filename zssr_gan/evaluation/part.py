@@ -3,7 +3,6 @@
 A part is stored as one JSON file, so that the report can be made of parts that were measured at different times.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import Base64Bytes, TypeAdapter
@@ -58,13 +57,6 @@ class Part:
     scenes: tuple[Scene, ...] = ()
     cache_key: str = ""
     """Hash of all that it depends on in its run: with another one it is outdated."""
-
-
-def merge_sets(name: str, title: str, text: str, sets: Sequence[Part]) -> Part:
-    """One part of several sets of images, which are parts with a label as title and notices as text."""
-    notices = [f"{one.title}: {notice}." for one in sets for notice in one.text]
-    tables = tuple(table for one in sets for table in one.tables)
-    return Part(name, title, (text, *notices), tables, scenes=tuple(scene for one in sets for scene in one.scenes))
 
 
 _PART = TypeAdapter(Part)

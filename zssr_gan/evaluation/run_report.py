@@ -28,7 +28,7 @@ _PACKAGES = ("zssr-gan", "torch", "numpy", "scipy", "scikit-image", "torchmetric
 
 _TRUTH = frozenset(("samples", "features", "lpips", "inception", "truth"))
 
-_SETTINGS = {
+PART_SETTINGS = {
     "table1": {"samples", "most"},
     "table2": {"samples", "most"},
     "truth": _TRUTH,
@@ -37,7 +37,7 @@ _SETTINGS = {
     "native": {"samples", "most", "native", "native_preset"},
     "figures": {"samples", "most", "timed"},
 }
-"""Settings of the group `evaluate` that each part depends on."""
+"""Settings of the group `evaluate` that each part depends on, in the report's order."""
 
 
 def write_report(run: Run, names: Sequence[str]) -> Path:
@@ -88,7 +88,7 @@ def cache_key(run: Run, name: str) -> str:
     settings = run.settings.model_dump(mode="json", exclude={"run_dir", "description", "evaluate"})
     files = (_SPLIT, _DEGRADATION, f"synthetic/{SETTINGS}", *_GENERATORS.values())
     hashes = {path: sha256_file(run.folder / path) for path in files if (run.folder / path).exists()}
-    own = run.settings.evaluate.model_dump(mode="json", include=set(_SETTINGS[name]))
+    own = run.settings.evaluate.model_dump(mode="json", include=set(PART_SETTINGS[name]))
     return canonical_sha256({"settings": settings, "evaluate": own, "files": hashes})
 
 

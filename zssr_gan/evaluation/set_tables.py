@@ -1,5 +1,6 @@
 """Sets of images at their own sizes: truths such as Set5 beside published figures, and native LR images without any."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from zssr_gan.errors import SettingsError
@@ -11,7 +12,7 @@ from zssr_gan.evaluation.methods import INTERPOLATIONS
 from zssr_gan.evaluation.metrics.full_reference import psnr, ssim
 from zssr_gan.evaluation.metrics.metric import Figure
 from zssr_gan.evaluation.metrics.no_reference import colour_shift, residual, sharpness
-from zssr_gan.evaluation.part import Part, merge_sets
+from zssr_gan.evaluation.part import Part
 from zssr_gan.evaluation.run import Inputs
 from zssr_gan.evaluation.summary import Cell
 from zssr_gan.evaluation.tables import Method, Row, Table, differences, summarised
@@ -37,7 +38,7 @@ def set_tables(evaluator: Evaluator) -> Part:
     if not sets:
         raise SettingsError("evaluate.sets: is empty: name a folder of truths, [{root: set5, name: Set5}].")
     parts = [_set(evaluator, one) for one in sets]
-    return merge_sets("sets", "Sets of truths, beside published figures", _SETS, parts)
+    return _merged("sets", "Sets of truths, beside published figures", _SETS, parts)
 
 
 def _set(evaluator: Evaluator, wanted: SetSettings) -> Part:
@@ -54,7 +55,9 @@ def _set(evaluator: Evaluator, wanted: SetSettings) -> Part:
     columns = [metric.definition for metric in metrics]
     methods = evaluator.measure(wanted.label, entries, metrics, truths.inputs, truths.images)
     title = f"{wanted.label}: {len(truths.ids):,} images, x{border}"
-    theirs = published.SETS[wanted.label] if _is_published(wanted.label, len(truths.ids), border) else {}
+    # What others printed compares where the set has all of its images, at x2.
+    complete = border == 2 and published.IMAGES_OF.get(wanted.label) == len(truths.ids)
+    theirs = published.SETS[wanted.label] if complete else {}
     if theirs:
         printed = (published.SET_PSNR, published.SET_SSIM)
         ours = {one.name: [one.none("this row is ours")] for one in printed}
@@ -81,18 +84,13 @@ def _set(evaluator: Evaluator, wanted: SetSettings) -> Part:
     return Part("", wanted.label, tuple(notices), (means, gains, images), scenes=scenes)
 
 
-def _is_published(name: str, images: int, scale: int) -> bool:
-    """Whether published figures of a set compare: it has all of its images, at x2."""
-    return scale == 2 and published.IMAGES_OF.get(name) == images
-
-
 def native_tables(evaluator: Evaluator) -> Part:
     """Tables and scenes for each of `evaluate.native`."""
     wanted = evaluator.run.settings.evaluate.native
     if not wanted:
         raise SettingsError("evaluate.native: is empty: name a folder of LR images, [{kind: folder, root: crops}].")
     parts = [_native(evaluator, one) for one in wanted]
-    return merge_sets("native", "Native footage, without a truth", _NATIVE, parts)
+    return _merged("native", "Native footage, without a truth", _NATIVE, parts)
 
 
 def _native(evaluator: Evaluator, wanted: SourceSettings) -> Part:
@@ -116,3 +114,10 @@ def _native(evaluator: Evaluator, wanted: SourceSettings) -> Part:
         differences(f"{wanted.label}: differences to bicubic", HEADS, columns, methods, methods[0]),
     )
     return Part("", wanted.label, tuple(notices), tables, scenes=evaluator.scenes(case.ids, inputs, entries))
+
+
+def _merged(name: str, title: str, text: str, sets: Sequence[Part]) -> Part:
+    """One part of several sets of images, which are parts with a label as title and notices as text."""
+    notices = [f"{one.title}: {notice}." for one in sets for notice in one.text]
+    tables = tuple(table for one in sets for table in one.tables)
+    return Part(name, title, (text, *notices), tables, scenes=tuple(scene for one in sets for scene in one.scenes))

@@ -74,7 +74,7 @@ class Cell:
         return f"{self.value_text} {self.spread_text}".rstrip()
 
 
-def summarise(figures: Sequence[Figure], *, seed: int = 0) -> Cell:
+def summarise(figures: Sequence[Figure]) -> Cell:
     """Mean, deviation and interval over images; images without a value are left out and counted in the mean's remark.
 
     Raises:
@@ -94,13 +94,13 @@ def summarise(figures: Sequence[Figure], *, seed: int = 0) -> Cell:
     if count == 1:
         single = Figure(name, None, "one image has no spread")
         return Cell(mean, single, single, total, 1, single)
-    low, high = interval(values, seed=seed)
+    low, high = interval(values)
     few = f"too narrow, as a bootstrap of {count} images is" if count < _FEW else ""
     deviation = Figure(name, float(values.std(ddof=1)))
     return Cell(mean, Figure(name, low, few), Figure(name, high, few), total, count, deviation)
 
 
-def paired(figures: Sequence[Figure], baseline: Sequence[Figure], *, seed: int = 0) -> Cell:
+def paired(figures: Sequence[Figure], baseline: Sequence[Figure]) -> Cell:
     """Statistics of the differences `figures` - `baseline`, image by image, over images that have both.
 
     Both see the same images, so this is far more certain than the difference of two means.
@@ -111,7 +111,7 @@ def paired(figures: Sequence[Figure], baseline: Sequence[Figure], *, seed: int =
     if len(figures) != len(baseline):
         raise ValueError(f"pairs are needed, not {len(figures)} figures and {len(baseline)} of the baseline")
     summarise([Figure(one.name, 0.0) for one in (*figures, *baseline)])  # they have one definition
-    return summarise([_difference(*pair) for pair in zip(figures, baseline, strict=True)], seed=seed)
+    return summarise([_difference(*pair) for pair in zip(figures, baseline, strict=True)])
 
 
 def interval(values: Values, *, seed: int = 0) -> tuple[float, float]:
