@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from zssr_gan.evaluation.latex import to_latex
 from zssr_gan.evaluation.metrics.metric import Definition, Figure
 from zssr_gan.evaluation.summary import Cell
-from zssr_gan.evaluation.tables import Method, Row, Table, differences, summarised, to_csv, to_latex, to_markdown
+from zssr_gan.evaluation.tables import Method, Row, Table, differences, summarised, to_csv, to_markdown
 
 PSNR = Definition("PSNR-Y, border 0", "how close", "dB", higher_is_better=True)
 SET = Definition("Frechet, 100 % of a_b", "how far", "", higher_is_better=False)

@@ -1,5 +1,6 @@
 """A record explains a result; verifying finds whatever was changed since, and makes the image again."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -238,7 +239,7 @@ def test_a_rerun_makes_the_evidence_map_again(case: Path) -> None:
 
 @pytest.fixture
 def schema_1(case: Path) -> Path:
-    """The record as version 1 wrote it, as far as its hashes go."""
+    """The record as schema 1 had it, as far as its hashes go."""
 
     def older(content: dict[str, Any]) -> None:
         request, values = content.pop("request"), [[0.5, 0.5]]
@@ -247,18 +248,27 @@ def schema_1(case: Path) -> Path:
             "settings": request["settings"],
             "settings_sha256": request["settings_sha256"],
             "kernel": {"name": "kernel.npy", "values": values, "values_sha256": canonical_sha256(values)},
-            "model": {"path": "../kernel.npy", "sha256": sha256_file(case / "kernel.npy")},
+            "model": None,
             "case": None,
         }
 
     return edit(case, older)
 
 
-def test_records_of_version_1_verify_their_hashes_and_are_not_made_again(schema_1: Path, case: Path) -> None:
+def test_a_record_of_schema_1_may_not_call_less_what_a_generator_made(schema_1: Path) -> None:
+    content = json.loads(schema_1.read_bytes())
+    content["model"] = {"path": "../kernel.npy", "sha256": "0" * 64}
+    schema_1.write_text(json.dumps(content), "utf-8")
+    labels = [check for check in verify_record(schema_1).checks if check.name == "label"]
+    assert [check.ok for check in labels] == [False]
+    assert "generative" in labels[0].text
+
+
+def test_records_of_schema_1_verify_their_hashes_and_are_not_made_again(schema_1: Path, case: Path) -> None:
     found = verify_record(schema_1)
     assert found.ok, found
     assert [check.name for check in found.checks] == [
-        *("input", "original", "output", "label", "evidence", "settings", "kernel", "model")
+        *("input", "original", "output", "label", "evidence", "settings", "kernel")
     ]
     again = verify_record(schema_1, rerun=True)
     assert failed(again) == ["rerun"]
@@ -267,4 +277,4 @@ def test_records_of_version_1_verify_their_hashes_and_are_not_made_again(schema_
     edit(case, lambda content: content["settings"].update(networks=9))
     (case / "kernel.npy").unlink()
     (case / "out" / "a_x2.png").unlink()
-    assert failed(verify_record(schema_1)) == ["output", "settings", "kernel", "model"]
+    assert failed(verify_record(schema_1)) == ["output", "settings", "kernel"]

@@ -16,12 +16,13 @@ from zssr_gan.evaluation.cache import Cache
 from zssr_gan.evaluation.evaluator import Evaluator
 from zssr_gan.evaluation.figures import figures
 from zssr_gan.evaluation.ground_truth_table import GroundTruthTables
+from zssr_gan.evaluation.latex import to_latex
 from zssr_gan.evaluation.paper_tables import table_1, table_2
 from zssr_gan.evaluation.part import Part, encode_part
 from zssr_gan.evaluation.run import Run
 from zssr_gan.evaluation.run_report import PART_SETTINGS, cache_key, write_report
 from zssr_gan.evaluation.set_tables import native_tables, set_tables
-from zssr_gan.evaluation.tables import to_csv, to_latex, to_markdown
+from zssr_gan.evaluation.tables import to_csv, to_markdown
 from zssr_gan.files import atomic_write, locked
 from zssr_gan.progress import Bar
 from zssr_gan.settings.run import RunSettings

@@ -18,19 +18,6 @@ from zssr_gan.provenance import Label
 DIRECTIONS = {True: "higher is better", False: "lower is better", None: "neither higher nor lower is better"}
 """A definition's direction in words."""
 
-_LATEX = {
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "[": "{[}",  # after a line's end it would be taken for an argument
-    "]": "{]}",
-    "±": r"\ensuremath{\pm}",
-}
-
 _SPREAD = "Cells of more than one image: mean ± standard deviation over images [95 % interval of the mean]"
 
 
@@ -224,27 +211,6 @@ def to_markdown(table: Table) -> str:
     lines += [f"| {' | '.join(texts)} |" for texts in (heads, ["---"] * len(heads), *rows)]
     lines += ["", *(f"{_escape_markdown(note)}.\n" for note in table.notes), *(f"-{note}" for note in notes)]
     return "\n".join(lines) + "\n"
-
-
-def to_latex(table: Table) -> str:
-    """A table with its notes: definitions by letters, remarks on cells by numbers."""
-    heads, rows, notes = lay_out(table, _escape_latex, lambda note: f"\\textsuperscript{{{note}}}")
-    columns = "l" * len(table.all_heads) + "r" * len(table.columns)
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_escape_latex(table.title)}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
-    ]
-    lines += [r"\hline", " & ".join(heads) + r" \\", r"\hline", *(" & ".join(row) + r" \\" for row in rows)]
-    lines += [r"\hline", r"\end{tabular}", "", r"\footnotesize"]
-    lines += [f"{_escape_latex(note)}.\n" for note in table.notes]
-    lines += [f"{note}\n" for note in notes]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
-
-
-def _escape_latex(text: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in text.replace("\n", " "))
 
 
 def _escape_markdown(text: str) -> str:

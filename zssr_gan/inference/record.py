@@ -257,11 +257,11 @@ def read_record(path: Path) -> Record:
     """Read and check a record of this version.
 
     Raises:
-        RecordError: see `read_json`; or broken, or of version 1.
+        RecordError: see `read_json`; or broken, or of schema 1.
     """
     content = read_json(path)
     if content["schema_version"] == 1:
-        raise RecordError(f"{path}: a record of version 1, whose hashes can be verified and nothing more")
+        raise RecordError(f"{path}: a record of schema 1, whose hashes can be verified and nothing more")
     try:
         return Record.model_validate(content)
     except ValidationError as error:

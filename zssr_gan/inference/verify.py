@@ -152,7 +152,8 @@ def _check_schema_1(old: dict[str, Any], path: Path, *, rerun: bool) -> Iterator
         yield _check_file("input", find_file(old["input"]["path"], folder), old["input"]["sha256"])
         yield _check_original(old["input"]["sha256"], old["input"]["sha256_after"])
         yield _check_file("output", output, old["output"]["sha256"])
-        yield _check_label(old["label"], old["label"], output)
+        least: Label = "generative" if old.get("model") else "case" if old.get("case") else "internal"
+        yield _check_label(old["label"], least, output)
         if old.get("evidence") is not None:
             yield _check_file("evidence", folder / Path(old["evidence"]["name"]).name, old["evidence"]["sha256"])
         yield _check_hash("settings", old["settings"], old["settings_sha256"])
@@ -164,7 +165,7 @@ def _check_schema_1(old: dict[str, Any], path: Path, *, rerun: bool) -> Iterator
                 yield _check_file(name, find_file(recorded["path"], folder), recorded["sha256"])
         if rerun:
             version = old["tool"]["version"]
-            sentence = f"not made: the record has version 1; a rerun needs the zssr-gan that wrote it ({version})"
+            sentence = f"not made: the record has schema 1; a rerun needs the zssr-gan that wrote it ({version})"
             yield Check("rerun", False, sentence)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise RecordError(f"{path}: a broken record: {type(error).__name__}: {error}") from error
@@ -239,8 +240,7 @@ def _check_label(recorded: Label, least: Label, output: Path) -> Check:
         own = read_provenance(output).get("zssr-gan:label", "").partition(":")[0] or None
     except ZssrGanError:  # there is no file, or no text in it
         own = None
-    good, bad = (
-        f"the label is {recorded}, as in the output",
-        f"the record says {recorded}, the output itself another label",
-    )
-    return _check("label", own in (None, recorded), good, bad)
+    if own is None:
+        return Check("label", True, f"the label is {recorded}; the output has no label of its own")
+    good, bad = f"the label is {recorded}, as in the output", f"the record says {recorded}, the output itself {own}"
+    return _check("label", own == recorded, good, bad)

@@ -1,4 +1,4 @@
-"""Train a generator and write it with its card: what `make train`, the truth tables and the benchmarks call."""
+"""Train a generator and write it with its card: what `make train` and the truth tables call."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
