@@ -33,6 +33,9 @@ PARTS: Final = ("step", "best", "best_phase", "accuracy", "epochs", "generator",
 NETWORKS: Final = ("generator", "discriminator")
 """What is trained, by the names in a state."""
 
+_SAVED: Final = (*NETWORKS, "mean")
+"""The networks that a checkpoint holds."""
+
 
 @dataclass(eq=False)
 class TrainingState:
@@ -70,7 +73,7 @@ class TrainingState:
     @property
     def finite(self) -> bool:
         """Whether every number that a checkpoint would hold is one."""
-        networks = [tensor for name in (*NETWORKS, "mean") for tensor in getattr(self, name).state_dict().values()]
+        networks = [tensor for name in _SAVED for tensor in getattr(self, name).state_dict().values()]
         moments = [
             value
             for optimisers in self.optimisers.values()
@@ -91,7 +94,7 @@ class TrainingState:
             "best_phase": self.best_phase,
             "accuracy": self.accuracy.cpu(),
             "epochs": asdict(self.epochs),
-            **{name: getattr(self, name).state_dict() for name in ("generator", "discriminator", "mean")},
+            **{name: getattr(self, name).state_dict() for name in _SAVED},
             "optimisers": {name: [one.state_dict() for one in those] for name, those in self.optimisers.items()},
         }
         buffer = io.BytesIO()
@@ -100,7 +103,7 @@ class TrainingState:
 
     def restore(self, content: Mapping[str, Any]) -> None:
         """Become what a checkpoint holds."""
-        for name in ("generator", "discriminator", "mean"):
+        for name in _SAVED:
             getattr(self, name).load_state_dict(content[name])
         for name, optimisers in self.optimisers.items():
             for optimiser, kept in zip(optimisers, content["optimisers"][name], strict=True):

@@ -155,8 +155,9 @@ def train_run(
             return loop, []
         losses, table, lines = folder / "losses.png", folder / "epochs.md", loop.log.read()
         atomic_write(losses, curves_png(lines, titled("Training")), overwrite=True)
-        atomic_write(table.with_suffix(".csv"), epochs_csv(epoch_rows(lines)), overwrite=True)
-        atomic_write(table, epochs_markdown(epoch_rows(lines)), overwrite=True)
+        rows = epoch_rows(lines)
+        atomic_write(table.with_suffix(".csv"), epochs_csv(rows), overwrite=True)
+        atomic_write(table, epochs_markdown(rows), overwrite=True)
         if warning:
             say(f"WARNING: {warning}.", "bold red")
         shown = (losses, table, _samples(folder, loop.schedule.total), folder / GENERATOR)
