@@ -30,12 +30,12 @@ def main() -> None:
     draws = torch.Generator().manual_seed(0)
     truths = torch.rand(DIFFERENT, 3, SIDE, SIDE, generator=draws)
     results = truths + 0.05 * torch.randn(truths.shape, generator=draws)
-    samples = [Sample(result, truth) for result, truth in zip(results, truths, strict=True)]
+    samples = [Sample(result, truth) for result, truth in zip(results, truths, strict=True)][: args.pairs]
     asked = [psnr("Y", 2), ssim("Y", 2)]
     for metric in (*asked, vif()):
         metric(samples[0])  # imports
     began = time.perf_counter()
-    columns = [[metric(samples[n % DIFFERENT]) for n in range(args.pairs)] for metric in asked]
+    columns = [[metric(samples[n % len(samples)]) for n in range(args.pairs)] for metric in asked]
     measured = time.perf_counter()
     for column in columns:
         summarise(column)

@@ -26,82 +26,69 @@ CROOKED[0, 1], CROOKED[4, 0], CROOKED[3, 4], CROOKED[2, 3] = 1, 2, 3, 4
 
 
 class TestFiles:
-    def test_npy(self, tmp_path: Path) -> None:
-        np.save(tmp_path / "k.npy", CROOKED)
-        kernel = load_kernel(tmp_path / "k.npy")
-        assert kernel.dtype == torch.float64
-        assert np.allclose(kernel.numpy(), CROOKED / CROOKED.sum(), atol=1e-15)
+    @pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16, np.uint8])
+    def test_npy_and_mat_as_kernelgan_writes_it(self, tmp_path: Path, kind: type) -> None:
+        (tmp_path / "k.NPY").touch()
+        with (tmp_path / "k.NPY").open("wb") as file:
+            np.save(file, CROOKED.astype(kind))
+        savemat(tmp_path / "k.mat", {"Kernel": CROOKED.astype(kind)})
+        for name in ("k.NPY", "k.mat"):
+            kernel = load_kernel(tmp_path / name)
+            assert kernel.dtype == torch.float64
+            assert np.allclose(kernel.numpy(), CROOKED / CROOKED.sum(), atol=1e-15)
 
-    def test_mat_as_kernelgan_writes_it(self, tmp_path: Path) -> None:
-        savemat(tmp_path / "k.mat", {"Kernel": CROOKED.astype(np.float32)})
-        assert np.allclose(load_kernel(tmp_path / "k.mat").numpy(), CROOKED / CROOKED.sum(), atol=1e-7)
-
-    @pytest.mark.parametrize("values", [CROOKED.astype(np.uint8), CROOKED.astype(np.float16), np.ones((1, 1))])
-    def test_any_kind_of_number(self, tmp_path: Path, values: np.ndarray) -> None:
-        np.save(tmp_path / "k.NPY", values)
-        (tmp_path / "k.NPY.npy").rename(tmp_path / "k.NPY")
-        assert float(load_kernel(tmp_path / "k.NPY").sum()) == pytest.approx(1, abs=1e-12)
-
-    def refusal(self, path: Path) -> str:
+    @pytest.mark.parametrize(
+        ("name", "content", "words"),
+        [
+            ("none.mat", None, "no such kernel file"),
+            ("none.npy", None, "no such kernel file"),
+            ("k.png", b"", ".mat file (variable 'Kernel') or a .npy array"),
+            *(
+                (name, content, "cannot be read as a kernel")
+                for name in ("k.mat", "k.npy")
+                for content in (b"", b"not a kernel", b"\x93NUMPY\x01\x00")
+            ),
+            ("k.npy", np.array([{"a": 1}], dtype=object), "cannot be read as a kernel"),  # pickles are not opened
+            ("k.npy", np.zeros((3, 3)), "sum above zero"),
+            ("k.mat", CROOKED, "no variable 'Kernel'"),
+        ],
+    )
+    def test_refused_by_name(self, tmp_path: Path, name: str, content: object, words: str) -> None:
+        path = tmp_path / name
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif isinstance(content, np.ndarray):
+            savemat(path, {"kernel": content}) if name == "k.mat" else np.save(path, content, allow_pickle=True)
         with pytest.raises(SettingsError) as caught:
             load_kernel(path)
         assert str(path) in str(caught.value)
-        return str(caught.value)
-
-    def test_mat_without_a_kernel(self, tmp_path: Path) -> None:
-        savemat(tmp_path / "k.mat", {"kernel": CROOKED})
-        assert "no variable 'Kernel'" in self.refusal(tmp_path / "k.mat")
-
-    @pytest.mark.parametrize("name", ["none.mat", "none.npy"])
-    def test_no_such_file(self, tmp_path: Path, name: str) -> None:
-        assert "no such kernel file" in self.refusal(tmp_path / name)
-
-    @pytest.mark.parametrize("name", ["k.mat", "k.npy"])
-    @pytest.mark.parametrize("content", [b"", b"not a kernel", b"\x93NUMPY\x01\x00"])
-    def test_damaged(self, tmp_path: Path, name: str, content: bytes) -> None:
-        (tmp_path / name).write_bytes(content)
-        assert "cannot be read as a kernel" in self.refusal(tmp_path / name)
-
-    def test_pickles_are_not_opened(self, tmp_path: Path) -> None:
-        np.save(tmp_path / "k.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-        assert "cannot be read as a kernel" in self.refusal(tmp_path / "k.npy")
-
-    def test_another_kind_of_file(self, tmp_path: Path) -> None:
-        (tmp_path / "k.png").write_bytes(b"")
-        assert ".mat file (variable 'Kernel') or a .npy array" in self.refusal(tmp_path / "k.png")
-
-    def test_wrong_values_name_the_file(self, tmp_path: Path) -> None:
-        np.save(tmp_path / "k.npy", np.zeros((3, 3)))
-        assert "sum above zero" in self.refusal(tmp_path / "k.npy")
+        assert words in str(caught.value)
 
 
-class TestRefusals:
-    @pytest.mark.parametrize(
-        ("values", "words"),
-        [
-            (np.full((3, 3), np.nan), "NaN or infinity"),
-            (np.array([[1, np.inf]]), "NaN or infinity"),
-            (np.zeros((3, 3)), "sum above zero"),
-            (np.array([[1.0, -1.0]]), "sum above zero"),
-            (-np.ones((3, 3)), "sum above zero"),
-            (np.ones((3, 3, 1)), "two dimensions"),
-            (np.ones(3), "two dimensions"),
-            (np.ones((0, 3)), "two dimensions"),
-            (np.ones((130, 1)), "at most 129"),
-            ([[1, 2], [3]], "not an array of numbers"),
-            ("blur", "not an array of numbers"),
-        ],
-    )
-    def test_in_one_sentence(self, values: object, words: str) -> None:
-        with pytest.raises(SettingsError, match=words):
-            checked_kernel(values)
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.full((3, 3), np.nan), "NaN or infinity"),
+        (np.array([[1, np.inf]]), "NaN or infinity"),
+        (np.array([[1.0, -1.0]]), "sum above zero"),
+        (-np.ones((3, 3)), "sum above zero"),
+        (np.ones((3, 3, 1)), "two dimensions"),
+        (np.ones(3), "two dimensions"),
+        (np.ones((0, 3)), "two dimensions"),
+        (np.ones((130, 1)), "at most 129"),
+        ([[1, 2], [3]], "not an array of numbers"),
+        ("blur", "not an array of numbers"),
+    ],
+)
+def test_refused_in_one_sentence(values: object, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        checked_kernel(values)
 
-    def test_lists_and_the_largest_are_taken(self) -> None:
-        assert checked_kernel([[1, 2], [3, 4]]).tolist() == pytest.approx(np.array([[0.1, 0.2], [0.3, 0.4]]))
-        assert checked_kernel(np.ones((129, 129))).shape == (129, 129)
 
-    def test_negative_lobes_are_taken(self) -> None:
-        assert float(checked_kernel([[-1, 4, -1]]).min()) == -0.5
+def test_lists_negative_lobes_and_the_largest_are_taken() -> None:
+    assert checked_kernel([[1, 2], [3, 4]]).tolist() == pytest.approx(np.array([[0.1, 0.2], [0.3, 0.4]]))
+    assert checked_kernel(np.ones((129, 129))).shape == (129, 129)
+    assert float(checked_kernel([[-1, 4, -1]]).min()) == -0.5
 
 
 class TestConvention:

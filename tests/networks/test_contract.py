@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.networks.weights import alexnet_weights, inception_weights
+from tests.networks.weights import alexnet_weights, cached_inception_weights, vgg_weights
 from zssr_gan.errors import ImageError
 from zssr_gan.networks.autoencoder import Autoencoder, AutoencoderOptions
 from zssr_gan.networks.base import Facts, Network
@@ -19,7 +19,7 @@ from zssr_gan.networks.inception import Inception
 from zssr_gan.networks.registry import DISCRIMINATORS, GENERATORS
 from zssr_gan.networks.srcnn import SRCNN, SRCNNOptions
 from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
-from zssr_gan.networks.vgg import VGG, AlexNet, VGGOptions, orthogonal_weights
+from zssr_gan.networks.vgg import VGG, AlexNet, VGGOptions
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.settings.zeroshot import ZSSRSettings
 
@@ -33,7 +33,7 @@ def zssr(factor: tuple[int, int], channels: int = 3, **options: object) -> Calla
 
 
 def vgg(*layers: str, network: Literal["vgg16", "vgg19"] = "vgg19") -> Callable[[], nn.Module]:
-    return lambda: VGG(VGGOptions(network, layers), orthogonal_weights(draws(), network))
+    return lambda: VGG(VGGOptions(network, layers), vgg_weights(network))
 
 
 def maker(kind: Any, options: type, **defaults: object) -> Callable[..., Callable[[], nn.Module]]:
@@ -88,7 +88,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "vgg19 conv1_2": vgg("conv1_2"),
     "vgg19 conv3_1": vgg("conv1_1", "conv3_1"),
     "alexnet": lambda: AlexNet(alexnet_weights(draws())),
-    "inception": lambda: Inception(inception_weights(draws())),
+    "inception": lambda: Inception(cached_inception_weights()),
     "vgg16 conv4_3": vgg("conv4_3", network="vgg16"),
     "vgg19 conv4_4": vgg("conv4_4"),
 }
@@ -132,15 +132,16 @@ def test_every_network_is_here() -> None:
 @networks
 def test_sizes_and_channels(name: str) -> None:
     network, facts = build(name)
-    for channels in facts.channels:
-        for rows, columns in sizes(facts):
-            with torch.no_grad():
-                out = run(network, image(channels, rows, columns))
-            assert out.dtype == torch.float32
-            assert out.isfinite().all()
-            assert len(out) == 2
-            if facts.scale is not None:
-                assert out.shape[1:] == (channels, rows * facts.scale[0], columns * facts.scale[1])
+    # Each number of channels, and each size.
+    some = [(channels, sizes(facts)[0]) for channels in facts.channels]
+    for channels, (rows, columns) in [*some, *((facts.channels[-1], size) for size in sizes(facts)[1:])]:
+        with torch.no_grad():
+            out = run(network, image(channels, rows, columns))
+        assert out.dtype == torch.float32
+        assert out.isfinite().all()
+        assert len(out) == 2
+        if facts.scale is not None:
+            assert out.shape[1:] == (channels, rows * facts.scale[0], columns * facts.scale[1])
 
 
 @networks

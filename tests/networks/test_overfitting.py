@@ -15,7 +15,7 @@ from zssr_gan.training.losses import PixelLoss
 from zssr_gan.training.optimisers import optimisers_of
 
 SIDE = 16
-WANTED_DB = 35.0
+WANTED_DB = 30.0
 STEPS = 400
 # The networks' own structure, of fewer channels, so that it takes seconds.
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {

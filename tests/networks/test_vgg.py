@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.networks.weights import ALEXNET, alexnet_weights
+from tests.networks.weights import ALEXNET, alexnet_weights, vgg_weights
 from zssr_gan.errors import WeightsError
 from zssr_gan.networks.base import DEVIATION, MEAN
 from zssr_gan.networks.vgg import LAYERS, VGG, AlexNet, VGGOptions, orthogonal_weights
@@ -16,7 +16,7 @@ from zssr_gan.networks.vgg import LAYERS, VGG, AlexNet, VGGOptions, orthogonal_w
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, Tensor]:
-    return orthogonal_weights(torch.Generator().manual_seed(0))
+    return vgg_weights()
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def normalised(x: Tensor) -> Tensor:
     ],
 )
 def test_torchvisions_names_and_number_of_weights(network: Any, places: list[int], count: int) -> None:
-    given = orthogonal_weights(torch.Generator().manual_seed(0), network)
+    given = vgg_weights(network)
     vgg = VGG(VGGOptions(network, ("conv3_3", LAYERS[network][-1])), given)
     assert list(vgg.state_dict()) == list(given)
     assert [name for name in given if name.endswith("weight")] == [f"features.{place}.weight" for place in places]

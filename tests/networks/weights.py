@@ -1,5 +1,6 @@
 """Random weights in the shapes of published ones."""
 
+import functools
 import math
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from zssr_gan.networks.esrgan import ESRGAN
 from zssr_gan.networks.inception import InceptionLayers
+from zssr_gan.networks.vgg import Network, orthogonal_weights
 
 ALEXNET = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
 """Of torchvision's file: number in `features`, shape of the weights."""
@@ -20,6 +22,18 @@ def alexnet_weights(draws: torch.Generator) -> dict[str, Tensor]:
         found[f"features.{place}.weight"] = weight * (2 / weight[0].numel()) ** 0.5
         found[f"features.{place}.bias"] = 0.1 * torch.randn(shape[0], generator=draws)
     return found
+
+
+@functools.cache
+def vgg_weights(network: Network = "vgg19") -> dict[str, Tensor]:
+    """Random ones, made once: they take seconds."""
+    return orthogonal_weights(torch.Generator().manual_seed(0), network)
+
+
+@functools.cache
+def cached_inception_weights() -> dict[str, Tensor]:
+    """Random ones, made once."""
+    return inception_weights(torch.Generator().manual_seed(0))
 
 
 def inception_weights(draws: torch.Generator) -> dict[str, Tensor]:
