@@ -30,7 +30,7 @@ from zssr_gan.errors import (
 from zssr_gan.progress import Bar
 from zssr_gan.settings.run import load_run
 from zssr_gan.signals import exit_code, turn_sigterm_into_an_exception
-from zssr_gan.training.checkpoints import checkpoints_in, step_of
+from zssr_gan.training.checkpoints import checkpoints_in
 from zssr_gan.training.run import train_folder, train_run
 
 _TOO_LITTLE_MEMORY = (
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 loop, files = train_run(settings, options.config, used, bar, group)
             for path in files:
                 print(path)
-            report("stopped_early" if loop.state.epochs.stopped else "done")
+            report("stopped_early" if loop.state.stopped else "done")
         except KeyboardInterrupt as stop:
             if not ranks.rank:
                 bar.note(f"Stopped: {_left_by(folder)}.", "red")
@@ -101,7 +101,9 @@ def _left_by(folder: Path | None) -> str:
     paths = [] if folder is None else checkpoints_in(folder / "checkpoints")
     if not paths:
         return "nothing is kept yet; the same command begins anew"
-    return f"{paths[-1]} is kept, of step {step_of(paths[-1]):,}; the same command goes on from it"
+    return (
+        f"{paths[-1]} is kept, of step {int(paths[-1].stem.removeprefix('step-')):,}; the same command goes on from it"
+    )
 
 
 if __name__ == "__main__":

@@ -196,7 +196,9 @@ class TestNotify:
         said = capsys.readouterr().err
         assert f"done: validation loss {done['validation_loss']:.4g}, " in said
         shutil.rmtree(TRAIN)
-        *_, stopped = self.told(config, "train.epochs=0", "train.pretrain=9", "train.stop={patience: 1, gain: 0.9}")
+        *_, stopped = self.told(
+            config, "train.epochs=0", "train.pretrain=9", "train.stop={patience: 1}", "train.optimiser.lr=1e-30"
+        )
         assert stopped["status"] == "stopped_early"
         assert "stopped early: validation loss" in capsys.readouterr().err
         shutil.rmtree(TRAIN)

@@ -27,7 +27,7 @@ TINY = {
     "epochs": 3,
     "ema": 0.9,
     "validation": {"images": 2},
-    "every": {"log": 1, "validation": 5, "checkpoint": 4, "samples": 100, "keep": 2},
+    "every": {"log": 1, "validation": 5, "checkpoint": 4, "samples": 100},
 }
 
 
@@ -38,6 +38,16 @@ def images_of(count: int, first: int = 0) -> Images:
     lr = resize(hr, (10, 10)).clamp(0, 1)
     levels = [tuple((x * 255).round().to(torch.uint8)) for x in (lr, hr)]
     return Images(tuple(f"{first + n:03}" for n in range(count)), levels[0], levels[1], (0,) * count)
+
+
+def stop_at(step: int) -> Callable[..., None]:
+    """Ctrl-C, as it comes between two steps."""
+
+    def watch(done: int, *_: object) -> None:
+        if done == step:
+            raise KeyboardInterrupt
+
+    return watch
 
 
 @pytest.fixture

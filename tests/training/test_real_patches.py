@@ -1,5 +1,6 @@
 """What the discriminator takes for real: which images, in which share and size; which discriminators suit them."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -27,9 +28,7 @@ def data(*, unpaired: bool = False) -> TrainingData:
 
 
 def reals(of: TrainingData, patch: int | None = 8, batch: int = 12, **weights: float) -> RealPatches:
-    def sampler(images: Images, stream: str, patch: int | None) -> Sampler:
-        return Sampler(images, stream=stream, patch=patch, scale=2, batch=batch, seed=0)
-
+    sampler = partial(Sampler, scale=2, batch=batch, seed=0)
     return RealPatches(RealSettings.model_validate(weights), of, patch, sampler)
 
 

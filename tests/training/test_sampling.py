@@ -41,13 +41,13 @@ def test_pairs_stay_pairs_and_turns_are_recorded() -> None:
     assert set(batch.turned) == set(dihedral.ALL)
     assert (resize(batch.hr, (10, 10)) - batch.lr).abs().max() < 0.02
     back = dihedral.inverse(batch.lr[0], batch.turned[0])
-    assert any(torch.equal(back, whole_batch(images, [n]).lr[0]) for n in range(10))
+    assert any(torch.equal(back, whole_batch(images, n).lr[0]) for n in range(10))
 
 
 def test_patches_lie_everywhere() -> None:
     images = images_of(1)
     batch = Sampler(images, patch=8, scale=2, batch=60, seed=0, stream="test").batch(0)
-    whole = whole_batch(images, [0])
+    whole = whole_batch(images, 0)
     assert batch.lr.shape == (60, 1, 8, 8)
     corners = {
         (top, left)

@@ -10,28 +10,12 @@ from zssr_gan.settings.pairs import PairedSettings
 
 
 class PatienceSettings(Settings):
-    """A loss is looked at when an epoch of the generator ends."""
+    """For how long a loss may fail to fall below its lowest value; looked at when an epoch of the generator ends."""
 
     of: Literal["validation", "training"] = "validation"
     """Which: the weighted content losses on the images held out, or the mean of the generator's loss over the epoch."""
     patience: int = Field(10, ge=1)
-    """Epochs in a row without a gain."""
-    gain: float = Field(0.0, ge=0, lt=1)
-    """The loss must fall below the best one by more than this share of it to count as a gain."""
-
-
-class PlateauSettings(PatienceSettings):
-    """When rates fall, with `schedule: plateau`."""
-
-    factor: float = Field(0.5, gt=0, lt=1)
-    """Rates of both networks are then multiplied by this."""
-
-
-class StopSettings(PatienceSettings):
-    """When the training ends before its last epoch; waiting begins with the last phase."""
-
-    patience: int = Field(20, ge=1)
-    """Epochs in a row without a gain."""
+    """Epochs in a row."""
 
 
 class NetworkSettings(Settings):
@@ -135,9 +119,9 @@ class OptimiserSettings(Settings):
     """Of the discriminator; null: as the generator's."""
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
     """`cosine` lets the rates fall to 0, over both phases: a new start with the second would undo the first. `plateau`
-    lets them fall by a factor where a loss has not gained for some epochs."""
-    plateau: PlateauSettings = PlateauSettings()
-    """Of `schedule: plateau`."""
+    halves them where a loss has not gained for some epochs."""
+    plateau: PatienceSettings = PatienceSettings()
+    """When `schedule: plateau` halves the rates."""
     clip: float | None = Field(None, gt=0)
     """Largest norm of a network's gradient; null: any."""
 
@@ -175,8 +159,6 @@ class IntervalSettings(Settings):
     """A checkpoint: what a kill costs at most."""
     samples: int = Field(2000, ge=1)
     """A sheet of samples; validation comes with it, since it needs the same outputs."""
-    keep: int = Field(3, ge=1)
-    """So many checkpoints are kept, the newest."""
 
 
 _WITH_PAIRS: Mapping[str, Mapping[str, JsonValue]] = {
@@ -210,8 +192,8 @@ class TrainSettings(Settings):
     """Epochs of the generator by content alone, without the discriminator."""
     epochs: int = Field(100, ge=0)
     """Adversarial epochs of the generator, after these."""
-    stop: StopSettings | None = None
-    """When the training ends early; null: never."""
+    stop: PatienceSettings | None = None
+    """When the training ends early, counted from the beginning of the last phase; null: never."""
     turns: TurnSettings = TurnSettings()
     ema: float = Field(0.999, ge=0, lt=1)
     """Share that the mean of the generator's weights keeps at each of its steps, smaller in the first ones; the mean is

@@ -100,7 +100,7 @@ def samples_png(made: Sequence[Tensor], images: Images, title: str, *, paired: b
     """LR, bicubic, synthetic HR (`paired`: the truth) and output, a row an image; the title holds what must be said."""
     rows = []
     for number, sr in enumerate(made[:SHOWN]):
-        batch = whole_batch(images, [number])
+        batch = whole_batch(images, number)
         assert batch.hr is not None
         bicubic = resize(batch.lr[0], (sr.shape[-2], sr.shape[-1])).clamp(0, 1)
         others = [("bicubic", bicubic), ("HR image" if paired else "synthetic HR", batch.hr[0])]

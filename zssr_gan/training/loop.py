@@ -1,15 +1,17 @@
 """The training of a generator: first by content alone, then alternating with a discriminator.
 
 Every step is a function of its number and of the state: which network learns (`schedule`), on which images
-(`sampling`), which blocks are skipped. So a run that was stopped and goes on does what the uninterrupted one would have
-done; a signal waits for the end of a step.
+(`sampling`), which blocks are skipped. So a resumed run makes the steps of an uninterrupted one; a signal waits for the
+end of a step.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import JsonValue
@@ -23,35 +25,40 @@ from zssr_gan.networks.registry import discriminator_of, generator_of
 from zssr_gan.seeds import generator as draws
 from zssr_gan.settings.train import TrainSettings
 from zssr_gan.signals import Terminated, uninterrupted
-from zssr_gan.training.checkpoints import NETWORKS, Checkpoints, FiniteCheck, TrainingState
+from zssr_gan.training.checkpoints import Checkpoints
 from zssr_gan.training.dataset import TrainingData
 from zssr_gan.training.logs import MetricsLog
 from zssr_gan.training.losses import Features, Objective
 from zssr_gan.training.optimisers import compile_networks, optimisers_of
 from zssr_gan.training.real_patches import RealPatches
-from zssr_gan.training.sampling import PatchSource, Sampler, StepBatch
-from zssr_gan.training.schedule import EpochMeans, Schedule, Step, end_epoch, is_measured
-from zssr_gan.training.validation import Figures, Validation
+from zssr_gan.training.sampling import Sampler, StepBatch
+from zssr_gan.training.schedule import Schedule, Step
+from zssr_gan.training.state import NETWORKS, TrainingState
+from zssr_gan.training.validation import measure, outputs_of, retake_statistics, warnings_of
 
 _ASK_OTHERS = 10  # steps: asking makes the device wait
 _ACCURACY_DECAY = 0.02  # of the running mean of the discriminator's accuracy, at each of its steps
 
 
+def _ignore(*_: Any) -> None:
+    """Of a caller that does not listen."""
+
+
 @dataclass(frozen=True)
 class Callbacks:
-    """What the caller wants to hear of, between steps.
+    """What a caller is told between steps.
 
-    `progress`: after each logged step, with its losses. `notice`: a sentence. `best`: a generator that is the best so
-    far. `samples`: step, all steps, and outputs on the images held out. `begun`: the step after which a run begins.
-    `logged`: a line of metrics.jsonl.
+    `progress`: step, all steps and losses, after each logged step. `notice`: a sentence. `best`: the best generator so
+    far, with step, phase and figures. `samples`: step, all steps, and outputs on the images held out. `begun`: the step
+    after which a run begins. `logged`: step and values of a line of metrics.jsonl.
     """
 
-    progress: Callable[[int, int, Mapping[str, float]], None] = lambda _done, _total, _losses: None
-    notice: Callable[[str], None] = lambda _text: None
-    best: Callable[[GeneratorNetwork, int, str, Figures], None] = lambda _generator, _step, _phase, _figures: None
-    samples: Callable[[int, int, Sequence[Tensor]], None] = lambda _step, _total, _outputs: None
-    begun: Callable[[int], None] = lambda _step: None
-    logged: Callable[[int, Mapping[str, JsonValue]], None] = lambda _step, _values: None
+    progress: Callable[[int, int, Mapping[str, float]], None] = _ignore
+    notice: Callable[[str], None] = _ignore
+    best: Callable[[GeneratorNetwork, int, str, Mapping[str, float]], None] = _ignore
+    samples: Callable[[int, int, Sequence[Tensor]], None] = _ignore
+    begun: Callable[[int], None] = _ignore
+    logged: Callable[[int, Mapping[str, JsonValue]], None] = _ignore
 
 
 class Loop:
@@ -87,52 +94,46 @@ class Loop:
     ) -> None:
         self.settings, self.data, self.seed, self.machine, self.callbacks = settings, data, seed, machine, callbacks
         self.group = group or DataParallel(Ranks.alone(), machine.device)
-        world = self.group.ranks.world
-        if settings.batch % world:
-            raise SettingsError(f"train.batch: {settings.batch} images cannot be dealt evenly to {world} processes.")
-        device, self.scale, channels = machine.device, data.scale, data.channels
-        self.generator = generator_of(
-            settings.generator, {"scale": self.scale, "channels": channels}, draws(seed, "generator")
-        ).to(device)
+        ranks, device, channels, scale = self.group.ranks, machine.device, data.channels, data.scale
+        if settings.batch % ranks.world:
+            raise SettingsError(
+                f"train.batch: {settings.batch} images cannot be dealt evenly to {ranks.world} processes."
+            )
+        given = {"scale": scale, "channels": channels}
+        self.generator = generator_of(settings.generator, given, draws(seed, "generator")).to(device)
         rows, columns = (settings.patch,) * 2 if settings.patch else data.inputs.size(0)
         self.discriminator = discriminator_of(
-            settings.discriminator, channels, (self.scale * rows, self.scale * columns), draws(seed, "discriminator")
+            settings.discriminator, channels, (scale * rows, scale * columns), draws(seed, "discriminator")
         ).to(device)
-        self.objective = Objective(settings.losses, features, data.downscales, self.scale)
-        self.state = TrainingState(
-            self.generator,
-            self.discriminator,
-            {name: optimisers_of(getattr(self, name), settings.optimiser, name) for name in NETWORKS},
-            accuracy=torch.tensor(0.5, device=device),
-        )
+        optimisers = {name: optimisers_of(getattr(self, name), settings.optimiser, name) for name in NETWORKS}
+        self.state = TrainingState(self.generator, self.discriminator, optimisers, torch.tensor(0.5, device=device))
         # Not in the running mean of the generator, which rank 0 uses while the others do not.
         synchronised = [self.group.synchronise(network) for network in (self.generator, self.discriminator)]
         if not all(synchronised):
             callbacks.notice(
-                f"batch normalisation sees {settings.batch // world} images of a batch in each process, as torch "
+                f"batch normalisation sees {settings.batch // ranks.world} images of a batch in each process, as torch "
                 "cannot synchronise it here: set norm to false and none in the networks' options, or take one process"
             )
         if settings.compile:
             compile_networks(self.generator, self.discriminator, device)
+        self.objective = Objective(settings.losses, features, data.downscales, scale)
         self.schedule = Schedule.of(settings, len(data.inputs), len(data.reals))
-        self.inputs, self.fakes = (self._sampler(data.inputs, name, settings.patch) for name in ("inputs", "fakes"))
-        self.validation = Validation(settings, data, self.objective, seed, device)
-        self.reals = RealPatches(settings.reals, data, settings.patch, self._sampler)
+        sampler = partial(Sampler, scale=scale, batch=settings.batch, seed=seed)
+        share = partial(sampler, rank=ranks.rank, world=ranks.world)
+        self.inputs = share(data.inputs, stream="inputs", patch=settings.patch)
+        self.fakes = share(data.inputs, stream="fakes", patch=settings.patch)
+        self._measured = sampler(data.inputs, stream="measured", patch=settings.patch)
+        self.reals = RealPatches(settings.reals, data, settings.patch, share)
         for warning in self.reals.check(self.discriminator.facts):
             callbacks.notice(warning)
-        self.checkpoints = Checkpoints(folder / "checkpoints", settings.every.keep, facts, callbacks.notice)
-        self.finite = FiniteCheck(self.checkpoints, self.group)
+        self.checkpoints = Checkpoints(folder / "checkpoints", facts, callbacks.notice)
         self.log = MetricsLog(folder / "metrics.jsonl")
         # Lists: to walk through a network's modules for them takes longer than what is then done.
         self._weights = {name: list(getattr(self, name).parameters()) for name in NETWORKS}
+        self._finite = torch.tensor(True, device=device)
         self._epoch: int | None = None
         self._ahead: ThreadPoolExecutor
         self._next: Future[StepBatch]
-
-    def _sampler(self, images: PatchSource, stream: str, patch: int | None) -> Sampler:
-        ranks = self.group.ranks
-        shared = {"scale": self.scale, "batch": self.settings.batch, "seed": self.seed}
-        return Sampler(images, stream=stream, patch=patch, rank=ranks.rank, world=ranks.world, **shared)
 
     def run(self) -> None:
         """Train from the newest checkpoint, or from the start, to the end.
@@ -160,29 +161,26 @@ class Loop:
             self._draw_ahead(state.step)
             try:
                 with uninterrupted() as signals:
-                    while state.step < total and not state.epochs.stopped:
+                    while state.step < total and not state.stopped:
                         self._step(self._next.result())
-                        if self._stops(bool(signals)):
-                            state.epochs.share(self.group)
+                        # All processes stop after the same step, or some would wait for the others.
+                        asks = self.group.ranks.world == 1 or state.step % _ASK_OTHERS == 0
+                        if asks and self.group.any(bool(signals)):
+                            state.share_sums(self.group)
                             raise Terminated
             except KeyboardInterrupt:
                 with uninterrupted():
                     self._write_checkpoint()
                 raise
-        if state.epochs.stopped:
-            stop = self.settings.stop
-            assert stop is not None
+        if state.stopped and (stop := self.settings.stop) is not None:
             why = f"the {stop.of} loss has not gained for {stop.patience} epochs"
             notice(f"stopped early, after step {state.step:,}: {why}")
         self.checkpoints.trust()  # its outputs were checked, and no step comes after it
 
-    def _stops(self, here: bool) -> bool:
-        """Whether a signal came, to any process: all stop after the same step, or some would wait for the others."""
-        if self.group.ranks.world > 1 and self.state.step % _ASK_OTHERS:
-            return False
-        return self.group.any(here)
+    def _draw_ahead(self, number: int) -> None:
+        self._next = self._ahead.submit(self._draw, number)
 
-    def _batches(self, number: int) -> StepBatch:
+    def _draw(self, number: int) -> StepBatch:
         """What a step learns from."""
         step = self.schedule.at(number if number < self.schedule.total else 0)  # one beyond the end is never used
         if step.network == "discriminator":
@@ -191,51 +189,43 @@ class Loop:
         beside = self.settings.losses.against_reals and step.phase == "adversarial"
         return StepBatch(batch, self.reals.beside(batch, step.number) if beside else {})
 
-    def _draw_ahead(self, number: int) -> None:
-        self._next = self._ahead.submit(self._batches, number)
-
     def _step(self, drawn: StepBatch) -> None:
         """One update, and what is due after it."""
         step = self.schedule.at(self.state.step)
         if step.epoch != self._epoch:
             self._epoch = step.epoch
             self.generator.draw_skipped(draws(self.seed, "skip", step.epoch))
-        drawn = drawn.to(self.machine.device)
-        losses = (
-            self._discriminator_losses(drawn)
-            if step.network == "discriminator"
-            else self._generator_losses(drawn, adversarial=step.phase == "adversarial")
-        )
-        losses["gradient"] = self._update(step, losses["loss"])
+        with torch.autocast(self.machine.device.type, torch.bfloat16, enabled=self.machine.precision == "bf16"):
+            losses = self._losses(step, drawn.to(self.machine.device))
+        gradient = self._update(step, losses["loss"])
         self.state.step += 1
-        self._after(step, losses)
+        self.state.add(step.network, losses)
+        self._after(step, {**losses, "gradient": gradient})
 
-    def _generator_losses(self, drawn: StepBatch, *, adversarial: bool) -> dict[str, Tensor]:
-        with self._autocast():
-            sr = self.generator(drawn.lr.lr)
-            losses = self.objective.content(self.generator, sr, drawn.lr)
-            if adversarial:
-                # Its own weights do not learn from this: their gradients are not even computed.
-                self._require_gradients(False)
-                losses["adversarial"] = self.objective.generator_adversarial(
-                    self.discriminator, sr, drawn.reals, self.reals.weights
-                )
-                self._require_gradients(True)
+    def _losses(self, step: Step, drawn: StepBatch) -> dict[str, Tensor]:
+        """What the step's network minimises (`loss`), and its parts."""
+        if step.network == "discriminator":
+            with torch.no_grad():
+                fake = self.generator(drawn.lr.lr)
+            on_reals = {kind: self.discriminator(real) for kind, real in drawn.reals.items()}
+            losses = self.objective.discriminator(on_reals, self.reals.weights, self.discriminator(fake))
+            losses["accuracy"] = self.group.mean(losses["accuracy"])
+            self.state.accuracy = torch.lerp(self.state.accuracy, losses["accuracy"], _ACCURACY_DECAY)
+            return losses
+        sr = self.generator(drawn.lr.lr)
+        losses = self.objective.content(self.generator, sr, drawn.lr)
+        if step.phase == "adversarial":
+            # Its own weights do not learn from this: their gradients are not even computed.
+            self._require_gradients(False)
+            losses["adversarial"] = self.objective.generator_adversarial(
+                self.discriminator, sr, drawn.reals, self.reals.weights
+            )
+            self._require_gradients(True)
         return {**losses, "loss": self.objective.total(losses)}
 
     def _require_gradients(self, required: bool) -> None:
         for weight in self._weights["discriminator"]:
             weight.requires_grad = required
-
-    def _discriminator_losses(self, drawn: StepBatch) -> dict[str, Tensor]:
-        with self._autocast():
-            with torch.no_grad():
-                fake = self.generator(drawn.lr.lr)
-            on_reals = {kind: self.discriminator(real) for kind, real in drawn.reals.items()}
-            losses = self.objective.discriminator(on_reals, self.reals.weights, self.discriminator(fake))
-        losses["accuracy"] = self.group.mean(losses["accuracy"])
-        self.state.accuracy = torch.lerp(self.state.accuracy, losses["accuracy"], _ACCURACY_DECAY)
-        return losses
 
     def _update(self, step: Step, loss: Tensor) -> Tensor:
         """Follow the gradient, whose norm it returns."""
@@ -249,75 +239,99 @@ class Loop:
         loss.backward()
         self.group.average(network)
         norm = nn.utils.clip_grad_norm_(self._weights[step.network], self.settings.optimiser.clip or math.inf)
-        self.finite.add(loss, norm)
+        self._finite &= torch.isfinite(loss.detach()) & torch.isfinite(norm)
         if self.machine.device.type == "cpu":  # elsewhere it would wait for the device at each step
-            self.finite.check(self.state.step + 1, step.network)
+            self._check_finite(f"step {self.state.step + 1:,}", f"the {step.network}")
         for optimiser in optimisers:
             optimiser.step()
         if step.network == "generator":
             self.state.update_mean(self.settings.ema, step.number + 1)
         return norm
 
+    def _check_finite(self, at: str, network: str) -> None:
+        """Raise NumericalError where a loss or gradient of a step before was not finite; every process calls it."""
+        if self.group.any(not self._finite):
+            raise self.checkpoints.diverged(at, f"the loss or gradient of {network} is")
+        self.checkpoints.trust()
+
     def _rate(self, step: Step) -> float:
         """The share of the initial learning rates that the schedule leaves at a step."""
         cosine = self.settings.optimiser.schedule == "cosine"
-        return (1 + math.cos(math.pi * step.done)) / 2 if cosine else self.state.epochs.rate
+        return (1 + math.cos(math.pi * step.done)) / 2 if cosine else self.state.rate
 
     def _after(self, step: Step, losses: Mapping[str, Tensor]) -> None:
         """What is due after a step: log, validation, samples, checkpoint. The last one has all of them."""
-        state, every, leads = self.state, self.settings.every, self.group.ranks.rank == 0
-        number, last = state.step, state.step == self.schedule.total
-        due = {kind: last or number % getattr(every, kind) == 0 for kind in ("validation", "samples", "checkpoint")}
-        # Counted by each network: with one step each in turn, every tenth step would always be the same network's.
-        due["log"] = last or (step.number + 1) % every.log == 0
-        state.epochs.add(step.network, {name: value for name, value in losses.items() if name != "gradient"})
-        ends = self.schedule.ends_epoch(step)
-        if any(due.values()) or ends:
-            self.finite.check(number, None)
-        values = {}
-        if due["log"]:
-            means = self.group.mean(torch.stack([value.detach().float() for value in losses.values()]))
-            values = dict(zip(losses, means.tolist(), strict=True))
-        # The last step of a phase is validated as its last.
-        measured = due["validation"] or due["samples"] or number == self.schedule.pretrain
-        outputs, figures = None, None
-        if leads and (measured or (ends and is_measured(self.settings))):
-            outputs = self.validation.outputs(state)
-            self.finite.check_outputs(number, outputs)
-            figures = self.validation.figures(state, outputs)
-        epoch, rate = None, self.settings.optimiser.lr * self._rate(step)
+        state, settings, leads, total = self.state, self.settings, self.group.ranks.rank == 0, self.schedule.total
+        number, last, ends = state.step, state.step == total, self.schedule.ends_epoch(step)
+        # Lines are counted by each network: with one step each in turn, every tenth would always be the same network's.
+        counts = {"log": step.number + 1, "validation": number, "samples": number, "checkpoint": number}
+        due = {name for name, count in counts.items() if last or count % getattr(settings.every, name) == 0}
+        if due or ends:
+            self._check_finite(f"at or before step {number:,}", "a network")
+        values: dict[str, float] = {}
+        if "log" in due:
+            mean = self.group.mean(torch.stack([value.detach().float() for value in losses.values()]))
+            values = dict(zip(losses, mean.tolist(), strict=True))
+        outputs, figures = list[Tensor](), dict[str, float]()
+        phase_ends = number == self.schedule.pretrain
+        if leads and (due & {"validation", "samples"} or phase_ends or (ends and self._by_epochs)):
+            outputs, figures = self.validate()
+        means, rate = dict[str, dict[str, float]](), settings.optimiser.lr * self._rate(step)
         if ends:
-            loss = None if figures is None else figures.loss
-            epoch = end_epoch(state.epochs, self.settings, step, loss, self.group)
-        over = last or state.epochs.stopped
-        if due["checkpoint"] or over:
-            state.epochs.share(self.group)
+            means = state.end_epoch(step, settings, figures.get("loss"), self.group)
+        if state.stopped:
+            due |= {"samples", "checkpoint"}
+        if "checkpoint" in due:
+            state.share_sums(self.group)
         if not leads:
             return
-        if due["log"]:
+        if "log" in due:
             self._log({"phase": step.phase, "who": step.network, **values})
-        if outputs is not None and (due["samples"] or over):
-            self.callbacks.samples(number, self.schedule.total, outputs)
-        if figures is not None:
-            self._validate(step, figures, epoch)
-        if epoch is not None:
-            line = epoch.line(rate, None if figures is None else figures.values)
-            self._log({"phase": step.phase, "epoch": line})
-        if due["checkpoint"] or over:
+        if figures:
+            if "samples" in due:
+                self.callbacks.samples(number, total, outputs)
+            accuracy = state.accuracy.item() if step.phase == "adversarial" else None
+            warnings = warnings_of(figures, accuracy)
+            for warning in warnings:
+                self.callbacks.notice(f"step {number:,}: {warning}")
+            self._log({"phase": step.phase, "validation": {**figures, "accuracy": accuracy, "warnings": [*warnings]}})
+            if state.is_best(step, self._figure(figures, means)):
+                self.callbacks.best(state.mean, number, step.phase, figures)
+        if ends:
+            epoch = {"number": step.epoch + 1, "rate": rate, **means, "validation": figures or None}
+            self._log({"phase": step.phase, "epoch": epoch})  # type: ignore[dict-item]  # dicts of floats are JSON
+        if "checkpoint" in due:
             self._write_checkpoint()
-        if due["log"]:
-            self.callbacks.progress(number, self.schedule.total, values)
+        if "log" in due:
+            self.callbacks.progress(number, total, values)
 
-    def _validate(self, step: Step, figures: Figures, epoch: EpochMeans | None) -> None:
-        """Log what was measured, and hand on the generator if it is the best; `epoch`: the one that ended here."""
-        accuracy = self.state.accuracy.item() if step.phase == "adversarial" else None
-        warnings = figures.warnings(accuracy)
-        for warning in warnings:
-            self.callbacks.notice(f"step {self.state.step:,}: {warning}")
-        values: dict[str, JsonValue] = {**figures.values, "accuracy": accuracy, "warnings": [*warnings]}
-        self._log({"phase": step.phase, "validation": values})
-        if self.validation.is_best(self.state, step, figures, epoch):
-            self.callbacks.best(self.state.mean, self.state.step, step.phase, figures)
+    def validate(self) -> tuple[list[Tensor], dict[str, float]]:
+        """Outputs of the mean generator on the images held out, `C sH sW` each, and their figures, with the content
+        losses as `loss` where there are any. Raises NumericalError where an output is not finite."""
+        held_out, device, mean = self.data.held_out, self.machine.device, self.state.mean
+        retake_statistics(mean, self._measured, device)
+        outputs = outputs_of(mean, held_out, device)
+        if not all(bool(one.isfinite().all()) for one in outputs):
+            raise self.checkpoints.diverged(f"step {self.state.step:,}", "the generator's outputs are")
+        loss = self.objective.on_held_out(mean, outputs, held_out, device)
+        figures = measure(outputs, held_out, self.data.downscales, paired=self.data.paired)
+        return outputs, figures if loss is None else {**figures, "loss": loss}
+
+    @property
+    def _by_epochs(self) -> bool:
+        """Whether the images held out are measured at the end of each epoch."""
+        settings = self.settings
+        plateau = settings.optimiser.schedule == "plateau" and settings.optimiser.plateau.of == "validation"
+        return plateau or settings.stop is not None or settings.validation.best == "training_loss"
+
+    def _figure(self, figures: Mapping[str, float], means: Mapping[str, Mapping[str, float]]) -> float | None:
+        """By which generators are compared, more is better; `means`: losses of the epoch that ended, if one did."""
+        best = self.settings.validation.best
+        if best == "training_loss":
+            return -means["generator"]["loss"] if means else None
+        if best == "last":
+            return float(self.state.step)
+        return figures["residual_db" if best == "residual" else "truth_db" if self.data.paired else "synthetic_db"]
 
     def _log(self, values: Mapping[str, JsonValue]) -> None:
         self.log.append(self.state.step, values)
@@ -326,9 +340,9 @@ class Loop:
     def _write_checkpoint(self) -> None:
         """Write one, if this is the process that writes. Raises NumericalError where it is not worth it."""
         if self.group.ranks.rank == 0:
-            self.finite.check_state(self.state)
+            if not (self._finite and self.state.finite):
+                raise self.checkpoints.diverged(
+                    f"at or before step {self.state.step:,}", "a loss, gradient or weight is"
+                )
             self.log.flush()
             self.checkpoints.write(self.state)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.machine.device.type, torch.bfloat16, enabled=self.machine.precision == "bf16")

@@ -285,6 +285,6 @@ class Objective:
             return None
         losses = []
         for number, sr in enumerate(outputs):
-            batch = whole_batch(images, [number]).to(device)
+            batch = whole_batch(images, number).to(device)
             losses.append(self.total(self.content(generator, sr[None].to(device), batch)).item())
         return sum(losses) / len(losses)

@@ -10,7 +10,7 @@ from zssr_gan.imaging.resize import reduced_size, resize
 from zssr_gan.networks.base import Facts
 from zssr_gan.settings.train import RealSettings
 from zssr_gan.training.dataset import TrainingData
-from zssr_gan.training.sampling import Batch, Images, PatchSource, Sampler
+from zssr_gan.training.sampling import Batch, Images, Sampler
 
 
 class RealPatches:
@@ -36,7 +36,7 @@ class RealPatches:
         settings: RealSettings,
         data: TrainingData,
         patch: int | None,
-        sampler: Callable[[PatchSource, str, int | None], Sampler],
+        sampler: Callable[..., Sampler],
     ) -> None:
         total = sum(settings.weights.values())
         self.weights = {kind: weight / total for kind, weight in settings.weights.items() if weight}
@@ -44,12 +44,12 @@ class RealPatches:
         self._samplers = {}
         for kind in self.weights:
             if kind in ("synthetic", "truth"):
-                self._samplers[kind] = sampler(data.reals, "reals", patch)
+                self._samplers[kind] = sampler(data.reals, stream="reals", patch=patch)
             elif kind == "lr":
-                self._samplers[kind] = sampler(lr_images(data), "reals, lr", patch)
+                self._samplers[kind] = sampler(lr_images(data), stream="reals, lr", patch=patch)
             else:
                 small = None if patch is None else patch // self.scale
-                self._samplers[kind] = sampler(shrunk(lr_images(data), self.scale), "reals, shrunk", small)
+                self._samplers[kind] = sampler(shrunk(lr_images(data), self.scale), stream="reals, shrunk", patch=small)
 
     def batch(self, number: int) -> dict[str, Tensor]:
         """Batch `number` of each kind, `B C H W` in [0, 1]: this process's part of it."""

@@ -245,9 +245,8 @@ def _together(levels: Sequence[_Levels]) -> Tensor:
     return from_levels(torch.from_numpy(np.stack(levels)).contiguous())
 
 
-def whole_batch(images: Images, places: Sequence[int]) -> Batch:
-    """Images as they are, unturned; all of one size."""
-    lr = _together([images.lr[place].numpy() for place in places])
-    hr = None if images.hr is None else _together([images.hr[place].numpy() for place in places])
-    nothing = (0,) * len(places)
-    return Batch(lr, hr, nothing, tuple(images.cameras[place] for place in places), nothing)
+def whole_batch(images: Images, place: int) -> Batch:
+    """A batch of one image as it is, unturned."""
+    lr, hr = (None if some is None else from_levels(some[place])[None] for some in (images.lr, images.hr))
+    assert lr is not None
+    return Batch(lr, hr, (0,), (images.cameras[place],), (0,))

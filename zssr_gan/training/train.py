@@ -26,7 +26,6 @@ from zssr_gan.training.model_card import (
     options_of,
     write_generator,
 )
-from zssr_gan.training.validation import Figures
 
 GENERATOR = "generator.safetensors"
 CONTENT = "content"
@@ -97,7 +96,7 @@ def train_generator(
         KeyboardInterrupt, NumericalError, OutputError, SettingsError: see `Loop`.
     """
 
-    def write_best(generator: GeneratorNetwork, step: int, phase: str, figures: Figures) -> None:
+    def write_best(generator: GeneratorNetwork, step: int, phase: str, figures: Mapping[str, float]) -> None:
         cameras = {data.degradations[place].sha256: data.degradations[place] for place in data.inputs.cameras}
         card = Card(
             name=settings.generator.name,
@@ -114,7 +113,7 @@ def train_generator(
             steps=loop.schedule.total,
             phase=phase,
             mean_weights=settings.ema > 0,
-            metrics=figures.values,
+            metrics=dict(figures),
             precision=machine.precision,
             device=str(machine.device),
             versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
