@@ -248,7 +248,7 @@ class TestExamine:
         assert len(found) == 600
         assert seen[-1] == ("f", 600, 600)
         assert found[7] == (hashlib.sha256((tmp_path / "007.png").read_bytes()).hexdigest(), 16, 20)
-        assert found[300] == "is not an image of a kind that is read (PNG, JPEG, TIFF, BMP and WebP)"
+        assert found[300] == "is not an image of a kind that is read (PNG, JPEG, TIFF, BMP, WebP, AVIF and HEIC)"
         assert found[301] == "the BMP file is damaged or truncated"
         assert found[599] == "cannot be read (No such file or directory)"
 

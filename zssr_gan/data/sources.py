@@ -25,7 +25,9 @@ from zssr_gan.files import sha256_bytes
 from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.picture import Metadata, Picture, from_samples
 
-IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+IMAGE_EXTENSIONS = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".avif", ".heic", ".heif", ".hif"}
+)
 """What a file's name ends in, in lower case, where it is an image that can be read."""
 
 HIDDEN = "is hidden"

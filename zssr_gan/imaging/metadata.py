@@ -1,16 +1,20 @@
-"""EXIF, colour profiles and resolution: what is checked and repaired when an image file is read.
+"""EXIF, XMP, IPTC, colour profiles and resolution: what is checked and repaired when an image file is read.
 
-Sources: EXIF 2.32 (JEITA CP-3451E) for the block and its orientation tag; ICC.1:2022, section 7.2, for profiles.
+Sources: EXIF 2.32 (JEITA CP-3451E) for the block and its tags; ICC.1:2022, section 7.2, for profiles; XMP part 1
+(ISO 16684-1) and IPTC-NAA IIM 4.2 for the two other blocks.
 """
 
 import io
+import re
 import struct
 from collections.abc import Mapping
 from typing import Any
+from xml.etree import ElementTree
 
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
-from zssr_gan.imaging.picture import Samples
+from zssr_gan.imaging.directory import Block, Directory
+from zssr_gan.imaging.picture import Decoded, Metadata, Picture, Samples, from_samples
 
 # TIFF's text tags that describe the picture, not its storage: document, description, make, model, software, date,
 # artist, host, copyright.
@@ -20,39 +24,160 @@ _DIRECTORIES = (int(ExifTags.IFD.Exif), int(ExifTags.IFD.GPSInfo))
 
 _PREFIX = b"Exif\x00\x00"
 
-_ORIENTATION = 0x0112
+ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 274, 282, 283, 296
+
+_TRANSPOSED = (5, 6, 7, 8)  # orientations that swap rows and columns
+
+_IPTC_MARK = 0x1C
+
+_LARGEST_XMP = 2**24
 
 
-def upright_exif(raw: bytes) -> tuple[int, bytes]:
-    """The orientation (1 to 8) that an EXIF block asks for, and the block with the tag reset to 1.
+def assemble(decoded: Decoded) -> Picture:
+    """Turn the pixels upright and keep of the metadata what is sound; the rest is named in the notices."""
+    notices = list(decoded.notices)
+    channels = 1 if decoded.samples.shape[2] <= 2 else 3
+    exif, icc, xmp, iptc = decoded.exif, decoded.icc, decoded.xmp, decoded.iptc
+    orientation = decoded.orientation or 1
+    if exif is not None:
+        exif = exif.removeprefix(_PREFIX)
+        try:
+            orientation = decoded.orientation or _orientation(Block(exif))
+            exif = upright_exif(exif, transposed=orientation in _TRANSPOSED)
+        except Exception:  # a damaged EXIF block must not cost the pixels; its parser raises anything
+            exif = None
+            notices.append("Its EXIF data could not be read and was left out.")
+    if icc is not None and not profile_fits(icc, channels):
+        icc = None
+        notices.append("A colour profile that does not fit its pixels was left out.")
+    if xmp is not None and (xmp := _upright_xmp(xmp)) is None:
+        notices.append("Its XMP data could not be read and was left out.")
+    if iptc is not None and iptc[:1] != bytes([_IPTC_MARK]):
+        iptc = None
+        notices.append("Its IPTC data could not be read and was left out.")
+    dpi = plausible_dpi(found := decoded.dpi or exif_dpi(decoded.exif))
+    if dpi is None and isinstance(found, tuple) and any(found):
+        notices.append("Its resolution (dpi) makes no sense and was left out.")
+    if dpi is not None and orientation in _TRANSPOSED:
+        dpi = dpi[::-1]
+    if decoded.samples.shape[2] in (2, 4) and not decoded.samples[:, :, -1].any():
+        notices.append("Its alpha is 0 in every pixel: viewers show nothing of it, nor of the result.")
+    metadata = Metadata(exif, icc, dpi, xmp, iptc, tuple(decoded.colour.items()), tuple(decoded.texts.items()))
+    return from_samples(turn_upright(decoded.samples, orientation), metadata, tuple(notices))
+
+
+def _orientation(block: Block) -> int:
+    return orientation_in(block, block.directory(block.first))
+
+
+def orientation_in(block: Block, directory: Directory) -> int:
+    """The orientation (1 to 8) that a directory asks for, in whichever type its field has; 1 where it has none."""
+    values = block.numbers(directory.fields.get(ORIENTATION))
+    return int(values[0]) if values and values[0] in range(1, 9) else 1
+
+
+def upright_exif(exif: bytes, *, transposed: bool = False) -> bytes:
+    """An EXIF block for upright pixels: orientation 1, resolution of swapped axes swapped, no thumbnail.
 
     Every other byte stays where it is, so that maker notes, which hold offsets into the block, stay readable.
     Raises some exception where the block cannot be read or could not be written into a TIFF file.
     """
-    exif = raw.removeprefix(_PREFIX)
-    order = {b"II": "<", b"MM": ">"}[exif[:2]]
-    (start,) = struct.unpack_from(order + "L", exif, 4)
-    (count,) = struct.unpack_from(order + "H", exif, start)
-    orientation = 1
-    for entry in range(start + 2, start + 2 + 12 * count, 12):
-        (tag,) = struct.unpack_from(order + "H", exif, entry)
-        if tag == _ORIENTATION:
-            (orientation,) = struct.unpack_from(order + "H", exif, entry + 8)
-            exif = exif[: entry + 8] + struct.pack(order + "HH", 1, 0) + exif[entry + 12 :]
-    for tag, fields in tiff_directories(exif).items():
+    block = Block(data := bytearray(exif))
+    directory = block.directory(block.first)
+    if entry := directory.fields.get(ORIENTATION):
+        block.set_number(entry, 1)
+    x, y = (directory.fields.get(tag) for tag in (_X_RESOLUTION, _Y_RESOLUTION))
+    if transposed and x and y:
+        data[x.at + 2 : x.at + 12], data[y.at + 2 : y.at + 12] = data[y.at + 2 : y.at + 12], data[x.at + 2 : x.at + 12]
+    if directory.following:
+        _drop_thumbnails(block, directory)
+    for tag, fields in tiff_directories(bytes(data)).items():
         directory_bytes(tag, fields, 0)
-    return (orientation if 1 <= orientation <= 8 else 1), exif
+    return bytes(data)
 
 
-def tiff_texts(exif: bytes | None) -> dict[int, str]:
-    """What a block says of the picture in words, by TIFF tag."""
-    block = _load(exif)
-    return {tag: str(block[tag]) for tag in _DESCRIPTIVE if tag in block}
+def _drop_thumbnails(block: Block, directory: Directory) -> None:
+    """Zero what follows the first directory of a block, and cut it off where it is the block's end."""
+    data = block.data
+    assert isinstance(data, bytearray)
+    spans, seen, at = [], {block.first}, directory.following
+    data[directory.end - 4 : directory.end] = bytes(4)
+    while at and at not in seen:
+        seen.add(at)
+        try:
+            further = block.directory(at)
+        except Exception:  # nothing points at it any more
+            break
+        spans.append((at, further.end))
+        for start, length in ((0x201, 0x202), (273, 279)):
+            places, sizes = (block.numbers(further.fields.get(tag)) for tag in (start, length))
+            spans += [(int(a), int(a + b)) for a, b in zip(places, sizes, strict=False) if a > directory.end]
+        at = further.following
+    for start, end in sorted(spans, reverse=True):
+        end = min(end, len(data))
+        if end >= len(data) - 1:  # a byte of padding may follow
+            del data[start:]
+        else:
+            data[start:end] = bytes(max(0, end - start))
+
+
+def _upright_xmp(xmp: bytes) -> bytes | None:
+    """An XMP packet for upright pixels, without thumbnails; None where it is no XML."""
+    xmp = xmp.rstrip(b"\0")
+    try:
+        if len(xmp) > _LARGEST_XMP or b"<!DOCTYPE" in xmp or b"<!ENTITY" in xmp:
+            return None
+        ElementTree.fromstring(xmp.strip())
+    except (ElementTree.ParseError, ValueError, LookupError):
+        return None
+    xmp = re.sub(rb"<(xmp|xap):Thumbnails>.*?</\1:Thumbnails>", b"", xmp, flags=re.DOTALL)
+    xmp = re.sub(rb"(tiff:Orientation\s*=\s*[\"'])\d+", rb"\g<1>1", xmp)
+    return re.sub(rb"(<tiff:Orientation>\s*)\d+", rb"\g<1>1", xmp)
+
+
+def exif_dpi(exif: bytes | None) -> tuple[float, ...] | None:
+    """The resolution that an EXIF block names, pixels an inch in x and y; None where it names none or is damaged."""
+    if exif is None:
+        return None
+    try:
+        block = Block(exif.removeprefix(_PREFIX))
+        return resolution_in(block, block.directory(block.first))
+    except Exception:  # as above
+        return None
+
+
+def resolution_in(block: Block, directory: Directory) -> tuple[float, ...] | None:
+    """Pixels an inch in x and y, where a directory says it in inches or centimetres; 0 where that is no number."""
+    unit = block.numbers(directory.fields.get(_UNIT)) or (2,)
+    entries = [directory.fields.get(tag) for tag in (_X_RESOLUTION, _Y_RESOLUTION)]
+    if None in entries or unit[0] not in (2, 3):
+        return None
+    return tuple((*block.numbers(entry), 0)[0] * (1.0 if unit[0] == 2 else 2.54) for entry in entries)
+
+
+def text_of(raw: bytes) -> str:
+    """Text of a file whose encoding is not said: UTF-8 where it is that, else Latin-1."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def tiff_texts(exif: bytes | None) -> dict[int, bytes]:
+    """What a block says of the picture in words, by TIFF tag, in the bytes of its own encoding."""
+    if exif is None:
+        return {}
+    block = Block(exif)
+    fields = block.directory(block.first).fields
+    raw = {tag: block.raw(fields[tag]) for tag in _DESCRIPTIVE if tag in fields}
+    return {tag: value.partition(b"\0")[0] for tag, value in raw.items() if value}
 
 
 def tiff_directories(exif: bytes | None) -> dict[int, dict[int, Any]]:
     """The sub-directories of a block (how it was taken; where) by the TIFF tag that points at them."""
-    block = _load(exif)
+    block = Image.Exif()
+    if exif is not None:
+        block.load(exif)
     return {tag: dict(fields) for tag in _DIRECTORIES if (fields := block.get_ifd(tag))}
 
 
@@ -64,16 +189,9 @@ def directory_bytes(tag: int, fields: Mapping[int, Any], offset: int) -> bytes:
     return directory.tobytes(offset)
 
 
-def _load(exif: bytes | None) -> Image.Exif:
-    block = Image.Exif()
-    if exif is not None:
-        block.load(exif)
-    return block
-
-
 def turn_upright(samples: Samples, orientation: int) -> Samples:
     """The pixels (`H W C`) as they are to be seen, for an EXIF orientation of 1 to 8; a view, nothing is copied."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in _TRANSPOSED:
         samples = samples.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
         samples = samples[::-1]
@@ -82,15 +200,13 @@ def turn_upright(samples: Samples, orientation: int) -> Samples:
     return samples
 
 
-def exif_of_tiff(data: bytes) -> bytes | None:
-    """The EXIF block of a TIFF file, whose own directory holds what describes the picture beside how it is stored.
+def exif_block(source: Image.Exif) -> bytes | None:
+    """The EXIF block out of a TIFF file's directory, which holds what describes the picture beside how it is stored.
 
-    Raises some exception where the directory cannot be read.
+    Raises some exception where a directory cannot be read.
     """
-    source = Image.Exif()
-    source.load_from_fp(io.BytesIO(data))
     block = Image.Exif()
-    for tag in (*_DESCRIPTIVE, _ORIENTATION):
+    for tag in _DESCRIPTIVE:
         if tag in source:
             value = source[tag]
             # As bytes: Pillow reads text as Latin-1, but would write its accents as question marks.
@@ -101,9 +217,25 @@ def exif_of_tiff(data: bytes) -> bytes | None:
     return block.tobytes().removeprefix(_PREFIX) if len(block) else None
 
 
+def iptc_of_photoshop(block: bytes) -> bytes | None:
+    """The IPTC records among Photoshop's image resources, or None. Source: Adobe's file formats, 2019, table 1."""
+    at = 0
+    while block[at : at + 4] == b"8BIM" and at + 12 <= len(block):
+        (resource,) = struct.unpack_from(">H", block, at + 4)
+        at += 6 + (block[at + 6] + 2) // 2 * 2  # a name of even length, its own length byte counted in
+        if at + 4 > len(block):
+            return None
+        (size,) = struct.unpack_from(">L", block, at)
+        if resource == 0x0404:
+            return block[at + 4 : at + 4 + size]
+        at += 4 + (size + 1) // 2 * 2
+    return None
+
+
 def profile_fits(icc: bytes, channels: int) -> bool:
     """Whether a profile is one for pictures of `channels` colours (1 gray, 3 RGB), by its header's colour space."""
-    return len(icc) >= 128 and icc[36:40] == b"acsp" and icc[16:20] == {1: b"GRAY", 3: b"RGB "}[channels]
+    sound = len(icc) >= 128 and icc[36:40] == b"acsp" and 128 <= int.from_bytes(icc[:4]) <= len(icc)
+    return sound and icc[16:20] == {1: b"GRAY", 3: b"RGB "}[channels]
 
 
 def plausible_dpi(dpi: object) -> tuple[float, float] | None:

@@ -1,15 +1,16 @@
-"""Read and write TIFF files by tifffile and imagecodecs.
+"""Read TIFF files by tifffile and imagecodecs.
 
-Pillow cuts 16-bit colour to 8 bits, and its libtiff writes what is wrong with a file to the terminal.
+Pillow cuts 16-bit colour to 8 bits, and its libtiff writes what is wrong with a file to the terminal. tifffile gets one
+directory, of the picture, with the fields that say how its pixels are stored: what is ill beside them costs no pixels.
 Source: TIFF 6.0 (Adobe, 1992) and its supplements; tags and codes are named there.
 """
 
 import io
-import json
 import math
 import struct
-from collections.abc import Mapping
-from typing import Any
+import zlib
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import tifffile
@@ -17,81 +18,157 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zssr_gan.errors import ImageError
-from zssr_gan.imaging.metadata import cmyk_to_rgb, directory_bytes, exif_of_tiff, tiff_directories, tiff_texts
-from zssr_gan.imaging.picture import Decoded, Metadata, Samples, check_size
+from zssr_gan.imaging.directory import Block, Directory
+from zssr_gan.imaging.jpeg import check_restarts
+from zssr_gan.imaging.metadata import (
+    cmyk_to_rgb,
+    exif_block,
+    iptc_of_photoshop,
+    orientation_in,
+    resolution_in,
+)
+from zssr_gan.imaging.picture import Decoded, Samples, check_size
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_SUBFILE_TYPE, _DESCRIPTION = 254, 270
+_SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _LENGTH, _PHOTOMETRIC = 254, 255, 256, 257, 262
+_SUB_DIRECTORIES, _XMP, _IPTC, _PHOTOSHOP, _ICC = 330, 700, 33723, 34377, 34675
+_TRANSFER, _WHITE, _PRIMARIES = 301, 318, 319
 
-_ASCII, _LONG = 2, 4
+_STORAGE: Final = frozenset(
+    {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 332, 338, 339, 347,
+     529, 530, 531, 532, 32997, 32998}
+)  # fmt: skip
+"""Tags that say how pixels are stored."""
 
-_CLASSIC_LIMIT = 2**32 - 2**20  # classic TIFF holds 32-bit offsets; a little is kept for directories
-
+_TEXTS: Final = frozenset({269, 270, 271, 272, 305, 306, 315, 316, 33432})
+_EXIF: Final = frozenset({34665, 34853})
 
 # None, three of CCITT (fax), LZW, JPEG, Deflate (two codes), PackBits, LZMA, Zstandard: what cameras, scanners and
 # libraries write. The exotic rest (JPEG 2000, JPEG XR, ...) is a wider door for hostile files than it is worth.
-_JPEG = 7
+_JPEG, _DEFLATE = 7, (8, 32946)
 
-_COMPRESSIONS = (1, 2, 3, 4, 5, _JPEG, 8, 32946, 32773, 34925, 50000)
+_COMPRESSIONS = (1, 2, 3, 4, 5, _JPEG, *_DEFLATE, 32773, 34925, 50000)
 
-
-# Bytes of one value of each field type, BigTIFF's included.
-_FIELD_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR = range(7)
 
 
 def decode_tiff(data: bytes, max_pixels: float) -> Decoded:
     """Take a TIFF file apart. Raises ImageError (without the file's name), and anything on damaged bytes."""
-    pages = _count_pages(data)
-    if pages > 1:
-        raise ImageError(f"has {pages} pages, and only single images are read; split it first.")
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
+    notices: list[str] = []
+    block = Block(data)
+    places = _picture_among(block, notices)
+    stored = places[0]
+    if _STORAGE & set(stored.ill):
+        raise ImageError("the TIFF file is damaged or truncated (a field of its header exceeds the file).")
+    if stored.ill:
+        names = ", ".join(map(str, stored.ill))
+        notices.append(f"Damaged fields of its TIFF header (tags {names}) were left out.")
+    alone = block.with_directory([block.copied_entry(e) for tag, e in sorted(stored.fields.items()) if tag in _STORAGE])
+    icc = _raw(block, places, _ICC)
+    with tifffile.TiffFile(io.BytesIO(alone)) as file:
         page = file.pages.first
         check_size(page.imagewidth, page.imagelength * page.imagedepth, max_pixels)
         _check_samples(page)
         _check_storage(page, data, max_pixels)
-        icc = page.iccprofile
-        samples, notices = _colours(page, _channels_last(page), icc)
+        samples, more = _colours(page, _channels_last(page), icc)
         if page.photometric == _CMYK:
             icc = None
-        dpi = _resolution(page)
-    try:
-        exif = exif_of_tiff(data)
-    except Exception:  # damaged descriptions must not cost the pixels; Pillow raises anything on them
-        exif = None
-        notices.append("Its EXIF data could not be read and was left out.")
-    return Decoded(samples, exif, icc, dpi, tuple(notices))
+    notices += more
+    exif = _exif(block, places, notices)
+    iptc = _raw(block, places, _IPTC) or iptc_of_photoshop(_raw(block, places, _PHOTOSHOP) or b"")
+    return Decoded(
+        samples, exif, icc, resolution_in(block, stored), tuple(notices), _raw(block, places, _XMP), iptc,
+        {} if icc else _colour_signals(block, stored, notices), orientation=_orientation(block, places),
+    )  # fmt: skip
 
 
-def _count_pages(data: bytes) -> int:
-    """The number of pictures in a file; reduced previews beside them do not count.
+def description(data: bytes) -> bytes | None:
+    """The ImageDescription of a TIFF file, or None. Raises struct.error or KeyError on a damaged one."""
+    block = Block(data)
+    return block.raw(block.directory(block.first).fields.get(270))
 
-    Holds every field of every directory against the file, before tifffile takes memory for as many values as a damaged
-    one says, or follows directories in a circle.
+
+def _picture_among(block: Block, notices: list[str]) -> list[Directory]:
+    """The directory of the picture, then the one that it is a sub-directory of, if it is one.
+
+    Reduced previews and transparency masks beside a picture are no pages. Where only previews stand in the chain of
+    pages, as in raw files, the largest sub-directory that is none is taken. Raises ImageError on several pages.
     """
-    order = "<" if data[:2] == b"II" else ">"
-    big = data[2:4] in (b"+\0", b"\0+")
-    offset_format, count_format, field_format = ("Q", "Q", "HHQ") if big else ("L", "H", "HHL")
-    field_head = struct.calcsize(order + field_format)
-    (at,) = struct.unpack_from(order + offset_format, data, 8 if big else 4)
-    pages, seen = 0, set()
+    pages: list[Directory] = []
+    at, seen = block.first, set[int]()
     while at and at not in seen:
         seen.add(at)
-        pages += 1
-        (fields,) = struct.unpack_from(order + count_format, data, at)
-        at += struct.calcsize(order + count_format)
-        for _ in range(fields):
-            tag, kind, values = struct.unpack_from(order + field_format, data, at)
-            if values * _FIELD_BYTES.get(kind, 1) > len(data):
-                raise ImageError("the TIFF file is damaged or truncated (a field of its header exceeds the file).")
-            if tag == _SUBFILE_TYPE:
-                (flags,) = struct.unpack_from(order + ("L" if kind == _LONG else "H"), data, at + field_head)
-                pages -= flags & 1
-            at += field_head + struct.calcsize(order + offset_format)
-        (at,) = struct.unpack_from(order + offset_format, data, at)
-    return pages
+        try:
+            pages.append(block.directory(at))
+        except struct.error:
+            if not pages:
+                raise
+            notices.append("The list of its pages is damaged behind the first.")
+            break
+        at = pages[-1].following
+    pictures = [page for page in pages if not (_is_mask(block, page) or _is_preview(block, page))]
+    if any(_is_mask(block, page) for page in pages) and len(pages) > 1:
+        notices.append("A transparency mask beside the picture was left out.")
+    if len(pictures) > 1:
+        raise ImageError(f"has {len(pictures)} pages, and only single images are read; split it first.")
+    if pictures:
+        return pictures
+    found = [[sub, page] for page in pages for sub in _sub_directories(block, page)]
+    found = [pair for pair in found if not (_is_mask(block, pair[0]) or _is_preview(block, pair[0]))]
+    found = found or [[page] for page in pages if not _is_mask(block, page)]
+    if not found:
+        raise ImageError("holds a transparency mask, and no picture.")
+    return max(found, key=lambda pair: math.prod(_number(block, pair[0], tag) for tag in (_WIDTH, _LENGTH)))
+
+
+def _number(block: Block, page: Directory, tag: int) -> int:
+    return int((*block.numbers(page.fields.get(tag)), 0)[0])
+
+
+def _is_preview(block: Block, page: Directory) -> bool:
+    return bool(_number(block, page, _SUBFILE_TYPE) & 1) or _number(block, page, _OLD_SUBFILE_TYPE) == 2
+
+
+def _is_mask(block: Block, page: Directory) -> bool:
+    return bool(_number(block, page, _SUBFILE_TYPE) & 4) or _number(block, page, _PHOTOMETRIC) == _MASK
+
+
+def _sub_directories(block: Block, page: Directory) -> list[Directory]:
+    return [block.directory(int(at)) for at in block.numbers(page.fields.get(_SUB_DIRECTORIES))[:64]]
+
+
+def _raw(block: Block, places: Sequence[Directory], tag: int) -> bytes | None:
+    return next((block.raw(place.fields[tag]) for place in places if tag in place.fields), None)
+
+
+def _orientation(block: Block, places: Sequence[Directory]) -> int:
+    return next((turn for place in places if (turn := orientation_in(block, place)) != 1), 1)
+
+
+def _exif(block: Block, places: Sequence[Directory], notices: list[str]) -> bytes | None:
+    """The EXIF block of what describes the picture; of a damaged one, what its texts say."""
+    fields = {tag: entry for place in reversed(places) for tag, entry in place.fields.items()}
+    for tags in (_TEXTS | _EXIF, _TEXTS):
+        alone = block.with_directory([block.copied_entry(fields[tag]) for tag in sorted(tags & fields.keys())])
+        source = Image.Exif()
+        try:
+            source.load_from_fp(io.BytesIO(alone))
+            return exif_block(source)
+        except Exception:  # damaged descriptions must not cost the pixels; Pillow raises anything on them
+            notices.append("Its EXIF data could not be read and was left out.")
+    return None
+
+
+def _colour_signals(block: Block, page: Directory, notices: list[str]) -> dict[str, bytes]:
+    """PNG's chunks for the white point and primaries of a TIFF file, whose curve is a power of 2.2 unless said."""
+    white, primaries = (block.numbers(page.fields.get(tag)) for tag in (_WHITE, _PRIMARIES))
+    if _TRANSFER in page.fields:
+        notices.append("Its transfer function (TIFF tag 301), which is no colour profile, was left out.")
+    if len(white) != 2 or len(primaries) != 6 or not all((*white, *primaries)) or max(*white, *primaries) > 1:
+        return {}
+    xy = (round(value * 1e5) for value in (*white, *primaries))
+    return {"gAMA": struct.pack(">L", 45455), "cHRM": struct.pack(">8L", *xy)}
 
 
 def _check_samples(page: tifffile.TiffPage) -> None:
@@ -114,15 +191,34 @@ def _check_storage(page: tifffile.TiffPage, data: bytes, max_pixels: float) -> N
     parts = [(start, start + length) for start, length in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not parts or any(not start < end <= len(data) for start, end in parts):
         raise ImageError("the TIFF file is damaged or truncated (pixels that its header names are missing).")
+    if page.compression in _DEFLATE:
+        _check_deflated(page, data, parts)
     part_pixels = math.prod(page.chunks)
     if part_pixels > 4 * max_pixels * page.samplesperpixel:
         raise ImageError("the TIFF file is damaged (its tiles are larger than the limit for a picture).")
     if page.compression == _JPEG:
         for start, end in parts:
+            check_restarts(data[start:end])
             # A JPEG brings a size of its own, for which its decoder takes memory.
             with Image.open(io.BytesIO(data[start:end]), formats=["JPEG"]) as part:
                 if math.prod(part.size) > 4 * part_pixels:
                     raise ImageError("the TIFF file is damaged (its JPEG parts are larger than its header says).")
+
+
+def _check_deflated(page: tifffile.TiffPage, data: bytes, parts: Sequence[tuple[int, int]]) -> None:
+    """Unpack each strip or tile to its end, where its checksum (Adler-32) stands: tifffile stops at the last pixel."""
+    samples = page.samplesperpixel if page.planarconfig == 1 else 1
+    columns, rows = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
+    row_bytes = (columns * samples * page.bitspersample + 7) // 8
+    strips = -(-page.imagelength // rows)
+    for number, (start, end) in enumerate(parts):
+        left = rows if page.is_tiled else min(rows, page.imagelength - number % strips * rows)
+        stream, size, rest = zlib.decompressobj(), 0, data[start:end]
+        while not stream.eof and rest and size <= rows * row_bytes:
+            size += len(stream.decompress(rest, 2**20))
+            rest = stream.unconsumed_tail
+        if not stream.eof or size not in (left * row_bytes, rows * row_bytes):
+            raise ImageError("the TIFF file is damaged or truncated (a deflated part does not fit its header).")
 
 
 def _channels_last(page: tifffile.TiffPage) -> Samples:
@@ -144,8 +240,12 @@ def _colours(page: tifffile.TiffPage, stored: Samples, icc: bytes | None) -> tup
     if page.photometric == _PALETTE:
         if page.colormap is None:
             raise ImageError("the TIFF file is damaged (it has a palette image without a palette).")
-        palette = (page.colormap >> 8).astype(np.uint8)
-        return palette.T[stored[:, :, 0]], []
+        # As libtiff has it: where no entry is above 255, 8-bit values were put where 16-bit ones belong.
+        palette = page.colormap if page.colormap.max() <= 255 else page.colormap >> 8
+        coloured = palette.astype(np.uint8).T[stored[:, :, 0]]
+        return _with_alpha(
+            np.concatenate([coloured, stored[:, :, 1:]], 2), 3, [int(kind) for kind in page.extrasamples]
+        )
     if stored.dtype != np.uint16 and top < 255:
         shades: NDArray[np.uint8] = np.linspace(0, 255, top + 1).astype(np.uint8)
         stored = shades[stored.astype(np.uint8)]
@@ -178,90 +278,3 @@ def _with_alpha(samples: Samples, colours: int, extra: list[int]) -> tuple[Sampl
         dropped = samples.shape[2] - colour.shape[2]
         notices.append(f"{dropped} channel(s) that are neither colour nor alpha were left out.")
     return colour, notices
-
-
-def _resolution(page: tifffile.TiffPage) -> tuple[float, float] | None:
-    """Pixels an inch in x and y, where the file says it in inches or centimetres."""
-    per_inch = {2: 1.0, 3: 2.54}.get(page.tags.valueof(296, default=2))
-    values = [page.tags.valueof(tag) for tag in (282, 283)]
-    if per_inch is None or None in values:
-        return None
-    x, y = (numerator / denominator * per_inch if denominator else 0.0 for numerator, denominator in values)
-    return x, y
-
-
-def encode_tiff(samples: Samples, metadata: Metadata, text: Mapping[str, str]) -> bytes:
-    """A TIFF file of `samples` (`H W C`), Deflate with prediction; `text` goes into ImageDescription as a JSON object.
-
-    An ImageDescription of the EXIF block is kept as a key of that object. Raises ImageError above 4 GiB.
-    """
-    if samples.nbytes > _CLASSIC_LIMIT:
-        raise ImageError("the result is larger than the 4 GiB that a TIFF file holds; write PNG.")
-    texts = tiff_texts(metadata.exif)
-    description = texts.pop(_DESCRIPTION, None)
-    if text:
-        own = {} if description is None else {"ImageDescription": description}
-        description = json.dumps({**own, **text})
-    grayscale = samples.shape[2] <= 2
-    buffer = io.BytesIO()
-    tifffile.imwrite(
-        buffer,
-        samples[:, :, 0] if samples.shape[2] == 1 else samples,
-        byteorder="<",
-        photometric="minisblack" if grayscale else "rgb",
-        planarconfig=None if samples.shape[2] == 1 else "contig",
-        extrasamples=["unassalpha"] if samples.shape[2] in (2, 4) else None,
-        compression="zlib",
-        compressionargs={"level": 6},
-        predictor=True,
-        rowsperstrip=64,
-        iccprofile=metadata.icc,
-        resolution=metadata.dpi,
-        resolutionunit=None if metadata.dpi is None else "inch",
-        description=None if description is None else _ascii(description),
-        metadata=None,
-        software=False,
-        extratags=[(tag, _ASCII, 0, _ascii(value), True) for tag, value in texts.items()],
-    )
-    if directories := tiff_directories(metadata.exif):
-        _append_directories(buffer, directories)
-    return buffer.getvalue()
-
-
-def _append_directories(buffer: io.BytesIO, directories: Mapping[int, dict[int, Any]]) -> None:
-    """Add EXIF's sub-directories to a finished file, which tifffile has no writer for.
-
-    They go to its end, and behind them a copy of the main directory that points at them: the offsets in its
-    entries are absolute, so they hold from there too.
-    """
-    buffer.seek(4)
-    buffer.seek(*struct.unpack("<L", buffer.read(4)))
-    (count,) = struct.unpack("<H", buffer.read(2))
-    entries = [buffer.read(12) for _ in range(count)]
-    for tag, fields in directories.items():
-        offset = _even_end(buffer)
-        buffer.write(directory_bytes(tag, fields, offset))
-        entries.append(struct.pack("<HHLL", tag, _LONG, 1, offset))
-    entries.sort(key=lambda entry: struct.unpack_from("<H", entry))
-    offset = _even_end(buffer)
-    buffer.write(struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4))
-    buffer.seek(4)
-    buffer.write(struct.pack("<L", offset))
-
-
-def _even_end(buffer: io.BytesIO) -> int:
-    """Move to the end, or one byte beyond it: directories begin at even offsets."""
-    end = buffer.seek(0, io.SEEK_END)
-    return end + buffer.write(bytes(end % 2))
-
-
-def _ascii(text: str) -> bytes:
-    # Pillow reads these tags as Latin-1, which is also what most writers put there.
-    return text.encode("latin-1", "replace") + b"\0"
-
-
-def description(data: bytes) -> str | None:
-    """The ImageDescription of a TIFF file, or None. Raises tifffile's errors."""
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        value = file.pages.first.tags.valueof(_DESCRIPTION)
-    return value if isinstance(value, str) else None

@@ -10,7 +10,7 @@ from typing import Literal
 from zssr_gan.devices import resolve_device
 from zssr_gan.errors import ImageError, ZssrGanError
 from zssr_gan.files import canonical_sha256, relative_path, sha256_bytes, sha256_file, write_together
-from zssr_gan.imaging.io import decode_picture, encode_picture
+from zssr_gan.imaging.io import decode_picture, encode_picture, left_out
 from zssr_gan.imaging.picture import Picture
 from zssr_gan.imaging.sheets import encode_sheet, evidence_sheet
 from zssr_gan.inference.enhance import Enhanced, OnProgress, enhance_pictures
@@ -254,6 +254,7 @@ def assemble(
         contents[job.evidence] = encode_sheet(sheet, "evidence map", text)
     contents[job.result] = encode_picture(enhanced.picture, job.result.suffix, text)
     channels, height, width = enhanced.picture.pixels.shape
+    lost = left_out(enhanced.picture.metadata, channels, job.result.suffix)
     record = Record(
         tool=Tool(version=version),
         label=label,
@@ -269,7 +270,7 @@ def assemble(
             bits=enhanced.picture.bits,
         ),
         evidence=None if job.evidence is None else written_file(job.evidence, contents),
-        enhancement=enhanced.work,
+        enhancement=enhanced.work.model_copy(update={"notices": (*enhanced.work.notices, *lost)}),
         times=Times(
             started_utc=opened.started.isoformat(timespec="seconds"),
             finished_utc=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -22,7 +22,8 @@ from zssr_gan.degradation.operators import Downscale
 from zssr_gan.devices import Machine, RunOptions, machine
 from zssr_gan.errors import ImageError, NumericalError
 from zssr_gan.imaging.colour import psnr_db
-from zssr_gan.imaging.picture import Picture, like, picture_of, quantise
+from zssr_gan.imaging.convert import like, picture_of
+from zssr_gan.imaging.picture import Picture, quantise
 from zssr_gan.imaging.resize import Scale, resize
 from zssr_gan.inference.generator import generate, images_together
 from zssr_gan.inference.options import make_request

@@ -1,0 +1,106 @@
+"""Arrays and PIL images to pictures, and results back to what was given."""
+
+import struct
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from zssr_gan.errors import ImageError
+from zssr_gan.imaging.formats import pillow_samples
+from zssr_gan.imaging.metadata import ORIENTATION, assemble, exif_block, exif_dpi
+from zssr_gan.imaging.picture import Decoded, Metadata, Picture, from_samples, to_samples
+
+_MODES = ("L", "LA", "RGB", "RGBA", "P", "I;16")
+
+_IPTC_RESOURCE, _IPTC_TAG = 0x0404, 33723
+
+
+def picture_of(image: NDArray[Any] | Image.Image) -> Picture:
+    """A picture out of an array or a PIL image; floating point is taken at 16 bits.
+
+    Args:
+        image: `H W`, or `H W` with 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) channels of uint8, uint16 or
+            floating point in [0, 1], of either byte order; or PIL of mode L, LA, RGB, RGBA, P or I;16, which is turned
+            upright by its EXIF orientation and brings its metadata. Alpha is straight.
+
+    Raises:
+        TypeError: another kind, dtype, mode or shape.
+        ImageError: a floating-point image outside [0, 1].
+    """
+    if isinstance(image, Image.Image):
+        return _picture_of_pil(image)
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"a numpy array or a PIL image is taken, not {type(image).__name__}")
+    samples = image[..., None] if image.ndim == 2 else image
+    if samples.ndim != 3 or samples.shape[2] not in (1, 2, 3, 4):
+        raise TypeError(f"an array is H W, or H W with 1 to 4 channels; this one has the shape {image.shape}")
+    native = samples.dtype.newbyteorder("=")
+    if native in (np.uint8, np.uint16):
+        return from_samples(np.ascontiguousarray(samples, dtype=native), Metadata(None, None, None))
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise TypeError(f"an array is uint8, uint16 or floating point, not {samples.dtype}")
+    if samples.size and (not np.isfinite(samples).all() or samples.min() < 0 or samples.max() > 1):
+        raise ImageError("a floating-point image must lie in [0, 1]")
+    parts = torch.from_numpy(np.ascontiguousarray(samples.transpose(2, 0, 1), dtype=np.float32))
+    colours = 1 if samples.shape[2] <= 2 else 3
+    alpha = parts[colours:] if samples.shape[2] in (2, 4) else None
+    return Picture(parts[:colours], alpha, 16, Metadata(None, None, None))
+
+
+def _picture_of_pil(image: Image.Image) -> Picture:
+    """A picture out of a PIL image, upright, with what Pillow keeps of the file's metadata."""
+    if image.mode not in _MODES:
+        raise TypeError(f"a PIL image of mode {', '.join(_MODES[:-1])} or {_MODES[-1]} is taken, not {image.mode}")
+    info = image.info
+    exif, orientation = info.get("exif"), None
+    if not isinstance(exif, bytes) and (source := image.getexif()):  # of a TIFF file: its directory
+        exif, orientation = exif_block(source), source.get(ORIENTATION)
+    dpi = info.get("dpi")
+    if isinstance(exif, bytes) and dpi == (72, 72) and info.get("jfif_unit") not in (1, 2):
+        dpi = exif_dpi(exif)  # Pillow's own number where the file has none
+    colour = {}
+    if isinstance(gamma := info.get("gamma"), float) and gamma > 0:
+        colour["gAMA"] = struct.pack(">L", round(gamma * 1e5))
+    if isinstance(xy := info.get("chromaticity"), tuple) and len(xy) == 8 and all(xy[1::2]):
+        colour["cHRM"] = struct.pack(">8L", *(round(value * 1e5) for value in xy))
+    if info.get("srgb") in range(4):
+        colour["sRGB"] = bytes([info["srgb"]])
+    photoshop, tags = info.get("photoshop"), getattr(image, "tag_v2", {})
+    iptc = photoshop.get(_IPTC_RESOURCE) if isinstance(photoshop, dict) else tags.get(_IPTC_TAG)
+    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp")
+    samples, icc, notices = pillow_samples(image, info.get("icc_profile"))
+    decoded = Decoded(samples, exif, icc, dpi, notices, xmp.encode() if isinstance(xmp, str) else xmp, colour=colour)
+    if isinstance(iptc, bytes):
+        decoded = replace(decoded, iptc=iptc)
+    return assemble(replace(decoded, orientation=orientation if orientation in range(1, 9) else None))
+
+
+def like(image: NDArray[Any] | Image.Image, picture: Picture) -> Any:
+    """The result in the kind, dtype and number of dimensions of what was given, a PIL image with metadata in `info`."""
+    if isinstance(image, np.ndarray) and np.issubdtype(image.dtype, np.floating):
+        parts = [picture.pixels] if picture.alpha is None else [picture.pixels, picture.alpha]
+        out = torch.cat(parts).permute(1, 2, 0).numpy().astype(image.dtype)
+    else:
+        out = to_samples(picture)
+        if isinstance(image, np.ndarray):
+            out = out.astype(image.dtype, copy=False)  # its byte order
+    if out.shape[2] == 1 and (isinstance(image, Image.Image) or image.ndim == 2):
+        out = out[:, :, 0]
+    if not isinstance(image, Image.Image):
+        return out
+    made, metadata = Image.fromarray(out), picture.metadata
+    named = {"exif": metadata.exif, "icc_profile": metadata.icc, "dpi": metadata.dpi, "xmp": metadata.xmp}
+    made.info |= {key: value for key, value in named.items() if value is not None}
+    if metadata.iptc is not None:
+        made.info["photoshop"] = {_IPTC_RESOURCE: metadata.iptc}
+    for key, chunk in (("gamma", "gAMA"), ("chromaticity", "cHRM"), ("srgb", "sRGB")):
+        if content := dict(metadata.colour).get(chunk):
+            values = struct.unpack({1: ">B"}.get(len(content), f">{len(content) // 4}L"), content)
+            made.info[key] = values[0] if key == "srgb" else tuple(value / 1e5 for value in values)
+    if "gamma" in made.info:
+        (made.info["gamma"],) = made.info["gamma"]
+    return made

@@ -1,0 +1,211 @@
+"""Read JPEG files: metadata and restart markers segment by segment here, pixels by Pillow (libjpeg).
+
+Pillow gets the file without its metadata, so that what is ill there costs no pixels. Sources: ITU-T T.81, annex B; JFIF
+1.02; CIPA DC-007 (MPO); ICC.1:2022, annex B.4; XMP part 3, section 1.1.3.
+"""
+
+import io
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import ceil
+
+import numpy as np
+from PIL import Image
+
+from zssr_gan.errors import ImageError
+from zssr_gan.imaging.directory import Block
+from zssr_gan.imaging.formats import pillow_samples
+from zssr_gan.imaging.metadata import iptc_of_photoshop
+from zssr_gan.imaging.picture import Decoded, Samples, check_size
+
+_SOI, _EOI, _SOS, _DRI, _COM = 0xD8, 0xD9, 0xDA, 0xDD, 0xFE
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_APP0, _APP1, _APP2, _APP13, _APP14, _APP15 = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xEF
+
+_XMP, _XMP_MORE = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
+_ICC, _PHOTOSHOP, _MPF = b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"MPF\0"
+
+_NUMBER_OF_IMAGES = 0xB001
+
+_FILLER = bytes(range(1, 255)) * 8  # entropy-coded noise: pixels of an incomplete scan change with it
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A JPEG's frame: size, sampling factors by component, and the lowest bit seen of each coefficient."""
+
+    width: int
+    height: int
+    sampling: dict[int, tuple[int, int]]
+    missing: dict[int, list[int]] = field(default_factory=dict)
+
+    def units(self, components: list[int]) -> int:
+        """The number of minimum coded units of a scan (T.81, A.2)."""
+        across, down = (max(factor[axis] for factor in self.sampling.values()) for axis in (0, 1))
+        if len(components) == 1:  # a scan of one component ends with its last block, not with the last whole unit
+            h, v = self.sampling[components[0]]
+            return ceil(ceil(self.width * h / across) / 8) * ceil(ceil(self.height * v / down) / 8)
+        return ceil(self.width / (8 * across)) * ceil(self.height / (8 * down))
+
+    def take(self, components: list[int], first: int, last: int, low: int) -> None:
+        """Note which bits of which coefficients a scan brings."""
+        for component in components:
+            bits = self.missing.setdefault(component, [13] * 64)
+            bits[first : last + 1] = [low] * len(bits[first : last + 1])
+
+    @property
+    def complete(self) -> bool:
+        """Whether the scans bring every bit of every component."""
+        return all(not any(self.missing.get(one, [1])) for one in self.sampling)
+
+
+def decode_jpeg(data: bytes, max_pixels: float) -> Decoded:
+    """Take a JPEG file apart. Raises ImageError (without the file's name), and anything on damaged bytes."""
+    pixels, apps, ended = _parts(data)
+    with Image.open(io.BytesIO(pixels), formats=["JPEG"]) as image:
+        check_size(*image.size, max_pixels)
+    known = _metadata(apps)
+    notices = list(known.notices)
+    samples, icc, more = _decoded(pixels, known.icc)
+    if not ended:
+        # Whatever follows a complete scan changes nothing.
+        if not np.array_equal(samples, _decoded(pixels[:-2] + _FILLER + pixels[-2:], known.icc)[0]):
+            raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete).")
+        notices.append("The JPEG file ends without its last marker (EOI); its pixels are complete.")
+    return Decoded(samples, known.exif, icc, known.dpi, (*notices, *more), known.xmp, known.iptc)
+
+
+def _decoded(data: bytes, icc: bytes | None) -> tuple[Samples, bytes | None, tuple[str, ...]]:
+    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+        image.load()
+        return pillow_samples(image, icc)
+
+
+def _parts(data: bytes) -> tuple[bytes, list[tuple[int, bytes]], bool]:
+    """The file without metadata, its application segments (marker and content), and whether it had an end (EOI)."""
+    kept, apps, frame, interval, ended = [b"\xff\xd8"], list[tuple[int, bytes]](), None, 0, False
+    for marker, content, scan in _segments(data):
+        if marker == _EOI:
+            ended = True
+            continue
+        if _APP0 <= marker <= _APP15 or marker == _COM:
+            apps.append((marker, content))
+            colours = (marker == _APP0 and content[:5] == b"JFIF\0" and len(content) >= 14) or (
+                marker == _APP14 and content[:5] == b"Adobe" and len(content) >= 12
+            )
+            if not colours:
+                continue
+        elif marker in _FRAMES:
+            frame = _frame(content)
+        elif marker == _DRI:
+            (interval,) = struct.unpack_from(">H", content)
+        elif marker == _SOS and frame is not None:
+            _check_scan(frame, content, scan, interval)
+        kept += [bytes([0xFF, marker]), struct.pack(">H", len(content) + 2), content, scan]
+    if frame is None:
+        raise ImageError("the JPEG file is damaged or truncated (it has no pixels).")
+    if not ended and not frame.complete:
+        raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete).")
+    return b"".join([*kept, b"\xff\xd9"]), apps, ended
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Marker, content and, of a scan, entropy-coded data of each segment, up to the end of the first image."""
+    at = 2
+    while (at := data.find(b"\xff", at)) >= 0 and at + 1 < len(data):
+        marker = data[at + 1]
+        at += 1 if marker == 0xFF else 2
+        if marker in (0, 1, 0xFF) or 0xD0 <= marker <= _SOI:
+            continue
+        if marker == _EOI:
+            yield marker, b"", b""
+            return
+        (length,) = struct.unpack_from(">H", data, at)
+        content, scan = data[at + 2 : at + length], b""
+        if length < 2 or at + length > len(data):
+            raise ImageError("the JPEG file is damaged or truncated (a segment reaches beyond its end).")
+        at += length
+        if marker == _SOS:
+            end = next((m.start() for m in re.finditer(rb"\xff[\x01-\xcf\xd8-\xfe]", data[at:])), len(data) - at)
+            scan = data[at : at + end]
+            at += end
+        yield marker, content, scan
+
+
+def _frame(content: bytes) -> _Frame:
+    height, width, components = struct.unpack_from(">HHB", content, 1)
+    parts = [content[at : at + 3] for at in range(6, 6 + 3 * components, 3)]
+    return _Frame(width, height, {part[0]: (max(part[1] >> 4, 1), max(part[1] & 15, 1)) for part in parts})
+
+
+def _check_scan(frame: _Frame, content: bytes, scan: bytes, interval: int) -> None:
+    """Refuse a scan whose restart markers are missing or out of order: the pixels behind them are wrong."""
+    components = list(content[1 : 1 + 2 * content[0] : 2])
+    first, last, bits = content[1 + 2 * content[0] :][:3]
+    frame.take(components, first, last, bits & 15)
+    found = [mark[1] & 7 for mark in re.findall(rb"\xff[\xd0-\xd7]", scan)]
+    expected = -(-frame.units(components) // interval) - 1 if interval else 0
+    in_order = found == [number % 8 for number in range(len(found))]
+    # Some encoders write one more behind the last interval.
+    if not in_order or len(found) not in (expected, expected + bool(interval)):
+        what = f"{len(found)} of {expected}" if in_order else "out of order"
+        raise ImageError(f"the JPEG file is damaged (restart markers are missing or misordered: {what}).")
+
+
+def check_restarts(data: bytes) -> None:
+    """Refuse a JPEG whose restart markers are missing or out of order, as a part of another file. Raises ImageError."""
+    _parts(data)
+
+
+@dataclass(slots=True)
+class _Known:
+    """What the application segments hold."""
+
+    exif: bytes | None = None
+    icc: bytes | None = None
+    dpi: object = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    notices: list[str] = field(default_factory=list)
+
+
+def _metadata(apps: list[tuple[int, bytes]]) -> _Known:
+    known, profile, photoshop = _Known(), list[bytes](), b""
+    for marker, content in apps:
+        if marker == _APP0 and content[:5] == b"JFIF\0" and len(content) >= 12 and known.dpi is None:
+            unit, x, y = struct.unpack_from(">BHH", content, 7)
+            per_inch = {1: 1.0, 2: 2.54}.get(unit)  # without a unit they are the pixels' shape, not their size
+            known.dpi = (x * per_inch, y * per_inch) if per_inch else None
+        elif marker == _APP1 and content[:5] == b"Exif\0" and known.exif is None:
+            known.exif = content[6:]
+        elif marker == _APP1 and content.startswith(_XMP) and known.xmp is None:
+            known.xmp = content[len(_XMP) :]
+        elif marker == _APP1 and content.startswith(_XMP_MORE):
+            known.notices.append("The second part of its XMP data, which one JPEG segment does not hold, was left out.")
+        elif marker == _APP2 and content.startswith(_ICC):
+            profile.append(content[len(_ICC) :])
+        elif marker == _APP2 and content.startswith(_MPF):
+            known.notices.append(_pictures(content[len(_MPF) :]))
+        elif marker == _APP13 and content.startswith(_PHOTOSHOP):
+            photoshop += content[len(_PHOTOSHOP) :]
+    profile.sort(key=lambda part: part[:1])
+    if profile and [part[:2] for part in profile] == [bytes([n + 1, len(profile)]) for n in range(len(profile))]:
+        known.icc = b"".join(part[2:] for part in profile)
+    elif profile:
+        known.notices.append("Parts of its colour profile are missing, so it was left out.")
+    if photoshop:
+        known.iptc = iptc_of_photoshop(photoshop)
+    known.notices = list(dict.fromkeys(known.notices))
+    return known
+
+
+def _pictures(index: bytes) -> str:
+    """The sentence about a file that holds further pictures: phones append depth and gain maps in this way."""
+    try:
+        block = Block(index)
+        count = int(block.numbers(block.directory(block.first).fields[_NUMBER_OF_IMAGES])[0])
+    except Exception:  # damaged, which costs no pixels
+        return "The index of further pictures in the JPEG file (MPF) could not be read."
+    return f"The JPEG file holds {count} pictures (MPO): the first, which viewers show, was taken."
