@@ -19,7 +19,7 @@ from zssr_gan.signals import exit_code, turn_sigterm_into_an_exception
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stage with `arguments` (default: those of the process); return the exit code."""
-    parser = stage_arguments("evaluate", __doc__, "evaluate.samples=4")
+    parser = stage_arguments("evaluate", __doc__, "evaluate.most=100")
     parser.add_argument("--only", default=None, metavar="PARTS", help=f"some of {','.join(PARTS)}")
     options = parser.parse_args(arguments)
     turn_sigterm_into_an_exception()

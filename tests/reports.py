@@ -6,9 +6,9 @@ import numpy as np
 from skimage import data
 
 from zssr_gan.evaluation.metrics.metric import Definition, Figure
-from zssr_gan.evaluation.part import Illustration, Part, Scene, View
+from zssr_gan.evaluation.part import Illustration, Part, Scene
 from zssr_gan.evaluation.report import Facts, Report, render
-from zssr_gan.evaluation.tables import Method, Table, differences, summarised
+from zssr_gan.evaluation.tables import Measured, Table, compared
 from zssr_gan.imaging.io import encode_picture
 from zssr_gan.imaging.picture import Metadata, from_samples
 from zssr_gan.provenance import Label
@@ -29,10 +29,10 @@ def png(number: int, side: int = 25) -> bytes:
     return encode_picture(from_samples(np.repeat(face[..., None], 3, 2), Metadata()), "png")
 
 
-def methods(*names: str) -> list[Method]:
+def rows(*names: str) -> list[Measured]:
     """Of each figures of four images: the later a method, the better."""
     return [
-        Method(
+        Measured(
             (name,),
             {
                 PSNR.name: [Figure(PSNR.name, 25.0 + place + n / 4) for n in range(4)],
@@ -48,16 +48,15 @@ def methods(*names: str) -> list[Method]:
 
 def tables(*names: str) -> tuple[Table, Table]:
     """Of means, and of differences to the first method."""
-    found, columns, heads = methods(*names), (PSNR, FAR, SHARP, VIF), ("method",)
-    title = f"Four faces, {len(names)} methods"
-    means = summarised(title, heads, columns, found, ("All of it was made up",))
-    return means, differences("Differences to bicubic", heads, columns, found, found[0])
+    title, remarks = f"Four faces, {len(names)} methods", ("All of it was made up",)
+    columns = (PSNR, FAR, SHARP, VIF)
+    return compared(title, ("method",), columns, rows(*names), gains="Differences to bicubic", remarks=remarks)
 
 
-def views() -> tuple[View, ...]:
+def views() -> tuple[Illustration, ...]:
     """A face by several methods; every picture is another face, so that a test can tell them apart."""
     shown: tuple[tuple[str, Label | None], ...] = (("LR", None), *_LABELS.items(), ("truth", None))
-    return tuple(View(name, label, png(number, 50)) for number, (name, label) in enumerate(shown))
+    return tuple(Illustration(name, png(number, 50), label) for number, (name, label) in enumerate(shown))
 
 
 def whole_report() -> Report:

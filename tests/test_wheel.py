@@ -61,7 +61,9 @@ def test_it_holds_the_package_alone(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == {"zssr_gan"}
     assert "zssr_gan/py.typed" in names
     assert {f"zssr_gan/settings/presets/{preset}.yaml" for preset in PRESETS} <= set(names)
-    assert {f"zssr_gan/evaluation/page/page.{kind}" for kind in ("html", "css", "js")} <= set(names)
+    assert {
+        f"zssr_gan/evaluation/page/{name}" for name in ("page.html", "page.css", "page.js", "table.md", "table.tex")
+    } <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "zssr_gan").rglob("*.py")}
     assert modules <= set(names)

@@ -10,13 +10,12 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from tests.reports import FAR, HOSTILE, PSNR, SHARP, VIF, WHY, methods, tables, views, whole_report
+from tests.reports import FAR, HOSTILE, PSNR, SHARP, VIF, WHY, rows, tables, views, whole_report
 from zssr_gan.evaluation.charts import charts_of
-from zssr_gan.evaluation.metrics.metric import Figure
 from zssr_gan.evaluation.part import Part, Scene
 from zssr_gan.evaluation.report import LIMITS, Report, leader, render, sides
 from zssr_gan.evaluation.summary import Cell
-from zssr_gan.evaluation.tables import Row, Table, summarised
+from zssr_gan.evaluation.tables import Row, Table, compared
 from zssr_gan.provenance import LABELS
 
 LOADING = {"src", "srcset", "data", "poster", "background", "action", "formaction", "xlink:href"}
@@ -127,15 +126,17 @@ def test_the_best_of_a_column_is_marked_where_it_has_a_direction(read: Read) -> 
 
 
 def test_the_summary_is_computed(read: Read) -> None:
-    assert "Held against 4 known truths" in read.text
+    assert "Compared with 4 known truths" in read.text
     found = leader(Part("truth", "", tables=tables("bicubic", "ZSSR, case")))
     assert found is not None
     assert (found.row.texts, found.row.label, found.baseline) == (("ZSSR, case",), "case", "bicubic")
-    assert found.cell.mean.value == pytest.approx(26.375)
+    assert found.cell.mean == pytest.approx(26.375)
     assert found.difference is not None
-    assert found.difference.mean.value == pytest.approx(1)
+    assert found.difference.mean == pytest.approx(1)
     assert found.certain
-    assert leader(Part("truth", "", tables=(summarised("", ("method",), (VIF,), methods("bicubic") * 2),))) is None
+    assert (
+        leader(Part("truth", "", tables=compared("", ("method",), (VIF,), rows("bicubic", "SRGAN"), gains="-"))) is None
+    )
     assert leader(None) is None
 
 
@@ -152,8 +153,8 @@ def test_a_report_without_anything_says_so() -> None:
 def test_left_is_bicubic_and_right_the_last_result() -> None:
     shown = views()
     left, right = sides(Scene("", shown))
-    assert shown[left].name == "bicubic"
-    assert shown[right].name == HOSTILE  # and not the truth, which comes after it
+    assert shown[left].caption == "bicubic"
+    assert shown[right].caption == HOSTILE  # and not the truth, which comes after it
     assert sides(Scene("", shown[:1])) == (0, 0)
 
 
@@ -170,7 +171,5 @@ def test_charts_are_to_scale_and_the_same_bytes() -> None:
     assert second - first == pytest.approx(third - second, abs=0.01)
     assert "var(--case)" in charts[0].svg
     assert "#0000" not in charts[0].svg
-    single = Table(
-        "Samples", ("image",), (PSNR,), tuple(Row((x,), {PSNR.name: Cell(Figure(PSNR.name, 1.0))}) for x in "ab")
-    )
+    single = Table("Samples", ("image",), (PSNR,), tuple(Row((x,), (Cell(PSNR.name, 1.0),)) for x in "ab"))
     assert charts_of("t", single) == []  # single images are no methods

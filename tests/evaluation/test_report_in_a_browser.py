@@ -106,7 +106,7 @@ def test_other_views_can_be_chosen(page: Page) -> None:
     chosen = "document.querySelector('#part-1-scene-1 .side-{side}').selectedOptions[0].text"
     mark = "document.querySelector('#part-1-scene-1 .mark-right').textContent"
     assert page.value(chosen.format(side="left")) == "bicubic"
-    assert page.value(chosen.format(side="right")) == views()[-2].name
+    assert page.value(chosen.format(side="right")) == views()[-2].caption
     assert page.value(mark) == "generative"
     before = looks(page)
     page.value("document.querySelector('#part-1-scene-1 .side-right').focus()")

@@ -112,4 +112,4 @@ def test_what_stages_before_did_not_leave_is_left_out(run: Run) -> None:
     (RUN / "split.json").unlink()
     text = write_report(run, ["truth"]).read_text("utf-8")
     assert "Model card" not in text
-    assert "Held against 4 known truths" in text
+    assert "Compared with 4 known truths" in text

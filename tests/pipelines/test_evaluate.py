@@ -45,13 +45,10 @@ train:
   epochs: 1
   validation: {images: 2}
 evaluate:
-  samples: 2
-  timed: 1
   features: {network: vgg16, weights: random, layers: [conv1_1]}
-  truth: {kind: lfw, side: 24, count: 4, preset: tiny.yaml, train: false, blind: 2, group: 3}
+  truth: {kind: lfw, side: 24, count: 4, preset: tiny.yaml, alone: tiny.yaml, train: false, blind: 2}
   sets: [{kind: lfw, count: 2, name: Set5, preset: tiny.yaml}]
-  native: [{kind: lfw, count: 3}]
-  native_preset: tiny.yaml
+  native: [{kind: lfw, count: 3, preset: tiny.yaml}]
 """
 WHOLE = ("--set", "evaluate.truth.train=true")
 """The unpaired training on the truths' LR images too, which takes a second."""
@@ -177,7 +174,7 @@ class TestTables:
         rows = cells("table1")
         samples = [row for row in rows if "samples" in row["table"]]
         printed = [float(row["mean"]) for row in samples if row["definition"] == published.SSIM.name]
-        assert printed == [ssim for ssim, _ in published.TABLE_1[:2]]
+        assert printed == [ssim for ssim, _ in published.TABLE_1[:3]]
         whole = {(row["row"], row["definition"]): row for row in rows if "all 3 images" in row["table"]}
         # The synthetic images of this test are bicubic's own.
         assert float(whole["method: bicubic, label: internal", PSNR]["mean"]) == 100
@@ -209,12 +206,12 @@ class TestTables:
 
     def test_blind_groups_are_told_apart_from_what_was_estimated(self) -> None:
         text = (REPORT / "blind.md").read_text()
-        assert "Blind: 2 groups of 3 images of 24 px a side" in text
+        assert "Blind: 2 groups of 4 images of 24 px a side" in text
         cameras = text[text.index("### Cameras") :]
         assert cameras.count("HR pixels at") == cameras.count("bicubic is assumed") == 2
         assert "JPEG 90" in cameras
         psnr = {row["row"]: row for row in cells("blind") if row["definition"] == PSNR}
-        assert {row["images"] for row in psnr.values()} == {"6"}
+        assert {row["images"] for row in psnr.values()} == {"8"}
         row = "method: ZSSR, learnt on all LR images, bicubic assumed, learnt from: these LR images, label: case"
         assert row in psnr
 
@@ -233,7 +230,7 @@ class TestTables:
         assert {row["images"] for row in rows} == {"3"}
         part = decode_part((REPORT / "parts" / "native.json").read_bytes())
         assert part is not None
-        assert [view.name for view in part.scenes[0].views][:2] == ["LR, its pixels enlarged", "bicubic"]
+        assert [view.caption for view in part.scenes[0].views][:2] == ["LR, its pixels enlarged", "bicubic"]
         assert part.scenes[0].maps[0].png.startswith(b"\x89PNG")
 
 
@@ -269,7 +266,7 @@ class TestOthers:
         (RUN.parent / "broken" / "train").mkdir(parents=True)
         (RUN.parent / "broken" / "train" / "generator.safetensors").write_bytes(b"none")
         path = written_generator(RUN.parent / "fourth" / "train" / "content", seed=3)
-        some = ("--set", "evaluate.truth.alone=false", "--only", "truth")
+        some = ("--set", "evaluate.truth.alone=null", "--only", "truth")
         assert run(config, *some, "--set", f"evaluate.truth.models=['{path}']") == 0
         names = [row["row"] for row in cells("truth")]
         assert not any("theirs" in name for name in names)  # nobody asked for what lies beside
@@ -298,7 +295,7 @@ def test_the_report_says_which_parts_are_of_other_settings(config: Path, monkeyp
     """What a part does not depend on makes nothing outdated; another generator does."""
     outdated = "The part &#39;Table I: the generator against the zero-shot way&#39; was made with other settings"
     assert run(config, "--only", "table1") == 0
-    assert run(config, "--only", "table2", "--set", "evaluate.timed=2") == 0
+    assert run(config, "--only", "table2", "--set", "evaluate.truth.side=26") == 0
     assert outdated not in page()
     before = contents()["table2.csv"]
     assert run(config, "--only", "table2", "--set", "evaluate.most=1") == 0
@@ -388,7 +385,7 @@ def test_truths_that_are_too_small_are_left_out_and_long_ones_cut(
     rng = np.random.default_rng(0)
     for name, (rows, columns) in {"small": (12, 40), "wide": (30, 50), "high": (50, 30)}.items():
         Image.fromarray(rng.integers(0, 256, (rows, columns, 3), dtype=np.uint8)).save(folder / f"{name}.png")
-    wanted = "evaluate.truth={root: mixed, side: 24, preset: tiny.yaml, train: false, alone: false}"
+    wanted = "evaluate.truth={root: mixed, side: 24, preset: tiny.yaml, train: false}"
     (folder / "wide again.png").write_bytes((folder / "wide.png").read_bytes())
     assert run(config, "--only", "truth", "--set", wanted) == 0
     text = said(capsys)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.evaluation.metrics.planes import rounded
+from zssr_gan.imaging.colour import to_levels
 from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.resize import Size
 
@@ -33,25 +34,29 @@ def draw_degradation(rng: np.random.Generator, quality: int | None) -> Degradati
     """A degradation of the protocol; the blur's widths are in LR pixels, half of those in HR pixels."""
     minor, major = sorted(float(width) / 2 for width in rng.uniform(0.7, 2.5, 2))
     angle, noise = float(rng.uniform(0, 180)), float(rng.uniform(0, 4)) / 255
-    return Degradation(
-        blur=GaussianBlur(sigma_major=major, sigma_minor=minor, angle_degrees=angle),
-        noise=Noise(sigma=noise),
-        jpeg=None if quality is None else Jpeg.of_quality(quality),
-    )
+    blur = GaussianBlur(sigma_major=major, sigma_minor=minor, angle_degrees=angle)
+    return Degradation(blur=blur, noise=Noise(sigma=noise), jpeg=None if quality is None else Jpeg.of_quality(quality))
+
+
+def degradation_text(degradation: Degradation, scale: float) -> str:
+    """A drawn degradation in a few words, widths in HR pixels."""
+    blur, noise, jpeg = degradation.blur, degradation.noise, degradation.jpeg
+    assert isinstance(blur, GaussianBlur)
+    assert noise is not None
+    widths = f"blur {scale * blur.sigma_major:.2f} x {scale * blur.sigma_minor:.2f} HR pixels"
+    compression = "no JPEG" if jpeg is None else f"JPEG {jpeg.quality}"
+    return f"{widths} at {blur.angle_degrees:.0f} degrees, noise {255 * noise.sigma:.1f} of 255, {compression}"
 
 
 def capture(truths: Tensor, degradation: Degradation, size: Size, seed: int) -> list[Shot]:
     """LR images of `size` (rows, columns) of truths `B C H W`; the noise is drawn by the seed."""
     sigma = 0.0 if degradation.noise is None else degradation.noise.sigma
-    drawn = torch.Generator().manual_seed(seed)
     small = degradation.downscale(truths, size)
-    small = rounded(small + torch.randn(small.shape, generator=drawn) * sigma)
-    if degradation.jpeg is None:
-        return [Shot(pixels) for pixels in small]
-    shots = []
-    for pixels in small:
-        levels = (pixels * 255).round().byte().permute(1, 2, 0).squeeze(2).numpy()
-        file = io.BytesIO()
-        Image.fromarray(levels).save(file, "JPEG", quality=degradation.jpeg.quality)
-        shots.append(Shot(decode_picture(file.getvalue(), "lr").pixels, file.getvalue()))
-    return shots
+    small = rounded(small + torch.randn(small.shape, generator=torch.Generator().manual_seed(seed)) * sigma)
+    return [Shot(pixels) if degradation.jpeg is None else _jpeg(pixels, degradation.jpeg.quality) for pixels in small]
+
+
+def _jpeg(pixels: Tensor, quality: int | None) -> Shot:
+    file = io.BytesIO()
+    Image.fromarray(to_levels(pixels).permute(1, 2, 0).squeeze(2).numpy()).save(file, "JPEG", quality=quality)
+    return Shot(decode_picture(file.getvalue(), "lr").pixels, file.getvalue())

@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from zssr_gan.evaluation.metrics.metric import Figure
 from zssr_gan.files import atomic_write, canonical_sha256, verify, with_checksum
+from zssr_gan.imaging.colour import to_levels
 from zssr_gan.seeds import content_hash
 from zssr_gan.signals import uninterrupted
 
@@ -25,9 +25,6 @@ T = TypeVar("T")
 Key = Mapping[str, JsonValue]
 """All that a result depends on, beside versions of packages."""
 
-Figures = dict[str, list[Figure]]
-"""Figures by definition, image by image."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Results:
@@ -38,20 +35,12 @@ class Results:
     disagreements: tuple[Tensor, ...] = ()
     """`sH sW` each: how far the method's views disagree, in levels of 255; empty where it has a single view."""
 
-    @property
-    def sha256(self) -> str:
-        """Of all pixels."""
-        return hash_of(self.images)
-
 
 def joined(parts: Sequence[Results]) -> Results:
     """Results of several groups of images, one after the other."""
-    count = sum(len(one.images) for one in parts)
-    return Results(
-        tuple(image for one in parts for image in one.images),
-        sum(one.seconds * len(one.images) for one in parts) / count,
-        tuple(one for part in parts for one in part.disagreements),
-    )
+    seconds = sum(one.seconds * len(one.images) for one in parts)
+    images = tuple(image for one in parts for image in one.images)
+    return Results(images, seconds / len(images), tuple(one for part in parts for one in part.disagreements))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +51,17 @@ class Cache:
 
     def results(self, name: str, key: Key, compute: Callable[[], Results]) -> Results:
         """A method's results, cached or computed now."""
-        return self._get(self.path(name, key, "safetensors"), _decode, _encode, compute)
+        return self._get(self.path(f"{name}-", key, ".safetensors"), _decode, _encode, compute)
 
     def value(self, name: str, key: Key, kind: type[T], compute: Callable[[], T]) -> T:
         """A value of a type that pydantic knows, cached or computed now."""
         adapter = TypeAdapter(kind)
-        return self._get(self.path(name, key, "json"), adapter.validate_json, adapter.dump_json, compute)
+        return self._get(self.path(f"{name}-", key, ".json"), adapter.validate_json, adapter.dump_json, compute)
 
-    def path(self, name: str, key: Key, extension: str) -> Path:
-        """Path of what depends on `key`; without an extension, a folder."""
+    def path(self, prefix: str, key: Key, suffix: str = "") -> Path:
+        """Path of what depends on `key`."""
         versions = {"torch": torch.__version__, **{package: version_of(package) for package in _PACKAGES}}
-        stem = f"{name}-{canonical_sha256({**key, 'versions': versions})[:16]}"
-        return self.folder / (f"{stem}.{extension}" if extension else stem)
+        return self.folder / f"{prefix}{canonical_sha256({**key, 'versions': versions})[:16]}{suffix}"
 
     @staticmethod
     def _get(path: Path, decode: Callable[[bytes], T], encode: Callable[[T], bytes], compute: Callable[[], T]) -> T:
@@ -100,7 +88,7 @@ def hash_of(images: Sequence[Tensor]) -> str:
 
 
 def _encode(results: Results) -> bytes:
-    levels = {str(n): image.mul(255).round().to(torch.uint8).contiguous() for n, image in enumerate(results.images)}
+    levels = {str(n): to_levels(image).contiguous() for n, image in enumerate(results.images)}
     maps = {f"disagreement {n}": one.half().contiguous() for n, one in enumerate(results.disagreements)}
     return save({**levels, **maps, "seconds": torch.tensor(results.seconds, dtype=torch.float64)})
 

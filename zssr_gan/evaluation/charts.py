@@ -59,8 +59,8 @@ def charts_of(key: str, table: Table) -> list[Chart]:
         return []
     found = []
     for number, column in enumerate(table.columns):
-        cells = [row.cells[column.name] for row in table.rows]
-        if sum(cell.mean.value is not None for cell in cells) > 1:
+        cells = [row.cells[number] for row in table.rows]
+        if sum(cell.mean is not None for cell in cells) > 1:
             own = f"{key}-{number + 1}-"
             with mpl.rc_context({**_STYLE, "svg.hashsalt": own}):
                 found.append(Chart(column, _svg(own, table, cells)))
@@ -71,7 +71,7 @@ def _svg(key: str, table: Table, cells: list[Cell]) -> str:
     names = [textwrap.wrap(row.texts[0], _LETTERS, max_lines=2, placeholder=" …") for row in table.rows]
     line = _TALL_LINE if any(len(name) > 1 for name in names) else _LINE
     height = _TOP + line * len(names) + _BOTTOM
-    values = [x for cell in cells if cell.mean.value is not None for x in (cell.mean.value, *(cell.interval or ()))]
+    values = [x for cell in cells if cell.mean is not None for x in (cell.mean, *(cell.interval or ()))]
     low, high = min(values), max(values)
     margin = (high - low or abs(high) or 1.0) * 0.06
     # 72 dots an inch: a point is a CSS pixel of the view box.
@@ -90,13 +90,13 @@ def _svg(key: str, table: Table, cells: list[Cell]) -> str:
         axes.axvline(0, color=_COLOURS["soft"], linewidth=1.5, zorder=2)
     for y, (row, cell) in enumerate(zip(table.rows, cells, strict=True)):
         colour = _COLOURS[row.label or "none"]
-        if cell.mean.value is None:
+        if cell.mean is None:
             text = axes.text(0.02, y, "no value", transform=axes.get_yaxis_transform(), va="center", fontsize=11)
             text.set(color=_COLOURS["soft"], fontstyle="italic")
             continue
         if cell.interval is not None:
             axes.plot(cell.interval, (y, y), color=colour, linewidth=3, alpha=0.55, solid_capstyle="round", zorder=3)
-        (dot,) = axes.plot(cell.mean.value, y, _MARKERS.get(row.label or "", "o"), color=colour, zorder=4)
+        (dot,) = axes.plot(cell.mean, y, _MARKERS.get(row.label or "", "o"), color=colour, zorder=4)
         dot.set(markersize=10, markeredgecolor=_COLOURS["paper"], markeredgewidth=1.5)
     buffer = io.StringIO()
     drawing.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})

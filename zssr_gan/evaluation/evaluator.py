@@ -1,168 +1,68 @@
-"""What every part of an evaluation is made with: methods, figures of their results, and scenes."""
+"""What all parts of an evaluation share."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import torch
 from pydantic import JsonValue
-from torch import Tensor
 
-from zssr_gan.data.split import Role
-from zssr_gan.evaluation.cache import Figures, Results, hash_of
-from zssr_gan.evaluation.methods import INTERPOLATIONS, Entry, Methods
-from zssr_gan.evaluation.metrics.frechet import Features, SetMetric, fid, frechet
-from zssr_gan.evaluation.metrics.metric import Definition, Metric, Sample
+from zssr_gan.devices import Machine
+from zssr_gan.evaluation.cache import Cache
+from zssr_gan.evaluation.ground_truth import known_truths
+from zssr_gan.evaluation.metrics.frechet import SetMetric, fid, frechet
+from zssr_gan.evaluation.metrics.metric import Metric
 from zssr_gan.evaluation.metrics.perceptual import lpips, perceptual
-from zssr_gan.evaluation.part import Illustration, Scene, View
-from zssr_gan.evaluation.run import Chosen, Inputs
-from zssr_gan.evaluation.tables import Method
-from zssr_gan.imaging.sheets import encode_sheet, evidence_sheet
+from zssr_gan.evaluation.run import Images, Run
 from zssr_gan.networks.registry import mediator_options
-
-HEADS = ("method",)
-
-_VIEWS = 8
+from zssr_gan.progress import Bar
 
 
-@dataclass
-class Evaluator(Methods):
-    """Methods, and figures and pictures of their results."""
+@dataclass(frozen=True)
+class Evaluator:
+    """A run's folder, what is computed on and cached in, and what is read once for several parts."""
 
-    _looked: dict[tuple[str, str], Features] = field(default_factory=dict, init=False)
-
-    def images_of(self, role: Role) -> Chosen:
-        """The images of a role that are measured."""
-        return self.run.chosen(role, self.run.settings.evaluate.most)
-
-    def measure(
-        self,
-        what: str,
-        entries: Mapping[str, Entry],
-        metrics: Sequence[Metric],
-        inputs: Inputs,
-        truths: Sequence[Tensor] | None = None,
-        cameras: Sequence[int] | None = None,
-    ) -> list[Method]:
-        """Methods with their figures, image by image; an entry without results has its reason in every cell.
-
-        Args:
-            what: name of the images, for the progress.
-            entries: methods by name.
-            metrics: columns.
-            inputs: LR images.
-            truths: of each; None where none is known.
-            cameras: of each, its index among the downscales that metrics were made with; None: the first.
-        """
-        places = list(cameras or (0,) * len(inputs))
-        known: Sequence[Tensor | None] = [None] * len(inputs) if truths is None else truths
-        given = list(zip(known, inputs.images, places, strict=True))
-        key: dict[str, JsonValue] = {
-            "lr": hash_of(inputs.images),
-            "truths": None if truths is None else hash_of(truths),
-            "cameras": [*places],
-            "metrics": [metric.definition.name for metric in metrics],
-            "missing": [metric.definition.missing for metric in metrics],
-        }
-        methods = []
-        for name, one in entries.items():
-            if one.results is None:
-                columns = (metric.definition for metric in metrics)
-                figures = {column.name: [column.none(one.why)] * len(inputs) for column in columns}
-            else:
-                own = {**key, "results": one.results.sha256}
-                compute = partial(self._figures, f"measuring: {what}, {name}", one.results.images, metrics, given)
-                figures = self.cache.value("figures", own, Figures, compute)
-            methods.append(Method((name,), figures, one.label))
-        return methods
-
-    def _figures(
-        self,
-        what: str,
-        results: Sequence[Tensor],
-        metrics: Sequence[Metric],
-        given: Sequence[tuple[Tensor | None, Tensor, int]],
-    ) -> Figures:
-        """Figures of results, each with its truth, LR image and camera."""
-        figures: Figures = {metric.definition.name: [] for metric in metrics}
-        for n, (result, (truth, lr, camera)) in enumerate(zip(results, given, strict=True)):
-            for metric in metrics:
-                figures[metric.definition.name].append(metric(Sample(result, truth, lr, camera)))
-            self.bar.update(what, n + 1, len(results))
-        return figures
-
-    @cached_property
-    def network_metrics(self) -> tuple[Metric, Metric]:
-        """Perceptual distance and LPIPS, by the settings."""
-        settings = self.run.settings
-        options = mediator_options(settings.evaluate.features, "evaluate.features")
-        features = perceptual(options, settings.evaluate.features.weights, seed=settings.seed)
-        return features, lpips(_path(settings.evaluate.lpips.weights), settings.evaluate.lpips.net)
-
-    @cached_property
-    def _set_metrics(self) -> tuple[SetMetric, SetMetric]:
-        settings = self.run.settings
-        options = mediator_options(settings.evaluate.features, "evaluate.features")
-        places = frechet(options, settings.evaluate.features.weights, seed=settings.seed)
-        return places, fid(_path(settings.evaluate.inception), device=self.machine.device)
+    run: Run
+    cache: Cache
+    machine: Machine
+    bar: Bar
 
     @property
-    def distances(self) -> list[Definition]:
-        """Definitions of distances between whole sets: Frechet, FID."""
-        return [one for metric in self._set_metrics for one in metric.definitions.values()]
+    def device(self) -> dict[str, JsonValue]:
+        """What results and their time depend on."""
+        device = self.machine.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+        return {"device": name, "precision": self.machine.precision, "threads": self.machine.threads}
 
-    def distances_between(self, results: Results, truths: Sequence[Tensor]) -> Figures:
-        """Distances of all results to all truths."""
-        figures: Figures = {}
-        for metric in self._set_metrics:
-            names: list[JsonValue] = [*sorted(one.name for one in metric.definitions.values())]
-            key: dict[str, JsonValue] = {"images": results.sha256, "truths": hash_of(truths), "names": names}
-            compute = partial(self._distance, metric, results, truths, str(key["truths"]))
-            figures |= self.cache.value("distances", key, Figures, compute)
-        return figures
+    @property
+    def network(self) -> str:
+        """Name of the run's generator in tables."""
+        return self.run.generator.card.name.upper()
 
-    def _distance(self, metric: SetMetric, results: Results, truths: Sequence[Tensor], sha256: str) -> Figures:
-        if (metric.kind, sha256) not in self._looked:  # once for all methods
-            self._looked[metric.kind, sha256] = metric.look(truths)
-        figures = metric.figures(metric.look(results.images), self._looked[metric.kind, sha256])
-        return {figure.name: [figure] for figure in figures.values()}
+    @cached_property
+    def truths(self) -> tuple[Images, list[str]]:
+        """Images of `evaluate.truth` that no compared generator was trained on, and notices on others, as sentences."""
+        generators = [one for one in self.run.others.values() if not isinstance(one, str)]
+        seen = {sha256 for one in generators for files in one.images.values() for sha256 in files.values()}
+        images, notices = known_truths(self.run, seen)
+        for notice in notices:
+            self.bar.note(notice)
+        return images, [f"{notice}." for notice in notices]
 
-    def scenes(
-        self, ids: Sequence[str], inputs: Inputs, entries: Mapping[str, Entry], truths: Sequence[Tensor] | None = None
-    ) -> tuple[Scene, ...]:
-        """The first `evaluate.samples` images by all methods.
+    @cached_property
+    def network_metrics(self) -> list[Metric]:
+        """Perceptual distance and LPIPS, by the settings."""
+        wanted, seed = self.run.settings.evaluate, self.run.settings.seed
+        options = mediator_options(wanted.features, "evaluate.features")
+        return [perceptual(options, wanted.features.weights, seed=seed), lpips(_path(wanted.lpips))]
 
-        Evidence maps are of the last method with views that can disagree: the others' are in their records.
-        """
-        shown = min(self.run.settings.evaluate.samples, len(ids))
-        large = self._interpolated("nearest", inputs).images
-        scenes = []
-        for n in range(shown):
-            views = [View("LR, its pixels enlarged", None, png_of(large[n]))]
-            maps: tuple[Illustration, ...] = ()
-            for name, one in entries.items():
-                if one.results is None or name == INTERPOLATIONS["nearest"]:
-                    continue
-                views.append(View(name, one.label, png_of(one.results.images[n])))
-                if one.results.disagreements:
-                    maps = (self._evidence(name, one.results, n, inputs),)
-            if truths is not None:
-                views.append(View("truth", None, png_of(truths[n])))
-            scenes.append(Scene(ids[n], tuple(views), maps))
-        return tuple(scenes)
-
-    @staticmethod
-    def _evidence(name: str, results: Results, n: int, inputs: Inputs) -> Illustration:
-        lr = inputs.images[n]
-        again = inputs.downscales[n](results.images[n][None], (lr.shape[-2], lr.shape[-1]))[0]
-        residual = (again - lr).abs().mean(0) * 255
-        sheet = evidence_sheet(results.disagreements[n], residual, views=_VIEWS)
-        return Illustration(f"Evidence for: {name}", png_of(sheet))
-
-
-def png_of(pixels: Tensor) -> bytes:
-    """`C H W`, [0, 1], as a PNG with our mark."""
-    return encode_sheet(pixels, "evaluation")
+    @cached_property
+    def set_metrics(self) -> list[SetMetric]:
+        """Frechet distance and FID, by the settings."""
+        wanted, seed = self.run.settings.evaluate, self.run.settings.seed
+        options = mediator_options(wanted.features, "evaluate.features")
+        places = frechet(options, wanted.features.weights, seed=seed)
+        return [places, fid(_path(wanted.inception), device=self.machine.device)]
 
 
 def _path(name: str | None) -> Path | None:

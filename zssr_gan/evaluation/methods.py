@@ -5,8 +5,8 @@ Shapes: images are `C H W`, [0, 1]; results are on 8-bit levels, as a file holds
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -17,13 +17,12 @@ from torch import Tensor
 
 from zssr_gan.degradation.model import degradation_of
 from zssr_gan.degradation.operators import Downscale, back_project
-from zssr_gan.devices import Machine
-from zssr_gan.evaluation.cache import Cache, Results, hash_of, joined
+from zssr_gan.evaluation.cache import Results, hash_of, joined
+from zssr_gan.evaluation.evaluator import Evaluator
 from zssr_gan.evaluation.metrics.planes import rounded
-from zssr_gan.evaluation.run import Inputs, Run, scale_of
+from zssr_gan.evaluation.run import Images, scale_of
 from zssr_gan.imaging.resize import enlarged_size, resize
 from zssr_gan.inference.generator import generate, images_together, own_scale
-from zssr_gan.progress import Bar
 from zssr_gan.provenance import CaseImage, Label, label_of
 from zssr_gan.settings.zeroshot import ZeroShotSettings, load_generator_preset, load_preset
 from zssr_gan.training.model_card import TrainedGenerator
@@ -46,6 +45,10 @@ INTERPOLATIONS = {
 RAW, PROJECTED, CONTENT = "{}, its output as it is", "{}, back-projected", "{} before the discriminator"
 """Names in tables of a generator's results: with the preset `raw`, with `generator`, and after the first phase."""
 
+TOGETHER = "ZSSR, learnt on all LR images"
+
+ASSUMED = f"{TOGETHER}, bicubic assumed"
+
 THESE = "these LR images"
 
 _FLEET = 64
@@ -53,169 +56,93 @@ _FLEET = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A method's results with what they were learnt from, or why there are none."""
+class Method:
+    """A method's results and what they were learnt from, or why there are none."""
 
+    name: str
     label: Label
     results: Results | None
     learnt_from: str = "nothing"
-    """What taught it, for a person."""
     why: str = ""
     learning_seconds: float | None = 0.0
-    """Of a learning on these images, beside `results.seconds`; None: not known."""
-
-
-def no_results(learnt_from: str, why: str) -> Entry:
-    """The entry of a generator that cannot be had."""
-    return Entry(label_of("", generator=True), None, learnt_from, why)
-
-
-@dataclass
-class Methods:
-    """Applies methods to LR images; results are cached, and an entry's label is decided here."""
-
-    run: Run
-    cache: Cache
-    machine: Machine
-    bar: Bar
-
-    @cached_property
-    def device(self) -> dict[str, JsonValue]:
-        """What results and their time depend on."""
-        device = self.machine.device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-        return {"device": name, "precision": self.machine.precision, "threads": self.machine.threads}
+    """Of learning on these images, beside `results.seconds`; None: not known."""
 
     @property
-    def network(self) -> str:
-        """Name of the run's generator in tables."""
-        return self.run.generator.card.name.upper()
+    def images(self) -> tuple[Tensor, ...]:
+        """Of a method that has results."""
+        assert self.results is not None
+        return self.results.images
 
-    def interpolate(self, name: str, inputs: Inputs) -> Entry:
-        """One of `INTERPOLATIONS`."""
-        key = {**self._key(inputs), "method": name}
-        return Entry(label_of(""), self.cache.results(name, key, lambda: self._interpolated(name, inputs)))
 
-    def _interpolated(self, name: str, inputs: Inputs) -> Results:
-        began, made = time.perf_counter(), []
-        for lr, downscale in zip(inputs.images, inputs.downscales, strict=True):
-            size = enlarged_size((lr.shape[-2], lr.shape[-1]), self.run.scale)
-            if name == "nearest":
-                enlarged = torch.nn.functional.interpolate(lr[None], size, mode="nearest-exact")[0]
-            elif name == "lanczos":
-                enlarged = _lanczos(lr, size)
-            else:
-                enlarged = resize(lr, size).clamp(0, 1)
-                if name == "back-projected":
-                    enlarged = back_project(enlarged[None], lr[None], downscale, BACK_PROJECTIONS)[0]
-            made.append(rounded(enlarged))
-            self.bar.update(name, len(made), len(inputs))
-        return Results(tuple(made), (time.perf_counter() - began) / len(made))
+def no_results(name: str, learnt_from: str, why: str) -> Method:
+    """A generator that cannot be had."""
+    return Method(name, label_of("", generator=True), None, learnt_from, why)
 
-    def generate(
-        self, what: str, inputs: Inputs, preset: str, generator: TrainedGenerator, learnt_from: str = ""
-    ) -> Entry:
-        """A generator with the preset `raw` (its output) or `generator` (ensemble and back-projection).
 
-        One of scale 1 is given the image enlarged by bicubic.
-        """
-        if scale_of(generator) == 1 and self.run.scale[0] != 1:
-            inputs = Inputs.by_bicubic(self._interpolated("bicubic", inputs).images)
-        key = {**self._key(inputs), "generator": generator.sha256, "preset": preset}
-        apply = partial(self._generated, f"generator, {what}", inputs, preset, generator)
-        results = self.cache.results("generator", key, apply)
-        return Entry(label_of("", generator=True), results, learnt_from or taught_by(generator))
+def interpolate(work: Evaluator, name: str, images: Images) -> Method:
+    """One of `INTERPOLATIONS`."""
+    key = {**_key(work, images), "method": name}
+    results = work.cache.results(name, key, lambda: interpolated(work, name, images))
+    return Method(INTERPOLATIONS[name], label_of(""), results)
 
-    def _generated(self, what: str, inputs: Inputs, preset: str, generator: TrainedGenerator) -> Results:
-        settings, scale = load_generator_preset(preset), own_scale(generator)
-        began, done = time.perf_counter(), list[_Output]()
-        pairs = list(zip(inputs.images, inputs.downscales, strict=True))
-        # Neighbours of one shape and camera share a pass, where the device takes several.
-        for (shape, _), group in groupby(pairs, key=lambda pair: (pair[0].shape, id(pair[1]))):
-            alike = list(group)
-            together = images_together(self.machine.device, (shape[-2], shape[-1]))
-            for at in range(0, len(alike), together):
-                some = alike[at : at + together]
-                lr = [image.to(self.machine.device) for image, _ in some]
-                done += map(_output, generate(lr, scale, settings, some[0][1], generator, self.machine))
-                self.bar.update(what, len(done), len(pairs))
-        return _results(done, began)
 
-    def generate_both(self, what: str, inputs: Inputs) -> dict[str, Entry]:
-        """The run's generator: its output, and back-projected."""
-        names = (RAW.format(self.network), PROJECTED.format(self.network))
-        presets = zip(names, ("raw", "generator"), strict=True)
-        return {name: self.generate(what, inputs, preset, self.run.generator) for name, preset in presets}
+def interpolated(work: Evaluator, name: str, images: Images) -> Results:
+    """Results of one of `INTERPOLATIONS`, computed now."""
+    began, made = time.perf_counter(), list[Tensor]()
+    for lr, downscale in zip(images.lr, images.downscales, strict=True):
+        size = enlarged_size((lr.shape[-2], lr.shape[-1]), work.run.scale)
+        if name == "nearest":
+            enlarged = torch.nn.functional.interpolate(lr[None], size, mode="nearest-exact")[0]
+        elif name == "lanczos":
+            enlarged = _lanczos(lr, size)
+        else:
+            enlarged = resize(lr, size).clamp(0, 1)
+            if name == "back-projected":
+                enlarged = back_project(enlarged[None], lr[None], downscale, BACK_PROJECTIONS)[0]
+        made.append(rounded(enlarged))
+        work.bar.update(name, len(made), len(images))
+    return Results(tuple(made), (time.perf_counter() - began) / len(made))
 
-    def learn_together(self, preset: str, inputs: Inputs) -> Entry:
-        """One zero-shot network that learns from all LR images and nothing else; its time is shared among them."""
-        settings = load_preset(preset).for_case()
-        key = self._zero_shot_key(settings, inputs)
-        results = self.cache.results("zssr-shared", key, lambda: self._learnt_together(settings, inputs))
-        return Entry(label_of("", shared=True), results, THESE)
 
-    def _learnt_together(self, settings: ZeroShotSettings, inputs: Inputs) -> Results:
-        began = time.perf_counter()
-        case = learn_case(
-            [read_lr(CaseImage(name=str(n), sha256=""), image, None) for n, image in enumerate(inputs.images)],
-            seed=self.run.settings.seed,
-            degradations=inputs.downscales,
-            settings=settings,
-            scale=self.run.scale,
-            machine=self.machine,
-            on_progress=self.bar.step,
-        )
-        pairs = zip(inputs.images, inputs.downscales, strict=True)
-        done = [_output(run_single(self._job(lr, settings, downscale, case.shared))) for lr, downscale in pairs]
-        return _results(done, began)
+def apply_generator(
+    work: Evaluator, name: str, images: Images, preset: str, generator: TrainedGenerator, learnt_from: str = ""
+) -> Method:
+    """A generator with the preset `raw` (its output) or `generator` (ensemble and back-projection).
 
-    def learn_alone(self, preset: str, inputs: Inputs, together: int = _FLEET) -> Entry:
-        """A zero-shot network for each image, `together` side by side; each such group is cached by itself."""
-        settings, parts = load_preset(preset), []
-        for at in range(0, len(inputs), together):
-            some = Inputs(inputs.images[at : at + together], inputs.downscales[at : at + together])
-            key = self._zero_shot_key(settings, some)
-            apply = partial(self._learnt_alone, settings, some, at, len(inputs))
-            parts.append(self.cache.results("zssr-alone", key, apply))
-        return Entry(label_of(""), joined(parts), "each LR image itself")
+    One of scale 1 is given the image enlarged by bicubic.
+    """
+    if scale_of(generator) == 1 and work.run.scale[0] != 1:
+        images = replace(images, lr=interpolated(work, "bicubic", images).images).as_bicubic()
+    key = {**_key(work, images), "generator": generator.sha256, "preset": preset}
+    results = work.cache.results("generator", key, partial(_generated, work, name, images, preset, generator))
+    return Method(name, label_of("", generator=True), results, learnt_from or _taught_by(generator))
 
-    def _learnt_alone(self, settings: ZeroShotSettings, inputs: Inputs, before: int, total: int) -> Results:
-        began, first = time.perf_counter(), inputs.images[0]
-        size = (first.shape[-2], first.shape[-1])
-        capacity = min(len(inputs), fleet_capacity(self.machine.device, settings.for_size(first[0].numel()), size))
-        jobs = (
-            (n, self._job(lr, settings.for_size(lr[0].numel()), downscale))
-            for n, (lr, downscale) in enumerate(zip(inputs.images, inputs.downscales, strict=True))
-        )
-        done: dict[int, _Output] = {}
-        for ended in run_jobs(jobs, capacity):
-            if ended.error is not None:
-                raise ended.error
-            assert ended.result is not None
-            done[ended.key] = _output(ended.result)
-            self.bar.update("ZSSR, each image", before + len(done), total)
-        return _results([done[n] for n in range(len(inputs))], began)
 
-    def _job(
-        self, lr: Tensor, settings: ZeroShotSettings, downscale: Downscale, shared: SharedModel | None = None
-    ) -> Job[SuperResolved]:
-        """The job that upscales one image."""
-        seed = self.run.settings.seed
-        return upscale(
-            lr.to(self.machine.device), self.run.scale, settings, downscale, self.machine, seed=seed, shared=shared
-        )
+def own_generator(work: Evaluator, images: Images) -> list[Method]:
+    """The run's generator: its output, and back-projected."""
+    presets = ((RAW, "raw"), (PROJECTED, "generator"))
+    name, generator = work.network, work.run.generator
+    return [apply_generator(work, shown.format(name), images, preset, generator) for shown, preset in presets]
 
-    def _zero_shot_key(self, settings: ZeroShotSettings, inputs: Inputs) -> dict[str, JsonValue]:
-        own = settings.model_dump(mode="json")
-        return {**self._key(inputs), "settings": own, "seed": self.run.settings.seed}
 
-    def _key(self, inputs: Inputs) -> dict[str, JsonValue]:
-        return {
-            "lr": hash_of(inputs.images),
-            "downscales": [degradation_of(one) for one in inputs.downscales],
-            "scale": list(self.run.scale),
-            **self.device,
-        }
+def learn_together(work: Evaluator, name: str, preset: str, images: Images) -> Method:
+    """One zero-shot network that learns from all LR images and nothing else; its time is shared among them."""
+    settings = load_preset(preset).for_case()
+    results = work.cache.results(
+        "zssr-shared", _zero_shot_key(work, settings, images), lambda: _learnt_together(work, settings, images)
+    )
+    return Method(name, label_of("", shared=True), results, THESE)
+
+
+def learn_alone(work: Evaluator, name: str, preset: str, images: Images, together: int = _FLEET) -> Method:
+    """A zero-shot network for each image, `together` side by side; each such group is cached by itself."""
+    settings, parts = load_preset(preset), []
+    for at in range(0, len(images), together):
+        end = at + together
+        some = Images(images.ids[at:end], images.lr[at:end], images.downscales[at:end])
+        compute = partial(_learnt_alone, work, settings, some, at, len(images))
+        parts.append(work.cache.results("zssr-alone", _zero_shot_key(work, settings, some), compute))
+    return Method(name, label_of(""), joined(parts), "each LR image itself")
 
 
 _Output = tuple[Tensor, Tensor | None]
@@ -232,7 +159,72 @@ def _results(done: Sequence[_Output], began: float) -> Results:
     return Results(tuple(image for image, _ in done), seconds, tuple(apart for _, apart in done if apart is not None))
 
 
-def taught_by(generator: TrainedGenerator) -> str:
+def _generated(work: Evaluator, name: str, images: Images, preset: str, generator: TrainedGenerator) -> Results:
+    settings, scale, device = load_generator_preset(preset), own_scale(generator), work.machine.device
+    began, done = time.perf_counter(), list[_Output]()
+    pairs = zip(images.lr, images.downscales, strict=True)
+    # Neighbours of one shape and camera share a pass, where the device takes several.
+    for (shape, _), group in groupby(pairs, key=lambda pair: (pair[0].shape, id(pair[1]))):
+        alike = list(group)
+        together = images_together(device, (shape[-2], shape[-1]))
+        for at in range(0, len(alike), together):
+            some = alike[at : at + together]
+            lr = [image.to(device) for image, _ in some]
+            done += map(_output, generate(lr, scale, settings, some[0][1], generator, work.machine))
+            work.bar.update(f"generator, {name}", len(done), len(images))
+    return _results(done, began)
+
+
+def _learnt_together(work: Evaluator, settings: ZeroShotSettings, images: Images) -> Results:
+    began = time.perf_counter()
+    shared = learn_case(
+        [read_lr(CaseImage(name=str(n), sha256=""), image, None) for n, image in enumerate(images.lr)],
+        seed=work.run.settings.seed,
+        degradations=images.downscales,
+        settings=settings,
+        scale=work.run.scale,
+        machine=work.machine,
+        on_progress=work.bar.step,
+    ).shared
+    pairs = zip(images.lr, images.downscales, strict=True)
+    return _results([_output(run_single(_job(work, lr, settings, one, shared))) for lr, one in pairs], began)
+
+
+def _learnt_alone(work: Evaluator, settings: ZeroShotSettings, images: Images, before: int, total: int) -> Results:
+    began, first = time.perf_counter(), images.lr[0]
+    size = (first.shape[-2], first.shape[-1])
+    capacity = min(len(images), fleet_capacity(work.machine.device, settings.for_size(first[0].numel()), size))
+    pairs = enumerate(zip(images.lr, images.downscales, strict=True))
+    jobs = ((n, _job(work, lr, settings.for_size(lr[0].numel()), downscale)) for n, (lr, downscale) in pairs)
+    done: dict[int, _Output] = {}
+    for ended in run_jobs(jobs, capacity):
+        if ended.error is not None:
+            raise ended.error
+        assert ended.result is not None
+        done[ended.key] = _output(ended.result)
+        work.bar.update("ZSSR, each image", before + len(done), total)
+    return _results([done[n] for n in range(len(images))], began)
+
+
+def _job(
+    work: Evaluator, lr: Tensor, settings: ZeroShotSettings, downscale: Downscale, shared: SharedModel | None = None
+) -> Job[SuperResolved]:
+    """The job that upscales one image."""
+    pixels, seed = lr.to(work.machine.device), work.run.settings.seed
+    return upscale(pixels, work.run.scale, settings, downscale, work.machine, seed=seed, shared=shared)
+
+
+def _key(work: Evaluator, images: Images) -> dict[str, JsonValue]:
+    """What every method's results depend on."""
+    downscales: list[JsonValue] = [degradation_of(one) for one in images.downscales]
+    return {"lr": hash_of(images.lr), "downscales": downscales, "scale": list(work.run.scale), **work.device}
+
+
+def _zero_shot_key(work: Evaluator, settings: ZeroShotSettings, images: Images) -> dict[str, JsonValue]:
+    return {**_key(work, images), "settings": settings.model_dump(mode="json"), "seed": work.run.settings.seed}
+
+
+def _taught_by(generator: TrainedGenerator) -> str:
     """What a generator was learnt from, in a few words, by its card."""
     card = generator.card
     if card.origin is not None:

@@ -14,31 +14,23 @@ from zssr_gan.provenance import Label
 
 @dataclass(frozen=True, slots=True)
 class Illustration:
-    """A picture, a chart or a map, as PNG."""
+    """A picture as PNG: a chart, a map, or a scene as one method shows it."""
 
     caption: str
+    """Of a scene's view: the method's name, `truth` or `LR`."""
     png: Base64Bytes
+    label: Label | None = None
+    """What its pixels were learnt from; None where they are no result."""
     name: str = ""
     """Of its file beside the report; empty: it has none."""
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """A scene as one method shows it; all views of a scene have the result's size."""
-
-    name: str
-    """Of the method, as in the tables; `truth` and `LR` too."""
-    label: Label | None
-    """What its pixels were learnt from; None where they are no result."""
-    png: Base64Bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Scene:
-    """One image by several methods, one of which is bicubic, to be laid over each other."""
+    """One image by several methods, to be laid over each other: all views have the result's size."""
 
     caption: str
-    views: tuple[View, ...]
+    views: tuple[Illustration, ...]
     maps: tuple[Illustration, ...] = ()
     """Evidence: where results are not to be trusted."""
 

@@ -6,7 +6,7 @@ practitioners ask of one: SWGDE 15-M-002 and ASTM E2825 (what was done, and how 
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 
@@ -15,8 +15,8 @@ from PIL import Image
 from zssr_gan.evaluation.charts import charts_of
 from zssr_gan.evaluation.metrics.metric import Definition
 from zssr_gan.evaluation.part import Part, Scene
-from zssr_gan.evaluation.summary import Cell, difference_name
-from zssr_gan.evaluation.tables import DIRECTIONS, Row, definition_text, short_name
+from zssr_gan.evaluation.summary import Cell
+from zssr_gan.evaluation.tables import Row, templates
 from zssr_gan.provenance import LABELS
 
 LIMITS = (
@@ -30,8 +30,6 @@ LIMITS = (
     "Where no truth is known, no figure can say how close a result is to the person who was seen.",
 )
 """What a reader must know before a result is used, a sentence or two each."""
-
-_KINDS = {"CSV": "csv", "Markdown": "md", "LaTeX": "tex"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +68,10 @@ class Leader:
 
     row: Row
     column: Definition
+    cell: Cell
     baseline: str = ""
     """Empty: there is no such difference."""
     difference: Cell | None = None
-
-    @property
-    def cell(self) -> Cell:
-        """Its mean."""
-        return self.row.cells[self.column.name]
 
     @property
     def certain(self) -> bool:
@@ -90,16 +84,16 @@ def leader(truth: Part | None) -> Leader | None:
     """The leader of a part's first table; None where there is no such table, or no best."""
     if truth is None or not truth.tables or not truth.tables[0].columns:
         return None
-    table, column = truth.tables[0], truth.tables[0].columns[0]
-    first = min(table.best(column), default=None)
+    table = truth.tables[0]
+    first = min(table.best(0), default=None)
     if first is None:
         return None
-    row, name = table.rows[first], difference_name(column.name)
-    for other in truth.tables[1:]:
-        for one in other.rows:
-            if other.baseline and one.texts == row.texts and name in one.cells and one.cells[name].interval:
-                return Leader(row, column, other.baseline, one.cells[name])
-    return Leader(row, column)
+    row, column = table.rows[first], table.columns[0]
+    for gains in truth.tables[1:]:
+        same = [one for one in gains.rows if gains.baseline and one.texts == row.texts and one.cells[0].interval]
+        if same:
+            return Leader(row, column, row.cells[0], gains.baseline, same[0].cells[0])
+    return Leader(row, column, row.cells[0])
 
 
 def render(report: Report) -> bytes:
@@ -108,35 +102,33 @@ def render(report: Report) -> bytes:
     Raises:
         OSError: a picture is none.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
+    from markupsafe import Markup  # an extra
 
-    environment = Environment(
-        loader=PackageLoader("zssr_gan.evaluation", "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     page = files("zssr_gan.evaluation") / "page"
-    text = environment.get_template("page.html").render(
-        report=report,
-        leader=leader(report.parts.get("truth")),
-        counts=_counts([part for part in report.parts.values() if part is not None]),
-        limits=LIMITS,
-        labels=LABELS,
-        directions=DIRECTIONS,
-        kinds=_KINDS,
-        picture=_picture,
-        sides=sides,
-        charts_of=charts_of,
-        short_name=short_name,
-        definition_text=definition_text,
-        figure_text=_figure_text,
-        # Ours: no text of anybody else.
-        markup=Markup,
-        style=Markup((page / "page.css").read_text("utf-8")),
-        script=Markup((page / "page.js").read_text("utf-8")),
+    parts = [part for part in report.parts.values() if part is not None]
+    counts = {
+        "part": len(parts),
+        "table": sum(len(part.tables) for part in parts),
+        "scene": sum(len(part.scenes) for part in parts),
+        "picture": sum(len(part.illustrations) for part in parts),
+    }
+    text = (
+        templates()
+        .get_template("page.html")
+        .render(
+            report=report,
+            leader=leader(report.parts.get("truth")),
+            counts=counts,
+            limits=LIMITS,
+            labels=LABELS,
+            picture=_picture,
+            sides=sides,
+            charts_of=charts_of,
+            # Ours: no text of anybody else.
+            markup=Markup,
+            style=Markup((page / "page.css").read_text("utf-8")),
+            script=Markup((page / "page.js").read_text("utf-8")),
+        )
     )
     return text.encode()
 
@@ -144,7 +136,7 @@ def render(report: Report) -> bytes:
 def sides(scene: Scene) -> tuple[int, int]:
     """Numbers of the views that lie left and right first: bicubic and the last result (which has a label)."""
     results = [number for number, view in enumerate(scene.views) if view.label is not None]
-    bicubic = [number for number, view in enumerate(scene.views) if view.name == "bicubic"]
+    bicubic = [number for number, view in enumerate(scene.views) if view.caption == "bicubic"]
     return next(iter(bicubic or results), 0), results[-1] if results else len(scene.views) - 1
 
 
@@ -153,19 +145,3 @@ def _picture(png: bytes) -> dict[str, str | int]:
     with Image.open(io.BytesIO(png), formats=["PNG"]) as picture:
         width, height = picture.size
     return {"src": f"data:image/png;base64,{base64.b64encode(png).decode()}", "width": width, "height": height}
-
-
-def _figure_text(cell: Cell, unit: str) -> str:
-    """Value, unit and interval."""
-    return " ".join(filter(None, (cell.value_text, unit, cell.interval_text)))
-
-
-def _counts(parts: Sequence[Part]) -> str:
-    """Numbers of parts, tables, scenes and pictures."""
-    counts = {
-        "part": len(parts),
-        "table": sum(len(part.tables) for part in parts),
-        "scene": sum(len(part.scenes) for part in parts),
-        "picture": sum(len(part.illustrations) for part in parts),
-    }
-    return ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items() if count)

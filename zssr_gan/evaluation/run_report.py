@@ -13,29 +13,29 @@ from zssr_gan.degradation.plot import degradation_picture
 from zssr_gan.evaluation.cache import version_of
 from zssr_gan.evaluation.part import Part, decode_part
 from zssr_gan.evaluation.report import Facts, Report, render
-from zssr_gan.evaluation.run import Run
+from zssr_gan.evaluation.run import CONTENT, GENERATOR, Run
 from zssr_gan.files import atomic_write, canonical_sha256, sha256_file
 from zssr_gan.imaging.sheets import encode_sheet
 from zssr_gan.training.model_card import TrainedGenerator, load_generator
 from zssr_gan.training.model_card import summary as card_summary
 from zssr_gan.zeroshot.shared import read_shared
 
-_SPLIT, _DEGRADATION, _GENERATOR = "split.json", "degradation.json", "generator.safetensors"
+_SPLIT, _DEGRADATION, _SHARED = "split.json", "degradation.json", "synthetic/shared.safetensors"
 
-_GENERATORS = {"generator": f"train/{_GENERATOR}", "generator before the discriminator": f"train/content/{_GENERATOR}"}
+_GENERATORS = {"generator": GENERATOR, "generator before the discriminator": CONTENT}
 
 _PACKAGES = ("zssr-gan", "torch", "numpy", "scipy", "scikit-image", "torchmetrics")
 
-_TRUTH = frozenset(("samples", "features", "lpips", "inception", "truth"))
+_TRUTH = {"features", "lpips", "inception", "truth"}
 
 PART_SETTINGS = {
-    "table1": {"samples", "most"},
-    "table2": {"samples", "most"},
+    "table1": {"most"},
+    "table2": {"most"},
     "truth": _TRUTH,
     "blind": _TRUTH,
-    "sets": {"samples", "sets"},
-    "native": {"samples", "most", "native", "native_preset"},
-    "figures": {"samples", "most", "timed"},
+    "sets": {"sets"},
+    "native": {"most", "native"},
+    "figures": {"most"},
 }
 """Settings of the group `evaluate` that each part depends on, in the report's order."""
 
@@ -62,19 +62,19 @@ def write_report(run: Run, names: Sequence[str]) -> Path:
     generators = {name: load_generator(path) for name, path in paths.items() if path.exists()}
     sources = "" if split is None else ", ".join(dict.fromkeys(member.source for member in split.entries))
     parts = {name: _read_part(folder / "parts" / f"{name}.json") for name in names}
-    warnings = (*_warnings(run, generators), *_outdated(run, parts))
+    versions = (*((package, version_of(package)) for package in _PACKAGES), ("python", platform.python_version()))
     report = Report(
         title=f"Super-resolution of {sources}" if sources else "Super-resolution",
         run=run.folder.name,
         description=run.settings.description,
         parts=parts,
-        warnings=tuple(dict.fromkeys(warnings)),
+        warnings=tuple(dict.fromkeys(_warnings(run, generators, parts))),
         cameras=tuple(_cameras(run.folder / _DEGRADATION)),
         facts=(
             *(() if split is None else (_images(split, sources),)),
-            *(_card(f"Model card of the {name}", generator) for name, generator in generators.items()),
+            *(Facts(f"Model card of the {name}", _card(generator)) for name, generator in generators.items()),
             Facts("SHA-256", tuple(_hashes(run.folder, generators))),
-            Facts("Versions that this report was made with", tuple(_versions())),
+            Facts("Versions that this report was made with", versions),
         ),
         settings=run.settings.model_copy(update={"run_dir": str(run.folder)}).as_yaml(run.folder),
         files=frozenset(path.name for path in folder.iterdir()),
@@ -86,9 +86,9 @@ def write_report(run: Run, names: Sequence[str]) -> Path:
 def cache_key(run: Run, name: str) -> str:
     """Hash of all that a part depends on in its run: a part with another one no longer holds."""
     settings = run.settings.model_dump(mode="json", exclude={"run_dir", "description", "evaluate"})
-    files = (_SPLIT, _DEGRADATION, f"synthetic/{SETTINGS}", *_GENERATORS.values())
+    files = (_SPLIT, _DEGRADATION, f"synthetic/{SETTINGS}", *map(str, _GENERATORS.values()))
     hashes = {path: sha256_file(run.folder / path) for path in files if (run.folder / path).exists()}
-    own = run.settings.evaluate.model_dump(mode="json", include=set(PART_SETTINGS[name]))
+    own = run.settings.evaluate.model_dump(mode="json", include=PART_SETTINGS[name])
     return canonical_sha256({"settings": settings, "evaluate": own, "files": hashes})
 
 
@@ -99,16 +99,7 @@ def _read_part(path: Path) -> Part | None:
         return None
 
 
-def _outdated(run: Run, parts: Mapping[str, Part | None]) -> Iterator[str]:
-    for name, part in parts.items():
-        if part is not None and part.cache_key != cache_key(run, name):
-            yield (
-                f"The part {part.title!r} was made with other settings, images or another generator than those below: "
-                "`make eval` makes it again."
-            )
-
-
-def _warnings(run: Run, generators: Mapping[str, TrainedGenerator]) -> Iterator[str]:
+def _warnings(run: Run, generators: Mapping[str, TrainedGenerator], parts: Mapping[str, Part | None]) -> Iterator[str]:
     split = run.folder / _SPLIT
     for name, generator in generators.items():
         yield from generator.card.warnings
@@ -120,12 +111,16 @@ def _warnings(run: Run, generators: Mapping[str, TrainedGenerator]) -> Iterator[
             f"Perceptual and Frechet distances look through a {features.network} with random weights: they were learnt "
             "from nothing, and rank nothing as people would. Set evaluate.features.weights to learnt ones."
         )
+    for name, part in parts.items():
+        if part is not None and part.cache_key != cache_key(run, name):
+            yield (
+                f"The part {part.title!r} was made with other settings, images or another generator than those below: "
+                "`make eval` makes it again."
+            )
 
 
 def _cameras(path: Path) -> Iterator[Facts]:
-    if not path.exists():
-        return
-    for one in read_degradations(path).groups:
+    for one in read_degradations(path).groups if path.exists() else ():
         png = encode_sheet(degradation_picture(one.estimate, words=False), "degradation")
         yield Facts(one.group, tuple(account(one.estimate)), png)
 
@@ -136,14 +131,14 @@ def _images(split: Split, sources: str) -> Facts:
     return Facts("Images", (("sources", sources), *counts))
 
 
-def _card(title: str, generator: TrainedGenerator) -> Facts:
+def _card(generator: TrainedGenerator) -> tuple[tuple[str, str], ...]:
     card = generator.card
     if card.origin is not None:  # nothing is known of its training
-        return Facts(title, tuple(card_summary(generator)))
+        return tuple(card_summary(generator))
     losses = card.settings.get("losses")
     weights = losses.items() if isinstance(losses, dict) else ()
     versions = (f"{name} {version}" for name, version in card.versions.items())
-    lines = (
+    return (
         *card_summary(generator),
         ("losses", ", ".join(f"{name} {value}" for name, value in weights)),
         ("mediator", "none" if card.mediator is None else f"{card.mediator.network}, {card.mediator.source}"),
@@ -151,21 +146,14 @@ def _card(title: str, generator: TrainedGenerator) -> Facts:
         ("trained on", ", ".join([str(card.device), *versions])),
         *((f"SHA-256 of {name.replace('held_out', 'held out')}", one.sha256) for name, one in card.images.items()),
     )
-    return Facts(title, lines)
 
 
 def _hashes(folder: Path, generators: Mapping[str, TrainedGenerator]) -> Iterator[tuple[str, str]]:
     for name in (_SPLIT, _DEGRADATION):
         if (folder / name).exists():
             yield name, sha256_file(folder / name)
-    store = folder / "synthetic"
-    if (store / SETTINGS).exists():
-        yield "settings of the synthetic images", read_settings(store).settings_sha256
-    if (store / "shared.safetensors").exists():
-        yield "shared model", read_shared(store / "shared.safetensors").sha256
+    if (folder / "synthetic" / SETTINGS).exists():
+        yield "settings of the synthetic images", read_settings(folder / "synthetic").settings_sha256
+    if (folder / _SHARED).exists():
+        yield "shared model", read_shared(folder / _SHARED).sha256
     yield from ((name, generator.sha256) for name, generator in generators.items())
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    yield from ((package, version_of(package)) for package in _PACKAGES)
-    yield "python", platform.python_version()

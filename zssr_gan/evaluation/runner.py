@@ -15,19 +15,30 @@ from zssr_gan.errors import SettingsError, StoreError, ZssrGanError
 from zssr_gan.evaluation.cache import Cache
 from zssr_gan.evaluation.evaluator import Evaluator
 from zssr_gan.evaluation.figures import figures
-from zssr_gan.evaluation.ground_truth_table import GroundTruthTables
-from zssr_gan.evaluation.latex import to_latex
-from zssr_gan.evaluation.paper_tables import table_1, table_2
+from zssr_gan.evaluation.paper import table_1, table_2
 from zssr_gan.evaluation.part import Part, encode_part
 from zssr_gan.evaluation.run import Run
 from zssr_gan.evaluation.run_report import PART_SETTINGS, cache_key, write_report
-from zssr_gan.evaluation.set_tables import native_tables, set_tables
-from zssr_gan.evaluation.tables import to_csv, to_markdown
+from zssr_gan.evaluation.sets import native_tables, set_tables
+from zssr_gan.evaluation.tables import to_csv, to_latex, to_markdown
+from zssr_gan.evaluation.truth import blind, truth
 from zssr_gan.files import atomic_write, locked
 from zssr_gan.progress import Bar
 from zssr_gan.settings.run import RunSettings
 
 PARTS = tuple(PART_SETTINGS)
+
+_MAKE: Mapping[str, Callable[[Evaluator], Part | None]] = {
+    "table1": table_1,
+    "table2": table_2,
+    "truth": truth,
+    "blind": blind,
+    "sets": set_tables,
+    "native": native_tables,
+    "figures": figures,
+}
+
+_FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 
 
 def choose(only: str | None, known: Sequence[str], kind: str) -> tuple[str, ...]:
@@ -46,8 +57,7 @@ def choose(only: str | None, known: Sequence[str], kind: str) -> tuple[str, ...]
     asked = [name.strip() for name in only.split(",")]
     if not any(asked):
         raise SettingsError(f"--only: names no {kind}: use some of {', '.join(known)}.")
-    unknown = next((name for name in asked if name not in known), None)
-    if unknown is not None:
+    for unknown in (name for name in asked if name not in known):
         raise SettingsError(f"--only {only}: there is no {kind} {unknown!r}: use {', '.join(known)}.")
     return tuple(name for name in known if name in asked)
 
@@ -77,18 +87,7 @@ def evaluate(
     report = run.folder / "report"
     held = StoreError(f"{report}: another run is evaluating there; wait until it ends, or stop it.")
     with locked(report / ".lock", held):
-        evaluator = Evaluator(run, Cache(report / "cache"), machine, bar)
-        truths = GroundTruthTables(evaluator)
-        make: Mapping[str, Callable[[], Part | None]] = {
-            "table1": lambda: table_1(evaluator),
-            "table2": lambda: table_2(evaluator),
-            "truth": truths.truth,
-            "blind": truths.blind,
-            "sets": lambda: set_tables(evaluator),
-            "native": lambda: native_tables(evaluator),
-            "figures": lambda: figures(evaluator),
-        }
-        unwanted = _unwanted(settings)
+        work, unwanted = Evaluator(run, Cache(report / "cache"), machine, bar), _unwanted(settings)
         failures: list[ZssrGanError] = []
         for name in names:
             if only is None and name in unwanted:
@@ -97,9 +96,9 @@ def evaluate(
                 continue
             began = time.perf_counter()
             try:
-                part = make[name]()
-                if part is None:
+                if (part := _MAKE[name](work)) is None:
                     _remove(report, name)
+                    bar.note(f"{name}: split.json has no image of its role: left out")
                     continue
                 _write(report, replace(part, cache_key=cache_key(run, name)))
             except ZssrGanError as error:
@@ -130,11 +129,9 @@ def _unwanted(settings: RunSettings) -> dict[str, str]:
 
 def _write(report: Path, part: Part) -> None:
     """Write a part, its tables and its pictures."""
-    if part.tables:
-        stem = report / ("time" if part.name == "figures" else part.name)
-        atomic_write(stem.with_suffix(".csv"), to_csv(part.tables), overwrite=True)
-        atomic_write(stem.with_suffix(".md"), "\n".join(map(to_markdown, part.tables)).encode(), overwrite=True)
-        atomic_write(stem.with_suffix(".tex"), "\n".join(map(to_latex, part.tables)).encode(), overwrite=True)
+    for extension, encode in _FORMATS.items() if part.tables else ():
+        path = report / f"{'time' if part.name == 'figures' else part.name}.{extension}"
+        atomic_write(path, encode(part.tables).encode(), overwrite=True)
     for one in part.illustrations:
         if one.name:
             atomic_write(report / f"{one.name}.png", one.png, overwrite=True)
@@ -144,5 +141,5 @@ def _write(report: Path, part: Part) -> None:
 def _remove(report: Path, name: str) -> None:
     """Remove what a part left under other settings, which does not hold for these."""
     (report / "parts" / f"{name}.json").unlink(missing_ok=True)
-    for extension in ("csv", "md", "tex"):
+    for extension in _FORMATS:
         (report / f"{name}.{extension}").unlink(missing_ok=True)

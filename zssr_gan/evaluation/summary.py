@@ -1,8 +1,8 @@
 """Statistics of a table's column: mean, standard deviation, and a 95 % confidence interval of the mean.
 
 The interval is the bias-corrected and accelerated bootstrap (BCa; Efron 1987) over images, by scipy: it assumes no
-distribution, and the same figures and seed give the same bytes. For few images it is too narrow, as any bootstrap is:
-with normal values it holds the true mean in 84 % of cases for 5 images, 91 % for 10 and 94 % for 30, instead of 95 %.
+distribution, and the same figures and seed give the same bytes. For few images it is too narrow: with normal values it
+holds the true mean in 84 % of cases for 5 images, 91 % for 10 and 94 % for 30, instead of 95 %.
 """
 
 import math
@@ -22,40 +22,30 @@ _FEW = 30
 
 _BATCH = 1 << 22  # indices drawn at once, 32 MiB
 
-Values = NDArray[np.float64]
-
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A table's cell: statistics over images, or one figure. A part without a value says why."""
+    """A table's cell: statistics over images, or one figure (of one image, or of a whole set)."""
 
-    mean: Figure
-    low: Figure | None = None
-    """Lower end of the mean's 95 % interval; None: the cell is one figure, or of a whole set."""
-    high: Figure | None = None
+    name: str
+    """Of the definition."""
+    mean: float | None
+    remark: str = ""
+    """Why there is no value, or remarks on the value and its interval."""
+    deviation: float | None = None
+    """Standard deviation over images (n - 1)."""
+    interval: tuple[float, float] | None = None
+    """Ends of the mean's 95 % interval."""
     images: int = 1
     count: int = 1
     """Images with a value."""
-    deviation: Figure | None = None
-    """Standard deviation over images (n - 1); None: the cell is one figure, or of a whole set."""
-
-    @property
-    def remark(self) -> str:
-        """Why there is no value, or a remark on the value and its interval."""
-        interval = self.low.why if self.low is not None and self.mean.value is not None else ""
-        return "; ".join(filter(None, (self.mean.why, interval and f"the interval: {interval}")))
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Ends of the 95 % interval, where there is one."""
-        if self.low is None or self.high is None or self.low.value is None or self.high.value is None:
-            return None
-        return self.low.value, self.high.value
+    certain: bool = True
+    """Whether the value itself has no remark."""
 
     @property
     def value_text(self) -> str:
         """The value with four digits, or `none`."""
-        return "none" if self.mean.value is None else f"{self.mean.value:.4g}"
+        return "none" if self.mean is None else f"{self.mean:.4g}"
 
     @property
     def interval_text(self) -> str:
@@ -65,8 +55,7 @@ class Cell:
     @property
     def spread_text(self) -> str:
         """Deviation and interval with four digits; empty where there are none."""
-        deviation = None if self.mean.value is None or self.deviation is None else self.deviation.value
-        return " ".join(filter(None, ("" if deviation is None else f"± {deviation:.4g}", self.interval_text)))
+        return "" if self.deviation is None else f"± {self.deviation:.4g} {self.interval_text}"
 
     @property
     def text(self) -> str:
@@ -74,8 +63,13 @@ class Cell:
         return f"{self.value_text} {self.spread_text}".rstrip()
 
 
+def single(figure: Figure) -> Cell:
+    """The cell of one figure."""
+    return Cell(figure.name, figure.value, figure.why, count=int(figure.value is not None), certain=not figure.why)
+
+
 def summarise(figures: Sequence[Figure]) -> Cell:
-    """Mean, deviation and interval over images; images without a value are left out and counted in the mean's remark.
+    """Mean, deviation and interval over images; images without a value are left out and counted in the remark.
 
     Raises:
         ValueError: no figures, or figures of more than one definition.
@@ -84,20 +78,18 @@ def summarise(figures: Sequence[Figure]) -> Cell:
     if len(names) != 1:
         found = " and ".join(repr(name) for name in names[:2]) or "none"
         raise ValueError(f"a column has figures of one definition, not of {found}")
-    (name,) = names
     values = np.array([figure.value for figure in figures if figure.value is not None], dtype=np.float64)
-    total, count = len(figures), len(values)
+    total, count, remark = len(figures), len(values), _remarks(figures)
     if count == 0:
-        nothing = Figure(name, None, _remarks(figures))
-        return Cell(nothing, nothing, nothing, total, 0, nothing)
-    mean = Figure(name, math.fsum(values) / count, _remarks(figures))
+        return Cell(names[0], None, remark, images=total, count=0, certain=False)
+    mean, certain = math.fsum(values) / count, not remark
+    few = "one image has no spread" if count == 1 else f"too narrow, as a bootstrap of {count} images is"
+    if count < _FEW:
+        remark = "; ".join(filter(None, (remark, f"the interval: {few}")))
     if count == 1:
-        single = Figure(name, None, "one image has no spread")
-        return Cell(mean, single, single, total, 1, single)
-    low, high = interval(values)
-    few = f"too narrow, as a bootstrap of {count} images is" if count < _FEW else ""
-    deviation = Figure(name, float(values.std(ddof=1)))
-    return Cell(mean, Figure(name, low, few), Figure(name, high, few), total, count, deviation)
+        return Cell(names[0], mean, remark, images=total, certain=certain)
+    deviation = float(values.std(ddof=1))
+    return Cell(names[0], mean, remark, deviation, interval(values), total, count, certain)
 
 
 def paired(figures: Sequence[Figure], baseline: Sequence[Figure]) -> Cell:
@@ -110,11 +102,10 @@ def paired(figures: Sequence[Figure], baseline: Sequence[Figure]) -> Cell:
     """
     if len(figures) != len(baseline):
         raise ValueError(f"pairs are needed, not {len(figures)} figures and {len(baseline)} of the baseline")
-    summarise([Figure(one.name, 0.0) for one in (*figures, *baseline)])  # they have one definition
     return summarise([_difference(*pair) for pair in zip(figures, baseline, strict=True)])
 
 
-def interval(values: Values, *, seed: int = 0) -> tuple[float, float]:
+def interval(values: NDArray[np.float64], *, seed: int = 0) -> tuple[float, float]:
     """BCa 95 % interval of the mean of at least two values; the mean twice where all are equal."""
     if len(values) < 2:
         raise ValueError("one value has no interval")
@@ -138,6 +129,8 @@ def difference_name(name: str) -> str:
 
 
 def _difference(figure: Figure, baseline: Figure) -> Figure:
+    if figure.name != baseline.name:
+        raise ValueError(f"a column has figures of one definition, not of {figure.name!r} and {baseline.name!r}")
     name = difference_name(figure.name)
     if figure.value is None:
         return Figure(name, None, figure.why)

@@ -106,7 +106,7 @@ def test_lpips_by_hand(net: Net, vgg16: dict[str, Tensor], astronaut: Tensor) ->
 
 def test_lpips_from_a_file(tmp_path: Path, vgg16: dict[str, Tensor], astronaut: Tensor, blurred: Tensor) -> None:
     save_file(vgg16, tmp_path / "vgg16.safetensors")
-    metric, distance = lpips(tmp_path / "vgg16.safetensors", "vgg16"), LPIPS("vgg16", vgg16)
+    metric, distance = lpips(tmp_path / "vgg16.safetensors"), LPIPS("vgg16", vgg16)
     assert metric.definition.name.startswith("LPIPS 0.1, VGG16, weights vgg16.safetensors ")
     expected = distance(astronaut.expand(2, -1, -1, -1), torch.stack([astronaut, blurred]))
     assert expected[0].item() == pytest.approx(0, abs=1e-6)
@@ -148,19 +148,17 @@ class TestPackage:
         path = tmp_path / "checkpoints" / f"some-net-{hashlib.sha256(b'weights').hexdigest()[:8]}.pth"
         path.parent.mkdir()
         path.write_bytes(b"weights")
-        for net, name in {"alexnet": "alex", "vgg16": "vgg"}.items():
-            monkeypatch.setitem(module._NETS, net, (name, path.name))
+        monkeypatch.setattr(module, "_FILE", path.name)
         return path
 
     @pytest.mark.usefixtures("package")
-    @pytest.mark.parametrize(("net", "called", "shown"), [("alexnet", "alex", "AlexNet"), ("vgg16", "vgg", "VGG16")])
-    def test_it_is_called_as_it_wants(self, net: Net, called: str, shown: str) -> None:
-        metric = lpips(None, net)
-        assert metric.definition.name == f"LPIPS 0.1, {shown}, package lpips 0.1.4"
+    def test_it_is_called_as_it_wants(self) -> None:
+        metric = lpips(None)
+        assert metric.definition.name == "LPIPS 0.1, AlexNet, package lpips 0.1.4"
         black = torch.zeros(1, 40, 40)
         black[:, :20] = 1
         assert metric(Sample(black, black.flip(1).expand(3, -1, -1))).number() == 2
-        assert Played.asked == [{"net": called, "version": "0.1", "verbose": False}]
+        assert Played.asked == [{"net": "alex", "version": "0.1", "verbose": False}]
 
     def test_why_it_cannot_be_used(self, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def why() -> str:

@@ -1,10 +1,9 @@
 """Frechet distance between two sets of images, in features of a network, each set taken for a normal distribution.
 
 d^2 = |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) (Dowson and Landau 1982). `frechet` compares the features at every
-place of every image (Shaham et al. 2019, SIFID, on one image); `fid` one vector an image of Inception's pool3 (Heusel
-et al. 2017). The figure depends on the features and on how many vectors there are: only figures of the same weights
-and of sets of the same size compare. Few images give FID no covariance of full rank; places give it to a few hundred
-small images, but tell of textures and edges within a layer's receptive field, not of how a face is put together.
+place of every image (Shaham et al. 2019, SIFID, on one image), which gives a covariance of full rank to a few hundred
+small images but tells of textures alone; `fid` one vector an image of Inception's pool3 (Heusel et al. 2017). Only
+figures of the same weights and of sets of the same size compare.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,16 +16,18 @@ from torch import Tensor
 
 from zssr_gan.errors import WeightsError
 from zssr_gan.evaluation.metrics.metric import Definition, Figure, size_text
-from zssr_gan.evaluation.metrics.perceptual import reason, stage_text, weights_text
+from zssr_gan.evaluation.metrics.perceptual import feature_network, reason, stage_text
 from zssr_gan.evaluation.metrics.planes import rounded
 from zssr_gan.files import sha256_file
 from zssr_gan.networks.inception import FEATURES, SIDE, Inception
-from zssr_gan.networks.pretrained import read_tensors, vgg
+from zssr_gan.networks.pretrained import read_tensors
 from zssr_gan.networks.vgg import VGGOptions
 
 POOL = "pool3"
 
 _BATCH = 16  # images through Inception at once: more need memory, and are no faster on a CPU
+
+_SIZES = "it falls with the number of images, so that only sets of one size compare"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,22 +83,28 @@ class SetMetric:
 
     definitions: dict[str, Definition]
     """By layer."""
-    smallest: int
-    """Shortest side of an image, pixels."""
-    vectors: Callable[[Sequence[Tensor]], Iterable[Mapping[str, Tensor]]]
-    """Of images on 8-bit levels, batch after batch, `N D` by layer."""
+    vectors: Callable[[Sequence[Tensor]], Iterable[Mapping[str, Tensor]]] | None
+    """Of images on 8-bit levels, batch after batch, `N D` by layer; None: there are no weights."""
     kind: str
     """What one vector describes: "place" or "image"."""
-    why: str = ""
-    """Why there are no figures at all; empty where there are."""
-    warning: str = ""
-    """Remark on every value."""
+    remark: str = ""
+    """On every value, or why there is none."""
 
     def look(self, images: Sequence[Tensor]) -> Features:
         """Features of images `C H W`, [0, 1], put on 8-bit levels; once for each set that is compared."""
-        if why := self.why or self._refusal(images):
-            return Features(len(images), {}, why)
-        return Features(len(images), moments(self.vectors([rounded(image) for image in images])))
+        smallest = max(one.smallest for one in self.definitions.values())
+        small = [image for image in images if min(image.shape[-2:]) < smallest]
+        if self.vectors is None:
+            why = self.remark
+        elif not images:
+            why = "there are no images to look at"
+        elif small:
+            why = f"needs {smallest} pixels a side, and one image is {size_text(small[0])}"
+        elif not all(image.isfinite().all() for image in images):
+            why = "one image holds NaN or infinity"
+        else:
+            return Features(len(images), moments(self.vectors([rounded(image) for image in images])))
+        return Features(len(images), {}, why)
 
     def figures(self, one: Features, other: Features) -> dict[str, Figure]:
         """By layer, the figure between two sets, with a remark on what weakens it."""
@@ -111,23 +118,12 @@ class SetMetric:
         fewest = min(mine.count, theirs.count)
         if fewest < 2:
             return definition.none(f"a set with one {self.kind} has no covariance")
-        remarks = [self.warning] if self.warning else []
+        remarks = [self.remark] if self.remark else []
         if one.images != other.images:
             remarks.append(f"sets of different sizes ({one.images} and {other.images} images)")
         if fewest <= len(mine.mean):
             remarks.append(f"a covariance without full rank ({fewest} {self.kind}s, {len(mine.mean)} features)")
         return Figure(definition.name, frechet_distance(mine, theirs), "; ".join(remarks))
-
-    def _refusal(self, images: Sequence[Tensor]) -> str:
-        """Why a set has no features; empty where it has them."""
-        if not images:
-            return "there are no images to look at"
-        for image in images:
-            if min(image.shape[-2:]) < self.smallest:
-                return f"needs {self.smallest} pixels a side, and one image is {size_text(image)}"
-            if not bool(image.isfinite().all()):
-                return "one image holds NaN or infinity"
-        return ""
 
 
 def frechet(options: VGGOptions, weights: str, *, seed: int = 0) -> SetMetric:
@@ -138,33 +134,29 @@ def frechet(options: VGGOptions, weights: str, *, seed: int = 0) -> SetMetric:
         weights: as for `zssr_gan.networks.pretrained.vgg`; where there are none, every figure says why.
         seed: of random weights.
     """
-    network, why, warning, shown = None, "", "", weights
-    try:
-        network, origin = vgg(options, weights, seed=seed)
-        warning, shown = origin.warning or "", weights_text(origin)
-    except WeightsError as error:
-        why = reason(error)
-    name = options.network.upper()
+    network, shown, remark = feature_network(options, weights, seed)
+    name, smallest = options.network.upper(), 1 if network is None else network.facts.smallest
     definitions = {
         layer: Definition(
-            name=f"Frechet distance, {layer} of {name} at every place, weights {shown}",
-            meaning=f"squared Frechet distance (Dowson and Landau 1982) between the features of {name}'s {layer} "
-            f"{stage_text(options)} at every place of the one set's images and of the other's, weights {shown}; it "
-            "falls with the number of images, so that only sets of one size compare",
+            f"Frechet distance, {layer} of {name} at every place, weights {shown}",
+            f"squared Frechet distance (Dowson and Landau 1982) between the features of {name}'s {layer} "
+            f"{stage_text(options)} at every place of the one set's images and of the other's, weights {shown}; "
+            f"{_SIZES}",
             unit="",
             higher_is_better=False,
+            smallest=smallest,
         )
         for layer in options.layers
     }
+    if network is None:
+        return SetMetric(definitions, None, "place", remark)
 
     @torch.no_grad()
     def vectors(images: Sequence[Tensor]) -> Iterator[dict[str, Tensor]]:
-        assert network is not None  # else `why` says so
         for image in images:
             yield {layer: values[0].flatten(1).T for layer, values in network(image[None]).items()}
 
-    smallest = 1 if network is None else network.facts.smallest
-    return SetMetric(definitions, smallest, vectors, "place", why, warning)
+    return SetMetric(definitions, vectors, "place", remark)
 
 
 def fid(weights: Path | None, *, device: str | torch.device = "cpu") -> SetMetric:
@@ -175,30 +167,32 @@ def fid(weights: Path | None, *, device: str | torch.device = "cpu") -> SetMetri
             there is none, or it is no such file, every figure says why.
         device: that Inception runs on.
     """
-    network, why, shown = None, "none given: evaluate.inception names a file", "none given"
-    if weights is not None:
-        shown = weights.name
-        try:
-            network, why = Inception(read_tensors(weights)).to(device), ""
-            shown = f"{weights.name} {sha256_file(weights)[:8]}"
-        except WeightsError as error:
-            why = reason(error)
+    network, why, shown = None, "", "none given" if weights is None else weights.name
+    try:
+        if weights is None:
+            raise WeightsError("none given: evaluate.inception names a file")
+        network = Inception(read_tensors(weights)).to(device)
+        shown += f" {sha256_file(weights)[:8]}"
+    except WeightsError as error:
+        why = reason(error)
     definition = Definition(
-        name=f"FID, Inception {POOL} ({FEATURES}), weights {shown}",
-        meaning="squared Frechet distance (Heusel et al. 2017) between the one set's images and the other's, "
-        f"of each the {FEATURES} features of Inception's {POOL}, images brought to {SIDE}x{SIDE} by bilinear "
-        f"interpolation without antialiasing, weights {shown}; it falls with the number of images, so that only "
-        "sets of one size compare",
+        f"FID, Inception {POOL} ({FEATURES}), weights {shown}",
+        "squared Frechet distance (Heusel et al. 2017) between the one set's images and the other's, of each the "
+        f"{FEATURES} features of Inception's {POOL}, images brought to {SIDE}x{SIDE} by bilinear interpolation without "
+        f"antialiasing, weights {shown}; {_SIZES}",
         unit="",
         higher_is_better=False,
+        smallest=1 if network is None else network.facts.smallest,
     )
+    if network is None:
+        return SetMetric({POOL: definition}, None, "image", why)
+    inception = network
 
     @torch.no_grad()
     def vectors(images: Sequence[Tensor]) -> Iterator[Mapping[str, Tensor]]:
-        assert network is not None  # else `why` says so
         for _, group in groupby(images, key=lambda image: image.shape):
             alike = list(group)
             for at in range(0, len(alike), _BATCH):
-                yield network(torch.stack(alike[at : at + _BATCH]).to(device))
+                yield inception(torch.stack(alike[at : at + _BATCH]).to(device))
 
-    return SetMetric({POOL: definition}, 1 if network is None else network.facts.smallest, vectors, "image", why)
+    return SetMetric({POOL: definition}, vectors, "image")

@@ -12,8 +12,8 @@ from zssr_gan.evaluation.metrics.metric import Answer, Definition, Metric, Sampl
 from zssr_gan.evaluation.metrics.planes import Plane, Planes, planes_of
 from zssr_gan.imaging.colour import HIGHEST_DB
 
-_TILE, _GAUSSIAN_SIDE, _VIF_SMALLEST = 7, 11, 41
-"""Sides in pixels: SSIM-PIL's tile, Wang et al.'s window (sigma 1.5), the smallest image with a fourth scale of VIF."""
+_TILE, _WINDOW, _VIF_SMALLEST = 7, 11, 41
+"""Sides in pixels: SSIM-PIL's tile, Wang et al.'s window, the smallest image with a fourth scale of VIF."""
 
 _RANGE = 255
 
@@ -46,45 +46,33 @@ def mse(plane: Plane = "Y", border: int = 0) -> Metric:
     return _metric(f"MSE-{plane}", meaning, compute, plane, border, unit="levels^2", higher=False)
 
 
-def ssim(plane: Plane = "Y", border: int = 0, *, uniform: int | None = None) -> Metric:
-    """Structural similarity (Wang et al. 2004), the mean over all whole windows.
+def ssim(plane: Plane = "Y", border: int = 0) -> Metric:
+    """Structural similarity (Wang et al. 2004): the mean over all whole windows, for RGB of the three planes.
 
-    Args:
-        plane: for RGB, the mean of the three.
-        border: pixels that are cut off each side first.
-        uniform: None: their Gaussian window (11x11, sigma 1.5); else the side of a square window of equal weights.
-            Variances are the window's own (population) in both.
+    Their Gaussian window (11x11, sigma 1.5) and population variances.
     """
-    side = _GAUSSIAN_SIDE if uniform is None else uniform
-    if side < 3 or side % 2 == 0:
-        raise ValueError(f"a window has an odd side of at least 3 pixels, not {side}")
-    window = "Gaussian 11x11 sigma 1.5" if uniform is None else f"uniform {side}x{side}"
 
     def compute(result: Planes, truth: Planes) -> Answer:
         from skimage.metrics import structural_similarity  # an extra, and a second to import
 
-        options = {"data_range": _RANGE, "win_size": side, "sigma": 1.5, "use_sample_covariance": False}
-        values = [
-            structural_similarity(one, other, gaussian_weights=uniform is None, **options)
-            for one, other in zip(truth, result, strict=True)
-        ]
-        return float(np.mean(values)), ""
+        options = {"data_range": _RANGE, "win_size": _WINDOW, "sigma": 1.5, "use_sample_covariance": False}
+        pairs = zip(truth, result, strict=True)
+        return float(np.mean([structural_similarity(*pair, gaussian_weights=True, **options) for pair in pairs])), ""
 
     meaning = (
         f"structural similarity on {_MEANING[plane]}, mean of all windows at every pixel (Wang et al. 2004), K 0.01 "
         "and 0.03, population variances, by scikit-image"
     )
-    return _metric(f"SSIM-{plane}, {window}", meaning, compute, plane, border, smallest=side, package="skimage")
+    name = f"SSIM-{plane}, Gaussian 11x11 sigma 1.5"
+    return _metric(name, meaning, compute, plane, border, smallest=_WINDOW, package="skimage")
 
 
 def ssim_pil() -> Metric:
     """SSIM as the package SSIM-PIL computes it, with which the seed paper (Moreira et al.) measured.
 
     It lays tiles of 7x7 side by side from the top left corner, leaves out rows and columns that do not fill one, and
-    takes the mean over tiles and channels, of R, G and B, with equal weights and population variances. `ssim` looks at
-    every pixel's neighbourhood, on Y, through a Gaussian: the two do not compare. (Checked against version 1.0.14 of
-    the package, its way without OpenCL, on whole images; which version the paper took, and of what images, is not
-    known.)
+    takes the mean over tiles and R, G and B, with equal weights and population variances, so that it does not compare
+    with `ssim`. Checked against version 1.0.14 without OpenCL; which version the paper took is not known.
     """
 
     def compute(*pair: Planes) -> Answer:
@@ -144,16 +132,8 @@ def _metric(
         assert sample.truth is not None  # the definition needs it
         return compute(planes_of(sample.result, plane, border), planes_of(sample.truth, plane, border))
 
-    definition = Definition(
-        name=f"{name}, border {border}, 0..{_RANGE}",
-        meaning=meaning,
-        unit=unit,
-        higher_is_better=higher,
-        needs=("truth",),
-        smallest=smallest + 2 * border,
-        package=package,
-    )
-    return Metric(definition, answer)
+    name = f"{name}, border {border}, 0..{_RANGE}"
+    return Metric(Definition(name, meaning, unit, higher, ("truth",), smallest + 2 * border, package), answer)
 
 
 def _tiles(planes: Planes) -> Planes:

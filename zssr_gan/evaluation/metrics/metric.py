@@ -1,7 +1,6 @@
 """What a figure is: a value under the name of its definition, or the reason why there is none.
 
-Tables are made of these, so that a cell is never blank, zero or made up for want of a value, and so that figures of two
-definitions cannot end in one column (`zssr_gan.evaluation.summary` refuses it).
+Tables are made of these, so that no cell is blank or made up, and no column holds figures of two definitions.
 """
 
 import math
@@ -96,11 +95,10 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A definition, and the function that computes one image's figure."""
+    """A definition, and the function that computes one image's figure from what the definition needs."""
 
     definition: Definition
     compute: Callable[[Sample], Answer]
-    """Gets samples that have what the definition needs."""
 
     def __call__(self, sample: Sample) -> Figure:
         """The figure of one image; result and truth are first put on 8-bit levels, as a file holds them.
@@ -108,36 +106,30 @@ class Metric:
         Raises:
             ValueError: a part is not `C H W` of 1 or 3 channels.
         """
-        if (why := self.definition.missing or _refusal(self.definition, sample)) is not None:
+        if why := self.definition.missing or self._refusal(sample):
             return self.definition.none(why)
         truth = None if sample.truth is None else rounded(sample.truth)
         return Figure(self.definition.name, *self.compute(replace(sample, result=rounded(sample.result), truth=truth)))
 
-
-def absent(definition: Definition, why: str) -> Metric:
-    """A column that no image can have a figure in, for example without weights: every cell says why."""
-    return Metric(definition, lambda _: (None, why))
+    def _refusal(self, sample: Sample) -> str:
+        """Why a sample has no figure; empty where it has one."""
+        needs, result, truth = self.definition.needs, sample.result, sample.truth
+        for name, image in (("result", result), ("truth", truth), ("lr", sample.lr)):
+            if image is None:
+                if name in needs:
+                    return _MISSING[name]
+                continue
+            if image.dim() != 3 or image.shape[0] not in (1, 3):
+                raise ValueError(f"the {name} must be C H W with 1 or 3 channels, and is {tuple(image.shape)}")
+            if name in ("result", *needs) and not image.isfinite().all():
+                return f"the {name} holds NaN or infinity"
+        if min(result.shape[-2:]) < self.definition.smallest:
+            return f"needs {self.definition.smallest} pixels a side, and the result is {size_text(result)}"
+        if "truth" in needs and truth is not None and truth.shape[1:] != result.shape[1:]:
+            return f"the result is {size_text(result)}, its truth {size_text(truth)}"
+        return ""
 
 
 def size_text(image: Tensor) -> str:
     """Width and height, "64x48"."""
     return f"{image.shape[-1]}x{image.shape[-2]}"
-
-
-def _refusal(definition: Definition, sample: Sample) -> str | None:
-    """Why a sample has no figure; None where it has one."""
-    for name, image in (("result", sample.result), ("truth", sample.truth), ("lr", sample.lr)):
-        if image is None:
-            if name in definition.needs:
-                return _MISSING[name]
-            continue
-        if image.dim() != 3 or image.shape[0] not in (1, 3):
-            raise ValueError(f"the {name} must be C H W with 1 or 3 channels, and is {tuple(image.shape)}")
-        if name in ("result", *definition.needs) and not bool(image.isfinite().all()):
-            return f"the {name} holds NaN or infinity"
-    result, truth = sample.result, sample.truth
-    if min(result.shape[-2:]) < definition.smallest:
-        return f"needs {definition.smallest} pixels a side, and the result is {size_text(result)}"
-    if "truth" in definition.needs and truth is not None and truth.shape[1:] != result.shape[1:]:
-        return f"the result is {size_text(result)}, its truth {size_text(truth)}"
-    return None

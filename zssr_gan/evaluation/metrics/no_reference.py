@@ -5,7 +5,6 @@ None of them says that a result is right.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
@@ -14,34 +13,30 @@ from zssr_gan.degradation.model import DegradedDownscale
 from zssr_gan.degradation.operators import Downscale, KernelDownscale
 from zssr_gan.evaluation.metrics.metric import Answer, Definition, Metric, Sample, size_text
 from zssr_gan.evaluation.metrics.planes import planes_of
-from zssr_gan.imaging.colour import psnr_db
-
-_LEVELS = 255
+from zssr_gan.imaging.colour import LEVELS, psnr_db
 
 
 def residual(downscales: Sequence[Downscale]) -> Metric:
     """PSNR in dB between the result, shrunk as its camera does (one downscale a camera), and the input.
 
-    Noise and compression are not applied: what the camera added keeps the best result below 100 dB, and a closer
-    result reproduces the noise.
+    Noise and compression are not applied: they keep the best result below 100 dB, and a closer one reproduces them.
     """
+
+    def compute(shrunk: Tensor, lr: Tensor) -> float:
+        return psnr_db((shrunk - lr).square().mean().item())
+
     meaning = "PSNR of the result, shrunk again, to the LR image over all channels"
-    definition = Definition("residual, PSNR-RGB to the input", meaning, "dB", higher_is_better=True, needs=("lr",))
-    return _against_input(downscales, definition, lambda shrunk, lr: psnr_db((shrunk - lr).square().mean().item()))
+    return _against_input(downscales, compute, "residual, PSNR-RGB to the input", meaning, "dB", higher=True)
 
 
 def colour_shift(downscales: Sequence[Downscale]) -> Metric:
-    """Absolute difference of each channel's mean between the shrunk result and the input, its mean, levels of 255.
+    """Mean over channels of the absolute difference between the means of the shrunk result and the input."""
 
-    `zssr_gan.training.validation` warns of it.
-    """
+    def compute(shrunk: Tensor, lr: Tensor) -> float:
+        return (shrunk.mean((1, 2)) - lr.mean((1, 2))).abs().mean().item() * LEVELS
+
     meaning = "absolute difference between the channels' means of the result, shrunk again, and of the LR image"
-    definition = Definition("colour shift", meaning, "levels of 255", higher_is_better=False, needs=("lr",))
-    return _against_input(
-        downscales,
-        definition,
-        lambda shrunk, lr: (shrunk.mean((1, 2)) - lr.mean((1, 2))).abs().mean().item() * _LEVELS,
-    )
+    return _against_input(downscales, compute, "colour shift", meaning, "levels of 255", higher=False)
 
 
 def sharpness() -> Metric:
@@ -58,21 +53,20 @@ def sharpness() -> Metric:
         horizontal = (right[:-2] + 2 * right[1:-1] + right[2:]) / 8
         return float(np.hypot(vertical, horizontal).mean()), ""
 
-    return Metric(
-        Definition(
-            name="sharpness, mean Sobel gradient of Y",
-            meaning="mean magnitude of the gradient of Y (BT.601, 16 to 235) by Sobel's masks over 8; noise and rings "
-            "raise it too",
-            unit="levels a pixel",
-            higher_is_better=None,
-            smallest=3,
-        ),
-        compute,
+    meaning = (
+        "mean magnitude of the gradient of Y (BT.601, 16 to 235) by Sobel's masks over 8; noise and rings raise it too"
     )
+    return Metric(Definition("sharpness, mean Sobel gradient of Y", meaning, "levels a pixel", None, (), 3), compute)
 
 
 def _against_input(
-    downscales: Sequence[Downscale], definition: Definition, compute: Callable[[Tensor, Tensor], float]
+    downscales: Sequence[Downscale],
+    compute: Callable[[Tensor, Tensor], float],
+    name: str,
+    meaning: str,
+    unit: str,
+    *,
+    higher: bool,
 ) -> Metric:
     """A metric of the shrunk result and the LR image, `C H W` both, with as many channels; named by its cameras."""
     if not downscales:
@@ -90,9 +84,9 @@ def _against_input(
             return None, f"the camera's kernel is for another scale and cannot shrink the result {sizes}"
         return compute(shrunk, lr), ""
 
-    names = list(dict.fromkeys(_name(one) for one in downscales))
+    names = list(dict.fromkeys(map(_name, downscales)))
     cameras = f"{len(names)} cameras' degradations {_short(''.join(names).encode())}" if len(names) > 1 else names[0]
-    return Metric(replace(definition, name=f"{definition.name}, through {cameras}"), answer)
+    return Metric(Definition(f"{name}, through {cameras}", meaning, unit, higher, ("lr",)), answer)
 
 
 def _name(downscale: Downscale) -> str:

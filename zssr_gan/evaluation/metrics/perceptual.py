@@ -1,6 +1,6 @@
 """How far apart two images look to networks that others trained: perceptual distance (VGG) and LPIPS.
 
-Each definition names network, layers and weights. Missing weights give a column that says so (`absent`); random ones
+Each definition names network, layers and weights. Without weights every cell says so; random ones
 (`zssr_gan.networks.pretrained`) are named RANDOM, and every figure made with them carries the warning.
 """
 
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from zssr_gan.errors import WeightsError
-from zssr_gan.evaluation.metrics.metric import Answer, Definition, Metric, Sample, absent
+from zssr_gan.evaluation.metrics.metric import Answer, Definition, Metric, Sample
 from zssr_gan.files import sha256_file
-from zssr_gan.networks.pretrained import Origin, read_tensors, vgg
+from zssr_gan.networks.pretrained import read_tensors, vgg
 from zssr_gan.networks.vgg import VGG, AlexNet, VGGOptions
 from zssr_gan.training.losses import MediatorLoss
 
@@ -29,45 +29,51 @@ _WIDTHS = {"alexnet": (64, 192, 384, 256, 256), "vgg16": (64, 128, 256, 512, 512
 
 _SMALLEST = {"alexnet": 31, "vgg16": 16}  # four poolings leave a pixel
 
+_NAMES = {"alexnet": "AlexNet", "vgg16": "VGG16"}
+
 _EPSILON = 1e-10  # as the reference
 
-_NETS = {"alexnet": ("alex", "alexnet-owt-7be5be79.pth"), "vgg16": ("vgg", "vgg16-397923af.pth")}
-"""Names in the package lpips, and torchvision's files: a name ends with the start of the file's SHA-256."""
+_FILE = "alexnet-owt-7be5be79.pth"
+"""torchvision's file of AlexNet; its name ends with the start of its SHA-256."""
 
 
-def perceptual(options: VGGOptions, weights: str, *, seed: int = 0) -> Metric:
-    """Mean squared difference of features, as in the mediator's loss (Moreira et al.; Ledig et al. 2017).
+def feature_network(options: VGGOptions, weights: str, seed: int) -> tuple[VGG | None, str, str]:
+    """The network that distances look through, the name of its weights, and the remark on every figure.
 
     Args:
-        options: network and layers, of which the mean is taken.
-        weights: as for `zssr_gan.networks.pretrained.vgg`; where there are none, every cell says why.
+        options: network and layers.
+        weights: as for `zssr_gan.networks.pretrained.vgg`.
         seed: of random weights.
+
+    Returns:
+        None for the network where the weights are not there; the remark says why.
     """
-
-    def definition(shown: str, smallest: int = 1) -> Definition:
-        name, layers = options.network.upper(), " + ".join(options.layers)
-        return Definition(
-            name=f"perceptual distance, {layers} of {name} {stage_text(options)}, weights {shown}",
-            meaning=f"mean squared difference of the features of {name}'s {layers} {stage_text(options)} "
-            f"(Ledig et al. 2017), weights {shown}",
-            unit="",
-            higher_is_better=False,
-            needs=("truth",),
-            smallest=smallest,
-        )
-
     try:
         network, origin = vgg(options, weights, seed=seed)
     except WeightsError as error:
-        return absent(definition(weights), reason(error))
-    distance = MediatorLoss(network)
+        return None, weights, reason(error)
+    if origin.kind == "random":
+        return network, f"RANDOM ({origin.source})", origin.warning or ""
+    return network, f"{'imagenet' if origin.kind == 'imagenet' else origin.source} {origin.sha256[:8]}", ""
+
+
+def perceptual(options: VGGOptions, weights: str, *, seed: int = 0) -> Metric:
+    """Mean squared difference of features, the mean of layers, as in the mediator's loss (Ledig et al. 2017)."""
+    network, shown, remark = feature_network(options, weights, seed)
+    distance = None if network is None else MediatorLoss(network)
 
     @torch.no_grad()
     def compute(sample: Sample) -> Answer:
+        if distance is None:
+            return None, remark
         assert sample.truth is not None  # the definition needs it
-        return float(distance(sample.result[None].cpu(), sample.truth[None].cpu())), origin.warning or ""
+        return float(distance(sample.result[None].cpu(), sample.truth[None].cpu())), remark
 
-    return Metric(definition(weights_text(origin), network.facts.smallest), compute)
+    name, layers, stage = options.network.upper(), " + ".join(options.layers), stage_text(options)
+    meaning = f"mean squared difference of the features of {name}'s {layers} {stage} (Ledig et al. 2017)"
+    name = f"perceptual distance, {layers} of {name} {stage}, weights {shown}"
+    smallest = 1 if network is None else network.facts.smallest
+    return Metric(Definition(name, f"{meaning}, weights {shown}", "", False, ("truth",), smallest), compute)
 
 
 class LPIPS:
@@ -109,52 +115,43 @@ class LPIPS:
         return torch.stack(distances).sum(0)
 
 
-def lpips(weights: Path | None, net: Net = "alexnet") -> Metric:
+def lpips(weights: Path | None) -> Metric:
     """LPIPS (Zhang et al. 2018, version 0.1). Without weights, every cell says why.
 
     Args:
-        weights: a file of the network's weights with those of LPIPS (see `LPIPS`). None: those of the authors' package
-            `lpips`, where it is installed and its network's weights are on this machine.
-        net: network of the features.
+        weights: a file of AlexNet's or VGG16's weights with those of LPIPS (see `LPIPS`). None: the authors' package
+            `lpips` with AlexNet, where it is installed and the network's weights are on this machine.
     """
-    distance: Callable[[Tensor, Tensor], Tensor]
-    name = {"alexnet": "AlexNet", "vgg16": "VGG16"}[net]
-
-    def definition(source: str) -> Definition:
-        return Definition(
-            name=f"LPIPS 0.1, {name}, {source}",
-            meaning=f"learnt perceptual distance (Zhang et al. 2018, version 0.1) through {name}, {source}",
-            unit="",
-            higher_is_better=False,
-            needs=("truth",),
-            smallest=_SMALLEST[net],
-        )
-
+    distance: Callable[[Tensor, Tensor], Tensor] | None = None
+    net, why, source = "alexnet", "", f"weights {'none given' if weights is None else weights.name}"
     try:
         if weights is None:
-            distance, version = _from_package(net)
-            source = f"package lpips {version}"
+            distance, source = _from_package()
         else:
-            distance = LPIPS(net, read_tensors(weights))
-            source = f"weights {weights.name} {sha256_file(weights)[:8]}"
+            tensors = read_tensors(weights)
+            second = tensors.get("lin.1")
+            found: Net = "vgg16" if second is not None and len(second) == _WIDTHS["vgg16"][1] else "alexnet"
+            net, distance = found, LPIPS(found, tensors)
+            source += f" {sha256_file(weights)[:8]}"
     except WeightsError as error:
-        return absent(definition(f"weights {'none given' if weights is None else weights.name}"), reason(error))
+        why = reason(error)
 
     def compute(sample: Sample) -> Answer:
+        if distance is None:
+            return None, why
         assert sample.truth is not None  # the definition needs it
         return distance(sample.result[None].cpu(), sample.truth[None].cpu()).item(), ""
 
-    return Metric(definition(source), compute)
+    meaning = f"learnt perceptual distance (Zhang et al. 2018, version 0.1) through {_NAMES[net]}, {source}"
+    name = f"LPIPS 0.1, {_NAMES[net]}, {source}"
+    return Metric(Definition(name, meaning, "", False, ("truth",), _SMALLEST[net]), compute)
 
 
-def _from_package(net: Net) -> tuple[Callable[[Tensor, Tensor], Tensor], str]:
-    """LPIPS of `B C H W` and `B C H W`, [0, 1], by the package `lpips`, and the package's version.
+def _from_package() -> tuple[Callable[[Tensor, Tensor], Tensor], str]:
+    """LPIPS of `B C H W` and `B C H W`, [0, 1], by the package `lpips`, and the package's name and version.
 
-    The package brings w_l and lets torchvision, which it needs, download the network: it is used only where the
-    network's file lies in torch.hub's cache already, so that nothing is downloaded.
-
-    Raises:
-        WeightsError: the package or the network's weights are missing or cannot be used.
+    The package lets torchvision, which it needs, download the network: it is used only where the network's file lies
+    in torch.hub's cache already, so that nothing is downloaded. Raises WeightsError where it cannot be used.
     """
     missing = "no file of weights of LPIPS was given, and"
     try:
@@ -163,14 +160,13 @@ def _from_package(net: Net) -> tuple[Callable[[Tensor, Tensor], Tensor], str]:
     except ImportError as error:
         name = "lpips" if error.name in (None, "lpips") else f"{error.name}, which lpips needs,"
         raise WeightsError(f"{missing} the package {name} is missing.") from error
-    name, file = _NETS[net]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / file
+    path = Path(torch.hub.get_dir()) / "checkpoints" / _FILE
     if not path.is_file():
         raise WeightsError(f"{missing} the package lpips would have to download its network's: {path} is not there.")
     if not sha256_file(path).startswith(path.stem.rpartition("-")[2]):
         raise WeightsError(f"{path}: is damaged: its SHA-256 does not begin as its name says.")
     try:
-        network = package.LPIPS(net=name, version="0.1", verbose=False).eval().cpu()
+        network = package.LPIPS(net="alex", version="0.1", verbose=False).eval().cpu()
     except Exception as error:  # a foreign package may raise anything
         cause = " ".join(str(error).split()) or type(error).__name__
         raise WeightsError(f"the package lpips {version} cannot be used ({cause}).") from error
@@ -180,14 +176,7 @@ def _from_package(net: Net) -> tuple[Callable[[Tensor, Tensor], Tensor], str]:
         values: Tensor = network(*(2 * image.expand(-1, 3, -1, -1) - 1 for image in (one, other)))
         return values.flatten()
 
-    return distance, version
-
-
-def weights_text(origin: Origin) -> str:
-    """Which weights they are, for the name of a definition."""
-    if origin.kind == "random":
-        return f"RANDOM ({origin.source})"
-    return f"{'imagenet' if origin.kind == 'imagenet' else origin.source} {origin.sha256[:8]}"
+    return distance, f"package lpips {version}"
 
 
 def stage_text(options: VGGOptions) -> str:
