@@ -35,7 +35,7 @@ from benchmarks.blind import SIDE, kernel_error_db, make_group, report
 from zssr_gan.degradation.blur_kernels import centred_kernel
 from zssr_gan.degradation.estimator import estimate_degradation
 from zssr_gan.degradation.model import Degradation, KernelBlur
-from zssr_gan.degradation.recurrence import LUMA_NOISE
+from zssr_gan.degradation.noise import LUMA_NOISE
 from zssr_gan.devices import RunOptions, machine
 from zssr_gan.evaluation.blind import QUALITIES, draw_degradation
 from zssr_gan.evaluation.metrics.planes import rounded

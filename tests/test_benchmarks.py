@@ -36,10 +36,11 @@ TINY = ["--preset", "tiny.yaml", "--threads", "1"]
         (["quality", "truths", *TINY, "--seeds", "0,1"], "deviation over seeds"),
         (["quality", "truths", *TINY, "--shared"], "tiny.yaml, shared, seed 0: PSNR-Y"),
         (["definitions", "truths"], "independent"),
+        (["noise", "truths", *TINY, "--sides", "16"], "| least |"),
         (["evaluation_speed", "--pairs", "3"], "3 pairs of 64x64"),
         (["training_step", "--configs", "demo.yaml", "--steps", "2", "--images", "8"], "outside the networks"),
     ],
-    ids=["quality", "quality shared", "definitions", "evaluation_speed", "training_step"],
+    ids=["quality", "quality shared", "definitions", "noise", "evaluation_speed", "training_step"],
 )
 def test_a_benchmark_runs(
     truths: Path, words: list[str], shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -9,7 +9,8 @@ from torch import Tensor
 from tests.zeroshot.native import QUICK, pieces
 from zssr_gan.degradation.estimator import cut_tiles
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
-from zssr_gan.degradation.recurrence import LUMA_NOISE, Fit, Recurrence, Tiles, fit_blur, fit_noise
+from zssr_gan.degradation.noise import LUMA_NOISE
+from zssr_gan.degradation.recurrence import Fit, Recurrence, Tiles, fit_blur, fit_noise
 
 TILTED = GaussianBlur(sigma_major=1.1, sigma_minor=0.5, angle_degrees=30)
 OTHER_WAY = GaussianBlur(sigma_major=1.1, sigma_minor=0.5, angle_degrees=-30)

@@ -304,16 +304,6 @@ class TestGiven:
         assert main(["verify", path]) == 1
         assert "NO" in capsys.readouterr().out
 
-    @pytest.mark.parametrize("group", [None, "small"])
-    def test_a_presets_own_noise_is_refused(self, folder: Path, make_estimate: Make, group: str | None) -> None:
-        noisy = {"pairs": {"crop": 16, "batch": 2, "noise": 0.1}}
-        below = {"small": noisy} if group else noisy
-        (folder / "tiny.yaml").write_text(write_yaml({**TINY, **below}), encoding="utf-8")
-        for way in ("estimate", keep(folder, make_estimate())):
-            with pytest.raises(SettingsError, match="noise of its own"):
-                asked(folder, degradation=way)
-        assert asked(folder, degradation="bicubic").degradation.source == "bicubic"
-
     def test_a_kernel_holds_for_its_scale(self, folder: Path, make_estimate: Make) -> None:
         values = tuple(map(tuple, np.full((4, 4), 1 / 16).tolist()))
         path = keep(folder, make_estimate(degradation=Degradation(blur=KernelBlur(values=values, scale=(2, 2)))))

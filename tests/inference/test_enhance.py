@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,23 @@ class TestKinds:
     def test_scales(self, run: Run, rgb: np.ndarray, scale: Any, shape: tuple[int, int]) -> None:
         assert run(rgb, scale).shape == (*shape, 3)
 
+    @pytest.mark.parametrize("gray", [False, True])
+    def test_noise_that_is_seen_is_learnt_against(self, run: Run, gray: bool) -> None:
+        """And said; less of it is in the result, and a user can set it or turn it off."""
+        rng = np.random.default_rng(0)
+        noisy = np.clip(128 + 10 * rng.standard_normal((32, 32) if gray else (32, 32, 3)), 0, 255).astype(np.uint8)
+        ignored, seen, given = (run(noisy, **options) for options in ({"degradation": "bicubic"}, {}, {"noise": 0.04}))
+        assert np.std(seen) < 0.9 * np.std(ignored)
+        assert np.std(given) < 0.9 * np.std(ignored)
+        done = enhance_picture(picture(np.atleast_3d(noisy)), asked())
+        assert done.request.degradation.source == "picture"
+        assert any("noise of" in notice for notice in done.work.notices)
+        quiet = enhance_picture(
+            picture(np.atleast_3d(noisy)),
+            replace(asked(), degradation=DegradationFacts.of(Degradation(), "bicubic", "")),
+        )
+        assert not any("noise of" in notice for notice in quiet.work.notices)
+
     def test_noise_progress_and_lists_as_kernels(self, run: Run, rgb: np.ndarray) -> None:
         seen: list[Progress] = []
         assert not np.array_equal(run(rgb, noise=0.1, on_progress=seen.append), run(rgb))
@@ -214,8 +232,10 @@ class TestRefusals:
                 ({"seed": seed}, r"^the seed is a whole number from 0 to 2\^63 - 1, not ")
                 for seed in ("x", 1.5, None, -1, 2**63)
             ),
-            ({"noise": 0.7}, "^noise: pairs.noise"),
-            ({"noise": "x"}, "^noise: pairs.noise"),
+            *(
+                ({"noise": noise}, r"^noise is a standard deviation from 0 to 0\.5, where 1 is white, not ")
+                for noise in (0.7, -0.01, "x", math.nan)
+            ),
             ({"device": "abacus"}, "no device"),
             ({"kernel": np.zeros((3, 3))}, "sum above zero"),
             ({"kernel": [[1, 2], [3]]}, "not an array of numbers"),

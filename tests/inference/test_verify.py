@@ -206,7 +206,6 @@ def test_a_rerun_says_what_is_taken_on_trust(case: Path) -> None:
         ("statement", "This is an original.", ""),
         ("request.seed", 1, "pixels differ"),
         ("request.preset", "quality", "the record tells of the preset quality"),
-        ("request.noise", 0.01, "the record tells of the noise"),
         ("request.precision", "bf16x", "no precision is called"),
         ("request.threads", 7, "command_line"),
         ("request.threads", 10**12, "1000000000000 threads are too many"),

@@ -226,7 +226,7 @@ class TestOneProcess:
         ("change", "words"),
         [
             ("synth.scale=1.5", "scale = 2.0, and 1.5 is asked for"),
-            ("synth.noise=0.1", "zero_shot.pairs.noise = 0.0, and 0.1 is asked for"),
+            ("synth.noise=0.1", 'degradation = "bicubic", and "noise" is asked for'),
             ("seed=1", "seed: is 1, and split.json was made with 0"),
         ],
     )

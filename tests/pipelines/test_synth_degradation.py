@@ -21,7 +21,7 @@ from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.degradation.estimate import encode_estimate
 from zssr_gan.degradation.estimator import Evidence
 from zssr_gan.degradation.estimator import estimate_degradation as really_estimate
-from zssr_gan.degradation.model import Degradation, KernelBlur
+from zssr_gan.degradation.model import Degradation, KernelBlur, Noise
 from zssr_gan.settings.run import load_run
 from zssr_gan.zeroshot.shared import read_shared
 
@@ -322,13 +322,13 @@ class TestOthers:
         assert "and synth.degradation gives bicubic" in said
         assert run(config, *again) == 0
 
-    def test_a_presets_own_noise_is_refused(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        Path("tiny.yaml").write_text(Path("tiny.yaml").read_text().replace("batch: 1", "batch: 1, noise: 0.1"))
-        capsys.readouterr()
-        assert run(config) == 2
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1
-        assert "noise is part of the degradation" in said
+    def test_noise_that_is_given_is_the_degradation_of_all(self, config: Path) -> None:
+        assert run(config, "--set", "synth.degradation=bicubic", "--set", "synth.noise=0.04") == 0
+        (group,) = read_degradations(KEPT).groups
+        assert group.estimate.degradation == Degradation(noise=Noise(sigma=0.04))
+        with SyntheticSet(STORE) as images:
+            used = {images.figures(number)["degradation"]["sha256"] for number in range(len(images))}
+        assert used == {group.estimate.degradation_sha256}
 
     @pytest.mark.slow
     @pytest.mark.parametrize("init", ["scratch", "shared"])

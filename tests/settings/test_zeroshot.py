@@ -65,7 +65,7 @@ class TestPresets:
         assert isinstance(s.schedule, SlopeSchedule)
         assert (s.network.depth, s.network.width, s.network.bias, s.network.grid) == (8, 64, False, "interpolated")
         assert (s.network.initial, s.network.residual) == ("original", False)
-        assert (s.pairs.crop, s.pairs.batch, s.pairs.affine, s.pairs.plain, s.pairs.noise) == (128, 1, 0.5, 0.05, 0)
+        assert (s.pairs.crop, s.pairs.batch, s.pairs.affine, s.pairs.plain) == (128, 1, 0.5, 0.05)
         assert (s.pairs.scale_min, s.pairs.anisotropy, s.pairs.shear) == (0.5, 0.25, 0.1)
         assert (s.schedule.lr, s.schedule.divide, s.schedule.ratio) == (1e-3, 10, 1.5)
         assert (s.schedule.record_every, s.schedule.check_every, s.schedule.window) == (50, 60, 256)
@@ -76,7 +76,7 @@ class TestPresets:
     def test_paper_turns_only_and_reads_the_test_its_way(self) -> None:
         s = load_preset("paper")
         assert isinstance(s.schedule, SlopeSchedule)
-        assert (s.pairs.affine, s.pairs.plain, s.pairs.noise) == (0, 0, 0)
+        assert (s.pairs.affine, s.pairs.plain) == (0, 0)
         assert (s.schedule.ratio, s.schedule.covariance, s.schedule.stop_lr) == (1, "unbiased", 1e-6)
 
     def test_they_differ(self) -> None:
@@ -99,8 +99,8 @@ class TestMistakes:
             ({"network": {"grid": "hr"}}, "network.grid"),
             ({"networks": True}, "networks"),
             ({"networks": 0}, "networks"),
-            ({"pairs": {"noise": 0.6}}, "pairs.noise"),
-            ({"pairs": {"noise": float("nan")}}, "pairs.noise"),
+            ({"pairs": {"plain": 1.6}}, "pairs.plain"),
+            ({"pairs": {"shear": float("nan")}}, "pairs.shear"),
             ({"pairs": None}, "pairs"),
             ({"steps": {"gradual": [[1.0, 1.5]]}}, "steps.gradual"),
             ({"steps": {"gradual": 1}}, "steps.gradual"),
@@ -199,26 +199,6 @@ class TestMistakes:
     def test_settings_are_frozen(self) -> None:
         with pytest.raises(ValidationError):
             ZeroShotSettings().networks = 3  # type: ignore[misc]
-
-
-class TestWithNoise:
-    def test_noise_and_nothing_else(self) -> None:
-        before = load_preset("original")
-        after = before.with_noise(0.0125)
-        assert after.pairs.noise == 0.0125
-        assert after.model_copy(update={"pairs": before.pairs}) == before
-        assert before.pairs.noise == 0
-
-    @pytest.mark.parametrize("block", [{"pairs": {"crop": 16}}, {"networks": 2}])
-    def test_in_blocks_too(self, block: dict[str, JsonValue]) -> None:
-        after = parse_settings({"small": block, "shared": block}, "x").with_noise(0.1)
-        variants = (after.for_size(1), after.for_size(SMALL_PIXELS + 1), after.for_case())
-        assert [one.pairs.noise for one in variants] == [0.1] * 3
-
-    @pytest.mark.parametrize("noise", [-0.01, 0.51, float("nan"), float("inf")])
-    def test_out_of_range(self, noise: float) -> None:
-        with pytest.raises(SettingsError, match=r"^noise: pairs\.noise: "):
-            load_preset("fast").with_noise(noise)
 
 
 class TestBlocks:

@@ -23,7 +23,7 @@ LR = Task((2.0, 2.0), (2, 2), BicubicDownscale())
 def settings(**changes: object) -> ZeroShotSettings:
     groups: dict[str, object] = {
         "network": {"depth": 4, "width": 8},
-        "pairs": {"crop": 16, "batch": 2, "affine": 0.5, "noise": 0.01},
+        "pairs": {"crop": 16, "batch": 2, "affine": 0.5},
         "schedule": {"kind": "cosine", "lr": 0.003, "iterations": 20},
     }
     return parse_settings({**groups, **changes}, "test")

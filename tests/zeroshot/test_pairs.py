@@ -271,15 +271,6 @@ class TestSeveralImages:
         assert 0.3 < float(means.mean()) < 0.7
 
 
-class TestNoise:
-    def test_strength_and_only_on_the_input(self) -> None:
-        image = torch.full((1, 3, 32, 32), 0.5)
-        x, y, _ = sampler(image, X2_LR, noise=0.05, crop=32, batch=32).next()
-        assert float((x - 0.5).std()) == pytest.approx(0.05, rel=0.03)
-        assert float((x - 0.5).mean()) == pytest.approx(0, abs=0.002)
-        assert torch.allclose(y, torch.full_like(y, 0.5), atol=1e-6)
-
-
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("phases", [False, True])
 class TestComingAndGoing:
@@ -293,9 +284,7 @@ class TestComingAndGoing:
             for n in range(count):
                 learn[n, : 3 + n + seed] = 0
         seeds = [10 * seed + n for n in range(count)]
-        return sampler(
-            image, learn=learn, others=(larger,), seeds=seeds, phases=phases, affine=0.5, noise=0.02, batch=8, crop=12
-        )
+        return sampler(image, learn=learn, others=(larger,), seeds=seeds, phases=phases, affine=0.5, batch=8, crop=12)
 
     def test_assign_and_select(self, masked: bool, phases: bool) -> None:
         stream, untouched = self.parts(3, masked, phases, 0), self.parts(3, masked, phases, 0)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from zssr_gan.degradation.model import Degradation, Noise
 from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import Machine
 from zssr_gan.errors import DeviceError, ImageError, NumericalError
@@ -24,6 +25,7 @@ from zssr_gan.zeroshot.upscale import SuperResolved, upscale
 BICUBIC = BicubicDownscale()
 INTERPOLATED = Task((2.0, 2.0), (1, 1), BICUBIC)
 LR = Task((2.0, 2.0), (2, 2), BICUBIC)
+NOISY = Task((2.0, 2.0), (1, 1), Degradation(noise=Noise(sigma=0.01)).downscale)
 MACHINE = Machine(torch.device("cpu"), "fp32", 1, 512)
 pytestmark = pytest.mark.usefixtures("single_start")
 
@@ -31,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("single_start")
 def settings(**changes: object) -> ZeroShotSettings:
     groups: dict[str, object] = {
         "network": {"depth": 3, "width": 4, "initial": "lecun"},
-        "pairs": {"crop": 12, "batch": 2, "affine": 0.5, "noise": 0.01},
+        "pairs": {"crop": 12, "batch": 2, "affine": 0.5},
         "schedule": {"kind": "cosine", "lr": 0.003, "iterations": 25},
     }
     return parse_settings({**groups, **changes}, "test")
@@ -45,7 +47,7 @@ MUON = settings(
     optimiser={"kind": "muon", "average": 0.9, "clip": 1.0},
 )
 SHORT = settings(schedule={"kind": "cosine", "lr": 0.003, "iterations": 6})
-KINDS = {"adam": (settings(), INTERPOLATED), "muon": (MUON, LR), "slope": (SLOPING, INTERPOLATED)}
+KINDS = {"adam": (settings(), INTERPOLATED), "muon": (MUON, LR), "slope": (SLOPING, NOISY)}
 
 
 @pytest.fixture(scope="module")

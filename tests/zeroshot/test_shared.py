@@ -46,7 +46,7 @@ def settings(iterations: int = 4, rounds: int = 1, **groups: object) -> ZeroShot
     return parse_settings(
         {
             "network": {"depth": 4, "width": 8, "grid": "lr", "residual": True, "initial": "lecun", "bias": True},
-            "pairs": {"crop": 12, "batch": 4, "affine": 0.5, "noise": 0.01},
+            "pairs": {"crop": 12, "batch": 4, "affine": 0.5},
             "optimiser": {"kind": "muon", "average": 0.95, "clip": 1.0},
             "refinement": {"back_projections": 4},
             "shared": {"schedule": {"kind": "cosine", "lr": 0.003, "iterations": iterations}, "rounds": rounds},

@@ -77,7 +77,10 @@ def enhance(
         ),
     ] = None,
     noise: Annotated[
-        float | None, typer.Option(metavar="SD", help="For noisy footage: noise to learn against; try 0.0125.")
+        float | None,
+        typer.Option(
+            metavar="SD", help="Noise of the camera, 0 to 0.5 (10 of 255 levels: 0.04) [what is seen in each image]."
+        ),
     ] = None,
     seed: Seed = 0,
     extension: Annotated[
@@ -127,7 +130,7 @@ def enhance(
     zssr-gan enhance photo.jpg
     zssr-gan enhance photo.jpg -o big.png -s 3
     zssr-gan enhance faces/ -o out/ --preset fast --compare sheet.png
-    zssr-gan enhance frames/ -o out/ --noise 0.0125 --skip-existing
+    zssr-gan enhance frames/ -o out/ --noise 0.04 --skip-existing
     zssr-gan enhance faces/ -o out/ --init shared --degradation estimate
     zssr-gan enhance faces/ -o out/ --model generator.safetensors --evidence
     ```
@@ -150,7 +153,8 @@ def enhance(
     .yaml file with the group refinement. The camera is taken to be the one it was trained for, unless `--degradation`
     says otherwise. `zssr-gan model card FILE` shows what it was trained on.
 
-    A camera blurs, adds noise and compresses; by default it is taken to shrink like bicubic interpolation.
+    A camera blurs, adds noise and compresses; by default it is taken to shrink like bicubic interpolation, and noise
+    that is seen in an image is learnt against, and said.
     `--degradation estimate` finds out from all the images given (of one camera), and keeps what it found beside the
     results; `zssr-gan degradation --help` tells more. Where the images tell too little, bicubic is assumed, and said.
 

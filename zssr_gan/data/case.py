@@ -19,8 +19,8 @@ from zssr_gan.data.cameras import (
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import Role, Split
 from zssr_gan.data.store import SETTINGS, read_settings, shard_files
-from zssr_gan.degradation.estimate import read_estimate
-from zssr_gan.degradation.model import KernelBlur, degradation_of
+from zssr_gan.degradation.estimate import given_estimate, read_estimate
+from zssr_gan.degradation.model import Degradation, KernelBlur, Noise, degradation_of
 from zssr_gan.degradation.recurrence import EstimationSettings
 from zssr_gan.devices import Machine
 from zssr_gan.errors import ImageError, SettingsError, StoreError
@@ -45,13 +45,6 @@ def zero_shot_settings(settings: RunSettings) -> ZeroShotSettings:
         kept = Path(settings.synth.init_from).expanduser()
         return parse_settings(read_shared(kept).facts.settings, str(kept))
     chosen = load_preset(settings.synth.preset)
-    if settings.synth.noise is not None:
-        chosen = chosen.with_noise(settings.synth.noise, "synth.noise")
-    if settings.synth.degradation_from != "bicubic" and chosen.has_noise:
-        raise SettingsError(
-            f"synth.preset: {settings.synth.preset} has a training noise of its own, and noise is part of the "
-            "degradation: set it to 0 there, or synth.degradation to bicubic."
-        )
     if settings.synth.init == "shared":
         return chosen.for_case()
     return chosen.model_copy(update={"shared": None})  # it has no part in the result
@@ -107,6 +100,10 @@ def run_degradations(settings: RunSettings, training: TrainingImages, path: Path
     if synth.degradation_from == "bicubic":
         return None
     earlier = _earlier(settings, path)
+    if synth.degradation_from == "noise":
+        noise = given_estimate(Degradation(noise=Noise(sigma=synth.noise)), "the noise was given")
+        named = GroupEstimate(group="all images", estimate=noise)
+        return CaseDegradations(seed=None, size=settings.data.size, groups=(named,))
     if synth.degradation_from == "file":
         given = Path(synth.degradation).expanduser()
         estimate = read_estimate(given)

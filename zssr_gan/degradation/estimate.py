@@ -1,6 +1,7 @@
 """An estimate of a degradation, and the file that holds it."""
 
 import json
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -121,6 +122,24 @@ class Estimate(FileModel):
         noise = f"noise {d.noise.sigma * LEVELS:.1f}/255" if d.noise else "no noise"
         compression = f"JPEG quality {d.jpeg.quality}" if d.jpeg else "no JPEG"
         return f"{blur}, {noise}, {compression}"
+
+
+def given_estimate(degradation: Degradation, why: str) -> Estimate:
+    """A degradation that a person gave, as an estimate's file holds one; `why` says so in one sentence."""
+    return Estimate(
+        degradation=degradation,
+        degradation_sha256=degradation.sha256,
+        blur_estimated=None,
+        fallback=False,
+        why=why,
+        certainty=None,
+        noise_from="nothing",
+        jpeg_from="nothing",
+        images=(),
+        settings={},
+        seed=0,
+        versions={"zssr-gan": metadata.version("zssr-gan")},
+    )
 
 
 class _OfAGroup(BaseModel):

@@ -16,9 +16,8 @@ from torch import Tensor
 from zssr_gan.degradation.estimate import Brightness, Certainty, Estimate
 from zssr_gan.degradation.jpeg import nearest_quality, quality_of, quality_of_pixels, read_tables
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
+from zssr_gan.degradation.noise import LUMA_NOISE, SIDE, noise_variances
 from zssr_gan.degradation.recurrence import (
-    LUMA_NOISE,
-    SIDE,
     EstimationSettings,
     Fit,
     Recurrence,
@@ -26,10 +25,9 @@ from zssr_gan.degradation.recurrence import (
     fit_blur,
     fit_noise,
 )
-from zssr_gan.degradation.spectra import noise_variances
 from zssr_gan.errors import ImageError
 from zssr_gan.files import sha256_bytes
-from zssr_gan.imaging.colour import LEVELS, luma_of, psnr_db
+from zssr_gan.imaging.colour import LEVELS, has_colours, luma_of, psnr_db
 from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.resize import Size, resize
 from zssr_gan.imaging.tiles import copied_middle_of
@@ -39,8 +37,6 @@ from zssr_gan.seeds import content_hash, derive_seed
 _SMALLEST = 2 * SIDE
 
 _MULTIPLE = 4  # sides are cut to multiples of it, so that more tiles are of one size
-
-_GRAY = 2 / LEVELS  # channels that differ by no more are one
 
 _SIZES = 16  # sizes of tiles that are looked at, the most frequent first: each size costs a pass
 
@@ -248,7 +244,7 @@ def _compression(
 
 def _noise_of_colours(images: list[Tensor]) -> tuple[Noise | None, tuple[Brightness, ...]]:
     """The noise where the images have colours, and its variance as a straight line over brightness."""
-    coloured = [image.cpu() for image in images if _has_colours(image) and min(image.shape[-2:]) >= SIDE]
+    coloured = [image.cpu() for image in images if has_colours(image) and min(image.shape[-2:]) >= SIDE]
     if not coloured:
         return None, ()
     found = noise_variances(coloured)
@@ -268,13 +264,8 @@ def _noise_of_colours(images: list[Tensor]) -> tuple[Noise | None, tuple[Brightn
 
 def _noise_of_luma(found: Fit, evidence: Sequence[Evidence], compression: Jpeg | None) -> Noise:
     """The noise of images that has luma's. Before JPEG each colour had its own; without, what is left of it is gray."""
-    coloured = compression is not None and 2 * sum(_has_colours(one.pixels) for one in evidence) > len(evidence)
+    coloured = compression is not None and 2 * sum(has_colours(one.pixels) for one in evidence) > len(evidence)
     return Noise(sigma=min(0.5, found.noise / (LUMA_NOISE if coloured else 1)), coloured=coloured)
-
-
-def _has_colours(pixels: Tensor) -> bool:
-    """Whether channels differ: gray footage is often stored as RGB."""
-    return len(pixels) == 3 and float((pixels - pixels.mean(0)).abs().max()) > _GRAY
 
 
 def _line(x: Tensor, y: Tensor, weight: Tensor) -> tuple[float, float]:

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from zssr_gan.degradation.jpeg import block_coefficients, compress
 from zssr_gan.degradation.model import Degradation, DegradedDownscale, GaussianBlur, Jpeg
+from zssr_gan.degradation.noise import SIDE
 from zssr_gan.degradation.operators import adjoint
 from zssr_gan.degradation.spectra import radii, transformed, windows
-from zssr_gan.imaging.colour import LEVELS, LUMA
+from zssr_gan.imaging.colour import LEVELS
 from zssr_gan.settings.base import Settings
 
 
@@ -59,11 +60,6 @@ class EstimationSettings(Settings):
     """... and the images recur under it so much better than under bicubic: the ratio of the misfits. No scene recurs
     exactly, so that images that were not blurred have a ratio of 1 to 6 and seem blurred by 0.3 LR pixels."""
 
-
-LUMA_NOISE = math.sqrt(sum(weight**2 for weight in LUMA))
-"""Noise of luma for noise 1 of red, green and blue, each for itself."""
-
-SIDE = 8
 
 _LOWEST, _HIGHEST = 0.05, 0.75  # cycles a pixel, those compared
 

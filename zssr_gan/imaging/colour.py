@@ -20,6 +20,14 @@ LEVELS: Final = 255
 """Of an 8-bit pixel, above 0."""
 
 
+_GRAY = 2 / LEVELS  # channels that differ by no more are one
+
+
+def has_colours(pixels: Tensor) -> bool:
+    """Whether the channels of `C H W` in [0, 1] differ: gray footage is often stored as RGB."""
+    return len(pixels) == 3 and float((pixels - pixels.mean(0)).abs().max()) > _GRAY
+
+
 def to_levels(pixels: Tensor) -> Tensor:
     """The nearest levels, uint8, of pixels in [0, 1]; what lies beyond is cut off."""
     return pixels.mul(LEVELS).round().clamp(0, LEVELS).to(torch.uint8)

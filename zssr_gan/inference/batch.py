@@ -119,7 +119,7 @@ def _run_together(
         return enhance_opened([opened for _, opened in batch], request, on_progress)
 
     def write(job: Job, opened: Opened, enhanced: Enhanced) -> tuple[Enhanced, Record]:
-        record, contents = assemble(job, request, opened, enhanced)
+        record, contents = assemble(job, opened, enhanced)
         _write(job, request, contents)
         return enhanced, record
 
@@ -159,7 +159,9 @@ def _skip(job: Job, request: Request) -> Result:
             # Where nothing is left to do nothing was estimated.
             "another degradation": asked.degradation.source != "estimate"
             if request.estimates
-            else asked.degradation.sha256 != request.degradation.sha256,
+            # What is seen in a picture is seen again.
+            else asked.degradation.sha256 != request.degradation.sha256
+            and (asked.degradation.source, request.degradation.source) != ("picture", "default"),
         }
     except (RecordError, OSError) as error:
         return Result(job, "skipped", f"exists already, but cannot be checked ({error})")
@@ -197,7 +199,7 @@ def process(
     """
     opened = opened or open_input(job.source, request)
     (enhanced,) = enhance_opened([opened], request, on_progress)
-    record, contents = assemble(job, request, opened, enhanced, version)
+    record, contents = assemble(job, opened, enhanced, version)
     return enhanced, record, contents
 
 
@@ -223,15 +225,13 @@ def enhance_opened(opened: list[Opened], request: Request, on_progress: OnProgre
         raise type(error)(f"{opened[0].path}: {error}") from error
 
 
-def assemble(
-    job: Job, request: Request, opened: Opened, enhanced: Enhanced, version: str = VERSION
-) -> tuple[Record, Contents]:
+def assemble(job: Job, opened: Opened, enhanced: Enhanced, version: str = VERSION) -> tuple[Record, Contents]:
     """A result's record and the bytes of its files; `version` is that of the program that the record names.
 
     Raises:
         ImageError: the input was changed while it was worked on.
     """
-    source = input_facts(job, opened)
+    source, request = input_facts(job, opened), enhanced.request
     facts = request.facts(enhanced.settings, enhanced.machine, source.sha256, job.result.parent)
     label = facts.label(source.sha256)
     # The text inside the files is a function of the record, so that a rerun can write the same bytes.

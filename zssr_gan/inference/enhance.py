@@ -18,16 +18,17 @@ from PIL import Image
 from torch import Tensor
 
 from zssr_gan.degradation.model import Degradation, KernelBlur
+from zssr_gan.degradation.noise import picture_noise
 from zssr_gan.degradation.operators import Downscale
 from zssr_gan.devices import Machine, RunOptions, machine
 from zssr_gan.errors import ImageError, NumericalError
-from zssr_gan.imaging.colour import psnr_db
+from zssr_gan.imaging.colour import LEVELS, psnr_db
 from zssr_gan.imaging.convert import like, picture_of
 from zssr_gan.imaging.picture import Picture, quantise
 from zssr_gan.imaging.resize import Scale, resize
 from zssr_gan.inference.generator import generate, images_together
 from zssr_gan.inference.options import make_request
-from zssr_gan.inference.record import EvidenceFigures, Work
+from zssr_gan.inference.record import DegradationFacts, EvidenceFigures, Work
 from zssr_gan.inference.request import Request, Settings
 from zssr_gan.progress import Progress
 from zssr_gan.settings.zeroshot import GeneratorSettings, ZeroShotSettings
@@ -56,6 +57,8 @@ class Enhanced:
     machine: Machine
     """Device, precision, threads and tile as they came out."""
     work: Work
+    request: Request
+    """What was asked, with the degradation that was used for this picture."""
 
     @property
     def bicubic(self) -> Tensor:
@@ -92,11 +95,13 @@ def enhance_pictures(
     for picture in pictures:
         if not torch.isfinite(picture.pixels).all():
             raise ImageError("the image holds NaN or infinity")
+    if request.model is None:
+        (picture,) = pictures
+        request = _with_seen_noise(picture, request)
     downscale = request.degradation.values.downscale
     with machine(request.options) as used:
         began = time.perf_counter()
         if request.model is None:
-            (picture,) = pictures
             learnt = _learn(picture, request, downscale, used, on_progress)
             return [_finished(picture, *learnt, request, downscale, used, time.perf_counter() - began)]
         assert isinstance(request.settings, GeneratorSettings)
@@ -113,6 +118,21 @@ def enhance_pictures(
             _finished(picture, one, result, request, downscale, used, seconds)
             for picture, one, result in zip(pictures, lr, results, strict=True)
         ]
+
+
+def _with_seen_noise(picture: Picture, request: Request) -> Request:
+    """The request for a picture of which nothing is known: with the noise that is seen in it."""
+    if request.degradation.source != "default" or request.shared is not None:
+        return request
+    seen = picture_noise(_seen_colours(picture))
+    if seen is None:
+        return request
+    levels, error = LEVELS * seen.noise.sigma, LEVELS * seen.error
+    why = f"noise of {levels:.1f} +- {error:.1f} of {LEVELS} levels is seen in the picture's quietest parts"
+    return replace(
+        request,
+        degradation=DegradationFacts.of(Degradation(noise=seen.noise), "picture", f"{why}, and is learnt against"),
+    )
 
 
 def _learn(
@@ -170,14 +190,22 @@ def _finished(
         steps=tuple(done.steps),
         residual_db=round(psnr_db(float(residual.square().mean())), 3),
         evidence=_figures(done, residual),
-        notices=(*picture.notices, *done.notices),
+        notices=(*picture.notices, *_notice_of_noise(request), *done.notices),
         device_name=_device_name(used.device),
         versions=dict(_versions()),
         seconds=round(seconds + time.perf_counter() - began, 3),
     )
     disagreement, missed = done.disagreement_HW.float().cpu(), residual.mean(0).mul_(255).cpu()
     settings = request.settings_for(picture.pixels[0].numel())
-    return Enhanced(picture, result, disagreement, missed, settings, replace(used, tile=done.tile or used.tile), work)
+    used = replace(used, tile=done.tile or used.tile)
+    return Enhanced(picture, result, disagreement, missed, settings, used, work, request)
+
+
+def _notice_of_noise(request: Request) -> tuple[str, ...]:
+    """What a user should know of noise that was seen unasked."""
+    if request.degradation.source != "picture":
+        return ()
+    return (f"{request.degradation.why} (--noise SD sets it, --degradation bicubic ignores it)",)
 
 
 def _seen_colours(picture: Picture) -> Tensor:
@@ -266,7 +294,8 @@ def enhance(
         model: a trained generator as `make train` writes it, or as `load_generator` gives it. Results are then
             `generative`: their detail may stem from other people's images.
         seed: from 0 to 2^63 - 1; the same seed, image and machine give the same pixels.
-        noise: standard deviation of the noise in training, [0, 1] units; None leaves the preset's.
+        noise: standard deviation of the camera's noise, [0, 1] units; 0: none. None: what is seen in the picture where
+            nothing else is known of the camera.
         kernel: blur of the image in pixels of the result, an array or nested lists of two dimensions; the scale is
             then in whole numbers.
         degradation: how the image came out of the scene, or the file of an estimate as `zssr-gan degradation estimate`

@@ -1,5 +1,6 @@
 """Options as a user gives them, on the command line or from Python, resolved into a request."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from zssr_gan.degradation.blur_kernels import checked_kernel, load_kernel
 from zssr_gan.degradation.estimate import read_estimate
-from zssr_gan.degradation.model import Degradation, KernelBlur, degradation_of
+from zssr_gan.degradation.model import Degradation, KernelBlur, Noise, degradation_of
 from zssr_gan.devices import RunOptions, resolve_device
 from zssr_gan.errors import SettingsError, WeightsError, ZssrGanError
 from zssr_gan.imaging.resize import Scale
@@ -49,9 +50,10 @@ def make_request(
         scale: a number, or two as (y, x); None: 2, or the generator's.
         preset: None: the first of those for the way that is asked for.
         model: a trained generator, or its file; None: networks are learnt.
+        noise: standard deviation of the camera's noise, [0, 1] units; 0: it has none. None: not known.
         kernel: a blur kernel in pixels of the result, or its file.
         degradation: given, or the file of an estimate, or a word.
-        seed, noise, init, init_from, options, max_megapixels, overwrite: as the command has them.
+        seed, init, init_from, options, max_megapixels, overwrite: as the command has them.
         dash: what error messages put before an option's name.
 
     Raises:
@@ -70,8 +72,10 @@ def make_request(
         _refuse_beside(f"{dash}model", "has learnt already", dash, init=init, init_from=init_from, noise=noise)
     if kernel is not None and degradation is not None:
         raise SettingsError(f"{dash}kernel and {dash}degradation both say how the image was blurred: leave one out")
-    if degradation not in (None, "bicubic") and noise is not None:
-        raise SettingsError(f"the degradation has its own noise: leave {dash}noise out")
+    if noise is not None:
+        if degradation not in (None, "bicubic"):
+            raise SettingsError(f"the degradation has its own noise: leave {dash}noise out")
+        noise = _standard_deviation(noise, dash)
     own = (2.0, 2.0) if generator is None else own_scale(generator)
     factors = own if scale is None else _factors(scale)
     if generator is not None and factors != own:
@@ -81,14 +85,13 @@ def make_request(
         ZeroShotSettings(),
         factors,
         seed=seed,
-        noise=noise,
         model=generator,
         files=files,
         options=options,
         max_megapixels=max_megapixels,
         overwrite=overwrite,
     )
-    request = _with_degradation(request, degradation, kernel, dash)
+    request = _with_degradation(request, degradation, kernel, noise, dash)
     files, shared = dict(request.files), None
     settings: Settings
     if init_from is not None:
@@ -106,16 +109,9 @@ def make_request(
     else:
         built_in: Sequence[str] = GENERATOR_PRESETS if generator is not None else PRESETS
         preset = preset or ("generator" if generator is not None else "quality")
-        settings = preset_settings(
-            preset, noise, generator=generator is not None, shared=init == "shared", noise_name=f"{dash}noise"
-        )
+        settings = preset_settings(preset, generator=generator is not None, shared=init == "shared")
         if preset not in built_in:
             files["preset"] = OptionFile.read(Path(preset))
-        if isinstance(settings, ZeroShotSettings) and degradation not in (None, "bicubic") and settings.has_noise:
-            raise SettingsError(
-                f"{dash}preset {preset} has a training noise of its own, and noise is part of {dash}degradation "
-                f"{degradation}: set it to 0 there, or leave {dash}degradation out"
-            )
     if generator is not None and request.degradation.source == "default" and not request.estimates:
         request = replace(request, degradation=learnt_for(generator, dash))
     resolve_device(options.device)
@@ -144,9 +140,24 @@ def _factors(scale: object) -> Scale:
         raise SettingsError(f"the scale is a number, or two as (y, x), not {scale!r}") from error
 
 
-def _with_degradation(request: Request, given: object, kernel: object, dash: str) -> Request:
+def _standard_deviation(noise: object, dash: str) -> float:
+    """The noise that was asked for. SettingsError where it is no number from 0 to 0.5."""
+    try:
+        value = float(noise)  # type: ignore[arg-type]  # what is no number is refused here
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0 <= value <= 0.5:
+        raise SettingsError(
+            f"{dash}noise is a standard deviation from 0 to 0.5, where 1 is white, not {noise!r}: "
+            "for noise of 10 levels of 255, give 0.04"
+        )
+    return value
+
+
+def _with_degradation(request: Request, given: object, kernel: object, noise: float | None, dash: str) -> Request:
     """The request with what the camera did, where that is asked for; see `make_request`."""
     files: dict[Any, OptionFile] = dict(request.files)
+    added = Noise(sigma=noise) if noise else None
     if kernel is not None:
         y, x = request.scale
         if (y, x) != (int(y), int(x)):
@@ -157,8 +168,12 @@ def _with_degradation(request: Request, given: object, kernel: object, dash: str
         if isinstance(kernel, Path):
             files["kernel"] = OptionFile.read(kernel)
         blur = KernelBlur(values=tuple(map(tuple, values.tolist())), scale=(int(y), int(x)))
-        facts = DegradationFacts.of(Degradation(blur=blur), "given", "the kernel was given")
+        why = "the kernel was given" if noise is None else "the kernel and the noise were given"
+        facts = DegradationFacts.of(Degradation(blur=blur, noise=added), "given", why)
         return replace(request, degradation=facts, files=files)
+    if noise is not None:
+        facts = DegradationFacts.of(Degradation(noise=added), "given", "the noise was given")
+        return replace(request, degradation=facts)
     if given is None:
         return request
     if given == "estimate":

@@ -104,8 +104,9 @@ class DegradationFacts(FileModel):
 
     values: Degradation = Degradation()
     sha256: str = Field(Degradation().sha256, description="of the values as canonical JSON")
-    source: Literal["default", "bicubic", "given", "estimate", "shared", "model"] = Field(
-        "default", description="bicubic: asked for; shared, model: what the network was learnt for"
+    source: Literal["default", "bicubic", "given", "picture", "estimate", "shared", "model"] = Field(
+        "default",
+        description="bicubic: asked for; picture: seen in the input itself; shared, model: what the network learnt for",
     )
     images: tuple[CaseImage, ...] = Field((), description="what it was estimated from; none where it was given")
     fallback: bool = Field(False, description="whether bicubic is assumed because the estimate was not sure enough")
@@ -117,7 +118,9 @@ class DegradationFacts(FileModel):
         return [] if self.values == Degradation() else [image.sha256 for image in self.images]
 
     @classmethod
-    def of(cls, values: Degradation, source: Literal["bicubic", "given", "shared", "model"], why: str) -> Self:
+    def of(
+        cls, values: Degradation, source: Literal["bicubic", "given", "picture", "shared", "model"], why: str
+    ) -> Self:
         """A degradation that was not estimated by this program."""
         return cls(values=values, sha256=values.sha256, source=source, why=why)
 
@@ -151,7 +154,6 @@ class RequestFacts(FileModel):
     settings_sha256: str
     scale: tuple[float, float] = Field(description="factors per side as (y, x)")
     seed: int
-    noise: float | None = Field(description="where another than the preset's was asked for")
     degradation: DegradationFacts
     case: tuple[CaseImage, ...] | None = Field(description="the images that the shared model was learnt on")
     model: ModelFacts | None = Field(description="the trained generator, if one was used")

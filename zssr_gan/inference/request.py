@@ -42,7 +42,7 @@ Settings = ZeroShotSettings | GeneratorSettings
 Files = Mapping[Literal["preset", "kernel", "degradation", "init-from", "model"], OptionFile]
 
 
-_AS_THEY_ARE = ("preset", "scale", "seed", "noise", "degradation", "max_megapixels")
+_AS_THEY_ARE = ("preset", "scale", "seed", "degradation", "max_megapixels")
 """Fields of a request that a record stores as they are."""
 
 
@@ -62,8 +62,6 @@ class Request:
     seed: int = 0
     """All random draws derive from it and from the image's content; the least is 0, the largest 2^63 - 1."""
     preset: str = ""
-    noise: float | None = None
-    """Training noise where another than the preset's was asked for, already part of `settings`."""
     degradation: DegradationFacts = field(default_factory=DegradationFacts)
     estimate: Estimate | None = None
     """That `degradation` comes from, where it was read or made in this run."""
@@ -142,7 +140,7 @@ class Request:
             "init-from": files.get("init-from"),
             "model": files.get("model"),
             "seed": self.seed,
-            "noise": None if brought else self.noise,
+            "noise": self.noise,
             "kernel": files.get("kernel"),
             "degradation": files.get("degradation", "bicubic" if self.degradation.source == "bicubic" else None),
             "device": used.device,
@@ -160,12 +158,20 @@ class Request:
             words += [] if value is None else [f"--{option}", str(value)]
         return shlex.join(words)
 
+    @property
+    def noise(self) -> float | None:
+        """The noise that was given as a number; None where it was not."""
+        if self.degradation.source != "given" or "degradation" in self.files:
+            return None
+        given = self.degradation.values.noise
+        return given.sigma if given is not None else None if "kernel" in self.files else 0.0
+
     @classmethod
     def from_record(cls, record: Record, folder: Path) -> "Request":
         """The request that a record in `folder` stores.
 
         Raises:
-            RecordError: the settings are not those of the preset and noise that the record names.
+            RecordError: the settings are not those of the preset that the record names.
             SettingsError, WeightsError: a network's file is missing, or not the recorded one.
         """
         recorded = record.request
@@ -192,26 +198,20 @@ class Request:
         return cls(settings, **values, shared=shared, model=model, files=files, options=options)
 
 
-def preset_settings(
-    preset: str, noise: float | None, *, generator: bool, shared: bool, noise_name: str = "noise"
-) -> Settings:
-    """The settings that a preset's name, or its file, and a training noise come to; `shared`: those for a case."""
+def preset_settings(preset: str, *, generator: bool, shared: bool) -> Settings:
+    """The settings of a preset's name, or its file; `shared`: those for a case."""
     if generator:
         return load_generator_preset(preset)
     settings = load_preset(preset)
-    if noise is not None:
-        settings = settings.with_noise(noise, noise_name)
     return settings.for_case() if shared else settings
 
 
 def _check_preset(record: Record, settings: Settings, *, shared: bool) -> None:
-    """Whether the settings are those that the named preset and noise come to; another version's may differ."""
+    """Whether the settings are those of the named preset; another version's may differ."""
     request, generator = record.request, isinstance(settings, GeneratorSettings)
-    if isinstance(settings, ZeroShotSettings) and request.noise not in (None, settings.pairs.noise):
-        raise RecordError(f"the record tells of the noise {request.noise}, and its settings have another")
     if request.preset not in (GENERATOR_PRESETS if generator else PRESETS) or record.tool.version != VERSION:
         return
-    known = preset_settings(request.preset, request.noise, generator=generator, shared=shared)
+    known = preset_settings(request.preset, generator=generator, shared=shared)
     if isinstance(known, ZeroShotSettings) and not shared:
         known = known.for_size(record.input.width * record.input.height)
     if known != settings:

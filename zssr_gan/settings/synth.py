@@ -23,7 +23,7 @@ class SynthSettings(Settings):
     """How the cameras shrank the scene: `bicubic`, without noise and compression; `estimate`, from the LR images of the
     training part, of each camera for itself (label case); or the file of an estimate, for all images."""
     noise: float | None = Field(None, ge=0, le=0.5)
-    """Standard deviation of the noise in training, [0, 1] units; null leaves the preset's."""
+    """Standard deviation of the cameras' noise, [0, 1] units, where `degradation` is bicubic; null: none."""
     shard: int = Field(256, ge=1, le=100_000)
     """Images of one file of the store: what a kill may cost each process, at most twice."""
 
@@ -38,6 +38,8 @@ class SynthSettings(Settings):
         return self
 
     @property
-    def degradation_from(self) -> Literal["bicubic", "estimate", "file"]:
+    def degradation_from(self) -> Literal["bicubic", "noise", "estimate", "file"]:
         """Where the degradation comes from."""
-        return "bicubic" if self.degradation == "bicubic" else "estimate" if self.degradation == "estimate" else "file"
+        if self.degradation == "bicubic":
+            return "noise" if self.noise else "bicubic"
+        return "estimate" if self.degradation == "estimate" else "file"

@@ -65,9 +65,6 @@ class PairSettings(Settings):
     """Standard deviation of the logarithm of a warped crop's stretch between its axes."""
     shear: float = Field(0.1, ge=0, le=1)
     """Standard deviation of a warped crop's shear."""
-    noise: float = Field(0.0, ge=0, le=0.5)
-    """Standard deviation of the noise added to the network's input in training, in [0, 1] units (0.0125 for real
-    footage, after the original)."""
 
     @model_validator(mode="after")
     def _shares(self) -> Self:
@@ -239,25 +236,6 @@ class ZeroShotSettings(Settings):
         """
         alone = {"steps": StepSettings(), "choice": ChoiceSettings(), "networks": 1}
         return self._with(self.shared).model_copy(update=alone)
-
-    @property
-    def has_noise(self) -> bool:
-        """Whether there is a training noise, in a block too."""
-        return any(one.pairs.noise > 0 for one in (self, self._with(self.small), self._with(self.shared)))
-
-    def with_noise(self, noise: float, name: str = "noise") -> "ZeroShotSettings":
-        """The same with another training noise (standard deviation, [0, 1] units).
-
-        Args:
-            noise: the new value.
-            name: what the error message calls it.
-
-        Raises:
-            SettingsError: outside [0, 0.5].
-        """
-        noisy = {"pairs": {"noise": noise}}
-        blocks = {key: merged(block, noisy) for key in ("small", "shared") if (block := getattr(self, key)) is not None}
-        return parse(ZeroShotSettings, merged(self.model_dump(), {**noisy, **blocks}), name)
 
 
 def parse_settings(data: object, name: str) -> ZeroShotSettings:

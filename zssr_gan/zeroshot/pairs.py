@@ -148,8 +148,9 @@ class PairSource(PerNetwork):
 
     def noise_count(self, side: int) -> int:
         """Normal draws that one crop of `side` takes: none where LR patches have no noise and no compression."""
-        kinds = bool(self.settings.noise) + self.task.downscale.captures
-        return kinds * self.images[0].target_NCHW.shape[1] * math.prod(reduced_size((side, side), self.task.scale))
+        if not self.task.downscale.captures:
+            return 0
+        return self.images[0].target_NCHW.shape[1] * math.prod(reduced_size((side, side), self.task.scale))
 
     def take(self, image_S: Tensor, draws_SD: Tensor, noise_SE: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
         """Cut one pair for each sample.
@@ -183,11 +184,8 @@ class PairSource(PerNetwork):
         if self.noise_count(side):
             # Noise and compression are a camera's, so they are of the LR patch's pixels, and are enlarged with them.
             size = reduced_size((side, side), self.task.scale)
-            noise = noise_SE.reshape(samples, -1, channels, *size)
-            added = noise[:, 0] * self.settings.noise
-            if self.task.downscale.captures:
-                lr = x if self.task.factor != (1, 1) else resize(x, size)
-                added = added + self.task.downscale.capture(lr, noise[:, -1]) - lr
+            lr = x if self.task.factor != (1, 1) else resize(x, size)
+            added = self.task.downscale.capture(lr, noise_SE.reshape(samples, channels, *size)) - lr
             x = x + resize(added, (x.shape[-2], x.shape[-1]))
         return x, y, mask
 

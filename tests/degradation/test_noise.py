@@ -1,12 +1,15 @@
-"""Spectra pooled over small images: what they say of known noise, and of nothing else."""
+"""Noise that is known is found, of many images and of one; of texture nothing is found."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from skimage import data
 from torch import Tensor
 
-from zssr_gan.degradation.spectra import LEVELS, noise_variances
+from zssr_gan.degradation.noise import noise_variances, picture_noise
+from zssr_gan.imaging.colour import LEVELS, luma_of
 from zssr_gan.imaging.resize import resize
 
 COLOURS = torch.tensor([1.0, 0.8, 0.6])[:, None, None]
@@ -98,3 +101,43 @@ class TestNoise:
     def test_images_of_any_sizes(self) -> None:
         images = [image for side in (8, 13, 40) for image in textured(10, side)]
         assert all(math.sqrt(v) == pytest.approx(2.0, rel=0.15) for _, v, _ in noise_variances(noisy(images, 2.0)))
+
+
+PHOTOGRAPHS = {"astronaut": data.astronaut, "chelsea": data.chelsea, "coffee": data.coffee}
+
+
+def photograph(name: str, side: int, *, gray: bool, sigma: float = 0.0) -> Tensor:
+    """The middle of a photograph at `side` pixels with noise of `sigma` levels, in whole levels."""
+    x = torch.from_numpy(np.array(PHOTOGRAPHS[name]())).permute(2, 0, 1).float() / LEVELS
+    short = min(x.shape[1:])
+    top, left = (x.shape[1] - short) // 2, (x.shape[2] - short) // 2
+    x = resize(x[:, top : top + short, left : left + short], (side, side)).clamp(0, 1)
+    (x,) = noisy([luma_of(x)[None] if gray else x], sigma)
+    return x
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+@pytest.mark.parametrize("gray", [False, True])
+class TestOnePicture:
+    @pytest.mark.parametrize(("side", "sigma"), [(32, 10.0), (64, 10.0), (128, 5.0), (128, 10.0), (128, 25.0)])
+    def test_noise_is_seen_and_measured(self, name: str, gray: bool, side: int, sigma: float) -> None:
+        seen = picture_noise(photograph(name, side, gray=gray, sigma=sigma))
+        assert seen is not None
+        assert seen.noise.coloured != gray
+        assert LEVELS * seen.noise.sigma == pytest.approx(sigma, rel=0.35)
+        assert 0 < seen.error < seen.noise.sigma / 2
+
+    @pytest.mark.parametrize("side", [16, 32, 64, 128, 256])
+    @pytest.mark.parametrize("sigma", [0.0, 1.0])
+    def test_texture_is_not_taken_for_noise(self, name: str, gray: bool, side: int, sigma: float) -> None:
+        assert picture_noise(photograph(name, side, gray=gray, sigma=sigma)) is None
+
+
+@pytest.mark.parametrize("side", [1, 7, 15])
+def test_of_a_picture_that_is_too_small_nothing_is_seen(side: int) -> None:
+    assert picture_noise(torch.rand(3, side, side, generator=torch.Generator().manual_seed(0))) is None
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_of_one_value_nothing_is_seen(value: float) -> None:
+    assert picture_noise(torch.full((1, 40, 40), value)) is None

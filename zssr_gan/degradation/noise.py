@@ -1,0 +1,154 @@
+"""How noisy images are: read from what colours do not share, and, of one picture, from its quietest parts too.
+
+Shapes: C channels, H W rows and columns, S windows, n their side, u v frequencies.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zssr_gan.degradation.model import Noise
+from zssr_gan.degradation.spectra import radii, transformed, windows
+from zssr_gan.imaging.colour import LEVELS, LUMA, has_colours, luma_of
+from zssr_gan.imaging.resize import resize
+
+SIDE = 8  # pixels of a window
+
+LUMA_NOISE = math.sqrt(sum(weight**2 for weight in LUMA))
+"""Noise of luma for noise 1 of red, green and blue, each for itself."""
+
+_ROUNDING = 1 / 12
+"""Variance of rounding to whole levels, in squared levels."""
+
+_LEAST = 4.0  # levels of luma: less does no harm, and fine texture looks like it
+
+_LEAST_OF_COLOURS = 3.0  # levels of each channel
+
+_HIGH = 0.45  # cycles a pixel
+
+_LOUD = (1.2, 250.0)
+"""Levels, and levels times pixels of a side: hardly any scene without noise is louder in its quietest parts."""
+
+_WINDOWS = 20_000  # more say no more
+
+_QUIET, _QUIETEST = 0.25, 0.1  # shares of the windows, those with the least at low frequencies
+
+_PASSES = 0.113
+"""Share of white noise's energy at the highest frequencies that is left there after bicubic halving."""
+
+_SMALLEST, _SMALL = 16, 32  # pixels a side: of less nothing is seen; of a small picture, only what is certain
+
+
+@dataclass(frozen=True, slots=True)
+class SeenNoise:
+    """The noise that one picture shows."""
+
+    noise: Noise
+    error: float
+    """Standard error of its standard deviation, [0, 1] units."""
+
+
+def picture_noise(pixels: Tensor) -> SeenNoise | None:
+    """The noise that is seen in one picture; None where there is little, or where texture could be taken for it.
+
+    White noise is as strong in the quietest parts as anywhere, and shrinking takes it away, while a scene at half the
+    size is as rich in detail as before (Field 1987): so noise is what the quietest windows hold of the highest
+    frequencies, where the picture's copy at half the size holds less.
+
+    Args:
+        pixels: `C H W` in [0, 1], gray or RGB.
+    """
+    if min(pixels.shape[-2:]) < _SMALLEST:
+        return None
+    pixels = pixels.float().cpu()
+    luma = luma_of(pixels) * LEVELS
+    step = max(1, math.isqrt(luma.numel() // _WINDOWS))
+    quiet, error = _quiet_energy(luma, step, _QUIETEST)
+    seen = math.sqrt(max(0.0, quiet - _ROUNDING))
+    if seen > LUMA_NOISE * _LEAST_OF_COLOURS and has_colours(pixels):
+        found = noise_variances([pixels], step=max(2, step))
+        of_colours = math.sqrt(sum(variance for _, variance, _ in found) / max(1, len(found)))
+        # Noise of each colour for itself is in luma too.
+        sigma = min(of_colours, seen / LUMA_NOISE)
+        if sigma >= _LEAST_OF_COLOURS:
+            return SeenNoise(Noise(sigma=min(0.5, sigma / LEVELS)), error / (2 * sigma) / LEVELS)
+    if seen < _LEAST:
+        return None
+    small = resize(luma[None], (luma.shape[0] // 2, luma.shape[1] // 2))[0]
+    lost = max(_lost(luma, small, step, share) for share in (_QUIETEST, _QUIET)) / seen
+    side = math.sqrt(luma.numel())
+    # The fewer windows there are, the less quiet is the quietest part of a scene without noise.
+    loud = seen > _LOUD[0] + _LOUD[1] / side
+    certain = lost > 0.3 or (loud and lost > -0.4) if side >= _SMALL else loud and lost > 0.5
+    if not certain:
+        return None
+    return SeenNoise(Noise(sigma=min(0.5, seen / LEVELS), coloured=False), error / (2 * seen) / LEVELS)
+
+
+def _lost(luma: Tensor, small: Tensor, step: int, share: float) -> float:
+    """Standard deviation, in levels, of what the quietest windows lose by halving; below 0 where they gain."""
+    here, there = (_quiet_energy(levels, by, share)[0] for levels, by in ((luma, step), (small, max(1, step // 2))))
+    variance = (here - there) / (1 - _PASSES)
+    return math.copysign(math.sqrt(abs(variance)), variance)
+
+
+def _quiet_energy(levels: Tensor, step: int, share: float) -> tuple[float, float]:
+    """Energy of the quietest windows' highest frequencies, in squared levels, and its standard error."""
+    all_Snn = windows(levels, SIDE, step).flatten(0, 1)
+    # What is clipped has no noise, and would be the quietest of all.
+    all_Snn = all_Snn[(all_Snn.amin((1, 2)) > 0) & (all_Snn.amax((1, 2)) < LEVELS)]
+    if not len(all_Snn):
+        return 0.0, 0.0
+    radius = radii(SIDE)
+    energy = transformed(all_Snn)[0].abs().square()
+    busy_S = energy[:, (radius > 0.1) & (radius < 0.3)].mean(1)
+    quietest = busy_S.argsort()[: max(1, round(share * len(busy_S)))]
+    high_S = energy[quietest][:, radius > _HIGH].mean(1)
+    # Windows that overlap tell the same in part.
+    apart = max(1.0, len(high_S) * min(1.0, (step / (SIDE / 2)) ** 2))
+    return float(high_S.mean()), float(high_S.std(correction=0)) / math.sqrt(apart)
+
+
+def noise_variances(
+    images: list[Tensor], bins: int = 4, quietest: float = 0.1, step: int = 2
+) -> list[tuple[float, float, int]]:
+    """How noisy colour images are at each brightness.
+
+    What a camera sees in red, green and blue changes together at the highest frequencies; its noise does not. So the
+    least eigenvalue of the channels' covariance there is the noise's variance, and a bound on it where colours are
+    not quite parallel. (Patches' covariances are read so in Liu, Tanaka and Okutomi 2013, over pixels for channels.)
+
+    Args:
+        images: `3 H W` in [0, 1] each, at least 8 pixels a side.
+        bins: of brightness, each with as many windows.
+        step: pixels between two windows.
+        quietest: share of the windows of each bin that is used: those with the least at low frequencies.
+
+    Returns:
+        For each bin: mean brightness in [0, 1], variance in squared levels (of 255), windows used. Windows that touch
+        black or white are left out: what is clipped has no noise.
+    """
+    side = SIDE
+    radius = radii(side)
+    low, high = (radius > 0.1) & (radius < 0.3), radius > 0.45
+    spectra, brightness, busy = [], [], []
+    for image in images:
+        patches = windows(image * LEVELS, side, step).flatten(1, 2).transpose(0, 1)  # S 3 n n
+        spectrum, means = transformed(patches)
+        seen = ((patches.amin((2, 3)) > 0) & (patches.amax((2, 3)) < LEVELS)).all(1)
+        spectra.append(spectrum[seen][..., high])
+        brightness.append(means[seen].mean(1))
+        busy.append(spectrum[seen][..., low].abs().square().mean((1, 2)))
+    all_SCf, bright_S, busy_S = torch.cat(spectra), torch.cat(brightness), torch.cat(busy)
+    found = []
+    for part in bright_S.argsort().tensor_split(bins):
+        if not len(part):
+            continue
+        quiet = part[busy_S[part].argsort()[: max(1, round(quietest * len(part)))]]
+        values = all_SCf[quiet].transpose(0, 1).flatten(1)
+        covariance = (values @ values.conj().T).real / values.shape[1]
+        least = float(torch.linalg.eigvalsh(covariance.double())[0])
+        found.append((float(bright_S[quiet].mean()) / LEVELS, max(0.0, least - _ROUNDING), len(quiet)))
+    return found
