@@ -341,8 +341,11 @@ class TestMistakes:
             ("train.reals={synthetic: 0.0}", "train.reals: all are 0, so the discriminator sees nothing real"),
             ("train.losses.adversarial=0.0", "losses.adversarial: is 0, so set epochs to 0 too"),
             ("train.generator.options.depth=3", "train.generator.options.depth: there is no such option"),
-            ("train.patch=30", "no image is left for the discriminator"),
-            ("train.validation.images=12", "no image is left for the discriminator"),
+            ("train.patch=30", "train: there are 0 images with a synthetic HR (18 are smaller than train.patch)"),
+            (
+                "train.validation.images=12",
+                "there are 12 images with a synthetic HR, of which train.validation.images sets",
+            ),
             ("train.losses.mediator=1.0", "zssr-gan weights fetch vgg19"),
             ("synth.scale=4.0", "synthetic HR has 50x50"),
             ("synth.scale=1.5", "a generator enlarges by whole numbers"),

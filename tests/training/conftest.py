@@ -53,7 +53,7 @@ def stop_at(step: int) -> Callable[..., None]:
 @pytest.fixture
 def data() -> TrainingData:
     both = images_of(10)
-    return TrainingData(both, both, images_of(3, 100), (BicubicDownscale(),), 1, 2, ())
+    return TrainingData(both, both, images_of(3, 100), (BicubicDownscale(),), 1, 2)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def made(folder: Path, group: DataParallel | None, callbacks: Callbacks | None =
     both = images_of(10)
     return Loop(
         TrainSettings.model_validate({**TINY, **CHANGES, **changes}),
-        TrainingData(both, both, images_of(3, 100), (BicubicDownscale(),), 1, 2, ()),
+        TrainingData(both, both, images_of(3, 100), (BicubicDownscale(),), 1, 2),
         None,
         seed=0,
         machine=Machine(CPU, "fp32", 1, 512),

@@ -372,3 +372,12 @@ class TestAdversarialLosses:
             for kind in ("bce", "relativistic")
         }
         assert {kind: float(value) for kind, value in found.items()} == {"bce": 0.5, "relativistic": 1.0}
+
+    def test_each_kind_counts_by_its_weight(self) -> None:
+        objective = Objective(LossSettings(), None, [], 2)
+        logits = {"synthetic": torch.tensor([[2.0], [-1.0]]), "lr": torch.tensor([[[[0.5, 3.0]]], [[[1.0, 1.0]]]])}
+        fake = torch.tensor([[-1.0], [-2.0]])
+        found = objective.discriminator(logits, {"synthetic": 0.25, "lr": 0.75}, fake)
+        one, other = (AdversarialBCE().discriminator(real, fake) for real in logits.values())
+        torch.testing.assert_close(found["loss"], 0.25 * one + 0.75 * other)
+        assert found["accuracy"].item() == pytest.approx((0.25 * 0.5 + 0.75 * 1.0 + 1.0) / 2)

@@ -28,11 +28,7 @@ class PairDegradationSettings(Settings):
     """
 
     blur: Span = (0.0, 0.0)
-    """Standard deviation of a Gaussian along its wider axis, pixels of the HR image, 0 to 8."""
-    blur_across: Span | None = None
-    """The same across it; null: as `blur`, so that it is round."""
-    angle: Span = (0.0, 0.0)
-    """Degrees of the wider axis, from the x axis towards the y axis, which points down."""
+    """Standard deviation of a round Gaussian, pixels of the HR image, 0 to 8."""
     noise: Span = (0.0, 0.0)
     """Standard deviation of Gaussian noise of each channel, [0, 1] units, 0 to 0.5."""
     jpeg: Span | None = None
@@ -40,7 +36,7 @@ class PairDegradationSettings(Settings):
 
     @model_validator(mode="after")
     def _within(self) -> Self:
-        limits = {"blur": (0, 8), "blur_across": (0, 8), "angle": (-360, 360), "noise": (0, 0.5), "jpeg": (1, 100)}
+        limits = {"blur": (0, 8), "noise": (0, 0.5), "jpeg": (1, 100)}
         for name, (least, most) in limits.items():
             span = getattr(self, name)
             if span is not None and not least <= span[0] <= span[1] <= most:
@@ -48,12 +44,6 @@ class PairDegradationSettings(Settings):
         if self.jpeg is not None and any(end != int(end) for end in self.jpeg):
             raise ValueError("jpeg is a quality in whole numbers, such as 75")
         return self
-
-    @property
-    def varies(self) -> bool:
-        """Whether there is anything to draw."""
-        spans = (self.blur, self.blur_across, self.angle, self.noise, self.jpeg)
-        return any(span is not None and span[0] != span[1] for span in spans)
 
 
 class AugmentSettings(Settings):

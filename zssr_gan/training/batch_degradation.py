@@ -28,18 +28,16 @@ class BatchCameras:
         self.batch = batch
         # Of all cameras: what of an image counts must not depend on which others are in its batch.
         self._reach = max(downscale.reach for downscale in downscales)
-        groups: dict[tuple[int, int], list[int]] = {}
+        self._groups: dict[tuple[Downscale, int], list[int]] = {}
         for place, (camera, k) in enumerate(zip(batch.cameras, batch.turned, strict=True)):
-            alike = k in downscales[camera].symmetries
-            groups.setdefault((camera, 0 if alike else k), []).append(place)
-        self._groups = [(downscales[camera], k, places) for (camera, k), places in groups.items()]
+            turned = 0 if k in downscales[camera].symmetries else k
+            self._groups.setdefault((downscales[camera], turned), []).append(place)
 
     def __call__(self, x: Tensor, size: Size) -> Tensor:
         """Blur and shrink `B C H W` to `size` (rows, columns)."""
 
         def shrink(downscale: Downscale, upright: Tensor, _places: Sequence[int]) -> Tensor:
-            turned = upright.shape[-2:] != x.shape[-2:]
-            return downscale(upright, (size[1], size[0]) if turned else size)
+            return downscale(upright, size if upright.shape[-2:] == x.shape[-2:] else (size[1], size[0]))
 
         return self._each(x, shrink)
 
@@ -49,9 +47,7 @@ class BatchCameras:
         Bicubic looks two of these pixels far, and a blur further. A quarter of `side`, the shrunk patch's shorter one,
         at the most, or nothing would be left of a small one.
         """
-        if not self.batch.cut:
-            return 0
-        return min(2 + math.ceil(self._reach / scale), side // 4)
+        return min(2 + math.ceil(self._reach / scale), side // 4) if self.batch.cut else 0
 
     def capture(self, x: Tensor) -> Tensor:
         """Noise and compression of shrunk images `B C H W`; the same for the same images of the same batch."""
@@ -59,20 +55,18 @@ class BatchCameras:
         def capture(downscale: Downscale, upright: Tensor, places: Sequence[int]) -> Tensor:
             if not downscale.captures:
                 return upright
-            drawn = [
-                torch.randn(upright.shape[1:], generator=torch.Generator().manual_seed(self.batch.seeds[place]))
-                for place in places
-            ]
-            return downscale.capture(upright, torch.stack(drawn).to(upright))
+            draws = [torch.Generator().manual_seed(self.batch.seeds[place]) for place in places]
+            noise = torch.stack([torch.randn(upright.shape[1:], generator=one) for one in draws])
+            return downscale.capture(upright, noise.to(upright))
 
         return self._each(x, capture)
 
     def _each(self, x: Tensor, do: Callable[[Downscale, Tensor, Sequence[int]], Tensor]) -> Tensor:
-        if len(self._groups) == 1 and self._groups[0][1] == 0:
-            downscale, _, places = self._groups[0]
+        (downscale, k), places = next(iter(self._groups.items()))
+        if len(self._groups) == 1 and k == 0:
             return do(downscale, x, places)
         made: dict[int, Tensor] = {}
-        for downscale, k, places in self._groups:
+        for (downscale, k), places in self._groups.items():
             done = dihedral.transform(do(downscale, dihedral.inverse(x[places], k), places), k)
             made |= dict(zip(places, done, strict=True))
         return torch.stack([made[place] for place in range(len(x))])

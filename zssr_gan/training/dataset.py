@@ -4,7 +4,7 @@ These are held in memory on 8-bit levels: 14,000 pairs of 32 and 64 px in colour
 HR images with LR images that are made of them on the fly: these are read when they are needed (`pairs.PairedImages`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -16,14 +16,18 @@ from zssr_gan.data.cameras import Cameras
 from zssr_gan.data.prepared import Prepared, ReadingAhead
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.degradation.model import Degradation, DegradedDownscale
-from zssr_gan.degradation.operators import BicubicDownscale, Downscale, EnlargedDownscale
+from zssr_gan.degradation.operators import Downscale, EnlargedDownscale
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.files import canonical_sha256
 from zssr_gan.imaging.colour import from_levels, luma_of, to_levels
+from zssr_gan.imaging.resize import Size
 from zssr_gan.seeds import derive_seed
-from zssr_gan.settings.pairs import PairedSettings
+from zssr_gan.settings.train import TrainSettings
 from zssr_gan.training.pairs import PairedImages
 from zssr_gan.training.sampling import Images, PatchSource
+
+OnImage = Callable[[int, int], None]
+"""Called with how many images are read, and of how many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +44,7 @@ class TrainingData:
     downscales: tuple[Downscale, ...]
     channels: int
     scale: int
-    left_out: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def by_purpose(self) -> dict[str, PatchSource]:
@@ -56,198 +60,158 @@ class TrainingData:
     @property
     def degradations(self) -> tuple[Degradation, ...]:
         """Of each of `downscales`."""
-        return tuple(map(_degradation, self.downscales))
+        inner = (one.downscale if isinstance(one, EnlargedDownscale) else one for one in self.downscales)
+        return tuple(one.degradation if isinstance(one, DegradedDownscale) else Degradation() for one in inner)
 
     @property
     def facts(self) -> dict[str, JsonValue]:
         """Hashes of ids, pixels and cameras: whether two runs learn from the same."""
-        cameras = [one.sha256 for one in self.degradations]
+        cameras, named = [one.sha256 for one in self.degradations], self.by_purpose.items()
         return {
-            "cameras": {
-                name: canonical_sha256([cameras[place] for place in images.cameras])
-                for name, images in self.by_purpose.items()
-            },
-            "images": {name: canonical_sha256(list(images.ids)) for name, images in self.by_purpose.items()},
-            "pixels": {name: images.pixels_sha256 for name, images in self.by_purpose.items()},
+            "cameras": {name: canonical_sha256([cameras[n] for n in images.cameras]) for name, images in named},
+            "images": {name: canonical_sha256(list(images.ids)) for name, images in named},
+            "pixels": {name: images.pixels_sha256 for name, images in named},
         }
 
 
 def read_unpaired(
+    settings: TrainSettings,
     prepared: Prepared,
     store: SyntheticSet,
     cameras: Cameras,
     *,
-    lr_role: str,
-    held_out: int,
-    patch: int | None,
     scale: int,
     seed: int,
-    on_image: Callable[[int, int], None] = lambda _done, _total: None,
+    on_image: OnImage = lambda _done, _total: None,
 ) -> TrainingData:
-    """Read everything.
+    """Read LR images and the synthetic HR images that some of them have.
 
     Args:
+        settings: the group `train`.
         prepared: the split's images with the roles `generator` and `zssr`.
         store: the synthetic HR images.
         cameras: of the run.
-        lr_role: role of the generator's images; with `zssr`, they come with their synthetic HR.
-        held_out: how many of the store's images are set apart for validation.
-        patch: side that is cut out of each, LR pixels; None: whole images.
         scale: factor per side that the store should have.
         seed: decides which are set apart.
-        on_image: called with how many are read, and of how many.
+        on_image: hears of the reading.
 
     Raises:
         SettingsError: too few images, other sizes than are needed, or a store of another scale.
         ImageError: an image cannot be read any more; StoreError: the store is damaged.
     """
-    there = {store.ids[n]: n for n in range(len(store)) if store.roles[n] == "zssr"}
-    places = [n for n in range(len(prepared)) if prepared.member(n).role == lr_role or prepared.member(n).id in there]
-    downscales: list[Downscale] = []
+    there = {name: n for n, name in enumerate(store.ids) if store.roles[n] == "zssr"}
+    members = [prepared.member(n) for n in range(len(prepared))]
+    places = [n for n, one in enumerate(members) if one.role == settings.images or one.id in there]
+    downscales: dict[Downscale, int] = {}
     found: dict[str, tuple[Tensor, Tensor | None, int]] = {}
     left_out = []
     for done, place in enumerate(places):
         on_image(done, len(places))
-        name = prepared.member(place).id
-        pixels = prepared.image(place)
-        if patch is not None and min(pixels.shape[-2:]) < patch:
+        name, pixels = members[place].id, prepared.image(place)
+        if settings.patch is not None and min(pixels.shape[-2:]) < settings.patch:
             left_out.append(name)
             continue
-        downscale = cameras.of(prepared, place).downscale
-        if downscale not in downscales:
-            downscales.append(downscale)
+        camera = downscales.setdefault(cameras.of(prepared, place).downscale, len(downscales))
         sr = _synthetic(store, there[name], pixels, scale) if name in there else None
-        found[name] = (to_levels(pixels), sr, downscales.index(downscale))
-    paired = sorted(name for name in found if name in there)
-    drawn = sorted(paired, key=lambda name: derive_seed(seed, "validation", name))[:held_out]
-    reals = [name for name in paired if name not in set(drawn)]
-    others = sorted(name for name in found if name not in there)
-    inputs = reals if lr_role == "zssr" else others
-    for what, names in (("discriminator", reals), ("generator", inputs)):
-        if not names:
-            small = f", {len(left_out)} are smaller than train.patch" if left_out else ""
-            raise SettingsError(
-                f"train: no image is left for the {what} ({len(paired)} have a synthetic HR, "
-                f"train.validation.images sets {len(drawn)} of them apart, {len(others)} have none{small})."
-            )
-    if len(drawn) < 2:
-        raise SettingsError("train.validation.images: at least 2 images with a synthetic HR are needed.")
-    channels = max(pixels.shape[0] for pixels, _, _ in found.values())
-    if patch is None and len({found[name][0].shape[-2:] for name in found}) > 1:
-        raise SettingsError("train.patch: is null, and the images are of several sizes: set it, such as to 16.")
+        found[name] = (to_levels(pixels), sr, camera)
+    drawn, reals = _set_apart([n for n in found if n in there], settings, seed, "images with a synthetic HR", left_out)
+    inputs = reals if settings.images == "zssr" else sorted(name for name in found if name not in there)
+    if not inputs:
+        raise SettingsError("train: no image of the role generator is left: set train.images to zssr.")
+    _require_one_size(settings, ((lr.shape[-2], lr.shape[-1]) for lr, _, _ in found.values()))
+    channels = max(len(lr) for lr, _, _ in found.values())
 
-    def images(names: Sequence[str], *, hr: bool) -> Images:
-        chosen = [found[name] for name in names]
-        srs = tuple(_coloured(sr, channels) for _, sr, _ in chosen if sr is not None) if hr else None
-        return Images(
-            tuple(names),
-            tuple(_coloured(lr, channels) for lr, _, _ in chosen),
-            srs,
-            tuple(camera for _, _, camera in chosen),
-        )
+    def images(names: Sequence[str], *, hr: bool = True) -> Images:
+        lrs, srs, its = zip(*(found[name] for name in names), strict=True)
+        made = [tuple(of_channels(x, channels) for x in some) for some in (lrs, srs if hr else ())]
+        return Images(tuple(names), made[0], made[1] if hr else None, its)
 
-    return TrainingData(
-        inputs=images(inputs, hr=lr_role == "zssr"),
-        reals=images(reals, hr=True),
-        held_out=images(drawn, hr=True),
-        downscales=tuple(downscales),
-        channels=channels,
-        scale=scale,
-        left_out=tuple(left_out),
-    )
+    own = images(inputs, hr=settings.images == "zssr")
+    known = tuple(downscales)
+    return TrainingData(own, images(reals), images(drawn), known, channels, scale, tuple(left_out))
 
 
 def read_pairs(
+    settings: TrainSettings,
     prepared: Prepared,
-    settings: PairedSettings,
     *,
-    held_out: int,
-    patch: int | None,
     seed: int,
     stack: ExitStack,
-    on_image: Callable[[int, int], None] = lambda _done, _total: None,
+    on_image: OnImage = lambda _done, _total: None,
 ) -> TrainingData:
     """HR images of which LR images are made while the training goes on; those for validation are read and made now.
 
     Args:
+        settings: the group `train`, with `pairs`.
         prepared: the HR images of the training part.
-        settings: the group `train.pairs`.
-        held_out: how many are set apart for validation.
-        patch: side that is cut out of each, LR pixels; None: whole images.
         seed: decides which are set apart, and all that is drawn.
         stack: closes what is opened here.
-        on_image: called with how many of those for validation are read, and of how many.
+        on_image: hears of the reading.
 
     Raises:
         SettingsError: too few images, or of several sizes where whole ones are taken.
         ImageError: one for validation cannot be read any more.
     """
-    by, sizes = settings.reduction, {n: prepared.size(n) for n in range(len(prepared))}
-    fewest = patch * settings.scale if patch is not None else by
-    fits = [n for n in sizes if min(side // by * by for side in sizes[n]) >= fewest]
-    names = {prepared.member(n).id: n for n in fits}
-    drawn = sorted(names, key=lambda name: derive_seed(seed, "validation", name))[:held_out]
-    trained = sorted(set(names) - set(drawn))
-    left_out = tuple(prepared.member(n).id for n in sizes if n not in set(fits))
-    if len(drawn) < 2 or not trained:
-        small = f" ({len(left_out)} are smaller than train.patch)" if left_out else ""
-        raise SettingsError(
-            f"train: the training part has {len(names)} HR images with the roles zssr or generator{small}, of which "
-            f"train.validation.images sets {len(drawn)} apart: at least 2 are needed there, and 1 beside them."
-        )
-    if patch is None and len({sizes[names[name]] for name in names}) > 1:
-        raise SettingsError("train.patch: is null, and the images are of several sizes: set it, such as to 24.")
+    pairs = settings.pairs
+    assert pairs is not None
+    by = pairs.reduction
+    fewest = by if settings.patch is None else settings.patch * pairs.scale
+    members = [prepared.member(n) for n in range(len(prepared))]
+    sizes = {one.id: prepared.size(n) for n, one in enumerate(members)}
+    places = {one.id: n for n, one in enumerate(members) if min(sizes[one.id]) // by * by >= fewest}
+    left_out = [one.id for one in members if one.id not in places]
+    what = "HR images of the training part (roles zssr and generator)"
+    drawn, trained = _set_apart(places, settings, seed, what, left_out)
+    _require_one_size(settings, (sizes[name] for name in places))
     whole = []
     for done, name in enumerate(drawn):
         on_image(done, len(drawn))
-        whole.append(prepared.levels(names[name]))
-    channels = settings.channels or max(len(levels) for levels in whole)
-    places = [names[name] for name in trained]
+        whole.append(prepared.levels(places[name]))
+    channels = pairs.channels or max(map(len, whole))
 
     def read(place: int) -> Tensor:
-        levels = prepared.levels(places[place])
-        if settings.channels is None and len(levels) > channels:
+        levels = prepared.levels(places[trained[place]])
+        if pairs.channels is None and len(levels) > channels:
             raise ImageError(
                 f"{trained[place]}: has colours, and the images held out are gray: set train.pairs.channels to 3, or "
                 "to 1 for luma alone."
             )
-        return _of_channels(levels, channels)
+        return of_channels(levels, channels)
 
-    truths = PairedImages(
-        tuple(trained),
-        tuple(prepared.member(place).sha256 for place in places),
-        tuple(sizes[place] for place in places),
-        stack.enter_context(ReadingAhead(read, settings.memory * 2**20)),
-        settings,
-        seed,
-    )
-    made = [
-        truths.held_out(name, _of_channels(levels, channels), seed) for name, levels in zip(drawn, whole, strict=True)
-    ]
+    sha256 = {name: members[places[name]].sha256 for name in trained}
+    images = stack.enter_context(ReadingAhead(read, pairs.memory * 2**20))
+    truths = PairedImages(sha256, [sizes[name] for name in trained], images, pairs, seed)
+    made = [truths.held_out(name, of_channels(x, channels), seed) for name, x in zip(drawn, whole, strict=True)]
     lrs, hrs, cameras = zip(*made, strict=True)
-    return TrainingData(
-        inputs=truths,
-        reals=truths,
-        held_out=Images(tuple(drawn), lrs, hrs, cameras),
-        downscales=truths.downscales,
-        channels=channels,
-        scale=settings.scale,
-        left_out=left_out,
-    )
+    held_out = Images(tuple(drawn), lrs, hrs, cameras)
+    return TrainingData(truths, truths, held_out, truths.downscales, channels, pairs.scale, tuple(left_out))
 
 
-def _degradation(downscale: Downscale) -> Degradation:
-    if isinstance(downscale, EnlargedDownscale):
-        return _degradation(downscale.downscale)
-    assert isinstance(downscale, DegradedDownscale | BicubicDownscale), "as cameras are"
-    return downscale.degradation if isinstance(downscale, DegradedDownscale) else Degradation()
-
-
-def _of_channels(levels: Tensor, channels: int) -> Tensor:
-    """Gray as colours, or the luma of colours; 8-bit levels."""
+def of_channels(levels: Tensor, channels: int) -> Tensor:
+    """Gray as colours, or the luma of colours; 8-bit levels `C H W`."""
     if len(levels) > channels:
         return to_levels(luma_of(from_levels(levels))[None])
     return levels.expand(channels, -1, -1)
+
+
+def _set_apart(
+    names: Collection[str], settings: TrainSettings, seed: int, what: str, left_out: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """The images that are drawn for validation, and the others, sorted. Raises SettingsError where they are too few."""
+    drawn = sorted(names, key=lambda name: derive_seed(seed, "validation", name))[: settings.validation.images]
+    others = sorted(set(names) - set(drawn))
+    if len(drawn) < 2 or not others:
+        small = f" ({len(left_out)} are smaller than train.patch)" if left_out else ""
+        raise SettingsError(
+            f"train: there are {len(names)} {what}{small}, of which train.validation.images sets {len(drawn)} apart: "
+            "at least 2 are needed there, and 1 beside them."
+        )
+    return drawn, others
+
+
+def _require_one_size(settings: TrainSettings, sizes: Iterable[Size]) -> None:
+    if settings.patch is None and len(set(sizes)) > 1:
+        raise SettingsError("train.patch: is null, and the images are of several sizes: set it, such as to 16.")
 
 
 def _synthetic(store: SyntheticSet, number: int, lr: Tensor, scale: int) -> Tensor:
@@ -259,8 +223,3 @@ def _synthetic(store: SyntheticSet, number: int, lr: Tensor, scale: int) -> Tens
             f"its synthetic HR has {sr.shape[-1]}x{sr.shape[-2]}: take synth.scale's."
         )
     return sr
-
-
-def _coloured(levels: Tensor, channels: int) -> Tensor:
-    """Gray beside colours counts as colours."""
-    return levels.expand(channels, -1, -1)

@@ -12,6 +12,9 @@ from zssr_gan.settings.train import RealSettings
 from zssr_gan.training.dataset import TrainingData
 from zssr_gan.training.sampling import Batch, Images, Sampler
 
+_OF_LR = ("lr", "shrunk")
+"""Kinds that are patches of LR images; the others are HR images, synthetic ones or truths."""
+
 
 class RealPatches:
     """Batches of what the discriminator takes for real, by kind: synthetic HR images, truths, patches of LR images.
@@ -25,31 +28,27 @@ class RealPatches:
         settings: the group `train.reals`.
         data: what is learnt from.
         patch: side of LR patches, pixels; None: whole images. Shrunk images are cut to as much of the scene.
-        sampler: draws from images, for a stream of that name, patches of that side.
+        sampler: makes one of images, with `stream` and `patch`.
     """
 
     weights: Mapping[str, float]
     """Of each kind that is drawn, by name; they sum to 1."""
 
     def __init__(
-        self,
-        settings: RealSettings,
-        data: TrainingData,
-        patch: int | None,
-        sampler: Callable[..., Sampler],
+        self, settings: RealSettings, data: TrainingData, patch: int | None, sampler: Callable[..., Sampler]
     ) -> None:
         total = sum(settings.weights.values())
         self.weights = {kind: weight / total for kind, weight in settings.weights.items() if weight}
-        self.scale = data.scale
-        self._samplers = {}
+        self.scale, self._samplers = data.scale, dict[str, Sampler]()
         for kind in self.weights:
-            if kind in ("synthetic", "truth"):
-                self._samplers[kind] = sampler(data.reals, stream="reals", patch=patch)
+            if kind == "shrunk":
+                small = None if patch is None else patch // data.scale
+                images = shrunk(lr_images(data), data.scale)
+                self._samplers[kind] = sampler(images, stream="reals, shrunk", patch=small)
             elif kind == "lr":
                 self._samplers[kind] = sampler(lr_images(data), stream="reals, lr", patch=patch)
             else:
-                small = None if patch is None else patch // self.scale
-                self._samplers[kind] = sampler(shrunk(lr_images(data), self.scale), stream="reals, shrunk", patch=small)
+                self._samplers[kind] = sampler(data.reals, stream="reals", patch=patch)
 
     def batch(self, number: int) -> dict[str, Tensor]:
         """Batch `number` of each kind, `B C H W` in [0, 1]: this process's part of it."""
@@ -59,9 +58,9 @@ class RealPatches:
     def beside(self, batch: Batch, number: int) -> dict[str, Tensor]:
         """What the generator's outputs on `batch` are compared with: its own HR images where all that is real are such
         ones, else batch `number` of each kind."""
-        kinds = list(self.weights)
-        if batch.hr is not None and len(kinds) == 1 and kinds[0] not in ("lr", "shrunk"):
-            return {kinds[0]: batch.hr}
+        kind, *others = self.weights
+        if batch.hr is not None and not others and kind not in _OF_LR:
+            return {kind: batch.hr}
         return self.batch(number)
 
     def check(self, facts: Facts) -> list[str]:
@@ -69,19 +68,18 @@ class RealPatches:
 
         Raises SettingsError where it does not take all kinds.
         """
-        patches = [kind for kind in self.weights if kind not in ("synthetic", "truth")]
-        if patches and facts.largest is not None and self.scale > 1:
-            raise SettingsError(
-                f"train.reals.{patches[0]}: its patches are smaller than synthetic HR images, and the discriminator "
-                "takes one size alone: set train.discriminator.options.head to patch."
-            )
         warnings = []
-        for kind in patches:
-            sampler = self._samplers[kind]
+        for kind in filter(self.weights.get, _OF_LR):
+            if facts.largest is not None and self.scale > 1:
+                raise SettingsError(
+                    f"train.reals.{kind}: its patches are smaller than synthetic HR images, and the discriminator "
+                    "takes one size alone: set train.discriminator.options.head to patch."
+                )
+            sampler, field = self._samplers[kind], facts.receptive_field
             side = sampler.patch or min(sampler.images.size(0))
             # It learns all the same, so this is no error: but what it learns is no longer edges alone.
-            if facts.receptive_field is None or facts.receptive_field > side:
-                sees = "the whole image" if facts.receptive_field is None else f"{facts.receptive_field} pixels"
+            if field is None or field > side:
+                sees = "the whole image" if field is None else f"{field} pixels"
                 warnings.append(
                     f"the discriminator looks at {sees} at once, and train.reals.{kind} gives patches of {side}: it "
                     "can tell them by what they show, not by their edges alone; take train.discriminator.options.head "
@@ -98,13 +96,12 @@ def lr_images(data: TrainingData) -> Images:
         if isinstance(images, Images)
         for name, lr, camera in zip(images.ids, images.lr, images.cameras, strict=True)
     }
-    return Images(tuple(found), tuple(lr for lr, _ in found.values()), None, tuple(c for _, c in found.values()))
+    lrs, cameras = zip(*found.values(), strict=True)
+    return Images(tuple(found), lrs, None, cameras)
 
 
 def shrunk(images: Images, scale: int) -> Images:
     """LR images made smaller by bicubic alone: what blur they have shrinks with them. On 8-bit levels."""
-    small = []
-    for lr in images.lr:
-        size = reduced_size((lr.shape[-2], lr.shape[-1]), (scale, scale))
-        small.append(to_levels(resize(from_levels(lr), size)))
+    sizes = [reduced_size((lr.shape[-2], lr.shape[-1]), (scale, scale)) for lr in images.lr]
+    small = [to_levels(resize(from_levels(lr), size)) for lr, size in zip(images.lr, sizes, strict=True)]
     return Images(images.ids, tuple(small), None, images.cameras)

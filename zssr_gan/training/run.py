@@ -179,31 +179,17 @@ def _read_data(
     settings: RunSettings, run: Path, prepared: Prepared, bar: Bar, stack: ExitStack
 ) -> tuple[TrainingData, str | None]:
     """The training data, and the hash of the settings that the synthetic HR images were made with, if there are any."""
-    train, scale = settings.train, settings.synth.scale
+    train, seed, scale = settings.train, settings.seed, settings.synth.scale
+
+    def show(done: int, total: int) -> None:
+        bar.update("reading images", done, total)
+
     if train.pairs is not None:
-        pairs = read_pairs(
-            prepared,
-            train.pairs,
-            held_out=train.validation.images,
-            patch=train.patch,
-            seed=settings.seed,
-            stack=stack,
-            on_image=lambda done, total: bar.update("reading images held out", done, total),
-        )
-        return pairs, None
+        return read_pairs(train, prepared, seed=seed, stack=stack, on_image=show), None
     if scale != int(scale):
         raise SettingsError(f"synth.scale: is {scale:g}, and a generator enlarges by whole numbers.")
     known = run / "degradation.json"
+    cameras = Cameras(read_degradations(known) if known.exists() else None)
     with SyntheticSet(run / "synthetic") as store:
-        unpaired = read_unpaired(
-            prepared,
-            store,
-            Cameras(read_degradations(known) if known.exists() else None),
-            lr_role=train.images,
-            held_out=train.validation.images,
-            patch=train.patch,
-            scale=int(scale),
-            seed=settings.seed,
-            on_image=lambda done, total: bar.update("reading images", done, total),
-        )
+        unpaired = read_unpaired(train, prepared, store, cameras, scale=int(scale), seed=seed, on_image=show)
         return unpaired, store.settings.settings_sha256

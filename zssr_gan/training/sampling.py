@@ -1,7 +1,7 @@
 """Batches by number: which images, which patch of each and turned how depend on seed, stream and number alone.
 
-Nothing is carried from batch to batch, so a resumed run draws what the uninterrupted one would have, and each of
-several processes takes its share of the same batch.
+No state passes from batch to batch, so a resumed run draws what the uninterrupted one would have, and each of several
+processes takes its share of the same batch.
 
 Shapes: B images, C channels, H W rows and columns of an LR patch, s the scale.
 """
@@ -9,7 +9,6 @@ Shapes: B images, C channels, H W rows and columns of an LR patch, s the scale.
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,86 +20,70 @@ from zssr_gan.imaging.colour import from_levels
 from zssr_gan.imaging.resize import Size
 from zssr_gan.seeds import derive_seed
 
-_Levels = NDArray[np.uint8]
+Pair = tuple[NDArray[np.uint8], NDArray[np.uint8] | None, int]
+"""An LR patch `C H W`, its HR patch `C sH sW` where there is one, and the place of its camera."""
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A part of an image, pixels."""
-
-    top: int
-    left: int
-    rows: int
-    columns: int
-
-    @property
-    def axes(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """(start, length) of its rows and of its columns."""
-        return (self.top, self.rows), (self.left, self.columns)
+Window = tuple[slice, slice]
+"""Rows and columns of a part of an image."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Cut:
-    """A patch, uint8 `C H W`, its HR patch `C sH sW` or None, and the place of its camera."""
-
-    lr: _Levels
-    hr: _Levels | None
-    camera: int
+def enlarged(at: Window, scale: int) -> Window:
+    """The window in the HR image of one in the LR image."""
+    rows, columns = (slice(scale * one.start, scale * one.stop) for one in at)
+    return rows, columns
 
 
-class PatchSource(Protocol):
-    """Images that a `Sampler` cuts patches out of, by place."""
+class PatchSource:
+    """Images that a `Sampler` cuts patches out of, by place.
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Of each image."""
+    `ids`: of each image. `cameras`: places in a list of downscales; of each image its own, or all that patches draw
+    from. `turns`: whether patches may be flipped and turned.
+    """
 
-    @property
-    def cameras(self) -> tuple[int, ...]:
-        """Places of cameras in a list of downscales: of each image its own, or all that patches draw from."""
-
-    @property
-    def turns(self) -> bool:
-        """Whether patches may be flipped and turned."""
+    ids: tuple[str, ...]
+    cameras: tuple[int, ...]
+    turns: bool
 
     def __len__(self) -> int:
         """Places."""
+        return len(self.ids)
 
     @property
     def pixels_sha256(self) -> str:
         """Whether two sets are the same pixels."""
+        raise NotImplementedError
 
     def size(self, place: int) -> Size:
         """Rows and columns of the LR image."""
+        raise NotImplementedError
 
     def order(self, draws: np.random.Generator) -> NDArray[np.int64]:
         """All places once, in a drawn order: a pass."""
+        return draws.permutation(len(self))
 
     def corner(self, place: int, at: tuple[float, float], side: Size) -> tuple[int, int]:
-        """Top and left of a patch of `side`, LR pixels, for draws in [0, 1)."""
+        """Top and left of a patch of `side`, LR pixels, for draws in [0, 1): any place where it fits."""
+        top, left = (int(share * (n - m + 1)) for share, n, m in zip(at, self.size(place), side, strict=True))
+        return top, left
 
     def expect(self, places: Iterable[int]) -> None:
-        """These will be cut next."""
+        """Prepare for patches that will be cut next."""
 
-    def cut(self, place: int, window: Window, scale: int, seed: int) -> Cut:
-        """The patch at a window, LR pixels; `seed` decides what else is drawn for it."""
+    def cut(self, place: int, at: Window, scale: int, seed: int) -> Pair:
+        """The patch at a window of the LR image; `seed` decides what else is drawn for it."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
-    """Images in memory, on 8-bit levels: `lr` and, where they have one, `hr`: uint8 `C H W` and `C sH sW` each.
-
-    `ids`: of each. `cameras`: of each, the place of its camera in a list of downscales.
-    """
+class Images(PatchSource):
+    """Images in memory, on 8-bit levels: `lr` and, where they have one, `hr`: uint8 `C H W` and `C sH sW` each."""
 
     ids: tuple[str, ...]
     lr: tuple[Tensor, ...]
     hr: tuple[Tensor, ...] | None
     cameras: tuple[int, ...]
     turns: bool = True
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     @property
     def pixels_sha256(self) -> str:
@@ -116,33 +99,16 @@ class Images:
         rows, columns = self.lr[place].shape[-2:]
         return rows, columns
 
-    def order(self, draws: np.random.Generator) -> NDArray[np.int64]:
-        """All places once, in any order."""
-        return draws.permutation(len(self))
-
-    def corner(self, place: int, at: tuple[float, float], side: Size) -> tuple[int, int]:
-        """Any place where the patch fits."""
-        top, left = (int(share * (n - m + 1)) for share, n, m in zip(at, self.size(place), side, strict=True))
-        return top, left
-
-    def expect(self, places: Iterable[int]) -> None:
-        """They are there."""
-
-    def cut(self, place: int, window: Window, scale: int, seed: int) -> Cut:  # noqa: ARG002 - PatchSource has it
+    def cut(self, place: int, at: Window, scale: int, seed: int) -> Pair:  # noqa: ARG002 - other sources draw
         """The patch as it is."""
-        (top, rows), (left, columns) = window.axes
-        lr = self.lr[place][:, top : top + rows, left : left + columns].numpy()
-        if self.hr is None:
-            return Cut(lr, None, self.cameras[place])
-        s = scale
-        hr = self.hr[place][:, s * top : s * (top + rows), s * left : s * (left + columns)].numpy()
-        return Cut(lr, hr, self.cameras[place])
+        hr = None if self.hr is None else self.hr[place][:, *enlarged(at, scale)].numpy()
+        return self.lr[place][:, *at].numpy(), hr, self.cameras[place]
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
     """`lr`: B C H W, `hr`: B C sH sW or None, float32 in [0, 1]; of each image its symmetry, its camera, and a seed for
-    what else is drawn for it."""
+    what else is drawn for it. `cut`: whether the images went on beyond these borders."""
 
     lr: Tensor
     hr: Tensor | None
@@ -150,7 +116,6 @@ class Batch:
     cameras: tuple[int, ...]
     seeds: tuple[int, ...]
     cut: bool = False
-    """Whether the images went on beyond these borders."""
 
     def to(self, device: torch.device) -> "Batch":
         """On a device."""
@@ -205,29 +170,27 @@ class Sampler:
         draws = np.random.Generator(np.random.Philox(derive_seed(self.seed, self.stream, "batch", number)))
         # All processes draw for the whole batch, so that how many they are changes nothing.
         turned, tops, lefts = draws.integers(0, 8, self.size), draws.random(self.size), draws.random(self.size)
-        lr, hr, kept, cameras, seeds = [], [], [], [], []
-        for place in range(self.rank, self.size, self.world):
-            position = number * self.size + place
-            image, k = self._image(position), int(turned[place]) if self.images.turns else 0
-            rows, columns = self.images.size(image)
+        made = []
+        for n in range(self.rank, self.size, self.world):
+            position = number * self.size + n
+            place, k = self._place(position), int(turned[n]) if self.images.turns else 0
+            rows, columns = self.images.size(place)
             if self.patch is None and rows != columns:
                 k &= ~1  # turned by a quarter, it would not fit the others
             side = (rows, columns) if self.patch is None else (self.patch, self.patch)
-            top, left = self.images.corner(image, (tops[place], lefts[place]), side)
+            top, left = self.images.corner(place, (tops[n], lefts[n]), side)
+            at = slice(top, top + side[0]), slice(left, left + side[1])
             seed = derive_seed(self.seed, self.stream, "image", position)
-            cut = self.images.cut(image, Window(top, left, *side), self.scale, seed)
-            lr.append(dihedral.transformed_view(cut.lr, k))
-            if cut.hr is not None:
-                hr.append(dihedral.transformed_view(cut.hr, k))
-            kept.append(k)
-            cameras.append(cut.camera)
-            seeds.append(seed)
+            lr, hr, camera = self.images.cut(place, at, self.scale, seed)
+            hr = None if hr is None else dihedral.transformed_view(hr, k)
+            made.append((dihedral.transformed_view(lr, k), hr, k, camera, seed))
         following = range((number + 1) * self.size + self.rank, (number + 2) * self.size, self.world)
-        self.images.expect(self._image(position) for position in following)
-        return Batch(_together(lr), _together(hr) if hr else None, tuple(kept), tuple(cameras), tuple(seeds), self._cut)
+        self.images.expect(self._place(position) for position in following)
+        lrs, hrs, symmetries, cameras, seeds = zip(*made, strict=True)
+        return Batch(_together(lrs), None if hrs[0] is None else _together(hrs), symmetries, cameras, seeds, self._cut)
 
-    def _image(self, position: int) -> int:
-        """Which image stands at a place of the endless row of passes."""
+    def _place(self, position: int) -> int:
+        """Which image stands at a position of the endless row of passes."""
         number, place = divmod(position, len(self.images))
         if number not in self._orders:
             draws = np.random.Generator(np.random.Philox(derive_seed(self.seed, self.stream, "order", number)))
@@ -241,12 +204,11 @@ def _sent(x: Tensor, device: torch.device) -> Tensor:
     return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
 
 
-def _together(levels: Sequence[_Levels]) -> Tensor:
+def _together(levels: Sequence[NDArray[np.uint8]]) -> Tensor:
     return from_levels(torch.from_numpy(np.stack(levels)).contiguous())
 
 
 def whole_batch(images: Images, place: int) -> Batch:
     """A batch of one image as it is, unturned."""
-    lr, hr = (None if some is None else from_levels(some[place])[None] for some in (images.lr, images.hr))
-    assert lr is not None
-    return Batch(lr, hr, (0,), (images.cameras[place],), (0,))
+    hr = None if images.hr is None else from_levels(images.hr[place])[None]
+    return Batch(from_levels(images.lr[place])[None], hr, (0,), (images.cameras[place],), (0,))
