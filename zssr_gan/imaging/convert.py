@@ -11,7 +11,7 @@ from PIL import Image
 
 from zssr_gan.errors import ImageError
 from zssr_gan.imaging.formats import pillow_samples
-from zssr_gan.imaging.metadata import ORIENTATION, assemble, exif_block, exif_dpi
+from zssr_gan.imaging.metadata import ORIENTATION, TRANSPOSED, assemble, exif_block, exif_dpi
 from zssr_gan.imaging.picture import Decoded, Metadata, Picture, from_samples, to_samples
 
 _MODES = ("L", "LA", "RGB", "RGBA", "P", "I;16")
@@ -56,10 +56,14 @@ def _picture_of_pil(image: Image.Image) -> Picture:
     if image.mode not in _MODES:
         raise TypeError(f"a PIL image of mode {', '.join(_MODES[:-1])} or {_MODES[-1]} is taken, not {image.mode}")
     info = image.info
-    exif, orientation = info.get("exif"), None
-    if not isinstance(exif, bytes) and (source := image.getexif()):  # of a TIFF file: its directory
-        exif, orientation = exif_block(source), source.get(ORIENTATION)
-    dpi = info.get("dpi")
+    has_block = isinstance(info.get("exif"), bytes)
+    before = None if has_block else image.getexif().get(ORIENTATION)  # of a TIFF file: its directory
+    image.load()  # a TIFF file's pixels are turned upright by this
+    exif, orientation, dpi = info.get("exif"), None, info.get("dpi")
+    if not has_block and (source := image.getexif()):
+        exif, orientation = exif_block(source), source.get(ORIENTATION, 1)
+        if before in TRANSPOSED and orientation == 1 and isinstance(dpi, tuple):
+            dpi = dpi[::-1]
     if isinstance(exif, bytes) and dpi == (72, 72) and info.get("jfif_unit") not in (1, 2):
         dpi = exif_dpi(exif)  # Pillow's own number where the file has none
     colour = {}

@@ -4,6 +4,7 @@ Sources: TIFF 6.0 (Adobe, 1992), section 2; BigTIFF (libtiff); EXIF 2.32 (JEITA 
 """
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,8 @@ KINDS: Final = {
 """Of each field type, its values as `struct` names them; rationals are two numbers."""
 
 _WHOLE_NUMBERS = "BHLbhlQq"
+
+_CLASSIC = range(1, 14)  # types of classic TIFF, the only ones of EXIF
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,3 +116,30 @@ class Block:
         tail = [padding, count, *entries, bytes(struct.calcsize("=" + self._offset))]
         view = memoryview(self.data)
         return b"".join([view[:place], head, view[place + len(head) :], *tail])
+
+
+def exif_of(block: Block, fields: Mapping[int, Entry], directories: Mapping[int, Directory]) -> bytes:
+    """An EXIF block of fields of a TIFF file and of directories (by the tag that points at one), in its byte order."""
+    mark = b"II*\0" if block.order == "<" else b"MM\0*"
+    out = bytearray(mark + bytes(4))
+    own = {tag: (entry.kind, entry.count, block.raw(entry) or b"") for tag, entry in fields.items()}
+    for tag, directory in directories.items():
+        known = {name: entry for name, entry in directory.fields.items() if entry.kind in _CLASSIC}
+        at = _append(out, block.order, {n: (e.kind, e.count, block.raw(e) or b"") for n, e in known.items()})
+        own[tag] = (4, 1, struct.pack(block.order + "L", at))
+    struct.pack_into(block.order + "L", out, 4, _append(out, block.order, own))
+    return bytes(out)
+
+
+def _append(out: bytearray, order: str, fields: Mapping[int, tuple[int, int, bytes]]) -> int:
+    """Append a directory of (type, number of values, bytes) by tag and give its place: both begin at even bytes."""
+    rows = b""
+    for tag, (kind, count, raw) in sorted(fields.items()):
+        out += bytes(len(out) % 2)
+        place = raw.ljust(4, b"\0") if len(raw) <= 4 else struct.pack(order + "L", len(out))
+        out += raw if len(raw) > 4 else b""
+        rows += struct.pack(order + "HHL", tag, kind, count) + place
+    out += bytes(len(out) % 2)
+    at = len(out)
+    out += struct.pack(order + "H", len(fields)) + rows + bytes(4)
+    return at

@@ -117,6 +117,8 @@ def decode_webp(data: bytes, max_pixels: float) -> Decoded:
             kept.append(struct.pack("<4sL", kind, size) + content + bytes(size % 2))
         else:
             blocks.setdefault(kind, content)
+    if len(data) < 8 + int.from_bytes(data[4:8], "little") and not notices:
+        notices.append("The WEBP file is cut short behind its pixels.")
     body = b"WEBP" + b"".join(kept)
     with _opened(b"RIFF" + struct.pack("<L", len(body)) + body, "WEBP", max_pixels) as image:
         samples, icc, more = pillow_samples(image, blocks.get(b"ICCP"))

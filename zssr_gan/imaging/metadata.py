@@ -26,7 +26,7 @@ _PREFIX = b"Exif\x00\x00"
 
 ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 274, 282, 283, 296
 
-_TRANSPOSED = (5, 6, 7, 8)  # orientations that swap rows and columns
+TRANSPOSED = (5, 6, 7, 8)  # orientations that swap rows and columns
 
 _IPTC_MARK = 0x1C
 
@@ -43,7 +43,7 @@ def assemble(decoded: Decoded) -> Picture:
         exif = exif.removeprefix(_PREFIX)
         try:
             orientation = decoded.orientation or _orientation(Block(exif))
-            exif = upright_exif(exif, transposed=orientation in _TRANSPOSED)
+            exif = upright_exif(exif, transposed=orientation in TRANSPOSED)
         except Exception:  # a damaged EXIF block must not cost the pixels; its parser raises anything
             exif = None
             notices.append("Its EXIF data could not be read and was left out.")
@@ -58,7 +58,7 @@ def assemble(decoded: Decoded) -> Picture:
     dpi = plausible_dpi(found := decoded.dpi or exif_dpi(decoded.exif))
     if dpi is None and isinstance(found, tuple) and any(found):
         notices.append("Its resolution (dpi) makes no sense and was left out.")
-    if dpi is not None and orientation in _TRANSPOSED:
+    if dpi is not None and orientation in TRANSPOSED:
         dpi = dpi[::-1]
     if decoded.samples.shape[2] in (2, 4) and not decoded.samples[:, :, -1].any():
         notices.append("Its alpha is 0 in every pixel: viewers show nothing of it, nor of the result.")
@@ -191,7 +191,7 @@ def directory_bytes(tag: int, fields: Mapping[int, Any], offset: int) -> bytes:
 
 def turn_upright(samples: Samples, orientation: int) -> Samples:
     """The pixels (`H W C`) as they are to be seen, for an EXIF orientation of 1 to 8; a view, nothing is copied."""
-    if orientation in _TRANSPOSED:
+    if orientation in TRANSPOSED:
         samples = samples.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
         samples = samples[::-1]

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zssr_gan.errors import ImageError
-from zssr_gan.imaging.directory import Block, Directory
+from zssr_gan.imaging.directory import Block, Directory, exif_of
 from zssr_gan.imaging.jpeg import check_restarts
 from zssr_gan.imaging.metadata import (
     cmyk_to_rgb,
-    exif_block,
     iptc_of_photoshop,
     orientation_in,
     resolution_in,
@@ -147,17 +146,16 @@ def _orientation(block: Block, places: Sequence[Directory]) -> int:
 
 
 def _exif(block: Block, places: Sequence[Directory], notices: list[str]) -> bytes | None:
-    """The EXIF block of what describes the picture; of a damaged one, what its texts say."""
+    """The EXIF block of what describes the picture beside how it is stored: texts, and how and where it was taken."""
     fields = {tag: entry for place in reversed(places) for tag, entry in place.fields.items()}
-    for tags in (_TEXTS | _EXIF, _TEXTS):
-        alone = block.with_directory([block.copied_entry(fields[tag]) for tag in sorted(tags & fields.keys())])
-        source = Image.Exif()
+    directories: dict[int, Directory] = {}
+    for tag in _EXIF & fields.keys():
         try:
-            source.load_from_fp(io.BytesIO(alone))
-            return exif_block(source)
-        except Exception:  # damaged descriptions must not cost the pixels; Pillow raises anything on them
-            notices.append("Its EXIF data could not be read and was left out.")
-    return None
+            directories[tag] = block.directory(int(block.numbers(fields[tag])[0]))
+        except (struct.error, IndexError):
+            notices.append(f"Its EXIF data (TIFF tag {tag}) could not be read and was left out.")
+    texts = {tag: entry for tag, entry in fields.items() if tag in _TEXTS and entry.kind in (1, 2, 7)}
+    return exif_of(block, texts, directories) if texts or directories else None
 
 
 def _colour_signals(block: Block, page: Directory, notices: list[str]) -> dict[str, bytes]:
@@ -242,7 +240,7 @@ def _colours(page: tifffile.TiffPage, stored: Samples, icc: bytes | None) -> tup
             raise ImageError("the TIFF file is damaged (it has a palette image without a palette).")
         # As libtiff has it: where no entry is above 255, 8-bit values were put where 16-bit ones belong.
         palette = page.colormap if page.colormap.max() <= 255 else page.colormap >> 8
-        coloured = palette.astype(np.uint8).T[stored[:, :, 0]]
+        coloured = palette.astype(np.uint8).T[stored[:, :, 0].astype(np.uint8)]
         return _with_alpha(
             np.concatenate([coloured, stored[:, :, 1:]], 2), 3, [int(kind) for kind in page.extrasamples]
         )

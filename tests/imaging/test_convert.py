@@ -1,0 +1,120 @@
+"""PIL images and arrays: metadata and orientation of what Pillow opened, and of what comes back."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image, ImageCms
+
+from zssr_gan.imaging.convert import like, picture_of
+
+RGB = skimage.data.astronaut()[40:64, 200:232]
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
+UPRIGHT = {1: 0, 3: 2, 6: -1, 8: 1}
+
+
+def opened(kind, samples=RGB, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(samples).save(buffer, kind, **options)
+    return Image.open(buffer)
+
+
+def exif(orientation, **fields):
+    block = Image.Exif()
+    block[0x112], block[271] = orientation, "Maker"
+    block.update(fields.get("more", {}))
+    again = Image.Exif()
+    again.load(block.tobytes())
+    return again
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_an_opened_file_keeps_its_metadata_and_is_turned_upright(kind, orientation):
+    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
+    if kind != "WEBP":
+        options["dpi"] = (100, 200)
+    if kind in ("JPEG", "WEBP"):
+        options["xmp"] = XMP
+    image = opened(kind, exif=exif(orientation), icc_profile=PROFILE, **options)
+    picture = picture_of(image)
+    upright = np.rot90(RGB, UPRIGHT[orientation]).astype(int)
+    tolerance = 8 if kind == "JPEG" else 0
+    assert np.abs((picture.pixels * 255).round().int().permute(1, 2, 0).numpy() - upright).max() <= tolerance
+    result = like(image, picture)
+    assert np.abs(np.asarray(result).astype(int) - upright).max() <= tolerance
+    assert result.info["icc_profile"] == PROFILE
+    if kind != "WEBP":
+        turned = (100, 200) if orientation < 5 else (200, 100)
+        assert result.info["dpi"] == pytest.approx(turned, abs=0.02)
+    if "xmp" in options:
+        assert result.info["xmp"] == XMP
+    block = Image.Exif()
+    block.load(result.info["exif"])
+    assert block.get(0x112, 1) == 1
+    assert block[271] == "Maker"
+    again = picture_of(result)  # a result is upright: it is not turned again
+    assert np.array_equal(again.pixels, picture.pixels)
+    assert again.metadata == picture.metadata
+
+
+@pytest.mark.parametrize("kind", [3, 4])
+def test_orientation_in_another_type(kind):
+    entry = struct.pack(">HHL", 0x112, kind, 1) + struct.pack(
+        {3: ">HH", 4: ">L"}[kind], *([6, 0] if kind == 3 else [6])
+    )
+    block = b"Exif\0\0MM\0*\0\0\0\x08\0\1" + entry + bytes(4)
+    assert picture_of(opened("JPEG", exif=block)).pixels.shape == (3, 32, 24)
+
+
+def test_pillows_own_resolution_is_not_taken():
+    assert picture_of(opened("JPEG", exif=exif(1))).metadata.dpi is None
+    assert picture_of(opened("JPEG", exif=exif(1), dpi=(72, 72))).metadata.dpi == (72, 72)
+
+
+def test_ill_exif_costs_no_pixels():
+    image = opened("PNG")
+    image.info["exif"] = b"Exif\0\0MM\0*\0\0\xff\xff\xff\xff"
+    picture = picture_of(image)
+    assert picture.metadata.exif is None
+    assert "EXIF" in picture.notices[0]
+
+
+def test_colour_signalling():
+    samples = np.ascontiguousarray(RGB)
+    buffer = io.BytesIO()
+    Image.fromarray(samples).save(buffer, "PNG")
+    data = buffer.getvalue()
+    body = b"gAMA" + struct.pack(">L", 100000)
+    data = data[:33] + struct.pack(">L", 4) + body + zlib.crc32(body).to_bytes(4) + data[33:]
+    image = Image.open(io.BytesIO(data))
+    picture = picture_of(image)
+    assert picture.metadata.colour == (("gAMA", struct.pack(">L", 100000)),)
+    assert like(image, picture).info["gamma"] == 1
+
+
+@pytest.mark.parametrize(("mode", "given"), [
+    ("1", None), ("L", "L"), ("LA", "LA"), ("P", "RGB"), ("RGB", "RGB"), ("RGBA", "RGBA"), ("CMYK", None), ("F", None),
+    ("I;16", "I;16"),
+])  # fmt: skip
+def test_modes(mode, given):
+    image = Image.fromarray(RGB).convert("L" if mode == "I;16" else mode)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    if given is None:
+        with pytest.raises(TypeError, match="mode"):
+            picture_of(image)
+    else:
+        result = like(image, picture_of(image))
+        assert result.mode == given
+        assert np.array_equal(np.asarray(result), np.asarray(image.convert("RGB") if mode == "P" else image))
+
+
+def test_a_transparent_level_becomes_alpha():
+    image = opened("PNG", RGB[:, :, 0].copy(), transparency=int(RGB[0, 0, 0]))
+    picture = picture_of(image)
+    assert np.array_equal(picture.alpha[0].numpy() == 0, RGB[:, :, 0] == RGB[0, 0, 0])

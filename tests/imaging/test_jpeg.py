@@ -1,0 +1,288 @@
+"""JPEG segment by segment: restart markers, a missing end, and metadata, sound and ill."""
+
+import io
+import re
+import struct
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image, ImageCms
+
+from zssr_gan.errors import ImageError
+from zssr_gan.imaging.io import decode_picture, encode_picture
+
+RGB = Image.fromarray(skimage.data.astronaut()[40:75, 200:245])
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a xmlns:tiff="t" tiff:Orientation="6"/></x:xmpmeta>'
+IPTC = b"\x1c\x02\x78\x00\x04abcd"
+
+
+def jpeg(image=RGB, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def with_segment(data, marker, content):
+    """The file with a further segment behind its first marker."""
+    return data[:2] + bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content + data[2:]
+
+
+def exif(order="<", fields=(), *, thumbnail=b""):
+    """An EXIF block of (tag, type, values) with a thumbnail at its end."""
+    code = {1: "B", 3: "H", 4: "L", 8: "h", 9: "l"}
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "L", 8)
+    end = 8 + 2 + 12 * len(fields) + 4
+    entries, extra = b"", b""
+    for tag, kind, values in fields:
+        if kind == 5:
+            entries += struct.pack(order + "HHLL", tag, kind, 1, end + len(extra))
+            extra += struct.pack(order + "LL", *values)
+        else:
+            entries += struct.pack(order + "HHL", tag, kind, 1) + struct.pack(order + code[kind], values).ljust(
+                4, b"\0"
+            )
+    following = b""
+    if thumbnail:
+        at = end + len(extra)
+        following = struct.pack(order + "H", 2)
+        following += struct.pack(order + "HHLL", 0x201, 4, 1, at + 30) + struct.pack(
+            order + "HHLL", 0x202, 4, 1, len(thumbnail)
+        )
+        following += bytes(4) + thumbnail
+    body = (
+        struct.pack(order + "H", len(fields)) + entries + struct.pack(order + "L", end + len(extra) if following else 0)
+    )
+    return head + body + extra + following
+
+
+def pixels(picture):
+    return (picture.pixels * 255).round().byte().permute(1, 2, 0).numpy()
+
+
+def expected(data):
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+RESTARTS = {"restart_marker_blocks": 1}
+KINDS = [{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 2, "quality": 95}]
+
+
+class TestRestartMarkers:
+    @pytest.mark.parametrize("size", [(45, 35), (16, 16), (17, 33), (130, 9)])
+    @pytest.mark.parametrize("options", KINDS)
+    @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+    def test_sound_files(self, options, mode, size):
+        if mode != "RGB":
+            options = {key: value for key, value in options.items() if key != "subsampling"}
+        for interval in (1, 3, 7):
+            data = jpeg(RGB.convert(mode).resize(size), restart_marker_blocks=interval, **options)
+            assert b"\xff\xdd" in data
+            picture = decode_picture(data, "x")
+            assert picture.pixels.shape == (1 if mode == "L" else 3, size[1], size[0])
+            assert len(picture.notices) == (mode == "CMYK")
+
+    @pytest.mark.parametrize("options", KINDS)
+    @pytest.mark.parametrize("harm", ["missing", "first missing", "last missing", "swapped", "doubled", "number"])
+    def test_are_checked(self, options, harm):
+        data = jpeg(**options, **RESTARTS)
+        places = [match.start() for match in re.finditer(rb"\xff[\xd0-\xd7]", data)]
+        assert len(places) > 4
+        bad = bytearray(data)
+        match harm:
+            case "missing":
+                del bad[places[2] : places[2] + 2]
+            case "first missing":
+                del bad[places[0] : places[0] + 2]
+            case "last missing":
+                del bad[places[-1] : places[-1] + 2]
+            case "swapped":
+                bad[places[1] + 1], bad[places[2] + 1] = bad[places[2] + 1], bad[places[1] + 1]
+            case "doubled":
+                bad[places[1] : places[1]] = bad[places[1] : places[1] + 2]
+            case "number":
+                bad[places[3] + 1] ^= 4
+        with pytest.raises(ImageError, match="restart markers are missing or misordered"):
+            decode_picture(bytes(bad), "x")
+
+    def test_a_lost_interval(self):
+        """Eight intervals less leave the order as it was."""
+        data = jpeg(RGB.resize((200, 64)), restart_marker_blocks=1)
+        places = [match.start() for match in re.finditer(rb"\xff[\xd0-\xd7]", data)]
+        with pytest.raises(ImageError, match=r"missing or misordered: \d+ of \d+"):
+            decode_picture(data[: places[3]] + data[places[11] :], "x")
+
+    def test_of_a_jpeg_in_a_tiff(self):
+        import tifffile
+
+        part = jpeg(RGB, subsampling=0, **RESTARTS)
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, np.asarray(RGB), photometric="rgb", compression="jpeg")
+        with tifffile.TiffFile(io.BytesIO(buffer.getvalue())) as file:
+            page = file.pages.first
+            start, count = page.dataoffsets[0], page.tags["StripByteCounts"]
+        for number, sound in ((1, True), (2, False)):
+            data = bytearray(buffer.getvalue())
+            bad = part if sound else part.replace(b"\xff\xd1", b"\xff\xd5", 1)
+            data[start:] = bad
+            data[count.valueoffset : count.valueoffset + 4] = len(bad).to_bytes(4, "little")
+            if count.valueoffset > start:
+                pytest.skip("tifffile puts its directory behind the pixels")
+            if sound:
+                assert decode_picture(bytes(data), "x").pixels.shape == (3, 35, 45), number
+            else:
+                with pytest.raises(ImageError, match="restart markers"):
+                    decode_picture(bytes(data), "x")
+
+
+class TestMissingEnd:
+    @pytest.mark.parametrize("options", [*KINDS, RESTARTS])
+    def test_complete_pixels_are_taken(self, options):
+        data = jpeg(**options)
+        for tail in (b"", b"\xff", bytes(20)):
+            picture = decode_picture(data[:-2] + tail, "x")
+            assert np.array_equal(pixels(picture), expected(data))
+            assert "EOI" in picture.notices[0]
+
+    @pytest.mark.parametrize("options", KINDS)
+    def test_incomplete_pixels_are_refused(self, options):
+        data = jpeg(**options)
+        scan = data.rindex(b"\xff\xda")
+        for end in range(scan + 20, len(data) - 6, 37):
+            with pytest.raises(ImageError, match="truncated"):
+                decode_picture(data[:end], "x")
+
+    def test_missing_scans_are_refused(self):
+        """Cut between two scans of a progressive file, where nothing else is wrong."""
+        data = jpeg(progressive=True)
+        for match in list(re.finditer(rb"\xff\xda", data))[1:]:
+            with pytest.raises(ImageError, match="truncated"):
+                decode_picture(data[: match.start()], "x")
+
+
+class TestIllMetadata:
+    @pytest.mark.parametrize(("marker", "content", "named"), [
+        (0xE1, b"Exif\0\0MM\0*\0\0\xff\xff\xff\xff", "EXIF"),
+        (0xE1, b"Exif\0\0", "EXIF"),
+        (0xE1, b"Exif\0\0II*\0\x08\0\0\0\xff\xff", "EXIF"),
+        (0xE1, b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta", "XMP"),
+        (0xE1, b"http://ns.adobe.com/xap/1.0/\0<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>", "XMP"),
+        (0xE2, b"ICC_PROFILE\0\1\2" + PROFILE, "profile"),
+        (0xE2, b"ICC_PROFILE\0\1\1" + PROFILE[:300], "profile"),
+        (0xE2, b"ICC_PROFILE\0\1\1" + bytes(200), "profile"),
+        (0xE2, b"MPF\0II*\0\xff\xff\xff\xff", "MPF"),
+        (0xED, b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\4abcd", "IPTC"),
+        (0xE0, b"JFIF\0\1\1\1\0\0\0\x48\0\0", "dpi"),
+    ])  # fmt: skip
+    @pytest.mark.parametrize("options", [{}, {"progressive": True}])
+    def test_is_named_and_costs_no_pixels(self, marker, content, named, options):
+        data = jpeg(**options)
+        picture = decode_picture(with_segment(data, marker, content), "x")
+        assert np.array_equal(pixels(picture), expected(data))
+        assert named in " ".join(picture.notices)
+        for extension in ("png", "tif"):
+            assert decode_picture(encode_picture(picture, extension), "again").notices == ()
+
+    @pytest.mark.parametrize(("marker", "content"), [
+        (0xE0, b"JFIF"), (0xE0, b""), (0xEE, b"Adobe"), (0xED, b"Photoshop 3.0\0 8BI"), (0xE2, b"MP"),
+        (0xFE, b"\xff\xd9"), (0xE1, b""), (0xEF, b"\xff" * 100),
+        (0xED, b"Photoshop 3.0\0" + b"8BIM\3\xed\0\0\xff\xff\xff\xff"),
+    ])  # fmt: skip
+    def test_short_segments(self, marker, content):
+        data = jpeg()
+        assert np.array_equal(pixels(decode_picture(with_segment(data, marker, content), "x")), expected(data))
+
+    def test_orientation_of_a_block_that_is_damaged_elsewhere(self):
+        """A sub-directory that lies outside the block costs the block, not the turn."""
+        block = exif(">", [(0x112, 3, 6), (0x8769, 4, 5000)])
+        data = with_segment(jpeg(), 0xE1, b"Exif\0\0" + block)
+        assert decode_picture(data, "x").pixels.shape == (3, 45, 35)
+
+
+class TestExif:
+    @pytest.mark.parametrize("order", "<>")
+    @pytest.mark.parametrize("kind", [1, 3, 4, 8, 9])
+    @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+    @pytest.mark.parametrize("container", ["JPEG", "PNG", "WEBP"])
+    def test_orientation_in_the_fields_own_type(self, order, kind, orientation, container):
+        block = exif(order, [(0x10F, 4, 7), (0x112, kind, orientation), (0x11A, 5, (72, 1))])
+        if container == "JPEG":
+            data = with_segment(jpeg(), 0xE1, b"Exif\0\0" + block)
+        else:
+            buffer = io.BytesIO()
+            RGB.save(buffer, container, exif=block, **({"lossless": True} if container == "WEBP" else {}))
+            data = buffer.getvalue()
+        picture = decode_picture(data, "x")
+        assert picture.notices == ()
+        turned = {1: 0, 3: 2, 6: -1, 8: 1}[orientation]
+        upright = np.rot90(expected(data) if container == "JPEG" else np.asarray(RGB), turned)
+        assert np.array_equal(pixels(picture), upright)
+        assert picture.metadata.exif == exif(order, [(0x10F, 4, 7), (0x112, kind, 1), (0x11A, 5, (72, 1))])
+
+    @pytest.mark.parametrize("order", "<>")
+    def test_thumbnail_is_dropped(self, order):
+        thumbnail = jpeg(RGB.resize((16, 12)))
+        fields = [(0x112, 3, 1), (0x11A, 5, (72, 1))]
+        data = with_segment(jpeg(), 0xE1, b"Exif\0\0" + exif(order, fields, thumbnail=thumbnail))
+        picture = decode_picture(data, "x")
+        assert picture.metadata.exif == exif(order, fields)
+        assert picture.notices == ()
+        again = Image.open(io.BytesIO(encode_picture(picture, "png"))).getexif()
+        assert not again.get_ifd(1)
+
+    def test_thumbnail_before_other_values_is_blanked(self):
+        thumbnail = jpeg(RGB.resize((16, 12)))
+        block = exif("<", [(0x112, 3, 1)], thumbnail=thumbnail) + b"maker note"
+        picture = decode_picture(with_segment(jpeg(), 0xE1, b"Exif\0\0" + block), "x")
+        assert picture.metadata.exif.endswith(b"maker note")
+        assert len(picture.metadata.exif) == len(block)
+        assert thumbnail[:40] not in picture.metadata.exif
+        assert np.frombuffer(picture.metadata.exif, np.uint8)[30:-10].max() == 0
+
+    @pytest.mark.parametrize("order", "<>")
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_resolution_turns_with_the_axes(self, orientation, order):
+        block = exif(order, [(0x112, 3, orientation), (0x11A, 5, (72, 1)), (0x11B, 5, (144, 1)), (0x128, 3, 2)])
+        across, down = (72, 144) if orientation < 5 else (144, 72)
+        for data in (
+            with_segment(jpeg(dpi=(72, 144)), 0xE1, b"Exif\0\0" + block),
+            with_segment(jpeg(), 0xE1, b"Exif\0\0" + block),
+        ):
+            picture = decode_picture(data, "x")
+            assert picture.metadata.dpi == (across, down)
+            written = Image.Exif()
+            written.load(picture.metadata.exif)
+            assert (written[0x11A], written[0x11B]) == (across, down)
+
+    def test_no_resolution_is_invented(self):
+        for block in (exif("<", [(0x112, 3, 1)]), exif(">", [(0x112, 3, 1), (0x11A, 5, (72, 1))])):
+            for data in (jpeg(), jpeg()[:2] + jpeg()[20:]):  # with JFIF, without
+                picture = decode_picture(with_segment(data, 0xE1, b"Exif\0\0" + block), "x")
+                assert picture.metadata.dpi is None
+                assert "dpi" not in Image.open(io.BytesIO(encode_picture(picture, "png"))).info
+                assert "dpi" not in Image.open(io.BytesIO(encode_picture(picture, "tif"))).info
+
+    def test_shape_of_pixels_is_no_resolution(self):
+        data = bytearray(jpeg(dpi=(72, 144)))
+        data[13] = 0  # JFIF's unit
+        assert decode_picture(bytes(data), "x").metadata.dpi is None
+
+
+@pytest.mark.parametrize("extension", ["png", "tif"])
+def test_xmp_and_iptc_are_carried(extension):
+    resources = b"8BIM\4\x0c\0\0\0\0\0\3abc\0" + b"8BIM\4\4\2ab\0" + struct.pack(">L", len(IPTC)) + IPTC + b"\0"
+    data = with_segment(jpeg(), 0xED, b"Photoshop 3.0\0" + resources)
+    data = with_segment(data, 0xE1, b"http://ns.adobe.com/xap/1.0/\0" + XMP)
+    again = decode_picture(encode_picture(decode_picture(data, "x"), extension, {"Note": "n"}), "y")
+    assert again.notices == ()
+    assert again.metadata.xmp == XMP.replace(b'"6"', b'"1"')  # else a viewer turns it once more
+    assert again.metadata.iptc == IPTC
+
+
+def test_profile_in_parts():
+    image = jpeg()
+    half = len(PROFILE) // 2
+    for number, part in ((2, PROFILE[half:]), (1, PROFILE[:half])):
+        image = with_segment(image, 0xE2, b"ICC_PROFILE\0" + bytes([number, 2]) + part)
+    assert decode_picture(image, "x").metadata.icc == PROFILE

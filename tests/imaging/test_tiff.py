@@ -1,0 +1,262 @@
+"""TIFF by hand: previews, masks and sub-directories, palettes, checksums, orientation, ill fields, text."""
+
+import io
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import skimage.data
+import tifffile
+from PIL import Image
+
+from zssr_gan.errors import ImageError
+from zssr_gan.imaging.io import decode_picture, encode_picture
+
+GRAY = skimage.data.camera()[100:112, 200:216]
+SMALL = GRAY[::2, ::2]
+CODES = {1: "B", 2: "s", 3: "H", 4: "L", 5: "LL", 7: "s", 12: "d", 16: "Q"}
+
+
+class File:
+    """A TIFF file of gray pages, of either byte order, classic or big."""
+
+    def __init__(self, order="<", big=False):
+        self.order, self.big = order, big
+        mark = {"<": b"II", ">": b"MM"}[order]
+        version = struct.pack(order + "HHH", 43, 8, 0) if big else struct.pack(order + "H", 42)
+        self.data = bytearray(mark + version + bytes(8 if big else 4))
+        self.link = 8 if big else 4
+
+    def offset(self, value):
+        return struct.pack(self.order + ("Q" if self.big else "L"), value)
+
+    def put(self, content):
+        self.data += bytes(len(self.data) % 2)
+        at = len(self.data)
+        self.data += content
+        return at
+
+    def directory(self, samples, fields=(), *, packed=None, photometric=1, bits=8, compression=1, linked=True):
+        """Append a page with further fields (tag, type, values as a tuple or bytes); gives its place."""
+        at = self.put(samples.tobytes() if packed is None else packed)
+        height, width = samples.shape[:2]
+        size = len(self.data) - at
+        own = [(256, 4, (width,)), (257, 4, (height,)), (258, 3, (bits,)), (259, 3, (compression,)),
+               (262, 3, (photometric,)), (273, 4, (at,)), (277, 3, (1,)), (278, 4, (height,)),
+               (279, 4, (size,))]  # fmt: skip
+        fields = {field[0]: field for field in [*own, *fields]}
+        entries = b""
+        room = 8 if self.big else 4
+        for tag, kind, values in sorted(fields.values()):
+            raw = values if isinstance(values, bytes) else struct.pack(
+                self.order + CODES[kind] * (len(values) // len(CODES[kind])), *values
+            )  # fmt: skip
+            count = len(values) if isinstance(values, bytes) else len(values) // len(CODES[kind])
+            inline = raw.ljust(room, b"\0") if len(raw) <= room else self.offset(self.put(raw))
+            entries += struct.pack(self.order + "HH", tag, kind) + self.offset(count) + inline
+        count = struct.pack(self.order + ("Q" if self.big else "H"), len(fields))
+        place = self.put(count + entries + self.offset(0))
+        if linked:
+            self.data[self.link : self.link + room] = self.offset(place)
+            self.link = len(self.data) - room
+        return place
+
+
+LAYOUTS = [("<", False), (">", False), ("<", True), (">", True)]
+PREVIEW, MASK = (254, 4, (1,)), (254, 4, (4,))
+
+
+def levels(picture):
+    return (picture.pixels * (2**picture.bits - 1)).round().int().permute(1, 2, 0).numpy().squeeze()
+
+
+@pytest.mark.parametrize(("order", "big"), LAYOUTS)
+class TestPages:
+    @pytest.mark.parametrize("mark", [PREVIEW, (254, 3, (1,)), (254, 1, (1,)), (255, 3, (2,)), (254, 4, (3,))])
+    @pytest.mark.parametrize("pages", ["pG", "Gp", "ppG", "pGp", "Gppp"])
+    def test_previews(self, order, big, mark, pages):
+        file = File(order, big)
+        for page in pages:
+            file.directory(SMALL, [mark]) if page == "p" else file.directory(GRAY)
+        picture = decode_picture(bytes(file.data), "x")
+        assert np.array_equal(levels(picture), GRAY)
+        assert picture.notices == ()
+
+    @pytest.mark.parametrize("pages", ["mG", "Gm", "pGm", "Gpm"])
+    def test_masks(self, order, big, pages):
+        file = File(order, big)
+        for page in pages:
+            match page:
+                case "p":
+                    file.directory(SMALL, [PREVIEW])
+                case "m":
+                    file.directory(GRAY, [MASK], packed=bytes(2 * 12), photometric=4, bits=1)
+                case _:
+                    file.directory(GRAY)
+        picture = decode_picture(bytes(file.data), "x")
+        assert np.array_equal(levels(picture), GRAY)
+        assert "mask" in picture.notices[0]
+
+    def test_picture_in_a_sub_directory(self, order, big):
+        """As raw files have it: the chain of pages begins with a preview, which has the orientation too."""
+        file = File(order, big)
+        smaller = file.directory(SMALL, [PREVIEW], linked=False)
+        picture = file.directory(GRAY, [(254, 4, (0,))], linked=False)
+        file.directory(SMALL[::2], [PREVIEW, (330, 4, (smaller, picture)), (274, 3, (3,))])
+        assert np.array_equal(levels(decode_picture(bytes(file.data), "x")), GRAY[::-1, ::-1])
+
+    def test_reduced_copies_in_sub_directories(self, order, big):
+        file = File(order, big)
+        smaller = file.directory(SMALL, [PREVIEW], linked=False)
+        file.directory(GRAY, [(330, 4, (smaller,))])
+        assert np.array_equal(levels(decode_picture(bytes(file.data), "x")), GRAY)
+
+    def test_pages_are_refused(self, order, big):
+        file = File(order, big)
+        for samples in (GRAY, GRAY, SMALL):
+            file.directory(samples)
+        file.directory(SMALL, [PREVIEW])
+        with pytest.raises(ImageError, match="has 3 pages"):
+            decode_picture(bytes(file.data), "x")
+
+    def test_previews_alone(self, order, big):
+        file = File(order, big)
+        for samples in (SMALL, GRAY, SMALL[::2]):
+            file.directory(samples, [PREVIEW])
+        assert np.array_equal(levels(decode_picture(bytes(file.data), "x")), GRAY)
+
+    def test_a_mask_alone(self, order, big):
+        file = File(order, big)
+        file.directory(GRAY, [MASK], packed=bytes(24), photometric=4, bits=1)
+        with pytest.raises(ImageError, match="mask"):
+            decode_picture(bytes(file.data), "x")
+
+    @pytest.mark.parametrize("kind", [1, 3, 4])
+    @pytest.mark.parametrize("orientation", [1, 3, 6])
+    def test_orientation(self, order, big, kind, orientation):
+        file = File(order, big)
+        file.directory(GRAY, [(274, kind, (orientation,))])
+        turned = np.rot90(GRAY, {1: 0, 3: 2, 6: -1}[orientation])
+        assert np.array_equal(levels(decode_picture(bytes(file.data), "x")), turned)
+
+    def test_resolution(self, order, big):
+        file = File(order, big)
+        file.directory(GRAY, [(282, 5, (72, 1)), (283, 5, (144, 1)), (296, 3, (2,)), (274, 3, (6,))])
+        assert decode_picture(bytes(file.data), "x").metadata.dpi == (144, 72)
+        file = File(order, big)
+        file.directory(GRAY, [(282, 5, (1, 1)), (283, 5, (2, 1)), (296, 3, (1,))])
+        assert decode_picture(bytes(file.data), "x").metadata.dpi is None
+
+    @pytest.mark.parametrize("ill", [
+        (282, 2, b"abc\0"), (282, 12, (float("nan"),)), (305, 2, b""), (34675, 7, b"no profile"), (700, 1, b"<no"),
+        (33723, 7, b"no"), (34665, 4, (10**6,)), (34853, 4, (3,)), (330, 4, (7, 10**8)), (274, 3, (99,)),
+        (318, 3, (0, 0)),
+    ])  # fmt: skip
+    def test_ill_fields_cost_no_pixels(self, order, big, ill):
+        file = File(order, big)
+        file.directory(GRAY, [ill, (283, 5, (72, 1))])
+        picture = decode_picture(bytes(file.data), "x")
+        assert np.array_equal(levels(picture), GRAY)
+        if ill[0] in (34675, 700, 33723, 34665):
+            assert "left out" in picture.notices[0]
+        encode_picture(picture, "tif")
+
+    def test_damaged_list_of_pages(self, order, big):
+        file = File(order, big)
+        file.directory(GRAY)
+        file.data[file.link : file.link + 4] = b"\x70\x70\x70\x70"
+        picture = decode_picture(bytes(file.data), "x")
+        assert np.array_equal(levels(picture), GRAY)
+        assert "pages" in picture.notices[0]
+
+    def test_xmp_iptc_and_texts(self, order, big):
+        xmp, iptc = b"<a tiff:Orientation='8' xmlns:tiff='t'/>", b"\x1c\x02\x78\0\1a"
+        fields = [(700, 1, xmp), (33723, 7, iptc), (315, 2, "Zoë №".encode() + b"\0"), (270, 2, b"caf\xe9\0")]
+        file = File(order, big)
+        file.directory(GRAY, fields)
+        picture = decode_picture(bytes(file.data), "x")
+        for extension in ("png", "tif"):
+            again = decode_picture(encode_picture(picture, extension), "y")
+            assert again.metadata.xmp == xmp.replace(b"8", b"1")
+            assert again.metadata.iptc == iptc
+            assert "Zoë №".encode() in again.metadata.exif
+        with tifffile.TiffFile(io.BytesIO(encode_picture(picture, "tif", {"Note": "n"}))) as written:
+            assert json.loads(written.pages.first.description) == {"ImageDescription": "café", "Note": "n"}
+            assert written.pages.first.tags[315].value == "Zoë №"
+
+
+class TestPalettes:
+    @pytest.mark.parametrize(("order", "big"), LAYOUTS)
+    @pytest.mark.parametrize("bits", [1, 2, 4, 8])
+    @pytest.mark.parametrize("eight", [False, True])
+    def test_depths(self, order, big, bits, eight):
+        random = np.random.default_rng(bits)
+        palette = random.integers(0, 256, (3, 2**bits))
+        palette[0, 0] = 255
+        values = (palette if eight else palette * 257).ravel().tolist()
+        indices = random.integers(0, 2**bits, (5, 16))
+        each = [[(int(index) >> bit) & 1 for bit in reversed(range(bits))] for index in indices.ravel()]
+        packed = np.packbits(np.array(each).reshape(5, -1), axis=1).tobytes()
+        file = File(order, big)
+        file.directory(indices, [(320, 3, tuple(values))], packed=packed, photometric=3, bits=bits)
+        assert np.array_equal(levels(decode_picture(bytes(file.data), "x")), palette.T[indices])
+
+
+class TestChecksums:
+    @pytest.mark.parametrize("code", [8, 32946])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    @pytest.mark.parametrize("layout", ["strips", "tiles", "planes", "predictor"])
+    def test_no_flipped_bit_of_a_deflated_part_changes_pixels_in_silence(self, dtype, layout, code, capfd):
+        samples = np.random.default_rng(0).integers(0, 255, (18, 20, 3)).astype(dtype)
+        options = {"strips": {"rowsperstrip": 5}, "tiles": {"tile": (16, 16)}, "predictor": {"predictor": True},
+                   "planes": {"planarconfig": "separate", "rowsperstrip": 7}}[layout]  # fmt: skip
+        samples = samples.transpose(2, 0, 1) if layout == "planes" else samples
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, samples, photometric="rgb", compression=code, metadata=None, **options)
+        data = buffer.getvalue()
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = file.pages.first
+            parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+        sound = decode_picture(data, "x").pixels
+        # Every bit of a part's begin and end, and every 131st of the rest: all of them take a minute.
+        places = {place for at, n in parts for place in range(8 * at, 8 * (at + n), 131)}
+        at, count = parts[-1]
+        places |= {*range(8 * at, 8 * at + 32), *range(8 * (at + count) - 40, 8 * (at + count))}
+        refused = 0
+        for place in places:
+            flipped = bytearray(data)
+            flipped[place // 8] ^= 1 << place % 8
+            try:
+                pixels = decode_picture(bytes(flipped), "x").pixels
+            except ImageError:
+                refused += 1
+            else:
+                assert np.array_equal(pixels, sound), place
+        assert refused > len(places) - 20
+        assert capfd.readouterr() == ("", "")
+
+    def test_length_of_a_deflated_strip(self):
+        for rows in (GRAY[:-1], np.concatenate([GRAY, GRAY])):
+            file = File()
+            file.directory(GRAY, packed=zlib.compress(rows.tobytes()), compression=8)
+            with pytest.raises(ImageError, match="deflated"):
+                decode_picture(bytes(file.data), "x")
+
+
+def test_primaries_become_colour_signalling():
+    adobe = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+    file = File()
+    fields = [(number, round(1e5 * number)) for number in adobe]
+    file.directory(GRAY, [
+        (318, 5, (31270, 100000, 32900, 100000)),
+        (319, 5, tuple(part for _, number in fields for part in (number, 100000))),
+    ])  # fmt: skip
+    picture = decode_picture(bytes(file.data), "x")
+    assert dict(picture.metadata.colour)["cHRM"] == struct.pack(
+        ">8L", 31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000
+    )
+    assert Image.open(io.BytesIO(encode_picture(picture, "png"))).info["chromaticity"][4:6] == pytest.approx(
+        (0.21, 0.71)
+    )
