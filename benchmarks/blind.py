@@ -3,6 +3,7 @@
     python -m benchmarks.blind FACES
     python -m benchmarks.blind FACES --preset quality --seed 1 --groups 6
     python -m benchmarks.blind FACES --sharp --groups 3
+    python -m benchmarks.blind FACES --estimate-only
 
 Truth = the face at 64x64 (antialiased bicubic, 8 bit). Each group of `--size` faces has one degradation, drawn by the
 seed and printed: an anisotropic Gaussian (0.7 to 2.5 HR pixels an axis, any angle), antialiased bicubic halving, noise
@@ -13,6 +14,7 @@ own errors. The kernel's is the PSNR-Y of the truths blurred by the estimated ke
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.protocol import arguments, options_of, score
+from benchmarks.protocol import options_of, parsed, score, show_row
 from zssr_gan.degradation.estimate import Estimate
 from zssr_gan.degradation.estimator import Evidence, estimate_degradation, jpeg_of
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg
@@ -112,6 +114,28 @@ def report(group: Group, estimate: Estimate, seconds: float) -> str:
     )
 
 
+def estimated_groups(
+    folder: Path, count: int, size: int, seed: int, *, sharp: bool
+) -> Iterator[tuple[Group, Estimate]]:
+    """Groups of faces with what is estimated of each, which is printed; `sharp`: no blur and no noise."""
+    faces = torch.stack(
+        [rounded(resize(read_picture(one).pixels, (SIDE, SIDE))) for one in sorted(folder.glob("*.png"))]
+    )
+    rng, order = np.random.default_rng(seed), list[int]()
+    for number in range(count):
+        if len(order) < size:  # every face serves before one serves again
+            order = rng.permutation(len(faces)).tolist()
+        chosen, order = order[:size], order[size:]
+        quality = QUALITIES[number % len(QUALITIES)]
+        jpeg = None if quality is None else Jpeg.of_quality(quality)
+        degradation = Degradation(jpeg=jpeg) if sharp else draw_degradation(rng, quality)
+        group = make_group(faces[chosen], degradation, seed * 1000 + number)
+        began = time.perf_counter()
+        estimate = estimate_degradation(group.evidence, seed=seed)
+        print(f"group {number}: {report(group, estimate, time.perf_counter() - began)}", flush=True)
+        yield group, estimate
+
+
 def _blur(degradation: Degradation) -> str:
     blur = degradation.blur
     if not isinstance(blur, GaussianBlur):
@@ -121,54 +145,27 @@ def _blur(degradation: Degradation) -> str:
 
 def main() -> None:
     """Degrade, estimate, learn, enlarge, and print."""
-    parser = arguments(__doc__, "fast")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--groups", type=int, default=6)
-    parser.add_argument("--size", type=int, default=100, help="faces of a group")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--estimate-only", action="store_true", help="no learning: the estimates and their errors")
-    parser.add_argument("--sharp", action="store_true", help="no blur and no noise: what an estimate must not spoil")
-    args = parser.parse_args()
-
-    files = sorted(args.folder.glob("*.png"))
-    faces = torch.stack([rounded(resize(read_picture(file).pixels, (SIDE, SIDE))) for file in files])
+    args = parsed(__doc__, "folder", preset="fast", groups=6, size=100, seed=0, estimate_only=False, sharp=False)
     settings = load_preset(args.preset).for_case()
-    rng = np.random.default_rng(args.seed)
-    order: list[int] = []
     rows, shares = [], []
     with machine(options_of(args)) as used:
-        for number in range(args.groups):
-            if len(order) < args.size:  # every face serves before one serves again
-                order = rng.permutation(len(faces)).tolist()
-            chosen, order = order[: args.size], order[args.size :]
-            quality = QUALITIES[number % len(QUALITIES)]
-            jpeg = None if quality is None else Jpeg.of_quality(quality)
-            degradation = Degradation(jpeg=jpeg) if args.sharp else draw_degradation(rng, quality)
-            group = make_group(faces[chosen], degradation, args.seed * 1000 + number)
-            began = time.perf_counter()
-            estimate = estimate_degradation(group.evidence, seed=args.seed)
-            print(f"group {number}: {report(group, estimate, time.perf_counter() - began)}", flush=True)
+        for group, estimate in estimated_groups(args.folder, args.groups, args.size, args.seed, sharp=args.sharp):
             if args.estimate_only:
                 continue
             lr = group.lr
             bicubic = resize(lr, (SIDE, SIDE))
-            results: list[Tensor | list[Tensor]] = [
-                bicubic,
-                back_project(bicubic.clone(), lr, BicubicDownscale(), 10),
-                *(
-                    shared(group, one, settings, args.seed, used)
-                    for one in (Degradation(), estimate.degradation, degradation)
-                ),
-            ]
+            results = [bicubic, back_project(bicubic.clone(), lr, BicubicDownscale(), 10)]
             psnr = [mean_psnr(one, group.truths) for one in results]
+            for one in (Degradation(), estimate.degradation, group.degradation):
+                psnr += [mean_psnr(shared(group, one, settings, args.seed, used), group.truths)]
             gain = psnr[4] - psnr[2]
             shares.append((psnr[3] - psnr[2]) / gain if abs(gain) > 0.05 else 1.0)  # of nothing, all is had
             rows.append(psnr)
-            print("| " + " | ".join(f"{value:.2f}" for value in psnr) + f" | {shares[-1]:.0%} |", flush=True)
+            show_row(*psnr, f"{shares[-1]:.0%}")
     if rows:
-        names = ("bicubic", "back-projection", "shared, bicubic", "shared, estimate", "shared, truth", "share")
-        print("| " + " | ".join(names) + " |\n|" + " --- |" * len(names))
-        print("| " + " | ".join(f"{value:.2f}" for value in np.mean(rows, 0)) + f" | {np.mean(shares):.0%} |")
+        show_row("bicubic", "back-projection", "shared, bicubic", "shared, estimate", "shared, truth", "share")
+        show_row(*["---"] * 6)
+        show_row(*np.mean(rows, 0).tolist(), f"{np.mean(shares):.0%}")
         gains = np.array(rows)[:, 3] - np.array(rows)[:, 2]
         print(f"worst share {min(shares):.0%}; estimate over assuming bicubic at least {gains.min():+.2f} dB")
 

@@ -8,15 +8,13 @@ apart than 0.05 dB or 0.002, and then ends with 1. The last column is SSIM as th
 seed paper read it.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.protocol import bicubic, make_case, score
+from benchmarks.protocol import bicubic, make_case, parsed, score
 from zssr_gan.evaluation.metrics.full_reference import ssim_pil
 from zssr_gan.evaluation.metrics.metric import Sample
 
@@ -75,9 +73,7 @@ def figures(result: Array, truth: Array) -> tuple[float, float]:
 
 def main() -> int:
     """Print a row for each image, and the means."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    args = parser.parse_args()
+    args = parsed(__doc__, "folder")
     rows = []
     print("image           PSNR-Y, SSIM-Y: ours       independent      SSIM as SSIM-PIL")
     for file in sorted(args.folder.glob("*.png")):

@@ -5,12 +5,12 @@
 Random pictures: the time does not depend on what is in them. Milliseconds a pair of single figures follow.
 """
 
-import argparse
 import time
 
 import numpy as np
 import torch
 
+from benchmarks.protocol import parsed
 from zssr_gan.evaluation.metrics.full_reference import psnr, ssim, ssim_pil, vif
 from zssr_gan.evaluation.metrics.metric import Metric, Sample
 from zssr_gan.evaluation.metrics.no_reference import sharpness
@@ -22,11 +22,8 @@ SIDE = 64
 
 def main() -> None:
     """Print the seconds of each part."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=10_000)
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    args = parsed(__doc__, pairs=10_000)
+    torch.set_num_threads(args.threads or 1)
     draws = torch.Generator().manual_seed(0)
     truths = torch.rand(DIFFERENT, 3, SIDE, SIDE, generator=draws)
     results = truths + 0.05 * torch.randn(truths.shape, generator=draws)
@@ -41,10 +38,8 @@ def main() -> None:
         summarise(column)
         paired(column, column[::-1])
     ended = time.perf_counter()
-    print(
-        f"{args.pairs} pairs of {SIDE}x{SIDE}, {args.threads} threads: PSNR and SSIM {measured - began:.1f} s, ", end=""
-    )
-    print(f"intervals of both and of their differences {ended - measured:.1f} s")
+    print(f"{args.pairs} pairs of {SIDE}x{SIDE}, {torch.get_num_threads()} threads: PSNR and SSIM", end=" ")
+    print(f"{measured - began:.1f} s, intervals of both and of their differences {ended - measured:.1f} s")
     for metric in (*asked, ssim("RGB"), ssim_pil(), vif(), sharpness()):
         print(f"{milliseconds(metric, samples):7.2f} ms  {metric.definition.name}")
 

@@ -7,20 +7,19 @@ Each fleet is timed in turns with N = 1 of the same code, so that load on the ma
 A ratio is the median of the turns' own ratios. Under four minutes on one CPU thread.
 """
 
-import argparse
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
 import torch
 from torch import Tensor
 
+from benchmarks.protocol import parsed
 from benchmarks.step_speed import median_seconds, peak
 from zssr_gan.degradation.operators import BicubicDownscale
-from zssr_gan.devices import PRECISIONS, Machine, RunOptions, machine
+from zssr_gan.devices import Machine, RunOptions, machine
 from zssr_gan.provenance import CaseImage
-from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset
+from zssr_gan.settings.zeroshot import load_preset
 from zssr_gan.zeroshot.ensemble import apply_many
 from zssr_gan.zeroshot.fleet import Fleet, Member, TrainRequest, reconstruction_error
 from zssr_gan.zeroshot.pairs import Task
@@ -29,7 +28,6 @@ from zssr_gan.zeroshot.shared import SharedModel, learn_shared
 from zssr_gan.zeroshot.steps import fleet_capacity
 from zssr_gan.zeroshot.upscale import upscale
 
-SIDES = (32, 16)
 FLEETS = (2, 4, 8, 16, 32, 64)
 LARGE_FLEETS = (256, 1024, 4096)
 """On CUDA too."""
@@ -45,20 +43,12 @@ _TURNS = 3
 
 def main() -> None:
     """Print all of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default=None, choices=PRECISIONS, help="default: fp32 and bf16")
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--seconds", type=float, default=1.0, help="that each fleet, and N = 1 beside it, is timed for")
-    parser.add_argument("--sides", default=",".join(map(str, SIDES)), help="of the fleets' images, pixels")
-    parser.add_argument("--iterations", type=int, default=2000, help="of a network, for 7,000 images' time")
-    parser.add_argument("--only", choices=["scratch", "shared"])
-    args = parser.parse_args()
+    args = parsed(__doc__, precision="", seconds=1.0, sides="32,16", iterations=2000, only="")
     began, worked = time.perf_counter(), time.process_time()
     sides = [int(side) for side in args.sides.split(",")]
-    for precision in ("fp32", "bf16") if args.precision is None else (args.precision,):
-        with machine(RunOptions(args.device, precision, args.threads)) as used:
-            if args.only != "shared":
+    if args.only != "shared":
+        for precision in (args.precision,) if args.precision else ("fp32", "bf16"):
+            with machine(RunOptions(args.device, precision, args.threads)) as used:
                 scratch(used, sides, args.seconds, args.iterations)
     # What `make synth` takes where nothing is asked for.
     with machine(RunOptions(args.device, args.precision or "auto", args.threads)) as used:
@@ -168,85 +158,44 @@ def in_turns(one: Timed, many: Timed, seconds: float) -> tuple[list[float], list
     return [a for a, _ in pairs], [b for _, b in pairs]
 
 
-def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call."""
-    synchronise(device)
-    began = time.perf_counter()
-    work()
-    synchronise(device)
-    return time.perf_counter() - began
-
-
 def share_of_set(preset: str, used: Machine) -> None:
     """Seconds an image with a shared model, at the cost of 7,000 images."""
-    images = faces(32, 32, used.device)
+    images, device = faces(32, 32, used.device), used.device
     settings = load_preset(preset).for_case()
     named = [(CaseImage(name=str(n), sha256=f"{n:064}"), image) for n, image in enumerate(images)]
     task = Task.of((2.0, 2.0), settings.network.grid, DOWNSCALE, used.precision)
     iterations, rounds = settings.schedule.iterations, settings.rounds
-    steps = 20 if used.device.type != "cuda" else 200
+    steps = 20 if device.type != "cuda" else 200
 
-    def learn(count: int) -> float:
-        brief = _with(settings, iterations=count, rounds=1)
-        return timed(lambda: learn_shared(named, brief, (2.0, 2.0), DOWNSCALE, seed=0, machine=used), used.device)
+    def learn(count: int) -> SharedModel:
+        schedule = settings.schedule.model_copy(update={"iterations": count})
+        brief = settings.model_copy(update={"schedule": schedule, "rounds": 1})
+        return learn_shared(named, brief, (2.0, 2.0), DOWNSCALE, seed=0, machine=used)
 
-    learn(2)
-    step = median(learn(steps) / steps for _ in range(3))
-    start = _start(named, settings, used)
-    first = median_seconds(lambda: apply_many(start.network(), images, settings, task), used.device, 1)
-    first /= len(images)
+    def enlarge() -> None:  # as `make synth` does: self-ensemble of 8, back-projection
+        jobs = (
+            (number, upscale(image, (2.0, 2.0), settings, DOWNSCALE, used, seed=0, shared=start))
+            for number, image in enumerate(images)
+        )
+        for ended in run_jobs(jobs, fleet_capacity(device, settings, (32, 32))):
+            assert ended.error is None, ended.error
+
+    start = learn(2)  # how good it is does not matter here
+    step = median_seconds(lambda: learn(steps), device, 3) / steps
+    first = median_seconds(lambda: apply_many(start.network(), images, settings, task), device, 1) / len(images)
     learning = step * iterations * rounds
     between = first * SET * (rounds - 1)
-    print(
-        f"\n`shared`, preset {preset}, 32 px, {used.device}, {used.threads} threads, {used.precision}\n"
-        f"  measured: a step of the shared model {step * 1e3:.1f} ms; first results {first * 1e3:.1f} ms an image\n"
-        f"  extrapolated: learning {iterations} x {rounds} steps = {learning:.0f} s, first results of {SET:,} images "
-        f"between the rounds = {between:.0f} s; {(learning + between) / SET * 1e3:.1f} ms an image of {SET:,}",
-        flush=True,
-    )
-    apply = _apply_seconds(images, settings, start, used)
+    apply = median_seconds(enlarge, device, 1) / len(images)
     total = apply + (learning + between) / SET
     print(
+        f"\n`shared`, preset {preset}, 32 px, {device}, {used.threads} threads, {used.precision}\n"
+        f"  measured: a step of the shared model {step * 1e3:.1f} ms; first results {first * 1e3:.1f} ms an image\n"
+        f"  extrapolated: learning {iterations} x {rounds} steps = {learning:.0f} s, first results of {SET:,} images "
+        f"between the rounds = {between:.0f} s; {(learning + between) / SET * 1e3:.1f} ms an image of {SET:,}\n"
         f"  {apply * 1e3:.1f} ms an image (measured), with the share {total * 1e3:.1f} ms: "
         f"{PUBLIC_SECONDS / total:.0f}x {PUBLIC}",
         flush=True,
     )
-
-
-def _with(
-    settings: ZeroShotSettings,
-    *,
-    iterations: int | None = None,
-    rounds: int | None = None,
-) -> ZeroShotSettings:
-    """Settings for a case with other numbers of iterations."""
-    changes: dict[str, object] = {}
-    if rounds is not None:
-        changes["rounds"] = rounds
-    if iterations is not None:
-        changes["schedule"] = settings.schedule.model_copy(update={"iterations": iterations})
-    return settings.model_copy(update=changes)
-
-
-def _start(named: list[tuple[CaseImage, Tensor]], settings: ZeroShotSettings, used: Machine) -> SharedModel:
-    """A shared model after a few steps: how good it is does not matter here."""
-    brief = _with(settings, iterations=2, rounds=1)
-    return learn_shared(named, brief, (2.0, 2.0), DOWNSCALE, seed=0, machine=used)
-
-
-def _apply_seconds(images: list[Tensor], settings: ZeroShotSettings, start: SharedModel, used: Machine) -> float:
-    """Seconds an image as `make synth` makes it: self-ensemble of 8, back-projection."""
-
-    def run(some: list[Tensor]) -> None:
-        jobs = (
-            (number, upscale(image, (2.0, 2.0), settings, DOWNSCALE, used, seed=0, shared=start))
-            for number, image in enumerate(some)
-        )
-        for ended in run_jobs(jobs, fleet_capacity(used.device, settings, (32, 32))):
-            assert ended.error is None, ended.error
-
-    run(images[:2])
-    return timed(lambda: run(images), used.device) / len(images)
 
 
 if __name__ == "__main__":

@@ -10,20 +10,18 @@ crops until a discriminator of 7x7 patches cannot tell them from crops as they a
 here each iteration draws them from all LR images of a group. A crop of 64 does not fit into an LR image of 32: of a
 shrunk crop of 32 only 10x10 pixels saw no border, so a batch of 32 has 512 patches, where one crop of 64 has 400.
 
-By default it is given what the paper has not: crops that were shrunk go through the noise and compression that our
-estimate found, negative weights cost, and not being sparse costs half. `--published` takes these three away. Either
-way luma is looked at alone, unless `--colour` is given. More iterations need not be better: 500 were, on two groups of
-three. Perhaps the discriminator comes to know a shrunk face by its smaller features, which no kernel mends.
+By default (without `--published`) it is given what the paper has not: crops that were shrunk go through the noise and
+compression that our estimate found, negative weights cost, and not being sparse costs half. Either way luma is looked
+at alone. More iterations need not be better: 500 were, on two groups of three. Perhaps the discriminator comes to know
+a shrunk face by its smaller features, which no kernel mends.
 
 Prints for each group the kernel's error in dB (blind.py) of assuming bicubic, of the GAN and of our estimate, and the
 GAN's seconds; the estimate's are in the line above, and come on top of the GAN's where it uses what that found.
 """
 
-import argparse
 import math
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,17 +29,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from benchmarks.blind import SIDE, kernel_error_db, make_group, report
+from benchmarks.blind import estimated_groups, kernel_error_db
+from benchmarks.protocol import options_of, parsed, show_row
 from zssr_gan.degradation.blur_kernels import centred_kernel
-from zssr_gan.degradation.estimator import estimate_degradation
 from zssr_gan.degradation.model import Degradation, KernelBlur
 from zssr_gan.degradation.noise import LUMA_NOISE
-from zssr_gan.devices import RunOptions, machine
-from zssr_gan.evaluation.blind import QUALITIES, draw_degradation
-from zssr_gan.evaluation.metrics.planes import rounded
+from zssr_gan.devices import machine
 from zssr_gan.imaging.colour import LUMA
-from zssr_gan.imaging.io import read_picture
-from zssr_gan.imaging.resize import resize
 
 SCALE = (2, 2)
 WIDTH = 64
@@ -50,6 +44,10 @@ KERNEL = 13
 REACH = KERNEL // 2
 PATCH = 7
 BLOCK = 8  # crops begin at JPEG's blocks, so that those that were shrunk are compressed like the others
+BATCH = 32  # crops of an iteration
+CROP = 32  # pixels a side, before they are shrunk
+RATE = 2e-4
+START = 1.0  # standard deviation of the Gaussian that the generator begins as, HR pixels
 CUT = REACH // 2  # pixels at a shrunk crop's border whose kernel looked beyond the crop
 
 
@@ -58,17 +56,8 @@ class Options:
     """What can be tried."""
 
     iterations: int
-    batch: int
-    crop: int
-    rate: float
-    start: float
-    """Standard deviation of the Gaussian that the generator begins as, HR pixels."""
-    colour: bool
-    captured: bool
-    """Whether crops that were shrunk go through the camera's noise and compression."""
-    sparse: float
-    negative: float
-    """Weights of the costs of a kernel that is not sparse, and of its negative part."""
+    published: bool
+    """The paper's terms alone."""
 
 
 class Generator(nn.Module):
@@ -101,15 +90,15 @@ class Generator(nn.Module):
             optimizer.step()
 
 
-def discriminator(channels: int) -> nn.Sequential:
-    """How much each 7x7 patch of `B C H W` looks like one of an LR image, 0 to 1: `B 1 H-6 W-6`."""
-    layers: list[nn.Module] = [spectral_norm(nn.Conv2d(channels, WIDTH, PATCH))]
+def discriminator() -> nn.Sequential:
+    """How much each 7x7 patch of `B 1 H W` looks like one of an LR image, 0 to 1: `B 1 H-6 W-6`."""
+    layers: list[nn.Module] = [spectral_norm(nn.Conv2d(1, WIDTH, PATCH))]
     for _ in range(5):
         layers += [spectral_norm(nn.Conv2d(WIDTH, WIDTH, 1)), nn.BatchNorm2d(WIDTH), nn.ReLU()]
     return nn.Sequential(*layers, spectral_norm(nn.Conv2d(WIDTH, 1, 1)), nn.Sigmoid())
 
 
-def penalty(kernel: Tensor, options: Options) -> Tensor:
+def penalty(kernel: Tensor, published: bool) -> Tensor:
     """The paper's regularisation: sum to one, little at the border, sparse, centred; and not negative."""
     place = torch.arange(KERNEL) - float(REACH)
     y, x = place[:, None], place[None]
@@ -119,9 +108,9 @@ def penalty(kernel: Tensor, options: Options) -> Tensor:
         0.5 * (1 - kernel.sum()).abs()
         + 0.5 * (kernel * border).abs().sum()
         # The mean, not the paper's sum, which with the weight 5 would outweigh everything.
-        + options.sparse * (kernel.abs() + 1e-6).sqrt().mean()
+        + (5.0 if published else 2.5) * (kernel.abs() + 1e-6).sqrt().mean()
         + middle.square().mean()
-        + options.negative * kernel.clamp(max=0).abs().sum()
+        + (0.0 if published else 5.0) * kernel.clamp(max=0).abs().sum()
     )
 
 
@@ -132,9 +121,9 @@ def windows(images: Tensor, side: int) -> Tensor:
 
 
 def captured(small: Tensor, kernel: Tensor, camera: Degradation) -> Tensor:
-    """Shrunk crops `B C H W` with the camera's noise, of which the kernel left a part, and compression."""
+    """Shrunk crops `B 1 H W` with the camera's noise, of which the kernel left a part, and compression."""
     if camera.noise is not None:
-        deviation = camera.noise.sigma * (LUMA_NOISE if small.shape[1] == 1 else 1)
+        deviation = camera.noise.sigma * LUMA_NOISE
         small = small + deviation * (1 - kernel.square().sum()).clamp(min=0).sqrt() * torch.randn_like(small)
     return Degradation(jpeg=camera.jpeg).downscale.capture(small, small)
 
@@ -142,26 +131,23 @@ def captured(small: Tensor, kernel: Tensor, camera: Degradation) -> Tensor:
 def learn_kernel(images: Tensor, camera: Degradation, options: Options, seed: int) -> Degradation:
     """The kernel of LR images `B 3 H W`; of `camera`, noise and compression alone are looked at."""
     torch.manual_seed(seed)
-    if not options.colour:
-        images = (images * torch.tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
-    channels = images.shape[1]
-    generator, judge = Generator(), discriminator(channels)
+    images = (images * torch.tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+    generator, judge = Generator(), discriminator()
     place = (torch.arange(KERNEL) - float(REACH)).square()
-    gaussian = torch.exp(-(place[:, None] + place) / (2 * options.start**2))
+    gaussian = torch.exp(-(place[:, None] + place) / (2 * START**2))
     generator.begin_as(gaussian / gaussian.sum())
-    steps = [torch.optim.Adam(one.parameters(), options.rate, (0.5, 0.999)) for one in (generator, judge)]
+    steps = [torch.optim.Adam(one.parameters(), RATE, (0.5, 0.999)) for one in (generator, judge)]
     drops = [torch.optim.lr_scheduler.StepLR(one, max(1, options.iterations // 4), 0.1) for one in steps]
-    large, small = windows(images, options.crop), windows(images, options.crop // 2)
+    large, small = windows(images, CROP), windows(images, CROP // 2)
     for _ in range(options.iterations):
-        sources, real = (one[torch.randint(len(one), (options.batch,))] for one in (large, small))
+        sources, real = (one[torch.randint(len(one), (BATCH,))] for one in (large, small))
         kernel = generator()
-        weight = kernel[None, None].expand(channels, 1, -1, -1)
-        fake = F.conv2d(F.pad(sources, (REACH,) * 4, mode="replicate"), weight, stride=SCALE, groups=channels)
-        if options.captured:
+        fake = F.conv2d(F.pad(sources, (REACH,) * 4, mode="replicate"), kernel[None, None], stride=SCALE)
+        if not options.published:
             fake = captured(fake, kernel.detach(), camera)
         fake, real = (one[..., CUT:-CUT, CUT:-CUT] for one in (fake, real))
         steps[0].zero_grad()
-        ((1 - judge(fake)).abs().mean() + penalty(kernel, options)).backward()
+        ((1 - judge(fake)).abs().mean() + penalty(kernel, options.published)).backward()
         steps[0].step()
         steps[1].zero_grad()
         ((1 - judge(real)).abs().mean() / 2 + judge(fake.detach()).abs().mean() / 2).backward()
@@ -184,50 +170,22 @@ def as_degradation(kernel: Tensor) -> Degradation:
 
 def main() -> None:
     """Degrade, estimate in both ways, and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--groups", type=int, default=6)
-    parser.add_argument("--size", type=int, default=100, help="faces of a group")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--iterations", type=int, default=3000)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--crop", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=2e-4)
-    parser.add_argument("--start", type=float, default=1.0, help="width of the Gaussian to begin with, HR pixels")
-    parser.add_argument("--colour", action="store_true", help="look at all colours, not at luma")
-    parser.add_argument("--published", action="store_true", help="the paper's terms alone")
-    args = parser.parse_args()
-    options = Options(
-        **{name: getattr(args, name) for name in ("iterations", "batch", "crop", "rate", "start", "colour")},
-        captured=not args.published,
-        sparse=5.0 if args.published else 2.5,
-        negative=0.0 if args.published else 5.0,
+    args = parsed(
+        __doc__, "folder", groups=6, size=100, seed=0, iterations=3000, published=False, device="cpu", precision="fp32"
     )
-
-    files = sorted(args.folder.glob("*.png"))
-    faces = torch.stack([rounded(resize(read_picture(file).pixels, (SIDE, SIDE))) for file in files])
-    rng = np.random.default_rng(args.seed)
-    order: list[int] = []
     rows = []
-    with machine(RunOptions("cpu", "fp32", args.threads)):
-        for number in range(args.groups):  # the groups of blind.py, drawn in its order
-            if len(order) < args.size:
-                order = rng.permutation(len(faces)).tolist()
-            chosen, order = order[: args.size], order[args.size :]
-            true = draw_degradation(rng, QUALITIES[number % len(QUALITIES)])
-            group = make_group(faces[chosen], true, args.seed * 1000 + number)
+    with machine(options_of(args)):
+        for group, estimate in estimated_groups(args.folder, args.groups, args.size, args.seed, sharp=False):
             began = time.perf_counter()
-            estimate = estimate_degradation(group.evidence, seed=args.seed)
-            print(f"group {number}: {report(group, estimate, time.perf_counter() - began)}", flush=True)
-            began = time.perf_counter()
+            options = Options(args.iterations, args.published)
             learnt = learn_kernel(group.lr, estimate.degradation, options, args.seed)
             seconds = time.perf_counter() - began
             found = (Degradation(), learnt, estimate.degradation)
-            rows.append([kernel_error_db(group.truths, one, true) for one in found] + [seconds])
-            print("| " + " | ".join(f"{value:.1f}" for value in rows[-1]) + " |", flush=True)
-    print("| bicubic | pooled KernelGAN | estimate | KernelGAN's seconds |\n|" + " --- |" * 4)
-    print("| " + " | ".join(f"{value:.1f}" for value in np.mean(rows, 0)) + " |")
+            rows.append([*(kernel_error_db(group.truths, one, group.degradation) for one in found), seconds])
+            show_row(*rows[-1])
+    show_row("bicubic", "pooled KernelGAN", "estimate", "KernelGAN's seconds")
+    show_row(*["---"] * 4)
+    show_row(*np.mean(rows, 0).tolist())
 
 
 if __name__ == "__main__":

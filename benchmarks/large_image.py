@@ -4,7 +4,6 @@ The photograph is made: scikit-image's colour pictures, enlarged and tiled to 40
 neither the content nor the file compresses to nothing. The figure is the peak resident memory of the whole process.
 """
 
-import argparse
 import resource
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from skimage import data
+
+from benchmarks.protocol import parsed
 
 
 def write_photograph(path: Path, width: int = 4000, height: int = 3000) -> None:
@@ -30,10 +31,7 @@ def write_photograph(path: Path, width: int = 4000, height: int = 3000) -> None:
 
 def main() -> int:
     """Enhance it; print peak memory and seconds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="fast")
-    parser.add_argument("--arguments", default="--device cpu", help="further arguments of zssr-gan enhance")
-    args = parser.parse_args()
+    args = parsed(__doc__, preset="fast", arguments="--device cpu")  # further arguments of zssr-gan enhance
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "photograph.png")
         write_photograph(source)

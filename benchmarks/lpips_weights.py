@@ -10,7 +10,6 @@ takes the second) and, for the five layers of LPIPS (Zhang et al. 2018, version 
 channel.
 """
 
-import argparse
 import io
 import pickle
 import tarfile
@@ -22,6 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from benchmarks.protocol import parsed
 from zssr_gan.evaluation.metrics.perceptual import LPIPS, Net
 from zssr_gan.files import sha256_file
 
@@ -67,10 +67,7 @@ def tensors_of(archive: Path, net: Net) -> dict[str, Tensor]:
 
 def main() -> None:
     """Check the archive, read, see that the networks take them, and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("archive", type=Path)
-    parser.add_argument("folder", type=Path)
-    args = parser.parse_args()
+    args = parsed(__doc__, "archive", "folder")
     if (found := sha256_file(args.archive)) != SHA256:
         raise SystemExit(f"{args.archive}: its SHA-256 is {found}, not {SHA256}")
     args.folder.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.blind import kernel_error_db
-from benchmarks.protocol import arguments, options_of, score
+from benchmarks.protocol import options_of, parsed, score, show_row
 from zssr_gan.degradation.blur_kernels import load_kernel
 from zssr_gan.degradation.estimator import Evidence, estimate_degradation
 from zssr_gan.degradation.model import Degradation, GaussianBlur, KernelBlur
@@ -56,11 +56,7 @@ def enlarged(lr: Tensor, degradation: Degradation, settings: ZeroShotSettings, s
 
 def main() -> None:
     """Degrade, estimate, enlarge, and print."""
-    parser = arguments(__doc__, "fast")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--kernels", type=Path, default=None)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = parsed(__doc__, "folder", preset="fast", kernels="", seed=0)
     settings, rng = load_preset(args.preset), np.random.default_rng(args.seed)
     cases: list[tuple[str, Tensor, Tensor, Degradation]] = []
     for file in sorted(args.folder.glob("*.png")):
@@ -69,9 +65,9 @@ def main() -> None:
         true = as_degradation(draw_kernel(rng))
         lr = rounded(true.downscale(truth[None], (truth.shape[1] // 2, truth.shape[2] // 2))[0])
         cases.append((file.stem, truth, lr, true))
-    if args.kernels is not None:
+    if args.kernels:
         (mat,), (gt,), (small,) = (
-            list(args.kernels.glob(name)) for name in ("*_kernel.mat", "*_truth.png", "*_lr_*.png")
+            list(Path(args.kernels).glob(name)) for name in ("*_kernel.mat", "*_truth.png", "*_lr_*.png")
         )
         truth, lr = read_picture(gt).pixels, read_picture(small).pixels
         cases.append((small.stem, truth[:, : 2 * lr.shape[1], : 2 * lr.shape[2]], lr, as_degradation(load_kernel(mat))))
@@ -86,11 +82,8 @@ def main() -> None:
             errors = [kernel_error_db(truth[None], one, true) for one in (Degradation(), found)]
             widths = estimate.summary if isinstance(found.blur, GaussianBlur) else "bicubic (fallback)"
             table.append(psnr)
-            print(
-                f"| {name} | {' | '.join(f'{value:.2f}' for value in psnr)} | "
-                f"{(psnr[1] - psnr[0]) / (psnr[2] - psnr[0]):.0%} | {errors[0]:.1f} | {errors[1]:.1f} | {widths} |",
-                flush=True,
-            )
+            share = f"{(psnr[1] - psnr[0]) / (psnr[2] - psnr[0]):.0%}"
+            show_row(name, *psnr, share, *errors, widths)
     bicubic, estimated, oracle = np.mean(table, 0)
     print(f"mean {bicubic:.2f}, {estimated:.2f}, {oracle:.2f}: share {(estimated - bicubic) / (oracle - bicubic):.0%}")
 

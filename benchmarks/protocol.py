@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -73,19 +73,36 @@ def back_projected(case: Case, iterations: int = 10) -> Tensor:
     return back_project(bicubic(case)[None].clone(), lr, BicubicDownscale(), iterations)[0]
 
 
-def arguments(text: str | None, preset: str = "quality") -> argparse.ArgumentParser:
-    """A parser with a module's text as help, and the options that several benchmarks have."""
+def parsed(text: str | None, *paths: str, **options: Any) -> argparse.Namespace:
+    """Parse a benchmark's command line.
+
+    Args:
+        text: the module's docstring, for `--help`; it says what the options are.
+        paths: names of the files or folders that must be given.
+        options: default of each option; None takes whole numbers, False is a flag. Those of a machine are always there.
+    """
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default=preset, help="a preset, or a YAML file")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--threads", type=int, default=None)
-    return parser
+    for name in paths:
+        parser.add_argument(name, type=Path)
+    for name, default in {"device": "auto", "precision": "auto", "threads": None, **options}.items():
+        flag = f"--{name.replace('_', '-')}"
+        if default is False:
+            parser.add_argument(flag, action="store_true")
+        else:
+            parser.add_argument(flag, default=default, type=int if default is None else type(default))
+    return parser.parse_args()
 
 
 def options_of(args: argparse.Namespace) -> RunOptions:
-    """What the options of `arguments` say of the machine."""
+    """What the options of `parsed` say of the machine."""
     return RunOptions(args.device, args.precision, args.threads)
+
+
+def show_row(*cells: object) -> None:
+    """Print a row of a Markdown table; numbers with two decimals."""
+    print(
+        "| " + " | ".join(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in cells) + " |", flush=True
+    )
 
 
 _Item = TypeVar("_Item")

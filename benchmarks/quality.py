@@ -4,18 +4,18 @@
     python -m benchmarks.quality FACES --truth-side 64 --count 100
     python -m benchmarks.quality FACES --truth-side 64 --shared --seeds 0,1,2
 
+`--images` takes stems, comma-separated; `--count` so many, evenly chosen; `--truth-side` first shrinks the truths.
 Prints a line an image (with `--shared` a line a seed), then means, 95 % intervals of the gain over back-projection, the
 worst image, and the spread over seeds. The protocol is in protocol.py.
 """
 
 import argparse
 import time
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.protocol import Case, arguments, back_projected, bicubic, make_case, options_of, score, some_of
+from benchmarks.protocol import Case, back_projected, bicubic, make_case, options_of, parsed, score, some_of
 from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import machine
 from zssr_gan.inference.enhance import enhance_picture
@@ -28,14 +28,7 @@ from zssr_gan.zeroshot.shared import SharedModel
 
 def main() -> None:
     """Run a preset over the folder and print the figures."""
-    parser = arguments(__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seeds", default="0")
-    parser.add_argument("--images", default="", help="stems, comma-separated; all where not given")
-    parser.add_argument("--count", type=int, default=0, help="so many images, evenly chosen; 0 takes all")
-    parser.add_argument("--truth-side", type=int, default=None, help="shrink the truths to this side first")
-    parser.add_argument("--shared", action="store_true", help="learn one model on all LR images")
-    args = parser.parse_args()
+    args = parsed(__doc__, "folder", preset="quality", seeds="0", images="", count=0, truth_side=None, shared=False)
     files = sorted(args.folder.glob("*.png"))
     files = [file for file in files if not args.images or file.stem in args.images.split(",")]
     cases = [make_case(file, truth_side=args.truth_side) for file in some_of(files, args.count)]

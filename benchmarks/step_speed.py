@@ -7,13 +7,13 @@ multiply-add of the forward pass: forward, and two products of the same size bac
 64 -> 64, 3x3, forward, the fastest of batch 4 at 256 px, 4 at 128 px and 16 at 32 px, in the same precision and layout.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.protocol import parsed
 from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import RunOptions, machine
 from zssr_gan.networks.zssr import ZSSR
@@ -76,10 +76,7 @@ def step(settings: ZeroShotSettings, side: int, device: torch.device, precision:
 
 def main() -> None:
     """Print a row for each precision, preset and size."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=None)
-    args = parser.parse_args()
+    args = parsed(__doc__)
     print("precision  preset    side   ms a step  GFLOP/s  of the plain convolution")
     for precision in ("fp32", "bf16"):
         with machine(RunOptions(args.device, precision, args.threads)) as used:

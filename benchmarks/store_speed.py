@@ -7,7 +7,6 @@ Crops of scikit-image's photographs, as LR and twice as large as HR, in a tempor
 workers' start included. Other work on the machine makes the seconds more and the processor's seconds hardly.
 """
 
-import argparse
 import os
 import tempfile
 import time
@@ -20,6 +19,7 @@ import torch
 from pydantic import JsonValue
 from torch.utils.data import DataLoader
 
+from benchmarks.protocol import parsed
 from zssr_gan.data import store as store_module
 from zssr_gan.data.shard import StoredImage, encode_shard
 from zssr_gan.data.sources import SIDE, BuiltIn
@@ -65,14 +65,7 @@ def epoch(folder: Path, workers: int) -> tuple[float, float]:
 
 def main() -> None:
     """Print a row for each layout."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=14_000)
-    parser.add_argument("--side", type=int, default=32, help="of the LR images, pixels, at most 64")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--shard", type=int, default=256, help="images a shard")
-    parser.add_argument("--only", default="", help="layouts with this in their names")
-    args = parser.parse_args()
+    args = parsed(__doc__, pairs=14_000, side=32, workers=2, repeats=3, shard=256, only="")
     torch.set_num_threads(1)
     made = list(images(args.pairs, args.side))
     raw = sum(image.lr.nbytes + image.sr.nbytes for image in made)

@@ -22,7 +22,7 @@ import torch
 from skimage import data
 from torch import Tensor
 
-from benchmarks.protocol import arguments, options_of
+from benchmarks.protocol import options_of, parsed
 from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import Machine, machine
 from zssr_gan.imaging.resize import resize
@@ -132,13 +132,9 @@ def measure(settings: TrainSettings, images: int, steps: int, used: Machine, fol
 
 def main() -> None:
     """Print the shares and the seconds of each config."""
-    parser = arguments(__doc__)
-    parser.add_argument("--configs", default="configs/recommended.yaml,configs/demo.yaml", help="of YAML files")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=60, help="that are counted, of both networks")
-    parser.add_argument("--images", type=int, default=500)
-    parser.add_argument("--compile", action="store_true", help="with torch.compile; seconds alone")
-    args = parser.parse_args()
+    args = parsed(
+        __doc__, configs="configs/recommended.yaml,configs/demo.yaml", batch=8, steps=60, images=500, compile=False
+    )
     for config in map(Path, args.configs.split(",")):
         given = load_run(config).train
         never = given.every.model_copy(update=dict.fromkeys(("validation", "samples", "checkpoint"), 10**9))
