@@ -56,7 +56,7 @@ zoo: setup ## train the systems of the literature small, and compare them: make 
 	@$(BIN)/python -m pipelines.zoo $(if $(DATA),--data "$(DATA)") $(if $(ONLY),--only "$(ONLY)") $(ARGS)
 
 test: setup ## run the tests on all cores, a file in one process (a few minutes)
-	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: setup ## run the tests that take longer, such as an installation from nothing
 	$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)

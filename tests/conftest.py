@@ -1,5 +1,6 @@
 """What every test stands on: one thread (the same bytes on every machine size), two real pictures, an estimate."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +15,16 @@ from torch import Tensor
 from zssr_gan.degradation.estimate import Brightness, Certainty, Estimate
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Noise
 from zssr_gan.provenance import CaseImage
+
+os.environ["OMP_NUM_THREADS"] = "1"
+"""Of the processes that tests start: the cores are taken by pytest's own."""
+
+LONG = ("tests/pipelines/", "tests/training/", "tests/test_wheel.py", "tests/test_readme.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: a file is run by one process, and none shall be left with a long one at the end."""
+    items.sort(key=lambda item: not any(part in item.path.as_posix() for part in LONG))
 
 
 @pytest.fixture(autouse=True, scope="session")

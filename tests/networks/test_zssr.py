@@ -65,14 +65,6 @@ class TestFacts:
         assert network.inner_matrices == (6, 64, 576)
 
     @kinds
-    def test_multiply_adds_are_the_weights_without_biases(self, kind: str) -> None:
-        network = build(kind)
-        options = network.options
-        last = 3 * network.factor[0] * network.factor[1]
-        biases = options.width * (options.depth - 1) + last if options.bias else 0
-        assert network.weights_NP.shape[1] == network.multiply_adds_per_pixel + biases
-
-    @kinds
     def test_nothing_added_is_the_base(self, kind: str) -> None:
         network = build(kind)
         with torch.no_grad():
@@ -177,10 +169,3 @@ def test_a_fleet_learns_the_same_either_way(residual: bool, precision: str, tole
     assert outs[0].dtype == outs[1].dtype == torch.float32
     assert torch.allclose(*outs, atol=tolerance)
     assert float((gradients[0] - gradients[1]).norm() / gradients[0].norm()) < tolerance
-
-
-def test_batched_is_for_fleets_on_cuda() -> None:
-    network = ZSSR(ZSSRSettings(depth=2, width=2), 1, (1, 1), [torch.Generator(), torch.Generator()])
-    assert isinstance(network._convolution(), Grouped)
-    network.product = "batched"
-    assert isinstance(network._convolution(), Batched)

@@ -33,9 +33,6 @@ def message(path: Path, *changes: str) -> str:
 
 
 class TestShippedConfigs:
-    def test_they_are_there(self) -> None:
-        assert {file.stem for file in CONFIGS} >= {"paper", "recommended", "demo"}
-
     @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
     def test_they_load_and_say_what_they_are(self, file: Path) -> None:
         settings = load_run(file)
@@ -46,24 +43,17 @@ class TestShippedConfigs:
         assert f"CONFIG=configs/{file.name}" in first
         assert second.startswith("# ")
 
-    def test_paper_has_the_papers_numbers(self) -> None:
-        data = load_run(ROOT / "configs/paper.yaml").data
+    def test_paper_has_the_papers_numbers_and_recommended_takes_the_same_images(self) -> None:
+        paper, recommended, demo = (
+            load_run(ROOT / f"configs/{name}.yaml") for name in ("paper", "recommended", "demo")
+        )
+        data = paper.data
         assert [source.kind for source in data.sources] == ["tinyface", "survface"]
         assert all(source.count is None for source in data.sources)
         assert (data.size, data.train, data.roles.zssr, data.roles.generator) == (32, 0.7, 7000, 3000)
-
-    def test_recommended_takes_the_same_images(self) -> None:
-        paper, recommended = (load_run(ROOT / "configs" / name) for name in ("paper.yaml", "recommended.yaml"))
-        assert (paper.data, paper.seed) == (recommended.data, recommended.seed)
-
-    def test_how_the_images_were_degraded(self) -> None:
-        said = {file.stem: load_run(file).synth.degradation for file in CONFIGS}
-        assert (said["paper"], said["recommended"]) == ("bicubic", "estimate")
-
-    def test_demo_needs_nothing(self) -> None:
-        data = load_run(ROOT / "configs/demo.yaml").data
-        assert [source.kind for source in data.sources] == ["lfw"]
-        assert data.size is None
+        assert (data, paper.seed) == (recommended.data, recommended.seed)
+        assert (paper.synth.degradation, recommended.synth.degradation) == ("bicubic", "estimate")
+        assert [source.kind for source in demo.data.sources] == ["lfw"]  # needs no file
 
 
 class TestChanges:

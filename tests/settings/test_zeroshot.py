@@ -85,25 +85,21 @@ class TestPresets:
 
 class TestMistakes:
     @pytest.mark.parametrize(
-        ("data", "key"),
+        ("data", "words"),
         [
-            ({"netwrok": {}}, "netwrok"),
+            ({"netwrok": {}}, "netwrok: there is no such setting"),
             ({"network": {"dept": 8}}, "network.dept"),
             ({"schedule": {"kind": "slope", "learning_rate": 1.0}}, "schedule.learning_rate"),
             ({"schedule": {"kind": "cosine", "window": 3}}, "schedule.window"),
             ({"small": {"networks": 2, "pairs": {"crops": 3}}}, "small.pairs.crops"),
-            ({"schedule": {"kind": "steps"}}, "schedule"),
             ({"network": {"depth": "eight"}}, "network.depth"),
             ({"network": {"depth": 7.5}}, "network.depth"),
-            ({"network": {"bias": "yes"}}, "network.bias"),
-            ({"network": {"grid": "hr"}}, "network.grid"),
             ({"networks": True}, "networks"),
             ({"networks": 0}, "networks"),
             ({"pairs": {"plain": 1.6}}, "pairs.plain"),
             ({"pairs": {"shear": float("nan")}}, "pairs.shear"),
             ({"pairs": None}, "pairs"),
             ({"steps": {"gradual": [[1.0, 1.5]]}}, "steps.gradual"),
-            ({"steps": {"gradual": 1}}, "steps.gradual"),
             ([1, 2], "a mapping of settings (key: value) is needed, not a list"),
             ("fast", "a mapping of settings (key: value) is needed, not text"),
             (None, "a mapping of settings (key: value) is needed, not nothing"),
@@ -111,12 +107,17 @@ class TestMistakes:
             ({"schedule": [1]}, "schedule: a mapping of settings (key: value) is needed, not a list"),
             ({"schedule": {"lr": 0.1}}, "schedule: kind is missing"),
             ({"schedule": {"kind": "steps"}}, "schedule: kind is 'slope' or 'cosine'"),
-            ({"netwrok": {}}, "netwrok: there is no such setting"),
+            # At odds with each other.
+            ({"network": {"residual": True, "depth": 7}}, "network: a residual network has an even depth"),
+            ({"pairs": {"affine": 0.7, "plain": 0.4}}, "pairs: affine and plain are shares"),
+            *(({"steps": {"gradual": g}}, "steps: the last gradual sub-step must be [1, 1]") for g in ([[0.5, 1]], [])),
+            ({"schedule": {"kind": "slope", "window": 100}}, "schedule: window must hold at least 3 records"),
+            ({"choice": {"folds": 1}}, "choice: one fold would leave nothing"),
         ],
         ids=str,
     )
-    def test_the_key_is_named(self, data: object, key: str) -> None:
-        assert message(data).startswith(f"mine.yaml: {key}")
+    def test_the_key_is_named(self, data: object, words: str) -> None:
+        assert message(data).startswith(f"mine.yaml: {words}")
 
     @pytest.mark.parametrize(
         ("text", "words"),
@@ -139,37 +140,20 @@ class TestMistakes:
     def test_numbers_are_those_of_yaml_1_2(self) -> None:
         assert parse_settings(read_yaml("schedule: {kind: cosine, lr: 1e-4}"), "x").schedule.lr == 1e-4
 
-    @pytest.mark.parametrize(
-        ("data", "words"),
-        [
-            ({"network": {"residual": True, "depth": 7}}, "network: a residual network has an even depth"),
-            ({"pairs": {"affine": 0.7, "plain": 0.4}}, "pairs: affine and plain are shares"),
-            ({"steps": {"gradual": [[0.5, 1]]}}, "steps: the last gradual sub-step must be [1, 1]"),
-            ({"steps": {"gradual": []}}, "steps: the last gradual sub-step must be [1, 1]"),
-            ({"schedule": {"kind": "slope", "window": 100}}, "schedule: window must hold at least 3 records"),
-            ({"choice": {"folds": 1}}, "choice: one fold would leave nothing"),
-        ],
-        ids=str,
-    )
-    def test_at_odds_with_each_other(self, data: object, words: str) -> None:
-        assert message(data).startswith(f"mine.yaml: {words}")
-
     def test_several_are_counted(self) -> None:
         assert message({"a": 1, "b": 2, "c": 3}).endswith("(and 2 more).")
 
     def test_no_such_preset(self) -> None:
         with pytest.raises(SettingsError, match="no preset is called 'best': choose paper, original, quality, fast"):
             load_preset("best")
+        with pytest.raises(SettingsError, match=r"none\.yaml: cannot be read \(No such file"):
+            load_preset("none.yaml")
 
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            (b"a: [1", "is not valid YAML (line 1: "),
-            (b"networks: 1\nnetwork: {}\nnetworks: 2", 'is not valid YAML (line 3: found duplicate key "networks"'),
             (b"network: {depth: 4, depth: 6}", 'is not valid YAML (line 1: found duplicate key "depth"'),
-            (b"network: " + b"{a: " * 20_000, "nested too deeply"),
             (b"description: 2026-99-99", "is not valid YAML"),
-            (b"\xff\xfe\xff", "is not valid YAML"),
             (b"a: 1", "a:"),
             (b"[]", "a mapping"),
         ],
@@ -187,10 +171,6 @@ class TestMistakes:
         (tmp_path / "mine.yaml").write_text(text)
         small = load_preset(str(tmp_path / "mine.yaml")).small
         assert small == {"pairs": {"crop": 16, "batch": 2}}
-
-    def test_no_such_file(self, tmp_path: Path) -> None:
-        with pytest.raises(SettingsError, match=r"none\.yaml: cannot be read \(No such file"):
-            load_preset(str(tmp_path / "none.yaml"))
 
     def test_an_empty_file_is_the_defaults(self, tmp_path: Path) -> None:
         (tmp_path / "mine.YAML").write_text("# nothing\n", "utf-8")

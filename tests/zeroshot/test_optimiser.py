@@ -119,27 +119,6 @@ class TestFleetOptimiser:
         assert torch.equal(plain.result(), network.weights_NP)
         assert plain.result().data_ptr() != network.weights_NP.data_ptr()
 
-    def test_assign_and_select(self, kind: str) -> None:
-        """A network that begins in another's slot, and one that changes its slot, train as if alone."""
-        settings = OptimiserSettings(kind=kind, average=0.9, clip=0.1)
-        fleets = [fleet(), fleet(), fleet((7,))]
-        stream, untouched, alone = (FleetOptimiser(one, settings) for one in fleets)
-        rates = torch.full((3,), 1e-2)
-        for step, gradient in enumerate(gradients(12, fleets[0])):
-            if step == 4:
-                fleets[0].weights_NP.data[1] = fleets[2].weights_NP.data[0]
-                stream.assign(torch.tensor([1]), alone)
-            if step == 8:
-                fleets[0].weights_NP.data = fleets[0].weights_NP.data[[2, 1]]
-                stream.select(torch.tensor([2, 1]))
-            stream.step(gradient if step < 8 else gradient[[2, 1]], rates[: 3 if step < 8 else 2])
-            untouched.step(gradient, rates)
-            if step >= 4:
-                alone.step(gradient[1:2], rates[:1])
-        assert torch.allclose(stream.result()[1], alone.result()[0], atol=1e-6)
-        assert torch.allclose(stream.result()[0], untouched.result()[2], atol=1e-6)
-        assert torch.allclose(fleets[0].weights_NP[0], fleets[1].weights_NP[2], atol=1e-6)
-
 
 def noisy(points: int, networks: int = 3) -> Tensor:
     return torch.rand(networks, points, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -239,35 +218,3 @@ class TestCosine:
 
     def test_one_iteration_is_not_lost(self) -> None:
         assert float(Cosine(CosineSchedule(iterations=1)).rates(at(0))) > 0
-
-
-class TestComingAndGoing:
-    """A network that begins later, in another's slot, is lowered at the iterations at which it would be alone."""
-
-    SETTINGS = SlopeSchedule(window=12, record_every=3, check_every=4, divide=2, stop_lr=1e-9, iterations=200)
-
-    def error(self, network: int, iteration: int) -> float:
-        return (0.0 if iteration < 20 * network else 0.01) + 0.1 / (1 + iteration) + 0.001 * (iteration * network % 7)
-
-    @pytest.mark.parametrize("begin", [3, 27, 60])
-    def test_assign_and_select(self, begin: int) -> None:
-        schedule = make_schedule(self.SETTINGS, 3)
-        assert isinstance(schedule, Slope)
-        assert begin % schedule.stride == 0
-        networks, iteration_N = [0, 1, 2], torch.zeros(3, dtype=torch.int64)
-        rates: dict[int, list[float]] = {n: [] for n in range(4)}
-        for t in range(120):
-            if t == begin:
-                schedule.assign(torch.tensor([1]), Slope(self.SETTINGS, 1))
-                networks[1], iteration_N[1] = 3, 0
-            if t == 90:
-                schedule.select(torch.tensor([2, 1]))
-                networks, iteration_N = [2, 3], iteration_N[[2, 1]]
-            for network, rate in zip(networks, schedule.rates(iteration_N).tolist(), strict=True):
-                rates[network].append(rate)
-            errors = [self.error(n, int(i)) for n, i in zip(networks, iteration_N, strict=True)]
-            schedule.observe(iteration_N, torch.tensor(errors) if schedule.wants_error(iteration_N) else None)
-            iteration_N += 1
-        for network, found in rates.items():
-            assert found == rates_of(self.SETTINGS, lambda t, n=network: self.error(n, t), len(found))
-        assert all(len(set(rates[network])) > 2 for network in (2, 3)), "the case is meant to lower rates"
