@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zssr_gan.networks.base import Facts, ImageNetNormalisation, convolution, load_frozen
+from zssr_gan.networks.base import Facts, ImageNetNormalisation, load_frozen
 
 Network = Literal["vgg16", "vgg19"]
 
@@ -57,74 +57,92 @@ class VGGOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """A convolution of a VGG."""
+    """A convolution with a ReLU behind it."""
 
     place: int
     """Its number in torchvision's `features`, where ReLUs and poolings count too."""
     inputs: int
     outputs: int
-    pooled: bool
-    """Whether a pooling comes right before it."""
+    pool: int = 0
+    """Side of the pooling (stride 2) right before it; 0: none."""
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 1
 
 
 def _layers(network: Network) -> dict[str, _Layer]:
     layers: dict[str, _Layer] = {}
     place, inputs = 0, 3
     for name in LAYERS[network]:
-        pooled = name.endswith("_1") and name != "conv1_1"
-        place += pooled
-        layers[name] = _Layer(place, inputs, _WIDTHS[int(name[4]) - 1], pooled)
+        pool = 2 if name.endswith("_1") and name != "conv1_1" else 0
+        place += bool(pool)
+        layers[name] = _Layer(place, inputs, _WIDTHS[int(name[4]) - 1], pool)
         place, inputs = place + 2, layers[name].outputs
     return layers
 
 
-class VGG(nn.Module):
-    """Features of images `B C H W` in [0, 1], by layer: `B C' H/p W/p`, fractions cut, p = 1, 2, 4, 8, 16.
-
-    Gray images are repeated to three channels. The weights are frozen.
+class _Features(nn.Module):
+    """Features of images `B C H W` in [0, 1] by layer; gray ones are repeated to three channels. Weights are frozen.
 
     Args:
-        options: see `VGGOptions`.
+        name: torchvision's.
+        chain: the convolutions by name.
+        layers: those that come out.
+        activated: after the ReLU, or before it.
+        smallest: see `Facts`; None: of which the poolings leave one place.
         weights: by torchvision's names (`features.0.weight`, ...); others, such as the classifier's, are ignored.
 
     Raises:
         WeightsError: a weight is missing or has another shape.
     """
 
-    def __init__(self, options: VGGOptions, weights: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        name: str,
+        chain: Mapping[str, _Layer],
+        layers: tuple[str, ...],
+        activated: bool,
+        smallest: int | None,
+        weights: Mapping[str, Tensor],
+    ) -> None:
         super().__init__()
-        self.options = options
-        depth = max(LAYERS[options.network].index(layer) for layer in options.layers) + 1
-        self._layers = dict(list(_layers(options.network).items())[:depth])
-        field, jump = 1, 1  # of the deepest layer asked for
-        for layer in self._layers.values():
-            if layer.pooled:
-                field, jump = field + jump, 2 * jump
-            field += 2 * jump
-        self.facts = Facts(options.network.upper(), None, (1, 3), smallest=jump, receptive_field=field)
+        self.layers, self.activated, self._chain = layers, activated, chain
+        field, jump = 1, 1  # of the deepest layer
+        for layer in chain.values():
+            if layer.pool:
+                field, jump = field + (layer.pool - 1) * jump, 2 * jump
+            field, jump = field + (layer.kernel - 1) * jump, layer.stride * jump
+        self.facts = Facts(name.upper(), None, (1, 3), smallest=smallest or jump, receptive_field=field)
         self.normalisation = ImageNetNormalisation()
         with torch.device("meta"):
             self.features = nn.ModuleDict(
-                {str(layer.place): convolution(layer.inputs, layer.outputs) for layer in self._layers.values()}
+                {
+                    str(one.place): nn.Conv2d(one.inputs, one.outputs, one.kernel, one.stride, one.padding)
+                    for one in chain.values()
+                }
             )
-        load_frozen(self, weights, options.network.upper(), f"take torchvision's {options.network}")
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Those that come out."""
-        return self.options.layers
+        load_frozen(self, weights, name.upper(), f"take torchvision's {name}")
 
     def forward(self, x_BCHW: Tensor) -> dict[str, Tensor]:
         """Features by layer, in float32; ImageError where nothing of an image would be left after the poolings."""
         self.facts.check(x_BCHW)
         y = self.normalisation(x_BCHW.expand(-1, 3, -1, -1))
         found: dict[str, Tensor] = {}
-        for (name, layer), convolve in zip(self._layers.items(), self.features.values(), strict=True):
-            raw = convolve(F.max_pool2d(y, 2) if layer.pooled else y)
+        for (name, layer), convolve in zip(self._chain.items(), self.features.values(), strict=True):
+            raw = convolve(F.max_pool2d(y, layer.pool, 2) if layer.pool else y)
             y = F.relu(raw)
-            if name in self.options.layers:
-                found[name] = (y if self.options.activated else raw).float()
+            if name in self.layers:
+                found[name] = (y if self.activated else raw).float()
         return found
+
+
+class VGG(_Features):
+    """VGG16 or VGG19 up to the deepest layer asked for: `B C' H/p W/p`, fractions cut, p = 1, 2, 4, 8, 16."""
+
+    def __init__(self, options: VGGOptions, weights: Mapping[str, Tensor]) -> None:
+        depth = max(LAYERS[options.network].index(layer) for layer in options.layers) + 1
+        chain = dict(list(_layers(options.network).items())[:depth])
+        super().__init__(options.network, chain, options.layers, options.activated, None, weights)
 
 
 def orthogonal_weights(draws: torch.Generator, network: Network = "vgg19") -> dict[str, Tensor]:
@@ -151,46 +169,16 @@ def orthogonal_weights(draws: torch.Generator, network: Network = "vgg19") -> di
 
 
 _ALEXNET = {
-    "conv1": (0, 3, 64, 11, 4, 2),
-    "conv2": (3, 64, 192, 5, 1, 2),
-    "conv3": (6, 192, 384, 3, 1, 1),
-    "conv4": (8, 384, 256, 3, 1, 1),
-    "conv5": (10, 256, 256, 3, 1, 1),
+    "conv1": _Layer(0, 3, 64, kernel=11, stride=4, padding=2),
+    "conv2": _Layer(3, 64, 192, pool=3, kernel=5, padding=2),
+    "conv3": _Layer(6, 192, 384, pool=3),
+    "conv4": _Layer(8, 384, 256),
+    "conv5": _Layer(10, 256, 256),
 }
-"""Of each convolution: its number in torchvision's `features`, channels in and out, kernel, stride, padding."""
 
 
-class AlexNet(nn.Module):
-    """Features of images `B C H W` in [0, 1] after each ReLU, by layer; conv1's are 4 pixels apart, the last's 16.
-
-    Args:
-        weights: by torchvision's names (`features.0.weight`, ...); others, such as the classifier's, are ignored.
-
-    Raises:
-        WeightsError: a weight is missing or has another shape.
-    """
-
-    facts = Facts(name="ALEXNET", scale=None, channels=(1, 3), smallest=31, receptive_field=163)
-    layers = tuple(_ALEXNET)
+class AlexNet(_Features):
+    """AlexNet's features after each ReLU; conv1's are 4 pixels apart, the last's 16."""
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.normalisation = ImageNetNormalisation()
-        with torch.device("meta"):
-            self.features = nn.ModuleDict(
-                {
-                    str(place): nn.Conv2d(inputs, outputs, kernel, stride, padding)
-                    for place, inputs, outputs, kernel, stride, padding in _ALEXNET.values()
-                }
-            )
-        load_frozen(self, weights, "ALEXNET", "take torchvision's alexnet")
-
-    def forward(self, x_BCHW: Tensor) -> dict[str, Tensor]:
-        """Features by layer, in float32; ImageError where an image is too small."""
-        self.facts.check(x_BCHW)
-        y = self.normalisation(x_BCHW.expand(-1, 3, -1, -1))
-        found: dict[str, Tensor] = {}
-        for name, convolve in zip(_ALEXNET, self.features.values(), strict=True):
-            y = F.relu(convolve(F.max_pool2d(y, 3, 2) if name in ("conv2", "conv3") else y))
-            found[name] = y.float()
-        return found
+        super().__init__("alexnet", _ALEXNET, tuple(_ALEXNET), True, 31, weights)
