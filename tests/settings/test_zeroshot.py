@@ -67,8 +67,7 @@ class TestPresets:
         assert (s.network.initial, s.network.residual) == ("original", False)
         assert (s.pairs.crop, s.pairs.batch, s.pairs.affine, s.pairs.plain) == (128, 1, 0.5, 0.05)
         assert (s.pairs.scale_min, s.pairs.anisotropy, s.pairs.shear) == (0.5, 0.25, 0.1)
-        assert (s.schedule.lr, s.schedule.divide, s.schedule.ratio) == (1e-3, 10, 1.5)
-        assert (s.schedule.record_every, s.schedule.check_every, s.schedule.window) == (50, 60, 256)
+        assert (s.schedule.lr, s.schedule.ratio, s.schedule.covariance) == (1e-3, 1.5, "numpy-1.15")
         assert (s.schedule.stop_lr, s.schedule.iterations) == (9e-6, 3000)
         assert s.refinement.ensemble
         assert (s.refinement.member_back_projections, s.refinement.back_projections) == (10, 10)
@@ -90,7 +89,7 @@ class TestMistakes:
             ({"netwrok": {}}, "netwrok: there is no such setting"),
             ({"network": {"dept": 8}}, "network.dept"),
             ({"schedule": {"kind": "slope", "learning_rate": 1.0}}, "schedule.learning_rate"),
-            ({"schedule": {"kind": "cosine", "window": 3}}, "schedule.window"),
+            ({"schedule": {"kind": "cosine", "ratio": 3}}, "schedule.ratio"),
             ({"small": {"networks": 2, "pairs": {"crops": 3}}}, "small.pairs.crops"),
             ({"network": {"depth": "eight"}}, "network.depth"),
             ({"network": {"depth": 7.5}}, "network.depth"),
@@ -111,7 +110,6 @@ class TestMistakes:
             ({"network": {"residual": True, "depth": 7}}, "network: a residual network has an even depth"),
             ({"pairs": {"affine": 0.7, "plain": 0.4}}, "pairs: affine and plain are shares"),
             *(({"steps": {"gradual": g}}, "steps: the last gradual sub-step must be [1, 1]") for g in ([[0.5, 1]], [])),
-            ({"schedule": {"kind": "slope", "window": 100}}, "schedule: window must hold at least 3 records"),
             ({"choice": {"folds": 1}}, "choice: one fold would leave nothing"),
         ],
         ids=str,

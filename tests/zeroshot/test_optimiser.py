@@ -7,6 +7,7 @@ from torch import Tensor
 
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.settings.zeroshot import CosineSchedule, OptimiserSettings, SlopeSchedule, ZSSRSettings, load_preset
+from zssr_gan.zeroshot import optimiser as module
 from zssr_gan.zeroshot.optimiser import Cosine, FleetOptimiser, Slope, fit_slope, make_schedule, orthogonalise
 
 INNER = 2 * 8 * 72
@@ -191,11 +192,12 @@ class TestSlope:
         assert changes(rates_of(ORIGINAL, lambda t: t * 1e-4))[0] == 299
 
     @pytest.mark.parametrize(("slope", "falls"), [(-1.2, True), (-1.4, True), (-1.6, False)])
-    def test_the_ratio_decides(self, slope: float, falls: bool) -> None:
+    def test_the_ratio_decides(self, slope: float, falls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         """Errors with a known slope and deviation: the rate falls where ratio * (-slope) < deviation."""
         wave = torch.tensor([1.0, -2, 0, 2, -1], dtype=torch.float64)  # no slope of its own
         _, deviation = fit_slope(wave[None], 50, "unbiased")
-        settings = SlopeSchedule(ratio=1 / 1.5, covariance="unbiased", window=250, stop_lr=1e-9)
+        monkeypatch.setattr(module, "WINDOW", 250)
+        settings = SlopeSchedule(ratio=1 / 1.5, covariance="unbiased", stop_lr=1e-9)
         rates = rates_of(settings, lambda t: float(wave[(t // 50 - 1) % 5] + slope * deviation * t), iterations=302)
         assert (changes(rates) == [299]) == falls
 

@@ -16,7 +16,7 @@ from zssr_gan.errors import DeviceError, ImageError, NumericalError
 from zssr_gan.imaging.resize import resize
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.settings.zeroshot import ZeroShotSettings, parse_settings
-from zssr_gan.zeroshot import fleet, scheduler
+from zssr_gan.zeroshot import fleet, optimiser, scheduler
 from zssr_gan.zeroshot.fleet import Fleet, TrainRequest
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.scheduler import Finished, Job, Tick, TrainResult, run_jobs
@@ -39,8 +39,7 @@ def settings(**changes: object) -> ZeroShotSettings:
     return parse_settings({**groups, **changes}, "test")
 
 
-SLOPE = {"kind": "slope", "window": 9, "record_every": 3, "check_every": 3, "iterations": 45, "lr": 0.03}
-SLOPING = settings(schedule={**SLOPE, "divide": 100.0}, optimiser={"kind": "adam", "average": 0.9})
+SLOPING = settings(schedule={"kind": "slope", "iterations": 45, "lr": 0.03}, optimiser={"kind": "adam", "average": 0.9})
 MUON = settings(
     network={"depth": 4, "width": 4, "grid": "lr", "residual": True, "initial": "lecun", "bias": True},
     pairs={"crop": 12, "batch": 2, "phases": True, "affine": 0.5},
@@ -48,6 +47,14 @@ MUON = settings(
 )
 SHORT = settings(schedule={"kind": "cosine", "lr": 0.003, "iterations": 6})
 KINDS = {"adam": (settings(), INTERPOLATED), "muon": (MUON, LR), "slope": (SLOPING, NOISY)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_slope_test() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"RECORD_EVERY": 3, "CHECK_EVERY": 3, "WINDOW": 9, "DIVIDE": 100.0}.items():
+            patch.setattr(optimiser, name, value)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -91,14 +91,6 @@ class SlopeSchedule(Settings):
     kind: Literal["slope"] = "slope"
     lr: float = Field(1e-3, gt=0, le=1)
     """Learning rate at the start."""
-    divide: float = Field(10.0, gt=1)
-    """The learning rate is divided by this."""
-    record_every: int = Field(50, ge=1)
-    """Iterations between two records of the whole image's reconstruction error."""
-    check_every: int = Field(60, ge=1)
-    """Iterations between two slope tests."""
-    window: int = Field(256, ge=4)
-    """Iterations that the line is fitted to, and that must pass after a change before the next test."""
     ratio: float = Field(1.5, gt=0)
     """The rate falls where ratio * (-slope) < standard deviation of the slope: 1.5 in the original, 1 in the seed
     paper's reading."""
@@ -109,14 +101,6 @@ class SlopeSchedule(Settings):
     """Training ends when the rate is at or below this."""
     iterations: int = Field(3000, ge=1, le=1_000_000)
     """... and after so many iterations in any case."""
-
-    @model_validator(mode="after")
-    def _points(self) -> Self:
-        if self.window < 3 * self.record_every:
-            raise ValueError(
-                "window must hold at least 3 records for a line to be fitted: raise it or lower record_every"
-            )
-        return self
 
 
 class CosineSchedule(Settings):

@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules of a fleet: Adam and Muon with a rate, a step and a stop for each network.
 
 `torch.optim` knows one rate for a tensor. Networks may begin at different times, so each has an iteration of its own;
-with the slope test they begin a multiple of `record_every` iterations apart, so that all record errors together.
+with the slope test they begin a multiple of `RECORD_EVERY` iterations apart, so that all record errors together.
 
 Shapes: N networks, P parameters of one, R C the rows and columns of a weight matrix, T the last recorded errors.
 """
@@ -22,6 +22,12 @@ MUON_RATIO = 10.0  # Muon's rate as a multiple of the schedule's: its steps have
 MUON_MOMENTUM = 0.95  # as Jordan et al. give it
 
 WARM_UP = 0.05  # share of the iterations in which the cosine schedule's rate rises
+
+RECORD_EVERY, CHECK_EVERY = 50, 60  # iterations between two records of the error, and between two slope tests (ZSSR's)
+
+WINDOW = 256  # iterations that the line is fitted to, and that pass after a change before the next test
+
+DIVIDE = 10.0  # of the rate
 
 _BLOCK = 1 << 17  # weights that Adam moves at once on a CPU: with their gradient and moments 2 MiB
 
@@ -123,19 +129,19 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 class Slope(PerNetwork):
     """The original's schedule: the rate is divided where the reconstruction error no longer falls.
 
-    Every `record_every` iterations the reconstruction error of the whole image is recorded. Every `check_every`
-    iterations, if more than `window` have passed since the network's last change, a line is fitted to the errors of
-    the last `window` iterations; where `ratio * (-slope)` is below the slope's standard deviation, the rate is
+    Every `RECORD_EVERY` iterations the reconstruction error of the whole image is recorded. Every `CHECK_EVERY`
+    iterations, if more than `WINDOW` have passed since the network's last change, a line is fitted to the errors of
+    the last `WINDOW` iterations; where `ratio * (-slope)` is below the slope's standard deviation, the rate is
     divided. A network stops when its rate reaches `stop_lr`.
     """
 
     def __init__(self, settings: SlopeSchedule, networks: int) -> None:
         self.settings = settings
-        self.stride = settings.record_every
+        self.stride = RECORD_EVERY
         self.rate_N = torch.full((networks,), settings.lr, dtype=torch.float64)
         self.changed_at_N = torch.zeros(networks, dtype=torch.int64)
         self.recorded_N = torch.zeros(networks, dtype=torch.int64)
-        self.errors_NT = torch.zeros(networks, settings.window // settings.record_every, dtype=torch.float64)
+        self.errors_NT = torch.zeros(networks, WINDOW // RECORD_EVERY, dtype=torch.float64)
 
     @property
     def stopped_N(self) -> Tensor:
@@ -148,7 +154,7 @@ class Slope(PerNetwork):
 
     def wants_error(self, iteration_N: Tensor) -> bool:
         """Whether `observe` needs the reconstruction errors after this iteration."""
-        return bool((iteration_N % self.settings.record_every == 0).any())
+        return bool((iteration_N % RECORD_EVERY == 0).any())
 
     def observe(self, iteration_N: Tensor, error_N: Tensor | None) -> None:
         """End an iteration; `error_N` are mean squared errors, where they were wanted."""
@@ -156,13 +162,13 @@ class Slope(PerNetwork):
         if error_N is not None:
             self.errors_NT = torch.cat([self.errors_NT[:, 1:], error_N.cpu().double()[:, None]], 1)
             self.recorded_N += 1
-        due = ((iteration_N + 1) % s.check_every == 0) & (self.recorded_N >= self.errors_NT.shape[1])
-        due &= (iteration_N - self.changed_at_N > s.window) & ~self.stopped_N
+        due = ((iteration_N + 1) % CHECK_EVERY == 0) & (self.recorded_N >= self.errors_NT.shape[1])
+        due &= (iteration_N - self.changed_at_N > WINDOW) & ~self.stopped_N
         if not due.any():
             return
-        slope, deviation = fit_slope(self.errors_NT, s.record_every, s.covariance)
+        slope, deviation = fit_slope(self.errors_NT, RECORD_EVERY, s.covariance)
         lower = due & (-s.ratio * slope < deviation)
-        self.rate_N = torch.where(lower, self.rate_N / s.divide, self.rate_N)
+        self.rate_N = torch.where(lower, self.rate_N / DIVIDE, self.rate_N)
         self.changed_at_N = torch.where(lower, iteration_N, self.changed_at_N)
 
 
