@@ -16,7 +16,7 @@ import torch
 from skimage import data
 from torch import Tensor
 
-from benchmarks.protocol import arguments
+from benchmarks.protocol import parsed, show_row
 from zssr_gan.imaging.colour import LEVELS, from_levels, luma_of, psnr_db, to_levels
 from zssr_gan.imaging.io import read_picture
 from zssr_gan.imaging.resize import resize
@@ -47,15 +47,11 @@ def gain(result: np.ndarray, truth: Tensor) -> float:
 
 def main() -> None:
     """Make noisy LR images, enhance them, and print."""
-    parser = arguments(__doc__, "fast")
-    parser.add_argument("faces", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sides", type=lambda text: tuple(map(int, text.split(","))), default=None, help="of all LR")
-    args = parser.parse_args()
+    args = parsed(__doc__, "faces", preset="fast", seed=0, sides="")
     rng, rows = torch.Generator().manual_seed(args.seed), []
     print("| picture | kind | side | noise | bicubic | ignored | no option | given |\n| --- |" + " ---: |" * 7)
     for name, image in truths(args.faces).items():
-        for side in args.sides or _SIDES[name]:
+        for side in map(int, args.sides.split(",")) if args.sides else _SIDES[name]:
             for kind, scene in (("colour", image), ("gray", luma_of(image)[None])):
                 truth = resize(scene, (2 * side, 2 * side)).clamp(0, 1)
                 clean = resize(truth, (side, side)).clamp(0, 1)
@@ -71,11 +67,10 @@ def main() -> None:
                         for way in ways
                     ]
                     rows.append(found)
-                    gains = " | ".join(f"{value:+.2f}" for value in found)
-                    print(f"| {name} | {kind} | {side} | {noise} | {plain:.2f} | {gains} |", flush=True)
+                    show_row(name, kind, side, noise, plain, *(f"{value:+.2f}" for value in found))
     table = np.array(rows)
-    print(f"| mean |  |  |  |  | {' | '.join(f'{value:+.2f}' for value in table.mean(0))} |")
-    print(f"| least |  |  |  |  | {' | '.join(f'{value:+.2f}' for value in table.min(0))} |")
+    for what, values in (("mean", table.mean(0)), ("least", table.min(0))):
+        show_row(what, "", "", "", "", *(f"{value:+.2f}" for value in values))
 
 
 if __name__ == "__main__":
