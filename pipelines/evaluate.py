@@ -12,7 +12,7 @@ from pipelines.arguments import stage_arguments
 from zssr_gan.devices import RunOptions, machine
 from zssr_gan.errors import DeviceError, SettingsError, StoreError, WeightsError, ZssrGanError
 from zssr_gan.evaluation.runner import PARTS, choose, evaluate
-from zssr_gan.progress import Bar
+from zssr_gan.progress import Bar, escape_unencodable_output
 from zssr_gan.settings.run import load_run
 from zssr_gan.signals import exit_code, turn_sigterm_into_an_exception
 
@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default=None, metavar="PARTS", help=f"some of {','.join(PARTS)}")
     options = parser.parse_args(arguments)
     turn_sigterm_into_an_exception()
+    escape_unencodable_output()
     with Bar() as bar:
         try:
             choose(options.only, PARTS, "part")

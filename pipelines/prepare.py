@@ -15,7 +15,7 @@ from pipelines.arguments import stage_arguments
 from zssr_gan.data.prepared import prepare
 from zssr_gan.data.split import SUMMARY_COLUMNS, Split, summary_lines, summary_rows
 from zssr_gan.errors import SettingsError, ZssrGanError
-from zssr_gan.progress import Bar, printable
+from zssr_gan.progress import Bar, escape_unencodable_output, printable
 from zssr_gan.settings.run import load_run
 from zssr_gan.signals import exit_code, turn_sigterm_into_an_exception
 
@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace a split.json that is another one")
     options = parser.parse_args(arguments)
     turn_sigterm_into_an_exception()
+    escape_unencodable_output()
     with Bar() as bar:
         try:
             settings = load_run(options.config, options.set, small=options.small)

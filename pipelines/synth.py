@@ -16,7 +16,7 @@ from zssr_gan.data.synthesis import synthesise
 from zssr_gan.devices import RunOptions, machine
 from zssr_gan.distributed import join
 from zssr_gan.errors import DeviceError, SettingsError, StoreError, ZssrGanError
-from zssr_gan.progress import Bar
+from zssr_gan.progress import Bar, escape_unencodable_output
 from zssr_gan.settings.run import load_run
 from zssr_gan.signals import exit_code, turn_sigterm_into_an_exception
 
@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fleet", type=int, default=None, metavar="N", help="networks in training side by side")
     options = parser.parse_args(arguments)
     turn_sigterm_into_an_exception()
+    escape_unencodable_output()
     with Bar() as bar:
         try:
             if options.fleet is not None and options.fleet < 1:

@@ -27,7 +27,7 @@ from zssr_gan.errors import (
     ZssrGanError,
     is_out_of_memory,
 )
-from zssr_gan.progress import Bar
+from zssr_gan.progress import Bar, escape_unencodable_output
 from zssr_gan.settings.run import load_run
 from zssr_gan.signals import exit_code, turn_sigterm_into_an_exception
 from zssr_gan.training.checkpoints import checkpoints_in
@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     turn_sigterm_into_an_exception()
+    escape_unencodable_output()
     ranks, began = Ranks.alone(), time.monotonic()
     folder: Path | None = None
     command: list[str] | None = None

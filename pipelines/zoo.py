@@ -19,7 +19,7 @@ from pathlib import Path
 from zssr_gan.data.prepared import open_sources
 from zssr_gan.errors import SettingsError, ZssrGanError
 from zssr_gan.evaluation.runner import choose
-from zssr_gan.progress import Bar, duration
+from zssr_gan.progress import Bar, duration, escape_unencodable_output
 from zssr_gan.settings.data import DataSettings, SourceSettings
 from zssr_gan.settings.run import load_run
 from zssr_gan.signals import Terminated, exit_code, turn_sigterm_into_an_exception
@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=None, metavar="N", help="CPU threads")
     options = parser.parse_args(arguments)
     turn_sigterm_into_an_exception()
+    escape_unencodable_output()
     machine = ["--device", options.device, *([] if options.threads is None else ["--threads", str(options.threads)])]
     with Bar() as bar:
         try:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from zssr_gan import progress
-from zssr_gan.progress import Bar, Progress, duration, printable
+from zssr_gan.progress import Bar, Progress, duration, escape_unencodable_output, printable
 
 
 @pytest.mark.parametrize(
@@ -106,3 +106,28 @@ def test_a_narrow_encoding_is_no_error() -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
     assert done.stdout.decode("cp1252") == "ä \\u4e2d\n"
     assert done.stderr.decode("cp1252").startswith("ö ")
+
+
+@pytest.mark.parametrize(("encoding", "euro"), [("cp1252", "€"), ("latin-1", "\\u20ac"), ("ascii", "\\u20ac")])
+def test_what_an_encoding_lacks_is_written_as_an_escape(
+    encoding: str, euro: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict"))
+    escape_unencodable_output()
+    for stream in (sys.stdout, sys.stderr):
+        print("日 €\udcff", file=stream, flush=True)
+        assert isinstance(stream, io.TextIOWrapper)
+        assert stream.buffer.getvalue().decode(encoding) == f"\\u65e5 {euro}\\udcff\n"  # type: ignore[attr-defined]
+
+
+def test_the_live_bar_fits_in_a_narrow_encoding() -> None:
+    raw = io.BytesIO()
+    bar = Bar(quiet=True)
+    bar.console = Console(
+        file=io.TextIOWrapper(raw, encoding="ascii"), width=40, force_terminal=True, color_system=None
+    )
+    bar.start(0, "日本" * 30)
+    bar.console.print(bar._render())
+    bar.console.file.flush()
+    assert max(map(len, raw.getvalue().decode("ascii").splitlines())) <= 40

@@ -3,6 +3,7 @@
 All of it goes to standard error; standard output is for results. Everything is readable at 40 columns.
 """
 
+import io
 import math
 import sys
 import time
@@ -38,10 +39,17 @@ class Progress:
     """Learning rate; NaN or 0 where it is not known."""
 
 
-def printable(text: str) -> str:
-    """The text without what would confuse a terminal: control characters, and bytes that are not UTF-8."""
+def escape_unencodable_output() -> None:
+    """Make standard output and error write characters that their encoding lacks as `\\u65e5`, and not raise."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a program without a console has none
+            stream.reconfigure(errors="backslashreplace")
+
+
+def printable(text: str, encoding: str = "utf-8") -> str:
+    """The text with escapes for control characters, bytes that are not UTF-8 and what the encoding lacks."""
     plain = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-    return plain.encode("utf-8", "backslashreplace").decode()
+    return plain.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def duration(seconds: float) -> str:
@@ -94,7 +102,7 @@ class Bar:
 
     def start(self, place: int, name: str) -> None:
         """Begin an image; `place` counts from 0."""
-        self._place, self._name, self._stage = place, printable(name), ""
+        self._place, self._name, self._stage = place, printable(name, self.console.encoding), ""
         self._last_line = time.monotonic()
         if self._live is None and self.images > 1:
             self.info(f"{place + 1}/{self.images} {name}")
@@ -132,12 +140,11 @@ class Bar:
         if self._live is not None and sys.stdout.isatty():
             self.note(text)
         else:
-            encoding = sys.stdout.encoding or "utf-8"
-            typer.echo(printable(text).encode(encoding, "backslashreplace").decode(encoding))
+            typer.echo(printable(text, sys.stdout.encoding or "utf-8"))
 
     def note(self, text: str, style: str = "") -> None:
         """Write a line to standard error, above the bar."""
-        self.console.print(Text(printable(text), style=style), soft_wrap=True)
+        self.console.print(Text(printable(text, self.console.encoding), style=style), soft_wrap=True)
 
     def info(self, text: str, style: str = "") -> None:
         """Write a line to standard error, unless the run is quiet."""
@@ -165,17 +172,17 @@ class Bar:
             if self._place:
                 each = (time.monotonic() - self._run_started) / self._place
                 ready = f", ~{duration(each * (self.images - self._place))} left"
-            lines.append(_line(f"image {self._place + 1} of {self.images}{ready}", "bold"))
-        lines += [_line(text) for text in (self._name, self._stage) if text]
+            lines.append(self._line(f"image {self._place + 1} of {self.images}{ready}", "bold"))
+        lines += [self._line(text) for text in (self._name, self._stage) if text]
         if self._stage:
             total = "" if self._total is None else f"/{self._total:,}"
-            lines.append(_line("  ".join(filter(None, [f"{self._done:,}{total}", self._detail]))))
+            lines.append(self._line("  ".join(filter(None, [f"{self._done:,}{total}", self._detail]))))
             row = Table.grid()
             width = min(60, self.console.width) - _LEFT_WIDTH
             row.add_row(ProgressBar(self._total, self._done, width=width), f" {self._left()}")
             lines.append(row)
         return Group(*lines)
 
-
-def _line(text: str, style: str = "") -> Text:
-    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+    def _line(self, text: str, style: str = "") -> Text:
+        fits = self.console.encoding.startswith("utf")  # else the one character of an ellipsis becomes six
+        return Text(text, style=style, no_wrap=True, overflow="ellipsis" if fits else "crop")

@@ -1,5 +1,6 @@
 """The command as a user meets it: exit codes, what goes to which output, and what is left on the disk."""
 
+import io
 import json
 import shlex
 import signal
@@ -286,6 +287,39 @@ def test_main_returns_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.split()[0] == "zssr-gan"
     assert main(["enhance", "missing.png"]) == 2
     assert "missing.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("encoding", "way"), [("cp1252", []), ("ascii", ["--json"]), ("latin-1", ["-q"])])
+def test_no_name_ends_a_batch_whatever_the_encoding(
+    desk: Path, encoding: str, way: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("a.png").rename("日本.png")
+    Path("bad.png").rename("ж.png")
+    try:
+        Path("b.png").rename("b\udcff.png")
+    except OSError:
+        pytest.skip("this file system has only names in UTF-8")
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2)]
+    for name, stream in zip(("stdout", "stderr"), streams, strict=True):
+        monkeypatch.setattr(sys, name, stream)
+    options = ["--preset", "tiny.yaml", "--device", "cpu", "--threads", "1", "-o", "out", *way]
+    assert main(["enhance", str(desk), *options]) == 1
+    monkeypatch.undo()
+    for stream in streams:
+        stream.flush()
+    out, err = (stream.buffer.getvalue().decode(encoding) for stream in streams)  # type: ignore[attr-defined]
+    assert {path.name for path in (desk / "out").glob("*.png")} == {
+        "日本_x2.png",
+        "b\udcff_x2.png",
+    }
+    assert "failed: " in err
+    assert "\\u0436.png" in err
+    assert "Traceback" not in err
+    assert ("\\u65e5" in out) == ("-q" not in way)
+    if "--json" in way:
+        assert {Path(json.loads(line)["input"]).name for line in out.splitlines()} == {
+            "日本.png", "ж.png", "b\udcff.png",
+        }  # fmt: skip
 
 
 def test_torch_is_imported_by_commands_alone() -> None:

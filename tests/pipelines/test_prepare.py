@@ -1,5 +1,6 @@
 """The stage as a person runs it: what it writes, what it refuses, and what it says."""
 
+import io
 import os
 import shutil
 import subprocess
@@ -63,6 +64,19 @@ def test_again_is_fine_and_another_split_is_refused(config: Path, capsys: pytest
     assert split.read_bytes() == before
     assert run(config, "--overwrite") == 0
     assert split.read_bytes() != before
+
+
+def test_a_name_that_the_terminal_lacks_is_escaped(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config.rename("日本.yaml")
+    shutil.copy("faces/3.png", "faces/ж.png")
+    out = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", out)
+        assert run(config) == 0
+        out.flush()
+    lines = out.buffer.getvalue().decode("cp1252")  # type: ignore[attr-defined]
+    assert "duplicate: folder/\\u0436.png" in lines
+    assert lines.splitlines()[-1] == "runs/\\u65e5\\u672c/split.json"
 
 
 def test_moved_images_are_the_same_split(config: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from zssr_gan.cli import compare, degradation, enhance, info, model, store, verify, weights
+from zssr_gan.progress import escape_unencodable_output
 from zssr_gan.signals import turn_sigterm_into_an_exception
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app.add_typer(model.app, name="model")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments` (default: those of the process) and return its exit code."""
     turn_sigterm_into_an_exception()
+    escape_unencodable_output()
     try:
         app(args=None if arguments is None else list(arguments), prog_name="zssr-gan")
     except SystemExit as stop:
