@@ -318,3 +318,14 @@ class TestData:
     def test_nothing_can_be_changed(self) -> None:
         with pytest.raises(ValidationError):
             self.WHOLE.noise = None
+
+
+@pytest.mark.parametrize("shot", [0, 0.4, 1])
+def test_noise_of_stretched_pixels(shot: float) -> None:
+    noise, (low, gain) = Noise(sigma=0.002, shot=shot, coloured=False), (0.25, 16.0)
+    stretched = noise.stretched(low, gain)
+    levels = torch.linspace(low, low + 1 / gain, 9)
+    assert torch.allclose(stretched.deviation((levels - low) * gain), noise.deviation(levels) * gain, rtol=1e-5)
+    assert not stretched.coloured
+    if not shot:
+        assert stretched.stretched(-low * gain, 1 / gain) == noise

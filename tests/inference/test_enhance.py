@@ -411,3 +411,37 @@ def test_degradations(run: Run, rgb: np.ndarray, make_estimate: Callable[..., Es
     assert np.array_equal(run(rgb, noise=0.01), run(rgb, degradation="bicubic", noise=0.01))
     smallest = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
     assert run(smallest, degradation=WIDE).shape == (16, 16)
+
+
+class TestFaintPictures:
+    """A 16-bit picture that uses 1/64 of its range is learnt from as one that uses all of it."""
+
+    @pytest.fixture
+    def faint(self, rgb: np.ndarray) -> np.ndarray:
+        samples = rgb.astype(np.uint16) * 4
+        samples[0, 0] = (0, 600, 1020)
+        return samples
+
+    @pytest.mark.parametrize("sigma", [0, 0.01])
+    def test_are_stretched_and_brought_back(self, faint: np.ndarray, sigma: float) -> None:
+        def result(samples: np.ndarray, sigma: float) -> Enhanced:
+            noise = Degradation(noise=Noise(sigma=sigma)) if sigma else None
+            return enhance_picture(picture(samples, 16), asked(noise))
+
+        stretched, full = result(faint, sigma / 64), result(faint * 64, sigma)
+        assert torch.allclose(stretched.picture.pixels * 64, full.picture.pixels, atol=64 / 65535)
+        assert torch.allclose(stretched.disagreement * 64, full.disagreement, atol=0.02, rtol=0.01)
+        assert stretched.work.steps[0]["gain"] == 64
+        assert "faint" in stretched.work.notices[-1]
+        assert stretched.work.residual_db > full.work.residual_db + 30
+        assert all(step["name"] != "stretch" for step in full.work.steps)
+
+    def test_an_offset(self, faint: np.ndarray) -> None:
+        done = enhance_picture(picture(faint + 30000, 16), asked())
+        assert done.work.steps[0]["gain"] == 64
+        assert 0.45 < done.picture.pixels.min() < done.picture.pixels.max() < 0.48
+
+    def test_others_are_left_as_they_are(self, rgb: np.ndarray) -> None:
+        eight = picture(rgb // 32)
+        for one in (eight, picture(rgb.astype(np.uint16) * 64, 16), picture(np.full((9, 9, 3), 500), 16)):
+            assert all(step["name"] != "stretch" for step in enhance_picture(one, asked()).work.steps)

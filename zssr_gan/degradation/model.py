@@ -109,6 +109,12 @@ class Noise(_Model):
         """Standard deviation at each brightness in [0, 1]."""
         return self.sigma * (1 + self.shot * (2 * brightness.clamp(0, 1) - 1)).sqrt()
 
+    def stretched(self, low: float, gain: float) -> "Noise":
+        """The noise of pixels that are stretched, `(x - low) * gain`; at most what this model holds."""
+        share = 1 + self.shot * (2 * (low + 0.5 / gain) - 1)  # of the variance at the new medium brightness
+        sigma = min(0.5, gain * self.sigma * math.sqrt(max(share, 0)))
+        return Noise(sigma=sigma, shot=min(1, self.shot / (gain * share)) if share > 0 else 0, coloured=self.coloured)
+
 
 _Step = Annotated[int, Field(ge=1, le=65535)]
 

@@ -1,5 +1,6 @@
 """What a picture is between its file and the networks, and its way back to integers."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -14,6 +15,8 @@ Samples = NDArray[np.uint8] | NDArray[np.uint16]
 """Pixels as a file holds them: `H W C`, uint8 or uint16; C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha."""
 
 _STRIP_ROWS = 256
+
+_FAINT, _LARGEST_GAIN = 16, 1024.0  # the inverse of a used range; more would enlarge the levels of 16 bits themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,18 @@ def check_size(width: int, height: int, max_pixels: float) -> None:
     if width * height > max_pixels:
         size = f"{width * height / 1e6:.1f} megapixels ({width} x {height})"
         raise ImageError(f"has {size}, more than the limit of {max_pixels / 1e6:g}.")
+
+
+def stretch_of(pixels: Tensor) -> tuple[float, float]:
+    """Low end and gain with which `(x - low) * gain` brings faint pixels ([0, 1]) to the whole range; else (0, 1).
+
+    The gain is a power of two, so that division undoes it exactly. Pixels are faint that use at most 1/16 of the range.
+    """
+    low, high = (float(end) for end in pixels.aminmax())
+    if not 0 < high - low <= 1 / _FAINT:
+        return 0.0, 1.0
+    gain = min(2.0 ** math.floor(-math.log2(high - low)), _LARGEST_GAIN)
+    return min(max(0.0, low - (1 / gain - (high - low)) / 2), 1 - 1 / gain), gain
 
 
 def quantise(picture: Picture) -> Picture:

@@ -24,7 +24,7 @@ from zssr_gan.devices import Machine, RunOptions, machine
 from zssr_gan.errors import ImageError, NumericalError
 from zssr_gan.imaging.colour import LEVELS, psnr_db
 from zssr_gan.imaging.convert import like, picture_of
-from zssr_gan.imaging.picture import Picture, quantise
+from zssr_gan.imaging.picture import Picture, quantise, stretch_of
 from zssr_gan.imaging.resize import Scale, resize
 from zssr_gan.inference.generator import generate, images_together
 from zssr_gan.inference.options import make_request
@@ -124,15 +124,24 @@ def _with_seen_noise(picture: Picture, request: Request) -> Request:
     """The request for a picture of which nothing is known: with the noise that is seen in it."""
     if request.degradation.source != "default" or request.shared is not None:
         return request
-    seen = picture_noise(_seen_colours(picture))
+    pixels = _seen_colours(picture)
+    low, gain = _stretch_of(pixels, picture, request)
+    seen = picture_noise((pixels - low) * gain)
     if seen is None:
         return request
-    levels, error = LEVELS * seen.noise.sigma, LEVELS * seen.error
+    noise = seen.noise if gain == 1 else seen.noise.stretched(-low * gain, 1 / gain)
+    levels, error = LEVELS * noise.sigma, LEVELS * seen.error / gain
     why = f"noise of {levels:.1f} +- {error:.1f} of {LEVELS} levels is seen in the picture's quietest parts"
     return replace(
         request,
-        degradation=DegradationFacts.of(Degradation(noise=seen.noise), "picture", f"{why}, and is learnt against"),
+        degradation=DegradationFacts.of(Degradation(noise=noise), "picture", f"{why}, and is learnt against"),
     )
+
+
+def _stretch_of(pixels: Tensor, picture: Picture, request: Request) -> tuple[float, float]:
+    """`stretch_of` a 16-bit picture that is learnt from alone; not with compression, whose levels are of 8 bits."""
+    own = request.shared is None and request.degradation.values.jpeg is None
+    return stretch_of(pixels) if picture.bits == 16 and own else (0.0, 1.0)
 
 
 def _learn(
@@ -151,9 +160,13 @@ def _learn(
         )
     settings = request.settings_for(height * width)
     assert isinstance(settings, ZeroShotSettings)
-    lr = _seen_colours(picture).to(used.device)
+    pixels = _seen_colours(picture)
+    low, gain = _stretch_of(pixels, picture, request)
+    lr, values = pixels.to(used.device), request.degradation.values
+    if gain > 1 and values.noise is not None:
+        downscale = values.model_copy(update={"noise": values.noise.stretched(low, gain)}).downscale
     job = upscale(
-        lr,
+        (lr - low) * gain if gain > 1 else lr,
         request.scale,
         settings,
         downscale,
@@ -162,7 +175,14 @@ def _learn(
         shared=request.shared,
         on_progress=on_progress,
     )
-    return lr, run_single(job)
+    done = run_single(job)
+    if gain > 1:  # a network learns small differences as badly as large ones
+        done.image_CHW = done.image_CHW.div_(gain).add_(low)
+        done.disagreement_HW = done.disagreement_HW / gain
+        what = "pixels stretched before learning, and back afterwards: x -> (x - low) * gain"
+        done.steps.insert(0, {"name": "stretch", "what": what, "low": low, "gain": gain, "seconds": 0.0})
+        done.notices.append(f"the picture is faint: it uses 1/{gain:g} of its range, and was stretched for the network")
+    return lr, done
 
 
 def _finished(
