@@ -1,0 +1,314 @@
+"""Find in pixels with which quality a crop was compressed by JPEG, at any phase of the grid and under a later save.
+
+Each image is tested against every candidate table at the 64 phases of the grid (`lattice`); images that one table
+explains are a group, so that crops of several photographs get each their own quality. Where a group's compression is
+the file's own or begins in the corners of its images, it is a later save, and an earlier compression is looked for
+under it.
+
+Shapes: C images, T candidate tables, P phases (64).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from zssr_gan.degradation.encoder_tables import candidates
+from zssr_gan.degradation.lattice import (
+    ROUNDING,
+    SmoothDensity,
+    Windows,
+    moved_by_resaving,
+    scores,
+    steps_of,
+    windows_of,
+)
+from zssr_gan.degradation.model import Jpeg
+from zssr_gan.imaging.colour import LEVELS, luma_of
+
+_LEAST_EVIDENCE = 30.0
+"""Nats that a group must have in all."""
+
+_SURE = 0.9
+"""Least share of the likelihood that lies within 1 of the quality; else the quality is not known."""
+
+_ALIKE = 0.01  # difference of such shares that says nothing
+
+_TEMPERED = 0.5  # coefficients of one block are not independent: a nat counts half where qualities are compared
+
+_COARSE = 3  # every third quality is tested at all phases, every one at the best
+_BEST_PHASES = 4
+_PHASES = 64
+
+_FEWEST_LEVELS = 16  # a drawing or a flat place has fewer, and a lattice of its own
+
+_LARGEST_SIDE = 96  # pixels; of a larger image, parts are tested
+_PART = 31  # pixels: a window at each of 24 x 24 places, 9 at each phase
+_PARTS = 16
+
+_SIGMAS = (1.1 * ROUNDING, 2.5 * ROUNDING)
+"""Of the decoder's rounding; the larger where a decoder is inexact or an image was processed a little."""
+
+_RESAVED = (0.5, 0.75, 1.0)
+"""Of `moved_by_resaving`: where the second save rounds nothing, it moves less."""
+
+
+class CompressionGroup(BaseModel):
+    """Images that one compression explains, or nothing."""
+
+    model_config = ConfigDict(frozen=True)
+
+    images: tuple[int, ...]
+    """Positions in the sequence."""
+    jpeg: Jpeg | None
+    """The first compression that is known; None where none was seen, or its quality is not known. Colour is taken to
+    be stored at half the size unless the file says otherwise: luma alone is looked at."""
+    outer: Jpeg | None
+    """The later save under which `jpeg` was found."""
+    evidence: float
+    """Natural logarithm of how much likelier the pixels are with the compression than without it; 0 where none was
+    seen, infinite where only the files' own tables say it."""
+    phases: tuple[tuple[int, int] | None, ...]
+    """For each image, rows and columns from its corner to the first whole block; None where it does not say."""
+    seen: int
+    """How many of the images say so each for itself."""
+
+    @property
+    def quality(self) -> int | None:
+        """As libjpeg counts it; None where no compression was seen or its quality is not known."""
+        return None if self.jpeg is None else self.jpeg.quality
+
+    @property
+    def resaved(self) -> bool:
+        """Whether the compression was found under a later one."""
+        return self.outer is not None
+
+    @property
+    def summary(self) -> str:
+        """One sentence."""
+        count = f"{len(self.images)} image{'s' if len(self.images) > 1 else ''}"
+        if self.evidence == 0:
+            return f"{count}: no JPEG seen"
+        if self.jpeg is None:
+            return f"{count}: compressed by JPEG, quality not known"
+        where = "the files' tables" if math.isinf(self.evidence) else f"the pixels of {self.seen}"
+        under = "" if self.outer is None else f", saved again with quality {self.outer.quality}"
+        return f"{count}: JPEG quality {self.jpeg.quality} ({where}){under}"
+
+
+class Compression(BaseModel):
+    """What was found in a set of images."""
+
+    model_config = ConfigDict(frozen=True)
+
+    groups: tuple[CompressionGroup, ...]
+    """The largest first; each image is in one."""
+
+    def of(self, image: int) -> CompressionGroup:
+        """The group of an image by its position."""
+        return next(group for group in self.groups if image in group.images)
+
+    @property
+    def summary(self) -> str:
+        """One sentence for a person."""
+        return "; ".join(group.summary for group in self.groups) or "no images"
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What one image says of each table."""
+
+    evidence: Tensor
+    """`T` nats."""
+    phases: Tensor
+    """`T`: the likeliest phase."""
+
+
+def find_compression(images: Sequence[Tensor], outer: Sequence[Jpeg | None] | None = None) -> Compression:
+    """Find the JPEG compression that images went through, from their pixels.
+
+    Args:
+        images: `C H W` in [0, 1], as stored in 8 bit. Smaller than 8 pixels, an image says nothing.
+        outer: what the files' own tables say, where they are JPEG: blocks begin in the corner.
+
+    Returns:
+        Groups of images. Takes about 2 s of one core for 24 images of 32 pixels; of a large image parts are tested.
+    """
+    tables = [None] * len(images) if outer is None else list(outer)
+    if len(tables) != len(images):
+        raise ValueError("find_compression: outer has not one item for each image")
+    windows = [_windows(image) for image in images]
+    groups: list[CompressionGroup] = []
+    plain = [number for number, table in enumerate(tables) if table is None]
+    for group in _grouped(plain, {number: _read(windows[number], _SIGMAS_OF_ROUNDING) for number in plain}):
+        at_corner = [phase == (0, 0) for phase in group.phases if phase is not None]
+        if group.jpeg is not None and sum(at_corner) > 0.6 * max(group.seen, 1):
+            groups += _earlier(group.images, group.jpeg, windows, group)
+        else:
+            groups.append(group)
+    for table in dict.fromkeys(table for table in tables if table is not None):
+        members = tuple(number for number, one in enumerate(tables) if one == table)
+        own = CompressionGroup(
+            images=members,
+            jpeg=table,
+            outer=None,
+            evidence=math.inf,
+            phases=((0, 0),) * len(members),
+            seen=len(members),
+        )
+        groups += _earlier(members, table, windows, own)
+    return Compression(groups=tuple(sorted(groups, key=lambda group: -len(group.images))))
+
+
+_SIGMAS_OF_ROUNDING = tuple(torch.tensor([sigma]) for sigma in _SIGMAS)
+
+
+def _earlier(
+    images: Sequence[int], outer: Jpeg, windows: Sequence[Windows | None], found: CompressionGroup
+) -> list[CompressionGroup]:
+    """The group `found` divided by the compressions that are found under its own."""
+    moved = moved_by_resaving(outer.luma)
+    sigmas = tuple(share * moved for share in _RESAVED)
+    reads = {}
+    for number in images:
+        own = windows[number]
+        reads[number] = _read(None if own is None else own.at(own.phases != 0), sigmas)
+    groups: list[CompressionGroup] = []
+    for group in _grouped(images, reads):
+        if group.jpeg is not None:
+            groups.append(group.model_copy(update={"outer": outer}))
+        else:
+            places = [found.images.index(number) for number in group.images]
+            phases = tuple(found.phases[place] for place in places)
+            groups.append(
+                found.model_copy(
+                    update={"images": group.images, "phases": phases, "seen": min(found.seen, len(places))}
+                )
+            )
+    return groups
+
+
+def _windows(image: Tensor) -> Windows | None:
+    """All windows of an image, or of parts of a large one; None where it is smaller than a block."""
+    levels = (image.detach().float().cpu() * LEVELS).round()
+    clipped = ((levels <= 0) | (levels >= LEVELS)).any(0)
+    # The decoder's luma is whole levels; what colours' rounding moved it by is rounded away.
+    luma = (luma_of(levels / LEVELS) * LEVELS).round()
+    height, width = luma.shape
+    if min(height, width) < 8 or len(luma.unique()) < _FEWEST_LEVELS:
+        return None
+    if max(height, width) <= _LARGEST_SIDE:
+        return windows_of(luma, clipped)
+    side = round(math.sqrt(_PARTS))
+    rows, columns = (
+        torch.linspace(0, max(0, length - _PART), side).long().unique().tolist() for length in (height, width)
+    )
+    parts = [
+        windows_of(
+            luma[row : row + _PART, column : column + _PART],
+            clipped[row : row + _PART, column : column + _PART],
+            row,
+            column,
+        )
+        for row in rows
+        for column in columns
+    ]
+    return Windows(
+        torch.cat([part.coefficients for part in parts]),
+        torch.cat([part.phases for part in parts]),
+        torch.cat([part.clipped for part in parts]),
+    )
+
+
+def _read(windows: Windows | None, sigmas: Sequence[Tensor]) -> _Read:
+    """The evidence of one image for each table, its phase and sigma averaged over."""
+    tested = candidates()
+    tables = steps_of([one.luma for one, _ in tested])
+    if windows is None or len(windows.phases) == 0:
+        return _Read(torch.zeros(len(tables)), torch.zeros(len(tables), dtype=torch.long))
+    density = SmoothDensity.fit(windows)
+    coarse = _by_phase(windows, scores(windows, density, tables[_coarse()], sigmas[(len(sigmas) - 1) // 2]))
+    best = coarse.max(1).values.topk(_BEST_PHASES).indices
+    blocks = windows.at(torch.isin(windows.phases, best)).distinct()
+    found = torch.stack([_by_phase(blocks, scores(blocks, density, tables, sigma))[best] for sigma in sigmas], 1)
+    rarer = torch.tensor([logarithm for _, logarithm in tested])
+    evidence = found.logsumexp((0, 1)) - math.log(_PHASES * len(sigmas)) + rarer
+    return _Read(evidence, best[found.max(1).values.argmax(0)])
+
+
+def _by_phase(windows: Windows, nats: Tensor) -> Tensor:
+    """`P T` sums of `N T`."""
+    found = torch.zeros(_PHASES, nats.shape[1]).index_add_(0, windows.phases, nats)
+    found[torch.bincount(windows.phases, minlength=_PHASES) == 0] = -math.inf
+    return found
+
+
+@cache
+def _coarse() -> Tensor:
+    """Places of the candidates that are tested at all phases: every third quality, and some of other encoders'."""
+    tested = candidates()
+    common = [number for number, (_, rarer) in enumerate(tested) if not rarer]
+    others = [number for number, (_, rarer) in enumerate(tested) if rarer]
+    return torch.tensor(common[::_COARSE] + others[:: 4 * _COARSE])
+
+
+def _grouped(images: Sequence[int], reads: dict[int, _Read]) -> list[CompressionGroup]:
+    """Images by the tables that explain them: tables are added while each makes the whole likelier by enough."""
+    if not images:
+        return []
+    evidence = torch.stack([reads[number].evidence for number in images])
+    chosen: list[int] = []
+    best = torch.zeros(len(images))
+    while True:
+        gains = (evidence - best[:, None]).clamp(min=0).sum(0)
+        if float(gains.max()) < _LEAST_EVIDENCE:
+            break
+        chosen.append(int(gains.argmax()))
+        best = torch.maximum(best, evidence[:, chosen[-1]])
+    belongs = _assigned(evidence, chosen)
+    groups = []
+    for place in range(-1, len(chosen)):
+        members = (belongs == place).nonzero()[:, 0].tolist()
+        if members:
+            groups.append(_group([images[member] for member in members], evidence[members], reads, place >= 0))
+    return groups
+
+
+def _assigned(evidence: Tensor, chosen: list[int]) -> Tensor:
+    """Each image's table by its place in `chosen`, -1 for none; commoner tables are likelier."""
+    options = torch.cat([torch.zeros(len(evidence), 1), evidence[:, chosen]], 1)
+    belongs = options.argmax(1)
+    for _ in range(3):
+        shares = (torch.bincount(belongs, minlength=options.shape[1]) + 0.5) / (len(evidence) + 1)
+        belongs = (options + shares.log()).argmax(1)
+    return belongs - 1
+
+
+def _group(images: list[int], evidence: Tensor, reads: dict[int, _Read], compressed: bool) -> CompressionGroup:
+    """What the members of a group say together."""
+    if not compressed:
+        return CompressionGroup(
+            images=tuple(images), jpeg=None, outer=None, evidence=0.0, phases=(None,) * len(images), seen=0
+        )
+    pooled = evidence.sum(0)
+    qualities = torch.tensor([one.quality for one, _ in candidates()])
+    share = torch.softmax(_TEMPERED * pooled, 0)
+    # Tables of neighbouring qualities differ by little: the middle of three that are alike is the least wrong.
+    within_1 = ((qualities[:, None] - qualities).abs() <= 1).float() @ share
+    centre = qualities[(within_1 > within_1.max() - _ALIKE)][share[within_1 > within_1.max() - _ALIKE].argmax()]
+    best = int(pooled.where(qualities == centre, -math.inf).argmax())
+    jpeg, sure = candidates()[best][0], float(within_1[best])
+    says = evidence[:, best] > 0
+    phases = [divmod(int(reads[number].phases[best]), 8) for number in images]
+    return CompressionGroup(
+        images=tuple(images),
+        jpeg=jpeg if sure >= _SURE else None,
+        outer=None,
+        evidence=float(pooled[best]),
+        phases=tuple(phase if said else None for phase, said in zip(phases, says.tolist(), strict=True)),
+        seen=int((evidence[:, best] > _LEAST_EVIDENCE).sum()),
+    )

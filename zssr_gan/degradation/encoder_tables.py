@@ -1,0 +1,54 @@
+"""Quantisation tables of encoders in use, beside libjpeg's qualities.
+
+mozjpeg scales another table as libjpeg does (its default since 2014: N. Robidoux's, published in ImageMagick's forum;
+mozilla/mozjpeg, jcparam.c). Photoshop has a table for each of its settings, of which Pillow ships eight
+(PIL.JpegPresets).
+"""
+
+from functools import cache
+
+from PIL.JpegPresets import presets
+
+from zssr_gan.degradation.jpeg import Table, nearest_quality
+from zssr_gan.degradation.model import Jpeg
+
+_ROBIDOUX = (
+    *(16, 16, 16, 18, 25, 37, 56, 85),
+    *(16, 17, 20, 27, 34, 40, 53, 75),
+    *(16, 20, 24, 31, 43, 62, 91, 135),
+    *(18, 27, 31, 40, 53, 74, 106, 156),
+    *(25, 34, 43, 53, 69, 94, 131, 189),
+    *(37, 40, 62, 74, 94, 124, 169, 238),
+    *(56, 53, 91, 106, 131, 169, 226, 311),
+    *(85, 75, 135, 156, 189, 238, 311, 418),
+)
+
+LOWEST, HIGHEST = 20, 97  # qualities; above, every step is 1 or 2 and rounding to levels hides the lattice
+
+_RARER = -6.0  # nats
+
+
+def mozjpeg_table(quality: int) -> Table:
+    """mozjpeg's table, of luma and chroma alike, for a quality of 1 to 100."""
+    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+    return tuple(min(255, max(1, (step * percent + 50) // 100)) for step in _ROBIDOUX)
+
+
+@cache
+def candidates() -> tuple[tuple[Jpeg, float], ...]:
+    """Each compression that pixels are tested for, and how much rarer than libjpeg's it is taken to be, in nats.
+
+    Luma is what they are told by; colour is taken to be stored at half the size.
+    """
+    found = [(Jpeg.of_quality(quality), 0.0) for quality in range(LOWEST, HIGHEST + 1)]
+    taken = {one.luma for one, _ in found}
+    others = [(mozjpeg_table(quality),) * 2 for quality in range(LOWEST, HIGHEST + 1)]
+    for preset in presets.values():
+        luma, chroma = preset["quantization"][:2]  # type: ignore[index]
+        others.append((tuple(luma), tuple(chroma)))
+    for luma, chroma in others:
+        quality = nearest_quality(luma)
+        if luma not in taken and LOWEST <= quality <= HIGHEST:
+            taken.add(luma)
+            found.append((Jpeg(quality=quality, luma=luma, chroma=chroma), _RARER))
+    return tuple(found)
