@@ -165,7 +165,7 @@ def test_receptive_field(name: str) -> None:
     network, facts = build(name)
     network.double()
     field = facts.receptive_field
-    side = facts.largest or (48 if field is None else field + 40)
+    side = facts.largest or (48 if field is None else field + 28)
     x = image(facts.channels[-1], side, side)[:1].double().requires_grad_()
     out = run(network, x)
     down, across = (1, 1) if facts.scale is None else facts.scale

@@ -106,7 +106,7 @@ class TestRestarts:
     LIVELY = settings(
         network={"depth": 4, "width": 8, "initial": "lecun"},
         pairs={"crop": 24, "batch": 2},
-        schedule={"kind": "cosine", "lr": 0.01, "iterations": 80},
+        schedule={"kind": "cosine", "lr": 0.01, "iterations": 40},
     )
 
     @pytest.fixture

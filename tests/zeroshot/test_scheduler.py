@@ -344,7 +344,7 @@ class TestTooLittleMemory:
     ) -> None:
         expected, said = alone("slope"), list[str]()
         room_for(2, at, after)
-        assert_equal(train(enumerate(images), SLOPING, capacity=6, on_notice=said.append), expected)
+        assert_equal(train(enumerate(images), *KINDS["slope"], capacity=6, on_notice=said.append), expected)
         assert said == [
             "memory ran out with 6 networks side by side; going on with 3",
             "memory ran out with 3 networks side by side; going on with 1",
@@ -362,7 +362,7 @@ class TestTooLittleMemory:
             return real(network, *others)
 
         monkeypatch.setattr(fleet, "reconstruction_error", error)
-        assert_equal(train(enumerate(images[:4]), SLOPING, capacity=4), expected, range(4))
+        assert_equal(train(enumerate(images[:4]), *KINDS["slope"], capacity=4), expected, range(4))
 
     @pytest.mark.parametrize("at", ["advance", "__init__"])
     def test_too_little_for_one(self, at: str, room_for: Callable[..., None], images: list[Tensor]) -> None:

@@ -6,7 +6,7 @@ free their slots in the fleet for the next ones, so that the device stays full.
 
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
@@ -68,15 +68,6 @@ class Tick:
     """Floating-point operations of these, 6 a multiply-add (forward, and twice that backward)."""
 
 
-@dataclass(slots=True, eq=False)
-class _JobState(Generic[K, R]):
-    """A job that waits for the networks of its request; `done` has each with its restarts, by number."""
-
-    key: K
-    job: Job[R]
-    done: dict[int, tuple[Trained, int]] = field(default_factory=dict)
-
-
 def run_single(job: Job[R]) -> R:
     """Run one job and return its result.
 
@@ -125,9 +116,11 @@ class _Scheduler(Generic[K, R]):
     ) -> None:
         self.jobs, self.capacity, self.on_tick, self.on_notice = jobs, capacity, on_tick, on_notice
         self.smaller: dict[Hashable, int] = {}  # capacities by batch key, where memory ran out
-        self.running: dict[TrainRequest, _JobState[K, R]] = {}
+        self.running: dict[TrainRequest, tuple[K, Job[R]]] = {}
+        self.trained: dict[TrainRequest, dict[int, tuple[Trained, int]]] = {}  # networks with their restarts, by number
         self.waiting: dict[Hashable, deque[Member]] = {}
-        self.finished: list[Finished[K, R]] = []
+        self.finished: deque[Finished[K, R]] = deque()
+        self.slots: list[Member] = []  # of the fleet, in its order
 
     @property
     def waiting_count(self) -> int:
@@ -138,101 +131,89 @@ class _Scheduler(Generic[K, R]):
         while True:
             self._start_jobs(self.capacity)
             if self.finished:
-                yield from self._flush()
+                yield self.finished.popleft()
             elif self.waiting:
                 # The key for which most networks wait: its fleet is the fullest.
                 yield from self._run_batch(max(self.waiting, key=lambda key: len(self.waiting[key])))
             else:
                 return
 
-    def _flush(self) -> Iterator[Finished[K, R]]:
-        finished, self.finished = self.finished, []
-        yield from finished
-
     def _run_batch(self, key: Hashable) -> Iterator[Finished[K, R]]:
         """Train one fleet until no network of its key waits and all of its networks have stopped."""
-        slots = self._next(key, self.smaller.get(key, self.capacity))
-        fleet = self._attempt(key, slots, lambda: Fleet.of(slots))
+        self.slots = self._next(key, self.smaller.get(key, self.capacity))
+        fleet = self._attempt(lambda: Fleet.of(self.slots))
         steps = 0
-        while fleet is not None:
+        while fleet is not None and self.slots:
             if not fleet.running_N.all():
-                slots = self._refill(key, fleet, slots)
-                yield from self._flush()
-            active = int(fleet.running_N.sum()) if slots else 0
-            if self.on_tick is not None and (fleet.clock % _TICK == 0 or not slots):
+                self._refill(key, fleet)
+                while self.finished:
+                    yield self.finished.popleft()
+            active = int(fleet.running_N.sum()) if self.slots else 0
+            if self.on_tick is not None and (fleet.clock % _TICK == 0 or not self.slots):
                 self.on_tick(Tick(active, self.waiting_count, steps, steps * fleet.flop_of_a_step))
                 steps = 0
-            if not slots:
-                return
-            losses = self._attempt(key, slots, fleet.advance)
+            losses = self._attempt(fleet.advance) if self.slots else None
             if losses is None:
                 return
             steps += active
-            on_iteration = slots[0].request.on_iteration
+            request = self.slots[0].request
             # Reading a loss makes the CPU wait for the device: on a GPU not at every iteration.
             due = losses.device.type == "cpu" or fleet.clock % _TICK == 0
-            if on_iteration is not None and due and all(member.request is slots[0].request for member in slots):
+            if request.on_iteration is not None and due and all(member.request is request for member in self.slots):
                 rates = fleet.schedule.rates(fleet.iteration_N - 1)
-                on_iteration(fleet.clock, float(losses.mean()), float(rates.max()))
+                request.on_iteration(fleet.clock, float(losses.mean()), float(rates.max()))
 
-    def _refill(self, key: Hashable, fleet: Fleet, slots: list[Member]) -> list[Member]:
-        """Remove networks that have stopped and put waiting ones into their slots; the fleet's networks then."""
+    def _refill(self, key: Hashable, fleet: Fleet) -> None:
+        """Remove networks that have stopped, and put waiting ones into their slots."""
         free = (~fleet.running_N).nonzero()[:, 0]
-        all_stopped = len(free) == len(slots)
+        all_stopped = len(free) == len(self.slots)
         if not (all_stopped or fleet.may_assign):
-            return slots
+            return
         # No more than there are slots for: what is taken here, no other process does.
         self._start_jobs(len(free))
-        if not (all_stopped or key in self.waiting or len(free) >= _LEAVE_SHARE * len(slots)):
-            return slots
-        trained = self._attempt(key, slots, lambda: fleet.results(free))
+        if not (all_stopped or key in self.waiting or len(free) >= _LEAVE_SHARE * len(self.slots)):
+            return
+        trained = self._attempt(lambda: fleet.results(free))
         if trained is None:
-            return []
+            return
         for place, one in zip(free.tolist(), trained, strict=True):
-            self._finish(slots[place], one)
+            self._finish(self.slots[place], one)
         if all_stopped:
-            return []  # a fleet of others starts from nothing
+            self.slots = []  # a fleet of others starts from nothing
+            return
         fresh = self._next(key, len(free))
-        left = set(free[len(fresh) :].tolist())
-        slots = list(slots)
-        for place, member in zip(free.tolist(), fresh, strict=False):
-            slots[place] = member
-        stay = [place for place in range(len(slots)) if place not in left]
-        slots = [slots[place] for place in stay]
+        filled, left = free[: len(fresh)], set(free[len(fresh) :].tolist())
+        for place, member in zip(filled.tolist(), fresh, strict=True):
+            self.slots[place] = member
+        stay = [place for place in range(len(self.slots)) if place not in left]
+        self.slots = [self.slots[place] for place in stay]
 
-        def move() -> bool:
+        def move() -> None:
             if fresh:
-                fleet.assign(free[: len(fresh)], Fleet.of(fresh))
+                fleet.assign(filled, Fleet.of(fresh))
             if left:
                 fleet.select(torch.tensor(stay))
-            return True
 
-        return slots if self._attempt(key, slots, move) else []
+        self._attempt(move)
 
     def _start_jobs(self, wanted: int) -> None:
         """Start jobs until so many networks wait, a job has ended (its result shall not lie here), or none is left."""
-        while self.waiting_count < wanted and not self.finished:
-            try:
-                key, job = next(self.jobs)
-            except StopIteration:
-                return
-            self._resume(_JobState(key, job), None)
+        while self.waiting_count < wanted and not self.finished and (started := next(self.jobs, None)) is not None:
+            self._resume(*started)
 
-    def _resume(self, state: _JobState[K, R], answer: TrainResult | ZssrGanError | None) -> None:
+    def _resume(self, key: K, job: Job[R], answer: TrainResult | ZssrGanError | None = None) -> None:
         """Let a job go on to its next request or its end."""
         try:
-            if answer is None:
-                request = next(state.job)
-            elif isinstance(answer, TrainResult):
-                request = state.job.send(answer)
+            if isinstance(answer, ZssrGanError):
+                request = job.throw(answer)
             else:
-                request = state.job.throw(answer)
+                request = next(job) if answer is None else job.send(answer)
         except StopIteration as end:
-            self.finished.append(Finished(state.key, end.value, None))
+            self.finished.append(Finished(key, end.value, None))
         except ZssrGanError as error:
-            self.finished.append(Finished(state.key, None, error))
+            self.finished.append(Finished(key, None, error))
         else:
-            self.running[request] = _JobState(state.key, state.job)
+            self.running[request], self.trained[request] = (key, job), {}
             for number in range(len(request.seeds)):
                 self._wait(Member(request, number))
 
@@ -246,34 +227,37 @@ class _Scheduler(Generic[K, R]):
             self.waiting.pop(key, None)
         return members
 
-    def _finish(self, member: Member, trained: Trained) -> None:
+    def _finish(self, member: Member, one: Trained) -> None:
         """Restart a network that died; else resume its job if it was the request's last."""
-        if trained.dead and member.restarts < RESTARTS:
+        if one.dead and member.restarts < RESTARTS:
             self._wait(Member(member.request, member.number, member.restarts + 1))
             return
-        request, state = member.request, self.running[member.request]
-        state.done[member.number] = trained, member.restarts
-        if len(state.done) < len(request.seeds):
+        request, trained = member.request, self.trained[member.request]
+        trained[member.number] = one, member.restarts
+        if len(trained) < len(request.seeds):
             return
-        del self.running[request]
-        networks, restarts = zip(*(state.done[number] for number in range(len(request.seeds))), strict=True)
-        weights_NP = torch.stack([one.weights_P for one in networks])
+        networks, restarts = zip(*(trained[number] for number in range(len(request.seeds))), strict=True)
+        weights_NP = torch.stack([each.weights_P for each in networks])
         answer: TrainResult | ZssrGanError = TrainResult(
             make_network(request.settings, len(request.image_CHW), request.task.factor, weights_NP),
-            [one.iterations for one in networks],
-            [one.loss for one in networks],
+            [each.iterations for each in networks],
+            [each.loss for each in networks],
             list(restarts),
-            [one.dead for one in networks],
+            [each.dead for each in networks],
         )
         if not torch.isfinite(weights_NP).all():
             answer = NumericalError(
                 f"training gave NaN or infinity in each of {RESTARTS + 1} starts; try the precision fp32 or a lower "
                 "learning rate"
             )
-        self._resume(state, answer)
+        self._answer(request, answer)
 
-    def _attempt(self, key: Hashable, slots: list[Member], act: Callable[[], T]) -> T | None:
-        """What `act` returns; None if memory ran out: `slots` then wait again, for a smaller fleet.
+    def _answer(self, request: TrainRequest, answer: TrainResult | ZssrGanError) -> None:
+        del self.trained[request]
+        self._resume(*self.running.pop(request), answer)
+
+    def _attempt(self, act: Callable[[], T]) -> T | None:
+        """What `act` returns; None if memory ran out: the fleet's networks then wait again, for a smaller one.
 
         An iteration may have been cut off anywhere, so they train from their beginning.
         """
@@ -283,9 +267,12 @@ class _Scheduler(Generic[K, R]):
             if not is_out_of_memory(error):
                 raise
             torch.cuda.empty_cache()
+            slots, self.slots = self.slots, []
+            request = slots[0].request
             if len(slots) == 1:
-                self._give_up(slots[0].request, error)
+                self._give_up(request, error)
                 return None
+            key = request.batch_key
             self.smaller[key] = len(slots) // 2  # of this key alone: others may have smaller images
             if self.on_notice is not None:
                 self.on_notice(
@@ -296,13 +283,14 @@ class _Scheduler(Generic[K, R]):
 
     def _give_up(self, request: TrainRequest, error: Exception) -> None:
         """End a job, a single network of which does not fit into memory, with its other networks."""
+        others = {
+            key: deque(member for member in queue if member.request is not request)
+            for key, queue in self.waiting.items()
+        }
+        self.waiting = {key: queue for key, queue in others.items() if queue}
         lacking = DeviceError(
             "the device has too little memory to train a single network on this image: use another device, or a preset "
             "with a smaller crop"
         )
         lacking.__cause__ = error
-        for key, queue in list(self.waiting.items()):
-            self.waiting[key] = deque(member for member in queue if member.request is not request)
-            if not self.waiting[key]:
-                del self.waiting[key]
-        self._resume(self.running.pop(request), lacking)
+        self._answer(request, lacking)
