@@ -151,6 +151,13 @@ def locked(path: Path, held: ZssrGanError | None = None) -> Iterator[None]:
         lock.release()
 
 
+def why_unreadable(path: Path, error: OSError) -> str:
+    """Why a file cannot be opened, to follow its name: a broken link, or the system's own words."""
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP) and path.is_symlink():
+        return f"is a broken link (to {path.readlink()})"
+    return f"cannot be read ({error.strerror or error})"
+
+
 def relative_path(target: Path, folder: Path) -> str:
     """`target` relative to `folder`, with forward slashes; absolute where no relative path exists (another drive)."""
     # Symbolic links are followed up to the file's own name, since ".." climbs the real folders.

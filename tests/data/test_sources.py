@@ -13,13 +13,17 @@ from skimage import data
 from tests.data.trees import SURVFACE, TINYFACE, make_tree, pixels, write_image, write_list, write_pairs
 from zssr_gan.data.prepared import open_sources
 from zssr_gan.data.qmul import Qmul
-from zssr_gan.data.sources import BuiltIn, Folder, Listing, Source, examine, walk_images
+from zssr_gan.data.sources import BuiltIn, Folder, Listing, Source, examine, images_in
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.settings.data import DataSettings, SourceSettings
 
 
 def paths(listing: Listing) -> list[str]:
     return [entry.path for entry in listing.entries]
+
+
+def names_in(folder: Path, *, recursive: bool = True) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in images_in(folder, recursive=recursive)[0]]
 
 
 def identities(source: Source) -> dict[str, str | None]:
@@ -40,11 +44,51 @@ class TestFolder:
         make_tree(
             tmp_path, ["b.png", "a/z.JPG", "a/b/c.Tiff", "notes.txt", ".hidden.png", ".h/a.png", "__MACOSX/a.png"]
         )
-        assert list(walk_images(tmp_path, recursive=False)) == [tmp_path / "b.png"]
-        found = [path.relative_to(tmp_path).as_posix() for path in walk_images(tmp_path)]
-        assert found == ["b.png", "a/z.JPG", "a/b/c.Tiff"]
+        assert images_in(tmp_path, recursive=False) == ([tmp_path / "b.png"], [])
+        assert names_in(tmp_path) == ["b.png", "a/z.JPG", "a/b/c.Tiff"]
         with pytest.raises(ImageError, match="none: the folder cannot be listed"):
-            list(walk_images(tmp_path / "none"))
+            images_in(tmp_path / "none")
+
+    def test_every_ending_that_is_read_is_taken(self, tmp_path: Path) -> None:
+        endings = ["png", "jpg", "jpeg", "jpe", "JFIF", "tif", "tiff", "bmp", "webp", "avif", "HEIC", "heif", "hif"]
+        expected = sorted(f"photo.{ending}" for ending in endings)
+        make_tree(tmp_path, expected)
+        assert names_in(tmp_path) == expected
+        assert paths(Folder("mine", tmp_path).listing()) == expected
+
+    def test_pictures_and_videos_that_are_not_read_are_named(self, tmp_path: Path) -> None:
+        others = ["a.xyz", "b.MOV", "c.cr2", "d.gif", "e.png~", "sub/f.mp4"]
+        make_tree(tmp_path, [*others, "ok.png", "binary"])
+        for name in ("notes.txt", "ok_x2.json", "README", ".hidden.mov", "model.safetensors"):
+            (tmp_path / name).write_text("text")
+        os.mkfifo(tmp_path / "pipe.png")
+        images, unread = images_in(tmp_path)
+        assert images == [tmp_path / "ok.png"]
+        assert unread == ["a.xyz", "b.MOV", "binary", "c.cr2", "d.gif", "e.png~", "pipe.png", "sub/f.mp4"]
+
+    def test_a_link_that_leads_nowhere_is_an_image_that_fails(self, tmp_path: Path) -> None:
+        make_tree(tmp_path, ["b.png"])
+        for name, target in (("a.png", "gone.png"), ("c.jpg", "c.jpg"), ("d.txt", "gone"), ("folder", "gone")):
+            (tmp_path / name).symlink_to(target)
+        assert names_in(tmp_path, recursive=False) == ["a.png", "b.png", "c.jpg"]
+        assert names_in(tmp_path) == ["a.png", "b.png", "c.jpg", "d.txt", "folder"]
+        listing = Folder("mine", tmp_path).listing()
+        assert paths(listing) == ["b.png"]
+        assert listing.unusable == tuple((n, "is a broken link") for n in ("a.png", "c.jpg", "d.txt", "folder"))
+
+    def test_a_folder_that_cannot_be_opened_fails_by_name(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make_tree(tmp_path, ["a.png", "locked/b.png", "open/c.png"])
+        scandir = os.scandir
+
+        def refuse(path: Path) -> object:
+            if Path(path).name == "locked":
+                raise PermissionError(13, "Permission denied", str(path))
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        assert names_in(tmp_path) == ["a.png", "locked", "open/c.png"]
 
     def test_what_is_read(self, tmp_path: Path) -> None:
         write_image(tmp_path / "a.png", 9, 11)
@@ -65,6 +109,9 @@ class TestFolder:
         (tmp_path / "set" / "linked").symlink_to(tmp_path / "real")
         (tmp_path / "set" / "up").symlink_to(tmp_path / "set")
         assert paths(Folder("mine", tmp_path / "set").listing()) == ["b.png", "linked/a.png"]
+        (tmp_path / "set" / "again").symlink_to(tmp_path / "real")
+        (tmp_path / "real" / "back").symlink_to(tmp_path / "set")
+        assert names_in(tmp_path / "set") == ["b.png", "again/a.png"]
 
     def test_a_name_that_is_no_text_is_listed_as_unusable(self, tmp_path: Path) -> None:
         write_image(tmp_path / "a.png")

@@ -33,6 +33,7 @@ from zssr_gan.inference.result import Result
 from zssr_gan.inference.sheet import Sheet
 from zssr_gan.progress import Progress
 from zssr_gan.settings.base import write_yaml
+from zssr_gan.settings.zeroshot import RefinementSettings
 
 
 @pytest.fixture
@@ -84,7 +85,20 @@ def test_a_bad_file_is_named_and_the_rest_goes_on(case: Path, request_tiny: Requ
     record = read_record(case / "out" / "a_x2.json")
     assert record.input.path == "../a.png"
     assert (record.label, record.output.width, record.output.height, record.output.channels) == ("internal", 50, 50, 1)
-    assert collect_sources([case / "out", case], recursive=False)[1] == 4  # what is ours is known, and left out
+    _, (notice,) = collect_sources([case / "out", case], recursive=False)
+    assert notice == "left out 4 results of earlier runs found in the folders"
+
+
+def test_broken_links_fail_by_name_and_the_rest_goes_on(case: Path, request_tiny: Request) -> None:
+    (case / "b.png").unlink()
+    (case / "link.png").symlink_to("gone.png")
+    (case / "self.jpg").symlink_to("self.jpg")
+    found = run(plan_run([case], output=case / "out"), request_tiny)
+    assert {name: one.status for name, one in found.items()} == {
+        "a.png": "done", "c.tif": "done", "link.png": "failed", "self.jpg": "failed",
+    }  # fmt: skip
+    assert found["link.png"].message == f"{case / 'link.png'}: is a broken link (to gone.png)"
+    assert "self.jpg: is a broken link" in found["self.jpg"].message
 
 
 def test_two_runs_give_the_same_bytes_and_the_same_record(case: Path, request_tiny: Request) -> None:
@@ -229,7 +243,8 @@ def test_skipping_says_what_was_made_otherwise(case: Path, request_tiny: Request
     other = run(again, replace(request_tiny, seed=1, scale=(2.0, 3.0)))["a.png"]
     assert other.status == "skipped"
     assert other.message.endswith("made with another scale, another seed")
-    other = run(again, replace(request_tiny, settings=request_tiny.settings.with_noise(0.1)))["a.png"]
+    other_settings = request_tiny.settings.model_copy(update={"refinement": RefinementSettings(ensemble=False)})
+    other = run(again, replace(request_tiny, settings=other_settings))["a.png"]
     assert other.message.endswith("made with other settings")
     (case / "a_x2.json").write_text("{}", encoding="utf-8")
     assert "cannot be checked" in run(again, request_tiny)["a.png"].message

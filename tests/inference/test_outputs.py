@@ -85,9 +85,20 @@ def test_each_file_is_taken_once_in_order(tmp_path: Path) -> None:
 def test_our_own_results_in_a_folder_are_left_out(tmp_path: Path) -> None:
     touch(tmp_path / "a.png")
     (tmp_path / "a_x2.png").write_bytes(b"PNG" + MARK.encode())
-    assert collect_sources([tmp_path]) == ([tmp_path / "a.png"], 1)
+    notice = "left out 1 results of earlier runs found in the folders"
+    assert collect_sources([tmp_path]) == ([tmp_path / "a.png"], (notice,))
     # ... but what is named outright is meant.
-    assert collect_sources([tmp_path / "a_x2.png"]) == ([tmp_path / "a_x2.png"], 0)
+    assert collect_sources([tmp_path / "a_x2.png"]) == ([tmp_path / "a_x2.png"], ())
+
+
+def test_what_is_not_read_is_counted_and_named(tmp_path: Path) -> None:
+    touch(*(tmp_path / name for name in ("a.png", "b.mov", "c.xyz", "notes.txt", "s/d.gif", "s/e.cr2")))
+    assert plan_run([tmp_path]).notices == ("left out 2 files, such as b.mov, c.xyz: not of a kind that is read",)
+    (notice,) = plan_run([tmp_path], recursive=True).notices
+    assert notice.startswith("left out 4 files, such as b.mov, c.xyz, s/d.gif: ")
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(ImageError, match=r"no image of a kind that is read .*, beside 2 files, such as b\.mov, c\.xyz"):
+        plan_run([tmp_path])
 
 
 @pytest.mark.parametrize("name", ["missing.png", "empty"])

@@ -60,11 +60,11 @@ def estimate(
 
         if output.suffix.lower() != ".json":
             raise OutputError(f"-o {output}: an estimate is a .json file, with a .png beside it")
-        sources, left_out = collect_sources(inputs, recursive=recursive)
+        sources, notices = collect_sources(inputs, recursive=recursive)
         targets = [output, picture_path(output)]
         check_new_files(targets, sources, overwrite=overwrite)
-        if left_out:
-            bar.note(f"left out {left_out} results of earlier runs found in the folders")
+        for notice in notices:
+            bar.note(notice)
         bar.start(0, f"{len(sources)} images")
         gathered = gather(sources, on_image=lambda done, total: bar.update("reading", done, total))
         for failure in gathered.failures:

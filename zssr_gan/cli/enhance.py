@@ -233,8 +233,8 @@ def _run(
 
     bar.images = len(plan.todo)
     sheet = None if compare is None else Sheet(compare)
-    if plan.left_out:
-        bar.info(f"left out {plan.left_out} results of earlier runs found in the folders")
+    for notice in plan.notices:
+        bar.info(notice)
     if plan.todo and (request.estimates or request.learns):
         bar.start(0, f"{len(plan.todo) + len(plan.skipped)} images")
     if request.estimates and plan.todo:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zssr_gan.errors import ImageError, SettingsError
-from zssr_gan.files import sha256_bytes
+from zssr_gan.files import sha256_bytes, why_unreadable
 from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.picture import Metadata, Picture, from_samples
 
@@ -30,7 +30,15 @@ IMAGE_EXTENSIONS = frozenset(
 )
 """What a file's name ends in, in lower case, where it is an image that can be read."""
 
+_NO_PICTURES = frozenset({
+    ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".xml", ".html", ".htm", ".css",
+    ".js", ".py", ".sh", ".ini", ".cfg", ".log", ".db", ".xmp", ".lnk", ".url", ".sha256", ".md5", ".npy", ".npz",
+    ".mat", ".h5", ".hdf5", ".safetensors", ".pth", ".pt", ".mp3", ".wav",
+})  # fmt: skip
+"""Endings of what lies beside pictures and videos and is neither."""
+
 HIDDEN = "is hidden"
+BROKEN_LINK = "is a broken link"
 
 _LARGEST_FILE = 2**30  # bytes; no image within the limit of pixels comes near
 
@@ -39,8 +47,8 @@ def walk(folder: Path, *, recursive: bool = True) -> Iterator[tuple[str, str]]:
     """Each file in a folder as (path, ""), and what cannot be used as (path, reason), such as `HIDDEN`.
 
     Paths are relative to `folder`, with forward slashes. A folder's files come before its folders, each by name; linked
-    folders are followed, each folder once. What macOS adds to archives counts as hidden. Raises OSError where `folder`
-    itself cannot be listed.
+    folders are followed, each folder once, and a link that leads nowhere is `BROKEN_LINK`. What macOS adds to archives
+    counts as hidden. Raises OSError where `folder` itself cannot be listed.
     """
     seen: set[tuple[int, int]] = set()
 
@@ -50,13 +58,13 @@ def walk(folder: Path, *, recursive: bool = True) -> Iterator[tuple[str, str]]:
             return
         seen.add((status.st_dev, status.st_ino))
         with os.scandir(folder / place) as found:  # half a million files: a call each for their kind would be felt
-            entries = sorted(found, key=lambda entry: (entry.is_dir(), entry.name))
-        for entry in entries:
-            path = f"{place}/{entry.name}" if place else entry.name
-            if entry.name.startswith(".") or entry.name == "__MACOSX":
+            entries = sorted(_leads_to(entry) for entry in found)
+        for is_folder, name, problem in entries:
+            path = f"{place}/{name}" if place else name
+            if name.startswith(".") or name == "__MACOSX":
                 yield path, HIDDEN
-            elif not entry.is_dir():
-                yield path, ""
+            elif not is_folder:
+                yield path, problem
             elif recursive:
                 try:
                     yield from inside(path)
@@ -66,19 +74,48 @@ def walk(folder: Path, *, recursive: bool = True) -> Iterator[tuple[str, str]]:
     return inside("")
 
 
-def walk_images(folder: Path, *, recursive: bool = True) -> Iterator[Path]:
-    """The files in a folder whose names are images', without hidden ones; see `walk`.
+def _leads_to(entry: os.DirEntry[str]) -> tuple[bool, str, str]:
+    """Whether an entry is a folder, or a link to one; its name; and `BROKEN_LINK` or nothing."""
+    try:
+        if entry.is_symlink():  # of others no call is needed
+            entry.stat()
+        return entry.is_dir(), entry.name, ""
+    except OSError:  # nothing is there, or the link leads to itself
+        return False, entry.name, BROKEN_LINK
 
-    Raises ImageError where a folder cannot be listed.
+
+def images_in(folder: Path, *, recursive: bool = True) -> tuple[list[Path], list[str]]:
+    """The images in a folder, and the paths within it of other files that may be pictures or videos.
+
+    Images are known by their endings; hidden files are left out; see `walk`. Broken links and folders that cannot be
+    opened are among the images, so that each fails by name when its turn comes.
+
+    Raises ImageError where `folder` itself cannot be listed.
     """
+    images, others = list[Path](), list[str]()
     try:
         for path, problem in walk(folder, recursive=recursive):
-            if problem not in ("", HIDDEN):
-                raise ImageError(f"{folder / path}: the folder {problem}")
-            if not problem and Path(path).suffix.lower() in IMAGE_EXTENSIONS and (folder / path).is_file():
-                yield folder / path
+            file, is_image = folder / path, Path(path).suffix.lower() in IMAGE_EXTENSIONS
+            if problem == HIDDEN or (problem == BROKEN_LINK and not is_image and not recursive):
+                continue  # without an image's name a broken link may have led to a folder, which is not asked for
+            if problem or (is_image and file.is_file()):
+                images.append(file)
+            elif _may_be_picture(file):
+                others.append(path)
     except OSError as error:
         raise ImageError(f"{folder}: the folder cannot be listed ({error.strerror})") from error
+    return images, others
+
+
+def _may_be_picture(file: Path) -> bool:
+    """Whether a file may be a picture or a video: by its ending, or, without one, by bytes that are no text."""
+    if file.suffix:
+        return file.suffix.lower() not in _NO_PICTURES
+    try:
+        with file.open("rb") as opened:
+            return file.is_file() and b"\0" in opened.read(1024)
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +258,7 @@ def read_file(file: Path, name: str) -> Content:
             raise ImageError(f"{name}: is larger than an image can be.")
         data = file.read_bytes()
     except OSError as error:
-        raise ImageError(f"{name}: cannot be read ({error.strerror or error}).") from error
+        raise ImageError(f"{name}: {why_unreadable(file, error)}.") from error
     return Content(sha256_bytes(data), decode_picture(data, name), data)
 
 

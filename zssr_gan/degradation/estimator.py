@@ -26,7 +26,7 @@ from zssr_gan.degradation.recurrence import (
     fit_noise,
 )
 from zssr_gan.errors import ImageError
-from zssr_gan.files import sha256_bytes
+from zssr_gan.files import sha256_bytes, why_unreadable
 from zssr_gan.imaging.colour import LEVELS, has_colours, luma_of, psnr_db
 from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.resize import Size, resize
@@ -94,7 +94,7 @@ def gather(
             data = path.read_bytes()
             pixels = decode_picture(data, str(path), max_megapixels=max_megapixels).pixels
         except OSError as error:
-            failures.append(f"{path}: cannot be read ({error.strerror})")
+            failures.append(f"{path}: {why_unreadable(path, error)}")
         except ImageError as error:
             failures.append(str(error))
         else:

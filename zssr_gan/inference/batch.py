@@ -9,7 +9,7 @@ from typing import Literal
 
 from zssr_gan.devices import resolve_device
 from zssr_gan.errors import ImageError, ZssrGanError
-from zssr_gan.files import canonical_sha256, relative_path, sha256_bytes, sha256_file, write_together
+from zssr_gan.files import canonical_sha256, relative_path, sha256_bytes, sha256_file, why_unreadable, write_together
 from zssr_gan.imaging.io import decode_picture, encode_picture, left_out
 from zssr_gan.imaging.picture import Picture
 from zssr_gan.imaging.sheets import encode_sheet, evidence_sheet
@@ -212,7 +212,7 @@ def open_input(path: Path, request: Request) -> Opened:
             raise ImageError(f"{path}: {path.stat().st_size / 1e6:.0f} MB is more than --max-megapixels can be")
         data = path.read_bytes()
     except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
+        raise ImageError(f"{path}: {why_unreadable(path, error)}") from error
     picture = decode_picture(data, str(path), max_megapixels=limit)
     return Opened(started, clock, path, len(data), sha256_bytes(data), picture)
 

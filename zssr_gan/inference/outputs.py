@@ -3,6 +3,7 @@
 Nothing here is left on the disk. Whatever would stop a result from being written is found now, not after hours of work.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from zssr_gan.data.sources import IMAGE_EXTENSIONS, walk_images
+from zssr_gan.data.sources import IMAGE_EXTENSIONS, images_in
 from zssr_gan.errors import ImageError, OutputError, SettingsError
 from zssr_gan.imaging.resize import Scale
 from zssr_gan.provenance import is_ours, scale_text
@@ -47,8 +48,8 @@ class Plan:
     todo: tuple[Job, ...]
     skipped: tuple[Job, ...]
     """Jobs whose files exist, where that was asked for."""
-    left_out: int
-    """Images in the folders that are results of earlier runs."""
+    notices: tuple[str, ...]
+    """What is left out of the folders, a sentence each: results of earlier runs, files that are not read."""
 
 
 def parse_scale(text: str) -> Scale:
@@ -106,7 +107,7 @@ def plan_run(
         raise OutputError(f"-o {output} names the whole file, so --suffix and --ext have no place beside it")
     if compare is not None and compare.suffix.lower() not in WRITABLE:
         raise OutputError(f"--compare {compare}: the sheet is a .png or .tif file")
-    sources, left_out = collect_sources(inputs, recursive=recursive)
+    sources, notices = collect_sources(inputs, recursive=recursive)
     if is_file and output is not None:
         places = [(output.parent, output.stem, output.suffix)]
     else:
@@ -127,40 +128,51 @@ def plan_run(
         for source, (folder, stem, ending) in zip(sources, places, strict=True)
     ]
     todo, skipped = _check_targets(jobs, compare=compare, overwrite=overwrite, skip_existing=skip_existing)
-    return Plan(tuple(todo), tuple(skipped), left_out)
+    return Plan(tuple(todo), tuple(skipped), notices)
 
 
-def collect_sources(inputs: Sequence[Path], *, recursive: bool = False) -> tuple[list[Path], int]:
+def collect_sources(inputs: Sequence[Path], *, recursive: bool = False) -> tuple[list[Path], tuple[str, ...]]:
     """Find the images among files and folders, each once, a folder's in the order of their names.
 
-    A file named outright is taken whatever it is. In folders, images are known by their endings; hidden files and
-    our own earlier results are left out; how many of these is the second value.
+    A file named outright is taken whatever it is. In folders, images are known by their endings (see `images_in`);
+    hidden files, our own earlier results, and pictures and videos of kinds that are not read are left out.
+
+    Returns:
+        The images, and a notice each of the results and of the files that are left out.
 
     Raises:
         ImageError: an input is missing, not a file, or a folder without images.
     """
     found: dict[Path, Path] = {}
-    left_out = 0
+    ours, others = 0, list[str]()
     for given in inputs:
         if given.is_dir():
-            images = list(walk_images(given, recursive=recursive))
-            ours = [path for path in images if is_ours(path)]
-            left_out += len(ours)
+            images, unread = images_in(given, recursive=recursive)
             if not images:
                 more = "" if recursive else " itself (--recursive looks into its subfolders too)"
-                raise ImageError(f"{given}: no PNG, JPEG, TIFF, BMP or WebP file in this folder{more}")
-            fresh = [path for path in images if path not in set(ours)]
+                beside = f", beside {_such_as(unread)}" if unread else ""
+                raise ImageError(f"{given}: no image of a kind that is read in this folder{more}{beside}")
+            fresh = [path for path in images if not is_ours(path)]
+            ours += len(images) - len(fresh)
+            others += unread
         elif given.is_file():
             fresh = [given]
         elif given.exists():
             raise ImageError(f"{given}: neither a file nor a folder")
         else:
-            raise ImageError(f"{given}: no such file or folder")
+            raise ImageError(f"{given}: {'is a broken link' if given.is_symlink() else 'no such file or folder'}")
         for path in fresh:
             found.setdefault(_absolute(path), path)
     if not found:
-        raise ImageError(f"nothing to do: all {left_out} images found are results of earlier runs")
-    return list(found.values()), left_out
+        raise ImageError(f"nothing to do: all {ours} images found are results of earlier runs")
+    notices = [f"left out {ours} results of earlier runs found in the folders"] if ours else []
+    notices += [f"left out {_such_as(others)}: not of a kind that is read"] if others else []
+    return list(found.values()), tuple(notices)
+
+
+def _such_as(names: Sequence[str]) -> str:
+    """How many files there are, and the first of their names."""
+    return f"{len(names):,} file{'s' if len(names) > 1 else ''}, such as {', '.join(names[:3])}"
 
 
 def _absolute(path: Path) -> Path:
@@ -284,7 +296,10 @@ def _with_leftovers(job: Job) -> Job:
 
 def _refuse_inputs(targets: Sequence[Path], sources: Sequence[Path]) -> None:
     # By device and inode: this sees through symbolic links, hard links and disks that ignore case.
-    inputs = {(status.st_dev, status.st_ino) for status in (source.stat() for source in sources)}
+    inputs = set()
+    for source in sources:
+        with contextlib.suppress(OSError):  # a broken link fails when its turn comes
+            inputs.add(((status := source.stat()).st_dev, status.st_ino))
     for path in targets:
         if path.exists():
             status = path.stat()
