@@ -50,7 +50,7 @@ def tables(*names: str) -> tuple[Table, Table]:
     """Of means, and of differences to the first method."""
     title, remarks = f"Four faces, {len(names)} methods", ("All of it was made up",)
     columns = (PSNR, FAR, SHARP, VIF)
-    return compared(title, ("method",), columns, rows(*names), gains="Differences to bicubic", remarks=remarks)
+    return compared(title, columns, rows(*names), gains="Differences to bicubic", remarks=remarks)
 
 
 def views() -> tuple[Illustration, ...]:

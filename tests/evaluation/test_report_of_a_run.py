@@ -14,8 +14,8 @@ from zssr_gan.data.cameras import CaseDegradations, GroupEstimate, encode_degrad
 from zssr_gan.data.store import Store
 from zssr_gan.degradation.estimate import Estimate
 from zssr_gan.evaluation.part import Part, encode_part
+from zssr_gan.evaluation.report import write_report
 from zssr_gan.evaluation.run import Run
-from zssr_gan.evaluation.run_report import write_report
 from zssr_gan.files import sha256_file
 from zssr_gan.settings.run import load_run
 

@@ -30,7 +30,7 @@ def both() -> tuple[Table, Table]:
         Measured(("theirs",), {SET.name: Figure(SET.name, 1.0)}, lacking="not printed"),
     ]
     remarks = ("All of it is a test",)
-    return compared("Truth & more", ("method",), (PSNR, SET), rows, gains="Gains", remarks=remarks)
+    return compared("Truth & more", (PSNR, SET), rows, gains="Gains", remarks=remarks)
 
 
 def read(text: str) -> list[dict[str, Any]]:

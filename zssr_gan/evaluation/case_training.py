@@ -6,24 +6,25 @@ The truths of these images are known to the tables alone.
 import json
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from zssr_gan.degradation.model import degradation_of
-from zssr_gan.errors import WeightsError
+from zssr_gan.errors import SettingsError, WeightsError
 from zssr_gan.evaluation.cache import Results, hash_of
 from zssr_gan.evaluation.evaluator import Evaluator
+from zssr_gan.evaluation.methods import CONTENT, PROJECTED, RAW, THESE, Method, apply_generator, no_results
+from zssr_gan.evaluation.metrics.perceptual import reason
 from zssr_gan.evaluation.run import Images
-from zssr_gan.files import atomic_write, sha256_file, verify, with_checksum
+from zssr_gan.files import atomic_write, verify, with_checksum
 from zssr_gan.imaging.colour import from_levels, to_levels
 from zssr_gan.seeds import content_hash
-from zssr_gan.training import sampling
+from zssr_gan.training import sampling, train
 from zssr_gan.training.dataset import TrainingData
 from zssr_gan.training.loop import Callbacks
 from zssr_gan.training.model_card import TrainedGenerator, load_generator
-from zssr_gan.training.train import CONTENT, GENERATOR, load_mediator, train_generator
 
 _TIMES = "times.json"
 
@@ -32,38 +33,45 @@ _WITH_SYNTHETIC_HR = 0.7
 
 _LARGEST_SHARE_HELD_OUT = 0.1
 
-
-@dataclass(frozen=True, slots=True)
-class Phases:
-    """Generators at the end of each phase, and the seconds to get there (None: not known, as the training resumed)."""
-
-    content: TrainedGenerator | None
-    """None: there was one phase alone."""
-    last: TrainedGenerator
-    content_seconds: float | None
-    seconds: float | None
+_Phase = tuple[TrainedGenerator, float | None]
+"""The generator at a phase's end, and the seconds to get there; None: not known, as the training was resumed."""
 
 
-def train_on_case(work: Evaluator, images: Images, stage_1: Results) -> Phases:
-    """Return the generators from the cache, or train now, from the newest checkpoint where there is one.
+def train_on_these(work: Evaluator, images: Images, stage_1: Method) -> list[Method]:
+    """A generator trained on these LR images and their synthetic HR images: each phase, and back-projected."""
+    network = f"{work.settings.train.generator.name.upper()} on these LR images"
+    before, raw, projected = (name.format(network) for name in (CONTENT, RAW, PROJECTED))
+    assert stage_1.results is not None  # it is always made
+    try:
+        content, last = _phases(work, images, stage_1.results)
+    except (WeightsError, SettingsError) as error:
+        return [no_results(name, THESE, reason(error)) for name in (before, raw, projected)]
+    stage_1_seconds = stage_1.results.seconds * len(images)
 
-    Args:
-        work: its run's group `train` is taken; patch and validation are fitted to the size and number of the images.
-        images: are learnt from, in their order, which is that of the seed.
-        stage_1: the synthetic HR images of these.
+    def method(name: str, preset: str, phase: _Phase) -> Method:
+        generator, seconds = phase
+        made = apply_generator(work, name, images, preset, generator, THESE)
+        return replace(made, learning_seconds=None if seconds is None else seconds + stage_1_seconds)
 
-    Raises:
-        WeightsError: the mediator's weights are not at hand.
-        SettingsError: the settings do not fit these images.
+    first = no_results(before, THESE, "the run's settings have one phase alone")
+    if content is not None:
+        first = method(before, "raw", content)
+    return [first, method(raw, "raw", last), method(projected, "generator", last)]
+
+
+def _phases(work: Evaluator, images: Images, stage_1: Results) -> tuple[_Phase | None, _Phase]:
+    """The generator before the adversarial phase, where there are two, and at the end.
+
+    From the cache; else it is trained now, from the newest checkpoint where there is one. Patch and validation of the
+    run's group `train` are fitted to the size and number of the images, whose order is that of the seed.
     """
-    settings, seed, machine = work.run.settings.train, work.run.settings.seed, work.machine
-    changes: dict[str, object] = {}
+    settings, seed, machine = work.settings.train, work.settings.seed, work.machine
+    held_out = min(settings.validation.images, max(2, int(_LARGEST_SHARE_HELD_OUT * len(images))))
+    changes: dict[str, object] = {"validation": settings.validation.model_copy(update={"images": held_out})}
     if settings.patch is not None and settings.patch >= min(images.lr[0].shape[-2:]):
         changes["patch"] = None
-    held_out = min(settings.validation.images, max(2, int(_LARGEST_SHARE_HELD_OUT * len(images))))
-    changes["validation"] = settings.validation.model_copy(update={"images": held_out})
     settings = settings.model_copy(update=changes)
-    mediator = load_mediator(settings, seed, machine)
+    mediator = train.load_mediator(settings, seed, machine)
     facts: dict[str, JsonValue] = {
         "lr": hash_of(images.lr),
         "synthetic": hash_of(stage_1.images),
@@ -86,10 +94,9 @@ def train_on_case(work: Evaluator, images: Images, stage_1: Results) -> Phases:
     began, times, first_steps = time.perf_counter(), dict[str, float | None](content=None), list[int]()
 
     def note_best(_generator: object, _step: int, phase: str, _figures: object) -> None:
-        if phase == "pretrain":
-            times["content"] = time.perf_counter() - began
+        times["content" if phase == "pretrain" else "last"] = time.perf_counter() - began
 
-    train_generator(
+    train.train_generator(
         settings,
         data,
         mediator,
@@ -99,9 +106,7 @@ def train_on_case(work: Evaluator, images: Images, stage_1: Results) -> Phases:
         images={purpose: _hashes(own) for purpose, own in data.by_purpose.items()},
         facts={},  # the folder's name depends on all of them, so a checkpoint there is of this training
         callbacks=Callbacks(
-            progress=lambda done, total, losses: work.bar.update(
-                "SRGAN on these LR images", done, total, f"loss {losses['loss']:.3g}"
-            ),
+            progress=lambda done, total, _: work.bar.update("SRGAN on these LR images", done, total),
             notice=work.bar.note,
             best=note_best,
             begun=first_steps.append,
@@ -110,9 +115,26 @@ def train_on_case(work: Evaluator, images: Images, stage_1: Results) -> Phases:
     times["last"] = time.perf_counter() - began
     if any(first_steps):  # another process made the steps before, in a time that is not known
         times = {"content": None, "last": None}
-    result = {**times, "generators": _generator_hashes(folder)}
-    atomic_write(folder / _TIMES, with_checksum(json.dumps(result).encode()), overwrite=True)
+    content = folder / train.CONTENT / train.GENERATOR
+    hashes = [load_generator(path).sha256 if path.exists() else None for path in (content, folder / train.GENERATOR)]
+    result = with_checksum(json.dumps({**times, "generators": hashes}).encode())
+    atomic_write(folder / _TIMES, result, overwrite=True)
     return _read_phases(folder)
+
+
+def _read_phases(folder: Path) -> tuple[_Phase | None, _Phase]:
+    """What a training left; an error where it is not whole, or a byte of a generator was changed."""
+    times = json.loads(verify((folder / _TIMES).read_bytes()))
+
+    def phase(path: Path, name: str, sha256: str) -> _Phase:
+        generator = load_generator(path)
+        if generator.sha256 != sha256:
+            raise ValueError(f"{path}: is damaged")
+        return generator, times[name]
+
+    content, last = times["generators"]
+    first = None if content is None else phase(folder / train.CONTENT / train.GENERATOR, "content", content)
+    return first, phase(folder / train.GENERATOR, "last", last)
 
 
 def _training_data(images: Images, stage_1: Results, held_out: int, *, all_have_hr: bool) -> TrainingData:
@@ -125,32 +147,12 @@ def _training_data(images: Images, stage_1: Results, held_out: int, *, all_have_
         return sampling.Images(images.ids[begin:end], tuple(lr[begin:end]), own, (0,) * (end - begin))
 
     reals = part(held_out, len(lr) if all_have_hr else first)
-    return TrainingData(
-        inputs=reals if all_have_hr else part(first, len(lr), with_hr=False),
-        reals=reals,
-        held_out=part(0, held_out),
-        downscales=images.downscales[:1],
-        channels=len(lr[0]),
-        scale=hr[0].shape[-1] // lr[0].shape[-1],
-        left_out=(),
-    )
+    inputs = reals if all_have_hr else part(first, len(lr), with_hr=False)
+    scale = hr[0].shape[-1] // lr[0].shape[-1]
+    return TrainingData(inputs, reals, part(0, held_out), images.downscales[:1], len(lr[0]), scale, ())
 
 
 def _hashes(images: object) -> dict[str, str]:
     """Of each LR image: it has no file."""
     assert isinstance(images, sampling.Images)  # these are in memory
     return {one: content_hash(from_levels(lr)) for one, lr in zip(images.ids, images.lr, strict=True)}
-
-
-def _generator_hashes(folder: Path) -> list[str | None]:
-    generators = (folder / CONTENT / GENERATOR, folder / GENERATOR)
-    return [sha256_file(one) if one.exists() else None for one in generators]
-
-
-def _read_phases(folder: Path) -> Phases:
-    """What a training left; an error where it is not whole, or a byte of a generator was changed."""
-    times = json.loads(verify((folder / _TIMES).read_bytes()))
-    if times["generators"] != _generator_hashes(folder):
-        raise ValueError(f"{folder}: is damaged")
-    content = load_generator(folder / CONTENT / GENERATOR) if times["generators"][0] else None
-    return Phases(content, load_generator(folder / GENERATOR), times["content"] if content else None, times["last"])

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
 from zssr_gan.evaluation.metrics.metric import Definition
-from zssr_gan.evaluation.summary import Cell
 from zssr_gan.evaluation.tables import Table
 
 WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 390, 200, 16, 8, 24
@@ -24,11 +23,16 @@ WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 390, 200, 16, 8, 24
 _LETTERS, _LINE, _TALL_LINE = 30, 22, 28
 """Letters of a name in a line, of which two fit, and heights of a row with one line and with two."""
 
-_VARIABLES = {f"#00000{n}": name for n, name in enumerate(("ink", "soft", "faint", "rule", "none", "paper"), 1)}
-_VARIABLES |= {f"#00001{n}": name for n, name in enumerate(("internal", "case", "generative"), 1)}
-"""Colours that stand for variables of the page's style."""
+_INK, _SOFT, _FAINT, _RULE, _NONE, _PAPER = (f"#00000{n}" for n in range(1, 7))
 
-_COLOURS = {name: colour for colour, name in _VARIABLES.items()}
+_LOOKS = {"internal": ("#000011", "o"), "case": ("#000012", "s"), "generative": ("#000013", "D")}
+"""Colours and markers of the labels."""
+
+_VARIABLES = {
+    **{_INK: "ink", _SOFT: "soft", _FAINT: "faint", _RULE: "rule", _NONE: "none", _PAPER: "paper"},
+    **{colour: label for label, (colour, _) in _LOOKS.items()},
+}
+"""Colours that stand for variables of the page's style."""
 
 _STYLE: dict[Any, object] = {
     "svg.fonttype": "none",
@@ -36,8 +40,6 @@ _STYLE: dict[Any, object] = {
     "text.parse_math": False,
 }
 """Texts stay texts, and a $ in a method's name is no formula."""
-
-_MARKERS = {"internal": "o", "case": "s", "generative": "D"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +57,19 @@ def charts_of(key: str, table: Table) -> list[Chart]:
         key: start of the ids within the charts, so that they are unique in a page.
         table: the means.
     """
-    if not table.has_means:
-        return []
     found = []
-    for number, column in enumerate(table.columns):
-        cells = [row.cells[number] for row in table.rows]
-        if sum(cell.mean is not None for cell in cells) > 1:
-            own = f"{key}-{number + 1}-"
+    for place, column in enumerate(table.columns if table.has_means else ()):
+        if sum(row.cells[place].mean is not None for row in table.rows) > 1:
+            own = f"{key}-{place + 1}-"
             with mpl.rc_context({**_STYLE, "svg.hashsalt": own}):
-                found.append(Chart(column, _svg(own, table, cells)))
+                found.append(Chart(column, _for_page(own, _svg(table, place))))
     return found
 
 
-def _svg(key: str, table: Table, cells: list[Cell]) -> str:
+def _svg(table: Table, place: int) -> str:
     names = [textwrap.wrap(row.texts[0], _LETTERS, max_lines=2, placeholder=" …") for row in table.rows]
-    line = _TALL_LINE if any(len(name) > 1 for name in names) else _LINE
-    height = _TOP + line * len(names) + _BOTTOM
+    cells = [row.cells[place] for row in table.rows]
+    height = _TOP + (_TALL_LINE if any(len(name) > 1 for name in names) else _LINE) * len(names) + _BOTTOM
     values = [x for cell in cells if cell.mean is not None for x in (cell.mean, *(cell.interval or ()))]
     low, high = min(values), max(values)
     margin = (high - low or abs(high) or 1.0) * 0.06
@@ -82,25 +81,25 @@ def _svg(key: str, table: Table, cells: list[Cell]) -> str:
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(lambda x, _: f"{0.0 if abs(x) < 1e-12 * (high - low) else x:.6g}")
     axes.set_yticks(range(len(names)), ["\n".join(name) for name in names])
-    axes.tick_params(bottom=False, left=False, labelsize=11, pad=6, labelcolor=_COLOURS["ink"])
-    axes.tick_params("x", labelcolor=_COLOURS["soft"])
-    axes.grid(axis="x", color=_COLOURS["faint"], linewidth=1)
-    axes.grid(axis="y", color=_COLOURS["rule"], linewidth=1, dashes=(1, 4))
+    axes.tick_params(bottom=False, left=False, labelsize=11, pad=6, labelcolor=_INK)
+    axes.tick_params("x", labelcolor=_SOFT)
+    axes.grid(axis="x", color=_FAINT, linewidth=1)
+    axes.grid(axis="y", color=_RULE, linewidth=1, dashes=(1, 4))
     if low - margin < 0 < high + margin:
-        axes.axvline(0, color=_COLOURS["soft"], linewidth=1.5, zorder=2)
+        axes.axvline(0, color=_SOFT, linewidth=1.5, zorder=2)
     for y, (row, cell) in enumerate(zip(table.rows, cells, strict=True)):
-        colour = _COLOURS[row.label or "none"]
+        colour, marker = _LOOKS.get(row.label or "", (_NONE, "o"))
         if cell.mean is None:
-            text = axes.text(0.02, y, "no value", transform=axes.get_yaxis_transform(), va="center", fontsize=11)
-            text.set(color=_COLOURS["soft"], fontstyle="italic")
+            style: dict[str, Any] = {"va": "center", "fontsize": 11, "color": _SOFT, "fontstyle": "italic"}
+            axes.text(0.02, y, "no value", transform=axes.get_yaxis_transform(), **style)
             continue
         if cell.interval is not None:
             axes.plot(cell.interval, (y, y), color=colour, linewidth=3, alpha=0.55, solid_capstyle="round", zorder=3)
-        (dot,) = axes.plot(cell.mean, y, _MARKERS.get(row.label or "", "o"), color=colour, zorder=4)
-        dot.set(markersize=10, markeredgecolor=_COLOURS["paper"], markeredgewidth=1.5)
+        (dot,) = axes.plot(cell.mean, y, marker, color=colour, zorder=4)
+        dot.set(markersize=10, markeredgecolor=_PAPER, markeredgewidth=1.5)
     buffer = io.StringIO()
     drawing.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return _for_page(key, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _for_page(key: str, svg: str) -> str:

@@ -1,6 +1,5 @@
 """What all parts of an evaluation share."""
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -16,16 +15,15 @@ from zssr_gan.evaluation.metrics.perceptual import lpips, perceptual
 from zssr_gan.evaluation.run import Images, Run
 from zssr_gan.networks.registry import mediator_options
 from zssr_gan.progress import Bar
+from zssr_gan.settings.run import RunSettings
 
 
-@dataclass(frozen=True)
-class Evaluator:
+class Evaluator(Run):
     """A run's folder, what is computed on and cached in, and what is read once for several parts."""
 
-    run: Run
-    cache: Cache
-    machine: Machine
-    bar: Bar
+    def __init__(self, settings: RunSettings, config: Path, machine: Machine, bar: Bar) -> None:
+        super().__init__(settings, config)
+        self.machine, self.bar, self.cache = machine, bar, Cache(self.folder / "report" / "cache")
 
     @property
     def device(self) -> dict[str, JsonValue]:
@@ -37,14 +35,20 @@ class Evaluator:
     @property
     def network(self) -> str:
         """Name of the run's generator in tables."""
-        return self.run.generator.card.name.upper()
+        return self.generator.card.name.upper()
+
+    @property
+    def trains_on_truths(self) -> bool:
+        """Whether a generator is trained on the LR images of the truths."""
+        wanted = self.settings.evaluate.truth
+        return wanted is not None and wanted.train and self.settings.train.pairs is None
 
     @cached_property
     def truths(self) -> tuple[Images, list[str]]:
         """Images of `evaluate.truth` that no compared generator was trained on, and notices on others, as sentences."""
-        generators = [one for one in self.run.others.values() if not isinstance(one, str)]
+        generators = [one for one in self.others.values() if not isinstance(one, str)]
         seen = {sha256 for one in generators for files in one.images.values() for sha256 in files.values()}
-        images, notices = known_truths(self.run, seen)
+        images, notices = known_truths(self, seen)
         for notice in notices:
             self.bar.note(notice)
         return images, [f"{notice}." for notice in notices]
@@ -52,14 +56,14 @@ class Evaluator:
     @cached_property
     def network_metrics(self) -> list[Metric]:
         """Perceptual distance and LPIPS, by the settings."""
-        wanted, seed = self.run.settings.evaluate, self.run.settings.seed
+        wanted, seed = self.settings.evaluate, self.settings.seed
         options = mediator_options(wanted.features, "evaluate.features")
         return [perceptual(options, wanted.features.weights, seed=seed), lpips(_path(wanted.lpips))]
 
     @cached_property
     def set_metrics(self) -> list[SetMetric]:
         """Frechet distance and FID, by the settings."""
-        wanted, seed = self.run.settings.evaluate, self.run.settings.seed
+        wanted, seed = self.settings.evaluate, self.settings.seed
         options = mediator_options(wanted.features, "evaluate.features")
         places = frechet(options, wanted.features.weights, seed=seed)
         return [places, fid(_path(wanted.inception), device=self.machine.device)]

@@ -4,8 +4,8 @@ The time of the zero-shot way is measured: some synthetic HR images are made aga
 """
 
 import io
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,26 +14,18 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from zssr_gan.data.case import zero_shot_settings
-from zssr_gan.data.prepared import Prepared
-from zssr_gan.data.split import Role
-from zssr_gan.data.synthesis import FailedImage, Synthesiser
-from zssr_gan.errors import NumericalError
 from zssr_gan.evaluation import published
-from zssr_gan.evaluation.cache import Results
 from zssr_gan.evaluation.evaluator import Evaluator
 from zssr_gan.evaluation.measure import SHOWN
-from zssr_gan.evaluation.methods import RAW, apply_generator, interpolate, own_generator
+from zssr_gan.evaluation.methods import EXTENDED, RAW, apply_generator, interpolate, own_generator, zero_shot
 from zssr_gan.evaluation.metrics.metric import Definition
-from zssr_gan.evaluation.paper import EXTENDED
 from zssr_gan.evaluation.part import Illustration, Part
 from zssr_gan.evaluation.run import Images
 from zssr_gan.evaluation.summary import Cell
 from zssr_gan.evaluation.tables import Row, Table
-from zssr_gan.imaging.picture import Metadata, from_samples
 from zssr_gan.imaging.sheets import contact_sheet, encode_sheet
 from zssr_gan.training.logs import MetricsLog, curves_png
 from zssr_gan.zeroshot.shared import read_shared
-from zssr_gan.zeroshot.steps import fleet_capacity
 
 _GRID, _COLUMNS = 24, 6
 """Images of a grid, and in a row of it."""
@@ -71,7 +63,7 @@ def histograms_png(sets: Mapping[str, Sequence[Tensor]]) -> bytes:
 
 def figures(work: Evaluator) -> Part:
     """All figures of a run; those that it has no images for are left out with a notice."""
-    if work.run.settings.train.pairs is not None:  # it has neither synthetic HR images nor LR ones of its own
+    if work.settings.train.pairs is not None:  # it has neither synthetic HR images nor LR ones of its own
         return Part("figures", "Figures and time", ("The run's training on HR images.",), (), _curves(work))
     illustrations = (*_grids(work), *_samples(work), *_curves(work))
     text = "The seed paper's figures 4 to 7 for this run, and what the zero-shot way takes."
@@ -79,16 +71,16 @@ def figures(work: Evaluator) -> Part:
 
 
 def _grids(work: Evaluator) -> list[Illustration]:
-    run, name = work.run, RAW.format(work.network)
-    zssr, taught = (run.images(role, _GRID)[0] for role in ("zssr", run.settings.train.images))
+    name = RAW.format(work.network)
+    zssr, taught = (work.images(role, _GRID)[0] for role in ("zssr", work.settings.train.images))
     grids = {
         4: ("LR images that the zero-shot way was given", zssr.ids, zssr.lr),
-        5: ("synthetic HR images of them", zssr.ids, run.synthetic(zssr.ids)),
+        5: ("synthetic HR images of them", zssr.ids, work.synthetic(zssr.ids)),
         6: ("LR images that the generator was trained on", taught.ids, taught.lr),
         7: (
             f"HR images of them; {name}, generative",
             taught.ids,
-            apply_generator(work, "figure 7", taught, "raw", run.generator).images,
+            apply_generator(work, "figure 7", taught, "raw", work.generator).images,
         ),
     }
     found = []
@@ -104,8 +96,8 @@ def _grids(work: Evaluator) -> list[Illustration]:
 
 def _samples(work: Evaluator) -> list[Illustration]:
     """The paper's tables as pictures, and pixel intensities of the generator's inputs and outputs."""
-    most = work.run.settings.evaluate.most
-    table1, unseen = (work.run.images(role, most)[0] for role in ("table1", "unseen"))
+    most = work.settings.evaluate.most
+    table1, unseen = (work.images(role, most)[0] for role in ("table1", "unseen"))
     found = []
     for name, images, title in (
         ("table1", table1, "Table I: samples"),
@@ -115,7 +107,7 @@ def _samples(work: Evaluator) -> list[Illustration]:
             continue
         shown = {EXTENDED: interpolate(work, "bicubic", images).images}
         if name == "table1":
-            shown["synthetic HR"] = work.run.synthetic(images.ids)
+            shown["synthetic HR"] = work.synthetic(images.ids)
         shown |= {one.name: one.images for one in own_generator(work, images)}
         rows = [
             [(f"LR, {one}", images.lr[n]), *((caption, its[n]) for caption, its in shown.items())]
@@ -132,7 +124,7 @@ def _samples(work: Evaluator) -> list[Illustration]:
 
 
 def _curves(work: Evaluator) -> tuple[Illustration, ...]:
-    lines = MetricsLog(work.run.folder / "train" / "metrics.jsonl").read()
+    lines = MetricsLog(work.folder / "train" / "metrics.jsonl").read()
     if not lines:
         work.bar.note("losses: train/metrics.jsonl is not there or empty: left out")
         return ()
@@ -141,8 +133,8 @@ def _curves(work: Evaluator) -> tuple[Illustration, ...]:
 
 def _times(work: Evaluator) -> tuple[Table, ...]:
     """The zero-shot way's time, beside the seed paper's."""
-    settings, machine = work.run.settings, work.machine
-    images, _ = work.run.images("zssr", _TIMED)
+    settings, machine = work.settings, work.machine
+    images, _ = work.images("zssr", _TIMED)
     if not images.ids:
         work.bar.note("zero-shot time: split.json has no image of the role zssr: left out")
         return ()
@@ -168,33 +160,18 @@ def _times(work: Evaluator) -> tuple[Table, ...]:
 
 def _seconds(work: Evaluator, images: Images, *, shares: bool) -> float:
     """Seconds an image of making these images' synthetic HR again."""
-    run, settings, machine = work.run, work.run.settings, work.machine
-    shared = read_shared(run.folder / "synthetic" / "shared.safetensors") if shares else None
-    zero_shot = zero_shot_settings(settings)
+    settings = work.settings
+    shared = read_shared(work.folder / "synthetic" / "shared.safetensors") if shares else None
     key: dict[str, JsonValue] = {
         "images": [*images.ids],
-        "settings": zero_shot.model_dump(mode="json"),
+        "settings": zero_shot_settings(settings).model_dump(mode="json"),
         "shared": None if shared is None else shared.sha256,
         "scale": settings.synth.scale,
         "seed": settings.seed,
         **work.device,
     }
 
-    def compute() -> Results:
-        roles: tuple[Role, ...] = ("zssr",)
-        prepared = Prepared(run.split, settings.data, roles)
-        numbers = [prepared.index(name) for name in images.ids]
-        rows, columns = images.lr[0].shape[-2:]
-        capacity = fleet_capacity(machine.device, zero_shot.for_size(rows * columns), (rows, columns))
-        synthesiser = Synthesiser(prepared, zero_shot, run.scale, settings.seed, machine, shared, run.cameras)
-        began, made = time.perf_counter(), list[Tensor]()
-        for one in synthesiser.run(numbers, min(capacity, len(numbers))):
-            if isinstance(one, FailedImage):
-                raise NumericalError(f"the zero-shot time cannot be measured: {one.why}")
-            made.append(from_samples(one.sr, Metadata()).pixels.clone())
-            work.bar.update("zero-shot time", len(made), len(numbers))
-        return Results(tuple(made), (time.perf_counter() - began) / len(made))
-
+    compute = partial(zero_shot, work, "zero-shot time", zero_shot_settings(settings), images, shared)
     return work.cache.results("timed", key, compute).seconds
 
 

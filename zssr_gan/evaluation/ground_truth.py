@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from zssr_gan.data.prepared import open_sources
 from zssr_gan.data.sources import Content
 from zssr_gan.degradation.estimate import Estimate
+from zssr_gan.degradation.operators import Downscale
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.evaluation.blind import QUALITIES, capture, degradation_text, draw_degradation
 from zssr_gan.evaluation.cache import Cache, hash_of
@@ -27,17 +27,6 @@ GROUP = 100
 """Images of a blind group, where there are so many."""
 
 _SMALLEST = 8  # LR pixels
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Group:
-    """Images of one camera."""
-
-    images: Images
-    estimated: str = ""
-    """What the camera is estimated to have done, for a person; empty: bicubic, and known."""
-    done: str = ""
-    """What it really did."""
 
 
 def known_truths(run: Run, seen: Set[str]) -> tuple[Images, list[str]]:
@@ -63,7 +52,7 @@ def known_truths(run: Run, seen: Set[str]) -> tuple[Images, list[str]]:
     return bicubic_images(tuple(found), tuple(rounded(resize(x, (small, small))) for x in truths), truths), notices
 
 
-def blind_groups(run: Run, images: Images, cache: Cache) -> list[Group]:
+def blind_groups(run: Run, images: Images, cache: Cache) -> list[Images]:
     """The truths again, in groups with a camera each, whose degradation is estimated from its LR images."""
     wanted, truths, seed = run.settings.evaluate.truth, images.truths, run.settings.seed
     assert wanted is not None
@@ -81,10 +70,18 @@ def blind_groups(run: Run, images: Images, cache: Cache) -> list[Group]:
             read_lr(CaseImage(name=name, sha256=""), shot.pixels, shot.file)
             for name, shot in zip(ids, shots, strict=True)
         ]
-        estimate = _estimated(run, lr, cache)
-        assumed = (estimate.degradation.downscale,) * len(ids)
-        group = Images(ids, tuple(shot.pixels for shot in shots), assumed, hr, (degradation.downscale,))
-        groups.append(Group(group, _summary(estimate), degradation_text(degradation, run.scale[0])))
+        assumed, estimated = _estimated(run, lr, cache)
+        groups.append(
+            Images(
+                ids,
+                tuple(shot.pixels for shot in shots),
+                (assumed,) * len(ids),
+                hr,
+                cameras=(degradation.downscale,),
+                done=degradation_text(degradation, run.scale[0]),
+                estimated=estimated,
+            )
+        )
     return groups
 
 
@@ -102,7 +99,7 @@ def own_sizes(run: Run, wanted: SourceSettings) -> tuple[Images, list[str]]:
     return bicubic_images(tuple(found), tuple(lr), tuple(truths)), notices
 
 
-def native_images(run: Run, wanted: SourceSettings, cache: Cache) -> tuple[Group, list[str]]:
+def native_images(run: Run, wanted: SourceSettings, cache: Cache) -> tuple[Images, list[str]]:
     """At most `evaluate.most` LR images and the degradation that is estimated from them; there are no truths."""
     most = wanted.count or run.settings.evaluate.most
     found, notices = _read(run, wanted, "native", most, run.settings.data.smallest)
@@ -111,13 +108,13 @@ def native_images(run: Run, wanted: SourceSettings, cache: Cache) -> tuple[Group
         read_lr(CaseImage(name=name, sha256=one.sha256), image, one.file)
         for (name, one), image in zip(found.items(), pixels, strict=True)
     ]
-    estimate = _estimated(run, lr, cache)
-    downscale = estimate.degradation.downscale
-    return Group(Images(tuple(found), pixels, (downscale,) * len(lr), None, (downscale,)), _summary(estimate)), notices
+    downscale, estimated = _estimated(run, lr, cache)
+    images = Images(tuple(found), pixels, (downscale,) * len(lr), cameras=(downscale,), estimated=estimated)
+    return images, notices
 
 
-def _estimated(run: Run, lr: Sequence[LRImage], cache: Cache) -> Estimate:
-    """The degradation of images of one camera; cached, since it takes seconds."""
+def _estimated(run: Run, lr: Sequence[LRImage], cache: Cache) -> tuple[Downscale, str]:
+    """The degradation of images of one camera, and in words; cached, since it takes seconds."""
     seed = run.settings.seed
     key: dict[str, JsonValue] = {
         "lr": hash_of([one.blocks for one in lr]),
@@ -125,11 +122,8 @@ def _estimated(run: Run, lr: Sequence[LRImage], cache: Cache) -> Estimate:
         "jpeg": [None if one.jpeg is None else one.jpeg.quality for one in lr],
         "seed": seed,
     }
-    return cache.value("estimate", key, Estimate, lambda: learn_case(lr, seed=seed).estimates[""])
-
-
-def _summary(estimate: Estimate) -> str:
-    return f"{estimate.summary} ({estimate.why})"
+    estimate = cache.value("estimate", key, Estimate, lambda: learn_case(lr, seed=seed).estimates[""])
+    return estimate.degradation.downscale, f"{estimate.summary} ({estimate.why})"
 
 
 def _read(

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from typing import Any
 
 from pydantic import JsonValue
 from torch import Tensor
 
 from zssr_gan.evaluation.cache import hash_of
 from zssr_gan.evaluation.evaluator import Evaluator
-from zssr_gan.evaluation.methods import INTERPOLATIONS, Method, interpolated
+from zssr_gan.evaluation.methods import INTERPOLATIONS, Method, interpolate
 from zssr_gan.evaluation.metrics.frechet import Features, SetMetric
 from zssr_gan.evaluation.metrics.metric import Figure, Metric, Sample
 from zssr_gan.evaluation.part import Illustration, Scene
@@ -26,31 +27,46 @@ _Figures = dict[str, list[Figure]]
 
 
 def measure(
-    work: Evaluator, what: str, methods: Sequence[Method], metrics: Sequence[Metric], images: Images
+    work: Evaluator,
+    what: str,
+    methods: Sequence[Method],
+    metrics: Sequence[Metric],
+    images: Images,
+    of_sets: Sequence[SetMetric] = (),
 ) -> list[Measured]:
-    """Methods with their figures, image by image; one without results has its reason in every cell.
+    """Methods with their figures; one without results has its reason in every cell.
 
     Args:
         work: caches figures.
         what: name of the images, for the progress.
         methods: have results for all images, or none.
-        metrics: columns.
+        metrics: columns, image by image.
         images: with their truths, where some are known.
+        of_sets: columns of distances of all results to all truths.
     """
+    truths = None if images.truths is None else hash_of(images.truths)
     key: dict[str, JsonValue] = {
         "lr": hash_of(images.lr),
-        "truths": None if images.truths is None else hash_of(images.truths),
+        "truths": truths,
         "cameras": list(images.camera_of or (0,) * len(images)),
         "metrics": [metric.definition.name for metric in metrics],
         "missing": [metric.definition.missing for metric in metrics],
     }
+    truth_features = [cache(partial(metric.look, images.truths or ())) for metric in of_sets]  # once for all methods
     rows = []
     for one in methods:
         if one.results is None:
-            figures = {x.definition.name: [x.definition.none(one.why)] * len(images) for x in metrics}
-        else:
-            compute = partial(_figures, work, f"measuring: {what}, {one.name}", one.images, metrics, images)
-            figures = work.cache.value("figures", {**key, "results": hash_of(one.images)}, _Figures, compute)
+            rows.append(Measured((one.name,), {}, one.label, one.why))
+            continue
+        sha256 = hash_of(one.images)
+        compute = partial(_figures, work, f"measuring: {what}, {one.name}", one.images, metrics, images)
+        figures: dict[str, Any] = work.cache.value("figures", {**key, "results": sha256}, _Figures, compute)
+        for metric, features in zip(of_sets, truth_features, strict=True):
+            names: list[JsonValue] = [*sorted(column.name for column in metric.definitions.values())]
+            set_key: dict[str, JsonValue] = {"images": sha256, "truths": truths, "names": names}
+            distances = partial(_distances, metric, one.images, features)
+            found = work.cache.value("distances", set_key, _Figures, distances)
+            figures |= {name: figure for name, (figure,) in found.items()}
         rows.append(Measured((one.name,), figures, one.label))
     return rows
 
@@ -68,26 +84,8 @@ def _figures(
     return figures
 
 
-def measure_sets(
-    work: Evaluator, methods: Sequence[Method], metrics: Sequence[SetMetric], truths: Sequence[Tensor]
-) -> list[dict[str, Figure]]:
-    """Of each method, distances of all its results to all truths, by definition."""
-    found: list[dict[str, Figure]] = [{} for _ in methods]
-    for metric in metrics:
-        truth_features = cache(partial(metric.look, truths))  # once for all methods
-        names = sorted(one.name for one in metric.definitions.values())
-        for method, figures in zip(methods, found, strict=True):
-            if method.results is None:
-                figures |= {one.name: one.none(method.why) for one in metric.definitions.values()}
-                continue
-            key: dict[str, JsonValue] = {"images": hash_of(method.images), "truths": hash_of(truths), "names": [*names]}
-            compute = partial(_distances, metric, method.images, truth_features)
-            figures |= {name: one for name, (one,) in work.cache.value("distances", key, _Figures, compute).items()}
-    return found
-
-
 def _distances(metric: SetMetric, results: Sequence[Tensor], truth_features: Callable[[], Features]) -> _Figures:
-    return {one.name: [one] for one in metric.figures(metric.look(results), truth_features()).values()}
+    return {one.name: [one] for one in metric.figures(metric.look(results), truth_features())}
 
 
 def scenes(work: Evaluator, images: Images, methods: Sequence[Method]) -> tuple[Scene, ...]:
@@ -95,14 +93,14 @@ def scenes(work: Evaluator, images: Images, methods: Sequence[Method]) -> tuple[
 
     Evidence maps are of the last method with views that can disagree: the others' are in their records.
     """
-    large = interpolated(work, "nearest", images).images
+    large = interpolate(work, "nearest", images.as_bicubic()).images
     shown = [one for one in methods if one.results is not None and one.name != INTERPOLATIONS["nearest"]]
     found = []
     for n in range(min(SHOWN, len(images))):
-        views = [Illustration("LR, its pixels enlarged", png_of(large[n]))]
-        views += [Illustration(one.name, png_of(one.images[n]), one.label) for one in shown]
+        views = [Illustration("LR, its pixels enlarged", _png(large[n]))]
+        views += [Illustration(one.name, _png(one.images[n]), one.label) for one in shown]
         if images.truths is not None:
-            views.append(Illustration("truth", png_of(images.truths[n])))
+            views.append(Illustration("truth", _png(images.truths[n])))
         last = [one for one in shown if one.results is not None and one.results.disagreements][-1:]
         found.append(Scene(images.ids[n], tuple(views), tuple(_evidence(one, n, images) for one in last)))
     return tuple(found)
@@ -115,9 +113,8 @@ def _evidence(method: Method, n: int, images: Images) -> Illustration:
     again = images.downscales[n](method.images[n][None], (lr.shape[-2], lr.shape[-1]))[0]
     residual = (again - lr).abs().mean(0) * 255
     sheet = evidence_sheet(method.results.disagreements[n], residual, views=_VIEWS)
-    return Illustration(f"Evidence for: {method.name}", png_of(sheet))
+    return Illustration(f"Evidence for: {method.name}", _png(sheet))
 
 
-def png_of(pixels: Tensor) -> bytes:
-    """`C H W`, [0, 1], as a PNG with our mark."""
+def _png(pixels: Tensor) -> bytes:
     return encode_sheet(pixels, "evaluation")

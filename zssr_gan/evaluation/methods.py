@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from zssr_gan.degradation.model import degradation_of
-from zssr_gan.degradation.operators import Downscale, back_project
+from zssr_gan.degradation.operators import back_project
 from zssr_gan.evaluation.cache import Results, hash_of, joined
 from zssr_gan.evaluation.evaluator import Evaluator
 from zssr_gan.evaluation.metrics.planes import rounded
@@ -27,7 +27,7 @@ from zssr_gan.provenance import CaseImage, Label, label_of
 from zssr_gan.settings.zeroshot import ZeroShotSettings, load_generator_preset, load_preset
 from zssr_gan.training.model_card import TrainedGenerator
 from zssr_gan.zeroshot.case import learn_case, read_lr
-from zssr_gan.zeroshot.scheduler import Job, run_jobs, run_single
+from zssr_gan.zeroshot.scheduler import run_jobs
 from zssr_gan.zeroshot.shared import SharedModel
 from zssr_gan.zeroshot.steps import fleet_capacity
 from zssr_gan.zeroshot.upscale import SuperResolved, upscale
@@ -45,9 +45,8 @@ INTERPOLATIONS = {
 RAW, PROJECTED, CONTENT = "{}, its output as it is", "{}, back-projected", "{} before the discriminator"
 """Names in tables of a generator's results: with the preset `raw`, with `generator`, and after the first phase."""
 
-TOGETHER = "ZSSR, learnt on all LR images"
-
-ASSUMED = f"{TOGETHER}, bicubic assumed"
+EXTENDED = "extended LR (bicubic)"
+"""The seed paper's name of the interpolated image."""
 
 THESE = "these LR images"
 
@@ -81,27 +80,25 @@ def no_results(name: str, learnt_from: str, why: str) -> Method:
 
 def interpolate(work: Evaluator, name: str, images: Images) -> Method:
     """One of `INTERPOLATIONS`."""
-    key = {**_key(work, images), "method": name}
-    results = work.cache.results(name, key, lambda: interpolated(work, name, images))
+
+    def compute() -> Results:
+        began, made = time.perf_counter(), list[Tensor]()
+        for lr, downscale in zip(images.lr, images.downscales, strict=True):
+            size = enlarged_size((lr.shape[-2], lr.shape[-1]), work.scale)
+            if name == "nearest":
+                enlarged = torch.nn.functional.interpolate(lr[None], size, mode="nearest-exact")[0]
+            elif name == "lanczos":
+                enlarged = _lanczos(lr, size)
+            else:
+                enlarged = resize(lr, size).clamp(0, 1)
+                if name == "back-projected":
+                    enlarged = back_project(enlarged[None], lr[None], downscale, BACK_PROJECTIONS)[0]
+            made.append(rounded(enlarged))
+            work.bar.update(name, len(made), len(images))
+        return Results(tuple(made), (time.perf_counter() - began) / len(made))
+
+    results = work.cache.results(name, {**_key(work, images), "method": name}, compute)
     return Method(INTERPOLATIONS[name], label_of(""), results)
-
-
-def interpolated(work: Evaluator, name: str, images: Images) -> Results:
-    """Results of one of `INTERPOLATIONS`, computed now."""
-    began, made = time.perf_counter(), list[Tensor]()
-    for lr, downscale in zip(images.lr, images.downscales, strict=True):
-        size = enlarged_size((lr.shape[-2], lr.shape[-1]), work.run.scale)
-        if name == "nearest":
-            enlarged = torch.nn.functional.interpolate(lr[None], size, mode="nearest-exact")[0]
-        elif name == "lanczos":
-            enlarged = _lanczos(lr, size)
-        else:
-            enlarged = resize(lr, size).clamp(0, 1)
-            if name == "back-projected":
-                enlarged = back_project(enlarged[None], lr[None], downscale, BACK_PROJECTIONS)[0]
-        made.append(rounded(enlarged))
-        work.bar.update(name, len(made), len(images))
-    return Results(tuple(made), (time.perf_counter() - began) / len(made))
 
 
 def apply_generator(
@@ -111,8 +108,8 @@ def apply_generator(
 
     One of scale 1 is given the image enlarged by bicubic.
     """
-    if scale_of(generator) == 1 and work.run.scale[0] != 1:
-        images = replace(images, lr=interpolated(work, "bicubic", images).images).as_bicubic()
+    if scale_of(generator) == 1 and work.scale[0] != 1:
+        images = replace(images, lr=interpolate(work, "bicubic", images.as_bicubic()).images).as_bicubic()
     key = {**_key(work, images), "generator": generator.sha256, "preset": preset}
     results = work.cache.results("generator", key, partial(_generated, work, name, images, preset, generator))
     return Method(name, label_of("", generator=True), results, learnt_from or _taught_by(generator))
@@ -121,16 +118,28 @@ def apply_generator(
 def own_generator(work: Evaluator, images: Images) -> list[Method]:
     """The run's generator: its output, and back-projected."""
     presets = ((RAW, "raw"), (PROJECTED, "generator"))
-    name, generator = work.network, work.run.generator
+    name, generator = work.network, work.generator
     return [apply_generator(work, shown.format(name), images, preset, generator) for shown, preset in presets]
 
 
 def learn_together(work: Evaluator, name: str, preset: str, images: Images) -> Method:
     """One zero-shot network that learns from all LR images and nothing else; its time is shared among them."""
     settings = load_preset(preset).for_case()
-    results = work.cache.results(
-        "zssr-shared", _zero_shot_key(work, settings, images), lambda: _learnt_together(work, settings, images)
-    )
+
+    def compute() -> Results:
+        began = time.perf_counter()
+        shared = learn_case(
+            [read_lr(CaseImage(name=str(n), sha256=""), image, None) for n, image in enumerate(images.lr)],
+            seed=work.settings.seed,
+            degradations=images.downscales,
+            settings=settings,
+            scale=work.scale,
+            machine=work.machine,
+            on_progress=work.bar.step,
+        ).shared
+        return zero_shot(work, name, settings, images, shared, began=began)
+
+    results = work.cache.results("zssr-shared", _zero_shot_key(work, settings, images), compute)
     return Method(name, label_of("", shared=True), results, THESE)
 
 
@@ -138,11 +147,57 @@ def learn_alone(work: Evaluator, name: str, preset: str, images: Images, togethe
     """A zero-shot network for each image, `together` side by side; each such group is cached by itself."""
     settings, parts = load_preset(preset), []
     for at in range(0, len(images), together):
-        end = at + together
-        some = Images(images.ids[at:end], images.lr[at:end], images.downscales[at:end])
-        compute = partial(_learnt_alone, work, settings, some, at, len(images))
+        some = images.part(at, at + together)
+        compute = partial(zero_shot, work, f"{name}, from {at + 1} of {len(images)}", settings, some)
         parts.append(work.cache.results("zssr-alone", _zero_shot_key(work, settings, some), compute))
     return Method(name, label_of(""), joined(parts), "each LR image itself")
+
+
+def zero_shot(
+    work: Evaluator,
+    what: str,
+    settings: ZeroShotSettings,
+    images: Images,
+    shared: SharedModel | None = None,
+    *,
+    began: float | None = None,
+) -> Results:
+    """Enlarge images side by side, each by a network of its own or all by a shared one.
+
+    Args:
+        work: device, scale, seed.
+        what: for the progress.
+        settings: of the shared model; of networks of their own, before `for_size`.
+        images: LR images.
+        shared: None: each image gets a network of its own.
+        began: `time.perf_counter()` from which the time counts; None: now.
+    """
+    began, machine, first = began or time.perf_counter(), work.machine, images.lr[0]
+
+    def own(lr: Tensor) -> ZeroShotSettings:
+        return settings.for_size(lr[0].numel()) if shared is None else settings
+
+    jobs = (
+        upscale(
+            lr.to(machine.device),
+            work.scale,
+            own(lr),
+            downscale,
+            machine,
+            seed=work.settings.seed,
+            shared=shared,
+        )
+        for lr, downscale in zip(images.lr, images.downscales, strict=True)
+    )
+    capacity = fleet_capacity(machine.device, own(first), (first.shape[-2], first.shape[-1]))
+    done: dict[int, _Output] = {}
+    for ended in run_jobs(enumerate(jobs), min(len(images), capacity)):
+        if ended.error is not None:
+            raise ended.error
+        assert ended.result is not None
+        done[ended.key] = _output(ended.result)
+        work.bar.update(what, len(done), len(images))
+    return _results([done[n] for n in range(len(images))], began)
 
 
 _Output = tuple[Tensor, Tensor | None]
@@ -175,53 +230,14 @@ def _generated(work: Evaluator, name: str, images: Images, preset: str, generato
     return _results(done, began)
 
 
-def _learnt_together(work: Evaluator, settings: ZeroShotSettings, images: Images) -> Results:
-    began = time.perf_counter()
-    shared = learn_case(
-        [read_lr(CaseImage(name=str(n), sha256=""), image, None) for n, image in enumerate(images.lr)],
-        seed=work.run.settings.seed,
-        degradations=images.downscales,
-        settings=settings,
-        scale=work.run.scale,
-        machine=work.machine,
-        on_progress=work.bar.step,
-    ).shared
-    pairs = zip(images.lr, images.downscales, strict=True)
-    return _results([_output(run_single(_job(work, lr, settings, one, shared))) for lr, one in pairs], began)
-
-
-def _learnt_alone(work: Evaluator, settings: ZeroShotSettings, images: Images, before: int, total: int) -> Results:
-    began, first = time.perf_counter(), images.lr[0]
-    size = (first.shape[-2], first.shape[-1])
-    capacity = min(len(images), fleet_capacity(work.machine.device, settings.for_size(first[0].numel()), size))
-    pairs = enumerate(zip(images.lr, images.downscales, strict=True))
-    jobs = ((n, _job(work, lr, settings.for_size(lr[0].numel()), downscale)) for n, (lr, downscale) in pairs)
-    done: dict[int, _Output] = {}
-    for ended in run_jobs(jobs, capacity):
-        if ended.error is not None:
-            raise ended.error
-        assert ended.result is not None
-        done[ended.key] = _output(ended.result)
-        work.bar.update("ZSSR, each image", before + len(done), total)
-    return _results([done[n] for n in range(len(images))], began)
-
-
-def _job(
-    work: Evaluator, lr: Tensor, settings: ZeroShotSettings, downscale: Downscale, shared: SharedModel | None = None
-) -> Job[SuperResolved]:
-    """The job that upscales one image."""
-    pixels, seed = lr.to(work.machine.device), work.run.settings.seed
-    return upscale(pixels, work.run.scale, settings, downscale, work.machine, seed=seed, shared=shared)
-
-
 def _key(work: Evaluator, images: Images) -> dict[str, JsonValue]:
     """What every method's results depend on."""
     downscales: list[JsonValue] = [degradation_of(one) for one in images.downscales]
-    return {"lr": hash_of(images.lr), "downscales": downscales, "scale": list(work.run.scale), **work.device}
+    return {"lr": hash_of(images.lr), "downscales": downscales, "scale": list(work.scale), **work.device}
 
 
 def _zero_shot_key(work: Evaluator, settings: ZeroShotSettings, images: Images) -> dict[str, JsonValue]:
-    return {**_key(work, images), "settings": settings.model_dump(mode="json"), "seed": work.run.settings.seed}
+    return {**_key(work, images), "settings": settings.model_dump(mode="json"), "seed": work.settings.seed}
 
 
 def _taught_by(generator: TrainedGenerator) -> str:

@@ -1,35 +1,58 @@
-"""The report of an evaluation as one HTML file that needs nothing else.
+"""The report of a run, `report/index.html`: parts in `report/parts`, and what is known of the run.
 
-It opens from a disk, loads nothing, prints, and reads without its script. The same report gives the same bytes. What
-practitioners ask of one: SWGDE 15-M-002 and ASTM E2825 (what was done, and how far it may be trusted).
+One HTML file that needs nothing else: it opens from a disk, loads nothing, prints, and reads without its script. The
+same report gives the same bytes. What practitioners ask of one: SWGDE 15-M-002 and ASTM E2825 (what was done, and how
+far it may be trusted).
 """
 
 import base64
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import platform
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 
 from PIL import Image
 
+from zssr_gan.data.cameras import read_degradations
+from zssr_gan.data.split import PARTS, Split, read_split
+from zssr_gan.data.store import SETTINGS, read_settings
+from zssr_gan.degradation.estimate import account
+from zssr_gan.degradation.plot import degradation_picture
+from zssr_gan.evaluation.cache import version_of
 from zssr_gan.evaluation.charts import charts_of
 from zssr_gan.evaluation.metrics.metric import Definition
-from zssr_gan.evaluation.part import Part, Scene
+from zssr_gan.evaluation.part import Part, Scene, decode_part
+from zssr_gan.evaluation.run import CONTENT, GENERATOR, Run
 from zssr_gan.evaluation.summary import Cell
 from zssr_gan.evaluation.tables import Row, templates
+from zssr_gan.files import atomic_write, canonical_sha256, sha256_file
+from zssr_gan.imaging.sheets import encode_sheet
 from zssr_gan.provenance import LABELS
+from zssr_gan.training.model_card import TrainedGenerator, load_generator
+from zssr_gan.training.model_card import summary as card_summary
+from zssr_gan.zeroshot.shared import read_shared
 
-LIMITS = (
-    "Every result here is a processed image, not an original: its detail is an estimate, to be read beside the input.",
-    "A result is an investigative lead, not an identification: nobody may be identified or excluded by it alone.",
-    "Compare every result with the original file, at its own size, before anything is concluded from it.",
-    "That a result agrees with its input (a small residual) does not make its detail true: many different faces shrink "
-    "to the same few pixels.",
-    "Figures hold for the images that were measured, and for LR images that were made as theirs. An interval says how "
-    "sure the mean over such images is, and nothing about a single face.",
-    "Where no truth is known, no figure can say how close a result is to the person who was seen.",
-)
-"""What a reader must know before a result is used, a sentence or two each."""
+_SPLIT, _DEGRADATION, _SHARED = "split.json", "degradation.json", "synthetic/shared.safetensors"
+
+_GENERATORS = {"generator": GENERATOR, "generator before the discriminator": CONTENT}
+
+_PACKAGES = ("zssr-gan", "torch", "numpy", "scipy", "scikit-image", "torchmetrics")
+
+_TRUTH = {"features", "lpips", "inception", "truth"}
+
+PART_SETTINGS = {
+    "table1": {"most"},
+    "table2": {"most"},
+    "truth": _TRUTH,
+    "blind": _TRUTH,
+    "sets": {"sets"},
+    "native": {"most", "native"},
+    "figures": {"most"},
+}
+"""Settings of the group `evaluate` that each part depends on, in the report's order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +60,7 @@ class Facts:
     """Names and values under a title (hashes, versions, a model card, a camera), with a picture for some."""
 
     title: str
-    lines: tuple[tuple[str, str], ...]
+    lines: Sequence[tuple[str, str]]
     png: bytes = b""
 
 
@@ -51,14 +74,14 @@ class Report:
     description: str
     parts: Mapping[str, Part | None]
     """By name; None: it was not made."""
-    warnings: tuple[str, ...] = ()
+    warnings: Sequence[str] = ()
     """A sentence each, shown at the top."""
-    cameras: tuple[Facts, ...] = ()
+    cameras: Sequence[Facts] = ()
     """Estimated degradations, with kernel and noise as a picture; where there are none, bicubic is assumed."""
-    facts: tuple[Facts, ...] = ()
+    facts: Sequence[Facts] = ()
     settings: str = ""
     """Of the run, as YAML."""
-    files: frozenset[str] = field(default=frozenset())
+    files: frozenset[str] = frozenset()
     """Names of the files beside the report; a part's tables are linked where they are `<part>.csv`, `.md` or `.tex`."""
 
 
@@ -68,32 +91,52 @@ class Leader:
 
     row: Row
     column: Definition
-    cell: Cell
     baseline: str = ""
-    """Empty: there is no such difference."""
     difference: Cell | None = None
-
-    @property
-    def certain(self) -> bool:
-        """Whether the interval of the difference excludes 0."""
-        interval = None if self.difference is None else self.difference.interval
-        return interval is not None and not interval[0] <= 0 <= interval[1]
+    """None: there is none with an interval."""
 
 
-def leader(truth: Part | None) -> Leader | None:
-    """The leader of a part's first table; None where there is no such table, or no best."""
-    if truth is None or not truth.tables or not truth.tables[0].columns:
-        return None
-    table = truth.tables[0]
-    first = min(table.best(0), default=None)
-    if first is None:
-        return None
-    row, column = table.rows[first], table.columns[0]
-    for gains in truth.tables[1:]:
-        same = [one for one in gains.rows if gains.baseline and one.texts == row.texts and one.cells[0].interval]
-        if same:
-            return Leader(row, column, row.cells[0], gains.baseline, same[0].cells[0])
-    return Leader(row, column, row.cells[0])
+def write_report(run: Run, names: Sequence[str]) -> Path:
+    """Write `report/index.html` in the run's folder, replacing an earlier one.
+
+    Args:
+        run: its folder has the parts, as `encode_part` writes them, in `report/parts/NAME.json`; everything else that
+            the stages left there is shown too, and none of it must be there.
+        names: of the parts, in the report's order. One that is not there, or that another version wrote, is named in
+            the report with the command that makes it.
+
+    Returns:
+        The report's path.
+
+    Raises:
+        SettingsError, StoreError, WeightsError: what a stage left is damaged.
+        OutputError: the disk refuses.
+    """
+    folder = run.folder / "report"
+    split = read_split(run.folder / _SPLIT) if (run.folder / _SPLIT).exists() else None
+    paths = {name: run.folder / path for name, path in _GENERATORS.items()}
+    generators = {name: load_generator(path) for name, path in paths.items() if path.exists()}
+    sources = "" if split is None else ", ".join(dict.fromkeys(member.source for member in split.entries))
+    parts = {name: _read_part(folder / "parts" / f"{name}.json") for name in names}
+    versions = (*((package, version_of(package)) for package in _PACKAGES), ("python", platform.python_version()))
+    report = Report(
+        title=f"Super-resolution of {sources}" if sources else "Super-resolution",
+        run=run.folder.name,
+        description=run.settings.description,
+        parts=parts,
+        warnings=tuple(dict.fromkeys(_warnings(run, generators, parts))),
+        cameras=tuple(_cameras(run.folder / _DEGRADATION)),
+        facts=(
+            *(() if split is None else (_images(split, sources),)),
+            *(Facts(f"Model card of the {name}", _card(generator)) for name, generator in generators.items()),
+            Facts("SHA-256", tuple(_hashes(run.folder, generators))),
+            Facts("Versions that this report was made with", versions),
+        ),
+        settings=run.settings.model_copy(update={"run_dir": str(run.folder)}).as_yaml(run.folder),
+        files=frozenset(path.name for path in folder.iterdir()),
+    )
+    atomic_write(folder / "index.html", render(report), overwrite=True)
+    return folder / "index.html"
 
 
 def render(report: Report) -> bytes:
@@ -105,30 +148,18 @@ def render(report: Report) -> bytes:
     from markupsafe import Markup  # an extra
 
     page = files("zssr_gan.evaluation") / "page"
-    parts = [part for part in report.parts.values() if part is not None]
-    counts = {
-        "part": len(parts),
-        "table": sum(len(part.tables) for part in parts),
-        "scene": sum(len(part.scenes) for part in parts),
-        "picture": sum(len(part.illustrations) for part in parts),
-    }
-    text = (
-        templates()
-        .get_template("page.html")
-        .render(
-            report=report,
-            leader=leader(report.parts.get("truth")),
-            counts=counts,
-            limits=LIMITS,
-            labels=LABELS,
-            picture=_picture,
-            sides=sides,
-            charts_of=charts_of,
-            # Ours: no text of anybody else.
-            markup=Markup,
-            style=Markup((page / "page.css").read_text("utf-8")),
-            script=Markup((page / "page.js").read_text("utf-8")),
-        )
+    template = templates().get_template("page.html")
+    text = template.render(
+        report=report,
+        leader=leader(report.parts.get("truth")),
+        labels=LABELS,
+        picture=_picture,
+        sides=sides,
+        charts_of=charts_of,
+        # Ours: no text of anybody else.
+        markup=Markup,
+        style=Markup((page / "page.css").read_text("utf-8")),
+        script=Markup((page / "page.js").read_text("utf-8")),
     )
     return text.encode()
 
@@ -145,3 +176,93 @@ def _picture(png: bytes) -> dict[str, str | int]:
     with Image.open(io.BytesIO(png), formats=["PNG"]) as picture:
         width, height = picture.size
     return {"src": f"data:image/png;base64,{base64.b64encode(png).decode()}", "width": width, "height": height}
+
+
+def leader(truth: Part | None) -> Leader | None:
+    """The leader of a part's first table; None where there is no such table, or no best."""
+    tables = () if truth is None else truth.tables
+    best = tables[0].best(0) if tables and tables[0].columns else set[int]()
+    if not best:
+        return None
+    row, column = tables[0].rows[min(best)], tables[0].columns[0]
+    for gains in tables[1:]:
+        for one in gains.rows if gains.baseline else ():
+            if one.texts == row.texts and one.cells[0].interval:
+                return Leader(row, column, gains.baseline, one.cells[0])
+    return Leader(row, column)
+
+
+def cache_key(run: Run, name: str) -> str:
+    """Hash of all that a part depends on in its run: a part with another one no longer holds."""
+    settings = run.settings.model_dump(mode="json", exclude={"run_dir", "description", "evaluate"})
+    files = (_SPLIT, _DEGRADATION, f"synthetic/{SETTINGS}", *map(str, _GENERATORS.values()))
+    hashes = {path: sha256_file(run.folder / path) for path in files if (run.folder / path).exists()}
+    own = run.settings.evaluate.model_dump(mode="json", include=PART_SETTINGS[name])
+    return canonical_sha256({"settings": settings, "evaluate": own, "files": hashes})
+
+
+def _read_part(path: Path) -> Part | None:
+    try:
+        return decode_part(path.read_bytes())
+    except OSError:
+        return None
+
+
+def _warnings(run: Run, generators: Mapping[str, TrainedGenerator], parts: Mapping[str, Part | None]) -> Iterator[str]:
+    split = run.folder / _SPLIT
+    for name, generator in generators.items():
+        yield from generator.card.warnings
+        if split.exists() and generator.card.split_sha256 != sha256_file(split):
+            yield f"The {name} was trained with another split.json than the run's: it may have seen unseen images."
+    features = run.settings.evaluate.features
+    if features.weights == "random":
+        yield (
+            f"Perceptual and Frechet distances look through a {features.network} with random weights: they were learnt "
+            "from nothing, and rank nothing as people would. Set evaluate.features.weights to learnt ones."
+        )
+    for name, part in parts.items():
+        if part is not None and part.cache_key != cache_key(run, name):
+            yield (
+                f"The part {part.title!r} was made with other settings, images or another generator than those below: "
+                "`make eval` makes it again."
+            )
+
+
+def _cameras(path: Path) -> Iterator[Facts]:
+    for one in read_degradations(path).groups if path.exists() else ():
+        png = encode_sheet(degradation_picture(one.estimate, words=False), "degradation")
+        yield Facts(one.group, tuple(account(one.estimate)), png)
+
+
+def _images(split: Split, sources: str) -> Facts:
+    roles = Counter(member.role for member in split.entries)
+    counts = [(f"role {role}", f"{roles[role]:,}") for part in PARTS.values() for role in part if roles[role]]
+    return Facts("Images", (("sources", sources), *counts))
+
+
+def _card(generator: TrainedGenerator) -> tuple[tuple[str, str], ...]:
+    card = generator.card
+    if card.origin is not None:  # nothing is known of its training
+        return tuple(card_summary(generator))
+    losses = card.settings.get("losses")
+    weights = losses.items() if isinstance(losses, dict) else ()
+    versions = (f"{name} {version}" for name, version in card.versions.items())
+    return (
+        *card_summary(generator),
+        ("losses", ", ".join(f"{name} {value}" for name, value in weights)),
+        ("mediator", "none" if card.mediator is None else f"{card.mediator.network}, {card.mediator.source}"),
+        ("weights", "the running mean of the training's" if card.mean_weights else "those of that step"),
+        ("trained on", ", ".join([str(card.device), *versions])),
+        *((f"SHA-256 of {name.replace('held_out', 'held out')}", one.sha256) for name, one in card.images.items()),
+    )
+
+
+def _hashes(folder: Path, generators: Mapping[str, TrainedGenerator]) -> Iterator[tuple[str, str]]:
+    for name in (_SPLIT, _DEGRADATION):
+        if (folder / name).exists():
+            yield name, sha256_file(folder / name)
+    if (folder / "synthetic" / SETTINGS).exists():
+        yield "settings of the synthetic images", read_settings(folder / "synthetic").settings_sha256
+    if (folder / _SHARED).exists():
+        yield "shared model", read_shared(folder / _SHARED).sha256
+    yield from ((name, generator.sha256) for name, generator in generators.items())

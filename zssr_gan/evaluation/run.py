@@ -41,9 +41,17 @@ class Images:
     """That results are shrunk by to be compared with their LR images."""
     camera_of: tuple[int, ...] = ()
     """Of each image, its place among `cameras`; empty: the first."""
+    done: str = ""
+    """What their camera did, where that was drawn, for a person."""
+    estimated: str = ""
+    """What it is estimated to have done; empty: nothing was estimated."""
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def part(self, begin: int, end: int) -> Self:
+        """Some of the images, without their truths and cameras."""
+        return type(self)(self.ids[begin:end], self.lr[begin:end], self.downscales[begin:end])
 
     def as_bicubic(self) -> Self:
         """The same images, assumed to be shrunk by bicubic."""

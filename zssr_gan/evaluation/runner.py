@@ -12,16 +12,12 @@ from pathlib import Path
 
 from zssr_gan.devices import Machine
 from zssr_gan.errors import SettingsError, StoreError, ZssrGanError
-from zssr_gan.evaluation.cache import Cache
 from zssr_gan.evaluation.evaluator import Evaluator
 from zssr_gan.evaluation.figures import figures
-from zssr_gan.evaluation.paper import table_1, table_2
 from zssr_gan.evaluation.part import Part, encode_part
-from zssr_gan.evaluation.run import Run
-from zssr_gan.evaluation.run_report import PART_SETTINGS, cache_key, write_report
-from zssr_gan.evaluation.sets import native_tables, set_tables
+from zssr_gan.evaluation.parts import blind, native, sets, table_1, table_2, truth
+from zssr_gan.evaluation.report import PART_SETTINGS, cache_key, write_report
 from zssr_gan.evaluation.tables import to_csv, to_latex, to_markdown
-from zssr_gan.evaluation.truth import blind, truth
 from zssr_gan.files import atomic_write, locked
 from zssr_gan.progress import Bar
 from zssr_gan.settings.run import RunSettings
@@ -33,8 +29,8 @@ _MAKE: Mapping[str, Callable[[Evaluator], Part | None]] = {
     "table2": table_2,
     "truth": truth,
     "blind": blind,
-    "sets": set_tables,
-    "native": native_tables,
+    "sets": sets,
+    "native": native,
     "figures": figures,
 }
 
@@ -83,12 +79,11 @@ def evaluate(
         StoreError: another process evaluates this run.
     """
     names = choose(only, PARTS, "part")
-    run = Run(settings, config)
-    report = run.folder / "report"
+    work = Evaluator(settings, config, machine, bar)
+    report = work.folder / "report"
     held = StoreError(f"{report}: another run is evaluating there; wait until it ends, or stop it.")
     with locked(report / ".lock", held):
-        work, unwanted = Evaluator(run, Cache(report / "cache"), machine, bar), _unwanted(settings)
-        failures: list[ZssrGanError] = []
+        unwanted, failures = _unwanted(settings), list[ZssrGanError]()
         for name in names:
             if only is None and name in unwanted:
                 _remove(report, name)
@@ -100,7 +95,7 @@ def evaluate(
                     _remove(report, name)
                     bar.note(f"{name}: split.json has no image of its role: left out")
                     continue
-                _write(report, replace(part, cache_key=cache_key(run, name)))
+                _write(report, replace(part, cache_key=cache_key(work, name)))
             except ZssrGanError as error:
                 bar.note(f"{name}: failed: {error}", "red")
                 failures.append(error)
@@ -108,7 +103,7 @@ def evaluate(
             bar.note(f"{name}: {time.perf_counter() - began:.0f} s")
         if len(failures) == len(names):
             return None, failures
-        return write_report(run, [name for name in PARTS if name not in unwanted]), failures
+        return write_report(work, [name for name in PARTS if name not in unwanted]), failures
 
 
 def _unwanted(settings: RunSettings) -> dict[str, str]:

@@ -135,25 +135,25 @@ class Measured:
 
 def compared(
     title: str,
-    heads: tuple[str, ...],
     columns: Sequence[Definition],
     rows: Sequence[Measured],
     *,
     gains: str,
-    baseline: int = 0,
+    heads: tuple[str, ...] = ("method",),
+    baseline: str = "",
     remarks: tuple[str, ...] = (),
 ) -> tuple[Table, Table]:
-    """The table of means, and that of the paired differences to the row `baseline`, titled `gains`.
+    """The table of means, and that of the paired differences to `baseline` (the first row), titled `gains`.
 
     Differences are of columns and rows that are image by image.
     """
-    name, base = rows[baseline].texts[0], rows[baseline].figures
+    base, name = next((one.figures, one.texts[0]) for one in rows if baseline in ("", one.texts[0]))
     means = tuple(Row(one.texts, tuple(map(one.cell, columns)), one.label) for one in rows)
     own = [(column, found) for column in columns if isinstance(found := base.get(column.name), Sequence)]
     differences = [
         Row(one.texts, tuple(paired(one.figures[column.name], found) for column, found in own), one.label)
         for one in rows
-        if one.figures is not base and own[0][0].name in one.figures
+        if one.figures is not base and isinstance(one.figures.get(own[0][0].name), Sequence)
     ]
     heading = tuple(
         replace(column, name=difference_name(column.name), meaning=f"the same images' difference to {name}")

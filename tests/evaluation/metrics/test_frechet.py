@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tests.networks.weights import inception_weights
 from zssr_gan.evaluation.metrics.frechet import Features, SetMetric, fid, frechet, frechet_distance, moments
+from zssr_gan.evaluation.metrics.metric import Figure
 from zssr_gan.files import sha256_file
 from zssr_gan.imaging.resize import resize
 from zssr_gan.networks.inception import Inception
@@ -59,6 +60,11 @@ def normal(count: int, *deviations: float, seed: int = 0) -> Tensor:
     return whitened * torch.tensor(deviations, dtype=torch.float64)
 
 
+def between(metric: SetMetric, one: Features, other: Features) -> dict[str, Figure]:
+    """By layer."""
+    return dict(zip(metric.definitions, metric.figures(one, other), strict=True))
+
+
 def images(number: int, seed: int, side: int = 16) -> list[Tensor]:
     draws = torch.Generator().manual_seed(seed)
     return [torch.rand(3, side, side, generator=draws) for _ in range(number)]
@@ -101,7 +107,7 @@ def test_the_more_blurred_the_further(places: SetMetric, astronaut: Tensor) -> N
     distances = []
     for side in (20, 12, 6):
         blurred = [resize(resize(x, (side, side)), (x.shape[-2], x.shape[-1])) for x in pictures]
-        distances.append(places.figures(places.look(blurred), sharp))
+        distances.append(between(places, places.look(blurred), sharp))
     for layer in SHALLOW.layers:
         values = [one[layer].number() for one in distances]
         assert 0 < values[0] < values[1] < values[2]
@@ -125,13 +131,13 @@ def test_a_vector_of_fid_is_of_an_image(inception: SetMetric, file: Path) -> Non
 
 def test_what_weakens_a_distance_is_said(places: SetMetric, inception: SetMetric, astronaut: Tensor) -> None:
     many, few = places.look([astronaut, astronaut.flip(2)]), places.look([astronaut[:, :8, :8]])
-    why = places.figures(many, few)["conv1_2"].why
+    why = between(places, many, few)["conv1_2"].why
     assert "sets of different sizes (2 and 1 images)" in why
     assert "a covariance without full rank (64 places, 64 features)" in why
     # Of 6 features, in place of 2048, whose roots take seconds.
     draws = torch.Generator().manual_seed(3)
     sets = [Features(n, moments([{"pool3": torch.rand(n, 6, generator=draws)}])) for n in (5, 8)]
-    assert inception.figures(*sets)["pool3"].why == (
+    assert between(inception, *sets)["pool3"].why == (
         "sets of different sizes (5 and 8 images); a covariance without full rank (5 images, 6 features)"
     )
 
@@ -146,7 +152,7 @@ def test_sets_without_a_distance(places: SetMetric, inception: SetMetric, astron
         (inception, "pool3", [], "there are no images to look at"),
         (inception, "pool3", images(1, 0), "a set with one image has no covariance"),
     ):
-        assert metric.figures(metric.look([astronaut]), metric.look(given))[layer].why == why
+        assert between(metric, metric.look([astronaut]), metric.look(given))[layer].why == why
 
 
 def test_without_weights_every_figure_says_so(tmp_path: Path, astronaut: Tensor) -> None:
@@ -158,7 +164,7 @@ def test_without_weights_every_figure_says_so(tmp_path: Path, astronaut: Tensor)
         (fid(tmp_path / "gone.safetensors"), "no such file of weights"),
     ):
         seen = metric.look([astronaut] * 2)
-        for layer, figure in metric.figures(seen, seen).items():
+        for layer, figure in between(metric, seen, seen).items():
             assert figure.value is None
             assert why in figure.why
             assert figure.name == metric.definitions[layer].name

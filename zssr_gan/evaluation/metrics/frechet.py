@@ -106,12 +106,11 @@ class SetMetric:
             return Features(len(images), moments(self.vectors([rounded(image) for image in images])))
         return Features(len(images), {}, why)
 
-    def figures(self, one: Features, other: Features) -> dict[str, Figure]:
-        """By layer, the figure between two sets, with a remark on what weakens it."""
-        return {layer: self._figure(layer, one, other) for layer in self.definitions}
+    def figures(self, one: Features, other: Features) -> list[Figure]:
+        """Of each layer, the figure between two sets, with a remark on what weakens it."""
+        return [self._figure(layer, definition, one, other) for layer, definition in self.definitions.items()]
 
-    def _figure(self, layer: str, one: Features, other: Features) -> Figure:
-        definition = self.definitions[layer]
+    def _figure(self, layer: str, definition: Definition, one: Features, other: Features) -> Figure:
         if why := one.why or other.why:
             return definition.none(why)
         mine, theirs = one.moments[layer], other.moments[layer]
@@ -127,13 +126,7 @@ class SetMetric:
 
 
 def frechet(options: VGGOptions, weights: str, *, seed: int = 0) -> SetMetric:
-    """Distance in VGG's features at every place, one figure for each of the options' layers.
-
-    Args:
-        options: network and layers.
-        weights: as for `zssr_gan.networks.pretrained.vgg`; where there are none, every figure says why.
-        seed: of random weights.
-    """
+    """Distance in VGG's features at every place, one figure for each layer; without weights, every figure says why."""
     network, shown, remark = feature_network(options, weights, seed)
     name, smallest = options.network.upper(), 1 if network is None else network.facts.smallest
     definitions = {
@@ -160,19 +153,13 @@ def frechet(options: VGGOptions, weights: str, *, seed: int = 0) -> SetMetric:
 
 
 def fid(weights: Path | None, *, device: str | torch.device = "cpu") -> SetMetric:
-    """FID.
-
-    Args:
-        weights: the port of the graph of 2015-12-05, .pth or .safetensors (`zssr_gan.networks.inception`); where
-            there is none, or it is no such file, every figure says why.
-        device: that Inception runs on.
-    """
-    network, why, shown = None, "", "none given" if weights is None else weights.name
+    """FID by the port of the graph of 2015-12-05 (`zssr_gan.networks.inception`); without it, every figure says why."""
+    network, why, shown = None, "none given: evaluate.inception names a file", "none given"
     try:
-        if weights is None:
-            raise WeightsError("none given: evaluate.inception names a file")
-        network = Inception(read_tensors(weights)).to(device)
-        shown += f" {sha256_file(weights)[:8]}"
+        if weights is not None:
+            shown = weights.name
+            network = Inception(read_tensors(weights)).to(device)
+            shown += f" {sha256_file(weights)[:8]}"
     except WeightsError as error:
         why = reason(error)
     definition = Definition(

@@ -25,11 +25,8 @@ Net = Literal["alexnet", "vgg16"]
 
 VGG16_LAYERS = ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3")
 
-_WIDTHS = {"alexnet": (64, 192, 384, 256, 256), "vgg16": (64, 128, 256, 512, 512)}
-
-_SMALLEST = {"alexnet": 31, "vgg16": 16}  # four poolings leave a pixel
-
-_NAMES = {"alexnet": "AlexNet", "vgg16": "VGG16"}
+_NETS = {"alexnet": ("AlexNet", 31, (64, 192, 384, 256, 256)), "vgg16": ("VGG16", 16, (64, 128, 256, 512, 512))}
+"""Name, shortest side of an image (four poolings leave a pixel), and channels of the layers."""
 
 _EPSILON = 1e-10  # as the reference
 
@@ -38,15 +35,9 @@ _FILE = "alexnet-owt-7be5be79.pth"
 
 
 def feature_network(options: VGGOptions, weights: str, seed: int) -> tuple[VGG | None, str, str]:
-    """The network that distances look through, the name of its weights, and the remark on every figure.
+    """The network that distances look through (None: its weights are not there), their name, and a remark or why.
 
-    Args:
-        options: network and layers.
-        weights: as for `zssr_gan.networks.pretrained.vgg`.
-        seed: of random weights.
-
-    Returns:
-        None for the network where the weights are not there; the remark says why.
+    Weights and seed are as for `zssr_gan.networks.pretrained.vgg`.
     """
     try:
         network, origin = vgg(options, weights, seed=seed)
@@ -91,7 +82,7 @@ class LPIPS:
     def __init__(self, net: Net, weights: Mapping[str, Tensor]) -> None:
         self.network = AlexNet(weights) if net == "alexnet" else VGG(VGGOptions("vgg16", VGG16_LAYERS), weights)
         self.scales = {}
-        for number, (layer, width) in enumerate(zip(self.network.layers, _WIDTHS[net], strict=True)):
+        for number, (layer, width) in enumerate(zip(self.network.layers, _NETS[net][2], strict=True)):
             scale = weights.get(f"lin.{number}")
             if scale is None or tuple(scale.shape) != (width,):
                 raise WeightsError(f"these are no weights of LPIPS: lin.{number} ({layer}) must hold {width} numbers.")
@@ -123,15 +114,15 @@ def lpips(weights: Path | None) -> Metric:
             `lpips` with AlexNet, where it is installed and the network's weights are on this machine.
     """
     distance: Callable[[Tensor, Tensor], Tensor] | None = None
-    net, why, source = "alexnet", "", f"weights {'none given' if weights is None else weights.name}"
+    net: Net = "alexnet"
+    why, source = "", f"weights {'none given' if weights is None else weights.name}"
     try:
         if weights is None:
             distance, source = _from_package()
         else:
             tensors = read_tensors(weights)
-            second = tensors.get("lin.1")
-            found: Net = "vgg16" if second is not None and len(second) == _WIDTHS["vgg16"][1] else "alexnet"
-            net, distance = found, LPIPS(found, tensors)
+            net = "vgg16" if len(tensors.get("lin.1", ())) == _NETS["vgg16"][2][1] else "alexnet"
+            distance = LPIPS(net, tensors)
             source += f" {sha256_file(weights)[:8]}"
     except WeightsError as error:
         why = reason(error)
@@ -142,9 +133,9 @@ def lpips(weights: Path | None) -> Metric:
         assert sample.truth is not None  # the definition needs it
         return distance(sample.result[None].cpu(), sample.truth[None].cpu()).item(), ""
 
-    meaning = f"learnt perceptual distance (Zhang et al. 2018, version 0.1) through {_NAMES[net]}, {source}"
-    name = f"LPIPS 0.1, {_NAMES[net]}, {source}"
-    return Metric(Definition(name, meaning, "", False, ("truth",), _SMALLEST[net]), compute)
+    name, smallest, _ = _NETS[net]
+    meaning = f"learnt perceptual distance (Zhang et al. 2018, version 0.1) through {name}, {source}"
+    return Metric(Definition(f"LPIPS 0.1, {name}, {source}", meaning, "", False, ("truth",), smallest), compute)
 
 
 def _from_package() -> tuple[Callable[[Tensor, Tensor], Tensor], str]:
