@@ -1,7 +1,10 @@
 """Blur kernels: files, refusals, the convention (correlation, from the first pixel on), and the centre."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -25,6 +28,26 @@ CROOKED = np.zeros((5, 5))
 CROOKED[0, 1], CROOKED[4, 0], CROOKED[3, 4], CROOKED[2, 3] = 1, 2, 3, 4
 
 
+def savemat_73(path: Path, content: dict[str, object]) -> None:
+    """As MATLAB lays version 7.3 out: HDF5 after a header of 512 bytes, axes reversed, cells and names in #refs#."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, value in content.items():
+            if isinstance(value, dict):
+                file.create_group(name).attrs["MATLAB_class"] = np.bytes_("struct")
+                continue
+            data = np.frombuffer(value.encode("utf-16-le"), np.uint16) if isinstance(value, str) else value
+            data = np.atleast_2d(np.asarray(data))
+            if np.iscomplexobj(data):
+                pairs = np.zeros(data.shape, [("real", "f8"), ("imag", "f8")])
+                pairs["real"], pairs["imag"] = data.real, data.imag
+                data = pairs
+            kind = "char" if isinstance(value, str) else {"float32": "single", "uint8": "uint8"}.get(str(data.dtype))
+            file.create_dataset(name, data=data.T).attrs["MATLAB_class"] = np.bytes_(kind or "double")
+        file.create_dataset("#refs#/a", data=CROOKED.T).attrs["MATLAB_class"] = np.bytes_("double")
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(116) + bytes(8) + b"\x00\x02IM")
+
+
 class TestFiles:
     @pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16, np.uint8])
     def test_npy_and_mat_as_kernelgan_writes_it(self, tmp_path: Path, kind: type) -> None:
@@ -42,7 +65,7 @@ class TestFiles:
         [
             ("none.mat", None, "no such kernel file"),
             ("none.npy", None, "no such kernel file"),
-            ("k.png", b"", ".mat file (variable 'Kernel') or a .npy array"),
+            ("k.png", b"", "a .mat file or a .npy array"),
             *(
                 (name, content, "cannot be read as a kernel")
                 for name in ("k.mat", "k.npy")
@@ -50,7 +73,7 @@ class TestFiles:
             ),
             ("k.npy", np.array([{"a": 1}], dtype=object), "cannot be read as a kernel"),  # pickles are not opened
             ("k.npy", np.zeros((3, 3)), "sum above zero"),
-            ("k.mat", CROOKED, "no variable 'Kernel'"),
+            ("k.mat", b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n", "cannot be read as a kernel"),
         ],
     )
     def test_refused_by_name(self, tmp_path: Path, name: str, content: object, words: str) -> None:
@@ -58,11 +81,55 @@ class TestFiles:
         if isinstance(content, bytes):
             path.write_bytes(content)
         elif isinstance(content, np.ndarray):
-            savemat(path, {"kernel": content}) if name == "k.mat" else np.save(path, content, allow_pickle=True)
+            np.save(path, content, allow_pickle=True)
         with pytest.raises(SettingsError) as caught:
             load_kernel(path)
         assert str(path) in str(caught.value)
         assert words in str(caught.value)
+
+    @pytest.mark.parametrize("write", [savemat, partial(savemat, format="4"), savemat_73])
+    @pytest.mark.parametrize("values", [CROOKED, CROOKED[:, :3], CROOKED.astype(np.float32), np.uint8(CROOKED)[:1]])
+    @pytest.mark.parametrize(
+        "beside", [{}, {"scale": 2.0, "name": "blur"}, {"k": np.zeros((3, 3, 2))}, {"sizes": np.array([[5.0, 5.0]])}]
+    )
+    def test_the_only_matrix_of_a_mat_file_whatever_its_name(
+        self, tmp_path: Path, write: Callable[..., None], values: np.ndarray, beside: dict[str, object]
+    ) -> None:
+        if "sizes" in beside and len(values) == 1:
+            return  # two rows: neither is plainly the kernel
+        if getattr(write, "keywords", {}).get("format") == "4":
+            beside = {name: value for name, value in beside.items() if np.ndim(value) < 3}
+        write(tmp_path / "k.mat", {**beside, "ker": values})
+        assert np.allclose(load_kernel(tmp_path / "k.mat").numpy(), values / values.sum(), atol=1e-7)
+        write(tmp_path / "k.mat", {**beside, "ker": np.ones((4, 4)), "Kernel": values})
+        assert np.allclose(load_kernel(tmp_path / "k.mat").numpy(), values / values.sum(), atol=1e-7)
+
+    @pytest.mark.parametrize("write", [savemat, savemat_73])
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            ({"a": CROOKED, "b": CROOKED[:4]}, "several variables that may be the kernel"),
+            ({"a": np.zeros((3, 3, 2)), "b": "text", "c": 1.0, "s": {"k": CROOKED}}, "no variable that can be"),
+            ({}, "the file holds nothing"),
+            ({"a": CROOKED * 1j}, "complex"),
+        ],
+    )
+    def test_else_what_a_mat_file_holds_is_listed(
+        self, tmp_path: Path, write: Callable[..., None], content: dict[str, object], words: str
+    ) -> None:
+        write(tmp_path / "k.mat", content)
+        with pytest.raises(SettingsError, match=words) as caught:
+            load_kernel(tmp_path / "k.mat")
+        if len(content) > 1:
+            assert "a (5x5 double), b (4x5 double)" in str(caught.value) or "a (3x3x2 double), b (" in str(caught.value)
+
+    def test_the_damaged_first_bytes_of_version_73_are_one_sentence(self, tmp_path: Path) -> None:
+        savemat_73(tmp_path / "k.mat", {"Kernel": CROOKED})
+        data = (tmp_path / "k.mat").read_bytes()
+        for end in (530, 600, len(data) // 2):
+            (tmp_path / "k.mat").write_bytes(data[:end])
+            with pytest.raises(SettingsError, match=r"k\.mat: cannot be read as a kernel"):
+                load_kernel(tmp_path / "k.mat")
 
 
 @pytest.mark.parametrize(

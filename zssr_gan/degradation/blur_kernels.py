@@ -5,10 +5,13 @@ and is correlated with it, not convolved; the LR image is every s-th pixel of th
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from zssr_gan.errors import SettingsError
@@ -16,9 +19,16 @@ from zssr_gan.imaging.dihedral import ALL, transform
 
 _MAX_SIDE = 129
 
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+_NUMBERS = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+"""MATLAB's classes of numbers."""
+
 
 def load_kernel(path: Path) -> Tensor:
-    """Read a blur kernel from a `.mat` file (variable `Kernel`, as KernelGAN writes it) or a `.npy` array.
+    """Read a blur kernel from a `.mat` file (up to version 7.3) or a `.npy` array.
+
+    Of a `.mat` file the variable `Kernel` is taken, as KernelGAN writes it, else the only matrix of numbers.
 
     Returns:
         `k l` float64, normalised to sum 1, as it lies in the file (not flipped, not shifted).
@@ -28,17 +38,11 @@ def load_kernel(path: Path) -> Tensor:
     """
     try:
         if path.suffix.lower() == ".mat":
-            from scipy.io import loadmat  # costs half a second to import, and few runs have a kernel
-
-            with path.open("rb") as file:  # given a name, scipy has its own words for a file that is not there
-                content = loadmat(file)
-            if "Kernel" not in content:
-                raise SettingsError(f"{path}: holds no variable 'Kernel'; KernelGAN's .mat files do")
-            values = np.asarray(content["Kernel"])
+            values = _from_mat(path)
         elif path.suffix.lower() == ".npy":
             values = np.load(path, allow_pickle=False)
         else:
-            raise SettingsError(f"{path}: a kernel is a .mat file (variable 'Kernel') or a .npy array")
+            raise SettingsError(f"{path}: a kernel is a .mat file or a .npy array")
     except SettingsError:
         raise
     except FileNotFoundError as error:
@@ -49,6 +53,58 @@ def load_kernel(path: Path) -> Tensor:
         return checked_kernel(values)
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from error
+
+
+def _from_mat(path: Path) -> NDArray[Any]:
+    """The kernel's variable of a MATLAB file. Raises SettingsError where none is plainly the kernel."""
+    with path.open("rb") as file:  # given a name, scipy has its own words for a file that is not there
+        head = file.read(520)
+        file.seek(0)
+        if _HDF5 in (head[:8], head[512:]):  # version 7.3, after MATLAB's own header
+            import h5py  # see below
+
+            with h5py.File(file, "r") as content:
+                variables = {name: _class_and_shape(item) for name, item in content.items() if name[0] != "#"}
+                values = np.asarray(content[_kernel_variable(variables, path)]).T  # HDF5 has the axes in C's order
+                return values["real"] + 1j * values["imag"] if values.dtype.names == ("real", "imag") else values
+        from scipy.io import loadmat, whosmat  # half a second to import, and few runs have a kernel
+
+        variables = {name: (kind, shape) for name, shape, kind in whosmat(file)}
+        file.seek(0)
+        name = _kernel_variable(variables, path)
+        return np.asarray(loadmat(file, variable_names=[name])[name])
+
+
+def _class_and_shape(item: Any) -> tuple[str, tuple[int, ...]]:
+    """MATLAB's class and size of a variable that lies in HDF5."""
+    kind = item.attrs.get("MATLAB_class", b"")
+    if not hasattr(item, "shape"):  # a group
+        return "struct", (1, 1)
+    if item.attrs.get("MATLAB_empty", 0):
+        return "empty", (0, 0)
+    plain = {"f": "double", "i": "int64", "u": "uint64", "b": "logical"}.get(item.dtype.kind, "unknown")
+    return (kind.decode() if isinstance(kind, bytes) and kind else plain), item.shape[::-1]
+
+
+def _kernel_variable(variables: Mapping[str, tuple[str, tuple[int, ...]]], path: Path) -> str:
+    """The name of the variable, among those with these classes and sizes, that is the kernel; see `load_kernel`."""
+    numbers = {name: shape for name, (kind, shape) in variables.items() if kind in _NUMBERS}
+    if "Kernel" in numbers:
+        return "Kernel"
+    two_dimensional = {name: shape for name, shape in numbers.items() if len(shape) == 2 and 0 not in shape}
+    # A matrix before a row or column, which may be a kernel too; MATLAB's scalars are 1x1.
+    for smallest in (2, 1):
+        found = [n for n, shape in two_dimensional.items() if min(shape) >= smallest and max(shape) > 1]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            break
+    which = "several variables that may be the kernel" if found else "no variable that can be a kernel"
+    held = [f"{name} ({'x'.join(map(str, shape))} {kind})" for name, (kind, shape) in variables.items()]
+    raise SettingsError(
+        f"{path}: holds {which}; a kernel is a matrix of numbers, named 'Kernel' or the only one: "
+        f"the file holds {', '.join(held) or 'nothing'}"
+    )
 
 
 def checked_kernel(values: object) -> Tensor:
