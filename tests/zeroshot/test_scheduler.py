@@ -239,7 +239,7 @@ class TestJobs:
     def test_several_requests_sizes_and_kinds_in_one_run(self, images: list[Tensor], astronaut: Tensor) -> None:
         """Two steps, held-out folds with several networks, other sizes, gray beside colours, other settings."""
         brief = {"kind": "cosine", "lr": 0.003, "iterations": 6}
-        several = settings(schedule=brief, choice={"folds": 2, "max_pixels": 400}, networks=2)
+        several = settings(schedule=brief, choice={"folds": 2}, networks=2)
         gradual = settings(schedule=brief, steps={"gradual": [[0.5, 0.5], [1, 1]]})
         gray = astronaut[:1, 10:30, 10:26]
         kinds = [

@@ -95,7 +95,7 @@ class TestSizes:
 class TestSteps:
     def test_large_scales_are_taken_step_by_step(self, face: Tensor) -> None:
         seen: list[Progress] = []
-        done = run(face, (3, 3), settings(choice={"folds": 2, "max_pixels": 625}), seen=seen)
+        done = run(face, (3, 3), settings(choice={"folds": 2}), seen=seen)
         assert [one["name"] for one in done.steps] == ["train", "apply", "refine"] * 2
         assert [one["size"] for one in named(done, "apply")] == [[43, 43], [75, 75]]
         stages = list(dict.fromkeys(now.stage for now in seen))
@@ -213,15 +213,16 @@ def test_a_network_dead_in_every_start_has_no_share(monkeypatch: pytest.MonkeyPa
 
 
 class TestSelection:
-    def test_what_is_selected_is_said(self, face: Tensor) -> None:
+    def test_what_is_selected_is_said(self, face: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
         assert run(face).choice.why == "the settings always take the network"
-        large = run(face, chosen=settings(choice={"folds": 2, "max_pixels": 624}))
+        monkeypatch.setattr(module, "_LARGEST_HELD_OUT", 624)
+        large = run(face, chosen=settings(choice={"folds": 2}))
         assert large.choice.why == "the image has more than 624 pixels"
         assert large.choice.share == 1
         assert large.steps[0]["held_out"] is False
 
     def test_held_out_folds(self, face: Tensor) -> None:
-        done = run(face, chosen=settings(choice={"folds": 3, "max_pixels": 625}, networks=3))
+        done = run(face, chosen=settings(choice={"folds": 3}, networks=3))
         assert done.steps[0]["held_out"] is True
         assert 0 <= done.choice.share <= 1
         assert done.steps[-1]["choice"]["share"] == done.choice.share

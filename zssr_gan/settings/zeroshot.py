@@ -158,8 +158,6 @@ class ChoiceSettings(Settings):
     folds: int = Field(0, ge=0, le=64)
     """The image's blocks are dealt into so many folds; network j does not learn from fold j. 0 always takes the
     network."""
-    max_pixels: int = Field(128 * 128, ge=0)
-    """Images with more pixels always take the network: no image of such a size was seen to lose."""
 
     @model_validator(mode="after")
     def _others(self) -> Self:

@@ -42,6 +42,9 @@ _LARGEST_DEVIATION = 0.25
 
 _LARGEST_MEMBERS = 2e6  # output pixels up to which each view is back-projected by itself (memory)
 
+_LARGEST_HELD_OUT = 64 * 64
+"""Pixels of an image above which nothing is held out and the network is taken: none of such a size was seen to lose."""
+
 OnProgress = Callable[[Progress], None]
 
 
@@ -193,12 +196,12 @@ def _take_step(
 
 def _folds(settings: ZeroShotSettings, image: Tensor) -> tuple[Tensor | None, str]:
     """Which pixels each network is not trained on; None and the reason if nothing is held out."""
-    choice, size = settings.choice, (image.shape[-2], image.shape[-1])
-    if not choice.folds:
+    size = (image.shape[-2], image.shape[-1])
+    if not settings.choice.folds:
         return None, "the settings always take the network"
-    if size[0] * size[1] > choice.max_pixels:
-        return None, f"the image has more than {choice.max_pixels} pixels"
-    return fold_map(size, choice.folds), ""
+    if size[0] * size[1] > _LARGEST_HELD_OUT:
+        return None, f"the image has more than {_LARGEST_HELD_OUT} pixels"
+    return fold_map(size, settings.choice.folds), ""
 
 
 def _networks(
