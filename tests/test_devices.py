@@ -1,5 +1,6 @@
 """Devices, precision, threads, tiles: resolved, refused in one sentence, and put back."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -10,49 +11,48 @@ from zssr_gan.errors import DeviceError, SettingsError, ZssrGanError
 
 
 @pytest.fixture
-def no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+def hardware(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bool], None]:
+    """Makes a machine of so many CUDA GPUs, and with Apple's or without."""
+
+    def arrange(gpus: int, mps: bool) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return arrange
 
 
-@pytest.fixture
-def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+@pytest.mark.parametrize(
+    ("gpus", "mps", "asked", "found"),
+    [
+        (0, False, "auto", "cpu"),
+        (2, False, "auto", "cuda"),
+        (0, True, "auto", "cpu"),  # Apple's GPU is left to who asks for it
+        (0, True, "mps", "mps"),
+        (2, False, "cuda:1", "cuda:1"),
+    ],
+)
+def test_a_device_is_found(hardware: Callable[..., None], gpus: int, mps: bool, asked: str, found: str) -> None:
+    hardware(gpus, mps)
+    assert str(resolve_device(asked)).startswith(found)
 
 
-class TestResolveDevice:
-    @pytest.mark.usefixtures("no_accelerator")
-    def test_auto_without_accelerator_is_the_cpu(self) -> None:
-        assert resolve_device("auto") == torch.device("cpu")
-
-    @pytest.mark.usefixtures("two_gpus")
-    def test_auto_prefers_cuda(self) -> None:
-        assert resolve_device("auto").type == "cuda"
-
-    @pytest.mark.usefixtures("no_accelerator")
-    def test_auto_leaves_apples_gpu_to_who_asks_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-        assert resolve_device("auto").type == "cpu"
-        assert resolve_device("mps").type == "mps"
-
-    @pytest.mark.usefixtures("two_gpus")
-    def test_a_numbered_gpu(self) -> None:
-        assert resolve_device("cuda:1") == torch.device("cuda:1")
-        with pytest.raises(DeviceError, match="no device 'cuda:2'"):
-            resolve_device("cuda:2")
-
-    @pytest.mark.usefixtures("no_accelerator")
-    @pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps"])
-    def test_not_on_this_machine(self, name: str) -> None:
-        with pytest.raises(DeviceError, match=rf"^this machine has no device '{name}'.*: use the device cpu$"):
-            resolve_device(name)
-
-    @pytest.mark.parametrize("name", ["gpu", "", "meta", "xpu", "cuda:x", "cuda:-1"])
-    def test_unknown(self, name: str) -> None:
-        with pytest.raises(DeviceError, match="no device") as caught:
-            resolve_device(name)
-        assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("gpus", "name", "words"),
+    [
+        *(
+            (0, name, f"^this machine has no device '{name}'.*: use the device cpu$")
+            for name in ("cuda", "cuda:0", "mps")
+        ),
+        (2, "cuda:2", "no device 'cuda:2'"),
+        *((0, name, "no device") for name in ("gpu", "", "meta", "xpu", "cuda:x", "cuda:-1")),
+    ],
+)
+def test_a_device_that_is_not_there(hardware: Callable[..., None], gpus: int, name: str, words: str) -> None:
+    hardware(gpus, False)
+    with pytest.raises(DeviceError, match=words) as caught:
+        resolve_device(name)
+    assert "\n" not in str(caught.value)
 
 
 class TestMachine:
