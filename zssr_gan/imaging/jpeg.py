@@ -63,7 +63,7 @@ class _Frame:
 
 def decode_jpeg(data: bytes, max_pixels: float) -> Decoded:
     """Take a JPEG file apart. Raises ImageError (without the file's name), and anything on damaged bytes."""
-    pixels, apps, ended = _parts(data)
+    pixels, apps, ended, _ = _parts(data)
     with Image.open(io.BytesIO(pixels), formats=["JPEG"]) as image:
         check_size(*image.size, max_pixels)
     known = _metadata(apps)
@@ -83,8 +83,8 @@ def _decoded(data: bytes, icc: bytes | None) -> tuple[Samples, bytes | None, tup
         return pillow_samples(image, icc)
 
 
-def _parts(data: bytes) -> tuple[bytes, list[tuple[int, bytes]], bool]:
-    """The file without metadata, its application segments (marker and content), and whether it had an end (EOI)."""
+def _parts(data: bytes) -> tuple[bytes, list[tuple[int, bytes]], bool, _Frame]:
+    """The file without metadata, its application segments (marker and content), whether it had an end, its frame."""
     kept, apps, frame, interval, ended = [b"\xff\xd8"], list[tuple[int, bytes]](), None, 0, False
     for marker, content, scan in _segments(data):
         if marker == _EOI:
@@ -108,7 +108,7 @@ def _parts(data: bytes) -> tuple[bytes, list[tuple[int, bytes]], bool]:
         raise ImageError("the JPEG file is damaged or truncated (it has no pixels).")
     if not ended and not frame.complete:
         raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete).")
-    return b"".join([*kept, b"\xff\xd9"]), apps, ended
+    return b"".join([*kept, b"\xff\xd9"]), apps, ended, frame
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
@@ -154,9 +154,10 @@ def _check_scan(frame: _Frame, content: bytes, scan: bytes, interval: int) -> No
         raise ImageError(f"the JPEG file is damaged (restart markers are missing or misordered: {what}).")
 
 
-def check_restarts(data: bytes) -> None:
-    """Refuse a JPEG whose restart markers are missing or out of order, as a part of another file. Raises ImageError."""
-    _parts(data)
+def checked_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a JPEG that is a part of another file. Raises ImageError as `decode_jpeg` does."""
+    frame = _parts(data)[3]
+    return frame.width, frame.height
 
 
 @dataclass(slots=True)

@@ -91,6 +91,7 @@ def upright_exif(exif: bytes, *, transposed: bool = False) -> bytes:
         data[x.at + 2 : x.at + 12], data[y.at + 2 : y.at + 12] = data[y.at + 2 : y.at + 12], data[x.at + 2 : x.at + 12]
     if directory.following:
         _drop_thumbnails(block, directory)
+    tiff_texts(bytes(data))
     for tag, fields in tiff_directories(bytes(data)).items():
         directory_bytes(tag, fields, 0)
     return bytes(data)
@@ -108,6 +109,8 @@ def _drop_thumbnails(block: Block, directory: Directory) -> None:
             further = block.directory(at)
         except Exception:  # nothing points at it any more
             break
+        if at < directory.end:
+            raise ValueError("a thumbnail's directory lies in the first one")
         spans.append((at, further.end))
         for start, length in ((0x201, 0x202), (273, 279)):
             places, sizes = (block.numbers(further.fields.get(tag)) for tag in (start, length))

@@ -19,7 +19,7 @@ from PIL import Image
 
 from zssr_gan.errors import ImageError
 from zssr_gan.imaging.directory import Block, Directory, exif_of
-from zssr_gan.imaging.jpeg import check_restarts
+from zssr_gan.imaging.jpeg import checked_size
 from zssr_gan.imaging.metadata import (
     cmyk_to_rgb,
     iptc_of_photoshop,
@@ -194,13 +194,10 @@ def _check_storage(page: tifffile.TiffPage, data: bytes, max_pixels: float) -> N
     part_pixels = math.prod(page.chunks)
     if part_pixels > 4 * max_pixels * page.samplesperpixel:
         raise ImageError("the TIFF file is damaged (its tiles are larger than the limit for a picture).")
-    if page.compression == _JPEG:
-        for start, end in parts:
-            check_restarts(data[start:end])
-            # A JPEG brings a size of its own, for which its decoder takes memory.
-            with Image.open(io.BytesIO(data[start:end]), formats=["JPEG"]) as part:
-                if math.prod(part.size) > 4 * part_pixels:
-                    raise ImageError("the TIFF file is damaged (its JPEG parts are larger than its header says).")
+    # A JPEG brings a size of its own, for which its decoder takes memory.
+    sizes = (checked_size(data[start:end]) for start, end in parts if page.compression == _JPEG)
+    if any(math.prod(size) > 4 * part_pixels for size in sizes):
+        raise ImageError("the TIFF file is damaged (its JPEG parts are larger than its header says).")
 
 
 def _check_deflated(page: tifffile.TiffPage, data: bytes, parts: Sequence[tuple[int, int]]) -> None:
