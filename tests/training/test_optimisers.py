@@ -19,15 +19,15 @@ def test_the_first_steps_by_hand() -> None:
     """The momentum of two gradients, looked ahead, with its singular values made about 1."""
     draws = torch.Generator().manual_seed(0)
     weight = torch.zeros(4, 5, 3, 3, requires_grad=True)
-    muon = Muon([weight], lr=0.1, momentum=0.75)
+    muon = Muon([weight], lr=0.1)
     first, second = (torch.randn(4, 5, 3, 3, generator=draws) for _ in range(2))
     weight.grad = first
     muon.step()
     before = weight.detach().clone()
     weight.grad = second
     muon.step()
-    mean = 0.75 * (0.25 * first) + 0.25 * second
-    ahead = (0.25 * second + 0.75 * mean).flatten(1)
+    mean = 0.95 * (0.05 * first) + 0.05 * second
+    ahead = (0.05 * second + 0.95 * mean).flatten(1)
     u, _, v = torch.linalg.svd(ahead, full_matrices=False)
     step = (before - weight.detach()).flatten(1) / 0.1
     # Newton and Schulz's five iterations leave the directions, and singular values between 0.7 and 1.2.

@@ -24,7 +24,7 @@ from zssr_gan.seeds import content_hash
 from zssr_gan.training import sampling, train
 from zssr_gan.training.dataset import TrainingData
 from zssr_gan.training.loop import Callbacks
-from zssr_gan.training.model_card import TrainedGenerator, load_generator
+from zssr_gan.training.model_card import GENERATOR, TrainedGenerator, load_generator
 
 _TIMES = "times.json"
 
@@ -115,8 +115,8 @@ def _phases(work: Evaluator, images: Images, stage_1: Results) -> tuple[_Phase |
     times["last"] = time.perf_counter() - began
     if any(first_steps):  # another process made the steps before, in a time that is not known
         times = {"content": None, "last": None}
-    content = folder / train.CONTENT / train.GENERATOR
-    hashes = [load_generator(path).sha256 if path.exists() else None for path in (content, folder / train.GENERATOR)]
+    content = folder / train.CONTENT / GENERATOR
+    hashes = [load_generator(path).sha256 if path.exists() else None for path in (content, folder / GENERATOR)]
     result = with_checksum(json.dumps({**times, "generators": hashes}).encode())
     atomic_write(folder / _TIMES, result, overwrite=True)
     return _read_phases(folder)
@@ -133,8 +133,8 @@ def _read_phases(folder: Path) -> tuple[_Phase | None, _Phase]:
         return generator, times[name]
 
     content, last = times["generators"]
-    first = None if content is None else phase(folder / train.CONTENT / train.GENERATOR, "content", content)
-    return first, phase(folder / train.GENERATOR, "last", last)
+    first = None if content is None else phase(folder / train.CONTENT / GENERATOR, "content", content)
+    return first, phase(folder / GENERATOR, "last", last)
 
 
 def _training_data(images: Images, stage_1: Results, held_out: int, *, all_have_hr: bool) -> TrainingData:

@@ -58,14 +58,11 @@ _FAMILIES: Final[Mapping[str, tuple[str, tuple[tuple[str, str], ...]]]] = {
 
 
 def import_generator(source: Path, output: Path) -> Card:
-    """Write a generator's file of weights that others trained.
+    """Write a generator's file of weights that others trained, and return its card.
 
     Args:
         source: .pth, read with `weights_only=True`, or .safetensors, of an ESRGAN generator.
         output: the file to be written, with a card; never overwritten.
-
-    Returns:
-        The card.
 
     Raises:
         WeightsError: the source cannot be read, or is no such generator.
@@ -103,39 +100,33 @@ def _load(data: bytes) -> Mapping[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an odd pickle is loaded, or refused in a sentence
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except UnpicklingError as error:  # torch's own words advise to run what is in the file
+        why = "is damaged or no file of weights"
+        if (wanted := _FORBIDDEN.search(str(error))) is not None:
+            why = f"holds more than weights ({wanted[1]}), such as a whole network, and what else it holds is not run"
+            why = f"{why} here: {_MEND}"
+        raise WeightsError(why) from error
     except Exception as error:  # foreign bytes: a torn or damaged pickle may raise anything while it is read
-        raise WeightsError(_refusal(error)) from error
+        raise WeightsError(f"is damaged or no file of weights ({one_line(error)})") from error
     if not isinstance(content, dict):
         raise WeightsError(f"holds no weights by name, but a {type(content).__name__}")
     return content
-
-
-def _refusal(error: Exception) -> str:
-    """Why torch did not load a file."""
-    if not isinstance(error, UnpicklingError):
-        return f"is damaged or no file of weights ({one_line(error)})"
-    if (wanted := _FORBIDDEN.search(str(error))) is None:  # torch's own words advise to run what is in the file
-        return "is damaged or no file of weights"
-    return (
-        f"holds more than weights ({wanted[1]}), such as a whole network, and what else it holds is not run here: "
-        f"{_MEND}"
-    )
 
 
 def _unwrap(content: Mapping[str, Any]) -> tuple[str | None, dict[str, Tensor]]:
     """The weights, and the name under which they lay, if under one."""
     sets = {str(name): _tensors(value) for name, value in content.items() if isinstance(value, dict)}
     sets = {name: tensors for name, tensors in sets.items() if tensors}
-    wrapper = next((name for name in _WRAPPERS if name in sets), None)
-    if wrapper is None and (bare := _tensors(content)):
+    for wrapper in _WRAPPERS:
+        if wrapper in sets:
+            return wrapper, sets[wrapper]
+    if bare := _tensors(content):
         return None, bare
-    if wrapper is None and len(sets) == 1:
-        wrapper = next(iter(sets))
-    if wrapper is None:
-        found = ", ".join(sets or map(str, content)) or "nothing"
-        held = "several sets of weights, none" if sets else "no weights, neither bare nor"
-        raise WeightsError(f"holds {held} under {', '.join(_WRAPPERS)}, but {found[:120]}: {_MEND}")
-    return wrapper, sets[wrapper]
+    if len(sets) == 1:
+        return next(iter(sets.items()))
+    found = ", ".join(sets or map(str, content)) or "nothing"
+    held = "several sets of weights, none" if sets else "no weights, neither bare nor"
+    raise WeightsError(f"holds {held} under {', '.join(_WRAPPERS)}, but {found[:120]}: {_MEND}")
 
 
 def _tensors(found: Mapping[Any, Any]) -> dict[str, Tensor]:
@@ -144,38 +135,34 @@ def _tensors(found: Mapping[Any, Any]) -> dict[str, Tensor]:
 
 
 def rename(weights: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    """Name weights as we do.
-
-    Args:
-        weights: by the names of one of the families.
-
-    Returns:
-        The family's name, and the weights; a name that belongs to no family stays as it is.
+    """The family of weights, and the weights by our names; a name that belongs to no family stays as it is.
 
     Raises:
         WeightsError: they are those of another network.
     """
-    for mark, (family, changes) in _FAMILIES.items():
-        if mark not in weights:
-            continue
-        changes, renamed = (*changes, *_numbered(weights)), {}
-        for name, weight in weights.items():
-            for pattern, own in changes:
-                name = re.sub(pattern, own, name)
-            renamed[name] = weight
-        return family, renamed
-    some = ", ".join(list(weights)[:3])
-    raise WeightsError(f"these are no weights of an ESRGAN generator (RRDB), whose names are others than {some} ...")
+    family, changes = next((_FAMILIES[mark] for mark in _FAMILIES if mark in weights), (None, ()))
+    if family is None:
+        some = ", ".join(list(weights)[:3])
+        raise WeightsError(
+            f"these are no weights of an ESRGAN generator (RRDB), whose names are others than {some} ..."
+        )
+    renamed = {}
+    for name, weight in weights.items():
+        for pattern, own in (*changes, *_numbered(weights)):
+            name = re.sub(pattern, own, name)
+        renamed[name] = weight
+    return family, renamed
+
+
+def _numbers(pattern: str, weights: Mapping[str, Tensor]) -> set[int]:
+    """The numbers that a pattern finds in names."""
+    return {int(match[1]) for name in weights if (match := re.match(pattern, name))}
 
 
 def _numbered(weights: Mapping[str, Tensor]) -> list[tuple[str, str]]:
     """Changes of the older family's numbers, which count activations and enlargements too; none for other families."""
-    blocks = max(
-        (int(match[1]) for name in weights if (match := re.match(r"^model\.1\.sub\.(\d+)\.", name))), default=0
-    )
-    places = sorted(
-        {int(match[1]) for name in weights if (match := re.fullmatch(r"model\.(\d+)\.(?:weight|bias)", name))}
-    )
+    blocks = max(_numbers(r"model\.1\.sub\.(\d+)\.", weights), default=0)
+    places = sorted(_numbers(r"model\.(\d+)\.(?:weight|bias)$", weights))
     # The first, the doublings', and the last two.
     ours = ["conv_first", *(f"conv_up{n + 1}" for n in range(max(0, len(places) - 3))), "conv_hr", "conv_last"]
     own = [(rf"^model\.{place}\.(?=weight$|bias$)", f"{name}.") for place, name in zip(places, ours, strict=False)]
@@ -195,10 +182,10 @@ def options_from(weights: Mapping[str, Tensor]) -> ESRGANOptions:
         if name not in weights or weights[name].dim() != 4:
             raise WeightsError(f"the weight {name} is missing, or is not that of a convolution")
     (width, inputs, *_), (channels, *_), (growth, *_) = (weights[name].shape for name in names)
-    blocks = {int(match[1]) for name in weights if (match := re.match(r"^body\.(\d+)\.rdb", name))}
+    blocks = _numbers(r"body\.(\d+)\.rdb", weights)
     if blocks != set(range(len(blocks))):
         raise WeightsError("some of its blocks are missing: they are not numbered through")
-    doublings = sum(re.fullmatch(r"conv_up\d+\.weight", name) is not None for name in weights)
+    doublings = len(_numbers(r"conv_up(\d+)\.weight$", weights))
     unshuffle = math.isqrt(max(1, inputs // max(1, channels)))
     scale = 2**doublings // unshuffle
     if inputs != channels * unshuffle**2 or scale * unshuffle != 2**doublings:
@@ -218,8 +205,12 @@ def load_esrgan(weights: Mapping[str, Tensor]) -> ESRGAN:
     Raises:
         WeightsError: one is missing, is too much, has another shape, is no plain tensor, or is not finite.
     """
-    for name, weight in weights.items():
-        _refuse_unusual(name, weight)  # first, since some kinds cannot even be asked for their shape
+    for name, weight in weights.items():  # first, since some kinds cannot even be asked for their shape
+        dense = weight.layout == torch.strided and not weight.is_nested and weight.device.type == "cpu"
+        if not dense or weight.dtype not in _READ:
+            kind = str(weight.dtype).removeprefix("torch.") + ("" if dense else ", and not dense on the CPU")
+            read = "float16, bfloat16, float32 and float64"
+            raise WeightsError(f"the weight {name} is of type {kind}, and read are dense ones of {read}")
     with torch.device("meta"):  # nothing is drawn, as all is replaced
         network = ESRGAN(options_from(weights))
     if (wrong := mismatch(network, weights)) is not None:
@@ -233,16 +224,3 @@ def load_esrgan(weights: Mapping[str, Tensor]) -> ESRGAN:
             raise WeightsError(f"the weight {name} is NaN or infinite in float32")
     network.load_state_dict(copies, assign=True)
     return network.requires_grad_(False).eval()
-
-
-def _refuse_unusual(name: str, weight: Tensor) -> None:
-    """Sparse, quantised, nested, without values (meta), of integers, complex numbers or 8 bits: of such no generator
-    of these families is made, and torch can do with most of them next to nothing."""
-    dense = weight.layout == torch.strided and not weight.is_nested and weight.device.type == "cpu"
-    if dense and weight.dtype in _READ:
-        return
-    kind = str(weight.dtype).removeprefix("torch.")
-    form = "" if dense else ", and not dense on the CPU"
-    raise WeightsError(
-        f"the weight {name} is of type {kind}{form}, and read are dense ones of float16, bfloat16, float32 and float64"
-    )

@@ -19,6 +19,9 @@ from zssr_gan.imaging.resize import resize
 from zssr_gan.imaging.sheets import contact_sheet, encode_sheet
 from zssr_gan.training.sampling import Images, whole_batch
 
+Line = Mapping[str, Any]
+"""Of metrics.jsonl: `step` and `phase`; then losses and whose they are (`who`), or `validation`, or `epoch`."""
+
 
 class MetricsLog:
     """metrics.jsonl: one JSON object a line, the step first."""
@@ -28,25 +31,25 @@ class MetricsLog:
 
     def cut_back(self, step: int) -> None:
         """Leave out what was logged after `step`, and a line that a kill tore. Raises OutputError."""
-        kept = [line for line in self.read() if line["step"] <= step]
-        atomic_write(self.path, "".join(map(_line, kept)).encode(), overwrite=True)
+        lines = [_text(line) for line in self.read() if line["step"] <= step]
+        atomic_write(self.path, "".join(lines).encode(), overwrite=True)
 
     def append(self, step: int, values: Mapping[str, JsonValue]) -> None:
-        """One more line. Raises OutputError."""
+        """Write one more line. Raises OutputError."""
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(_line({"step": step, **values}))
+                file.write(_text({"step": step, **values}))
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror}).") from error
 
     def flush(self) -> None:
-        """Have the disk hold it: before a checkpoint that counts on it."""
+        """Wait until the disk holds it: before a checkpoint that counts on it."""
         if self.path.exists():
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole lines. Raises OutputError."""
+        """All lines before the first that `append` cannot have written. Raises OutputError."""
         lines = []
         try:
             whole = self.path.read_text("utf-8", errors="replace") if self.path.exists() else ""
@@ -54,46 +57,29 @@ class MetricsLog:
             raise OutputError(f"{self.path}: cannot be read ({error.strerror}): move it away, or mend it.") from error
         for text in whole.splitlines():
             try:
-                line = json.loads(text, parse_constant=_refuse_constant)
+                line = json.loads(text, parse_constant=int)  # NaN and Infinity are ValueErrors, too
             except ValueError:
                 break
-            if not _is_line(line):
+            if not isinstance(line, dict) or type(line.get("step")) is not int:
+                break
+            groups = [line.get(name, {}) for name in ("validation", "epoch")]
+            figures = [value for name, value in line.items() if name not in ("phase", "who", "validation", "epoch")]
+            if not all(isinstance(group, dict) for group in groups) or not all(map(_is_figure, figures)):
                 break
             lines.append(line)
         return lines
 
 
-def _is_line(line: Any) -> bool:
-    """Whether it may have been written by `append`."""
-    if not isinstance(line, dict) or type(line.get("step")) is not int:
-        return False
-    validation = line.get("validation", {})
-    figures = [value for name, value in line.items() if name not in ("phase", "who", "validation", "epoch")]
-    groups = isinstance(validation, dict) and isinstance(line.get("epoch", {}), dict)
-    return groups and all(isinstance(value, int | float) and math.isfinite(value) for value in figures)
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _refuse_constant(name: str) -> float:
-    """JSON knows no NaN, which Python would read."""
-    raise ValueError(name)
-
-
-def _line(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, allow_nan=False) + "\n"
+def _text(line: Line) -> str:
+    return json.dumps(line, allow_nan=False) + "\n"
 
 
 SHOWN = 8
 """Rows of a sheet of samples: always the same images."""
-
-_FIGURES = {
-    "synthetic_db": "to the synthetic HR",
-    "truth_db": "to the HR image",
-    "bicubic_db": "bicubic to it",
-    "residual_db": "degraded, to the input",
-}
-
-_NO_LOSSES = {"step", "phase", "who", "gradient", "loss"}
-"""Of a line of the generator's."""
 
 
 def samples_png(made: Sequence[Tensor], images: Images, title: str, *, paired: bool = False) -> bytes:
@@ -103,42 +89,46 @@ def samples_png(made: Sequence[Tensor], images: Images, title: str, *, paired: b
         batch = whole_batch(images, number)
         assert batch.hr is not None
         bicubic = resize(batch.lr[0], (sr.shape[-2], sr.shape[-1])).clamp(0, 1)
-        others = [("bicubic", bicubic), ("HR image" if paired else "synthetic HR", batch.hr[0])]
-        others.append(("SRGAN, generative", sr))
-        rows.append([(images.ids[number], batch.lr[0]), *others])
+        hr = ("HR image" if paired else "synthetic HR", batch.hr[0])
+        rows.append([(images.ids[number], batch.lr[0]), ("bicubic", bicubic), hr, ("SRGAN, generative", sr)])
     return encode_sheet(contact_sheet(rows, title=title, cell=192), "comparison sheet")
 
 
-def curves_png(lines: Sequence[Mapping[str, Any]], title: str) -> bytes:
+_NO_LOSSES = {"step", "phase", "who", "gradient", "loss"}
+"""Of a line of the generator's."""
+
+
+def curves_png(lines: Sequence[Line], title: str) -> bytes:
     """metrics.jsonl as curves: the losses of both networks, the discriminator's accuracy, the validation, the rate."""
     figure = Figure(figsize=(9, 15), layout="constrained")
     figure.suptitle(title, fontsize=10, wrap=True)
     panels = figure.subplots(6, 1, sharex=True)
-    its = [line for line in lines if line.get("who") == "generator"]
-    names = sorted({name for line in its for name in line} - _NO_LOSSES)
+    ours, theirs = ([line for line in lines if line.get("who") == who] for who in ("generator", "discriminator"))
+    checks, epochs = (
+        [{"step": line["step"], **line[name]} for line in lines if name in line] for name in ("validation", "epoch")
+    )
+    names = sorted({name for line in ours for name in line} - _NO_LOSSES)
     for name in names:
-        _draw(panels[0], its, name)
+        _draw(panels[0], ours, name)
     if names:
-        _draw(panels[0], its, "loss", "weighted sum", color="black", linestyle=":")
+        _draw(panels[0], ours, "loss", "weighted sum", color="black", linestyle=":")
     # Losses differ by powers of ten, and one may be 0 or below: from its smallest value above 0 on, the axis is a line.
-    sizes = [abs(line[name]) for line in its for name in (*names, "loss") if line.get(name)]
+    sizes = [abs(line[name]) for line in ours for name in (*names, "loss") if line.get(name)]
     panels[0].set_yscale("symlog", linthresh=min(sizes, default=1.0))
     _finish(panels[0], "generator: losses, unweighted", bool(names))
-    its = [line for line in lines if line.get("who") == "discriminator"]
-    _draw(panels[1], its, "loss")
-    _finish(panels[1], "discriminator: loss", bool(its))
-    _draw(panels[2], its, "accuracy", "told rightly")
+    _draw(panels[1], theirs, "loss")
+    _finish(panels[1], "discriminator: loss", bool(theirs))
+    _draw(panels[2], theirs, "accuracy", "told rightly")
     panels[2].set_ylim(-0.02, 1.02)
-    _finish(panels[2], "discriminator: accuracy", bool(its))
-    checks = [{"step": line["step"], **line["validation"]} for line in lines if "validation" in line]
-    for name, label in _FIGURES.items():
-        if name in ("synthetic_db", "truth_db") and not any(name in check for check in checks):
-            continue  # a training has one of them
-        _draw(panels[3], checks, name, label)
+    _finish(panels[2], "discriminator: accuracy", bool(theirs))
+    for name, label in (("synthetic_db", "to the synthetic HR"), ("truth_db", "to the HR image")):
+        if any(name in check for check in checks):  # a training has one of them
+            _draw(panels[3], checks, name, label)
+    _draw(panels[3], checks, "bicubic_db", "bicubic to it")
+    _draw(panels[3], checks, "residual_db", "degraded, to the input")
     _finish(panels[3], "validation: PSNR, dB", bool(checks))
     _draw(panels[4], checks, "loss", "content losses, weighted")
     _finish(panels[4], "validation: loss", any(check.get("loss") is not None for check in checks))
-    epochs = [{"step": line["step"], **line["epoch"]} for line in lines if "epoch" in line]
     _draw(panels[5], epochs, "rate", "of the generator", marker=".")
     _finish(panels[5], "rate", bool(epochs))
     panels[5].set_xlabel("steps of both networks")
@@ -147,8 +137,8 @@ def curves_png(lines: Sequence[Mapping[str, Any]], title: str) -> bytes:
     return buffer.getvalue()
 
 
-def _draw(axes: Any, lines: Sequence[Mapping[str, Any]], name: str, label: str | None = None, **style: Any) -> None:
-    """The values of a name by step; lines that have none are passed over."""
+def _draw(axes: Any, lines: Sequence[Line], name: str, label: str | None = None, **style: Any) -> None:
+    """Draw the values of a name by step; lines that have none are passed over."""
     points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
     axes.plot(*zip(*points, strict=True) if points else ((), ()), label=label or name, **{"linewidth": 1, **style})
 
@@ -162,42 +152,25 @@ def _finish(axes: Any, label: str, named: bool) -> None:
 
 
 HEADS = {
-    "epoch": "epoch",
-    "step": "step",
-    "phase": "phase",
-    "generator": "G loss",
-    "discriminator": "D loss",
-    "real": "D loss, real",
-    "fake": "D loss, fake",
-    "validation_loss": "validation loss",
-    "validation_db": "validation PSNR, dB",
-    "rate": "rate",
+    **{"epoch": "epoch", "step": "step", "phase": "phase", "generator": "G loss", "discriminator": "D loss"},
+    **{"real": "D loss, real", "fake": "D loss, fake", "validation_loss": "validation loss"},
+    **{"validation_db": "validation PSNR, dB", "rate": "rate"},
 }
 """Columns by name: losses are means over the epoch, all weighted terms together; the rate is the generator's in the
 epoch's last step."""
 
 
-def epoch_rows(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def epoch_rows(lines: Sequence[Line]) -> list[dict[str, Any]]:
     """A row an epoch, by the names in `HEADS`; None where there is no value. `lines`: those of metrics.jsonl."""
     rows = []
     for line in lines:
         if (epoch := line.get("epoch")) is None:
             continue
-        theirs, checked = epoch.get("discriminator") or {}, epoch.get("validation") or {}
-        rows.append(
-            {
-                "epoch": epoch["number"],
-                "step": line["step"],
-                "phase": line["phase"],
-                "generator": (epoch.get("generator") or {}).get("loss"),
-                "discriminator": theirs.get("loss"),
-                "real": theirs.get("real"),
-                "fake": theirs.get("fake"),
-                "validation_loss": checked.get("loss"),
-                "validation_db": checked.get("truth_db", checked.get("synthetic_db")),
-                "rate": epoch["rate"],
-            }
-        )
+        ours, theirs, checked = (epoch.get(name) or {} for name in ("generator", "discriminator", "validation"))
+        validation = (checked.get("loss"), checked.get("truth_db", checked.get("synthetic_db")))
+        losses = (ours.get("loss"), *(theirs.get(name) for name in ("loss", "real", "fake")))
+        values = (epoch["number"], line["step"], line["phase"], *losses, *validation, epoch["rate"])
+        rows.append(dict(zip(HEADS, values, strict=True)))
     return rows
 
 
@@ -219,6 +192,4 @@ def epochs_markdown(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def _short(value: Any) -> str:
-    if value is None:
-        return "none"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "none" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -7,26 +7,20 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from pydantic import (
-    Field,
-    JsonValue,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
-from safetensors import SafetensorError
+from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from zssr_gan.degradation.model import Degradation
-from zssr_gan.errors import SettingsError, WeightsError, ZssrGanError
+from zssr_gan.errors import SettingsError, WeightsError
 from zssr_gan.files import canonical_sha256, sha256_bytes, write_together
 from zssr_gan.networks.base import GeneratorNetwork
-from zssr_gan.networks.pretrained import tensors_of
+from zssr_gan.networks.pretrained import one_line, tensors_of
 from zssr_gan.networks.registry import generator_of
 from zssr_gan.provenance import FileModel
 from zssr_gan.settings.train import NetworkSettings
+
+GENERATOR = "generator.safetensors"
 
 _KEY = "zssr-gan:generator"
 
@@ -143,7 +137,8 @@ class Card(FileModel):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        missing = sorted(_OF_A_TRAINING - self.model_fields_set)
+        names = list(type(self).model_fields)
+        missing = sorted(set(names[names.index("origin") + 1 :]) - self.model_fields_set)
         if self.origin is None and missing:
             raise ValueError(f"{missing[0]} is missing")
         return self
@@ -152,7 +147,8 @@ class Card(FileModel):
     def _without_news(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Cards without what later versions added stay as they were: records hold them whole, and compare."""
         values: dict[str, Any] = handler(self)
-        return {name: value for name, value in values.items() if name not in _ADDED or value != _ADDED[name]}
+        added = {"origin": None, "truths": False}
+        return {name: value for name, value in values.items() if name not in added or value != added[name]}
 
     @property
     def training(self) -> str:
@@ -164,18 +160,7 @@ class Card(FileModel):
     @property
     def warnings(self) -> list[str]:
         """What must be said wherever its results are shown."""
-        mediator = [self.mediator.warning] if self.mediator is not None and self.mediator.warning else []
-        return mediator + ([self.origin.warning] if self.origin is not None else [])
-
-
-_ADDED: Mapping[str, object] = {"origin": None, "truths": False}
-"""Fields of a card that earlier versions did not have, and what they are where a card has none."""
-
-_OF_A_TRAINING = {
-    *("split_sha256", "store_sha256", "mediator", "settings", "seed", "step", "steps", "phase", "mean_weights"),
-    *("metrics", "precision", "device", "versions"),
-}
-"""Fields that each generator has that was trained here."""
+        return [one.warning for one in (self.mediator, self.origin) if one is not None and one.warning]
 
 
 class _FileText(FileModel):
@@ -203,7 +188,7 @@ def write_generator(folder: Path, generator: GeneratorNetwork, card: Card, image
     Returns:
         The path of the first.
     """
-    path = folder / "generator.safetensors"
+    path = folder / GENERATOR
     text = card.model_dump_json(indent=1) + "\n"
     contents = {path: encode_generator(generator, card, images), folder / "card.json": text.encode()}
     write_together(contents, replaceable=list(contents))
@@ -213,13 +198,14 @@ def write_generator(folder: Path, generator: GeneratorNetwork, card: Card, image
 def encode_generator(generator: GeneratorNetwork, card: Card, images: ImageHashes) -> bytes:
     """A generator's file; see `write_generator`."""
     # One text: of several, safetensors' order would change from run to run.
-    kept = _FileText(card=card, images={name: dict(files) for name, files in images.items()}).model_dump_json()
+    text = _FileText(card=card, images={name: dict(files) for name, files in images.items()}).model_dump_json()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
-    return save(tensors, {_KEY: kept})
+    return save(tensors, {_KEY: text})
 
 
-def _read(path: Path) -> tuple[bytes, dict[str, Tensor], _FileText]:
-    """A generator's file, its weights, and its card with the list of images. Raises WeightsError where it is none."""
+def load_generator(path: Path | str) -> "TrainedGenerator":
+    """A trained generator on the CPU, ready for use, with its card; WeightsError where the file is not one."""
+    path = Path(path)
     try:
         data = path.read_bytes()
         weights = tensors_of(data)
@@ -233,35 +219,25 @@ def _read(path: Path) -> tuple[bytes, dict[str, Tensor], _FileText]:
     if text is None:
         raise WeightsError(f"{path}: holds no generator of zssr-gan: it has no card; {_WAY_OUT}.")
     try:
-        return data, weights, _FileText.model_validate_json(text)
+        found = _FileText.model_validate_json(text)
     except ValidationError as error:
         # Cards of version 1 stood in the file alone.
-        if any(one["loc"] in (("schema_version",), ("card", "schema_version")) for one in error.errors()):
-            raise WeightsError(
-                f"{path}: was written by another version of zssr-gan, with another card: train again, or use "
-                "that version."
-            ) from error
-        why = error.errors(include_url=False)[0]["msg"]
-        raise WeightsError(f"{path}: its card cannot be read by this version of zssr-gan ({why}).") from error
-
-
-def load_generator(path: Path | str) -> "TrainedGenerator":
-    """A trained generator on the CPU, ready for use, with its card; WeightsError where the file is not one."""
-    path = Path(path)
-    data, weights, kept = _read(path)
-    card = kept.card
+        if any("schema_version" in one["loc"] for one in error.errors()):
+            why = "was written by another version of zssr-gan, with another card: train again, or use that version"
+        else:
+            why = f"its card cannot be read by this version of zssr-gan ({error.errors(include_url=False)[0]['msg']})"
+        raise WeightsError(f"{path}: {why}.") from error
+    card = found.card
     try:
         generator = generator_of(NetworkSettings(name=card.name, options=card.options), {}, torch.Generator())
         generator.load_state_dict(weights)
-    except (ZssrGanError, RuntimeError, SafetensorError) as error:
-        raise WeightsError(
-            f"{path}: its weights do not fit its card ({' '.join(str(error).split())[:120]})."
-        ) from error
-    return TrainedGenerator(generator.requires_grad_(False), card, sha256_bytes(data), kept.images).eval()
+    except (SettingsError, RuntimeError) as error:
+        raise WeightsError(f"{path}: its weights do not fit its card ({one_line(error)}).") from error
+    return TrainedGenerator(generator.requires_grad_(False), card, sha256_bytes(data), found.images).eval()
 
 
 class TrainedGenerator(nn.Module):
-    """A generator for use: images `B C H W` in [0, 1] of any size to `B C sH sW`, clipped to [0, 1].
+    """A generator with what is known of it; makes `B C sH sW` of `B C H W`, both in [0, 1].
 
     `card` says what it is, `sha256` is that of its file's bytes, `images` lists what it was trained on and measured
     with, `facts` are what a caller must know.
@@ -306,33 +282,25 @@ _PURPOSES = {
     "held_out": ("held out", "images for validation, not trained on"),
 }
 
-_PURPOSES_OF_PAIRS = {**_PURPOSES, "inputs": ("truths", "HR images that it learnt from, with LR images made of them")}
+_TRUTHS = ("truths", "HR images that it learnt from, with LR images made of them")
 
 
 def summary(generator: TrainedGenerator) -> list[tuple[str, str]]:
     """Names and values of a card for the command and the report; its warnings are not among them."""
-    found = generator.card
+    card = generator.card
+    images, seen = dict[str, str](), dict[str, str]()
+    for purpose, listed in card.images.items():
+        name, what = _TRUTHS if card.truths and purpose == "inputs" else _PURPOSES[purpose]
+        same = f" (of the same images as {seen[listed.sha256]})" if listed.sha256 in seen else ""
+        images[name] = f"{listed.count:,} {what}{same}"
+        seen.setdefault(listed.sha256, name)
+    figures = [f"{name} {value:.3g}" for name, value in card.metrics.items() if isinstance(value, float)]
     return [
-        ("label", f"{found.label}: its detail can come from other images"),
-        ("network", f"{found.name}, " + ", ".join(f"{name} {value}" for name, value in found.options.items())),
-        *(_images(found.images, truths=found.truths) if found.origin is None else {"inputs": "not known"}).items(),
-        ("cameras", ", ".join(camera.name for camera in found.cameras) + (" (assumed)" if found.origin else "")),
-        ("training", found.training),
-        (
-            "figures",
-            ", ".join(f"{name} {value:.3g}" for name, value in found.metrics.items() if isinstance(value, float)),
-        ),
+        ("label", f"{card.label}: its detail can come from other images"),
+        ("network", f"{card.name}, " + ", ".join(f"{name} {value}" for name, value in card.options.items())),
+        *(images if card.origin is None else {"inputs": "not known"}).items(),
+        ("cameras", ", ".join(camera.name for camera in card.cameras) + (" (assumed)" if card.origin else "")),
+        ("training", card.training),
+        ("figures", ", ".join(figures)),
         ("sha256", generator.sha256),
     ]
-
-
-def _images(lists: Mapping[str, ImageList], *, truths: bool) -> dict[str, str]:
-    """A row each, which says where two lists are the same images."""
-    rows, seen = {}, dict[str, str]()
-    purposes = _PURPOSES_OF_PAIRS if truths else _PURPOSES
-    for purpose, images in lists.items():
-        name, what = purposes[purpose]
-        same = f" (of the same images as {seen[images.sha256]})" if images.sha256 in seen else ""
-        rows[name] = f"{images.count:,} {what}{same}"
-        seen.setdefault(images.sha256, name)
-    return rows

@@ -9,42 +9,30 @@ from torch import Tensor, nn
 from zssr_gan.errors import SettingsError
 from zssr_gan.networks.base import DiscriminatorNetwork, GeneratorNetwork
 from zssr_gan.settings.train import OptimiserSettings
-from zssr_gan.zeroshot.optimiser import orthogonalise
+from zssr_gan.zeroshot.optimiser import BETA_1, BETA_2, MUON_RATIO, muon_step
 
 _PIXELS = 3  # channels at most: a convolution with no more on one side reads or writes pixels
-_BETAS = (0.9, 0.999)
-_MUON_RATIO, _MUON_MOMENTUM = 10.0, 0.95  # Muon's rate as a multiple of Adam's, and the decay of its momentum
 
 
 class Muon(torch.optim.Optimizer):
-    """Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", for convolutions.
+    """Muon for convolutions: weights `O I k k`, O no more than I k k, are matrices of O rows.
 
-    The Nesterov momentum of a weight matrix (output channels; inputs of all places), replaced by the nearest matrix
-    whose singular values are all about 1. `torch.optim.Muon` takes two-dimensional weights alone.
-
-    Args:
-        weights: `O I k k` each, O no more than I k k.
-        lr: rate.
-        momentum: share that the mean of the gradient keeps.
+    `torch.optim.Muon` takes two-dimensional weights alone.
     """
 
-    def __init__(self, weights: Iterable[Tensor], lr: float, momentum: float) -> None:
-        super().__init__(weights, {"lr": lr, "momentum": momentum})
+    def __init__(self, weights: Iterable[Tensor], lr: float) -> None:
+        super().__init__(weights, {"lr": lr})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]  # none is ever given
-        """Move the weights."""
+        """Move the weights; those of a block that is left out in this epoch have no gradient."""
         assert closure is None
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:  # of a block that is left out in this epoch
-                    continue
-                state = self.state[weight]
+            for weight in (weight for weight in group["params"] if weight.grad is not None):
+                gradient, state = weight.grad.flatten(1), self.state[weight]
                 if not state:
-                    state["momentum"] = torch.zeros_like(weight)
-                mean = state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
-                nesterov = torch.lerp(weight.grad, mean, group["momentum"])
-                weight.sub_(orthogonalise(nesterov.flatten(1)).view_as(weight), alpha=group["lr"])
+                    state["momentum"] = torch.zeros_like(gradient)
+                weight.sub_(muon_step(state["momentum"], gradient).view_as(weight), alpha=group["lr"])
 
 
 def optimisers_of(network: nn.Module, settings: OptimiserSettings, name: str) -> list[torch.optim.Optimizer]:
@@ -61,9 +49,9 @@ def optimisers_of(network: nn.Module, settings: OptimiserSettings, name: str) ->
         convolutions = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
         inner = [weight for weight in convolutions if min(weight.shape[:2]) > _PIXELS]
     rest = [weight for weight in network.parameters() if not any(weight is one for one in inner)]
-    made: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, rate, _BETAS)]
+    made: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, rate, (BETA_1, BETA_2))]
     if inner:
-        made.append(Muon(inner, _MUON_RATIO * rate, _MUON_MOMENTUM))
+        made.append(Muon(inner, MUON_RATIO * rate))
     for optimiser in made:
         for group in optimiser.param_groups:
             group["initial_lr"] = group["lr"]
@@ -79,7 +67,7 @@ def compile_networks(generator: GeneratorNetwork, discriminator: DiscriminatorNe
     Raises SettingsError where torch cannot compile on this machine.
     """
     try:
-        torch.compile(_small)(torch.ones(16, device=device))
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(16, device=device))
     except RuntimeError as error:  # of many kinds: no C++ compiler, no Triton
         why = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise SettingsError(
@@ -88,7 +76,3 @@ def compile_networks(generator: GeneratorNetwork, discriminator: DiscriminatorNe
         ) from error
     for part in (*generator.parts, discriminator):
         part.compile()
-
-
-def _small(x: torch.Tensor) -> torch.Tensor:
-    return x.sin() + 1

@@ -23,15 +23,13 @@ from zssr_gan.settings.run import RunSettings
 from zssr_gan.training.dataset import TrainingData, read_pairs, read_unpaired
 from zssr_gan.training.logs import curves_png, epoch_rows, epochs_csv, epochs_markdown, samples_png
 from zssr_gan.training.loop import Callbacks, Loop
+from zssr_gan.training.model_card import GENERATOR
 from zssr_gan.training.tensorboard import Board
-from zssr_gan.training.train import GENERATOR, load_mediator, train_generator
+from zssr_gan.training.train import load_mediator, train_generator
 
 _MAY_CHANGE = {"every", "epochs", "tensorboard"}
 """Of the group `train`: what a run that goes on may have changed. Epochs only where the rates stay: a cosine to another
 end has other rates from the start."""
-
-_COUNTED = {"inputs": "LR images", "reals": "synthetic HR images", "held_out": "held out"}
-_COUNTED_PAIRS = {"inputs": "HR images, of which LR images are made", "held_out": "held out"}
 
 
 def train_folder(settings: RunSettings, config: Path) -> Path:
@@ -68,47 +66,43 @@ def train_run(
     Raises:
         StoreError: another run trains there. SettingsError, WeightsError, ...: see `train_generator`.
     """
-    folder, train, leads = train_folder(settings, config), settings.train, group.ranks.rank == 0
-    run = folder.parent
-    board: Board | None = None
+    folder, train, seed, leads = train_folder(settings, config), settings.train, settings.seed, group.ranks.rank == 0
+    path = folder.parent / "split.json"
 
     def say(text: str, style: str = "") -> None:
         if leads:
             bar.note(text, style)
 
     with ExitStack() as stack:
+        board = None
         if leads:
             held = StoreError(f"{folder}: another run is training there; wait until it ends, or stop it.")
             stack.enter_context(locked(folder / ".lock", held))
-            if train.tensorboard:
-                board = stack.enter_context(Board(folder / "tensorboard"))
-        mediator = load_mediator(train, settings.seed, machine)
+            board = stack.enter_context(Board(folder / "tensorboard")) if train.tensorboard else None
+        mediator = load_mediator(train, seed, machine)
         warning = None if mediator is None else mediator.origin.warning
         if warning:
             say(f"WARNING: {warning}.", "bold red")
-        split = read_split(run / "split.json")
-        data, store_sha256 = _read_data(
-            settings, run, Prepared(split, settings.data, ("generator", "zssr")), bar, stack
-        )
+        split = read_split(path)
+        prepared = Prepared(split, settings.data, ("generator", "zssr"))
+        data, store_sha256 = _read_data(settings, folder.parent, prepared, bar, stack)
         if data.left_out:
             say(f"{len(data.left_out):,} images are smaller than train.patch and are left out")
-        fewest = min(len(data.inputs), len(data.reals))
-        if train.batch > fewest:
+        if train.batch > (fewest := min(len(data.inputs), len(data.reals))):
             say(
                 f"WARNING: train.batch is {train.batch}, and there are {fewest:,} images to draw from, so that some "
                 "come several times in a batch: lower train.batch.",
                 "bold yellow",
             )
-        files = {member.id: member.sha256 for member in split.entries}
-        split_sha256 = sha256_file(run / "split.json")
 
         def announce(loop: Loop) -> None:
-            kinds = _COUNTED_PAIRS if data.paired else _COUNTED
-            counts = ", ".join(f"{len(getattr(data, name).ids):,} {what}" for name, what in kinds.items())
+            what = {"inputs": "LR images", "reals": "synthetic HR images", "held_out": "held out"}
+            what |= {"inputs": "HR images, of which LR images are made"} if data.paired else {}
+            counts = ", ".join(f"{len(images.ids):,} {what[name]}" for name, images in data.by_purpose.items())
+            weights = [f"{parameters(network):,}" for network in (loop.generator, loop.discriminator)]
             say(
-                f"{counts}; generator {parameters(loop.generator):,} and discriminator "
-                f"{parameters(loop.discriminator):,} weights; {loop.schedule.total:,} steps of {train.batch} images "
-                f"on {machine.device}, {machine.precision}"
+                f"{counts}; generator {weights[0]} and discriminator {weights[1]} weights; "
+                f"{loop.schedule.total:,} steps of {train.batch} images on {machine.device}, {machine.precision}"
             )
 
         def titled(text: str) -> str:
@@ -128,40 +122,40 @@ def train_run(
         callbacks = Callbacks(progress=show, notice=say, samples=draw_samples)
         if board is not None:
             callbacks = replace(callbacks, begun=board.begin, logged=board.line)
+        files = {member.id: member.sha256 for member in split.entries}
+        facts: dict[str, JsonValue] = {
+            "seed": seed,
+            "train": _resumable(settings),
+            "precision": machine.precision,
+            "mediator": None if mediator is None else mediator.origin.sha256,
+            "split": sha256_file(path),
+            "store": store_sha256,
+            **data.facts,
+        }
         loop = train_generator(
             train,
             data,
             mediator,
-            seed=settings.seed,
+            seed=seed,
             machine=machine,
             folder=folder,
             images={purpose: {one: files[one] for one in images.ids} for purpose, images in data.by_purpose.items()},
-            facts={
-                "seed": settings.seed,
-                "train": _resumable(settings),
-                "precision": machine.precision,
-                "mediator": None if mediator is None else mediator.origin.sha256,
-                "split": split_sha256,
-                "store": store_sha256,
-                **data.facts,
-            },
-            split_sha256=split_sha256,
-            store_sha256=store_sha256,
+            facts=facts,
             callbacks=callbacks,
             group=group,
             on_start=announce,
         )
         if not leads:
             return loop, []
-        losses, table, lines = folder / "losses.png", folder / "epochs.md", loop.log.read()
-        atomic_write(losses, curves_png(lines, titled("Training")), overwrite=True)
-        rows = epoch_rows(lines)
-        atomic_write(table.with_suffix(".csv"), epochs_csv(rows), overwrite=True)
-        atomic_write(table, epochs_markdown(rows), overwrite=True)
+        lines = loop.log.read()
+        rows, losses, table = epoch_rows(lines), folder / "losses.png", folder / "epochs.md"
+        contents = {losses: curves_png(lines, titled("Training")), table: epochs_markdown(rows)}
+        for written, content in {**contents, table.with_suffix(".csv"): epochs_csv(rows)}.items():
+            atomic_write(written, content, overwrite=True)
         if warning:
             say(f"WARNING: {warning}.", "bold red")
         shown = (losses, table, _samples(folder, loop.schedule.total), folder / GENERATOR)
-        return loop, [path for path in shown if path.exists()]  # of a run that had ended, someone may have removed some
+        return loop, [file for file in shown if file.exists()]  # of a run that had ended, someone may have removed some
 
 
 def _samples(folder: Path, step: int) -> Path:

@@ -1,7 +1,6 @@
-"""metrics.jsonl and the sheets of samples for TensorBoard: the extra `zssr-gan[tensorboard]`.
+"""metrics.jsonl and the sheets of samples for TensorBoard, in `train/tensorboard/`: the extra `zssr-gan[tensorboard]`.
 
-metrics.jsonl stays what counts; this is another view of it, in `train/tensorboard/`. A run that goes on writes a file
-of its own there, and says from which step on what earlier files hold is void.
+A run that goes on writes a file of its own there, and says from which step on what earlier files hold is void.
 """
 
 import io
@@ -24,6 +23,9 @@ class Board:
     Raises SettingsError where the package is missing.
     """
 
+    writer: "SummaryWriter | None" = None
+    """There from `begin` on."""
+
     def __init__(self, folder: Path) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter  # an extra: takes a second, and not everyone has it
@@ -33,24 +35,24 @@ class Board:
                 "to false."
             ) from error
         self.folder, self._new = folder, SummaryWriter
-        self._writer: SummaryWriter | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        if self.writer is not None:
+            self.writer.close()
 
     def begin(self, step: int) -> None:
         """Go on after `step`: what is there of later steps is void. Raises OutputError."""
         try:
-            self._writer = self._new(str(self.folder), purge_step=step + 1)
+            self.writer = self._new(str(self.folder), purge_step=step + 1)
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot be written ({error.strerror}).") from error
 
     def line(self, step: int, values: Mapping[str, Any]) -> None:
-        """The numbers of a line of metrics.jsonl, each under its network's name, `validation` or `epoch`."""
+        """Add the numbers of a line of metrics.jsonl, each under its network's name, `validation` or `epoch`."""
+        assert self.writer is not None
         group = next((name for name in ("validation", "epoch") if name in values), None)
         for name, value in (values if group is None else values[group]).items():
             if isinstance(value, int | float):
@@ -59,13 +61,8 @@ class Board:
         self.writer.flush()
 
     def sheet(self, step: int, png: bytes) -> None:
-        """A sheet of samples."""
+        """Add a sheet of samples."""
+        assert self.writer is not None
         with Image.open(io.BytesIO(png)) as picture:
             self.writer.add_image("samples", np.asarray(picture.convert("RGB")), step, dataformats="HWC")
         self.writer.flush()
-
-    @property
-    def writer(self) -> "SummaryWriter":
-        """Of events; there from `begin` on."""
-        assert self._writer is not None
-        return self._writer

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import JsonValue
@@ -27,10 +28,8 @@ from zssr_gan.training.model_card import (
     write_generator,
 )
 
-GENERATOR = "generator.safetensors"
 CONTENT = "content"
 """Folder of the generator as it was before the adversarial phase."""
-
 
 _SILENT = Callbacks()
 
@@ -41,11 +40,6 @@ class Mediator:
 
     network: VGG
     origin: Origin
-
-    @property
-    def card(self) -> MediatorCard:
-        """What a generator's card says of it."""
-        return MediatorCard(**asdict(self.origin), warning=self.origin.warning)
 
 
 def load_mediator(settings: TrainSettings, seed: int, machine: Machine) -> Mediator | None:
@@ -66,13 +60,12 @@ def train_generator(
     folder: Path,
     images: ImageHashes,
     facts: Mapping[str, JsonValue],
-    split_sha256: str = "",
-    store_sha256: str | None = "",
     callbacks: Callbacks = _SILENT,
     group: DataParallel | None = None,
     on_start: Callable[[Loop], None] = lambda _loop: None,
 ) -> Loop:
-    """Train from the newest checkpoint, or from the start, and write each generator that is the best so far.
+    """Train from the newest checkpoint, or from the start, write each generator that is the best so far, and return the
+    loop at its end.
 
     Args:
         settings: the group `train`.
@@ -83,41 +76,35 @@ def train_generator(
         folder: gets generator.safetensors and card.json, content/ with the same of the phase before the discriminator,
             metrics.jsonl and checkpoints/.
         images: by purpose, of each image's id the SHA-256, for the card.
-        facts: what a run must have in common with a checkpoint to go on from it.
-        split_sha256, store_sha256: for the card.
+        facts: what a run must have in common with a checkpoint to go on from it; the card has `split` and `store`, the
+            SHA-256 of split.json and of the store's settings.
         callbacks: who hears of progress; `best` is called after the generator was written.
         group: processes that train together, entered already; None: this one alone.
         on_start: called with the loop before its first step.
-
-    Returns:
-        The loop at its end.
 
     Raises:
         KeyboardInterrupt, NumericalError, OutputError, SettingsError: see `Loop`.
     """
 
     def write_best(generator: GeneratorNetwork, step: int, phase: str, figures: Mapping[str, float]) -> None:
-        cameras = {data.degradations[place].sha256: data.degradations[place] for place in data.inputs.cameras}
-        card = Card(
-            name=settings.generator.name,
-            options=dict(options_of(generator)),
-            images={purpose: ImageList.of(hashes) for purpose, hashes in images.items()},
-            cameras=tuple(CameraCard.of(cameras[sha256]) for sha256 in sorted(cameras)),
-            truths=data.paired,
-            split_sha256=split_sha256,
-            store_sha256=store_sha256,
-            mediator=None if mediator is None else mediator.card,
-            settings=settings.model_dump(mode="json", exclude=None if settings.losses.need_features else {"mediator"}),
-            seed=seed,
-            step=step,
-            steps=loop.schedule.total,
-            phase=phase,
-            mean_weights=settings.ema > 0,
-            metrics=dict(figures),
-            precision=machine.precision,
-            device=str(machine.device),
-            versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
-        )
+        cameras = {one.sha256: CameraCard.of(one) for one in (data.degradations[n] for n in data.inputs.cameras)}
+        origin = None if mediator is None else mediator.origin
+        values: dict[str, Any] = {
+            "name": settings.generator.name,
+            "options": dict(options_of(generator)),
+            "images": {purpose: ImageList.of(hashes) for purpose, hashes in images.items()},
+            "cameras": tuple(cameras[sha256] for sha256 in sorted(cameras)),
+            "truths": data.paired,
+            "split_sha256": facts.get("split", ""),
+            "store_sha256": facts.get("store", ""),
+            "mediator": None if origin is None else MediatorCard(**asdict(origin), warning=origin.warning),
+            "settings": settings.model_dump(mode="json", exclude={"mediator"} if origin is None else None),
+            **{"seed": seed, "step": step, "steps": loop.schedule.total, "phase": phase},
+            **{"mean_weights": settings.ema > 0, "metrics": dict(figures)},
+            **{"precision": machine.precision, "device": str(machine.device)},
+            "versions": {"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
+        }
+        card = Card.model_validate(values)
         write_generator(folder, generator, card, images)
         if phase == "pretrain" and settings.epochs:  # the adversarial phase replaces it: kept to compare the two
             write_generator(folder / CONTENT, generator, card, images)

@@ -85,20 +85,29 @@ class FleetOptimiser(PerNetwork):
             weights.sub_((mean / square.sqrt().add_(epsilon_N1)).mul_(rates_N1))
 
     def _muon(self, weights_NP: Tensor, gradient_NP: Tensor, rates_N1: Tensor) -> None:
-        """Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
-
-        Steps along the Nesterov momentum of each weight matrix, replaced by the nearest matrix whose singular values
-        are all about 1.
-        """
-        self.momentum_NP.lerp_(gradient_NP, 1 - MUON_MOMENTUM)
-        nesterov_NP = torch.lerp(gradient_NP, self.momentum_NP, MUON_MOMENTUM)
-        step_NP = orthogonalise(nesterov_NP.unflatten(1, self.matrices)).flatten(1)
+        """See `muon_step`."""
+        momentum, gradient = (x_NP.unflatten(1, self.matrices) for x_NP in (self.momentum_NP, gradient_NP))
+        step_NP = muon_step(momentum, gradient).flatten(1)
         weights_NP.sub_(MUON_RATIO * rates_N1 * step_NP)
 
     def result(self, places: Tensor | None = None) -> Tensor:
         """A copy `N P` of the weights to use, of all or those at `places`: their moving average if there is one."""
         weights_NP = self.network.weights_NP.detach() if self.average_NP is None else self.average_NP
         return weights_NP.clone() if places is None else weights_NP[places]
+
+
+def muon_step(momentum: Tensor, gradient: Tensor) -> Tensor:
+    """Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
+
+    The Nesterov momentum of weight matrices, each replaced by the nearest matrix whose singular values are all about 1:
+    what a rate of 1 subtracts from the weights.
+
+    Args:
+        momentum: `... R C` with R <= C, running mean of the gradients, updated in place.
+        gradient: `... R C`.
+    """
+    momentum.lerp_(gradient, 1 - MUON_MOMENTUM)
+    return orthogonalise(torch.lerp(gradient, momentum, MUON_MOMENTUM))
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:

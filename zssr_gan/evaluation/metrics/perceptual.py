@@ -18,7 +18,7 @@ from zssr_gan.evaluation.metrics.metric import Answer, Definition, Metric, Sampl
 from zssr_gan.files import sha256_file
 from zssr_gan.networks.pretrained import read_tensors, vgg
 from zssr_gan.networks.vgg import VGG, AlexNet, VGGOptions
-from zssr_gan.training.losses import MediatorLoss
+from zssr_gan.training.losses import mediator_loss
 
 Net = Literal["alexnet", "vgg16"]
 """Networks of LPIPS: the authors' default, and the one that they advise as a loss."""
@@ -51,14 +51,13 @@ def feature_network(options: VGGOptions, weights: str, seed: int) -> tuple[VGG |
 def perceptual(options: VGGOptions, weights: str, *, seed: int = 0) -> Metric:
     """Mean squared difference of features, the mean of layers, as in the mediator's loss (Ledig et al. 2017)."""
     network, shown, remark = feature_network(options, weights, seed)
-    distance = None if network is None else MediatorLoss(network)
 
     @torch.no_grad()
     def compute(sample: Sample) -> Answer:
-        if distance is None:
+        if network is None:
             return None, remark
         assert sample.truth is not None  # the definition needs it
-        return float(distance(sample.result[None].cpu(), sample.truth[None].cpu())), remark
+        return float(mediator_loss(network, sample.result[None].cpu(), sample.truth[None].cpu())), remark
 
     name, layers, stage = options.network.upper(), " + ".join(options.layers), stage_text(options)
     meaning = f"mean squared difference of the features of {name}'s {layers} {stage} (Ledig et al. 2017)"
