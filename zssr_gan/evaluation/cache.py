@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from pydantic import JsonValue, TypeAdapter
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -22,7 +22,7 @@ _PACKAGES = ("zssr-gan", "numpy", "scipy", "pillow", "scikit-image", "torchmetri
 
 T = TypeVar("T")
 
-Key = Mapping[str, JsonValue]
+Key = Mapping[str, object]
 """All that a result depends on, beside versions of packages."""
 
 

@@ -9,8 +9,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import JsonValue
-
 from zssr_gan.degradation.model import degradation_of
 from zssr_gan.errors import SettingsError, WeightsError
 from zssr_gan.evaluation.cache import Results, hash_of
@@ -72,7 +70,7 @@ def _phases(work: Evaluator, images: Images, stage_1: Results) -> tuple[_Phase |
         changes["patch"] = None
     settings = settings.model_copy(update=changes)
     mediator = train.load_mediator(settings, seed, machine)
-    facts: dict[str, JsonValue] = {
+    facts = {
         "lr": hash_of(images.lr),
         "synthetic": hash_of(stage_1.images),
         "degradation": degradation_of(images.downscales[0]),

@@ -4,7 +4,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from pydantic import JsonValue
 
 from zssr_gan.devices import Machine
 from zssr_gan.evaluation.cache import Cache
@@ -26,7 +25,7 @@ class Evaluator(Run):
         self.machine, self.bar, self.cache = machine, bar, Cache(self.folder / "report" / "cache")
 
     @property
-    def device(self) -> dict[str, JsonValue]:
+    def device(self) -> dict[str, object]:
         """What results and their time depend on."""
         device = self.machine.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
@@ -54,19 +53,12 @@ class Evaluator(Run):
         return images, [f"{notice}." for notice in notices]
 
     @cached_property
-    def network_metrics(self) -> list[Metric]:
-        """Perceptual distance and LPIPS, by the settings."""
+    def network_metrics(self) -> tuple[list[Metric], list[SetMetric]]:
+        """By the settings: perceptual distance and LPIPS, and of whole sets Frechet distance and FID."""
         wanted, seed = self.settings.evaluate, self.settings.seed
-        options = mediator_options(wanted.features, "evaluate.features")
-        return [perceptual(options, wanted.features.weights, seed=seed), lpips(_path(wanted.lpips))]
-
-    @cached_property
-    def set_metrics(self) -> list[SetMetric]:
-        """Frechet distance and FID, by the settings."""
-        wanted, seed = self.settings.evaluate, self.settings.seed
-        options = mediator_options(wanted.features, "evaluate.features")
-        places = frechet(options, wanted.features.weights, seed=seed)
-        return [places, fid(_path(wanted.inception), device=self.machine.device)]
+        options, weights = mediator_options(wanted.features, "evaluate.features"), wanted.features.weights
+        of_sets = [frechet(options, weights, seed=seed), fid(_path(wanted.inception), device=self.machine.device)]
+        return [perceptual(options, weights, seed=seed), lpips(_path(wanted.lpips))], of_sets
 
 
 def _path(name: str | None) -> Path | None:

@@ -10,7 +10,6 @@ from functools import partial
 import numpy as np
 import torch
 from matplotlib.figure import Figure as Drawing
-from pydantic import JsonValue
 from torch import Tensor
 
 from zssr_gan.data.case import zero_shot_settings
@@ -64,10 +63,9 @@ def histograms_png(sets: Mapping[str, Sequence[Tensor]]) -> bytes:
 def figures(work: Evaluator) -> Part:
     """All figures of a run; those that it has no images for are left out with a notice."""
     if work.settings.train.pairs is not None:  # it has neither synthetic HR images nor LR ones of its own
-        return Part("figures", "Figures and time", ("The run's training on HR images.",), (), _curves(work))
+        return Part("figures", "Figures and time", (), (), _curves(work))
     illustrations = (*_grids(work), *_samples(work), *_curves(work))
-    text = "The seed paper's figures 4 to 7 for this run, and what the zero-shot way takes."
-    return Part("figures", "Figures and time", (text,), _times(work), illustrations)
+    return Part("figures", "Figures and time", (), _times(work), illustrations)
 
 
 def _grids(work: Evaluator) -> list[Illustration]:
@@ -162,7 +160,7 @@ def _seconds(work: Evaluator, images: Images, *, shares: bool) -> float:
     """Seconds an image of making these images' synthetic HR again."""
     settings = work.settings
     shared = read_shared(work.folder / "synthetic" / "shared.safetensors") if shares else None
-    key: dict[str, JsonValue] = {
+    key = {
         "images": [*images.ids],
         "settings": zero_shot_settings(settings).model_dump(mode="json"),
         "shared": None if shared is None else shared.sha256,

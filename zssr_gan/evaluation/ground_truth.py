@@ -5,7 +5,6 @@ from collections.abc import Sequence, Set
 
 import numpy as np
 import torch
-from pydantic import JsonValue
 from torch import Tensor
 
 from zssr_gan.data.prepared import open_sources
@@ -116,7 +115,7 @@ def native_images(run: Run, wanted: SourceSettings, cache: Cache) -> tuple[Image
 def _estimated(run: Run, lr: Sequence[LRImage], cache: Cache) -> tuple[Downscale, str]:
     """The degradation of images of one camera, and in words; cached, since it takes seconds."""
     seed = run.settings.seed
-    key: dict[str, JsonValue] = {
+    key = {
         "lr": hash_of([one.blocks for one in lr]),
         "images": [[one.image.name, one.image.sha256] for one in lr],
         "jpeg": [None if one.jpeg is None else one.jpeg.quality for one in lr],

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
-from pydantic import JsonValue
 from torch import Tensor
 
 from zssr_gan.evaluation.cache import hash_of
@@ -45,7 +44,7 @@ def measure(
         of_sets: columns of distances of all results to all truths.
     """
     truths = None if images.truths is None else hash_of(images.truths)
-    key: dict[str, JsonValue] = {
+    key = {
         "lr": hash_of(images.lr),
         "truths": truths,
         "cameras": list(images.camera_of or (0,) * len(images)),
@@ -62,8 +61,8 @@ def measure(
         compute = partial(_figures, work, f"measuring: {what}, {one.name}", one.images, metrics, images)
         figures: dict[str, Any] = work.cache.value("figures", {**key, "results": sha256}, _Figures, compute)
         for metric, features in zip(of_sets, truth_features, strict=True):
-            names: list[JsonValue] = [*sorted(column.name for column in metric.definitions.values())]
-            set_key: dict[str, JsonValue] = {"images": sha256, "truths": truths, "names": names}
+            names = sorted(column.name for column in metric.definitions.values())
+            set_key = {"images": sha256, "truths": truths, "names": names}
             distances = partial(_distances, metric, one.images, features)
             found = work.cache.value("distances", set_key, _Figures, distances)
             figures |= {name: figure for name, (figure,) in found.items()}

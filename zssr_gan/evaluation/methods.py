@@ -12,7 +12,6 @@ from itertools import groupby
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import JsonValue
 from torch import Tensor
 
 from zssr_gan.degradation.model import degradation_of
@@ -230,13 +229,13 @@ def _generated(work: Evaluator, name: str, images: Images, preset: str, generato
     return _results(done, began)
 
 
-def _key(work: Evaluator, images: Images) -> dict[str, JsonValue]:
+def _key(work: Evaluator, images: Images) -> dict[str, object]:
     """What every method's results depend on."""
-    downscales: list[JsonValue] = [degradation_of(one) for one in images.downscales]
+    downscales = [degradation_of(one) for one in images.downscales]
     return {"lr": hash_of(images.lr), "downscales": downscales, "scale": list(work.scale), **work.device}
 
 
-def _zero_shot_key(work: Evaluator, settings: ZeroShotSettings, images: Images) -> dict[str, JsonValue]:
+def _zero_shot_key(work: Evaluator, settings: ZeroShotSettings, images: Images) -> dict[str, object]:
     return {**_key(work, images), "settings": settings.model_dump(mode="json"), "seed": work.settings.seed}
 
 

@@ -42,44 +42,10 @@ ALONE, TOGETHER = "ZSSR, learnt on each LR image", "ZSSR, learnt on all LR image
 
 ASSUMED = f"{TOGETHER}, bicubic assumed"
 
-_TABLE_1 = (
-    "The generator's results, compared with the synthetic HR images. Those are no truths: the figures say how close "
-    "the generator comes to the zero-shot way, and not how close either is to the scene."
-)
-
-_TABLE_2 = (
-    "Images that nothing was learnt from. No truth is known, so no figure says how right a result is; these say "
-    "whether it agrees with its input, and how sharp it is."
-)
-
-_TRUTH = (
-    "Images of high resolution are made small, every method enlarges the small images, and its results are compared "
-    "with the truths. The second column says what taught a method: rows on “these LR images” saw no other images; "
-    "generators of runs were trained on others before, which may have been sharper than these LR images."
-)
-
 _TRAINED = (
     "Rows of a generator “on these LR images” are the whole unpaired way: one zero-shot network learnt on all LR "
     "images, its results taken for real by the discriminator, and a generator trained on both. At most a tenth of the "
     "images, or two, are held out of that training, to choose by, and measured with the rest."
-)
-
-_BLIND = (
-    "The same truths after blur, noise and compression that no method is told; each group of images has a camera of "
-    "its own. What it did is estimated from the group's LR images, and used by the networks learnt on them (but those "
-    "of “bicubic assumed”) and by back-projection of generators. Residual and colour shift go through the true camera."
-)
-
-_SETS = (
-    "Truths at their own sizes, shrunk by antialiased bicubic and rounded to 8 bits; each LR image gets a network of "
-    "its own, and nothing is learnt from any other image. Figures are on Y with a border of the scale cropped, as the "
-    "field's papers have them; what those printed stands in columns of its own."
-)
-
-_NATIVE = (
-    "Footage as cameras gave it, without a truth: no figure says how right a result is. These say whether it agrees "
-    "with its input under what the camera is estimated to have done, and how sharp it is. Sharper is not truer: look "
-    "at the pictures, and at where the maps are bright."
 )
 
 _NO_TIME = "the training was stopped and went on, and nobody has the time of its first steps"
@@ -125,7 +91,7 @@ def table_1(work: Evaluator) -> Part | None:
     )
     zssr = Method("synthetic HR", label_of("", shared=work.settings.synth.init == "shared"), Results(synthetic, 0))
     title, views = "Table I: the generator against the zero-shot way", scenes(work, images, [bicubic, zssr, *own])
-    return Part("table1", title, (_TABLE_1,), (samples, means, gains), scenes=views)
+    return Part("table1", title, (), (samples, means, gains), scenes=views)
 
 
 def table_2(work: Evaluator) -> Part | None:
@@ -143,7 +109,7 @@ def table_2(work: Evaluator) -> Part | None:
         gains="Table II: differences to the extended LR",
     )
     views = scenes(work, images, [bicubic, *own])
-    return Part("table2", "Table II: unseen images", (_TABLE_2,), tables, scenes=views)
+    return Part("table2", "Table II: unseen images", (), tables, scenes=views)
 
 
 def truth(work: Evaluator) -> Part:
@@ -151,7 +117,7 @@ def truth(work: Evaluator) -> Part:
     images, _ = work.truths
     methods = _methods(work, images, with_alone=True)
     title = f"Truth known: {_size_text(work, images)}, LR by bicubic"
-    return _against_truths(work, "truth", "Truth known", _TRUTH, title, images, methods)
+    return _against_truths(work, "truth", "Truth known", title, images, methods)
 
 
 def blind(work: Evaluator) -> Part:
@@ -165,7 +131,7 @@ def blind(work: Evaluator) -> Part:
     methods = [_joined(each) for each in zip(*(_methods(work, group) for group in groups), strict=True)]
     images = joined_images(groups)
     title = f"Blind: {len(groups)} groups of {_size_text(work, groups[0])}"
-    part = _against_truths(work, "blind", "Blind: cameras that no method is told of", _BLIND, title, images, methods)
+    part = _against_truths(work, "blind", "Blind: cameras that no method is told of", title, images, methods)
     rows = [Row((str(n), f"{len(one):,}", one.done, one.estimated), ()) for n, one in enumerate(groups, 1)]
     heads = ("group", "images", "what the camera did", "what was estimated")
     return replace(part, tables=(*part.tables, Table("Cameras", heads, (), tuple(rows))))
@@ -177,7 +143,7 @@ def sets(work: Evaluator) -> Part:
     if not wanted:
         raise SettingsError("evaluate.sets: is empty: name a folder of truths, [{root: set5, name: Set5}].")
     parts = [_set(work, one) for one in wanted]
-    return _in_one("sets", "Sets of truths, beside published figures", _SETS, parts)
+    return _in_one("sets", "Sets of truths, beside published figures", parts)
 
 
 def native(work: Evaluator) -> Part:
@@ -185,7 +151,7 @@ def native(work: Evaluator) -> Part:
     wanted = work.settings.evaluate.native
     if not wanted:
         raise SettingsError("evaluate.native: is empty: name a folder of LR images, [{kind: folder, root: crops}].")
-    return _in_one("native", "Native footage, without a truth", _NATIVE, [_native(work, one) for one in wanted])
+    return _in_one("native", "Native footage, without a truth", [_native(work, one) for one in wanted])
 
 
 def _set(work: Evaluator, wanted: SetSettings) -> Part:
@@ -243,11 +209,11 @@ def _without_truth(images: Images) -> list[Metric]:
     return [psnr(), ssim(), residual(images.cameras), colour_shift(images.cameras), sharpness()]
 
 
-def _in_one(name: str, title: str, text: str, parts: Sequence[Part]) -> Part:
+def _in_one(name: str, title: str, parts: Sequence[Part]) -> Part:
     """One part of several sets of images, which are parts with a label as title and notices as text."""
-    notices = [f"{one.title}: {notice}." for one in parts for notice in one.text]
+    notices = tuple(f"{one.title}: {notice}." for one in parts for notice in one.text)
     tables = tuple(table for one in parts for table in one.tables)
-    return Part(name, title, (text, *notices), tables, scenes=tuple(scene for one in parts for scene in one.scenes))
+    return Part(name, title, notices, tables, scenes=tuple(scene for one in parts for scene in one.scenes))
 
 
 def _methods(work: Evaluator, images: Images, *, with_alone: bool = False) -> list[Method]:
@@ -278,11 +244,12 @@ def _methods(work: Evaluator, images: Images, *, with_alone: bool = False) -> li
 
 
 def _against_truths(
-    work: Evaluator, name: str, title: str, text: str, table: str, images: Images, methods: Sequence[Method]
+    work: Evaluator, name: str, title: str, table: str, images: Images, methods: Sequence[Method]
 ) -> Part:
     """Tables and scenes of methods whose results are compared with truths."""
     assert images.truths is not None
-    metrics = [psnr(), ssim(), ssim_pil(), mse(), vif(), *work.network_metrics]
+    by_networks, of_sets = work.network_metrics
+    metrics = [psnr(), ssim(), ssim_pil(), mse(), vif(), *by_networks]
     metrics += [residual(images.cameras), colour_shift(images.cameras)]
     time = _time_column(work)
     rows = [
@@ -291,10 +258,10 @@ def _against_truths(
             texts=(method.name, method.learnt_from),
             figures={**row.figures, time.name: _time(method, time, len(images))},
         )
-        for method, row in zip(methods, measure(work, name, methods, metrics, images, work.set_metrics), strict=True)
+        for method, row in zip(methods, measure(work, name, methods, metrics, images, of_sets), strict=True)
     ]
     columns = [metric.definition for metric in metrics]
-    columns += [one for metric in work.set_metrics for one in metric.definitions.values()]
+    columns += [one for metric in of_sets for one in metric.definitions.values()]
     tables = compared(
         table,
         [*columns, time],
@@ -303,7 +270,7 @@ def _against_truths(
         baseline="bicubic",
         gains=f"{title}: differences to bicubic",
     )
-    train, texts = work.settings.train, [text]
+    train, texts = work.settings.train, list[str]()
     if work.trains_on_truths:
         texts.append(_TRAINED)
         if train.losses.need_features:
