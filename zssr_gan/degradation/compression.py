@@ -21,8 +21,9 @@ from zssr_gan.degradation.encoder_tables import candidates
 from zssr_gan.degradation.lattice import (
     ROUNDING,
     SmoothDensity,
+    Tile,
     Windows,
-    moved_by_resaving,
+    moved_by_saving,
     scores,
     steps_of,
     windows_of,
@@ -40,6 +41,8 @@ _ALIKE = 0.01  # difference of such shares that says nothing
 
 _TEMPERED = 0.5  # coefficients of one block are not independent: a nat counts half where qualities are compared
 
+_FITS = 50  # iterations of the shares of a set's compressions
+
 _COARSE = 3  # every third quality is tested at all phases, every one at the best
 _BEST_PHASES = 4
 _PHASES = 64
@@ -53,8 +56,17 @@ _PARTS = 16
 _SIGMAS = (1.1 * ROUNDING, 2.5 * ROUNDING)
 """Of the decoder's rounding; the larger where a decoder is inexact or an image was processed a little."""
 
-_RESAVED = (0.5, 0.75, 1.0)
-"""Of `moved_by_resaving`: where the second save rounds nothing, it moves less."""
+_RESAVED = (1.0, 0.6)
+"""Of `moved_by_saving`: some blocks are moved less than others."""
+
+_HIDDEN = math.log(0.5)
+"""Share of images in which a later save hides an earlier one: in 15 of 64 phases the grids agree in an axis, and flat
+places say nothing."""
+
+_NEAREST = 3  # qualities that two compressions under a later save differ by, or they are taken for one
+
+_AT_CORNER = 0.6
+"""Share of a group's images with blocks from the corner on above which they were saved so after they were cut out."""
 
 
 class CompressionGroup(BaseModel):
@@ -141,18 +153,19 @@ def find_compression(images: Sequence[Tensor], outer: Sequence[Jpeg | None] | No
     tables = [None] * len(images) if outer is None else list(outer)
     if len(tables) != len(images):
         raise ValueError("find_compression: outer has not one item for each image")
-    windows = [_windows(image) for image in images]
-    groups: list[CompressionGroup] = []
+    tiles = [_tiles(image) for image in images]
     plain = [number for number, table in enumerate(tables) if table is None]
-    for group in _grouped(plain, {number: _read(windows[number], _SIGMAS_OF_ROUNDING) for number in plain}):
+    outers: dict[int, CompressionGroup] = {}
+    groups: list[CompressionGroup] = []
+    for group in _grouped(plain, {number: _read(tiles[number], None) for number in plain}):
         at_corner = [phase == (0, 0) for phase in group.phases if phase is not None]
-        if group.jpeg is not None and sum(at_corner) > 0.6 * max(group.seen, 1):
-            groups += _earlier(group.images, group.jpeg, windows, group)
+        if group.jpeg is not None and sum(at_corner) > _AT_CORNER * len(at_corner):
+            outers |= dict.fromkeys(group.images, group)
         else:
             groups.append(group)
     for table in dict.fromkeys(table for table in tables if table is not None):
         members = tuple(number for number, one in enumerate(tables) if one == table)
-        own = CompressionGroup(
+        group = CompressionGroup(
             images=members,
             jpeg=table,
             outer=None,
@@ -160,83 +173,82 @@ def find_compression(images: Sequence[Tensor], outer: Sequence[Jpeg | None] | No
             phases=((0, 0),) * len(members),
             seen=len(members),
         )
-        groups += _earlier(members, table, windows, own)
+        outers |= dict.fromkeys(members, group)
+    groups += _earlier(outers, tiles)
     return Compression(groups=tuple(sorted(groups, key=lambda group: -len(group.images))))
 
 
-_SIGMAS_OF_ROUNDING = tuple(torch.tensor([sigma]) for sigma in _SIGMAS)
-
-
-def _earlier(
-    images: Sequence[int], outer: Jpeg, windows: Sequence[Windows | None], found: CompressionGroup
-) -> list[CompressionGroup]:
-    """The group `found` divided by the compressions that are found under its own."""
-    moved = moved_by_resaving(outer.luma)
-    sigmas = tuple(share * moved for share in _RESAVED)
-    reads = {}
-    for number in images:
-        own = windows[number]
-        reads[number] = _read(None if own is None else own.at(own.phases != 0), sigmas)
+def _earlier(outers: dict[int, CompressionGroup], tiles: Sequence[list[Tile]]) -> list[CompressionGroup]:
+    """Images by the compressions that are found under those of `outers`; those without by these."""
+    reads = {number: _read(tiles[number], group.jpeg) for number, group in outers.items()}
     groups: list[CompressionGroup] = []
-    for group in _grouped(images, reads):
-        if group.jpeg is not None:
-            groups.append(group.model_copy(update={"outer": outer}))
-        else:
-            places = [found.images.index(number) for number in group.images]
-            phases = tuple(found.phases[place] for place in places)
-            groups.append(
-                found.model_copy(
-                    update={"images": group.images, "phases": phases, "seen": min(found.seen, len(places))}
+    for group in _grouped(list(outers), reads, _NEAREST):
+        for found in {id(outers[number]): outers[number] for number in group.images}.values():
+            members = tuple(number for number in group.images if outers[number] is found)
+            if group.jpeg is not None:
+                places = [group.images.index(number) for number in members]
+                update = {"outer": found.jpeg, "phases": tuple(group.phases[place] for place in places)}
+                groups.append(
+                    group.model_copy(update={**update, "images": members, "seen": min(group.seen, len(members))})
                 )
-            )
+            else:
+                places = [found.images.index(number) for number in members]
+                phases = tuple(found.phases[place] for place in places)
+                seen = min(found.seen, len(members))
+                groups.append(found.model_copy(update={"images": members, "phases": phases, "seen": seen}))
     return groups
 
 
-def _windows(image: Tensor) -> Windows | None:
-    """All windows of an image, or of parts of a large one; None where it is smaller than a block."""
+def _part(group: CompressionGroup, members: tuple[int, ...]) -> CompressionGroup:
+    """The group with some of its images."""
+    phases = tuple(group.phases[group.images.index(number)] for number in members)
+    return group.model_copy(update={"images": members, "phases": phases, "seen": min(group.seen, len(members))})
+
+
+def _tiles(image: Tensor) -> list[Tile]:
+    """An image, or parts of a large one; none where it is smaller than a block."""
     levels = (image.detach().float().cpu() * LEVELS).round()
     clipped = ((levels <= 0) | (levels >= LEVELS)).any(0)
     # The decoder's luma is whole levels; what colours' rounding moved it by is rounded away.
     luma = (luma_of(levels / LEVELS) * LEVELS).round()
     height, width = luma.shape
     if min(height, width) < 8 or len(luma.unique()) < _FEWEST_LEVELS:
-        return None
+        return []
     if max(height, width) <= _LARGEST_SIDE:
-        return windows_of(luma, clipped)
+        return [Tile(luma, clipped, 0, 0)]
     side = round(math.sqrt(_PARTS))
     rows, columns = (
         torch.linspace(0, max(0, length - _PART), side).long().unique().tolist() for length in (height, width)
     )
-    parts = [
-        windows_of(
-            luma[row : row + _PART, column : column + _PART],
-            clipped[row : row + _PART, column : column + _PART],
-            row,
-            column,
-        )
-        for row in rows
-        for column in columns
+    areas = [
+        (row, column, (slice(row, row + _PART), slice(column, column + _PART))) for row in rows for column in columns
     ]
-    return Windows(
-        torch.cat([part.coefficients for part in parts]),
-        torch.cat([part.phases for part in parts]),
-        torch.cat([part.clipped for part in parts]),
-    )
+    return [Tile(luma[area], clipped[area], row, column) for row, column, area in areas]
 
 
-def _read(windows: Windows | None, sigmas: Sequence[Tensor]) -> _Read:
-    """The evidence of one image for each table, its phase and sigma averaged over."""
+def _read(tiles: list[Tile], outer: Jpeg | None) -> _Read:
+    """The evidence of one image for each table, its phase and sigma averaged over; under a later save or none."""
     tested = candidates()
     tables = steps_of([one.luma for one, _ in tested])
+    windows = windows_of(tiles) if tiles else None
+    if windows is not None and outer is not None:
+        windows = windows.at(windows.phases != 0)
     if windows is None or len(windows.phases) == 0:
         return _Read(torch.zeros(len(tables)), torch.zeros(len(tables), dtype=torch.long))
     density = SmoothDensity.fit(windows)
-    coarse = _by_phase(windows, scores(windows, density, tables[_coarse()], sigmas[(len(sigmas) - 1) // 2]))
+    if outer is None:
+        sigmas = [torch.tensor([[sigma]]) for sigma in _SIGMAS]
+    else:
+        moved = moved_by_saving(tiles, outer.luma, density)
+        sigmas = [share * moved for share in _RESAVED]
+    coarse = _by_phase(windows, scores(windows, density, tables[_coarse()], sigmas[0]))
     best = coarse.max(1).values.topk(_BEST_PHASES).indices
     blocks = windows.at(torch.isin(windows.phases, best)).distinct()
     found = torch.stack([_by_phase(blocks, scores(blocks, density, tables, sigma))[best] for sigma in sigmas], 1)
-    rarer = torch.tensor([logarithm for _, logarithm in tested])
-    evidence = found.logsumexp((0, 1)) - math.log(_PHASES * len(sigmas)) + rarer
+    evidence = found.logsumexp((0, 1)) - math.log(_PHASES * len(sigmas))
+    if outer is not None:
+        evidence = torch.logaddexp(evidence, torch.tensor(_HIDDEN))
+    evidence += torch.tensor([logarithm for _, logarithm in tested])
     return _Read(evidence, best[found.max(1).values.argmax(0)])
 
 
@@ -256,15 +268,18 @@ def _coarse() -> Tensor:
     return torch.tensor(common[::_COARSE] + others[:: 4 * _COARSE])
 
 
-def _grouped(images: Sequence[int], reads: dict[int, _Read]) -> list[CompressionGroup]:
+def _grouped(images: Sequence[int], reads: dict[int, _Read], nearest: int = 1) -> list[CompressionGroup]:
     """Images by the tables that explain them: tables are added while each makes the whole likelier by enough."""
     if not images:
         return []
     evidence = torch.stack([reads[number].evidence for number in images])
     chosen: list[int] = []
     best = torch.zeros(len(images))
+    qualities = torch.tensor([one.quality for one, _ in candidates()])
     while True:
         gains = (evidence - best[:, None]).clamp(min=0).sum(0)
+        for number in chosen:
+            gains[(qualities - qualities[number]).abs() < nearest] = 0
         if float(gains.max()) < _LEAST_EVIDENCE:
             break
         chosen.append(int(gains.argmax()))
@@ -279,13 +294,13 @@ def _grouped(images: Sequence[int], reads: dict[int, _Read]) -> list[Compression
 
 
 def _assigned(evidence: Tensor, chosen: list[int]) -> Tensor:
-    """Each image's table by its place in `chosen`, -1 for none; commoner tables are likelier."""
+    """Each image's table by its place in `chosen`, -1 for none; commoner tables are likelier, by their expectation."""
     options = torch.cat([torch.zeros(len(evidence), 1), evidence[:, chosen]], 1)
-    belongs = options.argmax(1)
-    for _ in range(3):
-        shares = (torch.bincount(belongs, minlength=options.shape[1]) + 0.5) / (len(evidence) + 1)
-        belongs = (options + shares.log()).argmax(1)
-    return belongs - 1
+    shares = torch.full((options.shape[1],), 1 / options.shape[1])
+    for _ in range(_FITS):
+        belongs = torch.softmax(options + shares.log(), 1)
+        shares = (belongs.sum(0) + 0.1) / (belongs + 0.1 / len(belongs)).sum()
+    return (options + shares.log()).argmax(1) - 1
 
 
 def _group(images: list[int], evidence: Tensor, reads: dict[int, _Read], compressed: bool) -> CompressionGroup:

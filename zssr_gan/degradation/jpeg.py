@@ -109,7 +109,7 @@ def compress(x: Tensor, luma: Table, chroma: Table, *, halved: bool = True) -> T
 def block_coefficients(levels: Tensor) -> Tensor:
     """Orthonormal cosine transform of the whole 8x8 blocks of `B H W` (0 to 255): `B n m 8 8`."""
     blocks = (levels - 128)[:, : levels.shape[1] // 8 * 8, : levels.shape[2] // 8 * 8].unfold(1, 8, 8).unfold(2, 8, 8)
-    transform = COSINES.to(levels)
+    transform = _COSINES.to(levels)
     return transform @ blocks @ transform.T
 
 
@@ -149,7 +149,7 @@ def _quantised(levels: Tensor, table: Table, offset: float = 128) -> Tensor:
     height, width = levels.shape[-2:]
     padded = F.pad(levels, (0, -width % 8, 0, -height % 8), mode="replicate") - offset
     blocks = padded.unfold(2, 8, 8).unfold(3, 8, 8)
-    transform, steps = COSINES.to(levels), levels.new_tensor(table).reshape(8, 8)
+    transform, steps = _COSINES.to(levels), levels.new_tensor(table).reshape(8, 8)
     coefficients = _rounded(transform @ blocks @ transform.T / steps) * steps
     back = (transform.T @ coefficients @ transform).transpose(3, 4).reshape(padded.shape)
     return back[..., :height, :width] + offset
@@ -160,13 +160,12 @@ def _rounded(x: Tensor) -> Tensor:
     return x + (x.round() - x).detach()
 
 
-COSINES = torch.from_numpy(
+_COSINES = torch.from_numpy(
     np.array(
         [[math.sqrt((1 + (u > 0)) / 8) * math.cos((2 * x + 1) * u * math.pi / 16) for x in range(8)] for u in range(8)],
         dtype=np.float32,
     )
 )
-"""`8 8`: the orthonormal cosine transform, a row for each frequency."""
 
 
 # JFIF 1.02, full range, chroma about 0.

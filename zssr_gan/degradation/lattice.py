@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zssr_gan.degradation.jpeg import COSINES, Table, block_coefficients
+from zssr_gan.degradation.jpeg import Table, block_coefficients, compress
+from zssr_gan.imaging.colour import LEVELS
 
 ROUNDING = math.sqrt(1 / 12)
 """Standard deviation of what rounding to whole levels moves a coefficient by."""
@@ -39,9 +40,26 @@ _OUTLIERS = 0.02
 _LOST = 0.5
 """How likely a block with clipped pixels has lost its lattice."""
 
+_LEAST_MOVED = 0.1  # levels
+
+_MOVED_PRIOR = 10.0  # windows that the mean over all classes counts as
+
 _AT_ONCE = 400_000  # values, for memory and the cache
 
 _LARGEST = 1100  # levels; no coefficient of 8x8 levels is larger
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A part of an image."""
+
+    levels: Tensor
+    """`H W`: luma in whole levels, 0 to 255."""
+    clipped: Tensor
+    """`H W`, whether a channel is 0 or 255 there."""
+    row: int
+    column: int
+    """Of its corner in the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,21 +134,21 @@ def scores(windows: Windows, density: SmoothDensity, tables: Tensor, sigmas: Ten
         windows: taken for whole blocks.
         density: of the same image.
         tables: `T 63` steps.
-        sigmas: `63` or `1`: standard deviation of what has moved the coefficients since, levels.
+        sigmas: `A 63` or `1 1`: standard deviation of what has moved the coefficients since, levels.
 
     Returns:
         `N T` nats.
     """
     out = windows.coefficients.new_empty(len(windows.phases), len(tables))
     classes = torch.bucketize(_activity(windows.coefficients), density.edges)
-    for one, (weights, below) in enumerate(zip(density.weights, density.below, strict=True)):
+    for one, sigma in enumerate(sigmas.expand(len(density.weights), -1)):
         members = (classes == one).nonzero()[:, 0]
-        coefficients = windows.coefficients[members]
-        smooth = (_half_normal(coefficients[..., None], _SCALES) * weights).sum(-1)
+        coefficients, below = windows.coefficients[members], density.below[one]
+        smooth = (_half_normal(coefficients[..., None], _SCALES) * density.weights[one]).sum(-1)
         at_once = max(1, _AT_ONCE // max(1, smooth.numel()))
         for start in range(0, len(tables), at_once):
-            steps = tables[start : start + at_once]
-            out[members, start : start + at_once] = _nats(coefficients[:, None], smooth[:, None], below, steps, sigmas)
+            some = slice(start, start + at_once)
+            out[members, some] = _nats(coefficients[:, None], smooth[:, None], below, tables[some], sigma)
     lost = math.log(_LOST)
     out[windows.clipped] = torch.logaddexp(out[windows.clipped] + math.log1p(-_LOST), torch.tensor(lost))
     return out
@@ -182,42 +200,40 @@ def steps_of(tables: Sequence[Table]) -> Tensor:
     return torch.tensor(tables, dtype=torch.float32)[:, 1:]
 
 
-def windows_of(levels: Tensor, clipped: Tensor, row: int = 0, column: int = 0) -> Windows:
-    """The windows of `H W` whole levels (0 to 255), at least 8x8.
+def windows_of(tiles: Sequence[Tile]) -> Windows:
+    """The windows of parts of an image, each at least 8x8."""
+    coefficients, phases, clipped = [], [], []
+    for tile in tiles:
+        pieces = tile.levels.unfold(0, 8, 1).unfold(1, 8, 1)
+        places = zip((tile.row, tile.column), pieces.shape, strict=False)
+        coefficients.append(block_coefficients(pieces.reshape(-1, 8, 8)).reshape(-1, 64)[:, 1:].abs())
+        rows, columns = (torch.arange(start, start + number) % 8 for start, number in places)
+        phases.append((8 * rows[:, None] + columns).flatten())
+        clipped.append(tile.clipped.unfold(0, 8, 1).unfold(1, 8, 1).flatten(2).any(-1).flatten())
+    return Windows(torch.cat(coefficients), torch.cat(phases), torch.cat(clipped))
 
-    Args:
-        levels: luma.
-        clipped: `H W`, whether a channel is 0 or 255 there.
-        row, column: of the corner in the image.
+
+def moved_by_saving(tiles: Sequence[Tile], outer: Table, density: SmoothDensity) -> Tensor:
+    """`A 63`: how far a save with this table moves coefficients of blocks that do not begin with its own, levels.
+
+    What the save moved these pixels by is not seen any more; so they are saved once more on a grid four pixels further.
     """
-    pieces = levels.unfold(0, 8, 1).unfold(1, 8, 1)
-    height, width = pieces.shape[:2]
-    found = block_coefficients(pieces.reshape(-1, 8, 8)).reshape(-1, 64)[:, 1:].abs()
-    rows, columns = torch.arange(row, row + height) % 8, torch.arange(column, column + width) % 8
-    touched = clipped.unfold(0, 8, 1).unfold(1, 8, 1).flatten(2).any(-1).flatten()
-    return Windows(found, (8 * rows[:, None] + columns).flatten(), touched)
-
-
-def moved_by_resaving(outer: Table) -> Tensor:
-    """`63`: how far a later compression with this table moves the coefficients of another grid's blocks, levels.
-
-    A block of the first grid holds parts of up to four of the second, whose coefficients are each off by a step's
-    uniform error; the mean over all phases.
-    """
-    errors = torch.tensor(outer, dtype=torch.float32).reshape(8, 8).square() / 12
-    spread = _energy_spread()
-    return (spread @ errors @ spread.T + 2 * ROUNDING**2).sqrt().flatten()[1:]
-
-
-@cache
-def _energy_spread() -> Tensor:
-    """`8 8`: the share of a frequency's energy that each frequency of a block moved by 1 to 7 pixels receives."""
-    spread = torch.zeros(8, 8)
-    for shift in range(1, 8):
-        moved = torch.zeros(8, 8)
-        moved[: 8 - shift] = COSINES.T[shift:]  # of the first block, the samples from `shift` on
-        spread += (COSINES @ moved).square() / 7
-        moved = torch.zeros(8, 8)
-        moved[8 - shift :] = COSINES.T[:shift]
-        spread += (COSINES @ moved).square() / 7
-    return spread
+    squares = torch.full((len(density.edges) + 1, 63), _LEAST_MOVED**2)
+    counts = torch.ones(len(squares), 1)
+    for tile in tiles:
+        inner = tile.levels[4:, 4:]
+        if min(inner.shape) < 8:
+            continue
+        saved = compress(inner[None, None] / LEVELS, outer, outer)[0, 0] * LEVELS
+        before, after = (
+            block_coefficients(levels.unfold(0, 8, 1).unfold(1, 8, 1).reshape(-1, 8, 8)).reshape(-1, 64)[:, 1:]
+            for levels in (inner, saved.round())
+        )
+        rows, columns = (torch.arange(side - 7) % 8 > 0 for side in inner.shape)
+        apart = (rows[:, None] | columns).flatten()
+        classes = torch.bucketize(_activity(before[apart].abs()), density.edges)
+        squares.index_add_(0, classes, (after - before)[apart].square())
+        counts.index_add_(0, classes, torch.ones(len(classes), 1))
+    whole = squares.sum(0) / counts.sum()
+    moved: Tensor = ((squares + _MOVED_PRIOR * whole) / (counts + _MOVED_PRIOR) + ROUNDING**2).sqrt()
+    return moved
