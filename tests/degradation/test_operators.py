@@ -2,23 +2,14 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.images import quick, ramp
 from zssr_gan.degradation.model import Degradation, DegradedDownscale, GaussianBlur, KernelBlur, Noise
 from zssr_gan.degradation.operators import BicubicDownscale, Downscale, KernelDownscale, adjoint, back_project
 from zssr_gan.imaging.resize import reduced_size, resize
-
-sides = st.integers(4, 40)
-scales = st.floats(1, 8)
-quick = settings(max_examples=40, deadline=None, derandomize=True)
-
-
-def ramp(height: int, width: int) -> Tensor:
-    """1 2 H W: channel 0 is each pixel's row position, channel 1 its column position (centres at halves)."""
-    rows, columns = torch.arange(height) + 0.5, torch.arange(width) + 0.5
-    return torch.stack([rows[:, None].expand(height, width), columns.expand(height, width)])[None].float()
 
 
 class TestDownscale:

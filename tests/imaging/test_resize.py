@@ -3,23 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from tests.images import quick, ramp, scales, sides
 from zssr_gan.imaging import dihedral
 from zssr_gan.imaging.resize import enlarged_size, reduced_size, resize
-
-sides = st.integers(4, 40)
-scales = st.floats(1, 8)
-quick = settings(max_examples=40, deadline=None, derandomize=True)
-
-
-def ramp(height: int, width: int) -> Tensor:
-    """1 2 H W: channel 0 is each pixel's row position, channel 1 its column position (centres at halves)."""
-    rows, columns = torch.arange(height) + 0.5, torch.arange(width) + 0.5
-    return torch.stack([rows[:, None].expand(height, width), columns.expand(height, width)])[None].float()
 
 
 class TestSizes:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.images import draws, noise
 from tests.networks.weights import alexnet_weights, cached_inception_weights, vgg_weights
 from zssr_gan.errors import ImageError
 from zssr_gan.networks.autoencoder import Autoencoder, AutoencoderOptions
@@ -22,10 +23,6 @@ from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generat
 from zssr_gan.networks.vgg import VGG, AlexNet, VGGOptions
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.settings.zeroshot import ZSSRSettings
-
-
-def draws(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def zssr(factor: tuple[int, int], channels: int = 3, **options: object) -> Callable[[], nn.Module]:
@@ -108,7 +105,7 @@ def build(name: str) -> tuple[nn.Module, Facts]:
 
 
 def image(channels: int, rows: int, columns: int) -> Tensor:
-    return torch.rand(2, channels, rows, columns, generator=draws(1))
+    return noise(2, channels, rows, columns)
 
 
 def run(network: nn.Module, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tests.images import noise
 from tests.networks.weights import cached_inception_weights
 from zssr_gan.errors import WeightsError
 from zssr_gan.networks.inception import Inception
@@ -18,10 +19,6 @@ def weights() -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def network(weights: dict[str, Tensor]) -> Inception:
     return Inception(weights)
-
-
-def noise(*shape: int) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(1))
 
 
 def convolved(weights: dict[str, Tensor], name: str, x: Tensor, padding: tuple[int, int] = (0, 0)) -> Tensor:

@@ -5,22 +5,15 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
+from tests.images import draws, noise
 from zssr_gan.networks.base import DEVIATION, MEAN
 from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
 
 
-def draws(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def small(**options: Any) -> Generator:
     return Generator(GeneratorOptions(**{"width": 6, "blocks": 3, **options}), draws())
-
-
-def noise(*shape: int, seed: int = 1) -> Tensor:
-    return torch.rand(shape, generator=draws(seed))
 
 
 def count(network: nn.Module, *kinds: type[nn.Module]) -> int:

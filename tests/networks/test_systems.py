@@ -7,19 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.images import draws, noise
 from zssr_gan.networks.autoencoder import Autoencoder, AutoencoderOptions
 from zssr_gan.networks.dcgan import DCGANDiscriminator, DCGANDiscriminatorOptions, DCGANGenerator, DCGANOptions
 from zssr_gan.networks.esrgan import ESRGAN, ESRGANOptions
 from zssr_gan.networks.srcnn import SRCNN, SRCNNOptions
 from zssr_gan.networks.srgan import DiscriminatorOptions, GeneratorOptions
-
-
-def draws() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
-
-
-def noise(*shape: int) -> Tensor:
-    return torch.rand(shape, generator=draws())
 
 
 def rrdb(**options: Any) -> ESRGAN:

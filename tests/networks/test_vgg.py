@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.images import noise
 from tests.networks.weights import ALEXNET, alexnet_weights, vgg_weights
 from zssr_gan.errors import WeightsError
 from zssr_gan.networks.base import DEVIATION, MEAN
@@ -22,10 +23,6 @@ def weights() -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def alexnet() -> dict[str, Tensor]:
     return alexnet_weights(torch.Generator().manual_seed(0))
-
-
-def noise(*shape: int) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(1))
 
 
 def normalised(x: Tensor) -> Tensor:

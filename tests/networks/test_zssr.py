@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.images import noise
 from zssr_gan.networks.zssr import ZSSR, Batched, Grouped, _Product
 from zssr_gan.settings.zeroshot import ZSSRSettings
 
@@ -32,10 +33,6 @@ def lively(kind: str, channels: int = 3, seeds: tuple[int, ...] = (0, 1)) -> ZSS
             draws = torch.randn(network.weights_NP.shape[1], generator=torch.Generator().manual_seed(seed))
             network.weights_NP[n] = draws * 0.3
     return network
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 class TestValues:

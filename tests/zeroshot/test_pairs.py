@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.images import ramp
 from zssr_gan.degradation.jpeg import block_coefficients, tables_of
 from zssr_gan.degradation.model import Degradation, DegradedDownscale, GaussianBlur, Jpeg, Noise
 from zssr_gan.degradation.operators import BicubicDownscale, KernelDownscale
@@ -66,10 +67,9 @@ def numbered(height: int, width: int) -> Tensor:
     return torch.arange(height * width).reshape(1, 1, height, width) / (height * width)
 
 
-def ramp(side: int) -> Tensor:
+def places(side: int) -> Tensor:
     """1 2 H W: channel 0 is each pixel's x, channel 1 its y, as shares of the side."""
-    place = (torch.arange(side) + 0.5) / side
-    return torch.stack([place.expand(side, side), place[:, None].expand(side, side)])[None]
+    return ramp(side, side).flip(1) / side
 
 
 def slopes_of(draws: Sampler, side: int) -> tuple[Tensor, Tensor]:
@@ -191,7 +191,7 @@ class TestWarped:
     def test_target_and_input_show_the_same_place(self, name: str) -> None:
         """On a linear ramp, shrinking and enlarging keep positions, however the crop was warped."""
         task = TASKS[name]
-        draws = sampler(ramp(128), task, crop=24, batch=8, affine=1.0)
+        draws = sampler(places(128), task, crop=24, batch=8, affine=1.0)
         counted = 0
         for _ in range(8):
             x, y, mask = (part.flatten(0, 1) for part in draws.next())
@@ -207,7 +207,7 @@ class TestWarped:
 
     def test_shrunk_by_the_asked_factors(self) -> None:
         """The slopes of a warped ramp are the warp's matrix: a turn (or mirrored turn) over the scale."""
-        draws = sampler(ramp(80), crop=16, batch=64, affine=1.0, scale_min=0.6, anisotropy=0, shear=0)
+        draws = sampler(places(80), crop=16, batch=64, affine=1.0, scale_min=0.6, anisotropy=0, shear=0)
         slopes, mask = slopes_of(draws, 80)
         slopes = slopes[mask.flatten(1).all(1)]
         assert len(slopes) > 10
@@ -220,7 +220,7 @@ class TestWarped:
 
     def test_what_lies_outside_does_not_count(self) -> None:
         """A whole image shrunk into a crop of its own size: what counts has the shrunk image's area."""
-        draws = sampler(ramp(48), crop=48, batch=32, affine=1.0, scale_min=0.5, anisotropy=0, shear=0)
+        draws = sampler(places(48), crop=48, batch=32, affine=1.0, scale_min=0.5, anisotropy=0, shear=0)
         slopes, mask = slopes_of(draws, 48)
         scale = torch.linalg.det(slopes).abs().rsqrt()
         small = scale < 0.69  # fits into the crop at any angle
