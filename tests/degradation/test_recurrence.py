@@ -1,7 +1,5 @@
 """Recurrence across scales: the blur that was there fits best, and the search finds it."""
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +8,7 @@ from tests.zeroshot.native import QUICK, pieces
 from zssr_gan.degradation.estimator import cut_tiles
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.degradation.noise import LUMA_NOISE
-from zssr_gan.degradation.recurrence import Fit, Recurrence, Tiles, fit_blur, fit_noise
+from zssr_gan.degradation.recurrence import Fit, Recurrence, fit_blur, fit_noise
 
 TILTED = GaussianBlur(sigma_major=1.1, sigma_minor=0.5, angle_degrees=30)
 OTHER_WAY = GaussianBlur(sigma_major=1.1, sigma_minor=0.5, angle_degrees=-30)
@@ -28,34 +26,6 @@ def tilted() -> Recurrence:
 
 
 NOISE = 2 / 255 * LUMA_NOISE
-
-
-class TestTiles:
-    def numbered(self, *counts: int) -> Tiles:
-        """Tiles of sizes 16, 20, ... whose values count through all of them."""
-        groups, before = [], 0
-        for n, count in enumerate(counts):
-            side = 16 + 4 * n
-            groups.append(torch.arange(before, before + count).float()[:, None, None].expand(-1, side, side))
-            before += count
-        return Tiles(tuple(groups))
-
-    def values(self, tiles: Tiles) -> list[int]:
-        return [int(tile[0, 0]) for group in tiles.groups for tile in group]
-
-    @pytest.mark.parametrize("of", [1, 2, 3, 5, 7])
-    def test_parts_are_all_of_it_and_nothing_twice(self, of: int) -> None:
-        tiles = self.numbered(7, 1, 4, 2)
-        parts = [tiles.part(number, of) for number in range(of)]
-        assert len(tiles) == 14
-        assert sorted(value for part in parts for value in self.values(part)) == list(range(14))
-        assert max(len(part) for part in parts) - min(len(part) for part in parts) <= 1
-        assert all(len(group) for part in parts for group in part.groups)
-
-    def test_parts_are_dealt_through_all_sizes(self) -> None:
-        """With one tile of each size, beginning anew in each would put all of them into the first part."""
-        tiles = self.numbered(1, 1, 1, 1, 1, 1)
-        assert [self.values(tiles.part(number, 3)) for number in range(3)] == [[0, 3], [1, 4], [2, 5]]
 
 
 class TestCutTiles:
@@ -103,19 +73,6 @@ class TestMisfit:
             GaussianBlur(sigma_major=1.1, sigma_minor=0.1, angle_degrees=30),
         ):
             assert at < looked_at.misfit(other, noise)
-
-    def test_quietest_windows_count_on_top(self, tilted: Recurrence) -> None:
-        assert tilted.misfit(TILTED, NOISE, quiet=True) > tilted.misfit(TILTED, NOISE)
-
-    def test_repeats_by_seed(self) -> None:
-        degradation = Degradation(blur=TILTED, noise=Noise(sigma=2 / 255))
-        one, same, other = (recurrence(degradation, seed).misfit(TILTED, NOISE) for seed in (1, 1, 2))
-        assert one == same
-        assert one != other
-
-    def test_noise_has_a_ceiling_but_where_there_is_compression(self, tilted: Recurrence) -> None:
-        assert NOISE * 0.9 < tilted.most_noise < NOISE * 2
-        assert math.isinf(recurrence(Degradation(blur=TILTED, jpeg=Jpeg.of_quality(90))).most_noise)
 
 
 def assert_like(found: GaussianBlur, true: GaussianBlur, within: float) -> None:

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 from tests.images import noise
-from zssr_gan.networks.zssr import ZSSR, Batched, Grouped, _Product
+from zssr_gan.networks.zssr import ZSSR, _Product
 from zssr_gan.settings.zeroshot import ZSSRSettings
 
 # Every kind of network: grid, factor, residual pairs, biases, first weights.
@@ -92,12 +91,6 @@ def test_first_weights() -> None:
     assert not biases.any()
 
 
-def test_first_weights_of_a_member_come_of_its_own_generator() -> None:
-    pair, swapped, single = build("original", seeds=(5, 6)), build("original", seeds=(6, 5)), build("original", 3, (6,))
-    assert torch.equal(pair.weights_NP[1], single.weights_NP[0])
-    assert torch.equal(pair.weights_NP, swapped.weights_NP.flip(0))
-
-
 @kinds
 def test_members_are_independent(kind: str) -> None:
     """Each gives what it gives alone, and its weights get no gradient from another's output."""
@@ -122,24 +115,6 @@ def test_bf16_is_close_to_fp32(kind: str) -> None:
     assert rough.dtype == torch.float32
     added = (exact - network.base(x)).abs().max()
     assert 0 < (rough - exact).abs().max() < 0.05 * added + 1e-6
-
-
-def through(way: Grouped | Batched, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return way.leave(way.convolve(way.enter(x), weight, bias))
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1), (3, 2, 4, 7, 5), (2, 1, 3, 1, 6)])
-@pytest.mark.parametrize("biased", [False, True])
-def test_both_are_each_members_convolution(shape: tuple[int, ...], biased: bool) -> None:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.rand(shape, generator=generator)
-    weight = torch.randn(shape[0], 6, shape[2], 3, 3, generator=generator)
-    bias = torch.randn(shape[0], 6, generator=generator) if biased else None
-    alone = torch.stack(
-        [torch.conv2d(x[n], weight[n], None if bias is None else bias[n], padding=1) for n in range(shape[0])]
-    )
-    for way in (Grouped(shape[0]), Batched()):
-        assert torch.allclose(through(way, x, weight, bias), alone, atol=1e-5)
 
 
 def test_gradients_of_the_product() -> None:

@@ -96,17 +96,6 @@ def test_outputs_are_measured_as_they_are_used(
     assert found.share == 1
 
 
-def test_real_networks(network: ZSSR, astronaut: Tensor) -> None:
-    """Random weights on the interpolated grid, and on the LR grid with an odd size: figures are finite."""
-    found = decide(network, astronaut)
-    assert 0 <= found.share <= 1
-    assert found.network_db is not None
-    assert 0 < found.network_db < 100
-    lr = ZSSR(ZSSRSettings(depth=2, width=4, grid="lr"), 1, (2, 2), [torch.Generator().manual_seed(0)])
-    odd = decide(lr, astronaut[:1, :41, :33], Task((2.0, 2.0), (2, 2), BicubicDownscale()), fold_map((41, 33), 3))
-    assert 0 <= odd.share <= 1
-
-
 def test_nothing_held_out(monkeypatch: pytest.MonkeyPatch, network: ZSSR, astronaut: Tensor) -> None:
     assert decide(network, torch.zeros(3, 65, 64), folds=None) == Selection(1.0, "because")
     predict(monkeypatch, astronaut, astronaut)
