@@ -70,21 +70,26 @@ def test_ends_where_it_should_and_never_shrinks(
 class TestFleetCapacity:
     """As many networks side by side as a CPU's cache or a GPU's memory holds."""
 
-    CPU = torch.device("cpu")
-
     def asked(self, **changes: dict[str, object]) -> ZeroShotSettings:
         return parse_settings({"pairs": {"crop": 32, "batch": 1}, **changes}, "test")
 
-    def test_on_a_cpu_by_the_pixels_of_a_step(self) -> None:
-        assert fleet_capacity(self.CPU, self.asked(), (32, 32)) == 8
-        assert fleet_capacity(self.CPU, self.asked(), (16, 16)) == 32
-        assert fleet_capacity(self.CPU, self.asked(network={"grid": "lr"}), (32, 32)) == 32
-        assert fleet_capacity(self.CPU, self.asked(pairs={"crop": 32, "batch": 2}), (32, 32)) == 4
-        assert fleet_capacity(self.CPU, self.asked(), (32, 500)) == 8  # the crop's pixels, not the image's
-
-    def test_on_a_cpu_neither_too_few_nor_too_many(self) -> None:
-        assert fleet_capacity(self.CPU, self.asked(pairs={"crop": 128, "batch": 8}), (500, 500)) == 4
-        assert fleet_capacity(self.CPU, self.asked(pairs={"crop": 8, "batch": 1}), (8, 8)) == 32
+    @pytest.mark.parametrize(
+        ("crop", "batch", "grid", "size", "networks"),
+        [
+            (32, 1, "interpolated", (32, 32), 8),
+            (32, 1, "interpolated", (16, 16), 32),
+            (32, 1, "lr", (32, 32), 32),
+            (32, 2, "interpolated", (32, 32), 4),
+            (32, 1, "interpolated", (32, 500), 8),  # the crop's pixels, not the image's
+            (128, 8, "interpolated", (500, 500), 4),  # neither too few nor too many
+            (8, 1, "interpolated", (8, 8), 32),
+        ],
+    )
+    def test_on_a_cpu_by_the_pixels_of_a_step(
+        self, crop: int, batch: int, grid: str, size: tuple[int, int], networks: int
+    ) -> None:
+        asked = self.asked(pairs={"crop": crop, "batch": batch}, network={"grid": grid})
+        assert fleet_capacity(torch.device("cpu"), asked, size) == networks
 
     def test_on_a_gpu_by_its_free_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         free = 80 * 2**30
