@@ -1,5 +1,6 @@
 """What a run computes on: the device, the precision of products, the threads."""
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,6 +65,14 @@ def resolve_device(name: str) -> torch.device:
         build = f" (torch is built for CUDA {torch.version.cuda})" if torch.version.cuda else " (torch has no CUDA)"
         raise DeviceError(f"this machine has no device {name!r}{build}: use the device cpu")
     return device
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the kind of CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return f"{capabilities.get('cpu_name', 'CPU')} ({platform.machine()})"
 
 
 def has_fast_bf16(device: torch.device) -> bool:

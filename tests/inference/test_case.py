@@ -91,6 +91,20 @@ def network(request: Request) -> tuple[SharedModel, Path]:
     return request.shared, Path(request.files["init-from"].path)
 
 
+def test_gray_pictures_in_colours_stay_gray(folder: Path, pixels: list[np.ndarray]) -> None:
+    """Through a shared model for colours, and through one that was learnt on such pictures alone."""
+    for path, channels in ((folder / "in" / "b.png", 3), (folder / "in" / "b.png", 1)):
+        if channels == 1:
+            Image.fromarray(np.dstack([pixels[1]] * 3)).save(path)
+        Image.fromarray(np.dstack([pixels[0]] * 3)).save(folder / "in" / "a.png")
+        request, _ = learnt(folder, overwrite=True)
+        assert network(request)[0].facts.channels == channels
+        assert run(plan(folder, "a.png", overwrite=True), request)["a.png"].status == "done"
+        made = np.asarray(Image.open(folder / "out" / "a_x2.png"))
+        assert made.shape == (40, 40, 3)
+        assert (np.ptp(made, axis=2) == 0).all()
+
+
 def keep(folder: Path, estimate: Estimate, name: str = "case.json") -> str:
     (folder / name).write_bytes(encode_estimate(estimate))
     return str(folder / name)

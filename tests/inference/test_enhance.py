@@ -186,6 +186,47 @@ class TestKinds:
         assert np.array_equal(run(rgb, kernel=kernel), run(rgb, kernel=np.array(kernel)))
 
 
+class TestGrayInColours:
+    """A picture whose red, green and blue are the same is worked on as the gray picture that it is."""
+
+    @pytest.mark.parametrize("scale", [2, (2, 1.5)])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+    def test_is_the_gray_result(self, run: Run, rgb: np.ndarray, dtype: type, scale: Any) -> None:
+        most = np.iinfo(dtype).max if np.issubdtype(dtype, np.integer) else 1
+        gray = (rgb[..., 0] / 255 * most).astype(dtype)
+        out = run(np.dstack([gray] * 3), scale)
+        assert np.array_equal(out, np.dstack([run(gray, scale)] * 3))
+        assert out.std() > 0.01 * most
+
+    def test_with_alpha_that_hides_colours(self, run: Run, rgb: np.ndarray) -> None:
+        gray, alpha = np.dstack([rgb[..., 0]] * 3), np.full(rgb.shape[:2], 255, np.uint8)
+        alpha[:10, :8] = 0
+        gray[:10, :8] = (200, 30, 90)
+        out = run(np.dstack([gray, alpha]))
+        assert (np.ptp(out[..., :3], axis=2) == 0).all()
+        assert set(np.unique(out[..., 3])) > {0, 255}
+
+    def test_palettes_and_one_colour_alone(self, run: Run, rgb: np.ndarray) -> None:
+        gray = Image.fromarray(np.dstack([rgb[..., 0]] * 3))
+        palette = gray.quantize(16)
+        assert palette.mode == "P"
+        colours = np.asarray(palette.convert("RGB"))
+        assert np.array_equal(np.asarray(run(palette)), np.dstack([run(colours[..., 0])] * 3))
+        tinted = np.asarray(gray).copy()
+        tinted[3, 3] = (120, 121, 120)
+        assert np.ptp(run(tinted), axis=2).max() > 0
+
+    def test_known_degradations_and_seen_noise(self, run: Run) -> None:
+        gray = np.random.default_rng(0).normal(120, 12, (40, 40)).clip(0, 255).astype(np.uint8)
+        three = np.dstack([gray] * 3)
+        seen = enhance_picture(picture(three), asked())
+        assert seen.request.degradation.source == "picture"
+        for out in ((seen.picture.pixels * 255).round().byte().permute(1, 2, 0).numpy(), run(three, degradation=WIDE)):
+            assert (np.ptp(out, axis=2) == 0).all()
+        assert seen.work.residual_db > 10
+        assert seen.residual.shape == (40, 40)
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("image", "words"),

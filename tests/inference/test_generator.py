@@ -19,7 +19,7 @@ from zssr_gan.imaging import dihedral
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resize import resize
 from zssr_gan.inference import generator as generator_module
-from zssr_gan.inference.enhance import enhance, enhance_picture
+from zssr_gan.inference.enhance import enhance, enhance_picture, enhance_pictures
 from zssr_gan.inference.generator import generate, images_together, own_scale
 from zssr_gan.inference.record import DegradationFacts
 from zssr_gan.inference.request import Request
@@ -171,6 +171,27 @@ def test_colours_through_one_for_gray_go_one_by_one(generators: dict[int, Traine
     each = [generators[1](image[None, n : n + 1])[0] for n in range(3)]
     assert torch.allclose(one.image_CHW, torch.cat(each), atol=1e-6)
     assert "each colour went through it by itself" in one.notices[0]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_gray_in_colours_stays_gray(generators: dict[int, TrainedGenerator], face: Tensor, channels: int) -> None:
+    gray = np.round(face[0].numpy() * 255).astype(np.uint8)
+    out = enhance(np.dstack([gray] * 3), model=generators[channels], device="cpu")
+    assert np.array_equal(out, np.dstack([enhance(gray, model=generators[channels], device="cpu")] * 3))
+
+
+def test_gray_and_coloured_pictures_of_one_size_in_one_call(
+    monkeypatch: pytest.MonkeyPatch, generators: dict[int, TrainedGenerator], astronaut: Tensor
+) -> None:
+    monkeypatch.setitem(generator_module._PIXELS_TOGETHER, "cpu", 8 * 12 * 10 * 4)
+    colours = astronaut[:, 20:32, 20:30]
+    pictures = [Picture(one, None, 8, Metadata()) for one in (colours, colours[:1].expand(3, -1, -1), 1 - colours)]
+    request = Request(GeneratorSettings(), model=generators[3], options=RunOptions("cpu", "fp32"))
+    done = enhance_pictures(pictures, request)
+    for picture, found in zip(pictures, done, strict=True):
+        assert torch.equal(found.picture.pixels, enhance_picture(picture, request).picture.pixels)
+    assert torch.equal(*done[1].picture.pixels[:2])
+    assert not torch.equal(*done[0].picture.pixels[:2])
 
 
 class TestTogether:

@@ -28,6 +28,11 @@ def has_colours(pixels: Tensor) -> bool:
     return len(pixels) == 3 and float((pixels - pixels.mean(0)).abs().max()) > _GRAY
 
 
+def without_equal_channels(pixels: Tensor) -> Tensor:
+    """`1 H W` of an image `C H W` whose channels are all the same, else the image: gray pictures are stored as RGB."""
+    return pixels[:1] if all(torch.equal(pixels[0], channel) for channel in pixels[1:]) else pixels
+
+
 def to_levels(pixels: Tensor) -> Tensor:
     """The nearest levels, uint8, of pixels in [0, 1]; what lies beyond is cut off."""
     return pixels.mul(LEVELS).round().clamp(0, LEVELS).to(torch.uint8)

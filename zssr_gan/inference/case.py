@@ -11,6 +11,7 @@ from zssr_gan.degradation.recurrence import EstimationSettings
 from zssr_gan.devices import machine
 from zssr_gan.errors import ImageError
 from zssr_gan.files import canonical_sha256, sha256_bytes
+from zssr_gan.imaging.colour import without_equal_channels
 from zssr_gan.imaging.io import decode_picture
 from zssr_gan.inference.enhance import OnProgress
 from zssr_gan.inference.options import with_estimate
@@ -122,5 +123,6 @@ def _read(plan: Plan, request: Request) -> list[LRImage]:
         except (OSError, ImageError):
             continue
         if min(pixels.shape[-2:]) >= SMALLEST_SIDE:
-            images.append(read_lr(CaseImage(name=job.source.name, sha256=sha256_bytes(data)), pixels, None))
+            image = CaseImage(name=job.source.name, sha256=sha256_bytes(data))
+            images.append(read_lr(image, without_equal_channels(pixels), None))
     return images

@@ -20,9 +20,9 @@ from torch import Tensor
 from zssr_gan.degradation.model import Degradation, KernelBlur
 from zssr_gan.degradation.noise import picture_noise
 from zssr_gan.degradation.operators import Downscale
-from zssr_gan.devices import Machine, RunOptions, machine
+from zssr_gan.devices import Machine, RunOptions, device_name, machine
 from zssr_gan.errors import ImageError, NumericalError
-from zssr_gan.imaging.colour import LEVELS, psnr_db
+from zssr_gan.imaging.colour import LEVELS, psnr_db, without_equal_channels
 from zssr_gan.imaging.convert import like, picture_of
 from zssr_gan.imaging.picture import Picture, quantise, stretch_of
 from zssr_gan.imaging.resize import Scale, resize
@@ -109,14 +109,18 @@ def enhance_pictures(
         for picture in pictures:
             facts.check(picture.pixels.new_empty(facts.channels[0], *picture.pixels.shape[-2:]))
         lr = [_seen_colours(picture).to(used.device) for picture in pictures]
-        results: list[SuperResolved] = []
-        for at in range(0, len(lr), most := images_together(used.device, (lr[0].shape[-2], lr[0].shape[-1]))):
-            some = lr[at : at + most]
-            results += generate(some, request.scale, request.settings, downscale, request.model, used, on_progress)
+        most = images_together(used.device, (lr[0].shape[-2], lr[0].shape[-1]))
+        results: dict[int, SuperResolved] = {}
+        for channels in {len(one) for one in lr}:  # gray pictures in RGB pass apart from those with colours
+            places = [place for place, one in enumerate(lr) if len(one) == channels]
+            for some in (places[at : at + most] for at in range(0, len(places), most)):
+                images = [lr[place] for place in some]
+                made = generate(images, request.scale, request.settings, downscale, request.model, used, on_progress)
+                results |= zip(some, made, strict=True)
         seconds = (time.perf_counter() - began) / len(pictures)
         return [
-            _finished(picture, one, result, request, downscale, used, seconds)
-            for picture, one, result in zip(pictures, lr, results, strict=True)
+            _finished(picture, one, results[place], request, downscale, used, seconds)
+            for place, (picture, one) in enumerate(zip(pictures, lr, strict=True))
         ]
 
 
@@ -198,7 +202,7 @@ def _finished(
     began = time.perf_counter()
     result = _assemble(picture, done.image_CHW.cpu())
     done.image_CHW = lr  # the large tensor goes before the next large one comes
-    again = downscale(result.pixels[None].to(lr.device), (lr.shape[-2], lr.shape[-1]))[0]
+    again = downscale(result.pixels[None, : len(lr)].to(lr.device), (lr.shape[-2], lr.shape[-1]))[0]
     residual = (again - lr).abs()
     if picture.alpha is not None:  # where it hides the pixels nothing is missed
         residual *= picture.alpha.to(lr.device)
@@ -211,7 +215,7 @@ def _finished(
         residual_db=round(psnr_db(float(residual.square().mean())), 3),
         evidence=_figures(done, residual),
         notices=(*picture.notices, *_notice_of_noise(request), *done.notices),
-        device_name=_device_name(used.device),
+        device_name=device_name(used.device),
         versions=dict(_versions()),
         seconds=round(seconds + time.perf_counter() - began, 3),
     )
@@ -229,27 +233,27 @@ def _notice_of_noise(request: Request) -> tuple[str, ...]:
 
 
 def _seen_colours(picture: Picture) -> Tensor:
-    """Colours with those that alpha hides replaced by the nearest one that is seen.
+    """Colours with those that alpha hides replaced by the nearest one that is seen; one channel where all are equal.
 
     What is hidden must not bleed into what is seen. Premultiplying would do that too, but a network sharpens the edge
     that it makes, and dividing by an interpolated alpha afterwards leaves dark fringes.
     """
     if picture.alpha is None or not (hidden := (picture.alpha[0] == 0)).any() or hidden.all():
-        return picture.pixels
+        return without_equal_channels(picture.pixels)
     from scipy.ndimage import distance_transform_edt  # half a second to import, and few images have alpha
 
     rows, columns = distance_transform_edt(hidden.numpy(), return_distances=False, return_indices=True)
-    return picture.pixels[:, torch.from_numpy(rows), torch.from_numpy(columns)]
+    return without_equal_channels(picture.pixels[:, torch.from_numpy(rows), torch.from_numpy(columns)])
 
 
 def _assemble(source: Picture, pixels: Tensor) -> Picture:
-    """The result's picture, rounded, with alpha enlarged beside the colour."""
+    """The result's picture, rounded, with the channels of its source, and alpha enlarged beside the colour."""
     if not torch.isfinite(pixels).all():
         raise NumericalError("the result holds NaN or infinity; try the precision fp32")
     alpha = None
     if source.alpha is not None:
         alpha = resize(source.alpha, (pixels.shape[-2], pixels.shape[-1])).clamp_(0, 1)
-    return quantise(Picture(pixels, alpha, source.bits, source.metadata))
+    return quantise(Picture(pixels.expand(len(source.pixels), -1, -1), alpha, source.bits, source.metadata))
 
 
 def _figures(done: SuperResolved, residual: Tensor) -> EvidenceFigures:
@@ -265,13 +269,6 @@ def _figures(done: SuperResolved, residual: Tensor) -> EvidenceFigures:
         residual_mean=round(float(misses.mean()), 4),
         residual_largest=round(float(misses.max()), 4),
     )
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return f"{capabilities.get('cpu_name', 'CPU')} ({platform.machine()})"
 
 
 @cache  # of a folder of tiny images, looking them up took as long as the network
