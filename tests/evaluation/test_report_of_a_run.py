@@ -73,23 +73,15 @@ def test_it_holds_what_is_known_of_the_run(run: Run) -> None:
     assert write_report(run, ["truth", "table1"]).read_bytes() == before
 
 
-def test_a_generator_of_another_split_is_warned_of(run: Run) -> None:
+def test_a_generator_of_another_split_is_warned_of_and_a_part_that_cannot_be_read_is_said(run: Run) -> None:
     warning = "trained with another split.json"
     assert warning not in write_report(run, ["truth"]).read_text("utf-8")
-    split = RUN / "split.json"
-    split.write_bytes(split.read_bytes() + b"\n")
-    assert warning in write_report(run, ["truth"]).read_text("utf-8")
-
-
-def test_a_part_that_cannot_be_read_is_said(run: Run) -> None:
-    for damage in (None, b"{}", encode_part(TRUTH)[:-9]):
-        (PARTS / "truth.json").unlink(missing_ok=True)
-        if damage is not None:
-            (PARTS / "truth.json").write_bytes(damage)
+    (RUN / "split.json").write_bytes((RUN / "split.json").read_bytes() + b"\n")
+    for damage in (b"{}", encode_part(TRUTH)[:-9]):
+        (PARTS / "truth.json").write_bytes(damage)
         text = write_report(run, ["truth", "table1"]).read_text("utf-8")
-        assert 'make eval ARGS="--only truth"' in text
-        assert "names no best one" in text
-        assert "Table I" in text
+        for said in (warning, 'make eval ARGS="--only truth"', "names no best one", "Table I"):
+            assert said in text
 
 
 def test_the_estimate_of_a_camera_is_shown(run: Run, make_estimate: Callable[..., Estimate]) -> None:

@@ -19,19 +19,13 @@ TABLE_1 = (
 HOURS, IMAGES, DEVICE = 120.0, 7000, "NVIDIA Titan Xp"
 """Of the zero-shot training and application on the first 7,000 images."""
 
-SSIM = Definition(
-    name="the seed paper's SSIM, as printed",
-    meaning="by the package SSIM-PIL, whose version it does not name, of images that are not at hand",
-    unit="",
-    higher_is_better=True,
-)
+_SSIM = "by the package SSIM-PIL, whose version it does not name, of images that are not at hand"
 
-PSNR = Definition(
-    name="the seed paper's PSNR, as printed",
-    meaning="by a function of scikit-image or scikit-learn (it names the second), plane and range not named",
-    unit="dB",
-    higher_is_better=True,
-)
+_PSNR = "by a function of scikit-image or scikit-learn (it names the second), plane and range not named"
+
+SSIM = Definition("the seed paper's SSIM, as printed", _SSIM, unit="", higher_is_better=True)
+
+PSNR = Definition("the seed paper's PSNR, as printed", _PSNR, unit="dB", higher_is_better=True)
 
 # Sets of truths, x2, by the name that a config gives them.
 _ON_Y = "on Y, a border of the scale cropped, as the field's papers say"

@@ -97,16 +97,12 @@ class Leader:
 
 
 def write_report(run: Run, names: Sequence[str]) -> Path:
-    """Write `report/index.html` in the run's folder, replacing an earlier one.
+    """Write `report/index.html` in the run's folder, replacing an earlier one, and return its path.
 
     Args:
-        run: its folder has the parts, as `encode_part` writes them, in `report/parts/NAME.json`; everything else that
-            the stages left there is shown too, and none of it must be there.
+        run: its folder has parts in `report/parts/NAME.json`; what else the stages left there is shown too.
         names: of the parts, in the report's order. One that is not there, or that another version wrote, is named in
             the report with the command that makes it.
-
-    Returns:
-        The report's path.
 
     Raises:
         SettingsError, StoreError, WeightsError: what a stage left is damaged.

@@ -40,13 +40,7 @@ _FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 def choose(only: str | None, known: Sequence[str], kind: str) -> tuple[str, ...]:
     """Names that `--only` asks for, with commas between, in the order of `known`; all for None.
 
-    Args:
-        only: as the user wrote it.
-        known: all names.
-        kind: what one of them is, for the error.
-
-    Raises:
-        SettingsError: an unknown name, or none at all.
+    `kind` is what one of them is, for the message. Raises SettingsError: an unknown name, or none at all.
     """
     if only is None:
         return tuple(known)

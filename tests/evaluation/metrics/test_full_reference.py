@@ -59,13 +59,6 @@ def test_identical_images(plane: Plane, pair: tuple[Tensor, Tensor]) -> None:
         assert metric(Sample(truth, truth)).value == pytest.approx(1, abs=1e-9)
 
 
-@pytest.mark.parametrize("metric", [ssim("RGB"), ssim("RGB", 2), ssim_pil()])
-def test_constant_images_differ_in_brightness_alone(metric: Metric) -> None:
-    a, b = 60.0, 90.0
-    expected = (2 * a * b + C1) / (a * a + b * b + C1)
-    assert value(metric, levels(a, a, a), levels(b, b, b)) == pytest.approx(expected, rel=1e-9)
-
-
 def by_hand(a: NDArray[np.float64], b: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
     """SSIM window by window, each written out from its pixels and their weights."""
     side, found = len(weights), []
@@ -92,15 +85,8 @@ def test_ssim_window_by_window(pair: tuple[Tensor, Tensor]) -> None:
     colours = [by_hand(*(x[n].double().numpy() * 255 for x in pair), gaussian()) for n in range(3)]
     assert value(ssim("RGB"), *pair) == pytest.approx(np.mean(colours), abs=1e-6)
     assert value(ssim("Y", 3), result, truth) == pytest.approx(by_hand(*cut, gaussian()), abs=1e-6)
-
-
-def test_ssim_pil_sees_whole_tiles_alone(pair: tuple[Tensor, Tensor]) -> None:
-    """Of 45x50 pixels 42x49, and the rest may hold anything."""
-    result, truth = pair
-    changed = result.clone()
-    changed[:, 42:], changed[:, :, 49:] = 0, 1
-    assert value(ssim_pil(), changed, truth) == value(ssim_pil(), result, truth)
-    assert value(ssim_pil(), changed, truth) != pytest.approx(value(ssim("RGB"), result, truth), abs=1e-3)
+    with pytest.raises(ValueError, match="0 pixels or more"):
+        psnr("Y", -1)
 
 
 def test_ssim_pil_against_the_package_itself() -> None:
@@ -128,8 +114,3 @@ def test_vif_falls_with_blur_and_rises_with_contrast(pair: tuple[Tensor, Tensor]
     figure = vif()(Sample(result, torch.full((3, 45, 50), 0.7)))
     assert figure.value is None
     assert figure.why == "the truth is flat and holds no information to be kept"
-
-
-def test_a_border_below_0_is_refused() -> None:
-    with pytest.raises(ValueError, match="0 pixels or more"):
-        psnr("Y", -1)

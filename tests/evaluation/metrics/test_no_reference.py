@@ -80,11 +80,4 @@ def test_sharpness_of_a_ramp() -> None:
     ramp = torch.from_numpy(3 * across + 4 * down).float().expand(3, -1, -1) / 255
     assert sharpness()(Sample(ramp)).number() == pytest.approx(5 * 219 / 255)
     assert sharpness()(Sample(ramp * 0 + 0.4)).number() == pytest.approx(0, abs=1e-9)
-
-
-def test_blur_lowers_sharpness_and_noise_raises_it(astronaut: Tensor) -> None:
-    noisy = astronaut + 0.05 * torch.randn(astronaut.shape, generator=torch.Generator().manual_seed(0))
-    soft = resize(resize(astronaut, (32, 32)), (64, 64))
-    low, middle, high = (sharpness()(Sample(image)).number() for image in (soft, astronaut, noisy))
-    assert low < middle < high
     assert sharpness().definition.higher_is_better is None

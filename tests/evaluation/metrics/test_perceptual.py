@@ -64,19 +64,15 @@ def test_perceptual_is_the_layers_mean_squared_difference(astronaut: Tensor, blu
     assert metric(Sample(line, line)).why == "needs 2 pixels a side, and the result is 64x1"
 
 
-def test_weights_are_named(astronaut: Tensor, blurred: Tensor, tmp_path: Path) -> None:
+def test_weights_are_named_and_missing_ones_say_why(astronaut: Tensor, blurred: Tensor, tmp_path: Path) -> None:
     """A file by its hash, so that other bytes are another definition; random ones are said beside every value."""
     names = [perceptual(SHALLOW, str(written(tmp_path / "mine.safetensors", n))).definition.name for n in (0, 1)]
     assert all("weights mine.safetensors " in name for name in names)
     assert names[0] != names[1]
     metric = perceptual(SHALLOW, "random", seed=3)
-    assert metric.definition.name == (
-        "perceptual distance, conv1_2 + conv2_1 of VGG19 after the ReLU, weights RANDOM (seed 3)"
-    )
+    shown = "conv1_2 + conv2_1 of VGG19 after the ReLU, weights RANDOM (seed 3)"
+    assert metric.definition.name == f"perceptual distance, {shown}"
     assert "RANDOM weights" in metric(Sample(blurred, astronaut)).why
-
-
-def test_weights_that_are_not_there_give_a_column_of_reasons(astronaut: Tensor, tmp_path: Path) -> None:
     for metric, name, why in (
         (perceptual(SHALLOW, "imagenet"), "weights imagenet", "run `zssr-gan weights fetch vgg19`"),
         (lpips(tmp_path / "gone.safetensors"), "LPIPS 0.1, AlexNet, weights gone.safetensors", "no such file"),
