@@ -118,3 +118,27 @@ def test_a_transparent_level_becomes_alpha():
     image = opened("PNG", RGB[:, :, 0].copy(), transparency=int(RGB[0, 0, 0]))
     picture = picture_of(image)
     assert np.array_equal(picture.alpha[0].numpy() == 0, RGB[:, :, 0] == RGB[0, 0, 0])
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_transparent_level_of_a_png_of_few_bits(depth):
+    indices = np.random.default_rng(0).integers(0, 2**depth, (6, 8))
+    bits = (indices[:, :, None] >> np.arange(depth)[::-1]) & 1
+    raw = b"".join(b"\0" + np.packbits(row.ravel()).tobytes() for row in bits)
+    parts = [(b"IHDR", struct.pack(">LLBBBBB", 8, 6, depth, 0, 0, 0, 0)), (b"tRNS", b"\0\2"),
+             (b"IDAT", zlib.compress(raw)), (b"IEND", b"")]  # fmt: skip
+    data = b"\x89PNG\r\n\x1a\n"
+    for name, content in parts:
+        data += struct.pack(">L", len(content)) + name + content + zlib.crc32(name + content).to_bytes(4)
+    picture = picture_of(Image.open(io.BytesIO(data)))
+    assert np.array_equal(picture.alpha[0].numpy() == 0, indices == 2)
+
+
+def test_bmp_of_alpha_zero():
+    pixels = np.dstack([RGB[::-1, :, ::-1], np.zeros_like(RGB[:, :, :1])]).tobytes()
+    header = struct.pack("<LllHHLLllLL", 108, 32, 24, 1, 32, 3, len(pixels), 0, 0, 0, 0)
+    header += struct.pack("<LLLL", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + bytes(52)
+    data = struct.pack("<2sLHHL", b"BM", 122 + len(pixels), 0, 0, 122) + header + pixels
+    picture = picture_of(Image.open(io.BytesIO(data)))
+    assert picture.alpha is None
+    assert np.array_equal((picture.pixels * 255).round().permute(1, 2, 0).numpy(), RGB)

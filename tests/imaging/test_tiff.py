@@ -187,6 +187,16 @@ class TestPages:
             assert written.pages.first.tags[315].value == "Zoë №"
 
 
+def test_iptc_as_numbers_of_either_byte_order():
+    iptc = b"\x1c\x02\x78\0\3abc"
+    for order in "<>":
+        for swapped in (False, True):
+            stored = np.frombuffer(iptc, "<u4").byteswap().tobytes() if swapped else iptc
+            file = File(order)
+            file.directory(GRAY, [(33723, 4, struct.unpack(order + "LL", stored))])
+            assert decode_picture(bytes(file.data), "x").metadata.iptc == iptc
+
+
 class TestPalettes:
     @pytest.mark.parametrize(("order", "big"), LAYOUTS)
     @pytest.mark.parametrize("bits", [1, 2, 4, 8])
@@ -236,6 +246,33 @@ class TestChecksums:
                 assert np.array_equal(pixels, sound), place
         assert refused > len(places) - 20
         assert capfd.readouterr() == ("", "")
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("big_endian", [False, True])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    def test_every_flipped_bit_of_deflated_strips(self, dtype, big_endian):
+        samples = np.random.default_rng(0).integers(0, 255, (18, 20)).astype(dtype)
+        buffer = io.BytesIO()
+        order = "<>"[big_endian]
+        tifffile.imwrite(buffer, samples, compression="zlib", rowsperstrip=5, metadata=None, byteorder=order)
+        data = buffer.getvalue()
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            parts = list(zip(file.pages.first.dataoffsets, file.pages.first.databytecounts, strict=True))
+        sound = decode_picture(data, "x").pixels
+        for place in (place for at, n in parts for place in range(8 * at, 8 * (at + n))):
+            flipped = bytearray(data)
+            flipped[place // 8] ^= 1 << place % 8
+            try:
+                pixels = decode_picture(bytes(flipped), "x").pixels
+            except ImageError:
+                continue
+            assert np.array_equal(pixels, sound), place
+
+    def test_a_short_part_without_compression(self):
+        file = File()
+        file.directory(GRAY, packed=GRAY.tobytes()[:-1])
+        with pytest.raises(ImageError, match="shorter"):
+            decode_picture(bytes(file.data), "x")
 
     def test_length_of_a_deflated_strip(self):
         for rows in (GRAY[:-1], np.concatenate([GRAY, GRAY])):

@@ -16,6 +16,8 @@ KINDS: Final = {
 
 _WHOLE_NUMBERS = "BHLbhlQq"
 
+_INTEROP = 0xA005  # a pointer to a further directory, which is not carried
+
 _CLASSIC = range(1, 14)  # types of classic TIFF, the only ones of EXIF
 
 
@@ -124,7 +126,7 @@ def exif_of(block: Block, fields: Mapping[int, Entry], directories: Mapping[int,
     out = bytearray(mark + bytes(4))
     own = {tag: (entry.kind, entry.count, block.raw(entry) or b"") for tag, entry in fields.items()}
     for tag, directory in directories.items():
-        known = {name: entry for name, entry in directory.fields.items() if entry.kind in _CLASSIC}
+        known = {n: entry for n, entry in directory.fields.items() if entry.kind in _CLASSIC and n != _INTEROP}
         at = _append(out, block.order, {n: (e.kind, e.count, block.raw(e) or b"") for n, e in known.items()})
         own[tag] = (4, 1, struct.pack(block.order + "L", at))
     struct.pack_into(block.order + "L", out, 4, _append(out, block.order, own))

@@ -49,6 +49,8 @@ def pillow_samples(image: Image.Image, icc: bytes | None) -> tuple[Samples, byte
         converted = image if image.mode == mode else image.convert(mode)
     samples = np.asarray(converted)
     samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
+    if image.format == "BMP" and image.mode == "RGBA" and not samples[:, :, 3].any():
+        samples = samples[:, :, :3]  # as programs write it that fill 32 bits with colours
     return (samples if samples.ndim == 3 else samples[:, :, np.newaxis]), icc, notices
 
 
@@ -66,8 +68,6 @@ def decode_bmp(data: bytes, max_pixels: float) -> Decoded:
     with _opened(data, "BMP", max_pixels) as image:
         samples, *_ = pillow_samples(image, None)
         dpi = image.info.get("dpi")
-    if samples.shape[2] == 4 and not samples[:, :, 3].any():  # as programs write it that fill 32 bits with colours
-        samples = samples[:, :, :3]
     (size,) = struct.unpack_from("<L", data, 14)
     notices: tuple[str, ...] = ()
     icc, colour = None, dict[str, bytes]()

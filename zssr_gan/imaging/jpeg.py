@@ -29,6 +29,8 @@ _ICC, _PHOTOSHOP, _MPF = b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"MPF\0"
 
 _NUMBER_OF_IMAGES = 0xB001
 
+_SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # any marker but restarts; 0xFF 0 is a byte of pixels
+
 _FILLER = bytes(range(1, 255)) * 8  # entropy-coded noise: pixels of an incomplete scan change with it
 
 
@@ -128,9 +130,8 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
             raise ImageError("the JPEG file is damaged or truncated (a segment reaches beyond its end).")
         at += length
         if marker == _SOS:
-            end = next((m.start() for m in re.finditer(rb"\xff[\x01-\xcf\xd8-\xfe]", data[at:])), len(data) - at)
-            scan = data[at : at + end]
-            at += end
+            end = match.start() if (match := _SCAN_END.search(data, at)) else len(data)
+            scan, at = data[at:end], end
         yield marker, content, scan
 
 

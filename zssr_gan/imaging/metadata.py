@@ -28,7 +28,7 @@ ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 274, 282, 283, 296
 
 TRANSPOSED = (5, 6, 7, 8)  # orientations that swap rows and columns
 
-_IPTC_MARK = 0x1C
+IPTC_MARK = 0x1C
 
 _LARGEST_XMP = 2**24
 
@@ -52,7 +52,7 @@ def assemble(decoded: Decoded) -> Picture:
         notices.append("A colour profile that does not fit its pixels was left out.")
     if xmp is not None and (xmp := _upright_xmp(xmp)) is None:
         notices.append("Its XMP data could not be read and was left out.")
-    if iptc is not None and iptc[:1] != bytes([_IPTC_MARK]):
+    if iptc is not None and iptc[:1] != bytes([IPTC_MARK]):
         iptc = None
         notices.append("Its IPTC data could not be read and was left out.")
     dpi = plausible_dpi(found := decoded.dpi or exif_dpi(decoded.exif))
@@ -181,7 +181,10 @@ def tiff_directories(exif: bytes | None) -> dict[int, dict[int, Any]]:
     block = Image.Exif()
     if exif is not None:
         block.load(exif)
-    return {tag: dict(fields) for tag in _DIRECTORIES if (fields := block.get_ifd(tag))}
+    found = {tag: dict(block.get_ifd(tag)) for tag in _DIRECTORIES}
+    for fields in found.values():
+        fields.pop(int(ExifTags.IFD.Interop), None)  # a pointer to a further directory, which is not carried
+    return {tag: fields for tag, fields in found.items() if fields}
 
 
 def directory_bytes(tag: int, fields: Mapping[int, Any], offset: int) -> bytes:

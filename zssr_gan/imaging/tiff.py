@@ -20,12 +20,7 @@ from PIL import Image
 from zssr_gan.errors import ImageError
 from zssr_gan.imaging.directory import Block, Directory, exif_of
 from zssr_gan.imaging.jpeg import checked_size
-from zssr_gan.imaging.metadata import (
-    cmyk_to_rgb,
-    iptc_of_photoshop,
-    orientation_in,
-    resolution_in,
-)
+from zssr_gan.imaging.metadata import IPTC_MARK, cmyk_to_rgb, iptc_of_photoshop, orientation_in, resolution_in
 from zssr_gan.imaging.picture import Decoded, Samples, check_size
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -45,9 +40,9 @@ _EXIF: Final = frozenset({34665, 34853})
 
 # None, three of CCITT (fax), LZW, JPEG, Deflate (two codes), PackBits, LZMA, Zstandard: what cameras, scanners and
 # libraries write. The exotic rest (JPEG 2000, JPEG XR, ...) is a wider door for hostile files than it is worth.
-_JPEG, _DEFLATE = 7, (8, 32946)
+_NONE, _JPEG, _DEFLATE = 1, 7, (8, 32946)
 
-_COMPRESSIONS = (1, 2, 3, 4, 5, _JPEG, *_DEFLATE, 32773, 34925, 50000)
+_COMPRESSIONS = (_NONE, 2, 3, 4, 5, _JPEG, *_DEFLATE, 32773, 34925, 50000)
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR = range(7)
 
@@ -75,7 +70,10 @@ def decode_tiff(data: bytes, max_pixels: float) -> Decoded:
             icc = None
     notices += more
     exif = _exif(block, places, notices)
-    iptc = _raw(block, places, _IPTC) or iptc_of_photoshop(_raw(block, places, _PHOTOSHOP) or b"")
+    iptc = _raw(block, places, _IPTC)
+    if iptc and iptc[0] != IPTC_MARK and iptc[3:4] == bytes([IPTC_MARK]):  # put there as numbers of the other order
+        iptc = np.frombuffer(iptc[: len(iptc) // 4 * 4], ">u4").astype("<u4").tobytes()
+    iptc = iptc or iptc_of_photoshop(_raw(block, places, _PHOTOSHOP) or b"")
     return Decoded(
         samples, exif, icc, resolution_in(block, stored), tuple(notices), _raw(block, places, _XMP), iptc,
         {} if icc else _colour_signals(block, stored, notices), orientation=_orientation(block, places),
@@ -189,8 +187,8 @@ def _check_storage(page: tifffile.TiffPage, data: bytes, max_pixels: float) -> N
     parts = [(start, start + length) for start, length in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not parts or any(not start < end <= len(data) for start, end in parts):
         raise ImageError("the TIFF file is damaged or truncated (pixels that its header names are missing).")
-    if page.compression in _DEFLATE:
-        _check_deflated(page, data, parts)
+    if page.compression in (_NONE, *_DEFLATE):
+        _check_lengths(page, data, parts)
     part_pixels = math.prod(page.chunks)
     if part_pixels > 4 * max_pixels * page.samplesperpixel:
         raise ImageError("the TIFF file is damaged (its tiles are larger than the limit for a picture).")
@@ -200,14 +198,21 @@ def _check_storage(page: tifffile.TiffPage, data: bytes, max_pixels: float) -> N
         raise ImageError("the TIFF file is damaged (its JPEG parts are larger than its header says).")
 
 
-def _check_deflated(page: tifffile.TiffPage, data: bytes, parts: Sequence[tuple[int, int]]) -> None:
-    """Unpack each strip or tile to its end, where its checksum (Adler-32) stands: tifffile stops at the last pixel."""
+def _check_lengths(page: tifffile.TiffPage, data: bytes, parts: Sequence[tuple[int, int]]) -> None:
+    """Hold each strip or tile against the header, deflated ones unpacked to their checksum (Adler-32).
+
+    tifffile stops at the last pixel, and fills what is missing with zeros.
+    """
     samples = page.samplesperpixel if page.planarconfig == 1 else 1
     columns, rows = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
     row_bytes = (columns * samples * page.bitspersample + 7) // 8
     strips = -(-page.imagelength // rows)
     for number, (start, end) in enumerate(parts):
         left = rows if page.is_tiled else min(rows, page.imagelength - number % strips * rows)
+        if page.compression == _NONE:
+            if end - start < left * row_bytes:
+                raise ImageError("the TIFF file is damaged or truncated (a part is shorter than its header says).")
+            continue
         stream, size, rest = zlib.decompressobj(), 0, data[start:end]
         while not stream.eof and rest and size <= rows * row_bytes:
             size += len(stream.decompress(rest, 2**20))
