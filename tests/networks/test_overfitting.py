@@ -24,7 +24,6 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
         "srgan",
         {"scale": 4, "width": 32, "blocks": 3, "skip_probability": 0.0, "activation": "relu", "output": "tanh"},
     ),
-    "esrgan_x4": ("esrgan", {"scale": 4, "width": 48, "growth": 16, "blocks": 1}),
     "esrgan x2, unshuffled": ("esrgan", {"scale": 2, "unshuffle": 2, "width": 48, "growth": 16, "blocks": 1}),
     "srcnn": ("srcnn", {"scale": 2, "width": 16}),
     "autoencoder": ("autoencoder", {"scale": 1, "width": 16, "code_size": 64}),
