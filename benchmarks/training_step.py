@@ -33,7 +33,7 @@ from zssr_gan.settings.train import TrainSettings
 from zssr_gan.training.dataset import TrainingData
 from zssr_gan.training.loop import Loop
 from zssr_gan.training.sampling import Images, StepBatch
-from zssr_gan.training.schedule import Schedule
+from zssr_gan.training.state import Schedule
 
 _WARM = 4  # steps of each network that are not counted: the first ones choose algorithms and fill caches
 _PAPER = {"discriminator": 560_000, "generator": 240_000}  # steps of 50 images in 2,000 epochs

@@ -10,7 +10,7 @@ import torch
 
 from zssr_gan.settings.train import TrainSettings
 from zssr_gan.training.loop import Callbacks, Loop
-from zssr_gan.training.schedule import Schedule
+from zssr_gan.training.state import Schedule
 
 Make = Callable[..., Loop]
 STILL = {"lr": 1e-30}  # weights do not move, so no loss falls after the first epoch

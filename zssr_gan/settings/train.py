@@ -104,7 +104,7 @@ class RealSettings(Settings):
     @property
     def weights(self) -> dict[str, float]:
         """The weight of each kind."""
-        return {"synthetic": self.synthetic, "truth": self.truth, "lr": self.lr, "shrunk": self.shrunk}
+        return dict(self)
 
 
 class OptimiserSettings(Settings):
@@ -222,31 +222,31 @@ class TrainSettings(Settings):
     def _truths(self) -> Self:
         """What needs HR images, and what has no meaning beside them."""
         losses, reals, best = self.losses, self.reals, self.validation.best
-        if self.pairs is None:
-            for key, asks in (
-                ("losses.guide: truth", losses.guide == "truth"),
-                ("reals.truth", bool(reals.truth)),
-                ("validation.best: truth", best == "truth"),
-            ):
-                if asks:
-                    raise ValueError(f"{key} needs HR images: say in train.pairs how LR images are made of them")
-            return self
-        for key, asks in (
-            ("images: zssr", self.images == "zssr"),
-            ("losses.guide: synthetic", losses.guide == "synthetic"),
-            ("validation.best: synthetic", best == "synthetic"),
-            ("reals.synthetic", bool(reals.synthetic)),
+        of_truths = {
+            "losses.guide: truth": losses.guide == "truth",
+            "reals.truth": reals.truth > 0,
+            "validation.best: truth": best == "truth",
+        }
+        of_synthetic = {
+            "images: zssr": self.images == "zssr",
+            "losses.guide: synthetic": losses.guide == "synthetic",
+            "validation.best: synthetic": best == "synthetic",
+            "reals.synthetic": reals.synthetic > 0,
+        }
+        of_want = {
+            "losses.recurrence": losses.recurrence > 0,
+            "losses.recurrence_features": losses.recurrence_features > 0,
+            "reals.lr": reals.lr > 0,
+            "reals.shrunk": reals.shrunk > 0,
+        }
+        without = "needs HR images: say in train.pairs how LR images are made of them"
+        synthetic = "is of synthetic HR images, and with train.pairs there are none: leave it out"
+        want = "is for want of HR images, and train.pairs has them: leave it out"
+        for asked, why in (
+            [(of_truths, without)] if self.pairs is None else [(of_synthetic, synthetic), (of_want, want)]
         ):
-            if asks:
-                raise ValueError(f"{key} is of synthetic HR images, and with train.pairs there are none: leave it out")
-        for key, asks in (
-            ("losses.recurrence", bool(losses.recurrence)),
-            ("losses.recurrence_features", bool(losses.recurrence_features)),
-            ("reals.lr", bool(reals.lr)),
-            ("reals.shrunk", bool(reals.shrunk)),
-        ):
-            if asks:
-                raise ValueError(f"{key} is for want of HR images, and train.pairs has them: leave it out")
+            if key := next((key for key, asks in asked.items() if asks), None):
+                raise ValueError(f"{key} {why}")
         return self
 
     @model_validator(mode="after")
@@ -261,10 +261,8 @@ class TrainSettings(Settings):
                 )
             if not losses.adversarial:
                 raise ValueError("losses: all are 0, so there is nothing to learn")
-        patient: dict[str, PatienceSettings | None] = {"stop": self.stop}
-        if self.optimiser.schedule == "plateau":
-            patient["optimiser.plateau"] = self.optimiser.plateau
-        for key, patience in patient.items():
+        plateau = self.optimiser.plateau if self.optimiser.schedule == "plateau" else None
+        for key, patience in (("stop", self.stop), ("optimiser.plateau", plateau)):
             if patience is not None and patience.of == "validation" and not losses.have_content:
                 raise ValueError(
                     f"{key}.of: validation needs a content loss that an image has by itself: set one, or take training"

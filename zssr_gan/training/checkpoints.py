@@ -30,12 +30,8 @@ class Checkpoints:
     """The checkpoints of a training.
 
     The newest one counts as good once a later step went well (`trust`): weights may be finite, and so large that the
-    next loss is not. Until then one more than `KEEP` stays.
-
-    Args:
-        folder: made where it is missing.
-        facts: what a run must have in common with a checkpoint to go on from it.
-        on_notice: gets what a user should know, a sentence each time.
+    next loss is not. Until then one more than `KEEP` stays. `facts`: what a run must have in common with a checkpoint
+    to go on from it. `on_notice` gets what a user should know, a sentence each time.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, JsonValue], on_notice: Callable[[str], None]) -> None:
@@ -64,12 +60,7 @@ class Checkpoints:
             self._rotate(KEEP)
 
     def diverged(self, at: str, what: str) -> NumericalError:
-        """Rename the newest one where no later step went well, and return the error, which names the last good one.
-
-        Args:
-            at: the step, as the sentence begins.
-            what: is NaN or infinite.
-        """
+        """Rename the newest one where no later step went well, and return the error, which names the last good one."""
         led = ""
         if self._untried is not None:
             self._untried.rename(self._untried.with_name(f"{self._untried.name}.diverged"))

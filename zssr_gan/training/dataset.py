@@ -84,16 +84,9 @@ def read_unpaired(
     seed: int,
     on_image: OnImage = lambda _done, _total: None,
 ) -> TrainingData:
-    """Read LR images and the synthetic HR images that some of them have.
+    """Read LR images, with the roles `generator` and `zssr`, and the synthetic HR images that the latter have.
 
-    Args:
-        settings: the group `train`.
-        prepared: the split's images with the roles `generator` and `zssr`.
-        store: the synthetic HR images.
-        cameras: of the run.
-        scale: factor per side that the store should have.
-        seed: decides which are set apart.
-        on_image: hears of the reading.
+    `scale`: factor per side that the store should have. `seed` decides which images are set apart.
 
     Raises:
         SettingsError: too few images, other sizes than are needed, or a store of another scale.
@@ -141,12 +134,8 @@ def read_pairs(
 ) -> TrainingData:
     """HR images of which LR images are made while the training goes on; those for validation are read and made now.
 
-    Args:
-        settings: the group `train`, with `pairs`.
-        prepared: the HR images of the training part.
-        seed: decides which are set apart, and all that is drawn.
-        stack: closes what is opened here.
-        on_image: hears of the reading.
+    `prepared`: the HR images of the training part. `seed` decides which are set apart, and all draws. `stack` closes
+    what is opened here.
 
     Raises:
         SettingsError: too few images, or of several sizes where whole ones are taken.

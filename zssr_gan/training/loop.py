@@ -1,6 +1,6 @@
 """The training of a generator: first by content alone, then alternating with a discriminator.
 
-Every step is a function of its number and of the state: which network learns (`schedule`), on which images
+Every step is a function of its number and of the state: which network learns (`state.Schedule`), on which images
 (`sampling`), which blocks are skipped. So a resumed run makes the steps of an uninterrupted one; a signal waits for the
 end of a step.
 """
@@ -32,8 +32,7 @@ from zssr_gan.training.losses import Features, Objective
 from zssr_gan.training.optimisers import compile_networks, optimisers_of
 from zssr_gan.training.real_patches import RealPatches
 from zssr_gan.training.sampling import Sampler, StepBatch
-from zssr_gan.training.schedule import Schedule, Step
-from zssr_gan.training.state import NETWORKS, TrainingState
+from zssr_gan.training.state import NETWORKS, Schedule, Step, TrainingState
 from zssr_gan.training.validation import measure, outputs_of, retake_statistics, warnings_of
 
 _ASK_OTHERS = 10  # steps: asking makes the device wait
@@ -62,21 +61,12 @@ class Callbacks:
 
 
 class Loop:
-    """A training.
+    """A training: `run` goes on from the newest checkpoint in `folder`, where metrics.jsonl stands too.
 
-    Args:
-        settings: the group `train`.
-        data: what is learnt from.
-        features: of the mediator, on the device; None where no loss needs it.
-        seed: the run's; decides initial weights, order, patches, flips and skipped blocks.
-        machine: what it runs on.
-        folder: of checkpoints and metrics.jsonl.
-        facts: what a run must have in common with a checkpoint to go on from it.
-        callbacks: what the caller wants to hear of.
-        group: the processes that train together, entered already. None: this one alone.
-
-    Raises:
-        SettingsError: options that no network has or that do not fit the data; a checkpoint of another training.
+    `features`: of the mediator, on the device; None where no loss needs it. `seed` decides initial weights, order,
+    patches, flips and skipped blocks. `facts`: what a run must have in common with a checkpoint to go on from it.
+    `group`: the processes that train together, entered already; None: this one alone. Raises SettingsError for options
+    that no network has or that do not fit the data.
     """
 
     def __init__(

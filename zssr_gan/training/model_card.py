@@ -177,17 +177,8 @@ class _FileText(FileModel):
 
 
 def write_generator(folder: Path, generator: GeneratorNetwork, card: Card, images: ImageHashes) -> Path:
-    """Write generator.safetensors, with card and list of images, and card.json, replacing earlier ones.
-
-    Args:
-        folder: of both.
-        generator: its weights are written.
-        card: what it is.
-        images: those that the card counts, so that a file that travels alone tells whom it was trained on.
-
-    Returns:
-        The path of the first.
-    """
+    """Write generator.safetensors, with card and list of images, and card.json, replacing earlier ones; the path of the
+    first. `images`: those that the card counts, so that a file that travels alone tells whom it was trained on."""
     path = folder / GENERATOR
     text = card.model_dump_json(indent=1) + "\n"
     contents = {path: encode_generator(generator, card, images), folder / "card.json": text.encode()}

@@ -38,10 +38,7 @@ class Muon(torch.optim.Optimizer):
 def optimisers_of(network: nn.Module, settings: OptimiserSettings, name: str) -> list[torch.optim.Optimizer]:
     """The optimisers of a network, each group with its first rate as `initial_lr`.
 
-    Args:
-        network: the generator or the discriminator.
-        settings: rates and kind.
-        name: `generator` or `discriminator`; the latter is always moved by Adam, of whose pace GANs are tuned.
+    `name`: `generator` or `discriminator`; the latter is always moved by Adam, for whose pace GANs are tuned.
     """
     rate = settings.lr if name == "generator" else settings.lr_discriminator or settings.lr
     inner: list[Tensor] = []

@@ -40,10 +40,7 @@ _BLOCK = 16  # LR pixels: JPEG's blocks, with colour at half the size; where a m
 def degradations_of(settings: PairDegradationSettings, reduction: int, seed: int) -> tuple[Degradation, ...]:
     """The degradations that patches draw from, each once: one where nothing varies, else up to `DRAWN`.
 
-    Args:
-        settings: numbers and ranges; blur in pixels of the HR image.
-        reduction: by what an image is shrunk a side.
-        seed: the run's.
+    `reduction`: by what an image is shrunk a side; blur is given in pixels of the HR image.
     """
     spans = (settings.blur, settings.noise, settings.jpeg)
     varies = any(span is not None and span[0] != span[1] for span in spans)
@@ -100,12 +97,8 @@ class PairDegrader:
 class PairedImages(PatchSource):
     """HR images that patches are cut out of, with LR patches made of them on the fly.
 
-    Args:
-        sha256: by the id of each image, that of its file, which stands for its pixels, as reading checks it.
-        sizes: of each, rows and columns in HR pixels.
-        images: reads them, on 8-bit levels, uint8 `C H W`.
-        settings: how pairs are made.
-        seed: the run's.
+    `sha256`: by the id of each image, that of its file, which stands for its pixels, as reading checks it. `sizes`: of
+    each, rows and columns in HR pixels. `images` reads them, on 8-bit levels, uint8 `C H W`.
     """
 
     def __init__(
@@ -189,12 +182,8 @@ def pair_at(
 ) -> tuple[Tensor, Tensor]:
     """LR and HR patch, uint8 `C H W` and `C sH sW`.
 
-    Args:
-        hr: the image, uint8 `C H W`, sides whole multiples of the reduction.
-        at: where, in pixels of the input.
-        degrader: what is done to it.
-        settings: scale, and how the image is moved before.
-        seed: of what is drawn.
+    `hr`: the image, uint8 `C H W`, sides whole multiples of the reduction. `at`: where, in pixels of the input. `seed`:
+    of what is drawn.
     """
     scale, reach, grid = settings.scale, degrader.margin * degrader.reduction, degrader.grid
     inner, outer = enlarged(at, scale), []
@@ -211,12 +200,7 @@ def pair_at(
 def warped(hr: Tensor, outer: Sequence[slice], inner: Sequence[slice], augment: AugmentSettings, seed: int) -> Tensor:
     """A window of an image that was turned, sheared and moved about the patch's middle: uint8 `C H W`, by bicubic.
 
-    Args:
-        hr: uint8 `C H W`.
-        outer: rows and columns of the window.
-        inner: rows and columns of the patch in it.
-        augment: how far at the most.
-        seed: of what is drawn.
+    `outer`: rows and columns of the window. `inner`: those of the patch in it. `augment`: how far at the most.
     """
     draws = np.random.Generator(np.random.Philox(derive_seed(seed, "augment"))).uniform(-1, 1, 4)
     angle, shear = math.radians(augment.rotate * draws[0]), math.tan(math.radians(augment.shear * draws[1]))

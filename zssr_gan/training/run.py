@@ -33,11 +33,7 @@ end has other rates from the start."""
 
 
 def train_folder(settings: RunSettings, config: Path) -> Path:
-    """Return the folder that a run's training writes into.
-
-    Raises:
-        SettingsError: a stage that must come before it was not run.
-    """
+    """Return the folder that a run's training writes into. Raises SettingsError where a stage before it was not run."""
     run = settings.folder(config)
     needed = {"split.json": "prepare"} | ({} if settings.train.pairs else {"synthetic/settings.json": "synth"})
     for name, stage in needed.items():
@@ -51,14 +47,7 @@ def train_folder(settings: RunSettings, config: Path) -> Path:
 def train_run(
     settings: RunSettings, config: Path, machine: Machine, bar: Bar, group: DataParallel
 ) -> tuple[Loop, list[Path]]:
-    """Train a run's generator, and write its tables and pictures.
-
-    Args:
-        settings: the whole run's.
-        config: the YAML file that they come from: its name is the folder's.
-        machine: what it runs on.
-        bar: shows progress; rank 0 alone speaks.
-        group: the processes that train together, entered already.
+    """Train a run's generator, and write its tables and pictures; rank 0 alone speaks.
 
     Returns:
         The loop at its end, and the files to look at (none where this is not rank 0).

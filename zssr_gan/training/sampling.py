@@ -138,14 +138,9 @@ class StepBatch:
 class Sampler:
     """Endless passes through images, each in an order of its own; every image once a pass.
 
-    Args:
-        images: what is drawn from.
-        patch: side in LR pixels that is cut out of each; None takes whole images, turned only so that shapes agree.
-        scale: factor per side between `lr` and `hr`.
-        batch: images of a batch, over all processes.
-        seed: the run's.
-        stream: what the batches are for: another name, another order.
-        rank, world: this process takes every `world`-th image of a batch, from `rank`.
+    `patch`: side in LR pixels that is cut out of each; None takes whole images, turned only so that shapes agree.
+    `batch`: images of a batch, over all processes, of which this one takes every `world`-th, from `rank`. `stream`:
+    what the batches are for; another name, another order.
     """
 
     def __init__(

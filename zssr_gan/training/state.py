@@ -1,10 +1,13 @@
-"""The state of a training: all that changes from step to step."""
+"""Which network learns at each step, and the state of a training: all that changes from step to step.
+
+A step is a function of its number alone, so that a resumed run goes on exactly.
+"""
 
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +15,6 @@ from torch import Tensor, nn
 from zssr_gan.distributed import DataParallel
 from zssr_gan.networks.base import GeneratorNetwork
 from zssr_gan.settings.train import PatienceSettings, TrainSettings
-from zssr_gan.training.schedule import Step
 
 NETWORKS: Final = ("generator", "discriminator")
 
@@ -23,6 +25,68 @@ CONTENT: Final = (*_VALUES, *_SAVED, "optimisers")
 """What a checkpoint holds of it, by name."""
 
 _PLATEAU_FACTOR: Final = 0.5  # the rates of both networks are multiplied by it
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One update of one network."""
+
+    phase: Literal["pretrain", "adversarial"]
+    network: Literal["generator", "discriminator"]
+    number: int
+    """How many updates this network had before."""
+    epoch: int
+    """Passes of the generator through its images, finished before: blocks are skipped anew in each."""
+    done: float
+    """Share of the training that is over, in [0, 1): for the schedule of learning rates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The order of all steps.
+
+    `pretrain`: steps of the generator by content alone. Then `cycles`, each `discriminator` steps of the one and
+    `generator` steps of the other. `epoch`: steps in which the generator sees as many images as there are.
+    """
+
+    pretrain: int
+    cycles: int
+    discriminator: int
+    generator: int
+    epoch: int
+
+    @classmethod
+    def of(cls, settings: TrainSettings, lr_images: int, real_images: int) -> "Schedule":
+        """The schedule for so many images of the generator and of the discriminator."""
+        epoch, reals = (math.ceil(count / settings.batch) for count in (lr_images, real_images))
+        turns = settings.turns
+        by_epochs = turns.unit == "epochs"
+        generator = turns.generator * (epoch if by_epochs else 1)
+        cycles = math.ceil(settings.epochs * epoch / generator)
+        return cls(
+            settings.pretrain * epoch, cycles, turns.discriminator * (reals if by_epochs else 1), generator, epoch
+        )
+
+    @property
+    def total(self) -> int:
+        """All steps."""
+        return self.pretrain + self.cycles * (self.discriminator + self.generator)
+
+    def at(self, step: int) -> Step:
+        """What step `step`, counted from 0, does."""
+        done = step / self.total
+        if step < self.pretrain:
+            return Step("pretrain", "generator", step, step // self.epoch, done)
+        cycle, place = divmod(step - self.pretrain, self.discriminator + self.generator)
+        updates = self.pretrain + cycle * self.generator + max(0, place - self.discriminator)
+        epoch = updates // self.epoch
+        if place < self.discriminator:
+            return Step("adversarial", "discriminator", cycle * self.discriminator + place, epoch, done)
+        return Step("adversarial", "generator", updates, epoch, done)
+
+    def ends_epoch(self, step: Step) -> bool:
+        """Whether the generator has then passed once more through its images."""
+        return step.network == "generator" and (step.number + 1) % self.epoch == 0
 
 
 @dataclass(eq=False)
@@ -83,13 +147,7 @@ class TrainingState:
     ) -> dict[str, dict[str, float]]:
         """Return the mean losses of each network over the epoch and all processes, decide by them, and begin another.
 
-        Every process calls it, and follows rank 0, which alone measures.
-
-        Args:
-            step: the epoch's last.
-            settings: the group `train`.
-            validation_loss: of the images held out; None where they were not measured.
-            group: the processes that train together.
+        Every process calls it, and follows rank 0, which alone measures. `step`: the epoch's last.
         """
         means, plateau = dict[str, dict[str, float]](), settings.optimiser.plateau
         for network, sums in self.sums.items():

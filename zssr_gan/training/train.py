@@ -67,23 +67,10 @@ def train_generator(
     """Train from the newest checkpoint, or from the start, write each generator that is the best so far, and return the
     loop at its end.
 
-    Args:
-        settings: the group `train`.
-        data: what is learnt from.
-        mediator: as `load_mediator` gives it.
-        seed: the run's.
-        machine: what it runs on.
-        folder: gets generator.safetensors and card.json, content/ with the same of the phase before the discriminator,
-            metrics.jsonl and checkpoints/.
-        images: by purpose, of each image's id the SHA-256, for the card.
-        facts: what a run must have in common with a checkpoint to go on from it; the card has `split` and `store`, the
-            SHA-256 of split.json and of the store's settings.
-        callbacks: who hears of progress; `best` is called after the generator was written.
-        group: processes that train together, entered already; None: this one alone.
-        on_start: called with the loop before its first step.
-
-    Raises:
-        KeyboardInterrupt, NumericalError, OutputError, SettingsError: see `Loop`.
+    `folder` gets generator.safetensors and card.json, content/ with the same of the phase before the discriminator,
+    metrics.jsonl and checkpoints/. `facts`: what a run must have in common with a checkpoint to go on from it; the card
+    has `split` and `store` of them, the SHA-256 of split.json and of the store's settings. `callbacks.best` is called
+    after the generator was written. `on_start` gets the loop before its first step. Raises: see `Loop.run`.
     """
 
     def write_best(generator: GeneratorNetwork, step: int, phase: str, figures: Mapping[str, float]) -> None:

@@ -80,12 +80,8 @@ def retake_statistics(generator: GeneratorNetwork, sampler: Sampler, device: tor
     Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", precise BN. Those that a training gathers along the way are of
     another network: blocks are skipped for a whole epoch, and the weights have moved since, or are now a mean. Always
     the same batches: the result depends on the weights alone, so a resumed run has it too. Without batch normalisation
-    nothing is drawn or computed.
-
-    Args:
-        generator: on the device; its mode stays, and so do its weights.
-        sampler: of the images that it learns from; of whole batches, since one process does this for all.
-        device: where the generator is.
+    nothing is drawn or computed. The generator's mode and weights stay. `sampler`: of the images that it learns from,
+    in whole batches, since one process does this for all.
     """
     generator.skip_nothing()
     update_bn((sampler.batch(number).lr for number in range(_NORM_BATCHES)), generator, device)
