@@ -74,7 +74,9 @@ class TestContactSheet:
 class TestEvidenceSheet:
     @pytest.mark.parametrize("size", [(50, 50), (1, 1), (7, 300), (300, 7), (512, 512)])
     def test_any_size(self, size):
-        sheet = evidence_sheet(torch.rand(size) * 5, torch.rand(max(1, size[0] // 2), max(1, size[1] // 2)))
+        sheet = evidence_sheet(
+            torch.rand(size) * 5, torch.rand(max(1, size[0] // 2), max(1, size[1] // 2)), torch.rand(size)
+        )
         assert is_sheet(sheet)
         assert max(sheet.shape[1:]) >= 448
         for edge in (sheet[:, :4], sheet[:, -4:], sheet[:, :, :4], sheet[:, :, -4:]):
@@ -84,13 +86,13 @@ class TestEvidenceSheet:
         """One bright pixel of a map that is larger than the sheet: it is drawn, in its colour."""
         peak, empty = torch.zeros(300, 4000), torch.zeros(150, 2000)  # reduced by whole numbers
         peak[123, 1777] = 30
-        limits = {"disagreement_limit": 20, "residual_limit": 20}
-        sheet, without = evidence_sheet(peak, empty, **limits), evidence_sheet(peak * 0, empty, **limits)
+        limits = {"disagreement_limit": 20, "residual_limit": 20, "added_limit": 20}
+        sheet, without = (evidence_sheet(one, empty, empty, **limits) for one in (peak, peak * 0))
         assert sheet.shape[2] < 2100
         assert contains(sheet, BRIGHTEST) == contains(without, BRIGHTEST) + 1  # the scale bars hold this colour too
 
     def test_zero_maps_have_a_scale_too(self):
-        assert is_sheet(evidence_sheet(torch.zeros(50, 50), torch.zeros(25, 25)))
+        assert is_sheet(evidence_sheet(torch.zeros(50, 50), torch.zeros(25, 25), torch.zeros(50, 50)))
 
 
 class TestOverlay:

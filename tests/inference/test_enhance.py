@@ -371,6 +371,7 @@ class TestTransparency:
         alpha[:, :, :10] = 0
         done = enhance_picture(Picture(picture(rgb).pixels, alpha, 8, Metadata()), asked())
         assert float(done.residual[:, :6].max()) < 1
+        assert not done.added_variation[:, :16].any()
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from zssr_gan.evaluation.part import Illustration, Scene
 from zssr_gan.evaluation.run import Images
 from zssr_gan.evaluation.tables import Measured
 from zssr_gan.imaging.sheets import encode_sheet, evidence_sheet
+from zssr_gan.inference.evidence import added_variation
 
 SHOWN = 8
 """Images of a table that are shown one by one, as in the seed paper's Table I."""
@@ -111,7 +112,8 @@ def _evidence(method: Method, n: int, images: Images) -> Illustration:
     lr = images.lr[n]
     again = images.downscales[n](method.images[n][None], (lr.shape[-2], lr.shape[-1]))[0]
     residual = (again - lr).abs().mean(0) * 255
-    sheet = evidence_sheet(method.results.disagreements[n], residual, views=_VIEWS)
+    added = added_variation(method.images[n], lr)
+    sheet = evidence_sheet(method.results.disagreements[n], residual, added, views=_VIEWS)
     return Illustration(f"Evidence for: {method.name}", _png(sheet))
 
 

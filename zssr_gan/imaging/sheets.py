@@ -92,6 +92,8 @@ _DISAGREEMENT = "How far the {views} views of the network disagree (levels of 25
 
 _ONE_VIEW = "Only one view of the network was made: nothing to disagree with"
 
+_ADDED = "How much more the result varies locally than bicubic (levels of 255)"
+
 _RESIDUAL = "How far the result, shrunk again, departs from the input (levels of 255)"
 
 
@@ -135,14 +137,17 @@ def contact_sheet(rows: Sequence[Sequence[tuple[str, Tensor]]], *, title: str = 
 def evidence_sheet(
     disagreement: Tensor,
     residual: Tensor,
+    added: Tensor,
     *,
     views: int = 8,
     disagreement_limit: float | None = None,
     residual_limit: float | None = None,
+    added_limit: float | None = None,
 ) -> Tensor:
-    """Two maps (H W, levels of 255, >= 0) as colours, each with its scale, mean and largest value. Returns 3 H W.
+    """Three maps (H W, levels of 255, >= 0) as colours, each with its scale, mean and largest value. Returns 3 H W.
 
-    The residual is shown at the size of the disagreement. Small maps are enlarged to their pixels, to 448 at least on
+    They are how far views disagree, what the result misses of the input, and the local variation that it adds to
+    bicubic. All are shown at the size of the disagreement. Small maps are enlarged to their pixels, to 448 at least on
     the longer side; maps above 2000 pixels a side are reduced by their maximum, so that no peak is hidden. A limit is
     the level of the brightest colour; by default `round_limit`. `views` is how many views were compared.
     """
@@ -150,12 +155,14 @@ def evidence_sheet(
     panels = [
         _panel(disagreement, size, _DISAGREEMENT.format(views=views) if views > 1 else _ONE_VIEW, disagreement_limit),
         _panel(residual, size, _RESIDUAL, residual_limit),
+        _panel(added, size, _ADDED, added_limit),
     ]
     side_by_side = size[1] <= 1.4 * size[0]
     width = max(panel.width for panel in panels)
     height = max(panel.height for panel in panels)
     step = (width + _MARGIN, 0) if side_by_side else (0, height + _MARGIN)
-    sheet = Image.new("RGB", (width + step[0] + 2 * _MARGIN, height + step[1] + 2 * _MARGIN), "white")
+    columns, rows = (width + (len(panels) - 1) * step[0], height + (len(panels) - 1) * step[1])
+    sheet = Image.new("RGB", (columns + 2 * _MARGIN, rows + 2 * _MARGIN), "white")
     for number, panel in enumerate(panels):
         sheet.paste(panel, (_MARGIN + number * step[0], _MARGIN + number * step[1]))
     return tensor_of_sheet(sheet)

@@ -249,8 +249,8 @@ def assemble(job: Job, opened: Opened, enhanced: Enhanced, version: str = VERSIO
     )
     contents: Contents = {}
     if job.evidence is not None:
-        views = enhanced.work.evidence.views
-        sheet = evidence_sheet(enhanced.disagreement, enhanced.residual, views=views)
+        maps = enhanced.disagreement, enhanced.residual, enhanced.added_variation
+        sheet = evidence_sheet(*maps, views=enhanced.work.evidence.views)
         contents[job.evidence] = encode_sheet(sheet, "evidence map", text)
     contents[job.result] = encode_picture(enhanced.picture, job.result.suffix, text)
     channels, height, width = enhanced.picture.pixels.shape

@@ -26,9 +26,10 @@ from zssr_gan.imaging.colour import LEVELS, psnr_db, without_equal_channels
 from zssr_gan.imaging.convert import like, picture_of
 from zssr_gan.imaging.picture import Picture, quantise, stretch_of
 from zssr_gan.imaging.resize import Scale, resize
+from zssr_gan.inference.evidence import added_variation, evidence_figures
 from zssr_gan.inference.generator import generate, images_together
 from zssr_gan.inference.options import make_request
-from zssr_gan.inference.record import DegradationFacts, EvidenceFigures, Work
+from zssr_gan.inference.record import DegradationFacts, Work
 from zssr_gan.inference.request import Request, Settings
 from zssr_gan.progress import Progress
 from zssr_gan.settings.zeroshot import GeneratorSettings, ZeroShotSettings
@@ -52,6 +53,8 @@ class Enhanced:
     """`sH sW`, 8-bit levels (0 to 255): standard deviation of the views of the self-ensemble, mean over channels."""
     residual: Tensor
     """`H W` of the input's size, 8-bit levels: the result shrunk again against the input, mean over channels."""
+    added_variation: Tensor
+    """`sH sW`, 8-bit levels: how much more the result varies locally than bicubic does (see `added_variation`)."""
     settings: Settings
     """For the image's size."""
     machine: Machine
@@ -206,6 +209,10 @@ def _finished(
     residual = (again - lr).abs()
     if picture.alpha is not None:  # where it hides the pixels nothing is missed
         residual *= picture.alpha.to(lr.device)
+    added = added_variation(result.pixels[: len(lr)], lr, 2**result.bits - 1)
+    if result.alpha is not None:
+        added *= result.alpha[0].to(lr.device)
+    maps = done.disagreement_HW.float().cpu(), residual.mean(0).mul(LEVELS).cpu(), added.cpu()
     y, x = (large / small for large, small in zip(result.pixels.shape[-2:], lr.shape[-2:], strict=True))
     work = Work(
         true_scale=(y, x),
@@ -213,16 +220,15 @@ def _finished(
         choice=done.choice,
         steps=tuple(done.steps),
         residual_db=round(psnr_db(float(residual.square().mean())), 3),
-        evidence=_figures(done, residual),
+        evidence=evidence_figures(*maps, views=done.views),
         notices=(*picture.notices, *_notice_of_noise(request), *done.notices),
         device_name=device_name(used.device),
         versions=dict(_versions()),
         seconds=round(seconds + time.perf_counter() - began, 3),
     )
-    disagreement, missed = done.disagreement_HW.float().cpu(), residual.mean(0).mul_(255).cpu()
     settings = request.settings_for(picture.pixels[0].numel())
     used = replace(used, tile=done.tile or used.tile)
-    return Enhanced(picture, result, disagreement, missed, settings, used, work, request)
+    return Enhanced(picture, result, *maps, settings, used, work, request)
 
 
 def _notice_of_noise(request: Request) -> tuple[str, ...]:
@@ -254,21 +260,6 @@ def _assemble(source: Picture, pixels: Tensor) -> Picture:
     if source.alpha is not None:
         alpha = resize(source.alpha, (pixels.shape[-2], pixels.shape[-1])).clamp_(0, 1)
     return quantise(Picture(pixels.expand(len(source.pixels), -1, -1), alpha, source.bits, source.metadata))
-
-
-def _figures(done: SuperResolved, residual: Tensor) -> EvidenceFigures:
-    views = done.disagreement_HW.float().flatten()
-    misses = residual.mean(0).flatten() * 255
-    # quantile takes at most 2^24 numbers; every n-th of them tells the same.
-    sample = views[:: max(1, len(views) // 2**23)]
-    return EvidenceFigures(
-        views=done.views,
-        disagreement_mean=round(float(views.mean()), 4),
-        disagreement_95th_percentile=round(float(torch.quantile(sample, 0.95)), 4),
-        disagreement_largest=round(float(views.max()), 4),
-        residual_mean=round(float(misses.mean()), 4),
-        residual_largest=round(float(misses.max()), 4),
-    )
 
 
 @cache  # of a folder of tiny images, looking them up took as long as the network

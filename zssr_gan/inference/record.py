@@ -171,7 +171,7 @@ class RequestFacts(FileModel):
 
 
 class EvidenceFigures(FileModel):
-    """How far the views of the network disagree, and what the result misses of the input, in levels of 255."""
+    """How far the views disagree, what the result misses of the input, what it adds to bicubic; in levels of 255."""
 
     views: int
     disagreement_mean: float
@@ -179,6 +179,11 @@ class EvidenceFigures(FileModel):
     disagreement_largest: float
     residual_mean: float
     residual_largest: float
+    added_variation_mean: float | None = Field(
+        None, description="how much more the result varies locally than bicubic does; none in earlier records"
+    )
+    added_variation_95th_percentile: float | None = None
+    added_variation_largest: float | None = None
 
 
 class Work(FileModel):
