@@ -277,8 +277,18 @@ def test_info_names_what_a_bug_report_needs() -> None:
 
 def test_help_teaches() -> None:
     shown = call("enhance", "--help").stdout
-    words = ("zssr-gan enhance photo.jpg", "quality", "fast", "original", "paper", "raw", "generative", "2x3")
-    assert all(word in shown for word in (*words, "--model", "Exit codes"))
+    words = (
+        "zssr-gan enhance photo.jpg",
+        "quality",
+        "fast",
+        "original",
+        "paper",
+        "raw",
+        "generative",
+        "2x3",
+        "--region",
+    )
+    assert all(word in shown for word in (*words, "--model", "--region", "Exit codes"))
     assert call().exit_code == 2  # nothing asked: the help, as usual
 
 

@@ -50,6 +50,10 @@ def enhance(
             help="Factor per side, 1 to 8: 2, 1.5; or WIDTHxHEIGHT: 2x3 [2; a model's own].",
         ),
     ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y,W,H", help="Part of one picture, in its upright pixels: left, top, width, height."),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="One of those above, or a .yaml file of settings [quality].")
     ] = None,
@@ -129,6 +133,7 @@ def enhance(
     ```
     zssr-gan enhance photo.jpg
     zssr-gan enhance photo.jpg -o big.png -s 3
+    zssr-gan enhance photo.jpg --region 120,80,64,64 --preset fast
     zssr-gan enhance faces/ -o out/ --preset fast --compare sheet.png
     zssr-gan enhance frames/ -o out/ --noise 0.04 --skip-existing
     zssr-gan enhance faces/ -o out/ --init shared --degradation estimate
@@ -160,6 +165,10 @@ def enhance(
 
     Scales other than 2: `-s 1.5`, or width before height: `-s 2x3` makes it twice as wide and three times as high.
 
+    `--region X,Y,W,H` gives a part of one picture, in pixels of the upright picture from its top left corner: the
+    network learns from the whole picture, and the pixels are those of the whole result. The result's name has the
+    region: photo_x2_120_80_64_64.png.
+
     An input is never written over. Each result has a record, NAME.json, by which anyone can check and repeat it:
     `zssr-gan verify NAME.json --rerun`.
 
@@ -171,11 +180,13 @@ def enhance(
         from zssr_gan.devices import RunOptions
         from zssr_gan.inference.options import degradation_option, make_request
         from zssr_gan.inference.outputs import parse_scale, plan_run
+        from zssr_gan.inference.region import parse_region
 
         request = make_request(
             None if scale is None else parse_scale(scale),
             preset,
             model=model,
+            region=None if region is None else parse_region(region),
             seed=seed,
             noise=noise,
             kernel=kernel,
@@ -189,6 +200,7 @@ def enhance(
         plan = plan_run(
             inputs,
             scale=request.scale,
+            region=request.region,
             output=output,
             suffix=suffix,
             extension=extension,

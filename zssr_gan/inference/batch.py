@@ -28,6 +28,7 @@ from zssr_gan.inference.record import (
     encode_record,
     read_record,
 )
+from zssr_gan.inference.region import region_text
 from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import Result, choice_text, failed_result
 from zssr_gan.inference.stream import stream
@@ -153,6 +154,7 @@ def _skip(job: Job, request: Request) -> Result:
             "another input": made.input.sha256 != sha256_file(job.source),
             "other settings": asked.settings_sha256 != canonical_sha256(settings.model_dump(mode="json")),
             "another scale": asked.scale != request.scale,
+            "another region": asked.region != request.region,
             "another seed": asked.seed != request.seed,
             "another shared model": network is not None and network != _sha256_of(made, "init-from"),
             "another model": model != _sha256_of(made, "model"),
@@ -243,6 +245,7 @@ def assemble(job: Job, opened: Opened, enhanced: Enhanced, version: str = VERSIO
             "input-sha256": source.sha256,
             "settings-sha256": facts.settings_sha256,
             "scale": scale_text(request.scale),
+            **({} if request.region is None else {"region": region_text(request.region)}),
             "seed": str(request.seed),
             **({} if request.model is None else {"model-sha256": request.model.sha256}),
         },

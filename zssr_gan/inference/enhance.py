@@ -22,14 +22,15 @@ from zssr_gan.degradation.noise import picture_noise
 from zssr_gan.degradation.operators import Downscale
 from zssr_gan.devices import Machine, RunOptions, device_name, machine
 from zssr_gan.errors import ImageError, NumericalError
-from zssr_gan.imaging.colour import LEVELS, psnr_db, without_equal_channels
+from zssr_gan.imaging.colour import LEVELS, psnr_db
 from zssr_gan.imaging.convert import like, picture_of
-from zssr_gan.imaging.picture import Picture, quantise, stretch_of
-from zssr_gan.imaging.resize import Scale, resize
+from zssr_gan.imaging.picture import Picture, quantise, seen_colours, stretch_of
+from zssr_gan.imaging.resize import Scale, Size, enlarged_size, resize
 from zssr_gan.inference.evidence import added_variation, evidence_figures
 from zssr_gan.inference.generator import generate, images_together
 from zssr_gan.inference.options import make_request
 from zssr_gan.inference.record import DegradationFacts, Work
+from zssr_gan.inference.region import Region, check_inside, cut, cut_picture
 from zssr_gan.inference.request import Request, Settings
 from zssr_gan.progress import Progress
 from zssr_gan.settings.zeroshot import GeneratorSettings, ZeroShotSettings
@@ -46,13 +47,13 @@ class Enhanced:
     """A result, its evidence, and what was done."""
 
     source: Picture
-    """What went in."""
+    """What went in, whole."""
     picture: Picture
-    """What came out, rounded to the levels of the input's depth; metadata as in the input."""
+    """What came out (of a region: its pixels), rounded to the levels of the input's depth; metadata as in the input."""
     disagreement: Tensor
     """`sH sW`, 8-bit levels (0 to 255): standard deviation of the views of the self-ensemble, mean over channels."""
     residual: Tensor
-    """`H W` of the input's size, 8-bit levels: the result shrunk again against the input, mean over channels."""
+    """`H W` of the input or region, 8-bit levels: the result shrunk again against the input, mean over channels."""
     added_variation: Tensor
     """`sH sW`, 8-bit levels: how much more the result varies locally than bicubic does (see `added_variation`)."""
     settings: Settings
@@ -64,10 +65,20 @@ class Enhanced:
     """What was asked, with the degradation that was used for this picture."""
 
     @property
+    def size(self) -> Size:
+        """Of the whole source (rows, columns)."""
+        return (self.source.pixels.shape[-2], self.source.pixels.shape[-1])
+
+    @property
+    def shown(self) -> Tensor:
+        """The pixels of the source that the result shows, `C H W`."""
+        return cut(self.source.pixels, self.request.region, self.size)
+
+    @property
     def bicubic(self) -> Tensor:
         """The plain interpolation `C sH sW` to put beside the result, [0, 1]; computed when asked for."""
-        size = (self.picture.pixels.shape[-2], self.picture.pixels.shape[-1])
-        return resize(self.source.pixels, size).clamp_(0, 1)
+        large = resize(self.source.pixels, enlarged_size(self.size, self.request.scale)).clamp_(0, 1)
+        return cut(large, self.request.region, self.size)
 
 
 def enhance_picture(picture: Picture, request: Request, on_progress: OnProgress | None = None) -> Enhanced:
@@ -90,7 +101,7 @@ def enhance_pictures(
         on_progress: called often, from this thread.
 
     Raises:
-        ImageError: too small, or holding NaN or infinity.
+        ImageError: too small, holding NaN or infinity, or without the whole region.
         SettingsError: unknown precision, or a shared model of other degradations or scales.
         DeviceError: no such device, or too little memory on it.
         NumericalError: NaN or infinity came out.
@@ -98,6 +109,8 @@ def enhance_pictures(
     for picture in pictures:
         if not torch.isfinite(picture.pixels).all():
             raise ImageError("the image holds NaN or infinity")
+        if request.region is not None:
+            check_inside(request.region, (picture.pixels.shape[-2], picture.pixels.shape[-1]))
     if request.model is None:
         (picture,) = pictures
         request = _with_seen_noise(picture, request)
@@ -111,7 +124,7 @@ def enhance_pictures(
         facts = request.model.facts
         for picture in pictures:
             facts.check(picture.pixels.new_empty(facts.channels[0], *picture.pixels.shape[-2:]))
-        lr = [_seen_colours(picture).to(used.device) for picture in pictures]
+        lr = [seen_colours(picture).to(used.device) for picture in pictures]
         most = images_together(used.device, (lr[0].shape[-2], lr[0].shape[-1]))
         results: dict[int, SuperResolved] = {}
         for channels in {len(one) for one in lr}:  # gray pictures in RGB pass apart from those with colours
@@ -131,7 +144,7 @@ def _with_seen_noise(picture: Picture, request: Request) -> Request:
     """The request for a picture of which nothing is known: with the noise that is seen in it."""
     if request.degradation.source != "default" or request.shared is not None:
         return request
-    pixels = _seen_colours(picture)
+    pixels = seen_colours(picture)
     low, gain = _stretch_of(pixels, picture, request)
     seen = picture_noise((pixels - low) * gain)
     if seen is None:
@@ -167,7 +180,7 @@ def _learn(
         )
     settings = request.settings_for(height * width)
     assert isinstance(settings, ZeroShotSettings)
-    pixels = _seen_colours(picture)
+    pixels = seen_colours(picture)
     low, gain = _stretch_of(pixels, picture, request)
     lr, values = pixels.to(used.device), request.degradation.values
     if gain > 1 and values.noise is not None:
@@ -212,14 +225,19 @@ def _finished(
     added = added_variation(result.pixels[: len(lr)], lr, 2**result.bits - 1)
     if result.alpha is not None:
         added *= result.alpha[0].to(lr.device)
-    maps = done.disagreement_HW.float().cpu(), residual.mean(0).mul(LEVELS).cpu(), added.cpu()
+    size, region = (lr.shape[-2], lr.shape[-1]), request.region
+    maps = (
+        cut(done.disagreement_HW, region, size).float().cpu(),
+        cut(residual.mean(0).mul(LEVELS), region, size).cpu(),
+        cut(added, region, size).cpu(),
+    )
     y, x = (large / small for large, small in zip(result.pixels.shape[-2:], lr.shape[-2:], strict=True))
     work = Work(
         true_scale=(y, x),
         downscale=downscale.name,
         choice=done.choice,
         steps=tuple(done.steps),
-        residual_db=round(psnr_db(float(residual.square().mean())), 3),
+        residual_db=round(psnr_db(float(cut(residual, region, size).square().mean())), 3),
         evidence=evidence_figures(*maps, views=done.views),
         notices=(*picture.notices, *_notice_of_noise(request), *done.notices),
         device_name=device_name(used.device),
@@ -228,7 +246,7 @@ def _finished(
     )
     settings = request.settings_for(picture.pixels[0].numel())
     used = replace(used, tile=done.tile or used.tile)
-    return Enhanced(picture, result, *maps, settings, used, work, request)
+    return Enhanced(picture, cut_picture(result, region, size), *maps, settings, used, work, request)
 
 
 def _notice_of_noise(request: Request) -> tuple[str, ...]:
@@ -236,20 +254,6 @@ def _notice_of_noise(request: Request) -> tuple[str, ...]:
     if request.degradation.source != "picture":
         return ()
     return (f"{request.degradation.why} (--noise SD sets it, --degradation bicubic ignores it)",)
-
-
-def _seen_colours(picture: Picture) -> Tensor:
-    """Colours with those that alpha hides replaced by the nearest one that is seen; one channel where all are equal.
-
-    What is hidden must not bleed into what is seen. Premultiplying would do that too, but a network sharpens the edge
-    that it makes, and dividing by an interpolated alpha afterwards leaves dark fringes.
-    """
-    if picture.alpha is None or not (hidden := (picture.alpha[0] == 0)).any() or hidden.all():
-        return without_equal_channels(picture.pixels)
-    from scipy.ndimage import distance_transform_edt  # half a second to import, and few images have alpha
-
-    rows, columns = distance_transform_edt(hidden.numpy(), return_distances=False, return_indices=True)
-    return without_equal_channels(picture.pixels[:, torch.from_numpy(rows), torch.from_numpy(columns)])
 
 
 def _assemble(source: Picture, pixels: Tensor) -> Picture:
@@ -280,6 +284,7 @@ def enhance(
     preset: str | None = None,
     *,
     model: str | Path | TrainedGenerator | None = None,
+    region: Region | None = None,
     seed: int = 0,
     noise: float | None = None,
     kernel: NDArray[Any] | Sequence[Sequence[float]] | None = None,
@@ -301,6 +306,8 @@ def enhance(
             `raw`, or a YAML file of that form. None: the first of these.
         model: a trained generator as `make train` writes it, or as `load_generator` gives it. Results are then
             `generative`: their detail may stem from other people's images.
+        region: the part that the result shows, as (x, y, width, height) in pixels of the upright image, from its top
+            left corner. The whole is learnt from, and the pixels are those of the whole result.
         seed: from 0 to 2^63 - 1; the same seed, image and machine give the same pixels.
         noise: standard deviation of the camera's noise, [0, 1] units; 0: none. None: what is seen in the picture where
             nothing else is known of the camera.
@@ -323,6 +330,7 @@ def enhance(
         scale,
         preset,
         model=Path(model) if isinstance(model, str) else model,
+        region=region,
         seed=seed,
         noise=noise,
         kernel=kernel,

@@ -16,6 +16,7 @@ from zssr_gan.errors import SettingsError, WeightsError, ZssrGanError
 from zssr_gan.imaging.resize import Scale
 from zssr_gan.inference.generator import own_scale
 from zssr_gan.inference.record import DegradationFacts, OptionFile
+from zssr_gan.inference.region import checked_region
 from zssr_gan.inference.request import Request, Settings, learnt_for, named, preset_settings
 from zssr_gan.provenance import MAX_MEGAPIXELS, scale_text
 from zssr_gan.settings.zeroshot import (
@@ -33,6 +34,7 @@ def make_request(
     preset: str | None = None,
     *,
     model: Path | TrainedGenerator | None = None,
+    region: object = None,
     seed: int = 0,
     noise: float | None = None,
     kernel: Path | NDArray[Any] | Sequence[Sequence[float]] | None = None,
@@ -50,6 +52,7 @@ def make_request(
         scale: a number, or two as (y, x); None: 2, or the generator's.
         preset: None: the first of those for the way that is asked for.
         model: a trained generator, or its file; None: networks are learnt.
+        region: the part that the result shows, as (x, y, width, height) in pixels of the upright picture.
         noise: standard deviation of the camera's noise, [0, 1] units; 0: it has none. None: not known.
         kernel: a blur kernel in pixels of the result, or its file.
         degradation: given, or the file of an estimate, or a word.
@@ -84,6 +87,7 @@ def make_request(
     request = Request(
         ZeroShotSettings(),
         factors,
+        region=None if region is None else checked_region(region),
         seed=seed,
         model=generator,
         files=files,

@@ -16,6 +16,7 @@ from pathlib import Path, PurePath
 from zssr_gan.data.sources import IMAGE_EXTENSIONS, images_in
 from zssr_gan.errors import ImageError, OutputError, SettingsError
 from zssr_gan.imaging.resize import Scale
+from zssr_gan.inference.region import Region, region_text
 from zssr_gan.provenance import is_ours, scale_text
 
 WRITABLE = frozenset({".png", ".tif", ".tiff"})
@@ -71,6 +72,7 @@ def plan_run(
     inputs: Sequence[Path],
     *,
     scale: Scale = (2.0, 2.0),
+    region: Region | None = None,
     output: Path | None = None,
     suffix: str | None = None,
     extension: str | None = None,
@@ -85,9 +87,9 @@ def plan_run(
 
     Args:
         inputs: files and folders.
-        scale: for the default suffix.
+        scale, region: for the default suffix; a region is one of one file.
         output: a folder, or the result's name where there is one input file; default: beside each input.
-        suffix: of the results' stems; default: the scale, as in `_x2`.
+        suffix: of the results' stems; default: the scale, as in `_x2`, and the region, as in `_x2_120_80_64_64`.
         extension: "png" or "tif"; default: as the input asks.
         recursive: whether folders are searched to their depths.
         record, evidence: whether these are written beside each result.
@@ -98,10 +100,13 @@ def plan_run(
     Raises:
         ImageError: an input is missing, or a folder has no images.
         OutputError: a file is an input (also by a link), exists, is wanted twice, or cannot be written.
-        SettingsError: a suffix that is no part of a file name.
+        SettingsError: a suffix that is no part of a file name, or a region of several inputs or of a folder.
     """
     if suffix is not None and re.search(r"[/\\\0]", suffix):
         raise SettingsError(f"--suffix {suffix!r} is not a part of a file name")
+    if region is not None and (len(inputs) != 1 or inputs[0].is_dir()):
+        given = f"{inputs[0]} is a folder" if len(inputs) == 1 else f"there are {len(inputs)} inputs"
+        raise SettingsError(f"--region is a part of one picture, and {given}: name one file")
     is_file = _output_is_file(output, inputs)
     if is_file and (suffix is not None or extension is not None):
         raise OutputError(f"-o {output} names the whole file, so --suffix and --ext have no place beside it")
@@ -112,7 +117,8 @@ def plan_run(
         places = [(output.parent, output.stem, output.suffix)]
     else:
         folders = [source.parent if output is None else output for source in sources]
-        ending = f"_x{scale_text(scale)}" if suffix is None else suffix
+        part = "" if region is None else f"_{region_text(region, '_')}"
+        ending = f"_x{scale_text(scale)}{part}" if suffix is None else suffix
         places = [
             (folder, f"{stem}{ending}", f".{extension}" if extension else _ending(source))
             for source, folder, stem in zip(sources, folders, _stems_by_folder(sources, folders), strict=True)

@@ -153,6 +153,9 @@ class RequestFacts(FileModel):
     settings: dict[str, JsonValue]
     settings_sha256: str
     scale: tuple[float, float] = Field(description="factors per side as (y, x)")
+    region: tuple[int, int, int, int] | None = Field(
+        None, description="left and top edge, width, height in pixels of the input, upright; the whole was learnt from"
+    )
     seed: int
     degradation: DegradationFacts
     case: tuple[CaseImage, ...] | None = Field(description="the images that the shared model was learnt on")

@@ -23,6 +23,7 @@ from zssr_gan.inference.record import (
     RecordError,
     RequestFacts,
 )
+from zssr_gan.inference.region import Region, checked_region, region_text
 from zssr_gan.provenance import MAX_MEGAPIXELS, scale_text
 from zssr_gan.settings.zeroshot import (
     GENERATOR_PRESETS,
@@ -42,7 +43,7 @@ Settings = ZeroShotSettings | GeneratorSettings
 Files = Mapping[Literal["preset", "kernel", "degradation", "init-from", "model"], OptionFile]
 
 
-_AS_THEY_ARE = ("preset", "scale", "seed", "degradation", "max_megapixels")
+_AS_THEY_ARE = ("preset", "scale", "region", "seed", "degradation", "max_megapixels")
 """Fields of a request that a record stores as they are."""
 
 
@@ -58,6 +59,8 @@ class Request:
     """Of zero-shot learning, or, with `model`, of that way."""
     scale: Scale = (2.0, 2.0)
     """(y, x), 1 to 8 each; a model's own."""
+    region: Region | None = None
+    """The part of the picture that the result shows; the whole is learnt from."""
     _: KW_ONLY
     seed: int = 0
     """All random draws derive from it and from the image's content; the least is 0, the largest 2^63 - 1."""
@@ -83,6 +86,8 @@ class Request:
         y, x = self.scale
         if not (1 <= y <= LARGEST_SCALE and 1 <= x <= LARGEST_SCALE):
             raise SettingsError(f"the scale must lie between 1 and {LARGEST_SCALE:g} a side, not {y:g} x {x:g}")
+        if self.region is not None:
+            checked_region(self.region)
         if self.model is not None and self.model.facts.scale != self.scale:
             own = scale_text(own_scale(self.model))
             raise SettingsError(f"the generator enlarges by {own} alone, not by {scale_text(self.scale)}")
@@ -136,6 +141,7 @@ class Request:
         brought = "init-from" in files  # a shared model brings its settings along
         options = {
             "scale": scale_text(self.scale),
+            "region": None if self.region is None else region_text(self.region),
             "preset": None if brought else files.get("preset", self.preset),
             "init-from": files.get("init-from"),
             "model": files.get("model"),

@@ -9,6 +9,7 @@ from zssr_gan.imaging.resize import resize
 from zssr_gan.imaging.sheets import contact_sheet, encode_sheet, evidence_overlay, round_limit
 from zssr_gan.inference.enhance import Enhanced
 from zssr_gan.inference.outputs import Job
+from zssr_gan.inference.region import region_text
 
 ROWS = 100
 """Images that one sheet shows at most; more would make a picture that no viewer opens."""
@@ -35,8 +36,10 @@ class Sheet:
             return
         limit = round_limit(enhanced.disagreement)
         overlay = evidence_overlay(enhanced.disagreement, limit=limit)
+        region = enhanced.request.region
+        part = "" if region is None else f", region {region_text(region)}"
         cells = [
-            (job.source.name, enhanced.source.pixels),
+            (f"{job.source.name}{part}", enhanced.shown),
             ("bicubic", enhanced.bicubic),
             (job.result.name, enhanced.picture.pixels),
             (f"disagreement of the views, brightest {limit:g} levels", overlay),
