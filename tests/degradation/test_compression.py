@@ -107,6 +107,26 @@ class TestSavedAgain:
         assert first.outer == own
         assert first.resaved
 
+    @pytest.mark.parametrize(("first", "second"), [(60, 90), (50, 75)])
+    def test_a_whole_photograph_on_one_grid(self, first: int, second: int) -> None:
+        twice = saved(saved(photograph(), first), second)
+        area = twice.crop((160, 80, 256, 176))
+        (group,) = find_compression([pixels(area)], [Jpeg.of_quality(second)]).groups
+        assert group.quality in (first - 1, first, first + 1)
+        assert group.outer == Jpeg.of_quality(second)
+
+    def test_crops_of_a_photograph_that_was_saved_twice(self) -> None:
+        crops = cropped(saved(saved(photograph(), 75), 85), 4)
+        largest = find_compression([pixels(crop) for crop in crops]).groups[0]
+        assert largest.quality in (74, 75, 76)
+        assert largest.resaved
+
+    def test_a_finer_first_quality_is_not_known(self) -> None:
+        crops = [saved(crop, 75) for crop in cropped(saved(photograph(), 92), 4)]
+        for group in find_compression([pixels(crop) for crop in crops], [Jpeg.of_quality(75)] * 4).groups:
+            assert group.quality == 75
+            assert not group.resaved
+
     def test_the_file_s_own_holds_where_it_is_the_only_one(self) -> None:
         crops = [saved(crop, 75) for crop in cropped(photograph(), 4)]
         (group,) = find_compression([pixels(crop) for crop in crops], [Jpeg.of_quality(75)] * 4).groups

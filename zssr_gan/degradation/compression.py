@@ -24,12 +24,13 @@ from zssr_gan.degradation.lattice import (
     Tile,
     Windows,
     moved_by_saving,
+    saved_again_scores,
     scores,
     steps_of,
+    tiles_of,
     windows_of,
 )
 from zssr_gan.degradation.model import Jpeg
-from zssr_gan.imaging.colour import LEVELS, luma_of
 
 _LEAST_EVIDENCE = 30.0
 """Nats that a group must have in all."""
@@ -47,13 +48,7 @@ _COARSE = 3  # every third quality is tested at all phases, every one at the bes
 _BEST_PHASES = 4
 _PHASES = 64
 
-_FEWEST_LEVELS = 16  # a drawing or a flat place has fewer, and a lattice of its own
-
-_LARGEST_SIDE = 96  # pixels; of a larger image, parts are tested
-_PART = 31  # pixels: a window at each of 24 x 24 places, 9 at each phase
-_PARTS = 16
-
-_SIGMAS = (1.1 * ROUNDING, 2.5 * ROUNDING)
+_SIGMAS = (1.1 * ROUNDING, 1.6 * ROUNDING)
 """Of the decoder's rounding; the larger where a decoder is inexact or an image was processed a little."""
 
 _RESAVED = (1.0, 0.6)
@@ -62,6 +57,8 @@ _RESAVED = (1.0, 0.6)
 _HIDDEN = math.log(0.5)
 """Share of images in which a later save hides an earlier one: in 15 of 64 phases the grids agree in an axis, and flat
 places say nothing."""
+
+_ALIGNED = math.log(0.1)  # share of images that are saved twice on one grid
 
 _NEAREST = 3  # qualities that two compressions under a later save differ by, or they are taken for one
 
@@ -153,16 +150,16 @@ def find_compression(images: Sequence[Tensor], outer: Sequence[Jpeg | None] | No
     tables = [None] * len(images) if outer is None else list(outer)
     if len(tables) != len(images):
         raise ValueError("find_compression: outer has not one item for each image")
-    tiles = [_tiles(image) for image in images]
+    tiles = [tiles_of(image) for image in images]
     plain = [number for number, table in enumerate(tables) if table is None]
-    outers: dict[int, CompressionGroup] = {}
+    saves: list[tuple[CompressionGroup, bool]] = []
     groups: list[CompressionGroup] = []
-    for group in _grouped(plain, {number: _read(tiles[number], None) for number in plain}):
+    for group in _grouped(plain, {number: _read(tiles[number]) for number in plain}):
         at_corner = [phase == (0, 0) for phase in group.phases if phase is not None]
-        if group.jpeg is not None and sum(at_corner) > _AT_CORNER * len(at_corner):
-            outers |= dict.fromkeys(group.images, group)
-        else:
+        if group.jpeg is None:
             groups.append(group)
+        else:
+            saves.append((group, sum(at_corner) > _AT_CORNER * len(at_corner)))
     for table in dict.fromkeys(table for table in tables if table is not None):
         members = tuple(number for number, one in enumerate(tables) if one == table)
         group = CompressionGroup(
@@ -173,29 +170,32 @@ def find_compression(images: Sequence[Tensor], outer: Sequence[Jpeg | None] | No
             phases=((0, 0),) * len(members),
             seen=len(members),
         )
-        outers |= dict.fromkeys(members, group)
-    groups += _earlier(outers, tiles)
+        saves.append((group, True))
+    groups += _earlier([group for group, cut in saves if cut], tiles, cut=True)
+    groups += _earlier([group for group, cut in saves if not cut], tiles, cut=False)
     return Compression(groups=tuple(sorted(groups, key=lambda group: -len(group.images))))
 
 
-def _earlier(outers: dict[int, CompressionGroup], tiles: Sequence[list[Tile]]) -> list[CompressionGroup]:
-    """Images by the compressions that are found under those of `outers`; those without by these."""
-    reads = {number: _read(tiles[number], group.jpeg) for number, group in outers.items()}
+def _earlier(saves: Sequence[CompressionGroup], tiles: Sequence[list[Tile]], *, cut: bool) -> list[CompressionGroup]:
+    """The groups divided by the compressions found under theirs; images without an earlier one as they are.
+
+    Where images were `cut` out before that save, the earlier grid has any phase, else the same.
+    """
     groups: list[CompressionGroup] = []
-    for group in _grouped(list(outers), reads, _NEAREST):
-        for found in {id(outers[number]): outers[number] for number in group.images}.values():
-            members = tuple(number for number in group.images if outers[number] is found)
-            if group.jpeg is not None:
-                places = [group.images.index(number) for number in members]
-                update = {"outer": found.jpeg, "phases": tuple(group.phases[place] for place in places)}
-                groups.append(
-                    group.model_copy(update={**update, "images": members, "seen": min(group.seen, len(members))})
-                )
+    alone: list[CompressionGroup] = []
+    for save in saves:
+        reads = {}
+        for number, phase in zip(save.images, save.phases, strict=True):
+            reads[number] = _read_under(tiles[number], save.jpeg, (0, 0) if cut else phase, cut=cut)
+        for group in _grouped(save.images, reads, _NEAREST):
+            if group.jpeg is None:
+                alone.append(_part(save, group.images))
             else:
-                places = [found.images.index(number) for number in members]
-                phases = tuple(found.phases[place] for place in places)
-                seen = min(found.seen, len(members))
-                groups.append(found.model_copy(update={"images": members, "phases": phases, "seen": seen}))
+                groups.append(group.model_copy(update={"outer": save.jpeg}))
+    for save in alone:
+        # Some images of a set show the first compression alone, a little blurred by the second.
+        near = [group.jpeg for group in groups if abs((group.quality or 0) - (save.quality or 0)) < _NEAREST]
+        groups.append(save.model_copy(update={"jpeg": near[0]}) if near and math.isfinite(save.evidence) else save)
     return groups
 
 
@@ -205,51 +205,64 @@ def _part(group: CompressionGroup, members: tuple[int, ...]) -> CompressionGroup
     return group.model_copy(update={"images": members, "phases": phases, "seen": min(group.seen, len(members))})
 
 
-def _tiles(image: Tensor) -> list[Tile]:
-    """An image, or parts of a large one; none where it is smaller than a block."""
-    levels = (image.detach().float().cpu() * LEVELS).round()
-    clipped = ((levels <= 0) | (levels >= LEVELS)).any(0)
-    # The decoder's luma is whole levels; what colours' rounding moved it by is rounded away.
-    luma = (luma_of(levels / LEVELS) * LEVELS).round()
-    height, width = luma.shape
-    if min(height, width) < 8 or len(luma.unique()) < _FEWEST_LEVELS:
-        return []
-    if max(height, width) <= _LARGEST_SIDE:
-        return [Tile(luma, clipped, 0, 0)]
-    side = round(math.sqrt(_PARTS))
-    rows, columns = (
-        torch.linspace(0, max(0, length - _PART), side).long().unique().tolist() for length in (height, width)
-    )
-    areas = [
-        (row, column, (slice(row, row + _PART), slice(column, column + _PART))) for row in rows for column in columns
-    ]
-    return [Tile(luma[area], clipped[area], row, column) for row, column, area in areas]
+def _read(tiles: list[Tile]) -> _Read:
+    """The evidence of one image for each table, its phase and sigma averaged over."""
+    if not tiles:
+        return _nothing(0.0)
+    windows = windows_of(tiles)
+    return _searched(windows, SmoothDensity.fit(windows), [torch.tensor([[sigma]]) for sigma in _SIGMAS])
 
 
-def _read(tiles: list[Tile], outer: Jpeg | None) -> _Read:
-    """The evidence of one image for each table, its phase and sigma averaged over; under a later save or none."""
-    tested = candidates()
-    tables = steps_of([one.luma for one, _ in tested])
-    windows = windows_of(tiles) if tiles else None
-    if windows is not None and outer is not None:
-        windows = windows.at(windows.phases != 0)
-    if windows is None or len(windows.phases) == 0:
-        return _Read(torch.zeros(len(tables)), torch.zeros(len(tables), dtype=torch.long))
-    density = SmoothDensity.fit(windows)
-    if outer is None:
-        sigmas = [torch.tensor([[sigma]]) for sigma in _SIGMAS]
-    else:
+def _read_under(tiles: list[Tile], outer: Jpeg | None, grid: tuple[int, int] | None, *, cut: bool) -> _Read:
+    """The same for a compression before `outer`, whose blocks begin at `grid`: on that grid or, `cut`, on any."""
+    read = _nothing(_HIDDEN)
+    if not tiles or outer is None or grid is None:
+        return read
+    windows = windows_of(tiles)
+    on_grid = windows.phases == 8 * grid[0] + grid[1]
+    blocks, others = windows.at(on_grid).distinct(), windows.at(~on_grid)
+    if len(others.phases) == 0:
+        return read
+    density = SmoothDensity.fit(others)
+    again = saved_again_scores(blocks, density, _tables(), steps_of([outer.luma])[0]).sum(0) + _rarer() + _ALIGNED
+    # A first save that was finer leaves too little to be sure of.
+    again[_qualities() >= outer.quality - 1] = -math.inf
+    evidence, phases = again, torch.full_like(read.phases, 8 * grid[0] + grid[1])
+    if cut:
         moved = moved_by_saving(tiles, outer.luma, density)
-        sigmas = [share * moved for share in _RESAVED]
-    coarse = _by_phase(windows, scores(windows, density, tables[_coarse()], sigmas[0]))
+        found = _searched(others, density, [share * moved for share in _RESAVED])
+        phases = torch.where(again > found.evidence, phases, found.phases)
+        evidence = torch.logaddexp(again, found.evidence)
+    return _Read(torch.logaddexp(evidence, read.evidence), phases)
+
+
+def _nothing(nats: float) -> _Read:
+    return _Read(torch.full((len(_tables()),), nats), torch.zeros(len(_tables()), dtype=torch.long))
+
+
+def _searched(windows: Windows, density: SmoothDensity, sigmas: Sequence[Tensor]) -> _Read:
+    """Some tables at all phases, then all tables at the best."""
+    coarse = _by_phase(windows, scores(windows, density, _tables()[_coarse()], sigmas[0]))
     best = coarse.max(1).values.topk(_BEST_PHASES).indices
     blocks = windows.at(torch.isin(windows.phases, best)).distinct()
-    found = torch.stack([_by_phase(blocks, scores(blocks, density, tables, sigma))[best] for sigma in sigmas], 1)
-    evidence = found.logsumexp((0, 1)) - math.log(_PHASES * len(sigmas))
-    if outer is not None:
-        evidence = torch.logaddexp(evidence, torch.tensor(_HIDDEN))
-    evidence += torch.tensor([logarithm for _, logarithm in tested])
+    found = torch.stack([_by_phase(blocks, scores(blocks, density, _tables(), sigma))[best] for sigma in sigmas], 1)
+    evidence = found.logsumexp((0, 1)) - math.log(_PHASES * len(sigmas)) + _rarer()
     return _Read(evidence, best[found.max(1).values.argmax(0)])
+
+
+@cache
+def _tables() -> Tensor:
+    return steps_of([one.luma for one, _ in candidates()])
+
+
+@cache
+def _rarer() -> Tensor:
+    return torch.tensor([rarer for _, rarer in candidates()])
+
+
+@cache
+def _qualities() -> Tensor:
+    return torch.tensor([one.quality for one, _ in candidates()])
 
 
 def _by_phase(windows: Windows, nats: Tensor) -> Tensor:
@@ -275,7 +288,7 @@ def _grouped(images: Sequence[int], reads: dict[int, _Read], nearest: int = 1) -
     evidence = torch.stack([reads[number].evidence for number in images])
     chosen: list[int] = []
     best = torch.zeros(len(images))
-    qualities = torch.tensor([one.quality for one, _ in candidates()])
+    qualities = _qualities()
     while True:
         gains = (evidence - best[:, None]).clamp(min=0).sum(0)
         for number in chosen:
@@ -310,7 +323,7 @@ def _group(images: list[int], evidence: Tensor, reads: dict[int, _Read], compres
             images=tuple(images), jpeg=None, outer=None, evidence=0.0, phases=(None,) * len(images), seen=0
         )
     pooled = evidence.sum(0)
-    qualities = torch.tensor([one.quality for one, _ in candidates()])
+    qualities = _qualities()
     share = torch.softmax(_TEMPERED * pooled, 0)
     # Tables of neighbouring qualities differ by little: the middle of three that are alike is the least wrong.
     within_1 = ((qualities[:, None] - qualities).abs() <= 1).float() @ share

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from zssr_gan.degradation.jpeg import Table, block_coefficients, compress
-from zssr_gan.imaging.colour import LEVELS
+from zssr_gan.imaging.colour import LEVELS, luma_of
 
 ROUNDING = math.sqrt(1 / 12)
 """Standard deviation of what rounding to whole levels moves a coefficient by."""
@@ -40,9 +40,17 @@ _OUTLIERS = 0.02
 _LOST = 0.5
 """How likely a block with clipped pixels has lost its lattice."""
 
+_BETWEEN = 1.3 * ROUNDING  # levels, between two saves
+
 _LEAST_MOVED = 0.1  # levels
 
 _MOVED_PRIOR = 10.0  # windows that the mean over all classes counts as
+
+_FEWEST_LEVELS = 16  # a drawing or a flat place has fewer, and a lattice of its own
+
+_LARGEST_SIDE = 96  # pixels; of a larger image, parts are tested
+_PART = 31  # pixels: a window at each of 24 x 24 places, 9 at each phase
+_PARTS = 16
 
 _AT_ONCE = 400_000  # values, for memory and the cache
 
@@ -154,6 +162,41 @@ def scores(windows: Windows, density: SmoothDensity, tables: Tensor, sigmas: Ten
     return out
 
 
+def saved_again_scores(windows: Windows, density: SmoothDensity, tables: Tensor, outer: Tensor) -> Tensor:
+    """As `scores`, of blocks that were saved with each table first and then, on the same grid, with the steps `outer`.
+
+    The second save rounds a multiple of the first's step to its own: some of its multiples become rare, others common.
+    """
+    out = windows.coefficients.new_zeros(len(windows.phases), len(tables))
+    classes = torch.bucketize(_activity(windows.coefficients), density.edges)
+    middles = (windows.coefficients / outer).round() * outer
+    for one, below in enumerate(density.below):
+        members = (classes == one).nonzero()[:, 0]
+        blocks = middles[members]
+        single = torch.where(blocks == 0, 0.5, 1.0) * _mass(below, blocks / outer, outer)
+        for number, steps in enumerate(tables):
+            double = torch.zeros_like(blocks)
+            nearest = (blocks / steps).round()
+            for cells in (nearest - 1, nearest, nearest + 1):
+                share = _inside(cells * steps, blocks, outer) * _mass(below, cells.clamp(min=0), steps)
+                # `_mass` counts cell 0 twice; above 0, it is reached from there on both sides.
+                share = torch.where((cells == 0) & (blocks == 0), share / 2, share)
+                double += torch.where(cells < 0, 0.0, share)
+            ratio = (1 - _OUTLIERS) * double / single.clamp(min=1e-12) + _OUTLIERS
+            # Steps far below the second save's leave no trace.
+            nats = torch.where(2 * steps < outer, 0.0, ratio.log()).sum(-1)
+            out[members, number] = torch.where((blocks == 0).all(-1), nats.clamp(max=0), nats)
+    lost = math.log(_LOST)
+    out[windows.clipped] = torch.logaddexp(out[windows.clipped] + math.log1p(-_LOST), torch.tensor(lost))
+    return out
+
+
+def _inside(at: Tensor, middle: Tensor, width: Tensor) -> Tensor:
+    """Share of a Gaussian about `at`, of the rounding between two saves, within half a width of `middle`."""
+    scale = math.sqrt(2) * _BETWEEN
+    return 0.5 * (torch.erf((middle + width / 2 - at) / scale) - torch.erf((middle - width / 2 - at) / scale))
+
+
 def _nats(blocks: Tensor, smooth: Tensor, below: Tensor, steps: Tensor, sigmas: Tensor) -> Tensor:
     """`N T` of blocks `N 1 63`, their density `N 1 63`, its distribution `63 M` and steps `T 63`."""
     cells = (blocks / steps).round()
@@ -198,6 +241,27 @@ def _below() -> Tensor:
 def steps_of(tables: Sequence[Table]) -> Tensor:
     """`T 63`: the tables without the step of the mean."""
     return torch.tensor(tables, dtype=torch.float32)[:, 1:]
+
+
+def tiles_of(image: Tensor) -> list[Tile]:
+    """An image, or parts of a large one; none where it is smaller than a block."""
+    levels = (image.detach().float().cpu() * LEVELS).round()
+    clipped = ((levels <= 0) | (levels >= LEVELS)).any(0)
+    # The decoder's luma is whole levels; what colours' rounding moved it by is rounded away.
+    luma = (luma_of(levels / LEVELS) * LEVELS).round()
+    height, width = luma.shape
+    if min(height, width) < 8 or len(luma.unique()) < _FEWEST_LEVELS:
+        return []
+    if max(height, width) <= _LARGEST_SIDE:
+        return [Tile(luma, clipped, 0, 0)]
+    side = round(math.sqrt(_PARTS))
+    rows, columns = (
+        torch.linspace(0, max(0, length - _PART), side).long().unique().tolist() for length in (height, width)
+    )
+    areas = [
+        (row, column, (slice(row, row + _PART), slice(column, column + _PART))) for row in rows for column in columns
+    ]
+    return [Tile(luma[area], clipped[area], row, column) for row, column, area in areas]
 
 
 def windows_of(tiles: Sequence[Tile]) -> Windows:
