@@ -6,7 +6,7 @@ Source: PNG specification, third edition (W3C, 2025), sections 5 and 11.
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import imagecodecs
 import numpy as np
@@ -38,7 +38,7 @@ Chunk = tuple[bytes, bytes]
 
 def decode_png(data: bytes, max_pixels: float) -> Decoded:
     """Take a PNG file apart. Raises ImageError (without the file's name), and anything on damaged bytes."""
-    chunks, notices = _chunks(data)
+    chunks, pieces, notices = _chunks(data)
     if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
         raise ImageError("the PNG file is damaged or truncated (it does not begin with its header).")
     width, height, *_ = header = struct.unpack(">LLBBBBB", chunks[0][1])
@@ -52,7 +52,7 @@ def decode_png(data: bytes, max_pixels: float) -> Decoded:
     known = _Metadata(notices)
     for kind, content in chunks:
         known.take(kind.decode("ascii"), content)
-    samples = np.asarray(imagecodecs.png_decode(_pixels_alone(chunks, first, header, notices)))
+    samples = np.asarray(imagecodecs.png_decode(_pixels_alone(pieces, first, header, notices)))
     if samples.ndim == 2:
         samples = samples[:, :, np.newaxis]
     blocks = known.blocks
@@ -72,12 +72,13 @@ def png_texts(data: bytes) -> dict[str, str]:
     return known.texts
 
 
-def _chunks(data: bytes) -> tuple[list[Chunk], list[str]]:
-    """Type and content of every sound chunk up to IEND, and notices of ancillary ones that are not.
+def _chunks(data: bytes) -> tuple[list[Chunk], list[memoryview], list[str]]:
+    """Type and content of every sound chunk up to IEND, of IDAT the contents, and notices of unsound ancillary ones.
 
     Raises ImageError where a critical chunk (IHDR, PLTE, IDAT, IEND) is cut short or has another checksum.
     """
     chunks: list[Chunk] = []
+    pieces: list[memoryview] = []
     notices: list[str] = []
     at, view = len(SIGNATURE), memoryview(data)
     while at + 12 <= len(data):
@@ -93,14 +94,18 @@ def _chunks(data: bytes) -> tuple[list[Chunk], list[str]]:
             if end > len(data) or not data[end + 4 : end + 8].isalpha():  # its length is what is wrong
                 end = _next_critical(view, at + 8)
         elif kind == b"IEND":
-            return chunks, notices
+            return chunks, pieces, notices
         elif critical and kind not in (b"IHDR", b"PLTE", b"IDAT"):
             raise ImageError(f"holds a critical PNG chunk that is not known ({name!r}).")
         else:
-            chunks.append((kind, bytes(view[at + 8 : end - 4])))
+            content = view[at + 8 : end - 4]
+            if kind == b"IDAT":
+                pieces.append(content)  # not copied: it may be half a gigabyte
+            else:
+                chunks.append((kind, bytes(content)))
         at = end
     notices.append("The PNG file ends without its last chunk (IEND); its pixels are complete.")
-    return chunks, notices
+    return chunks, pieces, notices
 
 
 def _is_sound(view: memoryview, at: int) -> bool:
@@ -118,7 +123,7 @@ def _next_critical(view: memoryview, at: int) -> int:
 
 
 def _pixels_alone(
-    chunks: list[Chunk], first: Mapping[bytes, bytes], header: tuple[int, ...], notices: list[str]
+    compressed: Sequence[memoryview], first: Mapping[bytes, bytes], header: tuple[int, ...], notices: list[str]
 ) -> bytes:
     """The file without metadata, its pixels unpacked once: libpng does not read on to the checksum (Adler-32)."""
     width, height, depth, colour, *_, interlaced = header
@@ -128,20 +133,19 @@ def _pixels_alone(
     for left, top, across, down in passes:
         columns, rows = -(-(width - left) // across), -(-(height - top) // down)
         expected += rows * (1 + (columns * pixel_bits + 7) // 8) if rows > 0 and columns > 0 else 0
-    packed = b"".join(content for kind, content in chunks if kind == b"IDAT")
-    stream, size, rest = zlib.decompressobj(), 0, packed
-    while not stream.eof and (rest or not size) and size <= expected + 2**20:
-        got = len(stream.decompress(rest, 2**20))
-        rest = stream.unconsumed_tail
-        size += got
-        if not got and not rest:
-            break
+    pieces: Sequence[bytes | memoryview] = compressed
+    stream, size = zlib.decompressobj(), 0
+    for piece in pieces:
+        rest: bytes | memoryview = piece
+        while rest and not stream.eof and size <= expected + 2**20:
+            size += len(stream.decompress(rest, 2**20))
+            rest = stream.unconsumed_tail
     if size < expected or not stream.eof:
         raise ImageError("the PNG file is damaged or truncated (its pixels are not complete).")
     if size > expected or stream.unused_data:  # libpng would write a warning to the terminal
-        packed = zlib.compress(zlib.decompressobj().decompress(packed, expected), 1)
+        pieces = [zlib.compress(zlib.decompressobj().decompress(b"".join(pieces), expected), 1)]
     palette = first.get(b"PLTE", b"")[: 3 << min(depth, 8)]
-    parts = [SIGNATURE, _chunk(b"IHDR", chunks[0][1])]
+    parts: list[bytes | memoryview] = [SIGNATURE, _chunk(b"IHDR", first[b"IHDR"])]
     if colour == _PALETTE:
         if not palette or len(palette) % 3:
             raise ImageError("the PNG file is damaged (it has a palette image without a sound palette).")
@@ -153,7 +157,9 @@ def _pixels_alone(
             parts.append(_chunk(b"tRNS", transparent))
         else:
             notices.append("A damaged chunk (tRNS, transparency) was left out.")
-    return b"".join([*parts, _chunk(b"IDAT", packed), _chunk(b"IEND", b"")])
+    for piece in pieces:  # not by _chunk, which copies what may be half a gigabyte
+        parts += [struct.pack(">L", len(piece)), b"IDAT", piece, zlib.crc32(piece, zlib.crc32(b"IDAT")).to_bytes(4)]
+    return b"".join([*parts, _chunk(b"IEND", b"")])
 
 
 class _Metadata:
