@@ -102,9 +102,8 @@ def _left_by(folder: Path | None) -> str:
     paths = [] if folder is None else checkpoints_in(folder / "checkpoints")
     if not paths:
         return "nothing is kept yet; the same command begins anew"
-    return (
-        f"{paths[-1]} is kept, of step {int(paths[-1].stem.removeprefix('step-')):,}; the same command goes on from it"
-    )
+    step = int(paths[-1].stem.removeprefix("step-"))
+    return f"{paths[-1]} is kept, of step {step:,}; the same command goes on from it"
 
 
 if __name__ == "__main__":

@@ -236,9 +236,6 @@ class TestCommand:
         assert record.request.model is not None
         assert record.request.model.card["origin"]["sha256"] == sha256_file(Path("params_ema.pth"))  # type: ignore[index, call-overload]
         assert verify_record(Path("photo_x2.json"), rerun=True).ok
-
-    def test_its_card(self) -> None:
-        self.run("model", "import", "params_ema.pth", "-o", "generator.safetensors")
         done = self.run("model", "card", "generator.safetensors")
         assert done.exit_code == 0
         sha256 = sha256_file(Path("params_ema.pth"))
