@@ -36,6 +36,10 @@ class FigureError(ZssrGanError):
     """A figure that cannot be computed, where something cannot do without it."""
 
 
+class ResultWarning(UserWarning):
+    """A result not to be trusted: the output of a generator is black, of one colour or far from its input."""
+
+
 class NumericalError(ZssrGanError):
     """NaN or infinity where pixels belong."""
 

@@ -20,7 +20,7 @@ from zssr_gan.devices import RunOptions
 from zssr_gan.errors import ImageError, ZssrGanError
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resize import resize
-from zssr_gan.inference.enhance import Enhanced, enhance, enhance_picture
+from zssr_gan.inference.enhance import Enhanced, enhance, enhance_picture, enhance_pictures
 from zssr_gan.inference.record import DegradationFacts
 from zssr_gan.inference.request import Request
 from zssr_gan.progress import Progress
@@ -184,6 +184,14 @@ class TestKinds:
         assert all(math.isfinite(now.loss) for now in seen if now.stage == "training")
         kernel = [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
         assert np.array_equal(run(rgb, kernel=kernel), run(rgb, kernel=np.array(kernel)))
+
+
+def test_several_pictures_are_as_each_alone(rgb: np.ndarray) -> None:
+    pictures = [picture(rgb), picture(rgb[:12, :, :1])]
+    together = enhance_pictures(pictures, asked())
+    for one, given in zip(together, pictures, strict=True):
+        assert torch.equal(one.picture.pixels, enhance_picture(given, asked()).picture.pixels)
+    assert enhance_pictures([], asked()) == []
 
 
 class TestGrayInColours:

@@ -14,7 +14,7 @@ from tests.generators import written_generator
 from zssr_gan.degradation.model import Degradation, GaussianBlur
 from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import Machine, RunOptions
-from zssr_gan.errors import ImageError, NumericalError, SettingsError, WeightsError
+from zssr_gan.errors import ImageError, NumericalError, ResultWarning, SettingsError, WeightsError
 from zssr_gan.imaging import dihedral
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resize import resize
@@ -63,6 +63,57 @@ def test_raw_is_the_generators_own_output(
     assert one.views == 1
     assert not one.disagreement_HW.any()
     assert enhance(image.permute(1, 2, 0).numpy(), model=generators[channels]).shape[:2] == (2 * size[0], 2 * size[1])
+
+
+def test_pictures_of_several_sizes_are_refused_together(generators: dict[int, TrainedGenerator]) -> None:
+    pictures = [Picture(torch.full((3, side, 9), 0.5), None, 8, Metadata()) for side in (8, 9)]
+    request = Request(RAW, model=generators[3], options=RunOptions("cpu", "fp32"))
+    with pytest.raises(ImageError, match="one size"):
+        enhance_pictures(pictures, request)
+    assert len(enhance_pictures(pictures[:1] * 2, request)) == 2
+    assert enhance_pictures([], request) == []
+
+
+BROKEN = {
+    "black": (0.0, 0.0, "is black, and the input is not"),
+    "white": (0.0, 2.0, "is white, and the input is not"),
+    "one colour": (0.0, 0.4, "is of one colour, and the input is not"),
+    "nearly one colour": (0.01, 0.4, "is of one colour, and the input is not"),
+    "darker": (1.0, -0.3, "is far from the input: shrunk again it differs by"),
+    "inverted": (-1.0, 1.0, "is far from the input: shrunk again it differs by"),
+}
+
+
+@pytest.mark.parametrize(("gain", "offset", "words"), BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("preset", ["raw", "generator"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_output_that_is_not_of_the_input_is_warned_of(
+    generators: dict[int, TrainedGenerator], astronaut: Tensor, gain: float, offset: float, words: str, preset: str,
+    channels: int, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    generator = generators[3]
+    monkeypatch.setattr(
+        generator.network, "forward", lambda x: gain * resize(x, (2 * x.shape[-2], 2 * x.shape[-1])) + offset
+    )
+    image = astronaut[:channels, :24, :20]
+    one = made(image, generator, load_generator_preset(preset))
+    (notice,) = one.notices
+    assert notice.startswith(f"WARNING: the generator's output {words}")
+    assert ("back-projection alone" in notice) == (preset == "generator")
+    pixels = image.permute(1, 2, 0).numpy()
+    with pytest.warns(ResultWarning, match=f"^the generator's output {words}"):
+        enhance(pixels, model=generator, preset=preset, device="cpu", threads=1)
+
+
+@pytest.mark.parametrize("flat", [0.0, 0.5, 1.0, "noise", "faint"])
+def test_an_output_that_is_of_the_input_is_not(
+    generators: dict[int, TrainedGenerator], flat: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0))
+    known = {"noise": noise, "faint": 0.5 + noise / 255}
+    image = known[flat] if isinstance(flat, str) else torch.full((3, 20, 20), float(str(flat)))
+    monkeypatch.setattr(generators[3].network, "forward", lambda x: resize(x, (2 * x.shape[-2], 2 * x.shape[-1])))
+    assert made(image, generators[3]).notices == []
 
 
 def test_the_ensemble_is_the_mean_of_eight_views(generators: dict[int, TrainedGenerator], astronaut: Tensor) -> None:

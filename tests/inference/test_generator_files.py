@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner, Result
@@ -23,6 +24,7 @@ from zssr_gan.imaging.io import read_provenance
 from zssr_gan.inference import batch, generator
 from zssr_gan.inference.enhance import enhance as from_python
 from zssr_gan.inference.record import Record, read_record
+from zssr_gan.networks.srcnn import SRCNN, SRCNNOptions
 from zssr_gan.provenance import LABELS
 from zssr_gan.settings.base import write_yaml
 from zssr_gan.settings.zeroshot import load_generator_preset
@@ -51,6 +53,32 @@ MODEL = "models/generator.safetensors"
 
 def enhance(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["enhance", "--device", "cpu", "--threads", "1", *arguments])
+
+
+def zero_weights(folder: str) -> str:
+    """A generator whose weights are all zero: its output is gray whatever goes in."""
+    network = SRCNN(SRCNNOptions(), torch.Generator().manual_seed(0))
+    for weights in network.parameters():
+        torch.nn.init.zeros_(weights)
+    return str(written_generator(Path(folder), {"name": "srcnn"}, network=network))
+
+
+@pytest.mark.parametrize("preset", ["raw", "generator"])
+def test_an_output_of_one_colour_is_said_aloud_and_recorded(preset: str) -> None:
+    done = enhance("in/a.png", "in/b.png", "-o", "out", "--model", zero_weights("zero"), "--preset", preset, "-q")
+    assert done.exit_code == 0
+    lines = done.stderr.splitlines()
+    assert [line.split(": WARNING: the generator's output is of one colour")[0] for line in lines] == [
+        "in/a.png",
+        "in/b.png",
+    ]
+    (notice,) = read_record(Path("out/a_x2.json")).enhancement.notices
+    assert notice in lines[0]
+    assert json.loads(enhance("in/a.png", "--model", "zero/generator.safetensors", "--json").stdout)["notices"]
+    assert CliRunner().invoke(app, ["verify", "out/a_x2.json", "--rerun"]).exit_code == 0
+    assert "WARNING" not in enhance("in/a.png", "-o", "good", "--model", MODEL).stderr.replace(
+        "WARNING: the weights", ""
+    )
 
 
 def test_a_folder() -> None:

@@ -1,17 +1,13 @@
 """Pixels in, pixels out: one image or several enlarged as a request asks, with the evidence and what was done."""
 
 import math
-import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import PIL
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -21,15 +17,15 @@ from zssr_gan.degradation.model import Degradation, KernelBlur
 from zssr_gan.degradation.noise import picture_noise
 from zssr_gan.degradation.operators import Downscale
 from zssr_gan.devices import Machine, RunOptions, device_name, machine
-from zssr_gan.errors import ImageError, NumericalError
+from zssr_gan.errors import ImageError, NumericalError, ResultWarning
 from zssr_gan.imaging.colour import LEVELS, psnr_db
 from zssr_gan.imaging.convert import like, picture_of
 from zssr_gan.imaging.picture import Picture, quantise, seen_colours, stretch_of
 from zssr_gan.imaging.resize import Scale, Size, enlarged_size, resize
 from zssr_gan.inference.evidence import added_variation, evidence_figures
-from zssr_gan.inference.generator import generate, images_together
+from zssr_gan.inference.generator import WARNING, generate, images_together
 from zssr_gan.inference.options import make_request
-from zssr_gan.inference.record import DegradationFacts, Work
+from zssr_gan.inference.record import DegradationFacts, Work, versions
 from zssr_gan.inference.region import Region, check_inside, cut, cut_picture
 from zssr_gan.inference.request import Request, Settings
 from zssr_gan.progress import Progress
@@ -101,7 +97,7 @@ def enhance_pictures(
         on_progress: called often, from this thread.
 
     Raises:
-        ImageError: too small, holding NaN or infinity, or without the whole region.
+        ImageError: too small, holding NaN or infinity, without the whole region, or of several sizes for a generator.
         SettingsError: unknown precision, or a shared model of other degradations or scales.
         DeviceError: no such device, or too little memory on it.
         NumericalError: NaN or infinity came out.
@@ -111,15 +107,13 @@ def enhance_pictures(
             raise ImageError("the image holds NaN or infinity")
         if request.region is not None:
             check_inside(request.region, (picture.pixels.shape[-2], picture.pixels.shape[-1]))
-    if request.model is None:
-        (picture,) = pictures
-        request = _with_seen_noise(picture, request)
+    if request.model is None or not pictures:
+        return [_enhance_alone(picture, request, on_progress) for picture in pictures]
+    if len({picture.pixels.shape for picture in pictures}) > 1:
+        raise ImageError("images that go through a generator together have one size and are all gray or all colour")
     downscale = request.degradation.values.downscale
     with machine(request.options) as used:
         began = time.perf_counter()
-        if request.model is None:
-            learnt = _learn(picture, request, downscale, used, on_progress)
-            return [_finished(picture, *learnt, request, downscale, used, time.perf_counter() - began)]
         assert isinstance(request.settings, GeneratorSettings)
         facts = request.model.facts
         for picture in pictures:
@@ -138,6 +132,15 @@ def enhance_pictures(
             _finished(picture, one, results[place], request, downscale, used, seconds)
             for place, (picture, one) in enumerate(zip(pictures, lr, strict=True))
         ]
+
+
+def _enhance_alone(picture: Picture, request: Request, on_progress: OnProgress | None) -> Enhanced:
+    request = _with_seen_noise(picture, request)
+    downscale = request.degradation.values.downscale
+    with machine(request.options) as used:
+        began = time.perf_counter()
+        learnt = _learn(picture, request, downscale, used, on_progress)
+        return _finished(picture, *learnt, request, downscale, used, time.perf_counter() - began)
 
 
 def _with_seen_noise(picture: Picture, request: Request) -> Request:
@@ -241,7 +244,7 @@ def _finished(
         evidence=evidence_figures(*maps, views=done.views),
         notices=(*picture.notices, *_notice_of_noise(request), *done.notices),
         device_name=device_name(used.device),
-        versions=dict(_versions()),
+        versions=dict(versions()),
         seconds=round(seconds + time.perf_counter() - began, 3),
     )
     settings = request.settings_for(picture.pixels[0].numel())
@@ -264,18 +267,6 @@ def _assemble(source: Picture, pixels: Tensor) -> Picture:
     if source.alpha is not None:
         alpha = resize(source.alpha, (pixels.shape[-2], pixels.shape[-1])).clamp_(0, 1)
     return quantise(Picture(pixels.expand(len(source.pixels), -1, -1), alpha, source.bits, source.metadata))
-
-
-@cache  # of a folder of tiny images, looking them up took as long as the network
-def _versions() -> Mapping[str, str]:
-    return {
-        "zssr-gan": metadata.version("zssr-gan"),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "scipy": metadata.version("scipy"),
-        "pillow": PIL.__version__,
-    }
 
 
 def enhance(
@@ -325,6 +316,9 @@ def enhance(
     Raises:
         ZssrGanError: one of its kinds, see `enhance_pictures`.
         TypeError: not an array or image of the kinds above.
+
+    Warns:
+        ResultWarning: a generator's output is of one colour or far from the image.
     """
     request = make_request(
         scale,
@@ -343,4 +337,8 @@ def enhance(
         options=RunOptions(device, precision, threads, tile),
         dash="",
     )
-    return like(image, enhance_picture(picture_of(image), request, on_progress).picture)
+    enhanced = enhance_picture(picture_of(image), request, on_progress)
+    for notice in enhanced.work.notices:
+        if notice.startswith(WARNING):
+            warnings.warn(notice.removeprefix(WARNING), ResultWarning, stacklevel=2)
+    return like(image, enhanced.picture)

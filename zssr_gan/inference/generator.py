@@ -12,7 +12,7 @@ from torch import Tensor
 from zssr_gan.degradation.operators import Downscale
 from zssr_gan.devices import Machine
 from zssr_gan.imaging import dihedral
-from zssr_gan.imaging.resize import Scale, Size
+from zssr_gan.imaging.resize import Scale, Size, resize
 from zssr_gan.progress import Progress
 from zssr_gan.settings.zeroshot import GeneratorSettings
 from zssr_gan.training.model_card import TrainedGenerator
@@ -27,6 +27,20 @@ On a GPU a tiny image alone would leave most of it idle. On CPU cores its eight 
 
 _EVERYTHING = 2**31
 """Pixels around a tile that are read with it where a generator looks at the whole image."""
+
+WARNING = "WARNING: "
+"""What a notice opens with that is shown also by a quiet run."""
+
+_FLAT = 0.1
+"""Of the input's contrast, what an output must have; below, it is one colour."""
+
+_LEAST_CONTRAST, _FAR = 2 / 255, (4 / 255, 16 / 255)
+"""An input's standard deviation above which it is not one colour itself; and the limits of how far (root mean square)
+an output may be from its input, which is as far as a surface of the input's mean colour. Trained generators are 0.2 to
+2 levels of 255 away from a photograph; 16 levels are a PSNR of 24 dB."""
+
+_BESIDE_INTERPOLATION = 2.0
+"""Times as far from the input as its plain interpolation is, which misses much of noise or fine print."""
 
 WHY = "a trained generator is used as it is"
 
@@ -94,7 +108,8 @@ def generate(
     network = _AsFleet(generator.to(machine.device))
     made, spread, tile = apply_ensemble(network, seen, size, symmetries, machine.precision, tile_side, report)
     made_BCHW, spread_BHW = made.reshape(len(lr_BCHW), *made.shape[-3:]), spread.reshape(-1, *spread.shape[-2:])
-    departures_B = (downscale(made_BCHW, (lr_BCHW.shape[-2], lr_BCHW.shape[-1])) - lr_BCHW).abs().amax((1, 2, 3))
+    again_BCHW = downscale(made_BCHW, (lr_BCHW.shape[-2], lr_BCHW.shape[-1]))
+    departures_B = (again_BCHW - lr_BCHW).abs().amax((1, 2, 3))
     count = back_projections(refinement, downscale)
     notices = []
     if lr_BCHW.shape[1] > max(generator.facts.channels):
@@ -104,6 +119,7 @@ def generate(
     if factor == 1 and count and (generator.card.truths or downscale.name == "bicubic"):
         count = 0
         notices.append("nothing is shrunk at scale 1, so back-projection would give the input back: none is done")
+    warnings = [_warnings(again_BCHW[n], lr_BCHW[n], size, downscale, projected=count > 0) for n in range(len(images))]
     made_BCHW = finish(made_BCHW, lr_BCHW, downscale, count)
     seconds = round((time.perf_counter() - began) / len(images), 3)
     ensemble = {
@@ -129,12 +145,43 @@ def generate(
             spread_BHW[n],
             steps=[ensemble, {**refine, "largest_departure_before": round(departure * 255, 3)}],
             choice=Selection(1.0, WHY),
-            notices=list(notices),
+            notices=notices + warnings[n],
             views=len(symmetries),
             tile=tile,
         )
         for n, departure in enumerate(departures_B[: len(images)].tolist())
     ]
+
+
+def _warnings(again_CHW: Tensor, lr_CHW: Tensor, size: Size, downscale: Downscale, *, projected: bool) -> list[str]:
+    """That a generator's output is one colour or far from its input, where it is.
+
+    Args:
+        again_CHW: the output, shrunk to the input's size.
+        lr_CHW: the input.
+        size: of the output.
+        downscale: by which it is shrunk.
+        projected: whether back-projection follows.
+    """
+    again_CHW = again_CHW.clamp(0, 1)
+    contrast, left = (float(one.std((1, 2), correction=0).amax()) for one in (lr_CHW, again_CHW))
+    far = _distance(again_CHW, lr_CHW)
+    if contrast >= _LEAST_CONTRAST and left < _FLAT * contrast:
+        low, high = float(again_CHW.amin()), float(again_CHW.amax())
+        what = "black" if high < _LEAST_CONTRAST else "white" if low > 1 - _LEAST_CONTRAST else "of one colour"
+        found = f"is {what}, and the input is not"
+    elif far > min(max(contrast, _FAR[0]), _FAR[1]) and far > _BESIDE_INTERPOLATION * _distance(
+        downscale(resize(lr_CHW[None], size), (lr_CHW.shape[-2], lr_CHW.shape[-1]))[0], lr_CHW
+    ):
+        found = f"is far from the input: shrunk again it differs by {far * 255:.0f} levels of 255 (root mean square)"
+    else:
+        return []
+    rest = "; what agrees with the input comes from back-projection alone" if projected else ""
+    return [f"{WARNING}the generator's output {found}: its weights are broken, or it is not for such images{rest}"]
+
+
+def _distance(one: Tensor, other: Tensor) -> float:
+    return float((one - other).square().mean().sqrt())
 
 
 def own_scale(generator: TrainedGenerator) -> Scale:

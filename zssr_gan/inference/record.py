@@ -9,9 +9,15 @@ What practitioners and the courts ask for: SWGDE 15-M-002 and 22-V-001, ASTM E28
 
 import importlib.metadata
 import json
+import platform
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
+import numpy as np
+import PIL
+import torch
 from pydantic import AfterValidator, Field, JsonValue, ValidationError
 
 from zssr_gan.degradation.estimate import Estimate
@@ -278,3 +284,16 @@ def read_record(path: Path) -> Record:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise RecordError(f"{path}: a broken record: {key}: {first['msg']}") from error
+
+
+@cache  # of a folder of tiny images, looking them up took as long as the network
+def versions() -> Mapping[str, str]:
+    """The versions that pixels may depend on, by name."""
+    return {
+        "zssr-gan": importlib.metadata.version("zssr-gan"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "scipy": importlib.metadata.version("scipy"),
+        "pillow": PIL.__version__,
+    }
