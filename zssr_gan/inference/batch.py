@@ -120,7 +120,7 @@ def _run_together(
         return enhance_opened([opened for _, opened in batch], request, on_progress)
 
     def write(job: Job, opened: Opened, enhanced: Enhanced) -> tuple[Enhanced, Record]:
-        record, contents = assemble(job, opened, enhanced)
+        record, contents = record_and_files(job, opened, enhanced)
         _write(job, request, contents)
         return enhanced, record
 
@@ -201,7 +201,7 @@ def process(
     """
     opened = opened or open_input(job.source, request)
     (enhanced,) = enhance_opened([opened], request, on_progress)
-    record, contents = assemble(job, opened, enhanced, version)
+    record, contents = record_and_files(job, opened, enhanced, version)
     return enhanced, record, contents
 
 
@@ -227,7 +227,7 @@ def enhance_opened(opened: list[Opened], request: Request, on_progress: OnProgre
         raise type(error)(f"{opened[0].path}: {error}") from error
 
 
-def assemble(job: Job, opened: Opened, enhanced: Enhanced, version: str = VERSION) -> tuple[Record, Contents]:
+def record_and_files(job: Job, opened: Opened, enhanced: Enhanced, version: str = VERSION) -> tuple[Record, Contents]:
     """A result's record and the bytes of its files; `version` is that of the program that the record names.
 
     Raises:

@@ -217,10 +217,9 @@ def _finished(
     used: Machine,
     seconds: float,
 ) -> Enhanced:
-    """The file's pixels, what they miss of the input, and what was done. `done` gives its large tensor up."""
+    """The file's pixels, what they miss of the input, and what was done. `done` gives its image up."""
     began = time.perf_counter()
-    result = _assemble(picture, done.image_CHW.cpu())
-    done.image_CHW = lr  # the large tensor goes before the next large one comes
+    result = _rounded(picture, done.take_image().cpu())
     again = downscale(result.pixels[None, : len(lr)].to(lr.device), (lr.shape[-2], lr.shape[-1]))[0]
     residual = (again - lr).abs()
     if picture.alpha is not None:  # where it hides the pixels nothing is missed
@@ -259,7 +258,7 @@ def _notice_of_noise(request: Request) -> tuple[str, ...]:
     return (f"{request.degradation.why} (--noise SD sets it, --degradation bicubic ignores it)",)
 
 
-def _assemble(source: Picture, pixels: Tensor) -> Picture:
+def _rounded(source: Picture, pixels: Tensor) -> Picture:
     """The result's picture, rounded, with the channels of its source, and alpha enlarged beside the colour."""
     if not torch.isfinite(pixels).all():
         raise NumericalError("the result holds NaN or infinity; try the precision fp32")

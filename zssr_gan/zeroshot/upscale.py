@@ -67,6 +67,11 @@ class SuperResolved:
     tile: int = 0
     """Side of the tiles that were used, in pixels."""
 
+    def take_image(self) -> Tensor:
+        """The image, which is no longer held here: of a photograph it must go before the next large one comes."""
+        image, self.image_CHW = self.image_CHW, self.image_CHW.new_empty(0)
+        return image
+
 
 @dataclass(frozen=True, slots=True)
 class _Run:
