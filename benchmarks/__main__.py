@@ -40,6 +40,7 @@ def main() -> int:
             ["benchmarks.blind", faces],
             ["benchmarks.blind", faces, "--groups", "12", "--seed", "1", "--estimate-only"],
             ["benchmarks.photographs", set5],
+            ["benchmarks.crops", str(args.data)],
         ],
         "large": [["benchmarks.large_image"]],
     }

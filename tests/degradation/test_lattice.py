@@ -11,7 +11,8 @@ from skimage import data
 from torch import Tensor
 
 from tests.zeroshot.native import pieces
-from zssr_gan.degradation.jpeg import quality_of_pixels
+from zssr_gan.degradation.jpeg import compress, quality_of_pixels, tables_of
+from zssr_gan.degradation.lattice import SmoothDensity, saved_again_scores, scores, steps_of, tiles_of, windows_of
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.imaging.resize import resize
 
@@ -98,3 +99,48 @@ def test_faces_at_their_native_size() -> None:
     faces = [torch.from_numpy(face).float()[None, :24, :24] for face in data.lfw_subset()[:60]]
     assert quality_of_pixels(decoded(faces, 75)) == 75
     assert quality_of_pixels(faces) is None
+
+
+class TestScores:
+    """Nats of blocks under a table, on a made texture."""
+
+    @staticmethod
+    def texture(*qualities: int) -> Tensor:
+        """1 48 48, compressed with each quality in turn from the corner on."""
+        noise = torch.randn(1, 1, 53, 53, generator=torch.Generator().manual_seed(0))
+        image = 0.5 + 0.35 * torch.nn.functional.avg_pool2d(noise, 6, stride=1)
+        for quality in qualities:
+            image = compress(image, *tables_of(quality))
+        return (image[0].clamp(0, 1) * 255).round() / 255
+
+    def test_are_high_on_the_grid_of_the_blocks_alone(self) -> None:
+        windows = windows_of(tiles_of(self.texture(75)))
+        nats = scores(windows, SmoothDensity.fit(windows), steps_of([tables_of(75)[0]]), torch.tensor([[0.32]]))[:, 0]
+        sums = torch.zeros(64).index_add_(0, windows.phases, nats)
+        assert float(sums[0]) > 500
+        assert float(sums[1:].max()) < 0
+
+    def test_are_negative_without_compression(self) -> None:
+        windows = windows_of(tiles_of(self.texture()))
+        tables = steps_of([tables_of(quality)[0] for quality in (50, 75, 90)])
+        nats = scores(windows, SmoothDensity.fit(windows), tables, torch.tensor([[0.32]]))
+        sums = torch.zeros(64, 3).index_add_(0, windows.phases, nats)
+        assert float(sums.max()) < 0
+
+    def test_of_two_saves_on_one_grid_are_highest_for_the_first(self) -> None:
+        windows = windows_of(tiles_of(self.texture(60, 90)))
+        others = windows.at(windows.phases != 0)
+        tables = steps_of([tables_of(quality)[0] for quality in range(40, 88)])
+        on_grid, outer = windows.at(windows.phases == 0), steps_of([tables_of(90)[0]])[0]
+        nats = saved_again_scores(on_grid, SmoothDensity.fit(others), tables, outer).sum(0)
+        assert abs(40 + int(nats.argmax()) - 60) <= 1
+        assert float(nats.max()) > 30
+
+    def test_tiles_of_a_large_image_are_few_and_know_their_place(self) -> None:
+        image = torch.rand(3, 700, 500, generator=torch.Generator().manual_seed(0))
+        tiles = tiles_of(image)
+        assert len(tiles) <= 16
+        assert max(tile.row for tile in tiles) > 600
+        windows = windows_of(tiles)
+        assert len(windows.phases) < 10_000
+        assert set(windows.phases.tolist()) == set(range(64))

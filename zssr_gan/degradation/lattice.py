@@ -172,20 +172,19 @@ def saved_again_scores(windows: Windows, density: SmoothDensity, tables: Tensor,
     middles = (windows.coefficients / outer).round() * outer
     for one, below in enumerate(density.below):
         members = (classes == one).nonzero()[:, 0]
-        blocks = middles[members]
+        blocks = middles[members][:, None]
         single = torch.where(blocks == 0, 0.5, 1.0) * _mass(below, blocks / outer, outer)
-        for number, steps in enumerate(tables):
-            double = torch.zeros_like(blocks)
-            nearest = (blocks / steps).round()
-            for cells in (nearest - 1, nearest, nearest + 1):
-                share = _inside(cells * steps, blocks, outer) * _mass(below, cells.clamp(min=0), steps)
-                # `_mass` counts cell 0 twice; above 0, it is reached from there on both sides.
-                share = torch.where((cells == 0) & (blocks == 0), share / 2, share)
-                double += torch.where(cells < 0, 0.0, share)
-            ratio = (1 - _OUTLIERS) * double / single.clamp(min=1e-12) + _OUTLIERS
-            # Steps far below the second save's leave no trace.
-            nats = torch.where(2 * steps < outer, 0.0, ratio.log()).sum(-1)
-            out[members, number] = torch.where((blocks == 0).all(-1), nats.clamp(max=0), nats)
+        nearest = (blocks / tables).round()
+        double = torch.zeros_like(nearest)
+        for cells in (nearest - 1, nearest, nearest + 1):
+            share = _inside(cells * tables, blocks, outer) * _mass(below, cells.clamp(min=0), tables)
+            # `_mass` counts cell 0 twice; above 0, it is reached from there on both sides.
+            share = torch.where((cells == 0) & (blocks == 0), share / 2, share)
+            double += torch.where(cells < 0, 0.0, share)
+        ratio = (1 - _OUTLIERS) * double / single.clamp(min=1e-12) + _OUTLIERS
+        # Steps far below the second save's leave no trace.
+        nats = torch.where(2 * tables < outer, 0.0, ratio.log()).sum(-1)
+        out[members] = torch.where((blocks == 0).all(-1), nats.clamp(max=0), nats)
     lost = math.log(_LOST)
     out[windows.clipped] = torch.logaddexp(out[windows.clipped] + math.log1p(-_LOST), torch.tensor(lost))
     return out
