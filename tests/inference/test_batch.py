@@ -248,6 +248,11 @@ def test_skipping_says_what_was_made_otherwise(case: Path, request_tiny: Request
     assert other.message.endswith("made with other settings")
     (case / "a_x2.json").write_text("{}", encoding="utf-8")
     assert "cannot be checked" in run(again, request_tiny)["a.png"].message
+    (case / "a_x2.json").write_text('{"schema_version": 1}', encoding="utf-8")
+    older = run(plan_run([case / "a.png"], skip_existing=True), request_tiny)["a.png"]
+    assert older.status == "skipped"
+    assert "cannot be checked" in older.message
+    assert "a record of schema 1" in older.message
 
 
 def test_an_outcome_is_one_json_object(case: Path, request_tiny: Request) -> None:

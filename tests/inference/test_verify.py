@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from tests.inference import files
+from zssr_gan.cli.main import main
 from zssr_gan.degradation.model import KernelBlur
 from zssr_gan.devices import RunOptions
 from zssr_gan.files import canonical_sha256, relative_path, sha256_file
@@ -272,6 +273,7 @@ def test_records_of_schema_1_verify_their_hashes_and_are_not_made_again(schema_1
     again = verify_record(schema_1, rerun=True)
     assert failed(again) == ["rerun"]
     assert "a rerun needs the zssr-gan that wrote it" in again.checks[-1].text
+    assert [main(["verify", str(schema_1), *more]) for more in ([], ["--rerun"])] == [0, 1]
     edit(case, lambda content: content["kernel"].update(values=[[1.0]]))
     edit(case, lambda content: content["settings"].update(networks=9))
     (case / "kernel.npy").unlink()

@@ -161,7 +161,7 @@ class TestMistakes:
         [
             ("sede=1", "sede: there is no such setting"),
             ("data.roles.zsr=1", "data.roles.zsr: there is no such setting"),
-            ("data.sources.0.rot=x", "data.sources.0.rot: there is no such setting"),
+            ("data.sources.0.rot=x", "data.sources.0.rot: there is no such setting (did you mean root?)"),
             ("data.train='0.5'", "data.train: must be a number, not '0.5'"),
             ("data.train=1", "data.train: must be less than 1, not 1"),
             ("data.size=big", "data.size: must be a whole number, not 'big'"),
@@ -198,7 +198,7 @@ class TestMistakes:
         assert message(config, change).startswith(f"{config}: {words}")
 
     def test_several_are_counted(self, config: Path) -> None:
-        assert message(config, "a=1", "b=1", "c=1").endswith("(and 2 more).")
+        assert message(config, "seed=x", "data.size=x", "run_dir=1").endswith("(and 2 more).")
 
     @pytest.mark.parametrize(
         ("content", "words"),

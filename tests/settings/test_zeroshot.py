@@ -86,11 +86,22 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("data", "words"),
         [
-            ({"netwrok": {}}, "netwrok: there is no such setting"),
-            ({"network": {"dept": 8}}, "network.dept"),
-            ({"schedule": {"kind": "slope", "learning_rate": 1.0}}, "schedule.learning_rate"),
+            ({"netwrok": {}}, "netwrok: there is no such setting (did you mean network?)."),
+            ({"network": {"dept": 8}}, "network.dept: there is no such setting (did you mean depth?)."),
+            (
+                {"schedule": {"kind": "slope", "iteration": 1}},
+                "schedule.iteration: there is no such setting (did you mean",
+            ),
             ({"schedule": {"kind": "cosine", "ratio": 3}}, "schedule.ratio"),
-            ({"small": {"networks": 2, "pairs": {"crops": 3}}}, "small.pairs.crops"),
+            (
+                {"small": {"networks": 2, "pairs": {"crops": 3}}},
+                "small.pairs.crops: there is no such setting (did you mean crop?).",
+            ),
+            (
+                {"netwrok": {}, "pairs": {"shea": 1, "zzz": 2}, "networks": 0},
+                "pairs.shea: there is no such setting (did you mean shear?); pairs.zzz: there is no such setting; "
+                "netwrok: there is no such setting (did you mean network?) (and 1 more).",
+            ),
             ({"network": {"depth": "eight"}}, "network.depth"),
             ({"network": {"depth": 7.5}}, "network.depth"),
             ({"networks": True}, "networks"),
@@ -137,9 +148,10 @@ class TestMistakes:
 
     def test_numbers_are_those_of_yaml_1_2(self) -> None:
         assert parse_settings(read_yaml("schedule: {kind: cosine, lr: 1e-4}"), "x").schedule.lr == 1e-4
+        assert read_yaml("[010, 08, -010, 0o10, 0x10]") == [10, 8, -10, 8, 16]
 
     def test_several_are_counted(self) -> None:
-        assert message({"a": 1, "b": 2, "c": 3}).endswith("(and 2 more).")
+        assert message({"networks": 0, "pairs": 2, "steps": 3}).endswith("(and 2 more).")
 
     def test_no_such_preset(self) -> None:
         with pytest.raises(SettingsError, match="no preset is called 'best': choose paper, original, quality, fast"):

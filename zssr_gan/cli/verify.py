@@ -20,7 +20,8 @@ def verify(
     Files are looked for from the record's own folder, so a case folder can be moved as a whole. `--rerun` makes each
     image again with the recorded settings, seed, threads and tiles.
 
-    Exit codes: 0 all is as recorded, 1 something is not, 2 a record is missing or broken.
+    Exit codes: 0 all is as recorded, 1 something is not, or was not made again (`--rerun` of a record of schema 1),
+    2 a record is missing or broken.
     """
     codes = [0]
     with running("Stopped: nothing was written.", quiet=not rerun) as bar:

@@ -2,10 +2,11 @@
 
 import copy
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -50,15 +51,39 @@ def parse(kind: type[_Group], data: object, name: str) -> _Group:
         name: what the error message calls them.
 
     Raises:
-        SettingsError: names the first key that is unknown or wrong, and why.
+        SettingsError: names all unknown keys, each with the nearest known one, or the first that is wrong, and why.
     """
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"] if part not in _UNION_TAGS)
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise SettingsError(f"{name}: {key}{': ' if key else ''}{_reason(first)}{more}.") from error
+        found = error.errors(include_url=False)
+        named = [one for one in found if one["type"] == "extra_forbidden"] or found[:1]
+        texts = []
+        for one in named:
+            keys = [part for part in one["loc"] if part not in _UNION_TAGS]
+            near = _nearest(kind, keys) if one["type"] == "extra_forbidden" else ""
+            texts.append(f"{'.'.join(map(str, keys))}{': ' if keys else ''}{_reason(one)}{near}")
+        more = f" (and {len(found) - len(named)} more)" if len(found) > len(named) else ""
+        raise SettingsError(f"{name}: {'; '.join(texts)}{more}.") from error
+
+
+def _nearest(kind: type[BaseModel], keys: Sequence[int | str]) -> str:
+    """The known key nearest to an unknown one, in brackets; nothing where none is near."""
+    groups = [kind]
+    for key in keys[:-1]:
+        if isinstance(key, str):
+            groups = [group for one in groups if key in one.model_fields
+                      for group in _groups_in(one.model_fields[key].annotation)]  # fmt: skip
+    near = get_close_matches(str(keys[-1]), [name for group in groups for name in group.model_fields], n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _groups_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The groups of settings that a field may hold, or a list or a mapping in it."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _groups_in(part)
 
 
 def _reason(error: ErrorDetails) -> str:
