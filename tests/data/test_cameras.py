@@ -18,7 +18,7 @@ from zssr_gan.data.cameras import (
 )
 from zssr_gan.data.prepared import Prepared, open_sources
 from zssr_gan.data.split import make_split
-from zssr_gan.degradation.model import Degradation
+from zssr_gan.degradation.model import Degradation, Jpeg
 from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.errors import SettingsError
 from zssr_gan.provenance import CaseImage
@@ -90,6 +90,17 @@ class TestCameras:
         cameras = Cameras(case(**dict.fromkeys(groups, WIDE)))
         number = next(n for n in range(len(images)) if images.member(n).id.endswith(path))
         assert cameras.of(images, number).group == group
+
+    def test_an_image_of_another_compression_has_its_own(self, images: Prepared) -> None:
+        jpeg = Jpeg.of_quality(60)
+        (group,) = case(surv=WIDE).groups
+        estimate = group.estimate.model_copy(update={"own_jpeg": {images.member(0).sha256: jpeg}})
+        cameras = Cameras(CaseDegradations(seed=0, size=None, groups=(GroupEstimate(group="surv", estimate=estimate),)))
+        own, other = cameras.of(images, 0), cameras.of(images, 1)
+        assert own.sha256 == WIDE.model_copy(update={"jpeg": jpeg}).sha256
+        assert other.sha256 == WIDE.sha256
+        assert own.learnt_from == other.learnt_from
+        assert cameras.downscales == [other.downscale, own.downscale]
 
     def test_bicubic_of_all_without_any(self, images: Prepared) -> None:
         camera = Cameras().of(images, 0)

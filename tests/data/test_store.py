@@ -333,6 +333,35 @@ def test_a_shard_that_another_program_opened_for_writing_is_sound(folder: Path) 
     assert_whole(folder, range(8))
 
 
+@pytest.mark.parametrize("version", ["earliest", "latest"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_shard_that_another_program_has_open_is_not_made_again(folder: Path, version: str, killed: bool) -> None:
+    """By h5py's mode `a`, while it is open and after the program was killed: HDF5's flags stay set in the file."""
+    fill(folder, range(4))
+    path = folder / "shard-0000.h5"
+    before = path.read_bytes()
+    code = f"""
+        import h5py, sys
+        file = h5py.File({str(path)!r}, "a", libver={version!r})
+        file.attrs["note"] = "looked at"
+        file.flush()
+        print("open", flush=True)
+        sys.stdin.read()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"open\n"
+        if killed:
+            other.kill()
+            other.wait()
+        assert path.read_bytes() != before
+        with Store(folder, SETTINGS) as store:
+            assert store.dropped == ()
+        assert_whole(folder, range(4))
+        other.kill()
+
+
 def test_sidecars_of_earlier_versions_hash_the_file_for_the_figures(folder: Path) -> None:
     fill(folder, range(4))
     sidecar, file = folder / "shard-0000.json", folder / "shard-0000.h5"

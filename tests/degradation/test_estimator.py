@@ -72,6 +72,32 @@ def assert_blur(found: GaussianBlur | None, true: object, within: float) -> None
     assert float(found.covariance()[0, 1]) * float(true.covariance()[0, 1]) > 0
 
 
+def cropped(images: list[Tensor], *qualities: int) -> list[Tensor]:
+    """Images as they were cut, two columns and three rows off the grid, out of pictures saved at these qualities."""
+    for quality in qualities:
+        images = [pixels[:, 3:, 2:] for _, pixels in as_files(images, quality=quality)]
+    return images
+
+
+class TestCropsOfCompressedPictures:
+    def test_quality_is_found_and_noise_is_not_told_apart_from_it(self) -> None:
+        found = estimate_degradation(evidence(cropped(pieces(CLEAN, (40, 40)), 75)[:30]), QUICK)
+        assert found.jpeg_from == "pixels"
+        assert found.degradation.jpeg is not None
+        assert found.degradation.jpeg.quality == pytest.approx(75, abs=1)
+        assert found.degradation.noise is None
+
+    @pytest.mark.parametrize("tables", [False, True])
+    def test_under_a_later_save_the_first_is_found(self, tables: bool) -> None:
+        """Whether the later save is seen in the pixels or said by the files' tables."""
+        files = as_files(cropped(pieces(CLEAN, (40, 40))[:30], 60), quality=92)
+        jpeg = jpeg_of(files[0][0]) if tables else None
+        found = estimate_degradation(evidence([pixels for _, pixels in files], jpeg), NO_BLUR)
+        assert found.degradation.jpeg is not None
+        assert found.degradation.jpeg.quality == pytest.approx(60, abs=1)
+        assert found.jpeg_from == "pixels"
+
+
 class TestBlurAndNoise:
     def test_clean(self) -> None:
         found = estimate_degradation(evidence(pieces(CLEAN)), QUICK)
@@ -167,7 +193,7 @@ class TestBlurAndNoise:
 class TestCompression:
     def test_by_tables_and_by_pixels(self) -> None:
         """Without their files' tables, the pixels say the same."""
-        images = pieces(COMPRESSED)
+        images = pieces(COMPRESSED)[:24]
         found = estimate_degradation(evidence(images, COMPRESSED.jpeg), QUICK)
         by_pixels = estimate_degradation(evidence(images), NO_BLUR)
         assert found.degradation.jpeg == by_pixels.degradation.jpeg == COMPRESSED.jpeg

@@ -1,5 +1,6 @@
 """The images of one run as a case: its camera and its network, learnt once, kept, found again, and told in records."""
 
+import io
 import json
 import shlex
 from collections.abc import Callable
@@ -230,6 +231,25 @@ class TestEstimated:
         assert path != Path(other.files["degradation"].path)
         path.unlink()  # its picture stays
         assert estimated(folder)[0].degradation == first.degradation
+
+    def test_each_image_has_the_compression_of_its_photograph(self, folder: Path) -> None:
+        """Crops of two photographs, off the grid: in the pairs of the shared model, and in each record."""
+        photograph = Image.fromarray(data.astronaut()[:400, 60:460])
+        for quality in (60, 85):
+            file = io.BytesIO()
+            photograph.save(file, "JPEG", quality=quality)
+            for n in range(3):
+                corner = (101 + 34 * n, 42, 133 + 34 * n, 74)
+                Image.open(file).crop(corner).save(folder / "in" / f"crop-{quality}-{n}.png")
+        names = [f"crop-{quality}-{n}.png" for quality in (60, 85) for n in range(3)]
+        request, _ = estimated(folder, plan(folder, *names), init="shared")
+        request, _ = with_shared_model(plan(folder, *names), request, lambda _: None)
+        for name, done in run(plan(folder, *names), request).items():
+            assert done.record is not None
+            jpeg = done.record.request.degradation.values.jpeg
+            assert jpeg is not None
+            assert jpeg.quality == pytest.approx(int(name.split("-")[1]), abs=1)
+        assert [*files.failed(folder / "out" / "crop-60-1_x2.json", rerun=True)] == []
 
     def test_too_few_images_are_bicubic(self, folder: Path) -> None:
         run(plan(folder, "a.png"), asked(folder))

@@ -15,7 +15,8 @@ from skimage import data
 from torch import Tensor
 
 from zssr_gan.degradation.estimate import Estimate, encode_estimate
-from zssr_gan.degradation.model import Degradation, GaussianBlur, KernelBlur, Noise
+from zssr_gan.degradation.jpeg import compress
+from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, KernelBlur, Noise
 from zssr_gan.devices import RunOptions
 from zssr_gan.errors import ImageError, ZssrGanError
 from zssr_gan.imaging.picture import Metadata, Picture
@@ -176,6 +177,20 @@ class TestKinds:
             replace(asked(), degradation=DegradationFacts.of(Degradation(), "bicubic", "")),
         )
         assert not any("noise of" in notice for notice in quiet.work.notices)
+
+    @pytest.mark.parametrize("way", ["tables", "pixels"])
+    def test_compression_of_the_picture_is_learnt_against(self, astronaut: Tensor, way: str) -> None:
+        """By the file's tables, or found in the pixels; noise is not looked for beside it."""
+        jpeg = Jpeg.of_quality(60)
+        pixels = compress(astronaut[None], jpeg.luma, jpeg.chroma)[0][:, 8:40, 16:48]
+        shown = Picture(pixels, None, 8, Metadata())
+        done = enhance_pictures([shown], asked(), saved=[jpeg if way == "tables" else None])[0]
+        used = done.request.degradation
+        assert used.source == "picture"
+        assert used.values == Degradation(jpeg=jpeg)
+        assert any("JPEG quality 60" in notice for notice in done.work.notices)
+        (ignored,) = enhance_pictures([shown], asked(Degradation()), saved=[jpeg])
+        assert ignored.request.degradation.values == Degradation()
 
     def test_noise_progress_and_lists_as_kernels(self, run: Run, rgb: np.ndarray) -> None:
         seen: list[Progress] = []

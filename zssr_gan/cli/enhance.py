@@ -158,8 +158,8 @@ def enhance(
     .yaml file with the group refinement. The camera is taken to be the one it was trained for, unless `--degradation`
     says otherwise. `zssr-gan model card FILE` shows what it was trained on.
 
-    A camera blurs, adds noise and compresses; by default it is taken to shrink like bicubic interpolation, and noise
-    that is seen in an image is learnt against, and said.
+    A camera blurs, adds noise and compresses; by default it is taken to shrink like bicubic interpolation. JPEG
+    compression and noise that an image shows are learnt against, and said; `--degradation bicubic` ignores them.
     `--degradation estimate` finds out from all the images given (of one camera), and keeps what it found beside the
     results; `zssr-gan degradation --help` tells more. Where the images tell too little, bicubic is assumed, and said.
 

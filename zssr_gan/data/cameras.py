@@ -124,34 +124,34 @@ class Cameras:
         plain, groups = Degradation(), () if degradations is None else degradations.groups
         self._bicubic = Camera(None, plain.sha256, BicubicDownscale())
         # Bicubic may be taken in several steps, the others only in one: one network cannot learn both.
-        mixed = any(one.estimate.degradation != plain for one in groups)
+        every = [one.estimate.of(image) for one in groups for image in ("", *one.estimate.own_jpeg)]
+        mixed = any(degradation != plain for degradation in every)
         downscales: dict[str, Downscale] = {
-            one.estimate.degradation_sha256: DegradedDownscale(one.estimate.degradation)
-            if mixed
-            else self._bicubic.downscale
-            for one in groups
+            degradation.sha256: DegradedDownscale(degradation) if mixed else self._bicubic.downscale
+            for degradation in dict.fromkeys(every)
         }
-        self.all: Mapping[str, Camera] = {
-            one.group: Camera(
-                one.group,
-                one.estimate.degradation_sha256,
-                downscales[one.estimate.degradation_sha256],
-                frozenset(image.sha256 for image in one.estimate.images),
-            )
-            for one in groups
-        }
+
+        def camera(one: GroupEstimate, image: str) -> Camera:
+            sha256 = one.estimate.of(image).sha256
+            learnt_from = frozenset(image.sha256 for image in one.estimate.images)
+            return Camera(one.group, sha256, downscales[sha256], learnt_from)
+
+        self.all: Mapping[str, Camera] = {one.group: camera(one, "") for one in groups}
+        self._own = {(one.group, image): camera(one, image) for one in groups for image in one.estimate.own_jpeg}
         self._largest = sorted(self.all, key=lambda group: (-len(self.all[group].learnt_from), group))
 
     @property
     def downscales(self) -> Sequence[Downscale]:
         """Each one once."""
-        return list(dict.fromkeys(camera.downscale for camera in self.all.values())) or [self._bicubic.downscale]
+        every = (*self.all.values(), *self._own.values())
+        return list(dict.fromkeys(camera.downscale for camera in every)) or [self._bicubic.downscale]
 
     def of(self, images: Prepared, number: int) -> Camera:
         """The camera of an image.
 
         One without an estimate of its own has its source's, else that of its source's camera with the most images, else
-        that of the group with the most: all of these were learnt from, and so a shared model knows them.
+        that of the group with the most: all of these were learnt from, and so a shared model knows them. One that has
+        a compression of its own has it here too.
         """
         if not self.all:
             return self._bicubic
@@ -161,7 +161,7 @@ class Cameras:
         if found is None:
             its = (group for group in self._largest if group.startswith(f"{source}/"))
             found = next(its, self._largest[0])
-        return self.all[found]
+        return self._own.get((found, images.member(number).sha256), self.all[found])
 
 
 def degradations_png(degradations: CaseDegradations) -> bytes:

@@ -46,6 +46,9 @@ _FITS = 50  # iterations of the shares of a set's compressions
 
 _COARSE = 3  # every third quality is tested at all phases, every one at the best
 _BEST_PHASES = 4
+_COARSER = 5
+"""Qualities that an earlier compression lies below the later one: of a finer one the later leaves nothing."""
+
 _PHASES = 64
 
 _SIGMAS = (1.1 * ROUNDING, 1.6 * ROUNDING)
@@ -95,6 +98,11 @@ class CompressionGroup(BaseModel):
     def resaved(self) -> bool:
         """Whether the compression was found under a later one."""
         return self.outer is not None
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether the blocks begin in the corners of most images, and no later save hides them."""
+        return not self.resaved and 2 * self.phases.count((0, 0)) > self.seen
 
     @property
     def summary(self) -> str:
@@ -188,7 +196,7 @@ def _earlier(saves: Sequence[CompressionGroup], tiles: Sequence[list[Tile]], *, 
         for number, phase in zip(save.images, save.phases, strict=True):
             reads[number] = _read_under(tiles[number], save.jpeg, (0, 0) if cut else phase, cut=cut)
         for group in _grouped(save.images, reads, _NEAREST):
-            if group.jpeg is None:
+            if group.jpeg is None or save.jpeg is None or group.jpeg.quality > save.jpeg.quality - _COARSER:
                 alone.append(_part(save, group.images))
             else:
                 groups.append(group.model_copy(update={"outer": save.jpeg}))

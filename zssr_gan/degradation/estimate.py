@@ -77,6 +77,8 @@ class Estimate(FileModel):
     """Where the compression was read: from the files' quantisation tables, or from the pixels."""
     jpeg_qualities: dict[str, int] = Field(default_factory=dict)
     """How many images have which quality; of several the middle one is assumed."""
+    own_jpeg: dict[str, Jpeg | None] = Field(default_factory=dict)
+    """Compression of the images that have another than `degradation`'s, by their SHA-256."""
     images: tuple[CaseImage, ...]
     settings: dict[str, JsonValue]
     seed: int
@@ -87,7 +89,14 @@ class Estimate(FileModel):
     def evidence_sha256(self) -> str:
         """Of what the label of a result depends on beside the degradation, as canonical JSON."""
         # An estimate that is not finite is null in its file.
-        return canonical_sha256(json.loads(self.model_dump_json(include=_EVIDENCE)))
+        included = _EVIDENCE | ({"own_jpeg"} if self.own_jpeg else set())
+        return canonical_sha256(json.loads(self.model_dump_json(include=included)))
+
+    def of(self, sha256: str) -> Degradation:
+        """What the camera is taken to have done to the image with this hash: its own compression, the rest of all."""
+        if sha256 not in self.own_jpeg:
+            return self.degradation
+        return self.degradation.model_copy(update={"jpeg": self.own_jpeg[sha256]})
 
     @property
     def given(self) -> bool:
@@ -121,7 +130,8 @@ class Estimate(FileModel):
             )
         noise = f"noise {d.noise.sigma * LEVELS:.1f}/255" if d.noise else "no noise"
         compression = f"JPEG quality {d.jpeg.quality}" if d.jpeg else "no JPEG"
-        return f"{blur}, {noise}, {compression}"
+        own = f" ({len(self.own_jpeg)} images have a compression of their own)" if self.own_jpeg else ""
+        return f"{blur}, {noise}, {compression}{own}"
 
 
 def given_estimate(degradation: Degradation, why: str) -> Estimate:

@@ -4,6 +4,7 @@ Shapes: C channels, H W rows and columns.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -13,8 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from zssr_gan.degradation.compression import CompressionGroup, find_compression
 from zssr_gan.degradation.estimate import Brightness, Certainty, Estimate
-from zssr_gan.degradation.jpeg import nearest_quality, quality_of, quality_of_pixels, read_tables
+from zssr_gan.degradation.jpeg import nearest_quality, quality_of, read_tables
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.degradation.noise import LUMA_NOISE, SIDE, noise_variances
 from zssr_gan.degradation.recurrence import (
@@ -35,16 +37,13 @@ from zssr_gan.provenance import MAX_MEGAPIXELS, CaseImage
 from zssr_gan.seeds import content_hash, derive_seed
 
 _SMALLEST = 2 * SIDE
-
 _MULTIPLE = 4  # sides are cut to multiples of it, so that more tiles are of one size
-
 _SIZES = 16  # sizes of tiles that are looked at, the most frequent first: each size costs a pass
-
 _PIXELS = 2**25
 """Pixels of all images together that stay in memory; of more, each image's middle is."""
-
 _LEAST_SIDE, _MOST_SIDE = 256, 2048
-
+_MOST_READ = 24  # images whose pixels are searched for compression: more say no more
+_MOST_OF_SEVERAL = 2000  # images, of a set with several compressions, that are all searched: minutes
 _BLOCK = 8  # pixels of JPEG's blocks
 
 OnEstimate = Callable[[str, int, int], None]
@@ -124,7 +123,9 @@ def estimate_degradation(
     by_content = sorted(((content_hash(one.pixels), one) for one in evidence), key=lambda pair: pair[0])
     ordered = [one for _, one in by_content]
     seed = derive_seed("degradation", seed, *(content for content, _ in by_content))
-    compression, jpeg_from, qualities = _compression(ordered)
+    compressed, qualities, own = _compression(ordered)
+    compression = None if compressed is None else compressed.jpeg
+    on_grid = compressed is None or compressed.on_grid
     # A copy tells nothing new.
     distinct = {content: one.pixels for content, one in by_content}
     tiles = cut_tiles(list(distinct.values()), settings)
@@ -141,7 +142,9 @@ def estimate_degradation(
         sure = False
     else:
         teller = _Teller(on_estimate, settings)
-        recurrence = Recurrence(tiles, compression, settings, seed)
+        # A blur that is fitted through blocks at unknown places is worse than one that ignores them.
+        through = compression if on_grid else None
+        recurrence = Recurrence(tiles, through, settings, seed)
         step = teller.of("blur")
         if noise is not None:
             found = fit_blur(recurrence, noise.sigma * LUMA_NOISE, on_step=step)
@@ -151,11 +154,12 @@ def estimate_degradation(
                 noise, by_brightness = None, ()
         if noise is None:
             found = fit_blur(recurrence, None, on_step=step)
-            if compression is not None:
+            if through is not None:
                 found = Fit(found.blur, fit_noise(recurrence, found.blur), found.misfit)
-            noise, noise_from = _noise_of_luma(found, ordered, compression), "recurrence"
+            if on_grid:
+                noise, noise_from = _noise_of_luma(found, ordered, compression), "recurrence"
         assert found is not None
-        certainty = _certainty(recurrence, found, compression, settings, seed, teller.of("certainty"))
+        certainty = _certainty(recurrence, found, through, settings, seed, teller.of("certainty"))
         sure, why = _verdict(certainty, settings)
         if not sure:
             why = f"bicubic is assumed: {why}"
@@ -175,8 +179,9 @@ def estimate_degradation(
         certainty=certainty,
         noise_from=noise_from,
         noise_by_brightness=by_brightness,
-        jpeg_from=jpeg_from,
+        jpeg_from="nothing" if compressed is None else "tables" if math.isinf(compressed.evidence) else "pixels",
         jpeg_qualities=qualities,
+        own_jpeg=own,
         images=tuple(sorted((one.image for one in ordered), key=lambda image: (image.sha256, image.name))),
         settings=settings.model_dump(mode="json"),
         seed=seed,
@@ -228,18 +233,27 @@ def _groups(lumas: Sequence[Tensor], side: int) -> list[list[Tensor]]:
 
 def _compression(
     evidence: Sequence[Evidence],
-) -> tuple[Jpeg | None, Literal["tables", "pixels", "nothing"], dict[str, int]]:
-    """What most images went through: where more than half were compressed, the middle of their qualities."""
-    known = sorted((one.jpeg for one in evidence if one.jpeg is not None), key=lambda compression: compression.quality)
-    if 2 * len(known) > len(evidence):
-        counts: dict[str, int] = {}
-        for compression in known:
-            counts[str(compression.quality)] = counts.get(str(compression.quality), 0) + 1
-        return known[len(known) // 2], "tables", counts
-    quality = quality_of_pixels([one.pixels for one in evidence])
-    if quality is None:
-        return None, "nothing", {}
-    return Jpeg.of_quality(quality), "pixels", {str(quality): len(evidence)}
+) -> tuple[CompressionGroup | None, dict[str, int], dict[str, Jpeg | None]]:
+    """What most images went through, how many have which quality, and what others went through, by their SHA-256.
+
+    Of several qualities the middle one is that of most. The files' tables do not end the search: what a crop was cut
+    out of may have been compressed before, and more.
+    """
+    some = evidence[:: max(1, math.ceil(len(evidence) / _MOST_READ))]
+    while True:
+        groups = find_compression([one.pixels for one in some], [one.jpeg for one in some]).groups
+        if len({group.jpeg for group in groups}) < 2 or not len(some) < len(evidence) <= _MOST_OF_SEVERAL:
+            break
+        some = evidence
+    seen = sorted((group for group in groups if group.jpeg is not None), key=lambda group: group.quality or 0)
+    members = [group for group in seen for _ in group.images]
+    most = members[len(members) // 2] if 2 * len(members) > len(some) else None
+    jpeg = None if most is None else most.jpeg
+    own = {some[n].image.sha256: group.jpeg for group in groups if group.jpeg != jpeg for n in group.images}
+    qualities = [group.quality for group in members]
+    if most is not None and math.isinf(most.evidence):  # all files say theirs, read or not
+        qualities = [one.jpeg.quality for one in evidence if one.jpeg is not None]
+    return most, dict(Counter(map(str, qualities))), own
 
 
 def _noise_of_colours(images: list[Tensor]) -> tuple[Noise | None, tuple[Brightness, ...]]:

@@ -9,7 +9,6 @@ Shapes: B images, C channels (1 gray, 3 RGB), H W rows and columns, n m rows and
 
 import io
 import math
-from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -18,20 +17,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from zssr_gan.imaging.colour import LEVELS, LUMA, luma_of
+from zssr_gan.imaging.colour import LUMA
 
 Table = tuple[int, ...]
 """64 whole numbers, row by row from the lowest frequency."""
-
-
-_QUALITIES = range(30, 96)
-
-_BLOCKS = 20_000  # more say no more
-
-_LEAST = 0.35
-"""Mean of cos(2 pi coefficient / step) above which there is a lattice: 1 is a perfect one, 0 none."""
-
-_FEWEST = 50  # coefficients that a quality is judged by
 
 
 @cache
@@ -111,37 +100,6 @@ def block_coefficients(levels: Tensor) -> Tensor:
     blocks = (levels - 128)[:, : levels.shape[1] // 8 * 8, : levels.shape[2] // 8 * 8].unfold(1, 8, 8).unfold(2, 8, 8)
     transform = _COSINES.to(levels)
     return transform @ blocks @ transform.T
-
-
-def quality_of_pixels(images: Sequence[Tensor]) -> int | None:
-    """The libjpeg quality that most images `C H W` in [0, 1] were compressed with, or None where they were not.
-
-    The cosine coefficients of a compressed image lie near multiples of the table's steps. Rounding to whole levels
-    moves them by about half a level, so steps of 3 and more leave a lattice (Fan and de Queiroz 2003; Lukas and
-    Fridrich 2003). Blocks are taken to begin in an image's corner.
-    """
-    blocks: list[Tensor] = []
-    for image in images:
-        luma = luma_of(image)
-        if min(luma.shape) >= 8:
-            blocks.append(block_coefficients(luma[None] * LEVELS).reshape(-1, 64))
-    if not blocks:
-        return None
-    coefficients = torch.cat(blocks)
-    coefficients = coefficients[:: max(1, len(coefficients) // _BLOCKS)]
-    scores = {quality: _score(coefficients, quality) for quality in _QUALITIES}
-    best = max(scores, key=lambda quality: scores[quality])
-    return best if scores[best] > _LEAST else None
-
-
-def _score(coefficients: Tensor, quality: int) -> float:
-    steps = torch.tensor(tables_of(quality)[0], dtype=torch.float32)
-    # Below half a step every coefficient is near a multiple, 0, lattice or not; and a step of 2 is lost in rounding.
-    certain = (coefficients.abs() > steps / 2) & (steps >= 3)
-    certain[:, 0] = False
-    if int(certain.sum()) < _FEWEST:
-        return -1.0
-    return float(torch.cos(2 * math.pi * coefficients / steps)[certain].mean())
 
 
 def _quantised(levels: Tensor, table: Table, offset: float = 128) -> Tensor:

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from zssr_gan.degradation.estimator import jpeg_of
+from zssr_gan.degradation.model import Jpeg
 from zssr_gan.devices import resolve_device
 from zssr_gan.errors import ImageError, ZssrGanError
 from zssr_gan.files import canonical_sha256, relative_path, sha256_bytes, sha256_file, why_unreadable, write_together
@@ -18,6 +20,7 @@ from zssr_gan.inference.generator import images_together, takes_together
 from zssr_gan.inference.outputs import Job, Plan
 from zssr_gan.inference.record import (
     VERSION,
+    DegradationFacts,
     InputFile,
     Record,
     RecordError,
@@ -51,6 +54,8 @@ class Opened:
     sha256: str
     """Of the bytes that were decoded."""
     picture: Picture
+    saved: Jpeg | None
+    """How the file was compressed."""
 
 
 def run_plan(
@@ -162,7 +167,7 @@ def _skip(job: Job, request: Request) -> Result:
             "another degradation": asked.degradation.source != "estimate"
             if request.estimates
             # What is seen in a picture is seen again.
-            else asked.degradation.sha256 != request.degradation.sha256
+            else asked.degradation.sha256 != _own_degradation(request, made.input.sha256).sha256
             and (asked.degradation.source, request.degradation.source) != ("picture", "default"),
         }
     except (RecordError, OSError) as error:
@@ -216,15 +221,24 @@ def open_input(path: Path, request: Request) -> Opened:
     except OSError as error:
         raise ImageError(f"{path}: {why_unreadable(path, error)}") from error
     picture = decode_picture(data, str(path), max_megapixels=limit)
-    return Opened(started, clock, path, len(data), sha256_bytes(data), picture)
+    return Opened(started, clock, path, len(data), sha256_bytes(data), picture, jpeg_of(data))
 
 
 def enhance_opened(opened: list[Opened], request: Request, on_progress: OnProgress | None) -> list[Enhanced]:
     """Results, not written yet; errors are those of `enhance_pictures`, with the first file's name."""
+    if request.model is None:
+        request = replace(request, degradation=_own_degradation(request, opened[0].sha256))
     try:
-        return enhance_pictures([one.picture for one in opened], request, on_progress)
+        return enhance_pictures(
+            [one.picture for one in opened], request, on_progress, saved=[one.saved for one in opened]
+        )
     except ZssrGanError as error:  # the work knows pixels, not files
         raise type(error)(f"{opened[0].path}: {error}") from error
+
+
+def _own_degradation(request: Request, sha256: str) -> DegradationFacts:
+    """The request's degradation, with the compression of the image with this hash where it has its own."""
+    return request.degradation if request.estimate is None else DegradationFacts.estimated(request.estimate, sha256)
 
 
 def record_and_files(job: Job, opened: Opened, enhanced: Enhanced, version: str = VERSION) -> tuple[Record, Contents]:

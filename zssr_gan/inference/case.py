@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from zssr_gan.degradation.estimator import gather
-from zssr_gan.degradation.model import degradation_of
+from zssr_gan.degradation.model import Degradation, degradation_of
 from zssr_gan.degradation.plot import picture_path, write_estimate
 from zssr_gan.degradation.recurrence import EstimationSettings
 from zssr_gan.devices import machine
@@ -81,14 +81,16 @@ def with_shared_model(plan: Plan, request: Request, on_progress: OnProgress) -> 
     """
     assert isinstance(request.settings, ZeroShotSettings), "a trained generator learns on no case"
     began, images = time.perf_counter(), _read(plan, request)
-    downscale = request.degradation.values.downscale
+    degradations = [_degradation_of(request, image.image.sha256) for image in images]
+    downscales = {one.sha256: one.downscale for one in (request.degradation.values, *degradations)}
+    several = sorted({one.sha256 for one in degradations} - {request.degradation.sha256})
     key = {
         "images": sorted(one.image.sha256 for one in images),
         "settings": request.settings.model_dump(mode="json"),
         "scale": list(request.scale),
-        "degradation": degradation_of(downscale),
+        "degradation": degradation_of(downscales[request.degradation.values.sha256]),
         "seed": request.seed,
-    }
+    } | ({"own_degradations": several} if several else {})
     path = plan.todo[0].result.parent / f"shared-{canonical_sha256(key)[:12]}.safetensors"
     if path.exists():
         shared = read_shared(path)
@@ -98,7 +100,7 @@ def with_shared_model(plan: Plan, request: Request, on_progress: OnProgress) -> 
             case = learn_case(
                 images,
                 seed=request.seed,
-                degradations=downscale,
+                degradations=[downscales[one.sha256] for one in degradations],
                 settings=request.settings,
                 scale=request.scale,
                 machine=used,
@@ -111,6 +113,11 @@ def with_shared_model(plan: Plan, request: Request, on_progress: OnProgress) -> 
         line = f"{path}: learnt on {len(images)} images in {time.perf_counter() - began:.0f} s"
     files = {**request.files, "init-from": OptionFile(path=str(path), sha256=shared.sha256)}
     return replace(request, shared=shared, learns=False, files=files), line
+
+
+def _degradation_of(request: Request, sha256: str) -> Degradation:
+    """What the camera did to the image with this hash."""
+    return request.degradation.values if request.estimate is None else request.estimate.of(sha256)
 
 
 def _read(plan: Plan, request: Request) -> list[LRImage]:

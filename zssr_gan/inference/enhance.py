@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from zssr_gan.degradation.model import Degradation, KernelBlur
+from zssr_gan.degradation.compression import find_compression
+from zssr_gan.degradation.model import Degradation, Jpeg, KernelBlur
 from zssr_gan.degradation.noise import picture_noise
 from zssr_gan.degradation.operators import Downscale
 from zssr_gan.devices import Machine, RunOptions, device_name, machine
@@ -84,7 +85,11 @@ def enhance_picture(picture: Picture, request: Request, on_progress: OnProgress 
 
 
 def enhance_pictures(
-    pictures: Sequence[Picture], request: Request, on_progress: OnProgress | None = None
+    pictures: Sequence[Picture],
+    request: Request,
+    on_progress: OnProgress | None = None,
+    *,
+    saved: Sequence[Jpeg | None] = (),
 ) -> list[Enhanced]:
     """Enlarge pictures by what each, or all images of its case, teach, or by a trained generator.
 
@@ -95,6 +100,7 @@ def enhance_pictures(
         pictures: at least 8 pixels a side; for a generator of any size, but all of one size and kind.
         request: of whose run nothing is left to be estimated or learnt.
         on_progress: called often, from this thread.
+        saved: how the file of each picture was compressed, where that is known.
 
     Raises:
         ImageError: too small, holding NaN or infinity, without the whole region, or of several sizes for a generator.
@@ -108,7 +114,10 @@ def enhance_pictures(
         if request.region is not None:
             check_inside(request.region, (picture.pixels.shape[-2], picture.pixels.shape[-1]))
     if request.model is None or not pictures:
-        return [_enhance_alone(picture, request, on_progress) for picture in pictures]
+        return [
+            _enhance_alone(picture, request, on_progress, jpeg)
+            for picture, jpeg in zip(pictures, saved or [None] * len(pictures), strict=True)
+        ]
     if len({picture.pixels.shape for picture in pictures}) > 1:
         raise ImageError("images that go through a generator together have one size and are all gray or all colour")
     downscale = request.degradation.values.downscale
@@ -134,8 +143,8 @@ def enhance_pictures(
         ]
 
 
-def _enhance_alone(picture: Picture, request: Request, on_progress: OnProgress | None) -> Enhanced:
-    request = _with_seen_noise(picture, request)
+def _enhance_alone(picture: Picture, request: Request, on_progress: OnProgress | None, saved: Jpeg | None) -> Enhanced:
+    request = _with_seen_degradation(picture, request, saved)
     downscale = request.degradation.values.downscale
     with machine(request.options) as used:
         began = time.perf_counter()
@@ -143,22 +152,23 @@ def _enhance_alone(picture: Picture, request: Request, on_progress: OnProgress |
         return _finished(picture, *learnt, request, downscale, used, time.perf_counter() - began)
 
 
-def _with_seen_noise(picture: Picture, request: Request) -> Request:
-    """The request for a picture of which nothing is known: with the noise that is seen in it."""
+def _with_seen_degradation(picture: Picture, request: Request, saved: Jpeg | None) -> Request:
+    """The request for a picture of whose camera nothing is known: with the compression, or else the noise, it shows."""
     if request.degradation.source != "default" or request.shared is not None:
         return request
     pixels = seen_colours(picture)
     low, gain = _stretch_of(pixels, picture, request)
-    seen = picture_noise((pixels - low) * gain)
-    if seen is None:
+    found = find_compression([pixels], [saved]).groups[0] if picture.bits == 8 else None
+    if found is not None and found.jpeg is not None:
+        seen, why = Degradation(jpeg=found.jpeg), found.summary.removeprefix("1 image: ")
+    elif (shown := picture_noise((pixels - low) * gain)) is not None:
+        noise = shown.noise if gain == 1 else shown.noise.stretched(-low * gain, 1 / gain)
+        levels, error = LEVELS * noise.sigma, LEVELS * shown.error / gain
+        seen, why = Degradation(noise=noise), f"noise of {levels:.1f} +- {error:.1f} of {LEVELS} levels"
+    else:
         return request
-    noise = seen.noise if gain == 1 else seen.noise.stretched(-low * gain, 1 / gain)
-    levels, error = LEVELS * noise.sigma, LEVELS * seen.error / gain
-    why = f"noise of {levels:.1f} +- {error:.1f} of {LEVELS} levels is seen in the picture's quietest parts"
-    return replace(
-        request,
-        degradation=DegradationFacts.of(Degradation(noise=noise), "picture", f"{why}, and is learnt against"),
-    )
+    why = f"the picture shows {why}, which is learnt against (--degradation bicubic ignores it)"
+    return replace(request, degradation=DegradationFacts.of(seen, "picture", why))
 
 
 def _stretch_of(pixels: Tensor, picture: Picture, request: Request) -> tuple[float, float]:
@@ -233,6 +243,8 @@ def _finished(
         cut(residual.mean(0).mul(LEVELS), region, size).cpu(),
         cut(added, region, size).cpu(),
     )
+    # What was seen unasked, a user should know.
+    seen = [request.degradation.why] if request.degradation.source == "picture" else []
     y, x = (large / small for large, small in zip(result.pixels.shape[-2:], lr.shape[-2:], strict=True))
     work = Work(
         true_scale=(y, x),
@@ -241,7 +253,7 @@ def _finished(
         steps=tuple(done.steps),
         residual_db=round(psnr_db(float(cut(residual, region, size).square().mean())), 3),
         evidence=evidence_figures(*maps, views=done.views),
-        notices=(*picture.notices, *_notice_of_noise(request), *done.notices),
+        notices=(*picture.notices, *seen, *done.notices),
         device_name=device_name(used.device),
         versions=dict(versions()),
         seconds=round(seconds + time.perf_counter() - began, 3),
@@ -249,13 +261,6 @@ def _finished(
     settings = request.settings_for(picture.pixels[0].numel())
     used = replace(used, tile=done.tile or used.tile)
     return Enhanced(picture, cut_picture(result, region, size), *maps, settings, used, work, request)
-
-
-def _notice_of_noise(request: Request) -> tuple[str, ...]:
-    """What a user should know of noise that was seen unasked."""
-    if request.degradation.source != "picture":
-        return ()
-    return (f"{request.degradation.why} (--noise SD sets it, --degradation bicubic ignores it)",)
 
 
 def _rounded(source: Picture, pixels: Tensor) -> Picture:

@@ -131,11 +131,12 @@ class DegradationFacts(FileModel):
         return cls(values=values, sha256=values.sha256, source=source, why=why)
 
     @classmethod
-    def estimated(cls, found: Estimate) -> Self:
-        """An estimate's degradation."""
+    def estimated(cls, found: Estimate, image_sha256: str = "") -> Self:
+        """An estimate's degradation, with the compression of the image of this hash where it has its own."""
+        values = found.of(image_sha256)
         return cls(
-            values=found.degradation,
-            sha256=found.degradation.sha256,
+            values=values,
+            sha256=values.sha256,
             source="estimate",
             images=found.images,
             fallback=found.fallback,

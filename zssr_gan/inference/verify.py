@@ -188,7 +188,11 @@ def _check_files(record: Record, folder: Path) -> Iterator[Check]:
     readers: dict[str, tuple[str, Callable[[Path], object], object]] = {
         "init-from": ("case", lambda path: read_shared(path).facts.images, request.case),
         "model": ("model", lambda path: model_facts(load_generator(path), sha256), request.model),
-        "degradation": ("estimate", lambda path: DegradationFacts.estimated(read_estimate(path)), request.degradation),
+        "degradation": (
+            "estimate",
+            lambda path: DegradationFacts.estimated(read_estimate(path), sha256),
+            request.degradation,
+        ),
     }
     for option, file in request.files.items():
         if option not in readers:  # their content is in the record, whole
