@@ -3,9 +3,9 @@
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
 
 Label = Literal["internal", "case", "generative"]
 
@@ -98,9 +98,13 @@ class FileModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class CaseImage(FileModel):
-    """An LR image that the network was learnt on."""
+def _as_utf8(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
 
-    name: str
+
+class CaseImage(FileModel):
+    """An LR image that the network was learnt on; bytes of its name that are not UTF-8 are escaped."""
+
+    name: Annotated[str, AfterValidator(_as_utf8)]
     sha256: str
     """Of the file, or of the pixels where they came from no file."""

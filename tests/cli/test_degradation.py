@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +70,18 @@ def test_the_same_images_give_the_same_bytes(faces: Path, case: tuple[Path, Resu
     assert done.exit_code == 0, done.output
     assert (tmp_path / "again.json").read_bytes() == case[0].read_bytes()
     assert (tmp_path / "again.png").read_bytes() == picture_path(case[0]).read_bytes()
+
+
+def test_a_name_that_is_not_utf8_is_escaped(faces: Path, tmp_path: Path) -> None:
+    try:
+        shutil.copy(faces / "00.png", tmp_path / "q\udcfe.png")
+    except OSError:
+        pytest.skip("this file system has only names in UTF-8")
+    (tmp_path / "gone.png").symlink_to("nowhere")
+    done = call("estimate", tmp_path, "-o", tmp_path / "case.json")
+    assert done.exit_code == 1, done.output
+    assert "gone.png: is a broken link (to nowhere)" in done.stderr
+    assert [image.name for image in read_estimate(tmp_path / "case.json").images] == ["q\\udcfe.png"]
 
 
 def test_too_few_images_are_bicubic(faces: Path, tmp_path: Path) -> None:
