@@ -208,6 +208,16 @@ def test_a_lock_is_held_once_and_ends_with_its_process(tmp_path):
         pass
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder here takes no files")
+def test_a_folder_that_takes_no_files_is_one_sentence():
+    path = Path("/proc/x/y")
+    sentence = r"^/proc/x/y: cannot be written \(No such file or directory\); choose another folder\.$"
+    with pytest.raises(OutputError, match=sentence):
+        atomic_write(path, b"")
+    with pytest.raises(OutputError, match=sentence), locked(path):
+        pass
+
+
 def test_disks_without_locks_are_named(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise OSError(errno.ENOLCK, "No locks available")

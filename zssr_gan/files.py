@@ -31,6 +31,7 @@ _REASONS = {
     errno.ENOTDIR: "a part of its path is a file, not a folder",
     errno.EEXIST: "a part of its path is a file, not a folder",  # says mkdir
     errno.EISDIR: "it is a folder",
+    errno.EFBIG: "the file is larger than is allowed there",
     errno.ENAMETOOLONG: "its name is too long for this disk",
 }
 
@@ -132,8 +133,9 @@ def locked(path: Path, held: ZssrGanError | None = None) -> Iterator[None]:
         OutputError: the file cannot be made, or its file system has no locks.
     """
     lock = filelock.FileLock(path, fallback_to_soft=False)
-    try:
+    with _as_output_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+    try:
         lock.acquire(blocking=held is None)
     except filelock.Timeout:
         assert held is not None
@@ -209,8 +211,9 @@ def _as_output_error(path: Path) -> Iterator[None]:
 
 
 def _output_error(path: Path, error: OSError) -> OutputError:
-    reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
-    return OutputError(f"{path}: cannot be written, because {reason}.")
+    reason = _REASONS.get(error.errno or 0)
+    words = f" ({error.strerror or error}); choose another folder" if reason is None else f", because {reason}"
+    return OutputError(f"{path}: cannot be written{words}.")
 
 
 def _exists(path: Path) -> OutputError:
