@@ -6,12 +6,14 @@ definitions (`zssr_gan.evaluation.metrics.full_reference`), SSIM with Gaussian w
 """
 
 import argparse
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from zssr_gan.degradation.operators import BicubicDownscale, back_project
@@ -19,7 +21,8 @@ from zssr_gan.devices import RunOptions
 from zssr_gan.evaluation.metrics.full_reference import psnr, ssim
 from zssr_gan.evaluation.metrics.metric import Sample
 from zssr_gan.evaluation.metrics.planes import rounded
-from zssr_gan.imaging.io import read_picture
+from zssr_gan.imaging.colour import to_levels
+from zssr_gan.imaging.io import decode_picture, read_picture
 from zssr_gan.imaging.picture import Metadata, Picture, quantise
 from zssr_gan.imaging.resize import resize
 
@@ -46,14 +49,20 @@ def picture(pixels: Tensor) -> Picture:
     return quantise(Picture(pixels, None, 8, Metadata(None, None, None)))
 
 
-def make_case(path: Path, scale: int = 2, truth_side: int | None = None) -> Case:
-    """A truth from a file (first shrunk to `truth_side` where given), cut to whole multiples of `scale`, and its LR."""
+def make_case(path: Path, scale: int = 2, truth_side: int | None = None, jpeg: int | None = None) -> Case:
+    """A truth from a file (first shrunk to `truth_side` where given), cut to whole multiples of `scale`, and its LR,
+    saved by Pillow as JPEG of quality `jpeg` where that is given, and read again."""
     truth = read_picture(path).pixels
     if truth_side is not None:
         truth = rounded(resize(truth, (truth_side, truth_side)))
     height, width = (side // scale * scale for side in truth.shape[-2:])
     truth = truth[:, :height, :width]
-    return Case(path.stem, truth, picture(resize(truth, (height // scale, width // scale))))
+    lr = picture(resize(truth, (height // scale, width // scale)))
+    if jpeg is not None:
+        file = io.BytesIO()
+        Image.fromarray(to_levels(lr.pixels).permute(1, 2, 0).numpy()).save(file, "JPEG", quality=jpeg)
+        lr = decode_picture(file.getvalue(), path.stem)
+    return Case(path.stem, truth, lr)
 
 
 def score(result: Tensor, truth: Tensor, scale: int = 2) -> Score:

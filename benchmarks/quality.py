@@ -3,8 +3,10 @@
     python -m benchmarks.quality SET5 --preset fast --seeds 0,1,2
     python -m benchmarks.quality FACES --truth-side 64 --count 100
     python -m benchmarks.quality FACES --truth-side 64 --shared --seeds 0,1,2
+    python -m benchmarks.quality SET5 --preset fast --jpeg 75 --images butterfly,bird
 
-`--images` takes stems, comma-separated; `--count` so many, evenly chosen; `--truth-side` first shrinks the truths.
+`--images` takes stems, comma-separated; `--count` so many, evenly chosen; `--truth-side` first shrinks the truths;
+`--jpeg` saves the LR images with that quality, of which nothing is told.
 Prints a line an image (with `--shared` a line a seed), then means, 95 % intervals of the gain over back-projection, the
 worst image, and the spread over seeds. The protocol is in protocol.py.
 """
@@ -28,10 +30,12 @@ from zssr_gan.zeroshot.shared import SharedModel
 
 def main() -> None:
     """Run a preset over the folder and print the figures."""
-    args = parsed(__doc__, "folder", preset="quality", seeds="0", images="", count=0, truth_side=None, shared=False)
+    args = parsed(
+        __doc__, "folder", preset="quality", seeds="0", images="", count=0, truth_side=None, jpeg=None, shared=False
+    )
     files = sorted(args.folder.glob("*.png"))
     files = [file for file in files if not args.images or file.stem in args.images.split(",")]
-    cases = [make_case(file, truth_side=args.truth_side) for file in some_of(files, args.count)]
+    cases = [make_case(file, truth_side=args.truth_side, jpeg=args.jpeg) for file in some_of(files, args.count)]
     reference = np.array([score(back_projected(case), case.truth).psnr for case in cases])
     plain = np.mean([score(bicubic(case), case.truth).psnr for case in cases])
     print(f"{len(cases)} images, bicubic {plain:.3f}, bicubic + back-projection {reference.mean():.3f} dB", flush=True)
