@@ -142,8 +142,8 @@ def test_an_image_is_let_go_before_the_next_begins(
         held.append(weakref.ref(picture.pixels))
         return picture
 
-    def enhance_pictures(*arguments: Any) -> list[Enhanced]:
-        (enhanced,) = work(*arguments)
+    def enhance_pictures(*arguments: Any, **options: Any) -> list[Enhanced]:
+        (enhanced,) = work(*arguments, **options)
         held.append(weakref.ref(enhanced.residual))
         if fails:
             raise RuntimeError("late")

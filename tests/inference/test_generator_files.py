@@ -326,10 +326,10 @@ class TestTogether:
     def test_a_pass_that_fails_is_tried_one_by_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         work = batch.enhance_pictures
 
-        def fails(pictures: list[Any], *arguments: Any) -> Any:
+        def fails(pictures: list[Any], *arguments: Any, **options: Any) -> Any:
             if any(picture.bits == 16 for picture in pictures):
                 raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
-            return work(pictures, *arguments)
+            return work(pictures, *arguments, **options)
 
         monkeypatch.setattr(batch, "enhance_pictures", fails)
         Path("in/b.png").unlink()
@@ -341,10 +341,10 @@ class TestTogether:
     def test_an_interrupt_keeps_whole_results(self, monkeypatch: pytest.MonkeyPatch) -> None:
         work = batch.enhance_pictures
 
-        def stops(pictures: list[Any], *arguments: Any) -> Any:
+        def stops(pictures: list[Any], *arguments: Any, **options: Any) -> Any:
             if pictures[0].alpha is not None:
                 raise KeyboardInterrupt
-            return work(pictures, *arguments)
+            return work(pictures, *arguments, **options)
 
         monkeypatch.setattr(batch, "enhance_pictures", stops)
         done = enhance("in", "-o", "out", "--model", MODEL)
