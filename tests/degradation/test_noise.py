@@ -133,6 +133,14 @@ class TestOnePicture:
         assert picture_noise(photograph(name, side, gray=gray, sigma=sigma)) is None
 
 
+@pytest.mark.parametrize("name", ["brick", "grass", "gravel"])
+@pytest.mark.parametrize("side", [48, 64, 128])
+def test_stationary_texture_is_not_taken_for_noise(name: str, side: int) -> None:
+    scene = torch.from_numpy(getattr(data, name)())[None].float() / LEVELS
+    (plain,) = noisy([resize(scene, (side, side)).clamp(0, 1)])
+    assert picture_noise(plain) is None
+
+
 @pytest.mark.parametrize("side", [1, 7, 15])
 def test_of_a_picture_that_is_too_small_nothing_is_seen(side: int) -> None:
     assert picture_noise(torch.rand(3, side, side, generator=torch.Generator().manual_seed(0))) is None

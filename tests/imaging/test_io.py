@@ -174,6 +174,9 @@ class TestRead:
         opaque = straight[:, :, 3] > 6000
         assert np.abs(samples_of(picture)[opaque] - straight[opaque].astype(int)).max() <= 6
         assert "premultiplied" in picture.notices[0]
+        stored[..., 3] = 0
+        hidden = decode_picture(tiff_bytes(stored, photometric="rgb", extrasamples=["assocalpha"]), "x")
+        assert np.array_equal(samples_of(hidden)[..., :3], stored[..., :3]), "colours without alpha are as stored"
 
     def test_channels_that_mean_nothing_are_left_out(self):
         picture = decode_picture(

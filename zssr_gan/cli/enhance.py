@@ -77,7 +77,7 @@ def enhance(
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="What the camera did: bicubic, estimate (from these images), or a FILE of an estimate [bicubic].",
+            help="What the camera did: bicubic, estimate (from these images), or an estimate's FILE [as seen in each].",
         ),
     ] = None,
     noise: Annotated[

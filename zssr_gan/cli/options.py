@@ -39,5 +39,5 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", rich_help_panel=REPORT
 
 Images = Annotated[
     list[Path],
-    typer.Argument(metavar="INPUT", help="Images (PNG, JPEG, TIFF, BMP, WebP), or folders of them."),
+    typer.Argument(metavar="INPUT", help="Images (PNG, JPEG, TIFF, BMP, WebP, AVIF, HEIC), or folders."),
 ]

@@ -26,7 +26,11 @@ _LEAST = 4.0  # levels of luma: less does no harm, and fine texture looks like i
 
 _LEAST_OF_COLOURS = 3.0  # levels of each channel
 
-_HIGH = 0.45  # cycles a pixel
+_HIGH, _HIGHEST, _MIDDLE = (0.45, 1.0), (0.5, 1.0), (0.3, 0.42)  # bands in cycles a pixel
+
+_FLAT, _FLAT_SIDE = 0.58, 48
+"""Least ratio of the energies at the highest and at middle frequencies, in pictures of at least so many pixels a side:
+1 of white noise, below 0.55 of brick, grass and gravel. Smaller pictures do not tell these apart."""
 
 _LOUD = (1.2, 250.0)
 """Levels, and levels times pixels of a side: hardly any scene without noise is louder in its quietest parts."""
@@ -66,25 +70,31 @@ def picture_noise(pixels: Tensor) -> SeenNoise | None:
     luma = luma_of(pixels) * LEVELS
     step = max(1, math.isqrt(luma.numel() // _WINDOWS))
     quiet, error = _quiet_energy(luma, step, _QUIETEST)
-    seen = math.sqrt(max(0.0, quiet - _ROUNDING))
+    seen, side = math.sqrt(max(0.0, quiet - _ROUNDING)), math.sqrt(luma.numel())
     if seen > LUMA_NOISE * _LEAST_OF_COLOURS and has_colours(pixels):
         found = noise_variances([pixels], step=max(2, step))
         of_colours = math.sqrt(sum(variance for _, variance, _ in found) / max(1, len(found)))
         # Noise of each colour for itself is in luma too.
         sigma = min(of_colours, seen / LUMA_NOISE)
         if sigma >= _LEAST_OF_COLOURS:
-            return SeenNoise(Noise(sigma=min(0.5, sigma / LEVELS)), error / (2 * sigma) / LEVELS)
+            return _seen(sigma, error / (2 * seen) / LUMA_NOISE, side, coloured=True)
     if seen < _LEAST:
         return None
     small = resize(luma[None], (luma.shape[0] // 2, luma.shape[1] // 2))[0]
     lost = max(_lost(luma, small, step, share) for share in (_QUIETEST, _QUIET)) / seen
-    side = math.sqrt(luma.numel())
     # The fewer windows there are, the less quiet is the quietest part of a scene without noise.
     loud = seen > _LOUD[0] + _LOUD[1] / side
     certain = lost > 0.3 or (loud and lost > -0.4) if side >= _SMALL else loud and lost > 0.5
-    if not certain:
+    high, middle = (_quiet_energy(luma, step, _QUIETEST, band)[0] for band in (_HIGHEST, _MIDDLE))
+    if not certain or (side >= _FLAT_SIDE and high < _FLAT * middle):
         return None
-    return SeenNoise(Noise(sigma=min(0.5, seen / LEVELS), coloured=False), error / (2 * seen) / LEVELS)
+    return _seen(seen, error / (2 * seen), side, coloured=False)
+
+
+def _seen(sigma: float, error: float, side: float, *, coloured: bool) -> SeenNoise:
+    """Noise in levels as it is said; of pictures of 16 to 128 px it comes out too small by up to 4 / `side`."""
+    noise = Noise(sigma=min(0.5, sigma / LEVELS), coloured=coloured)
+    return SeenNoise(noise, math.hypot(error, 4 / side * sigma) / LEVELS)
 
 
 def _lost(luma: Tensor, small: Tensor, step: int, share: float) -> float:
@@ -94,8 +104,9 @@ def _lost(luma: Tensor, small: Tensor, step: int, share: float) -> float:
     return math.copysign(math.sqrt(abs(variance)), variance)
 
 
-def _quiet_energy(levels: Tensor, step: int, share: float) -> tuple[float, float]:
-    """Energy of the quietest windows' highest frequencies, in squared levels, and its standard error."""
+def _quiet_energy(levels: Tensor, step: int, share: float, band: tuple[float, float] = _HIGH) -> tuple[float, float]:
+    """Energy of the quietest windows in a band of frequencies (cycles a pixel), in squared levels, and its standard
+    error."""
     all_Snn = windows(levels, SIDE, step).flatten(0, 1)
     # What is clipped has no noise, and would be the quietest of all.
     all_Snn = all_Snn[(all_Snn.amin((1, 2)) > 0) & (all_Snn.amax((1, 2)) < LEVELS)]
@@ -105,7 +116,7 @@ def _quiet_energy(levels: Tensor, step: int, share: float) -> tuple[float, float
     energy = transformed(all_Snn)[0].abs().square()
     busy_S = energy[:, (radius > 0.1) & (radius < 0.3)].mean(1)
     quietest = busy_S.argsort()[: max(1, round(share * len(busy_S)))]
-    high_S = energy[quietest][:, radius > _HIGH].mean(1)
+    high_S = energy[quietest][:, (radius > band[0]) & (radius < band[1])].mean(1)
     # Windows that overlap tell the same in part.
     apart = max(1.0, len(high_S) * min(1.0, (step / (SIDE / 2)) ** 2))
     return float(high_S.mean()), float(high_S.std(correction=0)) / math.sqrt(apart)

@@ -268,7 +268,8 @@ def _with_alpha(samples: Samples, colours: int, extra: list[int]) -> tuple[Sampl
     alpha = samples[:, :, colours : colours + 1]
     if extra[:1] == [associated]:
         top = np.iinfo(samples.dtype).max
-        straight = colour * (top / np.maximum(alpha, 1, dtype=np.float32))
+        # Where alpha is 0 the colours are left as they are stored.
+        straight = colour * np.where(alpha == 0, 1, top / np.maximum(alpha, 1, dtype=np.float32))
         colour = colour.copy()
         colour[...] = np.minimum(np.rint(straight), top)
         notices.append("Colours premultiplied by alpha were divided by it.")

@@ -160,7 +160,8 @@ def _with_seen_degradation(picture: Picture, request: Request, saved: Jpeg | Non
     low, gain = _stretch_of(pixels, picture, request)
     found = find_compression([pixels], [saved]).groups[0] if picture.bits == 8 else None
     if found is not None and found.jpeg is not None:
-        seen, why = Degradation(jpeg=found.jpeg), found.summary.removeprefix("1 image: ")
+        again = f", saved again with {found.outer.quality}" if found.outer is not None else ""
+        seen, why = Degradation(jpeg=found.jpeg), f"JPEG quality {found.quality}{again}"
     elif (shown := picture_noise((pixels - low) * gain)) is not None:
         noise = shown.noise if gain == 1 else shown.noise.stretched(-low * gain, 1 / gain)
         levels, error = LEVELS * noise.sigma, LEVELS * shown.error / gain
