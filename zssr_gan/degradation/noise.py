@@ -69,7 +69,8 @@ def picture_noise(pixels: Tensor) -> SeenNoise | None:
     pixels = pixels.float().cpu()
     luma = luma_of(pixels) * LEVELS
     step = max(1, math.isqrt(luma.numel() // _WINDOWS))
-    quiet, error = _quiet_energy(luma, step, _QUIETEST)
+    here = quiet_spectra(windows(luma, SIDE, step).flatten(0, 1))
+    quiet, error = _energy(here, step, _QUIETEST)
     seen, side = math.sqrt(max(0.0, quiet - _ROUNDING)), math.sqrt(luma.numel())
     if seen > LUMA_NOISE * _LEAST_OF_COLOURS and has_colours(pixels):
         found = noise_variances([pixels], step=max(2, step))
@@ -80,12 +81,14 @@ def picture_noise(pixels: Tensor) -> SeenNoise | None:
             return _seen(sigma, error / (2 * seen) / LUMA_NOISE, side, coloured=True)
     if seen < _LEAST:
         return None
-    small = resize(luma[None], (luma.shape[0] // 2, luma.shape[1] // 2))[0]
-    lost = max(_lost(luma, small, step, share) for share in (_QUIETEST, _QUIET)) / seen
+    small, by = resize(luma[None], (luma.shape[0] // 2, luma.shape[1] // 2))[0], max(1, step // 2)
+    there = quiet_spectra(windows(small, SIDE, by).flatten(0, 1))
+    lost = max(_energy(here, step, share)[0] - _energy(there, by, share)[0] for share in (_QUIETEST, _QUIET))
+    lost = math.copysign(math.sqrt(abs(lost) / (1 - _PASSES)), lost) / seen  # a share of what is seen; below 0: gained
     # The fewer windows there are, the less quiet is the quietest part of a scene without noise.
     loud = seen > _LOUD[0] + _LOUD[1] / side
     certain = lost > 0.3 or (loud and lost > -0.4) if side >= _SMALL else loud and lost > 0.5
-    high, middle = (_quiet_energy(luma, step, _QUIETEST, band)[0] for band in (_HIGHEST, _MIDDLE))
+    high, middle = (_energy(here, step, _QUIETEST, band)[0] for band in (_HIGHEST, _MIDDLE))
     if not certain or (side >= _FLAT_SIDE and high < _FLAT * middle):
         return None
     return _seen(seen, error / (2 * seen), side, coloured=False)
@@ -97,26 +100,25 @@ def _seen(sigma: float, error: float, side: float, *, coloured: bool) -> SeenNoi
     return SeenNoise(noise, math.hypot(error, 4 / side * sigma) / LEVELS)
 
 
-def _lost(luma: Tensor, small: Tensor, step: int, share: float) -> float:
-    """Standard deviation, in levels, of what the quietest windows lose by halving; below 0 where they gain."""
-    here, there = (_quiet_energy(levels, by, share)[0] for levels, by in ((luma, step), (small, max(1, step // 2))))
-    variance = (here - there) / (1 - _PASSES)
-    return math.copysign(math.sqrt(abs(variance)), variance)
+def quiet_spectra(all_Snn: Tensor) -> Tensor:
+    """`S u v`: power of windows `S n n` of levels, those with the least at low frequencies first, the clipped left out.
 
-
-def _quiet_energy(levels: Tensor, step: int, share: float, band: tuple[float, float] = _HIGH) -> tuple[float, float]:
-    """Energy of the quietest windows in a band of frequencies (cycles a pixel), in squared levels, and its standard
-    error."""
-    all_Snn = windows(levels, SIDE, step).flatten(0, 1)
-    # What is clipped has no noise, and would be the quietest of all.
+    What is clipped has no noise, and would be the quietest of all.
+    """
+    radius = radii(SIDE)
     all_Snn = all_Snn[(all_Snn.amin((1, 2)) > 0) & (all_Snn.amax((1, 2)) < LEVELS)]
     if not len(all_Snn):
+        return all_Snn.new_zeros(0, *radius.shape)
+    energy = transformed(all_Snn)[0].abs().square()
+    return energy[energy[:, (radius > 0.1) & (radius < 0.3)].mean(1).argsort()]
+
+
+def _energy(spectra: Tensor, step: int, share: float, band: tuple[float, float] = _HIGH) -> tuple[float, float]:
+    """Mean of the first `share` of spectra in a band of frequencies (cycles a pixel), and its standard error."""
+    if not len(spectra):
         return 0.0, 0.0
     radius = radii(SIDE)
-    energy = transformed(all_Snn)[0].abs().square()
-    busy_S = energy[:, (radius > 0.1) & (radius < 0.3)].mean(1)
-    quietest = busy_S.argsort()[: max(1, round(share * len(busy_S)))]
-    high_S = energy[quietest][:, (radius > band[0]) & (radius < band[1])].mean(1)
+    high_S = spectra[: max(1, round(share * len(spectra)))][:, (radius > band[0]) & (radius < band[1])].mean(1)
     # Windows that overlap tell the same in part.
     apart = max(1.0, len(high_S) * min(1.0, (step / (SIDE / 2)) ** 2))
     return float(high_S.mean()), float(high_S.std(correction=0)) / math.sqrt(apart)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from zssr_gan.degradation.jpeg import block_coefficients, compress
 from zssr_gan.degradation.model import Degradation, DegradedDownscale, GaussianBlur, Jpeg
-from zssr_gan.degradation.noise import SIDE
+from zssr_gan.degradation.noise import SIDE, quiet_spectra
 from zssr_gan.degradation.operators import adjoint
 from zssr_gan.degradation.spectra import radii, transformed, windows
 from zssr_gan.imaging.colour import LEVELS
@@ -175,14 +175,11 @@ class Recurrence:
 
     def _ceiling(self, groups: list[Tensor]) -> float:
         step = self.settings.window_step
-        all_Snn = torch.cat([windows(levels, SIDE, step).flatten(0, 2) for levels in groups])
-        # What is clipped has no noise, and would be the quietest of all.
-        all_Snn = all_Snn[(all_Snn.amin((1, 2)) > 0) & (all_Snn.amax((1, 2)) < LEVELS)]
-        if not len(all_Snn):
+        spectra = quiet_spectra(torch.cat([windows(levels, SIDE, step).flatten(0, 2) for levels in groups]))
+        if not len(spectra):
             return 0.0
-        energy = transformed(all_Snn)[0].abs().square()
-        quietest = energy[:, self._low].mean(1).argsort()[: max(1, round(_QUIETEST * len(energy)))]
-        variance = float(energy[quietest][:, radii(SIDE) > _HIGH].mean())
+        quietest = spectra[: max(1, round(_QUIETEST * len(spectra)))]
+        variance = float(quietest[:, radii(SIDE) > _HIGH].mean())
         return math.sqrt(max(0.0, variance - 1 / 12)) / LEVELS
 
     def _spectra(self, levels: Tensor) -> Tensor:

@@ -20,7 +20,6 @@ from zssr_gan.inference.generator import images_together, takes_together
 from zssr_gan.inference.outputs import Job, Plan
 from zssr_gan.inference.record import (
     VERSION,
-    DegradationFacts,
     InputFile,
     Record,
     RecordError,
@@ -167,7 +166,7 @@ def _skip(job: Job, request: Request) -> Result:
             "another degradation": asked.degradation.source != "estimate"
             if request.estimates
             # What is seen in a picture is seen again.
-            else asked.degradation.sha256 != _own_degradation(request, made.input.sha256).sha256
+            else asked.degradation.sha256 != request.degradation_of(made.input.sha256).sha256
             and (asked.degradation.source, request.degradation.source) != ("picture", "default"),
         }
     except (RecordError, OSError) as error:
@@ -227,18 +226,13 @@ def open_input(path: Path, request: Request) -> Opened:
 def enhance_opened(opened: list[Opened], request: Request, on_progress: OnProgress | None) -> list[Enhanced]:
     """Results, not written yet; errors are those of `enhance_pictures`, with the first file's name."""
     if request.model is None:
-        request = replace(request, degradation=_own_degradation(request, opened[0].sha256))
+        request = replace(request, degradation=request.degradation_of(opened[0].sha256))
     try:
         return enhance_pictures(
             [one.picture for one in opened], request, on_progress, saved=[one.saved for one in opened]
         )
     except ZssrGanError as error:  # the work knows pixels, not files
         raise type(error)(f"{opened[0].path}: {error}") from error
-
-
-def _own_degradation(request: Request, sha256: str) -> DegradationFacts:
-    """The request's degradation, with the compression of the image with this hash where it has its own."""
-    return request.degradation if request.estimate is None else DegradationFacts.estimated(request.estimate, sha256)
 
 
 def record_and_files(job: Job, opened: Opened, enhanced: Enhanced, version: str = VERSION) -> tuple[Record, Contents]:

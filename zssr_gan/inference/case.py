@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from zssr_gan.degradation.estimator import gather
-from zssr_gan.degradation.model import Degradation, degradation_of
+from zssr_gan.degradation.model import degradation_of
 from zssr_gan.degradation.plot import picture_path, write_estimate
 from zssr_gan.degradation.recurrence import EstimationSettings
 from zssr_gan.devices import machine
@@ -81,7 +81,7 @@ def with_shared_model(plan: Plan, request: Request, on_progress: OnProgress) -> 
     """
     assert isinstance(request.settings, ZeroShotSettings), "a trained generator learns on no case"
     began, images = time.perf_counter(), _read(plan, request)
-    degradations = [_degradation_of(request, image.image.sha256) for image in images]
+    degradations = [request.degradation_of(image.image.sha256).values for image in images]
     downscales = {one.sha256: one.downscale for one in (request.degradation.values, *degradations)}
     several = sorted({one.sha256 for one in degradations} - {request.degradation.sha256})
     key = {
@@ -113,11 +113,6 @@ def with_shared_model(plan: Plan, request: Request, on_progress: OnProgress) -> 
         line = f"{path}: learnt on {len(images)} images in {time.perf_counter() - began:.0f} s"
     files = {**request.files, "init-from": OptionFile(path=str(path), sha256=shared.sha256)}
     return replace(request, shared=shared, learns=False, files=files), line
-
-
-def _degradation_of(request: Request, sha256: str) -> Degradation:
-    """What the camera did to the image with this hash."""
-    return request.degradation.values if request.estimate is None else request.estimate.of(sha256)
 
 
 def _read(plan: Plan, request: Request) -> list[LRImage]:

@@ -106,6 +106,12 @@ class Request:
         if not 0 <= seed < 2**63:
             raise SettingsError(f"the seed is a whole number from 0 to 2^63 - 1, not {self.seed!r}")
 
+    def degradation_of(self, image_sha256: str) -> DegradationFacts:
+        """What the camera did to the image with this hash: its own compression, where the estimate has one for it."""
+        if self.estimate is None:
+            return self.degradation
+        return DegradationFacts.estimated(self.estimate, image_sha256)
+
     def settings_for(self, pixels: int) -> Settings:
         """The settings for an image of so many pixels."""
         if isinstance(self.settings, GeneratorSettings) or self.learns or self.shared is not None:
