@@ -48,7 +48,7 @@ BATCH = 32  # crops of an iteration
 CROP = 32  # pixels a side, before they are shrunk
 RATE = 2e-4
 START = 1.0  # standard deviation of the Gaussian that the generator begins as, HR pixels
-CUT = REACH // 2  # pixels at a shrunk crop's border whose kernel looked beyond the crop
+CUT = REACH // 2  # pixels at a shrunk crop's border that depend on pixels beyond the crop
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Single photographs with a blur that no method is told: the case of one image.
+"""Single photographs with a blur that is unknown to every method: the case of one image.
 
     python -m benchmarks.photographs SET5 --kernels KERNELS
 

@@ -6,7 +6,7 @@
     python -m benchmarks.quality SET5 --preset fast --jpeg 75 --images butterfly,bird
 
 `--images` takes stems, comma-separated; `--count` so many, evenly chosen; `--truth-side` first shrinks the truths;
-`--jpeg` saves the LR images with that quality, of which nothing is told.
+`--jpeg` saves the LR images with that quality, which no method knows.
 Prints a line an image (with `--shared` a line a seed), then means, 95 % intervals of the gain over back-projection, the
 worst image, and the spread over seeds. The protocol is in protocol.py.
 """

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if failures:
                 raise failures[0]
         except KeyboardInterrupt as stop:
-            bar.note("Stopped: what is done is kept; the same command goes on from there.", "red")
+            bar.note("Stopped: results so far are saved; run the same command again to resume.", "red")
             return exit_code(stop)
         except ZssrGanError as error:
             bar.note(f"error: {error}", "red")

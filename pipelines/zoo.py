@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failed = train_all(systems, folder, data, options.set, machine, bar)
             failed += make_tables(folder, data, machine, bar)
         except KeyboardInterrupt as stop:
-            bar.note("Stopped: what is done is kept; the same command goes on from there.", "red")
+            bar.note("Stopped: results so far are saved; run the same command again to resume.", "red")
             return exit_code(stop)
         except ZssrGanError as error:
             bar.note(f"error: {error}", "red")

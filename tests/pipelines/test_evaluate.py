@@ -305,7 +305,7 @@ def test_stopped_it_goes_on(config: Path, monkeypatch: pytest.MonkeyPatch, capsy
     with monkeypatch.context() as patch:
         patch.setattr(methods, "learn_case", stop)
         assert run(config, "--only", "truth") == 130
-    assert "the same command goes on from there" in capsys.readouterr().err
+    assert "run the same command again to resume" in capsys.readouterr().err
     assert not (REPORT / "truth.md").exists()
     monkeypatch.setattr(methods, "_lanczos", refuse)
     assert run(config, "--only", "truth") == 0

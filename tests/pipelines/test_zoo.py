@@ -142,7 +142,7 @@ class TestFlow:
         calls.stops = {("train", "dcgan")}
         assert zoo.main(["--only", "dcgan,srcnn"]) == 130
         assert calls.names == ["prepare dcgan", "train dcgan"]
-        assert "the same command goes on from there" in capsys.readouterr().err
+        assert "run the same command again to resume" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         ("words", "said"),

@@ -39,7 +39,7 @@ def panels(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, list[tuple[fl
 
 def test_zeros_are_drawn(panels: dict[str, dict[str, list[tuple[float, float]]]]) -> None:
     assert panels["generator: losses, unweighted"]["pixel"] == [(1, 0.5), (3, 0.0)]
-    assert panels["discriminator: accuracy"] == {"told rightly": [(2, 0.0)]}
+    assert panels["discriminator: accuracy"] == {"classified rightly": [(2, 0.0)]}
     assert panels["validation: PSNR, dB"]["to the synthetic HR"] == [(3, 0.0)]
 
 

@@ -1,4 +1,4 @@
-"""Protocol `blind`: what cameras do to a scene, drawn by a seed, that no method is told.
+"""Protocol `blind`: cameras drawn by a seed, unknown to every method.
 
 An anisotropic Gaussian of 0.7 to 2.5 HR pixels an axis and any angle, antialiased bicubic halving, noise of 0 to 4/255,
 and, by the number of the group, no JPEG, JPEG 90 or JPEG 75, as real files of Pillow's encoder.

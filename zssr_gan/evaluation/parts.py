@@ -131,7 +131,7 @@ def blind(work: Evaluator) -> Part:
     methods = [_joined(each) for each in zip(*(_methods(work, group) for group in groups), strict=True)]
     images = joined_images(groups)
     title = f"Blind: {len(groups)} groups of {_size_text(work, groups[0])}"
-    part = _against_truths(work, "blind", "Blind: cameras that no method is told of", title, images, methods)
+    part = _against_truths(work, "blind", "Blind: cameras unknown to every method", title, images, methods)
     rows = [Row((str(n), f"{len(one):,}", one.done, one.estimated), ()) for n, one in enumerate(groups, 1)]
     heads = ("group", "images", "what the camera did", "what was estimated")
     return replace(part, tables=(*part.tables, Table("Cameras", heads, (), tuple(rows))))

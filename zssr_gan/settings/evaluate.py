@@ -34,7 +34,7 @@ class TruthSettings(SetSettings):
     a truth that it was trained on."""
     blind: int = Field(0, ge=0, le=100)
     """So many groups of these images (of 100 each, where there are as many) are blurred, made noisy and compressed too,
-    each in a way of its own that no method is told; 0: none."""
+    each in a way of its own that no method knows; 0: none."""
 
 
 class EvaluateSettings(Settings):

@@ -118,7 +118,7 @@ def curves_png(lines: Sequence[Line], title: str) -> bytes:
     _finish(panels[0], "generator: losses, unweighted", bool(names))
     _draw(panels[1], theirs, "loss")
     _finish(panels[1], "discriminator: loss", bool(theirs))
-    _draw(panels[2], theirs, "accuracy", "told rightly")
+    _draw(panels[2], theirs, "accuracy", "classified rightly")
     panels[2].set_ylim(-0.02, 1.02)
     _finish(panels[2], "discriminator: accuracy", bool(theirs))
     for name, label in (("synthetic_db", "to the synthetic HR"), ("truth_db", "to the HR image")):

@@ -45,7 +45,7 @@ def _ignore(*_: Any) -> None:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What a caller is told between steps.
+    """What a caller hears of between steps.
 
     `progress`: step, all steps and losses, after each logged step. `notice`: a sentence. `best`: the best generator so
     far, with step, phase and figures. `samples`: step, all steps, and outputs on the images held out. `begun`: the step

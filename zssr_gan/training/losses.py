@@ -210,8 +210,8 @@ class Objective:
         The kinds' weights sum to 1, so that the real half weighs as much as the fake one.
 
         Returns:
-            `loss`; `real` and `fake`, the two halves that it is the sum of; and `accuracy`: the share told rightly,
-            both halves counted alike.
+            `loss`; `real` and `fake`, the two halves that it is the sum of; and `accuracy`: the share classified
+            rightly, both halves counted alike.
         """
         sums: dict[str, list[Tensor]] = {name: [] for name in ("loss", "real", "fake", "accuracy")}
         for kind, real in reals.items():
