@@ -3,9 +3,9 @@
     torchrun --nnodes 2 --nproc-per-node 8 --max-restarts 3 ... -m pipelines.synth --config configs/paper.yaml
 
 Processes of `synth` share a small key-value store (torch's c10d store), and nothing else: no gradients, no collectives.
-Those of `train` average their gradients too (`DataParallel`). Where one dies, torchrun stops and starts all of them,
-and they meet in the store of those before them. So each start has a number that all its processes agree on, and keys of
-its own: nothing of a dead one is heard or waited for.
+Those of `train` average their gradients too, by torch's DistributedDataParallel. Where one dies, torchrun stops and
+starts all of them, and they meet in the store of those before them. So each start has a number that all its processes
+agree on, and keys of its own: nothing of a dead one is heard or waited for.
 """
 
 import datetime
@@ -129,8 +129,7 @@ def join() -> Ranks:
 class DataParallel:
     """Processes that each compute the gradient of a part of a batch, and all take the mean as theirs.
 
-    Gradients of a network are sent as one vector when all of them are there: these networks are small, and what is not
-    used in a step (skipped blocks, the same in all processes) is not sent. A context manager.
+    A context manager around torch's process group.
 
     Args:
         ranks: of this process; where it is alone, nothing is done.
@@ -166,17 +165,14 @@ class DataParallel:
             nn.SyncBatchNorm.convert_sync_batchnorm(network)
         return self.device.type == "cuda"
 
-    def average(self, network: nn.Module) -> None:
-        """Make each gradient of a network the mean over all processes."""
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """The network as it is called in a training step: its backward pass gives all processes the mean gradient.
+
+        Blocks may be skipped, the same in all processes: their gradients stay None.
+        """
         if self.ranks.world == 1:
-            return
-        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-        if not gradients:
-            return
-        mean = self.mean(torch.cat([gradient.flatten() for gradient in gradients]))
-        sizes = [gradient.numel() for gradient in gradients]
-        for gradient, part in zip(gradients, mean.split(sizes), strict=True):
-            gradient.copy_(part.view_as(gradient))
+            return network
+        return nn.parallel.DistributedDataParallel(network, broadcast_buffers=False, find_unused_parameters=True)
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean of a tensor over all processes."""

@@ -122,6 +122,7 @@ class Loop:
         self._weights = {name: list(getattr(self, name).parameters()) for name in NETWORKS}
         self._finite = torch.tensor(True, device=device)
         self._epoch: int | None = None
+        self._called: dict[str, nn.Module]
         self._ahead: ThreadPoolExecutor
         self._next: Future[StepBatch]
 
@@ -145,6 +146,7 @@ class Loop:
         if self.group.ranks.rank == 0:
             self.log.cut_back(state.step)
             self.callbacks.begun(state.step)
+        self._called = {name: self.group.wrap(getattr(self, name)) for name in NETWORKS}
         self.generator.train()
         self.discriminator.train()
         with ThreadPoolExecutor(1) as self._ahead:
@@ -194,15 +196,16 @@ class Loop:
 
     def _losses(self, step: Step, drawn: StepBatch) -> dict[str, Tensor]:
         """What the step's network minimises (`loss`), and its parts."""
+        called = self._called[step.network]
         if step.network == "discriminator":
             with torch.no_grad():
                 fake = self.generator(drawn.lr.lr)
-            on_reals = {kind: self.discriminator(real) for kind, real in drawn.reals.items()}
-            losses = self.objective.discriminator(on_reals, self.reals.weights, self.discriminator(fake))
+            on_reals = {kind: called(real) for kind, real in drawn.reals.items()}
+            losses = self.objective.discriminator(on_reals, self.reals.weights, called(fake))
             losses["accuracy"] = self.group.mean(losses["accuracy"])
             self.state.accuracy = torch.lerp(self.state.accuracy, losses["accuracy"], _ACCURACY_DECAY)
             return losses
-        sr = self.generator(drawn.lr.lr)
+        sr = called(drawn.lr.lr)
         losses = self.objective.content(self.generator, sr, drawn.lr)
         if step.phase == "adversarial":
             # Its own weights do not learn from this: their gradients are not even computed.
@@ -219,7 +222,7 @@ class Loop:
 
     def _update(self, step: Step, loss: Tensor) -> Tensor:
         """Follow the gradient, whose norm it returns."""
-        network, optimisers = getattr(self, step.network), self.state.optimisers[step.network]
+        optimisers = self.state.optimisers[step.network]
         for optimiser in optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = group["initial_lr"] * self._rate(step)
@@ -227,7 +230,6 @@ class Loop:
         # The next batch is drawn beside the backward pass, which leaves Python free; else one would wait for the other.
         loss.register_hook(lambda _: self._draw_ahead(self.state.step + 1))
         loss.backward()
-        self.group.average(network)
         norm = nn.utils.clip_grad_norm_(self._weights[step.network], self.settings.optimiser.clip or math.inf)
         self._finite &= torch.isfinite(loss.detach()) & torch.isfinite(norm)
         if self.machine.device.type == "cpu":  # elsewhere it would wait for the device at each step
