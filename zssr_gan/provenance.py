@@ -3,9 +3,13 @@
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
+
+from zssr_gan.errors import ZssrGanError
+
+_T = TypeVar("_T")
 
 Label = Literal["internal", "case", "generative"]
 
@@ -96,6 +100,18 @@ class FileModel(BaseModel):
     """Base of what is written to a file as JSON: frozen, and on reading an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def read_json(path: Path, kind: type[_T], error: type[ZssrGanError]) -> _T:
+    """Read a file of JSON as a pydantic model or dataclass. Raises `error`, a sentence: it cannot be read as one."""
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem.strerror}).") from problem
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        why = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        raise error(f"{path}: is damaged, or of another version of zssr-gan ({why}).") from problem
 
 
 def _as_utf8(name: str) -> str:

@@ -31,7 +31,7 @@ def image(number: int) -> StoredImage:
         "role": "table1" if number > 2 else "zssr",
         "iterations": 100 * number,
         "residual_db": 50.0 if number else float("inf"),
-        "choice": "network",
+        "choice": {"share": 1.0},
         "seeds": [1, 2],
         "seed": 5,
     }

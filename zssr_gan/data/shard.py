@@ -22,6 +22,7 @@ of all figures, and of the file. Both are written once and never changed.
 """
 
 import importlib.metadata
+import io
 import json
 import math
 import re
@@ -29,19 +30,16 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, JsonValue, ValidationError
+from pydantic import AfterValidator, JsonValue
 
 from zssr_gan.errors import StoreError
-from zssr_gan.files import canonical_sha256, sha256_bytes, sha256_file
-from zssr_gan.provenance import LABELS, finite_json
-
-STORAGE: Final[Mapping[str, object]] = {}
-"""How the pixels lie in the file, as h5py's `create_dataset` takes it: contiguous. See benchmarks/README.md."""
+from zssr_gan.files import canonical_sha256, sha256_bytes
+from zssr_gan.provenance import LABELS, FileModel, finite_json
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +56,7 @@ class StoredImage:
     figures: dict[str, JsonValue]
 
 
-class Plane(BaseModel, frozen=True, extra="forbid"):
+class Plane(FileModel):
     """Where an image lies in its flat array."""
 
     offset: int
@@ -70,12 +68,12 @@ def _plain_id(name: str) -> str:
     """Ids are plain relative paths, so that those which differ are different files wherever they are written to."""
     path = PurePosixPath(name)
     plain = path.as_posix() == name and path.name and not path.is_absolute() and ".." not in path.parts
-    if not plain or "\0" in name:
-        raise ValueError("not a plain relative path with forward slashes")
+    if not plain or "\0" in name or name.encode(errors="replace").decode() != name:
+        raise ValueError("no plain relative path in UTF-8 with forward slashes")
     return name
 
 
-class SidecarImage(BaseModel, frozen=True, extra="forbid"):
+class SidecarImage(FileModel):
     """One image of a shard, as its sidecar has it."""
 
     id: Annotated[str, AfterValidator(_plain_id)]
@@ -84,7 +82,7 @@ class SidecarImage(BaseModel, frozen=True, extra="forbid"):
     sr: Plane
 
 
-class Sidecar(BaseModel, frozen=True, extra="forbid"):
+class Sidecar(FileModel):
     """The sidecar of a shard: written last, so that a shard with one is whole."""
 
     schema_version: Literal[1] = 1
@@ -109,6 +107,18 @@ class Sidecar(BaseModel, frozen=True, extra="forbid"):
         head = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
         return f'{{\n{head},\n "images": [\n{lines}\n ]\n}}\n'.encode()
 
+    def differs_from(self, found: "Sidecar") -> str | None:
+        """Where the HDF5 file that `found` describes is another than the one this was written for; None nowhere.
+
+        Tables, figures and pixels count. Other bytes of the file do not: a program that opens it for writing sets flags
+        in it. In stores of earlier versions the file's own hash vouches for the figures.
+        """
+        ignored = ("size_bytes", "sha256") if self.figures_sha256 else ("figures_sha256",)
+        if found.model_copy(update={name: getattr(self, name) for name in ignored}) == self:
+            return None
+        images = [mine.id for its, mine in zip(found.images, self.images, strict=False) if its != mine]
+        return f"{len(images)} images, {images[0]} first" if images else "its figures, settings or number"
+
 
 def shard_path(folder: Path, number: int) -> Path:
     """The HDF5 file of a shard; its sidecar has the suffix `.json`."""
@@ -121,25 +131,12 @@ def shard_number(path: Path) -> int | None:
     return None if match is None else int(match[1])
 
 
-def read_sidecar(path: Path) -> Sidecar:
-    """Read a sidecar. Raises StoreError where it is damaged or cannot be read."""
-    try:
-        return Sidecar.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror}).") from error
-    except ValidationError as error:
-        what = error.errors()[0]["msg"]
-        raise StoreError(
-            f"{path}: the sidecar is damaged ({what}); `zssr-gan store check` says what is lost."
-        ) from error
-
-
 def encode_shard(
     number: int,
     images: Sequence[StoredImage],
     settings: Mapping[str, JsonValue],
     *,
-    storage: Mapping[str, object] = STORAGE,
+    storage: Mapping[str, object] = {},
 ) -> tuple[bytes, Sidecar]:
     """The bytes of a shard's HDF5 file, and its sidecar.
 
@@ -149,7 +146,7 @@ def encode_shard(
         number: of the shard.
         images: at least one, each id once.
         settings: of the run, as plain JSON.
-        storage: how the pixels lie in the file; other values are for the benchmark.
+        storage: how h5py's `create_dataset` lays out the pixels; default: contiguous (see benchmarks/README.md).
 
     Raises:
         StoreError: an image that a store does not hold: not 8 bit, no gray or RGB, no label, no id, an id twice.
@@ -178,83 +175,44 @@ def encode_shard(
         file.create_dataset("figures", data=figures, dtype=text)
         file.flush()
         content: bytes = file.id.get_file_image()
-        return content, _describe(file, number, size_bytes=len(content), sha256=sha256_bytes(content))
+    return content, describe_shard(content, number)
 
 
-def open_shard(path: Path) -> Any:
-    """A shard's HDF5 file for reading, which the caller closes. Raises StoreError where it cannot be opened."""
-    try:
-        # Shards never change, so HDF5's own locks protect nothing, and some network disks refuse them.
-        return h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be opened; `zssr-gan store check` says what is damaged ({error}).") from error
-
-
-def find_fault(path: Path, sidecar: Sidecar) -> str | None:
-    """What is wrong with a shard, compared with its sidecar; None where it is sound.
-
-    Sound is a shard whose tables, figures and pixels are those that were written. Other bytes of the file may differ:
-    a program that opens it for writing sets flags in it.
-    """
-    try:
-        with open_shard(path) as file:
-            found = _describe(file, sidecar.number, size_bytes=sidecar.size_bytes, sha256=sidecar.sha256)
-        if sidecar.figures_sha256 is None:  # then the hash of the file alone vouches for the figures
-            found = found.model_copy(update={"figures_sha256": None, "sha256": sha256_file(path)})
-    except Exception as error:  # of damaged bytes HDF5 makes any error that it likes
-        return f"its HDF5 file cannot be read ({error})"
-    if found == sidecar:
-        return None
-    differing = [one.id for one, other in zip(found.images, sidecar.images, strict=False) if one != other]
-    where = f"{len(differing)} images, {differing[0]} first" if differing else "its figures or settings"
-    return f"its HDF5 file and its sidecar do not agree ({where})"
-
-
-def ids_inside(path: Path) -> tuple[str, ...]:
-    """The ids that a shard's HDF5 file names; nothing where it cannot be read."""
-    try:
-        with open_shard(path) as file:
-            return tuple(file["id"].asstr()[:])
-    except Exception:  # as in find_fault
-        return ()
-
-
-def _describe(file: Any, number: int, *, size_bytes: int, sha256: str) -> Sidecar:
-    """The sidecar of an open HDF5 file; what is said of the file itself is taken as it is given."""
-    figures = file["figures"].asstr()[:].tolist()
-    roles = [json.loads(text).get("role") for text in figures]
-    settings_sha256 = canonical_sha256(json.loads(file.attrs["settings"]))
-    if settings_sha256 != file.attrs["settings_sha256"]:
-        raise ValueError("its settings have another hash")
-    planes = {}
-    for name in ("lr", "sr"):
-        flat = file[name][:]  # at once: one image at a time takes HDF5 five times as long
-        places = zip(file[f"{name}_offset"][:].tolist(), file[f"{name}_shape"][:].tolist(), strict=True)
-        planes[name] = [
-            Plane(offset=at, shape=shape, sha256=sha256_bytes(flat[at : at + math.prod(shape)].tobytes()))
-            for at, shape in places
-        ]
-    return Sidecar(
-        version=file.attrs["version"],
-        number=number,
-        settings_sha256=settings_sha256,
-        size_bytes=size_bytes,
-        sha256=sha256,
-        figures_sha256=canonical_sha256(figures),
-        images=tuple(
-            SidecarImage(id=name, role=role if isinstance(role, str) else None, lr=lr, sr=sr)
-            for name, role, lr, sr in zip(file["id"].asstr()[:], roles, planes["lr"], planes["sr"], strict=True)
-        ),
-    )
+def describe_shard(content: bytes, number: int) -> Sidecar:
+    """The sidecar of shard `number`, whose HDF5 file has these bytes. Of damaged bytes HDF5 makes any exception."""
+    with h5py.File(io.BytesIO(content)) as file:
+        figures = file["figures"].asstr()[:].tolist()
+        roles = [json.loads(text).get("role") for text in figures]
+        settings_sha256 = canonical_sha256(json.loads(file.attrs["settings"]))
+        if settings_sha256 != file.attrs["settings_sha256"]:
+            raise ValueError("its settings have another hash")
+        planes = {}
+        for name in ("lr", "sr"):
+            flat = file[name][:]  # at once: one image at a time takes HDF5 five times as long
+            places = zip(file[f"{name}_offset"][:].tolist(), file[f"{name}_shape"][:].tolist(), strict=True)
+            planes[name] = [
+                Plane(offset=at, shape=shape, sha256=sha256_bytes(flat[at : at + math.prod(shape)].tobytes()))
+                for at, shape in places
+            ]
+        return Sidecar(
+            version=file.attrs["version"],
+            number=number,
+            settings_sha256=settings_sha256,
+            size_bytes=len(content),
+            sha256=sha256_bytes(content),
+            figures_sha256=canonical_sha256(figures),
+            images=tuple(
+                SidecarImage(id=name, role=role if isinstance(role, str) else None, lr=lr, sr=sr)
+                for name, role, lr, sr in zip(file["id"].asstr()[:], roles, planes["lr"], planes["sr"], strict=True)
+            ),
+        )
 
 
 def _refuse_unfit(images: Sequence[StoredImage]) -> None:
     seen: set[str] = set()
     for image in images:
         try:
-            _plain_id(image.id).encode()
-        except UnicodeEncodeError as error:
-            raise StoreError(f"the id {image.id!r} is not UTF-8: give the source file another name.") from error
+            _plain_id(image.id)
         except ValueError as error:
             raise StoreError(f"the id {image.id!r} is {error}, as in 'lfw/000.png'.") from error
         if image.id in seen:

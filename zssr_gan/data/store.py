@@ -2,79 +2,63 @@
 
     synthetic/settings.json      what every image was made with, and the hash of it
     synthetic/shard-0000.h5      images (see shard.py for how they lie)
-    synthetic/shard-0000.json    its sidecar, written last; the manifest is the union of these
+    synthetic/shard-0000.json    its sidecar, named last; the manifest is the union of these
     synthetic/.lock              locked by the one run that writes
 
-A shard is written whole, flushed, renamed, and only then gets its sidecar in the same way. So at any moment a kill
-leaves whole shards, and at most one without a sidecar, which the next start removes. A damaged shard is removed too:
-its images are made anew from their seeds.
+A kill leaves whole shards, and at most one without a sidecar, which the next start removes. A damaged shard is removed
+too: its images are made anew from their seeds.
 """
 
 import errno
 import functools
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import JsonValue, model_validator
 
-from zssr_gan.data.shard import (
-    Sidecar,
-    StoredImage,
-    encode_shard,
-    find_fault,
-    ids_inside,
-    read_sidecar,
-    shard_number,
-    shard_path,
-)
+from zssr_gan.data.shard import Sidecar, StoredImage, describe_shard, encode_shard, shard_number, shard_path
 from zssr_gan.errors import OutputError, StoreError
-from zssr_gan.files import atomic_write, canonical_sha256, is_leftover, locked
+from zssr_gan.files import atomic_write, canonical_sha256, is_leftover, locked, write_together
+from zssr_gan.provenance import FileModel, read_json
 from zssr_gan.signals import uninterrupted
 
 SETTINGS: Final = "settings.json"
 
 
-class StoreSettings(BaseModel, frozen=True, extra="forbid"):
+class StoreSettings(FileModel):
     """The settings that every image of a store was made with, as they lie in `settings.json`."""
 
     schema_version: Literal[1] = 1
     settings_sha256: str
     settings: dict[str, JsonValue]
 
-    @classmethod
-    def of(cls, settings: Mapping[str, JsonValue]) -> "StoreSettings":
-        """Settings with their hash; tuples become lists, as in the file. Raises ValueError for NaN and infinity."""
-        plain = json.loads(json.dumps(settings, allow_nan=False))
-        return cls(settings=plain, settings_sha256=canonical_sha256(plain))
+    @model_validator(mode="after")
+    def _hash(self) -> Self:
+        if canonical_sha256(self.settings) != self.settings_sha256:
+            raise ValueError("the settings have another hash")
+        return self
 
 
 def read_settings(folder: Path) -> StoreSettings:
     """The settings of the store in `folder`. Raises StoreError where there is none, or they are damaged."""
     path = folder / SETTINGS
-    try:
-        found = StoreSettings.model_validate_json(path.read_bytes())
-    except FileNotFoundError as error:
+    if not path.exists():
         what = "no store of synthetic images (it has no settings.json)" if folder.is_dir() else "no such folder"
-        raise StoreError(f"{folder}: {what}; `make synth` makes one in runs/NAME/synthetic.") from error
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror}).") from error
-    except ValidationError as error:
-        raise StoreError(f"{path}: not the settings of a store ({error.errors()[0]['msg']}).") from error
-    if canonical_sha256(found.settings) != found.settings_sha256:
-        raise StoreError(f"{path}: the settings are not those that their hash was made of: the file is damaged.")
-    return found
+        raise StoreError(f"{folder}: {what}; `make synth` makes one in runs/NAME/synthetic.")
+    return read_json(path, StoreSettings, StoreError)
 
 
 def first_difference(old: Mapping[str, JsonValue], new: Mapping[str, JsonValue]) -> tuple[str, str, str] | None:
-    """The first key, dotted, in which settings differ, with both values as text; None where they are equal."""
+    """The first key, dotted, in which settings differ, with both values as short text; None where they are equal."""
     before, after = dict(_leaves(old)), dict(_leaves(new))
     for key in [*after, *before]:
         was, wanted = before.get(key, "nothing"), after.get(key, "nothing")
         if was != wanted:
+            was, wanted = (text if len(text) <= 100 else f"{text[:97]}..." for text in (was, wanted))
             return key, was, wanted
     return None
 
@@ -106,7 +90,7 @@ def refuse_other_settings(folder: Path, settings: Mapping[str, JsonValue], *, ig
         default | {key: value for key, value in one.items() if key not in ignore} for one in (old, settings)
     )
     if (different := first_difference(before, after)) is not None:
-        key, was, now = (text if len(text) <= 100 else f"{text[:97]}..." for text in different)
+        key, was, now = different
         raise StoreError(
             f"{folder}: its images were made with {key} = {was}, and {now} is asked for now; "
             "choose another folder (run_dir), or take the old value to go on here."
@@ -123,25 +107,18 @@ def shard_files(folder: Path, suffix: str = "") -> list[Path]:
 
 
 def read_manifest(folder: Path) -> list[Sidecar]:
-    """Every sidecar of a store, in the order of their numbers; a shard that is still being written has none yet.
-
-    Raises StoreError where a sidecar is damaged.
-    """
-    paths = shard_files(folder, ".json")
+    """Every sidecar of a store, in the order of their numbers. Raises StoreError where one is damaged."""
     try:
-        states = [path.stat() for path in paths]
+        states = [(path, path.stat()) for path in shard_files(folder, ".json")]
     except OSError as error:
         raise StoreError(f"{folder}: a sidecar cannot be read ({error.strerror}).") from error
-    return [
-        _cached_sidecar(path, (state.st_ino, state.st_mtime_ns, state.st_size))
-        for path, state in zip(paths, states, strict=True)
-    ]
+    return [_cached_sidecar(path, (one.st_ino, one.st_mtime_ns, one.st_size)) for path, one in states]
 
 
 @functools.lru_cache(maxsize=4096)
 def _cached_sidecar(path: Path, _state: tuple[int, int, int]) -> Sidecar:
     """A sidecar, read once: whoever writes many shards looks through the manifest before each."""
-    return read_sidecar(path)
+    return read_json(path, Sidecar, StoreError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,53 +131,59 @@ class Damage:
 
 
 def check(folder: Path, on_shard: Callable[[int, int], None] = lambda *_: None) -> list[Damage]:
-    """Compare every image and table of a store with its hashes; only reads.
+    """Compare every image and table of a store with its hashes; what is damaged. Only reads.
 
-    Args:
-        folder: of the store.
-        on_shard: called with how many shards are done, and of how many.
-
-    Returns:
-        What is damaged, empty where all is well. A shard without a sidecar is no damage: it was not finished, and the
-        next run removes it.
+    A shard without a sidecar is no damage: it was not finished, and the next run removes it. `on_shard` is called with
+    how many shards are done, and of how many.
 
     Raises:
         StoreError: no store, or a file that may not be read: that is no damage, and nothing may be removed for it.
     """
-    found: list[Damage] = []
-    settings_sha256 = None
+    paths = shard_files(folder, ".json") if folder.is_dir() else []
+    found, settings = list[Damage](), None
     try:
-        settings_sha256 = read_settings(folder).settings_sha256
+        settings = read_settings(folder)
     except StoreError as error:
-        if not folder.is_dir() or not shard_files(folder, ".json"):
+        if not paths:
             raise
         found.append(Damage(SETTINGS, (), str(error)))
     owners: dict[str, str] = {}  # id -> shard, of the sound ones so far
-    paths = shard_files(folder, ".json")
     for done, path in enumerate(paths):
         on_shard(done, len(paths))
-        file = path.with_suffix(".h5")
-        _refuse_unreadable(path, file)
-        try:
-            sidecar = read_sidecar(path)
-        except StoreError as error:
-            found.append(Damage(path.stem, ids_inside(file), str(error)))
-            continue
-        twice = next((name for name in sidecar.ids if name in owners), None)
-        if not file.exists():
-            fault: str | None = "its HDF5 file is missing"
-        elif sidecar.number != shard_number(path) or settings_sha256 not in (None, sidecar.settings_sha256):
-            fault = "its sidecar is of another shard or of other settings"
-        elif twice is not None:
+        ids, fault = _check_shard(path, settings)
+        twice = next((name for name in ids if name in owners), None)
+        if fault is None and twice is not None:
             fault = f"holds images that {owners[twice]} holds already ({twice})"
-        else:
-            fault = find_fault(file, sidecar)
         if fault is None:
-            owners |= dict.fromkeys(sidecar.ids, path.stem)
+            owners |= dict.fromkeys(ids, path.stem)
         else:
-            found.append(Damage(path.stem, sidecar.ids, fault))
+            found.append(Damage(path.stem, ids, fault))
     on_shard(len(paths), len(paths))
     return found
+
+
+def _check_shard(path: Path, settings: StoreSettings | None) -> tuple[tuple[str, ...], str | None]:
+    """The ids of the shard whose sidecar is `path`, and what is wrong with it, None where it is sound."""
+    file, number = path.with_suffix(".h5"), shard_number(path)
+    assert number is not None
+    _refuse_unreadable(path, file)
+    sidecar = found = fault = None
+    try:
+        found = describe_shard(file.read_bytes(), number)
+    except FileNotFoundError:
+        fault = "its HDF5 file is missing"
+    except Exception as error:  # of damaged bytes HDF5 makes any
+        fault = f"its HDF5 file cannot be read ({error})"
+    try:
+        sidecar = read_json(path, Sidecar, StoreError)
+    except StoreError as error:
+        fault = str(error)
+    if sidecar is not None and found is not None and (where := sidecar.differs_from(found)):
+        fault = f"its HDF5 file and its sidecar do not agree ({where})"
+    elif sidecar is not None and settings is not None and sidecar.settings_sha256 != settings.settings_sha256:
+        fault = "was made with other settings than those of the store"
+    known = sidecar or found
+    return () if known is None else known.ids, fault
 
 
 def _refuse_unreadable(*paths: Path) -> None:
@@ -221,12 +204,11 @@ class Store:
 
     Args:
         folder: made where it is missing; other files in it are left alone.
-        settings: all that the images depend on, as a JSON object; they must be those of the images already there.
+        settings: all that the images depend on, as a JSON object.
         on_shard: called while shards are checked (about a second for 14,000 pairs of 32 and 64 px from cache).
 
     Raises, on entering:
-        StoreError: another run writes there; other settings, the first that differs named with both values; shards
-            that are not ours.
+        StoreError: another run writes there, or the images there were made with other settings.
         OutputError: the disk refuses to be written, or has no locks.
     """
 
@@ -234,7 +216,8 @@ class Store:
         self, folder: Path, settings: Mapping[str, JsonValue], on_shard: Callable[[int, int], None] = lambda *_: None
     ) -> None:
         self.folder = folder
-        self.settings = StoreSettings.of(settings)
+        plain = json.loads(json.dumps(settings, allow_nan=False))  # tuples become lists, as in the file
+        self.settings = StoreSettings(settings=plain, settings_sha256=canonical_sha256(plain))
         self.dropped: tuple[Damage, ...] = ()
         self._on_shard, self._left = on_shard, ExitStack()
 
@@ -244,13 +227,12 @@ class Store:
             stack.enter_context(locked(self.folder / ".lock", StoreError(held)))
             self._settle_settings()
             finished = {path.stem for path in shard_files(self.folder, ".json")}
-            _remove(path for path in self.folder.iterdir() if is_leftover(path))
-            _remove(path for path in shard_files(self.folder) if path.stem not in finished)
+            _remove(*(path for path in self.folder.iterdir() if is_leftover(path)))
+            _remove(*(path for path in shard_files(self.folder) if path.stem not in finished))
             self.dropped = tuple(check(self.folder, self._on_shard))
             for damage in self.dropped:
-                with uninterrupted():
-                    # The sidecar goes first: without it the rest is not part of the store any more.
-                    _remove(self.folder / f"{damage.shard}{suffix}" for suffix in (".json", ".h5"))
+                # The sidecar goes first: without it the rest is not part of the store any more.
+                _remove(*(self.folder / f"{damage.shard}{suffix}" for suffix in (".json", ".h5")))
             self._left = stack.pop_all()
         return self
 
@@ -277,6 +259,7 @@ class Store:
         return write_shard(self.folder, self.next_number, images, self.settings_sha256)
 
     def _settle_settings(self) -> None:
+        """Compare the settings with those that are there, or write them."""
         try:
             found = read_settings(self.folder)
         except StoreError:
@@ -292,7 +275,7 @@ class Store:
 
 
 def write_shard(folder: Path, number: int, images: Sequence[StoredImage], settings_sha256: str) -> Path:
-    """Write one shard and then its sidecar; any process of a run may, while one of them holds the `Store`.
+    """Write one shard and its sidecar; any process of a run may, while one of them holds the `Store`.
 
     Args:
         folder: of the store.
@@ -300,8 +283,7 @@ def write_shard(folder: Path, number: int, images: Sequence[StoredImage], settin
         images: at least one, none of which the store holds.
         settings_sha256: of the settings that the images were made with.
 
-    Returns:
-        The path of the HDF5 file.
+    Returns the path of the HDF5 file.
 
     Raises:
         StoreError: an image that is there already, or that a store does not hold; other settings than the store's.
@@ -312,24 +294,19 @@ def write_shard(folder: Path, number: int, images: Sequence[StoredImage], settin
         raise StoreError(f"{folder}: the store has other settings than these images; choose another folder.")
     content, sidecar = encode_shard(number, images, settings.settings)
     path = shard_path(folder, number)
-    atomic_write(path, content)
-    try:
-        # Of two processes that were given the same image by mistake only the first gets its sidecar.
-        with locked(folder / ".naming-lock"):
-            for other in read_manifest(folder):
-                if twice := set(other.ids) & set(sidecar.ids):
-                    raise StoreError(f"{min(twice)}: is in shard {other.number} of {folder} already, and is kept once.")
-            atomic_write(path.with_suffix(".json"), sidecar.to_json())
-    except BaseException:
-        if not path.with_suffix(".json").exists():  # an interrupt may come just after it was written
-            path.unlink(missing_ok=True)
-        raise
+    # Of two processes that were given the same image by mistake only the first writes it.
+    with locked(folder / ".naming-lock"), uninterrupted():
+        for other in read_manifest(folder):
+            if twice := set(other.ids) & set(sidecar.ids):
+                raise StoreError(f"{min(twice)}: is in shard {other.number} of {folder} already, and is kept once.")
+        write_together({path: content, path.with_suffix(".json"): sidecar.to_json()})
     return path
 
 
-def _remove(paths: Iterable[Path]) -> None:
-    for path in paths:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise OutputError(f"{path}: is left over and cannot be removed ({error.strerror}).") from error
+def _remove(*paths: Path) -> None:
+    with uninterrupted():
+        for path in paths:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise OutputError(f"{path}: is left over and cannot be removed ({error.strerror}).") from error

@@ -4,12 +4,15 @@ import json
 import math
 import os
 import statistics
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
+import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,7 +20,7 @@ from pydantic import JsonValue
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from zssr_gan.data.shard import StoredImage, open_shard, shard_path
+from zssr_gan.data.shard import SidecarImage, StoredImage, shard_path
 from zssr_gan.data.store import SETTINGS, StoreSettings, read_manifest, read_settings, shard_files
 from zssr_gan.errors import StoreError
 from zssr_gan.imaging.picture import Metadata, from_samples
@@ -56,14 +59,11 @@ class SyntheticSet:
         self.roles: tuple[str | None, ...] = tuple(image.role for image, _, _ in entries)
         # Arrays, not objects: forked workers count references of objects, and so would copy them all.
         self._where = np.array([entry[1:] for entry in entries], np.int64).reshape(-1, 2)  # shard, row in it
-        planes = [(image.lr, image.sr) for image, _, _ in entries]
-        self._offsets = np.array([(lr.offset, sr.offset) for lr, sr in planes], np.int64).reshape(-1, 2)
-        self._shapes = np.array([(lr.shape, sr.shape) for lr, sr in planes], np.int64).reshape(-1, 2, 3)
+        planes = [[(plane.offset, *plane.shape) for plane in (image.lr, image.sr)] for image, _, _ in entries]
+        self._planes = np.array(planes, np.int64).reshape(-1, 2, 4)
         self._numbers = {name: number for number, name in enumerate(self.ids)}
         if len(self._numbers) < len(self.ids):
             raise StoreError(f"{folder}: some images are there twice; `zssr-gan store check` names them.")
-        self._open: OrderedDict[int, tuple[Any, list[str]]] = OrderedDict()  # HDF5 file and figures, by shard
-        self._process = os.getpid()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -76,35 +76,39 @@ class SyntheticSet:
 
     def index(self, name: str) -> int:
         """The number of the image with the id `name`. Raises StoreError where it is not there."""
-        try:
-            return self._numbers[name]
-        except KeyError:
-            raise StoreError(f"{name}: no image of this id in {self.folder}.") from None
+        if name not in self._numbers:
+            raise StoreError(f"{name}: no image of this id in {self.folder}.")
+        return self._numbers[name]
 
-    def pixels(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """LR and synthetic HR of image `number` alone: `H W C` uint8, C = 1 or 3."""
-        file, _ = self._shard(number)
-        found = []
-        for name, start, shape in zip(("lr", "sr"), self._offsets[number].tolist(), self._shapes[number], strict=True):
-            try:
-                found.append(file[name][start : start + math.prod(shape.tolist())].reshape(shape))
-            except Exception as error:  # of damaged bytes HDF5 makes any error that it likes
-                raise self._damaged(number, error) from error
-        return found[0], found[1]
-
-    def sizes(self, number: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-        """Rows, columns and channels of LR and synthetic HR, without reading them."""
-        lr, sr = self._shapes[number].tolist()
-        return tuple(lr), tuple(sr)
-
-    def figures(self, number: int) -> dict[str, JsonValue]:
-        """What is known of image `number`."""
-        figures: dict[str, JsonValue] = json.loads(self._shard(number)[1][int(self._where[number, 1])])
-        return figures
+    def with_roles(self, roles: Collection[str] | None) -> list[int]:
+        """Numbers of the images that have one of these roles, None: of all. Raises StoreError where there is none."""
+        chosen = [number for number, role in enumerate(self.roles) if roles is None or role in roles]
+        if not chosen:
+            known = ", ".join(sorted({role or "none" for role in self.roles}))
+            wanted = ", ".join(sorted(roles or ()))
+            raise StoreError(f"{self.folder}: no image has the role {wanted}; roles there: {known}.")
+        return chosen
 
     def by_shard(self) -> list[int]:
         """All numbers in the order in which the images lie on the disk, for reading each of them once."""
         return [int(number) for number in np.lexsort(self._where.T[::-1])]
+
+    def pixels(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """LR and synthetic HR of image `number` alone: `H W C` uint8, C = 1 or 3."""
+        planes = zip(("lr", "sr"), self._planes[number].tolist(), strict=True)
+        with self._shard(number) as (file, _):
+            lr, sr = (file[name][at : at + math.prod(shape)].reshape(shape) for name, (at, *shape) in planes)
+            return lr, sr
+
+    def tensors(self, number: int) -> tuple[Tensor, Tensor]:
+        """LR and synthetic HR of image `number`: C H W float32 in [0, 1], on 8-bit levels."""
+        lr, sr = (from_samples(array, Metadata()).pixels for array in self.pixels(number))
+        return lr, sr
+
+    def figures(self, number: int) -> dict[str, JsonValue]:
+        """What is known of image `number`."""
+        with self._shard(number) as (_, figures):
+            return dict(json.loads(figures[int(self._where[number, 1])]))
 
     def version(self, number: int) -> str:
         """Of the zssr-gan that made image `number`."""
@@ -112,9 +116,7 @@ class SyntheticSet:
 
     def close(self) -> None:
         """Close the files of this process; the next read opens them again."""
-        for file, _ in self._open.values():
-            file.close()
-        self._open.clear()
+        self._opened.cache_clear()
 
     def __enter__(self) -> Self:
         return self
@@ -123,29 +125,29 @@ class SyntheticSet:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_open": OrderedDict()}
+        return {name: value for name, value in self.__dict__.items() if name != "_opened"}
 
-    def _shard(self, number: int) -> tuple[Any, list[str]]:
-        """The open file of an image's shard, and the figures in it."""
-        if self._process != os.getpid():
-            # The parent's files stay the parent's: two processes that read by one handle move each other's place.
-            self._open, self._process = OrderedDict(), os.getpid()
-        key = int(self._where[number, 0])
-        if key not in self._open:
-            while len(self._open) >= _OPEN_SHARDS:
-                self._open.popitem(last=False)[1][0].close()
-            file = open_shard(shard_path(self.folder, key))
-            try:
-                self._open[key] = file, file["figures"].asstr()[:].tolist()
-            except Exception as error:  # as in pixels
-                file.close()
-                raise self._damaged(number, error) from error
-        self._open.move_to_end(key)
-        return self._open[key]
+    @cached_property
+    def _opened(self) -> Any:
+        return lru_cache(_OPEN_SHARDS)(_open_shard)  # what it drops, HDF5 closes
 
-    def _damaged(self, number: int, error: Exception) -> StoreError:
+    @contextmanager
+    def _shard(self, number: int) -> Iterator[tuple[Any, list[str]]]:
+        """The open file of an image's shard and the figures in it, for reading."""
         path = shard_path(self.folder, int(self._where[number, 0]))
-        return StoreError(f"{path}: is damaged; `zssr-gan store check` says what is lost ({error}).")
+        try:
+            yield self._opened(path, os.getpid())
+        except Exception as error:  # of damaged bytes HDF5 makes any
+            raise StoreError(f"{path}: is damaged; `zssr-gan store check` says what is lost ({error}).") from error
+
+
+def _open_shard(path: Path, _process: int) -> tuple[Any, list[str]]:
+    """A shard's HDF5 file and the figures in it. Two processes that read by one handle would move each other's place.
+
+    Shards never change, so HDF5's own locks protect nothing, and some network disks refuse them.
+    """
+    file = h5py.File(path, "r", locking=False)
+    return file, file["figures"].asstr()[:].tolist()
 
 
 class Pair(NamedTuple):
@@ -175,20 +177,14 @@ class SyntheticPairs(Dataset[Pair]):
 
     def __init__(self, store: Path | SyntheticSet, roles: Collection[str] | None = None) -> None:
         self.store = store if isinstance(store, SyntheticSet) else SyntheticSet(store)
-        chosen = [number for number, role in enumerate(self.store.roles) if roles is None or role in roles]
-        if not chosen:
-            known = ", ".join(sorted({role or "none" for role in self.store.roles}))
-            wanted = ", ".join(sorted(roles or ()))
-            raise StoreError(f"{self.store.folder}: no image has the role {wanted}; roles there: {known}.")
-        self._numbers = torch.tensor(chosen)
+        self._numbers = torch.tensor(self.store.with_roles(roles))
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def __getitem__(self, place: int) -> Pair:
         number = int(self._numbers[place])
-        lr, sr = (from_samples(array, Metadata()).pixels for array in self.store.pixels(number))
-        return Pair(lr, sr, self.store.ids[number])
+        return Pair(*self.store.tensors(number), self.store.ids[number])
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,28 +222,37 @@ def summarise(folder: Path) -> Summary:
     with SyntheticSet(folder, allow_empty=True) as store:
         # In the order of the disk, so that each file is opened once.
         figures = [store.figures(number) for number in store.by_shard()]
-        sizes = [store.sizes(number) for number in range(len(store))]
-        versions = [store.version(number) for number in range(len(store))]
+    manifest = read_manifest(folder)
+    images = [image for sidecar in manifest for image in sidecar.images]
     numbers: dict[str, list[float]] = {}
-    for one in figures:
-        for name, value in _numbers(one):
-            numbers.setdefault(name, []).append(value)
+    for name, value in (pair for one in figures for pair in _numbers(one)):
+        numbers.setdefault(name, []).append(value)
     return Summary(
         folder=str(folder),
-        images=len(store),
-        shards=len(shard_files(folder, ".json")),
+        images=len(images),
+        shards=len(manifest),
         size_bytes=sum(path.stat().st_size for path in [folder / SETTINGS, *shard_files(folder)]),
         settings_sha256=store.settings.settings_sha256,
-        versions=_counted(versions),
+        versions=_counted(sidecar.version for sidecar in manifest for _ in sidecar.images),
         labels=_counted(str(one.get("label")) for one in figures),
-        roles=_counted(role or "none" for role in store.roles),
-        sizes=_counted(f"{lr[1]}x{lr[0]} to {sr[1]}x{sr[0]}, {'gray' if sr[2] == 1 else 'RGB'}" for lr, sr in sizes),
-        choices=_counted(filter(None, map(_made_by, figures))),
+        roles=_counted(image.role or "none" for image in images),
+        sizes=_counted(map(_size, images)),
+        choices=_counted(map(_choice, figures)),
         figures={
             name: Average(len(values), statistics.fmean(values), statistics.median(values))
             for name, values in numbers.items()
         },
     )
+
+
+def _size(image: SidecarImage) -> str:
+    (height, width, channels), (rows, columns, _) = image.lr.shape, image.sr.shape
+    return f"{width}x{height} to {columns}x{rows}, {'gray' if channels == 1 else 'RGB'}"
+
+
+def _choice(figures: Mapping[str, Any]) -> str:
+    share = figures.get("choice", {}).get("share")
+    return {0.0: "back-projection", 1.0: "network", None: ""}.get(share, "both")
 
 
 def _numbers(figures: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -259,13 +264,6 @@ def _numbers(figures: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tup
             yield prefix + key, float(value)
 
 
-def _made_by(figures: Mapping[str, JsonValue]) -> str | None:
-    choice = figures.get("choice")
-    if isinstance(choice, str):
-        return choice
-    share = choice.get("share") if isinstance(choice, Mapping) else None
-    return None if share is None else {0.0: "back-projection", 1.0: "network"}.get(float(str(share)), "both")
-
-
 def _counted(values: Iterable[str]) -> dict[str, int]:
-    return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
+    """How often each text comes, the most frequent first; empty ones are not counted."""
+    return dict(sorted(Counter(filter(None, values)).items(), key=lambda item: (-item[1], item[0])))

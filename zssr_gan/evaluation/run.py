@@ -16,7 +16,6 @@ from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.degradation.operators import BicubicDownscale, Downscale
 from zssr_gan.errors import SettingsError, WeightsError
 from zssr_gan.evaluation.metrics.perceptual import reason
-from zssr_gan.imaging.picture import Metadata, from_samples
 from zssr_gan.networks.registry import parameters
 from zssr_gan.seeds import derive_seed
 from zssr_gan.settings.run import RunSettings
@@ -183,7 +182,7 @@ class Run:
     def synthetic(self, ids: Sequence[str]) -> tuple[Tensor, ...]:
         """The synthetic HR images of these ids. Raises StoreError where one is missing."""
         with SyntheticSet(self.folder / "synthetic") as store:
-            return tuple(from_samples(store.pixels(store.index(name))[1], Metadata()).pixels.clone() for name in ids)
+            return tuple(store.tensors(store.index(name))[1] for name in ids)
 
 
 def scale_of(generator: TrainedGenerator) -> float:

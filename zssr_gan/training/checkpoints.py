@@ -97,7 +97,7 @@ class Checkpoints:
         if content["schema"] != _SCHEMA:
             raise SettingsError(f"{path}: is of another version of zssr-gan; choose another run_dir.")
         if (different := first_difference(json.loads(content["facts"]), dict(self.facts))) is not None:
-            key, was, now = (text if len(text) <= 100 else f"{text[:97]}..." for text in different)
+            key, was, now = different
             raise SettingsError(
                 f"{path}: its training was begun with {key} = {was}, and {now} is asked for now: "
                 "take the old value to go on, or another run_dir to begin anew."
