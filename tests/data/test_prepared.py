@@ -1,7 +1,6 @@
-"""Prepared images: on 8-bit levels, of the size that was asked, none that has changed; and read ahead of their use."""
+"""Prepared images: on 8-bit levels, of the size that was asked, and none that has changed."""
 
 import pickle
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from tests.data.trees import make_tree, pixels, write_image
-from zssr_gan.data.prepared import Prepared, ReadingAhead, open_sources
+from zssr_gan.data.prepared import Prepared, open_sources
 from zssr_gan.data.split import make_split
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.imaging.resize import resize
@@ -106,57 +105,3 @@ def test_other_settings_than_the_splits_are_refused_and_other_places_are_not(ten
         Prepared(made, settings(ten, size=16))
     moved = ten.rename(tmp_path / "moved")
     assert Prepared(made, settings(moved)).image(0).shape == (3, 32, 32)
-
-
-class Shelf:
-    """Images of 1,200 bytes, and which were read."""
-
-    def __init__(self) -> None:
-        self.read: list[int] = []
-        self.lock = threading.Lock()
-
-    def __call__(self, place: int) -> Tensor:
-        with self.lock:
-            self.read.append(place)
-        if place == 13:
-            raise ImageError("set/13.png: is damaged or truncated.")
-        return torch.full((3, 20, 20), place, dtype=torch.uint8)
-
-
-class TestReadingAhead:
-    @pytest.mark.parametrize(
-        ("room", "asked", "read"),
-        [
-            (10_000, (1, 2, 3, 2, 1), [1, 2, 3]),
-            (2_500, (1, 2, 1, 3, 1, 2), [1, 2, 3, 2]),
-            (10, (1, 1, 2, 1), [1, 2, 1]),
-        ],
-        ids=["once", "the one asked for longest ago goes first", "one larger than the room is kept alone"],
-    )
-    def test_what_is_read(self, room: int, asked: tuple[int, ...], read: list[int]) -> None:
-        shelf = Shelf()
-        with ReadingAhead(shelf, room) as images:
-            for place in asked:
-                assert (images.image(place) == place).all()
-        assert shelf.read == read
-
-    def test_an_error_comes_with_the_image(self) -> None:
-        with ReadingAhead(Shelf(), 10_000) as images:
-            images.expect([13, 4])
-            assert (images.image(4) == 4).all()
-            for _ in range(2):
-                with pytest.raises(ImageError, match=r"set/13\.png"):
-                    images.image(13)
-
-    def test_what_is_expected_is_read_once_and_given_up_at_last(self) -> None:
-        shelf = Shelf()
-        with ReadingAhead(shelf, 10_000) as images:
-            images.expect([1, 2, 1])
-            for place in (1, 2, 1):
-                images.image(place)
-            assert sorted(shelf.read) == [1, 2]
-            for place in range(3, 23):
-                images.expect([place])
-            assert len(images._coming) == 4
-            for place in (4, 22):
-                assert (images.image(place) == place).all()

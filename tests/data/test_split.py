@@ -232,7 +232,7 @@ class TestTheFile:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            (lambda text: text[:-20], "is no split that this version"),
+            (lambda text: text[:-20], "is damaged, or of another version"),
             (lambda text: text.replace('"schema_version": 1', '"schema_version": 2'), "schema_version"),
             (lambda text: text.replace('"role": "zssr"', '"role": "best"', 1), r"entries\.\d+\.role"),
             (lambda text: text.replace('"seed"', '"sede"', 1), "seed"),

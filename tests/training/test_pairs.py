@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from zssr_gan.data.prepared import ReadingAhead
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg
 from zssr_gan.imaging.colour import from_levels, to_levels
 from zssr_gan.imaging.resize import resize
 from zssr_gan.settings.pairs import PairDegradationSettings, PairedSettings
 from zssr_gan.training.pairs import DRAWN, PairDegrader, PairedImages, degradations_of, pair_at
+from zssr_gan.training.reading_ahead import ReadingAhead
 from zssr_gan.training.sampling import Sampler
 
 Make = Callable[..., PairedImages]

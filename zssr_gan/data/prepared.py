@@ -1,12 +1,8 @@
 """The images of a split as tensors, each checked against its hash before it is used."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import Self
 
 from torch import Tensor
 
@@ -28,12 +24,14 @@ def open_sources(settings: DataSettings) -> tuple[Source, ...]:
 
 
 def _open(settings: SourceSettings) -> Source:
-    if settings.kind == "lfw" or settings.kind == "photographs" or settings.root is None:
-        return BuiltIn(settings.label, "photographs" if settings.kind == "photographs" else "lfw")
-    root = Path(settings.root).expanduser()
-    if settings.kind == "folder":
-        return Folder(settings.label, root)
-    return Qmul(settings.label, root, settings.kind)
+    name, root = settings.label, Path(settings.root or "").expanduser()
+    match settings.kind:
+        case "lfw" | "photographs" as kind:
+            return BuiltIn(name, kind)
+        case "tinyface" | "survface" as kind:
+            return Qmul(name, root, kind)
+        case "folder":
+            return Folder(name, root)
 
 
 def prepare(
@@ -60,11 +58,8 @@ def prepare(
 
     if path.exists() and not overwrite:
         there = read_split(path)  # before minutes are spent on one that could not be written
-        changed = [
-            f"data.{key}" for key, value in settings.data.without_roots().items() if there.data.get(key) != value
-        ]
-        if changed or there.seed != settings.seed:
-            raise refuse(changed[0] if changed else "seed")
+        if changed := there.other_setting(settings.data) or ("seed" if there.seed != settings.seed else None):
+            raise refuse(changed)
     split = make_split(settings.data, open_sources(settings.data), settings.seed, on_images)
     with uninterrupted():
         if not path.exists() or overwrite:
@@ -100,10 +95,8 @@ class Prepared:
     """
 
     def __init__(self, split: Split, settings: DataSettings, roles: Collection[Role] | None = None) -> None:
-        asked = settings.without_roots()
-        different = next((key for key in asked if asked[key] != split.data.get(key)), None)
-        if different is not None:
-            raise SettingsError(f"data.{different}: is not what split.json was made with: prepare again.")
+        if (different := split.other_setting(settings)) is not None:
+            raise SettingsError(f"{different}: is not what split.json was made with: prepare again.")
         self._size = settings.size
         self._sources = {source.name: source for source in open_sources(settings)}
         self._members = tuple(
@@ -171,68 +164,3 @@ def _prepare(content: Content, size: int | None) -> PreparedImage:
         pixels = resize(pixels, (size, size))
     # Bicubic overshoots; and what the store keeps in 8 bits is what the networks learn from.
     return PreparedImage(from_levels(to_levels(pixels)), tuple(notices), content.file if own else None)
-
-
-_EXPECTED = 4  # calls: a training's networks and validation take turns
-
-_THREADS = 2  # decoding leaves Python free; more would take cores from the training
-
-
-class ReadingAhead:
-    """Images by place, read and decoded while the training goes on, and kept while there is room.
-
-    A set of photographs may be larger than the memory: what was asked for last is kept. That changes the time alone,
-    never a pixel. A context manager, which ends its threads.
-
-    Args:
-        read: an image on 8-bit levels, uint8 `C H W`, by its place; called from several threads.
-        room: bytes of images that are kept, at the least the newest one.
-    """
-
-    def __init__(self, read: Callable[[int], Tensor], room: int) -> None:
-        self._read, self.room = read, room
-        self._kept: OrderedDict[int, Tensor] = OrderedDict()
-        self._coming: dict[int, Future[Tensor]] = {}
-        self._bytes = 0
-        self._lock = Lock()
-        self._threads = ThreadPoolExecutor(_THREADS)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._threads.shutdown(cancel_futures=True)
-
-    def expect(self, places: Iterable[int]) -> None:
-        """Begin to read images that will soon be asked for.
-
-        What was expected and never asked for is given up, a few times as many images later.
-        """
-        wanted = dict.fromkeys(places)
-        with self._lock:
-            for place in wanted:
-                if place not in self._kept and place not in self._coming:
-                    self._coming[place] = self._threads.submit(self._read, place)
-            for place in list(self._coming)[: -_EXPECTED * max(1, len(wanted))]:
-                self._coming.pop(place).cancel()
-
-    def image(self, place: int) -> Tensor:
-        """An image, uint8 `C H W`; waits until it is there. Raises what reading it raises."""
-        with self._lock:
-            if place in self._kept:
-                self._kept.move_to_end(place)
-                return self._kept[place]
-            coming = self._coming.get(place)
-        try:
-            levels = self._read(place) if coming is None else coming.result()
-        except CancelledError:  # given up in this very moment
-            levels = self._read(place)
-        with self._lock:
-            self._coming.pop(place, None)
-            if place not in self._kept:
-                self._kept[place] = levels
-                self._bytes += levels.nbytes
-            while self._bytes > self.room and len(self._kept) > 1:
-                _, oldest = self._kept.popitem(last=False)
-                self._bytes -= oldest.nbytes
-        return levels

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import scipy.io
@@ -70,30 +70,21 @@ class Qmul(Source):
 
     def listing(self) -> Listing:
         """All images. Raises SettingsError where no part of the set is under the root."""
-        lists = _Lists(self._base())
+        census = _Census(self._base())
         labels: dict[str, int] = {}
-        unusable: list[tuple[str, str]] = []
         for folder, pattern, files, key in _SECTIONS[self.kind]:
-            if not (lists.base / folder).is_dir():
-                lists.notices.append(f"the folder {folder} is not there.")
-                continue
-            names, _, odd = files_under(lists.base / folder)
-            unusable += [(f"{folder}/{name}", reason) for name, reason in odd]
-            images = [name for name in names if Path(name).suffix.lower() not in _NO_IMAGES]
-            for name in images:
-                person = re.match(pattern, name, re.IGNORECASE)
-                lists.identities[f"{folder}/{name}"] = person[1] if person else None
-            if files:
-                labels |= lists.labels(folder, images, files, key)
-        lists.use(labels)
-        if self.kind == "survface" and (lists.base / _VERIFICATION).is_dir():
-            lists.check_pairs("positive_pairs_names", same=True)
-            lists.check_pairs("negative_pairs_names", same=False)
+            images = census.add(folder, pattern)
+            if files and images is not None:
+                labels |= census.labels(folder, images, files, key)
+        census.use(labels)
+        if self.kind == "survface" and (census.base / _VERIFICATION).is_dir():
+            census.check_pairs("positive_pairs_names", same=True)
+            census.check_pairs("negative_pairs_names", same=False)
         return Listing(
-            tuple(SourceImage(path, person) for path, person in sorted(lists.identities.items())),
-            tuple(unusable),
-            tuple(sorted(lists.missing)),
-            tuple(f"{self.name}: {notice}" for notice in lists.notices),
+            tuple(SourceImage(path, person) for path, person in sorted(census.identities.items())),
+            tuple(census.unusable),
+            tuple(sorted(census.missing)),
+            tuple(f"{self.name}: {notice}" for notice in census.notices),
         )
 
     def read(self, path: str) -> Content:
@@ -117,13 +108,27 @@ class Qmul(Source):
 
 
 @dataclass
-class _Lists:
-    """A set's images by path, held against its `.mat` lists; what is odd is gathered in `missing` and `notices`."""
+class _Census:
+    """A set's images with the persons that they show, and what differs between them and the set's `.mat` lists."""
 
     base: Path
     identities: dict[str, str | None] = field(default_factory=dict)
+    unusable: list[tuple[str, str]] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
     notices: list[str] = field(default_factory=list)
+
+    def add(self, folder: str, pattern: str) -> list[str] | None:
+        """Take in a section's images, with the persons that their names tell; their paths in it, if it is there."""
+        if not (self.base / folder).is_dir():
+            self.notices.append(f"the folder {folder} is not there.")
+            return None
+        names, _, unusable = files_under(self.base / folder)
+        self.unusable += [(f"{folder}/{name}", reason) for name, reason in unusable]
+        images = [name for name in names if Path(name).suffix.lower() not in _NO_IMAGES]
+        for name in images:
+            person = re.match(pattern, name, re.IGNORECASE)
+            self.identities[f"{folder}/{name}"] = person[1] if person else None
+        return images
 
     def labels(self, folder: str, images: Sequence[str], files: Sequence[str], key: str) -> dict[str, int]:
         """The number of each path in the first of these lists that is there."""
@@ -133,14 +138,14 @@ class _Lists:
             return {}
         try:
             cells, numbers = _load(self.base / file, f"{key}_set", f"{key}_ids")
-            listed = [_text(cell) for cell in cells.reshape(-1)]
+            listed = _names(cells)
             if numbers.size != len(listed) or not np.issubdtype(numbers.dtype, np.number):
                 raise ValueError(f"it has {len(listed)} names and {numbers.size} {key}_ids, which are numbers")
         except ValueError as error:
             self.notices.append(f"{Path(file).name}: {error}. The names alone were read.")
             return {}
         known, labels = {_stem(name): f"{folder}/{name}" for name in images}, {}
-        for name, number in zip(listed, numbers.reshape(-1).tolist(), strict=True):
+        for name, number in zip(listed, numbers.tolist(), strict=True):
             if (path := known.get(_stem(name))) is None:
                 self.missing.add(f"{folder}/{name}")
             else:
@@ -158,50 +163,48 @@ class _Lists:
             if (person := self.identities[path]) is not None:
                 wrong += persons.setdefault(number, person) != person or numbers.setdefault(person, number) != number
         for path, number in labels.items():
-            if self.identities[path] is None:
-                self.identities[path] = persons.get(number, f"list-{number}")
+            self.identities[path] = self.identities[path] or persons.get(number, f"list-{number}")
         if wrong:
             self.notices.append(f"the lists group {wrong} images otherwise than their names; the names hold.")
 
     def check_pairs(self, key: str, *, same: bool) -> None:
-        """Hold a list of pairs of verification images against the images that are there and whom they show."""
+        """Compare a list of pairs of verification images with the images that are there and whom they show."""
         file = f"Face_Verification_Test_Set/{key}.mat"
         if not (self.base / file).is_file():
             return
         try:
-            (table,) = _load(self.base / file, key)
-            if table.ndim != 2 or table.shape[1] != 2:
+            (cells,) = _load(self.base / file, key)
+            names = _names(cells)
+            if len(names) % 2:
                 raise ValueError("it is no list of pairs")
-            pairs = [(_text(one), _text(other)) for one, other in table]
         except ValueError as error:
             self.notices.append(f"{key}.mat: {error}.")
             return
         known = {_stem(path): person for path, person in self.identities.items() if path.startswith(_VERIFICATION)}
-        self.missing |= {f"{_VERIFICATION}/{name}" for pair in pairs for name in pair if _stem(name) not in known}
-        shown = [(known.get(_stem(one)), known.get(_stem(other))) for one, other in pairs]
-        if wrong := sum(None not in (one, other) and (one == other) != same for one, other in shown):
+        self.missing |= {f"{_VERIFICATION}/{name}" for name in names if _stem(name) not in known}
+        persons = [known.get(_stem(name)) for name in names]
+        pairs = zip(persons[::2], persons[1::2], strict=True)
+        if wrong := sum(None not in pair and (pair[0] == pair[1]) != same for pair in pairs):
             kind = "the same person" if same else "two persons"
             self.notices.append(f"{file}: {wrong} pairs of {kind} are otherwise by their names.")
 
 
-def _load(file: Path, *keys: str) -> list[NDArray[np.generic]]:
-    """Variables of a MATLAB file. Raises ValueError, which says what is wrong."""
+def _load(file: Path, *keys: str) -> list[NDArray[Any]]:
+    """Variables of a MATLAB file, row by row in one dimension. Raises ValueError, which says what is wrong."""
     try:
-        content: dict[str, NDArray[np.generic]] = scipy.io.loadmat(file)
+        content = scipy.io.loadmat(file, squeeze_me=True)
     except Exception as error:  # its parser raises anything on damaged bytes
         raise ValueError("cannot be read as a MATLAB file") from error
     if absent := [key for key in keys if key not in content]:
         raise ValueError(f"it has no {absent[0]}")
-    return [content[key] for key in keys]
+    return [np.ravel(content[key]) for key in keys]
 
 
-def _text(cell: object) -> str:
-    """A file name out of the cell, or the nest of cells, that it lies in. Raises ValueError."""
-    while isinstance(cell, np.ndarray) and cell.size == 1:
-        cell = cell.reshape(-1)[0]
-    if not isinstance(cell, str):
+def _names(cells: NDArray[Any]) -> list[str]:
+    """The file names that a list's cells hold. Raises ValueError where one holds something else."""
+    if not all(isinstance(cell, str) for cell in cells):
         raise ValueError("an entry is no file name")
-    return str(cell).strip()
+    return [str(cell).strip() for cell in cells]
 
 
 def _stem(name: str) -> str:

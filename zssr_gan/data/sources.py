@@ -8,9 +8,10 @@ import os
 import signal
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, partial
 from multiprocessing import get_context
@@ -180,14 +181,15 @@ class Folder(Source):
         files, hidden, unusable = files_under(self.root)
         images = [path for path in files if Path(path).suffix.lower() in IMAGE_EXTENSIONS]
         others = sorted({*files} - {*images})
-        notices = [
+        left_out = (
+            (others, ("file whose name is no image's is", "files whose names are no image's are")),
+            (hidden, ("hidden file or folder is", "hidden files and folders are")),
+        )
+        notices = (
             f"{self.name}: {len(paths):,} {what[len(paths) > 1]} left out, such as {paths[0]}"
-            for paths, what in (
-                (others, ("file whose name is no image's is", "files whose names are no image's are")),
-                (hidden, ("hidden file or folder is", "hidden files and folders are")),
-            )
+            for paths, what in left_out
             if paths
-        ]
+        )
         return Listing(tuple(map(SourceImage, images)), unusable, notices=tuple(notices))
 
     def read(self, path: str) -> Content:
@@ -311,40 +313,31 @@ def examine(
     if processes is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         processes = 1 if len(paths) < _WORTH_PROCESSES else min(cores, _MOST_PROCESSES)
-    size = _BATCH if processes > 1 else 16
-    batches = [paths[start : start + size] for start in range(0, len(paths), size)]
-    look, done = partial(_look, source), 0
-    for found in map(look, batches) if processes == 1 else _in_processes(look, batches, processes):
-        yield from found
-        done += len(found)
-        on_images(source.name, done, len(paths))
-
-
-def _in_processes(
-    look: Callable[[Sequence[str]], list[Found]], batches: Sequence[Sequence[str]], processes: int
-) -> Iterator[list[Found]]:
-    # spawn: a fork of a process with threads (torch's, a progress bar's) can hang. A terminal sends Ctrl-C to all
-    # processes; the others ignore it, and this one ends them.
-    with ProcessPoolExecutor(
-        processes, get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
-    ) as pool:
+    look = partial(_look, source)
+    with ExitStack() as stack:
+        every: Iterable[Found] = map(look, paths)
+        if processes > 1:
+            # spawn: a fork of a process with threads (torch's, a progress bar's) can hang. A terminal sends Ctrl-C to
+            # all processes; the others ignore it, and this one ends them.
+            ignore = (signal.SIGINT, signal.SIG_IGN)
+            pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=signal.signal, initargs=ignore)
+            stack.callback(pool.shutdown, cancel_futures=True)
+            every = pool.map(look, paths, chunksize=_BATCH)
         try:
-            yield from pool.map(look, batches)
+            for done, found in enumerate(every, 1):
+                yield found
+                if done % 16 == 0 or done == len(paths):
+                    on_images(source.name, done, len(paths))
         except BrokenProcessPool as error:
             raise ImageError("a process that read images was ended, often for lack of memory: run it again.") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
-def _look(source: Source, paths: Sequence[str]) -> list[Found]:
-    found: list[Found] = []
-    for path in paths:
-        try:
-            content = source.read(path)
-        except ImageError as error:
-            reason = str(error).removeprefix(f"{source.name}/{path}: ").removesuffix(".")
-            # Without what differs between machines: the decoder's own words depend on its version.
-            found.append(reason.partition(" (")[0] if "damaged or truncated" in reason else reason)
-        else:
-            found.append((content.sha256, content.picture.pixels.shape[2], content.picture.pixels.shape[1]))
-    return found
+def _look(source: Source, path: str) -> Found:
+    try:
+        content = source.read(path)
+    except ImageError as error:
+        reason = str(error).removeprefix(f"{source.name}/{path}: ").removesuffix(".")
+        # Without what differs between machines: the decoder's own words depend on its version.
+        return reason.partition(" (")[0] if "damaged or truncated" in reason else reason
+    height, width = content.picture.pixels.shape[1:]
+    return content.sha256, width, height

@@ -13,15 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import median_low
-from typing import ClassVar, Final, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 
 from zssr_gan.data.sources import OnImages, Source, SourceImage, examine
 from zssr_gan.errors import SettingsError
+from zssr_gan.provenance import read_json
 from zssr_gan.settings.data import DataSettings, SourceSettings
-
-SCHEMA_VERSION: Final = 1
 
 Part = Literal["train", "test"]
 
@@ -49,9 +48,9 @@ class Member:
     width: int
     height: int
     identity: str | None
-    part: Part | None
-    role: Role | None
-    duplicate_of: str | None
+    part: Part | None = None
+    role: Role | None = None
+    duplicate_of: str | None = None
 
     @property
     def source(self) -> str:
@@ -81,11 +80,17 @@ class Split:
 
     schema_version: Literal[1]
     seed: int
-    data: dict[str, JsonValue]
+    data: dict[str, Any]
     entries: tuple[Member, ...]
     skipped: tuple[Skipped, ...]
     missing: tuple[str, ...]
     notices: tuple[str, ...]
+
+    def other_setting(self, settings: DataSettings) -> str | None:
+        """The first of these settings that is not what the split was made with."""
+        return next(
+            (f"data.{key}" for key, value in settings.without_roots().items() if self.data.get(key) != value), None
+        )
 
 
 def make_split(
@@ -105,10 +110,7 @@ def make_split(
     Raises:
         SettingsError: a set is not there, or has fewer images than asked; it says how many were asked and are there.
     """
-    members: list[Member] = []
-    skipped: list[Skipped] = []
-    missing: list[str] = []
-    notices: list[str] = []
+    members, skipped, missing, notices = list[Member](), list[Skipped](), list[str](), list[str]()
     for source, asked in zip(sources, settings.sources, strict=True):
         on_images(source.name, 0, None)
         listing = source.listing()
@@ -122,14 +124,12 @@ def make_split(
             if isinstance(facts, str):
                 skipped.append(Skipped(name, facts))
             elif min(facts[1:]) < settings.smallest:
-                size = f"{facts[1]}x{facts[2]}"
-                skipped.append(
-                    Skipped(name, f"is {size} px, and the shorter side is to be at least {settings.smallest}")
-                )
+                why = f"is {facts[1]}x{facts[2]} px, and the shorter side is to be at least {settings.smallest}"
+                skipped.append(Skipped(name, why))
             else:
-                members.append(Member(name, entry.path, *facts, entry.identity, None, None, None))
+                members.append(Member(name, entry.path, *facts, entry.identity))
     return Split(
-        schema_version=SCHEMA_VERSION,
+        schema_version=1,
         seed=seed,
         data=settings.without_roots(),
         entries=tuple(_deal(sorted(members, key=lambda member: member.id), settings, seed)),
@@ -236,19 +236,9 @@ def _json(value: object) -> str:
 
 def read_split(path: Path) -> Split:
     """Read split.json back; about a second for each 300,000 images. Raises SettingsError."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        way_out = "`make prepare` with the same CONFIG, SET and SMALL makes it"
-        raise SettingsError(f"{path}: is not there; {way_out}.") from error
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror}).") from error
-    try:
-        return TypeAdapter(Split).validate_json(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        why = ": ".join(filter(None, (".".join(str(part) for part in first["loc"]), first["msg"])))
-        raise SettingsError(f"{path}: is no split that this version of zssr-gan can read ({why}).") from error
+    if not path.exists():
+        raise SettingsError(f"{path}: is not there; `make prepare` with the same CONFIG, SET and SMALL makes it.")
+    return read_json(path, Split, SettingsError)
 
 
 SUMMARY_COLUMNS = ("source", "part", "role", "images", "identities", "width", "height")
@@ -265,50 +255,41 @@ def summary_rows(split: Split) -> list[tuple[str, ...]]:
     kinds = [(part, role) for part, roles in PARTS.items() for role in (*roles, "")] + [("duplicate", "")]
     return [
         (
-            *(source, part, role, f"{len(group):,}", f"{len({one.identity for one in group} - {None}):,}"),
+            *(source["name"], part, role, f"{len(group):,}", f"{len({one.identity for one in group} - {None}):,}"),
             *(_range([getattr(one, side) for one in group]) for side in ("width", "height")),
         )
-        for source in _source_names(split)
+        for source in split.data["sources"]
         for part, role in kinds
-        if (group := groups.get((source, part, role)))
+        if (group := groups.get((source["name"], part, role)))
     ]
+
+
+def _range(values: Sequence[int]) -> str:
+    return f"{min(values)}/{median_low(values)}/{max(values)}"
 
 
 def summary_lines(split: Split, shown: int = 5) -> list[str]:
     """A line for each source, all notices, and the first `shown` images of each kind that are not used."""
     lines = []
-    for name in _source_names(split):
+    for name in (source["name"] for source in split.data["sources"]):
         its = [member for member in split.entries if member.source == name]
         duplicates = sum(member.duplicate_of is not None for member in its)
-        why = Counter(
-            "is too small" if " px, " in one.reason else one.reason
-            for one in split.skipped
-            if one.id.startswith(f"{name}/")
-        )
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(why.items()))
+        reasons = [one.reason for one in split.skipped if one.id.startswith(f"{name}/")]
+        counts = Counter("is too small" if " px, " in reason else reason for reason in reasons)
+        why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()))
         lines.append(
-            f"{name}: {len(its) + why.total():,} found, {len(its) - duplicates:,} usable, "
+            f"{name}: {len(its) + len(reasons):,} found, {len(its) - duplicates:,} usable, "
             f"{len({member.identity for member in its} - {None}):,} identities, {duplicates:,} duplicates, "
-            f"{why.total():,} skipped{f' ({reasons})' if reasons else ''}, "
+            f"{len(reasons):,} skipped{f' ({why})' if why else ''}, "
             f"{sum(one.startswith(f'{name}/') for one in split.missing):,} missing"
         )
     lines += split.notices
-    unused = {
-        "skipped": [f"{one.id}: {one.reason}" for one in split.skipped],
-        "duplicate": [f"{one.id}: is {one.duplicate_of}" for one in split.entries if one.duplicate_of],
-        "missing": [f"{name}: is in the set's list, and not there" for name in split.missing],
-    }
-    for what, facts in unused.items():
-        lines += [f"{what}: {fact}" for fact in facts[:shown]]
-        lines += [f"{what}: ... and {len(facts) - shown:,} more, in split.json"] if len(facts) > shown else []
+    for unused in (
+        [f"skipped: {one.id}: {one.reason}" for one in split.skipped],
+        [f"duplicate: {one.id}: is {one.duplicate_of}" for one in split.entries if one.duplicate_of],
+        [f"missing: {name}: is in the set's list, and not there" for name in split.missing],
+    ):
+        lines += unused[:shown]
+        if len(unused) > shown:
+            lines.append(f"{unused[0].partition(':')[0]}: ... and {len(unused) - shown:,} more, in split.json")
     return lines
-
-
-def _source_names(split: Split) -> list[str]:
-    sources = split.data["sources"]
-    assert isinstance(sources, list)
-    return [str(source["name"]) for source in sources if isinstance(source, dict)]
-
-
-def _range(values: Sequence[int]) -> str:
-    return f"{min(values)}/{median_low(values)}/{max(values)}"

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from zssr_gan.data.cameras import Cameras
-from zssr_gan.data.prepared import Prepared, ReadingAhead
+from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.degradation.model import Degradation, DegradedDownscale
 from zssr_gan.degradation.operators import Downscale, EnlargedDownscale
@@ -24,6 +24,7 @@ from zssr_gan.imaging.resize import Size
 from zssr_gan.seeds import derive_seed
 from zssr_gan.settings.train import TrainSettings
 from zssr_gan.training.pairs import PairedImages
+from zssr_gan.training.reading_ahead import ReadingAhead
 from zssr_gan.training.sampling import Images, PatchSource
 
 OnImage = Callable[[int, int], None]

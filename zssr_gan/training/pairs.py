@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zssr_gan.data.prepared import ReadingAhead
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.degradation.operators import Downscale, EnlargedDownscale
 from zssr_gan.files import canonical_sha256
@@ -25,6 +24,7 @@ from zssr_gan.imaging.resize import Size, resize
 from zssr_gan.imaging.tiles import middle_of
 from zssr_gan.seeds import derive_seed
 from zssr_gan.settings.pairs import AugmentSettings, PairDegradationSettings, PairedSettings
+from zssr_gan.training.reading_ahead import ReadingAhead
 from zssr_gan.training.sampling import Pair, PatchSource, Window, enlarged
 
 DRAWN = 64
