@@ -13,7 +13,7 @@ ORDER = [
     *("evaluation", "cli", "web", "__init__", "__main__"),
 ]
 SETTINGS_MAY_NOT = {"torch", "numpy"}
-EXTRAS = {"skimage", "torchmetrics", "tensorboard", "jinja2", "pillow_heif"}
+EXTRAS = {"skimage", "torchmetrics", "tensorboard", "jinja2", "pillow_heif", "av"}
 """Imported where they are used: a module imports without them, and names the extra."""
 
 

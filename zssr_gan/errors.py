@@ -12,6 +12,10 @@ class ImageError(ZssrGanError):
     """An image that cannot be read, is refused, or cannot be worked on."""
 
 
+class VideoError(ImageError):
+    """A video that cannot be read, is refused, or holds too little for what is asked."""
+
+
 class OutputError(ZssrGanError):
     """A result that cannot be written: exists already, would replace its input, or the disk refuses it."""
 

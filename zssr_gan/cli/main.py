@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from zssr_gan.cli import compare, degradation, enhance, info, model, store, verify, weights
+from zssr_gan.cli import compare, degradation, enhance, info, model, store, verify, video, weights
 from zssr_gan.progress import escape_unencodable_output
 from zssr_gan.signals import turn_sigterm_into_an_exception
 
@@ -29,6 +29,7 @@ app.add_typer(degradation.app, name="degradation")
 app.add_typer(store.app, name="store")
 app.add_typer(weights.app, name="weights")
 app.add_typer(model.app, name="model")
+app.add_typer(video.app, name="video")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

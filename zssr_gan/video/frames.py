@@ -1,0 +1,175 @@
+"""What a video is made of: frames with their stored planes and times, single fields, and what the container says."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zssr_gan.errors import VideoError
+
+Plane = NDArray[Any]
+"""`H W`, uint8 or uint16."""
+
+Field = Literal["top", "bottom"]
+
+_HD_ROWS = 720  # from here on, what states no matrix is read as BT.709, and below as BT.601, as players do
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One frame of a video, or one field of an interlaced frame.
+
+    `planes`: H W each, uint8 or uint16 (the lower `bits`), as stored: Y, U, V; Y alone; or G, B, R. U and V may be
+    smaller. `index`: place in the order in which the decoder shows frames, from 0; both fields of a frame have it.
+    `pts`: time at which it is shown, in units of `time_base` seconds; None: not known. `duration`: in these units.
+    `picture_type`: I, P, B, ..., or "" where the decoder does not tell. `corrupt`: the decoder reports damage.
+    `qp`: H W int16, a quantiser for each macroblock of 16x16 px of the frame (H.264, MPEG), or None.
+    `colour_range`: "limited", "full" or None (not stated). `matrix`: as H.273 names it, or None (not stated).
+    `codec`: as libav names it; "" for stills. `field`: which one, of a single field.
+    `sha256`: of the planes, one after the other, row by row without padding. `same_as`: index of the first of the
+    frames without interruption before it whose planes are the same; such a frame carries no information.
+    """
+
+    planes: tuple[Plane, ...]
+    index: int
+    stream: int = 0
+    pts: int | None = None
+    time_base: Fraction | None = None
+    duration: int | None = None
+    picture_type: str = ""
+    key: bool = False
+    interlaced: bool = False
+    top_field_first: bool | None = None
+    corrupt: bool = False
+    pixel_format: str = "gray"
+    bits: int = 8
+    colour_range: str | None = None
+    matrix: str | None = None
+    codec: str = ""
+    sha256: str = ""
+    qp: NDArray[np.int16] | None = None
+    field: Field | None = None
+    same_as: int | None = None
+
+    @property
+    def is_rgb(self) -> bool:
+        """Whether the planes are green, blue and red."""
+        return self.pixel_format.startswith("gbr")
+
+    @property
+    def is_gray(self) -> bool:
+        """Whether it has no colours: luma alone, or U and V neutral everywhere."""
+        if self.is_rgb:
+            return all(np.array_equal(self.planes[0], plane) for plane in self.planes[1:])
+        return all((plane == 1 << (self.bits - 1)).all() for plane in self.planes[1:])
+
+    @property
+    def assumed_range(self) -> str:
+        """The stated range, or the standards' own: limited for YUV and for gray in H.264 and H.265, else full."""
+        full = self.is_rgb or self.pixel_format.startswith("yuvj")
+        full |= self.pixel_format.startswith("gray") and self.codec not in ("h264", "hevc")
+        return self.colour_range or ("full" if full else "limited")
+
+    @property
+    def assumed_matrix(self) -> str:
+        """The stated matrix, or what players assume: BT.709 from 720 rows on, BT.601 below."""
+        rows = len(self.planes[0]) * (2 if self.field else 1)
+        stated = None if self.matrix == "rgb" else self.matrix
+        return stated or ("bt709" if rows >= _HD_ROWS and not self.is_rgb else "smpte170m")
+
+    @property
+    def line_offset(self) -> Fraction | None:
+        """How far a field's lines lie below those of the top field, in lines of a field; None for a whole frame."""
+        return None if self.field is None else Fraction(int(self.field == "bottom"), 2)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What a container and its first frame say of a video; None: not known or not stated.
+
+    `sha256`, `size_bytes`: of the file. `sample_aspect_ratio`: width of a pixel by its height. `declared_frames`: by
+    the container; the decoder may find others. `rotation`: degrees counter-clockwise that a player turns the frames by;
+    they are stored, and given, unturned. `decoder`: versions.
+    """
+
+    sha256: str
+    size_bytes: int
+    container: str
+    codec: str
+    codec_name: str
+    profile: str | None
+    stream: int
+    video_streams: int
+    width: int
+    height: int
+    sample_aspect_ratio: Fraction | None
+    pixel_format: str
+    colour_range: str | None
+    matrix: str | None
+    rotation: int
+    time_base: Fraction | None
+    average_rate: Fraction | None
+    start_pts: int | None
+    duration_ticks: int | None
+    declared_frames: int | None
+    field_order: str | None
+    metadata: dict[str, str]
+    decoder: dict[str, str]
+
+    @property
+    def display_aspect_ratio(self) -> Fraction | None:
+        """Width by height of the picture as it is to be shown."""
+        ratio = self.sample_aspect_ratio
+        return None if ratio is None else ratio * Fraction(self.width, self.height)
+
+
+@dataclass(slots=True)
+class Video:
+    """A video that is being read: `frames` can be gone through once, and `notices` grows meanwhile, a sentence each."""
+
+    info: VideoInfo
+    frames: Iterator[Frame]
+    notices: list[str]
+
+
+def planes_sha256(planes: tuple[Plane, ...]) -> str:
+    """SHA-256 of planes, one after the other, row by row without padding; uint16 with the low byte first."""
+    digest = hashlib.sha256()
+    for plane in planes:
+        digest.update(np.ascontiguousarray(plane, plane.dtype.newbyteorder("<")).data)
+    return digest.hexdigest()
+
+
+def fields(frame: Frame) -> Iterator[Frame]:
+    """Both fields of an interlaced frame, the earlier first: every second row of each plane, nothing interpolated.
+
+    The time base is halved, so that the later field's time, half the frame's duration on, is an integer too; it is not
+    known where the duration is not. Which field is the earlier is taken from the frame, else the top one.
+    """
+    order: tuple[Field, Field] = ("bottom", "top") if frame.top_field_first is False else ("top", "bottom")
+    pts = None if frame.pts is None else 2 * frame.pts
+    later = None if pts is None or frame.duration is None else pts + frame.duration
+    base = None if frame.time_base is None else frame.time_base / 2
+    for place, field in enumerate(order):
+        planes = tuple(np.ascontiguousarray(plane[int(field == "bottom") :: 2]) for plane in frame.planes)
+        if not planes[0].size:
+            raise VideoError(f"frame {frame.index} has a single row, which has no two fields.")
+        yield replace(
+            frame, planes=planes, pts=later if place else pts, time_base=base, field=field, sha256=planes_sha256(planes)
+        )
+
+
+def with_repeats(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """The frames, those named that repeat the one before; fields are compared with those of the same place."""
+    before: dict[str | None, tuple[str, int]] = {}
+    for frame in frames:
+        sha256, index = before.get(frame.field, ("", 0))
+        if sha256 == frame.sha256:
+            yield replace(frame, same_as=index)
+        else:
+            before[frame.field] = (frame.sha256, frame.index)
+            yield frame

@@ -1,0 +1,216 @@
+"""Read videos frame by frame, with the times that the file has.
+
+A video is decoded in a process of its own (`zssr_gan.video.decoder`) with limits of memory and time: a file that is
+made to crash a decoder, or to fill the memory, ends that process and becomes one VideoError. The original is opened
+read-only and hashed before and after. Reading needs PyAV, the extra `video`.
+"""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from math import prod
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+
+from zssr_gan.errors import VideoError
+from zssr_gan.files import sha256_file, why_unreadable
+from zssr_gan.video.frames import Frame, Video, VideoInfo, fields, with_repeats
+
+MEMORY_BYTES = 4 << 30
+SECONDS = 60.0  # without a frame
+
+Raw = Literal["h264", "hevc"]
+Fields = Literal["auto", "separate", "woven"]
+
+# With this process' own paths, and without importing the package, which takes as long as all the rest.
+_START = (
+    "import json, runpy, sys; sys.path[:] = json.loads(sys.argv[1]); runpy.run_path(sys.argv[2], run_name='__main__')"
+)
+_DECODER = str(Path(__file__).with_name("decoder.py"))
+
+
+@contextmanager
+def open_video(
+    path: Path,
+    *,
+    raw: Raw | None = None,
+    split: Fields = "auto",
+    combing: bool = False,
+    memory_bytes: int = MEMORY_BYTES,
+    seconds: float = SECONDS,
+) -> Iterator[Video]:
+    """Open a video file, or a folder of stills with a `frames.csv`.
+
+    Args:
+        path: of the file or folder.
+        raw: a bare H.264 or H.265 stream, also inside a container that is not known; its times are not known.
+        split: how interlaced frames come: "separate" gives two fields for every frame, "woven" frames as stored,
+            "auto" two fields for the frames that are flagged as interlaced.
+        combing: also judge by the pixels whether frames are interlaced, in a notice at the end.
+        memory_bytes: that the decoder may take.
+        seconds: that it may take for one frame.
+
+    Raises:
+        VideoError: PyAV is missing, the file is no video that can be read, its decoder fails, or the file changed while
+            it was read. Also while frames are gone through, after those before the damage.
+    """
+    if path.is_dir():
+        from zssr_gan.video.folder import read_folder
+
+        yield read_folder(path)
+        return
+    if importlib.util.find_spec("av") is None:
+        raise VideoError(f"{path}: to read video, pip install 'zssr-gan[video]'.")
+    before = _sha256(path)
+    request = {
+        "path": str(path.absolute()), "raw": raw, "combing": combing, "memory_bytes": memory_bytes, "seconds": seconds
+    }  # fmt: skip
+    messages = _messages(path, request, seconds)
+    try:
+        found, _ = next(messages)
+        notices: list[str] = []
+        info = _info(found["info"], before, path.stat().st_size)
+        if info.video_streams > 1:
+            notices.append(f"it holds {info.video_streams} video streams, of which stream {info.stream} is read")
+        yield Video(info, with_repeats(_split(_frames(messages, notices), split)), notices)
+    finally:
+        messages.close()
+    if _sha256(path) != before:
+        raise VideoError(f"{path}: was changed while it was read; nothing that was read of it can be relied on.")
+
+
+def _sha256(path: Path) -> str:
+    try:
+        if not path.is_file():
+            raise VideoError(f"{path}: {'is not a file' if path.exists() else 'no such file or folder'}.")
+        return sha256_file(path)
+    except OSError as error:
+        raise VideoError(f"{path}: {why_unreadable(path, error)}.") from error
+
+
+def _info(found: dict[str, Any], sha256: str, size_bytes: int) -> VideoInfo:
+    for ratio in ("sample_aspect_ratio", "time_base", "average_rate"):
+        found[ratio] = None if found[ratio] is None else Fraction(*found[ratio])
+    return VideoInfo(sha256=sha256, size_bytes=size_bytes, **found)
+
+
+def _messages(
+    path: Path, request: dict[str, Any], seconds: float
+) -> Generator[tuple[dict[str, Any], bytearray], None, None]:
+    """What the decoder of a video says, with the bytes that belong to it. Raises VideoError where it fails."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _START, json.dumps(sys.path), _DECODER, json.dumps(request)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        bufsize=1 << 20,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+    )
+    assert process.stdout is not None
+    frames = 0
+    try:
+        while True:
+            message, payload = _read(process, process.stdout, seconds)
+            if message is None:
+                at = f"at frame {frames}" if frames else "before the first frame"
+                raise VideoError(
+                    f"{path}: its decoder {_why_ended(process, seconds)} {at}; the file is probably damaged."
+                )
+            if "error" in message:
+                raise VideoError(f"{path}: {message['error']}")
+            frames += "frame" in message
+            yield message, payload
+            if "end" in message:
+                return
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()
+
+
+def _read(
+    process: "subprocess.Popen[bytes]", stream: IO[bytes], seconds: float
+) -> tuple[dict[str, Any] | None, bytearray]:
+    """The next message and its bytes; None where the process ended, or took longer than `seconds` and was ended."""
+    timer = threading.Timer(seconds, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        line = stream.readline()
+        if not line.endswith(b"\n"):
+            return None, bytearray()
+        message: dict[str, Any] = json.loads(line)
+        payload = bytearray(message.get("bytes", 0))
+        whole = stream.readinto(payload) == len(payload)  # type: ignore[attr-defined]
+        return (message if whole else None), payload
+    finally:
+        timer.cancel()
+
+
+def _why_ended(process: "subprocess.Popen[bytes]", seconds: float) -> str:
+    code = process.wait()
+    if code in (-signal.SIGKILL, -getattr(signal, "SIGXCPU", 0)):
+        return f"was ended (no frame in {seconds:g} s, or too little memory)"
+    return f"crashed ({signal.Signals(-code).name})" if code < 0 else f"stopped (exit code {code})"
+
+
+def _frames(messages: Iterator[tuple[dict[str, Any], bytearray]], notices: list[str]) -> Iterator[Frame]:
+    """Each frame, and at the end what was not well, in `notices`."""
+    latest: int | None = None
+    for message, payload in messages:
+        if "end" in message:
+            notices += _troubles(message["end"])
+            return
+        found = message["frame"]
+        shapes, qp_shape, base = found.pop("shapes"), found.pop("qp_shape"), found.pop("time_base")
+        wide = found["bits"] > 8
+        planes, at = [], 0
+        for shape in shapes:
+            plane = np.frombuffer(payload, np.dtype("<u2") if wide else np.uint8, prod(shape), at).reshape(shape)
+            planes.append(plane)
+            at += plane.nbytes
+        frame = Frame(
+            planes=tuple(planes),
+            qp=None if qp_shape is None else np.frombuffer(payload, np.dtype("<i2"), -1, at).reshape(qp_shape),
+            time_base=None if base is None or found["pts"] is None else Fraction(*base),
+            **found,
+        )
+        if frame.pts is not None:
+            if latest is not None and frame.pts <= latest:
+                notices.append(f"the time of frame {frame.index} (PTS {frame.pts}) is not later than the one before it")
+            latest = frame.pts
+        yield frame
+
+
+def _troubles(end: dict[str, Any]) -> Iterator[str]:
+    """What the decoder says when it is through, a sentence each."""
+    if end["undecodable"]:
+        yield f"{end['undecodable']} of its packets cannot be decoded, so that frames are missing"
+    if end["moved"]:
+        yield "its container stores when frames are decoded: the k-th frame shown has the k-th of these times"
+    if end["ended"]:
+        yield f"it breaks off: {end['ended']}"
+    combed = {kind: end["combing"].get(kind, 0) for kind in ("tff", "bff", "progressive")}
+    if end["combing"] and combed["tff"] + combed["bff"] > combed["progressive"]:
+        yield (
+            f"its pixels look interlaced, whatever its flags say (libavfilter's idet: top field first {combed['tff']}, "
+            f"bottom field first {combed['bff']}, progressive {combed['progressive']} frames); --fields separate "
+            "takes the fields apart"
+        )
+
+
+def _split(frames: Iterator[Frame], split: Fields) -> Iterator[Frame]:
+    for frame in frames:
+        if split == "separate" or (split == "auto" and frame.interlaced):
+            yield from fields(frame)
+        else:
+            yield frame
