@@ -15,6 +15,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from tests.generators import written_generator
+from tests.video import clips
 from zssr_gan.cli.main import app
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.store import Store
@@ -58,6 +59,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, astronaut: Tensor, face: Tens
     (folder / "tiny.yaml").write_text(write_yaml(tiny), encoding="utf-8")
     small = np.round(face[0, 4:20, 4:20].numpy() * 255).astype(np.uint8)
     Image.fromarray(small).save(folder / "faces" / "one.png")
+    clips.write(folder / "clip.mkv", "ffv1", pictures=[clips.picture(n, width=16, height=16) for n in range(2)])
     large = small.repeat(2, axis=0).repeat(2, axis=1)
     written_generator(folder / "runs" / "demo" / "train")
     for system in ("srgan_x4", "esrgan_x4"):

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-pytest.importorskip("av")
-
 from tests.video import clips
 from zssr_gan.cli.main import app
 

@@ -93,7 +93,11 @@ def test_our_own_results_in_a_folder_are_left_out(tmp_path: Path) -> None:
 
 def test_what_is_not_read_is_counted_and_named(tmp_path: Path) -> None:
     touch(*(tmp_path / name for name in ("a.png", "b.mov", "c.xyz", "notes.txt", "s/d.gif", "s/e.cr2")))
-    assert plan_run([tmp_path]).notices == ("left out 2 files, such as b.mov, c.xyz: not of a kind that is read",)
+    (notice,) = plan_run([tmp_path]).notices
+    assert notice == (
+        "left out 2 files, such as b.mov, c.xyz: not of a kind that is read "
+        "('zssr-gan video frames b.mov -o DIR' writes a video's frames as images)"
+    )
     (notice,) = plan_run([tmp_path], recursive=True).notices
     assert notice.startswith("left out 4 files, such as b.mov, c.xyz, s/d.gif: ")
     (tmp_path / "a.png").unlink()

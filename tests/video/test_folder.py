@@ -11,8 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-pytest.importorskip("av")
-
 from tests.video import clips
 from zssr_gan.errors import OutputError, VideoError
 from zssr_gan.imaging.io import read_picture
@@ -194,6 +192,8 @@ class TestWriting:
         assert export(clip, tmp_path / "new" / "deep") == 2
         with pytest.raises(OutputError, match="is a file"):
             export(clip, clip)
+        with pytest.raises(OutputError, match="an input is never written over"):
+            export(tmp_path / "empty", tmp_path / "empty", overwrite=True)
         with pytest.raises(OutputError, match="a part of its path is a file"):
             export(clip, clip / "out")
 

@@ -6,12 +6,9 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
-
-pytest.importorskip("av")
-
-import av
 
 from tests.video import clips
 from zssr_gan.errors import VideoError
@@ -172,7 +169,9 @@ class TestFields:
         path = clips.write(tmp_path / "c.mkv", "ffv1", pictures=woven)
         _, frames, notices = read(path, combing=True)
         assert not any(frame.interlaced for frame in frames)
-        assert any("look interlaced" in notice for notice in notices)
+        assert any("flagged as progressive and look interlaced" in notice for notice in notices)
+        path = clips.write(tmp_path / "p.mkv", "ffv1", pictures=[clips.picture(4 * n) for n in range(8)], field="tff")
+        assert any("flagged as interlaced and look progressive" in notice for notice in read(path, combing=True)[2])
 
 
 class TestOddVideos:

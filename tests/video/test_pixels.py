@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -55,7 +56,6 @@ def test_the_matrix_that_is_not_stated_goes_by_the_rows() -> None:
 
 
 def test_smooth_colours_agree_with_libav() -> None:
-    av = pytest.importorskip("av")
     rows, columns = np.mgrid[0:48, 0:64]
     picture = np.stack([60 + columns * 2, 60 + rows * 2, 200 - columns - rows], 2).astype(np.uint8)
     stored = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv444p")

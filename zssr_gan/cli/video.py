@@ -82,11 +82,12 @@ def info(
     """
     with running(failed=(VideoError, OutputError)) as bar:
         from zssr_gan.files import atomic_write
-        from zssr_gan.inference.outputs import check_new_files
         from zssr_gan.video.io import open_video
         from zssr_gan.video.table import Summary, csv_lines, row
 
         if table is not None:
+            from zssr_gan.inference.outputs import check_new_files
+
             check_new_files([table], [file], overwrite=overwrite)
         bar.start(0, str(file))
         summary = Summary()

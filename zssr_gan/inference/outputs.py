@@ -24,6 +24,9 @@ WRITABLE = frozenset({".png", ".tif", ".tiff"})
 # Room in the 255 bytes of a file name for the suffix, "_evidence" and the temporary name while writing.
 _LONGEST_STEM = 180
 
+_VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".asf",
+           ".flv", ".3gp", ".vob", ".ogv", ".mxf", ".dav", ".h264", ".264", ".h265", ".265", ".hevc")  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -156,7 +159,7 @@ def collect_sources(inputs: Sequence[Path], *, recursive: bool = False) -> tuple
             images, unread = images_in(given, recursive=recursive)
             if not images:
                 more = "" if recursive else " itself (--recursive looks into its subfolders too)"
-                beside = f", beside {_such_as(unread)}" if unread else ""
+                beside = f", beside {_such_as(unread)}{_way_of_videos(unread)}" if unread else ""
                 raise ImageError(f"{given}: no image of a kind that is read in this folder{more}{beside}")
             fresh = [path for path in images if not is_ours(path)]
             ours += len(images) - len(fresh)
@@ -172,13 +175,19 @@ def collect_sources(inputs: Sequence[Path], *, recursive: bool = False) -> tuple
     if not found:
         raise ImageError(f"nothing to do: all {ours} images found are results of earlier runs")
     notices = [f"left out {ours} results of earlier runs found in the folders"] if ours else []
-    notices += [f"left out {_such_as(others)}: not of a kind that is read"] if others else []
+    notices += [f"left out {_such_as(others)}: not of a kind that is read{_way_of_videos(others)}"] if others else []
     return list(found.values()), tuple(notices)
 
 
 def _such_as(names: Sequence[str]) -> str:
     """How many files there are, and the first of their names."""
     return f"{len(names):,} file{'s' if len(names) > 1 else ''}, such as {', '.join(names[:3])}"
+
+
+def _way_of_videos(names: Sequence[str]) -> str:
+    """What to do with the videos among files that are left out."""
+    video = next((name for name in names if name.lower().endswith(_VIDEOS)), None)
+    return f" ('zssr-gan video frames {video} -o DIR' writes a video's frames as images)" if video else ""
 
 
 def _absolute(path: Path) -> Path:

@@ -74,7 +74,7 @@ def main() -> None:
     except BrokenPipeError:  # the reader has seen enough
         os._exit(0)
     except Exception as error:  # of a library, on damaged bytes
-        _write(output, {"error": f"cannot be decoded ({type(error).__name__}: {error})."})
+        _write(output, {"error": f"cannot be decoded ({' '.join(f'{type(error).__name__}: {error}'.split())})."})
     output.flush()
     os._exit(0)  # what libraries do at their end can no longer fail
 

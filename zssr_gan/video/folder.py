@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -59,10 +59,14 @@ def write_stills(
         VideoError: as `open_video`, or the aspect is not known.
     """
     check_folder(folder, overwrite=overwrite)
+    if folder.exists() and folder.samefile(source):
+        raise OutputError(f"{folder}: is the input, and an input is never written over; choose another folder.")
     hidden = folder.absolute().parent / f".zssr-gan-{secrets.token_hex(8)}.tmp"
-    rows: list[dict[str, str]] = []
     resampled: set[tuple[int, int, int, int]] = set()
-    try:
+    stills = 0
+
+    def written() -> Iterator[dict[str, str]]:
+        nonlocal stills
         for frame in video.frames:
             samples, facts = _still(frame, pixels)
             size = display_size(frame, video.info.sample_aspect_ratio, display)
@@ -72,9 +76,12 @@ def write_stills(
             name = f"{_name(frame)}.png"
             data = encode_png(samples.copy(), Metadata(), _texts(frame, video.info))
             atomic_write(hidden / name, data)
-            rows.append({**row(frame), **facts, "file": name, "file_sha256": sha256_bytes(data)})
-        atomic_write(hidden / TABLE, csv_lines(rows, STILL_COLUMNS))
-        atomic_write(hidden / RECORD, _record(video, source, len(rows), sorted(resampled), display).encode())
+            stills += 1
+            yield {**row(frame), **facts, "file": name, "file_sha256": sha256_bytes(data)}
+
+    try:
+        atomic_write(hidden / TABLE, csv_lines(written(), STILL_COLUMNS))
+        atomic_write(hidden / RECORD, _record(video, source, stills, sorted(resampled), display).encode())
         try:
             if folder.is_dir():
                 retired = hidden.with_suffix(".old")
@@ -85,7 +92,7 @@ def write_stills(
             raise OutputError(f"{folder}: cannot be written ({error.strerror}); choose another folder.") from error
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
-    return len(rows)
+    return stills
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:

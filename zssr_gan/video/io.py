@@ -63,38 +63,60 @@ def open_video(
         VideoError: PyAV is missing, the file is no video that can be read, its decoder fails, or the file changed while
             it was read. Also while frames are gone through, after those before the damage.
     """
-    if path.is_dir():
-        from zssr_gan.video.folder import read_folder
+    with _named(path):
+        if path.is_dir():
+            from zssr_gan.video.folder import read_folder
 
-        yield read_folder(path)
-        return
-    if importlib.util.find_spec("av") is None:
-        raise VideoError(f"{path}: to read video, pip install 'zssr-gan[video]'.")
-    before = _sha256(path)
-    request = {
-        "path": str(path.absolute()), "raw": raw, "combing": combing, "memory_bytes": memory_bytes, "seconds": seconds
-    }  # fmt: skip
-    messages = _messages(path, request, seconds)
-    try:
-        found, _ = next(messages)
+            yield read_folder(path)
+            return
+        if importlib.util.find_spec("av") is None:
+            raise VideoError("to read video, pip install 'zssr-gan[video]'.")
+        before = _sha256(path)
+        request = {
+            "path": str(path.absolute()), "raw": raw, "combing": combing, "memory_bytes": memory_bytes,
+            "seconds": seconds,
+        }  # fmt: skip
+        messages = _messages(request, seconds)
         notices: list[str] = []
-        info = _info(found["info"], before, path.stat().st_size)
-        if info.video_streams > 1:
-            notices.append(f"it holds {info.video_streams} video streams, of which stream {info.stream} is read")
-        yield Video(info, with_repeats(_split(_frames(messages, notices), split)), notices)
-    finally:
-        messages.close()
-    if _sha256(path) != before:
-        raise VideoError(f"{path}: was changed while it was read; nothing that was read of it can be relied on.")
+
+        def frames() -> Iterator[Frame]:
+            yield from with_repeats(_split(_frames(messages, notices), split))
+            _check_unchanged(path, before)  # before anything is made of them
+
+        try:
+            found, _ = next(messages)
+            info = _info(found["info"], before, path.stat().st_size)
+            if info.video_streams > 1:
+                notices.append(f"it holds {info.video_streams} video streams, of which stream {info.stream} is read")
+            yield Video(info, frames(), notices)
+        finally:
+            messages.close()
+        _check_unchanged(path, before)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let the path open the message of every VideoError."""
+    try:
+        yield
+    except VideoError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise VideoError(f"{path}: {error}") from error
+
+
+def _check_unchanged(path: Path, sha256: str) -> None:
+    if _sha256(path) != sha256:
+        raise VideoError("was changed while it was read; nothing that was read of it can be relied on.")
 
 
 def _sha256(path: Path) -> str:
     try:
         if not path.is_file():
-            raise VideoError(f"{path}: {'is not a file' if path.exists() else 'no such file or folder'}.")
+            raise VideoError("is not a file." if path.exists() else "no such file or folder.")
         return sha256_file(path)
     except OSError as error:
-        raise VideoError(f"{path}: {why_unreadable(path, error)}.") from error
+        raise VideoError(f"{why_unreadable(path, error)}.") from error
 
 
 def _info(found: dict[str, Any], sha256: str, size_bytes: int) -> VideoInfo:
@@ -103,9 +125,7 @@ def _info(found: dict[str, Any], sha256: str, size_bytes: int) -> VideoInfo:
     return VideoInfo(sha256=sha256, size_bytes=size_bytes, **found)
 
 
-def _messages(
-    path: Path, request: dict[str, Any], seconds: float
-) -> Generator[tuple[dict[str, Any], bytearray], None, None]:
+def _messages(request: dict[str, Any], seconds: float) -> Generator[tuple[dict[str, Any], bytearray], None, None]:
     """What the decoder of a video says, with the bytes that belong to it. Raises VideoError where it fails."""
     process = subprocess.Popen(
         [sys.executable, "-c", _START, json.dumps(sys.path), _DECODER, json.dumps(request)],
@@ -122,11 +142,9 @@ def _messages(
             message, payload = _read(process, process.stdout, seconds)
             if message is None:
                 at = f"at frame {frames}" if frames else "before the first frame"
-                raise VideoError(
-                    f"{path}: its decoder {_why_ended(process, seconds)} {at}; the file is probably damaged."
-                )
+                raise VideoError(f"its decoder {_why_ended(process, seconds)} {at}; the file is probably damaged.")
             if "error" in message:
-                raise VideoError(f"{path}: {message['error']}")
+                raise VideoError(message["error"])
             frames += "frame" in message
             yield message, payload
             if "end" in message:
@@ -158,7 +176,7 @@ def _read(
 
 def _why_ended(process: "subprocess.Popen[bytes]", seconds: float) -> str:
     code = process.wait()
-    if code in (-signal.SIGKILL, -getattr(signal, "SIGXCPU", 0)):
+    if code in (-9, -getattr(signal, "SIGXCPU", 9)):  # SIGKILL, which Windows does not know by name
         return f"was ended (no frame in {seconds:g} s, or too little memory)"
     return f"crashed ({signal.Signals(-code).name})" if code < 0 else f"stopped (exit code {code})"
 
@@ -166,9 +184,10 @@ def _why_ended(process: "subprocess.Popen[bytes]", seconds: float) -> str:
 def _frames(messages: Iterator[tuple[dict[str, Any], bytearray]], notices: list[str]) -> Iterator[Frame]:
     """Each frame, and at the end what was not well, in `notices`."""
     latest: int | None = None
+    flagged = 0
     for message, payload in messages:
         if "end" in message:
-            notices += _troubles(message["end"])
+            notices += _troubles(message["end"], flagged)
             return
         found = message["frame"]
         shapes, qp_shape, base = found.pop("shapes"), found.pop("qp_shape"), found.pop("time_base")
@@ -188,24 +207,27 @@ def _frames(messages: Iterator[tuple[dict[str, Any], bytearray]], notices: list[
             if latest is not None and frame.pts <= latest:
                 notices.append(f"the time of frame {frame.index} (PTS {frame.pts}) is not later than the one before it")
             latest = frame.pts
+        flagged += frame.interlaced
         yield frame
 
 
-def _troubles(end: dict[str, Any]) -> Iterator[str]:
-    """What the decoder says when it is through, a sentence each."""
+def _troubles(end: dict[str, Any], flagged: int) -> Iterator[str]:
+    """What the decoder says when it is through, a sentence each; `flagged`: how many frames are, as interlaced."""
     if end["undecodable"]:
-        yield f"{end['undecodable']} of its packets cannot be decoded, so that frames are missing"
-    if end["moved"]:
-        yield "its container stores when frames are decoded: the k-th frame shown has the k-th of these times"
+        yield f"{end['undecodable']} of its packets cannot be decoded, so that frames may be missing"
     if end["ended"]:
         yield f"it breaks off: {end['ended']}"
-    combed = {kind: end["combing"].get(kind, 0) for kind in ("tff", "bff", "progressive")}
-    if end["combing"] and combed["tff"] + combed["bff"] > combed["progressive"]:
-        yield (
-            f"its pixels look interlaced, whatever its flags say (libavfilter's idet: top field first {combed['tff']}, "
-            f"bottom field first {combed['bff']}, progressive {combed['progressive']} frames); --fields separate "
-            "takes the fields apart"
-        )
+    if end["moved"]:
+        yield "its container stores when frames are decoded: the k-th frame shown has the k-th of these times"
+    seen: dict[str, int] = end["combing"]
+    combed, whole = seen.get("tff", 0) + seen.get("bff", 0), seen.get("progressive", 0)
+    judged = (
+        f"by FFmpeg's idet: top field first {seen.get('tff')}, bottom {seen.get('bff')}, progressive {whole} frames"
+    )
+    if combed > whole and not flagged:
+        yield f"its frames are flagged as progressive and look interlaced ({judged}); --fields separate parts them"
+    if whole > combed and flagged:
+        yield f"its frames are flagged as interlaced and look progressive ({judged}); --fields woven leaves them whole"
 
 
 def _split(frames: Iterator[Frame], split: Fields) -> Iterator[Frame]:
