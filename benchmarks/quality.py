@@ -3,16 +3,19 @@
     python -m benchmarks.quality SET5 --preset fast --seeds 0,1,2
     python -m benchmarks.quality FACES --truth-side 64 --count 100
     python -m benchmarks.quality FACES --truth-side 64 --shared --seeds 0,1,2
+    python -m benchmarks.quality FACES --truth-side 64 --shared --count 32 --case 8
     python -m benchmarks.quality SET5 --preset fast --jpeg 75 --images butterfly,bird
 
 `--images` takes stems, comma-separated; `--count` so many, evenly chosen; `--truth-side` first shrinks the truths;
-`--jpeg` saves the LR images with that quality, which no method knows.
+`--jpeg` saves the LR images with that quality, which no method knows; `--case` learns a shared model for each so many
+images, in place of one for all.
 Prints a line an image (with `--shared` a line a seed), then means, 95 % intervals of the gain over back-projection, the
 worst image, and the spread over seeds. The protocol is in protocol.py.
 """
 
 import argparse
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +34,16 @@ from zssr_gan.zeroshot.shared import SharedModel
 def main() -> None:
     """Run a preset over the folder and print the figures."""
     args = parsed(
-        __doc__, "folder", preset="quality", seeds="0", images="", count=0, truth_side=None, jpeg=None, shared=False
+        __doc__,
+        "folder",
+        preset="quality",
+        seeds="0",
+        images="",
+        count=0,
+        truth_side=None,
+        jpeg=None,
+        shared=False,
+        case=0,
     )
     files = sorted(args.folder.glob("*.png"))
     files = [file for file in files if not args.images or file.stem in args.images.split(",")]
@@ -42,16 +54,16 @@ def main() -> None:
     psnr, ssim, seconds = [], [], []
     for seed in map(int, args.seeds.split(",")):
         began = time.perf_counter()
-        shared = learn(cases, seed, args) if args.shared else None
+        models = learn(cases, seed, args) if args.shared else [None] * len(cases)
         learnt = time.perf_counter() - began
-        scores, taken = enlarge(cases, seed, shared, args)
+        scores, taken = enlarge(cases, seed, models, args)
         psnr.append(scores[:, 0])
         ssim.append(scores[:, 1])
         seconds.append(taken)
         gain = psnr[-1] - reference
         half = 1.96 * gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else float("nan")
         print(
-            f"{args.preset}{', shared' if shared else ''}, seed {seed}: PSNR-Y {psnr[-1].mean():.3f} dB, SSIM-Y "
+            f"{args.preset}{', shared' if args.shared else ''}, seed {seed}: PSNR-Y {psnr[-1].mean():.3f} dB, SSIM-Y "
             f"{ssim[-1].mean():.4f}; over back-projection {gain.mean():+.3f} dB (95 % interval +-{half:.3f}), worst "
             f"{gain.min():+.2f} ({cases[int(gain.argmin())].name}), below it {int((gain < 0).sum())}; learnt in "
             f"{learnt:.0f} s, median {np.median(taken):.2f} s an image",
@@ -62,24 +74,31 @@ def main() -> None:
         print(f"mean of seeds {np.mean(psnr):.3f} dB; deviation over seeds, mean of the images: {spread:.3f} dB")
 
 
-def learn(cases: list[Case], seed: int, args: argparse.Namespace) -> SharedModel | None:
-    """One model learnt on all LR images, under the protocol's bicubic degradation."""
-    images = [read_lr(CaseImage(name=case.name, sha256=""), case.lr.pixels, None) for case in cases]
+def learn(cases: list[Case], seed: int, args: argparse.Namespace) -> list[SharedModel | None]:
+    """The model of each image, learnt on all LR images of its set, under the protocol's bicubic degradation."""
     settings = load_preset(args.preset).for_case()
+    sets = max(1, len(cases) // args.case) if args.case else 1
+    models: list[SharedModel | None] = []
     with machine(options_of(args)) as used:
-        return learn_case(images, seed=seed, degradations=BicubicDownscale(), settings=settings, machine=used).shared
+        for number in range(sets):
+            members = [CaseImage(name=case.name, sha256="") for case in cases[number::sets]]
+            images = [
+                read_lr(one, case.lr.pixels, None) for one, case in zip(members, cases[number::sets], strict=True)
+            ]
+            done = learn_case(images, seed=seed, degradations=BicubicDownscale(), settings=settings, machine=used)
+            models.append(done.shared)
+    return [models[place % sets] for place in range(len(cases))]
 
 
 def enlarge(
-    cases: list[Case], seed: int, shared: SharedModel | None, args: argparse.Namespace
+    cases: list[Case], seed: int, models: Sequence[SharedModel | None], args: argparse.Namespace
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """PSNR-Y and SSIM-Y of each case's result (`N 2`), and seconds of each."""
     settings = load_preset(args.preset)
-    request = Request(
-        settings if shared is None else settings.for_case(), seed=seed, shared=shared, options=options_of(args)
-    )
     scores, seconds = [], []
-    for case in cases:
+    for case, shared in zip(cases, models, strict=True):
+        own = settings if shared is None else settings.for_case()
+        request = Request(own, seed=seed, shared=shared, options=options_of(args))
         began = time.perf_counter()
         made = enhance_picture(case.lr, request)
         seconds.append(time.perf_counter() - began)

@@ -68,7 +68,7 @@ def test_the_entry_point_enhances(desk: Path) -> None:
 
 @pytest.mark.parametrize(("number", "code", "times"), [(signal.SIGINT, 130, 30), (signal.SIGTERM, 143, 1)])
 def test_a_stopped_run_leaves_no_partial_file(desk: Path, number: signal.Signals, code: int, times: int) -> None:
-    arguments = ["enhance", "a.png", "b.png", "--preset", "slow.yaml", "--threads", "1", "--device", "cpu"]
+    arguments = ["enhance", "a.png", "b.png", "--preset", "slow.yaml", "--init", "scratch", "--threads", "1"]
     pipe = subprocess.PIPE
     with subprocess.Popen([COMMAND, *arguments], cwd=desk, stderr=pipe, stdout=pipe, text=True) as process:
         assert process.stderr is not None

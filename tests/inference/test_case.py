@@ -22,7 +22,7 @@ from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.files import sha256_file
 from zssr_gan.inference import case
 from zssr_gan.inference.batch import run_plan
-from zssr_gan.inference.case import with_degradation, with_shared_model
+from zssr_gan.inference.case import decide_init, with_degradation, with_shared_model
 from zssr_gan.inference.options import degradation_option, make_request
 from zssr_gan.inference.outputs import Plan, plan_run
 from zssr_gan.inference.record import Record, read_record
@@ -75,6 +75,7 @@ def plan(folder: Path, *names: str, **changes: Any) -> Plan:
 
 
 def run(plan: Plan, request: Request) -> dict[str, Result]:
+    request, _ = decide_init(plan, request)
     return {result.job.source.name: result for result in run_plan(plan, request)}
 
 

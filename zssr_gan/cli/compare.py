@@ -24,12 +24,12 @@ def compare(
         str | None, typer.Option("-s", "--scale", metavar="S", help="Of all but the generators [their largest, or 2].")
     ] = None,
     degradation: Annotated[
-        str | None,
+        str,
         typer.Option(
             metavar="WHAT",
-            help="The camera: bicubic, or a FILE that `zssr-gan degradation estimate` wrote [as trained, or bicubic].",
+            help="The camera: auto (as trained, or as the image shows), bicubic, or a FILE of an estimate.",
         ),
-    ] = None,
+    ] = "auto",
     evidence: Annotated[
         bool, typer.Option("--evidence", help="Below each result, where the views of its network disagree.")
     ] = False,

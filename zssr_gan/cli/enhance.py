@@ -1,4 +1,4 @@
-"""`zssr-gan enhance`: enlarges images, each by a network of its own, or by a trained generator."""
+"""`zssr-gan enhance`: enlarges images by networks learnt on them, or by a trained generator."""
 
 import json
 from collections import Counter
@@ -62,11 +62,9 @@ def enhance(
         typer.Option(metavar="FILE", help="A trained generator, as `make train` writes it: nothing is learnt here."),
     ] = None,
     init: Annotated[
-        Literal["scratch", "shared"] | None,
-        typer.Option(
-            metavar="WAY", help="shared: one network learnt on all the images first; better for tiny ones [scratch]."
-        ),
-    ] = None,
+        Literal["auto", "scratch", "shared"],
+        typer.Option(metavar="WAY", help="scratch: a network for each image; shared: one learnt on all of them first."),
+    ] = "auto",
     init_from: Annotated[
         Path | None, typer.Option("--init-from", metavar="FILE", help="A shared model kept by an earlier run.")
     ] = None,
@@ -74,12 +72,12 @@ def enhance(
         Path | None, typer.Option(metavar="FILE", help="Blur kernel of the input: KernelGAN's .mat, or .npy.")
     ] = None,
     degradation: Annotated[
-        str | None,
+        str,
         typer.Option(
             metavar="WHAT",
-            help="What the camera did: bicubic, estimate (from these images), or an estimate's FILE [as seen in each].",
+            help="What the camera did: auto, bicubic, estimate (from these images), or an estimate's FILE.",
         ),
-    ] = None,
+    ] = "auto",
     noise: Annotated[
         float | None,
         typer.Option(
@@ -126,7 +124,7 @@ def enhance(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Enlarge images, each by a network that is trained on that image alone, or by a trained generator.
+    """Enlarge images by networks that are trained on these images alone, or by a trained generator.
 
     **Examples**
 
@@ -136,7 +134,7 @@ def enhance(
     zssr-gan enhance photo.jpg --region 120,80,64,64 --preset fast
     zssr-gan enhance faces/ -o out/ --preset fast --compare sheet.png
     zssr-gan enhance frames/ -o out/ --noise 0.04 --skip-existing
-    zssr-gan enhance faces/ -o out/ --init shared --degradation estimate
+    zssr-gan enhance faces/ -o out/ --init scratch
     zssr-gan enhance faces/ -o out/ --model generator.safetensors --evidence
     ```
 
@@ -149,8 +147,10 @@ def enhance(
     | original | the constants of Shocher et al. 2018 |
     | paper | the seed paper: flips and turns only |
 
-    Tiny images have little to learn from: `--init shared` learns one network on all the images given (a case), and
-    uses it for each. Results are then labelled `case`, not `internal`, and their records list what was learnt from.
+    Tiny images have little to learn from alone. Where 8 or more of the images given have at most 64x64 pixels, and
+    these are at least half of all, one network is learnt on all of them (a case) and used for each; else each has its
+    own. `--init shared` or `scratch` decides it. Results from other images too are labelled `case`, not `internal`, and
+    their records list what was learnt from; `--init scratch` keeps every result `internal`.
 
     `--model FILE` takes a generator that `make train` has trained, at its own scale and at once: results are labelled
     `generative`, since their detail may stem from other people's images. With it, `--preset` says what is done with its
@@ -158,10 +158,11 @@ def enhance(
     .yaml file with the group refinement. The camera is taken to be the one it was trained for, unless `--degradation`
     says otherwise. `zssr-gan model card FILE` shows what it was trained on.
 
-    A camera blurs, adds noise and compresses; by default it is taken to shrink like bicubic interpolation. JPEG
-    compression and noise that an image shows are learnt against, and said; `--degradation bicubic` ignores them.
-    `--degradation estimate` finds out from all the images given (of one camera), and keeps what it found beside the
-    results; `zssr-gan degradation --help` tells more. Where the images tell too little, bicubic is assumed, and said.
+    A camera blurs, adds noise and compresses. With several images (and not `--init scratch`) what it did is estimated
+    from all of them, said, and kept beside the results; `zssr-gan degradation --help` tells more. Where they tell too
+    little, and with one image, the JPEG compression or noise that an image itself shows is learnt against, and else the
+    camera is taken to shrink like bicubic interpolation. `--degradation bicubic` assumes that for all;
+    `--degradation estimate` estimates with one image or `--init scratch` too.
 
     Scales other than 2: `-s 1.5`, or width before height: `-s 2x3` makes it twice as wide and three times as high.
 
@@ -191,7 +192,7 @@ def enhance(
             noise=noise,
             kernel=kernel,
             degradation=degradation_option(degradation),
-            init=init,
+            init=None if init == "auto" else init,
             init_from=init_from,
             options=RunOptions(device=device, precision=precision, threads=threads, tile=tile),
             max_megapixels=max_megapixels,
@@ -240,15 +241,18 @@ def _run(
 ) -> list[str]:
     """Learn the case, then enhance each image, into `results`; returns what went wrong with the comparison sheet."""
     from zssr_gan.inference.batch import run_plan
-    from zssr_gan.inference.case import with_degradation, with_shared_model
+    from zssr_gan.inference.case import decide_init, with_degradation, with_shared_model
     from zssr_gan.inference.sheet import Sheet
 
-    bar.images = len(plan.todo)
     sheet = None if compare is None else Sheet(compare)
     for notice in plan.notices:
         bar.info(notice)
+    request, line = decide_init(plan, request)
+    if line and plan.todo:
+        bar.info(line)
     if plan.todo and (request.estimates or request.learns):
         bar.start(0, f"{len(plan.todo) + len(plan.skipped)} images")
+    one_line = request.estimates == "auto"
     if request.estimates and plan.todo:
         request, line = with_degradation(
             plan,
@@ -256,8 +260,9 @@ def _run(
             lambda done, total: bar.update("reading", done, total),
             lambda now: bar.update(STAGES.get(now.stage, now.stage), now.iteration, now.total),
         )
-        bar.info(line)
-    if request.estimate is not None:
+        if line:
+            bar.info(line)
+    if request.estimate is not None and not one_line:
         bar.info(f"degradation: {request.estimate.summary}")
         bar.info(f"  {request.estimate.why}", "bold yellow" if request.estimate.fallback else "")
     if request.learns and plan.todo:
@@ -269,6 +274,7 @@ def _run(
         bar.info(line)
     if request.model is not None:
         _show_model(request, request.model, bar)
+    bar.images = len(plan.todo)
     for result in run_plan(
         plan,
         request,

@@ -239,12 +239,14 @@ def _compression(
     Of several qualities the middle one is that of most. The files' tables do not end the search: what a crop was cut
     out of may have been compressed before, and more.
     """
-    some = evidence[:: max(1, math.ceil(len(evidence) / _MOST_READ))]
+    some = list(evidence[:: max(1, math.ceil(len(evidence) / _MOST_READ))])
+    # Of each kind of file at least one: what its header says is never left unused.
+    some += {one.jpeg: one for one in evidence if one.jpeg not in {other.jpeg for other in some}}.values()
     while True:
         groups = find_compression([one.pixels for one in some], [one.jpeg for one in some]).groups
         if len({group.jpeg for group in groups}) < 2 or not len(some) < len(evidence) <= _MOST_OF_SEVERAL:
             break
-        some = evidence
+        some = list(evidence)
     seen = sorted((group for group in groups if group.jpeg is not None), key=lambda group: group.quality or 0)
     members = [group for group in seen for _ in group.images]
     most = members[len(members) // 2] if 2 * len(members) > len(some) else None

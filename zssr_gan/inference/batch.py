@@ -74,8 +74,9 @@ def run_plan(
         on_progress: gets each step of the image in work.
         on_result: gets the result while it is in memory, e.g. for a comparison sheet.
     """
+    case = _case_of(plan, request) if plan.skipped else set()
     for job in plan.skipped:
-        yield _skip(job, request)
+        yield _skip(job, request, case)
     if request.model is not None and takes_together(resolve_device(request.options.device)):
         yield from _run_together(plan, request, on_start, on_progress, on_result)
         return
@@ -145,7 +146,17 @@ def _run_together(
         yield Result(job, "done", choice_text(record), record.times.seconds, record)
 
 
-def _skip(job: Job, request: Request) -> Result:
+def _case_of(plan: Plan, request: Request) -> set[str]:
+    """SHA-256 of the images that results of a request are learnt from together; of all, where nothing was learnt since
+    none is left to do."""
+    if request.shared is not None:
+        return {image.sha256 for image in request.shared.facts.images}
+    if request.learns or request.estimates:
+        return {sha256_file(job.source) for job in (*plan.skipped, *plan.todo)}
+    return {image.sha256 for image in request.degradation.images}
+
+
+def _skip(job: Job, request: Request, case: set[str]) -> Result:
     """The result of a job whose files exist; says so where they were made from something else."""
     if job.record is None:
         return Result(job, "skipped", "exists already")
@@ -154,7 +165,10 @@ def _skip(job: Job, request: Request) -> Result:
         asked, settings = made.request, request.settings_for(made.input.width * made.input.height)
         network = None if request.shared is None else request.shared.sha256
         model = None if request.model is None else request.model.sha256
+        then = {image.sha256 for image in asked.case or asked.degradation.images}
+        known = ("estimate",) if request.estimates == "asked" else ("estimate", "picture", "default")
         changes = {
+            f"other images in the case ({len(then)}, and now {len(case)})": then and case and then != case,
             "another input": made.input.sha256 != sha256_file(job.source),
             "other settings": asked.settings_sha256 != canonical_sha256(settings.model_dump(mode="json")),
             "another scale": asked.scale != request.scale,
@@ -163,7 +177,7 @@ def _skip(job: Job, request: Request) -> Result:
             "another shared model": network is not None and network != _sha256_of(made, "init-from"),
             "another model": model != _sha256_of(made, "model"),
             # Where nothing is left to do nothing was estimated.
-            "another degradation": asked.degradation.source != "estimate"
+            "another degradation": asked.degradation.source not in known
             if request.estimates
             # What is seen in a picture is seen again.
             else asked.degradation.sha256 != request.degradation_of(made.input.sha256).sha256

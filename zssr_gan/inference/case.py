@@ -1,29 +1,83 @@
-"""The images of one run as a case: what its camera does, and one network learnt on all, kept beside the results."""
+"""The images of one run as a case: what its camera does, and one network learnt on all, kept beside the results.
 
+Unless a user says otherwise the images themselves decide (`decide_init`): enough small ones are learnt from together,
+and the camera of several is estimated from all of them.
+"""
+
+import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
+from PIL import Image
+
+from zssr_gan.degradation.estimate import Estimate
 from zssr_gan.degradation.estimator import gather
-from zssr_gan.degradation.model import degradation_of
+from zssr_gan.degradation.model import Degradation, degradation_of
 from zssr_gan.degradation.plot import picture_path, write_estimate
 from zssr_gan.degradation.recurrence import EstimationSettings
 from zssr_gan.devices import machine
 from zssr_gan.errors import ImageError
 from zssr_gan.files import canonical_sha256, sha256_bytes
 from zssr_gan.imaging.colour import without_equal_channels
-from zssr_gan.imaging.io import decode_picture
+from zssr_gan.imaging.io import decode_picture, read_picture
 from zssr_gan.inference.enhance import OnProgress
 from zssr_gan.inference.options import with_estimate
-from zssr_gan.inference.outputs import Plan
-from zssr_gan.inference.record import OptionFile
+from zssr_gan.inference.outputs import Job, Plan
+from zssr_gan.inference.record import DegradationFacts, OptionFile
 from zssr_gan.inference.request import Request
 from zssr_gan.provenance import CaseImage
-from zssr_gan.settings.zeroshot import ZeroShotSettings
+from zssr_gan.settings.zeroshot import SMALL_PIXELS, ZeroShotSettings
 from zssr_gan.signals import uninterrupted
 from zssr_gan.zeroshot.case import LRImage, learn_case, read_lr
 from zssr_gan.zeroshot.shared import read_shared, write_shared
 from zssr_gan.zeroshot.steps import SMALLEST_SIDE
+
+FEWEST = 8
+"""Small images that are learnt from together unasked, if at least half of all images are small (`SMALL_PIXELS`)."""
+
+LABELLED_CASE = "results are labelled case; --init scratch keeps each internal"
+
+
+def decide_init(plan: Plan, request: Request) -> tuple[Request, str]:
+    """Decide by the images of a plan, done or not, what a request leaves open: one network for all, or each its own.
+
+    Returns:
+        The request, whose `init` is no longer `auto`, and a line for the user where there is something to say.
+    """
+    jobs = _jobs(plan)
+    if len(jobs) < 2 and request.estimates == "auto":
+        request = replace(request, estimates=None)
+    if request.init != "auto":
+        return request, ""
+    assert isinstance(request.settings, ZeroShotSettings)
+    small = sum(_is_small(job.source) for job in jobs)
+    if small < FEWEST or 2 * small < len(jobs) or request.settings.shared is None:
+        return replace(request, init="scratch"), ""
+    side = math.isqrt(SMALL_PIXELS)
+    line = f"{small} of {len(jobs)} images are small (at most {side}x{side} pixels), so one network is learnt on all"
+    return replace(request, init="shared", settings=request.settings.for_case()), f"{line}: {LABELLED_CASE}"
+
+
+def _is_small(path: Path) -> bool:
+    """Whether a file is a small image that can be read; of larger ones only the header is read."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            small = min(image.size) >= SMALLEST_SIDE and image.width * image.height <= SMALL_PIXELS
+        return small and read_picture(path).pixels.numel() > 0
+    except Exception:  # damaged headers raise anything, and their image has its own error when its turn comes
+        return False
+
+
+def _jobs(plan: Plan) -> tuple[Job, ...]:
+    return (*plan.skipped, *plan.todo)
+
+
+def _folder(plan: Plan) -> Path:
+    """Where the files of the case lie, whichever images are done already."""
+    return min(job.result.parent for job in _jobs(plan))
 
 
 def with_degradation(
@@ -32,37 +86,56 @@ def with_degradation(
     """Estimate the degradation from all images of a plan, or take what an earlier run estimated.
 
     It lies as degradation-HASH.json, with its picture, in the folder of the results; the hash is that of the
-    images, the settings and the seed, so that the same case finds it again.
+    images, the settings and the seed, so that the same case finds it again. Where it was not asked for, and tells
+    nothing that images learnt from apart do not show each by itself, none is written.
 
     Returns:
         The request with its degradation, and a line for the user.
 
     Raises:
-        ImageError: none of the images can be read.
+        ImageError: it was asked for, and none of the images can be read.
         SettingsError: the file of an earlier run was changed.
         OutputError: the disk refuses.
     """
-    began = time.perf_counter()
-    sources = [job.source for job in (*plan.skipped, *plan.todo)]
+    began, asked = time.perf_counter(), request.estimates == "asked"
+    sources = [job.source for job in _jobs(plan)]
     evidence = gather(sources, max_megapixels=request.max_megapixels, on_image=on_image).evidence
     if not evidence:  # each one's own reason is given when its turn comes
-        raise ImageError("no degradation can be estimated: none of the images can be read")
+        if asked:
+            raise ImageError("no degradation can be estimated: none of the images can be read")
+        return replace(request, estimates=None), ""
     key = {
         "images": sorted(one.image.sha256 for one in evidence),
         "settings": EstimationSettings().model_dump(mode="json"),
         "seed": request.seed,
     }
-    path = plan.todo[0].result.parent / f"degradation-{canonical_sha256(key)[:12]}.json"
-    how = "by an earlier run, and used again"
+    path = _folder(plan) / f"degradation-{canonical_sha256(key)[:12]}.json"
+    how = f"from {len(evidence)} images by an earlier run, and used again"
     if not path.exists():
         images = [LRImage(one.image, one.pixels, one.pixels, one.jpeg) for one in evidence]
         with machine(request.options):
             (found,) = learn_case(images, seed=request.seed, on_progress=on_progress).estimates.values()
+        how = f"from {len(evidence)} images in {time.perf_counter() - began:.0f} s"
+        if not asked and not _is_shared(found, request):
+            own = "" if found.degradation == Degradation() else "what each image shows itself; "
+            alone = replace(request, estimates=None, degradation=DegradationFacts(why=found.why))
+            return alone, f"degradation: {own}{found.why} (estimated {how})"
         with uninterrupted():
             # A picture without its file is what a kill left.
             write_estimate(found, path, replaceable=[picture_path(path)])
-        how = f"in {time.perf_counter() - began:.0f} s"
-    return with_estimate(request, path), f"{path}: estimated from {len(evidence)} images {how}"
+    used = with_estimate(request, path)
+    if asked:
+        return used, f"{path}: estimated {how}"
+    assert used.estimate is not None
+    label = "" if request.learns else f": {LABELLED_CASE}"
+    return used, f"degradation: {used.estimate.summary}; {used.estimate.why} (estimated {how}: {path}){label}"
+
+
+def _is_shared(found: Estimate, request: Request) -> bool:
+    """Whether an estimate tells more of each image than it shows by itself."""
+    if request.learns:
+        return found.degradation != Degradation()
+    return not found.fallback or found.jpeg_from == "pixels"
 
 
 def with_shared_model(plan: Plan, request: Request, on_progress: OnProgress) -> tuple[Request, str]:
@@ -91,7 +164,7 @@ def with_shared_model(plan: Plan, request: Request, on_progress: OnProgress) -> 
         "degradation": degradation_of(downscales[request.degradation.values.sha256]),
         "seed": request.seed,
     } | ({"own_degradations": several} if several else {})
-    path = plan.todo[0].result.parent / f"shared-{canonical_sha256(key)[:12]}.safetensors"
+    path = _folder(plan) / f"shared-{canonical_sha256(key)[:12]}.safetensors"
     if path.exists():
         shared = read_shared(path)
         line = f"{path}: learnt on these {len(images)} images by an earlier run, and used again"
@@ -112,13 +185,13 @@ def with_shared_model(plan: Plan, request: Request, on_progress: OnProgress) -> 
             write_shared(shared, path)
         line = f"{path}: learnt on {len(images)} images in {time.perf_counter() - began:.0f} s"
     files = {**request.files, "init-from": OptionFile(path=str(path), sha256=shared.sha256)}
-    return replace(request, shared=shared, learns=False, files=files), line
+    return replace(request, shared=shared, files=files), line
 
 
 def _read(plan: Plan, request: Request) -> list[LRImage]:
     """What can be read and is large enough; the rest has its own error when its turn comes."""
     images = []
-    for job in (*plan.skipped, *plan.todo):
+    for job in _jobs(plan):
         try:
             data = job.source.read_bytes()
             pixels = decode_picture(data, str(job.source), max_megapixels=request.max_megapixels).pixels

@@ -88,7 +88,7 @@ def named_systems(
     names: Sequence[str],
     *,
     scale: Scale | None = None,
-    degradation: str | None = None,
+    degradation: str = "auto",
     runs: Path = Path("runs"),
     seed: int = 0,
     options: RunOptions = RunOptions(),  # noqa: B008 - frozen, so that one default serves all calls
@@ -100,8 +100,8 @@ def named_systems(
         names: each of `PLAIN`, a preset, a .yaml file of settings, a generator's file, or a run's name in `runs`; a
             text may hold several with commas between.
         scale: of all but the generators, which have their own; None: the largest of theirs, or 2.
-        degradation: what the camera did, for all systems: `bicubic` or a file; None: what each generator was trained
-            for, and bicubic for the others.
+        degradation: what the camera did, for all systems: `bicubic` or a file; `auto`: what each generator was trained
+            for, and for the others what the image shows, or bicubic.
         runs: the folder of the runs.
         seed, options, max_megapixels: as `make_request` has them.
 

@@ -25,7 +25,7 @@ from zssr_gan.imaging.picture import Picture, quantise, seen_colours, stretch_of
 from zssr_gan.imaging.resize import Scale, Size, enlarged_size, resize
 from zssr_gan.inference.evidence import added_variation, evidence_figures
 from zssr_gan.inference.generator import WARNING, generate, images_together
-from zssr_gan.inference.options import make_request
+from zssr_gan.inference.options import degradation_option, make_request
 from zssr_gan.inference.record import DegradationFacts, Work, versions
 from zssr_gan.inference.region import Region, check_inside, cut, cut_picture
 from zssr_gan.inference.request import Request, Settings
@@ -310,8 +310,8 @@ def enhance(
         kernel: blur of the image in pixels of the result, an array or nested lists of two dimensions; the scale is
             then in whole numbers.
         degradation: how the image came out of the scene, or the file of an estimate as `zssr-gan degradation estimate`
-            writes it; "bicubic"; None: bicubic, or the kernel, or what the generator was trained for. It has its own
-            noise, so `noise` has no place beside it.
+            writes it; "bicubic"; "auto" or None: the kernel, or what the generator was trained for, or the compression
+            or noise that the image shows, or bicubic. It has its own noise, so `noise` has no place beside it.
         device, precision, threads, tile: see `RunOptions`.
         on_progress: called with a `Progress` after every iteration.
 
@@ -333,12 +333,7 @@ def enhance(
         seed=seed,
         noise=noise,
         kernel=kernel,
-        # The command's word; a file of that name is "./bicubic".
-        degradation="bicubic"
-        if degradation == "bicubic"
-        else Path(degradation)
-        if isinstance(degradation, str)
-        else degradation,
+        degradation=degradation_option(degradation) if isinstance(degradation, str) else degradation,
         options=RunOptions(device, precision, threads, tile),
         dash="",
     )

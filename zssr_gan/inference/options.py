@@ -55,8 +55,10 @@ def make_request(
         region: the part that the result shows, as (x, y, width, height) in pixels of the upright picture.
         noise: standard deviation of the camera's noise, [0, 1] units; 0: it has none. None: not known.
         kernel: a blur kernel in pixels of the result, or its file.
-        degradation: given, or the file of an estimate, or a word.
-        seed, init, init_from, options, max_megapixels, overwrite: as the command has them.
+        degradation: given, or the file of an estimate, or a word; None: what several images tell together, unless each
+            is to be learnt from alone, or what each shows.
+        init: None: what suits the images of the run.
+        seed, init_from, options, max_megapixels, overwrite: as the command has them.
         dash: what error messages put before an option's name.
 
     Raises:
@@ -119,13 +121,15 @@ def make_request(
     if generator is not None and request.degradation.source == "default" and not request.estimates:
         request = replace(request, degradation=learnt_for(generator, dash))
     resolve_device(options.device)
-    learns = init == "shared" and shared is None
-    return replace(request, settings=settings, preset=preset, shared=shared, learns=learns, files=files)
+    if request.degradation.source == "default" and generator is None and shared is None and init != "scratch":
+        request = replace(request, estimates=request.estimates or "auto")
+    way = "scratch" if generator is not None else "shared" if shared is not None else init or "auto"
+    return replace(request, settings=settings, preset=preset, shared=shared, init=way, files=files)
 
 
-def degradation_option(text: str | None) -> Path | Literal["bicubic", "estimate"] | None:
-    """The value of --degradation: one of its words, or a file; one of these names is "./bicubic"."""
-    if text is None:
+def degradation_option(text: str) -> Path | Literal["bicubic", "estimate"] | None:
+    """The value of --degradation: one of its words, of which `auto` is None, or a file; such a name is "./bicubic"."""
+    if text == "auto":
         return None
     return "bicubic" if text == "bicubic" else "estimate" if text == "estimate" else Path(text)
 
@@ -181,7 +185,7 @@ def _with_degradation(request: Request, given: object, kernel: object, noise: fl
     if given is None:
         return request
     if given == "estimate":
-        return replace(request, estimates=True)
+        return replace(request, estimates="asked")
     if given == "bicubic":
         return replace(request, degradation=DegradationFacts.of(Degradation(), "bicubic", "bicubic was asked for"))
     if isinstance(given, Degradation):
@@ -196,7 +200,7 @@ def with_estimate(request: Request, path: Path) -> Request:
     found = read_estimate(path)
     files = {**request.files, "degradation": OptionFile.read(path)}
     degradation = DegradationFacts.estimated(found)
-    return replace(request, degradation=degradation, estimate=found, estimates=False, files=files)
+    return replace(request, degradation=degradation, estimate=found, estimates=None, files=files)
 
 
 def _camera_of_shared(shared: SharedModel, request: Request, sentence: str, dash: str) -> DegradationFacts:

@@ -68,10 +68,11 @@ class Request:
     degradation: DegradationFacts = field(default_factory=DegradationFacts)
     estimate: Estimate | None = None
     """That `degradation` comes from, where it was read or made in this run."""
-    estimates: bool = False
-    """Whether the degradation is still to be estimated from the images of the run."""
-    learns: bool = False
-    """Whether the shared model is still to be learnt on the images of the run."""
+    estimates: Literal["auto", "asked"] | None = None
+    """Why the degradation is still to be estimated from the images of the run; None: it is not. Only where it was asked
+    for is a single image enough."""
+    init: Literal["auto", "scratch", "shared"] = "scratch"
+    """Whether each image has a network of its own, or all images of the run a shared one; `auto`: the images say it."""
     shared: SharedModel | None = None
     """The network learnt on the case; `settings` are then those for a case (`ZeroShotSettings.for_case`)."""
     model: TrainedGenerator | None = None
@@ -105,6 +106,11 @@ class Request:
             seed = -1
         if not 0 <= seed < 2**63:
             raise SettingsError(f"the seed is a whole number from 0 to 2^63 - 1, not {self.seed!r}")
+
+    @property
+    def learns(self) -> bool:
+        """Whether the shared model is still to be learnt on the images of the run."""
+        return self.init == "shared" and self.shared is None
 
     def degradation_of(self, image_sha256: str) -> DegradationFacts:
         """What the camera did to the image with this hash: its own compression, where the estimate has one for it."""

@@ -1,0 +1,185 @@
+"""A folder with no option given: its images say how they are learnt, and by which camera."""
+
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from skimage import data
+
+from tests.inference import files
+from zssr_gan.cli.main import main
+from zssr_gan.degradation.estimate import Estimate
+from zssr_gan.files import sha256_file
+from zssr_gan.inference import case
+from zssr_gan.inference.case import FEWEST
+from zssr_gan.inference.record import Record, read_record
+from zssr_gan.settings.base import write_yaml
+from zssr_gan.zeroshot.case import Case
+
+TOGETHER = files.TINY | {"network": {"depth": 2, "width": 4, "grid": "lr", "initial": "lecun"}, "shared": {}}
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder with quick settings: one that learns on a case, and one that never does."""
+    monkeypatch.chdir(tmp_path)
+    Path("together.yaml").write_text(write_yaml(TOGETHER), encoding="utf-8")
+    Path("alone.yaml").write_text(write_yaml(files.TINY), encoding="utf-8")
+    return tmp_path
+
+
+def crops(count: int, quality: int | None, blur: float = 0.0, side: int = 28) -> list[Image.Image]:
+    """Cut out of a photograph that was blurred and compressed, at any place of the grid."""
+    photograph = data.astronaut()[:480, :480]
+    whole = Image.fromarray(gaussian_filter(photograph, (blur, blur, 0)) if blur else photograph)
+    if quality is not None:
+        file = io.BytesIO()
+        whole.save(file, "JPEG", quality=quality)
+        whole = Image.open(file)
+    corners = [(70 + 31 * (n % 4) + n, 13 + 35 * (n // 4) + n) for n in range(count)]
+    return [whole.crop((x, y, x + side, y + side)) for x, y in corners]
+
+
+def save(images: list[Image.Image], folder: str = "in") -> None:
+    Path(folder).mkdir(exist_ok=True)
+    for number, image in enumerate(images):
+        image.save(Path(folder) / f"{number:02}.png")
+
+
+def enhance(*options: str, preset: str = "together.yaml") -> int:
+    return main(["enhance", "in", "-o", "out", "--preset", preset, "--threads", "1", "--device", "cpu", *options])
+
+
+def records() -> dict[str, Record]:
+    paths = sorted(Path("out").glob("*_x2.json"))
+    return {path.name.removesuffix("_x2.json"): read_record(path) for path in paths}
+
+
+@pytest.mark.usefixtures("desk")
+class TestDegradation:
+    def test_compression_that_the_images_tell_together_is_used_and_said_in_one_line(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        save(crops(12, 72, side=24))
+        assert enhance() == 0
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("degradation:")]
+        assert len(said) == 1
+        assert re.search(r"JPEG quality 7[123]; .*estimated from 12 images", said[0])
+        for record in records().values():
+            facts = record.request.degradation
+            assert facts.source == "estimate"
+            assert facts.values.jpeg is not None
+            assert facts.values.jpeg.quality == pytest.approx(72, abs=1)
+            assert len(facts.images) == 12
+        assert not files.failed(Path("out/03_x2.json"), rerun=True)
+        assert enhance("--degradation", "bicubic", "--overwrite") == 0
+        assert "degradation:" not in capsys.readouterr().err
+        assert {one.request.degradation.source for one in records().values()} == {"bicubic"}
+
+    def test_blur_is_used_where_the_images_are_sure_also_where_each_is_learnt_from_alone(
+        self,
+        make_estimate: Callable[..., Estimate],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        save(crops(2, None))
+        found = make_estimate(*(sha256_file(path) for path in sorted(Path("in").iterdir())))
+        monkeypatch.setattr(case, "learn_case", lambda *_, **__: Case({"": found}))
+        assert enhance() == 0
+        assert "blur of 0.90 x 0.40 LR pixels" in (said := capsys.readouterr().err)
+        assert "labelled case; --init scratch keeps each internal" in said
+        assert {(one.label, one.request.degradation.sha256) for one in records().values()} == {
+            ("case", found.degradation_sha256)
+        }
+        monkeypatch.setattr(case, "learn_case", lambda *_, **__: pytest.fail("estimated again"))
+        Path("out/01_x2.json").unlink()
+        Path("out/01_x2.png").unlink()
+        assert enhance("--skip-existing") == 0
+        assert "exists already\n" in capsys.readouterr().out
+
+    def test_images_that_tell_nothing_are_bicubic(self, capsys: pytest.CaptureFixture[str]) -> None:
+        save(crops(3, None))
+        assert enhance() == 0
+        assert "bicubic is assumed: 3 parts of images" in capsys.readouterr().err
+        made = records()
+        assert {one.label for one in made.values()} == {"internal"}
+        assert all("bicubic is assumed: " in one.request.degradation.why for one in made.values())
+        assert not list(Path("out").glob("degradation-*"))
+
+    def test_scratch_keeps_every_result_internal_with_what_each_image_shows(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        save(crops(2, None, blur=1.2))
+        Image.open("in/00.png").save("in/saved.jpg", quality=60)
+        monkeypatch.setattr(case, "gather", lambda *_, **__: pytest.fail("looked at other images"))
+        assert enhance("--init", "scratch") == 0
+        made = records()
+        assert {one.label for one in made.values()} == {"internal"}
+        jpeg = made["saved"].request.degradation.values.jpeg
+        assert jpeg is not None
+        assert jpeg.quality == 60
+        assert made["01"].request.degradation.source == "default"
+
+    def test_one_picture_alone_and_a_folder_of_broken_ones(self, capsys: pytest.CaptureFixture[str]) -> None:
+        save(crops(1, None))
+        assert enhance() == 0
+        assert "degradation" not in capsys.readouterr().err
+        for number in range(10):
+            Path(f"in/{number:02}.png").write_bytes(b"not an image")
+        assert enhance("--overwrite") == 1
+        assert capsys.readouterr().err.count("failed: in/") == 10
+
+
+@pytest.mark.usefixtures("desk")
+class TestInit:
+    def test_enough_small_images_are_learnt_together_and_the_label_is_said_first(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        save(crops(FEWEST, None))
+        assert enhance() == 0
+        lines = capsys.readouterr().err.splitlines()
+        assert "labelled case; --init scratch keeps each internal" in lines[0]
+        assert {one.label for one in records().values()} == {"case"}
+        assert not files.failed(Path("out/00_x2.json"), rerun=True)
+
+    @pytest.mark.parametrize("why", ["too few", "too large", "no settings for a case"])
+    def test_else_each_is_learnt_alone(self, why: str) -> None:
+        count, side = (FEWEST - 1, 28) if why == "too few" else (FEWEST, 66 if why == "too large" else 28)
+        save(crops(count, None, side=side))
+        assert enhance("--degradation", "bicubic", preset="alone.yaml" if why[0] == "n" else "together.yaml") == 0
+        assert {one.label for one in records().values()} == {"internal"}
+        assert not list(Path("out").glob("shared-*"))
+
+    def test_a_few_large_images_beside_do_not_matter_and_broken_ones_do_not_count(self) -> None:
+        save([*crops(FEWEST - 1, None), *crops(1, None, side=100)])
+        Path("in/broken.png").write_bytes(Path("in/00.png").read_bytes()[:400])
+        assert enhance("--degradation", "bicubic") == 1
+        assert {one.label for one in records().values()} == {"internal"}
+        save(crops(FEWEST, None, side=30)[-1:], "more")
+        Path("more/00.png").rename("in/more.png")
+        assert enhance("--degradation", "bicubic", "--overwrite") == 1
+        assert {one.label for one in records().values()} == {"case"}
+
+    def test_a_set_that_has_changed_is_said_and_what_exists_stays(self, capsys: pytest.CaptureFixture[str]) -> None:
+        save(crops(FEWEST, None))
+        assert enhance() == 0
+        before = {path: path.read_bytes() for path in Path("out").iterdir()}
+        assert enhance("--skip-existing") == 0
+        assert capsys.readouterr().out.count("exists already\n") == FEWEST
+        crops(FEWEST + 1, None)[-1].save("in/new.png")
+        assert enhance("--skip-existing", "--json") == 0
+        messages = [json.loads(line)["message"] for line in capsys.readouterr().out.splitlines()]
+        said = f"other images in the case ({FEWEST}, and now {FEWEST + 1})"
+        assert sum(said in message for message in messages) == FEWEST
+        assert {path: path.read_bytes() for path in before} == before
+        Path("in/new.png").unlink()
+        for name in ("out/new_x2.png", "out/new_x2.json"):
+            Path(name).unlink()
+        Path("in/00.png").write_bytes(Path("in/01.png").read_bytes())  # nothing is left to do, and the set is another
+        assert enhance("--skip-existing") == 0
+        assert "other images in the case" in capsys.readouterr().out
