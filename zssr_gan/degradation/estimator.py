@@ -236,12 +236,11 @@ def _compression(
 ) -> tuple[CompressionGroup | None, dict[str, int], dict[str, Jpeg | None]]:
     """What most images went through, how many have which quality, and what others went through, by their SHA-256.
 
-    Of several qualities the middle one is that of most. The files' tables do not end the search: what a crop was cut
-    out of may have been compressed before, and more.
+    Of several qualities the middle one is that of most. All tables of files are looked at, and do not end the search:
+    what a crop was cut out of may have been compressed before, and more.
     """
     some = list(evidence[:: max(1, math.ceil(len(evidence) / _MOST_READ))])
-    # Of each kind of file at least one: what its header says is never left unused.
-    some += {one.jpeg: one for one in evidence if one.jpeg not in {other.jpeg for other in some}}.values()
+    some += {one.jpeg: one for one in evidence if one.jpeg not in {some_one.jpeg for some_one in some}}.values()
     while True:
         groups = find_compression([one.pixels for one in some], [one.jpeg for one in some]).groups
         if len({group.jpeg for group in groups}) < 2 or not len(some) < len(evidence) <= _MOST_OF_SEVERAL:
