@@ -149,10 +149,11 @@ class TestChecksums:
                 continue
             assert np.array_equal(picture.pixels, sound.pixels)
             assert picture.notices, place
-        assert refused > 8 * (len(data) - 80)
+            assert place // 8 < len(data) - 12 or "IEND" in picture.notices[-1], place
+        assert refused > 8 * (len(data) - 92)
         assert capfd.readouterr() == ("", "")
 
-    @pytest.mark.parametrize("name", ["IHDR", "PLTE", "IDAT", "IEND"])
+    @pytest.mark.parametrize("name", ["IHDR", "PLTE", "IDAT"])
     def test_critical_chunks(self, name):
         data = bytearray(png(8, 3))
         at = data.index(name.encode())
@@ -209,6 +210,15 @@ class TestIllMetadata:
     def test_bomb_in_a_profile(self):
         picture = decode_picture(png(before=[("iCCP", b"x\0\0" + zlib.compress(bytes(10**8), 9))]), "x")
         assert "iCCP" in picture.notices[0]
+
+    @pytest.mark.parametrize(("depth", "colour"), KINDS)
+    @pytest.mark.parametrize("trailing", [b"", b"something else"])
+    @pytest.mark.parametrize("wrong", [b"\0\0\0\0IEND\0\0\0\0", b"\0\0\1\0IEND\xae\x42\x60\x82"])
+    def test_damaged_end(self, depth, colour, trailing, wrong):
+        """Of IEND alone the checksum or the length is wrong."""
+        picture = decode_picture(png(depth, colour)[:-12] + wrong + trailing, "x")
+        assert np.array_equal(picture.pixels, pixels(png(depth, colour)))
+        assert "IEND" in picture.notices[0]
 
     @pytest.mark.parametrize("cut", [1, 6, 12])
     def test_missing_end(self, cut):

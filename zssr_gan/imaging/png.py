@@ -75,7 +75,8 @@ def png_texts(data: bytes) -> dict[str, str]:
 def _chunks(data: bytes) -> tuple[list[Chunk], list[memoryview], list[str]]:
     """Type and content of every sound chunk up to IEND, of IDAT the contents, and notices of unsound ancillary ones.
 
-    Raises ImageError where a critical chunk (IHDR, PLTE, IDAT, IEND) is cut short or has another checksum.
+    A damaged IEND has nothing to lose. Raises ImageError where another critical chunk is cut short or has a wrong
+    checksum.
     """
     chunks: list[Chunk] = []
     pieces: list[memoryview] = []
@@ -87,6 +88,9 @@ def _chunks(data: bytes) -> tuple[list[Chunk], list[memoryview], list[str]]:
         name = kind.decode("latin-1")
         critical = not kind[0] & 0x20
         if not _is_sound(view, at):
+            if kind == b"IEND" or len(data) - at == 12:  # no content: a damaged IEND, whichever of its bytes is wrong
+                notices.append("The PNG file's last chunk (IEND) is damaged; its pixels are complete.")
+                return chunks, pieces, notices
             if critical or not kind.isalpha():
                 what = "is cut short" if end > len(data) else "has a wrong checksum"
                 raise ImageError(f"the PNG file is damaged or truncated (its chunk {name!r} {what}).")
