@@ -5,6 +5,8 @@
 The step is the whole of it (pairs, forward, backward, optimiser). Its arithmetic is counted as 6 FLOP for each
 multiply-add of the forward pass: forward, and two products of the same size backward. The reference is one conv2d
 64 -> 64, 3x3, forward, the fastest of batch 4 at 256 px, 4 at 128 px and 16 at 32 px, in the same precision and layout.
+At the end, milliseconds of a back-projection to twice the size (10 iterations), alone and in a batch, and of the first
+one, which makes the matrices of its size.
 """
 
 import time
@@ -14,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.protocol import parsed
-from zssr_gan.degradation.operators import BicubicDownscale
+from zssr_gan.degradation.model import Degradation, GaussianBlur, Noise
+from zssr_gan.degradation.operators import BicubicDownscale, Downscale, back_project
 from zssr_gan.devices import RunOptions, machine
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.settings.zeroshot import CosineSchedule, ZeroShotSettings, load_preset
@@ -22,6 +25,14 @@ from zssr_gan.zeroshot.fleet import Fleet, Member, TrainRequest, autocast
 from zssr_gan.zeroshot.pairs import Task
 
 _STEPS = 40
+
+_DEGRADATIONS = {
+    "bicubic": Degradation(),
+    "noise": Degradation(noise=Noise(sigma=0.01)),
+    "blur and noise": Degradation(
+        blur=GaussianBlur(sigma_major=0.8, sigma_minor=0.5, angle_degrees=30), noise=Noise(sigma=0.01)
+    ),
+}
 
 
 def median_seconds(work: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
@@ -74,6 +85,21 @@ def step(settings: ZeroShotSettings, side: int, device: torch.device, precision:
     return seconds * 1e3, 6 * network.multiply_adds_per_pixel * pixels / seconds / 1e9
 
 
+def back_projection(downscale: Downscale, side: int, count: int, device: torch.device) -> tuple[float, float]:
+    """Milliseconds an image of a back-projection of `count` images, and of the first, which makes what it needs."""
+    made = torch.Generator().manual_seed(0)
+    lr = torch.rand(count, 3, side, side, generator=made).to(device)
+    sr = torch.rand(count, 3, 2 * side, 2 * side, generator=made).to(device)
+
+    def work() -> Tensor:
+        return back_project(sr.clone(), lr, downscale, 10)
+
+    began = time.perf_counter()
+    work()
+    first = time.perf_counter() - began
+    return median_seconds(work, device, 3) / count * 1e3, first * 1e3
+
+
 def main() -> None:
     """Print a row for each precision, preset and size."""
     args = parsed(__doc__)
@@ -90,6 +116,14 @@ def main() -> None:
                         f"{gflops / reference:.0%} of {reference:.0f} ({used.device}, {used.threads} threads)",
                         flush=True,
                     )
+    print("back-projection  side  images   ms an image  ms of the first")
+    with machine(RunOptions(args.device, "fp32", args.threads)) as used:
+        for side in (16, 32, 48, 64, 256):
+            for name, degradation in _DEGRADATIONS.items():
+                # Its first figure is of the images that come alone: those in a batch find the matrices made.
+                for count in (1, 32) if side <= 48 else (1,):
+                    each, first = back_projection(degradation.downscale, side, count, used.device)
+                    print(f"{name:15}  {side:4}  {count:6}  {each:12.3f}  {first:15.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Downscale operators, their adjoints, and back-projection through them."""
+"""Downscale operators, their transposes, and back-projection through them."""
 
 import pytest
 import torch
@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.images import quick, ramp
-from zssr_gan.degradation.model import Degradation, DegradedDownscale, GaussianBlur, KernelBlur, Noise
-from zssr_gan.degradation.operators import BicubicDownscale, Downscale, KernelDownscale, adjoint, back_project
+from zssr_gan.degradation import operators
+from zssr_gan.degradation.model import Degradation, DegradedDownscale, GaussianBlur, Jpeg, KernelBlur, Noise
+from zssr_gan.degradation.operators import BicubicDownscale, Downscale, EnlargedDownscale, KernelDownscale, back_project
 from zssr_gan.imaging.resize import reduced_size, resize
 
 
@@ -88,6 +89,18 @@ class TestBackProjection:
         expected = sr + resize(lr - resize(sr, (64, 64)), (128, 128))
         assert torch.allclose(back_project(sr.clone(), lr, BicubicDownscale(), 1), expected, atol=1e-6)
 
+    @pytest.mark.parametrize("size", [(128, 128), (95, 161)])
+    def test_iterations_at_the_small_size_are_those_at_the_large_one(
+        self, size: tuple[int, int], astronaut: Tensor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lr = astronaut[None]
+        sr = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+        small = back_project(sr.clone(), lr, BicubicDownscale(), 10)
+        monkeypatch.setattr(operators, "LARGEST_DENSE", 0)
+        large = back_project(sr.clone(), lr, BicubicDownscale(), 10)
+        assert not torch.equal(small, large)
+        assert (small - large).abs().max() < 0.001 / 255
+
     def test_no_iterations_change_nothing(self, astronaut: Tensor) -> None:
         sr = torch.zeros(1, 3, 128, 128)
         assert not back_project(sr, astronaut[None], BicubicDownscale(), 0).any()
@@ -108,7 +121,7 @@ def matrix(downscale: Downscale, size: tuple[int, int], lr_size: tuple[int, int]
     return downscale(torch.eye(pixels, dtype=torch.float64).reshape(pixels, 1, *size), lr_size).flatten(1).T
 
 
-class TestAdjoint:
+class TestTranspose:
     @pytest.mark.parametrize(
         ("downscale", "size", "lr_size"),
         [
@@ -116,24 +129,19 @@ class TestAdjoint:
             (BicubicDownscale(), (17, 21), (11, 9)),
             (KernelDownscale(torch.tensor(CROOKED), (2, 3)), (16, 21), (8, 7)),
             (KernelDownscale(torch.tensor(CROOKED), (2, 2)), (17, 21), (9, 11)),
+            (KernelDownscale(torch.ones(1, 1), (3, 3)), (17, 21), (6, 7)),
             (TILTED, (16, 20), (8, 10)),
             (TILTED, (17, 21), (9, 11)),
+            (EnlargedDownscale(TILTED, 2), (16, 20), (16, 20)),
         ],
-        ids=["bicubic", "bicubic fractional", "kernel", "kernel odd", "gaussian", "gaussian odd"],
+        ids=["bicubic", "fractional", "kernel", "kernel odd", "no blur", "gaussian", "gaussian odd", "enlarged"],
     )
     def test_inner_products_agree(self, downscale: Downscale, size: tuple[int, int], lr_size: tuple[int, int]) -> None:
         x, y = drawn(2, 3, *size), drawn(2, 3, *lr_size, seed=1)
-        transpose = adjoint(downscale, size, lr_size, y)
-        for _ in range(2):  # it can be taken again
-            assert transpose(y).shape == x.shape
-            products = (downscale(x, lr_size) * y).sum((1, 2, 3)), (x * transpose(y)).sum((1, 2, 3))
-            assert torch.allclose(*products, rtol=1e-9)
-
-    def test_holds_where_no_gradients_are_taken(self) -> None:
-        with torch.no_grad():
-            back = adjoint(TILTED, (8, 8), (4, 4), drawn(1, 1, 4, 4))(drawn(1, 1, 4, 4))
-        expected = matrix(TILTED, (8, 8), (4, 4)).T @ drawn(1, 1, 4, 4).flatten()
-        assert torch.allclose(back.flatten(), expected, atol=1e-9)
+        back = downscale.transpose(y, size)
+        assert back.shape == x.shape
+        products = (downscale(x, lr_size) * y).sum((1, 2, 3)), (x * back).sum((1, 2, 3))
+        assert torch.allclose(*products, rtol=1e-9)
 
 
 class TestDampedBackProjection:
@@ -154,8 +162,28 @@ class TestDampedBackProjection:
         assert damping is not None
         normal = D.T @ D + damping * torch.eye(80, dtype=torch.float64)
         expected = torch.linalg.solve(normal, D.T @ lr.flatten() + damping * sr.flatten())
-        found = back_project(sr.clone(), lr, downscale, 60)
-        assert torch.allclose(found.flatten(), expected, atol=1e-5)
+        found = back_project(sr.clone(), lr, downscale, 1)  # solved, however many are asked for
+        assert torch.allclose(found.flatten(), expected, atol=1e-6)
+
+    @pytest.mark.parametrize(
+        "degradation",
+        [Degradation(blur=WIDE.blur), Degradation(noise=Noise(sigma=0.02)), Degradation(jpeg=Jpeg.of_quality(70))],
+        ids=["gaussian", "noise alone", "jpeg alone"],
+    )
+    @pytest.mark.parametrize("size", [(32, 32), (23, 29)])
+    def test_conjugate_gradients_come_to_the_same(
+        self, degradation: Degradation, size: tuple[int, int], astronaut: Tensor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of what a large image takes, on a small one."""
+        lr_size = ((size[0] + 1) // 2, (size[1] + 1) // 2)
+        lr, sr = resize(astronaut[None], lr_size), resize(astronaut[None], size) + 0.1 * drawn(1, 3, *size).float()
+        downscale = DegradedDownscale(degradation)
+        solved = back_project(sr.clone(), lr, downscale, 1)
+        monkeypatch.setattr(operators, "_LARGEST_INVERTED", 0)
+        monkeypatch.setattr(operators, "_LARGEST_TURNED", 0)
+        iterated = back_project(sr.clone(), lr, downscale, 40)
+        assert not torch.equal(solved, iterated)
+        assert (solved - iterated).abs().max() < 0.01 / 255
 
     def test_a_wide_blur_does_not_diverge(self, astronaut: Tensor) -> None:
         """Where the classical way gains at first and then loses all of it: it enlarges what it cannot see."""
@@ -175,7 +203,6 @@ class TestDampedBackProjection:
         assert error(classical, 3) < before < error(classical, 60)
         assert error(damped, 3) < 0.9 * before
         assert error(damped, 60) < 0.9 * before
-        assert abs(error(damped, 300) / error(damped, 60) - 1) < 0.01
 
     def test_a_noisy_input_is_not_believed_to_the_last(self) -> None:
         """Noise of the input is written into the result by the classical way, and mostly kept out by damping."""
@@ -195,15 +222,22 @@ class TestDampedBackProjection:
         assert back_project(sr, astronaut[None], TILTED, 2) is sr
         assert not torch.equal(sr, before)
 
-    def test_each_image_by_itself(self, astronaut: Tensor) -> None:
-        """Beside one that is done at once, and one of another size of error."""
-        lr = torch.stack([astronaut, astronaut.flip(-1), torch.full_like(astronaut, 0.5)])
-        sr = torch.stack([torch.zeros(3, 128, 128), torch.ones(3, 128, 128), torch.full((3, 128, 128), 0.5)])
-        together = back_project(sr.clone(), lr, TILTED, 5)
+    @pytest.mark.parametrize(
+        "downscale",
+        [BicubicDownscale(), TILTED, DegradedDownscale(Degradation(noise=Noise(sigma=0.02)))],
+        ids=["bicubic", "gaussian", "noise alone"],
+    )
+    @pytest.mark.parametrize("side", [24, 64])
+    def test_the_bits_of_an_image_do_not_depend_on_its_batch(
+        self, downscale: Downscale, side: int, astronaut: Tensor
+    ) -> None:
+        crop = astronaut[:, :side, :side]
+        lr = torch.stack([crop, crop.flip(-1), torch.full_like(crop, 0.5)])
+        drawn_size = 3, 3, 2 * side, 2 * side
+        sr = torch.rand(drawn_size, generator=torch.Generator().manual_seed(0))
+        together = back_project(sr.clone(), lr, downscale, 5)
         for n in range(3):
-            alone = back_project(sr[n : n + 1].clone(), lr[n : n + 1], TILTED, 5)
-            assert torch.allclose(together[n], alone[0], atol=1e-5)
-        assert torch.allclose(together[2], torch.full((3, 128, 128), 0.5), atol=1e-5)
+            assert torch.equal(together[n], back_project(sr[n : n + 1].clone(), lr[n : n + 1], downscale, 5)[0])
         assert together.isfinite().all()
 
     def test_what_agrees_already_stays(self, astronaut: Tensor) -> None:

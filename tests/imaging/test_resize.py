@@ -10,7 +10,8 @@ from torch import Tensor
 
 from tests.images import quick, ramp, scales, sides
 from zssr_gan.imaging import dihedral
-from zssr_gan.imaging.resize import enlarged_size, reduced_size, resize
+from zssr_gan.imaging import resize as resize_module
+from zssr_gan.imaging.resize import axis_matrix, enlarged_size, reduced_size, resize, resize_transpose
 
 
 class TestSizes:
@@ -105,3 +106,22 @@ class TestResize:
         plane = Image.fromarray(astronaut[0].numpy())
         expected = np.asarray(plane.resize(size[::-1], Image.Resampling.BICUBIC))
         assert np.abs(resize(astronaut[:1], size)[0].numpy() - expected).max() < 1e-4
+
+
+class TestTranspose:
+    @pytest.mark.parametrize("largest_dense", [256, 0], ids=["small", "large"])
+    @pytest.mark.parametrize(("side", "to"), [(64, 32), (65, 33), (33, 22), (8, 1), (40, 5), (16, 16), (22, 33)])
+    def test_is_that_of_the_matrix(
+        self, side: int, to: int, largest_dense: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(resize_module, "LARGEST_DENSE", largest_dense)
+        y = torch.rand(2, 3, to, 5, generator=torch.Generator().manual_seed(0))
+        rows = axis_matrix(side, to, torch.float32, y.device)
+        columns = axis_matrix(9, 5, torch.float32, y.device)
+        # torch rounds positions to float32.
+        assert torch.allclose(resize_transpose(y, (side, 9)), rows.T @ y @ columns, atol=1e-5)
+
+    def test_inner_products_agree(self) -> None:
+        made = torch.Generator().manual_seed(0)
+        x, y = torch.rand(2, 3, 40, 31, generator=made), torch.rand(2, 3, 20, 21, generator=made)
+        assert torch.allclose((resize(x, (20, 21)) * y).sum(), (x * resize_transpose(y, (40, 31))).sum())

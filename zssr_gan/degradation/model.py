@@ -6,6 +6,7 @@ Shapes: B images, C channels, H W rows and columns; k l of a kernel.
 """
 
 import math
+from functools import lru_cache
 from typing import Annotated, Literal, Self
 
 import torch
@@ -15,10 +16,16 @@ from torch import Tensor
 
 from zssr_gan.degradation import jpeg
 from zssr_gan.degradation.blur_kernels import checked_kernel, kernel_symmetries
-from zssr_gan.degradation.operators import BicubicDownscale, Downscale, KernelDownscale, adjoint
+from zssr_gan.degradation.operators import (
+    BicubicDownscale,
+    Downscale,
+    KernelDownscale,
+    correlate,
+    correlate_transpose,
+)
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import canonical_sha256, sha256_bytes
-from zssr_gan.imaging.resize import Scale, Size, resize
+from zssr_gan.imaging.resize import Scale, Size, resize, resize_transpose
 
 
 def degradation_of(downscale: Downscale) -> str:
@@ -158,11 +165,11 @@ class Degradation(_Model):
 
     @property
     def downscale(self) -> Downscale:
-        """The degradation as it is applied: bicubic where there is nothing to it; a kernel alone is not damped."""
-        if isinstance(self.blur, KernelBlur) and self.noise is None and self.jpeg is None:
-            # Not normalised again: that could move the last bit of a value.
-            return KernelDownscale(torch.tensor(self.blur.values, dtype=torch.float64), self.blur.scale)
-        return BicubicDownscale() if self == Degradation() else DegradedDownscale(self)
+        """The degradation as it is applied: bicubic where there is nothing to it; a kernel alone is not damped.
+
+        Equal degradations give one object, so that their images can be trained as one batch and share its matrices.
+        """
+        return _downscale_of(self)
 
     def kernel(self, scale: Scale) -> Tensor:
         """The whole linear part at a scale, blur and shrinking: `k l` float64, in pixels of the HR image, sum 1."""
@@ -171,11 +178,21 @@ class Degradation(_Model):
         lr[0, 0, side // 2, side // 2] = 1
         size = (round(side * scale[0]), round(side * scale[1]))
         # The row of the linear map that makes the LR pixel in the middle.
-        weights = adjoint(self.downscale, size, (side, side), lr)(lr)[0, 0]
+        weights = self.downscale.transpose(lr, size)[0, 0]
         seen = weights.abs() > 1e-5 * weights.abs().max()
         rows, columns = seen.any(1).nonzero()[:, 0], seen.any(0).nonzero()[:, 0]
         cut = weights[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         return cut / cut.sum()
+
+
+@lru_cache(maxsize=64)
+def _downscale_of(degradation: Degradation) -> Downscale:
+    """See `Degradation.downscale`."""
+    blur = degradation.blur
+    if isinstance(blur, KernelBlur) and degradation.noise is None and degradation.jpeg is None:
+        # Not normalised again: that could move the last bit of a value.
+        return KernelDownscale(torch.tensor(blur.values, dtype=torch.float64), blur.scale)
+    return BicubicDownscale() if degradation == Degradation() else DegradedDownscale(degradation)
 
 
 class DegradedDownscale:
@@ -197,6 +214,7 @@ class DegradedDownscale:
         if isinstance(blur, KernelBlur):
             self._given = KernelDownscale(checked_kernel(blur.values), blur.scale)
             self.multiple = self._given.multiple
+        self.bicubic = blur is None
         self._covariance = blur.covariance() if isinstance(blur, GaussianBlur) else None
         # Symmetries and reach are given for x2, and hold for any equal scales.
         kernel = self._kernel((2.0, 2.0)) if self._given is None else self._given.kernel
@@ -214,12 +232,16 @@ class DegradedDownscale:
         """Blur and shrink `B C H W` to `size`; a kernel's own must be the input's divided by its scale."""
         if self._given is not None:
             return self._given(x, size)
-        kernel = self._kernel((x.shape[-2] / size[0], x.shape[-1] / size[1])).to(x)
-        if kernel.numel() > 1:
-            rows, columns = (side // 2 for side in kernel.shape)
-            padded = F.pad(x, (columns, columns, rows, rows), mode="replicate")
-            x = F.conv2d(padded, kernel[None, None].expand(x.shape[1], 1, -1, -1), groups=x.shape[1])
-        return resize(x, size)
+        kernel = self._kernel((x.shape[-2] / size[0], x.shape[-1] / size[1]))
+        return resize(correlate(x, kernel) if kernel.numel() > 1 else x, size)
+
+    def transpose(self, y: Tensor, size: Size) -> Tensor:
+        """See `Downscale`."""
+        if self._given is not None:
+            return self._given.transpose(y, size)
+        kernel = self._kernel((size[0] / y.shape[-2], size[1] / y.shape[-1]))
+        x = resize_transpose(y, size)
+        return correlate_transpose(x, kernel, size) if kernel.numel() > 1 else x
 
     def capture(self, x: Tensor, noise: Tensor) -> Tensor:
         """Noise and compression of shrunk images `B C H W`, in 8-bit levels where there is compression.

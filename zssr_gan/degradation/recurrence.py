@@ -22,7 +22,6 @@ from torch import Tensor
 from zssr_gan.degradation.jpeg import block_coefficients, compress
 from zssr_gan.degradation.model import Degradation, DegradedDownscale, GaussianBlur, Jpeg
 from zssr_gan.degradation.noise import SIDE, quiet_spectra
-from zssr_gan.degradation.operators import adjoint
 from zssr_gan.degradation.spectra import radii, transformed, windows
 from zssr_gan.imaging.colour import LEVELS
 from zssr_gan.settings.base import Settings
@@ -254,7 +253,7 @@ def _energy(downscale: DegradedDownscale) -> float:
     side = 2 * downscale.reach + 8
     one = torch.zeros(1, 1, side, side)
     one[..., side // 2, side // 2] = 1
-    return float(adjoint(downscale, (2 * side, 2 * side), (side, side), one)(one).square().sum())
+    return float(downscale.transpose(one, (2 * side, 2 * side)).square().sum())
 
 
 def _root(blur: GaussianBlur) -> NDArray[np.float64]:
