@@ -7,11 +7,11 @@ One degradation is estimated from all LR images of a group: of one camera where 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ValidationError
+from pydantic import Field, model_validator
 
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.degradation.estimate import Estimate
@@ -19,14 +19,17 @@ from zssr_gan.degradation.model import Degradation, DegradedDownscale
 from zssr_gan.degradation.operators import BicubicDownscale, Downscale
 from zssr_gan.degradation.plot import degradation_picture
 from zssr_gan.errors import SettingsError
+from zssr_gan.files import write_together
 from zssr_gan.imaging.sheets import encode_sheet
+from zssr_gan.provenance import FileModel, read_json
+from zssr_gan.signals import uninterrupted
 
 SMALLEST_GROUP: Final = 100
 """Images that a camera needs for an estimate of its own: with fewer, what these images happen to show tells more than
 what the camera did, and their source's other images say more of it."""
 
 
-class GroupEstimate(BaseModel, frozen=True, extra="forbid"):
+class GroupEstimate(FileModel):
     """What was estimated from one group of images."""
 
     group: str
@@ -34,7 +37,7 @@ class GroupEstimate(BaseModel, frozen=True, extra="forbid"):
     estimate: Estimate
 
 
-class CaseDegradations(BaseModel, frozen=True, extra="forbid"):
+class CaseDegradations(FileModel):
     """The degradations of a run's images: what degradation.json holds."""
 
     schema_version: Literal[1] = 1
@@ -44,7 +47,14 @@ class CaseDegradations(BaseModel, frozen=True, extra="forbid"):
     """Side in pixels that the images were resized to before, `data.size`."""
     left_out: tuple[str, ...] = ()
     """Ids of the images that could not be read."""
-    groups: tuple[GroupEstimate, ...]
+    groups: Annotated[tuple[GroupEstimate, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _hashes(self) -> Self:
+        for one in self.groups:
+            if one.estimate.degradation.sha256 != one.estimate.degradation_sha256:
+                raise ValueError(f"the degradation of {one.group} was changed after it was hashed")
+        return self
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -58,23 +68,25 @@ def encode_degradations(degradations: CaseDegradations) -> bytes:
 
 
 def read_degradations(path: Path) -> CaseDegradations:
-    """Read degradation.json.
+    """Read degradation.json. Raises SettingsError: missing, damaged, or not of a version known here."""
+    return read_json(path, CaseDegradations, SettingsError)
 
-    Raises:
-        SettingsError: missing, damaged, or not of a version known here.
-    """
-    try:
-        found = CaseDegradations.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror}).") from error
-    except ValidationError as error:
-        raise SettingsError(f"{path}: is damaged ({error.errors(include_url=False)[0]['msg']}).") from error
-    for one in found.groups:
-        if one.estimate.degradation.sha256 != one.estimate.degradation_sha256:
-            raise SettingsError(f"{path}: the degradation of {one.group} was changed after it was hashed.")
-    if not found.groups:
-        raise SettingsError(f"{path}: is damaged (it holds no degradation).")
-    return found
+
+def write_degradations(degradations: CaseDegradations, path: Path) -> None:
+    """Write degradation.json, and degradation.png beside it, where they do not hold these already."""
+    picture, content = path.with_suffix(".png"), encode_degradations(degradations)
+    if not picture.exists() or not path.exists() or path.read_bytes() != content:
+        contents = {picture: _picture(degradations), path: content}
+        with uninterrupted():
+            write_together(contents, replaceable=list(contents))
+
+
+def _picture(degradations: CaseDegradations) -> bytes:
+    """What is assumed of each camera, one picture below the other."""
+    pictures = [degradation_picture(one.estimate, one.group) for one in degradations.groups]
+    widest = max(picture.shape[2] for picture in pictures)
+    filled = [F.pad(picture, (0, widest - picture.shape[2]), value=1.0) for picture in pictures]
+    return encode_sheet(torch.cat(filled, 1), "degradation")
 
 
 def group_images(images: Prepared, smallest: int = SMALLEST_GROUP) -> tuple[dict[str, list[int]], list[str]]:
@@ -88,10 +100,10 @@ def group_images(images: Prepared, smallest: int = SMALLEST_GROUP) -> tuple[dict
     groups: dict[str, list[int]] = {}
     joined: dict[str, list[str]] = {}
     for (source, camera), numbers in by_camera.items():
-        if camera is not None and len(numbers) < smallest:
+        group = source if camera is None or len(numbers) < smallest else f"{source}/{camera}"
+        groups.setdefault(group, []).extend(numbers)
+        if camera is not None and group == source:
             joined.setdefault(source, []).append(f"{camera} ({len(numbers)})")
-        own = camera is not None and len(numbers) >= smallest
-        groups.setdefault(f"{source}/{camera}" if own else source, []).extend(numbers)
     notices = [
         f"{source}: {', '.join(sorted(cameras))}: fewer than {smallest} images each, so they join the rest of {source}"
         for source, cameras in sorted(joined.items())
@@ -162,11 +174,3 @@ class Cameras:
             its = (group for group in self._largest if group.startswith(f"{source}/"))
             found = next(its, self._largest[0])
         return self._own.get((found, images.member(number).sha256), self.all[found])
-
-
-def degradations_png(degradations: CaseDegradations) -> bytes:
-    """degradation.png: what is assumed of each camera, one picture below the other."""
-    pictures = [degradation_picture(one.estimate, one.group) for one in degradations.groups]
-    widest = max(picture.shape[2] for picture in pictures)
-    filled = [F.pad(picture, (0, widest - picture.shape[2]), value=1.0) for picture in pictures]
-    return encode_sheet(torch.cat(filled, 1), "degradation")

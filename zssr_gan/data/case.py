@@ -11,28 +11,24 @@ from zssr_gan.data.cameras import (
     Cameras,
     CaseDegradations,
     GroupEstimate,
-    degradations_png,
-    encode_degradations,
     group_images,
     read_degradations,
 )
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import Role, Split
-from zssr_gan.data.store import SETTINGS, read_settings, shard_files
+from zssr_gan.data.store import SETTINGS, shard_files
 from zssr_gan.degradation.estimate import given_estimate, read_estimate
 from zssr_gan.degradation.model import Degradation, KernelBlur, Noise, degradation_of
 from zssr_gan.degradation.recurrence import EstimationSettings
 from zssr_gan.devices import Machine
 from zssr_gan.errors import ImageError, SettingsError, StoreError
-from zssr_gan.files import write_together
 from zssr_gan.progress import Bar
 from zssr_gan.provenance import CaseImage, is_ours
 from zssr_gan.settings.data import DataSettings
 from zssr_gan.settings.run import RunSettings
 from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset, parse_settings
-from zssr_gan.signals import uninterrupted
 from zssr_gan.zeroshot.case import LRImage, learn_case, read_lr
-from zssr_gan.zeroshot.shared import SharedModel, read_shared, write_shared
+from zssr_gan.zeroshot.shared import SharedModel, read_shared
 
 LEARNT_FROM: tuple[Role, ...] = ("zssr", "generator")
 """Roles that are learnt from: the training part. Nothing is learnt from the test part."""
@@ -96,14 +92,13 @@ def run_degradations(settings: RunSettings, training: TrainingImages, path: Path
             at `path`.
         ImageError: no image can be estimated from.
     """
-    synth = settings.synth
+    synth, size = settings.synth, settings.data.size
     if synth.degradation_from == "bicubic":
         return None
     earlier = _earlier(settings, path)
     if synth.degradation_from == "noise":
         noise = given_estimate(Degradation(noise=Noise(sigma=synth.noise)), "the noise was given")
-        named = GroupEstimate(group="all images", estimate=noise)
-        return CaseDegradations(seed=None, size=settings.data.size, groups=(named,))
+        return CaseDegradations(seed=None, size=size, groups=(GroupEstimate(group="all images", estimate=noise),))
     if synth.degradation_from == "file":
         given = Path(synth.degradation).expanduser()
         estimate = read_estimate(given)
@@ -114,8 +109,7 @@ def run_degradations(settings: RunSettings, training: TrainingImages, path: Path
                 f"synth.scale is {synth.scale:g}."
             )
         bar.note(f"degradation of all images: {estimate.summary}, from {given}")
-        named = GroupEstimate(group=given.stem, estimate=estimate)
-        return CaseDegradations(seed=None, size=settings.data.size, groups=(named,))
+        return CaseDegradations(seed=None, size=size, groups=(GroupEstimate(group=given.stem, estimate=estimate),))
     if not training.groups:
         raise ImageError("there is no image to estimate the degradation from: no image of the training part has a role")
     if earlier is not None and _is_of(earlier, settings, training):
@@ -124,28 +118,17 @@ def run_degradations(settings: RunSettings, training: TrainingImages, path: Path
         return earlier
     for notice in training.notices:
         bar.note(notice)
-    images, found = training.read(bar), []
-    for group, numbers in training.groups.items():
-        if its := [images[number] for number in numbers if number in images]:
-            began = time.perf_counter()
-            estimate = learn_case(its, seed=settings.seed, on_progress=bar.step).estimates[group]
-            seconds = time.perf_counter() - began
-            bar.note(f"degradation of {group}: {estimate.summary}, from {len(its):,} images in {seconds:.0f} s")
-            bar.note(f"degradation of {group}: {estimate.why}")
-            found.append(GroupEstimate(group=group, estimate=estimate))
-    if not found:
+    images, began = training.read(bar), time.perf_counter()
+    if not images:
         raise ImageError("none of the images can be estimated from: they are broken or too small")
-    left_out = sorted(training.images.member(n).id for n in range(len(training.images)) if n not in images)
-    return CaseDegradations(seed=settings.seed, size=settings.data.size, left_out=tuple(left_out), groups=tuple(found))
-
-
-def write_degradations(degradations: CaseDegradations, path: Path) -> None:
-    """Write degradation.json, and degradation.png beside it, where they do not hold these already."""
-    picture, content = path.with_suffix(".png"), encode_degradations(degradations)
-    if not picture.exists() or not path.exists() or path.read_bytes() != content:
-        contents = {picture: degradations_png(degradations), path: content}
-        with uninterrupted():
-            write_together(contents, replaceable=list(contents))
+    estimates = learn_case(list(images.values()), seed=settings.seed, on_progress=bar.step).estimates
+    seconds = time.perf_counter() - began
+    for group, estimate in estimates.items():
+        bar.note(f"degradation of {group}: {estimate.summary}, from {len(estimate.images):,} images in {seconds:.0f} s")
+        bar.note(f"degradation of {group}: {estimate.why}")
+    found = tuple(GroupEstimate(group=group, estimate=estimates[group]) for group in sorted(estimates))
+    left_out = tuple(sorted(name for n, name in enumerate(training.images.ids) if n not in images))
+    return CaseDegradations(seed=settings.seed, size=size, left_out=left_out, groups=found)
 
 
 def _earlier(settings: RunSettings, path: Path) -> CaseDegradations | None:
@@ -195,18 +178,19 @@ def run_shared(
     machine: Machine,
     bar: Bar,
 ) -> SharedModel:
-    """The run's shared network, which lies at `path`, in its store, afterwards: found there, copied, or learnt.
+    """The run's shared network: the one that the settings name, else the run's own at `path`, else learnt.
 
-    One that is found there is not compared with the settings: the store knows its hash.
+    Nothing is written.
 
     Raises:
         SettingsError: the network that is given was learnt for other degradations.
-        StoreError: another network is there, or the store's images were made with another.
+        StoreError: another network lies at `path`.
         ImageError: no image can be learnt from.
     """
-    given = None if settings.synth.init_from is None else Path(settings.synth.init_from).expanduser()
-    if given is not None:
+    there = read_shared(path) if path.exists() else None
+    if settings.synth.init_from is not None:
         bar.note(f"{settings.synth.init_from}: brings its own settings; synth.preset is not used")
+        given = Path(settings.synth.init_from).expanduser()
         network = read_shared(given)
         strange = [name for name in map(degradation_of, cameras.downscales) if name not in network.facts.learnt_for]
         if strange:
@@ -215,11 +199,10 @@ def run_shared(
                 f"synth.degradation gives {strange[0]}: take the degradation that it was learnt for, or leave "
                 "init_from out."
             )
-    elif path.exists() and ((path.parent / SETTINGS).exists() or shard_files(path.parent)):
-        return read_shared(path)
+    elif there is not None and ((path.parent / SETTINGS).exists() or shard_files(path.parent)):
+        return there  # the store knows its hash
     else:
-        images = training.read(bar)
-        began = time.perf_counter()
+        images, began = training.read(bar), time.perf_counter()
         learnt = learn_case(
             list(images.values()),
             seed=settings.seed,
@@ -232,20 +215,6 @@ def run_shared(
         assert learnt is not None
         network, seconds = learnt, time.perf_counter() - began
         bar.note(f"shared model: learnt on {len(images):,} images in {seconds:.0f} s, kept as {path}")
-    if path.exists():
-        if read_shared(path).sha256 != network.sha256:
-            raise StoreError(f"{path}: is another shared model than this run's; choose another folder (run_dir).")
-        return network
-    try:
-        before = read_settings(path.parent).settings.get("shared_sha256")
-    except StoreError:
-        before = network.sha256  # nothing was made yet
-    if before != network.sha256:
-        raise StoreError(
-            f"{path.parent}: its images were made with a shared model that is gone, and this is another one (learnt "
-            "elsewhere, or again on another machine, with other threads, images or versions): put "
-            "shared.safetensors back, or choose another folder (run_dir)."
-        )
-    with uninterrupted():
-        write_shared(network, path)
+    if there is not None and there.sha256 != network.sha256:
+        raise StoreError(f"{path}: is another shared model than this run's; choose another folder (run_dir).")
     return network

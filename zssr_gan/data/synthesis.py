@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from pydantic import JsonValue
 
-from zssr_gan.data.cameras import Cameras, read_degradations
-from zssr_gan.data.case import TrainingImages, run_degradations, run_shared, write_degradations, zero_shot_settings
+from zssr_gan.data.cameras import Cameras, read_degradations, write_degradations
+from zssr_gan.data.case import TrainingImages, run_degradations, run_shared, zero_shot_settings
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import Role, Split, read_split
@@ -31,9 +31,8 @@ from zssr_gan.progress import Bar
 from zssr_gan.provenance import finite_json, label_of
 from zssr_gan.settings.run import RunSettings
 from zssr_gan.settings.zeroshot import ZeroShotSettings
-from zssr_gan.signals import uninterrupted
 from zssr_gan.zeroshot.scheduler import Job, Tick, run_jobs
-from zssr_gan.zeroshot.shared import SharedModel, read_shared
+from zssr_gan.zeroshot.shared import SharedModel, read_shared, write_shared
 from zssr_gan.zeroshot.steps import SMALLEST_SIDE, fleet_capacity
 from zssr_gan.zeroshot.upscale import upscale
 
@@ -250,8 +249,19 @@ def _begin(
         refuse_other_settings(store, facts, ignore=("shared_sha256",))
         write_degradations(degradations, folder / "degradation.json")
     if synth.init == "shared":
-        path, cameras = store / "shared.safetensors", Cameras(degradations)
-        facts["shared_sha256"] = run_shared(settings, zero_shot, training, cameras, path, machine, bar).sha256
+        path = store / "shared.safetensors"
+        network = run_shared(settings, zero_shot, training, Cameras(degradations), path, machine, bar)
+        facts["shared_sha256"] = network.sha256
+        try:
+            refuse_other_settings(store, facts)
+        except StoreError as error:
+            raise StoreError(
+                f"{store}: its images were made with a shared model that is gone, and this is another one (learnt "
+                "elsewhere, or again on another machine, with other threads, images or versions): put "
+                "shared.safetensors back, or choose another folder (run_dir)."
+            ) from error
+        if not path.exists():
+            write_shared(network, path)
     writer = Store(store, facts, on_shard=lambda done, total: bar.update("checking shards", done, total))
     stack.enter_context(writer)
     for damage in writer.dropped:
@@ -301,8 +311,7 @@ def _make(
             yield from chunks[number]
 
     def write() -> None:
-        with uninterrupted():
-            write_shard(store, work.first_shard + ranks.claim("shard"), pending, work.settings_sha256)
+        write_shard(store, work.first_shard + ranks.claim("shard"), pending, work.settings_sha256)
         pending.clear()
 
     for one in synthesiser.run(claimed(), capacity, on_tick=count, on_notice=bar.note):
