@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from tests.stores import stored
 from zssr_gan import progress
 from zssr_gan.cli.main import app
 from zssr_gan.data.shard import StoredImage
@@ -24,19 +25,17 @@ def call(*arguments: str | Path) -> Result:
 
 
 def image(number: int) -> StoredImage:
-    channels = 1 if number == 2 else 3
-    draw = np.random.default_rng(number)
-    figures = {
-        "label": "case" if number == 4 else "internal",
-        "role": "table1" if number > 2 else "zssr",
-        "iterations": 100 * number,
-        "residual_db": 50.0 if number else float("inf"),
-        "choice": {"share": 1.0},
-        "seeds": [1, 2],
-        "seed": 5,
-    }
-    lr = draw.integers(0, 256, (4, 5, channels), np.uint8)
-    return StoredImage(IDS[number], lr, draw.integers(0, 256, (8, 10, channels), np.uint8), figures)
+    return stored(
+        number,
+        IDS[number],
+        size=(4, 5),
+        channels=1 if number == 2 else 3,
+        label="case" if number == 4 else "internal",
+        role="table1" if number > 2 else "zssr",
+        residual_db=50.0 if number else float("inf"),
+        choice={"share": 1.0},
+        seed=5,
+    )
 
 
 @pytest.fixture
@@ -62,13 +61,13 @@ def test_info_counts(folder: Path) -> None:
     assert lines["role"] == "zssr 3, table1 2"
     assert lines["choice"] == "network 5"
     assert lines["size"] == "5x4 to 10x8, gray: 1"  # the last of two
-    assert lines["iterations"] == "mean 200, median 200"
+    assert lines["iterations"] == "mean 2, median 2"
     assert lines["residual_db"] == "mean 50, median 50 (4 images)"
     assert "seed" not in lines
     assert len(lines["settings"]) == 64
     found = json.loads(call("info", folder, "--json").stdout)
     assert found["sizes"] == {"5x4 to 10x8, RGB": 4, "5x4 to 10x8, gray": 1}
-    assert found["figures"]["iterations"] == {"images": 5, "mean": 200.0, "median": 200.0}
+    assert found["figures"]["iterations"] == {"images": 5, "mean": 2.0, "median": 2.0}
     assert found["size_bytes"] == sum(path.stat().st_size for path in folder.glob("s*"))
 
 
@@ -120,7 +119,7 @@ def test_export_names_images_by_their_sources(folder: Path, tmp_path: Path) -> N
         text = read_provenance(path)
         assert text["zssr-gan:id"] == IDS[number]
         assert text["zssr-gan:label"].startswith("case: " if number == 4 else "internal: ")
-        assert json.loads(text["zssr-gan:figures"])["iterations"] == 100 * number
+        assert json.loads(text["zssr-gan:figures"])["iterations"] == number
         assert is_ours(path)
     with Image.open(tmp_path / "out" / "contact-sheet.png") as sheet:
         assert sheet.width > 3 * 160
@@ -149,9 +148,8 @@ def test_export_overwrites_only_when_asked(folder: Path, tmp_path: Path) -> None
 
 
 def test_an_image_called_as_the_sheet(tmp_path: Path) -> None:
-    one = image(0)
     with Store(tmp_path, {}) as store:
-        store.write([StoredImage("x/Contact-Sheet.png", one.lr, one.sr, one.figures)])
+        store.write([stored(0, "x/Contact-Sheet.png")])
     assert call("export", tmp_path).exit_code == 0
     assert {path.name for path in (tmp_path / "images").iterdir()} == {"Contact-Sheet.png", "_contact-sheet.png"}
 

@@ -1,10 +1,15 @@
-"""Sets in the published layouts, made for each test."""
+"""Sets in the published layouts, and a folder of ten images, made for each test."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.data.trees import SURVFACE, TINYFACE, make_tree, write_list, write_pairs
+
+
+@pytest.fixture
+def ten(tmp_path: Path) -> Path:
+    return make_tree(tmp_path / "ten", [f"{index}.png" for index in range(10)])
 
 
 @pytest.fixture

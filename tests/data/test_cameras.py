@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.data.trees import make_tree
+from tests.data.trees import make_tree, prepared, source
 from tests.estimates import NARROW, WIDE, estimate_of
 from zssr_gan.data.cameras import (
     SMALLEST_GROUP,
@@ -16,13 +16,11 @@ from zssr_gan.data.cameras import (
     group_images,
     read_degradations,
 )
-from zssr_gan.data.prepared import Prepared, open_sources
-from zssr_gan.data.split import make_split
+from zssr_gan.data.prepared import Prepared
 from zssr_gan.degradation.model import Degradation, Jpeg
 from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.errors import SettingsError
 from zssr_gan.provenance import CaseImage
-from zssr_gan.settings.data import DataSettings
 
 NAMES = (
     *(f"surv/training_set/{person}/{person}_cam1_1.jpg" for person in range(1, 5)),
@@ -36,13 +34,8 @@ NAMES = (
 @pytest.fixture
 def images(tmp_path: Path) -> Prepared:
     make_tree(tmp_path, NAMES)
-    sources = [{"kind": kind, "root": str(tmp_path / name), "name": name} for kind, name in KINDS.items()]
-    roles = {"zssr": None, "generator": 0, "table1": None, "unseen": 0}
-    data = DataSettings.model_validate({"sources": sources, "size": None, "roles": roles})
-    return Prepared(make_split(data, open_sources(data), 0), data)
-
-
-KINDS = {"survface": "surv", "folder": "folder"}
+    sources = source(tmp_path / "surv", "survface", name="surv"), source(tmp_path / "folder")
+    return prepared(*sources, size=None, roles=(None, 0, None, 0))
 
 
 def case(**groups: Degradation) -> CaseDegradations:

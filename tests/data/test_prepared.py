@@ -2,7 +2,6 @@
 
 import pickle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,35 +9,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests.data.trees import make_tree, pixels, write_image
-from zssr_gan.data.prepared import Prepared, open_sources
-from zssr_gan.data.split import make_split
+from tests.data.trees import pixels, prepared, settings, source, split, write_image
+from zssr_gan.data.prepared import Prepared
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.imaging.resize import resize
-from zssr_gan.settings.data import DataSettings
 
-
-def settings(root: Path, **others: Any) -> DataSettings:
-    roles = {"zssr": 3, "generator": None, "table1": 1, "unseen": None}
-    return DataSettings.model_validate({"sources": [{"kind": "folder", "root": str(root)}], "roles": roles, **others})
-
-
-def prepared(root: Path, roles: Any = None, **others: Any) -> Prepared:
-    data = settings(root, **others)
-    return Prepared(make_split(data, open_sources(data), 0), data, roles)
+ALL = (None, 0, None, 0)
 
 
 def levels(image: Tensor) -> np.ndarray:
     return image.mul(255).round().byte().permute(1, 2, 0).numpy()
 
 
-@pytest.fixture
-def ten(tmp_path: Path) -> Path:
-    return make_tree(tmp_path / "ten", [f"{index}.png" for index in range(10)])
-
-
 def test_native_size_keeps_every_level(ten: Path) -> None:
-    images = prepared(ten, size=None)
+    images = prepared(source(ten), roles=ALL, size=None)
     assert images.ids == tuple(f"folder/{index}.png" for index in range(10))
     for i, name in enumerate(images.ids):
         assert images.image(i).dtype == torch.float32
@@ -49,7 +33,10 @@ def test_native_size_keeps_every_level(ten: Path) -> None:
 
 
 def test_resized_is_antialiased_bicubic_on_8_bit_levels(ten: Path) -> None:
-    native, resized = prepared(ten, size=None).image(4), prepared(ten, size=32).image(4)
+    native, resized = (
+        prepared(source(ten), roles=ALL, size=None).image(4),
+        prepared(source(ten), roles=ALL, size=32).image(4),
+    )
     assert resized.shape == (3, 32, 32)
     assert torch.equal(resized, resized.mul(255).round() / 255)
     assert 0 <= resized.min() <= resized.max() <= 1
@@ -59,12 +46,12 @@ def test_resized_is_antialiased_bicubic_on_8_bit_levels(ten: Path) -> None:
 def test_the_file_is_there_where_the_pixels_are_its_own(ten: Path) -> None:
     """What its header says of compression is true of these alone."""
     Image.fromarray(pixels("deep")[..., 0].astype(np.uint16) * 257).save(ten / "deep.png")
-    native = prepared(ten, size=None)
+    native = prepared(source(ten), roles=ALL, size=None)
     for number, name in enumerate(native.ids):
         own = (ten / name.partition("/")[2]).read_bytes()
         assert native.read(number).file == (None if name.endswith("deep.png") else own)
     write_image(ten / "square.png", 32, 32)
-    resized = prepared(ten, size=32)
+    resized = prepared(source(ten), roles=ALL, size=32)
     square = resized.index("folder/square.png")
     for number in range(len(resized)):
         assert resized.read(number).file == ((ten / "square.png").read_bytes() if number == square else None)
@@ -72,7 +59,7 @@ def test_the_file_is_there_where_the_pixels_are_its_own(ten: Path) -> None:
 
 
 def test_roles_choose(ten: Path) -> None:
-    images = prepared(ten, ("zssr", "table1"))
+    images = prepared(source(ten), only=("zssr", "table1"), roles=(3, None, 1, None))
     assert sorted(str(images.member(i).role) for i in range(len(images))) == ["table1", "zssr", "zssr", "zssr"]
 
 
@@ -80,7 +67,7 @@ def test_gray_stays_gray_and_what_is_reduced_is_said(ten: Path) -> None:
     Image.fromarray(pixels("gray")[:, :, 0]).save(ten / "gray.png")
     Image.fromarray((pixels("deep")[:, :, 0].astype(np.uint16) << 8) + 77).save(ten / "deep.png")
     Image.fromarray(np.dstack([pixels("veil"), pixels("alpha")[:, :, :1]])).save(ten / "veil.png")
-    images = prepared(ten, size=None)
+    images = prepared(source(ten), roles=ALL, size=None)
     gray, deep, veil = (images.read(images.index(f"folder/{name}.png")) for name in ("gray", "deep", "veil"))
     assert (gray.pixels.shape[0], gray.notices) == (1, ())
     assert torch.equal(deep.pixels, deep.pixels.mul(255).round() / 255)
@@ -89,7 +76,7 @@ def test_gray_stays_gray_and_what_is_reduced_is_said(ten: Path) -> None:
 
 
 def test_a_changed_file_is_named(ten: Path) -> None:
-    images = prepared(ten)
+    images = prepared(source(ten), roles=ALL)
     write_image(ten / "4.png", 21, 16)
     with pytest.raises(ImageError, match=r"^folder/4\.png: has changed since it was prepared"):
         images.image(4)
@@ -99,9 +86,8 @@ def test_a_changed_file_is_named(ten: Path) -> None:
 
 
 def test_other_settings_than_the_splits_are_refused_and_other_places_are_not(ten: Path, tmp_path: Path) -> None:
-    data = settings(ten)
-    made = make_split(data, open_sources(data), 0)
+    made = split(source(ten))
     with pytest.raises(SettingsError, match=r"data\.size: is not what split\.json was made with"):
-        Prepared(made, settings(ten, size=16))
+        Prepared(made, settings(source(ten), size=16))
     moved = ten.rename(tmp_path / "moved")
-    assert Prepared(made, settings(moved)).image(0).shape == (3, 32, 32)
+    assert Prepared(made, settings(source(moved))).image(0).shape == (3, 32, 32)

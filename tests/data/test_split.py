@@ -10,25 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.data.trees import make_tree, write_image
-from zssr_gan.data.prepared import open_sources
-from zssr_gan.data.split import Member, Split, make_split, read_split, split_bytes, summary_lines, summary_rows
+from tests.data.trees import source, split, write_image
+from zssr_gan.data.split import Member, Split, read_split, split_bytes, summary_lines, summary_rows
 from zssr_gan.errors import SettingsError
-from zssr_gan.settings.data import DataSettings
-
-
-def settings(*sources: dict[str, Any], **others: Any) -> DataSettings:
-    roles = {"zssr": 2, "generator": 1, "table1": 1, "unseen": None}
-    return DataSettings.model_validate({"sources": list(sources), "roles": roles, **others})
-
-
-def split(*sources: dict[str, Any], seed: int = 0, **others: Any) -> Split:
-    data = settings(*sources, **others)
-    return make_split(data, open_sources(data), seed)
-
-
-def folder(root: Path, **others: Any) -> dict[str, Any]:
-    return {"kind": "folder", "root": str(root), **others}
 
 
 def drawn(made: Split, *roles: str | None) -> list[str]:
@@ -47,13 +31,8 @@ def leaks(members: Sequence[Member]) -> set[object]:
     return {key for key, parts in sides.items() if len(parts) > 1}
 
 
-@pytest.fixture
-def ten(tmp_path: Path) -> Path:
-    return make_tree(tmp_path / "ten", [f"{index}.png" for index in range(10)])
-
-
 def both(tinyface: Path, survface: Path, seed: int) -> Split:
-    return split({"kind": "tinyface", "root": str(tinyface)}, {"kind": "survface", "root": str(survface)}, seed=seed)
+    return split(source(tinyface, "tinyface"), source(survface, "survface"), seed=seed)
 
 
 class TestParts:
@@ -68,7 +47,7 @@ class TestParts:
             assert {member.part for member in made.entries if member.duplicate_of is None} == {"train", "test"}
 
     def test_the_share_is_of_identities_and_of_images_without_one(self, tinyface: Path) -> None:
-        made = split({"kind": "tinyface", "root": str(tinyface)})
+        made = split(source(tinyface, "tinyface"))
         train = [member for member in made.entries if member.part == "train"]
         assert len({member.identity for member in train} - {None}) == 4  # of 6
         assert sum(member.identity is None for member in train) == 7  # of 10
@@ -100,7 +79,7 @@ class TestRoles:
         self, ten: Path, asked: tuple[int | None, ...], expected: tuple[int, ...]
     ) -> None:
         """null takes what remains of a part."""
-        made = split(folder(ten), roles=dict(zip(ROLES, asked, strict=True)))
+        made = split(source(ten), roles=asked)
         counts = Counter((member.part, member.role) for member in made.entries)
         assert tuple(counts[part, role] for part, role in zip(("train",) * 2 + ("test",) * 2, ROLES, strict=True)) == (
             expected
@@ -108,24 +87,24 @@ class TestRoles:
         assert counts["train", None] + counts["test", None] + sum(expected) == 10
 
     def test_more_of_one_keeps_who_was_drawn(self, ten: Path) -> None:
-        few = split(folder(ten), roles={"zssr": 2, "generator": 2, "table1": 0, "unseen": 0})
-        many = split(folder(ten), roles={"zssr": 4, "generator": 3, "table1": 0, "unseen": 0})
+        few = split(source(ten), roles=(2, 2, 0, 0))
+        many = split(source(ten), roles=(4, 3, 0, 0))
         assert set(drawn(few, "zssr")) < set(drawn(many, "zssr"))
         assert set(drawn(few, "generator")) < set(drawn(many, "generator"))
 
     def test_they_are_of_each_source(self, ten: Path) -> None:
-        made = split(folder(ten), {"kind": "lfw"})
+        made = split(source(ten), {"kind": "lfw"})
         assert Counter(name.split("/")[0] for name in drawn(made, "zssr")) == {"folder": 2, "lfw": 2}
 
 
 def test_a_sample_is_drawn_before_files_are_opened(ten: Path) -> None:
-    roles = {"zssr": 1, "generator": 1, "table1": 0, "unseen": 0}
-    whole = split(folder(ten, count=6), roles=roles)
+    roles = (1, 1, 0, 0)
+    whole = split(source(ten, count=6), roles=roles)
     names = {member.path for member in whole.entries}
     assert len(names) == 6
     for name in {f"{index}.png" for index in range(10)} - names:
         (ten / name).write_bytes(b"never opened")
-    assert split_bytes(split(folder(ten, count=6), roles=roles)) == split_bytes(whole)
+    assert split_bytes(split(source(ten, count=6), roles=roles)) == split_bytes(whole)
 
 
 @pytest.mark.parametrize(
@@ -145,10 +124,10 @@ def test_too_few_are_said_with_both_numbers(
     ten: Path, count: int | None, roles: tuple[int | None, ...], words: str
 ) -> None:
     with pytest.raises(SettingsError, match=words):
-        split(folder(ten, count=count), roles=dict(zip(ROLES, roles, strict=True)))
+        split(source(ten, count=count), roles=roles)
     (ten.parent / "empty").mkdir()
     with pytest.raises(SettingsError, match="folder: there are no images in"):
-        split(folder(ten.parent / "empty"))
+        split(source(ten.parent / "empty"))
 
 
 class TestWhatCannotBeUsed:
@@ -156,7 +135,7 @@ class TestWhatCannotBeUsed:
         (ten / "bad.jpg").write_bytes(b"\xff\xd8\xff nonsense")
         (ten / "empty.jpg").write_bytes(b"")
         write_image(ten / "thin.png", 20, 7)
-        made = split(folder(ten))
+        made = split(source(ten))
         assert [(one.id, one.reason) for one in made.skipped] == [
             ("folder/bad.jpg", "the JPEG file is damaged or truncated"),
             ("folder/empty.jpg", "is empty"),
@@ -171,7 +150,7 @@ class TestWhatCannotBeUsed:
     def test_duplicates_take_no_part(self, ten: Path) -> None:
         shutil.copy(ten / "3.png", ten / "33.png")
         shutil.copy(ten / "3.png", ten / "03.png")
-        made = split(folder(ten), roles={"zssr": None, "generator": 0, "table1": 0, "unseen": None})
+        made = split(source(ten), roles=(None, 0, 0, None))
         by_id = {member.id: member for member in made.entries}
         assert by_id["folder/03.png"].duplicate_of is None  # the first by id
         assert {name for name, member in by_id.items() if member.duplicate_of} == {"folder/3.png", "folder/33.png"}
@@ -181,14 +160,14 @@ class TestWhatCannotBeUsed:
         assert sum(member.role is not None for member in made.entries) == 10
 
     def test_survfaces_verification_images_are_copies(self, survface: Path) -> None:
-        made = split({"kind": "survface", "root": str(survface)})
+        made = split(source(survface, "survface"))
         copies = [member for member in made.entries if member.duplicate_of]
         assert len(copies) == 2
         assert all("verification_images" in member.path for member in copies)
 
     def test_missing_ones_are_listed(self, tinyface: Path) -> None:
         (tinyface / "Testing_Set/Probe/12_2.jpg").unlink()
-        made = split({"kind": "tinyface", "root": str(tinyface)})
+        made = split(source(tinyface, "tinyface"))
         assert made.missing == ("tinyface/Testing_Set/Probe/12_2.jpg",)
 
 
@@ -200,8 +179,8 @@ class TestTheFile:
         shutil.copy(survface / "training_set/1/1_cam1_1.jpg", survface / "training_set/1/1_cam1_9.jpg")
         (tinyface / "Training_Set/1/bad.jpg").write_bytes(b"\xff\xd8\xff nonsense")
         return split(
-            {"kind": "tinyface", "root": str(tinyface)},
-            {"kind": "survface", "root": str(survface)},
+            source(tinyface, "tinyface"),
+            source(survface, "survface"),
             {"kind": "lfw", "count": 20},
             seed=7,
         )
@@ -224,10 +203,10 @@ class TestTheFile:
         moved.mkdir()
         for file in sorted(ten.iterdir(), reverse=True):  # another order in the file system
             shutil.copy(file, moved / file.name)
-        assert split_bytes(split(folder(moved))) == split_bytes(split(folder(ten)))
+        assert split_bytes(split(source(moved))) == split_bytes(split(source(ten)))
 
     def test_another_seed_is_another_split(self, ten: Path) -> None:
-        assert drawn(split(folder(ten), seed=0), "zssr") != drawn(split(folder(ten), seed=1), "zssr")
+        assert drawn(split(source(ten), seed=0), "zssr") != drawn(split(source(ten), seed=1), "zssr")
 
     @pytest.mark.parametrize(
         ("change", "words"),
@@ -240,7 +219,7 @@ class TestTheFile:
     )
     def test_a_damaged_one_is_said_to_be(self, ten: Path, tmp_path: Path, change: Any, words: str) -> None:
         path = tmp_path / "split.json"
-        path.write_text(change(split_bytes(split(folder(ten))).decode()))
+        path.write_text(change(split_bytes(split(source(ten))).decode()))
         with pytest.raises(SettingsError, match=words):
             read_split(path)
 
@@ -252,7 +231,7 @@ class TestTheFile:
 def test_summary(ten: Path) -> None:
     write_image(ten / "wide.png", 10, 40)
     shutil.copy(ten / "3.png", ten / "33.png")
-    made = split(folder(ten), roles={"zssr": None, "generator": 0, "table1": 1, "unseen": 1})
+    made = split(source(ten), roles=(None, 0, 1, 1))
     assert [row[:4] for row in summary_rows(made)] == [
         ("folder", "train", "zssr", "8"),
         ("folder", "test", "table1", "1"),

@@ -11,17 +11,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tests.data.trees import prepared, source
 from tests.estimates import NARROW, WIDE, estimate_of
 from zssr_gan.data.cameras import Cameras, CaseDegradations, GroupEstimate
-from zssr_gan.data.prepared import Prepared, open_sources
+from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.shard import StoredImage
-from zssr_gan.data.split import make_split
 from zssr_gan.data.synthesis import FailedImage, Synthesiser
 from zssr_gan.degradation.model import Degradation
 from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import Machine
 from zssr_gan.provenance import CaseImage
-from zssr_gan.settings.data import DataSettings
 from zssr_gan.settings.zeroshot import ZeroShotSettings, parse_settings
 from zssr_gan.zeroshot.scheduler import Tick
 from zssr_gan.zeroshot.shared import learn_shared
@@ -51,10 +50,7 @@ def images(tmp_path: Path, astronaut: Tensor) -> Prepared:
             Image.fromarray(part[..., 0].astype(np.uint16) * 257).save(folder / "1.png")
         else:
             Image.fromarray(part).convert("L" if number == 0 else "RGB").save(folder / f"{number}.png")
-    roles = {"zssr": 4, "generator": 0, "table1": 2, "unseen": 0}
-    source = {"kind": "folder", "root": str(folder)}
-    data = DataSettings.model_validate({"sources": [source], "size": None, "train": 0.6, "roles": roles})
-    return Prepared(make_split(data, open_sources(data), 0), data)
+    return prepared(source(folder), size=None, train=0.6, roles=(4, 0, 2, 0))
 
 
 def synthesiser(images: Prepared, settings: ZeroShotSettings = SETTINGS, **more: object) -> Synthesiser:

@@ -1,12 +1,17 @@
-"""Small sets of tiny faces in the published layouts, made on the spot: each image is noise of its own."""
+"""Small sets of tiny faces in the published layouts, made on the spot, each image noise of its own; their splits."""
 
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.io
 from PIL import Image
+
+from zssr_gan.data.prepared import Prepared, open_sources
+from zssr_gan.data.split import Split, make_split
+from zssr_gan.settings.data import DataSettings
 
 
 def pixels(name: str, height: int = 20, width: int = 16) -> np.ndarray:
@@ -40,8 +45,8 @@ def write_list(path: Path, key: str, names: Sequence[str], labels: Sequence[int]
     scipy.io.savemat(path, content)
 
 
-def write_pairs(path: Path, key: str, pairs: Sequence[tuple[str, str]]) -> None:
-    table = np.empty((len(pairs), 2), object)
+def write_pairs(path: Path, key: str, pairs: Sequence[Sequence[str]]) -> None:
+    table = np.empty((len(pairs), len(pairs[0])), object)
     table[:] = pairs
     scipy.io.savemat(path, {key: table})
 
@@ -63,3 +68,24 @@ SURVFACE = (
     "Face_Verification_Test_Set/verification_images/21_cam2_1.jpg",  # of the same name above: the same bytes
     "Face_Verification_Test_Set/verification_images/22_cam2_1.jpg",
 )
+
+
+def source(root: Path, kind: str = "folder", **others: Any) -> dict[str, Any]:
+    """The settings of a source that lies in a folder."""
+    return {"kind": kind, "root": str(root), **others}
+
+
+def settings(*sources: dict[str, Any], roles: Sequence[int | None] = (2, 1, 1, None), **others: Any) -> DataSettings:
+    """`roles`: how many images are zssr, generator, table1 and unseen."""
+    named = dict(zip(("zssr", "generator", "table1", "unseen"), roles, strict=True))
+    return DataSettings.model_validate({"sources": list(sources), "roles": named, **others})
+
+
+def split(*sources: dict[str, Any], seed: int = 0, **others: Any) -> Split:
+    data = settings(*sources, **others)
+    return make_split(data, open_sources(data), seed)
+
+
+def prepared(*sources: dict[str, Any], only: Any = None, **others: Any) -> Prepared:
+    """The images with a role, or `only` those with some of them."""
+    return Prepared(split(*sources, **others), settings(*sources, **others), only)

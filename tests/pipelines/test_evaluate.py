@@ -99,14 +99,6 @@ def evaluated(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
 
 @pytest.fixture
-def config(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Of a copy of the run in the working folder, before its evaluation."""
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "mine.yaml"
-
-
-@pytest.fixture
 def done(evaluated: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Of a copy of the evaluated run in the working folder."""
     shutil.copytree(evaluated[0], tmp_path, dirs_exist_ok=True)

@@ -107,12 +107,6 @@ def test_mistakes_are_one_sentence(
     assert not Path("runs").exists()
 
 
-def test_unknown_options_are_usage(config: Path) -> None:
-    with pytest.raises(SystemExit) as stop:
-        run(config, "--sett", "a=b")
-    assert stop.value.code == 2
-
-
 def test_a_disk_that_refuses(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("runs").write_text("a file where the folder belongs")
     assert run(config) == 1

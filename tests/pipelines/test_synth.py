@@ -27,9 +27,10 @@ from zssr_gan.zeroshot.shared import read_shared
 
 ROOT = Path(__file__).parents[2]
 STORE = Path("runs/mine/synthetic")
+SPLIT = Path("runs/mine/split.json")
 
 PRESET = """
-network: {depth: 2, width: 4, initial: lecun}
+network: {depth: 2, width: WIDTH, initial: lecun}
 pairs: {crop: 8, batch: 1}
 schedule: {kind: cosine, lr: 0.003, iterations: ITERATIONS}
 refinement: {back_projections: 2}
@@ -46,14 +47,14 @@ synth: {preset: tiny.yaml, init: scratch, shard: 3}
 MADE = 8  # 6 zssr and 2 table1
 
 
-def write_preset(iterations: int) -> None:
-    Path("tiny.yaml").write_text(PRESET.replace("ITERATIONS", str(iterations)))
+def write_preset(iterations: int, width: int = 4) -> None:
+    Path("tiny.yaml").write_text(PRESET.replace("ITERATIONS", str(iterations)).replace("WIDTH", str(width)))
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with twelve prepared images of two sizes, one of them gray."""
-    desk = tmp_path_factory.mktemp("prepared")
+    desk = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(desk)
         Path("faces").mkdir()
@@ -71,10 +72,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def synthesised(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synthesised(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with its synthetic HR images."""
     desk = tmp_path_factory.mktemp("synthesised")
-    shutil.copytree(prepared, desk, dirs_exist_ok=True)
+    shutil.copytree(made, desk, dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(desk)
         assert run(desk / "mine.yaml") == 0
@@ -82,17 +83,10 @@ def synthesised(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture
-def config(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "mine.yaml"
-
-
-@pytest.fixture
-def made(synthesised: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(synthesised, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "mine.yaml"
+def finished(synthesised: Path, config: Path) -> Path:
+    """The config of a copy of the run with its images."""
+    shutil.copytree(synthesised, config.parent, dirs_exist_ok=True)
+    return config
 
 
 def run(config: Path, *arguments: str) -> int:
@@ -131,8 +125,7 @@ def until(condition: Callable[[], object], process: subprocess.Popen[str], secon
 
 
 def wanted(config: Path) -> list[str]:
-    split = read_split(Path("runs/mine/split.json"))
-    return list(Prepared(split, load_run(config).data, ("zssr", "table1")).ids)
+    return list(Prepared(read_split(SPLIT), load_run(config).data, ("zssr", "table1")).ids)
 
 
 def assert_whole(config: Path, label: str = "internal") -> None:
@@ -172,52 +165,46 @@ class TestOneProcess:
             assert (roles.count("zssr"), roles.count("table1")) == (6, 2)
             assert all(images.figures(number)["iterations"] == 3 for number in range(MADE))
 
-    def test_again_makes_nothing_anew(self, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_again_makes_nothing_anew(self, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
         before = shards()
         assert len(before) == 6  # 3 + 3 + 2 images, each shard with its sidecar
-        assert run(made) == 0
+        assert run(finished) == 0
         assert shards() == before
         assert "8 of 8 images are there already" in capsys.readouterr().err
 
-    def test_learnt_on_the_training_part_alone(self, config: Path) -> None:
-        assert run(config, "--set", "synth.init=shared") == 0
+    def test_a_shared_model_is_learnt_on_the_training_part_alone_and_brings_its_settings(self, config: Path) -> None:
+        shared = ["--set", "synth.init=shared"]
+        assert run(config, *shared) == 0
         assert_whole(config, "case")
-        start = read_shared(STORE / "shared.safetensors")
-        split = read_split(Path("runs/mine/split.json"))
-        taught = {member.id for member in split.entries if member.role in ("zssr", "generator")}
-        assert {image.name for image in start.facts.images} == taught
+        kept = STORE / "shared.safetensors"
+        facts = read_shared(kept).facts
+        taught = {member.id for member in read_split(SPLIT).entries if member.role in ("zssr", "generator")}
+        assert {image.name for image in facts.images} == taught
         assert len(taught) == 9
-        before = shards(), (STORE / "shared.safetensors").stat().st_mtime_ns
-        assert run(config, "--set", "synth.init=shared") == 0
-        assert (shards(), (STORE / "shared.safetensors").stat().st_mtime_ns) == before
+        before = shards(), kept.stat().st_mtime_ns
+        assert run(config, *shared) == 0
+        assert (shards(), kept.stat().st_mtime_ns) == before
 
-    def test_a_kept_start_brings_its_settings(self, config: Path) -> None:
-        """Whatever the preset's network is now."""
-        assert run(config, "--set", "synth.init=shared") == 0
-        kept = Path("kept.safetensors")
-        (STORE / "shared.safetensors").rename(kept)
-        before = read_shared(kept).facts.settings
-        Path("tiny.yaml").write_text(PRESET.replace("ITERATIONS", "3").replace("width: 4", "width: 5"))
-        again = ["--set", "synth.init=shared", "--set", f"synth.init_from={kept}", "--set", "run_dir=other"]
-        assert prepare.main(["--config", str(config), "--set", "run_dir=other"]) == 0
+        write_preset(3, width=5)  # whatever the preset's network is now
+        again = [*shared, "--set", f"synth.init_from={kept}", "--set", "run_dir=other"]
+        assert prepare.main(["--config", str(config), *again]) == 0
         assert run(config, *again) == 0
         with SyntheticSet(STORE) as first, SyntheticSet(Path("other/synthetic")) as second:
             assert first.ids == second.ids
             for number in range(MADE):
                 assert np.array_equal(first.pixels(number)[1], second.pixels(number)[1])
-        assert read_shared(kept).facts.settings == before
         assert Path("other/synthetic/shared.safetensors").read_bytes() == kept.read_bytes()  # the run is whole
 
-    def test_a_damaged_shard_is_made_again_and_said(self, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_damaged_shard_is_made_again_and_said(self, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
         before = shards()
         victim = STORE / "shard-0001.h5"
         content = bytearray(victim.read_bytes())
         content[len(content) // 2] ^= 4
         victim.write_bytes(content)
         assert [damage.shard for damage in check(STORE)] == ["shard-0001"]
-        assert run(made) == 0
+        assert run(finished) == 0
         assert "shard-0001: was damaged" in capsys.readouterr().err
-        assert_whole(made)
+        assert_whole(finished)
         after = shards()
         kept = [name for name in before if not name.startswith("shard-0001")]
         assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
@@ -231,10 +218,10 @@ class TestOneProcess:
         ],
     )
     def test_other_settings_are_refused_by_name(
-        self, made: Path, change: str, words: str, capsys: pytest.CaptureFixture[str]
+        self, finished: Path, change: str, words: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         before = shards()
-        assert run(made, "--set", change) == 2
+        assert run(finished, "--set", change) == 2
         said = capsys.readouterr()
         assert said.out == ""
         assert words in said.err
@@ -375,7 +362,7 @@ class TestManyProcesses:
     @pytest.mark.slow
     def test_a_mistake_ends_all(self, config: Path) -> None:
         """The others do not wait for a rank 0 that has refused."""
-        Path("runs/mine/split.json").unlink()
+        SPLIT.unlink()
         process = start(config, launcher=torchrun(2))
         _, said = finish(process, 60)
         assert process.returncode

@@ -1,8 +1,7 @@
 """`synth.degradation`: what is estimated once and of whom, what is kept of it, and what it changes."""
 
-import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,14 +10,14 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from pipelines import prepare, synth
+from pipelines import prepare
 from tests.estimates import NARROW, WIDE, estimate_of, named
-from tests.pipelines.test_synth import PRESET, finish, start, torchrun
+from tests.pipelines.test_synth import finish, run, start, torchrun, write_preset
 from zssr_gan.data.cameras import CaseDegradations, group_images, read_degradations
 from zssr_gan.data.case import TrainingImages
 from zssr_gan.data.split import read_split
 from zssr_gan.data.synthetic_set import SyntheticSet
-from zssr_gan.degradation.estimate import encode_estimate
+from zssr_gan.degradation.estimate import Estimate, encode_estimate
 from zssr_gan.degradation.estimator import Evidence
 from zssr_gan.degradation.estimator import estimate_degradation as really_estimate
 from zssr_gan.degradation.model import Degradation, KernelBlur, Noise
@@ -40,9 +39,9 @@ ESTIMATED = "--set", "synth.init=shared"
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with sixteen prepared images of SurvFace's names, most of them of two cameras."""
-    desk = tmp_path_factory.mktemp("prepared")
+    desk = tmp_path_factory.mktemp("made")
     photo = data.astronaut()[40:200, 150:310]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(desk)
@@ -53,17 +52,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path = Path(f"faces/training_set/{number}/{number}_cam{camera}_1.jpg")
             path.parent.mkdir(parents=True)
             crop.save(path, quality=90)
-        Path("tiny.yaml").write_text(PRESET.replace("ITERATIONS", "3"))
+        write_preset(3)
         Path("mine.yaml").write_text(CONFIG)
         assert prepare.main(["--config", "mine.yaml"]) == 0
     return desk
-
-
-@pytest.fixture
-def config(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "mine.yaml"
 
 
 @pytest.fixture(autouse=True)
@@ -71,20 +63,14 @@ def estimated(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Evidence]]:
     """What the estimator is asked; it says that the first camera blurs more. Three images are enough for a camera."""
     asked: list[Sequence[Evidence]] = []
 
-    def estimate(evidence: Sequence[Evidence], _: object, *, seed: int, on_estimate: object) -> object:
+    def estimate(evidence: Sequence[Evidence], _: object, *, seed: int, on_estimate: Callable[..., None]) -> Estimate:
         asked.append(evidence)
-        assert callable(on_estimate)
         on_estimate("blur", 1, 2)
-        which = WIDE if "cam1" in evidence[0].image.name else NARROW
-        return estimate_of(which, named(evidence), seed)
+        return estimate_of(WIDE if "cam1" in evidence[0].image.name else NARROW, named(evidence), seed)
 
     monkeypatch.setattr("zssr_gan.zeroshot.case.estimate_degradation", estimate)
     monkeypatch.setattr("zssr_gan.data.case.group_images", partial(group_images, smallest=3))
     return asked
-
-
-def run(config: Path, *arguments: str) -> int:
-    return synth.main(["--config", str(config), "--device", "cpu", "--threads", "1", *arguments])
 
 
 def taught(config: Path) -> dict[str, set[str]]:
@@ -94,15 +80,18 @@ def taught(config: Path) -> dict[str, set[str]]:
     return {group: {teachers.member(number).id for number in its} for group, its in groups.items()}
 
 
-def bytes_of(folder: Path) -> dict[str, tuple[bytes, int]]:
-    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.glob("*") if path.is_file()}
+def bytes_of(folder: Path, without: Collection[str] = ()) -> dict[str, tuple[bytes, int]]:
+    files = [path for path in folder.glob("*") if path.is_file() and path.name not in without]
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
 class TestEstimate:
+    @pytest.mark.parametrize("init", ["scratch", "shared"])
     def test_each_camera_for_itself_from_the_training_part(
-        self, config: Path, estimated: list[Sequence[Evidence]], capsys: pytest.CaptureFixture[str]
+        self, config: Path, init: str, estimated: list[Sequence[Evidence]], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert run(config, *ESTIMATED) == 0
+        """Images are made by their cameras, also those of the test part, which nothing was estimated from."""
+        assert run(config, "--set", f"synth.init={init}") == 0
         said = capsys.readouterr().err
         kept = read_degradations(KEPT)
         assert [one.group for one in kept.groups] == ["survface", "survface/cam1", "survface/cam2"]
@@ -116,71 +105,54 @@ class TestEstimate:
         with Image.open(RUN / "degradation.png") as picture:
             assert min(picture.size) > 300
             assert np.asarray(picture.convert("L")).std() > 10
-        start = read_shared(STORE / "shared.safetensors")
-        assert set(start.facts.cameras) == {WIDE, NARROW}
-        assert {image.name for image in start.facts.images} == set().union(*groups.values())
-
-    @pytest.mark.parametrize("init", ["scratch", "shared"])
-    def test_images_are_made_by_their_cameras(self, config: Path, init: str) -> None:
-        """Also those of the test part, which nothing was estimated from."""
-        assert run(config, "--set", f"synth.init={init}") == 0
-        roles, labels = set(), set()
         with SyntheticSet(STORE) as images:
             assert len(images) == 10
+            assert {*images.roles} == {"zssr", "table1"}
             for number, name in enumerate(images.ids):
                 figures = images.figures(number)
                 group = next((f"survface/{one}" for one in ("cam1", "cam2") if f"_{one}_" in name), "survface")
                 which = WIDE if group.endswith("cam1") else NARROW
                 assert figures["degradation"] == {"group": group, "sha256": which.sha256}
-                alone = init == "scratch" and taught(config)[group] == {name}
+                alone = init == "scratch" and groups[group] == {name}
                 assert figures["label"] == ("internal" if alone else "case")
-                labels.add(figures["label"])
-                roles.add(figures["role"])
-        assert roles == {"zssr", "table1"}
-        assert "case" in labels
-        settings = json.loads((STORE / "settings.json").read_text())["settings"]
-        assert settings["degradation"] == "estimate"
-        assert settings["degradations"] == read_degradations(KEPT).hashes
+            settings = images.settings.settings
+        assert (settings["degradation"], settings["degradations"]) == ("estimate", kept.hashes)
+        if init == "shared":
+            start = read_shared(STORE / "shared.safetensors")
+            assert set(start.facts.cameras) == {WIDE, NARROW}
+            assert {image.name for image in start.facts.images} == set().union(*groups.values())
 
-    def test_again_it_is_read_back(
+    def test_again_it_is_read_back_and_lost_it_is_estimated_again(
         self, config: Path, estimated: list[Sequence[Evidence]], capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run(config, *ESTIMATED) == 0
-        before, asked = (bytes_of(RUN), bytes_of(STORE)), len(estimated)
-        for lost in ("contact-sheet.png", "gains.png"):
-            before[1].pop(lost, None)
+        drawn = {"contact-sheet.png", "gains.png"}
+        before, kept, asked = bytes_of(RUN), bytes_of(STORE, drawn), len(estimated)
         capsys.readouterr()
         assert run(config, *ESTIMATED) == 0
-        assert len(estimated) == asked
         assert "as kept in" in capsys.readouterr().err
-        assert bytes_of(RUN) == before[0]
-        assert before[1].items() <= bytes_of(STORE).items()
+        assert len(estimated) == asked
+        assert (bytes_of(RUN), bytes_of(STORE, drawn)) == (before, kept)
+        KEPT.unlink()
+        assert run(config, *ESTIMATED) == 0
+        assert KEPT.read_bytes() == before[KEPT.name][0]
+        assert "10 of 10 images are there already" in capsys.readouterr().err
+        assert len(estimated) == 2 * asked
 
     def test_of_other_images_it_is_estimated_again(self, config: Path, estimated: list[Sequence[Evidence]]) -> None:
         assert run(config) == 0
         asked = len(estimated)
         first = read_degradations(KEPT)
         shutil.rmtree(STORE)
-        for change in (["--set", "data.size=16"], ["--set", "data.size=16", "--set", "seed=1"]):
-            assert prepare.main(["--config", str(config), *change, "--overwrite"]) == 0
-            assert run(config, *change) == 0
-            shutil.rmtree(STORE)
-            found = read_degradations(KEPT)
-            assert (found.seed, found.size) == (1 if "seed=1" in change else 0, 16)
-            assert found != first
-        assert len(estimated) == 3 * asked
-        assert all(one.jpeg is None for evidence in estimated[asked:] for one in evidence), (
-            "resized pixels are no file's"
-        )
-
-    def test_lost_it_is_estimated_again(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run(config) == 0
-        before = KEPT.read_bytes()
-        KEPT.unlink()
-        capsys.readouterr()
-        assert run(config) == 0
-        assert KEPT.read_bytes() == before
-        assert "10 of 10 images are there already" in capsys.readouterr().err
+        change = ["--set", "data.size=16", "--set", "seed=1"]
+        assert prepare.main(["--config", str(config), *change, "--overwrite"]) == 0
+        assert run(config, *change) == 0
+        found = read_degradations(KEPT)
+        assert (found.seed, found.size) == (1, 16)
+        assert found != first
+        assert len(estimated) == 2 * asked
+        resized = [one for evidence in estimated[asked:] for one in evidence]
+        assert all(one.jpeg is None for one in resized), "resized pixels are no file's"
 
     @pytest.mark.parametrize(
         ("way", "what"),
@@ -292,21 +264,14 @@ class TestOthers:
             assert {images.figures(number)["label"] for number in range(len(images))} == {"internal"}
             assert "degradation" not in images.settings.settings, "so that earlier stores are gone on with"
 
-    @pytest.mark.parametrize(("one", "other"), [("bicubic", "estimate"), ("estimate", "bicubic")])
     def test_a_store_of_another_is_refused_before_the_work(
-        self,
-        config: Path,
-        estimated: list[Sequence[Evidence]],
-        one: str,
-        other: str,
-        capsys: pytest.CaptureFixture[str],
+        self, config: Path, estimated: list[Sequence[Evidence]], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert run(config, "--set", f"synth.degradation={one}") == 0
-        asked = len(estimated)
+        assert run(config, "--set", "synth.degradation=bicubic") == 0
         capsys.readouterr()
-        assert run(config, "--set", f"synth.degradation={other}") == 2
-        assert f'degradation = "{one}", and "{other}" is asked for now' in capsys.readouterr().err
-        assert len(estimated) == asked
+        assert run(config) == 2
+        assert 'degradation = "bicubic", and "estimate" is asked for now' in capsys.readouterr().err
+        assert not estimated
 
     def test_a_kept_start_is_used_for_what_it_was_learnt_for(
         self, config: Path, capsys: pytest.CaptureFixture[str]

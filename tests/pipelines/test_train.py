@@ -71,13 +71,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return desk
 
 
-@pytest.fixture
-def config(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "mine.yaml"
-
-
 def run(config: Path, *arguments: str) -> int:
     return train.main(["--config", str(config), "--device", "cpu", "--threads", "1", *arguments])
 

@@ -57,13 +57,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return desk
 
 
-@pytest.fixture
-def config(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "mine.yaml"
-
-
 def run(config: Path, *changes: str, notify: str | None = None) -> int:
     arguments = [word for change in changes for word in ("--set", change)]
     arguments += [] if notify is None else ["--notify", notify]

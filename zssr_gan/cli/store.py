@@ -4,16 +4,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from zssr_gan.cli.exit_codes import running
 from zssr_gan.cli.options import AsJson, Overwrite
 from zssr_gan.errors import ImageError, OutputError
-
-if TYPE_CHECKING:
-    from zssr_gan.data.synthetic_set import Summary
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,7 +34,7 @@ def info(folder: Folder, as_json: AsJson = False) -> None:
 
         summary = summarise(folder)
         if as_json:
-            bar.result(json.dumps(asdict(summary)))
+            bar.result(json.dumps(summary))
             return
         lines = list(_lines(summary))
         width = max(len(name) for name, _ in lines)
@@ -45,22 +42,24 @@ def info(folder: Folder, as_json: AsJson = False) -> None:
             bar.result(f"{name:{width}}  {value}")
 
 
-def _lines(summary: "Summary") -> Iterator[tuple[str, str]]:
-    shards = "shard" if summary.shards == 1 else "shards"
-    yield "images", f"{summary.images} in {summary.shards} {shards}, {summary.size_bytes / 1e6:.1f} MB on the disk"
-    for name, counts in (("label", summary.labels), ("role", summary.roles), ("choice", summary.choices)):
-        if counts:
+def _lines(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The lines of what `summarise` found: a name and its values."""
+    images, shards = summary["images"], summary["shards"]
+    size = f"{summary['size_bytes'] / 1e6:.1f} MB on the disk"
+    yield "images", f"{images} in {shards} {'shard' if shards == 1 else 'shards'}, {size}"
+    for name in ("label", "role", "choice"):
+        if counts := summary[f"{name}s"]:
             yield name, ", ".join(f"{value} {count}" for value, count in counts.items())
-    for size, count in list(summary.sizes.items())[:_SIZES_SHOWN]:
+    for size, count in list(summary["sizes"].items())[:_SIZES_SHOWN]:
         yield "size", f"{size}: {count}"
-    if len(summary.sizes) > _SIZES_SHOWN:
-        yield "", f"and {len(summary.sizes) - _SIZES_SHOWN} more sizes"
-    for name, figure in summary.figures.items():
-        some = "" if figure.images == summary.images else f" ({figure.images} images)"
-        yield name, f"mean {figure.mean:.5g}, median {figure.median:.5g}{some}"
-    yield "settings", summary.settings_sha256
-    if summary.versions:
-        yield "zssr-gan", ", ".join(summary.versions)
+    if (more := len(summary["sizes"]) - _SIZES_SHOWN) > 0:
+        yield "", f"and {more} more sizes"
+    for name, figure in summary["figures"].items():
+        some = "" if figure["images"] == images else f" ({figure['images']} images)"
+        yield name, f"mean {figure['mean']:.5g}, median {figure['median']:.5g}{some}"
+    yield "settings", summary["settings_sha256"]
+    if summary["versions"]:
+        yield "zssr-gan", ", ".join(summary["versions"])
 
 
 @app.command(no_args_is_help=True)

@@ -152,6 +152,12 @@ class Cameras:
         self._own = {(one.group, image): camera(one, image) for one in groups for image in one.estimate.own_jpeg}
         self._largest = sorted(self.all, key=lambda group: (-len(self.all[group].learnt_from), group))
 
+    @classmethod
+    def of_run(cls, folder: Path) -> Self:
+        """Those of the run in `folder`: what degradation.json says, bicubic where there is none."""
+        path = folder / "degradation.json"
+        return cls(read_degradations(path) if path.exists() else None)
+
     @property
     def downscales(self) -> Sequence[Downscale]:
         """Each one once."""

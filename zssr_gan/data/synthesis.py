@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from pydantic import JsonValue
 
-from zssr_gan.data.cameras import Cameras, read_degradations, write_degradations
+from zssr_gan.data.cameras import Cameras, write_degradations
 from zssr_gan.data.case import TrainingImages, run_degradations, run_shared, zero_shot_settings
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.shard import StoredImage
@@ -196,9 +196,9 @@ def synthesise(
             ranks.publish("begin", json.dumps(asdict(work)).encode())
         work = _Work(**json.loads(ranks.hear("begin")))
         shared = read_shared(store / "shared.safetensors") if synth.init == "shared" else None
-        estimates = read_degradations(folder / "degradation.json") if synth.degradation_from != "bicubic" else None
+        cameras = Cameras() if synth.degradation_from == "bicubic" else Cameras.of_run(folder)
         scale = (synth.scale, synth.scale)
-        synthesiser = Synthesiser(images, zero_shot, scale, settings.seed, machine, shared, Cameras(estimates))
+        synthesiser = Synthesiser(images, zero_shot, scale, settings.seed, machine, shared, cameras)
         failed = _make(synthesiser, work, synth.shard, store, ranks, fleet, bar)
         gathered = ranks.gather("failures", json.dumps([asdict(one) for one in failed]).encode())
     if ranks.rank:

@@ -7,7 +7,6 @@ import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -187,38 +186,15 @@ class SyntheticPairs(Dataset[Pair]):
         return Pair(*self.store.tensors(number), self.store.ids[number])
 
 
-@dataclass(frozen=True, slots=True)
-class Average:
-    """Mean and median of one figure over all images that have it as a finite number."""
+def summarise(folder: Path) -> dict[str, Any]:
+    """What is known of a store's images, read from their figures, not their pixels.
 
-    images: int
-    mean: float
-    median: float
+    Counts are of images, the most frequent first. `size_bytes`: of shards, sidecars and settings on the disk. `sizes`:
+    as in "32x32 to 64x64, RGB", width before height, LR to HR. `choices`: what the pixels are of, by the network's
+    share of them. `figures`: mean and median of each over all images that have it as a finite number.
 
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What `zssr-gan store info` shows; counts are of images, the most frequent first.
-
-    `size_bytes`: of shards, sidecars and settings on the disk. `sizes`: as in "32x32 to 64x64, RGB", width before
-    height, LR to HR. `choices`: what the pixels are of, by the network's share of them.
+    Raises StoreError where there is no store or it is damaged.
     """
-
-    folder: str
-    images: int
-    shards: int
-    size_bytes: int
-    settings_sha256: str
-    versions: dict[str, int]
-    labels: dict[str, int]
-    roles: dict[str, int]
-    sizes: dict[str, int]
-    choices: dict[str, int]
-    figures: dict[str, Average]
-
-
-def summarise(folder: Path) -> Summary:
-    """Read every image's figures, not its pixels. Raises StoreError where there is no store or it is damaged."""
     with SyntheticSet(folder, allow_empty=True) as store:
         # In the order of the disk, so that each file is opened once.
         figures = [store.figures(number) for number in store.by_shard()]
@@ -227,22 +203,22 @@ def summarise(folder: Path) -> Summary:
     numbers: dict[str, list[float]] = {}
     for name, value in (pair for one in figures for pair in _numbers(one)):
         numbers.setdefault(name, []).append(value)
-    return Summary(
-        folder=str(folder),
-        images=len(images),
-        shards=len(manifest),
-        size_bytes=sum(path.stat().st_size for path in [folder / SETTINGS, *shard_files(folder)]),
-        settings_sha256=store.settings.settings_sha256,
-        versions=_counted(sidecar.version for sidecar in manifest for _ in sidecar.images),
-        labels=_counted(str(one.get("label")) for one in figures),
-        roles=_counted(image.role or "none" for image in images),
-        sizes=_counted(map(_size, images)),
-        choices=_counted(map(_choice, figures)),
-        figures={
-            name: Average(len(values), statistics.fmean(values), statistics.median(values))
+    return {
+        "folder": str(folder),
+        "images": len(images),
+        "shards": len(manifest),
+        "size_bytes": sum(path.stat().st_size for path in [folder / SETTINGS, *shard_files(folder)]),
+        "settings_sha256": store.settings.settings_sha256,
+        "versions": _counted(sidecar.version for sidecar in manifest for _ in sidecar.images),
+        "labels": _counted(str(one.get("label")) for one in figures),
+        "roles": _counted(image.role or "none" for image in images),
+        "sizes": _counted(map(_size, images)),
+        "choices": _counted(map(_choice, figures)),
+        "figures": {
+            name: {"images": len(values), "mean": statistics.fmean(values), "median": statistics.median(values)}
             for name, values in numbers.items()
         },
-    )
+    }
 
 
 def _size(image: SidecarImage) -> str:

@@ -8,7 +8,7 @@ from typing import Self
 
 from torch import Tensor
 
-from zssr_gan.data.cameras import Cameras, read_degradations
+from zssr_gan.data.cameras import Cameras
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import Role, Split, read_split
 from zssr_gan.data.synthesis import SYNTHESISED
@@ -93,8 +93,7 @@ class Run:
     @cached_property
     def cameras(self) -> Cameras:
         """What took the images."""
-        known = self.folder / "degradation.json"
-        return Cameras(read_degradations(known) if known.exists() else None)
+        return Cameras.of_run(self.folder)
 
     @cached_property
     def generator(self) -> TrainedGenerator:

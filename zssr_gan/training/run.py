@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import JsonValue
 from torch import Tensor
 
-from zssr_gan.data.cameras import Cameras, read_degradations
+from zssr_gan.data.cameras import Cameras
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import read_split
 from zssr_gan.data.synthetic_set import SyntheticSet
@@ -171,8 +171,7 @@ def _read_data(
         return read_pairs(train, prepared, seed=seed, stack=stack, on_image=show), None
     if scale != int(scale):
         raise SettingsError(f"synth.scale: is {scale:g}, and a generator enlarges by whole numbers.")
-    known = run / "degradation.json"
-    cameras = Cameras(read_degradations(known) if known.exists() else None)
+    cameras = Cameras.of_run(run)
     with SyntheticSet(run / "synthetic") as store:
         unpaired = read_unpaired(train, prepared, store, cameras, scale=int(scale), seed=seed, on_image=show)
         return unpaired, store.settings.settings_sha256
