@@ -41,6 +41,8 @@ def main() -> int:
             ["benchmarks.blind", faces, "--groups", "12", "--seed", "1", "--estimate-only"],
             ["benchmarks.photographs", set5],
             ["benchmarks.crops", str(args.data)],
+            ["benchmarks.compressed", str(args.data)],
+            ["benchmarks.compressed", str(args.data), "--groups", "V23I,V28I,V28P,HV28P,V33P"],
         ],
         "large": [["benchmarks.large_image"]],
     }

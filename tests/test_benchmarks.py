@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.compressed import GROUPS, Crops
+from zssr_gan.imaging.io import read_picture
+from zssr_gan.imaging.resize import resize
 from zssr_gan.settings.base import write_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -51,3 +54,28 @@ def test_a_benchmark_runs(
     with contextlib.suppress(SystemExit):  # of `definitions`, which finds such small images too far apart
         runpy.run_module(f"benchmarks.{words[0]}", run_name="__main__")
     assert shown in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["A85", "N75", "V23I", "V28P"])
+def test_crops_show_their_truths(tmp_path: Path, name: str) -> None:
+    """In the same place: moved by a pixel, they are less alike."""
+    if name.startswith("V"):
+        pytest.importorskip("av")
+    for folder, side in (("set5", 150), ("faces", 80)):
+        (tmp_path / folder).mkdir()
+        for number in range(3):
+            draws = np.random.default_rng(number)
+            coarse = Image.fromarray(draws.integers(0, 256, (side // 5, side // 5, 3), dtype=np.uint8))
+            coarse.resize((side, side), Image.Resampling.BICUBIC).save(tmp_path / folder / f"{number}.png")
+    crops = Crops(tmp_path, GROUPS[name], 3, 0, tmp_path / "lr")
+    lr = [read_picture(path).pixels for path in sorted((tmp_path / "lr").iterdir())]
+    rows, columns = GROUPS[name].size
+    assert [tuple(one.shape) for one in lr] == [(3, rows, columns)] * 3
+    for small, truth in zip(lr, crops.truths, strict=True):
+        large = resize(small, (2 * rows, 2 * columns))[:, 8:-8, 8:-8]
+        errors = {
+            (y, x): float((large - truth.roll((y, x), (1, 2))[:, 8:-8, 8:-8]).square().mean())
+            for y in (-1, 0, 1)
+            for x in (-1, 0, 1)
+        }
+        assert min(errors, key=errors.__getitem__) == (0, 0)

@@ -51,10 +51,10 @@ _COARSER = 5
 
 _PHASES = 64
 
-_SIGMAS = (1.1 * ROUNDING, 1.6 * ROUNDING)
+_SIGMAS = torch.tensor([1.1 * ROUNDING, 1.6 * ROUNDING])[:, None, None]
 """Of the decoder's rounding; the larger where a decoder is inexact or an image was processed a little."""
 
-_RESAVED = (1.0, 0.6)
+_RESAVED = torch.tensor([1.0, 0.6])[:, None, None]
 """Of `moved_by_saving`: some blocks are moved less than others."""
 
 _HIDDEN = math.log(0.5)
@@ -153,7 +153,7 @@ def find_compression(images: Sequence[Tensor], outer: Sequence[Jpeg | None] | No
         outer: what the files' own tables say, where they are JPEG: blocks begin in the corner.
 
     Returns:
-        Groups of images. Takes about 2 s of one core for 24 images of 32 pixels; of a large image parts are tested.
+        Groups of images. Takes 1.6 s of one core for 24 images of 32 pixels; of a large image parts are tested.
     """
     tables = [None] * len(images) if outer is None else list(outer)
     if len(tables) != len(images):
@@ -162,7 +162,7 @@ def find_compression(images: Sequence[Tensor], outer: Sequence[Jpeg | None] | No
     plain = [number for number, table in enumerate(tables) if table is None]
     saves: list[tuple[CompressionGroup, bool]] = []
     groups: list[CompressionGroup] = []
-    for group in _grouped(plain, {number: _read(tiles[number]) for number in plain}):
+    for group in _grouped(plain, {n: _read(tiles[n]) if tiles[n] else _nothing(0.0) for n in plain}):
         at_corner = [phase == (0, 0) for phase in group.phases if phase is not None]
         if group.jpeg is None:
             groups.append(group)
@@ -215,10 +215,8 @@ def _part(group: CompressionGroup, members: tuple[int, ...]) -> CompressionGroup
 
 def _read(tiles: list[Tile]) -> _Read:
     """The evidence of one image for each table, its phase and sigma averaged over."""
-    if not tiles:
-        return _nothing(0.0)
     windows = windows_of(tiles)
-    return _searched(windows, SmoothDensity.fit(windows), [torch.tensor([[sigma]]) for sigma in _SIGMAS])
+    return _searched(windows, SmoothDensity.fit(windows), _SIGMAS)
 
 
 def _read_under(tiles: list[Tile], outer: Jpeg | None, grid: tuple[int, int] | None, *, cut: bool) -> _Read:
@@ -232,13 +230,15 @@ def _read_under(tiles: list[Tile], outer: Jpeg | None, grid: tuple[int, int] | N
     if len(others.phases) == 0:
         return read
     density = SmoothDensity.fit(others)
-    again = saved_again_scores(blocks, density, _tables(), steps_of([outer.luma])[0]).sum(0) + _rarer() + _ALIGNED
     # A first save that was finer leaves too little to be sure of.
-    again[_qualities() >= outer.quality - 1] = -math.inf
+    coarser = _qualities() < outer.quality - 1
+    again = torch.full_like(read.evidence, -math.inf)
+    nats = saved_again_scores(blocks, density, _tables()[coarser], steps_of([outer.luma])[0])
+    again[coarser] = nats.sum(0) + _rarer()[coarser] + _ALIGNED
     evidence, phases = again, torch.full_like(read.phases, 8 * grid[0] + grid[1])
     if cut:
         moved = moved_by_saving(tiles, outer.luma, density)
-        found = _searched(others, density, [share * moved for share in _RESAVED])
+        found = _searched(others, density, _RESAVED * moved)
         phases = torch.where(again > found.evidence, phases, found.phases)
         evidence = torch.logaddexp(again, found.evidence)
     return _Read(torch.logaddexp(evidence, read.evidence), phases)
@@ -248,12 +248,12 @@ def _nothing(nats: float) -> _Read:
     return _Read(torch.full((len(_tables()),), nats), torch.zeros(len(_tables()), dtype=torch.long))
 
 
-def _searched(windows: Windows, density: SmoothDensity, sigmas: Sequence[Tensor]) -> _Read:
+def _searched(windows: Windows, density: SmoothDensity, sigmas: Tensor) -> _Read:
     """Some tables at all phases, then all tables at the best."""
-    coarse = _by_phase(windows, scores(windows, density, _tables()[_coarse()], sigmas[0]))
+    coarse = _by_phase(windows, scores(windows, density, _tables()[_coarse()], sigmas[:1])[0])
     best = coarse.max(1).values.topk(_BEST_PHASES).indices
     blocks = windows.at(torch.isin(windows.phases, best)).distinct()
-    found = torch.stack([_by_phase(blocks, scores(blocks, density, _tables(), sigma))[best] for sigma in sigmas], 1)
+    found = torch.stack([_by_phase(blocks, nats)[best] for nats in scores(blocks, density, _tables(), sigmas)], 1)
     evidence = found.logsumexp((0, 1)) - math.log(_PHASES * len(sigmas)) + _rarer()
     return _Read(evidence, best[found.max(1).values.argmax(0)])
 
@@ -337,14 +337,13 @@ def _group(images: list[int], evidence: Tensor, reads: dict[int, _Read], compres
     within_1 = ((qualities[:, None] - qualities).abs() <= 1).float() @ share
     centre = qualities[(within_1 > within_1.max() - _ALIKE)][share[within_1 > within_1.max() - _ALIKE].argmax()]
     best = int(pooled.where(qualities == centre, -math.inf).argmax())
-    jpeg, sure = candidates()[best][0], float(within_1[best])
-    says = evidence[:, best] > 0
+    says = (evidence[:, best] > 0).tolist()
     phases = [divmod(int(reads[number].phases[best]), 8) for number in images]
     return CompressionGroup(
         images=tuple(images),
-        jpeg=jpeg if sure >= _SURE else None,
+        jpeg=candidates()[best][0] if float(within_1[best]) >= _SURE else None,
         outer=None,
         evidence=float(pooled[best]),
-        phases=tuple(phase if said else None for phase, said in zip(phases, says.tolist(), strict=True)),
+        phases=tuple(phase if said else None for phase, said in zip(phases, says, strict=True)),
         seen=int((evidence[:, best] > _LEAST_EVIDENCE).sum()),
     )

@@ -113,10 +113,10 @@ class SmoothDensity:
         edges = torch.quantile(activity, torch.arange(1, _CLASSES) / _CLASSES)
         classes = torch.bucketize(activity, edges)
         every = max(1, len(activity) // _FITTED)
-        likelihoods = _half_normal(windows.coefficients[::every, :, None], _SCALES)  # N 63 K
-        flat = torch.full(likelihoods.shape[1:], 1 / len(_SCALES))
-        whole = _fitted(likelihoods, flat)
-        weights = torch.stack([_fitted(likelihoods[classes[::every] == one], whole) for one in range(_CLASSES)])
+        some = windows.coefficients[::every].T[:, None].contiguous()
+        likelihoods = _half_normal(some, _SCALES[:, None])  # 63 K N
+        whole = _fitted(likelihoods, torch.full(likelihoods.shape[:2], 1 / len(_SCALES)))
+        weights = torch.stack([_fitted(likelihoods[..., classes[::every] == one], whole) for one in range(_CLASSES)])
         return cls(edges, weights, weights @ _below())
 
 
@@ -125,12 +125,11 @@ def _activity(coefficients: Tensor) -> Tensor:
 
 
 def _fitted(likelihoods: Tensor, prior: Tensor) -> Tensor:
-    """Weights `63 K` of the mixture with likelihoods `N 63 K`."""
+    """Weights `63 K` of the mixture with likelihoods `63 K N`."""
     weights = prior
     for _ in range(_FITS):
-        shares = likelihoods * weights
-        shares /= shares.sum(-1, keepdim=True)
-        weights = shares.sum(0) + _PRIOR * prior
+        density = weights[:, None] @ likelihoods  # 63 1 N
+        weights = weights * (likelihoods @ density.reciprocal().mT)[..., 0] + _PRIOR * prior
         weights = weights / weights.sum(-1, keepdim=True)
     return weights
 
@@ -142,24 +141,29 @@ def scores(windows: Windows, density: SmoothDensity, tables: Tensor, sigmas: Ten
         windows: taken for whole blocks.
         density: of the same image.
         tables: `T 63` steps.
-        sigmas: `A 63` or `1 1`: standard deviation of what has moved the coefficients since, levels.
+        sigmas: `S A 63` or `S 1 1`: standard deviation of what has moved the coefficients since, levels.
 
     Returns:
-        `N T` nats.
+        `S N T` nats.
     """
-    out = windows.coefficients.new_empty(len(windows.phases), len(tables))
+    out = windows.coefficients.new_empty(len(sigmas), len(windows.phases), len(tables))
     classes = torch.bucketize(_activity(windows.coefficients), density.edges)
-    for one, sigma in enumerate(sigmas.expand(len(density.weights), -1)):
+    for one, sigma in enumerate(sigmas.expand(-1, len(density.weights), -1).unbind(1)):
         members = (classes == one).nonzero()[:, 0]
         coefficients, below = windows.coefficients[members], density.below[one]
         smooth = (_half_normal(coefficients[..., None], _SCALES) * density.weights[one]).sum(-1)
         at_once = max(1, _AT_ONCE // max(1, smooth.numel()))
         for start in range(0, len(tables), at_once):
             some = slice(start, start + at_once)
-            out[members, some] = _nats(coefficients[:, None], smooth[:, None], below, tables[some], sigma)
-    lost = math.log(_LOST)
-    out[windows.clipped] = torch.logaddexp(out[windows.clipped] + math.log1p(-_LOST), torch.tensor(lost))
-    return out
+            out[:, members, some] = _nats(coefficients[:, None], smooth[:, None], below, tables[some], sigma)
+    return _with_clipped(out, windows)
+
+
+def _with_clipped(nats: Tensor, windows: Windows) -> Tensor:
+    """`... N T`, changed in place where clipped pixels may have moved a block off its lattice."""
+    lost = torch.tensor(math.log(_LOST))
+    nats[..., windows.clipped, :] = torch.logaddexp(nats[..., windows.clipped, :] + math.log1p(-_LOST), lost)
+    return nats
 
 
 def saved_again_scores(windows: Windows, density: SmoothDensity, tables: Tensor, outer: Tensor) -> Tensor:
@@ -185,9 +189,7 @@ def saved_again_scores(windows: Windows, density: SmoothDensity, tables: Tensor,
         # Steps far below the second save's leave no trace.
         nats = torch.where(2 * tables < outer, 0.0, ratio.log()).sum(-1)
         out[members] = torch.where((blocks == 0).all(-1), nats.clamp(max=0), nats)
-    lost = math.log(_LOST)
-    out[windows.clipped] = torch.logaddexp(out[windows.clipped] + math.log1p(-_LOST), torch.tensor(lost))
-    return out
+    return _with_clipped(out, windows)
 
 
 def _inside(at: Tensor, middle: Tensor, width: Tensor) -> Tensor:
@@ -197,14 +199,16 @@ def _inside(at: Tensor, middle: Tensor, width: Tensor) -> Tensor:
 
 
 def _nats(blocks: Tensor, smooth: Tensor, below: Tensor, steps: Tensor, sigmas: Tensor) -> Tensor:
-    """`N T` of blocks `N 1 63`, their density `N 1 63`, its distribution `63 M` and steps `T 63`."""
+    """`S N T` of blocks `N 1 63`, their density `N 1 63`, its distribution `63 M`, steps `T 63` and sigmas `S 63`."""
     cells = (blocks / steps).round()
     off = (blocks - cells * steps).abs_()
+    beside = steps - off
+    ratio = _mass(below, cells, steps).mul_(1 - _OUTLIERS).div_(smooth)
     # The cell beside is taken to hold as much: it matters midway between two, where both are hardly likely.
-    near = _mass(below, cells, steps).mul_(_normal(off, sigmas).add_(_normal(steps - off, sigmas)))
-    nats = (near.mul_(1 - _OUTLIERS) / smooth).add_(_OUTLIERS).log_().sum(-1)
+    near = (_normal(off, sigma).add_(_normal(beside, sigma)) for sigma in sigmas)
+    nats = torch.stack([one.mul_(ratio).add_(_OUTLIERS).log_().sum(-1) for one in near])
     # A block of zeros alone is a flat place, lattice or not.
-    return torch.where((cells == 0).all(-1), nats.clamp(max=0), nats)
+    return torch.where(cells.sum(-1) == 0, nats.clamp(max=0), nats)
 
 
 def _mass(below: Tensor, cells: Tensor, steps: Tensor) -> Tensor:
@@ -223,7 +227,8 @@ def _mass(below: Tensor, cells: Tensor, steps: Tensor) -> Tensor:
 
 def _normal(x: Tensor, sigma: Tensor) -> Tensor:
     # Limited, as numbers near 0 that are not normalised are slow.
-    return torch.exp((-0.5 * (x / sigma).square()).clamp_(min=-40)) / (sigma * math.sqrt(2 * math.pi))
+    exponent = (x * (math.sqrt(0.5) / sigma)).square_().neg_().clamp_(min=-40)
+    return exponent.exp_().div_(sigma * math.sqrt(2 * math.pi))
 
 
 def _half_normal(x: Tensor, sigma: Tensor) -> Tensor:

@@ -1,0 +1,257 @@
+"""Protocol `crops`: what a shared model makes of faces cut out of compressed photographs and of video frames.
+
+    python -m benchmarks.compressed DATA
+    python -m benchmarks.compressed DATA --groups A75,V28P --faces 64 --seeds 0,1,2 --preset fast
+    python -m benchmarks.compressed DATA --today OTHER_CHECKOUT
+
+Faces of DATA/faces at 64 px are pasted at even places into a scene of 928 px, made of DATA/set5 and scikit-image's
+photographs; the scene is blurred, halved, given noise and compressed as a whole (Pillow's JPEG, 4:2:0; or x264 by
+PyAV, panned by half an LR pixel a frame), and the faces are cut out again and stored as PNG. Groups that are saved
+again are stored as JPEG. The blur is in HR pixels.
+
+Each method is the command `zssr-gan enhance FACES --init shared`, with what it assumes of the camera: bicubic, the
+estimate of this checkout, that of another one (`--today`), or what is true (`oracle`: blur, noise and the first JPEG
+quality; video has none). The preset `proxy` is `fast` with a network of depth 6 and 200 iterations in place of 16 and
+500. Prints PSNR-Y (protocol.py), means of all faces and seeds, and 95 % intervals of the differences over faces.
+"""
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from skimage import data
+from torch import Tensor
+
+from benchmarks.protocol import parsed, score, show_row
+from zssr_gan.degradation.estimate import encode_estimate, given_estimate
+from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
+from zssr_gan.evaluation.metrics.planes import rounded
+from zssr_gan.imaging.colour import to_levels
+from zssr_gan.imaging.io import read_picture
+from zssr_gan.imaging.resize import Size, resize
+
+FRAMES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What one group of faces went through."""
+
+    blur: tuple[float, float, float]
+    """Widths in HR pixels, and degrees."""
+    noise: float
+    """Levels."""
+    quality: int | None = None
+    again: int | None = None
+    """Quality of the file that a crop is stored in; None: PNG."""
+    crf: int | None = None
+    predicted: bool = False
+    """Whether the frame is the eighth, a P frame; else the first, an I frame."""
+    size: Size = (32, 32)
+
+    def degradation(self) -> Degradation:
+        """What is true; without a video's compression."""
+        major, minor, angle = self.blur
+        blur = GaussianBlur(sigma_major=major / 2, sigma_minor=minor / 2, angle_degrees=angle)
+        jpeg = None if self.quality is None else Jpeg.of_quality(self.quality)
+        return Degradation(blur=blur, noise=Noise(sigma=self.noise / 255), jpeg=jpeg)
+
+
+GROUPS = {
+    "A85": Group((0.9, 0.7, 150), 3, quality=85),
+    "A75": Group((1.1, 0.8, 30), 2, quality=75),
+    "A60": Group((1.2, 0.9, 100), 1, quality=60),
+    "N75": Group((1.1, 0.8, 30), 1.5, quality=75, size=(16, 20)),
+    "B75": Group((1.0, 0.8, 60), 2, quality=75, again=90),
+    "H70": Group((1.1, 0.7, 120), 2, quality=70),
+    "HB60": Group((1.0, 0.9, 15), 1.5, quality=60, again=90),
+    "V23I": Group((1.1, 0.8, 30), 1, crf=23),
+    "V28I": Group((1.1, 0.8, 30), 1, crf=28),
+    "V28P": Group((1.1, 0.8, 30), 1, crf=28, predicted=True),
+    "HV28P": Group((1.0, 0.7, 120), 1.5, crf=28, predicted=True),
+    "V33P": Group((0.9, 0.7, 150), 1, crf=33, predicted=True),
+}
+JPEG = "A85,A75,A60,N75,B75,H70,HB60"
+
+
+class Crops:
+    """The faces of a group: truths `3 2h 2w`, and their LR files in a folder."""
+
+    def __init__(self, folder: Path, group: Group, count: int, seed: int, out: Path) -> None:
+        self.draws = np.random.default_rng(seed)
+        scene = _mosaic(folder / "set5", self.draws)
+        paths = sorted((folder / "faces").glob("*.png"))
+        faces = [paths[n] for n in self.draws.permutation(len(paths))[:count]]
+        cells = self.draws.permutation(64)[:count]
+        corners = [
+            (116 * (cell // 8) + 2 * int(self.draws.integers(26)), 116 * (cell % 8) + 2 * int(self.draws.integers(26)))
+            for cell in cells.tolist()
+        ]
+        rows, columns = (2 * side for side in group.size)
+        self.truths = []
+        out.mkdir()
+        for path, (top, left) in zip(faces, corners, strict=True):
+            face = rounded(resize(read_picture(path).pixels, (64, 64)))
+            scene[:, top : top + 64, left : left + 64] = face
+            y, x = (64 - rows) // 2, (64 - columns) // 2
+            self.truths.append(face[:, y : y + rows, x : x + columns])
+        whole = self._captured(scene, group)
+        for number, (top, left) in enumerate(corners):
+            y, x = ((corner + (64 - side) // 2) // 2 for corner, side in ((top, rows), (left, columns)))
+            crop = whole.crop((x, y, x + group.size[1], y + group.size[0]))
+            if group.again is None:
+                crop.save(out / f"{number:03d}.png")
+            else:
+                crop.save(out / f"{number:03d}.jpg", quality=group.again)
+
+    def _captured(self, scene: Tensor, group: Group) -> Image.Image:
+        """The LR scene as it is read from its file, or from its video."""
+        if group.crf is None:
+            file = io.BytesIO()
+            self._shrunk(scene, group).save(file, "JPEG", quality=group.quality)
+            return Image.open(io.BytesIO(file.getvalue())).convert("RGB")
+        # The camera pans by half an LR pixel a frame, and the frame that is taken shows the scene where it was.
+        taken = FRAMES - 1 if group.predicted else 0
+        frames = [self._shrunk(scene.roll(number - taken, -1), group) for number in range(taken + 1)]
+        return _through_video(frames, group.crf, "P" if group.predicted else "I")
+
+    def _shrunk(self, scene: Tensor, group: Group) -> Image.Image:
+        small = group.degradation().downscale(scene[None], (scene.shape[1] // 2, scene.shape[2] // 2))[0]
+        noise = torch.from_numpy(self.draws.normal(0, group.noise / 255, small.shape)).float()
+        return Image.fromarray(to_levels(small + noise).permute(1, 2, 0).numpy())
+
+
+def _mosaic(set5: Path, draws: np.random.Generator) -> Tensor:
+    """`3 928 928` of four photographs."""
+    photographs = [read_picture(path).pixels for path in sorted(set5.glob("*.png"))]
+    photographs += [
+        torch.from_numpy(image).permute(2, 0, 1).float() / 255
+        for image in (data.astronaut(), data.chelsea(), data.coffee())
+    ]
+    chosen = [photographs[n] for n in draws.permutation(len(photographs))[:4]]
+    parts = [rounded(resize(one.expand(3, -1, -1), (464, 464))) for one in chosen]
+    return torch.cat([torch.cat(parts[:2], 2), torch.cat(parts[2:], 2)], 1)
+
+
+def _through_video(frames: list[Image.Image], crf: int, kind: str) -> Image.Image:
+    """The last frame as it is decoded from an H.264 file without B frames, chroma enlarged by repetition."""
+    import av  # the extra `bench`
+    from av.video.frame import PictureType
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as video:
+        stream = video.add_stream("libx264", rate=Fraction(25))
+        stream.width, stream.height = frames[0].size
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": str(crf), "bf": "0", "x264-params": "scenecut=0:threads=1"}
+        for frame in frames:
+            video.mux(stream.encode(av.VideoFrame.from_image(frame)))
+        video.mux(stream.encode())
+    with av.open(io.BytesIO(file.getvalue()), "r") as video:
+        *_, last = video.decode(video=0)
+    assert PictureType(last.pict_type).name == kind
+    return Image.fromarray(last.to_ndarray(format="rgb24"))
+
+
+def enhanced(tree: Path, faces: Path, out: Path, camera: str, args: argparse.Namespace, seed: int) -> list[Tensor]:
+    """Results of the command of a checkout, in the order of the faces."""
+    preset = _proxy(tree, out / "proxy.yaml") if args.preset == "proxy" else args.preset
+    command = [sys.executable, "-m", "zssr_gan", "enhance", str(faces), "-o", str(out), "--init", "shared"]
+    command += ["--degradation", camera, "--preset", preset, "--seed", str(seed), "--quiet"]
+    if args.threads is not None:
+        command += ["--threads", str(args.threads)]
+    subprocess.run(command, cwd=tree, check=True)
+    return [read_picture(path).pixels for path in sorted(out.glob("*_x2.png"))]
+
+
+def assumed(out: Path) -> str:
+    """What the estimate beside the results says, in one line."""
+    (path,) = out.glob("degradation-*.json")
+    read = json.loads(path.read_text())
+    return f"{read['degradation']['jpeg'] and read['degradation']['jpeg']['quality']}: {read['why']}"
+
+
+def measured(name: str, seed: int, args: argparse.Namespace) -> dict[str, NDArray[np.float64]]:
+    """PSNR-Y of each face by each method."""
+    group, here = GROUPS[name], Path(__file__).parents[1]
+    with TemporaryDirectory() as folder:
+        faces = Path(folder) / "faces"
+        crops = Crops(args.folder, group, args.faces, seed, faces)
+        results = {}
+        lr = [read_picture(path).pixels for path in sorted(faces.iterdir())]
+        results["bicubic"] = [resize(one, (2 * one.shape[1], 2 * one.shape[2])) for one in lr]
+        trees = {"shared, bicubic": here, "today": args.today, "estimate": here, "oracle": here}
+        cameras = {"shared, bicubic": "bicubic", "today": "estimate", "estimate": "estimate"}
+        if group.crf is None:
+            truth = Path(folder) / "truth.json"
+            truth.write_bytes(encode_estimate(given_estimate(group.degradation(), "the protocol's own")))
+            cameras["oracle"] = str(truth)
+        for method, camera in cameras.items():
+            if trees[method] is None or method not in args.methods.split(";"):
+                continue
+            out = Path(folder) / method.replace(", ", "-")
+            out.mkdir()
+            results[method] = enhanced(trees[method], faces, out, camera, args, seed)
+            if camera == "estimate":
+                print(f"{name}, seed {seed}, {method}: {assumed(out)}", flush=True)
+        return {
+            method: np.array([score(one, truth).psnr for one, truth in zip(images, crops.truths, strict=True)])
+            for method, images in results.items()
+        }
+
+
+def main() -> None:
+    """Print a row for each group."""
+    args = parsed(
+        __doc__,
+        "folder",
+        preset="proxy",
+        groups=JPEG,
+        faces=24,
+        seeds="0",
+        today="",
+        methods="shared, bicubic;today;estimate;oracle",
+    )
+    args.folder, args.today = args.folder.resolve(), Path(args.today).resolve() if args.today else None
+    columns = ("bicubic", "shared, bicubic", "today", "estimate", "oracle")
+    show_row("group", *columns, *(f"estimate - {one}" for one in columns[1:] if one != "estimate"))
+    show_row(*["---"] * 9)
+    for name in args.groups.split(","):
+        seeds = [measured(name, int(seed), args) for seed in args.seeds.split(",")]
+        psnr = {method: np.concatenate([one[method] for one in seeds]) for method in seeds[0]}
+        cells = [f"{psnr[one].mean():.2f}" if one in psnr else "-" for one in columns]
+        cells += [_difference(psnr, one) for one in ("shared, bicubic", "today", "oracle")]
+        show_row(name, *cells)
+
+
+def _difference(psnr: dict[str, NDArray[np.float64]], other: str) -> str:
+    """Mean of the estimate's gain over another method, with its 95 % interval."""
+    if other not in psnr or "estimate" not in psnr:
+        return "-"
+    gain = psnr["estimate"] - psnr[other]
+    return f"{gain.mean():+.2f} +- {1.96 * gain.std(ddof=1) / len(gain) ** 0.5:.2f}"
+
+
+def _proxy(tree: Path, path: Path) -> str:
+    """Write the checkout's `fast` with a smaller network and a shorter training."""
+    (fast,) = (tree / "zssr_gan").rglob("presets/fast.yaml")
+    text = fast.read_text()
+    for long, short in (("depth: 16", "depth: 6"), ("iterations: 500", "iterations: 200")):
+        assert text.count(long) == 1, long
+        text = text.replace(long, short)
+    path.write_text(text)
+    return str(path)
+
+
+if __name__ == "__main__":
+    main()
