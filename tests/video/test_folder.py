@@ -158,7 +158,7 @@ class TestWriting:
                 yield next(video.frames)
                 raise VideoError("damaged")
 
-            return Video(video.info, frames(), [])
+            return Video(video.info, frames(), [], {})
 
         with open_video(clip) as video, pytest.raises(VideoError, match="damaged"):
             write_stills(broken(video), clip, tmp_path / "out")

@@ -99,10 +99,15 @@ def info(
             else:
                 atomic_write(table, csv_lines(rows), overwrite=overwrite)
         if as_json:
-            found = {**asdict(video.info), "counted": asdict(summary), "notices": video.notices}
+            found = {
+                **asdict(video.info),
+                "counted": asdict(summary),
+                "by_the_pixels": video.combing,
+                "notices": video.notices,
+            }
             bar.result(json.dumps({"file": str(file), **found}, default=str))
         else:
-            _show([*_container_lines(video.info), *_frame_lines(video.info, summary)], bar)
+            _show([*_container_lines(video.info), *_frame_lines(video.info, summary, video.combing)], bar)
             for notice in video.notices:
                 bar.note(f"{file}: {notice}")
 
@@ -135,10 +140,11 @@ def _container_lines(info: "VideoInfo") -> Iterator[tuple[str, object]]:
     yield "field order", info.field_order
     yield "time base", info.time_base
     yield "average rate", info.average_rate and f"{info.average_rate} frames/s"
+    yield "base rate", info.base_rate and f"{info.base_rate} frames/s"
     yield "declared frames", info.declared_frames
 
 
-def _frame_lines(info: "VideoInfo", summary: "Summary") -> Iterator[tuple[str, object]]:
+def _frame_lines(info: "VideoInfo", summary: "Summary", combing: Mapping[str, int]) -> Iterator[tuple[str, object]]:
     yield "counted frames", summary.frames
     if summary.first_pts is not None:
         yield "PTS", f"{summary.first_pts} to {summary.last_pts}"
@@ -148,6 +154,9 @@ def _frame_lines(info: "VideoInfo", summary: "Summary") -> Iterator[tuple[str, o
         yield "sizes", _counts(summary.sizes)
     if summary.interlaced:
         yield "interlaced frames", _counts(summary.interlaced)
+    if combing:
+        names = {"tff": "top field first", "bff": "bottom field first"}
+        yield "by the pixels", _counts({names.get(name, name): count for name, count in combing.items() if count})
     yield "repeated frames", _runs(summary.repeated, frozen=True)
     yield "corrupt frames", _runs(summary.corrupt)
     yield "decoder", ", ".join(f"{name} {version}" for name, version in info.decoder.items()) or "stills"

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+_OLDEST_PYAV = 18  # the first that shows the order of fields
 MAX_PIXELS = 100_000_000  # a frame
 _BUFFER = 1 << 20  # bytes that are read at once
 
@@ -61,6 +62,8 @@ def main() -> None:
             import av
         except ImportError as error:
             raise Refused(f"PyAV cannot be loaded ({error}): pip install 'zssr-gan[video]'.") from error
+        if int(av.__version__.partition(".")[0]) < _OLDEST_PYAV:
+            raise Refused(f"PyAV {av.__version__} is too old: pip install -U 'zssr-gan[video]'.")
         av.logging.set_level(av.logging.PANIC)
         _limit_memory(request["memory_bytes"])
         for message, payload in _decode(av, request):
@@ -233,6 +236,7 @@ def _info(container: Any, stream: Any, frame: Any, videos: int) -> dict[str, Any
         "rotation": frame.rotation,
         "time_base": _ratio(stream.time_base) if timed else None,
         "average_rate": _ratio(stream.average_rate) if timed else None,
+        "base_rate": _ratio(stream.base_rate) if timed else None,
         "start_pts": stream.start_time,
         "duration_ticks": stream.duration,
         "declared_frames": stream.frames or None,

@@ -141,11 +141,11 @@ def read_folder(folder: Path) -> Video:
         width=first.planes[0].shape[1], height=first.planes[0].shape[0],
         sample_aspect_ratio=Fraction(1) if resampled else None if ratio is None else Fraction(ratio),
         pixel_format=first.pixel_format, colour_range=first.colour_range, matrix=first.matrix, rotation=rotation,
-        time_base=first.time_base, average_rate=None, start_pts=first.pts, duration_ticks=None,
+        time_base=first.time_base, average_rate=None, base_rate=None, start_pts=first.pts, duration_ticks=None,
         declared_frames=len(rows), field_order=None, metadata=original, decoder={},
     )  # fmt: skip
     frames = (first if place == 0 else _frame(folder, one, place) for place, one in enumerate(rows))
-    return Video(info, with_repeats(frames), [])
+    return Video(info, with_repeats(frames), [], {})
 
 
 def _table(folder: Path) -> list[dict[str, str]]:

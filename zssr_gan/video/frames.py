@@ -93,7 +93,8 @@ class VideoInfo:
 
     `sha256`, `size_bytes`: of the file. `sample_aspect_ratio`: width of a pixel by its height. `declared_frames`: by
     the container; the decoder may find others. `rotation`: degrees counter-clockwise that a player turns the frames by;
-    they are stored, and given, unturned. `decoder`: versions.
+    they are stored, and given, unturned. `base_rate`: the least rate on whose ticks all frames lie, as libav guesses.
+    `decoder`: versions.
     """
 
     sha256: str
@@ -113,6 +114,7 @@ class VideoInfo:
     rotation: int
     time_base: Fraction | None
     average_rate: Fraction | None
+    base_rate: Fraction | None
     start_pts: int | None
     duration_ticks: int | None
     declared_frames: int | None
@@ -129,11 +131,15 @@ class VideoInfo:
 
 @dataclass(slots=True)
 class Video:
-    """A video that is being read: `frames` can be gone through once, and `notices` grows meanwhile, a sentence each."""
+    """A video that is being read: `frames` can be gone through once, and the rest fills meanwhile.
+
+    `notices`: what is not well, a sentence each. `combing`: how many frames look interlaced, if that was asked for.
+    """
 
     info: VideoInfo
     frames: Iterator[Frame]
     notices: list[str]
+    combing: dict[str, int]
 
 
 def planes_sha256(planes: tuple[Plane, ...]) -> str:

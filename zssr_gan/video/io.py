@@ -78,9 +78,10 @@ def open_video(
         }  # fmt: skip
         messages = _messages(request, seconds)
         notices: list[str] = []
+        seen: dict[str, int] = {}
 
         def frames() -> Iterator[Frame]:
-            yield from with_repeats(_split(_frames(messages, notices), split))
+            yield from with_repeats(_split(_frames(messages, notices, seen), split))
             _check_unchanged(path, before)  # before anything is made of them
 
         try:
@@ -88,7 +89,7 @@ def open_video(
             info = _info(found["info"], before, path.stat().st_size)
             if info.video_streams > 1:
                 notices.append(f"it holds {info.video_streams} video streams, of which stream {info.stream} is read")
-            yield Video(info, frames(), notices)
+            yield Video(info, frames(), notices, seen)
         finally:
             messages.close()
         _check_unchanged(path, before)
@@ -120,7 +121,7 @@ def _sha256(path: Path) -> str:
 
 
 def _info(found: dict[str, Any], sha256: str, size_bytes: int) -> VideoInfo:
-    for ratio in ("sample_aspect_ratio", "time_base", "average_rate"):
+    for ratio in ("sample_aspect_ratio", "time_base", "average_rate", "base_rate"):
         found[ratio] = None if found[ratio] is None else Fraction(*found[ratio])
     return VideoInfo(sha256=sha256, size_bytes=size_bytes, **found)
 
@@ -181,12 +182,15 @@ def _why_ended(process: "subprocess.Popen[bytes]", seconds: float) -> str:
     return f"crashed ({signal.Signals(-code).name})" if code < 0 else f"stopped (exit code {code})"
 
 
-def _frames(messages: Iterator[tuple[dict[str, Any], bytearray]], notices: list[str]) -> Iterator[Frame]:
-    """Each frame, and at the end what was not well, in `notices`."""
+def _frames(
+    messages: Iterator[tuple[dict[str, Any], bytearray]], notices: list[str], combing: dict[str, int]
+) -> Iterator[Frame]:
+    """Each frame, and at the end what was not well, in `notices`, and what idet counted, in `combing`."""
     latest: int | None = None
     flagged = 0
     for message, payload in messages:
         if "end" in message:
+            combing |= message["end"]["combing"]
             notices += _troubles(message["end"], flagged)
             return
         found = message["frame"]
