@@ -12,14 +12,14 @@ from zssr_gan.degradation.model import Degradation, DegradedDownscale
 from zssr_gan.imaging.resize import resize
 from zssr_gan.video.registration import Motion
 
-SIDE = 28
+SIDE = 24
 _FINE = 8
 
 
 @cache
 def scene(name: str = "astronaut") -> Tensor:
     """`3 H W` at eight times the size of a frame."""
-    pixels = getattr(data, name)()[20:244, 120:344]
+    pixels = getattr(data, name)()[36:228, 136:328]
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).double() / 255
 
 

@@ -266,7 +266,7 @@ class DegradedDownscale:
                 self._kernels[ratio] = torch.ones(1, 1, dtype=torch.float64)
             else:
                 stretch = torch.diag(torch.tensor(ratio, dtype=torch.float64))
-                self._kernels[ratio] = _sampled_gaussian(stretch @ self._covariance @ stretch)
+                self._kernels[ratio] = sampled_gaussian(stretch @ self._covariance @ stretch)
         return self._kernels[ratio]
 
     def _input_error(self) -> float:
@@ -282,7 +282,7 @@ class DegradedDownscale:
         return math.sqrt(variance)
 
 
-def _sampled_gaussian(covariance: Tensor) -> Tensor:
+def sampled_gaussian(covariance: Tensor) -> Tensor:
     """`k l` float64, odd sides, sum 1; `covariance` over (y, x) in squared pixels.
 
     Each pixel holds the mean over its area: of a Gaussian narrower than a pixel, the values at the pixels' centres

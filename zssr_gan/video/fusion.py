@@ -1,0 +1,229 @@
+"""Fuse the frames of a burst into one image of the reference frame's moment: robust maximum a posteriori.
+
+See `solver` for what is minimised (as Farsiu et al. 2004, with a likelihood of JPEG's own). Motion is found between the
+frames, and again between each frame and the fused image as the camera blurs it (Hardie et al. 1997).
+
+Shapes: F frames, C channels, H W rows and columns of a frame; sH sW of the scene, with its border where that is said.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zssr_gan.degradation.model import Degradation
+from zssr_gan.errors import ImageError, SettingsError
+from zssr_gan.imaging.resize import resize
+from zssr_gan.video.camera import BORDER, Array, blurred, scene_size
+from zssr_gan.video.prior import unlikeness
+from zssr_gan.video.registration import (
+    SMALLEST_SIDE,
+    Motion,
+    Registration,
+    Target,
+    find_motion,
+    measure_motion,
+    refine_motion,
+)
+from zssr_gan.video.solver import YCBCR, Burst, solve
+
+_ROUNDS = 2  # of registration to the fused image
+_FIRST_STEPS, _LAST_STEPS = (3, 8), (4, 10)  # Newton's, and conjugate gradients' in each
+_FARTHEST = 1 / 3  # of a side, that a frame may lie away
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFacts:
+    """What became of one frame."""
+
+    shift: tuple[float, float]
+    """(y, x), pixels of a frame: the frame's middle lies there in the reference frame, from its middle."""
+    linear: tuple[float, ...]
+    """What its affine map adds to the identity, row by row."""
+    gain: float
+    bias: float
+    """In [0, 1] units."""
+    residual: float
+    """8-bit levels: robust standard deviation of the frame minus the fused image as its camera takes it."""
+    correlation: float
+    """Of the two; 1 is best."""
+    error: float
+    """Pixels of a frame: standard error of its place, a lower bound."""
+    weight: float
+    """Mean over its pixels, 0 to 1; what lies beyond the scene counts 0."""
+    rejected: str | None = None
+    """Why it had no part in the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """An image fused from a burst, and what it rests on."""
+
+    image: Tensor
+    """`C sH sW` in [0, 1]."""
+    support: Tensor
+    """`sH sW`: effective number of frames that each pixel rests on."""
+    residual: Tensor
+    """`H W`, 8-bit levels: the reference frame minus the result as the camera takes it, luma."""
+    frames: tuple[FrameFacts, ...]
+    motion: Motion
+    """Of all frames, rejected ones too."""
+    reference: int
+
+
+def fuse_burst(
+    frames: Tensor,
+    degradation: Degradation,
+    scale: int = 2,
+    reference: int = 0,
+    *,
+    affine: bool = True,
+    motion: Motion | None = None,
+    mean: Tensor | None = None,
+    pull: float = 300.0,
+) -> Fused:
+    """Fuse frames into an image of one of them, `scale` times as large; motion and weights are those of luma.
+
+    Args:
+        frames: `F C H W` in [0, 1], C 1 or 3, of one size, at least 12 pixels a side; a single one is restored alone.
+        degradation: the camera's blur, noise and compression; JPEG's blocks begin at a frame's corner.
+        scale: 1 to 4, per side; 1 restores without enlarging.
+        reference: the frame whose moment and place the result shows.
+        affine: whether frames may turn and change size; else they shift alone.
+        motion: of all frames, relative to the reference, where it is known; it is then not refined.
+        mean: `C sH sW`, an image that the result is pulled to, e.g. the aligned mean of single-frame results.
+        pull: how strongly; 300 is a standard deviation of 15 levels.
+
+    Raises:
+        ImageError: frames too small, of another shape, or holding NaN or infinity.
+        SettingsError: a scale or reference out of range, or a kernel for another scale.
+    """
+    _check(frames, scale, reference)
+    frames = frames.float().cpu()
+    planes = frames if frames.shape[1] == 1 else torch.einsum("pc,fchw->fphw", YCBCR, frames)
+    y, refined = planes[:, 0], motion is None and len(frames) > 1
+    found = Motion.none(len(frames)) if motion is None else motion
+    if refined:
+        found = find_motion(y, reference, affine=affine).motion
+    scene = _extended(planes[reference], scale)
+    for _ in range(_ROUNDS if refined else 0):
+        used = _usable(planes, found, reference)
+        burst = Burst.of(planes, found, degradation, scale, reference, used)
+        scene[0], _ = solve(burst, 0, scene[0], _FIRST_STEPS)
+        found = refine_motion(y, _target(scene[0], degradation, scale), found, affine=affine).motion
+        found = found.relative_to(reference)
+    reasons = _reasons(planes, found, reference)
+    used = [f for f, reason in enumerate(reasons) if reason is None]
+    burst, weights = Burst.of(planes, found, degradation, scale, reference, used), None
+    goal = None if mean is None else _goal(mean, pull, scale)
+    for channel in range(len(scene)):
+        pilot, weights = solve(burst, channel, scene[channel], _FIRST_STEPS, weights)
+        scene[channel], weights = solve(
+            burst,
+            channel,
+            pilot,
+            _LAST_STEPS,
+            weights if channel else None,
+            unlikeness(pilot),
+            None if goal is None else (goal[0][channel], goal[1]),
+        )
+    assert weights is not None
+    measured = measure_motion(y, _target(scene[0], degradation, scale), found)
+    seen = weights * np.asarray(burst.rows.sum(1) > 0).reshape(weights.shape)
+    support = (burst.rows.T @ seen.ravel()).reshape(scene[0].shape) * scale**2
+    r = used.index(reference)
+    return Fused(
+        image=_rgb(torch.from_numpy(_cut(scene, scale).copy())).clamp_(0, 1),
+        support=torch.from_numpy(_cut(support, scale).copy()),
+        residual=torch.from_numpy(
+            255 * (burst.pixels[0, r] - burst.gain[r] * (burst.rows @ scene[0].ravel()).reshape(weights.shape)[r])
+        ),
+        frames=_facts(measured, dict(zip(used, seen.mean((1, 2)), strict=True)), reasons),
+        motion=found,
+        reference=reference,
+    )
+
+
+def _facts(measured: Registration, weights: dict[int, float], reasons: list[str | None]) -> tuple[FrameFacts, ...]:
+    motion = measured.motion
+    return tuple(
+        FrameFacts(
+            shift=(float(motion.shift[f, 0]), float(motion.shift[f, 1])),
+            linear=tuple(motion.linear[f].flatten().tolist()),
+            gain=float(motion.gain[f]),
+            bias=float(motion.bias[f]),
+            residual=255 * float(measured.residual[f]),
+            correlation=float(measured.correlation[f]),
+            error=float(measured.error[f]),
+            weight=float(weights.get(f, 0)),
+            rejected=reason,
+        )
+        for f, reason in enumerate(reasons)
+    )
+
+
+def _check(frames: Tensor, scale: int, reference: int) -> None:
+    if frames.dim() != 4 or frames.shape[1] not in (1, 3) or min(frames.shape[2:]) < SMALLEST_SIDE:
+        raise ImageError(
+            f"frames to be fused are gray or RGB and have at least {SMALLEST_SIDE} pixels a side, not "
+            f"{'x'.join(map(str, frames.shape))} (frames x channels x rows x columns)"
+        )
+    if not torch.isfinite(frames).all():
+        raise ImageError("a frame holds NaN or infinity")
+    if scale not in (1, 2, 3, 4):
+        raise SettingsError(f"frames are fused at scale 1, 2, 3 or 4, not {scale}")
+    if not 0 <= reference < len(frames):
+        raise SettingsError(f"the reference is one of the frames 0 to {len(frames) - 1}, not {reference}")
+
+
+def _reasons(planes: Tensor, motion: Motion, reference: int) -> list[str | None]:
+    """For each frame, why it cannot be used; the reference always can."""
+    size = (planes.shape[2], planes.shape[3])
+    away = motion.distance(Motion.none(len(motion)), size)
+    reasons: list[str | None] = []
+    for f in range(len(planes)):
+        same = next((g for g in (reference, *range(f)) if g != f and torch.equal(planes[g], planes[f])), None)
+        if f == reference:
+            reasons.append(None)
+        elif same is not None:
+            reasons.append(f"its pixels are those of frame {same}")
+        elif not away[f] <= _FARTHEST * min(size):
+            reasons.append(f"it would lie {float(away[f]):.1f} pixels away from the reference frame")
+        else:
+            reasons.append(None)
+    return reasons
+
+
+def _usable(planes: Tensor, motion: Motion, reference: int) -> list[int]:
+    return [f for f, reason in enumerate(_reasons(planes, motion, reference)) if reason is None]
+
+
+def _target(scene: Array, degradation: Degradation, scale: int) -> Target:
+    """The luma of a scene as the camera blurs it, to register frames to."""
+    return Target(torch.from_numpy(blurred(scene, degradation, scale)), (scale, scale), scale * BORDER)
+
+
+def _goal(mean: Tensor, pull: float, scale: int) -> tuple[Array, Array]:
+    """Planes of a mean image with a border, and how strongly each pixel is pulled: the border is not."""
+    planes = mean.float().cpu() if len(mean) == 1 else torch.einsum("pc,chw->phw", YCBCR, mean.float().cpu())
+    around = (scale * BORDER,) * 4
+    strength = F.pad(torch.full(mean.shape[1:], pull), around)
+    return F.pad(planes[None], around, mode="replicate")[0].numpy(), strength.numpy()
+
+
+def _rgb(planes: Tensor) -> Tensor:
+    return planes if len(planes) == 1 else torch.einsum("cp,phw->chw", torch.linalg.inv(YCBCR), planes)
+
+
+def _extended(image: Tensor, scale: int) -> Array:
+    """`C sH sW`: `C H W` with its border repeated, enlarged by bicubic."""
+    padded = F.pad(image[None], (BORDER,) * 4, mode="replicate")
+    return resize(padded, scene_size((image.shape[1], image.shape[2]), scale))[0].numpy()
+
+
+def _cut(scene: Array, scale: int) -> Array:
+    """Without the border."""
+    border = BORDER * scale
+    return scene[..., border:-border, border:-border]
