@@ -210,5 +210,5 @@ class TestHeif:
         for brand in (b"heic", b"mif1", b"heix"):
             with pytest.raises(ImageError, match=r"HEIC image.*zssr-gan\[heif\]"):
                 decode_picture(b"\0\0\0\x1cftyp" + brand + bytes(4) + b"heicmif1" + bytes(8), "x.heic")
-        with pytest.raises(ImageError, match="not an image"):
+        with pytest.raises(ImageError, match="is a video"):
             decode_picture(b"\0\0\0\x1cftypisom" + bytes(4) + b"isommp42" + bytes(8), "x.mp4")

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tests.video import clips
-from zssr_gan.errors import VideoError
+from zssr_gan.errors import ImageError, VideoError
+from zssr_gan.imaging.io import read_picture
 from zssr_gan.video import io
 from zssr_gan.video.frames import Frame, VideoInfo
 from zssr_gan.video.io import open_video
@@ -230,6 +231,11 @@ class TestRefusals:
         (tmp_path / "list.txt").write_text(f"ffconcat version 1.0\nfile '{tmp_path / 'a.ts'}'\n")
         refused(tmp_path / "list.txt")
 
+    def test_a_picture_reader_says_what_reads_it(self, tmp_path: Path) -> None:
+        for name in ("a.mp4", "a.mkv", "a.avi"):
+            with pytest.raises(ImageError, match="is a video: 'zssr-gan video frames' writes its frames as images"):
+                read_picture(clips.write(tmp_path / name))
+
     def test_sound_alone(self, tmp_path: Path) -> None:
         with av.open(str(tmp_path / "a.wav"), "w") as container:
             stream = container.add_stream("pcm_s16le", rate=8000)
@@ -300,7 +306,16 @@ def test_a_script_without_a_main_guard_can_read(tmp_path: Path) -> None:
         "import sys\nfrom pathlib import Path\nfrom zssr_gan.video.io import open_video\n"
         "with open_video(Path(sys.argv[1])) as video:\n    print(len(list(video.frames)))\n"
     )
-    (tmp_path / "table.py").write_text("raise ImportError('a file of the user')\n")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, script, path], capture_output=True, text=True, env=environment, check=False)
+    here = tmp_path / "here"
+    here.mkdir()
+    for name in ("json", "numpy", "av", "table"):  # files of the user's, where the command is run
+        (here / f"{name}.py").write_text("raise RuntimeError")
+    done = subprocess.run(
+        [sys.executable, script, path],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=False,
+    )
     assert done.stdout == "6\n", done.stderr

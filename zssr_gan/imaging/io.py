@@ -66,6 +66,8 @@ def decode_picture(data: bytes, name: str, *, max_megapixels: float = 100.0) -> 
     kind = _kind(data)
     if kind is None:
         what = f"is not an image of a kind that is read ({_READABLE})." if data else "is empty."
+        if _is_video(data):
+            what = "is a video: 'zssr-gan video frames' writes its frames as images."
         raise ImageError(f"{name}: {what}")
     try:
         with _one_at_a_time, _pillow_quiet():
@@ -138,6 +140,12 @@ def _kind(data: bytes) -> str | None:
         if brands & _HEIF_BRANDS:
             return "HEIF"
     return None
+
+
+def _is_video(data: bytes) -> bool:
+    """Whether it begins as MP4 and MOV do (Canon's raw pictures do too), as Matroska or as AVI."""
+    mp4 = data[4:8] == b"ftyp" and data[8:12] != b"crx "
+    return mp4 or data.startswith(b"\x1aE\xdf\xa3") or (data[:4] == b"RIFF" and data[8:12] == b"AVI ")
 
 
 @contextlib.contextmanager

@@ -129,7 +129,7 @@ def _info(found: dict[str, Any], sha256: str, size_bytes: int) -> VideoInfo:
 def _messages(request: dict[str, Any], seconds: float) -> Generator[tuple[dict[str, Any], bytearray], None, None]:
     """What the decoder of a video says, with the bytes that belong to it. Raises VideoError where it fails."""
     process = subprocess.Popen(
-        [sys.executable, "-c", _START, json.dumps(sys.path), _DECODER, json.dumps(request)],
+        [sys.executable, "-P", "-c", _START, json.dumps(sys.path), _DECODER, json.dumps(request)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
