@@ -7,11 +7,16 @@ import torch
 from torch import Tensor
 
 from zssr_gan.degradation.estimate import Estimate, account
+from zssr_gan.degradation.found_compression import SetCompression
 from zssr_gan.degradation.model import Degradation, Jpeg, KernelBlur
 from zssr_gan.degradation.plot import degradation_picture
 
 Make = Callable[..., Estimate]
 WHOLE, PARTS = (torch.tensor(colour) / 255 for colour in ((213.0, 94.0, 0.0), (86.0, 180.0, 233.0)))
+
+COMPRESSED = SetCompression(
+    quality=75, saved_again=90, evidence=812.3, seen=2, phases={"a": (3, 7), "b": (3, 7), "c": None}
+)
 
 
 def count(sheet: Tensor, colour: Tensor) -> int:
@@ -40,13 +45,14 @@ def test_a_chart_of_noise_where_it_was_measured(make_estimate: Make) -> None:
         {"degradation": Degradation(), "fallback": True},
         {"degradation": Degradation(), "fallback": True, "blur_estimated": None, "certainty": None},
         {"degradation": Degradation(jpeg=Jpeg.of_quality(75)), "jpeg_qualities": {"75": 3, "90": 2}},
+        {"degradation": Degradation(jpeg=Jpeg.of_quality(75)), "compressions": (COMPRESSED, COMPRESSED)},
         {
             "degradation": Degradation(blur=KernelBlur(values=((0.1, 0.2), (0.3, 0.4)), scale=(3, 3))),
             "blur_estimated": None,
             "certainty": None,
         },
     ],
-    ids=["fallback", "too few", "jpeg", "kernel"],
+    ids=["fallback", "too few", "jpeg", "blocks", "kernel"],
 )
 def test_every_kind_can_be_drawn_and_told(make_estimate: Make, changes: dict[str, object]) -> None:
     estimate = make_estimate("0" * 64, noise_from="nothing", noise_by_brightness=(), **changes)
@@ -54,6 +60,19 @@ def test_every_kind_can_be_drawn_and_told(make_estimate: Make, changes: dict[str
     said = dict(account(estimate))
     assert said["why"] == estimate.why
     assert ("BICUBIC IS ASSUMED" in said.get("not used", "")) == estimate.fallback
+
+
+def test_blocks_are_drawn_where_they_begin(make_estimate: Make) -> None:
+    plain, blocks = (
+        degradation_picture(make_estimate("0" * 64, compressions=some), words=False) for some in ((), (COMPRESSED,))
+    )
+    panel = blocks[..., plain.shape[2] :]
+    assert panel.shape[2] == plain.shape[2] // 3
+    dark = (panel[:, 40:420].amax(0) < 0.05).float()
+    rows, columns = dark.mean(1), dark.mean(0)
+    # One cell of 64, in the fourth row and the last column.
+    assert 3 / 8 < float((rows * torch.arange(len(rows))).sum() / rows.sum()) / len(rows) < 4 / 8 + 0.03
+    assert float((columns * torch.arange(len(columns))).sum() / columns.sum()) / len(columns) > 0.8
 
 
 def test_the_words(make_estimate: Make) -> None:

@@ -76,6 +76,9 @@ class TestDegradation:
             assert facts.values.jpeg is not None
             assert facts.values.jpeg.quality == pytest.approx(72, abs=1)
             assert len(facts.images) == 12
+            assert facts.compression is not None
+            assert facts.compression.images == 12
+            assert facts.compression.seen >= 8
         assert not files.failed(Path("out/03_x2.json"), rerun=True)
         assert enhance("--degradation", "bicubic", "--overwrite") == 0
         assert "degradation:" not in capsys.readouterr().err

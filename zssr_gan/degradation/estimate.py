@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, from_json
 
+from zssr_gan.degradation.found_compression import ImageCompression, SetCompression
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, KernelBlur, Noise
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import canonical_sha256
@@ -77,6 +78,8 @@ class Estimate(FileModel):
     """Where the compression was read: from the files' quantisation tables, or from the pixels."""
     jpeg_qualities: dict[str, int] = Field(default_factory=dict)
     """How many images have which quality; of several the middle one is assumed."""
+    compressions: tuple[SetCompression, ...] = ()
+    """What was found in the images that were searched, the most first; of a large set they are some."""
     own_jpeg: dict[str, Jpeg | None] = Field(default_factory=dict)
     """Compression of the images that have another than `degradation`'s, by their SHA-256."""
     images: tuple[CaseImage, ...]
@@ -97,6 +100,13 @@ class Estimate(FileModel):
         if sha256 not in self.own_jpeg:
             return self.degradation
         return self.degradation.model_copy(update={"jpeg": self.own_jpeg[sha256]})
+
+    def compression_of(self, sha256: str) -> ImageCompression | None:
+        """What was found in the image with this hash; where it was not searched, what is assumed of it."""
+        jpeg = self.of(sha256).jpeg
+        its = [one for one in self.compressions if sha256 in one.phases]
+        its += [one for one in self.compressions if jpeg is not None and one.quality == jpeg.quality]
+        return its[0].of_image(sha256) if its else None
 
     @property
     def given(self) -> bool:
@@ -249,6 +259,7 @@ def account(estimate: Estimate) -> list[tuple[str, str]]:
         lines.append(("blur", f"a kernel of {len(blur.values[0])} x {len(blur.values)} HR pixels for x{blur.scale[1]}"))
     lines.append(("noise", _noise(estimate.degradation.noise, _NOISE_FROM[estimate.noise_from])))
     lines.append(("JPEG", _jpeg(estimate.degradation.jpeg, _JPEG_FROM[estimate.jpeg_from], estimate.jpeg_qualities)))
+    lines += [("found", one.summary) for one in estimate.compressions]
     looked = f", {estimate.certainty.tiles} parts of them looked at" if estimate.certainty is not None else ""
     lines.append(("images", f"{len(estimate.images)}{looked}"))
     lines.append(("why", estimate.why))

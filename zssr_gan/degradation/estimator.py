@@ -16,6 +16,7 @@ from torch import Tensor
 
 from zssr_gan.degradation.compression import CompressionGroup, find_compression
 from zssr_gan.degradation.estimate import Brightness, Certainty, Estimate
+from zssr_gan.degradation.found_compression import SetCompression, set_compressions
 from zssr_gan.degradation.jpeg import nearest_quality, quality_of, read_tables
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.degradation.noise import LUMA_NOISE, SIDE, noise_variances
@@ -123,7 +124,7 @@ def estimate_degradation(
     by_content = sorted(((content_hash(one.pixels), one) for one in evidence), key=lambda pair: pair[0])
     ordered = [one for _, one in by_content]
     seed = derive_seed("degradation", seed, *(content for content, _ in by_content))
-    compressed, qualities, own = _compression(ordered)
+    compressed, qualities, own, compressions = _compression(ordered)
     compression = None if compressed is None else compressed.jpeg
     on_grid = compressed is None or compressed.on_grid
     # A copy tells nothing new.
@@ -182,6 +183,7 @@ def estimate_degradation(
         jpeg_from="nothing" if compressed is None else "tables" if math.isinf(compressed.evidence) else "pixels",
         jpeg_qualities=qualities,
         own_jpeg=own,
+        compressions=compressions,
         images=tuple(sorted((one.image for one in ordered), key=lambda image: (image.sha256, image.name))),
         settings=settings.model_dump(mode="json"),
         seed=seed,
@@ -233,8 +235,8 @@ def _groups(lumas: Sequence[Tensor], side: int) -> list[list[Tensor]]:
 
 def _compression(
     evidence: Sequence[Evidence],
-) -> tuple[CompressionGroup | None, dict[str, int], dict[str, Jpeg | None]]:
-    """What most images went through, how many have which quality, and what others went through, by their SHA-256.
+) -> tuple[CompressionGroup | None, dict[str, int], dict[str, Jpeg | None], tuple[SetCompression, ...]]:
+    """What most images went through, how many have which quality, what others went through, by their SHA-256, and all.
 
     Of several qualities the middle one is that of most. All tables of files are looked at, and do not end the search:
     what a crop was cut out of may have been compressed before, and more.
@@ -254,7 +256,7 @@ def _compression(
     qualities = [group.quality for group in members]
     if most is not None and math.isinf(most.evidence):  # all files say theirs, read or not
         qualities = [one.jpeg.quality for one in evidence if one.jpeg is not None]
-    return most, dict(Counter(map(str, qualities))), own
+    return most, dict(Counter(map(str, qualities))), own, set_compressions(groups, [one.image.sha256 for one in some])
 
 
 def _noise_of_colours(images: list[Tensor]) -> tuple[Noise | None, tuple[Brightness, ...]]:
@@ -266,7 +268,9 @@ def _noise_of_colours(images: list[Tensor]) -> tuple[Noise | None, tuple[Brightn
     if sum(count for _, _, count in found) < 16:
         return None, ()
     bright, variance, counts = (torch.tensor(column, dtype=torch.float64) for column in zip(*found, strict=True))
-    middle, slope = _line(bright - 0.5, variance, counts)
+    # Value and slope at medium brightness, by weighed least squares.
+    design = torch.stack([torch.ones_like(bright), bright - 0.5], 1) * counts.sqrt()[:, None]
+    middle, slope = torch.linalg.lstsq(design, (variance * counts.sqrt())[:, None]).solution[:, 0].tolist()
     middle = max(middle, 0.0)
     # As much of it may depend on brightness as leaves black and white a variance of at least 0.
     shot = 0.0 if middle == 0 else min(1.0, max(0.0, slope / 2 / middle))
@@ -281,13 +285,6 @@ def _noise_of_luma(found: Fit, evidence: Sequence[Evidence], compression: Jpeg |
     """The noise of images that has luma's. Before JPEG each colour had its own; without, what is left of it is gray."""
     coloured = compression is not None and 2 * sum(has_colours(one.pixels) for one in evidence) > len(evidence)
     return Noise(sigma=min(0.5, found.noise / (LUMA_NOISE if coloured else 1)), coloured=coloured)
-
-
-def _line(x: Tensor, y: Tensor, weight: Tensor) -> tuple[float, float]:
-    """Value at 0 and slope of the straight line through points, by weighed least squares."""
-    design = torch.stack([torch.ones_like(x), x], 1) * weight.sqrt()[:, None]
-    fit = torch.linalg.lstsq(design, (y * weight.sqrt())[:, None]).solution[:, 0]
-    return float(fit[0]), float(fit[1])
 
 
 def _certainty(

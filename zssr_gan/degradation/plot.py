@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from zssr_gan.degradation.estimate import Estimate, account, encode_estimate
+from zssr_gan.degradation.found_compression import SetCompression
 from zssr_gan.degradation.model import Degradation, GaussianBlur, KernelBlur
 from zssr_gan.files import write_together
 from zssr_gan.imaging.colour import LEVELS
@@ -48,7 +49,8 @@ def degradation_picture(estimate: Estimate, of: str = "", *, words: bool = True)
     from matplotlib.figure import Figure
 
     kernels = 1 if estimate.degradation.blur is None and estimate.blur_estimated is None else 2
-    panels = kernels + bool(estimate.noise_by_brightness)
+    blocks = [one for one in estimate.compressions if one.evidence is not None and one.quality is not None]
+    panels = kernels + bool(estimate.noise_by_brightness) + bool(blocks)
     width = _SIDE * (max(2, panels) if words else panels)
     lines = []
     for name, text in account(estimate) if words else ():
@@ -62,8 +64,10 @@ def degradation_picture(estimate: Estimate, of: str = "", *, words: bool = True)
         left, bottom = _SIDE * number + 48, height - title - 36 - 390
         axes.append(figure.add_axes((left / width, bottom / height, 390 / width, 390 / height)))
     _draw_kernels(axes[:kernels], estimate)
-    if panels > kernels:
-        _draw_noise(axes[-1], estimate)
+    if estimate.noise_by_brightness:
+        _draw_noise(axes[kernels], estimate)
+    if blocks:
+        _draw_blocks(axes[-1], blocks[0])
     if words:
         figure.text(24 / width, 1 - 24 / height, _title(estimate, of), fontsize=14, va="top")
     for number, (label, name, line) in enumerate(lines):
@@ -160,6 +164,22 @@ def _draw_noise(axes: "Axes", estimate: Estimate) -> None:
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", color="0.88", linewidth=0.6)
     _legend(axes, -0.08)
+
+
+def _draw_blocks(axes: "Axes", found: SetCompression) -> None:
+    """How many images have their first block of JPEG at which of the 64 places."""
+    counts = np.zeros((8, 8), int)
+    for (row, column), count in found.places.items():
+        counts[row, column] = count
+    axes.imshow(counts, cmap="Greys", vmin=0)
+    for row, column in zip(*counts.nonzero(), strict=True):
+        light = "white" if 2 * counts[row, column] > counts.max() else "black"
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=light, fontsize=8)
+    again = "" if found.saved_again is None else f" (saved again with {found.saved_again})"
+    axes.set_title(f"Images of JPEG quality {found.quality}{again}, by place of the blocks", fontsize=10)
+    axes.set_xticks(range(8))
+    axes.set_yticks(range(8))
+    axes.set_xlabel("pixels from the corner to the first block", fontsize=9)
 
 
 def _legend(axes: "Axes", y: float) -> None:

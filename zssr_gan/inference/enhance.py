@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from zssr_gan.degradation.compression import find_compression
+from zssr_gan.degradation.found_compression import SetCompression
 from zssr_gan.degradation.model import Degradation, Jpeg, KernelBlur
 from zssr_gan.degradation.noise import picture_noise
 from zssr_gan.degradation.operators import Downscale
@@ -159,7 +160,9 @@ def _with_seen_degradation(picture: Picture, request: Request, saved: Jpeg | Non
     pixels = seen_colours(picture)
     low, gain = _stretch_of(pixels, picture, request)
     found = find_compression([pixels], [saved]).groups[0] if picture.bits == 8 else None
+    compression = None
     if found is not None and found.jpeg is not None:
+        compression = SetCompression.of(found, [""]).of_image("")
         again = f", saved again with {found.outer.quality}" if found.outer is not None else ""
         seen, why = Degradation(jpeg=found.jpeg), f"JPEG quality {found.quality}{again}"
     elif (shown := picture_noise((pixels - low) * gain)) is not None:
@@ -169,7 +172,8 @@ def _with_seen_degradation(picture: Picture, request: Request, saved: Jpeg | Non
     else:
         return request
     why = f"the picture shows {why}, which is learnt against (--degradation bicubic ignores it)"
-    return replace(request, degradation=DegradationFacts.of(seen, "picture", why))
+    facts = DegradationFacts.of(seen, "picture", why).model_copy(update={"compression": compression})
+    return replace(request, degradation=facts)
 
 
 def _stretch_of(pixels: Tensor, picture: Picture, request: Request) -> tuple[float, float]:

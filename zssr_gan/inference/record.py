@@ -21,6 +21,7 @@ import torch
 from pydantic import AfterValidator, Field, JsonValue, ValidationError
 
 from zssr_gan.degradation.estimate import Estimate
+from zssr_gan.degradation.found_compression import ImageCompression
 from zssr_gan.degradation.model import Degradation
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import relative_path, sha256_file
@@ -117,6 +118,9 @@ class DegradationFacts(FileModel):
     images: tuple[CaseImage, ...] = Field((), description="what it was estimated from; none where it was given")
     fallback: bool = Field(False, description="whether bicubic is assumed because the estimate was not sure enough")
     why: str = Field("bicubic is assumed where nothing else is asked for", description="in one sentence")
+    compression: ImageCompression | None = Field(
+        None, description="what was found in this image, and in others with it"
+    )
 
     @property
     def learnt_from(self) -> list[str]:
@@ -141,6 +145,7 @@ class DegradationFacts(FileModel):
             images=found.images,
             fallback=found.fallback,
             why=found.why,
+            compression=found.compression_of(image_sha256),
         )
 
 
