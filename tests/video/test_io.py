@@ -244,6 +244,15 @@ class TestRefusals:
             container.mux(stream.encode(sound))
         assert "holds no video" in refused(tmp_path / "a.wav")
 
+    def test_pixels_that_are_no_integers(self, tmp_path: Path) -> None:
+        path = clips.write(tmp_path / "f.nut", "rawvideo", pixel_format="gbrpf32le")
+        assert refused(path) == "its pixels are stored in a way that is not read (pixel format gbrpf32le)."
+
+    def test_memory_does_not_grow_with_the_frames(self, tmp_path: Path) -> None:
+        pictures = [clips.picture(number, width=640, height=480) for number in range(4)] * 20
+        path = clips.write(tmp_path / "long.mp4", pictures=pictures)
+        assert len(read(path, memory_bytes=40 << 20)[1]) == 80  # which have 37 MB, beside the decoder's own
+
     def test_too_little_memory(self, tmp_path: Path) -> None:
         large = [np.zeros((1080, 1920, 3), np.uint8)]
         path = clips.write(tmp_path / "large.mkv", "ffv1", pictures=large)

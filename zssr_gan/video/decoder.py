@@ -5,6 +5,7 @@ its QP map as raw bytes: {"info": ...} first, {"frame": ...} for each, {"end": .
 """
 
 import contextlib
+import gc
 import hashlib
 import heapq
 import json
@@ -65,11 +66,15 @@ def main() -> None:
         if int(av.__version__.partition(".")[0]) < _OLDEST_PYAV:
             raise Refused(f"PyAV {av.__version__} is too old: pip install -U 'zssr-gan[video]'.")
         av.logging.set_level(av.logging.PANIC)
+        gc.freeze()
         _limit_memory(request["memory_bytes"])
+        _limit_time(request["seconds"])
         for message, payload in _decode(av, request):
             _limit_time(request["seconds"])
             _write(output, message, payload)
             output.flush()
+            del message, payload
+            gc.collect()  # PyAV's frames and their side data hold each other: large frames must not wait for their turn
     except Refused as refused:
         _write(output, {"error": str(refused)})
     except MemoryError:
@@ -284,14 +289,15 @@ def _planes(frame: Any) -> tuple[list[NDArray[Any]], str, int]:
     if name.endswith("be"):
         name = f"{name[:-2]}le"
     name = _PLANAR.get(name, name)
-    if frame.format.is_rgb and not frame.format.is_planar:
+    if frame.format.is_rgb and not frame.format.is_planar and not frame.format.is_bayer:
         name = "gbrp" if frame.format.components[0].bits <= 8 else "gbrp16le"
     if name != frame.format.name:
         frame = frame.reformat(format=name)
     shown = [component for component in frame.format.components if not component.is_alpha]
     bits = shown[0].bits
-    whole = len({component.plane for component in shown}) == len(shown) and 8 <= bits <= 16
-    if not whole or any(frame.planes[component.plane].line_size < 0 for component in shown) or "f" in name[4:]:
+    planar = len({component.plane for component in shown}) == len(shown)
+    integers = 8 <= bits <= 16 and "f16" not in name
+    if not planar or not integers or any(frame.planes[component.plane].line_size < 0 for component in shown):
         raise Refused(f"its pixels are stored in a way that is not read (pixel format {name}).")
     planes = []
     for place in sorted(component.plane for component in shown):
