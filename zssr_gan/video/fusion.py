@@ -6,7 +6,7 @@ frames, and again between each frame and the fused image as the camera blurs it 
 Shapes: F frames, C channels, H W rows and columns of a frame; sH sW of the scene, with its border where that is said.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,11 +27,12 @@ from zssr_gan.video.registration import (
     measure_motion,
     refine_motion,
 )
-from zssr_gan.video.solver import YCBCR, Burst, solve
+from zssr_gan.video.solver import YCBCR, Burst, luma_planes, solve
 
 _ROUNDS = 2  # of registration to the fused image
 _FIRST_STEPS, _LAST_STEPS = (3, 8), (4, 10)  # Newton's, and conjugate gradients' in each
 _FARTHEST = 1 / 3  # of a side, that a frame may lie away
+_LEAST_CORRELATION = 0.9  # of what noise allows; faces of other people have up to 0.9, a fifth of a frame hidden 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +102,23 @@ def fuse_burst(
         SettingsError: a scale or reference out of range, or a kernel for another scale.
     """
     _check(frames, scale, reference)
-    frames = frames.float().cpu()
-    planes = frames if frames.shape[1] == 1 else torch.einsum("pc,fchw->fphw", YCBCR, frames)
+    planes = luma_planes(frames)
     y, refined = planes[:, 0], motion is None and len(frames) > 1
-    found = Motion.none(len(frames)) if motion is None else motion
     if refined:
-        found = find_motion(y, reference, affine=affine).motion
+        found = find_motion(y, reference, affine=affine)
+    else:
+        found = measure_motion(y, Target(y[reference]), Motion.none(len(y)) if motion is None else motion)
     scene = _extended(planes[reference], scale)
+    least = _LEAST_CORRELATION * _share_of_signal(y[reference], degradation)
     for _ in range(_ROUNDS if refined else 0):
-        used = _usable(planes, found, reference)
-        burst = Burst.of(planes, found, degradation, scale, reference, used)
+        used = [f for f, reason in enumerate(_reasons(planes, found, reference, least)) if reason is None]
+        burst = Burst.of(planes, found.motion, degradation, scale, reference, used)
         scene[0], _ = solve(burst, 0, scene[0], _FIRST_STEPS)
-        found = refine_motion(y, _target(scene[0], degradation, scale), found, affine=affine).motion
-        found = found.relative_to(reference)
-    reasons = _reasons(planes, found, reference)
+        found = refine_motion(y, _target(scene[0], degradation, scale), found.motion, affine=affine)
+        found = replace(found, motion=found.motion.relative_to(reference))
+    reasons = _reasons(planes, found, reference, least)
     used = [f for f, reason in enumerate(reasons) if reason is None]
-    burst, weights = Burst.of(planes, found, degradation, scale, reference, used), None
+    burst, weights = Burst.of(planes, found.motion, degradation, scale, reference, used), None
     goal = None if mean is None else _goal(mean, pull, scale)
     for channel in range(len(scene)):
         pilot, weights = solve(burst, channel, scene[channel], _FIRST_STEPS, weights)
@@ -130,7 +132,7 @@ def fuse_burst(
             None if goal is None else (goal[0][channel], goal[1]),
         )
     assert weights is not None
-    measured = measure_motion(y, _target(scene[0], degradation, scale), found)
+    measured = measure_motion(y, _target(scene[0], degradation, scale), found.motion)
     seen = weights * np.asarray(burst.rows.sum(1) > 0).reshape(weights.shape)
     support = (burst.rows.T @ seen.ravel()).reshape(scene[0].shape) * scale**2
     r = used.index(reference)
@@ -141,7 +143,7 @@ def fuse_burst(
             255 * (burst.pixels[0, r] - burst.gain[r] * (burst.rows @ scene[0].ravel()).reshape(weights.shape)[r])
         ),
         frames=_facts(measured, dict(zip(used, seen.mean((1, 2)), strict=True)), reasons),
-        motion=found,
+        motion=found.motion,
         reference=reference,
     )
 
@@ -178,10 +180,16 @@ def _check(frames: Tensor, scale: int, reference: int) -> None:
         raise SettingsError(f"the reference is one of the frames 0 to {len(frames) - 1}, not {reference}")
 
 
-def _reasons(planes: Tensor, motion: Motion, reference: int) -> list[str | None]:
+def _share_of_signal(y: Tensor, degradation: Degradation) -> float:
+    """Of a frame's variance, what is not noise: the correlation of two frames that differ by noise alone."""
+    noise = 0.0 if degradation.noise is None else degradation.noise.sigma
+    return max(0.0, 1 - noise**2 / max(float(y.var()), 1e-10))
+
+
+def _reasons(planes: Tensor, found: Registration, reference: int, least: float) -> list[str | None]:
     """For each frame, why it cannot be used; the reference always can."""
     size = (planes.shape[2], planes.shape[3])
-    away = motion.distance(Motion.none(len(motion)), size)
+    away = found.motion.distance(Motion.none(len(planes)), size)
     reasons: list[str | None] = []
     for f in range(len(planes)):
         same = next((g for g in (reference, *range(f)) if g != f and torch.equal(planes[g], planes[f])), None)
@@ -191,13 +199,11 @@ def _reasons(planes: Tensor, motion: Motion, reference: int) -> list[str | None]
             reasons.append(f"its pixels are those of frame {same}")
         elif not away[f] <= _FARTHEST * min(size):
             reasons.append(f"it would lie {float(away[f]):.1f} pixels away from the reference frame")
+        elif not found.correlation[f] >= least:
+            reasons.append(f"it shows something else: its correlation is {float(found.correlation[f]):.2f}")
         else:
             reasons.append(None)
     return reasons
-
-
-def _usable(planes: Tensor, motion: Motion, reference: int) -> list[int]:
-    return [f for f, reason in enumerate(_reasons(planes, motion, reference)) if reason is None]
 
 
 def _target(scene: Array, degradation: Degradation, scale: int) -> Target:
@@ -207,7 +213,7 @@ def _target(scene: Array, degradation: Degradation, scale: int) -> Target:
 
 def _goal(mean: Tensor, pull: float, scale: int) -> tuple[Array, Array]:
     """Planes of a mean image with a border, and how strongly each pixel is pulled: the border is not."""
-    planes = mean.float().cpu() if len(mean) == 1 else torch.einsum("pc,chw->phw", YCBCR, mean.float().cpu())
+    planes = luma_planes(mean[None])[0]
     around = (scale * BORDER,) * 4
     strength = F.pad(torch.full(mean.shape[1:], pull), around)
     return F.pad(planes[None], around, mode="replicate")[0].numpy(), strength.numpy()

@@ -29,6 +29,13 @@ from zssr_gan.video.registration import Motion
 YCBCR = torch.tensor([LUMA, [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 """From RGB, full range, chroma about 0 (JFIF 1.02)."""
 
+
+def luma_planes(images: Tensor) -> Tensor:
+    """Planes `B C H W` that are solved for: a gray image itself, Y, Cb and Cr of an RGB one."""
+    pixels = images.float().cpu()
+    return pixels if pixels.shape[1] == 1 else torch.einsum("pc,bchw->bphw", YCBCR, pixels)
+
+
 _STRENGTH = 0.12
 _TYPICAL = 12 / 255  # difference that the strength is counted in
 _SMOOTH = 16 / 255  # difference below which its loss is nearly quadratic

@@ -1,0 +1,53 @@
+"""Fusion is refused where motion is wrong or frames show something else, and said to pay where it does."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.video.bursts import burst, motion
+from zssr_gan.degradation.model import Degradation, GaussianBlur, Noise
+from zssr_gan.video.fusion import fuse_burst
+from zssr_gan.video.holdout import judge_fusion
+
+CAMERA = Degradation(blur=GaussianBlur(sigma_major=0.55, sigma_minor=0.4), noise=Noise(sigma=2 / 255))
+
+
+@pytest.fixture(scope="module")
+def frames() -> Tensor:
+    return burst(motion(5), CAMERA, noise=2 / 255)[0]
+
+
+def test_frames_of_one_scene_in_their_places_pay(frames: Tensor) -> None:
+    verdict = judge_fusion(frames, CAMERA, fuse_burst(frames, CAMERA, affine=False), affine=False)
+    assert verdict.fuse
+    assert "predicted better" in verdict.reason
+    assert verdict.ratio is not None
+    assert verdict.ratio < 0.92
+    assert verdict.off is not None
+    assert verdict.off < 0.1
+    assert verdict.ratios[0] is None
+    assert None not in verdict.ratios[1:]
+
+
+def test_motion_that_is_off_by_less_than_a_pixel_is_seen(frames: Tensor) -> None:
+    known = motion(5)
+    away = torch.tensor([[0, 0], [0.35, 0], [0, 0.35], [-0.35, 0], [0, -0.35]], dtype=torch.float64)
+    fused = fuse_burst(frames, CAMERA, motion=replace(known, shift=known.shift + away))
+    verdict = judge_fusion(frames, CAMERA, fused, affine=False)
+    assert not verdict.fuse
+    assert "pixels from where their motion says" in verdict.reason
+
+
+def test_frames_of_something_else_do_not_pay(frames: Tensor) -> None:
+    mixed = torch.cat([frames[:1], frames[1:].flip(-1)])
+    verdict = judge_fusion(mixed, CAMERA, fuse_burst(mixed, CAMERA, affine=False), affine=False)
+    assert not verdict.fuse
+
+
+def test_two_frames_cannot_be_judged(frames: Tensor) -> None:
+    verdict = judge_fusion(frames[:2], CAMERA, fuse_burst(frames[:2], CAMERA, affine=False))
+    assert not verdict.fuse
+    assert verdict.reason == "only 2 of the frames can be used, and 3 are the least that can be judged"
+    assert verdict.ratio is None

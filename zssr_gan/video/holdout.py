@@ -1,0 +1,104 @@
+"""Whether fusing a burst pays, without a truth: frames that are left out must be predicted better by the rest, fused.
+
+In turn a quarter of the frames is held out, the others are fused, and each held frame is registered again to that image
+and to the reference frame restored alone, both as the camera blurs them. Fusion pays where the fused image leaves
+clearly less of the held frames unexplained, and where they lie in it where their motion says (cross-validation, Stone
+1974). It is a gate against failure, not a measure of quality.
+"""
+
+import statistics
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zssr_gan.degradation.model import Degradation
+from zssr_gan.video.camera import blurred
+from zssr_gan.video.fusion import Fused, fuse_burst
+from zssr_gan.video.registration import Motion, Registration, Target, refine_motion
+from zssr_gan.video.solver import luma_planes
+
+FEWEST = 3
+"""Usable frames, the reference among them, without which nothing can be held out."""
+
+RATIO = 0.95
+"""Median ratio of the unexplained, fused to single, below which fusing pays."""
+
+OFF = 0.35
+"""Median distance, HR pixels, that held frames may lie from where their motion says."""
+
+WORSE = 2.0
+"""How many times as much of the reference frame as of the others may be left unexplained."""
+
+_FOLDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the fused image is to be used, and on what grounds."""
+
+    fuse: bool
+    reason: str
+    """One sentence."""
+    ratio: float | None
+    """Median over the held frames: residual from the others fused, over that from the reference frame alone."""
+    off: float | None
+    """Median over the held frames: how far they lie from where their motion says, HR pixels."""
+    ratios: tuple[float | None, ...]
+    """Of each frame; None: it was not held out."""
+
+
+def judge_fusion(
+    frames: Tensor, degradation: Degradation, fused: Fused, scale: int = 2, *, affine: bool = True
+) -> Verdict:
+    """Hold frames out, and say whether a fused image is to be preferred to the reference frame restored alone.
+
+    Args:
+        frames: `F C H W` in [0, 1], as they were fused.
+        degradation: of the camera, as they were fused.
+        fused: of `fuse_burst`; its motion is what is judged.
+        scale: as they were fused.
+        affine: as they were fused.
+    """
+    usable = [f for f, fact in enumerate(fused.frames) if fact.rejected is None and f != fused.reference]
+    none: list[float | None] = [None] * len(frames)
+    if len(usable) + 1 < FEWEST:
+        reason = f"only {len(usable) + 1} of the frames can be used, and {FEWEST} are the least that can be judged"
+        return Verdict(False, reason, None, None, tuple(none))
+    alone = fuse_burst(frames[[fused.reference]], degradation, scale).image
+    ratios, off = list(none), []
+    for fold in range(min(_FOLDS, len(usable))):
+        held = usable[fold::_FOLDS]
+        rest = [fused.reference, *(f for f in usable if f not in held)]
+        image = fuse_burst(frames[rest], degradation, scale, motion=fused.motion[rest]).image
+        by_rest, by_one = (
+            _fit(frames[held], one, degradation, scale, fused.motion[held], affine=affine) for one in (image, alone)
+        )
+        size = (frames.shape[2], frames.shape[3])
+        off += (scale * by_rest.motion.distance(fused.motion[held], size)).tolist()
+        for place, f in enumerate(held):
+            ratios[f] = float(by_rest.residual[place] / by_one.residual[place])
+    ratio, apart = statistics.median(value for value in ratios if value is not None), statistics.median(off)
+    others = statistics.median(fused.frames[f].residual for f in usable)
+    worse = fused.frames[fused.reference].residual / others
+    if apart > OFF:
+        reason = f"frames that are held out lie {apart:.2f} pixels from where their motion says, more than {OFF}"
+    elif worse > WORSE:
+        reason = f"the fused image leaves {worse:.1f} times as much of the reference frame unexplained as of the others"
+    elif ratio >= RATIO:
+        reason = (
+            f"the other frames leave {100 * ratio:.0f} % of what the reference frame alone leaves of a frame that is "
+            f"held out unexplained, not less than {100 * RATIO:.0f} %"
+        )
+    else:
+        reason = f"frames that are held out are predicted better by the others fused, by {100 - 100 * ratio:.0f} %"
+    return Verdict(apart <= OFF and worse <= WORSE and ratio < RATIO, reason, ratio, apart, tuple(ratios))
+
+
+def _fit(
+    frames: Tensor, image: Tensor, degradation: Degradation, scale: int, start: Motion, *, affine: bool
+) -> Registration:
+    """Frames registered to an image as the camera blurs it, by luma."""
+    seen = blurred(luma_planes(image[None])[0, 0].numpy(), degradation, scale)
+    target = Target(torch.from_numpy(seen), (scale, scale))
+    return refine_motion(luma_planes(frames)[:, 0], target, start, affine=affine)
