@@ -14,7 +14,8 @@ from pipelines import prepare
 from tests.estimates import NARROW, WIDE, estimate_of, named
 from tests.pipelines.test_synth import finish, run, start, torchrun, write_preset
 from zssr_gan.data.cameras import CaseDegradations, group_images, read_degradations
-from zssr_gan.data.case import TrainingImages
+from zssr_gan.data.case import LEARNT_FROM
+from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import read_split
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.degradation.estimate import Estimate, encode_estimate
@@ -75,7 +76,7 @@ def estimated(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Evidence]]:
 
 def taught(config: Path) -> dict[str, set[str]]:
     """Ids of the training part's images by group."""
-    teachers = TrainingImages(read_split(RUN / "split.json"), load_run(config).data).images
+    teachers = Prepared(read_split(RUN / "split.json"), load_run(config).data, LEARNT_FROM)
     groups, _ = group_images(teachers, 3)
     return {group: {teachers.member(number).id for number in its} for group, its in groups.items()}
 

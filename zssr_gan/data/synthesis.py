@@ -9,22 +9,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
-from pydantic import JsonValue
 
-from zssr_gan.data.cameras import Cameras, write_degradations
-from zssr_gan.data.case import TrainingImages, run_degradations, run_shared, zero_shot_settings
+from zssr_gan.data.cameras import Cameras
+from zssr_gan.data.case import RunCase, zero_shot_settings
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.shard import StoredImage
-from zssr_gan.data.split import Role, Split, read_split
-from zssr_gan.data.store import Store, refuse_other_settings, write_shard
+from zssr_gan.data.split import Role, read_split
+from zssr_gan.data.store import Store, write_shard
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.devices import Machine
 from zssr_gan.distributed import Ranks
 from zssr_gan.errors import DeviceError, ImageError, SettingsError, StoreError, ZssrGanError, is_out_of_memory
-from zssr_gan.files import locked, sha256_file
+from zssr_gan.files import locked
 from zssr_gan.imaging.colour import from_levels, psnr_db, to_levels
 from zssr_gan.imaging.resize import Scale
 from zssr_gan.progress import Bar
@@ -32,7 +32,7 @@ from zssr_gan.provenance import finite_json, label_of
 from zssr_gan.settings.run import RunSettings
 from zssr_gan.settings.zeroshot import ZeroShotSettings
 from zssr_gan.zeroshot.scheduler import Job, Tick, run_jobs
-from zssr_gan.zeroshot.shared import SharedModel, read_shared, write_shared
+from zssr_gan.zeroshot.shared import SharedModel, read_shared
 from zssr_gan.zeroshot.steps import SMALLEST_SIDE, fleet_capacity
 from zssr_gan.zeroshot.upscale import upscale
 
@@ -155,13 +155,7 @@ class _Work:
 
 
 def synthesise(
-    settings: RunSettings,
-    config: Path,
-    *,
-    ranks: Ranks,
-    machine: Machine,
-    bar: Bar,
-    fleet: int | None = None,
+    settings: RunSettings, config: Path, *, ranks: Ranks, machine: Machine, bar: Bar, fleet: int | None = None
 ) -> list[str]:
     """Make the synthetic HR images of a run that are not there yet; every rank of the run calls it.
 
@@ -183,21 +177,25 @@ def synthesise(
         StoreError: the store is of other settings, or in use.
     """
     folder, synth = settings.folder(config), settings.synth
-    store = folder / "synthetic"
+    store, scale = folder / "synthetic", (synth.scale, synth.scale)
     split = read_split(folder / "split.json")
     if split.seed != settings.seed:
         raise SettingsError(f"seed: is {settings.seed}, and split.json was made with {split.seed}.")
     images = Prepared(split, settings.data, SYNTHESISED)
-    zero_shot = zero_shot_settings(settings)
     failures: list[str] = []
     with ExitStack() as stack:
         if ranks.rank == 0:
-            work, failures = _begin(settings, zero_shot, split, images, folder, machine, bar, stack)
+            held = StoreError(f"{store}: another run is writing there; wait until it ends, or stop it.")
+            stack.enter_context(locked(store / ".stage-lock", held))
+            case = RunCase(settings, split, folder, machine, bar)
+            facts, failures = case.learn(), case.failures
+            checking = partial(bar.update, "checking shards")
+            work = _missing(images, stack.enter_context(Store(store, facts, checking)), bar)
             ranks.publish("begin", json.dumps(asdict(work)).encode())
         work = _Work(**json.loads(ranks.hear("begin")))
         shared = read_shared(store / "shared.safetensors") if synth.init == "shared" else None
         cameras = Cameras() if synth.degradation_from == "bicubic" else Cameras.of_run(folder)
-        scale = (synth.scale, synth.scale)
+        zero_shot = zero_shot_settings(settings)
         synthesiser = Synthesiser(images, zero_shot, scale, settings.seed, machine, shared, cameras)
         failed = _make(synthesiser, work, synth.shard, store, ranks, fleet, bar)
         gathered = ranks.gather("failures", json.dumps([asdict(one) for one in failed]).encode())
@@ -212,67 +210,17 @@ def synthesise(
     return failures
 
 
-def _begin(
-    settings: RunSettings,
-    zero_shot: ZeroShotSettings,
-    split: Split,
-    images: Prepared,
-    folder: Path,
-    machine: Machine,
-    bar: Bar,
-    stack: ExitStack,
-) -> tuple[_Work, list[str]]:
-    """Rank 0: lock the store until `stack` ends, learn the degradations and the shared network, find what is missing.
-
-    The second value names what could not be read, a line each.
-    """
-    store, synth = folder / "synthetic", settings.synth
-    held = StoreError(f"{store}: another run is writing there; wait until it ends, or stop it.")
-    stack.enter_context(locked(store / ".stage-lock", held))
-    facts: dict[str, JsonValue] = {
-        "split_sha256": sha256_file(folder / "split.json"),
-        "seed": settings.seed,
-        "scale": synth.scale,
-        "init": synth.init,
-        "shared_sha256": None,
-        "size": settings.data.size,
-        "zero_shot": zero_shot.model_dump(mode="json"),
-    }
-    if synth.degradation_from != "bicubic":
-        facts["degradation"] = synth.degradation_from
-    # Before anything is estimated or learnt for a store that would refuse it.
-    refuse_other_settings(store, facts, ignore=("shared_sha256", "degradations"))
-    training = TrainingImages(split, settings.data)
-    degradations = run_degradations(settings, training, folder / "degradation.json", bar)
-    if degradations is not None:
-        facts["degradations"] = {**degradations.hashes}
-        refuse_other_settings(store, facts, ignore=("shared_sha256",))
-        write_degradations(degradations, folder / "degradation.json")
-    if synth.init == "shared":
-        path = store / "shared.safetensors"
-        network = run_shared(settings, zero_shot, training, Cameras(degradations), path, machine, bar)
-        facts["shared_sha256"] = network.sha256
-        try:
-            refuse_other_settings(store, facts)
-        except StoreError as error:
-            raise StoreError(
-                f"{store}: its images were made with a shared model that is gone, and this is another one (learnt "
-                "elsewhere, or again on another machine, with other threads, images or versions): put "
-                "shared.safetensors back, or choose another folder (run_dir)."
-            ) from error
-        if not path.exists():
-            write_shared(network, path)
-    writer = Store(store, facts, on_shard=lambda done, total: bar.update("checking shards", done, total))
-    stack.enter_context(writer)
+def _missing(images: Prepared, writer: Store, bar: Bar) -> _Work:
+    """The images that the store does not hold."""
     for damage in writer.dropped:
         lost = f"{len(damage.ids)} of its images are made again" if damage.ids else "it is made again"
         bar.note(f"{damage.shard}: was damaged ({damage.reason}); {lost}.", "red")
     done = writer.done
-    missing = [number for number in range(len(images)) if images.member(number).id not in done]
+    missing = [number for number, name in enumerate(images.ids) if name not in done]
     missing.sort(key=lambda number: (images.size(number), number))
     if done:
         bar.note(f"{len(done & set(images.ids)):,} of {len(images):,} images are there already")
-    return _Work(missing, writer.next_number, writer.settings_sha256), training.failures
+    return _Work(missing, writer.next_number, writer.settings_sha256)
 
 
 def _make(
@@ -280,14 +228,15 @@ def _make(
 ) -> list[FailedImage]:
     """Claim chunks of work until none is left, and write shards; what failed."""
     images, settings, missing = synthesiser.images, synthesiser.settings, work.missing
+    if not missing:
+        return []
     # So many pieces that each process gets several: who is quick takes more.
-    share = math.ceil(len(missing) / ranks.world) if missing else 1
+    share = math.ceil(len(missing) / ranks.world)
     piece = max(1, min(shard, math.ceil(share / 4)))
     chunks = [missing[at : at + piece] for at in range(0, len(missing), piece)]
-    size = images.size(missing[len(missing) // 2]) if missing else (32, 32)
-    device = synthesiser.machine.device
+    size, device = images.size(missing[len(missing) // 2]), synthesiser.machine.device
     capacity = min(fleet or fleet_capacity(device, settings.for_size(size[0] * size[1]), size), share)
-    if missing and ranks.rank == 0 and synthesiser.shared is None:
+    if ranks.rank == 0 and synthesiser.shared is None:
         way = "batched matrix products" if device.type == "cuda" and capacity > 1 else "grouped convolutions"
         bar.note(f"{capacity} networks side by side in each process, on {device}, by {way}")
     pending: list[StoredImage] = []
