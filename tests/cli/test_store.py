@@ -9,7 +9,6 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from tests.stores import stored
-from zssr_gan import progress
 from zssr_gan.cli.main import app
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.store import Store
@@ -45,11 +44,6 @@ def folder(tmp_path: Path) -> Path:
         store.write([image(4), image(0)])
         store.write([image(number) for number in (1, 2, 3)])
     return folder
-
-
-def break_first_shard(folder: Path) -> None:
-    path = folder / "shard-0000.h5"
-    path.write_bytes(path.read_bytes()[:-1])
 
 
 def test_info_counts(folder: Path) -> None:
@@ -94,7 +88,8 @@ def test_what_is_no_store(command: str, tmp_path: Path) -> None:
 def test_check_names_what_is_damaged(folder: Path) -> None:
     done = call("check", folder)
     assert (done.exit_code, done.stdout) == (0, "all 2 shards are as they were written\n")
-    break_first_shard(folder)
+    path = folder / "shard-0000.h5"
+    path.write_bytes(path.read_bytes()[:-1])
     done = call("check", folder)
     assert done.exit_code == 1
     assert "shard-0000: its HDF5 file cannot be read" in done.stdout
@@ -104,6 +99,9 @@ def test_check_names_what_is_damaged(folder: Path) -> None:
     assert found.exit_code == 1
     assert json.loads(found.stdout)["damages"][0]["ids"] == ["lfw/t/c.jpg", "lfw/a.png"]
     assert json.loads(found.stdout)["ok"] is False
+    done = call("export", folder)
+    assert done.exit_code == 2
+    assert "shard-0000.h5: is damaged; `zssr-gan store check`" in done.stderr
 
 
 def test_export_names_images_by_their_sources(folder: Path, tmp_path: Path) -> None:
@@ -152,22 +150,6 @@ def test_an_image_called_as_the_sheet(tmp_path: Path) -> None:
         store.write([stored(0, "x/Contact-Sheet.png")])
     assert call("export", tmp_path).exit_code == 0
     assert {path.name for path in (tmp_path / "images").iterdir()} == {"Contact-Sheet.png", "_contact-sheet.png"}
-
-
-def test_export_of_a_damaged_shard_says_so(folder: Path) -> None:
-    break_first_shard(folder)
-    done = call("export", folder)
-    assert done.exit_code == 2
-    assert "shard-0000.h5" in done.stderr
-    assert "store check" in done.stderr
-
-
-def test_progress_with_the_time_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(0, 10_000, 4))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    done = call("export", folder)
-    assert "writing images: 2/5" in done.stderr
-    assert " left" in done.stderr
 
 
 @pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])

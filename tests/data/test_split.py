@@ -165,11 +165,6 @@ class TestWhatCannotBeUsed:
         assert len(copies) == 2
         assert all("verification_images" in member.path for member in copies)
 
-    def test_missing_ones_are_listed(self, tinyface: Path) -> None:
-        (tinyface / "Testing_Set/Probe/12_2.jpg").unlink()
-        made = split(source(tinyface, "tinyface"))
-        assert made.missing == ("tinyface/Testing_Set/Probe/12_2.jpg",)
-
 
 class TestTheFile:
     # Changes with the layout of split.json, the ranking, or the trees of these tests; a reason to raise SCHEMA_VERSION.

@@ -212,7 +212,6 @@ class TestOneProcess:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            ("synth.scale=1.5", "scale = 2.0, and 1.5 is asked for"),
             ("synth.noise=0.1", 'degradation = "bicubic", and "noise" is asked for'),
             ("seed=1", "seed: is 1, and split.json was made with 0"),
         ],

@@ -13,7 +13,7 @@ from skimage import data
 from pipelines import prepare
 from tests.estimates import NARROW, WIDE, estimate_of, named
 from tests.pipelines.test_synth import finish, run, start, torchrun, write_preset
-from zssr_gan.data.cameras import CaseDegradations, group_images, read_degradations
+from zssr_gan.data.cameras import group_images, read_degradations
 from zssr_gan.data.case import LEARNT_FROM
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import read_split
@@ -218,16 +218,22 @@ class TestEstimate:
         assert all(one.estimate.jpeg_qualities.keys() == {"90"} for one in read_degradations(KEPT).groups)
 
 
-class TestFile:
-    def test_one_for_all(self, config: Path) -> None:
+class TestGiven:
+    @pytest.mark.parametrize(
+        ("changes", "group", "which"),
+        [
+            (["synth.degradation=known.json"], "known", WIDE),
+            (["synth.degradation=bicubic", "synth.noise=0.04"], "all images", Degradation(noise=Noise(sigma=0.04))),
+        ],
+    )
+    def test_one_for_all(self, config: Path, changes: list[str], group: str, which: Degradation) -> None:
         Path("known.json").write_bytes(encode_estimate(estimate_of(WIDE, [])))
-        assert run(config, "--set", "synth.degradation=known.json") == 0
+        assert run(config, *(word for change in changes for word in ("--set", change))) == 0
         kept = read_degradations(KEPT)
-        assert isinstance(kept, CaseDegradations)
-        assert [(one.group, one.estimate.degradation) for one in kept.groups] == [("known", WIDE)]
+        assert [(one.group, one.estimate.degradation) for one in kept.groups] == [(group, which)]
         with SyntheticSet(STORE) as images:
             for number in range(len(images)):
-                assert images.figures(number)["degradation"] == {"group": "known", "sha256": WIDE.sha256}
+                assert images.figures(number)["degradation"] == {"group": group, "sha256": which.sha256}
                 assert images.figures(number)["label"] == "internal", "it was known, not learnt"
 
     @pytest.mark.parametrize(
@@ -257,18 +263,15 @@ class TestFile:
 
 
 class TestOthers:
-    def test_bicubic_estimates_nothing(self, config: Path, estimated: list[Sequence[Evidence]]) -> None:
+    def test_bicubic_estimates_nothing_and_its_store_takes_no_other(
+        self, config: Path, estimated: list[Sequence[Evidence]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """It is refused before the work."""
         assert run(config, "--set", "synth.degradation=bicubic") == 0
-        assert not estimated
         assert not KEPT.exists()
         with SyntheticSet(STORE) as images:
             assert {images.figures(number)["label"] for number in range(len(images))} == {"internal"}
-            assert "degradation" not in images.settings.settings, "so that earlier stores are gone on with"
-
-    def test_a_store_of_another_is_refused_before_the_work(
-        self, config: Path, estimated: list[Sequence[Evidence]], capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        assert run(config, "--set", "synth.degradation=bicubic") == 0
+            assert "degradation" not in images.settings.settings, "so that earlier stores are resumed"
         capsys.readouterr()
         assert run(config) == 2
         assert 'degradation = "bicubic", and "estimate" is asked for now' in capsys.readouterr().err
@@ -287,14 +290,6 @@ class TestOthers:
         assert "kept.safetensors: was learnt for the degradation degradation " in said
         assert "and synth.degradation gives bicubic" in said
         assert run(config, *again) == 0
-
-    def test_noise_that_is_given_is_the_degradation_of_all(self, config: Path) -> None:
-        assert run(config, "--set", "synth.degradation=bicubic", "--set", "synth.noise=0.04") == 0
-        (group,) = read_degradations(KEPT).groups
-        assert group.estimate.degradation == Degradation(noise=Noise(sigma=0.04))
-        with SyntheticSet(STORE) as images:
-            used = {images.figures(number)["degradation"]["sha256"] for number in range(len(images))}
-        assert used == {group.estimate.degradation_sha256}
 
     @pytest.mark.slow
     @pytest.mark.parametrize("init", ["scratch", "shared"])

@@ -172,6 +172,8 @@ def _check_shard(path: Path, settings: StoreSettings | None) -> tuple[tuple[str,
         found = describe_shard(file.read_bytes(), number)
     except FileNotFoundError:
         fault = "its HDF5 file is missing"
+    except MemoryError as error:
+        raise StoreError(f"{file}: does not fit into the free memory.") from error
     except Exception as error:  # of damaged bytes HDF5 makes any
         fault = f"its HDF5 file cannot be read ({error})"
     try:
