@@ -27,6 +27,7 @@ from zssr_gan.data.store import Store, check
 from zssr_gan.data.synthetic_set import SyntheticPairs
 from zssr_gan.imaging.picture import Metadata, Picture, to_samples
 from zssr_gan.imaging.resize import resize
+from zssr_gan.settings.data import SourceSettings
 
 CHUNKS: dict[str, object] = {"chunks": (12288,)}  # the HR image of 64 px: a larger one would be unpacked whole for each
 GZIP = CHUNKS | {"compression": "gzip", "shuffle": True}
@@ -41,7 +42,7 @@ LAYOUTS: dict[str, dict[str, object]] = {
 
 def images(count: int, side: int) -> Iterator[StoredImage]:
     """Pairs: HR is a crop of a photograph's tile, LR is the same crop at half its size."""
-    source, generator = BuiltIn("photographs", "photographs"), torch.Generator().manual_seed(0)
+    source, generator = BuiltIn(SourceSettings(kind="photographs")), torch.Generator().manual_seed(0)
     tiles = [source.read(entry.path).picture.pixels for entry in source.listing().entries]
     for number in range(count):
         top, left = torch.randint(0, SIDE - 2 * side + 1, (2,), generator=generator).tolist()

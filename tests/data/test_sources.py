@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from skimage import data
 
-from tests.data.trees import SURVFACE, TINYFACE, make_tree, pixels, write_image, write_list, write_pairs
+from tests.data.trees import SURVFACE, TINYFACE, make_tree, opened, pixels, write_image, write_list, write_pairs
 from zssr_gan.data.prepared import open_sources
-from zssr_gan.data.qmul import Qmul
-from zssr_gan.data.sources import BuiltIn, Folder, Listing, Source, examine, images_in
+from zssr_gan.data.sources import Folder, Listing, Source, examine, images_in
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.settings.data import DataSettings, SourceSettings
 
@@ -33,7 +32,7 @@ def identities(source: Source) -> dict[str, str | None]:
 class TestFolder:
     def test_images_at_any_depth_and_what_else_is_there(self, tmp_path: Path) -> None:
         make_tree(tmp_path, ["b.png", "a/z.JPG", "a/b/c.Tiff", "a.bmp", "LICENSE.txt", "a/Thumbs.db", "a/._z.JPG"])
-        listing = Folder("mine", tmp_path).listing()
+        listing = opened("folder", tmp_path, "mine").listing()
         assert paths(listing) == ["a.bmp", "a/b/c.Tiff", "a/z.JPG", "b.png"]
         assert listing.notices == (
             "mine: 2 files whose names are no image's are left out, such as LICENSE.txt",
@@ -46,7 +45,7 @@ class TestFolder:
         endings = ["png", "jpg", "jpeg", "jpe", "JFIF", "tif", "tiff", "bmp", "webp", "avif", "HEIC", "heif", "hif"]
         expected = sorted(f"photo.{ending}" for ending in endings)
         make_tree(tmp_path, expected)
-        assert names_in(tmp_path) == paths(Folder("mine", tmp_path).listing()) == expected
+        assert names_in(tmp_path) == paths(opened("folder", tmp_path, "mine").listing()) == expected
 
     def test_pictures_and_videos_that_are_not_read_are_named(self, tmp_path: Path) -> None:
         others = ["a.xyz", "b.MOV", "c.cr2", "d.gif", "e.png~", "sub/f.mp4"]
@@ -64,7 +63,7 @@ class TestFolder:
             (tmp_path / name).symlink_to(target)
         assert names_in(tmp_path, recursive=False) == ["a.png", "b.png", "c.jpg"]
         assert names_in(tmp_path) == ["a.png", "b.png", "c.jpg", "d.txt", "folder"]
-        listing = Folder("mine", tmp_path).listing()
+        listing = opened("folder", tmp_path, "mine").listing()
         assert paths(listing) == ["b.png"]
         assert listing.unusable == tuple((n, "is a broken link") for n in ("a.png", "c.jpg", "d.txt", "folder"))
 
@@ -83,23 +82,23 @@ class TestFolder:
         with pytest.raises(ImageError, match="none: the folder cannot be listed"):
             images_in(tmp_path / "none")
         with pytest.raises(SettingsError, match="none: cannot be opened as a folder of images"):
-            Folder("mine", tmp_path / "none").listing()
+            opened("folder", tmp_path / "none", "mine").listing()
 
     def test_what_is_read(self, tmp_path: Path) -> None:
         write_image(tmp_path / "a.png", 9, 11)
-        content = Folder("mine", tmp_path).read("a.png")
+        content = opened("folder", tmp_path, "mine").read("a.png")
         assert content.sha256 == hashlib.sha256((tmp_path / "a.png").read_bytes()).hexdigest()
         levels = content.picture.pixels.mul(255).round().permute(1, 2, 0).numpy()
         assert np.array_equal(levels, pixels("a.png", 9, 11))
         (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n nonsense")
         with pytest.raises(ImageError, match=r"^mine/a\.png: the PNG file is damaged"):
-            Folder("mine", tmp_path).read("a.png")
+            opened("folder", tmp_path, "mine").read("a.png")
 
     def test_links_are_followed_and_end(self, tmp_path: Path) -> None:
         make_tree(tmp_path, ["real/a.png", "set/b.png"])
         (tmp_path / "set" / "linked").symlink_to(tmp_path / "real")
         (tmp_path / "set" / "up").symlink_to(tmp_path / "set")
-        assert paths(Folder("mine", tmp_path / "set").listing()) == ["b.png", "linked/a.png"]
+        assert paths(opened("folder", tmp_path / "set", "mine").listing()) == ["b.png", "linked/a.png"]
         (tmp_path / "set" / "again").symlink_to(tmp_path / "real")
         (tmp_path / "real" / "back").symlink_to(tmp_path / "set")
         assert names_in(tmp_path / "set") == ["b.png", "again/a.png"]
@@ -110,14 +109,14 @@ class TestFolder:
             shutil.copy(tmp_path / "a.png", os.fsencode(tmp_path) + b"/\xff.png")
         except OSError:
             pytest.skip("this file system has only names in UTF-8")
-        listing = Folder("mine", tmp_path).listing()
+        listing = opened("folder", tmp_path, "mine").listing()
         assert paths(listing) == ["a.png"]
         assert listing.unusable == (("\\xff.png", "its name is not UTF-8"),)
 
 
 class TestBuiltIn:
     def test_a_hundred_gray_faces(self) -> None:
-        source = BuiltIn("mine", "lfw")
+        source = opened("lfw", name="mine")
         assert paths(source.listing()) == [f"face-{index:03}" for index in range(100)]
         content = source.read("face-007")
         levels = content.picture.pixels.mul(255).round()
@@ -125,7 +124,7 @@ class TestBuiltIn:
         assert content.sha256 == hashlib.sha256(bytes(levels.flatten().int().tolist())).hexdigest()
 
     def test_whole_tiles_of_each_photograph(self) -> None:
-        source = BuiltIn("mine", "photographs")
+        source = opened("photographs", name="mine")
         entries = source.listing().entries
         assert {entry.identity for entry in entries} == {"astronaut", "chelsea", "coffee", "motorcycle", "rocket"}
         tiles = {entry.path: source.read(entry.path) for entry in entries}
@@ -138,9 +137,9 @@ class TestBuiltIn:
     @pytest.mark.parametrize("path", ["face-100", "face-", "coffee-3-0", "coffee-01-2", "../face-000"])
     def test_no_such_image(self, path: str) -> None:
         with pytest.raises(ImageError, match=r"mine/.*: there is no such image: they are face-000 to face-099\."):
-            BuiltIn("mine", "lfw").read(path)
+            opened("lfw", name="mine").read(path)
         with pytest.raises(ImageError, match="they are astronaut-0-0 to rocket-2-4"):
-            BuiltIn("mine", "photographs").read(path)
+            opened("photographs", name="mine").read(path)
 
 
 @pytest.mark.parametrize(
@@ -155,17 +154,17 @@ class TestBuiltIn:
 )
 def test_survface_alone_names_its_cameras(path: str, camera: str | None) -> None:
     root = Path("nowhere")
-    assert Qmul("s", root, "survface").camera(path) == camera
-    for other in (Folder("f", root), BuiltIn("l", "lfw"), Qmul("t", root, "tinyface")):
+    assert opened("survface", root).camera(path) == camera
+    for other in (opened("folder", root, "f"), opened("lfw"), opened("tinyface", root)):
         assert other.camera(path) is None
 
 
 class TestTinyFace:
     @pytest.fixture
-    def source(self, tinyface: Path) -> Qmul:
-        return Qmul("tinyface", tinyface, "tinyface")
+    def source(self, tinyface: Path) -> Source:
+        return opened("tinyface", tinyface)
 
-    def test_as_published(self, tinyface: Path, source: Qmul) -> None:
+    def test_as_published(self, tinyface: Path, source: Source) -> None:
         listing = source.listing()
         assert listing.missing == listing.notices == listing.unusable == ()
         found = identities(source)
@@ -173,11 +172,11 @@ class TestTinyFace:
         assert found["Training_Set/2/2_1.jpg"] == "2"
         assert found["Testing_Set/Probe/11_1.jpg"] == found["Testing_Set/Gallery_Match/11_7.jpg"] == "11"
         assert found["Testing_Set/Gallery_Distractor/3_x_3_y.jpg"] is None
-        above, path = Qmul("tinyface", tinyface.parent, "tinyface"), "Testing_Set/Probe/11_1.jpg"
+        above, path = opened("tinyface", tinyface.parent), "Testing_Set/Probe/11_1.jpg"
         assert above.listing() == listing
         assert above.read(path).sha256 == source.read(path).sha256
 
-    def test_images_and_lists_that_differ(self, tinyface: Path, source: Qmul) -> None:
+    def test_images_and_lists_that_differ(self, tinyface: Path, source: Source) -> None:
         (tinyface / "Testing_Set/Probe/12_2.jpg").unlink()
         write_image(tinyface / "Testing_Set/Probe/14_1.jpg")
         shutil.rmtree(tinyface / "Training_Set")
@@ -197,7 +196,7 @@ class TestTinyFace:
         ids=["names without a person", "lists that disagree with the names"],
     )
     def test_names_and_lists(
-        self, tinyface: Path, source: Qmul, names: list[str], labels: list[int], notices: int, found: dict[str, str]
+        self, tinyface: Path, source: Source, names: list[str], labels: list[int], notices: int, found: dict[str, str]
     ) -> None:
         folder = tinyface / "Testing_Set/Probe"
         for name in ("someone.jpg", "stranger.jpg"):
@@ -210,7 +209,7 @@ class TestTinyFace:
 
     @pytest.mark.parametrize("content", [b"nonsense", None, "probe", "other"])
     def test_without_a_sound_list_names_are_used(
-        self, tinyface: Path, source: Qmul, content: bytes | str | None
+        self, tinyface: Path, source: Source, content: bytes | str | None
     ) -> None:
         file = tinyface / "Testing_Set/probe_img_ID_pairs.mat"
         if isinstance(content, str):  # a name too few, or no such variable
@@ -223,17 +222,17 @@ class TestTinyFace:
 
     def test_another_folder_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="holds none of the folders Testing_Set, Training_Set; data/README"):
-            Qmul("tinyface", tmp_path, "tinyface").listing()
+            opened("tinyface", tmp_path).listing()
         with pytest.raises(SettingsError, match="does not exist"):
-            Qmul("tinyface", tmp_path / "none", "tinyface").listing()
+            opened("tinyface", tmp_path / "none").listing()
 
 
 class TestSurvFace:
     @pytest.fixture
-    def source(self, survface: Path) -> Qmul:
-        return Qmul("survface", survface, "survface")
+    def source(self, survface: Path) -> Source:
+        return opened("survface", survface)
 
-    def test_as_published(self, source: Qmul) -> None:
+    def test_as_published(self, source: Source) -> None:
         assert source.listing().missing == source.listing().notices == ()
         found = identities(source)
         assert set(found) == set(SURVFACE)
@@ -244,7 +243,7 @@ class TestSurvFace:
         assert found[f"{test}/unmated_probe/distractors_1.jpg"] is None
         assert found["Face_Verification_Test_Set/verification_images/22_cam2_1.jpg"] == "22"
 
-    def test_lists_elsewhere_and_names_without_an_extension_or_in_capitals(self, survface: Path, source: Qmul) -> None:
+    def test_lists_elsewhere_and_names_without_extension_or_in_capitals(self, survface: Path, source: Source) -> None:
         (survface / "Face_Identification_Evaluation").mkdir()
         for file in (survface / "Face_Identification_Test_Set").glob("*.mat"):
             file.rename(survface / "Face_Identification_Evaluation" / file.name)
@@ -255,7 +254,7 @@ class TestSurvFace:
         assert identities(source)["Face_Identification_Test_Set/gallery/21_cam2_1"] == "21"
         assert source.read("Face_Identification_Test_Set/gallery/21_cam2_1").picture.pixels.shape == (3, 20, 16)
 
-    def test_pairs_are_compared_with_the_images(self, survface: Path, source: Qmul) -> None:
+    def test_pairs_are_compared_with_the_images(self, survface: Path, source: Source) -> None:
         file = survface / "Face_Verification_Test_Set/positive_pairs_names.mat"
         wrong = [("21_cam2_1.jpg", "22_cam2_1.jpg"), ("21_cam2_1.jpg", "40_cam1_1.jpg")]
         write_pairs(file, "positive_pairs_names", wrong)
@@ -283,7 +282,7 @@ class TestExamine:
         (tmp_path / "200.png").write_bytes(b"GIF89a")
         (tmp_path / "201.png").write_bytes((tmp_path / "202.png").read_bytes()[:200])
         seen: list[tuple[str, int, int | None]] = []
-        found = list(examine(Folder("f", tmp_path), names, lambda *done: seen.append(done), processes))
+        found = list(examine(opened("folder", tmp_path, "f"), names, lambda *done: seen.append(done), processes))
         assert len(found) == 300
         assert seen[-1] == ("f", 300, 300)
         assert found[7] == (hashlib.sha256((tmp_path / "007.png").read_bytes()).hexdigest(), 16, 20)
@@ -293,13 +292,13 @@ class TestExamine:
 
     def test_a_process_that_is_ended_is_one_sentence(self) -> None:
         with pytest.raises(ImageError, match="was ended"):
-            list(examine(Ending("ending", Path()), ["a", "b"], processes=2))
+            list(examine(Ending(SourceSettings(kind="folder", root=".")), ["a", "b"], processes=2))
 
 
 def test_every_kind_opens_and_travels_to_workers(tmp_path: Path) -> None:
     kinds = ("folder", "tinyface", "survface", "lfw", "photographs")
     roots = {kind: None if kind in ("lfw", "photographs") else str(tmp_path) for kind in kinds}
     sources = tuple(SourceSettings(kind=kind, root=roots[kind]) for kind in kinds)
-    opened = open_sources(DataSettings(sources=sources))
-    assert [source.name for source in opened] == list(kinds)
-    assert pickle.loads(pickle.dumps(opened)) == opened
+    every = open_sources(DataSettings(sources=sources))
+    assert [source.name for source in every] == list(kinds)
+    assert pickle.loads(pickle.dumps(every)) == every

@@ -10,6 +10,7 @@ import scipy.io
 from PIL import Image
 
 from zssr_gan.data.prepared import Prepared, open_sources
+from zssr_gan.data.sources import Source
 from zssr_gan.data.split import Split, make_split
 from zssr_gan.settings.data import DataSettings
 
@@ -73,6 +74,11 @@ SURVFACE = (
 def source(root: Path, kind: str = "folder", **others: Any) -> dict[str, Any]:
     """The settings of a source that lies in a folder."""
     return {"kind": kind, "root": str(root), **others}
+
+
+def opened(kind: str, root: Path | None = None, name: str | None = None) -> Source:
+    (found,) = open_sources(settings({"kind": kind, "root": root and str(root), "name": name}))
+    return found
 
 
 def settings(*sources: dict[str, Any], roles: Sequence[int | None] = (2, 1, 1, None), **others: Any) -> DataSettings:

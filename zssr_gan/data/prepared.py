@@ -1,6 +1,6 @@
 """The images of a split as tensors, each checked against its hash before it is used."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,21 +17,18 @@ from zssr_gan.settings.data import DataSettings, SourceSettings
 from zssr_gan.settings.run import RunSettings
 from zssr_gan.signals import uninterrupted
 
+_SOURCES: Mapping[str, Callable[[SourceSettings], Source]] = {
+    "folder": Folder,
+    "tinyface": Qmul,
+    "survface": Qmul,
+    "lfw": BuiltIn,
+    "photographs": BuiltIn,
+}
+
 
 def open_sources(settings: DataSettings) -> tuple[Source, ...]:
     """A source for each of `settings.sources`, in their order. Nothing is read yet."""
-    return tuple(_open(source) for source in settings.sources)
-
-
-def _open(settings: SourceSettings) -> Source:
-    name, root = settings.label, Path(settings.root or "").expanduser()
-    match settings.kind:
-        case "lfw" | "photographs" as kind:
-            return BuiltIn(name, kind)
-        case "tinyface" | "survface" as kind:
-            return Qmul(name, root, kind)
-        case "folder":
-            return Folder(name, root)
+    return tuple(_SOURCES[source.kind](source) for source in settings.sources)
 
 
 def prepare(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import scipy.io
@@ -40,7 +40,7 @@ def _identification(part: str) -> _Section:
 
 _VERIFICATION = "Face_Verification_Test_Set/verification_images"
 
-_SECTIONS: Mapping[Literal["tinyface", "survface"], tuple[_Section, ...]] = {
+_SECTIONS: Mapping[str, tuple[_Section, ...]] = {
     "tinyface": (
         ("Training_Set", _BY_FOLDER, (), ""),
         ("Testing_Set/Gallery_Distractor", _NOBODY, (), ""),
@@ -59,25 +59,22 @@ _SECTIONS: Mapping[Literal["tinyface", "survface"], tuple[_Section, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Qmul(Source):
-    """A set of native faces; `root` holds its sections' folders, or the folder that its archive unpacks into.
+    """A set of native faces; the root holds its sections' folders, or the folder that its archive unpacks into.
 
     `tinyface`: QMUL-TinyFace, 169,403 faces; distractors have no identity. `survface`: QMUL-SurvFace, 463,507 faces of
     surveillance cameras; its verification images are copies of test images, so they come out as duplicates.
     """
 
-    root: Path
-    kind: Literal["tinyface", "survface"]
-
     def listing(self) -> Listing:
         """All images. Raises SettingsError where no part of the set is under the root."""
         census = _Census(self._base())
         labels: dict[str, int] = {}
-        for folder, pattern, files, key in _SECTIONS[self.kind]:
+        for folder, pattern, files, key in _SECTIONS[self.settings.kind]:
             images = census.add(folder, pattern)
             if files and images is not None:
                 labels |= census.labels(folder, images, files, key)
         census.use(labels)
-        if self.kind == "survface" and (census.base / _VERIFICATION).is_dir():
+        if self.settings.kind == "survface" and (census.base / _VERIFICATION).is_dir():
             census.check_pairs("positive_pairs_names", same=True)
             census.check_pairs("negative_pairs_names", same=False)
         return Listing(
@@ -94,12 +91,12 @@ class Qmul(Source):
     def camera(self, path: str) -> str | None:
         """ "cam1" of SurvFace's "17_cam1_2.jpg"; None where the name has no camera."""
         found = re.match(r"\d+_cam0*(\d+)_", path.rpartition("/")[2], re.IGNORECASE)
-        return f"cam{found[1]}" if found and self.kind == "survface" else None
+        return f"cam{found[1]}" if found and self.settings.kind == "survface" else None
 
     def _base(self) -> Path:
         """The folder that the sections lie in. Raises SettingsError where there is none of them."""
-        folders = [section[0] for section in _SECTIONS[self.kind]]
-        for base in (self.root, self.root / ("tinyface" if self.kind == "tinyface" else "QMUL-SurvFace")):
+        folders = [section[0] for section in _SECTIONS[self.settings.kind]]
+        for base in (self.root, self.root / ("tinyface" if self.settings.kind == "tinyface" else "QMUL-SurvFace")):
             if any((base / folder).is_dir() for folder in folders):
                 return base
         tops = sorted({folder.split("/")[0] for folder in folders})

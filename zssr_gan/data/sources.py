@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.files import sha256_bytes, why_unreadable
 from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.picture import Metadata, Picture, from_samples
+from zssr_gan.settings.data import SourceSettings
 
 IMAGE_EXTENSIONS = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".avif", ".heic", ".heif", ".hif"}
@@ -152,9 +152,19 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Source(ABC):
-    """A set of images. Cheap to make and to pickle: worker processes get their own. `name`: first part of its ids."""
+    """A set of images, as the settings name it. Cheap to make and to pickle: worker processes get their own."""
 
-    name: str
+    settings: SourceSettings
+
+    @property
+    def name(self) -> str:
+        """First part of its images' ids."""
+        return self.settings.label
+
+    @property
+    def root(self) -> Path:
+        """Folder of the images."""
+        return Path(self.settings.root or "").expanduser()
 
     @abstractmethod
     def listing(self) -> Listing:
@@ -173,8 +183,6 @@ class Source(ABC):
 class Folder(Source):
     """Any tree of images, known by their extensions (in any case); what else is there is left out, and counted in a
     notice. No identities."""
-
-    root: Path
 
     def listing(self) -> Listing:
         """All images at any depth. Raises SettingsError where the folder cannot be opened."""
@@ -206,18 +214,15 @@ class BuiltIn(Source):
     Each photograph counts as an identity, so that no split has its tiles on both sides.
     """
 
-    kind: Literal["lfw", "photographs"]
-
     def listing(self) -> Listing:
         """All images. Raises SettingsError where scikit-image is not installed."""
-        names = self.kind == "photographs"
-        return Listing(
-            tuple(SourceImage(path, path.partition("-")[0] if names else None) for path in sorted(_built_in(self.kind)))
-        )
+        kind = self.settings.kind
+        paths = sorted(_built_in(kind))
+        return Listing(tuple(SourceImage(path, path.partition("-")[0] if kind != "lfw" else None) for path in paths))
 
     def read(self, path: str) -> Content:
         """One image as an 8-bit picture. Raises ImageError for a path that is not listed."""
-        images = _built_in(self.kind)
+        images = _built_in(self.settings.kind)
         if path not in images:
             raise ImageError(f"{self.name}/{path}: there is no such image: they are {min(images)} to {max(images)}.")
         return Content(sha256_bytes(images[path].tobytes()), from_samples(images[path], Metadata()))
@@ -228,7 +233,7 @@ SIDE = 128
 
 
 @cache
-def _built_in(kind: Literal["lfw", "photographs"]) -> Mapping[str, NDArray[np.uint8]]:
+def _built_in(kind: str) -> Mapping[str, NDArray[np.uint8]]:
     """H W C, the levels of an 8-bit file, by path."""
     try:
         from skimage import data
