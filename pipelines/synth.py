@@ -2,7 +2,7 @@
 
 Reads split.json from the run's folder, writes synthetic/ there: shards (HDF5), shared.safetensors where one network is
 learnt on the case, gains.png and contact-sheet.png; and beside split.json, where the degradation is not bicubic,
-degradation.json and degradation.png. The same command goes on where a run was stopped.
+degradation.json and degradation.png. The same command resumes a run that was stopped.
 Many devices and hosts: torchrun --nproc-per-node 8 --max-restarts 3 -m pipelines.synth --config FILE
 Exit codes: 0 done, 1 some images failed or the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM.
 """
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 bar.note(f"failed: {failure}", "red")
             return 1 if failures else 0
         except KeyboardInterrupt as stop:
-            bar.note("Stopped: what is in the shards is kept; the same command goes on from there.", "red")
+            bar.note("Stopped: what is in the shards stays; run the same command again to resume.", "red")
             return exit_code(stop)
         except ZssrGanError as error:
             bar.note(f"error: {error}", "red")

@@ -283,7 +283,7 @@ class TestOneProcess:
         process.send_signal(signal.SIGINT)
         _, said = finish(process)
         assert process.returncode == 130
-        assert "the same command goes on from there" in said
+        assert "run the same command again to resume" in said
         before = shards()
         assert 0 < len(before) < 6
         assert run(config) == 0

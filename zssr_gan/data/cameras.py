@@ -1,7 +1,7 @@
-"""The cameras that took a split's images: which images go together, and the degradation of each group of them.
+"""The cameras that took a split's images, and the degradation of each.
 
-One degradation is estimated from all LR images of a group: of one camera where the reader knows it, else of a source.
-`degradation.json` of a run keeps them; every image finds its own there by its source and camera.
+Images are grouped by camera where their source tells it, else by source. One degradation is estimated from all LR
+images of a group; `degradation.json` in the run's folder holds all of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -73,7 +73,7 @@ def read_degradations(path: Path) -> CaseDegradations:
 
 
 def write_degradations(degradations: CaseDegradations, path: Path) -> None:
-    """Write degradation.json, and degradation.png beside it, where they do not hold these already."""
+    """Write degradation.json and degradation.png, unless they hold these already."""
     picture, content = path.with_suffix(".png"), encode_degradations(degradations)
     if not picture.exists() or not path.exists() or path.read_bytes() != content:
         contents = {picture: _picture(degradations), path: content}

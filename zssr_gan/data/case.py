@@ -1,7 +1,7 @@
 """What the LR images of a run's training part teach together: the degradation of each camera, and one network for all.
 
-Both are learnt once and kept in the run's folder, degradation.json (with a picture) and synthetic/shared.safetensors;
-the same run finds them again.
+Both are learnt once and written into the run's folder, as degradation.json (with a picture) and
+synthetic/shared.safetensors; a restarted run reads them from there.
 """
 
 import time

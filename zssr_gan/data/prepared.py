@@ -42,7 +42,7 @@ def prepare(
         on_images: called often.
 
     Raises:
-        SettingsError: a set is not there or has too few images; another split.json is there and is to be kept.
+        SettingsError: a set is not there or has too few images; another split.json is there and `overwrite` is not set.
         OutputError: the disk refuses.
     """
     path = settings.folder(config) / "split.json"
@@ -159,5 +159,5 @@ def _prepare(content: Content, size: int | None) -> PreparedImage:
     own = picture.bits == 8 and (size is None or pixels.shape[-2:] == (size, size))
     if size is not None:
         pixels = resize(pixels, (size, size))
-    # Bicubic overshoots; and what the store keeps in 8 bits is what the networks learn from.
+    # Bicubic overshoots, and the networks learn from the same 8-bit levels that the store holds.
     return PreparedImage(from_levels(to_levels(pixels)), tuple(notices), content.file if own else None)

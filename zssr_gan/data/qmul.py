@@ -1,7 +1,8 @@
 """QMUL-TinyFace and QMUL-SurvFace in their published layouts (Cheng, Zhu, Gong 2018).
 
-Whom an image shows stands in its folder's or its file's name. The `.mat` lists number the persons anew (their 1 is not
-the names' 1), so a list is used for images whose names say nothing, and checked against the names for all others.
+The name of an image's folder or file gives the identity of its person. The `.mat` lists number the persons anew (their
+1 is not the names' 1): a list gives the identity of images without one in their name, and the other names are compared
+with it.
 """
 
 import re
@@ -20,7 +21,7 @@ from zssr_gan.errors import SettingsError
 # Files beside the images; all others are images, for some of these have no extension.
 _NO_IMAGES = frozenset({".mat", ".m", ".txt", ".md", ".csv", ".json", ".pdf", ".html", ".db", ".ini", ".zip"})
 
-# Whom an image shows, by its path below the section's folder.
+# The identity of an image's person, by its path below the section's folder.
 _BY_FOLDER = r"([^/]+)/"  # "17/17_cam1_2.jpg": 17
 _BY_NUMBER = r"(?:.*/)?(\d+)_[^/]*$"  # "17_2.jpg": 17
 _BY_CAMERA = r"(?:.*/)?(\d+)_cam[^/]*$"  # "17_cam1_2.jpg": 17; "distractors_2.jpg": nobody that is known
@@ -106,7 +107,7 @@ class Qmul(Source):
 
 @dataclass
 class _Census:
-    """A set's images with the persons that they show, and what differs between them and the set's `.mat` lists."""
+    """A set's images with their identities, and what differs between them and the set's `.mat` lists."""
 
     base: Path
     identities: dict[str, str | None] = field(default_factory=dict)
@@ -115,7 +116,7 @@ class _Census:
     notices: list[str] = field(default_factory=list)
 
     def add(self, folder: str, pattern: str) -> list[str] | None:
-        """Take in a section's images, with the persons that their names tell; their paths in it, if it is there."""
+        """Add a section's images, with the identities in their names; their paths in it, None where it is not there."""
         if not (self.base / folder).is_dir():
             self.notices.append(f"the folder {folder} is not there.")
             return None
@@ -152,7 +153,7 @@ class _Census:
         return labels
 
     def use(self, labels: Mapping[str, int]) -> None:
-        """Give images without a name's identity that of their number; count where names and lists disagree."""
+        """Give images without an identity in their name that of their number; count where names and lists disagree."""
         persons: dict[int, str] = {}
         numbers: dict[str, int] = {}
         wrong = 0
@@ -165,7 +166,7 @@ class _Census:
             self.notices.append(f"the lists group {wrong} images otherwise than their names; the names hold.")
 
     def check_pairs(self, key: str, *, same: bool) -> None:
-        """Compare a list of pairs of verification images with the images that are there and whom they show."""
+        """Compare a list of pairs of verification images with the images that are there and their identities."""
         file = f"Face_Verification_Test_Set/{key}.mat"
         if not (self.base / file).is_file():
             return

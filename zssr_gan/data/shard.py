@@ -1,4 +1,4 @@
-"""One shard of a store: an HDF5 file of LR and synthetic HR images of any size, and the sidecar that vouches for it.
+"""One shard of a store: an HDF5 file of LR and synthetic HR images of any size, and a JSON sidecar with its hashes.
 
 Any program that reads HDF5 reads a shard. The pixels lie one image after another in flat arrays; tables say where:
 
@@ -111,7 +111,7 @@ class Sidecar(FileModel):
         """Where the HDF5 file that `found` describes is another than the one this was written for; None nowhere.
 
         Tables, figures and pixels count. Other bytes of the file do not: a program that opens it for writing sets flags
-        in it. In stores of earlier versions the file's own hash vouches for the figures.
+        in it. Stores of earlier versions have no hash of the figures: there the file's own is compared.
         """
         ignored = ("size_bytes", "sha256") if self.figures_sha256 else ("figures_sha256",)
         if found.model_copy(update={name: getattr(self, name) for name in ignored}) == self:

@@ -36,7 +36,7 @@ _NO_PICTURES = frozenset({
     ".js", ".py", ".sh", ".ini", ".cfg", ".log", ".db", ".xmp", ".lnk", ".url", ".sha256", ".md5", ".npy", ".npz",
     ".mat", ".h5", ".hdf5", ".safetensors", ".pth", ".pt", ".mp3", ".wav",
 })  # fmt: skip
-"""Endings of what lies beside pictures and videos and is neither."""
+"""Endings of files that are neither pictures nor videos."""
 
 HIDDEN = "is hidden"
 BROKEN_LINK = "is a broken link"
@@ -121,7 +121,7 @@ def _may_be_picture(file: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SourceImage:
-    """One image of a source: its path, and whom it shows where that is known."""
+    """One image of a source: its path, and the identity of its person where that is known."""
 
     path: str
     identity: str | None = None
@@ -304,11 +304,11 @@ _MOST_PROCESSES = 16
 def examine(
     source: Source, paths: Sequence[str], on_images: OnImages = lambda *_: None, processes: int | None = None
 ) -> Iterator[Found]:
-    """Open each image, in order; what was found of each comes as soon as it is known, and no pixels are kept.
+    """Open each image, in order, and yield its hash and size, or why it cannot be read; pixels are dropped.
 
     Args:
-        source: whose images.
-        paths: which.
+        source: of the images.
+        paths: of the images in it.
         on_images: called often.
         processes: how many share the work; default: by the number of images and cores.
 

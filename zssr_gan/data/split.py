@@ -1,4 +1,4 @@
-"""Who is in which part and has which role: made by a seed, kept as split.json, the same bytes on any machine.
+"""Which image is in which part and has which role: drawn by a seed, written to split.json, the same on any machine.
 
 The split comes first, by identity where identities are known and by image where not; roles are dealt out inside the
 parts. Every draw is a rank by SHA-256 of (seed, purpose, id): no random generator, whose numbers may change with its
@@ -35,8 +35,8 @@ class Member:
     """One image that can be used.
 
     `id`: the source's name, "/", and `path`, which is relative to the source's root. `sha256`: of the file's bytes (of
-    the pixels for lfw). `width`, `height`: pixels, upright. `identity`: whom it shows, unique inside its source.
-    `part`, `role`: None for a duplicate, which takes no part; `role` also for who was not drawn. `duplicate_of`: the id
+    the pixels for lfw). `width`, `height`: pixels, upright. `identity`: of its person, unique inside its source.
+    `part`, `role`: None for a duplicate; `role` also for an image that was not drawn. `duplicate_of`: the id
     of the first image with the same content.
     """
 

@@ -84,7 +84,7 @@ def refuse_other_settings(folder: Path, settings: Mapping[str, JsonValue], *, ig
         old = read_settings(folder).settings
     except StoreError:
         return  # nothing was made yet
-    # Bicubic is not written down, so that earlier stores can go on.
+    # Bicubic is not written down, so that earlier stores can be resumed.
     default: dict[str, JsonValue] = {"degradation": "bicubic"}
     before, after = (
         default | {key: value for key, value in one.items() if key not in ignore} for one in (old, settings)
@@ -93,7 +93,7 @@ def refuse_other_settings(folder: Path, settings: Mapping[str, JsonValue], *, ig
         key, was, now = different
         raise StoreError(
             f"{folder}: its images were made with {key} = {was}, and {now} is asked for now; "
-            "choose another folder (run_dir), or take the old value to go on here."
+            "choose another folder (run_dir), or take the old value to resume here."
         )
 
 

@@ -1,4 +1,4 @@
-"""Synthetic HR images of prepared LR ones: many images' zero-shot work in one fleet, and what the store keeps of each.
+"""Synthetic HR images of prepared LR ones, trained as one fleet and written to the run's store with their figures.
 
 Shapes: C channels, H W rows and columns.
 """
