@@ -43,7 +43,7 @@ LAYOUTS: dict[str, dict[str, object]] = {
 def images(count: int, side: int) -> Iterator[StoredImage]:
     """Pairs: HR is a crop of a photograph's tile, LR is the same crop at half its size."""
     source, generator = BuiltIn(SourceSettings(kind="photographs")), torch.Generator().manual_seed(0)
-    tiles = [source.read(entry.path).picture.pixels for entry in source.listing().entries]
+    tiles = [source.read(path).picture.pixels for path in source.listing().entries]
     for number in range(count):
         top, left = torch.randint(0, SIDE - 2 * side + 1, (2,), generator=generator).tolist()
         sr = tiles[number % len(tiles)][:, top : top + 2 * side, left : left + 2 * side]

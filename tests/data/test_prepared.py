@@ -68,7 +68,7 @@ def test_gray_stays_gray_and_what_is_reduced_is_said(ten: Path) -> None:
     Image.fromarray((pixels("deep")[:, :, 0].astype(np.uint16) << 8) + 77).save(ten / "deep.png")
     Image.fromarray(np.dstack([pixels("veil"), pixels("alpha")[:, :, :1]])).save(ten / "veil.png")
     images = prepared(source(ten), roles=ALL, size=None)
-    gray, deep, veil = (images.read(images.index(f"folder/{name}.png")) for name in ("gray", "deep", "veil"))
+    gray, deep, veil = (images.read(images.index(f"folder/{name}.png")).picture for name in ("gray", "deep", "veil"))
     assert (gray.pixels.shape[0], gray.notices) == (1, ())
     assert torch.equal(deep.pixels, deep.pixels.mul(255).round() / 255)
     assert deep.notices == ("Its 16 bits were reduced to 8.",)

@@ -18,7 +18,7 @@ from zssr_gan.settings.data import DataSettings, SourceSettings
 
 
 def paths(listing: Listing) -> list[str]:
-    return [entry.path for entry in listing.entries]
+    return list(listing.entries)
 
 
 def names_in(folder: Path, *, recursive: bool = True) -> list[str]:
@@ -26,7 +26,7 @@ def names_in(folder: Path, *, recursive: bool = True) -> list[str]:
 
 
 def identities(source: Source) -> dict[str, str | None]:
-    return {entry.path: entry.identity for entry in source.listing().entries}
+    return dict(source.listing().entries)
 
 
 class TestFolder:
@@ -126,8 +126,8 @@ class TestBuiltIn:
     def test_whole_tiles_of_each_photograph(self) -> None:
         source = opened("photographs", name="mine")
         entries = source.listing().entries
-        assert {entry.identity for entry in entries} == {"astronaut", "chelsea", "coffee", "motorcycle", "rocket"}
-        tiles = {entry.path: source.read(entry.path) for entry in entries}
+        assert {*entries.values()} == {"astronaut", "chelsea", "coffee", "motorcycle", "rocket"}
+        tiles = {path: source.read(path) for path in entries}
         assert {tuple(tile.picture.pixels.shape) for tile in tiles.values()} == {(3, 128, 128)}
         levels = tiles["coffee-1-2"].picture.pixels.mul(255).round().byte().permute(1, 2, 0).numpy()
         assert np.array_equal(levels, data.coffee()[128:256, 256:384])

@@ -85,7 +85,7 @@ class RunCase:
                 self.failures.append(f"{member.id}: was not learnt from ({error})")
             else:
                 named = CaseImage(name=member.id, sha256=member.sha256)
-                found[number] = read_lr(named, image.pixels, image.file, camera=cameras[number])
+                found[number] = read_lr(named, image.picture.pixels, image.file, camera=cameras[number])
         return found
 
     def learn(self) -> dict[str, JsonValue]:

@@ -1,7 +1,7 @@
 """The images of a split as tensors, each checked against its hash before it is used."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -67,18 +67,6 @@ def prepare(
     return split
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PreparedImage:
-    """`pixels`: C H W float32 in [0, 1] on 8-bit levels, C = 1 gray or 3 RGB. `notices`: what reading changed.
-
-    `file`: the bytes of its file, where the pixels are those that lie there: not resized, nothing rounded off.
-    """
-
-    pixels: Tensor
-    notices: tuple[str, ...]
-    file: bytes | None = None
-
-
 class Prepared:
     """Images of a split, in the order of their ids. Cheap to pickle: no file stays open.
 
@@ -133,10 +121,14 @@ class Prepared:
 
     def image(self, i: int) -> Tensor:
         """C H W float32 in [0, 1] on 8-bit levels; see `read`."""
-        return self.read(i).pixels
+        return self.read(i).picture.pixels
 
-    def read(self, i: int) -> PreparedImage:
+    def read(self, i: int) -> Content:
         """Read an image, and resize it if the settings ask for it.
+
+        Returns:
+            Its picture of 8 bits, without alpha; its file where the pixels are those that lie there: not resized,
+            nothing rounded off.
 
         Raises:
             ImageError: it cannot be read, or is not the one that was prepared.
@@ -145,19 +137,15 @@ class Prepared:
         content = self._sources[member.source].read(member.path)
         if content.sha256 != member.sha256:
             raise ImageError(f"{member.id}: has changed since it was prepared: put it back, or prepare again.")
-        return _prepare(content, self._size)
-
-
-def _prepare(content: Content, size: int | None) -> PreparedImage:
-    picture = content.picture
-    notices = list(picture.notices)
-    pixels = picture.pixels
-    if picture.alpha is not None:
-        notices.append("Its alpha channel was left out.")
-    if picture.bits > 8:
-        notices.append(f"Its {picture.bits} bits were reduced to 8.")
-    own = picture.bits == 8 and (size is None or pixels.shape[-2:] == (size, size))
-    if size is not None:
-        pixels = resize(pixels, (size, size))
-    # Bicubic overshoots, and the networks learn from the same 8-bit levels that the store holds.
-    return PreparedImage(from_levels(to_levels(pixels)), tuple(notices), content.file if own else None)
+        picture, pixels, notices = content.picture, content.picture.pixels, list(content.picture.notices)
+        if picture.alpha is not None:
+            notices.append("Its alpha channel was left out.")
+        if picture.bits > 8:
+            notices.append(f"Its {picture.bits} bits were reduced to 8.")
+        own = picture.bits == 8 and pixels.shape[-2:] == self.size(i)
+        if self._size is not None:
+            pixels = resize(pixels, self.size(i))
+        # Bicubic overshoots, and the networks learn from the same 8-bit levels that the store holds.
+        levels = from_levels(to_levels(pixels))
+        picture = replace(picture, pixels=levels, alpha=None, bits=8, notices=tuple(notices))
+        return replace(content, picture=picture, file=content.file if own else None)

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
-from zssr_gan.data.sources import Content, Listing, Source, SourceImage, files_under, read_file
+from zssr_gan.data.sources import Content, Listing, Source, files_under, read_file
 from zssr_gan.errors import SettingsError
 
 # Files beside the images; all others are images, for some of these have no extension.
@@ -79,7 +79,7 @@ class Qmul(Source):
             census.check_pairs("positive_pairs_names", same=True)
             census.check_pairs("negative_pairs_names", same=False)
         return Listing(
-            tuple(SourceImage(path, person) for path, person in sorted(census.identities.items())),
+            dict(sorted(census.identities.items())),
             tuple(census.unusable),
             tuple(sorted(census.missing)),
             tuple(f"{self.name}: {notice}" for notice in census.notices),

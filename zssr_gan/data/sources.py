@@ -120,22 +120,15 @@ def _may_be_picture(file: Path) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceImage:
-    """One image of a source: its path, and the identity of its person where that is known."""
-
-    path: str
-    identity: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Listing:
     """What a source holds, before any image is opened.
 
-    `entries`: sorted by path. `unusable`: (path, reason) of what cannot even be named or opened. `missing`: paths that
-    the set's own lists name and that are not there. `notices`: what else is odd, one sentence each.
+    `entries`: the path of each image, sorted, and the identity of its person, None where that is not known.
+    `unusable`: (path, reason) of what cannot even be named or opened. `missing`: paths that the set's own lists name
+    and that are not there. `notices`: what else is odd, one sentence each.
     """
 
-    entries: tuple[SourceImage, ...]
+    entries: Mapping[str, str | None]
     unusable: tuple[tuple[str, str], ...] = ()
     missing: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
@@ -198,7 +191,7 @@ class Folder(Source):
             for paths, what in left_out
             if paths
         )
-        return Listing(tuple(map(SourceImage, images)), unusable, notices=tuple(notices))
+        return Listing(dict.fromkeys(images), unusable, notices=tuple(notices))
 
     def read(self, path: str) -> Content:
         """One image; see `read_file`."""
@@ -218,7 +211,7 @@ class BuiltIn(Source):
         """All images. Raises SettingsError where scikit-image is not installed."""
         kind = self.settings.kind
         paths = sorted(_built_in(kind))
-        return Listing(tuple(SourceImage(path, path.partition("-")[0] if kind != "lfw" else None) for path in paths))
+        return Listing({path: None if kind == "lfw" else path.partition("-")[0] for path in paths})
 
     def read(self, path: str) -> Content:
         """One image as an 8-bit picture. Raises ImageError for a path that is not listed."""

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
-from zssr_gan.data.sources import OnImages, Source, SourceImage, examine
+from zssr_gan.data.sources import OnImages, Source, examine
 from zssr_gan.errors import SettingsError
 from zssr_gan.provenance import read_json
 from zssr_gan.settings.data import DataSettings, SourceSettings
@@ -117,17 +117,16 @@ def make_split(
         skipped += [Skipped(f"{source.name}/{path}", reason) for path, reason in listing.unusable]
         missing += [f"{source.name}/{path}" for path in listing.missing]
         notices += listing.notices
-        entries = _sample(source.name, listing.entries, asked, seed)
-        found = examine(source, [entry.path for entry in entries], on_images)
-        for entry, facts in zip(entries, found, strict=True):
-            name = f"{source.name}/{entry.path}"
+        paths = _sample(source.name, list(listing.entries), asked, seed)
+        for path, facts in zip(paths, examine(source, paths, on_images), strict=True):
+            name = f"{source.name}/{path}"
             if isinstance(facts, str):
                 skipped.append(Skipped(name, facts))
             elif min(facts[1:]) < settings.smallest:
                 why = f"is {facts[1]}x{facts[2]} px, and the shorter side is to be at least {settings.smallest}"
                 skipped.append(Skipped(name, why))
             else:
-                members.append(Member(name, entry.path, *facts, entry.identity))
+                members.append(Member(name, path, *facts, listing.entries[path]))
     return Split(
         schema_version=1,
         seed=seed,
@@ -144,19 +143,19 @@ def _rank(seed: int, purpose: str, ids: Iterable[str]) -> list[str]:
     return sorted(ids, key=lambda name: (hashlib.sha256(f"{seed}\n{purpose}\n{name}".encode()).digest(), name))
 
 
-def _sample(name: str, entries: Sequence[SourceImage], asked: SourceSettings, seed: int) -> list[SourceImage]:
-    """`count` of the entries, in the order of their paths; drawn by path, before any is opened."""
-    if not entries:
+def _sample(name: str, paths: list[str], asked: SourceSettings, seed: int) -> list[str]:
+    """`count` of the paths, in their order; drawn before any image is opened."""
+    if not paths:
         raise SettingsError(f"{name}: there are no images in {asked.root or name}.")
     if asked.count is None:
-        return list(entries)
-    if asked.count > len(entries):
+        return paths
+    if asked.count > len(paths):
         raise SettingsError(
-            f"{name}: count asks for {asked.count} images and there are {len(entries)}: lower it, or set it to null to "
+            f"{name}: count asks for {asked.count} images and there are {len(paths)}: lower it, or set it to null to "
             "take all."
         )
-    drawn = set(_rank(seed, "count", (f"{name}/{entry.path}" for entry in entries))[: asked.count])
-    return [entry for entry in entries if f"{name}/{entry.path}" in drawn]
+    drawn = set(_rank(seed, "count", (f"{name}/{path}" for path in paths))[: asked.count])
+    return [path for path in paths if f"{name}/{path}" in drawn]
 
 
 def _deal(members: Sequence[Member], settings: DataSettings, seed: int) -> list[Member]:

@@ -94,14 +94,14 @@ class Synthesiser:
                 yield ended.result
 
     def _job(self, number: int, capacity: int) -> Job[StoredImage]:
-        member, image = self.images.member(number), self.images.read(number)
-        height, width = image.pixels.shape[-2:]
+        member, picture = self.images.member(number), self.images.read(number).picture
+        height, width = picture.pixels.shape[-2:]
         if min(height, width) < SMALLEST_SIDE:
             raise ImageError(
                 f"{member.id}: is {width}x{height} pixels; zero-shot learning needs {SMALLEST_SIDE} a side."
             )
         camera = self.cameras.of(self.images, number)
-        lr_CHW = image.pixels.to(self.machine.device)
+        lr_CHW = picture.pixels.to(self.machine.device)
         settings = self.settings if self.shared is not None else self.settings.for_size(height * width)
         try:
             done = yield from upscale(
@@ -129,9 +129,9 @@ class Synthesiser:
                 # A shared network's loss is the case's, not this image's.
                 "loss": trainings[-1]["last_loss"][0] if any(trainings[-1]["iterations"]) else None,
                 "restarts": sum(sum(step["restarts"]) for step in trainings),
-                "residual_db": round(psnr_db(float((again - image.pixels).square().mean())), 3),
+                "residual_db": round(psnr_db(float((again - picture.pixels).square().mean())), 3),
                 "choice": asdict(done.choice),
-                "notices": [*image.notices, *done.notices],
+                "notices": [*picture.notices, *done.notices],
                 "device": str(self.machine.device),
                 "precision": self.machine.precision,
                 "threads": self.machine.threads,
@@ -140,7 +140,7 @@ class Synthesiser:
             }
         )
         assert isinstance(figures, dict)
-        lr, sr = (one.permute(1, 2, 0).contiguous().numpy() for one in (to_levels(image.pixels), levels))
+        lr, sr = (one.permute(1, 2, 0).contiguous().numpy() for one in (to_levels(picture.pixels), levels))
         return StoredImage(member.id, lr, sr, figures)
 
 

@@ -131,7 +131,7 @@ def _read(
     """Images of a source by id, in the order of the run's seed, and notices on those that are left out."""
     (source,) = open_sources(DataSettings(sources=(wanted,)))
     found, left_out, hashes = dict[str, Content](), Counter[str](), set[str]()
-    for path in run.order([entry.path for entry in source.listing().entries], purpose):
+    for path in run.order(list(source.listing().entries), purpose):
         if most is not None and len(found) == most:
             break
         try:
