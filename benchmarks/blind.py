@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.protocol import options_of, parsed, score, show_row
+from zssr_gan.degradation.encoder_tables import jpeg_of
 from zssr_gan.degradation.estimate import Estimate
-from zssr_gan.degradation.estimator import Evidence, estimate_degradation, jpeg_of
+from zssr_gan.degradation.estimator import Evidence, estimate_degradation
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg
 from zssr_gan.degradation.operators import BicubicDownscale, back_project
 from zssr_gan.devices import Machine, machine

@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from tests.zeroshot.native import QUICK, evidence, pieces
+from zssr_gan.degradation.encoder_tables import jpeg_of
 from zssr_gan.degradation.estimate import Estimate, encode_estimate, read_estimate
-from zssr_gan.degradation.estimator import Evidence, estimate_degradation, jpeg_of
+from zssr_gan.degradation.estimator import Evidence, estimate_degradation
 from zssr_gan.degradation.jpeg import tables_of
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, KernelBlur, Noise
 from zssr_gan.errors import SettingsError

@@ -9,7 +9,7 @@ from functools import cache
 
 from PIL.JpegPresets import presets
 
-from zssr_gan.degradation.jpeg import Table, nearest_quality
+from zssr_gan.degradation.jpeg import Table, nearest_quality, quality_of, read_tables
 from zssr_gan.degradation.model import Jpeg
 
 _ROBIDOUX = (
@@ -32,6 +32,15 @@ def mozjpeg_table(quality: int) -> Table:
     """mozjpeg's table, of luma and chroma alike, for a quality of 1 to 100."""
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
     return tuple(min(255, max(1, (step * percent + 50) // 100)) for step in _ROBIDOUX)
+
+
+def jpeg_of(data: bytes) -> Jpeg | None:
+    """How a file was compressed, by the tables in its header; None where it is no JPEG."""
+    found = read_tables(data)
+    if found is None:
+        return None
+    luma, chroma, halved = found
+    return Jpeg(quality=quality_of(luma) or nearest_quality(luma), luma=luma, chroma=chroma, halved=halved)
 
 
 @cache

@@ -74,8 +74,9 @@ class Estimate(FileModel):
     noise_from: Literal["colours", "recurrence", "nothing"]
     """Where the noise was read: from what red, green and blue do not share, or together with the blur."""
     noise_by_brightness: tuple[Brightness, ...] = ()
-    jpeg_from: Literal["tables", "pixels", "nothing"]
-    """Where the compression was read: from the files' quantisation tables, or from the pixels."""
+    jpeg_from: Literal["tables", "pixels", "colours", "nothing"]
+    """Where the compression was read: from the files' quantisation tables, or from the pixels. `colours`: they are a
+    video's, of which JPEG of that quality stands for a compression that is not known."""
     jpeg_qualities: dict[str, int] = Field(default_factory=dict)
     """How many images have which quality; of several the middle one is assumed."""
     compressions: tuple[SetCompression, ...] = ()
@@ -139,7 +140,8 @@ class Estimate(FileModel):
                 f"at {d.blur.angle_degrees:.0f} degrees"
             )
         noise = f"noise {d.noise.sigma * LEVELS:.1f}/255" if d.noise else "no noise"
-        compression = f"JPEG quality {d.jpeg.quality}" if d.jpeg else "no JPEG"
+        name = "a video's compression, taken as JPEG quality" if self.jpeg_from == "colours" else "JPEG quality"
+        compression = f"{name} {d.jpeg.quality}" if d.jpeg else "no JPEG"
         own = f" ({len(self.own_jpeg)} images have a compression of their own)" if self.own_jpeg else ""
         return f"{blur}, {noise}, {compression}{own}"
 
@@ -239,7 +241,12 @@ _NOISE_FROM = {
     "nothing": "",
 }
 
-_JPEG_FROM = {"tables": "read from the files' tables", "pixels": "read from the pixels", "nothing": ""}
+_JPEG_FROM = {
+    "tables": "read from the files' tables",
+    "pixels": "read from the pixels",
+    "colours": "in place of a video's compression, which is seen in the colours and not known",
+    "nothing": "",
+}
 
 
 def account(estimate: Estimate) -> list[tuple[str, str]]:

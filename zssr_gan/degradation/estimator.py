@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from zssr_gan.degradation.compression import CompressionGroup, find_compression
+from zssr_gan.degradation.encoder_tables import jpeg_of
 from zssr_gan.degradation.estimate import Brightness, Certainty, Estimate
+from zssr_gan.degradation.footage import footage_verdict, is_footage
 from zssr_gan.degradation.found_compression import SetCompression, set_compressions
-from zssr_gan.degradation.jpeg import nearest_quality, quality_of, read_tables
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.degradation.noise import LUMA_NOISE, SIDE, noise_variances
 from zssr_gan.degradation.recurrence import (
@@ -60,15 +61,6 @@ class Evidence:
     """`C H W`, [0, 1]; as its file holds them, or `jpeg` would not be true of them."""
     jpeg: Jpeg | None = None
     """How its file was compressed."""
-
-
-def jpeg_of(data: bytes) -> Jpeg | None:
-    """How a file was compressed, by the tables in its header; None where it is no JPEG."""
-    found = read_tables(data)
-    if found is None:
-        return None
-    luma, chroma, halved = found
-    return Jpeg(quality=quality_of(luma) or nearest_quality(luma), luma=luma, chroma=chroma, halved=halved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +119,12 @@ def estimate_degradation(
     compressed, qualities, own, compressions = _compression(ordered)
     compression = None if compressed is None else compressed.jpeg
     on_grid = compressed is None or compressed.on_grid
+    footage = not compressions and is_footage([one.pixels for one in ordered])
     # A copy tells nothing new.
     distinct = {content: one.pixels for content, one in by_content}
     tiles = cut_tiles(list(distinct.values()), settings)
-    noise, by_brightness = (None, ()) if compression is not None else _noise_of_colours([one.pixels for one in ordered])
+    coloured = [] if footage or compression is not None else [one.pixels for one in ordered]
+    noise, by_brightness = _noise_of_colours(coloured)
     found: Fit | None = None
     certainty = None
     noise_from: Literal["colours", "recurrence", "nothing"] = "nothing" if noise is None else "colours"
@@ -166,11 +160,15 @@ def estimate_degradation(
             why = f"bicubic is assumed: {why}"
             if noise_from == "recurrence":  # found together with a blur that is not used
                 noise, noise_from = None, "nothing"
+    if footage:
+        sure, compression, why = footage_verdict(found, sure, why)
+        noise, noise_from = None, "nothing"
     used = Degradation(
         blur=found.blur if found is not None and sure else None,
         noise=noise if noise is not None and noise.sigma > 0 else None,
         jpeg=compression,
     )
+    read: Literal["tables", "pixels"] = "tables" if compressed is None or math.isinf(compressed.evidence) else "pixels"
     return Estimate(
         degradation=used,
         degradation_sha256=used.sha256,
@@ -180,7 +178,7 @@ def estimate_degradation(
         certainty=certainty,
         noise_from=noise_from,
         noise_by_brightness=by_brightness,
-        jpeg_from="nothing" if compressed is None else "tables" if math.isinf(compressed.evidence) else "pixels",
+        jpeg_from="nothing" if compression is None else "colours" if footage else read,
         jpeg_qualities=qualities,
         own_jpeg=own,
         compressions=compressions,

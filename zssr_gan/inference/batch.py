@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from zssr_gan.degradation.estimator import jpeg_of
+from zssr_gan.degradation.encoder_tables import jpeg_of
 from zssr_gan.degradation.model import Jpeg
 from zssr_gan.devices import resolve_device
 from zssr_gan.errors import ImageError, ZssrGanError

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from zssr_gan.degradation.encoder_tables import jpeg_of
 from zssr_gan.degradation.estimate import Estimate
-from zssr_gan.degradation.estimator import Evidence, estimate_degradation, jpeg_of
+from zssr_gan.degradation.estimator import Evidence, estimate_degradation
 from zssr_gan.degradation.model import Jpeg
 from zssr_gan.degradation.operators import Downscale
 from zssr_gan.degradation.recurrence import EstimationSettings
