@@ -23,7 +23,7 @@ from zssr_gan.cli.options import (
     Tile,
     Verbose,
 )
-from zssr_gan.errors import ZssrGanError
+from zssr_gan.errors import SettingsError, ZssrGanError
 from zssr_gan.provenance import LABELS, MAX_MEGAPIXELS
 from zssr_gan.signals import exit_code
 
@@ -233,6 +233,8 @@ def enhance(
         if len(results) > 1 or problems:
             for message in failures:
                 bar.note(f"  {message}", "red")
+    if results and all(isinstance(result.error, SettingsError) for result in results):
+        raise typer.Exit(2)  # such as a region beyond the picture, which is known once the picture is read
     raise typer.Exit(1 if failures else 0)
 
 

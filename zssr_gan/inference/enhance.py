@@ -104,8 +104,9 @@ def enhance_pictures(
         saved: how the file of each picture was compressed, where that is known.
 
     Raises:
-        ImageError: too small, holding NaN or infinity, without the whole region, or of several sizes for a generator.
-        SettingsError: unknown precision, or a shared model of other degradations or scales.
+        ImageError: too small, holding NaN or infinity, or of several sizes for a generator.
+        SettingsError: a region beyond the picture, unknown precision, or a shared model of other degradations or
+            scales.
         DeviceError: no such device, or too little memory on it.
         NumericalError: NaN or infinity came out.
     """

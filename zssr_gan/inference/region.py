@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from zssr_gan.errors import ImageError, SettingsError
+from zssr_gan.errors import SettingsError
 from zssr_gan.imaging.picture import Picture
 from zssr_gan.imaging.resize import Size
 
@@ -55,11 +55,11 @@ def region_text(region: Region, separator: str = ",") -> str:
 
 
 def check_inside(region: Region, size: Size) -> None:
-    """ImageError where a region reaches beyond a picture of this size (rows, columns)."""
+    """SettingsError where a region reaches beyond a picture of this size (rows, columns)."""
     x, y, width, height = region
     rows, columns = size
     if x + width > columns or y + height > rows:
-        raise ImageError(
+        raise SettingsError(
             f"the region {region_text(region)} reaches beyond the picture, which has {columns}x{rows} pixels upright"
         )
 
