@@ -153,10 +153,12 @@ def locked(path: Path, held: ZssrGanError | None = None) -> Iterator[None]:
         lock.release()
 
 
-def why_unreadable(path: Path, error: OSError) -> str:
-    """Why a file cannot be opened, to follow its name: a broken link, or the system's own words."""
+def why_unreadable(path: Path, error: OSError, what: str = "file") -> str:
+    """Why a `what` cannot be opened, to follow its name: not there, a link to nothing, the system's words."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP) and path.is_symlink():
-        return f"is a broken link (to {path.readlink()})"
+        return f"is {'a loop of links' if error.errno == errno.ELOOP else 'a broken link'} (to {path.readlink()})"
+    if error.errno == errno.ENOENT:
+        return f"no such {what}" + ("" if path.is_absolute() else f" in the working directory {Path.cwd()}")
     return f"cannot be read ({error.strerror or error})"
 
 

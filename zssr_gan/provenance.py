@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 from zssr_gan.errors import ZssrGanError
+from zssr_gan.files import why_unreadable
 
 _T = TypeVar("_T")
 
@@ -107,7 +108,7 @@ def read_json(path: Path, kind: type[_T], error: type[ZssrGanError]) -> _T:
     try:
         return TypeAdapter(kind).validate_json(path.read_bytes())
     except OSError as problem:
-        raise error(f"{path}: cannot be read ({problem.strerror}).") from problem
+        raise error(f"{path}: {why_unreadable(path, problem)}.") from problem
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
         why = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))

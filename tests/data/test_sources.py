@@ -12,7 +12,7 @@ from skimage import data
 
 from tests.data.trees import SURVFACE, TINYFACE, make_tree, opened, pixels, write_image, write_list, write_pairs
 from zssr_gan.data.prepared import open_sources
-from zssr_gan.data.sources import Folder, Listing, Source, examine, images_in
+from zssr_gan.data.sources import FOLDER, HIDDEN, NOT_READ, Folder, Listing, Source, examine, images_in
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.settings.data import DataSettings, SourceSettings
 
@@ -39,7 +39,10 @@ class TestFolder:
             "mine: 1 hidden file or folder is left out, such as a/._z.JPG",
         )
         assert names_in(tmp_path) == ["a.bmp", "b.png", "a/z.JPG", "a/b/c.Tiff"]
-        assert names_in(tmp_path, recursive=False) == ["a.bmp", "b.png"]
+        images, left_out = images_in(tmp_path, recursive=False)
+        assert images == [tmp_path / "a.bmp", tmp_path / "b.png"]
+        assert left_out == {FOLDER: ["a"]}
+        assert images_in(tmp_path)[1] == {HIDDEN: ["a/._z.JPG"]}
 
     def test_every_ending_that_is_read_is_taken(self, tmp_path: Path) -> None:
         endings = ["png", "jpg", "jpeg", "jpe", "JFIF", "tif", "tiff", "bmp", "webp", "avif", "HEIC", "heif", "hif"]
@@ -53,19 +56,21 @@ class TestFolder:
         for name in ("notes.txt", "ok_x2.json", "README", ".hidden.mov", "model.safetensors"):
             (tmp_path / name).write_text("text")
         os.mkfifo(tmp_path / "pipe.png")
-        images, unread = images_in(tmp_path)
+        images, left_out = images_in(tmp_path)
         assert images == [tmp_path / "ok.png"]
-        assert unread == ["a.xyz", "b.MOV", "binary", "c.cr2", "d.gif", "e.png~", "pipe.png", "sub/f.mp4"]
+        assert left_out[NOT_READ] == ["a.xyz", "b.MOV", "binary", "c.cr2", "d.gif", "e.png~", "pipe.png", "sub/f.mp4"]
 
     def test_a_link_that_leads_nowhere_is_an_image_that_fails(self, tmp_path: Path) -> None:
         make_tree(tmp_path, ["b.png"])
         for name, target in (("a.png", "gone.png"), ("c.jpg", "c.jpg"), ("d.txt", "gone"), ("folder", "gone")):
             (tmp_path / name).symlink_to(target)
         assert names_in(tmp_path, recursive=False) == ["a.png", "b.png", "c.jpg"]
+        assert images_in(tmp_path, recursive=False)[1] == {"is a broken link": ["d.txt", "folder"]}
         assert names_in(tmp_path) == ["a.png", "b.png", "c.jpg", "d.txt", "folder"]
         listing = opened("folder", tmp_path, "mine").listing()
         assert paths(listing) == ["b.png"]
-        assert listing.unusable == tuple((n, "is a broken link") for n in ("a.png", "c.jpg", "d.txt", "folder"))
+        reasons = ("is a broken link", "is a loop of links", "is a broken link", "is a broken link")
+        assert listing.unusable == tuple(zip(("a.png", "c.jpg", "d.txt", "folder"), reasons, strict=True))
 
     def test_folders_that_cannot_be_opened(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A user's own fails, one inside it is named."""
@@ -288,7 +293,7 @@ class TestExamine:
         assert found[7] == (hashlib.sha256((tmp_path / "007.png").read_bytes()).hexdigest(), 16, 20)
         assert found[200] == "is not an image of a kind that is read (PNG, JPEG, TIFF, BMP, WebP, AVIF and HEIC)"
         assert found[201] == "the BMP file is damaged or truncated"
-        assert found[299] == "cannot be read (No such file or directory)"
+        assert found[299] == "no such file"
 
     def test_a_process_that_is_ended_is_one_sentence(self) -> None:
         with pytest.raises(ImageError, match="was ended"):

@@ -93,7 +93,8 @@ def test_our_own_results_in_a_folder_are_left_out(tmp_path: Path) -> None:
 
 def test_what_is_not_read_is_counted_and_named(tmp_path: Path) -> None:
     touch(*(tmp_path / name for name in ("a.png", "b.mov", "c.xyz", "notes.txt", "s/d.gif", "s/e.cr2")))
-    (notice,) = plan_run([tmp_path]).notices
+    notice, folders = plan_run([tmp_path]).notices
+    assert folders == "left out 1 folder, such as s: --recursive looks into folders"
     assert notice == (
         "left out 2 files, such as b.mov, c.xyz: not of a kind that is read "
         "('zssr-gan video frames b.mov -o DIR' writes a video's frames as images)"
@@ -101,8 +102,49 @@ def test_what_is_not_read_is_counted_and_named(tmp_path: Path) -> None:
     (notice,) = plan_run([tmp_path], recursive=True).notices
     assert notice.startswith("left out 4 files, such as b.mov, c.xyz, s/d.gif: ")
     (tmp_path / "a.png").unlink()
-    with pytest.raises(ImageError, match=r"no image of a kind that is read .*, beside 2 files, such as b\.mov, c\.xyz"):
+    with pytest.raises(
+        ImageError, match=r"no image of a kind that is read .*; left out 2 files, such as b\.mov, c\.xyz"
+    ):
         plan_run([tmp_path])
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_links_and_hidden_things_are_named(tmp_path: Path, recursive: bool) -> None:
+    touch(*(tmp_path / name for name in ("in/a.png", "in/.b.png", "in/.c/d.png", "in/.DS_Store", "else/e.png")))
+    links = {"broken": "gone", "broken.png": "gone.png", "loop": "loop", "loop.png": "pool.png", "pool.png": "loop.png"}
+    for name, target in {**links, "linked": "../else"}.items():
+        (tmp_path / "in" / name).symlink_to(target)
+    sources, notices = collect_sources([tmp_path / "in"], recursive=recursive)
+    names = ["a.png", "broken.png", "loop.png", "pool.png"]  # of these the links fail by name in their turn
+    hidden = "left out 2 items, such as .b.png, .c: hidden"
+    if recursive:
+        assert sorted(path.name for path in sources) == sorted([*names, "broken", "loop", "e.png"])
+        assert notices == (hidden,)
+        return
+    assert [path.name for path in sources] == names
+    assert set(notices) == {
+        hidden,
+        "left out 1 item, such as broken: a broken link",
+        "left out 1 item, such as loop: a loop of links",
+        "left out 1 folder, such as linked: --recursive looks into folders",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("broken.png", "is a broken link (to gone.png)."),
+        ("loop.png", "is a loop of links (to pool.png)."),
+        ("gone.png", "no such file or folder in the working directory {}."),
+    ],
+)
+def test_an_input_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, why: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    for link, target in {"broken.png": "gone.png", "loop.png": "pool.png", "pool.png": "loop.png"}.items():
+        Path(link).symlink_to(target)
+    with pytest.raises(ImageError) as caught:
+        collect_sources([Path(name)])
+    assert str(caught.value) == f"{name}: {why.format(tmp_path)}"
 
 
 @pytest.mark.parametrize("name", ["missing.png", "empty"])

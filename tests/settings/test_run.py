@@ -216,7 +216,7 @@ class TestMistakes:
         assert words in message(tmp_path / "mine.yaml")
 
     def test_no_such_file(self, tmp_path: Path) -> None:
-        assert "none.yaml: cannot be read (No such file" in message(tmp_path / "none.yaml")
+        assert "none.yaml: no such file" in message(tmp_path / "none.yaml")
 
 
 def test_as_resolved_it_reads_back(config: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ A source knows its files by their path relative to its root, with forward slashe
 the order in which a file system lists, or on where the set lies.
 """
 
+import errno
 import os
 import signal
 import stat
@@ -39,7 +40,10 @@ _NO_PICTURES = frozenset({
 """Endings of files that are neither pictures nor videos."""
 
 HIDDEN = "is hidden"
+FOLDER = "is a folder"
 BROKEN_LINK = "is a broken link"
+LOOP_OF_LINKS = "is a loop of links"
+NOT_READ = "is not of a kind that is read"
 
 _LARGEST_FILE = 2**30  # bytes; no image within the limit of pixels comes near
 
@@ -48,8 +52,9 @@ def walk(folder: Path, *, recursive: bool = True) -> Iterator[tuple[str, str]]:
     """Each file in a folder as (path, ""), and what cannot be used as (path, reason), such as `HIDDEN`.
 
     Paths are relative to `folder`, with forward slashes. A folder's files come before its folders, each by name; linked
-    folders are followed, each folder once, and a link that leads nowhere is `BROKEN_LINK`. What macOS adds to archives
-    counts as hidden. Raises OSError where `folder` itself cannot be listed.
+    folders are followed, each folder once, and a link that leads nowhere is `BROKEN_LINK` or `LOOP_OF_LINKS`. What
+    macOS adds to archives is hidden; without `recursive` a folder is a `FOLDER`. Raises OSError where `folder` itself
+    cannot be listed.
     """
     seen: set[tuple[int, int]] = set()
 
@@ -64,9 +69,9 @@ def walk(folder: Path, *, recursive: bool = True) -> Iterator[tuple[str, str]]:
             path = f"{place}/{name}" if place else name
             if name.startswith(".") or name == "__MACOSX":
                 yield path, HIDDEN
-            elif not is_folder:
+            elif not (is_folder and recursive):
                 yield path, problem
-            elif recursive:
+            else:
                 try:
                     yield from inside(path)
                 except OSError as error:
@@ -76,36 +81,38 @@ def walk(folder: Path, *, recursive: bool = True) -> Iterator[tuple[str, str]]:
 
 
 def _leads_to(entry: os.DirEntry[str]) -> tuple[bool, str, str]:
-    """Whether an entry is a folder, or a link to one; its name; and `BROKEN_LINK` or nothing."""
+    """Whether an entry is a folder, or a link to one; its name; and why it is no file, or nothing."""
     try:
         if entry.is_symlink():  # of others no call is needed
             entry.stat()
-        return entry.is_dir(), entry.name, ""
-    except OSError:  # nothing is there, or the link leads to itself
-        return False, entry.name, BROKEN_LINK
+        return entry.is_dir(), entry.name, FOLDER if entry.is_dir() else ""
+    except OSError as error:
+        return False, entry.name, LOOP_OF_LINKS if error.errno == errno.ELOOP else BROKEN_LINK
 
 
-def images_in(folder: Path, *, recursive: bool = True) -> tuple[list[Path], list[str]]:
-    """The images in a folder, and the paths within it of other files that may be pictures or videos.
+def images_in(folder: Path, *, recursive: bool = True) -> tuple[list[Path], dict[str, list[str]]]:
+    """The images in a folder, and the paths within it of what is left out, by reason: `NOT_READ` or one of `walk`'s.
 
-    Images are known by their endings; hidden files are left out; see `walk`. Broken links and folders that cannot be
-    opened are among the images, so that each fails by name when its turn comes.
-
+    Images are known by their endings. Broken links and folders that cannot be opened are among them, so that each fails
+    by name; without `recursive` a broken link without an image's name, which may have led to a folder, is left out.
     Raises ImageError where `folder` itself cannot be listed.
     """
-    images, others = list[Path](), list[str]()
+    images, others = list[Path](), dict[str, list[str]]()
     try:
         for path, problem in walk(folder, recursive=recursive):
             file, is_image = folder / path, Path(path).suffix.lower() in IMAGE_EXTENSIONS
-            if problem == HIDDEN or (problem == BROKEN_LINK and not is_image and not recursive):
-                continue  # without an image's name a broken link may have led to a folder, which is not asked for
-            if problem or (is_image and file.is_file()):
+            left_out = others.setdefault(problem or NOT_READ, [])
+            if problem == HIDDEN and not (is_image or file.is_dir()):
+                continue
+            if problem in (HIDDEN, FOLDER) or (problem and not is_image and not recursive):
+                left_out.append(path)
+            elif problem or (is_image and file.is_file()):
                 images.append(file)
             elif _may_be_picture(file):
-                others.append(path)
+                left_out.append(path)
     except OSError as error:
-        raise ImageError(f"{folder}: the folder cannot be listed ({error.strerror})") from error
-    return images, others
+        raise ImageError(f"{folder}: the folder cannot be listed ({error.strerror}).") from error
+    return images, {why: paths for why, paths in others.items() if paths}
 
 
 def _may_be_picture(file: Path) -> bool:

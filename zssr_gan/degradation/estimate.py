@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError, from_json
 from zssr_gan.degradation.found_compression import ImageCompression, SetCompression
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, KernelBlur, Noise
 from zssr_gan.errors import SettingsError
-from zssr_gan.files import canonical_sha256
+from zssr_gan.files import canonical_sha256, why_unreadable
 from zssr_gan.imaging.colour import LEVELS
 from zssr_gan.provenance import CaseImage, FileModel
 
@@ -184,7 +184,7 @@ def read_estimate(path: Path) -> Estimate:
     try:
         text = path.read_text("utf-8")
     except OSError as error:
-        raise SettingsError(f"{path}: the degradation cannot be read ({error.strerror})") from error
+        raise SettingsError(f"{path}: {why_unreadable(path, error)}") from error
     except ValueError as error:
         raise SettingsError(f"{path}: is no degradation: it is not text") from error
     try:

@@ -7,6 +7,7 @@ ImageError of one sentence.
 import contextlib
 import json
 import logging
+import stat
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from zssr_gan.errors import ImageError
+from zssr_gan.files import why_unreadable
 from zssr_gan.imaging.formats import DECODERS
 from zssr_gan.imaging.jpeg import decode_jpeg
 from zssr_gan.imaging.metadata import assemble, text_of
@@ -45,14 +47,15 @@ def read_picture(path: Path, *, max_megapixels: float = 100.0) -> Picture:
     try:
         if path.is_dir():
             raise ImageError(f"{path}: is a folder, not an image file.")
-        if not path.is_file():
-            raise ImageError(f"{path}: is not a file." if path.exists() else f"{path}: does not exist.")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{path}: is not a file.")
         # Raw 16-bit RGBA is 8 bytes a pixel; far above it no picture within the limit is that large.
-        if path.stat().st_size > 16e6 * max_megapixels + 2**26:
+        if status.st_size > 16e6 * max_megapixels + 2**26:
             raise ImageError(f"{path}: is too large a file for an image of at most {max_megapixels:g} megapixels.")
         data = path.read_bytes()
     except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror or error}).") from error
+        raise ImageError(f"{path}: {why_unreadable(path, error)}.") from error
     return decode_picture(data, str(path), max_megapixels=max_megapixels)
 
 

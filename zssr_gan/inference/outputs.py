@@ -7,14 +7,16 @@ import contextlib
 import hashlib
 import os
 import re
+import stat
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from zssr_gan.data.sources import IMAGE_EXTENSIONS, images_in
+from zssr_gan.data.sources import FOLDER, IMAGE_EXTENSIONS, NOT_READ, images_in
 from zssr_gan.errors import ImageError, OutputError, SettingsError
+from zssr_gan.files import why_unreadable
 from zssr_gan.imaging.resize import Scale
 from zssr_gan.inference.region import Region, region_text
 from zssr_gan.provenance import is_ours, scale_text
@@ -153,35 +155,40 @@ def collect_sources(inputs: Sequence[Path], *, recursive: bool = False) -> tuple
         ImageError: an input is missing, not a file, or a folder without images.
     """
     found: dict[Path, Path] = {}
-    ours, others = 0, list[str]()
+    ours, others = 0, dict[str, list[str]]()
     for given in inputs:
         if given.is_dir():
             images, unread = images_in(given, recursive=recursive)
             if not images:
-                more = "" if recursive else " itself (--recursive looks into its subfolders too)"
-                beside = f", beside {_such_as(unread)}{_way_of_videos(unread)}" if unread else ""
-                raise ImageError(f"{given}: no image of a kind that is read in this folder{more}{beside}")
+                beside = "".join(f"; {_left_out(names, why)}" for why, names in unread.items())
+                raise ImageError(f"{given}: no image of a kind that is read lies in this folder{beside}.")
             fresh = [path for path in images if not is_ours(path)]
             ours += len(images) - len(fresh)
-            others += unread
-        elif given.is_file():
-            fresh = [given]
-        elif given.exists():
-            raise ImageError(f"{given}: neither a file nor a folder")
+            for why, names in unread.items():
+                others.setdefault(why, []).extend(names)
         else:
-            raise ImageError(f"{given}: {'is a broken link' if given.is_symlink() else 'no such file or folder'}")
+            try:
+                status = given.stat()
+            except OSError as error:
+                raise ImageError(f"{given}: {why_unreadable(given, error, 'file or folder')}.") from error
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError(f"{given}: is neither a file nor a folder.")
+            fresh = [given]
         for path in fresh:
             found.setdefault(_absolute(path), path)
     if not found:
         raise ImageError(f"nothing to do: all {ours} images found are results of earlier runs")
     notices = [f"left out {ours} results of earlier runs found in the folders"] if ours else []
-    notices += [f"left out {_such_as(others)}: not of a kind that is read{_way_of_videos(others)}"] if others else []
+    notices += [_left_out(names, why) for why, names in others.items()]
     return list(found.values()), tuple(notices)
 
 
-def _such_as(names: Sequence[str]) -> str:
-    """How many files there are, and the first of their names."""
-    return f"{len(names):,} file{'s' if len(names) > 1 else ''}, such as {', '.join(names[:3])}"
+def _left_out(names: Sequence[str], why: str) -> str:
+    """How many files or folders are left out, the first of their names, and why."""
+    what = {NOT_READ: "file", FOLDER: "folder"}.get(why, "item")
+    many = f"{len(names):,} {what}{'s' if len(names) > 1 else ''}, such as {', '.join(names[:3])}"
+    reason = "--recursive looks into folders" if why == FOLDER else why.removeprefix("is ")
+    return f"left out {many}: {reason}{_way_of_videos(names) if why == NOT_READ else ''}"
 
 
 def _way_of_videos(names: Sequence[str]) -> str:

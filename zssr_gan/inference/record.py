@@ -24,7 +24,7 @@ from zssr_gan.degradation.estimate import Estimate
 from zssr_gan.degradation.found_compression import ImageCompression
 from zssr_gan.degradation.model import Degradation
 from zssr_gan.errors import ZssrGanError
-from zssr_gan.files import relative_path, sha256_file
+from zssr_gan.files import relative_path, sha256_file, why_unreadable
 from zssr_gan.provenance import STATEMENT, CaseImage, FileModel, Label, finite_json, label_of
 from zssr_gan.zeroshot.selection import Selection
 
@@ -262,7 +262,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
-        raise RecordError(f"{path}: the record cannot be read ({error.strerror})") from error
+        raise RecordError(f"{path}: {why_unreadable(path, error)}") from error
     except ValueError as error:
         hint = f"; did you mean {path.with_suffix('.json').name}?" if path.suffix.lower() != ".json" else ""
         raise RecordError(f"{path}: not a record, since it is not JSON{hint}") from error

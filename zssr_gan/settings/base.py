@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from zssr_gan.errors import SettingsError
+from zssr_gan.files import why_unreadable
 
 
 class Settings(BaseModel):
@@ -142,7 +143,7 @@ def read_yaml_file(path: Path) -> object:
     try:
         data = read_yaml(path.read_text("utf-8"))
     except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise SettingsError(f"{path}: {why_unreadable(path, error)}.") from error
     except ValueError as error:  # also bytes that are not UTF-8
         raise SettingsError(f"{path}: is not valid YAML ({error}).") from error
     return {} if data is None else data

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zssr_gan.degradation.model import Degradation
 from zssr_gan.errors import SettingsError, WeightsError
-from zssr_gan.files import canonical_sha256, sha256_bytes, write_together
+from zssr_gan.files import canonical_sha256, sha256_bytes, why_unreadable, write_together
 from zssr_gan.networks.base import GeneratorNetwork
 from zssr_gan.networks.pretrained import one_line, tensors_of
 from zssr_gan.networks.registry import generator_of
@@ -201,7 +201,7 @@ def load_generator(path: Path | str) -> "TrainedGenerator":
         data = path.read_bytes()
         weights = tensors_of(data)
     except OSError as error:
-        raise WeightsError(f"{path}: the generator cannot be read ({error.strerror}).") from error
+        raise WeightsError(f"{path}: {why_unreadable(path, error)}.") from error
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}; {_WAY_OUT}.") from error
     # safetensors' loader of bytes leaves the text out; the header is a length and JSON.

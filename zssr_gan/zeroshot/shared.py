@@ -27,7 +27,7 @@ from zssr_gan.degradation.model import Degradation, DegradedDownscale, degradati
 from zssr_gan.degradation.operators import Downscale
 from zssr_gan.devices import Machine
 from zssr_gan.errors import ImageError, NumericalError, SettingsError
-from zssr_gan.files import atomic_write, canonical_sha256, sha256_bytes
+from zssr_gan.files import atomic_write, canonical_sha256, sha256_bytes, why_unreadable
 from zssr_gan.imaging.resize import Scale
 from zssr_gan.imaging.tiles import copied_middle_of
 from zssr_gan.networks.zssr import ZSSR
@@ -332,7 +332,7 @@ def read_shared(path: Path) -> SharedModel:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise SettingsError(f"{path}: the shared model cannot be read ({error.strerror})") from error
+        raise SettingsError(f"{path}: {why_unreadable(path, error)}") from error
     try:
         tensors = load(data)
         # safetensors' loader of bytes leaves the text out; the header is a length and JSON.
