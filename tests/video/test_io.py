@@ -244,6 +244,12 @@ class TestRefusals:
             container.mux(stream.encode(sound))
         assert "holds no video" in refused(tmp_path / "a.wav")
 
+    def test_frames_that_are_too_large(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        small = tmp_path / "decoder.py"
+        small.write_text(Path(io._DECODER).read_text().replace("MAX_PIXELS = 100_000_000", "MAX_PIXELS = 3_000"))
+        monkeypatch.setattr(io, "_DECODER", str(small))
+        assert refused(clips.write(tmp_path / "a.mp4")).startswith("its frames have 64x48 px, more than ")
+
     def test_pixels_that_are_no_integers(self, tmp_path: Path) -> None:
         path = clips.write(tmp_path / "f.nut", "rawvideo", pixel_format="gbrpf32le")
         assert refused(path) == "its pixels are stored in a way that is not read (pixel format gbrpf32le)."

@@ -161,15 +161,18 @@ def _unreadable(head: bytes, raw: str | None, error: Exception) -> str:
 
 
 def _frames(av: Any, container: Any, request: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[NDArray[Any]]]]:
-    videos = [
-        stream for stream in container.streams.video if not stream.disposition & av.stream.Disposition.attached_pic
-    ]
+    cover = av.stream.Disposition.attached_pic
+    videos = [stream for stream in container.streams.video if not stream.disposition & cover]
     if not videos:
         raise Refused(f"holds no video ({container.format.long_name}).")
     stream = videos[0]
     context = stream.codec_context
     if context is None:
         raise Refused("its video is coded in a way that this build of PyAV does not decode.")
+    if context.width * context.height > MAX_PIXELS:
+        raise Refused(
+            f"its frames have {context.width}x{context.height} px, more than {MAX_PIXELS // 10**6} megapixels."
+        )
     # One thread: what is concealed of damaged frames does not depend on which thread was faster.
     context.thread_count = 1
     context.options = {
@@ -218,7 +221,7 @@ def _frames(av: Any, container: Any, request: dict[str, Any]) -> Iterator[tuple[
             yield {"frame": message}, payload
             index += 1
     if not index:
-        raise Refused(f"no frame of it can be decoded ({undecodable} packets are damaged).")
+        raise Refused(f"no frame of it can be decoded (damaged packets: {undecodable}).")
     yield {"end": {"undecodable": undecodable, "ended": ended, "combing": combing, "moved": moved}}, []
 
 
@@ -330,12 +333,8 @@ class _Filter:
         kind = (frame.width, frame.height, frame.format.name)
         if kind != self.kind:
             self.kind, self.graph = kind, self.av.filter.Graph()
-            source = self.graph.add_buffer(
-                width=frame.width,
-                height=frame.height,
-                format=frame.format,
-                time_base=frame.time_base or Fraction(1, 25),
-            )
+            size = {"width": frame.width, "height": frame.height}
+            source = self.graph.add_buffer(**size, format=frame.format, time_base=Fraction(1, 25))
             chain = [source, self.graph.add(self.name, self.arguments), self.graph.add("buffersink")]
             self.graph.link_nodes(*chain).configure()
         self.graph.push(frame)

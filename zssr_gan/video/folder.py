@@ -23,6 +23,7 @@ from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.picture import Metadata, Samples, to_samples
 from zssr_gan.imaging.png import encode_png
 from zssr_gan.imaging.resize import resize
+from zssr_gan.signals import uninterrupted
 from zssr_gan.video.aspect import Display, display_size
 from zssr_gan.video.frames import Frame, Video, VideoInfo, planes_sha256, with_repeats
 from zssr_gan.video.pixels import rgb
@@ -83,13 +84,16 @@ def write_stills(
         atomic_write(hidden / TABLE, csv_lines(written(), STILL_COLUMNS))
         atomic_write(hidden / RECORD, _record(video, source, stills, sorted(resampled), display).encode())
         try:
-            if folder.is_dir():
+            with uninterrupted():
                 retired = hidden.with_suffix(".old")
-                folder.rename(retired)
-                shutil.rmtree(retired)
-            hidden.rename(folder)
+                if folder.is_dir():
+                    folder.rename(retired)
+                hidden.rename(folder)
+            shutil.rmtree(retired, ignore_errors=True)
         except OSError as error:
             raise OutputError(f"{folder}: cannot be written ({error.strerror}); choose another folder.") from error
+    except OutputError as error:
+        raise OutputError(str(error).replace(str(hidden), str(folder))) from error
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
     return stills
