@@ -20,7 +20,7 @@ from benchmarks.protocol import parsed, show_row
 from zssr_gan.imaging.colour import LEVELS, from_levels, luma_of, psnr_db, to_levels
 from zssr_gan.imaging.io import read_picture
 from zssr_gan.imaging.resize import resize
-from zssr_gan.inference.enhance import enhance
+from zssr_gan.inference.arrays import enhance
 
 _SIDES = {"astronaut": (32, 128), "coffee": (32, 128), "face": (32, 64)}
 

@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zssr_gan.inference.enhance import enhance
+    from zssr_gan.inference.arrays import enhance
     from zssr_gan.training.model_card import load_generator
 
 
@@ -20,7 +20,7 @@ __all__ = ["__version__", "enhance", "load_generator"]
 def __getattr__(name: str) -> Any:
     """The functions, imported when first asked for: torch takes seconds to import, and `--version` needs none."""
     if name == "enhance":
-        from zssr_gan.inference.enhance import enhance
+        from zssr_gan.inference.arrays import enhance
 
         return enhance
     if name == "load_generator":

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -14,8 +15,10 @@ from skimage import data
 from tests.inference import files
 from zssr_gan.cli.main import main
 from zssr_gan.degradation.estimate import Estimate
+from zssr_gan.errors import SettingsError
 from zssr_gan.files import sha256_file
 from zssr_gan.inference import case
+from zssr_gan.inference.arrays import enhance as from_python
 from zssr_gan.inference.case import FEWEST
 from zssr_gan.inference.record import Record, read_record
 from zssr_gan.settings.base import write_yaml
@@ -136,6 +139,26 @@ class TestDegradation:
             Path(f"in/{number:02}.png").write_bytes(b"not an image")
         assert enhance("--overwrite") == 1
         assert capsys.readouterr().err.count("failed: in/") == 10
+
+
+@pytest.mark.usefixtures("desk")
+class TestPython:
+    def test_a_list_is_learnt_from_as_a_folder_is(self) -> None:
+        images = crops(12, 72, side=24)
+        save(images)
+        assert enhance() == 0
+        made = from_python(images, preset="together.yaml", threads=1, device="cpu")
+        for number, one in enumerate(made):
+            np.testing.assert_array_equal(np.asarray(one), np.asarray(Image.open(f"out/{number:02}_x2.png")))
+
+    def test_scratch_is_each_image_alone(self) -> None:
+        images = [np.asarray(one) for one in crops(2, None)]
+        made = from_python(images, preset="together.yaml", init="scratch", threads=1, device="cpu")
+        alone = from_python(images[1], preset="together.yaml", threads=1, device="cpu")
+        np.testing.assert_array_equal(made[1], alone)
+        with pytest.raises(SettingsError, match="give a list"):
+            from_python(images[0], degradation="estimate")
+        assert from_python([]) == []
 
 
 @pytest.mark.usefixtures("desk")

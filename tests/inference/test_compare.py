@@ -21,8 +21,8 @@ from zssr_gan.errors import SettingsError, WeightsError
 from zssr_gan.imaging.io import read_provenance
 from zssr_gan.imaging.resize import resize
 from zssr_gan.inference import compare as comparing
+from zssr_gan.inference.arrays import enhance
 from zssr_gan.inference.compare import named_systems
-from zssr_gan.inference.enhance import enhance
 from zssr_gan.settings.base import write_yaml
 from zssr_gan.training.model_card import CameraCard, ImageList
 

@@ -21,7 +21,8 @@ from zssr_gan.devices import RunOptions
 from zssr_gan.errors import ImageError, ZssrGanError
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resize import resize
-from zssr_gan.inference.enhance import Enhanced, enhance, enhance_picture, enhance_pictures
+from zssr_gan.inference.arrays import enhance
+from zssr_gan.inference.enhance import Enhanced, enhance_picture, enhance_pictures
 from zssr_gan.inference.record import DegradationFacts
 from zssr_gan.inference.request import Request
 from zssr_gan.progress import Progress

@@ -19,7 +19,8 @@ from zssr_gan.imaging import dihedral
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resize import resize
 from zssr_gan.inference import generator as generator_module
-from zssr_gan.inference.enhance import enhance, enhance_picture, enhance_pictures
+from zssr_gan.inference.arrays import enhance
+from zssr_gan.inference.enhance import enhance_picture, enhance_pictures
 from zssr_gan.inference.generator import generate, images_together, own_scale
 from zssr_gan.inference.record import DegradationFacts
 from zssr_gan.inference.request import Request

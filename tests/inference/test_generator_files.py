@@ -22,7 +22,7 @@ from zssr_gan.errors import SettingsError
 from zssr_gan.files import sha256_file
 from zssr_gan.imaging.io import read_provenance
 from zssr_gan.inference import batch, generator
-from zssr_gan.inference.enhance import enhance as from_python
+from zssr_gan.inference.arrays import enhance as from_python
 from zssr_gan.inference.record import Record, read_record
 from zssr_gan.networks.srcnn import SRCNN, SRCNNOptions
 from zssr_gan.provenance import LABELS

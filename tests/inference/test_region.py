@@ -20,7 +20,8 @@ from zssr_gan.devices import RunOptions
 from zssr_gan.errors import SettingsError
 from zssr_gan.imaging.io import read_picture
 from zssr_gan.imaging.picture import Metadata, Picture
-from zssr_gan.inference.enhance import Enhanced, enhance, enhance_picture
+from zssr_gan.inference.arrays import enhance
+from zssr_gan.inference.enhance import Enhanced, enhance_picture
 from zssr_gan.inference.options import make_request
 from zssr_gan.inference.outputs import Job
 from zssr_gan.inference.region import checked_region, cut, parse_region

@@ -7,7 +7,7 @@ and the camera of several is estimated from all of them.
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from zssr_gan.errors import ImageError
 from zssr_gan.files import canonical_sha256, sha256_bytes
 from zssr_gan.imaging.colour import without_equal_channels
 from zssr_gan.imaging.io import decode_picture, read_picture
+from zssr_gan.imaging.picture import Picture
 from zssr_gan.inference.enhance import OnProgress
 from zssr_gan.inference.options import with_estimate
 from zssr_gan.inference.outputs import Job, Plan
@@ -52,13 +53,57 @@ def decide_init(plan: Plan, request: Request) -> tuple[Request, str]:
         request = replace(request, estimates=None)
     if request.init != "auto":
         return request, ""
-    assert isinstance(request.settings, ZeroShotSettings)
     small = sum(_is_small(job.source) for job in jobs)
-    if small < FEWEST or 2 * small < len(jobs) or request.settings.shared is None:
-        return replace(request, init="scratch"), ""
+    request = _decided(request, small, len(jobs))
     side = math.isqrt(SMALL_PIXELS)
     line = f"{small} of {len(jobs)} images are small (at most {side}x{side} pixels), so one network is learnt on all"
-    return replace(request, init="shared", settings=request.settings.for_case()), f"{line}: {LABELLED_CASE}"
+    return request, f"{line}: {LABELLED_CASE}" if request.learns else ""
+
+
+def _decided(request: Request, small: int, images: int) -> Request:
+    """The request with its `init` decided by how many images there are, and how many of them are small."""
+    assert isinstance(request.settings, ZeroShotSettings)
+    if small < FEWEST or 2 * small < images or request.settings.shared is None:
+        return replace(request, init="scratch")
+    return replace(request, init="shared", settings=request.settings.for_case())
+
+
+def learn_from_pictures(pictures: Sequence[Picture], request: Request, on_progress: OnProgress | None) -> list[Request]:
+    """What is asked of each of some pictures, decided and learnt as for files; nothing is written.
+
+    Raises:
+        ImageError: a shared model was asked for, and none of the pictures can be learnt from.
+        NumericalError: NaN or infinity came out.
+    """
+    if len(pictures) < 2 and not request.learns:
+        return [request] * len(pictures)
+    sizes = [one.pixels.shape[-2:] for one in pictures]
+    if request.init == "auto":
+        small = sum(min(size) >= SMALLEST_SIDE and math.prod(size) <= SMALL_PIXELS for size in sizes)
+        request = _decided(request, small, len(pictures))
+    hashes = [sha256_bytes(one.pixels.contiguous().numpy().tobytes()) for one in pictures]
+    images = [
+        read_lr(CaseImage(name=f"picture {n}", sha256=sha256), without_equal_channels(one.pixels), None)
+        for n, (sha256, one) in enumerate(zip(hashes, pictures, strict=True))
+    ]
+    if request.estimates and len(pictures) > 1:
+        (found,) = learn_case(images, seed=request.seed, on_progress=on_progress).estimates.values()
+        if request.estimates == "asked" or _is_shared(found, request):
+            request = replace(request, estimate=found, degradation=DegradationFacts.estimated(found))
+    if request.learns:
+        assert isinstance(request.settings, ZeroShotSettings)
+        with machine(request.options) as used:
+            case = learn_case(
+                images,
+                seed=request.seed,
+                degradations=[request.degradation_of(one).values.downscale for one in hashes],
+                settings=request.settings,
+                scale=request.scale,
+                machine=used,
+                on_progress=on_progress,
+            )
+        request = replace(request, shared=case.shared)
+    return [replace(request, degradation=request.degradation_of(one)) for one in hashes]
 
 
 def _is_small(path: Path) -> bool:

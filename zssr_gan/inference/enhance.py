@@ -2,15 +2,10 @@
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from zssr_gan.degradation.compression import find_compression
@@ -18,21 +13,18 @@ from zssr_gan.degradation.found_compression import SetCompression
 from zssr_gan.degradation.model import Degradation, Jpeg, KernelBlur
 from zssr_gan.degradation.noise import picture_noise
 from zssr_gan.degradation.operators import Downscale
-from zssr_gan.devices import Machine, RunOptions, device_name, machine
-from zssr_gan.errors import ImageError, NumericalError, ResultWarning
+from zssr_gan.devices import Machine, device_name, machine
+from zssr_gan.errors import ImageError, NumericalError
 from zssr_gan.imaging.colour import LEVELS, psnr_db
-from zssr_gan.imaging.convert import like, picture_of
 from zssr_gan.imaging.picture import Picture, quantise, seen_colours, stretch_of
-from zssr_gan.imaging.resize import Scale, Size, enlarged_size, resize
+from zssr_gan.imaging.resize import Size, enlarged_size, resize
 from zssr_gan.inference.evidence import added_variation, evidence_figures
-from zssr_gan.inference.generator import WARNING, generate, images_together
-from zssr_gan.inference.options import degradation_option, make_request
+from zssr_gan.inference.generator import generate, images_together
 from zssr_gan.inference.record import DegradationFacts, Work, versions
-from zssr_gan.inference.region import Region, check_inside, cut, cut_picture
+from zssr_gan.inference.region import check_inside, cut, cut_picture
 from zssr_gan.inference.request import Request, Settings
 from zssr_gan.progress import Progress
 from zssr_gan.settings.zeroshot import GeneratorSettings, ZeroShotSettings
-from zssr_gan.training.model_card import TrainedGenerator
 from zssr_gan.zeroshot.scheduler import run_single
 from zssr_gan.zeroshot.steps import SMALLEST_SIDE
 from zssr_gan.zeroshot.upscale import SuperResolved, upscale
@@ -277,73 +269,3 @@ def _rounded(source: Picture, pixels: Tensor) -> Picture:
     if source.alpha is not None:
         alpha = resize(source.alpha, (pixels.shape[-2], pixels.shape[-1])).clamp_(0, 1)
     return quantise(Picture(pixels.expand(len(source.pixels), -1, -1), alpha, source.bits, source.metadata))
-
-
-def enhance(
-    image: NDArray[Any] | Image.Image,
-    scale: float | Scale | None = None,
-    preset: str | None = None,
-    *,
-    model: str | Path | TrainedGenerator | None = None,
-    region: Region | None = None,
-    seed: int = 0,
-    noise: float | None = None,
-    kernel: NDArray[Any] | Sequence[Sequence[float]] | None = None,
-    degradation: Degradation | str | Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    threads: int | None = None,
-    tile: int | None = None,
-    on_progress: OnProgress | None = None,
-) -> Any:
-    """Enlarge one image by what it teaches itself, or by a trained generator: array in, array out; PIL in, PIL out.
-
-    Args:
-        image: an array `H W` (gray), `H W 2` (gray and alpha), `H W 3` (RGB) or `H W 4` (RGB and alpha; straight, not
-            premultiplied) of uint8, uint16 (0 to full range) or floating point ([0, 1]); or a PIL image of mode L,
-            LA, RGB, RGBA, P or I;16.
-        scale: factor per side, 1 to 8; or (y, x). None: 2, or the generator's.
-        preset: `quality`, `fast`, `original`, `paper`, or a YAML file of the same form; with a generator `generator` or
-            `raw`, or a YAML file of that form. None: the first of these.
-        model: a trained generator as `make train` writes it, or as `load_generator` gives it. Results are then
-            `generative`: their detail may stem from other people's images.
-        region: the part that the result shows, as (x, y, width, height) in pixels of the upright image, from its top
-            left corner. The whole is learnt from, and the pixels are those of the whole result.
-        seed: from 0 to 2^63 - 1; the same seed, image and machine give the same pixels.
-        noise: standard deviation of the camera's noise, [0, 1] units; 0: none. None: what is seen in the picture where
-            nothing else is known of the camera.
-        kernel: blur of the image in pixels of the result, an array or nested lists of two dimensions; the scale is
-            then in whole numbers.
-        degradation: how the image came out of the scene, or the file of an estimate as `zssr-gan degradation estimate`
-            writes it; "bicubic"; "auto" or None: the kernel, or what the generator was trained for, or the compression
-            or noise that the image shows, or bicubic. It has its own noise, so `noise` has no place beside it.
-        device, precision, threads, tile: see `RunOptions`.
-        on_progress: called with a `Progress` after every iteration.
-
-    Returns:
-        The enlarged image: dtype, channels and kind as given.
-
-    Raises:
-        ZssrGanError: one of its kinds, see `enhance_pictures`.
-        TypeError: not an array or image of the kinds above.
-
-    Warns:
-        ResultWarning: a generator's output is of one colour or far from the image.
-    """
-    request = make_request(
-        scale,
-        preset,
-        model=Path(model) if isinstance(model, str) else model,
-        region=region,
-        seed=seed,
-        noise=noise,
-        kernel=kernel,
-        degradation=degradation_option(degradation) if isinstance(degradation, str) else degradation,
-        options=RunOptions(device, precision, threads, tile),
-        dash="",
-    )
-    enhanced = enhance_picture(picture_of(image), request, on_progress)
-    for notice in enhanced.work.notices:
-        if notice.startswith(WARNING):
-            warnings.warn(notice.removeprefix(WARNING), ResultWarning, stacklevel=2)
-    return like(image, enhanced.picture)
