@@ -80,6 +80,17 @@ class TestMachine:
         monkeypatch.setattr(torch, "cpu", SimpleNamespace())
         assert has_fast_bf16(torch.device("cpu")) is False
 
+    def test_a_small_image_takes_one_thread_unless_threads_are_said(self) -> None:
+        threads = [RunOptions("cpu").for_image(side * side).threads for side in (8, 128, 129)]
+        assert threads == [1, 1, None]
+        assert RunOptions("cpu", threads=3).for_image(64).threads == 3
+
+    def test_small_images_at_once(self) -> None:
+        with machine(RunOptions("cpu", threads=3)):
+            assert RunOptions("cpu").small_images_at_once == 3
+            assert RunOptions("cpu", threads=2).small_images_at_once == 1
+            assert RunOptions("cuda").small_images_at_once == 1
+
     @pytest.mark.parametrize("fails", [False, True])
     def test_global_settings_are_put_back(self, fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)

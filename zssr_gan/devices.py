@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -13,6 +13,10 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 MOST_THREADS = 1024
 """No machine gains by more, and torch takes no number of them."""
+
+ONE_THREAD_PIXELS = 128 * 128
+"""Of an image that is learnt from on one thread unless threads are said. Its layers are so small that two threads gain
+little, and lose much beside other programs, where each of thousands of products waits for the slower thread."""
 
 _DEFAULT_TILES = {"cpu": 512, "cuda": 2048, "mps": 1024}
 
@@ -26,9 +30,22 @@ class RunOptions:
     precision: str = "auto"
     """`fp32`, `bf16` (products in bfloat16), or `auto`: bf16 where the device has matrix units for it."""
     threads: int | None = None
-    """CPU threads; None leaves torch's."""
+    """CPU threads; None leaves torch's, and takes one for a small image (`for_image`)."""
     tile: int | None = None
     """Side of a tile in output pixels; None takes what suits the device."""
+
+    def for_image(self, pixels: int) -> "RunOptions":
+        """Those for learning from an image of so many pixels: one thread for a small one, unless threads are said.
+
+        They depend on its size alone, never on the machine's load, so that its bytes repeat.
+        """
+        return replace(self, threads=1) if self.threads is None and pixels <= ONE_THREAD_PIXELS else self
+
+    @property
+    def small_images_at_once(self) -> int:
+        """How many small images are learnt from at once: one for each thread of torch's on a CPU, else one."""
+        on_cpu = self.device == "cpu" or (self.device == "auto" and not torch.cuda.is_available())
+        return torch.get_num_threads() if on_cpu and self.threads is None else 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import Tensor
 
 from tests.inference.files import TINY, timeless
-from zssr_gan.devices import RunOptions
+from zssr_gan.devices import RunOptions, machine
 from zssr_gan.errors import NumericalError
 from zssr_gan.files import sha256_file
 from zssr_gan.imaging.picture import Picture
@@ -31,6 +32,7 @@ from zssr_gan.inference.record import read_record
 from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import Result
 from zssr_gan.inference.sheet import Sheet
+from zssr_gan.inference.verify import verify_record
 from zssr_gan.progress import Progress
 from zssr_gan.settings.base import write_yaml
 from zssr_gan.settings.zeroshot import RefinementSettings
@@ -85,8 +87,8 @@ def test_a_bad_file_is_named_and_the_rest_goes_on(case: Path, request_tiny: Requ
     record = read_record(case / "out" / "a_x2.json")
     assert record.input.path == "../a.png"
     assert (record.label, record.output.width, record.output.height, record.output.channels) == ("internal", 50, 50, 1)
-    _, (notice,) = collect_sources([case / "out", case], recursive=False)
-    assert notice == "left out 4 results of earlier runs found in the folders"
+    _, notices = collect_sources([case / "out", case], recursive=False)
+    assert notices[0] == "left out 4 results of earlier runs found in the folders"
 
 
 def test_broken_links_fail_by_name_and_the_rest_goes_on(case: Path, request_tiny: Request) -> None:
@@ -108,6 +110,30 @@ def test_two_runs_give_the_same_bytes_and_the_same_record(case: Path, request_ti
         assert (case / "one" / name).read_bytes() == (case / "two" / name).read_bytes()
     one, two = (json.loads((case / folder / "a_x2.json").read_text("utf-8")) for folder in ("one", "two"))
     assert timeless(one) == timeless(two)
+
+
+def test_small_images_at_once_give_the_same_bytes(case: Path, request_tiny: Request) -> None:
+    """And the same records, order and errors, but for the times; a rerun takes the recorded thread."""
+    for number in range(3):
+        with Image.open(case / "a.png") as image:
+            image.rotate(90 * number + 90).save(case / f"a{number}.png")
+    shown: dict[str, list[str]] = {}
+    for name, threads, at_once in (("one", 1, 1), ("several", None, 3)):
+        request = replace(request_tiny, options=RunOptions("cpu", threads=threads))
+        plan, begun = plan_run([case], output=case / name, evidence=True), list[int]()
+        with machine(RunOptions("cpu", threads=at_once)):
+            results = [*run_plan(plan, request, on_start=lambda place, _, begun=begun: begun.append(place))]
+            assert torch.get_num_threads() == at_once
+        assert begun == [0, 1, 2, 3, 4, 5]
+        shown[name] = [f"{result.job.source.name} {result.status} {result.message}" for result in results]
+    assert shown["one"] == shown["several"]
+    for path in (case / "one").iterdir():
+        again = case / "several" / path.name
+        if path.suffix == ".json":
+            assert timeless(json.loads(path.read_text("utf-8"))) == timeless(json.loads(again.read_text("utf-8")))
+        else:
+            assert path.read_bytes() == again.read_bytes()
+    assert verify_record(case / "several" / "a_x2.json", rerun=True).ok
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Reading ahead, working together, writing behind: order, batches, errors, interrupts."""
+"""Reading ahead, working together or at once, writing behind: order, batches, errors, interrupts."""
 
 import threading
 import time
@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from zssr_gan.inference.stream import stream
+from zssr_gan.inference.stream import at_once, stream
+from zssr_gan.progress import Progress
 
 
 def even(number: int) -> int:
@@ -109,3 +110,66 @@ def test_no_more_is_held_than_a_few_batches() -> None:
 
     assert len([*run(range(100), read=read, write=write)]) == 100
     assert most <= 12
+
+
+class TestAtOnce:
+    def test_several_are_in_work_and_come_in_order(self) -> None:
+        met, begun = threading.Barrier(3, timeout=10), list[int]()
+
+        def work(item: int, _: object) -> int:
+            met.wait()  # passes when three are in work
+            time.sleep(0.01 * (3 - item % 3))
+            return 10 * item
+
+        assert [*at_once(range(6), 3, work, on_start=begun.append)] == [0, 10, 20, 30, 40, 50]
+        assert begun == [0, 1, 2, 3, 4, 5]
+
+    def test_no_more_are_in_memory_than_are_taken(self) -> None:
+        begun: list[int] = []
+        made = at_once(range(100), 2, lambda item, _: begun.append(item))
+        next(made)
+        time.sleep(0.05)
+        assert len(begun) <= 4
+        made.close()
+
+    def test_steps_are_those_of_the_first_that_is_not_done(self) -> None:
+        seen, here = list[tuple[float, int]](), threading.get_ident()
+
+        def work(item: int, step: Callable[[Progress], None]) -> None:
+            for iteration in range(4):
+                step(Progress("training", iteration, 4, float(item), 0.1))
+                time.sleep(0.15)
+
+        def see(progress: Progress) -> None:
+            assert threading.get_ident() == here
+            seen.append((progress.loss, progress.iteration))
+
+        assert len([*at_once(range(2), 2, work, on_progress=see)]) == 2
+        assert len(seen) >= 2
+        assert seen == sorted(seen)
+
+    def test_an_interrupt_stops_the_work_and_yields_what_is_made(self) -> None:
+        stopped, second = list[int](), threading.Event()
+
+        def work(item: int, step: Callable[[Progress], None]) -> int:
+            if item == 1:
+                second.set()
+                return item
+            try:
+                while True:
+                    step(Progress("training", 0, 1, 0.0, 0.0))
+                    time.sleep(0.01)
+            except KeyboardInterrupt:
+                stopped.append(item)
+                raise
+
+        def interrupt(_: Progress) -> None:
+            assert second.wait(10)
+            raise KeyboardInterrupt
+
+        made = at_once(range(9), 2, work, on_progress=interrupt)
+        assert next(made) == 1
+        with pytest.raises(KeyboardInterrupt):
+            next(made)
+        assert stopped[0] in (0, 2)
+        assert set(stopped) <= {0, 2}

@@ -23,7 +23,9 @@ Device = Annotated[
 
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, max=1024, metavar="N", rich_help_panel=MACHINE, help="CPU threads [all cores]."),
+    typer.Option(
+        min=1, max=1024, metavar="N", rich_help_panel=MACHINE, help="CPU threads [all cores; small images: one]."
+    ),
 ]
 
 Tile = Annotated[

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +35,7 @@ from zssr_gan.inference.record import (
 from zssr_gan.inference.region import region_text
 from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import Result, choice_text, failed_result
+from zssr_gan.inference.small import OnResult, is_small, run_small
 from zssr_gan.inference.stream import stream
 from zssr_gan.provenance import LABELS, provenance_text, scale_text
 from zssr_gan.signals import uninterrupted
@@ -63,7 +66,7 @@ def run_plan(
     *,
     on_start: Callable[[int, Job], None] | None = None,
     on_progress: OnProgress | None = None,
-    on_result: Callable[[Job, Enhanced], None] | None = None,
+    on_result: OnResult | None = None,
 ) -> Iterator[Result]:
     """Do a plan's jobs in their order; yields what came of each as soon as it is known.
 
@@ -77,21 +80,27 @@ def run_plan(
     case = _case_of(plan, request) if plan.skipped else set()
     for job in plan.skipped:
         yield _skip(job, request, case)
-    if request.model is not None and takes_together(resolve_device(request.options.device)):
-        yield from _run_together(plan, request, on_start, on_progress, on_result)
-        return
-    for index, job in enumerate(plan.todo):
+    places = {job: place for place, job in enumerate(plan.todo)}
+
+    def begin(job: Job) -> None:
         if on_start is not None:
-            on_start(index, job)
-        yield _run_job(job, request, on_progress, on_result)
+            on_start(places[job], job)
+
+    if request.model is not None and takes_together(resolve_device(request.options.device)):
+        yield from _run_together(plan, request, begin, on_progress, on_result)
+        return
+    threads, run_job = request.options.small_images_at_once, partial(_run_job, request)
+    alone = threads == 1 or request.model is not None
+    for small, jobs in groupby(plan.todo, lambda job: not alone and is_small(job.source)):
+        if small:
+            yield from run_small([*jobs], threads, run_job, begin, on_progress, on_result)
+            continue
+        for job in jobs:
+            begin(job)
+            yield run_job(job, on_progress, on_result)
 
 
-def _run_job(
-    job: Job,
-    request: Request,
-    on_progress: OnProgress | None,
-    on_result: Callable[[Job, Enhanced], None] | None,
-) -> Result:
+def _run_job(request: Request, job: Job, on_progress: OnProgress | None, on_result: OnResult | None) -> Result:
     """Do one job. What it held in memory ends here, before the next image needs the room."""
     started = time.perf_counter()
     try:
@@ -107,21 +116,18 @@ def _run_job(
 def _run_together(
     plan: Plan,
     request: Request,
-    on_start: Callable[[int, Job], None] | None,
+    on_start: Callable[[Job], None],
     on_progress: OnProgress | None,
-    on_result: Callable[[Job, Enhanced], None] | None,
+    on_result: OnResult | None,
 ) -> Iterator[Result]:
     """Images of one size go through a generator at once, while others are read and written.
 
     Their files have the same bytes as if each went alone, but for durations.
     """
     device = resolve_device(request.options.device)
-    places = {job: place for place, job in enumerate(plan.todo)}
 
     def work(batch: list[tuple[Job, Opened]]) -> list[Enhanced]:
-        first = batch[0][0]
-        if on_start is not None:
-            on_start(places[first], first)
+        on_start(batch[0][0])
         return enhance_opened([opened for _, opened in batch], request, on_progress)
 
     def write(job: Job, opened: Opened, enhanced: Enhanced) -> tuple[Enhanced, Record]:

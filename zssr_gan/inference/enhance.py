@@ -140,7 +140,7 @@ def enhance_pictures(
 def _enhance_alone(picture: Picture, request: Request, on_progress: OnProgress | None, saved: Jpeg | None) -> Enhanced:
     request = _with_seen_degradation(picture, request, saved)
     downscale = request.degradation.values.downscale
-    with machine(request.options) as used:
+    with machine(request.options.for_image(picture.pixels[0].numel())) as used:
         began = time.perf_counter()
         learnt = _learn(picture, request, downscale, used, on_progress)
         return _finished(picture, *learnt, request, downscale, used, time.perf_counter() - began)

@@ -1,12 +1,12 @@
-"""Items through a worker that takes several at once, with reading ahead of it and writing behind it.
+"""Many items through the work: several as one batch with reading ahead and writing behind, or each in a thread."""
 
-The work itself stays in the calling thread, one batch at a time; threads only read and write.
-"""
-
+import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
+
+from zssr_gan.progress import Progress
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
@@ -15,6 +15,63 @@ Written = TypeVar("Written")
 _Done = TypeVar("_Done")
 
 _THREADS = 4
+
+_SECONDS_BETWEEN_REPORTS = 0.1
+
+
+def at_once(
+    items: Sequence[Item],
+    threads: int,
+    work: Callable[[Item, Callable[[Progress], None]], Made],
+    *,
+    on_start: Callable[[Item], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Iterator[Made]:
+    """Work on each item in a thread, several at once; yields what came of each, in their order.
+
+    Interrupted, it stops the work at its next step, yields what was made by then, and passes the interrupt on.
+
+    Args:
+        items: in the order of the outcome.
+        threads: how many are worked on at once.
+        work: on one item, in a thread; calls what it is given at each of its steps.
+        on_start: gets each item when all before it are done, in the calling thread.
+        on_progress: gets steps of the first item that is not done, in the calling thread.
+    """
+    stopped, steps = threading.Event(), dict[int, Progress]()
+    waiting: deque[tuple[int, Future[Made]]] = deque()
+
+    def do(place: int) -> Made:
+        def step(progress: Progress) -> None:
+            if stopped.is_set():
+                raise KeyboardInterrupt
+            steps[place] = progress
+
+        return work(items[place], step)
+
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for place, item in enumerate(items):
+                # Whoever takes the results slower than they come must not gather all of them in memory.
+                for ahead in range(place + len(waiting), min(place + 2 * threads, len(items))):
+                    waiting.append((ahead, pool.submit(do, ahead)))
+                if on_start is not None:
+                    on_start(item)
+                _, future = waiting[0]
+                while not wait([future], _SECONDS_BETWEEN_REPORTS).done:
+                    if on_progress is not None and place in steps:
+                        on_progress(steps.pop(place))
+                made = future.result()
+                waiting.popleft()
+                yield made
+        except KeyboardInterrupt:
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
+            yield from (future.result() for _, future in waiting if not (future.cancelled() or future.exception()))
+            raise
+        finally:
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
 
 
 def stream(

@@ -1,0 +1,49 @@
+"""Small images: several are learnt from at once, each on one thread of its own."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from zssr_gan.devices import ONE_THREAD_PIXELS, RunOptions, machine
+from zssr_gan.inference.enhance import Enhanced, OnProgress
+from zssr_gan.inference.outputs import Job
+from zssr_gan.inference.result import Result
+from zssr_gan.inference.stream import at_once
+
+OnResult = Callable[[Job, Enhanced], None]
+
+
+def is_small(path: Path) -> bool:
+    """Whether the header of a file says that its image is learnt from on one thread."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            return image.width * image.height <= ONE_THREAD_PIXELS
+    except Exception:  # damaged headers raise anything, and their image has its own error when its turn comes
+        return False
+
+
+def run_small(
+    jobs: Sequence[Job],
+    threads: int,
+    run_job: Callable[[Job, OnProgress, OnResult], Result],
+    on_start: Callable[[Job], None],
+    on_progress: OnProgress | None,
+    on_result: OnResult | None,
+) -> Iterator[Result]:
+    """Do the jobs of small images, several at once, and yield their results in their order.
+
+    The files are those of one after another. Arguments are as of `at_once`; `on_result` too is called in order.
+    """
+
+    def work(job: Job, step: OnProgress) -> tuple[Result, list[Enhanced]]:
+        made: list[Enhanced] = []
+        return run_job(job, step, lambda _, enhanced: made.append(enhanced)), made
+
+    # Around all of them: torch's threads are a setting of the process, which none may put back before the others end.
+    with machine(RunOptions("cpu", threads=1)):
+        for result, made in at_once(jobs, threads, work, on_start=on_start, on_progress=on_progress):
+            if on_result is not None and made:
+                on_result(result.job, made[0])
+            yield result
