@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zssr_gan.inference.arrays import enhance
     from zssr_gan.training.model_card import load_generator
+    from zssr_gan.video.fuse import fuse
 
 
 __version__ = metadata.version("zssr-gan")
 
-__all__ = ["__version__", "enhance", "load_generator"]
+__all__ = ["__version__", "enhance", "fuse", "load_generator"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,6 +24,10 @@ def __getattr__(name: str) -> Any:
         from zssr_gan.inference.arrays import enhance
 
         return enhance
+    if name == "fuse":
+        from zssr_gan.video.fuse import fuse
+
+        return fuse
     if name == "load_generator":
         from zssr_gan.training.model_card import load_generator
 

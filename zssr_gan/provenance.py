@@ -1,7 +1,7 @@
 """What every written file says of itself: labels, the mark, and JSON that reads back alike."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 
@@ -12,14 +12,15 @@ from zssr_gan.files import why_unreadable
 
 _T = TypeVar("_T")
 
-Label = Literal["internal", "case", "generative"]
+Label = Literal["fused", "internal", "case", "generative"]
 
 LABELS: Mapping[Label, str] = {
+    "fused": "Every pixel was computed by arithmetic, without a network, from frames that its record lists and hashes.",
     "internal": "Every pixel was computed from this image alone; no other image had a part in it.",
     "case": "The pixels were learnt from the low-resolution images of the case, which its record lists and hashes.",
     "generative": "The pixels come from a generator trained on other images; detail may stem from outside the case.",
 }
-"""What the pixels were learnt from: the three labels used everywhere in this project, and what each means."""
+"""What the pixels were learnt from: the four labels used everywhere in this project, and what each means."""
 
 STATEMENT = "This is a processed image, not an original. Its detail is an estimate, to be read beside the input."
 
@@ -33,19 +34,27 @@ def strongest(*labels: Label) -> Label:
 
 
 def label_of(
-    image_sha256: str, learnt_from: Iterable[str] = (), *, shared: bool = False, generator: bool = False
+    image_sha256: str,
+    learnt_from: Iterable[str] = (),
+    *,
+    frames: Collection[str] = (),
+    shared: bool = False,
+    generator: bool = False,
 ) -> Label:
     """What a result was learnt from.
 
     Args:
         image_sha256: of its image's file.
         learnt_from: SHA-256 of the images that its degradation was estimated from; of bicubic, none.
+        frames: SHA-256 of what it was fused from, without a network.
         shared: whether its network was learnt on a case.
         generator: whether a trained generator made it.
     """
     if generator:
         return "generative"
-    return "case" if shared or any(one != image_sha256 for one in learnt_from) else "internal"
+    if shared or any(one != image_sha256 and one not in frames for one in learnt_from):
+        return "case"
+    return "fused" if frames else "internal"
 
 
 def provenance_text(*, kind: str, version: str, label: Label, facts: Mapping[str, str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from zssr_gan.cli import compare, degradation, enhance, info, model, store, verify, video, weights
+from zssr_gan.cli import compare, degradation, enhance, fuse, info, model, store, verify, video, weights
 from zssr_gan.progress import escape_unencodable_output
 from zssr_gan.signals import turn_sigterm_into_an_exception
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (enhance.enhance, compare.compare, verify.verify):
+for command in (enhance.enhance, fuse.fuse, compare.compare, verify.verify):
     app.command(no_args_is_help=True)(command)
 app.command()(info.info)
 app.add_typer(degradation.app, name="degradation")

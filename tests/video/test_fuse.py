@@ -1,0 +1,121 @@
+"""Pictures of one scene give one picture of the same kind, with a record of every frame, and a label."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.video.bursts import burst, motion
+from zssr_gan import fuse
+from zssr_gan.degradation.model import Degradation, GaussianBlur, Noise
+from zssr_gan.errors import ImageError, OutputError, SettingsError
+from zssr_gan.files import sha256_file
+from zssr_gan.imaging.colour import from_levels, psnr_db, to_levels
+from zssr_gan.imaging.io import read_provenance
+from zssr_gan.provenance import LABELS, label_of
+from zssr_gan.video.fuse import fuse_files
+
+CAMERA = Degradation(blur=GaussianBlur(sigma_major=0.55, sigma_minor=0.4), noise=Noise(sigma=2 / 255))
+
+
+def crops(count: int, *, colour: bool = False) -> tuple[list[np.ndarray], np.ndarray]:
+    """Frames `16 16` or `16 16 3` and the truth, twice as large, uint8."""
+    frames, truth = burst(motion(count), CAMERA, noise=2 / 255, colour=colour)
+    levels = [to_levels(one).permute(1, 2, 0).numpy() for one in (*frames[..., 4:20, 4:20], truth[:, 8:40, 8:40])]
+    squeezed = [one if colour else one[..., 0] for one in levels]
+    return squeezed[:-1], squeezed[-1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four stills."""
+    (tmp_path / "crops").mkdir()
+    for place, frame in enumerate(crops(4)[0]):
+        Image.fromarray(frame).save(tmp_path / "crops" / f"{place:02}.png")
+    return tmp_path / "crops"
+
+
+def stills(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+def test_arrays_give_an_array_nearer_the_truth_than_interpolation() -> None:
+    frames, truth = crops(5)
+    made = fuse(frames, degradation=CAMERA, affine=False)
+    plain = np.array(Image.fromarray(frames[0]).resize((32, 32), Image.Resampling.BICUBIC))
+
+    def psnr(image: np.ndarray) -> float:
+        error = from_levels(torch.from_numpy(image)) - from_levels(torch.from_numpy(truth))
+        return psnr_db(float(error[4:-4, 4:-4].square().mean()))
+
+    assert (made.dtype, made.shape) == (np.uint8, (32, 32))
+    assert psnr(made) > psnr(plain) + 1.5
+
+
+def test_pictures_keep_their_kind() -> None:
+    frames, _ = crops(3, colour=True)
+    made = fuse([Image.fromarray(frame) for frame in frames], 1, degradation="bicubic")
+    assert (made.mode, made.size) == ("RGB", (16, 16))
+
+
+def test_the_record_has_every_frame_and_what_was_done_to_it(folder: Path, tmp_path: Path) -> None:
+    Image.new("L", (16, 16), 90).save(folder / "99.png")
+    done = fuse_files(stills(folder), tmp_path / "face.png", camera=CAMERA, affine=False)
+    record = json.loads((tmp_path / "face.json").read_text("utf-8"))
+    assert (record["label"], record["label_means"]) == ("fused", LABELS["fused"])
+    assert [frame["sha256"] for frame in record["frames"]] == [sha256_file(path) for path in stills(folder)]
+    assert record["frames"][4]["rejected"].startswith("it shows something else")
+    assert record["frames"][1]["shift"] == pytest.approx(motion(4).shift[1].tolist(), abs=0.1)
+    assert record["output"]["sha256"] == sha256_file(tmp_path / "face.png")
+    assert record["plain"]["sha256"] == sha256_file(tmp_path / "face_bicubic.png")
+    assert record["verdict"]["fuse"] is done.verdict.fuse
+    assert read_provenance(tmp_path / "face.png")["zssr-gan:label"].startswith("fused")
+
+
+def test_the_same_stills_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        fuse_files(stills(folder), tmp_path / f"{name}.png", camera=CAMERA)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with pytest.raises(OutputError, match="exists already"):
+        fuse_files(stills(folder), tmp_path / "a.png", camera=CAMERA)
+
+
+def test_where_fusing_does_not_pay_the_reference_frame_is_restored_alone(folder: Path, tmp_path: Path) -> None:
+    paths = stills(folder)
+    done = fuse_files(paths[:2], tmp_path / "two.png", camera=CAMERA)
+    same = fuse_files([paths[0], paths[3]], tmp_path / "others.png", camera=CAMERA)
+    assert not done.verdict.fuse
+    assert torch.equal(done.picture.pixels, same.picture.pixels)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda paths: paths[:1], ImageError, "zssr-gan enhance"),
+        (
+            lambda paths: [*paths, paths[0].parent / "large.png"],
+            ImageError,
+            "00.png and large.png have 16x16 and 20x16",
+        ),
+        (lambda paths: [*paths, paths[0].parent / "none.png"], ImageError, "none.png"),
+    ],
+)
+def test_stills_that_cannot_be_fused_are_named(folder: Path, tmp_path: Path, change, error, words: str) -> None:
+    paths = stills(folder)
+    Image.new("L", (20, 16), 90).save(folder / "large.png")
+    with pytest.raises(error, match=words):
+        fuse_files(change(paths), tmp_path / "face.png", camera=CAMERA)
+
+
+def test_a_result_is_an_image_file(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"\.png or \.tif"):
+        fuse_files(stills(folder), tmp_path / "face.jpg")
+
+
+def test_a_degradation_that_others_taught_makes_it_a_case() -> None:
+    assert label_of("a", ["a", "b"], frames=["a", "b"]) == "fused"
+    assert label_of("a", ["a", "c"], frames=["a", "b"]) == "case"
+    assert label_of("a", ["a"]) == "internal"
