@@ -177,6 +177,8 @@ def test_existing_results_are_kept_skipped_or_replaced() -> None:
         (["a.png", "-s", "two"], "two"),
         (["a.png", "--kernel", "k.mat"], "k.mat"),
         (["a.png", "--kernel", "a.png"], "a.png"),
+        (["a.png", "--noise", "0,04"], "write 0.04"),
+        (["a.png", "--max-megapixels", "1,5"], "write 1.5"),
         (["a.png", "--seed", "-1"], "seed"),
         (["a.png", "--ext", "jpg"], "ext"),
         (["a.png", "-o", "big.jpg"], "without loss"),

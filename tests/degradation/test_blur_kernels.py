@@ -63,7 +63,14 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("name", "content", "words"),
         [
-            ("none.mat", None, "no such kernel file"),
+            ("gone/none.mat", None, "no such kernel file"),
+            ("folder.mat", "folder", "Is a directory"),
+            ("k.mat", b"1 2 3\n4 5 6\n", "the file holds text, not an array; write it again by MATLAB's save"),
+            ("k.npy", b"[[1, 2], [3, 4]]", "the file holds text"),
+            ("k.mat", b"MATLAB 5.0 MAT-file Platform: posix", "the file is cut short, damaged"),
+            ("k.npy", b"PK\x03\x04\0\0", "cut short, damaged or of another kind"),
+            ("k.mat", b"", "the file is empty"),
+            ("k.npy", np.array([{"a": 1}], dtype=object), "holds Python objects; save an array of numbers"),
             ("none.npy", None, "no such kernel file"),
             ("k.png", b"", "a .mat file or a .npy array"),
             *(
@@ -82,6 +89,8 @@ class TestFiles:
             path.write_bytes(content)
         elif isinstance(content, np.ndarray):
             np.save(path, content, allow_pickle=True)
+        elif content == "folder":
+            path.mkdir()
         with pytest.raises(SettingsError) as caught:
             load_kernel(path)
         assert str(path) in str(caught.value)
@@ -109,7 +118,9 @@ class TestFiles:
         ("content", "words"),
         [
             ({"a": CROOKED, "b": CROOKED[:4]}, "several variables that may be the kernel"),
-            ({"a": np.zeros((3, 3, 2)), "b": "text", "c": 1.0, "s": {"k": CROOKED}}, "no variable that can be"),
+            ({"a": np.zeros((3, 3, 2)), "b": "text", "c": 1.0, "s": {"k": CROOKED}}, "holds no matrix of numbers"),
+            ({"s": {"Kernel": CROOKED}}, "struct.*: save the matrix inside it as a variable 'Kernel'"),
+            ({"Kernel": "text"}, "char.*: save the kernel as a matrix 'Kernel'"),
             ({}, "the file holds nothing"),
             ({"a": CROOKED * 1j}, "complex"),
         ],
@@ -122,6 +133,34 @@ class TestFiles:
             load_kernel(tmp_path / "k.mat")
         if len(content) > 1:
             assert "a (5x5 double), b (4x5 double)" in str(caught.value) or "a (3x3x2 double), b (" in str(caught.value)
+
+    def test_cells_are_named(self, tmp_path: Path) -> None:
+        cells = np.empty((1, 2), dtype=object)
+        cells[0, 0] = cells[0, 1] = CROOKED
+        savemat(tmp_path / "k.mat", {"kernels": cells})
+        with pytest.raises(
+            SettingsError, match=r"kernels \(1x2 cell\)\): save the matrix inside it as a variable 'Kernel'"
+        ):
+            load_kernel(tmp_path / "k.mat")
+
+    @pytest.mark.parametrize("compressed", [False, True])
+    def test_every_cut_of_a_file_is_one_sentence(self, tmp_path: Path, compressed: bool) -> None:
+        savemat(tmp_path / "k.mat", {"Kernel": CROOKED}, do_compression=compressed)
+        np.save(tmp_path / "k.npy", CROOKED)
+        for name in ("k.mat", "k.npy"):
+            data = (tmp_path / name).read_bytes()
+            for end in range(9, len(data), 7):
+                (tmp_path / name).write_bytes(data[:end])
+                with pytest.raises(
+                    SettingsError, match=r"cut short|holds no matrix of numbers \(the file holds nothing\)"
+                ):
+                    load_kernel(tmp_path / name)
+
+    def test_the_working_directory_is_said(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SettingsError) as caught:
+            load_kernel(Path("k.mat"))
+        assert str(caught.value).startswith(f"k.mat: no such kernel file in the working directory {tmp_path}")
 
     def test_the_damaged_first_bytes_of_version_73_are_one_sentence(self, tmp_path: Path) -> None:
         savemat_73(tmp_path / "k.mat", {"Kernel": CROOKED})

@@ -22,6 +22,7 @@ from zssr_gan.cli.options import (
     Threads,
     Tile,
     Verbose,
+    decimal,
 )
 from zssr_gan.errors import SettingsError, ZssrGanError
 from zssr_gan.provenance import LABELS, MAX_MEGAPIXELS
@@ -81,7 +82,9 @@ def enhance(
     noise: Annotated[
         float | None,
         typer.Option(
-            metavar="SD", help="Noise of the camera, 0 to 0.5 (10 of 255 levels: 0.04) [what is seen in each image]."
+            parser=decimal,
+            metavar="SD",
+            help="Noise of the camera, 0 to 0.5 (10 of 255 levels: 0.04) [what is seen in each image].",
         ),
     ] = None,
     seed: Seed = 0,
@@ -118,7 +121,7 @@ def enhance(
     threads: Threads = None,
     tile: Tile = None,
     max_megapixels: Annotated[
-        float, typer.Option(metavar="MP", rich_help_panel=MACHINE, help="Refuse larger inputs.")
+        float, typer.Option(parser=decimal, metavar="MP", rich_help_panel=MACHINE, help="Refuse larger inputs.")
     ] = MAX_MEGAPIXELS,
     as_json: AsJson = False,
     quiet: Quiet = False,

@@ -8,6 +8,17 @@ import typer
 # Panels of the help.
 FILES, MACHINE, REPORT = "Files", "Machine", "What is reported"
 
+
+def decimal(text: str | float) -> float:
+    """An option's number. Raises BadParameter, with a hint where a comma stands for the decimal point."""
+    try:
+        return float(text)
+    except ValueError as error:
+        mended = str(text).replace(",", ".")
+        hint = f": write {mended}, with a decimal point" if mended.count(".") == 1 and "," in str(text) else ""
+        raise typer.BadParameter(f"{text!r} is not a number{hint}.") from error
+
+
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same bytes.")]
 
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", rich_help_panel=FILES, help="Look into subfolders too.")]

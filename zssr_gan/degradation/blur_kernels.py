@@ -4,6 +4,7 @@ Conventions (Shocher et al., ZSSR; Bell-Kligler et al., KernelGAN): a kernel is 
 and is correlated with it, not convolved; the LR image is every s-th pixel of the outcome, from the first on.
 """
 
+import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zssr_gan.errors import SettingsError
+from zssr_gan.files import why_unreadable
 from zssr_gan.imaging.dihedral import ALL, transform
 
 _MAX_SIDE = 129
@@ -36,43 +38,46 @@ def load_kernel(path: Path) -> Tensor:
     Raises:
         SettingsError: not readable, not two-dimensional, NaN or infinite, sum not above zero, or too large.
     """
+    if path.suffix.lower() not in (".mat", ".npy"):
+        raise SettingsError(f"{path}: a kernel is a .mat file or a .npy array")
     try:
-        if path.suffix.lower() == ".mat":
-            values = _from_mat(path)
-        elif path.suffix.lower() == ".npy":
-            values = np.load(path, allow_pickle=False)
-        else:
-            raise SettingsError(f"{path}: a kernel is a .mat file or a .npy array")
-    except SettingsError:
-        raise
-    except FileNotFoundError as error:
-        raise SettingsError(f"{path}: no such kernel file") from error
-    except Exception as error:  # scipy and numpy raise many kinds on a damaged file; all mean the same to a user
-        raise SettingsError(f"{path}: cannot be read as a kernel ({error})") from error
+        data = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{path}: {why_unreadable(path, error, 'kernel file')}") from error
     try:
+        values = _from_mat(data) if path.suffix.lower() == ".mat" else np.load(io.BytesIO(data), allow_pickle=False)
         return checked_kernel(values)
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from error
+    except Exception as error:  # scipy and numpy raise many kinds on a damaged file; all mean the same to a user
+        raise SettingsError(f"{path}: cannot be read as a kernel: {_why_ill(data)}") from error
 
 
-def _from_mat(path: Path) -> NDArray[Any]:
+def _why_ill(data: bytes) -> str:
+    """What is wrong with a .mat or .npy file that cannot be taken apart, and the mend."""
+    again = "write it again by MATLAB's save or by numpy.save"
+    if data.isascii() and b"\0" not in data and not data.startswith((b"MATLAB", b"\x93NUMPY")):
+        return f"the file {'holds text' if data else 'is empty'}, not an array; {again}"
+    if b"dtype('O')" in data[:128] or b"'|O'" in data[:128]:
+        return "it holds Python objects; save an array of numbers"
+    return f"the file is cut short, damaged or of another kind; copy it again, or {again}"
+
+
+def _from_mat(data: bytes) -> NDArray[Any]:
     """The kernel's variable of a MATLAB file. Raises SettingsError where none is plainly the kernel."""
-    with path.open("rb") as file:  # given a name, scipy has its own words for a file that is not there
-        head = file.read(520)
-        file.seek(0)
-        if _HDF5 in (head[:8], head[512:]):  # version 7.3, after MATLAB's own header
-            import h5py  # see below
+    file = io.BytesIO(data)
+    if _HDF5 in (data[:8], data[512:520]):  # version 7.3, after MATLAB's own header
+        import h5py  # see below
 
-            with h5py.File(file, "r") as content:
-                variables = {name: _class_and_shape(item) for name, item in content.items() if name[0] != "#"}
-                values = np.asarray(content[_kernel_variable(variables, path)]).T  # HDF5 has the axes in C's order
-                return values["real"] + 1j * values["imag"] if values.dtype.names == ("real", "imag") else values
-        from scipy.io import loadmat, whosmat  # half a second to import, and few runs have a kernel
+        with h5py.File(file, "r") as content:
+            variables = {name: _class_and_shape(item) for name, item in content.items() if name[0] != "#"}
+            values = np.asarray(content[_kernel_variable(variables)]).T  # HDF5 has the axes in C's order
+            return values["real"] + 1j * values["imag"] if values.dtype.names == ("real", "imag") else values
+    from scipy.io import loadmat, whosmat  # half a second to import, and few runs have a kernel
 
-        variables = {name: (kind, shape) for name, shape, kind in whosmat(file)}
-        file.seek(0)
-        name = _kernel_variable(variables, path)
-        return np.asarray(loadmat(file, variable_names=[name])[name])
+    variables = {name: (kind, shape) for name, shape, kind in whosmat(file)}
+    name = _kernel_variable(variables)
+    return np.asarray(loadmat(io.BytesIO(data), variable_names=[name])[name])
 
 
 def _class_and_shape(item: Any) -> tuple[str, tuple[int, ...]]:
@@ -86,7 +91,7 @@ def _class_and_shape(item: Any) -> tuple[str, tuple[int, ...]]:
     return (kind.decode() if isinstance(kind, bytes) and kind else plain), item.shape[::-1]
 
 
-def _kernel_variable(variables: Mapping[str, tuple[str, tuple[int, ...]]], path: Path) -> str:
+def _kernel_variable(variables: Mapping[str, tuple[str, tuple[int, ...]]]) -> str:
     """The name of the variable, among those with these classes and sizes, that is the kernel; see `load_kernel`."""
     numbers = {name: shape for name, (kind, shape) in variables.items() if kind in _NUMBERS}
     if "Kernel" in numbers:
@@ -99,12 +104,12 @@ def _kernel_variable(variables: Mapping[str, tuple[str, tuple[int, ...]]], path:
             return found[0]
         if found:
             break
-    which = "several variables that may be the kernel" if found else "no variable that can be a kernel"
-    held = [f"{name} ({'x'.join(map(str, shape))} {kind})" for name, (kind, shape) in variables.items()]
-    raise SettingsError(
-        f"{path}: holds {which}; a kernel is a matrix of numbers, named 'Kernel' or the only one: "
-        f"the file holds {', '.join(held) or 'nothing'}"
-    )
+    held = ", ".join(f"{name} ({'x'.join(map(str, shape))} {kind})" for name, (kind, shape) in variables.items())
+    if found:
+        raise SettingsError(f"holds several variables that may be the kernel ({held}): name the kernel's 'Kernel'")
+    inside = any(kind in ("struct", "cell", "object") for kind, _ in variables.values())
+    mend = "save the matrix inside it as a variable 'Kernel'" if inside else "save the kernel as a matrix 'Kernel'"
+    raise SettingsError(f"holds no matrix of numbers ({held or 'the file holds nothing'}): {mend}")
 
 
 def checked_kernel(values: object) -> Tensor:
