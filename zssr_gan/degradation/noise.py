@@ -26,11 +26,20 @@ _LEAST = 4.0  # levels of luma: less does no harm, and fine texture looks like i
 
 _LEAST_OF_COLOURS = 3.0  # levels of each channel
 
-_HIGH, _HIGHEST, _MIDDLE = (0.45, 1.0), (0.5, 1.0), (0.3, 0.42)  # bands in cycles a pixel
+_HIGH, _HIGHEST, _CORNERS, _MIDDLE = (0.45, 1.0), (0.5, 1.0), (0.6, 1.0), (0.3, 0.42)  # bands in cycles a pixel
 
-_FLAT, _FLAT_SIDE = 0.58, 48
-"""Least ratio of the energies at the highest and at middle frequencies, in pictures of at least so many pixels a side:
-1 of white noise, below 0.55 of brick, grass and gravel. Smaller pictures do not tell these apart."""
+_FLAT, _FLAT_SMALL = 0.58, 0.42
+"""Least ratio of the energies at the highest and at middle frequencies, in large and in small pictures: 1 of white
+noise, below 0.55 of brick, grass and gravel; in small pictures these reach 0.8, and text and photographs 0.4."""
+
+_CORNERS_LEFT = 0.45
+"""The same ratio for the corners of the spectrum, which shrinking takes away from texture: 0.42 and less of brick and
+gravel, more of five noisy pictures in six."""
+
+_TEXTURE = 13.5
+"""Levels: small pictures of fine texture show about 9 (brick, grass) to 12 (gravel)."""
+
+_MOST_UNSURE = 5.0  # levels that are called noise where it may be texture
 
 _LOUD = (1.2, 250.0)
 """Levels, and levels times pixels of a side: hardly any scene without noise is louder in its quietest parts."""
@@ -42,7 +51,7 @@ _QUIET, _QUIETEST = 0.25, 0.1  # shares of the windows, those with the least at 
 _PASSES = 0.113
 """Share of white noise's energy at the highest frequencies that is left there after bicubic halving."""
 
-_SMALLEST, _SMALL = 16, 32  # pixels a side: of less nothing is seen; of a small picture, only what is certain
+_SMALLEST, _SMALL, _LARGE = 16, 32, 48  # pixels a side: of less nothing is seen; of a small picture, what is certain
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,9 @@ def picture_noise(pixels: Tensor) -> SeenNoise | None:
 
     White noise is as strong in the quietest parts as anywhere, and shrinking takes it away, while a scene at half the
     size is as rich in detail as before (Field 1987): so noise is what the quietest windows hold of the highest
-    frequencies, where the picture's copy at half the size holds less.
+    frequencies, where the picture's copy at half the size holds less. In gray, below 48 pixels a side, texture may be
+    alike. There a part of what is seen is called noise, which grows from none at half of `_TEXTURE` levels: noise of 5
+    levels that is missed costs nothing, and texture that is taken for noise of its own strength is lost.
 
     Args:
         pixels: `C H W` in [0, 1], gray or RGB.
@@ -87,11 +98,17 @@ def picture_noise(pixels: Tensor) -> SeenNoise | None:
     lost = math.copysign(math.sqrt(abs(lost) / (1 - _PASSES)), lost) / seen  # a share of what is seen; below 0: gained
     # The fewer windows there are, the less quiet is the quietest part of a scene without noise.
     loud = seen > _LOUD[0] + _LOUD[1] / side
-    certain = lost > 0.3 or (loud and lost > -0.4) if side >= _SMALL else loud and lost > 0.5
     high, middle = (_energy(here, step, _QUIETEST, band)[0] for band in (_HIGHEST, _MIDDLE))
-    if not certain or (side >= _FLAT_SIDE and high < _FLAT * middle):
+    if side >= _LARGE:
+        sigma, flat, is_noise = seen, _FLAT, lost > 0.3 or (loud and lost > -0.4)
+    else:
+        corners, below = (_energy(here, step, _QUIET, band)[0] for band in (_CORNERS, _MIDDLE))
+        most = seen if corners >= _CORNERS_LEFT * below else _MOST_UNSURE
+        sigma, flat = min(most, 2 * seen - _TEXTURE), _FLAT_SMALL
+        is_noise = lost > -1 if side >= _SMALL else loud and lost > 0.5
+    if sigma < _LEAST or not is_noise or high < flat * middle:
         return None
-    return _seen(seen, error / (2 * seen), side, coloured=False)
+    return _seen(sigma, math.hypot(error / (2 * seen), (seen - sigma) / 2), side, coloured=False)
 
 
 def _seen(sigma: float, error: float, side: float, *, coloured: bool) -> SeenNoise:
