@@ -314,7 +314,7 @@ class TestRefusals:
             ({"threads": 0}, "0 threads"),
             ({"tile": 3}, "tiles of 3 pixels"),
             ({"preset": "best"}, "no preset is called 'best'"),
-            ({"preset": "none.yaml"}, "cannot be read"),
+            ({"preset": "none.yaml"}, "no such file in the working directory"),
         ],
     )
     def test_options(self, preset: str, rgb: np.ndarray, options: dict[str, Any], words: str) -> None:

@@ -154,7 +154,7 @@ def test_odd_values_make_a_broken_record(case: Path, keys: str, value: object, s
 def test_the_image_named_instead_of_its_record_is_said(case: Path) -> None:
     with pytest.raises(RecordError, match=r"a_x2\.json"):
         read_record(case / "out" / "a_x2.png")
-    with pytest.raises(RecordError, match="cannot be read"):
+    with pytest.raises(RecordError, match="no such file"):
         read_record(case / "none.json")
 
 

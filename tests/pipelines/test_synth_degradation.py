@@ -239,7 +239,7 @@ class TestGiven:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            (None, "the degradation cannot be read"),
+            (None, "no such file"),
             (b"{}", "is no degradation"),
             (
                 encode_estimate(

@@ -51,7 +51,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "wide")
     wide = written(tmp_path / "narrow", options={"channels": 1, "width": 8, "blocks": 1})
     for file, words in (
-        (tmp_path / "none.safetensors", "cannot be read"),
+        (tmp_path / "none.safetensors", "no such file"),
         (tmp_path / "text.safetensors", "cannot be read"),
         (
             tmp_path / "other.safetensors",
