@@ -13,6 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from tests.zeroshot.native import QUICK, evidence, pieces
+from zssr_gan.degradation import estimator
+from zssr_gan.degradation.compression import Compression, CompressionGroup
 from zssr_gan.degradation.encoder_tables import jpeg_of
 from zssr_gan.degradation.estimate import Estimate, encode_estimate, read_estimate
 from zssr_gan.degradation.estimator import Evidence, estimate_degradation
@@ -97,6 +99,24 @@ class TestCropsOfCompressedPictures:
         assert found.degradation.jpeg is not None
         assert found.degradation.jpeg.quality == pytest.approx(60, abs=1)
         assert found.jpeg_from == "pixels"
+
+    def test_an_unknown_quality_counts_as_that_of_most(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        known, unknown, none = (
+            CompressionGroup(
+                images=images, jpeg=jpeg, outer=None, evidence=nats, phases=((1, 2),) * len(images), seen=len(images)
+            )
+            for images, jpeg, nats in (
+                ((0, 1, 2), Jpeg.of_quality(75), 900.0),
+                ((3,), None, 40.0),
+                ((4,), None, 0.0),
+            )
+        )
+        found = Compression(groups=(known, unknown, none))
+        monkeypatch.setattr(estimator, "find_compression", lambda *_: found)
+        images = evidence([torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(n)) for n in range(5)])
+        estimate = estimate_degradation(images, NO_BLUR)
+        assert list(estimate.own_jpeg.values()) == [None]
+        assert sorted(estimate.of(one.image.sha256).jpeg is None for one in images) == [False] * 4 + [True]
 
 
 class TestBlurAndNoise:

@@ -250,7 +250,9 @@ def _compression(
     members = [group for group in seen for _ in group.images]
     most = members[len(members) // 2] if 2 * len(members) > len(some) else None
     jpeg = None if most is None else most.jpeg
-    own = {some[n].image.sha256: group.jpeg for group in groups if group.jpeg != jpeg for n in group.images}
+    # A compression of unknown quality is more like that of most than like none.
+    others = [group for group in groups if group.jpeg != jpeg and (group.jpeg is not None or not group.evidence)]
+    own = {some[n].image.sha256: group.jpeg for group in others for n in group.images}
     qualities = [group.quality for group in members]
     if most is not None and math.isinf(most.evidence):  # all files say theirs, read or not
         qualities = [one.jpeg.quality for one in evidence if one.jpeg is not None]
