@@ -199,6 +199,16 @@ class TestOddVideos:
         _, frames, _ = read(path)
         assert 0 < len(frames) < 7
 
+    def test_frames_that_are_missing_are_counted(self, tmp_path: Path) -> None:
+        path = clips.write(tmp_path / "a.mp4", "mjpeg", pixel_format="yuvj420p")
+        data = path.read_bytes()
+        start, end = data.rindex(b"\xff\xd8\xff"), data.index(b"moov") - 4  # the last frame
+        path.write_bytes(data[:start] + bytes(end - start) + data[end:])
+        _, frames, notices = read(path)
+        assert len(frames) == 5
+        assert "its container declares 6 frames, and 5 can be decoded" in notices
+        assert "1 of its packets cannot be decoded, so that frames may be missing" in notices
+
     def test_damaged_frames_are_flagged(self, tmp_path: Path) -> None:
         data = bytearray(clips.write(tmp_path / "a.h264", kind="h264").read_bytes())
         second = data.index(b"\0\0\1\x41") if b"\0\0\1\x41" in data else data.index(b"\0\0\1\x61")

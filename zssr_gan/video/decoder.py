@@ -222,7 +222,8 @@ def _frames(av: Any, container: Any, request: dict[str, Any]) -> Iterator[tuple[
             index += 1
     if not index:
         raise Refused(f"no frame of it can be decoded (damaged packets: {undecodable}).")
-    yield {"end": {"undecodable": undecodable, "ended": ended, "combing": combing, "moved": moved}}, []
+    counts = {"undecodable": undecodable, "frames": index, "declared": stream.frames or index}
+    yield {"end": {**counts, "ended": ended, "combing": combing, "moved": moved}}, []
 
 
 def _info(container: Any, stream: Any, frame: Any, videos: int) -> dict[str, Any]:

@@ -219,6 +219,8 @@ def _troubles(end: dict[str, Any], flagged: int) -> Iterator[str]:
     """What the decoder says when it is through, a sentence each; `flagged`: how many frames are, as interlaced."""
     if end["undecodable"]:
         yield f"{end['undecodable']} of its packets cannot be decoded, so that frames may be missing"
+    if end["declared"] != end["frames"]:
+        yield f"its container declares {end['declared']} frames, and {end['frames']} can be decoded"
     if end["ended"]:
         yield f"it breaks off: {end['ended']}"
     if end["moved"]:
