@@ -247,6 +247,27 @@ class TestChecksums:
         assert refused > len(places) - 20
         assert capfd.readouterr() == ("", "")
 
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    def test_no_flipped_bit_of_an_lzma_strip_changes_pixels_in_silence(self, dtype, capfd):
+        """The xz container has a checksum; Zstandard's is optional, and TIFF writers leave it out."""
+        samples = (np.random.default_rng(0).integers(0, 8, (18, 20)) * 32).astype(dtype)
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, samples, compression="lzma", rowsperstrip=9, metadata=None)
+        data = buffer.getvalue()
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            parts = list(zip(file.pages.first.dataoffsets, file.pages.first.databytecounts, strict=True))
+        sound, refused = decode_picture(data, "x").pixels, 0
+        places = [place for at, n in parts for place in range(8 * at, 8 * (at + n), 5)]
+        for place in places:
+            flipped = bytearray(data)
+            flipped[place // 8] ^= 1 << place % 8
+            try:
+                assert np.array_equal(decode_picture(bytes(flipped), "x").pixels, sound), place
+            except ImageError:
+                refused += 1
+        assert refused > 0.9 * len(places)
+        assert capfd.readouterr() == ("", "")
+
     @pytest.mark.slow
     @pytest.mark.parametrize("big_endian", [False, True])
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
