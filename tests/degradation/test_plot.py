@@ -8,7 +8,7 @@ from torch import Tensor
 
 from zssr_gan.degradation.estimate import Estimate, account
 from zssr_gan.degradation.found_compression import SetCompression
-from zssr_gan.degradation.model import Degradation, Jpeg, KernelBlur
+from zssr_gan.degradation.model import Blur, DefocusBlur, Degradation, Jpeg, KernelBlur, MotionBlur
 from zssr_gan.degradation.plot import degradation_picture
 
 Make = Callable[..., Estimate]
@@ -81,3 +81,41 @@ def test_the_words(make_estimate: Make) -> None:
     assert said["angle"].startswith("30 degrees")
     assert said["images"] == "2, 40 parts of them looked at"
     assert said["noise"].endswith("read from what red, green and blue do not share")
+
+
+@pytest.mark.parametrize(
+    ("blur", "parts", "summary", "line"),
+    [
+        (
+            MotionBlur(length=3.5, angle_degrees=28),
+            tuple(MotionBlur(length=length, angle_degrees=28) for length in (3.4, 3.5, 3.6)),
+            "motion of 3.50 LR pixels at 28 degrees",
+            "straight motion of 3.50 +/- 0.06",
+        ),
+        (
+            DefocusBlur(radius=1.25),
+            tuple(DefocusBlur(radius=radius) for radius in (1.2, 1.3)),
+            "defocus, a disk with a radius of 1.25 LR pixels",
+            "defocus, a disk with a radius of 1.25 +/- 0.05",
+        ),
+    ],
+    ids=["motion", "defocus"],
+)
+def test_shapes_are_named_and_drawn(
+    make_estimate: Make, blur: Blur, parts: tuple[Blur, ...], summary: str, line: str
+) -> None:
+    certainty = make_estimate("0" * 64).certainty
+    assert certainty is not None
+    estimate = make_estimate(
+        "0" * 64,
+        degradation=Degradation(blur=blur),
+        blur_estimated=blur,
+        certainty=certainty.model_copy(update={"blurs": parts}),
+        noise_by_brightness=(),
+    )
+    assert estimate.summary.startswith(summary)
+    assert dict(account(estimate))["blur"].startswith(line)
+    assert Estimate.model_validate_json(estimate.model_dump_json()) == estimate
+    sheet = degradation_picture(estimate)
+    assert count(sheet, WHOLE) > 30
+    assert count(sheet, PARTS) > 30

@@ -1,9 +1,11 @@
 """An estimate of a degradation, and the file that holds it."""
 
 import json
+import math
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, Self
+from statistics import stdev
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -18,7 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, from_json
 
 from zssr_gan.degradation.found_compression import ImageCompression, SetCompression
-from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, KernelBlur, Noise
+from zssr_gan.degradation.model import Blur, DefocusBlur, Degradation, GaussianBlur, Jpeg, KernelBlur, MotionBlur, Noise
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import canonical_sha256, why_unreadable
 from zssr_gan.imaging.colour import LEVELS
@@ -31,13 +33,13 @@ _EVIDENCE = {"fallback", "why", "blur_estimated", "certainty", "noise_from", "jp
 class Certainty(FileModel):
     """How sure an estimate is: the set is dealt into parts, and each is estimated for itself."""
 
-    blurs: tuple[GaussianBlur, ...]
+    blurs: tuple[Annotated[Blur, Field(discriminator="kind")], ...]
     """What each part says."""
     tiles: int
     """Parts of images that were looked at."""
     sigma_major: float
     sigma_minor: float
-    """Standard errors of the blur's widths, in pixels of the LR image."""
+    """Standard errors of the blur's widths (standard deviations along and across), in pixels of the LR image."""
     spread_db: float
     """PSNR of an image of the case blurred by the estimate, against one blurred by it moved by its standard error."""
     bicubic_db: float
@@ -64,7 +66,7 @@ class Estimate(FileModel):
     degradation: Degradation
     degradation_sha256: str
     """Of the degradation as canonical JSON."""
-    blur_estimated: GaussianBlur | None
+    blur_estimated: Annotated[Blur, Field(discriminator="kind")] | None
     """What was found, also where it is not used."""
     fallback: bool
     """Whether bicubic is assumed because the estimate is not sure enough."""
@@ -133,12 +135,7 @@ class Estimate(FileModel):
     def summary(self) -> str:
         """What is assumed of the camera, in one line."""
         d = self.degradation
-        blur = "bicubic"
-        if isinstance(d.blur, GaussianBlur):
-            blur = (
-                f"blur of {d.blur.sigma_major:.2f} x {d.blur.sigma_minor:.2f} LR pixels "
-                f"at {d.blur.angle_degrees:.0f} degrees"
-            )
+        blur = d.blur.summary if isinstance(d.blur, Blur) else "bicubic"
         noise = f"noise {d.noise.sigma * LEVELS:.1f}/255" if d.noise else "no noise"
         name = "a video's compression, taken as JPEG quality" if self.jpeg_from == "colours" else "JPEG quality"
         compression = f"{name} {d.jpeg.quality}" if d.jpeg else "no JPEG"
@@ -260,7 +257,7 @@ def account(estimate: Estimate) -> list[tuple[str, str]]:
     blur = estimate.degradation.blur
     if estimate.blur_estimated is not None:
         lines += _blur(estimate.blur_estimated, estimate.certainty)
-    elif isinstance(blur, GaussianBlur):
+    elif isinstance(blur, Blur):
         lines += _blur(blur, None)
     elif isinstance(blur, KernelBlur):
         lines.append(("blur", f"a kernel of {len(blur.values[0])} x {len(blur.values)} HR pixels for x{blur.scale[1]}"))
@@ -273,16 +270,23 @@ def account(estimate: Estimate) -> list[tuple[str, str]]:
     return lines
 
 
-def _blur(blur: GaussianBlur, certainty: Certainty | None) -> list[tuple[str, str]]:
-    major, minor = (
-        f"{width:.2f}" + ("" if error is None else f" +/- {error:.2f}")
-        for width, error in (
-            (blur.sigma_major, certainty and certainty.sigma_major),
-            (blur.sigma_minor, certainty and certainty.sigma_minor),
-        )
-    )
-    shape = f"{major} along, {minor} across its wider axis (LR pixels; at x2 twice as many HR pixels)"
-    lines = [("blur", shape), ("angle", f"{blur.angle_degrees:.0f} degrees, clockwise from the horizontal")]
+def _blur(blur: Blur, certainty: Certainty | None) -> list[tuple[str, str]]:
+    def shown(name: str) -> str:
+        error = None if certainty is None else _standard_error(blur, certainty, name)
+        return f"{getattr(blur, name):.2f}" + ("" if error is None else f" +/- {error:.2f}")
+
+    unit = "LR pixels; at x2 twice as many HR pixels"
+    if isinstance(blur, DefocusBlur):
+        lines = [
+            ("blur", f"defocus, a disk with a radius of {shown('radius')}, its edge {shown('sigma')} wide ({unit})")
+        ]
+    elif isinstance(blur, MotionBlur):
+        lines = [("blur", f"straight motion of {shown('length')}, {shown('sigma')} wide across it ({unit})")]
+    else:
+        across = f"{shown('sigma_minor')} across its wider axis"
+        lines = [("blur", f"{shown('sigma_major')} along, {across} ({unit})")]
+    if not isinstance(blur, DefocusBlur):
+        lines.append(("angle", f"{blur.angle_degrees:.0f} degrees, clockwise from the horizontal"))
     if certainty is not None:
         lines.append(
             (
@@ -292,6 +296,14 @@ def _blur(blur: GaussianBlur, certainty: Certainty | None) -> list[tuple[str, st
             )
         )
     return lines
+
+
+def _standard_error(blur: Blur, certainty: Certainty, name: str) -> float | None:
+    """Of one of a blur's numbers, by how the parts' differ; None where they are of another kind."""
+    if isinstance(blur, GaussianBlur):
+        return float(getattr(certainty, name))
+    values = [getattr(part, name) for part in certainty.blurs if part.kind == blur.kind]
+    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
 def _noise(noise: Noise | None, where: str) -> str:

@@ -14,12 +14,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from zssr_gan.degradation.certainty import certainty_of, verdict
 from zssr_gan.degradation.compression import CompressionGroup, find_compression
 from zssr_gan.degradation.encoder_tables import jpeg_of
-from zssr_gan.degradation.estimate import Brightness, Certainty, Estimate
+from zssr_gan.degradation.estimate import Brightness, Estimate
 from zssr_gan.degradation.footage import footage_verdict, is_footage
 from zssr_gan.degradation.found_compression import SetCompression, set_compressions
-from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
+from zssr_gan.degradation.model import Degradation, Jpeg, Noise
 from zssr_gan.degradation.noise import LUMA_NOISE, SIDE, noise_variances
 from zssr_gan.degradation.recurrence import (
     EstimationSettings,
@@ -29,11 +30,12 @@ from zssr_gan.degradation.recurrence import (
     fit_blur,
     fit_noise,
 )
+from zssr_gan.degradation.shapes import choose_shape
 from zssr_gan.errors import ImageError
 from zssr_gan.files import sha256_bytes, why_unreadable
-from zssr_gan.imaging.colour import LEVELS, has_colours, luma_of, psnr_db
+from zssr_gan.imaging.colour import LEVELS, has_colours, luma_of
 from zssr_gan.imaging.io import decode_picture
-from zssr_gan.imaging.resize import Size, resize
+from zssr_gan.imaging.resize import Size
 from zssr_gan.imaging.tiles import copied_middle_of
 from zssr_gan.provenance import MAX_MEGAPIXELS, CaseImage
 from zssr_gan.seeds import content_hash, derive_seed
@@ -143,19 +145,25 @@ def estimate_degradation(
         step = teller.of("blur")
         if noise is not None:
             found = fit_blur(recurrence, noise.sigma * LUMA_NOISE, on_step=step)
-            close_by = fit_blur(recurrence, None, start=found, on_step=step)
-            if found.misfit > settings.colours_trusted * close_by.misfit:
-                # Colours stored at half the size (JPEG's, a video's) have no noise left to tell; luma has.
-                noise, by_brightness = None, ()
+            found, shape = choose_shape(recurrence, found, step)
+            # Free noise fills the zeros of a line or a disk, and makes a Gaussian fit as well.
+            if not shape:
+                close_by = fit_blur(recurrence, None, start=found, on_step=step)
+                if found.misfit > settings.colours_trusted * close_by.misfit:
+                    # Colours stored at half the size (JPEG's, a video's) have no noise left to tell; luma has.
+                    noise, by_brightness = None, ()
         if noise is None:
             found = fit_blur(recurrence, None, on_step=step)
             if through is not None:
                 found = Fit(found.blur, fit_noise(recurrence, found.blur), found.misfit)
+            found, shape = choose_shape(recurrence, found, step)
             if on_grid:
                 noise, noise_from = _noise_of_luma(found, ordered, compression), "recurrence"
         assert found is not None
-        certainty = _certainty(recurrence, found, through, settings, seed, teller.of("certainty"))
-        sure, why = _verdict(certainty, settings)
+        certainty = certainty_of(recurrence, found, teller.of("certainty"))
+        sure, why = verdict(certainty, settings)
+        if shape:
+            why = f"{why}; {shape}"
         if not sure:
             why = f"bicubic is assumed: {why}"
             if noise_from == "recurrence":  # found together with a blur that is not used
@@ -187,19 +195,6 @@ def estimate_degradation(
         seed=seed,
         versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
     )
-
-
-def _verdict(certainty: Certainty, settings: EstimationSettings) -> tuple[bool, str]:
-    """Whether the blur is used, and why, in one sentence."""
-    away, unsure = (10 ** (-db / 20) for db in (certainty.bicubic_db, certainty.spread_db))
-    better = certainty.misfit_bicubic / max(certainty.misfit, 1e-9)
-    if away <= settings.certainty * unsure:
-        return False, (
-            f"the blur is {away / max(unsure, 1e-9):.1f} times as far from bicubic as its standard error "
-            f"({settings.certainty:g} times are needed)"
-        )
-    why = f"the images recur {better:.1f} times as well under the blur as under bicubic's"
-    return better >= settings.recurrence, f"{why} ({settings.recurrence:g} times are needed)"
 
 
 def cut_tiles(images: Sequence[Tensor], settings: EstimationSettings) -> Tiles:
@@ -287,53 +282,12 @@ def _noise_of_luma(found: Fit, evidence: Sequence[Evidence], compression: Jpeg |
     return Noise(sigma=min(0.5, found.noise / (LUMA_NOISE if coloured else 1)), coloured=coloured)
 
 
-def _certainty(
-    whole: Recurrence,
-    found: Fit,
-    compression: Jpeg | None,
-    settings: EstimationSettings,
-    seed: int,
-    on_step: Callable[[], None],
-) -> Certainty:
-    parts = min(settings.parts, len(whole.tiles))
-    fits = []
-    for number in range(parts):
-        part = Recurrence(whole.tiles.part(number, parts), compression, settings, derive_seed(seed, "part", number))
-        fits.append(fit_blur(part, found.noise, start=found, on_step=on_step).blur)
-    widths = torch.tensor([[blur.sigma_major, blur.sigma_minor] for blur in fits], dtype=torch.float64)
-    error = widths.std(0) / math.sqrt(parts)
-    none = GaussianBlur(sigma_major=0, sigma_minor=0)
-    apart = sum(_apart(whole.tiles, found.blur, blur) for blur in fits) / (parts * (parts - 1))
-    return Certainty(
-        blurs=tuple(fits),
-        tiles=len(whole.tiles),
-        sigma_major=float(error[0]),
-        sigma_minor=float(error[1]),
-        spread_db=psnr_db(apart),
-        bicubic_db=psnr_db(_apart(whole.tiles, found.blur, none)),
-        misfit=found.misfit,
-        misfit_bicubic=whole.misfit(none, found.noise),
-    )
-
-
-def _apart(tiles: Tiles, one: GaussianBlur, other: GaussianBlur) -> float:
-    """Mean square of what two blurs make different of the interpolated tiles, [0, 1] units."""
-    total, count = 0.0, 0
-    a, b = (Degradation(blur=blur).downscale for blur in (one, other))
-    for group in tiles.groups:
-        size = (group.shape[1], group.shape[2])
-        large = resize(group[:, None], (2 * size[0], 2 * size[1]))
-        difference = a(large, size) - b(large, size)
-        total, count = total + float(difference.square().sum()), count + difference.numel()
-    return total / count
-
-
 class _Teller:
     """Counts the blurs tried in each phase."""
 
     def __init__(self, on_estimate: OnEstimate | None, settings: EstimationSettings) -> None:
         self.on_estimate = on_estimate
-        self.most = {"blur": 7 * settings.trials, "certainty": settings.parts * (settings.trials // 3)}
+        self.most = {"blur": 10 * settings.trials, "certainty": settings.parts * (settings.trials // 3)}
 
     def of(self, what: str) -> Callable[[], None]:
         done = 0

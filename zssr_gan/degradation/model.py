@@ -10,19 +10,13 @@ from functools import lru_cache
 from typing import Annotated, Literal, Self
 
 import torch
-import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from zssr_gan.degradation import jpeg
 from zssr_gan.degradation.blur_kernels import checked_kernel, kernel_symmetries
-from zssr_gan.degradation.operators import (
-    BicubicDownscale,
-    Downscale,
-    KernelDownscale,
-    correlate,
-    correlate_transpose,
-)
+from zssr_gan.degradation.blur_shapes import SIGMAS, disk_points, line_points, sampled_gaussian, spread
+from zssr_gan.degradation.operators import BicubicDownscale, Downscale, KernelDownscale, correlate, correlate_transpose
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import canonical_sha256, sha256_bytes
 from zssr_gan.imaging.resize import Scale, Size, resize, resize_transpose
@@ -36,12 +30,6 @@ def degradation_of(downscale: Downscale) -> str:
         return f"kernel {sha256_bytes(downscale.kernel.double().cpu().numpy().tobytes())}"
     return downscale.name
 
-
-_SIGMAS = 4.0  # a Gaussian is cut so many standard deviations from its centre
-
-_FINER = 7  # samples of a Gaussian along a pixel's side; odd
-
-_NARROWEST = 0.05  # HR pixels: a Gaussian of no width cannot be inverted
 
 _LEVEL = 1 / 255
 
@@ -81,6 +69,21 @@ class GaussianBlur(_Model):
         widths = torch.tensor([self.sigma_major, self.sigma_minor], dtype=torch.float64)
         return turn @ torch.diag(widths.square()) @ turn.T
 
+    @property
+    def reach(self) -> float:
+        """From the centre to where the blur is cut, in pixels of the LR image."""
+        return SIGMAS * self.sigma_major
+
+    @property
+    def summary(self) -> str:
+        """In a few words."""
+        return f"blur of {self.sigma_major:.2f} x {self.sigma_minor:.2f} LR pixels at {self.angle_degrees:.0f} degrees"
+
+    def kernel(self, ratio: Scale) -> Tensor:
+        """The blur in pixels of an image larger by `ratio` (y, x): `k l` float64, both odd, sum 1."""
+        stretch = torch.diag(torch.tensor(ratio, dtype=torch.float64))
+        return sampled_gaussian(stretch @ self.covariance() @ stretch)
+
     @classmethod
     def of_covariance(cls, covariance: Tensor) -> Self:
         """The blur with this covariance, as `covariance` gives it."""
@@ -88,6 +91,69 @@ class GaussianBlur(_Model):
         minor, major = (math.sqrt(max(0.0, float(value))) for value in values)
         angle = math.degrees(math.atan2(float(vectors[0, 1]), float(vectors[1, 1])))
         return cls(sigma_major=major, sigma_minor=minor, angle_degrees=angle % 180)
+
+
+class MotionBlur(_Model):
+    """Straight motion at an even speed through a lens with a round Gaussian, before the same shrinking."""
+
+    kind: Literal["motion"] = "motion"
+    length: float = Field(ge=0, le=32)
+    """Of the way, in pixels of the LR image; at x2, twice as many of the HR image."""
+    angle_degrees: float = 0.0
+    """Of the way, from the x axis towards the y axis, which points down."""
+    sigma: float = Field(0.0, ge=0, le=8)
+    """Standard deviation of the lens's Gaussian, in pixels of the LR image."""
+
+    def covariance(self) -> Tensor:
+        """As `GaussianBlur.covariance`."""
+        along = math.sqrt(self.length**2 / 12 + self.sigma**2)
+        return GaussianBlur(sigma_major=along, sigma_minor=self.sigma, angle_degrees=self.angle_degrees).covariance()
+
+    @property
+    def reach(self) -> float:
+        """As `GaussianBlur.reach`."""
+        return self.length / 2 + SIGMAS * self.sigma
+
+    @property
+    def summary(self) -> str:
+        """In a few words."""
+        return f"motion of {self.length:.2f} LR pixels at {self.angle_degrees:.0f} degrees"
+
+    def kernel(self, ratio: Scale) -> Tensor:
+        """As `GaussianBlur.kernel`."""
+        return spread(line_points(self.length, self.angle_degrees), self.sigma, ratio)
+
+
+class DefocusBlur(_Model):
+    """A lens out of focus, an even disk with an edge softened by a round Gaussian, before the same shrinking."""
+
+    kind: Literal["defocus"] = "defocus"
+    radius: float = Field(ge=0, le=16)
+    """In pixels of the LR image; at x2, twice as many of the HR image."""
+    sigma: float = Field(0.0, ge=0, le=8)
+    """Standard deviation of the edge's Gaussian, in pixels of the LR image."""
+
+    def covariance(self) -> Tensor:
+        """As `GaussianBlur.covariance`."""
+        return (self.radius**2 / 4 + self.sigma**2) * torch.eye(2, dtype=torch.float64)
+
+    @property
+    def reach(self) -> float:
+        """As `GaussianBlur.reach`."""
+        return self.radius + SIGMAS * self.sigma
+
+    @property
+    def summary(self) -> str:
+        """In a few words."""
+        return f"defocus, a disk with a radius of {self.radius:.2f} LR pixels"
+
+    def kernel(self, ratio: Scale) -> Tensor:
+        """As `GaussianBlur.kernel`."""
+        return spread(disk_points(self.radius), self.sigma, ratio)
+
+
+Blur = GaussianBlur | MotionBlur | DefocusBlur
+"""Blurs of a few numbers in LR pixels, which hold at any scale."""
 
 
 class KernelBlur(_Model):
@@ -153,7 +219,7 @@ class Jpeg(_Model):
 class Degradation(_Model):
     """How an LR image came out of a scene."""
 
-    blur: Annotated[GaussianBlur | KernelBlur, Field(discriminator="kind")] | None = None
+    blur: Annotated[Blur | KernelBlur, Field(discriminator="kind")] | None = None
     """None: antialiased bicubic alone."""
     noise: Noise | None = None
     jpeg: Jpeg | None = None
@@ -173,7 +239,7 @@ class Degradation(_Model):
 
     def kernel(self, scale: Scale) -> Tensor:
         """The whole linear part at a scale, blur and shrinking: `k l` float64, in pixels of the HR image, sum 1."""
-        side = 2 * math.ceil(_SIGMAS * 8) + 1
+        side = 2 * math.ceil(SIGMAS * 8) + 1
         lr = torch.zeros(1, 1, side, side, dtype=torch.float64)
         lr[0, 0, side // 2, side // 2] = 1
         size = (round(side * scale[0]), round(side * scale[1]))
@@ -215,7 +281,6 @@ class DegradedDownscale:
             self._given = KernelDownscale(checked_kernel(blur.values), blur.scale)
             self.multiple = self._given.multiple
         self.bicubic = blur is None
-        self._covariance = blur.covariance() if isinstance(blur, GaussianBlur) else None
         # Symmetries and reach are given for x2, and hold for any equal scales.
         kernel = self._kernel((2.0, 2.0)) if self._given is None else self._given.kernel
         self.symmetries = kernel_symmetries(kernel)
@@ -260,13 +325,11 @@ class DegradedDownscale:
         return x
 
     def _kernel(self, ratio: Scale) -> Tensor:
-        """The Gaussian in pixels of an image larger by `ratio` (y, x), `k l`, both odd, sum 1."""
+        """The blur in pixels of an image larger by `ratio` (y, x), `k l`, both odd, sum 1."""
         if ratio not in self._kernels:
-            if self._covariance is None:
-                self._kernels[ratio] = torch.ones(1, 1, dtype=torch.float64)
-            else:
-                stretch = torch.diag(torch.tensor(ratio, dtype=torch.float64))
-                self._kernels[ratio] = sampled_gaussian(stretch @ self._covariance @ stretch)
+            blur = self.degradation.blur
+            assert not isinstance(blur, KernelBlur)
+            self._kernels[ratio] = torch.ones(1, 1, dtype=torch.float64) if blur is None else blur.kernel(ratio)
         return self._kernels[ratio]
 
     def _input_error(self) -> float:
@@ -280,25 +343,3 @@ class DegradedDownscale:
             low = [compression.luma[8 * row + column] for row in range(4) for column in range(4)]
             variance += sum((step * _LEVEL) ** 2 / 12 for step in low) / len(low) / 4
         return math.sqrt(variance)
-
-
-def sampled_gaussian(covariance: Tensor) -> Tensor:
-    """`k l` float64, odd sides, sum 1; `covariance` over (y, x) in squared pixels.
-
-    Each pixel holds the mean over its area: of a Gaussian narrower than a pixel, the values at the pixels' centres
-    alone are a comb that depends on its angle. The area's own variance of 1/12 is taken off the Gaussian before.
-    """
-    values, vectors = torch.linalg.eigh(covariance)
-    covariance = vectors @ torch.diag((values - 1 / 12).clamp(min=_NARROWEST**2)) @ vectors.T
-    rows, columns = (math.ceil(_SIGMAS * math.sqrt(float(covariance[axis, axis]))) for axis in (0, 1))
-    y, x = torch.meshgrid(
-        *(
-            torch.arange(-n * _FINER - _FINER // 2, n * _FINER + _FINER // 2 + 1, dtype=torch.float64) / _FINER
-            for n in (rows, columns)
-        ),
-        indexing="ij",
-    )
-    place = torch.stack([y, x], -1)
-    fine = torch.exp(-0.5 * (place @ torch.linalg.inv(covariance) * place).sum(-1))
-    kernel = F.avg_pool2d(fine[None], _FINER)[0]
-    return kernel / kernel.sum()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from zssr_gan.degradation.estimate import Estimate, account, encode_estimate
 from zssr_gan.degradation.found_compression import SetCompression
-from zssr_gan.degradation.model import Degradation, GaussianBlur, KernelBlur
+from zssr_gan.degradation.model import Blur, Degradation, GaussianBlur, KernelBlur, MotionBlur
 from zssr_gan.files import write_together
 from zssr_gan.imaging.colour import LEVELS
 from zssr_gan.imaging.sheets import encode_sheet
@@ -30,6 +30,12 @@ _WHOLE, _PARTS, _NEGATIVE = (
     (86 / 255, 180 / 255, 233 / 255),
     (204 / 255, 121 / 255, 167 / 255),
 )
+
+_OUTLINES = {
+    "gaussian": "one-sigma ellipse of the blur",
+    "motion": "way of the motion",
+    "defocus": "edge of the disk out of focus",
+}
 
 _SIDE, _PANEL_HEIGHT, _TITLE_HEIGHT, _LINE_HEIGHT, _LABELS = 448, 500, 60, 20, 130  # pixels
 
@@ -93,10 +99,11 @@ def _draw_kernels(axes: "list[Axes]", estimate: Estimate) -> None:
     blur = estimate.degradation.blur or estimate.blur_estimated
     parts = () if estimate.certainty is None else estimate.certainty.blurs
     scale = blur.scale if isinstance(blur, KernelBlur) else (2, 2)
-    ellipses = [blur] if isinstance(blur, GaussianBlur) else []
+    drawn = [blur] if isinstance(blur, Blur) else []
+    name = "" if not drawn else _OUTLINES[drawn[0].kind]
     none = Degradation().kernel(scale)
     found = none if blur is None else Degradation(blur=blur).kernel(scale)
-    reach = max(_reach(found), _reach(none), *(2 * one.sigma_major * 1.1 for one in (*ellipses, *parts)), 3.0)
+    reach = max(_reach(found), _reach(none), *(1.1 * _extent(one, scale) for one in (*drawn, *parts)), 3.0)
     _draw_kernel(axes[-1], none, reach)
     axes[-1].set_title(f"Bicubic's kernel, x{scale[1]}: peak {none.max():.3f}", fontsize=10)
     axes[-1].plot([], [], color=_NEGATIVE, linewidth=3, label="weight below zero")
@@ -104,12 +111,12 @@ def _draw_kernels(axes: "list[Axes]", estimate: Estimate) -> None:
         _draw_kernel(axes[0], found, reach)
         used = "not used" if estimate.fallback else "used"
         axes[0].set_title(f"Estimated kernel at x{scale[1]}, {used}: peak {found.max():.3f}", fontsize=10)
-        for number, one in enumerate(ellipses):
-            label = "one-sigma ellipse of the blur, from all images" if number == 0 else None
-            axes[0].plot(*_ellipse(one, scale), color=_WHOLE, linewidth=4, label=label)
+        for number, one in enumerate(drawn):
+            label = f"{name}, from all images" if number == 0 else None
+            axes[0].plot(*_outline(one, scale), color=_WHOLE, linewidth=4, label=label)
         for number, one in enumerate(parts):
             label = f"the same from each of {len(parts)} parts of them" if number == 0 else None
-            axes[0].plot(*_ellipse(one, scale), color=_PARTS, linewidth=1.5, label=label)
+            axes[0].plot(*_outline(one, scale), color=_PARTS, linewidth=1.5, label=label)
     for shown in axes:
         if shown.get_legend_handles_labels()[0]:
             _legend(shown, -0.02)
@@ -141,13 +148,25 @@ def _draw_kernel(axes: "Axes", kernel: Tensor, reach: float) -> None:
     axes.set(xlim=(-reach, reach), ylim=(reach, -reach))
 
 
-def _ellipse(blur: GaussianBlur, scale: tuple[int, int]) -> tuple[list[float], list[float]]:
-    """Points (x, y) of a blur's one-sigma ellipse, in HR pixels."""
-    t, angle = torch.linspace(0, 2 * math.pi, 181), math.radians(blur.angle_degrees)
-    along, across = blur.sigma_major * t.cos(), blur.sigma_minor * t.sin()
+def _outline(blur: Blur, scale: tuple[int, int]) -> tuple[list[float], list[float]]:
+    """Points (x, y) of a Gaussian's one-sigma ellipse, a motion's way or a disk's edge, in HR pixels."""
+    if isinstance(blur, GaussianBlur):
+        major, minor, degrees = blur.sigma_major, blur.sigma_minor, blur.angle_degrees
+    elif isinstance(blur, MotionBlur):
+        major, minor, degrees = blur.length / 2, 0.0, blur.angle_degrees
+    else:
+        major, minor, degrees = blur.radius, blur.radius, 0.0
+    t, angle = torch.linspace(0, 2 * math.pi, 181), math.radians(degrees)
+    along, across = major * t.cos(), minor * t.sin()
     x = along * math.cos(angle) - across * math.sin(angle)
     y = along * math.sin(angle) + across * math.cos(angle)
     return (x * scale[1]).tolist(), (y * scale[0]).tolist()
+
+
+def _extent(blur: Blur, scale: tuple[int, int]) -> float:
+    """How far a blur's outline goes from its centre along an axis, in HR pixels."""
+    x, y = _outline(blur, scale)
+    return max(map(abs, x + y))
 
 
 def _draw_noise(axes: "Axes", estimate: Estimate) -> None:

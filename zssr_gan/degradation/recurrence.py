@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor
 
 from zssr_gan.degradation.jpeg import block_coefficients, compress
-from zssr_gan.degradation.model import Degradation, DegradedDownscale, GaussianBlur, Jpeg
+from zssr_gan.degradation.model import Blur, Degradation, DegradedDownscale, GaussianBlur, Jpeg
 from zssr_gan.degradation.noise import SIDE, quiet_spectra
 from zssr_gan.degradation.spectra import radii, transformed, windows
 from zssr_gan.imaging.colour import LEVELS
@@ -55,10 +55,17 @@ class EstimationSettings(Settings):
     """Tiles that an estimate needs."""
     certainty: float = Field(2.0, gt=0)
     """The estimate is used where it is further from bicubic than its own uncertainty by this factor ..."""
+    shape: float = Field(1.12, ge=1)
+    """Motion or defocus is taken where it fits so many times as well as a Gaussian, in each comparison ..."""
+    one_direction: float = Field(1.3, ge=1)
+    """... and motion where the images are blurred in one direction only and a Gaussian fits not so many times as
+    well."""
     recurrence: float = Field(8.0, ge=1)
     """... and the images recur under it so much better than under bicubic: the ratio of the misfits. No scene recurs
     exactly, so that images that were not blurred have a ratio of 1 to 6 and seem blurred by 0.3 LR pixels."""
 
+
+NO_BLUR = GaussianBlur(sigma_major=0, sigma_minor=0)
 
 _LOWEST, _HIGHEST = 0.05, 0.75  # cycles a pixel, those compared
 
@@ -91,6 +98,10 @@ class Tiles:
     def __len__(self) -> int:
         return sum(len(group) for group in self.groups)
 
+    def of_side(self, least: int) -> "Tiles":
+        """The tiles of at least so many pixels a side."""
+        return Tiles(tuple(group for group in self.groups if min(group.shape[1:]) >= least))
+
     def part(self, number: int, of: int) -> "Tiles":
         """Every `of`-th tile, from `number` on, counted through all sizes."""
         cut, before = [], 0
@@ -104,7 +115,7 @@ class Tiles:
 class Fit:
     """A blur that fits."""
 
-    blur: GaussianBlur
+    blur: Blur
     noise: float
     """Standard deviation of luma's noise, [0, 1] units."""
     misfit: float
@@ -115,15 +126,19 @@ class Recurrence:
     """Statistics of a case's tiles, and of their shrunk copies under any blur and noise.
 
     Args:
-        tiles: at least 16 pixels a side.
+        tiles: those of less than two windows a side are left out.
         compression: JPEG's tables where the images were compressed.
         settings: weights.
         seed: of the noise that shrunk copies are given.
+        side: of the windows; wider ones tell shapes of blurs apart.
     """
 
-    def __init__(self, tiles: Tiles, compression: Jpeg | None, settings: EstimationSettings, seed: int) -> None:
-        self.tiles, self.compression, self.settings = tiles, compression, settings
-        radius = radii(SIDE)
+    def __init__(
+        self, tiles: Tiles, compression: Jpeg | None, settings: EstimationSettings, seed: int, side: int = SIDE
+    ) -> None:
+        tiles = tiles.of_side(2 * side)
+        self.tiles, self.compression, self.settings, self.seed, self.side = tiles, compression, settings, seed, side
+        radius = radii(side)
         self._compared = (radius > _LOWEST) & (radius < _HIGHEST)
         self._low = (radius > 0.1) & (radius < 0.3)
         made = torch.Generator().manual_seed(seed)
@@ -132,18 +147,22 @@ class Recurrence:
             for group in tiles.groups
         ]
         levels = [group * LEVELS for group in tiles.groups]
-        self._all, self._quiet = self._statistics(levels)
+        self._all, self._quiet = self._statistics(levels, quiet=True)
         self.most_noise = math.inf if compression is not None else self._ceiling(levels)
         """Standard deviation that luma's noise cannot exceed, [0, 1] units: what the quietest windows hold of the
         highest frequencies. Compression takes noise away, so there is none where the images were compressed."""
 
-    def misfit(self, blur: GaussianBlur, noise: float, *, quiet: bool = False) -> float:
+    def of(self, tiles: Tiles, side: int, seed: int | None = None) -> "Recurrence":
+        """The same of other tiles, in windows of another side."""
+        return Recurrence(tiles, self.compression, self.settings, self.seed if seed is None else seed, side)
+
+    def misfit(self, blur: Blur, noise: float, *, quiet: bool = False) -> float:
         """How unlike the tiles their shrunk copies are; `quiet` looks at their quietest windows too."""
-        everywhere, quietest = self._statistics(self._shrunk(blur, noise))
+        everywhere, quietest = self._statistics(self._shrunk(blur, noise), quiet=quiet)
         apart = _distance(everywhere, self._all)
         return apart + _distance(quietest, self._quiet) if quiet else apart
 
-    def _shrunk(self, blur: GaussianBlur, noise: float) -> list[Tensor]:
+    def _shrunk(self, blur: Blur, noise: float) -> list[Tensor]:
         """Levels of the tiles at half their size, as the camera would have stored them."""
         downscale = DegradedDownscale(Degradation(blur=blur))
         # The tiles' own noise comes through the shrinking in part; the rest is added.
@@ -156,9 +175,10 @@ class Recurrence:
             out.append((small[:, 0].clamp(0, 1) * LEVELS).round())
         return out
 
-    def _statistics(self, groups: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Logarithms with their weights: of all windows (and blocks), and of the quietest windows."""
-        energy = torch.cat([self._spectra(levels) for levels in groups])[:, self._compared]
+    def _statistics(self, groups: list[Tensor], *, quiet: bool) -> tuple[list[Tensor], list[Tensor]]:
+        """Logarithms with their weights: of all windows (and blocks), and, where asked, of the quietest windows."""
+        spectra = torch.cat([self._spectra(levels) for levels in groups])
+        energy = spectra[:, self._compared]
         count = energy.shape[1]
         everywhere = [energy.mean(0).clamp(min=1e-3).log() / math.sqrt(count)]
         if self.compression is not None:
@@ -167,7 +187,9 @@ class Recurrence:
             # With two of either beforehand, so that none is never or always (Agresti and Coull 1998).
             share = ((blocks[:, 1:] != 0).float().sum(0) + 2) / (len(blocks) + 4)
             everywhere.append(torch.logit(share) * math.sqrt(self.settings.survival_weight / share.numel()))
-        busy = torch.cat([self._spectra(levels)[:, self._low].mean(1) for levels in groups])
+        if not quiet:
+            return everywhere, []
+        busy = spectra[:, self._low].mean(1)
         chosen = busy.argsort()[: max(1, round(self.settings.quiet_share * len(busy)))]
         quietest = [energy[chosen].mean(0).clamp(min=1e-3).log() / math.sqrt(count)]
         return everywhere, quietest
@@ -183,7 +205,7 @@ class Recurrence:
 
     def _spectra(self, levels: Tensor) -> Tensor:
         """`S u v`: power of each window."""
-        spectrum, _ = transformed(windows(levels, SIDE, self.settings.window_step).flatten(0, 2))
+        spectrum, _ = transformed(windows(levels, self.side, self.settings.window_step).flatten(0, 2))
         return spectrum.abs().square()
 
 
@@ -232,7 +254,7 @@ def fit_blur(
     return Fit(_blur(point), level(point), misfit)
 
 
-def fit_noise(recurrence: Recurrence, blur: GaussianBlur) -> float:
+def fit_noise(recurrence: Recurrence, blur: Blur) -> float:
     """Standard deviation of luma's noise before compression, [0, 1] units, under which the quietest windows fit too.
 
     Rounded to the table's steps, much noise and little can look alike: of those that fit about as well as the best, the
@@ -256,7 +278,7 @@ def _energy(downscale: DegradedDownscale) -> float:
     return float(downscale.transpose(one, (2 * side, 2 * side)).square().sum())
 
 
-def _root(blur: GaussianBlur) -> NDArray[np.float64]:
+def _root(blur: Blur) -> NDArray[np.float64]:
     """What a search moves, see `_STARTS`."""
     root = torch.linalg.cholesky(blur.covariance() + _LEAST_WIDTH**2 * torch.eye(2, dtype=torch.float64))
     return np.array([float(root[0, 0]), float(root[1, 0]), float(root[1, 1])])

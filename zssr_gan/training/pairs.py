@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
+from zssr_gan.degradation.model import Blur, Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.degradation.operators import Downscale, EnlargedDownscale
 from zssr_gan.files import canonical_sha256
 from zssr_gan.imaging.colour import from_levels, to_levels
@@ -73,11 +73,11 @@ class PairDegrader:
         self.degradation, self.reduction, self.enlarged = degradation, settings.reduction, settings.scale == 1
         self.downscale: Downscale = degradation.downscale
         self.whole = EnlargedDownscale(self.downscale, self.reduction) if self.enlarged else self.downscale
-        wide = degradation.blur.sigma_major if isinstance(degradation.blur, GaussianBlur) else 0.0
-        # Bicubic looks two pixels far, and two more where it enlarges again; a Gaussian is cut at four deviations. A
-        # block is wrong as a whole where one of its pixels is, and its neighbours' colours are mixed with its own.
+        reach = degradation.blur.reach if isinstance(degradation.blur, Blur) else 0.0
+        # Bicubic looks two pixels far, and two more where it enlarges again. A block is wrong as a whole where one of
+        # its pixels is, and its neighbours' colours are mixed with its own.
         blocks = _BLOCK + 2 if degradation.jpeg else 0
-        self.margin = 2 + 2 * self.enlarged + math.ceil(4 * wide + 1) + blocks
+        self.margin = 2 + 2 * self.enlarged + math.ceil(reach + 1) + blocks
         self.grid = self.reduction * (_BLOCK if degradation.jpeg else 1)
 
     def take(self, hr: Tensor, seed: int) -> Tensor:

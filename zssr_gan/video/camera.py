@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage, sparse
 from scipy.special import ndtr
 
-from zssr_gan.degradation.model import Degradation, GaussianBlur, KernelBlur, sampled_gaussian
+from zssr_gan.degradation.model import Degradation, KernelBlur
 from zssr_gan.degradation.operators import KernelDownscale
 from zssr_gan.errors import SettingsError
 from zssr_gan.imaging.resize import Size
@@ -63,13 +63,13 @@ def point_spread(degradation: Degradation, scale: int) -> Array:
     """
     width, blur = float(scale), degradation.blur
     spread, offset = np.ones((1, 1)), 0.0
-    if isinstance(blur, GaussianBlur):
-        spread = sampled_gaussian(blur.covariance() * scale**2).numpy()
-    elif isinstance(blur, KernelBlur):
+    if isinstance(blur, KernelBlur):
         if blur.scale != (scale, scale):
             raise SettingsError(f"the blur kernel holds for scale {blur.scale}; fuse at that scale, or give another")
         values = torch.tensor(blur.values, dtype=torch.float64)
         spread, offset, width = KernelDownscale(values, blur.scale).kernel.numpy(), (scale - 1) / 2, 1.0
+    elif blur is not None:
+        spread = blur.kernel((width, width)).numpy()
     reach = math.ceil(max(spread.shape) / 2 + 2 * width + offset)
     fine = np.zeros((2 * reach * _FINER + 1, 2 * reach * _FINER + 1))
     places = [np.rint(_FINER * (np.arange(n) - n // 2 - offset + reach)).astype(int) for n in spread.shape]
