@@ -39,6 +39,8 @@ def main() -> int:
         "blind": [
             ["benchmarks.blind", faces],
             ["benchmarks.blind", faces, "--groups", "12", "--seed", "1", "--estimate-only"],
+            ["benchmarks.shapes", faces],
+            ["benchmarks.shapes", faces, "--estimate-only", "--sharp"],
             ["benchmarks.photographs", set5],
             ["benchmarks.crops", str(args.data)],
             ["benchmarks.compressed", str(args.data)],

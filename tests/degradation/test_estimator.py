@@ -19,7 +19,7 @@ from zssr_gan.degradation.encoder_tables import jpeg_of
 from zssr_gan.degradation.estimate import Estimate, encode_estimate, read_estimate
 from zssr_gan.degradation.estimator import Evidence, estimate_degradation
 from zssr_gan.degradation.jpeg import tables_of
-from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, KernelBlur, Noise
+from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, KernelBlur, MotionBlur, Noise
 from zssr_gan.errors import SettingsError
 from zssr_gan.provenance import CaseImage
 
@@ -147,6 +147,21 @@ class TestBlurAndNoise:
         assert 0 < certainty.sigma_major < 0.2
         assert "LR pixels" in noisy.summary
         assert noisy.degradation_sha256 == noisy.degradation.sha256
+
+    def test_motion_is_used_and_said(self, tmp_path: Path) -> None:
+        motion = MotionBlur(length=3.5, angle_degrees=30)
+        found = estimate_degradation(evidence(pieces(Degradation(blur=motion, noise=Noise(sigma=1 / 255)))), QUICK)
+        blur = found.degradation.blur
+        assert isinstance(blur, MotionBlur)
+        assert blur.length == pytest.approx(motion.length, rel=0.15)
+        assert blur.angle_degrees == pytest.approx(motion.angle_degrees, abs=8)
+        assert found.summary.startswith("motion of ")
+        assert found.noise_from == "colours"
+        assert found.certainty is not None
+        assert {part.kind for part in found.certainty.blurs} == {"motion"}
+        path = tmp_path / "case.json"
+        path.write_bytes(encode_estimate(found))
+        assert read_estimate(path) == found
 
     def test_gray_images(self) -> None:
         """Also where they are stored as three equal channels, which say nothing of their noise."""

@@ -55,11 +55,13 @@ class EstimationSettings(Settings):
     """Tiles that an estimate needs."""
     certainty: float = Field(2.0, gt=0)
     """The estimate is used where it is further from bicubic than its own uncertainty by this factor ..."""
-    shape: float = Field(1.12, ge=1)
-    """Motion or defocus is taken where it fits so many times as well as a Gaussian, in each comparison ..."""
+    motion: float = Field(1.12, ge=1)
+    """Motion is taken where it fits so many times as well as a Gaussian, in each comparison of held-out images ..."""
     one_direction: float = Field(1.3, ge=1)
-    """... and motion where the images are blurred in one direction only and a Gaussian fits not so many times as
-    well."""
+    """... or where the images are blurred in one direction only and a Gaussian fits not so many times as well."""
+    defocus: float = Field(1.04, ge=1)
+    """Defocus is taken where it fits so many times as well as a Gaussian; a round Gaussian fits 1.06 times as well as a
+    disk where it is the truth, an elongated one no better than a line under JPEG."""
     recurrence: float = Field(8.0, ge=1)
     """... and the images recur under it so much better than under bicubic: the ratio of the misfits. No scene recurs
     exactly, so that images that were not blurred have a ratio of 1 to 6 and seem blurred by 0.3 LR pixels."""

@@ -29,6 +29,8 @@ _LONGEST, _WIDEST = 10.0, 3.0  # LR pixels
 def choose_shape(recurrence: Recurrence, found: Fit, on_step: Callable[[], None]) -> tuple[Fit, str]:
     """The better of a Gaussian and a line or a disk, and, where it is no Gaussian, why, in a part of a sentence.
 
+    The misfit of a line or a disk is the smaller of its own and the Gaussian's.
+
     Args:
         recurrence: what is to fit, in windows of 8 pixels.
         found: the Gaussian that fits there.
@@ -49,13 +51,15 @@ def choose_shape(recurrence: Recurrence, found: Fit, on_step: Callable[[], None]
         on_step()
     assert begin is not None
     fit = fit_shape(whole, noise, begin, on_step=on_step)
-    shape = Fit(fit.blur, noise, recurrence.misfit(fit.blur, noise))
+    # Whether there is a blur at all, a Gaussian can say too.
+    shape = Fit(fit.blur, noise, min(found.misfit, recurrence.misfit(fit.blur, noise)))
     if settings.recurrence * shape.misfit > recurrence.misfit(NO_BLUR, noise):
-        return found, ""  # as good as none
+        return found, ""
     gaussian = fit_blur(whole, noise, start=found, on_step=on_step)
     if elongated and widths.sigma_minor < _ONE_DIRECTION and fit.misfit < settings.one_direction * gaussian.misfit:
         return shape, "it blurs in one direction only, as motion does"
-    if gaussian.misfit < settings.shape * fit.misfit:
+    clearly = settings.motion if elongated else settings.defocus
+    if gaussian.misfit < clearly * fit.misfit:
         return found, ""
     # What fits each half, in the windows of the other half.
     better = math.inf
@@ -65,7 +69,7 @@ def choose_shape(recurrence: Recurrence, found: Fit, on_step: Callable[[], None]
         rival = fit_blur(seen, noise, start=gaussian, on_step=on_step).blur
         for judge in (recurrence.of(other, side) for side in sides):
             better = min(better, judge.misfit(rival, noise) / judge.misfit(fitted, noise))
-    if better < settings.shape:
+    if better < clearly:
         return found, ""
     return shape, f"it fits held-out images at least {better:.2f} times as well as a Gaussian"
 
