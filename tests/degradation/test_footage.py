@@ -9,8 +9,10 @@ from PIL import Image
 from skimage import data
 from torch import Tensor
 
+from tests.zeroshot.native import QUICK, evidence, pieces
+from zssr_gan.degradation.estimator import estimate_degradation
 from zssr_gan.degradation.footage import footage_verdict, is_footage
-from zssr_gan.degradation.model import GaussianBlur
+from zssr_gan.degradation.model import Degradation, GaussianBlur
 from zssr_gan.degradation.recurrence import Fit
 
 BLUR = GaussianBlur(sigma_major=0.6, sigma_minor=0.5)
@@ -68,28 +70,39 @@ class TestIsFootage:
 
 
 class TestVerdict:
-    def test_a_blur_is_used_where_noise_is_left(self) -> None:
+    def test_a_blur_is_used_where_the_codec_has_changed_little(self) -> None:
         used, jpeg, why = footage_verdict(Fit(BLUR, 2 / 255, 0.1), True, "reason")
         assert used
         assert jpeg is not None
         assert "reason; the colours" in why
 
-    @pytest.mark.parametrize(("misfit", "sure"), [(0.2, True), (0.1, False)])
-    def test_else_bicubic_is_assumed(self, misfit: float, sure: bool) -> None:
-        used, jpeg, why = footage_verdict(Fit(BLUR, 2 / 255, misfit), sure, "bicubic is assumed: reason")
+    def test_bicubic_is_assumed_where_that_blur_is_not_sure(self) -> None:
+        used, jpeg, why = footage_verdict(Fit(BLUR, 2 / 255, 0.1), False, "bicubic is assumed: reason")
         assert not used
         assert jpeg is None
         assert why.startswith("bicubic is assumed: ")
 
     @pytest.mark.parametrize("sure", [False, True])
-    def test_of_smoothed_images_the_compression_alone(self, sure: bool) -> None:
-        used, jpeg, why = footage_verdict(Fit(BLUR, 0.3 / 255, 0.1), sure, "reason")
+    @pytest.mark.parametrize(("noise", "misfit", "trace"), [(0.3, 0.1, "noise of 0.3"), (2.0, 0.2, "misfit 0.20")])
+    def test_where_it_has_changed_much_its_compression_alone(
+        self, noise: float, misfit: float, trace: str, sure: bool
+    ) -> None:
+        used, jpeg, why = footage_verdict(Fit(BLUR, noise / 255, misfit), sure, "reason")
         assert not used
         assert jpeg is not None
-        assert "0.3 of 255" in why
+        assert trace in why
 
     def test_of_images_that_are_too_few_for_a_blur(self) -> None:
         used, jpeg, why = footage_verdict(None, False, "bicubic is assumed: too few")
         assert not used
-        assert jpeg is not None
+        assert jpeg is None
         assert "too few; the colours" in why
+
+    def test_an_estimate_of_smooth_frames_uses_no_blur(self) -> None:
+        smooth = pieces(Degradation(blur=GaussianBlur(sigma_major=1.1, sigma_minor=0.5, angle_degrees=30)))[::3]
+        frames = estimate_degradation(evidence([as_frame(one) for one in smooth]), QUICK)
+        assert frames.degradation.blur is None
+        assert frames.fallback
+        assert frames.degradation.jpeg is not None
+        assert frames.jpeg_from == "colours"
+        assert "a video's compression" in frames.summary
