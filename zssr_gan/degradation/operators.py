@@ -237,17 +237,18 @@ def _solve(residual: Tensor, size: Size, downscale: Downscale, damping: float, i
     return torch.bmm(residual.flatten(2), inverse.expand(len(residual), -1, -1)).reshape(residual.shape)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 @torch.no_grad()
 def _axis_eigenvectors(side: int, to: int, kind: Kind) -> tuple[Tensor, Tensor]:
     """Eigenvalues `to` and eigenvectors `to to` of A A', A being bicubic's matrix from `side` to `to` pixels."""
     dtype, device, _ = kind
-    matrix = axis_matrix(side, to, torch.float64, torch.device("cpu"))
+    # Not `axis_matrix`, which would keep a large one in memory.
+    matrix = resize(torch.eye(side, dtype=torch.float64)[None], (to, side))[0]
     values, vectors = torch.linalg.eigh(matrix @ matrix.T)
     return values.to(device, dtype), vectors.to(device, dtype)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 @torch.no_grad()
 def _inverse(downscale: Downscale, size: Size, lr_size: Size, damping: float, kind: Kind) -> Tensor:
     """(D D' + damping)^-1 of one channel as a matrix over the pixels of an LR image, `hw hw`."""

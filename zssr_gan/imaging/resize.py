@@ -61,7 +61,7 @@ def resize_transpose(y: Tensor, size: Size) -> Tensor:
     return y
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 def axis_matrix(side: int, to: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """`resize` of one axis from `side` to `to` pixels as a matrix `to side`."""
     return resize(torch.eye(side, dtype=torch.float64)[None], (to, side))[0].to(device, dtype)
