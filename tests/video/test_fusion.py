@@ -9,7 +9,7 @@ from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.imaging.colour import psnr_db
 from zssr_gan.imaging.resize import resize
-from zssr_gan.video.fusion import Fused, fuse_burst
+from zssr_gan.video.fusion import STATIC, Fused, fuse_burst
 from zssr_gan.video.registration import Motion
 
 CAMERA = Degradation(blur=GaussianBlur(sigma_major=0.55, sigma_minor=0.4, angle_degrees=30), noise=Noise(sigma=2 / 255))
@@ -102,6 +102,14 @@ def test_frames_that_cannot_be_used_are_named_and_change_nothing() -> None:
     assert fused.frames[4].rejected == "its pixels are those of frame 1"
     assert "21.2 pixels away" in str(fused.frames[5].rejected)
     assert [fact.weight for fact in fused.frames[4:]] == [0, 0]
+
+
+def test_a_static_scene_before_a_static_camera_has_no_phases() -> None:
+    still, moved = Motion.none(4), motion(4)
+    frames, _ = burst(still, CAMERA, noise=2 / 255)
+    assert max(fuse_burst(frames, CAMERA, affine=False).phases) < STATIC
+    frames, _ = burst(moved, CAMERA, noise=2 / 255)
+    assert min(fuse_burst(frames, CAMERA, motion=moved).phases) > 0.2
 
 
 def test_the_result_is_pulled_to_a_mean_image() -> None:

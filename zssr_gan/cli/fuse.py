@@ -73,10 +73,14 @@ def fuse(
 
 
 def _show(done: "FusedStills", paths: list[Path], output: Path, bar: "Bar") -> None:
+    from zssr_gan.video.fusion import STATIC
+
     for path, fact in zip(paths, done.fused.frames, strict=True):
         if fact.rejected is not None:
             bar.note(f"{path.name} has no part: {fact.rejected}")
     bar.note(f"degradation: {done.degradation.why}")
+    if done.verdict.fuse and max(done.fused.phases) < STATIC:
+        bar.note("nothing moves between the frames by parts of a pixel: fusing lowers the noise, but adds no detail")
     used = sum(fact.rejected is None for fact in done.fused.frames)
     what = f"{used} frames fused" if done.verdict.fuse else "the reference frame alone, restored; fusing does not pay"
     bar.result(f"{output}: {what}: {done.verdict.reason}")

@@ -212,6 +212,7 @@ def fuse_files(
             "reference": reference,
             "degradation": done.degradation.model_dump(mode="json"),
             "verdict": _json(done.verdict),
+            "phases": list(done.fused.phases),
             "support": {"mean": float(done.fused.support.mean()), "least": float(done.fused.support.min())},
             "frames": [
                 {"name": still.name, "sha256": still.sha256, **_json(fact)}
