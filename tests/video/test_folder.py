@@ -223,7 +223,7 @@ class TestForeignFolders:
             ("name,pts\n0.png,0\n", "has no column file"),
             ("file,pts\n0.png,0.5\n", "line 2: .*times are integers"),
             ("file,pts,time_base\n0.png,0,1/0\n", "line 2: .*a fraction such as 1/90000"),
-            ("file,pts\n0.png,0\n7.png,1\n", "7.png: cannot be read"),
+            ("file,pts\n0.png,0\n7.png,1\n", "7.png: no such file"),
             ("file,pts\n../0.png,0\n", "line 2: names no file in its folder"),
             ("file,pts\nframes.csv,0\n", "is not an image"),
             ("file,file_sha256\n0.png,00\n", "its hash is another"),

@@ -230,6 +230,8 @@ class TestRefusals:
         (tmp_path / "text.mp4").write_text("not a video\n" * 50)
         assert "no video of a kind that is read" in refused(tmp_path / "text.mp4")
         assert refused(tmp_path / "missing.mp4") == "no such file or folder."
+        (tmp_path / "link.mp4").symlink_to("nowhere.mp4")
+        assert refused(tmp_path / "link.mp4") == "is a broken link (to nowhere.mp4)."
         assert "is a folder without frames.csv" in refused(tmp_path)
         clips.write(tmp_path / "one.png", "png", pixel_format="rgb24", pictures=[clips.picture(0)], kind="image2")
         assert "is a picture" in refused(tmp_path / "one.png")

@@ -113,11 +113,11 @@ def _check_unchanged(path: Path, sha256: str) -> None:
 
 def _sha256(path: Path) -> str:
     try:
-        if not path.is_file():
-            raise VideoError("is not a file." if path.exists() else "no such file or folder.")
+        if path.exists() and not path.is_file():
+            raise VideoError("is not a file.")
         return sha256_file(path)
     except OSError as error:
-        raise VideoError(f"{why_unreadable(path, error)}.") from error
+        raise VideoError(f"{why_unreadable(path, error, 'file or folder')}.") from error
 
 
 def _info(found: dict[str, Any], sha256: str, size_bytes: int) -> VideoInfo:
