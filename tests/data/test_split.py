@@ -167,7 +167,7 @@ class TestWhatCannotBeUsed:
 
 
 class TestTheFile:
-    # Changes with the layout of split.json, the ranking, or the trees of these tests; a reason to raise SCHEMA_VERSION.
+    # Changes with the layout of split.json, the ranking, or the trees of these tests; a reason for another schema_version.
     GOLDEN = "973806c5066386381290462e4e6c2f47e6503f9577a58c560f6b0247cc8cb9f4"
 
     def made(self, tinyface: Path, survface: Path) -> Split:
