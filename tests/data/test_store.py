@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from pydantic import JsonValue
 
 from tests.stores import SETTINGS, assert_same, assert_whole, fill, stored
 from zssr_gan.data import shard
+from zssr_gan.data import store as store_module
 from zssr_gan.data.shard import StoredImage, encode_shard
 from zssr_gan.data.store import Store, check, write_shard
 from zssr_gan.data.synthetic_set import SyntheticSet
@@ -343,20 +345,26 @@ def test_shards_of_somebody_else_are_left_alone(folder: Path) -> None:
     assert (folder / "shard-0000.h5").read_bytes() == b"theirs"
 
 
-def test_a_file_that_may_not_be_read_is_not_taken_for_damaged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_that_cannot_be_looked_at_is_not_taken_for_damaged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(folder, range(4))
-    read = Path.open
+    before, read = contents(folder), Path.open
 
     def refuse(path: Path, *arguments, **options):
         if path.name == "shard-0000.h5":
             raise PermissionError(errno.EACCES, "Permission denied")
         return read(path, *arguments, **options)
 
-    monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(StoreError, match="cannot be read"), Store(folder, SETTINGS):
-        pass
-    monkeypatch.undo()
-    assert set(contents(folder)) == {"shard-0000.h5", "shard-0000.json"}
+    for target, name, fails, words in (
+        (Path, "open", refuse, "shard-0000.h5: cannot be read"),
+        (store_module, "describe_shard", Mock(side_effect=MemoryError), "does not fit into the free memory"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, name, fails)
+            with pytest.raises(StoreError, match=words), Store(folder, SETTINGS):
+                pass
+    assert contents(folder) == before
 
 
 WRITER = """

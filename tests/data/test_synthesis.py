@@ -16,14 +16,13 @@ from tests.estimates import NARROW, WIDE, estimate_of
 from zssr_gan.data.cameras import Cameras, CaseDegradations, GroupEstimate
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.shard import StoredImage
-from zssr_gan.data.synthesis import FailedImage, Synthesiser
+from zssr_gan.data.synthesis import Synthesiser
 from zssr_gan.degradation.model import Degradation
 from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import Machine
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import ZeroShotSettings, parse_settings
 from zssr_gan.zeroshot.scheduler import Tick
-from zssr_gan.zeroshot.shared import learn_shared
 
 MACHINE = Machine(torch.device("cpu"), "fp32", 1, 512)
 SETTINGS = parse_settings(
@@ -107,15 +106,6 @@ def test_all_that_is_known_of_an_image_is_kept(images: Prepared) -> None:
         assert figures["residual_db"] == pytest.approx(residual_db(one, lr, Degradation()), abs=0.01)
 
 
-def test_a_shared_network_makes_the_label_case(images: Prepared) -> None:
-    case = SETTINGS.for_case()
-    named = [(CaseImage(name=name, sha256="0" * 64), images.image(n)) for n, name in enumerate(images.ids)]
-    shared = learn_shared(named, case, (2.0, 2.0), BicubicDownscale(), seed=0, machine=MACHINE)
-    for one in make(synthesiser(images, case, shared=shared)):
-        assert (one.figures["label"], one.figures["iterations"], one.figures["seeds"]) == ("case", 0, [])
-        assert one.sr.shape[2] == one.lr.shape[2]
-
-
 class TestDegradations:
     """Each image is made by its own camera's; the label says from what that is known."""
 
@@ -142,23 +132,6 @@ class TestDegradations:
         same = [n for n in range(len(images)) if images.image(n).shape == images.image(2).shape]
         list(synthesiser(images, cameras=learnt_from(images, WIDE, [])).run(same, 8, on_tick=ticks.append))
         assert max(tick.active for tick in ticks) == len(same) > 1
-
-
-@pytest.mark.parametrize("content", [None, b"nonsense", "another"])
-def test_a_file_that_changed_costs_one_image(images: Prepared, tmp_path: Path, content: bytes | str | None) -> None:
-    path = tmp_path / "faces" / images.member(2).path
-    if content is None:
-        path.unlink()
-    elif content == "another":
-        path.write_bytes((tmp_path / "faces" / images.member(0).path).read_bytes())
-    else:
-        path.write_bytes(b"nonsense")
-    made = list(synthesiser(images).run(range(len(images)), 2))
-    (failed,) = [one for one in made if isinstance(one, FailedImage)]
-    assert failed.id == images.ids[2]
-    assert failed.id in failed.why
-    assert "\n" not in failed.why
-    assert {one.id for one in made} == set(images.ids)
 
 
 def test_images_are_read_as_places_become_free(images: Prepared) -> None:
