@@ -132,7 +132,7 @@ def test_the_file_comes_back(tmp_path: Path) -> None:
         (b'"schema_version": 1', b'"schema_version": 2', "is damaged"),
         (b'"sigma_major": 1.0', b'"sigma_major": 1.5', "the degradation of surv was changed after it was hashed"),
         (None, b'{"seed": 0, "size": null, "groups": []}', "groups: Tuple should have at least 1 item"),
-        (None, None, "cannot be read"),
+        (None, None, "no such file"),
     ],
 )
 def test_damage_is_one_sentence(tmp_path: Path, old: bytes | None, new: bytes | None, words: str) -> None:
