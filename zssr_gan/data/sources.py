@@ -342,7 +342,8 @@ def _look(source: Source, path: str) -> Found:
         content = source.read(path)
     except ImageError as error:
         reason = str(error).removeprefix(f"{source.name}/{path}: ").removesuffix(".")
-        # Without what differs between machines: the decoder's own words depend on its version.
+        # Without what differs between machines: the working directory, and the words of the decoder's version.
+        reason = reason.partition(" in the working directory")[0]
         return reason.partition(" (")[0] if "damaged or truncated" in reason else reason
     height, width = content.picture.pixels.shape[1:]
     return content.sha256, width, height
