@@ -288,7 +288,7 @@ class TestExamine:
         (tmp_path / "200.png").write_bytes(b"GIF89a")
         (tmp_path / "201.png").write_bytes((tmp_path / "202.png").read_bytes()[:200])
         seen: list[tuple[str, int, int | None]] = []
-        found = list(examine(opened("folder", Path("."), "f"), names, lambda *done: seen.append(done), processes))
+        found = list(examine(opened("folder", Path(), "f"), names, lambda *done: seen.append(done), processes))
         assert len(found) == 300
         assert seen[-1] == ("f", 300, 300)
         assert found[7] == (hashlib.sha256((tmp_path / "007.png").read_bytes()).hexdigest(), 16, 20)
