@@ -165,7 +165,8 @@ def enhance(
     from all of them, said, and kept beside the results; `zssr-gan degradation --help` tells more. Where they tell too
     little, and with one image, the JPEG compression or noise that an image itself shows is learnt against, and else the
     camera is taken to shrink like bicubic interpolation. `--degradation bicubic` assumes that for all;
-    `--degradation estimate` estimates with one image or `--init scratch` too.
+    `--degradation estimate` estimates with one image or `--init scratch` too. All are taken to be of one camera: images
+    of several belong in several runs.
 
     Scales other than 2: `-s 1.5`, or width before height: `-s 2x3` makes it twice as wide and three times as high.
 

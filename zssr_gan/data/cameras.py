@@ -136,7 +136,7 @@ class Cameras:
         plain, groups = Degradation(), () if degradations is None else degradations.groups
         self._bicubic = Camera(None, plain.sha256, BicubicDownscale())
         # Bicubic may be taken in several steps, the others only in one: one network cannot learn both.
-        every = [one.estimate.of(image) for one in groups for image in ("", *one.estimate.own_jpeg)]
+        every = [one.estimate.of(image) for one in groups for image in ("", *one.estimate.others)]
         mixed = any(degradation != plain for degradation in every)
         downscales: dict[str, Downscale] = {
             degradation.sha256: DegradedDownscale(degradation) if mixed else self._bicubic.downscale
@@ -149,7 +149,7 @@ class Cameras:
             return Camera(one.group, sha256, downscales[sha256], learnt_from)
 
         self.all: Mapping[str, Camera] = {one.group: camera(one, "") for one in groups}
-        self._own = {(one.group, image): camera(one, image) for one in groups for image in one.estimate.own_jpeg}
+        self._own = {(one.group, image): camera(one, image) for one in groups for image in one.estimate.others}
         self._largest = sorted(self.all, key=lambda group: (-len(self.all[group].learnt_from), group))
 
     @classmethod

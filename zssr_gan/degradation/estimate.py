@@ -85,6 +85,8 @@ class Estimate(FileModel):
     """What was found in the images that were searched, the most first; of a large set they are some."""
     own_jpeg: dict[str, Jpeg | None] = Field(default_factory=dict)
     """Compression of the images that have another than `degradation`'s, by their SHA-256."""
+    sharper: tuple[str, ...] = ()
+    """SHA-256 of the images that are sharper than the blur leaves them: bicubic is assumed for these."""
     images: tuple[CaseImage, ...]
     settings: dict[str, JsonValue]
     seed: int
@@ -95,14 +97,14 @@ class Estimate(FileModel):
     def evidence_sha256(self) -> str:
         """Of what the label of a result depends on beside the degradation, as canonical JSON."""
         # An estimate that is not finite is null in its file.
-        included = _EVIDENCE | ({"own_jpeg"} if self.own_jpeg else set())
+        included = _EVIDENCE | {name for name in ("own_jpeg", "sharper") if getattr(self, name)}
         return canonical_sha256(json.loads(self.model_dump_json(include=included)))
 
     def of(self, sha256: str) -> Degradation:
         """What the camera is taken to have done to the image with this hash: its own compression, the rest of all."""
-        if sha256 not in self.own_jpeg:
-            return self.degradation
-        return self.degradation.model_copy(update={"jpeg": self.own_jpeg[sha256]})
+        its: dict[str, object] = {"jpeg": self.own_jpeg[sha256]} if sha256 in self.own_jpeg else {}
+        its |= {"blur": None} if sha256 in self.sharper else {}
+        return self.degradation.model_copy(update=its) if its else self.degradation
 
     def compression_of(self, sha256: str) -> ImageCompression | None:
         """What was found in the image with this hash; where it was not searched, what is assumed of it."""
@@ -110,6 +112,11 @@ class Estimate(FileModel):
         its = [one for one in self.compressions if sha256 in one.phases]
         its += [one for one in self.compressions if jpeg is not None and one.quality == jpeg.quality]
         return its[0].of_image(sha256) if its else None
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """SHA-256 of the images that have another degradation than most."""
+        return (*self.own_jpeg, *(one for one in self.sharper if one not in self.own_jpeg))
 
     @property
     def given(self) -> bool:
@@ -140,7 +147,8 @@ class Estimate(FileModel):
         name = "a video's compression, taken as JPEG quality" if self.jpeg_from == "colours" else "JPEG quality"
         compression = f"{name} {d.jpeg.quality}" if d.jpeg else "no JPEG"
         own = f" ({len(self.own_jpeg)} images have a compression of their own)" if self.own_jpeg else ""
-        return f"{blur}, {noise}, {compression}{own}"
+        sharper = f" ({len(self.sharper)} images are sharper: bicubic)" if self.sharper else ""
+        return f"{blur}{sharper}, {noise}, {compression}{own}"
 
 
 def given_estimate(degradation: Degradation, why: str) -> Estimate:

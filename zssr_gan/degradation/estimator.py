@@ -31,6 +31,7 @@ from zssr_gan.degradation.recurrence import (
     fit_noise,
 )
 from zssr_gan.degradation.shapes import choose_shape
+from zssr_gan.degradation.sharper import sharper_images
 from zssr_gan.errors import ImageError
 from zssr_gan.files import sha256_bytes, why_unreadable
 from zssr_gan.imaging.colour import LEVELS, has_colours, luma_of
@@ -177,6 +178,7 @@ def estimate_degradation(
         jpeg=compression,
     )
     read: Literal["tables", "pixels"] = "tables" if compressed is None or math.isinf(compressed.evidence) else "pixels"
+    sharper = zip(ordered, sharper_images([one.pixels for one in ordered], used), strict=True)
     return Estimate(
         degradation=used,
         degradation_sha256=used.sha256,
@@ -190,6 +192,7 @@ def estimate_degradation(
         jpeg_qualities=qualities,
         own_jpeg=own,
         compressions=compressions,
+        sharper=tuple(sorted(one.image.sha256 for one, is_sharper in sharper if is_sharper)),
         images=tuple(sorted((one.image for one in ordered), key=lambda image: (image.sha256, image.name))),
         settings=settings.model_dump(mode="json"),
         seed=seed,

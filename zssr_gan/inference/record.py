@@ -137,14 +137,16 @@ class DegradationFacts(FileModel):
     @classmethod
     def estimated(cls, found: Estimate, image_sha256: str = "") -> Self:
         """An estimate's degradation, with the compression of the image of this hash where it has its own."""
-        values = found.of(image_sha256)
+        values, why = found.of(image_sha256), found.why
+        if image_sha256 in found.sharper:
+            why = f"bicubic is assumed: this image is sharper than the blur of the others would leave it; {why}"
         return cls(
             values=values,
             sha256=values.sha256,
             source="estimate",
             images=found.images,
             fallback=found.fallback,
-            why=found.why,
+            why=why,
             compression=found.compression_of(image_sha256),
         )
 
