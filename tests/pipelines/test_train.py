@@ -156,7 +156,10 @@ def whole(made: Path, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 
 
 class TestStops:
-    @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+    @pytest.mark.parametrize(
+        ("number", "code"),
+        [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGINT, 130), (signal.SIGKILL, -9)],
+    )
     def test_it_goes_on_to_the_same_end(self, whole: list[bytes], config: Path, number: int, code: int) -> None:
         process = start(config, *LONG)
         until_checkpoint(process)
@@ -287,6 +290,7 @@ class TestManyProcesses:
         for a, b in zip(one.parameters(), two.parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
 
+    @pytest.mark.slow
     def test_sigterm_stops_all_after_the_same_step(self, config: Path) -> None:
         long = [*self.EVEN, "--set", "train.epochs=300", "--set", "train.every.samples=10000"]
         process = start(config, *long, launcher=self.LAUNCHER)

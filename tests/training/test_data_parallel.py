@@ -92,6 +92,7 @@ def logged(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if isinstance(value, int | float)} for line in flat]
 
 
+@pytest.mark.slow
 def test_two_at_half_are_one_at_the_whole(tmp_path: Path) -> None:
     processes = start_two(tmp_path, 0)
     whole = train(tmp_path / "one", None)
