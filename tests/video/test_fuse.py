@@ -15,8 +15,9 @@ from zssr_gan.errors import ImageError, OutputError, SettingsError
 from zssr_gan.files import sha256_file
 from zssr_gan.imaging.colour import from_levels, psnr_db, to_levels
 from zssr_gan.imaging.io import read_provenance
+from zssr_gan.inference.record import RecordError
 from zssr_gan.provenance import LABELS, label_of
-from zssr_gan.video.fuse import fuse_files
+from zssr_gan.video.fuse import fuse_files, is_fusion, verify_fusion
 
 CAMERA = Degradation(blur=GaussianBlur(sigma_major=0.55, sigma_minor=0.4), noise=Noise(sigma=2 / 255))
 
@@ -73,6 +74,21 @@ def test_the_record_has_every_frame_and_what_was_done_to_it(folder: Path, tmp_pa
     assert record["plain"]["sha256"] == sha256_file(tmp_path / "face_bicubic.png")
     assert record["verdict"]["fuse"] is done.verdict.fuse
     assert read_provenance(tmp_path / "face.png")["zssr-gan:label"].startswith("fused")
+
+
+def test_a_record_is_verified_and_made_again_to_the_byte(folder: Path, tmp_path: Path) -> None:
+    fuse_files(stills(folder)[:3], tmp_path / "face.png", reference=1, camera=CAMERA, affine=False)
+    record = tmp_path / "face.json"
+    assert is_fusion(record)
+    found = verify_fusion(record, rerun=True)
+    assert found.ok
+    assert [check.name for check in found.checks] == ["frame"] * 3 + ["output", "plain", "label", "rerun"]
+    stills(folder)[2].write_bytes(stills(folder)[3].read_bytes())
+    wrong = [(check.name, check.ok) for check in verify_fusion(record).checks if not check.ok]
+    assert wrong == [("frame", False)]
+    record.write_text('{"fusion_version": 1}', "utf-8")
+    with pytest.raises(RecordError, match="a broken record"):
+        verify_fusion(record)
 
 
 def test_the_same_stills_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:

@@ -57,15 +57,12 @@ def fuse(
     143 SIGTERM.
     """
     with running(failed=(ImageError, OutputError)) as bar:
-        import torch
-
         from zssr_gan.inference.outputs import collect_sources
         from zssr_gan.video.fuse import camera_option, fuse_files
 
         paths, notices = collect_sources(inputs)
         for notice in notices:
             bar.note(notice)
-        torch.set_num_threads(1)  # the same bytes on every machine with one thread or many
         done = fuse_files(
             paths, output, scale, reference, camera_option(degradation), affine=not shifts, overwrite=overwrite
         )

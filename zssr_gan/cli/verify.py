@@ -26,12 +26,16 @@ def verify(
     codes = [0]
     with running("Stopped: nothing was written.", quiet=not rerun) as bar:
         from zssr_gan.inference.verify import verify_record
+        from zssr_gan.video.fuse import is_fusion, verify_fusion
 
         for path in records:
             if rerun:
                 bar.start(0, str(path))
             try:
-                found = verify_record(path, rerun=rerun, on_progress=bar.step)
+                if is_fusion(path):
+                    found = verify_fusion(path, rerun=rerun)
+                else:
+                    found = verify_record(path, rerun=rerun, on_progress=bar.step)
             except ZssrGanError as error:
                 bar.note(f"error: {error}", "red")
                 codes.append(2)

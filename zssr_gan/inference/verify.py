@@ -67,13 +67,13 @@ def verify_record(path: Path, *, rerun: bool = False, on_progress: OnProgress | 
     request, source = record.request, record.input
     input_path = find_file(source.path, folder)
     checks = [
-        _check_file("input", input_path, source.sha256),
+        check_file("input", input_path, source.sha256),
         _check_original(source.sha256, source.sha256_after),
-        _check_file("output", folder / record.output.name, record.output.sha256),
-        _check_label(record.label, request.label(source.sha256), folder / record.output.name),
+        check_file("output", folder / record.output.name, record.output.sha256),
+        check_label(record.label, request.label(source.sha256), folder / record.output.name),
     ]
     if record.evidence is not None:
-        checks.append(_check_file("evidence", folder / record.evidence.name, record.evidence.sha256))
+        checks.append(check_file("evidence", folder / record.evidence.name, record.evidence.sha256))
     checks.append(_check_hash("settings", request.settings, request.settings_sha256))
     if request.degradation.source != "default":
         values = request.degradation.values.model_dump(mode="json")
@@ -149,20 +149,20 @@ def _check_schema_1(old: dict[str, Any], path: Path, *, rerun: bool) -> Iterator
     folder = path.absolute().parent
     try:
         output = folder / Path(old["output"]["name"]).name
-        yield _check_file("input", find_file(old["input"]["path"], folder), old["input"]["sha256"])
+        yield check_file("input", find_file(old["input"]["path"], folder), old["input"]["sha256"])
         yield _check_original(old["input"]["sha256"], old["input"]["sha256_after"])
-        yield _check_file("output", output, old["output"]["sha256"])
+        yield check_file("output", output, old["output"]["sha256"])
         least: Label = "generative" if old.get("model") else "case" if old.get("case") else "internal"
-        yield _check_label(old["label"], least, output)
+        yield check_label(old["label"], least, output)
         if old.get("evidence") is not None:
-            yield _check_file("evidence", folder / Path(old["evidence"]["name"]).name, old["evidence"]["sha256"])
+            yield check_file("evidence", folder / Path(old["evidence"]["name"]).name, old["evidence"]["sha256"])
         yield _check_hash("settings", old["settings"], old["settings_sha256"])
         for name in ("kernel", "degradation"):
             if (recorded := old.get(name)) is not None:
                 yield _check_hash(name, recorded["values"], recorded["values_sha256"])
         for name in ("case", "model"):
             if (recorded := old.get(name)) is not None:
-                yield _check_file(name, find_file(recorded["path"], folder), recorded["sha256"])
+                yield check_file(name, find_file(recorded["path"], folder), recorded["sha256"])
         if rerun:
             version = old["tool"]["version"]
             sentence = f"not made: the record has schema 1; a rerun needs the zssr-gan that wrote it ({version})"
@@ -202,7 +202,7 @@ def _check_files(record: Record, folder: Path) -> Iterator[Check]:
         if option == "degradation" and not path.exists():
             yield Check(name, True, f"{path.name} itself is not there; the record holds its values")
             continue
-        check = _check_file(name, path, file.sha256)
+        check = check_file(name, path, file.sha256)
         if check.ok:
             try:
                 good, bad = f"{check.text}, as the record tells of it", f"{path.name} holds other than the record tells"
@@ -226,7 +226,8 @@ def _check_hash(name: str, value: object, sha256: str) -> Check:
     return _check(name, canonical_sha256(value) == sha256, good, bad)
 
 
-def _check_file(name: str, path: Path, sha256: str) -> Check:
+def check_file(name: str, path: Path, sha256: str) -> Check:
+    """Whether a file has its recorded hash."""
     try:
         found = sha256_file(path)
     except OSError as error:
@@ -236,7 +237,7 @@ def _check_file(name: str, path: Path, sha256: str) -> Check:
     return _check(name, found == sha256, good, bad)
 
 
-def _check_label(recorded: Label, least: Label, output: Path) -> Check:
+def check_label(recorded: Label, least: Label, output: Path) -> Check:
     """The label against the output's own text, and against the images that were learnt from."""
     if strongest(recorded, least) != recorded:
         return Check("label", False, f"the record says {recorded}, but lists what makes it {least}")

@@ -1,5 +1,6 @@
 """Pictures in, one picture out: stills of one scene fused, judged, and written with a record of every frame."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,21 +17,24 @@ from zssr_gan.degradation.estimate import read_estimate
 from zssr_gan.degradation.estimator import Evidence, estimate_degradation
 from zssr_gan.degradation.model import Degradation, Jpeg
 from zssr_gan.degradation.noise import picture_noise
-from zssr_gan.errors import ImageError, SettingsError
-from zssr_gan.files import sha256_bytes, sha256_file, why_unreadable, write_together
+from zssr_gan.devices import RunOptions, machine
+from zssr_gan.errors import ImageError, SettingsError, ZssrGanError
+from zssr_gan.files import relative_path, sha256_bytes, sha256_file, why_unreadable, write_together
 from zssr_gan.imaging.convert import like, picture_of
 from zssr_gan.imaging.io import decode_picture, encode_picture
 from zssr_gan.imaging.picture import Metadata, Picture, quantise, seen_colours
 from zssr_gan.imaging.resize import resize
 from zssr_gan.inference.batch import written_file
 from zssr_gan.inference.outputs import check_new_files
-from zssr_gan.inference.record import DegradationFacts, encode_json, versions
+from zssr_gan.inference.record import DegradationFacts, RecordError, encode_json, versions
+from zssr_gan.inference.request import find_file
+from zssr_gan.inference.verify import Check, Verification, check_file, check_label
 from zssr_gan.provenance import LABELS, STATEMENT, CaseImage, label_of, provenance_text
 from zssr_gan.video.fusion import Fused, fuse_burst
 from zssr_gan.video.holdout import Verdict, judge_fusion
 
-Camera = Degradation | Path | Literal["bicubic"] | None
-"""A degradation, the file of an estimate, or a word; None: estimated from the frames."""
+Camera = Degradation | DegradationFacts | Path | Literal["bicubic"] | None
+"""A degradation, what a record says of one, the file of an estimate, or a word; None: estimated from the frames."""
 
 _METHOD = (
     "registration: Lucas and Kanade 1981, Baker and Matthews 2004",
@@ -140,6 +144,8 @@ def _like(source: Picture, pixels: Tensor) -> Picture:
 def _camera(stills: Sequence[Still], frames: Tensor, camera: Camera) -> DegradationFacts:
     if camera == "bicubic":
         return DegradationFacts.of(Degradation(), "bicubic", "bicubic is assumed, as asked for")
+    if isinstance(camera, DegradationFacts):
+        return camera
     if isinstance(camera, Degradation):
         return DegradationFacts.of(camera, "given", "given")
     if isinstance(camera, Path):
@@ -178,12 +184,27 @@ def fuse_files(
         SettingsError: as `fuse`.
         OutputError: a file exists, or cannot be written.
     """
-    plain, record = output.with_name(f"{output.stem}_bicubic{output.suffix}"), output.with_suffix(".json")
     if output.suffix.lower() not in (".png", ".tif", ".tiff"):
         raise SettingsError(f"-o {output}: the result is a .png or .tif file, with its record beside it")
-    check_new_files([output, plain, record], paths, overwrite=overwrite)
+    check_new_files(_outputs(output), paths, overwrite=overwrite)
+    done, contents = _made(paths, output, scale, reference, camera, affine=affine)
+    write_together(contents, replaceable=list(contents) if overwrite else [])
+    return done
+
+
+def _outputs(output: Path) -> tuple[Path, Path, Path]:
+    """Result, plain enlargement and record."""
+    return output, output.with_name(f"{output.stem}_bicubic{output.suffix}"), output.with_suffix(".json")
+
+
+def _made(
+    paths: Sequence[Path], output: Path, scale: int, reference: int, camera: Camera, *, affine: bool
+) -> tuple[FusedStills, dict[Path, bytes]]:
+    """A result, and the files that are written of it."""
+    _, plain, record = _outputs(output)
     stills = [_read(path) for path in paths]
-    done = fuse_stills(stills, scale, reference, camera, affine=affine)
+    with machine(RunOptions("cpu", threads=1)):  # sums in one order, for the same bytes
+        done = fuse_stills(stills, scale, reference, camera, affine=affine)
     hashes = [still.sha256 for still in stills]
     label = label_of(hashes[reference], done.degradation.learnt_from, frames=hashes)
     facts = {"reference": stills[reference].name, "frames": str(len(stills)), "scale": str(scale)}
@@ -215,15 +236,58 @@ def fuse_files(
             "phases": list(done.fused.phases),
             "support": {"mean": float(done.fused.support.mean()), "least": float(done.fused.support.min())},
             "frames": [
-                {"name": still.name, "sha256": still.sha256, **_json(fact)}
-                for still, fact in zip(stills, done.fused.frames, strict=True)
+                {"path": relative_path(path, output.parent), "sha256": still.sha256, **_json(fact)}
+                for path, still, fact in zip(paths, stills, done.fused.frames, strict=True)
             ],
             "output": written_file(output, contents).model_dump(mode="json"),
             "plain": written_file(plain, contents).model_dump(mode="json"),
         }
     )
-    write_together(contents, replaceable=[output, plain, record] if overwrite else [])
-    return done
+    return done, contents
+
+
+def is_fusion(path: Path) -> bool:
+    """Whether a file is the record of fused stills."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and "fusion_version" in content
+
+
+def verify_fusion(path: Path, *, rerun: bool = False) -> Verification:
+    """Compare the frames and files of a fusion with its record; with `rerun`, fuse again and compare the bytes.
+
+    Raises:
+        RecordError: a broken record, or one of another version.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+        if record["fusion_version"] != 1:
+            raise RecordError(f"{path}: a record of fusion {record['fusion_version']}; this program reads version 1")
+        folder = path.absolute().parent
+        frames = [find_file(frame["path"], folder) for frame in record["frames"]]
+        output = folder / Path(record["output"]["name"]).name
+        checks = [
+            check_file("frame", file, frame["sha256"]) for file, frame in zip(frames, record["frames"], strict=True)
+        ]
+        checks += [check_file("output", output, record["output"]["sha256"])]
+        checks += [check_file("plain", folder / Path(record["plain"]["name"]).name, record["plain"]["sha256"])]
+        camera = DegradationFacts.model_validate(record["degradation"])
+        hashes = [frame["sha256"] for frame in record["frames"]]
+        least = label_of(hashes[record["reference"]], camera.learnt_from, frames=hashes)
+        checks.append(check_label(record["label"], least, output))
+        if rerun:
+            try:
+                _, made = _made(frames, output, record["scale"], record["reference"], camera, affine=record["affine"])
+                same = sha256_bytes(made[output]) == record["output"]["sha256"]
+                text = "fused again from the record: " + ("the same bytes" if same else "other bytes")
+                checks.append(Check("rerun", same, text))
+            except ZssrGanError as error:
+                checks.append(Check("rerun", False, f"not made: {error}"))
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise RecordError(f"{path}: a broken record: {type(error).__name__}: {error}") from error
+    return Verification(path, tuple(checks))
 
 
 def _json(facts: Any) -> dict[str, JsonValue]:
