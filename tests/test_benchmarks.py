@@ -40,15 +40,28 @@ TINY = ["--preset", "tiny.yaml", "--threads", "1"]
         (["quality", "truths", *TINY, "--shared"], "tiny.yaml, shared, seed 0: PSNR-Y"),
         (["definitions", "truths"], "independent"),
         (["noise", "truths", *TINY, "--sides", "16"], "| least |"),
+        (["track", "truths", "--sets", "D", "--frames", "2", "--count", "2"], "| fused |"),
         (["evaluation_speed", "--pairs", "3"], "3 pairs of 64x64"),
         (["training_step", "--configs", "demo.yaml", "--steps", "2", "--images", "8"], "outside the networks"),
     ],
-    ids=["quality", "quality shared", "definitions", "noise", "evaluation_speed", "training_step"],
+    ids=[
+        "quality",
+        "quality shared",
+        "definitions",
+        "noise",
+        "track",
+        "evaluation_speed",
+        "training_step",
+    ],
 )
 def test_a_benchmark_runs(
     truths: Path, words: list[str], shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (truths / "demo.yaml").write_bytes((ROOT / "configs" / "demo.yaml").read_bytes())
+    if words[0] == "track":
+        for place, name in enumerate(f"{folder}_{number}.png" for folder in ("london", "utk") for number in (0, 1)):
+            with Image.open(truths / "truths" / f"{'ab'[place % 2]}.png") as image:
+                image.resize((128, 128), Image.Resampling.BICUBIC).save(truths / "truths" / name)
     monkeypatch.chdir(truths)
     monkeypatch.setattr(sys, "argv", words)
     with contextlib.suppress(SystemExit):  # of `definitions`, which finds such small images too far apart
