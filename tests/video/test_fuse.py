@@ -60,6 +60,8 @@ def test_pictures_keep_their_kind() -> None:
     frames, _ = crops(3, colour=True)
     made = fuse([Image.fromarray(frame) for frame in frames], 1, degradation="bicubic")
     assert (made.mode, made.size) == ("RGB", (16, 16))
+    with pytest.raises(SettingsError, match="frames 0 to 2, not 3"):
+        fuse(frames, reference=3)
 
 
 def test_the_record_has_every_frame_and_what_was_done_to_it(folder: Path, tmp_path: Path) -> None:

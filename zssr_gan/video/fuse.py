@@ -89,8 +89,8 @@ def fuse(
         affine: whether frames may turn and change size; else they shift alone.
 
     Returns:
-        The image, of the kind of the reference frame. Where frames that are held out say that fusing does not pay, it
-        is the reference frame restored alone.
+        The image, of the kind of the reference frame, without alpha. Where frames that are held out say that fusing
+        does not pay, it is the reference frame restored alone.
 
     Raises:
         ImageError: fewer than two frames, of several sizes, too small, or holding NaN or infinity.
@@ -99,7 +99,8 @@ def fuse(
     pictures = [picture_of(image) for image in images]
     stills = [Still(one, str(place), sha256_bytes(one.pixels.numpy().tobytes())) for place, one in enumerate(pictures)]
     camera = degradation if degradation is None or isinstance(degradation, Degradation) else camera_option(degradation)
-    return like(images[reference], fuse_stills(stills, scale, reference, camera, affine=affine).picture)
+    done = fuse_stills(stills, scale, reference, camera, affine=affine)
+    return like(images[reference], done.picture)
 
 
 def camera_option(text: str | Path) -> Camera:
