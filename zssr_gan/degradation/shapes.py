@@ -29,7 +29,7 @@ _LONGEST, _WIDEST = 10.0, 3.0  # LR pixels
 def choose_shape(recurrence: Recurrence, found: Fit, on_step: Callable[[], None]) -> tuple[Fit, str]:
     """The better of a Gaussian and a line or a disk, and, where it is no Gaussian, why, in a part of a sentence.
 
-    The misfit of a line or a disk is the smaller of its own and the Gaussian's.
+    Under compression, the misfit of a line or a disk is the smaller of its own and the Gaussian's.
 
     Args:
         recurrence: what is to fit, in windows of 8 pixels.
@@ -51,8 +51,9 @@ def choose_shape(recurrence: Recurrence, found: Fit, on_step: Callable[[], None]
         on_step()
     assert begin is not None
     fit = fit_shape(whole, noise, begin, on_step=on_step)
-    # Whether there is a blur at all, a Gaussian can say too.
-    shape = Fit(fit.blur, noise, min(found.misfit, recurrence.misfit(fit.blur, noise)))
+    shape = Fit(fit.blur, noise, recurrence.misfit(fit.blur, noise))
+    if recurrence.compression is not None:  # that there is a blur at all, a Gaussian can say too
+        shape = Fit(fit.blur, noise, min(found.misfit, shape.misfit))
     if settings.recurrence * shape.misfit > recurrence.misfit(NO_BLUR, noise):
         return found, ""
     gaussian = fit_blur(whole, noise, start=found, on_step=on_step)
