@@ -212,7 +212,7 @@ class TestEstimated:
         assert {result.status for result in run(plan(folder), request).values()} == {"done", "failed"}
         made = record(folder)
         assert (made.label, made.label_means) == ("case", LABELS["case"])
-        assert made.request.degradation == request.degradation
+        assert made.request.degradation == request.degradation_of(*hashes(folder, "a.png"))
         assert set(hashes(folder, "a.png", "b.png")) < {image.sha256 for image in made.request.degradation.images}
         assert not failed(folder, rerun=True)
         with monkeypatch.context() as patch:

@@ -166,7 +166,7 @@ def test_a_stage_that_fails_by_itself(capfd: pytest.CaptureFixture[str], monkeyp
     assert not zoo.run("prepare", ["--config", "none.yaml"])
     said = capfd.readouterr().err
     assert "$ python -m pipelines.prepare --config none.yaml" in said
-    assert "error: none.yaml: cannot be read" in said
+    assert "error: none.yaml: no such file" in said
 
 
 @pytest.mark.slow
