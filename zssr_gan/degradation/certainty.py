@@ -24,7 +24,7 @@ def verdict(certainty: Certainty, settings: EstimationSettings) -> tuple[bool, s
             f"the blur is {away / max(unsure, 1e-9):.1f} times as far from bicubic as its standard error "
             f"({settings.certainty:g} times are needed)"
         )
-    why = f"the images recur {better:.1f} times as well under the blur as under bicubic's"
+    why = f"small structures recur at half the size {better:.1f} times as well under this blur as under bicubic's"
     return better >= settings.recurrence, f"{why} ({settings.recurrence:g} times are needed)"
 
 

@@ -145,7 +145,7 @@ class Estimate(FileModel):
         blur = d.blur.summary if isinstance(d.blur, Blur) else "bicubic"
         noise = f"noise {d.noise.sigma * LEVELS:.1f}/255" if d.noise else "no noise"
         name = "a video's compression, taken as JPEG quality" if self.jpeg_from == "colours" else "JPEG quality"
-        compression = f"{name} {d.jpeg.quality}" if d.jpeg else "no JPEG"
+        compression = f"{name} {d.jpeg.quality}" if d.jpeg else "no compression found"
         own = f" ({len(self.own_jpeg)} images have a compression of their own)" if self.own_jpeg else ""
         sharper = f" ({len(self.sharper)} images are sharper: bicubic)" if self.sharper else ""
         return f"{blur}{sharper}, {noise}, {compression}{own}"
