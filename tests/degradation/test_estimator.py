@@ -138,7 +138,7 @@ class TestBlurAndNoise:
     def test_what_is_sure_is_used_and_said(self, noisy: Estimate) -> None:
         assert not noisy.fallback
         assert noisy.degradation.blur == noisy.blur_estimated
-        assert "times as well under the blur as under bicubic" in noisy.why
+        assert "times as well under this blur as under bicubic" in noisy.why
         certainty = noisy.certainty
         assert certainty is not None
         assert len(certainty.blurs) == QUICK.parts
@@ -207,7 +207,7 @@ class TestBlurAndNoise:
         kept = None if quality is None else Jpeg.of_quality(quality)
         found = estimate_degradation(evidence(pieces(Degradation(jpeg=kept)), kept), QUICK)
         assert found.fallback
-        assert found.why.startswith("bicubic is assumed: the images recur ")
+        assert found.why.startswith("bicubic is assumed: small structures recur ")
         assert found.degradation == Degradation(jpeg=kept, noise=found.degradation.noise)
 
     def test_copies_tell_nothing_new(self) -> None:
