@@ -187,6 +187,13 @@ class TestHeif:
         assert (block[0x112], block[271]) == (1, "Maker")
         assert picture.metadata.xmp == XMP
 
+    @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+    def test_resolution_turns_with_the_pixels(self, orientation):
+        block = Image.Exif()
+        block[0x112], block[0x11A], block[0x11B], block[0x128] = orientation, 72, 144, 2
+        picture = decode_picture(self.heif(exif=block.tobytes()), "x.heic")
+        assert picture.metadata.dpi == ((144, 72) if orientation in (6, 8) else (72, 144))
+
     def test_ten_bits_are_sixteen(self):
         samples = RGB.astype(np.uint16) * 257
         picture = decode_picture(self.heif(samples, "RGB;16", quality=-1, chroma=444), "x.heic")

@@ -31,7 +31,7 @@ def with_segment(data, marker, content):
 
 def exif(order="<", fields=(), *, thumbnail=b""):
     """An EXIF block of (tag, type, values) with a thumbnail at its end."""
-    code = {1: "B", 3: "H", 4: "L", 8: "h", 9: "l"}
+    code = {1: "B", 3: "H", 4: "L", 8: "h", 9: "l", 11: "f"}
     head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "L", 8)
     end = 8 + 2 + 12 * len(fields) + 4
     entries, extra = b"", b""
@@ -219,6 +219,15 @@ class TestExif:
         upright = np.rot90(expected(data) if container == "JPEG" else np.asarray(RGB), turned)
         assert np.array_equal(pixels(picture), upright)
         assert picture.metadata.exif == exif(order, [(0x10F, 4, 7), (0x112, kind, 1), (0x11A, 5, (72, 1))])
+
+    @pytest.mark.parametrize("kind", [5, 11])
+    def test_orientation_that_is_no_whole_number_is_none(self, kind):
+        """Its type cannot hold an orientation: obeyed but not reset, it would turn the result once more."""
+        value = (6, 1) if kind == 5 else 6
+        picture = decode_picture(with_segment(jpeg(), 0xE1, b"Exif\0\0" + exif("<", [(0x112, kind, value)])), "x")
+        assert np.array_equal(pixels(picture), expected(jpeg()))
+        again = decode_picture(encode_picture(picture, "png"), "x")
+        assert np.array_equal(pixels(again), pixels(picture))
 
     @pytest.mark.parametrize("order", "<>")
     def test_thumbnail_is_dropped(self, order):

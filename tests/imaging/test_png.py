@@ -195,6 +195,24 @@ class TestIllMetadata:
             assert np.array_equal(picture.pixels, pixels(png()))
             assert "tEXt" in picture.notices[0]
 
+    @pytest.mark.parametrize("bit", range(64))
+    def test_no_sound_chunk_is_lost_behind_a_damaged_one(self, bit):
+        """One bit of a text's length or type is wrong: gamma and transparency behind it are there."""
+        rest = [("gAMA", (45455).to_bytes(4)), ("pHYs", (2835).to_bytes(4) * 2 + b"\1")]
+        wanted = decode_picture(png(before=rest), "x")
+        data = bytearray(png(before=[("tEXt", b"Comment\0words that are letters alone"), *rest]))
+        data[data.index(b"tEXt") - 4 + bit // 8] ^= 1 << bit % 8
+        try:
+            picture = decode_picture(bytes(data), "x")
+        except ImageError:  # its type is none, or that of a chunk that must be known
+            assert bit // 8 >= 4
+            return
+        assert np.array_equal(picture.pixels, wanted.pixels)
+        assert picture.notices
+        assert (picture.metadata.colour, picture.metadata.dpi) == (wanted.metadata.colour, wanted.metadata.dpi)
+        assert wanted.metadata.colour
+        assert wanted.metadata.dpi
+
     @pytest.mark.parametrize("text", [
         ("zTXt", b"parameters\0\0" + zlib.compress(bytes(3 * 10**6))),
         ("iTXt", b"parameters\0\1\0\0\0" + zlib.compress(bytes(3 * 10**6))),

@@ -14,7 +14,7 @@ KINDS: Final = {
 }  # fmt: skip
 """Of each field type, its values as `struct` names them; rationals are two numbers."""
 
-_WHOLE_NUMBERS = "BHLbhlQq"
+WHOLE_NUMBERS = "BHLbhlQq"
 
 _INTEROP = 0xA005  # a pointer to a further directory, which is not carried
 
@@ -97,7 +97,7 @@ class Block:
     def set_number(self, entry: Entry, value: int) -> None:
         """Write the first value of a field of whole numbers in the field's own type. The data are a bytearray."""
         assert isinstance(self.data, bytearray)
-        if (form := KINDS.get(entry.kind, "s")) in _WHOLE_NUMBERS:
+        if (form := KINDS.get(entry.kind, "s")) in WHOLE_NUMBERS:
             struct.pack_into(self.order + form, self.data, entry.values_at, value)
 
     def entry(self, tag: int, kind: int, count: int, offset: int) -> bytes:

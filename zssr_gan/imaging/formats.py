@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, features
 
 from zssr_gan.errors import ImageError
-from zssr_gan.imaging.metadata import cmyk_to_rgb
+from zssr_gan.imaging.metadata import cmyk_to_rgb, exif_of_turned
 from zssr_gan.imaging.picture import Decoded, Samples, check_size
 
 # Pillow's modes and the one each is read as; those not named here (float, 32 bits, Lab, HSV) are refused.
@@ -178,8 +178,9 @@ def decode_heif(data: bytes, max_pixels: float) -> Decoded:
     info: Mapping[str, Any] = image.info
     icc = info.get("icc_profile")
     # Its own transformations have turned the pixels; EXIF's orientation repeats them (ISO/IEC 23008-12, A.2).
+    exif = info.get("exif")
     return Decoded(
-        samples, info.get("exif"), icc, None, tuple(notices), info.get("xmp"),
+        samples, exif and exif_of_turned(exif), icc, None, tuple(notices), info.get("xmp"),
         colour=_nclx(data) if icc is None else {}, orientation=1,
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
-from zssr_gan.imaging.directory import Block, Directory
+from zssr_gan.imaging.directory import KINDS, WHOLE_NUMBERS, Block, Directory
 from zssr_gan.imaging.picture import Decoded, Metadata, Picture, Samples, from_samples
 
 # TIFF's text tags that describe the picture, not its storage: document, description, make, model, software, date,
@@ -71,8 +71,11 @@ def _orientation(block: Block) -> int:
 
 
 def orientation_in(block: Block, directory: Directory) -> int:
-    """The orientation (1 to 8) that a directory asks for, in whichever type its field has; 1 where it has none."""
-    values = block.numbers(directory.fields.get(ORIENTATION))
+    """The orientation (1 to 8) that a directory asks for, in any type of whole numbers; 1 where it has none."""
+    entry = directory.fields.get(ORIENTATION)
+    if entry is None or KINDS.get(entry.kind, "s") not in WHOLE_NUMBERS:
+        return 1
+    values = block.numbers(entry)
     return int(values[0]) if values and values[0] in range(1, 9) else 1
 
 
@@ -95,6 +98,15 @@ def upright_exif(exif: bytes, *, transposed: bool = False) -> bytes:
     for tag, fields in tiff_directories(bytes(data)).items():
         directory_bytes(tag, fields, 0)
     return bytes(data)
+
+
+def exif_of_turned(exif: bytes) -> bytes:
+    """An EXIF block of pixels that were turned already: resolution of swapped axes swapped; a damaged one as it is."""
+    try:
+        block = exif.removeprefix(_PREFIX)
+        return upright_exif(block, transposed=True) if _orientation(Block(block)) in TRANSPOSED else exif
+    except Exception:  # it is left out, and named, where the picture is assembled
+        return exif
 
 
 def _drop_thumbnails(block: Block, directory: Directory) -> None:

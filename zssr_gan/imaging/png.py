@@ -33,6 +33,10 @@ _XMP_KEY = "XML:com.adobe.xmp"
 _RAW_KEYS = {"Raw profile type exif": "exif", "Raw profile type APP1": "exif", "Raw profile type iptc": "iptc",
              "Raw profile type xmp": "xmp"}  # fmt: skip
 
+_NAMES = re.compile(
+    rb"PLTE|IDAT|IEND|tRNS|gAMA|cHRM|sRGB|iCCP|cICP|mDCV|cLLI|pHYs|eXIf|tEXt|zTXt|iTXt|sBIT|bKGD|hIST|sPLT|tIME"
+)
+
 Chunk = tuple[bytes, bytes]
 
 
@@ -95,8 +99,9 @@ def _chunks(data: bytes) -> tuple[list[Chunk], list[memoryview], list[str]]:
                 what = "is cut short" if end > len(data) else "has a wrong checksum"
                 raise ImageError(f"the PNG file is damaged or truncated (its chunk {name!r} {what}).")
             notices.append(f"A damaged chunk ({name}: its checksum is wrong) was left out.")
-            if end > len(data) or not data[end + 4 : end + 8].isalpha():  # its length is what is wrong
-                end = _next_critical(view, at + 8)
+            following = _next_sound(view, at + 8)
+            if _is_intact(view[at + 4 : following]) or not _NAMES.fullmatch(view[end + 4 : end + 8]):
+                end = following  # its length is what is wrong
         elif kind == b"IEND":
             return chunks, pieces, notices
         elif critical and kind not in (b"IHDR", b"PLTE", b"IDAT"):
@@ -115,14 +120,19 @@ def _chunks(data: bytes) -> tuple[list[Chunk], list[memoryview], list[str]]:
 def _is_sound(view: memoryview, at: int) -> bool:
     (length,) = struct.unpack_from(">L", view, at)
     end = at + 12 + length
-    return end <= len(view) and zlib.crc32(view[at + 4 : end - 4]) == int.from_bytes(view[end - 4 : end])
+    return end <= len(view) and _is_intact(view[at + 4 : end])
 
 
-def _next_critical(view: memoryview, at: int) -> int:
-    """Where the next sound critical chunk begins, or the end: found by name, behind a chunk of a wrong length."""
-    for number, match in enumerate(re.finditer(rb"PLTE|IDAT|IEND", view[at:])):
-        if number < 8 and _is_sound(view, at + match.start() - 4):  # few: a hostile file could hold millions
-            return at + match.start() - 4
+def _is_intact(chunk: memoryview) -> bool:
+    """Whether the checksum at the end of a chunk, which begins with its type here, is that of the rest."""
+    return zlib.crc32(chunk[:-4]) == int.from_bytes(chunk[-4:])
+
+
+def _next_sound(view: memoryview, at: int) -> int:
+    """Where the next sound chunk of a known type begins, or the end: found by name, behind a damaged chunk."""
+    for number, match in enumerate(_NAMES.finditer(view, at)):
+        if number < 32 and _is_sound(view, match.start() - 4):  # few: a hostile file could hold millions
+            return match.start() - 4
     return len(view)
 
 
