@@ -21,6 +21,7 @@ from zssr_gan.devices import RunOptions
 from zssr_gan.errors import ImageError, ZssrGanError
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resize import resize
+from zssr_gan.inference import enhance as module
 from zssr_gan.inference.arrays import enhance
 from zssr_gan.inference.enhance import Enhanced, enhance_picture, enhance_pictures
 from zssr_gan.inference.record import DegradationFacts
@@ -101,6 +102,23 @@ def test_the_network_beats_bicubic_on_a_truth() -> None:
     bicubic, plain, network = (psnr(x) for x in (done.bicubic, projected.clamp(0, 1), done.picture.pixels))
     assert network > bicubic + 1.0
     assert network > plain + 0.2
+
+
+def test_all_is_computed_on_the_threads_that_are_asked_for(
+    run: Run, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search for compression too: after a search on two threads, learning on one took half as long again."""
+    seen, original = list[int](), module.find_compression
+    monkeypatch.setattr(
+        module, "find_compression", lambda *given: (seen.append(torch.get_num_threads()), original(*given))[1]
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run(rgb, threads=1)
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1]
 
 
 class TestKinds:

@@ -138,9 +138,10 @@ def enhance_pictures(
 
 
 def _enhance_alone(picture: Picture, request: Request, on_progress: OnProgress | None, saved: Jpeg | None) -> Enhanced:
-    request = _with_seen_degradation(picture, request, saved)
-    downscale = request.degradation.values.downscale
+    # On its threads from the first operation on: what two have computed before makes learning on one slow.
     with machine(request.options.for_image(picture.pixels[0].numel())) as used:
+        request = _with_seen_degradation(picture, request, saved)
+        downscale = request.degradation.values.downscale
         began = time.perf_counter()
         learnt = _learn(picture, request, downscale, used, on_progress)
         return _finished(picture, *learnt, request, downscale, used, time.perf_counter() - began)
