@@ -58,7 +58,7 @@ class Conditions:
 
     @property
     def degradation(self) -> Degradation:
-        """The camera, as a method that knows it is told."""
+        """The camera, as it is given to the methods."""
         return Degradation(
             blur=GaussianBlur(sigma_major=1.1 / self.scale, sigma_minor=0.8 / self.scale, angle_degrees=30)
             if self.blur
