@@ -90,12 +90,18 @@ def test_a_thousand_mutants(tmp_path: Path) -> None:
         for name, whole in (kinds[number % len(kinds)] for number in range(1000))
     )
     assert 200 < with_frames < 1000
-    assert largest_child() <= max(before, 512)
+    # A child is counted from its birth, when it has what this process has.
+    assert largest_child() <= max(before, 512, largest(resource.RUSAGE_SELF))
 
 
 def largest_child() -> float:
     """MiB that the largest of this process' children has had so far."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return largest(resource.RUSAGE_CHILDREN)
+
+
+def largest(who: int) -> float:
+    """MiB that a process, or the largest of its children, has had at most."""
+    return resource.getrusage(who).ru_maxrss / 1024
 
 
 def test_a_few_mutants(tmp_path: Path) -> None:
