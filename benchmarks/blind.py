@@ -1,4 +1,4 @@
-"""Protocol `blind`: faces degraded in a way that no method is told, group by group; what an estimate is worth.
+"""Protocol `blind`: faces degraded in a way that no method knows, group by group; what an estimate is worth.
 
     python -m benchmarks.blind FACES
     python -m benchmarks.blind FACES --preset quality --seed 1 --groups 6

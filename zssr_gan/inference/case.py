@@ -6,12 +6,9 @@ and the camera of several is estimated from all of them.
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-from PIL import Image
 
 from zssr_gan.degradation.estimate import Estimate
 from zssr_gan.degradation.estimator import gather
@@ -29,6 +26,7 @@ from zssr_gan.inference.options import with_estimate
 from zssr_gan.inference.outputs import Job, Plan
 from zssr_gan.inference.record import DegradationFacts, OptionFile
 from zssr_gan.inference.request import Request
+from zssr_gan.inference.small import size_in_header
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import SMALL_PIXELS, ZeroShotSettings
 from zssr_gan.signals import uninterrupted
@@ -108,11 +106,12 @@ def learn_from_pictures(pictures: Sequence[Picture], request: Request, on_progre
 
 def _is_small(path: Path) -> bool:
     """Whether a file is a small image that can be read; of larger ones only the header is read."""
+    size = size_in_header(path)
+    if size is None or min(size) < SMALLEST_SIDE or math.prod(size) > SMALL_PIXELS:
+        return False
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-            small = min(image.size) >= SMALLEST_SIDE and image.width * image.height <= SMALL_PIXELS
-        return small and read_picture(path).pixels.numel() > 0
-    except Exception:  # damaged headers raise anything, and their image has its own error when its turn comes
+        return read_picture(path).pixels.numel() > 0
+    except Exception:  # its image has its own error when its turn comes
         return False
 
 

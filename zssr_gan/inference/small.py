@@ -17,11 +17,17 @@ OnResult = Callable[[Job, Enhanced], None]
 
 def is_small(path: Path) -> bool:
     """Whether the header of a file says that its image is learnt from on one thread."""
+    size = size_in_header(path)
+    return size is not None and size[0] * size[1] <= ONE_THREAD_PIXELS
+
+
+def size_in_header(path: Path) -> tuple[int, int] | None:
+    """Width and height that the header of an image file says; None where it cannot be read."""
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-            return image.width * image.height <= ONE_THREAD_PIXELS
+            return image.size
     except Exception:  # damaged headers raise anything, and their image has its own error when its turn comes
-        return False
+        return None
 
 
 def run_small(
