@@ -61,7 +61,12 @@ def make_loop(data: TrainingData, tmp_path: Path) -> Callable[..., Loop]:
     """A loop in a folder of that name; other settings replace the tiny ones, group by group."""
 
     def make(
-        name: str = "train", callbacks: Callbacks | None = None, seed: int = 0, precision: str = "fp32", **changes: Any
+        name: str = "train",
+        callbacks: Callbacks | None = None,
+        seed: int = 0,
+        precision: str = "fp32",
+        device: str = "cpu",
+        **changes: Any,
     ) -> Loop:
         groups = {
             **TINY,
@@ -72,7 +77,7 @@ def make_loop(data: TrainingData, tmp_path: Path) -> Callable[..., Loop]:
             data,
             None,
             seed=seed,
-            machine=Machine(torch.device("cpu"), precision, 1, 512),
+            machine=Machine(torch.device(device), precision, 1, 512),
             folder=tmp_path / name,
             facts={"seed": seed, "batch": groups["batch"]},
             callbacks=callbacks or Callbacks(),

@@ -20,9 +20,9 @@ from zssr_gan.files import sha256_file
 from zssr_gan.imaging.resize import resize
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import ZeroShotSettings, parse_settings
-from zssr_gan.zeroshot import fleet, scheduler, shared
+from zssr_gan.zeroshot import fleet, scheduler
 from zssr_gan.zeroshot.ensemble import apply_many
-from zssr_gan.zeroshot.pairs import Task
+from zssr_gan.zeroshot.pairs import PairSource, Task
 from zssr_gan.zeroshot.scheduler import run_single
 from zssr_gan.zeroshot.shared import (
     SharedModel,
@@ -127,15 +127,15 @@ class TestLearning:
         chosen = settings(60, pairs={"crop": 16, "batch": 4}, network={"depth": 2, "width": 4, "grid": grid})
         monkeypatch.setattr(fleet, "_DEAD_SHARE", 0.0)  # so few iterations leave it dead
         drawn: dict[tuple[int, ...], int] = {}
-        sides, real = set(), shared.PairSource.take
+        sides, real = set(), PairSource.take
 
-        def take(self: shared.PairSource, image_S: Tensor, draws: Tensor, noise: Tensor, side: int) -> Any:
+        def take(self: PairSource, image_S: Tensor, draws: Tensor, noise: Tensor, side: int, host: Tensor) -> Any:
             size = self.images[0].size
             drawn[size] = drawn.get(size, 0) + len(image_S)
             sides.add((side, size))
-            return real(self, image_S, draws, noise, side)
+            return real(self, image_S, draws, noise, side, host)
 
-        monkeypatch.setattr(shared.PairSource, "take", take)
+        monkeypatch.setattr(PairSource, "take", take)
         assert learn([*images[:3], images[3][:, :12, :]], chosen).weights_P.isfinite().all()
         # A quarter of the batches has the small image's side, and is cut of all four; the rest of the other three.
         assert sum(drawn.values()) == 60 * 4
@@ -146,13 +146,13 @@ class TestLearning:
         self, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         given: list[list[tuple[int, ...]]] = []
-        real = shared.PairSource.__init__
+        real = PairSource.__init__
 
-        def first(self: shared.PairSource, chosen: Any, stacks: list[Tensor], *others: Any) -> None:
+        def first(self: PairSource, chosen: Any, stacks: list[Tensor], *others: Any) -> None:
             given.append([tuple(stack.shape) for stack in stacks])
             real(self, chosen, stacks, *others)
 
-        monkeypatch.setattr(shared.PairSource, "__init__", first)
+        monkeypatch.setattr(PairSource, "__init__", first)
         found = learn(images, settings(rounds=2))
         assert given == [[(4, 3, 16, 16)], [(4, 3, 16, 16), (4, 3, 32, 32)]]
         assert found.facts.iterations == 8
@@ -162,13 +162,13 @@ class TestLearning:
         self, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Its noise, its symmetries and its blur, whatever image lies beside it in a batch."""
-        symmetries, real = {}, shared.PairSource.take
+        symmetries, real = {}, PairSource.take
 
-        def take(self: shared.PairSource, *given: Any) -> Any:
+        def take(self: PairSource, *given: Any) -> Any:
             symmetries[self.task.downscale.name] = self.symmetries
             return real(self, *given)
 
-        monkeypatch.setattr(shared.PairSource, "take", take)
+        monkeypatch.setattr(PairSource, "take", take)
         both = [BICUBIC, BLURRED, BICUBIC, BLURRED]
         one = learn(images, PLAIN, both)
         assert symmetries == {"bicubic": BICUBIC.symmetries, "degradation": BLURRED.symmetries}

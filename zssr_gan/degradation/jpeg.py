@@ -9,7 +9,7 @@ Shapes: B images, C channels (1 gray, 3 RGB), H W rows and columns, n m rows and
 
 import io
 import math
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -76,7 +76,7 @@ def compress(x: Tensor, luma: Table, chroma: Table, *, halved: bool = True) -> T
     levels = _rounded(x.float().clamp(0, 1) * 255)
     if x.shape[1] == 1:
         return _rounded(_quantised(levels, luma).clamp(0, 255)) / 255
-    matrix = _TO_YCBCR.to(levels)
+    matrix, back = _constant("to YCbCr", levels.dtype, levels.device), _constant("to RGB", levels.dtype, levels.device)
     y, *others = (matrix @ levels.flatten(2)).unflatten(2, levels.shape[2:]).split(1, 1)
     y = _rounded(_quantised(_rounded(y), luma).clamp(0, 255))
     chroma_planes = torch.cat(others, 1)
@@ -91,14 +91,14 @@ def compress(x: Tensor, luma: Table, chroma: Table, *, halved: bool = True) -> T
     else:
         chroma_planes = _quantised(_rounded(chroma_planes), chroma, offset=0).clamp(-128, 127)
     planes = torch.cat([y, _rounded(chroma_planes)], 1)
-    rgb = (torch.linalg.inv(_TO_YCBCR).to(levels) @ planes.flatten(2)).unflatten(2, levels.shape[2:])
+    rgb = (back @ planes.flatten(2)).unflatten(2, levels.shape[2:])
     return _rounded(rgb.clamp(0, 255)) / 255
 
 
 def block_coefficients(levels: Tensor) -> Tensor:
     """Orthonormal cosine transform of the whole 8x8 blocks of `B H W` (0 to 255): `B n m 8 8`."""
     blocks = (levels - 128)[:, : levels.shape[1] // 8 * 8, : levels.shape[2] // 8 * 8].unfold(1, 8, 8).unfold(2, 8, 8)
-    transform = _COSINES.to(levels)
+    transform = _constant("cosines", levels.dtype, levels.device)
     return transform @ blocks @ transform.T
 
 
@@ -107,7 +107,8 @@ def _quantised(levels: Tensor, table: Table, offset: float = 128) -> Tensor:
     height, width = levels.shape[-2:]
     padded = F.pad(levels, (0, -width % 8, 0, -height % 8), mode="replicate") - offset
     blocks = padded.unfold(2, 8, 8).unfold(3, 8, 8)
-    transform, steps = _COSINES.to(levels), levels.new_tensor(table).reshape(8, 8)
+    transform = _constant("cosines", levels.dtype, levels.device)
+    steps = _constant(table, levels.dtype, levels.device).reshape(8, 8)
     coefficients = _rounded(transform @ blocks @ transform.T / steps) * steps
     back = (transform.T @ coefficients @ transform).transpose(3, 4).reshape(padded.shape)
     return back[..., :height, :width] + offset
@@ -128,3 +129,11 @@ _COSINES = torch.from_numpy(
 
 # JFIF 1.02, full range, chroma about 0.
 _TO_YCBCR = torch.tensor([LUMA, [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+
+_CONSTANTS = {"cosines": _COSINES, "to YCbCr": _TO_YCBCR, "to RGB": torch.linalg.inv(_TO_YCBCR)}
+
+
+@lru_cache(maxsize=128)
+def _constant(of: str | Table, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A matrix of `_CONSTANTS`, or a table, on a device, copied once: to copy it makes the host wait for a GPU."""
+    return _CONSTANTS[of].to(device, dtype) if isinstance(of, str) else torch.tensor(of, dtype=dtype).to(device)

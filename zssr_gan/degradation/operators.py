@@ -148,17 +148,23 @@ class EnlargedDownscale(_Clean):
         return self.downscale.transpose(resize_transpose(y, reduced_size(size, (self.factor, self.factor))), size)
 
 
+@lru_cache(maxsize=64)
+def _as(kernel: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The kernel there, copied once: to copy it makes the host wait for a GPU."""
+    return kernel.to(device, dtype)
+
+
 def correlate(x: Tensor, kernel: Tensor, stride: tuple[int, int] = (1, 1)) -> Tensor:
     """Correlate `B C H W` with a kernel `k l`, both odd, at every `stride`-th pixel; the border is repeated."""
     rows, columns = (side // 2 for side in kernel.shape)
-    weight = kernel.to(x)[None, None].expand(x.shape[1], 1, -1, -1)
+    weight = _as(kernel, x.dtype, x.device)[None, None].expand(x.shape[1], 1, -1, -1)
     padded = F.pad(x, (columns, columns, rows, rows), mode="replicate")
     return F.conv2d(padded, weight, stride=stride, groups=x.shape[1])
 
 
 def correlate_transpose(y: Tensor, kernel: Tensor, size: Size, stride: tuple[int, int] = (1, 1)) -> Tensor:
     """The transpose of `correlate` from `size`: `B C h w` to `B C H W`, `size` being (H, W)."""
-    weight = kernel.to(y)[None, None].expand(y.shape[1], 1, -1, -1)
+    weight = _as(kernel, y.dtype, y.device)[None, None].expand(y.shape[1], 1, -1, -1)
     x = F.conv_transpose2d(y, weight, stride=stride, groups=y.shape[1])
     for dim, side, length in ((-2, size[0], kernel.shape[0]), (-1, size[1], kernel.shape[1])):
         # Rows and columns at the end that no step of the stride looked at.

@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from zssr_gan.devices import upload
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.seeds import derive_seed, generator
 from zssr_gan.settings.zeroshot import ZeroShotSettings
@@ -180,7 +181,7 @@ class Fleet(PerNetwork):
             self.schedule.observe(self.iteration_N, error)
         losses = losses.detach()
         column = self.clock % _RECENT
-        self.recent_NT[:, column] = torch.where(running.to(x.device), losses, self.recent_NT[:, column])
+        self.recent_NT[:, column] = torch.where(upload(running, x.device), losses, self.recent_NT[:, column])
         self.iteration_N += running
         self.clock += 1
         self.flop_of_a_step = 6.0 * self.network.multiply_adds_per_pixel * x[0, :, 0].numel()

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zssr_gan.degradation.operators import Downscale
+from zssr_gan.devices import upload
 from zssr_gan.imaging import dihedral
 from zssr_gan.imaging.resize import Scale, Size, reduced_size, resize
 from zssr_gan.seeds import derive_seed, normal, uniform
@@ -152,7 +153,14 @@ class PairSource(PerNetwork):
             return 0
         return self.images[0].target_NCHW.shape[1] * math.prod(reduced_size((side, side), self.task.scale))
 
-    def take(self, image_S: Tensor, draws_SD: Tensor, noise_SE: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all crops are made alike, so that no draw decides how."""
+        return len(self.images) == 1 and not self.settings.affine
+
+    def take(
+        self, image_S: Tensor, draws_SD: Tensor, noise_SE: Tensor, side: int, drawn_SD: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Cut one pair for each sample.
 
         Args:
@@ -160,6 +168,8 @@ class PairSource(PerNetwork):
             draws_SD: `S DRAWS`, uniform in [0, 1).
             noise_SE: `S noise_count(side)`, standard normal.
             side: of the crops, at most `self.side` and a multiple of the factor.
+            drawn_SD: `draws_SD` on the CPU, so that deciding how crops are made does not wait for a GPU; not read where
+                all are made alike (`is_uniform`).
 
         Returns:
             Inputs `S C J L`, targets `S C K K`, and `S 1 K K` with 1 where the loss counts.
@@ -168,18 +178,18 @@ class PairSource(PerNetwork):
         symmetry_S = _pick(draws_SD[:, 1], len(self.symmetries))
         symmetry_S = torch.where(kind >= 1 - self.settings.plain, torch.zeros_like(symmetry_S), symmetry_S)
         samples, channels = len(image_S), self.images[0].target_NCHW.shape[1]
-        if len(self.images) == 1 and not self.settings.affine:
-            # All samples are made alike: `nonzero` below would make the CPU wait for the device.
+        if self.is_uniform:
             x, y, mask = self._cut(self.images[0], image_S, symmetry_S, draws_SD, side)
         else:
-            number_S = _pick(draws_SD[:, 8], len(self.images))
+            number_S, warped_S = _pick(drawn_SD[:, 8], len(self.images)), drawn_SD[:, 0] < self.settings.affine
             x = draws_SD.new_empty(samples, channels, side // self.task.factor[0], side // self.task.factor[1])
             y = draws_SD.new_empty(samples, channels, side, side)
             mask = draws_SD.new_empty(samples, 1, side, side)
             for number, image in enumerate(self.images):
                 for warped, cut in ((False, self._cut), (True, self._warp)):
-                    at = ((number_S == number) & ((kind < self.settings.affine) == warped)).nonzero()[:, 0]
+                    at = ((number_S == number) & (warped_S == warped)).nonzero()[:, 0]
                     if len(at):
+                        at = upload(at, self.device)
                         x[at], y[at], mask[at] = cut(image, image_S[at], symmetry_S[at], draws_SD[at], side)
         if self.noise_count(side):
             # Noise and compression are a camera's, so they are of the LR patch's pixels, and are enlarged with them.
@@ -223,7 +233,7 @@ class PairSource(PerNetwork):
         # Half of what a crop covers along x and y, in the image's pixels. Up to half a crop may lie outside: crops
         # kept inside would show a small image's middle over and over, and its borders hardly ever.
         half_S2 = matrix_S22.abs().sum(2) * side / 2
-        size = torch.tensor([columns, rows], device=self.device, dtype=torch.float32)
+        size = _width_and_height(columns, rows, self.device)
         room_S2 = (size - half_S2).clamp(min=0)
         centre_S2 = size / 2 + room_S2 * (draws[:, 2:4] - 0.5)
 
@@ -270,18 +280,21 @@ class PairSampler(PerNetwork):
     def __init__(self, source: PairSource, seeds: list[int]) -> None:
         self.source = source
         streams = [[derive_seed(name, seed) for name in ("pairs", "noise")] for seed in seeds]
-        self.seeds_N2 = torch.tensor(streams, device=source.device)
+        self.seeds_N2 = torch.tensor(streams)  # on the CPU, where draws decide how crops are made
 
     def sample(self, iteration_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The batch of each network's iteration: inputs `N B C J L`, targets `N B C K K`, masks `N B 1 K K`."""
         networks, batch, device = len(iteration_N), self.source.settings.batch, self.source.device
         side = self.source.side
-        position_N = iteration_N.to(device)
         draws, noises = PairSource.DRAWS, self.source.noise_count(side)
-        draws_SD = uniform(self.seeds_N2[:, 0], position_N, batch * draws).reshape(-1, draws)
-        noise_SE = normal(self.seeds_N2[:, 1], position_N, batch * noises).reshape(networks * batch, noises)
+        seeds_N3 = upload(torch.cat([self.seeds_N2, iteration_N[:, None]], 1), device)
+        draws_SD = uniform(seeds_N3[:, 0], seeds_N3[:, 2], batch * draws).reshape(-1, draws)
+        noise_SE = normal(seeds_N3[:, 1], seeds_N3[:, 2], batch * noises).reshape(networks * batch, noises)
+        drawn_SD = draws_SD
+        if device.type != "cpu" and not self.source.is_uniform:
+            drawn_SD = uniform(self.seeds_N2[:, 0], iteration_N, batch * draws).reshape(-1, draws)
         image_S = torch.arange(networks, device=device).repeat_interleave(batch)
-        x, y, mask = self.source.take(image_S, draws_SD, noise_SE, side)
+        x, y, mask = self.source.take(image_S, draws_SD, noise_SE, side, drawn_SD)
         return (
             x.unflatten(0, (networks, batch)),
             y.unflatten(0, (networks, batch)),
@@ -303,9 +316,14 @@ def _pick(draws: Tensor, count: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+def _width_and_height(width: int, height: int, device: torch.device) -> Tensor:
+    return upload(torch.tensor([width, height], dtype=torch.float32), device)
+
+
+@lru_cache(maxsize=64)
 def _symmetry_matrices(symmetries: tuple[int, ...], device: torch.device) -> Tensor:
     """`S 2 2`: from (x, y) offsets in an image that a symmetry was applied to, to offsets in the image before."""
     quarter, mirror = torch.tensor([[0.0, -1.0], [1.0, 0.0]]), torch.tensor([[-1.0, 0.0], [0.0, 1.0]])
     turns: list[Tensor] = [torch.linalg.matrix_power(quarter, k & 3) for k in symmetries]
     matrices = [mirror @ turn if k & 4 else turn for k, turn in zip(symmetries, turns, strict=True)]
-    return torch.stack(matrices).to(device)
+    return upload(torch.stack(matrices), device)

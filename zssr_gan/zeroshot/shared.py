@@ -10,7 +10,6 @@ Shapes: B images, C channels, H W rows and columns, S samples of a batch, P para
 """
 
 import json
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -32,19 +31,18 @@ from zssr_gan.imaging.resize import Scale
 from zssr_gan.imaging.tiles import copied_middle_of
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.provenance import CaseImage, FileModel
-from zssr_gan.seeds import content_hash, derive_seed, normal, uniform
+from zssr_gan.seeds import content_hash, derive_seed
 from zssr_gan.settings.zeroshot import ZeroShotSettings, ZSSRSettings
 from zssr_gan.zeroshot.ensemble import apply_many
 from zssr_gan.zeroshot.fleet import RESTARTS, Fleet, find_dead, make_network
-from zssr_gan.zeroshot.pairs import PairSource, Task, group_alike
+from zssr_gan.zeroshot.image_pool import ImagePool
+from zssr_gan.zeroshot.pairs import Task, group_alike
 from zssr_gan.zeroshot.steps import SMALLEST_SIDE, step_of
 
 LARGEST_SIDE = 512
 """Pixels a side: a larger image is learnt from in its middle, as all images lie in memory together."""
 
 _EXAMINED = 8  # images that say whether a network is dead
-
-_VARIETY = 4  # a batch is drawn from at least so many times its number of images, where there are as many
 
 _SHOWN = 20  # characters of a degradation's name in a message: its kind, and the first of its hash
 
@@ -249,58 +247,6 @@ def _train_once(
         if fleet.iteration_N < total or not torch.isfinite(trained.weights_NP).all():
             raise NumericalError("learning on the case gave NaN or infinity; try the precision fp32")
     return trained.weights_NP.detach()[0], fleet.recent_losses(torch.tensor([0]))[0]
-
-
-class ImagePool:
-    """Draws batches of pairs from all images of a case, for a fleet of one.
-
-    A batch is of many images, also where all sizes differ: the side of an image, drawn evenly, is the crops'; they are
-    cut of images of that side and, where these are few, of the next larger.
-
-    Args:
-        images: `C H W` each.
-        results: enlarged images to learn from too, one for each, or none.
-        tasks: one for each image.
-        settings: of the pairs.
-        seed: all draws depend on it.
-    """
-
-    def __init__(
-        self, images: list[Tensor], results: list[Tensor], tasks: list[Task], settings: ZeroShotSettings, seed: int
-    ) -> None:
-        self.seed_1 = torch.tensor([seed], device=images[0].device)
-        self.batch = settings.pairs.batch
-        self.sources = []
-        places: list[tuple[int, int, int]] = []  # side of a crop, source, place in it
-        for number, (task, group) in enumerate(group_alike(images, tasks)):
-            stacks = [torch.stack([part[n] for n in group]) for part in ((images, results) if results else (images,))]
-            self.sources.append(PairSource(settings.pairs, stacks, None, task))
-            places += [(self.sources[-1].side, number, place) for place in range(len(group))]
-        self.images = sorted(places)
-        self.sides = [side for side, _, _ in self.images]
-
-    def sample(self, iteration_1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """A batch of pairs `1 B ...`."""
-        position_1 = iteration_1.to(self.seed_1.device)
-        anchor, *numbers = uniform(self.seed_1 + 1, position_1, 1 + self.batch)[0].tolist()
-        side = self.sides[int(anchor * len(self.images))]
-        first, end = bisect_left(self.sides, side), bisect_right(self.sides, side)
-        end = min(len(self.images), max(end, first + _VARIETY * self.batch))
-        drawn = [self.images[first + int(number * (end - first))] for number in numbers]
-        draws_SD = uniform(self.seed_1 + 2, position_1, self.batch * PairSource.DRAWS).reshape(self.batch, -1)
-        # A camera without noise and compression takes no draws; all others take as many.
-        count = max(source.noise_count(side) for source in self.sources)
-        noise_SE = normal(self.seed_1 + 3, position_1, self.batch * count).reshape(self.batch, count)
-        parts, order = [], []
-        for number in sorted({number for _, number, _ in drawn}):
-            samples = [sample for sample, (_, its, _) in enumerate(drawn) if its == number]
-            order += samples
-            image_S = torch.tensor([drawn[sample][2] for sample in samples], device=self.seed_1.device)
-            at = torch.tensor(samples, device=self.seed_1.device)
-            parts.append(self.sources[number].take(image_S, draws_SD[at], noise_SE[at], side))
-        back = torch.tensor(order, device=self.seed_1.device).argsort()
-        x, y, mask = (torch.cat(tensors)[back][None] for tensors in zip(*parts, strict=True))
-        return x, y, mask
 
 
 def encode_shared(weights_P: Tensor, facts: SharedFacts) -> bytes:

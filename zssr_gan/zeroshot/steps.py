@@ -18,6 +18,10 @@ _LARGEST_STEP = 2.0
 """No step enlarges a side by more; larger scales are taken in equal steps, each learnt on the last one's result."""
 
 
+_LARGEST_FLEET = 1024
+"""Networks side by side on a GPU: more are no faster, and none of their images is written before all are trained."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step: its sub-steps' scales from the image that the step starts on, and the sizes that they give."""
@@ -69,17 +73,19 @@ def fleet_capacity(device: torch.device, settings: ZeroShotSettings, size: Size)
 
     On a CPU so many that one layer's activations stay in a core's cache: 8 at 32x32 px, 13 at 25x25, 32 at 16x16 lie
     in the flat part of what was measured (see benchmarks/README.md), and the weights of 64 were slower in most rows. On
-    a GPU what fits into three quarters of its free memory; what does not fit after all is halved by `run_jobs`.
+    a GPU what fits into three quarters of its free memory, at most 1,024; `run_jobs` halves what does not fit.
     """
     crop = min(settings.pairs.crop, *size)
     side = crop if settings.network.grid == "interpolated" else crop // 2
     pixels = settings.pairs.batch * side * side
     if device.type != "cuda":
         return max(4, min(32, round(8 * 1024 / pixels)))
+    # Memory that torch holds and has given to no tensor is free too: else a second call would see what the first left.
     free, _ = torch.cuda.mem_get_info(device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     width, depth = settings.network.width, settings.network.depth
     # Kept for the backward pass: each layer's input and its ReLU, in the products' precision and in float32.
     activations = 12 * pixels * width * depth
     # Weights, gradient, moments, average, and what the optimiser works in.
     weights = 4 * 8 * 9 * width * width * depth
-    return max(1, min(4096, int(0.75 * free / (activations + weights))))
+    return max(1, min(_LARGEST_FLEET, int(0.75 * free / (activations + weights))))
