@@ -114,8 +114,16 @@ def test_show(make_estimate: Callable[..., Estimate], tmp_path: Path) -> None:
     assert done.exit_code == 0
     for word in ("0.90 +/- 0.02", "30 degrees", "9.0 times", "noise"):
         assert word in done.stdout
+    picture = tmp_path / "camera.png"
+    assert call("show", path, "-o", picture).exit_code == 0
+    drawn = picture.read_bytes()
+    assert call("show", path, "-o", picture).exit_code == 2
+    assert call("show", path, "-o", picture, "--overwrite").exit_code == 0
+    assert picture.read_bytes() == drawn
+    assert call("show", path, "-o", tmp_path / "camera.jpg").exit_code == 2
     path.write_text(path.read_text("utf-8").replace("0.01", "0.02"), "utf-8")
-    assert call("show", path).exit_code == 2
+    assert call("show", path, "-o", tmp_path / "changed.png").exit_code == 2
+    assert not (tmp_path / "changed.png").exists()
     assert call("show", tmp_path / "none.json").exit_code == 2
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from skimage import data
 from torch import Tensor
 
-from zssr_gan.degradation.compression import find_compression
+from zssr_gan.degradation.compression import find_compression, find_phase
 from zssr_gan.degradation.encoder_tables import candidates, mozjpeg_table
 from zssr_gan.degradation.jpeg import tables_of
 from zssr_gan.degradation.model import Jpeg
@@ -96,6 +96,23 @@ class TestSets:
         crops = [*cropped(saved(photograph(), 75), 4), *cropped(photograph(), 2, seed=1)]
         found = find_compression([pixels(crop) for crop in crops])
         assert [found.of(number).quality for number in (4, 5)] == [None, None]
+
+
+class TestPhase:
+    def test_of_a_known_compression(self) -> None:
+        crop = pixels(saved(photograph(), 80).crop((133, 74, 161, 102)))
+        assert find_phase(crop, Jpeg.of_quality(80)) == (-74 % 8, -133 % 8)
+        assert find_phase(pixels(photograph().crop((133, 74, 161, 102))), Jpeg.of_quality(60)) is None
+        assert find_phase(torch.zeros(3, 6, 40), Jpeg.of_quality(80)) is None
+
+    @pytest.mark.parametrize("turn", [None, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_90])
+    def test_of_a_turned_file(self, turn: Image.Transpose | None) -> None:
+        """What is expected gives way to what the pixels say, and stays where they say nothing."""
+        file = saved(photograph().crop((100, 60, 161, 104)), 75)  # 61 x 44: 5 and 4 more than whole blocks
+        upright = pixels(file if turn is None else file.transpose(turn))
+        phase = {None: (0, 0), Image.Transpose.ROTATE_180: (4, 5), Image.Transpose.ROTATE_90: (5, 0)}[turn]
+        assert find_phase(upright, Jpeg.of_quality(75), (0, 0)) == phase
+        assert find_phase(torch.full((3, 40, 40), 0.5), Jpeg.of_quality(75), (0, 0)) == (0, 0)
 
 
 class TestSavedAgain:

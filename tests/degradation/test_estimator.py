@@ -14,10 +14,10 @@ from torch import Tensor
 
 from tests.zeroshot.native import QUICK, evidence, pieces
 from zssr_gan.degradation import estimator
-from zssr_gan.degradation.compression import Compression, CompressionGroup
 from zssr_gan.degradation.encoder_tables import jpeg_of
 from zssr_gan.degradation.estimate import Estimate, encode_estimate, read_estimate
 from zssr_gan.degradation.estimator import Evidence, estimate_degradation
+from zssr_gan.degradation.found_compression import Compression, CompressionGroup
 from zssr_gan.degradation.jpeg import tables_of
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, KernelBlur, MotionBlur, Noise
 from zssr_gan.errors import SettingsError

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from matplotlib import colormaps
 
 from zssr_gan.imaging.sheets import contact_sheet, evidence_overlay, evidence_sheet
@@ -113,3 +114,24 @@ class TestOverlay:
         overlay = evidence_overlay(levels)
         assert torch.equal(overlay, evidence_overlay(levels, limit=2))
         assert torch.equal(overlay[:, 0, 0], BRIGHTEST)
+
+
+class TestBlocks:
+    @pytest.mark.parametrize(("first", "rows", "columns"), [((0, 0), [8, 16], [8]), ((5, 2), [5, 13], [2, 10])])
+    def test_corners_of_blocks_are_marked_in_all_maps(self, first, rows, columns):
+        """An input of 20 x 16 pixels, each 23 pixels of the sheet: crosses of 7 pixels with light blue middles."""
+        empty = torch.zeros(40, 32)
+        sheet = evidence_sheet(empty, torch.zeros(20, 16), empty, blocks=first, note="corners of blocks")
+        plain = evidence_sheet(empty, torch.zeros(20, 16), empty)
+        marks = ((sheet[:, : plain.shape[1] - 12] - plain[:, :-12]).abs() > 1e-4).any(0)
+        middles = (F.avg_pool2d(marks[None, None].float(), (1, 7), 1) == 1)[0, 0] & marks[:, 3:-3]
+        found = {(int(y) - 58, int(x) + 3 - 12) for y, x in middles.nonzero() if x < 400}
+        assert found == {(24 * row, 24 * column) for row in rows for column in columns}
+        assert int(middles.sum()) == 3 * len(found)
+        assert sheet[:, -20:].min() < 0.5  # the note
+        assert sheet.shape[1] > plain.shape[1]
+
+    def test_blocks_too_narrow_to_see_are_not_marked(self):
+        empty = torch.zeros(40, 1500)
+        sheet = evidence_sheet(empty, empty, empty, blocks=(3, 3))
+        assert torch.equal(sheet, evidence_sheet(empty, empty, empty))

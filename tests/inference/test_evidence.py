@@ -5,16 +5,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from tests.inference.files import TINY
+from zssr_gan.degradation.found_compression import ImageCompression
 from zssr_gan.degradation.operators import BicubicDownscale, back_project
 from zssr_gan.devices import RunOptions
+from zssr_gan.imaging.io import read_picture
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resize import enlarged_size, resize
 from zssr_gan.inference import evidence
+from zssr_gan.inference.batch import run_plan
 from zssr_gan.inference.enhance import enhance_picture
-from zssr_gan.inference.evidence import added_variation
+from zssr_gan.inference.evidence import added_variation, blocks_in
 from zssr_gan.inference.options import make_request
+from zssr_gan.inference.outputs import plan_run
 from zssr_gan.inference.record import EvidenceFigures
+from zssr_gan.inference.region import Region
+from zssr_gan.inference.verify import verify_record
 from zssr_gan.settings.base import write_yaml
 
 
@@ -91,3 +99,36 @@ def test_figures_of_earlier_records_have_none() -> None:
     older = {"views": 8, "disagreement_mean": 1.0, "disagreement_95th_percentile": 2.0, "disagreement_largest": 3.0}
     figures = EvidenceFigures.model_validate({**older, "residual_mean": 0.1, "residual_largest": 0.2})
     assert figures.added_variation_mean is None
+
+
+class TestBlocks:
+    FOUND = ImageCompression(quality=75, saved_again=None, evidence=900.0, seen=4, images=4, phase=(5, 2))
+
+    @pytest.mark.parametrize(("region", "first"), [(None, (5, 2)), ((3, 7, 20, 20), (6, 7)), ((2, 5, 9, 9), (0, 0))])
+    def test_they_begin_elsewhere_in_a_region(self, region: Region | None, first: tuple[int, int]) -> None:
+        blocks, note = blocks_in(self.FOUND, region)
+        assert blocks == first
+        assert "quality 75: seen in 4 of 4 images" in note
+
+    def test_without_a_place_there_is_a_note_alone(self) -> None:
+        assert blocks_in(None, None) == (None, "")
+        blocks, note = blocks_in(self.FOUND.model_copy(update={"phase": None}), None)
+        assert blocks is None
+        assert "not known" in note
+
+    def test_a_turned_file_s_map_and_record_have_them(self, tmp_path: Path, astronaut: torch.Tensor) -> None:
+        """61 x 44 pixels, turned to 44 x 61: of the rows' blocks the cut one is at the left now."""
+        levels = (astronaut[:, 10:54, 10:71] * 255).round().byte().permute(1, 2, 0).numpy()
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(levels).save(tmp_path / "turned.jpg", quality=75, exif=exif)
+        (tmp_path / "tiny.yaml").write_text(write_yaml(TINY))
+        request = make_request(2, str(tmp_path / "tiny.yaml"), options=RunOptions("cpu", "fp32", threads=1))
+        (done,) = run_plan(plan_run([tmp_path / "turned.jpg"], evidence=True), request)
+        assert done.record is not None
+        compression = done.record.request.degradation.compression
+        assert compression is not None
+        assert compression.phase == (0, 4)
+        shown = read_picture(tmp_path / "turned_x2_evidence.png").pixels
+        assert bool(((shown * 255 - torch.tensor([86.0, 180, 233])[:, None, None]).abs() < 1).all(0).any())
+        assert verify_record(tmp_path / "turned_x2.json", rerun=True).ok

@@ -92,16 +92,40 @@ def estimate(
 @app.command(no_args_is_help=True)
 def show(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="What `degradation estimate` wrote.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="PICTURE", help="Draw it too, as `degradation estimate` does: a .png."),
+    ] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Show an estimate: what is assumed of the camera, how sure that is, and what it was read from.
 
-    Exit codes: 0 done, 2 no such file, or one that was changed.
+    ```
+    zssr-gan degradation show case.json
+    zssr-gan degradation show degradation-1a2b3c4d5e6f.json -o camera.png
+    ```
+
+    A JPEG compression that was found is listed as `found`: its quality, how many images show it, and how sure that is;
+    in the picture stands at which of the 64 places of the 8x8 grid the blocks of how many images begin.
+
+    Exit codes: 0 done, 2 no such file, one that was changed, or a picture that cannot be written.
     """
     with running() as bar:
         from zssr_gan.degradation.estimate import read_estimate
+        from zssr_gan.files import write_together
 
         found = read_estimate(path)
+        if output is not None:
+            from zssr_gan.degradation.plot import encode_degradation_picture
+            from zssr_gan.inference.outputs import check_new_files
+
+            if output.suffix.lower() != ".png":
+                raise OutputError(f"-o {output}: the picture is a .png file")
+            check_new_files([output], [path], overwrite=overwrite)
+            contents = {output: encode_degradation_picture(found)}
+            with uninterrupted():
+                write_together(contents, replaceable=contents if overwrite else ())
         if as_json:
             bar.result(json.dumps(_as_json(found)))
         else:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from zssr_gan.degradation.encoder_tables import candidates
+from zssr_gan.degradation.found_compression import Compression, CompressionGroup, Phase
 from zssr_gan.degradation.lattice import (
     ROUNDING,
     SmoothDensity,
@@ -69,72 +69,6 @@ _AT_CORNER = 0.6
 """Share of a group's images with blocks from the corner on above which they were saved so after they were cut out."""
 
 
-class CompressionGroup(BaseModel):
-    """Images that one compression explains, or nothing."""
-
-    model_config = ConfigDict(frozen=True)
-
-    images: tuple[int, ...]
-    """Positions in the sequence."""
-    jpeg: Jpeg | None
-    """The first compression that is known; None where none was seen, or its quality is not known. Colour is taken to
-    be stored at half the size unless the file says otherwise: luma alone is looked at."""
-    outer: Jpeg | None
-    """The later save under which `jpeg` was found."""
-    evidence: float
-    """Natural logarithm of how much likelier the pixels are with the compression than without it; 0 where none was
-    seen, infinite where only the files' own tables say it."""
-    phases: tuple[tuple[int, int] | None, ...]
-    """For each image, rows and columns from its corner to the first whole block; None where it does not say."""
-    seen: int
-    """How many of the images say so each for itself."""
-
-    @property
-    def quality(self) -> int | None:
-        """As libjpeg counts it; None where no compression was seen or its quality is not known."""
-        return None if self.jpeg is None else self.jpeg.quality
-
-    @property
-    def resaved(self) -> bool:
-        """Whether the compression was found under a later one."""
-        return self.outer is not None
-
-    @property
-    def on_grid(self) -> bool:
-        """Whether the blocks begin in the corners of most images, and no later save hides them."""
-        return not self.resaved and 2 * self.phases.count((0, 0)) > self.seen
-
-    @property
-    def summary(self) -> str:
-        """One sentence."""
-        count = f"{len(self.images)} image{'s' if len(self.images) > 1 else ''}"
-        if self.evidence == 0:
-            return f"{count}: no JPEG seen"
-        if self.jpeg is None:
-            return f"{count}: compressed by JPEG, quality not known"
-        where = "the files' tables" if math.isinf(self.evidence) else f"the pixels of {self.seen}"
-        under = "" if self.outer is None else f", saved again with quality {self.outer.quality}"
-        return f"{count}: JPEG quality {self.jpeg.quality} ({where}){under}"
-
-
-class Compression(BaseModel):
-    """What was found in a set of images."""
-
-    model_config = ConfigDict(frozen=True)
-
-    groups: tuple[CompressionGroup, ...]
-    """The largest first; each image is in one."""
-
-    def of(self, image: int) -> CompressionGroup:
-        """The group of an image by its position."""
-        return next(group for group in self.groups if image in group.images)
-
-    @property
-    def summary(self) -> str:
-        """One sentence for a person."""
-        return "; ".join(group.summary for group in self.groups) or "no images"
-
-
 @dataclass(frozen=True, slots=True)
 class _Read:
     """What one image says of each table."""
@@ -182,6 +116,25 @@ def find_compression(images: Sequence[Tensor], outer: Sequence[Jpeg | None] | No
     groups += _earlier([group for group, cut in saves if cut], tiles, cut=True)
     groups += _earlier([group for group, cut in saves if not cut], tiles, cut=False)
     return Compression(groups=tuple(sorted(groups, key=lambda group: -len(group.images))))
+
+
+def find_phase(image: Tensor, jpeg: Jpeg, expected: Phase | None = None) -> Phase | None:
+    """Where the blocks of an image begin of which the compression is known.
+
+    Args:
+        image: `C H W` in [0, 1], as stored in 8 bit.
+        jpeg: its compression.
+        expected: returned unless another place is much likelier; None: unless any is likelier than no compression.
+    """
+    if not (tiles := tiles_of(image)):
+        return expected
+    windows = windows_of(tiles)
+    nats = scores(windows, SmoothDensity.fit(windows), steps_of([jpeg.luma]), _SIGMAS)
+    by_phase = torch.stack([_by_phase(windows, one) for one in nats]).logsumexp(0)[:, 0]
+    best = int(by_phase.argmax())
+    none = math.log(_PHASES * len(_SIGMAS))
+    least = none if expected is None else by_phase[8 * expected[0] + expected[1]] + _LEAST_EVIDENCE
+    return divmod(best, 8) if float(by_phase[best]) > least else expected
 
 
 def _earlier(saves: Sequence[CompressionGroup], tiles: Sequence[list[Tile]], *, cut: bool) -> list[CompressionGroup]:

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from zssr_gan.degradation.certainty import certainty_of, verdict
-from zssr_gan.degradation.compression import CompressionGroup, find_compression
+from zssr_gan.degradation.compression import find_compression
 from zssr_gan.degradation.encoder_tables import jpeg_of
 from zssr_gan.degradation.estimate import Brightness, Estimate
 from zssr_gan.degradation.footage import footage_verdict, is_footage
-from zssr_gan.degradation.found_compression import SetCompression, set_compressions
+from zssr_gan.degradation.found_compression import CompressionGroup, SetCompression, set_compressions
 from zssr_gan.degradation.model import Degradation, Jpeg, Noise
 from zssr_gan.degradation.noise import LUMA_NOISE, SIDE, noise_variances
 from zssr_gan.degradation.recurrence import (

@@ -5,13 +5,79 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Self
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from zssr_gan.degradation.compression import CompressionGroup
+from zssr_gan.degradation.model import Jpeg
 from zssr_gan.provenance import FileModel
 
 Phase = tuple[int, int]
 """Rows and columns, 0 to 7, from an image's corner to its first whole block of 8x8 pixels."""
+
+
+class CompressionGroup(BaseModel):
+    """Images that one compression explains, or nothing."""
+
+    model_config = ConfigDict(frozen=True)
+
+    images: tuple[int, ...]
+    """Positions in the sequence."""
+    jpeg: Jpeg | None
+    """The first compression that is known; None where none was seen, or its quality is not known. Colour is taken to
+    be stored at half the size unless the file says otherwise: luma alone is looked at."""
+    outer: Jpeg | None
+    """The later save under which `jpeg` was found."""
+    evidence: float
+    """Natural logarithm of how much likelier the pixels are with the compression than without it; 0 where none was
+    seen, infinite where only the files' own tables say it."""
+    phases: tuple[Phase | None, ...]
+    """For each image, rows and columns from its corner to the first whole block; None where it does not say."""
+    seen: int
+    """How many of the images say so each for itself."""
+
+    @property
+    def quality(self) -> int | None:
+        """As libjpeg counts it; None where no compression was seen or its quality is not known."""
+        return None if self.jpeg is None else self.jpeg.quality
+
+    @property
+    def resaved(self) -> bool:
+        """Whether the compression was found under a later one."""
+        return self.outer is not None
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether the blocks begin in the corners of most images, and no later save hides them."""
+        return not self.resaved and 2 * self.phases.count((0, 0)) > self.seen
+
+    @property
+    def summary(self) -> str:
+        """One sentence."""
+        count = f"{len(self.images)} image{'s' if len(self.images) > 1 else ''}"
+        if self.evidence == 0:
+            return f"{count}: no JPEG seen"
+        if self.jpeg is None:
+            return f"{count}: compressed by JPEG, quality not known"
+        where = "the files' tables" if math.isinf(self.evidence) else f"the pixels of {self.seen}"
+        under = "" if self.outer is None else f", saved again with quality {self.outer.quality}"
+        return f"{count}: JPEG quality {self.jpeg.quality} ({where}){under}"
+
+
+class Compression(BaseModel):
+    """What was found in a set of images."""
+
+    model_config = ConfigDict(frozen=True)
+
+    groups: tuple[CompressionGroup, ...]
+    """The largest first; each image is in one."""
+
+    def of(self, image: int) -> CompressionGroup:
+        """The group of an image by its position."""
+        return next(group for group in self.groups if image in group.images)
+
+    @property
+    def summary(self) -> str:
+        """One sentence for a person."""
+        return "; ".join(group.summary for group in self.groups) or "no images"
 
 
 class _Found(FileModel):
@@ -66,7 +132,9 @@ class SetCompression(_Found):
     def of_image(self, sha256: str) -> ImageCompression:
         """As a record of the image with this hash has it."""
         values = {name: getattr(self, name) for name in _Found.model_fields}
-        return ImageCompression(**values, images=len(self.phases), phase=self.phases.get(sha256))
+        # A file's own blocks begin in its corner, searched or not.
+        phase = self.phases.get(sha256, (0, 0) if self.evidence is None else None)
+        return ImageCompression(**values, images=len(self.phases), phase=phase)
 
     @property
     def places(self) -> Mapping[Phase, int]:

@@ -210,14 +210,18 @@ def picture_path(path: Path) -> Path:
     return path.with_suffix(".png")
 
 
+def encode_degradation_picture(estimate: Estimate) -> bytes:
+    """The file of an estimate's picture."""
+    text = {"zssr-gan:degradation-sha256": estimate.degradation_sha256}
+    return encode_sheet(degradation_picture(estimate), "degradation", text)
+
+
 def write_estimate(estimate: Estimate, path: Path, *, replaceable: Collection[Path] = ()) -> None:
     """Write an estimate and, beside it, its picture: both, or none.
 
     Raises:
         OutputError: one of them exists and is not `replaceable`, or the disk refuses.
     """
-    picture = degradation_picture(estimate)
-    text = {"zssr-gan:degradation-sha256": estimate.degradation_sha256}
     # The JSON file last: where it stands, the picture does too.
-    contents = {picture_path(path): encode_sheet(picture, "degradation", text), path: encode_estimate(estimate)}
+    contents = {picture_path(path): encode_degradation_picture(estimate), path: encode_estimate(estimate)}
     write_together(contents, replaceable=replaceable)

@@ -94,6 +94,13 @@ _ONE_VIEW = "Only one view of the network was made: nothing to disagree with"
 
 _ADDED = "How much more the result varies locally than bicubic (levels of 255)"
 
+_BLOCK = 8  # pixels of the input, a side
+
+_NARROWEST_BLOCKS = 12  # pixels of the sheet: corners of narrower ones would hide the map
+
+_MARKS: Colour = (86, 180, 233)
+"""Light blue (Okabe and Ito 2008), which no map has."""
+
 _RESIDUAL = "How far the result, shrunk again, departs from the input (levels of 255)"
 
 
@@ -143,28 +150,40 @@ def evidence_sheet(
     disagreement_limit: float | None = None,
     residual_limit: float | None = None,
     added_limit: float | None = None,
+    blocks: tuple[int, int] | None = None,
+    note: str = "",
 ) -> Tensor:
     """Three maps (H W, levels of 255, >= 0) as colours, each with its scale, mean and largest value. Returns 3 H W.
 
     They are how far views disagree, what the result misses of the input, and the local variation that it adds to
     bicubic. All are shown at the size of the disagreement. Small maps are enlarged to their pixels, to 448 at least on
     the longer side; maps above 2000 pixels a side are reduced by their maximum, so that no peak is hidden. A limit is
-    the level of the brightest colour; by default `round_limit`. `views` is how many views were compared.
+    the level of the brightest colour; by default `round_limit`. `views` is how many views were compared. `blocks` is
+    where the first block of 8x8 pixels of a compressed input begins (rows and columns of `residual`): a cross marks
+    each corner of four blocks in all maps. `note` is written below.
     """
     size = _map_size(disagreement)
+    corners = [] if blocks is None else _corners(blocks, (residual.shape[0], residual.shape[1]), size)
     panels = [
-        _panel(disagreement, size, _DISAGREEMENT.format(views=views) if views > 1 else _ONE_VIEW, disagreement_limit),
-        _panel(residual, size, _RESIDUAL, residual_limit),
-        _panel(added, size, _ADDED, added_limit),
+        _panel(values, size, caption, limit, corners)
+        for values, caption, limit in (
+            (disagreement, _DISAGREEMENT.format(views=views) if views > 1 else _ONE_VIEW, disagreement_limit),
+            (residual, _RESIDUAL, residual_limit),
+            (added, _ADDED, added_limit),
+        )
     ]
     side_by_side = size[1] <= 1.4 * size[0]
     width = max(panel.width for panel in panels)
     height = max(panel.height for panel in panels)
     step = (width + _MARGIN, 0) if side_by_side else (0, height + _MARGIN)
     columns, rows = (width + (len(panels) - 1) * step[0], height + (len(panels) - 1) * step[1])
-    sheet = Image.new("RGB", (columns + 2 * _MARGIN, rows + 2 * _MARGIN), "white")
+    below = Text.wrapped(f"+  {note}" if corners else note, columns, _points(size), FAINT)
+    foot = below.height + _MARGIN if note else 0
+    sheet = Image.new("RGB", (columns + 2 * _MARGIN, rows + 2 * _MARGIN + foot), "white")
     for number, panel in enumerate(panels):
         sheet.paste(panel, (_MARGIN + number * step[0], _MARGIN + number * step[1]))
+    if note:
+        below.draw(ImageDraw.Draw(sheet), _MARGIN, rows + 2 * _MARGIN)
     return tensor_of_sheet(sheet)
 
 
@@ -199,11 +218,28 @@ def _map_size(values: Tensor) -> tuple[int, int]:
     return height * factor, width * factor
 
 
-def _panel(values: Tensor, size: tuple[int, int], caption: str, limit: float | None) -> Image.Image:
+def _points(size: tuple[int, int]) -> int:
+    """Text grows with the map: a sheet of 2000 pixels is looked at reduced."""
+    return max(_CAPTION_POINTS, round(size[1] / 50))
+
+
+def _corners(first: tuple[int, int], of: tuple[int, int], size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Where four blocks of an input of the size `of` meet, in a map of `size`; none where they would hide the map."""
+    if min(_BLOCK * shown / side for shown, side in zip(size, of, strict=True)) < _NARROWEST_BLOCKS:
+        return []
+    rows, columns = (
+        [round(at * shown / side) for at in range(start or _BLOCK, side, _BLOCK)]
+        for start, shown, side in zip(first, size, of, strict=True)
+    )
+    return [(row, column) for row in rows for column in columns]
+
+
+def _panel(
+    values: Tensor, size: tuple[int, int], caption: str, limit: float | None, corners: Sequence[tuple[int, int]]
+) -> Image.Image:
     """Caption, figures, map, colour bar and ticks, from top to bottom."""
     limit = limit if limit is not None else round_limit(values)
-    # Text grows with the map: a sheet of 2000 pixels is looked at reduced.
-    points = max(_CAPTION_POINTS, round(size[1] / 50))
+    points = _points(size)
     width = max(size[1], 31 * points)  # the captions fit one line
     heading = Text.wrapped(caption, width, points)
     largest = float(values.max())
@@ -216,7 +252,12 @@ def _panel(values: Tensor, size: tuple[int, int], caption: str, limit: float | N
     heading.draw(draw, 0, 0)
     figures.draw(draw, 0, heading.height)
     shown = _shown_at(values, size)
-    panel.paste(Image.fromarray(_colours(shown, limit)), (0, map_top))
+    shown_map = Image.fromarray(_colours(shown, limit))
+    marks, arm = ImageDraw.Draw(shown_map), points // 5
+    for row, column in corners:
+        marks.line([(column - arm, row), (column + arm, row)], _MARKS)
+        marks.line([(column, row - arm), (column, row + arm)], _MARKS)
+    panel.paste(shown_map, (0, map_top))
     bar = torch.linspace(0, limit, width).expand(bar_height, width)
     panel.paste(Image.fromarray(_colours(bar, limit)), (0, bar_top))
     letters = font(points)

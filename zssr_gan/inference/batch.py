@@ -18,6 +18,7 @@ from zssr_gan.imaging.io import decode_picture, encode_picture, left_out
 from zssr_gan.imaging.picture import Picture
 from zssr_gan.imaging.sheets import encode_sheet, evidence_sheet
 from zssr_gan.inference.enhance import Enhanced, OnProgress, enhance_pictures
+from zssr_gan.inference.evidence import blocks_in
 from zssr_gan.inference.generator import images_together, takes_together
 from zssr_gan.inference.outputs import Job, Plan
 from zssr_gan.inference.record import (
@@ -281,7 +282,8 @@ def record_and_files(job: Job, opened: Opened, enhanced: Enhanced, version: str 
     contents: Contents = {}
     if job.evidence is not None:
         maps = enhanced.disagreement, enhanced.residual, enhanced.added_variation
-        sheet = evidence_sheet(*maps, views=enhanced.work.evidence.views)
+        blocks, note = blocks_in(request.degradation.compression, request.region)
+        sheet = evidence_sheet(*maps, views=enhanced.work.evidence.views, blocks=blocks, note=note)
         contents[job.evidence] = encode_sheet(sheet, "evidence map", text)
     contents[job.result] = encode_picture(enhanced.picture, job.result.suffix, text)
     channels, height, width = enhanced.picture.pixels.shape

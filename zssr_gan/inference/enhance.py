@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from zssr_gan.degradation.compression import find_compression
+from zssr_gan.degradation.compression import find_compression, find_phase
 from zssr_gan.degradation.found_compression import SetCompression
 from zssr_gan.degradation.model import Degradation, Jpeg, KernelBlur
 from zssr_gan.degradation.noise import picture_noise
@@ -170,6 +170,17 @@ def _with_seen_degradation(picture: Picture, request: Request, saved: Jpeg | Non
     return replace(request, degradation=facts)
 
 
+def _with_phase(picture: Picture, request: Request) -> Request:
+    """The request with the place of the picture's blocks, where the compression of its set or its file is known."""
+    facts = request.degradation
+    found, jpeg = facts.compression, facts.values.jpeg
+    if found is None or jpeg is None or found.saved_again is not None or picture.bits != 8:
+        return request
+    if found.phase is None or found.evidence is None:  # a file's blocks begin elsewhere where EXIF turned its picture
+        found = found.model_copy(update={"phase": find_phase(seen_colours(picture), jpeg, found.phase)})
+    return replace(request, degradation=facts.model_copy(update={"compression": found}))
+
+
 def _stretch_of(pixels: Tensor, picture: Picture, request: Request) -> tuple[float, float]:
     """`stretch_of` a 16-bit picture that is learnt from alone; not with compression, whose levels are of 8 bits."""
     own = request.shared is None and request.degradation.values.jpeg is None
@@ -259,6 +270,7 @@ def _finished(
     )
     settings = request.settings_for(picture.pixels[0].numel())
     used = replace(used, tile=done.tile or used.tile)
+    request = _with_phase(picture, request)
     return Enhanced(picture, cut_picture(result, region, size), *maps, settings, used, work, request)
 
 

@@ -1,4 +1,4 @@
-"""What a result adds to plain interpolation, and the figures of its evidence maps.
+"""What a result adds to plain interpolation, where the blocks of its input were, and the figures of its evidence maps.
 
 Shapes: C channels, H W rows and columns of the input, sH sW of the result.
 """
@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zssr_gan.degradation.found_compression import ImageCompression, Phase
 from zssr_gan.imaging.colour import LEVELS
 from zssr_gan.imaging.resize import resize
 from zssr_gan.inference.record import EvidenceFigures
+from zssr_gan.inference.region import Region
 
 _REACH = 2  # pixels of the input on either side of a window's middle
 
@@ -58,6 +60,22 @@ def _mean(x_HW: Tensor, reach: list[int]) -> Tensor:
         count = (end - first)[:, None] if axis == 0 else end - first
         x_HW = (sums.index_select(axis, end) - sums.index_select(axis, first)) / count
     return x_HW
+
+
+def blocks_in(found: ImageCompression | None, region: Region | None) -> tuple[Phase | None, str]:
+    """Where the blocks of a compressed input begin in its maps, and a sentence on them for a reader of the maps.
+
+    Args:
+        found: what is known of the input's compression.
+        region: the part of the input that the maps show.
+    """
+    if found is None:
+        return None, ""
+    if found.phase is None:
+        return None, f"JPEG, {found.summary}; where its blocks of 8x8 pixels are is not known"
+    left, top = (0, 0) if region is None else region[:2]
+    first = ((found.phase[0] - top) % 8, (found.phase[1] - left) % 8)
+    return first, f"corners of the blocks of 8x8 pixels of JPEG, {found.summary}"
 
 
 def evidence_figures(disagreement: Tensor, residual: Tensor, added: Tensor, views: int) -> EvidenceFigures:
