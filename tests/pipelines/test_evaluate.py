@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from pipelines import evaluate, prepare
 from tests.generators import written_generator
@@ -19,7 +21,7 @@ from zssr_gan.data.split import read_split
 from zssr_gan.data.store import Store
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.errors import NumericalError
-from zssr_gan.evaluation import ground_truth, methods, published
+from zssr_gan.evaluation import ground_truth, methods, published, report
 from zssr_gan.evaluation.part import decode_part
 from zssr_gan.evaluation.runner import PARTS
 from zssr_gan.files import locked
@@ -47,13 +49,14 @@ train:
   epochs: 1
   validation: {images: 2}
 evaluate:
-  features: {network: vgg16, weights: random, layers: [conv1_1]}
+  features: {network: vgg16, weights: features.safetensors, layers: [conv1_1]}
   truth: {kind: lfw, side: 24, count: 4, preset: tiny.yaml, alone: tiny.yaml, train: false, blind: 2}
   sets: [{kind: lfw, count: 2, name: Set5, preset: tiny.yaml}]
   native: [{kind: lfw, count: 3, preset: tiny.yaml}]
 """
-WHOLE = ("--set", "evaluate.truth.train=true")
-"""The unpaired training on the truths' LR images too, which takes a second."""
+TRAINED = ("--set", "evaluate.truth.train=true")
+"""The unpaired training on the truths' LR images too."""
+WHOLE = (*TRAINED, "--set", "evaluate.features.weights=random")
 TINY = """
 network: {depth: 2, width: 8}
 schedule: {kind: cosine, iterations: 4}
@@ -70,6 +73,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with contextlib.chdir(desk):
         Path("mine.yaml").write_text(CONFIG)
         Path("tiny.yaml").write_text(TINY)
+        weights = {"features.0.weight": torch.randn(64, 3, 3, 3), "features.0.bias": torch.zeros(64)}
+        save_file(weights, "features.safetensors")
         assert prepare.main(["--config", "mine.yaml"]) == 0
         images = Prepared(read_split(RUN / "split.json"), load_run(Path("mine.yaml")).data, ("zssr", "table1"))
         stored = []
@@ -105,6 +110,13 @@ def done(evaluated: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(published.IMAGES_OF, "Set5", 2)
     return tmp_path / "mine.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _no_charts(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """They take half of the time of a report; the evaluated run has them."""
+    if "config" in request.fixturenames:
+        monkeypatch.setattr(report, "charts_of", lambda *_: [])
 
 
 def run(config: Path, *arguments: str) -> int:
@@ -224,20 +236,17 @@ def test_a_set_of_another_number_of_images_has_nothing_published_beside(config: 
     assert not any("as printed" in row["row"] for row in cells("sets"))
 
 
-def test_a_generator_that_cannot_be_trained_says_why_in_its_cells(done: Path) -> None:
-    weights = ("--set", "train.losses.mediator=1", "--set", "train.mediator.weights=nowhere.safetensors")
-    assert run(done, "--only", "truth", *WHOLE, *weights) == 0
-    own = [row for row in cells("truth") if "SRGAN on these LR images" in row["row"]]
-    assert {row["mean"] for row in own} == {""}
-    assert all("nowhere.safetensors" in row["said"] for row in own)
-
-
-def test_a_run_that_trained_nothing_has_a_truth_table(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generators_that_are_not_there(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The run has trained none, which has no row; one that cannot be trained now says why in its cells."""
     shutil.rmtree(RUN / "train")
     (RUN / "split.json").unlink()
-    assert run(config, "--only", "truth") == 0
+    weights = ("--set", "train.losses.mediator=1", "--set", "train.mediator.weights=nowhere.safetensors")
+    assert run(config, "--only", "truth", *TRAINED, *weights) == 0
     assert "has trained no generator" in capsys.readouterr().err
-    assert not any("generative" in row["row"] for row in cells("truth"))
+    rows = [row for row in cells("truth") if "generative" in row["row"]]
+    assert all("SRGAN on these LR images" in row["row"] for row in rows)
+    assert {row["mean"] for row in rows} == {""}
+    assert all("nowhere.safetensors" in row["said"] for row in rows)
 
 
 def test_runs_beside_this_one_stand_in_the_table_of_their_scale(
@@ -315,7 +324,7 @@ def test_images_without_a_synthetic_one_are_left_out(config: Path) -> None:
 
 def test_what_is_damaged_is_made_again(config: Path) -> None:
     """Results, figures, and the training on the truths' LR images."""
-    some = ("--only", "truth", *WHOLE, "--set", "evaluate.truth.alone=null")
+    some = ("--only", "truth", *TRAINED, "--set", "evaluate.truth.alone=null")
     assert run(config, *some) == 0
     before = pixels_of("truth")
     (folder,) = (REPORT / "cache").glob("training-*")
@@ -340,15 +349,18 @@ def test_a_damaged_part_is_missing_and_the_rest_is_shown(config: Path) -> None:
     assert "Table II" in page()  # a part that fails costs no other
 
 
-def test_a_run_without_truths_leaves_them_out_unless_asked(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_truths_leaves_them_out_unless_asked(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And what was made under other settings goes."""
     none = ("--set", "evaluate.truth=null")
-    assert run(done, *none, "--only", "truth") == 2
+    assert run(config, *none, "--only", "truth") == 2
     assert "evaluate.truth: is not set" in capsys.readouterr().err
-    assert run(done, *none) == 0
+    earlier = [REPORT / "truth.csv", REPORT / "parts" / "truth.json"]
+    for path in earlier:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert run(config, *none, "--set", "evaluate.sets=[]", "--set", "evaluate.native=[]") == 0
     assert "truth: evaluate.truth is not set" in capsys.readouterr().err
-    assert not (REPORT / "truth.csv").exists()
-    assert not (REPORT / "parts" / "truth.json").exists()
+    assert not any(path.exists() for path in earlier)
 
 
 def test_truths_that_are_too_small_are_left_out_and_long_ones_cut(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
@@ -74,6 +75,7 @@ class Cache:
         return value
 
 
+@cache
 def version_of(package: str) -> str:
     """The installed version of a package, or `not installed`."""
     try:
