@@ -42,6 +42,7 @@ TINY = ["--preset", "tiny.yaml", "--threads", "1"]
         (["noise", "truths", *TINY, "--sides", "16"], "| least |"),
         (["track", "truths", "--sets", "D", "--frames", "2", "--count", "2"], "| fused |"),
         (["evaluation_speed", "--pairs", "3"], "3 pairs of 64x64"),
+        (["gpu_table", "--tiny", "--device", "cpu", "--only", "machine,right,repeats,waits"], "back-projection, blur"),
         (["training_step", "--configs", "demo.yaml", "--steps", "2", "--images", "8"], "outside the networks"),
     ],
     ids=[
@@ -51,6 +52,7 @@ TINY = ["--preset", "tiny.yaml", "--threads", "1"]
         "noise",
         "track",
         "evaluation_speed",
+        "gpu_table",
         "training_step",
     ],
 )
@@ -64,6 +66,7 @@ def test_a_benchmark_runs(
                 image.resize((128, 128), Image.Resampling.BICUBIC).save(truths / "truths" / name)
     monkeypatch.chdir(truths)
     monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.delitem(sys.modules, f"benchmarks.{words[0]}", raising=False)  # else runpy warns
     with contextlib.suppress(SystemExit):  # of `definitions`, which finds such small images too far apart
         runpy.run_module(f"benchmarks.{words[0]}", run_name="__main__")
     assert shown in capsys.readouterr().out

@@ -4,22 +4,24 @@ from zssr_gan import enhance
 large = enhance(small, scale=2, preset="fast")
 """
 
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zssr_gan.inference.arrays import enhance
+    from zssr_gan.provenance import VERSION as __version__
     from zssr_gan.training.model_card import load_generator
     from zssr_gan.video.fuse import fuse
 
-
-__version__ = metadata.version("zssr-gan")
 
 __all__ = ["__version__", "enhance", "fuse", "load_generator"]
 
 
 def __getattr__(name: str) -> Any:
     """The functions, imported when first asked for: torch takes seconds to import, and `--version` needs none."""
+    if name == "__version__":
+        from zssr_gan.provenance import VERSION
+
+        return VERSION
     if name == "enhance":
         from zssr_gan.inference.arrays import enhance
 

@@ -1,5 +1,6 @@
 """What every written file says of itself: labels, the mark, and JSON that reads back alike."""
 
+import importlib.metadata
 import math
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -11,6 +12,11 @@ from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import why_unreadable
 
 _T = TypeVar("_T")
+
+try:
+    VERSION: Final = importlib.metadata.version("zssr-gan")
+except importlib.metadata.PackageNotFoundError:  # a checkout on a GPU machine that has torch alone
+    VERSION: Final = "0 (not installed)"  # type: ignore[misc]  # the other one of the two
 
 Label = Literal["fused", "internal", "case", "generative"]
 

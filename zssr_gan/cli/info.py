@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zssr_gan.cli.exit_codes import running
+from zssr_gan.provenance import VERSION
 
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)[^;]*(?:;.*extra\s*==\s*['\"](?P<extra>[^'\"]+)['\"])?")
 
@@ -18,7 +19,7 @@ def info() -> None:
     """Show versions, devices and caches: what belongs into a bug report."""
     with running() as bar:
         facts = [
-            ("zssr-gan", f"{importlib.metadata.version('zssr-gan')} ({Path(__file__).parents[1]})"),
+            ("zssr-gan", f"{VERSION} ({Path(__file__).parents[1]})"),
             ("python", f"{platform.python_version()} ({sys.executable})"),
             ("system", f"{platform.system()} {platform.release()} {platform.machine()}"),
             *_packages(),

@@ -2,7 +2,6 @@
 
 import json
 import math
-from importlib import metadata
 from pathlib import Path
 from statistics import stdev
 from typing import Annotated, Any, Literal, Self
@@ -24,7 +23,7 @@ from zssr_gan.degradation.model import Blur, DefocusBlur, Degradation, GaussianB
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import canonical_sha256, why_unreadable
 from zssr_gan.imaging.colour import LEVELS
-from zssr_gan.provenance import CaseImage, FileModel
+from zssr_gan.provenance import VERSION, CaseImage, FileModel
 
 _EVIDENCE = {"fallback", "why", "blur_estimated", "certainty", "noise_from", "jpeg_from", "images"}
 """What the label of a result depends on, beside the degradation."""
@@ -165,7 +164,7 @@ def given_estimate(degradation: Degradation, why: str) -> Estimate:
         images=(),
         settings={},
         seed=0,
-        versions={"zssr-gan": metadata.version("zssr-gan")},
+        versions={"zssr-gan": VERSION},
     )
 
 

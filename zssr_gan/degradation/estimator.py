@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -38,7 +37,7 @@ from zssr_gan.imaging.colour import LEVELS, has_colours, luma_of
 from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.resize import Size
 from zssr_gan.imaging.tiles import copied_middle_of
-from zssr_gan.provenance import MAX_MEGAPIXELS, CaseImage
+from zssr_gan.provenance import MAX_MEGAPIXELS, VERSION, CaseImage
 from zssr_gan.seeds import content_hash, derive_seed
 
 _SMALLEST = 2 * SIDE
@@ -196,7 +195,7 @@ def estimate_degradation(
         images=tuple(sorted((one.image for one in ordered), key=lambda image: (image.sha256, image.name))),
         settings=settings.model_dump(mode="json"),
         seed=seed,
-        versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
+        versions={"zssr-gan": VERSION, "torch": torch.__version__},
     )
 
 

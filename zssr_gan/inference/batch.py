@@ -22,7 +22,6 @@ from zssr_gan.inference.evidence import blocks_in
 from zssr_gan.inference.generator import images_together, takes_together
 from zssr_gan.inference.outputs import Job, Plan
 from zssr_gan.inference.record import (
-    VERSION,
     InputFile,
     Record,
     RecordError,
@@ -38,7 +37,7 @@ from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import Result, choice_text, failed_result
 from zssr_gan.inference.small import OnResult, is_small, run_small
 from zssr_gan.inference.stream import stream
-from zssr_gan.provenance import LABELS, provenance_text, scale_text
+from zssr_gan.provenance import LABELS, VERSION, provenance_text, scale_text
 from zssr_gan.signals import uninterrupted
 
 Contents = dict[Path, bytes]

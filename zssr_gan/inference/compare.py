@@ -28,11 +28,11 @@ from zssr_gan.inference.batch import Opened, enhance_opened, input_facts, open_i
 from zssr_gan.inference.enhance import OnProgress
 from zssr_gan.inference.options import degradation_option, make_request
 from zssr_gan.inference.outputs import Job
-from zssr_gan.inference.record import VERSION, encode_json
+from zssr_gan.inference.record import encode_json
 from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import clear_traceback, error_message, seen_in_training
 from zssr_gan.inference.sheet import SIDE, reduced
-from zssr_gan.provenance import LABELS, MAX_MEGAPIXELS, Label, label_of, provenance_text, scale_text, strongest
+from zssr_gan.provenance import LABELS, MAX_MEGAPIXELS, VERSION, Label, label_of, provenance_text, scale_text, strongest
 from zssr_gan.settings.zeroshot import PRESETS, load_preset
 from zssr_gan.signals import uninterrupted
 

@@ -25,12 +25,10 @@ from zssr_gan.degradation.found_compression import ImageCompression
 from zssr_gan.degradation.model import Degradation
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import relative_path, sha256_file, why_unreadable
-from zssr_gan.provenance import STATEMENT, CaseImage, FileModel, Label, finite_json, label_of
+from zssr_gan.provenance import STATEMENT, VERSION, CaseImage, FileModel, Label, finite_json, label_of
 from zssr_gan.zeroshot.selection import Selection
 
 SCHEMA_VERSION: Final = 2
-
-VERSION: Final = importlib.metadata.version("zssr-gan")
 
 
 class RecordError(ZssrGanError):
@@ -298,7 +296,7 @@ def read_record(path: Path) -> Record:
 def versions() -> Mapping[str, str]:
     """The versions that pixels may depend on, by name."""
     return {
-        "zssr-gan": importlib.metadata.version("zssr-gan"),
+        "zssr-gan": VERSION,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

@@ -15,7 +15,6 @@ from zssr_gan.files import canonical_sha256, relative_path
 from zssr_gan.imaging.resize import Scale
 from zssr_gan.inference.generator import own_scale
 from zssr_gan.inference.record import (
-    VERSION,
     DegradationFacts,
     ModelFacts,
     OptionFile,
@@ -24,7 +23,7 @@ from zssr_gan.inference.record import (
     RequestFacts,
 )
 from zssr_gan.inference.region import Region, checked_region, region_text
-from zssr_gan.provenance import MAX_MEGAPIXELS, scale_text
+from zssr_gan.provenance import MAX_MEGAPIXELS, VERSION, scale_text
 from zssr_gan.settings.zeroshot import (
     GENERATOR_PRESETS,
     PRESETS,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from zssr_gan.networks.base import GeneratorNetwork
 from zssr_gan.networks.pretrained import Origin, vgg
 from zssr_gan.networks.registry import mediator_options
 from zssr_gan.networks.vgg import VGG
+from zssr_gan.provenance import VERSION
 from zssr_gan.settings.train import TrainSettings
 from zssr_gan.training.dataset import TrainingData
 from zssr_gan.training.loop import Callbacks, Loop
@@ -89,7 +89,7 @@ def train_generator(
             **{"seed": seed, "step": step, "steps": loop.schedule.total, "phase": phase},
             **{"mean_weights": settings.ema > 0, "metrics": dict(figures)},
             **{"precision": machine.precision, "device": str(machine.device)},
-            "versions": {"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
+            "versions": {"zssr-gan": VERSION, "torch": torch.__version__},
         }
         card = Card.model_validate(values)
         write_generator(folder, generator, card, images)

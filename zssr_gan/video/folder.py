@@ -4,7 +4,6 @@ The folder is whole or absent: it is written under a hidden name beside its plac
 """
 
 import csv
-import importlib.metadata
 import json
 import secrets
 import shutil
@@ -23,6 +22,7 @@ from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.picture import Metadata, Samples, to_samples
 from zssr_gan.imaging.png import encode_png
 from zssr_gan.imaging.resize import resize
+from zssr_gan.provenance import VERSION
 from zssr_gan.signals import uninterrupted
 from zssr_gan.video.aspect import Display, display_size
 from zssr_gan.video.frames import Frame, Video, VideoInfo, planes_sha256, with_repeats
@@ -259,7 +259,7 @@ def _record(
     video: Video, source: Path, stills: int, resampled: list[tuple[int, int, int, int]], display: Display
 ) -> str:
     content = {
-        "zssr_gan": importlib.metadata.version("zssr-gan"),
+        "zssr_gan": VERSION,
         "file": source.name,
         "info": asdict(video.info),
         "stills": stills,

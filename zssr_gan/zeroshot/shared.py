@@ -12,7 +12,6 @@ Shapes: B images, C channels, H W rows and columns, S samples of a batch, P para
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +29,7 @@ from zssr_gan.files import atomic_write, canonical_sha256, sha256_bytes, why_unr
 from zssr_gan.imaging.resize import Scale
 from zssr_gan.imaging.tiles import copied_middle_of
 from zssr_gan.networks.zssr import ZSSR
-from zssr_gan.provenance import CaseImage, FileModel
+from zssr_gan.provenance import VERSION, CaseImage, FileModel
 from zssr_gan.seeds import content_hash, derive_seed
 from zssr_gan.settings.zeroshot import ZeroShotSettings, ZSSRSettings
 from zssr_gan.zeroshot.ensemble import apply_many
@@ -196,7 +195,7 @@ def learn_shared(
         iterations=settings.rounds * settings.schedule.iterations,
         loss=loss,
         images=tuple(sorted((image for image, _ in images), key=lambda image: (image.sha256, image.name))),
-        versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
+        versions={"zssr-gan": VERSION, "torch": torch.__version__},
     )
     return make_shared(weights_P, facts)
 
