@@ -1,7 +1,8 @@
 """Where the frames of a burst lie in one image of their scene, to a few hundredths of a pixel.
 
 Lucas and Kanade's (1981) image registration in Baker and Matthews' (2004) forwards additive form, on a pyramid of
-Gaussian blurs: shift, then affine map, with gain and bias of the light and Huber's weights, all frames as one batch.
+Gaussian blurs: shift, then affine map or homography, with gain and bias of the light and Huber's weights, all frames as
+one batch.
 The image is sampled by cubic B-splines (Unser 1999), whose derivative is exact.
 
 Shapes: F frames, H W rows and columns, P parameters. Places are (y, x), in pixels of a frame, the first centre at 0.
@@ -36,7 +37,8 @@ _GAIN_PRIOR, _BIAS_PRIOR = 0.3, 0.2
 class Motion:
     """Place and light of each frame: `frame(p) = gain * scene(c + (1 + linear)(p - c) + shift) + bias`, c the centre.
 
-    All float64. The scene is that of the reference frame, whose own values are 0, 0, 1, 0.
+    With perspective, the place minus c is divided by `1 + tilt (p - c)`. All float64. The scene is that of the
+    reference frame, whose own values are 0, 0, 1, 0.
     """
 
     shift: Tensor
@@ -47,13 +49,16 @@ class Motion:
     """`F`."""
     bias: Tensor
     """`F`, [0, 1] units."""
+    tilt: Tensor | None = None
+    """`F 2`, (y, x) per pixel of a frame; None: no perspective."""
 
     def __len__(self) -> int:
         return len(self.gain)
 
     def __getitem__(self, frames: "slice | Sequence[int]") -> "Motion":
         index = frames if isinstance(frames, slice) else list(frames)
-        return Motion(self.shift[index], self.linear[index], self.gain[index], self.bias[index])
+        tilt = None if self.tilt is None else self.tilt[index]
+        return Motion(self.shift[index], self.linear[index], self.gain[index], self.bias[index], tilt)
 
     @classmethod
     def none(cls, count: int) -> "Motion":
@@ -65,16 +70,38 @@ class Motion:
         """`F H W 2`: where the pixels of a frame of this size (rows, columns) lie in the reference frame."""
         centred = _grid(size)
         middle = torch.tensor([(side - 1) / 2 for side in size], dtype=torch.float64)
+        if self.tilt is not None:
+            from_middle = centred + centred @ self.linear.mT[:, None] + self.shift[:, None, None]
+            return middle + from_middle / self._depth(centred)
         places: Tensor = middle + centred + centred @ self.linear.mT[:, None] + self.shift[:, None, None]
         return places
 
+    @property
+    def matrices(self) -> Tensor:
+        """`F 3 3`: from (y, x, 1) in a frame to that in the reference frame, both from the middle."""
+        found = torch.eye(3, dtype=torch.float64) + F.pad(self.linear, (0, 1, 0, 1))
+        found[:, :2, 2] = self.shift
+        found[:, 2, :2] = 0 if self.tilt is None else self.tilt
+        return found
+
+    def _depth(self, centred: Tensor) -> Tensor:
+        """`F H W 1`: what perspective divides by; what lies behind the camera is far away."""
+        assert self.tilt is not None
+        return (1 + torch.einsum("hwi,fi->fhw", centred, self.tilt)[..., None]).clamp(min=1e-3)
+
     def relative_to(self, index: int) -> "Motion":
         """The same with one frame as the reference."""
+        gain = self.gain / self.gain[index]
+        bias = self.bias - gain * self.bias[index]
+        if self.tilt is not None:
+            found = torch.linalg.inv(self.matrices[index]) @ self.matrices
+            found = found / found[:, 2:, 2:]
+            linear = found[:, :2, :2] - torch.eye(2, dtype=torch.float64)
+            return Motion(found[:, :2, 2], linear, gain, bias, found[:, 2, :2])
         inverse = torch.linalg.inv(self.linear[index] + torch.eye(2, dtype=torch.float64))
         linear = inverse @ (self.linear - self.linear[index])
         shift = (self.shift - self.shift[index]) @ inverse.T
-        gain = self.gain / self.gain[index]
-        return Motion(shift, linear, gain, self.bias - gain * self.bias[index])
+        return Motion(shift, linear, gain, bias)
 
     def distance(self, other: "Motion", size: Size) -> Tensor:
         """`F`: mean over a frame's pixels of how far apart the two put them, in pixels of a frame."""
@@ -107,11 +134,13 @@ class Target:
         image: `H W` in [0, 1], as blurred as the frames are.
         scale: its pixels per pixel of a frame, each way (y, x).
         border: its rows and columns beyond the reference frame, at each side.
+        mask: `H W` of what is to be seen, where that is not all.
     """
 
     image: Tensor
     scale: tuple[float, float] = (1.0, 1.0)
     border: int = 0
+    mask: Tensor | None = None
 
 
 def find_motion(frames: Tensor, reference: int = 0, *, affine: bool = True) -> Registration:
@@ -155,7 +184,7 @@ def refine_motion(
     Args:
         frames: `F H W` in [0, 1].
         target: e.g. the fused image, blurred by the camera.
-        start: the motion so far.
+        start: the motion so far; where it has a tilt, and `affine`, perspective is found too.
         affine: as in `find_motion`.
         sigma: standard deviation of a blur of both, pixels of a frame.
     """
@@ -242,20 +271,30 @@ def _descend(
     last = torch.tensor(image.size, dtype=torch.float64) - 1 - margin * scale
     half = (max(size) - 1) / 2
     unit = _grid(size) / half
-    prior = torch.tensor([0.0, 0.0, 1 / _GAIN_PRIOR**2, 1 / _BIAS_PRIOR**2] + [0.0] * 4 * affine, dtype=torch.float64)
+    beyond = [0.0] * (4 + 2 * (start.tilt is not None)) * affine
+    prior = torch.tensor([0.0, 0.0, 1 / _GAIN_PRIOR**2, 1 / _BIAS_PRIOR**2, *beyond], dtype=torch.float64)
     prior[4:] = 1 / (_AFFINE_PRIOR * max(size)) ** 2
     shift, linear, gain, bias = start.shift.clone(), start.linear.clone(), start.gain.clone(), start.bias.clone()
+    tilt = None if start.tilt is None else start.tilt.clone()
     for iteration in range(iterations + 1):
-        places = (Motion(shift, linear, gain, bias).places(size) + 0.5) * scale - 0.5 + target.border
+        motion = Motion(shift, linear, gain, bias, tilt)
+        places = (motion.places(size) + 0.5) * scale - 0.5 + target.border
         value, slope = image(places)
         slope = slope * scale * gain[:, None, None, None]
+        if tilt is not None:
+            slope = slope / motion._depth(_grid(size))
         seen = inside & (places >= margin * scale).all(-1) & (places <= last).all(-1)
+        if target.mask is not None:
+            seen &= _at(target.mask, places)
         residual = y - gain[:, None, None] * value - bias[:, None, None]
         spread = _deviation(residual, seen)
         weight = (_HUBER * spread[:, None, None] / residual.abs().clamp(min=1e-12)).clamp(max=1) * seen
         columns = [slope, value[..., None], torch.ones_like(value)[..., None]]
         if affine:
             columns.append((slope[..., :, None] * unit[..., None, :]).flatten(-2))
+        if affine and tilt is not None:
+            from_middle = motion.places(size) - torch.tensor([(side - 1) / 2 for side in size], dtype=torch.float64)
+            columns.append(-(slope * from_middle).sum(-1, keepdim=True) * unit / half)
         j_FNP = torch.cat(columns, -1).flatten(1, 2)
         weighted = j_FNP * weight.flatten(1)[..., None]
         normal = weighted.mT @ j_FNP + torch.diag_embed(spread[:, None] ** 2 * prior + 1e-9)
@@ -264,14 +303,24 @@ def _descend(
         now = torch.cat([torch.zeros_like(shift), (gain - 1)[:, None], bias[:, None]], 1)
         if affine:
             now = torch.cat([now, half * linear.flatten(1)], 1)
+        if affine and tilt is not None:
+            now = torch.cat([now, half**2 * tilt], 1)
         right = (weighted * residual.flatten(1)[..., None]).sum(1) - spread[:, None] ** 2 * prior * now
         step = torch.linalg.solve(normal, right)
         shift, gain, bias = shift + step[:, :2].clamp(-1, 1), gain + step[:, 2], bias + step[:, 3]
         if affine:
-            linear = linear + step[:, 4:].clamp(-1, 1).unflatten(1, (2, 2)) / half
-    motion = Motion(shift, linear, gain, bias)
+            linear = linear + step[:, 4:8].clamp(-1, 1).unflatten(1, (2, 2)) / half
+        if affine and tilt is not None:
+            tilt = tilt + step[:, 8:].clamp(-1, 1) / half**2
     loss = (residual**2 / (residual**2 + _OUTLIER**2)).where(seen, 0.5).mean((1, 2))
     return Registration(motion, spread, _correlation(y, value, weight), loss, _standard_error(normal, spread, unit))
+
+
+def _at(mask: Tensor, places: Tensor) -> Tensor:
+    """A mask `H W` at the pixels nearest to places `... 2`; False beyond it."""
+    y, x = (places[..., axis].round().long() + 1 for axis in (0, 1))
+    padded = F.pad(mask, (1, 1, 1, 1))
+    return padded[y.clamp(0, mask.shape[0] + 1), x.clamp(0, mask.shape[1] + 1)]
 
 
 def _deviation(residual: Tensor, seen: Tensor) -> Tensor:
