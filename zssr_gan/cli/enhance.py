@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from zssr_gan.cli.degradation import STAGES
+from zssr_gan.cli.enhance_clip import FieldsOf, Lossy, PixelFormat, Track, Views, enhance_video, is_video
 from zssr_gan.cli.exit_codes import running
 from zssr_gan.cli.options import (
     FILES,
@@ -24,8 +25,9 @@ from zssr_gan.cli.options import (
     Verbose,
     decimal,
 )
+from zssr_gan.cli.video import Fields, RawStream
 from zssr_gan.errors import SettingsError, ZssrGanError
-from zssr_gan.provenance import LABELS, MAX_MEGAPIXELS
+from zssr_gan.provenance import MAX_MEGAPIXELS
 from zssr_gan.signals import exit_code
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from zssr_gan.inference.request import Request
     from zssr_gan.inference.result import Result
     from zssr_gan.progress import Bar
-    from zssr_gan.training.model_card import TrainedGenerator
 
 
 def enhance(
@@ -123,6 +124,12 @@ def enhance(
     max_megapixels: Annotated[
         float, typer.Option(parser=decimal, metavar="MP", rich_help_panel=MACHINE, help="Refuse larger inputs.")
     ] = MAX_MEGAPIXELS,
+    track: Track = None,
+    lossy: Lossy = False,
+    views: Views = "1",
+    pixel_format: PixelFormat = None,
+    fields: FieldsOf = Fields.auto,
+    raw: RawStream = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -139,6 +146,7 @@ def enhance(
     zssr-gan enhance frames/ -o out/ --noise 0.04 --skip-existing
     zssr-gan enhance faces/ -o out/ --init scratch
     zssr-gan enhance faces/ -o out/ --model generator.safetensors --evidence
+    zssr-gan enhance clip.mp4 -o clip_x2.nut --preset fast --region 120,80,64,64
     ```
 
     **Presets**
@@ -174,6 +182,10 @@ def enhance(
     network learns from the whole picture, and the pixels are those of the whole result. The result's name has the
     region: photo_x2_120_80_64_64.png.
 
+    A video becomes a lossless one (FFV1), each frame through one network that is learnt on this video's frames alone,
+    with every frame's time: `.nut` holds each time base, `.mkv` whole milliseconds. Where nothing moves, frames are
+    averaged, against flicker. A run that was stopped or killed goes on where it was. Sound is left out.
+
     An input is never written over. Each result has a record, NAME.json, by which anyone can check and repeat it:
     `zssr-gan verify NAME.json --rerun`.
 
@@ -202,6 +214,14 @@ def enhance(
             max_megapixels=max_megapixels,
             overwrite=overwrite,
         )
+        if is_video(inputs, output):
+            for_images = {"evidence": evidence, "compare": compare, "ext": extension, "suffix": suffix,
+                          "recursive": recursive, "no-record": not record}  # fmt: skip
+            return enhance_video(
+                inputs, output, request, bar, track=track, for_images=for_images, skip_existing=skip_existing,
+                as_json=as_json, lossy=lossy, views=int(views), pixel_format=pixel_format, fields=fields.value,
+                raw=None if raw is None else raw.value,
+            )  # fmt: skip
         plan = plan_run(
             inputs,
             scale=request.scale,
@@ -246,6 +266,7 @@ def _run(
     plan: "Plan", request: "Request", compare: Path | None, results: "list[Result]", bar: "Bar", *, as_json: bool
 ) -> list[str]:
     """Learn the case, then enhance each image, into `results`; returns what went wrong with the comparison sheet."""
+    from zssr_gan.cli.model import show_model
     from zssr_gan.inference.batch import run_plan
     from zssr_gan.inference.case import decide_init, with_degradation, with_shared_model
     from zssr_gan.inference.sheet import Sheet
@@ -279,7 +300,7 @@ def _run(
         )
         bar.info(line)
     if request.model is not None:
-        _show_model(request, request.model, bar)
+        show_model(request, request.model, bar)
     bar.images = len(plan.todo)
     for result in run_plan(
         plan,
@@ -313,25 +334,3 @@ def _show(result: "Result", bar: "Bar", *, as_json: bool) -> None:
         bar.note(line, "bold yellow") if notice.startswith(WARNING) else bar.info(line)
     if not as_json and not bar.quiet:
         bar.result(result.line())
-
-
-def _show_model(request: "Request", model: "TrainedGenerator", bar: "Bar") -> None:
-    """What the pixels will come from, what that means, and loudly what its card warns of."""
-    from zssr_gan.inference.request import named
-    from zssr_gan.training.model_card import CameraCard
-
-    card = model.card
-    images = card.images.get("inputs")
-    learnt = "" if images is None else f" on {images.count:,} images"
-    trained = f"trained{learnt}, step {card.step:,} of {card.steps:,}" if card.origin is None else card.training
-    bar.info(f"{request.files['model'].path}: {card.name}, {trained}")
-    bar.info(f"  generative: {LABELS['generative']}")
-    used = CameraCard.of(request.degradation.values)
-    if used not in card.cameras:
-        cameras = named([camera.name for camera in card.cameras])
-        trained = f"trained for {cameras}" if card.origin is None else "what it was trained for is not known"
-        bar.info(f"  {trained}; its outputs are held against the input by {used.name}, as asked", "bold yellow")
-    elif used.name != "bicubic":
-        bar.info(f"  its outputs are held against the input by {used.name}, which it was trained for")
-    for warning in card.warnings:
-        bar.info(f"  WARNING: {warning}", "bold yellow")

@@ -2,13 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zssr_gan.cli.exit_codes import running
 from zssr_gan.cli.options import AsJson
 from zssr_gan.errors import OutputError
+from zssr_gan.provenance import LABELS
+
+if TYPE_CHECKING:
+    from zssr_gan.inference.request import Request
+    from zssr_gan.progress import Bar
+    from zssr_gan.training.model_card import TrainedGenerator
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -70,3 +76,25 @@ def import_(
         bar.result(f"{output}: {made.name}, {options}")
         for warning in made.warnings:
             bar.note(f"WARNING: {warning}")
+
+
+def show_model(request: "Request", model: "TrainedGenerator", bar: "Bar") -> None:
+    """What the pixels will come from, what that means, and loudly what its card warns of."""
+    from zssr_gan.inference.request import named
+    from zssr_gan.training.model_card import CameraCard
+
+    card = model.card
+    images = card.images.get("inputs")
+    learnt = "" if images is None else f" on {images.count:,} images"
+    trained = f"trained{learnt}, step {card.step:,} of {card.steps:,}" if card.origin is None else card.training
+    bar.info(f"{request.files['model'].path}: {card.name}, {trained}")
+    bar.info(f"  generative: {LABELS['generative']}")
+    used = CameraCard.of(request.degradation.values)
+    if used not in card.cameras:
+        cameras = named([camera.name for camera in card.cameras])
+        trained = f"trained for {cameras}" if card.origin is None else "what it was trained for is not known"
+        bar.info(f"  {trained}; its outputs are held against the input by {used.name}, as asked", "bold yellow")
+    elif used.name != "bicubic":
+        bar.info(f"  its outputs are held against the input by {used.name}, which it was trained for")
+    for warning in card.warnings:
+        bar.info(f"  WARNING: {warning}", "bold yellow")

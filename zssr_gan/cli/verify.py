@@ -26,6 +26,8 @@ def verify(
     codes = [0]
     with running("Stopped: nothing was written.", quiet=not rerun) as bar:
         from zssr_gan.inference.verify import verify_record
+        from zssr_gan.video.clip_record import is_clip
+        from zssr_gan.video.clip_verify import verify_clip
         from zssr_gan.video.fuse import is_fusion, verify_fusion
 
         for path in records:
@@ -34,6 +36,8 @@ def verify(
             try:
                 if is_fusion(path):
                     found = verify_fusion(path, rerun=rerun)
+                elif is_clip(path):
+                    found = verify_clip(path, rerun=rerun, report=bar.update)
                 else:
                     found = verify_record(path, rerun=rerun, on_progress=bar.step)
             except ZssrGanError as error:

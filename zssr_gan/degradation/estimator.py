@@ -17,7 +17,7 @@ from zssr_gan.degradation.certainty import certainty_of, verdict
 from zssr_gan.degradation.compression import find_compression
 from zssr_gan.degradation.encoder_tables import jpeg_of
 from zssr_gan.degradation.estimate import Brightness, Estimate
-from zssr_gan.degradation.footage import footage_verdict, is_footage
+from zssr_gan.degradation.footage import COLOURS_OF_FOOTAGE, footage_verdict, is_footage
 from zssr_gan.degradation.found_compression import CompressionGroup, SetCompression, set_compressions
 from zssr_gan.degradation.model import Degradation, Jpeg, Noise
 from zssr_gan.degradation.noise import LUMA_NOISE, SIDE, noise_variances
@@ -105,6 +105,7 @@ def estimate_degradation(
     *,
     seed: int = 0,
     on_estimate: OnEstimate | None = None,
+    footage: bool = False,
 ) -> Estimate:
     """Estimate what a camera did to the images that it took, from them alone; their order does not matter.
 
@@ -113,6 +114,7 @@ def estimate_degradation(
         settings: constants.
         seed: of the noise in simulated images.
         on_estimate: called after every blur that is tried.
+        footage: whether they are known to be frames of a compressed video, which else their colours say.
     """
     settings = settings or EstimationSettings()
     by_content = sorted(((content_hash(one.pixels), one) for one in evidence), key=lambda pair: pair[0])
@@ -121,7 +123,8 @@ def estimate_degradation(
     compressed, qualities, own, compressions = _compression(ordered)
     compression = None if compressed is None else compressed.jpeg
     on_grid = compressed is None or compressed.on_grid
-    footage = not compressions and is_footage([one.pixels for one in ordered])
+    seen = "they are frames of a compressed video" if footage else COLOURS_OF_FOOTAGE
+    footage = not compressions and (footage or is_footage([one.pixels for one in ordered]))
     # A copy tells nothing new.
     distinct = {content: one.pixels for content, one in by_content}
     tiles = cut_tiles(list(distinct.values()), settings)
@@ -169,7 +172,7 @@ def estimate_degradation(
             if noise_from == "recurrence":  # found together with a blur that is not used
                 noise, noise_from = None, "nothing"
     if footage:
-        sure, compression, why = footage_verdict(found, sure, why)
+        sure, compression, why = footage_verdict(found, sure, why, seen)
         noise, noise_from = None, "nothing"
     used = Degradation(
         blur=found.blur if found is not None and sure else None,

@@ -38,7 +38,12 @@ def is_footage(images: Sequence[Tensor]) -> bool:
     return 2 * sum(map(_has_repeated_colours, coloured)) > len(coloured)
 
 
-def footage_verdict(found: Fit | None, sure: bool, why: str) -> tuple[bool, Jpeg | None, str]:
+COLOURS_OF_FOOTAGE = "the colours are repeated over 2x2 pixels, as those of a compressed video"
+
+
+def footage_verdict(
+    found: Fit | None, sure: bool, why: str, seen: str = COLOURS_OF_FOOTAGE
+) -> tuple[bool, Jpeg | None, str]:
     """Whether a video's blur is used, the compression that is assumed, and why, in one sentence.
 
     A codec smooths what it predicts, which looks like blur, and leaves blocks, which no blur explains; a network that
@@ -48,8 +53,8 @@ def footage_verdict(found: Fit | None, sure: bool, why: str) -> tuple[bool, Jpeg
         found: blur and noise of the images; None where they are too few.
         sure: whether the blur would be used without compression.
         why: of that.
+        seen: how it is known that they are of a video.
     """
-    seen = "the colours are repeated over 2x2 pixels, as those of a compressed video"
     if found is None:
         return False, None, f"{why}; {seen}, of which they do not tell how strong it is"
     noise = LEVELS * found.noise

@@ -26,8 +26,10 @@ WRITABLE = frozenset({".png", ".tif", ".tiff"})
 # Room in the 255 bytes of a file name for the suffix, "_evidence" and the temporary name while writing.
 _LONGEST_STEM = 180
 
-_VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".asf",
-           ".flv", ".3gp", ".vob", ".ogv", ".mxf", ".dav", ".h264", ".264", ".h265", ".265", ".hevc")  # fmt: skip
+VIDEO_EXTENSIONS = (
+    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".asf", ".flv",
+    ".3gp", ".vob", ".ogv", ".mxf", ".nut", ".dav", ".h264", ".264", ".h265", ".265", ".hevc",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,7 @@ def _left_out(names: Sequence[str], why: str) -> str:
 
 def _way_of_videos(names: Sequence[str]) -> str:
     """What to do with the videos among files that are left out."""
-    video = next((name for name in names if name.lower().endswith(_VIDEOS)), None)
+    video = next((name for name in names if name.lower().endswith(VIDEO_EXTENSIONS)), None)
     return f" ('zssr-gan video frames {video} -o DIR' writes a video's frames as images)" if video else ""
 
 

@@ -191,7 +191,15 @@ class Request:
             RecordError: the settings are not those of the preset that the record names.
             SettingsError, WeightsError: a network's file is missing, or not the recorded one.
         """
-        recorded = record.request
+        pixels = record.input.width * record.input.height
+        return cls.from_facts(record.request, folder, record.tool.version, pixels)
+
+    @classmethod
+    def from_facts(cls, recorded: RequestFacts, folder: Path, version: str, pixels: int) -> "Request":
+        """The request that `facts` stored in `folder`, of the program of a version and of an image of so many pixels.
+
+        Raises as `from_record`.
+        """
         model = shared = None
         if (file := recorded.files.get("model")) is not None:
             model = load_generator(path := find_file(file.path, folder))
@@ -203,7 +211,7 @@ class Request:
                 raise WeightsError(f"{path} is not the recorded network: put the one of SHA-256 {file.sha256} there")
         read = parse_settings if model is None else parse_generator_settings
         settings: Settings = read(recorded.settings, "the record's settings")
-        _check_preset(record, settings, shared=shared is not None)
+        _check_preset(recorded, settings, version, pixels, shared=shared is not None)
         files = {
             option: OptionFile(path=str(folder / file.path), sha256=file.sha256)
             for option, file in recorded.files.items()
@@ -223,14 +231,14 @@ def preset_settings(preset: str, *, generator: bool, shared: bool) -> Settings:
     return settings.for_case() if shared else settings
 
 
-def _check_preset(record: Record, settings: Settings, *, shared: bool) -> None:
+def _check_preset(request: RequestFacts, settings: Settings, version: str, pixels: int, *, shared: bool) -> None:
     """Whether the settings are those of the named preset; another version's may differ."""
-    request, generator = record.request, isinstance(settings, GeneratorSettings)
-    if request.preset not in (GENERATOR_PRESETS if generator else PRESETS) or record.tool.version != VERSION:
+    generator = isinstance(settings, GeneratorSettings)
+    if request.preset not in (GENERATOR_PRESETS if generator else PRESETS) or version != VERSION:
         return
     known = preset_settings(request.preset, generator=generator, shared=shared)
     if isinstance(known, ZeroShotSettings) and not shared:
-        known = known.for_size(record.input.width * record.input.height)
+        known = known.for_size(pixels)
     if known != settings:
         raise RecordError(f"the record tells of the preset {request.preset}, and its settings are others")
 

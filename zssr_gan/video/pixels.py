@@ -45,18 +45,22 @@ def rgb(frame: Frame) -> Tensor:
     y = luma(frame)[0]
     if len(frame.planes) == 1:
         return y.expand(3, -1, -1).clone()
-    vertical = {None: 0.5, "top": 0.25, "bottom": 0.75}[frame.field]  # of two luma rows to a chroma row
+    vertical, horizontal = chroma_place(frame)
     u, v = (
         _interpolated(
-            _interpolated(_levels(frame, plane, chroma=True), y.shape[0], vertical).T,
-            y.shape[1],
-            0.5 if frame.codec in _CENTRED else 0.0,
+            _interpolated(_levels(frame, plane, chroma=True), y.shape[0], vertical).T, y.shape[1], horizontal
         ).T
         for plane in frame.planes[1:]
     )
     kr, kg, kb = _weights(frame)
     red, blue = y + 2 * (1 - kr) * v, y + 2 * (1 - kb) * u
     return torch.stack([red, (y - kr * red - kb * blue) / kg, blue])
+
+
+def chroma_place(frame: Frame) -> tuple[float, float]:
+    """Where a sample of U and V lies in its group of luma samples, down and across: 0 on the first, 1 on the last."""
+    vertical = {None: 0.5, "top": 0.25, "bottom": 0.75}[frame.field]  # of two luma rows to a chroma row
+    return vertical, 0.5 if frame.codec in _CENTRED else 0.0
 
 
 def _weights(frame: Frame) -> tuple[float, float, float]:
