@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 bar.note(f"failed: {failure}", "red")
             return 1 if failures else 0
         except KeyboardInterrupt as stop:
-            bar.note("Stopped: what is in the shards stays; run the same command again to resume.", "red")
+            bar.note("Stopped: finished shards are on the disk; run the same command again to resume.", "red")
             return exit_code(stop)
         except ZssrGanError as error:
             bar.note(f"error: {error}", "red")

@@ -3,7 +3,7 @@
 Reads split.json and synthetic/ (with train.pairs the HR images instead), and writes train/ into the run's folder:
 generator.safetensors and card.json (the best by validation), content/ (the same of the phase before the discriminator),
 metrics.jsonl, epochs.csv and epochs.md, samples/, losses.png, checkpoints/ and, if asked for, tensorboard/. The same
-command goes on where a run was stopped.
+command resumes a run that was stopped.
 Several devices: torchrun --nproc-per-node 8 -m pipelines.train --config FILE
 Exit codes: 0 done, 1 NaN, too little memory or the disk refuses, 2 usage, 130 Ctrl-C, 143 SIGTERM. torchrun itself
 ends with 1 and a traceback of its own after SIGTERM, whatever its processes did (docs/many-gpus.md).
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             report("stopped_early" if loop.state.stopped else "done")
         except KeyboardInterrupt as stop:
             if not ranks.rank:
-                bar.note(f"Stopped: {_left_by(folder)}.", "red")
+                bar.note(f"Stopped{_left_by(folder)}.", "red")
             return exit_code(stop)
         except ZssrGanError as error:
             # All processes find it together; other errors may be of one host alone.
@@ -98,12 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _left_by(folder: Path | None) -> str:
-    """What a stop leaves, and what the same command then does."""
+    """The newest checkpoint after a stop, and what the same command then does."""
     paths = [] if folder is None else checkpoints_in(folder / "checkpoints")
     if not paths:
-        return "nothing is kept yet; the same command begins anew"
+        return " before the first checkpoint; run the same command again to begin anew"
     step = int(paths[-1].stem.removeprefix("step-"))
-    return f"{paths[-1]} is kept, of step {step:,}; the same command goes on from it"
+    return f": {paths[-1]} is of step {step:,}; run the same command again to resume"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """The command as a user meets it: exit codes, what goes to which output, and what is left on the disk."""
 
+import contextlib
 import io
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -16,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
+from tests.processes import Running
 from zssr_gan.cli.main import app, main
 from zssr_gan.devices import MOST_THREADS
 from zssr_gan.inference import batch, verify
@@ -67,18 +70,17 @@ def test_the_entry_point_enhances(desk: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "code", "times"), [(signal.SIGINT, 130, 30), (signal.SIGTERM, 143, 1)])
-def test_a_stopped_run_leaves_no_partial_file(desk: Path, number: signal.Signals, code: int, times: int) -> None:
+def test_a_stopped_run_leaves_no_partial_file(number: signal.Signals, code: int, times: int) -> None:
     arguments = ["enhance", "a.png", "b.png", "--preset", "slow.yaml", "--init", "scratch", "--threads", "1"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen([COMMAND, *arguments], cwd=desk, stderr=pipe, stdout=pipe, text=True) as process:
-        assert process.stderr is not None
-        assert process.stderr.readline() == "1/2 a.png\n"
-        time.sleep(0.5)
-        for _ in range(times):
-            process.send_signal(number)
-            time.sleep(0.02)
-        _, stderr = process.communicate(timeout=60)
-    assert process.returncode == code, stderr
+    process = Running("zssr_gan.cli.main", *arguments)
+    process.until(lambda: process.said().startswith("1/2 a.png\n"))
+    time.sleep(0.5)
+    for _ in range(times):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+        time.sleep(0.02)
+    status, _, stderr = process.finish()
+    assert status == code, stderr
     assert "--skip-existing" in stderr
     assert "Traceback" not in stderr
     assert not names()

@@ -4,10 +4,7 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,7 @@ from PIL import Image
 from skimage import data
 
 from pipelines import prepare, synth
+from tests.processes import Running, ranks, torchrun
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import read_split
 from zssr_gan.data.store import check
@@ -25,7 +23,6 @@ from zssr_gan.files import locked
 from zssr_gan.settings.run import load_run
 from zssr_gan.zeroshot.shared import read_shared
 
-ROOT = Path(__file__).parents[2]
 STORE = Path("runs/mine/synthetic")
 SPLIT = Path("runs/mine/split.json")
 
@@ -91,37 +88,11 @@ def finished(synthesised: Path, config: Path) -> Path:
 
 def run(config: Path, *arguments: str) -> int:
     """In this process."""
-    return synth.main(["--config", str(config), "--device", "cpu", "--threads", "1", *arguments])
+    return synth.main(words(config, *arguments))
 
 
-def start(config: Path, *arguments: str, launcher: Sequence[str] = ()) -> subprocess.Popen[str]:
-    """In processes of its own, with a group that the test may end."""
-    words = [*launcher, "-m", "pipelines.synth", "--config", str(config), "--device", "cpu", "--threads", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(
-        [sys.executable, *words, *arguments], env=environment, text=True, start_new_session=True, **pipes
-    )
-
-
-def torchrun(processes: int, *more: str) -> list[str]:
-    return ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *more]
-
-
-def finish(process: subprocess.Popen[str], seconds: float = 120) -> tuple[str, str]:
-    try:
-        return process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
-
-
-def until(condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < end
-        time.sleep(0.005)
+def words(config: Path, *arguments: str) -> tuple[str, ...]:
+    return ("--config", str(config), "--device", "cpu", "--threads", "1", *arguments)
 
 
 def wanted(config: Path) -> list[str]:
@@ -277,11 +248,11 @@ class TestOneProcess:
 
     def test_ctrl_c(self, config: Path) -> None:
         write_preset(250)
-        process = start(config, "--fleet", "2")
-        until(lambda: list(STORE.glob("shard-*.json")), process)
-        process.send_signal(signal.SIGINT)
-        _, said = finish(process)
-        assert process.returncode == 130
+        process = Running("pipelines.synth", *words(config, "--fleet", "2"))
+        process.until(lambda: list(STORE.glob("shard-*.json")))
+        os.kill(process.pid, signal.SIGINT)
+        code, _, said = process.finish()
+        assert code == 130
         assert "run the same command again to resume" in said
         before = shards()
         assert 0 < len(before) < 6
@@ -295,11 +266,11 @@ class TestOneProcess:
         draw = random.Random(kills)
         kept: dict[str, tuple[bytes, int]] = {}
         for _ in range(kills):
-            process = start(config, "--fleet", "2")
-            until(lambda: (STORE / "settings.json").exists(), process)
+            process = Running("pipelines.synth", *words(config, "--fleet", "2"))
+            process.until(lambda: (STORE / "settings.json").exists())
             time.sleep(draw.uniform(0, 1.5))
-            process.kill()
-            finish(process)
+            os.kill(process.pid, signal.SIGKILL)
+            process.finish()
             now = {path.stem for path in STORE.glob("shard-*.json")}
             assert {name.partition(".")[0] for name in kept} <= now, "nothing written before is lost"
             kept = {name: one for name, one in shards().items() if name.partition(".")[0] in now}
@@ -318,18 +289,17 @@ class TestManyProcesses:
         ],
     )
     def test_all_ids_once(self, config: Path, processes: int, init: str) -> None:
-        process = start(config, "--set", "synth.shard=1", "--set", f"synth.init={init}", launcher=torchrun(processes))
-        out, said = finish(process)
-        assert process.returncode == 0, said
+        asked = words(config, "--set", "synth.shard=1", "--set", f"synth.init={init}")
+        done = [one.finish() for one in ranks("pipelines.synth", processes, *asked)]
+        assert {code for code, _, _ in done} == {0}, done
         assert_whole(config, "case" if init == "shared" else "internal")
-        assert out.splitlines()[-1] == str(STORE)
-        assert out.count(str(STORE / "gains.png")) == 1
+        assert done[0][1].splitlines()[-1] == str(STORE)
+        assert not any(out for _, out, _ in done[1:])
 
     @pytest.mark.slow
     def test_as_good_as_one_process(self, config: Path) -> None:
         """Same ids, seeds and settings hash; pixels up to what a fleet's mates change."""
-        process = start(config, "--set", "synth.shard=1", launcher=torchrun(2))
-        finish(process)
+        torchrun("pipelines.synth", 2, *words(config, "--set", "synth.shard=1")).finish()
         assert prepare.main(["--config", str(config), "--set", "run_dir=other"]) == 0
         assert run(config, "--set", "run_dir=other") == 0
         with SyntheticSet(STORE) as many, SyntheticSet(Path("other/synthetic")) as one:
@@ -344,16 +314,16 @@ class TestManyProcesses:
     @pytest.mark.parametrize("victim", [0, 1])
     def test_a_worker_that_dies(self, config: Path, victim: int) -> None:
         write_preset(400)
-        launcher = torchrun(2, "--max-restarts", "1")
-        process = start(config, "--set", "synth.shard=1", "--fleet", "1", launcher=launcher)
-        until(lambda: list(STORE.glob("shard-*.json")), process)
+        asked = words(config, "--set", "synth.shard=1", "--fleet", "1")
+        process = torchrun("pipelines.synth", 2, *asked, restarts=1)
+        process.until(lambda: list(STORE.glob("shard-*.json")))
         workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         assert len(workers) == 2
         before = {path.stem for path in STORE.glob("shard-*.json")}
         kept = {name: one for name, one in shards().items() if name.partition(".")[0] in before}
         os.kill(int(workers[victim]), signal.SIGKILL)
-        _, said = finish(process)
-        assert process.returncode == 0, said
+        code, _, said = process.finish()
+        assert code == 0, said
         assert_whole(config)
         assert {name: shards()[name] for name in kept} == kept
 
@@ -361,7 +331,6 @@ class TestManyProcesses:
     def test_a_mistake_ends_all(self, config: Path) -> None:
         """The others do not wait for a rank 0 that has refused."""
         SPLIT.unlink()
-        process = start(config, launcher=torchrun(2))
-        _, said = finish(process, 60)
-        assert process.returncode
+        code, _, said = torchrun("pipelines.synth", 2, *words(config)).finish(60)
+        assert code
         assert "make prepare" in said

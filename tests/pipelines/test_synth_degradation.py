@@ -12,7 +12,8 @@ from skimage import data
 
 from pipelines import prepare
 from tests.estimates import NARROW, WIDE, estimate_of, named
-from tests.pipelines.test_synth import finish, run, start, torchrun, write_preset
+from tests.pipelines.test_synth import run, words, write_preset
+from tests.processes import ranks
 from zssr_gan.data.cameras import group_images, read_degradations
 from zssr_gan.data.case import LEARNT_FROM
 from zssr_gan.data.prepared import Prepared
@@ -279,9 +280,9 @@ class TestOthers:
     @pytest.mark.slow
     @pytest.mark.parametrize("init", ["scratch", "shared"])
     def test_all_processes_take_the_same(self, config: Path, init: str) -> None:
-        process = start(config, "--set", "synth.shard=1", "--set", f"synth.init={init}", launcher=torchrun(2))
-        _, said = finish(process)
-        assert process.returncode == 0, said
+        asked = words(config, "--set", "synth.shard=1", "--set", f"synth.init={init}")
+        done = [one.finish() for one in ranks("pipelines.synth", 2, *asked)]
+        assert {code for code, _, _ in done} == {0}, done
         (group,) = read_degradations(KEPT).groups
         with SyntheticSet(STORE) as images:
             assert len(images) == 10

@@ -4,9 +4,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from PIL import Image
 
 from pipelines import prepare, train
 from tests.estimates import WIDE, estimate_of
+from tests.processes import Running, ranks, torchrun
 from zssr_gan.data.cameras import CaseDegradations, GroupEstimate, encode_degradations
 from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.shard import StoredImage
@@ -27,7 +26,6 @@ from zssr_gan.settings.run import load_run
 from zssr_gan.training.loop import Loop
 from zssr_gan.training.model_card import load_generator
 
-ROOT = Path(__file__).parents[2]
 TRAIN = Path("runs/mine/train")
 CONFIG = """
 data:
@@ -71,27 +69,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return desk
 
 
+def words(config: Path, *arguments: str) -> tuple[str, ...]:
+    return ("--config", str(config), "--device", "cpu", "--threads", "1", *arguments)
+
+
 def run(config: Path, *arguments: str) -> int:
-    return train.main(["--config", str(config), "--device", "cpu", "--threads", "1", *arguments])
-
-
-def start(config: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    words = [*launcher, "-m", "pipelines.train", "--config", str(config), "--device", "cpu", "--threads", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, *words, *arguments], env=environment, text=True, **pipes)  # type: ignore[call-overload, no-any-return]
+    return train.main(words(config, *arguments))
 
 
 def written() -> list[bytes]:
     return [(TRAIN / name).read_bytes() for name in ("metrics.jsonl", "generator.safetensors", "card.json")]
 
 
-def until_checkpoint(process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 60
-    while not list(TRAIN.glob("checkpoints/step-*.pt")):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < end
-        time.sleep(0.005)
+def checkpoints() -> list[Path]:
+    return sorted(TRAIN.glob("checkpoints/step-*.pt"))
 
 
 def test_what_it_writes(config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,22 +146,28 @@ def whole(made: Path, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
         return written()
 
 
+CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
 class TestStops:
     @pytest.mark.parametrize(
-        ("number", "code"),
-        [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGINT, 130), (signal.SIGKILL, -9)],
+        "signals", [(signal.SIGKILL, signal.SIGINT), pytest.param((signal.SIGTERM,), marks=pytest.mark.slow)]
     )
-    def test_it_goes_on_to_the_same_end(self, whole: list[bytes], config: Path, number: int, code: int) -> None:
-        process = start(config, *LONG)
-        until_checkpoint(process)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == code, said
-        if code > 0:
-            newest = sorted(TRAIN.glob("checkpoints/*.pt"))[-1]
-            step = int(newest.stem.removeprefix("step-"))
-            assert f"Stopped: {newest} is kept, of step {step:,}; the same command goes on from it." in said
-        assert not list(TRAIN.glob("losses.png"))
+    def test_it_goes_on_to_the_same_end(
+        self, whole: list[bytes], config: Path, signals: tuple[signal.Signals, ...]
+    ) -> None:
+        for number in signals:
+            before = checkpoints()
+            process = Running("pipelines.train", *words(config, *LONG))
+            process.until(lambda before=before: checkpoints() != before)
+            os.kill(process.pid, number)
+            code, _, said = process.finish()
+            assert code == CODES[number], said
+            if code > 0:
+                newest = checkpoints()[-1]
+                step = int(newest.stem.removeprefix("step-"))
+                assert f"Stopped: {newest} is of step {step:,}; run the same command again to resume." in said
+            assert not list(TRAIN.glob("losses.png"))
         assert run(config, *LONG) == 0
         assert written() == whole
 
@@ -182,7 +179,9 @@ class TestStops:
 
         monkeypatch.setattr(Prepared, "image", stop)
         assert run(config) == 130
-        assert "Stopped: nothing is kept yet; the same command begins anew." in capsys.readouterr().err
+        assert (
+            "Stopped before the first checkpoint; run the same command again to begin anew." in capsys.readouterr().err
+        )
 
 
 class TestOtherEpochs:
@@ -272,17 +271,15 @@ class TestTensorBoard:
 
 
 class TestManyProcesses:
-    LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     # Batch normalisation would see half the batch; the batch must be dealt evenly.
     EVEN = ("--set", "train.batch=4", "--set", "train.generator.options.norm=false", "--set")
     EVEN += ("train.discriminator.options.norm=none",)
 
     def test_two_write_as_one(self, config: Path) -> None:
-        process = start(config, *self.EVEN, launcher=self.LAUNCHER)
-        out, said = process.communicate(timeout=120)
-        assert process.returncode == 0, said
-        assert out.count("generator.safetensors") == 1
-        assert said.count("LR images, ") == 1
+        done = [one.finish() for one in ranks("pipelines.train", 2, *words(config, *self.EVEN))]
+        assert [code for code, _, _ in done] == [0, 0], done
+        assert sum(out.count("generator.safetensors") for _, out, _ in done) == 1
+        assert sum(said.count("LR images, ") for _, _, said in done) == 1
         two = load_generator(TRAIN / "generator.safetensors")
         shutil.rmtree(TRAIN)
         assert run(config, *self.EVEN) == 0
@@ -293,22 +290,22 @@ class TestManyProcesses:
     @pytest.mark.slow
     def test_sigterm_stops_all_after_the_same_step(self, config: Path) -> None:
         long = [*self.EVEN, "--set", "train.epochs=300", "--set", "train.every.samples=10000"]
-        process = start(config, *long, launcher=self.LAUNCHER)
-        until_checkpoint(process)
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 1  # torchrun's own, whatever its processes end with
-        assert said.count("Stopped: ") == said.count("the same command goes on from it") == 1
+        process = torchrun("pipelines.train", 2, *words(config, *long))
+        process.until(checkpoints)
+        os.kill(process.pid, signal.SIGTERM)
+        code, _, said = process.finish()
+        assert code == 1  # torchrun's own, whatever its processes end with
+        assert said.count("Stopped: ") == said.count("run the same command again to resume") == 1
         steps = [json.loads(line)["step"] for line in (TRAIN / "metrics.jsonl").read_text().splitlines()]
-        newest = sorted(TRAIN.glob("checkpoints/*.pt"))[-1]
+        newest = checkpoints()[-1]
         assert newest.name == f"step-{steps[-1]:08}.pt"
         assert steps[-1] < 600
 
     @pytest.mark.slow
     def test_nan_is_said_once(self, config: Path) -> None:
-        process = start(config, *self.EVEN, "--set", "train.optimiser.lr=1.0e+30", launcher=self.LAUNCHER)
-        _, said = process.communicate(timeout=120)
-        assert process.returncode == 1
+        diverging = (*self.EVEN, "--set", "train.optimiser.lr=1.0e+30")
+        code, _, said = torchrun("pipelines.train", 2, *words(config, *diverging)).finish()
+        assert code == 1
         assert said.count("NaN or infinite") == 1
 
 
@@ -398,4 +395,4 @@ class TestMistakes:
 
 
 def _newest_generator() -> list[torch.Tensor]:
-    return list(torch.load(sorted(TRAIN.glob("checkpoints/*.pt"))[-1], weights_only=True)["generator"].values())
+    return list(torch.load(checkpoints()[-1], weights_only=True)["generator"].values())

@@ -251,7 +251,7 @@ class RunCase:
             ).shared
             assert learnt is not None
             network, seconds = learnt, time.perf_counter() - began
-            self.bar.note(f"shared model: learnt on {len(images):,} images in {seconds:.0f} s, kept as {path}")
+            self.bar.note(f"shared model: learnt on {len(images):,} images in {seconds:.0f} s, written to {path}")
         if there is not None and there.sha256 != network.sha256:
             raise StoreError(f"{path}: is another shared model than this run's; choose another folder (run_dir).")
         return network

@@ -300,7 +300,9 @@ def write_shard(folder: Path, number: int, images: Sequence[StoredImage], settin
     with locked(folder / ".naming-lock"), uninterrupted():
         for other in read_manifest(folder):
             if twice := set(other.ids) & set(sidecar.ids):
-                raise StoreError(f"{min(twice)}: is in shard {other.number} of {folder} already, and is kept once.")
+                raise StoreError(
+                    f"{min(twice)}: is in shard {other.number} of {folder} already: an image is stored once."
+                )
         write_together({path: content, path.with_suffix(".json"): sidecar.to_json()})
     return path
 

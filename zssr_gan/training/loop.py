@@ -61,7 +61,7 @@ class Callbacks:
 
 
 class Loop:
-    """A training: `run` goes on from the newest checkpoint in `folder`, where metrics.jsonl stands too.
+    """A training: `run` resumes from the newest checkpoint in `folder`, where metrics.jsonl stands too.
 
     `features`: of the mediator, on the device; None where no loss needs it. `seed` decides initial weights, order,
     patches, flips and skipped blocks. `facts`: what a run must have in common with a checkpoint to go on from it.
@@ -142,7 +142,7 @@ class Loop:
                     f"train.epochs: {self.settings.epochs} end after {total:,} steps, and {path} is after "
                     f"{state.step:,}: take no fewer epochs than before, or another run_dir to begin anew."
                 )
-            notice(f"goes on from {path}, step {state.step:,} of {total:,}")
+            notice(f"resumed from {path}, step {state.step:,} of {total:,}")
         if self.group.ranks.rank == 0:
             self.log.cut_back(state.step)
             self.callbacks.begun(state.step)

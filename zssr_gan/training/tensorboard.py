@@ -57,7 +57,7 @@ class Board:
         for name, value in (values if group is None else values[group]).items():
             if isinstance(value, int | float):
                 self.writer.add_scalar(f"{group or values['who']}/{name}", value, step)
-        # A kill must not leave a hole before the checkpoint that the run goes on from.
+        # A kill must not leave a hole before the checkpoint that the run resumes from.
         self.writer.flush()
 
     def sheet(self, step: int, png: bytes) -> None:
