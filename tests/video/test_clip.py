@@ -11,6 +11,7 @@ import torch
 
 from tests.video import clips
 from zssr_gan.errors import OutputError, SettingsError, VideoError
+from zssr_gan.files import sha256_file
 from zssr_gan.imaging.resize import resize
 from zssr_gan.inference.options import make_request
 from zssr_gan.video import clip as module
@@ -19,6 +20,7 @@ from zssr_gan.video.clip_record import ClipOptions
 from zssr_gan.video.clip_verify import verify_clip
 from zssr_gan.video.frames import Frame, VideoInfo
 from zssr_gan.video.io import open_video
+from zssr_gan.video.tracks import Track, region_corners, track_frame
 
 PRESET = """
 network: {grid: lr, depth: 3, width: 8, bias: true, residual: false, initial: lecun}
@@ -146,6 +148,31 @@ class TestPixels:
             assert other.planes[0].shape == (34, 48)
             difference = one.planes[0][26:60, 40:88].astype(int) - other.planes[0]
             assert np.abs(difference).max() <= 1
+
+
+class TestTracks:
+    def test_the_box_of_a_track_is_shown(self, tmp_path: Path, request_of) -> None:
+        source = clips.write(tmp_path / "a.mp4")
+        _, given = read(source)
+        frames = tuple(track_frame(frame, region_corners((8 + 2 * n, 6 + n, 24, 17))) for n, frame in enumerate(given))
+        track = Track(
+            file="a.mp4", sha256=sha256_file(source), width=64, height=48, region=(10, 7, 24, 17), reference=1,
+            frames=frames[1:5], ended=("", ""), made_by="test",
+        )  # fmt: skip
+        (tmp_path / "track.json").write_bytes(track.encode())
+        record = enhance_clip(source, tmp_path / "out.nut", request_of(), track=tmp_path / "track.json")
+        enhance_clip(source, tmp_path / "whole.nut", request_of(), ClipOptions(steady=False))
+        (_, whole), (_, part) = read(tmp_path / "whole.nut"), read(tmp_path / "out.nut")
+        assert [frame.index for frame in record.frames] == [1, 2, 3, 4]
+        assert [frame.box for frame in record.frames] == [(8 + 2 * n, 6 + n, 24, 17) for n in range(1, 5)]
+        assert {frame.planes[0].shape for frame in part} == {(34, 48)}
+        left, top = 2 * 10, 2 * 7
+        near = whole[1].planes[0][top : top + 34, left : left + 48].astype(int) - part[0].planes[0]
+        assert np.abs(near).mean() < 4
+        assert verify_clip(tmp_path / "out.json", rerun=True).ok
+        other = clips.write(tmp_path / "b.mp4", pictures=[clips.picture(9)] * 2)
+        with pytest.raises(VideoError, match="another video"):
+            enhance_clip(other, tmp_path / "b.nut", request_of(), track=tmp_path / "track.json")
 
 
 class TestRepeats:

@@ -5,6 +5,7 @@ one after the other. What is done goes to a journal, so that a run that was kill
 same bytes. Memory does not grow with the length.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,7 @@ from zssr_gan.video.journal import Journal
 from zssr_gan.video.planes import Layout, result_part, result_planes, seen_part, stored
 from zssr_gan.video.steady import REACH, Still, steadied
 from zssr_gan.video.table import row
+from zssr_gan.video.tracks import Track, read_track
 from zssr_gan.zeroshot.scheduler import run_single
 from zssr_gan.zeroshot.upscale import upscale
 
@@ -71,11 +73,17 @@ def enhance_clip(
     options = options or ClipOptions()
     check_container(output)
     request = _for_clip(request)
+    followed = None if track is None else read_track(track, source)
+    if followed is not None:
+        if request.region is not None:
+            raise SettingsError("a track has its own region: leave --region out")
+        options = options.model_copy(update={"raw": followed.raw, "fields": followed.split})
     folder, targets = output.absolute().parent, outputs(output, lossy=options.lossy)
     with open_video(source, raw=options.raw, split=options.fields) as video:
         info = video.info
-        box_of, pixels, tracked = _boxes(request.region, track, info)
+        box_of, pixels = _boxes(request.region, followed, info)
         with machine(request.options.for_image(pixels)) as used:
+            tracked = None if track is None else OptionFile.read(track)
             key = _key(info, output.name, request, options, tracked, used)
             path = folder / f".zssr-gan-{key[:16]}.tmp"
             file = source / TABLE if source.is_dir() else source
@@ -126,10 +134,11 @@ def _for_clip(request: Request) -> Request:
     return request
 
 
-def _boxes(region: Region | None, track: Path | None, info: VideoInfo) -> tuple[BoxOf, int, OptionFile | None]:
-    """What is shown of each frame, how many pixels that is, and the file of the track."""
+def _boxes(region: Region | None, track: Track | None, info: VideoInfo) -> tuple[BoxOf, int]:
+    """What is shown of each frame, and how many pixels that is."""
     if track is not None:
-        raise SettingsError("tracks are not read yet")
+        boxes = {(frame.index, frame.field): track.box(frame) for frame in track.frames}
+        return lambda frame: boxes.get((frame.index, frame.field)), math.prod(track.region[2:])
 
     def box_of(frame: Frame) -> Region:
         rows, columns = frame.planes[0].shape
@@ -138,8 +147,7 @@ def _boxes(region: Region | None, track: Path | None, info: VideoInfo) -> tuple[
         check_inside(region, (rows, columns))
         return region
 
-    width, height = (info.width, info.height) if region is None else region[2:]
-    return box_of, width * height, None
+    return box_of, info.width * info.height if region is None else math.prod(region[2:])
 
 
 def _key(
