@@ -49,14 +49,15 @@ def resize_transpose(y: Tensor, size: Size) -> Tensor:
     if max(y.shape[-2:]) <= LARGEST_DENSE:
         rows, columns = (axis_matrix(*sides, y.dtype, y.device) for sides in zip(size, y.shape[-2:], strict=True))
         return rows.T @ y @ columns
-    for dim, side in ((-2, size[0]), (-1, size[1])):
+    for dim, side in ((-1, size[1]), (-2, size[0])):  # columns first, while there are few rows: gathering them is slow
         if side == y.shape[dim]:
             continue
         index, weight = _readers(side, y.shape[dim], y.dtype, y.device)
         shape = (len(index), side, 1) if dim == -2 else (len(index), side)
-        total = y.new_zeros(())
-        for read, factor in zip(index, weight.reshape(shape), strict=True):
-            total = torch.addcmul(total, y.index_select(dim, read), factor)
+        factors = weight.reshape(shape)
+        total = y.index_select(dim, index[0]).mul_(factors[0])
+        for read, factor in zip(index[1:], factors[1:], strict=True):
+            total.addcmul_(y.index_select(dim, read), factor)
         y = total
     return y
 
