@@ -64,10 +64,16 @@ def test_an_estimate_and_its_picture_are_written(faces: Path, case: tuple[Path, 
     assert sorted(one.name for one in path.parent.iterdir()) == ["case.json", "case.png"]
 
 
-def test_the_same_images_give_the_same_bytes(faces: Path, case: tuple[Path, Result], tmp_path: Path) -> None:
+def test_the_same_images_give_the_same_bytes(
+    faces: Path, case: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In any order; with progress and the time left."""
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     images = sorted(faces.glob("[0-9]*.png"), reverse=True)
     done = call("estimate", *images, "-o", tmp_path / "again.json")
     assert done.exit_code == 0, done.output
+    assert "reading: 14/15" in done.stderr
+    assert f"{degradation.STAGES['blur']}: 20/" in done.stderr
     assert (tmp_path / "again.json").read_bytes() == case[0].read_bytes()
     assert (tmp_path / "again.png").read_bytes() == picture_path(case[0]).read_bytes()
 
@@ -152,13 +158,6 @@ def test_ctrl_c_leaves_nothing(faces: Path, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(estimating, "estimate_degradation", interrupt)
     assert call("estimate", faces / "00.png", "-o", tmp_path / "b.json").exit_code == 130
     assert not list(tmp_path.iterdir())
-
-
-def test_progress_with_the_time_left(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    done = call("estimate", *sorted(faces.glob("0*.png")), "-o", tmp_path / "b.json")
-    assert "reading: 9/10" in done.stderr
-    assert f"{degradation.STAGES['blur']}: 20/" in done.stderr
 
 
 def test_the_files_compression_is_read(tmp_path: Path) -> None:

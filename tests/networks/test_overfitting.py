@@ -1,4 +1,4 @@
-"""Each generator learns one batch of four small faces by heart: a fault in a network shows as what it cannot learn."""
+"""Each generator learns one batch of two small faces by heart: a fault in a network shows as what it cannot learn."""
 
 import math
 from typing import Any
@@ -36,7 +36,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 def test_it_learns_a_batch_by_heart(name: str) -> None:
     kind, options = NETWORKS[name]
     network = GENERATORS[kind](GENERATORS[kind].options_kind(channels=1, **options), torch.Generator().manual_seed(0))
-    faces = torch.from_numpy(data.lfw_subset()[:4])[:, None].float()
+    faces = torch.from_numpy(data.lfw_subset()[:2])[:, None].float()
     hr = resize(faces, (SIDE, SIDE)).clamp(0, 1)
     # At its own size: of its degraded copy, as the autoencoder's report has it.
     small = SIDE // max(2, options["scale"])

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tests.networks.weights import vgg_weights
 from zssr_gan.errors import WeightsError
 from zssr_gan.networks import pretrained
 from zssr_gan.networks.pretrained import (
@@ -29,7 +30,7 @@ from zssr_gan.networks.pretrained import (
     read_tensors,
     vgg,
 )
-from zssr_gan.networks.vgg import VGGOptions, orthogonal_weights
+from zssr_gan.networks.vgg import VGGOptions
 
 SHALLOW = VGGOptions(layers=("conv1_1",))
 
@@ -37,8 +38,7 @@ SHALLOW = VGGOptions(layers=("conv1_1",))
 @pytest.fixture(scope="module")
 def tensors() -> dict[str, Tensor]:
     """The first two convolutions of VGG19: what shallow features need."""
-    whole = orthogonal_weights(torch.Generator().manual_seed(7))
-    return {name: tensor for name, tensor in whole.items() if name.startswith(("features.0.", "features.2."))}
+    return {name: tensor for name, tensor in vgg_weights().items() if name.startswith(("features.0.", "features.2."))}
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.networks.weights import vgg_weights
 from tests.training.conftest import images_of
 from zssr_gan.degradation.model import Degradation, DegradedDownscale, GaussianBlur, Jpeg, Noise
 from zssr_gan.degradation.operators import BicubicDownscale, Downscale, KernelDownscale
 from zssr_gan.imaging import dihedral
 from zssr_gan.imaging.resize import resize
 from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
-from zssr_gan.networks.vgg import VGG, VGGOptions, orthogonal_weights
+from zssr_gan.networks.vgg import VGG, VGGOptions
 from zssr_gan.settings.train import LossSettings
 from zssr_gan.training.batch_degradation import BatchCameras
 from zssr_gan.training.losses import (
@@ -59,7 +60,7 @@ def generator() -> Generator:
 
 @pytest.fixture(scope="module")
 def vgg() -> VGG:
-    return VGG(VGGOptions(layers=("conv1_2", "conv2_2")), orthogonal_weights(draws()))
+    return VGG(VGGOptions(layers=("conv1_2", "conv2_2")), vgg_weights())
 
 
 def reached(network: nn.Module) -> bool:

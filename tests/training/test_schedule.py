@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.training.conftest import stop_at
 from zssr_gan.settings.train import TrainSettings
 from zssr_gan.training.loop import Callbacks, Loop
 from zssr_gan.training.state import Schedule
@@ -134,22 +135,17 @@ def test_the_validation_loss_is_the_content_loss(make_loop: Make) -> None:
     assert checks[-1]["loss"] == figures["loss"] == pytest.approx(wanted, rel=1e-5)
 
 
-@pytest.mark.parametrize("stop", [5, 14])
-def test_resume_is_exact(make_loop: Make, tmp_path: Path, stop: int) -> None:
+def test_resume_is_exact(make_loop: Make, tmp_path: Path) -> None:
     """With a plateau, a stop, and a best by the training loss: in the middle of an epoch, its sums go along."""
     given: dict[str, Any] = {
         **{"pretrain": 3, "epochs": 9, "optimiser": PLATEAU, "stop": {"patience": 2}},
         "validation": {"images": 2, "best": "training_loss"},
     }
 
-    def interrupt(done: int, *_: object) -> None:
-        if done == stop:
-            raise KeyboardInterrupt
-
     whole = make_loop("whole", **given)
     whole.run()
     with pytest.raises(KeyboardInterrupt):
-        make_loop("parts", Callbacks(progress=interrupt), **given).run()
+        make_loop("parts", Callbacks(progress=stop_at(14)), **given).run()
     parts = make_loop("parts", **given)
     parts.run()
     assert parts.state.stopped

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from zssr_gan.errors import WeightsError
 from zssr_gan.files import atomic_write, is_leftover, sha256_file
-from zssr_gan.networks.vgg import VGG, VGGOptions, orthogonal_weights
+from zssr_gan.networks.vgg import VGG, Network, VGGOptions, orthogonal_weights
 
 FOLDER_VARIABLE = "ZSSR_GAN_WEIGHTS"
 
@@ -198,11 +199,8 @@ def vgg(options: VGGOptions, weights: str, *, seed: int = 0) -> tuple[VGG, Origi
     """
     network, name = options.network, options.network.upper()
     if weights == "random":
-        tensors = orthogonal_weights(torch.Generator().manual_seed(seed), network)
-        digest = hashlib.sha256()
-        for tensor in tensors.values():
-            digest.update(tensor.contiguous().numpy().tobytes())
-        return VGG(options, tensors), Origin(name, "random", digest.hexdigest(), f"seed {seed}")
+        tensors, sha256 = _random_weights(network, seed)
+        return VGG(options, tensors), Origin(name, "random", sha256, f"seed {seed}")
     if weights != "imagenet":
         path = Path(weights)
         tensors = read_tensors(path)
@@ -224,6 +222,16 @@ def vgg(options: VGGOptions, weights: str, *, seed: int = 0) -> tuple[VGG, Origi
     if (wrong := damage(found)) is not None:
         raise WeightsError(f"{found.path}: is damaged ({wrong}); run `zssr-gan weights fetch {found.name}` again.")
     return VGG(options, read_tensors(found.path)), Origin(name, "imagenet", found.sha256, found.url)
+
+
+@lru_cache(maxsize=1)
+def _random_weights(network: Network, seed: int) -> tuple[dict[str, Tensor], str]:
+    """Weights and their SHA-256; cached, since they take a second and several metrics look through the same network."""
+    tensors = orthogonal_weights(torch.Generator().manual_seed(seed), network)
+    digest = hashlib.sha256()
+    for tensor in tensors.values():
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return tensors, digest.hexdigest()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

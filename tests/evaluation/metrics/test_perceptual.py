@@ -3,7 +3,6 @@
 import hashlib
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -12,13 +11,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tests.networks.weights import alexnet_weights
+from tests.networks.weights import alexnet_weights, vgg_weights
 from zssr_gan.errors import WeightsError
 from zssr_gan.evaluation.metrics import perceptual as module
 from zssr_gan.evaluation.metrics.metric import Figure, Sample
 from zssr_gan.evaluation.metrics.perceptual import LPIPS, VGG16_LAYERS, Net, lpips, perceptual
 from zssr_gan.imaging.resize import resize
-from zssr_gan.networks.vgg import VGG, AlexNet, VGGOptions, orthogonal_weights
+from zssr_gan.networks.vgg import VGG, AlexNet, VGGOptions
 
 SHALLOW = VGGOptions(layers=("conv1_2", "conv2_1"))
 
@@ -30,14 +29,10 @@ def _no_weights_at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         yield
 
 
-@cache
-def drawn(seed: int) -> dict[str, Tensor]:
-    return orthogonal_weights(torch.Generator().manual_seed(seed))
-
-
-def written(path: Path, seed: int) -> Path:
+def written(path: Path, factor: float = 1.0) -> Path:
     """A file with the weights of the compared layers alone."""
-    save_file({name: weight for name, weight in drawn(seed).items() if name.split(".")[1] in ("0", "2", "5")}, path)
+    places = ("0", "2", "5")
+    save_file({name: factor * x for name, x in vgg_weights().items() if name.split(".")[1] in places}, path)
     return path
 
 
@@ -50,12 +45,12 @@ def blurred(astronaut: Tensor) -> Tensor:
 def vgg16() -> dict[str, Tensor]:
     draws = torch.Generator().manual_seed(0)
     lins = {f"lin.{n}": torch.rand(width, generator=draws) for n, width in enumerate((64, 128, 256, 512, 512))}
-    return orthogonal_weights(draws, "vgg16") | lins
+    return vgg_weights("vgg16") | lins
 
 
 def test_perceptual_is_the_layers_mean_squared_difference(astronaut: Tensor, blurred: Tensor, tmp_path: Path) -> None:
-    network = VGG(SHALLOW, drawn(0))
-    metric = perceptual(SHALLOW, str(written(tmp_path / "mine.safetensors", 0)))
+    network = VGG(SHALLOW, vgg_weights())
+    metric = perceptual(SHALLOW, str(written(tmp_path / "mine.safetensors")))
     found, wanted = network(blurred[None]), network(astronaut[None])
     expected = sum(float((found[layer] - wanted[layer]).square().mean()) for layer in SHALLOW.layers) / 2
     assert metric(Sample(blurred, astronaut)).number() == pytest.approx(expected, rel=1e-5)
@@ -66,11 +61,11 @@ def test_perceptual_is_the_layers_mean_squared_difference(astronaut: Tensor, blu
 
 def test_weights_are_named_and_missing_ones_say_why(astronaut: Tensor, blurred: Tensor, tmp_path: Path) -> None:
     """A file by its hash, so that other bytes are another definition; random ones are said beside every value."""
-    names = [perceptual(SHALLOW, str(written(tmp_path / "mine.safetensors", n))).definition.name for n in (0, 1)]
+    names = [perceptual(SHALLOW, str(written(tmp_path / "mine.safetensors", n))).definition.name for n in (1.0, 2.0)]
     assert all("weights mine.safetensors " in name for name in names)
     assert names[0] != names[1]
-    metric = perceptual(SHALLOW, "random", seed=3)
-    shown = "conv1_2 + conv2_1 of VGG19 after the ReLU, weights RANDOM (seed 3)"
+    metric = perceptual(SHALLOW, "random")
+    shown = "conv1_2 + conv2_1 of VGG19 after the ReLU, weights RANDOM (seed 0)"
     assert metric.definition.name == f"perceptual distance, {shown}"
     assert "RANDOM weights" in metric(Sample(blurred, astronaut)).why
     for metric, name, why in (
