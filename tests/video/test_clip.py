@@ -1,7 +1,12 @@
 """Video in, video out: times, colours, record, resumption, and what is refused."""
 
+import contextlib
 import csv
 import os
+import signal
+import subprocess
+import sys
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -302,3 +307,40 @@ class TestResuming:
         assert (tmp_path / "out.nut").exists()
         enhance_clip(source, tmp_path / "out.nut", request_of())
         assert verify_clip(tmp_path / "out.json").ok
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+    def test_20_sigkills_end_with_the_same_bytes(self, tmp_path: Path, request_of) -> None:
+        """Some while it starts or learns, most after a frame or two, some while the files are put together."""
+        source = clips.write(tmp_path / "a.mp4", pictures=[clips.picture(n) for n in range(40)])
+        request_of()
+        words = ["enhance", str(source), "--preset", str(tmp_path / "tiny.yaml"), "--degradation", "bicubic", "--lossy"]
+        draw = np.random.default_rng(7)
+
+        def start(name: str) -> "subprocess.Popen[bytes]":
+            command = [sys.executable, "-m", "zssr_gan", *words, "-o", str(tmp_path / name / "out.nut")]
+            return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        def hidden() -> list[int]:
+            sizes = []
+            for path in (tmp_path / "killed").glob(".zssr-gan-*.tmp"):
+                with contextlib.suppress(OSError):
+                    sizes.append(path.stat().st_size)
+            return sorted(sizes)
+
+        assert start("whole").wait() == 0
+        for kill in range(20):
+            process, before, clock = start("killed"), sum(hidden()), time.monotonic()
+            delay, growth = draw.uniform(0, 4), int(draw.integers(1, 8000))
+            while process.poll() is None:
+                by_time = kill < 4 and time.monotonic() - clock > delay
+                by_growth = 4 <= kill < 17 and sum(hidden()) > before + growth
+                by_files = kill >= 17 and len(hidden()) > 1
+                if by_time or by_growth or by_files:
+                    process.kill()
+                time.sleep(0.002)
+            assert process.wait() == -signal.SIGKILL, f"kill {kill} came too late"
+        assert start("killed").wait() == 0
+        for name in ("out.nut", "out.csv", "out.lossy.mp4"):
+            assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert verify_clip(tmp_path / "killed" / "out.json").ok

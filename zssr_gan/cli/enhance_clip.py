@@ -103,4 +103,7 @@ def enhance_video(
         if times.shifted_by:
             held += f", later by {times.shifted_by} ticks"
         made = f"{record.output.frames} frames, {record.output.width}x{record.output.height}, {record.label}"
+        if record.flicker is not None:
+            own, plain = record.flicker.result, record.flicker.bicubic
+            bar.info(f"flicker where it is stillest: {own:.2f} of 255 levels, of bicubic {plain:.2f}")
         bar.result(f"{output}: {made}, {held}, {record.times.seconds:.1f} s")

@@ -18,7 +18,8 @@ from torch import Tensor
 from zssr_gan.devices import Machine, machine
 from zssr_gan.errors import OutputError, SettingsError, VideoError
 from zssr_gan.files import canonical_sha256, locked, sha256_file
-from zssr_gan.imaging.resize import enlarged_size
+from zssr_gan.imaging.colour import LEVELS, luma_of
+from zssr_gan.imaging.resize import Size, enlarged_size, resize
 from zssr_gan.inference.generator import generate
 from zssr_gan.inference.outputs import check_new_files
 from zssr_gan.inference.record import OptionFile, versions
@@ -35,7 +36,7 @@ from zssr_gan.video.frames import Frame, Video, VideoInfo, planes_sha256
 from zssr_gan.video.io import open_video
 from zssr_gan.video.journal import Journal
 from zssr_gan.video.planes import Layout, result_part, result_planes, seen_part, stored
-from zssr_gan.video.steady import REACH, Still, steadied
+from zssr_gan.video.steady import REACH, Still, flicker, steadied
 from zssr_gan.video.table import row
 from zssr_gan.video.tracks import Track, read_track
 from zssr_gan.zeroshot.scheduler import run_single
@@ -205,14 +206,16 @@ def _enlarge(
     done, place, clock = journal.frames, 0, time.perf_counter()
     network = _network(plan.request, options, used)
     form: Form | None = None
+    plain: Tensor | None = None
+    before: Tensor | None = None
     reach = REACH if options.steady else 0
 
-    def add(line: dict[str, str], averaged: str, result_sha256: str, data: bytes) -> None:
+    def add(line: dict[str, str], made: dict[str, str], data: bytes) -> None:
         nonlocal place
         place += 1
         if place <= done:
             return
-        journal.append({"row": {**line, "averaged": averaged, "result_sha256": result_sha256}}, data)
+        journal.append({"row": {**line, **made}}, data)
         speed = (place - done) / max(1e-9, time.perf_counter() - clock)
         report("enhancing", place, plan.frames, f"{speed:.3g} frames/s")
 
@@ -225,15 +228,23 @@ def _enlarge(
             if form is None:
                 form = _form(frame, box, info, plan, options)
                 layout, encoder = Layout.of(form.pixel_format), Encoder(form)
-            data, result_sha256 = b"", ""
-            if place + 1 + len(shown.repeats) > done:
+            made, data, last = {}, b"", place + 1 + len(shown.repeats)
+            if last >= done:  # of the last that is done, to compare the next with
+                before, plain = plain, _plain(frame, box, (form.height, form.width))
+                shaken = "" if before is None else f"{LEVELS * flicker(before, plain):.3f}"
+            if last > done:
                 seen, at = seen_part(x, box)
                 large = result_part(network(seen), at, (box[3], box[2]), plan.request.scale)
                 planes = result_planes(large, frame, box, layout)
-                data, result_sha256 = encoder.encode(planes), planes_sha256(planes)
-            add(_line(frame, box), f"{averaged:.3f}", result_sha256, data)
+                data = encoder.encode(planes)
+                made = {
+                    "averaged": f"{averaged:.3f}",
+                    "bicubic_flicker": shaken,
+                    "result_sha256": planes_sha256(planes),
+                }
+            add(_line(frame, box), made, data)
             for line in shown.repeats:
-                add(line, f"{averaged:.3f}", result_sha256, b"")
+                add(line, {**made, "bicubic_flicker": ""}, b"")
     assert form is not None
     return form
 
@@ -250,6 +261,13 @@ def _stills(video: Video, box_of: BoxOf) -> Iterator[Still[_Shown]]:
             continue
         last = _Shown(frame, box)
         yield Still(last, stored(frame), sound=not frame.corrupt)
+
+
+def _plain(frame: Frame, box: Region, size: Size) -> Tensor:
+    """Luma of a frame's box, enlarged by bicubic to `size`."""
+    left, top, width, height = box
+    luma = luma_of(stored(frame))[top : top + height, left : left + width]
+    return resize(luma[None], size)[0]
 
 
 def _line(frame: Frame, box: Region) -> dict[str, str]:

@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
+from statistics import fmean
 
 from zssr_gan.devices import Machine, device_name
 from zssr_gan.errors import OutputError, VideoError
 from zssr_gan.files import atomic_write, relative_path, sha256_bytes, sha256_file, write_together
+from zssr_gan.imaging.colour import LEVELS, luma_of
 from zssr_gan.inference.record import (
     InputFile,
     OptionFile,
@@ -29,6 +31,7 @@ from zssr_gan.video.clip_record import (
     ClipRecord,
     ClipResult,
     ClipTimes,
+    Flicker,
     FrameFacts,
     clip_label,
     label_means,
@@ -38,9 +41,11 @@ from zssr_gan.video.encode import Coded, Form, LossyCopy, write_video
 from zssr_gan.video.frames import VideoInfo
 from zssr_gan.video.io import open_video
 from zssr_gan.video.journal import Journal
+from zssr_gan.video.planes import stored
+from zssr_gan.video.steady import flicker
 from zssr_gan.video.table import COLUMNS, csv_lines
 
-TABLE_COLUMNS = (*COLUMNS, "box", "averaged", "result_sha256")
+TABLE_COLUMNS = (*COLUMNS, "box", "averaged", "bicubic_flicker", "result_sha256")
 
 _PIECE = 1 << 20  # bytes
 
@@ -93,7 +98,7 @@ def write_clip(made: Made, journal: Journal, *, replaceable: list[Path]) -> Clip
     parts = {path: folder / f".zssr-gan-{secrets.token_hex(8)}.tmp" for path in targets[:-1]}
     try:
         with _as_output_error(made.output):
-            times = _put_together(made, journal, frames, texts, [*parts.values()])
+            times, shaken = _put_together(made, journal, frames, texts, [*parts.values()])
         written = {path: _written(path, part) for path, part in parts.items()}
         output, table, *lossy = written.values()
         record = ClipRecord(
@@ -106,6 +111,7 @@ def write_clip(made: Made, journal: Journal, *, replaceable: list[Path]) -> Clip
             input=_input_facts(made, folder),
             video=json.loads(json.dumps(asdict(made.info), default=str)),
             noise=made.noise,
+            flicker=shaken,
             times_of_frames=times,
             output=ClipResult(
                 **output.model_dump(),
@@ -149,8 +155,8 @@ def rows(journal: Journal) -> Iterator[tuple[dict[str, str], bytes]]:
 
 def _put_together(
     made: Made, journal: Journal, frames: Sequence[FrameFacts], texts: dict[str, str], parts: list[Path]
-) -> ClipTimes:
-    """Write video, table and lossy copy, and read the video back: the same planes, and how its times are off."""
+) -> tuple[ClipTimes, Flicker | None]:
+    """Write video, table and lossy copy, and read the video back: the same planes, how its times are off, flicker."""
     video, table, *copies = parts
     first = frames[0].pts if made.form.time_base is not None else 0
     shift = max(0, -(first or 0))  # no container holds times below 0 everywhere
@@ -165,6 +171,8 @@ def _put_together(
     texts = texts | {"title": f"lossy copy of {made.output.name}, to look at alone"}
     lossy = LossyCopy(copies[0], made.form, texts) if copies else None
     largest, base, count = Fraction(0), made.form.base, 0
+    plain = [row["bicubic_flicker"] for row, _ in rows(journal)]
+    before, own = None, list[float]()
     with open_video(video, split="woven") as read:
         for place, frame in enumerate(read.frames):
             if place >= len(frames) or frame.sha256 != frames[place].result_sha256:
@@ -173,6 +181,10 @@ def _put_together(
             assert frame.time_base is not None
             largest = max(largest, abs(frame.pts * frame.time_base - ticks(place) * base))
             count += 1
+            luma = luma_of(stored(frame))
+            if plain[place] and before is not None:
+                own.append(LEVELS * flicker(before, luma))
+            before = luma
             if lossy is not None:
                 lossy.add(frame.planes, ticks(place))
         container_base = read.info.time_base
@@ -180,12 +192,16 @@ def _put_together(
         raise VideoError(f"of {len(frames)} frames that were written {count} can be read back.")
     if lossy is not None:
         lossy.close()
-    return ClipTimes(
+    shaken = (
+        Flicker(result=round(fmean(own), 3), bicubic=round(fmean(map(float, filter(None, plain))), 3)) if own else None
+    )
+    times = ClipTimes(
         time_base=None if made.form.time_base is None else str(made.form.time_base),
         container_time_base=str(container_base),
         shifted_by=shift,
         largest_rounding=str(largest),
     )
+    return times, shaken
 
 
 def _facts(row: dict[str, str]) -> FrameFacts:

@@ -60,6 +60,13 @@ class ClipTimes(FileModel):
     largest_rounding: str = Field(description="seconds by which a time in the container is off")
 
 
+class Flicker(FileModel):
+    """Root mean square difference of frames in succession where they are stillest, in levels of 255."""
+
+    result: float
+    bicubic: float = Field(description="of the frames enlarged plainly")
+
+
 class ClipResult(WrittenFile):
     """The video that was written."""
 
@@ -86,6 +93,7 @@ class ClipRecord(FileModel):
     video: dict[str, JsonValue] = Field(description="what the input's container says")
     sound: Literal["left out"] = "left out"
     noise: float = Field(description="standard deviation that frames in succession show, [0, 1] units")
+    flicker: Flicker | None = Field(description="none where no two frames that are shown differ")
     times_of_frames: ClipTimes
     output: ClipResult
     table: WrittenFile

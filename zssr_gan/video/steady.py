@@ -53,6 +53,12 @@ def _quietest(squares: Tensor) -> float:
     return float(blocks.flatten().quantile(_QUIETEST).sqrt())
 
 
+def flicker(before: Tensor, after: Tensor) -> float:
+    """How far two frames `H W` in succession differ in the stillest quarter of their blocks: RMS, in their units."""
+    blocks = F.avg_pool2d((after - before).square()[None], min(16, *after.shape))
+    return float(blocks.flatten().quantile(0.25).sqrt())
+
+
 @dataclass(slots=True)
 class Still(Generic[Facts]):
     """A frame with what is known of it; `pixels` is `C H W`. One that is not `sound` is averaged with nothing."""
