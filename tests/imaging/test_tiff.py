@@ -303,6 +303,76 @@ class TestChecksums:
                 decode_picture(bytes(file.data), "x")
 
 
+def lzw(codes, *, old=False):
+    """A stream of LZW codes of 9 bits, as TIFF 6.0 has them or in the old order of bits."""
+    if old:
+        return sum(code << 9 * n for n, code in enumerate(codes)).to_bytes(-(-9 * len(codes) // 8), "little")
+    size = -(-9 * len(codes) // 8)
+    return (int("".join(f"{code:09b}" for code in codes), 2) << (8 * size - 9 * len(codes))).to_bytes(size)
+
+
+class TestUnpackedByLibtiff:
+    """imagecodecs' LZW decoder follows the first code of a table, whatever it is: some end the process."""
+
+    CLEAR, END = 256, 257
+
+    @pytest.mark.parametrize(("order", "big"), LAYOUTS)
+    @pytest.mark.parametrize("old", [False, True])
+    def test_the_first_code_of_a_table_is_a_pixel(self, order, big, old):
+        row = GRAY[:1, :12]
+        codes = [int(level) for level in row[0]]
+
+        def decoded(stream):
+            file = File(order, big)
+            file.directory(row, packed=lzw([*stream, self.END, 0, 0], old=old), compression=5)
+            return levels(decode_picture(bytes(file.data), "x"))
+
+        assert np.array_equal(decoded([self.CLEAR, *codes]), row[0])
+        again = [self.CLEAR, *codes[:6], self.CLEAR, *codes[6:]]
+        assert np.array_equal(decoded(again), row[0])
+        for first in (258, 300, 511):
+            with pytest.raises(ImageError, match="damaged or truncated"):
+                decoded([self.CLEAR, *codes[:6], self.CLEAR, first, *codes[7:]])
+
+    @pytest.mark.parametrize("compression", ["lzw", "packbits"])
+    @pytest.mark.parametrize("order", "<>")
+    def test_pixels_of_every_layout(self, compression, order):
+        rng = np.random.default_rng(0)
+        for dtype, top in ((np.uint8, 256), (np.uint16, 65536)):
+            scene = rng.integers(0, top, (18, 21, 3)).astype(dtype)
+            scene[4:14] = scene[4]
+            for options in (
+                {"rowsperstrip": 5}, {"tile": (16, 16)}, {"predictor": True, "rowsperstrip": 7},
+                {"predictor": True, "tile": (16, 32)}, {"planarconfig": "separate", "rowsperstrip": 7},
+            ):  # fmt: skip
+                samples = scene.transpose(2, 0, 1) if "planarconfig" in options else scene
+                buffer = io.BytesIO()
+                tifffile.imwrite(buffer, samples, photometric="rgb", compression=compression, byteorder=order,
+                                 metadata=None, **options)  # fmt: skip
+                assert np.array_equal(levels(decode_picture(buffer.getvalue(), "x")), scene), options
+
+    @pytest.mark.parametrize("bits", [1, 2, 4])
+    @pytest.mark.parametrize("fill_order", [1, 2])
+    def test_levels_below_a_byte(self, bits, fill_order):
+        samples = np.random.default_rng(0).integers(0, 2**bits, (5, 11), dtype=np.uint8)
+        each = samples[..., np.newaxis] >> np.arange(bits)[::-1] & 1
+        rows = np.packbits(each.reshape(5, -1), axis=1)
+        packed = np.frombuffer(lzw([self.CLEAR, *map(int, rows.ravel()), self.END]), np.uint8)
+        if fill_order == 2:
+            packed = np.packbits(np.unpackbits(packed, bitorder="little"))
+        file = File(">")
+        file.directory(samples, [(266, 3, (fill_order,))], packed=packed.tobytes(), bits=bits, compression=5)
+        assert np.array_equal(levels(decode_picture(bytes(file.data), "x")), samples * (255 // (2**bits - 1)))
+
+    @pytest.mark.parametrize("compression", [5, 32773])
+    def test_a_part_that_ends_early_is_refused(self, compression):
+        stream = lzw([self.CLEAR, *map(int, GRAY[0]), self.END]) if compression == 5 else bytes([15, *GRAY[0]])
+        file = File()
+        file.directory(GRAY[:2], packed=stream, compression=compression)
+        with pytest.raises(ImageError, match="damaged or truncated"):
+            decode_picture(bytes(file.data), "x")
+
+
 def test_primaries_become_colour_signalling():
     adobe = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
     file = File()

@@ -4,7 +4,7 @@ Sources: TIFF 6.0 (Adobe, 1992), section 2; BigTIFF (libtiff); EXIF 2.32 (JEITA 
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -130,6 +130,21 @@ def exif_of(block: Block, fields: Mapping[int, Entry], directories: Mapping[int,
         at = _append(out, block.order, {n: (e.kind, e.count, block.raw(e) or b"") for n, e in known.items()})
         own[tag] = (4, 1, struct.pack(block.order + "L", at))
     struct.pack_into(block.order + "L", out, 4, _append(out, block.order, own))
+    return bytes(out)
+
+
+def tiff_file(order: str, fields: Mapping[int, tuple[int, int, bytes]], parts: Iterable[bytes]) -> bytes:
+    """A TIFF file of one directory, of (type, number of values, bytes) by tag, with `parts` as its strips or tiles."""
+    out = bytearray((b"II*\0" if order == "<" else b"MM\0*") + bytes(4))
+    places, sizes = list[int](), list[int]()
+    for part in parts:
+        places.append(len(out))
+        sizes.append(len(part))
+        out += part
+    offsets, lengths = (324, 325) if 324 in fields else (273, 279)
+    numbers = {offsets: places, lengths: sizes}
+    own = {tag: (4, len(values), struct.pack(f"{order}{len(values)}L", *values)) for tag, values in numbers.items()}
+    struct.pack_into(order + "L", out, 4, _append(out, order, {**fields, **own}))
     return bytes(out)
 
 

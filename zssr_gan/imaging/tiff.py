@@ -9,16 +9,17 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
+import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
 from zssr_gan.errors import ImageError
-from zssr_gan.imaging.directory import Block, Directory, exif_of
+from zssr_gan.imaging.directory import Block, Directory, exif_of, tiff_file
 from zssr_gan.imaging.jpeg import checked_size
 from zssr_gan.imaging.metadata import IPTC_MARK, cmyk_to_rgb, iptc_of_photoshop, orientation_in, resolution_in
 from zssr_gan.imaging.picture import Decoded, Samples, check_size
@@ -40,9 +41,9 @@ _EXIF: Final = frozenset({34665, 34853})
 
 # None, three of CCITT (fax), LZW, JPEG, Deflate (two codes), PackBits, LZMA, Zstandard: what cameras, scanners and
 # libraries write. The exotic rest (JPEG 2000, JPEG XR, ...) is a wider door for hostile files than it is worth.
-_NONE, _JPEG, _DEFLATE = 1, 7, (8, 32946)
+_NONE, _LZW, _JPEG, _PACKBITS, _DEFLATE = 1, 5, 7, 32773, (8, 32946)
 
-_COMPRESSIONS = (_NONE, 2, 3, 4, 5, _JPEG, *_DEFLATE, 32773, 34925, 50000)
+_COMPRESSIONS = (_NONE, 2, 3, 4, _LZW, _JPEG, *_DEFLATE, _PACKBITS, 34925, 50000)
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR = range(7)
 
@@ -65,6 +66,9 @@ def decode_tiff(data: bytes, max_pixels: float) -> Decoded:
         check_size(page.imagewidth, page.imagelength * page.imagedepth, max_pixels)
         _check_samples(page)
         _check_storage(page, data, max_pixels)
+        unpacked = _unpacked(block, stored, page, data) if page.compression in (_LZW, _PACKBITS) else alone
+    with tifffile.TiffFile(io.BytesIO(unpacked)) as file:
+        page = file.pages.first
         samples, more = _colours(page, _channels_last(page), icc)
         if page.photometric == _CMYK:
             icc = None
@@ -198,17 +202,22 @@ def _check_storage(page: tifffile.TiffPage, data: bytes, max_pixels: float) -> N
         raise ImageError("the TIFF file is damaged (its JPEG parts are larger than its header says).")
 
 
+def _sizes(page: tifffile.TiffPage) -> Iterator[tuple[int, int, int]]:
+    """Of each strip or tile: bytes of a row, rows that the picture needs of it, and rows that it may hold."""
+    samples = page.samplesperpixel if page.planarconfig == 1 else 1
+    columns, rows = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
+    row_bytes = (columns * samples * page.bitspersample + 7) // 8
+    strips = -(-page.imagelength // rows)
+    for number in range(len(page.dataoffsets)):
+        yield row_bytes, rows if page.is_tiled else min(rows, page.imagelength - number % strips * rows), rows
+
+
 def _check_lengths(page: tifffile.TiffPage, data: bytes, parts: Sequence[tuple[int, int]]) -> None:
     """Hold each strip or tile against the header, deflated ones unpacked to their checksum (Adler-32).
 
     tifffile stops at the last pixel, and fills what is missing with zeros.
     """
-    samples = page.samplesperpixel if page.planarconfig == 1 else 1
-    columns, rows = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
-    row_bytes = (columns * samples * page.bitspersample + 7) // 8
-    strips = -(-page.imagelength // rows)
-    for number, (start, end) in enumerate(parts):
-        left = rows if page.is_tiled else min(rows, page.imagelength - number % strips * rows)
+    for (start, end), (row_bytes, left, rows) in zip(parts, _sizes(page), strict=True):
         if page.compression == _NONE:
             if end - start < left * row_bytes:
                 raise ImageError("the TIFF file is damaged or truncated (a part is shorter than its header says).")
@@ -219,6 +228,27 @@ def _check_lengths(page: tifffile.TiffPage, data: bytes, parts: Sequence[tuple[i
             rest = stream.unconsumed_tail
         if not stream.eof or size not in (left * row_bytes, rows * row_bytes):
             raise ImageError("the TIFF file is damaged or truncated (a deflated part does not fit its header).")
+
+
+def _unpacked(block: Block, stored: Directory, page: tifffile.TiffPage, data: bytes) -> bytes:
+    """The picture's file with Deflate in the place of LZW or PackBits, which libtiff unpacks.
+
+    tifffile takes imagecodecs' own decoder, which does not check the first code of an LZW table: a damaged one ends the
+    process. Raises imagecodecs.TiffError on damaged parts, those too short included.
+    """
+    order = block.order
+
+    def unpacked(start: int, length: int, row_bytes: int, rows: int) -> bytes:
+        head = {256: row_bytes, 257: rows, 258: 8, 259: page.compression, 262: 1, 266: page.fillorder, 278: rows}
+        fields = {tag: (4, 1, struct.pack(order + "L", number)) for tag, number in head.items()}
+        part: NDArray[np.uint8] = imagecodecs.tiff_decode(tiff_file(order, fields, [data[start : start + length]]))
+        return zlib.compress(part.tobytes(), 0)  # stored: without compression, tifffile does not undo a prediction
+
+    places = zip(page.dataoffsets, page.databytecounts, _sizes(page), strict=True)
+    parts = (unpacked(start, length, row_bytes, rows) for start, length, (row_bytes, rows, _) in places)
+    storage = {tag: entry for tag, entry in stored.fields.items() if tag in _STORAGE - {266}}
+    fields = {tag: (entry.kind, entry.count, block.raw(entry) or b"") for tag, entry in storage.items()}
+    return tiff_file(order, fields | {259: (3, 1, struct.pack(order + "H", _DEFLATE[0]))}, parts)
 
 
 def _channels_last(page: tifffile.TiffPage) -> Samples:
