@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import skimage.data
 from PIL import Image, ImageCms
 
 from zssr_gan.imaging.convert import like, picture_of
+from zssr_gan.imaging.io import encode_picture
+from zssr_gan.imaging.picture import Metadata
 
 RGB = skimage.data.astronaut()[40:64, 200:232]
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -132,6 +135,28 @@ def test_transparent_level_of_a_png_of_few_bits(depth):
         data += struct.pack(">L", len(content)) + name + content + zlib.crc32(name + content).to_bytes(4)
     picture = picture_of(Image.open(io.BytesIO(data)))
     assert np.array_equal(picture.alpha[0].numpy() == 0, indices == 2)
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_colour_signalling_that_pillow_does_not_read(loaded, tmp_path):
+    """Display P3 by code points (cICP), of a file that is open or was."""
+    code = bytes([12, 13, 0, 1])
+    data = encode_picture(replace(picture_of(RGB), metadata=Metadata(colour=(("cICP", code),))), "png")
+    (tmp_path / "a.png").write_bytes(data)
+    image = Image.open(tmp_path / "a.png")
+    if loaded:
+        image.load()
+    picture = picture_of(image)
+    assert dict(picture.metadata.colour) == {"cICP": code}
+    result = like(image, picture)
+    assert np.array_equal(np.asarray(result), RGB)
+    assert dict(picture_of(result).metadata.colour)["cICP"] == code
+    saved = io.BytesIO()
+    result.save(saved, "PNG")  # without cICP: by Pillow
+    profile, srgb = (ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile for icc in (
+        Image.open(saved).info["icc_profile"], PROFILE
+    ))  # fmt: skip
+    assert profile.red_colorant[0][0] > srgb.red_colorant[0][0] + 0.05
 
 
 def test_bmp_of_alpha_zero():

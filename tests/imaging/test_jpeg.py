@@ -3,6 +3,7 @@
 import io
 import re
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,6 +106,20 @@ class TestRestartMarkers:
                 bad[places[3] + 1] ^= 4
         with pytest.raises(ImageError, match="restart markers are missing or misordered"):
             decode_picture(bytes(bad), "x")
+
+    @pytest.mark.parametrize("options", KINDS)
+    @pytest.mark.parametrize("scene", ["photo", "white", "black", "gray photo", "gray white"])
+    def test_another_interval_is_refused(self, options, scene):
+        image = RGB if "photo" in scene else Image.new("RGB", RGB.size, scene.split()[-1])
+        if "gray" in scene:
+            image, options = image.convert("L"), {key: value for key, value in options.items() if key != "subsampling"}
+        data = jpeg(image, restart_marker_blocks=2, **options)
+        decode_picture(data, "x")
+        at = data.index(b"\xff\xdd") + 4
+        assert data[at : at + 2] == b"\0\2"
+        for interval in (1, 3, 5):
+            with pytest.raises(ImageError, match="restart"):
+                decode_picture(data[:at] + interval.to_bytes(2) + data[at + 2 :], "x")
 
     def test_a_lost_interval(self):
         """Eight intervals less leave the order as it was."""
@@ -263,6 +278,35 @@ class TestExif:
             written = Image.Exif()
             written.load(picture.metadata.exif)
             assert (written[0x11A], written[0x11B]) == (across, down)
+
+    @pytest.mark.parametrize("order", "<>")
+    @pytest.mark.parametrize("kind", [3, 4])
+    @pytest.mark.parametrize("extension", ["png", "tif"])
+    def test_size_is_that_of_the_pixels(self, order, kind, extension):
+        """Beside the pixels' size in the directory of how they were taken, an image's in the first, as TIFF has it."""
+        number = lambda value: struct.pack(order + {3: "HH", 4: "L"}[kind], *[value, 0][: 2 if kind == 3 else 1])  # noqa: E731
+        mark = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "L", 8)
+        first = struct.pack(order + "H", 3)
+        for tag, value in ((256, number(45)), (257, number(35)), (34665, struct.pack(order + "L", 50))):
+            first += struct.pack(order + "HHL", tag, 4 if tag == 34665 else kind, 1) + value
+        taken = struct.pack(order + "H", 3)
+        for tag, value in ((0xA002, number(45)), (0xA003, number(35)), (0x8827, struct.pack(order + "HH", 400, 0))):
+            taken += struct.pack(order + "HHL", tag, 3 if tag == 0x8827 else kind, 1) + value
+        block = mark + first + bytes(4) + taken + bytes(4)
+        xmp = (b'<x:xmpmeta xmlns:x="adobe:ns:meta/" xmlns:e="e" xmlns:exif="x" xmlns:tiff="t">'
+               b'<e:a exif:PixelXDimension="45"/><tiff:ImageLength>35</tiff:ImageLength></x:xmpmeta>')  # fmt: skip
+        data = with_segment(jpeg(), 0xE1, b"Exif\0\0" + block)
+        picture = decode_picture(with_segment(data, 0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp), "x")
+        large = replace(picture, pixels=picture.pixels.repeat(1, 2, 3))
+        made = Image.open(io.BytesIO(encode_picture(large, extension)))
+        fields = made.getexif().get_ifd(34665)
+        assert (fields[0xA002], fields[0xA003], fields[0x8827]) == (135, 70, 400)
+        if extension == "png":
+            assert (made.getexif()[256], made.getexif()[257]) == (135, 70)
+        packet = made.info.get("xmp") or made.info["XML:com.adobe.xmp"]
+        packet = packet.encode() if isinstance(packet, str) else packet
+        assert b'PixelXDimension="135"' in packet
+        assert b"<tiff:ImageLength>70<" in packet
 
     def test_no_resolution_is_invented(self):
         for block in (exif("<", [(0x112, 3, 1)]), exif(">", [(0x112, 3, 1), (0x11A, 5, (72, 1))])):

@@ -277,6 +277,40 @@ class TestTransparency:
         assert "tRNS" in picture.notices[0]
 
 
+class TestBackground:
+    """bKGD is carried, in the depth of the result; sBIT is said to be left out."""
+
+    @pytest.mark.parametrize(("depth", "colour", "content", "expected"), [
+        (1, 0, (1,), (255,)), (2, 0, (2,), (170,)), (4, 0, (5,), (85,)), (8, 0, (7,), (7,)), (16, 0, (300,), (300,)),
+        (8, 4, (9,), (9,)), (8, 2, (1, 2, 3), (1, 2, 3)), (16, 6, (1, 2, 65535), (1, 2, 65535)),
+    ])  # fmt: skip
+    def test_is_carried(self, depth, colour, content, expected):
+        raw = struct.pack(f">{len(content)}H", *content)
+        picture = decode_picture(png(depth, colour, before=[("bKGD", raw)]), "x")
+        assert not picture.notices
+        written = dict(chunks_of(encode_picture(picture, "png")))
+        assert written["bKGD"] == struct.pack(f">{len(expected)}H", *expected)
+        assert left_out(picture.metadata, 3, "png") == ()
+        assert "bKGD" in left_out(picture.metadata, 3, "tif")[0]
+
+    def test_of_a_palette(self):
+        data = png(8, 3, after=[("bKGD", b"\2")])
+        written = dict(chunks_of(encode_picture(decode_picture(data, "x"), "png")))
+        entry = dict(chunks_of(data))["PLTE"][6:9]
+        assert written["bKGD"] == struct.pack(">3H", *entry)
+
+    @pytest.mark.parametrize(("depth", "colour", "content"), [
+        (8, 0, b"\1\0"), (8, 2, b"\0\1"), (8, 0, b"\0\0\0"), (4, 0, b"\0\x10"), (16, 6, b"\0\0"), (8, 3, b"")
+    ])  # fmt: skip
+    def test_ill(self, depth, colour, content):
+        picture = decode_picture(png(depth, colour, after=[("bKGD", content)]), "x")
+        assert picture.metadata.background is None
+        assert "bKGD" in picture.notices[0]
+
+    def test_significant_bits(self):
+        assert "sBIT" in decode_picture(png(before=[("sBIT", b"\5\6\5")]), "x").notices[0]
+
+
 class TestTexts:
     TEXTS = (
         ("tEXt", b"Title\0caf\xe9"),

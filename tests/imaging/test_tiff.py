@@ -311,6 +311,22 @@ def lzw(codes, *, old=False):
     return (int("".join(f"{code:09b}" for code in codes), 2) << (8 * size - 9 * len(codes))).to_bytes(size)
 
 
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("marked", [False, True])
+def test_description_in_utf_16(order, marked):
+    text = "Bär, Zürich" if marked else "A. Name"
+    raw = text.encode("utf-16-le" if order == "<" else "utf-16-be")
+    raw = ({"<": b"\xff\xfe", ">": b"\xfe\xff"}[order] if marked else b"") + raw
+    for end in (b"\0", b"\0\0"):
+        file = File(order)
+        file.directory(GRAY, [(270, 2, raw + end)])
+        picture = decode_picture(bytes(file.data), "x")
+        description = tifffile.TiffFile(io.BytesIO(encode_picture(picture, "tif"))).pages.first.tags[270].value
+        assert description == text
+        again = tifffile.TiffFile(io.BytesIO(encode_picture(picture, "tif", {"a": "b"}))).pages.first
+        assert json.loads(again.tags[270].value)["ImageDescription"] == text
+
+
 class TestUnpackedByLibtiff:
     """imagecodecs' LZW decoder follows the first code of a table, whatever it is: some end the process."""
 

@@ -520,6 +520,23 @@ class TestFaintPictures:
         assert stretched.work.residual_db > full.work.residual_db + 30
         assert all(step["name"] != "stretch" for step in full.work.steps)
 
+    @pytest.mark.parametrize("level", [65535, 0])
+    def test_a_hot_pixel_does_not_stop_it_and_stays(self, faint: np.ndarray, level: int) -> None:
+        without = enhance_picture(picture(faint + 30000, 16), asked())
+        hot = faint + 30000
+        hot[5, 6] = level
+        done = enhance_picture(picture(hot, 16), asked())
+        assert done.work.steps[0]["gain"] == without.work.steps[0]["gain"]
+        assert "of its pixels, such as hot ones" in done.work.notices[-1]
+        there, before = (65535 * one.picture.pixels for one in (done, without))
+        assert abs(float(there[:, 10:12, 12:14].mean()) - level) < 12000
+        far = torch.ones(there.shape[1:], dtype=torch.bool)
+        far[2:20, 4:22] = False
+        assert (there - before)[:, far].abs().mean() < 100  # of 1024 that are used
+        # Pixels around it are changed towards it alone, but for what the network makes of a clipped one.
+        ring = (there - before)[:, 2:20, 4:22] * (1 if level else -1)
+        assert ring.min() > -1100
+
     def test_an_offset(self, faint: np.ndarray) -> None:
         done = enhance_picture(picture(faint + 30000, 16), asked())
         assert done.work.steps[0]["gain"] == 64

@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zssr_gan.errors import ImageError
-from zssr_gan.imaging.formats import pillow_samples
-from zssr_gan.imaging.metadata import ORIENTATION, TRANSPOSED, assemble, exif_block, exif_dpi
+from zssr_gan.imaging.formats import nclx, pillow_samples
+from zssr_gan.imaging.metadata import ORIENTATION, TRANSPOSED, assemble, exif_block, exif_dpi, of_size
 from zssr_gan.imaging.picture import Decoded, Metadata, Picture, from_samples, to_samples
+from zssr_gan.imaging.png import png_colour
+from zssr_gan.imaging.profiles import SIGNALS, profile_for
 
 _MODES = ("L", "LA", "RGB", "RGBA", "P", "I;16")
 
@@ -60,6 +63,7 @@ def _picture_of_pil(image: Image.Image) -> Picture:
     levels = {"L;2": 3, "L;4": 15}.get(str(tiles[0].args)) if tiles else None
     has_block = isinstance(info.get("exif"), bytes)
     before = None if has_block else image.getexif().get(ORIENTATION)  # of a TIFF file: its directory
+    colour = _signalled(image)
     image.load()  # a TIFF file's pixels are turned upright by this
     if levels and isinstance(level := info.get("transparency"), int):  # Pillow scales the samples alone
         image = image.copy()
@@ -71,7 +75,6 @@ def _picture_of_pil(image: Image.Image) -> Picture:
             dpi = dpi[::-1]
     if isinstance(exif, bytes) and dpi == (72, 72) and info.get("jfif_unit") not in (1, 2):
         dpi = exif_dpi(exif)  # Pillow's own number where the file has none
-    colour = {}
     if isinstance(gamma := info.get("gamma"), float) and gamma > 0:
         colour["gAMA"] = struct.pack(">L", round(gamma * 1e5))
     if isinstance(xy := info.get("chromaticity"), tuple) and len(xy) == 8 and all(xy[1::2]):
@@ -88,6 +91,25 @@ def _picture_of_pil(image: Image.Image) -> Picture:
     return assemble(replace(decoded, orientation=orientation if orientation in range(1, 9) else None))
 
 
+def _signalled(image: Image.Image) -> dict[str, bytes]:
+    """The colour signalling that Pillow does not read: of its file while that is there, or what `like` put down."""
+    found = {}
+    if image.format in ("PNG", "AVIF", "HEIF"):
+        try:
+            if (file := getattr(image, "fp", None)) is None:  # loaded
+                data = Path(getattr(image, "filename", "")).read_bytes()
+            else:
+                at = file.tell()
+                file.seek(0)
+                data = file.read()
+                file.seek(at)
+            found = png_colour(data) if image.format == "PNG" else nclx(data)
+        except (OSError, ValueError, ImageError):
+            pass
+    said = {name: image.info.get(name, found.get(name)) for name in SIGNALS[:3]}
+    return {name: content for name, content in said.items() if isinstance(content, bytes)}
+
+
 def like(image: NDArray[Any] | Image.Image, picture: Picture) -> Any:
     """The result in the kind, dtype and number of dimensions of what was given, a PIL image with metadata in `info`."""
     if isinstance(image, np.ndarray) and np.issubdtype(image.dtype, np.floating):
@@ -101,7 +123,7 @@ def like(image: NDArray[Any] | Image.Image, picture: Picture) -> Any:
         out = out[:, :, 0]
     if not isinstance(image, Image.Image):
         return out
-    made, metadata = Image.fromarray(out), picture.metadata
+    made, metadata = Image.fromarray(out), of_size(picture.metadata, out.shape[1], out.shape[0])
     named = {"exif": metadata.exif, "icc_profile": metadata.icc, "dpi": metadata.dpi, "xmp": metadata.xmp}
     made.info |= {key: value for key, value in named.items() if value is not None}
     if metadata.iptc is not None:
@@ -110,6 +132,10 @@ def like(image: NDArray[Any] | Image.Image, picture: Picture) -> Any:
         if content := dict(metadata.colour).get(chunk):
             values = struct.unpack({1: ">B"}.get(len(content), f">{len(content) // 4}L"), content)
             made.info[key] = values[0] if key == "srgb" else tuple(value / 1e5 for value in values)
+    if "cICP" in (colour := dict(metadata.colour)):  # Pillow does not write it: a profile shows the same where one can
+        made.info |= {name: colour[name] for name in SIGNALS[:3] if name in colour}
+        profile, _ = profile_for(metadata, len(picture.pixels))
+        made.info |= {} if profile is None else {"icc_profile": profile}
     if "gamma" in made.info:
         (made.info["gamma"],) = made.info["gamma"]
     return made

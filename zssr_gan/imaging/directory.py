@@ -100,6 +100,11 @@ class Block:
         if (form := KINDS.get(entry.kind, "s")) in WHOLE_NUMBERS:
             struct.pack_into(self.order + form, self.data, entry.values_at, value)
 
+    def set_long(self, entry: Entry, value: int) -> None:
+        """Make a field one LONG, which fits into every entry. The data are a bytearray."""
+        assert isinstance(self.data, bytearray)
+        self.data[entry.at + 2 : entry.at + 12] = struct.pack(self.order + "HLL", 4, 1, value)
+
     def entry(self, tag: int, kind: int, count: int, offset: int) -> bytes:
         """The bytes of an entry whose values lie at `offset`."""
         return struct.pack(self.order + "HH" + 2 * self._offset, tag, kind, count, offset)

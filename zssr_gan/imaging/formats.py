@@ -143,10 +143,10 @@ def decode_avif(data: bytes, max_pixels: float) -> Decoded:
     at = data.find(b"av1C")
     if at >= 0 and data[at + 6 : at + 7] and data[at + 6] & 0x40:
         notices.append("Its pixels have more than 8 bits, of which Pillow reads 8.")
-    return Decoded(samples, exif, icc, None, (*notices, *more), xmp, colour=_nclx(data) if icc is None else {})
+    return Decoded(samples, exif, icc, None, (*notices, *more), xmp, colour=nclx(data) if icc is None else {})
 
 
-def _nclx(data: bytes) -> dict[str, bytes]:
+def nclx(data: bytes) -> dict[str, bytes]:
     """PNG's chunk for the colour signalling of a HEIF or AVIF file, where it says other than sRGB."""
     at = data.find(b"colrnclx")
     if at < 0 or at + 14 > len(data):
@@ -181,7 +181,7 @@ def decode_heif(data: bytes, max_pixels: float) -> Decoded:
     exif = info.get("exif")
     return Decoded(
         samples, exif and exif_of_turned(exif), icc, None, tuple(notices), info.get("xmp"),
-        colour=_nclx(data) if icc is None else {}, orientation=1,
+        colour=nclx(data) if icc is None else {}, orientation=1,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from zssr_gan.errors import ImageError
 from zssr_gan.files import why_unreadable
 from zssr_gan.imaging.formats import DECODERS
 from zssr_gan.imaging.jpeg import decode_jpeg
-from zssr_gan.imaging.metadata import assemble, text_of
+from zssr_gan.imaging.metadata import assemble, of_size, text_of
 from zssr_gan.imaging.picture import Metadata, Picture, to_samples
 from zssr_gan.imaging.png import SIGNATURE, decode_png, encode_png, png_texts
 from zssr_gan.imaging.profiles import profile_for
@@ -95,8 +95,9 @@ def encode_picture(picture: Picture, extension: str, text: Mapping[str, str] = {
         raise ImageError(f"results are written as PNG or TIFF, not as {extension!r}.")
     encode = encode_png if kind == "png" else encode_tiff
     samples = to_samples(picture)
+    metadata = of_size(picture.metadata, samples.shape[1], samples.shape[0])
     with _one_at_a_time, _pillow_quiet():
-        return encode(samples, picture.metadata, text)
+        return encode(samples, metadata, text)
 
 
 def left_out(metadata: Metadata, channels: int, extension: str) -> tuple[str, ...]:
@@ -104,7 +105,8 @@ def left_out(metadata: Metadata, channels: int, extension: str) -> tuple[str, ..
     if extension.lower().removeprefix(".") == "png":
         return ()
     _, notice = profile_for(metadata, channels)
-    return () if notice is None else (notice,)
+    behind = None if metadata.background is None else "Its background colour (bKGD) has no place in TIFF: PNG keeps it."
+    return tuple(sentence for sentence in (notice, behind) if sentence is not None)
 
 
 def read_provenance(path: Path) -> dict[str, str]:

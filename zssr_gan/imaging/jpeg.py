@@ -5,11 +5,11 @@ Pillow gets the file without its metadata, so that what is ill there costs no pi
 """
 
 import io
+import math
 import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import ceil
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,7 @@ from PIL import Image
 from zssr_gan.errors import ImageError
 from zssr_gan.imaging.directory import Block
 from zssr_gan.imaging.formats import pillow_samples
+from zssr_gan.imaging.huffman import ends_with_unit, huffman_tables
 from zssr_gan.imaging.metadata import iptc_of_photoshop
 from zssr_gan.imaging.picture import Decoded, Samples, check_size
 
@@ -33,11 +34,16 @@ _SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # any marker but restarts;
 
 _FILLER = bytes(range(1, 255)) * 8  # entropy-coded noise: pixels of an incomplete scan change with it
 
+_HUFFMAN, _HUFFMAN_FRAMES = 0xC4, (0xC0, 0xC1, 0xC2)
+
+_INTERVALS, _MOST_BLOCKS = 4, 20_000  # at the begin of a scan, whose units are counted, and blocks of one of them
+
 
 @dataclass(slots=True)
 class _Frame:
-    """A JPEG's frame: size, sampling factors by component, and the lowest bit seen of each coefficient."""
+    """A JPEG's frame: its marker, size, sampling factors by component, the lowest bit seen of each coefficient."""
 
+    marker: int
     width: int
     height: int
     sampling: dict[int, tuple[int, int]]
@@ -48,8 +54,8 @@ class _Frame:
         across, down = (max(factor[axis] for factor in self.sampling.values()) for axis in (0, 1))
         if len(components) == 1:  # a scan of one component ends with its last block, not with the last whole unit
             h, v = self.sampling[components[0]]
-            return ceil(ceil(self.width * h / across) / 8) * ceil(ceil(self.height * v / down) / 8)
-        return ceil(self.width / (8 * across)) * ceil(self.height / (8 * down))
+            return math.ceil(math.ceil(self.width * h / across) / 8) * math.ceil(math.ceil(self.height * v / down) / 8)
+        return math.ceil(self.width / (8 * across)) * math.ceil(self.height / (8 * down))
 
     def take(self, components: list[int], first: int, last: int, low: int) -> None:
         """Note which bits of which coefficients a scan brings."""
@@ -88,6 +94,7 @@ def _decoded(data: bytes, icc: bytes | None) -> tuple[Samples, bytes | None, tup
 def _parts(data: bytes) -> tuple[bytes, list[tuple[int, bytes]], bool, _Frame]:
     """The file without metadata, its application segments (marker and content), whether it had an end, its frame."""
     kept, apps, frame, interval, ended = [b"\xff\xd8"], list[tuple[int, bytes]](), None, 0, False
+    tables = b""
     for marker, content, scan in _segments(data):
         if marker == _EOI:
             ended = True
@@ -100,17 +107,23 @@ def _parts(data: bytes) -> tuple[bytes, list[tuple[int, bytes]], bool, _Frame]:
             if not colours:
                 continue
         elif marker in _FRAMES:
-            frame = _frame(content)
+            frame = _frame(marker, content)
         elif marker == _DRI:
             (interval,) = struct.unpack_from(">H", content)
+        elif marker == _HUFFMAN:
+            tables += content
         elif marker == _SOS and frame is not None:
-            _check_scan(frame, content, scan, interval)
-        kept += [bytes([0xFF, marker]), struct.pack(">H", len(content) + 2), content, scan]
+            _check_scan(frame, content, scan, interval, tables)
+        kept += [_segment(marker, content), scan]
     if frame is None:
         raise ImageError("the JPEG file is damaged or truncated (it has no pixels).")
     if not ended and not frame.complete:
         raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete).")
     return b"".join([*kept, b"\xff\xd9"]), apps, ended, frame
+
+
+def _segment(marker: int, content: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
@@ -135,14 +148,14 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         yield marker, content, scan
 
 
-def _frame(content: bytes) -> _Frame:
+def _frame(marker: int, content: bytes) -> _Frame:
     height, width, components = struct.unpack_from(">HHB", content, 1)
     parts = [content[at : at + 3] for at in range(6, 6 + 3 * components, 3)]
-    return _Frame(width, height, {part[0]: (max(part[1] >> 4, 1), max(part[1] & 15, 1)) for part in parts})
+    return _Frame(marker, width, height, {part[0]: (max(part[1] >> 4, 1), max(part[1] & 15, 1)) for part in parts})
 
 
-def _check_scan(frame: _Frame, content: bytes, scan: bytes, interval: int) -> None:
-    """Refuse a scan whose restart markers are missing or out of order: the pixels behind them are wrong."""
+def _check_scan(frame: _Frame, content: bytes, scan: bytes, interval: int, huffman: bytes) -> None:
+    """Refuse a scan whose restart markers are missing, out of order or misplaced: the pixels behind them are wrong."""
     components = list(content[1 : 1 + 2 * content[0] : 2])
     first, last, bits = content[1 + 2 * content[0] :][:3]
     frame.take(components, first, last, bits & 15)
@@ -153,6 +166,18 @@ def _check_scan(frame: _Frame, content: bytes, scan: bytes, interval: int) -> No
     if not in_order or len(found) not in (expected, expected + bool(interval)):
         what = f"{len(found)} of {expected}" if in_order else "out of order"
         raise ImageError(f"the JPEG file is damaged (restart markers are missing or misordered: {what}).")
+    if found and frame.marker in _HUFFMAN_FRAMES and first == bits >> 4 == 0:
+        alone = len(components) == 1  # its units are single blocks
+        each = {one: 1 if alone else math.prod(frame.sampling[one]) for one in components}
+        numbers = [(tables_used >> 4, tables_used & 15) for tables_used in content[2 : 2 + 2 * content[0] : 2]]
+        blocks = [number for number, count in zip(numbers, each.values(), strict=True) for _ in range(count)]
+        needed = {dc for dc, _ in blocks} | {16 + ac for _, ac in blocks if last}
+        tables = huffman_tables(huffman, needed) if interval * len(blocks) <= _MOST_BLOCKS else {}
+        parts = re.split(rb"\xff[\xd0-\xd7]", scan, maxsplit=_INTERVALS)[:-1]
+        if needed <= tables.keys() and not all(
+            ends_with_unit(part, interval, blocks, tables, only_dc=not last) for part in parts
+        ):  # a part of a TIFF file has its tables elsewhere
+            raise ImageError("the JPEG file is damaged (its restart interval, DRI, is not that of its pixels).")
 
 
 def checked_size(data: bytes) -> tuple[int, int]:

@@ -4,10 +4,12 @@ Sources: EXIF 2.32 (JEITA CP-3451E) for the block and its tags; ICC.1:2022, sect
 (ISO 16684-1) and IPTC-NAA IIM 4.2 for the two other blocks.
 """
 
+import contextlib
 import io
 import re
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -25,6 +27,8 @@ _DIRECTORIES = (int(ExifTags.IFD.Exif), int(ExifTags.IFD.GPSInfo))
 _PREFIX = b"Exif\x00\x00"
 
 ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 274, 282, 283, 296
+
+_WIDTHS, _HEIGHTS = (256, 0xA002), (257, 0xA003)  # ImageWidth and PixelXDimension, and so on
 
 TRANSPOSED = (5, 6, 7, 8)  # orientations that swap rows and columns
 
@@ -62,7 +66,8 @@ def assemble(decoded: Decoded) -> Picture:
         dpi = dpi[::-1]
     if decoded.samples.shape[2] in (2, 4) and not decoded.samples[:, :, -1].any():
         notices.append("Its alpha is 0 in every pixel: viewers show nothing of it, nor of the result.")
-    metadata = Metadata(exif, icc, dpi, xmp, iptc, tuple(decoded.colour.items()), tuple(decoded.texts.items()))
+    colour, texts = tuple(decoded.colour.items()), tuple(decoded.texts.items())
+    metadata = Metadata(exif, icc, dpi, xmp, iptc, colour, texts, decoded.background)
     return from_samples(turn_upright(decoded.samples, orientation), metadata, tuple(notices))
 
 
@@ -98,6 +103,26 @@ def upright_exif(exif: bytes, *, transposed: bool = False) -> bytes:
     for tag, fields in tiff_directories(bytes(data)).items():
         directory_bytes(tag, fields, 0)
     return bytes(data)
+
+
+def of_size(metadata: Metadata, width: int, height: int) -> Metadata:
+    """The metadata of pixels of this size: EXIF and XMP say it where they said one."""
+    exif, xmp = metadata.exif, metadata.xmp
+    if exif is not None:
+        block = Block(data := bytearray(exif))
+        first = block.directory(block.first)
+        places = [first]
+        with contextlib.suppress(struct.error, IndexError):  # without a directory of how it was taken
+            places.append(block.directory(int(block.numbers(first.fields.get(int(ExifTags.IFD.Exif)))[0])))
+        for tags, value in ((_WIDTHS, width), (_HEIGHTS, height)):
+            for entry in (place.fields[tag] for place in places for tag in tags if tag in place.fields):
+                block.set_long(entry, value)
+        exif = bytes(data)
+    if xmp is not None:
+        for names, value in ((rb"exif:PixelXDimension|tiff:ImageWidth", width),
+                             (rb"exif:PixelYDimension|tiff:ImageLength", height)):  # fmt: skip
+            xmp = re.sub(rb"((?:%s)\s*=\s*[\"']|<(?:%s)>\s*)\d+" % (names, names), rb"\g<1>%d" % value, xmp)
+    return replace(metadata, exif=exif, xmp=xmp)
 
 
 def exif_of_turned(exif: bytes) -> bytes:
@@ -170,8 +195,25 @@ def resolution_in(block: Block, directory: Directory) -> tuple[float, ...] | Non
     return tuple((*block.numbers(entry), 0)[0] * (1.0 if unit[0] == 2 else 2.54) for entry in entries)
 
 
+def _utf16(raw: bytes) -> str | None:
+    """Text in UTF-16, by its byte order mark or, where all characters are Latin, by its zeros; None if it is not."""
+    raw += bytes(len(raw) % 2)  # where a single zero was taken for its end
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"
+    elif len(raw) > 2 and any(raw) and not (any(raw[::2]) and any(raw[1::2])):
+        encoding = "utf-16-le" if any(raw[::2]) else "utf-16-be"
+    else:
+        return None
+    try:
+        return raw.decode(encoding).rstrip("\0")
+    except UnicodeDecodeError:
+        return None
+
+
 def text_of(raw: bytes) -> str:
-    """Text of a file whose encoding is not said: UTF-8 where it is that, else Latin-1."""
+    """Text of a file whose encoding is not said: UTF-16 or UTF-8 where it is that, else Latin-1."""
+    if (text := _utf16(raw)) is not None:
+        return text
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -179,13 +221,17 @@ def text_of(raw: bytes) -> str:
 
 
 def tiff_texts(exif: bytes | None) -> dict[int, bytes]:
-    """What a block says of the picture in words, by TIFF tag, in the bytes of its own encoding."""
+    """What a block says of the picture in words, by TIFF tag, in the bytes of its own encoding, or UTF-8 for UTF-16."""
     if exif is None:
         return {}
     block = Block(exif)
     fields = block.directory(block.first).fields
-    raw = {tag: block.raw(fields[tag]) for tag in _DESCRIPTIVE if tag in fields}
-    return {tag: value.partition(b"\0")[0] for tag, value in raw.items() if value}
+    found = {}
+    for tag in _DESCRIPTIVE:
+        if value := block.raw(fields.get(tag)):
+            text = _utf16(value)
+            found[tag] = value.partition(b"\0")[0] if text is None else text.encode()
+    return found
 
 
 def tiff_directories(exif: bytes | None) -> dict[int, dict[int, Any]]:

@@ -19,6 +19,8 @@ _STRIP_ROWS = 256
 
 _FAINT, _LARGEST_GAIN = 16, 1024.0  # the inverse of a used range; more would enlarge the levels of 16 bits themselves
 
+_OUTSIDE = 0.005  # share of samples that may lie above a faint picture's range, and below it
+
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
@@ -27,7 +29,7 @@ class Metadata:
     `exif`: a bare EXIF block, from its byte order mark on (no leading "Exif"), orientation reset to 1.
     `icc`: a colour profile that fits the picture's channels. `dpi`: pixels an inch in x and y. `xmp`: an XMP packet.
     `iptc`: IPTC-NAA records. `colour`: PNG's chunks of colour signalling beside a profile, (type, content) each.
-    `texts`: keyword and text of PNG's text chunks.
+    `texts`: keyword and text of PNG's text chunks. `background`: PNG's colour behind transparent pixels, bKGD.
     """
 
     exif: bytes | None = None
@@ -37,6 +39,7 @@ class Metadata:
     iptc: bytes | None = None
     colour: tuple[tuple[str, bytes], ...] = ()
     texts: tuple[tuple[str, str], ...] = ()
+    background: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,8 +61,8 @@ class Picture:
 class Decoded:
     """A file taken apart: metadata as found, not checked; `samples` not turned upright yet.
 
-    `orientation`: of the pixels, where the file says it beside or above its EXIF block. `colour` and `texts`: as in
-    `Metadata`.
+    `orientation`: of the pixels, where the file says it beside or above its EXIF block. `colour`, `texts` and
+    `background`: as in `Metadata`.
     """
 
     samples: Samples
@@ -72,6 +75,7 @@ class Decoded:
     colour: Mapping[str, bytes] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     orientation: int | None = None
+    background: bytes | None = None
 
 
 def check_size(width: int, height: int, max_pixels: float) -> None:
@@ -86,9 +90,16 @@ def check_size(width: int, height: int, max_pixels: float) -> None:
 def stretch_of(pixels: Tensor) -> tuple[float, float]:
     """Low end and gain with which `(x - low) * gain` brings faint pixels ([0, 1]) to the whole range; else (0, 1).
 
-    The gain is a power of two, so that division undoes it exactly. Pixels are faint that use at most 1/16 of the range.
+    The gain is a power of two, so that division undoes it exactly. Pixels are faint that use at most 1/16 of the range;
+    of bright and dark ones outside it, such as hot pixels, there may be few: they are not in [0, 1] afterwards.
     """
     low, high = (float(end) for end in pixels.aminmax())
+    if high - low > 1 / _FAINT:
+        levels = 2**16
+        counts = torch.histc(pixels.float(), levels, 0, 1).double().cumsum(0)
+        few = max(1, int(_OUTSIDE * pixels.numel()))
+        low = int(torch.searchsorted(counts, few, right=True)) / (levels - 1)
+        high = int(torch.searchsorted(counts, counts[-1] - few)) / (levels - 1)
     if not 0 < high - low <= 1 / _FAINT:
         return 0.0, 1.0
     gain = min(2.0 ** math.floor(-math.log2(high - low)), _LARGEST_GAIN)

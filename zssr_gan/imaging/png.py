@@ -59,13 +59,41 @@ def decode_png(data: bytes, max_pixels: float) -> Decoded:
     samples = np.asarray(imagecodecs.png_decode(_pixels_alone(pieces, first, header, notices)))
     if samples.ndim == 2:
         samples = samples[:, :, np.newaxis]
+    if b"sBIT" in first:
+        notices.append("Its number of significant bits (sBIT) was left out: all bits of a result are.")
+    background = _background(first[b"bKGD"], header, first.get(b"PLTE", b"")) if b"bKGD" in first else None
+    if b"bKGD" in first and background is None:
+        notices.append("A damaged chunk (bKGD) was left out.")
     blocks = known.blocks
     # What a result of ours says of itself is not said of what is made of it.
     texts = {key: text for key, text in known.texts.items() if key.isprintable() and not key.startswith("zssr-gan:")}
     return Decoded(
         samples, blocks.get("exif"), blocks.get("icc"), known.dpi, tuple(dict.fromkeys(notices)),
         blocks.get("xmp"), blocks.get("iptc"), known.colour, texts,
+        background=background,
     )  # fmt: skip
+
+
+def _background(content: bytes, header: tuple[int, ...], palette: bytes) -> bytes | None:
+    """The colour to show behind transparent pixels, as a PNG of the result's depth has it; None for a damaged chunk."""
+    depth, colour = header[2:4]
+    if colour == _PALETTE:
+        entry = palette[3 * content[0] :][:3] if len(content) == 1 else b""
+        return struct.pack(">3H", *entry) if len(entry) == 3 else None
+    if len(content) != (2 if colour in (0, 4) else 6):
+        return None
+    values = struct.unpack(f">{len(content) // 2}H", content)
+    if max(values) >= 2**depth:
+        return None
+    return struct.pack(f">{len(values)}H", *(value * 255 // (2**depth - 1) if depth < 8 else value for value in values))
+
+
+def png_colour(data: bytes) -> dict[str, bytes]:
+    """The chunks of colour signalling of a PNG file. Raises ImageError where a critical chunk is damaged."""
+    known = _Metadata([])
+    for kind, content in _chunks(data)[0]:
+        known.take(kind.decode("ascii"), content)
+    return known.colour
 
 
 def png_texts(data: bytes) -> dict[str, str]:
@@ -283,6 +311,8 @@ def _ancillary(metadata: Metadata, text: Mapping[str, str]) -> Iterator[bytes]:
     for name in SIGNALS[3:]:
         if name in colour:
             yield _chunk(name.encode(), colour[name])
+    if metadata.background is not None:
+        yield _chunk(b"bKGD", metadata.background)
     if metadata.dpi is not None:
         x, y = (round(dpi / _INCH) for dpi in metadata.dpi)
         yield _chunk(b"pHYs", struct.pack(">LLB", x, y, 1))

@@ -31,6 +31,8 @@ from zssr_gan.zeroshot.upscale import SuperResolved, upscale
 
 OnProgress = Callable[[Progress], None]
 
+_ROUNDING = 2.0**-18  # a quarter of a 16-bit level
+
 
 @dataclass(frozen=True, slots=True)
 class Enhanced:
@@ -208,8 +210,11 @@ def _learn(
     lr, values = pixels.to(used.device), request.degradation.values
     if gain > 1 and values.noise is not None:
         downscale = values.model_copy(update={"noise": values.noise.stretched(low, gain)}).downscale
+    above, below = (lr - (low + 1 / gain)).clamp(min=0), (low - lr).clamp(min=0)  # none of a picture that is not faint
+    outside = int((above + below > _ROUNDING).any(0).sum()) if gain > 1 else 0
+    inside = (lr - low) * gain if gain > 1 else lr
     job = upscale(
-        (lr - low) * gain if gain > 1 else lr,
+        inside.clamp(0, 1) if outside else inside,
         request.scale,
         settings,
         downscale,
@@ -225,6 +230,13 @@ def _learn(
         what = "pixels stretched before learning, and back afterwards: x -> (x - low) * gain"
         done.steps.insert(0, {"name": "stretch", "what": what, "low": low, "gain": gain, "seconds": 0.0})
         done.notices.append(f"the picture is faint: it uses 1/{gain:g} of its range, and was stretched for the network")
+        if outside:
+            size = (done.image_CHW.shape[-2], done.image_CHW.shape[-1])
+            # Each of one sign, so that no dark ring surrounds a bright pixel.
+            done.image_CHW += resize(above, size).clamp_(min=0) - resize(below, size).clamp_(min=0)
+            done.notices.append(
+                f"{outside} of its pixels, such as hot ones, lie outside that range: interpolated there"
+            )
     return lr, done
 
 
