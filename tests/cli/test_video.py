@@ -62,9 +62,32 @@ def test_a_size_that_is_none(clip: Path, aspect: str, tmp_path: Path) -> None:
     assert (done.exit_code, "such as 640x480" in done.stderr) == (2, True)
 
 
+def test_track(clip: Path, tmp_path: Path) -> None:
+    words = ["track", clip, "--region", "20,10,24,24", "--frame", "1", "-o", tmp_path / "t.json"]
+    done = call(*words)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith(f"{tmp_path / 't.json'}: 4 frames, 0 to 6, standard error 0.")
+    assert "3 frames between are not to be used" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"t.json", "t.png"}
+    assert call(*words).exit_code == 1
+    for change, text in (
+        (["--region", "20,10,24"], "is not four whole numbers"),
+        (["--region", "50,10,24,24"], "reaches beyond the picture"),
+        (["--frame", "7"], "its frames are 0 to 6"),
+        (["--corners", "0,0,9,9,9,0,0,9"], "convex quadrilateral"),
+        (["-o", tmp_path / "t.csv"], "a track is a .json file"),
+    ):
+        wrong = call(*words, "--overwrite", *change)
+        assert (wrong.exit_code, text in " ".join(wrong.stderr.split())) == (2, True), wrong.stderr
+
+
 def test_what_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"nothing")
-    for arguments in (["info"], ["frames", "-o", tmp_path / "out"]):
+    for arguments in (
+        ["info"],
+        ["frames", "-o", tmp_path / "out"],
+        ["track", "--region", "0,0,20,20", "--frame", "0", "-o", tmp_path / "t.json"],
+    ):
         done = call(*arguments, tmp_path / "a.mp4")
         assert done.exit_code == 1
         assert done.stderr.startswith(f"error: {tmp_path / 'a.mp4'}: ")

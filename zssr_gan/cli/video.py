@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from zssr_gan.video.aspect import Display
     from zssr_gan.video.frames import Frame, Video, VideoInfo
     from zssr_gan.video.table import Summary
+    from zssr_gan.video.tracking import Mark
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Look into a video, and write its frames as lossless stills. Needs PyAV: `pip install 'zssr-gan[video]'`.",
+    help="Look into a video, write its frames as lossless stills, follow a region through it. Needs PyAV: "
+    "`pip install 'zssr-gan[video]'`.",
 )
 
 _RUNS_NAMED = 8
@@ -52,6 +54,23 @@ class Pixels(StrEnum):
 
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A video, or a folder of stills with a `frames.csv`.")]
+
+Region = Annotated[
+    str | None,
+    typer.Option(metavar="X,Y,W,H", help="What is followed: left and top edge, width, height in pixels of frame N."),
+]
+
+FrameNumber = Annotated[
+    int | None, typer.Option("--frame", min=0, metavar="N", help="The frame in which it lies there, counted from 0.")
+]
+
+Corners = Annotated[
+    str | None,
+    typer.Option(
+        metavar="x1,y1,...,x4,y4",
+        help="Four corners of something flat, such as a plate, around it: its perspective is followed too.",
+    ),
+]
 
 RawStream = Annotated[
     Raw | None, typer.Option("--raw", help="Read a bare H.264 or H.265 stream, also inside an unknown container.")
@@ -231,6 +250,85 @@ def frames(
                 bar.note(f"{file}: frames that {name}: {_runs(runs, frozen=runs is summary.repeated)}")
         for notice in video.notices:
             bar.note(f"{file}: {notice}")
+
+
+@app.command(no_args_is_help=True)
+def track(
+    file: File,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The .json to write.")],
+    frame: FrameNumber = None,
+    region: Region = None,
+    corners: Corners = None,
+    most: Annotated[
+        int | None, typer.Option("--frames", min=1, metavar="K", help="Follow it through K frames each way [all].")
+    ] = None,
+    fields: Annotated[
+        Fields, typer.Option(help="How interlaced frames are taken, as in `video frames`.")
+    ] = Fields.auto,
+    raw: RawStream = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Follow a region, such as a face or a plate, through a video, forwards and backwards from a frame.
+
+    ```
+    zssr-gan video track clip.mp4 --region 174,266,32,40 --frame 600 -o track.json
+    ```
+
+    Every frame is registered to the marked one (shift, size, turn, light; with four corners, perspective), and followed
+    back to the frame before. Where the two disagree, or the region looks otherwise, the frame is not used; after
+    several such frames in a row the track ends there. It does not drift.
+
+    The file has a line for each frame: index, time, hash, four corners, light, error. It can be edited, and
+    `zssr-gan fuse FILE --track track.json` takes it. A sheet of the frames lies beside it (`track.png`): look at it.
+
+    Exit codes: 0 done, 1 the video cannot be read or followed, or a file cannot be written, 2 usage, 130 Ctrl-C, 143
+    SIGTERM.
+    """
+    with running(failed=(VideoError, OutputError)) as bar:
+        from zssr_gan.files import write_together
+        from zssr_gan.inference.outputs import check_new_files
+        from zssr_gan.video.track_sheet import TrackSheet
+        from zssr_gan.video.tracking import follow
+
+        if output.suffix.lower() != ".json":
+            raise SettingsError(f"-o {output}: a track is a .json file, with its sheet, a .png, beside it")
+        picture = output.with_suffix(".png")
+        mark = marked(region, frame, corners)
+        check_new_files([output, picture], [file], overwrite=overwrite)
+        bar.start(0, str(file))
+        sheet = TrackSheet()
+        found = follow(
+            file,
+            mark,
+            raw=None if raw is None else raw.value,
+            split=fields.value,
+            most=most,
+            on_frame=sheet.add,
+            on_progress=bar.update,
+        )
+        written = {output: found.encode(), picture: sheet.encode(found)}
+        write_together(written, replaceable=list(written) if overwrite else [])
+        used = [one for one in found.frames if one.status == "tracked"]
+        errors = sorted(one.error_px for one in used if one.error_px)
+        off = f", standard error {errors[len(errors) // 2]:.3f} pixels (median)" if errors else ""
+        bar.result(f"{output}: {len(used)} frames, {found.frames[0].index} to {found.frames[-1].index}{off}; {picture}")
+        for way, why in zip(("backwards", "forwards"), found.ended, strict=True):
+            bar.note(f"{way}: {why}")
+        if hidden := len(found.frames) - len(used):
+            bar.note(f"{hidden} frames between are not to be used; the file says why")
+
+
+def marked(region: str | None, frame: int | None, corners: str | None) -> "Mark":
+    """What --region, --frame and --corners say. Raises SettingsError."""
+    from zssr_gan.inference.region import parse_region
+    from zssr_gan.video.tracking import Mark
+    from zssr_gan.video.tracks import parse_corners
+
+    if frame is None:
+        raise SettingsError("say in which frame the region lies there: --frame N, counted from 0")
+    return Mark.of(
+        None if region is None else parse_region(region), frame, None if corners is None else parse_corners(corners)
+    )
 
 
 def _display(aspect: str | None) -> "Display":

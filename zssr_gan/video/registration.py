@@ -20,6 +20,7 @@ from torch import Tensor
 
 from zssr_gan.errors import ImageError
 from zssr_gan.imaging.resize import Size
+from zssr_gan.video.spline import Spline
 
 SMALLEST_SIDE = 12
 
@@ -216,46 +217,23 @@ def _nearest_shifts(frames: Tensor, reference: int, unit: float) -> Motion:
     image = smooth[reference][None, None]
     reach = [min(_FARTHEST, side // 4) for side in frames.shape[1:]]
     middle = smooth[:, None, reach[0] : frames.shape[1] - reach[0], reach[1] : frames.shape[2] - reach[1]]
-    middle = middle - middle.mean((2, 3), keepdim=True)
-    ones, count = torch.ones_like(middle[:1]), middle[0].numel()
-    means = F.conv2d(image, ones) / count
-    variance = (F.conv2d(image.square(), ones) / count - means.square()).clamp(min=1e-10)
-    best = (F.conv2d(image, middle) / variance.sqrt())[0].flatten(1).argmax(1)
+    best = correlations(image, middle).flatten(1).argmax(1)
     width = 2 * reach[1] + 1
     shift = torch.stack([best // width - reach[0], best % width - reach[1]], 1).double()
     still = Motion.none(len(frames))
     return Motion(shift, still.linear, still.gain, still.bias)
 
 
-class _Spline:
-    """An image `H W` as a function of the place, with its derivatives (cubic B-spline, Unser 1999)."""
+def correlations(image: Tensor, templates: Tensor) -> Tensor:
+    """Normalised correlation (Lewis 1995) with each place of an image `1 1 H W`, times the template's own deviation.
 
-    def __init__(self, image: Tensor) -> None:
-        self.size = image.shape
-        self._values = torch.from_numpy(
-            np.pad(ndimage.spline_filter(image.numpy(), order=3, mode="mirror"), 2, mode="reflect")
-        )
-
-    def __call__(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Values `...` and gradients `... 2` at `... 2`; beyond the image, those at its border."""
-        corners, weights, slopes = [], [], []
-        for axis, side in enumerate(self.size):
-            place = places[..., axis].clamp(0, side - 1)
-            first = place.floor()
-            t = place - first
-            corners.append(first.long() + 1)
-            weights.append([(1 - t) ** 3 / 6, t**3 / 2 - t**2 + 2 / 3, (-(t**3) + t**2 + t) / 2 + 1 / 6, t**3 / 6])
-            slopes.append([-((1 - t) ** 2) / 2, 1.5 * t**2 - 2 * t, -1.5 * t**2 + t + 0.5, t**2 / 2])
-        width = self._values.shape[1]
-        corner, values = corners[0] * width + corners[1], self._values.flatten()
-        value, down, along = (torch.zeros_like(t) for _ in range(3))
-        for row in range(4):
-            taps = [values[corner + (row * width + column)] for column in range(4)]
-            across = sum(tap * weight for tap, weight in zip(taps, weights[1], strict=True))
-            value += weights[0][row] * across
-            down += slopes[0][row] * across
-            along += weights[0][row] * sum(tap * slope for tap, slope in zip(taps, slopes[1], strict=True))
-        return value, torch.stack([down, along], -1)
+    Of templates `F 1 h w`: `F (H - h + 1) (W - w + 1)`.
+    """
+    centred = templates - templates.mean((2, 3), keepdim=True)
+    ones, count = torch.ones_like(centred[:1]), centred[0].numel()
+    means = F.conv2d(image, ones) / count
+    variance = (F.conv2d(image.square(), ones) / count - means.square()).clamp(min=1e-10)
+    return (F.conv2d(image, centred) / variance.sqrt())[0]
 
 
 def _descend(
@@ -263,7 +241,7 @@ def _descend(
 ) -> Registration:
     """Gauss and Newton's steps on weighted squares of `frame - gain * image(place) - bias`, each frame by itself."""
     size = (frames.shape[1], frames.shape[2])
-    y, image = _blurred(frames, sigma), _Spline(_blurred(target.image, sigma * target.scale[0]))
+    y, image = _blurred(frames, sigma), Spline(_blurred(target.image, sigma * target.scale[0]))
     scale = torch.tensor(target.scale, dtype=torch.float64)
     margin = round(1.5 * sigma)  # what a blur saw from beyond a border is left out
     inside = torch.zeros(size, dtype=torch.bool)

@@ -220,11 +220,40 @@ def moved_corners(of: Homography, corners: Corners) -> Corners:
     return _corners(moved(of, corners).round(4))
 
 
+def shifted(of: Homography, by: NDArray[np.float64]) -> Homography:
+    """A homography, and then a shift (x, y)."""
+    there: Homography = np.array([[1, 0, by[0]], [0, 1, by[1]], [0, 0, 1]]) @ of
+    return there
+
+
+def middle_of(of: Homography, region: Region) -> NDArray[np.float64]:
+    """Where a homography takes the middle of a region, (x, y)."""
+    x, y, width, height = region
+    middle: NDArray[np.float64] = moved(of, [(x + width / 2, y + height / 2)])[0]
+    return middle
+
+
+def area(corners: Corners) -> float:
+    """That corners go around, pixels."""
+    x, y = np.array(corners).T
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+
+
+def inside_corners(corners: Corners, region: Region) -> torch.Tensor:
+    """`H W` of a region: which pixels' centres lie within corners that go around a convex quadrilateral."""
+    x, y, width, height = region
+    columns, rows = np.meshgrid(x + 0.5 + np.arange(width), y + 0.5 + np.arange(height))
+    sides = [
+        (x2 - x1) * (rows - y1) - (y2 - y1) * (columns - x1)
+        for (x1, y1), (x2, y2) in zip(corners, [*corners[1:], corners[0]], strict=True)
+    ]
+    return torch.from_numpy((np.stack(sides) >= 0).all(0) | (np.stack(sides) <= 0).all(0))
+
+
 def crop_box(of: Homography, region: Region, size: Size) -> Region:
     """A region's size, around where a homography takes its middle, moved to lie inside a picture (rows, columns)."""
-    x, y, width, height = region
-    middle = moved(of, [(x + width / 2, y + height / 2)])[0]
-    left, top = (round(float(at) - side / 2) for at, side in zip(middle, (width, height), strict=True))
+    _, _, width, height = region
+    left, top = (round(float(at) - side / 2) for at, side in zip(middle_of(of, region), (width, height), strict=True))
     return min(max(left, 0), size[1] - width), min(max(top, 0), size[0] - height), width, height
 
 

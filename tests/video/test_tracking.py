@@ -1,0 +1,156 @@
+"""A region is followed to where it is in each frame, both ways, until it is lost; never onto something else."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+from skimage import data
+
+from tests.video import clips
+from zssr_gan.errors import SettingsError, VideoError
+from zssr_gan.files import sha256_file
+from zssr_gan.video import tracking
+from zssr_gan.video.tracking import Mark, follow
+from zssr_gan.video.tracks import Corners, Track, TrackError, homography, moved, region_corners
+
+REGION = (36, 26, 24, 20)
+SIZE = (72, 96)
+FACE = np.ascontiguousarray(data.astronaut()[60:180, 170:290, :].mean(2))
+GROUND = ndimage.zoom(data.gravel()[:144, :192].astype(float), 0.5)
+
+
+def scene(corners: Corners, *, gain: float = 1.0, hidden: bool = False) -> np.ndarray:
+    """`H W 3`: a face, drawn into corners of the frame over ground; sampled at twice the size, then halved."""
+    fine = (2 * SIZE[0], 2 * SIZE[1])
+    rows, columns = np.indices(fine)
+    places = np.stack([columns.ravel() / 2 + 0.25, rows.ravel() / 2 + 0.25], 1)
+    face = ((0.0, 0.0), (120.0, 0.0), (120.0, 120.0), (0.0, 120.0))
+    x, y = moved(homography(corners, face), [tuple(place) for place in places]).T
+    inside = ((x >= 0) & (y >= 0) & (x <= 120) & (y <= 120)).reshape(fine)
+    blurred = ndimage.gaussian_filter(FACE, 1.5)
+    drawn = ndimage.map_coordinates(blurred, [y - 0.5, x - 0.5], order=1, mode="nearest").reshape(fine)
+    picture = np.where(inside, gain * drawn, ndimage.zoom(GROUND, 2, order=0))
+    small = picture.reshape(SIZE[0], 2, SIZE[1], 2).mean((1, 3))
+    if hidden:
+        small[20:60, 25:75] = 90
+    return small.round().clip(0, 255).astype(np.uint8)[:, :, None].repeat(3, 2)
+
+
+def shifted(corners: Corners, x: float, y: float) -> Corners:
+    a, b, c, d = ((px + x, py + y) for px, py in corners)
+    return a, b, c, d
+
+
+def write(path: Path, pictures: Sequence[np.ndarray]) -> Path:
+    return clips.write(path, "ffv1", pictures=pictures, pixel_format="gray")
+
+
+def off(track: Track, truth: Sequence[Corners]) -> list[float]:
+    """Mean distance of the corners from their truth, pixels, of each frame."""
+    return [
+        float(np.linalg.norm(np.subtract(frame.corners, truth[frame.index]), axis=1).mean()) for frame in track.frames
+    ]
+
+
+def test_a_face_is_followed_both_ways(tmp_path: Path) -> None:
+    start = region_corners(REGION)
+    truth = [shifted(start, 1.7 * (n - 3), 0.6 * (3 - n)) for n in range(7)]
+    clip = write(tmp_path / "a.mkv", [scene(one, gain=1 - 0.03 * n) for n, one in enumerate(truth)])
+    given: list[int] = []
+    track = follow(clip, Mark.of(REGION, 3), on_frame=lambda frame, _: given.append(frame.index))
+    assert [frame.index for frame in track.frames] == [*range(7)]
+    assert given == [3, 4, 5, 6, 2, 1, 0]
+    assert max(off(track, truth)) < 0.15
+    assert [frame.pts for frame in track.frames] == [40 * n for n in range(7)]
+    assert track.sha256 == sha256_file(clip)
+    assert track.ended == ("the video begins", "the video ends")
+    assert track.frames[6].gain == pytest.approx(0.82 / 0.91, abs=0.03)
+    assert all(frame.status == "tracked" for frame in track.frames)
+    assert not track.edited
+
+
+def test_the_perspective_of_a_plate_is_followed(tmp_path: Path) -> None:
+    start = ((30.0, 24.0), (66.0, 26.0), (65.0, 48.0), (31.0, 46.0))
+    end = ((28.0, 20.0), (66.0, 25.0), (66.0, 47.0), (29.0, 49.0))
+    truth = [tuple(map(tuple, np.array(start) + n / 4 * np.subtract(end, start))) for n in range(5)]
+    clip = write(tmp_path / "a.mkv", [scene(one) for one in truth])
+    track = follow(clip, Mark.of(None, 0, start))
+    assert track.region == (30, 24, 36, 24)
+    assert max(off(track, truth)) < 0.2
+    assert track.motion(track.frames).tilt is not None
+
+
+def test_a_hidden_region_is_found_again_or_lost_and_never_drifts(tmp_path: Path) -> None:
+    truth = [shifted(region_corners(REGION), n / 2, 0) for n in range(12)]
+    hidden = {3, 4, 7, 8, 9, 10, 11}
+    pictures = [scene(one, hidden=n in hidden) for n, one in enumerate(truth)]
+    track = follow(write(tmp_path / "a.mkv", pictures), Mark.of(REGION, 0))
+    assert [frame.index for frame in track.frames] == [*range(7)]
+    assert [frame.index for frame in track.frames if frame.status != "tracked"] == [3, 4]
+    assert track.frames[3].status.startswith("not found: ")
+    assert max(off(track, truth)[5:]) < 0.15
+
+
+def test_it_is_lost_where_it_stays_hidden(tmp_path: Path) -> None:
+    start = region_corners(REGION)
+    pictures = [scene(start, hidden=n > 1) for n in range(9)]
+    track = follow(write(tmp_path / "a.mkv", pictures), Mark.of(REGION, 0))
+    assert (track.frames[-1].index, track.ended[1][:18]) == (1, "lost at frame 2: i")
+
+
+def test_it_is_lost_where_it_leaves_the_picture(tmp_path: Path) -> None:
+    truth = [shifted(region_corners(REGION), 6 * n, 0) for n in range(11)]
+    track = follow(write(tmp_path / "a.mkv", [scene(one) for one in truth]), Mark.of(REGION, 0))
+    assert 4 <= track.frames[-1].index <= 8
+    assert track.ended[1].startswith("lost at frame")
+    assert max(off(track, truth)[:5]) < 0.3
+
+
+def test_frames_that_repeat_are_not_to_be_used_and_few_may_be_asked_for(tmp_path: Path) -> None:
+    start = region_corners(REGION)
+    pictures = [scene(shifted(start, n, 0)) for n in (0, 1, 1, 2, 3)]
+    track = follow(write(tmp_path / "a.mkv", pictures), Mark.of(REGION, 1), most=2)
+    assert [frame.status for frame in track.frames] == ["tracked", "tracked", "repeats frame 1", "tracked"]
+    assert track.ended == ("the video begins", "2 frames were asked for")
+
+
+def test_frames_that_do_not_fit_the_memory_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = [shifted(region_corners(REGION), (n - 5) / 3, 0) for n in range(6)]
+    clip = write(tmp_path / "a.mkv", [scene(one) for one in truth])
+    monkeypatch.setattr(tracking, "_MEMORY_BYTES", 1)
+    monkeypatch.setattr(tracking, "_BATCH", 2)
+    track = follow(clip, Mark.of(REGION, 5))
+    assert [frame.index for frame in track.frames] == [*range(6)]
+    assert max(off(track, truth)) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("mark", "error", "words"),
+    [
+        (lambda: Mark.of(REGION, 9), SettingsError, "has no frame 9; its frames are 0 to 1"),
+        (lambda: Mark.of((80, 26, 24, 20), 0), SettingsError, "reaches beyond the picture"),
+        (lambda: Mark.of((0, 0, 8, 20), 0), SettingsError, "too small: at least 12 pixels"),
+        (lambda: Mark.of(None, 0), SettingsError, "say what is to be followed"),
+        (lambda: Mark.of((0, 0, 0, 20), 0), SettingsError, "is empty"),
+    ],
+)
+def test_what_cannot_be_followed_is_one_sentence(tmp_path: Path, mark, error, words: str) -> None:
+    clip = write(tmp_path / "a.mkv", [scene(region_corners(REGION))] * 2)
+    with pytest.raises(error, match=words):
+        follow(clip, mark())
+
+
+def test_one_frame_and_frames_of_several_sizes(tmp_path: Path) -> None:
+    one = scene(region_corners(REGION))
+    with pytest.raises(TrackError, match="has a single frame"):
+        follow(write(tmp_path / "a.mkv", [one]), Mark.of(REGION, 0))
+    folder = tmp_path / "stills"
+    folder.mkdir()
+    for name, pixels in (("a.png", one), ("b.png", one[:60])):
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "frames.csv").write_text("file\na.png\nb.png\n")
+    with pytest.raises(VideoError, match="frame 1 has 96x60 pixels, and those before it 96x72"):
+        follow(folder, Mark.of(REGION, 0))
