@@ -59,7 +59,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, astronaut: Tensor, face: Tens
     (folder / "tiny.yaml").write_text(write_yaml(tiny), encoding="utf-8")
     small = np.round(face[0, 4:20, 4:20].numpy() * 255).astype(np.uint8)
     Image.fromarray(small).save(folder / "faces" / "one.png")
-    clips.write(folder / "clip.mkv", "ffv1", pictures=[clips.picture(n, width=16, height=16) for n in range(2)])
+    clips.write(folder / "clip.mkv", "ffv1", pictures=[clips.picture(n, width=24, height=24) for n in range(4)])
     large = small.repeat(2, axis=0).repeat(2, axis=1)
     written_generator(folder / "runs" / "demo" / "train")
     for system in ("srgan_x4", "esrgan_x4"):
@@ -110,7 +110,7 @@ def test_commands_run(command: str, desk: Path, monkeypatch: pytest.MonkeyPatch)
     if "fast" in words and words[1:] != ["photo.jpg", "--preset", "fast", "--evidence"]:  # one goes through the preset
         words[words.index("--preset") + 1] = "tiny.yaml"
     if "--region" in words:  # the picture has 16 pixels a side
-        words[words.index("--region") + 1] = "2,4,12,10"
+        words[words.index("--region") + 1] = "2,2,12,12"
     monkeypatch.chdir(desk)
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, f"{command}\n{done.output}"

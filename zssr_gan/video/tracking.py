@@ -9,7 +9,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zssr_gan.errors import SettingsError
+from zssr_gan.inference.record import versions
 from zssr_gan.inference.region import Region, check_inside, checked_region, region_text
 from zssr_gan.video.frames import Frame
 from zssr_gan.video.io import Fields, Raw, open_video
@@ -156,7 +156,7 @@ def follow(
         file=path.name, sha256=info.sha256, raw=raw, split=split, width=size[1], height=size[0], region=mark.region,
         sample_aspect_ratio=None if ratio is None else str(ratio), plane=mark.corners is not None,
         reference=mark.frame, frames=(*reversed(before), marked, *after), ended=(backwards.ended, forwards.ended),
-        made_by=f"zssr-gan {version('zssr-gan')}",
+        made_by=f"zssr-gan {versions()['zssr-gan']}",
     )  # fmt: skip
     return track.model_copy(update={"content_sha256": track.hash_now})
 
