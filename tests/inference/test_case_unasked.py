@@ -68,7 +68,9 @@ class TestDegradation:
     def test_compression_that_the_images_tell_together_is_used_and_said_in_one_line(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        save(crops(12, 72, side=24))
+        """As a folder, and the same images as a list in Python."""
+        images = crops(12, 72, side=24)
+        save(images)
         assert enhance() == 0
         said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("degradation:")]
         assert len(said) == 1
@@ -83,6 +85,9 @@ class TestDegradation:
             assert facts.compression.images == 12
             assert facts.compression.seen >= 8
         assert not files.failed(Path("out/03_x2.json"), rerun=True)
+        made = from_python(images, preset="together.yaml", threads=1, device="cpu")
+        for number, one in enumerate(made):
+            np.testing.assert_array_equal(np.asarray(one), np.asarray(Image.open(f"out/{number:02}_x2.png")))
         assert enhance("--degradation", "bicubic", "--overwrite") == 0
         assert "degradation:" not in capsys.readouterr().err
         assert {one.request.degradation.source for one in records().values()} == {"bicubic"}
@@ -143,14 +148,6 @@ class TestDegradation:
 
 @pytest.mark.usefixtures("desk")
 class TestPython:
-    def test_a_list_is_learnt_from_as_a_folder_is(self) -> None:
-        images = crops(12, 72, side=24)
-        save(images)
-        assert enhance() == 0
-        made = from_python(images, preset="together.yaml", threads=1, device="cpu")
-        for number, one in enumerate(made):
-            np.testing.assert_array_equal(np.asarray(one), np.asarray(Image.open(f"out/{number:02}_x2.png")))
-
     def test_scratch_is_each_image_alone(self) -> None:
         images = [np.asarray(one) for one in crops(2, None)]
         made = from_python(images, preset="together.yaml", init="scratch", threads=1, device="cpu")

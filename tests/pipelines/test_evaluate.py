@@ -153,7 +153,10 @@ def test_all_parts_and_nothing_twice(done: Path, evaluated: tuple[Path, str], mo
     tables = ("table1", "table2", "truth", "blind", "sets", "native", "time")
     expected = {f"{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")}
     before = contents()
-    assert set(before) == {*expected, *(f"{name}.png" for name in PICTURES), "index.html"}
+    page_before = before.pop("index.html")
+    assert page_before.count(b"<svg") > 20  # its charts take seconds and are drawn once
+    monkeypatch.setattr(report, "charts_of", lambda *_: [])
+    assert set(before) == {*expected, *(f"{name}.png" for name in PICTURES)}
     assert OUTDATED not in page()
     for name in PICTURES:
         with Image.open(REPORT / f"{name}.png") as picture:
@@ -168,7 +171,7 @@ def test_all_parts_and_nothing_twice(done: Path, evaluated: tuple[Path, str], mo
     monkeypatch.setattr(ground_truth, "learn_case", refuse)
     monkeypatch.setattr(train, "train_generator", refuse)
     assert run(done, *WHOLE) == 0
-    assert contents() == before
+    assert {name: content for name, content in contents().items() if name != "index.html"} == before
 
 
 @pytest.mark.usefixtures("done")
