@@ -23,9 +23,12 @@ def test_a_folder_gives_an_image_a_plain_enlargement_and_a_record(
     shown = capsys.readouterr()
     assert "9.png has no part: it shows something else" in shown.err
     assert "face.png: " in shown.out
-    assert {path.name for path in tmp_path.iterdir()} == {"crops", "face.png", "face_bicubic.png", "face.json"}
+    made = {"face.png", "face_bicubic.png", "face_evidence.png", "face.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"crops"} | made
     assert main(words) == 1
     assert "exists already" in capsys.readouterr().err
+    assert main([*words, "--overwrite", "--mean", "shared"]) == 2
+    assert "--mean shared takes --init-from" in capsys.readouterr().err
     assert main([*words, "--overwrite", "--reference", "7"]) == 2
     assert "the reference is one of the frames 0 to 3, not 7" in capsys.readouterr().err
     assert main(["fuse", str(tmp_path / "none"), "-o", str(tmp_path / "x.png")]) == 1

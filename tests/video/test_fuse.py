@@ -17,7 +17,9 @@ from zssr_gan.imaging.colour import from_levels, psnr_db, to_levels
 from zssr_gan.imaging.io import read_provenance
 from zssr_gan.inference.record import RecordError
 from zssr_gan.provenance import LABELS, label_of
-from zssr_gan.video.fuse import fuse_files, is_fusion, verify_fusion
+from zssr_gan.video import learnt
+from zssr_gan.video.case_mean import MeanOption
+from zssr_gan.video.fuse_files import fuse_files, is_fusion, verify_fusion
 
 CAMERA = Degradation(blur=GaussianBlur(sigma_major=0.55, sigma_minor=0.4), noise=Noise(sigma=2 / 255))
 
@@ -84,7 +86,7 @@ def test_a_record_is_verified_and_made_again_to_the_byte(folder: Path, tmp_path:
     assert is_fusion(record)
     found = verify_fusion(record, rerun=True)
     assert found.ok
-    assert [check.name for check in found.checks] == ["frame"] * 3 + ["output", "plain", "label", "rerun"]
+    assert [check.name for check in found.checks] == ["frame"] * 3 + ["output", "plain", "evidence", "label", "rerun"]
     stills(folder)[2].write_bytes(stills(folder)[3].read_bytes())
     wrong = [(check.name, check.ok) for check in verify_fusion(record).checks if not check.ok]
     assert wrong == [("frame", False)]
@@ -131,6 +133,63 @@ def test_stills_that_cannot_be_fused_are_named(folder: Path, tmp_path: Path, cha
 def test_a_result_is_an_image_file(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"\.png or \.tif"):
         fuse_files(stills(folder), tmp_path / "face.jpg")
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Path:
+    """Two tracks of five stills of 24 pixels."""
+    frames, _ = burst(motion(5), CAMERA, noise=2 / 255)
+    for name, track in (("one", frames), ("two", frames.flip(-1))):
+        (tmp_path / "case" / name).mkdir(parents=True)
+        for place, frame in enumerate(track):
+            Image.fromarray(to_levels(frame)[0].numpy()).save(tmp_path / "case" / name / f"{place:02}.png")
+    return tmp_path / "case"
+
+
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learning is quick."""
+    schedule = learnt.OWN_SETTINGS.schedule.model_copy(update={"iterations": 5})
+    monkeypatch.setattr(learnt, "OWN_SETTINGS", learnt.OWN_SETTINGS.model_copy(update={"schedule": schedule}))
+    monkeypatch.setattr(learnt, "_BURSTS", 3)
+
+
+def test_a_mean_of_the_tracks_own_frames_is_internal(case: Path, tmp_path: Path, monkeypatch) -> None:
+    few(monkeypatch)
+    paths = stills(case / "one")
+    done = fuse_files(paths, tmp_path / "own.png", camera=CAMERA, affine=False, mean=MeanOption("own"))
+    assert 0 < done.added.mean() < 5
+    record = json.loads((tmp_path / "own.json").read_text("utf-8"))
+    assert record["label"] == "internal"
+    assert "these 5 frames of this track" in record["label_means"]
+    assert "these 5 frames of this track" in read_provenance(tmp_path / "own.png")["zssr-gan:label"]
+    assert [image["sha256"] for image in record["mean"]["model"]["images"]] == sorted(map(sha256_file, paths))
+    assert verify_fusion(tmp_path / "own.json", rerun=True).ok
+    record["label"] = "fused"
+    (tmp_path / "own.json").write_text(json.dumps(record), "utf-8")
+    assert not verify_fusion(tmp_path / "own.json").ok
+
+
+def test_a_mean_of_the_case_has_a_file_that_serves_again(case: Path, tmp_path: Path, monkeypatch) -> None:
+    few(monkeypatch)
+    one, model = stills(case / "one"), tmp_path / "own_mean.safetensors"
+    fuse_files(one, tmp_path / "own.png", camera=CAMERA, affine=False, mean=MeanOption("shared", case))
+    record = json.loads((tmp_path / "own.json").read_text("utf-8"))
+    assert (record["label"], record["mean"]["model"]["path"]) == ("case", model.name)
+    assert len(record["mean"]["model"]["images"]) == 10
+    assert verify_fusion(tmp_path / "own.json", rerun=True).ok
+    again = fuse_files(one, tmp_path / "again.png", affine=False, mean=MeanOption("shared", model))
+    assert again.degradation.values == CAMERA
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "own.png").read_bytes()
+    with pytest.raises(SettingsError, match="another degradation"):
+        fuse_files(one, tmp_path / "b.png", camera="bicubic", affine=False, mean=MeanOption("shared", model))
+    model.write_bytes(model.read_bytes() + b" ")
+    assert [check.name for check in verify_fusion(tmp_path / "own.json").checks if not check.ok] == ["mean"]
+
+
+@pytest.mark.parametrize(("kind", "path"), [("shared", None), ("own", Path("a")), ("others", None)])
+def test_a_mean_that_makes_no_sense_is_named(kind: str, path: Path | None) -> None:
+    with pytest.raises(SettingsError, match=r"--mean shared|none, own or shared"):
+        MeanOption(kind, path)
 
 
 def test_a_degradation_that_others_taught_makes_it_a_case() -> None:

@@ -1,7 +1,7 @@
 """`zssr-gan fuse`: stills of one scene, fused into one image."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -11,6 +11,7 @@ from zssr_gan.errors import ImageError, OutputError
 
 if TYPE_CHECKING:
     from zssr_gan.progress import Bar
+    from zssr_gan.video.case_mean import MeanKind
     from zssr_gan.video.fuse import FusedStills
 
 
@@ -37,9 +38,24 @@ def fuse(
     shifts: Annotated[
         bool, typer.Option("--shifts", help="Frames shift alone; they do not turn or change size.")
     ] = False,
+    mean: Annotated[
+        str,
+        typer.Option(
+            metavar="WHICH",
+            help="none: arithmetic. own, shared: pulled to what a network learns on these frames, or on the case.",
+        ),
+    ] = "none",
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--init-from",
+            metavar="PATH",
+            help="Of --mean shared: a folder with a folder of frames for each track, or a model that such a run wrote.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Fuse stills of one scene, cut alike, into one image of the reference frame's moment; no network takes part.
+    """Fuse stills of one scene, cut alike, into one image of the reference frame's moment.
 
     ```
     zssr-gan fuse crops/ -o face.png --reference 4
@@ -49,22 +65,38 @@ def fuse(
     else have no part and are named. Frames that are held out say whether fusing pays; where it does not, the result is
     the reference frame restored alone, and that is said.
 
-    Beside the result come the reference frame enlarged plainly (`face_bicubic.png`) and the record (`face.json`): each
+    `--mean shared --init-from tracks/` pulls the result to what a small network expects, which learns on the fused
+    images of all tracks of the case (in `tracks/`, a folder of frames each); it is written as `face_mean.safetensors`,
+    and used again with `--init-from face_mean.safetensors`. `--mean own` learns on these frames alone.
+
+    Beside the result come the reference frame enlarged plainly (`face_bicubic.png`), the evidence
+    (`face_evidence.png`: frames in effect a pixel, residual, what was learnt) and the record (`face.json`): each
     frame's hash, motion, light, weight and error, the camera, the verdict, and the literature of every step. Results
-    are labelled `fused`; with a degradation that was estimated from other images, `case`.
+    are labelled `fused`, with a mean `internal` or `case`; with a degradation that was estimated from other images,
+    `case`.
 
     Exit codes: 0 done, 1 an image cannot be read or used, or a file exists or cannot be written, 2 usage, 130 Ctrl-C,
     143 SIGTERM.
     """
     with running(failed=(ImageError, OutputError)) as bar:
         from zssr_gan.inference.outputs import collect_sources
-        from zssr_gan.video.fuse import camera_option, fuse_files
+        from zssr_gan.video.case_mean import MeanOption
+        from zssr_gan.video.fuse import camera_option
+        from zssr_gan.video.fuse_files import fuse_files
 
         paths, notices = collect_sources(inputs)
         for notice in notices:
             bar.note(notice)
         done = fuse_files(
-            paths, output, scale, reference, camera_option(degradation), affine=not shifts, overwrite=overwrite
+            paths,
+            output,
+            scale,
+            reference,
+            camera_option(degradation),
+            affine=not shifts,
+            mean=MeanOption(cast("MeanKind", mean), init_from),
+            overwrite=overwrite,
+            on_progress=bar.update,
         )
         _show(done, paths, output, bar)
 

@@ -28,7 +28,7 @@ def verify(
         from zssr_gan.inference.verify import verify_record
         from zssr_gan.video.clip_record import is_clip
         from zssr_gan.video.clip_verify import verify_clip
-        from zssr_gan.video.fuse import is_fusion, verify_fusion
+        from zssr_gan.video.fuse_files import is_fusion, verify_fusion
 
         for path in records:
             if rerun:

@@ -162,22 +162,38 @@ def evidence_sheet(
     where the first block of 8x8 pixels of a compressed input begins (rows and columns of `residual`): a cross marks
     each corner of four blocks in all maps. `note` is written below.
     """
-    size = _map_size(disagreement)
-    corners = [] if blocks is None else _corners(blocks, (residual.shape[0], residual.shape[1]), size)
-    panels = [
-        _panel(values, size, caption, limit, corners)
-        for values, caption, limit in (
-            (disagreement, _DISAGREEMENT.format(views=views) if views > 1 else _ONE_VIEW, disagreement_limit),
-            (residual, _RESIDUAL, residual_limit),
-            (added, _ADDED, added_limit),
-        )
-    ]
+    maps = (
+        (disagreement, _DISAGREEMENT.format(views=views) if views > 1 else _ONE_VIEW, disagreement_limit),
+        (residual, _RESIDUAL, residual_limit),
+        (added, _ADDED, added_limit),
+    )
+    corners = (
+        [] if blocks is None else _corners(blocks, (residual.shape[0], residual.shape[1]), _map_size(disagreement))
+    )
+    return map_sheet(maps, corners=corners, note=f"+  {note}" if corners else note)
+
+
+def map_sheet(
+    maps: Sequence[tuple[Tensor, str, float | None]], *, corners: Sequence[tuple[int, int]] = (), note: str = ""
+) -> Tensor:
+    """Maps (H W, >= 0) as colours, each with caption, scale, mean and largest value, at the size of the first.
+
+    Args:
+        maps: values, caption, and the value of the brightest colour (None: `round_limit`) of each.
+        corners: places in the maps as they are shown, which crosses mark.
+        note: written below.
+
+    Returns:
+        `3 H W`.
+    """
+    size = _map_size(maps[0][0])
+    panels = [_panel(values, size, caption, limit, list(corners)) for values, caption, limit in maps]
     side_by_side = size[1] <= 1.4 * size[0]
     width = max(panel.width for panel in panels)
     height = max(panel.height for panel in panels)
     step = (width + _MARGIN, 0) if side_by_side else (0, height + _MARGIN)
     columns, rows = (width + (len(panels) - 1) * step[0], height + (len(panels) - 1) * step[1])
-    below = Text.wrapped(f"+  {note}" if corners else note, columns, _points(size), FAINT)
+    below = Text.wrapped(note, columns, _points(size), FAINT)
     foot = below.height + _MARGIN if note else 0
     sheet = Image.new("RGB", (columns + 2 * _MARGIN, rows + 2 * _MARGIN + foot), "white")
     for number, panel in enumerate(panels):
