@@ -7,7 +7,7 @@ from skimage import data
 
 from zssr_gan.evaluation.metrics.metric import Definition, Figure
 from zssr_gan.evaluation.part import Illustration, Part, Scene
-from zssr_gan.evaluation.report import Facts, Report, render
+from zssr_gan.evaluation.report import Report, Section, render
 from zssr_gan.evaluation.tables import Measured, Table, compared
 from zssr_gan.imaging.io import encode_picture
 from zssr_gan.imaging.picture import Metadata, from_samples
@@ -75,8 +75,8 @@ def whole_report() -> Report:
             "more": Part("more", HOSTILE, illustrations=(Illustration(HOSTILE, png(3, 400)),)),
         },
         warnings=("vgg16 has RANDOM weights.",),
-        cameras=(Facts("lfw", (("blur", "0.90 along"), ("confidence", HOSTILE)), png(4, 100)),),
-        facts=(Facts("SHA-256", (("generator", "0" * 64),)),),
+        cameras=(Section("lfw", (("blur", "0.90 along"), ("confidence", HOSTILE)), png(4, 100)),),
+        facts=(Section("SHA-256", (("generator", "0" * 64),)),),
         settings=f"description: {HOSTILE}\nseed: 0\n",
         files=frozenset(("truth.csv", "truth.md", "truth.tex", "more.txt")),
     )

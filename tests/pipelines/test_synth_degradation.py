@@ -15,8 +15,8 @@ from tests.estimates import NARROW, WIDE, estimate_of, named
 from tests.pipelines.test_synth import run, words, write_preset
 from tests.processes import ranks
 from zssr_gan.data.cameras import group_images, read_degradations
-from zssr_gan.data.case import LEARNT_FROM
 from zssr_gan.data.prepared import Prepared
+from zssr_gan.data.run_case import LEARNT_FROM
 from zssr_gan.data.split import read_split
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.degradation.estimate import Estimate, encode_estimate
@@ -71,7 +71,7 @@ def estimated(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Evidence]]:
         return estimate_of(WIDE if "cam1" in evidence[0].image.name else NARROW, named(evidence), seed)
 
     monkeypatch.setattr("zssr_gan.zeroshot.case.estimate_degradation", estimate)
-    monkeypatch.setattr("zssr_gan.data.case.group_images", partial(group_images, smallest=3))
+    monkeypatch.setattr("zssr_gan.data.run_case.group_images", partial(group_images, smallest=3))
     return asked
 
 

@@ -14,7 +14,7 @@ from zssr_gan.settings.zeroshot import ZeroShotSettings, ZSSRSettings, parse_set
 from zssr_gan.zeroshot import scheduler
 from zssr_gan.zeroshot.fleet import TrainRequest, masked_l1, reconstruction_error
 from zssr_gan.zeroshot.pairs import Task
-from zssr_gan.zeroshot.scheduler import Job, TrainResult, run_single
+from zssr_gan.zeroshot.scheduler import TrainJob, TrainResult, run_single
 
 INTERPOLATED = Task((2.0, 2.0), (1, 1), BicubicDownscale())
 LR = Task((2.0, 2.0), (2, 2), BicubicDownscale())
@@ -32,7 +32,7 @@ def settings(**changes: object) -> ZeroShotSettings:
 def train(
     image: Tensor, seeds: list[int], chosen: ZeroShotSettings, task: Task = INTERPOLATED, **more: Any
 ) -> TrainResult:
-    def job() -> Job[TrainResult]:
+    def job() -> TrainJob[TrainResult]:
         return (yield TrainRequest(image, seeds, chosen, task, **more))
 
     return run_single(job())

@@ -19,7 +19,7 @@ from zssr_gan.settings.zeroshot import ZeroShotSettings, parse_settings
 from zssr_gan.zeroshot import fleet, optimiser, scheduler
 from zssr_gan.zeroshot.fleet import Fleet, TrainRequest
 from zssr_gan.zeroshot.pairs import Task
-from zssr_gan.zeroshot.scheduler import Finished, Job, Tick, TrainResult, run_jobs
+from zssr_gan.zeroshot.scheduler import Finished, Tick, TrainJob, TrainResult, run_jobs
 from zssr_gan.zeroshot.upscale import SuperResolved, upscale
 
 BICUBIC = BicubicDownscale()
@@ -64,7 +64,9 @@ def images(astronaut: Tensor) -> list[Tensor]:
     return [astronaut[:, y : y + 16, x : x + 16].clone() for y, x in corners]
 
 
-def job(image: Tensor, seed: int, chosen: ZeroShotSettings, task: Task = INTERPOLATED, **more: Any) -> Job[TrainResult]:
+def job(
+    image: Tensor, seed: int, chosen: ZeroShotSettings, task: Task = INTERPOLATED, **more: Any
+) -> TrainJob[TrainResult]:
     """The plainest job: one network."""
     return (yield TrainRequest(image, [seed], chosen, task, **more))
 
@@ -160,7 +162,7 @@ class TestStream:
         """Thousands of images are not read before the first is made."""
         begun = 0
 
-        def lazily() -> Iterator[tuple[int, Job[TrainResult]]]:
+        def lazily() -> Iterator[tuple[int, TrainJob[TrainResult]]]:
             nonlocal begun
             for n, image in enumerate(images):
                 begun += 1
@@ -186,7 +188,7 @@ class TestJobs:
         """Jobs that train nothing are done one by one: of thousands, none lies in memory until the last is done."""
         begun = 0
 
-        def plain() -> Job[int]:
+        def plain() -> TrainJob[int]:
             nonlocal begun
             begun += 1
             return begun
@@ -196,19 +198,19 @@ class TestJobs:
         for number in range(5):
             assert (next(finished).result, begun) == (number + 1, number + 1)
         assert list(run_jobs([], 4)) == []
-        jobs: list[tuple[str, Job[Any]]] = [("a", plain()), ("b", job(images[0], 0, SHORT)), ("c", plain())]
+        jobs: list[tuple[str, TrainJob[Any]]] = [("a", plain()), ("b", job(images[0], 0, SHORT)), ("c", plain())]
         assert results(run_jobs(jobs, 1))["b"].iterations == [6]
 
     def test_errors_end_their_own_job_alone(self, images: list[Tensor]) -> None:
-        def unreadable() -> Job[TrainResult]:
+        def unreadable() -> TrainJob[TrainResult]:
             raise ImageError("cannot be read")
             yield
 
-        def regretful() -> Job[TrainResult]:
+        def regretful() -> TrainJob[TrainResult]:
             yield TrainRequest(images[5], [5], SHORT, INTERPOLATED)
             raise ImageError("afterwards")
 
-        def stubborn() -> Job[TrainResult]:
+        def stubborn() -> TrainJob[TrainResult]:
             with pytest.raises(NumericalError):
                 yield TrainRequest(bad, [0], SHORT, INTERPOLATED)
             return (yield TrainRequest(images[1], [1], SHORT, INTERPOLATED))
@@ -229,7 +231,7 @@ class TestJobs:
         assert_equal(train(enumerate(images[:2]), SHORT), {n: ended[n].result for n in (0, 1)})  # type: ignore[misc]
 
     def test_errors_that_are_bugs_are_raised(self) -> None:
-        def buggy() -> Job[TrainResult]:
+        def buggy() -> TrainJob[TrainResult]:
             raise ZeroDivisionError
             yield
 
@@ -269,7 +271,7 @@ class TestJobs:
     def test_networks_of_one_job_come_back_in_their_order(self, images: list[Tensor]) -> None:
         """Also where they stop at different times and do not fit in together."""
 
-        def three() -> Job[TrainResult]:
+        def three() -> TrainJob[TrainResult]:
             return (yield TrainRequest(images[0], [0, 1, 2], SLOPING, INTERPOLATED))
 
         (found,) = results(run_jobs([(0, three())], 2)).values()
@@ -286,7 +288,7 @@ class TestJobs:
             mask[:, : 2 + n] = 0
         larger = [resize(image, (20, 20)) for image in images]
 
-        def jobs(some: Iterable[int]) -> Iterator[tuple[int, Job[TrainResult]]]:
+        def jobs(some: Iterable[int]) -> Iterator[tuple[int, TrainJob[TrainResult]]]:
             for n in some:
                 yield n, job(images[n], n, SLOPING, others=[larger[n]], learn_NHW=learn[n], initial_NP=first)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from zssr_gan.data.cameras import Cameras
-from zssr_gan.data.case import RunCase, zero_shot_settings
 from zssr_gan.data.prepared import Prepared
+from zssr_gan.data.run_case import RunCase, zero_shot_settings
 from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import Role, read_split
 from zssr_gan.data.store import Store, write_shard
@@ -31,7 +31,7 @@ from zssr_gan.progress import Bar
 from zssr_gan.provenance import finite_json, label_of
 from zssr_gan.settings.run import RunSettings
 from zssr_gan.settings.zeroshot import ZeroShotSettings
-from zssr_gan.zeroshot.scheduler import Job, Tick, run_jobs
+from zssr_gan.zeroshot.scheduler import Tick, TrainJob, run_jobs
 from zssr_gan.zeroshot.shared import SharedModel, read_shared
 from zssr_gan.zeroshot.steps import SMALLEST_SIDE, fleet_capacity
 from zssr_gan.zeroshot.upscale import upscale
@@ -93,7 +93,7 @@ class Synthesiser:
                 assert ended.result is not None
                 yield ended.result
 
-    def _job(self, number: int, capacity: int) -> Job[StoredImage]:
+    def _job(self, number: int, capacity: int) -> TrainJob[StoredImage]:
         member, picture = self.images.member(number), self.images.read(number).picture
         height, width = picture.pixels.shape[-2:]
         if min(height, width) < SMALLEST_SIDE:

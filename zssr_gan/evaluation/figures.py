@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure as Drawing
 from torch import Tensor
 
-from zssr_gan.data.case import zero_shot_settings
+from zssr_gan.data.run_case import zero_shot_settings
 from zssr_gan.evaluation import published
 from zssr_gan.evaluation.evaluator import Evaluator
 from zssr_gan.evaluation.measure import SHOWN

@@ -56,7 +56,7 @@ PART_SETTINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Section:
     """Names and values under a title (hashes, versions, a model card, a camera), with a picture for some."""
 
     title: str
@@ -76,9 +76,9 @@ class Report:
     """By name; None: it was not made."""
     warnings: Sequence[str] = ()
     """A sentence each, shown at the top."""
-    cameras: Sequence[Facts] = ()
+    cameras: Sequence[Section] = ()
     """Estimated degradations, with kernel and noise as a picture; where there are none, bicubic is assumed."""
-    facts: Sequence[Facts] = ()
+    facts: Sequence[Section] = ()
     settings: str = ""
     """Of the run, as YAML."""
     files: frozenset[str] = frozenset()
@@ -124,9 +124,9 @@ def write_report(run: Run, names: Sequence[str]) -> Path:
         cameras=tuple(_cameras(run.folder / _DEGRADATION)),
         facts=(
             *(() if split is None else (_images(split, sources),)),
-            *(Facts(f"Model card of the {name}", _card(generator)) for name, generator in generators.items()),
-            Facts("SHA-256", tuple(_hashes(run.folder, generators))),
-            Facts("Versions that this report was made with", versions),
+            *(Section(f"Model card of the {name}", _card(generator)) for name, generator in generators.items()),
+            Section("SHA-256", tuple(_hashes(run.folder, generators))),
+            Section("Versions that this report was made with", versions),
         ),
         settings=run.settings.model_copy(update={"run_dir": str(run.folder)}).as_yaml(run.folder),
         files=frozenset(path.name for path in folder.iterdir()),
@@ -224,16 +224,16 @@ def _warnings(run: Run, generators: Mapping[str, TrainedGenerator], parts: Mappi
             )
 
 
-def _cameras(path: Path) -> Iterator[Facts]:
+def _cameras(path: Path) -> Iterator[Section]:
     for one in read_degradations(path).groups if path.exists() else ():
         png = encode_sheet(degradation_picture(one.estimate, words=False), "degradation")
-        yield Facts(one.group, tuple(account(one.estimate)), png)
+        yield Section(one.group, tuple(account(one.estimate)), png)
 
 
-def _images(split: Split, sources: str) -> Facts:
+def _images(split: Split, sources: str) -> Section:
     roles = Counter(member.role for member in split.entries)
     counts = [(f"role {role}", f"{roles[role]:,}") for part in PARTS.values() for role in part if roles[role]]
-    return Facts("Images", (("sources", sources), *counts))
+    return Section("Images", (("sources", sources), *counts))
 
 
 def _card(generator: TrainedGenerator) -> tuple[tuple[str, str], ...]:

@@ -22,7 +22,7 @@ from zssr_gan.inference.evidence import added_variation, evidence_figures
 from zssr_gan.inference.generator import generate, images_together
 from zssr_gan.inference.record import DegradationFacts, Work, versions
 from zssr_gan.inference.region import check_inside, cut, cut_picture
-from zssr_gan.inference.request import Request, Settings
+from zssr_gan.inference.request import PresetSettings, Request
 from zssr_gan.progress import Progress
 from zssr_gan.settings.zeroshot import GeneratorSettings, ZeroShotSettings
 from zssr_gan.zeroshot.scheduler import run_single
@@ -48,7 +48,7 @@ class Enhanced:
     """`H W` of the input or region, 8-bit levels: the result shrunk again against the input, mean over channels."""
     added_variation: Tensor
     """`sH sW`, 8-bit levels: how much more the result varies locally than bicubic does (see `added_variation`)."""
-    settings: Settings
+    settings: PresetSettings
     """For the image's size."""
     machine: Machine
     """Device, precision, threads and tile as they came out."""

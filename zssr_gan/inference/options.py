@@ -17,7 +17,7 @@ from zssr_gan.imaging.resize import Scale
 from zssr_gan.inference.generator import own_scale
 from zssr_gan.inference.record import DegradationFacts, OptionFile
 from zssr_gan.inference.region import checked_region
-from zssr_gan.inference.request import Request, Settings, learnt_for, named, preset_settings
+from zssr_gan.inference.request import PresetSettings, Request, learnt_for, named, preset_settings
 from zssr_gan.provenance import MAX_MEGAPIXELS, scale_text
 from zssr_gan.settings.zeroshot import (
     GENERATOR_PRESETS,
@@ -99,7 +99,7 @@ def make_request(
     )
     request = _with_degradation(request, degradation, kernel, noise, dash)
     files, shared = dict(request.files), None
-    settings: Settings
+    settings: PresetSettings
     if init_from is not None:
         if init == "scratch":
             raise SettingsError(f"{dash}init-from is a shared model: leave {dash}init scratch out")

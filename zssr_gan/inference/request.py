@@ -38,7 +38,7 @@ from zssr_gan.training.model_card import TrainedGenerator, load_generator
 from zssr_gan.zeroshot.shared import SharedModel, read_shared
 from zssr_gan.zeroshot.steps import LARGEST_SCALE
 
-Settings = ZeroShotSettings | GeneratorSettings
+PresetSettings = ZeroShotSettings | GeneratorSettings
 Files = Mapping[Literal["preset", "kernel", "degradation", "init-from", "model"], OptionFile]
 
 
@@ -54,7 +54,7 @@ class Request:
         SettingsError: a value out of range, or a kernel of another scale.
     """
 
-    settings: Settings
+    settings: PresetSettings
     """Of zero-shot learning, or, with `model`, of that way."""
     scale: Scale = (2.0, 2.0)
     """(y, x), 1 to 8 each; a model's own."""
@@ -117,13 +117,13 @@ class Request:
             return self.degradation
         return DegradationFacts.estimated(self.estimate, image_sha256)
 
-    def settings_for(self, pixels: int) -> Settings:
+    def settings_for(self, pixels: int) -> PresetSettings:
         """The settings for an image of so many pixels."""
         if isinstance(self.settings, GeneratorSettings) or self.learns or self.shared is not None:
             return self.settings
         return self.settings.for_size(pixels)
 
-    def facts(self, settings: Settings, used: Machine, image_sha256: str, folder: Path) -> RequestFacts:
+    def facts(self, settings: PresetSettings, used: Machine, image_sha256: str, folder: Path) -> RequestFacts:
         """The request as a record in `folder` stores it, of an image with this hash.
 
         Args:
@@ -210,7 +210,7 @@ class Request:
             if shared.sha256 != file.sha256:
                 raise WeightsError(f"{path} is not the recorded network: put the one of SHA-256 {file.sha256} there")
         read = parse_settings if model is None else parse_generator_settings
-        settings: Settings = read(recorded.settings, "the record's settings")
+        settings: PresetSettings = read(recorded.settings, "the record's settings")
         _check_preset(recorded, settings, version, pixels, shared=shared is not None)
         files = {
             option: OptionFile(path=str(folder / file.path), sha256=file.sha256)
@@ -223,7 +223,7 @@ class Request:
         return cls(settings, **values, shared=shared, model=model, files=files, options=options)
 
 
-def preset_settings(preset: str, *, generator: bool, shared: bool) -> Settings:
+def preset_settings(preset: str, *, generator: bool, shared: bool) -> PresetSettings:
     """The settings of a preset's name, or its file; `shared`: those for a case."""
     if generator:
         return load_generator_preset(preset)
@@ -231,7 +231,7 @@ def preset_settings(preset: str, *, generator: bool, shared: bool) -> Settings:
     return settings.for_case() if shared else settings
 
 
-def _check_preset(request: RequestFacts, settings: Settings, version: str, pixels: int, *, shared: bool) -> None:
+def _check_preset(request: RequestFacts, settings: PresetSettings, version: str, pixels: int, *, shared: bool) -> None:
     """Whether the settings are those of the named preset; another version's may differ."""
     generator = isinstance(settings, GeneratorSettings)
     if request.preset not in (GENERATOR_PRESETS if generator else PRESETS) or version != VERSION:

@@ -42,7 +42,7 @@ class TrainResult:
     """Whether the initialisation that is used died as well: its output equals bicubic."""
 
 
-Job = Generator[TrainRequest, TrainResult, R]
+TrainJob = Generator[TrainRequest, TrainResult, R]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Tick:
     """Floating-point operations of these, 6 a multiply-add (forward, and twice that backward)."""
 
 
-def run_single(job: Job[R]) -> R:
+def run_single(job: TrainJob[R]) -> R:
     """Run one job and return its result.
 
     Raises what the job raises; DeviceError if the device has too little memory for a single network.
@@ -81,7 +81,7 @@ def run_single(job: Job[R]) -> R:
 
 
 def run_jobs(
-    jobs: Iterable[tuple[K, Job[R]]],
+    jobs: Iterable[tuple[K, TrainJob[R]]],
     capacity: int,
     *,
     on_tick: Callable[[Tick], None] | None = None,
@@ -109,14 +109,14 @@ class _Scheduler(Generic[K, R]):
 
     def __init__(
         self,
-        jobs: Iterator[tuple[K, Job[R]]],
+        jobs: Iterator[tuple[K, TrainJob[R]]],
         capacity: int,
         on_tick: Callable[[Tick], None] | None,
         on_notice: Callable[[str], None] | None,
     ) -> None:
         self.jobs, self.capacity, self.on_tick, self.on_notice = jobs, capacity, on_tick, on_notice
         self.smaller: dict[Hashable, int] = {}  # capacities by batch key, where memory ran out
-        self.running: dict[TrainRequest, tuple[K, Job[R]]] = {}
+        self.running: dict[TrainRequest, tuple[K, TrainJob[R]]] = {}
         self.trained: dict[TrainRequest, dict[int, tuple[Trained, int]]] = {}  # networks with their restarts, by number
         self.waiting: dict[Hashable, deque[Member]] = {}
         self.finished: deque[Finished[K, R]] = deque()
@@ -201,7 +201,7 @@ class _Scheduler(Generic[K, R]):
         while self.waiting_count < wanted and not self.finished and (started := next(self.jobs, None)) is not None:
             self._resume(*started)
 
-    def _resume(self, key: K, job: Job[R], answer: TrainResult | ZssrGanError | None = None) -> None:
+    def _resume(self, key: K, job: TrainJob[R], answer: TrainResult | ZssrGanError | None = None) -> None:
         """Let a job go on to its next request or its end."""
         try:
             if isinstance(answer, ZssrGanError):

@@ -30,7 +30,7 @@ from zssr_gan.zeroshot.ensemble import (
 )
 from zssr_gan.zeroshot.fleet import RESTARTS, OnIteration, TrainRequest
 from zssr_gan.zeroshot.pairs import Task
-from zssr_gan.zeroshot.scheduler import Job, TrainResult
+from zssr_gan.zeroshot.scheduler import TrainJob, TrainResult
 from zssr_gan.zeroshot.selection import Selection, fold_map, select
 from zssr_gan.zeroshot.shared import SharedModel
 from zssr_gan.zeroshot.steps import Step, plan_steps
@@ -108,7 +108,7 @@ def upscale(
     seed: int,
     shared: SharedModel | None = None,
     on_progress: OnProgress | None = None,
-) -> Job[SuperResolved]:
+) -> TrainJob[SuperResolved]:
     """Enlarge one image by networks trained on it alone, or by the one that was trained on all images of its case.
 
     It is a job: `run_single(upscale(...))` runs it by itself, `run_jobs` many together.
@@ -163,7 +163,7 @@ def upscale(
 
 def _take_step(
     run: _Run, step: Step, image: Tensor, prefix: str, content: str
-) -> Job[tuple[Tensor, Tensor, Selection]]:
+) -> TrainJob[tuple[Tensor, Tensor, Selection]]:
     """Take the sub-steps of one step: the result `C H W`, clipped, the views' disagreement `H W`, the selection."""
     settings, outputs = run.settings, list[Tensor]()
     result: TrainResult | None = None
@@ -218,7 +218,7 @@ def _networks(
     outputs: list[Tensor],
     folds: Tensor | None,
     initial: ZSSR | None,
-) -> Job[TrainResult]:
+) -> TrainJob[TrainResult]:
     """Train the image's own networks on it and on the outputs of the sub-steps before, or take the case's network."""
     began, settings = time.perf_counter(), run.settings
     facts: dict[str, Any]
