@@ -45,7 +45,7 @@ class FrameFacts:
     shift: tuple[float, float]
     """(y, x), pixels of a frame: the frame's middle lies there in the reference frame, from its middle."""
     linear: tuple[float, ...]
-    """What its affine map adds to the identity, row by row."""
+    """What its affine map adds to the identity, row by row; with perspective, its tilt follows."""
     gain: float
     bias: float
     """In [0, 1] units."""
@@ -75,6 +75,8 @@ class Fused:
     motion: Motion
     """Of all frames, rejected ones too."""
     reference: int
+    mask: Tensor | None = None
+    """As it was given."""
 
     @property
     def phases(self) -> tuple[float, float]:
@@ -97,6 +99,8 @@ def fuse_burst(
     *,
     affine: bool = True,
     motion: Motion | None = None,
+    start: Motion | None = None,
+    mask: Tensor | None = None,
     mean: Tensor | None = None,
     pull: float = 300.0,
 ) -> Fused:
@@ -109,6 +113,9 @@ def fuse_burst(
         reference: the frame whose moment and place the result shows.
         affine: whether frames may turn and change size; else they shift alone.
         motion: of all frames, relative to the reference, where it is known; it is then not refined.
+        start: of all frames, relative to the reference, off by less than about 2 pixels; it is refined. With a tilt,
+            perspective is too.
+        mask: `H W` of the reference frame, of what moves as one; motion is found by that part alone.
         mean: `C sH sW`, an image that the result is pulled to, e.g. the aligned mean of single-frame results.
         pull: how strongly; 300 is a standard deviation of 15 levels.
 
@@ -119,17 +126,20 @@ def fuse_burst(
     _check(frames, scale, reference)
     planes = luma_planes(frames)
     y, refined = planes[:, 0], motion is None and len(frames) > 1
-    if refined:
+    if refined and start is not None:
+        found = refine_motion(y, Target(y[reference], mask=mask), start, affine=affine)
+        found = replace(found, motion=found.motion.relative_to(reference))
+    elif refined:
         found = find_motion(y, reference, affine=affine)
     else:
-        found = measure_motion(y, Target(y[reference]), Motion.none(len(y)) if motion is None else motion)
+        found = measure_motion(y, Target(y[reference], mask=mask), Motion.none(len(y)) if motion is None else motion)
     scene = _extended(planes[reference], scale)
     least = _LEAST_CORRELATION * _share_of_signal(y[reference], degradation)
     for _ in range(_ROUNDS if refined else 0):
         used = [f for f, reason in enumerate(_reasons(planes, found, reference, least)) if reason is None]
         burst = Burst.of(planes, found.motion, degradation, scale, reference, used)
         scene[0], _ = solve(burst, 0, scene[0], _FIRST_STEPS)
-        found = refine_motion(y, _target(scene[0], degradation, scale), found.motion, affine=affine)
+        found = refine_motion(y, scene_target(scene[0], degradation, scale, mask), found.motion, affine=affine)
         found = replace(found, motion=found.motion.relative_to(reference))
     reasons = _reasons(planes, found, reference, least)
     used = [f for f, reason in enumerate(reasons) if reason is None]
@@ -147,7 +157,7 @@ def fuse_burst(
             None if goal is None else (goal[0][channel], goal[1]),
         )
     assert weights is not None
-    measured = measure_motion(y, _target(scene[0], degradation, scale), found.motion)
+    measured = measure_motion(y, scene_target(scene[0], degradation, scale, mask), found.motion)
     seen = weights * np.asarray(burst.rows.sum(1) > 0).reshape(weights.shape)
     support = (burst.rows.T @ seen.ravel()).reshape(scene[0].shape) * scale**2
     r = used.index(reference)
@@ -160,15 +170,16 @@ def fuse_burst(
         frames=_facts(measured, dict(zip(used, seen.mean((1, 2)), strict=True)), reasons),
         motion=found.motion,
         reference=reference,
+        mask=mask,
     )
 
 
 def _facts(measured: Registration, weights: dict[int, float], reasons: list[str | None]) -> tuple[FrameFacts, ...]:
-    motion = measured.motion
+    motion, tilt = measured.motion, measured.motion.tilt
     return tuple(
         FrameFacts(
             shift=(float(motion.shift[f, 0]), float(motion.shift[f, 1])),
-            linear=tuple(motion.linear[f].flatten().tolist()),
+            linear=tuple(motion.linear[f].flatten().tolist() + ([] if tilt is None else tilt[f].tolist())),
             gain=float(motion.gain[f]),
             bias=float(motion.bias[f]),
             residual=255 * float(measured.residual[f]),
@@ -221,9 +232,13 @@ def _reasons(planes: Tensor, found: Registration, reference: int, least: float) 
     return reasons
 
 
-def _target(scene: Array, degradation: Degradation, scale: int) -> Target:
-    """The luma of a scene as the camera blurs it, to register frames to."""
-    return Target(torch.from_numpy(blurred(scene, degradation, scale)), (scale, scale), scale * BORDER)
+def scene_target(
+    scene: Array, degradation: Degradation, scale: int, mask: Tensor | None = None, border: int = BORDER
+) -> Target:
+    """The luma of a scene as the camera blurs it, to register frames to; `mask`: of the reference frame."""
+    if mask is not None:
+        mask = F.pad(mask.repeat_interleave(scale, 0).repeat_interleave(scale, 1), (scale * border,) * 4)
+    return Target(torch.from_numpy(blurred(scene, degradation, scale)), (scale, scale), scale * border, mask)
 
 
 def _goal(mean: Tensor, pull: float, scale: int) -> tuple[Array, Array]:

@@ -9,13 +9,11 @@ clearly less of the held frames unexplained, and where they lie in it where thei
 import statistics
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from zssr_gan.degradation.model import Degradation
-from zssr_gan.video.camera import blurred
-from zssr_gan.video.fusion import Fused, fuse_burst
-from zssr_gan.video.registration import Motion, Registration, Target, refine_motion
+from zssr_gan.video.fusion import Fused, fuse_burst, scene_target
+from zssr_gan.video.registration import refine_motion
 from zssr_gan.video.solver import luma_planes
 
 FEWEST = 3
@@ -72,7 +70,13 @@ def judge_fusion(
         rest = [fused.reference, *(f for f in usable if f not in held)]
         image = fuse_burst(frames[rest], degradation, scale, motion=fused.motion[rest]).image
         by_rest, by_one = (
-            _fit(frames[held], one, degradation, scale, fused.motion[held], affine=affine) for one in (image, alone)
+            refine_motion(
+                luma_planes(frames[held])[:, 0],
+                scene_target(luma_planes(one[None])[0, 0].numpy(), degradation, scale, fused.mask, 0),
+                fused.motion[held],
+                affine=affine,
+            )
+            for one in (image, alone)
         )
         size = (frames.shape[2], frames.shape[3])
         off += (scale * by_rest.motion.distance(fused.motion[held], size)).tolist()
@@ -93,12 +97,3 @@ def judge_fusion(
     else:
         reason = f"frames that are held out are predicted better by the others fused, by {100 - 100 * ratio:.0f} %"
     return Verdict(apart <= OFF and worse <= WORSE and ratio < RATIO, reason, ratio, apart, tuple(ratios))
-
-
-def _fit(
-    frames: Tensor, image: Tensor, degradation: Degradation, scale: int, start: Motion, *, affine: bool
-) -> Registration:
-    """Frames registered to an image as the camera blurs it, by luma."""
-    seen = blurred(luma_planes(image[None])[0, 0].numpy(), degradation, scale)
-    target = Target(torch.from_numpy(seen), (scale, scale))
-    return refine_motion(luma_planes(frames)[:, 0], target, start, affine=affine)

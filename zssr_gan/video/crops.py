@@ -1,0 +1,143 @@
+"""The frames of a track as crops of a video: what is fused of it, where it lies, and what is left out and why."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from zssr_gan.errors import SettingsError
+from zssr_gan.imaging.picture import Metadata, Picture
+from zssr_gan.inference.region import Region
+from zssr_gan.video.frames import Frame
+from zssr_gan.video.io import open_video
+from zssr_gan.video.pixels import luma, rgb
+from zssr_gan.video.registration import Motion
+from zssr_gan.video.tracks import Track, TrackError, TrackFrame, inside_corners
+
+FRAMES = 16
+"""Of a track that are fused where no other number is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """The region in one frame of a video."""
+
+    picture: Picture
+    frame: Frame
+    """Without its planes."""
+    box: Region
+    """Where it lies in the frame: left and top edge, width and height."""
+
+    @property
+    def name(self) -> str:
+        """Of its frame."""
+        return _name(self.frame)
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """For a record."""
+        return {**_facts(self.frame), "box": list(self.box)}
+
+
+@dataclass(frozen=True, slots=True)
+class TrackCrops:
+    """Crops of a track, in the order in which their frames are shown."""
+
+    crops: tuple[Crop, ...]
+    reference: int
+    """Which of the crops."""
+    start: Motion
+    """Of the crops by the track, relative to the reference."""
+    mask: Tensor | None
+    """`H W` of the reference crop: what lies within the corners of something flat; None: all."""
+    left_out: tuple[dict[str, object], ...]
+    """Frames between those of the crops that have no part, and why."""
+
+
+def read_crops(video: Path, track: Track, reference: int | None = None, most: int = FRAMES) -> TrackCrops:
+    """Cut a track's region out of the frames nearest to a reference frame.
+
+    Args:
+        video: that the track is of.
+        track: see `follow`.
+        reference: index of the frame whose moment the result shows; None: the one in which the region was marked.
+        most: crops.
+
+    Raises:
+        TrackError: a frame is not as the track has it, or fewer than two can be used.
+        VideoError: the video cannot be read.
+        SettingsError: the reference frame is not one that the track has found.
+    """
+    index = track.reference if reference is None else reference
+    middle = next((place for place, one in enumerate(track.frames) if one.index == index), None)
+    if middle is None:
+        first, last = track.frames[0].index, track.frames[-1].index
+        raise SettingsError(f"frame {index} is not in the track, which has frames {first} to {last}")
+    if track.frames[middle].status != "tracked":
+        raise SettingsError(f"frame {index} cannot be the reference: {track.frames[middle].status}")
+    order = sorted(range(len(track.frames)), key=lambda place: (abs(place - middle), place))
+    chosen = [place for place in order if track.frames[place].status == "tracked"][:most]
+    between = track.frames[min(chosen) : max(chosen) + 1]
+    left_out: list[dict[str, object]] = [
+        {"index": one.index, "field": one.field, "pts": one.pts, "sha256": one.sha256, "rejected": one.status}
+        for one in between
+        if one.status != "tracked"
+    ]
+    wanted = {(track.frames[place].index, track.frames[place].field): track.frames[place] for place in chosen}
+    found: list[tuple[TrackFrame, Crop]] = []
+    with open_video(video, raw=track.raw, split=track.split) as opened:
+        for frame in opened.frames:
+            if (one := wanted.pop((frame.index, frame.field), None)) is None:
+                continue
+            _check(frame, one, track, video)
+            why = "the decoder reports damage" if frame.corrupt else ""
+            if frame.same_as is not None and any(crop.frame.index == frame.same_as for _, crop in found):
+                why = f"repeats frame {frame.same_as}"
+            if why and one.index != index:
+                left_out.append({**_facts(frame), "rejected": why})
+            else:
+                found.append((one, _crop(frame, track.box(one))))
+            if not wanted:
+                break
+    if wanted:
+        raise TrackError(f"{video}: has no frame {min(wanted, key=lambda one: one[0])[0]}, which its track names.")
+    if len(found) < 2:
+        raise TrackError(
+            f"{video}: the track has one frame alone that can be used, and fusing takes two: zssr-gan enhance enlarges "
+            "it."
+        )
+    used, crops = [one for one, _ in found], tuple(crop for _, crop in found)
+    at = next(place for place, one in enumerate(used) if one.index == index)
+    mask = inside_corners(used[at].corners, crops[at].box) if track.plane else None
+    return TrackCrops(crops, at, track.motion(used).relative_to(at), mask, tuple(left_out))
+
+
+def _check(frame: Frame, one: TrackFrame, track: Track, video: Path) -> None:
+    rows, columns = frame.planes[0].shape
+    if (rows, columns) != (track.height, track.width):
+        raise TrackError(
+            f"{video}: frame {frame.index} has {columns}x{rows} pixels, and the track is of frames of "
+            f"{track.width}x{track.height}."
+        )
+    if one.sha256 and one.sha256 != frame.sha256:
+        raise TrackError(f"{video}: frame {frame.index} is not as its track has it; another decoder may have read it.")
+
+
+def _crop(frame: Frame, box: Region) -> Crop:
+    x, y, width, height = box
+    pixels = luma(frame) if frame.is_gray else rgb(frame)
+    cut = pixels[:, y : y + height, x : x + width].clamp(0, 1).to(torch.float32).contiguous()
+    bits = 16 if frame.bits > 8 else 8
+    return Crop(Picture(pixels=cut, alpha=None, bits=bits, metadata=Metadata()), replace(frame, planes=()), box)
+
+
+def _name(frame: Frame) -> str:
+    return f"frame {frame.index}{'' if frame.field is None else f', {frame.field} field'}"
+
+
+def _facts(frame: Frame) -> dict[str, object]:
+    return {
+        "index": frame.index, "field": frame.field, "pts": frame.pts, "sha256": frame.sha256,
+        "time_base": None if frame.time_base is None else str(frame.time_base), "picture_type": frame.picture_type,
+    }  # fmt: skip
