@@ -79,7 +79,11 @@ GROUPS = {
     "V28I": Group((1.1, 0.8, 30), 1, crf=28),
     "V28P": Group((1.1, 0.8, 30), 1, crf=28, predicted=True),
     "HV28P": Group((1.0, 0.7, 120), 1.5, crf=28, predicted=True),
+    "V33I": Group((0.9, 0.7, 150), 1, crf=33),
     "V33P": Group((0.9, 0.7, 150), 1, crf=33, predicted=True),
+    # No limit of the rule for video was read from these two.
+    "XV25P": Group((1.3, 0.9, 70), 2, crf=25, predicted=True),
+    "XV30I": Group((1.0, 0.7, 45), 1.5, crf=30),
 }
 JPEG = "A85,A75,A60,N75,B75,H70,HB60"
 
