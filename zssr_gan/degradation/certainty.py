@@ -19,13 +19,15 @@ def verdict(certainty: Certainty, settings: EstimationSettings) -> tuple[bool, s
     """Whether the blur is used, and why, in one sentence."""
     away, unsure = (10 ** (-db / 20) for db in (certainty.bicubic_db, certainty.spread_db))
     better = certainty.misfit_bicubic / max(certainty.misfit, 1e-9)
+    gain = max(certainty.misfit_bicubic - certainty.misfit, 0.01)
+    needed = max(settings.recurrence, settings.recurrence_gain / gain)
     if away <= settings.certainty * unsure:
         return False, (
             f"the blur is {away / max(unsure, 1e-9):.1f} times as far from bicubic as its standard error "
             f"({settings.certainty:g} times are needed)"
         )
     why = f"small structures recur at half the size {better:.1f} times as well under this blur as under bicubic's"
-    return better >= settings.recurrence, f"{why} ({settings.recurrence:g} times are needed)"
+    return better >= needed, f"{why} ({needed:.1f} times are needed)"
 
 
 def certainty_of(
