@@ -264,10 +264,10 @@ def _stills(video: Video, box_of: BoxOf) -> Iterator[Still[_Shown]]:
 
 
 def _plain(frame: Frame, box: Region, size: Size) -> Tensor:
-    """Luma of a frame's box, enlarged by bicubic to `size`."""
+    """Luma of a frame's box, enlarged by bicubic to `size`, in whole levels."""
     left, top, width, height = box
     luma = luma_of(stored(frame))[top : top + height, left : left + width]
-    return resize(luma[None], size)[0]
+    return resize(luma[None], size)[0].mul(LEVELS).round().div(LEVELS)
 
 
 def _line(frame: Frame, box: Region) -> dict[str, str]:

@@ -20,7 +20,6 @@ from zssr_gan.inference.record import (
     Times,
     Tool,
     WrittenFile,
-    encode_json,
     versions,
 )
 from zssr_gan.inference.request import Request
@@ -132,7 +131,7 @@ def write_clip(made: Made, journal: Journal, *, replaceable: list[Path]) -> Clip
             ),
             frames=frames,
         )
-        data = encode_json(record.model_dump(mode="json"))
+        data = record.encode()
         hashes = {path.name: one.sha256 for path, one in written.items()}
         journal.append({"sealed": {**hashes, targets[-1].name: sha256_bytes(data)}})
         with uninterrupted():

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,9 @@ from zssr_gan.inference.record import (
     Times,
     Tool,
     WrittenFile,
+    encode_json,
 )
+from zssr_gan.inference.region import Region
 from zssr_gan.provenance import LABELS, STATEMENT, FileModel, Label, label_of, strongest
 from zssr_gan.video.io import Fields, Raw
 
@@ -37,18 +40,25 @@ class ClipOptions(FileModel):
     lossy: bool = Field(False, description="whether an H.264 copy lies beside it")
 
 
-class FrameFacts(FileModel):
-    """One frame."""
+@dataclass(frozen=True, slots=True)
+class FrameFacts:
+    """One frame; small, as a long video has many.
 
-    index: int = Field(description="in the order in which the decoder shows frames, from 0")
+    `index`: in the order in which the decoder shows frames, from 0. `pts`: of the input, in units of the time base;
+    None: not known. `sha256`: of the planes as decoded. `same_as`: index of the frame before it that has the same
+    planes. `box`: left and top edge, width and height of what is shown of it. `averaged`: mean number of frames that a
+    pixel was averaged over before the network. `result_sha256`: of the planes of the result.
+    """
+
+    index: int
     field: Literal["top", "bottom"] | None
-    pts: int | None = Field(description="of the input and the result, in units of the time base; none: not known")
-    sha256: str = Field(description="of the planes as decoded")
-    same_as: int | None = Field(description="index of the frame before it that has the same planes")
+    pts: int | None
+    sha256: str
+    same_as: int | None
     corrupt: bool
-    box: tuple[int, int, int, int] = Field(description="left and top edge, width and height of what is shown of it")
-    averaged: float = Field(description="mean number of frames that a pixel was averaged over before the network")
-    result_sha256: str = Field(description="of the planes of the result")
+    box: Region
+    averaged: float
+    result_sha256: str
 
 
 class ClipTimes(FileModel):
@@ -103,6 +113,12 @@ class ClipRecord(FileModel):
     versions: dict[str, str]
     times: Times
     frames: tuple[FrameFacts, ...]
+
+    def encode(self) -> bytes:
+        """The file: a line for each frame."""
+        frames = b",\n".join(b"    " + json.dumps(asdict(frame)).encode() for frame in self.frames)
+        head = encode_json(self.model_dump(mode="json", exclude={"frames"})).removesuffix(b"\n}\n")
+        return head + b',\n  "frames": [\n' + frames + b"\n  ]\n}\n"
 
     def least_label(self) -> Label:
         """What the result was learnt from, by what the record lists."""
