@@ -188,6 +188,21 @@ def test_receptive_field(name: str) -> None:
         assert set(extents) == {side if field is None else field}
 
 
+@networks
+def test_gradients_reach_the_input_and_every_weight_that_learns(name: str) -> None:
+    network, facts = build(name)
+    side = facts.largest or max(facts.smallest, 9)
+    x = image(facts.channels[-1], side, side).requires_grad_()
+    out = run(network.train(), x)
+    (out * noise(*out.shape)).sum().backward()
+    learning = {own: weight for own, weight in network.named_parameters() if weight.requires_grad}
+    for own, weight in {**learning, "input": x}.items():
+        assert weight.grad is not None, own
+        assert weight.grad.isfinite().all(), own
+        # A bias before a normalisation has no gradient but rounding.
+        assert own.endswith("bias") or weight.grad.abs().max() > 1e-7, own
+
+
 def test_facts_alone() -> None:
     with pytest.raises(ImageError, match="takes images of 9 pixels a side or fewer, not 10x5"):
         Facts("network", None, (3,), smallest=4, receptive_field=None, largest=9).check(torch.zeros(1, 3, 5, 10))

@@ -233,9 +233,9 @@ class TestVGG:
             vgg(SHALLOW, str(path))
 
     def test_random_weights_are_seeded_and_warned_of(self) -> None:
-        (_, origin), (_, other) = (vgg(SHALLOW, "random", seed=seed) for seed in (3, 4))
+        (_, origin), (_, other) = (vgg(SHALLOW, "random", seed=seed) for seed in (0, 3))
         assert origin.sha256 != other.sha256
-        assert "RANDOM weights (seed 3)" in (origin.warning or "")
+        assert "RANDOM weights (seed 0)" in (origin.warning or "")
 
 
 class Evil:

@@ -46,18 +46,6 @@ def test_weights_of_the_generator_x4(options: dict[str, Any], weights: int) -> N
     assert parameters(lambda: Generator(GeneratorOptions(scale=4, **options))) == weights
 
 
-@pytest.mark.parametrize("options", [{}, {"norm": False}, {"residual": True}, {"upsampling": "pixel_shuffle"}])
-def test_gradients_reach_every_weight_and_the_input(options: dict[str, Any]) -> None:
-    network = small(**options)
-    x = noise(2, 3, 9, 7).requires_grad_()
-    (network(x) * noise(2, 3, 18, 14)).sum().backward()
-    gradients = {name: weight.grad for name, weight in [*network.named_parameters(), ("input", x)]}
-    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients.values())
-    # A bias before a normalisation has none but rounding; all others are moved.
-    still = [name for name, gradient in gradients.items() if gradient.abs().max() < 1e-7]  # type: ignore[union-attr]
-    assert all(name.endswith("bias") for name in still)
-
-
 def test_first_values() -> None:
     """Of the size of pixels; near bicubic where they are added to it; seeded; float32 under autocast too."""
     x = noise(2, 3, 12, 12)
@@ -152,10 +140,4 @@ class TestDiscriminator:
     @pytest.mark.parametrize(("head", "shape"), [("flatten", (3, 1)), ("adaptive", (3, 1)), ("patch", (3, 1, 2, 2))])
     def test_logits(self, head: Any, shape: tuple[int, ...]) -> None:
         network = Discriminator(DiscriminatorOptions(width=4, hidden=8, size=32, head=head), draws())
-        x = noise(3, 3, 32, 32).requires_grad_()
-        logits = network(x)
-        assert logits.shape == shape
-        logits.sigmoid().log().sum().backward()
-        assert x.grad is not None
-        assert x.grad.abs().sum() > 0
-        assert all(weight.grad is not None for weight in network.parameters())
+        assert network(noise(3, 3, 32, 32)).shape == shape

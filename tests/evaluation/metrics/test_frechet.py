@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from scipy.linalg import sqrtm
 from torch import Tensor
 
-from tests.networks.weights import inception_weights, vgg_weights
+from tests.networks.weights import cached_inception_weights, vgg_weights
 from zssr_gan.evaluation.metrics.frechet import Features, SetMetric, fid, frechet, frechet_distance, moments
 from zssr_gan.evaluation.metrics.metric import Figure
 from zssr_gan.files import sha256_file
@@ -39,7 +39,7 @@ def places() -> SetMetric:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "inception.safetensors"
-    save_file(inception_weights(torch.Generator().manual_seed(0)), path)
+    save_file(cached_inception_weights(), path)
     return path
 
 
@@ -120,7 +120,7 @@ def test_a_vector_of_fid_is_of_an_image(inception: SetMetric, file: Path) -> Non
     """Images of several shapes, on 8-bit levels."""
     given = [*images(2, 0), *images(1, 1, side=20), *images(1, 2)]
     seen = inception.look(given)
-    network = Inception(inception_weights(torch.Generator().manual_seed(0)))
+    network = Inception(cached_inception_weights())
     vectors = torch.cat([network((image * 255).round()[None] / 255)["pool3"] for image in given]).double()
     assert (seen.images, seen.moments["pool3"].count) == (4, 4)
     assert torch.allclose(seen.moments["pool3"].mean, vectors.mean(0), atol=1e-4)
