@@ -270,7 +270,7 @@ def account(estimate: Estimate) -> list[tuple[str, str]]:
         lines.append(("blur", f"a kernel of {len(blur.values[0])} x {len(blur.values)} HR pixels for x{blur.scale[1]}"))
     lines.append(("noise", _noise(estimate.degradation.noise, _NOISE_FROM[estimate.noise_from])))
     lines.append(("JPEG", _jpeg(estimate.degradation.jpeg, _JPEG_FROM[estimate.jpeg_from], estimate.jpeg_qualities)))
-    lines += [("found", one.summary) for one in estimate.compressions]
+    lines += [("found", f"JPEG, {one.summary}") for one in estimate.compressions]
     looked = f", {estimate.certainty.tiles} parts of them looked at" if estimate.certainty is not None else ""
     lines.append(("images", f"{len(estimate.images)}{looked}"))
     lines.append(("why", estimate.why))
