@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 
 from tests.video.bursts import burst, motion
+from tests.video.faces import REGION, scene, shifted, write
 from zssr_gan.cli.main import main
 from zssr_gan.imaging.colour import to_levels
+from zssr_gan.video.tracks import region_corners
 
 
 def test_a_folder_gives_an_image_a_plain_enlargement_and_a_record(
@@ -32,3 +34,35 @@ def test_a_folder_gives_an_image_a_plain_enlargement_and_a_record(
     assert main([*words, "--overwrite", "--reference", "7"]) == 2
     assert "the reference is one of the frames 0 to 3, not 7" in capsys.readouterr().err
     assert main(["fuse", str(tmp_path / "none"), "-o", str(tmp_path / "x.png")]) == 1
+
+
+def test_a_part_of_a_video_is_fused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = [shifted(region_corners(REGION), 1.3 * n, 0.4 * n) for n in range(4)]
+    clip = write(tmp_path / "a.mkv", [scene(one) for one in truth])
+    words = ["fuse", str(clip), "-o", str(tmp_path / "face.png"), "--degradation", "bicubic", "-s", "1"]
+    region = ["--region", "36,26,24,20", "--frame", "0"]
+    assert main([*words, *region]) == 0
+    shown = capsys.readouterr()
+    assert "followed through frames 0 to 3" in shown.err
+    assert "face.png: " in shown.out
+    assert main(["video", "track", str(clip), *region, "-o", str(tmp_path / "t.json")]) == 0
+    text = (tmp_path / "t.json").read_text("utf-8")
+    (tmp_path / "t.json").write_text(text.replace('"status": "tracked"}\n', '"status": "blurred"}\n'), "utf-8")
+    capsys.readouterr()
+    assert main([*words, "--track", str(tmp_path / "t.json"), "--overwrite"]) == 0
+    shown = capsys.readouterr()
+    assert "t.json: was edited after it was written" in shown.err
+    other = write(tmp_path / "b.mkv", [scene(one) for one in truth[:2]])
+    for change, code, said in (
+        (["--track", str(tmp_path / "t.json"), *region], 2, "give one of them"),
+        ([], 2, "is a video: say what is fused of it"),
+        (["--region", "36,26,24,20"], 2, "say what is to be followed"),
+        ([*region, "--aspect", "auto"], 1, "its sample aspect ratio is not known"),
+        ([*region, "--reference", "9"], 2, "frame 9 is not in the track, which has frames 0 to 3"),
+        ([*region, str(other)], 2, "are of one video, and 2 inputs are given"),
+    ):
+        assert main([*words, "--overwrite", *change]) == code, change
+        assert said in " ".join(capsys.readouterr().err.split())
+    words[1] = str(other)
+    assert main([*words, "--overwrite", "--track", str(tmp_path / "t.json")]) == 1
+    assert "that of another video (a.mkv)" in " ".join(capsys.readouterr().err.split())

@@ -1,4 +1,4 @@
-"""`zssr-gan fuse`: stills of one scene, fused into one image."""
+"""`zssr-gan fuse`: stills of one scene, or the frames of a track, fused into one image."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -7,18 +7,23 @@ import typer
 
 from zssr_gan.cli.exit_codes import running
 from zssr_gan.cli.options import FILES, Overwrite
-from zssr_gan.errors import ImageError, OutputError
+from zssr_gan.cli.video import Fields, Raw, marked, parse_display
+from zssr_gan.errors import ImageError, OutputError, SettingsError
 
 if TYPE_CHECKING:
     from zssr_gan.progress import Bar
     from zssr_gan.video.case_mean import MeanKind
+    from zssr_gan.video.crops import TrackSource
     from zssr_gan.video.fuse import FusedStills
+    from zssr_gan.video.tracking import Mark
+
+_VIDEO = "Of a video"
 
 
 def fuse(
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT", help="A folder of stills, in the order of their names, or the files."),
+        typer.Argument(metavar="INPUT", help="A folder of stills, in the order of their names, or the files; a video."),
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE", rich_help_panel=FILES, help="The .png or .tif to write.")
@@ -27,8 +32,46 @@ def fuse(
         int, typer.Option("-s", "--scale", min=1, max=4, metavar="S", help="Factor per side, 1 to 4.")
     ] = 2,
     reference: Annotated[
-        int, typer.Option(min=0, metavar="N", help="The frame whose moment the result shows, counted from 0.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0, metavar="N", help="The frame whose moment the result shows, from 0 [the first, or --frame]."
+        ),
+    ] = None,
+    track: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", rich_help_panel=_VIDEO, help="A track, of `zssr-gan video track`."),
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y,W,H", rich_help_panel=_VIDEO, help="Or what to follow: left, top, width, height."),
+    ] = None,
+    frame: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", rich_help_panel=_VIDEO, help="The frame in which it lies there, from 0."),
+    ] = None,
+    corners: Annotated[
+        str | None,
+        typer.Option(
+            metavar="x1,y1,...,x4,y4", rich_help_panel=_VIDEO, help="Four corners of something flat, as of a plate."
+        ),
+    ] = None,
+    frames: Annotated[
+        int,
+        typer.Option(min=2, metavar="K", rich_help_panel=_VIDEO, help="How many are fused: the nearest ones that fit."),
+    ] = 16,
+    aspect: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|WxH",
+            rich_help_panel=_VIDEO,
+            help="As the last step, correct the width, for pixels that are not square: as the file states, or so that "
+            "whole frames have this size.",
+        ),
+    ] = None,
+    fields: Annotated[
+        Fields, typer.Option(rich_help_panel=_VIDEO, help="Interlaced frames, as in `video frames`.")
+    ] = Fields.auto,
+    raw: Annotated[Raw | None, typer.Option(rich_help_panel=_VIDEO, help="Read a bare H.264 or H.265 stream.")] = None,
     degradation: Annotated[
         str,
         typer.Option(
@@ -55,11 +98,16 @@ def fuse(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Fuse stills of one scene, cut alike, into one image of the reference frame's moment.
+    """Fuse frames of one scene into one image of the reference frame's moment: stills, cut alike, or a part of a video.
 
     ```
     zssr-gan fuse crops/ -o face.png --reference 4
+    zssr-gan fuse clip.mp4 --region 174,266,32,40 --frame 600 -o face.png
+    zssr-gan fuse clip.mp4 --track track.json -o face.png
     ```
+
+    Of a video, the region is followed as by `zssr-gan video track`, whose sheet shows where it was found: look at it
+    first. Frames that repeat others, are damaged, or in which the region was not found, have no part and are recorded.
 
     Frames are registered to a few hundredths of a pixel and weighed by how well they agree; frames that show something
     else have no part and are named. Frames that are held out say whether fusing pays; where it does not, the result is
@@ -79,34 +127,79 @@ def fuse(
     143 SIGTERM.
     """
     with running(failed=(ImageError, OutputError)) as bar:
-        from zssr_gan.inference.outputs import collect_sources
+        from dataclasses import replace
+
+        from zssr_gan.inference.outputs import VIDEO_EXTENSIONS, collect_sources
         from zssr_gan.video.case_mean import MeanOption
         from zssr_gan.video.fuse import camera_option
         from zssr_gan.video.fuse_files import fuse_files
 
-        paths, notices = collect_sources(inputs)
-        for notice in notices:
-            bar.note(notice)
+        source: list[Path] | TrackSource
+        if track is not None or (region, frame, corners) != (None, None, None):
+            if track is not None and (region, corners) != (None, None):
+                raise SettingsError("--track says what is fused, and so does --region: give one of them")
+            mark = None if track is not None else marked(region, frame, corners)
+            source = _followed(inputs, track, mark, fields, raw, frames, bar)
+            source = replace(source, reference=reference, display=parse_display(aspect))
+        else:
+            if video := next((path for path in inputs if path.name.lower().endswith(VIDEO_EXTENSIONS)), None):
+                raise SettingsError(
+                    f"{video}: is a video: say what is fused of it: --region X,Y,W,H --frame N, or --track"
+                )
+            source, notices = collect_sources(inputs)
+            for notice in notices:
+                bar.note(notice)
         done = fuse_files(
-            paths,
+            source,
             output,
             scale,
-            reference,
+            reference or 0,
             camera_option(degradation),
             affine=not shifts,
             mean=MeanOption(cast("MeanKind", mean), init_from),
             overwrite=overwrite,
             on_progress=bar.update,
         )
-        _show(done, paths, output, bar)
+        _show(done, output, bar)
 
 
-def _show(done: "FusedStills", paths: list[Path], output: Path, bar: "Bar") -> None:
+def _followed(
+    inputs: list[Path], track: Path | None, mark: "Mark | None", fields: Fields, raw: Raw | None, most: int, bar: "Bar"
+) -> "TrackSource":
+    """The track in a file, or followed now."""
+    from zssr_gan.video.crops import TrackSource
+    from zssr_gan.video.tracking import follow
+    from zssr_gan.video.tracks import read_track
+
+    if len(inputs) != 1:
+        raise SettingsError(f"--track and --region are of one video, and {len(inputs)} inputs are given: name one")
+    (video,) = inputs
+    if mark is None:
+        assert track is not None
+        found = read_track(track, video)
+        if found.edited:
+            bar.note(f"{track}: was edited after it was written, and is used as it is now")
+        return TrackSource(video, found, most=most)
+    bar.start(0, str(video))
+    found = follow(
+        video, mark, raw=None if raw is None else raw.value, split=fields.value, most=most, on_progress=bar.update
+    )
+    first, last = found.frames[0].index, found.frames[-1].index
+    bar.note(f"followed through frames {first} to {last}; zssr-gan video track shows where it was found")
+    return TrackSource(video, found, most=most)
+
+
+def _show(done: "FusedStills", output: Path, bar: "Bar") -> None:
     from zssr_gan.video.fusion import STATIC
 
-    for path, fact in zip(paths, done.fused.frames, strict=True):
+    for name, fact in zip(done.names, done.fused.frames, strict=True):
         if fact.rejected is not None:
-            bar.note(f"{path.name} has no part: {fact.rejected}")
+            bar.note(f"{name} has no part: {fact.rejected}")
+    for one in done.left_out:
+        bar.note(f"frame {one['index']} has no part: {one['rejected']}")
+    if done.stored is not None:
+        rows, columns = done.picture.pixels.shape[1:]
+        bar.note(f"as the last step, {done.stored[0]}x{done.stored[1]} pixels became {columns}x{rows}")
     bar.note(f"degradation: {done.degradation.why}")
     if done.verdict.fuse and max(done.fused.phases) < STATIC:
         bar.note("nothing moves between the frames by parts of a pixel: fusing lowers the noise, but adds no detail")

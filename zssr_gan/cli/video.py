@@ -231,7 +231,7 @@ def frames(
         from zssr_gan.video.io import open_video
         from zssr_gan.video.table import Summary
 
-        display = _display(aspect)
+        display = parse_display(aspect)
         check_folder(output, overwrite=overwrite)
         bar.start(0, str(file))
         summary = Summary()
@@ -324,14 +324,13 @@ def marked(region: str | None, frame: int | None, corners: str | None) -> "Mark"
     from zssr_gan.video.tracking import Mark
     from zssr_gan.video.tracks import parse_corners
 
-    if frame is None:
-        raise SettingsError("say in which frame the region lies there: --frame N, counted from 0")
     return Mark.of(
         None if region is None else parse_region(region), frame, None if corners is None else parse_corners(corners)
     )
 
 
-def _display(aspect: str | None) -> "Display":
+def parse_display(aspect: str | None) -> "Display":
+    """What --aspect says. Raises SettingsError."""
     if aspect is None:
         return None
     if aspect == "auto":

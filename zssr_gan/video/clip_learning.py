@@ -20,7 +20,7 @@ from zssr_gan.inference.request import Request
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import ZeroShotSettings
 from zssr_gan.signals import uninterrupted
-from zssr_gan.video.frames import Frame, Video
+from zssr_gan.video.frames import NOT_PREDICTED, Frame, Video
 from zssr_gan.video.journal import Journal
 from zssr_gan.video.planes import check_size, stored
 from zssr_gan.video.steady import noise_between
@@ -52,9 +52,6 @@ MOST_LEARNT_FROM = 32
 _BLOCK = 16  # a codec's, between which a part to learn from is cut
 
 _LEAST_NOISE = 2 / LEVELS  # of luma, that is learnt against: less does no harm
-
-_NOT_PREDICTED = {"", "mjpeg", "ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "png", "v210", "magicyuv"}
-"""Codecs that store each frame by itself without prediction, or without loss."""
 
 
 @dataclass(slots=True)
@@ -194,7 +191,7 @@ def learn(found: Survey, request: Request, folder: Path, used: Machine, report: 
 
 
 def _camera(found: Survey, request: Request, report: Report) -> DegradationFacts:
-    footage = found.codec not in _NOT_PREDICTED
+    footage = found.codec not in NOT_PREDICTED
     evidence = [Evidence(image, x.expand(1 if len(x) == 1 else 3, -1, -1)) for image, x in found.images]
     estimate = estimate_degradation(
         evidence,

@@ -1,19 +1,23 @@
 """The frames of a track as crops of a video: what is fused of it, where it lies, and what is left out and why."""
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from zssr_gan.errors import SettingsError
 from zssr_gan.imaging.picture import Metadata, Picture
+from zssr_gan.imaging.resize import Size
 from zssr_gan.inference.region import Region
-from zssr_gan.video.frames import Frame
+from zssr_gan.video.aspect import Display, display_size
+from zssr_gan.video.folder import TABLE
+from zssr_gan.video.frames import Field, Frame
 from zssr_gan.video.io import open_video
 from zssr_gan.video.pixels import luma, rgb
 from zssr_gan.video.registration import Motion
-from zssr_gan.video.tracks import Track, TrackError, TrackFrame, inside_corners
+from zssr_gan.video.tracks import Track, TrackError, TrackFrame, another_video, inside_corners
 
 FRAMES = 16
 """Of a track that are fused where no other number is asked for."""
@@ -55,21 +59,45 @@ class TrackCrops:
     """Frames between those of the crops that have no part, and why."""
 
 
-def read_crops(video: Path, track: Track, reference: int | None = None, most: int = FRAMES) -> TrackCrops:
-    """Cut a track's region out of the frames nearest to a reference frame.
+@dataclass(frozen=True, slots=True)
+class TrackSource:
+    """What is fused of a video.
 
-    Args:
-        video: that the track is of.
-        track: see `follow`.
-        reference: index of the frame whose moment the result shows; None: the one in which the region was marked.
-        most: crops.
+    `video`: a file, or a folder of stills with a `frames.csv`. `track`: of it. `reference`: index of the frame whose
+    moment the result shows; None: the one in which the region was marked. `most`: frames, those nearest to it.
+    `display`: the shape in which whole frames are shown, to which the result's width is corrected as the last step.
+    """
+
+    video: Path
+    track: Track
+    reference: int | None = None
+    most: int = FRAMES
+    display: Display = None
+
+    @property
+    def file(self) -> Path:
+        """That the track has the hash of."""
+        return self.video / TABLE if self.video.is_dir() else self.video
+
+    def shown_size(self, size: Size, field: Field | None) -> Size:
+        """Rows and columns of a result of this size, enlarged or not, as it is to be shown."""
+        track, ratio = self.track, self.track.sample_aspect_ratio
+        whole = Frame((np.broadcast_to(np.uint8(0), (track.height, track.width)),), 0, field=field)
+        shown = display_size(whole, None if ratio is None else Fraction(ratio), self.display)
+        rows, columns = shown or (track.height, track.width)
+        return round(size[0] * rows / track.height), round(size[1] * columns / track.width)
+
+
+def read_crops(source: TrackSource) -> TrackCrops:
+    """Cut a track's region out of the frames nearest to the reference frame.
 
     Raises:
-        TrackError: a frame is not as the track has it, or fewer than two can be used.
+        TrackError: the track is of another video, a frame is not as it has it, or fewer than two can be used.
         VideoError: the video cannot be read.
         SettingsError: the reference frame is not one that the track has found.
     """
-    index = track.reference if reference is None else reference
+    video, track = source.video, source.track
+    index = track.reference if source.reference is None else source.reference
     middle = next((place for place, one in enumerate(track.frames) if one.index == index), None)
     if middle is None:
         first, last = track.frames[0].index, track.frames[-1].index
@@ -77,16 +105,20 @@ def read_crops(video: Path, track: Track, reference: int | None = None, most: in
     if track.frames[middle].status != "tracked":
         raise SettingsError(f"frame {index} cannot be the reference: {track.frames[middle].status}")
     order = sorted(range(len(track.frames)), key=lambda place: (abs(place - middle), place))
-    chosen = [place for place in order if track.frames[place].status == "tracked"][:most]
-    between = track.frames[min(chosen) : max(chosen) + 1]
+    chosen, unused = list[TrackFrame](), list[TrackFrame]()
+    for place in order:
+        if len(chosen) == source.most:
+            break
+        (chosen if track.frames[place].status == "tracked" else unused).append(track.frames[place])
     left_out: list[dict[str, object]] = [
         {"index": one.index, "field": one.field, "pts": one.pts, "sha256": one.sha256, "rejected": one.status}
-        for one in between
-        if one.status != "tracked"
+        for one in sorted(unused, key=lambda one: one.index)
     ]
-    wanted = {(track.frames[place].index, track.frames[place].field): track.frames[place] for place in chosen}
+    wanted = {(one.index, one.field): one for one in chosen}
     found: list[tuple[TrackFrame, Crop]] = []
     with open_video(video, raw=track.raw, split=track.split) as opened:
+        if opened.info.sha256 != track.sha256:
+            raise TrackError(f"{video}: {another_video(track)}")
         for frame in opened.frames:
             if (one := wanted.pop((frame.index, frame.field), None)) is None:
                 continue
@@ -127,7 +159,7 @@ def _check(frame: Frame, one: TrackFrame, track: Track, video: Path) -> None:
 def _crop(frame: Frame, box: Region) -> Crop:
     x, y, width, height = box
     pixels = luma(frame) if frame.is_gray else rgb(frame)
-    cut = pixels[:, y : y + height, x : x + width].clamp(0, 1).to(torch.float32).contiguous()
+    cut = pixels[:, y : y + height, x : x + width].clamp(0, 1).float().contiguous()
     bits = 16 if frame.bits > 8 else 8
     return Crop(Picture(pixels=cut, alpha=None, bits=bits, metadata=Metadata()), replace(frame, planes=()), box)
 

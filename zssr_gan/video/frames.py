@@ -16,6 +16,9 @@ Plane = NDArray[Any]
 
 Field = Literal["top", "bottom"]
 
+NOT_PREDICTED = {"", "mjpeg", "ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "png", "v210", "magicyuv"}
+"""Codecs that store each frame by itself, or without loss; those of all others are footage of a compressed video."""
+
 _HD_ROWS = 720  # from here on, what states no matrix is read as BT.709, and below as BT.601, as players do
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -20,11 +21,17 @@ from zssr_gan.imaging.convert import like, picture_of
 from zssr_gan.imaging.picture import Picture, quantise, seen_colours
 from zssr_gan.imaging.resize import resize
 from zssr_gan.inference.record import DegradationFacts
+from zssr_gan.inference.region import Region
 from zssr_gan.provenance import CaseImage
 from zssr_gan.video.case_mean import MeanKind, MeanOption, OnProgress, mean_model
+from zssr_gan.video.crops import FRAMES, Crop, TrackSource, read_crops
+from zssr_gan.video.frames import NOT_PREDICTED, Frame
 from zssr_gan.video.fusion import Fused, fuse_burst
 from zssr_gan.video.holdout import Verdict, judge_fusion
 from zssr_gan.video.learnt import FusedTrack, pulled
+from zssr_gan.video.registration import Motion
+from zssr_gan.video.tracking import Mark, follow
+from zssr_gan.video.tracks import Corners, read_track
 from zssr_gan.zeroshot.shared import SharedModel
 
 Camera = Degradation | DegradationFacts | Path | Literal["bicubic"] | None
@@ -43,6 +50,15 @@ class Still:
     """Of the file, or of the pixels where they came from none."""
     jpeg: Jpeg | None = None
     """How its file was compressed."""
+    frame: Frame | None = None
+    """Of a video, without its planes."""
+    box: Region | None = None
+    """Where it lies in that frame: left and top edge, width and height."""
+
+    @classmethod
+    def of(cls, crop: Crop) -> "Still":
+        """A track's region in one frame."""
+        return cls(crop.picture, crop.name, crop.frame.sha256, frame=crop.frame, box=crop.box)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +73,16 @@ class FusedStills:
     """From the frames alone, as it was judged."""
     verdict: Verdict
     degradation: DegradationFacts
+    names: tuple[str, ...]
+    """Of the frames."""
     shown: Fused
     """What `picture` is."""
     mean: SharedModel | None = None
     """What it was pulled to by; None: nothing was learnt."""
+    stored: tuple[int, int] | None = None
+    """Width and height before the shape of its pixels was corrected, where it was."""
+    left_out: tuple[dict[str, object], ...] = ()
+    """Frames of a video that had no part, and why."""
 
     @property
     def added(self) -> Tensor:
@@ -69,26 +91,36 @@ class FusedStills:
 
 
 def fuse(
-    images: Sequence[NDArray[Any] | Image.Image],
+    images: Sequence[NDArray[Any] | Image.Image] | str | Path,
     scale: int = 2,
     *,
-    reference: int = 0,
+    reference: int | None = None,
     degradation: Degradation | str | Path | None = None,
     affine: bool = True,
     mean: MeanKind = "none",
     init_from: str | Path | None = None,
+    region: Region | None = None,
+    frame: int | None = None,
+    corners: Corners | None = None,
+    track: str | Path | None = None,
+    frames: int = FRAMES,
 ) -> Any:
-    """Fuse frames of one scene into one image: arrays in, array out; PIL in, PIL out.
+    """Fuse frames of one scene into one image: arrays in, array out; PIL in, PIL out; a video's path in, array out.
 
     Args:
-        images: at least two frames of one size, as `enhance` takes one, cut alike from one scene.
+        images: at least two frames of one size, as `enhance` takes one, cut alike from one scene; or a video.
         scale: per side, 1 to 4; 1 restores without enlarging.
-        reference: the frame whose moment and place the result shows.
+        reference: the frame whose moment and place the result shows; None: the first, of a video the marked one.
         degradation: the camera's, or the file of an estimate; "bicubic"; None: estimated from the frames.
         affine: whether frames may turn and change size; else they shift alone.
         mean: "none" is arithmetic alone; "own" and "shared" pull the result to what a network learnt on these frames,
             or on the case, expects.
         init_from: of "shared": the file of a model, or a folder with a folder of frames for each track of the case.
+        region: of a video: what is followed, left and top edge, width and height in the frame `frame`.
+        frame: its index in the video.
+        corners: of something flat: four (x, y) around it.
+        track: or else the file of a track, of `zssr-gan video track`.
+        frames: of the video to be fused, those nearest to the reference.
 
     Returns:
         The image, of the kind of the reference frame, without alpha. Where frames that are held out say that fusing
@@ -96,12 +128,24 @@ def fuse(
 
     Raises:
         ImageError: fewer than two frames, of several sizes, too small, or holding NaN or infinity.
-        SettingsError: a scale or reference out of range, or a degradation that is none.
+        SettingsError: a scale or reference out of range, or a degradation, region, frame or corners that are none.
+        VideoError: the video cannot be read or followed.
     """
-    pictures = [picture_of(image) for image in images]
-    stills = [Still(one, str(place), sha256_bytes(one.pixels.numpy().tobytes())) for place, one in enumerate(pictures)]
     camera = degradation if degradation is None or isinstance(degradation, Degradation) else camera_option(degradation)
     option = MeanOption(mean, None if init_from is None else Path(init_from))
+    if isinstance(images, str | Path):
+        video = Path(images)
+        known = read_track(Path(track)) if track is not None else None
+        found = known or follow(video, Mark.of(region, frame, corners), most=frames)
+        crops = read_crops(TrackSource(video, found, reference, frames))
+        cut = [Still.of(crop) for crop in crops.crops]
+        done = fuse_stills(
+            cut, scale, crops.reference, camera, affine=affine, start=crops.start, mask=crops.mask, mean=option
+        )
+        return like(np.empty((0, 0, 0)[: 2 + (len(done.picture.pixels) > 1)], np.uint8), done.picture)
+    reference = 0 if reference is None else reference
+    pictures = [picture_of(image) for image in images]
+    stills = [Still(one, str(place), sha256_bytes(one.pixels.numpy().tobytes())) for place, one in enumerate(pictures)]
     done = fuse_stills(stills, scale, reference, camera, affine=affine, mean=option)
     return like(images[reference], done.picture)
 
@@ -118,10 +162,12 @@ def fuse_stills(
     camera: Camera = None,
     *,
     affine: bool = True,
+    start: Motion | None = None,
+    mask: Tensor | None = None,
     mean: MeanOption = NO_MEAN,
     on_progress: OnProgress | None = None,
 ) -> FusedStills:
-    """Fuse stills, and judge by frames that are held out whether that pays (see `fuse`)."""
+    """Fuse stills, and judge by frames that are held out whether that pays (see `fuse`, `fuse_burst`)."""
     if len(stills) < 2:
         raise ImageError("one image alone cannot be fused: zssr-gan enhance enlarges it")
     if not 0 <= reference < len(stills):
@@ -136,7 +182,7 @@ def fuse_stills(
     if camera is None and given is not None and given.facts.cameras:
         camera = DegradationFacts.of(given.facts.cameras[0], "shared", "what the shared model was learnt for")
     known = _camera(stills, frames, camera)
-    fused = fuse_burst(frames, known.values, scale, reference, affine=affine)
+    fused = fuse_burst(frames, known.values, scale, reference, affine=affine, start=start, mask=mask)
     verdict = judge_fusion(frames, known.values, fused, scale, affine=affine)
     shown, model = fused if verdict.fuse else fuse_burst(frames[[reference]], known.values, scale), None
     if verdict.fuse and mean.kind != "none":
@@ -144,7 +190,10 @@ def fuse_stills(
         model = mean_model(mean, track, known.values, scale, affine=affine, on_progress=on_progress)
         shown = pulled(frames, known.values, fused, model, scale)
     plain = resize(source.pixels, (shown.image.shape[1], shown.image.shape[2])).clamp_(0, 1)
-    return FusedStills(_like(source, shown.image), _like(source, plain), fused, verdict, known, shown, model)
+    return FusedStills(
+        _like(source, shown.image), _like(source, plain), fused, verdict, known,
+        tuple(still.name for still in stills), shown, model,
+    )  # fmt: skip
 
 
 def _frames(stills: Sequence[Still]) -> Tensor:
@@ -172,7 +221,8 @@ def _camera(stills: Sequence[Still], frames: Tensor, camera: Camera) -> Degradat
         Evidence(CaseImage(name=still.name, sha256=still.sha256), pixels, still.jpeg)
         for still, pixels in zip(stills, frames, strict=True)
     ]
-    facts = DegradationFacts.estimated(estimate_degradation(evidence))
+    footage = any(still.frame is not None and still.frame.codec not in NOT_PREDICTED for still in stills)
+    facts = DegradationFacts.estimated(estimate_degradation(evidence, footage=footage))
     if facts.values.noise is None and facts.values.jpeg is None and (shown := picture_noise(frames[0])) is not None:
         values = facts.values.model_copy(update={"noise": shown.noise})
         facts = facts.model_copy(update={"values": values, "sha256": values.sha256})

@@ -9,11 +9,10 @@ from typing import Any
 from pydantic import JsonValue
 from torch import Tensor
 
-from zssr_gan.degradation.encoder_tables import jpeg_of
 from zssr_gan.devices import RunOptions, machine
 from zssr_gan.errors import ImageError, SettingsError, ZssrGanError
-from zssr_gan.files import relative_path, sha256_bytes, sha256_file, why_unreadable, write_together
-from zssr_gan.imaging.io import decode_picture, encode_picture
+from zssr_gan.files import relative_path, sha256_bytes, sha256_file, write_together
+from zssr_gan.imaging.io import encode_picture
 from zssr_gan.imaging.picture import Metadata
 from zssr_gan.imaging.sheets import encode_sheet, map_sheet
 from zssr_gan.inference.batch import written_file
@@ -23,7 +22,9 @@ from zssr_gan.inference.request import find_file
 from zssr_gan.inference.verify import Check, Verification, check_file, check_label
 from zssr_gan.provenance import LABELS, STATEMENT, Label, label_of, provenance_text, strongest
 from zssr_gan.video.case_mean import MeanOption, OnProgress
-from zssr_gan.video.fuse import NO_MEAN, Camera, FusedStills, Still, fuse_stills
+from zssr_gan.video.crops import TrackSource
+from zssr_gan.video.fuse import NO_MEAN, Camera, FusedStills, fuse_stills
+from zssr_gan.video.fuse_input import FusionInput, recorded_source, shown_as_asked, size_of
 from zssr_gan.video.learnt import PULL
 from zssr_gan.zeroshot.shared import encode_shared
 
@@ -36,13 +37,15 @@ _METHOD = (
     "frames held out: Stone 1974",
 )
 
+_FOLLOWED = ("tracking: Lewis 1995, Kalal et al. 2010",)
+
 _LEARNT = ("pairs across scales: Shocher et al. 2018", "learnt proximal step: Zhang et al. 2017")
 
 _OWN = "The pixels were learnt from these {} frames of this track alone; no other image had a part in them."
 
 
 def fuse_files(
-    paths: Sequence[Path],
+    source: Sequence[Path] | TrackSource,
     output: Path,
     scale: int = 2,
     reference: int = 0,
@@ -56,7 +59,7 @@ def fuse_files(
     """Fuse the stills in files, and write the result, the reference frame enlarged plainly, and a record beside it.
 
     Args:
-        paths: in the order of time.
+        source: the files in the order of time, or the frames of a track, whose own reference then counts.
         output: a .png or .tif; `NAME_bicubic`, `NAME_evidence.png` and `NAME.json` come beside it, and
             `NAME_mean.safetensors` where a mean is learnt on a case.
         scale, reference, camera, affine, mean: see `fuse`.
@@ -72,8 +75,9 @@ def fuse_files(
         raise SettingsError(f"-o {output}: the result is a .png or .tif file, with its record beside it")
     *always, model = _outputs(output)
     learns = mean.init_from is not None and mean.init_from.is_dir()
-    check_new_files([*always, model] if learns else always, paths, overwrite=overwrite)
-    done, contents = _made(paths, output, scale, reference, camera, affine=affine, mean=mean, on_progress=on_progress)
+    inputs = [source.file] if isinstance(source, TrackSource) else source
+    check_new_files([*always, model] if learns else always, inputs, overwrite=overwrite)
+    done, contents = _made(source, output, scale, reference, camera, affine=affine, mean=mean, on_progress=on_progress)
     write_together(contents, replaceable=list(contents) if overwrite else [])
     return done
 
@@ -88,7 +92,7 @@ def _outputs(output: Path) -> tuple[Path, Path, Path, Path, Path]:
 
 
 def _made(
-    paths: Sequence[Path],
+    source: Sequence[Path] | TrackSource,
     output: Path,
     scale: int,
     reference: int,
@@ -100,9 +104,16 @@ def _made(
 ) -> tuple[FusedStills, dict[Path, bytes]]:
     """A result, and the files that are written of it."""
     _, plain, evidence, record, new_model = _outputs(output)
-    stills = [_read(path) for path in paths]
     with machine(RunOptions("cpu", threads=1)):  # sums in one order, for the same bytes
-        done = fuse_stills(stills, scale, reference, camera, affine=affine, mean=mean, on_progress=on_progress)
+        given = FusionInput.of(source, reference, output.parent)
+        stills, reference = given.stills, given.reference
+        done = fuse_stills(
+            stills, scale, reference, camera,
+            affine=affine, start=given.start, mask=given.mask, mean=mean, on_progress=on_progress,
+        )  # fmt: skip
+        if isinstance(source, TrackSource):
+            done = shown_as_asked(done, source, stills[reference])
+            done = replace(done, left_out=given.left_out)
     hashes = [still.sha256 for still in stills]
     shared = done.mean is not None and mean.kind == "shared"
     label = _label(hashes, reference, done.degradation, None if done.mean is None else mean.kind)
@@ -125,8 +136,8 @@ def _made(
             model_file = new_model
         else:
             model_file = mean.init_from
-    for path, still in zip(paths, stills, strict=True):
-        if sha256_file(path) != still.sha256:
+    for path, sha256 in given.files.items():
+        if sha256_file(path) != sha256:
             raise ImageError(f"{path}: the file was changed while it was worked on: run it again")
     contents[record] = encode_json(
         {
@@ -136,7 +147,7 @@ def _made(
             "label": label,
             "label_means": means,
             "statement": STATEMENT,
-            "method": list(_METHOD if done.mean is None else (*_METHOD, *_LEARNT)),
+            "method": [*_FOLLOWED * (given.video is not None), *_METHOD, *_LEARNT * (done.mean is not None)],
             "scale": scale,
             "affine": affine,
             "reference": reference,
@@ -157,10 +168,11 @@ def _made(
             },
             "phases": list(done.fused.phases),
             "support": {"mean": float(done.shown.support.mean()), "least": float(done.shown.support.min())},
-            "frames": [
-                {"path": relative_path(path, output.parent), "sha256": still.sha256, **_json(fact)}
-                for path, still, fact in zip(paths, stills, done.fused.frames, strict=True)
-            ],
+            "video": given.video,
+            "aspect": None
+            if done.stored is None
+            else {"from": list(done.stored), "to": size_of(done.picture), "by": "antialiased bicubic (Keys, a = -0.5)"},
+            "frames": [{**one, **_json(fact)} for one, fact in zip(given.frames, done.fused.frames, strict=True)],
             "output": written_file(output, contents).model_dump(mode="json"),
             "plain": written_file(plain, contents).model_dump(mode="json"),
             "evidence": written_file(evidence, contents).model_dump(mode="json"),
@@ -210,11 +222,8 @@ def verify_fusion(path: Path, *, rerun: bool = False) -> Verification:
         if record["fusion_version"] != 1:
             raise RecordError(f"{path}: a record of fusion {record['fusion_version']}; this program reads version 1")
         folder = path.absolute().parent
-        frames = [find_file(frame["path"], folder) for frame in record["frames"]]
+        source, checks = recorded_source(record, folder)
         output = folder / Path(record["output"]["name"]).name
-        checks = [
-            check_file("frame", file, frame["sha256"]) for file, frame in zip(frames, record["frames"], strict=True)
-        ]
         checks += [check_file("output", output, record["output"]["sha256"])]
         checks += [
             check_file(kind, folder / Path(record[kind]["name"]).name, record[kind]["sha256"])
@@ -233,7 +242,7 @@ def verify_fusion(path: Path, *, rerun: bool = False) -> Verification:
         if rerun:
             try:
                 scale, reference, affine = record["scale"], record["reference"], record["affine"]
-                _, made = _made(frames, output, scale, reference, camera, affine=affine, mean=mean)
+                _, made = _made(source, output, scale, reference, camera, affine=affine, mean=mean)
                 same = sha256_bytes(made[output]) == record["output"]["sha256"]
                 text = "fused again from the record: " + ("the same bytes" if same else "other bytes")
                 checks.append(Check("rerun", same, text))
@@ -246,11 +255,3 @@ def verify_fusion(path: Path, *, rerun: bool = False) -> Verification:
 
 def _json(facts: Any) -> dict[str, JsonValue]:
     return dict(asdict(facts))
-
-
-def _read(path: Path) -> Still:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path}: {why_unreadable(path, error)}") from error
-    return Still(decode_picture(data, str(path)), path.name, sha256_bytes(data), jpeg_of(data))

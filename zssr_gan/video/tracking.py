@@ -72,11 +72,11 @@ class Mark:
     corners: Corners | None = None
 
     @classmethod
-    def of(cls, region: Region | None, frame: int, corners: Corners | None = None) -> "Mark":
+    def of(cls, region: Region | None, frame: int | None, corners: Corners | None = None) -> "Mark":
         """A region, or else the one around corners. Raises SettingsError where it is none, or too small."""
-        if region is None:
-            if corners is None:
-                raise SettingsError("say what is to be followed: --region X,Y,W,H, as it lies in the frame --frame N")
+        if frame is None or (region is None and corners is None):
+            raise SettingsError("say what is to be followed: --region X,Y,W,H, as it lies in the frame --frame N")
+        if region is None and corners is not None:
             region = bounding_region(corners)
         region = checked_region(region)
         if min(region[2:]) < SMALLEST_SIDE:

@@ -154,7 +154,12 @@ def check_video(track: Track, video: Path, path: Path) -> None:
     """TrackError where a track is not that of a video."""
     file = video / "frames.csv" if video.is_dir() else video
     if file.is_file() and sha256_file(file) != track.sha256:
-        raise TrackError(f"{path}: is the track of another video ({track.file}), not of {video}; their hashes differ.")
+        raise TrackError(f"{path}: {another_video(track)}")
+
+
+def another_video(track: Track) -> str:
+    """What is wrong where the hashes differ."""
+    return f"the track is that of another video ({track.file}): the hashes differ."
 
 
 def parse_corners(text: str) -> Corners:
