@@ -1,9 +1,31 @@
-"""The options that the stages have in common."""
+"""What the stages have in common: options, and how they end."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from zssr_gan.devices import PRECISIONS
+from zssr_gan.errors import DeviceError, SettingsError, StoreError, WeightsError, ZssrGanError
+from zssr_gan.progress import Bar, escape_unencodable_output
+from zssr_gan.signals import exit_code, turn_sigterm_into_an_exception
+
+USAGE = SettingsError | StoreError | DeviceError | WeightsError
+"""Errors that end a stage with code 2: something else has to be asked for, or made before."""
+
+
+def run_stage(work: Callable[[Bar], int], stopped: str) -> int:
+    """Return the exit code of `work`: an error is one line, Ctrl-C and SIGTERM print `stopped`."""
+    turn_sigterm_into_an_exception()
+    escape_unencodable_output()
+    with Bar() as bar:
+        try:
+            return work(bar)
+        except KeyboardInterrupt as stop:
+            bar.note(stopped, "red")
+            return exit_code(stop)
+        except ZssrGanError as error:
+            bar.note(f"error: {error}", "red")
+            return 2 if isinstance(error, USAGE) else 1
 
 
 def stage_arguments(

@@ -6,18 +6,17 @@ Exit codes: 0 done, 1 the disk or the machine refuses, 2 usage, 130 Ctrl-C, 143 
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.arguments import stage_arguments
+from pipelines.arguments import run_stage, stage_arguments
 from zssr_gan.data.prepared import prepare
 from zssr_gan.data.split import SUMMARY_COLUMNS, Split, summary_lines, summary_rows
-from zssr_gan.errors import SettingsError, ZssrGanError
-from zssr_gan.progress import Bar, escape_unencodable_output, printable
+from zssr_gan.progress import Bar, printable
 from zssr_gan.settings.run import load_run
-from zssr_gan.signals import exit_code, turn_sigterm_into_an_exception
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,28 +24,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = stage_arguments("prepare", __doc__, "data.size=32", machine=False)
     parser.add_argument("--overwrite", action="store_true", help="replace a split.json that is another one")
     options = parser.parse_args(arguments)
-    turn_sigterm_into_an_exception()
-    escape_unencodable_output()
-    with Bar() as bar:
-        try:
-            settings = load_run(options.config, options.set, small=options.small)
-            split = prepare(
-                settings,
-                options.config,
-                overwrite=options.overwrite,
-                on_images=lambda name, done, total: bar.update(
-                    f"listing {name}" if total is None else name, done, total
-                ),
-            )
-        except KeyboardInterrupt as stop:
-            bar.note("Stopped while images were read: the same command starts anew.", "red")
-            return exit_code(stop)
-        except ZssrGanError as error:
-            bar.note(f"error: {error}", "red")
-            return 2 if isinstance(error, SettingsError) else 1
-    show(split)
-    print(printable(str(settings.folder(options.config) / "split.json")))
-    return 0
+
+    made: list[tuple[Split, Path]] = []
+
+    def work(bar: Bar) -> int:
+        settings = load_run(options.config, options.set, small=options.small)
+
+        def on_images(name: str, done: int, total: int | None) -> None:
+            bar.update(f"listing {name}" if total is None else name, done, total)
+
+        split = prepare(settings, options.config, overwrite=options.overwrite, on_images=on_images)
+        made.append((split, settings.folder(options.config) / "split.json"))
+        return 0
+
+    code = run_stage(work, "Stopped while images were read: the same command starts anew.")
+    for split, path in made:  # below the bar, which is gone by now
+        show(split)
+        print(printable(str(path)))
+    return code
 
 
 def show(split: Split) -> None:

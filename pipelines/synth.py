@@ -10,15 +10,14 @@ Exit codes: 0 done, 1 some images failed or the disk refuses, 2 usage, 130 Ctrl-
 import sys
 from collections.abc import Sequence
 
-from pipelines.arguments import stage_arguments
+from pipelines.arguments import run_stage, stage_arguments
 from zssr_gan.data.export import draw_pictures
 from zssr_gan.data.synthesis import synthesise
 from zssr_gan.devices import RunOptions, machine
 from zssr_gan.distributed import join
-from zssr_gan.errors import DeviceError, SettingsError, StoreError, ZssrGanError
-from zssr_gan.progress import Bar, escape_unencodable_output
+from zssr_gan.errors import SettingsError
+from zssr_gan.progress import Bar
 from zssr_gan.settings.run import load_run
-from zssr_gan.signals import exit_code, turn_sigterm_into_an_exception
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,29 +25,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = stage_arguments("synth", __doc__, "synth.init=scratch")
     parser.add_argument("--fleet", type=int, default=None, metavar="N", help="networks in training side by side")
     options = parser.parse_args(arguments)
-    turn_sigterm_into_an_exception()
-    escape_unencodable_output()
-    with Bar() as bar:
-        try:
-            if options.fleet is not None and options.fleet < 1:
-                raise SettingsError(f"--fleet {options.fleet}: at least one network is trained at a time.")
-            settings = load_run(options.config, options.set, small=options.small)
-            ranks = join()
-            run = RunOptions(ranks.own_device(options.device), options.precision, options.threads)
-            with machine(run) as used:
-                failures = synthesise(settings, options.config, ranks=ranks, machine=used, bar=bar, fleet=options.fleet)
-            if ranks.rank == 0:
-                store = settings.folder(options.config) / "synthetic"
-                print(*draw_pictures(store), store, sep="\n")
-            for failure in failures:
-                bar.note(f"failed: {failure}", "red")
-            return 1 if failures else 0
-        except KeyboardInterrupt as stop:
-            bar.note("Stopped: finished shards are on the disk; run the same command again to resume.", "red")
-            return exit_code(stop)
-        except ZssrGanError as error:
-            bar.note(f"error: {error}", "red")
-            return 2 if isinstance(error, SettingsError | StoreError | DeviceError) else 1
+
+    def work(bar: Bar) -> int:
+        if options.fleet is not None and options.fleet < 1:
+            raise SettingsError(f"--fleet {options.fleet}: at least one network is trained at a time.")
+        settings = load_run(options.config, options.set, small=options.small)
+        ranks = join()
+        run = RunOptions(ranks.own_device(options.device), options.precision, options.threads)
+        with machine(run) as used:
+            failures = synthesise(settings, options.config, ranks=ranks, machine=used, bar=bar, fleet=options.fleet)
+        if ranks.rank == 0:
+            store = settings.folder(options.config) / "synthetic"
+            print(*draw_pictures(store), store, sep="\n")
+        for failure in failures:
+            bar.note(f"failed: {failure}", "red")
+        return 1 if failures else 0
+
+    return run_stage(work, "Stopped: finished shards are on the disk; run the same command again to resume.")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The systems of the literature, small: python -m pipelines.zoo (or: make zoo); half an hour on two cores.
 
 Prepares and trains each of them by its own config's block `small`, as `make prepare` and `make train` do, into a folder
-of its own, and then holds all that are there against truths, in a table for x2 and one for x4. The same command goes on
-where it was stopped, and does nothing twice. A system that fails is named, and the others go on.
+of its own, and then compares all that are there with truths, in a table for x2 and one for x4. The same command resumes
+what was stopped, and does nothing twice. A system that fails is named, and the others go on.
 Exit codes: 0 done, 1 a system or a table failed, 2 usage, 130 Ctrl-C, 143 SIGTERM.
 """
 
@@ -16,13 +16,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.arguments import run_stage
 from zssr_gan.data.prepared import open_sources
-from zssr_gan.errors import SettingsError, ZssrGanError
+from zssr_gan.errors import SettingsError
 from zssr_gan.evaluation.runner import choose
-from zssr_gan.progress import Bar, duration, escape_unencodable_output
+from zssr_gan.progress import Bar, duration
 from zssr_gan.settings.data import DataSettings, SourceSettings
 from zssr_gan.settings.run import load_run
-from zssr_gan.signals import Terminated, exit_code, turn_sigterm_into_an_exception
+from zssr_gan.signals import Terminated
 
 SYSTEMS = ("srgan_x4", "esrgan_x4", "srgan_celeba", "dcgan", "srgan_patches", "autoencoder", "srcnn")
 
@@ -55,25 +56,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (cuda:1, ...) or mps")
     parser.add_argument("--threads", type=int, default=None, metavar="N", help="CPU threads")
     options = parser.parse_args(arguments)
-    turn_sigterm_into_an_exception()
-    escape_unencodable_output()
     machine = ["--device", options.device, *([] if options.threads is None else ["--threads", str(options.threads)])]
-    with Bar() as bar:
-        try:
-            systems = choose(options.only, SYSTEMS, "system")
-            data = None if options.data is None else given_folder(options.data)
-            folder = options.out or Path("runs") / ("zoo" if data is None else f"zoo-{data.root.name}")
-            failed = train_all(systems, folder, data, options.set, machine, bar)
-            failed += make_tables(folder, data, machine, bar)
-        except KeyboardInterrupt as stop:
-            bar.note("Stopped: results so far are saved; run the same command again to resume.", "red")
-            return exit_code(stop)
-        except ZssrGanError as error:
-            bar.note(f"error: {error}", "red")
-            return 2
+
+    def work(bar: Bar) -> int:
+        systems = choose(options.only, SYSTEMS, "system")
+        data = None if options.data is None else given_folder(options.data)
+        folder = options.out or Path("runs") / ("zoo" if data is None else f"zoo-{data.root.name}")
+        failed = train_all(systems, folder, data, options.set, machine, bar)
+        failed += make_tables(folder, data, machine, bar)
         if failed:
             bar.note(f"error: failed: {', '.join(failed)}; what they said stands above.", "red")
-    return 1 if failed else 0
+        return 1 if failed else 0
+
+    return run_stage(work, "Stopped: results so far are saved; run the same command again to resume.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +117,7 @@ def train_all(
 
 
 def make_tables(folder: Path, data: Given | None, machine: Sequence[str], bar: Bar) -> list[str]:
-    """Hold all generators in the folder against truths; return the tables that failed."""
+    """Compare all generators in the folder with truths; return the tables that failed."""
     failed = []
     for name in TABLES:
         bar.note(f"{name}: the table", "bold")
