@@ -89,23 +89,32 @@ class Burst:
     conditions: Conditions
 
 
-def render(original: Tensor, conditions: Conditions, count: int, seed: int) -> Burst:
-    """A burst of `count` frames of `1 128 128` in [0, 1]."""
-    rng = np.random.default_rng(seed)
-    side = original.shape[-1] // 2
-    lr, fine = side // conditions.scale, 2 * conditions.scale  # pixels of the original per pixel of a frame
+def drawn_motion(conditions: Conditions, count: int, rng: np.random.Generator) -> Motion:
+    """Of frames 0, the reference, to count - 1."""
     away = np.arange(count)[:, None] > 0
     shift = rng.uniform(-_FARTHEST, _FARTHEST, (count, 2)) * away / conditions.scale
     turn, growth, gain, bias = (rng.uniform(-1, 1, count) * away[:, 0] for _ in range(4))
-    mouths, hidden, places = rng.uniform(-1.5, 1.5, count) * away[:, 0], rng.random(count), rng.random((count, 2))
     if not conditions.affine:
         turn, growth, gain, bias = (np.zeros(count) for _ in range(4))
     angle, size = np.radians(_TURN) * turn, 1 + _GROWTH * growth
     matrix = size[:, None, None] * np.array(
         [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     ).transpose(2, 0, 1)
-    gain, bias = 1 + _LIGHT * gain, 0.016 * bias
-    motion = Motion(*(torch.from_numpy(x) for x in (shift, matrix - np.eye(2), gain, bias)))
+    return Motion(
+        *(torch.from_numpy(x) for x in (shift, matrix - np.eye(2), 1 + _LIGHT * gain, 0.016 * bias))
+    )
+
+
+def render(original: Tensor, conditions: Conditions, count: int, seed: int) -> Burst:
+    """A burst of `count` frames of `1 128 128` in [0, 1]."""
+    rng = np.random.default_rng(seed)
+    side = original.shape[-1] // 2
+    lr, fine = side // conditions.scale, 2 * conditions.scale  # pixels of the original per pixel of a frame
+    motion = drawn_motion(conditions, count, rng)
+    shift, matrix, gain, bias = (x.numpy() for x in (motion.shift, motion.linear, motion.gain, motion.bias))
+    matrix = matrix + np.eye(2)
+    mouths, hidden, places = rng.uniform(-1.5, 1.5, count), rng.random(count), rng.random((count, 2))
+    mouths[0] = 0
     pixels = original[0].double().numpy()
     grid = np.indices(pixels.shape).astype(float)
     camera = DegradedDownscale(conditions.degradation.model_copy(update={"noise": None, "jpeg": None}))
