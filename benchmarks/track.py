@@ -100,9 +100,7 @@ def drawn_motion(conditions: Conditions, count: int, rng: np.random.Generator) -
     matrix = size[:, None, None] * np.array(
         [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     ).transpose(2, 0, 1)
-    return Motion(
-        *(torch.from_numpy(x) for x in (shift, matrix - np.eye(2), 1 + _LIGHT * gain, 0.016 * bias))
-    )
+    return Motion(*(torch.from_numpy(x) for x in (shift, matrix - np.eye(2), 1 + _LIGHT * gain, 0.016 * bias)))
 
 
 def render(original: Tensor, conditions: Conditions, count: int, seed: int) -> Burst:
@@ -141,11 +139,11 @@ def render(original: Tensor, conditions: Conditions, count: int, seed: int) -> B
     return Burst(torch.stack(frames), truth, motion, conditions)
 
 
-def faces(folder: Path, count: int) -> list[Tensor]:
-    """So many faces `1 128 128` (luma), half of them london's; 0 takes all."""
+def faces(folder: Path, count: int, *, development: bool = False) -> list[Tensor]:
+    """So many faces `1 128 128` (luma), half of them london's; 0 takes all. `development`: of every 17th."""
     found = []
     for names in ("london_*.png", "utk_*.png"):
-        files = [file for place, file in enumerate(sorted(folder.glob(names))) if place % 17]
+        files = [file for place, file in enumerate(sorted(folder.glob(names))) if (place % 17 == 0) == development]
         found += some_of(files, count // 2)
     return [luma_of(read_picture(file).pixels)[None] for file in found]
 
@@ -181,21 +179,39 @@ def scored(image: Tensor, truth: Tensor) -> Score:
     return score(rounded(image.clamp(0, 1)), rounded(truth), _BORDER)
 
 
+def learnt(frames: list[Tensor], degradation: Degradation, scale: int, seed: int) -> Request:
+    """Enlarging by one network (`fast`) that is learnt on frames `1 h w`."""
+    settings, options = load_preset("fast").for_case(), RunOptions("cpu", "auto", 1)
+    facts = DegradationFacts.of(degradation, "given", "the camera of the set")
+    factors = (float(scale), float(scale))
+    with machine(options) as used:
+        images = [read_lr(CaseImage(name=str(place), sha256=""), one, None) for place, one in enumerate(frames)]
+        shared = learn_case(
+            images, seed=seed, degradations=degradation.downscale, settings=settings, scale=factors, machine=used
+        ).shared
+    return Request(settings, factors, seed=seed, shared=shared, options=options, degradation=facts)
+
+
 def shared_results(bursts: list[Burst], seed: int) -> list[Score]:
     """The reference frames enlarged by a network learnt on all frames."""
     conditions = bursts[0].conditions
     pixels = [frame[None] for burst in bursts for frame in burst.frames]
-    settings, options = load_preset("fast").for_case(), RunOptions("cpu", "auto", 1)
-    facts = DegradationFacts.of(conditions.degradation, "given", "the camera of the set")
-    factors = (float(conditions.scale), float(conditions.scale))
-    with machine(options) as used:
-        images = [read_lr(CaseImage(name=str(place), sha256=""), one, None) for place, one in enumerate(pixels)]
-        downscale = conditions.degradation.downscale
-        shared = learn_case(
-            images, seed=seed, degradations=downscale, settings=settings, scale=factors, machine=used
-        ).shared
-    request = Request(settings, factors, seed=seed, shared=shared, options=options, degradation=facts)
+    request = learnt(pixels, conditions.degradation, conditions.scale, seed)
     return [scored(enhance_picture(picture(burst.frames[:1]), request).picture.pixels, burst.truth) for burst in bursts]
+
+
+def show_gains(results: list[dict[str, Score]]) -> None:
+    """A table of methods: means over the bursts, and by how much `fused` is better."""
+    print("| method | PSNR-Y | SSIM-Y | fused is better by | worst | better |\n| --- |" + " ---: |" * 5)
+    fused = np.array([scores["fused"].psnr for scores in results])
+    for method in results[0]:
+        psnr = np.array([scores[method].psnr for scores in results])
+        ssim = float(np.mean([scores[method].ssim for scores in results]))
+        gain = fused - psnr
+        half = 1.96 * gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else float("nan")
+        better = f"{int((gain > 0).sum())} of {len(gain)}"
+        gains = ("", "", "") if method == "fused" else (f"{gain.mean():+.2f} +- {half:.2f}", float(gain.min()), better)
+        show_row(method, float(psnr.mean()), f"{ssim:.4f}", *gains)
 
 
 def main() -> None:
@@ -216,20 +232,7 @@ def main() -> None:
                 f"pixels in the mean, {away.quantile(0.95):.4f} at 95 %, {away.max():.2f} at most; "
                 f"{np.median([result.seconds for result in results]):.2f} CPU s a burst\n"
             )
-            print("| method | PSNR-Y | SSIM-Y | fused is better by | worst | better |\n| --- |" + " ---: |" * 5)
-            fused = np.array([result.scores["fused"].psnr for result in results])
-            for method in results[0].scores:
-                psnr = np.array([result.scores[method].psnr for result in results])
-                ssim = float(np.mean([result.scores[method].ssim for result in results]))
-                gain = fused - psnr
-                half = 1.96 * gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else float("nan")
-                better = f"{int((gain > 0).sum())} of {len(gain)}"
-                gains = (
-                    ("", "", "")
-                    if method == "fused"
-                    else (f"{gain.mean():+.2f} +- {half:.2f}", float(gain.min()), better)
-                )
-                show_row(method, float(psnr.mean()), f"{ssim:.4f}", *gains)
+            show_gains([result.scores for result in results])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resize import Size
 from zssr_gan.inference.region import Region
 from zssr_gan.video.aspect import Display, display_size
+from zssr_gan.video.coding import coding_facts
 from zssr_gan.video.folder import TABLE
 from zssr_gan.video.frames import Field, Frame
 from zssr_gan.video.io import open_video
@@ -171,5 +172,5 @@ def _name(frame: Frame) -> str:
 def _facts(frame: Frame) -> dict[str, object]:
     return {
         "index": frame.index, "field": frame.field, "pts": frame.pts, "sha256": frame.sha256,
-        "time_base": None if frame.time_base is None else str(frame.time_base), "picture_type": frame.picture_type,
+        "time_base": None if frame.time_base is None else str(frame.time_base), **coding_facts(frame),
     }  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from zssr_gan.errors import ImageError, OutputError, VideoError
 from zssr_gan.files import atomic_write, sha256_bytes, sha256_file, why_unreadable
@@ -152,6 +153,32 @@ def read_folder(folder: Path) -> Video:
     return Video(info, with_repeats(frames), [], {})
 
 
+def still_frames(folder: Path) -> dict[str, Frame]:
+    """What the table of a folder says of the coding of its stills, by the SHA-256 of their files; no planes.
+
+    Raises VideoError where the table cannot be read.
+    """
+    try:
+        return {
+            one["file_sha256"]: Frame(
+                planes=(),
+                index=place,
+                codec=one.get("codec", ""),
+                picture_type=one.get("picture_type", ""),
+                qp=_quantiser(one),
+            )
+            for place, one in enumerate(_table(folder))
+            if one.get("file_sha256")
+        }
+    except ValueError as error:
+        raise VideoError(f"{folder / TABLE}: {error}; quantisers are numbers.") from error
+
+
+def _quantiser(one: Mapping[str, str]) -> NDArray[np.int16] | None:
+    """The mean of a frame's, of a row of the table, as the one of all its blocks."""
+    return np.array([[round(float(one["qp_mean"]))]], np.int16) if one.get("qp_mean") else None
+
+
 def _table(folder: Path) -> list[dict[str, str]]:
     path = folder / TABLE
     try:
@@ -208,6 +235,7 @@ def _frame(folder: Path, one: Mapping[str, str], place: int) -> Frame:
             corrupt=bool(number("corrupt")), pixel_format=("gray" if gray else "gbrp") + "16le" * (bits > 8), bits=bits,
             colour_range=one.get("levels") or "full", matrix=one.get("rgb_by") or None, sha256=planes_sha256(planes),
             field="top" if field == "top" else "bottom" if field == "bottom" else None,
+            codec=one.get("codec", ""), qp=_quantiser(one),
         )  # fmt: skip
     except (ValueError, ZeroDivisionError) as error:
         raise VideoError(f"{at}: {error}; times are integers, a time base is a fraction such as 1/90000.") from error

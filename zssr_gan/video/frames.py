@@ -30,9 +30,10 @@ class Frame:
     smaller. `index`: place in the order in which the decoder shows frames, from 0; both fields of a frame have it.
     `pts`: time at which it is shown, in units of `time_base` seconds; None: not known. `duration`: in these units.
     `picture_type`: I, P, B, ..., or "" where the decoder does not tell. `corrupt`: the decoder reports damage.
-    `qp`: H W int16, a quantiser for each macroblock of 16x16 px of the frame (H.264, MPEG), or None.
+    `qp`: H W int16, a quantiser for each macroblock of 16x16 px of the frame (H.264, MPEG; of a still a single one, the
+    mean), or None.
     `colour_range`: "limited", "full" or None (not stated). `matrix`: as H.273 names it, or None (not stated).
-    `codec`: as libav names it; "" for stills. `field`: which one, of a single field.
+    `codec`: as libav names it; "" for stills of no video. `field`: which one, of a single field.
     `sha256`: of the planes, one after the other, row by row without padding. `same_as`: index of the first of the
     frames without interruption before it whose planes are the same; such a frame carries no information.
     """

@@ -24,10 +24,11 @@ from zssr_gan.inference.record import DegradationFacts
 from zssr_gan.inference.region import Region
 from zssr_gan.provenance import CaseImage
 from zssr_gan.video.case_mean import MeanKind, MeanOption, OnProgress, mean_model
+from zssr_gan.video.coding import Coding, coding_of
 from zssr_gan.video.crops import FRAMES, Crop, TrackSource, read_crops
 from zssr_gan.video.frames import NOT_PREDICTED, Frame
 from zssr_gan.video.fusion import Fused, fuse_burst
-from zssr_gan.video.holdout import Verdict, judge_fusion
+from zssr_gan.video.holdout import Verdict, fuse_alone, judge_fusion
 from zssr_gan.video.learnt import FusedTrack, pulled
 from zssr_gan.video.registration import Motion
 from zssr_gan.video.tracking import Mark, follow
@@ -53,7 +54,7 @@ class Still:
     frame: Frame | None = None
     """Of a video, without its planes."""
     box: Region | None = None
-    """Where it lies in that frame: left and top edge, width and height."""
+    """Where it lies in that frame: left and top edge, width and height; None: it is all of it."""
 
     @classmethod
     def of(cls, crop: Crop) -> "Still":
@@ -182,9 +183,11 @@ def fuse_stills(
     if camera is None and given is not None and given.facts.cameras:
         camera = DegradationFacts.of(given.facts.cameras[0], "shared", "what the shared model was learnt for")
     known = _camera(stills, frames, camera)
-    fused = fuse_burst(frames, known.values, scale, reference, affine=affine, start=start, mask=mask)
+    fused = fuse_burst(
+        frames, known.values, scale, reference, affine=affine, start=start, mask=mask, coding=_coding(stills)
+    )
     verdict = judge_fusion(frames, known.values, fused, scale, affine=affine)
-    shown, model = fused if verdict.fuse else fuse_burst(frames[[reference]], known.values, scale), None
+    shown, model = fused if verdict.fuse else fuse_alone(frames, known.values, fused, scale), None
     if verdict.fuse and mean.kind != "none":
         track = FusedTrack(tuple(CaseImage(name=still.name, sha256=still.sha256) for still in stills), fused)
         model = mean_model(mean, track, known.values, scale, affine=affine, on_progress=on_progress)
@@ -194,6 +197,16 @@ def fuse_stills(
         _like(source, shown.image), _like(source, plain), fused, verdict, known,
         tuple(still.name for still in stills), shown, model,
     )  # fmt: skip
+
+
+def _coding(stills: Sequence[Still]) -> Coding | None:
+    """What a video's compression did; None where a still is of no video."""
+    frames = [still.frame for still in stills if still.frame is not None]
+    if len(frames) < len(stills):
+        return None
+    places = [(0, 0) if still.box is None else still.box[:2] for still in stills]
+    height, width = stills[0].picture.pixels.shape[1:]
+    return coding_of(frames, places, (height, width))
 
 
 def _frames(stills: Sequence[Still]) -> Tensor:

@@ -32,7 +32,7 @@ _METHOD = (
     "registration: Lucas and Kanade 1981, Baker and Matthews 2004",
     "camera at sub-pixel places: Elad and Feuer 1997",
     "robust maximum a posteriori: Farsiu et al. 2004; like patches: Buades et al. 2005",
-    "compression: Gunturk et al. 2004",
+    "compression: Gunturk et al. 2004; of video: Segall et al. 2004",
     "refined motion: Hardie et al. 1997",
     "frames held out: Stone 1974",
 )

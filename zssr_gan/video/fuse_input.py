@@ -15,8 +15,10 @@ from zssr_gan.imaging.picture import Picture, quantise
 from zssr_gan.imaging.resize import resize
 from zssr_gan.inference.request import find_file
 from zssr_gan.inference.verify import Check, check_file
+from zssr_gan.video.coding import coding_facts
 from zssr_gan.video.crops import TrackSource, read_crops
-from zssr_gan.video.folder import TABLE
+from zssr_gan.video.folder import TABLE, still_frames
+from zssr_gan.video.frames import Frame
 from zssr_gan.video.fuse import FusedStills, Still
 from zssr_gan.video.registration import Motion
 from zssr_gan.video.tracks import Track
@@ -41,9 +43,13 @@ class FusionInput:
     def of(cls, source: Sequence[Path] | TrackSource, reference: int, folder: Path) -> "FusionInput":
         """Read stills, or a track's frames; paths in the record are relative to `folder`."""
         if not isinstance(source, TrackSource):
-            stills = tuple(_read(path) for path in source)
+            tables = {one: still_frames(one) for one in {path.parent for path in source} if (one / TABLE).is_file()}
+            stills = tuple(_read(path, tables.get(path.parent, {})) for path in source)
             files = {path: one.sha256 for path, one in zip(source, stills, strict=True)}
-            listed = ({"path": relative_path(path, folder), "sha256": sha256} for path, sha256 in files.items())
+            listed = (
+                {"path": relative_path(path, folder), "sha256": one.sha256, **coding_facts(one.frame)}
+                for path, one in zip(source, stills, strict=True)
+            )
             return cls(stills, reference, files, tuple(listed))
         found, track = read_crops(source), source.track
         return cls(
@@ -103,9 +109,11 @@ def size_of(picture: Picture) -> list[int]:
     return [picture.pixels.shape[2], picture.pixels.shape[1]]
 
 
-def _read(path: Path) -> Still:
+def _read(path: Path, frames: Mapping[str, Frame]) -> Still:
+    """A still, with what its folder's table says of the frame of its hash."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: {why_unreadable(path, error)}") from error
-    return Still(decode_picture(data, str(path)), path.name, sha256_bytes(data), jpeg_of(data))
+    sha256 = sha256_bytes(data)
+    return Still(decode_picture(data, str(path)), path.name, sha256, jpeg_of(data), frames.get(sha256))

@@ -17,6 +17,7 @@ from zssr_gan.degradation.model import Degradation
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.imaging.resize import resize
 from zssr_gan.video.camera import BORDER, Array, blurred, scene_size
+from zssr_gan.video.coding import Coding
 from zssr_gan.video.prior import unlikeness
 from zssr_gan.video.registration import (
     SMALLEST_SIDE,
@@ -57,6 +58,8 @@ class FrameFacts:
     """Pixels of a frame: standard error of its place, a lower bound."""
     weight: float
     """Mean over its pixels, 0 to 1; what lies beyond the scene counts 0."""
+    coding_error: float | None = None
+    """8-bit levels: standard deviation of what a video's compression did to it; None: of no such video."""
     rejected: str | None = None
     """Why it had no part in the result."""
 
@@ -77,6 +80,8 @@ class Fused:
     reference: int
     mask: Tensor | None = None
     """As it was given."""
+    coding: Coding | None = None
+    """Of all frames, as they were fused."""
 
     @property
     def phases(self) -> tuple[float, float]:
@@ -103,6 +108,7 @@ def fuse_burst(
     mask: Tensor | None = None,
     mean: Tensor | None = None,
     pull: float = 300.0,
+    coding: Coding | None = None,
 ) -> Fused:
     """Fuse frames into an image of one of them, `scale` times as large; motion and weights are those of luma.
 
@@ -118,6 +124,7 @@ def fuse_burst(
         mask: `H W` of the reference frame, of what moves as one; motion is found by that part alone.
         mean: `C sH sW`, an image that the result is pulled to, e.g. the aligned mean of single-frame results.
         pull: how strongly; 300 is a standard deviation of 15 levels.
+        coding: what a video's compression did to the frames; errors that are not known are measured.
 
     Raises:
         ImageError: frames too small, of another shape, or holding NaN or infinity.
@@ -134,16 +141,18 @@ def fuse_burst(
     else:
         found = measure_motion(y, Target(y[reference], mask=mask), Motion.none(len(y)) if motion is None else motion)
     scene = _extended(planes[reference], scale)
-    least = _LEAST_CORRELATION * _share_of_signal(y[reference], degradation)
+    told, coding = coding, coding and coding.measured(found.residual, reference)
+    least = _LEAST_CORRELATION * _share_of_signal(y[reference], degradation, coding)
     for _ in range(_ROUNDS if refined else 0):
         used = [f for f, reason in enumerate(_reasons(planes, found, reference, least)) if reason is None]
-        burst = Burst.of(planes, found.motion, degradation, scale, reference, used)
+        burst = Burst.of(planes, found.motion, degradation, scale, reference, used, coding)
         scene[0], _ = solve(burst, 0, scene[0], _FIRST_STEPS)
         found = refine_motion(y, scene_target(scene[0], degradation, scale, mask), found.motion, affine=affine)
         found = replace(found, motion=found.motion.relative_to(reference))
+        coding = told and told.measured(found.residual, reference)
     reasons = _reasons(planes, found, reference, least)
     used = [f for f, reason in enumerate(reasons) if reason is None]
-    burst, weights = Burst.of(planes, found.motion, degradation, scale, reference, used), None
+    burst, weights = Burst.of(planes, found.motion, degradation, scale, reference, used, coding), None
     goal = None if mean is None else _goal(mean, pull, scale)
     for channel in range(len(scene)):
         pilot, weights = solve(burst, channel, scene[channel], _FIRST_STEPS, weights)
@@ -167,14 +176,17 @@ def fuse_burst(
         residual=torch.from_numpy(
             255 * (burst.pixels[0, r] - burst.gain[r] * (burst.rows @ scene[0].ravel()).reshape(weights.shape)[r])
         ),
-        frames=_facts(measured, dict(zip(used, seen.mean((1, 2)), strict=True)), reasons),
+        frames=_facts(measured, dict(zip(used, seen.mean((1, 2)), strict=True)), reasons, coding),
         motion=found.motion,
         reference=reference,
         mask=mask,
+        coding=coding,
     )
 
 
-def _facts(measured: Registration, weights: dict[int, float], reasons: list[str | None]) -> tuple[FrameFacts, ...]:
+def _facts(
+    measured: Registration, weights: dict[int, float], reasons: list[str | None], coding: Coding | None
+) -> tuple[FrameFacts, ...]:
     motion, tilt = measured.motion, measured.motion.tilt
     return tuple(
         FrameFacts(
@@ -186,6 +198,7 @@ def _facts(measured: Registration, weights: dict[int, float], reasons: list[str 
             correlation=float(measured.correlation[f]),
             error=float(measured.error[f]),
             weight=float(weights.get(f, 0)),
+            coding_error=None if coding is None else 255 * float(coding.error[f]),
             rejected=reason,
         )
         for f, reason in enumerate(reasons)
@@ -206,10 +219,11 @@ def _check(frames: Tensor, scale: int, reference: int) -> None:
         raise SettingsError(f"the reference is one of the frames 0 to {len(frames) - 1}, not {reference}")
 
 
-def _share_of_signal(y: Tensor, degradation: Degradation) -> float:
+def _share_of_signal(y: Tensor, degradation: Degradation, coding: Coding | None) -> float:
     """Of a frame's variance, what is not noise: the correlation of two frames that differ by noise alone."""
     noise = 0.0 if degradation.noise is None else degradation.noise.sigma
-    return max(0.0, 1 - noise**2 / max(float(y.var()), 1e-10))
+    differs = noise**2 + (0.0 if coding is None else float(coding.error.square().median()) / 4)  # the rest is alike
+    return max(0.0, 1 - differs / max(float(y.var()), 1e-10))
 
 
 def _reasons(planes: Tensor, found: Registration, reference: int, least: float) -> list[str | None]:

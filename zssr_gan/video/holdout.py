@@ -63,12 +63,13 @@ def judge_fusion(
     if len(usable) + 1 < FEWEST:
         reason = f"only {len(usable) + 1} of the frames can be used, and {FEWEST} are the least that can be judged"
         return Verdict(False, reason, None, None, tuple(none))
-    alone = fuse_burst(frames[[fused.reference]], degradation, scale).image
+    alone = fuse_alone(frames, degradation, fused, scale).image
     ratios, off = list(none), []
     for fold in range(min(_FOLDS, len(usable))):
         held = usable[fold::_FOLDS]
         rest = [fused.reference, *(f for f in usable if f not in held)]
-        image = fuse_burst(frames[rest], degradation, scale, motion=fused.motion[rest]).image
+        coding = fused.coding and fused.coding[rest]
+        image = fuse_burst(frames[rest], degradation, scale, motion=fused.motion[rest], coding=coding).image
         by_rest, by_one = (
             refine_motion(
                 luma_planes(frames[held])[:, 0],
@@ -97,3 +98,9 @@ def judge_fusion(
     else:
         reason = f"frames that are held out are predicted better by the others fused, by {100 - 100 * ratio:.0f} %"
     return Verdict(apart <= OFF and worse <= WORSE and ratio < RATIO, reason, ratio, apart, tuple(ratios))
+
+
+def fuse_alone(frames: Tensor, degradation: Degradation, fused: Fused, scale: int = 2) -> Fused:
+    """The reference frame of frames that were fused, restored alone."""
+    place = [fused.reference]
+    return fuse_burst(frames[place], degradation, scale, coding=fused.coding and fused.coding[place])

@@ -188,6 +188,7 @@ def pulled(frames: Tensor, degradation: Degradation, fused: Fused, model: Shared
         motion=fused.motion[used],
         mean=mean_of(model, fused.image),
         pull=PULL,
+        coding=fused.coding and fused.coding[used],
     )
 
 

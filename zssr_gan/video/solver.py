@@ -23,6 +23,7 @@ from zssr_gan.degradation.model import Degradation, Noise
 from zssr_gan.imaging.colour import LUMA
 from zssr_gan.imaging.resize import Size
 from zssr_gan.video.camera import Array, Loss, block_loss, camera_matrix, pixel_loss
+from zssr_gan.video.coding import Coding
 from zssr_gan.video.prior import differences
 from zssr_gan.video.registration import Motion
 
@@ -74,8 +75,12 @@ class Burst:
         scale: int,
         reference: int,
         used: Sequence[int],
+        coding: Coding | None = None,
     ) -> "Burst":
-        """The frames `used` of `F C H W`, gray or Y, Cb, Cr, with the motion of all."""
+        """The frames `used` of `F C H W`, gray or Y, Cb, Cr, with the motion of all.
+
+        `coding`: of all frames; it stands in for JPEG.
+        """
         rows = camera_matrix(degradation, scale, motion[used], (planes.shape[2], planes.shape[3]))
         pixels = planes[used].transpose(0, 1).numpy().copy()
         pixels[0] -= motion.bias[used].float()[:, None, None].numpy()
@@ -85,15 +90,16 @@ class Burst:
         share = [1.0] + [0.0] * (len(pixels) - 1)  # of the noise's variance in each plane
         if len(pixels) > 1 and noise.coloured:
             share = YCBCR.square().sum(1).tolist()
-        jpeg, losses = degradation.jpeg, []
+        jpeg, losses = degradation.jpeg if coding is None else None, []
+        coded = 0.0 if coding is None else coding.variance[used].float()[:, None, None].numpy()
         for channel, part in enumerate(share):
             if jpeg is None:
-                losses.append(pixel_loss(part * variance))
+                losses.append(pixel_loss(part * variance + coded))
             else:
                 table, halved = (jpeg.luma, False) if channel == 0 else (jpeg.chroma, jpeg.halved)
                 losses.append(block_loss(part * float(variance.mean()), table, halved=halved))
         gain = motion.gain[used].float()[:, None, None].numpy()
-        least = float(np.sqrt(share[0] * variance.mean() + 1 / (12 * 255**2)))
+        least = float(np.sqrt(share[0] * variance.mean() + np.mean(coded) + 1 / (12 * 255**2)))
         return cls(
             rows,
             sparse.csr_matrix((rows.data**2, rows.indices, rows.indptr), rows.shape),
