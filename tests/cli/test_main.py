@@ -180,6 +180,7 @@ def test_existing_results_are_kept_skipped_or_replaced() -> None:
         (["a.png", "--kernel", "k.mat"], "k.mat"),
         (["a.png", "--kernel", "a.png"], "a.png"),
         (["a.png", "--noise", "0,04"], "write 0.04"),
+        (["a.png", "--noise", "4%"], "write 0.04"),
         (["a.png", "--max-megapixels", "1,5"], "write 1.5"),
         (["a.png", "--seed", "-1"], "seed"),
         (["a.png", "--ext", "jpg"], "ext"),

@@ -198,4 +198,6 @@ def test_refusals_from_python(region: Any) -> None:
 
 
 def test_what_is_typed_is_read() -> None:
+    with pytest.raises(SettingsError, match="write it without blanks"):
+        parse_region("0,")  # as a shell cuts 0, 0, 4, 4
     assert parse_region(" 1, 2,30,40") == checked_region(np.array([1, 2, 30, 40])) == (1, 2, 30, 40)

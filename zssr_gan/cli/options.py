@@ -1,5 +1,6 @@
 """Options that several commands have, once each."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +11,14 @@ FILES, MACHINE, REPORT = "Files", "Machine", "What is reported"
 
 
 def decimal(text: str | float) -> float:
-    """An option's number. Raises BadParameter, with a hint where a comma stands for the decimal point."""
+    """An option's number. Raises BadParameter, with a hint where a comma is its decimal point or it is in percent."""
     try:
         return float(text)
     except ValueError as error:
         mended = str(text).replace(",", ".")
         hint = f": write {mended}, with a decimal point" if mended.count(".") == 1 and "," in str(text) else ""
+        with contextlib.suppress(ValueError):
+            hint = f": write {float(mended[:-1]) / 100:g}" if mended.endswith("%") else hint
         raise typer.BadParameter(f"{text!r} is not a number{hint}.") from error
 
 

@@ -161,9 +161,12 @@ def with_degradation(
             (found,) = learn_case(images, seed=request.seed, on_progress=on_progress).estimates.values()
         how = f"from {len(evidence)} images in {time.perf_counter() - began:.0f} s"
         if not asked and not _is_shared(found, request):
-            own = "" if found.degradation == Degradation() else "what each image shows itself; "
             alone = replace(request, estimates=None, degradation=DegradationFacts(why=found.why))
-            return alone, f"degradation: {own}{found.why} (estimated {how})"
+            why = found.why.removeprefix("bicubic is assumed: ")
+            return (
+                alone,
+                f"degradation: the compression or noise that an image shows, else bicubic: {why} (estimated {how})",
+            )
         with uninterrupted():
             # A picture without its file is what a kill left.
             write_estimate(found, path, replaceable=[picture_path(path)])

@@ -19,9 +19,10 @@ def parse_region(text: str) -> Region:
     """Read "X,Y,W,H". Raises SettingsError where these are not four whole numbers, or a side is 0."""
     parts = text.split(",")
     if len(parts) != 4 or not all(re.fullmatch(r"\s*-?\d{1,4000}\s*", part, re.ASCII) for part in parts):
+        blanks = "; write it without blanks" if text.strip().endswith(",") else ""  # the shell has cut it there
         raise SettingsError(
             f"the region {text!r} is not four whole numbers X,Y,W,H, such as 120,80,64,64: left and top edge, width, "
-            "height, in pixels"
+            f"height, in pixels{blanks}"
         )
     return checked_region([int(part) for part in parts])
 
