@@ -106,6 +106,9 @@ class TestNoise:
 PHOTOGRAPHS = {"astronaut": data.astronaut, "chelsea": data.chelsea, "coffee": data.coffee}
 
 
+LITTLE = 6.6  # levels that small gray pictures may be taken to have
+
+
 def photograph(name: str, side: int, *, gray: bool, sigma: float = 0.0) -> Tensor:
     """The middle of a photograph at `side` pixels with noise of `sigma` levels, in whole levels."""
     x = torch.from_numpy(np.array(PHOTOGRAPHS[name]())).permute(2, 0, 1).float() / LEVELS
@@ -134,7 +137,45 @@ class TestOnePicture:
     @pytest.mark.parametrize("side", [16, 32, 64, 128, 256])
     @pytest.mark.parametrize("sigma", [0.0, 1.0])
     def test_texture_is_not_taken_for_noise(self, name: str, gray: bool, side: int, sigma: float) -> None:
-        assert picture_noise(photograph(name, side, gray=gray, sigma=sigma)) is None
+        seen = picture_noise(photograph(name, side, gray=gray, sigma=sigma))
+        assert seen is None or (gray and side < 48 and LEVELS * seen.noise.sigma < LITTLE)
+
+
+class TestSmallGrayPictures:
+    @pytest.mark.parametrize("side", [24, 28, 32, 36, 40, 46])
+    @pytest.mark.parametrize("sigma", [10.0, 15.0, 25.0, 40.0])
+    def test_noise_is_seen(self, side: int, sigma: float) -> None:
+        generator = torch.Generator().manual_seed(side)
+        found = []
+        for name in PHOTOGRAPHS:
+            x = luma_of(torch.from_numpy(np.array(PHOTOGRAPHS[name]())).permute(2, 0, 1).float() / LEVELS)[None]
+            for _ in range(4):
+                top, left = (int(torch.randint(size - 2 * side, (1,), generator=generator)) for size in x.shape[1:])
+                crop = resize(x[:, top : top + 2 * side, left : left + 2 * side], (side, side)).clamp(0, 1)
+                (lr,) = noisy([crop], sigma)
+                seen = picture_noise(lr)
+                found.append(0.0 if seen is None else LEVELS * seen.noise.sigma / sigma)
+        assert sorted(found)[1] > 0.35  # black skies clip most of it
+        assert float(np.median(found)) == pytest.approx(0.95, abs=0.2)
+        assert max(found) < 1.7
+
+    def test_grain_is_taken_with_reserve(self) -> None:
+        """Coffee has grain of 15 levels at this place; to learn against 7 costs nothing, against 15 3.5 dB."""
+        grain = luma_of(torch.from_numpy(data.coffee()[284:340, 24:80]).permute(2, 0, 1).float() / LEVELS)[None]
+        (lr,) = noisy([resize(grain, (28, 28)).clamp(0, 1)])
+        seen = picture_noise(lr)
+        assert seen is not None
+        assert LEVELS * seen.noise.sigma < LITTLE
+
+    @pytest.mark.parametrize("level", [0.0, 1.0])
+    def test_of_what_is_clipped_little_is_seen(self, level: float) -> None:
+        scene = photograph("chelsea", 40, gray=True)
+        scene[:, 8:] = level
+        assert picture_noise(noisy([scene])[0]) is None
+        (lr,) = noisy([scene], 10.0)
+        seen = picture_noise(lr)
+        assert seen is not None
+        assert 3 < LEVELS * seen.noise.sigma < 12
 
 
 @pytest.mark.parametrize("name", ["brick", "grass", "gravel"])
@@ -148,20 +189,21 @@ def test_stationary_texture_is_not_taken_for_noise(name: str, side: int) -> None
 @pytest.mark.parametrize("name", ["brick", "grass", "gravel"])
 @pytest.mark.parametrize("side", [16, 24, 32, 40, 44])
 def test_of_small_stationary_texture_little_is_called_noise(name: str, side: int) -> None:
-    """Learning against 5 levels costs these at most 0.3 dB; against the 8 to 13 that are seen, 1.7 dB."""
+    """Learning against 7 levels costs gravel, which is the worst of them, 0.55 dB."""
     scene = torch.from_numpy(getattr(data, name)())[None].float() / LEVELS
     (plain,) = noisy([resize(scene, (side, side)).clamp(0, 1)])
     seen = picture_noise(plain)
-    assert seen is None or LEVELS * seen.noise.sigma < 5.5
+    assert seen is None or LEVELS * seen.noise.sigma < LITTLE
 
 
 @pytest.mark.parametrize("place", [0, 100, 200])
-def test_small_text_is_not_taken_for_noise(place: int) -> None:
+def test_of_small_text_little_is_called_noise(place: int) -> None:
     page = torch.from_numpy(data.page())[None].float() / LEVELS
     for side in (16, 20, 32):
         crop = page[:, 60 : 60 + 2 * side, place : place + 2 * side]
         (plain,) = noisy([resize(crop, (side, side)).clamp(0, 1)])
-        assert picture_noise(plain) is None
+        seen = picture_noise(plain)
+        assert seen is None or LEVELS * seen.noise.sigma < LITTLE
 
 
 @pytest.mark.parametrize("side", [1, 7, 15])

@@ -116,7 +116,9 @@ class TestDegradation:
     def test_images_that_tell_nothing_are_bicubic(self, capsys: pytest.CaptureFixture[str]) -> None:
         save(crops(3, None))
         assert enhance() == 0
-        assert "the compression or noise that an image shows, else bicubic: 3 parts of images" in capsys.readouterr().err
+        assert (
+            "the compression or noise that an image shows, else bicubic: 3 parts of images" in capsys.readouterr().err
+        )
         made = records()
         assert {one.label for one in made.values()} == {"internal"}
         assert all("bicubic is assumed: " in one.request.degradation.why for one in made.values())
