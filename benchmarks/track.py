@@ -3,6 +3,7 @@
     python -m benchmarks.track DATA/faces --sets A,C,D --frames 9 --count 24 --seeds 0
     python -m benchmarks.track DATA/faces --sets A,C,D --frames 9 --count 24 --shared
 
+`--mean` also pulls the fused images to a mean that is learnt on those of the set (`zssr_gan.video.learnt`).
 `--shared` also learns one network (`fast`) on all frames of all tracks of a set, with the camera known, and enlarges
 the reference frames by it: the best single-frame result.
 
@@ -37,7 +38,8 @@ from zssr_gan.inference.record import DegradationFacts
 from zssr_gan.inference.request import Request
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import load_preset
-from zssr_gan.video.fusion import fuse_burst
+from zssr_gan.video.fusion import Fused, fuse_burst
+from zssr_gan.video.learnt import FusedTrack, learn_mean, pulled
 from zssr_gan.video.registration import Motion
 from zssr_gan.zeroshot.case import learn_case, read_lr
 
@@ -157,6 +159,7 @@ class Figures:
     """Distance from the true motion of each frame but the reference, HR pixels."""
     seconds: float
     """CPU time of registration and fusion."""
+    fused: Fused
 
 
 def measured(burst: Burst) -> Figures:
@@ -171,7 +174,7 @@ def measured(burst: Burst) -> Figures:
         "fused": fused.image,
     }
     away = scale * fused.motion.distance(burst.motion, (frames.shape[2], frames.shape[3]))[1:]
-    return Figures({name: scored(image, burst.truth) for name, image in images.items()}, away, seconds)
+    return Figures({name: scored(image, burst.truth) for name, image in images.items()}, away, seconds, fused)
 
 
 def scored(image: Tensor, truth: Tensor) -> Score:
@@ -214,9 +217,22 @@ def show_gains(results: list[dict[str, Score]]) -> None:
         show_row(method, float(psnr.mean()), f"{ssim:.4f}", *gains)
 
 
+def with_mean(bursts: list[Burst], fused: list[Fused], seed: int) -> list[Score]:
+    """The fused images pulled to a mean learnt on all of them."""
+    conditions = bursts[0].conditions
+    camera, scale = conditions.degradation, conditions.scale
+    tracks = [FusedTrack((CaseImage(name=str(n), sha256=str(n)),), one) for n, one in enumerate(fused)]
+    with machine(RunOptions("cpu", threads=1)) as used:
+        model = learn_mean(tracks, camera, scale, seed=seed, machine=used)
+    return [
+        scored(pulled(burst.frames[:, None], camera, one, model, scale).image, burst.truth)
+        for burst, one in zip(bursts, fused, strict=True)
+    ]
+
+
 def main() -> None:
     """Render bursts, fuse them, and print a table for each set."""
-    args = parsed(__doc__, "faces", sets="A,C,D", frames=9, count=24, seeds="0", shared=False)
+    args = parsed(__doc__, "faces", sets="A,C,D", frames=9, count=24, seeds="0", shared=False, mean=False)
     torch.set_num_threads(1)
     originals = faces(args.faces, args.count)
     for name in args.sets.split(","):
@@ -226,6 +242,9 @@ def main() -> None:
             if args.shared:
                 for result, one in zip(results, shared_results(bursts, seed), strict=True):
                     result.scores["shared model"] = one
+            if args.mean:
+                for result, one in zip(results, with_mean(bursts, [r.fused for r in results], seed), strict=True):
+                    result.scores["fused, shared mean"] = one
             away = torch.cat([result.away for result in results])
             print(
                 f"\n{name}, {args.frames} frames, {len(bursts)} faces, seed {seed}: motion off by {away.mean():.4f} HR "
