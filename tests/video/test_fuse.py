@@ -137,8 +137,8 @@ def test_a_result_is_an_image_file(folder: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def case(tmp_path: Path) -> Path:
-    """Two tracks of five stills of 24 pixels."""
-    frames, _ = burst(motion(5), CAMERA, noise=2 / 255)
+    """Two tracks of four stills of 24 pixels."""
+    frames, _ = burst(motion(4), CAMERA, noise=2 / 255)
     for name, track in (("one", frames), ("two", frames.flip(-1))):
         (tmp_path / "case" / name).mkdir(parents=True)
         for place, frame in enumerate(track):
@@ -160,8 +160,8 @@ def test_a_mean_of_the_tracks_own_frames_is_internal(case: Path, tmp_path: Path,
     assert 0 < done.added.mean() < 5
     record = json.loads((tmp_path / "own.json").read_text("utf-8"))
     assert record["label"] == "internal"
-    assert "these 5 frames of this track" in record["label_means"]
-    assert "these 5 frames of this track" in read_provenance(tmp_path / "own.png")["zssr-gan:label"]
+    assert "these 4 frames of this track" in record["label_means"]
+    assert "these 4 frames of this track" in read_provenance(tmp_path / "own.png")["zssr-gan:label"]
     assert [image["sha256"] for image in record["mean"]["model"]["images"]] == sorted(map(sha256_file, paths))
     assert verify_fusion(tmp_path / "own.json", rerun=True).ok
     record["label"] = "fused"
@@ -175,7 +175,7 @@ def test_a_mean_of_the_case_has_a_file_that_serves_again(case: Path, tmp_path: P
     fuse_files(one, tmp_path / "own.png", camera=CAMERA, affine=False, mean=MeanOption("shared", case))
     record = json.loads((tmp_path / "own.json").read_text("utf-8"))
     assert (record["label"], record["mean"]["model"]["path"]) == ("case", model.name)
-    assert len(record["mean"]["model"]["images"]) == 10
+    assert len(record["mean"]["model"]["images"]) == 8
     assert verify_fusion(tmp_path / "own.json", rerun=True).ok
     again = fuse_files(one, tmp_path / "again.png", affine=False, mean=MeanOption("shared", model))
     assert again.degradation.values == CAMERA

@@ -23,6 +23,7 @@ from zssr_gan.imaging.resize import resize
 from zssr_gan.inference.record import DegradationFacts
 from zssr_gan.inference.region import Region
 from zssr_gan.provenance import CaseImage
+from zssr_gan.video.blind import burst_camera
 from zssr_gan.video.case_mean import MeanKind, MeanOption, OnProgress, mean_model
 from zssr_gan.video.coding import Coding, coding_of
 from zssr_gan.video.crops import FRAMES, Crop, TrackSource, read_crops
@@ -182,7 +183,7 @@ def fuse_stills(
     given = mean.model_in_file()
     if camera is None and given is not None and given.facts.cameras:
         camera = DegradationFacts.of(given.facts.cameras[0], "shared", "what the shared model was learnt for")
-    known = _camera(stills, frames, camera)
+    known = _camera(stills, frames, reference, camera, affine=affine, start=start, mask=mask)
     fused = fuse_burst(
         frames, known.values, scale, reference, affine=affine, start=start, mask=mask, coding=_coding(stills)
     )
@@ -221,7 +222,16 @@ def _like(source: Picture, pixels: Tensor) -> Picture:
     return quantise(replace(source, pixels=pixels.expand(len(source.pixels), -1, -1), alpha=None, notices=()))
 
 
-def _camera(stills: Sequence[Still], frames: Tensor, camera: Camera) -> DegradationFacts:
+def _camera(
+    stills: Sequence[Still],
+    frames: Tensor,
+    reference: int,
+    camera: Camera,
+    *,
+    affine: bool,
+    start: Motion | None,
+    mask: Tensor | None,
+) -> DegradationFacts:
     if camera == "bicubic":
         return DegradationFacts.of(Degradation(), "bicubic", "bicubic is assumed, as asked for")
     if isinstance(camera, DegradationFacts):
@@ -235,7 +245,13 @@ def _camera(stills: Sequence[Still], frames: Tensor, camera: Camera) -> Degradat
         for still, pixels in zip(stills, frames, strict=True)
     ]
     footage = any(still.frame is not None and still.frame.codec not in NOT_PREDICTED for still in stills)
-    facts = DegradationFacts.estimated(estimate_degradation(evidence, footage=footage))
+    estimate = estimate_degradation(evidence, footage=footage)
+    facts = DegradationFacts.estimated(estimate)
+    if not footage and estimate.jpeg_from != "colours":  # a video's errors are not those of stills
+        told = burst_camera(frames, reference, facts.values.jpeg, affine=affine, start=start, mask=mask)
+        if told is not None:
+            values, why = told.degradation, told.why
+            return facts.model_copy(update={"values": values, "sha256": values.sha256, "fallback": False, "why": why})
     if facts.values.noise is None and facts.values.jpeg is None and (shown := picture_noise(frames[0])) is not None:
         values = facts.values.model_copy(update={"noise": shown.noise})
         facts = facts.model_copy(update={"values": values, "sha256": values.sha256})

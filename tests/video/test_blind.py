@@ -1,0 +1,66 @@
+"""The camera of a burst is read from its frames: noise, blur, and where they do not tell."""
+
+import pytest
+import torch
+
+from tests.video.bursts import burst, motion
+from zssr_gan.degradation.jpeg import compress
+from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
+from zssr_gan.imaging.colour import psnr_db
+from zssr_gan.video.blind import burst_camera
+from zssr_gan.video.fusion import fuse_burst
+
+
+def camera(width: float) -> Degradation:
+    return Degradation(blur=GaussianBlur(sigma_major=width, sigma_minor=width))
+
+
+@pytest.mark.parametrize(("noise", "quality"), [(2, None), (4, None), (2, 75)])
+def test_noise_is_what_frames_do_not_share(noise: float, quality: int | None) -> None:
+    frames, _ = burst(motion(7), camera(0.5), noise=noise / 255)
+    jpeg = None if quality is None else Jpeg.of_quality(quality)
+    stored = (255 * frames).round() / 255 if jpeg is None else compress(frames, jpeg.luma, jpeg.chroma)
+    found = burst_camera(stored, 0, jpeg, affine=False)
+    assert found is not None
+    assert found.degradation.jpeg == jpeg
+    assert found.degradation.noise is not None
+    assert 255 * found.degradation.noise.sigma == pytest.approx(noise, rel=0.3)
+
+
+def test_more_blur_is_seen_as_more_by_as_much() -> None:
+    variances = []
+    for width in (0.4, 0.65):
+        found = burst_camera(burst(motion(5), camera(width), noise=1 / 255)[0], 0, None, affine=False)
+        assert found is not None
+        blur = found.degradation.blur
+        variances.append(0.0 if blur is None else float(blur.covariance().trace()) / 2)
+    assert variances[1] - variances[0] == pytest.approx(0.65**2 - 0.4**2, rel=0.5)
+
+
+def test_a_burst_restored_by_what_it_tells_is_nearer_the_truth_than_with_no_blur() -> None:
+    frames, truth = burst(motion(7), camera(0.55), noise=2 / 255)
+    found = burst_camera(frames, 0, None, affine=False)
+    assert found is not None
+
+    def psnr(degradation: Degradation) -> float:
+        image = fuse_burst(frames, degradation, affine=False).image
+        return psnr_db(float((image - truth)[..., 4:-4, 4:-4].square().mean()))
+
+    known = Degradation(blur=camera(0.55).blur, noise=Noise(sigma=2 / 255))
+    assert psnr(found.degradation) > psnr(known.model_copy(update={"blur": None})) + 1
+    assert psnr(found.degradation) > psnr(known) - 1.5
+
+
+def test_colours_have_the_noise_of_each() -> None:
+    frames, _ = burst(motion(5), camera(0.5), noise=4 / 255, colour=True)
+    found = burst_camera(frames, 0, None, affine=False)
+    assert found is not None
+    assert found.degradation.noise is not None
+    assert found.degradation.noise.coloured
+    assert 255 * found.degradation.noise.sigma == pytest.approx(4, rel=0.25)
+
+
+def test_what_has_no_sub_pixel_shifts_tells_nothing() -> None:
+    frames, _ = burst(motion(5, farthest=0.0), camera(0.5), noise=2 / 255)
+    assert burst_camera(frames + 0.001 * torch.randn(frames.shape), 0, None, affine=False) is None
+    assert burst_camera(burst(motion(3))[0], 0, None, affine=False) is None
