@@ -96,7 +96,7 @@ def enhance_clip(
                     ours = [one for one in targets if one.is_file() and sealed.get(one.name) == sha256_file(one)]
                     new = [one for one in targets if one not in ours]
                     check_new_files(new, [file], overwrite=request.overwrite)
-                    plan = planned(video, request, box_of, folder, journal, used, report, say)
+                    plan = planned(video, request, options, box_of, folder, journal, used, report, say)
                     form = _enlarge(source, info, plan, options, box_of, journal, used, report)
                     seconds = time.perf_counter() - clock
                     made = Made(

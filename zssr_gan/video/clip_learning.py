@@ -20,6 +20,8 @@ from zssr_gan.inference.request import Request
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import ZeroShotSettings
 from zssr_gan.signals import uninterrupted
+from zssr_gan.video.clip_record import ClipOptions
+from zssr_gan.video.encode import format_of
 from zssr_gan.video.frames import NOT_PREDICTED, Frame, Video
 from zssr_gan.video.journal import Journal
 from zssr_gan.video.planes import check_size, stored
@@ -77,17 +79,19 @@ class Survey:
         return median(self.noises) if self.noises else 0.0
 
 
-def survey(video: Video, box_of: BoxOf, report: Report) -> Survey:
-    """Go through a video once.
+def survey(video: Video, box_of: BoxOf, pixel_format: str | None, report: Report) -> Survey:
+    """Go through a video once; `pixel_format` is that of the result, where one is asked for.
 
     Raises:
         VideoError: it has no frame that is shown, frames of several sizes, or such as are too small.
+        SettingsError: a region beyond the frames, or another pixel format than it can have.
     """
     found, before, latest = Survey(), None, None
     stride, shown = 1, 0
     for number, frame in enumerate(video.frames, 1):
         if number == 1:
             size, found.codec = frame.planes[0].shape, frame.codec
+            format_of(frame, pixel_format)
         check_size(frame, size)
         report("reading the video", number, video.info.declared_frames, "")
         box = box_of(frame)
@@ -243,6 +247,7 @@ class Plan:
 def planned(
     video: Video,
     request: Request,
+    options: ClipOptions,
     box_of: BoxOf,
     folder: Path,
     journal: Journal,
@@ -256,7 +261,7 @@ def planned(
         say(f"{journal.frames} of {plan.frames} frames were done by an earlier run, which is gone on from")
         return plan
     journal.clear()
-    found = survey(video, box_of, report)
+    found = survey(video, box_of, options.pixel_format, report)
     notices = shown_lines(found, video)
     for line in notices:
         say(line)
