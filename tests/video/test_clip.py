@@ -240,6 +240,22 @@ class TestRecord:
         assert verify_clip(tmp_path / "out.json", rerun=True).ok
 
 
+class TestCamera:
+    def test_how_coarse_the_codec_was_decides(self, tmp_path: Path, request_of) -> None:
+        """Few and small frames tell no blur; what is assumed depends on the quantisers of I and P frames."""
+        found = {}
+        for qp in ("18", "35"):
+            options = {"preset": "ultrafast", "qp": qp, "x264-params": "log-level=none"}
+            pictures = [clips.picture(n, width=24, height=24) for n in range(2)]
+            source = clips.write(tmp_path / f"{qp}.mp4", pictures=pictures, options=options)
+            record = enhance_clip(source, tmp_path / f"{qp}.nut", request_of(degradation=None))
+            found[qp] = record.request.degradation
+            assert record.label == "internal"
+        assert found["18"].values.jpeg is None
+        assert "changed the frames little" in found["18"].why
+        assert "compressed video" in found["35"].why
+
+
 class TestRefusals:
     def test_one_sentence_each(self, tmp_path: Path, request_of) -> None:
         source = clips.write(tmp_path / "a.mp4")

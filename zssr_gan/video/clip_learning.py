@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from torch import Tensor
@@ -53,6 +53,9 @@ MOST_LEARNT_FROM = 32
 
 _BLOCK = 16  # a codec's, between which a part to learn from is cut
 
+_FINE = 22.0
+"""Mean quantiser of I and P frames (H.264) up to which a codec has changed them little: steps below 8 levels."""
+
 _LEAST_NOISE = 2 / LEVELS  # of luma, that is learnt against: less does no harm
 
 
@@ -72,6 +75,8 @@ class Survey:
     images: list[tuple[CaseImage, Tensor]] = field(default_factory=list)
     """To learn from: name and hash of a frame, and `C H W` of its part."""
     noises: list[float] = field(default_factory=list)
+    quantisers: list[float] = field(default_factory=list)
+    """Mean of each I and P frame of H.264 among those that are learnt from."""
 
     @property
     def noise(self) -> float:
@@ -111,6 +116,8 @@ def survey(video: Video, box_of: BoxOf, pixel_format: str | None, report: Report
         if shown % stride == 0:
             x = _part(stored(frame), box)
             found.images.append((CaseImage(name=frame_name(frame), sha256=frame.sha256), x))
+            if frame.codec == "h264" and frame.qp is not None and frame.picture_type in ("I", "P"):
+                found.quantisers.append(float(frame.qp.mean()))
             if before is not None:
                 found.noises.append(noise_between(_part(before, box), x))
             if len(found.images) > MOST_LEARNT_FROM:
@@ -204,6 +211,9 @@ def _camera(found: Survey, request: Request, report: Report) -> DegradationFacts
         footage=footage,
     )
     facts = DegradationFacts.estimated(estimate)
+    if footage and facts.fallback and found.quantisers and (mean := fmean(found.quantisers)) <= _FINE:
+        why = f"bicubic is assumed: the codec has changed the frames little (quantisers of I and P frames: {mean:.0f})"
+        return DegradationFacts.of(Degradation(), "picture", why)
     if facts.values != Degradation() or footage or found.noise < _LEAST_NOISE:
         return facts
     levels = LEVELS * found.noise
