@@ -41,6 +41,7 @@ def main() -> int:
             ["benchmarks.blind", faces, "--groups", "12", "--seed", "1", "--estimate-only"],
             ["benchmarks.shapes", faces],
             ["benchmarks.shapes", faces, "--estimate-only", "--sharp"],
+            ["benchmarks.cameras", faces],
             ["benchmarks.photographs", set5],
             ["benchmarks.crops", str(args.data)],
             ["benchmarks.compressed", str(args.data)],

@@ -22,7 +22,11 @@ app = typer.Typer(
     help="Estimate how the camera of a case blurs, adds noise and compresses, from its own images; show an estimate.",
 )
 
-STAGES = {"blur": "estimating the blur", "certainty": "estimating it from parts of the images"}
+STAGES = {
+    "blur": "estimating the blur",
+    "certainty": "estimating it from parts of the images",
+    "thirds": "comparing sharp and soft images",
+}
 """Of an estimate, as a person reads them."""
 
 

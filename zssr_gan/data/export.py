@@ -151,7 +151,9 @@ def _histogram(images: SyntheticSet) -> bytes | None:
     held_out = all(choice["held_out"] for choice in compared)
     learnt = "on parts that were held out" if held_out else "which the networks may have learnt from"
     axes.set_title(
-        f"{len(gains):,} images enlarged from their own shrunk copies,\n{learnt}; {worse:,} below 0", fontsize=11
+        f"{len(gains):,} images enlarged from their own shrunk copies (not the quality of the results),\n"
+        f"{learnt}; {worse:,} below 0",
+        fontsize=11,
     )
     axes.set_xlabel("PSNR over bicubic + back-projection, dB")
     axes.set_ylabel("images")

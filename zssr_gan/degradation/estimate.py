@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from statistics import stdev
 from typing import Annotated, Any, Literal, Self
@@ -84,8 +85,8 @@ class Estimate(FileModel):
     """What was found in the images that were searched, the most first; of a large set they are some."""
     own_jpeg: dict[str, Jpeg | None] = Field(default_factory=dict)
     """Compression of the images that have another than `degradation`'s, by their SHA-256."""
-    sharper: tuple[str, ...] = ()
-    """SHA-256 of the images that are sharper than the blur leaves them: bicubic is assumed for these."""
+    own_blur: dict[str, Annotated[Blur, Field(discriminator="kind")] | None] = Field(default_factory=dict)
+    """Blur of the images that have another than `degradation`'s, by their SHA-256; None is bicubic."""
     images: tuple[CaseImage, ...]
     settings: dict[str, JsonValue]
     seed: int
@@ -96,13 +97,13 @@ class Estimate(FileModel):
     def evidence_sha256(self) -> str:
         """Of what the label of a result depends on beside the degradation, as canonical JSON."""
         # An estimate that is not finite is null in its file.
-        included = _EVIDENCE | {name for name in ("own_jpeg", "sharper") if getattr(self, name)}
+        included = _EVIDENCE | {name for name in ("own_jpeg", "own_blur") if getattr(self, name)}
         return canonical_sha256(json.loads(self.model_dump_json(include=included)))
 
     def of(self, sha256: str) -> Degradation:
-        """What the camera is taken to have done to the image with this hash: its own compression, the rest of all."""
+        """What the camera is taken to have done to the image with this hash: its own blur, its own compression."""
         its: dict[str, object] = {"jpeg": self.own_jpeg[sha256]} if sha256 in self.own_jpeg else {}
-        its |= {"blur": None} if sha256 in self.sharper else {}
+        its |= {"blur": self.own_blur[sha256]} if sha256 in self.own_blur else {}
         return self.degradation.model_copy(update=its) if its else self.degradation
 
     def compression_of(self, sha256: str) -> ImageCompression | None:
@@ -115,7 +116,7 @@ class Estimate(FileModel):
     @property
     def others(self) -> tuple[str, ...]:
         """SHA-256 of the images that have another degradation than most."""
-        return (*self.own_jpeg, *(one for one in self.sharper if one not in self.own_jpeg))
+        return tuple(dict.fromkeys([*self.own_jpeg, *self.own_blur]))
 
     @property
     def given(self) -> bool:
@@ -146,8 +147,18 @@ class Estimate(FileModel):
         name = "a video's compression, taken as JPEG quality" if self.jpeg_from == "colours" else "JPEG quality"
         compression = f"{name} {d.jpeg.quality}" if d.jpeg else "no compression found"
         own = f" ({len(self.own_jpeg)} images have a compression of their own)" if self.own_jpeg else ""
-        sharper = f" ({len(self.sharper)} images are sharper: bicubic)" if self.sharper else ""
-        return f"{blur}{sharper}, {noise}, {compression}{own}"
+        return f"{blur}{self._own_blurs}, {noise}, {compression}{own}"
+
+    @property
+    def _own_blurs(self) -> str:
+        """What of the summary is about images that have another blur."""
+        counts = Counter(self.own_blur.values())
+        sharper = counts.pop(None, 0)
+        parts = [f"{count} images: {blur.summary}" for blur, count in counts.items() if blur is not None]
+        several = (
+            f" in the middle, but sharpness differs as that of several cameras ({'; '.join(parts)})" if parts else ""
+        )
+        return several + (f" ({sharper} images are sharper: bicubic)" if sharper else "")
 
 
 def given_estimate(degradation: Degradation, why: str) -> Estimate:

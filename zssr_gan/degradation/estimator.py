@@ -19,7 +19,7 @@ from zssr_gan.degradation.encoder_tables import jpeg_of
 from zssr_gan.degradation.estimate import Brightness, Estimate
 from zssr_gan.degradation.footage import COLOURS_OF_FOOTAGE, footage_verdict, is_footage
 from zssr_gan.degradation.found_compression import CompressionGroup, SetCompression, set_compressions
-from zssr_gan.degradation.model import Degradation, Jpeg, Noise
+from zssr_gan.degradation.model import Blur, Degradation, Jpeg, Noise
 from zssr_gan.degradation.noise import LUMA_NOISE, SIDE, noise_variances
 from zssr_gan.degradation.recurrence import (
     EstimationSettings,
@@ -30,7 +30,7 @@ from zssr_gan.degradation.recurrence import (
     fit_noise,
 )
 from zssr_gan.degradation.shapes import choose_shape
-from zssr_gan.degradation.sharper import sharper_images
+from zssr_gan.degradation.sharper import own_blurs
 from zssr_gan.errors import ImageError
 from zssr_gan.files import sha256_bytes, why_unreadable
 from zssr_gan.imaging.colour import LEVELS, has_colours, luma_of
@@ -128,9 +128,11 @@ def estimate_degradation(
     # A copy tells nothing new.
     distinct = {content: one.pixels for content, one in by_content}
     tiles = cut_tiles(list(distinct.values()), settings)
+    teller = _Teller(on_estimate, settings)
     coloured = [] if footage or compression is not None else [one.pixels for one in ordered]
     noise, by_brightness = _noise_of_colours(coloured)
     found: Fit | None = None
+    recurrence: Recurrence | None = None
     certainty = None
     noise_from: Literal["colours", "recurrence", "nothing"] = "nothing" if noise is None else "colours"
     if len(tiles) < settings.fewest:
@@ -141,7 +143,6 @@ def estimate_degradation(
         )
         sure = False
     else:
-        teller = _Teller(on_estimate, settings)
         # A blur that is fitted through blocks at unknown places is worse than one that ignores them.
         through = compression if on_grid else None
         recurrence = Recurrence(tiles, through, settings, seed)
@@ -179,8 +180,15 @@ def estimate_degradation(
         noise=noise if noise is not None and noise.sigma > 0 else None,
         jpeg=compression,
     )
+    own_blur = dict[int, Blur | None]()
+    if used.blur is not None:
+        assert recurrence is not None
+        assert found is not None
+        pixels, step = [one.pixels for one in ordered], teller.of("thirds")
+        own_blur = own_blurs(
+            pixels, used, recurrence, found, lambda some: cut_tiles(some, settings), teller.of("thirds")
+        )
     read: Literal["tables", "pixels"] = "tables" if compressed is None or math.isinf(compressed.evidence) else "pixels"
-    sharper = zip(ordered, sharper_images([one.pixels for one in ordered], used), strict=True)
     return Estimate(
         degradation=used,
         degradation_sha256=used.sha256,
@@ -194,7 +202,7 @@ def estimate_degradation(
         jpeg_qualities=qualities,
         own_jpeg=own,
         compressions=compressions,
-        sharper=tuple(sorted(one.image.sha256 for one, is_sharper in sharper if is_sharper)),
+        own_blur={ordered[place].image.sha256: blur for place, blur in own_blur.items()},
         images=tuple(sorted((one.image for one in ordered), key=lambda image: (image.sha256, image.name))),
         settings=settings.model_dump(mode="json"),
         seed=seed,
@@ -292,7 +300,11 @@ class _Teller:
 
     def __init__(self, on_estimate: OnEstimate | None, settings: EstimationSettings) -> None:
         self.on_estimate = on_estimate
-        self.most = {"blur": 10 * settings.trials, "certainty": settings.parts * (settings.trials // 3)}
+        self.most = {
+            "blur": 10 * settings.trials,
+            "certainty": settings.parts * (settings.trials // 3),
+            "thirds": settings.trials,
+        }
 
     def of(self, what: str) -> Callable[[], None]:
         done = 0

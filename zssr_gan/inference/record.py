@@ -136,8 +136,10 @@ class DegradationFacts(FileModel):
     def estimated(cls, found: Estimate, image_sha256: str = "") -> Self:
         """An estimate's degradation, with the compression of the image of this hash where it has its own."""
         values, why = found.of(image_sha256), found.why
-        if image_sha256 in found.sharper:
+        if values.blur is None and image_sha256 in found.own_blur:
             why = f"bicubic is assumed: this image is sharper than the blur of the others would leave it; {why}"
+        elif image_sha256 in found.own_blur:
+            why = f"the blur is that of the images of about this sharpness; {why}"
         return cls(
             values=values,
             sha256=values.sha256,

@@ -92,8 +92,9 @@ def choice_text(record: Record) -> str:
     )
     if choice.network_db is None or choice.back_projection_db is None:
         return f"{made_by} ({choice.why})"
-    where = "on held-out parts" if choice.held_out else "on its own shrunk copy"
-    return f"{made_by} (network {choice.network_db - choice.back_projection_db:+.2f} dB {where})"
+    gain = choice.network_db - choice.back_projection_db
+    where = "held-out parts of the shrunk input" if choice.held_out else "the shrunk input"
+    return f"{made_by} (in a trial on {where} {gain:+.2f} dB to back-projection; not this result's quality)"
 
 
 def failed_result(job: Job, error: Exception, seconds: float) -> Result:
