@@ -52,6 +52,15 @@ def canonical_sha256(value: object) -> str:
     return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
 
 
+def json_keys(path: Path) -> frozenset[str]:
+    """The keys of the JSON object in a file, by which kinds of records differ; none where it holds no such object."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return frozenset()
+    return frozenset(content) if isinstance(content, dict) else frozenset()
+
+
 def with_checksum(data: bytes) -> bytes:
     """Prefix `data` with a line of its SHA-256, so that corruption is detected on read."""
     return f"{sha256_bytes(data)}\n".encode() + data

@@ -25,18 +25,19 @@ def verify(
     """
     codes = [0]
     with running("Stopped: nothing was written.", quiet=not rerun) as bar:
+        from zssr_gan.files import json_keys
         from zssr_gan.inference.verify import verify_record
-        from zssr_gan.video.clip_record import is_clip
         from zssr_gan.video.clip_verify import verify_clip
-        from zssr_gan.video.fuse_files import is_fusion, verify_fusion
+        from zssr_gan.video.fuse_files import verify_fusion
 
         for path in records:
             if rerun:
                 bar.start(0, str(path))
             try:
-                if is_fusion(path):
+                keys = json_keys(path)
+                if "fusion_version" in keys:
                     found = verify_fusion(path, rerun=rerun)
-                elif is_clip(path):
+                elif "clip_version" in keys:
                     found = verify_clip(path, rerun=rerun, report=bar.update)
                 else:
                     found = verify_record(path, rerun=rerun, on_progress=bar.step)

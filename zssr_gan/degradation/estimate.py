@@ -218,15 +218,6 @@ def read_estimate(path: Path) -> Estimate:
     return estimate
 
 
-def is_estimate(path: Path) -> bool:
-    """Whether a file is laid out as an estimate, whole or not."""
-    try:
-        content = from_json(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and "degradation_sha256" in content
-
-
 def _of_one_camera(text: str, path: Path) -> Estimate:
     """The estimate; that of the only group, where it is a run's file."""
     try:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zssr_gan.degradation.estimate import is_estimate, read_estimate
+from zssr_gan.degradation.estimate import read_estimate
 from zssr_gan.errors import ZssrGanError
-from zssr_gan.files import canonical_sha256, sha256_file
+from zssr_gan.files import canonical_sha256, json_keys, sha256_file
 from zssr_gan.imaging.io import decode_picture, read_provenance
 from zssr_gan.inference.batch import open_input, process
 from zssr_gan.inference.enhance import OnProgress
@@ -58,7 +58,7 @@ def verify_record(path: Path, *, rerun: bool = False, on_progress: OnProgress | 
         RecordError: the record is missing, broken or of another version.
     """
     folder = path.absolute().parent
-    if is_estimate(path):
+    if "degradation_sha256" in json_keys(path):
         return Verification(path, (_check_estimate(path),))
     content = read_json(path)
     if content["schema_version"] == 1:

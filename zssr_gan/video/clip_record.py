@@ -144,15 +144,6 @@ def label_means(request: RequestFacts, label: Label) -> str:
     )
 
 
-def is_clip(path: Path) -> bool:
-    """Whether a file is the record of an enhanced video."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and "clip_version" in content
-
-
 def outputs(path: Path, *, lossy: bool) -> tuple[Path, ...]:
     """The files of a clip: video, table, lossy copy where one is wanted, and the record, which vouches for them."""
     stem = path.with_suffix("")

@@ -202,15 +202,6 @@ def _maps(done: FusedStills) -> Tensor:
     return map_sheet(maps)
 
 
-def is_fusion(path: Path) -> bool:
-    """Whether a file is the record of fused stills."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and "fusion_version" in content
-
-
 def verify_fusion(path: Path, *, rerun: bool = False) -> Verification:
     """Compare the frames and files of a fusion with its record; with `rerun`, fuse again and compare the bytes.
 
