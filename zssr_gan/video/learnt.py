@@ -62,7 +62,7 @@ OWN_SETTINGS = CASE_SETTINGS.model_copy(
 )
 """Of few: a larger network learns one face by heart."""
 
-_SEVERAL = 4  # tracks
+_SEVERAL = 10  # tracks
 
 _BURSTS = 48  # that are seen and fused again, of all tracks together
 _LEAST_BURSTS, _MOST_BURSTS = 2, 24  # of each track
