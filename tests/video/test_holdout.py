@@ -51,3 +51,11 @@ def test_two_frames_cannot_be_judged(frames: Tensor) -> None:
     assert not verdict.fuse
     assert verdict.reason == "only 2 of the frames can be used, and 3 are the least that can be judged"
     assert verdict.ratio is None
+
+
+def test_what_the_reference_frame_alone_shows_is_not_lost(frames: Tensor) -> None:
+    shown = frames.clone()
+    shown[0, :, 8:13, 12:17] += 0.08
+    verdict = judge_fusion(shown, CAMERA, fuse_burst(shown, CAMERA, affine=False), affine=False)
+    assert not verdict.fuse
+    assert "at one place the reference frame differs" in verdict.reason
