@@ -154,7 +154,7 @@ def locked(path: Path, held: ZssrGanError | None = None) -> Iterator[None]:
             raise _output_error(path, error) from error
         raise OutputError(
             f"{path}: this file system has no locks ({error}), which keep a second writer out; choose a folder on a "
-            "local disk, or mount it with locks."
+            "local disk, or mount it with locks"
         ) from error
     try:
         yield

@@ -141,7 +141,7 @@ class TestBuiltIn:
 
     @pytest.mark.parametrize("path", ["face-100", "face-", "coffee-3-0", "coffee-01-2", "../face-000"])
     def test_no_such_image(self, path: str) -> None:
-        with pytest.raises(ImageError, match=r"mine/.*: there is no such image: they are face-000 to face-099\."):
+        with pytest.raises(ImageError, match=r"mine/.*: there is no such image: they are face-000 to face-099"):
             opened("lfw", name="mine").read(path)
         with pytest.raises(ImageError, match="they are astronaut-0-0 to rocket-2-4"):
             opened("photographs", name="mine").read(path)

@@ -148,6 +148,7 @@ def test_colour_signalling_that_pillow_does_not_read(loaded, tmp_path):
         image.load()
     picture = picture_of(image)
     assert dict(picture.metadata.colour) == {"cICP": code}
+    assert dict(picture_of(Image.open(io.BytesIO(data))).metadata.colour) == {"cICP": code}
     result = like(image, picture)
     assert np.array_equal(np.asarray(result), RGB)
     assert dict(picture_of(result).metadata.colour)["cICP"] == code

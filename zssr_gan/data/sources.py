@@ -111,7 +111,7 @@ def images_in(folder: Path, *, recursive: bool = True) -> tuple[list[Path], dict
             elif _may_be_picture(file):
                 left_out.append(path)
     except OSError as error:
-        raise ImageError(f"{folder}: the folder cannot be listed ({error.strerror}).") from error
+        raise ImageError(f"{folder}: the folder cannot be listed ({error.strerror})") from error
     return images, {why: paths for why, paths in others.items() if paths}
 
 
@@ -224,7 +224,7 @@ class BuiltIn(Source):
         """One image as an 8-bit picture. Raises ImageError for a path that is not listed."""
         images = _built_in(self.settings.kind)
         if path not in images:
-            raise ImageError(f"{self.name}/{path}: there is no such image: they are {min(images)} to {max(images)}.")
+            raise ImageError(f"{self.name}/{path}: there is no such image: they are {min(images)} to {max(images)}")
         return Content(sha256_bytes(images[path].tobytes()), from_samples(images[path], Metadata()))
 
 
@@ -238,9 +238,7 @@ def _built_in(kind: str) -> Mapping[str, NDArray[np.uint8]]:
     try:
         from skimage import data
     except ImportError as error:
-        raise SettingsError(
-            f"the {kind} come with scikit-image: install it with 'pip install scikit-image'."
-        ) from error
+        raise SettingsError(f"the {kind} come with scikit-image: install it with 'pip install scikit-image'") from error
     if kind == "lfw":
         faces = np.round(data.lfw_subset()[:100, :, :, np.newaxis] * 255).astype(np.uint8)
         return {f"face-{number:03}": face for number, face in enumerate(faces)}
@@ -260,12 +258,12 @@ def read_file(file: Path, name: str) -> Content:
     try:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"{name}: is not a file.")
+            raise ImageError(f"{name}: is not a file")
         if status.st_size > _LARGEST_FILE:
-            raise ImageError(f"{name}: is larger than an image can be.")
+            raise ImageError(f"{name}: is larger than an image can be")
         data = file.read_bytes()
     except OSError as error:
-        raise ImageError(f"{name}: {why_unreadable(file, error)}.") from error
+        raise ImageError(f"{name}: {why_unreadable(file, error)}") from error
     return Content(sha256_bytes(data), decode_picture(data, name), data)
 
 
@@ -285,7 +283,7 @@ def files_under(folder: Path) -> tuple[list[str], list[str], tuple[tuple[str, st
             else:
                 files.append(path)
     except OSError as error:
-        raise SettingsError(f"{folder}: cannot be opened as a folder of images ({error.strerror}).") from error
+        raise SettingsError(f"{folder}: cannot be opened as a folder of images ({error.strerror})") from error
     return sorted(files), sorted(hidden), tuple(sorted(unusable))
 
 
@@ -334,7 +332,7 @@ def examine(
                 if done % 16 == 0 or done == len(paths):
                     on_images(source.name, done, len(paths))
         except BrokenProcessPool as error:
-            raise ImageError("a process that read images was ended, often for lack of memory: run it again.") from error
+            raise ImageError("a process that read images was ended, often for lack of memory: run it again") from error
 
 
 def _look(source: Source, path: str) -> Found:

@@ -58,12 +58,12 @@ def _picture_of_pil(image: Image.Image) -> Picture:
     """A picture out of a PIL image, upright, with what Pillow keeps of the file's metadata."""
     if image.mode not in _MODES:
         raise TypeError(f"a PIL image of mode {', '.join(_MODES[:-1])} or {_MODES[-1]} is taken, not {image.mode}")
+    colour = _signalled(image)  # first: a PNG's file is closed by whatever loads its pixels
     info = image.info
     tiles = getattr(image, "tile", None)  # how a file's samples are stored, while they are not loaded
     levels = {"L;2": 3, "L;4": 15}.get(str(tiles[0].args)) if tiles else None
     has_block = isinstance(info.get("exif"), bytes)
     before = None if has_block else image.getexif().get(ORIENTATION)  # of a TIFF file: its directory
-    colour = _signalled(image)
     image.load()  # a TIFF file's pixels are turned upright by this
     if levels and isinstance(level := info.get("transparency"), int):  # Pillow scales the samples alone
         image = image.copy()

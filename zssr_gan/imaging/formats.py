@@ -43,7 +43,7 @@ def pillow_samples(image: Image.Image, icc: bytes | None) -> tuple[Samples, byte
     else:
         mode = READ_AS.get(image.mode)
         if mode is None:
-            raise ImageError(f"holds pixels of a kind that is not read (Pillow's mode {image.mode!r}).")
+            raise ImageError(f"holds pixels of a kind that is not read (Pillow's mode {image.mode!r})")
         if image.has_transparency_data:
             mode = _WITH_ALPHA.get(mode, mode)
         converted = image if image.mode == mode else image.convert(mode)
@@ -58,7 +58,7 @@ def _opened(data: bytes, kind: str, max_pixels: float) -> Image.Image:
     image = Image.open(io.BytesIO(data), formats=[kind])
     check_size(*image.size, max_pixels)
     if (frames := getattr(image, "n_frames", 1)) > 1:
-        raise ImageError(f"is animated, with {frames} pages, and only single images are read; split it first.")
+        raise ImageError(f"is animated, with {frames} pages, and only single images are read; split it first")
     image.load()
     return image
 
@@ -108,7 +108,7 @@ def decode_webp(data: bytes, max_pixels: float) -> Decoded:
         at += 8 + size + size % 2
         pixels = kind in (b"VP8X", b"ALPH", b"VP8 ", b"VP8L", b"ANIM", b"ANMF")
         if len(content) < size and (pixels or not kept):
-            raise ImageError("the WEBP file is damaged or truncated (its pixels are not complete).")
+            raise ImageError("the WEBP file is damaged or truncated (its pixels are not complete)")
         if len(content) < size:
             notices.append(f"Damaged data ({kind.decode('latin-1').strip()!r}, cut short) were left out.")
         elif pixels:
@@ -128,7 +128,7 @@ def decode_webp(data: bytes, max_pixels: float) -> Decoded:
 def decode_avif(data: bytes, max_pixels: float) -> Decoded:
     """Take an AVIF file apart. Raises ImageError (without the file's name), and anything on damaged bytes."""
     if not features.check("avif"):
-        raise ImageError("is an AVIF image, which this build of Pillow does not read: install pillow>=11.3.")
+        raise ImageError("is an AVIF image, which this build of Pillow does not read: install pillow>=11.3")
     notices = []
     try:
         image = _opened(data, "AVIF", max_pixels)
@@ -161,7 +161,7 @@ def decode_heif(data: bytes, max_pixels: float) -> Decoded:
     try:
         import pillow_heif
     except ImportError as error:
-        raise ImageError("is a HEIC image: to read it, pip install 'zssr-gan[heif]'.") from error
+        raise ImageError("is a HEIC image: to read it, pip install 'zssr-gan[heif]'") from error
     file = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
     image = file[file.primary_index]
     check_size(*image.size, max_pixels)

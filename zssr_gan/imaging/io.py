@@ -46,16 +46,16 @@ def read_picture(path: Path, *, max_megapixels: float = 100.0) -> Picture:
     """Read an image file; its name opens the message of every error. Raises ImageError, as `decode_picture` does."""
     try:
         if path.is_dir():
-            raise ImageError(f"{path}: is a folder, not an image file.")
+            raise ImageError(f"{path}: is a folder, not an image file")
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"{path}: is not a file.")
+            raise ImageError(f"{path}: is not a file")
         # Raw 16-bit RGBA is 8 bytes a pixel; far above it no picture within the limit is that large.
         if status.st_size > 16e6 * max_megapixels + 2**26:
-            raise ImageError(f"{path}: is too large a file for an image of at most {max_megapixels:g} megapixels.")
+            raise ImageError(f"{path}: is too large a file for an image of at most {max_megapixels:g} megapixels")
         data = path.read_bytes()
     except OSError as error:
-        raise ImageError(f"{path}: {why_unreadable(path, error)}.") from error
+        raise ImageError(f"{path}: {why_unreadable(path, error)}") from error
     return decode_picture(data, str(path), max_megapixels=max_megapixels)
 
 
@@ -68,9 +68,9 @@ def decode_picture(data: bytes, name: str, *, max_megapixels: float = 100.0) -> 
     """
     kind = _kind(data)
     if kind is None:
-        what = f"is not an image of a kind that is read ({_READABLE})." if data else "is empty."
+        what = f"is not an image of a kind that is read ({_READABLE})" if data else "is empty"
         if _is_video(data):
-            what = "is a video: 'zssr-gan video frames' writes its frames as images."
+            what = "is a video: 'zssr-gan video frames' writes its frames as images"
         raise ImageError(f"{name}: {what}")
     try:
         with _one_at_a_time, _pillow_quiet():
@@ -78,11 +78,11 @@ def decode_picture(data: bytes, name: str, *, max_megapixels: float = 100.0) -> 
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error.__cause__
     except MemoryError as error:
-        raise ImageError(f"{name}: needs more memory to decode than this machine gives.") from error
+        raise ImageError(f"{name}: needs more memory to decode than this machine gives") from error
     except Exception as error:  # decoders raise anything on damaged bytes: struct.error, KeyError, zlib.error, ...
         reason = "" if isinstance(error, UnidentifiedImageError) else str(error).strip().partition("\n")[0]
         detail = f" ({reason})" if reason else ""
-        raise ImageError(f"{name}: the {kind} file is damaged or truncated{detail}.") from error
+        raise ImageError(f"{name}: the {kind} file is damaged or truncated{detail}") from error
 
 
 def encode_picture(picture: Picture, extension: str, text: Mapping[str, str] = {}) -> bytes:
@@ -92,7 +92,7 @@ def encode_picture(picture: Picture, extension: str, text: Mapping[str, str] = {
     """
     kind = extension.lower().removeprefix(".")
     if kind not in ("png", "tif", "tiff"):
-        raise ImageError(f"results are written as PNG or TIFF, not as {extension!r}.")
+        raise ImageError(f"results are written as PNG or TIFF, not as {extension!r}")
     encode = encode_png if kind == "png" else encode_tiff
     samples = to_samples(picture)
     metadata = of_size(picture.metadata, samples.shape[1], samples.shape[0])
@@ -122,7 +122,7 @@ def read_provenance(path: Path) -> dict[str, str]:
     except json.JSONDecodeError:
         return {}
     except Exception as error:  # as in decode_picture
-        raise ImageError(f"{path}: its text cannot be read ({error}).") from error
+        raise ImageError(f"{path}: its text cannot be read ({error})") from error
     return {}
 
 

@@ -80,7 +80,7 @@ def decode_jpeg(data: bytes, max_pixels: float) -> Decoded:
     if not ended:
         # Whatever follows a complete scan changes nothing.
         if not np.array_equal(samples, _decoded(pixels[:-2] + _FILLER + pixels[-2:], known.icc)[0]):
-            raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete).")
+            raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete)")
         notices.append("The JPEG file ends without its last marker (EOI); its pixels are complete.")
     return Decoded(samples, known.exif, icc, known.dpi, (*notices, *more), known.xmp, known.iptc)
 
@@ -116,9 +116,9 @@ def _parts(data: bytes) -> tuple[bytes, list[tuple[int, bytes]], bool, _Frame]:
             _check_scan(frame, content, scan, interval, tables)
         kept += [_segment(marker, content), scan]
     if frame is None:
-        raise ImageError("the JPEG file is damaged or truncated (it has no pixels).")
+        raise ImageError("the JPEG file is damaged or truncated (it has no pixels)")
     if not ended and not frame.complete:
-        raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete).")
+        raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete)")
     return b"".join([*kept, b"\xff\xd9"]), apps, ended, frame
 
 
@@ -140,7 +140,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         (length,) = struct.unpack_from(">H", data, at)
         content, scan = data[at + 2 : at + length], b""
         if length < 2 or at + length > len(data):
-            raise ImageError("the JPEG file is damaged or truncated (a segment reaches beyond its end).")
+            raise ImageError("the JPEG file is damaged or truncated (a segment reaches beyond its end)")
         at += length
         if marker == _SOS:
             end = match.start() if (match := _SCAN_END.search(data, at)) else len(data)
@@ -165,7 +165,7 @@ def _check_scan(frame: _Frame, content: bytes, scan: bytes, interval: int, huffm
     # Some encoders write one more behind the last interval.
     if not in_order or len(found) not in (expected, expected + bool(interval)):
         what = f"{len(found)} of {expected}" if in_order else "out of order"
-        raise ImageError(f"the JPEG file is damaged (restart markers are missing or misordered: {what}).")
+        raise ImageError(f"the JPEG file is damaged (restart markers are missing or misordered: {what})")
     if found and frame.marker in _HUFFMAN_FRAMES and first == bits >> 4 == 0:
         alone = len(components) == 1  # its units are single blocks
         each = {one: 1 if alone else math.prod(frame.sampling[one]) for one in components}
@@ -177,7 +177,7 @@ def _check_scan(frame: _Frame, content: bytes, scan: bytes, interval: int, huffm
         if needed <= tables.keys() and not all(
             ends_with_unit(part, interval, blocks, tables, only_dc=not last) for part in parts
         ):  # a part of a TIFF file has its tables elsewhere
-            raise ImageError("the JPEG file is damaged (its restart interval, DRI, is not that of its pixels).")
+            raise ImageError("the JPEG file is damaged (its restart interval, DRI, is not that of its pixels)")
 
 
 def checked_size(data: bytes) -> tuple[int, int]:

@@ -55,7 +55,7 @@ def decode_tiff(data: bytes, max_pixels: float) -> Decoded:
     places = _picture_among(block, notices)
     stored = places[0]
     if _STORAGE & set(stored.ill):
-        raise ImageError("the TIFF file is damaged or truncated (a field of its header exceeds the file).")
+        raise ImageError("the TIFF file is damaged or truncated (a field of its header exceeds the file)")
     if stored.ill:
         names = ", ".join(map(str, stored.ill))
         notices.append(f"Damaged fields of its TIFF header (tags {names}) were left out.")
@@ -112,14 +112,14 @@ def _picture_among(block: Block, notices: list[str]) -> list[Directory]:
     if any(_is_mask(block, page) for page in pages) and len(pages) > 1:
         notices.append("A transparency mask beside the picture was left out.")
     if len(pictures) > 1:
-        raise ImageError(f"has {len(pictures)} pages, and only single images are read; split it first.")
+        raise ImageError(f"has {len(pictures)} pages, and only single images are read; split it first")
     if pictures:
         return pictures
     found = [[sub, page] for page in pages for sub in _sub_directories(block, page)]
     found = [pair for pair in found if not (_is_mask(block, pair[0]) or _is_preview(block, pair[0]))]
     found = found or [[page] for page in pages if not _is_mask(block, page)]
     if not found:
-        raise ImageError("holds a transparency mask, and no picture.")
+        raise ImageError("holds a transparency mask, and no picture")
     return max(found, key=lambda pair: math.prod(_number(block, pair[0], tag) for tag in (_WIDTH, _LENGTH)))
 
 
@@ -177,29 +177,29 @@ def _check_samples(page: tifffile.TiffPage) -> None:
     kinds = {2: "signed", 3: "floating-point"}
     if page.sampleformat not in unsigned or bits not in (1, 2, 4, 8, 16):
         kind = kinds.get(page.sampleformat, "such")
-        raise ImageError(f"holds {kind} samples of {bits} bits; unsigned ones of up to 8, and of 16 bits, are read.")
+        raise ImageError(f"holds {kind} samples of {bits} bits; unsigned ones of up to 8, and of 16 bits, are read")
     if page.compression not in _COMPRESSIONS:
-        raise ImageError(f"is compressed in a way that is not read (TIFF code {int(page.compression)}).")
+        raise ImageError(f"is compressed in a way that is not read (TIFF code {int(page.compression)})")
     subsampled = page.photometric == _YCBCR and page.compression != _JPEG
     deep = bits == 16 and page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
     if page.photometric not in range(7) or subsampled or deep:
-        raise ImageError(f"holds colours in a way that is not read at {bits} bits (TIFF code {int(page.photometric)}).")
+        raise ImageError(f"holds colours in a way that is not read at {bits} bits (TIFF code {int(page.photometric)})")
 
 
 def _check_storage(page: tifffile.TiffPage, data: bytes, max_pixels: float) -> None:
     """Hold the header against the file: tifffile fills missing parts with zeros, and believes a header's sizes."""
     parts = [(start, start + length) for start, length in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not parts or any(not start < end <= len(data) for start, end in parts):
-        raise ImageError("the TIFF file is damaged or truncated (pixels that its header names are missing).")
+        raise ImageError("the TIFF file is damaged or truncated (pixels that its header names are missing)")
     if page.compression in (_NONE, *_DEFLATE):
         _check_lengths(page, data, parts)
     part_pixels = math.prod(page.chunks)
     if part_pixels > 4 * max_pixels * page.samplesperpixel:
-        raise ImageError("the TIFF file is damaged (its tiles are larger than the limit for a picture).")
+        raise ImageError("the TIFF file is damaged (its tiles are larger than the limit for a picture)")
     # A JPEG brings a size of its own, for which its decoder takes memory.
     sizes = (checked_size(data[start:end]) for start, end in parts if page.compression == _JPEG)
     if any(math.prod(size) > 4 * part_pixels for size in sizes):
-        raise ImageError("the TIFF file is damaged (its JPEG parts are larger than its header says).")
+        raise ImageError("the TIFF file is damaged (its JPEG parts are larger than its header says)")
 
 
 def _sizes(page: tifffile.TiffPage) -> Iterator[tuple[int, int, int]]:
@@ -220,14 +220,14 @@ def _check_lengths(page: tifffile.TiffPage, data: bytes, parts: Sequence[tuple[i
     for (start, end), (row_bytes, left, rows) in zip(parts, _sizes(page), strict=True):
         if page.compression == _NONE:
             if end - start < left * row_bytes:
-                raise ImageError("the TIFF file is damaged or truncated (a part is shorter than its header says).")
+                raise ImageError("the TIFF file is damaged or truncated (a part is shorter than its header says)")
             continue
         stream, size, rest = zlib.decompressobj(), 0, data[start:end]
         while not stream.eof and rest and size <= rows * row_bytes:
             size += len(stream.decompress(rest, 2**20))
             rest = stream.unconsumed_tail
         if not stream.eof or size not in (left * row_bytes, rows * row_bytes):
-            raise ImageError("the TIFF file is damaged or truncated (a deflated part does not fit its header).")
+            raise ImageError("the TIFF file is damaged or truncated (a deflated part does not fit its header)")
 
 
 def _unpacked(block: Block, stored: Directory, page: tifffile.TiffPage, data: bytes) -> bytes:
@@ -261,7 +261,7 @@ def _channels_last(page: tifffile.TiffPage) -> Samples:
             return stored
         case "SYX":
             return stored.transpose(1, 2, 0)
-    raise ImageError(f"holds pixels in more than two dimensions ({page.axes}), which are not read.")
+    raise ImageError(f"holds pixels in more than two dimensions ({page.axes}), which are not read")
 
 
 def _colours(page: tifffile.TiffPage, stored: Samples, icc: bytes | None) -> tuple[Samples, list[str]]:
@@ -269,7 +269,7 @@ def _colours(page: tifffile.TiffPage, stored: Samples, icc: bytes | None) -> tup
     top = 2**page.bitspersample - 1
     if page.photometric == _PALETTE:
         if page.colormap is None:
-            raise ImageError("the TIFF file is damaged (it has a palette image without a palette).")
+            raise ImageError("the TIFF file is damaged (it has a palette image without a palette)")
         # As libtiff has it: where no entry is above 255, 8-bit values were put where 16-bit ones belong.
         palette = page.colormap if page.colormap.max() <= 255 else page.colormap >> 8
         coloured = palette.astype(np.uint8).T[stored[:, :, 0].astype(np.uint8)]

@@ -26,7 +26,7 @@ def encode_tiff(samples: Samples, metadata: Metadata, text: Mapping[str, str]) -
     An ImageDescription of the EXIF block is kept as a key of that object. Raises ImageError above 4 GiB.
     """
     if samples.nbytes > _CLASSIC_LIMIT:
-        raise ImageError("the result is larger than the 4 GiB that a TIFF file holds; write PNG.")
+        raise ImageError("the result is larger than the 4 GiB that a TIFF file holds; write PNG")
     texts = tiff_texts(metadata.exif)
     description = texts.pop(_DESCRIPTION, None)
     if text or metadata.texts:
