@@ -40,6 +40,25 @@ def fill(folder: Path, numbers: Sequence[int], a_shard: int = 4) -> None:
             store.write(todo[start : start + a_shard])
 
 
+def write_bicubic(run: Path, config: Path) -> None:
+    """The synthetic HR images of a prepared run whose values do not matter: 50 px, made by bicubic."""
+    # torch, for which processes that write need not wait
+    from zssr_gan.data.prepared import Prepared
+    from zssr_gan.data.split import read_split
+    from zssr_gan.imaging.colour import to_levels
+    from zssr_gan.imaging.resize import resize
+    from zssr_gan.settings.run import load_run
+
+    images = Prepared(read_split(run / "split.json"), load_run(config).data, ("zssr", "table1"))
+    made = []
+    for number, name in enumerate(images.ids):
+        lr = images.image(number)
+        planes = [to_levels(x).permute(1, 2, 0).numpy() for x in (lr, resize(lr, (50, 50)))]
+        made.append(StoredImage(name, *planes, {"label": "internal", "role": images.member(number).role}))
+    with Store(run / "synthetic", {}) as store:
+        store.write(made)
+
+
 def assert_same(found: StoredImage, written: StoredImage) -> None:
     assert (found.id, found.figures) == (written.id, written.figures)
     for one, other in ((found.lr, written.lr), (found.sr, written.sr)):

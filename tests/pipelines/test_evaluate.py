@@ -15,9 +15,8 @@ from safetensors.torch import save_file
 
 from pipelines import evaluate, prepare
 from tests.generators import written_generator
-from zssr_gan.data.prepared import Prepared, open_sources
-from zssr_gan.data.shard import StoredImage
-from zssr_gan.data.split import read_split
+from tests.stores import write_bicubic
+from zssr_gan.data.prepared import open_sources
 from zssr_gan.data.store import Store
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.errors import NumericalError
@@ -25,10 +24,7 @@ from zssr_gan.evaluation import ground_truth, methods, published, report
 from zssr_gan.evaluation.part import decode_part
 from zssr_gan.evaluation.runner import PARTS
 from zssr_gan.files import locked, verify
-from zssr_gan.imaging.colour import to_levels
-from zssr_gan.imaging.resize import resize
 from zssr_gan.settings.data import DataSettings, SourceSettings
-from zssr_gan.settings.run import load_run
 from zssr_gan.training import train
 
 RUN = Path("runs/mine")
@@ -76,14 +72,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         weights = {"features.0.weight": torch.randn(64, 3, 3, 3), "features.0.bias": torch.zeros(64)}
         save_file(weights, "features.safetensors")
         assert prepare.main(["--config", "mine.yaml"]) == 0
-        images = Prepared(read_split(RUN / "split.json"), load_run(Path("mine.yaml")).data, ("zssr", "table1"))
-        stored = []
-        for number, name in enumerate(images.ids):
-            lr = images.image(number)
-            planes = [to_levels(x).permute(1, 2, 0).numpy() for x in (lr, resize(lr, (50, 50)))]
-            stored.append(StoredImage(name, *planes, {"label": "internal", "role": images.member(number).role}))
-        with Store(RUN / "synthetic", {}) as store:
-            store.write(stored)
+        write_bicubic(RUN, Path("mine.yaml"))
         written_generator(RUN / "train")
         written_generator(RUN / "train" / "content", seed=1)
         line = '{"step": 1, "who": "generator", "phase": "pretrain", "loss": 1.0}\n'

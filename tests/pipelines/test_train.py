@@ -14,15 +14,12 @@ from PIL import Image
 from pipelines import prepare, train
 from tests.estimates import WIDE, estimate_of
 from tests.processes import Running, ranks, torchrun
+from tests.stores import write_bicubic
 from zssr_gan.data.cameras import CaseDegradations, GroupEstimate, encode_degradations
 from zssr_gan.data.prepared import Prepared
-from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.split import read_split
-from zssr_gan.data.store import Store
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.files import locked
-from zssr_gan.imaging.resize import resize
-from zssr_gan.settings.run import load_run
 from zssr_gan.training.loop import Loop
 from zssr_gan.training.model_card import load_generator
 
@@ -54,18 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(desk)
         Path("mine.yaml").write_text(CONFIG)
         assert prepare.main(["--config", "mine.yaml"]) == 0
-        images = Prepared(
-            read_split(Path("runs/mine/split.json")), load_run(Path("mine.yaml")).data, ("zssr", "table1")
-        )
-        stored = []
-        for number, name in enumerate(images.ids):
-            lr = images.image(number)
-            planes = [
-                x.mul(255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy() for x in (lr, resize(lr, (50, 50)))
-            ]
-            stored.append(StoredImage(name, *planes, {"label": "internal", "role": images.member(number).role}))
-        with Store(Path("runs/mine/synthetic"), {}) as store:
-            store.write(stored)
+        write_bicubic(TRAIN.parent, Path("mine.yaml"))
     return desk
 
 

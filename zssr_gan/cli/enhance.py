@@ -246,7 +246,7 @@ def enhance(
             done = sum(result.status == "done" for result in results)
             bar.note(
                 f"{'Stopped by SIGTERM' if exit_code(stop) == 143 else 'Stopped'}: {done} of {len(plan.todo)} images "
-                "are done; what was in work left no file. The same command with --skip-existing goes on from there.",
+                "are done; what was in work left no file. Run it again with --skip-existing to resume.",
                 "red",
             )
             raise typer.Exit(exit_code(stop)) from stop
