@@ -7,19 +7,23 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
 
+from tests.generators import written_generator
 from tests.video import clips
 from zssr_gan.errors import OutputError, SettingsError, VideoError
 from zssr_gan.files import sha256_file
 from zssr_gan.imaging.resize import resize
 from zssr_gan.inference.options import make_request
 from zssr_gan.video import clip as module
+from zssr_gan.video import decoder, io
 from zssr_gan.video.clip import enhance_clip, output_of
 from zssr_gan.video.clip_record import ClipOptions
 from zssr_gan.video.clip_verify import verify_clip
@@ -35,6 +39,20 @@ shared:
 """
 
 FFV1 = {"level": "3"}
+
+
+@pytest.fixture(autouse=True)
+def decode_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decode in this process: each start of another takes longer than the rest of a test."""
+
+    def messages(request: dict[str, object], _seconds: float) -> Iterator[tuple[dict[str, object], bytearray]]:
+        try:
+            for message, arrays in decoder._decode(av, request):
+                yield message, bytearray(b"".join(array.tobytes() for array in arrays))
+        except decoder.Refused as refused:
+            raise VideoError(str(refused)) from refused
+
+    monkeypatch.setattr(io, "_messages", messages)
 
 
 @pytest.fixture
@@ -228,6 +246,13 @@ class TestRecord:
         record = enhance_clip(other, tmp_path / "b.nut", request)
         assert record.label == "case"
         assert verify_clip(tmp_path / "b.json", rerun=True).ok
+
+    def test_a_trained_generator_makes_it_generative(self, tmp_path: Path) -> None:
+        source = clips.write(tmp_path / "a.mp4")
+        generator = written_generator(tmp_path / "train")
+        record = enhance_clip(source, tmp_path / "out.nut", make_request(model=generator), ClipOptions(views=8))
+        assert (record.label, record.request.case) == ("generative", None)
+        assert verify_clip(tmp_path / "out.json", rerun=True).ok
 
     def test_stills_with_a_table_are_a_video(self, tmp_path: Path, request_of) -> None:
         from zssr_gan.video.folder import write_stills
