@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from zssr_gan.degradation.estimator import Evidence, estimate_degradation
-from zssr_gan.degradation.model import Degradation, Noise, degradation_of
+from zssr_gan.degradation.model import Degradation, Jpeg, Noise, degradation_of
 from zssr_gan.devices import Machine
 from zssr_gan.errors import VideoError
 from zssr_gan.files import canonical_sha256
@@ -55,6 +55,8 @@ _BLOCK = 16  # a codec's, between which a part to learn from is cut
 
 _FINE = 22.0
 """Mean quantiser of I and P frames (H.264) up to which a codec has changed them little: steps below 8 levels."""
+
+_MILD = 75  # quality of JPEG that stands for such a codec
 
 _LEAST_NOISE = 2 / LEVELS  # of luma, that is learnt against: less does no harm
 
@@ -212,8 +214,10 @@ def _camera(found: Survey, request: Request, report: Report) -> DegradationFacts
     )
     facts = DegradationFacts.estimated(estimate)
     if footage and facts.fallback and found.quantisers and (mean := fmean(found.quantisers)) <= _FINE:
-        why = f"bicubic is assumed: the codec has changed the frames little (quantisers of I and P frames: {mean:.0f})"
-        return DegradationFacts.of(Degradation(), "picture", why)
+        why = (
+            f"the codec has changed the frames little (quantisers of I and P frames: {mean:.0f}), as JPEG {_MILD} would"
+        )
+        return DegradationFacts.of(Degradation(jpeg=Jpeg.of_quality(_MILD)), "picture", why)
     if facts.values != Degradation() or footage or found.noise < _LEAST_NOISE:
         return facts
     levels = LEVELS * found.noise
