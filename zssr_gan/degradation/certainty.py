@@ -19,8 +19,7 @@ def verdict(certainty: Certainty, settings: EstimationSettings) -> tuple[bool, s
     """Whether the blur is used, and why, in one sentence."""
     away, unsure = (10 ** (-db / 20) for db in (certainty.bicubic_db, certainty.spread_db))
     better = certainty.misfit_bicubic / max(certainty.misfit, 1e-9)
-    gain = max(certainty.misfit_bicubic - certainty.misfit, 0.01)
-    needed = max(settings.recurrence, settings.recurrence_gain / gain)
+    needed = needed_recurrence(certainty.misfit, certainty.misfit_bicubic, settings)
     if away <= settings.certainty * unsure:
         return False, (
             f"the blur is {away / max(unsure, 1e-9):.1f} times as far from bicubic as its standard error "
@@ -28,6 +27,11 @@ def verdict(certainty: Certainty, settings: EstimationSettings) -> tuple[bool, s
         )
     why = f"small structures recur at half the size {better:.1f} times as well under this blur as under bicubic's"
     return better >= needed, f"{why} ({needed:.1f} times are needed)"
+
+
+def needed_recurrence(misfit: float, misfit_bicubic: float, settings: EstimationSettings) -> float:
+    """How many times as well images must recur under a blur as under bicubic, where these are the misfits of both."""
+    return max(settings.recurrence, settings.recurrence_gain / max(misfit_bicubic - misfit, 0.01))
 
 
 def certainty_of(

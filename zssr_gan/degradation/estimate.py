@@ -155,9 +155,7 @@ class Estimate(FileModel):
         counts = Counter(self.own_blur.values())
         sharper = counts.pop(None, 0)
         parts = [f"{count} images: {blur.summary}" for blur, count in counts.items() if blur is not None]
-        several = (
-            f" in the middle, but sharpness differs as that of several cameras ({'; '.join(parts)})" if parts else ""
-        )
+        several = f" over all; several cameras by their sharpness ({'; '.join(parts)})" if parts else ""
         return several + (f" ({sharper} images are sharper: bicubic)" if sharper else "")
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from zssr_gan.degradation.certainty import needed_recurrence
 from zssr_gan.degradation.model import Blur, Degradation, GaussianBlur
 from zssr_gan.degradation.recurrence import NO_BLUR, Fit, Recurrence, Tiles, fit_blur
 from zssr_gan.imaging.colour import luma_of
@@ -93,7 +94,8 @@ def _groups(
         return []
     groups, blur = list[tuple[list[int], Blur | None]](), None
     for third, one, fit in zip(thirds, seen, fits, strict=True):
-        if one.misfit(NO_BLUR, fit.noise) >= settings.recurrence * fit.misfit:
+        bicubic = one.misfit(NO_BLUR, fit.noise)
+        if bicubic >= needed_recurrence(fit.misfit, bicubic, settings) * fit.misfit:
             blur = GaussianBlur.of_covariance(_MILDER * fit.blur.covariance())
         groups.append((third, blur))
     return groups
