@@ -267,7 +267,7 @@ class TestCameras:
     ) -> None:
         record, said = self.used("out", "--degradation", option)
         assert record.request.degradation.values == values
-        assert f"trained for degradation {WIDE.sha256[:12]}; its outputs are held against the input by" in said
+        assert f"trained for degradation {WIDE.sha256[:12]}; its outputs are back-projected onto the input by" in said
         monkeypatch.chdir("in")
         assert CliRunner().invoke(app, shlex.split(record.command_line)[1:]).exit_code == 0
         assert sha256_file(Path("a_x2_again.png")) == record.output.sha256

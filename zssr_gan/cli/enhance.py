@@ -68,7 +68,7 @@ def enhance(
         typer.Option(metavar="WAY", help="scratch: a network for each image; shared: one learnt on all of them first."),
     ] = "auto",
     init_from: Annotated[
-        Path | None, typer.Option("--init-from", metavar="FILE", help="A shared model kept by an earlier run.")
+        Path | None, typer.Option("--init-from", metavar="FILE", help="A shared model that an earlier run wrote.")
     ] = None,
     kernel: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Blur kernel of the input: KernelGAN's .mat, or .npy.")
@@ -170,7 +170,7 @@ def enhance(
     says otherwise. `zssr-gan model card FILE` shows what it was trained on.
 
     A camera blurs, adds noise and compresses. With several images (and not `--init scratch`) what it did is estimated
-    from all of them, said, and kept beside the results; `zssr-gan degradation --help` tells more. Where they tell too
+    from all of them, said, and written beside the results (see `zssr-gan degradation --help`). Where they tell too
     little, and with one image, the JPEG compression or noise that an image itself shows is learnt against, and else the
     camera is taken to shrink like bicubic interpolation. `--degradation bicubic` assumes that for all;
     `--degradation estimate` estimates with one image or `--init scratch` too. All are taken to be of one camera: images
@@ -184,7 +184,7 @@ def enhance(
 
     A video becomes a lossless one (FFV1), each frame through one network that is learnt on this video's frames alone,
     with every frame's time: `.nut` holds each time base, `.mkv` whole milliseconds. Where nothing moves, frames are
-    averaged, against flicker. A run that was stopped or killed goes on where it was. Sound is left out.
+    averaged, against flicker. A run that was stopped or killed resumes. Sound is left out.
 
     An input is never written over. Each result has a record, NAME.json, by which anyone can check and repeat it:
     `zssr-gan verify NAME.json --rerun`.

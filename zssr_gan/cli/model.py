@@ -93,8 +93,8 @@ def show_model(request: "Request", model: "TrainedGenerator", bar: "Bar") -> Non
     if used not in card.cameras:
         cameras = named([camera.name for camera in card.cameras])
         trained = f"trained for {cameras}" if card.origin is None else "what it was trained for is not known"
-        bar.info(f"  {trained}; its outputs are held against the input by {used.name}, as asked", "bold yellow")
+        bar.info(f"  {trained}; its outputs are back-projected onto the input by {used.name}, as asked", "bold yellow")
     elif used.name != "bicubic":
-        bar.info(f"  its outputs are held against the input by {used.name}, which it was trained for")
+        bar.info(f"  its outputs are back-projected onto the input by {used.name}, which it was trained for")
     for warning in card.warnings:
         bar.info(f"  WARNING: {warning}", "bold yellow")

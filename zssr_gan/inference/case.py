@@ -1,4 +1,4 @@
-"""The images of one run as a case: what its camera does, and one network learnt on all, kept beside the results.
+"""The images of one run as a case: what its camera does, and one network learnt on all, written beside the results.
 
 Unless a user says otherwise the images themselves decide (`decide_init`): enough small ones are learnt from together,
 and the camera of several is estimated from all of them.

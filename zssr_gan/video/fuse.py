@@ -248,9 +248,9 @@ def _camera(
     estimate = estimate_degradation(evidence, footage=footage)
     facts = DegradationFacts.estimated(estimate)
     if not footage and estimate.jpeg_from != "colours":  # a video's errors are not those of stills
-        told = burst_camera(frames, reference, facts.values.jpeg, affine=affine, start=start, mask=mask)
-        if told is not None:
-            values, why = told.degradation, told.why
+        found = burst_camera(frames, reference, facts.values.jpeg, affine=affine, start=start, mask=mask)
+        if found is not None:
+            values, why = found.degradation, found.why
             return facts.model_copy(update={"values": values, "sha256": values.sha256, "fallback": False, "why": why})
     if facts.values.noise is None and facts.values.jpeg is None and (shown := picture_noise(frames[0])) is not None:
         values = facts.values.model_copy(update={"noise": shown.noise})

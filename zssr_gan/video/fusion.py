@@ -141,7 +141,7 @@ def fuse_burst(
     else:
         found = measure_motion(y, Target(y[reference], mask=mask), Motion.none(len(y)) if motion is None else motion)
     scene = _extended(planes[reference], scale)
-    told, coding = coding, coding and coding.measured(found.residual, reference)
+    given, coding = coding, coding and coding.measured(found.residual, reference)
     least = _LEAST_CORRELATION * _share_of_signal(y[reference], degradation, coding)
     for _ in range(_ROUNDS if refined else 0):
         used = [f for f, reason in enumerate(_reasons(planes, found, reference, least)) if reason is None]
@@ -149,7 +149,7 @@ def fuse_burst(
         scene[0], _ = solve(burst, 0, scene[0], _FIRST_STEPS)
         found = refine_motion(y, scene_target(scene[0], degradation, scale, mask), found.motion, affine=affine)
         found = replace(found, motion=found.motion.relative_to(reference))
-        coding = told and told.measured(found.residual, reference)
+        coding = given and given.measured(found.residual, reference)
     reasons = _reasons(planes, found, reference, least)
     used = [f for f, reason in enumerate(reasons) if reason is None]
     burst, weights = Burst.of(planes, found.motion, degradation, scale, reference, used, coding), None
