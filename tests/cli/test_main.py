@@ -216,11 +216,11 @@ def test_a_mistake_of_ours_asks_for_a_report(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_verify() -> None:
-    enhance("a.png")
+    enhance("a.png", "--degradation", "bicubic")
     done = call("verify", "a_x2.json", "--rerun")
     assert done.exit_code == 0, done.output
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
-        [name, "ok"] for name in ("input", "original", "output", "label", "settings", "rerun")
+        [name, "ok"] for name in ("input", "original", "output", "label", "settings", "degradation", "rerun")
     ]
     Path("a_x2.png").write_bytes(b"other")
     changed = call("verify", "a_x2.json")
