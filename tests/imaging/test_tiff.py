@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image
 
 from zssr_gan.errors import ImageError
+from zssr_gan.imaging.convert import picture_of
 from zssr_gan.imaging.io import decode_picture, encode_picture
 
 GRAY = skimage.data.camera()[100:112, 200:216]
@@ -404,3 +405,30 @@ def test_primaries_become_colour_signalling():
     assert Image.open(io.BytesIO(encode_picture(picture, "png"))).info["chromaticity"][4:6] == pytest.approx(
         (0.21, 0.71)
     )
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("kind", ["jpeg", "tiff", "pillow"])
+def test_windows_texts_and_ratings(kind, order):
+    """Title to subject in UTF-16, stars and percent: into PNG and TIFF, and through both."""
+    texts = {tag: f"Straße {tag} Łódź".encode("utf-16-le") + b"\0\0" for tag in range(0x9C9B, 0x9CA0)}
+    ratings = {0x4746: 4, 0x4749: 75}
+    fields = [*((tag, 1, raw) for tag, raw in texts.items()), *((tag, 3, (n,)) for tag, n in ratings.items())]
+    file = File(order)
+    file.directory(GRAY, fields)
+    if kind == "jpeg":
+        buffer = io.BytesIO()
+        Image.fromarray(GRAY).save(buffer, "JPEG", exif=b"Exif\0\0" + bytes(file.data))
+        picture = decode_picture(buffer.getvalue(), "a")
+    elif kind == "pillow":
+        picture = picture_of(Image.open(io.BytesIO(bytes(file.data))))
+    else:
+        picture = decode_picture(bytes(file.data), "a")
+    for way in (["png"], ["tif"], ["tif", "png"], ["png", "tif"]):
+        result = picture
+        for extension in way:
+            data = encode_picture(result, extension)
+            result = decode_picture(data, "b")
+        found = Image.open(io.BytesIO(data)).getexif()
+        assert {tag: bytes(found[tag]) for tag in texts} == texts
+        assert {tag: found[tag] for tag in ratings} == ratings

@@ -20,7 +20,12 @@ from zssr_gan.imaging.picture import Decoded, Metadata, Picture, Samples, from_s
 
 # TIFF's text tags that describe the picture, not its storage: document, description, make, model, software, date,
 # artist, host, copyright.
-_DESCRIPTIVE = (269, 270, 271, 272, 305, 306, 315, 316, 33432)
+TEXTS = (269, 270, 271, 272, 305, 306, 315, 316, 33432)
+
+# Windows' title, comment, author, keywords and subject: bytes of little-endian UTF-16, in a block of either order.
+UTF16_TEXTS = range(0x9C9B, 0x9CA0)
+
+RATINGS = (0x4746, 0x4749)  # Windows' stars, and percent
 
 _DIRECTORIES = (int(ExifTags.IFD.Exif), int(ExifTags.IFD.GPSInfo))
 
@@ -227,11 +232,23 @@ def tiff_texts(exif: bytes | None) -> dict[int, bytes]:
     block = Block(exif)
     fields = block.directory(block.first).fields
     found = {}
-    for tag in _DESCRIPTIVE:
+    for tag in TEXTS:
         if value := block.raw(fields.get(tag)):
             text = _utf16(value)
             found[tag] = value.partition(b"\0")[0] if text is None else text.encode()
     return found
+
+
+def tiff_numbers(exif: bytes | None) -> dict[int, tuple[int, ...]]:
+    """Windows' texts (numbers of a byte) and ratings (numbers of two bytes) that a block holds, by TIFF tag."""
+    if exif is None:
+        return {}
+    block = Block(exif)
+    fields = block.directory(block.first).fields
+    found = {tag: tuple(block.raw(fields.get(tag)) or b"") for tag in UTF16_TEXTS}
+    ratings = {tag: fields[tag] for tag in RATINGS if tag in fields and fields[tag].kind in (1, 3, 4)}
+    found |= {tag: tuple(map(int, block.numbers(entry))) for tag, entry in ratings.items()}
+    return {tag: values for tag, values in found.items() if values and max(values) < 2**16}
 
 
 def tiff_directories(exif: bytes | None) -> dict[int, dict[int, Any]]:
@@ -270,7 +287,7 @@ def exif_block(source: Image.Exif) -> bytes | None:
     Raises some exception where a directory cannot be read.
     """
     block = Image.Exif()
-    for tag in _DESCRIPTIVE:
+    for tag in (*TEXTS, *UTF16_TEXTS, *RATINGS):
         if tag in source:
             value = source[tag]
             # As bytes: Pillow reads text as Latin-1, but would write its accents as question marks.

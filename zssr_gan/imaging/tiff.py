@@ -21,7 +21,16 @@ from PIL import Image
 from zssr_gan.errors import ImageError
 from zssr_gan.imaging.directory import Block, Directory, exif_of, tiff_file
 from zssr_gan.imaging.jpeg import checked_size
-from zssr_gan.imaging.metadata import IPTC_MARK, cmyk_to_rgb, iptc_of_photoshop, orientation_in, resolution_in
+from zssr_gan.imaging.metadata import (
+    IPTC_MARK,
+    RATINGS,
+    TEXTS,
+    UTF16_TEXTS,
+    cmyk_to_rgb,
+    iptc_of_photoshop,
+    orientation_in,
+    resolution_in,
+)
 from zssr_gan.imaging.picture import Decoded, Samples, check_size
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -36,7 +45,6 @@ _STORAGE: Final = frozenset(
 )  # fmt: skip
 """Tags that say how pixels are stored."""
 
-_TEXTS: Final = frozenset({269, 270, 271, 272, 305, 306, 315, 316, 33432})
 _EXIF: Final = frozenset({34665, 34853})
 
 # None, three of CCITT (fax), LZW, JPEG, Deflate (two codes), PackBits, LZMA, Zstandard: what cameras, scanners and
@@ -148,7 +156,7 @@ def _orientation(block: Block, places: Sequence[Directory]) -> int:
 
 
 def _exif(block: Block, places: Sequence[Directory], notices: list[str]) -> bytes | None:
-    """The EXIF block of what describes the picture beside how it is stored: texts, and how and where it was taken."""
+    """The EXIF block of what describes the picture, not its storage: texts, ratings, how and where it was taken."""
     fields = {tag: entry for place in reversed(places) for tag, entry in place.fields.items()}
     directories: dict[int, Directory] = {}
     for tag in _EXIF & fields.keys():
@@ -156,8 +164,9 @@ def _exif(block: Block, places: Sequence[Directory], notices: list[str]) -> byte
             directories[tag] = block.directory(int(block.numbers(fields[tag])[0]))
         except (struct.error, IndexError):
             notices.append(f"Its EXIF data (TIFF tag {tag}) could not be read and was left out.")
-    texts = {tag: entry for tag, entry in fields.items() if tag in _TEXTS and entry.kind in (1, 2, 7)}
-    return exif_of(block, texts, directories) if texts or directories else None
+    kinds = dict.fromkeys((*TEXTS, *UTF16_TEXTS), (1, 2, 7)) | dict.fromkeys(RATINGS, (1, 3, 4))
+    own = {tag: entry for tag, entry in fields.items() if entry.kind in kinds.get(tag, ())}
+    return exif_of(block, own, directories) if own or directories else None
 
 
 def _colour_signals(block: Block, page: Directory, notices: list[str]) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from typing import Any
 import tifffile
 
 from zssr_gan.errors import ImageError
-from zssr_gan.imaging.metadata import directory_bytes, text_of, tiff_directories, tiff_texts
+from zssr_gan.imaging.metadata import RATINGS, directory_bytes, text_of, tiff_directories, tiff_numbers, tiff_texts
 from zssr_gan.imaging.picture import Metadata, Samples
 from zssr_gan.imaging.profiles import profile_for
 
@@ -17,7 +17,7 @@ _CLASSIC_LIMIT = 2**32 - 2**20  # classic TIFF holds 32-bit offsets; a little is
 
 _DESCRIPTION, _XMP, _IPTC = 270, 700, 33723
 
-_BYTE, _ASCII, _LONG = 1, 2, 4
+_BYTE, _ASCII, _SHORT, _LONG = 1, 2, 3, 4
 
 
 def encode_tiff(samples: Samples, metadata: Metadata, text: Mapping[str, str]) -> bytes:
@@ -34,6 +34,7 @@ def encode_tiff(samples: Samples, metadata: Metadata, text: Mapping[str, str]) -
         description = json.dumps({**own, **dict(metadata.texts), **text}).encode()
     grayscale = samples.shape[2] <= 2
     icc, _ = profile_for(metadata, 1 if grayscale else 3)
+    numbers = tiff_numbers(metadata.exif)
     blocks = {_XMP: metadata.xmp, _IPTC: metadata.iptc}
     buffer = io.BytesIO()
     tifffile.imwrite(
@@ -55,6 +56,7 @@ def encode_tiff(samples: Samples, metadata: Metadata, text: Mapping[str, str]) -
         software=False,
         extratags=[
             *((tag, _ASCII, 0, value + b"\0", True) for tag, value in texts.items()),
+            *((tag, _SHORT if tag in RATINGS else _BYTE, len(n), n, True) for tag, n in numbers.items()),
             *((tag, _BYTE, len(value), value, True) for tag, value in blocks.items() if value),
         ],
     )
