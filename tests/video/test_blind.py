@@ -64,3 +64,14 @@ def test_what_has_no_sub_pixel_shifts_tells_nothing() -> None:
     frames, _ = burst(motion(5, farthest=0.0), camera(0.5), noise=2 / 255)
     assert burst_camera(frames + 0.001 * torch.randn(frames.shape), 0, None, affine=False) is None
     assert burst_camera(burst(motion(3))[0], 0, None, affine=False) is None
+
+
+def test_a_still_rim_is_not_taken_for_noise() -> None:
+    """What moves otherwise than the scene, such as the background beside a face, is a part of the pixels alone."""
+    frames, _ = burst(motion(7), camera(0.5), noise=1 / 255)
+    still = torch.rand(1, 1, *frames.shape[-2:], generator=torch.Generator().manual_seed(0))
+    frames[..., :2] = still[..., :2]
+    found = burst_camera(frames, 0, None, affine=False)
+    assert found is not None
+    assert found.degradation.noise is not None
+    assert 255 * found.degradation.noise.sigma < 4

@@ -93,7 +93,7 @@ def enhance_video(
         bar.note(f"error: {error}", "red")
         raise typer.Exit(1) from error
     except KeyboardInterrupt as stop:
-        bar.note("Stopped: finished frames are saved; run the same command again to resume.", "red")
+        bar.note("Stopped: what is finished (the network once learnt, frames) is saved; run it again to resume.", "red")
         raise typer.Exit(exit_code(stop)) from stop
     if as_json:
         bar.result(record.model_dump_json())

@@ -36,6 +36,7 @@ _FINER = 2
 _ASSUMED = 2 / 255  # noise with which frames are first registered
 _LEVELS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0)  # of noise, simulated
 _MOST_COMPRESSED = 2.5  # levels: JPEG's own error is most of the residual, so that 2 levels are seen as 3.5 to 4
+_LEAST_NOISE = 0.7  # levels: of less, what is finer than the grid would be put into the image as stair-steps
 _DRAWS = 3  # simulations of the noise that was found
 _SMOOTH = 0.4  # pixels of the finer grid: blur of the image that simulated bursts show
 _STIFFNESS, _ITERATIONS = 0.02, 50  # of least squares: differences are penalised as little as a hundredth of a frame
@@ -119,7 +120,7 @@ class _Joined:
     def noise(self) -> float:
         """Standard deviation, levels, with which simulated bursts leave as large a residual as the frames do."""
         _, residuals = self._solved(self._errors(_LEVELS))
-        return float(np.interp(self.residual, np.maximum.accumulate(residuals), _LEVELS))
+        return max(_LEAST_NOISE, float(np.interp(self.residual, np.maximum.accumulate(residuals), _LEVELS)))
 
     def error_power(self, sigma: float) -> Array:
         """`2H W + 1`: power spectrum of what such noise, rounding and compression put into the joined image."""
@@ -154,7 +155,7 @@ class _Joined:
         return np.stack(out).astype(np.float32)
 
     def _solved(self, y: Array) -> tuple[Array, Array]:
-        """Scenes `D sH sW` of right sides `D N` by least squares, and the RMS of their residuals, `D`."""
+        """Scenes `D sH sW` of right sides `D N` by least squares, and the deviation of their residuals, `D`."""
         shape = scene_size(self.size, _FINER)
         stencils, _, importance = differences(shape)
         weight = self.seen * self.gain
@@ -173,8 +174,9 @@ class _Joined:
             x, left = x + length * direction, left - length * image
             before, power = power, (left * left).sum(0)
             direction = left + power / np.maximum(before, 1e-30) * direction
-        residual = (y - (self.gain[:, None] * (self.rows @ x)).T) * self.seen
-        return x.T.reshape(-1, *shape), np.sqrt((residual**2).sum(1) / self.seen.sum())
+        residual = (y - (self.gain[:, None] * (self.rows @ x)).T)[:, self.seen > 0]
+        # By the median: what moves otherwise is a small part of the pixels, and most of the squares.
+        return x.T.reshape(-1, *shape), 1.4826 * np.median(np.abs(residual), 1)
 
 
 def _power(scene: Array, size: Size) -> Array:

@@ -52,6 +52,9 @@ class Verdict:
     """Of each frame; None: it was not held out."""
 
 
+_LEAST_ERROR = 1.0  # 8-bit levels that any frame may be off
+
+
 def judge_fusion(
     frames: Tensor, degradation: Degradation, fused: Fused, scale: int = 2, *, affine: bool = True
 ) -> Verdict:
@@ -91,8 +94,11 @@ def judge_fusion(
             ratios[f] = float(by_rest.residual[place] / by_one.residual[place])
     ratio, apart = statistics.median(value for value in ratios if value is not None), statistics.median(off)
     others = statistics.median(fused.frames[f].residual for f in usable)
-    worse = fused.frames[fused.reference].residual / others
-    missing = _missing(fused) / others
+    of_reference = fused.frames[fused.reference]
+    # Frames that an encoder copied, or without noise, leave next to nothing; the reference frame has its own error.
+    expected = max(others, of_reference.coding_error or 0.0, _LEAST_ERROR)
+    worse = of_reference.residual / expected
+    missing = _missing(fused) / expected
     if apart > OFF:
         reason = f"frames that are held out lie {apart:.2f} pixels from where their motion says, more than {OFF}"
     elif worse > WORSE:
