@@ -41,7 +41,7 @@ class FigureError(ZssrGanError):
 
 
 class ResultWarning(UserWarning):
-    """A result not to be trusted: the output of a generator is black, of one colour or far from its input."""
+    """A result not to be trusted: a generator's is black, of one colour or far from its input; or transparency lost."""
 
 
 class NumericalError(ZssrGanError):

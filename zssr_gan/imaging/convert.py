@@ -1,6 +1,9 @@
 """Arrays and PIL images to pictures, and results back to what was given."""
 
+import contextlib
+import math
 import struct
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +13,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from zssr_gan.errors import ImageError
+from zssr_gan.errors import ImageError, ResultWarning
 from zssr_gan.imaging.formats import nclx, pillow_samples
 from zssr_gan.imaging.metadata import ORIENTATION, TRANSPOSED, assemble, exif_block, exif_dpi, of_size
 from zssr_gan.imaging.picture import Decoded, Metadata, Picture, from_samples, to_samples
-from zssr_gan.imaging.png import png_colour
+from zssr_gan.imaging.png import SIGNATURE, decode_png, png_colour
 from zssr_gan.imaging.profiles import SIGNALS, profile_for
 
 _MODES = ("L", "LA", "RGB", "RGBA", "P", "I;16")
+
+_KEYED = ("L", "RGB", "I;16")  # modes of which `info` may name a transparent level or colour
 
 _IPTC_RESOURCE, _IPTC_TAG = 0x0404, 33723
 
@@ -58,16 +63,14 @@ def _picture_of_pil(image: Image.Image) -> Picture:
     """A picture out of a PIL image, upright, with what Pillow keeps of the file's metadata."""
     if image.mode not in _MODES:
         raise TypeError(f"a PIL image of mode {', '.join(_MODES[:-1])} or {_MODES[-1]} is taken, not {image.mode}")
-    colour = _signalled(image)  # first: a PNG's file is closed by whatever loads its pixels
+    data = _file_of(image)  # first: a PNG's file is closed by whatever loads its pixels
+    colour = _signalled(image, data)
     info = image.info
-    tiles = getattr(image, "tile", None)  # how a file's samples are stored, while they are not loaded
-    levels = {"L;2": 3, "L;4": 15}.get(str(tiles[0].args)) if tiles else None
     has_block = isinstance(info.get("exif"), bytes)
     before = None if has_block else image.getexif().get(ORIENTATION)  # of a TIFF file: its directory
     image.load()  # a TIFF file's pixels are turned upright by this
-    if levels and isinstance(level := info.get("transparency"), int):  # Pillow scales the samples alone
-        image = image.copy()
-        image.info["transparency"] = level * 255 // levels
+    if isinstance(info.get("transparency"), int | tuple) and image.mode in _KEYED:
+        image = _with_key_of_samples(image, data)
     exif, orientation, dpi = info.get("exif"), None, info.get("dpi")
     if not has_block and (source := image.getexif()):
         exif, orientation = exif_block(source), source.get(ORIENTATION, 1)
@@ -91,21 +94,53 @@ def _picture_of_pil(image: Image.Image) -> Picture:
     return assemble(replace(decoded, orientation=orientation if orientation in range(1, 9) else None))
 
 
-def _signalled(image: Image.Image) -> dict[str, bytes]:
+def _file_of(image: Image.Image) -> bytes:
+    """The bytes of the file of an image whose kind holds what Pillow does not read; none where it is not there."""
+    if image.format not in ("PNG", "AVIF", "HEIF"):
+        return b""
+    try:
+        if (file := getattr(image, "fp", None)) is None:  # loaded
+            return Path(getattr(image, "filename", "")).read_bytes()
+        at = file.tell()
+        file.seek(0)
+        data: bytes = file.read()
+        file.seek(at)
+    except (OSError, ValueError):
+        return b""
+    return data
+
+
+def _with_key_of_samples(image: Image.Image, data: bytes) -> Image.Image:
+    """A copy with the transparent level or colour of a PNG in the depth of Pillow's samples, or with its alpha.
+
+    Pillow brings the samples of 2 or 4 bits, and of 16 bits a colour, to 8 bits, and leaves the level as it is.
+    """
+    key, depth, copy = image.info["transparency"], data[24] if data.startswith(SIGNATURE) else 0, image.copy()
+    if depth in (2, 4) and isinstance(key, int):
+        copy.info["transparency"] = key * 255 // (2**depth - 1)
+    elif depth == 16 and image.mode == "RGB":
+        with contextlib.suppress(Exception):  # of a file that has changed, or that Pillow is asked to read in part
+            copy.putalpha(Image.fromarray((decode_png(data, math.inf).samples[:, :, 3] >> 8).astype(np.uint8)))
+            del copy.info["transparency"]
+            return copy
+        depth = 0
+    keys = np.atleast_1d(key)
+    samples = np.asarray(copy).reshape(image.height, image.width, -1)
+    if not depth and not (len(keys) == samples.shape[2] and (samples == keys).all(2).any()):
+        warnings.warn(
+            f"the transparent level {key} of the PIL image is that of none of its pixels, so that all are opaque: "
+            "give the image as Image.open(path) returns it, or one of mode LA or RGBA",
+            ResultWarning,
+            stacklevel=5,
+        )
+    return copy
+
+
+def _signalled(image: Image.Image, data: bytes) -> dict[str, bytes]:
     """The colour signalling that Pillow does not read: of its file while that is there, or what `like` put down."""
     found = {}
-    if image.format in ("PNG", "AVIF", "HEIF"):
-        try:
-            if (file := getattr(image, "fp", None)) is None:  # loaded
-                data = Path(getattr(image, "filename", "")).read_bytes()
-            else:
-                at = file.tell()
-                file.seek(0)
-                data = file.read()
-                file.seek(at)
-            found = png_colour(data) if image.format == "PNG" else nclx(data)
-        except (OSError, ValueError, ImageError):
-            pass
+    with contextlib.suppress(ValueError, ImageError):
+        found = (png_colour(data) if image.format == "PNG" else nclx(data)) if data else {}
     said = {name: image.info.get(name, found.get(name)) for name in SIGNALS[:3]}
     return {name: content for name, content in said.items() if isinstance(content, bytes)}
 
@@ -123,8 +158,14 @@ def like(image: NDArray[Any] | Image.Image, picture: Picture) -> Any:
         out = out[:, :, 0]
     if not isinstance(image, Image.Image):
         return out
+    key = None
+    if out.dtype == np.uint16 and out.ndim == 3:  # PIL has no 16-bit gray with alpha: one level is transparent again
+        gray, seen = out[:, :, 0], out[:, :, 1] >= 2**15
+        key = None if seen.all() else image.info["transparency"]
+        out = gray if key is None else np.where(seen, np.where(gray == key, gray ^ 1, gray), key).astype(np.uint16)
     made, metadata = Image.fromarray(out), of_size(picture.metadata, out.shape[1], out.shape[0])
     named = {"exif": metadata.exif, "icc_profile": metadata.icc, "dpi": metadata.dpi, "xmp": metadata.xmp}
+    named["transparency"] = key
     made.info |= {key: value for key, value in named.items() if value is not None}
     if metadata.iptc is not None:
         made.info["photoshop"] = {_IPTC_RESOURCE: metadata.iptc}
@@ -132,8 +173,9 @@ def like(image: NDArray[Any] | Image.Image, picture: Picture) -> Any:
         if content := dict(metadata.colour).get(chunk):
             values = struct.unpack({1: ">B"}.get(len(content), f">{len(content) // 4}L"), content)
             made.info[key] = values[0] if key == "srgb" else tuple(value / 1e5 for value in values)
-    if "cICP" in (colour := dict(metadata.colour)):  # Pillow does not write it: a profile shows the same where one can
-        made.info |= {name: colour[name] for name in SIGNALS[:3] if name in colour}
+    colour = dict(metadata.colour)
+    made.info |= {name: colour[name] for name in SIGNALS[:3] if name in colour}
+    if "cICP" in colour or "sRGB" not in colour:  # Pillow does not write them: a profile shows the same where one can
         profile, _ = profile_for(metadata, len(picture.pixels))
         made.info |= {} if profile is None else {"icc_profile": profile}
     if "gamma" in made.info:

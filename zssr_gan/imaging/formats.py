@@ -49,6 +49,8 @@ def pillow_samples(image: Image.Image, icc: bytes | None) -> tuple[Samples, byte
         converted = image if image.mode == mode else image.convert(mode)
     samples = np.asarray(converted)
     samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
+    if samples.dtype == np.uint16 and isinstance(key := image.info.get("transparency"), int):
+        samples = np.dstack([samples, np.where(samples == key, 0, 2**16 - 1).astype(np.uint16)])
     if image.format == "BMP" and image.mode == "RGBA" and not samples[:, :, 3].any():
         samples = samples[:, :, :3]  # as programs write it that fill 32 bits with colours
     return (samples if samples.ndim == 3 else samples[:, :, np.newaxis]), icc, notices

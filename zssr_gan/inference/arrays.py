@@ -76,7 +76,8 @@ def enhance(
         TypeError: not an array or image of the kinds above.
 
     Warns:
-        ResultWarning: a generator's output is of one colour or far from the image.
+        ResultWarning: a generator's output is of one colour or far from the image; or the transparent level of a PIL
+            image is that of none of its pixels.
     """
     request = make_request(
         scale,
