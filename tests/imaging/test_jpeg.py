@@ -176,6 +176,55 @@ class TestMissingEnd:
                 decode_picture(data[: match.start()], "x")
 
 
+class TestCutBeforeEnd:
+    """A file cut short behind which an EOI was put, as recovery tools and cameras do, also behind a fill."""
+
+    @pytest.mark.parametrize("tail", [0, b"\0", b"\xff"])
+    @pytest.mark.parametrize("options", [*KINDS, RESTARTS, {"optimize": True}])
+    @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+    def test_is_refused(self, options, tail, mode):
+        if mode != "RGB":
+            options = {key: value for key, value in options.items() if key != "subsampling"}
+        image = Image.merge(mode, [*RGB.split(), RGB.convert("L")]) if mode == "CMYK" else RGB.convert(mode)
+        data = jpeg(image, **options)
+        scan = data.rindex(b"\xff\xda")
+        for share in (0.3, 0.6, 0.9):
+            end = scan + 14 + int(share * (len(data) - scan - 14))
+            fill = tail * (len(data) - end) if tail else b""
+            with pytest.raises(ImageError, match="damaged"):
+                decode_picture(data[:end] + fill + b"\xff\xd9", "x")
+
+    def test_missing_scans_are_named(self):
+        """They may be left out (T.81, G): each pixel is there, but coarse."""
+        data = jpeg(progressive=True)
+        scans = [match.start() for match in re.finditer(rb"\xff\xda", data)]
+        headers = [data.rindex(b"\xff\xc4", 0, scan) for scan in scans]
+        for end in headers[3:]:
+            assert "lacks its last scans" in decode_picture(data[:end] + b"\xff\xd9", "x").notices[0]
+        assert decode_picture(data, "x").notices == ()
+
+    @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+    @pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}])
+    def test_flat_pictures_whose_pixels_are_zeros_are_taken(self, options, mode):
+        for size in ((8, 8), (64, 64), (65, 66), (100, 9)):
+            for level in (0, 77, 128, 255):
+                data = jpeg(Image.new("L", size, level).convert(mode), **options)
+                assert len(decode_picture(data, "x").notices) == (mode == "CMYK")
+
+    def test_a_fill_behind_complete_pixels_is_taken(self):
+        data = jpeg(quality=95, subsampling=0)
+        for fill in (bytes(1), bytes(600), b"\xff" * 600):
+            assert np.array_equal(pixels(decode_picture(data[:-2] + fill + b"\xff\xd9", "x")), expected(data))
+
+    def test_lossless(self):
+        """Its scans count no coefficients."""
+        import imagecodecs
+
+        picture = decode_picture(bytes(imagecodecs.jpeg8_encode(np.asarray(RGB), lossless=True)), "x")
+        assert np.array_equal(pixels(picture), np.asarray(RGB))
+        assert picture.notices == ()
+
+
 class TestIllMetadata:
     @pytest.mark.parametrize(("marker", "content", "named"), [
         (0xE1, b"Exif\0\0MM\0*\0\0\xff\xff\xff\xff", "EXIF"),

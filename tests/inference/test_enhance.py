@@ -542,7 +542,16 @@ class TestFaintPictures:
         assert done.work.steps[0]["gain"] == 64
         assert 0.45 < done.picture.pixels.min() < done.picture.pixels.max() < 0.48
 
+    def test_more_than_a_few_bright_pixels_are_named(self, faint: np.ndarray) -> None:
+        rows = max(1, round(0.03 * len(faint)))
+        faint[:rows] = 60000
+        done = enhance_picture(picture(faint, 16), asked())
+        assert all(step["name"] != "stretch" for step in done.work.steps)
+        assert "too many lie outside" in done.work.notices[-1]
+
     def test_others_are_left_as_they_are(self, rgb: np.ndarray) -> None:
         eight = picture(rgb // 32)
         for one in (eight, picture(rgb.astype(np.uint16) * 64, 16), picture(np.full((9, 9, 3), 500), 16)):
-            assert all(step["name"] != "stretch" for step in enhance_picture(one, asked()).work.steps)
+            done = enhance_picture(one, asked())
+            assert all(step["name"] != "stretch" for step in done.work.steps)
+            assert not any("faint" in notice for notice in done.work.notices)

@@ -23,6 +23,7 @@ from zssr_gan.imaging.picture import Decoded, Samples, check_size
 
 _SOI, _EOI, _SOS, _DRI, _COM = 0xD8, 0xD9, 0xDA, 0xDD, 0xFE
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE, _ARITHMETIC = (0xC2, 0xC6, 0xCA, 0xCE), frozenset(range(0xC9, 0xD0))
 _APP0, _APP1, _APP2, _APP13, _APP14, _APP15 = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xEF
 
 _XMP, _XMP_MORE = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
@@ -32,7 +33,9 @@ _NUMBER_OF_IMAGES = 0xB001
 
 _SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # any marker but restarts; 0xFF 0 is a byte of pixels
 
-_FILLER = bytes(range(1, 255)) * 8  # entropy-coded noise: pixels of an incomplete scan change with it
+_FILLER = bytes(range(254, 0, -1)) * 8  # entropy-coded noise: pixels of an incomplete scan change with it
+_SURPLUS = 4  # bytes; fewer at the end of a scan may be those of blocks beyond the picture's edge
+_CODES = (b"", b"\xa0" * 4, b"P" * 4)
 
 _HUFFMAN, _HUFFMAN_FRAMES = 0xC4, (0xC0, 0xC1, 0xC2)
 
@@ -71,18 +74,36 @@ class _Frame:
 
 def decode_jpeg(data: bytes, max_pixels: float) -> Decoded:
     """Take a JPEG file apart. Raises ImageError (without the file's name), and anything on damaged bytes."""
-    pixels, apps, ended, _ = _parts(data)
+    pixels, apps, ended, frame = _parts(data)
     with Image.open(io.BytesIO(pixels), formats=["JPEG"]) as image:
         check_size(*image.size, max_pixels)
     known = _metadata(apps)
     notices = list(known.notices)
     samples, icc, more = _decoded(pixels, known.icc)
+    # The end of arithmetic coding may lack zeros, so that only a missing EOI makes it suspect.
+    if not (ended and frame.marker in _ARITHMETIC) and not _is_whole(pixels[:-2], samples, known.icc):
+        raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete)")
+    if not frame.complete:
+        notices.append("The progressive JPEG file lacks its last scans: its pixels are coarser than they were.")
     if not ended:
-        # Whatever follows a complete scan changes nothing.
-        if not np.array_equal(samples, _decoded(pixels[:-2] + _FILLER + pixels[-2:], known.icc)[0]):
-            raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete)")
         notices.append("The JPEG file ends without its last marker (EOI); its pixels are complete.")
     return Decoded(samples, known.exif, icc, known.dpi, (*notices, *more), known.xmp, known.iptc)
+
+
+def _is_whole(data: bytes, samples: Samples, icc: bytes | None) -> bool:
+    """Whether the last scan, at the end of `data`, brings all pixels, none of them from a zero-filled tail."""
+
+    def unchanged(scan: bytes) -> bool:
+        """Whatever follows a complete scan changes nothing."""
+        return np.array_equal(samples, _decoded(scan + _FILLER + b"\xff\xd9", icc)[0])
+
+    scan = data.rstrip(b"\xff")  # fill bytes before a marker
+    filled = scan.rstrip(b"\0") + bytes(2)  # of which the last pixels may have need: 0xFF 0 is one byte of them
+    if not unchanged(scan):
+        return False
+    # Zeros may be all that a flat picture needs, but then the last ones are needed too. Not every code is valid there.
+    short = scan[:-_SURPLUS]
+    return len(scan) - len(filled) < _SURPLUS or unchanged(filled) or not all(unchanged(short + c) for c in _CODES)
 
 
 def _decoded(data: bytes, icc: bytes | None) -> tuple[Samples, bytes | None, tuple[str, ...]]:
@@ -117,7 +138,7 @@ def _parts(data: bytes) -> tuple[bytes, list[tuple[int, bytes]], bool, _Frame]:
         kept += [_segment(marker, content), scan]
     if frame is None:
         raise ImageError("the JPEG file is damaged or truncated (it has no pixels)")
-    if not ended and not frame.complete:
+    if not (frame.missing.keys() >= frame.sampling.keys() if ended else frame.complete):
         raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete)")
     return b"".join([*kept, b"\xff\xd9"]), apps, ended, frame
 
@@ -157,7 +178,8 @@ def _frame(marker: int, content: bytes) -> _Frame:
 def _check_scan(frame: _Frame, content: bytes, scan: bytes, interval: int, huffman: bytes) -> None:
     """Refuse a scan whose restart markers are missing, out of order or misplaced: the pixels behind them are wrong."""
     components = list(content[1 : 1 + 2 * content[0] : 2])
-    first, last, bits = content[1 + 2 * content[0] :][:3]
+    # Only progressive scans bring parts of coefficients; elsewhere encoders write what they like.
+    first, last, bits = content[1 + 2 * content[0] :][:3] if frame.marker in _PROGRESSIVE else (0, 63, 0)
     frame.take(components, first, last, bits & 15)
     found = [mark[1] & 7 for mark in re.findall(rb"\xff[\xd0-\xd7]", scan)]
     expected = -(-frame.units(components) // interval) - 1 if interval else 0

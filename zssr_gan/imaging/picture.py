@@ -19,7 +19,7 @@ _STRIP_ROWS = 256
 
 _FAINT, _LARGEST_GAIN = 16, 1024.0  # the inverse of a used range; more would enlarge the levels of 16 bits themselves
 
-_OUTSIDE = 0.005  # share of samples that may lie above a faint picture's range, and below it
+_OUTSIDE, _MANY_OUTSIDE = 0.005, 0.05  # share of samples that may lie above a faint picture's range, and below it
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +95,26 @@ def stretch_of(pixels: Tensor) -> tuple[float, float]:
     """
     low, high = (float(end) for end in pixels.aminmax())
     if high - low > 1 / _FAINT:
-        levels = 2**16
-        counts = torch.histc(pixels.float(), levels, 0, 1).double().cumsum(0)
-        few = max(1, int(_OUTSIDE * pixels.numel()))
-        low = int(torch.searchsorted(counts, few, right=True)) / (levels - 1)
-        high = int(torch.searchsorted(counts, counts[-1] - few)) / (levels - 1)
+        low, high = _range_without(pixels, _OUTSIDE)
     if not 0 < high - low <= 1 / _FAINT:
         return 0.0, 1.0
     gain = min(2.0 ** math.floor(-math.log2(high - low)), _LARGEST_GAIN)
     return min(max(0.0, low - (1 / gain - (high - low)) / 2), 1 - 1 / gain), gain
+
+
+def is_mostly_faint(pixels: Tensor) -> bool:
+    """Whether [0, 1] pixels are faint but for 5 % above and 5 % below, which is too many for `stretch_of`."""
+    low, high = _range_without(pixels, _MANY_OUTSIDE)
+    return 0 < high - low <= 1 / _FAINT and stretch_of(pixels) == (0, 1)
+
+
+def _range_without(pixels: Tensor, outside: float) -> tuple[float, float]:
+    """Lowest and highest of the levels of 16 bits, but for this share of the samples at either end."""
+    levels = 2**16
+    counts = torch.histc(pixels.float(), levels, 0, 1).double().cumsum(0)
+    few = max(1, int(outside * pixels.numel()))
+    low = int(torch.searchsorted(counts, few, right=True)) / (levels - 1)
+    return low, int(torch.searchsorted(counts, counts[-1] - few)) / (levels - 1)
 
 
 def seen_colours(picture: Picture) -> Tensor:

@@ -16,7 +16,7 @@ from zssr_gan.degradation.operators import Downscale
 from zssr_gan.devices import Machine, device_name, machine
 from zssr_gan.errors import ImageError, NumericalError
 from zssr_gan.imaging.colour import LEVELS, psnr_db
-from zssr_gan.imaging.picture import Picture, quantise, seen_colours, stretch_of
+from zssr_gan.imaging.picture import Picture, is_mostly_faint, quantise, seen_colours, stretch_of
 from zssr_gan.imaging.resize import Size, enlarged_size, resize
 from zssr_gan.inference.evidence import added_variation, evidence_figures
 from zssr_gan.inference.generator import generate, images_together
@@ -185,8 +185,11 @@ def _with_phase(picture: Picture, request: Request) -> Request:
 
 def _stretch_of(pixels: Tensor, picture: Picture, request: Request) -> tuple[float, float]:
     """`stretch_of` a 16-bit picture that is learnt from alone; not with compression, whose levels are of 8 bits."""
-    own = request.shared is None and request.degradation.values.jpeg is None
-    return stretch_of(pixels) if picture.bits == 16 and own else (0.0, 1.0)
+    return stretch_of(pixels) if _may_be_stretched(picture, request) else (0.0, 1.0)
+
+
+def _may_be_stretched(picture: Picture, request: Request) -> bool:
+    return picture.bits == 16 and request.shared is None and request.degradation.values.jpeg is None
 
 
 def _learn(
@@ -237,6 +240,11 @@ def _learn(
             done.notices.append(
                 f"{outside} of its pixels, such as hot ones, lie outside that range: interpolated there"
             )
+    elif _may_be_stretched(picture, request) and is_mostly_faint(pixels):
+        done.notices.append(
+            "most of the picture is faint: nine tenths of its samples use at most 1/16 of its range, but too many lie "
+            "outside to stretch it for the network, which learns such small differences badly"
+        )
     return lr, done
 
 
