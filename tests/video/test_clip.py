@@ -326,7 +326,7 @@ class TestResuming:
             file.write(b'{"bytes": 100, "sha')  # cut off by a kill
         said = []
         record = enhance_clip(source, tmp_path / "out.nut", request_of(), say=said.append)
-        assert said == ["6 of 6 frames were done by an earlier run, which is gone on from"]
+        assert said == ["6 of 6 frames are there from an earlier run"]
         assert record.frames == whole.frames
         for name in ("out.nut", "out.csv"):
             assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -154,7 +154,7 @@ def _boxes(region: Region | None, track: Track | None, info: VideoInfo) -> tuple
 def _key(
     info: VideoInfo, name: str, request: Request, options: ClipOptions, track: OptionFile | None, used: Machine
 ) -> str:
-    """What a run's bytes depend on, hashed: the journal of another run is not gone on from."""
+    """What a run's bytes depend on, hashed: the journal of another run is not used."""
     return canonical_sha256(
         {
             "input": info.sha256,

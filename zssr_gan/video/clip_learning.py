@@ -272,7 +272,7 @@ def planned(
     """The plan of the journal, or, where there is none, a new one."""
     facts, _ = next(journal.entries(), ({}, b""))
     if "plan" in facts and (plan := _read_plan(facts["plan"], request, folder)) is not None:
-        say(f"{journal.frames} of {plan.frames} frames were done by an earlier run, which is gone on from")
+        say(f"{journal.frames} of {plan.frames} frames are there from an earlier run")
         return plan
     journal.clear()
     found = survey(video, box_of, options.pixel_format, report)
