@@ -373,7 +373,7 @@ class TestResuming:
         assert start("whole").wait() == 0
         for kill in range(20):
             process, before, clock = start("killed"), sum(hidden()), time.monotonic()
-            delay, growth = draw.uniform(0, 4), int(draw.integers(1, 8000))
+            delay, growth = draw.uniform(0, 2), int(draw.integers(1, 8000))
             while process.poll() is None:
                 by_time = kill < 4 and time.monotonic() - clock > delay
                 by_growth = 4 <= kill < 17 and sum(hidden()) > before + growth
