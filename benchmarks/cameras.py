@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.blind import SIDE, X2, make_group, mean_psnr
-from benchmarks.protocol import options_of, parsed, show_row
+from benchmarks.protocol import case_settings, options_of, parsed, show_row
 from benchmarks.shapes import NOISE, words
 from zssr_gan.degradation.estimator import Evidence, estimate_degradation
 from zssr_gan.degradation.model import Degradation, GaussianBlur
@@ -26,7 +26,7 @@ from zssr_gan.evaluation.metrics.planes import rounded
 from zssr_gan.imaging.io import read_picture
 from zssr_gan.imaging.resize import resize
 from zssr_gan.provenance import CaseImage
-from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset
+from zssr_gan.settings.zeroshot import ZeroShotSettings
 from zssr_gan.zeroshot.ensemble import apply_many
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.shared import learn_shared
@@ -60,12 +60,7 @@ def main() -> None:
     """Degrade, estimate, learn, enlarge, and print."""
     options = {"depth": 0, "iterations": 0, "estimate_only": False}
     args = parsed(__doc__, "folder", preset="fast", size=60, seed=0, **options)
-    settings: ZeroShotSettings = load_preset(args.preset).for_case()
-    if args.depth:
-        settings = settings.model_copy(update={"network": settings.network.model_copy(update={"depth": args.depth})})
-    if args.iterations:
-        schedule = settings.schedule.model_copy(update={"iterations": args.iterations})
-        settings = settings.model_copy(update={"schedule": schedule})
+    settings = case_settings(args)
     paths = np.array(sorted(args.folder.glob("*.png")))
     chosen = np.random.default_rng(args.seed).permutation(len(paths))[: args.size]
     truths = torch.stack([rounded(resize(read_picture(one).pixels, (SIDE, SIDE))) for one in paths[chosen]])

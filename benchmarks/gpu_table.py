@@ -30,7 +30,8 @@ ROOT = Path(__file__).parents[1]
 if str(ROOT) not in sys.path:  # run as a script, from a checkout that is not installed
     sys.path.insert(0, str(ROOT))
 
-from benchmarks.training_step import crops  # noqa: E402 - after the path
+# What is imported below (noqa: E402) is found by that path alone.
+from benchmarks.training_step import crops  # noqa: E402
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Noise  # noqa: E402
 from zssr_gan.degradation.operators import BicubicDownscale, Downscale, back_project  # noqa: E402
 from zssr_gan.devices import Machine, RunOptions, machine  # noqa: E402

@@ -53,7 +53,7 @@ def plate(text: str) -> NDArray[np.float64]:
 
 
 def corners_of(height: float, count: int, rng: np.random.Generator) -> list[Corners]:
-    """Of a plate whose characters are about so many pixels high, in each frame."""
+    """Corners of a plate in each frame; `height`: of its characters, in pixels, about."""
     high, wide = (height / _CELL[0] * (_CELL[a] * (1, _COUNT)[a] + 2 * _MARGIN[a]) for a in (0, 1))
     slant, drift = rng.uniform(-0.12, 0.12, 2), rng.uniform(-1, 1, 2)
     found = []
@@ -69,7 +69,7 @@ def corners_of(height: float, count: int, rng: np.random.Generator) -> list[Corn
 
 
 def straightened(image: Tensor, corners: Corners, box: tuple[int, int, int, int], height: int) -> NDArray[np.float64]:
-    """A result `1 sH sW` of a box of a frame as a plate whose characters are so many pixels high, 8-bit levels."""
+    """A result `1 sH sW` of a box of a frame as a plate, 8-bit levels; `height`: of its characters, in pixels."""
     rows, columns = (round(height / _CELL[0] * (_CELL[a] * (1, _COUNT)[a] + 2 * _MARGIN[a])) for a in (0, 1))
     edges = ((0.0, 0.0), (float(columns), 0.0), (float(columns), float(rows)), (0.0, float(rows)))
     x, y = np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5)

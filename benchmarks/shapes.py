@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.blind import SIDE, Group, kernel_error_db, make_group, mean_psnr, shared
-from benchmarks.protocol import options_of, parsed, show_row
+from benchmarks.protocol import case_settings, options_of, parsed, show_row
 from zssr_gan.degradation.estimator import estimate_degradation
 from zssr_gan.degradation.model import Blur, DefocusBlur, Degradation, GaussianBlur, Jpeg, MotionBlur, Noise
 from zssr_gan.devices import machine
@@ -28,7 +28,6 @@ from zssr_gan.evaluation.blind import draw_degradation
 from zssr_gan.evaluation.metrics.planes import rounded
 from zssr_gan.imaging.io import read_picture
 from zssr_gan.imaging.resize import resize
-from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset
 
 QUALITIES = (None, 75)
 NOISE = Noise(sigma=1.5 / 255)
@@ -93,12 +92,7 @@ def main() -> None:
     """Degrade, estimate, learn, enlarge, and print."""
     options = {"only": "", "depth": 0, "iterations": 0, "estimate_only": False, "sharp": False}
     args = parsed(__doc__, "folder", preset="fast", size=60, seed=0, **options)
-    settings: ZeroShotSettings = load_preset(args.preset).for_case()
-    if args.depth:
-        settings = settings.model_copy(update={"network": settings.network.model_copy(update={"depth": args.depth})})
-    if args.iterations:
-        schedule = settings.schedule.model_copy(update={"iterations": args.iterations})
-        settings = settings.model_copy(update={"schedule": schedule})
+    settings = case_settings(args)
     faces = torch.stack(
         [rounded(resize(read_picture(one).pixels, (SIDE, SIDE))) for one in sorted(args.folder.glob("*.png"))]
     )

@@ -147,13 +147,13 @@ class Figures:
 
 def measured(clip: Clip, reference: int, cameras: tuple[str, ...]) -> Figures:
     """Bicubic, the restored reference frame, and the fused image, with the camera known or taken as bicubic."""
-    frames, told = crops(clip)
+    frames, coding = crops(clip)
     truth = clip.truths[reference]
     images = {"bicubic": resize(frames[reference], (truth.shape[1], truth.shape[2]))}
     for camera in cameras:
         known = clip.conditions.degradation.model_copy(update={"jpeg": None})
         degradation = known if camera == "known" else Degradation()
-        fused = fuse_burst(frames, degradation, 2, reference, affine=clip.conditions.affine, coding=told)
+        fused = fuse_burst(frames, degradation, 2, reference, affine=clip.conditions.affine, coding=coding)
         name = "" if camera == "known" else f", {camera}"
         images |= {f"one frame{name}": fuse_alone(frames, degradation, fused).image, f"fused{name}": fused.image}
         if camera == cameras[0]:

@@ -64,7 +64,7 @@ def enhance_video(
         output: file or folder; None: beside the input.
         request: as for images.
         bar: shows progress.
-        track: whose box is shown.
+        track: the file of a track; its box is shown.
         for_images: options that no video has, by name, as they were given.
         skip_existing: whether a result that is there is left as it is.
         as_json: whether the result is shown as JSON.

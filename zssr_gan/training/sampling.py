@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zssr_gan.devices import upload
 from zssr_gan.imaging import dihedral
 from zssr_gan.imaging.colour import from_levels
 from zssr_gan.imaging.resize import Size
@@ -119,8 +120,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """On a device."""
-        hr = None if self.hr is None else _sent(self.hr, device)
-        return Batch(_sent(self.lr, device), hr, self.turned, self.cameras, self.seeds, self.cut)
+        hr = None if self.hr is None else upload(self.hr, device)
+        return Batch(upload(self.lr, device), hr, self.turned, self.cameras, self.seeds, self.cut)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +133,7 @@ class StepBatch:
 
     def to(self, device: torch.device) -> "StepBatch":
         """On a device."""
-        return StepBatch(self.lr.to(device), {kind: _sent(x, device) for kind, x in self.reals.items()})
+        return StepBatch(self.lr.to(device), {kind: upload(x, device) for kind, x in self.reals.items()})
 
 
 class Sampler:
@@ -192,11 +193,6 @@ class Sampler:
             self._orders = {n: order for n, order in self._orders.items() if abs(n - number) <= 1}
             self._orders[number] = self.images.order(draws)
         return int(self._orders[number][place])
-
-
-def _sent(x: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device; a GPU takes it while the program goes on, which it does from pinned memory alone."""
-    return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
 
 
 def _together(levels: Sequence[NDArray[np.uint8]]) -> Tensor:
