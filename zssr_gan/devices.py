@@ -152,5 +152,8 @@ def _set_flags(flags: _Flags) -> None:
 
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a CPU tensor to a device; the host does not wait for a GPU, as it does for memory that is not pinned."""
+    """Copy a CPU tensor to a device; the host does not wait for a GPU, as it does for memory that is not pinned. A
+    tensor that is there is returned as it is."""
+    if tensor.device.type == device.type:
+        return tensor
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

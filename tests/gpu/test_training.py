@@ -39,6 +39,20 @@ def test_resume_is_exact(make_loop: Make) -> None:  # noqa: F811
     assert all(torch.equal(one[name].cpu(), other[name].cpu()) for name in one)
 
 
+def test_batches_are_the_cpus_bits(make_loop: Make) -> None:  # noqa: F811
+    """Patches are cut on the device, where no pixel comes from the host for a batch."""
+    here, there = (make_loop(device, device=device) for device in ("cpu", "cuda"))
+    for number in range(3):
+        for stream in ("inputs", "fakes"):
+            one, other = (getattr(loop, stream).batch(number) for loop in (here, there))
+            assert other.lr.device.type == other.hr.device.type == "cuda"
+            assert torch.equal(one.lr, other.lr.cpu())
+            assert torch.equal(one.hr, other.hr.cpu())
+            assert (one.turned, one.cameras, one.seeds) == (other.turned, other.cameras, other.seeds)
+        reals, wanted = there.reals.batch(number), here.reals.batch(number)
+        assert all(torch.equal(wanted[kind], reals[kind].cpu()) for kind in wanted)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("optimiser", ["muon", "adam"])
 def test_no_wait_in_a_step(

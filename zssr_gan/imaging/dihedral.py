@@ -23,13 +23,13 @@ def transform(x: Tensor, k: int) -> Tensor:
     return torch.rot90(x, k & 3, (-2, -1))
 
 
-_STEPS = tuple((-1 if k & 2 else 1, -1 if bool(k & 4) != (k & 3 in (1, 2)) else 1, bool(k & 1)) for k in ALL)
+STEPS = tuple((-1 if k & 2 else 1, -1 if bool(k & 4) != (k & 3 in (1, 2)) else 1, bool(k & 1)) for k in ALL)
 """Of each symmetry, the order of rows and columns, and whether they are then swapped."""
 
 
 def transformed_view(x: NDArray[Any], k: int) -> NDArray[Any]:
     """`transform` of an array without a copy, where copies would cost more than what is done with them."""
-    rows, columns, swapped = _STEPS[k]
+    rows, columns, swapped = STEPS[k]
     x = x[..., ::rows, ::columns]
     return x.swapaxes(-1, -2) if swapped else x
 

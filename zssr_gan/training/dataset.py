@@ -109,8 +109,8 @@ def read_unpaired(
         sr = _synthetic(store, there[name], pixels, scale) if name in there else None
         found[name] = (to_levels(pixels), sr, camera)
     drawn, reals = _set_apart([n for n in found if n in there], settings, seed, "images with a synthetic HR", left_out)
-    inputs = reals if settings.images == "zssr" else sorted(name for name in found if name not in there)
-    if not inputs:
+    inputs = sorted(name for name in found if name not in there)
+    if settings.images == "generator" and not inputs:
         raise SettingsError("train: no image of the role generator is left: set train.images to zssr.")
     _require_one_size(settings, ((lr.shape[-2], lr.shape[-1]) for lr, _, _ in found.values()))
     channels = max(len(lr) for lr, _, _ in found.values())
@@ -120,9 +120,9 @@ def read_unpaired(
         made = [tuple(of_channels(x, channels) for x in some) for some in (lrs, srs if hr else ())]
         return Images(tuple(names), made[0], made[1] if hr else None, its)
 
-    own = images(inputs, hr=settings.images == "zssr")
-    known = tuple(downscales)
-    return TrainingData(own, images(reals), images(drawn), known, channels, scale, tuple(left_out))
+    with_hr, known = images(reals), tuple(downscales)
+    own = with_hr if settings.images == "zssr" else images(inputs, hr=False)
+    return TrainingData(own, with_hr, images(drawn), known, channels, scale, tuple(left_out))
 
 
 def read_pairs(

@@ -108,7 +108,7 @@ class Loop:
             compile_networks(self.generator, self.discriminator, device)
         self.objective = Objective(settings.losses, features, data.downscales, scale)
         self.schedule = Schedule.of(settings, len(data.inputs), len(data.reals))
-        sampler = partial(Sampler, scale=scale, batch=settings.batch, seed=seed)
+        sampler = partial(Sampler, scale=scale, batch=settings.batch, seed=seed, device=device)
         share = partial(sampler, rank=ranks.rank, world=ranks.world)
         self.inputs = share(data.inputs, stream="inputs", patch=settings.patch)
         self.fakes = share(data.inputs, stream="fakes", patch=settings.patch)

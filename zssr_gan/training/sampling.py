@@ -8,7 +8,8 @@ Shapes: B images, C channels, H W rows and columns of an LR patch, s the scale.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ Pair = tuple[NDArray[np.uint8], NDArray[np.uint8] | None, int]
 """An LR patch `C H W`, its HR patch `C sH sW` where there is one, and the place of its camera."""
 
 
+_DEVICE_SHARE = 0.25  # of a GPU's free memory that a set may take; networks and their activations need the rest
+
 Window = tuple[slice, slice]
 """Rows and columns of a part of an image."""
 
@@ -33,6 +36,16 @@ def enlarged(at: Window, scale: int) -> Window:
     """The window in the HR image of one in the LR image."""
     rows, columns = (slice(scale * one.start, scale * one.stop) for one in at)
     return rows, columns
+
+
+class Cut(NamedTuple):
+    """A patch: of which image, where in it, in LR pixels, by which symmetry transformed, and the seed of what else is
+    drawn for it."""
+
+    place: int
+    at: Window
+    k: int
+    seed: int
 
 
 class PatchSource:
@@ -75,6 +88,18 @@ class PatchSource:
         """The patch at a window of the LR image; `seed` decides what else is drawn for it."""
         raise NotImplementedError
 
+    def cut_all(self, cuts: Sequence[Cut], scale: int) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
+        """Patches of one size as a batch: LR, HR where there is one (see `Batch`), and the places of their cameras."""
+        made = [(one.k, *self.cut(one.place, one.at, scale, one.seed)) for one in cuts]
+        cameras = tuple(camera for *_, camera in made)
+        lr = _together([dihedral.transformed_view(lr, k) for k, lr, _, _ in made])
+        hrs = [dihedral.transformed_view(hr, k) for k, _, hr, _ in made if hr is not None]
+        return lr, _together(hrs) if hrs else None, cameras
+
+    def to(self, device: torch.device) -> "PatchSource":  # noqa: ARG002 - what is read when it is needed stays there
+        """The same images where patches can be cut on a device, if they can."""
+        return self
+
 
 @dataclass(frozen=True, eq=False)
 class Images(PatchSource):
@@ -85,6 +110,7 @@ class Images(PatchSource):
     hr: tuple[Tensor, ...] | None
     cameras: tuple[int, ...]
     turns: bool = True
+    _there: dict[torch.device, "DeviceImages"] = field(default_factory=dict, repr=False)
 
     @property
     def pixels_sha256(self) -> str:
@@ -104,6 +130,78 @@ class Images(PatchSource):
         """The patch as it is."""
         hr = None if self.hr is None else self.hr[place][:, *enlarged(at, scale)].numpy()
         return self.lr[place][:, *at].numpy(), hr, self.cameras[place]
+
+    def to(self, device: torch.device) -> PatchSource:
+        """With a copy of all pixels on a GPU that has room for it; one copy for all who ask."""
+        if device.type != "cuda":
+            return self
+        if device not in self._there:
+            free, _ = torch.cuda.mem_get_info(device)
+            if sum(levels.nbytes for levels in (*self.lr, *(self.hr or ()))) > _DEVICE_SHARE * free:
+                return self
+            self._there[device] = DeviceImages.of(self, device)
+        return self._there[device]
+
+
+@dataclass(frozen=True, eq=False)
+class _Levels:
+    """Images of any sizes on 8-bit levels, one after another in one tensor on a device.
+
+    `flat`: uint8. `starts`, `sizes`: where each begins, and its C, H, W. `values`: of each level, float32 in [0, 1],
+    as the CPU computes it: a GPU divides by a constant with another last bit.
+    """
+
+    flat: Tensor
+    starts: NDArray[np.int64]
+    sizes: tuple[torch.Size, ...]
+    values: Tensor
+
+    @classmethod
+    def of(cls, images: Sequence[Tensor], device: torch.device) -> Self:
+        """Copy images `C H W` to a device."""
+        starts = np.cumsum([0, *(image.numel() for image in images[:-1])])
+        flat = upload(torch.cat([image.flatten() for image in images]), device)
+        values = upload(from_levels(torch.arange(256, dtype=torch.uint8)), device)
+        return cls(flat, starts, tuple(image.shape for image in images), values)
+
+    def cut(self, cuts: Sequence[Cut], scale: int) -> Tensor:
+        """Patches `B C h w` at windows in pixels of images `scale` times smaller; the host does not wait."""
+        rows_of = []  # of each patch the first pixel, and how far it is to the next channel, row and column
+        for place, at, k, _ in cuts:
+            _, height, width = self.sizes[place]
+            (top, bottom), (left, right) = ((one.start, one.stop - 1) for one in enlarged(at, scale))
+            down, across, swapped = dihedral.STEPS[k]
+            first = (top if down > 0 else bottom) * width + (left if across > 0 else right)
+            pitch = (across, down * width) if swapped else (down * width, across)
+            rows_of.append((self.starts[place] + first, height * width, *pitch))
+        window = enlarged(cuts[0].at, scale)
+        height, width = (one.stop - one.start for one in window)  # all alike, or square where symmetries swap them
+        shape = (self.sizes[cuts[0].place][0], height, width)
+        index, *steps = upload(torch.tensor(np.array(rows_of)), self.flat.device)[..., None, None, None].unbind(1)
+        for axis, (count, step) in enumerate(zip(shape, steps, strict=True)):
+            line = torch.arange(count, device=self.flat.device)
+            index = index + step * line.view([-1 if n == axis else 1 for n in range(3)])
+        return self.values[self.flat[index].int()]
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceImages(Images):
+    """Images with a copy on a device, where patches are cut by one indexing for a whole batch: the CPU's bits."""
+
+    levels: tuple[_Levels, _Levels | None] = field(kw_only=True, repr=False)
+
+    @classmethod
+    def of(cls, images: Images, device: torch.device) -> Self:
+        """Copy images to a device."""
+        lr, hr = (None if those is None else _Levels.of(those, device) for those in (images.lr, images.hr))
+        assert lr is not None
+        return cls(images.ids, images.lr, images.hr, images.cameras, images.turns, levels=(lr, hr))
+
+    def cut_all(self, cuts: Sequence[Cut], scale: int) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
+        """See `PatchSource`; on the device."""
+        lr, hr = self.levels
+        cameras = tuple(self.cameras[one.place] for one in cuts)
+        return lr.cut(cuts, 1), None if hr is None else hr.cut(cuts, scale), cameras
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +231,10 @@ class StepBatch:
 
     def to(self, device: torch.device) -> "StepBatch":
         """On a device."""
-        return StepBatch(self.lr.to(device), {kind: upload(x, device) for kind, x in self.reals.items()})
+        return StepBatch(
+            self.lr.to(device),
+            {kind: x if x.device.type == device.type else upload(x, device) for kind, x in self.reals.items()},
+        )
 
 
 class Sampler:
@@ -141,7 +242,8 @@ class Sampler:
 
     `patch`: side in LR pixels that is cut out of each; None takes whole images, turned only so that shapes agree.
     `batch`: images of a batch, over all processes, of which this one takes every `world`-th, from `rank`. `stream`:
-    what the batches are for; another name, another order.
+    what the batches are for; another name, another order. `device`: where patches are cut, if the images can be there;
+    the batches are the same.
     """
 
     def __init__(
@@ -155,8 +257,9 @@ class Sampler:
         stream: str,
         rank: int = 0,
         world: int = 1,
+        device: torch.device | None = None,
     ) -> None:
-        self.images, self.patch, self.scale, self.size = images, patch, scale, batch
+        self.images, self.patch, self.scale, self.size = images.to(device) if device else images, patch, scale, batch
         self.seed, self.stream, self.rank, self.world = seed, stream, rank, world
         self._cut = patch is not None and any(max(images.size(n)) > patch for n in range(len(images)))
         self._orders: dict[int, NDArray[np.int64]] = {}
@@ -166,7 +269,7 @@ class Sampler:
         draws = np.random.Generator(np.random.Philox(derive_seed(self.seed, self.stream, "batch", number)))
         # All processes draw for the whole batch, so that how many they are changes nothing.
         turned, tops, lefts = draws.integers(0, 8, self.size), draws.random(self.size), draws.random(self.size)
-        made = []
+        cuts = []
         for n in range(self.rank, self.size, self.world):
             position = number * self.size + n
             place, k = self._place(position), int(turned[n]) if self.images.turns else 0
@@ -176,14 +279,12 @@ class Sampler:
             side = (rows, columns) if self.patch is None else (self.patch, self.patch)
             top, left = self.images.corner(place, (tops[n], lefts[n]), side)
             at = slice(top, top + side[0]), slice(left, left + side[1])
-            seed = derive_seed(self.seed, self.stream, "image", position)
-            lr, hr, camera = self.images.cut(place, at, self.scale, seed)
-            hr = None if hr is None else dihedral.transformed_view(hr, k)
-            made.append((dihedral.transformed_view(lr, k), hr, k, camera, seed))
+            cuts.append(Cut(place, at, k, derive_seed(self.seed, self.stream, "image", position)))
+        lr, hr, cameras = self.images.cut_all(cuts, self.scale)
         following = range((number + 1) * self.size + self.rank, (number + 2) * self.size, self.world)
         self.images.expect(self._place(position) for position in following)
-        lrs, hrs, symmetries, cameras, seeds = zip(*made, strict=True)
-        return Batch(_together(lrs), None if hrs[0] is None else _together(hrs), symmetries, cameras, seeds, self._cut)
+        symmetries, seeds = tuple(one.k for one in cuts), tuple(one.seed for one in cuts)
+        return Batch(lr, hr, symmetries, cameras, seeds, self._cut)
 
     def _place(self, position: int) -> int:
         """Which image stands at a position of the endless row of passes."""
