@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml $(wildcard $(CONSTRAINTS))
 	@echo "Installing into $(VENV), once; torch is large, so this takes a minute or more." >&2
 	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
 	$(PIP) hatchling editables
-	$(PIP) --no-build-isolation -e '.[dev,demo,eval,bench,video]'
+	$(PIP) --no-build-isolation -e '.[dev,demo,eval,bench,video,web]'
 	@touch $@
 
 demo: setup ## run everything on pictures that scikit-image ships; the last line names the report to open

@@ -65,8 +65,8 @@ def test_it_holds_the_package_alone(wheel: Path) -> None:
         f"zssr_gan/evaluation/page/{name}" for name in ("page.html", "page.css", "page.js", "table.md", "table.tex")
     } <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "zssr_gan").rglob("*.py")}
-    assert modules <= set(names)
+    files = [*(ROOT / "zssr_gan").rglob("*.py"), *(ROOT / "zssr_gan" / "web" / "static").rglob("*.*")]
+    assert {path.relative_to(ROOT).as_posix() for path in files} <= set(names)
 
 
 def test_it_works_outside_the_checkout(wheel: Path, tmp_path: Path, picture: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from zssr_gan.cli import compare, degradation, enhance, fuse, info, model, store, verify, video, weights
+from zssr_gan.cli import compare, degradation, enhance, fuse, info, model, store, verify, video, web, weights
 from zssr_gan.progress import escape_unencodable_output
 from zssr_gan.signals import turn_sigterm_into_an_exception
 
@@ -24,12 +24,14 @@ app = typer.Typer(
 )
 for command in (enhance.enhance, fuse.fuse, compare.compare, verify.verify):
     app.command(no_args_is_help=True)(command)
+app.command()(web.web)
 app.command()(info.info)
 app.add_typer(degradation.app, name="degradation")
 app.add_typer(store.app, name="store")
 app.add_typer(weights.app, name="weights")
 app.add_typer(model.app, name="model")
 app.add_typer(video.app, name="video")
+app.add_typer(web.users_app, name="web-user")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

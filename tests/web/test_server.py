@@ -1,0 +1,128 @@
+import socket
+
+import pytest
+
+from tests.web.client import Client
+from zssr_gan.errors import SettingsError
+from zssr_gan.web.guard import POLICY, Address
+from zssr_gan.web.server import bind, build_app
+from zssr_gan.web.site import Site
+
+
+def test_the_printed_address_lets_one_browser_in(site: Site) -> None:
+    app, token = build_app(site), site.sessions.token
+    browser, other = Client(app), Client(app)
+    refused = browser.get("/api/me")
+    assert refused.status == 401
+    assert refused.json == {
+        "error": "you are not signed in here (any more): open the address that 'zssr-gan web' printed last in its "
+        "window.",
+        "users": False,
+    }
+    entered = browser.get(f"/enter?token={token}")
+    assert (entered.status, entered.header("location")) == (303, "/")
+    cookie = entered.header("set-cookie") or ""
+    assert {"httponly", "samesite=strict"} <= {part.strip().lower() for part in cookie.split(";")}
+    assert browser.get("/api/me").status == 200
+    late = other.get(f"/enter?token={token}")
+    assert late.status == 403
+    assert b"used before" in late.body
+    assert other.get("/api/me").status == 401
+    assert browser.get(f"/enter?token={token}").status == 303  # a reload
+    assert other.get(f"/enter?token={site.sessions.token}").status == 303
+    assert site.sessions.token != token
+
+
+def test_a_restart_keeps_the_browser_signed_in(site: Site, client: Client) -> None:
+    restarted = Client(build_app(Site(site.cases, site.address)))
+    restarted.cookies = client.cookies
+    assert restarted.get("/api/me").status == 200
+    assert (site.state / "sessions.json").stat().st_mode & 0o077 == 0
+    assert next(iter(client.cookies.values())) not in (site.state / "sessions.json").read_text()
+    assert client.post("/api/logout").status == 200
+    restarted.cookies = {site.cookie: "x"}
+    assert restarted.get("/api/me").status == 401
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.example:8765"}, 421),
+        ({"host": "127.0.0.1:9000"}, 421),
+        ({"host": "127.0.0.1"}, 421),
+        ({"host": "10.0.0.1:8765"}, 421),
+        ({"host": None}, 421),
+        ({"host": "localhost:8765", "origin": "http://localhost:8765"}, 200),
+        ({"host": "[::1]:8765", "origin": "http://[::1]:8765"}, 200),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "https://127.0.0.1:8765"}, 403),
+        ({"origin": None}, 200),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"sec-fetch-site": None}, 200),
+        ({"x-zssr-gan": None}, 403),
+        ({"cookie": "zssr_gan_8765=guess"}, 401),
+        ({"cookie": ";;=\x7f"}, 401),
+    ],
+)
+def test_only_its_own_page_changes_anything(client: Client, headers: dict[str, str | None], status: int) -> None:
+    answer = client.send("POST", "/api/logout", headers=headers)
+    assert answer.status == status
+    assert status == 200 or answer.error.endswith(".")
+
+
+def test_every_answer_carries_the_policy(client: Client) -> None:
+    for path, status in (("/api/me", 200), ("/api/nothing", 404), ("/static/nothing", 404), ("/enter", 303)):
+        answer = client.get(path)
+        assert answer.status == status, path
+        assert answer.header("content-security-policy") == POLICY
+        assert answer.header("x-content-type-options") == "nosniff"
+        assert answer.header("referrer-policy") == "no-referrer"
+    assert "default-src 'self'" in POLICY
+    assert "frame-ancestors 'none'" in POLICY
+    assert client.get("/api/me").header("cache-control") == "no-store"
+    assert client.send("DELETE", "/api/me").status == 405
+
+
+@pytest.mark.parametrize(
+    "name", ["../server.py", "..%2Fserver.py", "%2e%2e/server.py", "/etc/passwd", "%00", "a\x7f", "__init__.py"]
+)
+def test_only_the_pages_own_files_are_served(client: Client, name: str) -> None:
+    answer = client.get(f"/static/{name}")
+    assert answer.status == 404
+    assert answer.error.endswith(".")
+
+
+def test_an_error_of_ours_is_one_sentence(
+    site: Site, client: Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> int:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(site.uploads, "free_bytes", fail)
+    answer = client.get("/api/me")
+    assert answer.status == 500
+    assert "planted" not in answer.error
+    assert "ZeroDivisionError: planted" in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(SettingsError, match="is in use, perhaps by another 'zssr-gan web'"):
+            bind("127.0.0.1", taken.getsockname()[1])
+    with pytest.raises(SettingsError, match=r"--host 203\.0\.113\.7: cannot be listened on"):
+        bind("203.0.113.7", 0)
+
+
+def test_a_host_that_others_reach_has_names() -> None:
+    address = Address("https", "0.0.0.0", 443, ["lab.example"])
+    assert address.accepts("lab.example")
+    assert address.accepts("LAB.example:443")
+    assert address.accepts("192.0.2.1")
+    assert not address.accepts("evil.example")
+    assert not address.accepts("lab.example:8443")
+    assert not address.accepts("lab.example:443:443")
+    assert not address.accepts("")

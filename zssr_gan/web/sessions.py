@@ -1,0 +1,85 @@
+"""Who is signed in: a cookie of random bytes for each browser, of which the server stores the hash.
+
+Sessions outlive a restart of the server, so that an open page goes on. The address that the command prints holds a
+token that lets one browser in; then it is spent, and the next one is made.
+"""
+
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from zssr_gan.errors import ZssrGanError
+from zssr_gan.files import atomic_write, sha256_bytes
+from zssr_gan.provenance import FileModel, read_json
+
+LIFE_S = 7 * 24 * 3600.0  # since the last sign-in
+
+
+class Session(FileModel):
+    """Of one browser; `began`: seconds since 1970."""
+
+    user: str
+    began: float
+
+
+_FILE = TypeAdapter(dict[str, Session])
+
+
+class Sessions:
+    """All that are signed in.
+
+    Args:
+        path: of the file in which they are stored.
+        on_token: is called with the next `token` of the address when a browser has used one.
+    """
+
+    def __init__(self, path: Path, on_token: Callable[[str], None]) -> None:
+        self._path, self._on_token = path, on_token
+        try:
+            found = read_json(path, dict[str, Session], ZssrGanError)
+        except ZssrGanError:  # at the first start; a damaged file means that everybody signs in again
+            found = {}
+        self._sessions = {key: session for key, session in found.items() if not _is_old(session)}
+        self.token = secrets.token_urlsafe(24)
+
+    def spend(self, token: str) -> bool:
+        """Whether this is the token; if so, it is spent."""
+        if not hmac.compare_digest(token.encode("utf-8", "replace"), self.token.encode()):
+            return False
+        self.token = secrets.token_urlsafe(24)
+        self._on_token(self.token)
+        return True
+
+    def begin(self, user: str) -> str:
+        """Sign a user in; returns the value of the cookie."""
+        cookie = secrets.token_urlsafe(32)
+        self._sessions[_key(cookie)] = Session(user=user, began=time.time())
+        self._save()
+        return cookie
+
+    def user(self, cookie: str) -> str | None:
+        """Who has this cookie; nobody where it is unknown or too old."""
+        session = self._sessions.get(_key(cookie))
+        return None if session is None or _is_old(session) else session.user
+
+    def end(self, cookie: str) -> None:
+        """Sign out."""
+        if self._sessions.pop(_key(cookie), None) is not None:
+            self._save()
+
+    def _save(self) -> None:
+        self._sessions = {key: session for key, session in self._sessions.items() if not _is_old(session)}
+        atomic_write(self._path, _FILE.dump_json(self._sessions), overwrite=True)
+        self._path.chmod(0o600)
+
+
+def _key(cookie: str) -> str:
+    return sha256_bytes(cookie.encode("utf-8", "replace"))
+
+
+def _is_old(session: Session) -> bool:
+    return not 0 <= time.time() - session.began <= LIFE_S

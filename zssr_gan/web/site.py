@@ -1,0 +1,111 @@
+"""What the routes work on: who is signed in, the cases, the uploads."""
+
+import asyncio
+import getpass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.requests import Request
+
+from zssr_gan.web.guard import Address, cookie_of
+from zssr_gan.web.refusals import Refusal
+from zssr_gan.web.sessions import Sessions
+from zssr_gan.web.uploads import Uploads
+from zssr_gan.web.users import Users, read_users
+
+STATE = ".zssr-gan-web"  # in the folder of the cases
+_LONGEST_WAIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who sends a request; an `admin` sees the cases of all."""
+
+    name: str
+    admin: bool
+
+
+class Site:
+    """One running server.
+
+    Args:
+        cases: folder of the cases.
+        address: where it is reached.
+        users: the users' file, read again when it changes; None: whoever started the server, alone.
+        upload_limit_bytes: of one file.
+        device: that jobs run on.
+        on_token: see `Sessions`.
+    """
+
+    def __init__(
+        self,
+        cases: Path,
+        address: Address,
+        *,
+        users: Path | None = None,
+        upload_limit_bytes: int = 20 * 10**9,
+        device: str = "cpu",
+        on_token: Callable[[str], None] = lambda _token: None,
+    ) -> None:
+        self.cases, self.address, self.device = cases, address, device
+        self._users_file = users
+        self._read_users: tuple[int, Users] | None = None
+        self.state = cases / STATE
+        self.sessions = Sessions(self.state / "sessions.json", on_token)
+        self.uploads = Uploads(self.state / "uploads", upload_limit_bytes)
+        self.cookie = f"zssr_gan_{address.port}"  # browsers send cookies to all ports of a host
+        self._sign_in = asyncio.Lock()
+        self._failures: dict[str, tuple[int, float]] = {}
+
+    @property
+    def has_users(self) -> bool:
+        """Whether people sign in by name and password."""
+        return self._users_file is not None
+
+    def users(self) -> Users:
+        """The users by now. Raises SettingsError where their file cannot be read."""
+        assert self._users_file is not None
+        changed = self._users_file.stat().st_mtime_ns if self._users_file.exists() else 0
+        if self._read_users is None or self._read_users[0] != changed:
+            self._read_users = changed, read_users(self._users_file)
+        return self._read_users[1]
+
+    def admit(self, request: Request) -> Person:
+        """Who sends a request. Raises Refusal without a valid cookie."""
+        name = self.sessions.user(cookie_of(request, self.cookie))
+        if name is not None:
+            if not self.has_users:
+                return Person(name, admin=True)
+            if (user := self.users().find(name)) is not None:
+                return Person(name, user.admin)
+        mend = "sign in." if self.has_users else "open the address that 'zssr-gan web' printed last in its window."
+        raise Refusal(401, f"you are not signed in here (any more): {mend}", users=self.has_users)
+
+    def owner(self) -> str:
+        """The one user of a server without a users' file: of this account."""
+        try:
+            return getpass.getuser()
+        except (OSError, KeyError):  # an account without a name
+            return "operator"
+
+    async def sign_in(self, name: str, password: str) -> Person:
+        """Check a password, one at a time; each wrong one of a name doubles the wait for the next.
+
+        Raises Refusal: wrong, too soon, or this server has no users.
+        """
+        if not self.has_users:
+            raise Refusal(400, "this server has no users: open the address that 'zssr-gan web' printed in its window.")
+        async with self._sign_in:
+            count, until = self._failures.get(name, (0, 0.0))
+            if (wait := until - time.monotonic()) > 0:
+                raise Refusal(429, f"too many wrong passwords: try again in {wait:.0f} seconds.")
+            user = await asyncio.to_thread(self.users().check, name, password)
+            if user is None:
+                if len(self._failures) > 10_000:
+                    self._failures.clear()
+                self._failures[name] = count + 1, time.monotonic() + min(_LONGEST_WAIT_S, 0.5 * 2**count)
+                raise Refusal(403, "this name and password do not belong together.")
+            self._failures.pop(name, None)
+        return Person(user.name, user.admin)
