@@ -116,13 +116,17 @@ def write_together(contents: Mapping[Path, bytes | Iterable[bytes]], *, replacea
         for written in temporary.values():
             written.unlink(missing_ok=True)
     for folder in {path.parent for path in contents}:
-        # Makes the new name outlive a power cut, where the system can; the content is on the disk already.
-        with contextlib.suppress(OSError):
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names in a folder outlive a power cut, where the system can; the contents are on the disk already."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def is_leftover(path: Path) -> bool:

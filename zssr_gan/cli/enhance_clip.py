@@ -39,7 +39,7 @@ FieldsOf = Annotated[
 
 def is_video(inputs: Sequence[Path], output: Path | None) -> bool:
     """Whether a video is asked for: by the ending of an input, or of the output."""
-    from zssr_gan.inference.outputs import VIDEO_EXTENSIONS
+    from zssr_gan.imaging.endings import VIDEO_EXTENSIONS
 
     names = [one.name for one in inputs if not one.is_dir()] + ([] if output is None else [output.name])
     return any(name.lower().endswith(VIDEO_EXTENSIONS) for name in names)

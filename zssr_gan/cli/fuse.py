@@ -129,7 +129,8 @@ def fuse(
     with running(failed=(ImageError, OutputError)) as bar:
         from dataclasses import replace
 
-        from zssr_gan.inference.outputs import VIDEO_EXTENSIONS, collect_sources
+        from zssr_gan.imaging.endings import VIDEO_EXTENSIONS
+        from zssr_gan.inference.outputs import collect_sources
         from zssr_gan.video.case_mean import MeanOption
         from zssr_gan.video.fuse import camera_option
         from zssr_gan.video.fuse_files import fuse_files

@@ -23,14 +23,10 @@ from numpy.typing import NDArray
 
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.files import sha256_bytes, why_unreadable
+from zssr_gan.imaging.endings import IMAGE_EXTENSIONS
 from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.picture import Metadata, Picture, from_samples
 from zssr_gan.settings.data import SourceSettings
-
-IMAGE_EXTENSIONS = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".avif", ".heic", ".heif", ".hif"}
-)
-"""What a file's name ends in, in lower case, where it is an image that can be read."""
 
 _NO_PICTURES = frozenset({
     ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".xml", ".html", ".htm", ".css",

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from zssr_gan.data.sources import FOLDER, IMAGE_EXTENSIONS, NOT_READ, images_in
+from zssr_gan.data.sources import FOLDER, NOT_READ, images_in
 from zssr_gan.errors import ImageError, OutputError, SettingsError
 from zssr_gan.files import why_unreadable
+from zssr_gan.imaging.endings import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 from zssr_gan.imaging.resize import Scale
 from zssr_gan.inference.region import Region, region_text
 from zssr_gan.provenance import is_ours, scale_text
@@ -25,11 +26,6 @@ WRITABLE = frozenset({".png", ".tif", ".tiff"})
 
 # Room in the 255 bytes of a file name for the suffix, "_evidence" and the temporary name while writing.
 _LONGEST_STEM = 180
-
-VIDEO_EXTENSIONS = (
-    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".asf", ".flv",
-    ".3gp", ".vob", ".ogv", ".mxf", ".nut", ".dav", ".h264", ".264", ".h265", ".265", ".hevc",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,148 @@
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from zssr_gan.errors import OutputError
+from zssr_gan.web.case_folder import (
+    CaseError,
+    create_case,
+    delete_case,
+    kind_of,
+    list_cases,
+    open_case,
+    open_folder,
+    read_case,
+    slug,
+)
+from zssr_gan.web.log import append, read_log, verify_log
+
+
+def upload(folder: Path, data: bytes) -> Path:
+    path = folder / "upload"
+    path.write_bytes(data)
+    return path
+
+
+def test_a_case_opens_on_another_machine(tmp_path: Path) -> None:
+    case = create_case(tmp_path / "here", "Car park, 3 May", "ann", number="17/26", operator="Ann B.")
+    one = case.add_original(upload(tmp_path, b"pixels"), "DCIM/IMG 1.PNG", "ann")
+    assert (one.path, one.kind, one.bytes, one.id) == ("originals/IMG-1.png", "image", 6, "1")
+    (tmp_path / "there").mkdir()
+    case.folder.rename(tmp_path / "there" / case.id)
+    (moved,) = list_cases(tmp_path / "there")
+    assert moved.facts.title == "Car park, 3 May"
+    assert moved.facts.number == "17/26"
+    assert moved.originals() == [one]
+    assert moved.path_of(one).read_bytes() == b"pixels"
+    assert not stat.S_IMODE(moved.path_of(one).stat().st_mode) & 0o222
+    assert [entry["act"] for entry in read_log(moved.folder)] == ["created", "received"]
+
+
+def test_originals_get_names_of_their_own(tmp_path: Path) -> None:
+    case = create_case(tmp_path, "a", "ann")
+    names = ["x.png", "sub/X.PNG", "../../etc/x.png", "x.png", "日本.png", "日本語.png"]
+    paths = [case.add_original(upload(tmp_path, f"{n}".encode()), name, "ann").path for n, name in enumerate(names)]
+    assert len({path.lower() for path in paths}) == len(names)
+    assert all(path.startswith("originals/") and path.count("/") == 1 for path in paths)
+    assert [one.name for one in case.originals()] == names
+    again = case.add_original(upload(tmp_path, b"3"), "x.png", "ann")
+    assert again.path == paths[3]
+    assert len(case.originals()) == len(names)
+
+
+def test_a_file_whose_log_line_a_kill_prevented_is_received_once(tmp_path: Path) -> None:
+    case = create_case(tmp_path, "a", "ann")
+    (case.folder / "originals" / "x.png").write_bytes(b"whole")
+    one = case.add_original(upload(tmp_path, b"whole"), "x.png", "ann")
+    other = case.add_original(upload(tmp_path, b"other"), "x.png", "ann")
+    assert (one.path, other.path) == ("originals/x.png", "originals/x-2.png")
+    assert sorted(path.name for path in (case.folder / "originals").iterdir()) == ["x-2.png", "x.png"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../x", "..", "", "a/b\\c", "\x00", "con", "NUL.png", "-rf", ".hidden", "a" * 300 + ".png", "x.p n/g", "Ün é.JPG"],
+)  # fmt: skip
+def test_a_slug_is_a_plain_file_name(name: str) -> None:
+    plain = slug(name)
+    assert plain
+    assert plain == Path(plain).name
+    assert plain.isascii()
+    assert len(plain) <= 100
+    assert plain[0] not in "-."
+    assert "\0" not in plain
+    assert plain.count(".") <= 1
+    assert slug(plain) == plain
+
+
+def test_kinds_follow_the_ending() -> None:
+    assert [kind_of(Path(name)) for name in ("a.JPG", "b.mkv", "c.txt")] == ["image", "video", "other"]
+
+
+def test_a_folder_opened_as_a_case_is_not_changed(tmp_path: Path) -> None:
+    folder = tmp_path / "faces"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("a.png", "sub/b.jpg", "notes.txt", ".hidden.png"):
+        (folder / name).write_bytes(name.encode())
+    before = {path: path.stat() for path in folder.rglob("*")}
+    case = open_folder(tmp_path / "cases", folder, "ann")
+    assert [one.name for one in case.originals()] == ["a.png", "sub/b.jpg"]
+    assert case.path_of(case.originals()[1]) == folder / "sub" / "b.jpg"
+    assert {path: path.stat() for path in folder.rglob("*")} == before
+    (folder / "c.png").write_bytes(b"new")
+    assert len(open_folder(tmp_path / "cases", folder, "ann").originals()) == 3
+    assert len(list_cases(tmp_path / "cases")) == 1
+    for bad in (tmp_path / "none", tmp_path / "cases" / "faces" / "tracks"):
+        with pytest.raises(CaseError, match=r"no such folder|no image and no video"):
+            open_folder(tmp_path / "cases", bad, "ann")
+
+
+def test_a_stranger_s_log_leads_nowhere_else(tmp_path: Path) -> None:
+    case = create_case(tmp_path, "a", "ann")
+    facts = {"id": "1", "name": "x", "kind": "image", "bytes": 1, "sha256": "0" * 64}
+    for path in ("/etc/passwd", "originals/../../x", "../x"):
+        append(case.folder, "eve", "received", path=path, **facts)
+    append(case.folder, "eve", "received", path=7)
+    assert case.originals() == []
+
+
+def test_what_is_no_case_is_one_sentence(tmp_path: Path) -> None:
+    case = create_case(tmp_path, "a", "ann")
+    for name in ("b", "../a", ".", "a/../a"):
+        with pytest.raises(CaseError, match="there is no case"):
+            open_case(tmp_path, name)
+    with pytest.raises(CaseError, match="needs a title"):
+        create_case(tmp_path, " - ", "ann")
+    content = json.loads((case.folder / "case.json").read_bytes())
+    (case.folder / "case.json").write_text(json.dumps({**content, "version": 2, "new": 1}))
+    with pytest.raises(CaseError, match=r"version 2; this program reads 1: upgrade it"):
+        read_case(case.folder)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="choose another"):
+        create_case(tmp_path / "file", "a", "ann")
+
+
+def test_deleting_is_logged_and_leaves_nothing(tmp_path: Path) -> None:
+    case = create_case(tmp_path, "a", "ann")
+    case.add_original(upload(tmp_path, b"1"), "x.png", "ann")
+    delete_case(case, "bob")
+    assert not case.folder.exists()
+    assert list_cases(tmp_path) == []
+    server = tmp_path / ".zssr-gan-web"
+    (entry,) = read_log(server)
+    assert (entry["user"], entry["act"], entry["facts"]["id"], entry["facts"]["log_entries"]) == (
+        "bob",
+        "deleted",
+        "a",
+        2,
+    )
+    assert verify_log(server).ok
+    assert not list(server.glob("deleted-*"))
+
+
+def test_cases_of_one_title_lie_apart(tmp_path: Path) -> None:
+    assert [create_case(tmp_path, title, "ann").id for title in ("A 1", "A 1", "日本", "v1.2/x")] == [
+        "a-1", "a-1-2", "case", "v1-2-x",
+    ]  # fmt: skip

@@ -1,0 +1,320 @@
+"""A case: a folder of originals, tracks, results and a log, which is the truth and opens on another machine.
+
+    case.json       what the case is
+    originals/      the files that were received, read-only, named by us
+    tracks/         regions followed through a video
+    results/        a folder for each job: 3_enhance/
+    report/         what is handed over
+    log.jsonl       every act, see `zssr_gan.web.log`; it lists the originals as well
+
+A folder that was opened as a case is not changed: its case lies in the folder of cases; its originals stay in place.
+"""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import unicodedata
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from zssr_gan.errors import OutputError, ZssrGanError
+from zssr_gan.files import atomic_write, json_keys, locked, sha256_file, sync_folder, why_unreadable
+from zssr_gan.imaging.endings import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
+from zssr_gan.provenance import VERSION, FileModel, is_ours, read_json
+from zssr_gan.web import log
+
+CASE_FILE = "case.json"
+CASE_VERSION = 1
+SERVER_FOLDER = ".zssr-gan-web"
+"""In the folder of cases: the queue, users' sessions, uploads in work."""
+
+_FOLDERS = ("originals", "tracks", "results", "report")
+_LONGEST = 80
+_LOCK = ".case.lock"
+_DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(1, 10))})
+
+Kind = Literal["image", "video", "other"]
+
+
+class CaseError(ZssrGanError):
+    """A case that is missing, damaged or of a newer version, or something that it does not hold."""
+
+
+class CaseFacts(FileModel):
+    """`case.json`."""
+
+    version: int = CASE_VERSION
+    title: str
+    number: str = ""
+    operator: str = ""
+    owner: str
+    created: str
+    """With its zone."""
+    opened_from: str | None = None
+    """The folder that was opened as a case; it is not changed."""
+    program: str = VERSION
+
+
+class Original(FileModel):
+    """A file of a case."""
+
+    id: str
+    """Of the case's originals: "1", "2", ..."""
+    name: str
+    """As its sender named it."""
+    path: str
+    """As a command in the case's folder takes it: `originals/x.png`, or absolute where a folder was opened."""
+    kind: Kind
+    bytes: int
+    sha256: str
+    received: str
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A case that is there."""
+
+    folder: Path
+    facts: CaseFacts
+
+    @property
+    def id(self) -> str:
+        """Name of its folder."""
+        return self.folder.name
+
+    def originals(self) -> list[Original]:
+        """The files, in the order in which they were received."""
+        received = [entry for entry in log.read_log(self.folder) if entry["act"] == "received"]
+        found = [self._logged(entry) for entry in received]
+        return [one for one in found if one is not None]
+
+    def _logged(self, entry: dict[str, Any]) -> Original | None:
+        """The original of a line of the log; None of one that leads out of the case, as a stranger's log may."""
+        try:
+            facts = {key: value for key, value in entry["facts"].items() if key in Original.model_fields}
+            one = Original.model_validate({**facts, "received": entry["time"]}, strict=True)
+        except ValidationError:
+            return None
+        inside = self.folder / "originals", *([Path(self.facts.opened_from)] if self.facts.opened_from else [])
+        path = Path(os.path.normpath(self.path_of(one)))
+        return one if one.id.isdecimal() and any(path.is_relative_to(folder) for folder in inside) else None
+
+    def original(self, number: str) -> Original:
+        """The one with this id. Raises CaseError."""
+        for one in self.originals():
+            if one.id == number:
+                return one
+        raise CaseError(f"the case {self.facts.title} has no original {number}; load the page again")
+
+    def path_of(self, original: Original) -> Path:
+        """Where it lies."""
+        return self.folder / original.path
+
+    def add_original(self, source: Path, given_name: str, user: str) -> Original:
+        """Move a file into the case, read-only, and log its hash.
+
+        Bytes that the case has under the same name are not taken twice.
+
+        Args:
+            source: a whole file on the disk of the cases; it is gone afterwards.
+            given_name: as its sender named it, folders included; it never becomes a path.
+            user: who sent it.
+
+        Raises:
+            OutputError: the disk refuses it; `source` is then still there.
+        """
+        digest = sha256_file(source)
+        with locked(self.folder / _LOCK):
+            had = self.originals()
+            for one in had:
+                if (one.sha256, one.name) == (digest, given_name) and self.path_of(one).is_file():
+                    source.unlink()
+                    return one
+            return self._receive(given_name, self._moved(source, given_name, digest, had), digest, user)
+
+    def _moved(self, source: Path, given_name: str, digest: str, had: list[Original]) -> Path:
+        folder, taken = self.folder / "originals", {Path(one.path).name for one in had}
+        target = folder / _free_name(slug(given_name), taken | _unlogged_names(folder, taken, digest))
+        try:
+            if not target.exists():
+                os.link(source, target)
+            target.chmod(0o444)
+            sync_folder(folder)
+            source.unlink()
+        except OSError as error:
+            raise OutputError(f"{target}: cannot be written ({error.strerror}); make room there.") from error
+        return target
+
+    def _receive(self, name: str, file: Path, digest: str, user: str) -> Original:
+        path = f"originals/{file.name}" if file.parent == self.folder / "originals" else str(file)
+        number = 1 + max((int(one.id) for one in self.originals()), default=0)
+        facts: dict[str, Any] = {"id": str(number), "name": name, "path": path, "kind": kind_of(file)}
+        facts |= {"bytes": file.stat().st_size, "sha256": digest}
+        entry = log.append(self.folder, user, "received", **facts)
+        return Original(**facts, received=entry["time"])
+
+    def highest_job(self) -> int:
+        """The highest number among its results, also of another machine; 0 of none."""
+        names = [path.name for path in (self.folder / "results").glob("*_*")]
+        return max((int(number) for name in names if (number := name.partition("_")[0]).isdecimal()), default=0)
+
+
+def create_case(cases: Path, title: str, user: str, *, number: str = "", operator: str = "") -> Case:
+    """Make an empty case in the folder of cases. Raises OutputError, and CaseError for a title without a letter."""
+    return _create(cases, title, user, number=number, operator=operator)
+
+
+def open_folder(cases: Path, folder: Path, user: str) -> Case:
+    """Make a case of a folder of images and videos, or of one that this program wrote into, which is not changed.
+
+    The files are hashed, and stay in place. A folder that was opened before gives its case again, with what is new.
+
+    Raises:
+        CaseError: no such folder, or one without images and videos.
+        OutputError: the folder of cases cannot be written.
+    """
+    try:
+        folder = folder.resolve(strict=True)
+        found = sorted(_media(folder))
+    except OSError as error:
+        raise CaseError(f"{folder}: {why_unreadable(folder, error, 'folder')}") from error
+    if not found and not list(results_in(folder)):
+        raise CaseError(f"{folder}: holds no image and no video; choose the folder that holds them")
+    case = next((one for one in list_cases(cases) if one.facts.opened_from == str(folder)), None)
+    case = case or _create(cases, folder.name, user, opened_from=str(folder))
+    with locked(case.folder / _LOCK):
+        had = {one.path for one in case.originals()}
+        for path in found:
+            if str(path) not in had:
+                case._receive(path.relative_to(folder).as_posix(), path, sha256_file(path), user)
+    return case
+
+
+def open_case(cases: Path, name: str) -> Case:
+    """The case with this id. Raises CaseError: there is none, it is damaged, or of a newer version."""
+    if name != slug(name) or not (folder := cases / name).is_dir():
+        raise CaseError(f"there is no case {name}; it was deleted, or lies in another folder of cases")
+    return read_case(folder)
+
+
+def read_case(folder: Path) -> Case:
+    """The case in a folder. Raises CaseError, see `open_case`."""
+    path = folder / CASE_FILE
+    if path.is_file() and "version" in json_keys(path):
+        version = json.loads(path.read_bytes())["version"]
+        if isinstance(version, int) and version > CASE_VERSION:
+            raise CaseError(f"{path}: is a case of version {version}; this program reads {CASE_VERSION}: upgrade it")
+    return Case(folder, read_json(path, CaseFacts, CaseError))
+
+
+def list_cases(cases: Path) -> list[Case]:
+    """The cases in a folder, by name; what is no case, or cannot be read, is left out."""
+    found = []
+    for path in sorted(cases.glob(f"*/{CASE_FILE}")):
+        try:
+            found.append(read_case(path.parent))
+        except CaseError:
+            continue
+    return found
+
+
+def delete_case(case: Case, user: str) -> None:
+    """Delete a case with its files, and log that in the folder of cases; an opened folder is not touched.
+
+    The act is logged first, and the folder gets another name before it is emptied, so a kill leaves no half of a case.
+    """
+    server = case.folder.parent / SERVER_FOLDER
+    server.mkdir(exist_ok=True)
+    end = log.verify_log(case.folder)
+    log.append(server, user, "deleted", id=case.id, title=case.facts.title, log_entries=end.entries, log_ok=end.ok)
+    gone = server / f"deleted-{case.id}"
+    shutil.rmtree(gone, ignore_errors=True)
+    case.folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def kind_of(path: Path) -> Kind:
+    """Image, video or other, by the name's ending."""
+    ending = path.suffix.lower()
+    return "image" if ending in IMAGE_EXTENSIONS else "video" if ending in VIDEO_EXTENSIONS else "other"
+
+
+def slug(name: str, otherwise: str = "file") -> str:
+    """A safe file name made of a name that a user gave: ASCII letters, digits, `-`, `_` and one `.`, never a path.
+
+    The ending is lower-case, since commands know a file by it. What has no such character becomes `otherwise`.
+    """
+    last = re.split(r"[/\\]", name)[-1]
+    plain = unicodedata.normalize("NFKD", last).encode("ascii", "ignore").decode()
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", plain)
+    stem, dot, ending = plain.rpartition(".")
+    stem, ending = (stem, ending) if dot else (ending, "")
+    ending = re.sub(r"[^a-z0-9]", "", ending.lower())[:10]
+    stem = re.sub(r"[-.]{2,}", "-", stem).strip("-._")[:_LONGEST].rstrip("-._") or otherwise
+    if stem.lower() in _DEVICES:
+        stem = f"{stem}-file"
+    return f"{stem}.{ending}" if ending else stem
+
+
+def results_in(folder: Path) -> Iterator[Path]:
+    """The records in a folder: JSON files of ours, also in its folders, in the order of their names."""
+    for path in sorted(folder.rglob("*.json")):
+        keys = json_keys(path)
+        if {"schema_version", "output"} <= keys or keys & {"fusion_version", "clip_version"}:
+            yield path
+
+
+def _create(cases: Path, title: str, user: str, **facts: Any) -> Case:
+    title = " ".join(title.split())
+    if not any(character.isalnum() for character in title):
+        raise CaseError("a case needs a title with a letter or a digit; type one")
+    try:
+        cases.mkdir(parents=True, exist_ok=True)
+        folder = _new_folder(cases, slug(re.sub(r"[./\\]", "-", title), "case").lower())
+        for name in _FOLDERS:
+            (folder / name).mkdir()
+    except OSError as error:
+        raise OutputError(
+            f"{cases}: cannot be written ({error.strerror}); choose another folder with --cases"
+        ) from error
+    case = Case(folder, CaseFacts(title=title, owner=user, created=log.now(), **facts))
+    log.append(folder, user, "created", **case.facts.model_dump(mode="json"))
+    atomic_write(folder / CASE_FILE, (case.facts.model_dump_json(indent=2) + "\n").encode())
+    return case
+
+
+def _new_folder(cases: Path, name: str) -> Path:
+    taken = {path.name for path in cases.iterdir()}
+    while True:  # another window may take the name meanwhile
+        folder = cases / _free_name(name, taken)
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            taken.add(folder.name)
+
+
+def _free_name(name: str, taken: Collection[str]) -> str:
+    """The name, or with -2, -3, ... before its ending; names that differ in case alone are one on some disks."""
+    lower, path = {one.lower() for one in taken}, Path(name)
+    numbered = (f"{path.stem}-{number}{path.suffix}" for number in itertools.count(2))
+    return next(one for one in itertools.chain([name], numbered) if one.lower() not in lower)
+
+
+def _unlogged_names(folder: Path, logged: Collection[str], digest: str) -> set[str]:
+    """Files that a killed server did not log yet, without those that hold these very bytes."""
+    return {one.name for one in folder.iterdir() if one.name not in logged and sha256_file(one) != digest}
+
+
+def _media(folder: Path) -> Iterator[Path]:
+    """The images and videos in a folder and its folders that are not results of ours."""
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and not hidden and kind_of(path) != "other" and not is_ours(path):
+            yield path
