@@ -48,8 +48,12 @@ class Page:
 
     def open(self, path: Path) -> None:
         """Open a file from the disk, and wait until all of it is there."""
+        self.visit(path.resolve().as_uri())
+
+    def visit(self, url: str) -> None:
+        """Open an address, and wait until all of it is there."""
         before = len(self.events)
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=url)
         while not any(event["method"] == "Page.loadEventFired" for event in self.events[before:]):
             self.events.append(self._next())
 
@@ -58,6 +62,24 @@ class Page:
         found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
+
+    def wait(self, expression: str, seconds: float = _PATIENCE) -> None:
+        """Wait until an expression of JavaScript is true, or names an element that is there."""
+        until = time.monotonic() + seconds
+        while not self.value(f"Boolean({expression})"):
+            assert time.monotonic() < until, f"not within {seconds:.0f} s: {expression}"
+            time.sleep(0.05)
+
+    def choose_files(self, selector: str, files: list[Path]) -> None:
+        """What the browser's file chooser would put into an input."""
+        node = self.call("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})")
+        names = [str(file.resolve()) for file in files]
+        self.call("DOM.setFileInputFiles", files=names, objectId=node["result"]["objectId"])
+
+    def media(self, *, dark: bool = False) -> None:
+        """Dark or light, as the person's system asks for."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     def resize(self, width: int, height: int, *, phone: bool = False) -> None:
         """The window's size in CSS pixels."""
@@ -69,10 +91,11 @@ class Page:
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
-    def drag(self, selector: str, start: float, end: float) -> None:
-        """Press the mouse on an element, move it and let go; places as shares of the element's width."""
-        for kind, across in (("mousePressed", start), ("mouseMoved", end), ("mouseReleased", end)):
-            x, y = self._place(selector, across)
+    def drag(self, selector: str, start: float, end: float, *, down: tuple[float, float] = (0.5, 0.5)) -> None:
+        """Press the mouse on an element, move it and let go; places as shares of the element's width and height."""
+        places = (("mousePressed", start, down[0]), ("mouseMoved", end, down[1]), ("mouseReleased", end, down[1]))
+        for kind, across, below in places:
+            x, y = self._place(selector, across, below)
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
 
     def touch(self, selector: str, across: float) -> None:
@@ -98,12 +121,12 @@ class Page:
         """The page as it is printed."""
         return base64.b64decode(self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=False)["data"])
 
-    def _place(self, selector: str, across: float) -> tuple[float, float]:
+    def _place(self, selector: str, across: float, below: float = 0.5) -> tuple[float, float]:
         box = self.value(
             f"(e => {{ e.scrollIntoView({{block: 'center', behavior: 'instant'}}); const b = e.getBoundingClientRect();"
             f" return [b.x, b.y, b.width, b.height]; }})(document.querySelector({json.dumps(selector)}))"
         )
-        return box[0] + box[2] * across, box[1] + box[3] / 2
+        return box[0] + box[2] * across, box[1] + box[3] * below
 
     def _next(self) -> dict[str, Any]:
         until = time.monotonic() + _PATIENCE
@@ -125,7 +148,11 @@ def page_of_a_browser(profile: Path) -> Iterator[Page]:
     command = [CHROMIUM, "--headless", "--remote-debugging-pipe", f"--user-data-dir={profile}", "--no-first-run"]
     # What the browser would fetch for itself is none of the page's requests.
     command += ["--disable-background-networking", "--disable-component-update", "--disable-gpu"]
-    command += ["--hide-scrollbars", "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND"]
+    command += [
+        "--hide-scrollbars",
+        "--disable-dev-shm-usage",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    ]
     if os.geteuid() == 0:
         command.append("--no-sandbox")  # Chromium has none for root
     # The browser reads from 3 and writes to 4: ends with higher numbers are not in the way of these.

@@ -1,0 +1,96 @@
+// The page: which view is shown, who is in, and what every view has around it.
+import { get, post, server } from "./api.js";
+import { attempt, button, dialog, h, link, notice, redraw } from "./dom.js";
+import { bytes } from "./format.js";
+import { help } from "./help.js";
+import * as home from "./home.js";
+import * as casePage from "./case.js";
+import { login } from "./login.js";
+import * as queue from "./queue.js";
+import { follow, listen, openCase, reload, state } from "./state.js";
+
+const main = document.getElementById("main");
+let shown = { key: null, update() {}, leave() {} };
+
+/** Show what the address asks for: #/ the cases, #/case/ID/STEP/ARGUMENT one case. */
+async function route() {
+  const parts = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  const [kind, id, step, ...rest] = parts;
+  const key = kind === "case" ? `case ${id} ${step}` : "home";
+  try {
+    if (kind === "case" && state.open?.id !== id) await openCase(id);
+    if (kind !== "case") state.open = null;
+  } catch (error) {
+    if (error.status === 401) return;
+    notice(error.message, { error: true });
+    location.hash = "#/";
+    return;
+  }
+  const same = shown.key === key;
+  if (!same) shown.leave?.();
+  const view = kind === "case" ? casePage : home;
+  const made = same && shown.go ? (shown.go(rest), shown) : view.show(main, step, rest);
+  shown = { ...made, key };
+  top();
+  document.title = state.open ? `${state.open.title} - zssr-gan` : "zssr-gan";
+  if (!same) {
+    scrollTo(0, 0);
+    main.focus({ preventScroll: true });
+  }
+}
+
+function top() {
+  const { me, open } = state;
+  redraw(document.getElementById("top"),
+    link([h("img", { src: "/static/icon.svg", alt: "", width: "22", height: "22" }), "zssr-gan"], "#/", { class: "brand", "aria-label": "zssr-gan: all cases" }),
+    open ? h("span", { class: "crumb" }, link("All cases", "#/"), h("span", { "aria-hidden": "true" }, "/"), h("strong", {}, open.title), open.number ? h("span", { class: "quiet" }, open.number) : null) : h("span", { class: "crumb" }),
+    h("span", { class: "quiet device", title: "What this machine computes with" }, me?.device ?? ""),
+    me?.users ? h("span", { class: "quiet" }, me.name, me.admin ? " (sees all cases)" : "") : null,
+    me?.users ? button("Sign out", () => attempt(async () => { await post("/api/logout"); location.reload(); }), { class: "small" }) : null,
+    button("Keys and help", help, { class: "small", "aria-keyshortcuts": "?" }),
+  );
+}
+
+server.refused = (refusal) => {
+  shown.leave?.();
+  shown = { key: null, update() {} };
+  document.getElementById("queue").replaceChildren();
+  login(main, refusal, start);
+};
+
+listen((what, facts) => {
+  if (what === "lost") {
+    const banner = document.getElementById("lost");
+    banner.hidden = !facts;
+    banner.textContent = facts ? "The connection to zssr-gan web is lost. Jobs that run go on; the page tries again by itself." : "";
+  }
+  if (what === "case" && state.open) top();
+  shown.update?.(what, facts);
+});
+
+addEventListener("hashchange", () => route());
+addEventListener("keydown", (event) => {
+  if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (document.getElementById("dialog").open) return;
+  if (event.key === "?") return help();
+  shown.key?.startsWith("case") && casePage.key(event, shown);
+});
+// A file that is dropped beside the drop zone does not replace the page.
+for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => { if (!event.defaultPrevented) event.preventDefault(); });
+
+async function start() {
+  try {
+    state.me = await get("/api/me");
+    state.methods = await get("/api/methods");
+    queue.show(document.getElementById("queue"));
+    await reload();
+    follow();
+    await route();
+    const room = state.me.free_bytes;
+    if (room !== null && room < 1e9) dialog("Little room is left", h("p", {}, `The disk with the cases has ${bytes(room)} left. Uploads and results need room: delete what is not needed.`));
+  } catch (error) {
+    if (error.status !== 401) main.replaceChildren(h("h1", {}, "The page cannot begin"), h("p", { role: "alert" }, error.message), button("Try again", start, { class: "primary" }));
+  }
+}
+
+start();

@@ -1,0 +1,44 @@
+// Step 2: what the camera did, estimated from the pictures; accept it, or set another.
+import { caseUrl, post } from "./api.js";
+import { attempt, button, command, h, link, redraw } from "./dom.js";
+import { step } from "./case.js";
+import { count } from "./format.js";
+import { jobCard } from "./queue.js";
+import { chosen, jobsOf, pictures, state } from "./state.js";
+
+export function show(root) {
+  const choice = chosen(state.open.id);
+
+  function draw() {
+    const picked = pictures(state.open), { estimates } = state.open;
+    const running = jobsOf(state.open.id).filter((job) => job.kind === "degradation" && ["queued", "running", "failed"].includes(job.state)).slice(-2);
+    redraw(root, h("h1", {}, "What did the camera do?"),
+      h("p", {}, "Blur, noise and compression of the camera are undone only where they are known. They are estimated from the low-resolution pictures themselves: more pictures of one camera make it surer."),
+      picked.length ? h("div", { class: "row" }, button(`Estimate from ${count(picked.length, "chosen picture")}`, estimate, { class: "primary" }), picked.length < 10 ? h("span", { class: "quiet" }, "Few pictures rarely tell a blur.") : null)
+        : h("p", { class: "quiet" }, "Of a video, it is estimated from the frames when they are fused or enhanced. To estimate it here, ", link("choose pictures", step("files")), "."),
+      running.map((job) => jobCard(job)),
+      h("fieldset", { class: "options" }, h("legend", {}, "Enhance with"),
+        option("auto", "What each run finds by itself", "Estimated anew, as the command does by default. Right for most cases."),
+        estimates.map((one) => option(one.id, one.name, one.summary, one)),
+        option("bicubic", "No blur, no noise (bicubic)", "Assumes that the pictures were made small by bicubic interpolation. Wrong for most cameras: for comparison.")),
+      h("div", { class: "next" }, h("span", { class: "grow" }), link("Go on to Enhance", step("enhance"), { class: "button primary" })));
+  }
+
+  function option(value, title, text, estimate = null) {
+    return h("div", { class: "option" },
+      h("label", { class: "check" }, h("input", { type: "radio", name: "camera", value, checked: choice.camera === value, onchange: () => { choice.camera = value; } }),
+        h("span", {}, h("strong", {}, title), estimate ? h("span", { class: estimate.certain ? "badge sure" : "badge unsure" }, estimate.certain ? "sure" : "not sure") : null, h("span", { class: "block" }, text))),
+      estimate?.why ? h("p", { class: "quiet indent" }, estimate.why) : null,
+      estimate?.plot ? h("details", { class: "indent" }, h("summary", {}, `Drawn: ${estimate.name}`), h("img", { class: "plot", loading: "lazy", alt: `Blur, noise and compression of ${estimate.name}: ${estimate.summary}`, src: caseUrl(state.open.id, "estimates", estimate.id, "plot.png") })) : null);
+  }
+
+  const estimate = () => attempt(async () => {
+    const body = { kind: "degradation", originals: pictures(state.open).map((one) => one.id), options: {} };
+    const job = await post(caseUrl(state.open.id, "jobs"), body);
+    state.jobs.set(job.id, job);
+    draw();
+  });
+
+  draw();
+  return { update(what, facts) { if (what === "case" || (what === "job" && facts?.kind === "degradation")) draw(); } };
+}

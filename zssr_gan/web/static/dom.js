@@ -1,0 +1,125 @@
+// Elements made by calls, never from markup: no text of a user is read as HTML.
+
+const SVG = new Set(["svg", "polygon", "line", "g", "circle", "path"]);
+const PROPERTIES = new Set(["value", "checked", "indeterminate", "muted"]);
+
+/** Make an element: `props` are attributes, `onclick` and the like listeners, `style` an object of CSS properties. */
+export function h(tag, props, ...children) {
+  const node = SVG.has(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  let late = [];
+  for (const [name, value] of Object.entries(props ?? {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (name === "style") for (const [key, one] of Object.entries(value)) node.style.setProperty(key, one);
+    else if (PROPERTIES.has(name)) late.push([name, value]);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...shown(children));
+  for (const [name, value] of late) node[name] = value; // a select has its options first
+  return node;
+}
+
+function shown(children) {
+  return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+}
+
+/** Replace what an element holds; the focus, the open details and the scroll of lists stay where they were. */
+export function redraw(root, ...children) {
+  const active = root.contains(document.activeElement) ? signature(document.activeElement) : null;
+  const open = new Set([...root.querySelectorAll("details[open] > summary")].map(signature));
+  root.replaceChildren(...shown(children));
+  for (const summary of root.querySelectorAll("details > summary")) if (open.has(signature(summary))) summary.parentNode.open = true;
+  if (active === null || root.contains(document.activeElement)) return;
+  const again = [...root.querySelectorAll("a, button, input, select, textarea, summary, [tabindex]")].find((node) => signature(node) === active);
+  if (again) again.focus({ preventScroll: true });
+}
+
+function signature(node) {
+  return [node.tagName, node.id, node.name, node.type, node.getAttribute("aria-label") ?? node.textContent, node.getAttribute("href") ?? node.getAttribute("value")].join("|");
+}
+
+export function button(text, onclick, props = {}) {
+  return h("button", { type: "button", onclick, ...props }, text);
+}
+
+export function link(text, href, props = {}) {
+  return h("a", { href, ...props }, text);
+}
+
+/** A command line with a button that copies it. */
+export function command(text, label = "The command that does this") {
+  const copy = button("Copy", async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      copy.textContent = "Copied";
+    } catch {
+      const range = document.createRange();
+      range.selectNodeContents(code);
+      getSelection().removeAllRanges();
+      getSelection().addRange(range);
+      copy.textContent = "Marked: press Ctrl+C";
+    }
+    setTimeout(() => { copy.textContent = "Copy"; }, 3000);
+  }, { class: "small" });
+  const code = h("code", { tabindex: "0" }, text);
+  return h("div", { class: "command" }, h("span", { class: "quiet" }, label), h("div", {}, code, copy));
+}
+
+const LABELS = {
+  fused: "Arithmetic on the listed frames alone; no network takes part.",
+  internal: "Learnt from this picture (or video) alone.",
+  case: "Learnt from the low-resolution pictures of this case, which the record lists.",
+  generative: "Learnt from other pictures: detail can be theirs.",
+};
+
+/** The label of a result: what its pixels were learnt from. */
+export function badge(label) {
+  return label ? h("span", { class: `badge ${label}`, title: LABELS[label] ?? "" }, label) : null;
+}
+
+export function meaning(label) {
+  return LABELS[label] ?? "";
+}
+
+/** Show a message that goes away by itself, or, of an error, stays until it is closed. */
+export function notice(text, { error = false } = {}) {
+  const box = document.getElementById("notices");
+  for (const old of box.children) if (old.dataset.text === text) old.remove();
+  const one = h("div", { class: error ? "notice error" : "notice", role: error ? "alert" : "status", "data-text": text }, h("p", {}, text), button("Close", () => one.remove(), { class: "small" }));
+  box.append(one);
+  while (box.children.length > 3) box.firstChild.remove();
+  if (!error) setTimeout(() => one.remove(), 6000);
+}
+
+/** Do what a button asks for; say what went wrong. */
+export async function attempt(action) {
+  try {
+    return await action();
+  } catch (error) {
+    notice(error.message, { error: true });
+    return null;
+  }
+}
+
+/** Open the dialog: a title, what it holds, and one button that does it. */
+export function dialog(title, content, { action = null, label = "OK", danger = false } = {}) {
+  const box = document.getElementById("dialog");
+  const form = h("form", { method: "dialog", onsubmit: async (event) => {
+    if (action === null) return;
+    event.preventDefault();
+    form.querySelector(".wrong")?.remove();
+    try {
+      await action(new FormData(form));
+      box.close();
+    } catch (error) {
+      form.insertBefore(h("p", { class: "wrong", role: "alert" }, error.message), form.lastChild);
+    }
+  } },
+  h("h2", { id: "dialog-title" }, title), content,
+  h("div", { class: "row end" },
+    action === null ? null : button("Cancel", () => box.close()),
+    h("button", { class: danger ? "danger" : "primary" }, action === null ? "Close" : label)));
+  box.replaceChildren(form);
+  box.showModal();
+  (form.querySelector("input, select") ?? form.querySelector("button"))?.focus();
+}

@@ -1,0 +1,94 @@
+// Step 4: what is enhanced, and how; one button starts it.
+import { caseUrl, post } from "./api.js";
+import { attempt, badge, button, command, h, link, redraw } from "./dom.js";
+import { step } from "./case.js";
+import { count, duration } from "./format.js";
+import { chosen, isVideo, pictures, state } from "./state.js";
+
+const CAMERAS = [["auto", "found by the run itself"], ["bicubic", "no blur, no noise (bicubic)"]];
+
+/** What can be enhanced: the chosen pictures, every track, every video. */
+function sources() {
+  const { open } = state, found = [], picked = pictures(open);
+  if (picked.length) found.push({ id: "pictures", kind: picked.length === 1 ? "image" : "folder", title: picked.length === 1 ? picked[0].name : count(picked.length, "picture"), text: "as chosen under Files", body: { kind: "enhance", originals: picked.map((one) => one.id) } });
+  if (picked.length > 1) found.push({ id: "burst", kind: "track", title: `${count(picked.length, "picture")} as one burst`, text: "one scene, cut alike: fused into one picture", body: { kind: "fuse", originals: picked.map((one) => one.id), options: { reference: picked[0].id } } });
+  for (const track of open.tracks) found.push({ id: `track ${track.id}`, kind: "track", title: `Track ${track.name}`, text: `${count(track.tracked, "frame")} fused into one picture`, body: { kind: "fuse", originals: [track.original], options: { track: track.id } } });
+  for (const video of open.originals.filter(isVideo)) found.push({ id: `video ${video.id}`, kind: "video", title: video.name, text: `every frame${video.frames ? ` (${video.frames})` : ""}: a video out of a video`, body: { kind: "video", originals: [video.id] } });
+  return found;
+}
+
+export function show(root) {
+  const choice = chosen(state.open.id);
+  let plans = new Map(), wanted = 0;
+
+  const source = () => { const all = sources(); return all.find((one) => one.id === choice.source) ?? all[0]; };
+  const methods = (from) => state.methods.filter((one) => one.kinds.includes(from.kind));
+  const method = (from) => methods(from).find((one) => one.id === choice.method) ?? methods(from).find((one) => one.default) ?? methods(from)[0] ?? null;
+
+  function body(from, way) {
+    const options = { ...from.body.options };
+    if (way) options.method = way.id;
+    if (from.body.kind === "enhance") Object.assign(options, { scale: choice.scale, degradation: choice.camera });
+    return { kind: from.body.kind, originals: from.body.originals, options };
+  }
+
+  async function plan() { // each method's time on this machine; nothing is run
+    const from = source(), turn = (wanted += 1);
+    if (!from) return;
+    plans = new Map();
+    draw();
+    for (const way of [method(from), ...methods(from).filter((one) => one !== method(from))]) {
+      const found = await post(caseUrl(state.open.id, "plan"), body(from, way)).catch((error) => ({ error: error.message }));
+      if (turn !== wanted) return;
+      plans.set(way?.id ?? null, found);
+      draw();
+    }
+  }
+
+  function draw() {
+    const all = sources(), from = source();
+    if (!from) {
+      redraw(root, h("h1", {}, "Enhance"), h("p", {}, "There is nothing to enhance yet. ", link("Drop a picture or a video", step("files")), state.open.originals.some(isVideo) ? [", or ", link("mark a face or plate", step("mark"))] : null, "."));
+      return;
+    }
+    const way = method(from), found = plans.get(way?.id ?? null);
+    redraw(root, h("h1", {}, "Enhance"),
+      h("fieldset", { class: "options" }, h("legend", {}, "What"), all.map((one) => h("div", { class: "option" }, h("label", { class: "check" },
+        h("input", { type: "radio", name: "source", value: one.id, checked: one === from || one.id === from.id, onchange: () => { choice.source = one.id; plan(); } }),
+        h("span", {}, h("strong", {}, one.title), " ", h("span", { class: "quiet" }, one.text)))))),
+      methods(from).length ? h("fieldset", { class: "options methods" }, h("legend", {}, "How"), methods(from).map((one) => card(one, way))) : null,
+      from.body.kind === "enhance" ? h("div", { class: "row fields" },
+        h("label", {}, "Scale", h("select", { name: "scale", value: String(choice.scale), onchange: (event) => { choice.scale = Number(event.target.value); plan(); } }, [2, 3, 4].map((scale) => h("option", { value: String(scale) }, `× ${scale}`)))),
+        h("label", {}, "Camera", h("select", { name: "degradation", value: choice.camera, onchange: (event) => { choice.camera = event.target.value; plan(); } }, [...CAMERAS, ...state.open.estimates.map((one) => [one.id, one.name])].map(([value, text]) => h("option", { value }, text))))) : null,
+      found?.error ? h("p", { class: "wrong", role: "alert" }, found.error) : null,
+      h("div", { class: "plan" },
+        found?.sentence ? h("p", {}, found.sentence) : null,
+        (found?.notices ?? []).map((one) => h("p", { class: "caution" }, one)),
+        found?.command ? command(found.command) : found?.error ? null : h("p", { class: "quiet" }, "Looking at the files…")),
+      h("div", { class: "next" },
+        h("span", { class: "grow" }, found?.label ? ["The result is ", badge(found.label), h("span", { class: "quiet" }, time(found))] : null),
+        button(from.body.kind === "fuse" ? "Start fusing" : "Start enhancing", start, { class: "primary", disabled: Boolean(found?.error) })));
+  }
+
+  const time = (found) => (found.seconds === null || found.seconds === undefined ? " · time not measured yet on this machine" : ` · about ${duration(found.seconds)} on this machine`);
+
+  function card(one, way) {
+    const found = plans.get(one.id);
+    return h("label", { class: one === way ? "method chosen" : "method" },
+      h("input", { type: "radio", name: "method", value: one.id, checked: one === way, onchange: () => { choice.method = one.id; draw(); if (!plans.has(one.id)) plan(); } }),
+      h("span", { class: "block" }, h("strong", {}, one.title), badge(found?.label ?? one.label), one.default ? h("span", { class: "quiet" }, " usual choice") : null),
+      h("span", { class: "block" }, one.text),
+      h("span", { class: "block quiet" }, one.may),
+      h("span", { class: "block time" }, found === undefined ? "…" : found.error ? "not for these files" : time(found).replace(" · ", "")));
+  }
+
+  const start = () => attempt(async () => {
+    const from = source(), job = await post(caseUrl(state.open.id, "jobs"), body(from, method(from)));
+    state.jobs.set(job.id, job);
+    state.watched = job.id;
+    location.hash = step("look", `job-${job.id}`);
+  });
+
+  plan();
+  return { update(what) { if (what === "case") draw(); } };
+}

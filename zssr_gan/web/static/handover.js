@@ -1,0 +1,42 @@
+// Step 7: the report, and the package that another analyst can check.
+import { caseUrl, post } from "./api.js";
+import { attempt, button, command, h, link, redraw } from "./dom.js";
+import { step } from "./case.js";
+import { count, time } from "./format.js";
+import { jobCard } from "./queue.js";
+import { jobsOf, state } from "./state.js";
+
+export function show(root) {
+  const start = (kind) => attempt(async () => {
+    const job = await post(caseUrl(state.open.id, "jobs"), { kind, originals: [], options: {} });
+    state.jobs.set(job.id, job);
+    draw();
+  });
+
+  function part(kind, title, text, ready, done) {
+    const job = jobsOf(state.open.id).filter((one) => one.kind === kind).sort((a, b) => String(b.created).localeCompare(String(a.created)))[0];
+    const busy = job && ["queued", "running"].includes(job.state);
+    return h("section", { class: "part" }, h("h2", {}, title), h("p", {}, text),
+      h("div", { class: "row" }, button(job?.state === "done" ? `Make the ${kind} again` : `Make the ${kind}`, () => start(kind), { class: job?.state === "done" ? "" : "primary", disabled: !ready || busy }), job?.state === "done" ? done(job) : null),
+      job && job.state !== "done" ? jobCard(job) : null,
+      job?.state === "done" ? h("p", { class: "quiet" }, `Made ${time(job.ended)}.`) : null);
+  }
+
+  function draw() {
+    const { open } = state, { log } = open, ready = open.results.length > 0;
+    redraw(root, h("h1", {}, "Hand over"),
+      ready ? null : h("p", { class: "caution" }, "There is no result yet. ", link("Enhance a picture first", step("enhance")), "."),
+      part("report", "Report", "One page that shows every result beside its plain enlargement, its evidence map, its label and what was assumed. It opens in any browser, offline.", ready,
+        (job) => link("Open the report", caseUrl(open.id, "report", "index.html"), { class: "button primary", target: "_blank", rel: "noopener" })),
+      part("package", "Court package", "A zip with the originals and their hashes, results, records, tracks, the report, every command line and the versions. Whoever has zssr-gan can check it, and make the results again.", ready,
+        () => link("Download the package", caseUrl(open.id, "package.zip"), { class: "button primary", download: "" })),
+      h("div", { class: "part" }, command("zssr-gan verify package.zip --rerun", "How the other side checks it")),
+      h("section", { class: "part" }, h("h2", {}, "Log of the case"),
+        h("p", {}, log.ok ? h("span", { class: "badge sure" }, "unbroken") : h("span", { class: "badge unsure" }, "broken"), ` ${count(log.entries, "entry", "entries")}; each has the hash of the one before.`),
+        h("p", { class: "quiet" }, `Folder: ${open.folder}`)),
+      h("p", { class: "caution" }, h("strong", {}, "An investigative lead, not an identification."), " Say so to whoever gets it: enlarged detail can be wrong, and the evidence map shows where it is a guess."));
+  }
+
+  draw();
+  return { update(what, facts) { if (what === "case" || (what === "job" && ["report", "package"].includes(facts?.kind))) draw(); } };
+}

@@ -1,0 +1,132 @@
+// Steps 5 and 6: watch it come, then look at it beside the plain enlargement.
+import { caseUrl, get } from "./api.js";
+import { badge, command, h, link, meaning, redraw } from "./dom.js";
+import { step } from "./case.js";
+import { count, duration, share, size, stage as words } from "./format.js";
+import { jobCard, jobUrl } from "./queue.js";
+import { jobsOf, state } from "./state.js";
+import { viewer } from "./viewer.js";
+
+const SHOWN = ["enhance", "fuse", "video", "compare"];
+
+export function show(root, [asked]) {
+  let open = null, view = null, watched = asked?.startsWith("job-") ? asked.slice(4) : null;
+  const coming = h("div", { class: "coming" }), place = h("div", {}), list = h("ul", { class: "results" }), about = h("div", { class: "about" });
+  const title = h("h1", {}, "Look"), empty = h("p", { class: "quiet" });
+
+  const results = () => state.open.results;
+  const plainUrl = (one) => caseUrl(state.open.id, "results", one.id, "bicubic.png");
+  const viewUrl = (one) => caseUrl(state.open.id, "results", one.id, "view.png");
+
+  /** All that can be seen beside a result: its plain enlargement, and other results of the same originals. */
+  function sides(one) {
+    const same = results().filter((other) => other.id !== one.id && originals(other).some((id) => originals(one).includes(id)));
+    return [
+      ...(one.bicubic ? [{ key: "plain", title: "plain enlargement (bicubic)", url: plainUrl(one), label: null }] : []),
+      { key: one.id, title: name(one), url: viewUrl(one), label: one.label },
+      ...same.map((other) => ({ key: other.id, title: name(other), url: viewUrl(other), label: other.label })),
+    ];
+  }
+
+  function choose(id, focus = false) {
+    const one = results().find((result) => result.id === id) ?? results()[0];
+    open = one?.id ?? null;
+    view?.leave();
+    view = null;
+    if (!one) return draw();
+    view = viewer({ width: one.width, height: one.height, title: name(one), sides: sides(one), result: one.id, evidence: one.evidence ? caseUrl(state.open.id, "results", one.id, "evidence.png") : null });
+    place.replaceChildren(view.node);
+    view.fit();
+    drawAbout(one);
+    draw();
+    if (focus) view.node.scrollIntoView({ block: "start" });
+  }
+
+  function drawAbout(one) {
+    redraw(about,
+      h("p", {}, badge(one.label), " ", meaning(one.label)),
+      h("p", { class: "caution" }, h("strong", {}, "An investigative lead, not an identification.")),
+      h("p", {}, h("strong", {}, "Assumed: "), one.assumed || "nothing beyond the input"),
+      (one.notices ?? []).map((text) => h("p", { class: "caution" }, text)),
+      one.command ? command(one.command) : null,
+      h("div", { class: "row" }, link("Download the result", caseUrl(state.open.id, "results", one.id, "file"), { class: "button small", download: "" }), link("Record (JSON)", caseUrl(state.open.id, "results", one.id, "record.json"), { class: "button small", download: "" })),
+      h("div", { class: "row" }, link("Try another method", step("enhance"), { class: "button" }), link("Hand it over", step("handover"), { class: "button primary" })));
+  }
+
+  function drawComing() {
+    const jobs = jobsOf(state.open.id).filter((job) => SHOWN.includes(job.kind));
+    const live = jobs.filter((job) => job.state === "running" || job.state === "queued" || (job.id === watched && job.state !== "done"));
+    for (const old of [...coming.children]) if (!live.some((job) => job.id === old.dataset.job)) old.remove();
+    for (const job of live) {
+      let box = [...coming.children].find((one) => one.dataset.job === job.id);
+      if (!box) coming.append((box = h("section", { class: "watch", "data-job": job.id, "aria-label": `Preview of ${job.title}` }, h("div", {}), h("div", { class: "watch-picture" }))));
+      redraw(box.firstChild, jobCard(job));
+      preview(box.lastChild, job);
+    }
+  }
+
+  function preview(box, job) { // the picture before stays until the next has come
+    const now = JSON.stringify([job.progress, job.state]);
+    if (job.state !== "running" || box.dataset.now === now || box.dataset.busy) return;
+    box.dataset.now = now;
+    box.dataset.busy = "1";
+    const next = new Image();
+    next.alt = `Preview of ${job.title}: ${words(job.progress)}`;
+    next.onload = () => {
+      delete box.dataset.busy;
+      box.replaceChildren(next, h("span", { class: "quiet" }, `Preview, ${size(next.naturalWidth, next.naturalHeight)}: not the result yet`));
+    };
+    next.onerror = () => { delete box.dataset.busy; };
+    next.src = `${jobUrl(job, "preview.png")}?at=${Date.now()}`;
+  }
+
+  function draw() {
+    const all = results(), at = all.findIndex((one) => one.id === open);
+    title.textContent = open ? name(all[at] ?? all[0]) : "Look";
+    empty.hidden = all.length > 0 || coming.children.length > 0;
+    redraw(empty, "No result yet. ", link("Enhance a picture", step("enhance")), ", and it appears here.");
+    redraw(list, all.length > 1 ? all.map((one) => h("li", {}, h("a", { href: step("look", one.id), "aria-current": one.id === open ? "true" : null }, h("img", { src: viewUrl(one), alt: "", loading: "lazy" }), h("span", {}, name(one)), badge(one.label)))) : null);
+    about.hidden = place.hidden = !open;
+  }
+
+  const wanted = () => results().find((one) => String(one.job) === watched) ?? null;
+
+  root.replaceChildren(title, coming, empty, h("div", { class: "look-body" }, list, place, about));
+  drawComing();
+  const job = watched === null ? null : state.jobs.get(watched) ?? [...state.jobs.values()].find((one) => String(one.id) === watched);
+  if (job && job.state !== "done" && !wanted()) draw();
+  else choose(watched ? wanted()?.id : asked);
+
+  function move(by) {
+    const all = results(), at = all.findIndex((one) => one.id === open);
+    if (all.length > 1) location.hash = step("look", all[(at + by + all.length) % all.length].id);
+  }
+
+  return {
+    go([next]) {
+      if (next?.startsWith("job-")) { watched = next.slice(4); drawComing(); const found = wanted(); if (found) choose(found.id); } else choose(next, false);
+    },
+    key(event) {
+      if (event.key === "ArrowLeft" || event.key === "ArrowRight") move(event.key === "ArrowLeft" ? -1 : 1);
+      else view?.key(event);
+    },
+    leave() { view?.leave(); },
+    update(what, facts) {
+      if (what === "job" && facts?.case !== state.open.id) return;
+      if (what === "job" || what === "case") drawComing();
+      if (what !== "case") return;
+      const come = watched ? wanted() : null;
+      if (come && open !== come.id) { watched = null; choose(come.id); }
+      else if (open === null && results().length && !coming.children.length) choose(results()[0].id);
+      else if (open !== null && !results().some((one) => one.id === open)) choose(null);
+      else { view?.sides(open ? sides(results().find((one) => one.id === open)) : []); draw(); }
+    },
+  };
+}
+
+const originals = (one) => [].concat(one.originals ?? one.original ?? []);
+
+function name(one) {
+  const scale = one.scale ? ` × ${one.scale}` : "";
+  return `${one.name}${one.name.includes("×") ? "" : scale}`;
+}

@@ -1,0 +1,208 @@
+// Step 3: mark a face or a plate in a video, follow it, and mend what was followed.
+import { caseUrl, get, post, put } from "./api.js";
+import { attempt, button, h, link, notice, redraw } from "./dom.js";
+import { step } from "./case.js";
+import { count, duration, seconds, time } from "./format.js";
+import { jobCard } from "./queue.js";
+import { rectangle, region, stage } from "./stage.js";
+import { chosen, isVideo, jobsOf, state } from "./state.js";
+
+export function show(root, [asked]) {
+  const choice = chosen(state.open.id);
+  const videos = () => state.open.originals.filter(isVideo);
+  if (asked) choice.video = asked;
+  let video = videos().find((one) => one.id === choice.video) ?? videos()[0];
+  if (!video) {
+    redraw(root, h("h1", {}, "Mark a face or a plate"), h("p", {}, "This case has no video. ", link("Drop one", step("files")), "."));
+    return {};
+  }
+  let frames = [], at = 0, track = null, edits = new Map(), wrong = null, tracksSeen = new Set(state.open.tracks.map((one) => one.id));
+  const picture = stage(moved);
+  const scrub = h("input", { type: "range", min: "0", max: "0", step: "1", value: "0", class: "scrub", "aria-label": "Frame", oninput: () => go(Number(scrub.value)) });
+  const strip = h("div", { class: "strip", role: "group", "aria-label": "Frames of the track" });
+  const told = h("p", { class: "frame-facts" }), tools = h("div", { class: "tools" }), list = h("div", { class: "track-list" });
+
+  const frameUrl = (index) => caseUrl(state.open.id, "originals", video.id, "frames", `${index}.png`);
+
+  async function load() {
+    wrong = null;
+    frames = [];
+    try {
+      frames = (await get(caseUrl(state.open.id, "originals", video.id, "frames"))).frames;
+    } catch (error) {
+      wrong = error.message;
+    }
+    scrub.max = Math.max(0, frames.length - 1);
+    const own = state.open.tracks.filter((one) => one.original === video.id);
+    if (choice.track && own.some((one) => one.id === choice.track)) await openTrack(choice.track);
+    go(track ? track.reference : Math.min(at, Math.max(0, frames.length - 1)));
+    draw();
+  }
+
+  function go(index) {
+    at = Math.min(Math.max(0, index), Math.max(0, frames.length - 1));
+    scrub.value = at;
+    const frame = frames[at];
+    const moment = frame ? seconds(frame.pts, frame.time_base) : null;
+    const text = frame ? `Frame ${at} of ${frames.length - 1}${moment === null ? ", time not known" : `, ${moment.toFixed(3)} s`}` : "No frame";
+    scrub.setAttribute("aria-valuetext", text);
+    told.replaceChildren(...[h("strong", {}, text), frame?.type ? ` · ${frame.type} frame${frame.key ? " (key)" : ""}` : "", frame?.repeat ? " · repeats the one before" : "", status()].filter(Boolean));
+    if (frames.length) picture.show(frameUrl(at), `${video.name}, ${text}`, video.width, video.height);
+    for (const next of [at + 1, at - 1]) if (next >= 0 && next < frames.length) new Image().src = frameUrl(next);
+    if (track) {
+      const here = frameOfTrack();
+      picture.set({ mode: "fixed", points: here ? here.corners : [], style: here?.status === "tracked" ? "tracked" : "unused" });
+      for (const one of strip.children) one.setAttribute("aria-current", String(Number(one.dataset.index) === at));
+      drawTools();
+    }
+  }
+
+  function frameOfTrack(index = at) {
+    return edits.get(index) ?? track?.frames.find((one) => one.index === index) ?? null;
+  }
+
+  function status() {
+    if (!track) return "";
+    const here = frameOfTrack();
+    return here ? ` · ${here.status === "tracked" ? "used" : `not used: ${here.status}`}` : " · not in the track";
+  }
+
+  function moved(points) {
+    if (track) {
+      edits.set(at, { ...frameOfTrack(), corners: points });
+      drawStrip();
+    }
+    drawTools();
+  }
+
+  function leaveOut() {
+    const here = frameOfTrack();
+    if (!here) return;
+    edits.set(at, { ...here, status: here.status === "tracked" ? "left out by hand" : "tracked" });
+    drawStrip();
+    go(at);
+  }
+
+  const save = () => attempt(async () => {
+    const body = { frames: [...edits.values()].map(({ index, corners, status: state_ }) => ({ index, corners, status: state_ })) };
+    const made = await put(caseUrl(state.open.id, "tracks", track.id), body);
+    edits = new Map();
+    tracksSeen.add(made.id);
+    notice("Saved as a new track; the one before stays as it was.");
+    await openTrack(made.id);
+    draw();
+  });
+
+  async function openTrack(id) {
+    track = await get(caseUrl(state.open.id, "tracks", id));
+    track.id = id;
+    choice.track = id;
+    edits = new Map();
+    picture.set({ mode: "fixed", points: [] });
+  }
+
+  function markNew() {
+    track = null;
+    choice.track = null;
+    edits = new Map();
+    picture.set({ mode: "rectangle", points: [], style: "marked" });
+    go(at);
+    draw();
+  }
+
+  const follow = () => attempt(async () => {
+    const { mode, points } = picture.shape;
+    const options = mode === "corners" ? { frame: at, corners: points.map((point) => point.map((value) => Math.round(value * 10) / 10)) } : { frame: at, region: region(points, video.width, video.height) };
+    const job = await post(caseUrl(state.open.id, "jobs"), { kind: "track", originals: [video.id], options });
+    state.jobs.set(job.id, job);
+    draw();
+  });
+
+  function drawTools() {
+    const { mode, points } = picture.shape;
+    if (track) return redraw(tools, mending());
+    const ready = points.length === 4, box = ready && mode === "rectangle" ? region(points, video.width, video.height) : null;
+    redraw(tools,
+      h("h2", {}, "Mark it in one frame"),
+      h("p", { class: "quiet" }, mode === "rectangle" ? "Go to the frame that shows it best, and draw a rectangle around the face: tight, without the background." : "Go to the frame that shows it best, and click the four corners of the plate."),
+      h("div", { class: "row", role: "radiogroup", "aria-label": "Shape" }, [["rectangle", "Rectangle (face)"], ["corners", "Four corners (plate)"]].map(([name, text]) => h("label", { class: "check" }, h("input", { type: "radio", name: "shape", value: name, checked: mode === name, onchange: () => { picture.set({ mode: name, points: [] }); drawTools(); } }), text))),
+      mode === "rectangle" ? h("div", { class: "numbers" }, ["Left", "Top", "Width", "Height"].map((name, index) => h("label", {}, name, h("input", { type: "number", min: index < 2 ? "0" : "4", inputmode: "numeric", "aria-label": `${name}, pixels`, value: box ? String(box[index]) : "", onchange: typed }))), h("span", { class: "quiet" }, "px")) : h("p", { class: "quiet" }, `${points.length} of 4 corners`),
+      mode === "corners" && points.length < 4 ? button("Put four corners in the middle", middle, { class: "small" }) : null,
+      button("Follow it through the video", follow, { class: "primary", disabled: !ready }));
+  }
+
+  function typed() {
+    const values = [...tools.querySelectorAll(".numbers input")].map((input) => Number.parseInt(input.value, 10));
+    const [left, top, width, height] = values.map((value, index) => (Number.isFinite(value) ? value : [0, 0, Math.round(video.width / 4), Math.round(video.height / 4)][index]));
+    picture.set({ points: rectangle(region([[left, top], [left + Math.max(4, width), top + Math.max(4, height)]], video.width, video.height)) });
+    drawTools();
+  }
+
+  function middle() { // for the keyboard: the corners are then moved by arrow keys
+    const { width, height } = video;
+    picture.set({ points: rectangle([width * 0.35, height * 0.4, width * 0.3, height * 0.2]) });
+    drawTools();
+  }
+
+  function mending() {
+    const here = frameOfTrack(), used = track.frames.filter((one) => frameOfTrack(one.index).status === "tracked").length;
+    return [
+      h("h2", {}, "Mend the track"),
+      h("p", {}, `${used} of ${count(track.frames.length, "frame")} used. `, h("span", { class: "quiet" }, `Backwards it ends because ${track.ended?.[0] ?? "it was stopped"}; forwards because ${track.ended?.[1] ?? "it was stopped"}.`)),
+      h("p", { class: "quiet" }, "Go through the frames. Drag a corner that is off; leave out frames that show something else."),
+      here ? h("label", { class: "check" }, h("input", { type: "checkbox", checked: here.status === "tracked", onchange: leaveOut }), `Use frame ${at} (X)`) : h("p", { class: "quiet" }, "This frame is not in the track."),
+      here?.error_px ? h("p", { class: "quiet" }, `standard error ${here.error_px.toFixed(3)} px (lower bound), correlation ${(here.correlation ?? 1).toFixed(3)}`) : null,
+      edits.size ? h("div", { class: "row" }, button(`Save ${count(edits.size, "changed frame")}`, save, { class: "primary" }), button("Undo all", () => { edits = new Map(); drawStrip(); go(at); })) : null,
+      edits.size ? null : link("Fuse these frames into one picture", step("enhance"), { class: "button primary", onclick: () => { choice.source = `track ${track.id}`; choice.method = null; } }),
+      button("Mark something else", markNew, { class: "small" }),
+    ];
+  }
+
+  function drawStrip() {
+    redraw(strip, track ? track.frames.map(({ index }) => {
+      const here = frameOfTrack(index), state_ = edits.has(index) ? "edited" : here.status === "tracked" ? "tracked" : "unused";
+      return h("button", { type: "button", class: `tick ${state_}${here.status === "tracked" ? "" : " unused"}`, "data-index": String(index), "aria-current": String(index === at), "aria-label": `Frame ${index}: ${here.status === "tracked" ? "used" : here.status}${edits.has(index) ? ", changed" : ""}`, title: `Frame ${index}: ${here.status}`, tabindex: index === at ? "0" : "-1", onclick: () => go(index) });
+    }) : null);
+  }
+
+  function drawList() {
+    const own = state.open.tracks.filter((one) => one.original === video.id);
+    const jobs = jobsOf(state.open.id).filter((job) => job.kind === "track" && ["queued", "running", "failed"].includes(job.state)).slice(-2);
+    redraw(list, jobs.map((job) => jobCard(job, { preview: true })),
+      own.length ? [h("h2", {}, "Tracks"), h("ul", { class: "plain" }, own.map((one) => h("li", {}, button([h("strong", {}, one.name), h("span", { class: "quiet" }, ` ${one.tracked} used, ${one.lost} not`)], () => attempt(async () => { await openTrack(one.id); go(track.reference); draw(); }), { class: "pick", "aria-pressed": String(track?.id === one.id) }))))] : null);
+  }
+
+  function draw() {
+    drawTools();
+    drawStrip();
+    drawList();
+  }
+
+  root.replaceChildren(h("h1", {}, "Mark a face or a plate"),
+    videos().length > 1 ? h("label", { class: "inline" }, "Video ", h("select", { value: video.id, onchange: (event) => { video = videos().find((one) => one.id === event.target.value); choice.video = video.id; track = null; at = 0; picture.set({ mode: "rectangle", points: [], style: "marked" }); load(); } }, videos().map((one) => h("option", { value: one.id }, one.name)))) : h("p", { class: "quiet" }, `${video.name} · ${video.width} × ${video.height} px · received ${time(video.received)}${video.seconds ? ` · ${duration(video.seconds)}` : ""}`),
+    h("div", { class: "laid" },
+      h("div", { class: "film" }, picture.node,
+        h("div", { class: "row scrubber" }, button("◀", () => go(at - 1), { "aria-label": "Frame before" }), scrub, button("▶", () => go(at + 1), { "aria-label": "Next frame" })), told, strip),
+      h("div", { class: "side" }, tools, list)));
+  load();
+
+  return {
+    key(event) {
+      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (event.key.toLowerCase() === "x" && track) leaveOut();
+      else if (event.key === "Home") go(0);
+      else if (event.key === "End") go(frames.length - 1);
+      else if (by && !event.target.closest?.(".handle-corner")) go(at + by * (event.shiftKey ? 10 : 1));
+      else return;
+      event.preventDefault();
+    },
+    update(what, facts) {
+      if (what === "job" && facts?.kind === "track") drawList();
+      if (what !== "case") return;
+      const fresh = state.open.tracks.find((one) => !tracksSeen.has(one.id) && one.original === video.id);
+      tracksSeen = new Set(state.open.tracks.map((one) => one.id));
+      if (fresh && !edits.size) attempt(async () => { await openTrack(fresh.id); go(track.reference); draw(); });
+      else drawList();
+    },
+  };
+}

@@ -1,0 +1,161 @@
+// A frame of a video with a shape on it: a rectangle or four corners, drawn and moved by mouse, finger or keys.
+import { h } from "./dom.js";
+
+const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+
+/** Corners of a region, from its upper left one, clockwise. */
+export function rectangle([x, y, width, height]) {
+  return [[x, y], [x + width, y], [x + width, y + height], [x, y + height]];
+}
+
+/** The region around corners, in whole pixels inside a frame. */
+export function region(points, width, height) {
+  const xs = points.map(([x]) => x), ys = points.map(([, y]) => y);
+  const left = clamp(Math.round(Math.min(...xs)), 0, width - 1), top = clamp(Math.round(Math.min(...ys)), 0, height - 1);
+  return [left, top, clamp(Math.round(Math.max(...xs)) - left, 1, width - left), clamp(Math.round(Math.max(...ys)) - top, 1, height - top)];
+}
+
+const NAMES = ["upper left", "upper right", "lower right", "lower left"];
+
+/**
+ * The stage. `shape.mode` is "rectangle", "corners" (both drawn anew) or "fixed" (the corners of a track, which can be moved);
+ * `onchange(points)` is called with every change that a person makes.
+ */
+export function stage(onchange) {
+  const shape = { mode: "rectangle", points: [], style: "marked" };
+  let width = 1, height = 1, grip = null;
+  const image = h("img", { alt: "", draggable: "false" });
+  const polygon = h("polygon", { class: "shape" });
+  const overlay = h("svg", { "aria-hidden": "true" }, polygon);
+  const handles = [0, 1, 2, 3].map((index) => h("button", { type: "button", class: "handle-corner", hidden: true, "aria-label": `${NAMES[index]} corner`, onkeydown: (event) => nudge(event, index) }));
+  const node = h("div", { class: "frame-stage", onpointerdown: press, onpointermove: move, onpointerup: release, onpointercancel: release }, image, overlay, handles);
+
+  function draw() {
+    polygon.setAttribute("points", shape.points.map((point) => point.join(",")).join(" "));
+    polygon.setAttribute("class", `shape ${shape.style}`);
+    handles.forEach((handle, index) => {
+      const point = shape.points[index];
+      handle.hidden = !point;
+      if (!point) return;
+      handle.style.setProperty("left", `${(100 * point[0]) / width}%`);
+      handle.style.setProperty("top", `${(100 * point[1]) / height}%`);
+      handle.setAttribute("aria-label", `${NAMES[index]} corner, x ${point[0].toFixed(1)}, y ${point[1].toFixed(1)} px: arrow keys move it`);
+    });
+  }
+
+  function change() {
+    draw();
+    onchange(shape.points);
+  }
+
+  function place(event) {
+    const box = image.getBoundingClientRect();
+    return [clamp(((event.clientX - box.x) / box.width) * width, 0, width), clamp(((event.clientY - box.y) / box.height) * height, 0, height)];
+  }
+
+  function press(event) {
+    if (event.button !== 0) return;
+    const at = place(event), corner = handles.indexOf(event.target);
+    if (corner >= 0) grip = { kind: "corner", corner };
+    else if (shape.points.length === 4 && inside(at, shape.points)) grip = { kind: "all", at, from: shape.points };
+    else if (shape.mode === "rectangle") {
+      grip = { kind: "new", at };
+    } else if (shape.mode === "corners") {
+      if (shape.points.length === 4) shape.points = [];
+      shape.points = [...shape.points, at];
+      if (shape.points.length === 4) shape.points = clockwise(shape.points);
+      change();
+      event.preventDefault();
+      return;
+    } else return;
+    node.setPointerCapture(event.pointerId);
+    event.preventDefault();
+    if (corner >= 0) event.target.focus({ preventScroll: true });
+  }
+
+  function move(event) {
+    if (grip === null) return;
+    const at = place(event);
+    if (grip.kind === "corner") moveCorner(grip.corner, at);
+    if (grip.kind === "new") shape.points = rectangle(region([grip.at, at], width, height));
+    if (grip.kind === "all") shift(grip.from, at[0] - grip.at[0], at[1] - grip.at[1]);
+    change();
+  }
+
+  function release() {
+    if (grip?.kind === "new" && shape.points.length === 4) {
+      const [, , wide, high] = region(shape.points, width, height);
+      if (wide < 4 || high < 4) shape.points = []; // a click draws nothing
+      change();
+    }
+    grip = null;
+  }
+
+  function shift(points, dx, dy) {
+    const xs = points.map(([x]) => x), ys = points.map(([, y]) => y);
+    let right = clamp(dx, -Math.min(...xs), width - Math.max(...xs)), down = clamp(dy, -Math.min(...ys), height - Math.max(...ys));
+    if (shape.mode === "rectangle") [right, down] = [Math.round(right), Math.round(down)];
+    shape.points = points.map(([x, y]) => [x + right, y + down]);
+  }
+
+  function moveCorner(index, [x, y]) {
+    const points = shape.points.map((point) => [...point]);
+    if (shape.mode === "rectangle" && points.length === 4) {
+      const opposite = points[(index + 2) % 4];
+      const at = [Math.round(x), Math.round(y)];
+      const boxed = region([opposite, at], width, height);
+      if (boxed[2] < 4 || boxed[3] < 4) return;
+      shape.points = rectangle(boxed);
+    } else {
+      points[index] = [x, y];
+      shape.points = points;
+    }
+  }
+
+  function nudge(event, index) {
+    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const by = event.shiftKey && shape.mode !== "rectangle" ? 0.1 : 1, [x, y] = shape.points[index];
+    moveCorner(index, [clamp(x + by * step[0], 0, width), clamp(y + by * step[1], 0, height)]);
+    change();
+  }
+
+  return {
+    node,
+    shape,
+    /** Show a frame. */
+    show(url, text, wide, high) {
+      [width, height] = [wide, high];
+      overlay.setAttribute("viewBox", `0 0 ${wide} ${high}`);
+      node.style.setProperty("--aspect", String(wide / high));
+      image.src = url;
+      image.alt = text;
+      draw();
+    },
+    /** Set the shape; nobody is told. */
+    set(facts) {
+      Object.assign(shape, facts);
+      draw();
+    },
+    image,
+  };
+}
+
+function inside([x, y], points) {
+  let odd = false;
+  points.forEach(([ax, ay], index) => {
+    const [bx, by] = points[(index + 3) % 4];
+    if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) odd = !odd;
+  });
+  return odd;
+}
+
+/** Four corners in the order upper left, upper right, lower right, lower left. */
+export function clockwise(points) {
+  const x = points.reduce((sum, point) => sum + point[0], 0) / 4, y = points.reduce((sum, point) => sum + point[1], 0) / 4;
+  const round = [...points].sort((a, b) => Math.atan2(a[1] - y, a[0] - x) - Math.atan2(b[1] - y, b[0] - x));
+  const first = round.reduce((best, point, index) => (point[0] + point[1] < round[best][0] + round[best][1] ? index : best), 0);
+  return [...round.slice(first), ...round.slice(0, first)];
+}

@@ -1,0 +1,95 @@
+// What the page knows, and the events by which it stays true.
+import { caseUrl, get } from "./api.js";
+
+export const state = { me: null, methods: [], jobs: new Map(), open: null, watched: null };
+
+const listeners = new Set();
+
+/** Call `listener(what)` after a change: "job", "case" or "lost"; what comes back ends it. */
+export function listen(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+export function changed(what, facts) {
+  for (const listener of [...listeners]) listener(what, facts);
+}
+
+/** Fetch the open case again. */
+export async function refresh() {
+  const id = state.open?.id;
+  if (!id) return;
+  const found = await get(caseUrl(id));
+  if (state.open?.id !== id) return;
+  state.open = found;
+  for (const job of found.jobs ?? []) state.jobs.set(job.id, job);
+  changed("case");
+}
+
+export async function openCase(id) {
+  state.open = await get(caseUrl(id));
+  for (const job of state.open.jobs ?? []) state.jobs.set(job.id, job);
+}
+
+let events = null, waiting = null;
+
+/** Follow the server's events; when the connection comes back, everything is fetched again. */
+export function follow() {
+  events?.close();
+  events = new EventSource("/api/events");
+  let lost = false;
+  events.addEventListener("open", async () => {
+    if (lost) await reload();
+    lost = false;
+    changed("lost", false);
+  });
+  events.addEventListener("error", () => {
+    lost = true;
+    changed("lost", true);
+    if (events.readyState === EventSource.CLOSED) setTimeout(follow, 3000);
+  });
+  events.addEventListener("job", (event) => {
+    const job = JSON.parse(event.data);
+    const before = state.jobs.get(job.id);
+    state.jobs.set(job.id, job);
+    changed("job", job);
+    if (before?.state !== job.state && state.open?.id === job.case) later();
+  });
+  events.addEventListener("case", (event) => {
+    if (JSON.parse(event.data).id === state.open?.id) later();
+  });
+}
+
+function later() { // several events at once are one fetch
+  clearTimeout(waiting);
+  waiting = setTimeout(() => refresh().catch(() => {}), 150);
+}
+
+export async function reload() {
+  const jobs = await get("/api/jobs");
+  state.jobs = new Map(jobs.map((job) => [job.id, job]));
+  changed("job");
+  await refresh();
+}
+
+// Choices of the analyst, for as long as the window is open.
+const choices = new Map();
+
+/** What was chosen in a case: pictures (null: all), camera, method, scale, source. */
+export function chosen(id) {
+  if (!choices.has(id)) choices.set(id, { pictures: null, camera: "auto", method: null, scale: 2, source: null, video: null, track: null });
+  return choices.get(id);
+}
+
+export const isImage = (original) => original.kind === "image" && !original.problem;
+export const isVideo = (original) => original.kind === "video" && !original.problem;
+
+/** The pictures that are chosen: all that can be read, until some are taken out. */
+export function pictures(found) {
+  const picked = chosen(found.id).pictures;
+  return found.originals.filter((original) => isImage(original) && (picked === null || picked.has(original.id)));
+}
+
+export function jobsOf(id) {
+  return [...state.jobs.values()].filter((job) => job.case === id);
+}
