@@ -67,10 +67,10 @@ def main() -> None:
             raise Refused(f"PyAV {av.__version__} is too old: pip install -U 'zssr-gan[video]'.")
         av.logging.set_level(av.logging.PANIC)
         gc.freeze()
-        _limit_memory(request["memory_bytes"])
-        _limit_time(request["seconds"])
+        limit_memory(request["memory_bytes"])
+        limit_time(request["seconds"])
         for message, payload in _decode(av, request):
-            _limit_time(request["seconds"])
+            limit_time(request["seconds"])
             _write(output, message, payload)
             output.flush()
             del message, payload
@@ -87,7 +87,7 @@ def main() -> None:
     os._exit(0)  # what libraries do at their end can no longer fail
 
 
-def _limit_memory(size: int) -> None:
+def limit_memory(size: int) -> None:
     """Let no more than `size` bytes be allocated beside what is loaded; where the system cannot, nothing happens."""
     with contextlib.suppress(ImportError, OSError, ValueError):  # not on Windows; macOS has no /proc
         import resource
@@ -97,7 +97,7 @@ def _limit_memory(size: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _limit_time(seconds: float) -> None:
+def limit_time(seconds: float) -> None:
     """Let the system end this process where it computes so long before the next message, reader or no reader."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource

@@ -1,0 +1,68 @@
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zssr_gan.web.pictures import Decoder, Pictures
+from zssr_gan.web.refusals import Refusal
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Decoder]:
+    decoder = Decoder(memory_bytes=256 << 20)
+    yield decoder
+    decoder.close()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, decoder: Decoder) -> Pictures:
+    return Pictures(tmp_path / "cache", decoder)
+
+
+def test_an_image_has_a_view_a_thumbnail_and_facts(tmp_path: Path, pictures: Pictures) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 500, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    pictures.make("key", "look_at_image", path=str(tmp_path / "a.png")).result(60)
+    view, thumb, facts = (pictures.place("key", name) for name in ("view.png", "thumb.png", "facts.json"))
+    assert view
+    assert thumb
+    assert facts
+    with Image.open(view) as shown, Image.open(thumb) as small:
+        assert np.array_equal(np.asarray(shown), pixels)
+        assert small.size == (320, 26)
+    found = json.loads(facts.read_text())
+    assert (found["width"], found["height"], found["frames"]) == (500, 40, None)
+    assert ["bits a sample", "8"] in found["facts"]
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+
+def test_a_bomb_and_a_crash_are_one_sentence_on_one_file(tmp_path: Path, pictures: Pictures, decoder: Decoder) -> None:
+    rows = zlib.compress(bytes(9001 * 9000), 9)  # 81 megapixels of gray in a few kilobytes; float32 of it is 324 MB
+    head = (9000).to_bytes(4) * 2 + bytes([8, 0, 0, 0, 0])
+    bomb = tmp_path / "bomb.png"
+    bomb.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+    text = tmp_path / "text.png"
+    text.write_text("no picture")
+    for path, why in ((bomb, "needs more memory"), (text, "is not an image of a kind that is read")):
+        for _ in range(2):  # the second time by the stored sentence
+            with pytest.raises(Refusal, match=why) as refused:
+                pictures.make(path.name, "look_at_image", path=str(path)).result(60)
+            assert refused.value.status == 422
+    assert decoder.work("no such work", {}, 30) == "cannot be decoded (KeyError: 'no such work')"
+
+
+def test_a_decoder_that_was_killed_starts_again(tmp_path: Path, pictures: Pictures, decoder: Decoder) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    pictures.make("first", "look_at_image", path=str(tmp_path / "a.png")).result(60)
+    assert decoder._process
+    decoder._process.kill()
+    decoder._process.wait()
+    pictures.make("second", "look_at_image", path=str(tmp_path / "a.png")).result(60)
+    assert pictures.place("second", "thumb.png")

@@ -1,0 +1,191 @@
+"""Pictures for the page: thumbnails, views, frames. Each is decoded in a process with limits and stored in a cache.
+
+A file that is made to crash a decoder, or to fill the memory, ends one child of `zssr_gan.web.decoding` and becomes one
+sentence on that file.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from zssr_gan.web.refusals import Refusal
+
+MEMORY_BYTES = 4 << 30
+SECONDS = 60
+LONG_SECONDS = 4 * 3600  # for all frames of a video
+CACHE_BYTES = 4 << 30
+_AT_ONCE = 2
+_PRUNE_EVERY = 200
+
+
+@dataclass
+class _Asked:
+    """What was asked of the decoding process: its end, and the sentence of a refusal."""
+
+    process: "subprocess.Popen[bytes]"
+    ended: threading.Event = field(default_factory=threading.Event)
+    status: int | None = None
+    error: str | None = None
+
+
+class Decoder:
+    """The decoding process: it starts when it is first needed, and again when it ended.
+
+    Args:
+        memory_bytes: that the work on one file may take.
+    """
+
+    def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
+        self._memory = memory_bytes
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock, self._numbers = threading.Lock(), itertools.count()
+        self._asked: dict[int, _Asked] = {}
+
+    def work(self, work: str, arguments: Mapping[str, object], seconds: int) -> str | None:
+        """Do the work; returns why it cannot be done, to follow the file's name, or None."""
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._process = self._start()
+            assert self._process.stdin is not None
+            asked, number = _Asked(self._process), next(self._numbers)
+            self._asked[number] = asked
+            request = {"id": number, "work": work, "arguments": arguments, "seconds": seconds}
+            try:
+                self._process.stdin.write(json.dumps({**request, "memory_bytes": self._memory}).encode() + b"\n")
+                self._process.stdin.flush()
+            except OSError:  # it ended this moment
+                asked.ended.set()
+        asked.ended.wait(seconds + 60)
+        self._asked.pop(number, None)
+        if asked.error is not None or asked.status == 0:
+            return asked.error
+        if asked.status is not None and -asked.status in (signal.SIGALRM, signal.SIGKILL, signal.SIGXCPU):
+            return f"was given up: it takes longer than {seconds} s, or too much memory"
+        return f"made its decoder crash (exit code {asked.status}); the file is probably damaged"
+
+    def close(self) -> None:
+        """End the process, and what it works on."""
+        with self._lock:
+            if self._process is not None and self._process.stdin is not None:
+                self._process.stdin.close()
+                self._process.wait()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "zssr_gan.web.decoding"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            start_new_session=True,
+        )
+        threading.Thread(target=self._listen, args=(process,), daemon=True).start()
+        return process
+
+    def _listen(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            message = json.loads(line)
+            if (asked := self._asked.get(message["id"])) is None:
+                continue
+            asked.error = message.get("error", asked.error)
+            if "status" in message:
+                asked.status = message["status"]
+                asked.ended.set()
+        for asked in list(self._asked.values()):
+            if asked.process is process:
+                asked.ended.set()
+        process.stdout.close()
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        process.wait()
+
+
+class Pictures:
+    """The cache: a folder for each file, named by its hash.
+
+    Args:
+        folder: of the cache; it may be deleted whenever no server runs.
+        decoder: that fills it.
+    """
+
+    def __init__(self, folder: Path, decoder: Decoder | None = None) -> None:
+        self._folder, self._decoder = folder, decoder or Decoder()
+        self._quick = ThreadPoolExecutor(_AT_ONCE, "pictures")
+        self._long = ThreadPoolExecutor(1, "frames")
+        self._lock, self._made = threading.Lock(), 0
+        self._running: dict[tuple[Path, str], Future[None]] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        self._prune()
+
+    def place(self, key: str, name: str) -> Path | None:
+        """A picture that is there, by the hash of its file and its own name."""
+        path = self._folder / key / name
+        return path if path.exists() else None
+
+    def problem(self, key: str, work: str) -> str | None:
+        """Why work on a file could not be done."""
+        path = self._folder / key / f"{work}.problem"
+        return path.read_text("utf-8") if path.exists() else None
+
+    def make(self, key: str, work: str, name: str = "", *, long: bool = False, **arguments: object) -> Future[None]:
+        """Begin work on a file, unless it is done or begun; its `name` tells it from other work of the kind.
+
+        The future raises Refusal where the work cannot be done, now or when it was tried before.
+        """
+        folder, once = self._folder / key, name or work
+        with self._lock:
+            running = self._running.get((folder, once))
+            if running is None:
+                pool = self._long if long else self._quick
+                running = pool.submit(self._make, key, work, once, arguments, LONG_SECONDS if long else SECONDS)
+                self._running[folder, once] = running
+                running.add_done_callback(lambda _done: self._running.pop((folder, once), None))
+            return running
+
+    def _make(self, key: str, work: str, once: str, arguments: Mapping[str, object], seconds: int) -> None:
+        if (known := self.problem(key, once)) is not None:
+            raise Refusal(422, known)
+        folder = self._folder / key
+        folder.mkdir(exist_ok=True)
+        error = self._decoder.work(work, {**arguments, "folder": str(folder)}, seconds)
+        if error is not None:
+            error = error.removeprefix(f"{arguments.get('path')}: ")
+            (folder / f"{once}.problem").write_text(error, "utf-8")
+            raise Refusal(422, error)
+        os.utime(folder)
+        with self._lock:
+            self._made += 1
+            full = self._made % _PRUNE_EVERY == 0
+        if full:
+            self._prune()
+
+    def close(self) -> None:
+        """End what is being made."""
+        self._quick.shutdown(wait=False, cancel_futures=True)
+        self._long.shutdown(wait=False, cancel_futures=True)
+        self._decoder.close()
+
+    def _prune(self) -> None:
+        """Delete the folders that were filled longest ago, until the cache is small enough."""
+        sizes: list[tuple[float, int, Path]] = []
+        for folder in self._folder.iterdir():
+            files = [file.stat() for file in folder.iterdir()]
+            sizes.append((folder.stat().st_mtime, sum(one.st_size for one in files), folder))
+        total = sum(size for _, size, _ in sizes)
+        for _, size, folder in sorted(sizes)[:-1]:
+            if total <= CACHE_BYTES:
+                break
+            shutil.rmtree(folder, ignore_errors=True)
+            total -= size
