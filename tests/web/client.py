@@ -89,5 +89,6 @@ class Client:
             yield {"type": "http.request", "body": piece, "more_body": True}
         if not breaks:
             yield {"type": "http.request", "body": b"", "more_body": False}
+            await asyncio.Event().wait()
         while True:
             yield {"type": "http.disconnect"}

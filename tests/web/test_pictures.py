@@ -1,6 +1,5 @@
 import json
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +8,6 @@ from PIL import Image
 
 from zssr_gan.web.pictures import Decoder, Pictures
 from zssr_gan.web.refusals import Refusal
-
-
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[Decoder]:
-    decoder = Decoder(memory_bytes=256 << 20)
-    yield decoder
-    decoder.close()
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def test_the_printed_address_lets_one_browser_in(site: Site) -> None:
 
 
 def test_a_restart_keeps_the_browser_signed_in(site: Site, client: Client) -> None:
-    restarted = Client(build_app(Site(site.cases, site.address)))
+    restarted = Client(build_app(Site(site.cases, site.address, decoder=site.pictures.decoder)))
     restarted.cookies = client.cookies
     assert restarted.get("/api/me").status == 200
     assert (site.state / "sessions.json").stat().st_mode & 0o077 == 0

@@ -102,14 +102,14 @@ def web(
 def _alone(cases: Path) -> Iterator[None]:
     """Hold the folder of the cases. Raises OutputError: it cannot be written, or another server works on it."""
     from zssr_gan.files import locked
-    from zssr_gan.web.site import STATE
+    from zssr_gan.web.case_folder import SERVER_FOLDER
 
     try:
-        (cases / STATE).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (cases / SERVER_FOLDER).mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"--cases {cases}: cannot be written ({error.strerror}); name another folder.") from error
     held = OutputError(f"--cases {cases}: another 'zssr-gan web' works on it; use that one, or name another folder.")
-    with locked(cases / STATE / "lock", held):
+    with locked(cases / SERVER_FOLDER / "lock", held):
         yield
 
 

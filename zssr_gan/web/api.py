@@ -2,29 +2,21 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from zssr_gan.provenance import VERSION
+from zssr_gan.web import cases_api, pictures_api
+from zssr_gan.web.body import Form, body
 from zssr_gan.web.guard import cookie_of
-from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.sessions import LIFE_S
 from zssr_gan.web.site import Person, Site
 
-_MOST_JSON_BYTES = 1 << 20
-
-_F = TypeVar("_F", bound=BaseModel)
 Handler = Callable[[Site, Request, Person], Awaitable[Response]]
-
-
-class Form(BaseModel):
-    """What a request's body may hold: an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class SignIn(Form):
@@ -32,21 +24,6 @@ class SignIn(Form):
 
     name: Annotated[str, Field(max_length=64)]
     password: Annotated[str, Field(max_length=1024)]
-
-
-async def body(request: Request, form: type[_F]) -> _F:
-    """A request's body as a form. Raises Refusal: too long, no JSON, or other than the form."""
-    data = bytearray()
-    async for piece in request.stream():
-        data += piece
-        if len(data) > _MOST_JSON_BYTES:
-            raise Refusal(413, f"the request is longer than {_MOST_JSON_BYTES >> 20} MiB.")
-    try:
-        return form.model_validate_json(bytes(data))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise Refusal(400, f"the request cannot be read ({': '.join(filter(None, (where, first['msg'])))}).") from error
 
 
 def set_cookie(response: Response, site: Site, value: str) -> None:
@@ -59,11 +36,11 @@ def set_cookie(response: Response, site: Site, value: str) -> None:
 def routes(site: Site) -> list[BaseRoute]:
     """All routes, for a site."""
 
-    def route(path: str, method: str, handler: Handler) -> Route:
+    def route(method: str, path: str, handler: Handler) -> Route:
         async def endpoint(request: Request) -> Response:
             return await handler(site, request, request.state.person)
 
-        return Route(path, endpoint, methods=[method])
+        return Route(f"/api/{path}", endpoint, methods=[method])
 
     async def login(request: Request) -> Response:
         form = await body(request, SignIn)
@@ -72,10 +49,26 @@ def routes(site: Site) -> list[BaseRoute]:
         set_cookie(response, site, await asyncio.to_thread(site.sessions.begin, person.name))
         return response
 
+    original = "cases/{case}/originals/{original}"
     return [
         Route("/api/login", login, methods=["POST"]),
-        route("/api/logout", "POST", _logout),
-        route("/api/me", "GET", _me),
+        route("POST", "logout", _logout),
+        route("GET", "me", _me),
+        route("GET", "events", _events),
+        route("GET", "cases", cases_api.all_cases),
+        route("POST", "cases", cases_api.new_case),
+        route("POST", "cases/open", cases_api.opened),
+        route("GET", "cases/{case}", cases_api.one_case),
+        route("DELETE", "cases/{case}", cases_api.without_case),
+        route("POST", "cases/{case}/uploads", cases_api.new_upload),
+        route("GET", "cases/{case}/uploads/{upload}", cases_api.upload_state),
+        route("PUT", "cases/{case}/uploads/{upload}", cases_api.upload_bytes),
+        route("DELETE", "cases/{case}/uploads/{upload}", cases_api.without_upload),
+        route("GET", f"{original}/thumb.png", pictures_api.thumb),
+        route("GET", f"{original}/view.png", pictures_api.view),
+        route("GET", f"{original}/file", pictures_api.file),
+        route("GET", f"{original}/frames", pictures_api.frames),
+        route("GET", f"{original}/frames/{{frame:int}}.png", pictures_api.frame),
     ]
 
 
@@ -100,3 +93,10 @@ async def _me(site: Site, _request: Request, person: Person) -> Response:
             "free_bytes": free,
         }
     )
+
+
+async def _events(site: Site, _request: Request, person: Person) -> Response:
+    def sees(case: str) -> bool:
+        return site.sees(person, case)
+
+    return StreamingResponse(site.events.listen(sees), media_type="text/event-stream")

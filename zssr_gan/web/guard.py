@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zssr_gan.errors import ZssrGanError
+from zssr_gan.web.queue import QueueError
 from zssr_gan.web.refusals import Refusal
 
 POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -154,7 +155,9 @@ def answer(error: Exception) -> JSONResponse:
     if isinstance(error, HTTPException):
         return JSONResponse({"error": f"there is nothing at this address ({error.detail})."}, error.status_code)
     if isinstance(error, ZssrGanError):
-        return JSONResponse({"error": str(error)}, 400)
+        sentence = str(error)
+        status = 409 if isinstance(error, QueueError) else 400
+        return JSONResponse({"error": sentence if sentence.endswith(".") else f"{sentence}."}, status)
     if isinstance(error, UnicodeError | json.JSONDecodeError | RecursionError):
         return JSONResponse({"error": "the request cannot be read."}, 400)
     traceback.print_exception(error, file=sys.stderr)

@@ -76,8 +76,8 @@ class Decoder:
     def close(self) -> None:
         """End the process, and what it works on."""
         with self._lock:
-            if self._process is not None and self._process.stdin is not None:
-                self._process.stdin.close()
+            if self._process is not None and self._process.poll() is None:
+                os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
 
     def _start(self) -> "subprocess.Popen[bytes]":
@@ -121,7 +121,7 @@ class Pictures:
     """
 
     def __init__(self, folder: Path, decoder: Decoder | None = None) -> None:
-        self._folder, self._decoder = folder, decoder or Decoder()
+        self._folder, self.decoder = folder, decoder or Decoder()
         self._quick = ThreadPoolExecutor(_AT_ONCE, "pictures")
         self._long = ThreadPoolExecutor(1, "frames")
         self._lock, self._made = threading.Lock(), 0
@@ -159,7 +159,7 @@ class Pictures:
             raise Refusal(422, known)
         folder = self._folder / key
         folder.mkdir(exist_ok=True)
-        error = self._decoder.work(work, {**arguments, "folder": str(folder)}, seconds)
+        error = self.decoder.work(work, {**arguments, "folder": str(folder)}, seconds)
         if error is not None:
             error = error.removeprefix(f"{arguments.get('path')}: ")
             (folder / f"{once}.problem").write_text(error, "utf-8")
@@ -175,7 +175,7 @@ class Pictures:
         """End what is being made."""
         self._quick.shutdown(wait=False, cancel_futures=True)
         self._long.shutdown(wait=False, cancel_futures=True)
-        self._decoder.close()
+        self.decoder.close()
 
     def _prune(self) -> None:
         """Delete the folders that were filled longest ago, until the cache is small enough."""

@@ -101,7 +101,20 @@ def serve(site: Site, listener: socket.socket, certificate: Path | None = None, 
         config.load()
     except (OSError, ValueError) as error:
         raise SettingsError(f"--cert {certificate}, --key {key}: cannot be used together ({error}).") from error
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, site).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends open pages' streams first when it is to stop."""
+
+    def __init__(self, config: uvicorn.Config, site: Site) -> None:
+        super().__init__(config)
+        self.site = site
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop answering."""
+        await asyncio.to_thread(self.site.close)
+        await super().shutdown(sockets)
 
 
 async def _index(request: Request) -> Response:

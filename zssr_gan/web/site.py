@@ -9,13 +9,17 @@ from pathlib import Path
 
 from starlette.requests import Request
 
+from zssr_gan.errors import ZssrGanError
+from zssr_gan.web.case_folder import SERVER_FOLDER, Case, CaseError, open_case
+from zssr_gan.web.events import Events
 from zssr_gan.web.guard import Address, cookie_of
+from zssr_gan.web.pictures import Decoder, Pictures
+from zssr_gan.web.queue import Job, Queue
 from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.sessions import Sessions
 from zssr_gan.web.uploads import Uploads
 from zssr_gan.web.users import Users, read_users
 
-STATE = ".zssr-gan-web"  # in the folder of the cases
 _LONGEST_WAIT_S = 60.0
 
 
@@ -25,6 +29,13 @@ class Person:
 
     name: str
     admin: bool
+
+
+def job_facts(job: Job) -> dict[str, object]:
+    """A job as the page gets it."""
+    facts = {name: getattr(job, name) for name in ("id", "case", "user", "kind", "title", "command", "state")}
+    facts |= {name: getattr(job, name) for name in ("position", "progress", "message", "created", "started", "ended")}
+    return facts | {"seconds": job.seconds}
 
 
 class Site:
@@ -37,6 +48,7 @@ class Site:
         upload_limit_bytes: of one file.
         device: that jobs run on.
         on_token: see `Sessions`.
+        decoder: see `Pictures`.
     """
 
     def __init__(
@@ -48,13 +60,17 @@ class Site:
         upload_limit_bytes: int = 20 * 10**9,
         device: str = "cpu",
         on_token: Callable[[str], None] = lambda _token: None,
+        decoder: Decoder | None = None,
     ) -> None:
         self.cases, self.address, self.device = cases, address, device
         self._users_file = users
         self._read_users: tuple[int, Users] | None = None
-        self.state = cases / STATE
+        self.state = cases / SERVER_FOLDER
         self.sessions = Sessions(self.state / "sessions.json", on_token)
         self.uploads = Uploads(self.state / "uploads", upload_limit_bytes)
+        self.queue = Queue(self.state / "queue.sqlite")
+        self.pictures = Pictures(self.state / "pictures", decoder)
+        self.events = Events(self.queue, job_facts)
         self.cookie = f"zssr_gan_{address.port}"  # browsers send cookies to all ports of a host
         self._sign_in = asyncio.Lock()
         self._failures: dict[str, tuple[int, float]] = {}
@@ -82,6 +98,29 @@ class Site:
                 return Person(name, user.admin)
         mend = "sign in." if self.has_users else "open the address that 'zssr-gan web' printed last in its window."
         raise Refusal(401, f"you are not signed in here (any more): {mend}", users=self.has_users)
+
+    def case(self, name: str, person: Person) -> Case:
+        """A case that this person may see. Raises Refusal, also for one of somebody else."""
+        try:
+            case = open_case(self.cases, name)
+        except CaseError as error:
+            raise Refusal(404, f"{error}.") from error
+        if not (person.admin or case.facts.owner == person.name):
+            raise Refusal(404, f"there is no case {name}; it was deleted, or lies in another folder of cases.")
+        return case
+
+    def sees(self, person: Person, name: str) -> bool:
+        """Whether a case is there for this person."""
+        try:
+            self.case(name, person)
+        except ZssrGanError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """End open pages and what is being decoded."""
+        self.events.close()
+        self.pictures.close()
 
     def owner(self) -> str:
         """The one user of a server without a users' file: of this account."""

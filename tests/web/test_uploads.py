@@ -1,0 +1,116 @@
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.web.client import Answer, Client
+from zssr_gan.web import uploads
+from zssr_gan.web.server import build_app
+from zssr_gan.web.site import Site
+
+DATA = np.random.default_rng(0).integers(0, 256, 3_000_001, np.uint8).tobytes()
+
+
+@pytest.fixture
+def place(client: Client) -> str:
+    """The address of a case's uploads."""
+    return f"/api/cases/{client.post('/api/cases', {'title': 'a case'}).json['id']}/uploads"
+
+
+def begin(client: Client, place: str, name: str = "clip.bin", size: int = len(DATA)) -> Answer:
+    return client.post(place, {"name": name, "bytes": size})
+
+
+def put(client: Client, address: str, offset: int, data: bytes, *, breaks: bool = False) -> Answer:
+    pieces = [data[at : at + 65536] for at in range(0, len(data), 65536)]
+    return client.send("PUT", address, pieces, headers={"upload-offset": str(offset)}, breaks=breaks)
+
+
+def test_an_upload_goes_on_where_the_connection_broke(site: Site, client: Client, place: str) -> None:
+    address = f"{place}/{begin(client, place).json['id']}"
+    for end in (500_000, 1_900_000, 2_000_000):
+        offset = client.get(address).json["offset"]
+        assert put(client, address, offset, DATA[offset:end], breaks=True).status in (0, 200)
+        assert client.get(address).json == {"offset": end}
+    wrong = put(client, address, 5, DATA)
+    assert (wrong.status, wrong.json["offset"]) == (409, 2_000_000)
+    client.app = build_app(Site(site.cases, site.address, decoder=site.pictures.decoder))  # a restart
+    assert client.get(address).json == {"offset": 2_000_000}
+    done = put(client, address, 2_000_000, DATA[2_000_000:])
+    assert done.json["offset"] == len(DATA)
+    original = done.json["original"]
+    assert (original["bytes"], original["sha256"]) == (len(DATA), hashlib.sha256(DATA).hexdigest())
+    (stored,) = (site.cases / "a-case" / "originals").iterdir()
+    assert stored.read_bytes() == DATA
+    assert stored.stat().st_mode & 0o222 == 0
+    assert client.get(address).status == 404
+    assert not list((site.state / "uploads").iterdir())
+    saved = client.get(f"/api/cases/a-case/originals/{original['id']}/file")
+    assert saved.body == DATA
+    assert saved.header("content-type") == "application/octet-stream"
+    assert (saved.header("content-disposition") or "").startswith("attachment")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../evil.png", "/etc/passwd", "C:\\evil.png", "a/b/c.png", ".htaccess", "\u202egnp.exe", "a\nb", "x" * 255],
+)
+def test_a_name_is_never_a_path(site: Site, client: Client, place: str, name: str) -> None:
+    before = set(site.cases.parent.rglob("*"))
+    address = f"{place}/{begin(client, place, name, 3).json['id']}"
+    original = put(client, address, 0, b"abc").json["original"]
+    assert original["name"].isprintable()
+    new = {path for path in set(site.cases.parent.rglob("*")) - before if site.state not in path.parents}
+    assert {path.parent for path in new if path.is_file()} <= {
+        site.cases / "a-case",
+        site.cases / "a-case" / "originals",
+    }
+
+
+def test_what_cannot_be_stored_is_said_before_it_begins(
+    client: Client, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert begin(client, place, size=0).error == "clip.bin: is empty."
+    assert begin(client, place, size=21 * 10**9).error == (
+        "clip.bin: has 21 GB, more than the limit of 20 GB (zssr-gan web --upload-limit)."
+    )
+    assert begin(client, place, "").status == 400
+    assert begin(client, place, "x" * 256).status == 400
+    monkeypatch.setattr(uploads.shutil, "disk_usage", lambda _folder: type("", (), {"free": 600 << 20}))
+    assert begin(client, place, size=80_000_000).status == 201
+    full = begin(client, place, size=20_000_000)  # the other one still needs its room
+    assert (full.status, full.error) == (
+        507,
+        "clip.bin: there is no room for 20 MB (12 MB are free): make room.",
+    )
+
+
+def test_more_bytes_than_announced_are_refused(client: Client, place: str) -> None:
+    address = f"{place}/{begin(client, place, size=10).json['id']}"
+    assert put(client, address, 0, b"x" * 11).status == 413
+    assert client.get(address).json == {"offset": 0}
+    for offset in ("", "-1", "1e3", "\u00b2", "9" * 30):
+        assert client.send("PUT", address, [b"x"], headers={"upload-offset": offset}).status == 400
+    assert client.send("DELETE", address).status == 200
+    assert client.get(address).status == 404
+
+
+def test_a_picture_is_there_with_its_facts(tmp_path: Path, site: Site, client: Client, place: str) -> None:
+    Image.new("RGB", (40, 30), (200, 10, 10)).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    for name, content in (("a.png", data), ("damaged.png", data[:60])):
+        address = f"{place}/{begin(client, place, name, len(content)).json['id']}"
+        put(client, address, 0, content)
+    for work in list(site.pictures._running.values()):
+        work.exception(60)
+    case = client.get("/api/cases/a-case").json
+    whole, damaged = case["originals"]
+    assert (whole["name"], whole["width"], whole["height"], whole["problem"]) == ("a.png", 40, 30, None)
+    assert damaged["problem"].startswith("the PNG file is damaged or truncated")
+    assert str(site.cases) not in damaged["problem"]
+    assert client.get("/api/cases/a-case/originals/1/thumb.png").header("content-type") == "image/png"
+    assert client.get("/api/cases/a-case/originals/2/view.png").status == 422
+    assert client.get("/api/cases/a-case/originals/3/view.png").status == 404
+    assert client.get("/api/cases/a-case/originals/1/frames").status == 404

@@ -1,0 +1,188 @@
+"""The routes of cases and of uploads into them."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from zssr_gan.errors import OutputError
+from zssr_gan.web.body import Form, body
+from zssr_gan.web.case_folder import Case, Original, create_case, delete_case, list_cases, open_folder
+from zssr_gan.web.log import verify_log
+from zssr_gan.web.pictures_api import facts_of, look
+from zssr_gan.web.refusals import Refusal
+from zssr_gan.web.site import Person, Site, job_facts
+from zssr_gan.web.uploads import CHUNK_BYTES, Upload
+
+_PATIENCE_S = 3.0  # for the facts of a file that just came
+
+_Line = Annotated[str, Field(max_length=200)]
+
+
+class NewCase(Form):
+    """Of POST /api/cases."""
+
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+    number: _Line = ""
+    operator: _Line = ""
+
+
+class Folder(Form):
+    """Of POST /api/cases/open."""
+
+    folder: Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+class Confirmation(Form):
+    """Of DELETE /api/cases/ID: the case's title, typed again."""
+
+    title: str
+
+
+class NewUpload(Form):
+    """Of POST /api/cases/ID/uploads."""
+
+    name: str
+    bytes: int
+
+
+async def all_cases(site: Site, _request: Request, person: Person) -> Response:
+    """GET /api/cases."""
+
+    def found() -> list[dict[str, Any]]:
+        running = {job.case for job in site.queue.jobs() if job.state in ("queued", "running")}
+        cases = [case for case in list_cases(site.cases) if person.admin or case.facts.owner == person.name]
+        return [{**_summary(case), "results": _count_results(case), "running": case.id in running} for case in cases]
+
+    return JSONResponse(await asyncio.to_thread(found))
+
+
+async def new_case(site: Site, request: Request, person: Person) -> Response:
+    """POST /api/cases."""
+    form = await body(request, NewCase)
+    case = await asyncio.to_thread(
+        create_case, site.cases, form.title, person.name, number=form.number, operator=form.operator
+    )
+    return await _answer(site, case)
+
+
+async def opened(site: Site, request: Request, person: Person) -> Response:
+    """POST /api/cases/open: by an admin alone where there are users, since it reads any folder of this machine."""
+    form = await body(request, Folder)
+    if not person.admin:
+        raise Refusal(403, "only an admin may open a folder of this machine as a case.")
+    if "\0" in form.folder:
+        raise Refusal(400, "no folder has such a name.")
+    folder = Path(form.folder).expanduser().absolute()
+    return await _answer(site, await asyncio.to_thread(open_folder, site.cases, folder, person.name))
+
+
+async def one_case(site: Site, request: Request, person: Person) -> Response:
+    """GET /api/cases/ID."""
+    return await _answer(site, await asyncio.to_thread(site.case, request.path_params["case"], person))
+
+
+async def without_case(site: Site, request: Request, person: Person) -> Response:
+    """DELETE /api/cases/ID."""
+    form = await body(request, Confirmation)
+
+    def delete() -> None:
+        case = site.case(request.path_params["case"], person)
+        if form.title != case.facts.title:
+            raise Refusal(400, f"to delete this case, type its title: {case.facts.title}")
+        site.queue.forget(case.id)
+        delete_case(case, person.name)
+
+    await asyncio.to_thread(delete)
+    return JSONResponse({})
+
+
+async def new_upload(site: Site, request: Request, person: Person) -> Response:
+    """POST /api/cases/ID/uploads."""
+    form = await body(request, NewUpload)
+
+    def begin() -> Upload:
+        case = site.case(request.path_params["case"], person)
+        return site.uploads.begin(case.id, person.name, form.name, form.bytes)
+
+    upload = await asyncio.to_thread(begin)
+    return JSONResponse({"id": upload.id, "offset": 0, "chunk_bytes": CHUNK_BYTES}, 201)
+
+
+async def upload_state(site: Site, request: Request, person: Person) -> Response:
+    """GET /api/cases/ID/uploads/U: where it goes on, once what came before is on the disk."""
+    _, upload = await _upload(site, request, person)
+    async with upload.lock:
+        return JSONResponse({"offset": upload.offset})
+
+
+async def upload_bytes(site: Site, request: Request, person: Person) -> Response:
+    """PUT /api/cases/ID/uploads/U: raw bytes from Upload-Offset on; the last ones make it an original."""
+    case, upload = await _upload(site, request, person)
+    offset = request.headers.get("upload-offset", "")
+    if not (offset.isascii() and offset.isdecimal() and len(offset) < 20):
+        raise Refusal(400, "the header Upload-Offset says at which byte the upload goes on.")
+    await upload.receive(int(offset), request.stream())
+    async with upload.lock:
+        if upload.offset < upload.facts.bytes:
+            return JSONResponse({"offset": upload.offset, "original": None})
+        original = await asyncio.to_thread(_received, site, case, upload)
+    if original.kind != "other":
+        await asyncio.wait([asyncio.wrap_future(look(site, case, original))], timeout=_PATIENCE_S)
+    site.events.changed(case.id)
+    return JSONResponse({"offset": upload.facts.bytes, "original": facts_of(site, case, original)})
+
+
+async def without_upload(site: Site, request: Request, person: Person) -> Response:
+    """DELETE /api/cases/ID/uploads/U."""
+    _, upload = await _upload(site, request, person)
+    async with upload.lock:
+        await asyncio.to_thread(site.uploads.drop, upload)
+    return JSONResponse({})
+
+
+async def _upload(site: Site, request: Request, person: Person) -> tuple[Case, Upload]:
+    case = await asyncio.to_thread(site.case, request.path_params["case"], person)
+    return case, site.uploads.find(case.id, request.path_params["upload"])
+
+
+def _received(site: Site, case: Case, upload: Upload) -> Original:
+    """Make a whole upload an original. Raises OutputError where the disk gives other bytes than came."""
+    site.uploads.find(case.id, upload.id)  # another request may have done so meanwhile
+    came = upload.sha256()
+    original = case.add_original(upload.path, upload.facts.name, upload.facts.user)
+    site.uploads.drop(upload)
+    if original.sha256 != came:
+        raise OutputError(f"{original.name}: the disk gives other bytes than were received; check the disk.")
+    return original
+
+
+async def _answer(site: Site, case: Case) -> Response:
+    return JSONResponse(await asyncio.to_thread(_facts, site, case))
+
+
+def _summary(case: Case) -> dict[str, Any]:
+    facts = case.facts.model_dump(mode="json", exclude={"version", "program"})
+    return {"id": case.id, **facts, "files": len(case.originals())}
+
+
+def _count_results(case: Case) -> int:
+    return sum(1 for _ in (case.folder / "results").glob("*_*"))
+
+
+def _facts(site: Site, case: Case) -> dict[str, Any]:
+    log, originals = verify_log(case.folder), case.originals()
+    jobs = [job_facts(job) for job in site.queue.jobs(case.id)]
+    return _summary(case) | {
+        "folder": str(case.folder),
+        "running": any(job["state"] in ("queued", "running") for job in jobs),
+        "originals": [facts_of(site, case, original) for original in originals],
+        "tracks": [],
+        "estimates": [],
+        "results": [],
+        "jobs": jobs,
+        "log": {"entries": log.entries, "ok": log.ok, "text": log.text},
+    }

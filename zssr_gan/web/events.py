@@ -1,0 +1,95 @@
+"""What changes is told to open pages as server-sent events: `job` with the job, `case` with the case's id."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from zssr_gan.web.queue import Job, Queue
+
+HEARTBEAT_S = 15.0
+_POLL_S = 0.2
+_LONGEST_QUEUE = 1000
+
+JobFacts = Callable[[Job], dict[str, object]]
+Sees = Callable[[str], bool]
+
+
+@dataclass(eq=False)
+class _Page:
+    """An open page: of one person, in one event loop."""
+
+    sees: Sees
+    loop: asyncio.AbstractEventLoop
+    waiting: asyncio.Queue[tuple[str, object] | None] = field(default_factory=lambda: asyncio.Queue(_LONGEST_QUEUE))
+
+    def tell(self, message: tuple[str, object] | None) -> None:
+        """Runs in the page's own loop."""
+        if self.waiting.full():  # it does not read: it ends, and loads everything when it comes again
+            self.waiting.get_nowait()
+            message = None
+        self.waiting.put_nowait(message)
+
+
+class Events:
+    """Open pages and what they are told.
+
+    Args:
+        queue: whose jobs are watched while any page is open.
+        facts: of a job, as pages get them.
+    """
+
+    def __init__(self, queue: Queue, facts: JobFacts) -> None:
+        self._queue, self._facts = queue, facts
+        self._pages: set[_Page] = set()
+        self._watcher: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def changed(self, case: str) -> None:
+        """Tell that something in a case changed; from any thread."""
+        for page in list(self._pages):
+            page.loop.call_soon_threadsafe(self._tell_case, page, case)
+
+    async def listen(self, sees: Sees) -> AsyncIterator[bytes]:
+        """The events of one page, as they are sent; `sees`: whether its person sees a case (may read files)."""
+        page = _Page(sees, asyncio.get_running_loop())
+        self._pages.add(page)
+        if self._watcher is None or self._watcher.done():
+            self._watcher = asyncio.create_task(self._watch())
+        try:
+            yield b": hello\n\n"
+            while not self._closed:
+                try:
+                    message = await asyncio.wait_for(page.waiting.get(), HEARTBEAT_S)
+                except TimeoutError:
+                    yield b": still here\n\n"
+                    continue
+                if message is None:
+                    return
+                name, data = message
+                yield f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
+        finally:
+            self._pages.discard(page)
+
+    def close(self) -> None:
+        """End all pages' streams, so that the server can stop."""
+        self._closed = True
+        for page in list(self._pages):
+            page.loop.call_soon_threadsafe(page.tell, None)
+
+    def _tell_case(self, page: _Page, case: str) -> None:
+        if page.sees(case):
+            page.tell(("case", {"id": case}))
+
+    async def _watch(self) -> None:
+        since, _ = await asyncio.to_thread(self._queue.changes, 1 << 62)
+        while self._pages:
+            await asyncio.sleep(_POLL_S)
+            since, jobs = await asyncio.to_thread(self._queue.changes, since)
+            for job in jobs:
+                facts = self._facts(job)
+                for page in list(self._pages):
+                    if page.sees(job.case):
+                        page.tell(("job", facts))
+                        if job.state not in ("queued", "running"):
+                            page.tell(("case", {"id": job.case}))

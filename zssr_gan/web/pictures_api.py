@@ -1,0 +1,151 @@
+"""The routes of pictures: of originals, of frames of videos."""
+
+import asyncio
+import json
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+
+from zssr_gan.web.case_folder import Case, CaseError, Original
+from zssr_gan.web.refusals import Refusal
+from zssr_gan.web.site import Person, Site
+
+_PATIENCE_S = 1.5  # until frames that are known by now are given
+_WINDOW = 24  # frames that are decoded at once
+_POLL_S = 0.02
+
+_PICTURE = {"cache-control": "private, max-age=3600"}  # its address names what never changes
+_NO_SCRIPT = {"content-security-policy": "sandbox; default-src 'none'"}
+
+
+def look(site: Site, case: Case, original: Original) -> Future[None]:
+    """Begin to find the facts of an original; those who look at its case are told when they are there."""
+    work = "look_at_video" if original.kind == "video" else "look_at_image"
+    done = site.pictures.make(original.sha256, work, path=str(case.path_of(original)))
+    done.add_done_callback(lambda _done: site.events.changed(case.id))
+    return done
+
+
+def facts_of(site: Site, case: Case, original: Original) -> dict[str, Any]:
+    """An original as the page gets it; `pending` while its facts are not known."""
+    known: dict[str, Any] = {"width": None, "height": None, "frames": None, "seconds": None, "facts": []}
+    problem, pending = None, False
+    if original.kind == "other":
+        problem = "is neither an image nor a video by the ending of its name: it is stored with its hash, no more"
+    elif (path := site.pictures.place(original.sha256, "facts.json")) is not None:
+        known |= json.loads(path.read_bytes())
+    else:
+        work = "look_at_video" if original.kind == "video" else "look_at_image"
+        problem = site.pictures.problem(original.sha256, work)
+        if pending := problem is None:
+            look(site, case, original)
+    return original.model_dump(mode="json", exclude={"path"}) | known | {"problem": problem, "pending": pending}
+
+
+async def thumb(site: Site, request: Request, person: Person) -> Response:
+    """GET .../originals/O/thumb.png."""
+    case, original = await _original(site, request, person)
+    return await _looked(site, case, original, "thumb.png")
+
+
+async def view(site: Site, request: Request, person: Person) -> Response:
+    """GET .../originals/O/view.png: an image with all its pixels; of a video, its first frame."""
+    case, original = await _original(site, request, person)
+    if original.kind == "video":
+        return await _frame(site, case, original, 0)
+    return await _looked(site, case, original, "view.png")
+
+
+async def file(site: Site, request: Request, person: Person) -> Response:
+    """GET .../originals/O/file: its bytes, to be saved, never shown as a page of this server."""
+    case, original = await _original(site, request, person)
+    path = case.path_of(original)
+    if not path.is_file():
+        raise Refusal(404, f"{original.name}: is not there any more.")
+    return FileResponse(
+        path, media_type="application/octet-stream", filename=Path(original.path).name, headers=_NO_SCRIPT
+    )
+
+
+async def frames(site: Site, request: Request, person: Person) -> Response:
+    """GET .../originals/O/frames: those that are known by now, and whether these are all."""
+    case, original = await _video(site, request, person)
+    path = site.pictures.place(original.sha256, "frames.json")
+    if path is None:
+        making = site.pictures.make(original.sha256, "list_frames", long=True, path=str(case.path_of(original)))
+        ended, _ = await asyncio.wait([asyncio.wrap_future(making)], timeout=_PATIENCE_S)
+        for one in ended:
+            one.result()
+        path = site.pictures.place(original.sha256, "frames.json")
+    if path is not None:
+        return FileResponse(path, media_type="application/json")
+    part = site.pictures.place(original.sha256, "frames.part")
+    lines = [] if part is None else part.read_text("utf-8").split("\n")[:-1]
+    known = [json.loads(line) for line in lines]
+    return JSONResponse({"count": len(known), "complete": False, "frames": known})
+
+
+async def frame(site: Site, request: Request, person: Person) -> Response:
+    """GET .../originals/O/frames/N.png."""
+    case, original = await _video(site, request, person)
+    return await _frame(site, case, original, request.path_params["frame"])
+
+
+async def _frame(site: Site, case: Case, original: Original, number: int) -> Response:
+    """A frame, with those around it: stepping from one to the next, most are there already."""
+    name, window = f"frame-{number}.png", number // _WINDOW
+    if (path := site.pictures.place(original.sha256, name)) is None:
+        making = _window(site, case, original, window)
+        while (path := site.pictures.place(original.sha256, name)) is None and not making.done():
+            await asyncio.sleep(_POLL_S)
+        if path is None:
+            making.result()
+            path = site.pictures.place(original.sha256, name)
+    if path is None:
+        raise Refusal(404, f"{original.name}: has no frame {number}.")
+    if number % _WINDOW >= _WINDOW // 2:
+        _window(site, case, original, window + 1)
+    return FileResponse(path, media_type="image/png", headers=_PICTURE)
+
+
+def _window(site: Site, case: Case, original: Original, window: int) -> Future[None]:
+    first = window * _WINDOW
+    return site.pictures.make(
+        original.sha256,
+        "show_frames",
+        f"frames-{window}",
+        path=str(case.path_of(original)),
+        first=first,
+        last=first + _WINDOW - 1,
+    )
+
+
+async def _looked(site: Site, case: Case, original: Original, name: str) -> Response:
+    if original.kind == "other":
+        raise Refusal(404, f"{original.name}: is no picture.")
+    if (path := site.pictures.place(original.sha256, name)) is None:
+        await asyncio.wrap_future(look(site, case, original))
+        path = site.pictures.place(original.sha256, name)
+    assert path is not None
+    return FileResponse(path, media_type="image/png", headers=_PICTURE)
+
+
+async def _original(site: Site, request: Request, person: Person) -> tuple[Case, Original]:
+    def find() -> tuple[Case, Original]:
+        case = site.case(request.path_params["case"], person)
+        try:
+            return case, case.original(request.path_params["original"])
+        except CaseError as error:
+            raise Refusal(404, f"{error}.") from error
+
+    return await asyncio.to_thread(find)
+
+
+async def _video(site: Site, request: Request, person: Person) -> tuple[Case, Original]:
+    case, original = await _original(site, request, person)
+    if original.kind != "video":
+        raise Refusal(404, f"{original.name}: is no video.")
+    return case, original
