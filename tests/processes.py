@@ -35,6 +35,11 @@ class Running:
         assert self._process.pid is not None
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.is_alive()
+
     def until(self, condition: Callable[[], object], seconds: float = 60) -> None:
         """Wait for something that the process does before it ends."""
         end = time.monotonic() + seconds

@@ -1,6 +1,7 @@
 """What a person sees: facts of a step in words, names that cannot confuse a terminal, lines of 40 columns."""
 
 import io
+import json
 import math
 import subprocess
 import sys
@@ -131,3 +132,30 @@ def test_the_live_bar_fits_in_a_narrow_encoding() -> None:
     bar.console.print(bar._render())
     bar.console.file.flush()
     assert max(map(len, raw.getvalue().decode("ascii").splitlines())) <= 40
+
+
+def test_programs_read_a_json_object_a_line(
+    clock: list[float], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZSSR_GAN_PROGRESS", "json")
+    with Bar(2) as bar:
+        for place, name in enumerate(("a.png", "b\n.png")):
+            bar.start(place, name)
+            for iteration in range(1, 101):
+                clock[0] += 0.02
+                bar.step(Progress("training", iteration, 100, 0.01234, 1e-3))
+        bar.note("a note", "red")
+        bar.result("b_x2.png: done")
+    out, err = capsys.readouterr()
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert out == "b_x2.png: done\n"
+    assert lines[0] == {
+        **{"image": 1, "images": 2, "name": "a.png", "stage": "", "done": 0, "total": None, "detail": ""},
+        "left_s": None,
+    }
+    assert lines[-1] == {"note": "a note", "style": "red"}
+    of_b = [line for line in lines if line.get("image") == 2 and line["stage"]]
+    assert (of_b[-1]["done"], of_b[-1]["total"], of_b[-1]["name"]) == (100, 100, "b\\n.png")
+    assert 9 <= len(of_b) <= 12  # 2 s, five a second
+    assert of_b[-1]["left_s"] == pytest.approx(0, abs=0.1)  # as long as a.png took
+    assert of_b[len(of_b) // 2]["left_s"] == pytest.approx(1, abs=0.3)

@@ -1,10 +1,13 @@
 """What a person sees of a run: a live bar in a terminal, plain lines every few seconds elsewhere.
 
-All of it goes to standard error; standard output is for results. Everything is readable at 40 columns.
+All of it goes to standard error; standard output is for results. Everything is readable at 40 columns. With
+`ZSSR_GAN_PROGRESS=json` in the environment programs read it: a JSON object a line, with "note" or with "stage".
 """
 
 import io
+import json
 import math
+import os
 import sys
 import time
 import traceback
@@ -20,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 5.0
+_SECONDS_BETWEEN_JSON = 0.2
 
 _LEFT_WIDTH = len(" 99:59:59 left")
 
@@ -77,9 +81,10 @@ class Bar:
         self._stage, self._done, self._detail = "", 0, ""
         self._total: int | None = None
         self._first = 0  # where the stage began, so that what an earlier run did takes none of this one's time
-        self._run_started = self._stage_started = self._last_line = time.monotonic()
+        self._run_started = self._image_started = self._stage_started = self._last_line = time.monotonic()
         self._live: Live | None = None
-        if not quiet and self.console.is_terminal and not self.console.is_dumb_terminal:
+        self._json = os.environ.get("ZSSR_GAN_PROGRESS") == "json"
+        if not (quiet or self._json) and self.console.is_terminal and not self.console.is_dumb_terminal:
             # Standard output is left alone: it may be a pipe, and Rich would send it to the terminal.
             self._live = Live(
                 get_renderable=self._render,
@@ -103,8 +108,10 @@ class Bar:
     def start(self, place: int, name: str) -> None:
         """Begin an image; `place` counts from 0."""
         self._place, self._name, self._stage = place, printable(name, self.console.encoding), ""
-        self._last_line = time.monotonic()
-        if self._live is None and self.images > 1:
+        self._last_line = self._image_started = time.monotonic()
+        if self._json:
+            self._write_json(None)
+        elif self._live is None and self.images > 1:
             self.info(f"{place + 1}/{self.images} {name}")
 
     def update(self, stage: str, done: int, total: int | None, detail: str = "", *, images: int = 0) -> None:
@@ -117,13 +124,18 @@ class Bar:
             images: of each step, for a speed in images a second.
         """
         now = time.monotonic()
-        if stage != self._stage or done < self._done or total is None:
+        new = stage != self._stage or done < self._done or total is None
+        if new:
             self._stage, self._first, self._stage_started = printable(stage), done, now
         self._done, self._total, self._detail = done, total, detail
         if images and now > self._stage_started:
             speed = images * (done - self._first) / (now - self._stage_started)
             self._detail = ", ".join(filter(None, [detail, f"{speed:.3g} images/s"]))
-        if self._live is None and not self.quiet and total and now - self._last_line >= SECONDS_BETWEEN_LINES:
+        since = now - self._last_line
+        if self._json:
+            if new or done == total or since >= _SECONDS_BETWEEN_JSON:
+                self._write_json(total)
+        elif self._live is None and not self.quiet and total and since >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             parts = [f"{self._stage}: {done:,}/{total:,}", self._detail, self._left()]
             self.note(", ".join(filter(None, parts)))
@@ -144,7 +156,9 @@ class Bar:
 
     def note(self, text: str, style: str = "") -> None:
         """Write a line to standard error, above the bar."""
-        self.console.print(Text(printable(text, self.console.encoding), style=style), soft_wrap=True)
+        if self._json:
+            return self._write({"note": text, "style": style})
+        return self.console.print(Text(printable(text, self.console.encoding), style=style), soft_wrap=True)
 
     def info(self, text: str, style: str = "") -> None:
         """Write a line to standard error, unless the run is quiet."""
@@ -160,18 +174,48 @@ class Bar:
 
     def _left(self) -> str:
         """Time that the stage still takes, once there is enough to judge by; else nothing."""
+        seconds = self._stage_left()
+        return "" if seconds is None else f"{duration(seconds)} left"
+
+    def _stage_left(self) -> float | None:
         done, elapsed = self._done - self._first, time.monotonic() - self._stage_started
         if done <= 0 or elapsed < 1 or not self._total:
-            return ""
-        return f"{duration(elapsed / done * max(0, self._total - self._done))} left"
+            return None
+        return elapsed / done * max(0, self._total - self._done)
+
+    def _run_left(self) -> float | None:
+        """Seconds that this image and those after it take, by those before it."""
+        if not self._place:
+            return None
+        each = (self._image_started - self._run_started) / self._place
+        return max(0.0, each * (self.images - self._place) - (time.monotonic() - self._image_started))
+
+    def _write_json(self, total: int | None) -> None:
+        """Where the run stands, for a program."""
+        self._last_line = time.monotonic()
+        left = self._run_left() if self.images > 1 else self._stage_left()
+        self._write(
+            {
+                "image": self._place + 1,
+                "images": max(1, self.images),
+                "name": self._name,
+                "stage": self._stage,
+                "done": self._done,
+                "total": total,
+                "detail": self._detail,
+                "left_s": None if left is None else round(left, 1),
+            }
+        )
+
+    def _write(self, facts: dict[str, object]) -> None:
+        typer.echo(json.dumps(facts), err=True)
 
     def _render(self) -> Group:
         lines: list[RenderableType] = []
         if self.images > 1:
             ready = ""
-            if self._place:
-                each = (time.monotonic() - self._run_started) / self._place
-                ready = f", ~{duration(each * (self.images - self._place))} left"
+            if (left := self._run_left()) is not None:
+                ready = f", ~{duration(left)} left"
             lines.append(self._line(f"image {self._place + 1} of {self.images}{ready}", "bold"))
         lines += [self._line(text) for text in (self._name, self._stage) if text]
         if self._stage:

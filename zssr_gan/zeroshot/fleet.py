@@ -57,6 +57,8 @@ class TrainRequest:
     """Weights to go on from, else a fresh initialisation."""
     on_iteration: OnIteration | None = None
     """Called after each iteration, where no other request shares the fleet."""
+    on_network: Callable[[ZSSR], None] | None = None
+    """Called then too, with the networks as they are."""
 
     @property
     def batch_key(self) -> Hashable:

@@ -162,6 +162,8 @@ class _Scheduler(Generic[K, R]):
             if request.on_iteration is not None and due and all(member.request is request for member in self.slots):
                 rates = fleet.schedule.rates(fleet.iteration_N - 1)
                 request.on_iteration(fleet.clock, float(losses.mean()), float(rates.max()))
+                if request.on_network is not None:
+                    request.on_network(fleet.network)
 
     def _refill(self, key: Hashable, fleet: Fleet) -> None:
         """Remove networks that have stopped, and put waiting ones into their slots."""

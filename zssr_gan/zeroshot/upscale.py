@@ -13,6 +13,7 @@ from torch import Tensor
 
 from zssr_gan.degradation.operators import Downscale, back_project
 from zssr_gan.devices import Machine
+from zssr_gan.imaging import preview
 from zssr_gan.imaging.resize import Scale, Size, enlarged_size, resize
 from zssr_gan.imaging.tiles import middle_of
 from zssr_gan.networks.zssr import ZSSR
@@ -138,6 +139,7 @@ def upscale(
     image, content = lr_CHW, content_hash(lr_CHW)
     done = SuperResolved(lr_CHW, lr_CHW.new_zeros(lr_CHW.shape[-2:], dtype=torch.float16), tile=machine.tile)
     run = _Run(settings, downscale, seed, machine.precision, shared, on_progress, done)
+    preview.show(lambda: resize(lr_CHW, enlarged_size((lr_CHW.shape[-2], lr_CHW.shape[-1]), scale)), now=True)
     selections: list[Selection] = []
     for number, step in enumerate(steps):
         prefix = f"step {number + 1}/{len(steps)}: " if len(steps) > 1 else ""
@@ -158,6 +160,7 @@ def upscale(
         why = f"in step {least + 1} of {len(steps)}, which has the smallest share, {done.choice.why}"
         done.choice = replace(done.choice, why=why)
     done.image_CHW = image if len(image) == channels else image.mean(0, keepdim=True)
+    preview.show(lambda: done.image_CHW, now=True)
     return done
 
 
@@ -240,6 +243,7 @@ def _networks(
             learn_NHW=None if folds is None else torch.stack([folds != fold for fold in range(len(seeds))]),
             initial_NP=None if initial is None else initial.weights_NP.detach(),
             on_iteration=run.on_iteration(name + "training", settings.schedule.iterations),
+            on_network=lambda network: _preview(run, network, image, task),
         )
     facts |= {
         "scale": list(task.scale),
@@ -254,6 +258,19 @@ def _networks(
     }
     run.report(kind, what, began, **facts)
     return result
+
+
+def _preview(run: _Run, network: ZSSR, image: Tensor, task: Task) -> None:
+    """Show what the networks make of the image so far; of a large one it would take too long."""
+    if image[0].numel() > preview.LARGEST:
+        return
+    size = enlarged_size((image.shape[-2], image.shape[-1]), task.scale)
+
+    def seen() -> Tensor:
+        given = resize(image, size) if network.factor == (1, 1) else image
+        return resize(views(network, given, (0,), run.precision).mean(0), size)
+
+    preview.show(seen)
 
 
 @torch.no_grad()

@@ -1,0 +1,181 @@
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import Tensor
+
+from tests.processes import Running
+from zssr_gan.files import is_leftover, sha256_file
+from zssr_gan.inference.verify import verify_record
+from zssr_gan.settings.base import write_yaml
+from zssr_gan.web import log
+from zssr_gan.web.case_folder import SERVER_FOLDER, Case, create_case
+from zssr_gan.web.queue import Job, Queue
+from zssr_gan.web.worker import preview_of
+
+TINY = {
+    "network": {"depth": 2, "width": 4},
+    "schedule": {"kind": "cosine", "iterations": 3},
+    "refinement": {"back_projections": 1},
+}
+
+Start = Callable[[], Running]
+
+
+@pytest.fixture
+def case(tmp_path: Path, face: Tensor) -> Case:
+    """A case with three pictures, and settings in `tiny.yaml` and `slow.yaml`."""
+    made = create_case(tmp_path / "cases", "A", "ann")
+    pixels = np.round(face[0].numpy() * 255).astype(np.uint8)
+    for number in range(3):
+        Image.fromarray(np.roll(pixels, number, 0)).save(tmp_path / "upload.png")
+        made.add_original(tmp_path / "upload.png", f"{number}.png", "ann")
+    for name, iterations in (("tiny", 3), ("slow", 1_000_000)):
+        settings = TINY | {"schedule": {"kind": "cosine", "iterations": iterations}}
+        (made.folder / f"{name}.yaml").write_text(write_yaml(settings), encoding="utf-8")
+    return made
+
+
+@pytest.fixture
+def queue(case: Case) -> Queue:
+    return Queue(case.folder.parent / SERVER_FOLDER / "queue.sqlite")
+
+
+@pytest.fixture
+def start(case: Case) -> Iterator[Start]:
+    """What starts a worker; all end with the test."""
+    started: list[Running] = []
+
+    def begin() -> Running:
+        started.append(Running("tests.web.workers", str(case.folder.parent)))
+        return started[-1]
+
+    yield begin
+    for worker in started:
+        if worker.alive:
+            os.kill(worker.pid, signal.SIGKILL)
+
+
+def enhance(queue: Queue, case: Case, *images: str, preset: str = "tiny") -> Job:
+    options = ["--preset", f"{preset}.yaml", "--skip-existing", "--threads", "1", "--init", "scratch"]
+    return queue.add(
+        case.id, "ann", "enhance", lambda n: ["enhance", *images, "-o", f"results/{n}_enhance/", *options], "Enhance"
+    )
+
+
+def wait(worker: Running, condition: Callable[[], object]) -> None:
+    worker.until(condition, 60)
+
+
+def ended(queue: Queue, *jobs: Job) -> bool:
+    return all(queue.job(job.id).state in ("done", "failed", "stopped") for job in jobs)
+
+
+def check_whole(case: Case, jobs: list[Job]) -> None:
+    """Each job ended once, with the files of its log's line, and the chain is unbroken."""
+    assert log.verify_log(case.folder).ok
+    entries = [entry["facts"] for entry in log.read_log(case.folder) if entry["act"] == "job ended"]
+    assert Counter(facts["job"] for facts in entries) == Counter(job.id for job in jobs)
+    for facts in entries:
+        for name, sha256 in facts["files"].items():
+            assert sha256_file(case.folder / name) == sha256
+    assert not [path for path in case.folder.rglob("*") if is_leftover(path)]
+    for record in case.folder.glob("results/*/*.json"):
+        assert verify_record(record).ok
+
+
+def test_jobs_run_as_the_commands_that_they_show(case: Case, queue: Queue, start: Start) -> None:
+    good = enhance(queue, case, "originals/0.png", "originals/1.png")
+    bad = enhance(queue, case, "originals/none.png")
+    worker = start()
+    wait(worker, lambda: ended(queue, good, bad))
+    done, failed = queue.job(good.id), queue.job(bad.id)
+    assert (done.state, failed.state) == ("done", "failed")
+    assert failed.message is not None
+    assert failed.message.startswith("error: originals/none.png: no such file")
+    folder = case.folder / "results" / f"{good.id}_enhance"
+    assert {path.name for path in folder.iterdir()} == {
+        *("0_x2.png", "0_x2.json", "1_x2.png", "1_x2.json", "printed.txt")
+    }
+    assert (folder / "printed.txt").read_text().startswith(f"$ {good.command}\n")
+    assert not preview_of(case.folder.parent, good.id).exists()
+    check_whole(case, [good, bad])
+    acts = [entry["act"] for entry in log.read_log(case.folder) if entry["facts"].get("job") == good.id]
+    assert acts == ["job queued", "job started", "job ended"]
+    os.kill(worker.pid, signal.SIGTERM)
+    assert worker.finish()[0] == 0
+
+
+def test_a_running_job_shows_itself_stops_and_resumes(case: Case, queue: Queue, start: Start) -> None:
+    job = enhance(queue, case, "originals/0.png", preset="slow")
+    worker, preview = start(), preview_of(case.folder.parent, job.id)
+    wait(worker, lambda: (queue.job(job.id).progress or {}).get("stage") and preview.exists())
+    progress = queue.job(job.id).progress
+    assert progress is not None
+    assert progress["total"] == 1_000_000
+    with Image.open(preview) as picture, Image.open(case.folder / "originals" / "0.png") as source:
+        assert picture.size == (2 * source.width, 2 * source.height)
+    queue.stop(job.id)
+    wait(worker, lambda: ended(queue, job))
+    stopped = queue.job(job.id)
+    assert (stopped.state, stopped.message) == ("stopped", "stopped; resume it to go on")
+    queue.resume(job.id)
+    wait(worker, lambda: queue.job(job.id).state == "running")
+    os.kill(worker.pid, signal.SIGTERM)
+    assert worker.finish()[0] == 0
+    assert (queue.job(job.id).state, queue.job(job.id).attempt) == ("queued", 2)
+    assert log.verify_log(case.folder).ok
+    assert [entry["act"] for entry in log.read_log(case.folder)][-1] == "job interrupted"
+
+
+def test_a_second_worker_is_refused(case: Case, queue: Queue, start: Start) -> None:
+    job = enhance(queue, case, "originals/0.png", preset="slow")
+    wait(start(), lambda: queue.job(job.id).state == "running")
+    code, printed, _ = Running("tests.web.workers", str(case.folder.parent), "0.2").finish()
+    assert code == 2
+    assert "another zssr-gan web works on these cases on cpu" in printed
+
+
+def test_a_job_that_was_logged_before_a_kill_is_not_run_again(case: Case, queue: Queue, start: Start) -> None:
+    job = enhance(queue, case, "originals/0.png")
+    queue.claim("cpu")
+    log.append_once(case.folder, "ann", "job ended", job.id, 1, code=0, state="done", message="as logged", files={})
+    wait(start(), lambda: ended(queue, job))
+    assert queue.job(job.id).message == "as logged"
+    assert not (case.folder / "results" / f"{job.id}_enhance").exists()
+
+
+def test_the_child_ends_with_a_killed_worker(case: Case, queue: Queue, start: Start) -> None:
+    job = enhance(queue, case, "originals/0.png", preset="slow")
+    worker = start()
+    wait(worker, lambda: (queue.job(job.id).progress or {}).get("stage"))
+    (child,) = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+    os.kill(worker.pid, signal.SIGKILL)
+    end = time.monotonic() + 10
+    while Path(f"/proc/{child}").exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("kills", "count"), [(2, 2), pytest.param(50, 20, marks=pytest.mark.slow)])
+def test_kills_lose_nothing(case: Case, queue: Queue, start: Start, kills: int, count: int) -> None:
+    draws = random.Random(0)
+    jobs = [enhance(queue, case, *(f"originals/{n}.png" for n in range(3))) for _ in range(count)]
+    for _ in range(kills):
+        worker = start()
+        if ended(queue, *jobs):
+            jobs.append(enhance(queue, case, "originals/0.png", "originals/1.png"))
+        wait(worker, lambda: any(job.state == "running" for job in queue.jobs()))
+        time.sleep(draws.uniform(0, 0.5))
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.finish()
+    wait(start(), lambda: ended(queue, *jobs))
+    assert [queue.job(job.id).state for job in jobs] == ["done"] * len(jobs)
+    check_whole(case, jobs)

@@ -1,0 +1,50 @@
+"""A picture of the image in work, for a program that shows it: `ZSSR_GAN_PREVIEW=FILE.png` in the environment.
+
+The file is replaced whole, at most once a second, and making it takes at most a hundredth of the time. Pixels of
+results do not depend on it.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+_SECONDS_BETWEEN = 1.0
+_TIMES_ITS_COST = 100
+LARGEST = 512 * 512
+"""Pixels of an image that goes through its network for a preview."""
+
+_lock = threading.Lock()  # small images are worked on in several threads
+_shown, _cost = float("-inf"), 0.0  # when the last one was made, and the seconds that it took
+
+
+@torch.no_grad()
+def show(make: Callable[[], Tensor], *, now: bool = False) -> None:
+    """Write a preview, where one is asked for and due.
+
+    Args:
+        make: gives `C H W`, [0, 1]; called only then.
+        now: an image has begun or is done, so however long the last one took to make.
+    """
+    global _shown, _cost
+    path, rest = os.environ.get("ZSSR_GAN_PREVIEW"), _SECONDS_BETWEEN if now else _TIMES_ITS_COST * _cost
+    if not path or time.monotonic() < _shown + max(_SECONDS_BETWEEN, rest) or not _lock.acquire(blocking=False):
+        return
+    try:
+        began = time.monotonic()
+        levels = make().clamp(0, 1).mul(255).round().byte().cpu()
+        picture = Image.fromarray(levels[0].numpy() if len(levels) == 1 else levels[:3].permute(1, 2, 0).numpy())
+        temporary = Path(f"{path}.{os.getpid()}.tmp")
+        with contextlib.suppress(OSError):  # a preview is worth no failure
+            picture.save(temporary, "PNG", compress_level=1)
+            temporary.replace(path)
+        _shown = time.monotonic()
+        _cost = _shown - began
+    finally:
+        _lock.release()

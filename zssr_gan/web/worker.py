@@ -1,0 +1,243 @@
+"""The worker of a device: takes jobs from the queue and runs each command in a child process.
+
+What must not be lost is written in this order: the results, by the command; the line of the log with their hashes; the
+job's state. A worker that is killed in between finds the line when it starts again, and else runs the job again: the
+command goes on with what is whole, or starts anew.
+"""
+
+import errno
+import importlib
+import json
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+from zssr_gan.errors import OutputError
+from zssr_gan.files import is_leftover, locked, sha256_file
+from zssr_gan.web import log
+from zssr_gan.web.case_folder import SERVER_FOLDER, Case, CaseError, open_case
+from zssr_gan.web.child import Child, Main, end_with_parent
+from zssr_gan.web.queue import Job, Queue, State
+
+RESUMES = frozenset({"enhance", "video"})
+"""Kinds of jobs that go on with what a killed one has finished; others start anew."""
+
+_IMPORTED = ("zssr_gan.inference.batch", "zssr_gan.video.fuse_files", "zssr_gan.cli.enhance")
+_SECONDS_IDLE = 0.1
+_SECONDS_BETWEEN_PROGRESS = 0.3
+_SECONDS_FOR_ROOM = 2.0
+_LINES_TOLD = 12
+
+_T = TypeVar("_T")
+
+
+def run(cases: Path, device: str, main: Main, patience_s: float = 15.0) -> None:
+    """Work until SIGTERM, or until the process that started this one ends.
+
+    Args:
+        cases: the folder of cases.
+        device: "cpu", "cuda:0", ...: that jobs see.
+        main: the `zssr-gan` command.
+        patience_s: how long a worker that ends may hold its lock.
+
+    Raises:
+        OutputError: another worker of this device works on these cases, or they cannot be written.
+    """
+    parent = os.getppid()
+    end_with_parent(parent)
+    worker = _Worker(cases, device, main)
+    signal.signal(signal.SIGTERM, worker.stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    server = cases / SERVER_FOLDER
+    # The children of a killed worker hold its lock until they have ended too.
+    held = OutputError(f"{cases}: another zssr-gan web works on these cases on {device}; stop it first.")
+    lock, end = server / f"worker-{device.replace(':', '-')}.lock", time.monotonic() + patience_s
+    while True:
+        try:
+            with locked(lock, held):
+                return worker.work()
+        except OutputError as error:
+            if error is not held or time.monotonic() > end or worker.stopping:
+                raise
+            time.sleep(_SECONDS_IDLE)
+
+
+def preview_of(cases: Path, job: int) -> Path:
+    """Where the preview of a job lies while it runs."""
+    return cases / SERVER_FOLDER / "previews" / f"{job}.png"
+
+
+class _Worker:
+    """See `run`."""
+
+    def __init__(self, cases: Path, device: str, main: Main) -> None:
+        self.cases, self.device, self.main = cases, device, main
+        self.queue = Queue(cases / SERVER_FOLDER / "queue.sqlite")
+        self.stopping = False
+
+    def stop(self, _number: int, _frame: FrameType | None) -> None:
+        """SIGTERM: the job in work goes back into the queue."""
+        self.stopping = True
+
+    def work(self) -> None:
+        self._until_written(lambda: self.queue.requeue(self.device))
+        for module in _IMPORTED:
+            importlib.import_module(module)
+        while not self.stopping:
+            job = self._until_written(lambda: self.queue.claim(self.device))
+            if job is None:
+                time.sleep(_SECONDS_IDLE)
+            else:
+                self._do(job)
+
+    def _do(self, job: Job) -> None:
+        try:
+            case = open_case(self.cases, job.case)
+        except CaseError as error:
+            why = str(error)
+            self._until_written(lambda: self.queue.finish(job.id, "failed", why))
+            return
+        folder = case.folder
+        if (ended := log.find(folder, "job ended", job.id, job.attempt)) is None:
+            argv = list(job.argv)
+            self._until_written(
+                lambda: log.append_once(folder, job.user, "job queued", job.id, 1, kind=job.kind, argv=argv)
+            )
+            self._until_written(
+                lambda: log.append(folder, job.user, "job started", job=job.id, attempt=job.attempt, device=self.device)
+            )
+            self._prepare(case, job)
+            state, facts = self._run(case, job)
+            if state == "queued":
+                self._until_written(
+                    lambda: log.append(folder, job.user, "job interrupted", job=job.id, attempt=job.attempt)
+                )
+                self._until_written(lambda: self.queue.finish(job.id, "queued", None))
+                return
+            facts |= {"state": state, "files": _hashes(case, job)}
+            ended = self._until_written(
+                lambda: log.append_once(folder, job.user, "job ended", job.id, job.attempt, **facts)
+            )
+        facts, when = ended["facts"], ended["time"]
+        self._until_written(lambda: self.queue.finish(job.id, facts["state"], facts["message"], when))
+        preview_of(self.cases, job.id).unlink(missing_ok=True)
+
+    def _prepare(self, case: Case, job: Job) -> None:
+        """Remove what a killed run left: temporary files, and of a command that starts anew all."""
+        preview_of(self.cases, job.id).parent.mkdir(parents=True, exist_ok=True)
+        for path in [*_written(case, job)]:
+            if job.kind not in RESUMES or is_leftover(path):
+                path.unlink(missing_ok=True)
+        (case.folder / "results" / f"{job.id}_{job.kind}").mkdir(parents=True, exist_ok=True)
+
+    def _run(self, case: Case, job: Job) -> tuple[State, dict[str, Any]]:
+        """How the command ended, and what the log says of it."""
+        preview = preview_of(self.cases, job.id)
+        environment = {"ZSSR_GAN_PROGRESS": "json", "ZSSR_GAN_PREVIEW": str(preview), **_seen_device(self.device)}
+        child = Child(self.main, job.argv, case.folder, environment)
+        said, printed = deque[str](maxlen=1000), deque[str](maxlen=10_000)
+        shown: dict[str, Any] = {}
+        asked, last = False, 0.0
+        while not child.ended:
+            for stream, line in child.read(_SECONDS_IDLE):
+                facts = _facts(line) if stream == "stderr" else None
+                if facts is None:
+                    (printed if stream == "stdout" else said).append(line)
+                elif "note" in facts:
+                    said.append(str(facts["note"]))
+                else:
+                    shown = facts
+            if time.monotonic() - last > _SECONDS_BETWEEN_PROGRESS:
+                last = time.monotonic()
+                asked = self._note(job.id, shown, preview) or asked
+            if asked or self.stopping:
+                child.stop()
+        code = child.code()
+        _write_printed(case, job, [*printed, *said])
+        facts = {"code": code, "message": _message(code, asked, [*printed], [*said])}
+        if code == 0:
+            return "done", facts
+        if asked:
+            return "stopped", facts
+        return "queued" if self.stopping else "failed", facts
+
+    def _note(self, number: int, shown: dict[str, Any], preview: Path) -> bool:
+        """Write the progress; returns whether the job was asked to stop. What cannot be written is not progress."""
+        try:
+            return self.queue.progress(number, {**shown, "preview": _changed(preview)})
+        except OutputError:
+            return False
+
+    def _until_written(self, write: Callable[[], _T]) -> _T:
+        """What `write` returns, once the disk has room for it: a job that is done must not be lost for want of it."""
+        while True:
+            try:
+                return write()
+            except OutputError:
+                if self.stopping:
+                    raise
+                time.sleep(_SECONDS_FOR_ROOM)
+
+
+def _facts(line: str) -> dict[str, Any] | None:
+    """What a line of `ZSSR_GAN_PROGRESS=json` says; None of any other."""
+    try:
+        facts = json.loads(line)
+    except ValueError:
+        return None
+    return facts if isinstance(facts, dict) and ("stage" in facts or "note" in facts) else None
+
+
+def _message(code: int, asked: bool, printed: list[str], said: list[str]) -> str:
+    """What a person reads of the end."""
+    if code == 0:
+        return printed[-1] if printed else "done"
+    if asked:
+        return "stopped; resume it to go on"
+    if code < 0:
+        memory = "; perhaps memory ran out: try smaller images, or fewer programs beside" * (code == -signal.SIGKILL)
+        return f"the command was ended by signal {-code}{memory}"
+    errors = [line for line in said if line.startswith(("error: ", "failed: "))]
+    return "\n".join((errors or said)[-_LINES_TOLD:]) or f"the command ended with exit code {code}"
+
+
+def _seen_device(device: str) -> dict[str, str]:
+    kind, _, number = device.partition(":")
+    return {"CUDA_VISIBLE_DEVICES": (number or "0") if kind == "cuda" else ""}
+
+
+def _written(case: Case, job: Job) -> Iterator[Path]:
+    """The files of a job: in its folder of results, and a track with its number."""
+    yield from (path for path in (case.folder / "results" / f"{job.id}_{job.kind}").rglob("*") if path.is_file())
+    yield from (case.folder / "tracks").glob(f"{job.id}_*")
+    if job.kind in ("report", "package"):
+        yield from (case.folder / "report").glob(f"{job.id}_*")
+
+
+def _hashes(case: Case, job: Job) -> dict[str, str]:
+    """SHA-256 of the files of a job, by their paths in the case."""
+    paths = sorted(path for path in _written(case, job) if not is_leftover(path))
+    return {path.relative_to(case.folder).as_posix(): sha256_file(path) for path in paths}
+
+
+def _write_printed(case: Case, job: Job, lines: list[str]) -> None:
+    """Keep what the command said beside its results."""
+    path = case.folder / "results" / f"{job.id}_{job.kind}" / "printed.txt"
+    try:
+        path.write_text("\n".join([f"$ {job.command}", *lines, ""]), "utf-8")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+
+
+def _changed(path: Path) -> int | None:
+    """When a file changed last, in ns; None where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
