@@ -26,10 +26,14 @@ export function show(root) {
       h("thead", {}, h("tr", {}, ["Case", "Number", "Operator", state.me.users ? "Owner" : null, "Created", "Files", "Results", "Jobs", ""].filter((head) => head !== null).map((head) => h("th", { scope: "col" }, head || h("span", { class: "hidden" }, "Delete"))))),
       h("tbody", {}, cases.map((one) => h("tr", {},
         h("th", { scope: "row" }, link(one.title, `#/case/${encodeURIComponent(one.id)}`), one.opened_from ? h("span", { class: "quiet block" }, `opened from ${one.opened_from}`) : null),
-        h("td", {}, one.number || "–"), h("td", {}, one.operator || "–"), state.me.users ? h("td", {}, one.owner) : null,
-        h("td", { class: "nowrap" }, time(one.created)), h("td", { class: "number" }, String(one.files)), h("td", { class: "number" }, String(one.results)),
-        h("td", {}, one.running ? h("span", { class: "running" }, count(one.running, "job")) : "none"),
+        cell("Number", one.number), cell("Operator", one.operator), state.me.users ? cell("Owner", one.owner) : null,
+        cell("Created", time(one.created), "nowrap"), cell("Files", String(one.files), "number"), cell("Results", String(one.results), "number"),
+        h("td", { "data-head": "Jobs" }, one.running ? h("span", { class: "running" }, count(one.running, "job")) : "none"),
         h("td", {}, button("Delete…", () => drop(one), { class: "small", "aria-label": `Delete the case ${one.title}…` })))))));
+  }
+
+  function cell(head, text, kind = "") {
+    return h("td", { class: `${kind}${text ? "" : " absent"}`, "data-head": head }, text || "–");
   }
 
   function drop(one) {

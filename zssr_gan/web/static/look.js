@@ -22,7 +22,7 @@ export function show(root, [asked]) {
   function sides(one) {
     const same = results().filter((other) => other.id !== one.id && originals(other).some((id) => originals(one).includes(id)));
     return [
-      ...(one.bicubic ? [{ key: "plain", title: "plain enlargement (bicubic)", url: plainUrl(one), label: null }] : []),
+      ...(one.bicubic ? [{ key: "plain", title: "plain enlargement", url: plainUrl(one), label: null }] : []),
       { key: one.id, title: name(one), url: viewUrl(one), label: one.label },
       ...same.map((other) => ({ key: other.id, title: name(other), url: viewUrl(other), label: other.label })),
     ];
@@ -127,6 +127,5 @@ export function show(root, [asked]) {
 const originals = (one) => [].concat(one.originals ?? one.original ?? []);
 
 function name(one) {
-  const scale = one.scale ? ` × ${one.scale}` : "";
-  return `${one.name}${one.name.includes("×") ? "" : scale}`;
+  return one.scale && !one.name.includes(`x${one.scale}`) ? `${one.name} × ${one.scale}` : one.name;
 }

@@ -16,7 +16,7 @@ export function show(root, [asked]) {
     redraw(root, h("h1", {}, "Mark a face or a plate"), h("p", {}, "This case has no video. ", link("Drop one", step("files")), "."));
     return {};
   }
-  let frames = [], at = 0, track = null, edits = new Map(), wrong = null, tracksSeen = new Set(state.open.tracks.map((one) => one.id));
+  let frames = [], at = 0, track = null, edits = new Map(), wrong = null, gone = false, tracksSeen = new Set(state.open.tracks.map((one) => one.id));
   const picture = stage(moved);
   const scrub = h("input", { type: "range", min: "0", max: "0", step: "1", value: "0", class: "scrub", "aria-label": "Frame", oninput: () => go(Number(scrub.value)) });
   const strip = h("div", { class: "strip", role: "group", "aria-label": "Frames of the track" });
@@ -27,12 +27,20 @@ export function show(root, [asked]) {
   async function load() {
     wrong = null;
     frames = [];
+    const of = video;
     try {
-      frames = (await get(caseUrl(state.open.id, "originals", video.id, "frames"))).frames;
+      for (let found; of === video && !gone && !found?.complete; ) { // a long video's frames come in parts
+        if (found) await new Promise((resolve) => setTimeout(resolve, 700));
+        found = await get(caseUrl(state.open.id, "originals", of.id, "frames"));
+        const first = frames.length === 0;
+        frames = found.frames;
+        scrub.max = Math.max(0, frames.length - 1);
+        if (!found.complete && first && frames.length) { go(at); draw(); }
+      }
     } catch (error) {
       wrong = error.message;
     }
-    scrub.max = Math.max(0, frames.length - 1);
+    if (of !== video || gone) return;
     const own = state.open.tracks.filter((one) => one.original === video.id);
     if (choice.track && own.some((one) => one.id === choice.track)) await openTrack(choice.track);
     go(track ? track.reference : Math.min(at, Math.max(0, frames.length - 1)));
@@ -46,7 +54,7 @@ export function show(root, [asked]) {
     const moment = frame ? seconds(frame.pts, frame.time_base) : null;
     const text = frame ? `Frame ${at} of ${frames.length - 1}${moment === null ? ", time not known" : `, ${moment.toFixed(3)} s`}` : "No frame";
     scrub.setAttribute("aria-valuetext", text);
-    told.replaceChildren(...[h("strong", {}, text), frame?.type ? ` · ${frame.type} frame${frame.key ? " (key)" : ""}` : "", frame?.repeat ? " · repeats the one before" : "", status()].filter(Boolean));
+    told.replaceChildren(...[wrong ? h("span", { class: "wrong" }, wrong) : null, h("strong", {}, wrong ? "" : text), frame?.type ? ` · ${frame.type} frame${frame.key ? " (key)" : ""}` : "", frame?.repeat ? " · repeats the one before" : "", status()].filter(Boolean));
     if (frames.length) picture.show(frameUrl(at), `${video.name}, ${text}`, video.width, video.height);
     for (const next of [at + 1, at - 1]) if (next >= 0 && next < frames.length) new Image().src = frameUrl(next);
     if (track) {
@@ -187,6 +195,7 @@ export function show(root, [asked]) {
   load();
 
   return {
+    leave() { gone = true; },
     key(event) {
       const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (event.key.toLowerCase() === "x" && track) leaveOut();

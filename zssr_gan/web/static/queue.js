@@ -18,7 +18,7 @@ export function show(root) {
     const jobs = [...state.jobs.values()];
     const running = jobs.filter((job) => job.state === "running");
     const waiting = jobs.filter((job) => job.state === "queued").sort((a, b) => (a.position ?? 0) - (b.position ?? 0));
-    const ended = jobs.filter((job) => !["running", "queued"].includes(job.state)).sort((a, b) => String(b.ended ?? "").localeCompare(String(a.ended ?? ""))).slice(0, 5);
+    const ended = jobs.filter((job) => !["running", "queued"].includes(job.state)).sort((a, b) => String(b.ended ?? "").localeCompare(String(a.ended ?? ""))).slice(0, 4);
     const left = running.map((job) => job.progress?.left_s).find((seconds) => seconds !== undefined && seconds !== null);
     redraw(summary, h("strong", {}, "Queue"), h("span", { class: "quiet" }, running.length || waiting.length ? ` ${running.length} running, ${waiting.length} waiting${left === undefined ? "" : `, ${duration(left)} left`}` : " nothing to do"));
     redraw(body, [...running, ...waiting, ...ended].map((job) => jobCard(job, { where: true, preview: false })), jobs.length ? null : h("p", { class: "quiet" }, "What you start runs here, one after the other. It goes on when this window is closed, and after a restart."));

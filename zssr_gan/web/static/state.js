@@ -81,8 +81,8 @@ export function chosen(id) {
   return choices.get(id);
 }
 
-export const isImage = (original) => original.kind === "image" && !original.problem;
-export const isVideo = (original) => original.kind === "video" && !original.problem;
+export const isImage = (original) => original.kind === "image" && !original.problem && !original.pending;
+export const isVideo = (original) => original.kind === "video" && !original.problem && !original.pending;
 
 /** The pictures that are chosen: all that can be read, until some are taken out. */
 export function pictures(found) {

@@ -20,15 +20,18 @@ export function viewer({ width, height, title, sides, result, evidence }) {
   const opacity = h("input", { type: "range", min: "0", max: "100", value: "70", oninput: () => overlay.style.setProperty("--opacity", String(opacity.value / 100)) });
   const scale = h("div", { class: "map-scale" });
   const [leftPick, rightPick] = ["left", "right"].map((side) => h("select", { "aria-label": `${side} picture`, onchange: (event) => pick(side, event.target.value) }));
-  const [leftMark, rightMark] = [h("span"), h("span")];
+  const [leftTag, rightTag, secondTag] = [h("span"), h("span"), h("span")]; // above the pictures: what each of them is
   const modes = h("div", { class: "segmented", role: "group", "aria-label": "How to compare" }, MODES.filter(([name]) => name !== "evidence" || evidence).map(([name, text, key]) => button(text, () => set(name), { "data-mode": name, "aria-keyshortcuts": key, title: `Key ${key.toUpperCase()}` })));
   const hold = button("Plain enlargement (P)", () => {}, { class: "hold", "aria-pressed": "false", "aria-keyshortcuts": "p", onclick: () => showPlain(!node.classList.contains("plainly")) });
   const pause = button("Pause", () => { blinking = !blinking; blink(); }, { class: "small" });
+  const secondBox = h("div", { class: "pane-box", hidden: true }, h("div", { class: "tags" }, secondTag), second);
   const node = h("section", { class: "viewer", "aria-label": `Compare: ${title}` },
-    h("div", { class: "row viewer-bar" }, modes, sides[0].key === "plain" ? hold : null, h("span", { class: "grow" }),
-      h("span", { class: "zoom" }, button("−", () => step(-1), { "aria-label": "Zoom out", title: "Key −" }), zoomText, button("+", () => step(1), { "aria-label": "Zoom in", title: "Key +" }), button("Fit", fit, { title: "Key 0" }))),
-    h("div", { class: "sides" }, h("label", {}, leftMark, leftPick), h("span", { class: "grow" }), h("label", { class: "right" }, rightMark, rightPick)),
-    h("div", { class: "panes", onpointermove: read, onpointerleave: () => { readout.textContent = size(width, height); } }, main, second),
+    h("div", { class: "row viewer-bar" }, modes, sides[0].key === "plain" ? hold : null),
+    h("div", { class: "sides" }, h("label", {}, leftPick),
+      h("span", { class: "zoom" }, button("−", () => step(-1), { "aria-label": "Zoom out", title: "Key −" }), zoomText, button("+", () => step(1), { "aria-label": "Zoom in", title: "Key +" }), button("Fit", fit, { title: "Key 0" })),
+      h("label", { class: "right" }, rightPick)),
+    h("div", { class: "panes", onpointermove: read, onpointerleave: () => { readout.textContent = size(width, height); } },
+      h("div", { class: "pane-box" }, h("div", { class: "tags" }, leftTag, rightTag), main), secondBox),
     h("div", { class: "row under-bar" }, readout, h("span", { class: "grow" }), pause, h("label", { class: "evidence-tools" }, "Strength of the map ", opacity), scale));
   overlay.style.setProperty("--opacity", "0.7");
   if (sides[0].key === "plain") plain.src = sides[0].url;
@@ -41,17 +44,25 @@ export function viewer({ width, height, title, sides, result, evidence }) {
   }
 
   function fill() {
-    for (const [select, chosen, mark] of [[leftPick, left, leftMark], [rightPick, right, rightMark]]) {
+    for (const [select, chosen] of [[leftPick, left], [rightPick, right]]) {
       select.replaceChildren(...sides.map((one) => h("option", { value: one.key }, one.title)));
       select.value = chosen.key;
-      mark.replaceChildren(badge(chosen.label) ?? "");
     }
-    const below = mode === "evidence" || mode === "slider" || mode === "blink" ? right : left;
+    tags();
+    const below = mode === "side" ? left : right;
     for (const [image, url] of [[under, below.url], [over, left.url], [other, right.url]]) if (image.getAttribute("src") !== url) image.src = url;
     under.alt = below.title;
     over.alt = mode === "slider" ? left.title : "";
     other.alt = right.title;
     moved();
+  }
+
+  function tags() {
+    const tag = (one) => (one.label ? [badge(one.label)] : ["plain enlargement"]);
+    const shown = { slider: [left, right], blink: [node.classList.contains("blinked") ? left : right, null], side: [left, null], evidence: [right, null] }[mode];
+    leftTag.replaceChildren(...tag(node.classList.contains("plainly") ? { label: null } : shown[0]), mode === "evidence" ? "with its evidence map" : "");
+    rightTag.replaceChildren(...(shown[1] ? tag(shown[1]) : []));
+    secondTag.replaceChildren(...tag(right));
   }
 
   function pick(side, key) {
@@ -66,7 +77,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
     node.dataset.mode = mode;
     for (const one of modes.children) one.setAttribute("aria-pressed", String(one.dataset.mode === mode));
     leftPick.parentNode.hidden = mode === "evidence";
-    second.hidden = mode !== "side";
+    secondBox.hidden = mode !== "side";
     slide.hidden = mode !== "slider";
     pause.hidden = mode !== "blink";
     scale.hidden = opacity.parentNode.hidden = mode !== "evidence";
@@ -77,6 +88,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
     }
     rightPick.disabled = mode === "evidence";
     fill();
+    readout.textContent = size(width, height);
     blink();
     if (fitted) fit();
   }
@@ -91,6 +103,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
   }
 
   function said() {
+    tags();
     readout.textContent = `${node.classList.contains("blinked") ? left.title : right.title} · ${size(width, height)}`;
   }
 
@@ -108,6 +121,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
   function showPlain(on) {
     node.classList.toggle("plainly", on);
     hold.setAttribute("aria-pressed", String(on));
+    tags();
     if (on) readout.textContent = `plain enlargement (bicubic) · ${size(width, height)}`;
   }
 
@@ -135,7 +149,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
 
   function fit() {
     fitted = true;
-    const space = Math.max(80, main.clientWidth - 2), high = Math.max(200, innerHeight * 0.62);
+    const space = Math.max(80, main.clientWidth - 2), high = Math.max(240, innerHeight - main.getBoundingClientRect().top - scrollY - 96);
     const largest = Math.min(space / width, high / height);
     zoom = largest >= 1 ? Math.max(1, Math.floor(largest * 2) / 2) : largest;
     apply();
@@ -143,7 +157,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
 
   let following = false;
   function follow(from, to) {
-    if (following || to.hidden) return;
+    if (following || secondBox.hidden) return;
     following = true;
     to.scrollTo(from.scrollLeft, from.scrollTop);
     requestAnimationFrame(() => { following = false; });
