@@ -1,10 +1,10 @@
 // Step 2: what the camera did, estimated from the pictures; accept it, or set another.
 import { caseUrl, post } from "./api.js";
-import { attempt, button, command, h, link, redraw } from "./dom.js";
+import { attempt, button, h, link, redraw } from "./dom.js";
 import { step } from "./case.js";
 import { count } from "./format.js";
 import { jobCard } from "./queue.js";
-import { chosen, jobsOf, pictures, state } from "./state.js";
+import { chosen, jobsOf, keep, pictures, state } from "./state.js";
 
 export function show(root) {
   const choice = chosen(state.open.id);
@@ -34,8 +34,7 @@ export function show(root) {
 
   const estimate = () => attempt(async () => {
     const body = { kind: "degradation", originals: pictures(state.open).map((one) => one.id), options: {} };
-    const job = await post(caseUrl(state.open.id, "jobs"), body);
-    state.jobs.set(job.id, job);
+    keep(await post(caseUrl(state.open.id, "jobs"), body));
     draw();
   });
 

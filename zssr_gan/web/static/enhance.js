@@ -3,7 +3,7 @@ import { caseUrl, post } from "./api.js";
 import { attempt, badge, button, command, h, link, redraw } from "./dom.js";
 import { step } from "./case.js";
 import { count, duration } from "./format.js";
-import { chosen, isVideo, pictures, state } from "./state.js";
+import { chosen, isVideo, keep, pictures, state } from "./state.js";
 
 const CAMERAS = [["auto", "found by the run itself"], ["bicubic", "no blur, no noise (bicubic)"]];
 
@@ -84,8 +84,7 @@ export function show(root) {
   }
 
   const start = () => attempt(async () => {
-    const from = source(), job = await post(caseUrl(state.open.id, "jobs"), body(from, method(from)));
-    state.jobs.set(job.id, job);
+    const from = source(), job = keep(await post(caseUrl(state.open.id, "jobs"), body(from, method(from))));
     state.watched = job.id;
     location.hash = step("look", `job-${job.id}`);
   });

@@ -4,12 +4,11 @@ import { attempt, button, command, h, link, redraw } from "./dom.js";
 import { step } from "./case.js";
 import { count, time } from "./format.js";
 import { jobCard } from "./queue.js";
-import { jobsOf, state } from "./state.js";
+import { jobsOf, keep, state } from "./state.js";
 
 export function show(root) {
   const start = (kind) => attempt(async () => {
-    const job = await post(caseUrl(state.open.id, "jobs"), { kind, originals: [], options: {} });
-    state.jobs.set(job.id, job);
+    keep(await post(caseUrl(state.open.id, "jobs"), { kind, originals: [], options: {} }));
     draw();
   });
 

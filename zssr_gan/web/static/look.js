@@ -1,9 +1,9 @@
 // Steps 5 and 6: watch it come, then look at it beside the plain enlargement.
-import { caseUrl, get } from "./api.js";
+import { caseUrl } from "./api.js";
 import { badge, command, h, link, meaning, redraw } from "./dom.js";
 import { step } from "./case.js";
-import { count, duration, share, size, stage as words } from "./format.js";
-import { jobCard, jobUrl } from "./queue.js";
+import { size, stage as words } from "./format.js";
+import { jobCard, previewUrl } from "./queue.js";
 import { jobsOf, state } from "./state.js";
 import { viewer } from "./viewer.js";
 
@@ -66,8 +66,8 @@ export function show(root, [asked]) {
   }
 
   function preview(box, job) { // the picture before stays until the next has come
-    const now = JSON.stringify([job.progress, job.state]);
-    if (job.state !== "running" || box.dataset.now === now || box.dataset.busy) return;
+    const now = previewUrl(job);
+    if (job.state !== "running" || !now || box.dataset.now === now || box.dataset.busy) return;
     box.dataset.now = now;
     box.dataset.busy = "1";
     const next = new Image();
@@ -77,7 +77,7 @@ export function show(root, [asked]) {
       box.replaceChildren(next, h("span", { class: "quiet" }, `Preview, ${size(next.naturalWidth, next.naturalHeight)}: not the result yet`));
     };
     next.onerror = () => { delete box.dataset.busy; };
-    next.src = `${jobUrl(job, "preview.png")}?at=${Date.now()}`;
+    next.src = now;
   }
 
   function draw() {
@@ -93,7 +93,7 @@ export function show(root, [asked]) {
 
   root.replaceChildren(title, coming, empty, h("div", { class: "look-body" }, list, place, about));
   drawComing();
-  const job = watched === null ? null : state.jobs.get(watched) ?? [...state.jobs.values()].find((one) => String(one.id) === watched);
+  const job = watched === null ? null : state.jobs.get(watched);
   if (job && job.state !== "done" && !wanted()) draw();
   else choose(watched ? wanted()?.id : asked);
 

@@ -5,7 +5,7 @@ import { step } from "./case.js";
 import { count, duration, seconds, time } from "./format.js";
 import { jobCard } from "./queue.js";
 import { rectangle, region, stage } from "./stage.js";
-import { chosen, isVideo, jobsOf, state } from "./state.js";
+import { chosen, isVideo, jobsOf, keep, state } from "./state.js";
 
 export function show(root, [asked]) {
   const choice = chosen(state.open.id);
@@ -121,8 +121,7 @@ export function show(root, [asked]) {
   const follow = () => attempt(async () => {
     const { mode, points } = picture.shape;
     const options = mode === "corners" ? { frame: at, corners: points.map((point) => point.map((value) => Math.round(value * 10) / 10)) } : { frame: at, region: region(points, video.width, video.height) };
-    const job = await post(caseUrl(state.open.id, "jobs"), { kind: "track", originals: [video.id], options });
-    state.jobs.set(job.id, job);
+    keep(await post(caseUrl(state.open.id, "jobs"), { kind: "track", originals: [video.id], options }));
     draw();
   });
 

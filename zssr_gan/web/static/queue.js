@@ -2,11 +2,14 @@
 import { post } from "./api.js";
 import { attempt, button, command, h, link, redraw } from "./dom.js";
 import { count, duration, share, stage, time } from "./format.js";
-import { listen, state } from "./state.js";
+import { changed, keep, listen, state } from "./state.js";
 
 const WORDS = { queued: "waiting", running: "running", done: "done", failed: "failed", stopped: "stopped" };
 
 export const jobUrl = (job, act) => `/api/jobs/${encodeURIComponent(job.id)}/${act}`;
+
+/** Where the newest preview of a job is, or null. */
+export const previewUrl = (job) => (job.progress?.preview ? `${jobUrl(job, "preview.png")}?v=${job.progress.preview}` : null);
 
 /** The queue beside every view; on a phone it is folded below. */
 export function show(root) {
@@ -34,7 +37,7 @@ export function jobCard(job, { where = false, preview = false } = {}) {
   const left = job.progress?.left_s;
   const act = (name, body) => () => attempt(async () => {
     const found = await post(jobUrl(job, name), body);
-    if (found?.id) { state.jobs.set(found.id, found); }
+    if (found?.id) changed("job", keep(found));
   });
   const at = `#/case/${encodeURIComponent(job.case)}/${{ track: "mark", degradation: "camera", report: "handover", package: "handover" }[job.kind] ?? `look/job-${encodeURIComponent(job.id)}`}`;
   return h("article", { class: `job ${job.state}`, "aria-label": `${job.title}: ${WORDS[job.state]}` },
@@ -44,7 +47,7 @@ export function jobCard(job, { where = false, preview = false } = {}) {
     job.state === "queued" ? h("p", { class: "quiet" }, job.position > 1 ? `${count(job.position - 1, "job")} before it` : "next") : null,
     job.message && job.state !== "done" ? h("p", { class: job.state === "failed" ? "wrong" : "quiet" }, job.message) : null,
     ["done", "failed", "stopped"].includes(job.state) && job.ended ? h("p", { class: "quiet" }, time(job.ended), job.seconds ? ` · took ${duration(job.seconds)}` : "") : null,
-    preview && running ? h("img", { class: "preview", alt: `Preview of ${job.title}: not the result`, src: `${jobUrl(job, "preview.png")}?at=${job.progress ? Math.round(1e4 * (part ?? 0)) : 0}`, onerror: (event) => { event.target.hidden = true; } }) : null,
+    preview && running && previewUrl(job) ? h("img", { class: "preview", alt: `Preview of ${job.title}: not the result`, src: previewUrl(job) }) : null,
     h("div", { class: "row" },
       running || job.state === "queued" ? button("Stop", act("stop"), { class: "small", "aria-label": `Stop ${job.title}` }) : null,
       ["failed", "stopped"].includes(job.state) ? button("Go on", act("resume"), { class: "small", "aria-label": `Go on with ${job.title}` }) : null,

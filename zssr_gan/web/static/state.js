@@ -11,6 +11,13 @@ export function listen(listener) {
   return () => listeners.delete(listener);
 }
 
+/** Take in what the server says of a job. */
+export function keep(job) {
+  const known = { ...job, id: String(job.id) };
+  state.jobs.set(known.id, known);
+  return known;
+}
+
 export function changed(what, facts) {
   for (const listener of [...listeners]) listener(what, facts);
 }
@@ -22,13 +29,13 @@ export async function refresh() {
   const found = await get(caseUrl(id));
   if (state.open?.id !== id) return;
   state.open = found;
-  for (const job of found.jobs ?? []) state.jobs.set(job.id, job);
+  (found.jobs ?? []).forEach(keep);
   changed("case");
 }
 
 export async function openCase(id) {
   state.open = await get(caseUrl(id));
-  for (const job of state.open.jobs ?? []) state.jobs.set(job.id, job);
+  (state.open.jobs ?? []).forEach(keep);
 }
 
 let events = null, waiting = null;
@@ -49,9 +56,8 @@ export function follow() {
     if (events.readyState === EventSource.CLOSED) setTimeout(follow, 3000);
   });
   events.addEventListener("job", (event) => {
-    const job = JSON.parse(event.data);
-    const before = state.jobs.get(job.id);
-    state.jobs.set(job.id, job);
+    const told = JSON.parse(event.data);
+    const before = state.jobs.get(String(told.id)), job = keep(told);
     changed("job", job);
     if (before?.state !== job.state && state.open?.id === job.case) later();
   });
@@ -67,7 +73,8 @@ function later() { // several events at once are one fetch
 
 export async function reload() {
   const jobs = await get("/api/jobs");
-  state.jobs = new Map(jobs.map((job) => [job.id, job]));
+  state.jobs = new Map();
+  jobs.forEach(keep);
   changed("job");
   await refresh();
 }

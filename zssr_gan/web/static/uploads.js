@@ -4,7 +4,7 @@ import { changed } from "./state.js";
 
 export const uploads = []; // {case, file, name, sent, state: waiting | sending | done | failed, error}
 
-const TRIES = 6;
+const TRIES = 6, PIECE = 4_000_000; // bytes of a piece
 let busy = false;
 
 /** Queue files for a case. */
@@ -43,12 +43,13 @@ async function send(upload) {
   changed("upload");
   try {
     const { file } = upload;
-    const begun = await post(caseUrl(upload.case, "uploads"), { name: upload.name || file.name, bytes: file.size });
+    const begun = (upload.id && (await get(caseUrl(upload.case, "uploads", upload.id)).then((at) => ({ id: upload.id, ...at })).catch(() => null))) // goes on
+      || (await post(caseUrl(upload.case, "uploads"), { name: upload.name || file.name, bytes: file.size }));
     upload.id = begun.id;
     upload.sent = begun.offset;
     let failures = 0;
     do {
-      const piece = file.slice(upload.sent, upload.sent + (begun.chunk_bytes ?? 4_000_000));
+      const piece = file.slice(upload.sent, upload.sent + (begun.chunk_bytes ?? PIECE));
       try {
         const answer = await call("PUT", caseUrl(upload.case, "uploads", upload.id), piece, { "Upload-Offset": String(upload.sent), "Content-Type": "application/octet-stream" });
         failures = 0;
