@@ -20,7 +20,8 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,9 @@ class Log:
         """Read and written by all launches, as if no cache held anything."""
 
     def wait(self, reason: str) -> None:
-        """Count a wait of the host."""
+        """Count a wait of the host; in a capture, CUDA refuses it."""
+        if _captured() is not None:
+            raise RuntimeError(f"operation not permitted when stream is capturing ({reason}, {_line()})")
         self.waits[reason, _line()] += 1
 
 
@@ -184,6 +187,54 @@ class Standin(torch.Tensor):
         return _run(func, args, kwargs or {})
 
 
+class Graph:
+    """Stands for torch.cuda.CUDAGraph: the operators of a capture, done again on the same memory.
+
+    CUDA only records what is captured; here it is done at once, and the first replay does nothing.
+    """
+
+    capturing: "Graph | None" = None
+
+    def __init__(self) -> None:
+        self.operators: list[tuple[Any, Any, Any, list[torch.Tensor]]] = []  # with what each made
+        self.thread, self.replays = threading.current_thread(), 0
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        """Do all operators again: one launch of the host."""
+        log.launches.append("graph")
+        self.replays += 1
+        for func, args, kwargs, made in self.operators if self.replays > 1 else ():
+            new = tree_flatten(func(*tree_map(_held, args), **tree_map(_held, kwargs)))[0]
+            for old, now in zip(made, (x for x in new if isinstance(x, torch.Tensor)), strict=True):
+                if old.data_ptr() != now.data_ptr():
+                    old.copy_(now)
+
+
+def _captured() -> Graph | None:
+    """The graph that the running thread's operators belong to; autograd's own threads work for whoever called them."""
+    graph, thread = Graph.capturing, threading.current_thread()
+    mine = graph is not None and (thread is graph.thread or isinstance(thread, threading._DummyThread))
+    return graph if mine else None
+
+
+@contextmanager
+def _capture(graph: Graph, **_options: object) -> Iterator[None]:
+    log.wait("synchronize")
+    Graph.capturing = graph
+    try:
+        yield
+    finally:
+        Graph.capturing = None
+
+
+class _Stream:
+    """All work is done in order, so streams have nothing to do."""
+
+    def wait_stream(self, _other: "_Stream") -> None:
+        pass
+
+
 def _says_cuda(device: Any) -> bool:
     return device is not None and torch.device(device).type == "cuda"
 
@@ -252,7 +303,12 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
         plain["pin_memory"] = None
     out = func(*tree_map(_held, args), **tree_map(_held, plain))
     made = [x for x in tree_flatten(out)[0] if isinstance(x, torch.Tensor)]
-    if (there or onto) and not _NO_LAUNCH.fullmatch(name) and any(t.numel() for t in made or tensors):
+    if (graph := _captured()) is not None:
+        if name in _COPYING and ((there and here) or bool(there) != onto):
+            raise RuntimeError(f"a copy between host and device in a capture reads freed memory later ({_line()})")
+        if (there or onto) and not _NO_LAUNCH.fullmatch(name):
+            graph.operators.append((func, args, plain, made))
+    elif (there or onto) and not _NO_LAUNCH.fullmatch(name) and any(t.numel() for t in made or tensors):
         log.launches.append(name)
         log.bytes += sum(map(_traffic, tensors)) + sum(t.numel() * t.element_size() for t in made)
     if name == "_local_scalar_dense" or not onto:
@@ -295,6 +351,12 @@ def install(free: int = 139 * 2**30) -> None:
         "empty_cache": lambda: None,
         "is_current_stream_capturing": lambda: False,
         "_lazy_init": lambda: None,
+        "CUDAGraph": Graph,
+        "graph": _capture,
+        "Stream": _Stream,
+        "current_stream": lambda *_: _Stream(),
+        "stream": nullcontext,
+        "device": nullcontext,
     }
     for name, function in replaced.items():
         setattr(torch.cuda, name, function)

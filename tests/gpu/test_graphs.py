@@ -1,0 +1,93 @@
+"""What is replayed as a CUDA graph does what it did when it was called."""
+
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.gpu.conftest import STANDIN
+from zssr_gan.ops.graphs import Graphed
+
+Step = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+def training_step(device: str) -> tuple[nn.Module, Step]:
+    """Forward, backward and Adam of a small network."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.PReLU(4), nn.BatchNorm2d(4), nn.Conv2d(4, 1, 3)).to(
+        device
+    )
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2, fused=True, capturable=device == "cuda")
+
+    def step(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        optimiser.zero_grad()
+        out = network(inputs["x"])
+        loss = (out - inputs["x"][..., 1:-1, 1:-1]).square().mean()
+        loss.backward()
+        optimiser.step()
+        return {"loss": loss.detach(), "out": out.detach()}
+
+    return network, step
+
+
+def batches(device: str) -> list[dict[str, Tensor]]:
+    draws = torch.Generator().manual_seed(1)
+    return [{"x": torch.rand(2, 1, 6, 6, generator=draws).to(device)} for _ in range(8)]
+
+
+def test_a_replayed_step_is_the_called_one() -> None:
+    results = []
+    for graphed in (False, True):
+        network, step = training_step("cuda")
+        call = Graphed(step, torch.device("cuda")) if graphed else step
+        losses = [{name: x.cpu() for name, x in call(batch).items()} for batch in batches("cuda")]
+        results.append((losses, [x.cpu() for x in network.state_dict().values()]))
+    (losses, weights), (others, other_weights) = results
+    assert all(torch.equal(one[name], other[name]) for one, other in zip(losses, others, strict=True) for name in one)
+    assert all(map(torch.equal, weights, other_weights))
+    assert len({float(one["loss"]) for one in losses}) == len(losses)
+
+
+def test_a_replay_is_one_launch(launches: Callable[[Callable[[], object]], list[str]]) -> None:
+    _, step = training_step("cuda")
+    call = Graphed(step, torch.device("cuda"))
+    counts = [launches(lambda batch=batch: call(batch)) for batch in batches("cuda")]  # type: ignore[misc]
+    assert len(counts[0]) > len(counts[1]) > 10  # the first makes the state of Adam
+    assert counts[-1] == ["copy_", "graph"]
+
+
+@pytest.mark.parametrize("fault", ["value", "from the host", "to the host"])
+def test_what_cannot_be_captured_is_called(fault: str) -> None:
+    """It goes on with a notice, and learns the same."""
+    if STANDIN is None and fault != "value":
+        pytest.skip("CUDA does not refuse it: only the stand-in does")
+    faults: dict[str, Callable[[Tensor], object]] = {
+        "value": lambda x: x.sum().item(),
+        "from the host": lambda _: torch.ones(3).pin_memory().to("cuda", non_blocking=True),
+        "to the host": lambda x: x.to("cpu", non_blocking=True),
+    }
+    results = []
+    for planted in (False, True):
+        network, step = training_step("cuda")
+
+        def faulty(inputs: Mapping[str, Tensor], step: Step = step) -> dict[str, Tensor]:
+            faults[fault](inputs["x"])
+            return step(inputs)
+
+        notices: list[str] = []
+        call = Graphed(faulty if planted else step, torch.device("cuda"), notices.append)
+        for batch in batches("cuda"):
+            call(batch)
+        assert len(notices) == planted
+        results.append([x.cpu() for x in network.state_dict().values()])
+    assert all(map(torch.equal, *results))
+
+
+def test_elsewhere_it_is_called() -> None:
+    _, step = training_step("cpu")
+    calls = []
+    call = Graphed(lambda inputs: (calls.append(1), step(inputs))[1], torch.device("cpu"))
+    for batch in batches("cpu"):
+        call(batch)
+    assert len(calls) == len(batches("cpu"))

@@ -1,0 +1,1 @@
+"""Work for a device, written for it where torch alone is slow, with plain torch elsewhere."""

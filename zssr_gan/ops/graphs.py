@@ -1,0 +1,74 @@
+"""CUDA graphs: one call of the host launches all kernels of a step again."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+Tensors = Mapping[str, Tensor]
+
+_PLAIN_CALLS = 2  # before the capture: libraries choose algorithms, and optimisers make their state, at the first
+
+
+class Graphed:
+    """A function of tensors by name, replayed as one CUDA graph from its third call on; on other devices just called.
+
+    Inputs are copied. Outputs are the same tensors at each call, which the next call overwrites. Where CUDA refuses to
+    capture it, it is called as before, and `notice` gets a sentence.
+
+    Args:
+        work: launches the same kernels at each call, whatever its inputs hold; it neither waits for the device nor
+            copies to or from the host, and what it updates, it updates in place.
+        device: of its tensors.
+    """
+
+    def __init__(
+        self, work: Callable[[Tensors], Tensors], device: torch.device, notice: Callable[[str], None] | None = None
+    ) -> None:
+        self._work, self._device, self._notice = work, device, notice
+        self._plain_calls = _PLAIN_CALLS if device.type == "cuda" else -1
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: dict[str, Tensor] = {}
+        self._outputs: Tensors = {}
+
+    def __call__(self, inputs: Tensors) -> Tensors:
+        """Outputs of the function."""
+        if self._graph is not None:
+            for name, x in inputs.items():
+                self._inputs[name].copy_(x)
+        elif self._plain_calls < 0:
+            return self._work(inputs)
+        elif self._plain_calls > 0:
+            self._plain_calls -= 1
+            return self._call_beside(inputs)
+        elif not self._capture(inputs):
+            return self._work(inputs)
+        assert self._graph is not None
+        self._graph.replay()
+        return self._outputs
+
+    def _call_beside(self, inputs: Tensors) -> Tensors:
+        """Call it on another stream, as torch's notes on CUDA graphs ask before a capture."""
+        with torch.cuda.device(self._device):
+            side, current = torch.cuda.Stream(), torch.cuda.current_stream()
+            side.wait_stream(current)
+            with torch.cuda.stream(side):
+                outputs = self._work(inputs)
+            current.wait_stream(side)
+        return outputs
+
+    def _capture(self, inputs: Tensors) -> bool:
+        self._inputs = {name: x.clone() for name, x in inputs.items()}
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # Other threads may use the device: the next batch is drawn there.
+            with torch.cuda.device(self._device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self._outputs = self._work(self._inputs)
+        except RuntimeError as error:
+            self._plain_calls = -1
+            if self._notice is not None:
+                why = (str(error).strip() or type(error).__name__).splitlines()[0]
+                self._notice(f"CUDA cannot replay these steps as a graph ({why}): each kernel is launched by itself")
+            return False
+        self._graph = graph
+        return True
