@@ -1,5 +1,6 @@
 """Stage 2 on a GPU: the CPU's steps, no waits between them, and a resumed training is the uninterrupted one."""
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -9,7 +10,8 @@ import torch
 
 from tests.training.conftest import data, make_loop, stop_at  # noqa: F401 - fixtures
 from tests.training.test_loop import tensors
-from zssr_gan.training.loop import Callbacks, Loop
+from zssr_gan.training.logs import Callbacks
+from zssr_gan.training.loop import Loop
 
 Make = Callable[..., Loop]
 QUIET = {"every": {"log": 10**6, "validation": 10**6, "checkpoint": 10**6, "samples": 10**6}}
@@ -53,6 +55,53 @@ def test_batches_are_the_cpus_bits(make_loop: Make) -> None:  # noqa: F811
         assert all(torch.equal(wanted[kind], reals[kind].cpu()) for kind in wanted)
 
 
+def test_replayed_steps_are_the_launched_ones(make_loop: Make, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Of both networks in both phases, where blocks are skipped, rates change, and the weights have a running mean."""
+    results, replays = [], []
+    replay = torch.cuda.CUDAGraph.replay
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (replays.append(graph), replay(graph))[1])
+    for replayed in (False, True):
+        loop = make_loop(f"{replayed}", device="cuda", epochs=4, turns={"unit": "epochs"}, **QUIET)
+        loop._replays &= replayed
+        loop.run()
+        results.append({name: x.cpu() for name, x in tensors(loop.state).items()})
+        assert bool(replays) == replayed
+    assert len(set(map(id, replays))) < len(replays)
+    one, other = results
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_replayed_step_is_few_launches(make_loop: Make, launches: Callable[..., list[str]]) -> None:  # noqa: F811
+    """The graph, the rates, the running mean, the sums of losses, and in another thread the patches of the next."""
+    loop = make_loop(device="cuda", optimiser={"kind": "adam"}, **QUIET)
+    step, counts = loop._step, list[int]()
+
+    def counted(drawn: Any) -> None:
+        found = launches(lambda: (step(drawn), loop._next.result()))
+        if "graph" in found:
+            counts.append(len(found))
+
+    loop._step = counted  # type: ignore[method-assign]
+    loop.run()
+    assert counts
+    assert min(counts) <= 45
+
+
+def test_a_checkpoint_goes_to_another_device(make_loop: Make) -> None:  # noqa: F811
+    """Each device computes in its own way from there, as it would have from the start."""
+    short = {**QUIET, "pretrain": 1, "epochs": 1, "every": {**QUIET["every"], "log": 1}}
+    for first, second in (("cpu", "cuda"), ("cuda", "cpu")):
+        with pytest.raises(KeyboardInterrupt):
+            make_loop(first, Callbacks(progress=stop_at(5)), device=first, **short).run()
+        loop = make_loop(first, device=second, **short)
+        fresh = [one.state_dict()["param_groups"] for those in loop.state.optimisers.values() for one in those]
+        loop.run()
+        ended = [one.state_dict()["param_groups"] for those in loop.state.optimisers.values() for one in those]
+        for old, new in zip(fresh, ended, strict=True):
+            assert [type(group["lr"]) for group in old] == [type(group["lr"]) for group in new]
+            assert [group.get("fused") for group in old] == [group.get("fused") for group in new]
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("optimiser", ["muon", "adam"])
 def test_no_wait_in_a_step(
@@ -62,20 +111,22 @@ def test_no_wait_in_a_step(
     no_wait: Callable[[], AbstractContextManager[None]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In both phases, of both networks: what a step learns from is drawn beside it, and copied from pinned memory."""
-    loop = make_loop(device="cuda", precision=precision, optimiser={"kind": optimiser}, **QUIET)
-    step, steps, phases = loop._step, [0], set[Any]()
+    """In both phases, of both networks, launched or replayed: what a step learns from is drawn beside it."""
+    generator = {"options": {"width": 4, "blocks": 1, "skip_probability": 0.0}}
+    loop = make_loop(device="cuda", precision=precision, optimiser={"kind": optimiser}, generator=generator, **QUIET)
+    step, steps, phases = loop._step, [0], Counter[Any]()
 
     def watched(drawn: Any) -> None:
         steps[0] += 1
         now = loop.schedule.at(loop.state.step)
-        begins = (now.network, now.phase) not in phases
-        phases.add((now.network, now.phase))
-        # Tables are made in the first; an epoch ends with its mean losses.
-        with nullcontext() if begins or loop.schedule.ends_epoch(now) else no_wait():
+        before = phases[now.network, now.phase]
+        phases[now.network, now.phase] += 1
+        # Tables are made in the first, the third is captured, and an epoch ends with its mean losses.
+        with nullcontext() if before in (0, 2) or loop.schedule.ends_epoch(now) else no_wait():
             step(drawn)
 
     monkeypatch.setattr(loop, "_step", watched)
     loop.run()
     assert steps[0] == loop.schedule.total
     assert len(phases) == 3
+    assert max(phases.values()) > 4

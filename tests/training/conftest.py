@@ -12,7 +12,8 @@ from zssr_gan.devices import Machine
 from zssr_gan.imaging.resize import resize
 from zssr_gan.settings.train import TrainSettings
 from zssr_gan.training.dataset import TrainingData
-from zssr_gan.training.loop import Callbacks, Loop
+from zssr_gan.training.logs import Callbacks
+from zssr_gan.training.loop import Loop
 from zssr_gan.training.sampling import Images
 
 TINY = {

@@ -9,7 +9,8 @@ import torch
 from tests.training.conftest import stop_at
 from zssr_gan.errors import NumericalError, SettingsError
 from zssr_gan.training.checkpoints import KEEP
-from zssr_gan.training.loop import Callbacks, Loop
+from zssr_gan.training.logs import Callbacks
+from zssr_gan.training.loop import Loop
 
 Make = Callable[..., Loop]
 

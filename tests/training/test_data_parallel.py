@@ -17,7 +17,8 @@ from zssr_gan.errors import SettingsError
 from zssr_gan.networks.srgan import Generator, GeneratorOptions
 from zssr_gan.settings.train import TrainSettings
 from zssr_gan.training.dataset import TrainingData
-from zssr_gan.training.loop import Callbacks, Loop
+from zssr_gan.training.logs import Callbacks
+from zssr_gan.training.loop import Loop
 
 CPU = torch.device("cpu")
 # Batch normalisation would see half the batch; only CUDA has a synchronised one.

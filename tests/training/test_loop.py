@@ -10,7 +10,8 @@ import torch
 from tests.training.conftest import stop_at
 from zssr_gan.errors import SettingsError
 from zssr_gan.training.dataset import TrainingData
-from zssr_gan.training.loop import Callbacks, Loop
+from zssr_gan.training.logs import Callbacks
+from zssr_gan.training.loop import Loop
 from zssr_gan.training.state import TrainingState
 
 Make = Callable[..., Loop]
@@ -153,3 +154,12 @@ class TestDiscriminator:
             SettingsError, match=r"^train\.discriminator\.options\.head: the discriminator takes images"
         ):
             make_loop(patch=None, discriminator=flat)
+
+
+def test_without_a_running_mean_there_is_one_set_of_weights(make_loop: Callable[..., Loop]) -> None:
+    loop = make_loop(ema=0.0)
+    loop.run()
+    pairs = list(zip(loop.state.mean.parameters(), loop.generator.parameters(), strict=True))
+    assert all(mean.data_ptr() == now.data_ptr() and not mean.requires_grad for mean, now in pairs)
+    others = zip(loop.state.mean.buffers(), loop.generator.buffers(), strict=True)
+    assert all(mean.data_ptr() != now.data_ptr() for mean, now in others)

@@ -318,3 +318,16 @@ class TestObjective:
         for gan, wanted in (("bce", 0.5), ("relativistic", 1.0)):
             reals = {"lr": torch.full((4, 1), 3.0)}
             assert objective(gan=gan).discriminator(reals, {"lr": 1.0}, torch.ones(4, 1))["accuracy"] == wanted
+
+
+def test_what_launches_the_same_kernels_for_all_batches() -> None:
+    """Not where an image's own camera decides what is launched: its steps are not replayed as a CUDA graph."""
+    noisy = DegradedDownscale(Degradation(noise=Noise(sigma=0.02)))
+    round_blur = DegradedDownscale(Degradation(blur=GaussianBlur(sigma_major=1.0, sigma_minor=1.0, angle_degrees=0)))
+    assert objective(BLUR, noisy, pixel=1.0, consistency=0.0).same_work
+    assert objective(BicubicDownscale(), consistency=1.0).same_work
+    assert objective(BicubicDownscale(), recurrence=1.0).same_work
+    assert objective(round_blur, consistency=1.0).same_work
+    assert not objective(BLUR, consistency=1.0).same_work
+    assert not objective(noisy, recurrence=1.0).same_work
+    assert not objective(BicubicDownscale(), round_blur, consistency=1.0).same_work

@@ -10,7 +10,7 @@ from zssr_gan.networks.srgan import Generator, GeneratorOptions
 from zssr_gan.settings.train import OptimiserSettings
 from zssr_gan.training import optimisers
 from zssr_gan.training.loop import Loop
-from zssr_gan.training.optimisers import Muon, optimisers_of
+from zssr_gan.training.optimisers import Muon, optimisers_of, restore, set_rates
 
 MUON = OptimiserSettings(kind="muon", lr=0.01)
 
@@ -51,6 +51,40 @@ def test_only_convolutions_between_features() -> None:
     assert moved | others == set(names.values())
     assert not moved & others
     assert (adam.param_groups[0]["lr"], muon.param_groups[0]["lr"]) == (0.01, pytest.approx(0.1))
+
+
+def test_adam_as_one_kernel_is_adam() -> None:
+    """As CUDA runs it: fused, with its rate in a tensor, to a part in ten million."""
+    moved = []
+    for fused in (None, True):
+        network = Generator(GeneratorOptions(width=8, blocks=2), torch.Generator().manual_seed(0))
+        (adam,) = made = optimisers_of(network, OptimiserSettings(lr=1e-3), "generator")
+        (group,) = adam.param_groups
+        group.update(fused=fused, lr=torch.tensor(group["lr"]) if fused else group["lr"])
+        draws = torch.Generator().manual_seed(1)
+        for step in range(4):
+            for weight in network.parameters():
+                weight.grad = torch.randn(weight.shape, generator=draws)
+            set_rates(made, 1 / (1 + step))
+            adam.step()
+        moved.append(torch.cat([weight.detach().flatten() for weight in network.parameters()]))
+    assert (moved[0] - moved[1]).abs().max() < 1e-7
+
+
+def test_restored_state_is_computed_as_before() -> None:
+    """A checkpoint of another device brings moments and steps, not tensors of rates or fused kernels."""
+    network = Generator(GeneratorOptions(width=4, blocks=1))
+    (there,), (here,) = (optimisers_of(network, OptimiserSettings(lr=1e-3), "generator") for _ in range(2))
+    there.param_groups[0].update(fused=True, capturable=True, lr=torch.tensor(0.5))
+    for weight in network.parameters():
+        weight.grad = torch.ones_like(weight)
+    there.step()
+    restore(here, there.state_dict())
+    assert here.param_groups[0]["lr"] == 1e-3
+    assert not here.param_groups[0]["fused"]
+    assert not here.param_groups[0]["capturable"]
+    states = [one.state[next(network.parameters())] for one in (there, here)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in ("step", "exp_avg", "exp_avg_sq"))
 
 
 def test_the_discriminator_is_adams() -> None:

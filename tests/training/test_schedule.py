@@ -10,7 +10,8 @@ import torch
 
 from tests.training.conftest import stop_at
 from zssr_gan.settings.train import TrainSettings
-from zssr_gan.training.loop import Callbacks, Loop
+from zssr_gan.training.logs import Callbacks
+from zssr_gan.training.loop import Loop
 from zssr_gan.training.state import Schedule
 
 Make = Callable[..., Loop]

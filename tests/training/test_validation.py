@@ -12,7 +12,8 @@ from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.imaging.colour import psnr_db
 from zssr_gan.imaging.resize import resize
 from zssr_gan.networks.srgan import Generator, GeneratorOptions
-from zssr_gan.training.loop import Callbacks, Loop
+from zssr_gan.training.logs import Callbacks
+from zssr_gan.training.loop import Loop
 from zssr_gan.training.sampling import Sampler
 from zssr_gan.training.validation import measure, retake_statistics, warnings_of
 

@@ -21,7 +21,7 @@ from zssr_gan.imaging.colour import from_levels, to_levels
 from zssr_gan.seeds import content_hash
 from zssr_gan.training import sampling, train
 from zssr_gan.training.dataset import TrainingData
-from zssr_gan.training.loop import Callbacks
+from zssr_gan.training.logs import Callbacks
 from zssr_gan.training.model_card import GENERATOR, TrainedGenerator, load_generator
 
 _TIMES = "times.json"

@@ -1,11 +1,12 @@
-"""What a training leaves to read: metrics.jsonl, and its curves, epoch table and samples."""
+"""What a training says between steps, and leaves to read: metrics.jsonl, and its curves, epoch table and samples."""
 
 import csv
 import io
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,36 @@ from zssr_gan.errors import OutputError
 from zssr_gan.files import atomic_write
 from zssr_gan.imaging.resize import resize
 from zssr_gan.imaging.sheets import contact_sheet, encode_sheet
+from zssr_gan.networks.base import GeneratorNetwork
 from zssr_gan.training.sampling import Images, whole_batch
 
 Line = Mapping[str, Any]
 """Of metrics.jsonl: `step` and `phase`; then losses and whose they are (`who`), or `validation`, or `epoch`."""
+
+
+def _ignore(*_: Any) -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What a caller hears of between steps.
+
+    `progress`: step, all steps and losses, after each logged step. `notice`: a sentence. `best`: the best generator so
+    far, with step, phase and figures. `samples`: step, all steps, and outputs on the images held out. `begun`: the step
+    after which a run begins. `logged`: step and values of a line of metrics.jsonl.
+    """
+
+    progress: Callable[[int, int, Mapping[str, float]], None] = _ignore
+    notice: Callable[[str], None] = _ignore
+    best: Callable[[GeneratorNetwork, int, str, Mapping[str, float]], None] = _ignore
+    samples: Callable[[int, int, Sequence[Tensor]], None] = _ignore
+    begun: Callable[[int], None] = _ignore
+    logged: Callable[[int, Mapping[str, JsonValue]], None] = _ignore
+
+
+SILENT = Callbacks()
+"""Of a caller that listens to nothing."""
 
 
 class MetricsLog:

@@ -6,12 +6,10 @@ end of a step.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import JsonValue
@@ -20,16 +18,16 @@ from torch import Tensor, nn
 from zssr_gan.devices import Machine
 from zssr_gan.distributed import DataParallel, Ranks
 from zssr_gan.errors import SettingsError
-from zssr_gan.networks.base import GeneratorNetwork
 from zssr_gan.networks.registry import discriminator_of, generator_of
+from zssr_gan.ops.graphs import Graphed
 from zssr_gan.seeds import generator as draws
 from zssr_gan.settings.train import TrainSettings
 from zssr_gan.signals import Terminated, uninterrupted
 from zssr_gan.training.checkpoints import Checkpoints
 from zssr_gan.training.dataset import TrainingData
-from zssr_gan.training.logs import MetricsLog
+from zssr_gan.training.logs import SILENT, Callbacks, MetricsLog
 from zssr_gan.training.losses import Features, Objective
-from zssr_gan.training.optimisers import compile_networks, optimisers_of
+from zssr_gan.training.optimisers import compile_networks, optimisers_of, place_networks, set_rates
 from zssr_gan.training.real_patches import RealPatches
 from zssr_gan.training.sampling import Sampler, StepBatch
 from zssr_gan.training.state import NETWORKS, Schedule, Step, TrainingState
@@ -37,27 +35,6 @@ from zssr_gan.training.validation import measure, outputs_of, retake_statistics,
 
 _ASK_OTHERS = 10  # steps: asking makes the device wait
 _ACCURACY_DECAY = 0.02  # of the running mean of the discriminator's accuracy, at each of its steps
-
-
-def _ignore(*_: Any) -> None:
-    """Of a caller that does not listen."""
-
-
-@dataclass(frozen=True)
-class Callbacks:
-    """What a caller hears of between steps.
-
-    `progress`: step, all steps and losses, after each logged step. `notice`: a sentence. `best`: the best generator so
-    far, with step, phase and figures. `samples`: step, all steps, and outputs on the images held out. `begun`: the step
-    after which a run begins. `logged`: step and values of a line of metrics.jsonl.
-    """
-
-    progress: Callable[[int, int, Mapping[str, float]], None] = _ignore
-    notice: Callable[[str], None] = _ignore
-    best: Callable[[GeneratorNetwork, int, str, Mapping[str, float]], None] = _ignore
-    samples: Callable[[int, int, Sequence[Tensor]], None] = _ignore
-    begun: Callable[[int], None] = _ignore
-    logged: Callable[[int, Mapping[str, JsonValue]], None] = _ignore
 
 
 class Loop:
@@ -79,7 +56,7 @@ class Loop:
         machine: Machine,
         folder: Path,
         facts: Mapping[str, JsonValue],
-        callbacks: Callbacks = Callbacks(),
+        callbacks: Callbacks = SILENT,
         group: DataParallel | None = None,
     ) -> None:
         self.settings, self.data, self.seed, self.machine, self.callbacks = settings, data, seed, machine, callbacks
@@ -90,13 +67,15 @@ class Loop:
                 f"train.batch: {settings.batch} images cannot be dealt evenly to {ranks.world} processes."
             )
         given = {"scale": scale, "channels": channels}
-        self.generator = generator_of(settings.generator, given, draws(seed, "generator")).to(device)
+        self.generator = generator_of(settings.generator, given, draws(seed, "generator"))
         rows, columns = (settings.patch,) * 2 if settings.patch else data.inputs.size(0)
         self.discriminator = discriminator_of(
             settings.discriminator, channels, (scale * rows, scale * columns), draws(seed, "discriminator")
-        ).to(device)
+        )
+        place_networks((self.generator, self.discriminator, features), device)
         optimisers = {name: optimisers_of(getattr(self, name), settings.optimiser, name) for name in NETWORKS}
-        self.state = TrainingState(self.generator, self.discriminator, optimisers, torch.tensor(0.5, device=device))
+        accuracy = torch.tensor(0.5, device=device)
+        self.state = TrainingState(self.generator, self.discriminator, optimisers, accuracy, settings.ema)
         # Not in the running mean of the generator, which rank 0 uses while the others do not.
         synchronised = [self.group.synchronise(network) for network in (self.generator, self.discriminator)]
         if not all(synchronised):
@@ -122,6 +101,9 @@ class Loop:
         self._weights = {name: list(getattr(self, name).parameters()) for name in NETWORKS}
         self._finite = torch.tensor(True, device=device)
         self._epoch: int | None = None
+        self._skipped: Sequence[bool] = ()
+        self._replays = device.type == "cuda" and ranks.world == 1 and self.objective.same_work
+        self._graphs: dict[tuple[str, str], Graphed] = {}
         self._called: dict[str, nn.Module]
         self._ahead: ThreadPoolExecutor
         self._next: Future[StepBatch]
@@ -186,13 +168,27 @@ class Loop:
         step = self.schedule.at(self.state.step)
         if step.epoch != self._epoch:
             self._epoch = step.epoch
-            self.generator.draw_skipped(draws(self.seed, "skip", step.epoch))
-        with torch.autocast(self.machine.device.type, torch.bfloat16, enabled=self.machine.precision == "bf16"):
-            losses = self._losses(step, drawn.to(self.machine.device))
-        gradient = self._update(step, losses["loss"])
+            skipped = self.generator.draw_skipped(draws(self.seed, "skip", step.epoch))
+            if skipped != self._skipped:  # other blocks, other kernels
+                self._skipped, self._graphs = skipped, {}
+        set_rates(self.state.optimisers[step.network], self._rate(step))
+        drawn, device = drawn.to(self.machine.device), self.machine.device
+        if device.type != "cpu":
+            self._draw_ahead(self.state.step + 1)
+        if self._replays:
+            work = Graphed(lambda tensors: self._learn(step, drawn.holding(tensors)), device, self._replay_no_more)
+            losses = self._graphs.setdefault((step.network, step.phase), work)(drawn.tensors)
+        else:
+            losses = self._learn(step, drawn)
+        if step.network == "generator":
+            self.state.update_mean(step.number + 1)
         self.state.step += 1
-        self.state.add(step.network, losses)
-        self._after(step, {**losses, "gradient": gradient})
+        self.state.add(step.network, {name: loss for name, loss in losses.items() if name != "gradient"})
+        self._after(step, losses)
+
+    def _replay_no_more(self, why: str) -> None:
+        self._replays = False
+        self.callbacks.notice(why)
 
     def _losses(self, step: Step, drawn: StepBatch) -> dict[str, Tensor]:
         """What the step's network minimises (`loss`), and its parts."""
@@ -203,7 +199,7 @@ class Loop:
             on_reals = {kind: called(real) for kind, real in drawn.reals.items()}
             losses = self.objective.discriminator(on_reals, self.reals.weights, called(fake))
             losses["accuracy"] = self.group.mean(losses["accuracy"])
-            self.state.accuracy = torch.lerp(self.state.accuracy, losses["accuracy"], _ACCURACY_DECAY)
+            self.state.accuracy.lerp_(losses["accuracy"], _ACCURACY_DECAY)
             return losses
         sr = called(drawn.lr.lr)
         losses = self.objective.content(self.generator, sr, drawn.lr)
@@ -220,25 +216,26 @@ class Loop:
         for weight in self._weights["discriminator"]:
             weight.requires_grad = required
 
-    def _update(self, step: Step, loss: Tensor) -> Tensor:
-        """Follow the gradient, whose norm it returns."""
-        optimisers = self.state.optimisers[step.network]
+    def _learn(self, step: Step, drawn: StepBatch) -> dict[str, Tensor]:
+        """Update the step's network. Its losses, and as `gradient` the norm of what it followed."""
+        device, optimisers = self.machine.device.type, self.state.optimisers[step.network]
+        with torch.autocast(device, torch.bfloat16, enabled=self.machine.precision == "bf16"):
+            losses = self._losses(step, drawn)
+        loss = losses["loss"]
         for optimiser in optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = group["initial_lr"] * self._rate(step)
             optimiser.zero_grad(set_to_none=True)
-        # The next batch is drawn beside the backward pass, which leaves Python free; else one would wait for the other.
-        loss.register_hook(lambda _: self._draw_ahead(self.state.step + 1))
+        if device == "cpu":
+            # The next batch is drawn beside the backward pass, which leaves Python free; else one would wait for the
+            # other.
+            loss.register_hook(lambda _: self._draw_ahead(self.state.step + 1))
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self._weights[step.network], self.settings.optimiser.clip or math.inf)
         self._finite &= torch.isfinite(loss.detach()) & torch.isfinite(norm)
-        if self.machine.device.type == "cpu":  # elsewhere it would wait for the device at each step
+        if device == "cpu":  # elsewhere it would wait for the device at each step
             self._check_finite(f"step {self.state.step + 1:,}", f"the {step.network}")
         for optimiser in optimisers:
             optimiser.step()
-        if step.network == "generator":
-            self.state.update_mean(self.settings.ema, step.number + 1)
-        return norm
+        return {**{name: value.detach() for name, value in losses.items()}, "gradient": norm}
 
     def _check_finite(self, at: str, network: str) -> None:
         """Raise NumericalError where a loss or gradient of a step before was not finite; every process calls it."""

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zssr_gan.degradation.operators import Downscale
+from zssr_gan.imaging import dihedral
 from zssr_gan.imaging.resize import Size, resize
 from zssr_gan.settings.train import LossSettings
 from zssr_gan.training.batch_degradation import BatchCameras
@@ -156,6 +157,17 @@ class Objective:
     def adversarial(self) -> AdversarialBCE:
         """The GAN's loss."""
         return AdversarialBCE() if self.settings.gan == "bce" else RelativisticBCE()
+
+    @property
+    def same_work(self) -> bool:
+        """Whether the losses launch the same kernels for all batches: not where images of a batch have cameras of
+        their own, a camera's blur has to be turned with an image, or noise is drawn for it."""
+        wanted = self.settings
+        drawn = bool(wanted.recurrence or wanted.recurrence_features)
+        if not (wanted.consistency or drawn):
+            return True
+        one, *others = set(self.downscales)
+        return not others and set(one.symmetries) == set(dihedral.ALL) and not (drawn and one.captures)
 
     def content(self, generator: Network, sr: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Each content loss by name, without its weight, of the generator's outputs `sr` on `batch`."""

@@ -1,6 +1,6 @@
 """What moves the weights of a training: Adam, or for the generator Muon where it fits and Adam for the rest."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,8 @@ from zssr_gan.errors import SettingsError
 from zssr_gan.networks.base import DiscriminatorNetwork, GeneratorNetwork
 from zssr_gan.settings.train import OptimiserSettings
 from zssr_gan.zeroshot.optimiser import BETA_1, BETA_2, MUON_RATIO, muon_step
+
+_DEVICES_OWN = ("lr", "fused", "foreach", "capturable")  # of an optimiser's groups; rates are set before each step
 
 _PIXELS = 3  # channels at most: a convolution with no more on one side reads or writes pixels
 
@@ -32,12 +34,17 @@ class Muon(torch.optim.Optimizer):
                 gradient, state = weight.grad.flatten(1), self.state[weight]
                 if not state:
                     state["momentum"] = torch.zeros_like(gradient)
-                weight.sub_(muon_step(state["momentum"], gradient).view_as(weight), alpha=group["lr"])
+                step = muon_step(state["momentum"], gradient).view_as(weight)
+                if isinstance(group["lr"], Tensor):
+                    weight.sub_(step.mul_(group["lr"]))
+                else:
+                    weight.sub_(step, alpha=group["lr"])
 
 
 def optimisers_of(network: nn.Module, settings: OptimiserSettings, name: str) -> list[torch.optim.Optimizer]:
     """The optimisers of a network, each group with its first rate as `initial_lr`.
 
+    On CUDA, Adam is one kernel, and rates are tensors, so that steps can be replayed as a graph: see `set_rates`.
     `name`: `generator` or `discriminator`; the latter is always moved by Adam, for whose pace GANs are tuned.
     """
     rate = settings.lr if name == "generator" else settings.lr_discriminator or settings.lr
@@ -46,13 +53,47 @@ def optimisers_of(network: nn.Module, settings: OptimiserSettings, name: str) ->
         convolutions = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
         inner = [weight for weight in convolutions if min(weight.shape[:2]) > _PIXELS]
     rest = [weight for weight in network.parameters() if not any(weight is one for one in inner)]
-    made: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, rate, (BETA_1, BETA_2))]
+    on_cuda = rest[0].is_cuda
+    adam = torch.optim.Adam(rest, rate, (BETA_1, BETA_2), fused=on_cuda or None, capturable=on_cuda)
+    made: list[torch.optim.Optimizer] = [adam]
     if inner:
         made.append(Muon(inner, MUON_RATIO * rate))
     for optimiser in made:
         for group in optimiser.param_groups:
             group["initial_lr"] = group["lr"]
+            if on_cuda:
+                group["lr"] = torch.tensor(group["lr"], device=rest[0].device)
     return made
+
+
+def set_rates(optimisers: Iterable[torch.optim.Optimizer], share: float) -> None:
+    """Set all rates to a share of the first ones."""
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            rate = group["initial_lr"] * share
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+
+def restore(optimiser: torch.optim.Optimizer, values: Mapping[str, Any]) -> None:
+    """Take over a `state_dict`, but not how it was computed: it may be another device's."""
+    own = optimiser.state_dict()["param_groups"]
+    groups = [
+        {**saved, **{name: mine[name] for name in _DEVICES_OWN if name in mine}}
+        for saved, mine in zip(values["param_groups"], own, strict=True)
+    ]
+    optimiser.load_state_dict({**values, "param_groups": groups})
+
+
+def place_networks(networks: Iterable[object], device: torch.device) -> None:
+    """Move the modules among `networks` to a device; on CUDA channels come last, as its convolutions want them."""
+    for network in networks:
+        if isinstance(network, nn.Module):
+            network.to(device)
+            if device.type == "cuda":
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
 
 
 def compile_networks(generator: GeneratorNetwork, discriminator: DiscriminatorNetwork, device: torch.device) -> None:

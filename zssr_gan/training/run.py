@@ -21,8 +21,8 @@ from zssr_gan.networks.registry import parameters
 from zssr_gan.progress import Bar
 from zssr_gan.settings.run import RunSettings
 from zssr_gan.training.dataset import TrainingData, read_pairs, read_unpaired
-from zssr_gan.training.logs import curves_png, epoch_rows, epochs_csv, epochs_markdown, samples_png
-from zssr_gan.training.loop import Callbacks, Loop
+from zssr_gan.training.logs import Callbacks, curves_png, epoch_rows, epochs_csv, epochs_markdown, samples_png
+from zssr_gan.training.loop import Loop
 from zssr_gan.training.model_card import GENERATOR
 from zssr_gan.training.tensorboard import Board
 from zssr_gan.training.train import load_mediator, train_generator

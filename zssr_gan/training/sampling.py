@@ -8,7 +8,8 @@ Shapes: B images, C channels, H W rows and columns of an LR patch, s the scale.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -143,6 +144,12 @@ class Images(PatchSource):
         return self._there[device]
 
 
+@lru_cache(maxsize=16)
+def _grid(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """The coordinates of all places in a tensor of a shape, `*shape axes`, int64."""
+    return upload(torch.stack(torch.meshgrid(*map(torch.arange, shape), indexing="ij"), -1), device)
+
+
 @dataclass(frozen=True, eq=False)
 class _Levels:
     """Images of any sizes on 8-bit levels, one after another in one tensor on a device.
@@ -166,22 +173,21 @@ class _Levels:
 
     def cut(self, cuts: Sequence[Cut], scale: int) -> Tensor:
         """Patches `B C h w` at windows in pixels of images `scale` times smaller; the host does not wait."""
-        rows_of = []  # of each patch the first pixel, and how far it is to the next channel, row and column
+        rows_of = []  # of each patch the first pixel, and how far it is to the next row, column and channel
         for place, at, k, _ in cuts:
             _, height, width = self.sizes[place]
             (top, bottom), (left, right) = ((one.start, one.stop - 1) for one in enlarged(at, scale))
             down, across, swapped = dihedral.STEPS[k]
             first = (top if down > 0 else bottom) * width + (left if across > 0 else right)
             pitch = (across, down * width) if swapped else (down * width, across)
-            rows_of.append((self.starts[place] + first, height * width, *pitch))
+            rows_of.append((self.starts[place] + first, *pitch, height * width))
         window = enlarged(cuts[0].at, scale)
         height, width = (one.stop - one.start for one in window)  # all alike, or square where symmetries swap them
-        shape = (self.sizes[cuts[0].place][0], height, width)
-        index, *steps = upload(torch.tensor(np.array(rows_of)), self.flat.device)[..., None, None, None].unbind(1)
-        for axis, (count, step) in enumerate(zip(shape, steps, strict=True)):
-            line = torch.arange(count, device=self.flat.device)
-            index = index + step * line.view([-1 if n == axis else 1 for n in range(3)])
-        return self.values[self.flat[index].int()]
+        shape = (height, width, self.sizes[cuts[0].place][0])
+        start, pitch = upload(torch.tensor(np.array(rows_of)), self.flat.device)[:, None, None, None].split([1, 3], -1)
+        index = start[..., 0] + (_grid(shape, self.flat.device) * pitch).sum(-1)
+        # Channels last, as convolutions on a GPU want them.
+        return self.values[self.flat[index].int()].permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,10 +237,18 @@ class StepBatch:
 
     def to(self, device: torch.device) -> "StepBatch":
         """On a device."""
-        return StepBatch(
-            self.lr.to(device),
-            {kind: x if x.device.type == device.type else upload(x, device) for kind, x in self.reals.items()},
-        )
+        return StepBatch(self.lr.to(device), {kind: upload(x, device) for kind, x in self.reals.items()})
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name: `lr`, `hr`, and `reals.` with each kind."""
+        hr = {} if self.lr.hr is None else {"hr": self.lr.hr}
+        return {"lr": self.lr.lr, **hr, **{f"reals.{kind}": x for kind, x in self.reals.items()}}
+
+    def holding(self, tensors: Mapping[str, Tensor]) -> "StepBatch":
+        """The same with other tensors, by their names."""
+        lr = replace(self.lr, lr=tensors["lr"], hr=tensors.get("hr"))
+        return StepBatch(lr, {kind: tensors[f"reals.{kind}"] for kind in self.reals})
 
 
 class Sampler:

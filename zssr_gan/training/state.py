@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from zssr_gan.distributed import DataParallel
 from zssr_gan.networks.base import GeneratorNetwork
 from zssr_gan.settings.train import PatienceSettings, TrainSettings
+from zssr_gan.training.optimisers import restore
 
 NETWORKS: Final = ("generator", "discriminator")
 
@@ -99,6 +100,8 @@ class TrainingState:
     """Of each of the two networks."""
     accuracy: Tensor
     """Running mean of the share of images that the discriminator classifies correctly, on the device."""
+    ema: float
+    """Decay of the running mean of the generator's weights; with 0 the mean is the weights themselves, not a copy."""
     mean: GeneratorNetwork = field(init=False)
     """The generator with the running mean of its weights, which is what is used; its statistics of batch normalisation
     are those of the last validation."""
@@ -120,16 +123,19 @@ class TrainingState:
     def __post_init__(self) -> None:
         """The mean begins where the weights are."""
         self.mean = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        if not self.ema:
+            for mean, now in zip(self.mean.parameters(), self.generator.parameters(), strict=True):
+                mean.data = now.data
 
     @torch.no_grad()
-    def update_mean(self, decay: float, updates: int) -> None:
+    def update_mean(self, updates: int) -> None:
         """Move the mean towards the generator's weights after so many updates of them.
 
         Its decay is reached gradually, (1 + t) / (10 + t): else it would long be mostly the initial weights.
         """
-        decay = min(decay, (1 + updates) / (10 + updates))
-        for mean, now in zip(self.mean.parameters(), self.generator.parameters(), strict=True):
-            mean.lerp_(now, 1 - decay)
+        if self.ema:
+            decay = min(self.ema, (1 + updates) / (10 + updates))
+            torch._foreach_lerp_([*self.mean.parameters()], [*self.generator.parameters()], 1 - decay)
 
     def add(self, network: str, losses: Mapping[str, Tensor]) -> None:
         """Add the losses of a step of a network to the epoch's sums."""
@@ -203,7 +209,7 @@ class TrainingState:
             getattr(self, name).load_state_dict(content[name])
         for name, optimisers in self.optimisers.items():
             for optimiser, values in zip(optimisers, content["optimisers"][name], strict=True):
-                optimiser.load_state_dict(values)
+                restore(optimiser, values)
         for name in _VALUES:
             setattr(self, name, content[name])
         self.accuracy = self.accuracy.to(device)

@@ -17,7 +17,8 @@ from zssr_gan.networks.vgg import VGG
 from zssr_gan.provenance import VERSION
 from zssr_gan.settings.train import TrainSettings
 from zssr_gan.training.dataset import TrainingData
-from zssr_gan.training.loop import Callbacks, Loop
+from zssr_gan.training.logs import SILENT, Callbacks
+from zssr_gan.training.loop import Loop
 from zssr_gan.training.model_card import (
     CameraCard,
     Card,
@@ -30,8 +31,6 @@ from zssr_gan.training.model_card import (
 
 CONTENT = "content"
 """Folder of the generator as it was before the adversarial phase."""
-
-_SILENT = Callbacks()
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def train_generator(
     folder: Path,
     images: ImageHashes,
     facts: Mapping[str, JsonValue],
-    callbacks: Callbacks = _SILENT,
+    callbacks: Callbacks = SILENT,
     group: DataParallel | None = None,
     on_start: Callable[[Loop], None] = lambda _loop: None,
 ) -> Loop:
