@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -31,6 +31,8 @@ create table if not exists jobs (
     kind text not null,
     title text not null,
     argv text not null,
+    pictures integer not null,
+    pixels integer not null,
     state text not null check (state in {get_args(State)}),
     place real not null,
     attempt integer not null default 1,
@@ -64,6 +66,10 @@ class Job:
     title: str
     argv: tuple[str, ...]
     """Without the program's name."""
+    pictures: int
+    """Images or frames; 0: not known."""
+    pixels: int
+    """Of all of them."""
     state: State
     position: int | None
     """Of a queued job in the order of the queue, from 1."""
@@ -118,6 +124,8 @@ class Queue:
         title: str,
         *,
         above: int = 0,
+        pictures: int = 0,
+        pixels: int = 0,
     ) -> Job:
         """Queue a job.
 
@@ -128,13 +136,15 @@ class Queue:
             argv: makes the arguments of the command from the job's number.
             title: for people.
             above: the number is larger than this, as those of the case's results of another machine.
+            pictures, pixels: see `Job`.
         """
         with self._writing() as db:
             number = self._next(db, above)
-            row = (number, case, user, kind, title, json.dumps(list(argv(number))), number, now(), self._change(db))
+            words = json.dumps(list(argv(number)))
+            row = (number, case, user, kind, title, words, pictures, pixels, number, now(), self._change(db))
             db.execute(
-                'insert into jobs (id, "case", user, kind, title, argv, state, place, created, changed) '
-                "values (?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)",
+                'insert into jobs (id, "case", user, kind, title, argv, pictures, pixels, state, place, created, '
+                "changed) values (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)",
                 row,
             )
         return self.job(number)
@@ -308,31 +318,18 @@ class Queue:
         return 1 + max(above, 0 if row is None else int(row[0]))
 
     def _jobs(self, where: str, *values: object) -> list[Job]:
-        columns = (
-            'id, "case", user, kind, title, argv, state, attempt, stop, progress, message, created, started, ended'
-        )
-        rows = self._db.execute(f"select {columns} from jobs {where}", values).fetchall()
-        places = self._positions() if any(row[6] == "queued" for row in rows) else {}
-        return [
-            Job(
-                id=row[0],
-                case=row[1],
-                user=row[2],
-                kind=row[3],
-                title=row[4],
-                argv=tuple(json.loads(row[5])),
-                state=row[6],
-                position=places.get(row[0]),
-                attempt=row[7],
-                stop=bool(row[8]),
-                progress=None if row[9] is None else json.loads(row[9]),
-                message=row[10],
-                created=row[11],
-                started=row[12],
-                ended=row[13],
-            )
-            for row in rows
-        ]
+        names = [field.name for field in fields(Job) if field.name != "position"]
+        rows = self._db.execute(f"select {', '.join(map(_quoted, names))} from jobs {where}", values).fetchall()
+        jobs = [dict(zip(names, row, strict=True)) for row in rows]
+        places = self._positions() if any(job["state"] == "queued" for job in jobs) else {}
+        for job in jobs:
+            job |= {
+                "argv": tuple(json.loads(job["argv"])),
+                "stop": bool(job["stop"]),
+                "position": places.get(job["id"]),
+            }
+            job["progress"] = None if job["progress"] is None else json.loads(job["progress"])
+        return [Job(**job) for job in jobs]
 
     def _positions(self) -> dict[int, int]:
         """In which order queued jobs are claimed, by number: users take turns."""
@@ -346,3 +343,7 @@ class Queue:
             turns[first[0]] = last
             order.append(first[1])
         return {number: position for position, number in enumerate(order, 1)}
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'

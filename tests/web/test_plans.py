@@ -1,0 +1,141 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from zssr_gan.cli.main import app
+from zssr_gan.web import log
+from zssr_gan.web.case_folder import Case, CaseError, create_case
+from zssr_gan.web.commands import METHODS, facts, queue_job
+from zssr_gan.web.plans import Body, CommandError, plan
+from zssr_gan.web.queue import Queue
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    """Two images, a video with a track, an estimate, and a file of another kind."""
+    made = create_case(tmp_path, "A", "ann")
+    for number, name in enumerate(("a.png", "b c.jpg", "clip.mkv", "notes.txt")):
+        (tmp_path / "upload").write_bytes(bytes([number]))
+        made.add_original(tmp_path / "upload", name, "ann")
+    frames = [{"index": n, "corners": [[0, 0], [9, 0], [9, 9], [0, 9]], "status": "tracked"} for n in range(3)]
+    track = {"track_version": 1, "sha256": made.originals()[2].sha256, "region": [0, 0, 9, 9], "reference": 1}
+    content = json.dumps({**track, "ended": ["a", "b"], "frames": frames})
+    (made.folder / "tracks" / "4_clip.json").write_text(content)
+    (made.folder / "results" / "3_degradation").mkdir()
+    estimate = {"degradation_sha256": "0", "why": "so", "fallback": False, "images": [1, 2]}
+    (made.folder / "results" / "3_degradation" / "estimate.json").write_text(json.dumps(estimate))
+    return made
+
+
+def parse(argv: list[str]) -> dict[str, Any]:
+    """The arguments as the command itself reads them; raises an error of usage."""
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands"):
+        command, argv = command.commands[argv[0]], argv[1:]
+    values: dict[str, Any] = command.make_context("zssr-gan", argv).params
+    return values
+
+
+def body_of(kind: str, originals: list[str], options: dict[str, Any]) -> Body:
+    return Body.model_validate({"kind": kind, "originals": originals, "options": options})
+
+
+IMAGE, IMAGES, VIDEO = ["1"], ["1", "2"], ["3"]
+BODIES: list[tuple[str, list[str], dict[str, Any]]] = [
+    ("degradation", IMAGES, {}),
+    ("enhance", IMAGES, {"method": "quality", "scale": 4, "degradation": "3"}),
+    ("enhance", IMAGE, {"degradation": "bicubic", "region": [1, 2, 30, 40]}),
+    ("track", VIDEO, {"frame": 7, "region": [1, 2, 30, 40]}),
+    ("track", VIDEO, {"frame": 7, "corners": [[1, 2.5], [9, 2], [9, 8], [1, 8]]}),
+    ("fuse", VIDEO, {"track": "4_clip", "frames": 5, "method": "fuse-own"}),
+    ("fuse", IMAGES, {"reference": "2"}),
+    ("video", VIDEO, {"track": "4_clip"}),
+    ("compare", IMAGE, {"methods": ["bicubic", "fast"]}),
+]
+
+
+@pytest.mark.parametrize(("kind", "originals", "options"), BODIES)
+def test_a_plan_is_a_command_that_the_program_takes(
+    case: Case, kind: str, originals: list[str], options: dict[str, Any]
+) -> None:
+    made = plan(case, body_of(kind, originals, options), {})
+    values = parse(made.argv(12))
+    assert "12_" in str(values["output"])
+    inputs = values.get("inputs") or [values.get("image") or values.get("file")]
+    assert all((case.folder / path).is_file() for path in inputs)
+    assert made.title
+    assert made.sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("kind", "originals", "options", "message"),
+    [
+        ("enhance", [], {}, "choose it first"),
+        ("enhance", ["3"], {}, "clip.mkv: is no image"),
+        ("enhance", ["4"], {}, "notes.txt: is no image"),
+        ("enhance", ["9"], {}, "no original 9"),
+        ("enhance", IMAGE, {"scale": 9}, "scale"),
+        ("enhance", IMAGE, {"--model": "x"}, "--model"),
+        ("enhance", IMAGE, {"degradation": "../../x"}, "no estimate"),
+        ("enhance", IMAGES, {"region": [1, 2, 3, 4]}, "takes one image"),
+        ("track", VIDEO, {"frame": 1}, "mark a rectangle"),
+        ("track", VIDEO, {"frame": 1, "corners": [[0, 0], [1, 0], [1, "nan"], [0, 1]]}, "corners"),
+        ("track", VIDEO, {"frame": -1, "region": [0, 0, 9, 9]}, "frame"),
+        ("fuse", VIDEO, {"track": "../x"}, "no track"),
+        ("fuse", IMAGE, {}, "at least two"),
+        ("fuse", IMAGES, {"reference": "3"}, "not among"),
+        ("compare", IMAGE, {"methods": ["/etc/x.yaml"]}, "no method"),
+        ("package", [], {"x": 1}, "x"),
+    ],
+)
+def test_what_is_not_possible_is_one_sentence(
+    case: Case, kind: str, originals: list[str], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((CommandError, CaseError), match=message) as raised:
+        plan(case, body_of(kind, originals, options), {})
+    assert "\n" not in str(raised.value)
+
+
+def test_the_label_is_the_one_that_the_run_will_give(case: Case, tmp_path: Path) -> None:
+    for number in range(8):
+        (tmp_path / "upload").write_bytes(bytes([10 + number]))
+        case.add_original(tmp_path / "upload", f"face{number}.png", "ann")
+    faces = [one.id for one in case.originals() if one.name.startswith("face")]
+
+    def label(originals: list[str], side: int, **options: Any) -> str | None:
+        sizes = dict.fromkeys(originals, (side, side, 1))
+        return plan(case, Body(kind="enhance", originals=originals, options=options), sizes).label
+
+    assert label(faces[:1], 32) == "internal"
+    assert label(faces, 32, degradation="bicubic") == "case"
+    assert label(faces, 128, degradation="bicubic") == "internal"
+    assert label(faces, 128) == "case"  # the camera is estimated from all
+
+
+def test_seconds_are_those_of_this_machine(case: Case, tmp_path: Path) -> None:
+    queue, body = Queue(tmp_path / "q.sqlite"), Body(kind="enhance", originals=IMAGE)
+    sizes = {"1": (32, 32, 1), "2": (64, 64, 1)}
+    assert facts(case, queue, body, sizes)["seconds"] is None
+    job = queue_job(case, queue, body, "ann", sizes)
+    assert job.id == 4  # above the results that the case has
+    assert [entry["act"] for entry in log.read_log(case.folder)][-1] == "job queued"
+    queue.claim("cpu")
+    queue.finish(job.id, "done", None, ended="2100-01-01T00:00:00+00:00")
+    took = queue.job(job.id).seconds
+    assert took is not None
+    found = facts(case, queue, Body(kind="enhance", originals=IMAGES), sizes)
+    assert found["seconds"] == pytest.approx(5 * took, rel=1e-6)
+    assert found["command"].startswith("zssr-gan enhance originals/a.png originals/b-c.jpg -o results/5_enhance/ ")
+    other = Body(kind="enhance", originals=IMAGE, options={"method": "quality"})
+    assert facts(case, queue, other, sizes)["seconds"] is None
+
+
+def test_methods_are_those_that_plans_take(case: Case) -> None:
+    for method in METHODS:
+        kind, originals = ("fuse", VIDEO) if "track" in method.kinds else ("enhance", IMAGE)
+        options = {"method": method.id} | ({"track": "4_clip"} if kind == "fuse" else {})
+        body = body_of(kind, originals, options)
+        assert plan(case, body, {}).label == method.label

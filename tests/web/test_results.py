@@ -1,0 +1,89 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import Tensor
+
+from zssr_gan.cli.main import main
+from zssr_gan.settings.base import write_yaml
+from zssr_gan.web import log
+from zssr_gan.web.case_folder import Case, CaseError, create_case, open_folder
+from zssr_gan.web.results import edit_track, estimates, find, latest_package, results, tracks
+
+TINY = {"network": {"depth": 2, "width": 4}, "schedule": {"kind": "cosine", "iterations": 2}}
+
+
+@pytest.fixture
+def case(tmp_path: Path, face: Tensor) -> Case:
+    made = create_case(tmp_path / "cases", "A", "ann")
+    Image.fromarray(np.round(face[0].numpy() * 255).astype(np.uint8)).save(tmp_path / "upload.png")
+    made.add_original(tmp_path / "upload.png", "My face.png", "ann")
+    (made.folder / "tiny.yaml").write_text(write_yaml(TINY), encoding="utf-8")
+    return made
+
+
+def test_a_result_is_shown_by_its_record(case: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(case.folder)
+    argv = ["enhance", "originals/My-face.png", "-o", "results/3_enhance/", "--preset", "tiny.yaml", "--evidence"]
+    log.append_once(case.folder, "ann", "job queued", 3, 1, kind="enhance", argv=argv)
+    assert main([*argv, "--threads", "1", "-q"]) == 0
+    (case.folder / "results" / "3_enhance" / "broken.json").write_text('{"schema_version": 2, "output": 7}')
+    (one,) = results(case)
+    assert (one["name"], one["job"], one["label"], one["scale"]) == ("My-face_x2.png", 3, "internal", "2")
+    assert (one["originals"], one["evidence"], one["bicubic"]) == (["1"], True, True)
+    assert one["command"] == "zssr-gan " + " ".join(argv)
+    assert one["assumed"]
+    assert {name: path.name for name, path in one["_paths"].items()} == {
+        **{"result": "My-face_x2.png", "record": "My-face_x2.json", "evidence": "My-face_x2_evidence.png"},
+        "input": "My-face.png",
+    }
+    assert find(results(case), one["id"], "result") == one
+    with pytest.raises(CaseError, match="has no result x"):
+        find([one], "x", "result")
+    opened = open_folder(tmp_path / "other", case.folder / "results" / "3_enhance", "ann")
+    (same,) = results(opened)
+    assert (same["job"], same["label"], same["originals"]) == (None, "internal", [])
+
+
+def write_track(case: Case, **changes: Any) -> None:
+    frames = [{"index": n, "corners": [[0, 0], [9, 0], [9, 9], [0, 9]], "status": "tracked"} for n in range(3)]
+    frames[2]["status"] = "looks otherwise"
+    content = {"sha256": case.originals()[0].sha256, "region": [0, 0, 9, 9], "reference": 1, "ended": ["a", "b"]}
+    (case.folder / "tracks" / "4_clip.json").write_text(json.dumps({**content, "frames": frames, **changes}))
+
+
+def test_an_edited_track_is_a_new_file_that_is_logged(case: Case) -> None:
+    write_track(case)
+    (one,) = tracks(case)
+    assert (one["id"], one["original"], one["tracked"], one["lost"]) == ("4_clip", "1", 2, 1)
+    corners = [[1, 1], [9, 0], [9, 9.5], [0, 9]]
+    edited = edit_track(case, "4_clip", [{"index": 0, "corners": corners}, {"index": 1, "status": "left out"}], "bob")
+    again = edit_track(case, edited["id"], [{"index": 2, "status": "tracked"}], "bob")
+    assert [found["id"] for found in tracks(case)] == ["4_clip", "4_clip-edited-1", "4_clip-edited-2"]
+    content = json.loads(again["_paths"]["record"].read_text())
+    assert content["frames"][0]["corners"] == corners
+    assert [frame["status"] for frame in content["frames"]] == ["tracked", "left out", "tracked"]
+    assert json.loads((case.folder / "tracks" / "4_clip.json").read_text())["frames"][0]["corners"][0] == [0, 0]
+    assert [entry["act"] for entry in log.read_log(case.folder)][-2:] == ["track edited"] * 2
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [{"index": 9}, {"index": 0, "corners": [[0, 0]] * 3}, {"index": 0, "corners": [[0, math.nan]] * 4}, {"corners": 7}],
+)
+def test_an_edit_that_makes_no_sense_is_refused(case: Case, edit: dict[str, Any]) -> None:
+    write_track(case)
+    with pytest.raises(CaseError, match=r"no frame|not four pairs"):
+        edit_track(case, "4_clip", [edit], "bob")
+    assert len(tracks(case)) == 1
+
+
+def test_what_cannot_be_read_is_left_out(case: Case) -> None:
+    write_track(case, frames=7)
+    (case.folder / "results" / "5_degradation").mkdir()
+    (case.folder / "results" / "5_degradation" / "estimate.json").write_text("[" * 100_000)
+    assert (results(case), tracks(case), estimates(case), latest_package(case)) == ([], [], [], None)

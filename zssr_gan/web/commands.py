@@ -1,0 +1,100 @@
+"""What the page can start: its methods, and jobs of what was asked, with the time that they take on this machine."""
+
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zssr_gan.provenance import LABELS, Label
+from zssr_gan.web import log
+from zssr_gan.web.case_folder import Case
+from zssr_gan.web.plans import Body, Plan, Size, method_of, plan
+from zssr_gan.web.queue import Job, Queue
+
+LEAD = "An investigative lead, not an identification."
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A card on the page."""
+
+    id: str
+    title: str
+    label: Label
+    may: str
+    """What a result may be used for."""
+    text: str
+    kinds: tuple[str, ...]
+    default: bool = False
+
+
+METHODS = (
+    Method(
+        "fast", "Fast", "internal", LEAD,
+        "A network learns on this picture alone (or on all pictures of the case, where they are many and tiny), in a "
+        "quarter of the time, at little loss.",
+        ("image", "folder", "video"), default=True,
+    ),
+    Method(
+        "quality", "Thorough", "internal", LEAD,
+        "The same with larger networks, learnt three times. The best figures that we know.",
+        ("image", "folder", "video"),
+    ),
+    Method(
+        "fuse", "Fuse", "fused", LEAD,
+        "Frames of one scene become one picture by arithmetic, without a network. Frames that show something else are "
+        "left out and named; where fusing does not pay, the result is one frame, and says so.",
+        ("track",), default=True,
+    ),
+    Method(
+        "fuse-own", "Fuse and learn", "internal", LEAD,
+        "The same, pulled to what a small network learns on these frames alone.",
+        ("track",),
+    ),
+)  # fmt: skip
+
+
+def queue_job(case: Case, queue: Queue, body: Body, user: str, sizes: Mapping[str, Size]) -> Job:
+    """Queue what a body asks for, and log it. Raises what `plan` does, and OutputError."""
+    made = plan(case, body, sizes)
+    pictures, pixels = _work(body, sizes)
+    job = queue.add(
+        case.id, user, made.kind, made.argv, made.title, above=case.highest_job(), pictures=pictures, pixels=pixels
+    )
+    log.append_once(case.folder, user, "job queued", job.id, 1, kind=job.kind, argv=list(job.argv))
+    return job
+
+
+def facts(case: Case, queue: Queue, body: Body, sizes: Mapping[str, Size]) -> dict[str, Any]:
+    """A plan for the page: command, label, sentence, expected seconds, notices. Raises what `plan` does."""
+    made = plan(case, body, sizes)
+    return {
+        "command": shlex.join(["zssr-gan", *made.argv(queue.next_number(case.highest_job()))]),
+        "label": made.label,
+        "means": None if made.label is None else LABELS[made.label],
+        "sentence": made.sentence,
+        "seconds": _seconds(queue, made, *_work(body, sizes)),
+        "notices": list(made.notices),
+    }
+
+
+def _work(body: Body, sizes: Mapping[str, Size]) -> tuple[int, int]:
+    """Pictures or frames, and their pixels; 0 where these are not known of all."""
+    if not all(number in sizes for number in body.originals):
+        return 0, 0
+    found = [sizes[number] for number in dict.fromkeys(body.originals)]
+    return sum(count for _, _, count in found), sum(width * height * count for width, height, count in found)
+
+
+def _seconds(queue: Queue, made: Plan, pictures: int, pixels: int) -> float | None:
+    """How long a job takes on this machine, by those that were done here; None where none was.
+
+    The time of the job whose pictures were most alike in size is scaled by the pixels.
+    """
+    nearest: tuple[float, float] | None = None
+    for job, took in queue.seconds_of(made.kind):
+        if method_of(job.argv) == made.method and job.pixels and pixels:
+            apart = abs(math.log(job.pixels / job.pictures * pictures / pixels))
+            nearest = min(nearest or (math.inf, 0.0), (apart, took * pixels / job.pixels))
+    return None if nearest is None else round(nearest[1], 1)

@@ -1,0 +1,314 @@
+"""What each kind of job does: a form that becomes the arguments of a `zssr-gan` command.
+
+Paths are relative to the case's folder, so the command that is shown does the same in a terminal there.
+"""
+
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from zssr_gan.errors import ZssrGanError
+from zssr_gan.provenance import Label
+from zssr_gan.web import results
+from zssr_gan.web.case_folder import Case, Original
+
+Size = tuple[int, int, int]
+"""Width and height in pixels, and frames: 1 of an image."""
+
+_F = TypeVar("_F", bound=BaseModel)
+
+_SMALL_SIDE, _FEWEST_SMALL = 64, 8
+"""From how many images of what size on one network is learnt on all (see `zssr-gan enhance --help`)."""
+
+
+class CommandError(ZssrGanError):
+    """What was asked for is not possible with these files."""
+
+
+_MEANS = {"fuse": "none", "fuse-own": "own"}
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+_Side = Annotated[int, Field(ge=0, le=10**6)]
+_Place = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+_Name = Annotated[str, Field(max_length=200)]
+_Enhancing = Literal["fast", "quality"]
+
+
+class _Nothing(_Options):
+    pass
+
+
+class _Enhance(_Options):
+    method: _Enhancing = "fast"
+    scale: Literal[2, 3, 4] = 2
+    degradation: _Name = "auto"
+    region: tuple[_Side, _Side, _Side, _Side] | None = None
+
+
+class _Track(_Options):
+    frame: _Side
+    region: tuple[_Side, _Side, _Side, _Side] | None = None
+    corners: Annotated[list[tuple[_Place, _Place]], Field(min_length=4, max_length=4)] | None = None
+
+
+class _Fuse(_Options):
+    method: Literal["fuse", "fuse-own"] = "fuse"
+    track: _Name | None = None
+    reference: _Name | None = None
+    frames: Annotated[int, Field(ge=2, le=1000)] | None = None
+    scale: Literal[1, 2, 3, 4] = 2
+
+
+class _Video(_Options):
+    method: _Enhancing = "fast"
+    track: _Name | None = None
+    scale: Literal[2, 3, 4] = 2
+
+
+class _Compare(_Options):
+    methods: Annotated[list[_Name], Field(min_length=1, max_length=8)] = Field(default=["fast", "quality"])
+
+
+class Body(_Options):
+    """Of POST plan and POST jobs."""
+
+    kind: Literal["degradation", "enhance", "track", "fuse", "video", "compare", "report", "package"]
+    originals: list[_Name] = Field(default=[], max_length=10_000)
+    options: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a job would do; nothing is run."""
+
+    kind: str
+    title: str
+    argv: Callable[[int], list[str]]
+    """From the job's number."""
+    label: Label | None
+    sentence: str
+    notices: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> str:
+        """The preset, or what a fusion is pulled to; jobs of one kind and method take alike long."""
+        return method_of(self.argv(0))
+
+
+def plan(case: Case, body: Body, sizes: Mapping[str, Size]) -> Plan:
+    """What a body asks for.
+
+    Args:
+        case: of the files.
+        body: kind, originals by their ids, options.
+        sizes: of originals, by their ids, as far as they are known.
+
+    Raises:
+        CommandError: the options are not of this kind, or the files are not.
+        CaseError: no such original, track or estimate.
+    """
+    known = {one.id: one for one in case.originals()}
+    if missing := [number for number in body.originals if number not in known]:
+        case.original(missing[0])
+    return _PLANS[body.kind](case, [known[number] for number in dict.fromkeys(body.originals)], body.options, sizes)
+
+
+def method_of(argv: Sequence[str]) -> str:
+    """See `Plan.method`."""
+    options = dict(itertools.pairwise(argv))
+    return options.get("--preset", options.get("--mean", options.get("--models", "")))
+
+
+def _options(kind: str, form: type[_F], options: Mapping[str, Any]) -> _F:
+    try:
+        return form.model_validate_json(json.dumps(options))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise CommandError(f"{kind}: {': '.join(filter(None, (where, first['msg'])))}") from error
+
+
+def _only(chosen: list[Original], kind: str, what: str, *, one: bool = False) -> list[Original]:
+    """The files, where all are of a kind and there are enough. Raises CommandError."""
+    if other := next((file for file in chosen if file.kind != kind), None):
+        raise CommandError(f"{other.name}: is no {kind}, and {what} takes {'one' if one else f'{kind}s'} alone")
+    if not chosen or (one and len(chosen) > 1):
+        raise CommandError(f"{what} takes {f'one {kind}' if one else f'at least one {kind}'}: choose it first")
+    return chosen
+
+
+def _degradation(_case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes: Mapping[str, Size]) -> Plan:
+    _options("degradation", _Nothing, options)
+    paths = [file.path for file in _only(chosen, "image", "an estimate of the camera")]
+    return Plan(
+        "degradation",
+        f"Estimate the camera of {_count(len(paths), 'picture')}",
+        lambda n: ["degradation", "estimate", *paths, "-o", f"results/{n}_degradation/estimate.json"],
+        None,
+        f"Estimates blur, noise and compression from {_count(len(paths), 'picture')}, which must be of one camera.",
+        () if len(paths) >= 3 else ("One or two pictures tell little of their camera; give all that you have.",),
+    )
+
+
+def _enhance(case: Case, chosen: list[Original], options: Mapping[str, Any], sizes: Mapping[str, Size]) -> Plan:
+    asked = _options("enhance", _Enhance, options)
+    paths = [file.path for file in _only(chosen, "image", "enhancing pictures")]
+    more = ["--preset", asked.method, "-s", str(asked.scale), "--evidence", "--skip-existing"]
+    if asked.region is not None:
+        _only(chosen, "image", "a region", one=True)
+        more += ["--region", ",".join(map(str, asked.region))]
+    if asked.degradation == "bicubic":
+        more += ["--degradation", "bicubic"]
+    elif asked.degradation != "auto":
+        estimate = results.find(results.estimates(case), asked.degradation, "estimate")["_paths"]["record"]
+        more += ["--degradation", estimate.relative_to(case.folder).as_posix()]
+    small = sum(file.id in sizes and max(sizes[file.id][:2]) <= _SMALL_SIDE for file in chosen)
+    together = small >= _FEWEST_SMALL and 2 * small >= len(paths)
+    estimated = len(paths) > 1 and asked.degradation != "bicubic"
+    sentence = "A network learns on each picture alone, and enlarges it"
+    if together:
+        sentence = f"One network learns on all {len(paths)} pictures, since most are tiny, and enlarges each"
+    return Plan(
+        "enhance",
+        f"Enhance {_count(len(paths), 'picture')} x{asked.scale}",
+        lambda n: ["enhance", *paths, "-o", f"results/{n}_enhance/", *more],
+        "case" if together or estimated else "internal",
+        f"{sentence} {asked.scale} times a side.",
+        ("The pictures are taken to be of one camera: enhance those of another in a job of their own.",) * estimated,
+    )
+
+
+def _track(_case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes: Mapping[str, Size]) -> Plan:
+    asked = _options("track", _Track, options)
+    (video,) = _only(chosen, "video", "following a region", one=True)
+    if (asked.region is None) == (asked.corners is None):
+        raise CommandError("mark a rectangle or four corners in a frame first")
+    if asked.region is not None:
+        mark = ["--region", ",".join(map(str, asked.region))]
+    else:
+        mark = ["--corners", ",".join(f"{value:g}" for point in asked.corners or () for value in point)]
+    stem = PurePosixPath(video.path).stem
+    return Plan(
+        "track",
+        f"Follow a region through {video.name}",
+        lambda n: [
+            *("video", "track", video.path, *mark, "--frame", str(asked.frame)),
+            *("-o", f"tracks/{n}_{stem}.json"),
+        ],
+        None,
+        f"Follows the region through the video both ways from frame {asked.frame}, until it is lost.",
+    )
+
+
+def _fuse(case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes: Mapping[str, Size]) -> Plan:
+    asked = _options("fuse", _Fuse, options)
+    more = ["-s", str(asked.scale), "--mean", _MEANS[asked.method]]
+    if asked.track is not None:
+        (video,) = _only(chosen, "video", "fusing a track", one=True)
+        track = results.find(results.tracks(case), asked.track, "track")
+        if track["original"] != video.id:
+            raise CommandError(f"the track {asked.track} is not one of {video.name}")
+        paths, stem, used = [video.path], asked.track, track["tracked"]
+        more += ["--track", f"tracks/{asked.track}.json"]
+        if asked.frames is not None:
+            more += ["--frames", str(asked.frames)]
+    else:
+        paths, stem, used = [file.path for file in _only(chosen, "image", "fusing pictures")], "burst", len(chosen)
+        ids = [file.id for file in chosen]
+        if asked.reference is not None and asked.reference not in ids:
+            raise CommandError("the picture whose moment is shown is not among those that are fused")
+        more += ["--reference", str(ids.index(asked.reference) if asked.reference else 0)]
+    if used < 2:
+        raise CommandError("fusing takes at least two frames of one scene")
+    return Plan(
+        "fuse",
+        f"Fuse {stem}",
+        lambda n: ["fuse", *paths, "-o", f"results/{n}_fuse/{stem}_fused.png", *more],
+        "fused" if asked.method == "fuse" else "internal",
+        f"Fuses frames of one scene into one picture, {asked.scale} times as large a side; "
+        "frames that show something else have no part.",
+    )
+
+
+def _video(case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes: Mapping[str, Size]) -> Plan:
+    asked = _options("video", _Video, options)
+    (video,) = _only(chosen, "video", "enhancing a video", one=True)
+    more = ["--preset", asked.method, "-s", str(asked.scale), "--lossy"]
+    if asked.track is not None:
+        results.find(results.tracks(case), asked.track, "track")
+        more += ["--track", f"tracks/{asked.track}.json"]
+    stem = PurePosixPath(video.path).stem
+    return Plan(
+        "video",
+        f"Enhance {video.name}, frame by frame",
+        lambda n: ["enhance", video.path, "-o", f"results/{n}_video/{stem}_x{asked.scale}.nut", *more],
+        "internal",
+        f"A network learns on frames of this video alone, and enlarges each frame {asked.scale} times a side.",
+        ("Sound is left out.",),
+    )
+
+
+def _compare(_case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes: Mapping[str, Size]) -> Plan:
+    asked = _options("compare", _Compare, options)
+    known = {"bicubic", "back-projected", "fast", "quality"}
+    if unknown := [name for name in asked.methods if name not in known]:
+        raise CommandError(f"there is no method {unknown[0]} to compare; choose among {', '.join(sorted(known))}")
+    (image,) = _only(chosen, "image", "comparing methods", one=True)
+    stem = PurePosixPath(image.path).stem
+    return Plan(
+        "compare",
+        f"Compare methods on {image.name}",
+        lambda n: [
+            *("compare", image.path, "--models", ",".join(asked.methods), "--evidence"),
+            *("-o", f"results/{n}_compare/{stem}.png"),
+        ],
+        "internal",
+        f"Shows what {_count(len(asked.methods), 'method')} make of one picture, side by side on a sheet.",
+    )
+
+
+def _report(_case: Case, _chosen: list[Original], options: Mapping[str, Any], _sizes: Mapping[str, Size]) -> Plan:
+    _options("report", _Nothing, options)
+    return Plan(
+        "report",
+        "Make the report",
+        lambda _n: ["case", "report", ".", "-o", "report/index.html", "--overwrite"],
+        None,
+        "Writes one page with every result beside its original, its label, its hashes and what was assumed.",
+    )
+
+
+def _package(_case: Case, _chosen: list[Original], options: Mapping[str, Any], _sizes: Mapping[str, Size]) -> Plan:
+    _options("package", _Nothing, options)
+    return Plan(
+        "package",
+        "Make the court package",
+        lambda n: ["case", "package", ".", "-o", f"report/{n}_package.zip"],
+        None,
+        "Writes a zip of originals, results, records, tracks, report, commands and versions, with the hash of each.",
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+_PLANS: Mapping[str, Callable[[Case, list[Original], Mapping[str, Any], Mapping[str, Size]], Plan]] = {
+    "degradation": _degradation,
+    "enhance": _enhance,
+    "track": _track,
+    "fuse": _fuse,
+    "video": _video,
+    "compare": _compare,
+    "report": _report,
+    "package": _package,
+}

@@ -1,0 +1,259 @@
+"""What lies in a case: results by their records, tracks, estimates of the camera; as the page shows them.
+
+Files may come from another machine, so nothing in them is taken as a path, and what cannot be read is left out. Keys
+that begin with `_` are for the server: `_paths` names files by what they are ("result", "record", "plain", "evidence",
+"input"), and holds those that are there.
+"""
+
+import json
+import re
+import shlex
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zssr_gan.files import canonical_sha256, sha256_bytes
+from zssr_gan.provenance import LABELS
+from zssr_gan.web import log
+from zssr_gan.web.case_folder import Case, CaseError, results_in
+
+Facts = dict[str, Any]
+
+_BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, RecursionError)
+
+
+def results(case: Case) -> list[Facts]:
+    """The results in the order of their jobs, then those of the folder that was opened."""
+    commands, found = _commands(case), []
+    folders = [case.folder / "results", *([Path(case.facts.opened_from)] if case.facts.opened_from else [])]
+    by_hash = {one.sha256: one for one in case.originals()}
+    for path in (path for folder in folders for path in results_in(folder)):
+        try:
+            content = json.loads(path.read_bytes())
+            one = _result(path, content)
+            job = _job_of(case, path)
+            inputs = [by_hash[sha256] for sha256 in dict.fromkeys(one.pop("inputs")) if sha256 in by_hash]
+            if inputs:
+                one["_paths"]["input"] = case.path_of(inputs[0])
+            one |= {
+                "id": _id(case, path),
+                "job": job,
+                "originals": [original.id for original in inputs],
+                "command": commands.get(job) or one["command"],
+                "evidence": "evidence" in one["_paths"],
+                "bicubic": "plain" in one["_paths"] or (one["kind"] == "image" and bool(inputs)),
+                "record": _shown(case, path),
+            }
+            found.append(one)
+        except _BROKEN:
+            continue
+    return sorted(found, key=lambda one: (one["job"] is None, one["job"] or 0, one["record"]))
+
+
+def tracks(case: Case) -> list[Facts]:
+    """The tracks by the numbers of their jobs; edited ones follow the track that they were made of."""
+    by_hash, found = {one.sha256: one.id for one in case.originals()}, []
+    for path in sorted((case.folder / "tracks").glob("*.json"), key=lambda path: (_number(path), path.stem)):
+        try:
+            content = json.loads(path.read_bytes())
+            used = sum(frame["status"] == "tracked" for frame in content["frames"])
+            found.append(
+                {
+                    "id": path.stem,
+                    "name": path.stem,
+                    "original": by_hash.get(content["sha256"]),
+                    "region": [int(side) for side in content["region"]],
+                    "reference": int(content["reference"]),
+                    "tracked": used,
+                    "lost": len(content["frames"]) - used,
+                    "ended": [str(why) for why in content["ended"]],
+                    "_paths": _there(record=path, sheet=path.with_suffix(".png")),
+                }
+            )
+        except _BROKEN:
+            continue
+    return found
+
+
+def estimates(case: Case) -> list[Facts]:
+    """The estimates of the camera."""
+    found = []
+    for path in sorted((case.folder / "results").glob("*_degradation/*.json"), key=lambda path: _number(path.parent)):
+        try:
+            content = json.loads(path.read_bytes())
+            number = _number(path.parent)
+            found.append(
+                {
+                    "id": str(number),
+                    "name": f"Estimate {number} of {len(content['images'])} images",
+                    "summary": _summary(path) or str(content["why"]),
+                    "why": str(content["why"]),
+                    "certain": not content["fallback"],
+                    "plot": path.with_suffix(".png").is_file(),
+                    "_paths": _there(record=path, plot=path.with_suffix(".png")),
+                }
+            )
+        except _BROKEN:
+            continue
+    return found
+
+
+def edit_track(case: Case, name: str, frames: list[Mapping[str, Any]], user: str) -> Facts:
+    """Write a track with other corners or states of frames as a new file, and log it.
+
+    Args:
+        case: of the track.
+        name: its id.
+        frames: `index`, and `corners` (four of x, y) or `status` ("tracked", or why the frame is left out), or both.
+        user: who edits.
+
+    Raises:
+        CaseError: no such track or frame, or corners that are no numbers.
+        OutputError: it cannot be written.
+    """
+    from zssr_gan.files import atomic_write
+
+    path = find(tracks(case), name, "track")["_paths"]["record"]
+    content = json.loads(path.read_bytes())
+    own = {frame["index"]: frame for frame in content["frames"]}
+    for edit in frames:
+        if (frame := own.get(edit.get("index"))) is None:
+            raise CaseError(f"the track {name} has no frame {edit.get('index')}")
+        if (corners := edit.get("corners")) is not None:
+            frame["corners"] = _corners(corners, frame["index"])
+        if (status := edit.get("status")) is not None:
+            frame["status"] = " ".join(str(status).split())[:200] or "left out"
+    base = re.sub(r"-edited-\d+$", "", name)
+    number = 1 + sum(1 for _ in path.parent.glob(f"{base}-edited-*.json"))
+    target = path.with_name(f"{base}-edited-{number}.json")
+    lines = ",\n".join(f"  {json.dumps(frame)}" for frame in content.pop("frames"))
+    head = json.dumps(content, indent=1).removesuffix("\n}")
+    data = f'{head},\n "frames": [\n{lines}\n ]\n}}\n'.encode()
+    atomic_write(target, data)
+    facts = {"track": name, "written": f"tracks/{target.name}", "sha256": sha256_bytes(data), "frames": len(frames)}
+    log.append(case.folder, user, "track edited", **facts)
+    return find(tracks(case), target.stem, "track")
+
+
+def find(found: list[Facts], name: str, what: str) -> Facts:
+    """The one of this id. Raises CaseError."""
+    for one in found:
+        if one["id"] == name:
+            return one
+    raise CaseError(f"the case has no {what} {name}; load the page again")
+
+
+def latest_package(case: Case) -> Path | None:
+    """The last package that was made of the case."""
+    made = sorted((case.folder / "report").glob("*_package.zip"), key=_number)
+    return made[-1] if made else None
+
+
+def _result(path: Path, content: Facts) -> Facts:
+    """What a record of any kind says; `inputs`: SHA-256 of what it was made of."""
+    output = path.with_name(Path(content["output"]["name"]).name)
+    label = content["label"] if content["label"] in LABELS else None
+    one: Facts = {"name": output.name, "label": label, "means": str(content["label_means"]), "command": ""}
+    if "fusion_version" in content:
+        width, height = _png_size(output)
+        hashes = [frame["sha256"] for frame in content["frames"]]
+        video = content["video"]["sha256"] if content.get("video") else None
+        stem = output.stem
+        plain, evidence = output.with_name(f"{stem}_bicubic{output.suffix}"), output.with_name(f"{stem}_evidence.png")
+        return one | {
+            "kind": "image",
+            "inputs": [hashes[content["reference"]], *hashes] if video is None else [video],
+            "width": width,
+            "height": height,
+            "scale": _scale_text([content["scale"]] * 2),
+            "assumed": str(content["degradation"]["why"]),
+            "notices": [str(content["verdict"]["reason"])],
+            "_paths": _there(result=output, record=path, plain=plain, evidence=evidence),
+        }
+    request, is_clip = content["request"], "clip_version" in content
+    work = content if is_clip else content["enhancement"]
+    paths = {"result": output, "record": path}
+    if not is_clip and content["evidence"]:
+        paths["evidence"] = path.with_name(Path(content["evidence"]["name"]).name)
+    if is_clip and content["lossy"]:
+        paths["lossy"] = path.with_name(Path(content["lossy"]["name"]).name)
+    return one | {
+        "kind": "video" if is_clip else "image",
+        "inputs": [content["input"]["sha256"]],
+        "width": int(content["output"]["width"]),
+        "height": int(content["output"]["height"]),
+        "scale": _scale_text(request["scale"]),
+        "region": request["region"],
+        "assumed": str(request["degradation"]["why"]),
+        "notices": [str(text) for text in work["notices"]],
+        "command": str(content.get("command_line", "")),
+        "_paths": _there(**paths),
+        "_size": [content["input"]["width"], content["input"]["height"]],
+        "_preset": request["preset"],
+    }
+
+
+def _commands(case: Case) -> dict[int | None, str]:
+    """The command of each job, by its log."""
+    lines = (entry["facts"] for entry in log.read_log(case.folder) if entry["act"] == "job queued")
+    return {facts.get("job"): shlex.join(["zssr-gan", *map(str, facts.get("argv", []))]) for facts in lines}
+
+
+def _job_of(case: Case, path: Path) -> int | None:
+    """The number of the job in whose folder a record lies."""
+    folder = case.folder / "results"
+    return _number(Path(path.relative_to(folder).parts[0])) or None if path.is_relative_to(folder) else None
+
+
+def _number(path: Path) -> int:
+    """That a file's name begins with; 0 of none."""
+    number = path.name.partition("_")[0]
+    return int(number) if number.isdecimal() and number.isascii() else 0
+
+
+def _id(case: Case, path: Path) -> str:
+    return canonical_sha256(_shown(case, path))[:16]
+
+
+def _shown(case: Case, path: Path) -> str:
+    """A path as a command in the case's folder takes it."""
+    return path.relative_to(case.folder).as_posix() if path.is_relative_to(case.folder) else str(path)
+
+
+def _there(**paths: Path) -> dict[str, Path]:
+    return {name: path for name, path in paths.items() if path.is_file() and not path.is_symlink()}
+
+
+def _scale_text(scale: list[float]) -> str:
+    y, x = (f"{float(factor):g}" for factor in scale)
+    return x if x == y else f"{x}x{y}"
+
+
+def _png_size(path: Path) -> tuple[int, int]:
+    """Width and height in the header of a PNG. Raises ValueError."""
+    with path.open("rb") as file:
+        head = file.read(24)
+    if head[:8] != b"\x89PNG\r\n\x1a\n":
+        raise ValueError("no PNG")
+    width, height = struct.unpack(">II", head[16:24])
+    return int(width), int(height)
+
+
+def _summary(estimate: Path) -> str:
+    """What the command said that is assumed."""
+    try:
+        lines = estimate.with_name("printed.txt").read_text("utf-8").splitlines()
+    except (OSError, ValueError):
+        return ""
+    return next((line.removeprefix("assumed").strip() for line in lines if line.startswith("assumed ")), "")
+
+
+def _corners(corners: Any, index: int) -> list[list[float]]:
+    try:
+        points = [[float(x), float(y)] for x, y in corners]
+    except (TypeError, ValueError):
+        points = []
+    if len(points) != 4 or not all(abs(value) < 1e6 for point in points for value in point):  # NaN is not below
+        raise CaseError(f"the corners of frame {index} are not four pairs of numbers x, y")
+    return points
