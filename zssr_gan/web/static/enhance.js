@@ -29,7 +29,8 @@ export function show(root) {
   function body(from, way) {
     const options = { ...from.body.options };
     if (way) options.method = way.id;
-    if (from.body.kind === "enhance") Object.assign(options, { scale: choice.scale, degradation: choice.camera });
+    options.scale = choice.scale;
+    if (from.body.kind === "enhance") options.degradation = choice.camera;
     return { kind: from.body.kind, originals: from.body.originals, options };
   }
 
@@ -58,9 +59,9 @@ export function show(root) {
         h("input", { type: "radio", name: "source", value: one.id, checked: one === from || one.id === from.id, onchange: () => { choice.source = one.id; plan(); } }),
         h("span", {}, h("strong", {}, one.title), " ", h("span", { class: "quiet" }, one.text)))))),
       methods(from).length ? h("fieldset", { class: "options methods" }, h("legend", {}, "How"), methods(from).map((one) => card(one, way))) : null,
-      from.body.kind === "enhance" ? h("div", { class: "row fields" },
+      h("div", { class: "row fields" },
         h("label", {}, "Scale", h("select", { name: "scale", value: String(choice.scale), onchange: (event) => { choice.scale = Number(event.target.value); plan(); } }, [2, 3, 4].map((scale) => h("option", { value: String(scale) }, `× ${scale}`)))),
-        h("label", {}, "Camera", h("select", { name: "degradation", value: choice.camera, onchange: (event) => { choice.camera = event.target.value; plan(); } }, [...CAMERAS, ...state.open.estimates.map((one) => [one.id, one.name])].map(([value, text]) => h("option", { value }, text))))) : null,
+        from.body.kind === "enhance" && h("label", {}, "Camera", h("select", { name: "degradation", value: choice.camera, onchange: (event) => { choice.camera = event.target.value; plan(); } }, [...CAMERAS, ...state.open.estimates.map((one) => [one.id, one.name])].map(([value, text]) => h("option", { value }, text))))),
       found?.error ? h("p", { class: "wrong", role: "alert" }, found.error) : null,
       h("div", { class: "plan" },
         found?.sentence ? h("p", {}, found.sentence) : null,

@@ -35,7 +35,8 @@ export function show(root, [asked]) {
     view = null;
     if (!one) return draw();
     view = viewer({ width: one.width, height: one.height, title: name(one), sides: sides(one), result: one.id, evidence: one.evidence ? caseUrl(state.open.id, "results", one.id, "evidence.png") : null });
-    place.replaceChildren(view.node);
+    const film = one.lossy ? h("video", { class: "film", controls: true, preload: "metadata", src: caseUrl(state.open.id, "results", one.id, "lossy"), "aria-label": `${name(one)}, a lossy copy for looking` }) : null;
+    place.replaceChildren(...[film, view.node].filter(Boolean));
     view.fit();
     drawAbout(one);
     draw();

@@ -21,7 +21,8 @@ export function viewer({ width, height, title, sides, result, evidence }) {
   const scale = h("div", { class: "map-scale" });
   const [leftPick, rightPick] = ["left", "right"].map((side) => h("select", { "aria-label": `${side} picture`, onchange: (event) => pick(side, event.target.value) }));
   const [leftTag, rightTag, secondTag] = [h("span"), h("span"), h("span")]; // above the pictures: what each of them is
-  const modes = h("div", { class: "segmented", role: "group", "aria-label": "How to compare" }, MODES.filter(([name]) => name !== "evidence" || evidence).map(([name, text, key]) => button(text, () => set(name), { "data-mode": name, "aria-keyshortcuts": key, title: `Key ${key.toUpperCase()}` })));
+  const possible = ([name]) => (name === "evidence" ? evidence : sides.length > 1);
+  const modes = h("div", { class: "segmented", role: "group", "aria-label": "How to compare" }, [["single", "Result", "s"], ...MODES].filter((one) => (one[0] === "single" ? sides.length < 2 && evidence : possible(one))).map(([name, text, key]) => button(text, () => set(name), { "data-mode": name, "aria-keyshortcuts": key, title: `Key ${key.toUpperCase()}` })));
   const hold = button("Plain enlargement (P)", () => {}, { class: "hold", "aria-pressed": "false", "aria-keyshortcuts": "p", onclick: () => showPlain(!node.classList.contains("plainly")) });
   const pause = button("Pause", () => { blinking = !blinking; blink(); }, { class: "small" });
   const secondBox = h("div", { class: "pane-box", hidden: true }, h("div", { class: "tags" }, secondTag), second);
@@ -59,7 +60,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
 
   function tags() {
     const tag = (one) => (one.label ? [badge(one.label)] : ["plain enlargement"]);
-    const shown = { slider: [left, right], blink: [node.classList.contains("blinked") ? left : right, null], side: [left, null], evidence: [right, null] }[mode];
+    const shown = { slider: [left, right], blink: [node.classList.contains("blinked") ? left : right, null], side: [left, null], evidence: [right, null], single: [right, null] }[mode];
     leftTag.replaceChildren(...tag(node.classList.contains("plainly") ? { label: null } : shown[0]), mode === "evidence" ? "with its evidence map" : "");
     rightTag.replaceChildren(...(shown[1] ? tag(shown[1]) : []));
     secondTag.replaceChildren(...tag(right));
@@ -76,7 +77,8 @@ export function viewer({ width, height, title, sides, result, evidence }) {
     mode = name;
     node.dataset.mode = mode;
     for (const one of modes.children) one.setAttribute("aria-pressed", String(one.dataset.mode === mode));
-    leftPick.parentNode.hidden = mode === "evidence";
+    leftPick.parentNode.hidden = mode === "evidence" || sides.length < 2;
+    rightPick.parentNode.hidden = sides.length < 2;
     secondBox.hidden = mode !== "side";
     slide.hidden = mode !== "slider";
     pause.hidden = mode !== "blink";
@@ -182,7 +184,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
   addEventListener("keyup", keyUp);
   addEventListener("resize", resized);
   readout.textContent = size(width, height);
-  set("slider");
+  set(sides.length > 1 ? "slider" : "single");
 
   return {
     node,
@@ -196,7 +198,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
       fill();
     },
     key(event) {
-      const key = event.key.toLowerCase(), found = MODES.find(([name, , letter]) => letter === key && (name !== "evidence" || evidence));
+      const key = event.key.toLowerCase(), found = MODES.find((one) => one[2] === key && possible(one));
       if (found) set(found[0]);
       else if (key === "p" && sides[0].key === "plain") showPlain(true);
       else if (key === "+" || key === "=") step(1);
