@@ -157,3 +157,11 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
     if tensor.device.type == device.type:
         return tensor
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def download(*tensors: Tensor) -> list[Tensor]:
+    """Copies on the CPU; the host waits for a GPU once for all of them. A tensor that is there is returned as it is."""
+    copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+    if any(tensor.is_cuda for tensor in tensors):
+        torch.cuda.synchronize(tensors[0].device)
+    return copies

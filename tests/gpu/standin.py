@@ -264,7 +264,7 @@ def _count_waits(name: str, args: Any, kwargs: Any, there: list[Any], here: list
     """Count what makes the host wait: values, sizes and pageable memory."""
     non_blocking = bool(kwargs.get("non_blocking") or (name == "copy_" and len(args) > 2 and args[2]))
     device = kwargs.get("device")
-    if name == "_to_copy" and there and device is not None and not _says_cuda(device):
+    if name == "_to_copy" and there and device is not None and not _says_cuda(device) and not non_blocking:
         log.wait("copy to the host")
     elif name == "_to_copy" and not there and _says_cuda(device) and not non_blocking:
         log.wait("copy to the device")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.gpu.conftest import STANDIN
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.degradation.operators import BicubicDownscale, Downscale, back_project
 from zssr_gan.devices import Machine, RunOptions, machine
@@ -157,6 +158,51 @@ class TestWaits:
         fleet.advance()
         fleet.clock = 1
         assert launches(fleet.advance) == launches(fleet.advance)
+
+
+@pytest.mark.skipif(STANDIN is None, reason="a GPU does not count launches: pytest -p tests.gpu.standin")
+class TestManyImages:
+    """What 64 images take that are finished together, beside iterations."""
+
+    COUNT = 64
+
+    def count(
+        self, used: Machine, chosen: ZeroShotSettings, downscale: Downscale, model: SharedModel | None = None
+    ) -> tuple[int, int]:
+        """Launches and waits."""
+        assert STANDIN is not None
+        log = STANDIN.log
+        for _ in range(2):  # matrices are made once
+            log.reset()
+            jobs = (
+                (n, upscale(image, (2.0, 2.0), chosen, downscale, used, seed=0, shared=model))
+                for n, image in enumerate(images(self.COUNT, 12))
+            )
+            ended = list(run_jobs(jobs, self.COUNT * chosen.networks))
+            assert [one.error for one in ended] == [None] * self.COUNT
+        return len(log.launches), log.waits.total()
+
+    @pytest.mark.parametrize("downscale", [BICUBIC, JPEG], ids=["bicubic", "jpeg"])
+    def test_of_a_shared_model(self, downscale: Downscale, cuda: Machine) -> None:
+        launches, waits = self.count(cuda, settings(), downscale, shared_model(cuda, downscale))
+        assert launches <= 20 * self.COUNT
+        assert waits <= 1
+
+    def test_with_networks_of_their_own(self, cuda: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert STANDIN is not None
+        log, real = STANDIN.log, Fleet.advance
+
+        def advance(fleet: Fleet) -> Tensor:
+            before = list(log.launches), log.waits.copy()
+            losses = real(fleet)
+            log.launches, log.waits = before
+            return losses
+
+        monkeypatch.setattr(Fleet, "advance", advance)
+        chosen = settings(choice={"folds": 2}, networks=2, schedule={"kind": "cosine", "iterations": 2})
+        launches, waits = self.count(cuda, chosen, BLUR)
+        assert launches <= 20 * self.COUNT
+        assert waits <= 4  # of a fleet: its masks and first weights there, what came of its networks, its images
 
 
 class TestMemory:

@@ -11,7 +11,7 @@ from zssr_gan.imaging import dihedral
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.settings.zeroshot import ZSSRSettings
 from zssr_gan.zeroshot import ensemble
-from zssr_gan.zeroshot.ensemble import apply_ensemble, median, views
+from zssr_gan.zeroshot.ensemble import apply_ensemble, check_finite, median, views
 
 NETWORKS = {
     "interpolated": (ZSSRSettings(depth=4, width=8), (1, 1)),
@@ -102,7 +102,7 @@ class TestApply:
         network = build("interpolated")
         network.weights_NP.data[1, 5] = torch.nan
         with pytest.raises(NumericalError, match="the precision fp32"):
-            enlarge(network, image)
+            check_finite(enlarge(network, image)[0])
 
 
 class TestTooLittleMemory:

@@ -12,7 +12,7 @@ from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.settings.zeroshot import ZSSRSettings
 from zssr_gan.zeroshot import selection
 from zssr_gan.zeroshot.pairs import Task
-from zssr_gan.zeroshot.selection import Selection, fold_map, select
+from zssr_gan.zeroshot.selection import Selection, fold_map, measure
 
 TASK = Task((2.0, 2.0), (1, 1), BicubicDownscale())
 FOLDS = fold_map((64, 64), 2)
@@ -42,7 +42,8 @@ def predict(monkeypatch: pytest.MonkeyPatch, *predictions: Tensor) -> None:
 
 
 def decide(network: ZSSR, image: Tensor, task: Task = TASK, folds: Tensor | None = FOLDS) -> Selection:
-    return select(network, image, folds, task, dihedral.ALL, 2, "because")
+    found = measure(network, image[None], folds, task, dihedral.ALL, 2)
+    return found.selection(found.figures, 0, "because")
 
 
 def psnr(one: Tensor, other: Tensor) -> float:

@@ -101,11 +101,10 @@ class Synthesiser:
                 f"{member.id}: is {width}x{height} pixels; zero-shot learning needs {SMALLEST_SIDE} a side."
             )
         camera = self.cameras.of(self.images, number)
-        lr_CHW = picture.pixels.to(self.machine.device)
         settings = self.settings if self.shared is not None else self.settings.for_size(height * width)
         try:
             done = yield from upscale(
-                lr_CHW, self.scale, settings, camera.downscale, self.machine, seed=self.seed, shared=self.shared
+                picture.pixels, self.scale, settings, camera.downscale, self.machine, seed=self.seed, shared=self.shared
             )
         except ZssrGanError as error:
             raise type(error)(f"{member.id}: {error}") from error

@@ -16,7 +16,7 @@ from zssr_gan.imaging.resize import Scale, Size, resize
 from zssr_gan.progress import Progress
 from zssr_gan.settings.zeroshot import GeneratorSettings
 from zssr_gan.training.model_card import TrainedGenerator
-from zssr_gan.zeroshot.ensemble import apply_ensemble, back_projections, finish, used_symmetries
+from zssr_gan.zeroshot.ensemble import apply_ensemble, back_projections, check_finite, finish, used_symmetries
 from zssr_gan.zeroshot.selection import Selection
 from zssr_gan.zeroshot.upscale import OnProgress, SuperResolved
 
@@ -107,6 +107,7 @@ def generate(
 
     network = _AsFleet(generator.to(machine.device))
     made, spread, tile = apply_ensemble(network, seen, size, symmetries, machine.precision, tile_side, report)
+    check_finite(made)
     made_BCHW, spread_BHW = made.reshape(len(lr_BCHW), *made.shape[-3:]), spread.reshape(-1, *spread.shape[-2:])
     again_BCHW = downscale(made_BCHW, (lr_BCHW.shape[-2], lr_BCHW.shape[-1]))
     departures_B = (again_BCHW - lr_BCHW).abs().amax((1, 2, 3))

@@ -136,7 +136,7 @@ def learn_mean(
         threads=machine.threads,
         device=str(machine.device),
         iterations=total,
-        loss=fleet.recent_losses(torch.tensor([0]))[0],
+        loss=float(fleet.recent_losses(torch.tensor([0]))[0]),
         images=tuple(images[sha256] for sha256 in sorted(images)),
         versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
     )

@@ -126,7 +126,6 @@ def apply_ensemble(
         The image `C sH sW`, the views' disagreement `sH sW`, and the side of the tiles that fitted into memory.
 
     Raises:
-        NumericalError: NaN or infinity came out.
         DeviceError: tiles of 64 pixels are still too large for the device.
     """
     x = resize(lr, size) if network.factor == (1, 1) else lr
@@ -144,9 +143,13 @@ def apply_ensemble(
                 ) from error
             largest = max(side * f for side, f in zip(x.shape[-2:], network.factor, strict=True))
             tile = max(_SMALLEST_TILE, min(tile, largest) // 2)
+    return resize(out, size), resize(spread[None].float(), size)[0].clamp_(min=0).half(), tile
+
+
+def check_finite(out: Tensor) -> None:
+    """Raises NumericalError where networks gave NaN or infinity. It makes the host wait for a GPU."""
     if not torch.isfinite(out).all():
         raise NumericalError("the network gave NaN or infinity; try the precision fp32")
-    return resize(out, size), resize(spread[None].float(), size)[0].clamp_(min=0).half(), tile
 
 
 def _apply_tiled(
@@ -218,6 +221,7 @@ def apply_many(
             some = group[at : at + _BATCH]
             lr = torch.stack([images[n] for n in some])
             made, _, _ = apply_ensemble(network, lr, size, symmetries, task.precision, max(size), per_pass=1)
+            check_finite(made)
             made = finish(made, lr, task.downscale, settings.refinement.back_projections)
             out |= dict(zip(some, made, strict=True))
     return [out[n] for n in range(len(images))]

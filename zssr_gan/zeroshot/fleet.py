@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from zssr_gan.devices import upload
+from zssr_gan.devices import download, upload
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.seeds import derive_seed, generator
 from zssr_gan.settings.zeroshot import ZeroShotSettings
@@ -92,6 +92,8 @@ class Trained:
     """Mean absolute error over its last 50 iterations, [0, 1] units."""
     dead: bool
     """Whether its output equals bicubic, or is NaN or infinite."""
+    finite: bool
+    """Whether its weights are."""
 
 
 class Sampler(Protocol):
@@ -191,19 +193,21 @@ class Fleet(PerNetwork):
             self._broken_N |= ~losses.isfinite().cpu()
         return losses
 
-    def recent_losses(self, places: Tensor) -> list[float]:
-        """Mean losses of the last iterations of the networks at `places`."""
-        means: list[float] = self.recent_NT[places].T.contiguous().nanmean(0).tolist()
-        return means
+    def recent_losses(self, places: Tensor) -> Tensor:
+        """Mean losses of the last iterations of the networks at `places`, on the device."""
+        return self.recent_NT[upload(places, self.recent_NT.device)].T.contiguous().nanmean(0)
 
     @torch.no_grad()
     def results(self, places: Tensor) -> list[Trained]:
         """What came of the per-image networks at `places` (int64)."""
         assert self.images_NCHW is not None
-        weights_NP = self.optimiser.result(places)
+        there = upload(places, self.images_NCHW.device)
+        weights_NP = self.optimiser.result(there)
         network = ZSSR(self.network.options, self.images_NCHW.shape[1], self.network.factor, weights_NP)
-        dead = find_dead(network, self.images_NCHW[places], self.task)
-        columns = (weights_NP.unbind(), self.iteration_N[places].tolist(), self.recent_losses(places), dead)
+        dead_N = find_dead(network, self.images_NCHW[there], self.task)
+        finite_N = weights_NP.isfinite().all(1)
+        figures = (one.tolist() for one in download(self.recent_losses(there), dead_N, finite_N))
+        columns = (weights_NP.unbind(), self.iteration_N[places].tolist(), *figures)
         return [Trained(*each) for each in zip(*columns, strict=True)]
 
 
@@ -249,15 +253,15 @@ def reconstruction_error(network: ZSSR, images_NCHW: Tensor, task: Task) -> Tens
 
 
 @torch.no_grad()
-def find_dead(network: ZSSR, images_NCHW: Tensor, task: Task) -> list[bool]:
-    """Which networks do no more than interpolate where there is more to do, or give NaN or infinity."""
+def find_dead(network: ZSSR, images_NCHW: Tensor, task: Task) -> Tensor:
+    """Which networks do no more than interpolate where there is more to do, or give NaN or infinity; `N`, bool."""
     x, y = _reconstruction_pair(images_NCHW, task)
     base = network.base(x[:, None])[:, 0]
     with autocast(x.device, task.precision):
         moved = (network(x[:, None])[:, 0] - base).flatten(1).std(1)
     missing = (y - base).flatten(1).square().mean(1).sqrt()
     alive = torch.isfinite(moved) & ((moved > _DEAD_SHARE * missing) | (missing < _DEAD_ERROR))
-    return [not bool(one) for one in alive]
+    return torch.logical_not(alive)
 
 
 def _reconstruction_pair(images_NCHW: Tensor, task: Task) -> tuple[Tensor, Tensor]:

@@ -1,18 +1,20 @@
 """Train the networks of many images in few batches (continuous batching).
 
 A job is a generator: it yields a `TrainRequest`, receives a `TrainResult`, and returns its result. Networks that stop
-free their slots in the fleet for the next ones, so that the device stays full.
+free their slots in the fleet for the next ones, so that the device stays full. A job may also yield a `FinishRequest`:
+networks that stop together are applied to their images together.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
 from zssr_gan.errors import DeviceError, NumericalError, ZssrGanError, is_out_of_memory
 from zssr_gan.networks.zssr import ZSSR
+from zssr_gan.zeroshot.finishing import FinishRequest, FinishResult, finish_images
 from zssr_gan.zeroshot.fleet import RESTARTS, Fleet, Member, Trained, TrainRequest, make_network
 
 K = TypeVar("K")
@@ -42,7 +44,8 @@ class TrainResult:
     """Whether the initialisation that is used died as well: its output equals bicubic."""
 
 
-TrainJob = Generator[TrainRequest, TrainResult, R]
+TrainJob = Generator[TrainRequest | FinishRequest, Any, R]
+"""Receives a `TrainResult` for a `TrainRequest`, and a `FinishResult` for a `FinishRequest`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,7 @@ class _Scheduler(Generic[K, R]):
         self.running: dict[TrainRequest, tuple[K, TrainJob[R]]] = {}
         self.trained: dict[TrainRequest, dict[int, tuple[Trained, int]]] = {}  # networks with their restarts, by number
         self.waiting: dict[Hashable, deque[Member]] = {}
+        self.finishing: list[tuple[FinishRequest, K, TrainJob[R]]] = []
         self.finished: deque[Finished[K, R]] = deque()
         self.slots: list[Member] = []  # of the fleet, in its order
 
@@ -132,6 +136,8 @@ class _Scheduler(Generic[K, R]):
             self._start_jobs(self.capacity)
             if self.finished:
                 yield self.finished.popleft()
+            elif self.finishing:
+                self._finish_images()
             elif self.waiting:
                 # The key for which most networks wait: its fleet is the fullest.
                 yield from self._run_batch(max(self.waiting, key=lambda key: len(self.waiting[key])))
@@ -180,6 +186,7 @@ class _Scheduler(Generic[K, R]):
             return
         for place, one in zip(free.tolist(), trained, strict=True):
             self._finish(self.slots[place], one)
+        self._finish_images()
         if all_stopped:
             self.slots = []  # a fleet of others starts from nothing
             return
@@ -203,10 +210,10 @@ class _Scheduler(Generic[K, R]):
         while self.waiting_count < wanted and not self.finished and (started := next(self.jobs, None)) is not None:
             self._resume(*started)
 
-    def _resume(self, key: K, job: TrainJob[R], answer: TrainResult | ZssrGanError | None = None) -> None:
+    def _resume(self, key: K, job: TrainJob[R], answer: TrainResult | FinishResult | Exception | None = None) -> None:
         """Let a job go on to its next request or its end."""
         try:
-            if isinstance(answer, ZssrGanError):
+            if isinstance(answer, Exception):
                 request = job.throw(answer)
             else:
                 request = next(job) if answer is None else job.send(answer)
@@ -215,6 +222,11 @@ class _Scheduler(Generic[K, R]):
         except ZssrGanError as error:
             self.finished.append(Finished(key, None, error))
         else:
+            if isinstance(request, FinishRequest):
+                self.finishing.append((request, key, job))
+                if len(self.finishing) >= request.places:
+                    self._finish_images()
+                return
             self.running[request], self.trained[request] = (key, job), {}
             for number in range(len(request.seeds)):
                 self._wait(Member(request, number))
@@ -247,12 +259,21 @@ class _Scheduler(Generic[K, R]):
             list(restarts),
             [each.dead for each in networks],
         )
-        if not torch.isfinite(weights_NP).all():
+        if not all(each.finite for each in networks):
             answer = NumericalError(
                 f"training gave NaN or infinity in each of {RESTARTS + 1} starts; try the precision fp32 or a lower "
                 "learning rate"
             )
         self._answer(request, answer)
+
+    def _finish_images(self) -> None:
+        """Apply the networks that wait for it to their images, those of one size together."""
+        while self.finishing:
+            request = self.finishing[0][0]
+            alike = [one for one in self.finishing if one[0].batch_key == request.batch_key][: request.places]
+            self.finishing = [one for one in self.finishing if one not in alike]
+            for (_, key, job), made in zip(alike, _finished([one for one, *_ in alike], request.places), strict=True):
+                self._resume(key, job, made)
 
     def _answer(self, request: TrainRequest, answer: TrainResult | ZssrGanError) -> None:
         del self.trained[request]
@@ -296,3 +317,16 @@ class _Scheduler(Generic[K, R]):
         )
         lacking.__cause__ = error
         self._answer(request, lacking)
+
+
+def _finished(requests: list[FinishRequest], places: int) -> Sequence[FinishResult | Exception]:
+    """Results, or errors: where there is too little memory for all at once, each by itself."""
+    try:
+        return finish_images(requests, places)
+    except (ZssrGanError, RuntimeError, MemoryError) as error:
+        if not isinstance(error, DeviceError) and not is_out_of_memory(error):
+            raise
+        torch.cuda.empty_cache()
+        if places == 1:
+            return [error]
+    return [made for one in requests for made in _finished([one], 1)]

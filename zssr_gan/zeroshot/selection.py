@@ -6,16 +6,17 @@ enlarge the shrunk copy, and their outputs on the held-out folds are compared wi
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from zssr_gan.degradation.operators import back_project
+from zssr_gan.devices import upload
 from zssr_gan.imaging.colour import psnr_db
 from zssr_gan.imaging.resize import Size, resize
-from zssr_gan.networks.zssr import ZSSR
-from zssr_gan.zeroshot.ensemble import median, views
+from zssr_gan.zeroshot.ensemble import Enlarger, median, views
 from zssr_gan.zeroshot.pairs import Task
 
 _MEASURED = 64 * 64
@@ -43,65 +44,97 @@ class Selection:
     """The same of the blend."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """Blend weights of K images on their device, and what they came from: read back for all images at once."""
+
+    share_K: Tensor
+    """float64."""
+    errors_K: tuple[Tensor, ...] = ()
+    """Mean squared errors, float64, of the networks, of back-projection, and, where pixels were held out, of the
+    blend; empty where they were not measured."""
+
+    @property
+    def figures(self) -> tuple[Tensor, ...]:
+        """The tensors to read back for `selection`."""
+        return self.share_K, *self.errors_K
+
+    def selection(self, figures: Sequence[Tensor], place: int, why: str) -> Selection:
+        """Of the image at a place.
+
+        Args:
+            figures: on the CPU.
+            place: 0 to K - 1.
+            why: the reason where nothing is held out.
+        """
+        share, *errors = (float(one[place]) for one in figures)
+        network_db, plain_db, mixed_db = (*map(psnr_db, errors), None, None, None)[:3]
+        if network_db is None or plain_db is None or mixed_db is None:
+            return Selection(share, why, network_db, plain_db)
+        gain = network_db - plain_db
+        why = (
+            f"on held-out parts of the image's own shrunk copy the network is {abs(gain):.2f} dB "
+            f"{'better' if gain >= 0 else 'worse'} than back-projection; a share of {share:.2f} fits them best"
+        )
+        return Selection(share, why, network_db, plain_db, True, mixed_db)
+
+
 @torch.no_grad()
-def select(
-    network: ZSSR,
-    image_CHW: Tensor,
+def measure(
+    network: Enlarger,
+    image_KCHW: Tensor,
     folds_HW: Tensor | None,
     task: Task,
     symmetries: tuple[int, ...],
     iterations: int,
-    why: str,
-) -> Selection:
-    """Find the blend weight that fits the held-out pixels best (least squares, then clipped to [0, 1]).
+) -> Measured:
+    """Find the blend weight that fits the held-out pixels best (least squares, then clipped to [0, 1]), of each image.
 
     Args:
         network: network j was trained without the pixels of fold j.
-        image_CHW: the LR image, [0, 1].
-        folds_HW: each pixel's fold; None: nothing is held out, and the blend weight is 1.
+        image_KCHW: the LR images, [0, 1].
+        folds_HW: each pixel's fold, on the CPU; None: nothing is held out, and the blend weight is 1.
         task: as trained.
         symmetries: of the ensemble, as when the networks are applied.
         iterations: back-projections, as when the networks are applied.
-        why: the reason where nothing is held out.
     """
-    if folds_HW is None and image_CHW[0].numel() > _MEASURED:
-        return Selection(1.0, why)
-    image = task.cut(image_CHW)
+    ones_K = torch.ones(len(image_KCHW), dtype=torch.float64, device=image_KCHW.device)
+    if folds_HW is None and image_KCHW[0, 0].numel() > _MEASURED:
+        return Measured(ones_K)
+    image = task.cut(image_KCHW)
     size = (image.shape[-2], image.shape[-1])
-    lr = task.shrink(image[None])
+    lr = task.shrink(image)
     if task.downscale.captures:  # its noise is the same for all images, so that results can be repeated
-        noise = torch.randn(lr.shape, generator=torch.Generator().manual_seed(0))
-        lr = task.downscale.capture(lr, noise.to(lr))
-    plain = back_project(resize(lr, size).clone(), lr, task.downscale, iterations)[0]
-    seen = views(network, task.network_input(lr, size)[0], symmetries, task.precision)
+        noise = torch.randn(1, *lr.shape[1:], generator=torch.Generator().manual_seed(0))
+        lr = task.downscale.capture(lr, upload(noise, lr.device).expand(len(lr), -1, -1, -1))
+    plain = back_project(resize(lr, size).clone(), lr, task.downscale, iterations)
+    seen = task.network_input(lr, size)
+    # One image keeps its own dimensions, as where the networks are applied.
+    seen = views(network, seen if len(seen) > 1 else seen[0], symmetries, task.precision)
 
     def consistent(its_views: Tensor) -> Tensor:
-        return back_project(median(its_views)[None], lr, task.downscale, iterations)[0]
+        return back_project(median(its_views).reshape(plain.shape), lr, task.downscale, iterations)
 
     if folds_HW is None:
-        return Selection(1.0, why, _decibel(image - consistent(seen)), _decibel(image - plain))
-    folds = task.cut(folds_HW).to(image.device)
+        return Measured(ones_K, (_squared(image - consistent(seen)), _squared(image - plain)))
+    folds = task.cut(folds_HW)
     seen = seen.unflatten(0, (len(symmetries), network.members))
     predicted = plain.clone()
     for fold in range(network.members):
-        predicted = torch.where(folds == fold, consistent(seen[:, fold]), predicted)
-    held_out = (folds < network.members).expand_as(image)
-    missing = (image - plain)[held_out].cpu().double()
-    offered = (predicted - plain)[held_out].cpu().double()
-    share = float((missing * offered).sum() / (offered * offered).sum().clamp(min=1e-12))
-    share = min(1.0, max(0.0, share))
-    network_db, plain_db, mixed_db = (_decibel(missing - part * offered) for part in (1.0, 0.0, share))
-    gain = network_db - plain_db
-    why = (
-        f"on held-out parts of the image's own shrunk copy the network is {abs(gain):.2f} dB "
-        f"{'better' if gain >= 0 else 'worse'} than back-projection; a share of {share:.2f} fits them best"
+        predicted = torch.where(upload(folds == fold, image.device), consistent(seen[:, fold]), predicted)
+    held_out = upload((folds < network.members).flatten().nonzero()[:, 0], image.device)
+    missing, offered = (
+        (one - plain).flatten(2).index_select(2, held_out).flatten(1).double() for one in (image, predicted)
     )
-    return Selection(share, why, network_db, plain_db, True, mixed_db)
+    share_K = (missing * offered).sum(1) / (offered * offered).sum(1).clamp(min=1e-12)
+    share_K = share_K.clamp(0, 1).nan_to_num(0.0)
+    errors = (_squared(missing - part * offered) for part in (1.0, 0.0, share_K[:, None]))
+    return Measured(share_K, tuple(errors))
 
 
-def _decibel(error: Tensor) -> float:
-    """PSNR of an error in [0, 1] units, at most 100 dB."""
-    return psnr_db(float(error.cpu().double().square().mean()))
+def _squared(error: Tensor) -> Tensor:
+    """`K`: mean squared error of each image, float64."""
+    return error.flatten(1).double().square().mean(1)
 
 
 def fold_map(size: Size, folds: int) -> Tensor:

@@ -215,7 +215,7 @@ def _train(
         task, group = max(group_alike(images, tasks), key=lambda alike: len(alike[1]))
         some = torch.stack([images[n] for n in group[:_EXAMINED]])
         copies = make_network(settings, some.shape[1], task.factor, weights_P.expand(len(some), -1))
-        if not all(find_dead(copies, some, task)):
+        if not find_dead(copies, some, task).all():
             return weights_P, loss
     raise NumericalError(
         f"learning on the case died in each of {RESTARTS + 1} starts (the network's output equals bicubic): try a "
@@ -245,7 +245,7 @@ def _train_once(
         trained = make_network(settings, channels, task.factor, fleet.optimiser.result())
         if fleet.iteration_N < total or not torch.isfinite(trained.weights_NP).all():
             raise NumericalError("learning on the case gave NaN or infinity; try the precision fp32")
-    return trained.weights_NP.detach()[0], fleet.recent_losses(torch.tensor([0]))[0]
+    return trained.weights_NP.detach()[0], float(fleet.recent_losses(torch.tensor([0]))[0])
 
 
 def encode_shared(weights_P: Tensor, facts: SharedFacts) -> bytes:

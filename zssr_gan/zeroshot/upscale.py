@@ -3,16 +3,18 @@
 Shapes: C channels, H W rows and columns of an image.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from zssr_gan.degradation.operators import Downscale, back_project
-from zssr_gan.devices import Machine
+from zssr_gan.degradation.operators import Downscale
+from zssr_gan.devices import Machine, upload
 from zssr_gan.imaging import preview
 from zssr_gan.imaging.resize import Scale, Size, enlarged_size, resize
 from zssr_gan.imaging.tiles import middle_of
@@ -20,28 +22,16 @@ from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.progress import Progress
 from zssr_gan.seeds import content_hash, derive_seed
 from zssr_gan.settings.zeroshot import ZeroShotSettings
-from zssr_gan.zeroshot.ensemble import (
-    apply_ensemble,
-    back_projections,
-    disagreement,
-    finish,
-    median,
-    used_symmetries,
-    views,
-)
+from zssr_gan.zeroshot.ensemble import back_projections, finish, used_symmetries, views
+from zssr_gan.zeroshot.finishing import FinishRequest, FinishResult
 from zssr_gan.zeroshot.fleet import RESTARTS, OnIteration, TrainRequest
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.scheduler import TrainJob, TrainResult
-from zssr_gan.zeroshot.selection import Selection, fold_map, select
+from zssr_gan.zeroshot.selection import Selection, fold_map
 from zssr_gan.zeroshot.shared import SharedModel
 from zssr_gan.zeroshot.steps import Step, plan_steps
 
 _LARGEST_LEARNT_FROM = 1024  # pixels a side: a sub-step's result that is only learnt from is made of the image's middle
-
-_LARGEST_DEVIATION = 0.25
-"""A network has diverged if its result, shrunk again, is off the input by this much more than bicubic is ([0, 1])."""
-
-_LARGEST_MEMBERS = 2e6  # output pixels up to which each view is back-projected by itself (memory)
 
 _LARGEST_HELD_OUT = 64 * 64
 """Pixels of an image above which nothing is held out and the network is taken: none of such a size was seen to lose."""
@@ -84,12 +74,12 @@ class _Run:
     precision: str
     shared: SharedModel | None
     on_progress: OnProgress | None
+    only_step: bool
     done: SuperResolved
 
-    def report(self, name: str, what: str, began: float, **facts: Any) -> None:
+    def report(self, name: str, what: str, seconds: float, **facts: Any) -> None:
         """Add a part of a step to the report."""
-        seconds = round(time.perf_counter() - began, 3)
-        self.done.steps.append({"name": name, "what": what, **facts, "seconds": seconds})
+        self.done.steps.append({"name": name, "what": what, **facts, "seconds": round(seconds, 3)})
 
     def on_iteration(self, stage: str, total: int) -> OnIteration | None:
         """What reports the iterations of a training."""
@@ -97,6 +87,13 @@ class _Run:
         if on_progress is None:
             return None
         return lambda iteration, loss, lr: on_progress(Progress(stage, iteration, total, loss, lr))
+
+    def on_tile(self, name: str) -> Callable[[int, int], None] | None:
+        """What reports the tiles of an ensemble."""
+        on_progress = self.on_progress
+        if on_progress is None:
+            return None
+        return lambda tile, tiles: on_progress(Progress(name + "ensemble", tile, tiles, math.nan, math.nan))
 
 
 def upscale(
@@ -115,7 +112,7 @@ def upscale(
     It is a job: `run_single(upscale(...))` runs it by itself, `run_jobs` many together.
 
     Args:
-        lr_CHW: [0, 1], on the machine's device.
+        lr_CHW: [0, 1].
         scale: (y, x), 1 to 8.
         settings: already those for the image's size (`ZeroShotSettings.for_size`).
         downscale: how the LR image came out of the HR one; a kernel's is tied to `scale`, which is then one step.
@@ -136,9 +133,10 @@ def upscale(
         tasks = [Task.of(step.scales[-1], settings.network.grid, downscale) for step in steps]
         shared.check(channels, tasks)
         lr_CHW = lr_CHW.expand(shared.facts.channels, -1, -1)  # gray in a network that was trained on colours
-    image, content = lr_CHW, content_hash(lr_CHW)
+    content = content_hash(lr_CHW) if shared is None else ""  # which seeds alone depend on
+    image = lr_CHW = upload(lr_CHW, machine.device)
     done = SuperResolved(lr_CHW, lr_CHW.new_zeros(lr_CHW.shape[-2:], dtype=torch.float16), tile=machine.tile)
-    run = _Run(settings, downscale, seed, machine.precision, shared, on_progress, done)
+    run = _Run(settings, downscale, seed, machine.precision, shared, on_progress, len(steps) == 1, done)
     preview.show(lambda: resize(lr_CHW, enlarged_size((lr_CHW.shape[-2], lr_CHW.shape[-1]), scale)), now=True)
     selections: list[Selection] = []
     for number, step in enumerate(steps):
@@ -170,13 +168,11 @@ def _take_step(
     """Take the sub-steps of one step: the result `C H W`, clipped, the views' disagreement `H W`, the selection."""
     settings, outputs = run.settings, list[Tensor]()
     result: TrainResult | None = None
-    iterations = back_projections(settings.refinement, run.downscale)
     folds, why = _folds(settings, image)
     last = len(step.scales) - 1
     for number, (scale, size) in enumerate(zip(step.scales, step.sizes, strict=True)):
         name = prefix + (f"sub-step {number + 1}/{last + 1}: " if last else "")
         task = Task.of(scale, settings.network.grid, run.downscale, run.precision)
-        symmetries = used_symmetries(task.symmetries, settings.refinement)
         part = image if number == last else middle_of(image, _LARGEST_LEARNT_FROM)
         if part is not image:
             size = enlarged_size((part.shape[-2], part.shape[-1]), scale)
@@ -185,21 +181,30 @@ def _take_step(
             seeds = [derive_seed(run.seed, content, n, *[attempt] * bool(attempt)) for n in range(settings.networks)]
             initial = None if result is None or attempt else result.network
             result = yield from _networks(run, name, image, task, seeds, outputs, folds, initial)
-            output, spread = _apply(run, name, result.network, part, size, symmetries)
-            deviation = _deviation(output, part, run.downscale)
-            if all(result.dead):
-                selection = Selection(0.0, "every start of the network died: its output equals bicubic")
+            made: FinishResult = yield FinishRequest(
+                result.network,
+                run.shared is not None,
+                image,
+                part,
+                size,
+                task,
+                settings,
+                folds,
+                why,
+                run.done.tile,
+                dead=all(result.dead),
+                to_host=run.only_step and number == last,
+                on_tile=run.on_tile(name),
+            )
+            _report_ensemble(run, result.network, task, size, made)
+            if not made.diverged:
                 break
-            excess = deviation - _LARGEST_DEVIATION
-            # The interpolation of the image is made only where it can matter: of a photograph it is half a gigabyte.
-            if excess <= 0 or excess <= _deviation(resize(part, size), part, run.downscale):
-                selection = select(result.network, image, folds, task, symmetries, iterations, why)
-                break
-            notice = f"{prefix}a network diverged from the image by {deviation * 255:.0f} levels; trained again"
-            run.done.notices.append(notice)
-            selection = Selection(0.0, "every start of the network diverged from the image")
-        outputs.append(_refine(run, output, part, size, selection, deviation, iterations))
-    return outputs[-1], spread * selection.share, selection
+            run.done.notices.append(
+                f"{prefix}a network diverged from the image by {made.deviation * 255:.0f} levels; trained again"
+            )
+        _report_refinement(run, made)
+        outputs.append(made.image_CHW)
+    return made.image_CHW, made.disagreement_HW, made.selection
 
 
 def _folds(settings: ZeroShotSettings, image: Tensor) -> tuple[Tensor | None, str]:
@@ -228,7 +233,7 @@ def _networks(
     if run.shared is not None:
         kind, what = "shared model", "the network learnt on the images of the case, as it is"
         seeds, facts = [], run.shared.summary()
-        result = TrainResult(run.shared.network().to(image.device), [0], [run.shared.facts.loss], [0], [False])
+        result = TrainResult(_shared_network(run.shared, image.device), [0], [run.shared.facts.loss], [0], [False])
     else:
         kind, what = "train", f"{len(seeds)} network(s) on pairs out of the image itself"
         facts = {"images_learnt_from": 1 + len(outputs), "held_out": folds is not None}
@@ -256,7 +261,7 @@ def _networks(
         "dead": result.dead,
         "multiply_adds_per_pixel": result.network.multiply_adds_per_pixel,
     }
-    run.report(kind, what, began, **facts)
+    run.report(kind, what, time.perf_counter() - began, **facts)
     return result
 
 
@@ -273,63 +278,36 @@ def _preview(run: _Run, network: ZSSR, image: Tensor, task: Task) -> None:
     preview.show(seen)
 
 
-@torch.no_grad()
-def _apply(
-    run: _Run, name: str, network: ZSSR, image: Tensor, size: Size, symmetries: tuple[int, ...]
-) -> tuple[Tensor, Tensor]:
-    """The networks' own output of `size` and its disagreement, before any blending or last back-projection."""
-    began, done = time.perf_counter(), run.done
-    done.views = len(symmetries) * network.members
-    each = run.settings.refinement.member_back_projections if size[0] * size[1] <= _LARGEST_MEMBERS else 0
+@lru_cache(maxsize=2)
+def _shared_network(shared: SharedModel, device: torch.device) -> ZSSR:
+    """A shared model's network on a device, copied once for all images."""
+    return shared.network().to(device)
 
-    def on_tile(tile: int, tiles: int) -> None:
-        if run.on_progress is not None:
-            run.on_progress(Progress(name + "ensemble", tile, tiles, float("nan"), float("nan")))
 
-    if each:
-        seen = views(network, resize(image, size) if network.factor == (1, 1) else image, symmetries, run.precision)
-        spread = resize(disagreement(seen)[None].float(), size)[0].clamp_(min=0).half()
-        seen = resize(seen, size)
-        output = median(torch.cat([back_project(one[None], image[None], run.downscale, each) for one in seen]))
-        on_tile(1, 1)
-    else:
-        output, spread, done.tile = apply_ensemble(network, image, size, symmetries, run.precision, done.tile, on_tile)
+def _report_ensemble(run: _Run, network: ZSSR, task: Task, size: Size, made: FinishResult) -> None:
+    symmetries = used_symmetries(task.symmetries, run.settings.refinement)
+    run.done.views, run.done.tile = len(symmetries) * network.members, made.tile
     run.report(
         "apply",
         "self-ensemble of the networks",
-        began,
+        made.seconds[0],
         size=list(size),
         symmetries=list(symmetries),
-        views=done.views,
+        views=run.done.views,
         combine="median",
-        member_back_projections=each,
-        tile=done.tile,
+        member_back_projections=made.member_back_projections,
+        tile=made.tile,
     )
-    return output, spread
 
 
-def _deviation(output: Tensor, image: Tensor, downscale: Downscale) -> float:
-    """Largest difference between an output, shrunk again, and the image, [0, 1] units."""
-    again = downscale(output[None], (image.shape[-2], image.shape[-1]))[0]
-    return float((again - image).abs().max())
-
-
-def _refine(
-    run: _Run, output: Tensor, image: Tensor, size: Size, selection: Selection, deviation: float, iterations: int
-) -> Tensor:
-    """Blended with plain back-projection by the selection's share, back-projected, clipped."""
-    began = time.perf_counter()
-    if selection.share < 1:
-        plain = back_project(resize(image[None], size).clone(), image[None], run.downscale, iterations)[0]
-        output = plain.lerp(output, selection.share)
-    output = finish(output, image, run.downscale, iterations)
+def _report_refinement(run: _Run, made: FinishResult) -> None:
+    iterations = back_projections(run.settings.refinement, run.downscale)
     run.report(
         "refine",
         "mixed with plain back-projection by the network's share, back-projected, clipped to [0, 1]",
-        began,
-        choice=asdict(selection),
-        back_projections_of_plain=iterations if selection.share < 1 else 0,
+        made.seconds[1],
+        choice=asdict(made.selection),
+        back_projections_of_plain=iterations if made.selection.share < 1 else 0,
         back_projections=iterations,
-        largest_departure_before=round(deviation * 255, 3),
+        largest_departure_before=round(made.deviation * 255, 3),
     )
-    return output
