@@ -17,7 +17,7 @@ def test_a_case_is_made_listed_and_deleted(client: Client) -> None:
     assert (made["title"], made["number"], made["files"], made["results"]) == ("Bank, 4 May", "17/26", 0, [])
     assert made["log"]["ok"]
     (listed,) = client.get("/api/cases").json
-    assert (listed["id"], listed["results"], listed["running"]) == (made["id"], 0, False)
+    assert (listed["id"], listed["results"], listed["running"]) == (made["id"], 0, 0)
     assert client.get(f"/api/cases/{made['id']}").json["title"] == "Bank, 4 May"
     assert client.send("DELETE", f"/api/cases/{made['id']}", [b'{"title": "x"}']).status == 400
     assert client.send("DELETE", f"/api/cases/{made['id']}", [b'{"title": "Bank, 4 May"}']).status == 200

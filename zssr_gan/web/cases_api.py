@@ -1,6 +1,7 @@
 """The routes of cases and of uploads into them."""
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,9 +54,9 @@ async def all_cases(site: Site, _request: Request, person: Person) -> Response:
     """GET /api/cases."""
 
     def found() -> list[dict[str, Any]]:
-        running = {job.case for job in site.queue.jobs() if job.state in ("queued", "running")}
+        running = Counter(job.case for job in site.queue.jobs() if job.state in ("queued", "running"))
         cases = [case for case in list_cases(site.cases) if person.admin or case.facts.owner == person.name]
-        return [{**_summary(case), "results": _count_results(case), "running": case.id in running} for case in cases]
+        return [{**_summary(case), "results": _count_results(case), "running": running[case.id]} for case in cases]
 
     return JSONResponse(await asyncio.to_thread(found))
 
@@ -178,7 +179,7 @@ def _facts(site: Site, case: Case) -> dict[str, Any]:
     jobs = [job_facts(job) for job in site.queue.jobs(case.id)]
     return _summary(case) | {
         "folder": str(case.folder),
-        "running": any(job["state"] in ("queued", "running") for job in jobs),
+        "running": sum(job["state"] in ("queued", "running") for job in jobs),
         "originals": [facts_of(site, case, original) for original in originals],
         "tracks": [],
         "estimates": [],
