@@ -6,6 +6,7 @@ Commands import what needs torch when they run, so that `--help` and `--version`
 
 import importlib.metadata
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -46,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         typer.echo(f"error: the output cannot be written ({error.strerror})", err=True)
         return 1
     return 0
+
+
+@app.command(hidden=True)
+def web_worker(cases: Path, device: str) -> None:
+    """Run the jobs of `zssr-gan web` on one device; the server starts it."""
+    web.work(cases, device, main)
 
 
 def _show_version(wanted: bool) -> None:

@@ -6,12 +6,15 @@ import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zssr_gan.cli.exit_codes import running
 from zssr_gan.errors import OutputError, SettingsError
+
+if TYPE_CHECKING:
+    from zssr_gan.web.child import Main
 
 users_app = typer.Typer(
     no_args_is_help=True,
@@ -42,6 +45,10 @@ def web(
         list[str] | None,
         typer.Option("--name", metavar="NAME", help="A further name by which browsers reach this machine. Repeatable."),
     ] = None,
+    devices: Annotated[
+        list[str] | None,
+        typer.Option("--device", help="cpu, cuda:0, ...: jobs run on each. Repeatable. [all GPUs, or cpu]"),
+    ] = None,
     upload_limit: Annotated[float, typer.Option(min=0.001, metavar="GB", help="Largest file that is taken.")] = 20,
 ) -> None:
     """Serve the page: drop footage, mark the face, watch it being enhanced, hand over what a court can check.
@@ -69,6 +76,7 @@ def web(
         from zssr_gan.web.guard import Address, is_loopback
         from zssr_gan.web.server import bind, serve
         from zssr_gan.web.site import Site
+        from zssr_gan.web.workers import Workers, found_devices
 
         if not is_loopback(host) and (users is None or certificate is None or key is None):
             raise SettingsError(
@@ -85,7 +93,15 @@ def web(
             def announce(token: str) -> None:
                 bar.result(f"open {url}/enter?token={token}")
 
-            site = Site(cases, address, users=users, upload_limit_bytes=int(upload_limit * 1e9), on_token=announce)
+            workers = Workers(cases, devices or found_devices())
+            site = Site(
+                cases,
+                address,
+                users=users,
+                upload_limit_bytes=int(upload_limit * 1e9),
+                device=", ".join(workers.devices),
+                on_token=announce,
+            )
             if site.has_users:
                 site.users()
                 bar.result(f"open {url}")
@@ -95,7 +111,15 @@ def web(
             sys.stdout.flush()
             if opens:
                 webbrowser.open(f"{url}/" if site.has_users else f"{url}/enter?token={site.sessions.token}")
-            serve(site, listener, certificate, key)
+            serve(site, listener, workers, certificate, key)
+
+
+def work(cases: Path, device: str, main: "Main") -> None:
+    """Run the jobs of a server on one device, until SIGTERM or the server's end."""
+    with running("Stopped: the job goes on when 'zssr-gan web' starts again."):
+        from zssr_gan.web.worker import run
+
+        run(cases, device, main)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from zssr_gan.provenance import VERSION
-from zssr_gan.web import cases_api, pictures_api
+from zssr_gan.web import cases_api, jobs_api, pictures_api
 from zssr_gan.web.body import Form, body
 from zssr_gan.web.guard import cookie_of
 from zssr_gan.web.sessions import LIFE_S
@@ -64,6 +64,11 @@ def routes(site: Site) -> list[BaseRoute]:
         route("GET", "cases/{case}/uploads/{upload}", cases_api.upload_state),
         route("PUT", "cases/{case}/uploads/{upload}", cases_api.upload_bytes),
         route("DELETE", "cases/{case}/uploads/{upload}", cases_api.without_upload),
+        route("GET", "jobs", jobs_api.all_jobs),
+        route("POST", "jobs/{job:int}/stop", jobs_api.stop),
+        route("POST", "jobs/{job:int}/resume", jobs_api.resume),
+        route("POST", "jobs/{job:int}/move", jobs_api.move),
+        route("GET", "jobs/{job:int}/preview.png", jobs_api.preview),
         route("GET", f"{original}/thumb.png", pictures_api.thumb),
         route("GET", f"{original}/view.png", pictures_api.view),
         route("GET", f"{original}/file", pictures_api.file),

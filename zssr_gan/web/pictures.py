@@ -54,15 +54,14 @@ class Decoder:
     def work(self, work: str, arguments: Mapping[str, object], seconds: int) -> str | None:
         """Do the work; returns why it cannot be done, to follow the file's name, or None."""
         with self._lock:
-            if self._process is None or self._process.poll() is not None:
-                self._process = self._start()
-            assert self._process.stdin is not None
-            asked, number = _Asked(self._process), next(self._numbers)
+            process = self._running()
+            asked, number = _Asked(process), next(self._numbers)
             self._asked[number] = asked
             request = {"id": number, "work": work, "arguments": arguments, "seconds": seconds}
+            assert process.stdin is not None
             try:
-                self._process.stdin.write(json.dumps({**request, "memory_bytes": self._memory}).encode() + b"\n")
-                self._process.stdin.flush()
+                process.stdin.write(json.dumps({**request, "memory_bytes": self._memory}).encode() + b"\n")
+                process.stdin.flush()
             except OSError:  # it ended this moment
                 asked.ended.set()
         asked.ended.wait(seconds + 60)
@@ -73,12 +72,22 @@ class Decoder:
             return f"was given up: it takes longer than {seconds} s, or too much memory"
         return f"made its decoder crash (exit code {asked.status}); the file is probably damaged"
 
+    def warm(self) -> None:
+        """Start the process before it is needed."""
+        with self._lock:
+            self._running()
+
     def close(self) -> None:
         """End the process, and what it works on."""
         with self._lock:
             if self._process is not None and self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
+
+    def _running(self) -> "subprocess.Popen[bytes]":
+        if self._process is None or self._process.poll() is not None:
+            self._process = self._start()
+        return self._process
 
     def _start(self) -> "subprocess.Popen[bytes]":
         process = subprocess.Popen(

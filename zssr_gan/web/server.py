@@ -17,6 +17,7 @@ from zssr_gan.web import api
 from zssr_gan.web.guard import Guard
 from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.site import Site
+from zssr_gan.web.workers import Workers
 
 STATIC = Path(__file__).with_name("static")
 
@@ -77,8 +78,10 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(site: Site, listener: socket.socket, certificate: Path | None = None, key: Path | None = None) -> None:
-    """Answer requests until SIGTERM or Ctrl-C, which end those in work within seconds.
+def serve(
+    site: Site, listener: socket.socket, workers: Workers, certificate: Path | None = None, key: Path | None = None
+) -> None:
+    """Answer requests, with workers beside, until SIGTERM or Ctrl-C, which end what is in work within seconds.
 
     Raises SettingsError where certificate and key cannot be read or do not belong together.
     """
@@ -101,20 +104,28 @@ def serve(site: Site, listener: socket.socket, certificate: Path | None = None, 
         config.load()
     except (OSError, ValueError) as error:
         raise SettingsError(f"--cert {certificate}, --key {key}: cannot be used together ({error}).") from error
-    _Server(config, site).run(sockets=[listener])
+    _Server(config, site, workers).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
-    """Ends open pages' streams first when it is to stop."""
+    """Has workers beside it, and ends open pages' streams first when it is to stop."""
 
-    def __init__(self, config: uvicorn.Config, site: Site) -> None:
+    def __init__(self, config: uvicorn.Config, site: Site, workers: Workers) -> None:
         super().__init__(config)
-        self.site = site
+        self.site, self.workers = site, workers
+
+    async def main_loop(self) -> None:
+        """Run until it is to stop."""
+        self.site.pictures.decoder.warm()
+        watching = asyncio.create_task(self.workers.watch())
+        await super().main_loop()
+        watching.cancel()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop answering."""
-        await asyncio.to_thread(self.site.close)
+        self.site.close()
         await super().shutdown(sockets)
+        self.workers.end()
 
 
 async def _index(request: Request) -> Response:

@@ -1,0 +1,52 @@
+import asyncio
+
+from tests.web.client import Client
+from zssr_gan.web.site import Site
+from zssr_gan.web.worker import preview_of
+
+
+def test_jobs_are_listed_stopped_resumed_and_moved(site: Site, client: Client) -> None:
+    case = client.post("/api/cases", {"title": "a"}).json["id"]
+    first, second = (site.queue.add(case, "me", "enhance", lambda n: ["enhance", f"{n}.png"], "faces") for _ in "ab")
+    listed = client.get("/api/jobs").json
+    assert [(job["id"], job["position"], job["command"]) for job in listed] == [
+        (first.id, 1, "zssr-gan enhance 1.png"),
+        (second.id, 2, "zssr-gan enhance 2.png"),
+    ]
+    assert client.get("/api/cases").json[0]["running"] == 2
+    assert client.post(f"/api/jobs/{second.id}/move", {"place": 1}).json["position"] == 1
+    assert client.post(f"/api/jobs/{second.id}/move", {"place": 0}).status == 400
+    assert client.post(f"/api/jobs/{first.id}/stop").json["state"] == "stopped"
+    assert client.post(f"/api/jobs/{first.id}/stop").error == "job 1 has ended already (stopped)."
+    assert client.post(f"/api/jobs/{first.id}/resume").json["state"] == "queued"
+    for number in ("99", "9" * 30, "-1", "x"):
+        assert client.post(f"/api/jobs/{number}/stop").status == 404
+    assert client.get(f"/api/jobs/{first.id}/preview.png").status == 404
+    path = preview_of(site.cases, first.id)
+    path.parent.mkdir()
+    path.write_bytes(b"png")
+    assert client.get(f"/api/jobs/{first.id}/preview.png").body == b"png"
+
+
+def test_an_open_page_is_told_what_changes(site: Site, client: Client) -> None:
+    case = client.post("/api/cases", {"title": "a"}).json["id"]
+
+    async def listen() -> list[bytes]:
+        mine, others = site.events.listen(lambda _case: True), site.events.listen(lambda _case: False)
+        found = [await anext(mine), await anext(others)]
+        await asyncio.sleep(0.1)
+        job = site.queue.add(case, "me", "enhance", lambda _n: ["enhance", "x.png"], "faces")
+        found.append(await asyncio.wait_for(anext(mine), 5))
+        site.queue.stop(job.id)
+        found += [await asyncio.wait_for(anext(mine), 5) for _ in range(2)]
+        site.events.close()
+        rest = [one async for one in others]
+        return [*found, *rest]
+
+    hello, also, queued, stopped, changed, *rest = asyncio.run(listen())
+    assert hello == also == b": hello\n\n"
+    assert queued.startswith(b"event: job\ndata: {")
+    assert b'"state": "queued"' in queued
+    assert b'"state": "stopped"' in stopped
+    assert changed == b'event: case\ndata: {"id": "a"}\n\n'
+    assert rest == []
