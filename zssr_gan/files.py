@@ -12,6 +12,7 @@ import os
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import filelock
 
@@ -117,6 +118,31 @@ def write_together(contents: Mapping[Path, bytes | Iterable[bytes]], *, replacea
             written.unlink(missing_ok=True)
     for folder in {path.parent for path in contents}:
         sync_folder(folder)
+
+
+@contextlib.contextmanager
+def new_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """Open a file to be written piece by piece, which gets its name once the block has ended; see `atomic_write`."""
+    temporary = path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}.tmp"
+    try:
+        with _as_output_error(path):
+            if path.exists() and not overwrite:
+                raise _exists(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = temporary.open("xb")
+        try:
+            yield file
+            with _as_output_error(path):
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            with contextlib.suppress(OSError):
+                file.close()
+        with _as_output_error(path):
+            _rename(temporary, path, replace=overwrite)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from zssr_gan.cli import compare, degradation, enhance, fuse, info, model, store, verify, video, web, weights
+from zssr_gan.cli import case, compare, degradation, enhance, fuse, info, model, store, verify, video, web, weights
 from zssr_gan.progress import escape_unencodable_output
 from zssr_gan.signals import turn_sigterm_into_an_exception
 
@@ -27,6 +27,7 @@ for command in (enhance.enhance, fuse.fuse, compare.compare, verify.verify):
     app.command(no_args_is_help=True)(command)
 app.command()(web.web)
 app.command()(info.info)
+app.add_typer(case.app, name="case")
 app.add_typer(degradation.app, name="degradation")
 app.add_typer(store.app, name="store")
 app.add_typer(weights.app, name="weights")

@@ -119,7 +119,7 @@ class _Worker:
                 )
                 self._until_written(lambda: self.queue.finish(job.id, "queued", None))
                 return
-            facts |= {"state": state, "files": _hashes(case, job)}
+            facts |= {"kind": job.kind, "state": state, "files": _hashes(case, job)}
             ended = self._until_written(
                 lambda: log.append_once(folder, job.user, "job ended", job.id, job.attempt, **facts)
             )

@@ -1,0 +1,277 @@
+import json
+import random
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import Tensor
+
+from zssr_gan.cli.main import main
+from zssr_gan.files import sha256_file
+from zssr_gan.inference.verify import verify_record
+from zssr_gan.settings.base import write_yaml
+from zssr_gan.web import log
+from zssr_gan.web.case_folder import Case, create_case, open_folder
+from zssr_gan.web.package import PackageError, make_package, verify_package
+
+TINY = {"network": {"depth": 2, "width": 4}, "schedule": {"kind": "cosine", "iterations": 2}}
+
+
+def run_job(case: Case, number: int, source: str) -> None:
+    """What a worker does for one job of enhancing."""
+    folder = f"results/{number}_enhance"
+    argv = ["enhance", source, "-o", f"{folder}/", "--preset", "tiny.yaml", "--threads", "1", "-q", "--evidence"]
+    log.append_once(case.folder, "ann", "job queued", number, 1, kind="enhance", argv=argv)
+    (case.folder / folder).mkdir()
+    assert main(argv) == 0
+    files = {path.relative_to(case.folder).as_posix(): sha256_file(path) for path in (case.folder / folder).iterdir()}
+    log.append_once(case.folder, "ann", "job ended", number, 1, code=0, state="done", message=None, files=files)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, face: Tensor) -> Path:
+    """A case with one original and its result; shared, so not to be changed."""
+    folder = tmp_path_factory.mktemp("cases")
+    made = create_case(folder, "Car <park>", "ann")
+    Image.fromarray(np.round(face[0].numpy() * 255).astype(np.uint8)).save(folder / "upload.png")
+    made.add_original(folder / "upload.png", "My face.png", "ann")
+    (made.folder / "tiny.yaml").write_text(write_yaml(TINY), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made.folder)
+        run_job(made, 1, "originals/My-face.png")
+    return made.folder
+
+
+@pytest.fixture
+def case(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    shutil.copytree(finished, tmp_path / "case")
+    return tmp_path / "case"
+
+
+@pytest.fixture(scope="session")
+def package(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its package; shared, so not to be changed."""
+    path = tmp_path_factory.mktemp("package") / "case.zip"
+    assert main(["case", "package", str(finished), "-o", str(path)]) == 0
+    return path
+
+
+def test_a_package_is_checked_and_made_again(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(package), "--rerun"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [["files", "ok"], ["log", "ok"], ["log", "ok"], ["record", "ok"]]
+    assert "made again from the record: the same bytes" in lines[-1]
+    with zipfile.ZipFile(package) as content:
+        names = content.namelist()
+        assert names[:4] == ["README.txt", "COMMANDS.txt", "VERSIONS.txt", "log.jsonl"]
+        assert names[-1] == "manifest.json"
+        assert {"originals/My-face.png", "results/1_enhance/My-face_x2.png", "case.json"} <= set(names)
+        assert not [name for name in names if "/." in name or name.startswith(".")]
+        assert "not an identification" in content.read("README.txt").decode().lower()
+        assert "zssr-gan enhance originals/My-face.png -o results/1_enhance/" in content.read("COMMANDS.txt").decode()
+
+
+def test_one_case_gives_one_zip(
+    package: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = tmp_path / "again.zip"
+    assert main(["case", "package", str(finished), "-o", str(again)]) == 0
+    assert again.read_bytes() == package.read_bytes()
+    assert sha256_file(again) in capsys.readouterr().out
+    assert main(["case", "package", str(finished), "-o", str(again)]) == 1
+    assert main(["case", "package", str(finished / "results"), "-o", str(tmp_path / "x.zip")]) == 2
+    assert not (tmp_path / "x.zip").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("results/1_enhance/My-face_x2.png", "was changed"),
+        ("results/1_enhance/My-face_x2.json", "was changed"),
+        ("originals/My-face.png", "was changed"),
+        ("log.jsonl", "was changed"),
+        ("COMMANDS.txt", "was changed"),
+    ],
+)
+def test_a_changed_file_is_named(package: Path, tmp_path: Path, name: str, message: str) -> None:
+    def change(file: str, data: bytes) -> bytes | None:
+        return data[:-2] + b"~~" if file == name else data
+
+    found = checks(rewritten(package, tmp_path, change))
+    assert f"file {name}: {message}" in found
+
+
+def test_a_missing_or_added_file_is_named(package: Path, tmp_path: Path) -> None:
+    found = checks(rewritten(package, tmp_path, lambda name, data: None if name == "case.json" else data))
+    assert "file case.json: is missing" in found
+    found = checks(rewritten(package, tmp_path, lambda _name, data: data, {"results/new.png": b"x"}))
+    assert "file results/new.png: is not in the manifest.json" in found
+
+
+def test_who_changes_the_manifest_too_is_found_by_the_log(case: Path, tmp_path: Path) -> None:
+    result = case / "results" / "1_enhance" / "My-face_x2.png"
+    result.write_bytes(result.read_bytes() + b"x")
+    assert main(["case", "package", str(case), "-o", str(tmp_path / "p.zip")]) == 0
+    found = checks(tmp_path / "p.zip")
+    assert "log results/1_enhance/My-face_x2.png: the log has another hash" in found
+    assert any(line.startswith("record results/1_enhance/My-face_x2.json: output") for line in found)
+
+
+def test_a_changed_original_is_not_packed(case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    original = case / "originals" / "My-face.png"
+    original.chmod(0o644)
+    original.write_bytes(b"other")
+    assert main(["case", "package", str(case), "-o", str(tmp_path / "p.zip")]) == 1
+    assert "was changed after it was received" in capsys.readouterr().err
+    assert list(tmp_path.glob("*.zip")) == []
+
+
+def test_an_opened_folder_is_packed_with_its_originals(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "faces").mkdir()
+    shutil.copyfile(finished / "originals" / "My-face.png", tmp_path / "faces" / "a.png")
+    case = open_folder(tmp_path / "cases", tmp_path / "faces", "ann")
+    shutil.copyfile(finished / "tiny.yaml", case.folder / "tiny.yaml")
+    monkeypatch.chdir(case.folder)
+    run_job(case, 1, case.originals()[0].path)
+    make_package(case, tmp_path / "p.zip")
+    shutil.rmtree(tmp_path / "faces")
+    assert [line for line in checks(tmp_path / "p.zip", ok=True) if not line.startswith(("files", "log"))] == [
+        "record results/1_enhance/a_x2.json: as recorded"
+    ]
+
+
+def test_a_report_needs_no_other_file(case: Path, tmp_path: Path) -> None:
+    assert main(["case", "report", str(case), "-o", str(case / "report" / "index.html")]) == 0
+    page = (case / "report" / "index.html").read_text()
+    assert page.count("<img ") == 3
+    assert page.count('src="data:image/png;base64,') == 3
+    assert "Car &lt;park&gt;" in page
+    assert "Car <park>" not in page
+    assert "not an identification" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert sha256_file(case / "originals" / "My-face.png") in page
+    assert main(["case", "report", str(case), "-o", str(case / "report" / "index.html")]) == 1
+    assert main(["case", "package", str(case), "-o", str(tmp_path / "p.zip")]) == 0
+    assert not checks(tmp_path / "p.zip")
+
+
+def entry(name: str, **facts: int) -> Callable[[zipfile.ZipFile], None]:
+    def add(package: zipfile.ZipFile) -> None:
+        info = zipfile.ZipInfo(name)
+        info.filename = name
+        for key, value in facts.items():
+            setattr(info, key, value)
+        package.writestr(info, b"x" * 1000)
+
+    return add
+
+
+@pytest.mark.parametrize(
+    ("add", "message"),
+    [
+        (entry("../evil"), "leads out"),
+        (entry("/etc/evil"), "leads out"),
+        (entry("a/../../evil"), "leads out"),
+        (entry("C:\\evil"), "leads out"),
+        (entry("a\\..\\evil"), "leads out"),
+        (entry("a//b"), "leads out"),
+        (entry("./a"), "leads out"),
+        (entry("link", external_attr=0o120777 << 16), "a link"),
+        (entry("device", external_attr=0o020666 << 16), "a link"),
+        (entry("folder/"), "leads out"),
+        (entry("bomb", compress_type=zipfile.ZIP_DEFLATED), "compressed"),
+        (entry("CASE.JSON"), "twice"),
+    ],
+)
+def test_a_hostile_zip_is_one_sentence(
+    package: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    add: Callable[[zipfile.ZipFile], None],
+    message: str,
+) -> None:
+    path = tmp_path / "hostile.zip"
+    shutil.copyfile(package, path)
+    with zipfile.ZipFile(path, "a") as content:
+        add(content)
+    assert main(["verify", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert {one.name for one in tmp_path.iterdir()} == {"hostile.zip"}
+
+
+@pytest.mark.parametrize(("count", "seed"), [(60, 0), pytest.param(2000, 1, marks=pytest.mark.slow)])
+def test_mutated_zips_are_refused_or_named(package: Path, tmp_path: Path, count: int, seed: int) -> None:
+    draws, whole = random.Random(seed), package.read_bytes()
+    path = tmp_path / "mutated.zip"
+    for _ in range(count):
+        data = bytearray(whole)
+        at = draws.randrange(len(data) - 600, len(data)) if draws.random() < 0.5 else draws.randrange(len(data))
+        way = draws.choice(["flip", "cut", "insert", "zero"])
+        if way == "flip":
+            data[at] ^= 1 << draws.randrange(8)
+        elif way == "cut":
+            del data[at:]
+        elif way == "insert":
+            data[at:at] = draws.randbytes(draws.randrange(1, 40))
+        else:
+            data[at : at + 30] = bytes(len(data[at : at + 30]))
+        path.write_bytes(data)
+        try:
+            wrong = checks(path)
+        except PackageError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+            continue
+        assert wrong or content_of(path) == content_of(package)
+
+
+def content_of(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as package:
+        return {name: package.read(name) for name in package.namelist()}
+
+
+def checks(path: Path, *, ok: bool = False) -> list[str]:
+    """What is wrong (or all that is found), a line each."""
+    return [f"{one.name} {one.text}" for one in verify_package(path, verify_record) if ok or not one.ok]
+
+
+def rewritten(
+    package: Path,
+    folder: Path,
+    change: Callable[[str, bytes], bytes | None],
+    more: dict[str, bytes] | None = None,
+) -> Path:
+    """The zip with other files, and the same manifest."""
+    path = folder / "rewritten.zip"
+    with zipfile.ZipFile(package) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            if (data := change(name, old.read(name))) is not None:
+                new.writestr(name, data)
+        for name, data in (more or {}).items():
+            new.writestr(name, data)
+    return path
+
+
+def test_no_package_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as other:
+        other.writestr("a.txt", b"x")
+    with zipfile.ZipFile(tmp_path / "newer.zip", "w") as newer:
+        newer.writestr("manifest.json", json.dumps({"package_version": 2, "files": {}}))
+    (tmp_path / "text.zip").write_text("no zip")
+    for name, message in (
+        ("other.zip", "has no manifest.json"),
+        ("newer.zip", "version 2; this program reads 1: upgrade it"),
+        ("text.zip", "is no zip"),
+        ("none.zip", "no such file"),
+    ):
+        assert main(["verify", str(tmp_path / name)]) == 2
+        assert message in capsys.readouterr().err

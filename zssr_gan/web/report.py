@@ -1,0 +1,155 @@
+"""The report of a case: one HTML page that needs no other file and no network."""
+
+import base64
+import html
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from zssr_gan.errors import ZssrGanError
+from zssr_gan.files import sha256_file
+from zssr_gan.imaging.io import decode_picture, encode_picture
+from zssr_gan.imaging.picture import Metadata, Picture, quantise
+from zssr_gan.imaging.resize import resize
+from zssr_gan.provenance import LABELS, VERSION
+from zssr_gan.web import log, results
+from zssr_gan.web.case_folder import Case
+
+LARGEST_SIDE = 1200
+"""Pixels; larger pictures are shown smaller, and the page says so."""
+
+_LINES = 500
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #111; background: #fff }
+table { border-collapse: collapse; width: 100% } th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0 }
+td, th { border-bottom: 1px solid #bbb; overflow-wrap: anywhere } code { font-size: .85em; overflow-wrap: anywhere }
+figure { display: inline-block; margin: 0 1rem 1rem 0; max-width: 100% } img { max-width: 100%; image-rendering: pixelated }
+.lead { border: 3px solid #a00; padding: .75rem 1rem; font-weight: 600 } section { break-inside: avoid }
+"""  # noqa: E501
+
+
+def make_report(case: Case) -> bytes:
+    """The page: originals with their hashes, each result beside its plain enlargement, tracks, estimates, the log."""
+    facts, chain = case.facts, log.verify_log(case.folder)
+    originals = case.originals()
+    head = [("Number", facts.number), ("Operator", facts.operator), ("Opened from", facts.opened_from or "")]
+    head.append(("Made", f"{log.now()}, by zssr-gan {VERSION}"))
+    acts = [(one["n"], one["time"], one["user"], one["act"], _about(one["facts"])) for one in log.read_log(case.folder)]
+    parts = [
+        f"<h1>{_text(facts.title)}</h1>",
+        _table([], [(name, value) for name, value in head if value]),
+        '<p class="lead">An investigative lead, not an identification. Enlarged detail can be wrong: look at the plain '
+        "enlargement and the evidence map beside each result.</p>",
+        "<h2>Originals</h2>",
+        _table(
+            ["", "Name", "Bytes", "SHA-256", "Received"],
+            [(one.id, one.name, f"{one.bytes:,}", _Code(one.sha256), one.received) for one in originals],
+        ),
+        "<h2>Results</h2>",
+        *(_result(case, one) for one in results.results(case)),
+        "<h2>Labels</h2>",
+        _table(["Label", "What it means"], list(LABELS.items())),
+        "<h2>Tracks</h2>",
+        _table(
+            ["Track", "Frames used", "Not used", "Ended"],
+            [(one["name"], one["tracked"], one["lost"], "; ".join(one["ended"])) for one in results.tracks(case)],
+        ),
+        "<h2>Estimates of the camera</h2>",
+        _table(
+            ["Estimate", "What is assumed", "Why"],
+            [(one["name"], one["summary"], one["why"]) for one in results.estimates(case)],
+        ),
+        "<h2>Log</h2>",
+        f"<p>{_text(chain.text if chain.ok else 'BROKEN: ' + chain.text)}.</p>",
+        _table(["", "Time", "User", "Act", "What"], acts[-_LINES:]),
+    ]
+    page = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(facts.title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n<body>\n'
+    )
+    return (page + "\n".join(parts) + "\n</body></html>\n").encode()
+
+
+class _Code(str):
+    """Shown in a fixed width."""
+
+    __slots__ = ()
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def _table(heads: Sequence[str], rows: Sequence[Iterable[object]]) -> str:
+    if not rows:
+        return "<p>None.</p>"
+    head = "".join(f"<th>{_text(one)}</th>" for one in heads)
+    body = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    return f"<table>{f'<tr>{head}</tr>' if heads else ''}\n{body}\n</table>"
+
+
+def _cell(value: object) -> str:
+    text = _text(value)
+    return f"<td>{f'<code>{text}</code>' if isinstance(value, _Code) else text}</td>"
+
+
+def _about(facts: dict[str, Any]) -> str:
+    """The facts of a line of the log, short."""
+    shown = {key: f"{len(value)} files" if key == "files" else value for key, value in facts.items() if key != "argv"}
+    return ", ".join(f"{key}: {value}" for key, value in shown.items() if value not in ("", None))[:300]
+
+
+def _result(case: Case, one: results.Facts) -> str:
+    paths: dict[str, Path] = one["_paths"]
+    figures = []
+    if one["kind"] == "image" and "result" in paths:
+        try:
+            shown = _picture(paths["result"])
+            pictures = {"result": shown, "plain enlargement (bicubic)": _plain(paths, one, shown)}
+            if "evidence" in paths:
+                pictures["evidence map: what to doubt"] = _picture(paths["evidence"])
+            figures = [_figure(name, picture) for name, picture in pictures.items() if picture is not None]
+        except (ZssrGanError, OSError) as error:
+            figures = [f"<p>{_text(error)}</p>"]
+    names = {original.id: original.name for original in case.originals()}
+    rows: list[tuple[object, object]] = [
+        ("Made of", ", ".join(names[number] for number in one["originals"][:20]) or "files that are not in this case"),
+        ("Label", f"{one['label']}: {one['means']}"),
+        ("Size", f"{one['width']} x {one['height']} pixels, {one['scale']} times a side"),
+        ("Assumed of the camera", one["assumed"]),
+        *(("Note", notice) for notice in one["notices"]),
+        *(("Command", _Code(one["command"])) for _ in [0] if one["command"]),
+        *((f"SHA-256 of {path.name}", _Code(sha256_file(path))) for kind, path in paths.items() if kind != "input"),
+    ]
+    return f"<section><h3>{_text(one['name'])}</h3>\n{''.join(figures)}\n{_table([], rows)}</section>"
+
+
+def _picture(path: Path) -> Picture:
+    return decode_picture(path.read_bytes(), path.name)
+
+
+def _plain(paths: dict[str, Path], one: results.Facts, shown: Picture) -> Picture | None:
+    """The plain enlargement: the file, or that of the original; of a region none is made here."""
+    if "plain" in paths:
+        return _picture(paths["plain"])
+    if "input" not in paths or one.get("region"):
+        return None
+    source = _picture(paths["input"])
+    size = (shown.pixels.shape[-2], shown.pixels.shape[-1])
+    return quantise(Picture(resize(source.pixels, size).clamp_(0, 1), None, 8, Metadata()))
+
+
+def _figure(name: str, picture: Picture) -> str:
+    pixels = picture.pixels
+    height, width = pixels.shape[-2:]
+    note = ""
+    if (most := max(height, width)) > LARGEST_SIDE:
+        smaller = round(height * LARGEST_SIDE / most), round(width * LARGEST_SIDE / most)
+        pixels, note = resize(pixels, smaller).clamp_(0, 1), f", shown smaller than its {width} x {height} pixels"
+    data = encode_picture(quantise(Picture(pixels, None, 8, Metadata())), ".png", {})
+    source = base64.b64encode(data).decode()
+    alt = _text(name)
+    return (
+        f'<figure><img alt="{alt}" src="data:image/png;base64,{source}"><figcaption>{alt}{note}</figcaption></figure>'
+    )
