@@ -64,6 +64,7 @@ listen((what, facts) => {
     banner.hidden = !facts;
     banner.textContent = facts ? "The connection to zssr-gan web is lost. Jobs that run go on; the page tries again by itself." : "";
   }
+  if (what === "ended" && innerWidth <= 900) notice(`${facts.title}: ${facts.state === "failed" ? facts.message ?? "failed" : "done"}`, { error: facts.state === "failed" });
   if (what === "case" && state.open) top();
   shown.update?.(what, facts);
 });
@@ -75,8 +76,13 @@ addEventListener("keydown", (event) => {
   if (event.key === "?") return help();
   shown.key?.startsWith("case") && casePage.key(event, shown);
 });
-// A file that is dropped beside the drop zone does not replace the page.
-for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => { if (!event.defaultPrevented) event.preventDefault(); });
+// A file that is dropped beside the drop zone does not replace the page: it goes where the zone would put it.
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", (event) => {
+  if (event.defaultPrevented) return;
+  event.preventDefault();
+  document.querySelector(".drop")?.drop(event);
+});
 
 async function start() {
   try {

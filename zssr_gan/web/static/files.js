@@ -14,11 +14,12 @@ export function show(root) {
   function drawUploads() {
     const ours = uploads.filter((one) => one.case === state.open.id);
     const shown = [...ours.filter((one) => one.state !== "waiting"), ...ours.filter((one) => one.state === "waiting").slice(0, 3)];
-    redraw(rising, ours.length ? [h("h2", {}, `Uploading ${count(ours.length, "file")}`), shown.map(row), ours.length > shown.length ? h("p", { class: "quiet" }, `and ${count(ours.length - shown.length, "more file")} after these`) : null] : null);
+    const failed = ours.filter((one) => one.state === "failed").length, title = [ours.length > failed ? `Uploading ${count(ours.length - failed, "file")}` : null, failed ? `${count(failed, "upload")} failed` : null];
+    redraw(rising, ours.length ? [h("h2", {}, title.filter(Boolean).join(" · ")), shown.map(row), ours.length > shown.length ? h("p", { class: "quiet" }, `and ${count(ours.length - shown.length, "more file")} after these`) : null] : null);
   }
 
   function row(one) {
-    return h("div", { class: "upload" },
+    return h("div", { class: one.state === "failed" ? "upload failed" : "upload" },
       h("span", { class: "name" }, one.name),
       one.state === "failed" ? h("span", { class: "wrong" }, one.error) : [
         h("progress", { max: Math.max(1, one.file.size), value: one.sent, "aria-label": `Upload of ${one.name}` }),

@@ -78,7 +78,7 @@ export function show(root, [asked]) {
   function moved(points) {
     if (track) {
       edits.set(at, { ...frameOfTrack(), corners: points });
-      drawStrip();
+      strip.querySelector(`[data-index="${at}"]`)?.classList.add("edited");
     }
     drawTools();
   }

@@ -5,7 +5,7 @@ export const state = { me: null, methods: [], jobs: new Map(), open: null, watch
 
 const listeners = new Set();
 
-/** Call `listener(what)` after a change: "job", "case" or "lost"; what comes back ends it. */
+/** Call `listener(what, facts)` after a change: "job", "ended" (a job), "case", "upload" or "lost"; what comes back ends it. */
 export function listen(listener) {
   listeners.add(listener);
   return () => listeners.delete(listener);
@@ -38,6 +38,8 @@ export async function openCase(id) {
   (state.open.jobs ?? []).forEach(keep);
 }
 
+export const pace = { wait: 150 }; // milliseconds that events are gathered before the case is fetched
+
 let events = null, waiting = null;
 
 /** Follow the server's events; when the connection comes back, everything is fetched again. */
@@ -59,6 +61,7 @@ export function follow() {
     const told = JSON.parse(event.data);
     const before = state.jobs.get(String(told.id)), job = keep(told);
     changed("job", job);
+    if (before?.state === "running" && ["done", "failed"].includes(job.state)) changed("ended", job);
     if (before?.state !== job.state && state.open?.id === job.case) later();
   });
   events.addEventListener("case", (event) => {
@@ -67,8 +70,10 @@ export function follow() {
 }
 
 function later() { // several events at once are one fetch
-  clearTimeout(waiting);
-  waiting = setTimeout(() => refresh().catch(() => {}), 150);
+  waiting ??= setTimeout(() => {
+    waiting = null;
+    refresh().catch(() => {});
+  }, pace.wait);
 }
 
 export async function reload() {

@@ -1,17 +1,18 @@
 // Files go up in pieces, as raw bodies; a cut connection goes on where the server has got to.
 import { call, caseUrl, get, post, remove } from "./api.js";
-import { changed } from "./state.js";
+import { changed, pace } from "./state.js";
 
 export const uploads = []; // {case, file, name, sent, state: waiting | sending | done | failed, error}
 
 const TRIES = 6, PIECE = 4_000_000; // bytes of a piece
-let busy = false;
+const PARALLEL = 3;
+let busy = 0;
 
 /** Queue files for a case. */
 export function add(id, files) {
-  for (const file of files) uploads.push({ case: id, file, name: file.relative ?? file.webkitRelativePath ?? file.name, sent: 0, state: "waiting", error: null });
+  for (const file of files) uploads.push({ case: id, file, name: file.relative || file.webkitRelativePath || file.name, sent: 0, state: "waiting", error: null });
   changed("upload");
-  return run();
+  return Promise.all(Array.from({ length: PARALLEL }, run));
 }
 
 export function retry(upload) {
@@ -29,12 +30,14 @@ export async function cancel(upload) {
 }
 
 async function run() {
-  if (busy) return;
-  busy = true;
+  if (busy >= PARALLEL) return;
+  busy += 1;
+  pace.wait = 1000; // many files at once are few fetches of the case
   try {
     for (let next; (next = uploads.find((one) => one.state === "waiting")); ) await send(next);
   } finally {
-    busy = false;
+    busy -= 1;
+    if (!busy) pace.wait = 150;
   }
 }
 
@@ -44,7 +47,7 @@ async function send(upload) {
   try {
     const { file } = upload;
     const begun = (upload.id && (await get(caseUrl(upload.case, "uploads", upload.id)).then((at) => ({ id: upload.id, ...at })).catch(() => null))) // goes on
-      || (await post(caseUrl(upload.case, "uploads"), { name: upload.name || file.name, bytes: file.size }));
+      || (await post(caseUrl(upload.case, "uploads"), { name: upload.name, bytes: file.size }));
     upload.id = begun.id;
     upload.sent = begun.offset;
     let failures = 0;
