@@ -18,7 +18,7 @@ def pictures(tmp_path: Path, decoder: Decoder) -> Pictures:
 def test_an_image_has_a_view_a_thumbnail_and_facts(tmp_path: Path, pictures: Pictures) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 500, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    pictures.make("key", "look_at_image", path=str(tmp_path / "a.png")).result(60)
+    pictures.make("key", "look_at_image", {"path": str(tmp_path / "a.png")}).result(60)
     view, thumb, facts = (pictures.place("key", name) for name in ("view.png", "thumb.png", "facts.json"))
     assert view
     assert thumb
@@ -45,16 +45,16 @@ def test_a_bomb_and_a_crash_are_one_sentence_on_one_file(tmp_path: Path, picture
     for path, why in ((bomb, "needs more memory"), (text, "is not an image of a kind that is read")):
         for _ in range(2):  # the second time by the stored sentence
             with pytest.raises(Refusal, match=why) as refused:
-                pictures.make(path.name, "look_at_image", path=str(path)).result(60)
+                pictures.make(path.name, "look_at_image", {"path": str(path)}).result(60)
             assert refused.value.status == 422
     assert decoder.work("no such work", {}, 30) == "cannot be decoded (KeyError: 'no such work')"
 
 
 def test_a_decoder_that_was_killed_starts_again(tmp_path: Path, pictures: Pictures, decoder: Decoder) -> None:
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
-    pictures.make("first", "look_at_image", path=str(tmp_path / "a.png")).result(60)
+    pictures.make("first", "look_at_image", {"path": str(tmp_path / "a.png")}).result(60)
     assert decoder._process
     decoder._process.kill()
     decoder._process.wait()
-    pictures.make("second", "look_at_image", path=str(tmp_path / "a.png")).result(60)
+    pictures.make("second", "look_at_image", {"path": str(tmp_path / "a.png")}).result(60)
     assert pictures.place("second", "thumb.png")

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from zssr_gan.provenance import VERSION
-from zssr_gan.web import cases_api, jobs_api, pictures_api
+from zssr_gan.web import cases_api, jobs_api, pictures_api, results_api
 from zssr_gan.web.body import Form, body
 from zssr_gan.web.guard import cookie_of
 from zssr_gan.web.sessions import LIFE_S
@@ -49,6 +49,7 @@ def routes(site: Site) -> list[BaseRoute]:
         set_cookie(response, site, await asyncio.to_thread(site.sessions.begin, person.name))
         return response
 
+    result = "cases/{case}/results/{result}"
     original = "cases/{case}/originals/{original}"
     return [
         Route("/api/login", login, methods=["POST"]),
@@ -74,6 +75,20 @@ def routes(site: Site) -> list[BaseRoute]:
         route("GET", f"{original}/file", pictures_api.file),
         route("GET", f"{original}/frames", pictures_api.frames),
         route("GET", f"{original}/frames/{{frame:int}}.png", pictures_api.frame),
+        route("GET", "methods", results_api.methods),
+        route("POST", "cases/{case}/plan", results_api.planned),
+        route("POST", "cases/{case}/jobs", results_api.new_job),
+        route("GET", f"{result}/view.png", results_api.view),
+        route("GET", f"{result}/bicubic.png", results_api.bicubic),
+        route("GET", f"{result}/record.json", results_api.record),
+        route("GET", f"{result}/file", results_api.file),
+        route("GET", f"{result}/lossy", results_api.lossy),
+        route("GET", "cases/{case}/estimates/{estimate}/plot.png", results_api.plot),
+        route("GET", "cases/{case}/tracks/{track}", results_api.track),
+        route("PUT", "cases/{case}/tracks/{track}", results_api.edited_track),
+        route("GET", "cases/{case}/tracks/{track}/sheet.png", results_api.sheet),
+        route("GET", "cases/{case}/package.zip", results_api.package),
+        route("GET", "cases/{case}/report/index.html", results_api.report),
     ]
 
 

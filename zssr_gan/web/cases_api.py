@@ -15,6 +15,8 @@ from zssr_gan.web.case_folder import Case, Original, create_case, delete_case, l
 from zssr_gan.web.log import verify_log
 from zssr_gan.web.pictures_api import facts_of, look
 from zssr_gan.web.refusals import Refusal
+from zssr_gan.web.results import estimates, results, tracks
+from zssr_gan.web.results_api import public
 from zssr_gan.web.site import Person, Site, job_facts
 from zssr_gan.web.uploads import CHUNK_BYTES, Upload
 
@@ -181,9 +183,9 @@ def _facts(site: Site, case: Case) -> dict[str, Any]:
         "folder": str(case.folder),
         "running": sum(job["state"] in ("queued", "running") for job in jobs),
         "originals": [facts_of(site, case, original) for original in originals],
-        "tracks": [],
-        "estimates": [],
-        "results": [],
+        "tracks": [public(one) for one in tracks(case)],
+        "estimates": [public(one) for one in estimates(case)],
+        "results": [public(one) | {"lossy": "lossy" in one["_paths"]} for one in results(case)],
         "jobs": jobs,
         "log": {"entries": log.entries, "ok": log.ok, "text": log.text},
     }

@@ -139,14 +139,14 @@ def show_result(path: str, folder: str) -> None:
     _write(folder, "view.png", _encoded(read_picture(Path(path))))
 
 
-def show_bicubic(path: str, folder: str, width: int, height: int, region: list[int] | None) -> None:
-    """Write `bicubic.png`: the input, or its region (left, top, width, height), enlarged to a result's size."""
+def show_bicubic(path: str, folder: str, name: str, width: int, height: int, region: list[int] | None) -> None:
+    """Write a plain enlargement: the input, or its region (left, top, width, height), enlarged to a result's size."""
     picture = read_picture(Path(path))
     pixels = picture.pixels
     if region is not None:
         left, top, across, down = region
         pixels = pixels[:, top : top + down, left : left + across]
-    _write(folder, "bicubic.png", _encoded(_resized(replace(picture, pixels=pixels, alpha=None), (height, width))))
+    _write(folder, name, _encoded(_resized(replace(picture, pixels=pixels, alpha=None), (height, width))))
 
 
 def _look(folder: str, picture: Picture, facts: dict[str, Any]) -> None:

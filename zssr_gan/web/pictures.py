@@ -148,12 +148,14 @@ class Pictures:
         path = self._folder / key / f"{work}.problem"
         return path.read_text("utf-8") if path.exists() else None
 
-    def make(self, key: str, work: str, name: str = "", *, long: bool = False, **arguments: object) -> Future[None]:
-        """Begin work on a file, unless it is done or begun; its `name` tells it from other work of the kind.
+    def make(
+        self, key: str, work: str, arguments: Mapping[str, object], *, once: str = "", long: bool = False
+    ) -> Future[None]:
+        """Begin work on a file, unless it is begun; `once` tells it from other work of the kind.
 
         The future raises Refusal where the work cannot be done, now or when it was tried before.
         """
-        folder, once = self._folder / key, name or work
+        folder, once = self._folder / key, once or work
         with self._lock:
             running = self._running.get((folder, once))
             if running is None:

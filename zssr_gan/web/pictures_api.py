@@ -17,14 +17,14 @@ _PATIENCE_S = 1.5  # until frames that are known by now are given
 _WINDOW = 24  # frames that are decoded at once
 _POLL_S = 0.02
 
-_PICTURE = {"cache-control": "private, max-age=3600"}  # its address names what never changes
-_NO_SCRIPT = {"content-security-policy": "sandbox; default-src 'none'"}
+PICTURE = {"cache-control": "private, max-age=3600"}  # its address names what never changes
+ATTACHMENT = {"content-security-policy": "sandbox; default-src 'none'"}
 
 
 def look(site: Site, case: Case, original: Original) -> Future[None]:
     """Begin to find the facts of an original; those who look at its case are told when they are there."""
     work = "look_at_video" if original.kind == "video" else "look_at_image"
-    done = site.pictures.make(original.sha256, work, path=str(case.path_of(original)))
+    done = site.pictures.make(original.sha256, work, {"path": str(case.path_of(original))})
     done.add_done_callback(lambda _done: site.events.changed(case.id))
     return done
 
@@ -66,7 +66,7 @@ async def file(site: Site, request: Request, person: Person) -> Response:
     if not path.is_file():
         raise Refusal(404, f"{original.name}: is not there any more.")
     return FileResponse(
-        path, media_type="application/octet-stream", filename=Path(original.path).name, headers=_NO_SCRIPT
+        path, media_type="application/octet-stream", filename=Path(original.path).name, headers=ATTACHMENT
     )
 
 
@@ -75,7 +75,7 @@ async def frames(site: Site, request: Request, person: Person) -> Response:
     case, original = await _video(site, request, person)
     path = site.pictures.place(original.sha256, "frames.json")
     if path is None:
-        making = site.pictures.make(original.sha256, "list_frames", long=True, path=str(case.path_of(original)))
+        making = site.pictures.make(original.sha256, "list_frames", {"path": str(case.path_of(original))}, long=True)
         ended, _ = await asyncio.wait([asyncio.wrap_future(making)], timeout=_PATIENCE_S)
         for one in ended:
             one.result()
@@ -108,7 +108,7 @@ async def _frame(site: Site, case: Case, original: Original, number: int) -> Res
         raise Refusal(404, f"{original.name}: has no frame {number}.")
     if number % _WINDOW >= _WINDOW // 2:
         _window(site, case, original, window + 1)
-    return FileResponse(path, media_type="image/png", headers=_PICTURE)
+    return FileResponse(path, media_type="image/png", headers=PICTURE)
 
 
 def _window(site: Site, case: Case, original: Original, window: int) -> Future[None]:
@@ -116,10 +116,8 @@ def _window(site: Site, case: Case, original: Original, window: int) -> Future[N
     return site.pictures.make(
         original.sha256,
         "show_frames",
-        f"frames-{window}",
-        path=str(case.path_of(original)),
-        first=first,
-        last=first + _WINDOW - 1,
+        {"path": str(case.path_of(original)), "first": first, "last": first + _WINDOW - 1},
+        once=f"frames-{window}",
     )
 
 
@@ -130,7 +128,7 @@ async def _looked(site: Site, case: Case, original: Original, name: str) -> Resp
         await asyncio.wrap_future(look(site, case, original))
         path = site.pictures.place(original.sha256, name)
     assert path is not None
-    return FileResponse(path, media_type="image/png", headers=_PICTURE)
+    return FileResponse(path, media_type="image/png", headers=PICTURE)
 
 
 async def _original(site: Site, request: Request, person: Person) -> tuple[Case, Original]:

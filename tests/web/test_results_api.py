@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.web.client import Client
+from zssr_gan.cli.main import main
+from zssr_gan.web.case_folder import open_case
+from zssr_gan.web.site import Site
+
+
+@pytest.fixture
+def case(tmp_path: Path, site: Site, client: Client, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A case with a picture and what its job, run here by the command that the server queued, made of it."""
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 9), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    name: str = client.post("/api/cases", {"title": "a"}).json["id"]
+    open_case(site.cases, name).add_original(tmp_path / "a.png", "a.png", "me")
+    asked = {"kind": "enhance", "originals": ["1"], "options": {"method": "fast", "scale": 2, "degradation": "bicubic"}}
+    plan = client.post(f"/api/cases/{name}/plan", asked).json
+    assert plan.keys() >= {"command", "label", "sentence", "seconds", "notices"}
+    job = client.post(f"/api/cases/{name}/jobs", asked)
+    assert (job.status, job.json["state"], job.json["command"]) == (201, "queued", plan["command"])
+    claimed = site.queue.claim("cpu")
+    assert claimed
+    monkeypatch.chdir(site.cases / name)
+    assert main(claimed.argv) == 0
+    site.queue.finish(claimed.id, "done", None)
+    return f"/api/cases/{name}"
+
+
+def test_a_result_is_shown_beside_its_plain_enlargement(tmp_path: Path, client: Client, case: str) -> None:
+    (one,) = client.get(case).json["results"]
+    assert (one["width"], one["height"], one["label"], one["bicubic"]) == (18, 16, "internal", True)
+    assert not any(key.startswith("_") for key in one)
+    place = f"{case}/results/{one['id']}"
+    for name in ("view.png", "bicubic.png"):
+        answer = client.get(f"{place}/{name}")
+        (tmp_path / "shown.png").write_bytes(answer.body)
+        with Image.open(tmp_path / "shown.png") as shown:
+            assert shown.size == (18, 16), name
+    assert client.get(f"{place}/record.json").json["output"]["width"] == 18
+    assert (client.get(f"{place}/file").header("content-disposition") or "").startswith("attachment")
+    assert client.get(f"{place}/lossy").status == 404
+    assert client.get(f"{case}/results/none/view.png").error == "the case has no result none; load the page again."
+    # What is not there yet says so.
+    assert client.get(f"{case}/package.zip").error == "no package was made of this case yet: make one first."
+    assert client.get(f"{case}/report/index.html").status == 404
+    assert client.get(f"{case}/tracks/1").status == 404
+    assert client.send("PUT", f"{case}/tracks/1", [b'{"frames": []}']).status == 400
+    assert client.get(f"{case}/estimates/1/plot.png").status == 404
+    wrong = client.post(f"{case}/jobs", {"kind": "enhance", "originals": ["7"], "options": {}})
+    assert wrong.status == 400
+    assert {method["id"] for method in client.get("/api/methods").json} >= {"fast", "fuse"}

@@ -1,0 +1,215 @@
+"""The routes of what jobs made: results, estimates, tracks, report and package; and of jobs that are planned."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+
+from zssr_gan.web import results
+from zssr_gan.web.body import Form, body
+from zssr_gan.web.case_folder import Case, CaseError
+from zssr_gan.web.commands import METHODS, facts, queue_job
+from zssr_gan.web.pictures_api import ATTACHMENT, PICTURE, facts_of
+from zssr_gan.web.plans import Body, Size
+from zssr_gan.web.refusals import Refusal
+from zssr_gan.web.site import Person, Site, job_facts
+
+# The report is one file with its own style and script; it can load nothing, neither from here nor from elsewhere.
+_REPORT = {
+    "content-security-policy": "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; frame-ancestors 'none'"
+}
+_LOSSY = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime", ".webm": "video/webm"}
+
+
+class EditedFrame(Form):
+    """One of PUT .../tracks/T."""
+
+    index: int
+    corners: list[list[float]] | None = None
+    status: Annotated[str, Field(max_length=200)] | None = None
+
+
+class EditedTrack(Form):
+    """Of PUT .../tracks/T: the frames that changed."""
+
+    frames: Annotated[list[EditedFrame], Field(max_length=100_000)]
+
+
+async def methods(_site: Site, _request: Request, _person: Person) -> Response:
+    """GET /api/methods."""
+    return JSONResponse([asdict(method) for method in METHODS])
+
+
+async def planned(site: Site, request: Request, person: Person) -> Response:
+    """POST /api/cases/ID/plan: what a job would do; nothing is run."""
+    asked = await body(request, Body)
+
+    def find() -> dict[str, Any]:
+        case = site.case(request.path_params["case"], person)
+        return facts(case, site.queue, asked, _sizes(site, case))
+
+    return JSONResponse(await asyncio.to_thread(find))
+
+
+async def new_job(site: Site, request: Request, person: Person) -> Response:
+    """POST /api/cases/ID/jobs."""
+    asked = await body(request, Body)
+
+    def queue() -> dict[str, object]:
+        case = site.case(request.path_params["case"], person)
+        return job_facts(queue_job(case, site.queue, asked, person.name, _sizes(site, case)))
+
+    return JSONResponse(await asyncio.to_thread(queue), 201)
+
+
+async def view(site: Site, request: Request, person: Person) -> Response:
+    """GET .../results/R/view.png: a result with all its pixels; of a video, its first frame."""
+    _, one = await _result(site, request, person)
+    path = _path(one, "result")
+    if one["kind"] == "video":
+        return await _made(site, path, "show_frames", "frame-0.png", {"first": 0, "last": 0})
+    if path.suffix.lower() == ".png":
+        return FileResponse(path, media_type="image/png", headers=PICTURE)
+    return await _made(site, path, "show_result", "view.png")
+
+
+async def bicubic(site: Site, request: Request, person: Person) -> Response:
+    """GET .../results/R/bicubic.png: the plain enlargement, at the result's size."""
+    _, one = await _result(site, request, person)
+    if (plain := one["_paths"].get("plain")) is not None:
+        if plain.suffix.lower() == ".png":
+            return FileResponse(plain, media_type="image/png", headers=PICTURE)
+        return await _made(site, plain, "show_result", "view.png")
+    size = {"width": one["width"], "height": one["height"], "region": one.get("region")}
+    name = f"bicubic-{hashlib.sha256(json.dumps(size).encode()).hexdigest()[:16]}.png"
+    return await _made(site, _path(one, "input"), "show_bicubic", name, {**size, "name": name})
+
+
+async def record(site: Site, request: Request, person: Person) -> Response:
+    """GET .../results/R/record.json."""
+    _, one = await _result(site, request, person)
+    return FileResponse(_path(one, "record"), media_type="application/json")
+
+
+async def file(site: Site, request: Request, person: Person) -> Response:
+    """GET .../results/R/file: the result itself, to be saved."""
+    _, one = await _result(site, request, person)
+    path = _path(one, "result")
+    return FileResponse(path, media_type="application/octet-stream", filename=path.name, headers=ATTACHMENT)
+
+
+async def lossy(site: Site, request: Request, person: Person) -> Response:
+    """GET .../results/R/lossy: the copy of a video that a browser plays, by ranges."""
+    _, one = await _result(site, request, person)
+    path = _path(one, "lossy")
+    return FileResponse(path, media_type=_LOSSY.get(path.suffix.lower(), "application/octet-stream"))
+
+
+async def plot(site: Site, request: Request, person: Person) -> Response:
+    """GET .../estimates/E/plot.png."""
+    _, one = await _found(site, request, person, results.estimates, "estimate")
+    return FileResponse(_path(one, "plot"), media_type="image/png", headers=PICTURE)
+
+
+async def track(site: Site, request: Request, person: Person) -> Response:
+    """GET .../tracks/T: its file, with id, name and original."""
+    _, one = await _found(site, request, person, results.tracks, "track")
+    content = json.loads(await asyncio.to_thread(_path(one, "record").read_bytes))
+    return JSONResponse({**content, **{name: one[name] for name in ("id", "name", "original")}})
+
+
+async def sheet(site: Site, request: Request, person: Person) -> Response:
+    """GET .../tracks/T/sheet.png: its frames side by side."""
+    _, one = await _found(site, request, person, results.tracks, "track")
+    return FileResponse(_path(one, "sheet"), media_type="image/png", headers=PICTURE)
+
+
+async def edited_track(site: Site, request: Request, person: Person) -> Response:
+    """PUT .../tracks/T: a new track with what was edited."""
+    form = await body(request, EditedTrack)
+    edits: list[Mapping[str, Any]] = [frame.model_dump(exclude_none=True) for frame in form.frames]
+
+    def edit() -> dict[str, Any]:
+        case = site.case(request.path_params["case"], person)
+        made = results.edit_track(case, request.path_params["track"], edits, person.name)
+        site.events.changed(case.id)
+        return public(made)
+
+    return JSONResponse(await asyncio.to_thread(edit), 201)
+
+
+async def package(site: Site, request: Request, person: Person) -> Response:
+    """GET .../package.zip: the last one that was made."""
+    case = await asyncio.to_thread(site.case, request.path_params["case"], person)
+    path = await asyncio.to_thread(results.latest_package, case)
+    if path is None:
+        raise Refusal(404, "no package was made of this case yet: make one first.")
+    return FileResponse(path, media_type="application/zip", filename=f"{case.id}.zip", headers=ATTACHMENT)
+
+
+async def report(site: Site, request: Request, person: Person) -> Response:
+    """GET .../report/index.html."""
+    case = await asyncio.to_thread(site.case, request.path_params["case"], person)
+    path = case.folder / "report" / "index.html"
+    if not path.is_file():
+        raise Refusal(404, "no report was made of this case yet: make one first.")
+    return FileResponse(path, media_type="text/html; charset=utf-8", headers=_REPORT)
+
+
+def public(one: dict[str, Any]) -> dict[str, Any]:
+    """What the page gets of a result, an estimate or a track: without the server's own keys."""
+    return {name: value for name, value in one.items() if not name.startswith("_")}
+
+
+def _sizes(site: Site, case: Case) -> dict[str, Size]:
+    """Width, height and frames of the originals of which they are known."""
+    found = {}
+    for original in case.originals():
+        known = facts_of(site, case, original)
+        if known["width"] is not None:
+            found[original.id] = known["width"], known["height"], known["frames"] or 1
+    return found
+
+
+async def _result(site: Site, request: Request, person: Person) -> tuple[Case, dict[str, Any]]:
+    return await _found(site, request, person, results.results, "result")
+
+
+async def _found(
+    site: Site, request: Request, person: Person, kind: Callable[[Case], list[dict[str, Any]]], what: str
+) -> tuple[Case, dict[str, Any]]:
+    def find() -> tuple[Case, dict[str, Any]]:
+        case = site.case(request.path_params["case"], person)
+        try:
+            return case, results.find(kind(case), request.path_params[what], what)
+        except CaseError as error:
+            raise Refusal(404, f"{error}.") from error
+
+    return await asyncio.to_thread(find)
+
+
+def _path(one: dict[str, Any], name: str) -> Path:
+    path: Path | None = one["_paths"].get(name)
+    if path is None:
+        raise Refusal(404, f"{one['name']}: has no {name}, or it is not there any more.")
+    return path
+
+
+async def _made(site: Site, path: Path, work: str, name: str, arguments: dict[str, Any] | None = None) -> Response:
+    """A picture of a file of ours, made when it is first asked for and again where the file changed."""
+    status = path.stat()
+    key = hashlib.sha256(f"{path}\0{status.st_mtime_ns}\0{status.st_size}".encode("utf-8", "replace")).hexdigest()
+    if (made := site.pictures.place(key, name)) is None:
+        await asyncio.wrap_future(site.pictures.make(key, work, {"path": str(path), **(arguments or {})}, once=name))
+        made = site.pictures.place(key, name)
+    if made is None:
+        raise Refusal(404, f"{path.name}: has no such picture.")
+    return FileResponse(made, media_type="image/png", headers=PICTURE)
