@@ -1,13 +1,16 @@
-"""Protocol `cameras`: one set of faces that three cameras took; what a blur for each third of it is worth.
+"""Protocol `cameras`: sets of faces with several blurs; what a blur of each third, or each face's motion, is worth.
 
     python -m benchmarks.cameras FACES --estimate-only
     python -m benchmarks.cameras FACES --preset fast --depth 6 --iterations 200
+    python -m benchmarks.cameras FACES --depth 6 --iterations 200 --only motions --lens 1.2 --noise 4
 
 Truth = the face at 64x64 (antialiased bicubic, 8 bit). Of `--size` faces, chosen by the seed, a third each has one
-of the blurs below; then antialiased bicubic halving and noise of 1.5/255. Beside it a set with one blur, in which no
-image may get a blur of its own. Prints what was found; then PSNR-Y (protocol.py) of bicubic, and of a shared model that
-assumes bicubic, one blur of all (`pooled`), the estimate, and each face's true blur. `--depth` and `--iterations`
-make the network of the preset smaller (a proxy; its figures are not the preset's).
+of the blurs below; then antialiased bicubic halving and noise of `--noise`/255. Beside it a set with one blur, in
+which no image may get a blur of its own, and a set (`motions`) in which each face moved straight by 3 to 7 HR pixels in
+a direction of its own, through a lens with a Gaussian of `--lens` HR pixels. `--only` takes one of the sets. Prints
+what was found; then PSNR-Y (protocol.py) of bicubic, and of a shared model that assumes bicubic, one blur of all
+(`pooled`), the estimate, and each face's true blur. `--depth` and `--iterations` make the network of the preset smaller
+(a proxy; its figures are not the preset's).
 """
 
 from collections import Counter
@@ -18,9 +21,9 @@ import torch
 
 from benchmarks.blind import SIDE, X2, make_group, mean_psnr
 from benchmarks.protocol import case_settings, options_of, parsed, show_row
-from benchmarks.shapes import NOISE, words
+from benchmarks.shapes import words
 from zssr_gan.degradation.estimator import Evidence, estimate_degradation
-from zssr_gan.degradation.model import Degradation, GaussianBlur
+from zssr_gan.degradation.model import Blur, Degradation, GaussianBlur, MotionBlur, Noise
 from zssr_gan.devices import Machine, machine
 from zssr_gan.evaluation.metrics.planes import rounded
 from zssr_gan.imaging.io import read_picture
@@ -36,7 +39,18 @@ BLURS = (
     GaussianBlur(sigma_major=0.7, sigma_minor=0.55, angle_degrees=40),
     GaussianBlur(sigma_major=1.1, sigma_minor=0.9, angle_degrees=120),
 )
-SETS = {"three cameras": BLURS, "one camera": BLURS[1:2]}
+SETS = ("three", "one", "motions")
+
+
+def blurs_of(name: str, count: int, lens: float, seed: int) -> list[Blur]:
+    """The blur of each face of a set."""
+    if name != "motions":
+        return [BLURS[n % len(BLURS) if name == "three" else 1] for n in range(count)]
+    rng = np.random.default_rng(seed)
+    return [
+        MotionBlur(length=rng.uniform(1.5, 3.5), angle_degrees=rng.uniform(0, 180), sigma=lens / 2)
+        for _ in range(count)
+    ]
 
 
 def enlarged(
@@ -58,14 +72,16 @@ def enlarged(
 
 def main() -> None:
     """Degrade, estimate, learn, enlarge, and print."""
-    options = {"depth": 0, "iterations": 0, "estimate_only": False}
+    options = {"depth": 0, "iterations": 0, "estimate_only": False, "only": "", "lens": 0.0, "noise": 1.5}
     args = parsed(__doc__, "folder", preset="fast", size=60, seed=0, **options)
     settings = case_settings(args)
     paths = np.array(sorted(args.folder.glob("*.png")))
     chosen = np.random.default_rng(args.seed).permutation(len(paths))[: args.size]
     truths = torch.stack([rounded(resize(read_picture(one).pixels, (SIDE, SIDE))) for one in paths[chosen]])
-    for name, blurs in SETS.items():
-        true, evidence = [Degradation(blur=blurs[n % len(blurs)], noise=NOISE) for n in range(len(truths))], []
+    for name in [args.only] if args.only else SETS:
+        noise, evidence = Noise(sigma=args.noise / 255), list[Evidence]()
+        blurs = blurs_of(name, len(truths), args.lens, args.seed)
+        true = [Degradation(blur=blur, noise=noise) for blur in blurs]
         for number, degradation in enumerate(true):
             (one,) = make_group(truths[number : number + 1], degradation, args.seed * 1000 + number).evidence
             evidence.append(replace(one, image=CaseImage(name=f"{number:03d}", sha256=f"{number:064x}")))
@@ -74,14 +90,14 @@ def main() -> None:
         print(f"{name}: all {words(estimate.degradation.blur)}; {estimate.why}")
         for (blur, own), count in Counter((a.blur, b.blur) for a, b in zip(true, each, strict=True)).items():
             print(f"  {count} of {words(blur)}: {words(own)}", flush=True)
-        if args.estimate_only or len(blurs) == 1:
+        if args.estimate_only or name == "one":
             continue
         cameras = ([Degradation()] * len(true), [estimate.degradation] * len(true), each, true)
         results = [[*resize(torch.stack([one.pixels for one in evidence]), (SIDE, SIDE))]]
         with machine(options_of(args)) as used:
             results += [enlarged(evidence, list(one), settings, args.seed, used) for one in cameras]
         show_row("blur", "bicubic", "assumes bicubic", "pooled", "estimate", "truth")
-        for camera in (*blurs, None):
+        for camera in (*(BLURS if name == "three" else ()), None):
             places = [n for n, one in enumerate(true) if camera in (None, one.blur)]
             psnr = [mean_psnr([one[n] for n in places], truths[places]) for one in results]
             show_row("all" if camera is None else words(camera), *psnr)

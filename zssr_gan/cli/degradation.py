@@ -25,6 +25,7 @@ app = typer.Typer(
 STAGES = {
     "blur": "estimating the blur",
     "certainty": "estimating it from parts of the images",
+    "motions": "looking for each image's own motion",
     "thirds": "comparing sharp and soft images",
 }
 """Of an estimate, as a person reads them."""

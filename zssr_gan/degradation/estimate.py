@@ -152,6 +152,12 @@ class Estimate(FileModel):
     @property
     def _own_blurs(self) -> str:
         """What of the summary is about images that have another blur."""
+        lengths = [blur.length for blur in self.own_blur.values() if isinstance(blur, MotionBlur)]
+        if lengths:
+            return (
+                f" over all; {len(lengths)} images have each their own motion ({min(lengths):.2f} to "
+                f"{max(lengths):.2f} LR pixels)"
+            )
         counts = Counter(self.own_blur.values())
         sharper = counts.pop(None, 0)
         parts = [f"{count} images: {blur.summary}" for blur, count in counts.items() if blur is not None]

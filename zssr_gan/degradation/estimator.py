@@ -20,6 +20,7 @@ from zssr_gan.degradation.estimate import Brightness, Estimate
 from zssr_gan.degradation.footage import COLOURS_OF_FOOTAGE, footage_verdict, is_footage
 from zssr_gan.degradation.found_compression import CompressionGroup, SetCompression, set_compressions
 from zssr_gan.degradation.model import Blur, Degradation, Jpeg, Noise
+from zssr_gan.degradation.motions import own_motions
 from zssr_gan.degradation.noise import LUMA_NOISE, SIDE, noise_variances
 from zssr_gan.degradation.recurrence import (
     EstimationSettings,
@@ -133,7 +134,8 @@ def estimate_degradation(
     noise, by_brightness = _noise_of_colours(coloured)
     found: Fit | None = None
     recurrence: Recurrence | None = None
-    certainty = None
+    certainty, blur = None, None
+    pixels, own_blur = [one.pixels for one in ordered], dict[int, Blur | None]()
     noise_from: Literal["colours", "recurrence", "nothing"] = "nothing" if noise is None else "colours"
     if len(tiles) < settings.fewest:
         parts = f"{len(tiles)} part{'' if len(tiles) == 1 else 's'}"
@@ -168,6 +170,12 @@ def estimate_degradation(
         sure, why = verdict(certainty, settings)
         if shape:
             why = f"{why}; {shape}"
+        if sure:
+            blur = found.blur
+        if compression is None and not compressions and not footage:
+            motions, moved = own_motions(pixels, recurrence, found, teller.of("motions"))
+            own_blur |= motions
+            sure, why = (True, moved) if motions else (sure, why)
         if not sure:
             why = f"bicubic is assumed: {why}"
             if noise_from == "recurrence":  # found together with a blur that is not used
@@ -176,15 +184,13 @@ def estimate_degradation(
         sure, compression, why = footage_verdict(found, sure, why, seen)
         noise, noise_from = None, "nothing"
     used = Degradation(
-        blur=found.blur if found is not None and sure else None,
+        blur=blur if sure else None,
         noise=noise if noise is not None and noise.sigma > 0 else None,
         jpeg=compression,
     )
-    own_blur = dict[int, Blur | None]()
-    if used.blur is not None:
+    if used.blur is not None and not own_blur:
         assert recurrence is not None
         assert found is not None
-        pixels, step = [one.pixels for one in ordered], teller.of("thirds")
         own_blur = own_blurs(
             pixels, used, recurrence, found, lambda some: cut_tiles(some, settings), teller.of("thirds")
         )
@@ -303,6 +309,7 @@ class _Teller:
         self.most = {
             "blur": 10 * settings.trials,
             "certainty": settings.parts * (settings.trials // 3),
+            "motions": 30,
             "thirds": settings.trials,
         }
 

@@ -251,7 +251,7 @@ class Degradation(_Model):
         return cut / cut.sum()
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _downscale_of(degradation: Degradation) -> Downscale:
     """See `Degradation.downscale`."""
     blur = degradation.blur

@@ -10,7 +10,7 @@ Shapes: B tiles, H W their rows and columns, S windows, n = 8 their side, u v fr
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -161,19 +161,27 @@ class Recurrence:
         """The same of other tiles, in windows of another side."""
         return Recurrence(tiles, self.compression, self.settings, self.seed if seed is None else seed, side)
 
-    def misfit(self, blur: Blur, noise: float, *, quiet: bool = False) -> float:
-        """How unlike the tiles their shrunk copies are; `quiet` looks at their quietest windows too."""
+    def misfit(self, blur: Blur | Sequence[Blur], noise: float, *, quiet: bool = False) -> float:
+        """How unlike the tiles their shrunk copies are; `quiet` looks at their quietest windows too.
+
+        Args:
+            blur: of all tiles, or of each group of them.
+            noise: standard deviation of luma's noise, [0, 1] units.
+            quiet: see above.
+        """
         everywhere, quietest = self._statistics(self._shrunk(blur, noise), quiet=quiet)
         apart = _distance(everywhere, self._all)
         return apart + _distance(quietest, self._quiet) if quiet else apart
 
-    def _shrunk(self, blur: Blur, noise: float) -> list[Tensor]:
+    def _shrunk(self, blur: Blur | Sequence[Blur], noise: float) -> list[Tensor]:
         """Levels of the tiles at half their size, as the camera would have stored them."""
-        downscale = DegradedDownscale(Degradation(blur=blur))
+        blurs = blur if isinstance(blur, Sequence) else [blur] * len(self.tiles.groups)
+        made = {one: DegradedDownscale(Degradation(blur=one)) for one in set(blurs)}
         # The tiles' own noise comes through the shrinking in part; the rest is added.
-        missing = noise * math.sqrt(max(0.0, 1 - _energy(downscale)))
+        lost = {one: noise * math.sqrt(max(0.0, 1 - _energy(downscale))) for one, downscale in made.items()}
         out = []
-        for group, drawn in zip(self.tiles.groups, self._noise, strict=True):
+        for group, drawn, one in zip(self.tiles.groups, self._noise, blurs, strict=True):
+            downscale, missing = made[one], lost[one]
             small = downscale(group[:, None], (group.shape[1] // 2, group.shape[2] // 2)) + missing * drawn
             if self.compression is not None:
                 small = compress(small, self.compression.luma, self.compression.chroma)

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, Field, JsonValue, ValidationError
 
 from zssr_gan.degradation.estimate import Estimate
 from zssr_gan.degradation.found_compression import ImageCompression
-from zssr_gan.degradation.model import Degradation
+from zssr_gan.degradation.model import Degradation, GaussianBlur
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import relative_path, sha256_file, why_unreadable
 from zssr_gan.provenance import STATEMENT, VERSION, CaseImage, FileModel, Label, finite_json, label_of
@@ -138,7 +138,7 @@ class DegradationFacts(FileModel):
         values, why = found.of(image_sha256), found.why
         if values.blur is None and image_sha256 in found.own_blur:
             why = f"bicubic is assumed: this image is sharper than the blur of the others would leave it; {why}"
-        elif image_sha256 in found.own_blur:
+        elif image_sha256 in found.own_blur and isinstance(values.blur, GaussianBlur):
             why = f"the blur is that of the images of about this sharpness; {why}"
         return cls(
             values=values,
