@@ -4,6 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
+from zssr_gan.errors import ImageError
 from zssr_gan.imaging import preview
 
 
@@ -25,7 +26,7 @@ def test_a_preview_is_a_picture_of_the_image(file: Path, channels: int, mode: st
 
 
 @pytest.mark.usefixtures("file")
-def test_previews_are_made_once_a_second_and_cost_a_hundredth(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_previews_are_made_once_a_second_and_cost_a_fiftieth(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, made = [0.0], list[float]()
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
 
@@ -37,12 +38,12 @@ def test_previews_are_made_once_a_second_and_cost_a_hundredth(monkeypatch: pytes
     while clock[0] < 20:
         clock[0] += 0.01
         preview.show(make)
-    assert len(made) == 4
+    assert len(made) == 8
     clock[0] = made[-1] + 1.1
     preview.show(make, now=True)
-    assert len(made) == 5
+    assert len(made) == 9
     preview.show(make, now=True)
-    assert len(made) == 5
+    assert len(made) == 9
 
 
 def test_without_a_file_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,3 +54,11 @@ def test_without_a_file_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_preview_that_cannot_be_written_fails_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZSSR_GAN_PREVIEW", str(file / "no" / "folder.png"))
     preview.show(lambda: torch.zeros(1, 2, 2))
+
+
+def test_an_image_that_cannot_be_read_has_none(file: Path) -> None:
+    def make() -> torch.Tensor:
+        raise ImageError("broken")
+
+    preview.show(make)
+    assert not file.exists()

@@ -267,13 +267,17 @@ def _run(
 ) -> list[str]:
     """Learn the case, then enhance each image, into `results`; returns what went wrong with the comparison sheet."""
     from zssr_gan.cli.model import show_model
+    from zssr_gan.imaging import preview
     from zssr_gan.inference.batch import run_plan
     from zssr_gan.inference.case import decide_init, with_degradation, with_shared_model
     from zssr_gan.inference.sheet import Sheet
+    from zssr_gan.inference.small import plain_enlargement
 
     sheet = None if compare is None else Sheet(compare)
     for notice in plan.notices:
         bar.info(notice)
+    if plan.todo:
+        preview.show(lambda: plain_enlargement(plan.todo[0].source, request.scale), now=True)
     request, line = decide_init(plan, request)
     if line and plan.todo:
         bar.info(line)

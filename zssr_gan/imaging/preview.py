@@ -1,7 +1,7 @@
 """A picture of the image in work, for a program that shows it: `ZSSR_GAN_PREVIEW=FILE.png` in the environment.
 
-The file is replaced whole, at most once a second, and making it takes at most a hundredth of the time. Pixels of
-results do not depend on it.
+The file is replaced whole, at most once a second, and what networks are put to for it takes at most a fiftieth of the
+time. Pixels of results do not depend on it.
 """
 
 import contextlib
@@ -15,10 +15,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from zssr_gan.errors import ZssrGanError
+
 _SECONDS_BETWEEN = 1.0
-_TIMES_ITS_COST = 100
+_TIMES_ITS_COST = 50
 LARGEST = 512 * 512
 """Pixels of an image that goes through its network for a preview."""
+LARGEST_SHOWN = 2**20
+"""Pixels of an input of which there are previews at all: making them of a photograph takes seconds."""
 
 _lock = threading.Lock()  # small images are worked on in several threads
 _shown, _cost = float("-inf"), 0.0  # when the last one was made, and the seconds that it took
@@ -38,13 +42,14 @@ def show(make: Callable[[], Tensor], *, now: bool = False) -> None:
         return
     try:
         began = time.monotonic()
-        levels = make().clamp(0, 1).mul(255).round().byte().cpu()
-        picture = Image.fromarray(levels[0].numpy() if len(levels) == 1 else levels[:3].permute(1, 2, 0).numpy())
-        temporary = Path(f"{path}.{os.getpid()}.tmp")
-        with contextlib.suppress(OSError):  # a preview is worth no failure
+        with contextlib.suppress(OSError, ZssrGanError):  # a preview is worth no failure
+            levels = make().clamp(0, 1).mul(255).round().byte().cpu()
+            picture = Image.fromarray(levels[0].numpy() if len(levels) == 1 else levels[:3].permute(1, 2, 0).numpy())
+            temporary = Path(f"{path}.{os.getpid()}.tmp")
             picture.save(temporary, "PNG", compress_level=1)
             temporary.replace(path)
         _shown = time.monotonic()
-        _cost = _shown - began
+        if not now:
+            _cost = _shown - began
     finally:
         _lock.release()

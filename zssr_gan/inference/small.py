@@ -1,12 +1,18 @@
 """Small images: several are learnt from at once, each on one thread of its own."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
+from torch import Tensor
 
 from zssr_gan.devices import ONE_THREAD_PIXELS, RunOptions, machine
+from zssr_gan.errors import ImageError
+from zssr_gan.imaging.io import read_picture
+from zssr_gan.imaging.preview import LARGEST_SHOWN
+from zssr_gan.imaging.resize import Scale, enlarged_size, resize
 from zssr_gan.inference.enhance import Enhanced, OnProgress
 from zssr_gan.inference.outputs import Job
 from zssr_gan.inference.result import Result
@@ -28,6 +34,19 @@ def size_in_header(path: Path) -> tuple[int, int] | None:
             return image.size
     except Exception:  # damaged headers raise anything, and their image has its own error when its turn comes
         return None
+
+
+def plain_enlargement(path: Path, scale: Scale) -> Tensor:
+    """The bicubic enlargement of an image, `C H W`, before anything is known of it, for a preview.
+
+    Raises ImageError: it cannot be read, or is too large for a preview.
+    """
+    size = size_in_header(path)
+    if size is None or math.prod(size) > LARGEST_SHOWN:
+        raise ImageError(f"{path}: has no preview")
+    with machine(RunOptions("cpu", threads=1)):  # what several threads have computed makes learning on one slow
+        pixels = read_picture(path).pixels
+        return resize(pixels, enlarged_size((pixels.shape[-2], pixels.shape[-1]), scale))
 
 
 def run_small(

@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from zssr_gan.imaging import preview
 from zssr_gan.imaging.sheets import contact_sheet, encode_sheet
 from zssr_gan.video.tracks import Track, TrackFrame
 
 _MOST = 400  # cells; of longer tracks every second frame is shown, or every fourth, ...
 _CELL = 160  # pixels
+_SHOWN = 480  # of the preview of a frame
 _AROUND = 2.0  # times the region's sides that a cell shows
 _FOUND, _NOT_USED = (60, 220, 60), (255, 70, 50)
 
@@ -26,6 +28,7 @@ class TrackSheet:
 
     def add(self, frame: TrackFrame, image: Tensor) -> None:
         """Draw a frame, luma `H W`."""
+        preview.show(lambda: torch.from_numpy(_drawn(frame, image, _SHOWN)).permute(2, 0, 1).float().div_(255))
         self._given += 1
         if (self._given - 1) % self._every == 0:
             self._cells[frame.index, frame.field == "bottom"] = _caption(frame), _drawn(frame, image)
@@ -58,7 +61,7 @@ def _caption(frame: TrackFrame) -> str:
     return f"{name}{time}: {what}"
 
 
-def _drawn(frame: TrackFrame, image: Tensor) -> NDArray[np.uint8]:
+def _drawn(frame: TrackFrame, image: Tensor, cell_px: int = _CELL) -> NDArray[np.uint8]:
     """`H W 3`: the surroundings of the region, enlarged to their pixels, with its corners joined."""
     corners = np.array(frame.corners)
     middle, side = (corners.max(0) + corners.min(0)) / 2, _AROUND * float(np.ptp(corners, 0).max())
@@ -69,9 +72,9 @@ def _drawn(frame: TrackFrame, image: Tensor) -> NDArray[np.uint8]:
     y0, x0, y1, x1 = max(0, top), max(0, left), min(len(levels), top + wide), min(levels.shape[1], left + wide)
     if y1 > y0 and x1 > x0:
         padded[y0 - top : y1 - top, x0 - left : x1 - left] = levels[y0:y1, x0:x1]
-    factor = _CELL / wide
+    factor = cell_px / wide
     sampling = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.BOX
-    cell = Image.fromarray(padded).resize((_CELL, _CELL), sampling).convert("RGB")
+    cell = Image.fromarray(padded).resize((cell_px, cell_px), sampling).convert("RGB")
     points = [(float(x - left) * factor, float(y - top) * factor) for x, y in corners]
     ImageDraw.Draw(cell).line([*points, points[0]], _FOUND if frame.status == "tracked" else _NOT_USED)
     return np.asarray(cell).copy()

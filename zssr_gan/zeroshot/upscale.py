@@ -137,7 +137,9 @@ def upscale(
     image = lr_CHW = upload(lr_CHW, machine.device)
     done = SuperResolved(lr_CHW, lr_CHW.new_zeros(lr_CHW.shape[-2:], dtype=torch.float16), tile=machine.tile)
     run = _Run(settings, downscale, seed, machine.precision, shared, on_progress, len(steps) == 1, done)
-    preview.show(lambda: resize(lr_CHW, enlarged_size((lr_CHW.shape[-2], lr_CHW.shape[-1]), scale)), now=True)
+    shown = lr_CHW[0].numel() <= preview.LARGEST_SHOWN
+    if shown:
+        preview.show(lambda: resize(lr_CHW, enlarged_size((lr_CHW.shape[-2], lr_CHW.shape[-1]), scale)), now=True)
     selections: list[Selection] = []
     for number, step in enumerate(steps):
         prefix = f"step {number + 1}/{len(steps)}: " if len(steps) > 1 else ""
@@ -158,7 +160,8 @@ def upscale(
         why = f"in step {least + 1} of {len(steps)}, which has the smallest share, {done.choice.why}"
         done.choice = replace(done.choice, why=why)
     done.image_CHW = image if len(image) == channels else image.mean(0, keepdim=True)
-    preview.show(lambda: done.image_CHW, now=True)
+    if shown:
+        preview.show(lambda: done.image_CHW, now=True)
     return done
 
 
