@@ -32,7 +32,7 @@ export function show(root) {
     const { originals } = state.open;
     zone.className = originals.length ? "drop compact" : "drop";
     redraw(list, originals.length ? [h("h2", {}, count(originals.length, "file"), h("span", { class: "quiet" }, ` · ${bytes(originals.reduce((sum, one) => sum + one.bytes, 0))}`)), h("ul", { class: "cards originals" }, originals.map(card)), next()] :
-      h("p", { class: "quiet" }, "No files yet. Pictures: PNG, JPEG, TIFF, WebP, BMP and more. Videos: AVI, MKV, MP4, MOV and more."));
+      uploads.length ? null : h("p", { class: "quiet" }, "No files yet. Pictures: PNG, JPEG, TIFF, WebP, BMP and more. Videos: AVI, MKV, MP4, MOV and more."));
   }
 
   function card(one) {
