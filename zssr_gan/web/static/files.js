@@ -37,12 +37,12 @@ export function show(root) {
 
   function card(one) {
     const good = isImage(one), picked = chosen(state.open.id).pictures;
-    return h("li", { class: one.problem ? "card problem" : "card" },
+    return h("li", { class: one.problem && one.kind !== "other" ? "card problem" : "card" },
       one.pending || one.kind === "other" || one.problem ? h("div", { class: "thumb none" }, one.pending ? "reading…" : one.kind === "other" ? "not a picture or video" : "cannot be read") : h("img", { class: "thumb", src: caseUrl(state.open.id, "originals", one.id, "thumb.png"), alt: `Thumbnail of ${one.name}`, loading: "lazy" }),
       h("div", { class: "facts" },
         good ? h("label", { class: "check" }, h("input", { type: "checkbox", checked: picked === null || picked.has(one.id), onchange: (event) => pick(one.id, event.target.checked) }), h("strong", {}, one.name)) : h("strong", {}, one.name),
         h("span", { class: "quiet" }, [one.width ? size(one.width, one.height) : null, one.frames ? count(one.frames, "frame") : null, one.seconds ? duration(one.seconds) : null, bytes(one.bytes)].filter(Boolean).join(" · ")),
-        one.problem ? h("p", { class: "wrong" }, one.problem) : null,
+        one.problem ? h("p", { class: one.kind === "other" ? "quiet" : "wrong" }, one.problem) : null,
         isVideo(one) ? link("Mark a face or plate", step("mark", one.id), { class: "button small" }) : null,
         h("details", {}, h("summary", {}, "Hash, time, details"),
           h("dl", {}, h("dt", {}, "SHA-256"), h("dd", {}, h("code", {}, one.sha256)), h("dt", {}, "Received"), h("dd", {}, time(one.received)),

@@ -27,6 +27,7 @@ export function show(root, [asked]) {
   async function load() {
     wrong = null;
     frames = [];
+    go(0);
     const of = video;
     try {
       for (let found; of === video && !gone && !found?.complete; ) { // a long video's frames come in parts
@@ -52,7 +53,7 @@ export function show(root, [asked]) {
     scrub.value = at;
     const frame = frames[at];
     const moment = frame ? seconds(frame.pts, frame.time_base) : null;
-    const text = frame ? `Frame ${at} of ${frames.length - 1}${moment === null ? ", time not known" : `, ${moment.toFixed(3)} s`}` : "No frame";
+    const text = frame ? `Frame ${at} of ${frames.length - 1}${moment === null ? ", time not known" : `, ${moment.toFixed(3)} s`}` : "Reading the frames…";
     scrub.setAttribute("aria-valuetext", text);
     told.replaceChildren(...[wrong ? h("span", { class: "wrong" }, wrong) : null, h("strong", {}, wrong ? "" : text), frame?.type ? ` · ${frame.type} frame${frame.key ? " (key)" : ""}` : "", frame?.repeat ? " · repeats the one before" : "", status()].filter(Boolean));
     if (frames.length) picture.show(frameUrl(at), `${video.name}, ${text}`, video.width, video.height);

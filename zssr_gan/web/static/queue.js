@@ -33,7 +33,7 @@ export function show(root) {
 
 /** One job: state, progress, time left, what can be done. `preview` shows the picture as it comes. */
 export function jobCard(job, { where = false, preview = false } = {}) {
-  const part = share(job.progress), running = job.state === "running";
+  const part = share(job), running = job.state === "running";
   const left = job.progress?.left_s;
   const act = (name, body) => () => attempt(async () => {
     const found = await post(jobUrl(job, name), body);
