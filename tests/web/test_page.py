@@ -1,0 +1,127 @@
+"""The page in a real Chromium, against the real server, while no other host can be reached."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from pipelines.demo import FACE, write_clip
+from tests.browser import CHROMIUM, Page, page_of_a_browser
+from tests.web.pages import axe_script, complaints, press_button, served, step, violations
+from zssr_gan.cli.main import app
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium (Debian: apt-get install chromium)")
+
+FILES = ".drop input[multiple]"
+MINUTES = 300.0  # seconds that a job may take beside other tests
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with page_of_a_browser(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address that lets the browser into a server."""
+    with served(tmp_path_factory.mktemp("web") / "cases") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    return axe_script()
+
+
+@pytest.fixture(params=[(1280, False), (390, True)], ids=["desktop", "phone"])
+def page(request: pytest.FixtureRequest, browser: Page) -> Page:
+    width, phone = request.param
+    browser.events.clear()
+    browser.resize(width, 844, phone=phone)
+    browser.media(dark=phone)
+    return browser
+
+
+def picture(folder: Path) -> Path:
+    file = folder / "face one.png"
+    pixels = torch.randint(0, 255, (24, 20, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    Image.fromarray(pixels.numpy()).save(file)
+    return file
+
+
+def test_a_picture_becomes_a_case(tmp_path: Path, page: Page, url: str) -> None:
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(picture(tmp_path).read_bytes()[:600])
+    page.visit(url)
+    page.wait(f"document.querySelector({json.dumps(FILES)})")
+    page.choose_files(FILES, [tmp_path / "face one.png", cut])
+    page.wait("document.querySelectorAll('.card').length === 2 && document.querySelector('.card.problem .wrong')")
+    shown = page.value("document.querySelector('main').innerText")
+    assert "face one.png" in shown
+    assert "20\u00a0\u00d7\u00a024\u00a0px" in shown
+    assert page.value("document.documentElement.scrollWidth <= innerWidth")
+    assert complaints(page, url) == []
+
+
+@pytest.mark.slow
+def test_from_drop_to_package(tmp_path: Path, page: Page, url: str, axe: str) -> None:
+    clip = tmp_path / "clip.mkv"
+    write_clip(clip)
+    left, top, width, height = map(int, FACE.split(","))
+    found = []
+
+    def check(state: str) -> None:
+        found.extend((state, *one) for one in violations(page, axe))
+        assert page.value("document.documentElement.scrollWidth <= innerWidth"), state
+
+    page.visit(url)
+    page.wait(f"document.querySelector({json.dumps(FILES)})")
+    check("home")
+    page.choose_files(FILES, [clip])
+    press_button(page, "Mark a face or plate")
+    check("files")
+    page.wait("document.querySelector('.frame-stage img')?.naturalWidth === 96")
+    for _ in range(4):
+        page.press("ArrowRight", 39)
+    page.wait("document.querySelector('.frame-facts').textContent.startsWith('Frame 4')")
+    across, down = (left / 96, (left + width) / 96), (top / 80, (top + height) / 80)
+    page.drag(".frame-stage", *across, down=down)
+    check("marked")
+    press_button(page, "Follow it")
+    page.wait("document.querySelectorAll('.tick').length === 9", MINUTES)
+    check("track")
+    page.press("ArrowRight", 39)
+    page.press("x", 88)
+    press_button(page, "Save 1 changed frame")
+    page.wait("document.querySelectorAll('.tick.unused').length === 1")
+    press_button(page, "Fuse these frames")
+    page.wait("document.querySelector('.plan .command')")
+    assert "zssr-gan fuse" in page.value("document.querySelector('.plan .command').innerText")
+    check("enhance")
+    press_button(page, "Start fusing")
+    page.wait("document.querySelector('.viewer .under')?.naturalWidth === 72", MINUTES)
+    assert "identification" in page.value("document.querySelector('.about').innerText")
+    assert page.value("document.querySelector('.tags').innerText").split() == ["plain", "enlargement", "fused"]
+    page.drag(".overlay", 0.5, 0.9)
+    page.wait("Number(document.querySelector('.slider').value) > 80")
+    for key, code in (("d", 68), ("b", 66), ("e", 69)):
+        page.press(key, code)
+        check(key)
+    step(page, "handover")
+    press_button(page, "Make the package")
+    link = "[...document.querySelectorAll('a')].find(a => a.textContent === 'Download the package')"
+    page.wait(link, MINUTES)
+    check("package")
+    read = "new Promise(done => { const r = new FileReader(); r.onload = () => done(r.result); r.readAsDataURL(b); })"
+    package = page.value(f"fetch({link}.href).then(r => r.blob()).then(b => {read})")
+    assert complaints(page, url) == []
+    (tmp_path / "case.zip").write_bytes(base64.b64decode(package.partition(",")[2]))
+    verified = CliRunner().invoke(app, ["verify", str(tmp_path / "case.zip"), "--rerun"])
+    assert verified.exit_code == 0, verified.output
+    assert [one for one in found if one[2] in ("serious", "critical")] == []
