@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import http.client
 import json
+import os
 import re
 import resource
 import subprocess
@@ -63,6 +64,12 @@ class Server:
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
         assert found
         return int(found[1]) / 1000
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds of the process that answers, by now."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -181,6 +188,7 @@ def load(running: Server, clients: int, seconds: float, pause: float, *, idle: b
         while time.monotonic() < end and (line := answer.readline()):
             events[number] += line.startswith(b"event: job")
 
+    before = running.cpu_s
     threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(clients) for work in (ask, listen)]
     for thread in threads:
         thread.start()
@@ -189,6 +197,8 @@ def load(running: Server, clients: int, seconds: float, pause: float, *, idle: b
     for path, found in times.items():
         print(f"{path.replace(case, 'ID'):36} {_shown(found)}")
     print(f"{'all':36} {_shown([one for found in times.values() for one in found])}")
+    spent = running.cpu_s - before
+    print(f"CPU of the server: {spent:.1f} s; load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(f"errors: {len(errors)} {errors[:3]}; events of jobs a client: {min(events)} to {max(events)}")
     print(f"memory of the server: {running.peak_mb:.0f} MB (peak); client: {resource.getrusage(0).ru_utime:.0f} CPU s")
 

@@ -1,6 +1,7 @@
 """`zssr-gan web`: the page, served on this machine; `zssr-gan web-user`: who may use it in a small lab."""
 
 import importlib.util
+import os
 import sys
 import webbrowser
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ users_app = typer.Typer(
 )
 
 _MOST_PORTS = 65535
+_NICE = 5  # jobs leave the page its time on a machine that they fill
 
 UsersFile = Annotated[Path, typer.Option("--users", metavar="FILE", help="The file of names and hashed passwords.")]
 
@@ -119,6 +121,8 @@ def work(cases: Path, device: str, main: "Main") -> None:
     with running("Stopped: the job goes on when 'zssr-gan web' starts again."):
         from zssr_gan.web.worker import run
 
+        if hasattr(os, "nice"):
+            os.nice(_NICE)
         run(cases, device, main)
 
 

@@ -11,8 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from zssr_gan.errors import OutputError
 from zssr_gan.web.body import Form, body
-from zssr_gan.web.case_folder import Case, Original, create_case, delete_case, list_cases, open_folder
-from zssr_gan.web.log import verify_log
+from zssr_gan.web.case_folder import Case, Original, create_case, delete_case, open_folder
 from zssr_gan.web.pictures_api import facts_of, look
 from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.results import estimates, results, tracks
@@ -57,8 +56,10 @@ async def all_cases(site: Site, _request: Request, person: Person) -> Response:
 
     def found() -> list[dict[str, Any]]:
         running = Counter(job.case for job in site.queue.jobs() if job.state in ("queued", "running"))
-        cases = [case for case in list_cases(site.cases) if person.admin or case.facts.owner == person.name]
-        return [{**_summary(case), "results": _count_results(case), "running": running[case.id]} for case in cases]
+        return [
+            {**_summary(site, case), "results": _count_results(case), "running": running[case.id]}
+            for case in site.cases_of(person)
+        ]
 
     return JSONResponse(await asyncio.to_thread(found))
 
@@ -167,9 +168,9 @@ async def _answer(site: Site, case: Case) -> Response:
     return JSONResponse(await asyncio.to_thread(_facts, site, case))
 
 
-def _summary(case: Case) -> dict[str, Any]:
+def _summary(site: Site, case: Case) -> dict[str, Any]:
     facts = case.facts.model_dump(mode="json", exclude={"version", "program"})
-    return {"id": case.id, **facts, "files": len(case.originals())}
+    return {"id": case.id, **facts, "files": len(site.originals(case))}
 
 
 def _count_results(case: Case) -> int:
@@ -177,15 +178,15 @@ def _count_results(case: Case) -> int:
 
 
 def _facts(site: Site, case: Case) -> dict[str, Any]:
-    log, originals = verify_log(case.folder), case.originals()
+    log = site.log_of(case)
     jobs = [job_facts(job) for job in site.queue.jobs(case.id)]
-    return _summary(case) | {
+    return _summary(site, case) | {
         "folder": str(case.folder),
         "running": sum(job["state"] in ("queued", "running") for job in jobs),
-        "originals": [facts_of(site, case, original) for original in originals],
-        "tracks": [public(one) for one in tracks(case)],
-        "estimates": [public(one) for one in estimates(case)],
-        "results": [public(one) | {"lossy": "lossy" in one["_paths"]} for one in results(case)],
+        "originals": [facts_of(site, case, original) for original in site.originals(case).values()],
+        "tracks": [public(one) for one in site.made(case, "tracks", tracks)],
+        "estimates": [public(one) for one in site.made(case, "estimates", estimates)],
+        "results": [public(one) | {"lossy": "lossy" in one["_paths"]} for one in site.made(case, "results", results)],
         "jobs": jobs,
         "log": {"entries": log.entries, "ok": log.ok, "text": log.text},
     }

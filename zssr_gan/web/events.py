@@ -21,9 +21,9 @@ class _Page:
 
     sees: Sees
     loop: asyncio.AbstractEventLoop
-    waiting: asyncio.Queue[tuple[str, object] | None] = field(default_factory=lambda: asyncio.Queue(_LONGEST_QUEUE))
+    waiting: asyncio.Queue[bytes | None] = field(default_factory=lambda: asyncio.Queue(_LONGEST_QUEUE))
 
-    def tell(self, message: tuple[str, object] | None) -> None:
+    def tell(self, message: bytes | None) -> None:
         """Runs in the page's own loop."""
         if self.waiting.full():  # it does not read: it ends, and loads everything when it comes again
             self.waiting.get_nowait()
@@ -66,8 +66,7 @@ class Events:
                     continue
                 if message is None:
                     return
-                name, data = message
-                yield f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
+                yield message
         finally:
             self._pages.discard(page)
 
@@ -79,7 +78,7 @@ class Events:
 
     def _tell_case(self, page: _Page, case: str) -> None:
         if page.sees(case):
-            page.tell(("case", {"id": case}))
+            page.tell(_event("case", {"id": case}))
 
     async def _watch(self) -> None:
         since, _ = await asyncio.to_thread(self._queue.changes, 1 << 62)
@@ -87,9 +86,13 @@ class Events:
             await asyncio.sleep(_POLL_S)
             since, jobs = await asyncio.to_thread(self._queue.changes, since)
             for job in jobs:
-                facts = self._facts(job)
+                changed = _event("job", self._facts(job))
+                if job.state not in ("queued", "running"):
+                    changed += _event("case", {"id": job.case})
                 for page in list(self._pages):
                     if page.sees(job.case):
-                        page.tell(("job", facts))
-                        if job.state not in ("queued", "running"):
-                            page.tell(("case", {"id": job.case}))
+                        page.tell(changed)
+
+
+def _event(name: str, data: object) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from zssr_gan.web.refusals import Refusal
 
@@ -134,6 +135,7 @@ class Pictures:
         self._quick = ThreadPoolExecutor(_AT_ONCE, "pictures")
         self._long = ThreadPoolExecutor(1, "frames")
         self._lock, self._made = threading.Lock(), 0
+        self._facts: dict[str, dict[str, Any]] = {}
         self._running: dict[tuple[Path, str], Future[None]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._prune()
@@ -142,6 +144,14 @@ class Pictures:
         """A picture that is there, by the hash of its file and its own name."""
         path = self._folder / key / name
         return path if path.exists() else None
+
+    def facts(self, key: str) -> dict[str, Any] | None:
+        """What is known of an original, by its hash."""
+        if key not in self._facts:
+            if (path := self.place(key, "facts.json")) is None:
+                return None
+            self._facts[key] = json.loads(path.read_bytes())
+        return self._facts[key]
 
     def problem(self, key: str, work: str) -> str | None:
         """Why work on a file could not be done."""

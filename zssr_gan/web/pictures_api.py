@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from zssr_gan.web.case_folder import Case, CaseError, Original
+from zssr_gan.web.case_folder import Case, Original
 from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.site import Person, Site
 
@@ -19,6 +19,11 @@ _POLL_S = 0.02
 
 PICTURE = {"cache-control": "private, max-age=3600"}  # its address names what never changes
 ATTACHMENT = {"content-security-policy": "sandbox; default-src 'none'"}
+
+
+async def picture(path: Path) -> Response:
+    """A PNG as an answer."""
+    return Response(await asyncio.to_thread(path.read_bytes), media_type="image/png", headers=PICTURE)
 
 
 def look(site: Site, case: Case, original: Original) -> Future[None]:
@@ -35,8 +40,8 @@ def facts_of(site: Site, case: Case, original: Original) -> dict[str, Any]:
     problem, pending = None, False
     if original.kind == "other":
         problem = "is neither an image nor a video by the ending of its name: it is stored with its hash, no more"
-    elif (path := site.pictures.place(original.sha256, "facts.json")) is not None:
-        known |= json.loads(path.read_bytes())
+    elif (facts := site.pictures.facts(original.sha256)) is not None:
+        known |= facts
     else:
         work = "look_at_video" if original.kind == "video" else "look_at_image"
         problem = site.pictures.problem(original.sha256, work)
@@ -108,7 +113,7 @@ async def _frame(site: Site, case: Case, original: Original, number: int) -> Res
         raise Refusal(404, f"{original.name}: has no frame {number}.")
     if number % _WINDOW >= _WINDOW // 2:
         _window(site, case, original, window + 1)
-    return FileResponse(path, media_type="image/png", headers=PICTURE)
+    return await picture(path)
 
 
 def _window(site: Site, case: Case, original: Original, window: int) -> Future[None]:
@@ -128,16 +133,16 @@ async def _looked(site: Site, case: Case, original: Original, name: str) -> Resp
         await asyncio.wrap_future(look(site, case, original))
         path = site.pictures.place(original.sha256, name)
     assert path is not None
-    return FileResponse(path, media_type="image/png", headers=PICTURE)
+    return await picture(path)
 
 
 async def _original(site: Site, request: Request, person: Person) -> tuple[Case, Original]:
     def find() -> tuple[Case, Original]:
         case = site.case(request.path_params["case"], person)
-        try:
-            return case, case.original(request.path_params["original"])
-        except CaseError as error:
-            raise Refusal(404, f"{error}.") from error
+        original = site.originals(case).get(number := request.path_params["original"])
+        if original is None:
+            raise Refusal(404, f"the case {case.facts.title} has no original {number}; load the page again.")
+        return case, original
 
     return await asyncio.to_thread(find)
 

@@ -16,7 +16,7 @@ from zssr_gan.web import results
 from zssr_gan.web.body import Form, body
 from zssr_gan.web.case_folder import Case, CaseError
 from zssr_gan.web.commands import METHODS, facts, queue_job
-from zssr_gan.web.pictures_api import ATTACHMENT, PICTURE, facts_of
+from zssr_gan.web.pictures_api import ATTACHMENT, facts_of, picture
 from zssr_gan.web.plans import Body, Size
 from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.site import Person, Site, job_facts
@@ -77,7 +77,7 @@ async def view(site: Site, request: Request, person: Person) -> Response:
     if one["kind"] == "video":
         return await _made(site, path, "show_frames", "frame-0.png", {"first": 0, "last": 0})
     if path.suffix.lower() == ".png":
-        return FileResponse(path, media_type="image/png", headers=PICTURE)
+        return await picture(path)
     return await _made(site, path, "show_result", "view.png")
 
 
@@ -86,7 +86,7 @@ async def bicubic(site: Site, request: Request, person: Person) -> Response:
     _, one = await _result(site, request, person)
     if (plain := one["_paths"].get("plain")) is not None:
         if plain.suffix.lower() == ".png":
-            return FileResponse(plain, media_type="image/png", headers=PICTURE)
+            return await picture(plain)
         return await _made(site, plain, "show_result", "view.png")
     size = {"width": one["width"], "height": one["height"], "region": one.get("region")}
     name = f"bicubic-{hashlib.sha256(json.dumps(size).encode()).hexdigest()[:16]}.png"
@@ -116,7 +116,7 @@ async def lossy(site: Site, request: Request, person: Person) -> Response:
 async def plot(site: Site, request: Request, person: Person) -> Response:
     """GET .../estimates/E/plot.png."""
     _, one = await _found(site, request, person, results.estimates, "estimate")
-    return FileResponse(_path(one, "plot"), media_type="image/png", headers=PICTURE)
+    return await picture(_path(one, "plot"))
 
 
 async def track(site: Site, request: Request, person: Person) -> Response:
@@ -129,7 +129,7 @@ async def track(site: Site, request: Request, person: Person) -> Response:
 async def sheet(site: Site, request: Request, person: Person) -> Response:
     """GET .../tracks/T/sheet.png: its frames side by side."""
     _, one = await _found(site, request, person, results.tracks, "track")
-    return FileResponse(_path(one, "sheet"), media_type="image/png", headers=PICTURE)
+    return await picture(_path(one, "sheet"))
 
 
 async def edited_track(site: Site, request: Request, person: Person) -> Response:
@@ -172,7 +172,7 @@ def public(one: dict[str, Any]) -> dict[str, Any]:
 def _sizes(site: Site, case: Case) -> dict[str, Size]:
     """Width, height and frames of the originals of which they are known."""
     found = {}
-    for original in case.originals():
+    for original in site.originals(case).values():
         known = facts_of(site, case, original)
         if known["width"] is not None:
             found[original.id] = known["width"], known["height"], known["frames"] or 1
@@ -189,7 +189,7 @@ async def _found(
     def find() -> tuple[Case, dict[str, Any]]:
         case = site.case(request.path_params["case"], person)
         try:
-            return case, results.find(kind(case), request.path_params[what], what)
+            return case, results.find(site.made(case, f"{what}s", kind), request.path_params[what], what)
         except CaseError as error:
             raise Refusal(404, f"{error}.") from error
 
@@ -212,4 +212,4 @@ async def _made(site: Site, path: Path, work: str, name: str, arguments: dict[st
         made = site.pictures.place(key, name)
     if made is None:
         raise Refusal(404, f"{path.name}: has no such picture.")
-    return FileResponse(made, media_type="image/png", headers=PICTURE)
+    return await picture(made)

@@ -1,18 +1,23 @@
 """What the routes work on: who is signed in, the cases, the uploads."""
 
 import asyncio
+import contextlib
 import getpass
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from starlette.requests import Request
 
 from zssr_gan.errors import ZssrGanError
-from zssr_gan.web.case_folder import SERVER_FOLDER, Case, CaseError, open_case
+from zssr_gan.web.case_folder import CASE_FILE, SERVER_FOLDER, Case, CaseError, Original, open_case, slug
 from zssr_gan.web.events import Events
 from zssr_gan.web.guard import Address, cookie_of
+from zssr_gan.web.log import NAME as LOG
+from zssr_gan.web.log import LogCheck, verify_log
+from zssr_gan.web.memo import Memo, stamp
 from zssr_gan.web.pictures import Decoder, Pictures
 from zssr_gan.web.queue import Job, Queue
 from zssr_gan.web.refusals import Refusal
@@ -21,6 +26,8 @@ from zssr_gan.web.uploads import Uploads
 from zssr_gan.web.users import Users, read_users
 
 _LONGEST_WAIT_S = 60.0
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,7 @@ class Site:
         self._users_file = users
         self._read_users: tuple[int, Users] | None = None
         self.state = cases / SERVER_FOLDER
+        self._memo = Memo()
         self.sessions = Sessions(self.state / "sessions.json", on_token)
         self.uploads = Uploads(self.state / "uploads", upload_limit_bytes)
         self.queue = Queue(self.state / "queue.sqlite")
@@ -102,12 +110,36 @@ class Site:
     def case(self, name: str, person: Person) -> Case:
         """A case that this person may see. Raises Refusal, also for one of somebody else."""
         try:
-            case = open_case(self.cases, name)
+            path = self.cases / slug(name) / CASE_FILE
+            case = self._memo.get(("case", name), stamp(path), lambda: open_case(self.cases, name))
         except CaseError as error:
             raise Refusal(404, f"{error}.") from error
         if not (person.admin or case.facts.owner == person.name):
             raise Refusal(404, f"there is no case {name}; it was deleted, or lies in another folder of cases.")
         return case
+
+    def cases_of(self, person: Person) -> list[Case]:
+        """The cases that a person may see, by their folders' names; what cannot be read is left out."""
+        found = []
+        for path in sorted(self.cases.glob(f"*/{CASE_FILE}")):
+            with contextlib.suppress(Refusal):
+                found.append(self.case(path.parent.name, person))
+        return found
+
+    def originals(self, case: Case) -> dict[str, Original]:
+        """The originals of a case by their ids."""
+        return self._memo.get(
+            ("originals", case.id), stamp(case.folder / LOG), lambda: {one.id: one for one in case.originals()}
+        )
+
+    def log_of(self, case: Case) -> LogCheck:
+        """Whether the log of a case is whole."""
+        return self._memo.get(("log", case.id), stamp(case.folder / LOG), lambda: verify_log(case.folder))
+
+    def made(self, case: Case, kind: str, find: Callable[[Case], _T]) -> _T:
+        """What jobs made in a case, read again after a second, since files come while a job runs."""
+        now = stamp(case.folder / LOG), int(time.monotonic())
+        return self._memo.get((kind, case.id), now, lambda: find(case))
 
     def sees(self, person: Person, name: str) -> bool:
         """Whether a case is there for this person."""
