@@ -1,24 +1,28 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from torch import Tensor
 
-from tests.processes import Running
+from tests.processes import ROOT, Running
+from zssr_gan.errors import OutputError
 from zssr_gan.files import is_leftover, sha256_file
 from zssr_gan.inference.verify import verify_record
 from zssr_gan.settings.base import write_yaml
 from zssr_gan.web import log
 from zssr_gan.web.case_folder import SERVER_FOLDER, Case, create_case
 from zssr_gan.web.queue import Job, Queue
-from zssr_gan.web.worker import preview_of
+from zssr_gan.web.worker import _Worker, preview_of
 
 TINY = {
     "network": {"depth": 2, "width": 4},
@@ -179,3 +183,35 @@ def test_kills_lose_nothing(case: Case, queue: Queue, start: Start, kills: int, 
     wait(start(), lambda: ended(queue, *jobs))
     assert [queue.job(job.id).state for job in jobs] == ["done"] * len(jobs)
     check_whole(case, jobs)
+
+
+def test_sigterm_ends_a_worker_that_only_begins(case: Case) -> None:
+    command = [sys.executable, "-c", f"from tests.web.workers import main; main([{str(case.folder.parent)!r}])"]
+    worker = subprocess.Popen(command, cwd=ROOT)
+    lock = case.folder.parent / SERVER_FOLDER / "worker-cpu.lock"
+    while not lock.exists():
+        assert worker.poll() is None
+        time.sleep(0.005)
+    worker.terminate()
+    assert worker.wait(2) == 0
+
+
+def test_a_full_disk_delays_the_end_of_a_job(case: Case, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The results are whole, and the log's line is written as soon as there is room."""
+    job, full = enhance(queue, case, "originals/0.png"), [True, True]
+    real = log.append_once
+
+    def append_once(folder: Path, user: str, act: str, *more: Any, **facts: Any) -> dict[str, Any]:
+        if act == "job ended" and full:
+            full.pop()
+            raise OutputError("no room")
+        return real(folder, user, act, *more, **facts)
+
+    monkeypatch.setattr(log, "append_once", append_once)
+    monkeypatch.setattr("zssr_gan.web.worker._SECONDS_FOR_ROOM", 0.01)
+    claimed = queue.claim("cpu")
+    assert claimed is not None
+    _Worker(case.folder.parent, "cpu", lambda _: 0)._do(claimed)
+    assert not full
+    assert queue.job(job.id).state == "done"
+    check_whole(case, [job])

@@ -78,16 +78,20 @@ class _Worker:
     def __init__(self, cases: Path, device: str, main: Main) -> None:
         self.cases, self.device, self.main = cases, device, main
         self.queue = Queue(cases / SERVER_FOLDER / "queue.sqlite")
-        self.stopping = False
+        self.stopping, self._starting = False, True
 
     def stop(self, _number: int, _frame: FrameType | None) -> None:
         """SIGTERM: the job in work goes back into the queue."""
         self.stopping = True
+        if self._starting:  # to import torch takes many seconds on a busy machine
+            raise SystemExit(0)
 
     def work(self) -> None:
+        """Take one job after another, until `stop`."""
         self._until_written(lambda: self.queue.requeue(self.device))
         for module in _IMPORTED:
             importlib.import_module(module)
+        self._starting = False
         while not self.stopping:
             job = self._until_written(lambda: self.queue.claim(self.device))
             if job is None:
