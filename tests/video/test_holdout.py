@@ -31,13 +31,21 @@ def test_frames_of_one_scene_in_their_places_pay(frames: Tensor) -> None:
     assert None not in verdict.ratios[1:]
 
 
-def test_motion_that_is_off_by_less_than_a_pixel_is_seen(frames: Tensor) -> None:
+@pytest.mark.parametrize(
+    ("away", "words"),
+    [
+        ([[0, 0], [0.6, 0], [0, 0.6], [-0.6, 0], [0, -0.6]], "pixels from where their motion says"),
+        ([[0, 0], [0.35, 0], [0.35, 0], [0.25, 0.25], [0.25, 0.25]], "where it may lie elsewhere"),
+        ([[0, 0], [0.35, 0], [0, 0.35], [-0.35, 0], [0, -0.35]], "unexplained"),
+    ],
+    ids=["each its own way", "all one way", "by less"],
+)
+def test_motion_that_is_off_is_refused(frames: Tensor, away: list[list[float]], words: str) -> None:
     known = motion(5)
-    away = torch.tensor([[0, 0], [0.35, 0], [0, 0.35], [-0.35, 0], [0, -0.35]], dtype=torch.float64)
-    fused = fuse_burst(frames, CAMERA, motion=replace(known, shift=known.shift + away))
-    verdict = judge_fusion(frames, CAMERA, fused, affine=False)
+    off = replace(known, shift=known.shift + torch.tensor(away, dtype=torch.float64))
+    verdict = judge_fusion(frames, CAMERA, fuse_burst(frames, CAMERA, motion=off), affine=False)
     assert not verdict.fuse
-    assert "pixels from where their motion says" in verdict.reason
+    assert words in verdict.reason
 
 
 def test_frames_of_something_else_do_not_pay(frames: Tensor) -> None:
@@ -53,9 +61,24 @@ def test_two_frames_cannot_be_judged(frames: Tensor) -> None:
     assert verdict.ratio is None
 
 
-def test_what_the_reference_frame_alone_shows_is_not_lost(frames: Tensor) -> None:
-    shown = frames.clone()
-    shown[0, :, 8:13, 12:17] += 0.08
-    verdict = judge_fusion(shown, CAMERA, fuse_burst(shown, CAMERA, affine=False), affine=False)
+def test_what_the_reference_frame_alone_shows_is_not_lost() -> None:
+    frames = burst(motion(9), CAMERA, noise=2 / 255)[0]
+    before = fuse_burst(frames, CAMERA, motion=motion(9))
+    frames[0, :, 8:13, 12:17] += 0.06
+    fused = fuse_burst(frames, CAMERA, motion=motion(9))
+    inside, around = (slice(None), slice(17, 25), slice(25, 33)), (slice(None), slice(34, 48))
+    assert float((fused.image - before.image)[inside].mean()) == pytest.approx(0.06, abs=0.02)
+    assert float(fused.support[inside[1:]].max()) < 2
+    assert float((fused.image - before.image)[around].abs().mean()) < 1 / 255
+    assert 0.03 < fused.alone < 0.25
+    assert before.alone == 0
+    assert judge_fusion(frames, CAMERA, fused, affine=False).fuse
+
+
+def test_a_loss_that_is_left_is_refused(frames: Tensor) -> None:
+    fused = fuse_burst(frames, CAMERA, affine=False)
+    lost = fused.residual.clone()
+    lost[8:13, 12:17] += 20
+    verdict = judge_fusion(frames, CAMERA, replace(fused, residual=lost), affine=False)
     assert not verdict.fuse
     assert "at one place the reference frame differs" in verdict.reason

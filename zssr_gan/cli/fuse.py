@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _VIDEO = "Of a video"
 
+_WORTH_SAYING = 0.01  # share of the region
+
 
 def fuse(
     inputs: Annotated[
@@ -204,6 +206,11 @@ def _show(done: "FusedStills", output: Path, bar: "Bar") -> None:
     bar.note(f"degradation: {done.degradation.why}")
     if done.verdict.fuse and max(done.fused.phases) < STATIC:
         bar.note("nothing moves between the frames by parts of a pixel: fusing lowers the noise, but adds no detail")
+    if done.verdict.fuse and done.fused.alone >= _WORTH_SAYING:
+        bar.note(
+            f"in {100 * done.fused.alone:.0f} % of the region the other frames show something else: there the "
+            "reference frame counts alone (the evidence shows where)"
+        )
     used = sum(fact.rejected is None for fact in done.fused.frames)
     what = f"{used} frames fused" if done.verdict.fuse else "the reference frame alone, restored; fusing does not pay"
     bar.result(f"{output}: {what}: {done.verdict.reason}")

@@ -168,6 +168,7 @@ def _made(
             },
             "phases": list(done.fused.phases),
             "support": {"mean": float(done.shown.support.mean()), "least": float(done.shown.support.min())},
+            "reference_alone": done.fused.alone,
             "video": given.video,
             "aspect": None
             if done.stored is None

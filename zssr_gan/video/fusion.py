@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor
 
 from zssr_gan.degradation.model import Degradation
@@ -33,6 +34,12 @@ from zssr_gan.video.solver import YCBCR, Burst, luma_planes, solve
 STATIC = 0.05
 """Below this, `Fused.phases` says that frames have no sub-pixel shifts: shifts of 0.05 pixels give 0.04."""
 
+LEAST_ERROR = 1.0
+"""8-bit levels that any frame may be off."""
+
+_ALIKE, _UNLIKE = 4.5, 6.5  # times what is left unexplained where frames fit best, that the reference frame is off
+_STAYS = 0.5  # of the reference frame's coding error, that fusing leaves
+_FALLBACKS = 3  # rounds of looking where it is
 _ROUNDS = 2  # of registration to the fused image
 _FIRST_STEPS, _LAST_STEPS = (3, 8), (4, 10)  # Newton's, and conjugate gradients' in each
 _FARTHEST = 1 / 3  # of a side, that a frame may lie away
@@ -82,6 +89,8 @@ class Fused:
     """As it was given."""
     coding: Coding | None = None
     """Of all frames, as they were fused."""
+    alone: float = 0.0
+    """Share of the reference frame where others show something else, so that it counts alone."""
 
     @property
     def phases(self) -> tuple[float, float]:
@@ -154,17 +163,24 @@ def fuse_burst(
     used = [f for f, reason in enumerate(reasons) if reason is None]
     burst, weights = Burst.of(planes, found.motion, degradation, scale, reference, used, coding), None
     goal = None if mean is None else _goal(mean, pull, scale)
-    for channel in range(len(scene)):
-        pilot, weights = solve(burst, channel, scene[channel], _FIRST_STEPS, weights)
-        scene[channel], weights = solve(
-            burst,
-            channel,
-            pilot,
-            _LAST_STEPS,
-            weights if channel else None,
-            unlikeness(pilot),
-            None if goal is None else (goal[0][channel], goal[1]),
-        )
+    differs = np.zeros(planes.shape[2:], np.float32)
+    for _ in range(_FALLBACKS + 1):
+        weights = None
+        for channel in range(len(scene)):
+            pilot, weights = solve(burst, channel, scene[channel], _FIRST_STEPS, weights)
+            scene[channel], weights = solve(
+                burst,
+                channel,
+                pilot,
+                _LAST_STEPS,
+                weights if channel else None,
+                unlikeness(pilot),
+                None if goal is None else (goal[0][channel], goal[1]),
+            )
+        more = np.maximum(differs, _differs(burst, scene, float(coding.error[reference]) if coding else 0.0))
+        if not (more > differs).any():
+            break
+        differs, burst = more, replace(burst, agreement=_agreement(burst, more, scale))
     assert weights is not None
     measured = measure_motion(y, scene_target(scene[0], degradation, scale, mask), found.motion)
     seen = weights * np.asarray(burst.rows.sum(1) > 0).reshape(weights.shape)
@@ -181,7 +197,36 @@ def fuse_burst(
         reference=reference,
         mask=mask,
         coding=coding,
+        alone=float((differs if mask is None else differs[mask.numpy()]).mean()),
     )
+
+
+def _differs(burst: Burst, scene: Array, coding_error: float) -> Array:
+    """`H W`: 1 where the reference frame shows something else than a scene that all frames share, 0 where it does not.
+
+    Others would outvote it there: a limb that moved, what hides a part, something that it alone shows.
+    """
+    if len(burst.gain) == 1:
+        return np.zeros(burst.pixels.shape[2:], np.float32)
+    off = []
+    for plane, pixels in zip(scene, burst.pixels, strict=True):
+        residual = pixels - burst.gain * (burst.rows @ plane.ravel()).reshape(pixels.shape)
+        near = np.sqrt(ndimage.gaussian_filter(residual**2, (0, 1, 1), mode="nearest"))
+        # By the tenth that fits best, since most of a frame may move.
+        typical = float(np.quantile(np.delete(near, burst.reference, 0), 0.1))
+        off.append(near[burst.reference] / max(typical, _STAYS * coding_error, LEAST_ERROR / 255))
+    near = np.max(off, 0)
+    step = ((near - _ALIKE) / (_UNLIKE - _ALIKE)).clip(0, 1).astype(np.float32)
+    smooth: Array = step * step * (3 - 2 * step)
+    return smooth
+
+
+def _agreement(burst: Burst, differs: Array, scale: int) -> Array:
+    """`R H W`: what differs in the reference frame, where the pixels of all frames lie in the scene, from 1."""
+    border = ((scale * BORDER,) * 2,) * 2
+    scene = np.pad(differs.repeat(scale, 0).repeat(scale, 1), border, mode="edge")
+    agreement: Array = 1 - (burst.rows @ scene.ravel()).reshape(burst.pixels[0].shape).clip(0, 1)
+    return agreement
 
 
 def _facts(

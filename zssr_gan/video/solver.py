@@ -65,6 +65,8 @@ class Burst:
     """Standard deviation of luma's noise."""
     reference: int
     """Which of the R."""
+    agreement: Array | None = None
+    """`R H W`, 0 where the reference frame shows something else and counts alone, to 1; None: 1 everywhere."""
 
     @classmethod
     def of(
@@ -202,5 +204,7 @@ def _weights(residual: Array, burst: Burst) -> Array:
     near = np.sqrt(ndimage.gaussian_filter(residual**2, (0, 1, 1), mode="nearest"))
     typical = max(burst.least, float(np.median(near)))
     weights: Array = (1 + (near / (_TOLERANCE * typical)) ** 2) ** -2
+    if burst.agreement is not None:
+        weights *= burst.agreement
     weights[burst.reference] = 1
     return weights.astype(np.float32)
