@@ -205,7 +205,7 @@ class Graph:
         log.launches.append("graph")
         self.replays += 1
         for func, args, kwargs, made in self.operators if self.replays > 1 else ():
-            new = tree_flatten(func(*tree_map(_held, args), **tree_map(_held, kwargs)))[0]
+            new = tree_flatten(func(*args, **kwargs))[0]
             for old, now in zip(made, (x for x in new if isinstance(x, torch.Tensor)), strict=True):
                 if old.data_ptr() != now.data_ptr():
                     old.copy_(now)
@@ -307,7 +307,8 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
         if name in _COPYING and ((there and here) or bool(there) != onto):
             raise RuntimeError(f"a copy between host and device in a capture reads freed memory later ({_line()})")
         if (there or onto) and not _NO_LAUNCH.fullmatch(name):
-            graph.operators.append((func, args, plain, made))
+            # What is held, as a tensor with its history would keep autograd's graph alive.
+            graph.operators.append((func, tree_map(_held, args), tree_map(_held, plain), made))
     elif (there or onto) and not _NO_LAUNCH.fullmatch(name) and any(t.numel() for t in made or tensors):
         log.launches.append(name)
         log.bytes += sum(map(_traffic, tensors)) + sum(t.numel() * t.element_size() for t in made)

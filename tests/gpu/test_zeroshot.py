@@ -128,36 +128,74 @@ def shared_model(used: Machine, downscale: Downscale = BICUBIC) -> SharedModel:
     return learn_shared(case(), settings(), (2.0, 2.0), downscale, seed=0, machine=used)
 
 
+def pool_fleet(used: Machine, chosen: ZeroShotSettings, downscale: Downscale) -> Fleet:
+    """A shared model's, of images of two sizes."""
+    task = Task.of((2.0, 2.0), chosen.network.grid, downscale, used.precision)
+    there = [image.to(used.device) for image in (*images(4), *images(2, 20))]
+    pool = ImagePool(there, [], [task] * 6, chosen, 0)
+    return Fleet(make_network(chosen, 3, task.factor, [0]).to(used.device), pool, chosen, task)
+
+
 class TestWaits:
+    @pytest.mark.parametrize("replayed", [False, True])
     @pytest.mark.parametrize("downscale", [BICUBIC, BLUR, JPEG], ids=["bicubic", "blur", "jpeg"])
     @pytest.mark.parametrize("preset", ["fast", "paper"])
-    def test_none_in_an_iteration(self, preset: str, downscale: Downscale, cuda: Machine, no_wait: NoWait) -> None:
-        chosen = load_preset(preset).for_size(256)
-        fleet = fleet_on(cuda, chosen, downscale)
-        fleet.advance()  # tables and matrices are made once
+    def test_none_in_an_iteration(
+        self, preset: str, downscale: Downscale, replayed: bool, cuda: Machine, no_wait: NoWait
+    ) -> None:
+        fleet = fleet_on(cuda, load_preset(preset).for_size(256), downscale)
+        for _ in range(3 if replayed else 1):  # tables and matrices are made once
+            fleet.advance()
         fleet.clock = 1
         with no_wait():
             fleet.advance()
 
     @pytest.mark.parametrize("downscale", [BICUBIC, BLUR, JPEG], ids=["bicubic", "blur", "jpeg"])
     def test_none_in_a_step_of_a_shared_model(self, downscale: Downscale, cuda: Machine, no_wait: NoWait) -> None:
-        chosen = load_preset("quality").for_case()
-        task = Task.of((2.0, 2.0), chosen.network.grid, downscale, cuda.precision)
-        there = [image.to(cuda.device) for image in (*images(4), *images(2, 20))]
-        pool = ImagePool(there, [], [task] * 6, chosen, 0)
-        fleet = Fleet(make_network(chosen, 3, task.factor, [0]).to(cuda.device), pool, chosen, task)
+        fleet = pool_fleet(cuda, load_preset("quality").for_case(), downscale)
         fleet.advance()
         fleet.clock = 1
         with no_wait():
             fleet.advance()
 
-    def test_an_iteration_launches_what_the_one_before_did(
-        self, launches: Callable[..., list[str]], cuda: Machine
-    ) -> None:
-        fleet = fleet_on(cuda, load_preset("paper").for_size(256))
-        fleet.advance()
+
+class TestReplays:
+    """Iterations of few networks are CUDA graphs from the third on."""
+
+    @pytest.mark.parametrize("kind", ["slope", "cosine", "shared"])
+    def test_are_the_launched_iterations(self, kind: str, cuda: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Also when networks have left a fleet, and when others have taken their places."""
+        ended, replays = [], []
+        replay = torch.cuda.CUDAGraph.replay
+        monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (replays.append(graph), replay(graph))[1])
+        for most in (0, 16):
+            monkeypatch.setattr("zssr_gan.zeroshot.fleet._MOST_REPLAYED", most)
+            slope = {"schedule": {"kind": "slope", "iterations": 99}, "optimiser": {"kind": "adam"}}
+            chosen = settings(**slope) if kind == "slope" else settings()
+            fleet = (pool_fleet if kind == "shared" else fleet_on)(cuda, chosen, BLUR)
+            losses = [fleet.advance() for _ in range(5)]
+            if kind != "shared":
+                fleet.assign(torch.tensor([1]), fleet_on(cuda, chosen, BLUR, 1))
+                losses += [fleet.advance() for _ in range(2)]
+                fleet.select(torch.tensor([0, 2]))
+            losses += [fleet.advance() for _ in range(5)]
+            ended.append([fleet.network.weights_NP.detach().cpu(), *(one.cpu() for one in losses)])
+            assert bool(replays) == bool(most)
+        assert len(set(map(id, replays))) == (1 if kind == "shared" else 2)
+        assert all(map(torch.equal, *ended))
+
+    @pytest.mark.parametrize(("kind", "most"), [("paper", 150), ("fast", 250), ("shared", 250)])
+    def test_launches(self, kind: str, most: int, launches: Callable[..., list[str]], cuda: Machine) -> None:
+        chosen = load_preset("quality").for_case() if kind == "shared" else load_preset(kind).for_size(256)
+        fleet = (pool_fleet if kind == "shared" else fleet_on)(cuda, chosen, BICUBIC)
+        for _ in range(3):
+            fleet.advance()
         fleet.clock = 1
-        assert launches(fleet.advance) == launches(fleet.advance)
+        counted = [launches(fleet.advance) for _ in range(2)]
+        assert max(map(len, counted)) <= most
+        assert all(one.count("graph") == 1 for one in counted)
+        if kind == "paper":  # where all crops are made alike
+            assert counted[0] == counted[1]
 
 
 @pytest.mark.skipif(STANDIN is None, reason="a GPU does not count launches: pytest -p tests.gpu.standin")

@@ -129,11 +129,11 @@ class TestLearning:
         drawn: dict[tuple[int, ...], int] = {}
         sides, real = set(), PairSource.take
 
-        def take(self: PairSource, image_S: Tensor, draws: Tensor, noise: Tensor, side: int, host: Tensor) -> Any:
+        def take(self: PairSource, image_S: Tensor, draws: Tensor, noise: Tensor, side: int) -> Any:
             size = self.images[0].size
             drawn[size] = drawn.get(size, 0) + len(image_S)
             sides.add((side, size))
-            return real(self, image_S, draws, noise, side, host)
+            return real(self, image_S, draws, noise, side)
 
         monkeypatch.setattr(PairSource, "take", take)
         assert learn([*images[:3], images[3][:, :12, :]], chosen).weights_P.isfinite().all()

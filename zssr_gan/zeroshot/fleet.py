@@ -6,8 +6,9 @@ may begin at different times, in the place of others that have stopped.
 Shapes: N networks, B crops, C channels, H W rows and columns, P parameters of a network, T the last iterations.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from zssr_gan.devices import download, upload
 from zssr_gan.networks.zssr import ZSSR
+from zssr_gan.ops.graphs import Graphed
 from zssr_gan.seeds import derive_seed, generator
 from zssr_gan.settings.zeroshot import ZeroShotSettings
 from zssr_gan.zeroshot.optimiser import FleetOptimiser, Slope, make_schedule
@@ -31,6 +33,10 @@ _DEAD_ERROR = 1 / 255  # ... and that RMSE is above this: a flat image leaves no
 _LARGEST_MEASURED = 512  # pixels a side: of a larger image the reconstruction error is that of its middle (memory)
 
 _FINITE_EVERY = 10  # iterations between two looks for NaN on a GPU: each makes the CPU wait for it
+
+_MOST_REPLAYED = 16  # networks whose iterations are replayed as a CUDA graph: larger fleets keep a GPU busy without
+
+_MOST_SHAPES = 4  # of batches, each of which has a graph of its own, with memory of its own
 
 _RECENT = 50  # iterations that a network's last loss is the mean of
 
@@ -125,6 +131,7 @@ class Fleet(PerNetwork):
         self.clock = 0
         self.recent_NT = network.weights_NP.new_full((network.members, _RECENT), torch.nan)
         self._broken_N = torch.zeros(network.members, dtype=torch.bool)
+        self._steps: dict[torch.Size, Graphed] = {}  # by the shape of a batch
         self.flop_of_a_step = 0.0
         """Floating-point operations of a network in its last iteration, 6 a multiply-add (a third of them forward)."""
 
@@ -147,6 +154,7 @@ class Fleet(PerNetwork):
     def select(self, places: Tensor) -> None:
         """See `PerNetwork`."""
         super().select(places)
+        self._steps = {}  # they hold the tensors of before
         self.network.weights_NP.data = self.network.weights_NP.data[places]
 
     def assign(self, places: Tensor, other: "Fleet") -> None:
@@ -173,17 +181,17 @@ class Fleet(PerNetwork):
         rates = self.rates()
         running = rates > 0
         x, y, mask = self.sampler.sample(self.iteration_N)
-        with autocast(x.device, self.task.precision):
-            out = self.network(x)
-        losses = masked_l1(out, y, mask)
-        # Networks share no weights, so the gradient of the sum is each one's own.
-        (gradient,) = torch.autograd.grad(losses.sum(), self.network.weights_NP)
-        self.optimiser.step(gradient, rates)
+        step = self._steps.get(x.shape)
+        if step is None:
+            work = partial(_step, self.network, self.optimiser, self.task.precision)
+            replayed = len(rates) <= _MOST_REPLAYED and len(self._steps) < _MOST_SHAPES
+            step = self._steps[x.shape] = Graphed(work, x.device if replayed else torch.device("cpu"))
+        given = {"x": x, "y": y, "mask": mask, "rates": upload(rates.float(), x.device)}
+        losses = step(given)["losses"].clone()
         if isinstance(self.schedule, Slope) and self.images_NCHW is not None:
             wanted = self.schedule.wants_error(self.iteration_N[running])
             error = reconstruction_error(self.network, self.images_NCHW, self.task) if wanted else None
             self.schedule.observe(self.iteration_N, error)
-        losses = losses.detach()
         column = self.clock % _RECENT
         self.recent_NT[:, column] = torch.where(upload(running, x.device), losses, self.recent_NT[:, column])
         self.iteration_N += running
@@ -209,6 +217,17 @@ class Fleet(PerNetwork):
         figures = (one.tolist() for one in download(self.recent_losses(there), dead_N, finite_N))
         columns = (weights_NP.unbind(), self.iteration_N[places].tolist(), *figures)
         return [Trained(*each) for each in zip(*columns, strict=True)]
+
+
+def _step(network: ZSSR, optimiser: FleetOptimiser, precision: str, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Learn from one batch: `x`, `y`, `mask`, and `rates`, 0 of networks that have stopped; gives `losses`."""
+    with autocast(batch["x"].device, precision):
+        out = network(batch["x"])
+    losses = masked_l1(out, batch["y"], batch["mask"])
+    # Networks share no weights, so the gradient of the sum is each one's own.
+    (gradient,) = torch.autograd.grad(losses.sum(), network.weights_NP)
+    optimiser.step(gradient, batch["rates"])
+    return {"losses": losses.detach()}
 
 
 def make_network(

@@ -52,20 +52,22 @@ class ImagePool:
         first, end = bisect_left(self.sides, side), bisect_right(self.sides, side)
         end = min(len(self.images), max(end, first + _VARIETY * self.batch))
         drawn = [self.images[first + int(number * (end - first))] for number in numbers]
-        drawn_SD = uniform(self.seed_1 + 2, iteration_1, self.batch * PairSource.DRAWS).reshape(self.batch, -1)
-        draws_SD = upload(drawn_SD, self.device)
+        draws_SD = uniform(self.seed_1 + 2, iteration_1, self.batch * PairSource.DRAWS).reshape(self.batch, -1)
         # A camera without noise and compression takes no draws; all others take as many.
-        count = max(source.noise_count(side) for source in self.sources)
-        place_12 = upload(torch.stack([self.seed_1 + 3, iteration_1], 1), self.device)
-        noise_SE = normal(place_12[:, 0], place_12[:, 1], self.batch * count).reshape(self.batch, count)
+        noise_SE = torch.empty(self.batch, 0, device=self.device)
+        if count := max(source.noise_count(side) for source in self.sources):
+            place_12 = upload(torch.stack([self.seed_1 + 3, iteration_1], 1), self.device)
+            noise_SE = normal(place_12[:, 0], place_12[:, 1], self.batch * count).reshape(self.batch, count)
         parts, order = [], []
         for number in sorted({number for _, number, _ in drawn}):
             samples = [sample for sample, (_, its, _) in enumerate(drawn) if its == number]
             order += samples
-            image_S = upload(torch.tensor([drawn[sample][2] for sample in samples]), self.device)
-            at = torch.tensor(samples)
-            there = upload(at, self.device)
-            parts.append(self.sources[number].take(image_S, draws_SD[there], noise_SE[there], side, drawn_SD[at]))
+            image_S, at = torch.tensor([drawn[sample][2] for sample in samples]), torch.tensor(samples)
+            noise = noise_SE[upload(at, self.device)] if count else noise_SE[:0]
+            parts.append(self.sources[number].take(image_S, draws_SD[at], noise, side))
+        if len(parts) == 1:
+            x, y, mask = (tensor[None] for tensor in parts[0])
+            return x, y, mask
         back = upload(torch.tensor(order).argsort(), self.device)
         x, y, mask = (torch.cat(tensors)[back][None] for tensors in zip(*parts, strict=True))
         return x, y, mask

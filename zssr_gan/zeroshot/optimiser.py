@@ -11,7 +11,6 @@ import math
 import torch
 from torch import Tensor
 
-from zssr_gan.devices import upload
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.settings.zeroshot import CosineSchedule, OptimiserSettings, SlopeSchedule
 from zssr_gan.zeroshot.state import PerNetwork
@@ -56,12 +55,13 @@ class FleetOptimiser(PerNetwork):
 
     @torch.no_grad()
     def step(self, gradient_NP: Tensor, rates: Tensor) -> None:
-        """Move the weights against the gradient at `rates` (`N`; 0 leaves a network as it is)."""
+        """Move the weights against the gradient at `rates` (`N`, where the weights are; 0 leaves a network
+        as it is)."""
         s, weights_NP = self.settings, self.network.weights_NP
         if s.clip:
             norm = gradient_NP.norm(dim=1, keepdim=True)
             gradient_NP = gradient_NP * (s.clip / norm.clamp(min=s.clip))
-        rates_N1, inner = upload(rates.to(gradient_NP.dtype), gradient_NP.device)[:, None], self.momentum_NP.shape[1]
+        rates_N1, inner = rates.to(gradient_NP)[:, None], self.momentum_NP.shape[1]
         self.steps_N1 += 1
         self._adam(weights_NP[:, inner:], gradient_NP[:, inner:], rates_N1)
         if inner:

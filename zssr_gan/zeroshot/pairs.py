@@ -153,23 +153,15 @@ class PairSource(PerNetwork):
             return 0
         return self.images[0].target_NCHW.shape[1] * math.prod(reduced_size((side, side), self.task.scale))
 
-    @property
-    def is_uniform(self) -> bool:
-        """Whether all crops are made alike, so that no draw decides how."""
-        return len(self.images) == 1 and not self.settings.affine
-
-    def take(
-        self, image_S: Tensor, draws_SD: Tensor, noise_SE: Tensor, side: int, drawn_SD: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def take(self, image_S: Tensor, draws_SD: Tensor, noise_SE: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
         """Cut one pair for each sample.
 
         Args:
-            image_S: which of the N images.
-            draws_SD: `S DRAWS`, uniform in [0, 1).
-            noise_SE: `S noise_count(side)`, standard normal.
+            image_S: which of the N images, on the CPU.
+            draws_SD: `S DRAWS`, uniform in [0, 1), on the CPU, where they decide how crops are made: a GPU gets no more
+                of them than it needs.
+            noise_SE: `S noise_count(side)`, standard normal, where the images are.
             side: of the crops, at most `self.side` and a multiple of the factor.
-            drawn_SD: `draws_SD` on the CPU, so that deciding how crops are made does not wait for a GPU; not read where
-                all are made alike (`is_uniform`).
 
         Returns:
             Inputs `S C J L`, targets `S C K K`, and `S 1 K K` with 1 where the loss counts.
@@ -177,37 +169,36 @@ class PairSource(PerNetwork):
         kind = draws_SD[:, 0]
         symmetry_S = _pick(draws_SD[:, 1], len(self.symmetries))
         symmetry_S = torch.where(kind >= 1 - self.settings.plain, torch.zeros_like(symmetry_S), symmetry_S)
-        samples, channels = len(image_S), self.images[0].target_NCHW.shape[1]
-        if self.is_uniform:
-            x, y, mask = self._cut(self.images[0], image_S, symmetry_S, draws_SD, side)
-        else:
-            number_S, warped_S = _pick(drawn_SD[:, 8], len(self.images)), drawn_SD[:, 0] < self.settings.affine
-            x = draws_SD.new_empty(samples, channels, side // self.task.factor[0], side // self.task.factor[1])
-            y = draws_SD.new_empty(samples, channels, side, side)
-            mask = draws_SD.new_empty(samples, 1, side, side)
-            for number, image in enumerate(self.images):
-                for warped, cut in ((False, self._cut), (True, self._warp)):
-                    at = ((number_S == number) & (warped_S == warped)).nonzero()[:, 0]
-                    if len(at):
-                        at = upload(at, self.device)
-                        x[at], y[at], mask[at] = cut(image, image_S[at], symmetry_S[at], draws_SD[at], side)
+        number_S, warped_S = _pick(draws_SD[:, 8], len(self.images)), kind < self.settings.affine
+        parts, places = [], []
+        for number, image in enumerate(self.images):
+            for warped, cut in ((False, self._cut), (True, self._warp)):
+                at = ((number_S == number) & (warped_S == warped)).nonzero()[:, 0]
+                if len(at):
+                    parts.append(cut(image, image_S[at], symmetry_S[at], draws_SD[at], side))
+                    places.append(at)
+        x, y, mask = parts[0]
+        if len(parts) > 1:
+            back = upload(torch.cat(places).argsort(), self.device)
+            x, y, mask = (torch.cat(tensors)[back] for tensors in zip(*parts, strict=True))
         if self.noise_count(side):
             # Noise and compression are a camera's, so they are of the LR patch's pixels, and are enlarged with them.
             size = reduced_size((side, side), self.task.scale)
             lr = x if self.task.factor != (1, 1) else resize(x, size)
-            added = self.task.downscale.capture(lr, noise_SE.reshape(samples, channels, *size)) - lr
+            added = self.task.downscale.capture(lr, noise_SE.reshape(*x.shape[:2], *size)) - lr
             x = x + resize(added, (x.shape[-2], x.shape[-1]))
         return x, y, mask
 
     def _cut(
         self, image: _TrainingImage, image_S: Tensor, symmetry_S: Tensor, draws: Tensor, side: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Square crops in one of the symmetries, gathered, so exact to the pixel."""
+        """Square crops in one of the symmetries, gathered, so exact to the pixel; arguments on the CPU."""
         fy, fx = self.task.factor
         # Crops start on the LR image's pixels, so that both patches show the same part.
         rows, columns = (n // f for n, f in zip(image.size, (fy, fx), strict=True))
         top_S = _pick(draws[:, 2], rows - side // fy + 1)
         left_S = _pick(draws[:, 3], columns - side // fx + 1)
+        image_S, symmetry_S, top_S, left_S = upload(torch.stack([image_S, symmetry_S, top_S, left_S]), self.device)
 
         def gather(images: Tensor, fy: int, fx: int, height: int, width: int) -> Tensor:
             maps = dihedral.index_maps(height, width, self.symmetries, self.device)
@@ -216,7 +207,11 @@ class PairSource(PerNetwork):
             return images[image_S[:, None, None], :, row_S, column_S].movedim(-1, 1)
 
         learn = image.learn_N1HW
-        mask = draws.new_ones(len(draws), 1, side, side) if learn is None else gather(learn, fy, fx, side, side)
+        mask = (
+            torch.ones(len(draws), 1, side, side, device=self.device)
+            if learn is None
+            else gather(learn, fy, fx, side, side)
+        )
         x = gather(image.input_NCJL, 1, 1, side // fy, side // fx)
         return x, gather(image.target_NCHW, fy, fx, side, side), mask
 
@@ -224,30 +219,31 @@ class PairSource(PerNetwork):
         self, image: _TrainingImage, image_S: Tensor, symmetry_S: Tensor, draws: Tensor, side: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Square crops of the image scaled, stretched, sheared and turned; the LR patch is made of the warped crop.
+        Arguments are on the CPU.
 
         The crop is warped with a margin as wide as shrinking and enlarging look, which is then cut off, so that a
         crop's edge is no border. Pixels from outside the image are mirrored ones, and do not count in the loss.
         """
         rows, columns = image.size
-        matrix_S22 = self._matrices(draws) @ _symmetry_matrices(self.symmetries, self.device)[symmetry_S]
+        matrix_S22 = self._matrices(draws) @ _symmetry_matrices(self.symmetries)[symmetry_S]
         # Half of what a crop covers along x and y, in the image's pixels. Up to half a crop may lie outside: crops
         # kept inside would show a small image's middle over and over, and its borders hardly ever.
         half_S2 = matrix_S22.abs().sum(2) * side / 2
-        size = _width_and_height(columns, rows, self.device)
+        size = torch.tensor([columns, rows], dtype=torch.float32)
         room_S2 = (size - half_S2).clamp(min=0)
         centre_S2 = size / 2 + room_S2 * (draws[:, 2:4] - 0.5)
 
         step = math.lcm(*self.task.multiples)
         margin = -(-(math.ceil(4 * max(self.task.scale)) + self.task.downscale.reach) // step) * step
         read = -(-(side + 2 * margin) // step) * step
-        offset = torch.arange(read, device=self.device) - margin - (side - 1) / 2
-        offset_2 = torch.stack(torch.meshgrid(offset, offset, indexing="xy"), -1)
+        matrix_S22, centre_S2 = (upload(x, self.device) for x in (matrix_S22, centre_S2))
+        size, offset_2 = _width_and_height(columns, rows, self.device), _offsets(read, margin, side, self.device)
         position_SKK2 = (matrix_S22[:, None, None] @ offset_2[..., None])[..., 0] + centre_S2[:, None, None]
         grid = position_SKK2 / size * 2 - 1
 
         def look(images: Tensor, mode: str) -> Tensor:
             # The image of a single network is looked at by all its crops without a copy.
-            source = images.expand(len(grid), -1, -1, -1) if len(images) == 1 else images[image_S]
+            source = images.expand(len(grid), -1, -1, -1) if len(images) == 1 else images[upload(image_S, self.device)]
             return F.grid_sample(source, grid, mode=mode, padding_mode="reflection", align_corners=False)
 
         warped = look(image.target_NCHW, "bicubic").clamp(0, 1)
@@ -284,17 +280,14 @@ class PairSampler(PerNetwork):
 
     def sample(self, iteration_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The batch of each network's iteration: inputs `N B C J L`, targets `N B C K K`, masks `N B 1 K K`."""
-        networks, batch, device = len(iteration_N), self.source.settings.batch, self.source.device
-        side = self.source.side
-        draws, noises = PairSource.DRAWS, self.source.noise_count(side)
-        seeds_N3 = upload(torch.cat([self.seeds_N2, iteration_N[:, None]], 1), device)
-        draws_SD = uniform(seeds_N3[:, 0], seeds_N3[:, 2], batch * draws).reshape(-1, draws)
-        noise_SE = normal(seeds_N3[:, 1], seeds_N3[:, 2], batch * noises).reshape(networks * batch, noises)
-        drawn_SD = draws_SD
-        if device.type != "cpu" and not self.source.is_uniform:
-            drawn_SD = uniform(self.seeds_N2[:, 0], iteration_N, batch * draws).reshape(-1, draws)
-        image_S = torch.arange(networks, device=device).repeat_interleave(batch)
-        x, y, mask = self.source.take(image_S, draws_SD, noise_SE, side, drawn_SD)
+        networks, batch, side = len(iteration_N), self.source.settings.batch, self.source.side
+        draws_SD = uniform(self.seeds_N2[:, 0], iteration_N, batch * PairSource.DRAWS).reshape(-1, PairSource.DRAWS)
+        noise_SE = torch.empty(networks * batch, 0)
+        if noises := self.source.noise_count(side):
+            seeds_N2 = upload(torch.stack([self.seeds_N2[:, 1], iteration_N], 1), self.source.device)
+            noise_SE = normal(seeds_N2[:, 0], seeds_N2[:, 1], batch * noises).reshape(-1, noises)
+        image_S = torch.arange(networks).repeat_interleave(batch)
+        x, y, mask = self.source.take(image_S, draws_SD, noise_SE, side)
         return (
             x.unflatten(0, (networks, batch)),
             y.unflatten(0, (networks, batch)),
@@ -321,9 +314,15 @@ def _width_and_height(width: int, height: int, device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _symmetry_matrices(symmetries: tuple[int, ...], device: torch.device) -> Tensor:
+def _offsets(read: int, margin: int, side: int, device: torch.device) -> Tensor:
+    """`read read 2`: offsets (x, y) of the pixels of a crop that is read with its margin from the crop's centre."""
+    offset = torch.arange(read, device=device) - margin - (side - 1) / 2
+    return torch.stack(torch.meshgrid(offset, offset, indexing="xy"), -1)
+
+
+@lru_cache(maxsize=64)
+def _symmetry_matrices(symmetries: tuple[int, ...]) -> Tensor:
     """`S 2 2`: from (x, y) offsets in an image that a symmetry was applied to, to offsets in the image before."""
     quarter, mirror = torch.tensor([[0.0, -1.0], [1.0, 0.0]]), torch.tensor([[-1.0, 0.0], [0.0, 1.0]])
     turns: list[Tensor] = [torch.linalg.matrix_power(quarter, k & 3) for k in symmetries]
-    matrices = [mirror @ turn if k & 4 else turn for k, turn in zip(symmetries, turns, strict=True)]
-    return upload(torch.stack(matrices), device)
+    return torch.stack([mirror @ turn if k & 4 else turn for k, turn in zip(symmetries, turns, strict=True)])
