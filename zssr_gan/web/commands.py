@@ -1,15 +1,16 @@
 """What the page can start: its methods, and jobs of what was asked, with the time that they take on this machine."""
 
-import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from zssr_gan.provenance import LABELS, Label
 from zssr_gan.web import log
-from zssr_gan.web.case_folder import Case
-from zssr_gan.web.plans import Body, Plan, Size, method_of, plan
+from zssr_gan.web.calibration import Point, expected, measured
+from zssr_gan.web.case_folder import SERVER_FOLDER, Case
+from zssr_gan.web.plans import Body, Size, method_of, plan
 from zssr_gan.web.queue import Job, Queue
 
 LEAD = "An investigative lead, not an identification."
@@ -74,7 +75,9 @@ def facts(case: Case, queue: Queue, body: Body, sizes: Mapping[str, Size]) -> di
         "label": made.label,
         "means": None if made.label is None else LABELS[made.label],
         "sentence": made.sentence,
-        "seconds": _seconds(queue, made, *_work(body, sizes)),
+        "seconds": expected_seconds(
+            queue, case.folder.parent / SERVER_FOLDER, made.kind, made.method, *_work(body, sizes)
+        ),
         "notices": list(made.notices),
     }
 
@@ -87,14 +90,15 @@ def _work(body: Body, sizes: Mapping[str, Size]) -> tuple[int, int]:
     return sum(count for _, _, count in found), sum(width * height * count for width, height, count in found)
 
 
-def _seconds(queue: Queue, made: Plan, pictures: int, pixels: int) -> float | None:
-    """How long a job takes on this machine, by those that were done here; None where none was.
+def expected_seconds(queue: Queue, server: Path, kind: str, method: str, pictures: int, pixels: int) -> float | None:
+    """How long a job takes on this machine, by those that were done here and by what was measured; None: not known.
 
-    The time of the job whose pictures were most alike in size is scaled by the pixels.
+    Args:
+        queue: that holds the jobs.
+        server: the folder of what was measured.
+        kind, method: of the job.
+        pictures, pixels: see `Job`.
     """
-    nearest: tuple[float, float] | None = None
-    for job, took in queue.seconds_of(made.kind):
-        if method_of(job.argv) == made.method and job.pixels and pixels:
-            apart = abs(math.log(job.pixels / job.pictures * pictures / pixels))
-            nearest = min(nearest or (math.inf, 0.0), (apart, took * pixels / job.pixels))
-    return None if nearest is None else round(nearest[1], 1)
+    done = [Point(method_of(job.argv), job.pictures, job.pixels, took) for job, took in queue.seconds_of(kind)]
+    seconds = expected([*done, *(measured(server) if kind == "enhance" else [])], method, pictures, pixels)
+    return None if seconds is None else round(seconds, 1)

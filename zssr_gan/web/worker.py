@@ -20,8 +20,11 @@ from typing import Any, TypeVar
 from zssr_gan.errors import OutputError
 from zssr_gan.files import is_leftover, locked, sha256_file
 from zssr_gan.web import log
+from zssr_gan.web.calibration import measure_next
 from zssr_gan.web.case_folder import SERVER_FOLDER, Case, CaseError, open_case
 from zssr_gan.web.child import Child, Main, end_with_parent
+from zssr_gan.web.commands import expected_seconds
+from zssr_gan.web.plans import method_of
 from zssr_gan.web.queue import Job, Queue, State
 
 RESUMES = frozenset({"enhance", "video"})
@@ -31,6 +34,7 @@ _IMPORTED = ("zssr_gan.inference.batch", "zssr_gan.video.fuse_files", "zssr_gan.
 _SECONDS_IDLE = 0.1
 _SECONDS_BETWEEN_PROGRESS = 0.3
 _SECONDS_FOR_ROOM = 2.0
+_SECONDS_TO_MEASURE = 5.0
 _LINES_TOLD = 12
 
 _T = TypeVar("_T")
@@ -92,12 +96,29 @@ class _Worker:
         for module in _IMPORTED:
             importlib.import_module(module)
         self._starting = False
+        idle_since, measures = time.monotonic(), True
         while not self.stopping:
-            job = self._until_written(lambda: self.queue.claim(self.device))
-            if job is None:
-                time.sleep(_SECONDS_IDLE)
-            else:
+            if (job := self._until_written(lambda: self.queue.claim(self.device))) is not None:
                 self._do(job)
+                idle_since = time.monotonic()
+            elif measures and time.monotonic() > idle_since + _SECONDS_TO_MEASURE:
+                measures = self._measure()
+                idle_since = time.monotonic()
+            else:
+                time.sleep(_SECONDS_IDLE)
+
+    def _measure(self) -> bool:
+        """Use the time to learn how long commands take; returns whether there may be more to learn."""
+
+        def stops() -> bool:
+            return self.stopping or any(job.state == "queued" for job in self.queue.jobs())
+
+        try:
+            return measure_next(self.cases / SERVER_FOLDER, self.main, _seen_device(self.device), stops) or stops()
+        except OSError as error:
+            return error.errno not in (errno.ENOSPC, errno.EDQUOT)
+        except OutputError:
+            return False
 
     def _do(self, job: Job) -> None:
         try:
@@ -146,7 +167,10 @@ class _Worker:
         child = Child(self.main, job.argv, case.folder, environment)
         said, printed = deque[str](maxlen=1000), deque[str](maxlen=10_000)
         shown: dict[str, Any] = {}
-        asked, last = False, 0.0
+        asked, last, began = False, 0.0, time.monotonic()
+        whole = expected_seconds(
+            self.queue, preview.parents[1], job.kind, method_of(job.argv), job.pictures, job.pixels
+        )
         while not child.ended:
             for stream, line in child.read(_SECONDS_IDLE):
                 facts = _facts(line) if stream == "stderr" else None
@@ -158,6 +182,8 @@ class _Worker:
                     shown = facts
             if time.monotonic() - last > _SECONDS_BETWEEN_PROGRESS:
                 last = time.monotonic()
+                if whole is not None and shown.get("images", 1) == 1:  # a command knows how long its stage takes
+                    shown["left_s"] = round(max(0.0, whole - (last - began)), 1) or shown.get("left_s")
                 asked = self._note(job.id, shown, preview) or asked
             if asked or self.stopping:
                 child.stop()
