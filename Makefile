@@ -3,7 +3,7 @@
 # that is there already; pip's own variables (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL) choose where torch comes from.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo zoo prepare synth train eval test test-slow test-gpu gpu-table lint format bench wheel clean
+.PHONY: help setup demo web zoo prepare synth train eval test test-slow test-gpu gpu-table lint format bench wheel clean
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -51,6 +51,9 @@ train: setup ## train the generator of a run: make train [CONFIG=...] [SET=...] 
 
 eval: setup ## tables, figures and the report (report/index.html) of a trained run: make eval [CONFIG=...] [SET=...] [ARGS="--only table1,truth"]
 	@$(BIN)/python -m pipelines.evaluate --config "$(CONFIG)" $(if $(SMALL),--small) $(SET) $(ARGS)
+
+web: setup ## open the page on a case of faces and a clip, as a tour; it stops with Ctrl-C: make web [ARGS="--port 9000"]
+	@$(BIN)/python -m pipelines.tour $(ARGS)
 
 zoo: setup ## train the systems of the literature small, and compare them: make zoo [DATA=folder] [ONLY=srcnn,dcgan] [ARGS=...]
 	@$(BIN)/python -m pipelines.zoo $(if $(DATA),--data "$(DATA)") $(if $(ONLY),--only "$(ONLY)") $(ARGS)

@@ -1,6 +1,7 @@
 """The routes of cases and of uploads into them."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from zssr_gan.errors import OutputError
 from zssr_gan.web.body import Form, body
 from zssr_gan.web.case_folder import Case, Original, create_case, delete_case, open_folder
-from zssr_gan.web.pictures_api import facts_of, look
+from zssr_gan.web.pictures_api import facts_of, look, wait_for
 from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.results import estimates, results, tracks
 from zssr_gan.web.results_api import public
@@ -135,7 +136,8 @@ async def upload_bytes(site: Site, request: Request, person: Person) -> Response
             return JSONResponse({"offset": upload.offset, "original": None})
         original = await asyncio.to_thread(_received, site, case, upload)
     if original.kind != "other":
-        await asyncio.wait([asyncio.wrap_future(look(site, case, original))], timeout=_PATIENCE_S)
+        with contextlib.suppress(Refusal):  # which the facts will tell
+            await wait_for(look(site, case, original), _PATIENCE_S)
     site.events.changed(case.id)
     return JSONResponse({"offset": upload.facts.bytes, "original": facts_of(site, case, original)})
 

@@ -26,6 +26,16 @@ async def picture(path: Path) -> Response:
     return Response(await asyncio.to_thread(path.read_bytes), media_type="image/png", headers=PICTURE)
 
 
+async def wait_for(work: Future[None], seconds: float) -> bool:
+    """Wait at most so long; whether the work has ended. Raises Refusal where it could not be done."""
+    waiting = asyncio.wrap_future(work)
+    waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # also where nobody waits any more
+    ended, _ = await asyncio.wait([waiting], timeout=seconds)
+    for one in ended:
+        one.result()
+    return bool(ended)
+
+
 def look(site: Site, case: Case, original: Original) -> Future[None]:
     """Begin to find the facts of an original; those who look at its case are told when they are there."""
     work = "look_at_video" if original.kind == "video" else "look_at_image"
@@ -81,9 +91,7 @@ async def frames(site: Site, request: Request, person: Person) -> Response:
     path = site.pictures.place(original.sha256, "frames.json")
     if path is None:
         making = site.pictures.make(original.sha256, "list_frames", {"path": str(case.path_of(original))}, long=True)
-        ended, _ = await asyncio.wait([asyncio.wrap_future(making)], timeout=_PATIENCE_S)
-        for one in ended:
-            one.result()
+        await wait_for(making, _PATIENCE_S)
         path = site.pictures.place(original.sha256, "frames.json")
     if path is not None:
         return FileResponse(path, media_type="application/json")

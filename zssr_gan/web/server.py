@@ -16,7 +16,7 @@ from zssr_gan.files import sha256_bytes
 from zssr_gan.web import api
 from zssr_gan.web.guard import Guard
 from zssr_gan.web.refusals import Refusal
-from zssr_gan.web.site import Site
+from zssr_gan.web.site import Site, account
 from zssr_gan.web.workers import Workers
 
 STATIC = Path(__file__).with_name("static")
@@ -152,7 +152,7 @@ def _enter(site: Site) -> Callable[[Request], Awaitable[Response]]:
         """Let the browser in that has the token of the printed address."""
         if not site.has_users and site.sessions.spend(request.query_params.get("token", "")):
             response = RedirectResponse("/", 303)
-            api.set_cookie(response, site, await asyncio.to_thread(site.sessions.begin, site.owner()))
+            api.set_cookie(response, site, await asyncio.to_thread(site.sessions.begin, account()))
             return response
         try:
             site.admit(request)

@@ -38,6 +38,14 @@ class Person:
     admin: bool
 
 
+def account() -> str:
+    """The name of the account that this runs under: the one user of a server without a users' file."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # an account without a name
+        return "operator"
+
+
 def job_facts(job: Job) -> dict[str, object]:
     """A job as the page gets it."""
     facts = {name: getattr(job, name) for name in ("id", "case", "user", "kind", "title", "command", "state")}
@@ -153,13 +161,6 @@ class Site:
         """End open pages and what is being decoded."""
         self.events.close()
         self.pictures.close()
-
-    def owner(self) -> str:
-        """The one user of a server without a users' file: of this account."""
-        try:
-            return getpass.getuser()
-        except (OSError, KeyError):  # an account without a name
-            return "operator"
 
     async def sign_in(self, name: str, password: str) -> Person:
         """Check a password, one at a time; each wrong one of a name doubles the wait for the next.
