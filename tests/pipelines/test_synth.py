@@ -1,6 +1,7 @@
 """The stage as a person runs it: what it makes, what it says, and what a kill, damage or a second writer may cost."""
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -122,6 +123,23 @@ def shards() -> dict[str, tuple[bytes, int]]:
 
 
 class TestOneProcess:
+    def test_progress_counts_iterations(
+        self, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """All images of a fleet end late, so they say nothing of the time that is left."""
+        monkeypatch.setenv("ZSSR_GAN_PROGRESS", "json")
+        monkeypatch.setattr("zssr_gan.progress._SECONDS_BETWEEN_JSON", 0.0)
+        monkeypatch.setattr("zssr_gan.zeroshot.scheduler._TICK", 1)
+        assert run(config, "--fleet", "4") == 0
+        lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+        lines = [line for line in lines if line.get("stage") == "synthetic HR, iterations"]
+        done = [line["done"] for line in lines]
+        assert done == sorted(done)
+        assert done[-1] == lines[-1]["total"] == 3 * MADE
+        assert lines[-1]["detail"].startswith(f"{MADE}/{MADE} images")
+        before_the_first = [line["done"] for line in lines if line["detail"].startswith("0/")]
+        assert max(before_the_first) > 0
+
     def test_a_network_of_its_own_for_each(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(config) == 0
         assert_whole(config)

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -33,7 +34,7 @@ from zssr_gan.settings.run import RunSettings
 from zssr_gan.settings.zeroshot import ZeroShotSettings
 from zssr_gan.zeroshot.scheduler import Tick, TrainJob, run_jobs
 from zssr_gan.zeroshot.shared import SharedModel, read_shared
-from zssr_gan.zeroshot.steps import SMALLEST_SIDE, fleet_capacity
+from zssr_gan.zeroshot.steps import SMALLEST_SIDE, fleet_capacity, plan_steps
 from zssr_gan.zeroshot.upscale import upscale
 
 SYNTHESISED: tuple[Role, ...] = ("zssr", "table1")
@@ -92,6 +93,15 @@ class Synthesiser:
             else:
                 assert ended.result is not None
                 yield ended.result
+
+    def iterations(self, number: int) -> int:
+        """Of all networks of an image, at the most, where none is trained again; 0 with a shared model."""
+        if self.shared is not None:
+            return 0
+        size, whole = self.images.size(number), self.cameras.of(self.images, number).downscale.whole
+        settings = self.settings.for_size(size[0] * size[1])
+        steps = plan_steps(size, self.scale, settings.steps, whole=whole)
+        return sum(len(step.scales) for step in steps) * settings.networks * settings.schedule.iterations
 
     def _job(self, number: int, capacity: int) -> TrainJob[StoredImage]:
         member, picture = self.images.member(number), self.images.read(number).picture
@@ -242,17 +252,23 @@ def _make(
     failed: list[FailedImage] = []
     began, flop, detail = time.perf_counter(), 0.0, ""
 
+    planned = {images.ids[number]: synthesiser.iterations(number) for number in missing}
+    total = sum(planned.values())
+
     def count(tick: Tick) -> None:
         """Networks and GFLOP/s of this process."""
         nonlocal flop, detail
         flop += tick.flop
         speed = flop / max(1e-6, time.perf_counter() - began) / 1e9
         detail = f"{tick.active} networks, {speed:.0f} GFLOP/s" if tick.active else ""
-        show(ranks.count("made", 0))
+        show(ranks.count("made", 0), ranks.count("iterations", tick.steps))
 
-    def show(made: int) -> None:
-        if ranks.rank == 0:
-            bar.update("synthetic HR", made, len(missing), detail, images=1)
+    def show(made: int, iterations: int) -> None:
+        if ranks.rank == 0 and total:  # a fleet's images all end late: only its iterations say how long it takes
+            parts = filter(None, [f"{made:,}/{len(missing):,} images", detail])
+            bar.update("synthetic HR, iterations", min(iterations, total), total, ", ".join(parts))
+        elif ranks.rank == 0:
+            bar.update("synthetic HR", made, len(missing), images=1)
 
     def claimed() -> Iterator[int]:
         while (number := ranks.claim("chunk")) < len(chunks):
@@ -263,7 +279,9 @@ def _make(
         pending.clear()
 
     for one in synthesiser.run(claimed(), capacity, on_tick=count, on_notice=bar.note):
-        show(ranks.count("made", 1))
+        # Networks that stop early leave out what was planned for them.
+        left_out = 0 if isinstance(one, FailedImage) else planned[one.id] - cast(int, one.figures["iterations"])
+        show(ranks.count("made", 1), ranks.count("iterations", left_out if total else 0))
         if isinstance(one, FailedImage):
             failed.append(one)
             continue
