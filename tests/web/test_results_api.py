@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ from PIL import Image
 
 from tests.web.client import Client
 from zssr_gan.cli.main import main
+from zssr_gan.imaging.sheets import LIMITS
 from zssr_gan.web.case_folder import open_case
 from zssr_gan.web.site import Site
 
@@ -35,7 +37,10 @@ def test_a_result_is_shown_beside_its_plain_enlargement(tmp_path: Path, client: 
     assert (one["width"], one["height"], one["label"], one["bicubic"]) == (18, 16, "internal", True)
     assert not any(key.startswith("_") for key in one)
     place = f"{case}/results/{one['id']}"
-    for name in ("view.png", "bicubic.png"):
+    scale = json.loads(client.get(f"{place}/evidence.png").header("x-zssr-gan-scale") or "")
+    assert scale["high"] in LIMITS
+    assert scale["unit"] == "levels of 255"
+    for name in ("view.png", "bicubic.png", "evidence.png"):
         answer = client.get(f"{place}/{name}")
         (tmp_path / "shown.png").write_bytes(answer.body)
         with Image.open(tmp_path / "shown.png") as shown:

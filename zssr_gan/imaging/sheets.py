@@ -80,7 +80,7 @@ class Text:
             draw.text((left, top + number * self.line_height), line, self.colour, font(self.points))
 
 
-_MARGIN = 12
+MARGIN = 12
 
 _CAPTION_POINTS = 15
 
@@ -99,6 +99,13 @@ _BLOCK = 8  # pixels of the input, a side
 _NARROWEST_BLOCKS = 12  # pixels of the sheet: corners of narrower ones would hide the map
 
 _MARKS: Colour = (86, 180, 233)
+
+_TICK = 4
+
+LIMITS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 255.0)
+"""Values that the brightest colour of a map stands for."""
+
+GAP = 10  # between a map and its bar of colours
 """Light blue (Okabe and Ito 2008), which no map has."""
 
 _RESIDUAL = "How far the result, shrunk again, departs from the input (levels of 255)"
@@ -120,24 +127,24 @@ def contact_sheet(rows: Sequence[Sequence[tuple[str, Tensor]]], *, title: str = 
     # Captions need room to read even where the images are narrow.
     column = max([160, *(image.width for row in grid for _, image in row)])
     columns = max((len(row) for row in grid), default=1)
-    width = columns * (column + _MARGIN) + _MARGIN
-    heading = Text.wrapped(title, width - 2 * _MARGIN, _TITLE_POINTS)
+    width = columns * (column + MARGIN) + MARGIN
+    heading = Text.wrapped(title, width - 2 * MARGIN, _TITLE_POINTS)
     lines = [[Text.wrapped(caption, column, _CAPTION_POINTS) for caption, _ in row] for row in grid]
     heights = [
         max((image.height for _, image in row), default=0) + max((text.height for text in texts), default=0) + 6
         for row, texts in zip(grid, lines, strict=True)
     ]
-    top = _MARGIN + (heading.height + _MARGIN if title else 0)
-    sheet = Image.new("RGB", (width, top + sum(height + _MARGIN for height in heights)), "white")
+    top = MARGIN + (heading.height + MARGIN if title else 0)
+    sheet = Image.new("RGB", (width, top + sum(height + MARGIN for height in heights)), "white")
     draw = ImageDraw.Draw(sheet)
-    heading.draw(draw, _MARGIN, _MARGIN)
+    heading.draw(draw, MARGIN, MARGIN)
     for row, texts, height in zip(grid, lines, heights, strict=True):
-        left = _MARGIN
+        left = MARGIN
         for (_, image), text in zip(row, texts, strict=True):
             sheet.paste(image, (left, top))
             text.draw(draw, left, top + image.height + 6)
-            left += column + _MARGIN
-        top += height + _MARGIN
+            left += column + MARGIN
+        top += height + MARGIN
     return tensor_of_sheet(sheet)
 
 
@@ -168,7 +175,7 @@ def evidence_sheet(
         (added, _ADDED, added_limit),
     )
     corners = (
-        [] if blocks is None else _corners(blocks, (residual.shape[0], residual.shape[1]), _map_size(disagreement))
+        [] if blocks is None else _corners(blocks, (residual.shape[0], residual.shape[1]), map_size(disagreement.shape))
     )
     return map_sheet(maps, corners=corners, note=f"+  {note}" if corners else note)
 
@@ -186,20 +193,20 @@ def map_sheet(
     Returns:
         `3 H W`.
     """
-    size = _map_size(maps[0][0])
+    size = map_size(maps[0][0].shape)
     panels = [_panel(values, size, caption, limit, list(corners)) for values, caption, limit in maps]
     side_by_side = size[1] <= 1.4 * size[0]
     width = max(panel.width for panel in panels)
     height = max(panel.height for panel in panels)
-    step = (width + _MARGIN, 0) if side_by_side else (0, height + _MARGIN)
+    step = (width + MARGIN, 0) if side_by_side else (0, height + MARGIN)
     columns, rows = (width + (len(panels) - 1) * step[0], height + (len(panels) - 1) * step[1])
-    below = Text.wrapped(note, columns, _points(size), FAINT)
-    foot = below.height + _MARGIN if note else 0
-    sheet = Image.new("RGB", (columns + 2 * _MARGIN, rows + 2 * _MARGIN + foot), "white")
+    below = Text.wrapped(note, columns, letter_points(size), FAINT)
+    foot = below.height + MARGIN if note else 0
+    sheet = Image.new("RGB", (columns + 2 * MARGIN, rows + 2 * MARGIN + foot), "white")
     for number, panel in enumerate(panels):
-        sheet.paste(panel, (_MARGIN + number * step[0], _MARGIN + number * step[1]))
+        sheet.paste(panel, (MARGIN + number * step[0], MARGIN + number * step[1]))
     if note:
-        below.draw(ImageDraw.Draw(sheet), _MARGIN, rows + 2 * _MARGIN)
+        below.draw(ImageDraw.Draw(sheet), MARGIN, rows + 2 * MARGIN)
     return tensor_of_sheet(sheet)
 
 
@@ -225,8 +232,9 @@ def _fit(image: Tensor, size: tuple[int, int]) -> Image.Image:
     return picture.resize((size[1], size[0]), resample)
 
 
-def _map_size(values: Tensor) -> tuple[int, int]:
-    height, width = values.shape
+def map_size(shape: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns at which a map of so many is shown on a sheet."""
+    height, width = shape
     if max(height, width) > _LARGEST_MAP:
         factor = _LARGEST_MAP / max(height, width)
         return max(1, round(height * factor)), max(1, round(width * factor))
@@ -234,7 +242,12 @@ def _map_size(values: Tensor) -> tuple[int, int]:
     return height * factor, width * factor
 
 
-def _points(size: tuple[int, int]) -> int:
+def panel_width(size: tuple[int, int]) -> int:
+    """Of a map that is shown at this size, with its captions on one line."""
+    return max(size[1], 31 * letter_points(size))
+
+
+def letter_points(size: tuple[int, int]) -> int:
     """Text grows with the map: a sheet of 2000 pixels is looked at reduced."""
     return max(_CAPTION_POINTS, round(size[1] / 50))
 
@@ -255,15 +268,15 @@ def _panel(
 ) -> Image.Image:
     """Caption, figures, map, colour bar and ticks, from top to bottom."""
     limit = limit if limit is not None else round_limit(values)
-    points = _points(size)
-    width = max(size[1], 31 * points)  # the captions fit one line
+    points = letter_points(size)
+    width = panel_width(size)
     heading = Text.wrapped(caption, width, points)
     largest = float(values.max())
     figures = Text.wrapped(f"mean {float(values.mean()):.2f}, largest {largest:.1f}", width, points, FAINT)
-    bar_height, tick = points, 4
+    bar_height = points
     map_top = heading.height + figures.height + 6
-    bar_top = map_top + size[0] + 10
-    panel = Image.new("RGB", (width, bar_top + bar_height + tick + heading.line_height), "white")
+    bar_top = map_top + size[0] + GAP
+    panel = Image.new("RGB", (width, bar_top + bar_height + _TICK + heading.line_height), "white")
     draw = ImageDraw.Draw(panel)
     heading.draw(draw, 0, 0)
     figures.draw(draw, 0, heading.height)
@@ -276,16 +289,22 @@ def _panel(
     panel.paste(shown_map, (0, map_top))
     bar = torch.linspace(0, limit, width).expand(bar_height, width)
     panel.paste(Image.fromarray(_colours(bar, limit)), (0, bar_top))
+    draw_ticks(draw, bar_top + bar_height, (width, points), limit, exceeded=largest > limit)
+    return panel
+
+
+def draw_ticks(draw: ImageDraw.ImageDraw, top: int, size: tuple[int, int], limit: float, *, exceeded: bool) -> None:
+    """Draw the ticks below a bar of colours, and their levels; `size`: width of the bar, points of the letters."""
+    width, points = size
     letters = font(points)
     steps = 4
     for number in range(steps + 1):
         level = limit * number / steps
-        label = f"{level:g}" if number < steps or largest <= limit else f"{level:g} and more"
+        label = f"{level:g}" if number < steps or not exceeded else f"{level:g} and more"
         anchor = {0: "la", steps: "ra"}.get(number, "ma")
         x = round((width - 1) * number / steps)
-        draw.line([(x, bar_top + bar_height), (x, bar_top + bar_height + tick)], fill=INK)
-        draw.text((x, bar_top + bar_height + tick), label, INK, letters, anchor)
-    return panel
+        draw.line([(x, top), (x, top + _TICK)], fill=INK)
+        draw.text((x, top + _TICK), label, INK, letters, anchor)
 
 
 def _shown_at(values: Tensor, size: tuple[int, int]) -> Tensor:
@@ -300,18 +319,19 @@ def round_limit(values: Tensor) -> float:
     """1, 2, 5, 10, ... 255: the first that 99.5 % of the map do not exceed; at least 1 level, which is rounding."""
     share = values.detach().float().flatten()
     most = float(share.kthvalue(math.ceil(0.995 * share.numel())).values)
-    return next((limit for limit in (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0) if most <= limit), 255.0)
+    return next(limit for limit in LIMITS if most <= limit or limit == LIMITS[-1])
 
 
 def _colours(values: Tensor, limit: float) -> NDArray[np.uint8]:
     """The colours (H W 3) of values from 0 to `limit`; what lies above is as bright as the limit."""
     index_HW = values.detach().float().div(limit).clamp(0, 1).mul(255).round().to(torch.uint8).numpy(force=True)
-    colours_HWC: NDArray[np.uint8] = _inferno()[index_HW]
+    colours_HWC: NDArray[np.uint8] = inferno()[index_HW]
     return colours_HWC
 
 
 @functools.cache
-def _inferno() -> NDArray[np.uint8]:
+def inferno() -> NDArray[np.uint8]:
+    """The 256 colours, `256 3`."""
     # Imported here: matplotlib takes a part of a second, and most runs draw no map.
     from matplotlib import colormaps
 

@@ -80,6 +80,7 @@ def routes(site: Site) -> list[BaseRoute]:
         route("POST", "cases/{case}/jobs", results_api.new_job),
         route("GET", f"{result}/view.png", results_api.view),
         route("GET", f"{result}/bicubic.png", results_api.bicubic),
+        route("GET", f"{result}/evidence.png", results_api.evidence),
         route("GET", f"{result}/record.json", results_api.record),
         route("GET", f"{result}/file", results_api.file),
         route("GET", f"{result}/lossy", results_api.lossy),

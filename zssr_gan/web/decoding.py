@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 
-from zssr_gan.errors import ZssrGanError
+from zssr_gan.errors import ImageError, ZssrGanError
 from zssr_gan.imaging.io import encode_picture, read_picture
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resize import Size, resize
+from zssr_gan.imaging.sheet_maps import first_map
 from zssr_gan.video.decoder import limit_memory
 from zssr_gan.video.frames import Frame
 from zssr_gan.video.io import open_video
@@ -149,6 +150,16 @@ def show_bicubic(path: str, folder: str, name: str, width: int, height: int, reg
     _write(folder, name, _encoded(_resized(replace(picture, pixels=pixels, alpha=None), (height, width))))
 
 
+def show_map(path: str, folder: str, name: str, width: int, height: int) -> None:
+    """Write the first map of an evidence sheet at a result's size, and `NAME.json` with the value of its brightest."""
+    found = first_map(read_picture(Path(path)).pixels.expand(3, -1, -1), (height, width))
+    if found is None:
+        raise ImageError("its evidence file holds no map of its size, as this program draws them")
+    colours, limit = found
+    _write(folder, f"{name}.json", json.dumps({"limit": limit}).encode())
+    _write(folder, name, _encoded(Picture(pixels=colours, alpha=None, bits=8, metadata=Metadata())))
+
+
 def _look(folder: str, picture: Picture, facts: dict[str, Any]) -> None:
     height, width = picture.pixels.shape[-2:]
     factor = min(1.0, THUMB_SIDE / max(height, width))
@@ -191,7 +202,7 @@ def _write(folder: str, name: str, data: bytes) -> None:
 
 WORK: dict[str, Callable[..., None]] = {
     function.__name__: function
-    for function in (look_at_image, look_at_video, list_frames, show_frames, show_result, show_bicubic)
+    for function in (look_at_image, look_at_video, list_frames, show_frames, show_result, show_bicubic, show_map)
 }
 
 if __name__ == "__main__":

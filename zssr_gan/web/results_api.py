@@ -12,10 +12,12 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from zssr_gan.files import json_keys
 from zssr_gan.web import results
 from zssr_gan.web.body import Form, body
 from zssr_gan.web.case_folder import Case, CaseError
 from zssr_gan.web.commands import METHODS, facts, queue_job
+from zssr_gan.web.memo import stamp
 from zssr_gan.web.pictures_api import ATTACHMENT, facts_of, picture
 from zssr_gan.web.plans import Body, Size
 from zssr_gan.web.refusals import Refusal
@@ -26,6 +28,8 @@ _REPORT = {
     "content-security-policy": "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; frame-ancestors 'none'"
 }
+_VIEWS = "levels of 255", "How far turned and flipped views disagree. Bright: a guess. Dark: consistent, not proven."
+_FRAMES = "frames", "How many frames each pixel rests on, in effect. Dark: few, so less certain."
 _LOSSY = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime", ".webm": "video/webm"}
 
 
@@ -91,6 +95,20 @@ async def bicubic(site: Site, request: Request, person: Person) -> Response:
     size = {"width": one["width"], "height": one["height"], "region": one.get("region")}
     name = f"bicubic-{hashlib.sha256(json.dumps(size).encode()).hexdigest()[:16]}.png"
     return await _made(site, _path(one, "input"), "show_bicubic", name, {**size, "name": name})
+
+
+async def evidence(site: Site, request: Request, person: Person) -> Response:
+    """GET .../results/R/evidence.png: the first evidence map at the result's size, with its scale in a header."""
+    _, one = await _result(site, request, person)
+    path, size = _path(one, "evidence"), {"width": one["width"], "height": one["height"]}
+    name = f"map-{one['width']}x{one['height']}.png"
+    answer = await _made(site, path, "show_map", name, {**size, "name": name})
+    made = await asyncio.to_thread(site.pictures.place, _key(path), f"{name}.json")
+    limit = None if made is None else json.loads(made.read_bytes())["limit"]
+    unit, text = _FRAMES if one["label"] == "fused" or "fusion_version" in json_keys(_path(one, "record")) else _VIEWS
+    scale = {"low": 0, "unit": unit, "text": text} | ({} if limit is None else {"high": limit})
+    answer.headers["x-zssr-gan-scale"] = json.dumps(scale)
+    return answer
 
 
 async def record(site: Site, request: Request, person: Person) -> Response:
@@ -205,11 +223,15 @@ def _path(one: dict[str, Any], name: str) -> Path:
 
 async def _made(site: Site, path: Path, work: str, name: str, arguments: dict[str, Any] | None = None) -> Response:
     """A picture of a file of ours, made when it is first asked for and again where the file changed."""
-    status = path.stat()
-    key = hashlib.sha256(f"{path}\0{status.st_mtime_ns}\0{status.st_size}".encode("utf-8", "replace")).hexdigest()
+    key = _key(path)
     if (made := site.pictures.place(key, name)) is None:
         await asyncio.wrap_future(site.pictures.make(key, work, {"path": str(path), **(arguments or {})}, once=name))
         made = site.pictures.place(key, name)
     if made is None:
         raise Refusal(404, f"{path.name}: has no such picture.")
     return await picture(made)
+
+
+def _key(path: Path) -> str:
+    """Of what is made of a file of ours, as it is now."""
+    return hashlib.sha256(f"{path}\0{stamp(path)}".encode("utf-8", "replace")).hexdigest()
