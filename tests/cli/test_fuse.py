@@ -63,6 +63,18 @@ def test_a_part_of_a_video_is_fused(tmp_path: Path, capsys: pytest.CaptureFixtur
     ):
         assert main([*words, "--overwrite", *change]) == code, change
         assert said in " ".join(capsys.readouterr().err.split())
+    assert (tmp_path / "face_track.png").is_file()
     words[1] = str(other)
     assert main([*words, "--overwrite", "--track", str(tmp_path / "t.json")]) == 1
     assert "that of another video (a.mkv)" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_clip_that_stands_still_gives_its_frame_restored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = write(tmp_path / "a.mkv", [scene(region_corners(REGION))] * 4)
+    output = tmp_path / "face.png"
+    region = ["--region", ",".join(map(str, REGION)), "--frame", "0"]
+    assert main(["fuse", str(clip), "-o", str(output), *region, "-s", "2"]) == 0
+    printed = capsys.readouterr()
+    assert "frame 1 has no part: repeats frame 0" in printed.err
+    assert "the reference frame alone, restored" in printed.out
+    assert main(["verify", str(output.with_suffix(".json")), "--rerun"]) == 0

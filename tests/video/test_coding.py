@@ -129,7 +129,11 @@ def test_stills_of_a_video_are_fused_by_their_table(tmp_path: Path) -> None:
     with open_video(file) as video:
         write_stills(video, file, tmp_path / "stills", pixels="luma")
     paths = sorted((tmp_path / "stills").glob("*.png"))[:2]
-    fuse_files(paths, tmp_path / "a.png", 1, camera="bicubic")
+    done = fuse_files(paths, tmp_path / "a.png", 1, camera="bicubic")
+    assert done.fused.coding is not None
+    of_i, of_b = (255 * float(error) for error in done.fused.coding.error)
+    said = f"compression that put frames off by {of_b:.1f} levels (h264 B), {of_i:.1f} levels (h264 I)"
+    assert done.assumed == f"no blur, no noise, {said}"
     first, second = json.loads((tmp_path / "a.json").read_text("utf-8"))["frames"]
     assert (first["codec"], first["picture_type"], second["picture_type"]) == ("h264", "I", "B")
     assert first["coding_error"] == pytest.approx(0.7 * 2 ** (0.7 * (round(first["qp"]) - 4) / 6))

@@ -108,8 +108,9 @@ def fuse(
     zssr-gan fuse clip.mp4 --track track.json -o face.png
     ```
 
-    Of a video, the region is followed as by `zssr-gan video track`, whose sheet shows where it was found: look at it
-    first. Frames that repeat others, are damaged, or in which the region was not found, have no part and are recorded.
+    Of a video, the region is followed as by `zssr-gan video track`; a sheet (`face_track.png`) shows where it was
+    found: look at it. Frames that repeat others, are damaged, or in which the region was not found, have no part and
+    are recorded.
 
     Frames are registered to a few hundredths of a pixel and weighed by how well they agree; frames that show something
     else have no part and are named. Frames that are held out say whether fusing pays; where it does not, the result is
@@ -138,11 +139,12 @@ def fuse(
         from zssr_gan.video.fuse_files import fuse_files
 
         source: list[Path] | TrackSource
+        sheet: bytes | None = None
         if track is not None or (region, frame, corners) != (None, None, None):
             if track is not None and (region, corners) != (None, None):
                 raise SettingsError("--track says what is fused, and so does --region: give one of them")
             mark = None if track is not None else marked(region, frame, corners)
-            source = _followed(inputs, track, mark, fields, raw, frames, bar)
+            source, sheet = _followed(inputs, track, mark, fields, raw, frames, bar)
             source = replace(source, reference=reference, display=parse_display(aspect))
         else:
             if video := next((path for path in inputs if path.name.lower().endswith(VIDEO_EXTENSIONS)), None):
@@ -160,6 +162,7 @@ def fuse(
             camera_option(degradation),
             affine=not shifts,
             mean=MeanOption(cast("MeanKind", mean), init_from),
+            sheet=sheet,
             overwrite=overwrite,
             on_progress=bar.update,
         )
@@ -168,9 +171,10 @@ def fuse(
 
 def _followed(
     inputs: list[Path], track: Path | None, mark: "Mark | None", fields: Fields, raw: Raw | None, most: int, bar: "Bar"
-) -> "TrackSource":
-    """The track in a file, or followed now."""
+) -> "tuple[TrackSource, bytes | None]":
+    """The track in a file; or followed now, with its sheet."""
     from zssr_gan.video.crops import TrackSource
+    from zssr_gan.video.track_sheet import TrackSheet
     from zssr_gan.video.tracking import follow
     from zssr_gan.video.tracks import read_track
 
@@ -182,14 +186,21 @@ def _followed(
         found = read_track(track, video)
         if found.edited:
             bar.note(f"{track}: was edited after it was written, and is used as it is now")
-        return TrackSource(video, found, most=most)
+        return TrackSource(video, found, most=most), None
     bar.start(0, str(video))
+    sheet = TrackSheet()
     found = follow(
-        video, mark, raw=None if raw is None else raw.value, split=fields.value, most=most, on_progress=bar.update
+        video,
+        mark,
+        raw=None if raw is None else raw.value,
+        split=fields.value,
+        most=most,
+        on_frame=sheet.add,
+        on_progress=bar.update,
     )
     first, last = found.frames[0].index, found.frames[-1].index
-    bar.note(f"followed through frames {first} to {last}; zssr-gan video track shows where it was found")
-    return TrackSource(video, found, most=most)
+    bar.note(f"followed through frames {first} to {last}; the sheet NAME_track.png shows where it was found")
+    return TrackSource(video, found, most=most), sheet.encode(found)
 
 
 def _show(done: "FusedStills", output: Path, bar: "Bar") -> None:
@@ -203,7 +214,7 @@ def _show(done: "FusedStills", output: Path, bar: "Bar") -> None:
     if done.stored is not None:
         rows, columns = done.picture.pixels.shape[1:]
         bar.note(f"as the last step, {done.stored[0]}x{done.stored[1]} pixels became {columns}x{rows}")
-    bar.note(f"degradation: {done.degradation.why}")
+    bar.note(f"degradation: {done.assumed} ({done.degradation.why})")
     if done.verdict.fuse and max(done.fused.phases) < STATIC:
         bar.note("nothing moves between the frames by parts of a pixel: fusing lowers the noise, but adds no detail")
     if done.verdict.fuse and done.fused.alone >= _WORTH_SAYING:

@@ -216,6 +216,13 @@ def estimate_degradation(
     )
 
 
+def seen_compression(evidence: Sequence[Evidence]) -> tuple[Jpeg | None, bool]:
+    """How most images were compressed by JPEG, and whether they look like frames of a compressed video."""
+    compressed, _, _, several = _compression(evidence)
+    jpeg = None if compressed is None else compressed.jpeg
+    return jpeg, not several and is_footage([one.pixels for one in evidence])
+
+
 def cut_tiles(images: Sequence[Tensor], settings: EstimationSettings) -> Tiles:
     """Luma of images `C H W`, the larger ones cut; blocks of 8x8 that begin in an image's corner begin in a tile's.
 

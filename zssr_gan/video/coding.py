@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zssr_gan.imaging.colour import LEVELS
 from zssr_gan.imaging.resize import Size
 from zssr_gan.video.frames import NOT_PREDICTED, Frame
 
@@ -72,6 +73,16 @@ def coding_facts(frame: Frame | None) -> dict[str, object]:
         return {}
     qp = None if frame.qp is None else round(float(frame.qp.mean()), 2)
     return {"codec": frame.codec, "picture_type": frame.picture_type, "qp": qp}
+
+
+def coding_summary(frames: Sequence[Frame | None], coding: Coding | None) -> str | None:
+    """What a video's compression is taken to have done to frames, by their types; None: it is no such video."""
+    errors: dict[str, list[float]] = {}
+    for frame, error in zip(frames, [] if coding is None else coding.error.tolist(), strict=False):
+        if frame is not None:
+            errors.setdefault(f"{frame.codec} {frame.picture_type}", []).append(LEVELS * error)
+    parts = [f"{sum(of_kind) / len(of_kind):.1f} levels ({kind})" for kind, of_kind in sorted(errors.items())]
+    return f"compression that put frames off by {', '.join(parts)}" if parts else None
 
 
 def _error(frame: Frame, place: tuple[int, int], size: Size | None) -> float:

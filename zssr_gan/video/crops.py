@@ -93,7 +93,7 @@ def read_crops(source: TrackSource) -> TrackCrops:
     """Cut a track's region out of the frames nearest to the reference frame.
 
     Raises:
-        TrackError: the track is of another video, a frame is not as it has it, or fewer than two can be used.
+        TrackError: the track is of another video, or a frame is not as it has it.
         VideoError: the video cannot be read.
         SettingsError: the reference frame is not one that the track has found.
     """
@@ -135,11 +135,6 @@ def read_crops(source: TrackSource) -> TrackCrops:
                 break
     if wanted:
         raise TrackError(f"{video}: has no frame {min(wanted, key=lambda one: one[0])[0]}, which its track names.")
-    if len(found) < 2:
-        raise TrackError(
-            f"{video}: the track has one frame alone that can be used, and fusing takes two: zssr-gan enhance enlarges "
-            "it."
-        )
     used, crops = [one for one, _ in found], tuple(crop for _, crop in found)
     at = next(place for place, one in enumerate(used) if one.index == index)
     mask = inside_corners(used[at].corners, crops[at].box) if track.plane else None

@@ -12,11 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from zssr_gan.degradation.estimate import read_estimate
-from zssr_gan.degradation.estimator import Evidence, estimate_degradation
+from zssr_gan.degradation.estimator import Evidence, estimate_degradation, seen_compression
 from zssr_gan.degradation.model import Degradation, Jpeg
 from zssr_gan.degradation.noise import picture_noise
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.files import sha256_bytes
+from zssr_gan.imaging.colour import LEVELS
 from zssr_gan.imaging.convert import like, picture_of
 from zssr_gan.imaging.picture import Picture, quantise, seen_colours
 from zssr_gan.imaging.resize import resize
@@ -25,7 +26,7 @@ from zssr_gan.inference.region import Region
 from zssr_gan.provenance import CaseImage
 from zssr_gan.video.blind import burst_camera
 from zssr_gan.video.case_mean import MeanKind, MeanOption, OnProgress, mean_model
-from zssr_gan.video.coding import Coding, coding_of
+from zssr_gan.video.coding import Coding, coding_of, coding_summary
 from zssr_gan.video.crops import FRAMES, Crop, TrackSource, read_crops
 from zssr_gan.video.frames import NOT_PREDICTED, Frame
 from zssr_gan.video.fusion import Fused, fuse_burst
@@ -85,6 +86,17 @@ class FusedStills:
     """Width and height before the shape of its pixels was corrected, where it was."""
     left_out: tuple[dict[str, object], ...] = ()
     """Frames of a video that had no part, and why."""
+    compression: str | None = None
+    """What a video's did, in words; None: of no such video."""
+
+    @property
+    def assumed(self) -> str:
+        """Blur, noise and compression that were undone, in one line."""
+        camera = self.degradation.values
+        blur = "no blur" if camera.blur is None else getattr(camera.blur, "summary", "a blur kernel")
+        noise = f"noise of {LEVELS * camera.noise.sigma:.1f} levels" if camera.noise else "no noise"
+        jpeg = f"JPEG of quality {camera.jpeg.quality}" if camera.jpeg else "no compression"
+        return f"{blur}, {noise}, {self.compression or jpeg}"
 
     @property
     def added(self) -> Tensor:
@@ -170,7 +182,7 @@ def fuse_stills(
     on_progress: OnProgress | None = None,
 ) -> FusedStills:
     """Fuse stills, and judge by frames that are held out whether that pays (see `fuse`, `fuse_burst`)."""
-    if len(stills) < 2:
+    if not stills or (len(stills) < 2 and stills[0].frame is None):  # a video's others may repeat it
         raise ImageError("one image alone cannot be fused: zssr-gan enhance enlarges it")
     if not 0 <= reference < len(stills):
         raise SettingsError(f"the reference is one of the frames 0 to {len(stills) - 1}, not {reference}")
@@ -197,6 +209,7 @@ def fuse_stills(
     return FusedStills(
         _like(source, shown.image), _like(source, plain), fused, verdict, known,
         tuple(still.name for still in stills), shown, model,
+        compression=coding_summary([still.frame for still in stills], fused.coding),
     )  # fmt: skip
 
 
@@ -245,13 +258,14 @@ def _camera(
         for still, pixels in zip(stills, frames, strict=True)
     ]
     footage = any(still.frame is not None and still.frame.codec not in NOT_PREDICTED for still in stills)
-    estimate = estimate_degradation(evidence, footage=footage)
-    facts = DegradationFacts.estimated(estimate)
-    if not footage and estimate.jpeg_from != "colours":  # a video's errors are not those of stills
-        found = burst_camera(frames, reference, facts.values.jpeg, affine=affine, start=start, mask=mask)
+    jpeg, looks_so = (None, True) if footage else seen_compression(evidence)
+    if not looks_so:  # a video's errors are not those of stills
+        found = burst_camera(frames, reference, jpeg, affine=affine, start=start, mask=mask)
         if found is not None:
-            values, why = found.degradation, found.why
-            return facts.model_copy(update={"values": values, "sha256": values.sha256, "fallback": False, "why": why})
+            images = tuple(sorted((one.image for one in evidence), key=lambda image: (image.sha256, image.name)))
+            facts = DegradationFacts(source="estimate", images=images, why=found.why)
+            return facts.model_copy(update={"values": found.degradation, "sha256": found.degradation.sha256})
+    facts = DegradationFacts.estimated(estimate_degradation(evidence, footage=footage))
     if facts.values.noise is None and facts.values.jpeg is None and (shown := picture_noise(frames[0])) is not None:
         values = facts.values.model_copy(update={"noise": shown.noise})
         facts = facts.model_copy(update={"values": values, "sha256": values.sha256})

@@ -53,6 +53,7 @@ def fuse_files(
     *,
     affine: bool = True,
     mean: MeanOption = NO_MEAN,
+    sheet: bytes | None = None,
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
 ) -> FusedStills:
@@ -63,6 +64,7 @@ def fuse_files(
         output: a .png or .tif; `NAME_bicubic`, `NAME_evidence.png` and `NAME.json` come beside it, and
             `NAME_mean.safetensors` where a mean is learnt on a case.
         scale, reference, camera, affine, mean: see `fuse`.
+        sheet: a PNG file of where a track's region was found, written as `NAME_track.png`.
         overwrite: replace files that exist.
         on_progress: called while a mean is learnt, with the stage, how much is done, and how much there is.
 
@@ -76,8 +78,11 @@ def fuse_files(
     *always, model = _outputs(output)
     learns = mean.init_from is not None and mean.init_from.is_dir()
     inputs = [source.file] if isinstance(source, TrackSource) else source
-    check_new_files([*always, model] if learns else always, inputs, overwrite=overwrite)
+    new = [*always, *[model] * learns, *[_sheet_of(output)] * (sheet is not None)]
+    check_new_files(new, inputs, overwrite=overwrite)
     done, contents = _made(source, output, scale, reference, camera, affine=affine, mean=mean, on_progress=on_progress)
+    if sheet is not None:
+        contents[_sheet_of(output)] = sheet
     write_together(contents, replaceable=list(contents) if overwrite else [])
     return done
 
@@ -89,6 +94,10 @@ def _outputs(output: Path) -> tuple[Path, Path, Path, Path, Path]:
         for end in (f"bicubic{output.suffix}", "evidence.png", "mean.safetensors")
     )
     return output, plain, evidence, output.with_suffix(".json"), model
+
+
+def _sheet_of(output: Path) -> Path:
+    return output.with_name(f"{output.stem}_track.png")
 
 
 def _made(
@@ -152,6 +161,7 @@ def _made(
             "affine": affine,
             "reference": reference,
             "degradation": done.degradation.model_dump(mode="json"),
+            "compression": done.compression,
             "verdict": _json(done.verdict),
             "mean": None
             if done.mean is None
