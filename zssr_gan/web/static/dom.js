@@ -88,7 +88,7 @@ export function notice(text, { error = false } = {}) {
   const one = h("div", { class: error ? "notice error" : "notice", role: error ? "alert" : "status", "data-text": text }, h("p", {}, text), button("Close", () => one.remove(), { class: "small" }));
   box.append(one);
   while (box.children.length > 3) box.firstChild.remove();
-  if (!error) setTimeout(() => one.remove(), 6000);
+  if (!error) setTimeout(() => one.remove(), 5000);
 }
 
 /** Do what a button asks for; say what went wrong. */

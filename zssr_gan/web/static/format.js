@@ -40,14 +40,10 @@ export function seconds(pts, base) {
   return (pts * above) / (below || 1);
 }
 
-/** How much of a job is done, from 0 to 1, or null: by its time left where that is known, else by what it counts. */
+/** How much of a running job is done, from 0 to 1; null until its time left is known. */
 export function share({ progress, started }) {
-  if (!progress) return null;
   const taken = (Date.now() - new Date(started)) / 1000;
-  if (progress.left_s > 0 && taken > 0) return taken / (taken + progress.left_s);
-  const part = progress.total ? Math.min(1, progress.done / progress.total) : 0;
-  if (progress.images) return Math.min(1, (Math.max(0, (progress.image ?? 1) - 1) + part) / progress.images);
-  return progress.total ? part : null;
+  return progress?.left_s > 0 && taken > 0 ? taken / (taken + progress.left_s) : null;
 }
 
 /** What a job does now, in words. */

@@ -2,8 +2,7 @@
 import { caseUrl } from "./api.js";
 import { badge, command, h, link, meaning, redraw } from "./dom.js";
 import { step } from "./case.js";
-import { size, stage as words } from "./format.js";
-import { jobCard, previewUrl } from "./queue.js";
+import { jobCard, previewOf } from "./queue.js";
 import { jobsOf, state } from "./state.js";
 import { viewer } from "./viewer.js";
 
@@ -66,19 +65,10 @@ export function show(root, [asked]) {
     }
   }
 
-  function preview(box, job) { // the picture before stays until the next has come
-    const now = previewUrl(job);
-    if (job.state !== "running" || !now || box.dataset.now === now || box.dataset.busy) return;
-    box.dataset.now = now;
-    box.dataset.busy = "1";
-    const next = new Image();
-    next.alt = `Preview of ${job.title}: ${words(job.progress)}`;
-    next.onload = () => {
-      delete box.dataset.busy;
-      box.replaceChildren(next, h("span", { class: "quiet" }, `Preview, ${size(next.naturalWidth, next.naturalHeight)}: not the result yet`));
-    };
-    next.onerror = () => { delete box.dataset.busy; };
-    next.src = now;
+  function preview(box, job) {
+    const image = open === null ? previewOf(job) : null; // below a result that is there, the bar is enough
+    if (!image) box.replaceChildren();
+    else if (!box.firstChild) box.append(image, h("span", { class: "quiet" }, "Preview: not the result yet"));
   }
 
   function draw() {

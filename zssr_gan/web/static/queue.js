@@ -8,8 +8,23 @@ const WORDS = { queued: "waiting", running: "running", done: "done", failed: "fa
 
 export const jobUrl = (job, act) => `/api/jobs/${encodeURIComponent(job.id)}/${act}`;
 
-/** Where the newest preview of a job is, or null. */
-export const previewUrl = (job) => (job.progress?.preview ? `${jobUrl(job, "preview.png")}?v=${job.progress.preview}` : null);
+const previewUrl = (job) => (job.progress?.preview ? `${jobUrl(job, "preview.png")}?v=${job.progress.preview}` : null);
+const previews = new Map(); // the element of a job's preview: the picture before stays until the next has come
+
+/** The picture in work, as it is by now; null before there is one. */
+export function previewOf(job) {
+  const url = previewUrl(job), image = previews.get(job.id) ?? (url ? h("img", { class: "preview" }) : null);
+  if (!image) return null;
+  previews.set(job.id, image);
+  image.alt = `Preview of ${job.title}: ${stage(job.progress) || "not the result"}`;
+  if (url && image.dataset.url !== url) {
+    image.dataset.url = url;
+    const next = new Image();
+    next.onload = () => { image.src = url; };
+    next.src = url;
+  }
+  return image;
+}
 
 /** The queue beside every view; on a phone it is folded below. */
 export function show(root) {
@@ -47,7 +62,7 @@ export function jobCard(job, { where = false, preview = false } = {}) {
     job.state === "queued" ? h("p", { class: "quiet" }, job.position > 1 ? `${count(job.position - 1, "job")} before it` : "next") : null,
     job.message && job.state !== "done" ? h("p", { class: job.state === "failed" ? "wrong" : "quiet" }, job.message) : null,
     ["done", "failed", "stopped"].includes(job.state) && job.ended ? h("p", { class: "quiet" }, time(job.ended), job.seconds ? ` · took ${duration(job.seconds)}` : "") : null,
-    preview && running && previewUrl(job) ? h("img", { class: "preview", alt: `Preview of ${job.title}: not the result`, src: previewUrl(job) }) : null,
+    preview && running ? previewOf(job) : null,
     h("div", { class: "row" },
       running || job.state === "queued" ? button("Stop", act("stop"), { class: "small", "aria-label": `Stop ${job.title}` }) : null,
       ["failed", "stopped"].includes(job.state) ? button("Go on", act("resume"), { class: "small", "aria-label": `Go on with ${job.title}` }) : null,

@@ -62,7 +62,8 @@ export function follow() {
     const before = state.jobs.get(String(told.id)), job = keep(told);
     changed("job", job);
     if (before?.state === "running" && ["done", "failed"].includes(job.state)) changed("ended", job);
-    if (before?.state !== job.state && state.open?.id === job.case) later();
+    const next = before?.state !== job.state || before?.progress?.image !== job.progress?.image; // results come one by one
+    if (next && state.open?.id === job.case) later();
   });
   events.addEventListener("case", (event) => {
     if (JSON.parse(event.data).id === state.open?.id) later();

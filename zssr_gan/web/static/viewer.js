@@ -110,13 +110,14 @@ export function viewer({ width, height, title, sides, result, evidence }) {
   }
 
   async function legend() { // the map's scale comes with it
-    map.src = evidence;
     try {
       const answer = await fetch(evidence, { credentials: "same-origin" });
+      if (!answer.ok) throw new Error((await answer.json()).error);
+      map.src = evidence;
       const found = JSON.parse(answer.headers.get("X-Zssr-Gan-Scale") ?? "{}");
       scale.replaceChildren(...(found.high === undefined ? [] : [h("span", {}, `${found.low ?? 0}`), h("span", { class: "ramp", "aria-hidden": "true" }), h("span", {}, `${Number(found.high).toFixed(1)} ${found.unit ?? "levels of 255"}`)]), h("span", { class: "quiet" }, found.text ?? "Bright: a guess. Dark: consistent with the input, not proven."));
-    } catch {
-      scale.replaceChildren(h("span", { class: "quiet" }, "Bright: a guess. Dark: consistent with the input, not proven."));
+    } catch (error) {
+      scale.replaceChildren(h("span", { class: "wrong" }, `The map cannot be shown: ${error.message}`));
     }
   }
 
