@@ -178,6 +178,18 @@ class TestSmallGrayPictures:
         assert 3 < LEVELS * seen.noise.sigma < 12
 
 
+@pytest.mark.parametrize("side", [24, 32, 46, 60])
+def test_noise_of_colours_that_are_clipped_in_every_part(side: int) -> None:
+    """Dark coffee has no blue: no window tells the noise of its colours apart."""
+    scene = torch.from_numpy(data.coffee()[260:380, 200:320]).permute(2, 0, 1).float() / LEVELS
+    scene = resize(scene[:, : 2 * side, : 2 * side], (side, side)) * torch.tensor([1, 1, 0.01])[:, None, None]
+    assert picture_noise(noisy([scene.clamp(0, 1)])[0]) is None
+    seen = picture_noise(noisy([scene.clamp(0, 1)], 10.0)[0])
+    assert seen is not None
+    assert seen.noise.coloured
+    assert 4 < LEVELS * seen.noise.sigma < 12
+
+
 @pytest.mark.parametrize("name", ["brick", "grass", "gravel"])
 @pytest.mark.parametrize("side", [48, 64, 128])
 def test_stationary_texture_is_not_taken_for_noise(name: str, side: int) -> None:

@@ -225,3 +225,53 @@ def test_bmp_of_alpha_zero():
     picture = picture_of(Image.open(io.BytesIO(data)))
     assert picture.alpha is None
     assert np.array_equal((picture.pixels * 255).round().permute(1, 2, 0).numpy(), RGB)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_result_is_saved_with_the_exif_block_of_its_info(kind):
+    image = opened("JPEG", exif=exif(6))
+    result, buffer = like(image, picture_of(image)), io.BytesIO()
+    result.save(buffer, kind, exif=result.info["exif"])
+    assert Image.open(buffer).getexif()[271] == "Maker"
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6, 7, 8])
+def test_resolution_of_heif_turns_with_the_pixels(orientation, monkeypatch):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    for registry in ("OPEN", "ID", "MIME", "SAVE", "EXTENSION"):
+        monkeypatch.setattr(Image, registry, type(known := getattr(Image, registry))(known))
+    pillow_heif.register_heif_opener()
+    block = exif(orientation, more={0x11A: 72, 0x11B: 144, 0x128: 2})
+    image = opened("HEIF", exif=block.tobytes())
+    data = image.fp.getvalue()
+    picture = picture_of(image)
+    assert picture.metadata.dpi == ((144, 72) if orientation > 4 else (72, 144))
+    assert picture.metadata.dpi == decode_picture(data, "x").metadata.dpi
+    assert picture_of(like(image, picture)).metadata.dpi == picture.metadata.dpi
+
+
+def bmp(*, size, compression=0, space=0, tail=b""):
+    """24 bits a pixel, with Display P3's end points and powers of 1.8, or with a profile behind the pixels."""
+    ends = [round(value * 2**30) for value in (0.64, 0.33, 0.03, 0.21, 0.71, 0.08, 0.15, 0.06, 0.79)]
+    pixels = RGB[::-1, :, ::-1].tobytes()
+    header = struct.pack("<LllHHLLllLL", size, 32, 24, 1, 24, compression, len(pixels), 0, 0, 0, 0)
+    header += bytes(16) + struct.pack("<13L", space, *ends, *[round(1.8 * 65536)] * 3)
+    header += struct.pack("<LLLL", 4, size + len(pixels), len(tail), 0) if size == 124 else b""
+    return struct.pack("<2sLHHL", b"BM", 14 + size + len(pixels), 0, 0, 14 + size) + header + pixels + tail
+
+
+@pytest.mark.parametrize("way", ["open", "loaded", "memory", "gone"])
+@pytest.mark.parametrize(("size", "space", "tail"), [(108, 0, b""), (124, 0, b""), (124, 0x4D424544, PROFILE)])
+def test_colour_of_a_bmp(size, space, tail, way, tmp_path):
+    data = bmp(size=size, space=space, tail=tail)
+    (tmp_path / "a.bmp").write_bytes(data)
+    image = Image.open(io.BytesIO(data) if way in ("memory", "gone") else tmp_path / "a.bmp")
+    if way in ("loaded", "gone"):
+        image.load()
+    if way == "gone":
+        with pytest.warns(ResultWarning, match="colour profile"):
+            picture_of(image)
+        return
+    metadata, of_file = picture_of(image).metadata, decode_picture(data, "x").metadata
+    assert (metadata.icc, metadata.colour) == (of_file.icc, of_file.colour)
+    assert metadata.icc == tail if tail else dict(metadata.colour).keys() == {"gAMA", "cHRM"}

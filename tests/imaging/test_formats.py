@@ -58,6 +58,24 @@ class TestBmp:
         assert np.array_equal(levels(picture), RGB)
         assert np.array_equal((picture.alpha[0, 0] * 255).round(), ramp[0])
 
+    @pytest.mark.parametrize("size", [40, 52, 56, 108, 124])
+    def test_masks_with_alpha(self, size):
+        """Compression 6, BI_ALPHABITFIELDS of Windows CE: behind a header of 40 bytes stand four masks."""
+        data = self.bmp(np.arange(32)[None], size=max(size, 108))
+        data = data[:14] + struct.pack("<L", size) + data[18:30] + struct.pack("<L", 6) + data[34:]
+        if size < 108:
+            data = data[:10] + struct.pack("<L", 70) + data[14:70] + data[122:]
+        picture = decode_picture(data, "x.bmp")
+        assert np.array_equal(levels(picture), RGB)
+        assert np.array_equal((picture.alpha[0, 0] * 255).round(), np.arange(32))
+
+    @pytest.mark.parametrize(("compression", "bits"), [(4, 24), (5, 24), (11, 32)])
+    def test_what_pillow_does_not_read_is_not_called_damaged(self, compression, bits):
+        data = self.bmp(255)
+        data = data[:28] + struct.pack("<HL", bits, compression) + data[34:]
+        with pytest.raises(ImageError, match="a kind that is not read"):
+            decode_picture(data, "x.bmp")
+
     def test_profile_is_carried(self):
         data = self.bmp(255, size=124, space=0x4D424544, tail=PROFILE)
         assert decode_picture(data, "x.bmp").metadata.icc == PROFILE

@@ -2,9 +2,11 @@
 
 import io
 import json
+import lzma
 import struct
 import zlib
 
+import imagecodecs
 import numpy as np
 import pytest
 import skimage.data
@@ -14,6 +16,7 @@ from PIL import Image
 from zssr_gan.errors import ImageError
 from zssr_gan.imaging.convert import picture_of
 from zssr_gan.imaging.io import decode_picture, encode_picture
+from zssr_gan.imaging.metadata import text_of
 
 GRAY = skimage.data.camera()[100:112, 200:216]
 SMALL = GRAY[::2, ::2]
@@ -390,6 +393,33 @@ class TestUnpackedByLibtiff:
             decode_picture(bytes(file.data), "x")
 
 
+@pytest.mark.parametrize("rows", [7, 24])
+@pytest.mark.parametrize(("bits", "order"), [(8, "<"), (16, "<"), (16, ">"), (4, "<")])
+@pytest.mark.parametrize(("compression", "pack"), [
+    (8, zlib.compress), (32946, zlib.compress), (34925, lzma.compress), (50000, imagecodecs.zstd_encode),
+])  # fmt: skip
+def test_last_strip_padded_to_whole_rows(compression, pack, bits, order, rows):
+    """libtiff reads such files; 12 rows in strips of 7 or in one of 24."""
+    samples = GRAY.astype(order + "u2") * 257 if bits == 16 else GRAY >> 8 - bits
+    stored = samples if bits >= 8 else samples[:, ::2] << 4 | samples[:, 1::2]
+    padded = np.concatenate([stored, np.zeros((-12 % rows, stored.shape[1]), stored.dtype)])
+    file = File(order)
+    parts = [bytes(pack(padded[top : top + rows].tobytes())) for top in range(0, 12, rows)]
+    places = [file.put(part) for part in parts]
+    fields = [(273, 4, tuple(places)), (279, 4, tuple(map(len, parts))), (278, 4, (rows,))]
+    file.directory(samples, fields, packed=b"", bits=bits, compression=compression)
+    picture = decode_picture(bytes(file.data), "x")
+    assert np.array_equal(levels(picture), samples * (17 if bits == 4 else 1))
+    assert not picture.notices
+
+
+def test_transfer_function_is_named():
+    file = File()
+    file.directory(GRAY, [(301, 3, tuple(range(0, 65536, 256)))])
+    for picture in (decode_picture(bytes(file.data), "x"), picture_of(Image.open(io.BytesIO(file.data)))):
+        assert any("301" in notice for notice in picture.notices)
+
+
 def test_primaries_become_colour_signalling():
     adobe = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
     file = File()
@@ -399,6 +429,7 @@ def test_primaries_become_colour_signalling():
         (319, 5, tuple(part for _, number in fields for part in (number, 100000))),
     ])  # fmt: skip
     picture = decode_picture(bytes(file.data), "x")
+    assert picture_of(Image.open(io.BytesIO(file.data))).metadata.colour == picture.metadata.colour
     assert dict(picture.metadata.colour)["cHRM"] == struct.pack(
         ">8L", 31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000
     )
@@ -432,3 +463,19 @@ def test_windows_texts_and_ratings(kind, order):
         found = Image.open(io.BytesIO(data)).getexif()
         assert {tag: bytes(found[tag]) for tag in texts} == texts
         assert {tag: found[tag] for tag in ratings} == ratings
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", [
+    "Photo", "Камера", "ЗИМА", "Фото 2024, Москва", "Ελλάδα", "Łódź", "שלום", "مرحبا", "हिन्दी भाषा", "ไทย",
+])  # fmt: skip
+def test_utf_16_without_a_mark(text, encoding):
+    assert text_of(text.encode(encoding) + b"\0\0") == text
+
+
+@pytest.mark.parametrize(
+    "text", ["ab", "Café à Zürich", "photographer\0editor", "Камера", "中文", "1\t2\t3\r\n", "Naïve"]
+)
+def test_text_of_one_byte_a_character_is_not_taken_for_utf_16(text):
+    assert text_of(text.encode()) == text
+    assert all(ord(one) < 256 for one in text_of(text.encode("latin-1", "ignore")))

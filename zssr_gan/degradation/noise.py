@@ -75,7 +75,7 @@ def picture_noise(pixels: Tensor) -> SeenNoise | None:
     White noise is as strong in the quietest parts as anywhere, and shrinking takes it away, while a scene at half the
     size is as rich in detail as before (Field 1987): so noise is what the quietest windows hold of the highest
     frequencies, where the picture's copy at half the size holds less. Gray pictures below 48 pixels a side have few
-    windows, see `small_noise`.
+    windows, see `small_noise`. In colours that are clipped somewhere in each window, luma shows the noise.
 
     Args:
         pixels: `C H W` in [0, 1], gray or RGB.
@@ -88,15 +88,18 @@ def picture_noise(pixels: Tensor) -> SeenNoise | None:
     here = quiet_spectra(windows(luma, SIDE, step).flatten(0, 1))
     quiet, error = _energy(here, step, _QUIETEST)
     seen, side = math.sqrt(max(0.0, quiet - _ROUNDING)), math.sqrt(luma.numel())
-    if seen > LUMA_NOISE * _LEAST_OF_COLOURS and has_colours(pixels):
-        found = noise_variances([pixels], step=max(2, step))
+    loud = seen > LUMA_NOISE * _LEAST_OF_COLOURS
+    coloured = (loud or side < _LARGE) and has_colours(pixels)
+    found = noise_variances([pixels], step=max(2, step)) if coloured else []
+    if loud and found:
         of_colours = math.sqrt(sum(variance for _, variance, _ in found) / max(1, len(found)))
         # Noise of each colour for itself is in luma too.
         sigma = min(of_colours, seen / LUMA_NOISE)
         if sigma >= _LEAST_OF_COLOURS:
             return _seen(sigma, error / (2 * seen) / LUMA_NOISE, side, coloured=True)
+    clipped = coloured and not found  # in each window some colour is: luma is all there is
     if side < _LARGE:
-        return None if has_colours(pixels) else small_noise(luma)
+        return None if found else small_noise(luma, coloured=clipped)
     if seen < _LEAST:
         return None
     small, by = resize(luma[None], (luma.shape[0] // 2, luma.shape[1] // 2))[0], max(1, step // 2)
@@ -104,15 +107,16 @@ def picture_noise(pixels: Tensor) -> SeenNoise | None:
     lost = max(_energy(here, step, share)[0] - _energy(there, by, share)[0] for share in (_QUIETEST, _QUIET))
     lost = math.copysign(math.sqrt(abs(lost) / (1 - _PASSES)), lost) / seen  # a share of what is seen; below 0: gained
     # The fewer windows there are, the less quiet is the quietest part of a scene without noise.
-    loud = seen > _LOUD[0] + _LOUD[1] / side
+    louder = seen > _LOUD[0] + _LOUD[1] / side
     high, middle = (_energy(here, step, _QUIETEST, band)[0] for band in (_HIGHEST, _MIDDLE))
-    if high < _FLAT * middle or not (lost > 0.3 or (loud and lost > -0.4)):
+    if high < _FLAT * middle or not (lost > 0.3 or (louder and lost > -0.4)):
         return None
-    return _seen(seen, error / (2 * seen), side, coloured=False)
+    share = LUMA_NOISE if clipped else 1.0
+    return _seen(seen / share, error / (2 * seen) / share, side, coloured=clipped)
 
 
-def small_noise(luma: Tensor) -> SeenNoise | None:
-    """The noise of a small gray picture `H W`, in levels of 255; None where there is little.
+def small_noise(luma: Tensor, *, coloured: bool = False) -> SeenNoise | None:
+    """The noise of a small picture's luma `H W`, in levels of 255; None where there is little.
 
     The Laplacians' difference of Immerkaer (1996) takes away what is smooth. What it leaves of white noise has its
     deviation (the median tells it), and a correlation of 1/6 two pixels on; texture has less.
@@ -137,8 +141,8 @@ def small_noise(luma: Tensor) -> SeenNoise | None:
         sigma = min(sigma, _NOT_WHITE)
     if sigma < _SMALL_LEAST:
         return None
-    noise = Noise(sigma=min(0.5, sigma / LEVELS), coloured=False)
-    return SeenNoise(noise, _SMALL_ERROR * (sigma + 4) / LEVELS)
+    share = LEVELS * (LUMA_NOISE if coloured else 1.0)
+    return SeenNoise(Noise(sigma=min(0.5, sigma / share), coloured=coloured), _SMALL_ERROR * (sigma + 4) / share)
 
 
 def _seen(sigma: float, error: float, side: float, *, coloured: bool) -> SeenNoise:

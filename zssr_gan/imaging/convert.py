@@ -14,11 +14,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zssr_gan.errors import ImageError, ResultWarning
-from zssr_gan.imaging.formats import nclx, pillow_samples
-from zssr_gan.imaging.metadata import ORIENTATION, TRANSPOSED, assemble, exif_block, exif_dpi, of_size
+from zssr_gan.imaging.formats import bmp_colour, nclx, pillow_samples
+from zssr_gan.imaging.metadata import (
+    EXIF_PREFIX,
+    ORIENTATION,
+    TRANSPOSED,
+    assemble,
+    exif_block,
+    exif_dpi,
+    exif_of_turned,
+    of_size,
+)
 from zssr_gan.imaging.picture import Decoded, Metadata, Picture, from_samples, to_samples
 from zssr_gan.imaging.png import SIGNATURE, decode_png, png_colour
 from zssr_gan.imaging.profiles import SIGNALS, profile_for
+from zssr_gan.imaging.tiff import COLOUR_TAGS, tiff_colour
 
 _MODES = ("L", "LA", "RGB", "RGBA", "P", "I;16")
 
@@ -64,7 +74,7 @@ def _picture_of_pil(image: Image.Image) -> Picture:
     if image.mode not in _MODES:
         raise TypeError(f"a PIL image of mode {', '.join(_MODES[:-1])} or {_MODES[-1]} is taken, not {image.mode}")
     data = _file_of(image)  # first: a PNG's file is closed by whatever loads its pixels
-    colour = _signalled(image, data)
+    colour, profile, said = _signalled(image, data)
     info = image.info
     has_block = isinstance(info.get("exif"), bytes)
     before = None if has_block else image.getexif().get(ORIENTATION)  # of a TIFF file: its directory
@@ -76,6 +86,8 @@ def _picture_of_pil(image: Image.Image) -> Picture:
         exif, orientation = exif_block(source), source.get(ORIENTATION, 1)
         if before in TRANSPOSED and orientation == 1 and isinstance(dpi, tuple):
             dpi = dpi[::-1]
+    if isinstance(exif, bytes) and isinstance(turned := info.get("original_orientation"), int):  # pillow-heif turned it
+        exif = exif_of_turned(exif, turned)
     if isinstance(exif, bytes) and dpi == (72, 72) and info.get("jfif_unit") not in (1, 2):
         dpi = exif_dpi(exif)  # Pillow's own number where the file has none
     if isinstance(gamma := info.get("gamma"), float) and gamma > 0:
@@ -87,7 +99,8 @@ def _picture_of_pil(image: Image.Image) -> Picture:
     photoshop, tags = info.get("photoshop"), getattr(image, "tag_v2", {})
     iptc = photoshop.get(_IPTC_RESOURCE) if isinstance(photoshop, dict) else tags.get(_IPTC_TAG)
     xmp = info.get("xmp") or info.get("XML:com.adobe.xmp")
-    samples, icc, notices = pillow_samples(image, info.get("icc_profile"))
+    samples, icc, notices = pillow_samples(image, info.get("icc_profile", profile))
+    notices += said
     decoded = Decoded(samples, exif, icc, dpi, notices, xmp.encode() if isinstance(xmp, str) else xmp, colour=colour)
     if isinstance(iptc, bytes):
         decoded = replace(decoded, iptc=iptc)
@@ -96,7 +109,7 @@ def _picture_of_pil(image: Image.Image) -> Picture:
 
 def _file_of(image: Image.Image) -> bytes:
     """The bytes of the file of an image whose kind holds what Pillow does not read; none where it is not there."""
-    if image.format not in ("PNG", "AVIF", "HEIF"):
+    if image.format not in ("PNG", "AVIF", "HEIF", "BMP"):
         return b""
     try:
         if (file := getattr(image, "fp", None)) is None:  # loaded
@@ -136,13 +149,30 @@ def _with_key_of_samples(image: Image.Image, data: bytes) -> Image.Image:
     return copy
 
 
-def _signalled(image: Image.Image, data: bytes) -> dict[str, bytes]:
-    """The colour signalling that Pillow does not read: of its file while that is there, or what `like` put down."""
-    found = {}
-    with contextlib.suppress(ValueError, ImageError):
-        found = (png_colour(data) if image.format == "PNG" else nclx(data)) if data else {}
-    said = {name: image.info.get(name, found.get(name)) for name in SIGNALS[:3]}
-    return {name: content for name, content in said.items() if isinstance(content, bytes)}
+def _signalled(image: Image.Image, data: bytes) -> tuple[dict[str, bytes], bytes | None, tuple[str, ...]]:
+    """Colour signalling, profile and notices that Pillow does not give: of the file while it is there, or of `like`."""
+    found, profile = dict[str, bytes](), None
+    notices: tuple[str, ...] = ()
+    with contextlib.suppress(ValueError, ImageError, struct.error):
+        match image.format:
+            case "PNG" if data:
+                found = {name: content for name, content in png_colour(data).items() if name in SIGNALS[:3]}
+            case "BMP" if data:
+                found, profile, notices = bmp_colour(data)
+            case "BMP":
+                warnings.warn(
+                    "the file of the PIL image is not there any more, and a BMP's colour profile with it: "
+                    "give the image as Image.open returns it",
+                    ResultWarning,
+                    stacklevel=5,
+                )
+            case "TIFF" if "icc_profile" not in image.info:
+                tags = getattr(image, "tag_v2", {})
+                found, notices = tiff_colour(*(tuple(map(float, tags.get(tag, ()))) for tag in COLOUR_TAGS))
+            case "AVIF" | "HEIF":
+                found = nclx(data)
+    said = {name: image.info.get(name) for name in SIGNALS[:3]}
+    return found | {name: content for name, content in said.items() if isinstance(content, bytes)}, profile, notices
 
 
 def like(image: NDArray[Any] | Image.Image, picture: Picture) -> Any:
@@ -164,7 +194,8 @@ def like(image: NDArray[Any] | Image.Image, picture: Picture) -> Any:
         key = None if seen.all() else image.info["transparency"]
         out = gray if key is None else np.where(seen, np.where(gray == key, gray ^ 1, gray), key).astype(np.uint16)
     made, metadata = Image.fromarray(out), of_size(picture.metadata, out.shape[1], out.shape[0])
-    named = {"exif": metadata.exif, "icc_profile": metadata.icc, "dpi": metadata.dpi, "xmp": metadata.xmp}
+    exif = metadata.exif and EXIF_PREFIX + metadata.exif  # as Pillow has it in `info`, and its JPEG writer needs it
+    named = {"exif": exif, "icc_profile": metadata.icc, "dpi": metadata.dpi, "xmp": metadata.xmp}
     named["transparency"] = key
     made.info |= {key: value for key, value in named.items() if value is not None}
     if metadata.iptc is not None:

@@ -23,7 +23,8 @@ READ_AS: Final[Mapping[str, str]] = {
 
 _WITH_ALPHA = {"L": "LA", "RGB": "RGBA"}
 
-_V4_BYTES, _V5_BYTES = 108, 124
+_BMP_INFO_BYTES, _V3_BYTES, _V4_BYTES, _V5_BYTES = 40, 56, 108, 124
+_ALPHA_BIT_FIELDS = 6
 _CALIBRATED, _EMBEDDED = 0, 0x4D424544
 
 _UNSAID = 2  # H.273's code of primaries and transfer that are not said
@@ -67,9 +68,26 @@ def _opened(data: bytes, kind: str, max_pixels: float) -> Image.Image:
 
 def decode_bmp(data: bytes, max_pixels: float) -> Decoded:
     """Take a BMP file apart. Raises ImageError (without the file's name), and anything on damaged bytes."""
-    with _opened(data, "BMP", max_pixels) as image:
+    size, _, _, _, _, compression = struct.unpack_from("<LllHHL", data, 14)
+    if (
+        size >= _BMP_INFO_BYTES and compression == _ALPHA_BIT_FIELDS
+    ):  # its four masks follow: a header with masks inside
+        data = data[:14] + struct.pack("<L", max(size, _V3_BYTES)) + data[18:30] + struct.pack("<L", 3) + data[34:]
+    try:
+        image = _opened(data, "BMP", max_pixels)
+    except OSError as error:
+        if str(error).startswith("Unsupported BMP"):  # Pillow's words for other compressions, masks and depths
+            raise ImageError(f"is a BMP of a kind that is not read ({error})") from error
+        raise
+    with image:
         samples, *_ = pillow_samples(image, None)
         dpi = image.info.get("dpi")
+    colour, icc, notices = bmp_colour(data)
+    return Decoded(samples, None, icc, dpi, notices, colour=colour)
+
+
+def bmp_colour(data: bytes) -> tuple[dict[str, bytes], bytes | None, tuple[str, ...]]:
+    """PNG's chunks for the calibration of a BMP file, its colour profile, and notices. Raises struct.error."""
     (size,) = struct.unpack_from("<L", data, 14)
     notices: tuple[str, ...] = ()
     icc, colour = None, dict[str, bytes]()
@@ -83,7 +101,7 @@ def decode_bmp(data: bytes, max_pixels: float) -> Decoded:
             icc = data[14 + start : 14 + start + length]
             if len(icc) < length:
                 icc, notices = None, ("Its colour profile is cut short and was left out.",)
-    return Decoded(samples, None, icc, dpi, notices, colour=colour)
+    return colour, icc, notices
 
 
 def _calibration(numbers: tuple[int, ...]) -> dict[str, bytes]:

@@ -29,7 +29,7 @@ RATINGS = (0x4746, 0x4749)  # Windows' stars, and percent
 
 _DIRECTORIES = (int(ExifTags.IFD.Exif), int(ExifTags.IFD.GPSInfo))
 
-_PREFIX = b"Exif\x00\x00"
+EXIF_PREFIX = b"Exif\x00\x00"
 
 ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 274, 282, 283, 296
 
@@ -49,7 +49,7 @@ def assemble(decoded: Decoded) -> Picture:
     exif, icc, xmp, iptc = decoded.exif, decoded.icc, decoded.xmp, decoded.iptc
     orientation = decoded.orientation or 1
     if exif is not None:
-        exif = exif.removeprefix(_PREFIX)
+        exif = exif.removeprefix(EXIF_PREFIX)
         try:
             orientation = decoded.orientation or _orientation(Block(exif))
             exif = upright_exif(exif, transposed=orientation in TRANSPOSED)
@@ -130,11 +130,12 @@ def of_size(metadata: Metadata, width: int, height: int) -> Metadata:
     return replace(metadata, exif=exif, xmp=xmp)
 
 
-def exif_of_turned(exif: bytes) -> bytes:
-    """An EXIF block of pixels that were turned already: resolution of swapped axes swapped; a damaged one as it is."""
+def exif_of_turned(exif: bytes, orientation: int | None = None) -> bytes:
+    """An EXIF block of pixels turned already, by `orientation` or its own: axes swapped; a damaged one as it is."""
     try:
-        block = exif.removeprefix(_PREFIX)
-        return upright_exif(block, transposed=True) if _orientation(Block(block)) in TRANSPOSED else exif
+        block = exif.removeprefix(EXIF_PREFIX)
+        turned = (orientation or _orientation(Block(block))) in TRANSPOSED
+        return upright_exif(block, transposed=True) if turned else exif
     except Exception:  # it is left out, and named, where the picture is assembled
         return exif
 
@@ -185,7 +186,7 @@ def exif_dpi(exif: bytes | None) -> tuple[float, ...] | None:
     if exif is None:
         return None
     try:
-        block = Block(exif.removeprefix(_PREFIX))
+        block = Block(exif.removeprefix(EXIF_PREFIX))
         return resolution_in(block, block.directory(block.first))
     except Exception:  # as above
         return None
@@ -201,18 +202,22 @@ def resolution_in(block: Block, directory: Directory) -> tuple[float, ...] | Non
 
 
 def _utf16(raw: bytes) -> str | None:
-    """Text in UTF-16, by its byte order mark or, where all characters are Latin, by its zeros; None if it is not."""
+    """Text in UTF-16, by its byte order mark or, where most characters are of an alphabet, without; None if it is not.
+
+    Alphabets lie below U+2000; text of one byte a character, read so, lies above, as Chinese without a mark does.
+    """
+    if re.fullmatch(rb"[\t\n\r -~]*\0*", raw):  # ASCII; tabs could pass for Devanagari
+        return None
     raw += bytes(len(raw) % 2)  # where a single zero was taken for its end
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encoding = "utf-16"
-    elif len(raw) > 2 and any(raw) and not (any(raw[::2]) and any(raw[1::2])):
-        encoding = "utf-16-le" if any(raw[::2]) else "utf-16-be"
-    else:
-        return None
-    try:
-        return raw.decode(encoding).rstrip("\0")
-    except UnicodeDecodeError:
-        return None
+    marked = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+    found = {}
+    for encoding in ("utf-16",) if marked else ("utf-16-le", "utf-16-be"):
+        with contextlib.suppress(UnicodeDecodeError):
+            text = raw.decode(encoding).rstrip("\0")
+            alphabetic = 2 * sum(ord(one) < 0x2000 for one in text) > len(text) > 1
+            if marked or (alphabetic and all(one.isprintable() or one in "\t\n\r" for one in text)):
+                found[text] = len({ord(one) >> 8 for one in text})
+    return min(found, key=lambda text: found[text], default=None)
 
 
 def text_of(raw: bytes) -> str:
@@ -295,7 +300,7 @@ def exif_block(source: Image.Exif) -> bytes | None:
     for directory in _DIRECTORIES:
         if entries := source.get_ifd(directory):
             block[directory] = entries
-    return block.tobytes().removeprefix(_PREFIX) if len(block) else None
+    return block.tobytes().removeprefix(EXIF_PREFIX) if len(block) else None
 
 
 def iptc_of_photoshop(block: bytes) -> bytes | None:

@@ -37,7 +37,7 @@ SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _LENGTH, _PHOTOMETRIC = 254, 255, 256, 257, 262
 _SUB_DIRECTORIES, _XMP, _IPTC, _PHOTOSHOP, _ICC = 330, 700, 33723, 34377, 34675
-_TRANSFER, _WHITE, _PRIMARIES = 301, 318, 319
+COLOUR_TAGS = (301, 318, 319)  # transfer function, white point, primaries
 
 _STORAGE: Final = frozenset(
     {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 332, 338, 339, 347,
@@ -49,9 +49,11 @@ _EXIF: Final = frozenset({34665, 34853})
 
 # None, three of CCITT (fax), LZW, JPEG, Deflate (two codes), PackBits, LZMA, Zstandard: what cameras, scanners and
 # libraries write. The exotic rest (JPEG 2000, JPEG XR, ...) is a wider door for hostile files than it is worth.
-_NONE, _LZW, _JPEG, _PACKBITS, _DEFLATE = 1, 5, 7, 32773, (8, 32946)
+_NONE, _LZW, _JPEG, _PACKBITS, _ZSTANDARD, _DEFLATE = 1, 5, 7, 32773, 50000, (8, 32946)
 
-_COMPRESSIONS = (_NONE, 2, 3, 4, _LZW, _JPEG, *_DEFLATE, _PACKBITS, 34925, 50000)
+_COMPRESSIONS = (_NONE, 2, 3, 4, _LZW, _JPEG, *_DEFLATE, _PACKBITS, 34925, _ZSTANDARD)
+
+_LARGEST_STRIP = 2**26  # bytes of one that is padded beyond the picture
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR = range(7)
 
@@ -74,7 +76,8 @@ def decode_tiff(data: bytes, max_pixels: float) -> Decoded:
         check_size(page.imagewidth, page.imagelength * page.imagedepth, max_pixels)
         _check_samples(page)
         _check_storage(page, data, max_pixels)
-        unpacked = _unpacked(block, stored, page, data) if page.compression in (_LZW, _PACKBITS) else alone
+        by_libtiff = page.compression in (_LZW, _PACKBITS) or _may_be_padded(page)
+        unpacked = _unpacked(block, stored, page, data) if by_libtiff else alone
     with tifffile.TiffFile(io.BytesIO(unpacked)) as file:
         page = file.pages.first
         samples, more = _colours(page, _channels_last(page), icc)
@@ -82,13 +85,15 @@ def decode_tiff(data: bytes, max_pixels: float) -> Decoded:
             icc = None
     notices += more
     exif = _exif(block, places, notices)
+    colour, said = tiff_colour(*(block.numbers(stored.fields.get(tag)) for tag in COLOUR_TAGS))
+    notices += () if icc else said
     iptc = _raw(block, places, _IPTC)
     if iptc and iptc[0] != IPTC_MARK and iptc[3:4] == bytes([IPTC_MARK]):  # put there as numbers of the other order
         iptc = np.frombuffer(iptc[: len(iptc) // 4 * 4], ">u4").astype("<u4").tobytes()
     iptc = iptc or iptc_of_photoshop(_raw(block, places, _PHOTOSHOP) or b"")
     return Decoded(
         samples, exif, icc, resolution_in(block, stored), tuple(notices), _raw(block, places, _XMP), iptc,
-        {} if icc else _colour_signals(block, stored, notices), orientation=_orientation(block, places),
+        {} if icc else colour, orientation=_orientation(block, places),
     )  # fmt: skip
 
 
@@ -169,15 +174,16 @@ def _exif(block: Block, places: Sequence[Directory], notices: list[str]) -> byte
     return exif_of(block, own, directories) if own or directories else None
 
 
-def _colour_signals(block: Block, page: Directory, notices: list[str]) -> dict[str, bytes]:
-    """PNG's chunks for the white point and primaries of a TIFF file, whose curve is a power of 2.2 unless said."""
-    white, primaries = (block.numbers(page.fields.get(tag)) for tag in (_WHITE, _PRIMARIES))
-    if _TRANSFER in page.fields:
-        notices.append("Its transfer function (TIFF tag 301), which is no colour profile, was left out.")
+def tiff_colour(
+    transfer: Sequence[float], white: Sequence[float], primaries: Sequence[float]
+) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """PNG's chunks for white point and primaries of a TIFF, whose curve is a power of 2.2 unless said; and notices."""
+    left_out = "Its transfer function (TIFF tag 301), which is no colour profile, was left out."
+    notices = (left_out,) if transfer else ()
     if len(white) != 2 or len(primaries) != 6 or not all((*white, *primaries)) or max(*white, *primaries) > 1:
-        return {}
+        return {}, notices
     xy = (round(value * 1e5) for value in (*white, *primaries))
-    return {"gAMA": struct.pack(">L", 45455), "cHRM": struct.pack(">8L", *xy)}
+    return {"gAMA": struct.pack(">L", 45455), "cHRM": struct.pack(">8L", *xy)}, notices
 
 
 def _check_samples(page: tifffile.TiffPage) -> None:
@@ -217,8 +223,15 @@ def _sizes(page: tifffile.TiffPage) -> Iterator[tuple[int, int, int]]:
     columns, rows = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
     row_bytes = (columns * samples * page.bitspersample + 7) // 8
     strips = -(-page.imagelength // rows)
+    said = page.tags.valueof(278, default=rows)  # more than the picture has, where tifffile gives those of the picture
+    most = said if rows < said <= _LARGEST_STRIP // row_bytes and not page.is_tiled else rows
     for number in range(len(page.dataoffsets)):
-        yield row_bytes, rows if page.is_tiled else min(rows, page.imagelength - number % strips * rows), rows
+        yield row_bytes, rows if page.is_tiled else min(rows, page.imagelength - number % strips * rows), most
+
+
+def _may_be_padded(page: tifffile.TiffPage) -> bool:
+    """Whether the last strip may hold more rows than the picture: tifffile's Deflate and Zstandard fail on such."""
+    return page.compression in (_ZSTANDARD, *_DEFLATE) and any(left < rows for _, left, rows in _sizes(page))
 
 
 def _check_lengths(page: tifffile.TiffPage, data: bytes, parts: Sequence[tuple[int, int]]) -> None:
@@ -240,7 +253,7 @@ def _check_lengths(page: tifffile.TiffPage, data: bytes, parts: Sequence[tuple[i
 
 
 def _unpacked(block: Block, stored: Directory, page: tifffile.TiffPage, data: bytes) -> bytes:
-    """The picture's file with Deflate in the place of LZW or PackBits, which libtiff unpacks.
+    """The picture's file with Deflate, without padded strips, in the place of what libtiff unpacks.
 
     tifffile takes imagecodecs' own decoder, which does not check the first code of an LZW table: a damaged one ends the
     process. Raises imagecodecs.TiffError on damaged parts, those too short included.
