@@ -15,7 +15,8 @@ from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.degradation.operators import BicubicDownscale, Downscale, back_project
 from zssr_gan.devices import Machine, RunOptions, machine
 from zssr_gan.imaging.resize import resize
-from zssr_gan.networks.zssr import Batched, Grouped
+from zssr_gan.networks.zssr import ZSSR, Batched, Grouped
+from zssr_gan.ops.chain import agrees
 from zssr_gan.provenance import CaseImage
 from zssr_gan.seeds import normal, uniform
 from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset, parse_settings
@@ -88,6 +89,24 @@ class TestPrecision:
         assert relative(losses["cuda"], losses["cpu"]) < most
 
 
+@pytest.mark.skipif(STANDIN is not None, reason="Triton compiles for a GPU; its interpreter: tests/ops")
+class TestKernels:
+    def test_they_are_used_and_agree(self, cuda: Machine) -> None:
+        pytest.importorskip("triton")
+        assert agrees(cuda.device, torch.bfloat16)
+        with machine(RunOptions("cuda", "bf16")) as used:
+            assert fleet_on(used, load_preset("paper").for_size(256)).optimiser.packed_NP is not None
+
+    def test_a_fleet_learns_as_by_plain_products(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        losses = {}
+        with machine(RunOptions("cuda", "bf16")) as used:
+            for product in ("batched", "triton"):
+                monkeypatch.setattr(ZSSR, "product", product)
+                fleet = fleet_on(used, load_preset("paper").for_size(256), members=20)
+                losses[product] = torch.stack([fleet.advance() for _ in range(12)])
+        assert relative(losses["triton"], losses["batched"].cpu()) < 0.05
+
+
 class TestRepeats:
     def test_a_fleet(self, cuda: Machine) -> None:
         weights = []
@@ -95,7 +114,7 @@ class TestRepeats:
             fleet = fleet_on(cuda, settings(), JPEG)
             for _ in range(5):
                 fleet.advance()
-            weights.append(fleet.network.weights_NP.detach().cpu())
+            weights.append(fleet.optimiser.result().cpu())
         assert torch.equal(*weights)
 
     @pytest.mark.parametrize("side", [16, 64])

@@ -11,10 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from zssr_gan.ops.chain import Adam, Chain, Layer
+from zssr_gan.degradation.operators import BicubicDownscale
+from zssr_gan.networks.zssr import ZSSR
+from zssr_gan.ops import chain as chain_module
+from zssr_gan.ops.chain import Adam, Chain, Layer, agrees, plainly, works
+from zssr_gan.settings.zeroshot import parse_settings
+from zssr_gan.zeroshot.fleet import Fleet, Member, TrainRequest
+from zssr_gan.zeroshot.pairs import Task
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
@@ -27,21 +32,6 @@ def chain_of(widths: list[int], residual: bool = False, bias: bool = False) -> t
         layers.append(Layer(i, o, start, biases if bias else None))
         start, biases = start + 9 * i * o, biases + o
     return Chain(tuple(layers), residual), biases if bias else start
-
-
-def plainly(chain: Chain, x_NBHWI: Tensor, weights_NP: Tensor) -> Tensor:
-    """The same by torch's convolutions, network by network."""
-    outs = []
-    for x_BHWI, weights in zip(x_NBHWI, weights_NP, strict=True):
-        inputs = [x_BHWI.permute(0, 3, 1, 2)]
-        for number, one in enumerate(chain.layers):
-            kernel = weights[one.start : one.stop].reshape(one.outputs, one.inputs, 3, 3)
-            bias = None if one.bias is None else weights[one.bias : one.bias + one.outputs]
-            y = F.conv2d(inputs[-1], kernel, bias, padding=1)
-            y = y.relu() if chain.relu(number) else y
-            inputs.append(y + inputs[-2] if chain.adds(number) else y)
-        outs.append(inputs[-1].permute(0, 2, 3, 1))
-    return torch.stack(outs)
 
 
 def distance(one: Tensor, other: Tensor) -> float:
@@ -70,6 +60,28 @@ def interpreter() -> None:
         pytest.skip("Triton would compile for a GPU: TRITON_INTERPRET=1")
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("interpreter")
+@pytest.mark.parametrize("fault", ["", "mask", "residual", "update"])
+def test_kernels_that_are_wrong_are_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before they are used on a device: a mask, an addition or an update that is left out."""
+    if fault:
+        name, argument = {
+            "mask": ("_convolve", "mask"), "residual": ("_convolve", "residual"), "update": ("_differentiate", "")
+        }[fault]  # fmt: skip
+        original = getattr(chain_module, name)
+
+        def without(*args: Any, **kwargs: Any) -> Any:
+            return original(*args, **{**kwargs, argument: None}) if argument else None
+
+        monkeypatch.setattr(chain_module, name, without)
+    assert agrees(torch.device("cpu"), torch.float32, width=16, size=(4, 5)) == (not fault)
+
+
+def test_without_cuda_plain_torch_is_taken() -> None:
+    assert not works(torch.device("cpu"))
+
+
 CASES = {
     "plain": ([3, 16, 16, 3], False, False, (2, 1, 8, 8)),
     "bias, odd sizes, not a power of two": ([1, 12, 12, 4], False, True, (1, 3, 5, 7)),
@@ -89,7 +101,7 @@ def test_values_and_gradients(case: str) -> None:
     weights = (torch.randn(n, parameters, generator=draws) / 8).requires_grad_()
     down = torch.randn(n, b, h, w, widths[-1], generator=draws)
     out = chain(x, chain.pack(weights))
-    exact = plainly(chain, x.double(), weights.double())
+    exact = plainly(chain, x.double(), chain.pack(weights.double()))
     assert distance(out, exact) < 1e-6
     found = torch.autograd.grad((out * down).sum(), (x, weights))
     wanted = torch.autograd.grad((exact * down.double()).sum(), (x, weights))
@@ -167,3 +179,33 @@ def test_bytes_are_those_of_the_loads_and_stores(case: str, monkeypatch: pytest.
     chain(torch.randn(1, b, h, w, widths[0], generator=draws), packed, adam).sum().backward()
     told = chain.bytes_of_an_iteration(b * h * w, size=4)
     assert abs(moved[0] - told) < 0.01 * told
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("interpreter")
+@pytest.mark.parametrize("optimiser", [{"kind": "adam", "average": 0.9}, {"kind": "muon", "clip": 1.0}])
+def test_a_fleet_by_the_kernels_is_the_fleet(optimiser: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where networks stop, others take their places, and each has its own rate; with Adam the kernels move weights."""
+    groups = {
+        "network": {"depth": 4, "width": 8, "grid": "lr", "bias": True, "residual": True, "initial": "lecun"},
+        "pairs": {"crop": 8, "batch": 1},
+        "schedule": {"kind": "cosine", "lr": 0.003, "iterations": 3},
+        "optimiser": optimiser,
+    }
+    chosen, task = parse_settings(groups, "test"), Task((2.0, 2.0), (2, 2), BicubicDownscale())
+    draws = torch.Generator().manual_seed(4)
+    members = [Member(TrainRequest(torch.rand(1, 16, 16, generator=draws), [n], chosen, task), 0) for n in range(3)]
+    results = {}
+    for product in ("batched", "triton"):
+        monkeypatch.setattr(ZSSR, "product", product)
+        fleet = Fleet.of(members[:2])
+        assert (fleet.optimiser.packed_NP is not None) == (product == "triton" and optimiser["kind"] == "adam")
+        losses = [fleet.advance()]
+        fleet.assign(torch.tensor([0]), Fleet.of(members[2:]))
+        losses.append(fleet.advance())
+        fleet.select(torch.tensor([1, 0]))
+        losses += [fleet.advance() for _ in range(2)]  # one of them has stopped before the last
+        trained = fleet.results(torch.tensor([0, 1]))
+        results[product] = torch.stack(losses), torch.stack([one.weights_P for one in trained])
+    for one, other in zip(*results.values(), strict=True):
+        assert distance(one, other) < 1e-4

@@ -9,6 +9,9 @@ Shapes: N members, B samples of each, C channels, H W rows and columns, P parame
 """
 
 import math
+from collections.abc import Callable
+from functools import cached_property
+from itertools import accumulate
 from typing import Any, Literal
 
 import torch
@@ -16,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zssr_gan.networks.base import Facts
+from zssr_gan.ops.chain import Chain, Layer, works
 from zssr_gan.settings.zeroshot import ZSSRSettings
 
 KERNEL = 3
@@ -116,6 +120,13 @@ class ZSSR(nn.Module):
             not depend on who shares the fleet.
     """
 
+    product: Literal["auto", "grouped", "batched", "triton"] = "auto"
+    """`auto` is, for several members on CUDA, Triton's kernels (`ops`) in bfloat16 where they work, else batched;
+    else grouped. Sums are the same up to their last bits."""
+
+    convolutions: Callable[[Tensor], Tensor] | None = None
+    """What takes the place of all convolutions, from `N B H W C` to `N B H W O`; None: `product` says."""
+
     def __init__(
         self,
         options: ZSSRSettings,
@@ -127,8 +138,6 @@ class ZSSR(nn.Module):
         self.options = options
         self.factor = factor
         self.facts = Facts("per-image network", factor, (channels,), smallest=1, receptive_field=2 * self.radius + 1)
-        self.product: Literal["auto", "grouped", "batched"] = "auto"
-        """`auto` is batched for several members on CUDA, else grouped. Sums are the same up to their last bits."""
         widths = [channels] + [options.width] * (options.depth - 1) + [channels * factor[0] * factor[1]]
         self._shapes = list(zip(widths[1:], widths[:-1], strict=True))  # (out, in) of each convolution
         if isinstance(weights, list):
@@ -197,11 +206,37 @@ class ZSSR(nn.Module):
             for (o, i), weight, bias in zip(self._shapes, weights, parts[count + 2 :], strict=True)
         ]
 
-    def _convolution(self) -> Grouped | Batched:
-        batched = self.product == "batched" or (self.product == "auto" and self.members > 1 and self.weights_NP.is_cuda)
-        return Batched() if batched else Grouped(self.members)
+    @cached_property
+    def chain(self) -> Chain:
+        """The convolutions as Triton's kernels take them."""
+        sizes, last = [o * i * KERNEL**2 for o, i in self._shapes], len(self._shapes) - 1
+        order = [*range(1, last), 0, last]  # in which a member's weights lie
+        starts = dict(zip(order, accumulate((sizes[n] for n in order), initial=0), strict=False))
+        biases = accumulate((o for o, _ in self._shapes), initial=sum(sizes))
+        placed = zip(self._shapes, sorted(starts), biases, strict=False)
+        layers = tuple(Layer(i, o, starts[n], bias if self.options.bias else None) for (o, i), n, bias in placed)
+        return Chain(layers, self.options.residual)
 
-    def _body(self, y: Tensor, convolution: Grouped | Batched) -> Tensor:
+    def takes_kernels(self, precision: torch.dtype) -> bool:
+        """Whether its products are Triton's: in float32 matrix units would round to TF32, and without them cuBLAS is
+        faster."""
+        wanted = self.product == "auto" and precision == torch.bfloat16 and works(self.weights_NP.device)
+        return self.product == "triton" or wanted
+
+    def _body(self, x_NBCHW: Tensor) -> Tensor:
+        """The convolutions, `N B C H W` to `N B O H W`."""
+        device = self.weights_NP.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+        layout = Batched()
+        if self.convolutions is not None:
+            return layout.leave(self.convolutions(layout.enter(x_NBCHW)))
+        if self.product == "triton" or (self.members > 1 and self.takes_kernels(dtype)):
+            return layout.leave(self.chain(layout.enter(x_NBCHW).to(dtype), self.chain.pack(self.weights_NP)))
+        batched = self.product == "batched" or (self.product == "auto" and self.members > 1 and self.weights_NP.is_cuda)
+        convolution = layout if batched else Grouped(self.members)
+        return convolution.leave(self._convolve(convolution.enter(x_NBCHW), convolution))
+
+    def _convolve(self, y: Tensor, convolution: Grouped | Batched) -> Tensor:
         first, *inner, last = self._layers()
         y = convolution.convolve(y, *first)
         if not self.options.residual:
@@ -233,10 +268,8 @@ class ZSSR(nn.Module):
         n, b, c, h, w = x_NBCHW.shape
         fy, fx = self.factor
         centre = self.options.initial != "original"
-        convolution = self._convolution()
-        y = convolution.enter(x_NBCHW * 2 - 1 if centre else x_NBCHW)
-        y = self._body(y, convolution)
+        y = self._body(x_NBCHW * 2 - 1 if centre else x_NBCHW)
         # Each pixel's channels are its block of fy x fx larger pixels (pixel shuffle, for any two factors).
-        blocks: Tensor = convolution.leave(y).float().unflatten(2, (c, fy, fx))
+        blocks: Tensor = y.float().unflatten(2, (c, fy, fx))
         y = blocks.permute(0, 1, 2, 5, 3, 6, 4).reshape(n, b, c, h * fy, w * fx)
         return self.base(x_NBCHW) + y * (0.5 if centre else 1.0)

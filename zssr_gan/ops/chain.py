@@ -6,28 +6,40 @@ gradients are made: no patches, no masks, no gradients of weights go through mem
 Shapes: N networks, B samples, H W rows and columns, I O channels in and out, P parameters of a network.
 """
 
+import importlib.util
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+KERNEL = 3
 
 BLOCK = 128  # pixels of a program, with 4 warps: of 256 the accumulators no longer fit the registers
 
 GRADIENT_BLOCK = 64  # pixels that a program of the weights' gradient adds at a time
 
 
-def available(device: torch.device) -> bool:
-    """Whether the kernels run there: on CUDA, where torch brings Triton along."""
-    if device.type != "cuda" or torch.version.cuda is None:
+_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}  # of a whole chain, as a share of the norm
+
+
+@lru_cache
+def works(device: torch.device) -> bool:
+    """Whether the kernels run on a device and agree with plain torch there; tried once, which takes seconds.
+
+    On CUDA torch brings Triton along. Kernels that a driver or a compiler has broken would spoil results unseen.
+    """
+    if device.type != "cuda" or torch.version.cuda is None or importlib.util.find_spec("triton") is None:
         return False
     try:
-        import triton  # noqa: F401
-    except ImportError:
+        return agrees(device, torch.bfloat16)
+    except Exception:  # of many kinds: no compiler for its launcher, a GPU that Triton does not know, no memory
         return False
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,3 +235,44 @@ def padded(channels: int) -> int:
 def precision(x: Tensor) -> Literal["ieee", "tf32"]:
     """Of products; float32 is float32, where Triton's default would be TF32."""
     return "ieee" if x.dtype == torch.float32 else "tf32"
+
+
+def plainly(chain: Chain, x_NBHWI: Tensor, packed_NP: Tensor) -> Tensor:
+    """What a chain computes, network by network, by torch's convolutions in the precision of `packed_NP`."""
+    outs = []
+    for x_BHWI, packed_P in zip(x_NBHWI.to(packed_NP.dtype), packed_NP, strict=True):
+        inputs = [x_BHWI.permute(0, 3, 1, 2)]
+        for number, one in enumerate(chain.layers):
+            kernel = packed_P[one.start : one.stop].view(KERNEL, KERNEL, one.inputs, one.outputs).permute(3, 2, 0, 1)
+            kernel = kernel.contiguous()
+            bias = None if one.bias is None else packed_P[one.bias : one.bias + one.outputs]
+            y = F.conv2d(inputs[-1], kernel, bias, padding=1)
+            y = y.relu() if chain.relu(number) else y
+            inputs.append(y + inputs[-2] if chain.adds(number) else y)
+        outs.append(inputs[-1].permute(0, 2, 3, 1))
+    return torch.stack(outs)
+
+
+def agrees(device: torch.device, dtype: torch.dtype, width: int = 64, size: tuple[int, int] = (9, 17)) -> bool:
+    """Whether outputs, gradients and an update by the kernels are plain torch's, within what `dtype` allows."""
+    sizes = [9 * 3 * width, *[9 * width * width] * 2, 9 * width * 3]
+    channels, bias = [3, width, width, width, 3], sum(sizes)
+    starts = [(sum(sizes[:n]), bias + sum(channels[1 : n + 1])) for n in range(len(sizes))]
+    layers = [Layer(i, o, *at) for (i, o), at in zip(pairwise(channels), starts, strict=True)]
+    chain, draws = Chain(tuple(layers), residual=True), torch.Generator().manual_seed(0)
+    packed = (torch.randn(2, bias + sum(channels[1:]), generator=draws) / math.sqrt(9 * width)).to(device)
+    x, down = (torch.randn(2, 1, *size, 3, generator=draws).to(device) for _ in range(2))
+    moved, plain = packed.to(dtype).float().requires_grad_(), packed.to(dtype).double().requires_grad_()
+    out, exact = chain(x.to(dtype), moved), plainly(chain, x.to(dtype).double(), plain)
+    found = [out, *torch.autograd.grad((out.float() * down).sum(), moved)]
+    wanted = [exact, *torch.autograd.grad((exact * down).sum(), plain)]
+    with torch.no_grad():  # one step of Adam, whose moments are zero
+        rates, none = torch.full((2,), 1e-2, device=device), torch.full((2,), 1e-3, device=device)
+        mean, square = torch.zeros_like(packed), torch.zeros_like(packed)
+    adam = Adam(moved.detach(), moved.detach().to(dtype), mean, square, rates, none, (0.5, 0.5))
+    expected = moved.detach() - 1e-2 * found[1] / 2 / ((found[1].square() / 2).sqrt() + 1e-3)
+    (chain(x.to(dtype), moved, adam).float() * down).sum().backward()
+    found += [mean * 2, moved, adam.reduced_NP]
+    wanted += [found[1], expected, expected]
+    errors: list[float] = [((a.double() - b).norm() / b.norm()).item() for a, b in zip(found, wanted, strict=True)]
+    return max(errors) < _TOLERANCE[dtype]

@@ -126,7 +126,10 @@ class Fleet(PerNetwork):
         self.network, self.sampler, self.settings, self.task = network, sampler, settings, task
         self.images_NCHW = images_NCHW
         self.schedule = make_schedule(settings.schedule, network.members)
-        self.optimiser = FleetOptimiser(network, settings.optimiser)
+        kind, dtype = settings.optimiser, torch.bfloat16 if task.precision == "bf16" else torch.float32
+        # One shared model stays with the convolutions that are made for large batches.
+        fusible = images_NCHW is not None and kind.kind == "adam" and not kind.clip
+        self.optimiser = FleetOptimiser(network, kind, dtype if fusible and network.takes_kernels(dtype) else None)
         self.iteration_N = torch.zeros(network.members, dtype=torch.int64)
         self.clock = 0
         self.recent_NT = network.weights_NP.new_full((network.members, _RECENT), torch.nan)
@@ -225,8 +228,7 @@ def _step(network: ZSSR, optimiser: FleetOptimiser, precision: str, batch: Mappi
         out = network(batch["x"])
     losses = masked_l1(out, batch["y"], batch["mask"])
     # Networks share no weights, so the gradient of the sum is each one's own.
-    (gradient,) = torch.autograd.grad(losses.sum(), network.weights_NP)
-    optimiser.step(gradient, batch["rates"])
+    optimiser.descend(losses.sum(), batch["rates"])
     return {"losses": losses.detach()}
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from zssr_gan.networks.zssr import ZSSR
+from zssr_gan.ops.chain import Adam
 from zssr_gan.settings.zeroshot import CosineSchedule, OptimiserSettings, SlopeSchedule
 from zssr_gan.zeroshot.state import PerNetwork
 
@@ -41,9 +42,11 @@ class FleetOptimiser(PerNetwork):
     Args:
         network: its `weights_NP` are changed in place.
         settings: kind, decay of the average, clipping.
+        fused: precision of the products of Triton's kernels, which move the weights within the backward pass (Adam
+            without clipping alone); then `result` has the weights, and the network's own stay as they were.
     """
 
-    def __init__(self, network: ZSSR, settings: OptimiserSettings) -> None:
+    def __init__(self, network: ZSSR, settings: OptimiserSettings, fused: torch.dtype | None = None) -> None:
         self.network, self.settings = network, settings
         # A network lays its inner matrices first, so that both parts are views of the weights.
         self.matrices = network.inner_matrices if settings.kind == "muon" else (0, 0, 0)
@@ -52,6 +55,35 @@ class FleetOptimiser(PerNetwork):
         self.mean_NP, self.square_NP = (torch.zeros_like(weights_NP[:, inner:]) for _ in range(2))  # Adam's moments
         self.average_NP = weights_NP.clone() if settings.average else None
         self.steps_N1 = torch.zeros(network.members, 1, device=weights_NP.device)
+        self.packed_NP = self.reduced_NP = None
+        if fused is not None:
+            assert settings.kind == "adam"
+            assert not settings.clip
+            self.packed_NP = network.chain.pack(weights_NP)
+            self.reduced_NP = self.packed_NP.to(fused)
+            self.average_NP = self.packed_NP.clone() if settings.average else None
+            self.rates_N, self.epsilons_N = (torch.zeros_like(self.steps_N1[:, 0]) for _ in range(2))
+            network.convolutions = self._convolve
+
+    def descend(self, loss: Tensor, rates: Tensor) -> None:
+        """Follow the gradient of a loss to the networks' weights at `rates` (float32): see `step`."""
+        if self.packed_NP is None:
+            (gradient,) = torch.autograd.grad(loss, self.network.weights_NP)
+            self.step(gradient, rates)
+            return
+        self.steps_N1 += 1
+        for corrected_N, made_N1 in zip((self.rates_N, self.epsilons_N), self._correct(rates[:, None]), strict=True):
+            corrected_N.copy_(made_N1[:, 0])
+        loss.backward()
+        self._follow(self.packed_NP, rates[:, None])
+
+    def _convolve(self, x_NBHWC: Tensor) -> Tensor:
+        """The network's convolutions, whose backward pass moves the weights."""
+        assert self.packed_NP is not None
+        assert self.reduced_NP is not None
+        values = (self.packed_NP, self.reduced_NP, self.mean_NP, self.square_NP, self.rates_N, self.epsilons_N)
+        adam = Adam(*values, (BETA_1, BETA_2))
+        return self.network.chain(x_NBHWC.to(self.reduced_NP.dtype), self.packed_NP.detach().requires_grad_(), adam)
 
     @torch.no_grad()
     def step(self, gradient_NP: Tensor, rates: Tensor) -> None:
@@ -66,17 +98,26 @@ class FleetOptimiser(PerNetwork):
         self._adam(weights_NP[:, inner:], gradient_NP[:, inner:], rates_N1)
         if inner:
             self._muon(weights_NP[:, :inner], gradient_NP[:, :inner], rates_N1)
+        self._follow(weights_NP, rates_N1)
+
+    @torch.no_grad()
+    def _follow(self, weights_NP: Tensor, rates_N1: Tensor) -> None:
+        """Move the average towards the weights."""
         if self.average_NP is not None:
-            decay_N1 = ((1 + self.steps_N1) / (10 + self.steps_N1)).clamp(max=s.average)
+            decay_N1 = ((1 + self.steps_N1) / (10 + self.steps_N1)).clamp(max=self.settings.average)
             # The average of a network that has stopped does not move while the others go on.
             self.average_NP.lerp_(weights_NP, (1 - decay_N1) * (rates_N1 > 0))
 
-    def _adam(self, weights_NP: Tensor, gradient_NP: Tensor, rates_N1: Tensor) -> None:
-        """Kingma and Ba 2015, algorithm 1."""
+    def _correct(self, rates_N1: Tensor) -> tuple[Tensor, Tensor]:
+        """Rates and epsilons with Adam's corrections for bias in them, `N 1`."""
         # 1 - beta^t; by expm1, since in float32 the first steps would lose digits.
         unbias_mean, unbias_square = (-torch.expm1(self.steps_N1 * math.log(beta)) for beta in (BETA_1, BETA_2))
         root_N1 = unbias_square.sqrt()
-        rates_N1, epsilon_N1 = rates_N1 * root_N1 / unbias_mean, EPSILON * root_N1
+        return rates_N1 * root_N1 / unbias_mean, EPSILON * root_N1
+
+    def _adam(self, weights_NP: Tensor, gradient_NP: Tensor, rates_N1: Tensor) -> None:
+        """Kingma and Ba 2015, algorithm 1."""
+        rates_N1, epsilon_N1 = self._correct(rates_N1)
         # On a CPU all operations are done on one block after another, which stays in the core's cache.
         width = weights_NP.shape[1] if weights_NP.device.type != "cpu" else max(1, _BLOCK // len(weights_NP))
         tensors = (weights_NP, gradient_NP, self.mean_NP, self.square_NP)
@@ -93,8 +134,10 @@ class FleetOptimiser(PerNetwork):
 
     def result(self, places: Tensor | None = None) -> Tensor:
         """A copy `N P` of the weights to use, of all or those at `places`: their moving average if there is one."""
-        weights_NP = self.network.weights_NP.detach() if self.average_NP is None else self.average_NP
-        return weights_NP.clone() if places is None else weights_NP[places]
+        own_NP = self.network.weights_NP.detach() if self.packed_NP is None else self.packed_NP
+        weights_NP = own_NP if self.average_NP is None else self.average_NP
+        weights_NP = weights_NP.clone() if places is None else weights_NP[places]
+        return weights_NP if self.packed_NP is None else self.network.chain.unpack(weights_NP)
 
 
 def muon_step(momentum: Tensor, gradient: Tensor) -> Tensor:
