@@ -28,13 +28,13 @@ def scenes(count: int, seed: int = 0) -> Tensor:
     return torch.from_numpy(waves).float()[:, None]
 
 
-def captured(blurs: Sequence[Blur], seed: int = 0) -> list[Tensor]:
+def captured(blurs: Sequence[Blur], seed: int = 0, sigma: float = SIGMA) -> list[Tensor]:
     """`1 32 32` each, of 8 bits: a scene under each blur, halved, with noise."""
     made = torch.Generator().manual_seed(seed)
     out = []
     for scene, blur in zip(scenes(len(blurs), seed), blurs, strict=True):
         small = Degradation(blur=blur).downscale(scene[None], (32, 32))[0]
-        out.append(((small + SIGMA * torch.randn(small.shape, generator=made)).clamp(0, 1) * 255).round() / 255)
+        out.append(((small + sigma * torch.randn(small.shape, generator=made)).clamp(0, 1) * 255).round() / 255)
     return out
 
 
