@@ -215,3 +215,42 @@ def test_a_full_disk_delays_the_end_of_a_job(case: Case, queue: Queue, monkeypat
     assert not full
     assert queue.job(job.id).state == "done"
     check_whole(case, [job])
+
+
+@pytest.mark.slow
+def test_kills_of_the_server_and_of_its_worker_lose_nothing(case: Case, queue: Queue) -> None:
+    draws = random.Random(1)
+    jobs = [enhance(queue, case, *(f"originals/{n}.png" for n in range(3))) for _ in range(20)]
+    cases = case.folder.parent
+    command = [sys.executable, "-m", "zssr_gan", "web", "--cases", str(cases), "--port", "0"]
+
+    def begin() -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def running() -> bool:
+        return any(job.state == "running" and (job.progress or {}).get("stage") for job in queue.jobs())
+
+    server = begin()
+    for kill in range(12):
+        end = time.monotonic() + 120
+        while not (running() or ended(queue, *jobs)):
+            assert server.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        if ended(queue, *jobs):
+            jobs.append(enhance(queue, case, "originals/0.png", "originals/1.png"))
+        time.sleep(draws.uniform(0, 0.5))
+        workers = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        if kill % 2 and workers:
+            os.kill(int(workers[0]), signal.SIGKILL)
+        else:
+            server.kill()
+            server.wait()
+            server = begin()
+    while not ended(queue, *jobs):
+        assert server.poll() is None
+        time.sleep(0.1)
+    server.terminate()
+    assert server.wait(60) == 143
+    assert [queue.job(job.id).state for job in jobs] == ["done"] * len(jobs)
+    check_whole(case, jobs)

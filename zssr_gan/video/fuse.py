@@ -17,6 +17,7 @@ from zssr_gan.degradation.model import Degradation, Jpeg
 from zssr_gan.degradation.noise import picture_noise
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.files import sha256_bytes
+from zssr_gan.imaging import preview
 from zssr_gan.imaging.colour import LEVELS
 from zssr_gan.imaging.convert import like, picture_of
 from zssr_gan.imaging.picture import Picture, quantise, seen_colours
@@ -195,10 +196,13 @@ def fuse_stills(
     given = mean.model_in_file()
     if camera is None and given is not None and given.facts.cameras:
         camera = DegradationFacts.of(given.facts.cameras[0], "shared", "what the shared model was learnt for")
+    _show("finding the camera", 0, source.pixels, scale, on_progress)
     known = _camera(stills, frames, reference, camera, affine=affine, start=start, mask=mask)
+    _show("fusing", 1, source.pixels, scale, on_progress)
     fused = fuse_burst(
         frames, known.values, scale, reference, affine=affine, start=start, mask=mask, coding=_coding(stills)
     )
+    _show("judging by frames that are held out", 2, fused.image, 1, on_progress)
     verdict = judge_fusion(frames, known.values, fused, scale, affine=affine)
     shown, model = fused if verdict.fuse else fuse_alone(frames, known.values, fused, scale), None
     if verdict.fuse and mean.kind != "none":
@@ -211,6 +215,14 @@ def fuse_stills(
         tuple(still.name for still in stills), shown, model,
         compression=coding_summary([still.frame for still in stills], fused.coding),
     )  # fmt: skip
+
+
+def _show(stage: str, done: int, image: Tensor, scale: int, on_progress: OnProgress | None) -> None:
+    """Report one of three stages, with a preview."""
+    if on_progress is not None:
+        on_progress(stage, done, 3)
+    size = (scale * image.shape[1], scale * image.shape[2])
+    preview.show(lambda: image if scale == 1 else resize(image, size), now=True)
 
 
 def _coding(stills: Sequence[Still]) -> Coding | None:
