@@ -113,6 +113,7 @@ def test_the_label_is_the_one_that_the_run_will_give(case: Case, tmp_path: Path)
     assert label(faces, 32, degradation="bicubic") == "case"
     assert label(faces, 128, degradation="bicubic") == "internal"
     assert label(faces, 128) == "case"  # the camera is estimated from all
+    assert label(faces[:1], 32, degradation="3") == "case"
 
 
 def test_seconds_are_those_of_this_machine(case: Case, tmp_path: Path) -> None:

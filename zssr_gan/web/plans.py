@@ -26,6 +26,9 @@ _SMALL_SIDE, _FEWEST_SMALL = 64, 8
 """From how many images of what size on one network is learnt on all (see `zssr-gan enhance --help`)."""
 
 
+_ONE_CAMERA = "The pictures are taken to be of one camera: enhance those of another in a job of their own."
+
+
 class CommandError(ZssrGanError):
     """What was asked for is not possible with these files."""
 
@@ -173,7 +176,7 @@ def _enhance(case: Case, chosen: list[Original], options: Mapping[str, Any], siz
         more += ["--degradation", estimate.relative_to(case.folder).as_posix()]
     small = sum(file.id in sizes and max(sizes[file.id][:2]) <= _SMALL_SIDE for file in chosen)
     together = small >= _FEWEST_SMALL and 2 * small >= len(paths)
-    estimated = len(paths) > 1 and asked.degradation != "bicubic"
+    estimated = asked.degradation not in ("auto", "bicubic") or (len(paths) > 1 and asked.degradation == "auto")
     sentence = "A network learns on each picture alone, and enlarges it"
     if together:
         sentence = f"One network learns on all {len(paths)} pictures, since most are tiny, and enlarges each"
@@ -183,7 +186,7 @@ def _enhance(case: Case, chosen: list[Original], options: Mapping[str, Any], siz
         lambda n: ["enhance", *paths, "-o", f"results/{n}_enhance/", *more],
         "case" if together or estimated else "internal",
         f"{sentence} {asked.scale} times a side.",
-        ("The pictures are taken to be of one camera: enhance those of another in a job of their own.",) * estimated,
+        (_ONE_CAMERA,) * (estimated and len(paths) > 1),
     )
 
 
