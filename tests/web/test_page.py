@@ -113,6 +113,7 @@ def test_from_drop_to_package(tmp_path: Path, page: Page, url: str, axe: str) ->
     for key, code in (("d", 68), ("b", 66), ("e", 69)):
         page.press(key, code)
         check(key)
+    page.wait("document.querySelector('.map').naturalWidth && document.querySelector('.map-scale').innerText")
     step(page, "handover")
     press_button(page, "Make the package")
     link = "[...document.querySelectorAll('a')].find(a => a.textContent === 'Download the package')"

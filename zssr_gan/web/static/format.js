@@ -50,5 +50,5 @@ export function share({ progress, started }) {
 export function stage(progress) {
   if (!progress) return "";
   const picture = progress.images > 1 ? `picture ${progress.image} of ${progress.images}` : "";
-  return [picture, progress.name, progress.stage, progress.detail].filter(Boolean).join(" · ");
+  return [picture, progress.name?.replace(/^originals\//, ""), progress.stage].filter(Boolean).join(" · ");
 }

@@ -30,6 +30,7 @@ export function show(root, [asked]) {
   function choose(id, focus = false) {
     const one = results().find((result) => result.id === id) ?? results()[0];
     open = one?.id ?? null;
+    drawComing();
     view?.leave();
     view = null;
     if (!one) return draw();
@@ -55,7 +56,7 @@ export function show(root, [asked]) {
 
   function drawComing() {
     const jobs = jobsOf(state.open.id).filter((job) => SHOWN.includes(job.kind));
-    const live = jobs.filter((job) => job.state === "running" || job.state === "queued" || (job.id === watched && job.state !== "done"));
+    const live = open !== null ? [] : jobs.filter((job) => job.state === "running" || job.state === "queued" || (job.id === watched && job.state !== "done"));
     for (const old of [...coming.children]) if (!live.some((job) => job.id === old.dataset.job)) old.remove();
     for (const job of live) {
       let box = [...coming.children].find((one) => one.dataset.job === job.id);
@@ -66,9 +67,8 @@ export function show(root, [asked]) {
   }
 
   function preview(box, job) {
-    const image = open === null ? previewOf(job) : null; // below a result that is there, the bar is enough
-    if (!image) box.replaceChildren();
-    else if (!box.firstChild) box.append(image, h("span", { class: "quiet" }, "Preview: not the result yet"));
+    const image = previewOf(job);
+    if (image && !box.firstChild) box.append(image, h("span", { class: "quiet" }, "Preview: not the result yet"));
   }
 
   function draw() {

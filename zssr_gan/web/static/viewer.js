@@ -73,7 +73,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
     fill();
   }
 
-  async function set(name) {
+  function set(name) {
     mode = name;
     node.dataset.mode = mode;
     for (const one of modes.children) one.setAttribute("aria-pressed", String(one.dataset.mode === mode));
@@ -86,7 +86,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
     blinking = mode === "blink" && !matchMedia("(prefers-reduced-motion: reduce)").matches;
     if (mode === "evidence") {
       right = sides.find((one) => one.key === result) ?? right;
-      if (!map.src) await legend();
+      if (!map.src) legend();
     }
     rightPick.disabled = mode === "evidence";
     fill();
@@ -152,7 +152,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
 
   function fit() {
     fitted = true;
-    const space = Math.max(80, main.clientWidth - 2), high = Math.max(240, innerHeight - main.getBoundingClientRect().top - scrollY - 96);
+    const space = Math.max(80, main.clientWidth - 2), high = Math.max(320, innerHeight - main.getBoundingClientRect().top - scrollY - 96);
     const largest = Math.min(space / width, high / height);
     zoom = largest >= 1 ? Math.max(1, Math.floor(largest * 2) / 2) : largest;
     apply();
