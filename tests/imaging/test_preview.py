@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,23 @@ def test_without_a_file_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_preview_that_cannot_be_written_fails_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZSSR_GAN_PREVIEW", str(file / "no" / "folder.png"))
     preview.show(lambda: torch.zeros(1, 2, 2))
+
+
+def test_the_image_in_front_alone_is_shown(file: Path) -> None:
+    preview.bring_to_front("a")
+    try:
+        for image, shown in (("b", False), ("a", True)):
+
+            def work(image: str = image) -> None:
+                preview.works_on(image)
+                preview.show(lambda: torch.zeros(1, 2, 2))
+
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+            assert file.exists() == shown
+    finally:
+        preview.bring_to_front(None)
 
 
 def test_an_image_that_cannot_be_read_has_none(file: Path) -> None:

@@ -25,7 +25,20 @@ LARGEST_SHOWN = 2**20
 """Pixels of an input of which there are previews at all: making them of a photograph takes seconds."""
 
 _lock = threading.Lock()  # small images are worked on in several threads
+_thread = threading.local()
+_front: object = None
 _shown, _cost = float("-inf"), 0.0  # when the last one was made, and the seconds that it took
+
+
+def works_on(image: object) -> None:
+    """Say what this thread works on from now on, where several threads do: what is in front alone is shown."""
+    _thread.image = image
+
+
+def bring_to_front(image: object) -> None:
+    """Say which image is shown; None: whatever is worked on."""
+    global _front
+    _front = image
 
 
 @torch.no_grad()
@@ -37,6 +50,8 @@ def show(make: Callable[[], Tensor], *, now: bool = False) -> None:
         now: an image has begun or is done, so however long the last one took to make.
     """
     global _shown, _cost
+    if _front is not None and getattr(_thread, "image", None) != _front:
+        return
     path, rest = os.environ.get("ZSSR_GAN_PREVIEW"), _SECONDS_BETWEEN if now else _TIMES_ITS_COST * _cost
     if not path or time.monotonic() < _shown + max(_SECONDS_BETWEEN, rest) or not _lock.acquire(blocking=False):
         return

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from zssr_gan.devices import ONE_THREAD_PIXELS, RunOptions, machine
 from zssr_gan.errors import ImageError
+from zssr_gan.imaging import preview
 from zssr_gan.imaging.io import read_picture
-from zssr_gan.imaging.preview import LARGEST_SHOWN
 from zssr_gan.imaging.resize import Scale, enlarged_size, resize
 from zssr_gan.inference.enhance import Enhanced, OnProgress
 from zssr_gan.inference.outputs import Job
@@ -42,7 +42,7 @@ def plain_enlargement(path: Path, scale: Scale) -> Tensor:
     Raises ImageError: it cannot be read, or is too large for a preview.
     """
     size = size_in_header(path)
-    if size is None or math.prod(size) > LARGEST_SHOWN:
+    if size is None or math.prod(size) > preview.LARGEST_SHOWN:
         raise ImageError(f"{path}: has no preview")
     with machine(RunOptions("cpu", threads=1)):  # what several threads have computed makes learning on one slow
         pixels = read_picture(path).pixels
@@ -64,11 +64,17 @@ def run_small(
 
     def work(job: Job, step: OnProgress) -> tuple[Result, list[Enhanced]]:
         made: list[Enhanced] = []
+        preview.works_on(job.source)
         return run_job(job, step, lambda _, enhanced: made.append(enhanced)), made
+
+    def start(job: Job) -> None:
+        preview.bring_to_front(job.source)
+        on_start(job)
 
     # Around all of them: torch's threads are a setting of the process, which none may put back before the others end.
     with machine(RunOptions("cpu", threads=1)):
-        for result, made in at_once(jobs, threads, work, on_start=on_start, on_progress=on_progress):
+        for result, made in at_once(jobs, threads, work, on_start=start, on_progress=on_progress):
             if on_result is not None and made:
                 on_result(result.job, made[0])
             yield result
+    preview.bring_to_front(None)

@@ -180,6 +180,9 @@ def _enhance(case: Case, chosen: list[Original], options: Mapping[str, Any], siz
     sentence = "A network learns on each picture alone, and enlarges it"
     if together:
         sentence = f"One network learns on all {len(paths)} pictures, since most are tiny, and enlarges each"
+    elif estimated:
+        sentence = "What the camera did is estimated from several pictures, a network learns on each one alone, and"
+        sentence += " enlarges it"
     return Plan(
         "enhance",
         f"Enhance {_count(len(paths), 'picture')} x{asked.scale}",

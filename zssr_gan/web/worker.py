@@ -182,9 +182,10 @@ class _Worker:
                     shown = facts
             if time.monotonic() - last > _SECONDS_BETWEEN_PROGRESS:
                 last = time.monotonic()
-                if whole is not None and shown.get("images", 1) == 1:  # a command knows how long its stage takes
-                    shown["left_s"] = round(max(0.0, whole - (last - began)), 1) or shown.get("left_s")
-                asked = self._note(job.id, shown, preview) or asked
+                told, left = shown, None if whole is None else round(whole - (last - began), 1)
+                if left is not None and left > 0 and (shown.get("images", 1) == 1 or shown.get("left_s") is None):
+                    told = {**shown, "left_s": left}  # of one picture the command knows a stage's alone
+                asked = self._note(job.id, told, preview) or asked
             if asked or self.stopping:
                 child.stop()
         code = child.code()
