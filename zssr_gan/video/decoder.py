@@ -185,6 +185,8 @@ def _frames(av: Any, container: Any, request: dict[str, Any]) -> Iterator[tuple[
     idet = _Filter(av, "idet", "") if request["combing"] else None  # counts what looks interlaced, whatever the flags
     index = undecodable = 0
     ended, combing, moved = "", dict[str, int](), False
+    if request["seek"] is not None:
+        container.seek(request["seek"], stream=stream)
     # AVI stores when packets are decoded, not when frames are shown: the k-th frame shown has the k-th of its times.
     reordered: list[int] | None = [] if container.format.name == "avi" else None
     packets = container.demux(stream)

@@ -45,6 +45,7 @@ def open_video(
     raw: Raw | None = None,
     split: Fields = "auto",
     combing: bool = False,
+    seek: int | None = None,
     memory_bytes: int = MEMORY_BYTES,
     seconds: float = SECONDS,
 ) -> Iterator[Video]:
@@ -55,6 +56,8 @@ def open_video(
         raw: a bare H.264 or H.265 stream, also inside a container that is not known; its times are not known.
         split: how interlaced frames come: "separate" gives two fields for every frame, "woven" frames as stored,
             "auto" two fields for the frames that are flagged as interlaced.
+        seek: begin at the key frame at or before this time (PTS), where the container finds it; indices then count from
+            there, and the first frames may be damaged. For looking alone.
         combing: also judge by the pixels whether frames are interlaced, in a notice at the end.
         memory_bytes: that the decoder may take.
         seconds: that it may take for one frame.
@@ -73,7 +76,7 @@ def open_video(
             raise VideoError("to read video, pip install 'zssr-gan[video]'.")
         before = _sha256(path)
         request = {
-            "path": str(path.absolute()), "raw": raw, "combing": combing, "memory_bytes": memory_bytes,
+            "path": str(path.absolute()), "raw": raw, "combing": combing, "seek": seek, "memory_bytes": memory_bytes,
             "seconds": seconds,
         }  # fmt: skip
         messages = _messages(request, seconds)

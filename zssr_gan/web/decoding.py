@@ -6,11 +6,12 @@ signal that ended it. Pictures and facts are written to files, each whole or abs
 """
 
 import gc
+import itertools
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from zssr_gan.video.io import open_video
 from zssr_gan.video.pixels import luma, rgb
 
 THUMB_SIDE = 320
+_FAR = 100  # frames, from which on seeking is quicker
+_SLACK = 64  # frames that a container's seek may land too early
 _LONGEST_ERROR = 3000  # bytes: with its frame it is written at once (PIPE_BUF)
 
 
@@ -114,25 +117,55 @@ def look_at_video(path: str, folder: str) -> None:
 
 
 def list_frames(path: str, folder: str) -> None:
-    """Write `frames.json` of a video: times and kinds of all frames; the lines of `frames.part` grow meanwhile."""
-    rows = []
+    """Write `frames.json` of a video: times and kinds of all frames; the lines of `frames.part` grow meanwhile.
+
+    `hashes.json` has the SHA-256 of each, by which `show_frames` knows a frame again.
+    """
+    rows, hashes = [], []
     with open_video(Path(path), split="woven") as video, (Path(folder) / "frames.part").open("w") as part:
         for frame in video.frames:
             rows.append(_row(frame))
+            hashes.append(frame.sha256)
             part.write(json.dumps(rows[-1]) + "\n")
             if len(rows) % 32 == 0:
                 part.flush()
+    _write(folder, "hashes.json", json.dumps(hashes).encode())
     _write(folder, "frames.json", json.dumps({"count": len(rows), "complete": True, "frames": rows}).encode())
 
 
 def show_frames(path: str, folder: str, first: int, last: int) -> None:
     """Write `frame-N.png` of the frames from `first` to `last`, with all of their pixels."""
+    for index, frame in _sought(path, folder, first) or _from_the_start(path):
+        if index >= first:
+            _write(folder, f"frame-{index}.png", _encoded(_shown(frame)))
+        if index >= last:
+            return
+
+
+def _from_the_start(path: str) -> Iterator[tuple[int, Frame]]:
     with open_video(Path(path), split="woven") as video:
         for frame in video.frames:
-            if frame.index >= first and not (Path(folder) / f"frame-{frame.index}.png").exists():
-                _write(folder, f"frame-{frame.index}.png", _encoded(_shown(frame)))
-            if frame.index >= last:
-                return
+            yield frame.index, frame
+
+
+def _sought(path: str, folder: str, first: int) -> Iterator[tuple[int, Frame]] | None:
+    """Frames from `first` on, decoded from a key frame before; None where these are not the ones that the list has."""
+    rows, hashes = (_read(folder, name) for name in ("frames.json", "hashes.json"))
+    if rows is None or hashes is None or not _FAR <= first < len(hashes):
+        return None
+    keys = [row for row in rows["frames"][: first + 1] if row["key"] and row["pts"] is not None]
+    if len(keys) < 2:
+        return None
+    frames = _frames_since(path, keys[-2]["pts"])  # what follows the last one may need frames before it
+    for frame in itertools.islice(frames, first - keys[-2]["index"] + _SLACK):
+        if frame.sha256 == hashes[first] and frame.pts == rows["frames"][first]["pts"]:
+            return enumerate(itertools.chain([frame], frames), first)
+    return None
+
+
+def _frames_since(path: str, pts: int) -> Iterator[Frame]:
+    with open_video(Path(path), split="woven", seek=pts) as video:
+        yield from video.frames
 
 
 def show_result(path: str, folder: str) -> None:
@@ -192,6 +225,11 @@ def _shown(frame: Frame) -> Picture:
 def _encoded(picture: Picture) -> bytes:
     """An 8-bit PNG, which every browser shows, in the picture's own colours."""
     return encode_picture(replace(picture, bits=8, metadata=Metadata(icc=picture.metadata.icc)), "png")
+
+
+def _read(folder: str, name: str) -> Any:
+    path = Path(folder) / name
+    return json.loads(path.read_bytes()) if path.exists() else None
 
 
 def _write(folder: str, name: str, data: bytes) -> None:

@@ -26,6 +26,7 @@ SECONDS = 60
 LONG_SECONDS = 4 * 3600  # for all frames of a video
 CACHE_BYTES = 4 << 30
 _AT_ONCE = 2
+_GIVEN_UP = "was given up"
 _PRUNE_EVERY = 200
 
 
@@ -70,7 +71,7 @@ class Decoder:
         if asked.error is not None or asked.status == 0:
             return asked.error
         if asked.status is not None and -asked.status in (signal.SIGALRM, signal.SIGKILL, signal.SIGXCPU):
-            return f"was given up: it takes longer than {seconds} s, or too much memory"
+            return f"{_GIVEN_UP}: it takes longer than {seconds} s, or too much memory"
         return f"made its decoder crash (exit code {asked.status}); the file is probably damaged"
 
     def warm(self) -> None:
@@ -183,7 +184,8 @@ class Pictures:
         error = self.decoder.work(work, {**arguments, "folder": str(folder)}, seconds)
         if error is not None:
             error = error.removeprefix(f"{arguments.get('path')}: ")
-            (folder / f"{once}.problem").write_text(error, "utf-8")
+            if work != "show_frames" or not error.startswith(_GIVEN_UP):  # frames come once the list of all is there
+                (folder / f"{once}.problem").write_text(error, "utf-8")
             raise Refusal(422, error)
         os.utime(folder)
         with self._lock:
