@@ -37,9 +37,9 @@ export function show(root, [asked]) {
     view = viewer({ width: one.width, height: one.height, title: name(one), sides: sides(one), result: one.id, evidence: one.evidence ? caseUrl(state.open.id, "results", one.id, "evidence.png") : null });
     const film = one.lossy ? h("video", { class: "film", controls: true, preload: "metadata", src: caseUrl(state.open.id, "results", one.id, "lossy"), "aria-label": `${name(one)}, a lossy copy for looking` }) : null;
     place.replaceChildren(...[film, view.node].filter(Boolean));
-    view.fit();
     drawAbout(one);
     draw();
+    view.fit(); // when it is seen, and has a width
     if (focus) view.node.scrollIntoView({ block: "start" });
   }
 

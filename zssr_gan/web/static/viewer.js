@@ -152,7 +152,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
 
   function fit() {
     fitted = true;
-    const space = Math.max(80, main.clientWidth - 2), high = Math.max(320, innerHeight - main.getBoundingClientRect().top - scrollY - 96);
+    const space = Math.max(80, main.clientWidth - 2), high = Math.max(320, innerHeight - main.getBoundingClientRect().top - scrollY - (mode === "evidence" ? 130 : 96));
     const largest = Math.min(space / width, high / height);
     zoom = largest >= 1 ? Math.max(1, Math.floor(largest * 2) / 2) : largest;
     apply();
