@@ -1,5 +1,6 @@
 """JPEG segment by segment: restart markers, a missing end, and metadata, sound and ill."""
 
+import contextlib
 import io
 import re
 import struct
@@ -193,6 +194,21 @@ class TestCutBeforeEnd:
             fill = tail * (len(data) - end) if tail else b""
             with pytest.raises(ImageError, match="damaged"):
                 decode_picture(data[:end] + fill + b"\xff\xd9", "x")
+
+    @pytest.mark.parametrize("options", [{"quality": 40}, {"quality": 95, "subsampling": 0}, {"optimize": True}])
+    @pytest.mark.parametrize("mode", ["RGB", "L"])
+    def test_any_other_fill_is_refused_or_named(self, options, mode):
+        """A fill has other units than the picture needs, but for one that ends with the last of them by chance."""
+        if mode == "L":
+            options = {key: value for key, value in options.items() if key != "subsampling"}
+        data, random = jpeg(RGB.convert(mode), **options), np.random.default_rng(0)
+        scan = data.rindex(b"\xff\xda") + 14
+        unseen = 0
+        for end in random.integers(scan, len(data) - 40, 12):
+            for fill in (b"\x55" * (len(data) - end), random.bytes(len(data) - end).replace(b"\xff", b"\xfe")):
+                with contextlib.suppress(ImageError):
+                    unseen += not any("too many" in one for one in decode_picture(data[:end] + fill, "x").notices)
+        assert unseen <= 3
 
     def test_missing_scans_are_named(self):
         """They may be left out (T.81, G): each pixel is there, but coarse."""

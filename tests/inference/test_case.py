@@ -466,3 +466,11 @@ def test_no_later_step_lowers_a_label() -> None:
     assert label_of("1") == label_of("1", ["1"]) == "internal"
     assert label_of("1", ["1", "2"]) == label_of("1", ["1"], shared=True) == "case"
     assert label_of("1", ["2"], shared=True, generator=True) == "generative"
+
+
+def test_a_faint_picture_in_a_shared_model_is_named(folder: Path, pixels: list[np.ndarray]) -> None:
+    Image.fromarray(pixels[0].astype(np.uint16) * 8).save(folder / "in" / "a.png")
+    Image.fromarray(pixels[1].astype(np.uint16) * 257).save(folder / "in" / "b.png")
+    results = run(plan(folder, "a.png", "b.png"), asked(folder, init="shared", degradation="bicubic"))
+    named = {name: any("faint" in one for one in result.notices) for name, result in results.items()}
+    assert named == {"a.png": True, "b.png": False}

@@ -549,6 +549,11 @@ class TestFaintPictures:
         assert all(step["name"] != "stretch" for step in done.work.steps)
         assert "too many lie outside" in done.work.notices[-1]
 
+    def test_with_compression_they_are_named(self, faint: np.ndarray) -> None:
+        done = enhance_picture(picture(faint, 16), asked(Degradation(jpeg=Jpeg.of_quality(60))))
+        assert all(step["name"] != "stretch" for step in done.work.steps)
+        assert "since compression is learnt against" in done.work.notices[-1]
+
     def test_others_are_left_as_they_are(self, rgb: np.ndarray) -> None:
         eight = picture(rgb // 32)
         for one in (eight, picture(rgb.astype(np.uint16) * 64, 16), picture(np.full((9, 9, 3), 500), 16)):

@@ -27,10 +27,10 @@ def huffman_tables(content: bytes, numbers: Set[int]) -> dict[int, Table]:
     return tables
 
 
-def ends_with_unit(
+def bits_behind(
     part: bytes, units: int, blocks: Sequence[tuple[int, int]], tables: Mapping[int, Table], *, only_dc: bool
-) -> bool:
-    """Whether the data between two restart markers are these units and at most seven equal bits behind them.
+) -> str | None:
+    """The bits behind these units in the data between two restart markers; None where there are fewer units.
 
     Args:
         part: entropy-coded data, of the scan that brings the DC coefficients first.
@@ -60,5 +60,5 @@ def ends_with_unit(
                 value = take(tables[16 + ac])
                 place += 64 if value == 0 else 1 + (value >> 4)
             if at > end:
-                return False
-    return end - at < 8 and len(set(bits[at:end])) < 2
+                return None
+    return bits[at:end]

@@ -17,7 +17,7 @@ from PIL import Image
 from zssr_gan.errors import ImageError
 from zssr_gan.imaging.directory import Block
 from zssr_gan.imaging.formats import pillow_samples
-from zssr_gan.imaging.huffman import ends_with_unit, huffman_tables
+from zssr_gan.imaging.huffman import bits_behind, huffman_tables
 from zssr_gan.imaging.metadata import iptc_of_photoshop
 from zssr_gan.imaging.picture import Decoded, Samples, check_size
 
@@ -40,17 +40,22 @@ _CODES = (b"", b"\xa0" * 4, b"P" * 4)
 _HUFFMAN, _HUFFMAN_FRAMES = 0xC4, (0xC0, 0xC1, 0xC2)
 
 _INTERVALS, _MOST_BLOCKS = 4, 20_000  # at the begin of a scan, whose units are counted, and blocks of one of them
+_MOST_BYTES = 2**17  # of the part of a scan behind its last restart marker, whose units are counted
 
 
 @dataclass(slots=True)
 class _Frame:
-    """A JPEG's frame: its marker, size, sampling factors by component, the lowest bit seen of each coefficient."""
+    """A JPEG's frame: its marker, size, sampling factors by component, the lowest bit seen of each coefficient.
+
+    `surplus` counts the bytes behind the last unit of a scan.
+    """
 
     marker: int
     width: int
     height: int
     sampling: dict[int, tuple[int, int]]
     missing: dict[int, list[int]] = field(default_factory=dict)
+    surplus: int = 0
 
     def units(self, components: list[int]) -> int:
         """The number of minimum coded units of a scan (T.81, A.2)."""
@@ -85,6 +90,10 @@ def decode_jpeg(data: bytes, max_pixels: float) -> Decoded:
         raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete)")
     if not frame.complete:
         notices.append("The progressive JPEG file lacks its last scans: its pixels are coarser than they were.")
+    if frame.surplus:
+        notices.append(
+            f"The JPEG file holds {frame.surplus} bytes too many for its pixels: the last of them may be damaged."
+        )
     if not ended:
         notices.append("The JPEG file ends without its last marker (EOI); its pixels are complete.")
     return Decoded(samples, known.exif, icc, known.dpi, (*notices, *more), known.xmp, known.iptc)
@@ -188,18 +197,26 @@ def _check_scan(frame: _Frame, content: bytes, scan: bytes, interval: int, huffm
     if not in_order or len(found) not in (expected, expected + bool(interval)):
         what = f"{len(found)} of {expected}" if in_order else "out of order"
         raise ImageError(f"the JPEG file is damaged (restart markers are missing or misordered: {what})")
-    if found and frame.marker in _HUFFMAN_FRAMES and first == bits >> 4 == 0:
+    if frame.marker in _HUFFMAN_FRAMES and first == bits >> 4 == 0:
         alone = len(components) == 1  # its units are single blocks
         each = {one: 1 if alone else math.prod(frame.sampling[one]) for one in components}
         numbers = [(tables_used >> 4, tables_used & 15) for tables_used in content[2 : 2 + 2 * content[0] : 2]]
         blocks = [number for number, count in zip(numbers, each.values(), strict=True) for _ in range(count)]
         needed = {dc for dc, _ in blocks} | {16 + ac for _, ac in blocks if last}
-        tables = huffman_tables(huffman, needed) if interval * len(blocks) <= _MOST_BLOCKS else {}
-        parts = re.split(rb"\xff[\xd0-\xd7]", scan, maxsplit=_INTERVALS)[:-1]
-        if needed <= tables.keys() and not all(
-            ends_with_unit(part, interval, blocks, tables, only_dc=not last) for part in parts
-        ):  # a part of a TIFF file has its tables elsewhere
-            raise ImageError("the JPEG file is damaged (its restart interval, DRI, is not that of its pixels)")
+        tables = huffman_tables(huffman, needed)
+        if not needed <= tables.keys():  # a part of a TIFF file has its tables elsewhere
+            return
+        parts = re.split(rb"\xff[\xd0-\xd7]", scan)
+        for part in parts[:-1][:_INTERVALS] if interval * len(blocks) <= _MOST_BLOCKS else ():
+            behind = bits_behind(part, interval, blocks, tables, only_dc=not last)
+            if behind is None or len(behind) > 7 or len(set(behind)) > 1:
+                raise ImageError("the JPEG file is damaged (its restart interval, DRI, is not that of its pixels)")
+        end, units = parts[expected], frame.units(components) - expected * interval
+        if len(end) <= _MOST_BYTES:
+            behind = bits_behind(end, units, blocks, tables, only_dc=not last)
+            if behind is None:
+                raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete)")
+            frame.surplus = max(frame.surplus, len(behind) // 8)
 
 
 def checked_size(data: bytes) -> tuple[int, int]:

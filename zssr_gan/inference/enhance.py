@@ -240,7 +240,13 @@ def _learn(
             done.notices.append(
                 f"{outside} of its pixels, such as hot ones, lie outside that range: interpolated there"
             )
-    elif _may_be_stretched(picture, request) and is_mostly_faint(pixels):
+    elif picture.bits == 16 and stretch_of(pixels)[1] > 1:
+        why = "compression is learnt against" if request.shared is None else "a network for all images is used"
+        done.notices.append(
+            f"the picture is faint, and is not stretched for the network, since {why}: it learns such small "
+            "differences badly (--init scratch with --degradation bicubic stretches it)"
+        )
+    elif picture.bits == 16 and is_mostly_faint(pixels):
         done.notices.append(
             "most of the picture is faint: nine tenths of its samples use at most 1/16 of its range, but too many lie "
             "outside to stretch it for the network, which learns such small differences badly"
