@@ -46,7 +46,7 @@ train:
   validation: {images: 2}
 evaluate:
   features: {network: vgg16, weights: features.safetensors, layers: [conv1_1]}
-  truth: {kind: lfw, side: 24, count: 4, preset: tiny.yaml, alone: tiny.yaml, train: false, blind: 2}
+  truth: {kind: lfw, side: 24, count: 4, preset: tiny.yaml, alone: tiny.yaml, train: false, blind: 2, tracks: 2}
   sets: [{kind: lfw, count: 2, name: Set5, preset: tiny.yaml}]
   native: [{kind: lfw, count: 3, preset: tiny.yaml}]
 """
@@ -139,7 +139,7 @@ def refuse(*_: object, **__: object) -> None:
 
 
 def test_all_parts_and_nothing_twice(done: Path, evaluated: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    tables = ("table1", "table2", "truth", "blind", "sets", "native", "time")
+    tables = ("table1", "table2", "truth", "blind", "tracks", "sets", "native", "time")
     expected = {f"{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")}
     before = contents()
     page_before = before.pop("index.html")
@@ -213,6 +213,17 @@ class TestTables:
         assert {row["images"] for row in psnr.values()} == {"8"}
         row = "method: ZSSR, learnt on all LR images, bicubic assumed, learnt from: these LR images, label: case"
         assert row in psnr
+
+    def test_fused_tracks_stand_beside_one_frame(self) -> None:
+        rows = [row for row in cells("tracks") if row["definition"].startswith("PSNR-Y")]
+        means = {
+            row["row"]: float(row["mean"]) for row in rows if row["table"].startswith("Tracks: 2 images in 9 frames")
+        }
+        (bicubic, alone, known, estimated), names = means.values(), " ".join(means)
+        assert known > alone > bicubic
+        assert estimated > bicubic
+        assert "camera estimated, label: fused" in names
+        assert "fusing was said to pay for 2 of 2" in page()
 
     def test_sets_stand_beside_what_was_published(self) -> None:
         rows = [row for row in cells("sets") if row["table"] == "Set5: 2 images, x2"]

@@ -48,6 +48,7 @@ PART_SETTINGS = {
     "table2": {"most"},
     "truth": _TRUTH,
     "blind": _TRUTH,
+    "tracks": {"truth"},
     "sets": {"sets"},
     "native": {"most", "native"},
     "figures": {"most"},

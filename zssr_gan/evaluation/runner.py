@@ -18,6 +18,7 @@ from zssr_gan.evaluation.part import Part, encode_part
 from zssr_gan.evaluation.parts import blind, native, sets, table_1, table_2, truth
 from zssr_gan.evaluation.report import PART_SETTINGS, cache_key, write_report
 from zssr_gan.evaluation.tables import to_csv, to_latex, to_markdown
+from zssr_gan.evaluation.tracks import tracks
 from zssr_gan.files import atomic_write, locked
 from zssr_gan.progress import Bar
 from zssr_gan.settings.run import RunSettings
@@ -29,6 +30,7 @@ _MAKE: Mapping[str, Callable[[Evaluator], Part | None]] = {
     "table2": table_2,
     "truth": truth,
     "blind": blind,
+    "tracks": tracks,
     "sets": sets,
     "native": native,
     "figures": figures,
@@ -106,9 +108,11 @@ def _unwanted(settings: RunSettings) -> dict[str, str]:
     if settings.train.pairs is not None:
         found |= dict.fromkeys(("table1", "table2"), "this run trains on HR images and has no synthetic ones")
     if wanted.truth is None:
-        found |= dict.fromkeys(("truth", "blind"), "evaluate.truth is not set, so no truth is known")
-    elif not wanted.truth.blind:
-        found["blind"] = "evaluate.truth.blind is 0"
+        found |= dict.fromkeys(("truth", "blind", "tracks"), "evaluate.truth is not set, so no truth is known")
+    else:
+        found |= {
+            name: f"evaluate.truth.{name} is 0" for name in ("blind", "tracks") if not getattr(wanted.truth, name)
+        }
     if not wanted.sets:
         found["sets"] = "evaluate.sets names none"
     if not wanted.native:

@@ -35,6 +35,9 @@ class TruthSettings(SetSettings):
     blind: int = Field(0, ge=0, le=100)
     """So many groups of these images (of 100 each, where there are as many) are blurred, made noisy and compressed too,
     each in a way of its own that no method knows; 0: none."""
+    tracks: int = Field(0, ge=0)
+    """At most so many of these images are also seen in nine moved, noisy and compressed frames each, which are fused;
+    0: none."""
 
 
 class EvaluateSettings(Settings):
