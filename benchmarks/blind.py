@@ -11,6 +11,7 @@ of 0 to 4/255, and no JPEG, JPEG 90 or 75 in turn (real files, written by Pillow
 alone. Prints PSNR-Y (protocol.py) of bicubic, back-projection, and of a shared model that assumes bicubic, the
 estimate and the truth; the share of the truth's gain over assuming bicubic that the estimate gets; and the estimate's
 own errors. The kernel's is the PSNR-Y of the truths blurred by the estimated kernel against the true one, noise-free.
+`--depth` and `--iterations` make the network of the preset smaller (a proxy; its figures are not the preset's).
 """
 
 import time
@@ -23,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.protocol import options_of, parsed, score, show_row
+from benchmarks.protocol import case_settings, options_of, parsed, score, show_row
 from zssr_gan.degradation.encoder_tables import jpeg_of
 from zssr_gan.degradation.estimate import Estimate
 from zssr_gan.degradation.estimator import Evidence, estimate_degradation
@@ -36,7 +37,7 @@ from zssr_gan.imaging.colour import psnr_db
 from zssr_gan.imaging.io import read_picture
 from zssr_gan.imaging.resize import resize
 from zssr_gan.provenance import CaseImage
-from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset
+from zssr_gan.settings.zeroshot import ZeroShotSettings
 from zssr_gan.zeroshot.ensemble import apply_many
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.shared import learn_shared
@@ -146,8 +147,9 @@ def _blur(degradation: Degradation) -> str:
 
 def main() -> None:
     """Degrade, estimate, learn, enlarge, and print."""
-    args = parsed(__doc__, "folder", preset="fast", groups=6, size=100, seed=0, estimate_only=False, sharp=False)
-    settings = load_preset(args.preset).for_case()
+    options = {"depth": 0, "iterations": 0, "estimate_only": False, "sharp": False}
+    args = parsed(__doc__, "folder", preset="fast", groups=6, size=100, seed=0, **options)
+    settings = case_settings(args)
     rows, shares = [], []
     with machine(options_of(args)) as used:
         for group, estimate in estimated_groups(args.folder, args.groups, args.size, args.seed, sharp=args.sharp):
