@@ -66,5 +66,11 @@ def test_users_sign_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bob.post("/api/login", {"name": "bob", "password": PASSWORD}).json == {"name": "bob", "admin": False}
     me = bob.get("/api/me").json
     assert (me["name"], me["admin"], me["users"]) == ("bob", False, True)
-    assert main(["web-user", "remove", "bob", "--users", str(file)]) == 0
+    alone = Client(build_app(Site(site.cases, site.address)))  # the same folder without users: its account is an admin
+    alone.cookies = dict(bob.cookies)
+    assert alone.get("/api/me").status == 401
+    assert add(monkeypatch, file, "bob", "--overwrite", password="a new password") == 0
     assert bob.get("/api/me").status == 401  # at once, without a restart
+    assert bob.post("/api/login", {"name": "bob", "password": "a new password"}).status == 200
+    assert main(["web-user", "remove", "bob", "--users", str(file)]) == 0
+    assert bob.get("/api/me").status == 401

@@ -44,9 +44,9 @@ def routes(site: Site) -> list[BaseRoute]:
 
     async def login(request: Request) -> Response:
         form = await body(request, SignIn)
-        person = await site.sign_in(form.name, form.password)
-        response = JSONResponse({"name": person.name, "admin": person.admin})
-        set_cookie(response, site, await asyncio.to_thread(site.sessions.begin, person.name))
+        user = await site.sign_in(form.name, form.password)
+        response = JSONResponse({"name": user.name, "admin": user.admin})
+        set_cookie(response, site, await asyncio.to_thread(site.sessions.begin, user.name, user.proof))
         return response
 
     result = "cases/{case}/results/{result}"

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -104,6 +105,7 @@ def serve(
         config.load()
     except (OSError, ValueError) as error:
         raise SettingsError(f"--cert {certificate}, --key {key}: cannot be used together ({error}).") from error
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # a request that is none is answered, and no news
     _Server(config, site, workers).run(sockets=[listener])
 
 

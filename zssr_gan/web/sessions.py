@@ -24,6 +24,8 @@ class Session(FileModel):
 
     user: str
     began: float
+    proof: str
+    """Of the password by which its user signed in, so that a new one ends the session; "" of the printed address."""
 
 
 _FILE = TypeAdapter(dict[str, Session])
@@ -54,17 +56,17 @@ class Sessions:
         self._on_token(self.token)
         return True
 
-    def begin(self, user: str) -> str:
+    def begin(self, user: str, proof: str = "") -> str:
         """Sign a user in; returns the value of the cookie."""
         cookie = secrets.token_urlsafe(32)
-        self._sessions[_key(cookie)] = Session(user=user, began=time.time())
+        self._sessions[_key(cookie)] = Session(user=user, began=time.time(), proof=proof)
         self._save()
         return cookie
 
-    def user(self, cookie: str) -> str | None:
-        """Who has this cookie; nobody where it is unknown or too old."""
+    def find(self, cookie: str) -> Session | None:
+        """The session of this cookie; None where it is unknown or too old."""
         session = self._sessions.get(_key(cookie))
-        return None if session is None or _is_old(session) else session.user
+        return None if session is None or _is_old(session) else session
 
     def end(self, cookie: str) -> None:
         """Sign out."""

@@ -23,7 +23,7 @@ from zssr_gan.web.queue import Job, Queue
 from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.sessions import Sessions
 from zssr_gan.web.uploads import Uploads
-from zssr_gan.web.users import Users, read_users
+from zssr_gan.web.users import User, Users, read_users
 
 _LONGEST_WAIT_S = 60.0
 
@@ -106,12 +106,13 @@ class Site:
 
     def admit(self, request: Request) -> Person:
         """Who sends a request. Raises Refusal without a valid cookie."""
-        name = self.sessions.user(cookie_of(request, self.cookie))
-        if name is not None:
-            if not self.has_users:
-                return Person(name, admin=True)
-            if (user := self.users().find(name)) is not None:
-                return Person(name, user.admin)
+        session = self.sessions.find(cookie_of(request, self.cookie))
+        if session is not None and not self.has_users and not session.proof:
+            return Person(session.user, admin=True)
+        if session is not None and self.has_users:
+            user = self.users().find(session.user)
+            if user is not None and user.proof == session.proof:
+                return Person(user.name, user.admin)
         mend = "sign in." if self.has_users else "open the address that 'zssr-gan web' printed last in its window."
         raise Refusal(401, f"you are not signed in here (any more): {mend}", users=self.has_users)
 
@@ -162,8 +163,8 @@ class Site:
         self.events.close()
         self.pictures.close()
 
-    async def sign_in(self, name: str, password: str) -> Person:
-        """Check a password, one at a time; each wrong one of a name doubles the wait for the next.
+    async def sign_in(self, name: str, password: str) -> User:
+        """The user of a password, checked one at a time; each wrong one of a name doubles the wait for the next.
 
         Raises Refusal: wrong, too soon, or this server has no users.
         """
@@ -180,4 +181,4 @@ class Site:
                 self._failures[name] = count + 1, time.monotonic() + min(_LONGEST_WAIT_S, 0.5 * 2**count)
                 raise Refusal(403, "this name and password do not belong together.")
             self._failures.pop(name, None)
-        return Person(user.name, user.admin)
+        return user

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from zssr_gan.errors import SettingsError
-from zssr_gan.files import atomic_write
+from zssr_gan.files import atomic_write, canonical_sha256
 from zssr_gan.provenance import FileModel, read_json
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
@@ -28,6 +28,11 @@ class User(FileModel):
     salt: str
     hash: str
     admin: bool = False
+
+    @property
+    def proof(self) -> str:
+        """Changes with the password."""
+        return canonical_sha256([self.salt, self.hash])
 
 
 class Users(FileModel):
