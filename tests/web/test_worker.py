@@ -82,6 +82,10 @@ def ended(queue: Queue, *jobs: Job) -> bool:
     return all(queue.job(job.id).state in ("done", "failed", "stopped") for job in jobs)
 
 
+def starts(case: Case) -> int:
+    return sum(entry["act"] == "job started" for entry in log.read_log(case.folder))
+
+
 def check_whole(case: Case, jobs: list[Job]) -> None:
     """Each job ended once, with the files of its log's line, and the chain is unbroken."""
     assert log.verify_log(case.folder).ok
@@ -173,10 +177,10 @@ def test_kills_lose_nothing(case: Case, queue: Queue, start: Start, kills: int, 
     draws = random.Random(0)
     jobs = [enhance(queue, case, *(f"originals/{n}.png" for n in range(3))) for _ in range(count)]
     for _ in range(kills):
-        worker = start()
         if ended(queue, *jobs):
             jobs.append(enhance(queue, case, "originals/0.png", "originals/1.png"))
-        wait(worker, lambda: any(job.state == "running" for job in queue.jobs()))
+        before, worker = starts(case), start()
+        wait(worker, lambda at=before: starts(case) > at)  # type: ignore[misc]
         time.sleep(draws.uniform(0, 0.5))
         os.kill(worker.pid, signal.SIGKILL)
         worker.finish()

@@ -18,13 +18,14 @@ from zssr_gan.web.case_folder import Case
 LARGEST_SIDE = 1200
 """Pixels; larger pictures are shown smaller, and the page says so."""
 
+_SMALLEST_SIDE = 360  # pixels on the page
 _LINES = 500
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #111; background: #fff }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0 }
 td, th { border-bottom: 1px solid #bbb; overflow-wrap: anywhere } code { font-size: .85em; overflow-wrap: anywhere }
-figure { display: inline-block; margin: 0 1rem 1rem 0; max-width: 100% } img { max-width: 100%; image-rendering: pixelated }
+figure { display: inline-block; margin: 0 1rem 1rem 0; max-width: 100% } img { max-width: 100% } .enlarged { image-rendering: pixelated }
 .lead { border: 3px solid #a00; padding: .75rem 1rem; font-weight: 600 } section { break-inside: avoid }
 """  # noqa: E501
 
@@ -143,13 +144,13 @@ def _plain(paths: dict[str, Path], one: results.Facts, shown: Picture) -> Pictur
 def _figure(name: str, picture: Picture) -> str:
     pixels = picture.pixels
     height, width = pixels.shape[-2:]
-    note = ""
-    if (most := max(height, width)) > LARGEST_SIDE:
+    note, size, most = "", "", max(height, width)
+    if most > LARGEST_SIDE:
         smaller = round(height * LARGEST_SIDE / most), round(width * LARGEST_SIDE / most)
         pixels, note = resize(pixels, smaller).clamp_(0, 1), f", shown smaller than its {width} x {height} pixels"
+    elif (factor := _SMALLEST_SIDE // most) > 1:
+        size, note = f'class="enlarged" width="{factor * width}" ', f", each pixel shown as {factor} x {factor}"
     data = encode_picture(quantise(Picture(pixels, None, 8, Metadata())), ".png", {})
-    source = base64.b64encode(data).decode()
-    alt = _text(name)
-    return (
-        f'<figure><img alt="{alt}" src="data:image/png;base64,{source}"><figcaption>{alt}{note}</figcaption></figure>'
-    )
+    text = _text(name)
+    image = f'<img alt="{text}" {size}src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+    return f"<figure>{image}<figcaption>{text}{note}</figcaption></figure>"
