@@ -3,15 +3,27 @@
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
 import zssr_gan
 from tests.generators import written_generator
+from zssr_gan.cli.main import main
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Noise
+from zssr_gan.inference.verify import verify_record
 from zssr_gan.settings.base import write_yaml
+from zssr_gan.zeroshot import finishing
+from zssr_gan.zeroshot.fleet import Fleet, Member
 
 Image = NDArray[np.uint8]
+
+
+@pytest.fixture(autouse=True)
+def small_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in computes copies and black images on the CPU."""
+    monkeypatch.setattr(finishing, "_MOST_TOGETHER", 4)
+    monkeypatch.setattr("zssr_gan.inference.enhance._MOST_NETWORKS", 4)
 
 
 @pytest.fixture
@@ -59,3 +71,27 @@ def test_a_generator(picture: Image, tmp_path: Path) -> None:
     first, again, here = (enhanced(picture, device, model=model) for device in ("cuda", "cuda", "cpu"))
     assert np.array_equal(first, again)
     assert np.abs(first.astype(int) - here.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("init", ["scratch", "shared"])
+def test_a_folder_is_learnt_from_together(
+    init: str, preset: str, picture: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of one size share fleets and passes, and each has the bytes that it has alone, as its record says."""
+    (tmp_path / "faces").mkdir()
+    for n, shown in enumerate((picture, picture[::-1], picture[:, ::-1], picture[:12])):
+        PIL.Image.fromarray(shown).save(tmp_path / "faces" / f"{n}.png")
+    sizes, real = list[int](), Fleet.of.__func__  # type: ignore[attr-defined]
+
+    def of(kind: type[Fleet], members: list[Member]) -> Fleet:
+        sizes.append(len({member.request for member in members}))
+        return real(kind, members)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(Fleet, "of", classmethod(of))
+    words = ["--preset", preset, "--init", init, "--device", "cuda", "--precision", "fp32", "--degradation", "bicubic"]
+    out = tmp_path / "out"
+    assert main(["enhance", str(tmp_path / "faces"), "-o", str(out), *words]) == 0
+    assert sizes == ([3, 1] if init == "scratch" else [])
+    assert len(list(out.glob("*.png"))) == 4
+    again = verify_record(out / "1_x2.json", rerun=True).checks[-1]
+    assert again.ok, again.text

@@ -17,7 +17,7 @@ from zssr_gan.imaging.resize import resize
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.settings.zeroshot import ZeroShotSettings, parse_settings
 from zssr_gan.zeroshot import fleet, optimiser, scheduler
-from zssr_gan.zeroshot.fleet import Fleet, TrainRequest
+from zssr_gan.zeroshot.fleet import Fleet, Member, TrainRequest
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.scheduler import Finished, Tick, TrainJob, TrainResult, run_jobs
 from zssr_gan.zeroshot.upscale import SuperResolved, upscale
@@ -374,3 +374,26 @@ class TestTooLittleMemory:
         for one in ended:
             assert isinstance(one.error, DeviceError)
             assert "too little memory to train a single network" in str(one.error)
+
+
+def test_exact_fleets_have_copies_in_the_places_that_are_left(
+    images: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, real = list[int](), Fleet.of.__func__  # type: ignore[attr-defined]
+
+    def of(kind: type[Fleet], members: list[Member]) -> Fleet:
+        sizes.append(len(members))
+        return real(kind, members)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(Fleet, "of", classmethod(of))
+
+    def made(numbers: list[int]) -> dict[int, TrainResult]:
+        return results(run_jobs(((n, job(images[n], n, SHORT)) for n in numbers), 3, exact=True))
+
+    together = made([0, 1, 2, 3])
+    assert sizes == [3, 3]
+    for number, one in together.items():
+        (alone,) = made([number]).values()
+        assert torch.equal(alone.network.weights_NP, one.network.weights_NP)
+        assert alone.iterations == one.iterations == [6]
+    assert set(sizes) == {3}

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
@@ -17,9 +17,9 @@ from zssr_gan.files import canonical_sha256, relative_path, sha256_bytes, sha256
 from zssr_gan.imaging.io import decode_picture, encode_picture, left_out
 from zssr_gan.imaging.picture import Picture
 from zssr_gan.imaging.sheets import encode_sheet, evidence_sheet
-from zssr_gan.inference.enhance import Enhanced, OnProgress, enhance_pictures
+from zssr_gan.inference.enhance import Enhanced, OnProgress, enhance_pictures, pictures_together
 from zssr_gan.inference.evidence import blocks_in
-from zssr_gan.inference.generator import images_together, takes_together
+from zssr_gan.inference.generator import takes_together
 from zssr_gan.inference.outputs import Job, Plan
 from zssr_gan.inference.record import (
     InputFile,
@@ -86,7 +86,7 @@ def run_plan(
         if on_start is not None:
             on_start(places[job], job)
 
-    if request.model is not None and takes_together(resolve_device(request.options.device)):
+    if takes_together(resolve_device(request.options.device)):
         yield from _run_together(plan, request, begin, on_progress, on_result)
         return
     threads, run_job = request.options.small_images_at_once, partial(_run_job, request)
@@ -120,7 +120,7 @@ def _run_together(
     on_progress: OnProgress | None,
     on_result: OnResult | None,
 ) -> Iterator[Result]:
-    """Images of one size go through a generator at once, while others are read and written.
+    """Images of one size go through a generator, or are learnt from, at once, while others are read and written.
 
     Their files have the same bytes as if each went alone, but for durations.
     """
@@ -139,7 +139,7 @@ def _run_together(
         plan.todo,
         read=lambda job: open_input(job.source, request),
         kind=lambda opened: opened.picture.pixels.shape,
-        most=lambda opened: images_together(device, (opened.picture.pixels.shape[-2], opened.picture.pixels.shape[-1])),
+        most=lambda opened: pictures_together(request, device, opened.picture),
         work=work,
         write=write,
     ):
@@ -245,12 +245,10 @@ def open_input(path: Path, request: Request) -> Opened:
 
 def enhance_opened(opened: list[Opened], request: Request, on_progress: OnProgress | None) -> list[Enhanced]:
     """Results, not written yet; errors are those of `enhance_pictures`, with the first file's name."""
-    if request.model is None:
-        request = replace(request, degradation=request.degradation_of(opened[0].sha256))
+    degradations = [] if request.model is not None else [request.degradation_of(one.sha256) for one in opened]
+    pictures, saved = [one.picture for one in opened], [one.saved for one in opened]
     try:
-        return enhance_pictures(
-            [one.picture for one in opened], request, on_progress, saved=[one.saved for one in opened]
-        )
+        return enhance_pictures(pictures, request, on_progress, saved=saved, degradations=degradations)
     except ZssrGanError as error:  # the work knows pixels, not files
         raise type(error)(f"{opened[0].path}: {error}") from error
 

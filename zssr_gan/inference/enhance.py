@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from zssr_gan.degradation.found_compression import SetCompression
 from zssr_gan.degradation.model import Degradation, Jpeg, KernelBlur
 from zssr_gan.degradation.noise import picture_noise
 from zssr_gan.degradation.operators import Downscale
-from zssr_gan.devices import Machine, device_name, machine
+from zssr_gan.devices import Machine, device_name, machine, resolve_device
 from zssr_gan.errors import ImageError, NumericalError
 from zssr_gan.imaging.colour import LEVELS, psnr_db
 from zssr_gan.imaging.picture import Picture, is_mostly_faint, quantise, seen_colours, stretch_of
@@ -25,11 +26,14 @@ from zssr_gan.inference.region import check_inside, cut, cut_picture
 from zssr_gan.inference.request import PresetSettings, Request
 from zssr_gan.progress import Progress
 from zssr_gan.settings.zeroshot import GeneratorSettings, ZeroShotSettings
-from zssr_gan.zeroshot.scheduler import run_single
+from zssr_gan.zeroshot.finishing import images_at_once
+from zssr_gan.zeroshot.scheduler import TrainJob, run_jobs, run_single
 from zssr_gan.zeroshot.steps import SMALLEST_SIDE
 from zssr_gan.zeroshot.upscale import SuperResolved, upscale
 
 OnProgress = Callable[[Progress], None]
+
+_MOST_NETWORKS = 16  # trained at once on a GPU: their iterations take it little longer than one's
 
 _ROUNDING = 2.0**-18  # a quarter of a 16-bit level
 
@@ -85,6 +89,7 @@ def enhance_pictures(
     on_progress: OnProgress | None = None,
     *,
     saved: Sequence[Jpeg | None] = (),
+    degradations: Sequence[DegradationFacts] = (),
 ) -> list[Enhanced]:
     """Enlarge pictures by what each, or all images of its case, teach, or by a trained generator.
 
@@ -96,6 +101,7 @@ def enhance_pictures(
         request: of whose run nothing is left to be estimated or learnt.
         on_progress: called often, from this thread.
         saved: how the file of each picture was compressed, where that is known.
+        degradations: of each picture, in place of the request's, for zero-shot learning.
 
     Raises:
         ImageError: too small, holding NaN or infinity, or of several sizes for a generator.
@@ -110,10 +116,15 @@ def enhance_pictures(
         if request.region is not None:
             check_inside(request.region, (picture.pixels.shape[-2], picture.pixels.shape[-1]))
     if request.model is None or not pictures:
-        return [
-            _enhance_alone(picture, request, on_progress, jpeg)
-            for picture, jpeg in zip(pictures, saved or [None] * len(pictures), strict=True)
-        ]
+        device = resolve_device(request.options.device)
+        requests = [replace(request, degradation=facts) for facts in degradations] or [request] * len(pictures)
+        given = list(zip(pictures, requests, saved or [None] * len(pictures), strict=True))
+        enhanced: list[Enhanced] = []
+        for _, alike in groupby(given, lambda one: one[0].pixels.shape):
+            ones, most = list(alike), pictures_together(request, device, given[len(enhanced)][0])
+            for at in range(0, len(ones), most):
+                enhanced += _enhance_together(ones[at : at + most], on_progress)
+        return enhanced
     if len({picture.pixels.shape for picture in pictures}) > 1:
         raise ImageError("images that go through a generator together have one size and are all gray or all colour")
     downscale = request.degradation.values.downscale
@@ -139,14 +150,43 @@ def enhance_pictures(
         ]
 
 
-def _enhance_alone(picture: Picture, request: Request, on_progress: OnProgress | None, saved: Jpeg | None) -> Enhanced:
+def pictures_together(request: Request, device: torch.device, picture: Picture) -> int:
+    """How many pictures of one size go through at once on a device; it depends on the size alone."""
+    size = (picture.pixels.shape[-2], picture.pixels.shape[-1])
+    if request.model is not None:
+        return images_together(device, size)
+    return images_at_once(device, size) if request.shared is not None else _networks_together(device, size)
+
+
+def _networks_together(device: torch.device, size: Size) -> int:
+    """How many networks are trained at once: always just so many, so that a GPU's sums have one shape."""
+    return min(_MOST_NETWORKS, images_at_once(device, size))
+
+
+def _enhance_together(
+    given: list[tuple[Picture, Request, Jpeg | None]], on_progress: OnProgress | None
+) -> list[Enhanced]:
+    """Pictures of one size by zero-shot learning; `on_progress` gets the steps of the first one's networks."""
+    pictures, options = [picture for picture, *_ in given], given[0][1].options
     # On its threads from the first operation on: what two have computed before makes learning on one slow.
-    with machine(request.options.for_image(picture.pixels[0].numel())) as used:
-        request = _with_seen_degradation(picture, request, saved)
-        downscale = request.degradation.values.downscale
+    with machine(options.for_image(pictures[0].pixels[0].numel())) as used:
+        requests = [_with_seen_degradation(*one) for one in given]
         began = time.perf_counter()
-        learnt = _learn(picture, request, downscale, used, on_progress)
-        return _finished(picture, *learnt, request, downscale, used, time.perf_counter() - began)
+        jobs = [
+            _learn(picture, request, used, None if n else on_progress)
+            for n, (picture, request) in enumerate(zip(pictures, requests, strict=True))
+        ]
+        size = (pictures[0].pixels.shape[-2], pictures[0].pixels.shape[-1])
+        if (networks := _networks_together(used.device, size)) > 1:
+            ended = sorted(run_jobs(enumerate(jobs), networks, exact=True), key=lambda one: one.key)
+            results = [one.unwrap() for one in ended]
+        else:
+            results = [run_single(job) for job in jobs]
+        seconds = (time.perf_counter() - began) / len(given)
+        return [
+            _finished(picture, *result, request, request.degradation.values.downscale, used, seconds)
+            for picture, request, result in zip(pictures, requests, results, strict=True)
+        ]
 
 
 def _with_seen_degradation(picture: Picture, request: Request, saved: Jpeg | None) -> Request:
@@ -193,8 +233,8 @@ def _may_be_stretched(picture: Picture, request: Request) -> bool:
 
 
 def _learn(
-    picture: Picture, request: Request, downscale: Downscale, used: Machine, on_progress: OnProgress | None
-) -> tuple[Tensor, SuperResolved]:
+    picture: Picture, request: Request, used: Machine, on_progress: OnProgress | None
+) -> TrainJob[tuple[Tensor, SuperResolved]]:
     """The picture's colours `C H W` on the device, and what zero-shot learning makes of them."""
     height, width = picture.pixels.shape[-2:]
     smallest = SMALLEST_SIDE
@@ -211,12 +251,13 @@ def _learn(
     pixels = seen_colours(picture)
     low, gain = _stretch_of(pixels, picture, request)
     lr, values = pixels.to(used.device), request.degradation.values
+    downscale = values.downscale
     if gain > 1 and values.noise is not None:
         downscale = values.model_copy(update={"noise": values.noise.stretched(low, gain)}).downscale
     above, below = (lr - (low + 1 / gain)).clamp(min=0), (low - lr).clamp(min=0)  # none of a picture that is not faint
     outside = int((above + below > _ROUNDING).any(0).sum()) if gain > 1 else 0
     inside = (lr - low) * gain if gain > 1 else lr
-    job = upscale(
+    done = yield from upscale(
         inside.clamp(0, 1) if outside else inside,
         request.scale,
         settings,
@@ -226,7 +267,6 @@ def _learn(
         shared=request.shared,
         on_progress=on_progress,
     )
-    done = run_single(job)
     if gain > 1:  # a network learns small differences as badly as large ones
         done.image_CHW = done.image_CHW.div_(gain).add_(low)
         done.disagreement_HW = done.disagreement_HW / gain

@@ -42,6 +42,15 @@ _PIXELS_TOGETHER = {"cuda": 2**16}
 _MOST_TOGETHER = 64
 
 
+def images_at_once(device: torch.device, size: Size) -> int:
+    """How many LR images of `size` are finished at once on a device.
+
+    It depends on the size alone: a pass of another shape may have other last bits, and what comes of an image must not
+    depend on who shares the pass.
+    """
+    return max(1, min(_MOST_TOGETHER, _PIXELS_TOGETHER.get(device.type, 0) // max(1, size[0] * size[1])))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FinishRequest:
     """Trained networks to be applied to their image."""
@@ -79,11 +88,8 @@ class FinishRequest:
 
     @property
     def places(self) -> int:
-        """How many are finished at once. It depends on the size alone: a pass of another shape may have other last
-        bits, and what comes of an image must not depend on who shares the pass."""
-        height, width = self.part_CHW.shape[-2:]
-        pixels = _PIXELS_TOGETHER.get(self.part_CHW.device.type, 0)
-        return max(1, min(_MOST_TOGETHER, pixels // (height * width)))
+        """How many are finished at once."""
+        return images_at_once(self.part_CHW.device, (self.part_CHW.shape[-2], self.part_CHW.shape[-1]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,20 +121,21 @@ def finish_images(requests: Sequence[FinishRequest], places: int) -> list[Finish
 
     Args:
         requests: at most `places`.
-        places: images in a pass. A shared model's pass always has as many; black images take those that are left.
+        places: images in a pass, which always has as many: black images take those that are left.
 
     Returns:
         A result each, or NumericalError where NaN or infinity came out.
     """
     first, began = requests[0], time.perf_counter()
     refinement, downscale = first.settings.refinement, first.task.downscale
-    absent = places - len(requests) if first.shared else 0
+    absent = places - len(requests)
     image_KCHW, lr_KCHW = (
         _stacked(images, absent) for images in ([one.image_CHW for one in requests], [one.part_CHW for one in requests])
     )
     if first.part_CHW is first.image_CHW:
         image_KCHW = lr_KCHW
-    network = first.network if first.shared or len(requests) == 1 else _EachItsOwn([one.network for one in requests])
+    own = [*(one.network for one in requests), *[first.network] * absent]
+    network = first.network if first.shared or places == 1 else _EachItsOwn(own)
     output, spread_KHW, tile, each = _apply(network, lr_KCHW, first, places)
     finite_K = output.isfinite().flatten(1).all(1)
     applied = time.perf_counter()

@@ -62,9 +62,9 @@ class TrainRequest:
     initial_NP: Tensor | None = None
     """Weights to go on from, else a fresh initialisation."""
     on_iteration: OnIteration | None = None
-    """Called after each iteration, where no other request shares the fleet."""
+    """Called after each iteration, where no other request of the fleet has one."""
     on_network: Callable[[ZSSR], None] | None = None
-    """Called then too, with the networks as they are."""
+    """Called then too, where no other request shares the fleet, with the networks as they are."""
 
     @property
     def batch_key(self) -> Hashable:

@@ -56,6 +56,13 @@ class Finished(Generic[K, R]):
     result: R | None
     error: ZssrGanError | None
 
+    def unwrap(self) -> R:
+        """The result. Raises the error that ended the job."""
+        if self.error is not None:
+            raise self.error
+        assert self.result is not None
+        return self.result
+
 
 @dataclass(frozen=True, slots=True)
 class Tick:
@@ -77,16 +84,14 @@ def run_single(job: TrainJob[R]) -> R:
     Raises what the job raises; DeviceError if the device has too little memory for a single network.
     """
     (finished,) = run_jobs([(0, job)], capacity=64)
-    if finished.error is not None:
-        raise finished.error
-    assert finished.result is not None
-    return finished.result
+    return finished.unwrap()
 
 
 def run_jobs(
     jobs: Iterable[tuple[K, TrainJob[R]]],
     capacity: int,
     *,
+    exact: bool = False,
     on_tick: Callable[[Tick], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
 ) -> Iterator[Finished[K, R]]:
@@ -97,6 +102,8 @@ def run_jobs(
     Args:
         jobs: a key and a job each; taken one by one as slots become free.
         capacity: networks trained as one batch, at most. Halved if memory runs out, which `on_notice` reports.
+        exact: train just so many at once, copies where fewer wait, from their beginning to their end. As all sums then
+            have one shape, a job's result does not depend on the others to the last bit on a GPU either.
         on_tick: called every few iterations.
         on_notice: called with a sentence for the log.
 
@@ -104,7 +111,7 @@ def run_jobs(
         One `Finished` a job, the first to end first. An error of a job ends that job alone, and so does a device that
         has too little memory for a single network of it.
     """
-    return _Scheduler(iter(jobs), capacity, on_tick, on_notice).run()
+    return _Scheduler(iter(jobs), capacity, exact, on_tick, on_notice).run()
 
 
 class _Scheduler(Generic[K, R]):
@@ -114,10 +121,11 @@ class _Scheduler(Generic[K, R]):
         self,
         jobs: Iterator[tuple[K, TrainJob[R]]],
         capacity: int,
+        exact: bool,
         on_tick: Callable[[Tick], None] | None,
         on_notice: Callable[[str], None] | None,
     ) -> None:
-        self.jobs, self.capacity, self.on_tick, self.on_notice = jobs, capacity, on_tick, on_notice
+        self.jobs, self.capacity, self.exact, self.on_tick, self.on_notice = jobs, capacity, exact, on_tick, on_notice
         self.smaller: dict[Hashable, int] = {}  # capacities by batch key, where memory ran out
         self.running: dict[TrainRequest, tuple[K, TrainJob[R]]] = {}
         self.trained: dict[TrainRequest, dict[int, tuple[Trained, int]]] = {}  # networks with their restarts, by number
@@ -146,8 +154,10 @@ class _Scheduler(Generic[K, R]):
 
     def _run_batch(self, key: Hashable) -> Iterator[Finished[K, R]]:
         """Train one fleet until no network of its key waits and all of its networks have stopped."""
-        self.slots = self._next(key, self.smaller.get(key, self.capacity))
-        fleet = self._attempt(lambda: Fleet.of(self.slots))
+        size = self.smaller.get(key, self.capacity)
+        self.slots = self._next(key, size)
+        copies = self.slots[-1:] * (size - len(self.slots)) if self.exact else []
+        fleet = self._attempt(lambda: Fleet.of([*self.slots, *copies]))
         steps = 0
         while fleet is not None and self.slots:
             if not fleet.running_N.all():
@@ -162,21 +172,22 @@ class _Scheduler(Generic[K, R]):
             if losses is None:
                 return
             steps += active
-            request = self.slots[0].request
+            request, others = self.slots[0].request, {one.request for one in self.slots[1:]} - {self.slots[0].request}
             # Reading a loss makes the CPU wait for the device: on a GPU not at every iteration.
             due = losses.device.type == "cpu" or fleet.clock % _TICK == 0
-            if request.on_iteration is not None and due and all(member.request is request for member in self.slots):
+            if request.on_iteration is not None and due and not any(one.on_iteration for one in others):
                 rates = fleet.schedule.rates(fleet.iteration_N - 1)
                 request.on_iteration(fleet.clock, float(losses.mean()), float(rates.max()))
-                if request.on_network is not None:
+                if request.on_network is not None and not others:
                     request.on_network(fleet.network)
 
     def _refill(self, key: Hashable, fleet: Fleet) -> None:
         """Remove networks that have stopped, and put waiting ones into their slots."""
         free = (~fleet.running_N).nonzero()[:, 0]
-        all_stopped = len(free) == len(self.slots)
-        if not (all_stopped or fleet.may_assign):
+        all_stopped = len(free) == fleet.network.members
+        if not (all_stopped or (fleet.may_assign and not self.exact)):
             return
+        free = free[: len(self.slots)]  # without copies
         # No more than there are slots for: what is taken here, no other process does.
         self._start_jobs(len(free))
         if not (all_stopped or key in self.waiting or len(free) >= _LEAVE_SHARE * len(self.slots)):
@@ -292,15 +303,14 @@ class _Scheduler(Generic[K, R]):
             torch.cuda.empty_cache()
             slots, self.slots = self.slots, []
             request = slots[0].request
-            if len(slots) == 1:
+            key = request.batch_key
+            size = self.smaller.get(key, self.capacity) if self.exact else len(slots)
+            if size == 1:
                 self._give_up(request, error)
                 return None
-            key = request.batch_key
-            self.smaller[key] = len(slots) // 2  # of this key alone: others may have smaller images
+            self.smaller[key] = size // 2  # of this key alone: others may have smaller images
             if self.on_notice is not None:
-                self.on_notice(
-                    f"memory ran out with {len(slots)} networks side by side; going on with {self.smaller[key]}"
-                )
+                self.on_notice(f"memory ran out with {size} networks side by side; going on with {self.smaller[key]}")
             self.waiting.setdefault(key, deque()).extendleft(reversed(slots))
             return None
 
