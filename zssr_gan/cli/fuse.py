@@ -166,6 +166,8 @@ def fuse(
             overwrite=overwrite,
             on_progress=bar.update,
         )
+        if sheet is not None:
+            bar.note(f"{output.with_name(f'{output.stem}_track.png')}: shows where the region was found; look at it")
         _show(done, output, bar)
 
 
@@ -199,7 +201,7 @@ def _followed(
         on_progress=bar.update,
     )
     first, last = found.frames[0].index, found.frames[-1].index
-    bar.note(f"followed through frames {first} to {last}; the sheet NAME_track.png shows where it was found")
+    bar.note(f"followed through frames {first} to {last}")
     return TrackSource(video, found, most=most), sheet.encode(found)
 
 
