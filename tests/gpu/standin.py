@@ -357,6 +357,7 @@ def install(free: int = 139 * 2**30) -> None:
         "Stream": _Stream,
         "current_stream": lambda *_: _Stream(),
         "stream": nullcontext,
+        "set_stream": lambda _: None,
         "device": nullcontext,
     }
     for name, function in replaced.items():

@@ -37,6 +37,28 @@ def test_the_first_steps_by_hand() -> None:
     assert turned.diagonal().max() < 1.25
 
 
+def test_weights_of_one_shape_together() -> None:
+    """As on CUDA, where the rate is a tensor: the steps of each weight by itself; one without a gradient stays."""
+    draws = torch.Generator().manual_seed(0)
+    shapes = [(4, 4, 3, 3), (6, 4, 3, 3), (4, 4, 3, 3), (4, 4, 3, 3)]
+    first = [torch.randn(shape, generator=draws) for shape in shapes]
+    gradients = [[torch.randn(shape, generator=draws) for shape in shapes] for _ in range(3)]
+    moved = []
+    for rate in (0.1, torch.tensor(0.1)):
+        weights = [weight.clone().requires_grad_() for weight in first]
+        muon = Muon(weights, lr=0.1)
+        muon.param_groups[0]["lr"] = rate
+        for step in gradients:
+            for weight, gradient in zip(weights[:-1], step, strict=False):
+                weight.grad = gradient
+            muon.step()
+        moved.append([weight.detach() for weight in weights])
+    for one, other in zip(*moved, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+    assert torch.equal(moved[1][-1], first[-1])
+    assert not torch.allclose(moved[1][0], first[0], atol=1e-2)
+
+
 def test_only_convolutions_between_features() -> None:
     network = Generator(GeneratorOptions(channels=3, width=8, blocks=2))
     adam, muon = optimisers_of(network, MUON, "generator")

@@ -59,12 +59,13 @@ class Graphed:
 
     def _capture(self, inputs: Tensors) -> bool:
         self._inputs = {name: x.clone() for name, x in inputs.items()}
-        graph = torch.cuda.CUDAGraph()
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
         try:
             # Other threads may use the device: the next batch is drawn there.
             with torch.cuda.device(self._device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._outputs = self._work(self._inputs)
         except RuntimeError as error:
+            torch.cuda.set_stream(current)  # torch stays on the capture's stream where the end of the capture fails
             self._plain_calls = -1
             if self._notice is not None:
                 why = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -30,15 +30,34 @@ class Muon(torch.optim.Optimizer):
         """Move the weights; those of a block that is left out in this epoch have no gradient."""
         assert closure is None
         for group in self.param_groups:
-            for weight in (weight for weight in group["params"] if weight.grad is not None):
-                gradient, state = weight.grad.flatten(1), self.state[weight]
-                if not state:
-                    state["momentum"] = torch.zeros_like(gradient)
-                step = muon_step(state["momentum"], gradient).view_as(weight)
-                if isinstance(group["lr"], Tensor):
-                    weight.sub_(step.mul_(group["lr"]))
-                else:
-                    weight.sub_(step, alpha=group["lr"])
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            for weight in weights:
+                if not self.state[weight]:
+                    self.state[weight]["momentum"] = torch.zeros_like(weight.grad.flatten(1))
+            if isinstance(group["lr"], Tensor):
+                for alike in _by_shape(weights):
+                    self._step_together(alike, group["lr"])
+                continue
+            for weight in weights:
+                step = muon_step(self.state[weight]["momentum"], weight.grad.flatten(1))
+                weight.sub_(step.view_as(weight), alpha=group["lr"])
+
+    def _step_together(self, weights: list[Tensor], rate: Tensor) -> None:
+        """Move weights of one shape by batches of products, where a GPU would be launched for each."""
+        momenta = [self.state[weight]["momentum"] for weight in weights]
+        momentum = torch.stack(momenta)
+        gradients = [weight.grad.flatten(1) for weight in weights if weight.grad is not None]
+        steps = muon_step(momentum, torch.stack(gradients)).mul_(rate)
+        torch._foreach_copy_(momenta, momentum.unbind())
+        torch._foreach_sub_(weights, [step.view(weight.shape) for step, weight in zip(steps, weights, strict=True)])
+
+
+def _by_shape(weights: Iterable[Tensor]) -> Iterable[list[Tensor]]:
+    """The weights of each shape."""
+    groups: dict[torch.Size, list[Tensor]] = {}
+    for weight in weights:
+        groups.setdefault(weight.shape, []).append(weight)
+    return groups.values()
 
 
 def optimisers_of(network: nn.Module, settings: OptimiserSettings, name: str) -> list[torch.optim.Optimizer]:
