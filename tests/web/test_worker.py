@@ -184,7 +184,7 @@ def test_kills_lose_nothing(case: Case, queue: Queue, start: Start, kills: int, 
         time.sleep(draws.uniform(0, 0.5))
         os.kill(worker.pid, signal.SIGKILL)
         worker.finish()
-    wait(start(), lambda: ended(queue, *jobs))
+    start().until(lambda: ended(queue, *jobs), 600)
     assert [queue.job(job.id).state for job in jobs] == ["done"] * len(jobs)
     check_whole(case, jobs)
 
