@@ -110,8 +110,9 @@ def test_from_drop_to_package(tmp_path: Path, page: Page, url: str, axe: str) ->
     assert page.value("document.querySelector('.tags').innerText").split() == ["plain", "enlargement", "fused"]
     page.drag(".overlay", 0.5, 0.9)
     page.wait("Number(document.querySelector('.slider').value) > 80")
-    for key, code in (("d", 68), ("b", 66), ("e", 69)):
-        page.press(key, code)
+    for key, code, mode in (("d", 68, "side"), ("b", 66, "blink"), ("e", 69, "evidence")):
+        page.press(key, code)  # the slider has the focus
+        assert page.value("document.querySelector('.viewer').dataset.mode") == mode
         check(key)
     page.wait("document.querySelector('.map').naturalWidth && document.querySelector('.map-scale').innerText")
     step(page, "handover")

@@ -71,7 +71,9 @@ listen((what, facts) => {
 
 addEventListener("hashchange", () => route());
 addEventListener("keydown", (event) => {
-  if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+  const typed = "select, textarea, input:not([type=range], [type=checkbox], [type=radio])";
+  if (event.target.matches(typed) || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches("input") && (event.key.length > 1 || event.key === " ")) return; // a slider's own keys
   if (document.getElementById("dialog").open) return;
   if (event.key === "?") return help();
   shown.key?.startsWith("case") && casePage.key(event, shown);
