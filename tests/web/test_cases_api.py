@@ -56,7 +56,8 @@ def test_a_folder_is_opened_and_not_changed(tmp_path: Path, client: Client) -> N
     assert [one["name"] for one in case["originals"]] == ["clip.mkv"]
     assert [(path, path.stat().st_mtime_ns) for path in folder.rglob("*")] == before
     assert client.post("/api/cases/open", {"folder": str(tmp_path / "none")}).status == 400
-    assert client.post("/api/cases/open", {"folder": "a\0b"}).status == 400
+    for name in ("a\0b", "../..", ".", "~nobody-of-that-name"):
+        assert client.post("/api/cases/open", {"folder": name}).status == 400
 
 
 def test_a_video_is_scrubbed_frame_by_frame(tmp_path: Path, client: Client) -> None:

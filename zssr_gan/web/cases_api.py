@@ -81,7 +81,11 @@ async def opened(site: Site, request: Request, person: Person) -> Response:
         raise Refusal(403, "only an admin may open a folder of this machine as a case.")
     if "\0" in form.folder:
         raise Refusal(400, "no folder has such a name.")
-    folder = Path(form.folder).expanduser().absolute()
+    folder = Path(form.folder)
+    with contextlib.suppress(RuntimeError):  # no such user's home
+        folder = folder.expanduser()
+    if not folder.is_absolute():
+        raise Refusal(400, f"{form.folder}: give the whole path of the folder, such as {Path.home() / 'footage'}.")
     return await _answer(site, await asyncio.to_thread(open_folder, site.cases, folder, person.name))
 
 
