@@ -258,3 +258,9 @@ def test_kills_of_the_server_and_of_its_worker_lose_nothing(case: Case, queue: Q
     assert server.wait(60) == 143
     assert [queue.job(job.id).state for job in jobs] == ["done"] * len(jobs)
     check_whole(case, jobs)
+
+
+def test_a_worker_does_not_outlive_a_server_that_was_killed_before_it_began(tmp_path: Path) -> None:
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    command = [sys.executable, "-P", "-m", "zssr_gan", "web-worker", tmp_path / "cases", "cpu", gone.stdout.strip()]
+    assert subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60, check=False).returncode == 1

@@ -51,9 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @app.command(hidden=True)
-def web_worker(cases: Path, device: str) -> None:
-    """Run the jobs of `zssr-gan web` on one device; the server starts it."""
-    web.work(cases, device, main)
+def web_worker(cases: Path, device: str, server: int) -> None:
+    """Run the jobs of `zssr-gan web`, of the process `server`, on one device; the server starts it."""
+    web.work(cases, device, main, server)
 
 
 def _show_version(wanted: bool) -> None:

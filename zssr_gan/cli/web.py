@@ -116,14 +116,14 @@ def web(
             serve(site, listener, workers, certificate, key)
 
 
-def work(cases: Path, device: str, main: "Main") -> None:
-    """Run the jobs of a server on one device, until SIGTERM or the server's end."""
+def work(cases: Path, device: str, main: "Main", server: int) -> None:
+    """Run the jobs of a server on one device, until SIGTERM or the end of the process `server`."""
     with running("Stopped: the job goes on when 'zssr-gan web' starts again."):
         from zssr_gan.web.worker import run
 
         if hasattr(os, "nice"):
             os.nice(_NICE)
-        run(cases, device, main)
+        run(cases, device, main, server=server)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ _LINES_TOLD = 12
 _T = TypeVar("_T")
 
 
-def run(cases: Path, device: str, main: Main, patience_s: float = 15.0) -> None:
+def run(cases: Path, device: str, main: Main, patience_s: float = 15.0, *, server: int | None = None) -> None:
     """Work until SIGTERM, or until the process that started this one ends.
 
     Args:
@@ -48,19 +48,18 @@ def run(cases: Path, device: str, main: Main, patience_s: float = 15.0) -> None:
         device: "cpu", "cuda:0", ...: that jobs see.
         main: the `zssr-gan` command.
         patience_s: how long a worker that ends may hold its lock.
+        server: the process that started this one; it may have ended since [this one's parent].
 
     Raises:
         OutputError: another worker of this device works on these cases, or they cannot be written.
     """
-    parent = os.getppid()
-    end_with_parent(parent)
+    end_with_parent(os.getppid() if server is None else server)
     worker = _Worker(cases, device, main)
     signal.signal(signal.SIGTERM, worker.stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    server = cases / SERVER_FOLDER
     # The children of a killed worker hold its lock until they have ended too.
     held = OutputError(f"{cases}: another zssr-gan web works on these cases on {device}; stop it first.")
-    lock, end = server / f"worker-{device.replace(':', '-')}.lock", time.monotonic() + patience_s
+    lock, end = cases / SERVER_FOLDER / f"worker-{device.replace(':', '-')}.lock", time.monotonic() + patience_s
     while True:
         try:
             with locked(lock, held):

@@ -49,7 +49,7 @@ class Workers:
 
     def _start(self, device: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "zssr_gan", "web-worker", str(self._cases), device],
+            [sys.executable, "-P", "-m", "zssr_gan", "web-worker", str(self._cases), device, str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
