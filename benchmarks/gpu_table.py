@@ -40,7 +40,7 @@ from zssr_gan.imaging.resize import resize  # noqa: E402
 from zssr_gan.networks.pretrained import vgg  # noqa: E402
 from zssr_gan.networks.registry import mediator_options  # noqa: E402
 from zssr_gan.networks.zssr import ZSSR, Batched, Grouped  # noqa: E402
-from zssr_gan.ops.chain import works  # noqa: E402
+from zssr_gan.ops.chain import kernels_usable  # noqa: E402
 from zssr_gan.provenance import CaseImage  # noqa: E402
 from zssr_gan.seeds import normal, uniform  # noqa: E402
 from zssr_gan.settings.run import load_run  # noqa: E402
@@ -166,7 +166,7 @@ def show_right(table: Table) -> None:
         for way in (Grouped(3), Batched()):
             made = way.leave(way.convolve(way.enter(x.to(table.device)), w.to(table.device), None))
             table.add(f"{type(way).__name__} product in fp32", off(made, exact), "", "wanted: < 1e-6 (TF32: 3e-4)")
-    table.add("Triton's kernels agree with plain torch in bf16", works(table.device))
+    table.add("Triton's kernels agree with plain torch in bf16", kernels_usable(table.device))
     for precision, wanted in (("fp32", "2e-3"), ("bf16", "0.05")):
         losses = []
         for device in (str(table.device), "cpu"):
@@ -229,7 +229,7 @@ def show_fleets(table: Table) -> None:
     """Networks side by side: what an iteration of one costs."""
     sizes = (1, 3) if table.tiny else (1, 16, 64, 256, 1024, 4096)
     with machine(RunOptions(str(table.device), "bf16")) as used:
-        for product in ("batched", "grouped", *(["triton"] if works(table.device) else [])):
+        for product in ("batched", "grouped", *(["triton"] if kernels_usable(table.device) else [])):
             for members in sizes if product != "grouped" else sizes[:-1]:
                 try:
                     fleet = fleet_of(members, used, product=product)

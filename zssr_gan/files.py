@@ -67,7 +67,7 @@ def with_checksum(data: bytes) -> bytes:
     return f"{sha256_bytes(data)}\n".encode() + data
 
 
-def verify(data: bytes) -> bytes:
+def without_checksum(data: bytes) -> bytes:
     """Remove what `with_checksum` added. Raises ValueError where the content has another hash."""
     digest, _, content = data.partition(b"\n")
     if digest != sha256_bytes(content).encode():

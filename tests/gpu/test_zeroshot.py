@@ -16,7 +16,7 @@ from zssr_gan.degradation.operators import BicubicDownscale, Downscale, back_pro
 from zssr_gan.devices import Machine, RunOptions, machine
 from zssr_gan.imaging.resize import resize
 from zssr_gan.networks.zssr import ZSSR, Batched, Grouped
-from zssr_gan.ops.chain import agrees
+from zssr_gan.ops.chain import kernels_match_torch
 from zssr_gan.provenance import CaseImage
 from zssr_gan.seeds import normal, uniform
 from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset, parse_settings
@@ -93,7 +93,7 @@ class TestPrecision:
 class TestKernels:
     def test_they_are_used_and_agree(self, cuda: Machine) -> None:
         pytest.importorskip("triton")
-        assert agrees(cuda.device, torch.bfloat16)
+        assert kernels_match_torch(cuda.device, torch.bfloat16)
         with machine(RunOptions("cuda", "bf16")) as used:
             assert fleet_on(used, load_preset("paper").for_size(256)).optimiser.packed_NP is not None
 

@@ -27,7 +27,7 @@ from zssr_gan.inference import batch
 from zssr_gan.inference.batch import run_plan
 from zssr_gan.inference.enhance import Enhanced
 from zssr_gan.inference.options import make_request
-from zssr_gan.inference.outputs import Job, Plan, collect_sources, plan_run
+from zssr_gan.inference.outputs import ImageTask, RunPlan, collect_sources, plan_run
 from zssr_gan.inference.record import read_record
 from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import Result
@@ -55,7 +55,7 @@ def request_tiny(tmp_path: Path) -> Request:
     return make_request(2, str(path), options=RunOptions(device="cpu", threads=1))
 
 
-def run(plan: Plan, request: Request) -> dict[str, Result]:
+def run(plan: RunPlan, request: Request) -> dict[str, Result]:
     return {outcome.job.source.name: outcome for outcome in run_plan(plan, request)}
 
 
@@ -179,7 +179,7 @@ def test_an_image_is_let_go_before_the_next_begins(
     monkeypatch.setattr(batch, "enhance_pictures", enhance_pictures)
     begun = []
 
-    def on_start(place: int, _: Job) -> None:
+    def on_start(place: int, _: ImageTask) -> None:
         begun.append(place)
         gc.collect()
         assert len(held) == 2 * place

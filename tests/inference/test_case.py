@@ -24,7 +24,7 @@ from zssr_gan.inference import case
 from zssr_gan.inference.batch import run_plan
 from zssr_gan.inference.case import decide_init, with_degradation, with_shared_model
 from zssr_gan.inference.options import degradation_option, make_request
-from zssr_gan.inference.outputs import Plan, plan_run
+from zssr_gan.inference.outputs import RunPlan, plan_run
 from zssr_gan.inference.record import Record, read_record
 from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import Result
@@ -69,17 +69,17 @@ def asked(folder: Path, **changes: Any) -> Request:
     return make_request(2, preset, **{"options": RunOptions(device="cpu", threads=1), **changes})
 
 
-def plan(folder: Path, *names: str, **changes: Any) -> Plan:
+def plan(folder: Path, *names: str, **changes: Any) -> RunPlan:
     sources = [folder / "in" / name for name in names] or [folder / "in"]
     return plan_run(sources, output=folder / "out", **changes)
 
 
-def run(plan: Plan, request: Request) -> dict[str, Result]:
+def run(plan: RunPlan, request: Request) -> dict[str, Result]:
     request, _ = decide_init(plan, request)
     return {result.job.source.name: result for result in run_plan(plan, request)}
 
 
-def estimated(folder: Path, plan_of_all: Plan | None = None, **changes: Any) -> tuple[Request, str]:
+def estimated(folder: Path, plan_of_all: RunPlan | None = None, **changes: Any) -> tuple[Request, str]:
     request = asked(folder, degradation="estimate", **changes)
     return with_degradation(plan_of_all or plan(folder), request, lambda *_: None, lambda _: None)
 

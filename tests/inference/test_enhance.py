@@ -203,12 +203,12 @@ class TestKinds:
         jpeg = Jpeg.of_quality(60)
         pixels = compress(astronaut[None], jpeg.luma, jpeg.chroma)[0][:, 8:40, 16:48]
         shown = Picture(pixels, None, 8, Metadata())
-        done = enhance_pictures([shown], asked(), saved=[jpeg if way == "tables" else None])[0]
+        done = enhance_pictures([shown], asked(), jpegs=[jpeg if way == "tables" else None])[0]
         used = done.request.degradation
         assert used.source == "picture"
         assert used.values == Degradation(jpeg=jpeg)
         assert any("JPEG quality 60" in notice for notice in done.work.notices)
-        (ignored,) = enhance_pictures([shown], asked(Degradation()), saved=[jpeg])
+        (ignored,) = enhance_pictures([shown], asked(Degradation()), jpegs=[jpeg])
         assert ignored.request.degradation.values == Degradation()
 
     def test_noise_progress_and_lists_as_kernels(self, run: Run, rgb: np.ndarray) -> None:

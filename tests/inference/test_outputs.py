@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from zssr_gan.errors import ImageError, OutputError, SettingsError
 from zssr_gan.inference.outputs import (
-    Plan,
+    RunPlan,
     collect_sources,
     parse_scale,
     plan_run,
@@ -26,7 +26,7 @@ def touch(*paths: Path) -> None:
         path.write_bytes(b"")
 
 
-def results(plan: Plan) -> list[str]:
+def results(plan: RunPlan) -> list[str]:
     return [job.result.name for job in plan.todo]
 
 

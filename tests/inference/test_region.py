@@ -23,7 +23,7 @@ from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.inference.arrays import enhance
 from zssr_gan.inference.enhance import Enhanced, enhance_picture
 from zssr_gan.inference.options import make_request
-from zssr_gan.inference.outputs import Job
+from zssr_gan.inference.outputs import ImageTask
 from zssr_gan.inference.region import checked_region, cut, parse_region
 from zssr_gan.inference.sheet import Sheet
 from zssr_gan.inference.verify import verify_record
@@ -137,7 +137,7 @@ def _sheet_of(name: str, region: tuple[int, int, int, int]) -> list[list[tuple[s
     """The rows that `--compare` shows."""
     request = make_request(2, "tiny.yaml", region=region, options=RunOptions("cpu", "fp32", threads=1))
     sheet, picture = Sheet(Path("unused.png")), read_picture(Path(name))
-    sheet.add(Job(Path(name), Path("result.png"), None, None), enhance_picture(picture, request))
+    sheet.add(ImageTask(Path(name), Path("result.png"), None, None), enhance_picture(picture, request))
     return sheet._rows
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.ops import chain as chain_module
-from zssr_gan.ops.chain import Adam, Chain, Layer, agrees, plainly, works
+from zssr_gan.ops.chain import Adam, Chain, Layer, convolve_in_torch, kernels_match_torch, kernels_usable
 from zssr_gan.settings.zeroshot import parse_settings
 from zssr_gan.zeroshot.fleet import Fleet, Member, TrainRequest
 from zssr_gan.zeroshot.pairs import Task
@@ -75,11 +75,11 @@ def test_kernels_that_are_wrong_are_found(fault: str, monkeypatch: pytest.Monkey
             return original(*args, **{**kwargs, argument: None}) if argument else None
 
         monkeypatch.setattr(chain_module, name, without)
-    assert agrees(torch.device("cpu"), torch.float32, width=16, size=(4, 5)) == (not fault)
+    assert kernels_match_torch(torch.device("cpu"), torch.float32, width=16, size=(4, 5)) == (not fault)
 
 
 def test_without_cuda_plain_torch_is_taken() -> None:
-    assert not works(torch.device("cpu"))
+    assert not kernels_usable(torch.device("cpu"))
 
 
 CASES = {
@@ -101,7 +101,7 @@ def test_values_and_gradients(case: str) -> None:
     weights = (torch.randn(n, parameters, generator=draws) / 8).requires_grad_()
     down = torch.randn(n, b, h, w, widths[-1], generator=draws)
     out = chain(x, chain.pack(weights))
-    exact = plainly(chain, x.double(), chain.pack(weights.double()))
+    exact = convolve_in_torch(chain, x.double(), chain.pack(weights.double()))
     assert distance(out, exact) < 1e-6
     found = torch.autograd.grad((out * down).sum(), (x, weights))
     wanted = torch.autograd.grad((exact * down.double()).sum(), (x, weights))

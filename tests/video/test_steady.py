@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from zssr_gan.video.steady import REACH, Still, noise_between, steadied
+from zssr_gan.video.steady import REACH, WindowFrame, noise_between, steadied
 
 NOISE = 4 / 255
 
@@ -15,7 +15,7 @@ def noisy(frame: Tensor, count: int, sigma: float = NOISE) -> list[Tensor]:
 
 
 def means(frames: list[Tensor], noise: float = NOISE, **options: object) -> list[Tensor]:
-    found = list(steadied((Still(n, x) for n, x in enumerate(frames)), noise, **options))
+    found = list(steadied((WindowFrame(n, x) for n, x in enumerate(frames)), noise, **options))
     assert [facts for facts, _, _ in found] == list(range(len(frames)))
     return [x for _, x, _ in found]
 
@@ -61,7 +61,7 @@ class TestSteadied:
     def test_damage_is_not_averaged_into_others(self, astronaut: Tensor) -> None:
         frames = noisy(astronaut[:1], 5, 0.0)
         frames[2] = frames[2] + 1e-4
-        found = list(steadied((Still(n, x, sound=n != 2) for n, x in enumerate(frames)), NOISE))
+        found = list(steadied((WindowFrame(n, x, sound=n != 2) for n, x in enumerate(frames)), NOISE))
         assert torch.equal(found[2][1], frames[2])
         assert (found[1][1] - frames[1]).abs().max() < 1e-6
 
@@ -71,7 +71,7 @@ class TestSteadied:
         def frames():
             for n in range(20):
                 read.append(n)
-                yield Still(n, torch.zeros(1, 8, 8))
+                yield WindowFrame(n, torch.zeros(1, 8, 8))
 
         for facts, _, _ in steadied(frames(), NOISE):
             assert read[-1] <= facts + REACH

@@ -31,7 +31,7 @@ from zssr_gan.provenance import MAX_MEGAPIXELS
 from zssr_gan.signals import exit_code
 
 if TYPE_CHECKING:
-    from zssr_gan.inference.outputs import Plan
+    from zssr_gan.inference.outputs import RunPlan
     from zssr_gan.inference.request import Request
     from zssr_gan.inference.result import Result
     from zssr_gan.progress import Bar
@@ -263,7 +263,7 @@ def enhance(
 
 
 def _run(
-    plan: "Plan", request: "Request", compare: Path | None, results: "list[Result]", bar: "Bar", *, as_json: bool
+    plan: "RunPlan", request: "Request", compare: Path | None, results: "list[Result]", bar: "Bar", *, as_json: bool
 ) -> list[str]:
     """Learn the case, then enhance each image, into `results`; returns what went wrong with the comparison sheet."""
     from zssr_gan.cli.model import show_model

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from zssr_gan.files import atomic_write, canonical_sha256, verify, with_checksum
+from zssr_gan.files import atomic_write, canonical_sha256, with_checksum, without_checksum
 from zssr_gan.imaging.colour import to_levels
 from zssr_gan.seeds import content_hash
 from zssr_gan.signals import uninterrupted
@@ -67,7 +67,7 @@ class Cache:
     @staticmethod
     def _get(path: Path, decode: Callable[[bytes], T], encode: Callable[[T], bytes], compute: Callable[[], T]) -> T:
         try:
-            return decode(verify(path.read_bytes()))
+            return decode(without_checksum(path.read_bytes()))
         except (OSError, ValueError, SafetensorError, KeyError):  # not there, or damaged
             value = compute()
         with uninterrupted():

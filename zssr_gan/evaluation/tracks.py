@@ -29,7 +29,7 @@ from zssr_gan.evaluation.run import Images
 from zssr_gan.evaluation.tables import compared
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.seeds import derive_seed
-from zssr_gan.video.fuse import Still, fuse_stills
+from zssr_gan.video.fuse import BurstFrame, fuse_stills
 from zssr_gan.video.fusion import fuse_burst
 from zssr_gan.video.registration import SMALLEST_SIDE
 
@@ -126,7 +126,7 @@ def _alone(scale: int, shots: Sequence[Shot]) -> Tensor:
 
 def _fused(scale: int, camera: Degradation | None, shots: Sequence[Shot]) -> Tensor:
     stills = [
-        Still(Picture(shot.pixels, None, 8, Metadata()), str(n), hash_of([shot.pixels]), jpeg_of(shot.file or b""))
+        BurstFrame(Picture(shot.pixels, None, 8, Metadata()), str(n), hash_of([shot.pixels]), jpeg_of(shot.file or b""))
         for n, shot in enumerate(shots)
     ]
     return fuse_stills(stills, scale, camera=camera).picture.pixels

@@ -20,7 +20,7 @@ from zssr_gan.imaging.sheets import encode_sheet, evidence_sheet
 from zssr_gan.inference.enhance import Enhanced, OnProgress, enhance_pictures, pictures_together
 from zssr_gan.inference.evidence import blocks_in
 from zssr_gan.inference.generator import takes_together
-from zssr_gan.inference.outputs import Job, Plan
+from zssr_gan.inference.outputs import ImageTask, RunPlan
 from zssr_gan.inference.record import (
     InputFile,
     Record,
@@ -56,15 +56,15 @@ class Opened:
     sha256: str
     """Of the bytes that were decoded."""
     picture: Picture
-    saved: Jpeg | None
+    jpeg: Jpeg | None
     """How the file was compressed."""
 
 
 def run_plan(
-    plan: Plan,
+    plan: RunPlan,
     request: Request,
     *,
-    on_start: Callable[[int, Job], None] | None = None,
+    on_start: Callable[[int, ImageTask], None] | None = None,
     on_progress: OnProgress | None = None,
     on_result: OnResult | None = None,
 ) -> Iterator[Result]:
@@ -82,7 +82,7 @@ def run_plan(
         yield _skip(job, request, case)
     places = {job: place for place, job in enumerate(plan.todo)}
 
-    def begin(job: Job) -> None:
+    def begin(job: ImageTask) -> None:
         if on_start is not None:
             on_start(places[job], job)
 
@@ -100,11 +100,11 @@ def run_plan(
             yield run_job(job, on_progress, on_result)
 
 
-def _run_job(request: Request, job: Job, on_progress: OnProgress | None, on_result: OnResult | None) -> Result:
+def _run_job(request: Request, job: ImageTask, on_progress: OnProgress | None, on_result: OnResult | None) -> Result:
     """Do one job. What it held in memory ends here, before the next image needs the room."""
     started = time.perf_counter()
     try:
-        enhanced, record, contents = process(job, request, on_progress=on_progress)
+        enhanced, record, contents = enhance_file(job, request, on_progress=on_progress)
         _write(job, request, contents)
         if on_result is not None:
             on_result(job, enhanced)
@@ -114,9 +114,9 @@ def _run_job(request: Request, job: Job, on_progress: OnProgress | None, on_resu
 
 
 def _run_together(
-    plan: Plan,
+    plan: RunPlan,
     request: Request,
-    on_start: Callable[[Job], None],
+    on_start: Callable[[ImageTask], None],
     on_progress: OnProgress | None,
     on_result: OnResult | None,
 ) -> Iterator[Result]:
@@ -126,11 +126,11 @@ def _run_together(
     """
     device = resolve_device(request.options.device)
 
-    def work(batch: list[tuple[Job, Opened]]) -> list[Enhanced]:
+    def work(batch: list[tuple[ImageTask, Opened]]) -> list[Enhanced]:
         on_start(batch[0][0])
         return enhance_opened([opened for _, opened in batch], request, on_progress)
 
-    def write(job: Job, opened: Opened, enhanced: Enhanced) -> tuple[Enhanced, Record]:
+    def write(job: ImageTask, opened: Opened, enhanced: Enhanced) -> tuple[Enhanced, Record]:
         record, contents = record_and_files(job, opened, enhanced)
         _write(job, request, contents)
         return enhanced, record
@@ -152,7 +152,7 @@ def _run_together(
         yield Result(job, "done", choice_text(record), record.times.seconds, record)
 
 
-def _case_of(plan: Plan, request: Request) -> set[str]:
+def _case_of(plan: RunPlan, request: Request) -> set[str]:
     """SHA-256 of the images that results of a request are learnt from together; of all, where nothing was learnt since
     none is left to do."""
     if request.shared is not None:
@@ -162,7 +162,7 @@ def _case_of(plan: Plan, request: Request) -> set[str]:
     return {image.sha256 for image in request.degradation.images}
 
 
-def _skip(job: Job, request: Request, case: set[str]) -> Result:
+def _skip(job: ImageTask, request: Request, case: set[str]) -> Result:
     """The result of a job whose files exist; says so where they were made from something else."""
     if job.record is None:
         return Result(job, "skipped", "exists already")
@@ -202,8 +202,8 @@ def _sha256_of(record: Record, option: Literal["init-from", "model"]) -> str | N
     return None if file is None else file.sha256
 
 
-def process(
-    job: Job,
+def enhance_file(
+    job: ImageTask,
     request: Request,
     opened: Opened | None = None,
     *,
@@ -246,14 +246,16 @@ def open_input(path: Path, request: Request) -> Opened:
 def enhance_opened(opened: list[Opened], request: Request, on_progress: OnProgress | None) -> list[Enhanced]:
     """Results, not written yet; errors are those of `enhance_pictures`, with the first file's name."""
     degradations = [] if request.model is not None else [request.degradation_of(one.sha256) for one in opened]
-    pictures, saved = [one.picture for one in opened], [one.saved for one in opened]
+    pictures, jpegs = [one.picture for one in opened], [one.jpeg for one in opened]
     try:
-        return enhance_pictures(pictures, request, on_progress, saved=saved, degradations=degradations)
+        return enhance_pictures(pictures, request, on_progress, jpegs=jpegs, degradations=degradations)
     except ZssrGanError as error:  # the work knows pixels, not files
         raise type(error)(f"{opened[0].path}: {error}") from error
 
 
-def record_and_files(job: Job, opened: Opened, enhanced: Enhanced, version: str = VERSION) -> tuple[Record, Contents]:
+def record_and_files(
+    job: ImageTask, opened: Opened, enhanced: Enhanced, version: str = VERSION
+) -> tuple[Record, Contents]:
     """A result's record and the bytes of its files; `version` is that of the program that the record names.
 
     Raises:
@@ -312,13 +314,13 @@ def record_and_files(job: Job, opened: Opened, enhanced: Enhanced, version: str 
     return record, contents
 
 
-def _write(job: Job, request: Request, contents: Contents) -> None:
+def _write(job: ImageTask, request: Request, contents: Contents) -> None:
     """Write all of a result's files, or, where anything fails, none. Raises OutputError."""
     with uninterrupted():
         write_together(contents, replaceable=contents if request.overwrite else job.replaced)
 
 
-def input_facts(job: Job, opened: Opened) -> InputFile:
+def input_facts(job: ImageTask, opened: Opened) -> InputFile:
     """What a record says of the input. ImageError where its file was changed meanwhile."""
     try:
         after = sha256_file(opened.path)

@@ -23,7 +23,7 @@ from zssr_gan.imaging.io import decode_picture, read_picture
 from zssr_gan.imaging.picture import Picture
 from zssr_gan.inference.enhance import OnProgress
 from zssr_gan.inference.options import with_estimate
-from zssr_gan.inference.outputs import Job, Plan
+from zssr_gan.inference.outputs import ImageTask, RunPlan
 from zssr_gan.inference.record import DegradationFacts, OptionFile
 from zssr_gan.inference.request import Request
 from zssr_gan.inference.small import size_in_header
@@ -40,7 +40,7 @@ FEWEST = 8
 LABELLED_CASE = "results are labelled case; --init scratch keeps each internal"
 
 
-def decide_init(plan: Plan, request: Request) -> tuple[Request, str]:
+def decide_init(plan: RunPlan, request: Request) -> tuple[Request, str]:
     """Decide by the images of a plan, done or not, what a request leaves open: one network for all, or each its own.
 
     Returns:
@@ -115,17 +115,17 @@ def _is_small(path: Path) -> bool:
         return False
 
 
-def _jobs(plan: Plan) -> tuple[Job, ...]:
+def _jobs(plan: RunPlan) -> tuple[ImageTask, ...]:
     return (*plan.skipped, *plan.todo)
 
 
-def _folder(plan: Plan) -> Path:
+def _folder(plan: RunPlan) -> Path:
     """Where the files of the case lie, whichever images are done already."""
     return min(job.result.parent for job in _jobs(plan))
 
 
 def with_degradation(
-    plan: Plan, request: Request, on_image: Callable[[int, int], None], on_progress: OnProgress
+    plan: RunPlan, request: Request, on_image: Callable[[int, int], None], on_progress: OnProgress
 ) -> tuple[Request, str]:
     """Estimate the degradation from all images of a plan, or take what an earlier run estimated.
 
@@ -185,7 +185,7 @@ def _is_shared(found: Estimate, request: Request) -> bool:
     return not found.fallback or found.jpeg_from == "pixels"
 
 
-def with_shared_model(plan: Plan, request: Request, on_progress: OnProgress) -> tuple[Request, str]:
+def with_shared_model(plan: RunPlan, request: Request, on_progress: OnProgress) -> tuple[Request, str]:
     """Learn one network on all images of a plan, also those whose results exist already, or take an earlier run's.
 
     It lies as shared-HASH.safetensors in the folder of the results; the hash is that of the images, the settings,
@@ -235,7 +235,7 @@ def with_shared_model(plan: Plan, request: Request, on_progress: OnProgress) -> 
     return replace(request, shared=shared, files=files), line
 
 
-def _read(plan: Plan, request: Request) -> list[LRImage]:
+def _read(plan: RunPlan, request: Request) -> list[LRImage]:
     """What can be read and is large enough; the rest has its own error when its turn comes."""
     images = []
     for job in _jobs(plan):

@@ -27,7 +27,7 @@ from zssr_gan.imaging.sheets import contact_sheet, encode_sheet, evidence_overla
 from zssr_gan.inference.batch import Opened, enhance_opened, input_facts, open_input, written_file
 from zssr_gan.inference.enhance import OnProgress
 from zssr_gan.inference.options import degradation_option, make_request
-from zssr_gan.inference.outputs import Job
+from zssr_gan.inference.outputs import ImageTask
 from zssr_gan.inference.record import encode_json
 from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import clear_traceback, error_message, seen_in_training
@@ -198,7 +198,7 @@ def compare(
         ImageError: the image cannot be read, or changed meanwhile.
         OutputError: the files cannot be written.
     """
-    job = Job(source, sheet, record_path(sheet), None)
+    job = ImageTask(source, sheet, record_path(sheet), None)
     opened = open_input(source, systems[0].request)
     done: list[Shown | Failed] = []
     for place, system in enumerate(systems):
@@ -226,7 +226,7 @@ def check_sheet(sheet: Path) -> None:
         raise OutputError(f"-o {sheet}: the sheet is a .png or .tif file, with its record beside it")
 
 
-def _tried(job: Job, system: System, opened: Opened, on_progress: OnProgress | None) -> Shown | Failed:
+def _tried(job: ImageTask, system: System, opened: Opened, on_progress: OnProgress | None) -> Shown | Failed:
     """One system's result; what it held in memory ends here."""
     began, request, sha256 = time.perf_counter(), system.request, opened.sha256
     disagreement: Tensor | None = None
@@ -298,7 +298,9 @@ def _caption(one: Shown) -> str:
     return f"{one.system.name}\n{one.label}, x{scale_text(one.system.request.scale)}, {one.seconds:.1f} s"
 
 
-def _record(job: Job, opened: Opened, done: Sequence[Shown | Failed], label: Label, files: dict[Path, bytes]) -> bytes:
+def _record(
+    job: ImageTask, opened: Opened, done: Sequence[Shown | Failed], label: Label, files: dict[Path, bytes]
+) -> bytes:
     """The record's file: JSON for people."""
     return encode_json(
         {

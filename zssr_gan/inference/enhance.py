@@ -88,7 +88,7 @@ def enhance_pictures(
     request: Request,
     on_progress: OnProgress | None = None,
     *,
-    saved: Sequence[Jpeg | None] = (),
+    jpegs: Sequence[Jpeg | None] = (),
     degradations: Sequence[DegradationFacts] = (),
 ) -> list[Enhanced]:
     """Enlarge pictures by what each, or all images of its case, teach, or by a trained generator.
@@ -100,7 +100,7 @@ def enhance_pictures(
         pictures: at least 8 pixels a side; for a generator of any size, but all of one size and kind.
         request: of whose run nothing is left to be estimated or learnt.
         on_progress: called often, from this thread.
-        saved: how the file of each picture was compressed, where that is known.
+        jpegs: how the file of each picture was compressed, where that is known.
         degradations: of each picture, in place of the request's, for zero-shot learning.
 
     Raises:
@@ -118,7 +118,7 @@ def enhance_pictures(
     if request.model is None or not pictures:
         device = resolve_device(request.options.device)
         requests = [replace(request, degradation=facts) for facts in degradations] or [request] * len(pictures)
-        given = list(zip(pictures, requests, saved or [None] * len(pictures), strict=True))
+        given = list(zip(pictures, requests, jpegs or [None] * len(pictures), strict=True))
         enhanced: list[Enhanced] = []
         for _, alike in groupby(given, lambda one: one[0].pixels.shape):
             ones, most = list(alike), pictures_together(request, device, given[len(enhanced)][0])
@@ -173,7 +173,7 @@ def _enhance_together(
         requests = [_with_seen_degradation(*one) for one in given]
         began = time.perf_counter()
         jobs = [
-            _learn(picture, request, used, None if n else on_progress)
+            _make_job(picture, request, used, None if n else on_progress)
             for n, (picture, request) in enumerate(zip(pictures, requests, strict=True))
         ]
         size = (pictures[0].pixels.shape[-2], pictures[0].pixels.shape[-1])
@@ -189,13 +189,13 @@ def _enhance_together(
         ]
 
 
-def _with_seen_degradation(picture: Picture, request: Request, saved: Jpeg | None) -> Request:
+def _with_seen_degradation(picture: Picture, request: Request, jpeg: Jpeg | None) -> Request:
     """The request for a picture of whose camera nothing is known: with the compression, or else the noise, it shows."""
     if request.degradation.source != "default" or request.shared is not None:
         return request
     pixels = seen_colours(picture)
     low, gain = _stretch_of(pixels, picture, request)
-    found = find_compression([pixels], [saved]).groups[0] if picture.bits == 8 else None
+    found = find_compression([pixels], [jpeg]).groups[0] if picture.bits == 8 else None
     compression = None
     if found is not None and found.jpeg is not None:
         compression = SetCompression.of(found, [""]).of_image("")
@@ -232,7 +232,7 @@ def _may_be_stretched(picture: Picture, request: Request) -> bool:
     return picture.bits == 16 and request.shared is None and request.degradation.values.jpeg is None
 
 
-def _learn(
+def _make_job(
     picture: Picture, request: Request, used: Machine, on_progress: OnProgress | None
 ) -> TrainJob[tuple[Tensor, SuperResolved]]:
     """The picture's colours `C H W` on the device, and what zero-shot learning makes of them."""

@@ -29,7 +29,7 @@ _LONGEST_STEM = 180
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ImageTask:
     """One image to enhance, and the files that come of it (`None`: not wanted)."""
 
     source: Path
@@ -41,17 +41,17 @@ class Job:
 
     @property
     def targets(self) -> tuple[Path, ...]:
-        """The files that this job writes."""
+        """The files that this task writes."""
         return tuple(path for path in (self.result, self.record, self.evidence) if path is not None)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RunPlan:
     """What a run will do."""
 
-    todo: tuple[Job, ...]
-    skipped: tuple[Job, ...]
-    """Jobs whose files exist, where that was asked for."""
+    todo: tuple[ImageTask, ...]
+    skipped: tuple[ImageTask, ...]
+    """Tasks whose files exist, where that was asked for."""
     notices: tuple[str, ...]
     """What is left out of the folders, a sentence each: results of earlier runs, files that are not read."""
 
@@ -85,7 +85,7 @@ def plan_run(
     compare: Path | None = None,
     overwrite: bool = False,
     skip_existing: bool = False,
-) -> Plan:
+) -> RunPlan:
     """Settle what is enhanced and what is written, with all that can be known to go wrong.
 
     Args:
@@ -128,7 +128,7 @@ def plan_run(
         ]
     # A record is named as its result, so two results never share a stem, whatever their endings.
     jobs = [
-        Job(
+        ImageTask(
             source,
             folder / f"{stem}{ending}",
             folder / f"{stem}.json" if record else None,
@@ -137,7 +137,7 @@ def plan_run(
         for source, (folder, stem, ending) in zip(sources, places, strict=True)
     ]
     todo, skipped = _check_targets(jobs, compare=compare, overwrite=overwrite, skip_existing=skip_existing)
-    return Plan(tuple(todo), tuple(skipped), notices)
+    return RunPlan(tuple(todo), tuple(skipped), notices)
 
 
 def collect_sources(inputs: Sequence[Path], *, recursive: bool = False) -> tuple[list[Path], tuple[str, ...]]:
@@ -261,8 +261,8 @@ def _output_is_file(output: Path | None, inputs: Sequence[Path]) -> bool:
 
 
 def _check_targets(
-    jobs: Sequence[Job], *, compare: Path | None, overwrite: bool, skip_existing: bool
-) -> tuple[list[Job], list[Job]]:
+    jobs: Sequence[ImageTask], *, compare: Path | None, overwrite: bool, skip_existing: bool
+) -> tuple[list[ImageTask], list[ImageTask]]:
     """The jobs to do, and, with `skip_existing`, those to skip, of which every file exists; see `plan_run`."""
     skipped = [job for job in jobs if skip_existing and all(path.exists() for path in job.targets)]
     done = {job.result for job in skipped}
@@ -303,7 +303,7 @@ def _refuse_existing(targets: Sequence[Path], ways: str, *, overwrite: bool) -> 
         raise OutputError(f"{existing[0]} exists already{more}: {ways}")
 
 
-def _with_leftovers(job: Job) -> Job:
+def _with_leftovers(job: ImageTask) -> ImageTask:
     """The job, with the files that a killed run left of it: ours by their mark, and the record, written last, missing.
 
     A file without our mark stays an obstacle, and so does whatever lies beside a record: that run came to its end.

@@ -255,7 +255,7 @@ def encode_record(record: Record) -> bytes:
     return encode_json(record.model_dump(mode="json"))
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_record_json(path: Path) -> dict[str, Any]:
     """A record's content, of any version known here (1 or 2); only `read_record` checks it.
 
     Raises:
@@ -281,9 +281,9 @@ def read_record(path: Path) -> Record:
     """Read and check a record of this version.
 
     Raises:
-        RecordError: see `read_json`; or broken, or of schema 1.
+        RecordError: see `read_record_json`; or broken, or of schema 1.
     """
-    content = read_json(path)
+    content = read_record_json(path)
     if content["schema_version"] == 1:
         raise RecordError(f"{path}: a record of schema 1, whose hashes can be verified and nothing more")
     try:

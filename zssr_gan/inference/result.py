@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import JsonValue
 
 from zssr_gan.errors import ZssrGanError, is_out_of_memory
-from zssr_gan.inference.outputs import Job
+from zssr_gan.inference.outputs import ImageTask
 from zssr_gan.inference.record import Record
 
 _REPORT_TO = "please report it with the output of `zssr-gan info`; -v shows where it happened"
@@ -18,7 +18,7 @@ _REPORT_TO = "please report it with the output of `zssr-gan info`; -v shows wher
 class Result:
     """What came of one job."""
 
-    job: Job
+    job: ImageTask
     status: Literal["done", "skipped", "failed"]
     message: str
     seconds: float = 0.0
@@ -97,7 +97,7 @@ def choice_text(record: Record) -> str:
     return f"{made_by} (in a trial on {where} {gain:+.2f} dB to back-projection; not this result's quality)"
 
 
-def failed_result(job: Job, error: Exception, seconds: float) -> Result:
+def failed_result(job: ImageTask, error: Exception, seconds: float) -> Result:
     """The result of a job that failed; the error no longer holds the image."""
     message = error_message(job.source, error)
     clear_traceback(error)

@@ -8,7 +8,7 @@ from zssr_gan.files import atomic_write
 from zssr_gan.imaging.resize import resize
 from zssr_gan.imaging.sheets import contact_sheet, encode_sheet, evidence_overlay, round_limit
 from zssr_gan.inference.enhance import Enhanced
-from zssr_gan.inference.outputs import Job
+from zssr_gan.inference.outputs import ImageTask
 from zssr_gan.inference.region import region_text
 
 ROWS = 100
@@ -29,7 +29,7 @@ class Sheet:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, job: Job, enhanced: Enhanced) -> None:
+    def add(self, job: ImageTask, enhanced: Enhanced) -> None:
         """Add one image's row."""
         if len(self._rows) == ROWS:
             self.left_out += 1

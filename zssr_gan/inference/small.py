@@ -14,11 +14,11 @@ from zssr_gan.imaging import preview
 from zssr_gan.imaging.io import read_picture
 from zssr_gan.imaging.resize import Scale, enlarged_size, resize
 from zssr_gan.inference.enhance import Enhanced, OnProgress
-from zssr_gan.inference.outputs import Job
+from zssr_gan.inference.outputs import ImageTask
 from zssr_gan.inference.result import Result
 from zssr_gan.inference.stream import at_once
 
-OnResult = Callable[[Job, Enhanced], None]
+OnResult = Callable[[ImageTask, Enhanced], None]
 
 
 def is_small(path: Path) -> bool:
@@ -50,10 +50,10 @@ def plain_enlargement(path: Path, scale: Scale) -> Tensor:
 
 
 def run_small(
-    jobs: Sequence[Job],
+    jobs: Sequence[ImageTask],
     threads: int,
-    run_job: Callable[[Job, OnProgress, OnResult], Result],
-    on_start: Callable[[Job], None],
+    run_job: Callable[[ImageTask, OnProgress, OnResult], Result],
+    on_start: Callable[[ImageTask], None],
     on_progress: OnProgress | None,
     on_result: OnResult | None,
 ) -> Iterator[Result]:
@@ -62,12 +62,12 @@ def run_small(
     The files are those of one after another. Arguments are as of `at_once`; `on_result` too is called in order.
     """
 
-    def work(job: Job, step: OnProgress) -> tuple[Result, list[Enhanced]]:
+    def work(job: ImageTask, step: OnProgress) -> tuple[Result, list[Enhanced]]:
         made: list[Enhanced] = []
         preview.works_on(job.source)
         return run_job(job, step, lambda _, enhanced: made.append(enhanced)), made
 
-    def start(job: Job) -> None:
+    def start(job: ImageTask) -> None:
         preview.bring_to_front(job.source)
         on_start(job)
 

@@ -10,10 +10,10 @@ from zssr_gan.degradation.estimate import read_estimate
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import canonical_sha256, json_keys, sha256_file
 from zssr_gan.imaging.io import decode_picture, read_provenance
-from zssr_gan.inference.batch import open_input, process
+from zssr_gan.inference.batch import enhance_file, open_input
 from zssr_gan.inference.enhance import OnProgress
-from zssr_gan.inference.outputs import Job
-from zssr_gan.inference.record import DegradationFacts, Record, RecordError, read_json, read_record
+from zssr_gan.inference.outputs import ImageTask
+from zssr_gan.inference.record import DegradationFacts, Record, RecordError, read_record, read_record_json
 from zssr_gan.inference.request import Request, find_file, model_facts
 from zssr_gan.provenance import Label, strongest
 from zssr_gan.training.model_card import load_generator
@@ -61,7 +61,7 @@ def verify_record(path: Path, *, rerun: bool = False, on_progress: OnProgress | 
     folder = path.absolute().parent
     if "degradation_sha256" in json_keys(path):
         return Verification(path, (_check_estimate(path),))
-    content = read_json(path)
+    content = read_record_json(path)
     if content["schema_version"] == 1:
         return Verification(path, tuple(_check_schema_1(content, path, rerun=rerun)))
     record = read_record(path)
@@ -94,8 +94,8 @@ def make_again(record: Record, folder: Path, source: Path, on_progress: OnProgre
             return Check("rerun", False, "not made: the input is not the recorded file")
         result = folder / record.output.name
         evidence = None if record.evidence is None else folder / record.evidence.name
-        job = Job(folder / record.input.path, result, None, evidence)
-        _, again, contents = process(job, request, opened, version=record.tool.version, on_progress=on_progress)
+        job = ImageTask(folder / record.input.path, result, None, evidence)
+        _, again, contents = enhance_file(job, request, opened, version=record.tool.version, on_progress=on_progress)
     except ZssrGanError as error:
         return Check("rerun", False, f"not made: {error}")
     same = again.enhancement.versions == record.enhancement.versions

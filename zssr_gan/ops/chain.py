@@ -6,6 +6,7 @@ gradients are made: no patches, no masks, no gradients of weights go through mem
 Shapes: N networks, B samples, H W rows and columns, I O channels in and out, P parameters of a network.
 """
 
+import contextlib
 import importlib.util
 import math
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ _TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}  # of a whole chain, as
 
 
 @lru_cache
-def works(device: torch.device) -> bool:
+def kernels_usable(device: torch.device) -> bool:
     """Whether the kernels run on a device and agree with plain torch there; tried once, which takes seconds.
 
     On CUDA torch brings Triton along. Kernels that a driver or a compiler has broken would spoil results unseen.
@@ -37,7 +38,7 @@ def works(device: torch.device) -> bool:
     if device.type != "cuda" or torch.version.cuda is None or importlib.util.find_spec("triton") is None:
         return False
     try:
-        return agrees(device, torch.bfloat16)
+        return kernels_match_torch(device, torch.bfloat16)
     except Exception:  # of many kinds: no compiler for its launcher, a GPU that Triton does not know, no memory
         return False
 
@@ -192,7 +193,7 @@ def _convolve(
     with_bias = layer.bias is not None and not transposed
     bias = reduced_NP[:, layer.bias :] if with_bias else reduced_NP
     grid = (-(-b * h * w // BLOCK), n)
-    with _on(x_NBHWI):
+    with _on_device_of(x_NBHWI):
         chain.kernels.convolve[grid](
             x_NBHWI, reduced_NP[:, layer.start :], bias, mask, residual, out, reduced_NP.stride(0),
             PIXELS=b * h * w, H=h, W=w, IN=i, OUT=o, PADDED_IN=padded(i), PADDED_OUT=padded(o),
@@ -213,7 +214,7 @@ def _differentiate(chain: Chain, layer: Layer, x: Tensor, g: Tensor, out_NP: Ten
     rows = adam.weights_NP if out_NP is None and adam is not None else out_NP
     assert rows is not None
     beta_1, beta_2 = (0.0, 0.0) if adam is None else adam.betas
-    with _on(x):
+    with _on_device_of(x):
         chain.kernels.differentiate[(9, n)](
             x, g, out_NP, *state, rows.stride(0), layer.start, layer.bias or 0,
             PIXELS=b * h * w, H=h, W=w, IN=i, OUT=o, PADDED_IN=padded(i), PADDED_OUT=padded(o), BLOCK=GRADIENT_BLOCK,
@@ -222,9 +223,9 @@ def _differentiate(chain: Chain, layer: Layer, x: Tensor, g: Tensor, out_NP: Ten
         )  # fmt: skip
 
 
-def _on(x: Tensor) -> Any:
-    """Triton launches on the current device, whatever device its tensors are on."""
-    return torch.cuda.device_of(x) if x.is_cuda else torch.no_grad()
+def _on_device_of(x: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Make the device of `x` the current one: Triton launches there, whatever device its tensors are on."""
+    return torch.cuda.device_of(x) if x.is_cuda else contextlib.nullcontext()
 
 
 def padded(channels: int) -> int:
@@ -237,7 +238,7 @@ def precision(x: Tensor) -> Literal["ieee", "tf32"]:
     return "ieee" if x.dtype == torch.float32 else "tf32"
 
 
-def plainly(chain: Chain, x_NBHWI: Tensor, packed_NP: Tensor) -> Tensor:
+def convolve_in_torch(chain: Chain, x_NBHWI: Tensor, packed_NP: Tensor) -> Tensor:
     """What a chain computes, network by network, by torch's convolutions in the precision of `packed_NP`."""
     outs = []
     for x_BHWI, packed_P in zip(x_NBHWI.to(packed_NP.dtype), packed_NP, strict=True):
@@ -253,7 +254,9 @@ def plainly(chain: Chain, x_NBHWI: Tensor, packed_NP: Tensor) -> Tensor:
     return torch.stack(outs)
 
 
-def agrees(device: torch.device, dtype: torch.dtype, width: int = 64, size: tuple[int, int] = (9, 17)) -> bool:
+def kernels_match_torch(
+    device: torch.device, dtype: torch.dtype, width: int = 64, size: tuple[int, int] = (9, 17)
+) -> bool:
     """Whether outputs, gradients and an update by the kernels are plain torch's, within what `dtype` allows."""
     sizes = [9 * 3 * width, *[9 * width * width] * 2, 9 * width * 3]
     channels, bias = [3, width, width, width, 3], sum(sizes)
@@ -263,7 +266,7 @@ def agrees(device: torch.device, dtype: torch.dtype, width: int = 64, size: tupl
     packed = (torch.randn(2, bias + sum(channels[1:]), generator=draws) / math.sqrt(9 * width)).to(device)
     x, down = (torch.randn(2, 1, *size, 3, generator=draws).to(device) for _ in range(2))
     moved, plain = packed.to(dtype).float().requires_grad_(), packed.to(dtype).double().requires_grad_()
-    out, exact = chain(x.to(dtype), moved), plainly(chain, x.to(dtype).double(), plain)
+    out, exact = chain(x.to(dtype), moved), convolve_in_torch(chain, x.to(dtype).double(), plain)
     found = [out, *torch.autograd.grad((out.float() * down).sum(), moved)]
     wanted = [exact, *torch.autograd.grad((exact * down).sum(), plain)]
     with torch.no_grad():  # one step of Adam, whose moments are zero

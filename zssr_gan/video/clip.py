@@ -28,7 +28,7 @@ from zssr_gan.inference.request import Request
 from zssr_gan.provenance import scale_text
 from zssr_gan.settings.zeroshot import GeneratorSettings, ZeroShotSettings
 from zssr_gan.video.clip_files import Made, write_clip
-from zssr_gan.video.clip_learning import BoxOf, Plan, Report, Say, no_report, no_words, planned
+from zssr_gan.video.clip_learning import BoxOf, ClipPlan, Report, Say, no_report, no_words, planned
 from zssr_gan.video.clip_record import ClipOptions, ClipRecord, outputs
 from zssr_gan.video.encode import Encoder, Form, check_container, format_of
 from zssr_gan.video.folder import TABLE
@@ -36,7 +36,7 @@ from zssr_gan.video.frames import Frame, Video, VideoInfo, planes_sha256
 from zssr_gan.video.io import open_video
 from zssr_gan.video.journal import Journal
 from zssr_gan.video.planes import Layout, result_part, result_planes, seen_part, stored
-from zssr_gan.video.steady import REACH, Still, flicker, steadied
+from zssr_gan.video.steady import REACH, WindowFrame, flicker, steadied
 from zssr_gan.video.table import row
 from zssr_gan.video.tracks import Track, read_track
 from zssr_gan.zeroshot.scheduler import run_single
@@ -195,7 +195,7 @@ class _Shown:
 def _enlarge(
     source: Path,
     info: VideoInfo,
-    plan: Plan,
+    plan: ClipPlan,
     options: ClipOptions,
     box_of: BoxOf,
     journal: Journal,
@@ -249,7 +249,7 @@ def _enlarge(
     return form
 
 
-def _stills(video: Video, box_of: BoxOf) -> Iterator[Still[_Shown]]:
+def _stills(video: Video, box_of: BoxOf) -> Iterator[WindowFrame[_Shown]]:
     """The frames that are shown, each with those after it that repeat it."""
     last: _Shown | None = None
     for frame in video.frames:
@@ -260,7 +260,7 @@ def _stills(video: Video, box_of: BoxOf) -> Iterator[Still[_Shown]]:
             last.repeats.append(_line(frame, box))
             continue
         last = _Shown(frame, box)
-        yield Still(last, stored(frame), sound=not frame.corrupt)
+        yield WindowFrame(last, stored(frame), sound=not frame.corrupt)
 
 
 def _plain(frame: Frame, box: Region, size: Size) -> Tensor:
@@ -274,7 +274,7 @@ def _line(frame: Frame, box: Region) -> dict[str, str]:
     return {**row(frame), "box": ",".join(map(str, box))}
 
 
-def _form(frame: Frame, box: Region, info: VideoInfo, plan: Plan, options: ClipOptions) -> Form:
+def _form(frame: Frame, box: Region, info: VideoInfo, plan: ClipPlan, options: ClipOptions) -> Form:
     height, width = enlarged_size((box[3], box[2]), plan.request.scale)
     full = frame.colour_range is None and frame.pixel_format.startswith("yuvj")
     ratio = info.sample_aspect_ratio

@@ -247,7 +247,7 @@ def shown_lines(found: Survey, video: Video) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ClipPlan:
     """What the first pass settles; it is the journal's first entry."""
 
     request: Request
@@ -268,7 +268,7 @@ def planned(
     used: Machine,
     report: Report,
     say: Say,
-) -> Plan:
+) -> ClipPlan:
     """The plan of the journal, or, where there is none, a new one."""
     facts, _ = next(journal.entries(), ({}, b""))
     if "plan" in facts and (plan := _read_plan(facts["plan"], request, folder)) is not None:
@@ -282,7 +282,7 @@ def planned(
     request, lines = learn(found, request, folder, used, report)
     for line in lines:
         say(line)
-    plan = Plan(request, found.frames, found.increasing, found.noise, tuple(notices))
+    plan = ClipPlan(request, found.frames, found.increasing, found.noise, tuple(notices))
     shared = request.files.get("init-from")
     journal.append(
         {
@@ -299,7 +299,7 @@ def planned(
     return plan
 
 
-def _read_plan(facts: dict[str, Any], request: Request, folder: Path) -> Plan | None:
+def _read_plan(facts: dict[str, Any], request: Request, folder: Path) -> ClipPlan | None:
     """A journal's plan; None where its network is no longer there."""
     request = replace(request, degradation=DegradationFacts.model_validate(facts["degradation"]), estimates=None)
     if request.learns:
@@ -311,4 +311,4 @@ def _read_plan(facts: dict[str, Any], request: Request, folder: Path) -> Plan | 
             return None
         files = {**request.files, "init-from": OptionFile(path=str(path), sha256=shared.sha256)}
         request = replace(request, shared=shared, files=files)
-    return Plan(request, facts["frames"], facts["increasing"], facts["noise"], tuple(facts["notices"]))
+    return ClipPlan(request, facts["frames"], facts["increasing"], facts["noise"], tuple(facts["notices"]))

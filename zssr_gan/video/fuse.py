@@ -45,7 +45,7 @@ NO_MEAN = MeanOption()
 
 
 @dataclass(frozen=True, slots=True)
-class Still:
+class BurstFrame:
     """A frame that came from a file, or from memory."""
 
     picture: Picture
@@ -60,7 +60,7 @@ class Still:
     """Where it lies in that frame: left and top edge, width and height; None: it is all of it."""
 
     @classmethod
-    def of(cls, crop: Crop) -> "Still":
+    def of(cls, crop: Crop) -> "BurstFrame":
         """A track's region in one frame."""
         return cls(crop.picture, crop.name, crop.frame.sha256, frame=crop.frame, box=crop.box)
 
@@ -153,14 +153,16 @@ def fuse(
         known = read_track(Path(track)) if track is not None else None
         found = known or follow(video, Mark.of(region, frame, corners), most=frames)
         crops = read_crops(TrackSource(video, found, reference, frames))
-        cut = [Still.of(crop) for crop in crops.crops]
+        cut = [BurstFrame.of(crop) for crop in crops.crops]
         done = fuse_stills(
             cut, scale, crops.reference, camera, affine=affine, start=crops.start, mask=crops.mask, mean=option
         )
         return like(np.empty((0, 0, 0)[: 2 + (len(done.picture.pixels) > 1)], np.uint8), done.picture)
     reference = 0 if reference is None else reference
     pictures = [picture_of(image) for image in images]
-    stills = [Still(one, str(place), sha256_bytes(one.pixels.numpy().tobytes())) for place, one in enumerate(pictures)]
+    stills = [
+        BurstFrame(one, str(place), sha256_bytes(one.pixels.numpy().tobytes())) for place, one in enumerate(pictures)
+    ]
     done = fuse_stills(stills, scale, reference, camera, affine=affine, mean=option)
     return like(images[reference], done.picture)
 
@@ -171,7 +173,7 @@ def camera_option(text: str | Path) -> Camera:
 
 
 def fuse_stills(
-    stills: Sequence[Still],
+    stills: Sequence[BurstFrame],
     scale: int = 2,
     reference: int = 0,
     camera: Camera = None,
@@ -225,7 +227,7 @@ def _show(stage: str, done: int, image: Tensor, scale: int, on_progress: OnProgr
     preview.show(lambda: image if scale == 1 else resize(image, size), now=True)
 
 
-def _coding(stills: Sequence[Still]) -> Coding | None:
+def _coding(stills: Sequence[BurstFrame]) -> Coding | None:
     """What a video's compression did; None where a still is of no video."""
     frames = [still.frame for still in stills if still.frame is not None]
     if len(frames) < len(stills):
@@ -235,7 +237,7 @@ def _coding(stills: Sequence[Still]) -> Coding | None:
     return coding_of(frames, places, (height, width))
 
 
-def _frames(stills: Sequence[Still]) -> Tensor:
+def _frames(stills: Sequence[BurstFrame]) -> Tensor:
     """`F C H W`, gray where no frame has colours."""
     seen = [seen_colours(still.picture) for still in stills]
     channels = max(len(one) for one in seen)
@@ -248,7 +250,7 @@ def _like(source: Picture, pixels: Tensor) -> Picture:
 
 
 def _camera(
-    stills: Sequence[Still],
+    stills: Sequence[BurstFrame],
     frames: Tensor,
     reference: int,
     camera: Camera,

@@ -19,7 +19,7 @@ from zssr_gan.video.coding import coding_facts
 from zssr_gan.video.crops import TrackSource, read_crops
 from zssr_gan.video.folder import TABLE, still_frames
 from zssr_gan.video.frames import Frame
-from zssr_gan.video.fuse import FusedStills, Still
+from zssr_gan.video.fuse import BurstFrame, FusedStills
 from zssr_gan.video.registration import Motion
 from zssr_gan.video.tracks import Track
 
@@ -28,7 +28,7 @@ from zssr_gan.video.tracks import Track
 class FusionInput:
     """What is fused, and what a record says of it."""
 
-    stills: tuple[Still, ...]
+    stills: tuple[BurstFrame, ...]
     reference: int
     files: Mapping[Path, str]
     """With their hashes."""
@@ -53,7 +53,7 @@ class FusionInput:
             return cls(stills, reference, files, tuple(listed))
         found, track = read_crops(source), source.track
         return cls(
-            tuple(Still.of(crop) for crop in found.crops),
+            tuple(BurstFrame.of(crop) for crop in found.crops),
             found.reference,
             {source.file: track.sha256},
             tuple(crop.facts for crop in found.crops),
@@ -92,7 +92,7 @@ def recorded_source(record: dict[str, Any], folder: Path) -> tuple[Sequence[Path
     return source, [check_file("video", file, video["sha256"])]
 
 
-def shown_as_asked(done: FusedStills, source: TrackSource, still: Still) -> FusedStills:
+def shown_as_asked(done: FusedStills, source: TrackSource, still: BurstFrame) -> FusedStills:
     """With the shape of its pixels corrected, where that was asked for: the last step."""
     rows, columns = done.picture.pixels.shape[1:]
     size = source.shown_size((rows, columns), still.frame.field if still.frame else None)
@@ -109,11 +109,11 @@ def size_of(picture: Picture) -> list[int]:
     return [picture.pixels.shape[2], picture.pixels.shape[1]]
 
 
-def _read(path: Path, frames: Mapping[str, Frame]) -> Still:
+def _read(path: Path, frames: Mapping[str, Frame]) -> BurstFrame:
     """A still, with what its folder's table says of the frame of its hash."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: {why_unreadable(path, error)}") from error
     sha256 = sha256_bytes(data)
-    return Still(decode_picture(data, str(path)), path.name, sha256, jpeg_of(data), frames.get(sha256))
+    return BurstFrame(decode_picture(data, str(path)), path.name, sha256, jpeg_of(data), frames.get(sha256))

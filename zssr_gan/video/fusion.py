@@ -47,7 +47,7 @@ _LEAST_CORRELATION = 0.9  # of what noise allows; faces of other people have up 
 
 
 @dataclass(frozen=True, slots=True)
-class FrameFacts:
+class FusedFrameFacts:
     """What became of one frame."""
 
     shift: tuple[float, float]
@@ -81,7 +81,7 @@ class Fused:
     """`sH sW`: effective number of frames that each pixel rests on."""
     residual: Tensor
     """`H W`, 8-bit levels: the reference frame minus the result as the camera takes it, luma."""
-    frames: tuple[FrameFacts, ...]
+    frames: tuple[FusedFrameFacts, ...]
     motion: Motion
     """Of all frames, rejected ones too."""
     reference: int
@@ -231,10 +231,10 @@ def _agreement(burst: Burst, differs: Array, scale: int) -> Array:
 
 def _facts(
     measured: Registration, weights: dict[int, float], reasons: list[str | None], coding: Coding | None
-) -> tuple[FrameFacts, ...]:
+) -> tuple[FusedFrameFacts, ...]:
     motion, tilt = measured.motion, measured.motion.tilt
     return tuple(
-        FrameFacts(
+        FusedFrameFacts(
             shift=(float(motion.shift[f, 0]), float(motion.shift[f, 1])),
             linear=tuple(motion.linear[f].flatten().tolist() + ([] if tilt is None else tilt[f].tolist())),
             gain=float(motion.gain[f]),

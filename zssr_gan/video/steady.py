@@ -60,7 +60,7 @@ def flicker(before: Tensor, after: Tensor) -> float:
 
 
 @dataclass(slots=True)
-class Still(Generic[Facts]):
+class WindowFrame(Generic[Facts]):
     """A frame with what is known of it; `pixels` is `C H W`. One that is not `sound` is averaged with nothing."""
 
     facts: Facts
@@ -68,7 +68,9 @@ class Still(Generic[Facts]):
     sound: bool = True
 
 
-def steadied(frames: Iterable[Still[Facts]], noise: float, reach: int = REACH) -> Iterator[tuple[Facts, Tensor, float]]:
+def steadied(
+    frames: Iterable[WindowFrame[Facts]], noise: float, reach: int = REACH
+) -> Iterator[tuple[Facts, Tensor, float]]:
     """Each frame's facts, its mean with those around it, and the mean number of frames that a pixel comes of.
 
     Args:
@@ -76,7 +78,7 @@ def steadied(frames: Iterable[Still[Facts]], noise: float, reach: int = REACH) -
         noise: standard deviation of a frame's, [0, 1] units.
         reach: frames before and after.
     """
-    window: deque[Still[Facts]] = deque()
+    window: deque[WindowFrame[Facts]] = deque()
     at = 0  # place in the window of the frame whose turn it is
 
     for frame in frames:
@@ -92,7 +94,7 @@ def steadied(frames: Iterable[Still[Facts]], noise: float, reach: int = REACH) -
         at += 1
 
 
-def _mean(window: deque[Still[Facts]], at: int, noise: float, reach: int) -> tuple[Facts, Tensor, float]:
+def _mean(window: deque[WindowFrame[Facts]], at: int, noise: float, reach: int) -> tuple[Facts, Tensor, float]:
     own = window[at]
     total, weights = own.pixels.clone(), torch.ones_like(own.pixels[:1])
     expected = 2 * max(noise, LEAST) ** 2
