@@ -19,9 +19,9 @@ from zssr_gan.errors import SettingsError
 from zssr_gan.files import sha256_file
 from zssr_gan.inference import case
 from zssr_gan.inference.arrays import enhance as from_python
-from zssr_gan.inference.case import FEWEST
 from zssr_gan.inference.record import Record, read_record
 from zssr_gan.settings.base import write_yaml
+from zssr_gan.settings.zeroshot import FEWEST_SMALL
 from zssr_gan.zeroshot.case import Case
 
 TOGETHER = files.TINY | {"network": {"depth": 2, "width": 4, "grid": "lr", "initial": "lecun"}, "shared": {}}
@@ -165,7 +165,7 @@ class TestInit:
     def test_enough_small_images_are_learnt_together_and_the_label_is_said_first(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        save(crops(FEWEST, None))
+        save(crops(FEWEST_SMALL, None))
         assert enhance() == 0
         lines = capsys.readouterr().err.splitlines()
         assert "labelled case; --init scratch keeps each internal" in lines[0]
@@ -174,33 +174,33 @@ class TestInit:
 
     @pytest.mark.parametrize("why", ["too few", "too large", "no settings for a case"])
     def test_else_each_is_learnt_alone(self, why: str) -> None:
-        count, side = (FEWEST - 1, 28) if why == "too few" else (FEWEST, 66 if why == "too large" else 28)
+        count, side = (FEWEST_SMALL - 1, 28) if why == "too few" else (FEWEST_SMALL, 66 if why == "too large" else 28)
         save(crops(count, None, side=side))
         assert enhance("--degradation", "bicubic", preset="alone.yaml" if why[0] == "n" else "together.yaml") == 0
         assert {one.label for one in records().values()} == {"internal"}
         assert not list(Path("out").glob("shared-*"))
 
     def test_a_few_large_images_beside_do_not_matter_and_broken_ones_do_not_count(self) -> None:
-        save([*crops(FEWEST - 1, None), *crops(1, None, side=100)])
+        save([*crops(FEWEST_SMALL - 1, None), *crops(1, None, side=100)])
         Path("in/broken.png").write_bytes(Path("in/00.png").read_bytes()[:400])
         assert enhance("--degradation", "bicubic") == 1
         assert {one.label for one in records().values()} == {"internal"}
-        save(crops(FEWEST, None, side=30)[-1:], "more")
+        save(crops(FEWEST_SMALL, None, side=30)[-1:], "more")
         Path("more/00.png").rename("in/more.png")
         assert enhance("--degradation", "bicubic", "--overwrite") == 1
         assert {one.label for one in records().values()} == {"case"}
 
     def test_a_set_that_has_changed_is_said_and_what_exists_stays(self, capsys: pytest.CaptureFixture[str]) -> None:
-        save(crops(FEWEST, None))
+        save(crops(FEWEST_SMALL, None))
         assert enhance() == 0
         before = {path: path.read_bytes() for path in Path("out").iterdir()}
         assert enhance("--skip-existing") == 0
-        assert capsys.readouterr().out.count("exists already\n") == FEWEST
-        crops(FEWEST + 1, None)[-1].save("in/new.png")
+        assert capsys.readouterr().out.count("exists already\n") == FEWEST_SMALL
+        crops(FEWEST_SMALL + 1, None)[-1].save("in/new.png")
         assert enhance("--skip-existing", "--json") == 0
         messages = [json.loads(line)["message"] for line in capsys.readouterr().out.splitlines()]
-        said = f"other images in the case ({FEWEST}, and now {FEWEST + 1})"
-        assert sum(said in message for message in messages) == FEWEST
+        said = f"other images in the case ({FEWEST_SMALL}, and now {FEWEST_SMALL + 1})"
+        assert sum(said in message for message in messages) == FEWEST_SMALL
         assert {path: path.read_bytes() for path in before} == before
         Path("in/new.png").unlink()
         for name in ("out/new_x2.png", "out/new_x2.json"):

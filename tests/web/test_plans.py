@@ -4,8 +4,12 @@ from typing import Any
 
 import pytest
 import typer.main
+from PIL import Image
 
 from zssr_gan.cli.main import app
+from zssr_gan.inference.case import decide_init
+from zssr_gan.inference.options import make_request
+from zssr_gan.inference.outputs import plan_run
 from zssr_gan.web import log
 from zssr_gan.web.case_folder import Case, CaseError, create_case
 from zssr_gan.web.commands import METHODS, facts, queue_job
@@ -114,6 +118,22 @@ def test_the_label_is_the_one_that_the_run_will_give(case: Case, tmp_path: Path)
     assert label(faces, 128, degradation="bicubic") == "internal"
     assert label(faces, 128) == "case"  # the camera is estimated from all
     assert label(faces[:1], 32, degradation="3") == "case"
+
+
+@pytest.mark.parametrize("size", [(64, 64), (100, 30), (30, 100), (65, 64), (500, 7), (8, 512), (8, 513)])
+def test_pictures_are_learnt_together_as_the_run_does(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    for number in range(8):
+        Image.new("L", size, number).save(tmp_path / "upload.png")
+        case.add_original(tmp_path / "upload.png", f"face{number}.png", "ann")
+    faces = [one.id for one in case.originals() if one.name.startswith("face")]
+    body = Body(kind="enhance", originals=faces, options={"degradation": "bicubic"})
+    made = plan(case, body, dict.fromkeys(faces, (*size, 1)))
+    monkeypatch.chdir(case.folder)
+    run = plan_run([Path(one.path) for one in case.originals() if one.id in faces], output=Path("out/"))
+    decided, _ = decide_init(run, make_request(preset="fast", degradation="bicubic"))
+    assert (made.label == "case") == decided.learns
 
 
 def test_seconds_are_those_of_this_machine(case: Case, tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ def case(tmp_path: Path, site: Site, client: Client, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(site.cases / name)
     assert main(claimed.argv) == 0
     site.queue.finish(claimed.id, "done", None)
+    failed = site.cases / name / "results" / "2_enhance"  # of a job that made nothing
+    failed.mkdir()
+    (failed / "printed.txt").write_text("error: no memory")
     return f"/api/cases/{name}"
 
 
@@ -49,6 +52,8 @@ def test_a_result_is_shown_beside_its_plain_enlargement(tmp_path: Path, client: 
     assert (client.get(f"{place}/file").header("content-disposition") or "").startswith("attachment")
     assert client.get(f"{place}/lossy").status == 404
     assert client.get(f"{case}/results/none/view.png").error == "the case has no result none; load the page again."
+    (listed,) = client.get("/api/cases").json
+    assert listed["results"] == 1
     # What is not there yet says so.
     assert client.get(f"{case}/package.zip").error == "no package was made of this case yet: make one first."
     assert client.get(f"{case}/report/index.html").status == 404

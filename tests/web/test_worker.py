@@ -121,6 +121,24 @@ def test_jobs_run_as_the_commands_that_they_show(case: Case, queue: Queue, start
     assert worker.finish()[0] == 0
 
 
+def test_the_log_has_the_hash_of_a_report(case: Case, queue: Queue, start: Start) -> None:
+    def report(*options: str) -> Job:
+        argv = ["case", "report", ".", "-o", "report/index.html", *options]
+        return queue.add(case.id, "ann", "report", lambda _n: argv, "Report")
+
+    first, second, refused = report(), report("--overwrite"), report()
+    start().until(lambda: ended(queue, first, second, refused), 60)
+    files = {
+        entry["facts"]["job"]: entry["facts"]["files"]
+        for entry in log.read_log(case.folder)
+        if entry["act"] == "job ended"
+    }
+    assert files[first.id]["report/index.html"] != files[second.id]["report/index.html"]
+    assert files[second.id]["report/index.html"] == sha256_file(case.folder / "report" / "index.html")
+    assert queue.job(refused.id).state == "failed"
+    assert "report/index.html" not in files[refused.id]
+
+
 def test_a_running_job_shows_itself_stops_and_resumes(case: Case, queue: Queue, start: Start) -> None:
     job = enhance(queue, case, "originals/0.png", preset="slow")
     worker, preview = start(), preview_of(case.folder.parent, job.id)

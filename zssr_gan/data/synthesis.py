@@ -31,10 +31,10 @@ from zssr_gan.imaging.resize import Scale
 from zssr_gan.progress import Bar
 from zssr_gan.provenance import finite_json, label_of
 from zssr_gan.settings.run import RunSettings
-from zssr_gan.settings.zeroshot import ZeroShotSettings
+from zssr_gan.settings.zeroshot import SMALLEST_SIDE, ZeroShotSettings
 from zssr_gan.zeroshot.scheduler import Tick, TrainJob, run_jobs
 from zssr_gan.zeroshot.shared import SharedModel, read_shared
-from zssr_gan.zeroshot.steps import SMALLEST_SIDE, fleet_capacity, plan_steps
+from zssr_gan.zeroshot.steps import fleet_capacity, plan_steps
 from zssr_gan.zeroshot.upscale import upscale
 
 SYNTHESISED: tuple[Role, ...] = ("zssr", "table1")

@@ -28,14 +28,10 @@ from zssr_gan.inference.record import DegradationFacts, OptionFile
 from zssr_gan.inference.request import Request
 from zssr_gan.inference.small import size_in_header
 from zssr_gan.provenance import CaseImage
-from zssr_gan.settings.zeroshot import SMALL_PIXELS, ZeroShotSettings
+from zssr_gan.settings.zeroshot import SMALL_PIXELS, SMALLEST_SIDE, ZeroShotSettings, is_small, learns_on_all
 from zssr_gan.signals import uninterrupted
 from zssr_gan.zeroshot.case import LRImage, learn_case, read_lr
 from zssr_gan.zeroshot.shared import read_shared, write_shared
-from zssr_gan.zeroshot.steps import SMALLEST_SIDE
-
-FEWEST = 8
-"""Small images that are learnt from together unasked, if at least half of all images are small (`SMALL_PIXELS`)."""
 
 LABELLED_CASE = "results are labelled case; --init scratch keeps each internal"
 
@@ -51,7 +47,7 @@ def decide_init(plan: RunPlan, request: Request) -> tuple[Request, str]:
         request = replace(request, estimates=None)
     if request.init != "auto":
         return request, ""
-    small = sum(_is_small(job.source) for job in jobs)
+    small = sum(_is_small_file(job.source) for job in jobs)
     request = _decided(request, small, len(jobs))
     side = math.isqrt(SMALL_PIXELS)
     line = f"{small} of {len(jobs)} images are small (at most {side}x{side} pixels), so one network is learnt on all"
@@ -61,7 +57,7 @@ def decide_init(plan: RunPlan, request: Request) -> tuple[Request, str]:
 def _decided(request: Request, small: int, images: int) -> Request:
     """The request with its `init` decided by how many images there are, and how many of them are small."""
     assert isinstance(request.settings, ZeroShotSettings)
-    if small < FEWEST or 2 * small < images or request.settings.shared is None:
+    if not learns_on_all(small, images) or request.settings.shared is None:
         return replace(request, init="scratch")
     return replace(request, init="shared", settings=request.settings.for_case())
 
@@ -77,7 +73,7 @@ def learn_from_pictures(pictures: Sequence[Picture], request: Request, on_progre
         return [request] * len(pictures)
     sizes = [one.pixels.shape[-2:] for one in pictures]
     if request.init == "auto":
-        small = sum(min(size) >= SMALLEST_SIDE and math.prod(size) <= SMALL_PIXELS for size in sizes)
+        small = sum(is_small(width, height) for height, width in sizes)
         request = _decided(request, small, len(pictures))
     hashes = [sha256_bytes(one.pixels.contiguous().numpy().tobytes()) for one in pictures]
     images = [
@@ -104,10 +100,10 @@ def learn_from_pictures(pictures: Sequence[Picture], request: Request, on_progre
     return [replace(request, degradation=request.degradation_of(one)) for one in hashes]
 
 
-def _is_small(path: Path) -> bool:
+def _is_small_file(path: Path) -> bool:
     """Whether a file is a small image that can be read; of larger ones only the header is read."""
     size = size_in_header(path)
-    if size is None or min(size) < SMALLEST_SIDE or math.prod(size) > SMALL_PIXELS:
+    if size is None or not is_small(*size):
         return False
     try:
         return read_picture(path).pixels.numel() > 0

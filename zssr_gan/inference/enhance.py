@@ -25,10 +25,9 @@ from zssr_gan.inference.record import DegradationFacts, Work, versions
 from zssr_gan.inference.region import check_inside, cut, cut_picture
 from zssr_gan.inference.request import PresetSettings, Request
 from zssr_gan.progress import Progress
-from zssr_gan.settings.zeroshot import GeneratorSettings, ZeroShotSettings
+from zssr_gan.settings.zeroshot import SMALLEST_SIDE, GeneratorSettings, ZeroShotSettings
 from zssr_gan.zeroshot.finishing import images_at_once
 from zssr_gan.zeroshot.scheduler import TrainJob, run_jobs, run_single
-from zssr_gan.zeroshot.steps import SMALLEST_SIDE
 from zssr_gan.zeroshot.upscale import SuperResolved, upscale
 
 OnProgress = Callable[[Progress], None]

@@ -17,6 +17,22 @@ PRESETS = ("paper", "original", "quality", "fast")
 SMALL_PIXELS = 64 * 64
 """Images of at most so many pixels take the settings of a preset's block `small`."""
 
+SMALLEST_SIDE = 8
+"""Pixels a side that an image needs: shrunk by 2 it still has 4, the reach of the bicubic kernel."""
+
+FEWEST_SMALL = 8
+"""So many small images are learnt from together unasked, if they are at least half of all."""
+
+
+def is_small(width: int, height: int) -> bool:
+    """Whether an image that can be learnt from is small (`SMALL_PIXELS`)."""
+    return min(width, height) >= SMALLEST_SIDE and width * height <= SMALL_PIXELS
+
+
+def learns_on_all(small: int, images: int) -> bool:
+    """Whether one network learns on all of some images unasked, by how many of them are small."""
+    return small >= FEWEST_SMALL and 2 * small >= images
+
 
 class ZSSRSettings(Settings):
     """The per-image CNN, `zssr_gan.networks.zssr.ZSSR`. The defaults are the original's."""

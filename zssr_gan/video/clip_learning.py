@@ -18,7 +18,7 @@ from zssr_gan.inference.record import DegradationFacts, OptionFile
 from zssr_gan.inference.region import Region
 from zssr_gan.inference.request import Request
 from zssr_gan.provenance import CaseImage
-from zssr_gan.settings.zeroshot import ZeroShotSettings
+from zssr_gan.settings.zeroshot import SMALLEST_SIDE, ZeroShotSettings
 from zssr_gan.signals import uninterrupted
 from zssr_gan.video.clip_record import ClipOptions
 from zssr_gan.video.encode import format_of
@@ -28,7 +28,6 @@ from zssr_gan.video.planes import check_size, stored
 from zssr_gan.video.steady import noise_between
 from zssr_gan.zeroshot.case import LRImage, learn_case
 from zssr_gan.zeroshot.shared import LARGEST_SIDE, read_shared, write_shared
-from zssr_gan.zeroshot.steps import SMALLEST_SIDE
 
 BoxOf = Callable[[Frame], Region | None]
 """The part of a frame that is shown; None: the frame is not."""

@@ -58,7 +58,7 @@ async def all_cases(site: Site, _request: Request, person: Person) -> Response:
     def found() -> list[dict[str, Any]]:
         running = Counter(job.case for job in site.queue.jobs() if job.state in ("queued", "running"))
         return [
-            {**_summary(site, case), "results": _count_results(case), "running": running[case.id]}
+            {**_summary(site, case), "results": len(site.made(case, "results", results)), "running": running[case.id]}
             for case in site.cases_of(person)
         ]
 
@@ -177,10 +177,6 @@ async def _answer(site: Site, case: Case) -> Response:
 def _summary(site: Site, case: Case) -> dict[str, Any]:
     facts = case.facts.model_dump(mode="json", exclude={"version", "program"})
     return {"id": case.id, **facts, "files": len(site.originals(case))}
-
-
-def _count_results(case: Case) -> int:
-    return sum(1 for _ in (case.folder / "results").glob("*_*"))
 
 
 def _facts(site: Site, case: Case) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Method:
 METHODS = (
     Method(
         "fast", "Fast", "internal", LEAD,
-        "A network learns on this picture alone (or on all pictures of the case, where they are many and tiny), in a "
+        "A network learns on this picture alone (or on all that are chosen, where they are many and tiny), in a "
         "quarter of the time, at little loss.",
         ("image", "folder", "video"), default=True,
     ),

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.provenance import Label
+from zssr_gan.settings.zeroshot import is_small, learns_on_all
 from zssr_gan.web import results
 from zssr_gan.web.case_folder import Case, Original
 
@@ -21,10 +22,6 @@ Size = tuple[int, int, int]
 """Width and height in pixels, and frames: 1 of an image."""
 
 _F = TypeVar("_F", bound=BaseModel)
-
-_SMALL_SIDE, _FEWEST_SMALL = 64, 8
-"""From how many images of what size on one network is learnt on all (see `zssr-gan enhance --help`)."""
-
 
 _ONE_CAMERA = "The pictures are taken to be of one camera: enhance those of another in a job of their own."
 
@@ -131,6 +128,11 @@ def method_of(argv: Sequence[str]) -> str:
     return options.get("--preset", options.get("--mean", options.get("--models", "")))
 
 
+def output_of(argv: Sequence[str]) -> str:
+    """The file or folder that a command writes, relative to the case's folder."""
+    return dict(itertools.pairwise(argv)).get("-o", "")
+
+
 def _options(kind: str, form: type[_F], options: Mapping[str, Any]) -> _F:
     try:
         return form.model_validate_json(json.dumps(options))
@@ -174,8 +176,8 @@ def _enhance(case: Case, chosen: list[Original], options: Mapping[str, Any], siz
     elif asked.degradation != "auto":
         estimate = results.find(results.estimates(case), asked.degradation, "estimate")["_paths"]["record"]
         more += ["--degradation", estimate.relative_to(case.folder).as_posix()]
-    small = sum(file.id in sizes and max(sizes[file.id][:2]) <= _SMALL_SIDE for file in chosen)
-    together = small >= _FEWEST_SMALL and 2 * small >= len(paths)
+    small = sum(is_small(*sizes[file.id][:2]) for file in chosen if file.id in sizes)
+    together = learns_on_all(small, len(paths))
     estimated = asked.degradation not in ("auto", "bicubic") or (len(paths) > 1 and asked.degradation == "auto")
     sentence = "A network learns on each picture alone, and enlarges it"
     if together:

@@ -24,7 +24,7 @@ from zssr_gan.web.calibration import measure_next
 from zssr_gan.web.case_folder import SERVER_FOLDER, Case, CaseError, open_case
 from zssr_gan.web.child import Child, Main, end_with_parent
 from zssr_gan.web.commands import expected_seconds
-from zssr_gan.web.plans import method_of
+from zssr_gan.web.plans import method_of, output_of
 from zssr_gan.web.queue import Job, Queue, State
 
 RESUMES = frozenset({"enhance", "video"})
@@ -143,7 +143,7 @@ class _Worker:
                 )
                 self._until_written(lambda: self.queue.finish(job.id, "queued", None))
                 return
-            facts |= {"kind": job.kind, "state": state, "files": _hashes(case, job)}
+            facts |= {"kind": job.kind, "state": state, "files": _hashes(case, job, state)}
             ended = self._until_written(
                 lambda: log.append_once(folder, job.user, "job ended", job.id, job.attempt, **facts)
             )
@@ -249,10 +249,13 @@ def _written(case: Case, job: Job) -> Iterator[Path]:
         yield from (case.folder / "report").glob(f"{job.id}_*")
 
 
-def _hashes(case: Case, job: Job) -> dict[str, str]:
+def _hashes(case: Case, job: Job, state: State) -> dict[str, str]:
     """SHA-256 of the files of a job, by their paths in the case."""
-    paths = sorted(path for path in _written(case, job) if not is_leftover(path))
-    return {path.relative_to(case.folder).as_posix(): sha256_file(path) for path in paths}
+    paths = {path for path in _written(case, job) if not is_leftover(path)}
+    output = case.folder / output_of(job.argv)
+    if state == "done" and output.is_file():  # else an earlier job's, such as the report, which has no number
+        paths.add(output)
+    return {path.relative_to(case.folder).as_posix(): sha256_file(path) for path in sorted(paths)}
 
 
 def _write_printed(case: Case, job: Job, lines: list[str]) -> None:

@@ -18,9 +18,8 @@ from zssr_gan.imaging.resize import Scale
 from zssr_gan.imaging.tiles import copied_middle_of
 from zssr_gan.progress import Progress
 from zssr_gan.provenance import CaseImage
-from zssr_gan.settings.zeroshot import ZeroShotSettings
+from zssr_gan.settings.zeroshot import SMALLEST_SIDE, ZeroShotSettings
 from zssr_gan.zeroshot.shared import LARGEST_SIDE, SharedModel, learn_shared
-from zssr_gan.zeroshot.steps import SMALLEST_SIDE
 
 JPEG_BLOCK = 16  # pixels of JPEG's blocks where colour is halved: a cut between them keeps them whole
 

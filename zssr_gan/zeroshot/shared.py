@@ -31,12 +31,12 @@ from zssr_gan.imaging.tiles import copied_middle_of
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.provenance import VERSION, CaseImage, FileModel
 from zssr_gan.seeds import content_hash, derive_seed
-from zssr_gan.settings.zeroshot import ZeroShotSettings, ZSSRSettings
+from zssr_gan.settings.zeroshot import SMALLEST_SIDE, ZeroShotSettings, ZSSRSettings
 from zssr_gan.zeroshot.ensemble import apply_many
 from zssr_gan.zeroshot.fleet import RESTARTS, Fleet, find_dead, make_network
 from zssr_gan.zeroshot.image_pool import ImagePool
 from zssr_gan.zeroshot.pairs import Task, group_alike
-from zssr_gan.zeroshot.steps import SMALLEST_SIDE, step_of
+from zssr_gan.zeroshot.steps import step_of
 
 LARGEST_SIDE = 512
 """Pixels a side: a larger image is learnt from in its middle, as all images lie in memory together."""

@@ -9,9 +9,6 @@ from zssr_gan.degradation.operators import Downscale
 from zssr_gan.imaging.resize import Scale, Size, enlarged_size
 from zssr_gan.settings.zeroshot import StepSettings, ZeroShotSettings
 
-SMALLEST_SIDE = 8
-"""Pixels a side that an image needs: shrunk by 2 it still has 4, the reach of the bicubic kernel."""
-
 LARGEST_SCALE = 8.0
 
 _LARGEST_STEP = 2.0
