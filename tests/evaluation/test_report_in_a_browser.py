@@ -126,7 +126,7 @@ def test_pictures_can_be_enlarged(page: Page) -> None:
     page.press("ArrowRight", 39)
     assert page.value(f"document.querySelector('{OVERLAY}').clientWidth") == 100
     page.click("#part-1-scene-1 .views li:nth-child(2) button")
-    assert page.value(f"{lens}.open")
+    page.wait(f"{lens}.open")
     page.value("document.getElementById('lens-zoom').focus()")
     page.press("Home", 36)
     page.press("ArrowRight", 39)

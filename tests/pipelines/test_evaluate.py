@@ -393,7 +393,11 @@ def test_truths_that_are_too_small_are_left_out_and_long_ones_cut(
 @pytest.mark.parametrize(
     ("only", "changed", "words"),
     [
-        ("table3", "seed=0", "there is no part 'table3': use table1, table2, truth, blind, sets, native, figures."),
+        (
+            "table3",
+            "seed=0",
+            "there is no part 'table3': use table1, table2, truth, blind, tracks, sets, native, figures.",
+        ),
         ("truth", "evaluate.truth.side=25", "evaluate.truth.side: is 25, which the scale 2 does not divide."),
         ("truth", "evaluate.truth={side: 24}", "evaluate.truth: root is missing: name the folder."),
         ("truth", "evaluate.truth={root: nowhere}", "nowhere"),

@@ -348,7 +348,7 @@ class TestMistakes:
         def fails(*_: object) -> None:
             raise error
 
-        monkeypatch.setattr(Loop, "_update", fails)
+        monkeypatch.setattr(Loop, "_learn", fails)
         if "shapes" in str(error):
             with pytest.raises(RuntimeError, match="shapes do not fit"):
                 run(config)

@@ -92,15 +92,15 @@ def test_prepare_and_train_are_all(
     assert "truth_db" in card.metrics
 
     shutil.rmtree(TRAIN)
-    update, steps = Loop._update, iter(range(100))
+    learn, steps = Loop._learn, iter(range(100))
 
-    def stop_at_5(self: Loop, *given: object) -> torch.Tensor:
+    def stop_at_5(self: Loop, *given: object) -> dict[str, torch.Tensor]:
         if next(steps) == 5:
             raise KeyboardInterrupt
-        return update(self, *given)  # type: ignore[arg-type]
+        return learn(self, *given)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_update", stop_at_5)
+        patch.setattr(Loop, "_learn", stop_at_5)
         assert run(config) == 130
     assert run(config, "train.pairs.memory=16") == 0
     assert (TRAIN / "metrics.jsonl").read_text() == whole
