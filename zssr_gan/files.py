@@ -101,7 +101,7 @@ def write_together(contents: Mapping[Path, bytes | Iterable[bytes]], *, replacea
     temporary: dict[Path, Path] = {}
     try:
         for path, data in contents.items():
-            with _as_output_error(path):
+            with as_output_error(path):
                 if path.is_dir():
                     raise IsADirectoryError(errno.EISDIR, "is a folder")
                 if path.exists() and path not in replaceable:
@@ -111,7 +111,7 @@ def write_together(contents: Mapping[Path, bytes | Iterable[bytes]], *, replacea
                 temporary[path] = path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}.tmp"
             _write_through(temporary[path], data, path)
         for path, written in temporary.items():
-            with _as_output_error(path):
+            with as_output_error(path):
                 _rename(written, path, replace=path in replaceable)
     finally:
         for written in temporary.values():
@@ -125,20 +125,20 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     """Open a file to be written piece by piece, which gets its name once the block has ended; see `atomic_write`."""
     temporary = path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}.tmp"
     try:
-        with _as_output_error(path):
+        with as_output_error(path):
             if path.exists() and not overwrite:
                 raise _exists(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             file = temporary.open("xb")
         try:
             yield file
-            with _as_output_error(path):
+            with as_output_error(path):
                 file.flush()
                 os.fsync(file.fileno())
         finally:
             with contextlib.suppress(OSError):
                 file.close()
-        with _as_output_error(path):
+        with as_output_error(path):
             _rename(temporary, path, replace=overwrite)
     finally:
         temporary.unlink(missing_ok=True)
@@ -172,7 +172,7 @@ def locked(path: Path, held: ZssrGanError | None = None) -> Iterator[None]:
         OutputError: the file cannot be made, or its file system has no locks.
     """
     lock = filelock.FileLock(path, fallback_to_soft=False)
-    with _as_output_error(path):
+    with as_output_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire(blocking=held is None)
@@ -213,13 +213,13 @@ def relative_path(target: Path, folder: Path) -> str:
 
 def _write_through(temporary: Path, data: bytes | Iterable[bytes], path: Path) -> None:
     """Write a new file and wait until the disk holds it; errors of the pieces' own source pass unchanged."""
-    with _as_output_error(path):
+    with as_output_error(path):
         file = temporary.open("xb")
     try:
         for piece in [data] if isinstance(data, bytes) else data:
-            with _as_output_error(path):
+            with as_output_error(path):
                 file.write(piece)
-        with _as_output_error(path):
+        with as_output_error(path):
             file.flush()
             os.fsync(file.fileno())
     finally:
@@ -244,7 +244,8 @@ def _rename(temporary: Path, path: Path, *, replace: bool) -> None:
 
 
 @contextlib.contextmanager
-def _as_output_error(path: Path) -> Iterator[None]:
+def as_output_error(path: Path) -> Iterator[None]:
+    """Turn an OSError, libav's own among them, into an OutputError that says why `path` cannot be written."""
     try:
         yield
     except OSError as error:

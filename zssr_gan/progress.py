@@ -28,6 +28,10 @@ _SECONDS_BETWEEN_JSON = 0.2
 _LEFT_WIDTH = len(" 99:59:59 left")
 
 
+def ignore(*_: object) -> None:
+    """Do nothing: the callback of a caller who gives none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where the work on an image or a case stands."""

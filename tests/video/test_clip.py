@@ -237,6 +237,18 @@ class TestRecord:
             file.write(b"x")
         assert [check.name for check in verify_clip(tmp_path / "out.json").checks if not check.ok] == ["output"]
 
+    def test_fields_are_named_and_records_with_their_earlier_names_verify(self, tmp_path: Path, request_of) -> None:
+        pictures = [clips.picture(n) for n in range(2)]
+        source = clips.write(tmp_path / "a.mkv", "ffv1", pictures=pictures, pixel_format="yuv420p", field="tff")
+        record = enhance_clip(source, tmp_path / "out.nut", request_of())
+        names = {f"frame {n}, {field} field" for n in range(2) for field in ("top", "bottom")}
+        assert {image.name for image in record.request.case} == names
+        written = tmp_path / "out.json"
+        text = written.read_text()
+        written.write_text(text.replace(", top field", " (top)").replace(", bottom field", " (bottom)"))
+        assert written.read_text() != text
+        assert verify_clip(written, rerun=True).ok
+
     def test_a_network_of_another_video_makes_it_a_case(self, tmp_path: Path, request_of) -> None:
         first = clips.write(tmp_path / "a.mp4")
         other = clips.write(tmp_path / "b.mp4", pictures=[255 - clips.picture(n) for n in range(3)])

@@ -271,13 +271,12 @@ def _run(
     from zssr_gan.inference.batch import run_plan
     from zssr_gan.inference.case import decide_init, with_degradation, with_shared_model
     from zssr_gan.inference.sheet import Sheet
-    from zssr_gan.inference.small import plain_enlargement
 
     sheet = None if compare is None else Sheet(compare)
     for notice in plan.notices:
         bar.info(notice)
     if plan.todo:
-        preview.show(lambda: plain_enlargement(plan.todo[0].source, request.scale), now=True)
+        preview.show(lambda: preview.plain_enlargement(plan.todo[0].source, request.scale), now=True)
     request, line = decide_init(plan, request)
     if line and plan.todo:
         bar.info(line)

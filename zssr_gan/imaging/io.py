@@ -42,6 +42,15 @@ for _library in ("tifffile", "imagecodecs"):
 _one_at_a_time = threading.Lock()
 
 
+def size_in_header(path: Path) -> tuple[int, int] | None:
+    """Width and height that the header of an image file says; None where it cannot be read."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            return image.size
+    except Exception:  # damaged headers raise anything, and their image has its own error when its turn comes
+        return None
+
+
 def read_picture(path: Path, *, max_megapixels: float = 100.0) -> Picture:
     """Read an image file; its name opens the message of every error. Raises ImageError, as `decode_picture` does."""
     try:

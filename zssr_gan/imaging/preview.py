@@ -5,6 +5,7 @@ time. Pixels of results do not depend on it.
 """
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -15,7 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zssr_gan.errors import ZssrGanError
+from zssr_gan.devices import RunOptions, machine
+from zssr_gan.errors import ImageError, ZssrGanError
+from zssr_gan.imaging.io import read_picture, size_in_header
+from zssr_gan.imaging.resize import Scale, enlarged_size, resize
 
 _SECONDS_BETWEEN = 1.0
 _TIMES_ITS_COST = 50
@@ -68,3 +72,16 @@ def show(make: Callable[[], Tensor], *, now: bool = False) -> None:
             _cost = _shown - began
     finally:
         _lock.release()
+
+
+def plain_enlargement(path: Path, scale: Scale) -> Tensor:
+    """The bicubic enlargement of an image, `C H W`, before anything is known of it, for a preview.
+
+    Raises ImageError: it cannot be read, or is too large for a preview.
+    """
+    size = size_in_header(path)
+    if size is None or math.prod(size) > LARGEST_SHOWN:
+        raise ImageError(f"{path}: has no preview")
+    with machine(RunOptions("cpu", threads=1)):  # what several threads have computed makes learning on one slow
+        pixels = read_picture(path).pixels
+        return resize(pixels, enlarged_size((pixels.shape[-2], pixels.shape[-1]), scale))

@@ -35,7 +35,7 @@ from zssr_gan.inference.record import (
 from zssr_gan.inference.region import region_text
 from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import Result, choice_text, failed_result
-from zssr_gan.inference.small import OnResult, is_small, run_small
+from zssr_gan.inference.small import OnResult, fits_one_thread, run_small
 from zssr_gan.inference.stream import stream
 from zssr_gan.provenance import LABELS, VERSION, provenance_text, scale_text
 from zssr_gan.signals import uninterrupted
@@ -91,7 +91,7 @@ def run_plan(
         return
     threads, run_job = request.options.small_images_at_once, partial(_run_job, request)
     alone = threads == 1 or request.model is not None
-    for small, jobs in groupby(plan.todo, lambda job: not alone and is_small(job.source)):
+    for small, jobs in groupby(plan.todo, lambda job: not alone and fits_one_thread(job.source)):
         if small:
             yield from run_small([*jobs], threads, run_job, begin, on_progress, on_result)
             continue

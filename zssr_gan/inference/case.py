@@ -19,14 +19,13 @@ from zssr_gan.devices import machine
 from zssr_gan.errors import ImageError
 from zssr_gan.files import canonical_sha256, sha256_bytes
 from zssr_gan.imaging.colour import without_equal_channels
-from zssr_gan.imaging.io import decode_picture, read_picture
+from zssr_gan.imaging.io import decode_picture, read_picture, size_in_header
 from zssr_gan.imaging.picture import Picture
 from zssr_gan.inference.enhance import OnProgress
 from zssr_gan.inference.options import with_estimate
 from zssr_gan.inference.outputs import ImageTask, RunPlan
 from zssr_gan.inference.record import DegradationFacts, OptionFile
 from zssr_gan.inference.request import Request
-from zssr_gan.inference.small import size_in_header
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import SMALL_PIXELS, SMALLEST_SIDE, ZeroShotSettings, is_small, learns_on_all
 from zssr_gan.signals import uninterrupted

@@ -19,14 +19,11 @@ from zssr_gan.files import atomic_write
 from zssr_gan.imaging.resize import resize
 from zssr_gan.imaging.sheets import contact_sheet, encode_sheet
 from zssr_gan.networks.base import GeneratorNetwork
+from zssr_gan.progress import ignore
 from zssr_gan.training.sampling import Images, whole_batch
 
 Line = Mapping[str, Any]
 """Of metrics.jsonl: `step` and `phase`; then losses and whose they are (`who`), or `validation`, or `epoch`."""
-
-
-def _ignore(*_: Any) -> None:
-    """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +35,12 @@ class Callbacks:
     after which a run begins. `logged`: step and values of a line of metrics.jsonl.
     """
 
-    progress: Callable[[int, int, Mapping[str, float]], None] = _ignore
-    notice: Callable[[str], None] = _ignore
-    best: Callable[[GeneratorNetwork, int, str, Mapping[str, float]], None] = _ignore
-    samples: Callable[[int, int, Sequence[Tensor]], None] = _ignore
-    begun: Callable[[int], None] = _ignore
-    logged: Callable[[int, Mapping[str, JsonValue]], None] = _ignore
+    progress: Callable[[int, int, Mapping[str, float]], None] = ignore
+    notice: Callable[[str], None] = ignore
+    best: Callable[[GeneratorNetwork, int, str, Mapping[str, float]], None] = ignore
+    samples: Callable[[int, int, Sequence[Tensor]], None] = ignore
+    begun: Callable[[int], None] = ignore
+    logged: Callable[[int, Mapping[str, JsonValue]], None] = ignore
 
 
 SILENT = Callbacks()

@@ -25,10 +25,11 @@ from zssr_gan.inference.outputs import check_new_files
 from zssr_gan.inference.record import OptionFile, versions
 from zssr_gan.inference.region import Region, check_inside, region_text
 from zssr_gan.inference.request import Request
+from zssr_gan.progress import ignore
 from zssr_gan.provenance import scale_text
 from zssr_gan.settings.zeroshot import GeneratorSettings, ZeroShotSettings
 from zssr_gan.video.clip_files import Made, write_clip
-from zssr_gan.video.clip_learning import BoxOf, ClipPlan, Report, Say, no_report, no_words, planned
+from zssr_gan.video.clip_learning import BoxOf, ClipPlan, Report, Say, planned
 from zssr_gan.video.clip_record import ClipOptions, ClipRecord, outputs
 from zssr_gan.video.encode import Encoder, Form, check_container, format_of
 from zssr_gan.video.folder import TABLE
@@ -50,8 +51,8 @@ def enhance_clip(
     options: ClipOptions | None = None,
     *,
     track: Path | None = None,
-    report: Report = no_report,
-    say: Say = no_words,
+    report: Report = ignore,
+    say: Say = ignore,
 ) -> ClipRecord:
     """Enlarge every frame of a video, and write it with a table of its frames and a record.
 

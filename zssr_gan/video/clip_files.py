@@ -1,6 +1,5 @@
 """The files of an enhanced video: put together from the journal, read back, and written with table and record."""
 
-import contextlib
 import json
 import secrets
 from collections.abc import Iterator, Sequence
@@ -11,8 +10,8 @@ from pathlib import Path
 from statistics import fmean
 
 from zssr_gan.devices import Machine, device_name
-from zssr_gan.errors import OutputError, VideoError
-from zssr_gan.files import atomic_write, relative_path, sha256_bytes, sha256_file, write_together
+from zssr_gan.errors import VideoError
+from zssr_gan.files import as_output_error, atomic_write, relative_path, sha256_bytes, sha256_file, write_together
 from zssr_gan.imaging.colour import LEVELS, luma_of
 from zssr_gan.inference.record import (
     InputFile,
@@ -96,7 +95,7 @@ def write_clip(made: Made, journal: Journal, *, replaceable: list[Path]) -> Clip
     texts["zssr-gan:label"] = f"{label}: {label_means(facts, label)}"
     parts = {path: folder / f".zssr-gan-{secrets.token_hex(8)}.tmp" for path in targets[:-1]}
     try:
-        with _as_output_error(made.output):
+        with as_output_error(made.output):
             times, shaken = _put_together(made, journal, frames, texts, [*parts.values()])
         written = {path: _written(path, part) for path, part in parts.items()}
         output, table, *lossy = written.values()
@@ -242,11 +241,3 @@ def _pieces(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while piece := file.read(_PIECE):
             yield piece
-
-
-@contextlib.contextmanager
-def _as_output_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:  # libav's own among them
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose another folder.") from error

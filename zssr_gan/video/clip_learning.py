@@ -39,14 +39,6 @@ Say = Callable[[str], None]
 """Gets what a user should know, a sentence at a time."""
 
 
-def no_report(_stage: str, _done: int, _total: int | None, _detail: str) -> None:
-    """Shows nothing."""
-
-
-def no_words(_line: str) -> None:
-    """Says nothing."""
-
-
 MOST_LEARNT_FROM = 32
 """Frames that are learnt from, evenly spread: more say little more, and memory must not grow with the length."""
 
@@ -116,7 +108,7 @@ def survey(video: Video, box_of: BoxOf, pixel_format: str | None, report: Report
             continue
         if shown % stride == 0:
             x = _part(stored(frame), box)
-            found.images.append((CaseImage(name=frame_name(frame), sha256=frame.sha256), x))
+            found.images.append((CaseImage(name=frame.name, sha256=frame.sha256), x))
             if frame.codec == "h264" and frame.qp is not None and frame.picture_type in ("I", "P"):
                 found.quantisers.append(float(frame.qp.mean()))
             if before is not None:
@@ -134,11 +126,6 @@ def survey(video: Video, box_of: BoxOf, pixel_format: str | None, report: Report
         rows, columns = found.images[0][1].shape[-2:]
         raise VideoError(f"its frames have {columns}x{rows} pixels; {SMALLEST_SIDE} a side are needed to learn from.")
     return found
-
-
-def frame_name(frame: Frame) -> str:
-    """Of a frame, or a field, in a record."""
-    return f"frame {frame.index}" + (f" ({frame.field})" if frame.field else "")
 
 
 def _part(x: Tensor, box: Region) -> Tensor:

@@ -19,6 +19,7 @@ from zssr_gan.inference.record import (
 )
 from zssr_gan.inference.region import Region
 from zssr_gan.provenance import LABELS, STATEMENT, FileModel, Label, label_of, strongest
+from zssr_gan.video.encode import LOSSY
 from zssr_gan.video.io import Fields, Raw
 
 METHOD = (
@@ -147,5 +148,5 @@ def label_means(request: RequestFacts, label: Label) -> str:
 def outputs(path: Path, *, lossy: bool) -> tuple[Path, ...]:
     """The files of a clip: video, table, lossy copy where one is wanted, and the record, which vouches for them."""
     stem = path.with_suffix("")
-    copy = (path.with_name(f"{stem.name}.lossy.mp4"),) if lossy else ()
+    copy = (path.with_name(f"{stem.name}{LOSSY}"),) if lossy else ()
     return path, path.with_suffix(".csv"), *copy, path.with_suffix(".json")

@@ -9,14 +9,15 @@ from zssr_gan.files import sha256_file
 from zssr_gan.inference.record import RecordError
 from zssr_gan.inference.request import Request, find_file
 from zssr_gan.inference.verify import Check, Verification, check_file
+from zssr_gan.progress import ignore
 from zssr_gan.provenance import read_json, strongest
 from zssr_gan.video.clip import enhance_clip
-from zssr_gan.video.clip_learning import Report, no_report
+from zssr_gan.video.clip_learning import Report
 from zssr_gan.video.clip_record import ClipRecord, outputs
 from zssr_gan.video.folder import TABLE
 
 
-def verify_clip(path: Path, *, rerun: bool = False, report: Report = no_report) -> Verification:
+def verify_clip(path: Path, *, rerun: bool = False, report: Report = ignore) -> Verification:
     """Compare the files of an enhanced video with its record; with `rerun`, enhance it again and compare the bytes.
 
     Raises:

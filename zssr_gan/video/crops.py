@@ -37,7 +37,7 @@ class Crop:
     @property
     def name(self) -> str:
         """Of its frame."""
-        return _name(self.frame)
+        return self.frame.name
 
     @property
     def facts(self) -> dict[str, object]:
@@ -158,10 +158,6 @@ def _crop(frame: Frame, box: Region) -> Crop:
     cut = pixels[:, y : y + height, x : x + width].clamp(0, 1).float().contiguous()
     bits = 16 if frame.bits > 8 else 8
     return Crop(Picture(pixels=cut, alpha=None, bits=bits, metadata=Metadata()), replace(frame, planes=()), box)
-
-
-def _name(frame: Frame) -> str:
-    return f"frame {frame.index}{'' if frame.field is None else f', {frame.field} field'}"
 
 
 def _facts(frame: Frame) -> dict[str, object]:

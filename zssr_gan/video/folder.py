@@ -75,7 +75,7 @@ def write_stills(
             if size is not None:
                 resampled.add((*samples.shape[1::-1], *size[::-1]))
                 samples = _resampled(samples, size)
-            name = f"{_name(frame)}.png"
+            name = f"{_stem(frame)}.png"
             data = encode_png(samples.copy(), Metadata(), _texts(frame, video.info))
             atomic_write(hidden / name, data)
             stills += 1
@@ -267,7 +267,7 @@ def _resampled(samples: Samples, size: tuple[int, int]) -> Samples:
     return levels.astype(np.uint8) if samples.dtype == np.uint8 else levels.astype(np.uint16)
 
 
-def _name(frame: Frame) -> str:
+def _stem(frame: Frame) -> str:
     field = ""
     if frame.field is not None:
         later = (frame.field == "bottom") != (frame.top_field_first is False)
@@ -277,10 +277,10 @@ def _name(frame: Frame) -> str:
 
 def _texts(frame: Frame, info: VideoInfo) -> dict[str, str]:
     time = "not known" if frame.pts is None else f"PTS {frame.pts} x {frame.time_base or 'unknown'} s"
-    what = (
-        f"frame {frame.index}{'' if frame.field is None else f', {frame.field} field'}, stream {frame.stream}, {time}"
-    )
-    return {"zssr-gan:frame": what, "zssr-gan:original": f"SHA-256 {info.sha256}"}
+    return {
+        "zssr-gan:frame": f"{frame.name}, stream {frame.stream}, {time}",
+        "zssr-gan:original": f"SHA-256 {info.sha256}",
+    }
 
 
 def _record(

@@ -60,6 +60,11 @@ class Frame:
     same_as: int | None = None
 
     @property
+    def name(self) -> str:
+        """For records and messages: "frame 3", or "frame 3, top field"."""
+        return f"frame {self.index}" + ("" if self.field is None else f", {self.field} field")
+
+    @property
     def is_rgb(self) -> bool:
         """Whether the planes are green, blue and red."""
         return self.pixel_format.startswith("gbr")

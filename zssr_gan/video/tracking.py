@@ -20,6 +20,7 @@ from torch import Tensor
 from zssr_gan.errors import SettingsError
 from zssr_gan.inference.record import versions
 from zssr_gan.inference.region import Region, check_inside, checked_region, region_text
+from zssr_gan.progress import ignore
 from zssr_gan.video.frames import Frame
 from zssr_gan.video.io import Fields, Raw, open_video
 from zssr_gan.video.pixels import luma
@@ -86,10 +87,6 @@ class Mark:
         return cls(region, frame, corners)
 
 
-def _ignore(*_: object) -> None:
-    """The callback of those who do not ask."""
-
-
 def follow(
     path: Path,
     mark: Mark,
@@ -97,8 +94,8 @@ def follow(
     raw: Raw | None = None,
     split: Fields = "auto",
     most: int | None = None,
-    on_frame: OnFrame = _ignore,
-    on_progress: OnProgress = _ignore,
+    on_frame: OnFrame = ignore,
+    on_progress: OnProgress = ignore,
 ) -> Track:
     """Follow a region through a video.
 
