@@ -48,7 +48,7 @@ export function show(root, [asked]) {
       h("p", {}, badge(one.label), " ", meaning(one.label)),
       h("p", { class: "caution" }, h("strong", {}, "An investigative lead, not an identification.")),
       h("p", {}, h("strong", {}, "Assumed: "), one.assumed || "nothing beyond the input"),
-      (one.notices ?? []).map((text) => h("p", { class: "caution" }, text)),
+      (one.notices ?? []).filter((text) => text !== one.assumed).map((text) => h("p", { class: "caution" }, text)),
       one.command ? command(one.command) : null,
       h("div", { class: "row" }, link("Download the result", caseUrl(state.open.id, "results", one.id, "file"), { class: "button small", download: "" }), link("Record (JSON)", caseUrl(state.open.id, "results", one.id, "record.json"), { class: "button small", download: "" })),
       h("div", { class: "row" }, link("Try another method", step("enhance"), { class: "button" }), link("Hand it over", step("handover"), { class: "button primary" })));
