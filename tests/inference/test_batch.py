@@ -56,7 +56,7 @@ def request_tiny(tmp_path: Path) -> Request:
 
 
 def run(plan: RunPlan, request: Request) -> dict[str, Result]:
-    return {outcome.job.source.name: outcome for outcome in run_plan(plan, request)}
+    return {outcome.task.source.name: outcome for outcome in run_plan(plan, request)}
 
 
 def names(folder: Path) -> set[str]:
@@ -125,7 +125,7 @@ def test_small_images_at_once_give_the_same_bytes(case: Path, request_tiny: Requ
             results = [*run_plan(plan, request, on_start=lambda place, _, begun=begun: begun.append(place))]
             assert torch.get_num_threads() == at_once
         assert begun == [0, 1, 2, 3, 4, 5]
-        shown[name] = [f"{result.job.source.name} {result.status} {result.message}" for result in results]
+        shown[name] = [f"{result.task.source.name} {result.status} {result.message}" for result in results]
     assert shown["one"] == shown["several"]
     for path in (case / "one").iterdir():
         again = case / "several" / path.name

@@ -76,7 +76,7 @@ def plan(folder: Path, *names: str, **changes: Any) -> RunPlan:
 
 def run(plan: RunPlan, request: Request) -> dict[str, Result]:
     request, _ = decide_init(plan, request)
-    return {result.job.source.name: result for result in run_plan(plan, request)}
+    return {result.task.source.name: result for result in run_plan(plan, request)}
 
 
 def estimated(folder: Path, plan_of_all: RunPlan | None = None, **changes: Any) -> tuple[Request, str]:

@@ -27,7 +27,7 @@ def touch(*paths: Path) -> None:
 
 
 def results(plan: RunPlan) -> list[str]:
-    return [job.result.name for job in plan.todo]
+    return [task.result.name for task in plan.todo]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_nothing_to_read_is_an_error(tmp_path: Path, name: str) -> None:
 def test_results_lie_beside_the_input_or_in_the_folder(tmp_path: Path) -> None:
     touch(tmp_path / "a.jpg", tmp_path / "s" / "a.tiff")
     inputs = [tmp_path / "a.jpg", tmp_path / "s" / "a.tiff"]
-    beside = [job.result.relative_to(tmp_path).as_posix() for job in plan_run(inputs).todo]
+    beside = [task.result.relative_to(tmp_path).as_posix() for task in plan_run(inputs).todo]
     assert beside == ["a_x2.png", "s/a_x2.tif"]
     together = plan_run(inputs, output=tmp_path / "out", scale=(3, 1.5), extension="png")
     assert results(together) == ["a_x1.5x3.png", "s__a_x1.5x3.png"]
@@ -165,8 +165,8 @@ def test_results_lie_beside_the_input_or_in_the_folder(tmp_path: Path) -> None:
 
 def test_one_input_may_name_its_result(tmp_path: Path) -> None:
     touch(tmp_path / "a.jpg", tmp_path / "b.jpg")
-    (job,) = plan_run([tmp_path / "a.jpg"], output=tmp_path / "new" / "big.TIF", evidence=True).todo
-    assert [path.name for path in job.targets] == ["big.TIF", "big.json", "big_evidence.png"]
+    (task,) = plan_run([tmp_path / "a.jpg"], output=tmp_path / "new" / "big.TIF", evidence=True).todo
+    assert [path.name for path in task.targets] == ["big.TIF", "big.json", "big_evidence.png"]
     with pytest.raises(OutputError, match="more than one input"):
         plan_run([tmp_path / "a.jpg", tmp_path / "b.jpg"], output=tmp_path / "big.png")
     with pytest.raises(OutputError, match="without loss"):
@@ -234,7 +234,7 @@ def test_only_what_is_complete_is_skipped(tmp_path: Path) -> None:
 
     def planned(**options: bool) -> tuple[list[str], list[str]]:
         plan = plan_run(sources, **options)
-        return [job.source.name for job in plan.todo], [job.source.name for job in plan.skipped]
+        return [task.source.name for task in plan.todo], [task.source.name for task in plan.skipped]
 
     assert planned(skip_existing=True) == (["b.png"], ["a.png"])
     (tmp_path / "a_x2.json").unlink()
@@ -252,7 +252,7 @@ def test_what_a_killed_run_left_without_its_record_is_made_anew(tmp_path: Path, 
     with pytest.raises(OutputError, match="exists already"):
         plan_run([tmp_path / "a.png"], evidence=True)  # only where that was asked for
     plan = plan_run([tmp_path / "a.png"], evidence=True, skip_existing=True)
-    assert [{path.name for path in job.replaced} for job in plan.todo] == [set(left)]
+    assert [{path.name for path in task.replaced} for task in plan.todo] == [set(left)]
     # Nothing is missing where no record is asked for.
     if left == ["a_x2.png"]:
         assert plan_run([tmp_path / "a.png"], record=False, skip_existing=True).skipped

@@ -308,7 +308,7 @@ def _run(
     for result in run_plan(
         plan,
         request,
-        on_start=lambda place, job: bar.start(place, str(job.source)),
+        on_start=lambda place, task: bar.start(place, str(task.source)),
         on_progress=bar.step,
         on_result=None if sheet is None else sheet.add,
     ):
@@ -333,7 +333,7 @@ def _show(result: "Result", bar: "Bar", *, as_json: bool) -> None:
         bar.failure(result.message, result.error)
         return
     for notice in result.notices:
-        line = f"{result.job.source}: {notice}"
+        line = f"{result.task.source}: {notice}"
         bar.note(line, "bold yellow") if notice.startswith(WARNING) else bar.info(line)
     if not as_json and not bar.quiet:
         bar.result(result.line())

@@ -68,49 +68,49 @@ def run_plan(
     on_progress: OnProgress | None = None,
     on_result: OnResult | None = None,
 ) -> Iterator[Result]:
-    """Do a plan's jobs in their order; yields what came of each as soon as it is known.
+    """Do a plan's tasks in their order; yields what came of each as soon as it is known.
 
     Args:
         plan: as made by `plan_run`.
         request: what is asked of each image.
-        on_start: gets the place among the jobs to do, from 0, and the job.
+        on_start: gets the place among the tasks to do, from 0, and the task.
         on_progress: gets each step of the image in work.
         on_result: gets the result while it is in memory, e.g. for a comparison sheet.
     """
     case = _case_of(plan, request) if plan.skipped else set()
-    for job in plan.skipped:
-        yield _skip(job, request, case)
-    places = {job: place for place, job in enumerate(plan.todo)}
+    for task in plan.skipped:
+        yield _skip(task, request, case)
+    places = {task: place for place, task in enumerate(plan.todo)}
 
-    def begin(job: ImageTask) -> None:
+    def begin(task: ImageTask) -> None:
         if on_start is not None:
-            on_start(places[job], job)
+            on_start(places[task], task)
 
     if takes_together(resolve_device(request.options.device)):
         yield from _run_together(plan, request, begin, on_progress, on_result)
         return
-    threads, run_job = request.options.small_images_at_once, partial(_run_job, request)
+    threads, run_task = request.options.small_images_at_once, partial(_run_task, request)
     alone = threads == 1 or request.model is not None
-    for small, jobs in groupby(plan.todo, lambda job: not alone and fits_one_thread(job.source)):
+    for small, tasks in groupby(plan.todo, lambda task: not alone and fits_one_thread(task.source)):
         if small:
-            yield from run_small([*jobs], threads, run_job, begin, on_progress, on_result)
+            yield from run_small([*tasks], threads, run_task, begin, on_progress, on_result)
             continue
-        for job in jobs:
-            begin(job)
-            yield run_job(job, on_progress, on_result)
+        for task in tasks:
+            begin(task)
+            yield run_task(task, on_progress, on_result)
 
 
-def _run_job(request: Request, job: ImageTask, on_progress: OnProgress | None, on_result: OnResult | None) -> Result:
-    """Do one job. What it held in memory ends here, before the next image needs the room."""
+def _run_task(request: Request, task: ImageTask, on_progress: OnProgress | None, on_result: OnResult | None) -> Result:
+    """Do one task. What it held in memory ends here, before the next image needs the room."""
     started = time.perf_counter()
     try:
-        enhanced, record, contents = enhance_file(job, request, on_progress=on_progress)
-        _write(job, request, contents)
+        enhanced, record, contents = enhance_file(task, request, on_progress=on_progress)
+        _write(task, request, contents)
         if on_result is not None:
-            on_result(job, enhanced)
+            on_result(task, enhanced)
     except Exception as error:
-        return failed_result(job, error, time.perf_counter() - started)
-    return Result(job, "done", choice_text(record), time.perf_counter() - started, record)
+        return failed_result(task, error, time.perf_counter() - started)
+    return Result(task, "done", choice_text(record), time.perf_counter() - started, record)
 
 
 def _run_together(
@@ -130,26 +130,26 @@ def _run_together(
         on_start(batch[0][0])
         return enhance_opened([opened for _, opened in batch], request, on_progress)
 
-    def write(job: ImageTask, opened: Opened, enhanced: Enhanced) -> tuple[Enhanced, Record]:
-        record, contents = record_and_files(job, opened, enhanced)
-        _write(job, request, contents)
+    def write(task: ImageTask, opened: Opened, enhanced: Enhanced) -> tuple[Enhanced, Record]:
+        record, contents = record_and_files(task, opened, enhanced)
+        _write(task, request, contents)
         return enhanced, record
 
-    for job, written in stream(
+    for task, written in stream(
         plan.todo,
-        read=lambda job: open_input(job.source, request),
+        read=lambda task: open_input(task.source, request),
         kind=lambda opened: opened.picture.pixels.shape,
         most=lambda opened: pictures_together(request, device, opened.picture),
         work=work,
         write=write,
     ):
         if isinstance(written, Exception):
-            yield failed_result(job, written, 0.0)
+            yield failed_result(task, written, 0.0)
             continue
         enhanced, record = written
         if on_result is not None:
-            on_result(job, enhanced)
-        yield Result(job, "done", choice_text(record), record.times.seconds, record)
+            on_result(task, enhanced)
+        yield Result(task, "done", choice_text(record), record.times.seconds, record)
 
 
 def _case_of(plan: RunPlan, request: Request) -> set[str]:
@@ -158,16 +158,16 @@ def _case_of(plan: RunPlan, request: Request) -> set[str]:
     if request.shared is not None:
         return {image.sha256 for image in request.shared.facts.images}
     if request.learns or request.estimates:
-        return {sha256_file(job.source) for job in (*plan.skipped, *plan.todo)}
+        return {sha256_file(task.source) for task in (*plan.skipped, *plan.todo)}
     return {image.sha256 for image in request.degradation.images}
 
 
-def _skip(job: ImageTask, request: Request, case: set[str]) -> Result:
-    """The result of a job whose files exist; says so where they were made from something else."""
-    if job.record is None:
-        return Result(job, "skipped", "exists already")
+def _skip(task: ImageTask, request: Request, case: set[str]) -> Result:
+    """The result of a task whose files exist; says so where they were made from something else."""
+    if task.record is None:
+        return Result(task, "skipped", "exists already")
     try:
-        made = read_record(job.record)
+        made = read_record(task.record)
         asked, settings = made.request, request.settings_for(made.input.width * made.input.height)
         network = None if request.shared is None else request.shared.sha256
         model = None if request.model is None else request.model.sha256
@@ -175,7 +175,7 @@ def _skip(job: ImageTask, request: Request, case: set[str]) -> Result:
         known = ("estimate",) if request.estimates == "asked" else ("estimate", "picture", "default")
         changes = {
             f"other images in the case ({len(then)}, and now {len(case)})": then and case and then != case,
-            "another input": made.input.sha256 != sha256_file(job.source),
+            "another input": made.input.sha256 != sha256_file(task.source),
             "other settings": asked.settings_sha256 != canonical_sha256(settings.model_dump(mode="json")),
             "another scale": asked.scale != request.scale,
             "another region": asked.region != request.region,
@@ -190,10 +190,10 @@ def _skip(job: ImageTask, request: Request, case: set[str]) -> Result:
             and (asked.degradation.source, request.degradation.source) != ("picture", "default"),
         }
     except (RecordError, OSError) as error:
-        return Result(job, "skipped", f"exists already, but cannot be checked ({error})")
+        return Result(task, "skipped", f"exists already, but cannot be checked ({error})")
     changed = [name for name, differs in changes.items() if differs]
     return Result(
-        job, "skipped", f"exists already, but was made with {', '.join(changed)}" if changed else "exists already"
+        task, "skipped", f"exists already, but was made with {', '.join(changed)}" if changed else "exists already"
     )
 
 
@@ -203,7 +203,7 @@ def _sha256_of(record: Record, option: Literal["init-from", "model"]) -> str | N
 
 
 def enhance_file(
-    job: ImageTask,
+    task: ImageTask,
     request: Request,
     opened: Opened | None = None,
     *,
@@ -213,7 +213,7 @@ def enhance_file(
     """Enhance one file: the result, its record, and the bytes of the files that are wanted of it. Nothing is written.
 
     Args:
-        job: the file, and what is wanted.
+        task: the file, and what is wanted.
         request: what is asked.
         opened: the input, where it is read already.
         version: of the program, as the record names it.
@@ -223,9 +223,9 @@ def enhance_file(
         ImageError: the input cannot be read or worked on, or changed meanwhile.
         DeviceError, NumericalError, SettingsError: see `enhance_pictures`.
     """
-    opened = opened or open_input(job.source, request)
+    opened = opened or open_input(task.source, request)
     (enhanced,) = enhance_opened([opened], request, on_progress)
-    record, contents = record_and_files(job, opened, enhanced, version)
+    record, contents = record_and_files(task, opened, enhanced, version)
     return enhanced, record, contents
 
 
@@ -254,15 +254,15 @@ def enhance_opened(opened: list[Opened], request: Request, on_progress: OnProgre
 
 
 def record_and_files(
-    job: ImageTask, opened: Opened, enhanced: Enhanced, version: str = VERSION
+    task: ImageTask, opened: Opened, enhanced: Enhanced, version: str = VERSION
 ) -> tuple[Record, Contents]:
     """A result's record and the bytes of its files; `version` is that of the program that the record names.
 
     Raises:
         ImageError: the input was changed while it was worked on.
     """
-    source, request = input_facts(job, opened), enhanced.request
-    facts = request.facts(enhanced.settings, enhanced.machine, source.sha256, job.result.parent)
+    source, request = input_facts(task, opened), enhanced.request
+    facts = request.facts(enhanced.settings, enhanced.machine, source.sha256, task.result.parent)
     label = facts.label(source.sha256)
     # The text inside the files is a function of the record, so that a rerun can write the same bytes.
     text = provenance_text(
@@ -279,29 +279,29 @@ def record_and_files(
         },
     )
     contents: Contents = {}
-    if job.evidence is not None:
+    if task.evidence is not None:
         maps = enhanced.disagreement, enhanced.residual, enhanced.added_variation
         blocks, note = blocks_in(request.degradation.compression, request.region)
         sheet = evidence_sheet(*maps, views=enhanced.work.evidence.views, blocks=blocks, note=note)
-        contents[job.evidence] = encode_sheet(sheet, "evidence map", text)
-    contents[job.result] = encode_picture(enhanced.picture, job.result.suffix, text)
+        contents[task.evidence] = encode_sheet(sheet, "evidence map", text)
+    contents[task.result] = encode_picture(enhanced.picture, task.result.suffix, text)
     channels, height, width = enhanced.picture.pixels.shape
-    lost = left_out(enhanced.picture.metadata, channels, job.result.suffix)
+    lost = left_out(enhanced.picture.metadata, channels, task.result.suffix)
     record = Record(
         tool=Tool(version=version),
         label=label,
         label_means=LABELS[label],
-        command_line=request.command_line(job.source, job.result.name, enhanced.machine),
+        command_line=request.command_line(task.source, task.result.name, enhanced.machine),
         request=facts,
         input=source,
         output=ResultFile(
-            **written_file(job.result, contents).model_dump(),
+            **written_file(task.result, contents).model_dump(),
             width=width,
             height=height,
             channels=channels + (enhanced.picture.alpha is not None),
             bits=enhanced.picture.bits,
         ),
-        evidence=None if job.evidence is None else written_file(job.evidence, contents),
+        evidence=None if task.evidence is None else written_file(task.evidence, contents),
         enhancement=enhanced.work.model_copy(update={"notices": (*enhanced.work.notices, *lost)}),
         times=Times(
             started_utc=opened.started.isoformat(timespec="seconds"),
@@ -309,18 +309,18 @@ def record_and_files(
             seconds=round(time.perf_counter() - opened.clock, 3),
         ),
     )
-    if job.record is not None:
-        contents[job.record] = encode_record(record)
+    if task.record is not None:
+        contents[task.record] = encode_record(record)
     return record, contents
 
 
-def _write(job: ImageTask, request: Request, contents: Contents) -> None:
+def _write(task: ImageTask, request: Request, contents: Contents) -> None:
     """Write all of a result's files, or, where anything fails, none. Raises OutputError."""
     with uninterrupted():
-        write_together(contents, replaceable=contents if request.overwrite else job.replaced)
+        write_together(contents, replaceable=contents if request.overwrite else task.replaced)
 
 
-def input_facts(job: ImageTask, opened: Opened) -> InputFile:
+def input_facts(task: ImageTask, opened: Opened) -> InputFile:
     """What a record says of the input. ImageError where its file was changed meanwhile."""
     try:
         after = sha256_file(opened.path)
@@ -330,8 +330,8 @@ def input_facts(job: ImageTask, opened: Opened) -> InputFile:
         raise ImageError(f"{opened.path}: the file was changed while it was worked on: run it again")
     height, width = opened.picture.pixels.shape[-2:]
     return InputFile(
-        name=job.source.name,
-        path=relative_path(job.source, job.result.parent),
+        name=task.source.name,
+        path=relative_path(task.source, task.result.parent),
         size_bytes=opened.size_bytes,
         width=width,
         height=height,

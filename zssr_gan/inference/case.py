@@ -41,15 +41,15 @@ def decide_init(plan: RunPlan, request: Request) -> tuple[Request, str]:
     Returns:
         The request, whose `init` is no longer `auto`, and a line for the user where there is something to say.
     """
-    jobs = _jobs(plan)
-    if len(jobs) < 2 and request.estimates == "auto":
+    tasks = _tasks(plan)
+    if len(tasks) < 2 and request.estimates == "auto":
         request = replace(request, estimates=None)
     if request.init != "auto":
         return request, ""
-    small = sum(_is_small_file(job.source) for job in jobs)
-    request = _decided(request, small, len(jobs))
+    small = sum(_is_small_file(task.source) for task in tasks)
+    request = _decided(request, small, len(tasks))
     side = math.isqrt(SMALL_PIXELS)
-    line = f"{small} of {len(jobs)} images are small (at most {side}x{side} pixels), so one network is learnt on all"
+    line = f"{small} of {len(tasks)} images are small (at most {side}x{side} pixels), so one network is learnt on all"
     return request, f"{line}: {LABELLED_CASE}" if request.learns else ""
 
 
@@ -110,13 +110,13 @@ def _is_small_file(path: Path) -> bool:
         return False
 
 
-def _jobs(plan: RunPlan) -> tuple[ImageTask, ...]:
+def _tasks(plan: RunPlan) -> tuple[ImageTask, ...]:
     return (*plan.skipped, *plan.todo)
 
 
 def _folder(plan: RunPlan) -> Path:
     """Where the files of the case lie, whichever images are done already."""
-    return min(job.result.parent for job in _jobs(plan))
+    return min(task.result.parent for task in _tasks(plan))
 
 
 def with_degradation(
@@ -137,7 +137,7 @@ def with_degradation(
         OutputError: the disk refuses.
     """
     began, asked = time.perf_counter(), request.estimates == "asked"
-    sources = [job.source for job in _jobs(plan)]
+    sources = [task.source for task in _tasks(plan)]
     evidence = gather(sources, max_megapixels=request.max_megapixels, on_image=on_image).evidence
     if not evidence:  # each one's own reason is given when its turn comes
         if asked:
@@ -233,13 +233,13 @@ def with_shared_model(plan: RunPlan, request: Request, on_progress: OnProgress) 
 def _read(plan: RunPlan, request: Request) -> list[LRImage]:
     """What can be read and is large enough; the rest has its own error when its turn comes."""
     images = []
-    for job in _jobs(plan):
+    for task in _tasks(plan):
         try:
-            data = job.source.read_bytes()
-            pixels = decode_picture(data, str(job.source), max_megapixels=request.max_megapixels).pixels
+            data = task.source.read_bytes()
+            pixels = decode_picture(data, str(task.source), max_megapixels=request.max_megapixels).pixels
         except (OSError, ImageError):
             continue
         if min(pixels.shape[-2:]) >= SMALLEST_SIDE:
-            image = CaseImage(name=job.source.name, sha256=sha256_bytes(data))
+            image = CaseImage(name=task.source.name, sha256=sha256_bytes(data))
             images.append(read_lr(image, without_equal_channels(pixels), None))
     return images

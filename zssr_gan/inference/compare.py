@@ -198,13 +198,13 @@ def compare(
         ImageError: the image cannot be read, or changed meanwhile.
         OutputError: the files cannot be written.
     """
-    job = ImageTask(source, sheet, record_path(sheet), None)
+    task = ImageTask(source, sheet, record_path(sheet), None)
     opened = open_input(source, systems[0].request)
     done: list[Shown | Failed] = []
     for place, system in enumerate(systems):
         if on_start is not None:
             on_start(place, system)
-        done.append(_tried(job, system, opened, on_progress))
+        done.append(_tried(task, system, opened, on_progress))
         if on_done is not None:
             on_done(done[-1])
     shown = [one for one in done if isinstance(one, Shown)]
@@ -214,7 +214,7 @@ def compare(
         text = provenance_text(kind="comparison sheet", version=VERSION, label=label, facts=facts)
         drawn = _sheet(source.name, opened.picture, shown, evidence=evidence)
         files = {sheet: encode_sheet(drawn, "comparison sheet", text, extension=sheet.suffix)}
-        files[record_path(sheet)] = _record(job, opened, done, label, files)
+        files[record_path(sheet)] = _record(task, opened, done, label, files)
         with uninterrupted():
             write_together(files, replaceable=files if overwrite else ())
     return done
@@ -226,7 +226,7 @@ def check_sheet(sheet: Path) -> None:
         raise OutputError(f"-o {sheet}: the sheet is a .png or .tif file, with its record beside it")
 
 
-def _tried(job: ImageTask, system: System, opened: Opened, on_progress: OnProgress | None) -> Shown | Failed:
+def _tried(task: ImageTask, system: System, opened: Opened, on_progress: OnProgress | None) -> Shown | Failed:
     """One system's result; what it held in memory ends here."""
     began, request, sha256 = time.perf_counter(), system.request, opened.sha256
     disagreement: Tensor | None = None
@@ -240,13 +240,13 @@ def _tried(job: ImageTask, system: System, opened: Opened, on_progress: OnProgre
         else:
             (enhanced,) = enhance_opened([opened], request, on_progress)
             made, work = enhanced.picture.pixels, enhanced.work
-            resolved = request.facts(enhanced.settings, enhanced.machine, sha256, job.result.parent)
+            resolved = request.facts(enhanced.settings, enhanced.machine, sha256, task.result.parent)
             label = resolved.label(sha256)
             disagreement = enhanced.disagreement if work.evidence.views > 1 else None
             notices = [one for one in work.notices if one not in opened.picture.notices]
             facts = {"request": resolved.model_dump(mode="json"), "enhancement": work.model_dump(mode="json")}
     except Exception as error:
-        message = f"{system.name}: {error_message(job.source, error)}"
+        message = f"{system.name}: {error_message(task.source, error)}"
         clear_traceback(error)
         return Failed(system, message, error)
     if request.model is not None:  # as `enhance` tells them
@@ -299,7 +299,7 @@ def _caption(one: Shown) -> str:
 
 
 def _record(
-    job: ImageTask, opened: Opened, done: Sequence[Shown | Failed], label: Label, files: dict[Path, bytes]
+    task: ImageTask, opened: Opened, done: Sequence[Shown | Failed], label: Label, files: dict[Path, bytes]
 ) -> bytes:
     """The record's file: JSON for people."""
     return encode_json(
@@ -308,8 +308,8 @@ def _record(
             "tool": {"name": "zssr-gan", "version": VERSION},
             "label": label,
             "label_means": LABELS[label],
-            "input": input_facts(job, opened).model_dump(mode="json"),
-            "sheet": written_file(job.result, files).model_dump(mode="json"),
+            "input": input_facts(task, opened).model_dump(mode="json"),
+            "sheet": written_file(task.result, files).model_dump(mode="json"),
             "systems": [_facts(one) for one in done],
             "started_utc": opened.started.isoformat(timespec="seconds"),
         }

@@ -234,7 +234,7 @@ def _may_be_stretched(picture: Picture, request: Request) -> bool:
 def _make_job(
     picture: Picture, request: Request, used: Machine, on_progress: OnProgress | None
 ) -> TrainJob[tuple[Tensor, SuperResolved]]:
-    """The picture's colours `C H W` on the device, and what zero-shot learning makes of them."""
+    """A job of `run_jobs` that gives the picture's colours `C H W` on the device, and their zero-shot result."""
     height, width = picture.pixels.shape[-2:]
     smallest = SMALLEST_SIDE
     if isinstance(blur := request.degradation.values.blur, KernelBlur):

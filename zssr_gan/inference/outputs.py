@@ -127,7 +127,7 @@ def plan_run(
             for source, folder, stem in zip(sources, folders, _stems_by_folder(sources, folders), strict=True)
         ]
     # A record is named as its result, so two results never share a stem, whatever their endings.
-    jobs = [
+    tasks = [
         ImageTask(
             source,
             folder / f"{stem}{ending}",
@@ -136,7 +136,7 @@ def plan_run(
         )
         for source, (folder, stem, ending) in zip(sources, places, strict=True)
     ]
-    todo, skipped = _check_targets(jobs, compare=compare, overwrite=overwrite, skip_existing=skip_existing)
+    todo, skipped = _check_targets(tasks, compare=compare, overwrite=overwrite, skip_existing=skip_existing)
     return RunPlan(tuple(todo), tuple(skipped), notices)
 
 
@@ -261,25 +261,25 @@ def _output_is_file(output: Path | None, inputs: Sequence[Path]) -> bool:
 
 
 def _check_targets(
-    jobs: Sequence[ImageTask], *, compare: Path | None, overwrite: bool, skip_existing: bool
+    tasks: Sequence[ImageTask], *, compare: Path | None, overwrite: bool, skip_existing: bool
 ) -> tuple[list[ImageTask], list[ImageTask]]:
-    """The jobs to do, and, with `skip_existing`, those to skip, of which every file exists; see `plan_run`."""
-    skipped = [job for job in jobs if skip_existing and all(path.exists() for path in job.targets)]
-    done = {job.result for job in skipped}
-    todo = [_with_leftovers(job) if skip_existing else job for job in jobs if job.result not in done]
+    """The tasks to do, and, with `skip_existing`, those to skip, of which every file exists; see `plan_run`."""
+    skipped = [task for task in tasks if skip_existing and all(path.exists() for path in task.targets)]
+    done = {task.result for task in skipped}
+    todo = [_with_leftovers(task) if skip_existing else task for task in tasks if task.result not in done]
     # With nothing left to do there is no new sheet either, and the old one stays.
     sheet = [compare] if compare is not None and todo else []
-    every = [path for job in jobs for path in job.targets] + sheet
+    every = [path for task in tasks for path in task.targets] + sheet
     for name, count in Counter(str(_absolute(path)).casefold() for path in every).items():
         if count > 1:
             path = next(path for path in every if str(_absolute(path)).casefold() == name)
             raise OutputError(f"{path} would be written twice: choose another --suffix, -o or --compare")
-    leftovers = {path for job in todo for path in job.replaced}
-    targets = [path for job in todo for path in job.targets] + sheet
+    leftovers = {path for task in todo for path in task.replaced}
+    targets = [path for task in todo for path in task.targets] + sheet
     ways = "--overwrite replaces, --skip-existing keeps what is complete"
     if skip_existing:
         ways = "not all files of that result are there (an interrupted run?); add --overwrite to make them again"
-    _refuse_inputs(every, [job.source for job in jobs])
+    _refuse_inputs(every, [task.source for task in tasks])
     _refuse_unwritable(targets)
     _refuse_existing([path for path in targets if path not in leftovers], ways, overwrite=overwrite)
     return todo, skipped
@@ -303,15 +303,15 @@ def _refuse_existing(targets: Sequence[Path], ways: str, *, overwrite: bool) -> 
         raise OutputError(f"{existing[0]} exists already{more}: {ways}")
 
 
-def _with_leftovers(job: ImageTask) -> ImageTask:
-    """The job, with the files that a killed run left of it: ours by their mark, and the record, written last, missing.
+def _with_leftovers(task: ImageTask) -> ImageTask:
+    """The task, with the files that a killed run left of it: ours by their mark, and the record, written last, missing.
 
     A file without our mark stays an obstacle, and so does whatever lies beside a record: that run came to its end.
     """
-    if job.record is None or os.path.lexists(job.record):
-        return job
-    left = tuple(path for path in job.targets if os.path.lexists(path))
-    return replace(job, replaced=left) if all(is_ours(path) for path in left) else job
+    if task.record is None or os.path.lexists(task.record):
+        return task
+    left = tuple(path for path in task.targets if os.path.lexists(path))
+    return replace(task, replaced=left) if all(is_ours(path) for path in left) else task
 
 
 def _refuse_inputs(targets: Sequence[Path], sources: Sequence[Path]) -> None:

@@ -16,9 +16,9 @@ _REPORT_TO = "please report it with the output of `zssr-gan info`; -v shows wher
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one job."""
+    """What came of one task."""
 
-    job: ImageTask
+    task: ImageTask
     status: Literal["done", "skipped", "failed"]
     message: str
     seconds: float = 0.0
@@ -33,15 +33,15 @@ class Result:
     def line(self) -> str:
         """One line for a person."""
         if self.record is None:
-            return f"{self.job.result}: {self.message}"
-        return f"{self.job.result}: {self.message}, {self.record.label}, {self.seconds:.1f} s"
+            return f"{self.task.result}: {self.message}"
+        return f"{self.task.result}: {self.message}, {self.record.label}, {self.seconds:.1f} s"
 
     def as_json(self) -> dict[str, JsonValue]:
         """One flat object for scripts."""
-        job, made = self.job, self.record
-        facts: dict[str, JsonValue] = {"input": str(job.source), "status": self.status, "message": self.message}
+        task, made = self.task, self.record
+        facts: dict[str, JsonValue] = {"input": str(task.source), "status": self.status, "message": self.message}
         if self.status != "failed":
-            targets = {"output": job.result, "record": job.record, "evidence": job.evidence}
+            targets = {"output": task.result, "record": task.record, "evidence": task.evidence}
             facts |= {name: None if path is None else str(path) for name, path in targets.items()}
         if made is not None:
             model = made.request.files.get("model")
@@ -97,11 +97,11 @@ def choice_text(record: Record) -> str:
     return f"{made_by} (in a trial on {where} {gain:+.2f} dB to back-projection; not this result's quality)"
 
 
-def failed_result(job: ImageTask, error: Exception, seconds: float) -> Result:
-    """The result of a job that failed; the error no longer holds the image."""
-    message = error_message(job.source, error)
+def failed_result(task: ImageTask, error: Exception, seconds: float) -> Result:
+    """The result of a task that failed; the error no longer holds the image."""
+    message = error_message(task.source, error)
     clear_traceback(error)
-    return Result(job, "failed", message, seconds, error=error)
+    return Result(task, "failed", message, seconds, error=error)
 
 
 def error_message(source: Path, error: Exception) -> str:

@@ -29,7 +29,7 @@ class Sheet:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, job: ImageTask, enhanced: Enhanced) -> None:
+    def add(self, task: ImageTask, enhanced: Enhanced) -> None:
         """Add one image's row."""
         if len(self._rows) == ROWS:
             self.left_out += 1
@@ -39,9 +39,9 @@ class Sheet:
         region = enhanced.request.region
         part = "" if region is None else f", region {region_text(region)}"
         cells = [
-            (f"{job.source.name}{part}", enhanced.shown),
+            (f"{task.source.name}{part}", enhanced.shown),
             ("bicubic", enhanced.bicubic),
-            (job.result.name, enhanced.picture.pixels),
+            (task.result.name, enhanced.picture.pixels),
             (f"disagreement of the views, brightest {limit:g} levels", overlay),
         ]
         self._rows.append([(caption, reduced(image)) for caption, image in cells])

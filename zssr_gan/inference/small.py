@@ -21,31 +21,31 @@ def fits_one_thread(path: Path) -> bool:
 
 
 def run_small(
-    jobs: Sequence[ImageTask],
+    tasks: Sequence[ImageTask],
     threads: int,
-    run_job: Callable[[ImageTask, OnProgress, OnResult], Result],
+    run_task: Callable[[ImageTask, OnProgress, OnResult], Result],
     on_start: Callable[[ImageTask], None],
     on_progress: OnProgress | None,
     on_result: OnResult | None,
 ) -> Iterator[Result]:
-    """Do the jobs of small images, several at once, and yield their results in their order.
+    """Do the tasks of small images, several at once, and yield their results in their order.
 
     The files are those of one after another. Arguments are as of `at_once`; `on_result` too is called in order.
     """
 
-    def work(job: ImageTask, step: OnProgress) -> tuple[Result, list[Enhanced]]:
+    def work(task: ImageTask, step: OnProgress) -> tuple[Result, list[Enhanced]]:
         made: list[Enhanced] = []
-        preview.works_on(job.source)
-        return run_job(job, step, lambda _, enhanced: made.append(enhanced)), made
+        preview.works_on(task.source)
+        return run_task(task, step, lambda _, enhanced: made.append(enhanced)), made
 
-    def start(job: ImageTask) -> None:
-        preview.bring_to_front(job.source)
-        on_start(job)
+    def start(task: ImageTask) -> None:
+        preview.bring_to_front(task.source)
+        on_start(task)
 
     # Around all of them: torch's threads are a setting of the process, which none may put back before the others end.
     with machine(RunOptions("cpu", threads=1)):
-        for result, made in at_once(jobs, threads, work, on_start=start, on_progress=on_progress):
+        for result, made in at_once(tasks, threads, work, on_start=start, on_progress=on_progress):
             if on_result is not None and made:
-                on_result(result.job, made[0])
+                on_result(result.task, made[0])
             yield result
     preview.bring_to_front(None)

@@ -94,8 +94,8 @@ def make_again(record: Record, folder: Path, source: Path, on_progress: OnProgre
             return Check("rerun", False, "not made: the input is not the recorded file")
         result = folder / record.output.name
         evidence = None if record.evidence is None else folder / record.evidence.name
-        job = ImageTask(folder / record.input.path, result, None, evidence)
-        _, again, contents = enhance_file(job, request, opened, version=record.tool.version, on_progress=on_progress)
+        task = ImageTask(folder / record.input.path, result, None, evidence)
+        _, again, contents = enhance_file(task, request, opened, version=record.tool.version, on_progress=on_progress)
     except ZssrGanError as error:
         return Check("rerun", False, f"not made: {error}")
     same = again.enhancement.versions == record.enhancement.versions
