@@ -125,9 +125,14 @@ def read_json(path: Path, kind: type[_T], error: type[ZssrGanError]) -> _T:
     except OSError as problem:
         raise error(f"{path}: {why_unreadable(path, problem)}.") from problem
     except ValidationError as problem:
-        first = problem.errors(include_url=False)[0]
-        why = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        why = first_problem(problem)
         raise error(f"{path}: is damaged, or of another version of zssr-gan ({why}).") from problem
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first problem that pydantic found, after its key where there is one: "title: Field required"."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
 
 
 def _as_utf8(name: str) -> str:

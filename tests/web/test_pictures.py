@@ -47,7 +47,7 @@ def test_a_bomb_and_a_crash_are_one_sentence_on_one_file(tmp_path: Path, picture
             with pytest.raises(Refusal, match=why) as refused:
                 pictures.make(path.name, "look_at_image", {"path": str(path)}).result(60)
             assert refused.value.status == 422
-    assert decoder.work("no such work", {}, 30) == "cannot be decoded (KeyError: 'no such work')"
+    assert decoder.decode("no such work", {}, 30) == "cannot be decoded (KeyError: 'no such work')"
 
 
 def test_a_decoder_that_was_killed_starts_again(tmp_path: Path, pictures: Pictures, decoder: Decoder) -> None:

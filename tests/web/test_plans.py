@@ -12,7 +12,7 @@ from zssr_gan.inference.options import make_request
 from zssr_gan.inference.outputs import plan_run
 from zssr_gan.web import log
 from zssr_gan.web.case_folder import Case, CaseError, create_case
-from zssr_gan.web.commands import METHODS, facts, queue_job
+from zssr_gan.web.commands import METHODS, plan_json, queue_job
 from zssr_gan.web.plans import Body, CommandError, plan
 from zssr_gan.web.queue import Queue
 
@@ -139,7 +139,7 @@ def test_pictures_are_learnt_together_as_the_run_does(
 def test_seconds_are_those_of_this_machine(case: Case, tmp_path: Path) -> None:
     queue, body = Queue(tmp_path / "q.sqlite"), Body(kind="enhance", originals=IMAGE)
     sizes = {"1": (32, 32, 1), "2": (64, 64, 1)}
-    assert facts(case, queue, body, sizes)["seconds"] is None
+    assert plan_json(case, queue, body, sizes)["seconds"] is None
     job = queue_job(case, queue, body, "ann", sizes)
     assert job.id == 4  # above the results that the case has
     assert [entry["act"] for entry in log.read_log(case.folder)][-1] == "job queued"
@@ -147,11 +147,11 @@ def test_seconds_are_those_of_this_machine(case: Case, tmp_path: Path) -> None:
     queue.finish(job.id, "done", None, ended="2100-01-01T00:00:00+00:00")
     took = queue.job(job.id).seconds
     assert took is not None
-    found = facts(case, queue, Body(kind="enhance", originals=IMAGES), sizes)
+    found = plan_json(case, queue, Body(kind="enhance", originals=IMAGES), sizes)
     assert found["seconds"] == pytest.approx(5 * took, rel=1e-6)  # by the pixels, beyond the largest
     assert found["command"].startswith("zssr-gan enhance originals/a.png originals/b-c.jpg -o results/5_enhance/ ")
     other = Body(kind="enhance", originals=IMAGE, options={"method": "quality"})
-    assert facts(case, queue, other, sizes)["seconds"] is None
+    assert plan_json(case, queue, other, sizes)["seconds"] is None
 
 
 def test_methods_are_those_that_plans_take(case: Case) -> None:

@@ -24,7 +24,7 @@ from zssr_gan.degradation.model import Blur, DefocusBlur, Degradation, GaussianB
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import canonical_sha256, why_unreadable
 from zssr_gan.imaging.colour import LEVELS
-from zssr_gan.provenance import VERSION, CaseImage, FileModel
+from zssr_gan.provenance import VERSION, CaseImage, FileModel, first_problem
 
 _EVIDENCE = {"fallback", "why", "blur_estimated", "certainty", "noise_from", "jpeg_from", "images"}
 """What the label of a result depends on, beside the degradation."""
@@ -212,10 +212,8 @@ def read_estimate(path: Path) -> Estimate:
         first = error.errors(include_url=False)[0]
         if first["type"] == "evidence":
             raise SettingsError(f"{path}: {first['msg']}") from error
-        where = ".".join(str(part) for part in first["loc"])
         raise SettingsError(
-            f"{path}: is no degradation as `zssr-gan degradation estimate` writes it "
-            f"({where}{': ' if where else ''}{first['msg']})"
+            f"{path}: is no degradation as `zssr-gan degradation estimate` writes it ({first_problem(error)})"
         ) from error
     if estimate.degradation.sha256 != estimate.degradation_sha256:
         raise SettingsError(f"{path}: its degradation was changed after it was hashed")

@@ -25,7 +25,7 @@ from zssr_gan.degradation.found_compression import ImageCompression
 from zssr_gan.degradation.model import Degradation, GaussianBlur
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import relative_path, sha256_file, why_unreadable
-from zssr_gan.provenance import STATEMENT, VERSION, CaseImage, FileModel, Label, finite_json, label_of
+from zssr_gan.provenance import STATEMENT, VERSION, CaseImage, FileModel, Label, finite_json, first_problem, label_of
 from zssr_gan.zeroshot.selection import Selection
 
 SCHEMA_VERSION: Final = 2
@@ -289,9 +289,7 @@ def read_record(path: Path) -> Record:
     try:
         return Record.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise RecordError(f"{path}: a broken record: {key}: {first['msg']}") from error
+        raise RecordError(f"{path}: a broken record: {first_problem(error)}") from error
 
 
 @cache  # of a folder of tiny images, looking them up took as long as the network

@@ -6,6 +6,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
+from zssr_gan.provenance import first_problem
 from zssr_gan.web.refusals import Refusal
 
 _MOST_BYTES = 1 << 20
@@ -34,6 +35,4 @@ async def body(request: Request, form: type[_F]) -> _F:
     try:
         return form.model_validate_json(bytes(data))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise Refusal(400, f"the request cannot be read ({': '.join(filter(None, (where, first['msg'])))}).") from error
+        raise Refusal(400, f"the request cannot be read ({first_problem(error)}).") from error

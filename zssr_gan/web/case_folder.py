@@ -32,12 +32,14 @@ from zssr_gan.web import log
 CASE_FILE = "case.json"
 CASE_VERSION = 1
 SERVER_FOLDER = ".zssr-gan-web"
-"""In the folder of cases: the queue, users' sessions, uploads in work."""
+"""In the folder of cases: the queue, users' sessions, uploads in work, pictures, previews, locks, what was measured."""
 
 _FOLDERS = ("originals", "tracks", "results", "report")
 _LONGEST = 80
 _LOCK = ".case.lock"
-_DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(1, 10))})
+_RESERVED_NAMES = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(1, 10))}
+)
 
 Kind = Literal["image", "video", "other"]
 
@@ -161,8 +163,7 @@ class Case:
 
     def highest_job(self) -> int:
         """The highest number among its results, also of another machine; 0 of none."""
-        names = [path.name for path in (self.folder / "results").glob("*_*")]
-        return max((int(number) for name in names if (number := name.partition("_")[0]).isdecimal()), default=0)
+        return max(map(job_number, (self.folder / "results").glob("*_*")), default=0)
 
 
 def create_case(cases: Path, title: str, user: str, *, number: str = "", operator: str = "") -> Case:
@@ -239,6 +240,12 @@ def delete_case(case: Case, user: str) -> None:
     shutil.rmtree(gone, ignore_errors=True)
 
 
+def job_number(path: Path) -> int:
+    """The number of the job that made a file or folder, by its name: 3 of `3_enhance`; 0 of other names."""
+    number = path.name.partition("_")[0]
+    return int(number) if number.isdecimal() and number.isascii() else 0
+
+
 def kind_of(path: Path) -> Kind:
     """Image, video or other, by the name's ending."""
     ending = path.suffix.lower()
@@ -257,7 +264,7 @@ def slug(name: str, otherwise: str = "file") -> str:
     stem, ending = (stem, ending) if dot else (ending, "")
     ending = re.sub(r"[^a-z0-9]", "", ending.lower())[:10]
     stem = re.sub(r"[-.]{2,}", "-", stem).strip("-._")[:_LONGEST].rstrip("-._") or otherwise
-    if stem.lower() in _DEVICES:
+    if stem.lower() in _RESERVED_NAMES:
         stem = f"{stem}-file"
     return f"{stem}.{ending}" if ending else stem
 

@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from zssr_gan.errors import OutputError
+from zssr_gan.web import case_folder
 from zssr_gan.web.body import Form, body
-from zssr_gan.web.case_folder import Case, Original, create_case, delete_case, open_folder
+from zssr_gan.web.case_folder import Case, Original
 from zssr_gan.web.pictures_api import facts_of, look, wait_for
 from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.results import estimates, results, tracks
@@ -69,12 +70,12 @@ async def new_case(site: Site, request: Request, person: Person) -> Response:
     """POST /api/cases."""
     form = await body(request, NewCase)
     case = await asyncio.to_thread(
-        create_case, site.cases, form.title, person.name, number=form.number, operator=form.operator
+        case_folder.create_case, site.cases, form.title, person.name, number=form.number, operator=form.operator
     )
     return await _answer(site, case)
 
 
-async def opened(site: Site, request: Request, person: Person) -> Response:
+async def open_folder(site: Site, request: Request, person: Person) -> Response:
     """POST /api/cases/open: by an admin alone where there are users, since it reads any folder of this machine."""
     form = await body(request, Folder)
     if not person.admin:
@@ -86,7 +87,7 @@ async def opened(site: Site, request: Request, person: Person) -> Response:
         folder = folder.expanduser()
     if not folder.is_absolute():
         raise Refusal(400, f"{form.folder}: give the whole path of the folder, such as {Path.home() / 'footage'}.")
-    return await _answer(site, await asyncio.to_thread(open_folder, site.cases, folder, person.name))
+    return await _answer(site, await asyncio.to_thread(case_folder.open_folder, site.cases, folder, person.name))
 
 
 async def one_case(site: Site, request: Request, person: Person) -> Response:
@@ -94,7 +95,7 @@ async def one_case(site: Site, request: Request, person: Person) -> Response:
     return await _answer(site, await asyncio.to_thread(site.case, request.path_params["case"], person))
 
 
-async def without_case(site: Site, request: Request, person: Person) -> Response:
+async def delete_case(site: Site, request: Request, person: Person) -> Response:
     """DELETE /api/cases/ID."""
     form = await body(request, Confirmation)
 
@@ -103,7 +104,7 @@ async def without_case(site: Site, request: Request, person: Person) -> Response
         if form.title != case.facts.title:
             raise Refusal(400, f"to delete this case, type its title: {case.facts.title}")
         site.queue.forget(case.id)
-        delete_case(case, person.name)
+        case_folder.delete_case(case, person.name)
 
     await asyncio.to_thread(delete)
     return JSONResponse({})
@@ -146,7 +147,7 @@ async def upload_bytes(site: Site, request: Request, person: Person) -> Response
     return JSONResponse({"offset": upload.facts.bytes, "original": facts_of(site, case, original)})
 
 
-async def without_upload(site: Site, request: Request, person: Person) -> Response:
+async def delete_upload(site: Site, request: Request, person: Person) -> Response:
     """DELETE /api/cases/ID/uploads/U."""
     _, upload = await _upload(site, request, person)
     async with upload.lock:
@@ -171,7 +172,7 @@ def _received(site: Site, case: Case, upload: Upload) -> Original:
 
 
 async def _answer(site: Site, case: Case) -> Response:
-    return JSONResponse(await asyncio.to_thread(_facts, site, case))
+    return JSONResponse(await asyncio.to_thread(_case_json, site, case))
 
 
 def _summary(site: Site, case: Case) -> dict[str, Any]:
@@ -179,7 +180,7 @@ def _summary(site: Site, case: Case) -> dict[str, Any]:
     return {"id": case.id, **facts, "files": len(site.originals(case))}
 
 
-def _facts(site: Site, case: Case) -> dict[str, Any]:
+def _case_json(site: Site, case: Case) -> dict[str, Any]:
     log = site.log_of(case)
     jobs = [job_facts(job) for job in site.queue.jobs(case.id)]
     return _summary(site, case) | {

@@ -59,7 +59,7 @@ METHODS = (
 def queue_job(case: Case, queue: Queue, body: Body, user: str, sizes: Mapping[str, Size]) -> Job:
     """Queue what a body asks for, and log it. Raises what `plan` does, and OutputError."""
     made = plan(case, body, sizes)
-    pictures, pixels = _work(body, sizes)
+    pictures, pixels = _count_pixels(body, sizes)
     job = queue.add(
         case.id, user, made.kind, made.argv, made.title, above=case.highest_job(), pictures=pictures, pixels=pixels
     )
@@ -67,7 +67,7 @@ def queue_job(case: Case, queue: Queue, body: Body, user: str, sizes: Mapping[st
     return job
 
 
-def facts(case: Case, queue: Queue, body: Body, sizes: Mapping[str, Size]) -> dict[str, Any]:
+def plan_json(case: Case, queue: Queue, body: Body, sizes: Mapping[str, Size]) -> dict[str, Any]:
     """A plan for the page: command, label, sentence, expected seconds, notices. Raises what `plan` does."""
     made = plan(case, body, sizes)
     return {
@@ -76,13 +76,13 @@ def facts(case: Case, queue: Queue, body: Body, sizes: Mapping[str, Size]) -> di
         "means": None if made.label is None else LABELS[made.label],
         "sentence": made.sentence,
         "seconds": expected_seconds(
-            queue, case.folder.parent / SERVER_FOLDER, made.kind, made.method, *_work(body, sizes)
+            queue, case.folder.parent / SERVER_FOLDER, made.kind, made.method, *_count_pixels(body, sizes)
         ),
         "notices": list(made.notices),
     }
 
 
-def _work(body: Body, sizes: Mapping[str, Size]) -> tuple[int, int]:
+def _count_pixels(body: Body, sizes: Mapping[str, Size]) -> tuple[int, int]:
     """Pictures or frames, and their pixels; 0 where these are not known of all."""
     if not all(number in sizes for number in body.originals):
         return 0, 0

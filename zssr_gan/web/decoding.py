@@ -1,8 +1,8 @@
 """The process that decodes files for the page: it imports once, and forks a child with limits for each file.
 
-Run by `zssr_gan.web.pictures`. A request is a line of JSON on standard input, {"id", "work", "arguments"}; standard
-output has {"id", "error"} where the file is refused, and {"id", "status"} when the child has ended: 0, or below 0 the
-signal that ended it. Pictures and facts are written to files, each whole or absent.
+Run by `zssr_gan.web.pictures`. A request is a line of JSON on standard input, {"id", "task", "arguments", "seconds",
+"memory_bytes"}; standard output has {"id", "error"} where the file is refused, and {"id", "status"} when the child has
+ended: 0, or below 0 the signal that ended it. Pictures and facts are written to files, each whole or absent.
 """
 
 import gc
@@ -55,7 +55,7 @@ def _mind(request: dict[str, Any], output: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     child = os.fork()
     if child == 0:
-        _work(request, output)
+        _decode(request, output)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     _say(output, id=request["id"], status=os.waitstatus_to_exitcode(status))
@@ -65,12 +65,12 @@ def _say(output: int, **message: object) -> None:
     os.write(output, json.dumps(message).encode() + b"\n")
 
 
-def _work(request: dict[str, Any], output: int) -> None:
+def _decode(request: dict[str, Any], output: int) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(request["seconds"])  # also in the middle of a library's loop
     limit_memory(request["memory_bytes"])
     try:
-        WORK[request["work"]](**request["arguments"])
+        TASKS[request["task"]](**request["arguments"])
     except ZssrGanError as error:
         _say(output, id=request["id"], error=str(error)[:_LONGEST_ERROR])
     except MemoryError:
@@ -238,7 +238,7 @@ def _write(folder: str, name: str, data: bytes) -> None:
     temporary.replace(Path(folder) / name)
 
 
-WORK: dict[str, Callable[..., None]] = {
+TASKS: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (look_at_image, look_at_video, list_frames, show_frames, show_result, show_bicubic, show_map)
 }

@@ -1,14 +1,19 @@
-"""The routes of jobs."""
+"""The routes of jobs: methods to choose from, plans, the queue."""
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated
+from dataclasses import asdict
+from typing import Annotated, Any
 
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from zssr_gan.web.body import Form, body
+from zssr_gan.web.case_folder import Case
+from zssr_gan.web.commands import METHODS, plan_json, queue_job
+from zssr_gan.web.pictures_api import facts_of
+from zssr_gan.web.plans import Body, Size
 from zssr_gan.web.queue import Job, QueueError
 from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.site import Person, Site, job_facts
@@ -19,6 +24,33 @@ class Place(Form):
     """Of POST /api/jobs/J/move: a place among the jobs that wait, from 1."""
 
     place: Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+async def methods(_site: Site, _request: Request, _person: Person) -> Response:
+    """GET /api/methods."""
+    return JSONResponse([asdict(method) for method in METHODS])
+
+
+async def plan_job(site: Site, request: Request, person: Person) -> Response:
+    """POST /api/cases/ID/plan: what a job would do; nothing is run."""
+    asked = await body(request, Body)
+
+    def find() -> dict[str, Any]:
+        case = site.case(request.path_params["case"], person)
+        return plan_json(case, site.queue, asked, _sizes(site, case))
+
+    return JSONResponse(await asyncio.to_thread(find))
+
+
+async def new_job(site: Site, request: Request, person: Person) -> Response:
+    """POST /api/cases/ID/jobs."""
+    asked = await body(request, Body)
+
+    def queue() -> dict[str, object]:
+        case = site.case(request.path_params["case"], person)
+        return job_facts(queue_job(case, site.queue, asked, person.name, _sizes(site, case)))
+
+    return JSONResponse(await asyncio.to_thread(queue), 201)
 
 
 async def all_jobs(site: Site, _request: Request, person: Person) -> Response:
@@ -55,6 +87,16 @@ async def preview(site: Site, request: Request, person: Person) -> Response:
     if not path.is_file():
         raise Refusal(404, f"job {job.id} has no preview now.")
     return Response(await asyncio.to_thread(path.read_bytes), media_type="image/png")
+
+
+def _sizes(site: Site, case: Case) -> dict[str, Size]:
+    """Width, height and frames of the originals of which they are known."""
+    found = {}
+    for original in site.originals(case).values():
+        known = facts_of(site, case, original)
+        if known["width"] is not None:
+            found[original.id] = known["width"], known["height"], known["frames"] or 1
+    return found
 
 
 async def _change(site: Site, request: Request, person: Person, change: Callable[[int], Job]) -> Response:

@@ -8,6 +8,7 @@ taken off its end are seen only against a copy, such as the manifest of a packag
 import errno
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,6 +89,11 @@ def verify_log(case: Path) -> LogCheck:
     if number == 0:
         return LogCheck(0, False, f"{NAME} is missing or empty")
     return LogCheck(number, True, f"{number} lines, each with the hash of the one before")
+
+
+def command_of(facts: dict[str, Any]) -> str:
+    """The command line in the facts of a line "job queued", as a shell takes it."""
+    return shlex.join(["zssr-gan", *map(str, facts.get("argv", []))])
 
 
 def _broken(entry: dict[str, Any] | None, number: int, previous: str) -> str:

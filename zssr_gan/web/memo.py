@@ -23,8 +23,8 @@ def stamp(path: Path) -> tuple[int, int, int] | None:
 class Memo:
     """Values by key, each good for as long as its stamp is the same; the ones used longest ago are dropped."""
 
-    def __init__(self, most: int = _MOST) -> None:
-        self._most, self._lock = most, threading.Lock()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._values: OrderedDict[Hashable, tuple[Hashable, Any]] = OrderedDict()
         self._making: dict[Hashable, threading.Lock] = {}
 
@@ -42,7 +42,7 @@ class Memo:
             value = make()
             with self._lock:
                 self._values[key] = stamp, value
-                if len(self._values) > self._most:
+                if len(self._values) > _MOST:
                     old, _ = self._values.popitem(last=False)
                     self._making.pop(old, None)
             return value

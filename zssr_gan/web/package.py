@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import json
 import re
-import shlex
 import shutil
 import stat
 import tempfile
@@ -171,7 +170,7 @@ def _files(case: Case) -> Iterator[tuple[str, Path]]:
 
 
 def _name_of(path: str) -> str:
-    """Of an original: of an opened folder its whole path, below originals/, so that names do not clash."""
+    """The name of an original; of an opened folder its whole path, below originals/, so that names do not clash."""
     return path if path.startswith("originals/") else "originals/" + re.sub(r"[:\\]", "_", path).lstrip("/")
 
 
@@ -180,8 +179,7 @@ def _commands(case: Case) -> str:
     for entry in log.read_log(case.folder):
         facts = entry["facts"]
         if entry["act"] == "job queued":
-            command = shlex.join(["zssr-gan", *map(str, facts.get("argv", []))])
-            lines += [f"# job {facts.get('job')}, {entry['time']}, {entry['user']}", command, ""]
+            lines += [f"# job {facts.get('job')}, {entry['time']}, {entry['user']}", log.command_of(facts), ""]
         elif entry["act"] == "job ended":
             ended = f"{facts.get('state')} with exit code {facts.get('code')}"
             lines += [f"# job {facts.get('job')} {ended}, {entry['time']}", ""]

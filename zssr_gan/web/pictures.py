@@ -53,13 +53,13 @@ class Decoder:
         self._lock, self._numbers = threading.Lock(), itertools.count()
         self._asked: dict[int, _Asked] = {}
 
-    def work(self, work: str, arguments: Mapping[str, object], seconds: int) -> str | None:
-        """Do the work; returns why it cannot be done, to follow the file's name, or None."""
+    def decode(self, task: str, arguments: Mapping[str, object], seconds: int) -> str | None:
+        """Do a task of `zssr_gan.web.decoding`; returns why it cannot be done, to follow the file's name, or None."""
         with self._lock:
             process = self._running()
             asked, number = _Asked(process), next(self._numbers)
             self._asked[number] = asked
-            request = {"id": number, "work": work, "arguments": arguments, "seconds": seconds}
+            request = {"id": number, "task": task, "arguments": arguments, "seconds": seconds}
             assert process.stdin is not None
             try:
                 process.stdin.write(json.dumps({**request, "memory_bytes": self._memory}).encode() + b"\n")
@@ -181,7 +181,7 @@ class Pictures:
             raise Refusal(422, known)
         folder = self._folder / key
         folder.mkdir(exist_ok=True)
-        error = self.decoder.work(work, {**arguments, "folder": str(folder)}, seconds)
+        error = self.decoder.decode(work, {**arguments, "folder": str(folder)}, seconds)
         if error is not None:
             error = error.removeprefix(f"{arguments.get('path')}: ")
             if work != "show_frames" or not error.startswith(_GIVEN_UP):  # frames come once the list of all is there

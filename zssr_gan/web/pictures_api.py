@@ -38,10 +38,13 @@ async def wait_for(work: Future[None], seconds: float) -> bool:
 
 def look(site: Site, case: Case, original: Original) -> Future[None]:
     """Begin to find the facts of an original; those who look at its case are told when they are there."""
-    work = "look_at_video" if original.kind == "video" else "look_at_image"
-    done = site.pictures.make(original.sha256, work, {"path": str(case.path_of(original))})
+    done = site.pictures.make(original.sha256, _look_task(original), {"path": str(case.path_of(original))})
     done.add_done_callback(lambda _done: site.events.changed(case.id))
     return done
+
+
+def _look_task(original: Original) -> str:
+    return "look_at_video" if original.kind == "video" else "look_at_image"
 
 
 def facts_of(site: Site, case: Case, original: Original) -> dict[str, Any]:
@@ -53,8 +56,7 @@ def facts_of(site: Site, case: Case, original: Original) -> dict[str, Any]:
     elif (facts := site.pictures.facts(original.sha256)) is not None:
         known |= facts
     else:
-        work = "look_at_video" if original.kind == "video" else "look_at_image"
-        problem = site.pictures.problem(original.sha256, work)
+        problem = site.pictures.problem(original.sha256, _look_task(original))
         if pending := problem is None:
             look(site, case, original)
     return original.model_dump(mode="json", exclude={"path"}) | known | {"problem": problem, "pending": pending}

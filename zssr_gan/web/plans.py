@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from zssr_gan.errors import ZssrGanError
-from zssr_gan.provenance import Label
+from zssr_gan.provenance import Label, first_problem
 from zssr_gan.settings.zeroshot import is_small, learns_on_all
 from zssr_gan.web import results
+from zssr_gan.web.body import Form
 from zssr_gan.web.case_folder import Case, Original
 
 Size = tuple[int, int, int]
@@ -33,34 +34,30 @@ class CommandError(ZssrGanError):
 _MEANS = {"fuse": "none", "fuse-own": "own"}
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-_Side = Annotated[int, Field(ge=0, le=10**6)]
+_Index = Annotated[int, Field(ge=0, le=10**6)]
 _Place = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 _Name = Annotated[str, Field(max_length=200)]
 _Enhancing = Literal["fast", "quality"]
 
 
-class _Nothing(_Options):
+class _Nothing(Form):
     pass
 
 
-class _Enhance(_Options):
+class _Enhance(Form):
     method: _Enhancing = "fast"
     scale: Literal[2, 3, 4] = 2
     degradation: _Name = "auto"
-    region: tuple[_Side, _Side, _Side, _Side] | None = None
+    region: tuple[_Index, _Index, _Index, _Index] | None = None
 
 
-class _Track(_Options):
-    frame: _Side
-    region: tuple[_Side, _Side, _Side, _Side] | None = None
+class _Track(Form):
+    frame: _Index
+    region: tuple[_Index, _Index, _Index, _Index] | None = None
     corners: Annotated[list[tuple[_Place, _Place]], Field(min_length=4, max_length=4)] | None = None
 
 
-class _Fuse(_Options):
+class _Fuse(Form):
     method: Literal["fuse", "fuse-own"] = "fuse"
     track: _Name | None = None
     reference: _Name | None = None
@@ -68,22 +65,22 @@ class _Fuse(_Options):
     scale: Literal[1, 2, 3, 4] = 2
 
 
-class _Video(_Options):
+class _Video(Form):
     method: _Enhancing = "fast"
     track: _Name | None = None
     scale: Literal[2, 3, 4] = 2
 
 
-class _Compare(_Options):
+class _Compare(Form):
     methods: Annotated[list[_Name], Field(min_length=1, max_length=8)] = Field(default=["fast", "quality"])
 
 
-class Body(_Options):
+class Body(Form):
     """Of POST plan and POST jobs."""
 
     kind: Literal["degradation", "enhance", "track", "fuse", "video", "compare", "report", "package"]
     originals: list[_Name] = Field(default=[], max_length=10_000)
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +120,7 @@ def plan(case: Case, body: Body, sizes: Mapping[str, Size]) -> Plan:
 
 
 def method_of(argv: Sequence[str]) -> str:
-    """See `Plan.method`."""
+    """The preset of a command, or what its fusion is pulled to; "" of others."""
     options = dict(itertools.pairwise(argv))
     return options.get("--preset", options.get("--mean", options.get("--models", "")))
 
@@ -137,9 +134,7 @@ def _options(kind: str, form: type[_F], options: Mapping[str, Any]) -> _F:
     try:
         return form.model_validate_json(json.dumps(options))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise CommandError(f"{kind}: {': '.join(filter(None, (where, first['msg'])))}") from error
+        raise CommandError(f"{kind}: {first_problem(error)}") from error
 
 
 def _only(chosen: list[Original], kind: str, what: str, *, one: bool = False) -> list[Original]:

@@ -2,21 +2,20 @@
 
 Files may come from another machine, so nothing in them is taken as a path, and what cannot be read is left out. Keys
 that begin with `_` are for the server: `_paths` names files by what they are ("result", "record", "plain", "evidence",
-"input"), and holds those that are there.
+"input", "lossy", "sheet", "plot"), and holds those that are there.
 """
 
 import json
 import re
-import shlex
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zssr_gan.files import canonical_sha256, sha256_bytes
-from zssr_gan.provenance import LABELS
+from zssr_gan.files import atomic_write, canonical_sha256, sha256_bytes
+from zssr_gan.provenance import LABELS, scale_text
 from zssr_gan.web import log
-from zssr_gan.web.case_folder import Case, CaseError, results_in
+from zssr_gan.web.case_folder import Case, CaseError, job_number, results_in
 
 Facts = dict[str, Any]
 
@@ -54,7 +53,7 @@ def results(case: Case) -> list[Facts]:
 def tracks(case: Case) -> list[Facts]:
     """The tracks by the numbers of their jobs; edited ones follow the track that they were made of."""
     by_hash, found = {one.sha256: one.id for one in case.originals()}, []
-    for path in sorted((case.folder / "tracks").glob("*.json"), key=lambda path: (_number(path), path.stem)):
+    for path in sorted((case.folder / "tracks").glob("*.json"), key=lambda path: (job_number(path), path.stem)):
         try:
             content = json.loads(path.read_bytes())
             used = sum(frame["status"] == "tracked" for frame in content["frames"])
@@ -79,10 +78,10 @@ def tracks(case: Case) -> list[Facts]:
 def estimates(case: Case) -> list[Facts]:
     """The estimates of the camera."""
     found = []
-    for path in sorted((case.folder / "results").glob("*_degradation/*.json"), key=lambda path: _number(path.parent)):
+    records = (case.folder / "results").glob("*_degradation/*.json")
+    for number, path in sorted((job_number(path.parent), path) for path in records):
         try:
             content = json.loads(path.read_bytes())
-            number = _number(path.parent)
             found.append(
                 {
                     "id": str(number),
@@ -112,8 +111,6 @@ def edit_track(case: Case, name: str, frames: list[Mapping[str, Any]], user: str
         CaseError: no such track or frame, or corners that are no numbers.
         OutputError: it cannot be written.
     """
-    from zssr_gan.files import atomic_write
-
     path = find(tracks(case), name, "track")["_paths"]["record"]
     content = json.loads(path.read_bytes())
     own = {frame["index"]: frame for frame in content["frames"]}
@@ -146,7 +143,7 @@ def find(found: list[Facts], name: str, what: str) -> Facts:
 
 def latest_package(case: Case) -> Path | None:
     """The last package that was made of the case."""
-    made = sorted((case.folder / "report").glob("*_package.zip"), key=_number)
+    made = sorted((case.folder / "report").glob("*_package.zip"), key=job_number)
     return made[-1] if made else None
 
 
@@ -166,7 +163,7 @@ def _result(path: Path, content: Facts) -> Facts:
             "inputs": [hashes[content["reference"]], *hashes] if video is None else [video],
             "width": width,
             "height": height,
-            "scale": _scale_text([content["scale"]] * 2),
+            "scale": scale_text((content["scale"], content["scale"])),
             "assumed": str(content["degradation"]["why"]),
             "notices": [str(content["verdict"]["reason"])],
             "_paths": _there(result=output, record=path, plain=plain, evidence=evidence),
@@ -183,33 +180,25 @@ def _result(path: Path, content: Facts) -> Facts:
         "inputs": [content["input"]["sha256"]],
         "width": int(content["output"]["width"]),
         "height": int(content["output"]["height"]),
-        "scale": _scale_text(request["scale"]),
+        "scale": scale_text(request["scale"]),
         "region": request["region"],
         "assumed": str(request["degradation"]["why"]),
         "notices": [str(text) for text in work["notices"]],
         "command": str(content.get("command_line", "")),
         "_paths": _there(**paths),
-        "_size": [content["input"]["width"], content["input"]["height"]],
-        "_preset": request["preset"],
     }
 
 
 def _commands(case: Case) -> dict[int | None, str]:
     """The command of each job, by its log."""
     lines = (entry["facts"] for entry in log.read_log(case.folder) if entry["act"] == "job queued")
-    return {facts.get("job"): shlex.join(["zssr-gan", *map(str, facts.get("argv", []))]) for facts in lines}
+    return {facts.get("job"): log.command_of(facts) for facts in lines}
 
 
 def _job_of(case: Case, path: Path) -> int | None:
     """The number of the job in whose folder a record lies."""
     folder = case.folder / "results"
-    return _number(Path(path.relative_to(folder).parts[0])) or None if path.is_relative_to(folder) else None
-
-
-def _number(path: Path) -> int:
-    """That a file's name begins with; 0 of none."""
-    number = path.name.partition("_")[0]
-    return int(number) if number.isdecimal() and number.isascii() else 0
+    return job_number(Path(path.relative_to(folder).parts[0])) or None if path.is_relative_to(folder) else None
 
 
 def _id(case: Case, path: Path) -> str:
@@ -223,11 +212,6 @@ def _shown(case: Case, path: Path) -> str:
 
 def _there(**paths: Path) -> dict[str, Path]:
     return {name: path for name, path in paths.items() if path.is_file() and not path.is_symlink()}
-
-
-def _scale_text(scale: list[float]) -> str:
-    y, x = (f"{float(factor):g}" for factor in scale)
-    return x if x == y else f"{x}x{y}"
 
 
 def _png_size(path: Path) -> tuple[int, int]:

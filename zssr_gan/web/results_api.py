@@ -1,10 +1,9 @@
-"""The routes of what jobs made: results, estimates, tracks, report and package; and of jobs that are planned."""
+"""The routes of what jobs made: results, estimates, tracks, report and package."""
 
 import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,12 +15,10 @@ from zssr_gan.files import json_keys
 from zssr_gan.web import results
 from zssr_gan.web.body import Form, body
 from zssr_gan.web.case_folder import Case, CaseError
-from zssr_gan.web.commands import METHODS, facts, queue_job
 from zssr_gan.web.memo import stamp
-from zssr_gan.web.pictures_api import ATTACHMENT, facts_of, picture
-from zssr_gan.web.plans import Body, Size
+from zssr_gan.web.pictures_api import ATTACHMENT, picture
 from zssr_gan.web.refusals import Refusal
-from zssr_gan.web.site import Person, Site, job_facts
+from zssr_gan.web.site import Person, Site
 
 # The report is one file with its own style and script; it can load nothing, neither from here nor from elsewhere.
 _REPORT = {
@@ -45,33 +42,6 @@ class EditedTrack(Form):
     """Of PUT .../tracks/T: the frames that changed."""
 
     frames: Annotated[list[EditedFrame], Field(max_length=100_000)]
-
-
-async def methods(_site: Site, _request: Request, _person: Person) -> Response:
-    """GET /api/methods."""
-    return JSONResponse([asdict(method) for method in METHODS])
-
-
-async def planned(site: Site, request: Request, person: Person) -> Response:
-    """POST /api/cases/ID/plan: what a job would do; nothing is run."""
-    asked = await body(request, Body)
-
-    def find() -> dict[str, Any]:
-        case = site.case(request.path_params["case"], person)
-        return facts(case, site.queue, asked, _sizes(site, case))
-
-    return JSONResponse(await asyncio.to_thread(find))
-
-
-async def new_job(site: Site, request: Request, person: Person) -> Response:
-    """POST /api/cases/ID/jobs."""
-    asked = await body(request, Body)
-
-    def queue() -> dict[str, object]:
-        case = site.case(request.path_params["case"], person)
-        return job_facts(queue_job(case, site.queue, asked, person.name, _sizes(site, case)))
-
-    return JSONResponse(await asyncio.to_thread(queue), 201)
 
 
 async def view(site: Site, request: Request, person: Person) -> Response:
@@ -150,7 +120,7 @@ async def sheet(site: Site, request: Request, person: Person) -> Response:
     return await picture(_path(one, "sheet"))
 
 
-async def edited_track(site: Site, request: Request, person: Person) -> Response:
+async def edit_track(site: Site, request: Request, person: Person) -> Response:
     """PUT .../tracks/T: a new track with what was edited."""
     form = await body(request, EditedTrack)
     edits: list[Mapping[str, Any]] = [frame.model_dump(exclude_none=True) for frame in form.frames]
@@ -185,16 +155,6 @@ async def report(site: Site, request: Request, person: Person) -> Response:
 def public(one: dict[str, Any]) -> dict[str, Any]:
     """What the page gets of a result, an estimate or a track: without the server's own keys."""
     return {name: value for name, value in one.items() if not name.startswith("_")}
-
-
-def _sizes(site: Site, case: Case) -> dict[str, Size]:
-    """Width, height and frames of the originals of which they are known."""
-    found = {}
-    for original in site.originals(case).values():
-        known = facts_of(site, case, original)
-        if known["width"] is not None:
-            found[original.id] = known["width"], known["height"], known["frames"] or 1
-    return found
 
 
 async def _result(site: Site, request: Request, person: Person) -> tuple[Case, dict[str, Any]]:
@@ -233,5 +193,5 @@ async def _made(site: Site, path: Path, work: str, name: str, arguments: dict[st
 
 
 def _key(path: Path) -> str:
-    """Of what is made of a file of ours, as it is now."""
+    """The name in the cache of what is made of a file of ours, as the file is now."""
     return hashlib.sha256(f"{path}\0{stamp(path)}".encode("utf-8", "replace")).hexdigest()

@@ -112,7 +112,7 @@ class Upload:
                 os.fsync(file.fileno())
 
     def sha256(self) -> str:
-        """Of what is here."""
+        """The hash of the bytes that are here."""
         return self._digest().hexdigest()
 
 

@@ -76,7 +76,7 @@ def preview_of(cases: Path, job: int) -> Path:
 
 
 class _Worker:
-    """See `run`."""
+    """Takes jobs from the queue one after another, and runs each command in a child process."""
 
     def __init__(self, cases: Path, device: str, main: Main) -> None:
         self.cases, self.device, self.main = cases, device, main
@@ -172,7 +172,7 @@ class _Worker:
         )
         while not child.ended:
             for stream, line in child.read(_SECONDS_IDLE):
-                facts = _facts(line) if stream == "stderr" else None
+                facts = _parse_progress(line) if stream == "stderr" else None
                 if facts is None:
                     (printed if stream == "stdout" else said).append(line)
                 elif "note" in facts:
@@ -214,7 +214,7 @@ class _Worker:
                 time.sleep(_SECONDS_FOR_ROOM)
 
 
-def _facts(line: str) -> dict[str, Any] | None:
+def _parse_progress(line: str) -> dict[str, Any] | None:
     """What a line of `ZSSR_GAN_PROGRESS=json` says; None of any other."""
     try:
         facts = json.loads(line)
