@@ -1,6 +1,6 @@
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer.main
@@ -12,7 +12,8 @@ from zssr_gan.inference.options import make_request
 from zssr_gan.inference.outputs import plan_run
 from zssr_gan.web import log
 from zssr_gan.web.case_folder import Case, CaseError, create_case
-from zssr_gan.web.commands import METHODS, plan_json, queue_job
+from zssr_gan.web.commands import plan_json, queue_job
+from zssr_gan.web.methods import METHODS, PRESETS, Fusion
 from zssr_gan.web.plans import Body, CommandError, plan
 from zssr_gan.web.queue import Queue
 
@@ -155,6 +156,7 @@ def test_seconds_are_those_of_this_machine(case: Case, tmp_path: Path) -> None:
 
 
 def test_methods_are_those_that_plans_take(case: Case) -> None:
+    assert [method.id for method in METHODS] == [*PRESETS, *get_args(Fusion)]
     for method in METHODS:
         kind, originals = ("fuse", VIDEO) if "track" in method.kinds else ("enhance", IMAGE)
         options = {"method": method.id} | ({"track": "4_clip"} if kind == "fuse" else {})

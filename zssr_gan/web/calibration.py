@@ -15,8 +15,9 @@ from PIL import Image
 from zssr_gan.files import atomic_write
 from zssr_gan.provenance import VERSION
 from zssr_gan.web.child import Child, Main
+from zssr_gan.web.methods import Preset
 
-_SIDES = (("fast", 32), ("fast", 128), ("quality", 32))
+_SIDES: tuple[tuple[Preset, int], ...] = (("fast", 32), ("fast", 128), ("quality", 32))
 """Methods, and the sides in pixels of the pictures that they are measured on, in this order."""
 
 

@@ -166,9 +166,42 @@ class Case:
         return max(map(job_number, (self.folder / "results").glob("*_*")), default=0)
 
 
-def create_case(cases: Path, title: str, user: str, *, number: str = "", operator: str = "") -> Case:
-    """Make an empty case in the folder of cases. Raises OutputError, and CaseError for a title without a letter."""
-    return _create(cases, title, user, number=number, operator=operator)
+def create_case(
+    cases: Path, title: str, user: str, *, number: str = "", operator: str = "", opened_from: str | None = None
+) -> Case:
+    """Make an empty case in the folder of cases.
+
+    Args:
+        cases: the folder of cases.
+        title: with a letter or a digit.
+        user: who owns it.
+        number, operator, opened_from: see `CaseFacts`.
+
+    Raises:
+        CaseError: a title without either.
+        OutputError: the folder of cases cannot be written.
+    """
+    title = " ".join(title.split())
+    if not any(character.isalnum() for character in title):
+        raise CaseError("a case needs a title with a letter or a digit; type one")
+    try:
+        cases.mkdir(parents=True, exist_ok=True)
+        folder = _new_folder(cases, slug(re.sub(r"[./\\]", "-", title), "case").lower())
+        for name in _FOLDERS:
+            (folder / name).mkdir()
+    except OSError as error:
+        raise OutputError(
+            f"{cases}: cannot be written ({error.strerror}); choose another folder with --cases"
+        ) from error
+    case = Case(
+        folder,
+        CaseFacts(
+            title=title, owner=user, created=log.now(), number=number, operator=operator, opened_from=opened_from
+        ),
+    )
+    log.append(folder, user, "created", **case.facts.model_dump(mode="json"))
+    atomic_write(folder / CASE_FILE, (case.facts.model_dump_json(indent=2) + "\n").encode())
+    return case
 
 
 def open_folder(cases: Path, folder: Path, user: str) -> Case:
@@ -188,7 +221,7 @@ def open_folder(cases: Path, folder: Path, user: str) -> Case:
     if not found and not list(results_in(folder)):
         raise CaseError(f"{folder}: holds no image and no video; choose the folder that holds them")
     case = next((one for one in list_cases(cases) if one.facts.opened_from == str(folder)), None)
-    case = case or _create(cases, folder.name, user, opened_from=str(folder))
+    case = case or create_case(cases, folder.name, user, opened_from=str(folder))
     with locked(case.folder / _LOCK):
         had = {one.path for one in case.originals()}
         for path in found:
@@ -275,25 +308,6 @@ def results_in(folder: Path) -> Iterator[Path]:
         keys = json_keys(path)
         if {"schema_version", "output"} <= keys or keys & {"fusion_version", "clip_version"}:
             yield path
-
-
-def _create(cases: Path, title: str, user: str, **facts: Any) -> Case:
-    title = " ".join(title.split())
-    if not any(character.isalnum() for character in title):
-        raise CaseError("a case needs a title with a letter or a digit; type one")
-    try:
-        cases.mkdir(parents=True, exist_ok=True)
-        folder = _new_folder(cases, slug(re.sub(r"[./\\]", "-", title), "case").lower())
-        for name in _FOLDERS:
-            (folder / name).mkdir()
-    except OSError as error:
-        raise OutputError(
-            f"{cases}: cannot be written ({error.strerror}); choose another folder with --cases"
-        ) from error
-    case = Case(folder, CaseFacts(title=title, owner=user, created=log.now(), **facts))
-    log.append(folder, user, "created", **case.facts.model_dump(mode="json"))
-    atomic_write(folder / CASE_FILE, (case.facts.model_dump_json(indent=2) + "\n").encode())
-    return case
 
 
 def _new_folder(cases: Path, name: str) -> Path:

@@ -1,59 +1,16 @@
-"""What the page can start: its methods, and jobs of what was asked, with the time that they take on this machine."""
+"""Plans and jobs of what the page asks for, with the time that they take on this machine."""
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zssr_gan.provenance import LABELS, Label
+from zssr_gan.provenance import LABELS
 from zssr_gan.web import log
 from zssr_gan.web.calibration import Point, expected, measured
 from zssr_gan.web.case_folder import SERVER_FOLDER, Case
 from zssr_gan.web.plans import Body, Size, method_of, plan
 from zssr_gan.web.queue import Job, Queue
-
-LEAD = "An investigative lead, not an identification."
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A card on the page."""
-
-    id: str
-    title: str
-    label: Label
-    may: str
-    """What a result may be used for."""
-    text: str
-    kinds: tuple[str, ...]
-    default: bool = False
-
-
-METHODS = (
-    Method(
-        "fast", "Fast", "internal", LEAD,
-        "A network learns on this picture alone (or on all that are chosen, where they are many and tiny), in a "
-        "quarter of the time, at little loss.",
-        ("image", "folder", "video"), default=True,
-    ),
-    Method(
-        "quality", "Thorough", "internal", LEAD,
-        "The same with larger networks, learnt three times. The best figures that we know.",
-        ("image", "folder", "video"),
-    ),
-    Method(
-        "fuse", "Fuse", "fused", LEAD,
-        "Frames of one scene become one picture by arithmetic, without a network. Frames that show something else are "
-        "left out and named; where fusing does not pay, the result is one frame, and says so.",
-        ("track",), default=True,
-    ),
-    Method(
-        "fuse-own", "Fuse and learn", "internal", LEAD,
-        "The same, pulled to what a small network learns on these frames alone.",
-        ("track",),
-    ),
-)  # fmt: skip
 
 
 def queue_job(case: Case, queue: Queue, body: Body, user: str, sizes: Mapping[str, Size]) -> Job:

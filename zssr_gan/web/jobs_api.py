@@ -11,7 +11,8 @@ from starlette.responses import JSONResponse, Response
 
 from zssr_gan.web.body import Form, body
 from zssr_gan.web.case_folder import Case
-from zssr_gan.web.commands import METHODS, plan_json, queue_job
+from zssr_gan.web.commands import plan_json, queue_job
+from zssr_gan.web.methods import METHODS
 from zssr_gan.web.pictures_api import facts_of
 from zssr_gan.web.plans import Body, Size
 from zssr_gan.web.queue import Job, QueueError

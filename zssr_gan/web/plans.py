@@ -18,6 +18,7 @@ from zssr_gan.settings.zeroshot import is_small, learns_on_all
 from zssr_gan.web import results
 from zssr_gan.web.body import Form
 from zssr_gan.web.case_folder import Case, Original
+from zssr_gan.web.methods import PRESETS, Fusion, Preset
 
 Size = tuple[int, int, int]
 """Width and height in pixels, and frames: 1 of an image."""
@@ -31,13 +32,12 @@ class CommandError(ZssrGanError):
     """What was asked for is not possible with these files."""
 
 
-_MEANS = {"fuse": "none", "fuse-own": "own"}
+_MEANS: Mapping[Fusion, str] = {"fuse": "none", "fuse-own": "own"}
 
 
 _Index = Annotated[int, Field(ge=0, le=10**6)]
 _Place = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 _Name = Annotated[str, Field(max_length=200)]
-_Enhancing = Literal["fast", "quality"]
 
 
 class _Nothing(Form):
@@ -45,7 +45,7 @@ class _Nothing(Form):
 
 
 class _Enhance(Form):
-    method: _Enhancing = "fast"
+    method: Preset = "fast"
     scale: Literal[2, 3, 4] = 2
     degradation: _Name = "auto"
     region: tuple[_Index, _Index, _Index, _Index] | None = None
@@ -58,7 +58,7 @@ class _Track(Form):
 
 
 class _Fuse(Form):
-    method: Literal["fuse", "fuse-own"] = "fuse"
+    method: Fusion = "fuse"
     track: _Name | None = None
     reference: _Name | None = None
     frames: Annotated[int, Field(ge=2, le=1000)] | None = None
@@ -66,13 +66,13 @@ class _Fuse(Form):
 
 
 class _Video(Form):
-    method: _Enhancing = "fast"
+    method: Preset = "fast"
     track: _Name | None = None
     scale: Literal[2, 3, 4] = 2
 
 
 class _Compare(Form):
-    methods: Annotated[list[_Name], Field(min_length=1, max_length=8)] = Field(default=["fast", "quality"])
+    methods: Annotated[list[_Name], Field(min_length=1, max_length=8)] = Field(default=[*PRESETS])
 
 
 class Body(Form):
@@ -262,7 +262,7 @@ def _video(case: Case, chosen: list[Original], options: Mapping[str, Any], _size
 
 def _compare(_case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes: Mapping[str, Size]) -> Plan:
     asked = _options("compare", _Compare, options)
-    known = {"bicubic", "back-projected", "fast", "quality"}
+    known = {"bicubic", "back-projected", *PRESETS}
     if unknown := [name for name in asked.methods if name not in known]:
         raise CommandError(f"there is no method {unknown[0]} to compare; choose among {', '.join(sorted(known))}")
     (image,) = _only(chosen, "image", "comparing methods", one=True)

@@ -79,7 +79,6 @@ class Site:
     ) -> None:
         self.cases, self.address, self.device = cases, address, device
         self._users_file = users
-        self._read_users: tuple[int, Users] | None = None
         self.state = cases / SERVER_FOLDER
         self._memo = Memo()
         self.sessions = Sessions(self.state / "sessions.json", on_token)
@@ -99,10 +98,8 @@ class Site:
     def users(self) -> Users:
         """The users by now. Raises SettingsError where their file cannot be read."""
         assert self._users_file is not None
-        changed = self._users_file.stat().st_mtime_ns if self._users_file.exists() else 0
-        if self._read_users is None or self._read_users[0] != changed:
-            self._read_users = changed, read_users(self._users_file)
-        return self._read_users[1]
+        path = self._users_file
+        return self._memo.get("users", stamp(path), lambda: read_users(path))
 
     def admit(self, request: Request) -> Person:
         """Who sends a request. Raises Refusal without a valid cookie."""

@@ -32,7 +32,7 @@ export function show(root, name, rest) {
   const view = found[2].show(body, rest);
   return {
     ...view,
-    key_: view.key,
+    viewKey: view.key,
     update(what, facts) {
       if (what !== "upload") bar();
       view.update?.(what, facts);
@@ -56,5 +56,5 @@ export function key(event, shown) {
     if (name !== "mark" || state.open.originals.some(isVideo)) location.hash = step(name);
     return;
   }
-  shown.key_?.(event);
+  shown.viewKey?.(event);
 }
