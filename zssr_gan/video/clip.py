@@ -224,7 +224,7 @@ def _enlarge(
     with open_video(source, raw=options.raw, split=options.fields) as video:
         if video.info.sha256 != info.sha256:
             raise VideoError("was changed while it was read; nothing that was read of it can be relied on.")
-        for shown, x, averaged in steadied(_stills(video, box_of), plan.noise, reach):
+        for shown, x, averaged in steadied(_window_frames(video, box_of), plan.noise, reach):
             frame, box = shown.frame, shown.box
             if form is None:
                 form = _form(frame, box, info, plan, options)
@@ -250,7 +250,7 @@ def _enlarge(
     return form
 
 
-def _stills(video: Video, box_of: BoxOf) -> Iterator[WindowFrame[_Shown]]:
+def _window_frames(video: Video, box_of: BoxOf) -> Iterator[WindowFrame[_Shown]]:
     """The frames that are shown, each with those after it that repeat it."""
     last: _Shown | None = None
     for frame in video.frames:
