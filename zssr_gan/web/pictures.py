@@ -154,37 +154,37 @@ class Pictures:
             self._facts[key] = json.loads(path.read_bytes())
         return self._facts[key]
 
-    def problem(self, key: str, work: str) -> str | None:
-        """Why work on a file could not be done."""
-        path = self._folder / key / f"{work}.problem"
+    def problem(self, key: str, task: str) -> str | None:
+        """Why a task on a file could not be done."""
+        path = self._folder / key / f"{task}.problem"
         return path.read_text("utf-8") if path.exists() else None
 
     def make(
-        self, key: str, work: str, arguments: Mapping[str, object], *, once: str = "", long: bool = False
+        self, key: str, task: str, arguments: Mapping[str, object], *, once: str = "", long: bool = False
     ) -> Future[None]:
-        """Begin work on a file, unless it is begun; `once` tells it from other work of the kind.
+        """Begin a task on a file, unless it is begun; `once` tells it from others of its kind.
 
-        The future raises Refusal where the work cannot be done, now or when it was tried before.
+        The future raises Refusal where the task cannot be done, now or when it was tried before.
         """
-        folder, once = self._folder / key, once or work
+        folder, once = self._folder / key, once or task
         with self._lock:
             running = self._running.get((folder, once))
             if running is None:
                 pool = self._long if long else self._quick
-                running = pool.submit(self._make, key, work, once, arguments, LONG_SECONDS if long else SECONDS)
+                running = pool.submit(self._make, key, task, once, arguments, LONG_SECONDS if long else SECONDS)
                 self._running[folder, once] = running
                 running.add_done_callback(lambda _done: self._running.pop((folder, once), None))
             return running
 
-    def _make(self, key: str, work: str, once: str, arguments: Mapping[str, object], seconds: int) -> None:
+    def _make(self, key: str, task: str, once: str, arguments: Mapping[str, object], seconds: int) -> None:
         if (known := self.problem(key, once)) is not None:
             raise Refusal(422, known)
         folder = self._folder / key
         folder.mkdir(exist_ok=True)
-        error = self.decoder.decode(work, {**arguments, "folder": str(folder)}, seconds)
+        error = self.decoder.decode(task, {**arguments, "folder": str(folder)}, seconds)
         if error is not None:
             error = error.removeprefix(f"{arguments.get('path')}: ")
-            if work != "show_frames" or not error.startswith(_GIVEN_UP):  # frames come once the list of all is there
+            if task != "show_frames" or not error.startswith(_GIVEN_UP):  # frames come once the list of all is there
                 (folder / f"{once}.problem").write_text(error, "utf-8")
             raise Refusal(422, error)
         os.utime(folder)

@@ -181,11 +181,11 @@ def _path(one: dict[str, Any], name: str) -> Path:
     return path
 
 
-async def _made(site: Site, path: Path, work: str, name: str, arguments: dict[str, Any] | None = None) -> Response:
+async def _made(site: Site, path: Path, task: str, name: str, arguments: dict[str, Any] | None = None) -> Response:
     """A picture of a file of ours, made when it is first asked for and again where the file changed."""
     key = _key(path)
     if (made := site.pictures.place(key, name)) is None:
-        await asyncio.wrap_future(site.pictures.make(key, work, {"path": str(path), **(arguments or {})}, once=name))
+        await asyncio.wrap_future(site.pictures.make(key, task, {"path": str(path), **(arguments or {})}, once=name))
         made = site.pictures.place(key, name)
     if made is None:
         raise Refusal(404, f"{path.name}: has no such picture.")
