@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import struct
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -231,6 +232,34 @@ class TestCutBeforeEnd:
         data = jpeg(quality=95, subsampling=0)
         for fill in (bytes(1), bytes(600), b"\xff" * 600):
             assert np.array_equal(pixels(decode_picture(data[:-2] + fill + b"\xff\xd9", "x")), expected(data))
+
+    @pytest.mark.parametrize("options", [*KINDS, {"quality": 100}])
+    def test_fill_bytes_and_zeros_before_the_end_are_no_surplus(self, options):
+        data = jpeg(**options)
+        for fill in (b"\xff", b"\xff" * 9, b"\0", bytes(9)):
+            assert decode_picture(data[:-2] + fill + b"\xff\xd9", "x").notices == ()
+        assert "too many" in decode_picture(data[:-2] + b"U" * 99 + b"\xff\xd9", "x").notices[0]
+
+    @pytest.mark.parametrize("options", KINDS)
+    def test_fill_bytes_before_restart_markers(self, options):
+        data = jpeg(**options, **RESTARTS)
+        filled = re.sub(rb"\xff(?=[\xd0-\xd7])", b"\xff" * 3, data)
+        picture = decode_picture(filled, "x")
+        assert np.array_equal(pixels(picture), expected(data))
+        assert picture.notices == ()
+
+    def test_a_small_face_takes_little_time(self):
+        """Folders hold thousands: at most a few times what Pillow takes, without tables for each."""
+        data = jpeg(RGB.resize((64, 64)), quality=90)
+
+        def seconds(read):
+            begin = time.process_time()
+            for _ in range(10):
+                read()
+            return time.process_time() - begin
+
+        plain = min(seconds(lambda: expected(data)) for _ in range(3))
+        assert min(seconds(lambda: decode_picture(data, "x")) for _ in range(3)) < 20 * plain
 
     def test_lossless(self):
         """Its scans count no coefficients."""

@@ -1,6 +1,7 @@
 """Count the minimum coded units of JPEG's entropy-coded data. Source: ITU-T T.81, annexes C and F.2."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -8,7 +9,8 @@ Table = list[int]
 """Length of the code (times 256) and value, for each 16 bits that begin with it; 0 where no code begins so."""
 
 
-def huffman_tables(content: bytes, numbers: Set[int]) -> dict[int, Table]:
+@lru_cache(maxsize=8)  # most files have the same tables (T.81, K.3)
+def huffman_tables(content: bytes, numbers: frozenset[int]) -> dict[int, Table]:
     """The tables of these numbers (of DC, and 16 more of AC) in the contents of DHT segments; of two alike the last."""
     found: dict[int, tuple[list[int], bytes]] = {}
     at = 0

@@ -40,22 +40,17 @@ _CODES = (b"", b"\xa0" * 4, b"P" * 4)
 _HUFFMAN, _HUFFMAN_FRAMES = 0xC4, (0xC0, 0xC1, 0xC2)
 
 _INTERVALS, _MOST_BLOCKS = 4, 20_000  # at the begin of a scan, whose units are counted, and blocks of one of them
-_MOST_BYTES = 2**17  # of the part of a scan behind its last restart marker, whose units are counted
 
 
 @dataclass(slots=True)
 class _Frame:
-    """A JPEG's frame: its marker, size, sampling factors by component, the lowest bit seen of each coefficient.
-
-    `surplus` counts the bytes behind the last unit of a scan.
-    """
+    """A JPEG's frame: its marker, size, sampling factors by component, the lowest bit seen of each coefficient."""
 
     marker: int
     width: int
     height: int
     sampling: dict[int, tuple[int, int]]
     missing: dict[int, list[int]] = field(default_factory=dict)
-    surplus: int = 0
 
     def units(self, components: list[int]) -> int:
         """The number of minimum coded units of a scan (T.81, A.2)."""
@@ -86,33 +81,44 @@ def decode_jpeg(data: bytes, max_pixels: float) -> Decoded:
     notices = list(known.notices)
     samples, icc, more = _decoded(pixels, known.icc)
     # The end of arithmetic coding may lack zeros, so that only a missing EOI makes it suspect.
-    if not (ended and frame.marker in _ARITHMETIC) and not _is_whole(pixels[:-2], samples, known.icc):
-        raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete)")
+    surplus = not (ended and frame.marker in _ARITHMETIC) and _has_surplus(pixels[:-2], samples, known.icc)
     if not frame.complete:
         notices.append("The progressive JPEG file lacks its last scans: its pixels are coarser than they were.")
-    if frame.surplus:
-        notices.append(
-            f"The JPEG file holds {frame.surplus} bytes too many for its pixels: the last of them may be damaged."
-        )
+    if surplus:
+        notices.append("The JPEG file holds too many bytes for its pixels: the last of them may be damaged.")
     if not ended:
         notices.append("The JPEG file ends without its last marker (EOI); its pixels are complete.")
     return Decoded(samples, known.exif, icc, known.dpi, (*notices, *more), known.xmp, known.iptc)
 
 
-def _is_whole(data: bytes, samples: Samples, icc: bytes | None) -> bool:
-    """Whether the last scan, at the end of `data`, brings all pixels, none of them from a zero-filled tail."""
+def _has_surplus(data: bytes, samples: Samples, icc: bytes | None) -> bool:
+    """Whether bytes other than zeros and fill bytes stand behind the pixels of the last scan, at the end of `data`.
+
+    Raises ImageError where the scan does not bring all pixels, or some of them come from a zero-filled tail.
+    """
 
     def unchanged(scan: bytes) -> bool:
         """Whatever follows a complete scan changes nothing."""
         return np.array_equal(samples, _decoded(scan + _FILLER + b"\xff\xd9", icc)[0])
 
+    def not_needed(count: int, scan: bytes) -> bool:
+        """Whether the last bytes of a scan change nothing. Not every code is valid there, so that several are tried."""
+        short = scan[:-count].rstrip(b"\xff")
+        return len(short) >= begin and all(unchanged(short + code) for code in _CODES)
+
+    begin = data.rindex(b"\xff\xda")
+    begin += 2 + int.from_bytes(data[begin + 2 : begin + 4])
     scan = data.rstrip(b"\xff")  # fill bytes before a marker
-    filled = scan.rstrip(b"\0") + bytes(2)  # of which the last pixels may have need: 0xFF 0 is one byte of them
-    if not unchanged(scan):
-        return False
-    # Zeros may be all that a flat picture needs, but then the last ones are needed too. Not every code is valid there.
-    short = scan[:-_SURPLUS]
-    return len(scan) - len(filled) < _SURPLUS or unchanged(filled) or not all(unchanged(short + c) for c in _CODES)
+    needed = scan.rstrip(b"\0")
+    filled = needed + bytes(2)  # of which the last pixels may have need: 0xFF 0 is one byte of them
+    complete = unchanged(scan)
+    # Zeros may be all that a flat picture needs, but then the last ones are needed too.
+    many_zeros = len(scan) - len(filled) >= _SURPLUS
+    if not complete or (many_zeros and not unchanged(filled) and not_needed(_SURPLUS, scan)):
+        raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete)")
+    # A flat picture may need nothing but zeros, and where no code changes anything no byte is known to be too many.
+    flat = needed[:-1].endswith(bytes(_SURPLUS))
+    return not flat and not_needed(_SURPLUS, needed) and not not_needed(len(needed) - begin, needed)
 
 
 def _decoded(data: bytes, icc: bytes | None) -> tuple[Samples, bytes | None, tuple[str, ...]]:
@@ -197,26 +203,19 @@ def _check_scan(frame: _Frame, content: bytes, scan: bytes, interval: int, huffm
     if not in_order or len(found) not in (expected, expected + bool(interval)):
         what = f"{len(found)} of {expected}" if in_order else "out of order"
         raise ImageError(f"the JPEG file is damaged (restart markers are missing or misordered: {what})")
-    if frame.marker in _HUFFMAN_FRAMES and first == bits >> 4 == 0:
+    if found and frame.marker in _HUFFMAN_FRAMES and first == bits >> 4 == 0:
         alone = len(components) == 1  # its units are single blocks
         each = {one: 1 if alone else math.prod(frame.sampling[one]) for one in components}
         numbers = [(tables_used >> 4, tables_used & 15) for tables_used in content[2 : 2 + 2 * content[0] : 2]]
         blocks = [number for number, count in zip(numbers, each.values(), strict=True) for _ in range(count)]
         needed = {dc for dc, _ in blocks} | {16 + ac for _, ac in blocks if last}
-        tables = huffman_tables(huffman, needed)
-        if not needed <= tables.keys():  # a part of a TIFF file has its tables elsewhere
+        tables = huffman_tables(huffman, frozenset(needed))
+        if not needed <= tables.keys() or interval * len(blocks) > _MOST_BLOCKS:  # a TIFF file's tables are elsewhere
             return
-        parts = re.split(rb"\xff[\xd0-\xd7]", scan)
-        for part in parts[:-1][:_INTERVALS] if interval * len(blocks) <= _MOST_BLOCKS else ():
+        for part in re.split(rb"\xff+[\xd0-\xd7]", scan)[:-1][:_INTERVALS]:
             behind = bits_behind(part, interval, blocks, tables, only_dc=not last)
             if behind is None or len(behind) > 7 or len(set(behind)) > 1:
                 raise ImageError("the JPEG file is damaged (its restart interval, DRI, is not that of its pixels)")
-        end, units = parts[expected], frame.units(components) - expected * interval
-        if len(end) <= _MOST_BYTES:
-            behind = bits_behind(end, units, blocks, tables, only_dc=not last)
-            if behind is None:
-                raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete)")
-            frame.surplus = max(frame.surplus, len(behind) // 8)
 
 
 def checked_size(data: bytes) -> tuple[int, int]:
