@@ -275,3 +275,11 @@ def test_colour_of_a_bmp(size, space, tail, way, tmp_path):
     metadata, of_file = picture_of(image).metadata, decode_picture(data, "x").metadata
     assert (metadata.icc, metadata.colour) == (of_file.icc, of_file.colour)
     assert metadata.icc == tail if tail else dict(metadata.colour).keys() == {"gAMA", "cHRM"}
+
+
+@pytest.mark.parametrize("resolution", [(144, 72), (72, 144)])
+def test_unequal_resolution_of_exif(resolution):
+    block = Image.Exif()
+    block[282], block[283], block[296] = (*map(float, resolution), 2)
+    picture = picture_of(opened("JPEG", exif=block))
+    assert picture.metadata.dpi == resolution

@@ -69,6 +69,24 @@ class TestBmp:
         assert np.array_equal(levels(picture), RGB)
         assert np.array_equal((picture.alpha[0, 0] * 255).round(), np.arange(32))
 
+    @pytest.mark.parametrize("top_down", [False, True])
+    @pytest.mark.parametrize(("size", "compression"), [(40, 6), (56, 3), (124, 3)])
+    def test_alpha_of_one_bit(self, size, compression, top_down):
+        stored = np.random.default_rng(0).integers(0, 2**16, (4, 5), np.uint16)
+        rows = np.pad(stored if top_down else stored[::-1], ((0, 0), (0, 1))).tobytes()
+        start = 14 + max(size, 56)
+        header = struct.pack("<LllHHLLllLL", size, 5, -4 if top_down else 4, 1, 16, compression, len(rows), 0, 0, 0, 0)
+        header += struct.pack("<LLLL", 0x7C00, 0x3E0, 0x1F, 0x8000)
+        data = struct.pack("<2sLHHL", b"BM", start + len(rows), 0, 0, start) + header.ljust(start - 14, b"\0") + rows
+        picture = decode_picture(data, "x.bmp")
+        assert np.array_equal(picture.alpha[0].numpy() == 1, stored >= 2**15)
+        assert np.array_equal((picture.pixels[0] * 31).round().numpy(), stored >> 10 & 31)
+
+    def test_a_short_file_is_named_in_words(self):
+        for length in (14, 17, 22, 25):
+            with pytest.raises(ImageError, match="its header is not complete"):
+                decode_picture(self.bmp(0)[:length], "x.bmp")
+
     @pytest.mark.parametrize(("compression", "bits"), [(4, 24), (5, 24), (11, 32)])
     def test_what_pillow_does_not_read_is_not_called_damaged(self, compression, bits):
         data = self.bmp(255)

@@ -413,6 +413,22 @@ def test_last_strip_padded_to_whole_rows(compression, pack, bits, order, rows):
     assert not picture.notices
 
 
+@pytest.mark.parametrize("rows", [12, 24])
+def test_damage_in_lzma_is_refused(rows):
+    """Also in a strip that is padded to whole rows, whose check stands behind the picture's last pixel."""
+    padded = np.concatenate([GRAY[:12], np.zeros((rows - 12, GRAY.shape[1]), np.uint8)])
+    sound = lzma.compress(padded.tobytes())
+    for at in range(24, len(sound), 13):
+        part = bytearray(sound)
+        part[at] ^= 4
+        file = File()
+        place = file.put(bytes(part))
+        fields = [(273, 4, (place,)), (279, 4, (len(part),)), (278, 4, (rows,))]
+        file.directory(GRAY[:12], fields, packed=b"", compression=34925)
+        with pytest.raises(ImageError, match="damaged"):
+            decode_picture(bytes(file.data), "x")
+
+
 def test_transfer_function_is_named():
     file = File()
     file.directory(GRAY, [(301, 3, tuple(range(0, 65536, 256)))])

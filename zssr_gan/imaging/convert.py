@@ -88,8 +88,9 @@ def _picture_of_pil(image: Image.Image) -> Picture:
             dpi = dpi[::-1]
     if isinstance(exif, bytes) and isinstance(turned := info.get("original_orientation"), int):  # pillow-heif turned it
         exif = exif_of_turned(exif, turned)
-    if isinstance(exif, bytes) and dpi == (72, 72) and info.get("jfif_unit") not in (1, 2):
-        dpi = exif_dpi(exif)  # Pillow's own number where the file has none
+    jpeg = image.format in ("JPEG", "MPO") and isinstance(dpi, tuple) and len(set(dpi)) == 1
+    if isinstance(exif, bytes) and (jpeg or dpi == (72, 72)) and info.get("jfif_unit") not in (1, 2):
+        dpi = exif_dpi(exif)  # Pillow has its own number where the file has none, and x for both where it has two
     if isinstance(gamma := info.get("gamma"), float) and gamma > 0:
         colour["gAMA"] = struct.pack(">L", round(gamma * 1e5))
     if isinstance(xy := info.get("chromaticity"), tuple) and len(xy) == 8 and all(xy[1::2]):
@@ -161,7 +162,7 @@ def _signalled(image: Image.Image, data: bytes) -> tuple[dict[str, bytes], bytes
                 found, profile, notices = bmp_colour(data)
             case "BMP":
                 warnings.warn(
-                    "the file of the PIL image is not there any more, and a BMP's colour profile with it: "
+                    "the file of the PIL image is gone; a colour profile that the BMP may hold is left out: "
                     "give the image as Image.open returns it",
                     ResultWarning,
                     stacklevel=5,

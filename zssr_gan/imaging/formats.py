@@ -24,7 +24,7 @@ READ_AS: Final[Mapping[str, str]] = {
 _WITH_ALPHA = {"L": "LA", "RGB": "RGBA"}
 
 _BMP_INFO_BYTES, _V3_BYTES, _V4_BYTES, _V5_BYTES = 40, 56, 108, 124
-_ALPHA_BIT_FIELDS = 6
+_BIT_FIELDS, _ALPHA_BIT_FIELDS = 3, 6
 _CALIBRATED, _EMBEDDED = 0, 0x4D424544
 
 _UNSAID = 2  # H.273's code of primaries and transfer that are not said
@@ -68,7 +68,10 @@ def _opened(data: bytes, kind: str, max_pixels: float) -> Image.Image:
 
 def decode_bmp(data: bytes, max_pixels: float) -> Decoded:
     """Take a BMP file apart. Raises ImageError (without the file's name), and anything on damaged bytes."""
-    size, _, _, _, _, compression = struct.unpack_from("<LllHHL", data, 14)
+    if len(data) < 26:  # the shortest header
+        raise ImageError("the BMP file is damaged or truncated (its header is not complete)")
+    size, _, _, _, _, compression = struct.unpack_from("<LllHHL", data.ljust(54, b"\0"), 14)
+    given = data
     if (
         size >= _BMP_INFO_BYTES and compression == _ALPHA_BIT_FIELDS
     ):  # its four masks follow: a header with masks inside
@@ -81,9 +84,23 @@ def decode_bmp(data: bytes, max_pixels: float) -> Decoded:
         raise
     with image:
         samples, *_ = pillow_samples(image, None)
+        if (alpha := _alpha_bit(given, *image.size)) is not None:
+            samples = np.dstack([samples, alpha]).astype(np.uint8)
         dpi = image.info.get("dpi")
     colour, icc, notices = bmp_colour(data)
     return Decoded(samples, None, icc, dpi, notices, colour=colour)
+
+
+def _alpha_bit(data: bytes, width: int, height: int) -> Samples | None:
+    """The alpha (0 or 255) of a BMP of 16 bits a pixel whose masks give it the highest bit; None where it is 0."""
+    start, size, _, rows, _, bits, compression = struct.unpack_from("<LLllHHL", data.ljust(70, b"\0"), 10)
+    has_masks = compression == _ALPHA_BIT_FIELDS or (compression == _BIT_FIELDS and size >= _V3_BYTES)
+    if bits != 16 or not has_masks or struct.unpack_from("<L", data, 66) != (0x8000,):
+        return None
+    stride = (2 * width + 3) // 4 * 4
+    stored = np.frombuffer(data, np.uint8, stride * height, start).reshape(height, stride)
+    alpha = np.where(stored[:, 1 : 2 * width : 2] & 0x80, 255, 0).astype(np.uint8)
+    return (alpha[::-1] if rows > 0 else alpha) if alpha.any() else None
 
 
 def bmp_colour(data: bytes) -> tuple[dict[str, bytes], bytes | None, tuple[str, ...]]:

@@ -6,6 +6,7 @@ Source: TIFF 6.0 (Adobe, 1992) and its supplements; tags and codes are named the
 """
 
 import io
+import lzma
 import math
 import struct
 import zlib
@@ -49,9 +50,9 @@ _EXIF: Final = frozenset({34665, 34853})
 
 # None, three of CCITT (fax), LZW, JPEG, Deflate (two codes), PackBits, LZMA, Zstandard: what cameras, scanners and
 # libraries write. The exotic rest (JPEG 2000, JPEG XR, ...) is a wider door for hostile files than it is worth.
-_NONE, _LZW, _JPEG, _PACKBITS, _ZSTANDARD, _DEFLATE = 1, 5, 7, 32773, 50000, (8, 32946)
+_NONE, _LZW, _JPEG, _PACKBITS, _LZMA, _ZSTANDARD, _DEFLATE = 1, 5, 7, 32773, 34925, 50000, (8, 32946)
 
-_COMPRESSIONS = (_NONE, 2, 3, 4, _LZW, _JPEG, *_DEFLATE, _PACKBITS, 34925, _ZSTANDARD)
+_COMPRESSIONS = (_NONE, 2, 3, 4, _LZW, _JPEG, *_DEFLATE, _PACKBITS, _LZMA, _ZSTANDARD)
 
 _LARGEST_STRIP = 2**26  # bytes of one that is padded beyond the picture
 
@@ -206,7 +207,7 @@ def _check_storage(page: tifffile.TiffPage, data: bytes, max_pixels: float) -> N
     parts = [(start, start + length) for start, length in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not parts or any(not start < end <= len(data) for start, end in parts):
         raise ImageError("the TIFF file is damaged or truncated (pixels that its header names are missing)")
-    if page.compression in (_NONE, *_DEFLATE):
+    if page.compression in (_NONE, _LZMA, *_DEFLATE):
         _check_lengths(page, data, parts)
     part_pixels = math.prod(page.chunks)
     if part_pixels > 4 * max_pixels * page.samplesperpixel:
@@ -235,7 +236,7 @@ def _may_be_padded(page: tifffile.TiffPage) -> bool:
 
 
 def _check_lengths(page: tifffile.TiffPage, data: bytes, parts: Sequence[tuple[int, int]]) -> None:
-    """Hold each strip or tile against the header, deflated ones unpacked to their checksum (Adler-32).
+    """Hold each strip or tile against the header, those by Deflate or LZMA unpacked to their checksum.
 
     tifffile stops at the last pixel, and fills what is missing with zeros.
     """
@@ -244,12 +245,25 @@ def _check_lengths(page: tifffile.TiffPage, data: bytes, parts: Sequence[tuple[i
             if end - start < left * row_bytes:
                 raise ImageError("the TIFF file is damaged or truncated (a part is shorter than its header says)")
             continue
+        if page.compression == _LZMA:
+            _check_lzma(data[start:end], left * row_bytes, rows * row_bytes)
+            continue
         stream, size, rest = zlib.decompressobj(), 0, data[start:end]
         while not stream.eof and rest and size <= rows * row_bytes:
             size += len(stream.decompress(rest, 2**20))
             rest = stream.unconsumed_tail
         if not stream.eof or size not in (left * row_bytes, rows * row_bytes):
             raise ImageError("the TIFF file is damaged or truncated (a deflated part does not fit its header)")
+
+
+def _check_lzma(part: bytes, least: int, most: int) -> None:
+    """Unpack a part to the end of its stream, where its check stands. Raises lzma.LZMAError or ImageError."""
+    stream, size = lzma.LZMADecompressor(), 0
+    while not stream.eof and size <= most and (part or not stream.needs_input):
+        size += len(stream.decompress(part, 2**20))
+        part = b""
+    if not stream.eof or size < least:
+        raise ImageError("the TIFF file is damaged or truncated (an LZMA part does not fit its header)")
 
 
 def _unpacked(block: Block, stored: Directory, page: tifffile.TiffPage, data: bytes) -> bytes:
