@@ -81,7 +81,9 @@ def decode_jpeg(data: bytes, max_pixels: float) -> Decoded:
     notices = list(known.notices)
     samples, icc, more = _decoded(pixels, known.icc)
     # The end of arithmetic coding may lack zeros, so that only a missing EOI makes it suspect.
-    surplus = not (ended and frame.marker in _ARITHMETIC) and _has_surplus(pixels[:-2], samples, known.icc)
+    surplus = not (ended and frame.marker in _ARITHMETIC) and _has_surplus(
+        pixels[:-2], samples, known.icc, 4 * _SURPLUS if frame.marker in _PROGRESSIVE else _SURPLUS
+    )
     if not frame.complete:
         notices.append("The progressive JPEG file lacks its last scans: its pixels are coarser than they were.")
     if surplus:
@@ -91,8 +93,10 @@ def decode_jpeg(data: bytes, max_pixels: float) -> Decoded:
     return Decoded(samples, known.exif, icc, known.dpi, (*notices, *more), known.xmp, known.iptc)
 
 
-def _has_surplus(data: bytes, samples: Samples, icc: bytes | None) -> bool:
+def _has_surplus(data: bytes, samples: Samples, icc: bytes | None, least: int) -> bool:
     """Whether bytes other than zeros and fill bytes stand behind the pixels of the last scan, at the end of `data`.
+
+    At least so many: a progressive file's last refinements may change no pixel.
 
     Raises ImageError where the scan does not bring all pixels, or some of them come from a zero-filled tail.
     """
@@ -118,7 +122,7 @@ def _has_surplus(data: bytes, samples: Samples, icc: bytes | None) -> bool:
         raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete)")
     # A flat picture may need nothing but zeros, and where no code changes anything no byte is known to be too many.
     flat = needed[:-1].endswith(bytes(_SURPLUS))
-    return not flat and not_needed(_SURPLUS, needed) and not not_needed(len(needed) - begin, needed)
+    return not flat and not_needed(least, needed) and not not_needed(len(needed) - begin, needed)
 
 
 def _decoded(data: bytes, icc: bytes | None) -> tuple[Samples, bytes | None, tuple[str, ...]]:
