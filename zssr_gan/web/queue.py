@@ -307,7 +307,8 @@ class Queue:
             raise self._refused(error) from error
 
     def _refused(self, error: sqlite3.Error) -> OutputError:
-        return OutputError(f"{self._path}: the queue cannot be written ({error}); make room there, or allow writing.")
+        mend = "make room there, or allow writing" if isinstance(error, sqlite3.OperationalError) else "move it away"
+        return OutputError(f"{self._path}: the queue cannot be used ({error}); {mend}.")
 
     def _change(self, db: sqlite3.Connection) -> int:
         (latest,) = db.execute("select coalesce(max(changed), 0) + 1 from jobs").fetchone()
