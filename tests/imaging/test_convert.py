@@ -281,5 +281,7 @@ def test_colour_of_a_bmp(size, space, tail, way, tmp_path):
 def test_unequal_resolution_of_exif(resolution):
     block = Image.Exif()
     block[282], block[283], block[296] = (*map(float, resolution), 2)
-    picture = picture_of(opened("JPEG", exif=block))
-    assert picture.metadata.dpi == resolution
+    image = opened("JPEG", exif=block)
+    assert picture_of(image).metadata.dpi == resolution
+    image.info["dpi"] = (300, 300)  # by the person who uses it
+    assert picture_of(image).metadata.dpi == (300, 300)

@@ -433,3 +433,13 @@ def test_profile_in_parts():
     for number, part in ((2, PROFILE[half:]), (1, PROFILE[:half])):
         image = with_segment(image, 0xE2, b"ICC_PROFILE\0" + bytes([number, 2]) + part)
     assert decode_picture(image, "x").metadata.icc == PROFILE
+
+
+@pytest.mark.parametrize(
+    ("top", "left", "height", "width", "quality"), [(369, 359, 36, 76, 1), (160, 243, 85, 12, 2), (132, 7, 73, 9, 2)]
+)
+def test_a_last_restart_interval_that_changes_no_pixel_is_no_surplus(top, left, height, width, quality):
+    crop = Image.fromarray(skimage.data.astronaut()[top : top + height, left : left + width])
+    file = io.BytesIO()
+    crop.save(file, "JPEG", quality=quality, progressive=True, restart_marker_blocks=2)
+    assert not decode_picture(file.getvalue(), "x").notices

@@ -146,3 +146,7 @@ def test_cases_of_one_title_lie_apart(tmp_path: Path) -> None:
     assert [create_case(tmp_path, title, "ann").id for title in ("A 1", "A 1", "日本", "v1.2/x")] == [
         "a-1", "a-1-2", "case", "v1-2-x",
     ]  # fmt: skip
+
+
+def test_other_accounts_of_the_machine_cannot_look_into_a_case(tmp_path: Path) -> None:
+    assert create_case(tmp_path, "A", "ann").folder.stat().st_mode & 0o077 == 0

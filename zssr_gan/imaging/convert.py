@@ -88,9 +88,11 @@ def _picture_of_pil(image: Image.Image) -> Picture:
             dpi = dpi[::-1]
     if isinstance(exif, bytes) and isinstance(turned := info.get("original_orientation"), int):  # pillow-heif turned it
         exif = exif_of_turned(exif, turned)
-    jpeg = image.format in ("JPEG", "MPO") and isinstance(dpi, tuple) and len(set(dpi)) == 1
-    if isinstance(exif, bytes) and (jpeg or dpi == (72, 72)) and info.get("jfif_unit") not in (1, 2):
-        dpi = exif_dpi(exif)  # Pillow has its own number where the file has none, and x for both where it has two
+    if isinstance(exif, bytes) and isinstance(dpi, tuple) and info.get("jfif_unit") not in (1, 2):
+        # Pillow has its own number where the file has none, and of a JPEG's two it has x for both.
+        stated, jpeg = exif_dpi(exif), image.format in ("JPEG", "MPO")
+        if dpi == (72, 72) or (jpeg and stated is not None and dpi[0] == dpi[1] and abs(dpi[0] - stated[0]) < 0.5):
+            dpi = stated
     if isinstance(gamma := info.get("gamma"), float) and gamma > 0:
         colour["gAMA"] = struct.pack(">L", round(gamma * 1e5))
     if isinstance(xy := info.get("chromaticity"), tuple) and len(xy) == 8 and all(xy[1::2]):

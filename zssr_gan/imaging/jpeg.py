@@ -120,8 +120,9 @@ def _has_surplus(data: bytes, samples: Samples, icc: bytes | None, least: int) -
     many_zeros = len(scan) - len(filled) >= _SURPLUS
     if not complete or (many_zeros and not unchanged(filled) and not_needed(_SURPLUS, scan)):
         raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete)")
-    # A flat picture may need nothing but zeros, and where no code changes anything no byte is known to be too many.
-    flat = needed[:-1].endswith(bytes(_SURPLUS))
+    # A flat picture may need nothing but zeros, and the last restart interval may change no pixel. Where no code
+    # changes anything, no byte is known to be too many.
+    flat = needed[:-1].endswith(bytes(_SURPLUS)) or re.search(rb"\xff[\xd0-\xd7]", needed[-least:]) is not None
     return not flat and not_needed(least, needed) and not not_needed(len(needed) - begin, needed)
 
 

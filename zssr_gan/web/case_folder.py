@@ -315,7 +315,7 @@ def _new_folder(cases: Path, name: str) -> Path:
     while True:  # another window may take the name meanwhile
         folder = cases / _free_name(name, taken)
         try:
-            folder.mkdir()
+            folder.mkdir(mode=0o700)  # other accounts of this machine have no part in it
             return folder
         except FileExistsError:
             taken.add(folder.name)
