@@ -7,7 +7,7 @@ import typer
 
 from zssr_gan.cli.exit_codes import running
 from zssr_gan.cli.options import FILES, Overwrite
-from zssr_gan.cli.video import Fields, Raw, marked, parse_display
+from zssr_gan.cli.video import Fields, Raw, follow_with_sheet, marked, parse_display
 from zssr_gan.errors import ImageError, OutputError, SettingsError
 
 if TYPE_CHECKING:
@@ -176,8 +176,6 @@ def _followed(
 ) -> "tuple[TrackSource, bytes | None]":
     """The track in a file; or followed now, with its sheet."""
     from zssr_gan.video.crops import TrackSource
-    from zssr_gan.video.track_sheet import TrackSheet
-    from zssr_gan.video.tracking import follow
     from zssr_gan.video.tracks import read_track
 
     if len(inputs) != 1:
@@ -189,20 +187,10 @@ def _followed(
         if found.edited:
             bar.note(f"{track}: was edited after it was written, and is used as it is now")
         return TrackSource(video, found, most=most), None
-    bar.start(0, str(video))
-    sheet = TrackSheet()
-    found = follow(
-        video,
-        mark,
-        raw=None if raw is None else raw.value,
-        split=fields.value,
-        most=most,
-        on_frame=sheet.add,
-        on_progress=bar.update,
-    )
+    found, sheet = follow_with_sheet(video, mark, fields, raw, most, bar)
     first, last = found.frames[0].index, found.frames[-1].index
     bar.note(f"followed through frames {first} to {last}")
-    return TrackSource(video, found, most=most), sheet.encode(found)
+    return TrackSource(video, found, most=most), sheet
 
 
 def _show(done: "FusedStills", output: Path, bar: "Bar") -> None:

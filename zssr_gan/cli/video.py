@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zssr_gan.video.frames import Frame, Video, VideoInfo
     from zssr_gan.video.table import Summary
     from zssr_gan.video.tracking import Mark
+    from zssr_gan.video.tracks import Track
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -287,27 +288,14 @@ def track(
     with running(failed=(VideoError, OutputError)) as bar:
         from zssr_gan.files import write_together
         from zssr_gan.inference.outputs import check_new_files
-        from zssr_gan.video.track_sheet import TrackSheet
-        from zssr_gan.video.tracking import follow
 
         if output.suffix.lower() != ".json":
             raise SettingsError(f"-o {output}: a track is a .json file, with its sheet, a .png, beside it")
         picture = output.with_suffix(".png")
         mark = marked(region, frame, corners)
         check_new_files([output, picture], [file], overwrite=overwrite)
-        bar.start(0, str(file))
-        sheet = TrackSheet()
-        found = follow(
-            file,
-            mark,
-            raw=None if raw is None else raw.value,
-            split=fields.value,
-            most=most,
-            on_frame=sheet.add,
-            on_progress=bar.update,
-        )
-        written = {output: found.encode(), picture: sheet.encode(found)}
-        write_together(written, replaceable=list(written) if overwrite else [])
+        found, sheet = follow_with_sheet(file, mark, fields, raw, most, bar)
+        write_together({output: found.encode(), picture: sheet}, replaceable=[output, picture] if overwrite else [])
         used = [one for one in found.frames if one.status == "tracked"]
         errors = sorted(one.error_px for one in used if one.error_px)
         off = f", standard error {errors[len(errors) // 2]:.3f} pixels (median)" if errors else ""
@@ -316,6 +304,27 @@ def track(
             bar.note(f"{way}: {why}")
         if hidden := len(found.frames) - len(used):
             bar.note(f"{hidden} frames between are not to be used; the file says why")
+
+
+def follow_with_sheet(
+    video: Path, mark: "Mark", fields: Fields, raw: Raw | None, most: int | None, bar: "Bar"
+) -> tuple["Track", bytes]:
+    """Follow a mark through a video; its track, and the PNG of the sheet that shows where it was found."""
+    from zssr_gan.video.track_sheet import TrackSheet
+    from zssr_gan.video.tracking import follow
+
+    bar.start(0, str(video))
+    sheet = TrackSheet()
+    found = follow(
+        video,
+        mark,
+        raw=None if raw is None else raw.value,
+        split=fields.value,
+        most=most,
+        on_frame=sheet.add,
+        on_progress=bar.update,
+    )
+    return found, sheet.encode(found)
 
 
 def marked(region: str | None, frame: int | None, corners: str | None) -> "Mark":
