@@ -1,6 +1,7 @@
 import asyncio
 
 from tests.web.client import Client
+from zssr_gan.web.log import read_log
 from zssr_gan.web.site import Site
 from zssr_gan.web.worker import preview_of
 
@@ -19,6 +20,8 @@ def test_jobs_are_listed_stopped_resumed_and_moved(site: Site, client: Client) -
     assert client.post(f"/api/jobs/{first.id}/stop").json["state"] == "stopped"
     assert client.post(f"/api/jobs/{first.id}/stop").error == "job 1 has ended already (stopped)."
     assert client.post(f"/api/jobs/{first.id}/resume").json["state"] == "queued"
+    acts = [(entry["act"], entry["facts"].get("attempt")) for entry in read_log(site.cases / case)]
+    assert acts[-2:] == [("job ended", 1), ("job resumed", 2)]
     for number in ("99", "9" * 30, "-1", "x"):
         assert client.post(f"/api/jobs/{number}/stop").status == 404
     assert client.get(f"/api/jobs/{first.id}/preview.png").status == 404

@@ -109,6 +109,8 @@ def web(
                 bar.result(f"open {url}")
             else:
                 announce(site.sessions.token)
+            if site.queue_notice is not None:
+                bar.note(site.queue_notice)
             bar.info(f"cases: {cases}; stop with Ctrl-C")
             sys.stdout.flush()
             if opens:

@@ -31,6 +31,8 @@ from zssr_gan.web import log
 
 CASE_FILE = "case.json"
 CASE_VERSION = 1
+LARGEST_JOB = 10**15
+"""Numbers of jobs are below it: SQLite has room for them."""
 SERVER_FOLDER = ".zssr-gan-web"
 """In the folder of cases: the queue, users' sessions, uploads in work, pictures, previews, locks, what was measured."""
 
@@ -162,8 +164,10 @@ class Case:
         return Original(**facts, received=entry["time"])
 
     def highest_job(self) -> int:
-        """The highest number among its results, also of another machine; 0 of none."""
-        return max(map(job_number, (self.folder / "results").glob("*_*")), default=0)
+        """The highest number among its results and in its log, also of another machine; 0 of none."""
+        logged = [entry["facts"].get("job") for entry in log.read_log(self.folder)]
+        numbers = [number for number in logged if isinstance(number, int) and number < LARGEST_JOB]
+        return max([*map(job_number, (self.folder / "results").glob("*_*")), *numbers], default=0)
 
 
 def create_case(
@@ -276,7 +280,7 @@ def delete_case(case: Case, user: str) -> None:
 def job_number(path: Path) -> int:
     """The number of the job that made a file or folder, by its name: 3 of `3_enhance`; 0 of other names."""
     number = path.name.partition("_")[0]
-    return int(number) if number.isdecimal() and number.isascii() else 0
+    return int(number) if re.fullmatch("[0-9]{1,15}", number) else 0
 
 
 def kind_of(path: Path) -> Kind:

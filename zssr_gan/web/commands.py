@@ -20,8 +20,14 @@ def queue_job(case: Case, queue: Queue, body: Body, user: str, sizes: Mapping[st
     job = queue.add(
         case.id, user, made.kind, made.argv, made.title, above=case.highest_job(), pictures=pictures, pixels=pixels
     )
-    log.append_once(case.folder, user, "job queued", job.id, 1, kind=job.kind, argv=list(job.argv))
+    log_queued(case, job)
     return job
+
+
+def log_queued(case: Case, job: Job) -> None:
+    """Log that a job was queued, unless the log says so. Raises OutputError."""
+    facts = {name: getattr(job, name) for name in ("kind", "title", "argv", "pictures", "pixels")}
+    log.append_once(case.folder, job.user, "job queued", job.id, 1, **facts)
 
 
 def plan_json(case: Case, queue: Queue, body: Body, sizes: Mapping[str, Size]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from zssr_gan.web import log
 from zssr_gan.web.body import Form, body
 from zssr_gan.web.case_folder import Case
 from zssr_gan.web.commands import plan_json, queue_job
@@ -67,12 +68,30 @@ async def all_jobs(site: Site, _request: Request, person: Person) -> Response:
 
 async def stop(site: Site, request: Request, person: Person) -> Response:
     """POST /api/jobs/J/stop."""
-    return await _change(site, request, person, site.queue.stop)
+
+    def stop_job(number: int) -> Job:
+        job = site.queue.stop(number)
+        folder = site.case(job.case, person).folder
+        if job.state == "stopped":
+            facts: dict[str, Any] = {"code": None, "message": job.message, "kind": job.kind, "state": job.state}
+            log.append_once(folder, person.name, "job ended", job.id, job.attempt, **facts, files={})
+        else:
+            log.append(folder, person.name, "job stop asked", job=job.id, attempt=job.attempt)
+        return job
+
+    return await _change(site, request, person, stop_job)
 
 
 async def resume(site: Site, request: Request, person: Person) -> Response:
     """POST /api/jobs/J/resume."""
-    return await _change(site, request, person, site.queue.resume)
+
+    def resume_job(number: int) -> Job:
+        job = site.queue.resume(number)
+        folder = site.case(job.case, person).folder
+        log.append(folder, person.name, "job resumed", job=job.id, attempt=job.attempt)
+        return job
+
+    return await _change(site, request, person, resume_job)
 
 
 async def move(site: Site, request: Request, person: Person) -> Response:

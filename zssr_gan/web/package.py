@@ -181,8 +181,8 @@ def _commands(case: Case) -> str:
         if entry["act"] == "job queued":
             lines += [f"# job {facts.get('job')}, {entry['time']}, {entry['user']}", log.command_of(facts), ""]
         elif entry["act"] == "job ended":
-            ended = f"{facts.get('state')} with exit code {facts.get('code')}"
-            lines += [f"# job {facts.get('job')} {ended}, {entry['time']}", ""]
+            code = "" if facts.get("code") is None else f" with exit code {facts['code']}"
+            lines += [f"# job {facts.get('job')} {facts.get('state')}{code}, {entry['time']}", ""]
     return "\n".join(lines) + "\n"
 
 

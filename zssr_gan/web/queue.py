@@ -7,21 +7,19 @@ was answered outlives a power cut (WAL, synchronous=FULL); progress alone may be
 import json
 import shlex
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from zssr_gan.errors import OutputError, ZssrGanError
+from zssr_gan.errors import ZssrGanError
+from zssr_gan.web.database import Database
 from zssr_gan.web.log import now
 
 State = Literal["queued", "running", "done", "failed", "stopped"]
 
 _ENDED = ("done", "failed", "stopped")
-_BUSY_S = 30.0
 
 _SCHEMA = f"""
 create table if not exists jobs (
@@ -98,6 +96,15 @@ class Job:
         return (end - datetime.fromisoformat(self.started)).total_seconds()
 
 
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"[{name}]" for name in names)  # in double quotes a missing column would be a string
+
+
+_COLUMNS = [field.name for field in fields(Job) if field.name != "position"]
+ANY_JOB = f"select {_quoted([*_COLUMNS, 'worker', 'place', 'turn', 'changed'])} from jobs limit 1"
+"""A query that the file of a queue answers."""
+
+
 class Queue:
     """The queue in a file; for use by several threads and processes.
 
@@ -105,15 +112,29 @@ class Queue:
         path: of the file, which is made.
 
     Raises:
-        OutputError: it cannot be written, or is no queue.
+        OutputError: it cannot be written, or is damaged.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._connections = path, threading.local()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self._writing() as db:
-            for statement in _SCHEMA.split(";"):
-                db.execute(statement)
+        self._database = Database(path, _SCHEMA)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it holds the jobs of the cases' logs: not before `restore`."""
+        return bool(self._database.connection.execute("pragma user_version").fetchone()[0])
+
+    def restore(self, jobs: Iterable[Job]) -> list[Job]:
+        """Add jobs as they are, but those with a number that is taken; returns the added ones. `is_complete` then."""
+        names = [name for name in _COLUMNS if name not in ("stop", "progress")] + ["place", "changed"]
+        insert = f"insert or ignore into jobs ({_quoted(names)}) values ({', '.join(f':{name}' for name in names)})"
+        added = []
+        with self._database.writing() as db:
+            for job in jobs:
+                place = 0 if job.started else job.id  # what was interrupted comes first
+                row = asdict(job) | {"argv": json.dumps(job.argv), "place": place, "changed": self._change(db)}
+                added += [job] * db.execute(insert, row).rowcount
+            db.execute("pragma user_version = 1")
+        return added
 
     def add(
         self,
@@ -138,7 +159,7 @@ class Queue:
             above: the number is larger than this, as those of the case's results of another machine.
             pictures, pixels: see `Job`.
         """
-        with self._writing() as db:
+        with self._database.writing() as db:
             number = self._next(db, above)
             words = json.dumps(list(argv(number)))
             row = (number, case, user, kind, title, words, pictures, pixels, number, now(), self._change(db))
@@ -151,7 +172,7 @@ class Queue:
 
     def next_number(self, above: int = 0) -> int:
         """The number that the next job gets, unless another comes first."""
-        return self._next(self._db, above)
+        return self._next(self._database.connection, above)
 
     def job(self, number: int) -> Job:
         """One job. Raises QueueError: there is none."""
@@ -165,12 +186,12 @@ class Queue:
 
     def changes(self, since: int) -> tuple[int, list[Job]]:
         """The number of the last change, and the jobs that changed after the change `since`; cheap where none did."""
-        (latest,) = self._db.execute("select coalesce(max(changed), 0) from jobs").fetchone()
+        (latest,) = self._database.connection.execute("select coalesce(max(changed), 0) from jobs").fetchone()
         return latest, self._jobs("where changed > ? order by id", since) if latest > since else []
 
     def claim(self, worker: str) -> Job | None:
         """Take the next job: the first of the user whose last turn is longest ago; None where nothing waits."""
-        with self._writing() as db:
+        with self._database.writing() as db:
             row = db.execute(
                 "select id from jobs waiting where state = 'queued' order by "
                 "(select coalesce(max(turn), 0) from jobs theirs where theirs.user = waiting.user), place, id limit 1"
@@ -187,7 +208,7 @@ class Queue:
 
     def requeue(self, worker: str) -> list[Job]:
         """Put the jobs that a killed worker left back, before all others; each goes on as the same attempt."""
-        with self._writing() as db:
+        with self._database.writing() as db:
             left = [
                 row[0] for row in db.execute("select id from jobs where state = 'running' and worker = ?", (worker,))
             ]
@@ -201,7 +222,7 @@ class Queue:
 
     def progress(self, number: int, facts: Mapping[str, Any]) -> bool:
         """Note where a running job stands; returns whether it was asked to stop."""
-        with self._writing(durable=False) as db:
+        with self._database.writing(durable=False) as db:
             db.execute(
                 "update jobs set progress = ?, changed = ? where id = ? and state = 'running'",
                 (json.dumps(dict(facts)), self._change(db), number),
@@ -210,12 +231,12 @@ class Queue:
 
     def stops(self, number: int) -> bool:
         """Whether a running job was asked to stop."""
-        row = self._db.execute("select stop from jobs where id = ?", (number,)).fetchone()
+        row = self._database.connection.execute("select stop from jobs where id = ?", (number,)).fetchone()
         return row is None or bool(row[0])
 
     def finish(self, number: int, state: State, message: str | None, ended: str | None = None) -> None:
         """Note the end of a running job: done, failed, stopped, or queued again."""
-        with self._writing() as db:
+        with self._database.writing() as db:
             db.execute(
                 "update jobs set state = ?, message = ?, ended = ?, stop = 0, changed = ? "
                 "where id = ? and state = 'running'",
@@ -224,7 +245,7 @@ class Queue:
 
     def stop(self, number: int) -> Job:
         """Stop a job: a queued one at once, a running one when its worker sees it. Raises QueueError: it has ended."""
-        with self._writing() as db:
+        with self._database.writing() as db:
             row = db.execute("select state from jobs where id = ?", (number,)).fetchone()
             if row is not None and row[0] in _ENDED:
                 raise QueueError(f"job {number} has ended already ({row[0]})")
@@ -239,7 +260,7 @@ class Queue:
 
     def resume(self, number: int) -> Job:
         """Queue a stopped or failed job again, as its next attempt. Raises QueueError: it is done, or has not ended."""
-        with self._writing() as db:
+        with self._database.writing() as db:
             done = db.execute(
                 "update jobs set state = 'queued', attempt = attempt + 1, place = (select max(place) + 1 from jobs), "
                 "message = null, progress = null, ended = null, changed = ? "
@@ -252,7 +273,7 @@ class Queue:
 
     def move(self, number: int, place: int) -> Job:
         """Give a queued job another place among those that wait, from 1. Raises QueueError: it does not wait."""
-        with self._writing() as db:
+        with self._database.writing() as db:
             waiting = [row[0] for row in db.execute("select id from jobs where state = 'queued' order by place, id")]
             if number not in waiting:
                 raise QueueError(f"job {number} does not wait any more, so its place cannot change")
@@ -265,7 +286,7 @@ class Queue:
 
     def forget(self, case: str) -> None:
         """Remove the jobs of a deleted case. Raises QueueError: one of them runs."""
-        with self._writing() as db:
+        with self._database.writing() as db:
             running = db.execute("select id from jobs where \"case\" = ? and state = 'running'", (case,)).fetchone()
             if running is not None:
                 raise QueueError(f"job {running[0]} of this case runs; stop it first")
@@ -276,40 +297,6 @@ class Queue:
         done = self._jobs("where kind = ? and state = 'done' order by id desc limit 50", kind)
         return [(job, job.seconds) for job in done if job.seconds is not None]
 
-    @property
-    def _db(self) -> sqlite3.Connection:
-        """This thread's connection."""
-        if not hasattr(self._connections, "db"):
-            try:
-                db = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
-                db.execute("pragma journal_mode = wal")
-            except sqlite3.Error as error:
-                raise self._refused(error) from error
-            self._connections.db = db
-        connection: sqlite3.Connection = self._connections.db
-        return connection
-
-    @contextmanager
-    def _writing(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
-        """One transaction, which ends on the disk unless not `durable`."""
-        db = self._db
-        try:
-            db.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
-            db.execute("begin immediate")
-            try:
-                yield db
-                db.execute("commit")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("rollback")
-                raise
-        except sqlite3.Error as error:
-            raise self._refused(error) from error
-
-    def _refused(self, error: sqlite3.Error) -> OutputError:
-        mend = "make room there, or allow writing" if isinstance(error, sqlite3.OperationalError) else "move it away"
-        return OutputError(f"{self._path}: the queue cannot be used ({error}); {mend}.")
-
     def _change(self, db: sqlite3.Connection) -> int:
         (latest,) = db.execute("select coalesce(max(changed), 0) + 1 from jobs").fetchone()
         return int(latest)
@@ -319,9 +306,8 @@ class Queue:
         return 1 + max(above, 0 if row is None else int(row[0]))
 
     def _jobs(self, where: str, *values: object) -> list[Job]:
-        names = [field.name for field in fields(Job) if field.name != "position"]
-        rows = self._db.execute(f"select {', '.join(map(_quoted, names))} from jobs {where}", values).fetchall()
-        jobs = [dict(zip(names, row, strict=True)) for row in rows]
+        rows = self._database.connection.execute(f"select {_quoted(_COLUMNS)} from jobs {where}", values).fetchall()
+        jobs = [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
         places = self._positions() if any(job["state"] == "queued" for job in jobs) else {}
         for job in jobs:
             job |= {
@@ -334,8 +320,12 @@ class Queue:
 
     def _positions(self) -> dict[int, int]:
         """In which order queued jobs are claimed, by number: users take turns."""
-        waiting = self._db.execute("select user, id from jobs where state = 'queued' order by place, id").fetchall()
-        turns = dict(self._db.execute("select user, coalesce(max(turn), 0) from jobs group by user").fetchall())
+        waiting = self._database.connection.execute(
+            "select user, id from jobs where state = 'queued' order by place, id"
+        ).fetchall()
+        turns = dict(
+            self._database.connection.execute("select user, coalesce(max(turn), 0) from jobs group by user").fetchall()
+        )
         last, order = max(turns.values(), default=0), list[int]()
         while waiting:
             first = min(waiting, key=lambda row: turns[row[0]])  # the first of several with the same turn
@@ -344,7 +334,3 @@ class Queue:
             turns[first[0]] = last
             order.append(first[1])
         return {number: position for position, number in enumerate(order, 1)}
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"'

@@ -19,7 +19,8 @@ from zssr_gan.web.log import NAME as LOG
 from zssr_gan.web.log import LogCheck, verify_log
 from zssr_gan.web.memo import Memo, stamp
 from zssr_gan.web.pictures import Decoder, Pictures
-from zssr_gan.web.queue import Job, Queue
+from zssr_gan.web.queue import Job
+from zssr_gan.web.rebuild import open_queue
 from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.sessions import Sessions
 from zssr_gan.web.uploads import Uploads
@@ -83,7 +84,7 @@ class Site:
         self._memo = Memo()
         self.sessions = Sessions(self.state / "sessions.json", on_token)
         self.uploads = Uploads(self.state / "uploads", upload_limit_bytes)
-        self.queue = Queue(self.state / "queue.sqlite")
+        self.queue, self.queue_notice = open_queue(cases)
         self.pictures = Pictures(self.state / "pictures", decoder)
         self.events = Events(self.queue, job_facts)
         self.cookie = f"zssr_gan_{address.port}"  # browsers send cookies to all ports of a host

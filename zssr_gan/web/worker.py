@@ -23,7 +23,7 @@ from zssr_gan.web import log
 from zssr_gan.web.calibration import measure_next
 from zssr_gan.web.case_folder import SERVER_FOLDER, Case, CaseError, open_case
 from zssr_gan.web.child import Child, Main, end_with_parent
-from zssr_gan.web.commands import expected_seconds
+from zssr_gan.web.commands import expected_seconds, log_queued
 from zssr_gan.web.plans import method_of, output_of
 from zssr_gan.web.queue import Job, Queue, State
 
@@ -128,10 +128,7 @@ class _Worker:
             return
         folder = case.folder
         if (ended := log.find(folder, "job ended", job.id, job.attempt)) is None:
-            argv = list(job.argv)
-            self._until_written(
-                lambda: log.append_once(folder, job.user, "job queued", job.id, 1, kind=job.kind, argv=argv)
-            )
+            self._until_written(lambda: log_queued(case, job))
             self._until_written(
                 lambda: log.append(folder, job.user, "job started", job=job.id, attempt=job.attempt, device=self.device)
             )

@@ -1,0 +1,88 @@
+"""The queue, made again from the logs of the cases where its file is lost or damaged."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from zssr_gan.web import log
+from zssr_gan.web.case_folder import LARGEST_JOB, SERVER_FOLDER, Case, list_cases
+from zssr_gan.web.database import set_aside_damaged
+from zssr_gan.web.queue import ANY_JOB, Job, Queue
+
+_LOST = "the queue was lost before this job ended; look at its command, then go on"
+_COMMANDS = ("enhance ", "fuse ", "compare ", "degradation estimate ", "video track ", "case report ", "case package ")
+_FOLDERS = ("originals/", "tracks/", "results/", "report/")
+
+_JOB = TypeAdapter(Job)
+
+
+def open_queue(cases: Path) -> tuple[Queue, str | None]:
+    """The queue of a folder of cases; nobody else may have it open.
+
+    A damaged file is renamed. Jobs of the logs that the queue lacks are added: those that had not ended wait again.
+
+    Returns:
+        The queue, and a sentence where jobs were added or the file was damaged.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    path = cases / SERVER_FOLDER / "queue.sqlite"
+    damaged = set_aside_damaged(path, ANY_JOB)
+    queue = Queue(path)
+    if queue.is_complete:
+        return queue, None
+    jobs = sorted((job for case in list_cases(cases) for job in _jobs_of(case)), key=lambda job: job.created)
+    added = queue.restore(jobs)
+    if not (added or damaged):
+        return queue, None
+    waiting = sum(job.state == "queued" for job in added)
+    what = (
+        f"{path} was damaged and is renamed {damaged.name}" if damaged else f"{path} was missing or of an old version"
+    )
+    return queue, f"{what}: {len(added)} jobs were read from the logs of the cases, {waiting} of them wait again."
+
+
+def _jobs_of(case: Case) -> Iterator[Job]:
+    """The jobs in the log of a case, in the state that it leaves them in; what is no job is left out."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in log.read_log(case.folder):
+        act, facts, time, number = entry["act"], entry["facts"], entry["time"], str(entry["facts"].get("job"))
+        again = {"state": "queued", "ended": None, "message": None, "attempt": facts.get("attempt", 1)}
+        if act == "job queued":
+            known = {name: facts[name] for name in ("kind", "argv", "title", "pictures", "pixels") if name in facts}
+            default = {"title": str(facts.get("kind")).capitalize(), "pictures": 0, "pixels": 0}  # of an older log
+            of_row = {"stop": False, "position": None, "progress": None, "started": None, "created": time}
+            who = {"id": facts.get("job"), "case": case.id, "user": entry["user"]}
+            found[number] = default | known | of_row | who | again
+        elif number in found and act == "job started":
+            found[number] |= again | {"started": time}
+        elif number in found and act == "job resumed" and facts.get("attempt") != found[number]["attempt"]:
+            found[number] |= again
+        elif number in found and act == "job ended":
+            found[number] |= again | {"state": facts.get("state"), "message": facts.get("message"), "ended": time}
+    for facts in found.values():
+        if facts["state"] == "queued" and not _is_inside(case, facts.get("argv")):
+            facts |= {"state": "stopped", "message": _LOST, "ended": log.now()}
+        try:
+            job = _JOB.validate_python(facts)
+            sound = job.state != "running" and (job.seconds or 0) >= 0
+        except (ValidationError, ValueError, TypeError):  # a time that is none
+            continue
+        if sound and all(0 <= number < LARGEST_JOB for number in (job.id, job.attempt, job.pictures, job.pixels)):
+            yield job
+
+
+def _is_inside(case: Case, argv: Any) -> bool:
+    """Whether a command works in the case's folder alone: a copied case may hold the log of a stranger."""
+    words = [str(word) for word in argv] if isinstance(argv, list) else []
+    if not " ".join([*words, ""]).startswith(_COMMANDS):
+        return False
+    originals = {one.path for one in case.originals()}
+
+    def is_inside(word: str) -> bool:
+        return ".." not in word and "~" not in word and ("/" not in word or word.startswith(_FOLDERS))
+
+    return all(word in originals or is_inside(word) for word in words)
