@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import skimage.data
+import tifffile
 import torch
 from PIL import Image, ImageCms
 
-from zssr_gan.errors import ResultWarning
+from zssr_gan.errors import ImageError, ResultWarning
 from zssr_gan.imaging.convert import like, picture_of
 from zssr_gan.imaging.io import decode_picture, encode_picture
 from zssr_gan.imaging.picture import Metadata
@@ -277,6 +278,67 @@ def test_colour_of_a_bmp(size, space, tail, way, tmp_path):
     assert metadata.icc == tail if tail else dict(metadata.colour).keys() == {"gAMA", "cHRM"}
 
 
+def bmp_of_one_bit(seed, *, size=56, top_down=False):
+    """A BMP file of 16 bits a pixel, of which the highest is alpha, and that alpha."""
+    stored = np.random.default_rng(seed).integers(0, 2**16, (6, 8), np.uint16)
+    header = struct.pack("<LllHHLLllLL", size, 8, -6 if top_down else 6, 1, 16, 3, stored.nbytes, 0, 0, 0, 0)
+    header += struct.pack("<LLLL", 0x7C00, 0x3E0, 0x1F, 0x8000)
+    head = struct.pack("<2sLHHL", b"BM", 14 + size + stored.nbytes, 0, 0, 14 + size) + header.ljust(size, b"\0")
+    return head + (stored if top_down else stored[::-1]).tobytes(), stored >= 2**15
+
+
+@pytest.mark.parametrize("way", ["open", "loaded", "memory", "gone", "smaller"])
+@pytest.mark.parametrize(("size", "top_down"), [(56, False), (108, True), (124, False)])
+def test_alpha_of_one_bit_of_a_bmp(size, top_down, way, tmp_path):
+    data, alpha = bmp_of_one_bit(size, size=size, top_down=top_down)
+    (tmp_path / "a.bmp").write_bytes(data)
+    image = Image.open(io.BytesIO(data) if way in ("memory", "gone") else tmp_path / "a.bmp")
+    if way in ("loaded", "gone"):
+        image.load()
+    if way == "gone":
+        with pytest.warns(ResultWarning, match="alpha"):
+            assert picture_of(image).alpha is None
+        return
+    if way == "smaller":
+        image.thumbnail((4, 4))
+        assert picture_of(image).alpha is None
+        return
+    picture, of_file = picture_of(image), decode_picture(data, "x")
+    assert np.array_equal(picture.alpha[0].numpy() == 1, alpha)
+    assert np.array_equal(picture.alpha, of_file.alpha)
+    assert np.array_equal(picture.pixels, of_file.pixels)
+    assert like(image, picture).mode == "RGBA"
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("order", "<>")
+def test_alpha_of_gray_tiff_in_planes(order, orientation):
+    """Pillow has zeros for it."""
+    planes, buffer = np.moveaxis(RGB[:, :, :2], 2, 0), io.BytesIO()
+    tifffile.imwrite(
+        buffer, planes, photometric="minisblack", planarconfig="separate", extrasamples=["unassalpha"], byteorder=order,
+        compression="zlib", extratags=[(274, 3, 1, orientation, True)],
+    )  # fmt: skip
+    image = Image.open(buffer)
+    picture, of_file = picture_of(image), decode_picture(buffer.getvalue(), "x")
+    assert np.array_equal(picture.pixels, of_file.pixels)
+    assert np.array_equal(picture.alpha, of_file.alpha)
+    assert like(image, picture).mode == "LA"
+
+
+def test_white_is_zero_in_16_bits():
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, RGB[:, :, 0].astype(np.uint16) * 257, photometric="miniswhite", byteorder="<")
+    assert np.array_equal(picture_of(Image.open(buffer)).pixels, decode_picture(buffer.getvalue(), "x").pixels)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF"])
+def test_what_pillow_cannot_load_is_one_sentence(kind):
+    data = opened(kind).fp.getvalue()
+    with pytest.raises(ImageError, match="Pillow cannot load"):
+        picture_of(Image.open(io.BytesIO(data[: len(data) * 9 // 10])))
+
+
 @pytest.mark.parametrize("resolution", [(144, 72), (72, 144)])
 def test_unequal_resolution_of_exif(resolution):
     block = Image.Exif()
@@ -285,3 +347,31 @@ def test_unequal_resolution_of_exif(resolution):
     assert picture_of(image).metadata.dpi == resolution
     image.info["dpi"] = (300, 300)  # by the person who uses it
     assert picture_of(image).metadata.dpi == (300, 300)
+
+
+@pytest.mark.parametrize(
+    "change", [Image.Image.copy, lambda image: image.crop((0, 0, 9, 9)), lambda image: image.convert("L")]
+)
+def test_unequal_resolution_of_a_copy(change):
+    """JFIF has the shape of pixels alone, and Pillow EXIF's x for both."""
+    block = Image.Exif()
+    block[282], block[283], block[296] = 144.0, 72.0, 2
+    assert picture_of(change(opened("JPEG", exif=block))).metadata.dpi == (144, 72)
+    assert picture_of(change(opened("JPEG", exif=block, dpi=(300, 300)))).metadata.dpi == (300, 300)
+    assert picture_of(change(opened("JPEG", exif=exif(1)))).metadata.dpi is None
+
+
+@pytest.mark.parametrize("resolution", [(72, 72), (300, 150), None])
+def test_resolution_of_a_tiff_beside_a_description(resolution):
+    image = opened("TIFF", exif=exif(1), **({} if resolution is None else {"dpi": resolution}))
+    assert picture_of(image).metadata.dpi == resolution
+    assert picture_of(image.copy()).metadata.dpi == resolution
+    assert picture_of(like(image, picture_of(image))).metadata.dpi == resolution
+
+
+def test_a_resolution_of_72_that_a_person_sets():
+    block = Image.Exif()
+    block[282], block[283], block[296] = 144.0, 144.0, 2
+    image = opened("JPEG", exif=block)
+    image.info["dpi"] = (72, 72)
+    assert picture_of(image).metadata.dpi == (72, 72)

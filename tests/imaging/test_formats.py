@@ -82,10 +82,33 @@ class TestBmp:
         assert np.array_equal(picture.alpha[0].numpy() == 1, stored >= 2**15)
         assert np.array_equal((picture.pixels[0] * 31).round().numpy(), stored >> 10 & 31)
 
+    def files(self):
+        """One of each kind of header and of storage."""
+        palette = Image.fromarray(RGB).quantize(16)
+        runs = bytes([32, 7, 0, 0]) * 24 + b"\0\1"
+        coded = struct.pack("<LllHHLLllLL", 40, 32, 24, 1, 8, 1, len(runs), 0, 0, 4, 0) + bytes(range(16)) + runs
+        old = struct.pack("<LHHHH", 12, 32, 24, 1, 24) + RGB[::-1, :, ::-1].tobytes()
+        found = [saved("BMP"), saved("BMP", np.asarray(palette)), self.bmp(9), self.bmp(9, size=124)]
+        for start, body in ((14 + 40 + 16, coded), (26, old)):
+            found.append(struct.pack("<2sLHHL", b"BM", 14 + len(body), 0, 0, start) + body)
+        return found
+
     def test_a_short_file_is_named_in_words(self):
-        for length in (14, 17, 22, 25):
-            with pytest.raises(ImageError, match="its header is not complete"):
-                decode_picture(self.bmp(0)[:length], "x.bmp")
+        for data in self.files():
+            decode_picture(data, "x.bmp")
+            header = 14 + int.from_bytes(data[14:18], "little")
+            for length in (14, 17, 22, header - 1):
+                with pytest.raises(ImageError, match="its header is not complete"):
+                    decode_picture(data[:length], "x.bmp")
+            for length in (header, header + 9, len(data) - 9):
+                with pytest.raises(ImageError, match=r"\(its pixels are not complete\)"):
+                    decode_picture(data[:length], "x.bmp")
+
+    def test_pixels_that_begin_in_the_header_are_refused(self):
+        for data in self.files():
+            for start in (0, 10, 13 + int.from_bytes(data[14:18], "little")):
+                with pytest.raises(ImageError, match=f"begin at byte {start}, before the end of its header"):
+                    decode_picture(data[:10] + start.to_bytes(4, "little") + data[14:], "x.bmp")
 
     @pytest.mark.parametrize(("compression", "bits"), [(4, 24), (5, 24), (11, 32)])
     def test_what_pillow_does_not_read_is_not_called_damaged(self, compression, bits):

@@ -123,6 +123,18 @@ class TestRestartMarkers:
             with pytest.raises(ImageError, match="restart"):
                 decode_picture(data[:at] + interval.to_bytes(2) + data[at + 2 :], "x")
 
+    @pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"optimize": True}, {"progressive": True}])
+    def test_zeros_before_a_marker_are_passed_over(self, options):
+        """As decoders do; other bytes there are as many units as the interval has not."""
+        data = jpeg(**options, restart_marker_blocks=2)
+        scan = data.index(b"\xff\xda")
+        for zeros in (1, 2, 9):
+            filled = data[:scan] + re.sub(rb"(?=\xff[\xd0-\xd7])", bytes(zeros), data[scan:])
+            assert np.array_equal(pixels(decode_picture(filled, "x")), expected(data))
+            assert np.array_equal(expected(filled), expected(data))
+        with pytest.raises(ImageError, match="not one interval, DRI, of pixels"):
+            decode_picture(data[:scan] + data[scan:].replace(b"\xff\xd0", b"UU\xff\xd0", 1), "x")
+
     def test_a_lost_interval(self):
         """Eight intervals less leave the order as it was."""
         data = jpeg(RGB.resize((200, 64)), restart_marker_blocks=1)
@@ -220,6 +232,23 @@ class TestCutBeforeEnd:
             assert "lacks its last scans" in decode_picture(data[:end] + b"\xff\xd9", "x").notices[0]
         assert decode_picture(data, "x").notices == ()
 
+    @pytest.mark.parametrize("level", ["white", "#777"])
+    @pytest.mark.parametrize("mode", ["RGB", "L"])
+    @pytest.mark.parametrize("restarts", [{}, {"restart_marker_blocks": 40}])
+    def test_flat_pictures_with_tables_of_their_own(self, mode, level, restarts):
+        """Zeros are all that their pixels need, and codes that are not valid give the same; with a bar, and without."""
+        for size in ((360, 408), (328, 400), (200, 200), (64, 72), (120, 8)):
+            image = Image.new(mode, size, level)
+            for bar in (None, (0, 0, 40, 8), (8, size[1] - 8, 24, size[1])):
+                if bar:
+                    image.paste("black", bar)
+                data = jpeg(image, quality=95, optimize=True, **restarts)
+                assert decode_picture(data, "x").notices == ()
+                if not restarts and size[0] > 100 and mode == "L":
+                    scan = data.rindex(b"\xff\xda") + 10
+                    with pytest.raises(ImageError, match="damaged"):
+                        decode_picture(data[: (scan + len(data)) // 2] + b"\xff\xd9", "x")
+
     @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
     @pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}])
     def test_flat_pictures_whose_pixels_are_zeros_are_taken(self, options, mode):
@@ -239,6 +268,19 @@ class TestCutBeforeEnd:
         for fill in (b"\xff", b"\xff" * 9, b"\0", bytes(9)):
             assert decode_picture(data[:-2] + fill + b"\xff\xd9", "x").notices == ()
         assert "too many" in decode_picture(data[:-2] + b"U" * 99 + b"\xff\xd9", "x").notices[0]
+
+    @pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"optimize": True}, {"quality": 100}])
+    @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+    def test_a_surplus_of_few_bytes_is_named(self, mode, options):
+        """The units of a sequential file are counted, of a flat picture too."""
+        if mode != "RGB":
+            options = {key: value for key, value in options.items() if key != "subsampling"}
+        for image in (RGB, Image.new("RGB", RGB.size, "white")):
+            for restarts in ({}, RESTARTS):
+                data = jpeg(image.convert(mode), **options, **restarts)
+                for tail, named in ((b"", False), (b"\x55", False), (b"\x55" * 4, True), (b"\0" * 5 + b"\x55", True)):
+                    notices = decode_picture(data[:-2] + tail + b"\xff\xd9", "x").notices
+                    assert any("too many bytes" in one for one in notices) == named
 
     @pytest.mark.parametrize("options", KINDS)
     def test_fill_bytes_before_restart_markers(self, options):
@@ -443,3 +485,16 @@ def test_a_last_restart_interval_that_changes_no_pixel_is_no_surplus(top, left, 
     file = io.BytesIO()
     crop.save(file, "JPEG", quality=quality, progressive=True, restart_marker_blocks=2)
     assert not decode_picture(file.getvalue(), "x").notices
+
+
+@pytest.mark.parametrize(("name", "top", "left", "height", "width", "options"), [
+    ("astronaut", 200, 485, 4, 18, {"quality": 99, "subsampling": 2}),
+    ("astronaut", 366, 488, 39, 17, {"quality": 95, "subsampling": 0, "restart_marker_blocks": 1}),
+    ("astronaut", 449, 313, 10, 21, {"quality": 95, "subsampling": 1}),
+    ("chelsea", 223, 316, 18, 33, {"quality": 99, "subsampling": 2}),
+    ("rocket", 207, 236, 54, 49, {"quality": 100, "subsampling": 2}),
+])  # fmt: skip
+def test_last_bytes_that_change_no_pixel_are_no_surplus(name, top, left, height, width, options):
+    """Their coefficients are so small that rounding hides them."""
+    crop = getattr(skimage.data, name)()[top : top + height, left : left + width]
+    assert decode_picture(jpeg(Image.fromarray(crop), optimize=True, **options), "x").notices == ()

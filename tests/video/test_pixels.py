@@ -10,7 +10,7 @@ import torch
 from tests.video import clips
 from zssr_gan.errors import VideoError
 from zssr_gan.video.frames import Frame, fields, planes_sha256
-from zssr_gan.video.pixels import luma, rgb
+from zssr_gan.video.pixels import luma, picture_of_frame, rgb
 
 
 def yuv(y: int, u: int, v: int, **facts: object) -> Frame:
@@ -108,3 +108,13 @@ def test_the_hash_ignores_how_rows_lie_in_memory() -> None:
     wide = np.arange(80, dtype=np.uint16).reshape(8, 10)
     assert planes_sha256((wide[:, :5],)) == planes_sha256((wide[:, :5].copy(),))
     assert planes_sha256((wide.astype(">u2"),)) == planes_sha256((wide,))
+
+
+def test_a_frame_as_a_picture() -> None:
+    frame = yuv(255, 0, 255)
+    picture = picture_of_frame(frame, (1, 2, 3, 2))
+    assert torch.equal(picture.pixels, rgb(frame)[:, 2:4, 1:4].clamp(0, 1))
+    assert picture.bits == 8
+    gray = Frame((np.full((4, 6), 600, np.uint16),), 0, bits=10, pixel_format="gray10le")
+    assert picture_of_frame(gray).pixels.shape == (1, 4, 6)
+    assert picture_of_frame(gray).bits == 16

@@ -14,27 +14,31 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zssr_gan.errors import ImageError, ResultWarning
-from zssr_gan.imaging.formats import bmp_colour, nclx, pillow_samples
+from zssr_gan.imaging.formats import BIT_FIELDS, bmp_colour, decode_bmp, nclx, pillow_samples
 from zssr_gan.imaging.metadata import (
     EXIF_PREFIX,
     ORIENTATION,
     TRANSPOSED,
+    UNIT,
+    X_RESOLUTION,
     assemble,
     exif_block,
     exif_dpi,
     exif_of_turned,
     of_size,
+    turn_upright,
 )
 from zssr_gan.imaging.picture import Decoded, Metadata, Picture, from_samples, to_samples
 from zssr_gan.imaging.png import SIGNATURE, decode_png, png_colour
 from zssr_gan.imaging.profiles import SIGNALS, profile_for
-from zssr_gan.imaging.tiff import COLOUR_TAGS, tiff_colour
+from zssr_gan.imaging.tiff import COLOUR_TAGS, decode_tiff, tiff_colour
 
 _MODES = ("L", "LA", "RGB", "RGBA", "P", "I;16")
 
 _KEYED = ("L", "RGB", "I;16")  # modes of which `info` may name a transparent level or colour
 
 _IPTC_RESOURCE, _IPTC_TAG = 0x0404, 33723
+_PHOTOMETRIC, _PLANAR = 262, 284  # tags of TIFF
 
 
 def picture_of(image: NDArray[Any] | Image.Image) -> Picture:
@@ -77,9 +81,13 @@ def _picture_of_pil(image: Image.Image) -> Picture:
     colour, profile, said = _signalled(image, data)
     info = image.info
     has_block = isinstance(info.get("exif"), bytes)
-    before = None if has_block else image.getexif().get(ORIENTATION)  # of a TIFF file: its directory
-    image.load()  # a TIFF file's pixels are turned upright by this
-    if isinstance(info.get("transparency"), int | tuple) and image.mode in _KEYED:
+    try:
+        before = None if has_block else image.getexif().get(ORIENTATION)  # of a TIFF file: its directory
+        image.load()  # a TIFF file's pixels are turned upright by this
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"Pillow cannot load the image ({error}): give its file to 'zssr-gan enhance'") from error
+    alpha = _alpha_of_file(image, data)
+    if alpha is None and isinstance(info.get("transparency"), int | tuple) and image.mode in _KEYED:
         image = _with_key_of_samples(image, data)
     exif, orientation, dpi = info.get("exif"), None, info.get("dpi")
     if not has_block and (source := image.getexif()):
@@ -88,11 +96,8 @@ def _picture_of_pil(image: Image.Image) -> Picture:
             dpi = dpi[::-1]
     if isinstance(exif, bytes) and isinstance(turned := info.get("original_orientation"), int):  # pillow-heif turned it
         exif = exif_of_turned(exif, turned)
-    if isinstance(exif, bytes) and isinstance(dpi, tuple) and info.get("jfif_unit") not in (1, 2):
-        # Pillow has its own number where the file has none, and of a JPEG's two it has x for both.
-        stated, jpeg = exif_dpi(exif), image.format in ("JPEG", "MPO")
-        if dpi == (72, 72) or (jpeg and stated is not None and dpi[0] == dpi[1] and abs(dpi[0] - stated[0]) < 0.5):
-            dpi = stated
+    if isinstance(dpi, tuple):
+        dpi = _stated_dpi(image, dpi, exif)
     if isinstance(gamma := info.get("gamma"), float) and gamma > 0:
         colour["gAMA"] = struct.pack(">L", round(gamma * 1e5))
     if isinstance(xy := info.get("chromaticity"), tuple) and len(xy) == 8 and all(xy[1::2]):
@@ -104,15 +109,34 @@ def _picture_of_pil(image: Image.Image) -> Picture:
     xmp = info.get("xmp") or info.get("XML:com.adobe.xmp")
     samples, icc, notices = pillow_samples(image, info.get("icc_profile", profile))
     notices += said
+    if alpha is not None:
+        samples = np.dstack([samples[:, :, : 1 if image.mode == "LA" else 3], alpha]).astype(np.uint8)
+    if image.mode == "I;16" and tags.get(_PHOTOMETRIC) == 0:  # white is zero, as Pillow knows of 8 bits only
+        samples = 2**16 - 1 - samples
     decoded = Decoded(samples, exif, icc, dpi, notices, xmp.encode() if isinstance(xmp, str) else xmp, colour=colour)
     if isinstance(iptc, bytes):
         decoded = replace(decoded, iptc=iptc)
     return assemble(replace(decoded, orientation=orientation if orientation in range(1, 9) else None))
 
 
+def _stated_dpi(image: Image.Image, dpi: tuple[Any, ...], exif: Any) -> tuple[Any, ...] | None:
+    """The resolution of a PIL image without the numbers that Pillow has of its own where a file states none."""
+    unit = image.info.get("jfif_unit")
+    if unit in (1, 2):  # of JFIF
+        return dpi
+    if image.format in ("TIFF", None) and dpi == (1, 1) and X_RESOLUTION not in getattr(image, "tag_v2", {}):
+        return None
+    if not isinstance(exif, bytes) or not (image.format in ("JPEG", "MPO") or unit == 0):  # or a copy of one
+        return dpi
+    # Of a JPEG it has EXIF's x for both, or 72 where x or its unit is missing.
+    stated = exif_dpi(exif)
+    own = 72 if stated is None or UNIT not in image.getexif() else stated[0]
+    return stated if all(abs(one - own) < 0.5 for one in dpi) else dpi
+
+
 def _file_of(image: Image.Image) -> bytes:
     """The bytes of the file of an image whose kind holds what Pillow does not read; none where it is not there."""
-    if image.format not in ("PNG", "AVIF", "HEIF", "BMP"):
+    if image.format not in ("PNG", "AVIF", "HEIF", "BMP") and not (image.mode == "LA" and _in_planes(image)):
         return b""
     try:
         if (file := getattr(image, "fp", None)) is None:  # loaded
@@ -126,19 +150,40 @@ def _file_of(image: Image.Image) -> bytes:
     return data
 
 
-def _with_key_of_samples(image: Image.Image, data: bytes) -> Image.Image:
-    """A copy with the transparent level or colour of a PNG in the depth of Pillow's samples, or with its alpha.
+def _alpha_of_file(image: Image.Image, data: bytes) -> NDArray[np.uint8] | None:
+    """The alpha (`H W`) of a file of which Pillow has none, or a wrong one; None of all others.
 
-    Pillow brings the samples of 2 or 4 bits, and of 16 bits a colour, to 8 bits, and leaves the level as it is.
+    It reads no alpha of one bit in a BMP, zeros for that of gray in planes in a TIFF, and brings the samples of 16-bit
+    RGB in a PNG to 8 bits, but not the transparent colour.
     """
+    match image.format, image.mode:
+        case "BMP", "RGB" if image.info.get("compression") == BIT_FIELDS:
+            decode = decode_bmp
+        case "TIFF", "LA" if _in_planes(image):
+            decode = decode_tiff
+        case "PNG", "RGB" if data[24:25] == b"\x10" and "transparency" in image.info:
+            decode = decode_png
+        case _:
+            return None
+    with contextlib.suppress(Exception):  # of a file that is gone or has changed, or is refused
+        decoded = decode(data, math.inf)
+        samples = turn_upright(decoded.samples, decoded.orientation or 1)
+        if samples.shape in ((image.height, image.width, 2), (image.height, image.width, 4)):
+            alpha = samples[:, :, -1]
+            return (alpha >> 8 * (alpha.dtype.itemsize - 1)).astype(np.uint8)
+    return None
+
+
+def _in_planes(image: Image.Image) -> bool:
+    return getattr(image, "tag_v2", {}).get(_PLANAR) == 2
+
+
+def _with_key_of_samples(image: Image.Image, data: bytes) -> Image.Image:
+    """A copy with the transparent level of a PNG in the depth of Pillow's samples, which has 8 bits for 2 and 4."""
     key, depth, copy = image.info["transparency"], data[24] if data.startswith(SIGNATURE) else 0, image.copy()
     if depth in (2, 4) and isinstance(key, int):
         copy.info["transparency"] = key * 255 // (2**depth - 1)
     elif depth == 16 and image.mode == "RGB":
-        with contextlib.suppress(Exception):  # of a file that has changed, or that Pillow is asked to read in part
-            copy.putalpha(Image.fromarray((decode_png(data, math.inf).samples[:, :, 3] >> 8).astype(np.uint8)))
-            del copy.info["transparency"]
-            return copy
         depth = 0
     keys = np.atleast_1d(key)
     samples = np.asarray(copy).reshape(image.height, image.width, -1)
@@ -164,8 +209,8 @@ def _signalled(image: Image.Image, data: bytes) -> tuple[dict[str, bytes], bytes
                 found, profile, notices = bmp_colour(data)
             case "BMP":
                 warnings.warn(
-                    "the file of the PIL image is gone; a colour profile that the BMP may hold is left out: "
-                    "give the image as Image.open returns it",
+                    "the file of the PIL image is gone; a colour profile or bits of alpha that the BMP may hold are "
+                    "left out: give the image as Image.open returns it",
                     ResultWarning,
                     stacklevel=5,
                 )

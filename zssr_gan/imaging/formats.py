@@ -23,8 +23,9 @@ READ_AS: Final[Mapping[str, str]] = {
 
 _WITH_ALPHA = {"L": "LA", "RGB": "RGBA"}
 
-_BMP_INFO_BYTES, _V3_BYTES, _V4_BYTES, _V5_BYTES = 40, 56, 108, 124
-_BIT_FIELDS, _ALPHA_BIT_FIELDS = 3, 6
+_BMP_INFO_BYTES, _V2_BYTES, _V3_BYTES, _V4_BYTES, _V5_BYTES = 40, 52, 56, 108, 124
+_SHORTEST_BMP = 26
+BIT_FIELDS, _ALPHA_BIT_FIELDS = 3, 6
 _CALIBRATED, _EMBEDDED = 0, 0x4D424544
 
 _UNSAID = 2  # H.273's code of primaries and transfer that are not said
@@ -68,20 +69,16 @@ def _opened(data: bytes, kind: str, max_pixels: float) -> Image.Image:
 
 def decode_bmp(data: bytes, max_pixels: float) -> Decoded:
     """Take a BMP file apart. Raises ImageError (without the file's name), and anything on damaged bytes."""
-    if len(data) < 26:  # the shortest header
-        raise ImageError("the BMP file is damaged or truncated (its header is not complete)")
-    size, _, _, _, _, compression = struct.unpack_from("<LllHHL", data.ljust(54, b"\0"), 14)
+    size, compression = _bmp_header(data)
     given = data
-    if (
-        size >= _BMP_INFO_BYTES and compression == _ALPHA_BIT_FIELDS
-    ):  # its four masks follow: a header with masks inside
+    if compression == _ALPHA_BIT_FIELDS:  # its four masks follow: a header with masks inside
         data = data[:14] + struct.pack("<L", max(size, _V3_BYTES)) + data[18:30] + struct.pack("<L", 3) + data[34:]
     try:
         image = _opened(data, "BMP", max_pixels)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         if str(error).startswith("Unsupported BMP"):  # Pillow's words for other compressions, masks and depths
             raise ImageError(f"is a BMP of a kind that is not read ({error})") from error
-        raise
+        raise ImageError("the BMP file is damaged or truncated (its pixels are not complete)") from error
     with image:
         samples, *_ = pillow_samples(image, None)
         if (alpha := _alpha_bit(given, *image.size)) is not None:
@@ -91,10 +88,23 @@ def decode_bmp(data: bytes, max_pixels: float) -> Decoded:
     return Decoded(samples, None, icc, dpi, notices, colour=colour)
 
 
+def _bmp_header(data: bytes) -> tuple[int, int]:
+    """The size of a BMP file's header, and its compression. Raises ImageError where pixels begin before its end."""
+    start, size, compression = struct.unpack_from("<L L 12x L", data.ljust(34, b"\0"), 10)
+    if size < _BMP_INFO_BYTES:
+        compression = 0
+    end = 14 + max(size, {BIT_FIELDS: _V2_BYTES, _ALPHA_BIT_FIELDS: _V3_BYTES}.get(compression, 0))  # with masks
+    if len(data) < max(end, _SHORTEST_BMP):
+        raise ImageError("the BMP file is damaged or truncated (its header is not complete)")
+    if start < end:
+        raise ImageError(f"the BMP file is damaged (its pixels begin at byte {start}, before the end of its header)")
+    return size, compression
+
+
 def _alpha_bit(data: bytes, width: int, height: int) -> Samples | None:
     """The alpha (0 or 255) of a BMP of 16 bits a pixel whose masks give it the highest bit; None where it is 0."""
     start, size, _, rows, _, bits, compression = struct.unpack_from("<LLllHHL", data.ljust(70, b"\0"), 10)
-    has_masks = compression == _ALPHA_BIT_FIELDS or (compression == _BIT_FIELDS and size >= _V3_BYTES)
+    has_masks = compression == _ALPHA_BIT_FIELDS or (compression == BIT_FIELDS and size >= _V3_BYTES)
     if bits != 16 or not has_masks or struct.unpack_from("<L", data, 66) != (0x8000,):
         return None
     stride = (2 * width + 3) // 4 * 4

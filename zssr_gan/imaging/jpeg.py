@@ -8,18 +8,17 @@ import io
 import math
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 from zssr_gan.errors import ImageError
 from zssr_gan.imaging.directory import Block
 from zssr_gan.imaging.formats import pillow_samples
-from zssr_gan.imaging.huffman import bits_behind, huffman_tables
+from zssr_gan.imaging.huffman import Table, bits_behind, huffman_tables
 from zssr_gan.imaging.metadata import iptc_of_photoshop
-from zssr_gan.imaging.picture import Decoded, Samples, check_size
+from zssr_gan.imaging.picture import Decoded, check_size
 
 _SOI, _EOI, _SOS, _DRI, _COM = 0xD8, 0xD9, 0xDA, 0xDD, 0xFE
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -31,26 +30,56 @@ _ICC, _PHOTOSHOP, _MPF = b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"MPF\0"
 
 _NUMBER_OF_IMAGES = 0xB001
 
+_RESTART = re.compile(rb"\xff+[\xd0-\xd7]")  # with fill bytes
 _SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # any marker but restarts; 0xFF 0 is a byte of pixels
 
 _FILLER = bytes(range(254, 0, -1)) * 8  # entropy-coded noise: pixels of an incomplete scan change with it
-_SURPLUS = 4  # bytes; fewer at the end of a scan may be those of blocks beyond the picture's edge
-_CODES = (b"", b"\xa0" * 4, b"P" * 4)
+_SURPLUS = 4  # bytes
+_SURELY_SURPLUS, _CODES = 16, (b"", b"\xa0" * 4, b"P" * 4)  # where units are not counted: fewer may change no pixel
 
 _HUFFMAN, _HUFFMAN_FRAMES = 0xC4, (0xC0, 0xC1, 0xC2)
 
 _INTERVALS, _MOST_BLOCKS = 4, 20_000  # at the begin of a scan, whose units are counted, and blocks of one of them
 
 
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """A scan that brings coefficients first: `blocks` has the numbers of the DC and AC table of each block of a unit.
+
+    `units` and `interval` count units, `huffman` are the contents of the DHT segments before it.
+    """
+
+    units: int
+    interval: int
+    blocks: list[tuple[int, int]]
+    only_dc: bool
+    huffman: bytes
+
+    def tables(self) -> Mapping[int, Table] | None:
+        """None where they are elsewhere, as those of a JPEG in a TIFF file."""
+        needed = {dc for dc, _ in self.blocks} | {16 + ac for _, ac in self.blocks if not self.only_dc}
+        tables = huffman_tables(self.huffman, frozenset(needed))
+        return tables if needed <= tables.keys() else None
+
+    def bits_behind(self, part: bytes, units: int, tables: Mapping[int, Table]) -> tuple[str, str] | None:
+        """The bits behind so many units in a part of its data: those up to the byte's end, and whole bytes."""
+        bits = bits_behind(part, units, self.blocks, tables, only_dc=self.only_dc)
+        return None if bits is None else (bits[: len(bits) % 8], bits[len(bits) % 8 :])
+
+
 @dataclass(slots=True)
 class _Frame:
-    """A JPEG's frame: its marker, size, sampling factors by component, the lowest bit seen of each coefficient."""
+    """A JPEG's frame: its marker, size, sampling factors by component, the lowest bit seen of each coefficient.
+
+    `last`: its last scan, where it is sequential and its units can be counted.
+    """
 
     marker: int
     width: int
     height: int
     sampling: dict[int, tuple[int, int]]
     missing: dict[int, list[int]] = field(default_factory=dict)
+    last: _Scan | None = None
 
     def units(self, components: list[int]) -> int:
         """The number of minimum coded units of a scan (T.81, A.2)."""
@@ -75,15 +104,12 @@ class _Frame:
 def decode_jpeg(data: bytes, max_pixels: float) -> Decoded:
     """Take a JPEG file apart. Raises ImageError (without the file's name), and anything on damaged bytes."""
     pixels, apps, ended, frame = _parts(data)
-    with Image.open(io.BytesIO(pixels), formats=["JPEG"]) as image:
-        check_size(*image.size, max_pixels)
+    image = _loaded(pixels, max_pixels)
     known = _metadata(apps)
     notices = list(known.notices)
-    samples, icc, more = _decoded(pixels, known.icc)
+    samples, icc, more = pillow_samples(image, known.icc)
     # The end of arithmetic coding may lack zeros, so that only a missing EOI makes it suspect.
-    surplus = not (ended and frame.marker in _ARITHMETIC) and _has_surplus(
-        pixels[:-2], samples, known.icc, 4 * _SURPLUS if frame.marker in _PROGRESSIVE else _SURPLUS
-    )
+    surplus = not (ended and frame.marker in _ARITHMETIC) and _has_surplus(pixels[:-2], image, frame.last)
     if not frame.complete:
         notices.append("The progressive JPEG file lacks its last scans: its pixels are coarser than they were.")
     if surplus:
@@ -93,43 +119,55 @@ def decode_jpeg(data: bytes, max_pixels: float) -> Decoded:
     return Decoded(samples, known.exif, icc, known.dpi, (*notices, *more), known.xmp, known.iptc)
 
 
-def _has_surplus(data: bytes, samples: Samples, icc: bytes | None, least: int) -> bool:
+def _has_surplus(data: bytes, image: Image.Image, last: _Scan | None) -> bool:
     """Whether bytes other than zeros and fill bytes stand behind the pixels of the last scan, at the end of `data`.
-
-    At least so many: a progressive file's last refinements may change no pixel.
 
     Raises ImageError where the scan does not bring all pixels, or some of them come from a zero-filled tail.
     """
 
     def unchanged(scan: bytes) -> bool:
-        """Whatever follows a complete scan changes nothing."""
-        return np.array_equal(samples, _decoded(scan + _FILLER + b"\xff\xd9", icc)[0])
+        """Whether it gives the same pixels where noise follows, as a complete scan does."""
+        return ImageChops.difference(image, _loaded(scan + _FILLER + b"\xff\xd9")).getbbox() is None
 
-    def not_needed(count: int, scan: bytes) -> bool:
+    def not_needed(count: int, scan: bytes, codes: tuple[bytes, ...] = _CODES) -> bool:
         """Whether the last bytes of a scan change nothing. Not every code is valid there, so that several are tried."""
         short = scan[:-count].rstrip(b"\xff")
-        return len(short) >= begin and all(unchanged(short + code) for code in _CODES)
+        return len(short) >= begin and all(unchanged(short + code) for code in codes)
 
     begin = data.rindex(b"\xff\xda")
     begin += 2 + int.from_bytes(data[begin + 2 : begin + 4])
     scan = data.rstrip(b"\xff")  # fill bytes before a marker
     needed = scan.rstrip(b"\0")
     filled = needed + bytes(2)  # of which the last pixels may have need: 0xFF 0 is one byte of them
-    complete = unchanged(scan)
-    # Zeros may be all that a flat picture needs, but then the last ones are needed too.
+    incomplete = ImageError("the JPEG file is damaged or truncated (its pixels are not complete)")
     many_zeros = len(scan) - len(filled) >= _SURPLUS
-    if not complete or (many_zeros and not unchanged(filled) and not_needed(_SURPLUS, scan)):
-        raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete)")
+    if not unchanged(scan):
+        raise incomplete
+    if not many_zeros and len(needed) - begin > _SURPLUS and not not_needed(_SURPLUS, needed, (b"",)):
+        return False
+    if last is not None and (tables := last.tables()) is not None:  # seldom: a microsecond a code
+        *others, part = _RESTART.split(scan[begin:])
+        behind = last.bits_behind(part, last.units - last.interval * len(others), tables)
+        if behind is None:
+            raise incomplete
+        zeros = len(part) - len(part.rstrip(b"\0"))
+        if _SURPLUS <= len(behind[1]) // 8 < zeros - 2:
+            raise incomplete
+        return len(behind[1].rstrip("0")) > 8 * (_SURPLUS - 1)
+    # Zeros may be all that a flat picture needs, but then the last ones are needed too.
+    if many_zeros and not unchanged(filled) and not_needed(_SURPLUS, scan):
+        raise incomplete
     # A flat picture may need nothing but zeros, and the last restart interval may change no pixel. Where no code
     # changes anything, no byte is known to be too many.
-    flat = needed[:-1].endswith(bytes(_SURPLUS)) or re.search(rb"\xff[\xd0-\xd7]", needed[-least:]) is not None
-    return not flat and not_needed(least, needed) and not not_needed(len(needed) - begin, needed)
+    flat = needed[:-1].endswith(bytes(_SURPLUS)) or _RESTART.search(needed[-_SURELY_SURPLUS:]) is not None
+    return not flat and not_needed(_SURELY_SURPLUS, needed) and not not_needed(len(needed) - begin, needed)
 
 
-def _decoded(data: bytes, icc: bytes | None) -> tuple[Samples, bytes | None, tuple[str, ...]]:
+def _loaded(data: bytes, max_pixels: float = math.inf) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+        check_size(*image.size, max_pixels)
         image.load()
-        return pillow_samples(image, icc)
+        return image
 
 
 def _parts(data: bytes) -> tuple[bytes, list[tuple[int, bytes]], bool, _Frame]:
@@ -208,19 +246,22 @@ def _check_scan(frame: _Frame, content: bytes, scan: bytes, interval: int, huffm
     if not in_order or len(found) not in (expected, expected + bool(interval)):
         what = f"{len(found)} of {expected}" if in_order else "out of order"
         raise ImageError(f"the JPEG file is damaged (restart markers are missing or misordered: {what})")
-    if found and frame.marker in _HUFFMAN_FRAMES and first == bits >> 4 == 0:
-        alone = len(components) == 1  # its units are single blocks
-        each = {one: 1 if alone else math.prod(frame.sampling[one]) for one in components}
-        numbers = [(tables_used >> 4, tables_used & 15) for tables_used in content[2 : 2 + 2 * content[0] : 2]]
-        blocks = [number for number, count in zip(numbers, each.values(), strict=True) for _ in range(count)]
-        needed = {dc for dc, _ in blocks} | {16 + ac for _, ac in blocks if last}
-        tables = huffman_tables(huffman, frozenset(needed))
-        if not needed <= tables.keys() or interval * len(blocks) > _MOST_BLOCKS:  # a TIFF file's tables are elsewhere
-            return
-        for part in re.split(rb"\xff+[\xd0-\xd7]", scan)[:-1][:_INTERVALS]:
-            behind = bits_behind(part, interval, blocks, tables, only_dc=not last)
-            if behind is None or len(behind) > 7 or len(set(behind)) > 1:
-                raise ImageError("the JPEG file is damaged (its restart interval, DRI, is not that of its pixels)")
+    if frame.marker not in _HUFFMAN_FRAMES or first or bits >> 4:
+        return
+    alone = len(components) == 1  # its units are single blocks
+    each = [1 if alone else math.prod(frame.sampling[one]) for one in components]
+    numbers = [(tables_used >> 4, tables_used & 15) for tables_used in content[2 : 2 + 2 * content[0] : 2]]
+    blocks = [number for number, count in zip(numbers, each, strict=True) for _ in range(count)]
+    this = _Scan(frame.units(components), interval, blocks, not last, huffman)
+    frame.last = None if frame.marker in _PROGRESSIVE else this
+    if not found or interval * len(blocks) > _MOST_BLOCKS or (tables := this.tables()) is None:
+        return
+    for part in _RESTART.split(scan)[:-1][:_INTERVALS]:
+        behind = this.bits_behind(part, interval, tables)
+        if behind is None or len(set(behind[0])) > 1 or "1" in behind[1]:  # zeros are passed over
+            raise ImageError(
+                "the JPEG file is damaged (what stands between its restart markers is not one interval, DRI, of pixels)"
+            )
 
 
 def checked_size(data: bytes) -> tuple[int, int]:

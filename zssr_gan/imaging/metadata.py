@@ -31,7 +31,7 @@ _DIRECTORIES = (int(ExifTags.IFD.Exif), int(ExifTags.IFD.GPSInfo))
 
 EXIF_PREFIX = b"Exif\x00\x00"
 
-ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 274, 282, 283, 296
+ORIENTATION, X_RESOLUTION, _Y_RESOLUTION, UNIT = 274, 282, 283, 296
 
 _WIDTHS, _HEIGHTS = (256, 0xA002), (257, 0xA003)  # ImageWidth and PixelXDimension, and so on
 
@@ -99,7 +99,7 @@ def upright_exif(exif: bytes, *, transposed: bool = False) -> bytes:
     directory = block.directory(block.first)
     if entry := directory.fields.get(ORIENTATION):
         block.set_number(entry, 1)
-    x, y = (directory.fields.get(tag) for tag in (_X_RESOLUTION, _Y_RESOLUTION))
+    x, y = (directory.fields.get(tag) for tag in (X_RESOLUTION, _Y_RESOLUTION))
     if transposed and x and y:
         data[x.at + 2 : x.at + 12], data[y.at + 2 : y.at + 12] = data[y.at + 2 : y.at + 12], data[x.at + 2 : x.at + 12]
     if directory.following:
@@ -194,8 +194,8 @@ def exif_dpi(exif: bytes | None) -> tuple[float, ...] | None:
 
 def resolution_in(block: Block, directory: Directory) -> tuple[float, ...] | None:
     """Pixels an inch in x and y, where a directory says it in inches or centimetres; 0 where that is no number."""
-    unit = block.numbers(directory.fields.get(_UNIT)) or (2,)
-    entries = [directory.fields.get(tag) for tag in (_X_RESOLUTION, _Y_RESOLUTION)]
+    unit = block.numbers(directory.fields.get(UNIT)) or (2,)
+    entries = [directory.fields.get(tag) for tag in (X_RESOLUTION, _Y_RESOLUTION)]
     if None in entries or unit[0] not in (2, 3):
         return None
     return tuple((*block.numbers(entry), 0)[0] * (1.0 if unit[0] == 2 else 2.54) for entry in entries)

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from zssr_gan.errors import SettingsError
-from zssr_gan.imaging.picture import Metadata, Picture
+from zssr_gan.imaging.picture import Picture
 from zssr_gan.imaging.resize import Size
 from zssr_gan.inference.region import Region
 from zssr_gan.video.aspect import Display, display_size
@@ -16,7 +16,7 @@ from zssr_gan.video.coding import coding_facts
 from zssr_gan.video.folder import TABLE
 from zssr_gan.video.frames import Field, Frame
 from zssr_gan.video.io import open_video
-from zssr_gan.video.pixels import luma, rgb
+from zssr_gan.video.pixels import picture_of_frame
 from zssr_gan.video.registration import Motion
 from zssr_gan.video.tracks import Track, TrackError, TrackFrame, another_video, inside_corners
 
@@ -130,7 +130,8 @@ def read_crops(source: TrackSource) -> TrackCrops:
             if why and one.index != index:
                 left_out.append({**_facts(frame), "rejected": why})
             else:
-                found.append((one, _crop(frame, track.box(one))))
+                box = track.box(one)
+                found.append((one, Crop(picture_of_frame(frame, box), replace(frame, planes=()), box)))
             if not wanted:
                 break
     if wanted:
@@ -150,14 +151,6 @@ def _check(frame: Frame, one: TrackFrame, track: Track, video: Path) -> None:
         )
     if one.sha256 and one.sha256 != frame.sha256:
         raise TrackError(f"{video}: frame {frame.index} is not as its track has it; another decoder may have read it.")
-
-
-def _crop(frame: Frame, box: Region) -> Crop:
-    x, y, width, height = box
-    pixels = luma(frame) if frame.is_gray else rgb(frame)
-    cut = pixels[:, y : y + height, x : x + width].clamp(0, 1).float().contiguous()
-    bits = 16 if frame.bits > 8 else 8
-    return Crop(Picture(pixels=cut, alpha=None, bits=bits, metadata=Metadata()), replace(frame, planes=()), box)
 
 
 def _facts(frame: Frame) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The pixels of a frame as tensors: luma as stored, or RGB.
+"""The pixels of a frame: luma as stored, or RGB, as tensors, or as a picture.
 
 Sources: ITU-T H.273 (matrices and ranges), H.264 section 6.2 (where chroma samples lie in frames and fields).
 """
@@ -9,6 +9,8 @@ from torch import Tensor
 
 from zssr_gan.errors import VideoError
 from zssr_gan.imaging.colour import LUMA
+from zssr_gan.imaging.picture import Metadata, Picture
+from zssr_gan.inference.region import Region
 from zssr_gan.video.frames import Frame, Plane
 
 _WEIGHTS = {
@@ -55,6 +57,19 @@ def rgb(frame: Frame) -> Tensor:
     kr, kg, kb = _weights(frame)
     red, blue = y + 2 * (1 - kr) * v, y + 2 * (1 - kb) * u
     return torch.stack([red, (y - kr * red - kb * blue) / kg, blue])
+
+
+def picture_of_frame(frame: Frame, box: Region | None = None) -> Picture:
+    """A frame, or the part within `box`, clamped to [0, 1]: gray where it has no colours, 16 bits where it has over 8.
+
+    Raises VideoError as `rgb` does.
+    """
+    pixels = luma(frame) if frame.is_gray else rgb(frame)
+    if box is not None:
+        x, y, width, height = box
+        pixels = pixels[:, y : y + height, x : x + width]
+    pixels = pixels.clamp(0, 1).float().contiguous()
+    return Picture(pixels=pixels, alpha=None, bits=16 if frame.bits > 8 else 8, metadata=Metadata())
 
 
 def chroma_place(frame: Frame) -> tuple[float, float]:

@@ -26,7 +26,7 @@ from zssr_gan.imaging.sheet_maps import first_map
 from zssr_gan.video.decoder import limit_memory
 from zssr_gan.video.frames import Frame
 from zssr_gan.video.io import open_video
-from zssr_gan.video.pixels import luma, rgb
+from zssr_gan.video.pixels import picture_of_frame
 
 THUMB_SIDE = 320
 _FAR = 100  # frames, from which on seeking is quicker
@@ -113,7 +113,7 @@ def look_at_video(path: str, folder: str) -> None:
         *((name, info.metadata.get(name)) for name in ("creation_time", "encoder", "make", "model")),
     ]  # fmt: skip
     size = {"width": info.width, "height": info.height, "frames": info.declared_frames, "seconds": seconds}
-    _look(folder, _shown(frame), size | {"facts": [[name, str(value)] for name, value in facts if value]})
+    _look(folder, picture_of_frame(frame), size | {"facts": [[name, str(value)] for name, value in facts if value]})
 
 
 def list_frames(path: str, folder: str) -> None:
@@ -137,7 +137,7 @@ def show_frames(path: str, folder: str, first: int, last: int) -> None:
     """Write `frame-N.png` of the frames from `first` to `last`, with all of their pixels."""
     for index, frame in _sought(path, folder, first) or _from_the_start(path):
         if index >= first:
-            _write(folder, f"frame-{index}.png", _encoded(_shown(frame)))
+            _write(folder, f"frame-{index}.png", _encoded(picture_of_frame(frame)))
         if index >= last:
             return
 
@@ -215,11 +215,6 @@ def _row(frame: Frame) -> dict[str, Any]:
         "key": frame.key,
         "repeat": frame.same_as is not None,
     }
-
-
-def _shown(frame: Frame) -> Picture:
-    pixels = luma(frame) if frame.is_gray else rgb(frame)
-    return Picture(pixels=pixels.clamp(0, 1), alpha=None, bits=8, metadata=Metadata())
 
 
 def _encoded(picture: Picture) -> bytes:
