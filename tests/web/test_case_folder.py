@@ -9,12 +9,12 @@ from zssr_gan.web.case_folder import (
     CaseError,
     create_case,
     delete_case,
-    kind_of,
+    edit_case,
+    facts_in_log,
     list_cases,
     open_case,
     open_folder,
     read_case,
-    slug,
 )
 from zssr_gan.web.log import append, read_log, verify_log
 
@@ -59,26 +59,6 @@ def test_a_file_whose_log_line_a_kill_prevented_is_received_once(tmp_path: Path)
     other = case.add_original(upload(tmp_path, b"other"), "x.png", "ann")
     assert (one.path, other.path) == ("originals/x.png", "originals/x-2.png")
     assert sorted(path.name for path in (case.folder / "originals").iterdir()) == ["x-2.png", "x.png"]
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["../x", "..", "", "a/b\\c", "\x00", "con", "NUL.png", "-rf", ".hidden", "a" * 300 + ".png", "x.p n/g", "Ün é.JPG"],
-)  # fmt: skip
-def test_a_slug_is_a_plain_file_name(name: str) -> None:
-    plain = slug(name)
-    assert plain
-    assert plain == Path(plain).name
-    assert plain.isascii()
-    assert len(plain) <= 100
-    assert plain[0] not in "-."
-    assert "\0" not in plain
-    assert plain.count(".") <= 1
-    assert slug(plain) == plain
-
-
-def test_kinds_follow_the_ending() -> None:
-    assert [kind_of(Path(name)) for name in ("a.JPG", "b.mkv", "c.txt")] == ["image", "video", "other"]
 
 
 def test_a_folder_opened_as_a_case_is_not_changed(tmp_path: Path) -> None:
@@ -150,3 +130,19 @@ def test_cases_of_one_title_lie_apart(tmp_path: Path) -> None:
 
 def test_other_accounts_of_the_machine_cannot_look_into_a_case(tmp_path: Path) -> None:
     assert create_case(tmp_path, "A", "ann").folder.stat().st_mode & 0o077 == 0
+
+
+def test_a_case_is_edited_and_the_log_has_what_was_before(tmp_path: Path) -> None:
+    case = create_case(tmp_path, "Car", "ann", number="1")
+    edited = edit_case(case, "bob", " Car  park ", "2", "Ann B.")
+    assert (edited.id, edited.facts.title, edited.facts.owner) == ("car", "Car park", "ann")
+    assert read_case(case.folder) == edited
+    assert read_log(case.folder)[-1]["facts"] == {
+        **{"title": "Car park", "number": "2", "operator": "Ann B."},
+        "before": {"title": "Car", "number": "1", "operator": ""},
+    }
+    assert facts_in_log(case.folder) == edited.facts.model_dump(mode="json")
+    edit_case(edited, "bob", "Car park", "2", "Ann B.")
+    assert len(read_log(case.folder)) == 2
+    with pytest.raises(CaseError, match="a letter or a digit"):
+        edit_case(case, "bob", "--", "", "")

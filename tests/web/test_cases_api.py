@@ -19,8 +19,11 @@ def test_a_case_is_made_listed_and_deleted(client: Client) -> None:
     (listed,) = client.get("/api/cases").json
     assert (listed["id"], listed["results"], listed["running"]) == (made["id"], 0, 0)
     assert client.get(f"/api/cases/{made['id']}").json["title"] == "Bank, 4 May"
-    assert client.send("DELETE", f"/api/cases/{made['id']}", [b'{"title": "x"}']).status == 400
-    assert client.send("DELETE", f"/api/cases/{made['id']}", [b'{"title": "Bank, 4 May"}']).status == 200
+    edit = [b'{"title": "Bank, 5 May", "operator": "B."}']
+    assert client.send("PUT", f"/api/cases/{made['id']}", edit).json["operator"] == "B."
+    assert client.get("/api/cases").json[0]["title"] == "Bank, 5 May"
+    assert client.send("DELETE", f"/api/cases/{made['id']}", [b'{"title": "Bank, 4 May"}']).status == 400
+    assert client.send("DELETE", f"/api/cases/{made['id']}", [b'{"title": "Bank, 5 May"}']).status == 200
     assert client.get("/api/cases").json == []
     assert client.get(f"/api/cases/{made['id']}").status == 404
 

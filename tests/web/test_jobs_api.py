@@ -53,3 +53,17 @@ def test_an_open_page_is_told_what_changes(site: Site, client: Client) -> None:
     assert b'"state": "stopped"' in stopped
     assert stopped.endswith(b'\n\nevent: case\ndata: {"id": "a"}\n\n')
     assert rest == []
+
+
+def test_the_events_of_a_page_end_with_its_session(site: Site, client: Client) -> None:
+    client.post("/api/cases", {"title": "a"})
+    admitted = [True, False]
+
+    async def listen() -> list[bytes]:
+        page = site.events.listen(lambda _case: True, lambda: admitted.pop(0))
+        found = [await anext(page)]
+        for _ in admitted[:]:
+            site.events.changed("a")
+        return [*found, *[one async for one in page]]
+
+    assert asyncio.run(listen()) == [b": hello\n\n", b'event: case\ndata: {"id": "a"}\n\n']

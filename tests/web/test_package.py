@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from zssr_gan.cli.main import main
-from zssr_gan.files import sha256_file
+from zssr_gan.files import sha256_bytes, sha256_file
 from zssr_gan.inference.verify import verify_record
 from zssr_gan.settings.base import write_yaml
 from zssr_gan.web import log
@@ -120,6 +120,32 @@ def test_who_changes_the_manifest_too_is_found_by_the_log(case: Path, tmp_path: 
     found = checks(tmp_path / "p.zip")
     assert "log results/1_enhance/My-face_x2.png: the log has another hash" in found
     assert any(line.startswith("record results/1_enhance/My-face_x2.json: output") for line in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("results/1_enhance/My-face_x2.png", None, "is in the log, but is not here"),
+        ("results/1_enhance/My-face_x2.json", None, "is in the log, but is not here"),
+        ("originals/other.png", b"x", "was not received, as the log says"),
+        ("case.json", b"{}", "is not as the log says"),
+        ("COMMANDS.txt", b"head\nzssr-gan enhance other.png\n", "holds other commands than the log"),
+    ],
+)
+def test_what_the_log_does_not_tell_is_named(
+    package: Path, tmp_path: Path, name: str, data: bytes | None, message: str
+) -> None:
+    def change(file: str, old: bytes) -> bytes | None:
+        if file == "manifest.json":
+            manifest = json.loads(old)
+            manifest["files"].pop(name, None)
+            if data is not None:
+                manifest["files"][name] = {"bytes": len(data), "sha256": sha256_bytes(data)}
+            return json.dumps(manifest).encode()
+        return data if file == name else old
+
+    added = {} if data is None or not name.startswith("originals/") else {name: data}
+    assert f"log {name}: {message}" in checks(rewritten(package, tmp_path, change, added))
 
 
 def test_a_changed_original_is_not_packed(case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

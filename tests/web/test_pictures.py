@@ -1,4 +1,7 @@
 import json
+import os
+import signal
+import time
 import zlib
 from pathlib import Path
 
@@ -50,11 +53,24 @@ def test_a_bomb_and_a_crash_are_one_sentence_on_one_file(tmp_path: Path, picture
     assert decoder.decode("no such work", {}, 30) == "cannot be decoded (KeyError: 'no such work')"
 
 
-def test_a_decoder_that_was_killed_starts_again(tmp_path: Path, pictures: Pictures, decoder: Decoder) -> None:
-    Image.new("L", (8, 8)).save(tmp_path / "a.png")
-    pictures.make("first", "look_at_image", {"path": str(tmp_path / "a.png")}).result(60)
+def test_what_a_killed_decoder_did_not_finish_is_tried_again(
+    tmp_path: Path, pictures: Pictures, decoder: Decoder
+) -> None:
+    path = tmp_path / "a.png"
+    Image.effect_noise((3000, 3000), 50).save(path, compress_level=0)
+    begun = pictures.make("key", "look_at_image", {"path": str(path)})
+    while not decoder._asked:
+        time.sleep(0.001)
     assert decoder._process
-    decoder._process.kill()
-    decoder._process.wait()
-    pictures.make("second", "look_at_image", {"path": str(tmp_path / "a.png")}).result(60)
-    assert pictures.place("second", "thumb.png")
+    os.killpg(decoder._process.pid, signal.SIGKILL)  # as a server that ends does
+    for _ in range(2):
+        with pytest.raises(Refusal, match="was not looked at to the end, since its decoder was stopped: look again"):
+            begun.result(60)
+        begun = pictures.make("key", "look_at_image", {"path": str(path)})
+    assert pictures.problem("key", "look_at_image")
+    Image.new("L", (8, 8)).save(path)
+    again = Pictures(tmp_path / "cache", decoder)
+    assert again.problem("key", "look_at_image") is None
+    pictures.forget_problems("key")
+    pictures.make("key", "look_at_image", {"path": str(path)}).result(60)
+    assert again.place("key", "thumb.png")

@@ -66,6 +66,19 @@ def test_what_a_killed_worker_left_comes_first_as_the_same_attempt(queue: Queue)
     assert (again.id, again.attempt) == (first.id, 1)
 
 
+def test_a_stop_outlives_a_kill_of_the_worker(queue: Queue) -> None:
+    job = add(queue, "ann")
+    queue.claim("cpu")
+    queue.stop(job.id)
+    queue.requeue("cpu")
+    queue.claim("cpu")
+    assert queue.stops(job.id)
+    queue.finish(job.id, "stopped", None)
+    queue.resume(job.id)
+    queue.claim("cpu")
+    assert not queue.stops(job.id)
+
+
 def test_stop_and_resume(queue: Queue) -> None:
     running, waiting = add(queue, "ann"), add(queue, "ann")
     queue.claim("cpu")

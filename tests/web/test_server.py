@@ -1,9 +1,13 @@
+import asyncio
 import socket
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from tests.web.client import Client
 from zssr_gan.errors import SettingsError
+from zssr_gan.web import server
 from zssr_gan.web.guard import POLICY, Address
 from zssr_gan.web.server import bind, build_app
 from zssr_gan.web.site import Site
@@ -107,6 +111,27 @@ def test_an_error_of_ours_is_one_sentence(
     assert "ZeroDivisionError: planted" in capsys.readouterr().err
 
 
+def test_a_connection_without_a_request_is_closed(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_SILENCE_S", 0.2)
+    config = uvicorn.Config(client.app, log_config=None)
+    config.load()
+
+    async def connect(sent: bytes) -> bytes:
+        loop = asyncio.get_running_loop()
+        made = await loop.create_server(lambda: server._Protocol(config, ServerState(), {}), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*made.sockets[0].getsockname())
+        writer.write(sent)
+        await asyncio.sleep(0.4)
+        writer.write(b"GET / HTTP/1.1\r\nhost: 127.0.0.1:8765\r\nconnection: close\r\n\r\n")
+        found = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        made.close()
+        return found[:12]
+
+    assert asyncio.run(connect(b"GET / HT")) == b""
+    assert asyncio.run(connect(b"GET / HTTP/1.1\r\nhost: 127.0.0.1:8765\r\n\r\n")) == b"HTTP/1.1 200"
+
+
 def test_a_port_in_use_is_named() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -126,3 +151,6 @@ def test_a_host_that_others_reach_has_names() -> None:
     assert not address.accepts("lab.example:8443")
     assert not address.accepts("lab.example:443:443")
     assert not address.accepts("")
+    assert address.url == "https://lab.example:443"
+    assert Address("https", "0.0.0.0", 443).url == f"https://{socket.getfqdn()}:443"
+    assert Address("http", "::1", 80, ["lab.example"]).url == "http://[::1]:80"

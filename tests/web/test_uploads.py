@@ -72,6 +72,7 @@ def test_a_name_is_never_a_path(site: Site, client: Client, place: str, name: st
 def test_what_cannot_be_stored_is_said_before_it_begins(
     client: Client, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert begin(client, place, size=10**400).status == 400
     assert begin(client, place, size=0).error == "clip.bin: is empty."
     assert begin(client, place, size=21 * 10**9).error == (
         "clip.bin: has 21 GB, more than the limit of 20 GB (zssr-gan web --upload-limit)."
@@ -85,6 +86,25 @@ def test_what_cannot_be_stored_is_said_before_it_begins(
         507,
         "clip.bin: there is no room for 20 MB (12 MB are free): make room.",
     )
+
+
+def test_room_is_free_again_when_a_case_goes_or_nothing_comes(
+    site: Site, client: Client, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = site.uploads.free_bytes()
+    begin(client, place, size=10**9)
+    assert site.uploads.free_bytes() < free - 9 * 10**8
+    assert client.send("DELETE", "/api/cases/a-case", [b'{"title": "a case"}']).status == 200
+    assert site.uploads._uploads == {}
+    assert list((site.state / "uploads").iterdir()) == []
+    client.post("/api/cases", {"title": "a case"})
+    begin(client, place, "silent", size=10**9)
+    part = f"{place}/{begin(client, place, 'part', size=10**9).json['id']}"
+    client.send("PUT", part, [b"abc"], headers={"upload-offset": "0"}, breaks=True)
+    hour = uploads.time.time() + 3700
+    monkeypatch.setattr(uploads.time, "time", lambda: hour)
+    site.uploads.free_bytes()
+    assert [one.facts.name for one in site.uploads._uploads.values()] == ["part"]
 
 
 def test_more_bytes_than_announced_are_refused(client: Client, place: str) -> None:

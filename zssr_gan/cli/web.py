@@ -76,7 +76,7 @@ def web(
         if missing:
             raise SettingsError(f"the page needs {' and '.join(missing)}: pip install 'zssr-gan[web]'.")
         from zssr_gan.web.guard import Address, is_loopback
-        from zssr_gan.web.server import bind, serve
+        from zssr_gan.web.server import bind, check_certificate, serve
         from zssr_gan.web.site import Site
         from zssr_gan.web.workers import Workers, found_devices
 
@@ -87,13 +87,14 @@ def web(
             )
         if (certificate is None) != (key is None):
             raise SettingsError("--cert and --key belong together: name both, or none.")
+        if certificate is not None and key is not None:
+            check_certificate(certificate, key)
         cases = cases.expanduser().absolute()
         with _alone(cases), bind(host, port) as listener:
             address = Address("http" if certificate is None else "https", host, listener.getsockname()[1], names or [])
-            url = f"{address.scheme}://{'[' + host + ']' if ':' in host else host}:{address.port}"
 
             def announce(token: str) -> None:
-                bar.result(f"open {url}/enter?token={token}")
+                bar.result(f"open {address.url}/enter?token={token}")
 
             workers = Workers(cases, devices or found_devices())
             site = Site(
@@ -106,7 +107,7 @@ def web(
             )
             if site.has_users:
                 site.users()
-                bar.result(f"open {url}")
+                bar.result(f"open {address.url}")
             else:
                 announce(site.sessions.token)
             if site.queue_notice is not None:
@@ -114,7 +115,9 @@ def web(
             bar.info(f"cases: {cases}; stop with Ctrl-C")
             sys.stdout.flush()
             if opens:
-                webbrowser.open(f"{url}/" if site.has_users else f"{url}/enter?token={site.sessions.token}")
+                webbrowser.open(
+                    f"{address.url}/" if site.has_users else f"{address.url}/enter?token={site.sessions.token}"
+                )
             serve(site, listener, workers, certificate, key)
 
 

@@ -5,16 +5,25 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from pydantic import Field
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from zssr_gan.errors import ZssrGanError
 from zssr_gan.provenance import VERSION
 from zssr_gan.web import cases_api, jobs_api, pictures_api, results_api
 from zssr_gan.web.body import Form, body
 from zssr_gan.web.guard import cookie_of
 from zssr_gan.web.sessions import LIFE_S
 from zssr_gan.web.site import Person, Site
+
+
+class _Number(IntegerConvertor):
+    regex = "[0-9]{1,15}"  # Python refuses to read thousands of digits, and SQLite has no room for more
+
+
+register_url_convertor("number", _Number())
 
 Handler = Callable[[Site, Request, Person], Awaitable[Response]]
 
@@ -60,21 +69,23 @@ def routes(site: Site) -> list[BaseRoute]:
         route("POST", "cases", cases_api.new_case),
         route("POST", "cases/open", cases_api.open_folder),
         route("GET", "cases/{case}", cases_api.one_case),
+        route("PUT", "cases/{case}", cases_api.edit_case),
         route("DELETE", "cases/{case}", cases_api.delete_case),
         route("POST", "cases/{case}/uploads", cases_api.new_upload),
         route("GET", "cases/{case}/uploads/{upload}", cases_api.upload_state),
         route("PUT", "cases/{case}/uploads/{upload}", cases_api.upload_bytes),
         route("DELETE", "cases/{case}/uploads/{upload}", cases_api.delete_upload),
         route("GET", "jobs", jobs_api.all_jobs),
-        route("POST", "jobs/{job:int}/stop", jobs_api.stop),
-        route("POST", "jobs/{job:int}/resume", jobs_api.resume),
-        route("POST", "jobs/{job:int}/move", jobs_api.move),
-        route("GET", "jobs/{job:int}/preview.png", jobs_api.preview),
+        route("POST", "jobs/{job:number}/stop", jobs_api.stop),
+        route("POST", "jobs/{job:number}/resume", jobs_api.resume),
+        route("POST", "jobs/{job:number}/move", jobs_api.move),
+        route("GET", "jobs/{job:number}/preview.png", jobs_api.preview),
         route("GET", f"{original}/thumb.png", pictures_api.thumb),
         route("GET", f"{original}/view.png", pictures_api.view),
         route("GET", f"{original}/file", pictures_api.file),
+        route("POST", f"{original}/look", pictures_api.look_again),
         route("GET", f"{original}/frames", pictures_api.frames),
-        route("GET", f"{original}/frames/{{frame:int}}.png", pictures_api.frame),
+        route("GET", f"{original}/frames/{{frame:number}}.png", pictures_api.frame),
         route("GET", "methods", jobs_api.methods),
         route("POST", "cases/{case}/plan", jobs_api.plan_job),
         route("POST", "cases/{case}/jobs", jobs_api.new_job),
@@ -116,8 +127,14 @@ async def _me(site: Site, _request: Request, person: Person) -> Response:
     )
 
 
-async def _events(site: Site, _request: Request, person: Person) -> Response:
+async def _events(site: Site, request: Request, person: Person) -> Response:
     def sees(case: str) -> bool:
         return site.sees(person, case)
 
-    return StreamingResponse(site.events.listen(sees), media_type="text/event-stream")
+    def is_admitted() -> bool:
+        try:
+            return site.admit(request) == person
+        except ZssrGanError:
+            return False
+
+    return StreamingResponse(site.events.listen(sees, is_admitted), media_type="text/event-stream")

@@ -10,40 +10,30 @@
 A folder that was opened as a case is not changed: its case lies in the folder of cases; its originals stay in place.
 """
 
-import itertools
 import json
 import os
 import re
 import shutil
-import unicodedata
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
 from zssr_gan.errors import OutputError, ZssrGanError
 from zssr_gan.files import atomic_write, json_keys, locked, sha256_file, sync_folder, why_unreadable
-from zssr_gan.imaging.endings import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 from zssr_gan.provenance import VERSION, FileModel, is_ours, read_json
 from zssr_gan.web import log
+from zssr_gan.web.names import LARGEST_JOB, Kind, free_name, job_number, kind_of, slug
 
 CASE_FILE = "case.json"
 CASE_VERSION = 1
-LARGEST_JOB = 10**15
-"""Numbers of jobs are below it: SQLite has room for them."""
 SERVER_FOLDER = ".zssr-gan-web"
 """In the folder of cases: the queue, users' sessions, uploads in work, pictures, previews, locks, what was measured."""
 
 _FOLDERS = ("originals", "tracks", "results", "report")
-_LONGEST = 80
 _LOCK = ".case.lock"
-_RESERVED_NAMES = frozenset(
-    {"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(1, 10))}
-)
-
-Kind = Literal["image", "video", "other"]
 
 
 class CaseError(ZssrGanError):
@@ -144,7 +134,7 @@ class Case:
 
     def _moved(self, source: Path, given_name: str, digest: str, had: list[Original]) -> Path:
         folder, taken = self.folder / "originals", {Path(one.path).name for one in had}
-        target = folder / _free_name(slug(given_name), taken | _unlogged_names(folder, taken, digest))
+        target = folder / free_name(slug(given_name), taken | _unlogged_names(folder, taken, digest))
         try:
             if not target.exists():
                 os.link(source, target)
@@ -185,9 +175,7 @@ def create_case(
         CaseError: a title without either.
         OutputError: the folder of cases cannot be written.
     """
-    title = " ".join(title.split())
-    if not any(character.isalnum() for character in title):
-        raise CaseError("a case needs a title with a letter or a digit; type one")
+    title = _title(title)
     try:
         cases.mkdir(parents=True, exist_ok=True)
         folder = _new_folder(cases, slug(re.sub(r"[./\\]", "-", title), "case").lower())
@@ -204,7 +192,7 @@ def create_case(
         ),
     )
     log.append(folder, user, "created", **case.facts.model_dump(mode="json"))
-    atomic_write(folder / CASE_FILE, (case.facts.model_dump_json(indent=2) + "\n").encode())
+    _write_facts(folder, case.facts)
     return case
 
 
@@ -251,6 +239,46 @@ def read_case(folder: Path) -> Case:
     return Case(folder, read_json(path, CaseFacts, CaseError))
 
 
+def edit_case(case: Case, user: str, title: str, number: str, operator: str) -> Case:
+    """Give a case another title, number and operator, and log the old and the new ones; its folder keeps its name.
+
+    Raises:
+        CaseError: a title without a letter or a digit.
+        OutputError: it cannot be written.
+    """
+    new = {"title": _title(title), "number": number, "operator": operator}
+    with locked(case.folder / _LOCK):
+        facts = read_case(case.folder).facts
+        old = {name: getattr(facts, name) for name in new}
+        if new != old:
+            facts = facts.model_copy(update=new)
+            log.append(case.folder, user, "case edited", **new, before=old)
+            _write_facts(case.folder, facts)
+    return Case(case.folder, facts)
+
+
+def facts_in_log(folder: Path) -> dict[str, Any]:
+    """What `case.json` holds, as the log tells it."""
+    facts: dict[str, Any] = {}
+    for entry in log.read_log(folder):
+        if entry["act"] == "created":
+            facts = {name: value for name, value in entry["facts"].items() if name in CaseFacts.model_fields}
+        elif entry["act"] == "case edited":
+            facts |= {name: entry["facts"].get(name) for name in ("title", "number", "operator")}
+    return facts
+
+
+def _title(text: str) -> str:
+    title = " ".join(text.split())
+    if not any(character.isalnum() for character in title):
+        raise CaseError("a case needs a title with a letter or a digit; type one")
+    return title
+
+
+def _write_facts(folder: Path, facts: CaseFacts) -> None:
+    atomic_write(folder / CASE_FILE, (facts.model_dump_json(indent=2) + "\n").encode(), overwrite=True)
+
+
 def list_cases(cases: Path) -> list[Case]:
     """The cases in a folder, by name; what is no case, or cannot be read, is left out."""
     found = []
@@ -277,35 +305,6 @@ def delete_case(case: Case, user: str) -> None:
     shutil.rmtree(gone, ignore_errors=True)
 
 
-def job_number(path: Path) -> int:
-    """The number of the job that made a file or folder, by its name: 3 of `3_enhance`; 0 of other names."""
-    number = path.name.partition("_")[0]
-    return int(number) if re.fullmatch("[0-9]{1,15}", number) else 0
-
-
-def kind_of(path: Path) -> Kind:
-    """Image, video or other, by the name's ending."""
-    ending = path.suffix.lower()
-    return "image" if ending in IMAGE_EXTENSIONS else "video" if ending in VIDEO_EXTENSIONS else "other"
-
-
-def slug(name: str, otherwise: str = "file") -> str:
-    """A safe file name made of a name that a user gave: ASCII letters, digits, `-`, `_` and one `.`, never a path.
-
-    The ending is lower-case, since commands know a file by it. What has no such character becomes `otherwise`.
-    """
-    last = re.split(r"[/\\]", name)[-1]
-    plain = unicodedata.normalize("NFKD", last).encode("ascii", "ignore").decode()
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", plain)
-    stem, dot, ending = plain.rpartition(".")
-    stem, ending = (stem, ending) if dot else (ending, "")
-    ending = re.sub(r"[^a-z0-9]", "", ending.lower())[:10]
-    stem = re.sub(r"[-.]{2,}", "-", stem).strip("-._")[:_LONGEST].rstrip("-._") or otherwise
-    if stem.lower() in _RESERVED_NAMES:
-        stem = f"{stem}-file"
-    return f"{stem}.{ending}" if ending else stem
-
-
 def results_in(folder: Path) -> Iterator[Path]:
     """The records in a folder: JSON files of ours, also in its folders, in the order of their names."""
     for path in sorted(folder.rglob("*.json")):
@@ -317,19 +316,12 @@ def results_in(folder: Path) -> Iterator[Path]:
 def _new_folder(cases: Path, name: str) -> Path:
     taken = {path.name for path in cases.iterdir()}
     while True:  # another window may take the name meanwhile
-        folder = cases / _free_name(name, taken)
+        folder = cases / free_name(name, taken)
         try:
             folder.mkdir(mode=0o700)  # other accounts of this machine have no part in it
             return folder
         except FileExistsError:
             taken.add(folder.name)
-
-
-def _free_name(name: str, taken: Collection[str]) -> str:
-    """The name, or with -2, -3, ... before its ending; names that differ in case alone are one on some disks."""
-    lower, path = {one.lower() for one in taken}, Path(name)
-    numbered = (f"{path.stem}-{number}{path.suffix}" for number in itertools.count(2))
-    return next(one for one in itertools.chain([name], numbered) if one.lower() not in lower)
 
 
 def _unlogged_names(folder: Path, logged: Collection[str], digest: str) -> set[str]:

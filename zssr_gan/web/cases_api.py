@@ -26,8 +26,8 @@ _PATIENCE_S = 3.0  # for the facts of a file that just came
 _Line = Annotated[str, Field(max_length=200)]
 
 
-class NewCase(Form):
-    """Of POST /api/cases."""
+class CaseForm(Form):
+    """Of POST /api/cases and PUT /api/cases/ID."""
 
     title: Annotated[str, Field(min_length=1, max_length=200)]
     number: _Line = ""
@@ -50,7 +50,7 @@ class NewUpload(Form):
     """Of POST /api/cases/ID/uploads."""
 
     name: str
-    bytes: int
+    bytes: Annotated[int, Field(lt=1 << 60)]
 
 
 async def all_cases(site: Site, _request: Request, person: Person) -> Response:
@@ -68,7 +68,7 @@ async def all_cases(site: Site, _request: Request, person: Person) -> Response:
 
 async def new_case(site: Site, request: Request, person: Person) -> Response:
     """POST /api/cases."""
-    form = await body(request, NewCase)
+    form = await body(request, CaseForm)
     case = await asyncio.to_thread(
         case_folder.create_case, site.cases, form.title, person.name, number=form.number, operator=form.operator
     )
@@ -95,6 +95,19 @@ async def one_case(site: Site, request: Request, person: Person) -> Response:
     return await _answer(site, await asyncio.to_thread(site.case, request.path_params["case"], person))
 
 
+async def edit_case(site: Site, request: Request, person: Person) -> Response:
+    """PUT /api/cases/ID."""
+    form = await body(request, CaseForm)
+
+    def edit() -> Case:
+        case = site.case(request.path_params["case"], person)
+        return case_folder.edit_case(case, person.name, form.title, form.number, form.operator)
+
+    case = await asyncio.to_thread(edit)
+    site.events.changed(case.id)
+    return await _answer(site, case)
+
+
 async def delete_case(site: Site, request: Request, person: Person) -> Response:
     """DELETE /api/cases/ID."""
     form = await body(request, Confirmation)
@@ -104,6 +117,7 @@ async def delete_case(site: Site, request: Request, person: Person) -> Response:
         if form.title != case.facts.title:
             raise Refusal(400, f"to delete this case, type its title: {case.facts.title}")
         site.queue.forget(case.id)
+        site.uploads.drop_all(case.id)
         case_folder.delete_case(case, person.name)
 
     await asyncio.to_thread(delete)

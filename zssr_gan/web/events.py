@@ -50,8 +50,13 @@ class Events:
         for page in list(self._pages):
             page.loop.call_soon_threadsafe(self._tell_case, page, case)
 
-    async def listen(self, sees: Sees) -> AsyncIterator[bytes]:
-        """The events of one page, as they are sent; `sees`: whether its person sees a case (may read files)."""
+    async def listen(self, sees: Sees, is_admitted: Callable[[], bool] = lambda: True) -> AsyncIterator[bytes]:
+        """The events of one page, as they are sent.
+
+        Args:
+            sees: whether its person sees a case (may read files).
+            is_admitted: whether the person is still signed in; else the events end.
+        """
         page = _Page(sees, asyncio.get_running_loop())
         self._pages.add(page)
         if self._watcher is None or self._watcher.done():
@@ -62,9 +67,8 @@ class Events:
                 try:
                     message = await asyncio.wait_for(page.waiting.get(), HEARTBEAT_S)
                 except TimeoutError:
-                    yield b": still here\n\n"
-                    continue
-                if message is None:
+                    message = b": still here\n\n"
+                if message is None or not is_admitted():
                     return
                 yield message
         finally:

@@ -57,6 +57,14 @@ class Address:
         if not is_loopback(self.host):
             self.names |= {socket.gethostname(), socket.getfqdn()}
 
+    @property
+    def url(self) -> str:
+        """What a browser takes: by a further name where there is one, by this machine's where it listens on all."""
+        host = self.host
+        if not is_loopback(host):
+            host = next(iter(self.more), socket.getfqdn() if host in ("0.0.0.0", "::") else host)
+        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
     def accepts(self, host: str) -> bool:
         """Whether a header Host names this server."""
         name, _, port = host.rpartition(":") if not host.endswith("]") and ":" in host else (host, "", "")

@@ -132,7 +132,7 @@ def _job(site: Site, request: Request, person: Person) -> Job:
     try:
         job = site.queue.job(number)
         seen = site.sees(person, job.case)
-    except (QueueError, OverflowError):  # a number that SQLite has not
+    except QueueError:
         seen = False
     if not seen:
         raise Refusal(404, f"there is no job {number}; load the page again.")

@@ -23,7 +23,7 @@ from zssr_gan.files import is_leftover, json_keys, new_file, why_unreadable
 from zssr_gan.inference.verify import Check, Verification
 from zssr_gan.provenance import VERSION
 from zssr_gan.web import log
-from zssr_gan.web.case_folder import CASE_FILE, Case, results_in
+from zssr_gan.web.case_folder import CASE_FILE, Case, facts_in_log, results_in
 
 PACKAGE_VERSION = 1
 MANIFEST = "manifest.json"
@@ -80,7 +80,7 @@ def make_package(case: Case, output: Path, on_progress: Callable[[str, int, int]
     log_bytes = (case.folder / log.NAME).read_bytes()  # it may grow meanwhile
     texts = {
         "README.txt": _README.format(title=case.facts.title, version=VERSION),
-        "COMMANDS.txt": _commands(case),
+        "COMMANDS.txt": _commands(case.folder),
         "VERSIONS.txt": _versions(),
     }
     files = dict(sorted(_files(case)))
@@ -174,9 +174,9 @@ def _name_of(path: str) -> str:
     return path if path.startswith("originals/") else "originals/" + re.sub(r"[:\\]", "_", path).lstrip("/")
 
 
-def _commands(case: Case) -> str:
+def _commands(case: Path) -> str:
     lines = ["Typed in the case's folder, these make the results again:", ""]
-    for entry in log.read_log(case.folder):
+    for entry in log.read_log(case):
         facts = entry["facts"]
         if entry["act"] == "job queued":
             lines += [f"# job {facts.get('job')}, {entry['time']}, {entry['user']}", log.command_of(facts), ""]
@@ -249,28 +249,60 @@ def _unpacked(package: zipfile.ZipFile, listed: Mapping[str, Any], folder: Path)
 
 
 def _log_checks(folder: Path, listed: Mapping[str, Any]) -> Iterator[Check]:
-    """The chain of the log, and the files that it tells the hashes of."""
+    """The chain of the log, and whether files, commands and title are those that it tells of."""
     chain = log.verify_log(folder)
     yield Check("log", chain.ok, chain.text)
-    told: dict[str, str] = {}
+    told, needed = _files_in_log(folder)
+    of_case = [name for name in listed if name.startswith(("originals/", "results/", "tracks/", "report/"))]
+    unknown = [name for name in of_case if name not in told]
+    wrong = {
+        "the log has another hash": [name for name in of_case if told.get(name, listed[name][0]) != listed[name][0]],
+        "is in the log, but is not here": sorted(needed - listed.keys()),
+        "was not received, as the log says": [name for name in unknown if name.startswith("originals/")],
+        "holds other commands than the log": ["COMMANDS.txt"] * (_typed(folder) != _typed_in(_commands(folder))),
+        "is not as the log says": [CASE_FILE] * (facts_in_log(folder) != _case_facts(folder)),
+    }
+    for what, names in wrong.items():
+        yield from (Check("log", False, f"{name}: {what}") for name in names)
+    if others := [name for name in unknown if not name.startswith("originals/")]:
+        what = "of an unfinished job, or of a command that was typed"
+        yield Check("log", True, f"{len(others)} files are not in the log, such as {others[0]}: {what}")
+    if not any(wrong.values()):
+        yield Check("log", True, f"{len(of_case) - len(unknown)} originals, results, tracks and reports are as it says")
+
+
+def _files_in_log(folder: Path) -> tuple[dict[str, str], set[str]]:
+    """The hashes of files that the log tells, by their names in the package; the names that a package must have."""
+    told, needed, of_jobs = dict[str, str](), set[str](), dict[str, set[str]]()
     for entry in log.read_log(folder):
         facts = entry["facts"]
         if entry["act"] == "received":
-            told[_name_of(str(facts.get("path")))] = str(facts.get("sha256"))
+            told[name := _name_of(str(facts.get("path")))] = str(facts.get("sha256"))
+            needed.add(name)
         elif entry["act"] == "job ended" and isinstance(facts.get("files"), dict):
             told |= facts["files"]
+            of_jobs[str(facts.get("job"))] = set(facts["files"]) if facts.get("state") == "done" else set()
         elif entry["act"] == "track edited":
-            told[str(facts.get("written"))] = str(facts.get("sha256"))
-    of_case = [name for name in listed if name.startswith(("originals/", "results/", "tracks/"))]
-    wrong = [name for name in of_case if told.get(name, listed[name][0]) != listed[name][0]]
-    unknown = [name for name in of_case if name not in told]
-    missing = [name for name in told if name.startswith("originals/") and name not in listed]
-    for names, what in ((wrong, "the log has another hash"), (missing, "was received, but is not here")):
-        yield from (Check("log", False, f"{name}: {what}") for name in names)
-    if unknown:
-        yield Check("log", True, f"{len(unknown)} files are not in the log, such as {unknown[0]}: of an unfinished job")
-    if not (wrong or missing):
-        yield Check("log", True, f"{len(of_case) - len(unknown)} originals, results and tracks are as it says")
+            told[name := str(facts.get("written"))] = str(facts.get("sha256"))
+            needed.add(name)
+    return told, {name for name in needed.union(*of_jobs.values()) if not name.endswith(".zip")}
+
+
+def _typed(folder: Path) -> list[str]:
+    path = folder / "COMMANDS.txt"
+    return _typed_in(path.read_text("utf-8", "replace")) if path.is_file() else []
+
+
+def _typed_in(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line and not line.startswith("#")][1:]
+
+
+def _case_facts(folder: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads((folder / CASE_FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return facts
 
 
 def _records(folder: Path) -> Iterator[Path]:

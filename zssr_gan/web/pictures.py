@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from zssr_gan.errors import ZssrGanError
 from zssr_gan.web.refusals import Refusal
 
 MEMORY_BYTES = 4 << 30
@@ -26,8 +27,11 @@ SECONDS = 60
 LONG_SECONDS = 4 * 3600  # for all frames of a video
 CACHE_BYTES = 4 << 30
 _AT_ONCE = 2
-_GIVEN_UP = "was given up"
 _PRUNE_EVERY = 200
+
+
+class Unfinished(ZssrGanError):
+    """A task that was not done, which may be no fault of the file: it is worth trying again."""
 
 
 @dataclass
@@ -54,7 +58,10 @@ class Decoder:
         self._asked: dict[int, _Asked] = {}
 
     def decode(self, task: str, arguments: Mapping[str, object], seconds: int) -> str | None:
-        """Do a task of `zssr_gan.web.decoding`; returns why it cannot be done, to follow the file's name, or None."""
+        """Do a task of `zssr_gan.web.decoding`; returns why it cannot be done, to follow the file's name, or None.
+
+        Raises Unfinished: it took too long or too much memory, or the process was ended meanwhile.
+        """
         with self._lock:
             process = self._running()
             asked, number = _Asked(process), next(self._numbers)
@@ -70,8 +77,10 @@ class Decoder:
         self._asked.pop(number, None)
         if asked.error is not None or asked.status == 0:
             return asked.error
-        if asked.status is not None and -asked.status in (signal.SIGALRM, signal.SIGKILL, signal.SIGXCPU):
-            return f"{_GIVEN_UP}: it takes longer than {seconds} s, or too much memory"
+        if asked.status is None:
+            raise Unfinished("was not looked at to the end, since its decoder was stopped: look again")
+        if -asked.status in (signal.SIGALRM, signal.SIGKILL, signal.SIGXCPU):
+            raise Unfinished(f"took longer than {seconds} s, or too much memory: look again when less runs beside")
         return f"made its decoder crash (exit code {asked.status}); the file is probably damaged"
 
     def warm(self) -> None:
@@ -113,6 +122,9 @@ class Decoder:
             if "status" in message:
                 asked.status = message["status"]
                 asked.ended.set()
+        with self._lock:
+            if self._process is process:
+                self._process = None  # the next task starts another
         for asked in list(self._asked.values()):
             if asked.process is process:
                 asked.ended.set()
@@ -138,6 +150,7 @@ class Pictures:
         self._lock, self._made = threading.Lock(), 0
         self._facts: dict[str, dict[str, Any]] = {}
         self._running: dict[tuple[Path, str], Future[None]] = {}
+        self._unfinished: dict[tuple[str, str], str] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._prune()
 
@@ -155,9 +168,17 @@ class Pictures:
         return self._facts[key]
 
     def problem(self, key: str, task: str) -> str | None:
-        """Why a task on a file could not be done."""
+        """Why a task on a file could not be done; what was not finished is tried again by the next server."""
+        if (key, task) in self._unfinished:
+            return self._unfinished[key, task]
         path = self._folder / key / f"{task}.problem"
         return path.read_text("utf-8") if path.exists() else None
+
+    def forget_problems(self, key: str) -> None:
+        """Let what could not be done be tried again."""
+        self._unfinished = {of: why for of, why in self._unfinished.items() if of[0] != key}
+        for path in (self._folder / key).glob("*.problem"):
+            path.unlink(missing_ok=True)
 
     def make(
         self, key: str, task: str, arguments: Mapping[str, object], *, once: str = "", long: bool = False
@@ -181,11 +202,15 @@ class Pictures:
             raise Refusal(422, known)
         folder = self._folder / key
         folder.mkdir(exist_ok=True)
-        error = self.decoder.decode(task, {**arguments, "folder": str(folder)}, seconds)
+        try:
+            error = self.decoder.decode(task, {**arguments, "folder": str(folder)}, seconds)
+        except Unfinished as problem:
+            if task != "show_frames":  # frames come once the list of all is there
+                self._unfinished[key, once] = str(problem)
+            raise Refusal(422, str(problem)) from problem
         if error is not None:
             error = error.removeprefix(f"{arguments.get('path')}: ")
-            if task != "show_frames" or not error.startswith(_GIVEN_UP):  # frames come once the list of all is there
-                (folder / f"{once}.problem").write_text(error, "utf-8")
+            (folder / f"{once}.problem").write_text(error, "utf-8")
             raise Refusal(422, error)
         os.utime(folder)
         with self._lock:

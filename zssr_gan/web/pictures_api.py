@@ -87,6 +87,13 @@ async def file(site: Site, request: Request, person: Person) -> Response:
     )
 
 
+async def look_again(site: Site, request: Request, person: Person) -> Response:
+    """POST .../originals/O/look: read a file anew that could not be read."""
+    case, original = await _original(site, request, person)
+    site.pictures.forget_problems(original.sha256)
+    return JSONResponse(facts_of(site, case, original))
+
+
 async def frames(site: Site, request: Request, person: Person) -> Response:
     """GET .../originals/O/frames: those that are known by now, and whether these are all."""
     case, original = await _video(site, request, person)

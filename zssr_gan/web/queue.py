@@ -199,7 +199,7 @@ class Queue:
             if row is None:
                 return None
             db.execute(
-                "update jobs set state = 'running', worker = ?, stop = 0, progress = null, message = null, "
+                "update jobs set state = 'running', worker = ?, progress = null, message = null, "
                 "ended = null, started = ?, turn = (select coalesce(max(turn), 0) + 1 from jobs), changed = ? "
                 "where id = ?",
                 (worker, now(), self._change(db), row[0]),
@@ -263,7 +263,7 @@ class Queue:
         with self._database.writing() as db:
             done = db.execute(
                 "update jobs set state = 'queued', attempt = attempt + 1, place = (select max(place) + 1 from jobs), "
-                "message = null, progress = null, ended = null, changed = ? "
+                "message = null, progress = null, ended = null, stop = 0, changed = ? "
                 "where id = ? and state in ('stopped', 'failed')",
                 (self._change(db), number),
             )

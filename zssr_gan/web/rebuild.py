@@ -7,8 +7,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from zssr_gan.web import log
-from zssr_gan.web.case_folder import LARGEST_JOB, SERVER_FOLDER, Case, list_cases
+from zssr_gan.web.case_folder import SERVER_FOLDER, Case, list_cases
 from zssr_gan.web.database import set_aside_damaged
+from zssr_gan.web.names import LARGEST_JOB
 from zssr_gan.web.queue import ANY_JOB, Job, Queue
 
 _LOST = "the queue was lost before this job ended; look at its command, then go on"

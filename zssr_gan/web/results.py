@@ -15,7 +15,8 @@ from typing import Any
 from zssr_gan.files import atomic_write, canonical_sha256, sha256_bytes
 from zssr_gan.provenance import LABELS, scale_text
 from zssr_gan.web import log
-from zssr_gan.web.case_folder import Case, CaseError, job_number, results_in
+from zssr_gan.web.case_folder import Case, CaseError, results_in
+from zssr_gan.web.names import job_number
 
 Facts = dict[str, Any]
 

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import uvicorn
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, Router
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import sha256_bytes
@@ -32,6 +34,7 @@ _TYPES = {
     ".woff2": "font/woff2",
 }
 _SHUTDOWN_S = 3
+_SILENCE_S = 30.0
 _TOO_OLD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>zssr-gan</title>
 <link rel="stylesheet" href="/static/style.css">
 <main><p>This address was used before, or is of an earlier start: open the one that <code>zssr-gan web</code> printed
@@ -79,17 +82,22 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def check_certificate(certificate: Path, key: Path) -> None:
+    """Raise SettingsError where certificate and key cannot be read or do not belong together."""
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"--cert {certificate}, --key {key}: cannot be used together ({error}).") from error
+
+
 def serve(
     site: Site, listener: socket.socket, workers: Workers, certificate: Path | None = None, key: Path | None = None
 ) -> None:
-    """Answer requests, with workers beside, until SIGTERM or Ctrl-C, which end what is in work within seconds.
-
-    Raises SettingsError where certificate and key cannot be read or do not belong together.
-    """
+    """Answer requests, with workers beside, until SIGTERM or Ctrl-C, which end what is in work within seconds."""
     config = uvicorn.Config(
         build_app(site),
         loop="asyncio",
-        http="h11",
+        http=_Protocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -101,12 +109,21 @@ def serve(
         ssl_certfile=certificate,
         ssl_keyfile=key,
     )
-    try:
-        config.load()
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"--cert {certificate}, --key {key}: cannot be used together ({error}).") from error
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # a request that is none is answered, and no news
     _Server(config, site, workers).run(sockets=[listener])
+
+
+class _Protocol(H11Protocol):
+    """HTTP, of clients that send a first request in time: others would hold connections until there are no more."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self.loop.call_later(_SILENCE_S, self._close_unused)
+
+    def _close_unused(self) -> None:
+        if getattr(self, "cycle", None) is None:
+            self.transport.close()
 
 
 class _Server(uvicorn.Server):

@@ -12,12 +12,13 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from zssr_gan.errors import ZssrGanError
-from zssr_gan.web.case_folder import CASE_FILE, SERVER_FOLDER, Case, CaseError, Original, open_case, slug
+from zssr_gan.web.case_folder import CASE_FILE, SERVER_FOLDER, Case, CaseError, Original, open_case
 from zssr_gan.web.events import Events
 from zssr_gan.web.guard import Address, cookie_of
 from zssr_gan.web.log import NAME as LOG
 from zssr_gan.web.log import LogCheck, verify_log
 from zssr_gan.web.memo import Memo, stamp
+from zssr_gan.web.names import slug
 from zssr_gan.web.pictures import Decoder, Pictures
 from zssr_gan.web.queue import Job
 from zssr_gan.web.rebuild import open_queue

@@ -27,7 +27,8 @@ LONGEST_NAME = 255
 _WRITE_BYTES = 1 << 20
 _RESERVE_BYTES = 512 << 20  # left free, for results and the queue
 _SILENCE_S = 30.0  # after which a connection counts as broken
-_LIFE_S = 7 * 24 * 3600.0
+_LIFE_S = 7 * 24 * 3600.0  # since bytes came last
+_EMPTY_LIFE_S = 3600.0  # of one without bytes
 
 
 class _Facts(FileModel):
@@ -58,6 +59,14 @@ class Upload:
             return self.path.stat().st_size
         except FileNotFoundError:
             return 0
+
+    @property
+    def last(self) -> float:
+        """When bytes came last, or it began, in seconds since 1970."""
+        try:
+            return self.path.stat().st_mtime
+        except FileNotFoundError:
+            return self.facts.began
 
     async def receive(self, offset: int, pieces: AsyncIterator[bytes]) -> None:
         """Append what comes, flushed to the disk at the end. A broken connection leaves what came before it.
@@ -134,13 +143,13 @@ class Uploads:
             except ZssrGanError:
                 shutil.rmtree(found, ignore_errors=True)
                 continue
-            if time.time() - facts.began > _LIFE_S:
-                shutil.rmtree(found, ignore_errors=True)
-            else:
-                self._uploads[found.name] = Upload(found, facts)
+            self._uploads[found.name] = Upload(found, facts)
 
     def free_bytes(self) -> int:
-        """Room for new uploads: what others still need and a reserve are taken off."""
+        """Room for new uploads: what others still need and a reserve are taken off; old ones are dropped."""
+        for upload in list(self._uploads.values()):
+            if time.time() - upload.last > (_LIFE_S if upload.offset else _EMPTY_LIFE_S):
+                self.drop(upload)
         owed = sum(upload.facts.bytes - upload.offset for upload in self._uploads.values())
         return max(0, shutil.disk_usage(self.folder).free - owed - _RESERVE_BYTES)
 
@@ -180,3 +189,9 @@ class Uploads:
         """Forget an upload, and remove what is left of it."""
         self._uploads.pop(upload.id, None)
         shutil.rmtree(upload.folder, ignore_errors=True)
+
+    def drop_all(self, case: str) -> None:
+        """Drop the uploads of a case that is deleted."""
+        for upload in list(self._uploads.values()):
+            if upload.facts.case == case:
+                self.drop(upload)

@@ -1,10 +1,10 @@
 // Step 1: what was dropped, as it arrived, and what is wrong with which.
-import { caseUrl } from "./api.js";
+import { caseUrl, post } from "./api.js";
 import { attempt, button, h, link, redraw } from "./dom.js";
 import { dropZone } from "./drop.js";
 import { step } from "./case.js";
 import { bytes, count, duration, size, time } from "./format.js";
-import { chosen, isImage, isVideo, pictures, state } from "./state.js";
+import { chosen, isImage, isVideo, pictures, refresh, state } from "./state.js";
 import { add, cancel, retry, uploads } from "./uploads.js";
 
 export function show(root) {
@@ -43,6 +43,7 @@ export function show(root) {
         good ? h("label", { class: "check" }, h("input", { type: "checkbox", checked: picked === null || picked.has(one.id), onchange: (event) => pick(one.id, event.target.checked) }), h("strong", {}, one.name)) : h("strong", {}, one.name),
         h("span", { class: "quiet" }, [one.width ? size(one.width, one.height) : null, one.frames ? count(one.frames, "frame") : null, one.seconds ? duration(one.seconds) : null, bytes(one.bytes)].filter(Boolean).join(" · ")),
         one.problem ? h("p", { class: one.kind === "other" ? "quiet" : "wrong" }, one.problem) : null,
+        one.problem && one.kind !== "other" ? button("Look again", () => attempt(async () => { await post(caseUrl(state.open.id, "originals", one.id, "look")); await refresh(); }), { class: "small", "aria-label": `Look at ${one.name} again` }) : null,
         isVideo(one) ? link("Mark a face or plate", step("mark", one.id), { class: "button small" }) : null,
         h("details", {}, h("summary", {}, "Hash, time, details"),
           h("dl", {}, h("dt", {}, "SHA-256"), h("dd", {}, h("code", {}, one.sha256)), h("dt", {}, "Received"), h("dd", {}, time(one.received)),

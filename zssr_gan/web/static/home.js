@@ -1,5 +1,5 @@
 // All cases; a drop here makes a new one.
-import { call, caseUrl, get, post, remove } from "./api.js";
+import { call, caseUrl, get, post, put, remove } from "./api.js";
 import { attempt, button, command, dialog, h, link, redraw } from "./dom.js";
 import { dropZone } from "./drop.js";
 import { count, time } from "./format.js";
@@ -23,17 +23,25 @@ export function show(root) {
 
   function table() {
     return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Cases" }, h("table", {},
-      h("thead", {}, h("tr", {}, ["Case", "Number", "Operator", state.me.users ? "Owner" : null, "Created", "Files", "Results", "Jobs", ""].filter((head) => head !== null).map((head) => h("th", { scope: "col" }, head || h("span", { class: "hidden" }, "Delete"))))),
+      h("thead", {}, h("tr", {}, ["Case", "Number", "Operator", state.me.users ? "Owner" : null, "Created", "Files", "Results", "Jobs", ""].filter((head) => head !== null).map((head) => h("th", { scope: "col" }, head || h("span", { class: "hidden" }, "Change"))))),
       h("tbody", {}, cases.map((one) => h("tr", {},
         h("th", { scope: "row" }, link(one.title, `#/case/${encodeURIComponent(one.id)}`), one.opened_from ? h("span", { class: "quiet block" }, `opened from ${one.opened_from}`) : null),
         cell("Number", one.number), cell("Operator", one.operator), state.me.users ? cell("Owner", one.owner) : null,
         cell("Created", time(one.created), "nowrap"), cell("Files", String(one.files), "number"), cell("Results", String(one.results), "number"),
         h("td", { "data-head": "Jobs" }, one.running ? h("span", { class: "running" }, count(one.running, "job")) : "none"),
-        h("td", {}, button("Delete…", () => drop(one), { class: "small", "aria-label": `Delete the case ${one.title}…` })))))));
+        h("td", { class: "row" }, button("Edit…", () => edit(one), { class: "small", "aria-label": `Edit the case ${one.title}…` }), button("Delete…", () => drop(one), { class: "small", "aria-label": `Delete the case ${one.title}…` })))))));
   }
 
   function cell(head, text, kind = "") {
     return h("td", { class: `${kind}${text ? "" : " absent"}`, "data-head": head }, text || "–");
+  }
+
+  function edit(one) {
+    dialog("Edit the case", h("div", { class: "stack" }, fields(one), h("p", { class: "quiet" }, "The log of the case has what was there before.")),
+      { label: "Save", action: async (given) => {
+        await put(caseUrl(one.id), Object.fromEntries(given));
+        await fetchCases();
+      } });
   }
 
   function drop(one) {
@@ -69,11 +77,11 @@ async function begin(files) {
   location.hash = `#/case/${encodeURIComponent(made.id)}/files`;
 }
 
+const fields = (one = {}) => [["title", "Title"], ["number", "Case number (optional)"], ["operator", "Operator (optional)"]].map(([name, text]) =>
+  h("label", {}, text, h("input", { name, value: one[name] ?? "", required: name === "title", maxlength: "200" })));
+
 function newCase() {
-  dialog("New case", h("div", { class: "stack" },
-    h("label", {}, "Title", h("input", { name: "title", required: true, maxlength: "120" })),
-    h("label", {}, "Case number (optional)", h("input", { name: "number", maxlength: "60" })),
-    h("label", {}, "Operator (optional)", h("input", { name: "operator", maxlength: "60" }))),
+  dialog("New case", h("div", { class: "stack" }, fields()),
   { label: "Make the case", action: async (given) => {
     const made = await call("POST", "/api/cases", Object.fromEntries([...given].filter(([, value]) => value.trim())));
     location.hash = `#/case/${encodeURIComponent(made.id)}/files`;
