@@ -10,11 +10,12 @@
 A folder that was opened as a case is not changed: its case lies in the folder of cases; its originals stay in place.
 """
 
+import functools
 import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from zssr_gan.errors import OutputError, ZssrGanError
 from zssr_gan.files import atomic_write, json_keys, locked, sha256_file, sync_folder, why_unreadable
 from zssr_gan.provenance import VERSION, FileModel, is_ours, read_json
 from zssr_gan.web import log
+from zssr_gan.web.memo import stamp
 from zssr_gan.web.names import LARGEST_JOB, Kind, free_name, job_number, kind_of, slug
 
 CASE_FILE = "case.json"
@@ -84,9 +86,8 @@ class Case:
 
     def originals(self) -> list[Original]:
         """The files, in the order in which they were received."""
-        received = [entry for entry in log.read_log(self.folder) if entry["act"] == "received"]
-        found = [self._logged(entry) for entry in received]
-        return [one for one in found if one is not None]
+        received = (self._logged(entry) for entry in log.read_log(self.folder) if entry["act"] == "received")
+        return [one for one in received if one is not None]
 
     def _logged(self, entry: dict[str, Any]) -> Original | None:
         """The original of a line of the log; None of one that leads out of the case, as a stranger's log may."""
@@ -95,9 +96,9 @@ class Case:
             one = Original.model_validate({**facts, "received": entry["time"]}, strict=True)
         except ValidationError:
             return None
-        inside = self.folder / "originals", *([Path(self.facts.opened_from)] if self.facts.opened_from else [])
-        path = Path(os.path.normpath(self.path_of(one)))
-        return one if one.id.isdecimal() and any(path.is_relative_to(folder) for folder in inside) else None
+        inside = tuple(f"{folder}/" for folder in (self.folder / "originals", self.facts.opened_from) if folder)
+        path = os.path.normpath(f"{self.folder}/{one.path}" if not one.path.startswith("/") else one.path)
+        return one if one.id.isdecimal() and path.startswith(inside) else None
 
     def original(self, number: str) -> Original:
         """The one with this id. Raises CaseError."""
@@ -130,7 +131,7 @@ class Case:
                 if (one.sha256, one.name) == (digest, given_name) and self.path_of(one).is_file():
                     source.unlink()
                     return one
-            return self._receive(given_name, self._moved(source, given_name, digest, had), digest, user)
+            return self._receive(given_name, self._moved(source, given_name, digest, had), digest, user, had)
 
     def _moved(self, source: Path, given_name: str, digest: str, had: list[Original]) -> Path:
         folder, taken = self.folder / "originals", {Path(one.path).name for one in had}
@@ -145,9 +146,9 @@ class Case:
             raise OutputError(f"{target}: cannot be written ({error.strerror}); make room there.") from error
         return target
 
-    def _receive(self, name: str, file: Path, digest: str, user: str) -> Original:
+    def _receive(self, name: str, file: Path, digest: str, user: str, had: list[Original]) -> Original:
         path = f"originals/{file.name}" if file.parent == self.folder / "originals" else str(file)
-        number = 1 + max((int(one.id) for one in self.originals()), default=0)
+        number = 1 + max((int(one.id) for one in had), default=0)
         facts: dict[str, Any] = {"id": str(number), "name": name, "path": path, "kind": kind_of(file)}
         facts |= {"bytes": file.stat().st_size, "sha256": digest}
         entry = log.append(self.folder, user, "received", **facts)
@@ -207,7 +208,7 @@ def open_folder(cases: Path, folder: Path, user: str) -> Case:
     """
     try:
         folder = folder.resolve(strict=True)
-        found = sorted(_media(folder))
+        found = set(_media(folder))
     except OSError as error:
         raise CaseError(f"{folder}: {why_unreadable(folder, error, 'folder')}") from error
     if not found and not list(results_in(folder)):
@@ -215,10 +216,9 @@ def open_folder(cases: Path, folder: Path, user: str) -> Case:
     case = next((one for one in list_cases(cases) if one.facts.opened_from == str(folder)), None)
     case = case or create_case(cases, folder.name, user, opened_from=str(folder))
     with locked(case.folder / _LOCK):
-        had = {one.path for one in case.originals()}
-        for path in found:
-            if str(path) not in had:
-                case._receive(path.relative_to(folder).as_posix(), path, sha256_file(path), user)
+        had = case.originals()
+        for path in sorted(found - {Path(one.path) for one in had}):
+            had.append(case._receive(path.relative_to(folder).as_posix(), path, sha256_file(path), user, had))
     return case
 
 
@@ -308,9 +308,15 @@ def delete_case(case: Case, user: str) -> None:
 def results_in(folder: Path) -> Iterator[Path]:
     """The records in a folder: JSON files of ours, also in its folders, in the order of their names."""
     for path in sorted(folder.rglob("*.json")):
-        keys = json_keys(path)
+        keys = _keys(path, stamp(path))
         if {"schema_version", "output"} <= keys or keys & {"fusion_version", "clip_version"}:
             yield path
+
+
+@functools.lru_cache(10_000)
+def _keys(path: Path, _stamp: Hashable) -> frozenset[str]:
+    """`json_keys`, read once until the file changes: a folder that was opened may hold large files of others."""
+    return json_keys(path)
 
 
 def _new_folder(cases: Path, name: str) -> Path:

@@ -6,6 +6,7 @@ taken off its end are seen only against a copy, such as the manifest of a packag
 """
 
 import errno
+import functools
 import json
 import os
 import shlex
@@ -123,7 +124,9 @@ def _lines(case: Path) -> Iterator[dict[str, Any] | None]:
         yield _entry(line)
 
 
+@functools.lru_cache(20_000)
 def _entry(line: bytes) -> dict[str, Any] | None:
+    """A line that was read, None of a broken one. A log is read often, and its lines stay as they are."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
