@@ -90,6 +90,7 @@ def test_from_drop_to_package(tmp_path: Path, page: Page, url: str, axe: str) ->
     for _ in range(4):
         page.press("ArrowRight", 39)
     page.wait("document.querySelector('.frame-facts').textContent.startsWith('Frame 4')")
+    page.wait("!document.querySelector('.frame-stage.coming')")
     across, down = (left / 96, (left + width) / 96), (top / 80, (top + height) / 80)
     page.drag(".frame-stage", *across, down=down)
     check("marked")

@@ -12,7 +12,7 @@ from zssr_gan.cli.main import main
 from zssr_gan.settings.base import write_yaml
 from zssr_gan.web import log
 from zssr_gan.web.case_folder import Case, CaseError, create_case, open_folder
-from zssr_gan.web.results import edit_track, estimates, find, latest_package, results, tracks
+from zssr_gan.web.results import _assumed, _verdict, edit_track, estimates, find, latest_package, results, tracks
 
 TINY = {"network": {"depth": 2, "width": 4}, "schedule": {"kind": "cosine", "iterations": 2}}
 
@@ -37,6 +37,7 @@ def test_a_result_is_shown_by_its_record(case: Case, monkeypatch: pytest.MonkeyP
     assert (one["originals"], one["evidence"], one["bicubic"]) == (["1"], True, True)
     assert one["command"] == "zssr-gan " + " ".join(argv)
     assert one["assumed"]
+    assert (one["method"], one["made"]) == ("tiny.yaml", "")
     assert {name: path.name for name, path in one["_paths"].items()} == {
         **{"result": "My-face_x2.png", "record": "My-face_x2.json", "evidence": "My-face_x2_evidence.png"},
         "input": "My-face.png",
@@ -50,7 +51,10 @@ def test_a_result_is_shown_by_its_record(case: Case, monkeypatch: pytest.MonkeyP
 
 
 def write_track(case: Case, **changes: Any) -> None:
-    frames = [{"index": n, "corners": [[0, 0], [9, 0], [9, 9], [0, 9]], "status": "tracked"} for n in range(3)]
+    frames = [
+        {"index": n, "corners": [[0, 0], [9, 0], [9, 9], [0, 9]], "error_px": 0.1, "status": "tracked"}
+        for n in range(3)
+    ]
     frames[2]["status"] = "looks otherwise"
     content = {"sha256": case.originals()[0].sha256, "region": [0, 0, 9, 9], "reference": 1, "ended": ["a", "b"]}
     (case.folder / "tracks" / "4_clip.json").write_text(json.dumps({**content, "frames": frames, **changes}))
@@ -66,6 +70,8 @@ def test_an_edited_track_is_a_new_file_that_is_logged(case: Case) -> None:
     assert [found["id"] for found in tracks(case)] == ["4_clip", "4_clip-edited-1", "4_clip-edited-2"]
     content = json.loads(again["_paths"]["record"].read_text())
     assert content["frames"][0]["corners"] == corners
+    assert content["frames"][0]["error_px"] is None  # it was of the place before
+    assert content["frames"][1]["error_px"] == 0.1
     assert [frame["status"] for frame in content["frames"]] == ["tracked", "left out", "tracked"]
     assert json.loads((case.folder / "tracks" / "4_clip.json").read_text())["frames"][0]["corners"][0] == [0, 0]
     assert [entry["act"] for entry in log.read_log(case.folder)][-2:] == ["track edited"] * 2
@@ -87,3 +93,43 @@ def test_what_cannot_be_read_is_left_out(case: Case) -> None:
     (case.folder / "results" / "5_degradation").mkdir()
     (case.folder / "results" / "5_degradation" / "estimate.json").write_text("[" * 100_000)
     assert (results(case), tracks(case), estimates(case), latest_package(case)) == ([], [], [], None)
+
+
+def fusion(fuse: bool, *, alone: float = 0.0) -> dict[str, Any]:
+    frames = [{"index": n, "rejected": "moved" if n == 3 else None} for n in range(4)]
+    verdict = {"fuse": fuse, "reason": "why"}
+    video = {"left_out": [{"index": 9}]}
+    return {"frames": frames, "video": video, "verdict": verdict, "reference_alone": alone}
+
+
+def test_a_fusion_says_what_it_was_made_of() -> None:
+    without = "Without a part: frames 9, 3; the record says why."
+    assert _verdict(fusion(True)) == {"made": "3 frames fused (why)", "notices": [without]}
+    share = "In 15% of the region the other frames show something else: the reference counts alone."
+    assert _verdict(fusion(True, alone=0.15))["notices"] == [without, share]
+    assert _verdict(fusion(False)) == {
+        "made": "one frame, restored alone: fusing the others with it does not pay",
+        "notices": ["This is one frame, not several fused: why.", without],
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "assumed"),
+    [
+        ({"request": {"degradation": {"values": {"jpeg": None}, "why": "bicubic is assumed"}}}, "bicubic is assumed"),
+        (
+            {"request": {"degradation": {"values": {"jpeg": {"quality": 71}}, "why": "bicubic is assumed"}}},
+            "bicubic is assumed; undone: JPEG compression of quality 71",
+        ),
+        (
+            {
+                "fusion_version": 1,
+                "compression": "crf 30",
+                "degradation": {"values": {"jpeg": {"quality": 30}}, "why": "a"},
+            },
+            "a; undone: crf 30",
+        ),
+    ],
+)
+def test_what_was_assumed_names_the_compression(content: dict[str, Any], assumed: str) -> None:
+    assert _assumed(content) == assumed

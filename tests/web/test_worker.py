@@ -151,7 +151,7 @@ def test_a_running_job_shows_itself_stops_and_resumes(case: Case, queue: Queue, 
     queue.stop(job.id)
     wait(worker, lambda: ended(queue, job))
     stopped = queue.job(job.id)
-    assert (stopped.state, stopped.message) == ("stopped", "stopped; resume it to go on")
+    assert (stopped.state, stopped.message) == ("stopped", "stopped; it can go on")
     queue.resume(job.id)
     wait(worker, lambda: queue.job(job.id).state == "running")
     os.kill(worker.pid, signal.SIGTERM)

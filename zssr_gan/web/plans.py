@@ -151,7 +151,7 @@ def _degradation(_case: Case, chosen: list[Original], options: Mapping[str, Any]
     paths = [file.path for file in _only(chosen, "image", "an estimate of the camera")]
     return Plan(
         "degradation",
-        f"Estimate the camera of {_count(len(paths), 'picture')}",
+        f"Estimate the camera of {_named(chosen)}",
         lambda n: ["degradation", "estimate", *paths, "-o", f"results/{n}_degradation/estimate.json"],
         None,
         f"Estimates blur, noise and compression from {_count(len(paths), 'picture')}, which must be of one camera.",
@@ -182,7 +182,7 @@ def _enhance(case: Case, chosen: list[Original], options: Mapping[str, Any], siz
         sentence += " enlarges it"
     return Plan(
         "enhance",
-        f"Enhance {_count(len(paths), 'picture')} x{asked.scale}",
+        f"Enhance {_named(chosen)} x{asked.scale}",
         lambda n: ["enhance", *paths, "-o", f"results/{n}_enhance/", *more],
         "case" if together or estimated else "internal",
         f"{sentence} {asked.scale} times a side.",
@@ -299,6 +299,10 @@ def _package(_case: Case, _chosen: list[Original], options: Mapping[str, Any], _
         None,
         "Writes a zip of originals, results, records, tracks, report, commands and versions, with the hash of each.",
     )
+
+
+def _named(chosen: list[Original]) -> str:
+    return chosen[0].name if len(chosen) == 1 else _count(len(chosen), "picture")
 
 
 def _count(number: int, what: str) -> str:

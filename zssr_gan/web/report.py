@@ -109,7 +109,7 @@ def _result(case: Case, one: results.Facts) -> str:
             shown = _picture(paths["result"])
             pictures = {"result": shown, "plain enlargement (bicubic)": _plain(paths, one, shown)}
             if "evidence" in paths:
-                pictures["evidence map: what to doubt"] = _picture(paths["evidence"])
+                pictures["evidence map"] = _picture(paths["evidence"])
             figures = [_figure(name, picture) for name, picture in pictures.items() if picture is not None]
         except (ZssrGanError, OSError) as error:
             figures = [f"<p>{_text(error)}</p>"]
@@ -117,6 +117,7 @@ def _result(case: Case, one: results.Facts) -> str:
     rows: list[tuple[object, object]] = [
         ("Made of", ", ".join(names[number] for number in one["originals"][:20]) or "files that are not in this case"),
         ("Label", f"{one['label']}: {one['means']}"),
+        *(("Made of frames", one["made"]) for _ in [0] if one["made"]),
         ("Size", f"{one['width']} x {one['height']} pixels, {one['scale']} times a side"),
         ("Assumed of the camera", one["assumed"]),
         *(("Note", notice) for notice in one["notices"]),

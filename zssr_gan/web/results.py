@@ -119,7 +119,13 @@ def edit_track(case: Case, name: str, frames: list[Mapping[str, Any]], user: str
         if (frame := own.get(edit.get("index"))) is None:
             raise CaseError(f"the track {name} has no frame {edit.get('index')}")
         if (corners := edit.get("corners")) is not None:
-            frame["corners"] = _corners(corners, frame["index"])
+            # Marked by hand: the figures are of the place where it was found.
+            frame |= {
+                "corners": _corners(corners, frame["index"]),
+                "error_px": None,
+                "backward_px": None,
+                "correlation": None,
+            }
         if (status := edit.get("status")) is not None:
             frame["status"] = " ".join(str(status).split())[:200] or "left out"
     base = re.sub(r"-edited-\d+$", "", name)
@@ -153,6 +159,7 @@ def _result(path: Path, content: Facts) -> Facts:
     output = path.with_name(Path(content["output"]["name"]).name)
     label = content["label"] if content["label"] in LABELS else None
     one: Facts = {"name": output.name, "label": label, "means": str(content["label_means"]), "command": ""}
+    one["assumed"] = _assumed(content)
     if "fusion_version" in content:
         width, height = _png_size(output)
         hashes = [frame["sha256"] for frame in content["frames"]]
@@ -165,8 +172,9 @@ def _result(path: Path, content: Facts) -> Facts:
             "width": width,
             "height": height,
             "scale": scale_text((content["scale"], content["scale"])),
-            "assumed": str(content["degradation"]["why"]),
-            "notices": [str(content["verdict"]["reason"])],
+            "method": "fused" if content["mean"] is None else "fused and learnt",
+            "area": canonical_sha256([content["frames"][content["reference"]].get(key) for key in ("sha256", "box")]),
+            **_verdict(content),
             "_paths": _there(result=output, record=path, plain=plain, evidence=evidence),
         }
     request, is_clip = content["request"], "clip_version" in content
@@ -183,11 +191,40 @@ def _result(path: Path, content: Facts) -> Facts:
         "height": int(content["output"]["height"]),
         "scale": scale_text(request["scale"]),
         "region": request["region"],
-        "assumed": str(request["degradation"]["why"]),
+        "method": str(request["preset"]),
+        "area": canonical_sha256([content["input"]["sha256"], request["region"]]),
+        "made": "",
         "notices": [str(text) for text in work["notices"]],
         "command": str(content.get("command_line", "")),
         "_paths": _there(**paths),
     }
+
+
+def _verdict(fusion: Facts) -> Facts:
+    """What was made of the frames: `made` is a sentence, `notices` are what to be wary of."""
+    frames, video, verdict = fusion["frames"], fusion["video"] or {}, fusion["verdict"]
+    used = sum(frame["rejected"] is None for frame in frames)
+    without = [*video.get("left_out", ()), *(frame for frame in frames if frame["rejected"] is not None)]
+    made, notices = f"{used} frames fused", list[str]()
+    if not verdict["fuse"]:
+        made = "one frame, restored alone: fusing the others with it does not pay"
+        notices = [f"This is one frame, not several fused: {verdict['reason']}."]
+    if without:
+        numbers = ", ".join(str(frame.get("index", frame.get("name"))) for frame in without[:20])
+        notices.append(f"Without a part: frames {numbers}{', ...' if len(without) > 20 else ''}; the record says why.")
+    if verdict["fuse"] and (share := fusion["reference_alone"]):
+        notices.append(
+            f"In {share:.0%} of the region the other frames show something else: the reference counts alone."
+        )
+    return {"made": f"{made} ({verdict['reason']})" if verdict["fuse"] else made, "notices": notices}
+
+
+def _assumed(content: Facts) -> str:
+    """What was taken for the camera's doing."""
+    assumed = content["degradation"] if "fusion_version" in content else content["request"]["degradation"]
+    jpeg = (assumed["values"] or {}).get("jpeg")
+    compression = content.get("compression") or (f"JPEG compression of quality {jpeg['quality']}" if jpeg else "")
+    return "; ".join(filter(None, [str(assumed["why"]), compression and f"undone: {compression}"]))
 
 
 def _commands(case: Case) -> dict[int | None, str]:

@@ -225,7 +225,7 @@ def _message(code: int, asked: bool, printed: list[str], said: list[str]) -> str
     if code == 0:
         return printed[-1] if printed else "done"
     if asked:
-        return "stopped; resume it to go on"
+        return "stopped; it can go on"
     if code < 0:
         memory = "; perhaps memory ran out: try smaller images, or fewer programs beside" * (code == -signal.SIGKILL)
         return f"the command was ended by signal {-code}{memory}"

@@ -45,7 +45,7 @@ function note(key) {
   if (key === "files") return open.originals.length || "";
   if (key === "camera") return open.estimates.length || "";
   if (key === "mark") return open.tracks.length || "";
-  if (key === "look") return jobsOf(open.id).some((job) => job.state === "running") ? "…" : open.results.length || "";
+  if (key === "look") return jobsOf(open.id).some((job) => job.state === "running" && look.SHOWN.includes(job.kind)) ? "…" : open.results.length || "";
   return "";
 }
 

@@ -18,7 +18,7 @@ export function show(root) {
     return h("section", { class: "part" }, h("h2", {}, title), h("p", {}, text),
       h("div", { class: "row" }, button(job?.state === "done" ? `Make the ${kind} again` : `Make the ${kind}`, () => start(kind), { class: job?.state === "done" ? "" : "primary", disabled: !ready || busy }), job?.state === "done" ? done(job) : null),
       job && job.state !== "done" ? jobCard(job) : null,
-      job?.state === "done" ? h("p", { class: "quiet" }, `Made ${time(job.ended)}.`) : null);
+      job?.state === "done" ? h("p", { class: "quiet" }, `Made ${time(job.ended)}. `, kind === "package" ? h("code", {}, job.message) : null) : null);
   }
 
   function draw() {
@@ -29,7 +29,7 @@ export function show(root) {
         (job) => link("Open the report", caseUrl(open.id, "report", "index.html"), { class: "button primary", target: "_blank", rel: "noopener" })),
       part("package", "Court package", "A zip with the originals and their hashes, results, records, tracks, the report, every command line and the versions. Whoever has zssr-gan can check it, and make the results again.", ready,
         () => link("Download the package", caseUrl(open.id, "package.zip"), { class: "button primary", download: "" })),
-      h("div", { class: "part" }, command("zssr-gan verify package.zip --rerun", "How the other side checks it")),
+      h("div", { class: "part" }, command(`zssr-gan verify ${open.id}.zip --rerun`, "How the other side checks it")),
       h("section", { class: "part" }, h("h2", {}, "Log of the case"),
         h("p", {}, log.ok ? h("span", { class: "badge sure" }, "unbroken") : h("span", { class: "badge unsure" }, "broken"), ` ${count(log.entries, "entry", "entries")}; each has the hash of the one before.`),
         h("p", { class: "quiet" }, `Folder: ${open.folder}`)),

@@ -14,5 +14,5 @@ export function help() {
     Object.entries(KEYS).map(([title, keys]) => h("section", {}, h("h3", {}, title), h("dl", {}, keys.map(([key, text]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, text)])))),
     h("section", {}, h("h3", {}, "Labels: what the pixels of a result were learnt from"),
       h("dl", {}, ["fused", "internal", "case", "generative"].map((label) => [h("dt", {}, h("span", { class: `badge ${label}` }, label)), h("dd", {}, meaning(label))]))),
-    h("section", {}, h("h3", {}, "Evidence map"), h("p", {}, "Bright means: a guess. Dark means consistent with the input, not proven."))));
+    h("section", {}, h("h3", {}, "Evidence map"), h("p", {}, "Of an enhanced picture, bright means: a guess, and dark: consistent with the input, not proven. Of fused frames it is how many frames a pixel rests on: dark means few."))));
 }

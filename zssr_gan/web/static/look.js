@@ -6,7 +6,7 @@ import { jobCard, previewOf } from "./queue.js";
 import { jobsOf, state } from "./state.js";
 import { viewer } from "./viewer.js";
 
-const SHOWN = ["enhance", "fuse", "video", "compare"];
+export const SHOWN = ["enhance", "fuse", "video", "compare"];
 
 export function show(root, [asked]) {
   let open = null, view = null, watched = asked?.startsWith("job-") ? asked.slice(4) : null;
@@ -17,9 +17,9 @@ export function show(root, [asked]) {
   const plainUrl = (one) => caseUrl(state.open.id, "results", one.id, "bicubic.png");
   const viewUrl = (one) => caseUrl(state.open.id, "results", one.id, "view.png");
 
-  /** All that can be seen beside a result: its plain enlargement, and other results of the same originals. */
+  /** All that can be seen beside a result: its plain enlargement, and other results of the same area of the same original. */
   function sides(one) {
-    const same = results().filter((other) => other.id !== one.id && originals(other).some((id) => originals(one).includes(id)));
+    const same = results().filter((other) => other.id !== one.id && other.area === one.area);
     return [
       ...(one.bicubic ? [{ key: "plain", title: "plain enlargement", url: plainUrl(one), label: null }] : []),
       { key: one.id, title: name(one), url: viewUrl(one), label: one.label },
@@ -47,8 +47,9 @@ export function show(root, [asked]) {
     redraw(about,
       h("p", {}, badge(one.label), " ", meaning(one.label)),
       h("p", { class: "caution" }, h("strong", {}, "An investigative lead, not an identification.")),
+      one.made ? h("p", {}, h("strong", {}, "Made of: "), one.made) : null,
       h("p", {}, h("strong", {}, "Assumed: "), one.assumed || "nothing beyond the input"),
-      (one.notices ?? []).filter((text) => text !== one.assumed).map((text) => h("p", { class: "caution" }, text)),
+      (one.notices ?? []).filter((text) => !one.assumed.includes(text)).map((text) => h("p", { class: "caution" }, text)),
       one.command ? command(one.command) : null,
       h("div", { class: "row" }, link("Download the result", caseUrl(state.open.id, "results", one.id, "file"), { class: "button small", download: "" }), link("Record (JSON)", caseUrl(state.open.id, "results", one.id, "record.json"), { class: "button small", download: "" })),
       h("div", { class: "row" }, link("Try another method", step("enhance"), { class: "button" }), link("Hand it over", step("handover"), { class: "button primary" })));
@@ -115,8 +116,8 @@ export function show(root, [asked]) {
   };
 }
 
-const originals = (one) => [].concat(one.originals ?? one.original ?? []);
-
+/** A result as lists name it: other methods make results of the same file name. */
 function name(one) {
-  return one.scale && !one.name.includes(`x${one.scale}`) ? `${one.name} × ${one.scale}` : one.name;
+  const scale = one.scale && !one.name.includes(`x${one.scale}`) ? ` × ${one.scale}` : "";
+  return `${one.name}${scale} · ${[one.method, one.job ? `job ${one.job}` : null].filter(Boolean).join(", ")}`;
 }

@@ -7,6 +7,8 @@ import { jobCard } from "./queue.js";
 import { rectangle, region, stage } from "./stage.js";
 import { chosen, isVideo, jobsOf, keep, state } from "./state.js";
 
+const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+
 export function show(root, [asked]) {
   const choice = chosen(state.open.id);
   const videos = () => state.open.originals.filter(isVideo);
@@ -16,7 +18,7 @@ export function show(root, [asked]) {
     redraw(root, h("h1", {}, "Mark a face or a plate"), h("p", {}, "This case has no video. ", link("Drop one", step("files")), "."));
     return {};
   }
-  let frames = [], at = 0, track = null, edits = new Map(), wrong = null, gone = false, tracksSeen = new Set(state.open.tracks.map((one) => one.id));
+  let frames = [], all = false, at = 0, track = null, edits = new Map(), wrong = null, gone = false, tracksSeen = new Set(state.open.tracks.map((one) => one.id));
   const picture = stage(moved);
   const scrub = h("input", { type: "range", min: "0", max: "0", step: "1", value: "0", class: "scrub", "aria-label": "Frame", oninput: () => go(Number(scrub.value)) });
   const strip = h("div", { class: "strip", role: "group", "aria-label": "Frames of the track" });
@@ -27,6 +29,7 @@ export function show(root, [asked]) {
   async function load() {
     wrong = null;
     frames = [];
+    all = false;
     go(0);
     const of = video;
     try {
@@ -35,6 +38,7 @@ export function show(root, [asked]) {
         found = await get(caseUrl(state.open.id, "originals", of.id, "frames"));
         const first = frames.length === 0;
         frames = found.frames;
+        all = found.complete !== false;
         scrub.max = Math.max(0, frames.length - 1);
         if (!found.complete && first && frames.length) { go(at); draw(); }
       }
@@ -53,7 +57,7 @@ export function show(root, [asked]) {
     scrub.value = at;
     const frame = frames[at];
     const moment = frame ? seconds(frame.pts, frame.time_base) : null;
-    const text = frame ? `Frame ${at} of ${frames.length - 1}${moment === null ? ", time not known" : `, ${moment.toFixed(3)} s`}` : "Reading the frames…";
+    const text = frame ? `Frame ${at} of ${frames.length - 1}${all ? "" : " or more (still reading)"}${moment === null ? ", time not known" : `, ${moment.toFixed(3)} s`}` : "Reading the frames…";
     scrub.setAttribute("aria-valuetext", text);
     told.replaceChildren(...[wrong ? h("span", { class: "wrong" }, wrong) : null, h("strong", {}, wrong ? "" : text), frame?.type ? ` · ${frame.type} frame${frame.key ? " (key)" : ""}` : "", frame?.repeat ? " · repeats the one before" : "", status()].filter(Boolean));
     if (frames.length) picture.show(frameUrl(at), `${video.name}, ${text}`, video.width, video.height);
@@ -67,8 +71,10 @@ export function show(root, [asked]) {
   }
 
   function frameOfTrack(index = at) {
-    return edits.get(index) ?? track?.frames.find((one) => one.index === index) ?? null;
+    return edits.get(index) ?? found(index) ?? null;
   }
+
+  const found = (index) => track?.frames.find((one) => one.index === index);
 
   function status() {
     if (!track) return "";
@@ -87,15 +93,17 @@ export function show(root, [asked]) {
   function leaveOut() {
     const here = frameOfTrack();
     if (!here) return;
-    edits.set(at, { ...here, status: here.status === "tracked" ? "left out by hand" : "tracked" });
+    const before = found(at), left = { ...here, status: here.status !== "tracked" ? "tracked" : before.status === "tracked" ? "left out by hand" : before.status };
+    if (left.status === before.status && same(left.corners, before.corners)) edits.delete(at);
+    else edits.set(at, left);
     drawStrip();
     go(at);
   }
 
   const save = () => attempt(async () => {
-    const body = { frames: [...edits.values()].map(({ index, corners, status: state_ }) => ({ index, corners, status: state_ })) };
+    const body = { frames: [...edits.values()].map(({ index, corners, status: state_ }) => ({ index, status: state_, ...(same(corners, found(index).corners) ? {} : { corners }) })) };
     const made = await put(caseUrl(state.open.id, "tracks", track.id), body);
-    edits = new Map();
+    edits.clear();
     tracksSeen.add(made.id);
     notice("Saved as a new track; the one before stays as it was.");
     await openTrack(made.id);
@@ -106,7 +114,8 @@ export function show(root, [asked]) {
     track = await get(caseUrl(state.open.id, "tracks", id));
     track.id = id;
     choice.track = id;
-    edits = new Map();
+    edits = choice.edits.get(id) ?? new Map(); // they wait while other steps are looked at
+    choice.edits.set(id, edits);
     picture.set({ mode: "fixed", points: [] });
   }
 
@@ -160,7 +169,7 @@ export function show(root, [asked]) {
       h("p", { class: "quiet" }, "Go through the frames. Drag a corner that is off; leave out frames that show something else."),
       here ? h("label", { class: "check" }, h("input", { type: "checkbox", checked: here.status === "tracked", onchange: leaveOut }), `Use frame ${at} (X)`) : h("p", { class: "quiet" }, "This frame is not in the track."),
       here?.error_px ? h("p", { class: "quiet" }, `standard error ${here.error_px.toFixed(3)} px (lower bound), correlation ${(here.correlation ?? 1).toFixed(3)}`) : null,
-      edits.size ? h("div", { class: "row" }, button(`Save ${count(edits.size, "changed frame")}`, save, { class: "primary" }), button("Undo all", () => { edits = new Map(); drawStrip(); go(at); })) : null,
+      edits.size ? h("div", { class: "row" }, button(`Save ${count(edits.size, "changed frame")}`, save, { class: "primary" }), button("Undo all", () => { edits.clear(); drawStrip(); go(at); })) : null,
       edits.size ? null : link("Fuse these frames into one picture", step("enhance"), { class: "button primary", onclick: () => { choice.source = `track ${track.id}`; choice.method = null; } }),
       button("Mark something else", markNew, { class: "small" }),
     ];

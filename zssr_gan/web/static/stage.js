@@ -24,11 +24,16 @@ const NAMES = ["upper left", "upper right", "lower right", "lower left"];
 export function stage(onchange) {
   const shape = { mode: "rectangle", points: [], style: "marked" };
   let width = 1, height = 1, grip = null;
-  const image = h("img", { alt: "", draggable: "false" });
+  const image = h("img", { alt: "", draggable: "false", onload: come, onerror: come });
   const polygon = h("polygon", { class: "shape" });
   const overlay = h("svg", { "aria-hidden": "true" }, polygon);
   const handles = [0, 1, 2, 3].map((index) => h("button", { type: "button", class: "handle-corner", hidden: true, "aria-label": `${NAMES[index]} corner`, onkeydown: (event) => nudge(event, index) }));
   const node = h("div", { class: "frame-stage", onpointerdown: press, onpointermove: move, onpointerup: release, onpointercancel: release }, image, overlay, handles);
+
+  /** Until the picture of a frame has come nothing can be drawn on it: the one before is still seen. */
+  function come() {
+    node.classList.remove("coming");
+  }
 
   function draw() {
     polygon.setAttribute("points", shape.points.map((point) => point.join(",")).join(" "));
@@ -54,7 +59,7 @@ export function stage(onchange) {
   }
 
   function press(event) {
-    if (event.button !== 0) return;
+    if (event.button !== 0 || node.classList.contains("coming")) return;
     const at = place(event), corner = handles.indexOf(event.target);
     if (corner >= 0) grip = { kind: "corner", corner };
     else if (shape.points.length === 4 && inside(at, shape.points)) grip = { kind: "all", at, from: shape.points };
@@ -130,7 +135,10 @@ export function stage(onchange) {
       [width, height] = [wide, high];
       overlay.setAttribute("viewBox", `0 0 ${wide} ${high}`);
       node.style.setProperty("--aspect", String(wide / high));
-      image.src = url;
+      if (image.getAttribute("src") !== url) {
+        node.classList.add("coming");
+        image.src = url;
+      }
       image.alt = text;
       draw();
     },

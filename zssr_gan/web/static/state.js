@@ -90,7 +90,7 @@ const choices = new Map();
 
 /** What was chosen in a case: pictures (null: all), camera, method, scale, source. */
 export function chosen(id) {
-  if (!choices.has(id)) choices.set(id, { pictures: null, camera: "auto", method: null, scale: 2, source: null, video: null, track: null });
+  if (!choices.has(id)) choices.set(id, { pictures: null, camera: "auto", method: null, scale: 2, source: null, video: null, track: null, edits: new Map() });
   return choices.get(id);
 }
 

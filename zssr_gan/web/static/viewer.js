@@ -61,8 +61,9 @@ export function viewer({ width, height, title, sides, result, evidence }) {
   function tags() {
     const tag = (one) => (one.label ? [badge(one.label)] : ["plain enlargement"]);
     const shown = { slider: [left, right], blink: [node.classList.contains("blinked") ? left : right, null], side: [left, null], evidence: [right, null], single: [right, null] }[mode];
-    leftTag.replaceChildren(...tag(node.classList.contains("plainly") ? { label: null } : shown[0]), mode === "evidence" ? "with its evidence map" : "");
-    rightTag.replaceChildren(...(shown[1] ? tag(shown[1]) : []));
+    const plainly = node.classList.contains("plainly");
+    leftTag.replaceChildren(...tag(plainly ? { label: null } : shown[0]), mode === "evidence" && !plainly ? "with its evidence map" : "");
+    rightTag.replaceChildren(...(shown[1] && !plainly ? tag(shown[1]) : []));
     secondTag.replaceChildren(...tag(right));
   }
 
@@ -106,7 +107,8 @@ export function viewer({ width, height, title, sides, result, evidence }) {
 
   function said() {
     tags();
-    readout.textContent = `${node.classList.contains("blinked") ? left.title : right.title} · ${size(width, height)}`;
+    const shown = node.classList.contains("plainly") ? "plain enlargement (bicubic)" : mode === "blink" ? (node.classList.contains("blinked") ? left : right).title : null;
+    readout.textContent = [shown, size(width, height)].filter(Boolean).join(" · ");
   }
 
   async function legend() { // the map's scale comes with it
@@ -124,8 +126,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
   function showPlain(on) {
     node.classList.toggle("plainly", on);
     hold.setAttribute("aria-pressed", String(on));
-    tags();
-    if (on) readout.textContent = `plain enlargement (bicubic) · ${size(width, height)}`;
+    said();
   }
 
   function apply() {
