@@ -46,8 +46,10 @@ def test_what_cannot_be_served_is_one_sentence(
     assert "needs --users FILE" in refusal(capsys, "--cases", cases, "--host", "0.0.0.0")
     assert "--cert and --key belong together" in refusal(capsys, "--cases", cases, "--cert", str(file))
     assert "'zssr-gan web-user add NAME" in refusal(capsys, "--cases", cases, "--port", "0", "--users", str(file) + "x")
+    assert "is damaged" in refusal(capsys, "--cases", cases, "--port", "0", "--users", str(file))
     words = ("--cases", cases, "--port", "0", "--cert", str(file), "--key", str(file), "--users", str(file))
-    assert "is damaged" in refusal(capsys, *words)
+    assert "cannot be used together" in refusal(capsys, *words)
+    assert "--device banana: is none" in refusal(capsys, "--cases", cases, "--port", "0", "--device", "banana")
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else find(name))
     assert "the page needs uvicorn: pip install 'zssr-gan[web]'." in refusal(capsys, "--cases", cases)

@@ -146,3 +146,13 @@ def test_a_case_is_edited_and_the_log_has_what_was_before(tmp_path: Path) -> Non
     assert len(read_log(case.folder)) == 2
     with pytest.raises(CaseError, match="a letter or a digit"):
         edit_case(case, "bob", "--", "", "")
+
+
+def test_a_case_that_cannot_be_written_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OutputError("no room")
+
+    monkeypatch.setattr("zssr_gan.web.case_folder.atomic_write", refuse)
+    with pytest.raises(OutputError, match="no room"):
+        create_case(tmp_path, "a", "ann")
+    assert list(tmp_path.iterdir()) == []

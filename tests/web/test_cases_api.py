@@ -2,12 +2,14 @@ import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.video.clips import picture, write
 from tests.web.client import Client
 from zssr_gan.cli.main import main
 from zssr_gan.web import users
 from zssr_gan.web.guard import Address
+from zssr_gan.web.pictures import CHANGED
 from zssr_gan.web.server import build_app
 from zssr_gan.web.site import Site
 
@@ -98,3 +100,23 @@ def test_users_see_their_own_cases_and_an_admin_all(tmp_path: Path, monkeypatch:
     assert eve.post(upload, {"name": "a.png", "bytes": 5}).status == 404
     assert eve.send("DELETE", f"/api/cases/{case}", [b'{"title": "bob\'s"}']).status == 404
     assert eve.post("/api/cases/open", {"folder": str(tmp_path)}).status == 403
+
+
+def test_an_original_that_was_changed_is_not_shown(client: Client, tmp_path: Path) -> None:
+    folder = tmp_path / "footage"
+    folder.mkdir()
+    Image.new("L", (8, 8), 10).save(folder / "a.png")
+    case = f"/api/cases/{client.post('/api/cases/open', {'folder': str(folder)}).json['id']}"
+    assert client.get(f"{case}/originals/1/thumb.png").status == 200
+    assert client.get(f"{case}/originals/1/file").status == 200
+    whole = (folder / "a.png").read_bytes()
+    Image.new("L", (9, 9), 90).save(folder / "a.png")
+    for name in ("thumb.png", "view.png"):
+        answer = client.get(f"{case}/originals/1/{name}")
+        assert (answer.status, answer.error) == (422, CHANGED)
+    assert client.get(f"{case}/originals/1/file").status == 409
+    assert client.get(case).json["originals"][0]["problem"] == CHANGED
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.png").write_bytes(whole)
+    other = client.post("/api/cases/open", {"folder": str(tmp_path / "other")}).json["id"]
+    assert client.get(f"/api/cases/{other}/originals/1/view.png").status == 200  # the same hash, and these bytes

@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from zssr_gan.files import sha256_file
 from zssr_gan.web.pictures import Decoder, Pictures
 from zssr_gan.web.refusals import Refusal
+
+
+def look(path: Path) -> dict[str, str]:
+    return {"path": str(path), "sha256": sha256_file(path)}
 
 
 @pytest.fixture
@@ -21,7 +26,7 @@ def pictures(tmp_path: Path, decoder: Decoder) -> Pictures:
 def test_an_image_has_a_view_a_thumbnail_and_facts(tmp_path: Path, pictures: Pictures) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 500, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    pictures.make("key", "look_at_image", {"path": str(tmp_path / "a.png")}).result(60)
+    pictures.make("key", "look_at_image", look(tmp_path / "a.png")).result(60)
     view, thumb, facts = (pictures.place("key", name) for name in ("view.png", "thumb.png", "facts.json"))
     assert view
     assert thumb
@@ -48,7 +53,7 @@ def test_a_bomb_and_a_crash_are_one_sentence_on_one_file(tmp_path: Path, picture
     for path, why in ((bomb, "needs more memory"), (text, "is not an image of a kind that is read")):
         for _ in range(2):  # the second time by the stored sentence
             with pytest.raises(Refusal, match=why) as refused:
-                pictures.make(path.name, "look_at_image", {"path": str(path)}).result(60)
+                pictures.make(path.name, "look_at_image", look(path)).result(60)
             assert refused.value.status == 422
     assert decoder.decode("no such work", {}, 30) == "cannot be decoded (KeyError: 'no such work')"
 
@@ -58,7 +63,7 @@ def test_what_a_killed_decoder_did_not_finish_is_tried_again(
 ) -> None:
     path = tmp_path / "a.png"
     Image.effect_noise((3000, 3000), 50).save(path, compress_level=0)
-    begun = pictures.make("key", "look_at_image", {"path": str(path)})
+    begun = pictures.make("key", "look_at_image", look(path))
     while not decoder._asked:
         time.sleep(0.001)
     assert decoder._process
@@ -66,11 +71,11 @@ def test_what_a_killed_decoder_did_not_finish_is_tried_again(
     for _ in range(2):
         with pytest.raises(Refusal, match="was not looked at to the end, since its decoder was stopped: look again"):
             begun.result(60)
-        begun = pictures.make("key", "look_at_image", {"path": str(path)})
+        begun = pictures.make("key", "look_at_image", look(path))
     assert pictures.problem("key", "look_at_image")
     Image.new("L", (8, 8)).save(path)
     again = Pictures(tmp_path / "cache", decoder)
     assert again.problem("key", "look_at_image") is None
     pictures.forget_problems("key")
-    pictures.make("key", "look_at_image", {"path": str(path)}).result(60)
+    pictures.make("key", "look_at_image", look(path)).result(60)
     assert again.place("key", "thumb.png")

@@ -162,3 +162,15 @@ def test_methods_are_those_that_plans_take(case: Case) -> None:
         options = {"method": method.id} | ({"track": "4_clip"} if kind == "fuse" else {})
         body = body_of(kind, originals, options)
         assert plan(case, body, {}).label == method.label
+
+
+@pytest.mark.parametrize("region", [[0, 0, 33, 8], [0, 30, 8, 3], [0, 0, 0, 8], [4, 4, 8, 0]])
+@pytest.mark.parametrize(("kind", "originals", "options"), [("enhance", IMAGE, {}), ("track", VIDEO, {"frame": 0})])
+def test_a_region_outside_is_refused(
+    case: Case, kind: str, originals: list[str], options: dict[str, Any], region: list[int]
+) -> None:
+    body = body_of(kind, originals, options | {"region": region})
+    with pytest.raises(CommandError, match="does not lie inside the picture of 32 x 32 pixels; mark it again"):
+        plan(case, body, {originals[0]: (32, 32, 1)})
+    whole = body_of(kind, originals, options | {"region": [0, 0, 32, 32]})
+    assert "0,0,32,32" in plan(case, whole, {originals[0]: (32, 32, 1)}).argv(1)

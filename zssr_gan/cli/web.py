@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import sys
 import webbrowser
 from collections.abc import Iterator
@@ -51,7 +52,9 @@ def web(
         list[str] | None,
         typer.Option("--device", help="cpu, cuda:0, ...: jobs run on each. Repeatable. [all GPUs, or cpu]"),
     ] = None,
-    upload_limit: Annotated[float, typer.Option(min=0.001, metavar="GB", help="Largest file that is taken.")] = 20,
+    upload_limit: Annotated[
+        float, typer.Option(min=0.001, max=1e6, metavar="GB", help="Largest file that is taken.")
+    ] = 20,
 ) -> None:
     """Serve the page: drop footage, mark the face, watch it being enhanced, hand over what a court can check.
 
@@ -96,7 +99,9 @@ def web(
             def announce(token: str) -> None:
                 bar.result(f"open {address.url}/enter?token={token}")
 
-            workers = Workers(cases, devices or found_devices())
+            if unknown := [name for name in devices or [] if not re.fullmatch(r"cpu|mps|cuda:\d{1,3}", name)]:
+                raise SettingsError(f"--device {unknown[0]}: is none; name cpu, mps, cuda:0, cuda:1, ...")
+            workers = Workers(cases, list(dict.fromkeys(devices or found_devices())))
             site = Site(
                 cases,
                 address,

@@ -192,8 +192,12 @@ def create_case(
             title=title, owner=user, created=log.now(), number=number, operator=operator, opened_from=opened_from
         ),
     )
-    log.append(folder, user, "created", **case.facts.model_dump(mode="json"))
-    _write_facts(folder, case.facts)
+    try:
+        log.append(folder, user, "created", **case.facts.model_dump(mode="json"))
+        _write_facts(folder, case.facts)
+    except OutputError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return case
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from zssr_gan.errors import ImageError, ZssrGanError
+from zssr_gan.files import sha256_file, why_unreadable
 from zssr_gan.imaging.io import encode_picture, read_picture
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resize import Size, resize
@@ -27,6 +28,7 @@ from zssr_gan.video.decoder import limit_memory
 from zssr_gan.video.frames import Frame
 from zssr_gan.video.io import open_video
 from zssr_gan.video.pixels import picture_of_frame
+from zssr_gan.web.pictures import CHANGED
 
 THUMB_SIDE = 320
 _FAR = 100  # frames, from which on seeking is quicker
@@ -80,8 +82,9 @@ def _decode(request: dict[str, Any], output: int) -> None:
         _say(output, id=request["id"], error=f"cannot be decoded ({words[:200]})")
 
 
-def look_at_image(path: str, folder: str) -> None:
+def look_at_image(path: str, folder: str, sha256: str) -> None:
     """Write `facts.json`, `thumb.png` and `view.png` of an image, the latter with all of its pixels."""
+    _check_hash(path, sha256)
     picture = read_picture(Path(path))
     height, width = picture.pixels.shape[-2:]
     facts = [["bits a sample", str(picture.bits)], ["colours", "gray" if len(picture.pixels) == 1 else "RGB"]]
@@ -94,8 +97,9 @@ def look_at_image(path: str, folder: str) -> None:
     _look(folder, picture, {"width": width, "height": height, "frames": None, "seconds": None, "facts": facts})
 
 
-def look_at_video(path: str, folder: str) -> None:
+def look_at_video(path: str, folder: str, sha256: str) -> None:
     """Write `facts.json` and `thumb.png` of a video, by its first frame; none other is decoded."""
+    _check_hash(path, sha256)
     with open_video(Path(path), split="woven") as video:
         frame, info = next(iter(video.frames)), video.info
     seconds = None
@@ -191,6 +195,16 @@ def show_map(path: str, folder: str, name: str, width: int, height: int) -> None
     colours, limit = found
     _write(folder, f"{name}.json", json.dumps({"limit": limit}).encode())
     _write(folder, name, _encoded(Picture(pixels=colours, alpha=None, bits=8, metadata=Metadata())))
+
+
+def _check_hash(path: str, sha256: str) -> None:
+    """Raise ImageError where a file is not the one that the log of its case has."""
+    try:
+        found = sha256_file(Path(path))
+    except OSError as error:
+        raise ImageError(why_unreadable(Path(path), error)) from error
+    if found != sha256:
+        raise ImageError(CHANGED)
 
 
 def _look(folder: str, picture: Picture, facts: dict[str, Any]) -> None:

@@ -39,7 +39,12 @@ class Memo:
                     self._values.move_to_end(key)
                     value: _T = known[1]
                     return value
-            value = make()
+            try:
+                value = make()
+            except BaseException:
+                with self._lock:
+                    self._making.pop(key, None)
+                raise
             with self._lock:
                 self._values[key] = stamp, value
                 if len(self._values) > _MOST:

@@ -175,7 +175,10 @@ def _name_of(path: str) -> str:
 
 
 def _commands(case: Path) -> str:
-    lines = ["Typed in the case's folder, these make the results again:", ""]
+    lines = [
+        "The commands of the jobs. 'zssr-gan verify --rerun' makes the results again; by hand, give another -o.",
+        "",
+    ]
     for entry in log.read_log(case):
         facts = entry["facts"]
         if entry["act"] == "job queued":

@@ -20,12 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from zssr_gan.errors import ZssrGanError
+from zssr_gan.files import sha256_bytes
+from zssr_gan.web.memo import stamp
 from zssr_gan.web.refusals import Refusal
 
 MEMORY_BYTES = 4 << 30
 SECONDS = 60
 LONG_SECONDS = 4 * 3600  # for all frames of a video
 CACHE_BYTES = 4 << 30
+CHANGED = "was changed after it was received: its bytes are not those that the log has"
 _AT_ONCE = 2
 _PRUNE_EVERY = 200
 
@@ -135,8 +138,13 @@ class Decoder:
         process.wait()
 
 
+def key_of(path: Path, sha256: str = "") -> str:
+    """The name of a file's folder in the cache: another one once the file has changed."""
+    return sha256_bytes(f"{path}\0{stamp(path)}\0{sha256}".encode("utf-8", "replace"))
+
+
 class Pictures:
-    """The cache: a folder for each file, named by its hash.
+    """The cache: a folder for each file, named by its `key_of`.
 
     Args:
         folder: of the cache; it may be deleted whenever no server runs.
@@ -155,12 +163,12 @@ class Pictures:
         self._prune()
 
     def place(self, key: str, name: str) -> Path | None:
-        """A picture that is there, by the hash of its file and its own name."""
+        """A picture that is there, by the key of its file and its own name."""
         path = self._folder / key / name
         return path if path.exists() else None
 
     def facts(self, key: str) -> dict[str, Any] | None:
-        """What is known of an original, by its hash."""
+        """What is known of an original."""
         if key not in self._facts:
             if (path := self.place(key, "facts.json")) is None:
                 return None
@@ -181,7 +189,14 @@ class Pictures:
             path.unlink(missing_ok=True)
 
     def make(
-        self, key: str, task: str, arguments: Mapping[str, object], *, once: str = "", long: bool = False
+        self,
+        key: str,
+        task: str,
+        arguments: Mapping[str, object],
+        *,
+        once: str = "",
+        long: bool = False,
+        seconds: int = SECONDS,
     ) -> Future[None]:
         """Begin a task on a file, unless it is begun; `once` tells it from others of its kind.
 
@@ -192,7 +207,7 @@ class Pictures:
             running = self._running.get((folder, once))
             if running is None:
                 pool = self._long if long else self._quick
-                running = pool.submit(self._make, key, task, once, arguments, LONG_SECONDS if long else SECONDS)
+                running = pool.submit(self._make, key, task, once, arguments, LONG_SECONDS if long else seconds)
                 self._running[folder, once] = running
                 running.add_done_callback(lambda _done: self._running.pop((folder, once), None))
             return running
@@ -228,7 +243,7 @@ class Pictures:
     def _prune(self) -> None:
         """Delete the folders that were filled longest ago, until the cache is small enough."""
         sizes: list[tuple[float, int, Path]] = []
-        for folder in self._folder.iterdir():
+        for folder in filter(Path.is_dir, self._folder.iterdir()):
             files = [file.stat() for file in folder.iterdir()]
             sizes.append((folder.stat().st_mtime, sum(one.st_size for one in files), folder))
         total = sum(size for _, size, _ in sizes)

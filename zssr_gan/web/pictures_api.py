@@ -10,12 +10,14 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from zssr_gan.web.case_folder import Case, Original
+from zssr_gan.web.pictures import CHANGED, SECONDS, key_of
 from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.site import Person, Site
 
 _PATIENCE_S = 1.5  # until frames that are known by now are given
 _WINDOW = 24  # frames that are decoded at once
 _POLL_S = 0.02
+_HASHED_A_SECOND = 50_000_000  # bytes, at least
 
 PICTURE = {"cache-control": "private, max-age=3600"}  # its address names what never changes
 ATTACHMENT = {"content-security-policy": "sandbox; default-src 'none'"}
@@ -38,9 +40,15 @@ async def wait_for(work: Future[None], seconds: float) -> bool:
 
 def look(site: Site, case: Case, original: Original) -> Future[None]:
     """Begin to find the facts of an original; those who look at its case are told when they are there."""
-    done = site.pictures.make(original.sha256, _look_task(original), {"path": str(case.path_of(original))})
+    arguments = {"path": str(case.path_of(original)), "sha256": original.sha256}
+    seconds = SECONDS + original.bytes // _HASHED_A_SECOND
+    done = site.pictures.make(_key(case, original), _look_task(original), arguments, seconds=seconds)
     done.add_done_callback(lambda _done: site.events.changed(case.id))
     return done
+
+
+def _key(case: Case, original: Original) -> str:
+    return key_of(case.path_of(original), original.sha256)
 
 
 def _look_task(original: Original) -> str:
@@ -53,10 +61,10 @@ def facts_of(site: Site, case: Case, original: Original) -> dict[str, Any]:
     problem, pending = None, False
     if original.kind == "other":
         problem = "is neither an image nor a video by the ending of its name: it is stored with its hash, no more"
-    elif (facts := site.pictures.facts(original.sha256)) is not None:
+    elif (facts := site.pictures.facts(_key(case, original))) is not None:
         known |= facts
     else:
-        problem = site.pictures.problem(original.sha256, _look_task(original))
+        problem = site.pictures.problem(_key(case, original), _look_task(original))
         if pending := problem is None:
             look(site, case, original)
     return original.model_dump(mode="json", exclude={"path"}) | known | {"problem": problem, "pending": pending}
@@ -82,6 +90,8 @@ async def file(site: Site, request: Request, person: Person) -> Response:
     path = case.path_of(original)
     if not path.is_file():
         raise Refusal(404, f"{original.name}: is not there any more.")
+    if await asyncio.to_thread(site.hash_of, path) != original.sha256:
+        raise Refusal(409, f"{original.name}: {CHANGED}.")
     return FileResponse(
         path, media_type="application/octet-stream", filename=Path(original.path).name, headers=ATTACHMENT
     )
@@ -90,21 +100,23 @@ async def file(site: Site, request: Request, person: Person) -> Response:
 async def look_again(site: Site, request: Request, person: Person) -> Response:
     """POST .../originals/O/look: read a file anew that could not be read."""
     case, original = await _original(site, request, person)
-    site.pictures.forget_problems(original.sha256)
+    site.pictures.forget_problems(_key(case, original))
     return JSONResponse(facts_of(site, case, original))
 
 
 async def frames(site: Site, request: Request, person: Person) -> Response:
     """GET .../originals/O/frames: those that are known by now, and whether these are all."""
     case, original = await _video(site, request, person)
-    path = site.pictures.place(original.sha256, "frames.json")
+    path = site.pictures.place(_key(case, original), "frames.json")
     if path is None:
-        making = site.pictures.make(original.sha256, "list_frames", {"path": str(case.path_of(original))}, long=True)
+        making = site.pictures.make(
+            _key(case, original), "list_frames", {"path": str(case.path_of(original))}, long=True
+        )
         await wait_for(making, _PATIENCE_S)
-        path = site.pictures.place(original.sha256, "frames.json")
+        path = site.pictures.place(_key(case, original), "frames.json")
     if path is not None:
         return FileResponse(path, media_type="application/json")
-    part = site.pictures.place(original.sha256, "frames.part")
+    part = site.pictures.place(_key(case, original), "frames.part")
     lines = [] if part is None else part.read_text("utf-8").split("\n")[:-1]
     known = [json.loads(line) for line in lines]
     return JSONResponse({"count": len(known), "complete": False, "frames": known})
@@ -119,13 +131,16 @@ async def frame(site: Site, request: Request, person: Person) -> Response:
 async def _frame(site: Site, case: Case, original: Original, number: int) -> Response:
     """A frame, with those around it: stepping from one to the next, most are there already."""
     name, window = f"frame-{number}.png", number // _WINDOW
-    if (path := site.pictures.place(original.sha256, name)) is None:
+    if (path := site.pictures.place(_key(case, original), name)) is None:
+        listed = site.pictures.place(_key(case, original), "frames.json")
+        if listed is not None and number >= json.loads(listed.read_bytes())["count"]:
+            raise Refusal(404, f"{original.name}: has no frame {number}.")
         making = _window(site, case, original, window)
-        while (path := site.pictures.place(original.sha256, name)) is None and not making.done():
+        while (path := site.pictures.place(_key(case, original), name)) is None and not making.done():
             await asyncio.sleep(_POLL_S)
         if path is None:
             making.result()
-            path = site.pictures.place(original.sha256, name)
+            path = site.pictures.place(_key(case, original), name)
     if path is None:
         raise Refusal(404, f"{original.name}: has no frame {number}.")
     if number % _WINDOW >= _WINDOW // 2:
@@ -136,7 +151,7 @@ async def _frame(site: Site, case: Case, original: Original, number: int) -> Res
 def _window(site: Site, case: Case, original: Original, window: int) -> Future[None]:
     first = window * _WINDOW
     return site.pictures.make(
-        original.sha256,
+        _key(case, original),
         "show_frames",
         {"path": str(case.path_of(original)), "first": first, "last": first + _WINDOW - 1},
         once=f"frames-{window}",
@@ -146,9 +161,9 @@ def _window(site: Site, case: Case, original: Original, window: int) -> Future[N
 async def _looked(site: Site, case: Case, original: Original, name: str) -> Response:
     if original.kind == "other":
         raise Refusal(404, f"{original.name}: is no picture.")
-    if (path := site.pictures.place(original.sha256, name)) is None:
+    if (path := site.pictures.place(_key(case, original), name)) is None:
         await asyncio.wrap_future(look(site, case, original))
-        path = site.pictures.place(original.sha256, name)
+        path = site.pictures.place(_key(case, original), name)
     assert path is not None
     return await picture(path)
 
@@ -168,4 +183,6 @@ async def _video(site: Site, request: Request, person: Person) -> tuple[Case, Or
     case, original = await _original(site, request, person)
     if original.kind != "video":
         raise Refusal(404, f"{original.name}: is no video.")
+    if site.pictures.facts(_key(case, original)) is None:
+        await asyncio.wrap_future(look(site, case, original))
     return case, original

@@ -165,6 +165,7 @@ def _enhance(case: Case, chosen: list[Original], options: Mapping[str, Any], siz
     more = ["--preset", asked.method, "-s", str(asked.scale), "--evidence", "--skip-existing"]
     if asked.region is not None:
         _only(chosen, "image", "a region", one=True)
+        _check_region(asked.region, sizes.get(chosen[0].id))
         more += ["--region", ",".join(map(str, asked.region))]
     if asked.degradation == "bicubic":
         more += ["--degradation", "bicubic"]
@@ -190,12 +191,13 @@ def _enhance(case: Case, chosen: list[Original], options: Mapping[str, Any], siz
     )
 
 
-def _track(_case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes: Mapping[str, Size]) -> Plan:
+def _track(_case: Case, chosen: list[Original], options: Mapping[str, Any], sizes: Mapping[str, Size]) -> Plan:
     asked = _options("track", _Track, options)
     (video,) = _only(chosen, "video", "following a region", one=True)
     if (asked.region is None) == (asked.corners is None):
         raise CommandError("mark a rectangle or four corners in a frame first")
     if asked.region is not None:
+        _check_region(asked.region, sizes.get(video.id))
         mark = ["--region", ",".join(map(str, asked.region))]
     else:
         mark = ["--corners", ",".join(f"{value:g}" for point in asked.corners or () for value in point)]
@@ -299,6 +301,15 @@ def _package(_case: Case, _chosen: list[Original], options: Mapping[str, Any], _
         None,
         "Writes a zip of originals, results, records, tracks, report, commands and versions, with the hash of each.",
     )
+
+
+def _check_region(region: tuple[int, int, int, int], size: Size | None) -> None:
+    left, top, width, height = region
+    if width < 1 or height < 1 or (size is not None and (left + width > size[0] or top + height > size[1])):
+        inside = "" if size is None else f" of {size[0]} x {size[1]} pixels"
+        raise CommandError(
+            f"the region {','.join(map(str, region))} does not lie inside the picture{inside}; mark it again"
+        )
 
 
 def _named(chosen: list[Original]) -> str:

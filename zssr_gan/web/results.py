@@ -150,7 +150,8 @@ def find(found: list[Facts], name: str, what: str) -> Facts:
 
 def latest_package(case: Case) -> Path | None:
     """The last package that was made of the case."""
-    made = sorted((case.folder / "report").glob("*_package.zip"), key=job_number)
+    found = (path for path in (case.folder / "report").glob("*_package.zip") if not path.is_symlink())
+    made = sorted(found, key=job_number)
     return made[-1] if made else None
 
 

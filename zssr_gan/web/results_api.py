@@ -15,7 +15,7 @@ from zssr_gan.files import json_keys
 from zssr_gan.web import results
 from zssr_gan.web.body import Form, body
 from zssr_gan.web.case_folder import Case, CaseError
-from zssr_gan.web.memo import stamp
+from zssr_gan.web.pictures import key_of
 from zssr_gan.web.pictures_api import ATTACHMENT, picture
 from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.site import Person, Site
@@ -73,7 +73,7 @@ async def evidence(site: Site, request: Request, person: Person) -> Response:
     path, size = _path(one, "evidence"), {"width": one["width"], "height": one["height"]}
     name = f"map-{one['width']}x{one['height']}.png"
     answer = await _made(site, path, "show_map", name, {**size, "name": name})
-    made = await asyncio.to_thread(site.pictures.place, _key(path), f"{name}.json")
+    made = await asyncio.to_thread(site.pictures.place, key_of(path), f"{name}.json")
     limit = None if made is None else json.loads(made.read_bytes())["limit"]
     unit, text = _FRAMES if one["label"] == "fused" or "fusion_version" in json_keys(_path(one, "record")) else _VIEWS
     scale = {"low": 0, "unit": unit, "text": text} | ({} if limit is None else {"high": limit})
@@ -147,7 +147,7 @@ async def report(site: Site, request: Request, person: Person) -> Response:
     """GET .../report/index.html."""
     case = await asyncio.to_thread(site.case, request.path_params["case"], person)
     path = case.folder / "report" / "index.html"
-    if not path.is_file():
+    if not path.is_file() or path.is_symlink():
         raise Refusal(404, "no report was made of this case yet: make one first.")
     return FileResponse(path, media_type="text/html; charset=utf-8", headers=_REPORT)
 
@@ -183,15 +183,10 @@ def _path(one: dict[str, Any], name: str) -> Path:
 
 async def _made(site: Site, path: Path, task: str, name: str, arguments: dict[str, Any] | None = None) -> Response:
     """A picture of a file of ours, made when it is first asked for and again where the file changed."""
-    key = _key(path)
+    key = key_of(path)
     if (made := site.pictures.place(key, name)) is None:
         await asyncio.wrap_future(site.pictures.make(key, task, {"path": str(path), **(arguments or {})}, once=name))
         made = site.pictures.place(key, name)
     if made is None:
         raise Refusal(404, f"{path.name}: has no such picture.")
     return await picture(made)
-
-
-def _key(path: Path) -> str:
-    """The name in the cache of what is made of a file of ours, as the file is now."""
-    return hashlib.sha256(f"{path}\0{stamp(path)}".encode("utf-8", "replace")).hexdigest()

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -94,6 +95,8 @@ def serve(
     site: Site, listener: socket.socket, workers: Workers, certificate: Path | None = None, key: Path | None = None
 ) -> None:
     """Answer requests, with workers beside, until SIGTERM or Ctrl-C, which end what is in work within seconds."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is a file
     config = uvicorn.Config(
         build_app(site),
         loop="asyncio",

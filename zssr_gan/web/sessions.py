@@ -4,6 +4,7 @@ Sessions outlive a restart of the server, so that an open page goes on. The addr
 token that lets one browser in; then it is spent, and the next one is made.
 """
 
+import contextlib
 import hmac
 import secrets
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from zssr_gan.errors import ZssrGanError
+from zssr_gan.errors import OutputError, ZssrGanError
 from zssr_gan.files import atomic_write, sha256_bytes
 from zssr_gan.provenance import FileModel, read_json
 
@@ -60,7 +61,8 @@ class Sessions:
         """Sign a user in; returns the value of the cookie."""
         cookie = secrets.token_urlsafe(32)
         self._sessions[_key(cookie)] = Session(user=user, began=time.time(), proof=proof)
-        self._save()
+        with contextlib.suppress(OutputError):  # a full disk: signed in until the server ends
+            self._save()
         return cookie
 
     def find(self, cookie: str) -> Session | None:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from zssr_gan.errors import ZssrGanError
+from zssr_gan.files import sha256_file
 from zssr_gan.web.case_folder import CASE_FILE, SERVER_FOLDER, Case, CaseError, Original, open_case
 from zssr_gan.web.events import Events
 from zssr_gan.web.guard import Address, cookie_of
@@ -143,6 +144,10 @@ class Site:
     def log_of(self, case: Case) -> LogCheck:
         """Whether the log of a case is whole."""
         return self._memo.get(("log", case.id), stamp(case.folder / LOG), lambda: verify_log(case.folder))
+
+    def hash_of(self, path: Path) -> str:
+        """SHA-256 of a file as it is now."""
+        return self._memo.get(("hash", path), stamp(path), lambda: sha256_file(path))
 
     def made(self, case: Case, kind: str, find: Callable[[Case], _T]) -> _T:
         """What jobs made in a case, read again after a second, since files come while a job runs."""

@@ -44,10 +44,11 @@ export function show(root) {
         h("span", { class: "quiet" }, [one.width ? size(one.width, one.height) : null, one.frames ? count(one.frames, "frame") : null, one.seconds ? duration(one.seconds) : null, bytes(one.bytes)].filter(Boolean).join(" · ")),
         one.problem ? h("p", { class: one.kind === "other" ? "quiet" : "wrong" }, one.problem) : null,
         one.problem && one.kind !== "other" ? button("Look again", () => attempt(async () => { await post(caseUrl(state.open.id, "originals", one.id, "look")); await refresh(); }), { class: "small", "aria-label": `Look at ${one.name} again` }) : null,
+        (one.facts ?? []).filter(([label]) => label === "notice").map(([, text]) => h("p", { class: "caution" }, String(text))),
         isVideo(one) ? link("Mark a face or plate", step("mark", one.id), { class: "button small" }) : null,
         h("details", {}, h("summary", {}, "Hash, time, details"),
           h("dl", {}, h("dt", {}, "SHA-256"), h("dd", {}, h("code", {}, one.sha256)), h("dt", {}, "Received"), h("dd", {}, time(one.received)),
-            (one.facts ?? []).map(([label, text]) => [h("dt", {}, label), h("dd", {}, String(text))]),
+            (one.facts ?? []).filter(([label]) => label !== "notice").map(([label, text]) => [h("dt", {}, label), h("dd", {}, String(text))]),
             h("dt", {}, "Original"), h("dd", {}, link("download", caseUrl(state.open.id, "originals", one.id, "file"), { download: "" }))))));
   }
 

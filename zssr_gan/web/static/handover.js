@@ -7,7 +7,11 @@ import { jobCard } from "./queue.js";
 import { jobsOf, keep, state } from "./state.js";
 
 export function show(root) {
+  const reported = () => jobsOf(state.open.id).filter((job) => job.kind === "report" && ["queued", "running", "done"].includes(job.state)).map((job) => job.id);
+  const later = (id) => state.open.results.some((one) => one.job > Number(id));
+
   const start = (kind) => attempt(async () => {
+    if (kind === "package" && reported().every(later)) keep(await post(caseUrl(state.open.id, "jobs"), { kind: "report", originals: [], options: {} })); // it is packed too
     keep(await post(caseUrl(state.open.id, "jobs"), { kind, originals: [], options: {} }));
     draw();
   });
@@ -31,7 +35,7 @@ export function show(root) {
         () => link("Download the package", caseUrl(open.id, "package.zip"), { class: "button primary", download: "" })),
       h("div", { class: "part" }, command(`zssr-gan verify ${open.id}.zip --rerun`, "How the other side checks it")),
       h("section", { class: "part" }, h("h2", {}, "Log of the case"),
-        h("p", {}, log.ok ? h("span", { class: "badge sure" }, "unbroken") : h("span", { class: "badge unsure" }, "broken"), ` ${count(log.entries, "entry", "entries")}; each has the hash of the one before.`),
+        h("p", {}, log.ok ? h("span", { class: "badge sure" }, "unbroken") : h("span", { class: "badge unsure" }, "broken"), log.ok ? ` ${count(log.entries, "entry", "entries")}; each has the hash of the one before.` : ` ${log.text}.`),
         h("p", { class: "quiet" }, `Folder: ${open.folder}`)),
       h("p", { class: "caution" }, h("strong", {}, "An investigative lead, not an identification."), " Say so to whoever gets it: enlarged detail can be wrong, and the evidence map shows where it is a guess."));
   }

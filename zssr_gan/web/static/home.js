@@ -72,7 +72,8 @@ function teaching() {
 
 async function begin(files) {
   const first = (files[0].relative ?? files[0].name).split("/")[0].replace(/\.[^.]+$/, "");
-  const made = await post("/api/cases", { title: files.length === 1 ? first : `${first} and ${count(files.length - 1, "more file")}` });
+  const title = /[\p{L}\p{N}]/u.test(first) ? first.slice(0, 150) : "Case";
+  const made = await post("/api/cases", { title: files.length === 1 ? title : `${title} and ${count(files.length - 1, "more file")}` });
   add(made.id, files);
   location.hash = `#/case/${encodeURIComponent(made.id)}/files`;
 }

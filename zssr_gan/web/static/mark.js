@@ -144,6 +144,7 @@ export function show(root, [asked]) {
       h("p", { class: "quiet" }, mode === "rectangle" ? "Go to the frame that shows it best, and draw a rectangle around the face: tight, without the background." : "Go to the frame that shows it best, and click the four corners of the plate."),
       h("div", { class: "row", role: "radiogroup", "aria-label": "Shape" }, [["rectangle", "Rectangle (face)"], ["corners", "Four corners (plate)"]].map(([name, text]) => h("label", { class: "check" }, h("input", { type: "radio", name: "shape", value: name, checked: mode === name, onchange: () => { picture.set({ mode: name, points: [] }); drawTools(); } }), text))),
       mode === "rectangle" ? h("div", { class: "numbers" }, ["Left", "Top", "Width", "Height"].map((name, index) => h("label", {}, name, h("input", { type: "number", min: index < 2 ? "0" : "4", inputmode: "numeric", "aria-label": `${name}, pixels`, value: box ? String(box[index]) : "", onchange: typed }))), h("span", { class: "quiet" }, "px")) : h("p", { class: "quiet" }, `${points.length} of 4 corners`),
+      points.length ? button("Draw it again", () => { picture.set({ points: [] }); drawTools(); }, { class: "small" }) : null,
       mode === "corners" && points.length < 4 ? button("Put four corners in the middle", middle, { class: "small" }) : null,
       button("Follow it through the video", follow, { class: "primary", disabled: !ready }));
   }
@@ -219,7 +220,7 @@ export function show(root, [asked]) {
       if (what !== "case") return;
       const fresh = state.open.tracks.find((one) => !tracksSeen.has(one.id) && one.original === video.id);
       tracksSeen = new Set(state.open.tracks.map((one) => one.id));
-      if (fresh && !edits.size) attempt(async () => { await openTrack(fresh.id); go(track.reference); draw(); });
+      if (fresh && !track) attempt(async () => { await openTrack(fresh.id); go(track.reference); draw(); });
       else drawList();
     },
   };

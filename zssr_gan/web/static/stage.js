@@ -66,7 +66,7 @@ export function stage(onchange) {
     else if (shape.mode === "rectangle") {
       grip = { kind: "new", at };
     } else if (shape.mode === "corners") {
-      if (shape.points.length === 4) shape.points = [];
+      if (shape.points.length === 4) return; // a stray click takes nothing away
       shape.points = [...shape.points, at];
       if (shape.points.length === 4) shape.points = clockwise(shape.points);
       change();

@@ -55,7 +55,7 @@ export function follow() {
   events.addEventListener("error", () => {
     lost = true;
     changed("lost", true);
-    if (events.readyState === EventSource.CLOSED) setTimeout(follow, 3000);
+    if (events.readyState === EventSource.CLOSED) setTimeout(() => get("/api/me").then(follow, (error) => { if (error.status !== 401) follow(); }), 3000);
   });
   events.addEventListener("job", (event) => {
     const told = JSON.parse(event.data);

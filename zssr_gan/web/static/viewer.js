@@ -12,7 +12,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
   const under = h("img", { class: "under", draggable: "false" }), over = h("img", { class: "over", alt: "", draggable: "false" }), map = h("img", { class: "map", alt: "", draggable: "false" }), plain = h("img", { class: "plain-over", alt: "", draggable: "false" });
   const slide = h("input", { class: "slider", type: "range", min: "0", max: "100", step: "0.5", value: "50", "aria-label": "How much of the left picture is shown", oninput: moved });
   const overlay = h("div", { class: "overlay" }, under, over, map, plain, h("span", { class: "divider", "aria-hidden": "true" }), slide);
-  const other = h("img", { class: "under", draggable: "false" }), otherOverlay = h("div", { class: "overlay" }, other);
+  const other = h("img", { class: "under", draggable: "false" }), plainToo = h("img", { class: "plain-over", alt: "", draggable: "false" }), otherOverlay = h("div", { class: "overlay" }, other, plainToo);
   const main = h("div", { class: "pane", tabindex: "0", role: "region", "aria-label": `${title}, enlarged`, onscroll: () => follow(main, second) }, overlay);
   const second = h("div", { class: "pane", tabindex: "0", role: "region", "aria-label": "The right picture, enlarged", onscroll: () => follow(second, main) }, otherOverlay);
   const readout = h("span", { class: "quiet readout" });
@@ -35,7 +35,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
       h("div", { class: "pane-box" }, h("div", { class: "tags" }, leftTag, rightTag), main), secondBox),
     h("div", { class: "row under-bar" }, readout, h("span", { class: "grow" }), pause, h("label", { class: "evidence-tools" }, "Strength of the map ", opacity), scale));
   overlay.style.setProperty("--opacity", "0.7");
-  if (sides[0].key === "plain") plain.src = sides[0].url;
+  if (sides[0].key === "plain") plain.src = plainToo.src = sides[0].url;
   overlay.addEventListener("pointerdown", pan);
   otherOverlay.addEventListener("pointerdown", pan);
 
@@ -64,7 +64,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
     const plainly = node.classList.contains("plainly");
     leftTag.replaceChildren(...tag(plainly ? { label: null } : shown[0]), mode === "evidence" && !plainly ? "with its evidence map" : "");
     rightTag.replaceChildren(...(shown[1] && !plainly ? tag(shown[1]) : []));
-    secondTag.replaceChildren(...tag(right));
+    secondTag.replaceChildren(...tag(plainly ? { label: null } : right));
   }
 
   function pick(side, key) {
