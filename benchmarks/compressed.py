@@ -12,7 +12,8 @@ again are stored as JPEG. The blur is in HR pixels.
 Each method is the command `zssr-gan enhance FACES --init shared`, with what it assumes of the camera: bicubic, the
 estimate of this checkout, that of another one (`--today`), or what is true (`oracle`: blur, noise and the first JPEG
 quality; video has none). The preset `proxy` is `fast` with a network of depth 6 and 200 iterations in place of 16 and
-500. Prints PSNR-Y (protocol.py), means of all faces and seeds, and 95 % intervals of the differences over faces.
+500. `--gray`: scenes and files have no colours. Prints PSNR-Y (protocol.py), means of all faces and seeds, and 95 %
+intervals of the differences over faces.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from benchmarks.protocol import parsed, score, show_row
 from zssr_gan.degradation.estimate import encode_estimate, given_estimate
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.evaluation.metrics.planes import rounded
-from zssr_gan.imaging.colour import to_levels
+from zssr_gan.imaging.colour import luma_of, to_levels
 from zssr_gan.imaging.io import read_picture
 from zssr_gan.imaging.resize import Size, resize
 
@@ -91,9 +92,9 @@ JPEG = "A85,A75,A60,N75,B75,H70,HB60"
 class Crops:
     """The faces of a group: truths `3 2h 2w`, and their LR files in a folder."""
 
-    def __init__(self, folder: Path, group: Group, count: int, seed: int, out: Path) -> None:
-        self.draws = np.random.default_rng(seed)
-        scene = _mosaic(folder / "set5", self.draws)
+    def __init__(self, folder: Path, group: Group, count: int, seed: int, out: Path, gray: bool = False) -> None:
+        self.draws, self.gray = np.random.default_rng(seed), gray
+        scene = self._shown(_mosaic(folder / "set5", self.draws))
         paths = sorted((folder / "faces").glob("*.png"))
         faces = [paths[n] for n in self.draws.permutation(len(paths))[:count]]
         cells = self.draws.permutation(64)[:count]
@@ -105,7 +106,7 @@ class Crops:
         self.truths = []
         out.mkdir()
         for path, (top, left) in zip(faces, corners, strict=True):
-            face = rounded(resize(read_picture(path).pixels, (64, 64)))
+            face = self._shown(rounded(resize(read_picture(path).pixels, (64, 64))))
             scene[:, top : top + 64, left : left + 64] = face
             y, x = (64 - rows) // 2, (64 - columns) // 2
             self.truths.append(face[:, y : y + rows, x : x + columns])
@@ -113,10 +114,15 @@ class Crops:
         for number, (top, left) in enumerate(corners):
             y, x = ((corner + (64 - side) // 2) // 2 for corner, side in ((top, rows), (left, columns)))
             crop = whole.crop((x, y, x + group.size[1], y + group.size[0]))
+            crop = crop.convert("L") if gray else crop
             if group.again is None:
                 crop.save(out / f"{number:03d}.png")
             else:
                 crop.save(out / f"{number:03d}.jpg", quality=group.again)
+
+    def _shown(self, pixels: Tensor) -> Tensor:
+        """`3 H W`, without colours where the scene has none."""
+        return rounded(luma_of(pixels)).expand(3, -1, -1) if self.gray else pixels
 
     def _captured(self, scene: Tensor, group: Group) -> Image.Image:
         """The LR scene as it is read from its file, or from its video."""
@@ -131,7 +137,8 @@ class Crops:
 
     def _shrunk(self, scene: Tensor, group: Group) -> Image.Image:
         small = group.degradation().downscale(scene[None], (scene.shape[1] // 2, scene.shape[2] // 2))[0]
-        noise = torch.from_numpy(self.draws.normal(0, group.noise / 255, small.shape)).float()
+        shape = (1, *small.shape[1:]) if self.gray else small.shape
+        noise = torch.from_numpy(self.draws.normal(0, group.noise / 255, shape)).float()
         return Image.fromarray(to_levels(small + noise).permute(1, 2, 0).numpy())
 
 
@@ -190,7 +197,7 @@ def measured(name: str, seed: int, args: argparse.Namespace) -> dict[str, NDArra
     group, here = GROUPS[name], Path(__file__).parents[1]
     with TemporaryDirectory() as folder:
         faces = Path(folder) / "faces"
-        crops = Crops(args.folder, group, args.faces, seed, faces)
+        crops = Crops(args.folder, group, args.faces, seed, faces, args.gray)
         results = {}
         lr = [read_picture(path).pixels for path in sorted(faces.iterdir())]
         results["bicubic"] = [resize(one, (2 * one.shape[1], 2 * one.shape[2])) for one in lr]
@@ -224,6 +231,7 @@ def main() -> None:
         faces=24,
         seeds="0",
         today="",
+        gray=False,
         methods="shared, bicubic;today;estimate;oracle",
     )
     args.folder, args.today = args.folder.resolve(), Path(args.today).resolve() if args.today else None

@@ -11,7 +11,7 @@ from skimage import data
 from torch import Tensor
 
 from zssr_gan.degradation.compression import find_compression, find_phase
-from zssr_gan.degradation.encoder_tables import candidates, mozjpeg_table
+from zssr_gan.degradation.encoder_tables import candidates, jpeg_of, mozjpeg_table, turned
 from zssr_gan.degradation.jpeg import tables_of
 from zssr_gan.degradation.model import Jpeg
 
@@ -96,6 +96,25 @@ class TestSets:
         crops = [*cropped(saved(photograph(), 75), 4), *cropped(photograph(), 2, seed=1)]
         found = find_compression([pixels(crop) for crop in crops])
         assert [found.of(number).quality for number in (4, 5)] == [None, None]
+
+    @pytest.mark.parametrize("quality", [50, 75])
+    def test_turned_crops(self, quality: int) -> None:
+        """A quarter turn swaps rows and columns of the tables, of some images or of all."""
+        crops = cropped(saved(photograph(), quality), 8)
+        upright, quarter = crops[:4], [one.transpose(Image.Transpose.ROTATE_90) for one in crops[4:]]
+        (group,) = find_compression([pixels(one) for one in quarter]).groups
+        assert group.jpeg == turned(Jpeg.of_quality(quality))
+        found = find_compression([pixels(one) for one in upright + quarter])
+        assert [found.of(number).quality for number in range(8)] == [quality] * 8
+        assert found.of(7).jpeg == turned(Jpeg.of_quality(quality))
+
+    @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+    def test_files_turned_by_exif(self, orientation: int) -> None:
+        exif, file = Image.Exif(), io.BytesIO()
+        exif[274] = orientation
+        photograph().save(file, "JPEG", quality=60, exif=exif)
+        jpeg = Jpeg.of_quality(60)
+        assert jpeg_of(file.getvalue()) == (turned(jpeg) if orientation in (6, 8) else jpeg)
 
 
 class TestPhase:
@@ -196,3 +215,7 @@ class TestCandidates:
         assert mozjpeg_table(75)[:8] == (8, 8, 8, 9, 13, 19, 28, 43)
         assert max(mozjpeg_table(10)) == 255
         assert set(mozjpeg_table(100)) == {1}
+
+    def test_hold_tables_of_turned_pictures(self) -> None:
+        lumas = {one.luma for one, _ in candidates()}
+        assert {turned(Jpeg.of_quality(quality)).luma for quality in range(30, 96)} <= lumas

@@ -62,6 +62,17 @@ class TestIsFootage:
         assert is_footage(frame[:5] + other[:3])
         assert not is_footage(frame[:3] + other[:5])
 
+    @pytest.mark.parametrize("rounding", [0, 0.5])
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_of_gray_frames_by_their_levels(self, channels: int, rounding: float) -> None:
+        """Those of a photograph are between those of video."""
+        levels = (photograph().mean(0, keepdim=True) * 219).round() * 255 / 219 + rounding
+        frames = crops((levels.floor() / 255).expand(channels, -1, -1))
+        assert is_footage(frames)
+        gray = crops(((photograph().mean(0, keepdim=True) * 255).round() / 255).expand(channels, -1, -1))
+        assert not any(is_footage([crop]) for crop in gray)
+        assert not is_footage([(levels // 16).floor() * 16 / 255])  # too few levels to tell
+
     def test_gray_flat_and_tiny_images_say_nothing(self) -> None:
         frame = as_frame(photograph())
         assert not is_footage([])

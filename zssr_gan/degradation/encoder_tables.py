@@ -2,15 +2,18 @@
 
 mozjpeg scales another table as libjpeg does (its default since 2014: N. Robidoux's, published in ImageMagick's forum;
 mozilla/mozjpeg, jcparam.c). Photoshop has a table for each of its settings, of which Pillow ships eight
-(PIL.JpegPresets).
+(PIL.JpegPresets). In a picture that was turned by a quarter rows and columns of these tables are swapped.
 """
 
+import io
 from functools import cache
 
+from PIL import Image
 from PIL.JpegPresets import presets
 
-from zssr_gan.degradation.jpeg import Table, nearest_quality, quality_of, read_tables
+from zssr_gan.degradation.jpeg import Table, nearest_quality, quality_of, read_tables, transposed
 from zssr_gan.degradation.model import Jpeg
+from zssr_gan.imaging.metadata import ORIENTATION, TRANSPOSED
 
 _ROBIDOUX = (
     *(16, 16, 16, 18, 25, 37, 56, 85),
@@ -35,12 +38,28 @@ def mozjpeg_table(quality: int) -> Table:
 
 
 def jpeg_of(data: bytes) -> Jpeg | None:
-    """How a file was compressed, by the tables in its header; None where it is no JPEG."""
+    """How a file was compressed, by the tables in its header, turned as EXIF turns the picture; None: it is no JPEG."""
     found = read_tables(data)
     if found is None:
         return None
     luma, chroma, halved = found
-    return Jpeg(quality=quality_of(luma) or nearest_quality(luma), luma=luma, chroma=chroma, halved=halved)
+    jpeg = Jpeg(quality=quality_of(luma) or nearest_quality(luma), luma=luma, chroma=chroma, halved=halved)
+    return turned(jpeg) if _is_turned(data) else jpeg
+
+
+def turned(jpeg: Jpeg) -> Jpeg:
+    """The same compression of a picture that was turned by a quarter afterwards."""
+    luma, chroma = (transposed(table) for table in (jpeg.luma, jpeg.chroma))
+    return jpeg.model_copy(update={"luma": luma, "chroma": chroma})
+
+
+def _is_turned(data: bytes) -> bool:
+    """Whether a JPEG file's EXIF swaps rows and columns of its pixels."""
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            return image.getexif().get(ORIENTATION) in TRANSPOSED
+    except Exception:  # a damaged EXIF block turns nothing; its parser raises anything
+        return False
 
 
 @cache
@@ -55,6 +74,7 @@ def candidates() -> tuple[tuple[Jpeg, float], ...]:
     for preset in presets.values():
         luma, chroma = preset["quantization"][:2]  # type: ignore[index]
         others.append((tuple(luma), tuple(chroma)))
+    others += [(transposed(one.luma), transposed(one.chroma)) for one, _ in found]
     for luma, chroma in others:
         quality = nearest_quality(luma)
         if luma not in taken and LOWEST <= quality <= HIGHEST:

@@ -252,7 +252,7 @@ _NOISE_FROM = {
 _JPEG_FROM = {
     "tables": "read from the files' tables",
     "pixels": "read from the pixels",
-    "colours": "in place of a video's compression, which is seen in the colours and not known",
+    "colours": "in place of a video's compression, the strength of which is not known",
     "nothing": "",
 }
 

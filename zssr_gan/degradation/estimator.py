@@ -17,7 +17,7 @@ from zssr_gan.degradation.certainty import certainty_of, verdict
 from zssr_gan.degradation.compression import find_compression
 from zssr_gan.degradation.encoder_tables import jpeg_of
 from zssr_gan.degradation.estimate import Brightness, Estimate
-from zssr_gan.degradation.footage import COLOURS_OF_FOOTAGE, footage_verdict, is_footage
+from zssr_gan.degradation.footage import SEEN_FOOTAGE, footage_verdict, is_footage
 from zssr_gan.degradation.found_compression import CompressionGroup, SetCompression, set_compressions
 from zssr_gan.degradation.model import Blur, Degradation, Jpeg, Noise
 from zssr_gan.degradation.motions import own_motions
@@ -124,7 +124,7 @@ def estimate_degradation(
     compressed, qualities, own, compressions = _compression(ordered)
     compression = None if compressed is None else compressed.jpeg
     on_grid = compressed is None or compressed.on_grid
-    seen = "they are frames of a compressed video" if footage else COLOURS_OF_FOOTAGE
+    seen = "they are frames of a compressed video" if footage else SEEN_FOOTAGE
     footage = not compressions and (footage or is_footage([one.pixels for one in ordered]))
     # A copy tells nothing new.
     distinct = {content: one.pixels for content, one in by_content}

@@ -1,10 +1,12 @@
-"""Frames of a video without the video: its compression is seen in the colours alone.
+"""Frames of a video without the video: its compression is seen in the colours, or in the levels of gray frames.
 
 Video stores colour at half the size (4:2:0), and most converters enlarge it by repetition (FFmpeg's swscale by default,
-and so OpenCV): of every two steps between neighbouring pixels, colour takes one. How strong the compression was is not
-seen, since a codec predicts blocks before it quantises them.
+and so OpenCV): of every two steps between neighbouring pixels, colour takes one. It stores luma in 220 levels (16 to
+235, ITU-R BT.601): enlarged to 256, every seventh level stays empty, which gray frames show. How strong the compression
+was is not seen, since a codec predicts blocks before it quantises them.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -21,6 +23,13 @@ _LEAST_STEP = 0.7  # levels: what is nearly gray has steps of rounding alone, an
 
 _SMALLEST = 8  # pixels a side
 
+_LEVELS_OF_VIDEO = [
+    {math.floor(level * LEVELS / 219 + rounding) for level in range(220)} for rounding in (0.0, 0.5)
+]  # swscale rounds down to RGB, and to the nearest to gray
+
+_FEWEST_LEVELS = 64
+"""Levels that a gray image must use: as many drawn at random miss the empty ones once in 16,000 times."""
+
 _LEAST_NOISE = 1.0
 """Levels of luma's noise that are left where a codec has not smoothed the images; of P frames at crf 23, 0.2 are."""
 
@@ -33,17 +42,21 @@ results of P frames hardly differ."""
 
 
 def is_footage(images: Sequence[Tensor]) -> bool:
-    """Whether most of the images with colours (`C H W`, [0, 1]) have them repeated over 2x2 pixels; luma is not."""
+    """Whether most of the images `C H W` in [0, 1] that can say so are frames of a video.
+
+    Those with colours have them repeated over 2x2 pixels, luma is not; gray ones use the levels of video alone.
+    """
     coloured = [image.cpu() for image in images if has_colours(image) and min(image.shape[-2:]) >= _SMALLEST]
-    return 2 * sum(map(_has_repeated_colours, coloured)) > len(coloured)
+    gray = [_levels_of(image[0]) for image in images if not has_colours(image)]
+    says = [_has_repeated_colours(image) for image in coloured]
+    says += [any(one <= video for video in _LEVELS_OF_VIDEO) for one in gray if len(one) >= _FEWEST_LEVELS]
+    return 2 * sum(says) > len(says)
 
 
-COLOURS_OF_FOOTAGE = "the colours are repeated over 2x2 pixels, as those of a compressed video"
+SEEN_FOOTAGE = "the colours repeated over 2x2 pixels, or the gray levels, are those of a compressed video"
 
 
-def footage_verdict(
-    found: Fit | None, sure: bool, why: str, seen: str = COLOURS_OF_FOOTAGE
-) -> tuple[bool, Jpeg | None, str]:
+def footage_verdict(found: Fit | None, sure: bool, why: str, seen: str = SEEN_FOOTAGE) -> tuple[bool, Jpeg | None, str]:
     """Whether a video's blur is used, the compression that is assumed, and why, in one sentence.
 
     A codec smooths what it predicts, which looks like blur, and leaves blocks, which no blur explains; a network that
@@ -63,6 +76,11 @@ def footage_verdict(
         return False, Jpeg.of_quality(_STRONG), f"bicubic is assumed: {seen}, which has changed them much ({trace})"
     # What has changed the images little costs more than it brings where the blur is not known.
     return sure, Jpeg.of_quality(_WEAK) if sure else None, f"{why}; {seen}, which has changed them little"
+
+
+def _levels_of(plane: Tensor) -> set[int]:
+    """The levels of `H W` that occur."""
+    return set((plane * LEVELS).round().int().unique().tolist())
 
 
 def _has_repeated_colours(image: Tensor) -> bool:

@@ -38,6 +38,11 @@ def quality_of(luma: Table) -> int | None:
     return next((quality for quality in range(100, 0, -1) if tables_of(quality)[0] == tuple(luma)), None)
 
 
+def transposed(table: Table) -> Table:
+    """The table with rows and columns swapped, which a picture has that was turned by a quarter."""
+    return tuple(table[8 * column + row] for row in range(8) for column in range(8))
+
+
 def nearest_quality(luma: Table) -> int:
     """The quality with the luma table most like this one, by the logarithms of its numbers."""
 
