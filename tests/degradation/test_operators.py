@@ -9,7 +9,14 @@ from torch import Tensor
 from tests.images import quick, ramp
 from zssr_gan.degradation import operators
 from zssr_gan.degradation.model import Degradation, DegradedDownscale, GaussianBlur, Jpeg, KernelBlur, Noise
-from zssr_gan.degradation.operators import BicubicDownscale, Downscale, EnlargedDownscale, KernelDownscale, back_project
+from zssr_gan.degradation.operators import (
+    BicubicDownscale,
+    Downscale,
+    EnlargedDownscale,
+    KernelDownscale,
+    back_project,
+    shrink,
+)
 from zssr_gan.imaging.resize import reduced_size, resize
 
 
@@ -244,3 +251,22 @@ class TestDampedBackProjection:
         sr = astronaut[None].clone()
         out = back_project(sr.clone(), TILTED(sr, (32, 32)), TILTED, 10)
         assert torch.allclose(out, sr, atol=1e-5)
+
+
+@pytest.mark.parametrize("to", [(10, 12), (9, 13)])
+@pytest.mark.parametrize(
+    "downscale",
+    [
+        BicubicDownscale(),
+        Degradation(blur=GaussianBlur(sigma_major=0.9, sigma_minor=0.5, angle_degrees=20)).downscale,
+        KernelDownscale(torch.rand(5, 4, generator=torch.Generator().manual_seed(0)), (2, 2)),
+    ],
+    ids=["bicubic", "blur", "kernel"],
+)
+def test_the_gradient_is_autograds(downscale: Downscale, to: tuple[int, int]) -> None:
+    draws = torch.Generator().manual_seed(1)
+    x = torch.rand(2, 3, 2 * to[0], 2 * to[1], generator=draws, dtype=torch.float64).requires_grad_()
+    down = torch.rand(2, 3, *to, generator=draws, dtype=torch.float64)
+    (wanted,) = torch.autograd.grad((downscale(x, to) * down).sum(), x)
+    (found,) = torch.autograd.grad((shrink(x, downscale, to) * down).sum(), x)
+    assert torch.allclose(found, wanted, atol=1e-12)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from zssr_gan.devices import Machine, RunOptions, machine
+from zssr_gan.ops import graphs
 
 STANDIN = sys.modules.get("tests.gpu.standin")
 
@@ -19,6 +20,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("gpu")
             if not torch.cuda.is_available():
                 item.add_marker(pytest.mark.skip(reason="no CUDA device: pytest -m gpu -p tests.gpu.standin"))
+
+
+@pytest.fixture(autouse=True)
+def _captures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No capture has failed in an earlier test."""
+    monkeypatch.setattr(graphs, "_failed", {})
 
 
 @pytest.fixture

@@ -84,6 +84,22 @@ def test_what_cannot_be_captured_is_called(fault: str) -> None:
     assert all(map(torch.equal, *results))
 
 
+def test_after_a_failed_capture_none_is_begun() -> None:
+    """The allocator of torch would still take part in the one that failed."""
+    calls, notices = [0], list[str]()
+
+    def waits(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        calls[0] += 1
+        return {"loss": inputs["x"] * float(inputs["x"].sum())}
+
+    for _ in range(2):
+        call = Graphed(waits, torch.device("cuda"), notices.append)
+        for batch in batches("cuda"):
+            call(batch)
+    assert len(notices) == 1
+    assert calls[0] == 2 * len(batches("cuda")) + 1  # each batch, and the capture that failed
+
+
 def test_elsewhere_it_is_called() -> None:
     _, step = training_step("cpu")
     calls = []

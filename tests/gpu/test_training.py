@@ -8,10 +8,16 @@ from typing import Any
 import pytest
 import torch
 
+from tests.gpu.test_zeroshot import BICUBIC, BLUR, JPEG, images
 from tests.training.conftest import data, make_loop, stop_at  # noqa: F401 - fixtures
 from tests.training.test_loop import tensors
+from zssr_gan.degradation.operators import Downscale
+from zssr_gan.devices import Machine
+from zssr_gan.training.batch_degradation import BatchCameras
 from zssr_gan.training.logs import Callbacks
 from zssr_gan.training.loop import Loop
+from zssr_gan.training.losses import consistency_loss
+from zssr_gan.training.sampling import Batch
 
 Make = Callable[..., Loop]
 QUIET = {"every": {"log": 10**6, "validation": 10**6, "checkpoint": 10**6, "samples": 10**6}}
@@ -130,3 +136,48 @@ def test_no_wait_in_a_step(
     assert steps[0] == loop.schedule.total
     assert len(phases) == 3
     assert max(phases.values()) > 4
+
+
+CAMERAS = pytest.mark.parametrize("downscales", [(BICUBIC,), (BLUR,), (JPEG, BLUR)], ids=["bicubic", "blur", "two"])
+
+
+def degraded(downscales: tuple[Downscale, ...], used: Machine) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
+    """The gradient of a batch's consistency, and what its cameras make of shrunk images."""
+    lr = torch.stack(images(4)).to(used.device)
+    batch = Batch(lr, None, (0, 1, 2, 5), tuple(n % len(downscales) for n in range(4)), (0, 1, 2, 3))
+    sr = torch.stack(images(4, 32)).to(used.device).requires_grad_()
+
+    def degrade() -> tuple[torch.Tensor, torch.Tensor]:
+        cameras = BatchCameras(downscales, batch)
+        (gradient,) = torch.autograd.grad(consistency_loss(cameras, sr, lr), sr)
+        return gradient, cameras.capture(lr)
+
+    return degrade
+
+
+@CAMERAS
+def test_cameras_make_no_wait(
+    downscales: tuple[Downscale, ...], cuda: Machine, no_wait: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """Where images of a batch are turned and have cameras of their own, and noise is drawn for them."""
+    degrade = degraded(downscales, cuda)
+    degrade()  # which makes kernels and tables
+    with no_wait():
+        degrade()
+
+
+@CAMERAS
+def test_consistency_adds_in_a_fixed_order(
+    downscales: tuple[Downscale, ...], cuda: Machine, launches: Callable[..., list[str]]
+) -> None:
+    """CUDA adds autograd's gradients of interpolation and of padding by atomics, in any order."""
+    called = launches(degraded(downscales, cuda))
+    assert called
+    assert not [name for name in called if "backward" in name and ("pad" in name or "upsample" in name)]
+
+
+@CAMERAS
+def test_consistency_is_the_same_again(downscales: tuple[Downscale, ...], cuda: Machine) -> None:
+    degrade = degraded(downscales, cuda)
+    one, other = (torch.cat([x.flatten() for x in degrade()]).cpu() for _ in range(2))
+    assert torch.equal(one, other)

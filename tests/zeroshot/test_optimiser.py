@@ -1,5 +1,8 @@
 """Optimisers of a fleet and learning-rate schedules: Adam is torch's, Muon and the slope test are to the letter."""
 
+import gc
+from weakref import ref
+
 import numpy as np
 import pytest
 import torch
@@ -33,6 +36,19 @@ def test_adam_is_torchs() -> None:
         theirs.step()
     assert torch.allclose(network.weights_NP, reference.weights_NP, atol=1e-6)
     assert not torch.allclose(network.weights_NP, fleet().weights_NP, atol=1e-4)
+
+
+def test_a_network_with_kernels_is_freed_with_its_optimiser() -> None:
+    """At once: a fleet of a thousand fills a GPU, and the next one begins before Python looks for cycles."""
+    network = fleet()
+    optimiser = FleetOptimiser(network, OptimiserSettings(), fused=torch.float32)
+    alive = ref(network), ref(optimiser)
+    gc.disable()
+    try:
+        del network, optimiser
+        assert [one() for one in alive] == [None, None]
+    finally:
+        gc.enable()
 
 
 class TestMuon:

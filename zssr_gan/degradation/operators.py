@@ -5,7 +5,7 @@ Shapes: B images, C channels, H W rows and columns.
 
 import math
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -146,6 +146,28 @@ class EnlargedDownscale(_Clean):
     def transpose(self, y: Tensor, size: Size) -> Tensor:
         """See `Downscale`."""
         return self.downscale.transpose(resize_transpose(y, reduced_size(size, (self.factor, self.factor))), size)
+
+
+class _Shrink(torch.autograd.Function):
+    """A downscale, whose gradient is its transpose."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, downscale: Downscale, size: Size) -> Tensor:
+        ctx.downscale, ctx.size = downscale, (x.shape[-2], x.shape[-1])
+        return downscale(x, size)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.downscale.transpose(gradients[0], ctx.size), None, None
+
+
+def shrink(x: Tensor, downscale: Downscale, size: Size) -> Tensor:
+    """Shrink `B C H W` to `size`; its gradient is the same on every run.
+
+    Autograd's own of an interpolation and of a padding add in any order on CUDA.
+    """
+    out: Tensor = _Shrink.apply(x, downscale, size)  # type: ignore[no-untyped-call]
+    return out
 
 
 @lru_cache(maxsize=64)

@@ -14,7 +14,7 @@ from zssr_gan.degradation.found_compression import SetCompression
 from zssr_gan.degradation.model import Degradation, Jpeg, KernelBlur
 from zssr_gan.degradation.noise import picture_noise
 from zssr_gan.degradation.operators import Downscale
-from zssr_gan.devices import Machine, device_name, machine, resolve_device
+from zssr_gan.devices import Machine, device_name, download, machine, resolve_device, upload
 from zssr_gan.errors import ImageError, NumericalError
 from zssr_gan.imaging.colour import LEVELS, psnr_db
 from zssr_gan.imaging.picture import Picture, is_mostly_faint, quantise, seen_colours, stretch_of
@@ -249,7 +249,7 @@ def _make_job(
     assert isinstance(settings, ZeroShotSettings)
     pixels = seen_colours(picture)
     low, gain = _stretch_of(pixels, picture, request)
-    lr, values = pixels.to(used.device), request.degradation.values
+    lr, values = upload(pixels, used.device), request.degradation.values
     downscale = values.downscale
     if gain > 1 and values.noise is not None:
         downscale = values.model_copy(update={"noise": values.noise.stretched(low, gain)}).downscale
@@ -305,18 +305,20 @@ def _finished(
     """The file's pixels, what they miss of the input, and what was done. `done` gives its image up."""
     began = time.perf_counter()
     result = _rounded(picture, done.take_image().cpu())
-    again = downscale(result.pixels[None, : len(lr)].to(lr.device), (lr.shape[-2], lr.shape[-1]))[0]
+    colours = upload(result.pixels[: len(lr)], lr.device)
+    again = downscale(colours[None], (lr.shape[-2], lr.shape[-1]))[0]
     residual = (again - lr).abs()
     if picture.alpha is not None:  # where it hides the pixels nothing is missed
-        residual *= picture.alpha.to(lr.device)
-    added = added_variation(result.pixels[: len(lr)], lr, 2**result.bits - 1)
+        residual *= upload(picture.alpha, lr.device)
+    added = added_variation(colours, lr, 2**result.bits - 1)
     if result.alpha is not None:
-        added *= result.alpha[0].to(lr.device)
+        added *= upload(result.alpha[0], lr.device)
     size, region = (lr.shape[-2], lr.shape[-1]), request.region
-    maps = (
-        cut(done.disagreement_HW, region, size).float().cpu(),
-        cut(residual.mean(0).mul(LEVELS), region, size).cpu(),
-        cut(added, region, size).cpu(),
+    disagreement, missed, more, error = download(
+        cut(done.disagreement_HW, region, size).float(),
+        cut(residual.mean(0).mul(LEVELS), region, size),
+        cut(added, region, size),
+        cut(residual, region, size).square().mean(),
     )
     # What was seen unasked, a user should know.
     seen = [request.degradation.why] if request.degradation.source == "picture" else []
@@ -326,17 +328,16 @@ def _finished(
         downscale=downscale.name,
         choice=done.choice,
         steps=tuple(done.steps),
-        residual_db=round(psnr_db(float(cut(residual, region, size).square().mean())), 3),
-        evidence=evidence_figures(*maps, views=done.views),
+        residual_db=round(psnr_db(float(error)), 3),
+        evidence=evidence_figures(disagreement, missed, more, views=done.views),
         notices=(*picture.notices, *seen, *done.notices),
         device_name=device_name(used.device),
         versions=dict(versions()),
         seconds=round(seconds + time.perf_counter() - began, 3),
     )
-    settings = request.settings_for(picture.pixels[0].numel())
-    used = replace(used, tile=done.tile or used.tile)
-    request = _with_phase(picture, request)
-    return Enhanced(picture, cut_picture(result, region, size), *maps, settings, used, work, request)
+    settings, used = request.settings_for(picture.pixels[0].numel()), replace(used, tile=done.tile or used.tile)
+    made = cut_picture(result, region, size), disagreement, missed, more
+    return Enhanced(picture, *made, settings, used, work, _with_phase(picture, request))
 
 
 def _rounded(source: Picture, pixels: Tensor) -> Picture:

@@ -25,7 +25,7 @@ def added_variation(result: Tensor, lr: Tensor, levels: int = LEVELS) -> Tensor:
     the input enlarged by bicubic and rounded alike, mean over channels; 0 where it is less.
 
     Args:
-        result: `C sH sW`, [0, 1].
+        result: `C sH sW`, [0, 1], where `lr` is.
         lr: `C H W`, [0, 1], what was enlarged.
         levels: that the result is rounded to, without 0.
 
@@ -39,7 +39,7 @@ def added_variation(result: Tensor, lr: Tensor, levels: int = LEVELS) -> Tensor:
         plain = resize(given[None], size)[0].clamp_(0, 1).mul_(levels).round_().div_(levels)
         for top in range(0, size[0], _ROWS):
             rows, first = slice(max(0, top - reach[0]), top + _ROWS + reach[0]), top - max(0, top - reach[0])
-            more = _deviation(made[rows].to(lr.device), reach) - _deviation(plain[rows], reach)
+            more = _deviation(made[rows], reach) - _deviation(plain[rows], reach)
             added[top : top + _ROWS] += more[first : first + _ROWS]
     return added.mul_(LEVELS / len(lr)).clamp_(min=0)
 

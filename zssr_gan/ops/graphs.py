@@ -5,7 +5,12 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from zssr_gan.errors import is_out_of_memory
+
 Tensors = Mapping[str, Tensor]
+
+_failed: dict[torch.device, torch.cuda.CUDAGraph] = {}
+"""The capture that failed on a device: none is begun there after it, as torch's allocator still refers to it."""
 
 _PLAIN_CALLS = 2  # before the capture: libraries choose algorithms, and optimisers make their state, at the first
 
@@ -14,7 +19,7 @@ class Graphed:
     """A function of tensors by name, replayed as one CUDA graph from its third call on; on other devices just called.
 
     Inputs are copied. Outputs are the same tensors at each call, which the next call overwrites. Where CUDA refuses to
-    capture it, it is called as before, and `notice` gets a sentence.
+    capture one, this and all later ones are called as before, and `notice` gets a sentence.
 
     Args:
         work: launches the same kernels at each call, whatever its inputs hold; it neither waits for the device nor
@@ -36,7 +41,7 @@ class Graphed:
         if self._graph is not None:
             for name, x in inputs.items():
                 self._inputs[name].copy_(x)
-        elif self._plain_calls < 0:
+        elif self._plain_calls < 0 or self._device in _failed:
             return self._work(inputs)
         elif self._plain_calls > 0:
             self._plain_calls -= 1
@@ -66,7 +71,9 @@ class Graphed:
                 self._outputs = self._work(self._inputs)
         except RuntimeError as error:
             torch.cuda.set_stream(current)  # torch stays on the capture's stream where the end of the capture fails
-            self._plain_calls = -1
+            _failed[self._device] = graph
+            if is_out_of_memory(error):
+                raise
             if self._notice is not None:
                 why = (str(error).strip() or type(error).__name__).splitlines()[0]
                 self._notice(f"CUDA cannot replay these steps as a graph ({why}): each kernel is launched by itself")

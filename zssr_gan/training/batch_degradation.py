@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from zssr_gan.degradation.operators import Downscale
+from zssr_gan.degradation.operators import Downscale, shrink
+from zssr_gan.devices import upload
 from zssr_gan.imaging import dihedral
 from zssr_gan.imaging.resize import Size
 from zssr_gan.training.sampling import Batch
@@ -36,10 +37,10 @@ class BatchCameras:
     def __call__(self, x: Tensor, size: Size) -> Tensor:
         """Blur and shrink `B C H W` to `size` (rows, columns)."""
 
-        def shrink(downscale: Downscale, upright: Tensor, _places: Sequence[int]) -> Tensor:
-            return downscale(upright, size if upright.shape[-2:] == x.shape[-2:] else (size[1], size[0]))
+        def shrink_group(downscale: Downscale, upright: Tensor, _places: Sequence[int]) -> Tensor:
+            return shrink(upright, downscale, size if upright.shape[-2:] == x.shape[-2:] else (size[1], size[0]))
 
-        return self._each(x, shrink)
+        return self._each(x, shrink_group)
 
     def margin(self, scale: int, side: int) -> int:
         """Pixels at each border of a shrunk patch on which a camera saw more than the patch shows; 0 of whole images.
@@ -57,7 +58,7 @@ class BatchCameras:
                 return upright
             draws = [torch.Generator().manual_seed(self.batch.seeds[place]) for place in places]
             noise = torch.stack([torch.randn(upright.shape[1:], generator=one) for one in draws])
-            return downscale.capture(upright, noise.to(upright))
+            return downscale.capture(upright, upload(noise, upright.device).to(upright.dtype))
 
         return self._each(x, capture)
 
@@ -66,7 +67,9 @@ class BatchCameras:
         if len(self._groups) == 1 and k == 0:
             return do(downscale, x, places)
         made: dict[int, Tensor] = {}
+        images = x.unbind()  # an index from the host would make it wait for a GPU
         for (downscale, k), places in self._groups.items():
-            done = dihedral.transform(do(downscale, dihedral.inverse(x[places], k), places), k)
+            group = torch.stack([images[place] for place in places])
+            done = dihedral.transform(do(downscale, dihedral.inverse(group, k), places), k)
             made |= dict(zip(places, done, strict=True))
         return torch.stack([made[place] for place in range(len(x))])

@@ -135,6 +135,8 @@ class Fleet(PerNetwork):
         self.recent_NT = network.weights_NP.new_full((network.members, _RECENT), torch.nan)
         self._broken_N = torch.zeros(network.members, dtype=torch.bool)
         self._steps: dict[torch.Size, Graphed] = {}  # by the shape of a batch
+        self.on_notice: Callable[[str], None] | None = None
+        """Called with a sentence for the log."""
         self.flop_of_a_step = 0.0
         """Floating-point operations of a network in its last iteration, 6 a multiply-add (a third of them forward)."""
 
@@ -188,7 +190,8 @@ class Fleet(PerNetwork):
         if step is None:
             work = partial(_step, self.network, self.optimiser, self.task.precision)
             replayed = len(rates) <= _MOST_REPLAYED and len(self._steps) < _MOST_SHAPES
-            step = self._steps[x.shape] = Graphed(work, x.device if replayed else torch.device("cpu"))
+            device = x.device if replayed else torch.device("cpu")
+            step = self._steps[x.shape] = Graphed(work, device, self.on_notice)
         given = {"x": x, "y": y, "mask": mask, "rates": upload(rates.float(), x.device)}
         losses = step(given)["losses"].clone()
         if isinstance(self.schedule, Slope) and self.images_NCHW is not None:

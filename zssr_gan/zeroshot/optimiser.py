@@ -7,6 +7,7 @@ Shapes: N networks, P parameters of one, R C the rows and columns of a weight ma
 """
 
 import math
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -63,7 +64,14 @@ class FleetOptimiser(PerNetwork):
             self.reduced_NP = self.packed_NP.to(fused)
             self.average_NP = self.packed_NP.clone() if settings.average else None
             self.rates_N, self.epsilons_N = (torch.zeros_like(self.steps_N1[:, 0]) for _ in range(2))
-            network.convolutions = self._convolve
+            optimiser = ref(self)  # the network does not hold it: both are freed as soon as a fleet ends
+
+            def convolve(x_NBHWC: Tensor) -> Tensor:
+                held = optimiser()
+                assert held is not None
+                return held._convolve(x_NBHWC)
+
+            network.convolutions = convolve
 
     def descend(self, loss: Tensor, rates: Tensor) -> None:
         """Follow the gradient of a loss to the networks' weights at `rates` (float32): see `step`."""

@@ -159,6 +159,8 @@ class _Scheduler(Generic[K, R]):
         copies = self.slots[-1:] * (size - len(self.slots)) if self.exact else []
         fleet = self._attempt(lambda: Fleet.of([*self.slots, *copies]))
         steps = 0
+        if fleet is not None:
+            fleet.on_notice = self.on_notice
         while fleet is not None and self.slots:
             if not fleet.running_N.all():
                 self._refill(key, fleet)
