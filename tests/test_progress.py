@@ -90,13 +90,13 @@ def test_the_live_bar_is_readable_at_40_columns(clock: list[float]) -> None:
     bar.start(10, "a/very/long/folder/with/an/image/of/a/long/name.png")
     for iteration in (1, 12000):
         clock[0] += 3600
-        bar.step(Progress("step 1/2, sub-step 2/3: training", iteration, 30000, 0.01234, 1e-3))
+        bar.step(Progress("learning from the picture, step 2 of 4", iteration, 30000, 0.01234, 1e-3))
     output = io.StringIO()
     bar.console = Console(width=40, file=output, force_terminal=True, color_system=None)
     bar.console.print(bar._render())
     lines = output.getvalue().splitlines()
     assert max(map(len, lines)) <= 40
-    stage = "step 1/2, sub-step 2/3: training"
+    stage = "learning from the picture, step 2 of 4"
     for fact in ("image 11 of 12", stage, "12,000/30,000", "loss 0.0123", "lr 1e-03", "left"):
         assert any(fact in line for line in lines), fact
 

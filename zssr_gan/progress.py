@@ -37,7 +37,7 @@ class Progress:
     """Where the work on an image or a case stands."""
 
     stage: str
-    """`training` or `ensemble`, with the step where there are several."""
+    """`learning from the picture` or `enlarging it`, with the step where there are several."""
     iteration: int
     """Of `total`, within the stage."""
     total: int

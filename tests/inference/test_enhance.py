@@ -214,8 +214,8 @@ class TestKinds:
     def test_noise_progress_and_lists_as_kernels(self, run: Run, rgb: np.ndarray) -> None:
         seen: list[Progress] = []
         assert not np.array_equal(run(rgb, noise=0.1, on_progress=seen.append), run(rgb))
-        assert [now.iteration for now in seen if now.stage == "training"] == [1, 2]
-        assert all(math.isfinite(now.loss) for now in seen if now.stage == "training")
+        assert [now.iteration for now in seen if now.stage == "learning from the picture"] == [1, 2]
+        assert all(math.isfinite(now.loss) for now in seen if now.stage == "learning from the picture")
         kernel = [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
         assert np.array_equal(run(rgb, kernel=kernel), run(rgb, kernel=np.array(kernel)))
 

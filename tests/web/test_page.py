@@ -66,7 +66,31 @@ def test_a_picture_becomes_a_case(tmp_path: Path, page: Page, url: str) -> None:
     assert "face one.png" in shown
     assert "20\u00a0\u00d7\u00a024\u00a0px" in shown
     assert page.value("document.documentElement.scrollWidth <= innerWidth")
+    upload_goes_on_in_another_window(tmp_path, page)
     assert complaints(page, url) == []
+
+
+def upload_goes_on_in_another_window(folder: Path, page: Page) -> None:
+    """A part is on the server, as of a window that was closed; the same file is chosen again."""
+    whole = folder / "other.png"
+    Image.effect_noise((20, 20), 50).save(whole)
+    data = whole.read_bytes()
+    send = """(async () => {
+        const headers = {"X-Zssr-Gan": "1"}, place = `/api/cases/${location.hash.split("/")[2]}/uploads`;
+        const body = JSON.stringify({name: "other.png", bytes: BYTES});
+        const {id} = await (await fetch(place, {method: "POST", headers, body})).json();
+        headers["Upload-Offset"] = "0";
+        await fetch(`${place}/${id}`, {method: "PUT", headers, body: new Uint8Array(PART)});
+        location.reload();
+    })()"""
+    page.value(send.replace("BYTES", str(len(data))).replace("PART", json.dumps([*data[:100]])))
+    page.wait("document.querySelector('main')?.innerText.includes('1 upload not finished')")
+    page.choose_files(FILES, [whole])
+    page.wait("document.querySelectorAll('.card').length === 3")
+    page.wait("!document.querySelector('main').innerText.includes('not finished')")
+    sent = [event["params"]["request"] for event in page.events if event["method"] == "Network.requestWillBeSent"]
+    offsets = [one["headers"]["Upload-Offset"] for one in sent if "Upload-Offset" in one["headers"]]
+    assert offsets[-1] == "100"
 
 
 @pytest.mark.slow

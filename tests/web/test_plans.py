@@ -151,8 +151,8 @@ def test_seconds_are_those_of_this_machine(case: Case, tmp_path: Path) -> None:
     found = plan_json(case, queue, Body(kind="enhance", originals=IMAGES), sizes)
     assert found["seconds"] == pytest.approx(5 * took, rel=1e-6)  # by the pixels, beyond the largest
     assert found["command"].startswith("zssr-gan enhance originals/a.png originals/b-c.jpg -o results/5_enhance/ ")
-    other = Body(kind="enhance", originals=IMAGE, options={"method": "quality"})
-    assert plan_json(case, queue, other, sizes)["seconds"] is None
+    for options in ({"method": "quality"}, {"scale": 4}):
+        assert plan_json(case, queue, Body(kind="enhance", originals=IMAGE, options=options), sizes)["seconds"] is None
 
 
 def test_methods_are_those_that_plans_take(case: Case) -> None:

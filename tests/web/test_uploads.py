@@ -1,4 +1,5 @@
 import hashlib
+import random
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,21 @@ def test_what_cannot_be_stored_is_said_before_it_begins(
         507,
         "clip.bin: there is no room for 20 MB (12 MB are free): make room.",
     )
+
+
+def test_a_part_of_a_closed_window_is_listed_with_its_proof(client: Client, place: str) -> None:
+    data = random.Random(0).randbytes(uploads.PROOF_BYTES + 1000)
+    made = begin(client, place, "clip.bin", len(data) + 5).json["id"]
+    client.send("PUT", f"{place}/{made}", [data], headers={"upload-offset": "0"}, breaks=True)
+    listed = {"id": made, "name": "clip.bin", "bytes": len(data) + 5, "offset": len(data)}
+    assert client.get(place).json == [listed]
+    pieces = [data[: uploads.PROOF_BYTES], data[uploads.PROOF_BYTES :]]
+    proof = hashlib.sha256(b"".join(hashlib.sha256(piece).digest() for piece in pieces)).hexdigest()
+    assert client.get(f"{place}/{made}/proof").json == {
+        **{"offset": len(data), "proof": proof, "piece_bytes": uploads.PROOF_BYTES}
+    }
+    put(client, f"{place}/{made}", len(data), b"12345")
+    assert client.get(place).json == []
 
 
 def test_room_is_free_again_when_a_case_goes_or_nothing_comes(

@@ -100,7 +100,8 @@ class TestSteps:
         assert [one["name"] for one in done.steps] == ["train", "apply", "refine"] * 2
         assert [one["size"] for one in named(done, "apply")] == [[43, 43], [75, 75]]
         stages = list(dict.fromkeys(now.stage for now in seen))
-        assert stages == [f"step {n}/2: {what}" for n in (1, 2) for what in ("training", "ensemble")]
+        whats = ("learning from the picture", "enlarging it")
+        assert stages == [f"{what}, step {n} of 2" for n in (1, 2) for what in whats]
         assert done.choice.share == min(one["choice"]["share"] for one in named(done, "refine"))
         assert "of 2" in done.choice.why
 
@@ -126,7 +127,8 @@ class TestSteps:
         assert [one["images_learnt_from"] for one in named(done, "train")] == list(range(1, len(gradual) + 1))
         assert done.image_CHW.shape == (1, 50, 50)
         count = len(gradual)
-        assert {f"sub-step 1/{count}: training", f"sub-step {count}/{count}: ensemble"} <= {now.stage for now in seen}
+        expected = {f"learning from the picture, step 1 of {count}", f"enlarging it, step {count} of {count}"}
+        assert expected <= {now.stage for now in seen}
 
     def test_axes_of_their_own_scale_are_not_swapped(self, face: Tensor) -> None:
         assert run(face, (2, 2)).steps[1]["symmetries"] == list(range(8))
@@ -171,9 +173,9 @@ class TestResult:
         seen: list[Progress] = []
         run(face, seen=seen)
         assert [(now.stage, now.iteration, now.total) for now in seen] == [
-            ("training", 1, 2),
-            ("training", 2, 2),
-            ("ensemble", 1, 1),
+            ("learning from the picture", 1, 2),
+            ("learning from the picture", 2, 2),
+            ("enlarging it", 1, 1),
         ]
         assert all(now.loss > 0 and now.lr > 0 for now in seen[:2])
         assert math.isnan(seen[2].loss)

@@ -103,7 +103,7 @@ def generate(
 
     def report(tile: int, tiles: int) -> None:
         if on_progress is not None:
-            on_progress(Progress("ensemble", tile, tiles, float("nan"), float("nan")))
+            on_progress(Progress("enlarging it", tile, tiles, float("nan"), float("nan")))
 
     network = _AsFleet(generator.to(machine.device))
     made, spread, tile = apply_ensemble(network, seen, size, symmetries, machine.precision, tile_side, report)

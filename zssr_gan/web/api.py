@@ -72,6 +72,8 @@ def routes(site: Site) -> list[BaseRoute]:
         route("PUT", "cases/{case}", cases_api.edit_case),
         route("DELETE", "cases/{case}", cases_api.delete_case),
         route("POST", "cases/{case}/uploads", cases_api.new_upload),
+        route("GET", "cases/{case}/uploads", cases_api.all_uploads),
+        route("GET", "cases/{case}/uploads/{upload}/proof", cases_api.upload_proof),
         route("GET", "cases/{case}/uploads/{upload}", cases_api.upload_state),
         route("PUT", "cases/{case}/uploads/{upload}", cases_api.upload_bytes),
         route("DELETE", "cases/{case}/uploads/{upload}", cases_api.delete_upload),

@@ -17,8 +17,10 @@ from zssr_gan.provenance import VERSION
 from zssr_gan.web.child import Child, Main
 from zssr_gan.web.methods import Preset
 
-_SIDES: tuple[tuple[Preset, int], ...] = (("fast", 32), ("fast", 128), ("quality", 32))
-"""Methods, and the sides in pixels of the pictures that they are measured on, in this order."""
+_RUNS: tuple[tuple[Preset, int, int], ...] = (
+    ("fast", 2, 32), ("fast", 2, 128), ("quality", 2, 32), ("fast", 4, 32), ("fast", 3, 32)
+)  # fmt: skip
+"""Presets, scales, and the sides in pixels of the pictures that they are measured on, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Point:
     """A measurement."""
 
     method: str
+    """See `plans.method_of`."""
     pictures: int
     pixels: int
     """Of all of them."""
@@ -47,16 +50,17 @@ def measure_next(server: Path, main: Main, environment: dict[str, str], stops: C
     Raises OutputError: it cannot be noted.
     """
     had = measured(server)
-    missing = [one for one in _SIDES if not any((two.method, two.pixels) == (one[0], one[1] ** 2) for two in had)]
+    known = {(one.method, one.pixels) for one in had}
+    missing = [one for one in _RUNS if (f"{one[0]} x{one[1]}", one[2] ** 2) not in known]
     if not missing:
         return False
-    method, side = missing[0]
+    preset, scale, side = missing[0]
     with tempfile.TemporaryDirectory(prefix="zssr-gan-measure-") as name:
         folder, began = Path(name), time.monotonic()
         coarse = np.random.default_rng(0).integers(0, 256, (side // 4, side // 4, 3), np.uint8)
         Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(folder / "a.png")
-        child = Child(main, ["enhance", "a.png", "-o", "out/", "--preset", method, "-s", "2", "--evidence"], folder,
-                      environment)  # fmt: skip
+        argv = ["enhance", "a.png", "-o", "out/", "--preset", preset, "-s", str(scale), "--evidence"]
+        child = Child(main, argv, folder, environment)
         while not child.ended:
             child.read(0.1)
             if stops():
@@ -64,7 +68,7 @@ def measure_next(server: Path, main: Main, environment: dict[str, str], stops: C
                 break
         if child.code() != 0:
             return False
-        had.append(Point(method, 1, side * side, round(time.monotonic() - began, 2)))
+        had.append(Point(f"{preset} x{scale}", 1, side * side, round(time.monotonic() - began, 2)))
     content = {VERSION: [(one.method, one.pictures, one.pixels, one.seconds) for one in had]}
     atomic_write(_file(server), json.dumps(content).encode(), overwrite=True)
     return True

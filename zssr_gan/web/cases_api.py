@@ -19,7 +19,7 @@ from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.results import estimates, results, tracks
 from zssr_gan.web.results_api import public
 from zssr_gan.web.site import Person, Site, job_facts
-from zssr_gan.web.uploads import CHUNK_BYTES, Upload
+from zssr_gan.web.uploads import CHUNK_BYTES, PROOF_BYTES, Upload
 
 _PATIENCE_S = 3.0  # for the facts of a file that just came
 
@@ -134,6 +134,23 @@ async def new_upload(site: Site, request: Request, person: Person) -> Response:
 
     upload = await asyncio.to_thread(begin)
     return JSONResponse({"id": upload.id, "offset": 0, "chunk_bytes": CHUNK_BYTES}, 201)
+
+
+async def all_uploads(site: Site, request: Request, person: Person) -> Response:
+    """GET /api/cases/ID/uploads: those that are not whole yet."""
+    case = await asyncio.to_thread(site.case, request.path_params["case"], person)
+    found = site.uploads.of_case(case.id)
+    return JSONResponse(
+        [{"id": one.id, "name": one.facts.name, "bytes": one.facts.bytes, "offset": one.offset} for one in found]
+    )
+
+
+async def upload_proof(site: Site, request: Request, person: Person) -> Response:
+    """GET /api/cases/ID/uploads/U/proof: where it goes on, and the hash of what is there."""
+    _, upload = await _upload(site, request, person)
+    async with upload.lock:
+        proof = await asyncio.to_thread(upload.proof)
+        return JSONResponse({"offset": upload.offset, "proof": proof, "piece_bytes": PROOF_BYTES})
 
 
 async def upload_state(site: Site, request: Request, person: Person) -> Response:

@@ -97,7 +97,7 @@ class Plan:
 
     @property
     def method(self) -> str:
-        """The preset, or what a fusion is pulled to; jobs of one kind and method take alike long."""
+        """Of its command, see `method_of`."""
         return method_of(self.argv(0))
 
 
@@ -120,9 +120,11 @@ def plan(case: Case, body: Body, sizes: Mapping[str, Size]) -> Plan:
 
 
 def method_of(argv: Sequence[str]) -> str:
-    """The preset of a command, or what its fusion is pulled to; "" of others."""
+    """The preset of a command, or what its fusion is pulled to, and its scale: jobs of one kind and method take alike
+    long; "" of others."""
     options = dict(itertools.pairwise(argv))
-    return options.get("--preset", options.get("--mean", options.get("--models", "")))
+    method = options.get("--preset", options.get("--mean", options.get("--models", "")))
+    return f"{method} x{options['-s']}" if "-s" in options else method
 
 
 def output_of(argv: Sequence[str]) -> str:

@@ -17,12 +17,13 @@ from pathlib import Path
 from starlette.requests import ClientDisconnect
 
 from zssr_gan.errors import ZssrGanError
-from zssr_gan.files import atomic_write
+from zssr_gan.files import atomic_write, sha256_bytes
 from zssr_gan.progress import printable
 from zssr_gan.provenance import FileModel, read_json
 from zssr_gan.web.refusals import Refusal
 
 CHUNK_BYTES = 8 << 20  # that the page sends at once; any length is taken
+PROOF_BYTES = 4 << 20
 LONGEST_NAME = 255
 _WRITE_BYTES = 1 << 20
 _RESERVE_BYTES = 512 << 20  # left free, for results and the queue
@@ -115,6 +116,15 @@ class Upload:
                         self._hash.update(block)
         return self._hash
 
+    def proof(self) -> str:
+        """SHA-256 of the SHA-256s of the pieces of what is here, by which a page sees that its file is the same."""
+        pieces = bytearray()
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                while block := file.read(PROOF_BYTES):
+                    pieces += hashlib.sha256(block).digest()
+        return sha256_bytes(bytes(pieces))
+
     def _flush(self) -> None:
         if self.path.exists():
             with self.path.open("rb") as file:
@@ -185,6 +195,12 @@ class Uploads:
             raise Refusal(404, "there is no such upload (any more): begin it again.")
         return upload
 
+    def of_case(self, case: str) -> list[Upload]:
+        """Those in work, the oldest first."""
+        return sorted(
+            (one for one in self._uploads.values() if one.facts.case == case), key=lambda one: one.facts.began
+        )
+
     def drop(self, upload: Upload) -> None:
         """Forget an upload, and remove what is left of it."""
         self._uploads.pop(upload.id, None)
@@ -192,6 +208,5 @@ class Uploads:
 
     def drop_all(self, case: str) -> None:
         """Drop the uploads of a case that is deleted."""
-        for upload in list(self._uploads.values()):
-            if upload.facts.case == case:
-                self.drop(upload)
+        for upload in self.of_case(case):
+            self.drop(upload)

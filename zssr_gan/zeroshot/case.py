@@ -84,7 +84,8 @@ def learn_case(
         settings: of the network (`ZeroShotSettings.for_case`); None: none is learnt.
         scale: (y, x) of the network.
         machine: what the network is learnt on.
-        on_progress: called with the stage (`blur`, `certainty` or `learning`, with the camera where it has a name).
+        on_progress: called with the stage: `blur` or `certainty`, with the camera where it has a name, or
+            `learning from the pictures`.
 
     Raises:
         ImageError: no image to learn from.
@@ -119,6 +120,8 @@ def learn_case(
         machine=machine,
         on_learning=None
         if on_progress is None
-        else lambda iteration, total, loss: on_progress(Progress("learning", iteration, total, loss, math.nan)),
+        else lambda iteration, total, loss: on_progress(
+            Progress("learning from the pictures", iteration, total, loss, math.nan)
+        ),
     )
     return Case(estimates, shared)

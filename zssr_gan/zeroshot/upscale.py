@@ -88,12 +88,12 @@ class _Run:
             return None
         return lambda iteration, loss, lr: on_progress(Progress(stage, iteration, total, loss, lr))
 
-    def on_tile(self, name: str) -> Callable[[int, int], None] | None:
+    def on_tile(self, stage: str) -> Callable[[int, int], None] | None:
         """What reports the tiles of an ensemble."""
         on_progress = self.on_progress
         if on_progress is None:
             return None
-        return lambda tile, tiles: on_progress(Progress(name + "ensemble", tile, tiles, math.nan, math.nan))
+        return lambda tile, tiles: on_progress(Progress(stage, tile, tiles, math.nan, math.nan))
 
 
 def upscale(
@@ -141,11 +141,10 @@ def upscale(
     if shown:
         preview.show(lambda: resize(lr_CHW, enlarged_size((lr_CHW.shape[-2], lr_CHW.shape[-1]), scale)), now=True)
     selections: list[Selection] = []
-    for number, step in enumerate(steps):
-        prefix = f"step {number + 1}/{len(steps)}: " if len(steps) > 1 else ""
+    for number in range(len(steps)):
         # A later step's image is a result, whose last bits depend on who shared the fleet: seeds must not.
         its_content = f"{content}, step {number + 1}" if number else content
-        image, spread, selection = yield from _take_step(run, step, image, prefix, its_content)
+        image, spread, selection = yield from _take_step(run, steps, number, image, its_content)
         selections.append(selection)
         if number:
             # Each step agrees with the last one's result; the whole must agree with the image that was given.
@@ -166,15 +165,17 @@ def upscale(
 
 
 def _take_step(
-    run: _Run, step: Step, image: Tensor, prefix: str, content: str
+    run: _Run, steps: list[Step], at: int, image: Tensor, content: str
 ) -> TrainJob[tuple[Tensor, Tensor, Selection]]:
     """Take the sub-steps of one step: the result `C H W`, clipped, the views' disagreement `H W`, the selection."""
-    settings, outputs = run.settings, list[Tensor]()
+    settings, step, outputs = run.settings, steps[at], list[Tensor]()
+    # For a person all sub-steps are alike: they are counted through.
+    done, parts = (sum(len(one.scales) for one in counted) for counted in (steps[:at], steps))
     result: TrainResult | None = None
     folds, why = _folds(settings, image)
     last = len(step.scales) - 1
     for number, (scale, size) in enumerate(zip(step.scales, step.sizes, strict=True)):
-        name = prefix + (f"sub-step {number + 1}/{last + 1}: " if last else "")
+        place = f", step {done + number + 1} of {parts}" if parts > 1 else ""
         task = Task.of(scale, settings.network.grid, run.downscale, run.precision)
         part = image if number == last else middle_of(image, _LARGEST_LEARNT_FROM)
         if part is not image:
@@ -183,7 +184,7 @@ def _take_step(
         for attempt in range(1 if run.shared is not None else RESTARTS + 1):
             seeds = [derive_seed(run.seed, content, n, *[attempt] * bool(attempt)) for n in range(settings.networks)]
             initial = None if result is None or attempt else result.network
-            result = yield from _networks(run, name, image, task, seeds, outputs, folds, initial)
+            result = yield from _networks(run, place, image, task, seeds, outputs, folds, initial)
             made: FinishResult = yield FinishRequest(
                 result.network,
                 run.shared is not None,
@@ -197,13 +198,14 @@ def _take_step(
                 run.done.tile,
                 dead=all(result.dead),
                 to_host=run.only_step and number == last,
-                on_tile=run.on_tile(name),
+                on_tile=run.on_tile(f"enlarging it{place}"),
             )
             _report_ensemble(run, result.network, task, size, made)
             if not made.diverged:
                 break
             run.done.notices.append(
-                f"{prefix}a network diverged from the image by {made.deviation * 255:.0f} levels; trained again"
+                f"{f'step {at + 1}/{len(steps)}: ' * (len(steps) > 1)}"
+                f"a network diverged from the image by {made.deviation * 255:.0f} levels; trained again"
             )
         _report_refinement(run, made)
         outputs.append(made.image_CHW)
@@ -222,7 +224,7 @@ def _folds(settings: ZeroShotSettings, image: Tensor) -> tuple[Tensor | None, st
 
 def _networks(
     run: _Run,
-    name: str,
+    place: str,
     image: Tensor,
     task: Task,
     seeds: list[int],
@@ -250,7 +252,7 @@ def _networks(
             others=list(outputs),
             learn_NHW=None if folds is None else torch.stack([folds != fold for fold in range(len(seeds))]),
             initial_NP=None if initial is None else initial.weights_NP.detach(),
-            on_iteration=run.on_iteration(name + "training", settings.schedule.iterations),
+            on_iteration=run.on_iteration(f"learning from the picture{place}", settings.schedule.iterations),
             on_network=lambda network: _preview(run, network, image, task),
         )
     facts |= {

@@ -1,14 +1,14 @@
 // Step 1: what was dropped, as it arrived, and what is wrong with which.
-import { caseUrl, post } from "./api.js";
+import { caseUrl, post, remove } from "./api.js";
 import { attempt, button, h, link, redraw } from "./dom.js";
 import { dropZone } from "./drop.js";
 import { step } from "./case.js";
 import { bytes, count, duration, size, time } from "./format.js";
 import { chosen, isImage, isVideo, pictures, refresh, state } from "./state.js";
-import { add, cancel, retry, uploads } from "./uploads.js";
+import { add, cancel, leftovers, retry, uploads } from "./uploads.js";
 
 export function show(root) {
-  const rising = h("div", { class: "uploads", "aria-live": "polite" });
+  const rising = h("div", { class: "uploads", "aria-live": "polite" }), left = h("div", { class: "uploads" });
   const list = h("div", {});
 
   function drawUploads() {
@@ -16,6 +16,13 @@ export function show(root) {
     const shown = [...ours.filter((one) => one.state !== "waiting"), ...ours.filter((one) => one.state === "waiting").slice(0, 3)];
     const failed = ours.filter((one) => one.state === "failed").length, title = [ours.length > failed ? `Uploading ${count(ours.length - failed, "file")}` : null, failed ? `${count(failed, "upload")} failed` : null];
     redraw(rising, ours.length ? [h("h2", {}, title.filter(Boolean).join(" · ")), shown.map(row), ours.length > shown.length ? h("p", { class: "quiet" }, `and ${count(ours.length - shown.length, "more file")} after these`) : null] : null);
+  }
+
+  async function drawLeftovers() {
+    const found = await leftovers(state.open.id).catch(() => []);
+    redraw(left, found.length ? [h("h2", {}, `${count(found.length, "upload")} not finished`), h("p", { class: "quiet" }, "Drop the same file again, and its upload goes on where it ended."),
+      found.map((one) => h("div", { class: "upload" }, h("span", { class: "name" }, one.name), h("span", { class: "quiet nowrap" }, `${bytes(one.offset)} of ${bytes(one.bytes)}`),
+        button("Discard", () => attempt(async () => { await remove(caseUrl(state.open.id, "uploads", one.id)); await drawLeftovers(); }), { class: "small", "aria-label": `Discard the upload of ${one.name}` })))] : null);
   }
 
   function row(one) {
@@ -74,13 +81,15 @@ export function show(root) {
   }
 
   const zone = dropZone((files) => add(state.open.id, files), { text: "Drop pictures, videos or a folder here" });
-  root.append(h("h1", { class: "hidden" }, `Files of ${state.open.title}`), zone, rising, list);
+  root.append(h("h1", { class: "hidden" }, `Files of ${state.open.title}`), zone, rising, left, list);
   drawUploads();
+  drawLeftovers();
   draw();
   return {
     update(what) {
       if (what === "upload") drawUploads();
       if (what === "case") draw();
+      if (what === "case") drawLeftovers();
     },
   };
 }

@@ -47,6 +47,7 @@ async function send(upload) {
   try {
     const { file } = upload;
     const begun = (upload.id && (await get(caseUrl(upload.case, "uploads", upload.id)).then((at) => ({ id: upload.id, ...at })).catch(() => null))) // goes on
+      || (await leftover(upload))
       || (await post(caseUrl(upload.case, "uploads"), { name: upload.name, bytes: file.size }));
     upload.id = begun.id;
     upload.sent = begun.offset;
@@ -71,6 +72,24 @@ async function send(upload) {
     if (upload.state !== "cancelled") Object.assign(upload, { state: "failed", error: error.message });
   }
   changed("upload");
+}
+
+/** Uploads of a case that this window does not send: a window that was closed left them. */
+export async function leftovers(id) {
+  const ours = new Set(uploads.map((one) => one.id));
+  return (await get(caseUrl(id, "uploads"))).filter((one) => one.offset > 0 && !ours.has(one.id));
+}
+
+/** Of those, the one that began with this very file; null of none. */
+async function leftover({ case: id, name, file }) {
+  for (const one of await leftovers(id).catch(() => [])) {
+    if (one.name !== name || one.bytes !== file.size || !crypto.subtle) continue;
+    const at = await get(caseUrl(id, "uploads", one.id, "proof")), hashes = [];
+    for (let from = 0; from < at.offset; from += at.piece_bytes) hashes.push(await crypto.subtle.digest("SHA-256", await file.slice(from, Math.min(at.offset, from + at.piece_bytes)).arrayBuffer()));
+    const whole = await crypto.subtle.digest("SHA-256", await new Blob(hashes).arrayBuffer());
+    if ([...new Uint8Array(whole)].map((byte) => byte.toString(16).padStart(2, "0")).join("") === at.proof) return { id: one.id, offset: at.offset };
+  }
+  return null;
 }
 
 /** All files of a drop, those of folders too, with their paths inside the folder. */
