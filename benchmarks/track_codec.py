@@ -8,11 +8,14 @@ blurred, halved, given noise and written as luma of 96x80 px by PyAV with the en
 frames). The decoder gives picture types and, for H.264, quantisers. The truth is the original as it lies in the
 reference frame, halved. `--shared` learns one network (`fast`, bicubic assumed) on all frames of a set and enlarges the
 reference frames by it, and the I frames, each compared with its own truth: the better one is the best single frame.
+`--mean` also pulls the fused images, and the reference frames restored alone, to a mean learnt on the set's fused ones.
+`--oracle` fuses with the true motion, then frames with the error of another clip's frame in place of their own (each of
+another clip's: as large, but not alike; `independent`), then frames that were not compressed.
 PSNR and SSIM on Y (16 to 235), 4 pixels of border cropped; intervals of 95 % over faces. Every 17th face (by name) is
 left out: the constants were chosen on those (`--development`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,14 +30,17 @@ from torch import Tensor
 from benchmarks.protocol import Score, parsed, picture
 from benchmarks.track import SETS, Conditions, drawn_motion, faces, learnt, scored, show_gains
 from zssr_gan.degradation.model import Degradation, DegradedDownscale
+from zssr_gan.devices import RunOptions, machine
 from zssr_gan.imaging.colour import LEVELS, luma_of
 from zssr_gan.imaging.resize import resize
 from zssr_gan.inference.enhance import enhance_picture
+from zssr_gan.provenance import CaseImage
 from zssr_gan.video.coding import Coding, coding_of
 from zssr_gan.video.frames import Frame
-from zssr_gan.video.fusion import fuse_burst
+from zssr_gan.video.fusion import Fused, fuse_burst
 from zssr_gan.video.holdout import fuse_alone, judge_fusion
 from zssr_gan.video.io import open_video
+from zssr_gan.video.learnt import FusedTrack, learn_mean, pulled
 from zssr_gan.video.pixels import luma
 from zssr_gan.video.registration import Motion
 
@@ -143,6 +149,8 @@ class Figures:
     """What the gate says."""
     errors: list[tuple[str, float, float]]
     """Of each frame: its type, its coding error as it was fused, and as it is; levels."""
+    fused: Fused
+    """With the first of the cameras."""
 
 
 def measured(clip: Clip, reference: int, cameras: tuple[str, ...]) -> Figures:
@@ -160,10 +168,41 @@ def measured(clip: Clip, reference: int, cameras: tuple[str, ...]) -> Figures:
             verdict = judge_fusion(frames, degradation, fused, affine=clip.conditions.affine)
             assert fused.coding is not None
             true = 255 * (frames[:, 0] - clip.sources).square().mean((1, 2)).sqrt()
-            taken = 255 * fused.coding.error
+            taken, first = 255 * fused.coding.error, fused
     types = [frame.picture_type for frame in clip.frames]
     errors = list(zip(types, taken.tolist(), true.tolist(), strict=True))
-    return Figures({name: scored(image, truth) for name, image in images.items()}, verdict.fuse, errors)
+    return Figures({name: scored(image, truth) for name, image in images.items()}, verdict.fuse, errors, first)
+
+
+def with_mean(clips: list[Clip], results: list[Figures], seed: int) -> None:
+    """Add the results, and the reference frames restored alone, pulled to a mean learnt on the set's results."""
+    degradation = clips[0].conditions.degradation.model_copy(update={"jpeg": None})
+    tracks = [FusedTrack((CaseImage(name=str(n), sha256=str(n)),), one.fused) for n, one in enumerate(results)]
+    with machine(RunOptions("cpu", threads=1)) as used:
+        model = learn_mean(tracks, degradation, 2, seed=seed, machine=used)
+    for clip, result in zip(clips, results, strict=True):
+        frames, fused, place = crops(clip)[0], result.fused, [result.fused.reference]
+        alone = fuse_alone(frames, degradation, fused)
+        for name, burst, one in (("fused", frames, fused), ("one frame", frames[place], alone)):
+            image = pulled(burst, degradation, one, model, 2).image
+            result.scores[f"{name}, shared mean"] = scored(image, clip.truths[fused.reference])
+
+
+def oracles(clips: list[Clip], place: int, reference: int) -> dict[str, Score]:
+    """What fusing a clip would give if motion were known, and errors were those of other clips, or none."""
+    clip = clips[place]
+    degradation, sources = clip.conditions.degradation.model_copy(update={"jpeg": None}), clip.sources[:, None]
+    (frames, coding), motion = crops(clip), clip.motion.relative_to(reference)
+    assert coding is not None
+    others = [clips[(place + 1 + f) % len(clips)] for f in range(len(frames))]
+    strangers = torch.stack([crops(one)[0][f] - one.sources[f] for f, one in enumerate(others)])
+    single = replace(coding, predicted=torch.zeros_like(coding.predicted))
+    images = {
+        "true motion": fuse_burst(frames, degradation, 2, reference, motion=motion, coding=coding),
+        "independent": fuse_burst(sources + strangers, degradation, 2, reference, motion=motion, coding=single),
+        "no codec": fuse_burst(sources, degradation, 2, reference, motion=motion),
+    }
+    return {name: scored(one.image, clip.truths[reference]) for name, one in images.items()}
 
 
 def shared_results(clips: list[Clip], reference: int, seed: int) -> tuple[list[Score], list[Score]]:
@@ -180,7 +219,7 @@ def main() -> None:
     """Film faces, fuse them, and print a table for each set and quality."""
     args = parsed(
         __doc__, "faces", sets="A,C", crf="23,28,33", codec="libx264", frames=9, reference=0, count=24, seeds="0",
-        cameras="known,bicubic", shared=False, development=False,
+        cameras="known,bicubic", shared=False, mean=False, oracle=False, development=False,
     )  # fmt: skip
     torch.set_num_threads(1)
     originals = faces(args.faces, args.count, development=args.development)
@@ -195,6 +234,10 @@ def main() -> None:
         if args.shared:
             for result, *scores in zip(results, *shared_results(clips, args.reference, seed), strict=True):
                 result.scores.update(zip(("shared model", "shared model, I frame"), scores, strict=True))
+        if args.mean:
+            with_mean(clips, results, seed)
+        for place, result in enumerate(results if args.oracle else ()):
+            result.scores.update(oracles(clips, place, args.reference))
         types = "".join(kind for kind, *_ in results[0].errors)
         print(
             f"\n{name}, {args.codec} crf {crf}, {args.frames} frames ({types} "

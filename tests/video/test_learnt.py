@@ -12,6 +12,7 @@ from zssr_gan.devices import RunOptions, machine
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.provenance import CaseImage
 from zssr_gan.video import learnt
+from zssr_gan.video.coding import Coding
 from zssr_gan.video.fusion import Fused, fuse_burst
 from zssr_gan.video.learnt import FusedTrack, check_mean, learn_mean, mean_of, pulled
 from zssr_gan.zeroshot.shared import SharedModel
@@ -84,6 +85,14 @@ def test_a_model_of_another_camera_or_scale_is_refused(track, monkeypatch: pytes
     single = replace(model, facts=model.facts.model_copy(update={"learnt_for": ("bicubic",)}))
     with pytest.raises(SettingsError, match="single images"):
         check_mean(single, Degradation(), 2)
+
+
+def test_frames_of_a_video_are_coded_again(track) -> None:
+    pytest.importorskip("av", reason="needs the extra video")
+    coding = Coding(torch.full((4,), 9 / 255), torch.tensor([False, True, True, True]))
+    plain, coded = (learnt._pairs(fused, CAMERA, 2, 1, 0)[0] for fused in (track[2], replace(track[2], coding=coding)))
+    assert torch.equal(plain[1], coded[1])
+    assert (coded[0] - coded[1]).square().mean() > 1.5 * (plain[0] - plain[1]).square().mean()
 
 
 def test_small_frames_are_named() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.video import clips
 from tests.video.faces import REGION, scene, shifted, write
 from zssr_gan.errors import SettingsError, VideoError
 from zssr_gan.files import sha256_file
@@ -121,3 +122,13 @@ def test_one_frame_and_frames_of_several_sizes(tmp_path: Path) -> None:
     (folder / "frames.csv").write_text("file\na.png\nb.png\n")
     with pytest.raises(VideoError, match="frame 1 has 96x60 pixels, and those before it 96x72"):
         follow(folder, Mark.of(REGION, 0))
+
+
+def test_the_error_that_is_recorded_of_coded_video_is_that_of_the_truth(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs the extra video")
+    truth = [shifted(region_corners(REGION), 0.37 * n, 0.23 * n) for n in range(8)]
+    pictures = [scene(one) for one in truth]
+    clip = clips.write(tmp_path / "a.mkv", pictures=pictures, options={"crf": "26", "x264-params": "log-level=none"})
+    track = follow(clip, Mark.of(REGION, 0))
+    said = [frame.error_px or 0.0 for frame in track.frames][1:]
+    assert 0.6 < np.mean(off(track, truth)[1:]) / np.mean(said) < 1.7

@@ -15,6 +15,8 @@ from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.picture import seen_colours
 from zssr_gan.inference.outputs import collect_sources
 from zssr_gan.provenance import CaseImage
+from zssr_gan.video.coding import Coding, coding_of
+from zssr_gan.video.folder import TABLE, still_frames
 from zssr_gan.video.fusion import fuse_burst
 from zssr_gan.video.holdout import FEWEST
 from zssr_gan.video.learnt import FusedTrack, check_mean, learn_mean
@@ -93,7 +95,8 @@ def _other_tracks(
         paths, _ = collect_sources([one])
         images, pixels = _read(paths)
         if len(images) >= FEWEST and not known & {image.sha256 for image in images}:
-            fused = fuse_burst(torch.stack(pixels), degradation, scale, affine=affine)
+            coding = _coding(one, images)
+            fused = fuse_burst(torch.stack(pixels), degradation, scale, affine=affine, coding=coding)
             if sum(frame.rejected is None for frame in fused.frames) >= FEWEST:
                 tracks.append(FusedTrack(images, fused))
         if on_progress is not None:
@@ -101,6 +104,13 @@ def _other_tracks(
     if not tracks:
         raise ImageError(f"{folder}: none of its folders holds a further track of {FEWEST} frames or more of one scene")
     return tracks
+
+
+def _coding(folder: Path, images: Sequence[CaseImage]) -> Coding | None:
+    """What a video's compression did to the stills of a folder, by its table; None where it has none, or not of all."""
+    table = still_frames(folder) if (folder / TABLE).is_file() else {}
+    frames = [table[image.sha256] for image in images if image.sha256 in table]
+    return coding_of(frames, [(0, 0)] * len(frames), None) if len(frames) == len(images) else None
 
 
 def _read(paths: Sequence[Path]) -> tuple[tuple[CaseImage, ...], list[torch.Tensor]]:

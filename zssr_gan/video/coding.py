@@ -15,6 +15,7 @@ from torch import Tensor
 
 from zssr_gan.imaging.colour import LEVELS
 from zssr_gan.imaging.resize import Size
+from zssr_gan.inference.region import Region
 from zssr_gan.video.frames import NOT_PREDICTED, Frame
 
 _MACROBLOCK = 16
@@ -24,6 +25,7 @@ _INTRA, _INTER, _POWER = 0.70, 0.60, 0.7
 
 _ALIKE = 2.3  # the error is so many times what the fused image leaves unexplained of a frame: most is common to all
 _LEAST_SHARE = 0.7  # of what is typical, that the reference frame leaves, which agrees with itself
+_NEIGHBOURS = 2.4  # times what independent errors would move a place by: those of neighbouring pixels are alike
 _REPEATED = 4.0  # frames that are predicted count as one of so many: what they repeat is no new sample
 
 
@@ -46,6 +48,21 @@ class Coding:
         typical = residual[others].median() if others else residual[reference]
         shown = _ALIKE * residual.maximum(_LEAST_SHARE * typical)
         return replace(self, error=torch.where(self.error.isnan(), shown, self.error))
+
+    def place_error(self, error: Tensor, residual: Tensor, reference: int) -> Tensor:
+        """`F`, pixels: standard error of frames' places in the reference frame.
+
+        An encoder copies a frame at whole steps of its motion vectors and drops what is left, so that frames agree with
+        each other better than with the scene: the residual of a registration does not show it.
+
+        Args:
+            error: `F`, pixels: that of registration, by its residual alone.
+            residual: `F`, [0, 1] units.
+            reference: which frame.
+        """
+        known = self.measured(residual, reference).error
+        coded = (known.square() + known[reference].square()).sqrt()
+        return torch.hypot(error, _NEIGHBOURS * error / residual * coded)
 
     @property
     def variance(self) -> Tensor:
@@ -85,6 +102,35 @@ def coding_summary(frames: Sequence[Frame | None], coding: Coding | None) -> str
     return f"compression that put frames off by {', '.join(parts)}" if parts else None
 
 
+def tracked_errors(frames: Sequence[Frame], boxes: Sequence[Region], error: Tensor, residual: Tensor) -> Tensor:
+    """Standard errors of the places of a track's frames, pixels (see `Coding.place_error`).
+
+    Args:
+        frames: of the video, the reference last.
+        boxes: of the region in each, of one size.
+        error, residual: of all but the reference, by registration.
+    """
+    coding = coding_of(frames, [box[:2] for box in boxes], (boxes[0][3], boxes[0][2]))
+    if coding is None:
+        return error
+    own = residual.median()[None]  # the reference frame's, which is not measured, is taken as theirs
+    return coding.place_error(torch.cat([error, 0 * own]), torch.cat([residual, own]), len(error))[:-1]
+
+
+def error_of(quantiser: float, picture_type: str) -> float:
+    """Standard deviation, [0, 1] units, of what H.264 does to a frame of this type by a quantiser."""
+    factor = _INTER if picture_type in ("P", "B") else _INTRA
+    return float(factor * 2 ** (_POWER * (quantiser - 4) / 6) / 255)
+
+
+def quantiser_of(coding: Coding) -> int:
+    """H.264's, of P frames, that errors of this size come of; those of B frames, which are coarser, are most."""
+    inter, errors = bool(coding.predicted.any()), coding.error
+    error = 255 * float(errors[coding.predicted].quantile(0.25) if inter else errors.median())
+    quantiser = 4 + 6 / _POWER * math.log2(max(error, 1e-3) / (_INTER if inter else _INTRA))
+    return min(51, max(1, round(quantiser)))
+
+
 def _error(frame: Frame, place: tuple[int, int], size: Size | None) -> float:
     """H.264's quantiser q has a step of 2^((q - 4) / 6) levels (H.264, table 8-15)."""
     if frame.codec in NOT_PREDICTED:
@@ -93,8 +139,7 @@ def _error(frame: Frame, place: tuple[int, int], size: Size | None) -> float:
         return math.nan
     tall = 1 if frame.field is None else 2  # rows of the frame to one of a field
     quantiser = _mean(frame.qp, (place[0], tall * place[1]), size and (tall * size[0], size[1]))
-    factor = _INTER if frame.picture_type in ("P", "B") else _INTRA
-    return float(factor * 2 ** (_POWER * (quantiser - 4) / 6) / 255) if quantiser > 0 else 0.0
+    return error_of(quantiser, frame.picture_type) if quantiser > 0 else 0.0
 
 
 def _mean(quantisers: NDArray[np.int16], place: tuple[int, int], size: Size | None) -> float:

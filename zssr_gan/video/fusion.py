@@ -62,7 +62,7 @@ class FusedFrameFacts:
     correlation: float
     """Of the two; 1 is best."""
     error: float
-    """Pixels of a frame: standard error of its place, a lower bound."""
+    """Pixels of a frame: standard error of its place, with what a video's compression did; what moves is not in it."""
     weight: float
     """Mean over its pixels, 0 to 1; what lies beyond the scene counts 0."""
     coding_error: float | None = None
@@ -192,7 +192,7 @@ def fuse_burst(
         residual=torch.from_numpy(
             255 * (burst.pixels[0, r] - burst.gain[r] * (burst.rows @ scene[0].ravel()).reshape(weights.shape)[r])
         ),
-        frames=_facts(measured, dict(zip(used, seen.mean((1, 2)), strict=True)), reasons, coding),
+        frames=_facts(measured, reference, dict(zip(used, seen.mean((1, 2)), strict=True)), reasons, coding),
         motion=found.motion,
         reference=reference,
         mask=mask,
@@ -230,9 +230,12 @@ def _agreement(burst: Burst, differs: Array, scale: int) -> Array:
 
 
 def _facts(
-    measured: Registration, weights: dict[int, float], reasons: list[str | None], coding: Coding | None
+    measured: Registration, reference: int, weights: dict[int, float], reasons: list[str | None], coding: Coding | None
 ) -> tuple[FusedFrameFacts, ...]:
     motion, tilt = measured.motion, measured.motion.tilt
+    error = measured.error
+    if coding is not None:
+        error = coding.place_error(error, measured.residual, reference)
     return tuple(
         FusedFrameFacts(
             shift=(float(motion.shift[f, 0]), float(motion.shift[f, 1])),
@@ -241,7 +244,7 @@ def _facts(
             bias=float(motion.bias[f]),
             residual=255 * float(measured.residual[f]),
             correlation=float(measured.correlation[f]),
-            error=float(measured.error[f]),
+            error=float(error[f]),
             weight=float(weights.get(f, 0)),
             coding_error=None if coding is None else 255 * float(coding.error[f]),
             rejected=reason,

@@ -1,8 +1,9 @@
 """What fusing leaves wrong, learnt from fused images alone: the mean that a fused image is pulled towards.
 
 Fused images of a track, or of a case's tracks, are shrunk to half their size, seen again by the same camera under other
-motion, and fused again. A small network learns the way back (pairs across scales, as Shocher et al. 2018 draw them of
-one image); applied to a fused image it gives what it expects of the scene (learnt proximal step, Zhang et al. 2017).
+motion, coded again where they are of a video, and fused again. A small network learns the way back (pairs across
+scales, as Shocher et al. 2018 draw them of one image); applied to a fused image it gives what it expects of the scene
+(learnt proximal step, Zhang et al. 2017).
 
 Shapes: F frames, C channels, H W rows and columns of a frame, sH sW of a fused image, B images, P parameters.
 """
@@ -34,6 +35,7 @@ from zssr_gan.settings.zeroshot import (
 )
 from zssr_gan.video.camera import BORDER, camera_matrix
 from zssr_gan.video.fusion import Fused, fuse_burst
+from zssr_gan.video.recoding import coded_again
 from zssr_gan.video.registration import SMALLEST_SIDE, Motion
 from zssr_gan.video.solver import luma_planes
 from zssr_gan.zeroshot.fleet import Fleet, make_network
@@ -122,6 +124,7 @@ def learn_mean(
         raise NumericalError("learning what fusing leaves wrong gave NaN or infinity: use --mean none")
     values = settings.model_dump(mode="json")
     images = {image.sha256: image for track in tracks for image in track.images}
+    coder = {"av": metadata.version("av")} if any(track.fused.coding for track in tracks) else {}
     facts = SharedFacts(
         network=settings.network,
         channels=1,
@@ -138,7 +141,7 @@ def learn_mean(
         iterations=total,
         loss=float(fleet.recent_losses(torch.tensor([0]))[0]),
         images=tuple(images[sha256] for sha256 in sorted(images)),
-        versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__},
+        versions={"zssr-gan": metadata.version("zssr-gan"), "torch": torch.__version__, **coder},
     )
     return make_shared(weights_P, facts)
 
@@ -200,15 +203,16 @@ def _pairs(fused: Fused, degradation: Degradation, scale: int, count: int, seed:
     luma = luma_planes(fused.image[None])[0, :1]
     scene = resize(luma[None, :, : 2 * sides[0], : 2 * sides[1]], (sides[0], sides[1]))[0].clamp(0, 1)
     used = [f for f, fact in enumerate(fused.frames) if fact.rejected is None]
-    order = [fused.reference, *(f for f in used if f != fused.reference)]
-    motion, pairs = fused.motion[order], []
+    motion, reference, coding, pairs = fused.motion[used], used.index(fused.reference), None, []
     for number in range(count):
-        draws = uniform(torch.tensor([derive_seed(seed, number)]), torch.tensor([0]), 2 * len(order))[0]
+        draws = uniform(torch.tensor([derive_seed(seed, number)]), torch.tensor([0]), 2 * len(used))[0]
         jitter = (2 * draws.double() - 1).reshape(-1, 2) * _JITTER
-        jitter[0] = 0
+        jitter[reference] = 0
         moved = replace(motion, shift=motion.shift / 2 + jitter)
         frames = _seen(scene, degradation, scale, moved, generator("noise", derive_seed(seed, number)))
-        again = fuse_burst(frames, degradation, scale, motion=moved).image
+        if fused.coding is not None:
+            frames, coding = coded_again(frames, fused.coding[used])
+        again = fuse_burst(frames, degradation, scale, reference, motion=moved, coding=coding).image
         pairs.append((again, scene))
     return pairs
 

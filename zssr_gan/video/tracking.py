@@ -21,6 +21,7 @@ from zssr_gan.errors import SettingsError
 from zssr_gan.inference.record import versions
 from zssr_gan.inference.region import Region, check_inside, checked_region, region_text
 from zssr_gan.progress import ignore
+from zssr_gan.video.coding import tracked_errors
 from zssr_gan.video.frames import Frame
 from zssr_gan.video.io import Fields, Raw, open_video
 from zssr_gan.video.pixels import luma
@@ -175,7 +176,7 @@ def _luma_frames(frames: Iterator[Frame]) -> Iterator[Frame]:
                 "a region is followed through frames of one size."
             )
         planes = frame.planes if frame.is_rgb else (frame.planes[0].copy(),)  # without the memory of the others
-        yield replace(frame, planes=planes, qp=None)
+        yield replace(frame, planes=planes)
 
 
 def _backwards(path: Path, waiting: deque[Frame], count: int, raw: Raw | None, split: Fields) -> Iterator[Frame]:
@@ -213,7 +214,7 @@ class _Follower:
 
     def __init__(self, reference: Frame, mark: Mark, end: str) -> None:
         x, y, width, height = mark.region
-        self.ended, self.seen = f"the video {end}", 0
+        self.ended, self.seen, self._reference = f"the video {end}", 0, reference
         self._region, self._flat = mark.region, mark.corners is not None
         corners = mark.corners or region_corners(mark.region)
         self.marked = track_frame(reference, corners).model_copy(update={"correlation": 1.0, "error_px": 0.0})
@@ -318,6 +319,8 @@ class _Follower:
             light = torch.cat([torch.stack([step.motion.gain, step.motion.bias], 1) for step in found])
             crops = torch.stack([_cut(step.image, box) for step, box in zip(found, boxes, strict=True)])
             last = refine_motion(crops, self._target, motion_of(maps, light, flat=self._flat), sigma=0.5)
+            coded = [*(step.frame for step in found), self._reference]
+            error = tracked_errors(coded, [*boxes, self._region], last.error, last.residual)
         for step in steps:
             frame, place = step.frame, next((f for f, one in enumerate(found) if one is step), None)
             status = "tracked"
@@ -332,7 +335,7 @@ class _Follower:
                 of = from_crop_map(map_of(last.motion, place), boxes[place], self._region)
                 facts = {
                     "gain": round(float(last.motion.gain[place]), 5), "bias": round(float(last.motion.bias[place]), 5),
-                    "error_px": round(float(last.error[place]), 4), "backward_px": round(step.backward, 3),
+                    "error_px": round(float(error[place]), 4), "backward_px": round(step.backward, 3),
                     "correlation": round(float(last.correlation[place]), 4),
                 }  # fmt: skip
             one = track_frame(frame, moved_corners(of, self.marked.corners), status)

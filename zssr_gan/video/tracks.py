@@ -54,7 +54,7 @@ class TrackFrame(FileModel):
     bias: float = 0.0
     """In [0, 1] units: the frame is gain times the reference frame plus bias."""
     error_px: float | None = None
-    """Standard error of the place, a lower bound."""
+    """Standard error of the place, with what the video's compression did to the frame."""
     backward_px: float | None = None
     """How far the corners, followed from this frame back to the one before, lie from where they were there; mean."""
     correlation: float | None = None

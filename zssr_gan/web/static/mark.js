@@ -169,7 +169,7 @@ export function show(root, [asked]) {
       h("p", {}, `${used} of ${count(track.frames.length, "frame")} used. `, h("span", { class: "quiet" }, `Backwards it ends because ${track.ended?.[0] ?? "it was stopped"}; forwards because ${track.ended?.[1] ?? "it was stopped"}.`)),
       h("p", { class: "quiet" }, "Go through the frames. Drag a corner that is off; leave out frames that show something else."),
       here ? h("label", { class: "check" }, h("input", { type: "checkbox", checked: here.status === "tracked", onchange: leaveOut }), `Use frame ${at} (X)`) : h("p", { class: "quiet" }, "This frame is not in the track."),
-      here?.error_px ? h("p", { class: "quiet" }, `standard error ${here.error_px.toFixed(3)} px (lower bound), correlation ${(here.correlation ?? 1).toFixed(3)}`) : null,
+      here?.error_px ? h("p", { class: "quiet" }, `standard error ${here.error_px.toFixed(3)} px, correlation ${(here.correlation ?? 1).toFixed(3)}`) : null,
       edits.size ? h("div", { class: "row" }, button(`Save ${count(edits.size, "changed frame")}`, save, { class: "primary" }), button("Undo all", () => { edits.clear(); drawStrip(); go(at); })) : null,
       edits.size ? null : link("Fuse these frames into one picture", step("enhance"), { class: "button primary", onclick: () => { choice.source = `track ${track.id}`; choice.method = null; } }),
       button("Mark something else", markNew, { class: "small" }),
