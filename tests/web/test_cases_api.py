@@ -120,3 +120,13 @@ def test_an_original_that_was_changed_is_not_shown(client: Client, tmp_path: Pat
     (tmp_path / "other" / "a.png").write_bytes(whole)
     other = client.post("/api/cases/open", {"folder": str(tmp_path / "other")}).json["id"]
     assert client.get(f"/api/cases/{other}/originals/1/view.png").status == 200  # the same hash, and these bytes
+
+
+def test_a_case_that_cannot_be_read_is_named(site: Site, client: Client) -> None:
+    made = [client.post("/api/cases", {"title": title}).json["id"] for title in "abc"]
+    (site.cases / "b" / "case.json").write_text('{"version": 99}')
+    (site.cases / "c" / "case.json").write_text("{")
+    listed = client.get("/api/cases").json
+    assert [one["id"] for one in listed] == made
+    assert "is a case of version 99; this program reads 1: upgrade it" in listed[1]["problem"]
+    assert "case.json" in listed[2]["problem"]

@@ -10,11 +10,12 @@ from zssr_gan.cli.main import app
 from zssr_gan.inference.case import decide_init
 from zssr_gan.inference.options import make_request
 from zssr_gan.inference.outputs import plan_run
+from zssr_gan.video.tracking import SMALLEST_SIDE
 from zssr_gan.web import log
 from zssr_gan.web.case_folder import Case, CaseError, create_case
 from zssr_gan.web.commands import plan_json, queue_job
 from zssr_gan.web.methods import METHODS, PRESETS, Fusion
-from zssr_gan.web.plans import Body, CommandError, plan
+from zssr_gan.web.plans import FOLLOWED_SIDE, Body, CommandError, plan
 from zssr_gan.web.queue import Queue
 
 
@@ -89,6 +90,12 @@ def test_a_plan_is_a_command_that_the_program_takes(
         ("track", VIDEO, {"frame": 1}, "mark a rectangle"),
         ("track", VIDEO, {"frame": 1, "corners": [[0, 0], [1, 0], [1, "nan"], [0, 1]]}, "corners"),
         ("track", VIDEO, {"frame": -1, "region": [0, 0, 9, 9]}, "frame"),
+        (
+            "track",
+            VIDEO,
+            {"frame": 1, "region": [0, 0, 11, 12]},
+            "11 x 12 pixels is too small to follow: mark 12 a side",
+        ),
         ("fuse", VIDEO, {"track": "../x"}, "no track"),
         ("fuse", IMAGE, {}, "at least two"),
         ("fuse", IMAGES, {"reference": "3"}, "not among"),
@@ -164,7 +171,7 @@ def test_methods_are_those_that_plans_take(case: Case) -> None:
         assert plan(case, body, {}).label == method.label
 
 
-@pytest.mark.parametrize("region", [[0, 0, 33, 8], [0, 30, 8, 3], [0, 0, 0, 8], [4, 4, 8, 0]])
+@pytest.mark.parametrize("region", [[0, 0, 33, 12], [0, 30, 12, 13], [0, 0, 0, 12], [4, 4, 12, 0]])
 @pytest.mark.parametrize(("kind", "originals", "options"), [("enhance", IMAGE, {}), ("track", VIDEO, {"frame": 0})])
 def test_a_region_outside_is_refused(
     case: Case, kind: str, originals: list[str], options: dict[str, Any], region: list[int]
@@ -174,3 +181,7 @@ def test_a_region_outside_is_refused(
         plan(case, body, {originals[0]: (32, 32, 1)})
     whole = body_of(kind, originals, options | {"region": [0, 0, 32, 32]})
     assert "0,0,32,32" in plan(case, whole, {originals[0]: (32, 32, 1)}).argv(1)
+
+
+def test_the_smallest_region_is_the_trackers() -> None:
+    assert FOLLOWED_SIDE == SMALLEST_SIDE

@@ -61,7 +61,7 @@ async def all_cases(site: Site, _request: Request, person: Person) -> Response:
         return [
             {**_summary(site, case), "results": len(site.made(case, "results", results)), "running": running[case.id]}
             for case in site.cases_of(person)
-        ]
+        ] + site.unreadable(person)
 
     return JSONResponse(await asyncio.to_thread(found))
 

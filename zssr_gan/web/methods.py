@@ -29,8 +29,8 @@ class Method:
 METHODS = (
     Method(
         "fast", "Fast", "internal", LEAD,
-        "A network learns on this picture alone (or on all that are chosen, where they are many and tiny), in a "
-        "quarter of the time, at little loss.",
+        "A network learns on this picture or video alone (or on all that are chosen, where they are many and tiny), "
+        "in a quarter of the time, at little loss.",
         ("image", "folder", "video"), default=True,
     ),
     Method(

@@ -23,6 +23,9 @@ from zssr_gan.web.methods import PRESETS, Fusion, Preset
 Size = tuple[int, int, int]
 """Width and height in pixels, and frames: 1 of an image."""
 
+FOLLOWED_SIDE = 12
+"""Pixels: the smallest side of a region that `zssr_gan.video.tracking` follows."""
+
 _F = TypeVar("_F", bound=BaseModel)
 
 _ONE_CAMERA = "The pictures are taken to be of one camera: enhance those of another in a job of their own."
@@ -199,7 +202,7 @@ def _track(_case: Case, chosen: list[Original], options: Mapping[str, Any], size
     if (asked.region is None) == (asked.corners is None):
         raise CommandError("mark a rectangle or four corners in a frame first")
     if asked.region is not None:
-        _check_region(asked.region, sizes.get(video.id))
+        _check_region(asked.region, sizes.get(video.id), FOLLOWED_SIDE)
         mark = ["--region", ",".join(map(str, asked.region))]
     else:
         mark = ["--corners", ",".join(f"{value:g}" for point in asked.corners or () for value in point)]
@@ -260,7 +263,7 @@ def _video(case: Case, chosen: list[Original], options: Mapping[str, Any], _size
         lambda n: ["enhance", video.path, "-o", f"results/{n}_video/{stem}_x{asked.scale}.nut", *more],
         "internal",
         f"A network learns on frames of this video alone, and enlarges each frame {asked.scale} times a side.",
-        ("Sound is left out.",),
+        ("Sound, where there is any, is left out.",),
     )
 
 
@@ -305,8 +308,12 @@ def _package(_case: Case, _chosen: list[Original], options: Mapping[str, Any], _
     )
 
 
-def _check_region(region: tuple[int, int, int, int], size: Size | None) -> None:
+def _check_region(region: tuple[int, int, int, int], size: Size | None, least: int = 1) -> None:
     left, top, width, height = region
+    if min(width, height) in range(1, least):
+        raise CommandError(
+            f"the region of {width} x {height} pixels is too small to follow: mark {least} a side or more"
+        )
     if width < 1 or height < 1 or (size is not None and (left + width > size[0] or top + height > size[1])):
         inside = "" if size is None else f" of {size[0]} x {size[1]} pixels"
         raise CommandError(

@@ -86,7 +86,7 @@ def estimates(case: Case) -> list[Facts]:
             found.append(
                 {
                     "id": str(number),
-                    "name": f"Estimate {number} of {len(content['images'])} images",
+                    "name": f"Estimate {number}, from {len(content['images'])} images",
                     "summary": _summary(path) or str(content["why"]),
                     "why": str(content["why"]),
                     "certain": not content["fallback"],

@@ -135,6 +135,16 @@ class Site:
                 found.append(self.case(path.parent.name, person))
         return found
 
+    def unreadable(self, person: Person) -> list[dict[str, str]]:
+        """Folders of cases that cannot be read, and why; of nobody's, so an admin sees them alone."""
+        found = []
+        for path in sorted(self.cases.glob(f"*/{CASE_FILE}")) if person.admin else ():
+            try:
+                open_case(self.cases, path.parent.name)
+            except CaseError as error:
+                found.append({"id": path.parent.name, "problem": str(error)})
+        return found
+
     def originals(self, case: Case) -> dict[str, Original]:
         """The originals of a case by their ids."""
         return self._memo.get(

@@ -3,7 +3,7 @@ import { dialog, h, meaning } from "./dom.js";
 
 const KEYS = {
   "Anywhere": [["?", "this list"], ["1 to 6", "the steps of a case"]],
-  "Marking a video": [["← →", "one frame back or forward; with Shift ten"], ["Home, End", "first or last frame"], ["arrow keys on a corner", "move it by a pixel; with Shift by a tenth"], ["X", "leave this frame out, or take it in again"]],
+  "Marking a video": [["← →", "one frame back or forward; with Shift ten"], ["Home, End", "first or last frame"], ["arrow keys on a corner", "move it by a pixel; with Shift by a tenth"], ["X", "leave this frame out, or take it in again"], ["+ −", "larger, smaller"]],
   "Looking": [
     ["P (hold)", "the plain enlargement"], ["S", "slider"], ["B", "blink"], ["D", "side by side"], ["E", "evidence map over the result"],
     ["+ −", "zoom to the pixel and back"], ["0", "fit the window"], ["← →", "the result before or after; on the slider, move it"]],

@@ -18,13 +18,15 @@ export function show(root) {
       dropZone((files) => attempt(() => begin(files)), { text: "Drop pictures, videos or a folder here", hint: "A new case is made of them. Nothing leaves this machine, and originals are never changed." }),
       h("div", { class: "row" },
         button("New empty case…", newCase), button("Open a folder of this machine…", openFolder)),
-      cases === null ? h("p", { class: "quiet" }, "Loading the cases…") : empty ? teaching() : table());
+      cases === null ? h("p", { class: "quiet" }, "Loading the cases…") : empty ? teaching() : [bad(), table()]);
   }
+
+  const bad = () => cases.filter((one) => one.problem).map((one) => h("p", { class: "wrong" }, `The case ${one.id} cannot be opened: ${one.problem}`));
 
   function table() {
     return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Cases" }, h("table", {},
       h("thead", {}, h("tr", {}, ["Case", "Number", "Operator", state.me.users ? "Owner" : null, "Created", "Files", "Results", "Jobs", ""].filter((head) => head !== null).map((head) => h("th", { scope: "col" }, head || h("span", { class: "hidden" }, "Change"))))),
-      h("tbody", {}, cases.map((one) => h("tr", {},
+      h("tbody", {}, cases.filter((one) => !one.problem).map((one) => h("tr", {},
         h("th", { scope: "row" }, link(one.title, `#/case/${encodeURIComponent(one.id)}`), one.opened_from ? h("span", { class: "quiet block" }, `opened from ${one.opened_from}`) : null),
         cell("Number", one.number), cell("Operator", one.operator), state.me.users ? cell("Owner", one.owner) : null,
         cell("Created", time(one.created), "nowrap"), cell("Files", String(one.files), "number"), cell("Results", String(one.results), "number"),

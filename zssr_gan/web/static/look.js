@@ -99,6 +99,8 @@ export function show(root, [asked]) {
       if (next?.startsWith("job-")) { watched = next.slice(4); drawComing(); const found = wanted(); if (found) choose(found.id); } else choose(next, false);
     },
     key(event) {
+      const pane = event.target.closest?.(".pane"), scrolls = pane && pane.scrollWidth > pane.clientWidth;
+      if ((event.key === "ArrowLeft" || event.key === "ArrowRight") && scrolls) return; // the browser moves the picture
       if (event.key === "ArrowLeft" || event.key === "ArrowRight") move(event.key === "ArrowLeft" ? -1 : 1);
       else view?.key(event);
     },

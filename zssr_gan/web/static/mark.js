@@ -24,6 +24,9 @@ export function show(root, [asked]) {
   const strip = h("div", { class: "strip", role: "group", "aria-label": "Frames of the track" });
   const told = h("p", { class: "frame-facts" }), tools = h("div", { class: "tools" }), list = h("div", { class: "track-list" });
 
+  const times = h("output", { "aria-live": "polite" }, "1 ×");
+  const zoom = (by) => { times.textContent = `${picture.zoom(by)} ×`; };
+
   const frameUrl = (index) => caseUrl(state.open.id, "originals", video.id, "frames", `${index}.png`);
 
   async function load() {
@@ -187,7 +190,7 @@ export function show(root, [asked]) {
     const own = state.open.tracks.filter((one) => one.original === video.id);
     const jobs = jobsOf(state.open.id).filter((job) => job.kind === "track" && ["queued", "running", "failed"].includes(job.state)).slice(-2);
     redraw(list, jobs.map((job) => jobCard(job, { preview: true })),
-      own.length ? [h("h2", {}, "Tracks"), h("ul", { class: "plain" }, own.map((one) => h("li", {}, button([h("strong", {}, one.name), h("span", { class: "quiet" }, ` ${one.tracked} used, ${one.lost} not`)], () => attempt(async () => { await openTrack(one.id); go(track.reference); draw(); }), { class: "pick", "aria-pressed": String(track?.id === one.id) }))))] : null);
+      own.length ? [h("h2", {}, "Tracks"), h("ul", { class: "plain" }, own.map((one) => h("li", {}, button([h("strong", {}, one.name), h("span", { class: "quiet" }, ` ${one.region[2]} × ${one.region[3]} px at ${one.region[0]}, ${one.region[1]} of frame ${one.reference} · ${one.tracked} used, ${one.lost} not`)], () => attempt(async () => { await openTrack(one.id); go(track.reference); draw(); }), { class: "pick", "aria-pressed": String(track?.id === one.id) }))))] : null);
   }
 
   function draw() {
@@ -199,8 +202,8 @@ export function show(root, [asked]) {
   root.replaceChildren(h("h1", {}, "Mark a face or a plate"),
     videos().length > 1 ? h("label", { class: "inline" }, "Video ", h("select", { value: video.id, onchange: (event) => { video = videos().find((one) => one.id === event.target.value); choice.video = video.id; track = null; at = 0; picture.set({ mode: "rectangle", points: [], style: "marked" }); load(); } }, videos().map((one) => h("option", { value: one.id }, one.name)))) : h("p", { class: "quiet" }, `${video.name} · ${video.width} × ${video.height} px · received ${time(video.received)}${video.seconds ? ` · ${duration(video.seconds)}` : ""}`),
     h("div", { class: "laid" },
-      h("div", { class: "film" }, picture.node,
-        h("div", { class: "row scrubber" }, button("◀", () => go(at - 1), { "aria-label": "Frame before" }), scrub, button("▶", () => go(at + 1), { "aria-label": "Next frame" })), told, strip),
+      h("div", { class: "film" }, h("div", { class: "film-pane", tabindex: "0", role: "region", "aria-label": "The frame, enlarged" }, picture.node),
+        h("div", { class: "row scrubber" }, button("◀", () => go(at - 1), { "aria-label": "Frame before" }), scrub, button("▶", () => go(at + 1), { "aria-label": "Next frame" }), button("−", () => zoom(0.5), { "aria-label": "Zoom out", title: "Key −" }), times, button("+", () => zoom(2), { "aria-label": "Zoom in", title: "Key +" })), told, strip),
       h("div", { class: "side" }, tools, list)));
   load();
 
@@ -209,6 +212,8 @@ export function show(root, [asked]) {
     key(event) {
       const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (event.key.toLowerCase() === "x" && track) leaveOut();
+      else if (event.key === "+" || event.key === "=") zoom(2);
+      else if (event.key === "-" || event.key === "−") zoom(0.5);
       else if (event.key === "Home") go(0);
       else if (event.key === "End") go(frames.length - 1);
       else if (by && !event.target.closest?.(".handle-corner")) go(at + by * (event.shiftKey ? 10 : 1));

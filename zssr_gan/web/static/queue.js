@@ -65,7 +65,7 @@ export function jobCard(job, { where = false, preview = false } = {}) {
     preview && running ? previewOf(job) : null,
     h("div", { class: "row" },
       running || job.state === "queued" ? button("Stop", act("stop"), { class: "small", "aria-label": `Stop ${job.title}` }) : null,
-      ["failed", "stopped"].includes(job.state) ? button("Go on", act("resume"), { class: "small", "aria-label": `Go on with ${job.title}` }) : null,
+      ["failed", "stopped"].includes(job.state) ? button(job.state === "failed" ? "Try again" : "Go on", act("resume"), { class: "small", "aria-label": `${job.state === "failed" ? "Try again" : "Go on with"}: ${job.title}` }) : null,
       job.state === "queued" && job.position > 1 ? button("Do this first", act("move", { place: 1 }), { class: "small", "aria-label": `Do ${job.title} first` }) : null,
       job.command ? h("details", { class: "inline" }, h("summary", {}, "Command"), command(job.command, "Run in the folder of the case")) : null));
 }

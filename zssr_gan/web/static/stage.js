@@ -23,16 +23,17 @@ const NAMES = ["upper left", "upper right", "lower right", "lower left"];
  */
 export function stage(onchange) {
   const shape = { mode: "rectangle", points: [], style: "marked" };
-  let width = 1, height = 1, grip = null;
-  const image = h("img", { alt: "", draggable: "false", onload: come, onerror: come });
+  let width = 1, height = 1, grip = null, factor = 1;
+  const image = h("img", { alt: "", draggable: "false", onload: () => come(""), onerror: () => come("This frame cannot be shown.") });
   const polygon = h("polygon", { class: "shape" });
   const overlay = h("svg", { "aria-hidden": "true" }, polygon);
   const handles = [0, 1, 2, 3].map((index) => h("button", { type: "button", class: "handle-corner", hidden: true, "aria-label": `${NAMES[index]} corner`, onkeydown: (event) => nudge(event, index) }));
   const node = h("div", { class: "frame-stage", onpointerdown: press, onpointermove: move, onpointerup: release, onpointercancel: release }, image, overlay, handles);
 
   /** Until the picture of a frame has come nothing can be drawn on it: the one before is still seen. */
-  function come() {
-    node.classList.remove("coming");
+  function come(wrong) {
+    node.classList.toggle("coming", wrong !== "");
+    node.dataset.wait = wrong;
   }
 
   function draw() {
@@ -136,11 +137,20 @@ export function stage(onchange) {
       overlay.setAttribute("viewBox", `0 0 ${wide} ${high}`);
       node.style.setProperty("--aspect", String(wide / high));
       if (image.getAttribute("src") !== url) {
-        node.classList.add("coming");
+        come("This frame is coming…");
         image.src = url;
       }
       image.alt = text;
       draw();
+    },
+    /** Show it larger or smaller, around the shape; returns how many times as large as it fits. */
+    zoom(by) {
+      factor = clamp(factor * by, 1, 16);
+      node.style.setProperty("--zoom", String(factor));
+      const pane = node.parentNode, box = node.getBoundingClientRect();
+      const [x, y] = shape.points.length ? shape.points.reduce(([a, b], [c, d]) => [a + c / shape.points.length, b + d / shape.points.length], [0, 0]) : [width / 2, height / 2];
+      pane.scrollTo((x / width) * box.width - pane.clientWidth / 2, (y / height) * box.height - pane.clientHeight / 2);
+      return factor;
     },
     /** Set the shape; nobody is told. */
     set(facts) {

@@ -26,16 +26,22 @@ export function changed(what, facts) {
 export async function refresh() {
   const id = state.open?.id;
   if (!id) return;
-  const found = await get(caseUrl(id));
+  const found = await fetchCase(id);
   if (state.open?.id !== id) return;
   state.open = found;
-  (found.jobs ?? []).forEach(keep);
   changed("case");
 }
 
 export async function openCase(id) {
-  state.open = await get(caseUrl(id));
-  (state.open.jobs ?? []).forEach(keep);
+  state.open = await fetchCase(id);
+}
+
+/** A case with its files by name, as a folder shows them. */
+async function fetchCase(id) {
+  const found = await get(caseUrl(id));
+  found.originals.sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }) || a.id - b.id);
+  (found.jobs ?? []).forEach(keep);
+  return found;
 }
 
 export const pace = { wait: 150 }; // milliseconds that events are gathered before the case is fetched
@@ -85,12 +91,21 @@ export async function reload() {
   await refresh();
 }
 
-// Choices of the analyst, for as long as the window is open.
+// Choices of the analyst, for as long as the window is open, also when the page is loaded again.
 const choices = new Map();
+
+addEventListener("pagehide", () => {
+  for (const [id, { pictures: picked, edits, ...rest }] of choices) sessionStorage.setItem(`case ${id}`, JSON.stringify({ ...rest, pictures: picked && [...picked], edits: [...edits].map(([track, frames]) => [track, [...frames]]) }));
+});
+
+function stored(id) {
+  const { pictures: picked, edits, ...rest } = JSON.parse(sessionStorage.getItem(`case ${id}`) ?? "{}");
+  return { ...rest, pictures: picked ? new Set(picked) : null, edits: new Map((edits ?? []).map(([track, frames]) => [track, new Map(frames)])) };
+}
 
 /** What was chosen in a case: pictures (null: all), camera, method, scale, source. */
 export function chosen(id) {
-  if (!choices.has(id)) choices.set(id, { pictures: null, camera: "auto", method: null, scale: 2, source: null, video: null, track: null, edits: new Map() });
+  if (!choices.has(id)) choices.set(id, { camera: "auto", method: null, scale: 2, source: null, video: null, track: null, ...stored(id) });
   return choices.get(id);
 }
 

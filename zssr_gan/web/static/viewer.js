@@ -8,7 +8,7 @@ const BLINK = 700; // milliseconds each picture is shown
 
 /** The viewer of a result; `sides` are `{key, title, url, label}`, the first of them the plain enlargement if there is one. */
 export function viewer({ width, height, title, sides, result, evidence }) {
-  let mode = "slider", zoom = 1, fitted = true, left = sides[0], right = sides.find((one) => one.key === result) ?? sides[0], timer = null, blinking = false;
+  let mode = "slider", zoom = 1, fitted = true, left = sides[0], right = sides.find((one) => one.key === result) ?? sides[0], timer = null, blinking = false, meaning = "";
   const under = h("img", { class: "under", draggable: "false" }), over = h("img", { class: "over", alt: "", draggable: "false" }), map = h("img", { class: "map", alt: "", draggable: "false" }), plain = h("img", { class: "plain-over", alt: "", draggable: "false" });
   const slide = h("input", { class: "slider", type: "range", min: "0", max: "100", step: "0.5", value: "50", "aria-label": "How much of the left picture is shown", oninput: moved });
   const overlay = h("div", { class: "overlay" }, under, over, map, plain, h("span", { class: "divider", "aria-hidden": "true" }), slide);
@@ -17,7 +17,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
   const second = h("div", { class: "pane", tabindex: "0", role: "region", "aria-label": "The right picture, enlarged", onscroll: () => follow(second, main) }, otherOverlay);
   const readout = h("span", { class: "quiet readout" });
   const zoomText = h("output", { "aria-live": "polite" });
-  const opacity = h("input", { type: "range", min: "0", max: "100", value: "70", oninput: () => overlay.style.setProperty("--opacity", String(opacity.value / 100)) });
+  const opacity = h("input", { type: "range", min: "0", max: "100", value: "100", oninput: () => overlay.style.setProperty("--opacity", String(opacity.value / 100)) });
   const scale = h("div", { class: "map-scale" });
   const [leftPick, rightPick] = ["left", "right"].map((side) => h("select", { "aria-label": `${side} picture`, onchange: (event) => pick(side, event.target.value) }));
   const [leftTag, rightTag, secondTag] = [h("span"), h("span"), h("span")]; // above the pictures: what each of them is
@@ -34,7 +34,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
     h("div", { class: "panes", onpointermove: read, onpointerleave: () => { readout.textContent = size(width, height); } },
       h("div", { class: "pane-box" }, h("div", { class: "tags" }, leftTag, rightTag), main), secondBox),
     h("div", { class: "row under-bar" }, readout, h("span", { class: "grow" }), pause, h("label", { class: "evidence-tools" }, "Strength of the map ", opacity), scale));
-  overlay.style.setProperty("--opacity", "0.7");
+  overlay.style.setProperty("--opacity", "1");
   if (sides[0].key === "plain") plain.src = plainToo.src = sides[0].url;
   overlay.addEventListener("pointerdown", pan);
   otherOverlay.addEventListener("pointerdown", pan);
@@ -62,7 +62,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
     const tag = (one) => (one.label ? [badge(one.label)] : ["plain enlargement"]);
     const shown = { slider: [left, right], blink: [node.classList.contains("blinked") ? left : right, null], side: [left, null], evidence: [right, null], single: [right, null] }[mode];
     const plainly = node.classList.contains("plainly");
-    leftTag.replaceChildren(...tag(plainly ? { label: null } : shown[0]), mode === "evidence" && !plainly ? "with its evidence map" : "");
+    leftTag.replaceChildren(...tag(plainly ? { label: null } : shown[0]), mode === "evidence" && !plainly ? h("span", {}, ` evidence map: ${meaning}`) : "");
     rightTag.replaceChildren(...(shown[1] && !plainly ? tag(shown[1]) : []));
     secondTag.replaceChildren(...tag(plainly ? { label: null } : right));
   }
@@ -117,6 +117,8 @@ export function viewer({ width, height, title, sides, result, evidence }) {
       if (!answer.ok) throw new Error((await answer.json()).error);
       map.src = evidence;
       const found = JSON.parse(answer.headers.get("X-Zssr-Gan-Scale") ?? "{}");
+      meaning = (found.text ?? "").split(". ").slice(1).join(". ").toLowerCase() || "bright is a guess";
+      tags();
       scale.replaceChildren(...(found.high === undefined ? [] : [h("span", {}, `${found.low ?? 0}`), h("span", { class: "ramp", "aria-hidden": "true" }), h("span", {}, `${Number(found.high).toFixed(1)} ${found.unit ?? "levels of 255"}`)]), h("span", { class: "quiet" }, found.text ?? "Bright: a guess. Dark: consistent with the input, not proven."));
     } catch (error) {
       scale.replaceChildren(h("span", { class: "wrong" }, `The map cannot be shown: ${error.message}`));
