@@ -340,3 +340,17 @@ def test_no_name_ends_a_batch_whatever_the_encoding(
 def test_torch_is_imported_by_commands_alone() -> None:
     code = "import sys, zssr_gan.cli.main; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_threads_that_wait_leave_the_cores_to_other_programs() -> None:
+    """The setting counts where it is made before torch is imported."""
+    code = (
+        "import os, sys; from zssr_gan.cli.main import main; main(['--version']); "
+        "print(os.getenv('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    )
+    env = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    own = [
+        subprocess.run([sys.executable, "-c", code], env=env | more, capture_output=True, text=True).stdout.split()[-2:]
+        for more in ({}, {"GOMP_SPINCOUNT": "7"})
+    ]
+    assert own == [["10000", "False"], ["7", "False"]]
