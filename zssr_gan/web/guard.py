@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from zssr_gan.errors import ZssrGanError
+from zssr_gan.errors import OutputError, ZssrGanError
 from zssr_gan.web.queue import QueueError
 from zssr_gan.web.refusals import Refusal
 
@@ -164,7 +164,7 @@ def answer(error: Exception) -> JSONResponse:
         return JSONResponse({"error": f"there is nothing at this address ({error.detail})."}, error.status_code)
     if isinstance(error, ZssrGanError):
         sentence = str(error)
-        status = 409 if isinstance(error, QueueError) else 400
+        status = 409 if isinstance(error, QueueError) else 507 if isinstance(error, OutputError) else 400
         return JSONResponse({"error": sentence if sentence.endswith(".") else f"{sentence}."}, status)
     if isinstance(error, UnicodeError | json.JSONDecodeError | RecursionError):
         return JSONResponse({"error": "the request cannot be read."}, 400)

@@ -26,7 +26,7 @@ _REPORT = {
     "frame-ancestors 'none'"
 }
 _VIEWS = "levels of 255", "How far turned and flipped views disagree. Bright: a guess. Dark: consistent, not proven."
-_FRAMES = "frames", "How many frames each pixel rests on, in effect. Dark: few, so less certain."
+_FRAMES = "frames", "How many frames each pixel rests on, in effect. Dark: few frames, so less certain."
 _LOSSY = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime", ".webm": "video/webm"}
 
 

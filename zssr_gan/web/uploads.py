@@ -32,6 +32,10 @@ _LIFE_S = 7 * 24 * 3600.0  # since bytes came last
 _EMPTY_LIFE_S = 3600.0  # of one without bytes
 
 
+def _megabytes(count: int) -> str:
+    return "under 1 MB" if 0 < count < 10**6 else f"{count / 1e6:,.0f} MB"
+
+
 class _Facts(FileModel):
     case: str
     user: str
@@ -180,7 +184,7 @@ class Uploads:
             )
         if size > (free := self.free_bytes()):
             raise Refusal(
-                507, f"{shown}: there is no room for {size / 1e6:,.0f} MB ({free / 1e6:,.0f} MB are free): make room."
+                507, f"{shown}: there is no room for {_megabytes(size)} ({_megabytes(free)} are free): make room."
             )
         folder = self.folder / secrets.token_hex(12)
         facts = _Facts(case=case, user=user, name=shown, bytes=size, began=time.time())

@@ -31,7 +31,7 @@ export function show(root) {
         cell("Number", one.number), cell("Operator", one.operator), state.me.users ? cell("Owner", one.owner) : null,
         cell("Created", time(one.created), "nowrap"), cell("Files", String(one.files), "number"), cell("Results", String(one.results), "number"),
         h("td", { "data-head": "Jobs" }, one.running ? h("span", { class: "running" }, count(one.running, "job")) : "none"),
-        h("td", { class: "row" }, button("Edit…", () => edit(one), { class: "small", "aria-label": `Edit the case ${one.title}…` }), button("Delete…", () => drop(one), { class: "small", "aria-label": `Delete the case ${one.title}…` })))))));
+        h("td", {}, h("div", { class: "pair" }, button("Edit…", () => edit(one), { class: "small", "aria-label": `Edit the case ${one.title}…` }), button("Delete…", () => drop(one), { class: "small", "aria-label": `Delete the case ${one.title}…` }))))))));
   }
 
   function cell(head, text, kind = "") {

@@ -190,7 +190,7 @@ export function show(root, [asked]) {
     const own = state.open.tracks.filter((one) => one.original === video.id);
     const jobs = jobsOf(state.open.id).filter((job) => job.kind === "track" && ["queued", "running", "failed"].includes(job.state)).slice(-2);
     redraw(list, jobs.map((job) => jobCard(job, { preview: true })),
-      own.length ? [h("h2", {}, "Tracks"), h("ul", { class: "plain" }, own.map((one) => h("li", {}, button([h("strong", {}, one.name), h("span", { class: "quiet" }, ` ${one.region[2]} × ${one.region[3]} px at ${one.region[0]}, ${one.region[1]} of frame ${one.reference} · ${one.tracked} used, ${one.lost} not`)], () => attempt(async () => { await openTrack(one.id); go(track.reference); draw(); }), { class: "pick", "aria-pressed": String(track?.id === one.id) }))))] : null);
+      own.length ? [h("h2", {}, "Tracks"), h("ul", { class: "plain" }, own.map((one) => h("li", {}, button([h("strong", {}, one.name), h("span", { class: "quiet block" }, `${one.region[2]} × ${one.region[3]} px at ${one.region[0]}, ${one.region[1]} of frame ${one.reference} · ${one.tracked} used, ${one.lost} not`)], () => attempt(async () => { await openTrack(one.id); go(track.reference); draw(); }), { class: "pick", "aria-pressed": String(track?.id === one.id) }))))] : null);
   }
 
   function draw() {

@@ -56,7 +56,8 @@ export function jobCard(job, { where = false, preview = false } = {}) {
   });
   const at = `#/case/${encodeURIComponent(job.case)}/${{ track: "mark", degradation: "camera", report: "handover", package: "handover" }[job.kind] ?? `look/job-${encodeURIComponent(job.id)}`}`;
   return h("article", { class: `job ${job.state}`, "aria-label": `${job.title}: ${WORDS[job.state]}` },
-    h("div", { class: "job-head" }, where ? link(job.title, at) : h("strong", {}, job.title), where && job.case !== state.open?.id ? h("span", { class: "quiet" }, job.case) : null, h("span", { class: `state ${job.state}` }, WORDS[job.state])),
+    h("div", { class: "job-head" }, where ? link(job.title, at) : h("strong", {}, job.title), h("span", { class: `state ${job.state}` }, WORDS[job.state])),
+    where && job.case !== state.open?.id ? h("p", { class: "quiet" }, `in ${job.case}`) : null,
     running || (job.state === "queued" && job.progress) ? h("progress", part === null ? { "aria-label": `Progress of ${job.title}` } : { max: 1, value: part, "aria-label": `Progress of ${job.title}` }) : null,
     running ? h("p", { class: "quiet job-now" }, [part === null ? null : `${Math.floor(100 * part)} %`, left === undefined || left === null ? (job.progress ? null : "starting") : `${duration(left)} left`, stage(job.progress)].filter(Boolean).join(" · ")) : null,
     job.state === "queued" ? h("p", { class: "quiet" }, job.position > 1 ? `${count(job.position - 1, "job")} before it` : "next") : null,
