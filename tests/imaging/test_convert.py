@@ -339,6 +339,16 @@ def test_what_pillow_cannot_load_is_one_sentence(kind):
         picture_of(Image.open(io.BytesIO(data[: len(data) * 9 // 10])))
 
 
+def test_ill_fields_of_a_tiff_cost_no_pixels():
+    """A maker that is a fraction, which Pillow does not write as text."""
+    data = bytearray(opened("TIFF", exif=exif(1)).fp.getvalue())
+    at = data.index(struct.pack("<HH", 271, 2))
+    data[at + 2 : at + 8] = struct.pack("<HL", 5, 1)
+    picture = picture_of(Image.open(io.BytesIO(bytes(data))))
+    assert np.array_equal((picture.pixels * 255).round().permute(1, 2, 0).numpy(), RGB)
+    assert "EXIF" in picture.notices[0]
+
+
 @pytest.mark.parametrize("resolution", [(144, 72), (72, 144)])
 def test_unequal_resolution_of_exif(resolution):
     block = Image.Exif()

@@ -13,6 +13,7 @@ import skimage.data
 from PIL import Image, ImageCms
 
 from zssr_gan.errors import ImageError
+from zssr_gan.imaging import jpeg as jpeg_module
 from zssr_gan.imaging.io import decode_picture, encode_picture
 
 RGB = Image.fromarray(skimage.data.astronaut()[40:75, 200:245])
@@ -231,6 +232,18 @@ class TestCutBeforeEnd:
         for end in headers[3:]:
             assert "lacks its last scans" in decode_picture(data[:end] + b"\xff\xd9", "x").notices[0]
         assert decode_picture(data, "x").notices == ()
+
+    @pytest.mark.parametrize("options", [{}, {"optimize": True}, {"quality": 99, "optimize": True}, {"quality": 20}])
+    def test_zeros_that_the_pixels_need_were_not_written(self, options):
+        """A cut file whose last units take one or two bytes of zeros; encoders pad with ones."""
+        silent = 0
+        for data in (jpeg(**options), jpeg(RGB.resize((24, 20)), **options)):
+            begin, sound = data.rindex(b"\xff\xda") + 14, pixels(decode_picture(data, "x"))
+            for end in range(max(begin, len(data) - 60), len(data) - 12):
+                with contextlib.suppress(ImageError):
+                    picture = decode_picture(data[:end] + bytes(40) + b"\xff\xd9", "x")
+                    silent += not picture.notices and not np.array_equal(pixels(picture), sound)
+        assert silent <= 1
 
     @pytest.mark.parametrize("level", ["white", "#777"])
     @pytest.mark.parametrize("mode", ["RGB", "L"])
@@ -498,3 +511,24 @@ def test_last_bytes_that_change_no_pixel_are_no_surplus(name, top, left, height,
     """Their coefficients are so small that rounding hides them."""
     crop = getattr(skimage.data, name)()[top : top + height, left : left + width]
     assert decode_picture(jpeg(Image.fromarray(crop), optimize=True, **options), "x").notices == ()
+
+
+@pytest.mark.parametrize("size", [(37, 76), (61, 39), (76, 37), (120, 50)])
+def test_a_smooth_progressive_picture_has_no_surplus(size):
+    """Its last bits are steps of one, which rounding hides."""
+    ramp = np.broadcast_to(np.linspace(0, 255, size[0]).astype(np.uint8)[None, :, None], (size[1], size[0], 3))
+    for quality in (97, 99, 100):
+        for subsampling in (0, 2):
+            data = jpeg(Image.fromarray(ramp), quality=quality, progressive=True, subsampling=subsampling)
+            assert decode_picture(data, "x").notices == ()
+            notices = decode_picture(data[:-2] + b"U" * 12 + b"\xff\xd9", "x").notices
+            assert any("too many bytes" in one for one in notices)
+
+
+def test_units_of_a_large_picture_are_not_counted(monkeypatch):
+    """It would take seconds: its pixels tell whether bytes are too many."""
+    monkeypatch.setattr(jpeg_module, "_MOST_COUNTED", 100)
+    monkeypatch.setattr(jpeg_module, "bits_behind", None)
+    data = jpeg(quality=99)
+    assert decode_picture(data, "x").notices == ()
+    assert "too many bytes" in decode_picture(data[:-2] + b"U" * 12 + b"\xff\xd9", "x").notices[0]

@@ -495,3 +495,26 @@ def test_utf_16_without_a_mark(text, encoding):
 def test_text_of_one_byte_a_character_is_not_taken_for_utf_16(text):
     assert text_of(text.encode()) == text
     assert all(ord(one) < 256 for one in text_of(text.encode("latin-1", "ignore")))
+
+
+@pytest.mark.parametrize(("tag", "kind", "value", "named"), [
+    (277, 3, 65535, "holds 65535 channels"), (256, 16, 2**40, "a size that no picture has"),
+    (258, 3, None, "several depths"), (317, 2, b"abcd", r"damaged or truncated$"),
+])  # fmt: skip
+def test_absurd_fields_are_named_in_words(tag, kind, value, named):
+    """Little memory, no number of hundreds of digits, none of Python's words."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.zeros((8, 8, 3), np.uint8), photometric="rgb", bigtiff=True, predictor=None)
+    data = bytearray(buffer.getvalue())
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        entry = file.pages.first.tags.get(tag) or file.pages.first.tags[305]
+    at = entry.offset
+    if value is None:  # bits of each sample: 8, 16, 8
+        data[entry.valueoffset + 2 : entry.valueoffset + 4] = (16).to_bytes(2, "little")
+    else:
+        stored = value if isinstance(value, bytes) else value.to_bytes(8, "little")
+        count = len(stored) if isinstance(value, bytes) else 1
+        data[at : at + 20] = struct.pack("<HHQ8s", tag, kind, count, stored)
+    with pytest.raises(ImageError, match=named) as caught:
+        decode_picture(bytes(data), "x")
+    assert len(str(caught.value)) < 100

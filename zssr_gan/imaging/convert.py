@@ -84,14 +84,19 @@ def _picture_of_pil(image: Image.Image) -> Picture:
     try:
         before = None if has_block else image.getexif().get(ORIENTATION)  # of a TIFF file: its directory
         image.load()  # a TIFF file's pixels are turned upright by this
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"Pillow cannot load the image ({error}): give its file to 'zssr-gan enhance'") from error
+    except Exception as error:  # its decoders raise anything on damaged bytes
+        reason = str(error).strip().partition("\n")[0]
+        raise ImageError(f"Pillow cannot load the image ({reason}): give its file to 'zssr-gan enhance'") from error
     alpha = _alpha_of_file(image, data)
     if alpha is None and isinstance(info.get("transparency"), int | tuple) and image.mode in _KEYED:
         image = _with_key_of_samples(image, data)
     exif, orientation, dpi = info.get("exif"), None, info.get("dpi")
     if not has_block and (source := image.getexif()):
-        exif, orientation = exif_block(source), source.get(ORIENTATION, 1)
+        orientation = source.get(ORIENTATION, 1)
+        try:
+            exif = exif_block(source)
+        except Exception:  # damaged, which costs no pixels
+            said += ("Its EXIF data could not be read and was left out.",)
         if before in TRANSPOSED and orientation == 1 and isinstance(dpi, tuple):
             dpi = dpi[::-1]
     if isinstance(exif, bytes) and isinstance(turned := info.get("original_orientation"), int):  # pillow-heif turned it

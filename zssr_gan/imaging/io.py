@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from zssr_gan.errors import ImageError
 from zssr_gan.files import why_unreadable
@@ -89,7 +89,8 @@ def decode_picture(data: bytes, name: str, *, max_megapixels: float = 100.0) -> 
     except MemoryError as error:
         raise ImageError(f"{name}: needs more memory to decode than this machine gives") from error
     except Exception as error:  # decoders raise anything on damaged bytes: struct.error, KeyError, zlib.error, ...
-        reason = "" if isinstance(error, UnidentifiedImageError) else str(error).strip().partition("\n")[0]
+        of_python = type(error).__module__ in ("builtins", "struct", "PIL")  # its words tell a user nothing
+        reason = "" if of_python else str(error).strip().partition("\n")[0]
         detail = f" ({reason})" if reason else ""
         raise ImageError(f"{name}: the {kind} file is damaged or truncated{detail}") from error
 

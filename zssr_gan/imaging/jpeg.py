@@ -20,7 +20,7 @@ from zssr_gan.imaging.huffman import Table, bits_behind, huffman_tables
 from zssr_gan.imaging.metadata import iptc_of_photoshop
 from zssr_gan.imaging.picture import Decoded, check_size
 
-_SOI, _EOI, _SOS, _DRI, _COM = 0xD8, 0xD9, 0xDA, 0xDD, 0xFE
+_SOI, _EOI, _SOS, _DQT, _DRI, _COM = 0xD8, 0xD9, 0xDA, 0xDB, 0xDD, 0xFE
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE, _ARITHMETIC = (0xC2, 0xC6, 0xCA, 0xCE), frozenset(range(0xC9, 0xD0))
 _APP0, _APP1, _APP2, _APP13, _APP14, _APP15 = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xEF
@@ -35,7 +35,9 @@ _SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # any marker but restarts;
 
 _FILLER = bytes(range(254, 0, -1)) * 8  # entropy-coded noise: pixels of an incomplete scan change with it
 _SURPLUS = 4  # bytes
-_SURELY_SURPLUS, _CODES = 16, (b"", b"\xa0" * 4, b"P" * 4)  # where units are not counted: fewer may change no pixel
+_MOST_COUNTED = 2**18  # bytes: units are counted in a microsecond a code
+_VISIBLE_STEP = 16
+_SURELY_SURPLUS, _CODES = 8, (b"", b"\xa0" * 4, b"P" * 4)  # where units are not counted: fewer may change no pixel
 
 _HUFFMAN, _HUFFMAN_FRAMES = 0xC4, (0xC0, 0xC1, 0xC2)
 
@@ -145,15 +147,20 @@ def _has_surplus(data: bytes, image: Image.Image, last: _Scan | None) -> bool:
         raise incomplete
     if not many_zeros and len(needed) - begin > _SURPLUS and not not_needed(_SURPLUS, needed, (b"",)):
         return False
-    if last is not None and (tables := last.tables()) is not None:  # seldom: a microsecond a code
-        *others, part = _RESTART.split(scan[begin:])
+    *others, part = _RESTART.split(scan[begin:])
+    if last is not None and len(part) <= _MOST_COUNTED and (tables := last.tables()) is not None:
         behind = last.bits_behind(part, last.units - last.interval * len(others), tables)
         if behind is None:
             raise incomplete
-        zeros = len(part) - len(part.rstrip(b"\0"))
-        if _SURPLUS <= len(behind[1]) // 8 < zeros - 2:
+        padding, rest = behind
+        unstuffed = part.replace(b"\xff\0", b"\xff")
+        zeros = len(unstuffed) - len(unstuffed.rstrip(b"\0")) - len(rest) // 8  # those that the pixels need
+        # Encoders pad with ones: zeros were not written as pixels.
+        if zeros > 0 and ((rest and "0" in padding) or (zeros > 2 and len(rest) >= 8 * _SURPLUS)):
             raise incomplete
-        return len(behind[1].rstrip("0")) > 8 * (_SURPLUS - 1)
+        return len(rest.rstrip("0")) > 8 * (_SURPLUS - 1)
+    data = _with_coarse_steps(data)
+    image, scan, needed, filled = _loaded(data + b"\xff\xd9"), *(data[: len(one)] for one in (scan, needed, filled))
     # Zeros may be all that a flat picture needs, but then the last ones are needed too.
     if many_zeros and not unchanged(filled) and not_needed(_SURPLUS, scan):
         raise incomplete
@@ -161,6 +168,20 @@ def _has_surplus(data: bytes, image: Image.Image, last: _Scan | None) -> bool:
     # changes anything, no byte is known to be too many.
     flat = needed[:-1].endswith(bytes(_SURPLUS)) or _RESTART.search(needed[-_SURELY_SURPLUS:]) is not None
     return not flat and not_needed(_SURELY_SURPLUS, needed) and not not_needed(len(needed) - begin, needed)
+
+
+def _with_coarse_steps(data: bytes) -> bytes:
+    """The file with such steps of quantisation that each coefficient shows: rounding hides changes of small ones."""
+    out = [data[:2]]
+    for marker, content, scan in _segments(data):
+        if marker == _DQT:  # precision and number, then DC and 63 steps
+            tables = re.findall(rb"[\0-\3].{64}|[\x10-\x13].{128}", content, re.DOTALL)
+            content = b"".join(
+                table[:2] + bytes(max(step, _VISIBLE_STEP) for step in table[2:]) if table[0] < 4 else table
+                for table in tables
+            )
+        out.append(_segment(marker, content) + scan)
+    return b"".join(out)
 
 
 def _loaded(data: bytes, max_pixels: float = math.inf) -> Image.Image:

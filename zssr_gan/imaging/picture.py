@@ -82,6 +82,8 @@ def check_size(width: int, height: int, max_pixels: float) -> None:
     """Hold a header's size against the limit, before decoding. Raises ImageError (without the file's name)."""
     if width < 1 or height < 1:
         raise ImageError(f"has no pixels ({width} x {height})")
+    if max(width, height) >= 2**31:
+        raise ImageError("is damaged (its header says a size that no picture has)")
     if width * height > max_pixels:
         size = f"{width * height / 1e6:.1f} megapixels ({width} x {height})"
         raise ImageError(f"has {size}, more than the limit of {max_pixels / 1e6:g}")

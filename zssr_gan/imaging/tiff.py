@@ -54,6 +54,7 @@ _NONE, _LZW, _JPEG, _PACKBITS, _LZMA, _ZSTANDARD, _DEFLATE = 1, 5, 7, 32773, 349
 
 _COMPRESSIONS = (_NONE, 2, 3, 4, _LZW, _JPEG, *_DEFLATE, _PACKBITS, _LZMA, _ZSTANDARD)
 
+_MOST_CHANNELS = 64  # a program writes up to 56; tifffile takes memory for as many as the header says
 _LARGEST_STRIP = 2**26  # bytes of one that is padded beyond the picture
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR = range(7)
@@ -189,10 +190,12 @@ def tiff_colour(
 
 def _check_samples(page: tifffile.TiffPage) -> None:
     bits: object = page.bitspersample  # tifffile promises an integer, and gives a tuple where channels differ
-    unsigned = {1: "", 4: ""}  # 4 is "undefined", which is read as unsigned
-    kinds = {2: "signed", 3: "floating-point"}
-    if page.sampleformat not in unsigned or bits not in (1, 2, 4, 8, 16):
-        kind = kinds.get(page.sampleformat, "such")
+    if not isinstance(bits, int):
+        raise ImageError("holds channels of several depths; those of one depth are read")
+    if page.samplesperpixel > _MOST_CHANNELS:
+        raise ImageError(f"holds {page.samplesperpixel} channels; at most {_MOST_CHANNELS} are read")
+    if page.sampleformat not in (1, 4) or bits not in (1, 2, 4, 8, 16):  # unsigned or undefined
+        kind = {2: "signed", 3: "floating-point"}.get(page.sampleformat, "such")
         raise ImageError(f"holds {kind} samples of {bits} bits; unsigned ones of up to 8, and of 16 bits, are read")
     if page.compression not in _COMPRESSIONS:
         raise ImageError(f"is compressed in a way that is not read (TIFF code {int(page.compression)})")
