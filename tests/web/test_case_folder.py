@@ -156,3 +156,12 @@ def test_a_case_that_cannot_be_written_leaves_no_folder(tmp_path: Path, monkeypa
     with pytest.raises(OutputError, match="no room"):
         create_case(tmp_path, "a", "ann")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_is_no_original(tmp_path: Path) -> None:
+    case = create_case(tmp_path / "cases", "a", "ann")
+    one = case.add_original(upload(tmp_path, b"pixels"), "a.png", "ann")
+    path = case.path_of(one)
+    path.rename(tmp_path / "elsewhere.png")
+    path.symlink_to(tmp_path / "elsewhere.png")
+    assert case.originals() == []

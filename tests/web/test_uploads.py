@@ -1,4 +1,5 @@
 import hashlib
+import os
 import random
 from pathlib import Path
 
@@ -150,3 +151,25 @@ def test_a_picture_is_there_with_its_facts(tmp_path: Path, site: Site, client: C
     assert client.get("/api/cases/a-case/originals/2/view.png").status == 422
     assert client.get("/api/cases/a-case/originals/3/view.png").status == 404
     assert client.get("/api/cases/a-case/originals/1/frames").status == 404
+
+
+def test_what_is_answered_is_on_the_disk(site: Site, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut takes nothing of it: files, and the folders that name them."""
+    synced, fsync = list[str](), os.fsync
+
+    def record(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    client.post("/api/cases", {"title": "b"})
+    case = site.cases / "b"
+    made = begin(client, "/api/cases/b/uploads", "a.bin", 6).json["id"]
+    place, part = f"/api/cases/b/uploads/{made}", str(site.state / "uploads" / made / "bytes")
+    assert {str(site.cases), str(case), str(case / "log.jsonl")} <= set(synced)
+    client.send("PUT", place, [b"abc"], headers={"upload-offset": "0"}, breaks=True)
+    assert synced[-1] == part
+    put(client, place, 3, b"def")
+    last = synced[synced.index(part) + 1 :]
+    assert last[:2] == [part, str(case / "originals")]  # before the log names it
+    assert last[2] == str(case / "log.jsonl")

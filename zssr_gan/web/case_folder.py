@@ -98,7 +98,8 @@ class Case:
             return None
         inside = tuple(f"{folder}/" for folder in (self.folder / "originals", self.facts.opened_from) if folder)
         path = os.path.normpath(f"{self.folder}/{one.path}" if not one.path.startswith("/") else one.path)
-        return one if one.id.isdecimal() and path.startswith(inside) else None
+        is_link = path.startswith(inside[0]) and Path(path).is_symlink()
+        return one if one.id.isdecimal() and path.startswith(inside) and not is_link else None
 
     def original(self, number: str) -> Original:
         """The one with this id. Raises CaseError."""
@@ -182,6 +183,7 @@ def create_case(
         folder = _new_folder(cases, slug(re.sub(r"[./\\]", "-", title), "case").lower())
         for name in _FOLDERS:
             (folder / name).mkdir()
+        sync_folder(cases)
     except OSError as error:
         raise OutputError(
             f"{cases}: cannot be written ({error.strerror}); choose another folder with --cases"

@@ -117,16 +117,21 @@ def serve(
 
 
 class _Protocol(H11Protocol):
-    """HTTP, of clients that send a first request in time: others would hold connections until there are no more."""
+    """HTTP, of clients that send a request's head in time: others would hold connections until there are no more."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request."""
+        """Begin to look whether requests come."""
         super().connection_made(transport)
-        self.loop.call_later(_SILENCE_S, self._close_unused)
+        self.loop.call_later(_SILENCE_S, self._close_silent, False)
 
-    def _close_unused(self) -> None:
-        if getattr(self, "cycle", None) is None:
+    def _close_silent(self, had_part: bool) -> None:
+        """Close where no request has come yet, or where the part of a head that was there before is still one."""
+        cycle = getattr(self, "cycle", None)
+        part = cycle is not None and cycle.response_complete and bool(self.conn.trailing_data[0])
+        if cycle is None or (part and had_part):
             self.transport.close()
+        elif not self.transport.is_closing():
+            self.loop.call_later(_SILENCE_S, self._close_silent, part)
 
 
 class _Server(uvicorn.Server):

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from zssr_gan.errors import OutputError
-from zssr_gan.files import is_leftover, locked, sha256_file
+from zssr_gan.files import is_leftover, locked, sha256_file, sync_folder
 from zssr_gan.web import log
 from zssr_gan.web.calibration import measure_next
 from zssr_gan.web.case_folder import SERVER_FOLDER, Case, CaseError, open_case
@@ -155,6 +155,7 @@ class _Worker:
             if job.kind not in RESUMES or is_leftover(path):
                 path.unlink(missing_ok=True)
         (case.folder / "results" / f"{job.id}_{job.kind}").mkdir(parents=True, exist_ok=True)
+        sync_folder(case.folder / "results")
 
     def _run(self, case: Case, job: Job) -> tuple[State, dict[str, Any]]:
         """How the command ended, and what the log says of it."""
