@@ -159,3 +159,19 @@ def test_programs_read_a_json_object_a_line(
     assert 9 <= len(of_b) <= 12  # 2 s, five a second
     assert of_b[-1]["left_s"] == pytest.approx(0, abs=0.1)  # as long as a.png took
     assert of_b[len(of_b) // 2]["left_s"] == pytest.approx(1, abs=0.3)
+
+
+def test_work_before_the_first_image_is_not_taken_for_an_images(
+    clock: list[float], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZSSR_GAN_PROGRESS", "json")
+    with Bar(24) as bar:
+        bar.start(0, "24 images")
+        clock[0] += 180
+        bar.update("learning on the case", 100, 100)
+        for place in range(3):
+            bar.start(place, f"{place}.png")
+            clock[0] += 1
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert lines[-1]["image"] == 3
+    assert lines[-1]["left_s"] == pytest.approx(22)

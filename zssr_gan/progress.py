@@ -113,6 +113,8 @@ class Bar:
         """Begin an image; `place` counts from 0."""
         self._place, self._name, self._stage = place, printable(name, self.console.encoding), ""
         self._last_line = self._image_started = time.monotonic()
+        if place == 0:  # what came before, as an estimate or a network of all images, comes once
+            self._run_started = self._image_started
         if self._json:
             self._write_json(None)
         elif self._live is None and self.images > 1:

@@ -183,6 +183,8 @@ def test_a_report_needs_no_other_file(case: Path, tmp_path: Path) -> None:
     assert "not an identification" in page
     assert "http" not in page.replace("http-equiv", "")
     assert sha256_file(case / "originals" / "My-face.png") in page
+    size = (case / "originals" / "My-face.png").stat().st_size
+    assert f'<td data-name="Bytes" class="number">{size:,}</td>' in page  # named where a narrow window stacks cells
     assert main(["case", "report", str(case), "-o", str(case / "report" / "index.html")]) == 1
     assert main(["case", "package", str(case), "-o", str(tmp_path / "p.zip")]) == 0
     assert not checks(tmp_path / "p.zip")

@@ -24,7 +24,9 @@ _LINES = 500
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #111; background: #fff }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0 }
-td, th { border-bottom: 1px solid #bbb; overflow-wrap: anywhere } code { font-size: .85em; overflow-wrap: anywhere }
+td, th { border-bottom: 1px solid #bbb } td { overflow-wrap: anywhere } th, .number { overflow-wrap: normal; white-space: nowrap }
+code { font-size: .85em; overflow-wrap: anywhere }
+@media (max-width: 600px) { tr:has(th) { display: none } td { display: block; border: 0; padding: 0 } tr { display: block; padding: .5rem 0; border-bottom: 1px solid #bbb } td[data-name]:not(:empty)::before { content: attr(data-name) ": "; color: #555 } }
 figure { display: inline-block; margin: 0 1rem 1rem 0; max-width: 100% } img { max-width: 100% } .enlarged { image-rendering: pixelated }
 .lead { border: 3px solid #a00; padding: .75rem 1rem; font-weight: 600 } section { break-inside: avoid }
 """  # noqa: E501
@@ -86,13 +88,15 @@ def _table(heads: Sequence[str], rows: Sequence[Iterable[object]]) -> str:
     if not rows:
         return "<p>None.</p>"
     head = "".join(f"<th>{_text(one)}</th>" for one in heads)
-    body = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    body = "\n".join(f"<tr>{''.join(map(_cell, row, heads or [''] * 2))}</tr>" for row in rows)
     return f"<table>{f'<tr>{head}</tr>' if heads else ''}\n{body}\n</table>"
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, head: str) -> str:
     text = _text(value)
-    return f"<td>{f'<code>{text}</code>' if isinstance(value, _Code) else text}</td>"
+    name = f' data-name="{_text(head)}"' if head else ""
+    number = ' class="number"' if text.replace(",", "").isdecimal() else ""
+    return f"<td{name}{number}>{f'<code>{text}</code>' if isinstance(value, _Code) else text}</td>"
 
 
 def _about(facts: dict[str, Any]) -> str:

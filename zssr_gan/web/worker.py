@@ -26,6 +26,7 @@ from zssr_gan.web.child import Child, Main, end_with_parent
 from zssr_gan.web.commands import expected_seconds, log_queued
 from zssr_gan.web.plans import method_of, output_of
 from zssr_gan.web.queue import Job, Queue, State
+from zssr_gan.web.time_left import TimeLeft
 
 RESUMES = frozenset({"enhance", "video"})
 """Kinds of jobs that go on with what a killed one has finished; others start anew."""
@@ -165,8 +166,8 @@ class _Worker:
         said, printed = deque[str](maxlen=1000), deque[str](maxlen=10_000)
         shown: dict[str, Any] = {}
         asked, last, began = False, 0.0, time.monotonic()
-        whole = expected_seconds(
-            self.queue, preview.parents[1], job.kind, method_of(job.argv), job.pictures, job.pixels
+        left = TimeLeft(
+            expected_seconds(self.queue, preview.parents[1], job.kind, method_of(job.argv), job.pictures, job.pixels)
         )
         while not child.ended:
             for stream, line in child.read(_SECONDS_IDLE):
@@ -179,10 +180,7 @@ class _Worker:
                     shown = facts
             if time.monotonic() - last > _SECONDS_BETWEEN_PROGRESS:
                 last = time.monotonic()
-                told, left = shown, None if whole is None else round(whole - (last - began), 1)
-                if left is not None and left > 0 and (shown.get("images", 1) == 1 or shown.get("left_s") is None):
-                    told = {**shown, "left_s": left}  # of one picture the command knows a stage's alone
-                asked = self._note(job.id, told, preview) or asked
+                asked = self._note(job.id, left.update(shown, last - began), preview) or asked
             if asked or self.stopping:
                 child.stop()
         code = child.code()

@@ -40,15 +40,10 @@ export function seconds(pts, base) {
   return (pts * above) / (below || 1);
 }
 
-/** How much of a running job is done, from 0 to 1; null until its time left is known. */
-export function share({ progress, started }) {
-  const taken = (Date.now() - new Date(started)) / 1000;
-  return progress?.left_s > 0 && taken > 0 ? taken / (taken + progress.left_s) : null;
-}
-
 /** What a job does now, in words. */
 export function stage(progress) {
   if (!progress) return "";
   const picture = progress.images > 1 ? `picture ${progress.image} of ${progress.images}` : "";
-  return [picture, progress.name?.replace(/^originals\//, ""), progress.stage].filter(Boolean).join(" · ");
+  const part = progress.share === null && progress.total ? ` (${Math.floor((100 * progress.done) / progress.total)} % of this step)` : "";
+  return [picture, progress.name?.replace(/^originals\//, ""), progress.stage && progress.stage + part].filter(Boolean).join(" · ");
 }

@@ -22,7 +22,7 @@ export function show(root) {
     return h("section", { class: "part" }, h("h2", {}, title), h("p", {}, text),
       h("div", { class: "row" }, button(job?.state === "done" ? `Make the ${kind} again` : `Make the ${kind}`, () => start(kind), { class: job?.state === "done" ? "" : "primary", disabled: !ready || busy }), job?.state === "done" ? done(job) : null),
       job && job.state !== "done" ? jobCard(job) : null,
-      job?.state === "done" ? h("p", { class: "quiet" }, `Made ${time(job.ended)}. `, kind === "package" ? h("code", {}, job.message) : null) : null);
+      job?.state === "done" ? h("p", { class: "quiet" }, `Made ${time(job.ended)}. `, kind === "package" ? ["Note this where you hand it over: ", "SHA-256 ", h("code", {}, job.message?.split("SHA-256 ")[1] ?? "not known")] : null) : null);
   }
 
   function draw() {
