@@ -3,7 +3,7 @@
 # that is there already; pip's own variables (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL) choose where torch comes from.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo web zoo prepare synth train eval test test-slow test-gpu gpu-table lint format bench wheel clean
+.PHONY: help setup demo web zoo prepare synth train eval test test-slow test-gpu test-kernels gpu-table lint format bench wheel clean
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -67,6 +67,11 @@ test-slow: setup ## run the tests that take longer, such as an installation from
 test-gpu: setup ## run the tests of the CUDA path: on a GPU, or, where torch sees none, with a stand-in that g++ compiles
 	$(BIN)/python -m pytest -m gpu tests/gpu $(ARGS) \
 		$(shell $(BIN)/python -c 'import torch; print("" if torch.cuda.is_available() else "-p tests.gpu.standin")' 2>/dev/null)
+
+test-kernels: setup ## run the checks of the Triton kernels without a GPU; installs Triton (188 MB)
+	$(BIN)/python -m pip install -q triton==3.6.0
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -m slow tests/ops $(ARGS)
+	$(BIN)/python -m pytest -m slow tests/ops/test_fleet_kernels.py $(ARGS)
 
 gpu-table: setup ## what a GPU shows in five minutes: right, repeatable, waits, speed (see docs/gpu.md)
 	$(BIN)/python benchmarks/gpu_table.py $(ARGS)

@@ -121,7 +121,7 @@ def _line() -> str:
     frame, test = sys._getframe(1), ""
     while frame is not None:
         file = frame.f_code.co_filename
-        if file.startswith(str(ROOT)) and file != __file__ and ".venv" not in file:
+        if file.startswith(f"{ROOT}/") and file != __file__ and ".venv" not in file:
             place = f"{Path(file).relative_to(ROOT)}:{frame.f_lineno}"
             if not place.startswith("tests/"):
                 return place
@@ -229,10 +229,26 @@ def _capture(graph: Graph, **_options: object) -> Iterator[None]:
 
 
 class _Stream:
-    """All work is done in order, so streams have nothing to do."""
+    """All work is done in order, so streams have nothing to do but to be waited for."""
+
+    waits = 0
+
+    def __init__(self, _device: object = None) -> None:
+        pass
 
     def wait_stream(self, _other: "_Stream") -> None:
-        pass
+        _Stream.waits += 1
+
+
+_arriving: list[tuple[torch.Tensor, torch.Tensor]] = []
+"""Copies to the host that nobody waited for yet, and what they will hold."""
+
+
+def _arrive(*_: object) -> None:
+    log.wait("synchronize")
+    while _arriving:
+        there, values = _arriving.pop()
+        there.copy_(values)
 
 
 def _says_cuda(device: Any) -> bool:
@@ -312,6 +328,9 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
     elif (there or onto) and not _NO_LAUNCH.fullmatch(name) and any(t.numel() for t in made or tensors):
         log.launches.append(name)
         log.bytes += sum(map(_traffic, tensors)) + sum(t.numel() * t.element_size() for t in made)
+    if name == "_to_copy" and there and not onto and kwargs.get("non_blocking"):
+        _arriving.append((out, out.clone()))
+        out.zero_()
     if name == "_local_scalar_dense" or not onto:
         return out
     wrapped = tree_map(lambda x: Standin(x) if isinstance(x, torch.Tensor) and not isinstance(x, Standin) else x, out)
@@ -348,7 +367,7 @@ def install(free: int = 139 * 2**30) -> None:
         "memory_reserved": lambda *_: 0,
         "memory_allocated": lambda *_: 0,
         "get_device_name": lambda *_: "stand-in",
-        "synchronize": lambda *_: log.wait("synchronize"),
+        "synchronize": _arrive,
         "empty_cache": lambda: None,
         "is_current_stream_capturing": lambda: False,
         "_lazy_init": lambda: None,

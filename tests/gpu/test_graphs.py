@@ -57,6 +57,15 @@ def test_a_replay_is_one_launch(launches: Callable[[Callable[[], object]], list[
     assert counts[-1] == ["copy_", "graph"]
 
 
+@pytest.mark.skipif(STANDIN is None, reason="a GPU does not count them")
+def test_a_step_that_is_not_captured_waits_for_the_stream_before_and_is_waited_for() -> None:
+    assert STANDIN is not None
+    _, step = training_step("cuda")
+    call, before = Graphed(step, torch.device("cuda")), STANDIN._Stream.waits
+    call(batches("cuda")[0])
+    assert STANDIN._Stream.waits == before + 2
+
+
 @pytest.mark.parametrize("fault", ["value", "from the host", "to the host"])
 def test_what_cannot_be_captured_is_called(fault: str) -> None:
     """It goes on with a notice, and learns the same."""

@@ -1,5 +1,6 @@
 """`enhance` on a GPU: the same bytes twice, whatever makes the pixels, and the CPU's picture."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 import zssr_gan
 from tests.generators import written_generator
+from tests.video import clips
 from zssr_gan.cli.main import main
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Noise
 from zssr_gan.inference.verify import verify_record
@@ -81,10 +83,11 @@ def test_a_folder_is_learnt_from_together(
     (tmp_path / "faces").mkdir()
     for n, shown in enumerate((picture, picture[::-1], picture[:, ::-1], picture[:12])):
         PIL.Image.fromarray(shown).save(tmp_path / "faces" / f"{n}.png")
-    sizes, real = list[int](), Fleet.of.__func__  # type: ignore[attr-defined]
+    sizes, networks, real = list[int](), list[int](), Fleet.of.__func__  # type: ignore[attr-defined]
 
     def of(kind: type[Fleet], members: list[Member]) -> Fleet:
         sizes.append(len({member.request for member in members}))
+        networks.append(len(members))
         return real(kind, members)  # type: ignore[no-any-return]
 
     monkeypatch.setattr(Fleet, "of", classmethod(of))
@@ -92,6 +95,19 @@ def test_a_folder_is_learnt_from_together(
     out = tmp_path / "out"
     assert main(["enhance", str(tmp_path / "faces"), "-o", str(out), *words]) == 0
     assert sizes == ([3, 1] if init == "scratch" else [])
+    assert len(set(networks)) <= 1  # fleets of one size give an image the same bits, whoever shares them
     assert len(list(out.glob("*.png"))) == 4
     again = verify_record(out / "1_x2.json", rerun=True).checks[-1]
     assert again.ok, again.text
+
+
+def test_a_video_gives_the_same_frames_twice(preset: str, tmp_path: Path) -> None:
+    clips.write(tmp_path / "a.mp4")
+    hashes = []
+    for name in ("one", "two"):
+        out = tmp_path / f"{name}.nut"
+        words = ["-o", str(out), "--preset", preset, "--degradation", "bicubic", "--device", "cuda"]
+        assert main(["enhance", str(tmp_path / "a.mp4"), *words, "--precision", "fp32"]) == 0
+        hashes.append([frame["sha256"] for frame in json.loads(out.with_suffix(".json").read_text())["frames"]])
+    assert len(hashes[0]) == 6
+    assert hashes[0] == hashes[1]

@@ -246,8 +246,7 @@ def _make(
     size, device = images.size(missing[len(missing) // 2]), synthesiser.machine.device
     capacity = min(fleet or fleet_capacity(device, settings.for_size(size[0] * size[1]), size), share)
     if ranks.rank == 0 and synthesiser.shared is None:
-        way = "batched matrix products" if device.type == "cuda" and capacity > 1 else "grouped convolutions"
-        bar.note(f"{capacity} networks side by side in each process, on {device}, by {way}")
+        bar.note(f"{capacity} networks side by side in each process, on {device}")
     pending: list[StoredImage] = []
     failed: list[FailedImage] = []
     began, flop, detail = time.perf_counter(), 0.0, ""

@@ -8,6 +8,7 @@ What practitioners and the courts ask for: SWGDE 15-M-002 and 22-V-001, ASTM E28
 """
 
 import importlib.metadata
+import importlib.util
 import json
 import platform
 from collections.abc import Mapping
@@ -302,4 +303,5 @@ def versions() -> Mapping[str, str]:
         "numpy": np.__version__,
         "scipy": importlib.metadata.version("scipy"),
         "pillow": PIL.__version__,
+        **({"triton": importlib.metadata.version("triton")} if importlib.util.find_spec("triton") else {}),
     }

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zssr_gan.networks.base import Facts
-from zssr_gan.ops.chain import Chain, Layer, kernels_usable
+from zssr_gan.ops.chain import MOST_CHANNELS, Chain, Layer, kernels_usable
 from zssr_gan.settings.zeroshot import ZSSRSettings
 
 KERNEL = 3
@@ -218,9 +218,10 @@ class ZSSR(nn.Module):
         return Chain(layers, self.options.residual)
 
     def takes_kernels(self, precision: torch.dtype) -> bool:
-        """Whether its products are Triton's: in float32 matrix units would round to TF32, and without them cuBLAS is
-        faster."""
-        wanted = self.product == "auto" and precision == torch.bfloat16 and kernels_usable(self.weights_NP.device)
+        """Whether its products are Triton's: in float32 matrix units would round to TF32, without them cuBLAS is
+        faster, and the blocks of wide networks do not fit a GPU's shared memory."""
+        fits = precision == torch.bfloat16 and self.options.width <= MOST_CHANNELS
+        wanted = self.product == "auto" and fits and kernels_usable(self.weights_NP.device)
         return self.product == "triton" or wanted
 
     def _body(self, x_NBCHW: Tensor) -> Tensor:

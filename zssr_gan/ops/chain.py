@@ -21,6 +21,8 @@ from torch import Tensor
 
 KERNEL = 3
 
+MOST_CHANNELS = 64  # of which a program's blocks take 72 KiB of shared memory; of 128, 192 KiB
+
 BLOCK = 128  # pixels of a program, with 4 warps: of 256 the accumulators no longer fit the registers
 
 GRADIENT_BLOCK = 64  # pixels that a program of the weights' gradient adds at a time

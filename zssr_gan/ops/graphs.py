@@ -1,6 +1,7 @@
 """CUDA graphs: one call of the host launches all kernels of a step again."""
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -13,6 +14,12 @@ _failed: dict[torch.device, torch.cuda.CUDAGraph] = {}
 """The capture that failed on a device: none is begun there after it, as torch's allocator still refers to it."""
 
 _PLAIN_CALLS = 2  # before the capture: libraries choose algorithms, and optimisers make their state, at the first
+
+
+@lru_cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all: torch keeps memory of its own for each stream."""
+    return torch.cuda.Stream(device)
 
 
 class Graphed:
@@ -55,7 +62,7 @@ class Graphed:
     def _call_beside(self, inputs: Tensors) -> Tensors:
         """Call it on another stream, as torch's notes on CUDA graphs ask before a capture."""
         with torch.cuda.device(self._device):
-            side, current = torch.cuda.Stream(), torch.cuda.current_stream()
+            side, current = _side_stream(self._device), torch.cuda.current_stream()
             side.wait_stream(current)
             with torch.cuda.stream(side):
                 outputs = self._work(inputs)
@@ -72,8 +79,8 @@ class Graphed:
         except RuntimeError as error:
             torch.cuda.set_stream(current)  # torch stays on the capture's stream where the end of the capture fails
             _failed[self._device] = graph
-            if is_out_of_memory(error):
-                raise
+            if is_out_of_memory(error):  # a graph's memory is its own: launched, the same steps may fit
+                torch.cuda.empty_cache()
             if self._notice is not None:
                 why = (str(error).strip() or type(error).__name__).splitlines()[0]
                 self._notice(f"CUDA cannot replay these steps as a graph ({why}): each kernel is launched by itself")

@@ -1,0 +1,269 @@
+"""The parts of the table of a GPU machine, see `gpu_table`."""
+
+import math
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.gpu_rows import BICUBIC, BLUR, SET, Table, faces, fleet_of, images_of, off
+from benchmarks.training_step import crops
+from zssr_gan.degradation.operators import Downscale, back_project
+from zssr_gan.devices import RunOptions, machine
+from zssr_gan.imaging.resize import resize
+from zssr_gan.networks.pretrained import vgg
+from zssr_gan.networks.registry import mediator_options
+from zssr_gan.networks.zssr import Batched, Grouped
+from zssr_gan.ops.chain import kernels_match_torch, kernels_usable
+from zssr_gan.provenance import CaseImage
+from zssr_gan.seeds import normal, uniform
+from zssr_gan.settings.run import load_run
+from zssr_gan.settings.zeroshot import load_preset
+from zssr_gan.training.loop import Loop
+from zssr_gan.training.sampling import StepBatch
+from zssr_gan.training.state import Schedule
+from zssr_gan.zeroshot.scheduler import run_jobs
+from zssr_gan.zeroshot.shared import learn_shared
+from zssr_gan.zeroshot.steps import fleet_capacity
+from zssr_gan.zeroshot.upscale import upscale
+
+ROOT = Path(__file__).parents[1]
+STEPS_OF_THE_PAPER = {"discriminator": 560_000, "generator": 240_000}
+"""Of 50 images each, in 2,000 epochs."""
+
+
+def show_machine(table: Table) -> None:
+    """Versions, and the device's ceilings."""
+    table.add("torch, CUDA, cuDNN", f"{torch.__version__}, {torch.version.cuda}, {torch.backends.cudnn.version()}")
+    if table.device.type != "cuda" or table.tiny:
+        return
+    facts = torch.cuda.get_device_properties(table.device)
+    memory = f"{facts.multi_processor_count} SMs, {facts.total_memory / 2**30:.0f} GiB"
+    table.add("device", facts.name, "", memory)
+    a, b = torch.empty(2, 2**31, dtype=torch.uint8, device=table.device)
+    table.add("copy, bytes read and written", 2 * a.numel() / table.timed(lambda: b.copy_(a)) / 1e12, "TB/s")
+    for dtype, name in ((torch.bfloat16, "bf16"), (torch.float32, "fp32")):
+        x = torch.randn(8192, 8192, device=table.device).to(dtype)
+        taken = table.timed(partial(torch.matmul, x, x))
+        table.add(f"matrix product, 8192^3, {name}", 2 * 8192**3 / taken / 1e12, "TFLOP/s")
+
+
+def show_right(table: Table) -> None:
+    """Results against the CPU's, and against float64."""
+    seed, place = torch.tensor([5, 2**62 + 1]), torch.tensor([3, 2999])
+    there = (seed.to(table.device), place.to(table.device))
+    table.add("uniform draws are the CPU's bits", torch.equal(uniform(*there, 1000).cpu(), uniform(seed, place, 1000)))
+    largest = float((normal(*there, 999).cpu() - normal(seed, place, 999)).abs().max())
+    table.add("normal draws, largest difference", largest, "", "wanted: < 1e-5")
+    draws = torch.Generator().manual_seed(0)
+    x, w = torch.randn(3, 2, 64, 16, 16, generator=draws), torch.randn(3, 64, 64, 3, 3, generator=draws) / 24
+    exact = torch.stack([torch.conv2d(a.double(), b.double(), padding=1) for a, b in zip(x, w, strict=True)])
+    with machine(RunOptions(str(table.device), "fp32")):
+        for way in (Grouped(3), Batched()):
+            made = way.leave(way.convolve(way.enter(x.to(table.device)), w.to(table.device), None))
+            table.add(f"{type(way).__name__} product in fp32", off(made, exact), "", "wanted: < 1e-6 (TF32: 3e-4)")
+    table.add("Triton's kernels agree with plain torch in bf16", kernels_usable(table.device))
+    if table.device.type == "cuda" and not table.tiny and not kernels_usable(table.device):
+        try:
+            kernels_match_torch(table.device, torch.bfloat16)
+        except Exception as error:
+            table.add("why they do not run", f"{type(error).__name__}: {str(error)[:200]}")
+    for precision, wanted in (("fp32", "2e-3"), ("bf16", "0.05")):
+        losses = []
+        for device in (str(table.device), "cpu"):
+            with machine(RunOptions(device, precision)) as used:
+                fleet = fleet_of(3, used, side=16)
+                losses.append(torch.stack([fleet.advance() for _ in range(3 if table.tiny else 20)]).cpu())
+        table.add(f"losses of 3 networks, {precision}", off(*losses), "", f"wanted: < {wanted}")
+    few, iterations = (faces(2, 16), 4) if table.tiny else (faces(4), 200)
+    with machine(RunOptions("cpu", "fp32")) as used:
+        exact = torch.stack(images_of(few, "fast", used, len(few), iterations))
+    for precision, decibels in (("fp32", 60), ("bf16", 45)):
+        with machine(RunOptions(str(table.device), precision)) as used:
+            made = torch.stack(images_of(few, "fast", used, 16, iterations))
+        least = -10 * math.log10(max(1e-12, float((made - exact).square().flatten(1).mean(1).max())))
+        table.add(
+            f"least of {len(few)} images after {iterations} iterations of fast, {precision}",
+            least,
+            "dB",
+            f"wanted: > {decibels}",
+        )
+    lr = torch.stack(faces(4))
+    for name, downscale in (("bicubic", BICUBIC), ("blur and noise", BLUR)):
+        made, here = (back_project(resize(x, (64, 64)), x, downscale, 10).cpu() for x in (lr.to(table.device), lr))
+        table.add(f"back-projection, {name}", float((made - here).abs().max()) * 255, "levels", "wanted: < 0.01")
+
+
+def show_repeats(table: Table) -> None:
+    """The same work twice: are the bytes the same?"""
+    for precision in ("bf16", "fp32"):
+        weights = []
+        with machine(RunOptions(str(table.device), precision)) as used:
+            for _ in range(2):
+                fleet = fleet_of(4, used, side=16)
+                for _ in range(3 if table.tiny else 10):
+                    fleet.advance()
+                weights.append(fleet.optimiser.result(torch.arange(4, device=used.device)).cpu())
+        table.add(f"weights of 4 networks after some iterations, twice, {precision}", torch.equal(*weights))
+    lr = torch.stack(faces(8)).to(table.device)
+    made = [back_project(resize(lr, (64, 64)), lr, BLUR, 10).cpu() for _ in range(5)]
+    table.add("back-projection with a blur, five times", all(torch.equal(made[0], one) for one in made))
+
+
+@contextmanager
+def waits_noted() -> Iterator[list[str]]:
+    """The lines at which the host waits for a GPU inside, filled at the end. Raises RuntimeError without one."""
+    lines: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield lines
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    lines += [f"{Path(one.filename).name}:{one.lineno}" for one in caught if "synchroniz" in str(one.message)]
+
+
+def show_waits(table: Table) -> None:
+    """How often the host waits in an iteration."""
+    with machine(RunOptions(str(table.device), "bf16")) as used:
+        for preset in ("paper", "fast"):
+            fleet = fleet_of(4, used, preset)
+            fleet.advance()
+            fleet.clock = 1
+            try:
+                with waits_noted() as lines:
+                    for _ in range(5):
+                        fleet.advance()
+            except (RuntimeError, AssertionError) as error:  # torch has no driver to ask
+                table.add(f"waits an iteration, preset {preset}", None, "", f"cannot be counted here ({error})"[:80])
+                continue
+            table.add(f"waits an iteration, preset {preset}", len(lines) / 5, "", ", ".join(sorted(set(lines))))
+
+
+def show_fleets(table: Table) -> None:
+    """Networks side by side: what an iteration of one costs."""
+    sizes = (1, 3) if table.tiny else (1, 16, 64, 256, 1024, 4096)
+    with machine(RunOptions(str(table.device), "bf16")) as used:
+        for product in ("batched", "grouped", *(["triton"] if kernels_usable(table.device) else [])):
+            for members in sizes if product != "grouped" else sizes[:-1]:
+                try:
+                    fleet = fleet_of(members, used, product=product)
+                    took = table.timed(fleet.advance, 3)
+                except torch.OutOfMemoryError:
+                    table.add(f"{product}, {members} networks", "does not fit")
+                    continue
+                rate = fleet.flop_of_a_step * members / took / 1e12
+                minutes = took / members * SET * 2500 / 60
+                note = f"{took * 1e3:.2f} ms, {rate:.2f} TFLOP/s; {SET:,} images x 2,500: {minutes:.1f} min"
+                table.add(f"{product}, {members} networks: an iteration of one", took / members * 1e6, "us", note)
+                del fleet
+
+
+def show_set(table: Table) -> None:
+    """Images by networks of their own, with the paper's constants, from the first iteration to the finished image."""
+    count, iterations = (4, 3) if table.tiny else (700, None)
+    images = faces(count)
+    with machine(RunOptions(str(table.device), "bf16")) as used:
+        capacity = min(count, fleet_capacity(used.device, load_preset("paper").for_size(32 * 32), (32, 32)))
+        began = time.perf_counter()
+        images_of(images, "paper", used, capacity, iterations)
+    took = time.perf_counter() - began
+    note = f"{SET:,} images: {took / count * SET / 60:.1f} min"
+    table.add(f"{count} images of 32 px by paper, {capacity} side by side", took, "s", note)
+
+
+def show_stage1(table: Table) -> None:
+    """A step of a shared model, and an image made with it."""
+    count, steps = (4, 2) if table.tiny else (256, 60)
+    images = [image.to(table.device) for image in faces(count)]
+    named = [(CaseImage(name=str(n), sha256=f"{n:064}"), image) for n, image in enumerate(images)]
+    settings = load_preset("quality").for_case()
+    schedule = settings.schedule.model_copy(update={"iterations": steps})
+    settings = settings.model_copy(update={"schedule": schedule, "rounds": 1})
+    cameras: dict[str, Downscale] = {"bicubic": BICUBIC, "blur and noise": BLUR}
+    with machine(RunOptions(str(table.device), "auto")) as used:
+        for name, camera in cameras.items():
+            began = time.perf_counter()
+            model = learn_shared(named, settings, (2.0, 2.0), camera, seed=0, machine=used)
+            table.wait()
+            table.add(f"shared model, {name}: a step", (time.perf_counter() - began) / steps * 1e3, "ms")
+            began = time.perf_counter()
+            jobs = (
+                (n, upscale(image, (2.0, 2.0), settings, camera, used, seed=0, shared=model))
+                for n, image in enumerate(images)
+            )
+            for ended in run_jobs(jobs, 64):
+                ended.unwrap()
+            table.wait()
+            each = (time.perf_counter() - began) / count
+            table.add(f"shared model, {name}: an image", each * 1e3, "ms", f"{SET:,} images: {each * SET:.0f} s")
+
+
+def show_stage2(table: Table) -> None:
+    """Steps of paper.yaml."""
+    given = load_run(ROOT / "configs" / "paper.yaml").train
+    never = given.every.model_copy(update=dict.fromkeys(("validation", "samples", "checkpoint"), 10**9))
+    steps, batch = (3, 2) if table.tiny else (500, 50)
+    held_out = given.validation.model_copy(update={"images": 2})
+    settings = given.model_copy(update={"batch": batch, "every": never, "validation": held_out})
+    hours = 0.0
+    with machine(RunOptions(str(table.device), "auto")) as used, tempfile.TemporaryDirectory() as folder:
+        features = None
+        if settings.losses.need_features:
+            features = vgg(mediator_options(settings.mediator), "random", seed=0)[0].to(used.device)
+        data = crops(20 if table.tiny else 200, 32)
+        loop = Loop(settings, data, features, seed=0, machine=used, folder=Path(folder), facts={})
+        loop.schedule = Schedule(0, 1, steps, steps, 10**6)
+        step, stamps = loop._step, list[float]()
+
+        def stamped(drawn: StepBatch) -> None:
+            if loop.state.step in (steps // 3, steps, steps + steps // 3, 2 * steps - 1):
+                table.wait()
+                stamps.append(time.perf_counter())
+            step(drawn)
+
+        loop._step = stamped  # type: ignore[method-assign]
+        loop.run()
+        for name, (begin, end) in (("discriminator", stamps[:2]), ("generator", stamps[2:])):
+            each = (end - begin) / max(1, steps - steps // 3 - (name == "generator"))
+            table.add(f"{name} step of paper.yaml, batch {batch}, {used.precision}", each * 1e3, "ms")
+            hours += each * STEPS_OF_THE_PAPER[name] / 3600
+    table.add("the paper's 2,000 epochs, extrapolated", hours, "h")
+
+
+def show_profile(table: Table) -> None:
+    """Which kernels an iteration's time goes to."""
+    kinds = torch.profiler.ProfilerActivity
+    activity = kinds.CUDA if table.device.type == "cuda" else kinds.CPU
+    with machine(RunOptions(str(table.device), "bf16")) as used:
+        for members, preset in ((3, "paper"),) if table.tiny else ((256, "paper"), (16, "fast")):
+            fleet = fleet_of(members, used, preset)
+            for _ in range(4):  # the third is captured
+                fleet.advance()
+            with torch.profiler.profile(activities=[activity]) as profile:
+                for _ in range(5):
+                    fleet.advance()
+                table.wait()
+            spent = {one.key: one.self_device_time_total or one.self_cpu_time_total for one in profile.key_averages()}
+            total = sum(spent.values()) or 1.0
+            for name, took in sorted(spent.items(), key=lambda one: -one[1])[:8]:
+                table.add(f"{members} of {preset}: {name[:44]}", took / 5, "us", f"{took / total:.0%} of an iteration")
+
+
+PARTS: dict[str, Callable[[Table], None]] = {
+    "machine": show_machine,
+    "right": show_right,
+    "repeats": show_repeats,
+    "waits": show_waits,
+    "fleets": show_fleets,
+    "stage1": show_stage1,
+    "stage2": show_stage2,
+    "set": show_set,
+    "profile": show_profile,
+}
