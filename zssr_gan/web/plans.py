@@ -202,9 +202,12 @@ def _track(_case: Case, chosen: list[Original], options: Mapping[str, Any], size
     if (asked.region is None) == (asked.corners is None):
         raise CommandError("mark a rectangle or four corners in a frame first")
     if asked.region is not None:
-        _check_region(asked.region, sizes.get(video.id), FOLLOWED_SIDE)
+        _check_region(asked.region, sizes.get(video.id))
+        _check_side(*asked.region[2:])
         mark = ["--region", ",".join(map(str, asked.region))]
     else:
+        xs, ys = zip(*(asked.corners or ()), strict=True)
+        _check_side(round(max(xs) - min(xs)), round(max(ys) - min(ys)))
         mark = ["--corners", ",".join(f"{value:g}" for point in asked.corners or () for value in point)]
     stem = PurePosixPath(video.path).stem
     return Plan(
@@ -308,12 +311,15 @@ def _package(_case: Case, _chosen: list[Original], options: Mapping[str, Any], _
     )
 
 
-def _check_region(region: tuple[int, int, int, int], size: Size | None, least: int = 1) -> None:
-    left, top, width, height = region
-    if min(width, height) in range(1, least):
+def _check_side(width: int, height: int) -> None:
+    if min(width, height) < FOLLOWED_SIDE:
         raise CommandError(
-            f"the region of {width} x {height} pixels is too small to follow: mark {least} a side or more"
+            f"the region of {width} x {height} pixels is too small to follow: mark {FOLLOWED_SIDE} a side or more"
         )
+
+
+def _check_region(region: tuple[int, int, int, int], size: Size | None) -> None:
+    left, top, width, height = region
     if width < 1 or height < 1 or (size is not None and (left + width > size[0] or top + height > size[1])):
         inside = "" if size is None else f" of {size[0]} x {size[1]} pixels"
         raise CommandError(

@@ -31,7 +31,7 @@ export function show(root) {
       one.state === "failed" ? h("span", { class: "wrong" }, one.error) : [
         h("progress", { max: Math.max(1, one.file.size), value: one.sent, "aria-label": `Upload of ${one.name}` }),
         h("span", { class: "quiet nowrap" }, `${bytes(one.sent)} of ${bytes(one.file.size)}`)],
-      one.state === "failed" ? button("Go on", () => retry(one), { class: "small", "aria-label": `Go on with ${one.name}` }) : null,
+      one.state === "failed" && !one.hopeless ? button("Go on", () => retry(one), { class: "small", "aria-label": `Go on with ${one.name}` }) : null,
       button(one.state === "failed" ? "Dismiss" : "Cancel", () => attempt(() => cancel(one)), { class: "small", "aria-label": `${one.state === "failed" ? "Dismiss" : "Cancel"} ${one.name}` }));
   }
 
@@ -42,6 +42,8 @@ export function show(root) {
       uploads.length ? null : h("p", { class: "quiet" }, "No files yet. Pictures: PNG, JPEG, TIFF, WebP, BMP and more. Videos: AVI, MKV, MP4, MOV and more."));
   }
 
+  const twin = (one) => state.open.originals.find((other) => other.sha256 === one.sha256 && Number(other.id) < Number(one.id));
+
   function card(one) {
     const good = isImage(one), picked = chosen(state.open.id).pictures;
     return h("li", { class: one.problem && one.kind !== "other" ? "card problem" : "card" },
@@ -49,6 +51,7 @@ export function show(root) {
       h("div", { class: "facts" },
         good ? h("label", { class: "check" }, h("input", { type: "checkbox", checked: picked === null || picked.has(one.id), onchange: (event) => pick(one.id, event.target.checked) }), h("strong", {}, one.name)) : h("strong", {}, one.name),
         h("span", { class: "quiet" }, [one.width ? size(one.width, one.height) : null, one.frames ? count(one.frames, "frame") : null, one.seconds ? duration(one.seconds) : null, bytes(one.bytes)].filter(Boolean).join(" · ")),
+        twin(one) ? h("p", { class: "quiet" }, `The same bytes as ${twin(one).name}.`) : null,
         one.problem ? h("p", { class: one.kind === "other" ? "quiet" : "wrong" }, one.problem) : null,
         one.problem && one.kind !== "other" ? button("Look again", () => attempt(async () => { await post(caseUrl(state.open.id, "originals", one.id, "look")); await refresh(); }), { class: "small", "aria-label": `Look at ${one.name} again` }) : null,
         (one.facts ?? []).filter(([label]) => label === "notice").map(([, text]) => h("p", { class: "caution" }, String(text))),

@@ -69,7 +69,7 @@ async function send(upload) {
     if (upload.state === "cancelled") await remove(caseUrl(upload.case, "uploads", upload.id));
     else uploads.splice(uploads.indexOf(upload), 1);
   } catch (error) {
-    if (upload.state !== "cancelled") Object.assign(upload, { state: "failed", error: error.message });
+    if (upload.state !== "cancelled") Object.assign(upload, { state: "failed", error: error.message, hopeless: [400, 413].includes(error.status) });
   }
   changed("upload");
 }
