@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 
 from tests.web.client import Client
 from zssr_gan.web.log import read_log
@@ -21,7 +22,7 @@ def test_jobs_are_listed_stopped_resumed_and_moved(site: Site, client: Client) -
     assert client.post(f"/api/jobs/{first.id}/stop").error == "job 1 has ended already (stopped)."
     assert client.post(f"/api/jobs/{first.id}/resume").json["state"] == "queued"
     acts = [(entry["act"], entry["facts"].get("attempt")) for entry in read_log(site.cases / case)]
-    assert acts[-2:] == [("job ended", 1), ("job resumed", 2)]
+    assert acts[-3:] == [("job moved", None), ("job ended", 1), ("job resumed", 2)]
     for number in ("99", "9" * 30, "-1", "x"):
         assert client.post(f"/api/jobs/{number}/stop").status == 404
     assert client.get(f"/api/jobs/{first.id}/preview.png").status == 404
@@ -42,16 +43,20 @@ def test_an_open_page_is_told_what_changes(site: Site, client: Client) -> None:
         found.append(await asyncio.wait_for(anext(mine), 5))
         site.queue.stop(job.id)
         found.append(await asyncio.wait_for(anext(mine), 5))
+        site.events.changed(case)
+        found.append(await asyncio.wait_for(anext(mine), 5))
+        with contextlib.suppress(TimeoutError):
+            found.append(await asyncio.wait_for(anext(others), 0.1))
         site.events.close()
-        rest = [one async for one in others]
-        return [*found, *rest]
+        return found
 
-    hello, also, queued, stopped, *rest = asyncio.run(listen())
+    hello, also, queued, stopped, changed, *rest = asyncio.run(listen())
     assert hello == also == b": hello\n\n"
     assert queued.startswith(b"event: job\ndata: {")
     assert b'"state": "queued"' in queued
     assert b'"state": "stopped"' in stopped
     assert stopped.endswith(b'\n\nevent: case\ndata: {"id": "a"}\n\n')
+    assert changed == b'event: case\ndata: {"id": "a"}\n\n'
     assert rest == []
 
 

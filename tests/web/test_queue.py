@@ -107,6 +107,24 @@ def test_a_waiting_job_moves(queue: Queue) -> None:
         queue.move(three, 2)
 
 
+def test_a_job_moves_among_those_of_its_user(queue: Queue) -> None:
+    ann = [add(queue, "ann").id for _ in range(2)]
+    bob = [add(queue, "bob").id for _ in range(3)]
+    assert queue.move(bob[2], 1).position == 2
+    assert [queue.job(number).position for number in (*ann, *bob)] == [1, 3, 4, 5, 2]
+
+
+def test_who_is_interrupted_goes_on_before_others(queue: Queue) -> None:
+    first = add(queue, "ann").id
+    add(queue, "ann")
+    add(queue, "bob")
+    assert queue.claim("cpu") is not None
+    queue.finish(first, "queued", None)
+    again = queue.claim("cpu")
+    assert again is not None
+    assert (again.id, again.attempt) == (first, 1)
+
+
 def test_changes_name_the_jobs_that_changed(queue: Queue) -> None:
     one, two = add(queue, "ann"), add(queue, "ann")
     latest, jobs = queue.changes(0)

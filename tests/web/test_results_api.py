@@ -7,8 +7,10 @@ from PIL import Image
 
 from tests.web.client import Client
 from zssr_gan.cli.main import main
+from zssr_gan.files import sha256_bytes
 from zssr_gan.imaging.sheets import LIMITS
 from zssr_gan.web.case_folder import open_case
+from zssr_gan.web.log import read_log
 from zssr_gan.web.site import Site
 
 
@@ -35,7 +37,7 @@ def case(tmp_path: Path, site: Site, client: Client, monkeypatch: pytest.MonkeyP
     return f"/api/cases/{name}"
 
 
-def test_a_result_is_shown_beside_its_plain_enlargement(tmp_path: Path, client: Client, case: str) -> None:
+def test_a_result_is_shown_beside_its_plain_enlargement(tmp_path: Path, site: Site, client: Client, case: str) -> None:
     (one,) = client.get(case).json["results"]
     assert (one["width"], one["height"], one["label"], one["bicubic"]) == (18, 16, "internal", True)
     assert not any(key.startswith("_") for key in one)
@@ -49,7 +51,13 @@ def test_a_result_is_shown_beside_its_plain_enlargement(tmp_path: Path, client: 
         with Image.open(tmp_path / "shown.png") as shown:
             assert shown.size == (18, 16), name
     assert client.get(f"{place}/record.json").json["output"]["width"] == 18
-    assert (client.get(f"{place}/file").header("content-disposition") or "").startswith("attachment")
+    saved = client.get(f"{place}/file")
+    assert (saved.header("content-disposition") or "").startswith("attachment")
+    *_, last = read_log(site.cases / "a")
+    taken = {"file": "results/1_enhance/a_x2.png", "sha256": sha256_bytes(saved.body)}
+    assert (last["act"], last["facts"]) == ("downloaded", taken)
+    assert client.send("HEAD", f"{place}/file").status == 200
+    assert read_log(site.cases / "a")[-1] == last
     assert client.get(f"{place}/lossy").status == 404
     assert client.get(f"{case}/results/none/view.png").error == "the case has no result none; load the page again."
     (listed,) = client.get("/api/cases").json

@@ -9,8 +9,9 @@ from tests.web.client import Client
 from zssr_gan.errors import SettingsError
 from zssr_gan.web import server
 from zssr_gan.web.guard import POLICY, Address
+from zssr_gan.web.log import read_log
 from zssr_gan.web.server import bind, build_app
-from zssr_gan.web.site import Site
+from zssr_gan.web.site import Site, account
 
 
 def test_the_printed_address_lets_one_browser_in(site: Site) -> None:
@@ -44,6 +45,10 @@ def test_a_restart_keeps_the_browser_signed_in(site: Site, client: Client) -> No
     assert (site.state / "sessions.json").stat().st_mode & 0o077 == 0
     assert next(iter(client.cookies.values())) not in (site.state / "sessions.json").read_text()
     assert client.post("/api/logout").status == 200
+    assert [(entry["act"], entry["user"]) for entry in read_log(site.state)] == [
+        ("signed in", account()),
+        ("signed out", account()),
+    ]
     restarted.cookies = {site.cookie: "x"}
     assert restarted.get("/api/me").status == 401
 

@@ -23,7 +23,7 @@ from zssr_gan.web.worker import preview_of
 
 
 class Place(Form):
-    """Of POST /api/jobs/J/move: a place among the jobs that wait, from 1."""
+    """Of POST /api/jobs/J/move: a place among its user's jobs that wait, from 1."""
 
     place: Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -97,7 +97,13 @@ async def resume(site: Site, request: Request, person: Person) -> Response:
 async def move(site: Site, request: Request, person: Person) -> Response:
     """POST /api/jobs/J/move."""
     form = await body(request, Place)
-    return await _change(site, request, person, lambda number: site.queue.move(number, form.place))
+
+    def move_job(number: int) -> Job:
+        job = site.queue.move(number, form.place)
+        log.append(site.case(job.case, person).folder, person.name, "job moved", job=job.id, place=form.place)
+        return job
+
+    return await _change(site, request, person, move_job)
 
 
 async def preview(site: Site, request: Request, person: Person) -> Response:

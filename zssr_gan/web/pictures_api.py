@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from zssr_gan.web import log
 from zssr_gan.web.case_folder import Case, Original
 from zssr_gan.web.pictures import CHANGED, SECONDS, key_of
 from zssr_gan.web.refusals import Refusal
@@ -20,12 +21,24 @@ _POLL_S = 0.02
 _HASHED_A_SECOND = 50_000_000  # bytes, at least
 
 PICTURE = {"cache-control": "private, max-age=3600"}  # its address names what never changes
-ATTACHMENT = {"content-security-policy": "sandbox; default-src 'none'"}
+_ATTACHMENT = {"content-security-policy": "sandbox; default-src 'none'"}
 
 
 async def picture(path: Path) -> Response:
     """A PNG as an answer."""
     return Response(await asyncio.to_thread(path.read_bytes), media_type="image/png", headers=PICTURE)
+
+
+async def download(site: Site, request: Request, person: Person, case: Case, path: Path, name: str = "") -> Response:
+    """A file to be saved, never shown as a page of this server; first the log has who takes which bytes."""
+
+    def note() -> None:
+        shown = path.relative_to(case.folder).as_posix() if path.is_relative_to(case.folder) else str(path)
+        log.append(case.folder, person.name, "downloaded", file=shown, sha256=site.hash_of(path))
+
+    if request.method == "GET":  # HEAD takes nothing
+        await asyncio.to_thread(note)
+    return FileResponse(path, media_type="application/octet-stream", filename=name or path.name, headers=_ATTACHMENT)
 
 
 async def wait_for(work: Future[None], seconds: float) -> bool:
@@ -85,16 +98,14 @@ async def view(site: Site, request: Request, person: Person) -> Response:
 
 
 async def file(site: Site, request: Request, person: Person) -> Response:
-    """GET .../originals/O/file: its bytes, to be saved, never shown as a page of this server."""
+    """GET .../originals/O/file: its bytes, to be saved."""
     case, original = await _original(site, request, person)
     path = case.path_of(original)
     if not path.is_file():
         raise Refusal(404, f"{original.name}: is not there any more.")
     if await asyncio.to_thread(site.hash_of, path) != original.sha256:
         raise Refusal(409, f"{original.name}: {CHANGED}.")
-    return FileResponse(
-        path, media_type="application/octet-stream", filename=Path(original.path).name, headers=ATTACHMENT
-    )
+    return await download(site, request, person, case, path)
 
 
 async def look_again(site: Site, request: Request, person: Person) -> Response:

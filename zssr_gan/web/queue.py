@@ -235,11 +235,11 @@ class Queue:
         return row is None or bool(row[0])
 
     def finish(self, number: int, state: State, message: str | None, ended: str | None = None) -> None:
-        """Note the end of a running job: done, failed, stopped, or queued again."""
+        """Note the end of a running job: done, failed, stopped, or queued again, which gives its turn back."""
         with self._database.writing() as db:
             db.execute(
-                "update jobs set state = ?, message = ?, ended = ?, stop = 0, changed = ? "
-                "where id = ? and state = 'running'",
+                "update jobs set state = ?1, message = ?2, ended = ?3, stop = 0, changed = ?4, "
+                "turn = case ?1 when 'queued' then null else turn end where id = ?5 and state = 'running'",
                 (state, message, None if state == "queued" else ended or now(), self._change(db), number),
             )
 
@@ -272,14 +272,18 @@ class Queue:
         return self.job(number)
 
     def move(self, number: int, place: int) -> Job:
-        """Give a queued job another place among those that wait, from 1. Raises QueueError: it does not wait."""
+        """Give a queued job another place among its user's that wait, from 1. Raises QueueError: it does not wait."""
         with self._database.writing() as db:
-            waiting = [row[0] for row in db.execute("select id from jobs where state = 'queued' order by place, id")]
+            own = db.execute(
+                "select id, place from jobs where state = 'queued' and user = (select user from jobs where id = ?) "
+                "order by place, id",
+                (number,),
+            ).fetchall()
+            waiting, places = [row[0] for row in own], [row[1] for row in own]
             if number not in waiting:
                 raise QueueError(f"job {number} does not wait any more, so its place cannot change")
             waiting.remove(number)
             waiting.insert(max(0, place - 1), number)
-            places = sorted(row[0] for row in db.execute("select place from jobs where state = 'queued'"))
             for one, new in zip(waiting, places, strict=True):
                 db.execute("update jobs set place = ?, changed = ? where id = ?", (new, self._change(db), one))
         return self.job(number)

@@ -16,7 +16,7 @@ from zssr_gan.web import results
 from zssr_gan.web.body import Form, body
 from zssr_gan.web.case_folder import Case, CaseError
 from zssr_gan.web.pictures import key_of
-from zssr_gan.web.pictures_api import ATTACHMENT, picture
+from zssr_gan.web.pictures_api import download, picture
 from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.site import Person, Site
 
@@ -89,9 +89,8 @@ async def record(site: Site, request: Request, person: Person) -> Response:
 
 async def file(site: Site, request: Request, person: Person) -> Response:
     """GET .../results/R/file: the result itself, to be saved."""
-    _, one = await _result(site, request, person)
-    path = _path(one, "result")
-    return FileResponse(path, media_type="application/octet-stream", filename=path.name, headers=ATTACHMENT)
+    case, one = await _result(site, request, person)
+    return await download(site, request, person, case, _path(one, "result"))
 
 
 async def lossy(site: Site, request: Request, person: Person) -> Response:
@@ -140,7 +139,7 @@ async def package(site: Site, request: Request, person: Person) -> Response:
     path = await asyncio.to_thread(results.latest_package, case)
     if path is None:
         raise Refusal(404, "no package was made of this case yet: make one first.")
-    return FileResponse(path, media_type="application/zip", filename=f"{case.id}.zip", headers=ATTACHMENT)
+    return await download(site, request, person, case, path, f"{case.id}.zip")
 
 
 async def report(site: Site, request: Request, person: Person) -> Response:

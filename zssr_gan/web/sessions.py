@@ -1,6 +1,7 @@
 """Who is signed in: a cookie of random bytes for each browser, of which the server stores the hash.
 
-Sessions outlive a restart of the server, so that an open page goes on. The address that the command prints holds a
+Sessions outlive a restart of the server, so that an open page goes on. The log beside their file has who signed in
+and out. The address that the command prints holds a
 token that lets one browser in; then it is spent, and the next one is made.
 """
 
@@ -16,6 +17,7 @@ from pydantic import TypeAdapter
 from zssr_gan.errors import OutputError, ZssrGanError
 from zssr_gan.files import atomic_write, sha256_bytes
 from zssr_gan.provenance import FileModel, read_json
+from zssr_gan.web import log
 
 LIFE_S = 7 * 24 * 3600.0  # since the last sign-in
 
@@ -63,6 +65,7 @@ class Sessions:
         self._sessions[_key(cookie)] = Session(user=user, began=time.time(), proof=proof)
         with contextlib.suppress(OutputError):  # a full disk: signed in until the server ends
             self._save()
+            log.append(self._path.parent, user, "signed in")
         return cookie
 
     def find(self, cookie: str) -> Session | None:
@@ -72,8 +75,9 @@ class Sessions:
 
     def end(self, cookie: str) -> None:
         """Sign out."""
-        if self._sessions.pop(_key(cookie), None) is not None:
+        if (session := self._sessions.pop(_key(cookie), None)) is not None:
             self._save()
+            log.append(self._path.parent, session.user, "signed out")
 
     def _save(self) -> None:
         self._sessions = {key: session for key, session in self._sessions.items() if not _is_old(session)}

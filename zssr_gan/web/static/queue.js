@@ -67,6 +67,6 @@ export function jobCard(job, { where = false, preview = false } = {}) {
     h("div", { class: "row" },
       running || job.state === "queued" ? button("Stop", act("stop"), { class: "small", "aria-label": `Stop ${job.title}` }) : null,
       ["failed", "stopped"].includes(job.state) ? button(job.state === "failed" ? "Try again" : "Go on", act("resume"), { class: "small", "aria-label": `${job.state === "failed" ? "Try again" : "Go on with"}: ${job.title}` }) : null,
-      job.state === "queued" && job.position > 1 ? button("Do this first", act("move", { place: 1 }), { class: "small", "aria-label": `Do ${job.title} first` }) : null,
+      job.state === "queued" && [...state.jobs.values()].some((one) => one.state === "queued" && one.user === job.user && one.position < job.position) ? button("Do this first", act("move", { place: 1 }), { class: "small", "aria-label": `Do ${job.title} first` }) : null,
       job.command ? h("details", { class: "inline" }, h("summary", {}, "Command"), command(job.command, "Run in the folder of the case")) : null));
 }
