@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from zssr_gan.errors import OutputError
-from zssr_gan.web.queue import Job, Queue, QueueError
+from zssr_gan.web.queue import HAND_OVER, Job, Queue, QueueError
 
 
 @pytest.fixture
@@ -12,10 +12,8 @@ def queue(tmp_path: Path) -> Queue:
     return Queue(tmp_path / "queue.sqlite")
 
 
-def add(queue: Queue, user: str, case: str = "a", above: int = 0) -> Job:
-    return queue.add(
-        case, user, "enhance", lambda n: ["enhance", "x y.png", "-o", f"results/{n}_enhance"], "t", above=above
-    )
+def add(queue: Queue, user: str, case: str = "a", above: int = 0, kind: str = "enhance") -> Job:
+    return queue.add(case, user, kind, lambda n: ["enhance", "x y.png", "-o", f"results/{n}_enhance"], "t", above=above)
 
 
 def test_a_job_is_the_command_line_that_is_shown(queue: Queue) -> None:
@@ -36,6 +34,14 @@ def test_users_take_turns_as_their_positions_say(queue: Queue) -> None:
     while (job := queue.claim("cpu")) is not None:
         claimed.append(job.id)
     assert claimed == expected
+
+
+def test_reports_and_packages_wait_for_no_other_job(queue: Queue) -> None:
+    long = [add(queue, "ann") for _ in range(3)]
+    report, package = add(queue, "ann", kind="report"), add(queue, "ann", kind="package")
+    assert [queue.job(job.id).position for job in (*long, report, package)] == [1, 2, 3, 1, 2]
+    claimed = [queue.claim(worker) for worker in (HAND_OVER, "cpu", HAND_OVER, HAND_OVER, "cpu")]
+    assert [job and job.id for job in claimed] == [report.id, long[0].id, package.id, None, long[1].id]
 
 
 def test_each_job_is_claimed_once_by_several_workers(queue: Queue) -> None:

@@ -21,7 +21,7 @@ from zssr_gan.inference.verify import verify_record
 from zssr_gan.settings.base import write_yaml
 from zssr_gan.web import log
 from zssr_gan.web.case_folder import SERVER_FOLDER, Case, create_case
-from zssr_gan.web.queue import Job, Queue
+from zssr_gan.web.queue import HAND_OVER, Job, Queue
 from zssr_gan.web.worker import _Worker, preview_of
 
 TINY = {
@@ -30,7 +30,7 @@ TINY = {
     "refinement": {"back_projections": 1},
 }
 
-Start = Callable[[], Running]
+Start = Callable[..., Running]
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def start(case: Case) -> Iterator[Start]:
     """What starts a worker; all end with the test."""
     started: list[Running] = []
 
-    def begin() -> Running:
-        started.append(Running("tests.web.workers", str(case.folder.parent)))
+    def begin(device: str = "cpu") -> Running:
+        started.append(Running("tests.web.workers", str(case.folder.parent), device))
         return started[-1]
 
     yield begin
@@ -127,7 +127,7 @@ def test_the_log_has_the_hash_of_a_report(case: Case, queue: Queue, start: Start
         return queue.add(case.id, "ann", "report", lambda _n: argv, "Report")
 
     first, second, refused = report(), report("--overwrite"), report()
-    start().until(lambda: ended(queue, first, second, refused), 60)
+    start(HAND_OVER).until(lambda: ended(queue, first, second, refused), 60)
     files = {
         entry["facts"]["job"]: entry["facts"]["files"]
         for entry in log.read_log(case.folder)
@@ -164,7 +164,7 @@ def test_a_running_job_shows_itself_stops_and_resumes(case: Case, queue: Queue, 
 def test_a_second_worker_is_refused(case: Case, queue: Queue, start: Start) -> None:
     job = enhance(queue, case, "originals/0.png", preset="slow")
     wait(start(), lambda: queue.job(job.id).state == "running")
-    code, printed, _ = Running("tests.web.workers", str(case.folder.parent), "0.2").finish()
+    code, printed, _ = Running("tests.web.workers", str(case.folder.parent), "cpu", "0.2").finish()
     assert code == 2
     assert "another zssr-gan web works on these cases on cpu" in printed
 

@@ -21,6 +21,10 @@ State = Literal["queued", "running", "done", "failed", "stopped"]
 
 _ENDED = ("done", "failed", "stopped")
 
+HAND_OVER = "hand-over"
+"""The worker of the jobs that are quick and use no device: they wait for no other kind."""
+_HANDS_OVER = "(kind in ('report', 'package'))"
+
 _SCHEMA = f"""
 create table if not exists jobs (
     id integer primary key autoincrement,
@@ -190,11 +194,15 @@ class Queue:
         return latest, self._jobs("where changed > ? order by id", since) if latest > since else []
 
     def claim(self, worker: str) -> Job | None:
-        """Take the next job: the first of the user whose last turn is longest ago; None where nothing waits."""
+        """Take the next job for a device's worker, or for `HAND_OVER`; None where nothing waits.
+
+        It is the first of the user whose last turn is longest ago.
+        """
         with self._database.writing() as db:
             row = db.execute(
-                "select id from jobs waiting where state = 'queued' order by "
-                "(select coalesce(max(turn), 0) from jobs theirs where theirs.user = waiting.user), place, id limit 1"
+                f"select id from jobs waiting where state = 'queued' and {_HANDS_OVER} = ? order by "
+                "(select coalesce(max(turn), 0) from jobs theirs where theirs.user = waiting.user), place, id limit 1",
+                (worker == HAND_OVER,),
             ).fetchone()
             if row is None:
                 return None
@@ -323,18 +331,19 @@ class Queue:
         return [Job(**job) for job in jobs]
 
     def _positions(self) -> dict[int, int]:
-        """In which order queued jobs are claimed, by number: users take turns."""
-        waiting = self._database.connection.execute(
-            "select user, id from jobs where state = 'queued' order by place, id"
-        ).fetchall()
-        turns = dict(
-            self._database.connection.execute("select user, coalesce(max(turn), 0) from jobs group by user").fetchall()
-        )
-        last, order = max(turns.values(), default=0), list[int]()
-        while waiting:
-            first = min(waiting, key=lambda row: turns[row[0]])  # the first of several with the same turn
-            waiting.remove(first)
-            last += 1
-            turns[first[0]] = last
-            order.append(first[1])
-        return {number: position for position, number in enumerate(order, 1)}
+        """In which order queued jobs are claimed, by number: users take turns, and `HAND_OVER` takes its own jobs."""
+        execute, found = self._database.connection.execute, dict[int, int]()
+        for hands_over in (False, True):
+            waiting = execute(
+                f"select user, id from jobs where state = 'queued' and {_HANDS_OVER} = ? order by place, id",
+                (hands_over,),
+            ).fetchall()
+            turns = dict(execute("select user, coalesce(max(turn), 0) from jobs group by user").fetchall())
+            last = max(turns.values(), default=0)
+            for position in range(1, len(waiting) + 1):
+                first = min(waiting, key=lambda row: turns[row[0]])  # the first of several with one turn
+                waiting.remove(first)
+                last += 1
+                turns[first[0]] = last
+                found[first[1]] = position
+        return found
