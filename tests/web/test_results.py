@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ def write_track(case: Case, **changes: Any) -> None:
 
 def test_an_edited_track_is_a_new_file_that_is_logged(case: Case) -> None:
     write_track(case)
+    shutil.copyfile(case.folder / "originals" / "My-face.png", case.folder / "again")
+    case.add_original(case.folder / "again", "again.png", "ann")  # the same bytes: what was made before is of the first
     (one,) = tracks(case)
     assert (one["id"], one["original"], one["tracked"], one["lost"]) == ("4_clip", "1", 2, 1)
     corners = [[1, 1], [9, 0], [9, 9.5], [0, 9]]

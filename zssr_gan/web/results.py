@@ -27,7 +27,7 @@ def results(case: Case) -> list[Facts]:
     """The results in the order of their jobs, then those of the folder that was opened."""
     commands, found = _commands(case), []
     folders = [case.folder / "results", *([Path(case.facts.opened_from)] if case.facts.opened_from else [])]
-    by_hash = {one.sha256: one for one in case.originals()}
+    by_hash = {one.sha256: one for one in reversed(case.originals())}
     for path in (path for folder in folders for path in results_in(folder)):
         try:
             content = json.loads(path.read_bytes())
@@ -53,7 +53,7 @@ def results(case: Case) -> list[Facts]:
 
 def tracks(case: Case) -> list[Facts]:
     """The tracks by the numbers of their jobs; edited ones follow the track that they were made of."""
-    by_hash, found = {one.sha256: one.id for one in case.originals()}, []
+    by_hash, found = {one.sha256: one.id for one in reversed(case.originals())}, []
     for path in sorted((case.folder / "tracks").glob("*.json"), key=lambda path: (job_number(path), path.stem)):
         try:
             content = json.loads(path.read_bytes())

@@ -91,7 +91,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
     }
     rightPick.disabled = mode === "evidence";
     fill();
-    readout.textContent = size(width, height);
+    said();
     blink();
     if (fitted) fit();
   }
