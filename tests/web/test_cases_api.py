@@ -61,6 +61,9 @@ def test_a_folder_is_opened_and_not_changed(tmp_path: Path, client: Client) -> N
     assert [one["name"] for one in case["originals"]] == ["clip.mkv"]
     assert [(path, path.stat().st_mtime_ns) for path in folder.rglob("*")] == before
     assert client.post("/api/cases/open", {"folder": str(tmp_path / "none")}).status == 400
+    for inside in ("cases", "cases/footage/results", ""):
+        refused = client.post("/api/cases/open", {"folder": str(tmp_path / inside)})
+        assert refused.error.endswith("the cases of this server lie there; open them from the list.")
     for name in ("a\0b", "../..", ".", "~nobody-of-that-name"):
         assert client.post("/api/cases/open", {"folder": name}).status == 400
 
@@ -120,6 +123,13 @@ def test_an_original_that_was_changed_is_not_shown(client: Client, tmp_path: Pat
     (tmp_path / "other" / "a.png").write_bytes(whole)
     other = client.post("/api/cases/open", {"folder": str(tmp_path / "other")}).json["id"]
     assert client.get(f"/api/cases/{other}/originals/1/view.png").status == 200  # the same hash, and these bytes
+
+
+def test_what_a_kill_left_of_a_deleted_case_goes_at_the_next_start(site: Site) -> None:
+    left = site.state / "deleted-a" / "originals"
+    left.mkdir(parents=True)
+    Site(site.cases, site.address, decoder=site.pictures.decoder)
+    assert not left.parent.exists()
 
 
 def test_a_case_that_cannot_be_read_is_named(site: Site, client: Client) -> None:

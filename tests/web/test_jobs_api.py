@@ -3,7 +3,7 @@ import contextlib
 
 from tests.web.client import Client
 from zssr_gan.web.log import read_log
-from zssr_gan.web.site import Site
+from zssr_gan.web.site import Person, Site
 from zssr_gan.web.worker import preview_of
 
 
@@ -58,6 +58,20 @@ def test_an_open_page_is_told_what_changes(site: Site, client: Client) -> None:
     assert stopped.endswith(b'\n\nevent: case\ndata: {"id": "a"}\n\n')
     assert changed == b'event: case\ndata: {"id": "a"}\n\n'
     assert rest == []
+
+
+def test_whoever_sees_a_case_is_told_that_it_is_deleted(site: Site, client: Client) -> None:
+    client.post("/api/cases", {"title": "a"})
+    me = Person("ann", admin=True)
+
+    async def listen() -> bytes:
+        page = site.events.listen(lambda case: site.sees(me, case))
+        await anext(page)
+        gone = await asyncio.to_thread(client.send, "DELETE", "/api/cases/a", [b'{"title": "a"}'])
+        assert gone.status == 200
+        return await asyncio.wait_for(anext(page), 5)
+
+    assert asyncio.run(listen()) == b'event: case\ndata: {"id": "a"}\n\n'
 
 
 def test_the_events_of_a_page_end_with_its_session(site: Site, client: Client) -> None:

@@ -61,6 +61,13 @@ def package(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_a_folder_is_no_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(tmp_path)]) == 2
+    assert f"make the package of a case first: zssr-gan case package {tmp_path} -o case.zip" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
 def test_a_package_is_checked_and_made_again(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(package), "--rerun"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -68,6 +68,7 @@ def test_a_picture_becomes_a_case(tmp_path: Path, page: Page, url: str) -> None:
     assert page.value("document.documentElement.scrollWidth <= innerWidth")
     upload_goes_on_in_another_window(tmp_path, page)
     assert complaints(page, url) == []
+    case_is_deleted_in_another_window(page)
 
 
 def upload_goes_on_in_another_window(folder: Path, page: Page) -> None:
@@ -91,6 +92,18 @@ def upload_goes_on_in_another_window(folder: Path, page: Page) -> None:
     sent = [event["params"]["request"] for event in page.events if event["method"] == "Network.requestWillBeSent"]
     offsets = [one["headers"]["Upload-Offset"] for one in sent if "Upload-Offset" in one["headers"]]
     assert offsets[-1] == "100"
+
+
+def case_is_deleted_in_another_window(page: Page) -> None:
+    delete = """(async () => {
+        const headers = {"X-Zssr-Gan": "1"}, place = `/api/cases/${location.hash.split("/")[2]}`;
+        const {title} = await (await fetch(place)).json();
+        await fetch(place, {method: "DELETE", headers, body: JSON.stringify({title})});
+    })()"""
+    page.value(delete)
+    page.wait(
+        "location.hash === '#/' && document.querySelector('.notice.error')?.innerText.includes('there is no case')"
+    )
 
 
 @pytest.mark.slow

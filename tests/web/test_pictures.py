@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import threading
 import time
 import zlib
 from pathlib import Path
@@ -56,6 +57,22 @@ def test_a_bomb_and_a_crash_are_one_sentence_on_one_file(tmp_path: Path, picture
                 pictures.make(path.name, "look_at_image", look(path)).result(60)
             assert refused.value.status == 422
     assert decoder.decode("no such work", {}, 30) == "cannot be decoded (KeyError: 'no such work')"
+
+
+def test_frames_that_take_long_hold_no_thumbnail(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on = threading.Event()
+
+    def decode(task: str, *_rest: object) -> None:
+        if task == "show_frames":
+            goes_on.wait(60)
+
+    monkeypatch.setattr(pictures.decoder, "decode", decode)
+    frames = [pictures.make("video", "show_frames", {}, once=f"frames-{number}") for number in range(9)]
+    pictures.make("image", "look_at_image", {}).result(5)
+    assert not any(frame.done() for frame in frames)
+    goes_on.set()
+    for frame in frames:
+        frame.result(5)
 
 
 def test_what_a_killed_decoder_did_not_finish_is_tried_again(

@@ -12,6 +12,7 @@ from zssr_gan.imaging.sheets import LIMITS
 from zssr_gan.web.case_folder import open_case
 from zssr_gan.web.log import read_log
 from zssr_gan.web.site import Site
+from zssr_gan.web.worker import preview_of
 
 
 @pytest.fixture
@@ -70,4 +71,11 @@ def test_a_result_is_shown_beside_its_plain_enlargement(tmp_path: Path, site: Si
     assert client.get(f"{case}/estimates/1/plot.png").status == 404
     wrong = client.post(f"{case}/jobs", {"kind": "enhance", "originals": ["7"], "options": {}})
     assert wrong.status == 400
+    # Nothing of a case outlives it.
+    assert [*(site.state / "pictures").iterdir()]
+    preview = preview_of(site.cases, 1)
+    preview.parent.mkdir()
+    preview.touch()
+    assert client.send("DELETE", case, [b'{"title": "a"}']).status == 200
+    assert [*(site.state / "pictures").iterdir(), *preview.parent.iterdir()] == []
     assert {method["id"] for method in client.get("/api/methods").json} >= {"fast", "fuse"}

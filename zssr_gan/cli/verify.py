@@ -1,12 +1,13 @@
 """`zssr-gan verify`: results against their records, and whole cases by their packages."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zssr_gan.cli.exit_codes import running
-from zssr_gan.errors import ZssrGanError
+from zssr_gan.errors import SettingsError, ZssrGanError
 
 if TYPE_CHECKING:
     from zssr_gan.inference.verify import Verification
@@ -34,6 +35,11 @@ def verify(
 
         for path in records:
             try:
+                if path.is_dir():
+                    raise SettingsError(
+                        f"{path}: is a folder; name a record, or make the package of a case first: "
+                        f"zssr-gan case package {shlex.quote(str(path))} -o case.zip"
+                    )
                 if path.suffix.lower() == ".zip":
                     checks = verify_package(path, lambda record: _verify(record, bar, rerun=rerun))
                 else:

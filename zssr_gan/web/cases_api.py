@@ -17,9 +17,10 @@ from zssr_gan.web.case_folder import Case, Original
 from zssr_gan.web.pictures_api import facts_of, look, wait_for
 from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.results import estimates, results, tracks
-from zssr_gan.web.results_api import public
+from zssr_gan.web.results_api import keys_of, public
 from zssr_gan.web.site import Person, Site, job_facts
 from zssr_gan.web.uploads import CHUNK_BYTES, PROOF_BYTES, Upload
+from zssr_gan.web.worker import preview_of
 
 _PATIENCE_S = 3.0  # for the facts of a file that just came
 
@@ -87,6 +88,9 @@ async def open_folder(site: Site, request: Request, person: Person) -> Response:
         folder = folder.expanduser()
     if not folder.is_absolute():
         raise Refusal(400, f"{form.folder}: give the whole path of the folder, such as {Path.home() / 'footage'}.")
+    place, cases = folder.resolve(), site.cases.resolve()
+    if place.is_relative_to(cases) or cases.is_relative_to(place):
+        raise Refusal(400, f"{folder}: the cases of this server lie there; open them from the list.")
     return await _answer(site, await asyncio.to_thread(case_folder.open_folder, site.cases, folder, person.name))
 
 
@@ -116,9 +120,13 @@ async def delete_case(site: Site, request: Request, person: Person) -> Response:
         case = site.case(request.path_params["case"], person)
         if form.title != case.facts.title:
             raise Refusal(400, f"to delete this case, type its title: {case.facts.title}")
+        jobs, shown = site.queue.jobs(case.id), keys_of(case)
         site.queue.forget(case.id)
         site.uploads.drop_all(case.id)
-        case_folder.delete_case(case, person.name)
+        site.events.changed(case.id, lambda: case_folder.delete_case(case, person.name))
+        site.pictures.forget(shown)
+        for job in jobs:
+            preview_of(site.cases, job.id).unlink(missing_ok=True)
 
     await asyncio.to_thread(delete)
     return JSONResponse({})

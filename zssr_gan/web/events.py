@@ -45,10 +45,12 @@ class Events:
         self._watcher: asyncio.Task[None] | None = None
         self._closed = False
 
-    def changed(self, case: str) -> None:
-        """Tell that something in a case changed; from any thread."""
-        for page in list(self._pages):
-            page.loop.call_soon_threadsafe(self._tell_case, page, case)
+    def changed(self, case: str, change: Callable[[], None] = lambda: None) -> None:
+        """Make a change in a case, and tell those who saw the case before it; from any thread."""
+        pages = [page for page in list(self._pages) if page.sees(case)]
+        change()
+        for page in pages:
+            page.loop.call_soon_threadsafe(page.tell, _event("case", {"id": case}))
 
     async def listen(self, sees: Sees, is_admitted: Callable[[], bool] = lambda: True) -> AsyncIterator[bytes]:
         """The events of one page, as they are sent.
@@ -79,10 +81,6 @@ class Events:
         self._closed = True
         for page in list(self._pages):
             page.loop.call_soon_threadsafe(page.tell, None)
-
-    def _tell_case(self, page: _Page, case: str) -> None:
-        if page.sees(case):
-            page.tell(_event("case", {"id": case}))
 
     async def _watch(self) -> None:
         since, _ = await asyncio.to_thread(self._queue.changes, 1 << 62)

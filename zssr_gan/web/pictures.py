@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,6 +154,7 @@ class Pictures:
     def __init__(self, folder: Path, decoder: Decoder | None = None) -> None:
         self._folder, self.decoder = folder, decoder or Decoder()
         self._quick = ThreadPoolExecutor(_AT_ONCE, "pictures")
+        self._steps = ThreadPoolExecutor(_AT_ONCE, "steps")  # frames far into a video take long, and hold nothing else
         self._long = ThreadPoolExecutor(1, "frames")
         self._lock, self._made = threading.Lock(), 0
         self._facts: dict[str, dict[str, Any]] = {}
@@ -188,6 +189,12 @@ class Pictures:
         for path in (self._folder / key).glob("*.problem"):
             path.unlink(missing_ok=True)
 
+    def forget(self, keys: Iterable[str]) -> None:
+        """Delete what is stored of files."""
+        for key in keys:
+            self._facts.pop(key, None)
+            shutil.rmtree(self._folder / key, ignore_errors=True)
+
     def make(
         self,
         key: str,
@@ -206,7 +213,7 @@ class Pictures:
         with self._lock:
             running = self._running.get((folder, once))
             if running is None:
-                pool = self._long if long else self._quick
+                pool = self._long if long else self._steps if task == "show_frames" else self._quick
                 running = pool.submit(self._make, key, task, once, arguments, LONG_SECONDS if long else seconds)
                 self._running[folder, once] = running
                 running.add_done_callback(lambda _done: self._running.pop((folder, once), None))
@@ -236,8 +243,8 @@ class Pictures:
 
     def close(self) -> None:
         """End what is being made."""
-        self._quick.shutdown(wait=False, cancel_futures=True)
-        self._long.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._quick, self._steps, self._long):
+            pool.shutdown(wait=False, cancel_futures=True)
         self.decoder.close()
 
     def _prune(self) -> None:

@@ -156,6 +156,12 @@ def public(one: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in one.items() if not name.startswith("_")}
 
 
+def keys_of(case: Case) -> set[str]:
+    """The names under which pictures of a case's files are stored."""
+    made = {path for one in results.results(case) for path in one["_paths"].values()}
+    return {key_of(path) for path in made} | {key_of(case.path_of(one), one.sha256) for one in case.originals()}
+
+
 async def _result(site: Site, request: Request, person: Person) -> tuple[Case, dict[str, Any]]:
     return await _found(site, request, person, results.results, "result")
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import getpass
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,6 +84,8 @@ class Site:
         self.cases, self.address, self.device = cases, address, device
         self._users_file = users
         self.state = cases / SERVER_FOLDER
+        for gone in self.state.glob("deleted-*"):  # a kill came before all of a deleted case was removed
+            shutil.rmtree(gone, ignore_errors=True)
         self._memo = Memo()
         self.sessions = Sessions(self.state / "sessions.json", on_token)
         self.uploads = Uploads(self.state / "uploads", upload_limit_bytes)

@@ -54,6 +54,7 @@ function top() {
 server.refused = (refusal) => {
   shown.leave?.();
   shown = { key: null, update() {} };
+  document.getElementById("lost").hidden = true;
   document.getElementById("queue").replaceChildren();
   login(main, refusal, start);
 };
@@ -63,6 +64,10 @@ listen((what, facts) => {
     const banner = document.getElementById("lost");
     banner.hidden = !facts;
     banner.textContent = facts ? "The connection to zssr-gan web is lost. Jobs that run go on; the page tries again by itself." : "";
+  }
+  if (what === "gone") {
+    notice(facts.message, { error: true });
+    location.hash = "#/";
   }
   if (what === "ended" && innerWidth <= 900) notice(`${facts.title}: ${facts.state === "failed" ? facts.message ?? "failed" : "done"}`, { error: facts.state === "failed" });
   if (what === "case" && state.open) top();

@@ -5,7 +5,7 @@ export const state = { me: null, methods: [], jobs: new Map(), open: null, watch
 
 const listeners = new Set();
 
-/** Call `listener(what, facts)` after a change: "job", "ended" (a job), "case", "upload" or "lost"; what comes back ends it. */
+/** Call `listener(what, facts)` after a change: "job", "ended" (a job), "case", "gone", "upload" or "lost"; what comes back ends it. */
 export function listen(listener) {
   listeners.add(listener);
   return () => listeners.delete(listener);
@@ -26,7 +26,13 @@ export function changed(what, facts) {
 export async function refresh() {
   const id = state.open?.id;
   if (!id) return;
-  const found = await fetchCase(id);
+  let found;
+  try {
+    found = await fetchCase(id);
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    return changed("gone", error); // deleted in another window
+  }
   if (state.open?.id !== id) return;
   state.open = found;
   changed("case");
