@@ -140,7 +140,7 @@ def _has_surplus(data: bytes, image: Image.Image, last: _Scan | None) -> bool:
     begin += 2 + int.from_bytes(data[begin + 2 : begin + 4])
     scan = data.rstrip(b"\xff")  # fill bytes before a marker
     needed = scan.rstrip(b"\0")
-    filled = needed + bytes(2)  # of which the last pixels may have need: 0xFF 0 is one byte of them
+    filled = needed + bytes(needed.endswith(b"\xff"))  # 0xFF 0 is one byte of pixels
     incomplete = ImageError("the JPEG file is damaged or truncated (its pixels are not complete)")
     many_zeros = len(scan) - len(filled) >= _SURPLUS
     if not unchanged(scan):
@@ -156,7 +156,7 @@ def _has_surplus(data: bytes, image: Image.Image, last: _Scan | None) -> bool:
         unstuffed = part.replace(b"\xff\0", b"\xff")
         zeros = len(unstuffed) - len(unstuffed.rstrip(b"\0")) - len(rest) // 8  # those that the pixels need
         # Encoders pad with ones: zeros were not written as pixels.
-        if zeros > 0 and ((rest and "0" in padding) or (zeros > 2 and len(rest) >= 8 * _SURPLUS)):
+        if (zeros > 0 and rest and "0" in padding) or (zeros > 2 and ("0" in padding or len(rest) >= 8 * _SURPLUS)):
             raise incomplete
         return len(rest.rstrip("0")) > 8 * (_SURPLUS - 1)
     data = _with_coarse_steps(data)
