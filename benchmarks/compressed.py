@@ -122,7 +122,7 @@ class Crops:
 
     def _shown(self, pixels: Tensor) -> Tensor:
         """`3 H W`, without colours where the scene has none."""
-        return rounded(luma_of(pixels)).expand(3, -1, -1) if self.gray else pixels
+        return rounded(luma_of(pixels)).repeat(3, 1, 1) if self.gray else pixels
 
     def _captured(self, scene: Tensor, group: Group) -> Image.Image:
         """The LR scene as it is read from its file, or from its video."""

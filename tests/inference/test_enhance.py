@@ -211,6 +211,15 @@ class TestKinds:
         (ignored,) = enhance_pictures([shown], asked(Degradation()), jpegs=[jpeg])
         assert ignored.request.degradation.values == Degradation()
 
+    def test_a_single_frame_of_a_video_is_taken_as_compressed(self, astronaut: Tensor) -> None:
+        """By the levels of a gray frame; not where bicubic is asked for."""
+        levels = (astronaut.mean(0, keepdim=True) * 219).round()
+        frame = Picture((levels * 255 / 219).floor() / 255, None, 8, Metadata())
+        done = enhance_picture(frame, asked())
+        assert done.request.degradation.values == Degradation(jpeg=Jpeg.of_quality(60))
+        assert any("a video's compression" in notice for notice in done.work.notices)
+        assert enhance_picture(frame, asked(Degradation())).request.degradation.values == Degradation()
+
     def test_noise_progress_and_lists_as_kernels(self, run: Run, rgb: np.ndarray) -> None:
         seen: list[Progress] = []
         assert not np.array_equal(run(rgb, noise=0.1, on_progress=seen.append), run(rgb))

@@ -27,8 +27,9 @@ _LEVELS_OF_VIDEO = [
     {math.floor(level * LEVELS / 219 + rounding) for level in range(220)} for rounding in (0.0, 0.5)
 ]  # swscale rounds down to RGB, and to the nearest to gray
 
-_FEWEST_LEVELS = 64
-"""Levels that a gray image must use: as many drawn at random miss the empty ones once in 16,000 times."""
+_FEWEST_LEVELS = 100
+"""Levels that a gray image must use: as many drawn at random miss the empty ones once in 3 million times; frames of 32
+pixels have 131 and more."""
 
 _LEAST_NOISE = 1.0
 """Levels of luma's noise that are left where a codec has not smoothed the images; of P frames at crf 23, 0.2 are."""
@@ -39,6 +40,10 @@ _LARGEST_MISFIT = 0.15
 _WEAK, _STRONG = 75, 30
 """Qualities of JPEG that stand for the compression where it has changed the images little, and much. From 25 to 60,
 results of P frames hardly differ."""
+
+_SINGLE = 60
+"""The same for a single frame, which does not tell how much: as good as lower ones where it was much (P frames), and
+costs less where it was little."""
 
 
 def is_footage(images: Sequence[Tensor]) -> bool:
@@ -51,6 +56,11 @@ def is_footage(images: Sequence[Tensor]) -> bool:
     says = [_has_repeated_colours(image) for image in coloured]
     says += [any(one <= video for video in _LEVELS_OF_VIDEO) for one in gray if len(one) >= _FEWEST_LEVELS]
     return 2 * sum(says) > len(says)
+
+
+def jpeg_of_frame(pixels: Tensor) -> Jpeg | None:
+    """JPEG that stands for the compression of a single frame `C H W` in [0, 1] of a video; None: it is no frame."""
+    return Jpeg.of_quality(_SINGLE) if is_footage([pixels]) else None
 
 
 SEEN_FOOTAGE = "the colours repeated over 2x2 pixels, or the gray levels, are those of a compressed video"

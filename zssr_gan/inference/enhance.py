@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from zssr_gan.degradation.compression import find_compression, find_phase
+from zssr_gan.degradation.footage import jpeg_of_frame
 from zssr_gan.degradation.found_compression import SetCompression
 from zssr_gan.degradation.model import Degradation, Jpeg, KernelBlur
 from zssr_gan.degradation.noise import picture_noise
@@ -189,14 +190,13 @@ def _enhance_together(
 
 
 def _with_seen_degradation(picture: Picture, request: Request, jpeg: Jpeg | None) -> Request:
-    """The request for a picture of whose camera nothing is known: with the compression, or else the noise, it shows."""
+    """The request for a picture of whose camera nothing is known: with the compression or the noise that it shows."""
     if request.degradation.source != "default" or request.shared is not None:
         return request
     pixels = seen_colours(picture)
     low, gain = _stretch_of(pixels, picture, request)
-    found = find_compression([pixels], [jpeg]).groups[0] if picture.bits == 8 else None
     compression = None
-    if found is not None and found.jpeg is not None:
+    if picture.bits == 8 and (found := find_compression([pixels], [jpeg]).groups[0]).jpeg is not None:
         compression = SetCompression.of(found, [""]).of_image("")
         again = f", saved again with {found.outer.quality}" if found.outer is not None else ""
         seen, why = Degradation(jpeg=found.jpeg), f"JPEG quality {found.quality}{again}"
@@ -204,6 +204,8 @@ def _with_seen_degradation(picture: Picture, request: Request, jpeg: Jpeg | None
         noise = shown.noise if gain == 1 else shown.noise.stretched(-low * gain, 1 / gain)
         levels, error = LEVELS * noise.sigma, LEVELS * shown.error / gain
         seen, why = Degradation(noise=noise), f"noise of {levels:.1f} +- {error:.1f} of {LEVELS} levels"
+    elif picture.bits == 8 and (frame := jpeg_of_frame(pixels)) is not None:
+        seen, why = Degradation(jpeg=frame), f"a video's compression, taken as JPEG quality {frame.quality}"
     else:
         return request
     why = f"the picture shows {why}, which is learnt against (--degradation bicubic ignores it)"
@@ -224,11 +226,8 @@ def _with_phase(picture: Picture, request: Request) -> Request:
 
 def _stretch_of(pixels: Tensor, picture: Picture, request: Request) -> tuple[float, float]:
     """`stretch_of` a 16-bit picture that is learnt from alone; not with compression, whose levels are of 8 bits."""
-    return stretch_of(pixels) if _may_be_stretched(picture, request) else (0.0, 1.0)
-
-
-def _may_be_stretched(picture: Picture, request: Request) -> bool:
-    return picture.bits == 16 and request.shared is None and request.degradation.values.jpeg is None
+    alone = picture.bits == 16 and request.shared is None and request.degradation.values.jpeg is None
+    return stretch_of(pixels) if alone else (0.0, 1.0)
 
 
 def _make_job(
