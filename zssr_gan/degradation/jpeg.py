@@ -121,7 +121,7 @@ def _quantised(levels: Tensor, table: Table, offset: float = 128) -> Tensor:
 
 def _rounded(x: Tensor) -> Tensor:
     """Rounded, with the gradient of not rounding."""
-    return x + (x.round() - x).detach()
+    return x + (x.round() - x).detach() if x.requires_grad else x.round()
 
 
 _COSINES = torch.from_numpy(

@@ -200,20 +200,19 @@ class PairSource(PerNetwork):
         left_S = _pick(draws[:, 3], columns - side // fx + 1)
         image_S, symmetry_S, top_S, left_S = upload(torch.stack([image_S, symmetry_S, top_S, left_S]), self.device)
 
-        def gather(images: Tensor, fy: int, fx: int, height: int, width: int) -> Tensor:
+        def places(fy: int, fx: int, height: int, width: int) -> tuple[Tensor, Tensor]:
             maps = dihedral.index_maps(height, width, self.symmetries, self.device)
             row_S, column_S = (m[symmetry_S] for m in maps)
-            row_S, column_S = row_S + top_S[:, None, None] * fy, column_S + left_S[:, None, None] * fx
-            return images[image_S[:, None, None], :, row_S, column_S].movedim(-1, 1)
+            return row_S + top_S[:, None, None] * fy, column_S + left_S[:, None, None] * fx
 
+        def gather(images: Tensor, rows_and_columns: tuple[Tensor, Tensor]) -> Tensor:
+            return images[image_S[:, None, None], :, *rows_and_columns].movedim(-1, 1)
+
+        here = places(fy, fx, side, side)
+        lr = here if (fy, fx) == (1, 1) else places(1, 1, side // fy, side // fx)
         learn = image.learn_N1HW
-        mask = (
-            torch.ones(len(draws), 1, side, side, device=self.device)
-            if learn is None
-            else gather(learn, fy, fx, side, side)
-        )
-        x = gather(image.input_NCJL, 1, 1, side // fy, side // fx)
-        return x, gather(image.target_NCHW, fy, fx, side, side), mask
+        mask = torch.ones(len(draws), 1, side, side, device=self.device) if learn is None else gather(learn, here)
+        return gather(image.input_NCJL, lr), gather(image.target_NCHW, here), mask
 
     def _warp(
         self, image: _TrainingImage, image_S: Tensor, symmetry_S: Tensor, draws: Tensor, side: int
