@@ -20,6 +20,7 @@ from zssr_gan.degradation import estimator
 from zssr_gan.degradation import estimator as estimating
 from zssr_gan.degradation.estimate import Estimate, encode_estimate, read_estimate
 from zssr_gan.degradation.estimator import gather
+from zssr_gan.degradation.model import Degradation
 from zssr_gan.degradation.plot import picture_path
 from zssr_gan.files import sha256_file
 from zssr_gan.provenance import is_ours
@@ -179,3 +180,18 @@ def test_large_images_are_cut_at_the_blocks_of_their_compression(
     (one,) = gather([tmp_path / "a.png"]).evidence
     assert one.pixels.shape == (1, 64, 64)
     assert round(float(one.pixels[0, 0, 0]) * 255) == 8
+
+
+def test_a_camera_is_set_by_hand(tmp_path: Path) -> None:
+    path = tmp_path / "camera.json"
+    done = call("set", "--blur", 0.8, "--noise", 3, "--jpeg", 70, "-o", path)
+    assert done.exit_code == 0, done.output
+    found = read_estimate(path)
+    assert found.given
+    assert found.summary == "blur of 0.80 x 0.80 LR pixels at 0 degrees, noise 3.0/255, JPEG quality 70"
+    with Image.open(picture_path(path)) as picture:
+        assert picture.size[0] > 500
+    assert call("set", "-o", path).exit_code == 2
+    assert call("set", "--overwrite", "-o", path).exit_code == 0
+    assert read_estimate(path).degradation == Degradation()
+    assert call("set", "--noise", 128, "-o", tmp_path / "b.json").exit_code == 2

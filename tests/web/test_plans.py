@@ -6,7 +6,8 @@ import pytest
 import typer.main
 from PIL import Image
 
-from zssr_gan.cli.main import app
+from zssr_gan.cli.main import app, main
+from zssr_gan.degradation.model import Jpeg
 from zssr_gan.inference.case import decide_init
 from zssr_gan.inference.options import make_request
 from zssr_gan.inference.outputs import plan_run
@@ -17,6 +18,7 @@ from zssr_gan.web.commands import plan_json, queue_job
 from zssr_gan.web.methods import METHODS, PRESETS, Fusion
 from zssr_gan.web.plans import FOLLOWED_SIDE, Body, CommandError, plan
 from zssr_gan.web.queue import Queue
+from zssr_gan.web.results import estimates
 
 
 @pytest.fixture
@@ -102,6 +104,8 @@ def test_a_plan_is_a_command_that_the_program_takes(
         ("fuse", IMAGES, {"reference": "3"}, "not among"),
         ("compare", IMAGE, {"methods": ["/etc/x.yaml"]}, "no method"),
         ("package", [], {"x": 1}, "x"),
+        ("camera", [], {"blur": 9}, "blur"),
+        ("camera", [], {"jpeg": 0}, "jpeg"),
     ],
 )
 def test_what_is_not_possible_is_one_sentence(
@@ -127,6 +131,23 @@ def test_the_label_is_the_one_that_the_run_will_give(case: Case, tmp_path: Path)
     assert label(faces, 128, degradation="bicubic") == "internal"
     assert label(faces, 128) == "case"  # the camera is estimated from all
     assert label(faces[:1], 32, degradation="3") == "case"
+
+
+def test_a_camera_set_by_hand_is_assumed_as_typed(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan(case, Body(kind="camera", options={"blur": 0.8, "noise": 3, "jpeg": 70}), {})
+    monkeypatch.chdir(case.folder)
+    assert main(made.argv(9)) == 0
+    (shown,) = (one for one in estimates(case) if one["id"] == "9")
+    assert shown["by_hand"]
+    assert shown["why"].startswith("a person set these values")
+    enhanced = plan(case, Body(kind="enhance", originals=IMAGE, options={"degradation": "9"}), {})
+    assert enhanced.label == "internal"  # nothing was read from pictures
+    request = make_request(preset="fast", degradation=Path("results/9_camera/camera.json"))
+    assert request.estimate is not None
+    degradation = request.estimate.degradation
+    assert degradation.noise is not None
+    assert degradation.noise.sigma == pytest.approx(3 / 255)
+    assert degradation.jpeg == Jpeg.of_quality(70)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (100, 30), (30, 100), (65, 64), (500, 7), (8, 512), (8, 513)])

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from zssr_gan.errors import OutputError
-from zssr_gan.web.queue import HAND_OVER, Job, Queue, QueueError
+from zssr_gan.web.queue import QUICK, Job, Queue, QueueError
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_reports_and_packages_wait_for_no_other_job(queue: Queue) -> None:
     long = [add(queue, "ann") for _ in range(3)]
     report, package = add(queue, "ann", kind="report"), add(queue, "ann", kind="package")
     assert [queue.job(job.id).position for job in (*long, report, package)] == [1, 2, 3, 1, 2]
-    claimed = [queue.claim(worker) for worker in (HAND_OVER, "cpu", HAND_OVER, HAND_OVER, "cpu")]
+    claimed = [queue.claim(worker) for worker in (QUICK, "cpu", QUICK, QUICK, "cpu")]
     assert [job and job.id for job in claimed] == [report.id, long[0].id, package.id, None, long[1].id]
 
 

@@ -21,7 +21,7 @@ from zssr_gan.inference.verify import verify_record
 from zssr_gan.settings.base import write_yaml
 from zssr_gan.web import log
 from zssr_gan.web.case_folder import SERVER_FOLDER, Case, create_case
-from zssr_gan.web.queue import HAND_OVER, Job, Queue
+from zssr_gan.web.queue import QUICK, Job, Queue
 from zssr_gan.web.worker import _Worker, preview_of
 
 TINY = {
@@ -127,7 +127,7 @@ def test_the_log_has_the_hash_of_a_report(case: Case, queue: Queue, start: Start
         return queue.add(case.id, "ann", "report", lambda _n: argv, "Report")
 
     first, second, refused = report(), report("--overwrite"), report()
-    start(HAND_OVER).until(lambda: ended(queue, first, second, refused), 60)
+    start(QUICK).until(lambda: ended(queue, first, second, refused), 60)
     files = {
         entry["facts"]["job"]: entry["facts"]["files"]
         for entry in log.read_log(case.folder)

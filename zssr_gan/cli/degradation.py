@@ -94,6 +94,55 @@ def estimate(
     raise typer.Exit(1 if gathered.failures else 0)
 
 
+@app.command("set", no_args_is_help=True)
+def set_by_hand(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The .json file to write.")],
+    blur: Annotated[
+        float,
+        typer.Option(min=0, max=8, help="Standard deviation of a round Gaussian in pixels of the images; 0: none."),
+    ] = 0,
+    noise: Annotated[
+        float, typer.Option(min=0, max=127, help="Standard deviation in levels of 255 at medium brightness; 0: none.")
+    ] = 0,
+    jpeg: Annotated[
+        int | None, typer.Option(min=1, max=100, metavar="QUALITY", help="JPEG quality, as libjpeg counts it.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write what a person knows of the camera as a file for `--degradation`; nothing is estimated.
+
+    ```
+    zssr-gan degradation set --blur 0.8 --noise 3 --jpeg 70 -o camera.json
+    zssr-gan enhance faces/ -o out/ --degradation camera.json
+    ```
+
+    The record of a result says that the values were set by hand. Beside the file comes a picture of it.
+
+    Exit codes: 0 done, 2 usage, or a file that exists.
+    """
+    with running() as bar:
+        from zssr_gan.degradation.estimate import given_estimate
+        from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
+        from zssr_gan.degradation.plot import picture_path, write_estimate
+        from zssr_gan.imaging.colour import LEVELS
+        from zssr_gan.inference.outputs import check_new_files
+
+        if output.suffix.lower() != ".json":
+            raise OutputError(f"-o {output}: an estimate is a .json file, with a .png beside it")
+        targets = [output, picture_path(output)]
+        check_new_files(targets, [], overwrite=overwrite)
+        camera = Degradation(
+            blur=GaussianBlur(sigma_major=blur, sigma_minor=blur) if blur else None,
+            noise=Noise(sigma=noise / LEVELS) if noise else None,
+            jpeg=None if jpeg is None else Jpeg.of_quality(jpeg),
+        )
+        found = given_estimate(camera, "a person set these values; nothing was read from images")
+        with uninterrupted():
+            write_estimate(found, output, replaceable=targets if overwrite else ())
+        bar.result(f"{output}, and its picture {picture_path(output)}")
+        _show(found, bar)
+
+
 @app.command(no_args_is_help=True)
 def show(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="What `degradation estimate` wrote.")],

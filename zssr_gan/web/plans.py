@@ -8,17 +8,17 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.provenance import Label, first_problem
 from zssr_gan.settings.zeroshot import is_small, learns_on_all
-from zssr_gan.web import results
+from zssr_gan.web import forms, results
 from zssr_gan.web.body import Form
 from zssr_gan.web.case_folder import Case, Original
-from zssr_gan.web.methods import PRESETS, Fusion, Preset
+from zssr_gan.web.methods import PRESETS, Fusion
 
 Size = tuple[int, int, int]
 """Width and height in pixels, and frames: 1 of an image."""
@@ -38,51 +38,11 @@ class CommandError(ZssrGanError):
 _MEANS: Mapping[Fusion, str] = {"fuse": "none", "fuse-own": "own"}
 
 
-_Index = Annotated[int, Field(ge=0, le=10**6)]
-_Place = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
-_Name = Annotated[str, Field(max_length=200)]
-
-
-class _Nothing(Form):
-    pass
-
-
-class _Enhance(Form):
-    method: Preset = "fast"
-    scale: Literal[2, 3, 4] = 2
-    degradation: _Name = "auto"
-    region: tuple[_Index, _Index, _Index, _Index] | None = None
-
-
-class _Track(Form):
-    frame: _Index
-    region: tuple[_Index, _Index, _Index, _Index] | None = None
-    corners: Annotated[list[tuple[_Place, _Place]], Field(min_length=4, max_length=4)] | None = None
-
-
-class _Fuse(Form):
-    method: Fusion = "fuse"
-    track: _Name | None = None
-    reference: _Name | None = None
-    frames: Annotated[int, Field(ge=2, le=1000)] | None = None
-    scale: Literal[1, 2, 3, 4] = 2
-
-
-class _Video(Form):
-    method: Preset = "fast"
-    track: _Name | None = None
-    scale: Literal[2, 3, 4] = 2
-
-
-class _Compare(Form):
-    methods: Annotated[list[_Name], Field(min_length=1, max_length=8)] = Field(default=[*PRESETS])
-
-
 class Body(Form):
     """Of POST plan and POST jobs."""
 
-    kind: Literal["degradation", "enhance", "track", "fuse", "video", "compare", "report", "package"]
-    originals: list[_Name] = Field(default=[], max_length=10_000)
+    kind: Literal["degradation", "camera", "enhance", "track", "fuse", "video", "compare", "report", "package"]
+    originals: list[forms.Name] = Field(default=[], max_length=10_000)
     options: dict[str, Any] = Field(default={})
 
 
@@ -152,7 +112,7 @@ def _only(chosen: list[Original], kind: str, what: str, *, one: bool = False) ->
 
 
 def _degradation(_case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes: Mapping[str, Size]) -> Plan:
-    _options("degradation", _Nothing, options)
+    _options("degradation", forms.Nothing, options)
     paths = [file.path for file in _only(chosen, "image", "an estimate of the camera")]
     return Plan(
         "degradation",
@@ -164,10 +124,24 @@ def _degradation(_case: Case, chosen: list[Original], options: Mapping[str, Any]
     )
 
 
+def _camera(_case: Case, _chosen: list[Original], options: Mapping[str, Any], _sizes: Mapping[str, Size]) -> Plan:
+    asked = _options("camera", forms.Camera, options)
+    jpeg = [] if asked.jpeg is None else ["--jpeg", str(asked.jpeg)]
+    values = ["--blur", f"{asked.blur:g}", "--noise", f"{asked.noise:g}", *jpeg]
+    return Plan(
+        "camera",
+        "Set the camera by hand",
+        lambda n: ["degradation", "set", *values, "-o", f"results/{n}_camera/camera.json"],
+        None,
+        "Writes blur, noise and compression as they are set; nothing is estimated.",
+    )
+
+
 def _enhance(case: Case, chosen: list[Original], options: Mapping[str, Any], sizes: Mapping[str, Size]) -> Plan:
-    asked = _options("enhance", _Enhance, options)
+    asked = _options("enhance", forms.Enhance, options)
     paths = [file.path for file in _only(chosen, "image", "enhancing pictures")]
     more = ["--preset", asked.method, "-s", str(asked.scale), "--evidence", "--skip-existing"]
+    estimate = None
     if asked.region is not None:
         _only(chosen, "image", "a region", one=True)
         _check_region(asked.region, sizes.get(chosen[0].id))
@@ -175,11 +149,12 @@ def _enhance(case: Case, chosen: list[Original], options: Mapping[str, Any], siz
     if asked.degradation == "bicubic":
         more += ["--degradation", "bicubic"]
     elif asked.degradation != "auto":
-        estimate = results.find(results.estimates(case), asked.degradation, "estimate")["_paths"]["record"]
-        more += ["--degradation", estimate.relative_to(case.folder).as_posix()]
+        estimate = results.find(results.estimates(case), asked.degradation, "estimate")
+        more += ["--degradation", estimate["_paths"]["record"].relative_to(case.folder).as_posix()]
     small = sum(is_small(*sizes[file.id][:2]) for file in chosen if file.id in sizes)
     together = learns_on_all(small, len(paths))
-    estimated = asked.degradation not in ("auto", "bicubic") or (len(paths) > 1 and asked.degradation == "auto")
+    anew = asked.degradation == "auto" and len(paths) > 1
+    estimated = anew or (estimate is not None and not estimate["by_hand"])
     sentence = "A network learns on each picture alone, and enlarges it"
     if together:
         sentence = f"One network learns on all {len(paths)} pictures, since most are tiny, and enlarges each"
@@ -191,13 +166,14 @@ def _enhance(case: Case, chosen: list[Original], options: Mapping[str, Any], siz
         f"Enhance {_named(chosen)} x{asked.scale}",
         lambda n: ["enhance", *paths, "-o", f"results/{n}_enhance/", *more],
         "case" if together or estimated else "internal",
-        f"{sentence} {asked.scale} times a side.",
+        f"{sentence} {asked.scale} times a side."
+        + " Where nothing can be estimated, the label is internal." * (anew and not together),
         (_ONE_CAMERA,) * (estimated and len(paths) > 1),
     )
 
 
 def _track(_case: Case, chosen: list[Original], options: Mapping[str, Any], sizes: Mapping[str, Size]) -> Plan:
-    asked = _options("track", _Track, options)
+    asked = _options("track", forms.Track, options)
     (video,) = _only(chosen, "video", "following a region", one=True)
     if (asked.region is None) == (asked.corners is None):
         raise CommandError("mark a rectangle or four corners in a frame first")
@@ -223,7 +199,7 @@ def _track(_case: Case, chosen: list[Original], options: Mapping[str, Any], size
 
 
 def _fuse(case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes: Mapping[str, Size]) -> Plan:
-    asked = _options("fuse", _Fuse, options)
+    asked = _options("fuse", forms.Fuse, options)
     more = ["-s", str(asked.scale), "--mean", _MEANS[asked.method]]
     if asked.track is not None:
         (video,) = _only(chosen, "video", "fusing a track", one=True)
@@ -253,7 +229,7 @@ def _fuse(case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes
 
 
 def _video(case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes: Mapping[str, Size]) -> Plan:
-    asked = _options("video", _Video, options)
+    asked = _options("video", forms.Video, options)
     (video,) = _only(chosen, "video", "enhancing a video", one=True)
     more = ["--preset", asked.method, "-s", str(asked.scale), "--lossy"]
     if asked.track is not None:
@@ -271,7 +247,7 @@ def _video(case: Case, chosen: list[Original], options: Mapping[str, Any], _size
 
 
 def _compare(_case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes: Mapping[str, Size]) -> Plan:
-    asked = _options("compare", _Compare, options)
+    asked = _options("compare", forms.Compare, options)
     known = {"bicubic", "back-projected", *PRESETS}
     if unknown := [name for name in asked.methods if name not in known]:
         raise CommandError(f"there is no method {unknown[0]} to compare; choose among {', '.join(sorted(known))}")
@@ -290,7 +266,7 @@ def _compare(_case: Case, chosen: list[Original], options: Mapping[str, Any], _s
 
 
 def _report(_case: Case, _chosen: list[Original], options: Mapping[str, Any], _sizes: Mapping[str, Size]) -> Plan:
-    _options("report", _Nothing, options)
+    _options("report", forms.Nothing, options)
     return Plan(
         "report",
         "Make the report",
@@ -301,7 +277,7 @@ def _report(_case: Case, _chosen: list[Original], options: Mapping[str, Any], _s
 
 
 def _package(_case: Case, _chosen: list[Original], options: Mapping[str, Any], _sizes: Mapping[str, Size]) -> Plan:
-    _options("package", _Nothing, options)
+    _options("package", forms.Nothing, options)
     return Plan(
         "package",
         "Make the court package",
@@ -337,6 +313,7 @@ def _count(number: int, what: str) -> str:
 
 _PLANS: Mapping[str, Callable[[Case, list[Original], Mapping[str, Any], Mapping[str, Size]], Plan]] = {
     "degradation": _degradation,
+    "camera": _camera,
     "enhance": _enhance,
     "track": _track,
     "fuse": _fuse,

@@ -21,9 +21,9 @@ State = Literal["queued", "running", "done", "failed", "stopped"]
 
 _ENDED = ("done", "failed", "stopped")
 
-HAND_OVER = "hand-over"
+QUICK = "quick"
 """The worker of the jobs that are quick and use no device: they wait for no other kind."""
-_HANDS_OVER = "(kind in ('report', 'package'))"
+_IS_QUICK = "(kind in ('camera', 'report', 'package'))"
 
 _SCHEMA = f"""
 create table if not exists jobs (
@@ -194,15 +194,15 @@ class Queue:
         return latest, self._jobs("where changed > ? order by id", since) if latest > since else []
 
     def claim(self, worker: str) -> Job | None:
-        """Take the next job for a device's worker, or for `HAND_OVER`; None where nothing waits.
+        """Take the next job for a device's worker, or for `QUICK`; None where nothing waits.
 
         It is the first of the user whose last turn is longest ago.
         """
         with self._database.writing() as db:
             row = db.execute(
-                f"select id from jobs waiting where state = 'queued' and {_HANDS_OVER} = ? order by "
+                f"select id from jobs waiting where state = 'queued' and {_IS_QUICK} = ? order by "
                 "(select coalesce(max(turn), 0) from jobs theirs where theirs.user = waiting.user), place, id limit 1",
-                (worker == HAND_OVER,),
+                (worker == QUICK,),
             ).fetchone()
             if row is None:
                 return None
@@ -331,12 +331,12 @@ class Queue:
         return [Job(**job) for job in jobs]
 
     def _positions(self) -> dict[int, int]:
-        """In which order queued jobs are claimed, by number: users take turns, and `HAND_OVER` takes its own jobs."""
+        """In which order queued jobs are claimed, by number: users take turns, and `QUICK` takes its own jobs."""
         execute, found = self._database.connection.execute, dict[int, int]()
-        for hands_over in (False, True):
+        for quick in (False, True):
             waiting = execute(
-                f"select user, id from jobs where state = 'queued' and {_HANDS_OVER} = ? order by place, id",
-                (hands_over,),
+                f"select user, id from jobs where state = 'queued' and {_IS_QUICK} = ? order by place, id",
+                (quick,),
             ).fetchall()
             turns = dict(execute("select user, coalesce(max(turn), 0) from jobs group by user").fetchall())
             last = max(turns.values(), default=0)

@@ -79,14 +79,20 @@ def tracks(case: Case) -> list[Facts]:
 def estimates(case: Case) -> list[Facts]:
     """The estimates of the camera."""
     found = []
-    records = (case.folder / "results").glob("*_degradation/*.json")
+    records = (
+        path for kind in ("degradation", "camera") for path in (case.folder / "results").glob(f"*_{kind}/*.json")
+    )
     for number, path in sorted((job_number(path.parent), path) for path in records):
         try:
             content = json.loads(path.read_bytes())
+            images = len(content["images"])
             found.append(
                 {
                     "id": str(number),
-                    "name": f"Estimate {number}, from {len(content['images'])} images",
+                    "name": f"Estimate {number}, from {images} image{'' if images == 1 else 's'}"
+                    if images
+                    else f"Set by hand ({number})",
+                    "by_hand": images == 0,
                     "summary": _summary(path) or str(content["why"]),
                     "why": str(content["why"]),
                     "certain": not content["fallback"],

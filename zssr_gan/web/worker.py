@@ -1,4 +1,4 @@
-"""The worker of a device, or of what is handed over: takes jobs from the queue, runs each command in a child process.
+"""The worker of a device, or of quick jobs: takes jobs from the queue, runs each command in a child process.
 
 What must not be lost is written in this order: the results, by the command; the line of the log with their hashes; the
 job's state. A worker that is killed in between finds the line when it starts again, and else runs the job again: the
@@ -25,14 +25,14 @@ from zssr_gan.web.case_folder import SERVER_FOLDER, Case, CaseError, open_case
 from zssr_gan.web.child import Child, Main, end_with_parent
 from zssr_gan.web.commands import expected_seconds, log_queued
 from zssr_gan.web.plans import method_of, output_of
-from zssr_gan.web.queue import HAND_OVER, Job, Queue, State
+from zssr_gan.web.queue import QUICK, Job, Queue, State
 from zssr_gan.web.time_left import TimeLeft
 
 RESUMES = frozenset({"enhance", "video"})
 """Kinds of jobs that go on with what a killed one has finished; others start anew."""
 
 _IMPORTED = ("zssr_gan.inference.batch", "zssr_gan.video.fuse_files", "zssr_gan.cli.enhance")
-_IMPORTED_TO_HAND_OVER = ("zssr_gan.web.report", "zssr_gan.web.package")
+_IMPORTED_FOR_QUICK = ("zssr_gan.web.report", "zssr_gan.web.package")
 _SECONDS_IDLE = 0.1
 _SECONDS_BETWEEN_PROGRESS = 0.3
 _SECONDS_FOR_ROOM = 2.0
@@ -47,7 +47,7 @@ def run(cases: Path, device: str, main: Main, patience_s: float = 15.0, *, serve
 
     Args:
         cases: the folder of cases.
-        device: "cpu", "cuda:0", ...: that jobs see; or `HAND_OVER`.
+        device: "cpu", "cuda:0", ...: that jobs see; or `QUICK`.
         main: the `zssr-gan` command.
         patience_s: how long a worker that ends may hold its lock.
         server: the process that started this one; it may have ended since [this one's parent].
@@ -94,14 +94,14 @@ class _Worker:
     def work(self) -> None:
         """Take one job after another, until `stop`."""
         self._until_written(lambda: self.queue.requeue(self.device))
-        hands_over = self.device == HAND_OVER
-        for module in () if hands_over else _IMPORTED:
+        quick = self.device == QUICK
+        for module in () if quick else _IMPORTED:
             importlib.import_module(module)
         self._starting = False
-        idle_since, measures = time.monotonic(), not hands_over
+        idle_since, measures = time.monotonic(), not quick
         while not self.stopping:
             if (job := self._until_written(lambda: self.queue.claim(self.device))) is not None:
-                for module in _IMPORTED_TO_HAND_OVER if hands_over else ():  # with the first job: they take memory
+                for module in _IMPORTED_FOR_QUICK if quick else ():  # with the first job: they take memory
                     importlib.import_module(module)
                 self._do(job)
                 idle_since = time.monotonic()

@@ -1,4 +1,4 @@
-"""The processes that run jobs: one a device, one that hands over. They start with the server, again when they die."""
+"""The processes that run jobs: one a device, one of quick jobs. They start with the server, again when they die."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from zssr_gan.web.queue import HAND_OVER
+from zssr_gan.web.queue import QUICK
 
 _POLL_S = 0.5
 _AGAIN_S = 5.0  # after the last start, so that one that cannot start is not started all the time
@@ -32,7 +32,7 @@ class Workers:
     async def watch(self) -> None:
         """Start workers that do not run, for as long as this runs; in the main thread, with which they end."""
         while not self._ending:
-            for device in (*self.devices, *[HAND_OVER][: len(self.devices)]):
+            for device in (*self.devices, *[QUICK][: len(self.devices)]):
                 process, started = self._processes.get(device, (None, 0.0))
                 if process is None or (process.poll() is not None and time.monotonic() - started > _AGAIN_S):
                     self._processes[device] = self._start(device), time.monotonic()

@@ -6,12 +6,15 @@ import { count } from "./format.js";
 import { jobCard } from "./queue.js";
 import { chosen, jobsOf, keep, pictures, state } from "./state.js";
 
+const isCamera = (job) => ["degradation", "camera"].includes(job?.kind);
+const FIELDS = [["blur", "Blur", "px", "8", "0.1"], ["noise", "Noise", "of 255", "127", "0.5"], ["jpeg", "JPEG quality", "1 to 100, or empty", "100", "1"]];
+
 export function show(root) {
-  const choice = chosen(state.open.id);
+  const choice = chosen(state.open.id), byHand = { blur: "0", noise: "0", jpeg: "" };
 
   function draw() {
     const picked = pictures(state.open), { estimates } = state.open;
-    const running = jobsOf(state.open.id).filter((job) => job.kind === "degradation" && ["queued", "running", "failed"].includes(job.state)).slice(-2);
+    const running = jobsOf(state.open.id).filter((job) => isCamera(job) && ["queued", "running", "failed"].includes(job.state)).slice(-2);
     redraw(root, h("h1", {}, "What did the camera do?"),
       h("p", {}, "Blur, noise and compression of the camera are undone only where they are known. They are estimated from the low-resolution pictures themselves: more pictures of one camera make it surer."),
       picked.length ? h("div", { class: "row" }, button(`Estimate from ${count(picked.length, "chosen picture")}`, estimate, { class: "primary" }), picked.length < 10 ? h("span", { class: "quiet" }, "Few pictures rarely tell a blur.") : null)
@@ -21,16 +24,28 @@ export function show(root) {
         option("auto", "What each run finds by itself", "Estimated anew, as the command does by default. Right for most cases."),
         estimates.map((one) => option(one.id, one.name, one.summary, one)),
         option("bicubic", "No blur, no noise (bicubic)", "Assumes that the pictures were made small by bicubic interpolation. Wrong for most cameras: for comparison.")),
+      h("details", { class: "part" }, h("summary", {}, "Set it by hand"),
+        h("p", {}, "Where you know the camera. Blur and noise are standard deviations: of a round blur in pixels of the original, of noise in levels. Results say that these values were set by a person."),
+        h("div", { class: "numbers" },
+          FIELDS.map(([name, title, unit, most, each]) => h("label", {}, `${title} (${unit})`, h("input", { type: "number", name, min: name === "jpeg" ? "1" : "0", max: most, step: each, inputmode: "decimal", value: byHand[name], oninput: (event) => { byHand[name] = event.target.value; } }))),
+          button("Use these values", set))),
       h("div", { class: "next" }, h("span", { class: "grow" }), link("Go on to Enhance", step("enhance"), { class: "button primary" })));
   }
 
   function option(value, title, text, estimate = null) {
     return h("div", { class: "option" },
       h("label", { class: "check" }, h("input", { type: "radio", name: "camera", value, checked: choice.camera === value, onchange: () => { choice.camera = value; } }),
-        h("span", {}, h("strong", {}, title), estimate ? h("span", { class: estimate.certain ? "badge sure" : "badge unsure" }, estimate.certain ? "sure" : "not sure") : null, h("span", { class: "block" }, text))),
+        h("span", {}, h("strong", {}, title), estimate && !estimate.by_hand ? h("span", { class: estimate.certain ? "badge sure" : "badge unsure" }, estimate.certain ? "sure" : "not sure") : null, h("span", { class: "block" }, text))),
       estimate?.why ? h("p", { class: "quiet indent" }, estimate.why) : null,
       estimate?.plot ? h("details", { class: "indent" }, h("summary", {}, `Drawn: ${estimate.name}`), h("img", { class: "plot", loading: "lazy", alt: `Blur, noise and compression of ${estimate.name}: ${estimate.summary}`, src: caseUrl(state.open.id, "estimates", estimate.id, "plot.png") })) : null);
   }
+
+  const set = () => attempt(async () => {
+    const options = Object.fromEntries(Object.entries(byHand).filter(([, text]) => text !== "").map(([name, text]) => [name, Number(text)]));
+    const job = keep(await post(caseUrl(state.open.id, "jobs"), { kind: "camera", originals: [], options }));
+    choice.camera = String(job.id); // its file has the job's number
+    draw();
+  });
 
   const estimate = () => attempt(async () => {
     const body = { kind: "degradation", originals: pictures(state.open).map((one) => one.id), options: {} };
@@ -39,5 +54,5 @@ export function show(root) {
   });
 
   draw();
-  return { update(what, facts) { if (what === "case" || (what === "job" && facts?.kind === "degradation")) draw(); } };
+  return { update(what, facts) { if (what === "case" || (what === "job" && isCamera(facts))) draw(); } };
 }

@@ -54,7 +54,7 @@ export function jobCard(job, { where = false, preview = false } = {}) {
     const found = await post(jobUrl(job, name), body);
     if (found?.id) changed("job", keep(found));
   });
-  const at = `#/case/${encodeURIComponent(job.case)}/${{ track: "mark", degradation: "camera", report: "handover", package: "handover" }[job.kind] ?? `look/job-${encodeURIComponent(job.id)}`}`;
+  const at = `#/case/${encodeURIComponent(job.case)}/${{ track: "mark", degradation: "camera", camera: "camera", report: "handover", package: "handover" }[job.kind] ?? `look/job-${encodeURIComponent(job.id)}`}`;
   return h("article", { class: `job ${job.state}`, "aria-label": `${job.title}: ${WORDS[job.state]}` },
     h("div", { class: "job-head" }, where ? link(job.title, at) : h("strong", {}, job.title), h("span", { class: `state ${job.state}` }, WORDS[job.state])),
     where && job.case !== state.open?.id ? h("p", { class: "quiet" }, `in ${job.case}`) : null,
