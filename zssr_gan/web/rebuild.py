@@ -13,7 +13,7 @@ from zssr_gan.web.names import LARGEST_JOB
 from zssr_gan.web.queue import ANY_JOB, Job, Queue
 
 _LOST = "the queue was lost before this job ended; look at its command, then go on"
-_COMMANDS = ("enhance ", "fuse ", "compare ", "degradation estimate ", "video track ", "case report ", "case package ")
+_COMMANDS = ("enhance ", "fuse ", "compare ", "degradation ", "video track ", "case report ", "case package ")
 _FOLDERS = ("originals/", "tracks/", "results/", "report/")
 
 _JOB = TypeAdapter(Job)
