@@ -16,14 +16,16 @@ def test_methods_are_measured_one_at_a_time_until_all_are(tmp_path: Path) -> Non
     given: list[list[str]] = []
 
     def main(argv: Sequence[str]) -> int:  # in a child
-        assert Path(argv[1]).is_file()
+        assert all(Path(name).is_file() for name in argv[1 : argv.index("-o")])
         time.sleep(0.1)
         return 0
 
     while measure_next(tmp_path, main, {}, lambda: False):
         given.append([one.method for one in measured(tmp_path)])
-    assert given[-1] == ["fast x2", "fast x2", "quality x2", "fast x4", "fast x3"]
-    assert [len(one) for one in given] == [1, 2, 3, 4, 5]
+    assert given[-1] == [
+        *("fast x2", "fast x2", "none x2", "fast x2", "quality x2", "fast x4", "fast x3", "own x2", "fast x2")
+    ]
+    assert [len(one) for one in given] == [*range(1, 10)]
     assert all(0.1 <= one.seconds < 2 for one in measured(tmp_path))
 
 
@@ -43,14 +45,30 @@ def test_a_broken_file_is_measured_anew(tmp_path: Path, content: str) -> None:
 
 
 def test_times_come_from_the_most_alike_measurements() -> None:
-    points = [Point("fast", 1, 1000, 8), Point("fast", 1, 3000, 12), Point("fast", 100, 100_000, 200)]
-    points += [Point("fast", 1, 1000, 80), Point("quality", 1, 1000, 50)]
-    assert expected(points, "fast", 1, 1000) == 8  # the newest
-    assert expected(points, "fast", 1, 2000) == 10
-    assert expected(points, "fast", 1, 500) == 8
-    assert expected(points, "fast", 1, 6000) == 24
-    assert expected(points, "fast", 2, 4000) == 20
-    assert expected(points, "fast", 50, 50_000) == 100
-    assert expected(points, "quality", 1, 1000) == 50
-    assert expected(points, "paper", 1, 1000) is None
-    assert expected(points, "fast", 0, 0) is None
+    points = [
+        Point("enhance", "fast", 1, 10_000, 8),
+        Point("enhance", "fast", 1, 30_000, 12),
+        Point("enhance", "fast", 100, 1_000_000, 200),
+    ]
+    points += [Point("enhance", "fast", 1, 10_000, 80), Point("enhance", "quality", 1, 10_000, 50)]
+    assert expected(points, "enhance", "fast", 1, 10_000) == 8  # the newest
+    assert expected(points, "enhance", "fast", 1, 20_000) == 10
+    assert expected(points, "enhance", "fast", 1, 5000) == 8
+    assert expected(points, "enhance", "fast", 1, 60_000) == 24
+    assert expected(points, "enhance", "fast", 2, 40_000) == 20
+    assert expected(points, "enhance", "fast", 50, 500_000) == 100
+    assert expected(points, "enhance", "quality", 1, 10_000) == 50
+    assert expected(points, "enhance", "paper", 1, 10_000) is None
+    assert expected(points, "enhance", "fast", 0, 0) is None
+
+
+def test_one_network_for_all_counts_once() -> None:
+    points = [Point("enhance", "fast x2", 1, 1024, 10), Point("enhance", "fast x2", 8, 8 * 1024, 40)]
+    points += [Point("video", "fast x2", 8, 8 * 2304, 30), Point("fuse", "none x2", 5, 5 * 1024, 20)]
+    assert expected(points, "enhance", "fast x2", 2, 2048) == 20
+    assert expected(points, "enhance", "fast x2", 8, 8 * 900) == 40
+    assert expected(points, "enhance", "fast x2", 24, 24 * 1024) == 120  # and not 24 networks' 240
+    assert expected(points, "enhance", "fast x2", 24, 24 * 128**2) == 24 * 160  # too large to be learnt from together
+    assert expected(points, "video", "fast x2", 4, 4 * 2304) == 30
+    assert expected(points, "fuse", "none x2", 10, 10 * 1024) == 40
+    assert expected(points, "fuse", "own x2", 10, 10 * 1024) is None

@@ -1,12 +1,13 @@
 """Plans and jobs of what the page asks for, with the time that they take on this machine."""
 
+import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from zssr_gan.provenance import LABELS
-from zssr_gan.web import log
+from zssr_gan.web import log, results
 from zssr_gan.web.calibration import Point, expected, measured
 from zssr_gan.web.case_folder import SERVER_FOLDER, Case
 from zssr_gan.web.plans import Body, Size, method_of, plan
@@ -16,7 +17,7 @@ from zssr_gan.web.queue import Job, Queue
 def queue_job(case: Case, queue: Queue, body: Body, user: str, sizes: Mapping[str, Size]) -> Job:
     """Queue what a body asks for, and log it. Raises what `plan` does, and OutputError."""
     made = plan(case, body, sizes)
-    pictures, pixels = _count_pixels(body, sizes)
+    pictures, pixels = _count_pixels(case, body, sizes)
     job = queue.add(
         case.id, user, made.kind, made.argv, made.title, above=case.highest_job(), pictures=pictures, pixels=pixels
     )
@@ -39,14 +40,20 @@ def plan_json(case: Case, queue: Queue, body: Body, sizes: Mapping[str, Size]) -
         "means": None if made.label is None else LABELS[made.label],
         "sentence": made.sentence,
         "seconds": expected_seconds(
-            queue, case.folder.parent / SERVER_FOLDER, made.kind, made.method, *_count_pixels(body, sizes)
+            queue, case.folder.parent / SERVER_FOLDER, made.kind, made.method, *_count_pixels(case, body, sizes)
         ),
         "notices": list(made.notices),
     }
 
 
-def _count_pixels(body: Body, sizes: Mapping[str, Size]) -> tuple[int, int]:
-    """Pictures or frames, and their pixels; 0 where these are not known of all."""
+def _count_pixels(case: Case, body: Body, sizes: Mapping[str, Size]) -> tuple[int, int]:
+    """Pictures or frames, and their pixels, of a region its own; 0 where these are not known of all."""
+    if name := body.options.get("track"):
+        track = results.find(results.tracks(case), name, "track")
+        frames = min(track["tracked"], body.options.get("frames") or math.inf)
+        return int(frames), int(frames) * math.prod(track["region"][2:])
+    if body.kind == "enhance" and (region := body.options.get("region")):
+        return 1, math.prod(region[2:])
     if not all(number in sizes for number in body.originals):
         return 0, 0
     found = [sizes[number] for number in dict.fromkeys(body.originals)]
@@ -62,6 +69,6 @@ def expected_seconds(queue: Queue, server: Path, kind: str, method: str, picture
         kind, method: of the job.
         pictures, pixels: see `Job`.
     """
-    done = [Point(method_of(job.argv), job.pictures, job.pixels, took) for job, took in queue.seconds_of(kind)]
-    seconds = expected([*done, *(measured(server) if kind == "enhance" else [])], method, pictures, pixels)
+    done = [Point(kind, method_of(job.argv), job.pictures, job.pixels, took) for job, took in queue.seconds_of(kind)]
+    seconds = expected([*done, *measured(server)], kind, method, pictures, pixels)
     return None if seconds is None else round(seconds, 1)

@@ -8,6 +8,7 @@ command goes on with what is whole, or starts anew.
 import errno
 import importlib
 import json
+import math
 import os
 import signal
 import time
@@ -98,7 +99,7 @@ class _Worker:
         for module in () if quick else _IMPORTED:
             importlib.import_module(module)
         self._starting = False
-        idle_since, measures = time.monotonic(), not quick
+        idle_since, measures = -math.inf, not quick  # the first job of a new folder has a time, too
         while not self.stopping:
             if (job := self._until_written(lambda: self.queue.claim(self.device))) is not None:
                 for module in _IMPORTED_FOR_QUICK if quick else ():  # with the first job: they take memory
