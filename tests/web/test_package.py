@@ -129,11 +129,24 @@ def test_who_changes_the_manifest_too_is_found_by_the_log(case: Path, tmp_path: 
     assert any(line.startswith("record results/1_enhance/My-face_x2.json: output") for line in found)
 
 
+def test_a_track_is_as_the_log_says(case: Path, tmp_path: Path) -> None:
+    track = case / "tracks" / "2_a-edited-1.json"
+    track.parent.mkdir(exist_ok=True)
+    track.write_text("{}")
+    log.append(case, "ann", "track edited", written=f"tracks/{track.name}", sha256=sha256_file(track))
+    for number, (data, found) in enumerate((("{}", False), ("[]", True))):
+        track.write_text(data)
+        assert main(["case", "package", str(case), "-o", str(tmp_path / f"{number}.zip")]) == 0
+        said = checks(tmp_path / f"{number}.zip")
+        assert (f"log tracks/{track.name}: the log has another hash" in said) == found
+
+
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
         ("results/1_enhance/My-face_x2.png", None, "is in the log, but is not here"),
         ("results/1_enhance/My-face_x2.json", None, "is in the log, but is not here"),
+        ("originals/My-face.png", None, "is in the log, but is not here"),
         ("originals/other.png", b"x", "was not received, as the log says"),
         ("case.json", b"{}", "is not as the log says"),
         ("COMMANDS.txt", b"head\nzssr-gan enhance other.png\n", "holds other commands than the log"),

@@ -71,6 +71,11 @@ def test_a_result_is_shown_beside_its_plain_enlargement(tmp_path: Path, site: Si
     assert client.get(f"{case}/estimates/1/plot.png").status == 404
     wrong = client.post(f"{case}/jobs", {"kind": "enhance", "originals": ["7"], "options": {}})
     assert wrong.status == 400
+    report = site.cases / "a" / "report" / "index.html"
+    report.parent.mkdir(exist_ok=True)
+    report.write_text("<script>")
+    policy = (client.get(f"{case}/report/index.html").header("content-security-policy") or "").split("; ")
+    assert {"sandbox", "default-src 'none'"} <= set(policy)
     # Nothing of a case outlives it.
     assert [*(site.state / "pictures").iterdir()]
     preview = preview_of(site.cases, 1)

@@ -1,5 +1,6 @@
 import asyncio
 import socket
+from pathlib import Path
 
 import pytest
 import uvicorn
@@ -10,6 +11,7 @@ from zssr_gan.errors import SettingsError
 from zssr_gan.web import server
 from zssr_gan.web.guard import POLICY, Address
 from zssr_gan.web.log import read_log
+from zssr_gan.web.pictures import Decoder
 from zssr_gan.web.server import bind, build_app
 from zssr_gan.web.site import Site, account
 
@@ -36,6 +38,15 @@ def test_the_printed_address_lets_one_browser_in(site: Site) -> None:
     assert browser.get(f"/enter?token={token}").status == 303  # a reload
     assert other.get(f"/enter?token={site.sessions.token}").status == 303
     assert site.sessions.token != token
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_cookie_of_https_is_sent_by_no_other_scheme(tmp_path: Path, decoder: Decoder, scheme: str) -> None:
+    site = Site(tmp_path / "cases", Address(scheme, "127.0.0.1", 8765), decoder=decoder)
+    browser = Client(build_app(site))
+    browser.headers["origin"] = f"{scheme}://127.0.0.1:8765"
+    cookie = browser.get(f"/enter?token={site.sessions.token}").header("set-cookie") or ""
+    assert ("Secure" in cookie.split("; ")) == (scheme == "https")
 
 
 def test_a_restart_keeps_the_browser_signed_in(site: Site, client: Client) -> None:

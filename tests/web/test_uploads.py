@@ -122,6 +122,21 @@ def test_room_is_free_again_when_a_case_goes_or_nothing_comes(
     monkeypatch.setattr(uploads.time, "time", lambda: hour)
     site.uploads.free_bytes()
     assert [one.facts.name for one in site.uploads._uploads.values()] == ["part"]
+    week = hour + 7 * 24 * 3600
+    monkeypatch.setattr(uploads.time, "time", lambda: week)
+    site.uploads.free_bytes()
+    assert site.uploads._uploads == {}
+
+
+def test_a_disk_that_gives_other_bytes_is_named(site: Site, client: Client, place: str) -> None:
+    made = begin(client, place, size=6).json["id"]
+    client.send("PUT", f"{place}/{made}", [b"abc"], headers={"upload-offset": "0"}, breaks=True)
+    (site.state / "uploads" / made / "bytes").write_bytes(b"abd")
+    answer = put(client, f"{place}/{made}", 3, b"def")
+    assert (answer.status, answer.error) == (
+        507,
+        "clip.bin: the disk gives other bytes than were received; check the disk.",
+    )
 
 
 def test_more_bytes_than_announced_are_refused(client: Client, place: str) -> None:
