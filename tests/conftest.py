@@ -12,9 +12,13 @@ from PIL import Image
 from skimage import data
 from torch import Tensor
 
+from tests.zeroshot.native import QUICK
+from zssr_gan.degradation import estimator
 from zssr_gan.degradation.estimate import Brightness, Certainty, Estimate
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Noise
+from zssr_gan.inference import case as inference_case
 from zssr_gan.provenance import CaseImage
+from zssr_gan.zeroshot import case as zeroshot_case
 
 os.environ["OMP_NUM_THREADS"] = "1"
 """Of the processes that tests start: the cores are taken by pytest's own."""
@@ -62,6 +66,15 @@ def astronaut() -> Tensor:
 def face() -> Tensor:
     """1 25 25, [0, 1]: a real gray face at its native size (the first of scikit-image's lfw_subset)."""
     return torch.from_numpy(data.lfw_subset()[0]).float()[None]
+
+
+@pytest.fixture(scope="module")
+def quick_estimates() -> Iterator[None]:
+    """Estimates of a degradation that ask for no settings are coarse, and take a tenth of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (estimator, zeroshot_case, inference_case):
+            patch.setattr(module, "EstimationSettings", lambda: QUICK)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -69,6 +69,7 @@ def test_it_holds_the_package_alone(wheel: Path) -> None:
     assert {path.relative_to(ROOT).as_posix() for path in files} <= set(names)
 
 
+@pytest.mark.slow
 def test_it_works_outside_the_checkout(wheel: Path, tmp_path: Path, picture: Path) -> None:
     """A new environment with the wheel, which borrows the dependencies (not our package) of this one."""
     environment = tmp_path / "environment"

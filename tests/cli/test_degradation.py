@@ -25,6 +25,8 @@ from zssr_gan.degradation.plot import picture_path
 from zssr_gan.files import sha256_file
 from zssr_gan.provenance import is_ours
 
+pytestmark = pytest.mark.usefixtures("quick_estimates")
+
 
 def call(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["degradation", *map(str, arguments)])

@@ -196,6 +196,7 @@ class TestSharedNetwork:
             asked(folder, init_from=folder / "foreign.safetensors")
 
 
+@pytest.mark.usefixtures("quick_estimates")
 class TestEstimated:
     def test_from_all_images_kept_and_found_again(
         self, folder: Path, pixels: list[np.ndarray], monkeypatch: pytest.MonkeyPatch

@@ -63,7 +63,7 @@ def records() -> dict[str, Record]:
     return {path.name.removesuffix("_x2.json"): read_record(path) for path in paths}
 
 
-@pytest.mark.usefixtures("desk")
+@pytest.mark.usefixtures("desk", "quick_estimates")
 class TestDegradation:
     def test_compression_that_the_images_tell_together_is_used_and_said_in_one_line(
         self, capsys: pytest.CaptureFixture[str]
