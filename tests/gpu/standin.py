@@ -199,6 +199,10 @@ class Graph:
         self.operators: list[tuple[Any, Any, Any, list[torch.Tensor]]] = []  # with what each made
         self.thread, self.replays = threading.current_thread(), 0
 
+    def reset(self) -> None:
+        """Forget what was captured."""
+        self.operators = []
+
     @torch.no_grad()
     def replay(self) -> None:
         """Do all operators again: one launch of the host."""
@@ -372,6 +376,7 @@ def install(free: int = 139 * 2**30) -> None:
         "is_current_stream_capturing": lambda: False,
         "_lazy_init": lambda: None,
         "CUDAGraph": Graph,
+        "graph_pool_handle": lambda: (0, 0),
         "graph": _capture,
         "Stream": _Stream,
         "current_stream": lambda *_: _Stream(),

@@ -7,8 +7,8 @@ same record. Paths are relative to the record's own folder, so that a case folde
 What practitioners and the courts ask for: SWGDE 15-M-002 and 22-V-001, ASTM E2825.
 """
 
+import contextlib
 import importlib.metadata
-import importlib.util
 import json
 import platform
 from collections.abc import Mapping
@@ -303,5 +303,12 @@ def versions() -> Mapping[str, str]:
         "numpy": np.__version__,
         "scipy": importlib.metadata.version("scipy"),
         "pillow": PIL.__version__,
-        **({"triton": importlib.metadata.version("triton")} if importlib.util.find_spec("triton") else {}),
+        **_triton(),
     }
+
+
+def _triton() -> dict[str, str]:
+    """Of the kernels that a GPU may learn by, where its distribution has that name."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return {"triton": importlib.metadata.version("triton")}
+    return {}

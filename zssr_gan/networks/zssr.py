@@ -220,7 +220,8 @@ class ZSSR(nn.Module):
     def takes_kernels(self, precision: torch.dtype) -> bool:
         """Whether its products are Triton's: in float32 matrix units would round to TF32, without them cuBLAS is
         faster, and the blocks of wide networks do not fit a GPU's shared memory."""
-        fits = precision == torch.bfloat16 and self.options.width <= MOST_CHANNELS
+        widest = max(max(one.inputs, one.outputs) for one in self.chain.layers)
+        fits = precision == torch.bfloat16 and widest <= MOST_CHANNELS
         wanted = self.product == "auto" and fits and kernels_usable(self.weights_NP.device)
         return self.product == "triton" or wanted
 

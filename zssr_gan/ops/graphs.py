@@ -1,12 +1,11 @@
 """CUDA graphs: one call of the host launches all kernels of a step again."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import torch
 from torch import Tensor
-
-from zssr_gan.errors import is_out_of_memory
 
 Tensors = Mapping[str, Tensor]
 
@@ -72,18 +71,26 @@ class Graphed:
     def _capture(self, inputs: Tensors) -> bool:
         self._inputs = {name: x.clone() for name, x in inputs.items()}
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
+        pool, why = torch.cuda.graph_pool_handle(), ""
         try:
             # Other threads may use the device: the next batch is drawn there.
-            with torch.cuda.device(self._device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with (
+                torch.cuda.device(self._device),
+                torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"),
+            ):
                 self._outputs = self._work(self._inputs)
         except RuntimeError as error:
-            torch.cuda.set_stream(current)  # torch stays on the capture's stream where the end of the capture fails
-            _failed[self._device] = graph
-            if is_out_of_memory(error):  # a graph's memory is its own: launched, the same steps may fit
-                torch.cuda.empty_cache()
-            if self._notice is not None:
-                why = (str(error).strip() or type(error).__name__).splitlines()[0]
-                self._notice(f"CUDA cannot replay these steps as a graph ({why}): each kernel is launched by itself")
-            return False
-        self._graph = graph
-        return True
+            why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if not why:
+            self._graph = graph
+            return True
+        # Out of the handler, whose traceback holds the step's tensors.
+        self._inputs, _failed[self._device] = {}, graph
+        torch.cuda.set_stream(current)  # torch stays on the capture's stream where the end of the capture fails
+        with contextlib.suppress(AttributeError, RuntimeError):  # torch before 2.12 goes on to allocate for the capture
+            torch._C._cuda_endAllocateToPool(self._device.index or 0, pool)
+        graph.reset()
+        torch.cuda.empty_cache()  # a graph's memory is its own: launched, the same steps may fit
+        if self._notice is not None:
+            self._notice(f"CUDA cannot replay these steps as a graph ({why}): each kernel is launched by itself")
+        return False
