@@ -8,6 +8,7 @@ from uvicorn.server import ServerState
 
 from tests.web.client import Client
 from zssr_gan.errors import SettingsError
+from zssr_gan.provenance import LABELS
 from zssr_gan.web import server
 from zssr_gan.web.guard import POLICY, Address
 from zssr_gan.web.log import read_log
@@ -30,7 +31,7 @@ def test_the_printed_address_lets_one_browser_in(site: Site) -> None:
     assert (entered.status, entered.header("location")) == (303, "/")
     cookie = entered.header("set-cookie") or ""
     assert {"httponly", "samesite=strict"} <= {part.strip().lower() for part in cookie.split(";")}
-    assert browser.get("/api/me").status == 200
+    assert browser.get("/api/me").json["labels"] == LABELS
     late = other.get(f"/enter?token={token}")
     assert late.status == 403
     assert b"used before" in late.body

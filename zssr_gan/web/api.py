@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from zssr_gan.errors import ZssrGanError
-from zssr_gan.provenance import VERSION
+from zssr_gan.provenance import LABELS, VERSION
 from zssr_gan.web import cases_api, jobs_api, pictures_api, results_api
 from zssr_gan.web.body import Form, body
 from zssr_gan.web.guard import cookie_of
@@ -121,6 +121,7 @@ async def _me(site: Site, _request: Request, person: Person) -> Response:
             "admin": person.admin,
             "users": site.has_users,
             "version": VERSION,
+            "labels": dict(LABELS),
             "device": site.device,
             "cases_folder": str(site.cases),
             "upload_limit_bytes": site.uploads.limit_bytes,

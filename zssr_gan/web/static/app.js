@@ -1,6 +1,6 @@
 // The page: which view is shown, who is in, and what every view has around it.
 import { get, post, server } from "./api.js";
-import { attempt, button, dialog, h, link, notice, redraw } from "./dom.js";
+import { attempt, button, dialog, h, labels, link, notice, redraw } from "./dom.js";
 import { bytes } from "./format.js";
 import { help } from "./help.js";
 import * as home from "./home.js";
@@ -94,6 +94,7 @@ addEventListener("drop", (event) => {
 async function start() {
   try {
     state.me = await get("/api/me");
+    Object.assign(labels, state.me.labels);
     state.methods = await get("/api/methods");
     queue.show(document.getElementById("queue"));
     await reload();

@@ -65,20 +65,15 @@ export function command(text, label = "The command that does this") {
   return h("div", { class: "command" }, h("span", { class: "quiet" }, label), h("div", {}, code, copy));
 }
 
-const LABELS = {
-  fused: "Arithmetic on the listed frames alone; no network takes part.",
-  internal: "Learnt from this picture (or video) alone.",
-  case: "Learnt from the low-resolution pictures of this case, which the record lists.",
-  generative: "Learnt from other pictures: detail can be theirs.",
-};
+export const labels = {}; // what each label means, in the server's words
 
 /** The label of a result: what its pixels were learnt from. */
 export function badge(label) {
-  return label ? h("span", { class: `badge ${label}`, title: LABELS[label] ?? "" }, label) : null;
+  return label ? h("span", { class: `badge ${label}`, title: labels[label] ?? "" }, label) : null;
 }
 
 export function meaning(label) {
-  return LABELS[label] ?? "";
+  return labels[label] ?? "";
 }
 
 /** Show a message that goes away by itself, or, of an error, stays until it is closed. */

@@ -1,5 +1,5 @@
 // What the keys do, and the words of the page.
-import { dialog, h, meaning } from "./dom.js";
+import { dialog, h, labels, meaning } from "./dom.js";
 
 const KEYS = {
   "Anywhere": [["?", "this list"], ["1 to 6", "the steps of a case"]],
@@ -13,6 +13,6 @@ export function help() {
   dialog("Keys and help", h("div", { class: "help" },
     Object.entries(KEYS).map(([title, keys]) => h("section", {}, h("h3", {}, title), h("dl", {}, keys.map(([key, text]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, text)])))),
     h("section", {}, h("h3", {}, "Labels: what the pixels of a result were learnt from"),
-      h("dl", {}, ["fused", "internal", "case", "generative"].map((label) => [h("dt", {}, h("span", { class: `badge ${label}` }, label)), h("dd", {}, meaning(label))]))),
+      h("dl", {}, Object.keys(labels).map((label) => [h("dt", {}, h("span", { class: `badge ${label}` }, label)), h("dd", {}, meaning(label))]))),
     h("section", {}, h("h3", {}, "Evidence map"), h("p", {}, "Of an enhanced picture, bright means: a guess, and dark: consistent with the input, not proven. Of fused frames it is how many frames a pixel rests on: dark means few."))));
 }
