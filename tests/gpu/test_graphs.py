@@ -1,5 +1,6 @@
 """What is replayed as a CUDA graph does what it did when it was called."""
 
+import weakref
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -107,6 +108,30 @@ def test_after_a_failed_capture_none_is_begun() -> None:
             call(batch)
     assert len(notices) == 1
     assert calls[0] == 2 * len(batches("cuda")) + 1  # each batch, and the capture that failed
+
+
+@pytest.mark.skipif(STANDIN is None, reason="a GPU has memory enough")
+def test_without_memory_for_a_capture_it_is_called() -> None:
+    """What the capture held is given back first."""
+    assert STANDIN is not None
+    held, notices = list[weakref.ref[Tensor]](), list[str]()
+
+    def works(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        activation = inputs["x"] * 2
+        if STANDIN.Graph.capturing is not None:
+            held.append(weakref.ref(activation))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return {"loss": activation}
+
+    def empty_cache() -> None:
+        assert held[0]() is None
+
+    call = Graphed(works, torch.device("cuda"), notices.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "empty_cache", empty_cache)
+        losses = [call(batch)["loss"].cpu() for batch in batches("cuda")]
+    assert all(torch.equal(loss, batch["x"] * 2) for loss, batch in zip(losses, batches("cpu"), strict=True))
+    assert len(notices) == len(held) == 1
 
 
 def test_elsewhere_it_is_called() -> None:
