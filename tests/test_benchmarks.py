@@ -42,8 +42,16 @@ TINY = ["--preset", "tiny.yaml", "--threads", "1"]
         (["noise", "truths", *TINY, "--sides", "16"], "| least |"),
         (["track", "truths", "--sets", "D", "--frames", "2", "--count", "2"], "| fused |"),
         (["evaluation_speed", "--pairs", "3"], "3 pairs of 64x64"),
-        (["gpu_table", "--tiny", "--device", "cpu", "--only", "machine,right,repeats,waits"], "back-projection, blur"),
-        (["training_step", "--configs", "demo.yaml", "--steps", "2", "--images", "8"], "outside the networks"),
+        pytest.param(
+            ["gpu_table", "--tiny", "--device", "cpu", "--only", "machine,right,repeats,waits"],
+            "back-projection, blur",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["training_step", "--configs", "demo.yaml", "--steps", "2", "--images", "8"],
+            "outside the networks",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=[
         "quality",

@@ -500,6 +500,7 @@ class TestWrite:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of the process from /proc")
+@pytest.mark.slow
 def test_memory_of_a_large_photograph(tmp_path):
     """12 megapixels, 8 bits: at most three times the float32 picture above the process itself."""
     noise = np.random.default_rng(0).integers(0, 40, (3000, 4000, 3), np.uint8)

@@ -31,8 +31,10 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "dcgan": ("dcgan", {"scale": 4, "width": 24}),
 }
 
+SLOW = ("srgan_x4", "esrgan x2, unshuffled")
 
-@pytest.mark.parametrize("name", NETWORKS)
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in NETWORKS])
 def test_it_learns_a_batch_by_heart(name: str) -> None:
     kind, options = NETWORKS[name]
     network = GENERATORS[kind](GENERATORS[kind].options_kind(channels=1, **options), torch.Generator().manual_seed(0))

@@ -21,6 +21,7 @@ from zssr_gan.data.store import Store
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.errors import NumericalError
 from zssr_gan.evaluation import ground_truth, methods, published, report
+from zssr_gan.evaluation.charts import charts_of
 from zssr_gan.evaluation.part import decode_part
 from zssr_gan.evaluation.runner import PARTS
 from zssr_gan.files import locked, without_checksum
@@ -82,12 +83,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def evaluated(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The same run with all parts, and what was said."""
+    """The same run with all parts, charts of one of them (they take seconds), and what was said."""
     desk, said = tmp_path_factory.mktemp("evaluated"), io.StringIO()
     shutil.copytree(made, desk, dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
         patch.chdir(desk)
         patch.setitem(published.IMAGES_OF, "Set5", 2)
+        patch.setattr(
+            report, "charts_of", lambda key, table: charts_of(key, table) if key.startswith("part-1-") else []
+        )
         assert run(desk / "mine.yaml", *WHOLE) == 0
     return desk, " ".join(said.getvalue().split())
 
@@ -143,7 +147,7 @@ def test_all_parts_and_nothing_twice(done: Path, evaluated: tuple[Path, str], mo
     expected = {f"{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")}
     before = contents()
     page_before = before.pop("index.html")
-    assert page_before.count(b"<svg") > 20  # its charts take seconds and are drawn once
+    assert page_before.count(b"<svg") >= 2
     monkeypatch.setattr(report, "charts_of", lambda *_: [])
     assert set(before) == {*expected, *(f"{name}.png" for name in PICTURES)}
     assert OUTDATED not in page()

@@ -125,6 +125,7 @@ def test_ctrl_c_leaves_nothing(
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_the_shipped_demo_as_make_runs_it(tmp_path: Path) -> None:
     """Without a terminal, plain lines, the file's path last; and in a process with another hash seed the same bytes."""
     arguments = ["--config", str(ROOT / "configs/demo.yaml"), "--set", f"run_dir={tmp_path / 'run'}"]
