@@ -43,7 +43,7 @@ TINY = ["--preset", "tiny.yaml", "--threads", "1"]
         (["track", "truths", "--sets", "D", "--frames", "2", "--count", "2"], "| fused |"),
         (["evaluation_speed", "--pairs", "3"], "3 pairs of 64x64"),
         pytest.param(
-            ["gpu_table", "--tiny", "--device", "cpu", "--only", "machine,right,repeats,waits"],
+            ["gpu_table", "--tiny", "--device", "cpu", "--only", "machine,right,repeats,waits,profile,stage2"],
             "back-projection, blur",
             marks=pytest.mark.slow,
         ),

@@ -141,3 +141,14 @@ def test_a_fleet_learns_the_same_either_way(residual: bool, precision: str, tole
     assert outs[0].dtype == outs[1].dtype == torch.float32
     assert torch.allclose(*outs, atol=tolerance)
     assert float((gradients[0] - gradients[1]).norm() / gradients[0].norm()) < tolerance
+
+
+@pytest.mark.parametrize(("factor", "width", "taken"), [((2, 2), 64, True), ((8, 8), 64, False), ((2, 2), 128, False)])
+def test_kernels_are_for_layers_that_fit_a_gpu(
+    factor: tuple[int, int], width: int, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At x8 on the LR grid, the last layer has 192 channels."""
+    monkeypatch.setattr("zssr_gan.networks.zssr.kernels_usable", lambda _: True)
+    network = ZSSR(ZSSRSettings(depth=3, width=width, grid="lr"), 3, factor, [torch.Generator()])
+    assert network.takes_kernels(torch.bfloat16) is taken
+    assert not network.takes_kernels(torch.float32)

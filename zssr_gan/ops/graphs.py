@@ -7,6 +7,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from zssr_gan.errors import is_out_of_memory
+
 Tensors = Mapping[str, Tensor]
 
 _failed: dict[torch.device, torch.cuda.CUDAGraph] = {}
@@ -25,7 +27,7 @@ class Graphed:
     """A function of tensors by name, replayed as one CUDA graph from its third call on; on other devices just called.
 
     Inputs are copied. Outputs are the same tensors at each call, which the next call overwrites. Where CUDA refuses to
-    capture one, this and all later ones are called as before, and `notice` gets a sentence.
+    capture it, it is called as before, and so are all later ones unless memory was short; `notice` gets a sentence.
 
     Args:
         work: launches the same kernels at each call, whatever its inputs hold; it neither waits for the device nor
@@ -71,7 +73,7 @@ class Graphed:
     def _capture(self, inputs: Tensors) -> bool:
         self._inputs = {name: x.clone() for name, x in inputs.items()}
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
-        pool, why = torch.cuda.graph_pool_handle(), ""
+        pool, why, full = torch.cuda.graph_pool_handle(), "", False
         try:
             # Other threads may use the device: the next batch is drawn there.
             with (
@@ -81,14 +83,19 @@ class Graphed:
                 self._outputs = self._work(self._inputs)
         except RuntimeError as error:
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
+            full = is_out_of_memory(error)
         if not why:
             self._graph = graph
             return True
         # Out of the handler, whose traceback holds the step's tensors.
-        self._inputs, _failed[self._device] = {}, graph
+        self._inputs, self._plain_calls = {}, -1
         torch.cuda.set_stream(current)  # torch stays on the capture's stream where the end of the capture fails
-        with contextlib.suppress(AttributeError, RuntimeError):  # torch before 2.12 goes on to allocate for the capture
-            torch._C._cuda_endAllocateToPool(self._device.index or 0, pool)
+        if not full:
+            _failed[self._device] = graph
+            with torch.cuda.device(self._device), contextlib.suppress(AttributeError, RuntimeError):
+                # torch before 2.12 goes on to allocate for the capture.
+                torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)
+                torch._C._cuda_releasePool(torch.cuda.current_device(), pool)
         graph.reset()
         torch.cuda.empty_cache()  # a graph's memory is its own: launched, the same steps may fit
         if self._notice is not None:
