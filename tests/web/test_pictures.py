@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import signal
@@ -96,3 +97,13 @@ def test_what_a_killed_decoder_did_not_finish_is_tried_again(
     pictures.forget_problems("key")
     pictures.make("key", "look_at_image", look(path)).result(60)
     assert again.place("key", "thumb.png")
+
+
+def test_facts_that_a_power_cut_took_are_found_again(tmp_path: Path, pictures: Pictures) -> None:
+    (tmp_path / "cache" / "key").mkdir()
+    (tmp_path / "cache" / "key" / "facts.json").write_bytes(b"")
+    assert pictures.facts("key") is None
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    digest = hashlib.sha256((tmp_path / "a.png").read_bytes()).hexdigest()
+    pictures.make("key", "look_at_image", {"path": str(tmp_path / "a.png"), "sha256": digest}).result(60)
+    assert pictures.facts("key")

@@ -141,29 +141,29 @@ def _has_surplus(data: bytes, image: Image.Image, last: _Scan | None) -> bool:
     scan = data.rstrip(b"\xff")  # fill bytes before a marker
     needed = scan.rstrip(b"\0")
     filled = needed + bytes(needed.endswith(b"\xff"))  # 0xFF 0 is one byte of pixels
-    incomplete = ImageError("the JPEG file is damaged or truncated (its pixels are not complete)")
+    incomplete = "the JPEG file is damaged or truncated (its pixels are not complete)"
     many_zeros = len(scan) - len(filled) >= _SURPLUS
     if not unchanged(scan):
-        raise incomplete
+        raise ImageError(incomplete)
     if not many_zeros and len(needed) - begin > _SURPLUS and not not_needed(_SURPLUS, needed, (b"",)):
         return False
     *others, part = _RESTART.split(scan[begin:])
     if last is not None and len(part) <= _MOST_COUNTED and (tables := last.tables()) is not None:
         behind = last.bits_behind(part, last.units - last.interval * len(others), tables)
         if behind is None:
-            raise incomplete
+            raise ImageError(incomplete)
         padding, rest = behind
         unstuffed = part.replace(b"\xff\0", b"\xff")
         zeros = len(unstuffed) - len(unstuffed.rstrip(b"\0")) - len(rest) // 8  # those that the pixels need
         # Encoders pad with ones: zeros were not written as pixels.
         if (zeros > 0 and rest and "0" in padding) or (zeros > 2 and ("0" in padding or len(rest) >= 8 * _SURPLUS)):
-            raise incomplete
+            raise ImageError(incomplete)
         return len(rest.rstrip("0")) > 8 * (_SURPLUS - 1)
     data = _with_coarse_steps(data)
     image, scan, needed, filled = _loaded(data + b"\xff\xd9"), *(data[: len(one)] for one in (scan, needed, filled))
     # Zeros may be all that a flat picture needs, but then the last ones are needed too.
     if many_zeros and not unchanged(filled) and not_needed(_SURPLUS, scan):
-        raise incomplete
+        raise ImageError(incomplete)
     # A flat picture may need nothing but zeros, and the last restart interval may change no pixel. Where no code
     # changes anything, no byte is known to be too many.
     flat = needed[:-1].endswith(bytes(_SURPLUS)) or _RESTART.search(needed[-_SURELY_SURPLUS:]) is not None

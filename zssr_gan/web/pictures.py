@@ -173,7 +173,11 @@ class Pictures:
         if key not in self._facts:
             if (path := self.place(key, "facts.json")) is None:
                 return None
-            self._facts[key] = json.loads(path.read_bytes())
+            try:
+                self._facts[key] = json.loads(path.read_bytes())
+            except ValueError:  # a power cut took its bytes: they are found again
+                path.unlink(missing_ok=True)
+                return None
         return self._facts[key]
 
     def problem(self, key: str, task: str) -> str | None:
