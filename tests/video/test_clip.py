@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -232,10 +233,31 @@ class TestRecord:
         found = verify_clip(tmp_path / "out.json", rerun=True)
         assert found.ok, found.checks
         assert not list(tmp_path.glob(".zssr-gan*"))
+        written = (tmp_path / "out.json").read_bytes()
+        false = record.model_copy(update={"noise": 0.0, "flicker": None, "notices": ("It is true.",)})
+        (tmp_path / "out.json").write_bytes(false.encode())
+        (wrong,) = [check for check in verify_clip(tmp_path / "out.json", rerun=True).checks if not check.ok]
+        assert (wrong.name, "noise, flicker, notices otherwise" in wrong.text) == ("rerun", True)
+        (tmp_path / "out.json").write_bytes(written)
         with (tmp_path / "out.nut").open("r+b") as file:
             file.seek(-1, os.SEEK_END)
             file.write(b"x")
         assert [check.name for check in verify_clip(tmp_path / "out.json").checks if not check.ok] == ["output"]
+
+    @pytest.mark.parametrize("ending", [".nut", ".mkv"])
+    def test_what_it_says_falsely_is_found_without_a_rerun(self, tmp_path: Path, request_of, ending: str) -> None:
+        source = clips.write(tmp_path / "a.mp4", pictures=[clips.picture(n) for n in range(2)])
+        record = enhance_clip(source, tmp_path / f"out{ending}", request_of())
+        assert verify_clip(tmp_path / "out.json").ok
+        late = tuple(replace(frame, pts=frame.pts + 1000) for frame in record.frames)
+        for name, value, failed in (
+            ("statement", "This is an original.", "label"),
+            ("label_means", "Every pixel is proven.", "label"),
+            ("frames", late, "frames"),
+        ):
+            (tmp_path / "out.json").write_bytes(record.model_copy(update={name: value}).encode())
+            found = verify_clip(tmp_path / "out.json")
+            assert [check.name for check in found.checks if not check.ok] == [failed]
 
     def test_fields_are_named_and_records_with_their_earlier_names_verify(self, tmp_path: Path, request_of) -> None:
         pictures = [clips.picture(n) for n in range(2)]

@@ -86,6 +86,18 @@ def test_a_record_is_verified_and_made_again_to_the_byte(folder: Path, tmp_path:
     found = verify_fusion(record, rerun=True)
     assert found.ok
     assert [check.name for check in found.checks] == ["frame"] * 3 + ["output", "plain", "evidence", "label", "rerun"]
+    written = json.loads(record.read_text("utf-8"))
+    for false in ({"statement": "This is an original."}, {"label_means": "Every pixel is proven."}):
+        record.write_text(json.dumps(written | false), "utf-8")
+        assert [check.name for check in verify_fusion(record).checks if not check.ok] == ["label"]
+    frames = [written["frames"][0] | {"residual": 0.0}, *written["frames"][1:]]
+    record.write_text(json.dumps(written | {"frames": frames, "support": {"mean": 99.0, "least": 99.0}}), "utf-8")
+    (rerun,) = [check for check in verify_fusion(record, rerun=True).checks if not check.ok]
+    assert (rerun.name, "the record tells support.mean, support.least, frames otherwise" in rerun.text) == (
+        "rerun",
+        True,
+    )
+    record.write_text(json.dumps(written), "utf-8")
     stills(folder)[2].write_bytes(stills(folder)[3].read_bytes())
     wrong = [(check.name, check.ok) for check in verify_fusion(record).checks if not check.ok]
     assert wrong == [("frame", False)]

@@ -1,7 +1,7 @@
 """Checking a result against its record: by hashes, or by making it once more."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from zssr_gan.zeroshot.shared import read_shared
 
 _ON_TRUST = "taken on trust: times, versions, the device's name, and files that options named"
 
-_VARIES = {"times", "versions", "device_name", "seconds"}
-"""Keys of a record whose values may differ from run to run."""
+_VARIES = {"times", "versions", "decoder", "device_name", "seconds", "path"}
+"""Keys of a record whose values may differ from run to run; what lies at a path has its hash beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,13 @@ def verify_record(path: Path, *, rerun: bool = False, on_progress: OnProgress | 
         check_file("input", input_path, source.sha256),
         _check_original(source.sha256, source.sha256_after),
         check_file("output", folder / record.output.name, record.output.sha256),
-        check_label(record.label, request.label(source.sha256), folder / record.output.name),
+        check_label(
+            record.label,
+            request.label(source.sha256),
+            own_text(folder / record.output.name),
+            means=record.label_means,
+            statement=record.statement,
+        ),
     ]
     if record.evidence is not None:
         checks.append(check_file("evidence", folder / record.evidence.name, record.evidence.sha256))
@@ -103,10 +109,14 @@ def make_again(record: Record, folder: Path, source: Path, on_progress: OnProgre
     if again.output.sha256 != record.output.sha256:
         return Check("rerun", False, f"made again from the record: {_difference(contents[result], result)}{versions}")
     recorded, found = (one.model_dump(mode="json") for one in (record, again))
+    return check_account(recorded, found, versions)
+
+
+def check_account(recorded: dict[str, Any], found: dict[str, Any], more: str = "") -> Check:
+    """Compare a record with that of a rerun that gave the same bytes; `more` ends the text of what differs."""
     if wrong := list(_differences(recorded, found)):
-        return Check(
-            "rerun", False, f"made again: the same bytes, but the record tells {', '.join(wrong)} otherwise{versions}"
-        )
+        text = f"made again: the same bytes, but the record tells {', '.join(wrong)} otherwise{more}"
+        return Check("rerun", False, text)
     return Check("rerun", True, f"made again from the record: the same bytes, and the same account ({_ON_TRUST})")
 
 
@@ -165,7 +175,7 @@ def _check_schema_1(old: dict[str, Any], path: Path, *, rerun: bool) -> Iterator
         yield _check_original(old["input"]["sha256"], old["input"]["sha256_after"])
         yield check_file("output", output, old["output"]["sha256"])
         least: Label = "generative" if old.get("model") else "case" if old.get("case") else "internal"
-        yield check_label(old["label"], least, output)
+        yield check_label(old["label"], least, own_text(output))
         if old.get("evidence") is not None:
             yield check_file("evidence", folder / Path(old["evidence"]["name"]).name, old["evidence"]["sha256"])
         yield _check_hash("settings", old["settings"], old["settings_sha256"])
@@ -249,15 +259,34 @@ def check_file(name: str, path: Path, sha256: str) -> Check:
     return _check(name, found == sha256, good, bad)
 
 
-def check_label(recorded: Label, least: Label, output: Path) -> Check:
-    """The label against the output's own text, and against the images that were learnt from."""
+def check_label(
+    recorded: Label, least: Label, own: Mapping[str, str], *, means: str | None = None, statement: str | None = None
+) -> Check:
+    """The label against the output's own text, and against the images that were learnt from.
+
+    Args:
+        recorded: the label in the record.
+        least: what the images that the record lists make it.
+        own: the output's own text.
+        means, statement: what the record says of the label and of the result; None: is not looked at.
+    """
     if strongest(recorded, least) != recorded:
         return Check("label", False, f"the record says {recorded}, but lists what makes it {least}")
-    try:
-        own = read_provenance(output).get("zssr-gan:label", "").partition(":")[0] or None
-    except ZssrGanError:  # there is no file, or no text in it
-        own = None
-    if own is None:
+    label, _, meaning = own.get("zssr-gan:label", "").partition(": ")
+    if not label:
         return Check("label", True, f"the label is {recorded}; the output has no label of its own")
-    good, bad = f"the label is {recorded}, as in the output", f"the record says {recorded}, the output itself {own}"
-    return _check("label", own == recorded, good, bad)
+    if label != recorded:
+        return Check("label", False, f"the record says {recorded}, the output itself {label}")
+    own_statement = own.get("zssr-gan:statement", statement)
+    for name, told, found in (("label_means", means, meaning), ("statement", statement, own_statement)):
+        if told is not None and told != found:
+            return Check("label", False, f"the record's {name} is not what the output itself says: {found}")
+    return Check("label", True, f"the label is {recorded}, as in the output")
+
+
+def own_text(image: Path) -> dict[str, str]:
+    """The text fields that an image has of this program; none where there is no file, or no text in it."""
+    try:
+        return read_provenance(image)
+    except ZssrGanError:
+        return {}

@@ -75,7 +75,7 @@ def write_clip(made: Made, journal: Journal, *, replaceable: list[Path]) -> Clip
     """
     targets = outputs(made.output, lossy=made.options.lossy)
     folder = made.output.absolute().parent
-    frames = tuple(_facts(row) for row, _ in rows(journal))
+    frames = tuple(frame_facts(row) for row, _ in rows(journal))
     facts = made.request.facts(made.request.settings, made.used, "", folder)
     label = clip_label(facts, {frame.sha256 for frame in frames})
     texts = provenance_text(
@@ -202,7 +202,8 @@ def _put_together(
     return times, shaken
 
 
-def _facts(row: dict[str, str]) -> FrameFacts:
+def frame_facts(row: dict[str, str]) -> FrameFacts:
+    """What the record has of a frame, from its line of the table."""
     box = [int(part) for part in row["box"].split(",")]
     return FrameFacts(
         index=int(row["index"]),

@@ -19,7 +19,7 @@ from zssr_gan.inference.batch import written_file
 from zssr_gan.inference.outputs import check_new_files
 from zssr_gan.inference.record import DegradationFacts, RecordError, encode_json, versions
 from zssr_gan.inference.request import find_file
-from zssr_gan.inference.verify import Check, Verification, check_file, check_label
+from zssr_gan.inference.verify import Check, Verification, check_account, check_file, check_label, own_text
 from zssr_gan.provenance import LABELS, STATEMENT, Label, label_of, provenance_text, strongest
 from zssr_gan.video.case_mean import MeanOption, OnProgress
 from zssr_gan.video.crops import TrackSource
@@ -214,7 +214,7 @@ def _maps(done: FusedStills) -> Tensor:
 
 
 def verify_fusion(path: Path, *, rerun: bool = False) -> Verification:
-    """Compare the frames and files of a fusion with its record; with `rerun`, fuse again and compare the bytes.
+    """Compare the frames and files of a fusion with its record; with `rerun`, fuse again; compare bytes and records.
 
     Raises:
         RecordError: a broken record, or one of another version.
@@ -240,14 +240,16 @@ def verify_fusion(path: Path, *, rerun: bool = False) -> Verification:
             model = find_file(used["model"]["path"], folder)
             checks.append(check_file("mean", model, used["model"]["sha256"]))
         mean = MeanOption("none" if used is None else used["kind"], model)
-        checks.append(check_label(record["label"], least, output))
+        means, statement = record["label_means"], record["statement"]
+        checks.append(check_label(record["label"], least, own_text(output), means=means, statement=statement))
         if rerun:
             try:
                 scale, reference, affine = record["scale"], record["reference"], record["affine"]
                 _, made = _made(source, output, scale, reference, camera, affine=affine, mean=mean)
-                same = sha256_bytes(made[output]) == record["output"]["sha256"]
-                text = "fused again from the record: " + ("the same bytes" if same else "other bytes")
-                checks.append(Check("rerun", same, text))
+                if sha256_bytes(made[output]) == record["output"]["sha256"]:
+                    checks.append(check_account(record, json.loads(made[output.with_suffix(".json")])))
+                else:
+                    checks.append(Check("rerun", False, "made again from the record: other bytes"))
             except ZssrGanError as error:
                 checks.append(Check("rerun", False, f"not made: {error}"))
     except (KeyError, TypeError, IndexError, ValueError) as error:
