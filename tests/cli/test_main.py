@@ -19,10 +19,12 @@ from torch import Tensor
 from typer.testing import CliRunner, Result
 
 from tests.processes import Running
+from zssr_gan.cli import enhance as enhance_command
 from zssr_gan.cli.main import app, main
 from zssr_gan.devices import MOST_THREADS
 from zssr_gan.inference import batch, verify
 from zssr_gan.settings.base import write_yaml
+from zssr_gan.settings.zeroshot import PRESETS, load_preset
 
 pytestmark = pytest.mark.usefixtures("desk")
 
@@ -295,6 +297,11 @@ def test_help_teaches() -> None:
     )
     assert all(word in shown for word in (*words, "--model", "--region", "Exit codes"))
     assert call().exit_code == 2  # nothing asked: the help, as usual
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_help_says_of_a_preset_what_the_preset_says_of_itself(name: str) -> None:
+    assert f"| {name} | {load_preset(name).description} |" in (enhance_command.enhance.__doc__ or "")
 
 
 def test_main_returns_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib import resources
 from xml.etree import ElementTree
 
 import pytest
@@ -170,3 +171,17 @@ def test_charts_are_to_scale_and_the_same_bytes() -> None:
     assert "#0000" not in charts[0].svg
     single = Table("Samples", ("image",), (PSNR,), tuple(Row((x,), (Cell(PSNR.name, 1.0),)) for x in "ab"))
     assert charts_of("t", single) == []  # single images are no methods
+
+
+def test_every_label_has_a_look_of_its_own() -> None:
+    page = resources.files("zssr_gan.evaluation") / "page"
+    style, text = ((page / name).read_text("utf-8") for name in ("page.css", "page.html"))
+    table = tables("bicubic", "SRGAN")[0]
+    for label in LABELS:
+        table = replace(table, rows=tuple(replace(row, label=label) for row in table.rows))
+        svg = charts_of("t", table)[0].svg
+        assert f"var(--{label})" in svg
+        assert "var(--none)" not in svg
+        assert style.count(f"--{label}: #") == style.count("--none: #")
+        assert f".{label} {{ color: var(--{label}); }}" in style
+        assert f'<span class="sign {label}">' in text

@@ -226,8 +226,24 @@ class TestTables:
         (bicubic, alone, known, estimated), names = means.values(), " ".join(means)
         assert known > alone > bicubic
         assert estimated > bicubic
-        assert "camera estimated, label: fused" in names
+        for label in ("one frame restored, camera known, label: internal", "camera estimated, label: fused"):
+            assert label in names
         assert "fusing was said to pay for 2 of 2" in page()
+
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_too_few_truths_to_train_on_are_said_and_the_other_methods_are_measured(
+        self, count: int, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        few = ("--set", f"evaluate.truth.count={count}", "--set", "evaluate.truth.alone=null", "--only", "truth")
+        assert run(Path("mine.yaml"), *TRAINED, *few) == 0
+        assert "Traceback" not in said(capsys)
+        rows = [row for row in cells("truth") if row["definition"] == PSNR]
+        why = {row["said"] for row in rows if "on these LR images" in row["row"]}
+        assert why == {
+            "evaluate.truth: a generator needs 3 images or more to learn from (2 to validate with), and there "
+            f"are {count}: give more (evaluate.truth.count), or set evaluate.truth.train to false"
+        }
+        assert any(row["mean"] for row in rows if "ZSSR" in row["row"])
 
     def test_sets_stand_beside_what_was_published(self) -> None:
         rows = [row for row in cells("sets") if row["table"] == "Set5: 2 images, x2"]

@@ -153,10 +153,10 @@ def enhance(
 
     | name | what it is |
     | --- | --- |
-    | quality | the best we know; minutes an image |
-    | fast | half a minute an image, at little loss |
-    | original | the constants of Shocher et al. 2018 |
-    | paper | the seed paper: flips and turns only |
+    | quality | best figures: about a minute an image |
+    | fast | nearly the same figures in a fraction of the time |
+    | original | ZSSR with its authors' constants |
+    | paper | the seed paper's stage 1: 8 flips and turns, learning rate by its slope test, stop at 1e-6 |
 
     Tiny images have little to learn from alone. Where 8 or more of the images given have at most 64x64 pixels, and
     these are at least half of all, one network is learnt on all of them (a case) and used for each; else each has its

@@ -136,7 +136,13 @@ def _read_phases(folder: Path) -> tuple[_Phase | None, _Phase]:
 
 
 def _training_data(images: Images, stage_1: Results, held_out: int, *, all_have_hr: bool) -> TrainingData:
-    """All LR images but the first, which validation takes."""
+    """All LR images but the first, which validation takes. Raises SettingsError where too few are left."""
+    fewest = held_out + (1 if all_have_hr else 2)
+    if len(images) < fewest:
+        raise SettingsError(
+            f"evaluate.truth: a generator needs {fewest} images or more to learn from ({held_out} to validate with), "
+            f"and there are {len(images)}: give more (evaluate.truth.count), or set evaluate.truth.train to false."
+        )
     lr, hr = ([to_levels(x) for x in some] for some in (images.lr, stage_1.images))
     first = held_out + round(_WITH_SYNTHETIC_HR * (len(lr) - held_out))
 

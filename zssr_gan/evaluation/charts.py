@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from zssr_gan.evaluation.metrics.metric import Definition
 from zssr_gan.evaluation.tables import Table
+from zssr_gan.provenance import Label
 
 WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 390, 200, 16, 8, 24
 """Of a chart and its margins, CSS pixels."""
@@ -25,7 +26,12 @@ _LETTERS, _LINE, _TALL_LINE = 30, 22, 28
 
 _INK, _SOFT, _FAINT, _RULE, _NONE, _PAPER = (f"#00000{n}" for n in range(1, 7))
 
-_LOOKS = {"internal": ("#000011", "o"), "case": ("#000012", "s"), "generative": ("#000013", "D")}
+_LOOKS: dict[Label, tuple[str, str]] = {
+    "fused": ("#000014", "^"),
+    "internal": ("#000011", "o"),
+    "case": ("#000012", "s"),
+    "generative": ("#000013", "D"),
+}
 """Colours and markers of the labels."""
 
 _VARIABLES = {
@@ -88,7 +94,7 @@ def _svg(table: Table, place: int) -> str:
     if low - margin < 0 < high + margin:
         axes.axvline(0, color=_SOFT, linewidth=1.5, zorder=2)
     for y, (row, cell) in enumerate(zip(table.rows, cells, strict=True)):
-        colour, marker = _LOOKS.get(row.label or "", (_NONE, "o"))
+        colour, marker = (_NONE, "o") if row.label is None else _LOOKS[row.label]
         if cell.mean is None:
             style: dict[str, Any] = {"va": "center", "fontsize": 11, "color": _SOFT, "fontstyle": "italic"}
             axes.text(0.02, y, "no value", transform=axes.get_yaxis_transform(), **style)

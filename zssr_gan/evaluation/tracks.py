@@ -28,6 +28,7 @@ from zssr_gan.evaluation.part import Part
 from zssr_gan.evaluation.run import Images
 from zssr_gan.evaluation.tables import compared
 from zssr_gan.imaging.picture import Metadata, Picture
+from zssr_gan.provenance import label_of
 from zssr_gan.seeds import derive_seed
 from zssr_gan.video.fuse import BurstFrame, fuse_stills
 from zssr_gan.video.fusion import fuse_burst
@@ -66,12 +67,12 @@ def tracks(work: Evaluator) -> Part:
     camera = CAMERA.downscale
     images = Images(ids, tuple(one[0].pixels for one in shots), (camera,) * len(ids), truths, cameras=(camera,))
     methods = [interpolate(work, "bicubic", images)]
-    for name, make in (
-        ("one frame restored, camera known", partial(_alone, scale)),
-        (f"{FRAMES} frames fused, camera known", partial(_fused, scale, CAMERA)),
-        (f"{FRAMES} frames fused, camera estimated", partial(_fused, scale, None)),
+    for name, frames, make in (
+        ("one frame restored, camera known", 1, partial(_alone, scale)),
+        (f"{FRAMES} frames fused, camera known", FRAMES, partial(_fused, scale, CAMERA)),
+        (f"{FRAMES} frames fused, camera estimated", FRAMES, partial(_fused, scale, None)),
     ):
-        methods.append(_method(work, name, make, shots))
+        methods.append(_method(work, name, make, [track[:frames] for track in shots]))
     _, alone, fused, _ = methods
     paid = sum(not torch.equal(a, b) for a, b in zip(alone.images, fused.images, strict=True))
     title = f"Tracks: {len(ids)} images in {FRAMES} frames each, x{scale}"
@@ -117,7 +118,8 @@ def _method(
         return Results(tuple(images), (time.perf_counter() - began) / len(tracks))
 
     key = {"method": name, "frames": [hash_of([shot.pixels for shot in shots]) for shots in tracks]}
-    return Method(name, "fused", work.cache.results("tracks", key, compute), "these frames alone")
+    label = label_of("", frames=[hash_of([shot.pixels]) for shot in tracks[0][1:]])
+    return Method(name, label, work.cache.results("tracks", key, compute), "these frames alone")
 
 
 def _alone(scale: int, shots: Sequence[Shot]) -> Tensor:
