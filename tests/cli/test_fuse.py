@@ -78,3 +78,25 @@ def test_a_clip_that_stands_still_gives_its_frame_restored(tmp_path: Path, capsy
     assert "frame 1 has no part: repeats frame 0" in printed.err
     assert "the reference frame alone, restored" in printed.out
     assert main(["verify", str(output.with_suffix(".json")), "--rerun"]) == 0
+
+
+def test_what_is_read_is_never_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not the stills of a folder that has no part, nor a track with its sheet."""
+    clip = write(tmp_path / "a.mkv", [scene(shifted(region_corners(REGION), n, 0)) for n in range(3)])
+    assert main(["video", "frames", str(clip), "-o", str(tmp_path / "stills")]) == 0
+    assert (
+        main(["video", "track", str(clip), "--region", "36,26,24,20", "--frame", "0", "-o", str(tmp_path / "t.json")])
+        == 0
+    )
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    last = max((tmp_path / "stills").glob("*.png"))
+    part = ["--region", "36,26,24,20", "--frame", "0", "--frames", "2"]
+    for words in (
+        ["fuse", str(tmp_path / "stills"), *part, "-o", str(last)],
+        ["fuse", str(clip), "--track", str(tmp_path / "t.json"), "-o", str(tmp_path / "t.png")],
+        ["video", "track", str(tmp_path / "stills"), *part[:4], "-o", str(last.with_suffix(".json"))],
+    ):
+        capsys.readouterr()
+        assert main([*words, "--overwrite"]) == 1
+        assert "is an input, and an input is never written over" in capsys.readouterr().err
+    assert all(path.read_bytes() == data for path, data in before.items())

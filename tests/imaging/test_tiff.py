@@ -518,3 +518,12 @@ def test_absurd_fields_are_named_in_words(tag, kind, value, named):
     with pytest.raises(ImageError, match=named) as caught:
         decode_picture(bytes(data), "x")
     assert len(str(caught.value)) < 100
+
+
+def test_channels_count_against_the_limit_of_pixels():
+    """Each takes as much memory as the picture itself: a small file may unpack to gigabytes."""
+    data = io.BytesIO()
+    tifffile.imwrite(data, np.zeros((100, 100, 12), np.uint8), photometric="rgb", compression="zlib")
+    assert decode_picture(data.getvalue(), "a.tif", max_megapixels=0.03).pixels.shape == (3, 100, 100)
+    with pytest.raises(ImageError, match=r"0\.1 million samples in 12 channels, more than the limit of 0\.08"):
+        decode_picture(data.getvalue(), "a.tif", max_megapixels=0.02)

@@ -154,6 +154,9 @@ def fuse(
             source, notices = collect_sources(inputs)
             for notice in notices:
                 bar.note(notice)
+        named = [Path(degradation)] if degradation not in (None, "auto", "bicubic", "estimate") else []
+        named += [init_from] if init_from is not None else []
+        named += [track, track.with_suffix(".png")] if track is not None else []
         done = fuse_files(
             source,
             output,
@@ -162,6 +165,7 @@ def fuse(
             camera_option(degradation),
             affine=not shifts,
             mean=MeanOption(cast("MeanKind", mean), init_from),
+            options=named,
             sheet=sheet,
             overwrite=overwrite,
             on_progress=bar.update,

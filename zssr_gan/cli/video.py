@@ -288,12 +288,12 @@ def track(
     with running(failed=(VideoError, OutputError)) as bar:
         from zssr_gan.files import write_together
         from zssr_gan.inference.outputs import check_new_files
+        from zssr_gan.video.folder import files_of
 
         if output.suffix.lower() != ".json":
             raise SettingsError(f"-o {output}: a track is a .json file, with its sheet, a .png, beside it")
-        picture = output.with_suffix(".png")
-        mark = marked(region, frame, corners)
-        check_new_files([output, picture], [file], overwrite=overwrite)
+        picture, mark = output.with_suffix(".png"), marked(region, frame, corners)
+        check_new_files([output, picture], files_of(file), overwrite=overwrite)
         found, sheet = follow_with_sheet(file, mark, fields, raw, most, bar)
         write_together({output: found.encode(), picture: sheet}, replaceable=[output, picture] if overwrite else [])
         used = [one for one in found.frames if one.status == "tracked"]

@@ -78,8 +78,9 @@ class Decoded:
     background: bytes | None = None
 
 
-def check_size(width: int, height: int, max_pixels: float) -> None:
-    """Hold a header's size against the limit, before decoding. Raises ImageError (without the file's name)."""
+def check_size(width: int, height: int, max_pixels: float, channels: int = 1) -> None:
+    """Compare a header's size with the limit, before decoding: pixels, and samples of more channels than RGB and alpha
+    have. Raises ImageError (without the file's name)."""
     if width < 1 or height < 1:
         raise ImageError(f"has no pixels ({width} x {height})")
     if max(width, height) >= 2**31:
@@ -87,6 +88,9 @@ def check_size(width: int, height: int, max_pixels: float) -> None:
     if width * height > max_pixels:
         size = f"{width * height / 1e6:.1f} megapixels ({width} x {height})"
         raise ImageError(f"has {size}, more than the limit of {max_pixels / 1e6:g}")
+    if width * height * channels > 4 * max_pixels:
+        size = f"{width * height * channels / 1e6:.1f} million samples in {channels} channels"
+        raise ImageError(f"has {size}, more than the limit of {4 * max_pixels / 1e6:g} million")
 
 
 def stretch_of(pixels: Tensor) -> tuple[float, float]:

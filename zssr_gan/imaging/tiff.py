@@ -75,7 +75,7 @@ def decode_tiff(data: bytes, max_pixels: float) -> Decoded:
     icc = _raw(block, places, _ICC)
     with tifffile.TiffFile(io.BytesIO(alone)) as file:
         page = file.pages.first
-        check_size(page.imagewidth, page.imagelength * page.imagedepth, max_pixels)
+        check_size(page.imagewidth, page.imagelength * page.imagedepth, max_pixels, page.samplesperpixel)
         _check_samples(page)
         _check_storage(page, data, max_pixels)
         by_libtiff = page.compression in (_LZW, _PACKBITS) or _may_be_padded(page)

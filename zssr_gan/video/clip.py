@@ -32,7 +32,7 @@ from zssr_gan.video.clip_files import Made, write_clip
 from zssr_gan.video.clip_learning import BoxOf, ClipPlan, Report, Say, planned
 from zssr_gan.video.clip_record import ClipOptions, ClipRecord, outputs
 from zssr_gan.video.encode import Encoder, Form, check_container, format_of
-from zssr_gan.video.folder import TABLE
+from zssr_gan.video.folder import TABLE, files_of
 from zssr_gan.video.frames import Frame, Video, VideoInfo, planes_sha256
 from zssr_gan.video.io import open_video
 from zssr_gan.video.journal import Journal
@@ -96,7 +96,8 @@ def enhance_clip(
                     sealed = _sealed(journal)
                     ours = [one for one in targets if one.is_file() and sealed.get(one.name) == sha256_file(one)]
                     new = [one for one in targets if one not in ours]
-                    check_new_files(new, [file], overwrite=request.overwrite)
+                    inputs = [*files_of(source), *([] if track is None else [track])]
+                    check_new_files(new, inputs, overwrite=request.overwrite)
                     plan = planned(video, request, options, box_of, folder, journal, used, report, say)
                     form = _enlarge(source, info, plan, options, box_of, journal, used, report)
                     seconds = time.perf_counter() - clock

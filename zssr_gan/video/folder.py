@@ -153,6 +153,13 @@ def read_folder(folder: Path) -> Video:
     return Video(info, with_repeats(frames), [], {})
 
 
+def files_of(video: Path) -> list[Path]:
+    """The files that a video is read from: itself, or of a folder of stills the table and all that it lists."""
+    if not video.is_dir():
+        return [video]
+    return [video / TABLE, *(video / one["file"] for one in _table(video) if one.get("file"))]
+
+
 def still_frames(folder: Path) -> dict[str, Frame]:
     """What the table of a folder says of the coding of its stills, by the SHA-256 of their files; no planes.
 

@@ -23,6 +23,7 @@ from zssr_gan.inference.verify import Check, Verification, check_account, check_
 from zssr_gan.provenance import LABELS, STATEMENT, Label, label_of, provenance_text, strongest
 from zssr_gan.video.case_mean import MeanOption, OnProgress
 from zssr_gan.video.crops import TrackSource
+from zssr_gan.video.folder import files_of
 from zssr_gan.video.fuse import NO_MEAN, Camera, FusedStills, fuse_stills
 from zssr_gan.video.fuse_input import FusionInput, recorded_source, shown_as_asked, size_of
 from zssr_gan.video.learnt import PULL
@@ -53,6 +54,7 @@ def fuse_files(
     *,
     affine: bool = True,
     mean: MeanOption = NO_MEAN,
+    options: Sequence[Path] = (),
     sheet: bytes | None = None,
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
@@ -64,6 +66,7 @@ def fuse_files(
         output: a .png or .tif; `NAME_bicubic`, `NAME_evidence.png` and `NAME.json` come beside it, and
             `NAME_mean.safetensors` where a mean is learnt on a case.
         scale, reference, camera, affine, mean: see `fuse`.
+        options: files that options name, none of which is ever replaced.
         sheet: a PNG file of where a track's region was found, written as `NAME_track.png`.
         overwrite: replace files that exist.
         on_progress: called while a mean is learnt, with the stage, how much is done, and how much there is.
@@ -77,7 +80,7 @@ def fuse_files(
         raise SettingsError(f"-o {output}: the result is a .png or .tif file, with its record beside it")
     *always, model = _outputs(output)
     learns = mean.init_from is not None and mean.init_from.is_dir()
-    inputs = [source.file] if isinstance(source, TrackSource) else source
+    inputs = [*(files_of(source.video) if isinstance(source, TrackSource) else source), *options]
     new = [*always, *[model] * learns, *[_sheet_of(output)] * (sheet is not None)]
     check_new_files(new, inputs, overwrite=overwrite)
     done, contents = _made(source, output, scale, reference, camera, affine=affine, mean=mean, on_progress=on_progress)
