@@ -1,3 +1,4 @@
+import html
 import json
 import random
 import shutil
@@ -15,7 +16,7 @@ from zssr_gan.files import sha256_bytes, sha256_file
 from zssr_gan.inference.verify import verify_record
 from zssr_gan.settings.base import write_yaml
 from zssr_gan.web import log
-from zssr_gan.web.case_folder import Case, create_case, open_folder
+from zssr_gan.web.case_folder import Case, create_case, edit_case, open_folder, read_case
 from zssr_gan.web.package import PackageError, make_package, verify_package
 
 TINY = {"network": {"depth": 2, "width": 4}, "schedule": {"kind": "cosine", "iterations": 2}}
@@ -194,8 +195,8 @@ def test_an_opened_folder_is_packed_with_its_originals(
 
 
 def test_a_report_needs_no_other_file(case: Path, tmp_path: Path) -> None:
-    assert main(["case", "report", str(case), "-o", str(case / "report" / "index.html")]) == 0
-    page = (case / "report" / "index.html").read_text()
+    assert main(["case", "report", str(case), "-o", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
     assert page.count("<img ") == 3
     assert page.count('src="data:image/png;base64,') == 3
     assert "Car &lt;park&gt;" in page
@@ -205,7 +206,7 @@ def test_a_report_needs_no_other_file(case: Path, tmp_path: Path) -> None:
     assert sha256_file(case / "originals" / "My-face.png") in page
     size = (case / "originals" / "My-face.png").stat().st_size
     assert f'<td data-name="Bytes" class="number">{size:,}</td>' in page  # named where a narrow window stacks cells
-    assert main(["case", "report", str(case), "-o", str(case / "report" / "index.html")]) == 1
+    assert main(["case", "report", str(case), "-o", str(tmp_path / "page.html")]) == 1
     assert main(["case", "package", str(case), "-o", str(tmp_path / "p.zip")]) == 0
     assert not checks(tmp_path / "p.zip")
 
@@ -323,3 +324,33 @@ def test_no_package_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixtur
     ):
         assert main(["verify", str(tmp_path / name)]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_the_report_of_a_package_names_every_result_in_it(case: Path, tmp_path: Path) -> None:
+    made = read_case(case)
+    for number, act in ((1, "first"), (2, "result"), (2, "title"), (3, "typed")):
+        if act == "result":  # it ends after a report was made
+            shutil.copytree(case / "results" / "1_enhance", case / "results" / "2_enhance")
+            paths = [path.relative_to(case).as_posix() for path in (case / "results" / "2_enhance").iterdir()]
+            files = {name: sha256_file(case / name) for name in paths}
+            log.append_once(case, "ann", "job ended", 2, 1, code=0, state="done", message=None, files=files)
+        elif act == "title":
+            made = edit_case(made, "ann", "Another title", "17/26", "A. L.")
+        elif act == "typed":  # of a command that no log tells
+            shutil.copytree(case / "results" / "1_enhance", case / "results" / "by_hand")
+        path = tmp_path / f"{act}.zip"
+        assert main(["case", "package", str(case), "-o", str(path)]) == 0
+        assert not checks(path)
+        content = content_of(path)
+        page = content["report/index.html"].decode()
+        results = [name for name in content if name.startswith("results/") and name.endswith("_x2.png")]
+        assert len(results) == page.count("<h3>") == number
+        assert f"<title>{html.escape(made.facts.title)}" in page
+    content["report/index.html"] += b" "
+    with zipfile.ZipFile(path) as package:
+        manifest = json.loads(package.read("manifest.json"))
+    facts = manifest["files"]["report/index.html"]
+    facts |= {"bytes": facts["bytes"] + 1, "sha256": sha256_bytes(content["report/index.html"])}
+    content["manifest.json"] = json.dumps(manifest).encode()
+    changed = rewritten(path, tmp_path, lambda name, _data: content[name])
+    assert checks(changed) == ["log report/index.html: the log has another hash"]

@@ -12,8 +12,18 @@ from torch import Tensor
 from zssr_gan.cli.main import main
 from zssr_gan.settings.base import write_yaml
 from zssr_gan.web import log
-from zssr_gan.web.case_folder import Case, CaseError, create_case, open_folder
-from zssr_gan.web.results import _assumed, _verdict, edit_track, estimates, find, latest_package, results, tracks
+from zssr_gan.web.case_folder import Case, CaseError, create_case, edit_case, open_folder
+from zssr_gan.web.results import (
+    _assumed,
+    _verdict,
+    edit_track,
+    estimates,
+    find,
+    handed_over,
+    latest_package,
+    results,
+    tracks,
+)
 
 TINY = {"network": {"depth": 2, "width": 4}, "schedule": {"kind": "cosine", "iterations": 2}}
 
@@ -136,3 +146,28 @@ def test_a_fusion_says_what_it_was_made_of() -> None:
 )
 def test_what_was_assumed_names_the_compression(content: dict[str, Any], assumed: str) -> None:
     assert _assumed(content) == assumed
+
+
+def test_what_came_after_report_and_package_is_named(case: Case) -> None:
+    def job(number: int, kind: str, act: str, **facts: Any) -> None:
+        log.append_once(case.folder, "ann", act, number, 1, kind=kind, title=f"{kind} it", **facts)
+
+    assert handed_over(case) == {"report": None, "package": None}
+    job(1, "fuse", "job queued")
+    job(1, "fuse", "job started")
+    job(2, "package", "job queued")
+    job(2, "package", "job started")
+    log.append(case.folder, "zssr-gan", "report made", of_entries=len(log.read_log(case.folder)), files={})
+    job(2, "package", "job ended", state="done", files={"report/2_package.zip": "0"})
+    made = handed_over(case)
+    assert all(one is not None and one["since"] == ["job 1 (fuse it), which runs"] for one in made.values())
+    job(1, "fuse", "job ended", state="done", files={"results/1_fuse/a.png": "0"})
+    edit_case(case, "ann", "B", "", "")
+    since = ["job 1 (fuse it)", "an edit of the title, number or operator of the case"]
+    assert all(one is not None and one["since"] == since for one in handed_over(case).values())
+    job(3, "report", "job queued")
+    job(3, "report", "job started")
+    job(3, "report", "job ended", state="done", files={"report/index.html": "0"})
+    job(4, "package", "job queued")
+    job(4, "package", "job ended", state="failed", files={})
+    assert [one and one["since"] for one in handed_over(case).values()] == [[], since]

@@ -16,7 +16,7 @@ from zssr_gan.web.body import Form, body
 from zssr_gan.web.case_folder import Case, Original
 from zssr_gan.web.pictures_api import facts_of, look, wait_for
 from zssr_gan.web.refusals import Refusal
-from zssr_gan.web.results import estimates, results, tracks
+from zssr_gan.web.results import estimates, handed_over, results, tracks
 from zssr_gan.web.results_api import keys_of, public
 from zssr_gan.web.site import Person, Site, job_facts
 from zssr_gan.web.uploads import CHUNK_BYTES, PROOF_BYTES, Upload
@@ -230,5 +230,6 @@ def _case_json(site: Site, case: Case) -> dict[str, Any]:
         "estimates": [public(one) for one in site.made(case, "estimates", estimates)],
         "results": [public(one) | {"lossy": "lossy" in one["_paths"]} for one in site.made(case, "results", results)],
         "jobs": jobs,
+        "handed_over": site.made(case, "handed_over", handed_over),
         "log": {"entries": log.entries, "ok": log.ok, "text": log.text},
     }

@@ -24,6 +24,7 @@ from zssr_gan.inference.verify import Check, Verification
 from zssr_gan.provenance import VERSION
 from zssr_gan.web import log
 from zssr_gan.web.case_folder import CASE_FILE, Case, facts_in_log, results_in
+from zssr_gan.web.report import renew_report
 
 PACKAGE_VERSION = 1
 MANIFEST = "manifest.json"
@@ -66,7 +67,7 @@ class PackageError(ZssrGanError):
 
 
 def make_package(case: Case, output: Path, on_progress: Callable[[str, int, int], None] | None = None) -> str:
-    """Write the package of a case; returns the SHA-256 of its manifest.
+    """Make the report of a case, where something came since, then its package; returns the SHA-256 of its manifest.
 
     Args:
         case: whose folder is packed, without earlier packages; of an opened folder the originals too.
@@ -77,6 +78,9 @@ def make_package(case: Case, output: Path, on_progress: Callable[[str, int, int]
         OutputError: it exists, or the disk refuses it.
         PackageError: an original is missing or was changed.
     """
+    if on_progress is not None:
+        on_progress("making the report", 0, 1)
+    renew_report(case, dict(_files(case)))
     log_bytes = (case.folder / log.NAME).read_bytes()  # it may grow meanwhile
     texts = {
         "README.txt": _README.format(title=case.facts.title, version=VERSION),
@@ -285,6 +289,8 @@ def _files_in_log(folder: Path) -> tuple[dict[str, str], set[str]]:
         elif entry["act"] == "job ended" and isinstance(facts.get("files"), dict):
             told |= facts["files"]
             of_jobs[str(facts.get("job"))] = set(facts["files"]) if facts.get("state") == "done" else set()
+        elif entry["act"] == "report made" and isinstance(facts.get("files"), dict):
+            told |= facts["files"]
         elif entry["act"] == "track edited":
             told[name := str(facts.get("written"))] = str(facts.get("sha256"))
             needed.add(name)

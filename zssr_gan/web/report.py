@@ -2,18 +2,20 @@
 
 import base64
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from zssr_gan.errors import ZssrGanError
-from zssr_gan.files import sha256_file
+from zssr_gan.files import atomic_write, canonical_sha256, sha256_bytes, sha256_file
 from zssr_gan.imaging.io import decode_picture, encode_picture
 from zssr_gan.imaging.picture import Metadata, Picture, quantise
 from zssr_gan.imaging.resize import resize
 from zssr_gan.provenance import LABELS, VERSION
 from zssr_gan.web import log, results
 from zssr_gan.web.case_folder import Case
+
+REPORT = "report/index.html"
 
 LARGEST_SIDE = 1200
 """Pixels; larger pictures are shown smaller, and the page says so."""
@@ -72,6 +74,28 @@ def make_report(case: Case) -> bytes:
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n<body>\n'
     )
     return (page + "\n".join(parts) + "\n</body></html>\n").encode()
+
+
+def renew_report(case: Case, files: Mapping[str, Path]) -> None:
+    """Make the report of a case, and log its hash; again where the log or a file of the case is another than then.
+
+    Args:
+        case: of the report.
+        files: all of the case by their names; the report itself does not count.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    path, entries = case.folder / REPORT, log.read_log(case.folder)
+    stats = {name: file.stat() for name, file in files.items() if name != REPORT}
+    known = canonical_sha256({name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()})
+    last = entries[-1]["facts"] if entries else {}
+    if last.get("of_files") == known and path.is_file() and last.get("files") == {REPORT: sha256_file(path)}:
+        return
+    data = make_report(case)
+    atomic_write(path, data, overwrite=True)
+    facts = {"of_entries": len(entries), "of_files": known, "files": {REPORT: sha256_bytes(data)}}
+    log.append(case.folder, "zssr-gan", "report made", **facts)
 
 
 class _Code(str):

@@ -20,6 +20,13 @@ from zssr_gan.web.names import job_number
 
 Facts = dict[str, Any]
 
+_HANDED_OVER = ("report", "package")
+_EDITS = {
+    "received": "the file {}",
+    "track edited": "an edit of the track {}",
+    "case edited": "an edit of the title, number or operator of the case",
+}
+
 _BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, RecursionError)
 
 
@@ -152,6 +159,40 @@ def find(found: list[Facts], name: str, what: str) -> Facts:
         if one["id"] == name:
             return one
     raise CaseError(f"the case has no {what} {name}; load the page again")
+
+
+def handed_over(case: Case) -> dict[str, Facts | None]:
+    """When the report and the package were made last, and what came since; None of what was not made.
+
+    `since` lists what is not in it, or only in part: jobs, files and edits, in the order of the log.
+    """
+    made: dict[str, tuple[str, int]] = {}  # the time, and the last line of the log that it knows of
+    names, began, came = dict[str, tuple[str, str]](), dict[str, int](), list[tuple[int, str]]()
+    for entry in log.read_log(case.folder):
+        act, facts, line, job = entry["act"], entry["facts"], entry["n"], str(entry["facts"].get("job"))
+        kind, name = names.get(job, ("", f"job {job}"))
+        if act == "job queued":
+            names[job] = str(facts.get("kind")), f"job {job} ({facts.get('title')})"
+        elif act == "job started":
+            began[job] = line
+        elif act == "job interrupted":
+            began.pop(job, None)
+        elif act == "job ended":
+            start = began.pop(job, line)
+            if kind in _HANDED_OVER and facts.get("state") == "done":
+                made[kind] = entry["time"], start
+            elif kind not in _HANDED_OVER and facts.get("files"):
+                came.append((line, name))
+        elif act == "report made":
+            of = facts.get("of_entries")
+            made["report"] = entry["time"], of if isinstance(of, int) else line
+        elif act in _EDITS:
+            came.append((line, _EDITS[act].format(facts.get("name") or facts.get("track"))))
+    running = [f"{names[job][1]}, which runs" for job in began if job in names and names[job][0] not in _HANDED_OVER]
+    handed: dict[str, Facts | None] = dict.fromkeys(_HANDED_OVER)
+    for kind, (time, known) in made.items():
+        handed[kind] = {"made": time, "since": [text for line, text in came if line > known] + running}
+    return handed
 
 
 def latest_package(case: Case) -> Path | None:

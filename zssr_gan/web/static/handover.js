@@ -6,23 +6,22 @@ import { count, time } from "./format.js";
 import { jobCard } from "./queue.js";
 import { jobsOf, keep, state } from "./state.js";
 
-export function show(root) {
-  const reported = () => jobsOf(state.open.id).filter((job) => job.kind === "report" && ["queued", "running", "done"].includes(job.state)).map((job) => job.id);
-  const later = (id) => state.open.results.some((one) => one.job > Number(id));
+const MOST = 6; // of what came since are named
 
+export function show(root) {
   const start = (kind) => attempt(async () => {
-    if (kind === "package" && reported().every(later)) keep(await post(caseUrl(state.open.id, "jobs"), { kind: "report", originals: [], options: {} })); // it is packed too
     keep(await post(caseUrl(state.open.id, "jobs"), { kind, originals: [], options: {} }));
     draw();
   });
 
-  function part(kind, title, text, ready, done) {
+  function part(kind, title, text, ready, open) {
     const job = jobsOf(state.open.id).filter((one) => one.kind === kind).sort((a, b) => String(b.created).localeCompare(String(a.created)))[0];
-    const busy = job && ["queued", "running"].includes(job.state);
+    const busy = job && ["queued", "running"].includes(job.state), last = state.open.handed_over[kind];
     return h("section", { class: "part" }, h("h2", {}, title), h("p", {}, text),
-      h("div", { class: "row" }, button(job?.state === "done" ? `Make the ${kind} again` : `Make the ${kind}`, () => start(kind), { class: job?.state === "done" ? "" : "primary", disabled: !ready || busy }), job?.state === "done" ? done(job) : null),
+      last?.since.length ? h("p", { class: "caution" }, h("strong", {}, "Not in it, or only in part: "), `${last.since.slice(0, MOST).join("; ")}${last.since.length > MOST ? `; and ${last.since.length - MOST} more` : ""}. Make the ${kind} again.`) : null,
+      h("div", { class: "row" }, button(last ? `Make the ${kind} again` : `Make the ${kind}`, () => start(kind), { class: last && !last.since.length ? "" : "primary", disabled: !ready || busy }), last ? open(last.since.length ? "" : "primary") : null),
       job && job.state !== "done" ? jobCard(job) : null,
-      job?.state === "done" ? h("p", { class: "quiet" }, `Made ${time(job.ended)}. `, kind === "package" ? ["Note this where you hand it over: ", "SHA-256 ", h("code", {}, job.message?.split("SHA-256 ")[1] ?? "not known")] : null) : null);
+      last ? h("p", { class: "quiet" }, `Made ${time(last.made)}. `, kind === "package" && job?.state === "done" ? ["Note this where you hand it over: ", "SHA-256 ", h("code", {}, job.message?.split("SHA-256 ")[1] ?? "not known")] : null) : null);
   }
 
   function draw() {
@@ -30,9 +29,9 @@ export function show(root) {
     redraw(root, h("h1", {}, "Hand over"),
       ready ? null : h("p", { class: "caution" }, "There is no result yet. ", link("Enhance a picture first", step("enhance")), "."),
       part("report", "Report", "One page that shows every result beside its plain enlargement, its evidence map, its label and what was assumed. It opens in any browser, offline.", ready,
-        (job) => link("Open the report", caseUrl(open.id, "report", "index.html"), { class: "button primary", target: "_blank", rel: "noopener" })),
-      part("package", "Court package", "A zip with the originals and their hashes, results, records, tracks, the report, every command line and the versions. Whoever has zssr-gan can check it, and make the results again.", ready,
-        () => link("Download the package", caseUrl(open.id, "package.zip"), { class: "button primary", download: "" })),
+        (look) => link("Open the report", caseUrl(open.id, "report", "index.html"), { class: `button ${look}`, target: "_blank", rel: "noopener" })),
+      part("package", "Court package", "A zip with the originals and their hashes, results, records, tracks, a report of all of it, every command line and the versions. Whoever has zssr-gan can check it, and make the results again.", ready,
+        (look) => link("Download the package", caseUrl(open.id, "package.zip"), { class: `button ${look}`, download: "" })),
       h("div", { class: "part" }, command(`zssr-gan verify ${open.id}.zip --rerun`, "How the other side checks it")),
       h("section", { class: "part" }, h("h2", {}, "Log of the case"),
         h("p", {}, log.ok ? h("span", { class: "badge sure" }, "unbroken") : h("span", { class: "badge unsure" }, "broken"), log.ok ? ` ${count(log.entries, "entry", "entries")}; each has the hash of the one before.` : ` ${log.text}.`),
