@@ -22,6 +22,7 @@ from tests.inference.files import TINY, timeless
 from zssr_gan.devices import RunOptions, machine
 from zssr_gan.errors import NumericalError
 from zssr_gan.files import sha256_file
+from zssr_gan.imaging.io import read_provenance
 from zssr_gan.imaging.picture import Picture
 from zssr_gan.inference import batch
 from zssr_gan.inference.batch import run_plan
@@ -34,6 +35,7 @@ from zssr_gan.inference.result import Result
 from zssr_gan.inference.sheet import Sheet
 from zssr_gan.inference.verify import verify_record
 from zssr_gan.progress import Progress
+from zssr_gan.provenance import LABELS, STATEMENT, VERSION
 from zssr_gan.settings.base import write_yaml
 from zssr_gan.settings.zeroshot import RefinementSettings
 
@@ -299,4 +301,8 @@ def test_the_sheet_shows_every_image(case: Path, request_tiny: Request) -> None:
     assert sheet.write(overwrite=False)
     with Image.open(case / "sheet.png") as image:
         assert image.mode == "RGB"
+    text = read_provenance(case / "sheet.png")
+    assert text["zssr-gan:label"] == f"internal: {LABELS['internal']}"
+    assert (text["zssr-gan:statement"], text["Software"]) == (STATEMENT, f"zssr-gan {VERSION}")
+    assert text["zssr-gan:input-sha256"].split() == [sha256_file(case / name) for name in ("a.png", "c.tif")]
     assert not Sheet(case / "none.png").write(overwrite=False)

@@ -97,7 +97,7 @@ def test_a_folder() -> None:
             assert image.mode == mode
     for stem in "abcde":
         assert not failed(Path(f"out/{stem}_x2.json"), rerun=True)
-    assert Path("sheet.png").exists()
+    assert read_provenance(Path("sheet.png"))["zssr-gan:label"].startswith("generative: ")
 
 
 def test_the_record_holds_the_model() -> None:

@@ -24,6 +24,7 @@ from zssr_gan.inference.arrays import enhance
 from zssr_gan.inference.enhance import Enhanced, enhance_picture
 from zssr_gan.inference.options import make_request
 from zssr_gan.inference.outputs import ImageTask
+from zssr_gan.inference.record import read_record
 from zssr_gan.inference.region import checked_region, cut, parse_region
 from zssr_gan.inference.sheet import Sheet
 from zssr_gan.inference.verify import verify_record
@@ -122,7 +123,7 @@ def test_files_and_record() -> None:
     assert CliRunner().invoke(app, ["enhance", *words]).exit_code == 0
     again = Path("rgba_x2_3_2_10_9_again.png")
     assert again.read_bytes() == Path("rgba_x2_3_2_10_9.png").read_bytes()
-    (row,) = _sheet_of("rgba.png", (3, 2, 10, 9))
+    (row,) = _sheet_of("rgba.png", (3, 2, 10, 9), Path("rgba_x2_3_2_10_9.json"))
     assert [tuple(image.shape[-2:]) for _, image in row] == [(9, 10), (18, 20), (18, 20), (18, 20)]
     assert row[0][0] == "rgba.png, region 3,2,10,9"
     assert np.asarray(Image.open("rgba_x2_3_2_10_9_evidence.png")).shape[0] > 448
@@ -133,11 +134,12 @@ def test_files_and_record() -> None:
     assert "another region" in skipped.stdout
 
 
-def _sheet_of(name: str, region: tuple[int, int, int, int]) -> list[list[tuple[str, Tensor]]]:
+def _sheet_of(name: str, region: tuple[int, int, int, int], record: Path) -> list[list[tuple[str, Tensor]]]:
     """The rows that `--compare` shows."""
     request = make_request(2, "tiny.yaml", region=region, options=RunOptions("cpu", "fp32", threads=1))
     sheet, picture = Sheet(Path("unused.png")), read_picture(Path(name))
-    sheet.add(ImageTask(Path(name), Path("result.png"), None, None), enhance_picture(picture, request))
+    task = ImageTask(Path(name), Path("result.png"), None, None)
+    sheet.add(task, enhance_picture(picture, request), read_record(record))
     return sheet._rows
 
 

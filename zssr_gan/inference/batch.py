@@ -75,7 +75,7 @@ def run_plan(
         request: what is asked of each image.
         on_start: gets the place among the tasks to do, from 0, and the task.
         on_progress: gets each step of the image in work.
-        on_result: gets the result while it is in memory, e.g. for a comparison sheet.
+        on_result: gets the result while it is in memory, and its record, e.g. for a comparison sheet.
     """
     case = _case_of(plan, request) if plan.skipped else set()
     for task in plan.skipped:
@@ -107,7 +107,7 @@ def _run_task(request: Request, task: ImageTask, on_progress: OnProgress | None,
         enhanced, record, contents = enhance_file(task, request, on_progress=on_progress)
         _write(task, request, contents)
         if on_result is not None:
-            on_result(task, enhanced)
+            on_result(task, enhanced, record)
     except Exception as error:
         return failed_result(task, error, time.perf_counter() - started)
     return Result(task, "done", choice_text(record), time.perf_counter() - started, record)
@@ -148,7 +148,7 @@ def _run_together(
             continue
         enhanced, record = written
         if on_result is not None:
-            on_result(task, enhanced)
+            on_result(task, enhanced, record)
         yield Result(task, "done", choice_text(record), record.times.seconds, record)
 
 

@@ -9,7 +9,9 @@ from zssr_gan.imaging.resize import resize
 from zssr_gan.imaging.sheets import contact_sheet, encode_sheet, evidence_overlay, round_limit
 from zssr_gan.inference.enhance import Enhanced
 from zssr_gan.inference.outputs import ImageTask
+from zssr_gan.inference.record import Record
 from zssr_gan.inference.region import region_text
+from zssr_gan.provenance import VERSION, provenance_text, strongest
 
 ROWS = 100
 """Images that one sheet shows at most; more would make a picture that no viewer opens."""
@@ -25,12 +27,13 @@ class Sheet:
         self.path = path
         self.left_out = 0
         self._rows: list[list[tuple[str, Tensor]]] = []
+        self._records: list[Record] = []
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, task: ImageTask, enhanced: Enhanced) -> None:
-        """Add one image's row."""
+    def add(self, task: ImageTask, enhanced: Enhanced, record: Record) -> None:
+        """Add one image's row, with the label of its record."""
         if len(self._rows) == ROWS:
             self.left_out += 1
             return
@@ -41,10 +44,11 @@ class Sheet:
         cells = [
             (f"{task.source.name}{part}", enhanced.shown),
             ("bicubic", enhanced.bicubic),
-            (task.result.name, enhanced.picture.pixels),
+            (f"{task.result.name}\n{record.label}", enhanced.picture.pixels),
             (f"disagreement of the views, brightest {limit:g} levels", overlay),
         ]
         self._rows.append([(caption, reduced(image)) for caption, image in cells])
+        self._records.append(record)
 
     def write(self, *, overwrite: bool) -> bool:
         """Write the sheet; returns whether there was anything to show.
@@ -54,7 +58,13 @@ class Sheet:
         """
         if not self._rows:
             return False
-        content = encode_sheet(contact_sheet(self._rows), "comparison sheet", extension=self.path.suffix)
+        text = provenance_text(
+            kind="comparison sheet",
+            version=VERSION,
+            label=strongest(*(record.label for record in self._records)),
+            facts={"input-sha256": " ".join(record.input.sha256 for record in self._records)},
+        )
+        content = encode_sheet(contact_sheet(self._rows), "comparison sheet", text, extension=self.path.suffix)
         atomic_write(self.path, content, overwrite=overwrite)
         return True
 

@@ -8,10 +8,11 @@ from zssr_gan.imaging import preview
 from zssr_gan.imaging.io import size_in_header
 from zssr_gan.inference.enhance import Enhanced, OnProgress
 from zssr_gan.inference.outputs import ImageTask
+from zssr_gan.inference.record import Record
 from zssr_gan.inference.result import Result
 from zssr_gan.inference.stream import at_once
 
-OnResult = Callable[[ImageTask, Enhanced], None]
+OnResult = Callable[[ImageTask, Enhanced, Record], None]
 
 
 def fits_one_thread(path: Path) -> bool:
@@ -33,10 +34,10 @@ def run_small(
     The files are those of one after another. Arguments are as of `at_once`; `on_result` too is called in order.
     """
 
-    def work(task: ImageTask, step: OnProgress) -> tuple[Result, list[Enhanced]]:
-        made: list[Enhanced] = []
+    def work(task: ImageTask, step: OnProgress) -> tuple[Result, list[tuple[Enhanced, Record]]]:
+        made: list[tuple[Enhanced, Record]] = []
         preview.works_on(task.source)
-        return run_task(task, step, lambda _, enhanced: made.append(enhanced)), made
+        return run_task(task, step, lambda _, *results: made.append(results)), made
 
     def start(task: ImageTask) -> None:
         preview.bring_to_front(task.source)
@@ -46,6 +47,6 @@ def run_small(
     with machine(RunOptions("cpu", threads=1)):
         for result, made in at_once(tasks, threads, work, on_start=start, on_progress=on_progress):
             if on_result is not None and made:
-                on_result(result.task, made[0])
+                on_result(result.task, *made[0])
             yield result
     preview.bring_to_front(None)
