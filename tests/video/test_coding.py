@@ -141,3 +141,8 @@ def test_stills_of_a_video_are_fused_by_their_table(tmp_path: Path) -> None:
     (tmp_path / "stills" / "frames.csv").write_text("file,file_sha256,qp_mean\na.png,00,many\n")
     with pytest.raises(ImageError, match="quantisers are numbers"):
         fuse_files(paths, tmp_path / "b.png", 1, camera="bicubic")
+
+
+def test_predicted_frames_count_as_a_part_of_one() -> None:
+    coding = Coding(torch.full((3,), 0.01), torch.tensor([False, True, True]))
+    assert coding.shares(1).tolist() == [1.0, 1.0, 0.25]

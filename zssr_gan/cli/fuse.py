@@ -112,9 +112,9 @@ def fuse(
     found: look at it. Frames that repeat others, are damaged, or in which the region was not found, have no part and
     are recorded.
 
-    Frames are registered to a few hundredths of a pixel and weighed by how well they agree; frames that show something
-    else have no part and are named. Frames that are held out say whether fusing pays; where it does not, the result is
-    the reference frame restored alone, and that is said.
+    Frames are registered (to a few hundredths of a pixel where nothing is compressed) and weighed by how well they
+    agree; frames that show something else have no part and are named. Frames that are held out say whether fusing
+    pays; where it does not, the result is the reference frame restored alone, and that is said.
 
     `--mean shared --init-from tracks/` pulls the result to what a small network expects, which learns on the fused
     images of all tracks of the case (in `tracks/`, a folder of frames each); it is written as `face_mean.safetensors`,

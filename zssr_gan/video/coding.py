@@ -42,6 +42,12 @@ class Coding:
         index = list(frames)
         return Coding(self.error[index], self.predicted[index])
 
+    def shares(self, reference: int) -> NDArray[np.float64]:
+        """`F`: how many frames each counts as, in effect; the reference as one."""
+        shares = np.where(self.predicted.numpy(), 1 / _REPEATED, 1.0)
+        shares[reference] = 1.0
+        return shares
+
     def measured(self, residual: Tensor, reference: int) -> "Coding":
         """With the error by what an image leaves unexplained of each frame (`F`, [0, 1] units), where it is nan."""
         others = [f for f in range(len(residual)) if f != reference]

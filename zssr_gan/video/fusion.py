@@ -184,8 +184,10 @@ def fuse_burst(
     assert weights is not None
     measured = measure_motion(y, scene_target(scene[0], degradation, scale, mask), found.motion)
     seen = weights * np.asarray(burst.rows.sum(1) > 0).reshape(weights.shape)
-    support = (burst.rows.T @ seen.ravel()).reshape(scene[0].shape) * scale**2
     r = used.index(reference)
+    shares = np.ones(len(used)) if coding is None else coding[used].shares(r)
+    support = (burst.rows.T @ (seen * shares[:, None, None]).ravel()).reshape(scene[0].shape) * scale**2
+    support = support.clip(max=shares.sum())  # where frames are closer together, a pixel is not seen by more of them
     return Fused(
         image=_rgb(torch.from_numpy(_cut(scene, scale).copy())).clamp_(0, 1),
         support=torch.from_numpy(_cut(support, scale).copy()),
