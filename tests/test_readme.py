@@ -55,7 +55,7 @@ ONLY_READ = (
     "zssr-gan web-user add ",  # asks for a password
     "zssr-gan case package cases/",  # a case of the page: tests/web/test_package.py
     "zssr-gan verify car-park.zip ",
-    "zssr-gan fuse tracks/",  # half a minute each: tests/cli/test_fuse.py
+    "zssr-gan fuse tracks/",  # about a minute each: tests/video/test_fuse.py
 )
 READ = [command for command in COMMANDS if command.startswith(ONLY_READ)]
 OURS = [command for command in COMMANDS if command.startswith("zssr-gan ") and command not in READ]
