@@ -180,6 +180,7 @@ def test_seconds_are_those_of_this_machine(case: Case, tmp_path: Path) -> None:
     took = queue.job(job.id).seconds
     assert took is not None
     found = plan_json(case, queue, Body(kind="enhance", originals=IMAGES), sizes)
+    assert (found["label"], found["tag"]) == ("case", "case or internal")
     assert found["seconds"] == pytest.approx(5 * took, rel=1e-6)  # by the pixels, beyond the largest
     assert found["command"].startswith("zssr-gan enhance originals/a.png originals/b-c.jpg -o results/5_enhance/ ")
     for options in ({"method": "quality"}, {"scale": 4}):

@@ -1,3 +1,4 @@
+import html
 import json
 import math
 import shutil
@@ -9,10 +10,14 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
+import zssr_gan.web
 from zssr_gan.cli.main import main
+from zssr_gan.degradation.model import DefocusBlur, Degradation, GaussianBlur, Jpeg, KernelBlur, MotionBlur, Noise
+from zssr_gan.provenance import LABELS
 from zssr_gan.settings.base import write_yaml
 from zssr_gan.web import log
 from zssr_gan.web.case_folder import Case, CaseError, create_case, edit_case, open_folder
+from zssr_gan.web.report import make_report
 from zssr_gan.web.results import (
     _assumed,
     _verdict,
@@ -122,30 +127,79 @@ def test_a_fusion_says_what_it_was_made_of() -> None:
     assert _verdict(fusion(True, alone=0.15))["notices"] == [without, share]
     assert _verdict(fusion(False)) == {
         "made": "one frame, restored alone: fusing the others with it does not pay",
-        "notices": ["This is one frame, not several fused: why.", without],
+        "notices": [without],
     }
+    (edited, _) = _verdict({**fusion(True), "video": {"left_out": [{"index": 9}], "track_edited": True}})["notices"]
+    assert edited == "The track was edited after it was written, and is used as it was edited."
+
+
+BY_HAND = "a person set these values; nothing was read from images"
 
 
 @pytest.mark.parametrize(
-    ("content", "assumed"),
+    ("camera", "assumed"),
     [
-        ({"request": {"degradation": {"values": {"jpeg": None}, "why": "bicubic is assumed"}}}, "bicubic is assumed"),
+        (Degradation(), BY_HAND),
+        (Degradation(jpeg=Jpeg.of_quality(71)), f"JPEG compression of quality 71; {BY_HAND}"),
         (
-            {"request": {"degradation": {"values": {"jpeg": {"quality": 71}}, "why": "bicubic is assumed"}}},
-            "bicubic is assumed; undone: JPEG compression of quality 71",
+            Degradation(
+                blur=GaussianBlur(sigma_major=1.2, sigma_minor=1),
+                noise=Noise(sigma=4 / 255),
+                jpeg=Jpeg.of_quality(60),
+            ),
+            f"blur of 1.20 x 1.00 LR pixels at 0 degrees, noise 4.0/255, JPEG compression of quality 60; {BY_HAND}",
         ),
-        (
-            {
-                "fusion_version": 1,
-                "compression": "crf 30",
-                "degradation": {"values": {"jpeg": {"quality": 30}}, "why": "a"},
-            },
-            "a; undone: crf 30",
+        (Degradation(blur=KernelBlur(values=((1,),), scale=(2, 2))), f"a blur kernel that was given; {BY_HAND}"),
+        *(
+            (Degradation(blur=blur), f"{blur.summary}; {BY_HAND}")
+            for blur in (
+                GaussianBlur(sigma_major=2, sigma_minor=1, angle_degrees=30),
+                MotionBlur(length=3.5, angle_degrees=10),
+                DefocusBlur(radius=2.25),
+            )
         ),
     ],
 )
-def test_what_was_assumed_names_the_compression(content: dict[str, Any], assumed: str) -> None:
-    assert _assumed(content) == assumed
+def test_what_was_assumed_names_blur_noise_and_compression(camera: Degradation, assumed: str) -> None:
+    facts = {"values": camera.model_dump(mode="json"), "why": BY_HAND}
+    assert _assumed({"request": {"degradation": facts}}) == assumed
+    assert _assumed({"fusion_version": 1, "compression": None, "degradation": facts}) == assumed
+
+
+def test_the_compression_of_a_fusion_is_that_of_its_frames() -> None:
+    facts = {"values": Degradation(jpeg=Jpeg.of_quality(30)).model_dump(mode="json"), "why": "a"}
+    assert _assumed({"fusion_version": 1, "compression": "crf 30", "degradation": facts}) == "crf 30; a"
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+def test_page_report_and_record_say_the_same_of_a_label(case: Case, fuse: bool) -> None:
+    """Of a video and of a fusion, whose sentences are not those of a picture alone."""
+    place = case.folder / "results" / "1_fuse"
+    place.mkdir()
+    shutil.copyfile(case.folder / "originals" / "My-face.png", place / "a.png")
+    frames = [{"sha256": case.originals()[0].sha256, "index": n, "rejected": None, "box": None} for n in range(2)]
+    content = {**fusion(fuse), "frames": frames, "video": None, "fusion_version": 1, "output": {"name": "a.png"}}
+    camera = {"values": None, "why": "a"}
+    more = {"label": "fused", "label_means": LABELS["fused"], "reference": 0, "scale": 2, "mean": None}
+    (place / "a.json").write_text(json.dumps({**content, **more, "compression": None, "degradation": camera}))
+    place = case.folder / "results" / "2_video"
+    place.mkdir()
+    (place / "b.nut").write_bytes(b"")
+    means = "Every pixel was computed from frames of this video alone."
+    request = {"degradation": camera, "scale": [2, 2], "region": None, "preset": "fast"}
+    video = {"clip_version": 1, "label": "internal", "label_means": means, "request": request, "lossy": None}
+    facts = {"output": {"name": "b.nut", "width": 8, "height": 8}, "input": {"sha256": "0"}, "notices": []}
+    (place / "b.json").write_text(json.dumps({**video, **facts}))
+    fused, clip = results(case)
+    assert (clip["tag"], clip["means"]) == ("internal", means)
+    alone = "This is one frame, not several fused: why. "
+    assert fused["means"] == ("" if fuse else alone) + LABELS["fused"]
+    assert fused["tag"] == ("fused" if fuse else "fused: one frame alone")
+    page = html.unescape(make_report(case).decode())
+    assert all(f"{one['tag']}. {one['means']}" in page for one in (fused, clip))
+    script = (Path(zssr_gan.web.__file__).parent / "static" / "look.js").read_text("utf-8")
+    assert "one.means" in script
+    assert "meaning(" not in script
 
 
 def test_what_came_after_report_and_package_is_named(case: Case) -> None:

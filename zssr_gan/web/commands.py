@@ -37,6 +37,7 @@ def plan_json(case: Case, queue: Queue, body: Body, sizes: Mapping[str, Size]) -
     return {
         "command": shlex.join(["zssr-gan", *made.argv(queue.next_number(case.highest_job()))]),
         "label": made.label,
+        "tag": f"{made.label} or internal" if made.perhaps_internal else made.label,
         "means": None if made.label is None else LABELS[made.label],
         "sentence": made.sentence,
         "seconds": expected_seconds(

@@ -57,6 +57,8 @@ class Plan:
     label: Label | None
     sentence: str
     notices: tuple[str, ...] = ()
+    perhaps_internal: bool = False
+    """Whether the label may turn out to be internal."""
 
     @property
     def method(self) -> str:
@@ -169,6 +171,7 @@ def _enhance(case: Case, chosen: list[Original], options: Mapping[str, Any], siz
         f"{sentence} {asked.scale} times a side."
         + " Where nothing can be estimated, the label is internal." * (anew and not together),
         (_ONE_CAMERA,) * (estimated and len(paths) > 1),
+        perhaps_internal=anew and not together,
     )
 
 

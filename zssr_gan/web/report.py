@@ -144,7 +144,7 @@ def _result(case: Case, one: results.Facts) -> str:
     names = {original.id: original.name for original in case.originals()}
     rows: list[tuple[object, object]] = [
         ("Made of", ", ".join(names[number] for number in one["originals"][:20]) or "files that are not in this case"),
-        ("Label", f"{one['label']}: {one['means']}"),
+        ("Label", f"{one['tag']}. {one['means']}"),
         *(("Made of frames", one["made"]) for _ in [0] if one["made"]),
         ("Size", f"{one['width']} x {one['height']} pixels, {one['scale']} times a side"),
         ("Assumed of the camera", one["assumed"]),

@@ -27,6 +27,13 @@ _EDITS = {
     "case edited": "an edit of the title, number or operator of the case",
 }
 
+_BLURS = {  # as `summary` of `zssr_gan.degradation.model` has them, which needs torch
+    "gaussian": "blur of {sigma_major:.2f} x {sigma_minor:.2f} LR pixels at {angle_degrees:.0f} degrees",
+    "motion": "motion of {length:.2f} LR pixels at {angle_degrees:.0f} degrees",
+    "defocus": "defocus, a disk with a radius of {radius:.2f} LR pixels",
+    "kernel": "a blur kernel that was given",
+}
+
 _BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, RecursionError)
 
 
@@ -175,8 +182,6 @@ def handed_over(case: Case) -> dict[str, Facts | None]:
             names[job] = str(facts.get("kind")), f"job {job} ({facts.get('title')})"
         elif act == "job started":
             began[job] = line
-        elif act == "job interrupted":
-            began.pop(job, None)
         elif act == "job ended":
             start = began.pop(job, line)
             if kind in _HANDED_OVER and facts.get("state") == "done":
@@ -206,8 +211,8 @@ def _result(path: Path, content: Facts) -> Facts:
     """What a record of any kind says; `inputs`: SHA-256 of what it was made of."""
     output = path.with_name(Path(content["output"]["name"]).name)
     label = content["label"] if content["label"] in LABELS else None
-    one: Facts = {"name": output.name, "label": label, "means": str(content["label_means"]), "command": ""}
-    one["assumed"] = _assumed(content)
+    one: Facts = {"name": output.name, "label": label, "tag": label, "command": "", "assumed": _assumed(content)}
+    one["means"] = str(content["label_means"])
     if "fusion_version" in content:
         width, height = _png_size(output)
         hashes = [frame["sha256"] for frame in content["frames"]]
@@ -223,6 +228,7 @@ def _result(path: Path, content: Facts) -> Facts:
             "method": "fused" if content["mean"] is None else "fused and learnt",
             "area": canonical_sha256([content["frames"][content["reference"]].get(key) for key in ("sha256", "box")]),
             **_verdict(content),
+            **_of_one_frame(content, label),
             "_paths": _there(result=output, record=path, plain=plain, evidence=evidence),
         }
     request, is_clip = content["request"], "clip_version" in content
@@ -248,6 +254,14 @@ def _result(path: Path, content: Facts) -> Facts:
     }
 
 
+def _of_one_frame(fusion: Facts, label: str | None) -> Facts:
+    """What the label is shown as and means, where fusing did not pay; empty where several frames are fused."""
+    if fusion["verdict"]["fuse"]:
+        return {}
+    means = f"This is one frame, not several fused: {fusion['verdict']['reason']}. {fusion['label_means']}"
+    return {"tag": f"{label}: one frame alone", "means": means}
+
+
 def _verdict(fusion: Facts) -> Facts:
     """What was made of the frames: `made` is a sentence, `notices` are what to be wary of."""
     frames, video, verdict = fusion["frames"], fusion["video"] or {}, fusion["verdict"]
@@ -256,7 +270,8 @@ def _verdict(fusion: Facts) -> Facts:
     made, notices = f"{used} frames fused", list[str]()
     if not verdict["fuse"]:
         made = "one frame, restored alone: fusing the others with it does not pay"
-        notices = [f"This is one frame, not several fused: {verdict['reason']}."]
+    if video.get("track_edited"):
+        notices.append("The track was edited after it was written, and is used as it was edited.")
     if without:
         numbers = ", ".join(str(frame.get("index", frame.get("name"))) for frame in without[:20])
         notices.append(f"Without a part: frames {numbers}{', ...' if len(without) > 20 else ''}; the record says why.")
@@ -268,11 +283,16 @@ def _verdict(fusion: Facts) -> Facts:
 
 
 def _assumed(content: Facts) -> str:
-    """What was taken for the camera's doing."""
+    """What was taken for the camera's doing, and why."""
     assumed = content["degradation"] if "fusion_version" in content else content["request"]["degradation"]
-    jpeg = (assumed["values"] or {}).get("jpeg")
-    compression = content.get("compression") or (f"JPEG compression of quality {jpeg['quality']}" if jpeg else "")
-    return "; ".join(filter(None, [str(assumed["why"]), compression and f"undone: {compression}"]))
+    values = assumed["values"] or {}
+    blur, noise, jpeg = (values.get(name) for name in ("blur", "noise", "jpeg"))
+    parts = [
+        blur and _BLURS[blur["kind"]].format_map(blur),
+        noise and f"noise {255 * noise['sigma']:.1f}/255",
+        content.get("compression") or (jpeg and f"JPEG compression of quality {jpeg['quality']}"),
+    ]
+    return "; ".join(filter(None, [", ".join(filter(None, parts)), str(assumed["why"])]))
 
 
 def _commands(case: Case) -> dict[int | None, str]:

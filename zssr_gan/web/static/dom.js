@@ -68,8 +68,8 @@ export function command(text, label = "The command that does this") {
 export const labels = {}; // what each label means, in the server's words
 
 /** The label of a result: what its pixels were learnt from. */
-export function badge(label) {
-  return label ? h("span", { class: `badge ${label}`, title: labels[label] ?? "" }, label) : null;
+export function badge(label, text = label) {
+  return label ? h("span", { class: `badge ${label}`, title: labels[label] ?? "" }, text) : null;
 }
 
 export function meaning(label) {

@@ -3,9 +3,15 @@ import { caseUrl, post } from "./api.js";
 import { attempt, badge, button, command, h, link, redraw } from "./dom.js";
 import { step } from "./case.js";
 import { count, duration } from "./format.js";
-import { chosen, isVideo, keep, pictures, state } from "./state.js";
+import { chosen, isVideo, jobsOf, keep, pictures, state } from "./state.js";
 
 const CAMERAS = [["auto", "found by the run itself"], ["bicubic", "no blur, no noise (bicubic)"]];
+
+/** Whether an estimate was chosen that is not there, since its job failed or was stopped. */
+function isGone(camera) {
+  if (CAMERAS.some(([value]) => value === camera) || state.open.estimates.some((one) => one.id === camera)) return false;
+  return !jobsOf(state.open.id).some((job) => job.id === camera && ["queued", "running", "done"].includes(job.state));
+}
 
 /** What can be enhanced: the chosen pictures, every track, every video. */
 function sources() {
@@ -20,11 +26,14 @@ function sources() {
 
 export function show(root) {
   const choice = chosen(state.open.id);
-  let plans = new Map(), wanted = 0;
+  let plans = new Map(), wanted = 0, known = [...state.open.estimates, ...state.open.tracks].map((one) => one.id).join();
 
   const source = () => { const all = sources(); return all.find((one) => one.id === choice.source) ?? all[0]; };
   const methods = (from) => state.methods.filter((one) => one.kinds.includes(from.kind));
   const method = (from) => methods(from).find((one) => one.id === choice.method) ?? methods(from).find((one) => one.default) ?? methods(from)[0] ?? null;
+
+  /** The job that still makes the estimate which was chosen. */
+  const making = (from) => (from.body.kind === "enhance" && !state.open.estimates.some((one) => one.id === choice.camera) ? jobsOf(state.open.id).find((job) => job.id === choice.camera && ["queued", "running"].includes(job.state)) ?? null : null);
 
   function body(from, way) {
     const options = { ...from.body.options };
@@ -37,8 +46,10 @@ export function show(root) {
   async function plan() { // each method's time on this machine; nothing is run
     const from = source(), turn = (wanted += 1);
     if (!from) return;
+    if (isGone(choice.camera)) choice.camera = "auto";
     plans = new Map();
     draw();
+    if (making(from)) return; // and comes again with the estimate
     for (const way of [method(from), ...methods(from).filter((one) => one !== method(from))]) {
       const found = await post(caseUrl(state.open.id, "plan"), body(from, way)).catch((error) => ({ error: error.message }));
       if (turn !== wanted) return;
@@ -53,7 +64,7 @@ export function show(root) {
       redraw(root, h("h1", {}, "Enhance"), h("p", {}, "There is nothing to enhance yet. ", link("Drop a picture or a video", step("files")), state.open.originals.some(isVideo) ? [", or ", link("mark a face or plate", step("mark"))] : null, "."));
       return;
     }
-    const way = method(from), found = plans.get(way?.id ?? null);
+    const way = method(from), found = plans.get(way?.id ?? null), waits = making(from);
     redraw(root, h("h1", {}, "Enhance"),
       h("fieldset", { class: "options" }, h("legend", {}, "What"), all.map((one) => h("div", { class: "option" }, h("label", { class: "check" },
         h("input", { type: "radio", name: "source", value: one.id, checked: one === from || one.id === from.id, onchange: () => { choice.source = one.id; plan(); } }),
@@ -61,15 +72,16 @@ export function show(root) {
       methods(from).length ? h("fieldset", { class: "options methods" }, h("legend", {}, "How"), methods(from).map((one) => card(one, way))) : null,
       h("div", { class: "row fields" },
         h("label", {}, "Scale", h("select", { name: "scale", value: String(choice.scale), onchange: (event) => { choice.scale = Number(event.target.value); plan(); } }, [2, 3, 4].map((scale) => h("option", { value: String(scale) }, `× ${scale}`)))),
-        from.body.kind === "enhance" && h("label", {}, "Camera", h("select", { name: "degradation", value: choice.camera, onchange: (event) => { choice.camera = event.target.value; plan(); } }, [...CAMERAS, ...state.open.estimates.map((one) => [one.id, one.name])].map(([value, text]) => h("option", { value }, text))))),
+        from.body.kind === "enhance" && h("label", {}, "Camera", h("select", { name: "degradation", value: choice.camera, onchange: (event) => { choice.camera = event.target.value; plan(); } }, [...CAMERAS, ...state.open.estimates.map((one) => [one.id, one.name]), ...(waits ? [[waits.id, `Estimate ${waits.id}, being made`]] : [])].map(([value, text]) => h("option", { value }, text))))),
       found?.error ? h("p", { class: "wrong", role: "alert" }, found.error) : null,
+      waits ? h("p", { class: "caution", role: "status" }, `The camera that was chosen is being made (job ${waits.id}: ${waits.title}). This goes on when it is there; or choose another camera.`) : null,
       h("div", { class: "plan" },
         found?.sentence ? h("p", {}, found.sentence) : null,
         (found?.notices ?? []).map((one) => h("p", { class: "caution" }, one)),
-        found?.command ? command(found.command) : found?.error ? null : h("p", { class: "quiet" }, "Looking at the files…")),
+        found?.command ? command(found.command) : found?.error || waits ? null : h("p", { class: "quiet" }, "Looking at the files…")),
       h("div", { class: "next" },
-        h("span", { class: "grow" }, found?.label ? ["The result is ", badge(found.label), h("span", { class: "quiet" }, time(found))] : null),
-        button(from.body.kind === "fuse" ? "Start fusing" : "Start enhancing", start, { class: "primary", disabled: Boolean(found?.error) })));
+        h("span", { class: "grow" }, found?.label ? ["The result is ", badge(found.label, found.tag), h("span", { class: "quiet" }, time(found))] : null),
+        button(from.body.kind === "fuse" ? "Start fusing" : "Start enhancing", start, { class: "primary", disabled: Boolean(found?.error || waits) })));
   }
 
   const time = (found) => (found.seconds === null || found.seconds === undefined ? " · time not measured yet on this machine" : ` · about ${duration(found.seconds)} on this machine`);
@@ -78,7 +90,7 @@ export function show(root) {
     const found = plans.get(one.id);
     return h("label", { class: one === way ? "method chosen" : "method" },
       h("input", { type: "radio", name: "method", value: one.id, checked: one === way, onchange: () => { choice.method = one.id; draw(); if (!plans.has(one.id)) plan(); } }),
-      h("span", { class: "block" }, h("strong", {}, one.title), badge(found?.label ?? one.label), one.default ? h("span", { class: "quiet" }, " usual choice") : null),
+      h("span", { class: "block" }, h("strong", {}, one.title), badge(found?.label ?? one.label, found?.tag), one.default ? h("span", { class: "quiet" }, " usual choice") : null),
       h("span", { class: "block" }, one.text),
       h("span", { class: "block quiet" }, one.may),
       h("span", { class: "block time" }, found === undefined ? "…" : found.error ? "not for these files" : time(found).replace(" · ", "")));
@@ -91,5 +103,12 @@ export function show(root) {
   });
 
   plan();
-  return { update(what) { if (what === "case") draw(); } };
+  return {
+    update(what, facts) {
+      const now = [...state.open.estimates, ...state.open.tracks].map((one) => one.id).join();
+      if (what === "case" && now !== known) plan(); // what could not be planned may be possible now
+      else if (what === "case" || (what === "job" && String(facts?.id) === choice.camera)) draw();
+      known = now;
+    },
+  };
 }

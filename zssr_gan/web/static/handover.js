@@ -28,7 +28,7 @@ export function show(root) {
     const { open } = state, { log } = open, ready = open.results.length > 0;
     redraw(root, h("h1", {}, "Hand over"),
       ready ? null : h("p", { class: "caution" }, "There is no result yet. ", link("Enhance a picture first", step("enhance")), "."),
-      part("report", "Report", "One page that shows every result beside its plain enlargement, its evidence map, its label and what was assumed. It opens in any browser, offline.", ready,
+      part("report", "Report", "One page with every picture that was made, beside its plain enlargement and its evidence map, and of every result its label and what was assumed. It opens in any browser, offline.", ready,
         (look) => link("Open the report", caseUrl(open.id, "report", "index.html"), { class: `button ${look}`, target: "_blank", rel: "noopener" })),
       part("package", "Court package", "A zip with the originals and their hashes, results, records, tracks, a report of all of it, every command line and the versions. Whoever has zssr-gan can check it, and make the results again.", ready,
         (look) => link("Download the package", caseUrl(open.id, "package.zip"), { class: `button ${look}`, download: "" })),

@@ -1,6 +1,6 @@
 // Steps 5 and 6: watch it come, then look at it beside the plain enlargement.
 import { caseUrl } from "./api.js";
-import { badge, command, h, link, meaning, redraw } from "./dom.js";
+import { badge, command, h, link, redraw } from "./dom.js";
 import { step } from "./case.js";
 import { jobCard, previewOf } from "./queue.js";
 import { jobsOf, state } from "./state.js";
@@ -22,8 +22,8 @@ export function show(root, [asked]) {
     const same = results().filter((other) => other.id !== one.id && other.area === one.area);
     return [
       ...(one.bicubic ? [{ key: "plain", title: "plain enlargement", url: plainUrl(one), label: null }] : []),
-      { key: one.id, title: name(one), url: viewUrl(one), label: one.label },
-      ...same.map((other) => ({ key: other.id, title: name(other), url: viewUrl(other), label: other.label })),
+      { key: one.id, title: name(one), url: viewUrl(one), label: one.label, tag: one.tag },
+      ...same.map((other) => ({ key: other.id, title: name(other), url: viewUrl(other), label: other.label, tag: other.tag })),
     ];
   }
 
@@ -36,7 +36,8 @@ export function show(root, [asked]) {
     if (!one) return draw();
     view = viewer({ width: one.width, height: one.height, title: name(one), sides: sides(one), result: one.id, evidence: one.evidence ? caseUrl(state.open.id, "results", one.id, "evidence.png") : null });
     const film = one.lossy ? h("video", { class: "film", controls: true, preload: "metadata", src: caseUrl(state.open.id, "results", one.id, "lossy"), "aria-label": `${name(one)}, a lossy copy for looking` }) : null;
-    place.replaceChildren(...[film, view.node].filter(Boolean));
+    const words = one.kind === "video" ? h("p", { class: "quiet" }, `${film ? "Above: a lossy copy, to be played. " : ""}Below: the first frame of the result, without loss. A video has no plain enlargement here: compare it with the original.`) : null;
+    place.replaceChildren(...[film, words, view.node].filter(Boolean));
     drawAbout(one);
     draw();
     view.fit(); // when it is seen, and has a width
@@ -45,7 +46,7 @@ export function show(root, [asked]) {
 
   function drawAbout(one) {
     redraw(about,
-      h("p", {}, badge(one.label), " ", meaning(one.label)),
+      h("p", {}, badge(one.label, one.tag), " ", one.means),
       h("p", { class: "caution" }, h("strong", {}, "An investigative lead, not an identification.")),
       one.made ? h("p", {}, h("strong", {}, "Made of: "), one.made) : null,
       h("p", {}, h("strong", {}, "Assumed: "), one.assumed || "nothing beyond the input"),
@@ -77,7 +78,7 @@ export function show(root, [asked]) {
     title.textContent = open ? name(all[at] ?? all[0]) : "Look";
     empty.hidden = all.length > 0 || coming.children.length > 0;
     redraw(empty, "No result yet. ", link("Enhance a picture", step("enhance")), ", and it appears here.");
-    redraw(list, all.length > 1 ? all.map((one) => h("li", {}, h("a", { href: step("look", one.id), "aria-current": one.id === open ? "true" : null }, h("img", { src: viewUrl(one), alt: "", loading: "lazy" }), h("span", {}, name(one)), badge(one.label)))) : null);
+    redraw(list, all.length > 1 ? all.map((one) => h("li", {}, h("a", { href: step("look", one.id), "aria-current": one.id === open ? "true" : null }, h("img", { src: viewUrl(one), alt: "", loading: "lazy" }), h("span", {}, name(one)), badge(one.label, one.tag)))) : null);
     about.hidden = place.hidden = !open;
   }
 

@@ -59,7 +59,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
   }
 
   function tags() {
-    const tag = (one) => (one.label ? [badge(one.label)] : ["plain enlargement"]);
+    const tag = (one) => (one.label ? [badge(one.label, one.tag)] : ["plain enlargement"]);
     const shown = { slider: [left, right], blink: [node.classList.contains("blinked") ? left : right, null], side: [left, null], evidence: [right, null], single: [right, null] }[mode];
     const plainly = node.classList.contains("plainly");
     leftTag.replaceChildren(...tag(plainly ? { label: null } : shown[0]), mode === "evidence" && !plainly ? h("span", {}, ` evidence map: ${meaning}`) : "");
