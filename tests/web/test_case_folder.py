@@ -141,7 +141,7 @@ def test_a_case_is_edited_and_the_log_has_what_was_before(tmp_path: Path) -> Non
         **{"title": "Car park", "number": "2", "operator": "Ann B."},
         "before": {"title": "Car", "number": "1", "operator": ""},
     }
-    assert facts_in_log(case.folder) == edited.facts.model_dump(mode="json")
+    assert facts_in_log(read_log(case.folder)) == edited.facts.model_dump(mode="json")
     edit_case(edited, "bob", "Car park", "2", "Ann B.")
     assert len(read_log(case.folder)) == 2
     with pytest.raises(CaseError, match="a letter or a digit"):

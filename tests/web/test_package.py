@@ -150,7 +150,10 @@ def test_a_track_is_as_the_log_says(case: Path, tmp_path: Path) -> None:
         ("originals/My-face.png", None, "is in the log, but is not here"),
         ("originals/other.png", b"x", "was not received, as the log says"),
         ("case.json", b"{}", "is not as the log says"),
-        ("COMMANDS.txt", b"head\nzssr-gan enhance other.png\n", "holds other commands than the log"),
+        ("README.txt", b"an identification", "is not as this program writes it of the log"),
+        ("VERSIONS.txt", b"zssr-gan 1\nan identification\n", "is not as this program writes it of the log"),
+        ("VERDICT.pdf", b"x", "is no file of a package"),
+        ("COMMANDS.txt", b"head\nzssr-gan enhance other.png\n", "is not as this program writes it of the log"),
     ],
 )
 def test_what_the_log_does_not_tell_is_named(
@@ -165,8 +168,19 @@ def test_what_the_log_does_not_tell_is_named(
             return json.dumps(manifest).encode()
         return data if file == name else old
 
-    added = {} if data is None or not name.startswith("originals/") else {name: data}
+    added = {} if data is None or name not in ("originals/other.png", "VERDICT.pdf") else {name: data}
     assert f"log {name}: {message}" in checks(rewritten(package, tmp_path, change, added))
+
+
+def test_an_exit_code_in_a_comment_is_compared(package: Path, tmp_path: Path) -> None:
+    content = content_of(package)
+    content["COMMANDS.txt"] = content["COMMANDS.txt"].replace(b"done with exit code 0", b"failed with exit code 1")
+    manifest = json.loads(content["manifest.json"])
+    facts = {"bytes": len(content["COMMANDS.txt"]), "sha256": sha256_bytes(content["COMMANDS.txt"])}
+    manifest["files"]["COMMANDS.txt"] = facts
+    content["manifest.json"] = json.dumps(manifest).encode()
+    found = checks(rewritten(package, tmp_path, lambda name, _data: content[name]))
+    assert found == ["log COMMANDS.txt: is not as this program writes it of the log"]
 
 
 def test_a_changed_original_is_not_packed(case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,6 +190,33 @@ def test_a_changed_original_is_not_packed(case: Path, tmp_path: Path, capsys: py
     assert main(["case", "package", str(case), "-o", str(tmp_path / "p.zip")]) == 1
     assert "was changed after it was received" in capsys.readouterr().err
     assert list(tmp_path.glob("*.zip")) == []
+
+
+def test_what_changes_while_a_case_is_packed_costs_nothing(tmp_path: Path) -> None:
+    case = create_case(tmp_path, "Race", "ann")
+    (tmp_path / "a").write_bytes(b"a")
+    case.add_original(tmp_path / "a", "a.png", "ann")
+    (case.folder / "results" / "1_fuse").mkdir()
+    (case.folder / "results" / "1_fuse" / "z.png").write_bytes(b"z")
+
+    def act(stage: str, *_: object) -> None:
+        if stage == "packing" and not (tmp_path / "late").exists():
+            (case.folder / "results" / "1_fuse" / "z.png").unlink()
+            (tmp_path / "late").write_bytes(b"")
+            (tmp_path / "b").write_bytes(b"b")
+            case.add_original(tmp_path / "b", "late.png", "ann")
+            edit_case(case, "ann", "Other title", "", "")
+            log.append_once(case.folder, "ann", "job queued", 1, 1, kind="fuse", argv=["fuse"])
+
+    make_package(case, tmp_path / "p.zip", act)
+    assert (tmp_path / "late").exists()
+    assert not checks(tmp_path / "p.zip")
+    edited = read_case(case.folder)
+    assert (edited.facts.title, len(edited.originals())) == ("Other title", 2)
+    make_package(edited, tmp_path / "q.zip")
+    assert not checks(tmp_path / "q.zip")
+    make_package(case, tmp_path / "r.zip")  # was read before its title was edited
+    assert (tmp_path / "r.zip").read_bytes() == (tmp_path / "q.zip").read_bytes()
 
 
 def test_an_opened_folder_is_packed_with_its_originals(

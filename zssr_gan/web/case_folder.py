@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,9 +84,10 @@ class Case:
         """Name of its folder."""
         return self.folder.name
 
-    def originals(self) -> list[Original]:
-        """The files, in the order in which they were received."""
-        received = (self._logged(entry) for entry in log.read_log(self.folder) if entry["act"] == "received")
+    def originals(self, entries: Iterable[dict[str, Any]] | None = None) -> list[Original]:
+        """The files, in the order in which they were received, as its log (or these lines of it) tells."""
+        entries = log.read_log(self.folder) if entries is None else entries
+        received = (self._logged(entry) for entry in entries if entry["act"] == "received")
         return [one for one in received if one is not None]
 
     def _logged(self, entry: dict[str, Any]) -> Original | None:
@@ -263,10 +264,10 @@ def edit_case(case: Case, user: str, title: str, number: str, operator: str) -> 
     return Case(case.folder, facts)
 
 
-def facts_in_log(folder: Path) -> dict[str, Any]:
-    """What `case.json` holds, as the log tells it."""
+def facts_in_log(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """What `case.json` holds, as the lines of the log tell it."""
     facts: dict[str, Any] = {}
-    for entry in log.read_log(folder):
+    for entry in entries:
         if entry["act"] == "created":
             facts = {name: value for name, value in entry["facts"].items() if name in CaseFacts.model_fields}
         elif entry["act"] == "case edited":

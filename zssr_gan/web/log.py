@@ -76,13 +76,26 @@ def find(case: Path, act: str, job: int, attempt: int) -> dict[str, Any] | None:
 
 def read_log(case: Path) -> list[dict[str, Any]]:
     """The lines of a log that can be read, in order; whether they are unchanged says `verify_log`."""
-    return [entry for entry in _lines(case) if entry is not None]
+    return entries_of(read_bytes(case))
+
+
+def entries_of(data: bytes) -> list[dict[str, Any]]:
+    """`read_log` of bytes that were read before."""
+    return [entry for entry in _lines(data) if entry is not None]
+
+
+def read_bytes(case: Path) -> bytes:
+    """The bytes of a log, empty of one that cannot be read."""
+    try:
+        return (case / NAME).read_bytes()
+    except OSError:
+        return b""
 
 
 def verify_log(case: Path) -> LogCheck:
     """Check the chain of hashes of the log in the folder `case`."""
     previous, number = _FIRST, 0
-    for number, entry in enumerate(_lines(case), 1):
+    for number, entry in enumerate(_lines(read_bytes(case)), 1):
         if why := _broken(entry, number, previous):
             return LogCheck(number - 1, False, f"line {number} of {NAME} {why}")
         assert entry is not None
@@ -114,12 +127,8 @@ def _hash(entry: dict[str, Any]) -> str:
         return ""
 
 
-def _lines(case: Path) -> Iterator[dict[str, Any] | None]:
+def _lines(data: bytes) -> Iterator[dict[str, Any] | None]:
     """Each line, None where it is broken."""
-    try:
-        data = (case / NAME).read_bytes()
-    except OSError:
-        return
     for line in data.splitlines(keepends=True):
         yield _entry(line)
 

@@ -14,6 +14,7 @@ from zssr_gan.imaging.resize import resize
 from zssr_gan.provenance import LABELS, VERSION
 from zssr_gan.web import log, results
 from zssr_gan.web.case_folder import Case
+from zssr_gan.web.memo import stamp
 
 REPORT = "report/index.html"
 
@@ -87,8 +88,8 @@ def renew_report(case: Case, files: Mapping[str, Path]) -> None:
         OutputError: it cannot be written.
     """
     path, entries = case.folder / REPORT, log.read_log(case.folder)
-    stats = {name: file.stat() for name, file in files.items() if name != REPORT}
-    known = canonical_sha256({name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()})
+    found = {name: stamp(file) for name, file in files.items() if name != REPORT}
+    known = canonical_sha256({name: list(one[1:]) for name, one in found.items() if one is not None})
     last = entries[-1]["facts"] if entries else {}
     if last.get("of_files") == known and path.is_file() and last.get("files") == {REPORT: sha256_file(path)}:
         return
