@@ -169,5 +169,28 @@ def test_a_copied_case_takes_no_number_of_another(cases: Path, case: Case) -> No
     add(queue, case)
     copied = create_case(cases, "B", "bob")
     log.append(copied.folder, "bob", "job queued", job=1, attempt=1, kind="fuse", argv=["fuse", "-o", "results/1_fuse"])
+    for _ in range(2):  # the second time by what the first one logged
+        lose(file_of(cases))
+        jobs = {job.id: job for job in open_queue(cases)[0].jobs() if job.state == "queued"}
+        assert {number: job.case for number, job in jobs.items()} == {1: case.id, 2: copied.id}
+        assert (jobs[1].argv[-1], jobs[2].argv) == ("results/1_enhance/", ("fuse", "-o", "results/2_fuse"))
+    entries = [(entry["act"], entry["facts"]["job"]) for entry in log.read_log(copied.folder)[1:]]
+    assert entries == [("job queued", 1), ("job queued", 2), ("job ended", 1)]
+
+
+def test_a_job_that_waits_has_its_number_before_an_older_one_that_ended(
+    cases: Path, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = create_case(cases, "B", "bob")
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "now", lambda: "2020-01-01T00:00:00+00:00")
+        log.append(copied.folder, "bob", "job queued", job=1, attempt=1, kind="fuse", argv=["fuse"])
+        log.append_once(copied.folder, "bob", "job ended", 1, 1, code=0, state="done", message="m", files={})
+    queue, _ = open_queue(cases)
     lose(file_of(cases))
-    assert [job.case for job in open_queue(cases)[0].jobs()] == [case.id]
+    log.append(case.folder, "ann", "job queued", job=1, attempt=1, kind="fuse", argv=["fuse", "-o", "results/1_fuse"])
+    del queue
+    queue, notice = open_queue(cases)
+    assert [(job.id, job.case, job.state) for job in queue.jobs()] == [(1, case.id, "queued")]
+    assert notice is not None
+    assert f"left out; the logs of their cases have them: 1 of {copied.id}." in notice
