@@ -158,6 +158,35 @@ def test_a_case_that_cannot_be_written_leaves_no_folder(tmp_path: Path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["originals", "results", "tracks", "report", "case.json", "log.jsonl"])
+def test_a_case_with_a_link_in_place_of_its_own_is_refused(tmp_path: Path, name: str) -> None:
+    case = create_case(tmp_path / "cases", "A", "ann")
+    (case.folder / name).rename(tmp_path / name)
+    (case.folder / name).symlink_to(tmp_path / name)
+    with pytest.raises(CaseError, match=f"{name}: is a link"):
+        read_case(case.folder)
+
+
+def test_a_folder_that_is_a_link_holds_no_original(tmp_path: Path) -> None:
+    case = create_case(tmp_path / "cases", "A", "ann")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "p.png").write_bytes(b"x")
+    (case.folder / "originals" / "d").symlink_to(tmp_path / "elsewhere")
+    facts = {"id": "1", "name": "p.png", "kind": "image", "bytes": 1, "sha256": "0" * 64}
+    for path in ("originals/d/p.png", "originals/\0.png"):
+        append(case.folder, "ann", "received", **facts, path=path)
+    assert case.originals() == []
+
+
+def test_an_opened_folder_gives_no_links(tmp_path: Path) -> None:
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "elsewhere.png").write_bytes(b"x")
+    (tmp_path / "faces" / "a.png").write_bytes(b"a")
+    (tmp_path / "faces" / "link.png").symlink_to(tmp_path / "elsewhere.png")
+    case = open_folder(tmp_path / "cases", tmp_path / "faces", "ann")
+    assert [one.name for one in case.originals()] == ["a.png"]
+
+
 def test_a_link_is_no_original(tmp_path: Path) -> None:
     case = create_case(tmp_path / "cases", "a", "ann")
     one = case.add_original(upload(tmp_path, b"pixels"), "a.png", "ann")

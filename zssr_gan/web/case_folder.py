@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from zssr_gan.errors import OutputError, ZssrGanError
 from zssr_gan.files import atomic_write, json_keys, locked, sha256_file, sync_folder, why_unreadable
 from zssr_gan.provenance import VERSION, FileModel, is_ours, read_json
@@ -87,20 +85,20 @@ class Case:
     def originals(self, entries: Iterable[dict[str, Any]] | None = None) -> list[Original]:
         """The files, in the order in which they were received, as its log (or these lines of it) tells."""
         entries = log.read_log(self.folder) if entries is None else entries
-        received = (self._logged(entry) for entry in entries if entry["act"] == "received")
+        inside = [f"{os.path.realpath(self.folder)}/originals/"]
+        inside += [f"{os.path.realpath(self.facts.opened_from)}/"] if self.facts.opened_from else []
+        received = (self._logged(entry, tuple(inside)) for entry in entries if entry["act"] == "received")
         return [one for one in received if one is not None]
 
-    def _logged(self, entry: dict[str, Any]) -> Original | None:
+    def _logged(self, entry: dict[str, Any], inside: tuple[str, ...]) -> Original | None:
         """The original of a line of the log; None of one that leads out of the case, as a stranger's log may."""
         try:
             facts = {key: value for key, value in entry["facts"].items() if key in Original.model_fields}
             one = Original.model_validate({**facts, "received": entry["time"]}, strict=True)
-        except ValidationError:
+            path = os.path.realpath(self.folder / one.path)  # a folder may be a link
+        except ValueError:
             return None
-        inside = tuple(f"{folder}/" for folder in (self.folder / "originals", self.facts.opened_from) if folder)
-        path = os.path.normpath(f"{self.folder}/{one.path}" if not one.path.startswith("/") else one.path)
-        is_link = path.startswith(inside[0]) and Path(path).is_symlink()
-        return one if one.id.isdecimal() and path.startswith(inside) and not is_link else None
+        return one if one.id.isdecimal() and path.startswith(inside) else None
 
     def original(self, number: str) -> Original:
         """The one with this id. Raises CaseError."""
@@ -189,12 +187,8 @@ def create_case(
         raise OutputError(
             f"{cases}: cannot be written ({error.strerror}); choose another folder with --cases"
         ) from error
-    case = Case(
-        folder,
-        CaseFacts(
-            title=title, owner=user, created=log.now(), number=number, operator=operator, opened_from=opened_from
-        ),
-    )
+    facts = CaseFacts(title=title, owner=user, created=log.now(), number=number, operator=operator)
+    case = Case(folder, facts.model_copy(update={"opened_from": opened_from}))
     try:
         log.append(folder, user, "created", **case.facts.model_dump(mode="json"))
         _write_facts(folder, case.facts)
@@ -239,6 +233,11 @@ def open_case(cases: Path, name: str) -> Case:
 def read_case(folder: Path) -> Case:
     """The case in a folder. Raises CaseError, see `open_case`."""
     path = folder / CASE_FILE
+    for name in (*_FOLDERS, CASE_FILE, log.NAME):
+        if (folder / name).is_symlink():
+            raise CaseError(
+                f"{folder / name}: is a link, which may lead out of the case; put what it names in its place"
+            )
     if path.is_file() and "version" in json_keys(path):
         version = json.loads(path.read_bytes())["version"]
         if isinstance(version, int) and version > CASE_VERSION:
@@ -346,5 +345,5 @@ def _media(folder: Path) -> Iterator[Path]:
     """The images and videos in a folder and its folders that are not results of ours."""
     for path in folder.rglob("*"):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden and kind_of(path) != "other" and not is_ours(path):
+        if path.is_file() and not (hidden or path.is_symlink()) and kind_of(path) != "other" and not is_ours(path):
             yield path
