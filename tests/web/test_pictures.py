@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from zssr_gan.files import sha256_file
-from zssr_gan.web.pictures import Decoder, Pictures
+from zssr_gan.web.memo import read_stored
+from zssr_gan.web.pictures import Decoder, Pictures, Unfinished
 from zssr_gan.web.refusals import Refusal
 
 
@@ -97,6 +98,32 @@ def test_what_a_killed_decoder_did_not_finish_is_tried_again(
     pictures.forget_problems("key")
     pictures.make("key", "look_at_image", look(path)).result(60)
     assert again.place("key", "thumb.png")
+
+
+@pytest.mark.parametrize("data", [b"", bytes(40)])
+def test_what_a_power_cut_took_of_the_cache_is_absent(tmp_path: Path, pictures: Pictures, data: bytes) -> None:
+    folder = tmp_path / "cache" / "key"
+    folder.mkdir()
+    for name in ("frames.json", "thumb.png"):
+        (folder / name).write_bytes(data)
+    assert read_stored(folder / "frames.json") is None
+    assert (pictures.place("key", "thumb.png") is None) == (not data)
+
+
+def test_a_plain_enlargement_that_was_not_finished_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(*_: object) -> None:
+        raise Unfinished("look again")
+
+    decoder = Decoder()
+    monkeypatch.setattr(decoder, "decode", decode)
+    pictures = Pictures(tmp_path / "cache", decoder)
+    for task in ("show_bicubic", "look_at_image"):
+        with pytest.raises(Refusal, match="look again"):
+            pictures.make("key", task, {}).result(60)
+    assert pictures.problem("key", "show_bicubic") is None
+    assert pictures.problem("key", "look_at_image") == "look again"
 
 
 def test_facts_that_a_power_cut_took_are_found_again(tmp_path: Path, pictures: Pictures) -> None:

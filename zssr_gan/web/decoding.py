@@ -28,6 +28,7 @@ from zssr_gan.video.decoder import limit_memory
 from zssr_gan.video.frames import Frame
 from zssr_gan.video.io import open_video
 from zssr_gan.video.pixels import picture_of_frame
+from zssr_gan.web.memo import read_stored
 from zssr_gan.web.pictures import CHANGED
 
 THUMB_SIDE = 320
@@ -154,7 +155,7 @@ def _from_the_start(path: str) -> Iterator[tuple[int, Frame]]:
 
 def _sought(path: str, folder: str, first: int) -> Iterator[tuple[int, Frame]] | None:
     """Frames from `first` on, decoded from a key frame before; None where these are not the ones that the list has."""
-    rows, hashes = (_read(folder, name) for name in ("frames.json", "hashes.json"))
+    rows, hashes = (read_stored(Path(folder) / name) for name in ("frames.json", "hashes.json"))
     if rows is None or hashes is None or not _FAR <= first < len(hashes):
         return None
     keys = [row for row in rows["frames"][: first + 1] if row["key"] and row["pts"] is not None]
@@ -234,11 +235,6 @@ def _row(frame: Frame) -> dict[str, Any]:
 def _encoded(picture: Picture) -> bytes:
     """An 8-bit PNG, which every browser shows, in the picture's own colours."""
     return encode_picture(replace(picture, bits=8, metadata=Metadata(icc=picture.metadata.icc)), "png")
-
-
-def _read(folder: str, name: str) -> Any:
-    path = Path(folder) / name
-    return json.loads(path.read_bytes()) if path.exists() else None
 
 
 def _write(folder: str, name: str, data: bytes) -> None:

@@ -1,5 +1,6 @@
 """What was read of files, until they change."""
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -18,6 +19,14 @@ def stamp(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def read_stored(path: Path | None) -> Any:
+    """The JSON of a file of the cache; None where there is none, or a power cut took its bytes."""
+    try:
+        return None if path is None else json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 class Memo:

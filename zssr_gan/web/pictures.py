@@ -21,7 +21,7 @@ from typing import Any
 
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import sha256_bytes
-from zssr_gan.web.memo import stamp
+from zssr_gan.web.memo import read_stored, stamp
 from zssr_gan.web.refusals import Refusal
 
 MEMORY_BYTES = 4 << 30
@@ -166,18 +166,17 @@ class Pictures:
     def place(self, key: str, name: str) -> Path | None:
         """A picture that is there, by the key of its file and its own name."""
         path = self._folder / key / name
-        return path if path.exists() else None
+        found = stamp(path)
+        return path if found is not None and found[2] else None  # an empty one is what a power cut left
 
     def facts(self, key: str) -> dict[str, Any] | None:
         """What is known of an original."""
         if key not in self._facts:
-            if (path := self.place(key, "facts.json")) is None:
+            path = self._folder / key / "facts.json"
+            if (found := read_stored(path)) is None:
+                path.unlink(missing_ok=True)  # they are found again
                 return None
-            try:
-                self._facts[key] = json.loads(path.read_bytes())
-            except ValueError:  # a power cut took its bytes: they are found again
-                path.unlink(missing_ok=True)
-                return None
+            self._facts[key] = found
         return self._facts[key]
 
     def problem(self, key: str, task: str) -> str | None:
@@ -231,7 +230,7 @@ class Pictures:
         try:
             error = self.decoder.decode(task, {**arguments, "folder": str(folder)}, seconds)
         except Unfinished as problem:
-            if task != "show_frames":  # frames come once the list of all is there
+            if task.startswith("look_at_"):  # others are tried again whenever they are asked for
                 self._unfinished[key, once] = str(problem)
             raise Refusal(422, str(problem)) from problem
         if error is not None:

@@ -11,6 +11,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from zssr_gan.web import log
 from zssr_gan.web.case_folder import Case, Original
+from zssr_gan.web.memo import read_stored
 from zssr_gan.web.pictures import CHANGED, SECONDS, key_of
 from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.site import Person, Site
@@ -144,7 +145,7 @@ async def _frame(site: Site, case: Case, original: Original, number: int) -> Res
     name, window = f"frame-{number}.png", number // _WINDOW
     if (path := site.pictures.place(_key(case, original), name)) is None:
         listed = site.pictures.place(_key(case, original), "frames.json")
-        if listed is not None and number >= json.loads(listed.read_bytes())["count"]:
+        if (known := read_stored(listed)) is not None and number >= known["count"]:
             raise Refusal(404, f"{original.name}: has no frame {number}.")
         making = _window(site, case, original, window)
         while (path := site.pictures.place(_key(case, original), name)) is None and not making.done():
