@@ -1,5 +1,6 @@
 """A record explains a result; verifying finds whatever was changed since, and makes the image again."""
 
+import importlib.metadata
 import json
 import shutil
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from zssr_gan.files import canonical_sha256, relative_path, sha256_file
 from zssr_gan.inference.batch import run_plan
 from zssr_gan.inference.options import make_request
 from zssr_gan.inference.outputs import plan_run
-from zssr_gan.inference.record import RecordError, encode_record, read_record
+from zssr_gan.inference.record import RecordError, encode_record, read_record, versions
 from zssr_gan.inference.verify import Verification, verify_record
 from zssr_gan.provenance import LABELS, STATEMENT
 from zssr_gan.settings.base import write_yaml
@@ -283,3 +284,18 @@ def test_records_of_schema_1_verify_their_hashes_and_are_not_made_again(schema_1
     (case / "kernel.npy").unlink()
     (case / "out" / "a_x2.png").unlink()
     assert failed(verify_record(schema_1)) == ["output", "settings", "kernel"]
+
+
+def test_triton_is_named_where_its_distribution_has_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On other builds a module `triton` comes by another distribution."""
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "triton":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert "triton" not in versions.__wrapped__()  # beside the cache
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "3.6" if name == "triton" else real(name))
+    assert versions.__wrapped__()["triton"] == "3.6"
