@@ -77,7 +77,9 @@ def test_a_benchmark_runs(
     monkeypatch.delitem(sys.modules, f"benchmarks.{words[0]}", raising=False)  # else runpy warns
     with contextlib.suppress(SystemExit):  # of `definitions`, which finds such small images too far apart
         runpy.run_module(f"benchmarks.{words[0]}", run_name="__main__")
-    assert shown in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert shown in printed
+    assert " failed " not in printed  # of gpu_table, whose parts go on without each other
 
 
 @pytest.mark.parametrize("name", ["A85", "N75", "V23I", "V28P"])
