@@ -261,14 +261,20 @@ def bmp(*, size, compression=0, space=0, tail=b""):
     return struct.pack("<2sLHHL", b"BM", 14 + size + len(pixels), 0, 0, 14 + size) + header + pixels + tail
 
 
+def opened_bmp(data, path, way):
+    """A PIL image of a file, which is `gone` where it was loaded from memory."""
+    path.write_bytes(data)
+    image = Image.open(io.BytesIO(data) if way in ("memory", "gone") else path)
+    if way in ("loaded", "gone"):
+        image.load()
+    return image
+
+
 @pytest.mark.parametrize("way", ["open", "loaded", "memory", "gone"])
 @pytest.mark.parametrize(("size", "space", "tail"), [(108, 0, b""), (124, 0, b""), (124, 0x4D424544, PROFILE)])
 def test_colour_of_a_bmp(size, space, tail, way, tmp_path):
     data = bmp(size=size, space=space, tail=tail)
-    (tmp_path / "a.bmp").write_bytes(data)
-    image = Image.open(io.BytesIO(data) if way in ("memory", "gone") else tmp_path / "a.bmp")
-    if way in ("loaded", "gone"):
-        image.load()
+    image = opened_bmp(data, tmp_path / "a.bmp", way)
     if way == "gone":
         with pytest.warns(ResultWarning, match="colour profile"):
             picture_of(image)
@@ -291,10 +297,7 @@ def bmp_of_one_bit(seed, *, size=56, top_down=False):
 @pytest.mark.parametrize(("size", "top_down"), [(56, False), (108, True), (124, False)])
 def test_alpha_of_one_bit_of_a_bmp(size, top_down, way, tmp_path):
     data, alpha = bmp_of_one_bit(size, size=size, top_down=top_down)
-    (tmp_path / "a.bmp").write_bytes(data)
-    image = Image.open(io.BytesIO(data) if way in ("memory", "gone") else tmp_path / "a.bmp")
-    if way in ("loaded", "gone"):
-        image.load()
+    image = opened_bmp(data, tmp_path / "a.bmp", way)
     if way == "gone":
         with pytest.warns(ResultWarning, match="alpha"):
             assert picture_of(image).alpha is None

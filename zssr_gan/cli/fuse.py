@@ -154,7 +154,7 @@ def fuse(
             source, notices = collect_sources(inputs)
             for notice in notices:
                 bar.note(notice)
-        named = [Path(degradation)] if degradation not in (None, "auto", "bicubic", "estimate") else []
+        named = [] if degradation in ("auto", "bicubic") else [Path(degradation)]
         named += [init_from] if init_from is not None else []
         named += [track, track.with_suffix(".png")] if track is not None else []
         done = fuse_files(
