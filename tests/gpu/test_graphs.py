@@ -1,7 +1,8 @@
 """What is replayed as a CUDA graph does what it did when it was called."""
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -109,6 +110,37 @@ def test_after_a_failed_capture_none_is_begun() -> None:
             call(batch)
     assert len(notices) == 1
     assert calls[0] == 2 * len(batches("cuda")) + 1  # each batch, and the capture that failed
+
+
+@pytest.mark.skipif(STANDIN is None, reason="a GPU ends its captures itself")
+def test_a_capture_whose_end_fails_gives_back_its_stream_and_its_pool() -> None:
+    """torch leaves both to the caller then; its private functions must still be there."""
+    before, pool, notices, done = torch.cuda.current_stream(), (7, 0), list[str](), list[tuple[object, ...]]()
+
+    @contextmanager
+    def capture(_graph: object, **options: object) -> Iterator[None]:
+        assert options["pool"] == pool
+        yield
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+    def noted(name: str) -> Callable[..., None]:
+        def note(*given: object) -> None:
+            done.append((name, *given))
+
+        return note
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "graph", capture)
+        patch.setattr(torch.cuda, "graph_pool_handle", lambda: pool)
+        patch.setattr(torch.cuda, "current_stream", lambda *_: before)
+        patch.setattr(torch.cuda, "set_stream", noted("set_stream"))
+        for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+            patch.setattr(torch._C, name, noted(name))
+        call = Graphed(lambda inputs: {"y": inputs["x"] * 2}, torch.device("cuda"), notices.append)
+        outputs = [call(batch)["y"].cpu() for batch in batches("cuda")]
+    assert done == [("set_stream", before), ("_cuda_endAllocateToPool", 0, pool), ("_cuda_releasePool", 0, pool)]
+    assert len(notices) == 1
+    assert all(torch.equal(y, batch["x"] * 2) for y, batch in zip(outputs, batches("cpu"), strict=True))
 
 
 @pytest.mark.skipif(STANDIN is None, reason="a GPU has memory enough")
