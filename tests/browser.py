@@ -63,12 +63,15 @@ class Page:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def wait(self, expression: str, seconds: float = _PATIENCE) -> None:
-        """Wait until an expression of JavaScript is true, or names an element that is there."""
+    def wait(self, expression: str, seconds: float = _PATIENCE) -> Any:
+        """Wait until an expression of JavaScript is true, or an element that is there; returns its value, of an
+        element True. What is read must be in the expression: the page may draw an element anew before the next one.
+        """
         until = time.monotonic() + seconds
-        while not self.value(f"Boolean({expression})"):
+        while not (found := self.value(f"(found => found instanceof Node || found)({expression})")):
             assert time.monotonic() < until, f"not within {seconds:.0f} s: {expression}"
             time.sleep(0.05)
+        return found
 
     def choose_files(self, selector: str, files: list[Path]) -> None:
         """What the browser's file chooser would put into an input."""
@@ -122,9 +125,9 @@ class Page:
         return base64.b64decode(self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=False)["data"])
 
     def _place(self, selector: str, across: float, below: float = 0.5) -> tuple[float, float]:
-        box = self.value(
-            f"(e => {{ e.scrollIntoView({{block: 'center', behavior: 'instant'}}); const b = e.getBoundingClientRect();"
-            f" return [b.x, b.y, b.width, b.height]; }})(document.querySelector({json.dumps(selector)}))"
+        box = self.wait(
+            "(e => { e?.scrollIntoView({block: 'center', behavior: 'instant'}); const b = e?.getBoundingClientRect();"
+            f" return b && [b.x, b.y, b.width, b.height]; }})(document.querySelector({json.dumps(selector)}))"
         )
         return box[0] + box[2] * across, box[1] + box[3] * below
 

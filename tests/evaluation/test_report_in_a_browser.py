@@ -48,6 +48,9 @@ def page(request: pytest.FixtureRequest, browser: Page, file: Path) -> Iterator[
 
 def looks(page: Page) -> Image.Image:
     """What is to be seen of the two views that lie over each other."""
+    page.value(
+        f"Promise.all([...document.querySelectorAll('{OVERLAY} img')].map(one => one.decode())).then(() => true)"
+    )
     box = page.value(
         f"(e => {{ e.scrollIntoView({{block: 'center', behavior: 'instant'}}); const b = e.getBoundingClientRect();"
         f" return {{x: b.x, y: b.y, width: b.width, height: b.height, scale: 1}}; }})"
@@ -68,6 +71,7 @@ def share(page: Page) -> float:
 
 def test_all_pictures_are_there_and_the_page_is_not_too_wide(page: Page) -> None:
     page.value("document.querySelectorAll('details').forEach(one => one.open = true)")
+    page.wait("[...document.querySelectorAll('main img')].every(one => one.complete)")
     images = page.value(
         "[...document.querySelectorAll('main img')].map(one => [one.alt, one.complete && one.naturalWidth])"
     )

@@ -39,15 +39,13 @@ def served(cases: Path) -> Iterator[str]:
 
 
 def press_button(page: Page, text: str) -> None:
-    """Click the button or link whose text begins so, once it is there and can be used."""
-    node = (
-        "[...document.querySelectorAll('button, a')].find(e => !e.disabled && e.checkVisibility()"
-        f" && e.textContent.trim().startsWith({json.dumps(text)}))"
+    """Click the button or link whose text begins so, once it can be used and nothing lies over it."""
+    page.wait(
+        "(e => { e?.scrollIntoView({block: 'center', behavior: 'instant'}); const b = e?.getBoundingClientRect();"
+        " return e?.contains(document.elementFromPoint(b.x + b.width / 2, b.y + b.height / 2)) && (e.click(), true); })"
+        "([...document.querySelectorAll('button, a')].find(e => !e.disabled && e.checkVisibility()"
+        f" && e.textContent.trim().startsWith({json.dumps(text)})))"
     )
-    page.wait(node)
-    page.value(f"{node}.setAttribute('data-here', '')")
-    page.click("[data-here]")
-    page.value("document.querySelector('[data-here]')?.removeAttribute('data-here')")
 
 
 def step(page: Page, name: str) -> None:

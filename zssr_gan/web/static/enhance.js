@@ -26,7 +26,7 @@ function sources() {
 
 export function show(root) {
   const choice = chosen(state.open.id);
-  let plans = new Map(), wanted = 0, known = [...state.open.estimates, ...state.open.tracks].map((one) => one.id).join();
+  let plans = new Map(), current = new Set(), wanted = 0, known = [...state.open.estimates, ...state.open.tracks].map((one) => one.id).join();
 
   const source = () => { const all = sources(); return all.find((one) => one.id === choice.source) ?? all[0]; };
   const methods = (from) => state.methods.filter((one) => one.kinds.includes(from.kind));
@@ -43,17 +43,18 @@ export function show(root) {
     return { kind: from.body.kind, originals: from.body.originals, options };
   }
 
-  async function plan() { // each method's time on this machine; nothing is run
+  async function plan() { // each method's time on this machine; nothing is run. The plans before stay, pale, until the new ones have come
     const from = source(), turn = (wanted += 1);
-    if (!from) return;
+    if (!from) return draw();
     if (isGone(choice.camera)) choice.camera = "auto";
-    plans = new Map();
+    current = new Set();
     draw();
     if (making(from)) return; // and comes again with the estimate
     for (const way of [method(from), ...methods(from).filter((one) => one !== method(from))]) {
       const found = await post(caseUrl(state.open.id, "plan"), body(from, way)).catch((error) => ({ error: error.message }));
       if (turn !== wanted) return;
       plans.set(way?.id ?? null, found);
+      current.add(way?.id ?? null);
       draw();
     }
   }
@@ -64,7 +65,7 @@ export function show(root) {
       redraw(root, h("h1", {}, "Enhance"), h("p", {}, "There is nothing to enhance yet. ", link("Drop a picture or a video", step("files")), state.open.originals.some(isVideo) ? [", or ", link("mark a face or plate", step("mark"))] : null, "."));
       return;
     }
-    const way = method(from), found = plans.get(way?.id ?? null), waits = making(from);
+    const way = method(from), waits = making(from), found = waits ? null : plans.get(way?.id ?? null);
     redraw(root, h("h1", {}, "Enhance"),
       h("fieldset", { class: "options" }, h("legend", {}, "What"), all.map((one) => h("div", { class: "option" }, h("label", { class: "check" },
         h("input", { type: "radio", name: "source", value: one.id, checked: one === from || one.id === from.id, onchange: () => { choice.source = one.id; plan(); } }),
@@ -75,7 +76,7 @@ export function show(root) {
         from.body.kind === "enhance" && h("label", {}, "Camera", h("select", { name: "degradation", value: choice.camera, onchange: (event) => { choice.camera = event.target.value; plan(); } }, [...CAMERAS, ...state.open.estimates.map((one) => [one.id, one.name]), ...(waits ? [[waits.id, `Estimate ${waits.id}, being made`]] : [])].map(([value, text]) => h("option", { value }, text))))),
       found?.error ? h("p", { class: "wrong", role: "alert" }, found.error) : null,
       waits ? h("p", { class: "caution", role: "status" }, `The camera that was chosen is being made (job ${waits.id}: ${waits.title}). This goes on when it is there; or choose another camera.`) : null,
-      h("div", { class: "plan" },
+      h("div", { class: "plan", "aria-busy": String(!current.has(way?.id ?? null)) },
         found?.sentence ? h("p", {}, found.sentence) : null,
         (found?.notices ?? []).map((one) => h("p", { class: "caution" }, one)),
         found?.command ? command(found.command) : found?.error || waits ? null : h("p", { class: "quiet" }, "Looking at the files…")),
@@ -89,11 +90,11 @@ export function show(root) {
   function card(one, way) {
     const found = plans.get(one.id);
     return h("label", { class: one === way ? "method chosen" : "method" },
-      h("input", { type: "radio", name: "method", value: one.id, checked: one === way, onchange: () => { choice.method = one.id; draw(); if (!plans.has(one.id)) plan(); } }),
+      h("input", { type: "radio", name: "method", value: one.id, checked: one === way, onchange: () => { choice.method = one.id; draw(); if (!current.has(one.id)) plan(); } }),
       h("span", { class: "block" }, h("strong", {}, one.title), badge(found?.label ?? one.label, found?.tag), one.default ? h("span", { class: "quiet" }, " usual choice") : null),
       h("span", { class: "block" }, one.text),
       h("span", { class: "block quiet" }, one.may),
-      h("span", { class: "block time" }, found === undefined ? "…" : found.error ? "not for these files" : time(found).replace(" · ", "")));
+      h("span", { class: "block time", "aria-busy": String(!current.has(one.id)) }, found === undefined ? "…" : found.error ? "not for these files" : time(found).replace(" · ", "")));
   }
 
   const start = () => attempt(async () => {

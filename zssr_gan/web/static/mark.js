@@ -5,7 +5,7 @@ import { step } from "./case.js";
 import { count, duration, seconds, time } from "./format.js";
 import { jobCard } from "./queue.js";
 import { rectangle, region, stage } from "./stage.js";
-import { chosen, isVideo, jobsOf, keep, state } from "./state.js";
+import { chosen, isVideo, jobsOf, keep, refresh, state } from "./state.js";
 
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
@@ -108,6 +108,7 @@ export function show(root, [asked]) {
     const made = await put(caseUrl(state.open.id, "tracks", track.id), body);
     edits.clear();
     tracksSeen.add(made.id);
+    await refresh(); // the next step offers it at once
     notice("Saved as a new track; the one before stays as it was.");
     await openTrack(made.id);
     draw();
