@@ -4,6 +4,7 @@ import io
 import json
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.files import sha256_file
 from zssr_gan.inference import case
 from zssr_gan.inference.batch import run_plan
-from zssr_gan.inference.case import decide_init, with_degradation, with_shared_model
+from zssr_gan.inference.case import CaseFiles, decide_init, learn_from_files
 from zssr_gan.inference.options import degradation_option, make_request
 from zssr_gan.inference.outputs import RunPlan, plan_run
 from zssr_gan.inference.record import Record, read_record
@@ -75,17 +76,24 @@ def plan(folder: Path, *names: str, **changes: Any) -> RunPlan:
 
 
 def run(plan: RunPlan, request: Request) -> dict[str, Result]:
-    request, _ = decide_init(plan, request)
+    request, _ = decide_init(CaseFiles(plan, request.max_megapixels), request)
     return {result.task.source.name: result for result in run_plan(plan, request)}
 
 
 def estimated(folder: Path, plan_of_all: RunPlan | None = None, **changes: Any) -> tuple[Request, str]:
     request = asked(folder, degradation="estimate", **changes)
-    return with_degradation(plan_of_all or plan(folder), request, lambda *_: None, lambda _: None)
+    return learn(plan_of_all or plan(folder), request)
 
 
 def learnt(folder: Path, **changes: Any) -> tuple[Request, str]:
-    return with_shared_model(plan(folder, overwrite=True), asked(folder, init="shared", **changes), lambda _: None)
+    request = replace(asked(folder, init="shared", **changes), estimates=None)
+    return learn(plan(folder, overwrite=True), request)
+
+
+def learn(plan: RunPlan, request: Request) -> tuple[Request, str]:
+    said: list[str] = []
+    request = learn_from_files(plan, request, lambda *_: None, lambda _: None, said.append)
+    return request, "\n".join(said)
 
 
 def network(request: Request) -> tuple[SharedModel, Path]:
@@ -245,7 +253,7 @@ class TestEstimated:
                 Image.open(file).crop(corner).save(folder / "in" / f"crop-{quality}-{n}.png")
         names = [f"crop-{quality}-{n}.png" for quality in (60, 85) for n in range(3)]
         request, _ = estimated(folder, plan(folder, *names), init="shared")
-        request, _ = with_shared_model(plan(folder, *names), request, lambda _: None)
+        request, _ = learn(plan(folder, *names), request)
         for name, done in run(plan(folder, *names), request).items():
             assert done.record is not None
             jpeg = done.record.request.degradation.values.jpeg

@@ -66,12 +66,16 @@ def records() -> dict[str, Record]:
 @pytest.mark.usefixtures("desk", "quick_estimates")
 class TestDegradation:
     def test_compression_that_the_images_tell_together_is_used_and_said_in_one_line(
-        self, capsys: pytest.CaptureFixture[str]
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As a folder, and the same images as a list in Python."""
+        """As a folder, of which each file is decoded once for all that is learnt; and as a list in Python."""
         images = crops(12, 72, side=24)
         save(images)
+        decoded: list[str] = []
+        decode = case.decode_picture
+        monkeypatch.setattr(case, "decode_picture", lambda *a, **k: decoded.append(a[1]) or decode(*a, **k))
         assert enhance() == 0
+        assert sorted(decoded) == sorted(map(str, Path("in").iterdir()))
         said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("degradation:")]
         assert len(said) == 1
         assert re.search(r"JPEG quality 7[123]; .*estimated from 12 images", said[0])
@@ -129,7 +133,7 @@ class TestDegradation:
     ) -> None:
         save(crops(2, None, blur=1.2))
         Image.open("in/00.png").save("in/saved.jpg", quality=60)
-        monkeypatch.setattr(case, "gather", lambda *_, **__: pytest.fail("looked at other images"))
+        monkeypatch.setattr(case.CaseFiles, "images", lambda *_, **__: pytest.fail("looked at other images"))
         assert enhance("--init", "scratch") == 0
         made = records()
         assert {one.label for one in made.values()} == {"internal"}

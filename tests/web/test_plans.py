@@ -8,7 +8,7 @@ from PIL import Image
 
 from zssr_gan.cli.main import app, main
 from zssr_gan.degradation.model import Jpeg
-from zssr_gan.inference.case import decide_init
+from zssr_gan.inference.case import CaseFiles, decide_init
 from zssr_gan.inference.options import make_request
 from zssr_gan.inference.outputs import plan_run
 from zssr_gan.video.tracking import SMALLEST_SIDE
@@ -164,7 +164,7 @@ def test_pictures_are_learnt_together_as_the_run_does(
     made = plan(case, body, dict.fromkeys(faces, (*size, 1)))
     monkeypatch.chdir(case.folder)
     run = plan_run([Path(one.path) for one in case.originals() if one.id in faces], output=Path("out/"))
-    decided, _ = decide_init(run, make_request(preset="fast", degradation="bicubic"))
+    decided, _ = decide_init(CaseFiles(run, 100), make_request(preset="fast", degradation="bicubic"))
     assert (made.label == "case") == decided.learns
 
 

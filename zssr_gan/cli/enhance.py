@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -269,7 +270,7 @@ def _run(
     from zssr_gan.cli.model import show_model
     from zssr_gan.imaging import preview
     from zssr_gan.inference.batch import run_plan
-    from zssr_gan.inference.case import decide_init, with_degradation, with_shared_model
+    from zssr_gan.inference.case import learn_from_files
     from zssr_gan.inference.sheet import Sheet
 
     sheet = None if compare is None else Sheet(compare)
@@ -277,31 +278,18 @@ def _run(
         bar.info(notice)
     if plan.todo:
         preview.show(lambda: preview.plain_enlargement(plan.todo[0].source, request.scale), now=True)
-    request, line = decide_init(plan, request)
-    if line and plan.todo:
-        bar.info(line)
-    if plan.todo and (request.estimates or request.learns):
-        bar.start(0, f"{len(plan.todo) + len(plan.skipped)} images")
     one_line = request.estimates == "auto"
-    if request.estimates and plan.todo:
-        request, line = with_degradation(
+    if plan.todo:
+        request = learn_from_files(
             plan,
             request,
             lambda done, total: bar.update("reading", done, total),
-            lambda now: bar.update(STAGES.get(now.stage, now.stage), now.iteration, now.total),
+            lambda now: bar.step(replace(now, stage=STAGES.get(now.stage, now.stage))),
+            bar.info,
         )
-        if line:
-            bar.info(line)
     if request.estimate is not None and not one_line:
         bar.info(f"degradation: {request.estimate.summary}")
         bar.info(f"  {request.estimate.why}", "bold yellow" if request.estimate.fallback else "")
-    if request.learns and plan.todo:
-        request, line = with_shared_model(
-            plan,
-            request,
-            lambda now: bar.update("learning on the case", now.iteration, now.total, f"loss {now.loss:.4f}"),
-        )
-        bar.info(line)
     if request.model is not None:
         show_model(request, request.model, bar)
     bar.images = len(plan.todo)

@@ -75,6 +75,12 @@ class Gathered:
     """Of the others, a sentence each."""
 
 
+def middle_for_estimate(pixels: Tensor, images: int) -> Tensor:
+    """What an estimate from so many images takes of one, `C h w`: its middle, cut between the blocks of JPEG."""
+    side = min(_MOST_SIDE, max(_LEAST_SIDE, math.isqrt(_PIXELS // max(1, images)))) // _BLOCK * _BLOCK
+    return copied_middle_of(pixels, side, _BLOCK)
+
+
 def gather(
     sources: Sequence[Path],
     *,
@@ -83,7 +89,6 @@ def gather(
 ) -> Gathered:
     """Read images as an estimate takes them; `on_image` gets how many are read, and how many there are."""
     evidence, failures = [], []
-    side = min(_MOST_SIDE, max(_LEAST_SIDE, math.isqrt(_PIXELS // max(1, len(sources))))) // _BLOCK * _BLOCK
     for number, path in enumerate(sources, 1):
         try:
             data = path.read_bytes()
@@ -94,7 +99,7 @@ def gather(
             failures.append(str(error))
         else:
             image = CaseImage(name=path.name, sha256=sha256_bytes(data))
-            evidence.append(Evidence(image, copied_middle_of(pixels, side, _BLOCK), jpeg_of(data)))
+            evidence.append(Evidence(image, middle_for_estimate(pixels, len(sources)), jpeg_of(data)))
         if on_image is not None:
             on_image(number, len(sources))
     return Gathered(tuple(evidence), tuple(failures))

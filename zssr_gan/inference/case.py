@@ -10,46 +10,134 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from zssr_gan.degradation.encoder_tables import jpeg_of
 from zssr_gan.degradation.estimate import Estimate
-from zssr_gan.degradation.estimator import gather
+from zssr_gan.degradation.estimator import middle_for_estimate
 from zssr_gan.degradation.model import Degradation, degradation_of
 from zssr_gan.degradation.plot import picture_path, write_estimate
 from zssr_gan.degradation.recurrence import EstimationSettings
-from zssr_gan.devices import machine
+from zssr_gan.devices import Machine, machine
 from zssr_gan.errors import ImageError
 from zssr_gan.files import canonical_sha256, sha256_bytes
 from zssr_gan.imaging.colour import without_equal_channels
-from zssr_gan.imaging.io import decode_picture, read_picture, size_in_header
+from zssr_gan.imaging.io import decode_picture, size_in_header
 from zssr_gan.imaging.picture import Picture
+from zssr_gan.imaging.tiles import copied_middle_of
 from zssr_gan.inference.enhance import OnProgress
 from zssr_gan.inference.options import with_estimate
-from zssr_gan.inference.outputs import ImageTask, RunPlan
+from zssr_gan.inference.outputs import RunPlan
 from zssr_gan.inference.record import DegradationFacts, OptionFile
 from zssr_gan.inference.request import Request
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import SMALL_PIXELS, SMALLEST_SIDE, ZeroShotSettings, is_small, learns_on_all
 from zssr_gan.signals import uninterrupted
 from zssr_gan.zeroshot.case import LRImage, learn_case, read_lr
-from zssr_gan.zeroshot.shared import read_shared, write_shared
+from zssr_gan.zeroshot.shared import LARGEST_SIDE, SharedModel, read_shared, write_shared
 
 LABELLED_CASE = "results are labelled case; --init scratch keeps each internal"
 
+OnImage = Callable[[int, int], None]
+"""Called with how many images are read, and how many there are."""
 
-def decide_init(plan: RunPlan, request: Request) -> tuple[Request, str]:
-    """Decide by the images of a plan, done or not, what a request leaves open: one network for all, or each its own.
+
+class CaseFiles:
+    """The LR images of a run, done or not, each file decoded once.
+
+    One that cannot be read is left out: it has its own error when its turn comes.
+    """
+
+    def __init__(self, plan: RunPlan, max_megapixels: float) -> None:
+        tasks = (*plan.skipped, *plan.todo)
+        self.sources = [task.source for task in tasks]
+        self.folder = min(task.result.parent for task in tasks)
+        """Of the files that are learnt, whichever images are done already."""
+        self.max_megapixels = max_megapixels
+        self._small: dict[Path, LRImage] = {}
+
+    def small(self) -> int:
+        """How many are small images that can be read; of larger ones only the header is read."""
+        for path in self.sources:
+            size = size_in_header(path)
+            if size is not None and is_small(*size) and (image := self._decoded(path, network=True)) is not None:
+                self._small[path] = image
+        return len(self._small)
+
+    def images(self, *, network: bool, on_image: OnImage | None = None) -> list[LRImage]:
+        """All that can be read; `network`: whether one is to be learnt on their middles, which takes more memory."""
+        found = []
+        for number, path in enumerate(self.sources, 1):
+            image = self._small.get(path) or self._decoded(path, network=network)
+            found += [] if image is None else [image]
+            if on_image is not None:
+                on_image(number, len(self.sources))
+        return found
+
+    def _decoded(self, path: Path, *, network: bool) -> LRImage | None:
+        try:
+            data = path.read_bytes()
+            pixels = decode_picture(data, str(path), max_megapixels=self.max_megapixels).pixels
+        except (OSError, ImageError):
+            return None
+        blocks = middle_for_estimate(pixels, len(self.sources))
+        middle = copied_middle_of(without_equal_channels(pixels), LARGEST_SIDE) if network else blocks
+        return LRImage(CaseImage(name=path.name, sha256=sha256_bytes(data)), middle, blocks, jpeg_of(data))
+
+
+def learn_from_files(
+    plan: RunPlan, request: Request, on_image: OnImage, on_progress: OnProgress, say: Callable[[str], None]
+) -> Request:
+    """The request of a run of which nothing is left to be decided, estimated or learnt.
+
+    What the images teach lies beside the results, from where the same case takes it again.
+
+    Args:
+        plan: of the run, with images that are to be enhanced.
+        request: what is asked of each.
+        on_image: called with how many images are read, and how many there are.
+        on_progress: called often with what is estimated or learnt.
+        say: gets what a user should know, a line at a time.
+
+    Raises:
+        ImageError: what was asked for needs images that can be read, or are large enough, and there is none.
+        SettingsError: the file of an earlier run was changed.
+        OutputError: the disk refuses.
+        NumericalError: NaN or infinity came out.
+    """
+    files = CaseFiles(plan, request.max_megapixels)
+    request, line = decide_init(files, request)
+    if line:
+        say(line)
+    if not (request.estimates or request.learns):
+        return request
+    images = files.images(network=request.learns, on_image=on_image)
+    if request.estimates:
+        request, line = _with_degradation(images, request, files.folder, on_progress)
+        if line:
+            say(line)
+    if request.learns:
+        with machine(request.options) as used:
+            degradations = [request.degradation_of(one.image.sha256).values for one in images]
+            what = f"{len(images)} images"
+            request, line = with_network(images, degradations, request, files.folder, used, on_progress, what)
+        say(line)
+    return request
+
+
+def decide_init(files: CaseFiles, request: Request) -> tuple[Request, str]:
+    """Decide by the images of a run what a request leaves open: one network for all, or each its own.
 
     Returns:
         The request, whose `init` is no longer `auto`, and a line for the user where there is something to say.
     """
-    tasks = _tasks(plan)
-    if len(tasks) < 2 and request.estimates == "auto":
+    count = len(files.sources)
+    if count < 2 and request.estimates == "auto":
         request = replace(request, estimates=None)
     if request.init != "auto":
         return request, ""
-    small = sum(_is_small_file(task.source) for task in tasks)
-    request = _decided(request, small, len(tasks))
+    small = files.small()
+    request = _decided(request, small, count)
     side = math.isqrt(SMALL_PIXELS)
-    line = f"{small} of {len(tasks)} images are small (at most {side}x{side} pixels), so one network is learnt on all"
+    line = f"{small} of {count} images are small (at most {side}x{side} pixels), so one network is learnt on all"
     return request, f"{line}: {LABELLED_CASE}" if request.learns else ""
 
 
@@ -84,84 +172,41 @@ def learn_from_pictures(pictures: Sequence[Picture], request: Request, on_progre
         if request.estimates == "asked" or _is_shared(found, request):
             request = replace(request, estimate=found, degradation=DegradationFacts.estimated(found))
     if request.learns:
-        assert isinstance(request.settings, ZeroShotSettings)
+        degradations = [request.degradation_of(one).values for one in hashes]
         with machine(request.options) as used:
-            case = learn_case(
-                images,
-                seed=request.seed,
-                degradations=[request.degradation_of(one).values.downscale for one in hashes],
-                settings=request.settings,
-                scale=request.scale,
-                machine=used,
-                on_progress=on_progress,
-            )
-        request = replace(request, shared=case.shared)
+            request = replace(request, shared=_learn_network(images, degradations, request, used, on_progress))
     return [replace(request, degradation=request.degradation_of(one)) for one in hashes]
 
 
-def _is_small_file(path: Path) -> bool:
-    """Whether a file is a small image that can be read; of larger ones only the header is read."""
-    size = size_in_header(path)
-    if size is None or not is_small(*size):
-        return False
-    try:
-        return read_picture(path).pixels.numel() > 0
-    except Exception:  # its image has its own error when its turn comes
-        return False
-
-
-def _tasks(plan: RunPlan) -> tuple[ImageTask, ...]:
-    return (*plan.skipped, *plan.todo)
-
-
-def _folder(plan: RunPlan) -> Path:
-    """Where the files of the case lie, whichever images are done already."""
-    return min(task.result.parent for task in _tasks(plan))
-
-
-def with_degradation(
-    plan: RunPlan, request: Request, on_image: Callable[[int, int], None], on_progress: OnProgress
+def _with_degradation(
+    images: Sequence[LRImage], request: Request, folder: Path, on_progress: OnProgress
 ) -> tuple[Request, str]:
-    """Estimate the degradation from all images of a plan, or take what an earlier run estimated.
+    """Estimate the degradation from the images of a run, or take what an earlier run estimated.
 
-    It lies as degradation-HASH.json, with its picture, in the folder of the results; the hash is that of the
-    images, the settings and the seed, so that the same case finds it again. Where it was not asked for, and tells
-    nothing that images learnt from apart do not show each by itself, none is written.
-
-    Returns:
-        The request with its degradation, and a line for the user.
-
-    Raises:
-        ImageError: it was asked for, and none of the images can be read.
-        SettingsError: the file of an earlier run was changed.
-        OutputError: the disk refuses.
+    It lies as degradation-HASH.json, with its picture, in `folder`; the hash is that of the images, the settings and
+    the seed, so that the same case finds it again. Where it was not asked for, and tells nothing that images learnt
+    from apart do not show each by itself, none is written. The text is a line for the user.
     """
     began, asked = time.perf_counter(), request.estimates == "asked"
-    sources = [task.source for task in _tasks(plan)]
-    evidence = gather(sources, max_megapixels=request.max_megapixels, on_image=on_image).evidence
-    if not evidence:  # each one's own reason is given when its turn comes
-        if asked:
-            raise ImageError("no degradation can be estimated: none of the images can be read")
-        return replace(request, estimates=None), ""
+    if not images:  # each one's own reason is given when its turn comes
+        if not asked:
+            return replace(request, estimates=None), ""
+        raise ImageError("no degradation can be estimated: none of the images can be read")
     key = {
-        "images": sorted(one.image.sha256 for one in evidence),
+        "images": sorted(one.image.sha256 for one in images),
         "settings": EstimationSettings().model_dump(mode="json"),
         "seed": request.seed,
     }
-    path = _folder(plan) / f"degradation-{canonical_sha256(key)[:12]}.json"
-    how = f"from {len(evidence)} images by an earlier run, and used again"
+    path = folder / f"degradation-{canonical_sha256(key)[:12]}.json"
+    how = f"from {len(images)} images by an earlier run, and used again"
     if not path.exists():
-        images = [LRImage(one.image, one.pixels, one.pixels, one.jpeg) for one in evidence]
         with machine(request.options):
             (found,) = learn_case(images, seed=request.seed, on_progress=on_progress).estimates.values()
-        how = f"from {len(evidence)} images in {time.perf_counter() - began:.0f} s"
+        how = f"from {len(images)} images in {time.perf_counter() - began:.0f} s"
         if not asked and not _is_shared(found, request):
-            alone = replace(request, estimates=None, degradation=DegradationFacts(why=found.why))
-            why = found.why.removeprefix("bicubic is assumed: ")
-            return (
-                alone,
-                f"degradation: the compression or noise that an image shows, else bicubic: {why} (estimated {how})",
-            )
+            line = "degradation: the compression or noise that an image shows, else bicubic: "
+            line += f"{found.why.removeprefix('bicubic is assumed: ')} (estimated {how})"
+            return replace(request, estimates=None, degradation=DegradationFacts(why=found.why)), line
         with uninterrupted():
             # A picture without its file is what a kill left.
             write_estimate(found, path, replaceable=[picture_path(path)])
@@ -180,66 +225,83 @@ def _is_shared(found: Estimate, request: Request) -> bool:
     return not found.fallback or found.jpeg_from == "pixels"
 
 
-def with_shared_model(plan: RunPlan, request: Request, on_progress: OnProgress) -> tuple[Request, str]:
-    """Learn one network on all images of a plan, also those whose results exist already, or take an earlier run's.
+def with_network(
+    images: Sequence[LRImage],
+    degradations: Sequence[Degradation],
+    request: Request,
+    folder: Path,
+    used: Machine,
+    on_progress: OnProgress,
+    what: str,
+    **beside: object,
+) -> tuple[Request, str]:
+    """Learn one network on all images that are large enough, or take that of an earlier run.
 
-    It lies as shared-HASH.safetensors in the folder of the results; the hash is that of the images, the settings,
-    the degradation and the seed, so that the same case finds it again.
+    It lies as shared-HASH.safetensors in `folder`; the hash is that of the images, the settings, the degradations, the
+    seed and what is named `beside`, so that the same case finds it again.
+
+    Args:
+        images, degradations: of the case, and that of each.
+        request: with the settings for a case.
+        folder, used, on_progress: where it lies, what it is learnt on, and what is called often.
+        what: the images in words.
+        beside: what else the network depends on, JSON values.
 
     Returns:
-        The request with its shared model, and a line for the user.
+        The request with its network, and a line for the user.
 
     Raises:
         ImageError: none of the images can be learnt from.
+        SettingsError: the file of an earlier run was changed.
         OutputError: the disk refuses.
         NumericalError: NaN or infinity came out.
     """
-    assert isinstance(request.settings, ZeroShotSettings), "a trained generator learns on no case"
-    began, images = time.perf_counter(), _read(plan, request)
-    degradations = [request.degradation_of(image.image.sha256).values for image in images]
-    downscales = {one.sha256: one.downscale for one in (request.degradation.values, *degradations)}
+    began = time.perf_counter()
+    large = [n for n, one in enumerate(images) if min(one.pixels.shape[-2:]) >= SMALLEST_SIDE]
+    images, degradations = [images[n] for n in large], [degradations[n] for n in large]
     several = sorted({one.sha256 for one in degradations} - {request.degradation.sha256})
     key = {
         "images": sorted(one.image.sha256 for one in images),
         "settings": request.settings.model_dump(mode="json"),
         "scale": list(request.scale),
-        "degradation": degradation_of(downscales[request.degradation.values.sha256]),
+        "degradation": degradation_of(request.degradation.values.downscale),
         "seed": request.seed,
-    } | ({"own_degradations": several} if several else {})
-    path = _folder(plan) / f"shared-{canonical_sha256(key)[:12]}.safetensors"
+        **({"own_degradations": several} if several else {}),
+        **beside,
+    }
+    path = folder / f"shared-{canonical_sha256(key)[:12]}.safetensors"
     if path.exists():
-        shared = read_shared(path)
-        line = f"{path}: learnt on these {len(images)} images by an earlier run, and used again"
+        shared, how = read_shared(path), "by an earlier run, and used again"
     else:
-        with machine(request.options) as used:
-            case = learn_case(
-                images,
-                seed=request.seed,
-                degradations=[downscales[one.sha256] for one in degradations],
-                settings=request.settings,
-                scale=request.scale,
-                machine=used,
-                on_progress=on_progress,
-            )
-        assert case.shared is not None
-        shared = case.shared
+        shared = _learn_network(images, degradations, request, used, on_progress)
         with uninterrupted():
             write_shared(shared, path)
-        line = f"{path}: learnt on {len(images)} images in {time.perf_counter() - began:.0f} s"
+        how = f"in {time.perf_counter() - began:.0f} s"
+    return with_shared(request, shared, path), f"{path}: learnt on {what} {how}"
+
+
+def with_shared(request: Request, shared: SharedModel, path: Path) -> Request:
+    """The request with a network that was learnt on its case, and lies at `path`."""
     files = {**request.files, "init-from": OptionFile(path=str(path), sha256=shared.sha256)}
-    return replace(request, shared=shared, files=files), line
+    return replace(request, shared=shared, files=files)
 
 
-def _read(plan: RunPlan, request: Request) -> list[LRImage]:
-    """What can be read and is large enough; the rest has its own error when its turn comes."""
-    images = []
-    for task in _tasks(plan):
-        try:
-            data = task.source.read_bytes()
-            pixels = decode_picture(data, str(task.source), max_megapixels=request.max_megapixels).pixels
-        except (OSError, ImageError):
-            continue
-        if min(pixels.shape[-2:]) >= SMALLEST_SIDE:
-            image = CaseImage(name=task.source.name, sha256=sha256_bytes(data))
-            images.append(read_lr(image, without_equal_channels(pixels), None))
-    return images
+def _learn_network(
+    images: Sequence[LRImage],
+    degradations: Sequence[Degradation],
+    request: Request,
+    used: Machine,
+    on_progress: OnProgress | None,
+) -> SharedModel:
+    assert isinstance(request.settings, ZeroShotSettings), "a trained generator learns on no case"
+    shared = learn_case(
+        images,
+        seed=request.seed,
+        degradations=[one.downscale for one in degradations],
+        settings=request.settings,
+        scale=request.scale,
+        machine=used,
+        on_progress=on_progress,
+    ).shared
+    assert shared is not None
+    return shared

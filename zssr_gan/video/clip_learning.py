@@ -9,25 +9,24 @@ from typing import Any
 from torch import Tensor
 
 from zssr_gan.degradation.estimator import Evidence, estimate_degradation
-from zssr_gan.degradation.model import Degradation, Jpeg, Noise, degradation_of
+from zssr_gan.degradation.model import Degradation, Jpeg, Noise
 from zssr_gan.devices import Machine
 from zssr_gan.errors import VideoError
-from zssr_gan.files import canonical_sha256
 from zssr_gan.imaging.colour import LEVELS
-from zssr_gan.inference.record import DegradationFacts, OptionFile
+from zssr_gan.inference.case import with_network, with_shared
+from zssr_gan.inference.record import DegradationFacts
 from zssr_gan.inference.region import Region
 from zssr_gan.inference.request import Request
 from zssr_gan.provenance import CaseImage
-from zssr_gan.settings.zeroshot import SMALLEST_SIDE, ZeroShotSettings
-from zssr_gan.signals import uninterrupted
+from zssr_gan.settings.zeroshot import SMALLEST_SIDE
 from zssr_gan.video.clip_record import ClipOptions
 from zssr_gan.video.encode import format_of
 from zssr_gan.video.frames import NOT_PREDICTED, Frame, Video
 from zssr_gan.video.journal import Journal
 from zssr_gan.video.planes import check_size, stored
 from zssr_gan.video.steady import noise_between
-from zssr_gan.zeroshot.case import LRImage, learn_case
-from zssr_gan.zeroshot.shared import LARGEST_SIDE, read_shared, write_shared
+from zssr_gan.zeroshot.case import LRImage
+from zssr_gan.zeroshot.shared import LARGEST_SIDE, read_shared
 
 BoxOf = Callable[[Frame], Region | None]
 """The part of a frame that is shown; None: the frame is not."""
@@ -155,38 +154,18 @@ def learn(found: Survey, request: Request, folder: Path, used: Machine, report: 
         lines.append(f"degradation: {facts.why}")
     if not request.learns:
         return request, lines
-    assert isinstance(request.settings, ZeroShotSettings)
-    downscale = request.degradation.values.downscale
-    key = {
-        "images": sorted(image.sha256 for image, _ in found.images),
-        "parts": [list(x.shape) for _, x in found.images],
-        "settings": request.settings.model_dump(mode="json"),
-        "scale": list(request.scale),
-        "degradation": degradation_of(downscale),
-        "seed": request.seed,
-    }
-    path = folder / f"shared-{canonical_sha256(key)[:12]}.safetensors"
-    many = f"{len(found.images)} of the {found.frames} frames"
-    if path.exists():
-        shared = read_shared(path)
-        lines.append(f"{path}: learnt on {many} by an earlier run, and used again")
-    else:
-        case = learn_case(
-            [LRImage(image, x, x) for image, x in found.images],
-            seed=request.seed,
-            degradations=downscale,
-            settings=request.settings,
-            scale=request.scale,
-            machine=used,
-            on_progress=lambda now: report("learning", now.iteration, now.total, f"loss {now.loss:.4f}"),
-        )
-        assert case.shared is not None
-        shared = case.shared
-        with uninterrupted():
-            write_shared(shared, path)
-        lines.append(f"{path}: learnt on {many}")
-    files = {**request.files, "init-from": OptionFile(path=str(path), sha256=shared.sha256)}
-    return replace(request, shared=shared, files=files), lines
+    images = [LRImage(image, x, x) for image, x in found.images]
+    request, line = with_network(
+        images,
+        [request.degradation.values] * len(images),
+        request,
+        folder,
+        used,
+        lambda now: report("learning", now.iteration, now.total, f"loss {now.loss:.4f}"),
+        f"{len(images)} of the {found.frames} frames",
+        parts=[list(x.shape) for _, x in found.images],
+    )
+    return request, [*lines, line]
 
 
 def _camera(found: Survey, request: Request, report: Report) -> DegradationFacts:
@@ -295,6 +274,5 @@ def _read_plan(facts: dict[str, Any], request: Request, folder: Path) -> ClipPla
         shared = read_shared(path)
         if shared.sha256 != facts["network"][1]:
             return None
-        files = {**request.files, "init-from": OptionFile(path=str(path), sha256=shared.sha256)}
-        request = replace(request, shared=shared, files=files)
+        request = with_shared(request, shared, path)
     return ClipPlan(request, facts["frames"], facts["increasing"], facts["noise"], tuple(facts["notices"]))

@@ -85,7 +85,7 @@ def learn_case(
         scale: (y, x) of the network.
         machine: what the network is learnt on.
         on_progress: called with the stage: `blur` or `certainty`, with the camera where it has a name, or
-            `learning from the pictures`.
+            `learning on the case`.
 
     Raises:
         ImageError: no image to learn from.
@@ -121,7 +121,7 @@ def learn_case(
         on_learning=None
         if on_progress is None
         else lambda iteration, total, loss: on_progress(
-            Progress("learning from the pictures", iteration, total, loss, math.nan)
+            Progress("learning on the case", iteration, total, loss, math.nan)
         ),
     )
     return Case(estimates, shared)
