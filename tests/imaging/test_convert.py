@@ -121,6 +121,24 @@ def test_modes(mode, given):
         assert np.array_equal(np.asarray(result), np.asarray(image.convert("RGB") if mode == "P" else image))
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_16_bits_of_either_byte_order_are_the_file(tmp_path, orientation):
+    """Pillow opens a big-endian TIFF file in another mode."""
+    levels = np.arange(6 * 8, dtype=np.uint16).reshape(6, 8) * 1365
+    for order, mode in (("<", "I;16"), (">", "I;16B")):
+        pixels = levels.astype(f"{order}u2").tobytes()
+        tags = {256: 8, 257: 6, 258: 16, 259: 1, 262: 1, 273: 8, 274: orientation, 277: 1, 278: 6, 279: len(pixels)}
+        directory = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items())
+        head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8 + len(pixels))
+        file = tmp_path / "deep.tif"
+        file.write_bytes(head + pixels + struct.pack(f"{order}H", len(tags)) + directory + bytes(4))
+        image = Image.open(file)
+        assert image.mode == mode
+        given = picture_of(image)
+        assert torch.equal(given.pixels, decode_picture(file.read_bytes(), file.name).pixels)
+        assert np.array_equal(np.asarray(like(image, given)), levels if orientation == 1 else np.rot90(levels, -1))
+
+
 def test_a_transparent_level_becomes_alpha():
     image = opened("PNG", RGB[:, :, 0].copy(), transparency=int(RGB[0, 0, 0]))
     picture = picture_of(image)

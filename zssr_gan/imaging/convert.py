@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from zssr_gan.errors import ImageError, ResultWarning
 from zssr_gan.imaging.formats import BIT_FIELDS, bmp_colour, decode_bmp, nclx, pillow_samples
@@ -33,7 +33,7 @@ from zssr_gan.imaging.png import SIGNATURE, decode_png, png_colour
 from zssr_gan.imaging.profiles import SIGNALS, profile_for
 from zssr_gan.imaging.tiff import COLOUR_TAGS, decode_tiff, tiff_colour
 
-_MODES = ("L", "LA", "RGB", "RGBA", "P", "I;16")
+_MODES = ("L", "LA", "RGB", "RGBA", "P", "I;16", "I;16B")
 
 _KEYED = ("L", "RGB", "I;16")  # modes of which `info` may name a transparent level or colour
 
@@ -46,8 +46,8 @@ def picture_of(image: NDArray[Any] | Image.Image) -> Picture:
 
     Args:
         image: `H W`, or `H W` with 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) channels of uint8, uint16 or
-            floating point in [0, 1], of either byte order; or PIL of mode L, LA, RGB, RGBA, P or I;16, which is turned
-            upright by its EXIF orientation and brings its metadata. Alpha is straight.
+            floating point in [0, 1], of either byte order; or PIL of mode L, LA, RGB, RGBA, P, I;16 or I;16B, which is
+            turned upright by its EXIF orientation and brings its metadata. Alpha is straight.
 
     Raises:
         TypeError: another kind, dtype, mode or shape.
@@ -83,7 +83,7 @@ def _picture_of_pil(image: Image.Image) -> Picture:
     has_block = isinstance(info.get("exif"), bytes)
     try:
         before = None if has_block else image.getexif().get(ORIENTATION)  # of a TIFF file: its directory
-        image.load()  # a TIFF file's pixels are turned upright by this
+        _load(image)  # a TIFF file's pixels are turned upright by this
     except Exception as error:  # its decoders raise anything on damaged bytes
         reason = str(error).strip().partition("\n")[0]
         raise ImageError(f"Pillow cannot load the image ({reason}): give its file to 'zssr-gan enhance'") from error
@@ -116,12 +116,26 @@ def _picture_of_pil(image: Image.Image) -> Picture:
     notices += said
     if alpha is not None:
         samples = np.dstack([samples[:, :, : 1 if image.mode == "LA" else 3], alpha]).astype(np.uint8)
-    if image.mode == "I;16" and tags.get(_PHOTOMETRIC) == 0:  # white is zero, as Pillow knows of 8 bits only
+    if image.mode.startswith("I;16") and tags.get(_PHOTOMETRIC) == 0:  # white is zero, as Pillow knows of 8 bits only
         samples = 2**16 - 1 - samples
     decoded = Decoded(samples, exif, icc, dpi, notices, xmp.encode() if isinstance(xmp, str) else xmp, colour=colour)
     if isinstance(iptc, bytes):
         decoded = replace(decoded, iptc=iptc)
     return assemble(replace(decoded, orientation=orientation if orientation in range(1, 9) else None))
+
+
+def _load(image: Image.Image) -> None:
+    """Load the pixels, but map no file into memory: Pillow 13 maps a TIFF file by the size of the picture upright."""
+    name = getattr(image, "filename", None)
+    if name is None or image.format != "TIFF":
+        image.load()
+        return
+    assert isinstance(image, ImageFile.ImageFile)
+    image.filename = ""
+    try:
+        image.load()
+    finally:
+        image.filename = name
 
 
 def _stated_dpi(image: Image.Image, dpi: tuple[Any, ...], exif: Any) -> tuple[Any, ...] | None:

@@ -46,7 +46,7 @@ def enhance(
     Args:
         image: an array `H W` (gray), `H W 2` (gray and alpha), `H W 3` (RGB) or `H W 4` (RGB and alpha; straight, not
             premultiplied) of uint8, uint16 (0 to full range) or floating point ([0, 1]); or a PIL image of mode L,
-            LA, RGB, RGBA, P or I;16. Or a list of such, of which one that fails ends the call.
+            LA, RGB, RGBA, P, I;16 or I;16B. Or a list of such, of which one that fails ends the call.
         scale: factor per side, 1 to 8; or (y, x). None: 2, or the generator's.
         preset: `quality`, `fast`, `original`, `paper`, or a YAML file of the same form; with a generator `generator` or
             `raw`, or a YAML file of that form. None: the first of these.
