@@ -13,11 +13,13 @@ from torch import Tensor
 
 from zssr_gan.cli.main import main
 from zssr_gan.files import sha256_bytes, sha256_file
-from zssr_gan.inference.verify import verify_record
+from zssr_gan.inference.verify import Verification, verify_record
 from zssr_gan.settings.base import write_yaml
 from zssr_gan.web import log
 from zssr_gan.web.case_folder import Case, create_case, edit_case, open_folder, read_case
 from zssr_gan.web.package import PackageError, make_package, verify_package
+from zssr_gan.web.report import make_report
+from zssr_gan.web.results import results
 
 TINY = {"network": {"depth": 2, "width": 4}, "schedule": {"kind": "cosine", "iterations": 2}}
 
@@ -149,6 +151,7 @@ def test_a_track_is_as_the_log_says(case: Path, tmp_path: Path) -> None:
         ("results/1_enhance/My-face_x2.json", None, "is in the log, but is not here"),
         ("originals/My-face.png", None, "is in the log, but is not here"),
         ("originals/other.png", b"x", "was not received, as the log says"),
+        ("results/1_enhance/planted.png", b"x", "is not in the log: no job made it"),
         ("case.json", b"{}", "is not as the log says"),
         ("README.txt", b"an identification", "is not as this program writes it of the log"),
         ("VERSIONS.txt", b"zssr-gan 1\nan identification\n", "is not as this program writes it of the log"),
@@ -168,7 +171,7 @@ def test_what_the_log_does_not_tell_is_named(
             return json.dumps(manifest).encode()
         return data if file == name else old
 
-    added = {} if data is None or name not in ("originals/other.png", "VERDICT.pdf") else {name: data}
+    added = {} if data is None or name in content_of(package) else {name: data}
     assert f"log {name}: {message}" in checks(rewritten(package, tmp_path, change, added))
 
 
@@ -190,6 +193,26 @@ def test_a_changed_original_is_not_packed(case: Path, tmp_path: Path, capsys: py
     assert main(["case", "package", str(case), "-o", str(tmp_path / "p.zip")]) == 1
     assert "was changed after it was received" in capsys.readouterr().err
     assert list(tmp_path.glob("*.zip")) == []
+
+
+def test_a_report_marks_what_was_changed_or_went(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, original = read_case(case), case / "originals" / "My-face.png"
+    assert b">unchanged<" in make_report(made)
+    original.chmod(0o644)
+    original.write_bytes(original.read_bytes() + b"x")
+    assert b">CHANGED after it was received<" in make_report(made)
+    original.unlink()
+    (one,) = results(made)
+    (case / "results" / "1_enhance" / "My-face_x2_evidence.png").unlink()
+    monkeypatch.setattr("zssr_gan.web.results.results", lambda _case: [one])  # it went meanwhile
+    assert b">MISSING<" in make_report(made)
+
+
+def test_the_report_of_a_package_has_the_title_of_its_log(case: Path, tmp_path: Path) -> None:
+    read = read_case(case)
+    edit_case(read, "ann", "Another title", "", "")
+    make_package(read, tmp_path / "p.zip")
+    assert "<title>Another title</title>" in content_of(tmp_path / "p.zip")["report/index.html"].decode()
 
 
 def test_what_changes_while_a_case_is_packed_costs_nothing(tmp_path: Path) -> None:
@@ -217,6 +240,78 @@ def test_what_changes_while_a_case_is_packed_costs_nothing(tmp_path: Path) -> No
     assert not checks(tmp_path / "q.zip")
     make_package(case, tmp_path / "r.zip")  # was read before its title was edited
     assert (tmp_path / "r.zip").read_bytes() == (tmp_path / "q.zip").read_bytes()
+
+
+@pytest.mark.parametrize("resumed", ["before", "while", "never"])
+def test_files_of_a_resumed_job_are_no_forgeries(tmp_path: Path, resumed: str) -> None:
+    case = create_case(tmp_path, "Race", "ann")
+    printed, name = case.folder / "results" / "3_fuse" / "printed.txt", "results/3_fuse/printed.txt"
+    printed.parent.mkdir()
+    (printed.parent / "a.png").write_bytes(b"a")
+    printed.write_text("no room")
+    files = {path: sha256_file(case.folder / path) for path in (name, "results/3_fuse/a.png")}
+    log.append_once(case.folder, "ann", "job queued", 3, 1, kind="fuse", argv=["fuse"])
+    log.append_once(case.folder, "ann", "job ended", 3, 1, code=1, state="failed", message="m", files=files)
+
+    def resume(stage: str, *_: object) -> None:
+        if (stage == "packing") == (resumed == "while"):
+            if resumed != "never":
+                log.append_once(case.folder, "ann", "job resumed", 3, 2)
+            printed.write_text("it goes on")
+
+    make_package(case, tmp_path / "p.zip", resume)
+    assert checks(tmp_path / "p.zip") == ([] if resumed != "never" else [f"log {name}: the log has another hash"])
+
+
+def test_what_no_job_made_is_named(case: Path, tmp_path: Path) -> None:
+    (case / "results" / "9_enhance").mkdir()
+    planted = case / "results" / "9_enhance" / "planted.png"
+    planted.write_bytes(b"x")
+    (case / "originals" / "half.png").write_bytes(b"x")  # a kill came before the log had it
+    make_package(read_case(case), tmp_path / "p.zip")
+    name = "results/9_enhance/planted.png"
+    assert f"log {name}: was found in the case when it was packed: no job made it" in checks(
+        tmp_path / "p.zip", ok=True
+    )
+    assert not checks(tmp_path / "p.zip")
+    planted.write_bytes(b"y")
+    make_package(read_case(case), tmp_path / "q.zip")
+    assert checks(tmp_path / "q.zip") == [f"log {name}: the log has another hash"]
+
+
+@pytest.mark.parametrize(
+    "names", [["IMG.png", "img.png"], ["a\nb.png", "a:b.png", "a%3ab.png"], ["1/a.png", "2/a.png"]]
+)
+def test_whatever_the_files_of_an_opened_folder_are_named(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / "faces" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "faces" / name).write_text(name)
+    case = open_folder(tmp_path / "cases", tmp_path / "faces", "ann")
+    make_package(case, tmp_path / "p.zip")
+    assert not checks(tmp_path / "p.zip")
+
+
+def test_records_of_an_opened_folder_have_their_own_originals(tmp_path: Path) -> None:
+    for place in ("1", "2"):
+        (tmp_path / "faces" / place).mkdir(parents=True)
+        (tmp_path / "faces" / place / "a.png").write_text(place)
+    case = open_folder(tmp_path / "cases", tmp_path / "faces", "ann")
+    for one in case.originals():
+        facts = {"path": f"../../../faces/{one.name}", "sha256": one.sha256}
+        record = case.folder / "results" / f"{one.id}_enhance" / "a.json"
+        record.parent.mkdir()
+        record.write_text(json.dumps({"schema_version": 2, "output": {}, "input": facts}))
+    make_package(case, tmp_path / "p.zip")
+    shutil.rmtree(tmp_path / "faces")
+    found = []
+
+    def verify(record: Path) -> Verification:
+        source = json.loads(record.read_bytes())["input"]
+        found.append(sha256_file(record.with_name("a.png")) == source["sha256"])
+        return Verification(record, ())
+
+    assert all(check.ok for check in verify_package(tmp_path / "p.zip", verify))
+    assert found == [True, True]
 
 
 def test_an_opened_folder_is_packed_with_its_originals(

@@ -1,6 +1,5 @@
 import html
 import json
-import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,11 @@ from zssr_gan.web.report import make_report
 from zssr_gan.web.results import (
     _assumed,
     _verdict,
-    edit_track,
     estimates,
     find,
     handed_over,
     latest_package,
     results,
-    tracks,
 )
 
 TINY = {"network": {"depth": 2, "width": 4}, "schedule": {"kind": "cosine", "iterations": 2}}
@@ -66,51 +63,19 @@ def test_a_result_is_shown_by_its_record(case: Case, monkeypatch: pytest.MonkeyP
     assert (same["job"], same["label"], same["originals"]) == (None, "internal", [])
 
 
-def write_track(case: Case, **changes: Any) -> None:
-    frames = [
-        {"index": n, "corners": [[0, 0], [9, 0], [9, 9], [0, 9]], "error_px": 0.1, "status": "tracked"}
-        for n in range(3)
-    ]
-    frames[2]["status"] = "looks otherwise"
-    content = {"sha256": case.originals()[0].sha256, "region": [0, 0, 9, 9], "reference": 1, "ended": ["a", "b"]}
-    (case.folder / "tracks" / "4_clip.json").write_text(json.dumps({**content, "frames": frames, **changes}))
-
-
-def test_an_edited_track_is_a_new_file_that_is_logged(case: Case) -> None:
-    write_track(case)
-    shutil.copyfile(case.folder / "originals" / "My-face.png", case.folder / "again")
-    case.add_original(case.folder / "again", "again.png", "ann")  # the same bytes: what was made before is of the first
-    (one,) = tracks(case)
-    assert (one["id"], one["original"], one["tracked"], one["lost"]) == ("4_clip", "1", 2, 1)
-    corners = [[1, 1], [9, 0], [9, 9.5], [0, 9]]
-    edited = edit_track(case, "4_clip", [{"index": 0, "corners": corners}, {"index": 1, "status": "left out"}], "bob")
-    again = edit_track(case, edited["id"], [{"index": 2, "status": "tracked"}], "bob")
-    assert [found["id"] for found in tracks(case)] == ["4_clip", "4_clip-edited-1", "4_clip-edited-2"]
-    content = json.loads(again["_paths"]["record"].read_text())
-    assert content["frames"][0]["corners"] == corners
-    assert content["frames"][0]["error_px"] is None  # it was of the place before
-    assert content["frames"][1]["error_px"] == 0.1
-    assert [frame["status"] for frame in content["frames"]] == ["tracked", "left out", "tracked"]
-    assert json.loads((case.folder / "tracks" / "4_clip.json").read_text())["frames"][0]["corners"][0] == [0, 0]
-    assert [entry["act"] for entry in log.read_log(case.folder)][-2:] == ["track edited"] * 2
-
-
-@pytest.mark.parametrize(
-    "edit",
-    [{"index": 9}, {"index": 0, "corners": [[0, 0]] * 3}, {"index": 0, "corners": [[0, math.nan]] * 4}, {"corners": 7}],
-)
-def test_an_edit_that_makes_no_sense_is_refused(case: Case, edit: dict[str, Any]) -> None:
-    write_track(case)
-    with pytest.raises(CaseError, match=r"no frame|not four pairs"):
-        edit_track(case, "4_clip", [edit], "bob")
-    assert len(tracks(case)) == 1
+def test_what_lies_behind_a_link_is_no_estimate(case: Case, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "camera.json").write_text(json.dumps({"images": [], "why": "secret", "fallback": False}))
+    shutil.copytree(tmp_path / "a", case.folder / "results" / "7_camera")
+    (case.folder / "results" / "8_camera").symlink_to(tmp_path / "a")
+    (case.folder / "results" / "7_camera" / "link.json").symlink_to(tmp_path / "a" / "camera.json")
+    assert [one["id"] for one in estimates(case)] == ["7"]
 
 
 def test_what_cannot_be_read_is_left_out(case: Case) -> None:
-    write_track(case, frames=7)
     (case.folder / "results" / "5_degradation").mkdir()
     (case.folder / "results" / "5_degradation" / "estimate.json").write_text("[" * 100_000)
-    assert (results(case), tracks(case), estimates(case), latest_package(case)) == ([], [], [], None)
+    assert (results(case), estimates(case), latest_package(case)) == ([], [], None)
 
 
 def fusion(fuse: bool, *, alone: float = 0.0) -> dict[str, Any]:

@@ -68,6 +68,9 @@ def test_a_result_is_shown_beside_its_plain_enlargement(tmp_path: Path, site: Si
     assert client.get(f"{case}/report/index.html").status == 404
     assert client.get(f"{case}/tracks/1").status == 404
     assert client.send("PUT", f"{case}/tracks/1", [b'{"frames": []}']).status == 400
+    assert client.send("PUT", f"{case}/tracks/1/name", [b'{"name": "a"}']).error == (
+        "the case has no track 1; load the page again."
+    )
     assert client.get(f"{case}/estimates/1/plot.png").status == 404
     wrong = client.post(f"{case}/jobs", {"kind": "enhance", "originals": ["7"], "options": {}})
     assert wrong.status == 400

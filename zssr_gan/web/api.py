@@ -100,6 +100,7 @@ def routes(site: Site) -> list[BaseRoute]:
         route("GET", "cases/{case}/estimates/{estimate}/plot.png", results_api.plot),
         route("GET", "cases/{case}/tracks/{track}", results_api.track),
         route("PUT", "cases/{case}/tracks/{track}", results_api.edit_track),
+        route("PUT", "cases/{case}/tracks/{track}/name", results_api.name_track),
         route("GET", "cases/{case}/tracks/{track}/sheet.png", results_api.sheet),
         route("GET", "cases/{case}/package.zip", results_api.package),
         route("GET", "cases/{case}/report/index.html", results_api.report),

@@ -33,7 +33,8 @@ SERVER_FOLDER = ".zssr-gan-web"
 """In the folder of cases: the queue, users' sessions, uploads in work, pictures, previews, locks, what was measured."""
 
 _FOLDERS = ("originals", "tracks", "results", "report")
-_LOCK = ".case.lock"
+LOCK = ".case.lock"
+"""In a case: held by who changes its facts, originals or tracks."""
 
 
 class CaseError(ZssrGanError):
@@ -125,7 +126,7 @@ class Case:
             OutputError: the disk refuses it; `source` is then still there.
         """
         digest = sha256_file(source)
-        with locked(self.folder / _LOCK):
+        with locked(self.folder / LOCK):
             had = self.originals()
             for one in had:
                 if (one.sha256, one.name) == (digest, given_name) and self.path_of(one).is_file():
@@ -216,7 +217,7 @@ def open_folder(cases: Path, folder: Path, user: str) -> Case:
         raise CaseError(f"{folder}: holds no image and no video; choose the folder that holds them")
     case = next((one for one in list_cases(cases) if one.facts.opened_from == str(folder)), None)
     case = case or create_case(cases, folder.name, user, opened_from=str(folder))
-    with locked(case.folder / _LOCK):
+    with locked(case.folder / LOCK):
         had = case.originals()
         for path in sorted(found - {Path(one.path) for one in had}):
             had.append(case._receive(path.relative_to(folder).as_posix(), path, sha256_file(path), user, had))
@@ -253,7 +254,7 @@ def edit_case(case: Case, user: str, title: str, number: str, operator: str) -> 
         OutputError: it cannot be written.
     """
     new = {"title": _title(title), "number": number, "operator": operator}
-    with locked(case.folder / _LOCK):
+    with locked(case.folder / LOCK):
         facts = read_case(case.folder).facts
         old = {name: getattr(facts, name) for name in new}
         if new != old:

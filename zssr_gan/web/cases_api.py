@@ -16,9 +16,10 @@ from zssr_gan.web.body import Form, body
 from zssr_gan.web.case_folder import Case, Original
 from zssr_gan.web.pictures_api import facts_of, look, wait_for
 from zssr_gan.web.refusals import Refusal
-from zssr_gan.web.results import estimates, handed_over, results, tracks
+from zssr_gan.web.results import estimates, handed_over, results
 from zssr_gan.web.results_api import keys_of, public
 from zssr_gan.web.site import Person, Site, job_facts
+from zssr_gan.web.tracks import tracks
 from zssr_gan.web.uploads import CHUNK_BYTES, PROOF_BYTES, Upload
 from zssr_gan.web.worker import preview_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zssr_gan.provenance import LABELS
-from zssr_gan.web import log, results
+from zssr_gan.web import log, results, tracks
 from zssr_gan.web.calibration import Point, expected, measured
 from zssr_gan.web.case_folder import SERVER_FOLDER, Case
 from zssr_gan.web.plans import Body, Size, method_of, plan
@@ -50,7 +50,7 @@ def plan_json(case: Case, queue: Queue, body: Body, sizes: Mapping[str, Size]) -
 def _count_pixels(case: Case, body: Body, sizes: Mapping[str, Size]) -> tuple[int, int]:
     """Pictures or frames, and their pixels, of a region its own; 0 where these are not known of all."""
     if name := body.options.get("track"):
-        track = results.find(results.tracks(case), name, "track")
+        track = results.find(tracks.tracks(case), name, "track")
         frames = min(track["tracked"], body.options.get("frames") or math.inf)
         return int(frames), int(frames) * math.prod(track["region"][2:])
     if body.kind == "enhance" and (region := body.options.get("region")):

@@ -62,7 +62,8 @@ class Events:
         page = _Page(sees, asyncio.get_running_loop())
         self._pages.add(page)
         if self._watcher is None or self._watcher.done():
-            self._watcher = asyncio.create_task(self._watch())
+            since, _ = self._queue.changes(1 << 62)  # before the page asks for what is there
+            self._watcher = asyncio.create_task(self._watch(since))
         try:
             yield b": hello\n\n"
             while not self._closed:
@@ -82,8 +83,7 @@ class Events:
         for page in list(self._pages):
             page.loop.call_soon_threadsafe(page.tell, None)
 
-    async def _watch(self) -> None:
-        since, _ = await asyncio.to_thread(self._queue.changes, 1 << 62)
+    async def _watch(self, since: int) -> None:
         while self._pages:
             await asyncio.sleep(_POLL_S)
             since, jobs = await asyncio.to_thread(self._queue.changes, since)

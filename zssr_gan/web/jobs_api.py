@@ -19,7 +19,7 @@ from zssr_gan.web.plans import Body, Size
 from zssr_gan.web.queue import Job, QueueError
 from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.site import Person, Site, job_facts
-from zssr_gan.web.worker import preview_of
+from zssr_gan.web.worker import hashes_of, preview_of
 
 
 class Place(Form):
@@ -71,12 +71,13 @@ async def stop(site: Site, request: Request, person: Person) -> Response:
 
     def stop_job(number: int) -> Job:
         job = site.queue.stop(number)
-        folder = site.case(job.case, person).folder
+        case = site.case(job.case, person)
         if job.state == "stopped":
             facts: dict[str, Any] = {"code": None, "message": job.message, "kind": job.kind, "state": job.state}
-            log.append_once(folder, person.name, "job ended", job.id, job.attempt, **facts, files={})
+            files = hashes_of(case, job, job.state)  # of a run that a stop of the server interrupted
+            log.append_once(case.folder, person.name, "job ended", job.id, job.attempt, **facts, files=files)
         else:
-            log.append(folder, person.name, "job stop asked", job=job.id, attempt=job.attempt)
+            log.append(case.folder, person.name, "job stop asked", job=job.id, attempt=job.attempt)
         return job
 
     return await _change(site, request, person, stop_job)

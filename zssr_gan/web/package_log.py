@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from zssr_gan.inference.verify import Check
 from zssr_gan.provenance import VERSION
 from zssr_gan.web import log
 from zssr_gan.web.case_folder import CASE_FILE, facts_in_log
+from zssr_gan.web.names import job_number
 
 FOLDERS = ("originals/", "results/", "tracks/", "report/")
 """Of a case, and of a package."""
@@ -48,9 +50,43 @@ made. Compare the SHA-256 of the zip with the one that was noted when it was han
 """
 
 
+FOUND = "files found"
+"""The act that tells of files in a case that no job of it made."""
+
+
 def name_of(path: str) -> str:
-    """The name of an original; of an opened folder its whole path, below originals/, so that names do not clash."""
-    return path if path.startswith("originals/") else "originals/" + re.sub(r"[:\\]", "_", path).lstrip("/")
+    """The name of an original; of an opened folder its whole path, below originals/, so that names do not clash.
+
+    Characters that no plain name in a zip has are given as `%3a`.
+    """
+    if path.startswith("originals/"):
+        return path
+    quoted = re.sub(r"[%:\\\x00-\x1f\ud800-\udfff]", lambda found: f"%{ord(found[0]):02x}", path)
+    return f"originals/{quoted.lstrip('/')}"
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedFiles:
+    """What the lines of a log tell of the files of a case."""
+
+    hashes: Mapping[str, str]
+    """SHA-256 by the names in a package."""
+    needed: frozenset[str]
+    """Names that a package must have."""
+    found: frozenset[str]
+    """Of those with a hash, the files that no job made."""
+    unfinished: frozenset[int]
+    """Numbers of jobs that wait or run: their files may be there, and may change."""
+
+    def tells(self, name: str) -> bool:
+        """Whether a file is one that the log has, or of an unfinished job."""
+        return name in self.hashes or self.is_unfinished(name)
+
+    def is_unfinished(self, name: str) -> bool:
+        """Whether a file has no hash yet, since its job has not ended."""
+        parts = Path(name).parts
+        of_job = len(parts) > 1 and parts[0] != "originals" and job_number(Path(parts[1])) in self.unfinished
+        return of_job and name not in self.hashes
 
 
 def made_of_log(entries: Iterable[dict[str, Any]], version: str) -> dict[str, bytes]:
@@ -77,43 +113,59 @@ def log_checks(folder: Path, listed: Mapping[str, Any]) -> Iterator[Check]:
     chain = log.verify_log(folder)
     yield Check("log", chain.ok, chain.text)
     entries = log.read_log(folder)
-    told, needed = _files_in_log(entries)
+    logged = files_in_log(entries)
     of_case = [name for name in listed if name.startswith(FOLDERS)]
-    unknown = [name for name in of_case if name not in told]
+    unknown = [name for name in of_case if not logged.tells(name)]
     wrong = {
-        "the log has another hash": [name for name in of_case if told.get(name, listed[name][0]) != listed[name][0]],
-        "is in the log, but is not here": sorted(needed - listed.keys()),
+        "the log has another hash": [n for n in of_case if logged.hashes.get(n, listed[n][0]) != listed[n][0]],
+        "is in the log, but is not here": sorted(logged.needed - listed.keys()),
         "was not received, as the log says": [name for name in unknown if name.startswith("originals/")],
+        "is not in the log: no job made it": [name for name in unknown if not name.startswith("originals/")],
         "is not as the log says": [CASE_FILE] * (facts_in_log(entries) != _case_facts(folder)),
         "is not as this program writes it of the log": _texts_not_as_made(folder, entries),
         "is no file of a package": [name for name in listed if not name.startswith(FOLDERS) and name not in _FILES],
     }
     for what, names in wrong.items():
         yield from (Check("log", False, f"{name}: {what}") for name in names)
-    if others := [name for name in unknown if not name.startswith("originals/")]:
-        what = "of an unfinished job, or of a command that was typed"
-        yield from (Check("log", True, f"{name}: is not in the log: {what}") for name in others)
+    notes = {
+        "is not in the log yet: its job had not ended": [name for name in of_case if logged.is_unfinished(name)],
+        "was found in the case when it was packed: no job made it": sorted(logged.found & listed.keys()),
+    }
+    for what, names in notes.items():
+        yield from (Check("log", True, f"{name}: {what}") for name in names)
     if not any(wrong.values()):
-        yield Check("log", True, f"{len(of_case) - len(unknown)} originals, results, tracks and reports are as it says")
+        count = len(of_case) - sum(map(len, notes.values()))
+        yield Check("log", True, f"{count} originals, results, tracks and reports are as it says")
 
 
-def _files_in_log(entries: Iterable[dict[str, Any]]) -> tuple[dict[str, str], set[str]]:
-    """The hashes of files that the log tells, by their names in the package; the names that a package must have."""
-    told, needed, of_jobs = dict[str, str](), set[str](), dict[str, set[str]]()
+def files_in_log(entries: Iterable[dict[str, Any]]) -> LoggedFiles:
+    """What the lines of a log tell of files."""
+    hashes, of_jobs = dict[str, str](), dict[int, dict[str, str]]()
+    needed, found, unfinished = set[str](), set[str](), set[int]()
     for entry in entries:
-        facts = entry["facts"]
-        if entry["act"] == "received":
-            told[name := name_of(str(facts.get("path")))] = str(facts.get("sha256"))
-            needed.add(name)
-        elif entry["act"] == "job ended" and isinstance(facts.get("files"), dict):
-            told |= facts["files"]
-            of_jobs[str(facts.get("job"))] = set(facts["files"]) if facts.get("state") == "done" else set()
-        elif entry["act"] == "report made" and isinstance(facts.get("files"), dict):
-            told |= facts["files"]
-        elif entry["act"] == "track edited":
-            told[name := str(facts.get("written"))] = str(facts.get("sha256"))
-            needed.add(name)
-    return told, {name for name in needed.union(*of_jobs.values()) if not name.endswith(".zip")}
+        act, facts = entry["act"], entry["facts"]
+        files: dict[str, str] = facts["files"] if isinstance(facts.get("files"), dict) else {}
+        job: int = facts["job"] if isinstance(facts.get("job"), int) else 0
+        if act == "received":
+            needed.add(name := name_of(str(facts.get("path"))))
+            hashes[name] = str(facts.get("sha256"))
+        elif act in ("job queued", "job started", "job resumed"):
+            unfinished.add(job)
+            for name in of_jobs.pop(job, {}):  # of an attempt before: it goes on, and writes anew
+                hashes.pop(name, None)
+        elif act == "job ended":
+            unfinished.discard(job)
+            hashes |= files
+            of_jobs[job] = {} if facts.get("state") == "done" else files
+            needed |= files.keys() if facts.get("state") == "done" else set()
+        elif act in ("report made", FOUND):
+            hashes |= files
+            found |= files.keys() if act == FOUND else set()
+        elif act == "track edited":
+            needed.add(name := str(facts.get("written")))
+            hashes[name] = str(facts.get("sha256"))
+    needed = {name for name in needed if not name.endswith(".zip")}
+    return LoggedFiles(hashes, frozenset(needed), frozenset(found), frozenset(unfinished - {0}))
 
 
 def _texts_not_as_made(folder: Path, entries: list[dict[str, Any]]) -> list[str]:

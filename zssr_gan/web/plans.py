@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.provenance import Label, first_problem
 from zssr_gan.settings.zeroshot import is_small, learns_on_all
-from zssr_gan.web import forms, results
+from zssr_gan.web import forms, results, tracks
 from zssr_gan.web.body import Form
 from zssr_gan.web.case_folder import Case, Original
 from zssr_gan.web.methods import PRESETS, Fusion
@@ -206,15 +206,16 @@ def _fuse(case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes
     more = ["-s", str(asked.scale), "--mean", _MEANS[asked.method]]
     if asked.track is not None:
         (video,) = _only(chosen, "video", "fusing a track", one=True)
-        track = results.find(results.tracks(case), asked.track, "track")
+        track = results.find(tracks.tracks(case), asked.track, "track")
         if track["original"] != video.id:
             raise CommandError(f"the track {asked.track} is not one of {video.name}")
-        paths, stem, used = [video.path], asked.track, track["tracked"]
+        paths, stem, used, shown = [video.path], asked.track, track["tracked"], track["name"]
         more += ["--track", f"tracks/{asked.track}.json"]
         if asked.frames is not None:
             more += ["--frames", str(asked.frames)]
     else:
         paths, stem, used = [file.path for file in _only(chosen, "image", "fusing pictures")], "burst", len(chosen)
+        shown = stem
         ids = [file.id for file in chosen]
         if asked.reference is not None and asked.reference not in ids:
             raise CommandError("the picture whose moment is shown is not among those that are fused")
@@ -223,7 +224,7 @@ def _fuse(case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes
         raise CommandError("fusing takes at least two frames of one scene")
     return Plan(
         "fuse",
-        f"Fuse {stem}",
+        f"Fuse {shown}",
         lambda n: ["fuse", *paths, "-o", f"results/{n}_fuse/{stem}_fused.png", *more],
         "fused" if asked.method == "fuse" else "internal",
         f"Fuses frames of one scene into one picture, {asked.scale} times as large a side; "
@@ -236,7 +237,7 @@ def _video(case: Case, chosen: list[Original], options: Mapping[str, Any], _size
     (video,) = _only(chosen, "video", "enhancing a video", one=True)
     more = ["--preset", asked.method, "-s", str(asked.scale), "--lossy"]
     if asked.track is not None:
-        results.find(results.tracks(case), asked.track, "track")
+        results.find(tracks.tracks(case), asked.track, "track")
         more += ["--track", f"tracks/{asked.track}.json"]
     stem = PurePosixPath(video.path).stem
     return Plan(

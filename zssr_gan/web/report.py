@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from zssr_gan.errors import ZssrGanError
-from zssr_gan.files import atomic_write, canonical_sha256, sha256_bytes, sha256_file
+from zssr_gan.files import atomic_write, canonical_sha256, locked, sha256_bytes, sha256_file
 from zssr_gan.imaging.io import decode_picture, encode_picture
 from zssr_gan.imaging.picture import Metadata, Picture, quantise
 from zssr_gan.imaging.resize import resize
 from zssr_gan.provenance import LABELS, VERSION
-from zssr_gan.web import log, results
-from zssr_gan.web.case_folder import Case
+from zssr_gan.web import log, results, tracks
+from zssr_gan.web.case_folder import LOCK, Case, Original, read_case
 from zssr_gan.web.memo import stamp
 
 REPORT = "report/index.html"
@@ -49,8 +49,11 @@ def make_report(case: Case) -> bytes:
         "enlargement and the evidence map beside each result.</p>",
         "<h2>Originals</h2>",
         _table(
-            ["", "Name", "Bytes", "SHA-256", "Received"],
-            [(one.id, one.name, f"{one.bytes:,}", _Code(one.sha256), one.received) for one in originals],
+            ["", "Name", "Bytes", "SHA-256", "Received", "Now"],
+            [
+                (one.id, one.name, f"{one.bytes:,}", _Code(one.sha256), one.received, _state(case, one))
+                for one in originals
+            ],
         ),
         "<h2>Results</h2>",
         *(_result(case, one) for one in results.results(case)),
@@ -59,7 +62,7 @@ def make_report(case: Case) -> bytes:
         "<h2>Tracks</h2>",
         _table(
             ["Track", "Frames used", "Not used", "Ended"],
-            [(one["name"], one["tracked"], one["lost"], "; ".join(one["ended"])) for one in results.tracks(case)],
+            [(one["name"], one["tracked"], one["lost"], "; ".join(one["ended"])) for one in tracks.tracks(case)],
         ),
         "<h2>Estimates of the camera</h2>",
         _table(
@@ -74,7 +77,7 @@ def make_report(case: Case) -> bytes:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(facts.title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n<body>\n'
     )
-    return (page + "\n".join(parts) + "\n</body></html>\n").encode()
+    return (page + "\n".join(parts) + "\n</body></html>\n").encode("utf-8", "replace")
 
 
 def renew_report(case: Case, files: Mapping[str, Path]) -> None:
@@ -87,7 +90,8 @@ def renew_report(case: Case, files: Mapping[str, Path]) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    path, entries = case.folder / REPORT, log.read_log(case.folder)
+    with locked(case.folder / LOCK):  # the title is that of these lines
+        path, entries, case = case.folder / REPORT, log.read_log(case.folder), read_case(case.folder)
     found = {name: stamp(file) for name, file in files.items() if name != REPORT}
     known = canonical_sha256({name: list(one[1:]) for name, one in found.items() if one is not None})
     last = entries[-1]["facts"] if entries else {}
@@ -97,6 +101,20 @@ def renew_report(case: Case, files: Mapping[str, Path]) -> None:
     atomic_write(path, data, overwrite=True)
     facts = {"of_entries": len(entries), "of_files": known, "files": {REPORT: sha256_bytes(data)}}
     log.append(case.folder, "zssr-gan", "report made", **facts)
+
+
+def _state(case: Case, original: Original) -> str:
+    """Whether an original is the file that was received."""
+    found = _hash_now(case.path_of(original))
+    return {original.sha256: "unchanged", "": "MISSING"}.get(found, "CHANGED after it was received")
+
+
+def _hash_now(path: Path) -> str:
+    """SHA-256 of a file; "" where there is none (any more), as of a job that runs."""
+    try:
+        return sha256_file(path)
+    except OSError:
+        return ""
 
 
 class _Code(str):
@@ -151,7 +169,7 @@ def _result(case: Case, one: results.Facts) -> str:
         ("Assumed of the camera", one["assumed"]),
         *(("Note", notice) for notice in one["notices"]),
         *(("Command", _Code(one["command"])) for _ in [0] if one["command"]),
-        *((f"SHA-256 of {path.name}", _Code(sha256_file(path))) for kind, path in paths.items() if kind != "input"),
+        *((f"SHA-256 of {path.name}", _Code(_hash_now(path))) for kind, path in paths.items() if kind != "input"),
     ]
     return f"<section><h3>{_text(one['name'])}</h3>\n{''.join(figures)}\n{_table([], rows)}</section>"
 

@@ -1,4 +1,4 @@
-"""What lies in a case: results by their records, tracks, estimates of the camera; as the page shows them.
+"""What lies in a case: results by their records, estimates of the camera; as the page shows them.
 
 Files may come from another machine, so nothing in them is taken as a path, and what cannot be read is left out. Keys
 that begin with `_` are for the server: `_paths` names files by what they are ("result", "record", "plain", "evidence",
@@ -6,13 +6,11 @@ that begin with `_` are for the server: `_paths` names files by what they are ("
 """
 
 import json
-import re
 import struct
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zssr_gan.files import atomic_write, canonical_sha256, sha256_bytes
+from zssr_gan.files import canonical_sha256
 from zssr_gan.provenance import LABELS, scale_text
 from zssr_gan.web import log
 from zssr_gan.web.case_folder import Case, CaseError, results_in
@@ -24,6 +22,7 @@ _HANDED_OVER = ("report", "package")
 _EDITS = {
     "received": "the file {}",
     "track edited": "an edit of the track {}",
+    "track named": "the name {} of a track",
     "case edited": "an edit of the title, number or operator of the case",
 }
 
@@ -34,7 +33,8 @@ _BLURS = {  # as `summary` of `zssr_gan.degradation.model` has them, which needs
     "kernel": "a blur kernel that was given",
 }
 
-_BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, RecursionError)
+# Of a file whose content is another than its kind has.
+BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, RecursionError)
 
 
 def results(case: Case) -> list[Facts]:
@@ -60,34 +60,9 @@ def results(case: Case) -> list[Facts]:
                 "record": _shown(case, path),
             }
             found.append(one)
-        except _BROKEN:
+        except BROKEN:
             continue
     return sorted(found, key=lambda one: (one["job"] is None, one["job"] or 0, one["record"]))
-
-
-def tracks(case: Case) -> list[Facts]:
-    """The tracks by the numbers of their jobs; edited ones follow the track that they were made of."""
-    by_hash, found = {one.sha256: one.id for one in reversed(case.originals())}, []
-    for path in sorted((case.folder / "tracks").glob("*.json"), key=lambda path: (job_number(path), path.stem)):
-        try:
-            content = json.loads(path.read_bytes())
-            used = sum(frame["status"] == "tracked" for frame in content["frames"])
-            found.append(
-                {
-                    "id": path.stem,
-                    "name": path.stem,
-                    "original": by_hash.get(content["sha256"]),
-                    "region": [int(side) for side in content["region"]],
-                    "reference": int(content["reference"]),
-                    "tracked": used,
-                    "lost": len(content["frames"]) - used,
-                    "ended": [str(why) for why in content["ended"]],
-                    "_paths": _there(record=path, sheet=path.with_suffix(".png")),
-                }
-            )
-        except _BROKEN:
-            continue
-    return found
 
 
 def estimates(case: Case) -> list[Facts]:
@@ -111,53 +86,12 @@ def estimates(case: Case) -> list[Facts]:
                     "why": str(content["why"]),
                     "certain": not content["fallback"],
                     "plot": path.with_suffix(".png").is_file(),
-                    "_paths": _there(record=path, plot=path.with_suffix(".png")),
+                    "_paths": there(record=path, plot=path.with_suffix(".png")),
                 }
             )
-        except _BROKEN:
+        except BROKEN:
             continue
     return found
-
-
-def edit_track(case: Case, name: str, frames: list[Mapping[str, Any]], user: str) -> Facts:
-    """Write a track with other corners or states of frames as a new file, and log it.
-
-    Args:
-        case: of the track.
-        name: its id.
-        frames: `index`, and `corners` (four of x, y) or `status` ("tracked", or why the frame is left out), or both.
-        user: who edits.
-
-    Raises:
-        CaseError: no such track or frame, or corners that are no numbers.
-        OutputError: it cannot be written.
-    """
-    path = find(tracks(case), name, "track")["_paths"]["record"]
-    content = json.loads(path.read_bytes())
-    own = {frame["index"]: frame for frame in content["frames"]}
-    for edit in frames:
-        if (frame := own.get(edit.get("index"))) is None:
-            raise CaseError(f"the track {name} has no frame {edit.get('index')}")
-        if (corners := edit.get("corners")) is not None:
-            # Marked by hand: the figures are of the place where it was found.
-            frame |= {
-                "corners": _corners(corners, frame["index"]),
-                "error_px": None,
-                "backward_px": None,
-                "correlation": None,
-            }
-        if (status := edit.get("status")) is not None:
-            frame["status"] = " ".join(str(status).split())[:200] or "left out"
-    base = re.sub(r"-edited-\d+$", "", name)
-    number = 1 + sum(1 for _ in path.parent.glob(f"{base}-edited-*.json"))
-    target = path.with_name(f"{base}-edited-{number}.json")
-    lines = ",\n".join(f"  {json.dumps(frame)}" for frame in content.pop("frames"))
-    head = json.dumps(content, indent=1).removesuffix("\n}")
-    data = f'{head},\n "frames": [\n{lines}\n ]\n}}\n'.encode()
-    atomic_write(target, data)
-    facts = {"track": name, "written": f"tracks/{target.name}", "sha256": sha256_bytes(data), "frames": len(frames)}
-    log.append(case.folder, user, "track edited", **facts)
-    return find(tracks(case), target.stem, "track")
 
 
 def find(found: list[Facts], name: str, what: str) -> Facts:
@@ -229,7 +163,7 @@ def _result(path: Path, content: Facts) -> Facts:
             "area": canonical_sha256([content["frames"][content["reference"]].get(key) for key in ("sha256", "box")]),
             **_verdict(content),
             **_of_one_frame(content, label),
-            "_paths": _there(result=output, record=path, plain=plain, evidence=evidence),
+            "_paths": there(result=output, record=path, plain=plain, evidence=evidence),
         }
     request, is_clip = content["request"], "clip_version" in content
     work = content if is_clip else content["enhancement"]
@@ -250,7 +184,7 @@ def _result(path: Path, content: Facts) -> Facts:
         "made": "",
         "notices": [str(text) for text in work["notices"]],
         "command": str(content.get("command_line", "")),
-        "_paths": _there(**paths),
+        "_paths": there(**paths),
     }
 
 
@@ -316,7 +250,11 @@ def _shown(case: Case, path: Path) -> str:
     return path.relative_to(case.folder).as_posix() if path.is_relative_to(case.folder) else str(path)
 
 
-def _there(**paths: Path) -> dict[str, Path]:
+def there(*, record: Path, **paths: Path) -> dict[str, Path]:
+    """The files that are there, as `_paths`. Raises OSError where the record itself is none, or lies behind a link."""
+    if record.is_symlink() or record.parent.is_symlink() or not record.is_file():
+        raise FileNotFoundError(record)
+    paths["record"] = record
     return {name: path for name, path in paths.items() if path.is_file() and not path.is_symlink()}
 
 
@@ -337,13 +275,3 @@ def _summary(estimate: Path) -> str:
     except (OSError, ValueError):
         return ""
     return next((line.removeprefix("assumed").strip() for line in lines if line.startswith("assumed ")), "")
-
-
-def _corners(corners: Any, index: int) -> list[list[float]]:
-    try:
-        points = [[float(x), float(y)] for x, y in corners]
-    except (TypeError, ValueError):
-        points = []
-    if len(points) != 4 or not all(abs(value) < 1e6 for point in points for value in point):  # NaN is not below
-        raise CaseError(f"the corners of frame {index} are not four pairs of numbers x, y")
-    return points

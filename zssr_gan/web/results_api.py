@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from zssr_gan.files import json_keys
-from zssr_gan.web import results
+from zssr_gan.web import results, tracks
 from zssr_gan.web.body import Form, body
 from zssr_gan.web.case_folder import Case, CaseError
 from zssr_gan.web.pictures import key_of
@@ -42,6 +42,12 @@ class EditedTrack(Form):
     """Of PUT .../tracks/T: the frames that changed."""
 
     frames: Annotated[list[EditedFrame], Field(max_length=100_000)]
+
+
+class TrackName(Form):
+    """Of PUT .../tracks/T/name."""
+
+    name: Annotated[str, Field(max_length=200)]
 
 
 async def view(site: Site, request: Request, person: Person) -> Response:
@@ -108,14 +114,14 @@ async def plot(site: Site, request: Request, person: Person) -> Response:
 
 async def track(site: Site, request: Request, person: Person) -> Response:
     """GET .../tracks/T: its file, with id, name and original."""
-    _, one = await _found(site, request, person, results.tracks, "track")
+    _, one = await _found(site, request, person, tracks.tracks, "track")
     content = json.loads(await asyncio.to_thread(_path(one, "record").read_bytes))
     return JSONResponse({**content, **{name: one[name] for name in ("id", "name", "original")}})
 
 
 async def sheet(site: Site, request: Request, person: Person) -> Response:
     """GET .../tracks/T/sheet.png: its frames side by side."""
-    _, one = await _found(site, request, person, results.tracks, "track")
+    _, one = await _found(site, request, person, tracks.tracks, "track")
     return await picture(_path(one, "sheet"))
 
 
@@ -126,11 +132,24 @@ async def edit_track(site: Site, request: Request, person: Person) -> Response:
 
     def edit() -> dict[str, Any]:
         case = site.case(request.path_params["case"], person)
-        made = results.edit_track(case, request.path_params["track"], edits, person.name)
+        made = tracks.edit_track(case, request.path_params["track"], edits, person.name)
         site.events.changed(case.id)
         return public(made)
 
     return JSONResponse(await asyncio.to_thread(edit), 201)
+
+
+async def name_track(site: Site, request: Request, person: Person) -> Response:
+    """PUT .../tracks/T/name."""
+    form = await body(request, TrackName)
+
+    def name() -> dict[str, Any]:
+        case = site.case(request.path_params["case"], person)
+        named = tracks.name_track(case, request.path_params["track"], form.name, person.name)
+        site.events.changed(case.id)
+        return public(named)
+
+    return JSONResponse(await asyncio.to_thread(name))
 
 
 async def package(site: Site, request: Request, person: Person) -> Response:

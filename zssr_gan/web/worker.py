@@ -146,7 +146,7 @@ class _Worker:
                 )
                 self._until_written(lambda: self.queue.finish(job.id, "queued", None))
                 return
-            facts |= {"kind": job.kind, "state": state, "files": _hashes(case, job, state)}
+            facts |= {"kind": job.kind, "state": state, "files": hashes_of(case, job, state)}
             ended = self._until_written(
                 lambda: log.append_once(folder, job.user, "job ended", job.id, job.attempt, **facts)
             )
@@ -250,7 +250,7 @@ def _written(case: Case, job: Job) -> Iterator[Path]:
         yield from (case.folder / "report").glob(f"{job.id}_*")
 
 
-def _hashes(case: Case, job: Job, state: State) -> dict[str, str]:
+def hashes_of(case: Case, job: Job, state: State) -> dict[str, str]:
     """SHA-256 of the files of a job, by their paths in the case."""
     paths = {path for path in _written(case, job) if not is_leftover(path)}
     output = case.folder / output_of(job.argv)

@@ -1,0 +1,112 @@
+"""The tracks of a case: regions that were followed through a video, which people edit and name."""
+
+import itertools
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from zssr_gan.files import atomic_write, locked, sha256_bytes
+from zssr_gan.web import log
+from zssr_gan.web.case_folder import LOCK, Case, CaseError
+from zssr_gan.web.names import job_number
+from zssr_gan.web.results import BROKEN, Facts, find, there
+
+_LONGEST_NAME = 80
+
+
+def tracks(case: Case) -> list[Facts]:
+    """The tracks, by the numbers of their jobs; edited ones follow the track that they were made of."""
+    by_hash, names, found = {one.sha256: one.id for one in reversed(case.originals())}, _names(case), list[Facts]()
+    for path in sorted((case.folder / "tracks").glob("*.json"), key=lambda path: (job_number(path), path.stem)):
+        try:
+            content = json.loads(path.read_bytes())
+            used = sum(frame["status"] == "tracked" for frame in content["frames"])
+            found.append(
+                {
+                    "id": path.stem,
+                    "name": names.get(path.stem, path.stem),
+                    "original": by_hash.get(content["sha256"]),
+                    "region": [int(side) for side in content["region"]],
+                    "reference": int(content["reference"]),
+                    "tracked": used,
+                    "lost": len(content["frames"]) - used,
+                    "ended": [str(why) for why in content["ended"]],
+                    "_paths": there(record=path, sheet=path.with_suffix(".png")),
+                }
+            )
+        except BROKEN:
+            continue
+    return found
+
+
+def edit_track(case: Case, name: str, frames: list[Mapping[str, Any]], user: str) -> Facts:
+    """Write a track with other corners or states of frames as a new file, and log it.
+
+    Args:
+        case: of the track.
+        name: its id.
+        frames: `index`, and `corners` (four of x, y) or `status` ("tracked", or why the frame is left out), or both.
+        user: who edits.
+
+    Raises:
+        CaseError: no such track or frame, or corners that are no numbers.
+        OutputError: it cannot be written.
+    """
+    with locked(case.folder / LOCK):
+        path = find(tracks(case), name, "track")["_paths"]["record"]
+        data = _edited(json.loads(path.read_bytes()), name, frames)
+        base = re.sub(r"-edited-\d+$", "", name)
+        targets = (path.with_name(f"{base}-edited-{number}.json") for number in itertools.count(1))
+        target = next(one for one in targets if not one.exists())
+        atomic_write(target, data)
+        facts = {"track": name, "written": f"tracks/{target.name}", "sha256": sha256_bytes(data), "frames": len(frames)}
+        log.append(case.folder, user, "track edited", **facts)
+        return find(tracks(case), target.stem, "track")
+
+
+def _edited(content: Facts, name: str, frames: list[Mapping[str, Any]]) -> bytes:
+    """The file of a track with edited frames. Raises CaseError."""
+    own = {frame["index"]: frame for frame in content["frames"]}
+    for edit in frames:
+        if (frame := own.get(edit.get("index"))) is None:
+            raise CaseError(f"the track {name} has no frame {edit.get('index')}")
+        if (corners := edit.get("corners")) is not None:
+            # Marked by hand: the figures are of the place where it was found.
+            frame |= {
+                "corners": _corners(corners, frame["index"]),
+                "error_px": None,
+                "backward_px": None,
+                "correlation": None,
+            }
+        if (status := edit.get("status")) is not None:
+            frame["status"] = " ".join(str(status).split())[:200] or "left out"
+    lines = ",\n".join(f"  {json.dumps(frame)}" for frame in content.pop("frames"))
+    head = json.dumps(content, indent=1).removesuffix("\n}")
+    return f'{head},\n "frames": [\n{lines}\n ]\n}}\n'.encode()
+
+
+def name_track(case: Case, track: str, name: str, user: str) -> Facts:
+    """Give a track a name, which its log has; the file keeps its own. Raises CaseError: no such track, or no name."""
+    find(tracks(case), track, "track")
+    name = " ".join(name.split())
+    if not (name.isprintable() and 0 < len(name) <= _LONGEST_NAME):
+        raise CaseError(f"the name of a track has 1 to {_LONGEST_NAME} characters that can be printed; type one")
+    log.append(case.folder, user, "track named", track=track, name=name)
+    return find(tracks(case), track, "track")
+
+
+def _names(case: Case) -> dict[str, str]:
+    """The names that people gave, by ids."""
+    named = (entry["facts"] for entry in log.read_log(case.folder) if entry["act"] == "track named")
+    return {str(facts.get("track")): str(facts.get("name")) for facts in named}
+
+
+def _corners(corners: Any, index: int) -> list[list[float]]:
+    try:
+        points = [[float(x), float(y)] for x, y in corners]
+    except (TypeError, ValueError):
+        points = []
+    if len(points) != 4 or not all(abs(value) < 1e6 for point in points for value in point):  # NaN is not below
+        raise CaseError(f"the corners of frame {index} are not four pairs of numbers x, y")
+    return points
