@@ -37,7 +37,7 @@ def predict(monkeypatch: pytest.MonkeyPatch, *predictions: Tensor) -> None:
             return sr
         return back_project(sr.clone(), *given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(selection, "views", lambda *_: torch.stack(predictions).repeat(8, 1, 1, 1))
+    monkeypatch.setattr(selection, "views", lambda *_: torch.stack(predictions)[:, None].repeat(8, 1, 1, 1, 1))
     monkeypatch.setattr(selection, "back_project", project)
 
 
@@ -89,7 +89,7 @@ def test_outputs_are_measured_as_they_are_used(
     """In use the networks' output is back-projected: an error that back-projection takes away must not count."""
     base = plain(astronaut)
     shifted = base + 0.8 * (astronaut - base) + 0.1  # a constant error shows in the shrunk image, too
-    monkeypatch.setattr(selection, "views", lambda *_: torch.stack([shifted, shifted]).repeat(8, 1, 1, 1))
+    monkeypatch.setattr(selection, "views", lambda *_: torch.stack([shifted, shifted])[:, None].repeat(8, 1, 1, 1, 1))
     used = back_project(shifted[None].clone(), resize(astronaut, (32, 32))[None], BicubicDownscale(), 2)[0]
     found = decide(network, astronaut)
     assert found.network_db == pytest.approx(psnr(used, astronaut), abs=1e-3)

@@ -186,10 +186,10 @@ def test_diverged_networks_are_trained_again(diverged: int, monkeypatch: pytest.
     """The first so many ensembles give a negative; where all do, the result is plain back-projection."""
     real, done = finishing.apply_ensemble, 0
 
-    def apply_ensemble(*given: Any) -> tuple[Tensor, Tensor, int]:
+    def apply_ensemble(*given: Any, **more: Any) -> tuple[Tensor, Tensor, int]:
         nonlocal done
         done += 1
-        out, spread, tile = real(*given)
+        out, spread, tile = real(*given, **more)
         return (1 - out if done <= diverged else out), spread, tile
 
     monkeypatch.setattr(finishing, "apply_ensemble", apply_ensemble)

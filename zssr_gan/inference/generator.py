@@ -91,8 +91,6 @@ def generate(
     assert len(images) <= places, "at most images_together"
     if len(images) < places:
         lr_BCHW = torch.cat([lr_BCHW, lr_BCHW.new_zeros(places - len(images), *lr_BCHW.shape[1:])])
-    # One image keeps its own dimensions: of a photograph, views are then put through one by one.
-    seen = lr_BCHW if places > 1 else lr_BCHW[0]
     refinement = settings.refinement
     factor = round(max(scale))
     # What looks at the whole image cannot be given a part of it.
@@ -106,9 +104,10 @@ def generate(
             on_progress(Progress("enlarging it", tile, tiles, float("nan"), float("nan")))
 
     network = _AsFleet(generator.to(machine.device))
-    made, spread, tile = apply_ensemble(network, seen, size, symmetries, machine.precision, tile_side, report)
-    check_finite(made)
-    made_BCHW, spread_BHW = made.reshape(len(lr_BCHW), *made.shape[-3:]), spread.reshape(-1, *spread.shape[-2:])
+    made_BCHW, spread_BHW, tile = apply_ensemble(
+        network, lr_BCHW, size, symmetries, machine.precision, tile_side, report
+    )
+    check_finite(made_BCHW)
     again_BCHW = downscale(made_BCHW, (lr_BCHW.shape[-2], lr_BCHW.shape[-1]))
     departures_B = (again_BCHW - lr_BCHW).abs().amax((1, 2, 3))
     count = back_projections(refinement, downscale)

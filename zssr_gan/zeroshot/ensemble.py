@@ -26,6 +26,8 @@ _SMALLEST_TILE = 64
 
 _TOGETHER = 64 * 64  # pixels of an image whose views are put through at once
 
+_PROJECTED_TOGETHER = 2**20  # output pixels of the views that are back-projected at once
+
 _BATCH = 32  # images of one size that are put through at once
 
 _KERNEL_BACK_PROJECTIONS = 2  # of a blur kernel from a file: more diverge
@@ -64,8 +66,8 @@ def views(
         x_CHW: their input, or a batch of inputs.
         symmetries: the flips and turns.
         precision: of their products.
-        per_pass: symmetries that are put through at once; None: all of a batch or a tiny image (one alone does not fill
-            the device), one by one of a larger image.
+        per_pass: symmetries that are put through at once; None: all of several images or of a tiny one (one view alone
+            does not fill the device), one by one of a larger image.
 
     Returns:
         `V C fH fW`, V = symmetries times networks (networks fastest), not clipped.
@@ -73,7 +75,7 @@ def views(
     turned = [dihedral.transform(x_CHW, k) for k in symmetries]
     batch = x_CHW.shape[:-3]
     if per_pass is None:
-        per_pass = len(turned) if batch or x_CHW[0].numel() <= _TOGETHER else 1
+        per_pass = len(turned) if batch.numel() > 1 or x_CHW[..., 0, :, :].numel() <= _TOGETHER else 1
     out: dict[int, Tensor] = {}
     for shape in dict.fromkeys(view.shape for view in turned):
         numbers = [n for n, view in enumerate(turned) if view.shape == shape]
@@ -109,8 +111,9 @@ def apply_ensemble(
     tile: int,
     on_tile: Callable[[int, int], None] | None = None,
     per_pass: int | None = None,
+    each: tuple[Downscale, int] | None = None,
 ) -> tuple[Tensor, Tensor, int]:
-    """Enlarge an image by the median of all views, tile by tile; back-projection and clipping are the caller's.
+    """Enlarge an image by the median of all views, tile by tile; its own back-projection and clipping are the caller's.
 
     Args:
         network: networks that see the image interpolated to `size` (factor 1), or enlarge it themselves.
@@ -121,6 +124,7 @@ def apply_ensemble(
         tile: side of a tile in output pixels.
         on_tile: called with tiles done and tiles in all.
         per_pass: see `views`.
+        each: back-projections of every view of a batch by itself, which needs all views in memory: no tiles.
 
     Returns:
         The image `C sH sW`, the views' disagreement `sH sW`, and the side of the tiles that fitted into memory.
@@ -129,6 +133,13 @@ def apply_ensemble(
         DeviceError: tiles of 64 pixels are still too large for the device.
     """
     x = resize(lr, size) if network.factor == (1, 1) else lr
+    if each is not None:
+        seen = views(network, x, symmetries, precision, per_pass)
+        spread = disagreement(seen)
+        _project_views(seen := resize(seen.flatten(0, 1), size), lr, *each)
+        if on_tile is not None:
+            on_tile(1, 1)
+        return median(seen.unflatten(0, (-1, len(lr)))), _resized_spread(spread, size), tile
     while True:
         try:
             out, spread = _apply_tiled(network, x, symmetries, precision, tile, on_tile, per_pass)
@@ -143,7 +154,19 @@ def apply_ensemble(
                 ) from error
             largest = max(side * f for side, f in zip(x.shape[-2:], network.factor, strict=True))
             tile = max(_SMALLEST_TILE, min(tile, largest) // 2)
-    return resize(out, size), resize(spread[None].float(), size)[0].clamp_(min=0).half(), tile
+    return resize(out, size), _resized_spread(spread, size), tile
+
+
+def _resized_spread(spread: Tensor, size: Size) -> Tensor:
+    return resize(spread[None].float(), size)[0].clamp_(min=0).half()
+
+
+def _project_views(views_VCHW: Tensor, lr_BCHW: Tensor, downscale: Downscale, iterations: int) -> None:
+    """Back-project the views of images in place, images fastest."""
+    together = max(1, _PROJECTED_TOGETHER // views_VCHW[0, 0].numel())
+    lr_VCHW = lr_BCHW.repeat(len(views_VCHW) // len(lr_BCHW), 1, 1, 1)
+    for some, its in zip(views_VCHW.split(together), lr_VCHW.split(together), strict=True):
+        back_project(some, its, downscale, iterations)
 
 
 def check_finite(out: Tensor) -> None:

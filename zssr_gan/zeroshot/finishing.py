@@ -16,16 +16,7 @@ from zssr_gan.errors import NumericalError, ZssrGanError
 from zssr_gan.imaging.resize import Size, resize
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.settings.zeroshot import ZeroShotSettings
-from zssr_gan.zeroshot.ensemble import (
-    Enlarger,
-    apply_ensemble,
-    back_projections,
-    disagreement,
-    finish,
-    median,
-    used_symmetries,
-    views,
-)
+from zssr_gan.zeroshot.ensemble import apply_ensemble, back_projections, finish, used_symmetries
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.selection import Selection, measure
 
@@ -33,8 +24,6 @@ _LARGEST_DEVIATION = 0.25
 """A network has diverged if its result, shrunk again, is off the input by this much more than bicubic is ([0, 1])."""
 
 _LARGEST_MEMBERS = 2e6  # output pixels up to which each view is back-projected by itself (memory)
-
-_PROJECTED_TOGETHER = 2**20  # output pixels of the views that are back-projected at once
 
 _PIXELS_TOGETHER = {"cuda": 2**16}
 """LR pixels of the images that are finished at once; on other devices one image: its networks fill them."""
@@ -136,14 +125,24 @@ def finish_images(requests: Sequence[FinishRequest], places: int) -> list[Finish
         image_KCHW = lr_KCHW
     own = [*(one.network for one in requests), *[first.network] * absent]
     network = first.network if first.shared or places == 1 else _EachItsOwn(own)
-    output, spread_KHW, tile, each = _apply(network, lr_KCHW, first, places)
-    finite_K = output.isfinite().flatten(1).all(1)
-    applied = time.perf_counter()
-
     symmetries, iterations = (
         used_symmetries(first.task.symmetries, refinement),
         back_projections(refinement, downscale),
     )
+    each = refinement.member_back_projections if first.size[0] * first.size[1] <= _LARGEST_MEMBERS else 0
+    output, spread_KHW, tile = apply_ensemble(
+        network,
+        lr_KCHW,
+        first.size,
+        symmetries,
+        first.task.precision,
+        first.tile,
+        first.on_tile,
+        each=(downscale, each) if each else None,
+    )
+    finite_K = output.isfinite().flatten(1).all(1)
+    applied = time.perf_counter()
+
     deviation_K = _deviation(output, lr_KCHW, first)
     excess_K = deviation_K - _LARGEST_DEVIATION
     dead_K = upload(torch.tensor([*(one.dead for one in requests), *[True] * absent]), lr_KCHW.device)
@@ -206,31 +205,6 @@ class _EachItsOwn:
         y = self.network(x_MVKCHW.permute(2, 0, 1, 3, 4, 5).flatten(0, 1))
         y_KMVCHW: Tensor = y.unflatten(0, (self.images, self.members))
         return y_KMVCHW.permute(1, 2, 0, 3, 4, 5).flatten(1, 2)
-
-
-def _apply(network: Enlarger, lr_KCHW: Tensor, first: FinishRequest, places: int) -> tuple[Tensor, Tensor, int, int]:
-    """The networks' own output `K C sH sW`, the views' disagreement `K sH sW`, the side of the tiles, and the
-    back-projections of each view by itself."""
-    refinement, size = first.settings.refinement, first.size
-    symmetries = used_symmetries(first.task.symmetries, refinement)
-    each = refinement.member_back_projections if size[0] * size[1] <= _LARGEST_MEMBERS else 0
-    # One image keeps its own dimensions: of a photograph, views are then put through one by one.
-    lr = lr_KCHW if places > 1 else lr_KCHW[0]
-    if not each:
-        output, spread, tile = apply_ensemble(
-            network, lr, size, symmetries, first.task.precision, first.tile, first.on_tile
-        )
-        return output.reshape(-1, *output.shape[-3:]), spread.reshape(-1, *size), tile, each
-    seen = views(network, resize(lr, size) if network.factor == (1, 1) else lr, symmetries, first.task.precision)
-    spread = resize(disagreement(seen)[None].float(), size)[0].clamp_(min=0).half()
-    seen = resize(seen.flatten(0, -4), size)
-    together = max(1, _PROJECTED_TOGETHER // (size[0] * size[1]))
-    lr_VCHW = lr_KCHW.repeat(len(seen) // len(lr_KCHW), 1, 1, 1)
-    for some, its in zip(seen.split(together), lr_VCHW.split(together), strict=True):
-        back_project(some, its, first.task.downscale, each)
-    if first.on_tile is not None:
-        first.on_tile(1, 1)
-    return median(seen.unflatten(0, (-1, len(lr_KCHW)))), spread.reshape(-1, *size), first.tile, each
 
 
 def _deviation(output: Tensor, lr_KCHW: Tensor, first: FinishRequest) -> Tensor:

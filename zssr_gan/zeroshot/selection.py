@@ -108,12 +108,10 @@ def measure(
         noise = torch.randn(1, *lr.shape[1:], generator=torch.Generator().manual_seed(0))
         lr = task.downscale.capture(lr, upload(noise, lr.device).expand(len(lr), -1, -1, -1))
     plain = back_project(resize(lr, size).clone(), lr, task.downscale, iterations)
-    seen = task.network_input(lr, size)
-    # One image keeps its own dimensions, as where the networks are applied.
-    seen = views(network, seen if len(seen) > 1 else seen[0], symmetries, task.precision)
+    seen = views(network, task.network_input(lr, size), symmetries, task.precision)
 
     def consistent(its_views: Tensor) -> Tensor:
-        return back_project(median(its_views).reshape(plain.shape), lr, task.downscale, iterations)
+        return back_project(median(its_views), lr, task.downscale, iterations)
 
     if folds_HW is None:
         return Measured(ones_K, (_squared(image - consistent(seen)), _squared(image - plain)))
