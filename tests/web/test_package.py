@@ -16,7 +16,8 @@ from zssr_gan.files import sha256_bytes, sha256_file
 from zssr_gan.inference.verify import Verification, verify_record
 from zssr_gan.settings.base import write_yaml
 from zssr_gan.web import log
-from zssr_gan.web.case_folder import Case, create_case, edit_case, open_folder, read_case
+from zssr_gan.web.case_folder import Case, create_case, edit_case, read_case
+from zssr_gan.web.opened import open_folder
 from zssr_gan.web.package import PackageError, make_package, verify_package
 from zssr_gan.web.report import make_report
 from zssr_gan.web.results import results

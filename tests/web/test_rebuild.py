@@ -9,7 +9,7 @@ import pytest
 
 from zssr_gan.web import log
 from zssr_gan.web.case_folder import SERVER_FOLDER, Case, create_case
-from zssr_gan.web.commands import log_queued
+from zssr_gan.web.commands import log_queued, why_refused
 from zssr_gan.web.queue import Job, Queue
 from zssr_gan.web.rebuild import open_queue
 
@@ -128,7 +128,10 @@ def test_a_strangers_log_starts_nothing_outside_its_case(cases: Path, case: Case
     log.append(case.folder, "eve", "job queued", job=1, attempt=1, kind="enhance", argv=words)
     (job,) = open_queue(cases)[0].jobs()
     assert (job.state, job.attempt) == ("stopped", 1)
-    assert job.message == "the queue was lost before this job ended; look at its command, then go on"
+    assert (
+        job.message == "the queue was lost before this job ended, and its command leads out of the case: it is not run"
+    )
+    assert "leads out of its case" in (why_refused(case, job.argv) or "")  # also when it is resumed
 
 
 @pytest.mark.parametrize(
@@ -160,7 +163,9 @@ def test_an_older_log_has_no_titles(cases: Path, case: Case) -> None:
 
 def test_a_number_of_the_log_is_not_given_again(case: Case) -> None:
     log.append(case.folder, "ann", "job queued", job=7, attempt=1, kind="fuse", argv=["fuse"])
-    log.append(case.folder, "ann", "job queued", job="8")
+    for stranger in ("8", 10**9 + 1, 10**15 - 1):
+        log.append(case.folder, "ann", "job queued", job=stranger, kind="fuse", argv=["fuse"])
+    (case.folder / "results" / "999999999999999_fuse").mkdir()
     assert case.highest_job() == 7
 
 

@@ -15,7 +15,8 @@ from zssr_gan.degradation.model import DefocusBlur, Degradation, GaussianBlur, J
 from zssr_gan.provenance import LABELS
 from zssr_gan.settings.base import write_yaml
 from zssr_gan.web import log
-from zssr_gan.web.case_folder import Case, CaseError, create_case, edit_case, open_folder
+from zssr_gan.web.case_folder import Case, CaseError, create_case, edit_case
+from zssr_gan.web.opened import open_folder
 from zssr_gan.web.report import make_report
 from zssr_gan.web.results import (
     _assumed,

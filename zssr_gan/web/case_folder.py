@@ -10,21 +10,19 @@
 A folder that was opened as a case is not changed: its case lies in the folder of cases; its originals stay in place.
 """
 
-import functools
 import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zssr_gan.errors import OutputError, ZssrGanError
-from zssr_gan.files import atomic_write, json_keys, locked, sha256_file, sync_folder, why_unreadable
-from zssr_gan.provenance import VERSION, FileModel, is_ours, read_json
+from zssr_gan.files import atomic_write, json_keys, locked, sha256_file, sync_folder
+from zssr_gan.provenance import VERSION, FileModel, read_json
 from zssr_gan.web import log
-from zssr_gan.web.memo import stamp
 from zssr_gan.web.names import LARGEST_JOB, Kind, free_name, job_number, kind_of, slug
 
 CASE_FILE = "case.json"
@@ -132,7 +130,7 @@ class Case:
                 if (one.sha256, one.name) == (digest, given_name) and self.path_of(one).is_file():
                     source.unlink()
                     return one
-            return self._receive(given_name, self._moved(source, given_name, digest, had), digest, user, had)
+            return self.receive(given_name, self._moved(source, given_name, digest, had), digest, user, had)
 
     def _moved(self, source: Path, given_name: str, digest: str, had: list[Original]) -> Path:
         folder, taken = self.folder / "originals", {Path(one.path).name for one in had}
@@ -147,7 +145,8 @@ class Case:
             raise OutputError(f"{target}: cannot be written ({error.strerror}); make room there.") from error
         return target
 
-    def _receive(self, name: str, file: Path, digest: str, user: str, had: list[Original]) -> Original:
+    def receive(self, name: str, file: Path, digest: str, user: str, had: list[Original]) -> Original:
+        """Log a file, which lies in its place, as one of the originals beside those that the case `had`."""
         path = f"originals/{file.name}" if file.parent == self.folder / "originals" else str(file)
         number = 1 + max((int(one.id) for one in had), default=0)
         facts: dict[str, Any] = {"id": str(number), "name": name, "path": path, "kind": kind_of(file)}
@@ -157,9 +156,9 @@ class Case:
 
     def highest_job(self) -> int:
         """The highest number among its results and in its log, also of another machine; 0 of none."""
-        logged = [entry["facts"].get("job") for entry in log.read_log(self.folder)]
-        numbers = [number for number in logged if isinstance(number, int) and number < LARGEST_JOB]
-        return max([*map(job_number, (self.folder / "results").glob("*_*")), *numbers], default=0)
+        numbers = [entry["facts"].get("job") for entry in log.read_log(self.folder)]
+        numbers += map(job_number, (self.folder / "results").glob("*_*"))
+        return max((number for number in numbers if isinstance(number, int) and number <= LARGEST_JOB), default=0)
 
 
 def create_case(
@@ -199,42 +198,29 @@ def create_case(
     return case
 
 
-def open_folder(cases: Path, folder: Path, user: str) -> Case:
-    """Make a case of a folder of images and videos, or of one that this program wrote into, which is not changed.
-
-    The files are hashed, and stay in place. A folder that was opened before gives its case again, with what is new.
-
-    Raises:
-        CaseError: no such folder, or one without images and videos.
-        OutputError: the folder of cases cannot be written.
-    """
-    try:
-        folder = folder.resolve(strict=True)
-        found = set(_media(folder))
-    except OSError as error:
-        raise CaseError(f"{folder}: {why_unreadable(folder, error, 'folder')}") from error
-    if not found and not list(results_in(folder)):
-        raise CaseError(f"{folder}: holds no image and no video; choose the folder that holds them")
-    case = next((one for one in list_cases(cases) if one.facts.opened_from == str(folder)), None)
-    case = case or create_case(cases, folder.name, user, opened_from=str(folder))
-    with locked(case.folder / LOCK):
-        had = case.originals()
-        for path in sorted(found - {Path(one.path) for one in had}):
-            had.append(case._receive(path.relative_to(folder).as_posix(), path, sha256_file(path), user, had))
-    return case
-
-
 def open_case(cases: Path, name: str) -> Case:
     """The case with this id. Raises CaseError: there is none, it is damaged, or of a newer version."""
     if name != slug(name) or not (folder := cases / name).is_dir():
         raise CaseError(f"there is no case {name}; it was deleted, or lies in another folder of cases")
-    return read_case(folder)
+    case = read_case(folder)
+    if case.facts.opened_from is not None and holds_cases(cases, Path(case.facts.opened_from)):
+        raise CaseError(
+            f"{folder / CASE_FILE}: says that it was opened from {case.facts.opened_from}, where other cases lie; "
+            "move the case away"
+        )
+    return case
+
+
+def holds_cases(cases: Path, folder: Path) -> bool:
+    """Whether a folder that is opened as a case is, holds or lies in the folder of cases, which have other owners."""
+    place, own = Path(os.path.realpath(folder)), Path(os.path.realpath(cases))
+    return place.is_relative_to(own) or own.is_relative_to(place)
 
 
 def read_case(folder: Path) -> Case:
     """The case in a folder. Raises CaseError, see `open_case`."""
     path = folder / CASE_FILE
-    for name in (*_FOLDERS, CASE_FILE, log.NAME):
+    for name in (*_FOLDERS, CASE_FILE, log.NAME, LOCK, log.LOCK):
         if (folder / name).is_symlink():
             raise CaseError(
                 f"{folder / name}: is a link, which may lead out of the case; put what it names in its place"
@@ -276,7 +262,7 @@ def facts_in_log(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _title(text: str) -> str:
-    title = " ".join(text.split())
+    title = " ".join("".join(one for one in text if one.isprintable() or one.isspace()).split())
     if not any(character.isalnum() for character in title):
         raise CaseError("a case needs a title with a letter or a digit; type one")
     return title
@@ -291,7 +277,7 @@ def list_cases(cases: Path) -> list[Case]:
     found = []
     for path in sorted(cases.glob(f"*/{CASE_FILE}")):
         try:
-            found.append(read_case(path.parent))
+            found.append(open_case(cases, path.parent.name))
         except CaseError:
             continue
     return found
@@ -312,20 +298,6 @@ def delete_case(case: Case, user: str) -> None:
     shutil.rmtree(gone, ignore_errors=True)
 
 
-def results_in(folder: Path) -> Iterator[Path]:
-    """The records in a folder: JSON files of ours, also in its folders, in the order of their names."""
-    for path in sorted(folder.rglob("*.json")):
-        keys = _keys(path, stamp(path))
-        if {"schema_version", "output"} <= keys or keys & {"fusion_version", "clip_version"}:
-            yield path
-
-
-@functools.lru_cache(10_000)
-def _keys(path: Path, _stamp: Hashable) -> frozenset[str]:
-    """`json_keys`, read once until the file changes: a folder that was opened may hold large files of others."""
-    return json_keys(path)
-
-
 def _new_folder(cases: Path, name: str) -> Path:
     taken = {path.name for path in cases.iterdir()}
     while True:  # another window may take the name meanwhile
@@ -340,11 +312,3 @@ def _new_folder(cases: Path, name: str) -> Path:
 def _unlogged_names(folder: Path, logged: Collection[str], digest: str) -> set[str]:
     """Files that a killed server did not log yet, without those that hold these very bytes."""
     return {one.name for one in folder.iterdir() if one.name not in logged and sha256_file(one) != digest}
-
-
-def _media(folder: Path) -> Iterator[Path]:
-    """The images and videos in a folder and its folders that are not results of ours."""
-    for path in folder.rglob("*"):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not (hidden or path.is_symlink()) and kind_of(path) != "other" and not is_ours(path):
-            yield path

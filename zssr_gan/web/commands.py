@@ -1,17 +1,25 @@
 """Plans and jobs of what the page asks for, with the time that they take on this machine."""
 
+import functools
 import math
+import re
 import shlex
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Container, Hashable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from zssr_gan.files import sha256_file
 from zssr_gan.provenance import LABELS
 from zssr_gan.web import log, results, tracks
 from zssr_gan.web.calibration import Point, expected, measured
 from zssr_gan.web.case_folder import SERVER_FOLDER, Case
+from zssr_gan.web.memo import stamp
+from zssr_gan.web.pictures import CHANGED
 from zssr_gan.web.plans import Body, Size, method_of, plan
 from zssr_gan.web.queue import Job, Queue
+
+_COMMANDS = ("enhance ", "fuse ", "compare ", "degradation ", "video track ", "case report ", "case package ")
+_FOLDERS = ("originals/", "tracks/", "results/", "report/")
 
 
 def queue_job(case: Case, queue: Queue, body: Body, user: str, sizes: Mapping[str, Size]) -> Job:
@@ -23,6 +31,39 @@ def queue_job(case: Case, queue: Queue, body: Body, user: str, sizes: Mapping[st
     )
     log_queued(case, job)
     return job
+
+
+def why_refused(case: Case, argv: Sequence[str]) -> str | None:
+    """Why a command is not run: it leads out of the case, or an original is not what was received; None: it may be."""
+    originals = {one.path: one for one in case.originals()}
+    if not is_inside(argv, originals):
+        return "error: this command leads out of its case, as that of a stranger's log may: it is not run"
+    for one in (originals[word] for word in argv if word in originals):
+        path = case.path_of(one)
+        if (now := stamp(path)) is None:
+            return f"error: {one.name}: is not there any more"
+        if _sha256_of(path, now) != one.sha256:
+            return f"error: {one.name}: {CHANGED}"
+    return None
+
+
+def is_inside(argv: Sequence[str], originals: Container[str]) -> bool:
+    """Whether a command is one of ours, and works in the case's folder alone."""
+    if not " ".join([*argv, ""]).startswith(_COMMANDS):
+        return False
+    return all(word in originals or _is_inside(word) for word in argv)
+
+
+def _is_inside(word: str) -> bool:
+    if word.startswith(_FOLDERS):
+        return ".." not in PurePosixPath(word).parts
+    return not re.search(r"/|\.\.|~", word)
+
+
+@functools.lru_cache(10_000)
+def _sha256_of(path: Path, _stamp: Hashable) -> str:
+    """`sha256_file`, until the file changes."""
+    return sha256_file(path)
 
 
 def log_queued(case: Case, job: Job) -> None:

@@ -21,7 +21,9 @@ from zssr_gan.errors import OutputError
 from zssr_gan.files import canonical_sha256, locked, sync_folder
 
 NAME = "log.jsonl"
-_LOCK = ".log.lock"
+LOCK = ".log.lock"
+"""In the folder of a log: held by who writes a line."""
+
 _FIRST = "0" * 64
 
 
@@ -186,7 +188,7 @@ def _appending(case: Path) -> Iterator[Callable[[str, str, dict[str, Any]], dict
         finally:
             os.close(descriptor)
 
-    with locked(case / _LOCK):
+    with locked(case / LOCK):
         yield write
 
 

@@ -11,8 +11,8 @@ from zssr_gan.imaging.endings import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 
 Kind = Literal["image", "video", "other"]
 
-LARGEST_JOB = 10**15
-"""Numbers of jobs are below it: SQLite has room for them."""
+LARGEST_JOB = 10**9
+"""Of the numbers in logs and names, which may be a stranger's, those up to it count: far fewer than routes take."""
 
 _LONGEST = 80
 _RESERVED_NAMES = frozenset(

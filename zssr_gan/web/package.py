@@ -22,7 +22,8 @@ from zssr_gan.files import is_leftover, json_keys, new_file, sha256_file, why_un
 from zssr_gan.inference.verify import Check, Verification
 from zssr_gan.provenance import VERSION
 from zssr_gan.web import log
-from zssr_gan.web.case_folder import CASE_FILE, Case, Original, facts_in_log, results_in
+from zssr_gan.web.case_folder import CASE_FILE, Case, Original, facts_in_log
+from zssr_gan.web.opened import results_in
 from zssr_gan.web.package_log import (
     FOLDERS,
     FOUND,

@@ -10,14 +10,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from zssr_gan.web import log
 from zssr_gan.web.case_folder import SERVER_FOLDER, Case, list_cases
-from zssr_gan.web.commands import log_queued
+from zssr_gan.web.commands import is_inside, log_queued
 from zssr_gan.web.database import set_aside_damaged
 from zssr_gan.web.names import LARGEST_JOB
 from zssr_gan.web.queue import ANY_JOB, Job, Queue
 
-_LOST = "the queue was lost before this job ended; look at its command, then go on"
-_COMMANDS = ("enhance ", "fuse ", "compare ", "degradation ", "video track ", "case report ", "case package ")
-_FOLDERS = ("originals/", "tracks/", "results/", "report/")
+_LOST = "the queue was lost before this job ended, and its command leads out of the case: it is not run"
 
 _JOB = TypeAdapter(Job)
 
@@ -90,6 +88,7 @@ def _renumbered(case: Case, job: Job, number: int) -> Job:
 def _jobs_of(case: Case) -> Iterator[Job]:
     """The jobs in the log of a case, in the state that it leaves them in; what is no job is left out."""
     found: dict[str, dict[str, Any]] = {}
+    originals = {one.path for one in case.originals()}
     for entry in log.read_log(case.folder):
         act, facts, time, number = entry["act"], entry["facts"], entry["time"], str(entry["facts"].get("job"))
         again = {"state": "queued", "ended": None, "message": None, "attempt": facts.get("attempt", 1)}
@@ -106,25 +105,13 @@ def _jobs_of(case: Case) -> Iterator[Job]:
         elif number in found and act == "job ended":
             found[number] |= again | {"state": facts.get("state"), "message": facts.get("message"), "ended": time}
     for facts in found.values():
-        if facts["state"] == "queued" and not _is_inside(case, facts.get("argv")):
+        argv = facts["argv"] if isinstance(facts.get("argv"), list) else []
+        if facts["state"] == "queued" and not is_inside([str(word) for word in argv], originals):
             facts |= {"state": "stopped", "message": _LOST, "ended": log.now()}
         try:
             job = _JOB.validate_python(facts)
             sound = job.state != "running" and (job.seconds or 0) >= 0
         except (ValidationError, ValueError, TypeError):  # a time that is none
             continue
-        if sound and all(0 <= number < LARGEST_JOB for number in (job.id, job.attempt, job.pictures, job.pixels)):
+        if sound and all(0 <= number <= LARGEST_JOB for number in (job.id, job.attempt, job.pictures, job.pixels)):
             yield job
-
-
-def _is_inside(case: Case, argv: Any) -> bool:
-    """Whether a command works in the case's folder alone: a copied case may hold the log of a stranger."""
-    words = [str(word) for word in argv] if isinstance(argv, list) else []
-    if not " ".join([*words, ""]).startswith(_COMMANDS):
-        return False
-    originals = {one.path for one in case.originals()}
-
-    def is_inside(word: str) -> bool:
-        return ".." not in word and "~" not in word and ("/" not in word or word.startswith(_FOLDERS))
-
-    return all(word in originals or is_inside(word) for word in words)

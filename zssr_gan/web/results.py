@@ -13,8 +13,9 @@ from typing import Any
 from zssr_gan.files import canonical_sha256
 from zssr_gan.provenance import LABELS, scale_text
 from zssr_gan.web import log
-from zssr_gan.web.case_folder import Case, CaseError, results_in
+from zssr_gan.web.case_folder import Case, CaseError
 from zssr_gan.web.names import job_number
+from zssr_gan.web.opened import results_in
 
 Facts = dict[str, Any]
 

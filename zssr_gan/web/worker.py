@@ -5,12 +5,14 @@ job's state. A worker that is killed in between finds the line when it starts ag
 command goes on with what is whole, or starts anew.
 """
 
+import contextlib
 import errno
 import importlib
 import json
 import math
 import os
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,12 +21,12 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from zssr_gan.errors import OutputError
-from zssr_gan.files import is_leftover, locked, sha256_file, sync_folder
+from zssr_gan.files import atomic_write, is_leftover, locked, sha256_file, sync_folder
 from zssr_gan.web import log
 from zssr_gan.web.calibration import measure_next
 from zssr_gan.web.case_folder import SERVER_FOLDER, Case, CaseError, open_case
 from zssr_gan.web.child import Child, Main, end_with_parent
-from zssr_gan.web.commands import expected_seconds, log_queued
+from zssr_gan.web.commands import expected_seconds, log_queued, why_refused
 from zssr_gan.web.plans import method_of, output_of
 from zssr_gan.web.queue import QUICK, Job, Queue, State
 from zssr_gan.web.time_left import TimeLeft
@@ -85,6 +87,7 @@ class _Worker:
         self.cases, self.device, self.main = cases, device, main
         self.queue = Queue(cases / SERVER_FOLDER / "queue.sqlite")
         self.stopping, self._starting = False, True
+        self._job = 0
 
     def stop(self, _number: int, _frame: FrameType | None) -> None:
         """SIGTERM: the job in work goes back into the queue."""
@@ -126,6 +129,7 @@ class _Worker:
             return False
 
     def _do(self, job: Job) -> None:
+        self._job = job.id
         try:
             case = open_case(self.cases, job.case)
         except CaseError as error:
@@ -138,8 +142,7 @@ class _Worker:
             self._until_written(
                 lambda: log.append(folder, job.user, "job started", job=job.id, attempt=job.attempt, device=self.device)
             )
-            self._prepare(case, job)
-            state, facts = self._run(case, job)
+            state, facts = self._attempt(case, job)
             if state == "queued":
                 self._until_written(
                     lambda: log.append(folder, job.user, "job interrupted", job=job.id, attempt=job.attempt)
@@ -153,6 +156,13 @@ class _Worker:
         facts, when = ended["facts"], ended["time"]
         self._until_written(lambda: self.queue.finish(job.id, facts["state"], facts["message"], when))
         preview_of(self.cases, job.id).unlink(missing_ok=True)
+
+    def _attempt(self, case: Case, job: Job) -> tuple[State, dict[str, Any]]:
+        """How the command ended, or why it is not run, and what the log says of it."""
+        if why := why_refused(case, job.argv) or _link_of(case, job):
+            return "failed", {"code": None, "message": why}
+        self._prepare(case, job)
+        return self._run(case, job)
 
     def _prepare(self, case: Case, job: Job) -> None:
         """Remove what a killed run left: temporary files, and of a command that starts anew all."""
@@ -206,13 +216,24 @@ class _Worker:
 
     def _until_written(self, write: Callable[[], _T]) -> _T:
         """What `write` returns, once the disk has room for it: a job that is done must not be lost for want of it."""
+        said = False
         while True:
             try:
                 return write()
-            except OutputError:
+            except OutputError as error:
                 if self.stopping:
                     raise
+                if not said:
+                    print(f"{error} Jobs wait until then.", file=sys.stderr, flush=True)  # noqa: T201 (the window)
+                said = said or self._say_waiting(error)
                 time.sleep(_SECONDS_FOR_ROOM)
+
+    def _say_waiting(self, error: OutputError) -> bool:
+        """Show at the running job that it waits; whether that could be written (a full file may have room within)."""
+        with contextlib.suppress(OutputError):
+            self.queue.progress(self._job, {"stage": f"waiting: {error}"})
+            return True
+        return False
 
 
 def _parse_progress(line: str) -> dict[str, Any] | None:
@@ -242,12 +263,27 @@ def _seen_device(device: str) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": (number or "0") if kind == "cuda" else ""}
 
 
-def _written(case: Case, job: Job) -> Iterator[Path]:
-    """The files of a job: in its folder of results, and a track with its number."""
-    yield from (path for path in (case.folder / "results" / f"{job.id}_{job.kind}").rglob("*") if path.is_file())
+def _places(case: Case, job: Job) -> Iterator[Path]:
+    """What lies in a job's folder of results, and a track with its number; links too, which are not followed."""
+    yield (folder := case.folder / "results" / f"{job.id}_{job.kind}")
+    if not folder.is_symlink():
+        yield from folder.rglob("*")
     yield from (case.folder / "tracks").glob(f"{job.id}_*")
     if job.kind in ("report", "package"):
         yield from (case.folder / "report").glob(f"{job.id}_*")
+
+
+def _written(case: Case, job: Job) -> Iterator[Path]:
+    """The files of a job."""
+    return (path for path in _places(case, job) if path.is_file() and not path.is_symlink())
+
+
+def _link_of(case: Case, job: Job) -> str | None:
+    """Why a job is not run: a link lies where it writes, as in a case that was copied, and leads elsewhere."""
+    for path in filter(Path.is_symlink, _places(case, job)):
+        name = path.relative_to(case.folder).as_posix()
+        return f"error: {name}: is a link, which may lead out of the case; remove it, then go on"
+    return None
 
 
 def hashes_of(case: Case, job: Job, state: State) -> dict[str, str]:
@@ -262,11 +298,8 @@ def hashes_of(case: Case, job: Job, state: State) -> dict[str, str]:
 def _write_printed(case: Case, job: Job, lines: list[str]) -> None:
     """Keep what the command said beside its results."""
     path = case.folder / "results" / f"{job.id}_{job.kind}" / "printed.txt"
-    try:
-        path.write_text("\n".join([f"$ {job.command}", *lines, ""]), "utf-8")
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+    with contextlib.suppress(OutputError):  # a full disk
+        atomic_write(path, "\n".join([f"$ {job.command}", *lines, ""]).encode("utf-8", "replace"), overwrite=True)
 
 
 def _changed(path: Path) -> int | None:
