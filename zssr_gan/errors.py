@@ -9,7 +9,21 @@ class ZssrGanError(Exception):
 
 
 class ImageError(ZssrGanError):
-    """An image that cannot be read, is refused, or cannot be worked on."""
+    """An image that cannot be read, is refused, or cannot be worked on.
+
+    `reason` is the message without the file's name, the working directory and a decoder's own words: the same on every
+    machine.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
+
+    @classmethod
+    def damaged(cls, kind: str, detail: str = "") -> "ImageError":
+        """Of a file of a kind (`PNG`) whose bytes are not whole; `detail` says where."""
+        reason = f"the {kind} file is damaged or truncated"
+        return cls(f"{reason} ({detail})" if detail else reason, reason)
 
 
 class VideoError(ImageError):

@@ -120,9 +120,9 @@ class TestDegradation:
     def test_images_that_tell_nothing_are_bicubic(self, capsys: pytest.CaptureFixture[str]) -> None:
         save(crops(3, None))
         assert enhance() == 0
-        assert (
-            "the compression or noise that an image shows, else bicubic: 3 parts of images" in capsys.readouterr().err
-        )
+        said = capsys.readouterr().err
+        assert "bicubic is assumed: 3 parts of images" in said
+        assert "but for the compression or noise that an image itself shows" in said
         made = records()
         assert {one.label for one in made.values()} == {"internal"}
         assert all("bicubic is assumed: " in one.request.degradation.why for one in made.values())

@@ -98,9 +98,9 @@ def test_an_output_that_is_not_of_the_input_is_warned_of(
     )
     image = astronaut[:channels, :24, :20]
     one = made(image, generator, load_generator_preset(preset))
-    (notice,) = one.notices
-    assert notice.startswith(f"WARNING: the generator's output {words}")
-    assert ("back-projection alone" in notice) == (preset == "generator")
+    (warning,) = one.warnings
+    assert warning.startswith(f"the generator's output {words}")
+    assert ("back-projection alone" in warning) == (preset == "generator")
     pixels = image.permute(1, 2, 0).numpy()
     with pytest.warns(ResultWarning, match=f"^the generator's output {words}"):
         enhance(pixels, model=generator, preset=preset, device="cpu", threads=1)

@@ -72,9 +72,9 @@ def test_an_output_of_one_colour_is_said_aloud_and_recorded(preset: str) -> None
         "in/a.png",
         "in/b.png",
     ]
-    (notice,) = read_record(Path("out/a_x2.json")).enhancement.notices
-    assert notice in lines[0]
-    assert json.loads(enhance("in/a.png", "--model", "zero/generator.safetensors", "--json").stdout)["notices"]
+    (warning,) = read_record(Path("out/a_x2.json")).enhancement.warnings
+    assert warning in lines[0]
+    assert json.loads(enhance("in/a.png", "--model", "zero/generator.safetensors", "--json").stdout)["warnings"]
     assert CliRunner().invoke(app, ["verify", "out/a_x2.json", "--rerun"]).exit_code == 0
     assert "WARNING" not in enhance("in/a.png", "-o", "good", "--model", MODEL).stderr.replace(
         "WARNING: the weights", ""

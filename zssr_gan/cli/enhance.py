@@ -313,15 +313,14 @@ def _run(
 
 def _show(result: "Result", bar: "Bar", *, as_json: bool) -> None:
     """Write what came of one image, as soon as it is known."""
-    from zssr_gan.inference.generator import WARNING
-
     if as_json:
         bar.result(json.dumps(result.as_json()))
     if result.status == "failed":
         bar.failure(result.message, result.error)
         return
     for notice in result.notices:
-        line = f"{result.task.source}: {notice}"
-        bar.note(line, "bold yellow") if notice.startswith(WARNING) else bar.info(line)
+        bar.info(f"{result.task.source}: {notice}")
+    for warning in result.warnings:
+        bar.note(f"{result.task.source}: WARNING: {warning}", "bold yellow")
     if not as_json and not bar.quiet:
         bar.result(result.line())

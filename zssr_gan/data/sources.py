@@ -253,13 +253,15 @@ def read_file(file: Path, name: str) -> Content:
     """Hash and decode an image file; `name` opens the message of every error. Raises ImageError."""
     try:
         status = file.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"{name}: is not a file")
+        reason = "is not a file" if not stat.S_ISREG(status.st_mode) else ""
         if status.st_size > _LARGEST_FILE:
-            raise ImageError(f"{name}: is larger than an image can be")
+            reason = "is larger than an image can be"
+        if reason:
+            raise ImageError(f"{name}: {reason}", reason)
         data = file.read_bytes()
     except OSError as error:
-        raise ImageError(f"{name}: {why_unreadable(file, error)}") from error
+        reason = why_unreadable(file.absolute(), error)  # without the working directory
+        raise ImageError(f"{name}: {why_unreadable(file, error)}", reason) from error
     return Content(sha256_bytes(data), decode_picture(data, name), data)
 
 
@@ -335,9 +337,6 @@ def _look(source: Source, path: str) -> Found:
     try:
         content = source.read(path)
     except ImageError as error:
-        reason = str(error).removeprefix(f"{source.name}/{path}: ").removesuffix(".")
-        # Without what differs between machines: the working directory, and the words of the decoder's version.
-        reason = reason.partition(" in the working directory")[0]
-        return reason.partition(" (")[0] if "damaged or truncated" in reason else reason
+        return error.reason
     height, width = content.picture.pixels.shape[1:]
     return content.sha256, width, height

@@ -78,7 +78,7 @@ def decode_bmp(data: bytes, max_pixels: float) -> Decoded:
     except (OSError, ValueError) as error:
         if str(error).startswith("Unsupported BMP"):  # Pillow's words for other compressions, masks and depths
             raise ImageError(f"is a BMP of a kind that is not read ({error})") from error
-        raise ImageError("the BMP file is damaged or truncated (its pixels are not complete)") from error
+        raise ImageError.damaged("BMP", "its pixels are not complete") from error
     with image:
         samples, *_ = pillow_samples(image, None)
         if (alpha := _alpha_bit(given, *image.size)) is not None:
@@ -95,7 +95,7 @@ def _bmp_header(data: bytes) -> tuple[int, int]:
         compression = 0
     end = 14 + max(size, {BIT_FIELDS: _V2_BYTES, _ALPHA_BIT_FIELDS: _V3_BYTES}.get(compression, 0))  # with masks
     if len(data) < max(end, _SHORTEST_BMP):
-        raise ImageError("the BMP file is damaged or truncated (its header is not complete)")
+        raise ImageError.damaged("BMP", "its header is not complete")
     if start < end:
         raise ImageError(f"the BMP file is damaged (its pixels begin at byte {start}, before the end of its header)")
     return size, compression
@@ -155,7 +155,7 @@ def decode_webp(data: bytes, max_pixels: float) -> Decoded:
         at += 8 + size + size % 2
         pixels = kind in (b"VP8X", b"ALPH", b"VP8 ", b"VP8L", b"ANIM", b"ANMF")
         if len(content) < size and (pixels or not kept):
-            raise ImageError("the WEBP file is damaged or truncated (its pixels are not complete)")
+            raise ImageError.damaged("WEBP", "its pixels are not complete")
         if len(content) < size:
             notices.append(f"Damaged data ({kind.decode('latin-1').strip()!r}, cut short) were left out.")
         elif pixels:

@@ -80,19 +80,20 @@ def decode_picture(data: bytes, name: str, *, max_megapixels: float = 100.0) -> 
         what = f"is not an image of a kind that is read ({_READABLE})" if data else "is empty"
         if _is_video(data):
             what = "is a video: 'zssr-gan video frames' writes its frames as images"
-        raise ImageError(f"{name}: {what}")
+        raise ImageError(f"{name}: {what}", what)
     try:
         with _one_at_a_time, _pillow_quiet():
             return assemble(_DECODERS[kind](data, max_megapixels * 1e6))
     except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error.__cause__
+        raise ImageError(f"{name}: {error}", error.reason) from error.__cause__
     except MemoryError as error:
-        raise ImageError(f"{name}: needs more memory to decode than this machine gives") from error
+        reason = "needs more memory to decode than this machine gives"
+        raise ImageError(f"{name}: {reason}", reason) from error
     except Exception as error:  # decoders raise anything on damaged bytes: struct.error, KeyError, zlib.error, ...
         of_python = type(error).__module__ in ("builtins", "struct", "PIL")  # its words tell a user nothing
         reason = "" if of_python else str(error).strip().partition("\n")[0]
-        detail = f" ({reason})" if reason else ""
-        raise ImageError(f"{name}: the {kind} file is damaged or truncated{detail}") from error
+        damaged = ImageError.damaged(kind, reason)
+        raise ImageError(f"{name}: {damaged}", damaged.reason) from error
 
 
 def encode_picture(picture: Picture, extension: str, text: Mapping[str, str] = {}) -> bytes:

@@ -141,29 +141,29 @@ def _has_surplus(data: bytes, image: Image.Image, last: _Scan | None) -> bool:
     scan = data.rstrip(b"\xff")  # fill bytes before a marker
     needed = scan.rstrip(b"\0")
     filled = needed + bytes(needed.endswith(b"\xff"))  # 0xFF 0 is one byte of pixels
-    incomplete = "the JPEG file is damaged or truncated (its pixels are not complete)"
+    incomplete = ImageError.damaged("JPEG", "its pixels are not complete")
     many_zeros = len(scan) - len(filled) >= _SURPLUS
     if not unchanged(scan):
-        raise ImageError(incomplete)
+        raise incomplete
     if not many_zeros and len(needed) - begin > _SURPLUS and not not_needed(_SURPLUS, needed, (b"",)):
         return False
     *others, part = _RESTART.split(scan[begin:])
     if last is not None and len(part) <= _MOST_COUNTED and (tables := last.tables()) is not None:
         behind = last.bits_behind(part, last.units - last.interval * len(others), tables)
         if behind is None:
-            raise ImageError(incomplete)
+            raise incomplete
         padding, rest = behind
         unstuffed = part.replace(b"\xff\0", b"\xff")
         zeros = len(unstuffed) - len(unstuffed.rstrip(b"\0")) - len(rest) // 8  # those that the pixels need
         # Encoders pad with ones: zeros were not written as pixels.
         if (zeros > 0 and rest and "0" in padding) or (zeros > 2 and ("0" in padding or len(rest) >= 8 * _SURPLUS)):
-            raise ImageError(incomplete)
+            raise incomplete
         return len(rest.rstrip("0")) > 8 * (_SURPLUS - 1)
     data = _with_coarse_steps(data)
     image, scan, needed, filled = _loaded(data + b"\xff\xd9"), *(data[: len(one)] for one in (scan, needed, filled))
     # Zeros may be all that a flat picture needs, but then the last ones are needed too.
     if many_zeros and not unchanged(filled) and not_needed(_SURPLUS, scan):
-        raise ImageError(incomplete)
+        raise incomplete
     # A flat picture may need nothing but zeros, and the last restart interval may change no pixel. Where no code
     # changes anything, no byte is known to be too many.
     flat = needed[:-1].endswith(bytes(_SURPLUS)) or _RESTART.search(needed[-_SURELY_SURPLUS:]) is not None
@@ -216,9 +216,9 @@ def _parts(data: bytes) -> tuple[bytes, list[tuple[int, bytes]], bool, _Frame]:
             _check_scan(frame, content, scan, interval, tables)
         kept += [_segment(marker, content), scan]
     if frame is None:
-        raise ImageError("the JPEG file is damaged or truncated (it has no pixels)")
+        raise ImageError.damaged("JPEG", "it has no pixels")
     if not (frame.missing.keys() >= frame.sampling.keys() if ended else frame.complete):
-        raise ImageError("the JPEG file is damaged or truncated (its pixels are not complete)")
+        raise ImageError.damaged("JPEG", "its pixels are not complete")
     return b"".join([*kept, b"\xff\xd9"]), apps, ended, frame
 
 
@@ -240,7 +240,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         (length,) = struct.unpack_from(">H", data, at)
         content, scan = data[at + 2 : at + length], b""
         if length < 2 or at + length > len(data):
-            raise ImageError("the JPEG file is damaged or truncated (a segment reaches beyond its end)")
+            raise ImageError.damaged("JPEG", "a segment reaches beyond its end")
         at += length
         if marker == _SOS:
             end = match.start() if (match := _SCAN_END.search(data, at)) else len(data)

@@ -44,7 +44,7 @@ def decode_png(data: bytes, max_pixels: float) -> Decoded:
     """Take a PNG file apart. Raises ImageError (without the file's name), and anything on damaged bytes."""
     chunks, pieces, notices = _chunks(data)
     if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
-        raise ImageError("the PNG file is damaged or truncated (it does not begin with its header)")
+        raise ImageError.damaged("PNG", "it does not begin with its header")
     width, height, *_ = header = struct.unpack(">LLBBBBB", chunks[0][1])
     check_size(width, height, max_pixels)
     first: dict[bytes, bytes] = {}
@@ -125,7 +125,7 @@ def _chunks(data: bytes) -> tuple[list[Chunk], list[memoryview], list[str]]:
                 return chunks, pieces, notices
             if critical or not kind.isalpha():
                 what = "is cut short" if end > len(data) else "has a wrong checksum"
-                raise ImageError(f"the PNG file is damaged or truncated (its chunk {name!r} {what})")
+                raise ImageError.damaged("PNG", f"its chunk {name!r} {what}")
             notices.append(f"A damaged chunk ({name}: its checksum is wrong) was left out.")
             following = _next_sound(view, at + 8)
             if _is_intact(view[at + 4 : following]) or not _NAMES.fullmatch(view[end + 4 : end + 8]):
@@ -183,7 +183,7 @@ def _pixels_alone(
             size += len(stream.decompress(rest, 2**20))
             rest = stream.unconsumed_tail
     if size < expected or not stream.eof:
-        raise ImageError("the PNG file is damaged or truncated (its pixels are not complete)")
+        raise ImageError.damaged("PNG", "its pixels are not complete")
     if size > expected or stream.unused_data:  # libpng would write a warning to the terminal
         pieces = [zlib.compress(zlib.decompressobj().decompress(b"".join(pieces), expected), 1)]
     palette = first.get(b"PLTE", b"")[: 3 << min(depth, 8)]

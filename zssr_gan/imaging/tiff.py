@@ -67,7 +67,7 @@ def decode_tiff(data: bytes, max_pixels: float) -> Decoded:
     places = _picture_among(block, notices)
     stored = places[0]
     if _STORAGE & set(stored.ill):
-        raise ImageError("the TIFF file is damaged or truncated (a field of its header exceeds the file)")
+        raise ImageError.damaged("TIFF", "a field of its header exceeds the file")
     if stored.ill:
         names = ", ".join(map(str, stored.ill))
         notices.append(f"Damaged fields of its TIFF header (tags {names}) were left out.")
@@ -209,7 +209,7 @@ def _check_storage(page: tifffile.TiffPage, data: bytes, max_pixels: float) -> N
     """Hold the header against the file: tifffile fills missing parts with zeros, and believes a header's sizes."""
     parts = [(start, start + length) for start, length in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not parts or any(not start < end <= len(data) for start, end in parts):
-        raise ImageError("the TIFF file is damaged or truncated (pixels that its header names are missing)")
+        raise ImageError.damaged("TIFF", "pixels that its header names are missing")
     if page.compression in (_NONE, _LZMA, *_DEFLATE):
         _check_lengths(page, data, parts)
     part_pixels = math.prod(page.chunks)
@@ -246,7 +246,7 @@ def _check_lengths(page: tifffile.TiffPage, data: bytes, parts: Sequence[tuple[i
     for (start, end), (row_bytes, left, rows) in zip(parts, _sizes(page), strict=True):
         if page.compression == _NONE:
             if end - start < left * row_bytes:
-                raise ImageError("the TIFF file is damaged or truncated (a part is shorter than its header says)")
+                raise ImageError.damaged("TIFF", "a part is shorter than its header says")
             continue
         if page.compression == _LZMA:
             _check_lzma(data[start:end], left * row_bytes, rows * row_bytes)
@@ -256,7 +256,7 @@ def _check_lengths(page: tifffile.TiffPage, data: bytes, parts: Sequence[tuple[i
             size += len(stream.decompress(rest, 2**20))
             rest = stream.unconsumed_tail
         if not stream.eof or size not in (left * row_bytes, rows * row_bytes):
-            raise ImageError("the TIFF file is damaged or truncated (a deflated part does not fit its header)")
+            raise ImageError.damaged("TIFF", "a deflated part does not fit its header")
 
 
 def _check_lzma(part: bytes, least: int, most: int) -> None:
@@ -266,7 +266,7 @@ def _check_lzma(part: bytes, least: int, most: int) -> None:
         size += len(stream.decompress(part, 2**20))
         part = b""
     if not stream.eof or size < least:
-        raise ImageError("the TIFF file is damaged or truncated (an LZMA part does not fit its header)")
+        raise ImageError.damaged("TIFF", "an LZMA part does not fit its header")
 
 
 def _unpacked(block: Block, stored: Directory, page: tifffile.TiffPage, data: bytes) -> bytes:

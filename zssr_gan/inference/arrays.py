@@ -15,7 +15,6 @@ from zssr_gan.imaging.convert import like, picture_of
 from zssr_gan.imaging.resize import Scale
 from zssr_gan.inference.case import learn_from_pictures
 from zssr_gan.inference.enhance import OnProgress, enhance_picture
-from zssr_gan.inference.generator import WARNING
 from zssr_gan.inference.options import degradation_option, make_request
 from zssr_gan.inference.region import Region
 from zssr_gan.training.model_card import TrainedGenerator
@@ -100,8 +99,7 @@ def enhance(
     made = []
     for one, picture, its in zip(images, pictures, requests, strict=True):
         enhanced = enhance_picture(picture, its, on_progress)
-        for notice in enhanced.work.notices:
-            if notice.startswith(WARNING):
-                warnings.warn(notice.removeprefix(WARNING), ResultWarning, stacklevel=2)
+        for warning in enhanced.work.warnings:
+            warnings.warn(warning, ResultWarning, stacklevel=2)
         made.append(like(one, enhanced.picture))
     return made if isinstance(image, list) else made[0]

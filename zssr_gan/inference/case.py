@@ -204,8 +204,7 @@ def _with_degradation(
             (found,) = learn_case(images, seed=request.seed, on_progress=on_progress).estimates.values()
         how = f"from {len(images)} images in {time.perf_counter() - began:.0f} s"
         if not asked and not _is_shared(found, request):
-            line = "degradation: the compression or noise that an image shows, else bicubic: "
-            line += f"{found.why.removeprefix('bicubic is assumed: ')} (estimated {how})"
+            line = f"degradation: {found.why}, but for the compression or noise that an image itself shows ({how})"
             return replace(request, estimates=None, degradation=DegradationFacts(why=found.why)), line
         with uninterrupted():
             # A picture without its file is what a kill left.

@@ -243,7 +243,7 @@ def _tried(task: ImageTask, system: System, opened: Opened, on_progress: OnProgr
             resolved = request.facts(enhanced.settings, enhanced.machine, sha256, task.result.parent)
             label = resolved.label(sha256)
             disagreement = enhanced.disagreement if work.evidence.views > 1 else None
-            notices = [one for one in work.notices if one not in opened.picture.notices]
+            notices = [*work.warnings, *(one for one in work.notices if one not in opened.picture.notices)]
             facts = {"request": resolved.model_dump(mode="json"), "enhancement": work.model_dump(mode="json")}
     except Exception as error:
         message = f"{system.name}: {error_message(task.source, error)}"

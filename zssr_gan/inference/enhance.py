@@ -330,6 +330,7 @@ def _finished(
         residual_db=round(psnr_db(float(error)), 3),
         evidence=evidence_figures(disagreement, missed, more, views=done.views),
         notices=(*picture.notices, *seen, *done.notices),
+        warnings=tuple(done.warnings),
         device_name=device_name(used.device),
         versions=dict(versions()),
         seconds=round(seconds + time.perf_counter() - began, 3),

@@ -28,9 +28,6 @@ On a GPU a tiny image alone would leave most of it idle. On CPU cores its eight 
 _EVERYTHING = 2**31
 """Pixels around a tile that are read with it where a generator looks at the whole image."""
 
-WARNING = "WARNING: "
-"""What a notice opens with that is shown also by a quiet run."""
-
 _FLAT = 0.1
 """Of the input's contrast, what an output must have; below, it is one colour."""
 
@@ -145,7 +142,8 @@ def generate(
             spread_BHW[n],
             steps=[ensemble, {**refine, "largest_departure_before": round(departure * 255, 3)}],
             choice=Selection(1.0, WHY),
-            notices=notices + warnings[n],
+            notices=notices,
+            warnings=warnings[n],
             views=len(symmetries),
             tile=tile,
         )
@@ -177,7 +175,7 @@ def _warnings(again_CHW: Tensor, lr_CHW: Tensor, size: Size, downscale: Downscal
     else:
         return []
     rest = "; what agrees with the input comes from back-projection alone" if projected else ""
-    return [f"{WARNING}the generator's output {found}: its weights are broken, or it is not for such images{rest}"]
+    return [f"the generator's output {found}: its weights are broken, or it is not for such images{rest}"]
 
 
 def _distance(one: Tensor, other: Tensor) -> float:

@@ -214,6 +214,9 @@ class Work(FileModel):
     residual_db: float = Field(description="PSNR of the result, shrunk again, against the input; at most 100")
     evidence: EvidenceFigures
     notices: tuple[str, ...] = Field(description="what a user should know, a sentence each")
+    warnings: tuple[str, ...] = Field(
+        (), description="why the result may be wrong, a sentence each; a quiet run shows them"
+    )
     device_name: str
     versions: dict[str, str]
     seconds: float

@@ -30,6 +30,11 @@ class Result:
         """What a user should know of this image: what reading changed, and networks that died and were trained anew."""
         return [] if self.record is None else notices_of(self.record)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Why the result may be wrong."""
+        return () if self.record is None else self.record.enhancement.warnings
+
     def line(self) -> str:
         """One line for a person."""
         if self.record is None:
@@ -53,6 +58,7 @@ class Result:
                 "choice": made.enhancement.model_dump(mode="json")["choice"],
                 "residual_db": made.enhancement.residual_db,
                 "notices": list(self.notices),
+                "warnings": list(self.warnings),
                 "sha256": made.output.sha256,
                 "degradation_sha256": made.request.degradation.sha256,
                 **({} if model is None else {"model_sha256": model.sha256}),

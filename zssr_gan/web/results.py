@@ -183,7 +183,7 @@ def _result(path: Path, content: Facts) -> Facts:
         "method": str(request["preset"]),
         "area": canonical_sha256([content["input"]["sha256"], request["region"]]),
         "made": "",
-        "notices": [str(text) for text in work["notices"]],
+        "notices": [str(text) for text in (*work.get("warnings", ()), *work["notices"])],
         "command": str(content.get("command_line", "")),
         "_paths": there(**paths),
     }

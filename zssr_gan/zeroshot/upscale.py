@@ -53,6 +53,8 @@ class SuperResolved:
     """Between network and back-projection; of several steps, the one with the smallest share of the network."""
     notices: list[str] = field(default_factory=list)
     """What a user should know, one sentence each."""
+    warnings: list[str] = field(default_factory=list)
+    """Why the result may be wrong, one sentence each."""
     views: int = 0
     """Views of the last ensemble: symmetries times networks."""
     tile: int = 0
