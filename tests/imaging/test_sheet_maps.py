@@ -21,3 +21,13 @@ def test_the_first_map_of_a_sheet_is_read_back(size: Size, scale: float, blocks:
     assert same == 1 if blocks is None else same > 0.8
     assert first_map(sheet, (size[0] + 1, size[1] * 3)) is None
     assert first_map(torch.ones(3, 600, 1000), size) is None
+
+
+def test_colours_in_reverse_have_zero_as_the_brightest() -> None:
+    values = torch.linspace(0, 5, 256).reshape(16, 16)
+    sheet = evidence_sheet(values, values, values)
+    there, back = first_map(sheet, (16, 16)), first_map(sheet, (16, 16), reverse=True)
+    assert there is not None
+    assert back is not None
+    assert back[1] == there[1] == 5
+    assert torch.equal(back[0].flatten(1), there[0].flatten(1).flip(1))

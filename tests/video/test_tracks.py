@@ -73,6 +73,15 @@ def test_a_file_that_is_no_track_is_one_sentence(tmp_path: Path, change, words: 
         read_track(file)
 
 
+def test_corners_that_a_person_set_are_written_as_such(tmp_path: Path) -> None:
+    by_hand = track()
+    first, *rest = by_hand.frames
+    by_hand = by_hand.model_copy(update={"frames": (first.model_copy(update={"edited": True}), *rest)})
+    assert b'"edited"' not in track().encode()  # as before there was such a thing
+    (tmp_path / "t.json").write_bytes(by_hand.encode())
+    assert [frame.edited for frame in read_track(tmp_path / "t.json").frames] == [True, False, False]
+
+
 def test_the_track_of_another_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "track.json").write_bytes(track().encode())
     (tmp_path / "a.mkv").write_bytes(b"a")

@@ -20,6 +20,7 @@ from zssr_gan.web.opened import open_folder
 from zssr_gan.web.report import make_report
 from zssr_gan.web.results import (
     _assumed,
+    _camera,
     _verdict,
     estimates,
     find,
@@ -87,7 +88,7 @@ def fusion(fuse: bool, *, alone: float = 0.0) -> dict[str, Any]:
 
 
 def test_a_fusion_says_what_it_was_made_of() -> None:
-    without = "Without a part: frames 9, 3; the record says why."
+    without = "Frames left out: 9, 3. The record says why."
     assert _verdict(fusion(True)) == {"made": "3 frames fused (why)", "notices": [without]}
     share = "In 15% of the region the other frames show something else: the reference counts alone."
     assert _verdict(fusion(True, alone=0.15))["notices"] == [without, share]
@@ -95,8 +96,12 @@ def test_a_fusion_says_what_it_was_made_of() -> None:
         "made": "one frame, restored alone: fusing the others with it does not pay",
         "notices": [without],
     }
-    (edited, _) = _verdict({**fusion(True), "video": {"left_out": [{"index": 9}], "track_edited": True}})["notices"]
+    video = {"left_out": [{"index": 9}], "track_edited": True}
+    (edited, _) = _verdict({**fusion(True), "video": video})["notices"]
     assert edited == "The track was edited after it was written, and is used as it was edited."
+    video["track"] = {"frames": [{"index": 2, "edited": True}, {"index": 3}]}
+    (by_hand, _) = _verdict({**fusion(True), "video": video})["notices"]
+    assert by_hand == f"{edited} Corners set by hand: frames 2."
 
 
 BY_HAND = "a person set these values; nothing was read from images"
@@ -132,6 +137,20 @@ def test_what_was_assumed_names_blur_noise_and_compression(camera: Degradation, 
     assert _assumed({"fusion_version": 1, "compression": None, "degradation": facts}) == assumed
 
 
+def test_two_results_of_one_picture_are_told_apart_by_their_cameras() -> None:
+    blurred = Degradation(
+        blur=GaussianBlur(sigma_major=1.24, sigma_minor=1), noise=Noise(sigma=4 / 255), jpeg=Jpeg.of_quality(60)
+    )
+    cameras = {
+        Degradation(): "no blur, no noise",
+        blurred: "blur 1.2 px, noise 4, JPEG 60",
+        Degradation(blur=MotionBlur(length=3.5, angle_degrees=10)): "blur 3.5 px",
+        Degradation(blur=DefocusBlur(radius=2.25)): "blur 2.2 px",
+        Degradation(blur=KernelBlur(values=((1,),), scale=(2, 2))): "blur",
+    }
+    assert [_camera({"values": one.model_dump(mode="json")}) for one in cameras] == [*cameras.values()]
+
+
 def test_the_compression_of_a_fusion_is_that_of_its_frames() -> None:
     facts = {"values": Degradation(jpeg=Jpeg.of_quality(30)).model_dump(mode="json"), "why": "a"}
     assert _assumed({"fusion_version": 1, "compression": "crf 30", "degradation": facts}) == "crf 30; a"
@@ -155,6 +174,7 @@ def test_page_report_and_record_say_the_same_of_a_label(case: Case, fuse: bool) 
     request = {"degradation": camera, "scale": [2, 2], "region": None, "preset": "fast"}
     video = {"clip_version": 1, "label": "internal", "label_means": means, "request": request, "lossy": None}
     facts = {"output": {"name": "b.nut", "width": 8, "height": 8}, "input": {"sha256": "0"}, "notices": []}
+    facts["frames"] = [{"index": 0, "field": None, "box": [0, 0, 4, 4]}]
     (place / "b.json").write_text(json.dumps({**video, **facts}))
     fused, clip = results(case)
     assert (clip["tag"], clip["means"]) == ("internal", means)

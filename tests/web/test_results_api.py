@@ -1,3 +1,4 @@
+import io
 import json
 from pathlib import Path
 
@@ -5,12 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.demo import write_clip
 from tests.web.client import Client
 from zssr_gan.cli.main import main
 from zssr_gan.files import sha256_bytes
 from zssr_gan.imaging.sheets import LIMITS
 from zssr_gan.web.case_folder import open_case
 from zssr_gan.web.log import read_log
+from zssr_gan.web.report import make_report
+from zssr_gan.web.results import results
 from zssr_gan.web.site import Site
 from zssr_gan.web.worker import preview_of
 
@@ -44,8 +48,8 @@ def test_a_result_is_shown_beside_its_plain_enlargement(tmp_path: Path, site: Si
     assert not any(key.startswith("_") for key in one)
     place = f"{case}/results/{one['id']}"
     scale = json.loads(client.get(f"{place}/evidence.png").header("x-zssr-gan-scale") or "")
-    assert scale["high"] in LIMITS
-    assert scale["unit"] == "levels of 255"
+    assert scale["bright"] in LIMITS
+    assert (scale["dark"], scale["unit"]) == (0, "levels of 255")
     for name in ("view.png", "bicubic.png", "evidence.png"):
         answer = client.get(f"{place}/{name}")
         (tmp_path / "shown.png").write_bytes(answer.body)
@@ -87,3 +91,41 @@ def test_a_result_is_shown_beside_its_plain_enlargement(tmp_path: Path, site: Si
     assert client.send("DELETE", case, [b'{"title": "a"}']).status == 200
     assert [*(site.state / "pictures").iterdir(), *preview.parent.iterdir()] == []
     assert {method["id"] for method in client.get("/api/methods").json} >= {"fast", "fuse"}
+
+
+def test_a_video_result_is_shown_beside_the_plain_enlargement_of_its_frame(
+    tmp_path: Path, site: Site, client: Client
+) -> None:
+    write_clip(tmp_path / "a.mkv")
+    name: str = client.post("/api/cases", {"title": "a"}).json["id"]
+    case = open_case(site.cases, name)
+    original = case.add_original(tmp_path / "a.mkv", "a.mkv", "me")
+    place = case.folder / "results" / "1_video"
+    place.mkdir()
+    write_clip(place / "b.mkv")
+    camera = {"values": None, "why": "a"}
+    record = {
+        **{"clip_version": 1, "label": "internal", "label_means": "m", "lossy": None},
+        "request": {"degradation": camera, "scale": [2, 2], "region": None, "preset": "fast"},
+        "output": {"name": "b.mkv", "width": 64, "height": 48},
+        "input": {"sha256": original.sha256},
+        "notices": ["sound is left out: the result holds the frames alone", "a notice"],
+        "frames": [{"index": number, "field": None, "box": [8, 4, 32, 24]} for number in (2, 3)],
+    }
+    (place / "b.json").write_text(json.dumps(record))
+    (one,) = client.get(f"/api/cases/{name}").json["results"]
+    assert (one["bicubic"], one["frame"], one["notices"]) == (True, 2, ["a notice"])
+    assert one["made"] == "2 frames of the video, without its sound"
+    view = client.get(f"/api/cases/{name}/results/{one['id']}/bicubic.png")
+    frames = client.get(f"/api/cases/{name}/originals/1/frames/2.png")
+    assert client.get(f"/api/cases/{name}/originals/1/frames/1.png").body != frames.body
+    with Image.open(io.BytesIO(view.body)) as plain, Image.open(io.BytesIO(frames.body)) as frame:
+        box = frame.convert("RGB").crop((8, 4, 40, 28)).resize((64, 48), Image.Resampling.BICUBIC)
+        difference = np.abs(np.asarray(plain, int) - np.asarray(box, int))
+    assert difference[4:-4, 4:-4].mean() < 1
+    page = make_report(case).decode()
+    assert page.count("<img") == 2
+    assert "plain enlargement (bicubic), frame 2" in page
+    record["frames"] = [{**one, "field": "top"} for one in record["frames"]]
+    (place / "b.json").write_text(json.dumps(record))
+    assert [one["bicubic"] for one in results(case)] == [False]

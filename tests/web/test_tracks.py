@@ -45,6 +45,8 @@ def test_an_edited_track_is_a_new_file_that_is_logged(case: Case) -> None:
     content = json.loads(again["_paths"]["record"].read_text())
     assert content["frames"][0]["corners"] == corners
     assert content["frames"][0]["error_px"] is None  # it was of the place before
+    assert [frame.get("edited") for frame in content["frames"]] == [True, None, None]
+    assert (again["edited"], again["name"]) == ([0], "Track 4 of clip.mkv (edit 2)")
     assert content["frames"][1]["error_px"] == 0.1
     assert [frame["status"] for frame in content["frames"]] == ["tracked", "left out", "tracked"]
     assert json.loads((case.folder / "tracks" / "4_clip.json").read_text())["frames"][0]["corners"][0] == [0, 0]

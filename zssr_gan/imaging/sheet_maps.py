@@ -13,12 +13,13 @@ from zssr_gan.imaging.sheets import GAP, LIMITS, MARGIN, draw_ticks, inferno, le
 _MOST_MARKED = 0.5  # of a row, by the crosses that show a compressed input's blocks
 
 
-def first_map(sheet: Tensor, size: Size) -> tuple[Tensor, float | None] | None:
+def first_map(sheet: Tensor, size: Size, *, reverse: bool = False) -> tuple[Tensor, float | None] | None:
     """The colours of a sheet's first map, and the value of the brightest.
 
     Args:
         sheet: `3 H W`, [0, 1].
         size: rows and columns of the values, as which the map is given back.
+        reverse: give the colours in reverse, so that 0 is the brightest, and the value is that of the darkest.
 
     Returns:
         `3 rows columns`, and the value, None where it is not one of `LIMITS` in this program's letters; None where no
@@ -35,16 +36,24 @@ def first_map(sheet: Tensor, size: Size) -> tuple[Tensor, float | None] | None:
     if not len(found):
         return None
     top = int(found[0])
-    shown = torch.from_numpy(strip[top : top + rows].copy()).permute(2, 0, 1).float().div_(255)
+    colours_HWC = strip[top : top + rows].copy()
+    if reverse:
+        is_colour, all_colours = _is_inferno(colours_HWC), inferno()
+        order = np.argsort(_number(all_colours))
+        places = order[np.searchsorted(_number(all_colours), _number(colours_HWC[is_colour]), sorter=order)]
+        colours_HWC[is_colour] = all_colours[::-1][places]
+    shown = torch.from_numpy(colours_HWC).permute(2, 0, 1).float().div_(255)
     return F.interpolate(shown[None], size, mode="nearest-exact")[0], _limit(pixels_HWC, top + rows, (rows, columns))
 
 
 def _is_inferno(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    def number(colours: NDArray[np.uint8]) -> NDArray[np.int64]:
-        numbers: NDArray[np.int64] = (colours.astype(np.int64) * [1 << 16, 1 << 8, 1]).sum(-1)
-        return numbers
+    return np.isin(_number(pixels_HWC), _number(inferno()))
 
-    return np.isin(number(pixels_HWC), number(inferno()))
+
+def _number(colours: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Of each colour one number."""
+    numbers: NDArray[np.int64] = (colours.astype(np.int64) * [1 << 16, 1 << 8, 1]).sum(-1)
+    return numbers
 
 
 def _limit(pixels_HWC: NDArray[np.uint8], bottom: int, size: Size) -> float | None:

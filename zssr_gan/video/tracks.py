@@ -9,12 +9,12 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from zssr_gan.errors import SettingsError, VideoError
 from zssr_gan.files import canonical_sha256, sha256_file
@@ -61,6 +61,13 @@ class TrackFrame(FileModel):
     """With the reference frame; 1 is best."""
     status: str = "tracked"
     """`tracked`, or why the frame is not to be used."""
+    edited: bool = False
+    """Whether a person set the corners, so that there are no figures of them; written where it is so."""
+
+    @model_serializer(mode="wrap")
+    def _content(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        return content if self.edited else {name: value for name, value in content.items() if name != "edited"}
 
 
 class Track(FileModel):

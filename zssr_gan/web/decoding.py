@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -178,24 +178,48 @@ def show_result(path: str, folder: str) -> None:
     _write(folder, "view.png", _encoded(read_picture(Path(path))))
 
 
-def show_bicubic(path: str, folder: str, name: str, width: int, height: int, region: list[int] | None) -> None:
-    """Write a plain enlargement: the input, or its region (left, top, width, height), enlarged to a result's size."""
-    picture = read_picture(Path(path))
+def show_bicubic(
+    path: str, folder: str, name: str, width: int, height: int, region: list[int] | None, frame: int | None
+) -> None:
+    """Write a plain enlargement: see `plain_picture`."""
+    _write(folder, name, _encoded(plain_picture(Path(path), (height, width), region, frame)))
+
+
+def plain_picture(path: Path, size: Size, region: Sequence[int] | None, frame: int | None) -> Picture:
+    """A picture, or a frame of a video, or its region (left, top, width, height), enlarged to `size` (rows, columns).
+
+    Raises ImageError: there is no such frame.
+    """
+    picture = read_picture(path) if frame is None else frame_picture(path, frame)
     pixels = picture.pixels
     if region is not None:
         left, top, across, down = region
         pixels = pixels[:, top : top + down, left : left + across]
-    _write(folder, name, _encoded(_resized(replace(picture, pixels=pixels, alpha=None), (height, width))))
+    return _resized(replace(picture, pixels=pixels, alpha=None), size)
 
 
-def show_map(path: str, folder: str, name: str, width: int, height: int) -> None:
-    """Write the first map of an evidence sheet at a result's size, and `NAME.json` with the value of its brightest."""
-    found = first_map(read_picture(Path(path)).pixels.expand(3, -1, -1), (height, width))
+def frame_picture(path: Path, index: int) -> Picture:
+    """A frame of a video, with all its pixels. Raises ImageError: there is no such frame."""
+    for number, frame in _from_the_start(str(path)):
+        if number == index:
+            return picture_of_frame(frame)
+    raise ImageError(f"{path}: has no frame {index}")
+
+
+def show_map(path: str, folder: str, name: str, width: int, height: int, reverse: bool) -> None:
+    """Write the first map of an evidence sheet at a result's size, and `NAME.json` with its scale."""
+    colours, limit = map_picture(Path(path), (height, width), reverse=reverse)
+    _write(folder, f"{name}.json", json.dumps({"limit": limit}).encode())
+    _write(folder, name, _encoded(colours))
+
+
+def map_picture(path: Path, size: Size, *, reverse: bool) -> tuple[Picture, float | None]:
+    """The first map of an evidence sheet: see `first_map`. Raises ImageError: it has none of this size."""
+    found = first_map(read_picture(path).pixels.expand(3, -1, -1), size, reverse=reverse)
     if found is None:
         raise ImageError("its evidence file holds no map of its size, as this program draws them")
     colours, limit = found
-    _write(folder, f"{name}.json", json.dumps({"limit": limit}).encode())
-    _write(folder, name, _encoded(Picture(pixels=colours, alpha=None, bits=8, metadata=Metadata())))
+    return Picture(pixels=colours, alpha=None, bits=8, metadata=Metadata()), limit
 
 
 def _check_hash(path: str, sha256: str) -> None:

@@ -215,7 +215,7 @@ def _fuse(case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes
             more += ["--frames", str(asked.frames)]
     else:
         paths, stem, used = [file.path for file in _only(chosen, "image", "fusing pictures")], "burst", len(chosen)
-        shown = stem
+        shown = f"{_named(chosen)} as one burst"
         ids = [file.id for file in chosen]
         if asked.reference is not None and asked.reference not in ids:
             raise CommandError("the picture whose moment is shown is not among those that are fused")
@@ -245,8 +245,8 @@ def _video(case: Case, chosen: list[Original], options: Mapping[str, Any], _size
         f"Enhance {video.name}, frame by frame",
         lambda n: ["enhance", video.path, "-o", f"results/{n}_video/{stem}_x{asked.scale}.nut", *more],
         "internal",
-        f"A network learns on frames of this video alone, and enlarges each frame {asked.scale} times a side.",
-        ("Sound, where there is any, is left out.",),
+        f"A network learns on frames of this video alone, and enlarges each frame {asked.scale} times a side. "
+        "The result has no sound.",
     )
 
 

@@ -14,6 +14,7 @@ from zssr_gan.imaging.resize import resize
 from zssr_gan.provenance import LABELS, VERSION
 from zssr_gan.web import log, results, tracks
 from zssr_gan.web.case_folder import LOCK, Case, Original, read_case
+from zssr_gan.web.decoding import frame_picture, map_picture, plain_picture
 from zssr_gan.web.memo import stamp
 
 REPORT = "report/index.html"
@@ -61,8 +62,11 @@ def make_report(case: Case) -> bytes:
         _table(["Label", "What it means"], list(LABELS.items())),
         "<h2>Tracks</h2>",
         _table(
-            ["Track", "Frames used", "Not used", "Ended"],
-            [(one["name"], one["tracked"], one["lost"], "; ".join(one["ended"])) for one in tracks.tracks(case)],
+            ["Track", "Frames used", "Not used", "Corners set by hand", "Ended"],
+            [
+                (one["name"], one["tracked"], one["lost"], len(one["edited"]), "; ".join(one["ended"]))
+                for one in tracks.tracks(case)
+            ],
         ),
         "<h2>Estimates of the camera</h2>",
         _table(
@@ -151,12 +155,15 @@ def _about(facts: dict[str, Any]) -> str:
 def _result(case: Case, one: results.Facts) -> str:
     paths: dict[str, Path] = one["_paths"]
     figures = []
-    if one["kind"] == "image" and "result" in paths:
+    if "result" in paths:
         try:
-            shown = _picture(paths["result"])
+            is_video = one["kind"] == "video"
+            shown = frame_picture(paths["result"], 0) if is_video else _picture(paths["result"])
             pictures = {"result": shown, "plain enlargement (bicubic)": _plain(paths, one, shown)}
+            if is_video:
+                pictures = {f"{name}, frame {one['frame']}": picture for name, picture in pictures.items()}
             if "evidence" in paths:
-                pictures["evidence map"] = _picture(paths["evidence"])
+                pictures |= _evidence(paths["evidence"], one)
             figures = [_figure(name, picture) for name, picture in pictures.items() if picture is not None]
         except (ZssrGanError, OSError) as error:
             figures = [f"<p>{_text(error)}</p>"]
@@ -179,14 +186,23 @@ def _picture(path: Path) -> Picture:
 
 
 def _plain(paths: dict[str, Path], one: results.Facts, shown: Picture) -> Picture | None:
-    """The plain enlargement: the file, or that of the original; of a region none is made here."""
+    """The plain enlargement: the file, or that of the original, its region or its frame."""
     if "plain" in paths:
         return _picture(paths["plain"])
-    if "input" not in paths or one.get("region"):
+    if not one["bicubic"]:
         return None
-    source = _picture(paths["input"])
     size = (shown.pixels.shape[-2], shown.pixels.shape[-1])
-    return quantise(Picture(resize(source.pixels, size).clamp_(0, 1), None, 8, Metadata()))
+    return plain_picture(paths["input"], size, one["region"], one["frame"])
+
+
+def _evidence(path: Path, one: results.Facts) -> dict[str, Picture]:
+    """The sheet of maps; of a fusion its first map alone, in the colours of the page, where bright is doubt."""
+    if one["map"] == "views":
+        return {"evidence map": _picture(path)}
+    unit, text = results.MAPS[one["map"]]
+    shown, limit = map_picture(path, (one["height"], one["width"]), reverse=True)
+    scale = "" if limit is None else f" Brightest: 0 {unit}; darkest: {limit:g} or more."
+    return {f"evidence map: {text}{scale}": shown}
 
 
 def _figure(name: str, picture: Picture) -> str:

@@ -20,6 +20,7 @@ from zssr_gan.web.opened import results_in
 Facts = dict[str, Any]
 
 _HANDED_OVER = ("report", "package")
+_SAID = "sound is left out"  # which `made` says of every video
 _EDITS = {
     "received": "the file {}",
     "track edited": "an edit of the track {}",
@@ -33,6 +34,18 @@ _BLURS = {  # as `summary` of `zssr_gan.degradation.model` has them, which needs
     "defocus": "defocus, a disk with a radius of {radius:.2f} LR pixels",
     "kernel": "a blur kernel that was given",
 }
+
+MAPS = {
+    "views": (
+        "levels of 255",
+        "How far turned and flipped views disagree. Bright: a guess. Dark: consistent with the input, not proven.",
+    ),
+    "frames": (
+        "frames",
+        "How many frames each pixel rests on, in effect. Bright: few, so a guess. Dark: many, not proven.",
+    ),
+}
+"""The evidence maps by what they show: unit, and meaning. Bright is doubt in all of them."""
 
 # Of a file whose content is another than its kind has.
 BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, RecursionError)
@@ -57,7 +70,7 @@ def results(case: Case) -> list[Facts]:
                 "originals": [original.id for original in inputs],
                 "command": commands.get(job) or one["command"],
                 "evidence": "evidence" in one["_paths"],
-                "bicubic": "plain" in one["_paths"] or (one["kind"] == "image" and bool(inputs)),
+                "bicubic": "plain" in one["_paths"] or (one["plain"] and bool(inputs)),
                 "record": _shown(case, path),
             }
             found.append(one)
@@ -156,11 +169,16 @@ def _result(path: Path, content: Facts) -> Facts:
         plain, evidence = output.with_name(f"{stem}_bicubic{output.suffix}"), output.with_name(f"{stem}_evidence.png")
         return one | {
             "kind": "image",
+            "map": "frames",
+            "plain": False,
+            "region": None,
+            "frame": None,
             "inputs": [hashes[content["reference"]], *hashes] if video is None else [video],
             "width": width,
             "height": height,
             "scale": scale_text((content["scale"], content["scale"])),
             "method": "fused" if content["mean"] is None else "fused and learnt",
+            "camera": _camera(content["degradation"]),
             "area": canonical_sha256([content["frames"][content["reference"]].get(key) for key in ("sha256", "box")]),
             **_verdict(content),
             **_of_one_frame(content, label),
@@ -173,17 +191,23 @@ def _result(path: Path, content: Facts) -> Facts:
         paths["evidence"] = path.with_name(Path(content["evidence"]["name"]).name)
     if is_clip and content["lossy"]:
         paths["lossy"] = path.with_name(Path(content["lossy"]["name"]).name)
+    first = content["frames"][0] if is_clip else {"index": None, "field": None, "box": request["region"]}
+    made = f"{len(content['frames'])} frames of the video, without its sound" if is_clip else ""
     return one | {
         "kind": "video" if is_clip else "image",
+        "map": "views",
+        "plain": first["field"] is None,
         "inputs": [content["input"]["sha256"]],
         "width": int(content["output"]["width"]),
         "height": int(content["output"]["height"]),
         "scale": scale_text(request["scale"]),
-        "region": request["region"],
+        "region": first["box"],
+        "frame": first["index"],
         "method": str(request["preset"]),
-        "area": canonical_sha256([content["input"]["sha256"], request["region"]]),
-        "made": "",
-        "notices": [str(text) for text in (*work.get("warnings", ()), *work["notices"])],
+        "camera": _camera(request["degradation"]),
+        "area": canonical_sha256([content["input"]["sha256"], first["index"], first["box"]]),
+        "made": made,
+        "notices": [text for text in map(str, (*work.get("warnings", ()), *work["notices"])) if _SAID not in text],
         "command": str(content.get("command_line", "")),
         "_paths": there(**paths),
     }
@@ -206,10 +230,12 @@ def _verdict(fusion: Facts) -> Facts:
     if not verdict["fuse"]:
         made = "one frame, restored alone: fusing the others with it does not pay"
     if video.get("track_edited"):
-        notices.append("The track was edited after it was written, and is used as it was edited.")
+        moved = [str(frame["index"]) for frame in video.get("track", {}).get("frames", ()) if frame.get("edited")]
+        by_hand = f" Corners set by hand: frames {', '.join(moved)}." if moved else ""
+        notices.append(f"The track was edited after it was written, and is used as it was edited.{by_hand}")
     if without:
         numbers = ", ".join(str(frame.get("index", frame.get("name"))) for frame in without[:20])
-        notices.append(f"Without a part: frames {numbers}{', ...' if len(without) > 20 else ''}; the record says why.")
+        notices.append(f"Frames left out: {numbers}{', ...' if len(without) > 20 else ''}. The record says why.")
     if verdict["fuse"] and (share := fusion["reference_alone"]):
         notices.append(
             f"In {share:.0%} of the region the other frames show something else: the reference counts alone."
@@ -228,6 +254,19 @@ def _assumed(content: Facts) -> str:
         content.get("compression") or (jpeg and f"JPEG compression of quality {jpeg['quality']}"),
     ]
     return "; ".join(filter(None, [", ".join(filter(None, parts)), str(assumed["why"])]))
+
+
+def _camera(assumed: Facts) -> str:
+    """What was taken for the camera's doing, in a few words that tell two results apart."""
+    values = assumed["values"] or {}
+    blur, noise, jpeg = (values.get(name) for name in ("blur", "noise", "jpeg"))
+    size = blur and next((blur[key] for key in ("sigma_major", "length", "radius") if key in blur), None)
+    parts = [
+        blur and ("blur" if size is None else f"blur {size:.2g} px"),
+        noise and f"noise {255 * noise['sigma']:.2g}",
+        jpeg and f"JPEG {jpeg['quality']}",
+    ]
+    return ", ".join(filter(None, parts)) or "no blur, no noise"
 
 
 def _commands(case: Case) -> dict[int | None, str]:

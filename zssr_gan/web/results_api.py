@@ -11,7 +11,6 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from zssr_gan.files import json_keys
 from zssr_gan.web import results, tracks
 from zssr_gan.web.body import Form, body
 from zssr_gan.web.case_folder import Case, CaseError
@@ -25,8 +24,6 @@ _REPORT = {
     "content-security-policy": "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     "frame-ancestors 'none'"
 }
-_VIEWS = "levels of 255", "How far turned and flipped views disagree. Bright: a guess. Dark: consistent, not proven."
-_FRAMES = "frames", "How many frames each pixel rests on, in effect. Dark: few frames, so less certain."
 _LOSSY = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime", ".webm": "video/webm"}
 
 
@@ -68,7 +65,7 @@ async def bicubic(site: Site, request: Request, person: Person) -> Response:
         if plain.suffix.lower() == ".png":
             return await picture(plain)
         return await _made(site, plain, "show_result", "view.png")
-    size = {"width": one["width"], "height": one["height"], "region": one.get("region")}
+    size = {name: one[name] for name in ("width", "height", "region", "frame")}
     name = f"bicubic-{hashlib.sha256(json.dumps(size).encode()).hexdigest()[:16]}.png"
     return await _made(site, _path(one, "input"), "show_bicubic", name, {**size, "name": name})
 
@@ -76,14 +73,15 @@ async def bicubic(site: Site, request: Request, person: Person) -> Response:
 async def evidence(site: Site, request: Request, person: Person) -> Response:
     """GET .../results/R/evidence.png: the first evidence map at the result's size, with its scale in a header."""
     _, one = await _result(site, request, person)
-    path, size = _path(one, "evidence"), {"width": one["width"], "height": one["height"]}
-    name = f"map-{one['width']}x{one['height']}.png"
+    path, reverse = _path(one, "evidence"), one["map"] == "frames"
+    size = {"width": one["width"], "height": one["height"], "reverse": reverse}
+    name = f"map-{one['width']}x{one['height']}{'-reverse' * reverse}.png"
     answer = await _made(site, path, "show_map", name, {**size, "name": name})
     made = await asyncio.to_thread(site.pictures.place, key_of(path), f"{name}.json")
     limit = None if made is None else json.loads(made.read_bytes())["limit"]
-    unit, text = _FRAMES if one["label"] == "fused" or "fusion_version" in json_keys(_path(one, "record")) else _VIEWS
-    scale = {"low": 0, "unit": unit, "text": text} | ({} if limit is None else {"high": limit})
-    answer.headers["x-zssr-gan-scale"] = json.dumps(scale)
+    unit, text = results.MAPS[one["map"]]
+    dark, bright = (limit, 0) if reverse else (0, limit)
+    answer.headers["x-zssr-gan-scale"] = json.dumps({"dark": dark, "bright": bright, "unit": unit, "text": text})
     return answer
 
 

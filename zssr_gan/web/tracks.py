@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from zssr_gan.files import atomic_write, locked, sha256_bytes
@@ -13,24 +14,28 @@ from zssr_gan.web.names import job_number
 from zssr_gan.web.results import BROKEN, Facts, find, there
 
 _LONGEST_NAME = 80
+_EDITED = re.compile(r"-edited-(\d+)$")
 
 
 def tracks(case: Case) -> list[Facts]:
     """The tracks, by the numbers of their jobs; edited ones follow the track that they were made of."""
-    by_hash, names, found = {one.sha256: one.id for one in reversed(case.originals())}, _names(case), list[Facts]()
+    originals, names = {one.sha256: one for one in reversed(case.originals())}, _names(case)
+    found = list[Facts]()
     for path in sorted((case.folder / "tracks").glob("*.json"), key=lambda path: (job_number(path), path.stem)):
         try:
             content = json.loads(path.read_bytes())
-            used = sum(frame["status"] == "tracked" for frame in content["frames"])
+            original, frames = originals.get(content["sha256"]), content["frames"]
+            used = sum(frame["status"] == "tracked" for frame in frames)
             found.append(
                 {
                     "id": path.stem,
-                    "name": names.get(path.stem, path.stem),
-                    "original": by_hash.get(content["sha256"]),
+                    "name": names.get(path.stem) or _unnamed(path.stem, original.name if original else ""),
+                    "original": original.id if original else None,
                     "region": [int(side) for side in content["region"]],
                     "reference": int(content["reference"]),
                     "tracked": used,
-                    "lost": len(content["frames"]) - used,
+                    "lost": len(frames) - used,
+                    "edited": [int(frame["index"]) for frame in frames if frame.get("edited")],
                     "ended": [str(why) for why in content["ended"]],
                     "_paths": there(record=path, sheet=path.with_suffix(".png")),
                 }
@@ -56,7 +61,7 @@ def edit_track(case: Case, name: str, frames: list[Mapping[str, Any]], user: str
     with locked(case.folder / LOCK):
         path = find(tracks(case), name, "track")["_paths"]["record"]
         data = _edited(json.loads(path.read_bytes()), name, frames)
-        base = re.sub(r"-edited-\d+$", "", name)
+        base = _EDITED.sub("", name)
         targets = (path.with_name(f"{base}-edited-{number}.json") for number in itertools.count(1))
         target = next(one for one in targets if not one.exists())
         atomic_write(target, data)
@@ -72,13 +77,9 @@ def _edited(content: Facts, name: str, frames: list[Mapping[str, Any]]) -> bytes
         if (frame := own.get(edit.get("index"))) is None:
             raise CaseError(f"the track {name} has no frame {edit.get('index')}")
         if (corners := edit.get("corners")) is not None:
-            # Marked by hand: the figures are of the place where it was found.
-            frame |= {
-                "corners": _corners(corners, frame["index"]),
-                "error_px": None,
-                "backward_px": None,
-                "correlation": None,
-            }
+            # The figures are of the place where it was found.
+            frame |= {"corners": _corners(corners, frame["index"]), "edited": True}
+            frame |= {"error_px": None, "backward_px": None, "correlation": None}
         if (status := edit.get("status")) is not None:
             frame["status"] = " ".join(str(status).split())[:200] or "left out"
     lines = ",\n".join(f"  {json.dumps(frame)}" for frame in content.pop("frames"))
@@ -94,6 +95,17 @@ def name_track(case: Case, track: str, name: str, user: str) -> Facts:
         raise CaseError(f"the name of a track has 1 to {_LONGEST_NAME} characters that can be printed; type one")
     log.append(case.folder, user, "track named", track=track, name=name)
     return find(tracks(case), track, "track")
+
+
+def _unnamed(stem: str, video: str) -> str:
+    """A track that nobody named: by its job, its video, and how often it was edited."""
+    edited, number = _EDITED.search(stem), job_number(Path(stem))
+    parts = [
+        f"Track {number}" if number else stem,
+        f"of {video}" if video else "",
+        f"(edit {edited[1]})" if edited else "",
+    ]
+    return " ".join(filter(None, parts))
 
 
 def _names(case: Case) -> dict[str, str]:

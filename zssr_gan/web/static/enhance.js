@@ -19,7 +19,7 @@ function sources() {
   if (picked.length) found.push({ id: "pictures", kind: picked.length === 1 ? "image" : "folder", title: picked.length === 1 ? picked[0].name : count(picked.length, "picture"), text: "as chosen under Files", body: { kind: "enhance", originals: picked.map((one) => one.id) } });
   const alike = new Set(picked.map((one) => `${one.width} ${one.height}`)).size === 1;
   if (picked.length > 1 && alike) found.push({ id: "burst", kind: "track", title: `${count(picked.length, "picture")} as one burst`, text: "one scene, cut alike: fused into one picture", body: { kind: "fuse", originals: picked.map((one) => one.id), options: { reference: picked[0].id } } });
-  for (const track of open.tracks) found.push({ id: `track ${track.id}`, kind: "track", title: `Track ${track.name}`, text: `${count(track.tracked, "frame")} fused into one picture`, body: { kind: "fuse", originals: [track.original], options: { track: track.id } } });
+  for (const track of open.tracks) found.push({ id: `track ${track.id}`, kind: "track", title: track.name, text: `${count(track.tracked, "frame")} fused into one picture`, body: { kind: "fuse", originals: [track.original], options: { track: track.id } } });
   for (const video of open.originals.filter(isVideo)) found.push({ id: `video ${video.id}`, kind: "video", title: video.name, text: `every frame${video.frames ? ` (${video.frames})` : ""}: a video out of a video`, body: { kind: "video", originals: [video.id] } });
   return found;
 }

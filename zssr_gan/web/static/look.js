@@ -21,9 +21,8 @@ export function show(root, [asked]) {
   function sides(one) {
     const same = results().filter((other) => other.id !== one.id && other.area === one.area);
     return [
-      ...(one.bicubic ? [{ key: "plain", title: "plain enlargement", url: plainUrl(one), label: null }] : []),
-      { key: one.id, title: name(one), url: viewUrl(one), label: one.label, tag: one.tag },
-      ...same.map((other) => ({ key: other.id, title: name(other), url: viewUrl(other), label: other.label, tag: other.tag })),
+      ...(one.bicubic ? [{ key: "plain", title: one.kind === "video" ? `plain enlargement, frame ${one.frame}` : "plain enlargement", url: plainUrl(one), label: null }] : []),
+      ...[one, ...same].map((each) => ({ key: each.id, title: name(each), made: made(each), url: viewUrl(each), label: each.label, tag: each.tag })),
     ];
   }
 
@@ -35,9 +34,9 @@ export function show(root, [asked]) {
     view = null;
     if (!one) return draw();
     view = viewer({ width: one.width, height: one.height, title: name(one), sides: sides(one), result: one.id, evidence: one.evidence ? caseUrl(state.open.id, "results", one.id, "evidence.png") : null });
-    const film = one.lossy ? h("video", { class: "film", controls: true, preload: "metadata", src: caseUrl(state.open.id, "results", one.id, "lossy"), "aria-label": `${name(one)}, a lossy copy for looking` }) : null;
-    const words = one.kind === "video" ? h("p", { class: "quiet" }, `${film ? "Above: a lossy copy, to be played. " : ""}Below: the first frame of the result, without loss. A video has no plain enlargement here: compare it with the original.`) : null;
-    place.replaceChildren(...[film, words, view.node].filter(Boolean));
+    const film = one.lossy ? h("figure", { class: "film" }, h("figcaption", { class: "tags" }, h("span", {}, badge(one.label, one.tag), "lossy copy, to be played: it hides detail, and adds errors of its own")), h("video", { controls: true, preload: "metadata", src: caseUrl(state.open.id, "results", one.id, "lossy"), "aria-label": `${name(one)}, a lossy copy` })) : null;
+    const still = one.kind === "video" ? h("p", {}, h("strong", {}, `Frame ${one.frame} of the video`), ", without loss", one.bicubic ? ", beside its plain enlargement:" : ". There is no plain enlargement of fields, or of a video that is not in this case.") : null;
+    place.replaceChildren(...[film, still, view.node].filter(Boolean));
     drawAbout(one);
     draw();
     view.fit(); // when it is seen, and has a width
@@ -75,10 +74,10 @@ export function show(root, [asked]) {
 
   function draw() {
     const all = results(), at = all.findIndex((one) => one.id === open);
-    title.textContent = open ? name(all[at] ?? all[0]) : "Look";
+    title.replaceChildren(...(open ? [(all[at] ?? all[0]).name, h("span", { class: "quiet block" }, made(all[at] ?? all[0]))] : ["Look"]));
     empty.hidden = all.length > 0 || coming.children.length > 0;
     redraw(empty, "No result yet. ", link("Enhance a picture", step("enhance")), ", and it appears here.");
-    redraw(list, all.length > 1 ? all.map((one) => h("li", {}, h("a", { href: step("look", one.id), "aria-current": one.id === open ? "true" : null }, h("img", { src: viewUrl(one), alt: "", loading: "lazy" }), h("span", {}, name(one)), badge(one.label, one.tag)))) : null);
+    redraw(list, all.length > 1 ? all.map((one) => h("li", {}, h("a", { href: step("look", one.id), "aria-current": one.id === open ? "true" : null }, h("img", { src: viewUrl(one), alt: "", loading: "lazy" }), h("span", {}, made(one)), badge(one.label, one.tag), h("span", { class: "quiet" }, one.name)))) : null);
     about.hidden = place.hidden = !open;
   }
 
@@ -119,8 +118,11 @@ export function show(root, [asked]) {
   };
 }
 
-/** A result as lists name it: other methods make results of the same file name. */
+/** What tells results of one picture apart: the job, the method, what was taken for the camera's doing. */
+function made(one) {
+  return [one.job ? `job ${one.job}` : null, one.method, one.name.includes(`x${one.scale}`) ? null : `× ${one.scale}`, one.camera].filter(Boolean).join(" · ");
+}
+
 function name(one) {
-  const scale = one.scale && !one.name.includes(`x${one.scale}`) ? ` × ${one.scale}` : "";
-  return `${one.name}${scale} · ${[one.method, one.job ? `job ${one.job}` : null].filter(Boolean).join(", ")}`;
+  return `${made(one)} · ${one.name}`;
 }

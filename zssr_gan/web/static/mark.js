@@ -1,6 +1,6 @@
 // Step 3: mark a face or a plate in a video, follow it, and mend what was followed.
 import { caseUrl, get, post, put } from "./api.js";
-import { attempt, button, h, link, notice, redraw } from "./dom.js";
+import { attempt, button, dialog, h, link, notice, redraw } from "./dom.js";
 import { step } from "./case.js";
 import { count, duration, seconds, time } from "./format.js";
 import { jobCard } from "./queue.js";
@@ -19,13 +19,14 @@ export function show(root, [asked]) {
     return {};
   }
   let frames = [], all = false, at = 0, track = null, edits = new Map(), wrong = null, gone = false, tracksSeen = new Set(state.open.tracks.map((one) => one.id));
-  const picture = stage(moved);
+  const times = h("output", { "aria-live": "polite" }, "1 ×");
+  const shown = (factor) => { times.textContent = `${Number(factor.toFixed(1))} ×`; };
+  const picture = stage(moved, shown);
   const scrub = h("input", { type: "range", min: "0", max: "0", step: "1", value: "0", class: "scrub", "aria-label": "Frame", oninput: () => go(Number(scrub.value)) });
   const strip = h("div", { class: "strip", role: "group", "aria-label": "Frames of the track" });
   const told = h("p", { class: "frame-facts" }), tools = h("div", { class: "tools" }), list = h("div", { class: "track-list" });
 
-  const times = h("output", { "aria-live": "polite" }, "1 ×");
-  const zoom = (by) => { times.textContent = `${picture.zoom(by)} ×`; };
+  const zoom = (by) => shown(picture.zoom(by));
 
   const frameUrl = (index) => caseUrl(state.open.id, "originals", video.id, "frames", `${index}.png`);
 
@@ -82,13 +83,13 @@ export function show(root, [asked]) {
   function status() {
     if (!track) return "";
     const here = frameOfTrack();
-    return here ? ` · ${here.status === "tracked" ? "used" : `not used: ${here.status}`}` : " · not in the track";
+    return here ? ` · ${here.status === "tracked" ? "used" : `not used: ${here.status}`}${here.edited ? " · corners set by hand" : ""}` : " · not in the track";
   }
 
   function moved(points) {
     if (track) {
-      edits.set(at, { ...frameOfTrack(), corners: points });
-      strip.querySelector(`[data-index="${at}"]`)?.classList.add("edited");
+      edit({ ...frameOfTrack(), corners: points, edited: true });
+      strip.querySelector(`[data-index="${at}"]`)?.classList.toggle("edited", edits.has(at));
     }
     drawTools();
   }
@@ -96,11 +97,17 @@ export function show(root, [asked]) {
   function leaveOut() {
     const here = frameOfTrack();
     if (!here) return;
-    const before = found(at), left = { ...here, status: here.status !== "tracked" ? "tracked" : before.status === "tracked" ? "left out by hand" : before.status };
-    if (left.status === before.status && same(left.corners, before.corners)) edits.delete(at);
-    else edits.set(at, left);
+    const before = found(at);
+    edit({ ...here, status: here.status !== "tracked" ? "tracked" : before.status === "tracked" ? "left out by hand" : before.status });
     drawStrip();
     go(at);
+  }
+
+  /** Note how this frame is to be; what is as the file has it is no edit. */
+  function edit(here) {
+    const before = found(at);
+    if (here.status === before.status && same(here.corners, before.corners)) edits.delete(at);
+    else edits.set(at, here);
   }
 
   const save = () => attempt(async () => {
@@ -147,7 +154,7 @@ export function show(root, [asked]) {
       h("h2", {}, "Mark it in one frame"),
       h("p", { class: "quiet" }, mode === "rectangle" ? "Go to the frame that shows it best, and draw a rectangle around the face: tight, without the background." : "Go to the frame that shows it best, and click the four corners of the plate."),
       h("div", { class: "row", role: "radiogroup", "aria-label": "Shape" }, [["rectangle", "Rectangle (face)"], ["corners", "Four corners (plate)"]].map(([name, text]) => h("label", { class: "check" }, h("input", { type: "radio", name: "shape", value: name, checked: mode === name, onchange: () => { picture.set({ mode: name, points: [] }); drawTools(); } }), text))),
-      mode === "rectangle" ? h("div", { class: "numbers" }, ["Left", "Top", "Width", "Height"].map((name, index) => h("label", {}, name, h("input", { type: "number", min: index < 2 ? "0" : "4", inputmode: "numeric", "aria-label": `${name}, pixels`, value: box ? String(box[index]) : "", onchange: typed }))), h("span", { class: "quiet" }, "px")) : h("p", { class: "quiet" }, `${points.length} of 4 corners`),
+      mode === "rectangle" ? h("div", { class: "numbers" }, ["Left", "Top", "Width", "Height"].map((name, index) => h("label", {}, name, h("input", { type: "number", min: index < 2 ? "0" : "12", inputmode: "numeric", "aria-label": `${name}, pixels`, value: box ? String(box[index]) : "", onchange: typed }))), h("span", { class: "quiet" }, "px")) : h("p", { class: "quiet" }, `${points.length} of 4 corners`),
       points.length ? button("Draw it again", () => { picture.set({ points: [] }); drawTools(); }, { class: "small" }) : null,
       mode === "corners" && points.length < 4 ? button("Put four corners in the middle", middle, { class: "small" }) : null,
       button("Follow it through the video", follow, { class: "primary", disabled: !ready }));
@@ -169,15 +176,26 @@ export function show(root, [asked]) {
   function mending() {
     const here = frameOfTrack(), used = track.frames.filter((one) => frameOfTrack(one.index).status === "tracked").length;
     return [
-      h("h2", {}, "Mend the track"),
+      h("h2", {}, name()),
       h("p", {}, `${used} of ${count(track.frames.length, "frame")} used. `, h("span", { class: "quiet" }, `Backwards it ends because ${track.ended?.[0] ?? "it was stopped"}; forwards because ${track.ended?.[1] ?? "it was stopped"}.`)),
       h("p", { class: "quiet" }, "Go through the frames. Drag a corner that is off; leave out frames that show something else."),
       here ? h("label", { class: "check" }, h("input", { type: "checkbox", checked: here.status === "tracked", onchange: leaveOut }), `Use frame ${at} (X)`) : h("p", { class: "quiet" }, "This frame is not in the track."),
-      here?.error_px ? h("p", { class: "quiet" }, `standard error ${here.error_px.toFixed(3)} px, correlation ${(here.correlation ?? 1).toFixed(3)}`) : null,
+      here?.edited ? h("p", { class: "quiet" }, "Corners set by hand: no standard error is known of them.") : here?.error_px ? h("p", { class: "quiet" }, `standard error ${here.error_px.toFixed(3)} px, correlation ${(here.correlation ?? 1).toFixed(3)}`) : null,
       edits.size ? h("div", { class: "row" }, button(`Save ${count(edits.size, "changed frame")}`, save, { class: "primary" }), button("Undo all", () => { edits.clear(); drawStrip(); go(at); })) : null,
       edits.size ? null : link("Fuse these frames into one picture", step("enhance"), { class: "button primary", onclick: () => { choice.source = `track ${track.id}`; choice.method = null; } }),
-      button("Mark something else", markNew, { class: "small" }),
+      h("div", { class: "row" }, button("Name it…", rename, { class: "small" }), button("Mark something else", markNew, { class: "small" })),
     ];
+  }
+
+  const name = () => state.open.tracks.find((one) => one.id === track.id)?.name ?? track.name;
+
+  function rename() {
+    const { id } = track;
+    dialog("Name the track", h("label", {}, "Who or what it shows", h("input", { name: "name", value: name(), required: true, maxlength: "80" })), { label: "Save", action: async (given) => {
+      await put(caseUrl(state.open.id, "tracks", id, "name"), { name: given.get("name") });
+      await refresh();
+      draw();
+    } });
   }
 
   function drawStrip() {
@@ -191,7 +209,13 @@ export function show(root, [asked]) {
     const own = state.open.tracks.filter((one) => one.original === video.id);
     const jobs = jobsOf(state.open.id).filter((job) => job.kind === "track" && ["queued", "running", "failed"].includes(job.state)).slice(-2);
     redraw(list, jobs.map((job) => jobCard(job, { preview: true })),
-      own.length ? [h("h2", {}, "Tracks"), h("ul", { class: "plain" }, own.map((one) => h("li", {}, button([h("strong", {}, one.name), h("span", { class: "quiet block" }, `${one.region[2]} × ${one.region[3]} px at ${one.region[0]}, ${one.region[1]} of frame ${one.reference} · ${one.tracked} used, ${one.lost} not`)], () => attempt(async () => { await openTrack(one.id); go(track.reference); draw(); }), { class: "pick", "aria-pressed": String(track?.id === one.id) }))))] : null);
+      own.length ? [h("h2", {}, "Tracks"), h("ul", { class: "plain" }, own.map((one) => h("li", {}, button([crop(one), h("span", {}, h("strong", {}, one.name), h("span", { class: "quiet block" }, `${one.region[2]} × ${one.region[3]} px of frame ${one.reference} · ${one.tracked} used, ${one.lost} not${one.edited.length ? `, ${one.edited.length} set by hand` : ""}`))], () => attempt(async () => { await openTrack(one.id); go(track.reference); draw(); }), { class: "pick", "aria-pressed": String(track?.id === one.id) }))))] : null);
+  }
+
+  /** The region of a track in the frame in which it was marked. */
+  function crop(one) {
+    const [left, top, width, height] = one.region, scale = 48 / Math.max(width, height);
+    return h("span", { class: "crop", "aria-hidden": "true", style: { "background-image": `url("${frameUrl(one.reference)}")`, "background-size": `${video.width * scale}px ${video.height * scale}px`, "background-position": `${-left * scale}px ${-top * scale}px`, width: `${width * scale}px`, height: `${height * scale}px` } });
   }
 
   function draw() {
@@ -209,7 +233,10 @@ export function show(root, [asked]) {
   load();
 
   return {
-    leave() { gone = true; },
+    leave() {
+      gone = true;
+      picture.leave();
+    },
     key(event) {
       const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (event.key.toLowerCase() === "x" && track) leaveOut();

@@ -18,16 +18,18 @@ export function region(points, width, height) {
 const NAMES = ["upper left", "upper right", "lower right", "lower left"];
 
 /**
- * The stage. `shape.mode` is "rectangle", "corners" (both drawn anew) or "fixed" (the corners of a track, which can be moved);
+ * The stage; `onzoom(times)` is called when fingers made it larger or smaller. `shape.mode` is "rectangle", "corners" (both drawn anew) or "fixed" (the corners of a track, which can be moved);
  * `onchange(points)` is called with every change that a person makes.
  */
-export function stage(onchange) {
+export function stage(onchange, onzoom) {
   const shape = { mode: "rectangle", points: [], style: "marked" };
   let width = 1, height = 1, grip = null, factor = 1;
   const image = h("img", { alt: "", draggable: "false", onload: () => come(""), onerror: () => come("This frame cannot be shown.") });
   const polygon = h("polygon", { class: "shape" });
   const overlay = h("svg", { "aria-hidden": "true" }, polygon);
   const handles = [0, 1, 2, 3].map((index) => h("button", { type: "button", class: "handle-corner", hidden: true, "aria-label": `${NAMES[index]} corner`, onkeydown: (event) => nudge(event, index) }));
+  const fingers = new Map(); // of touches: where each is
+  let space = false, begun = []; // whether Space is held; the shape before the first finger or the mouse came
   const node = h("div", { class: "frame-stage", onpointerdown: press, onpointermove: move, onpointerup: release, onpointercancel: release }, image, overlay, handles);
 
   /** Until the picture of a frame has come nothing can be drawn on it: the one before is still seen. */
@@ -59,7 +61,34 @@ export function stage(onchange) {
     return [clamp(((event.clientX - box.x) / box.width) * width, 0, width), clamp(((event.clientY - box.y) / box.height) * height, 0, height)];
   }
 
+  /** Move the enlarged picture by so many pixels of the screen. */
+  function pan(right, down) {
+    node.parentNode.scrollBy(right, down);
+  }
+
+  /** The middle of the fingers, and how far apart they are. */
+  function touch() {
+    const [[x, y], [u, v]] = [...fingers.values()];
+    return { x: (x + u) / 2, y: (y + v) / 2, apart: Math.max(1, Math.hypot(x - u, y - v)), factor };
+  }
+
   function press(event) {
+    if (event.pointerType === "touch") {
+      fingers.set(event.pointerId, [event.clientX, event.clientY]);
+      if (fingers.size > 2) return;
+      if (fingers.size === 2) { // what the first finger began is taken back
+        grip = { kind: "fingers", ...touch() };
+        if (shape.points === begun) return;
+        shape.points = begun;
+        return change();
+      }
+    }
+    begun = shape.points;
+    if (event.button === 1 || (space && event.button === 0)) {
+      grip = { kind: "pan" };
+      node.setPointerCapture(event.pointerId);
+      return event.preventDefault();
+    }
     if (event.button !== 0 || node.classList.contains("coming")) return;
     const at = place(event), corner = handles.indexOf(event.target);
     if (corner >= 0) grip = { kind: "corner", corner };
@@ -80,7 +109,16 @@ export function stage(onchange) {
   }
 
   function move(event) {
+    if (fingers.has(event.pointerId)) fingers.set(event.pointerId, [event.clientX, event.clientY]);
     if (grip === null) return;
+    if (grip.kind === "pan") return pan(-event.movementX, -event.movementY);
+    if (grip.kind === "fingers") {
+      if (fingers.size < 2) return;
+      const { x, y, apart } = touch();
+      pan(grip.x - x, grip.y - y);
+      grip = { ...grip, x, y };
+      return onzoom(resize((grip.factor * apart) / grip.apart, x, y));
+    }
     const at = place(event);
     if (grip.kind === "corner") moveCorner(grip.corner, at);
     if (grip.kind === "new") shape.points = rectangle(region([grip.at, at], width, height));
@@ -88,7 +126,9 @@ export function stage(onchange) {
     change();
   }
 
-  function release() {
+  function release(event) {
+    fingers.delete(event.pointerId);
+    if (grip?.kind === "fingers" && fingers.size) return; // the other finger draws nothing
     if (grip?.kind === "new" && shape.points.length === 4) {
       const [, , wide, high] = region(shape.points, width, height);
       if (wide < 4 || high < 4) shape.points = []; // a click draws nothing
@@ -128,9 +168,43 @@ export function stage(onchange) {
     change();
   }
 
+  /** Show it so many times as large as it fits; what is at a place of the screen stays there. */
+  function resize(times, x, y) {
+    const pane = node.parentNode, before = node.getBoundingClientRect();
+    const across = (x - before.x) / before.width, down = (y - before.y) / before.height;
+    factor = clamp(times, 1, 16);
+    node.style.setProperty("--zoom", String(factor));
+    const box = node.getBoundingClientRect();
+    pane.scrollBy(box.x + across * box.width - x, box.y + down * box.height - y);
+    return factor;
+  }
+
+  const keyDown = (event) => {
+    if (event.key === " " && node.matches(":hover")) {
+      space = true;
+      node.classList.add("pans");
+      event.preventDefault(); // no button is pressed by it, and the page does not scroll
+    }
+    const by = event.altKey && { ArrowLeft: [-80, 0], ArrowRight: [80, 0], ArrowUp: [0, -80], ArrowDown: [0, 80] }[event.key];
+    if (!by || factor === 1) return;
+    pan(...by);
+    event.preventDefault(); // the browser would leave the page
+  };
+  const keyUp = (event) => {
+    if (event.key !== " ") return;
+    space = false;
+    node.classList.remove("pans");
+  };
+  addEventListener("keydown", keyDown);
+  addEventListener("keyup", keyUp);
+
   return {
     node,
     shape,
+    leave() {
+      removeEventListener("keydown", keyDown);
+      removeEventListener("keyup", keyUp);
+    },
     /** Show a frame. */
     show(url, text, wide, high) {
       [width, height] = [wide, high];
@@ -143,13 +217,15 @@ export function stage(onchange) {
       image.alt = text;
       draw();
     },
-    /** Show it larger or smaller, around the shape; returns how many times as large as it fits. */
+    /** Show it larger or smaller: around the shape at first, then around what is in the middle; returns how large. */
     zoom(by) {
-      factor = clamp(factor * by, 1, 16);
-      node.style.setProperty("--zoom", String(factor));
-      const pane = node.parentNode, box = node.getBoundingClientRect();
-      const [x, y] = shape.points.length ? shape.points.reduce(([a, b], [c, d]) => [a + c / shape.points.length, b + d / shape.points.length], [0, 0]) : [width / 2, height / 2];
-      pane.scrollTo((x / width) * box.width - pane.clientWidth / 2, (y / height) * box.height - pane.clientHeight / 2);
+      const middle = () => { const pane = node.parentNode.getBoundingClientRect(); return [pane.x + pane.width / 2, pane.y + pane.height / 2]; };
+      if (factor > 1 || !shape.points.length) return resize(factor * by, ...middle());
+      const box = image.getBoundingClientRect();
+      const [x, y] = [0, 1].map((axis) => shape.points.reduce((sum, point) => sum + point[axis] / shape.points.length, 0));
+      const at = [box.x + (x / width) * box.width, box.y + (y / height) * box.height];
+      resize(factor * by, ...at);
+      pan(at[0] - middle()[0], at[1] - middle()[1]);
       return factor;
     },
     /** Set the shape; nobody is told. */

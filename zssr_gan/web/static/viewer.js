@@ -6,7 +6,7 @@ const MODES = [["slider", "Slider", "s"], ["blink", "Blink", "b"], ["side", "Sid
 const ZOOMS = [0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
 const BLINK = 700; // milliseconds each picture is shown
 
-/** The viewer of a result; `sides` are `{key, title, url, label}`, the first of them the plain enlargement if there is one. */
+/** The viewer of a result; `sides` are `{key, title, made, url, label}`, the first of them the plain enlargement if there is one. */
 export function viewer({ width, height, title, sides, result, evidence }) {
   let mode = "slider", zoom = 1, fitted = true, left = sides[0], right = sides.find((one) => one.key === result) ?? sides[0], timer = null, blinking = false, meaning = "";
   const under = h("img", { class: "under", draggable: "false" }), over = h("img", { class: "over", alt: "", draggable: "false" }), map = h("img", { class: "map", alt: "", draggable: "false" }), plain = h("img", { class: "plain-over", alt: "", draggable: "false" });
@@ -59,12 +59,12 @@ export function viewer({ width, height, title, sides, result, evidence }) {
   }
 
   function tags() {
-    const tag = (one) => (one.label ? [badge(one.label, one.tag)] : ["plain enlargement"]);
+    const tag = (one) => (one.key === "plain" ? [one.title] : [badge(one.label, one.tag), ` ${one.made}`]);
     const shown = { slider: [left, right], blink: [node.classList.contains("blinked") ? left : right, null], side: [left, null], evidence: [right, null], single: [right, null] }[mode];
     const plainly = node.classList.contains("plainly");
-    leftTag.replaceChildren(...tag(plainly ? { label: null } : shown[0]), mode === "evidence" && !plainly ? h("span", {}, ` evidence map: ${meaning}`) : "");
+    leftTag.replaceChildren(...tag(plainly ? sides[0] : shown[0]), mode === "evidence" && !plainly ? h("span", {}, ` · evidence map: ${meaning}`) : "");
     rightTag.replaceChildren(...(shown[1] && !plainly ? tag(shown[1]) : []));
-    secondTag.replaceChildren(...tag(plainly ? { label: null } : right));
+    secondTag.replaceChildren(...tag(plainly ? sides[0] : right));
   }
 
   function pick(side, key) {
@@ -117,9 +117,10 @@ export function viewer({ width, height, title, sides, result, evidence }) {
       if (!answer.ok) throw new Error((await answer.json()).error);
       map.src = evidence;
       const found = JSON.parse(answer.headers.get("X-Zssr-Gan-Scale") ?? "{}");
-      meaning = (found.text ?? "").split(". ").slice(1).join(". ").toLowerCase() || "bright is a guess";
+      meaning = (found.text ?? "").split(". ").slice(1).join("; ").toLowerCase();
       tags();
-      scale.replaceChildren(...(found.high === undefined ? [] : [h("span", {}, `${found.low ?? 0}`), h("span", { class: "ramp", "aria-hidden": "true" }), h("span", {}, `${Number(found.high).toFixed(1)} ${found.unit ?? "levels of 255"}`)]), h("span", { class: "quiet" }, found.text ?? "Bright: a guess. Dark: consistent with the input, not proven."));
+      const known = found.dark !== null && found.bright !== null;
+      scale.replaceChildren(...(known ? [h("span", {}, `${found.dark}`), h("span", { class: "ramp", "aria-hidden": "true" }), h("span", {}, `${found.bright} ${found.unit}`)] : []), h("span", { class: "quiet" }, found.text));
     } catch (error) {
       scale.replaceChildren(h("span", { class: "wrong" }, `The map cannot be shown: ${error.message}`));
     }
