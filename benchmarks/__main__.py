@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.speed_parts import SPEEDS
+
 
 def main() -> int:
     """Run every benchmark in a process of its own, so that none warms or fills the memory of the next."""
@@ -18,10 +20,16 @@ def main() -> int:
     set5, faces = str(args.data / "set5"), str(args.data / "faces")
     groups = {
         "speed": [
-            ["benchmarks.step_speed"],
-            ["benchmarks.fleet_speed"],
+            [
+                "benchmarks.gpu_table",
+                "--device",
+                "cpu",
+                "--budget",
+                "900",
+                "--only",
+                f"machine,{','.join(SPEEDS)},fleets,stage1",
+            ],
             ["benchmarks.training_step"],
-            ["benchmarks.evaluation_speed"],
         ],
         "set5": [
             ["benchmarks.definitions", set5],
@@ -37,12 +45,11 @@ def main() -> int:
             ["benchmarks.quality", faces, "--truth-side", "64", "--shared", "--seeds", "0,1,2"],
         ],
         "blind": [
-            ["benchmarks.blind", faces],
-            ["benchmarks.blind", faces, "--groups", "12", "--seed", "1", "--estimate-only"],
-            ["benchmarks.shapes", faces],
-            ["benchmarks.shapes", faces, "--estimate-only", "--sharp"],
-            ["benchmarks.cameras", faces],
-            ["benchmarks.photographs", set5],
+            ["benchmarks.blind", faces, "--size", "100"],
+            ["benchmarks.blind", faces, "--size", "100", "--groups", "12", "--seed", "1", "--estimate-only"],
+            ["benchmarks.blind", faces, "--sets", "shapes,three,motions"],
+            ["benchmarks.blind", faces, "--sets", "plain,one", "--estimate-only"],
+            ["benchmarks.blind", set5, "--sets", "photographs"],
             ["benchmarks.crops", str(args.data)],
             ["benchmarks.compressed", str(args.data)],
             ["benchmarks.compressed", str(args.data), "--groups", "V23I,V28I,V28P,HV28P,V33P"],

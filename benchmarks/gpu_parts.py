@@ -7,50 +7,47 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
 
 from benchmarks.gpu_rows import BICUBIC, BLUR, SET, Table, faces, fleet_of, images_of, off
-from benchmarks.training_step import crops
+from benchmarks.training_step import STEPS_OF_THE_PAPER, measure
 from zssr_gan.degradation.operators import Downscale, back_project
 from zssr_gan.devices import RunOptions, machine
 from zssr_gan.imaging.resize import resize
-from zssr_gan.networks.pretrained import vgg
-from zssr_gan.networks.registry import mediator_options
 from zssr_gan.networks.zssr import Batched, Grouped
 from zssr_gan.ops.chain import kernels_match_torch, kernels_usable
 from zssr_gan.provenance import CaseImage
 from zssr_gan.seeds import normal, uniform
 from zssr_gan.settings.run import load_run
 from zssr_gan.settings.zeroshot import load_preset
-from zssr_gan.training.loop import Loop
-from zssr_gan.training.sampling import StepBatch
-from zssr_gan.training.state import Schedule
 from zssr_gan.zeroshot.scheduler import run_jobs
 from zssr_gan.zeroshot.shared import learn_shared
 from zssr_gan.zeroshot.steps import fleet_capacity
 from zssr_gan.zeroshot.upscale import upscale
 
 ROOT = Path(__file__).parents[1]
-STEPS_OF_THE_PAPER = {"discriminator": 560_000, "generator": 240_000}
-"""Of 50 images each, in 2,000 epochs."""
 
 
 def show_machine(table: Table) -> None:
     """Versions, and the device's ceilings."""
     table.add("torch, CUDA, cuDNN", f"{torch.__version__}, {torch.version.cuda}, {torch.backends.cudnn.version()}")
-    if table.device.type != "cuda" or table.tiny:
+    if table.tiny:
         return
-    facts = torch.cuda.get_device_properties(table.device)
-    memory = f"{facts.multi_processor_count} SMs, {facts.total_memory / 2**30:.0f} GiB"
-    table.add("device", facts.name, "", memory)
-    a, b = torch.empty(2, 2**31, dtype=torch.uint8, device=table.device)
-    table.add("copy, bytes read and written", 2 * a.numel() / table.timed(lambda: b.copy_(a)) / 1e12, "TB/s")
+    if table.device.type == "cuda":
+        facts = torch.cuda.get_device_properties(table.device)
+        memory = f"{facts.multi_processor_count} SMs, {facts.total_memory / 2**30:.0f} GiB"
+        table.add("device", facts.name, "", memory)
+        a, b = torch.empty(2, 2**31, dtype=torch.uint8, device=table.device)
+        table.add("copy, bytes read and written", 2 * a.numel() / table.timed(lambda: b.copy_(a)) / 1e12, "TB/s")
+    side = 8192 if table.device.type == "cuda" else 2048
     for dtype, name in ((torch.bfloat16, "bf16"), (torch.float32, "fp32")):
-        x = torch.randn(8192, 8192, device=table.device).to(dtype)
-        taken = table.timed(partial(torch.matmul, x, x))
-        table.add(f"matrix product, 8192^3, {name}", 2 * 8192**3 / taken / 1e12, "TFLOP/s")
+        with table.machine(name):
+            x = torch.randn(side, side, device=table.device).to(dtype)
+            taken = table.timed(partial(torch.matmul, x, x))
+        table.add(f"matrix product, {side}^3, {name}", 2 * side**3 / taken / 1e12, "TFLOP/s")
 
 
 def show_right(table: Table) -> None:
@@ -63,7 +60,7 @@ def show_right(table: Table) -> None:
     draws = torch.Generator().manual_seed(0)
     x, w = torch.randn(3, 2, 64, 16, 16, generator=draws), torch.randn(3, 64, 64, 3, 3, generator=draws) / 24
     exact = torch.stack([torch.conv2d(a.double(), b.double(), padding=1) for a, b in zip(x, w, strict=True)])
-    with machine(RunOptions(str(table.device), "fp32")):
+    with table.machine("fp32"):
         for way in (Grouped(3), Batched()):
             made = way.leave(way.convolve(way.enter(x.to(table.device)), w.to(table.device), None))
             table.add(f"{type(way).__name__} product in fp32", off(made, exact), "", "wanted: < 1e-6 (TF32: 3e-4)")
@@ -84,7 +81,7 @@ def show_right(table: Table) -> None:
     with machine(RunOptions("cpu", "fp32")) as used:
         exact = torch.stack(images_of(few, "fast", used, len(few), iterations))
     for precision, decibels in (("fp32", 60), ("bf16", 45)):
-        with machine(RunOptions(str(table.device), precision)) as used:
+        with table.machine(precision) as used:
             made = torch.stack(images_of(few, "fast", used, 16, iterations))
         least = -10 * math.log10(max(1e-12, float((made - exact).square().flatten(1).mean(1).max())))
         table.add(
@@ -103,7 +100,7 @@ def show_repeats(table: Table) -> None:
     """The same work twice: are the bytes the same?"""
     for precision in ("bf16", "fp32"):
         weights = []
-        with machine(RunOptions(str(table.device), precision)) as used:
+        with table.machine(precision) as used:
             for _ in range(2):
                 fleet = fleet_of(4, used, side=16)
                 for _ in range(3 if table.tiny else 10):
@@ -135,7 +132,7 @@ def waits_noted() -> Iterator[list[str] | None]:
 
 def show_waits(table: Table) -> None:
     """How often the host waits in an iteration."""
-    with machine(RunOptions(str(table.device), "bf16")) as used:
+    with table.machine("bf16") as used:
         for preset in ("paper", "fast"):
             fleet = fleet_of(4, used, preset)
             fleet.advance()
@@ -148,24 +145,32 @@ def show_waits(table: Table) -> None:
 
 
 def show_fleets(table: Table) -> None:
-    """Networks side by side: what an iteration of one costs."""
-    sizes = (1, 3) if table.tiny else (1, 16, 64, 256, 1024, 4096)
-    with machine(RunOptions(str(table.device), "bf16")) as used:
-        for product in ("batched", "grouped", *(["triton"] if kernels_usable(table.device) else [])):
-            for members in sizes if product != "grouped" else sizes[:-1]:
+    """Networks side by side: what an iteration of one costs, against one network timed right before."""
+    cuda = table.device.type == "cuda"
+    sizes = (1, 3) if table.tiny else (1, 16, 64, 256, 1024, 4096) if cuda else (1, 2, 4, 8, 16, 32, 64)
+    kinds = ("batched", "grouped", *(("triton",) if kernels_usable(table.device) else ()))
+    ways = [("bf16", 32, kind) for kind in kinds]
+    if not (cuda or table.tiny):
+        ways = [(precision, side, "auto") for precision in ("fp32", "bf16") for side in (32, 16)]
+    for precision, side, kind in ways:
+        with table.machine(precision) as used:
+            one = fleet_of(1, used, side=side, product=kind)
+            for members in sizes if kind != "grouped" else sizes[:-1]:
+                name = f"{kind}, {precision}, {side} px, {members} networks"
                 if table.seconds > table.budget:
-                    table.add(f"{product}, {members} networks", "left out, no time")
+                    table.add(name, "left out, no time")
                     continue
                 try:
-                    fleet = fleet_of(members, used, product=product)
-                    took = table.timed(fleet.advance, 3)
+                    fleet = fleet_of(members, used, side=side, product=kind)
+                    alone, took = (table.timed(work.advance, 3 if cuda else 15) for work in (one, fleet))
                 except torch.OutOfMemoryError:
-                    table.add(f"{product}, {members} networks", "does not fit")
+                    table.add(name, "does not fit")
                     continue
-                rate = fleet.flop_of_a_step * members / took / 1e12
                 minutes = took / members * SET * 2500 / 60
-                note = f"{took * 1e3:.2f} ms, {rate:.2f} TFLOP/s; {SET:,} images x 2,500: {minutes:.1f} min"
-                table.add(f"{product}, {members} networks: an iteration of one", took / members * 1e6, "us", note)
+                note = f"{took * 1e3:.2f} ms, {alone * members / took:.2f} times as fast as one by one, "
+                note += f"{fleet.flop_of_a_step * members / took / 1e12:.2f} TFLOP/s; "
+                note += f"{SET:,} images x 2,500: {minutes:.1f} min"
+                table.add(f"{name}: an iteration of one", took / members * 1e6, "us", note)
                 del fleet
 
 
@@ -173,7 +178,7 @@ def show_set(table: Table) -> None:
     """Images by networks of their own, with the paper's constants, from the first iteration to the finished image."""
     count, iterations = (4, 3) if table.tiny else (700, None)
     images = faces(count)
-    with machine(RunOptions(str(table.device), "bf16")) as used:
+    with table.machine("bf16") as used:
         capacity = min(count, fleet_capacity(used.device, load_preset("paper").for_size(32 * 32), (32, 32)))
         if not table.tiny:  # fewer where they would not end in time
             expected = table.timed(fleet_of(capacity, used).advance, 3) * 2500 * math.ceil(count / capacity)
@@ -191,16 +196,19 @@ def show_stage1(table: Table) -> None:
     count, steps = (4, 2) if table.tiny else (256, 60)
     images = [image.to(table.device) for image in faces(count)]
     named = [(CaseImage(name=str(n), sha256=f"{n:064}"), image) for n, image in enumerate(images)]
-    settings = load_preset("quality").for_case()
-    schedule = settings.schedule.model_copy(update={"iterations": steps})
-    settings = settings.model_copy(update={"schedule": schedule, "rounds": 1})
     cameras: dict[str, Downscale] = {"bicubic": BICUBIC, "blur and noise": BLUR}
-    with machine(RunOptions(str(table.device), "auto")) as used:
-        for name, camera in cameras.items():
+    with table.machine("auto") as used:
+        for (preset, given), (name, camera) in product(
+            ((preset, load_preset(preset).for_case()) for preset in ("quality", "fast")), cameras.items()
+        ):
+            schedule = given.schedule.model_copy(update={"iterations": steps})
+            settings = given.model_copy(update={"schedule": schedule, "rounds": 1})
             began = time.perf_counter()
             model = learn_shared(named, settings, (2.0, 2.0), camera, seed=0, machine=used)
             table.wait()
-            table.add(f"shared model, {name}: a step", (time.perf_counter() - began) / steps * 1e3, "ms")
+            step = (time.perf_counter() - began) / steps
+            note = f"all steps: {step * given.rounds * given.schedule.iterations:.0f} s"
+            table.add(f"shared model of {preset}, {name}: a step", step * 1e3, "ms", note)
             began = time.perf_counter()
             jobs = (
                 (n, upscale(image, (2.0, 2.0), settings, camera, used, seed=0, shared=model))
@@ -210,38 +218,23 @@ def show_stage1(table: Table) -> None:
                 ended.unwrap()
             table.wait()
             each = (time.perf_counter() - began) / count
-            table.add(f"shared model, {name}: an image", each * 1e3, "ms", f"{SET:,} images: {each * SET:.0f} s")
+            note = f"{SET:,} images: {each * SET:.0f} s"
+            table.add(f"shared model of {preset}, {name}: an image", each * 1e3, "ms", note)
 
 
 def show_stage2(table: Table) -> None:
     """Steps of paper.yaml."""
     given = load_run(ROOT / "configs" / "paper.yaml").train
-    never = given.every.model_copy(update=dict.fromkeys(("validation", "samples", "checkpoint"), 10**9))
-    steps, batch = (3, 2) if table.tiny else (500, 50)
-    held_out = given.validation.model_copy(update={"images": 2})
-    settings = given.model_copy(update={"batch": batch, "every": never, "validation": held_out})
-    hours = 0.0
-    with machine(RunOptions(str(table.device), "auto")) as used, tempfile.TemporaryDirectory() as folder:
-        features = None
-        if settings.losses.need_features:
-            features = vgg(mediator_options(settings.mediator), "random", seed=0)[0].to(used.device)
-        data = crops(20 if table.tiny else 200, 32)
-        loop = Loop(settings, data, features, seed=0, machine=used, folder=Path(folder), facts={})
-        loop.schedule = Schedule(0, 1, steps, steps, 10**6)
-        step, stamps = loop._step, list[float]()
-
-        def stamped(drawn: StepBatch) -> None:
-            if loop.state.step in (steps // 3, steps, steps + steps // 3, 2 * steps - 1):
-                table.wait()
-                stamps.append(time.perf_counter())
-            step(drawn)
-
-        loop._step = stamped  # type: ignore[method-assign]
-        loop.run()
-        for name, (begin, end) in (("discriminator", stamps[:2]), ("generator", stamps[2:])):
-            each = (end - begin) / max(1, steps - steps // 3 - (name == "generator"))
-            table.add(f"{name} step of paper.yaml, batch {batch}, {used.precision}", each * 1e3, "ms")
-            hours += each * STEPS_OF_THE_PAPER[name] / 3600
+    steps, batch = (4, 2) if table.tiny else (500, 50)
+    settings = given.model_copy(
+        update={"batch": batch, "validation": given.validation.model_copy(update={"images": 2})}
+    )
+    with table.machine("auto") as used, tempfile.TemporaryDirectory() as folder:
+        each, outside = measure(settings, 20 if table.tiny else 200, steps, used, Path(folder))
+        for name, took in each.items():
+            table.add(f"{name} step of paper.yaml, batch {batch}, {used.precision}", took * 1e3, "ms")
+    table.add("share of a step outside the networks", outside)
+    hours = sum(took * STEPS_OF_THE_PAPER[name] / 3600 for name, took in each.items())
     table.add("the paper's 2,000 epochs, extrapolated", hours, "h")
 
 
@@ -249,7 +242,7 @@ def show_profile(table: Table) -> None:
     """Which kernels an iteration's time goes to."""
     kinds = torch.profiler.ProfilerActivity
     activity = kinds.CUDA if table.device.type == "cuda" else kinds.CPU
-    with machine(RunOptions(str(table.device), "bf16")) as used:
+    with table.machine("bf16") as used:
         for members, preset in ((3, "paper"),) if table.tiny else ((256, "paper"), (16, "fast")):
             fleet = fleet_of(members, used, preset)
             for _ in range(4):  # the third is captured

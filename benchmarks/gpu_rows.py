@@ -5,6 +5,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from unittest import mock
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Noise
 from zssr_gan.degradation.operators import BicubicDownscale
-from zssr_gan.devices import Machine
+from zssr_gan.devices import Machine, RunOptions, machine
 from zssr_gan.imaging.resize import resize
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.settings.zeroshot import load_preset
@@ -45,8 +46,8 @@ class Row:
 class Table:
     """The rows so far, and the seconds that are left."""
 
-    def __init__(self, device: str, budget: float, tiny: bool) -> None:
-        self.device, self.budget, self.tiny = torch.device(device), budget, tiny
+    def __init__(self, device: str, budget: float, tiny: bool, threads: int | None = None) -> None:
+        self.device, self.budget, self.tiny, self.threads = torch.device(device), budget, tiny, threads
         self.began, self.rows = time.perf_counter(), list[Row]()
         self.part = ""
 
@@ -68,20 +69,24 @@ class Table:
         out.write_text(json.dumps([asdict(row) for row in self.rows], indent=1), "utf-8")
         return out
 
+    def machine(self, precision: str) -> AbstractContextManager[Machine]:
+        """The device, in a precision."""
+        return machine(RunOptions(str(self.device), precision, self.threads))
+
     def wait(self) -> None:
         """Until the device has done what it was asked."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
-    def timed(self, work: Callable[[], object], repeats: int = 5) -> float:
-        """Median seconds of some work, after two runs that choose algorithms."""
+    def timed(self, work: Callable[[], object], repeats: int = 5, warm: int = 2) -> float:
+        """Median seconds of some work, after two runs that choose algorithms, or so many."""
         taken = []
-        for number in range(2 + repeats):
+        for number in range(warm + repeats):
             self.wait()
             began = time.perf_counter()
             work()
             self.wait()
-            if number >= 2:
+            if number >= warm:
                 taken.append(time.perf_counter() - began)
         return statistics.median(taken)
 

@@ -1,6 +1,6 @@
-"""How the pixels of a shard should lie: the cost of writing, the size on the disk, the time of an epoch of reading.
+"""A store of synthetic pairs: the cost of writing, the size on the disk, the time of an epoch of reading.
 
-    python -m benchmarks.store_speed [--pairs 14000] [--side 32] [--workers 2] [--repeats 3] [--only contiguous]
+    python -m benchmarks.store_speed [--pairs 14000] [--side 32] [--workers 2] [--repeats 3]
 
 Crops of scikit-image's photographs, as LR and twice as large as HR, in a temporary folder. An epoch is the torch
 `Dataset` read once in random order by a `DataLoader` with batches of 64, as training does, from the file cache, its
@@ -11,33 +11,20 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from unittest import mock
 
 import torch
 from pydantic import JsonValue
 from torch.utils.data import DataLoader
 
 from benchmarks.protocol import parsed
-from zssr_gan.data import store as store_module
-from zssr_gan.data.shard import StoredImage, encode_shard
+from zssr_gan.data.shard import StoredImage
 from zssr_gan.data.sources import SIDE, BuiltIn
 from zssr_gan.data.store import Store, check
 from zssr_gan.data.synthetic_set import SyntheticPairs
 from zssr_gan.imaging.picture import Metadata, Picture, to_samples
 from zssr_gan.imaging.resize import resize
 from zssr_gan.settings.data import SourceSettings
-
-CHUNKS: dict[str, object] = {"chunks": (12288,)}  # the HR image of 64 px: a larger one would be unpacked whole for each
-GZIP = CHUNKS | {"compression": "gzip", "shuffle": True}
-LAYOUTS: dict[str, dict[str, object]] = {
-    "contiguous": {},
-    "chunks of 12 KiB": CHUNKS,
-    "chunks, lzf, shuffle": CHUNKS | {"compression": "lzf", "shuffle": True},
-    "chunks, gzip 1, shuffle": GZIP | {"compression_opts": 1},
-    "chunks, gzip 4, shuffle": GZIP | {"compression_opts": 4},
-}
 
 
 def images(count: int, side: int) -> Iterator[StoredImage]:
@@ -65,29 +52,27 @@ def epoch(folder: Path, workers: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print a row for each layout."""
-    args = parsed(__doc__, pairs=14_000, side=32, workers=2, repeats=3, shard=256, only="")
+    """Write, read and check a store."""
+    args = parsed(__doc__, pairs=14_000, side=32, workers=2, repeats=3, shard=256)
     torch.set_num_threads(1)
     made = list(images(args.pairs, args.side))
     raw = sum(image.lr.nbytes + image.sr.nbytes for image in made)
     print(f"{args.pairs} pairs, {raw / 1e6:.0f} MB of pixels, {args.workers} workers, load {os.getloadavg()[0]:.1f}")
-    print(f"{'layout':24} write s  size MB  epoch s (all repeats), processor s  check s")
-    for name, storage in ((name, storage) for name, storage in LAYOUTS.items() if args.only in name):
-        with tempfile.TemporaryDirectory(prefix="store-speed-") as temporary:
-            folder, began = Path(temporary), time.perf_counter()
-            encode = partial(encode_shard, storage=storage)
-            with mock.patch.object(store_module, "encode_shard", encode), Store(folder, {"layout": name}) as store:
-                for start in range(0, len(made), args.shard):
-                    store.write(made[start : start + args.shard])
-            written = time.perf_counter() - began
-            size = sum(path.stat().st_size for path in folder.iterdir())
-            epochs = sorted(epoch(folder, args.workers) for _ in range(args.repeats))
-            used = min(processor for _, processor in epochs)
-            began = time.perf_counter()
-            assert not check(folder)
-            checked = time.perf_counter() - began
-        spans = ", ".join(f"{seconds:.1f}" for seconds, _ in epochs)
-        print(f"{name:24} {written:7.1f}  {size / 1e6:7.0f}  {spans:22}  {used:11.1f}  {checked:7.1f}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="store-speed-") as temporary:
+        folder, began = Path(temporary), time.perf_counter()
+        with Store(folder, {}) as store:
+            for start in range(0, len(made), args.shard):
+                store.write(made[start : start + args.shard])
+        written = time.perf_counter() - began
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        epochs = sorted(epoch(folder, args.workers) for _ in range(args.repeats))
+        began = time.perf_counter()
+        assert not check(folder)
+        checked = time.perf_counter() - began
+    spans = ", ".join(f"{seconds:.1f}" for seconds, _ in epochs)
+    used = min(processor for _, processor in epochs)
+    print(f"written in {written:.1f} s, {size / 1e6:.0f} MB; checked in {checked:.1f} s")
+    print(f"epochs of {spans} s, {used:.1f} processor s")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ passes of generator, discriminator and mediator, forward and backward, and the o
 losses' share of the backward pass counts with the networks. Seconds a step are taken in a run without timers.
 """
 
+import math
 import tempfile
 import time
 from collections import defaultdict
@@ -36,7 +37,8 @@ from zssr_gan.training.sampling import Images, StepBatch
 from zssr_gan.training.state import Schedule
 
 _WARM = 4  # steps of each network that are not counted: the first ones choose algorithms and fill caches
-_PAPER = {"discriminator": 560_000, "generator": 240_000}  # steps of 50 images in 2,000 epochs
+STEPS_OF_THE_PAPER = {"discriminator": 560_000, "generator": 240_000}
+"""Of 50 images each, in 2,000 epochs."""
 
 
 def crops(count: int, side: int) -> TrainingData:
@@ -90,9 +92,12 @@ def now(used: Machine) -> float:
     return time.perf_counter()
 
 
-def measure(settings: TrainSettings, images: int, steps: int, used: Machine, folder: Path) -> None:
-    """Train, and print seconds a step, shares, and the hours of the paper's steps."""
-    features = None
+def measure(
+    settings: TrainSettings, images: int, steps: int, used: Machine, folder: Path
+) -> tuple[dict[str, float], float]:
+    """Train; seconds a step by network, and the share of a step that is outside the networks; prints where it goes."""
+    never = settings.every.model_copy(update=dict.fromkeys(("validation", "samples", "checkpoint"), 10**9))
+    settings, features = settings.model_copy(update={"every": never}), None
     if settings.losses.need_features:
         features = vgg(mediator_options(settings.mediator), "random", seed=0)[0].to(used.device)
     dataset = crops(images, settings.patch or 32)
@@ -118,16 +123,15 @@ def measure(settings: TrainSettings, images: int, steps: int, used: Machine, fol
     each: dict[str, float] = {}
     run(_WARM)
     run(half)
-    plain = dict(each)
-    seconds: dict[str, float] = defaultdict(float)
+    plain, outside = dict(each), math.nan
     if not settings.compile:  # timers would be compiled too
+        seconds: dict[str, float] = defaultdict(float)
         with timed(loop, seconds):
             whole = run(half)
+        outside = 1 - sum(seconds.values()) / whole
         shares = ", ".join(f"{name} {taken / whole:.1%}" for name, taken in seconds.items())
-        print(f"  outside the networks {1 - sum(seconds.values()) / whole:.1%}; {shares}")
-    print("  " + ", ".join(f"{value:.4f} s a {name} step" for name, value in plain.items()))
-    hours = sum(plain[name] * count for name, count in _PAPER.items()) / 3600
-    print(f"  the paper's steps, of {settings.batch} images each (extrapolated): {hours:.2f} h", flush=True)
+        print(f"  outside the networks {outside:.1%}; {shares}")
+    return plain, outside
 
 
 def main() -> None:
@@ -137,11 +141,13 @@ def main() -> None:
     )
     for config in map(Path, args.configs.split(",")):
         given = load_run(config).train
-        never = given.every.model_copy(update=dict.fromkeys(("validation", "samples", "checkpoint"), 10**9))
-        settings = given.model_copy(update={"batch": args.batch, "every": never, "compile": args.compile})
+        settings = given.model_copy(update={"batch": args.batch, "compile": args.compile})
         with machine(options_of(args)) as used, tempfile.TemporaryDirectory(prefix="training-step-") as folder:
             print(f"{config.stem}: {used.device}, {used.precision}, {used.threads} threads, {args.steps} steps")
-            measure(settings, args.images, args.steps, used, Path(folder))
+            each, _ = measure(settings, args.images, args.steps, used, Path(folder))
+        print("  " + ", ".join(f"{value:.4f} s a {name} step" for name, value in each.items()))
+        hours = sum(each[name] * count for name, count in STEPS_OF_THE_PAPER.items()) / 3600
+        print(f"  the paper's steps, of {args.batch} images each (extrapolated): {hours:.2f} h", flush=True)
 
 
 if __name__ == "__main__":

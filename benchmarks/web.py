@@ -1,15 +1,21 @@
-"""The server of `zssr-gan web` under load, and an upload that is cut: python -m benchmarks.web load|upload
+"""The page, measured: python -m benchmarks.web load|upload|preview|overhead FACES
 
 `load`: so many clients at once (default 50), each with an open stream of events, ask for the page, its script, the
-cases, one case, a thumbnail and the jobs, with a pause after each answer, while a job enhances 100 faces; a minute.
+cases, one case, a thumbnail and the jobs, with a pause after each answer, while a job enhances --count faces.
 `upload`: sends 2 GB, cuts the connection five times at places drawn by seed 0, goes on where the server says; compares
-the bytes that arrived, and shows the server's largest memory; half a minute. Writes below /tmp alone.
+the bytes that arrived, and shows the server's largest memory; half a minute.
+`preview`: seconds from the click (the job is queued) to the first preview, to its being known to the page, and to
+the second one; the worker is warm. `overhead`: CPU seconds of the command and of a job with progress, previews, log and
+hashes, in turn; both are forked from one process, so that neither imports anything. CPU seconds, as a clock tells
+little on a busy machine. All but `upload` take --count faces of FACES, made 32 px wide, and `fast`.
 """
 
 import argparse
 import hashlib
 import http.client
+import importlib
 import json
+import multiprocessing
 import os
 import re
 import resource
@@ -18,15 +24,26 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
+from zssr_gan.cli.main import main as command
+from zssr_gan.web import worker
+from zssr_gan.web.case_folder import SERVER_FOLDER, Case, create_case
+from zssr_gan.web.child import Child
+from zssr_gan.web.commands import queue_job
+from zssr_gan.web.plans import Body
+from zssr_gan.web.queue import Job, Queue
 
 _BLOCK = 1 << 20
+_SIDE = 32
+_PREVIEWS = 5
 
 
 @dataclass
@@ -89,23 +106,6 @@ def server(cases: Path) -> Iterator[Server]:
             process.terminate()
 
 
-def main() -> None:
-    """Run one of the parts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("load", "upload"))
-    parser.add_argument("--clients", type=int, default=50)
-    parser.add_argument("--seconds", type=float, default=30, help="that clients ask for")
-    parser.add_argument("--pause", type=float, default=0.5, help="seconds after each answer")
-    parser.add_argument("--gb", type=float, default=2, help="size of the upload")
-    parser.add_argument("--idle", action="store_true", help="no job beside the load")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="zssr-gan-web-") as folder, server(Path(folder) / "cases") as running:
-        if options.part == "upload":
-            upload(running, Path(folder), round(options.gb * 1e9))
-        else:
-            load(running, options.clients, options.seconds, options.pause, idle=options.idle)
-
-
 def upload(running: Server, folder: Path, size: int, cuts: int = 5) -> None:
     """Send a file of random bytes, cut so many times."""
     source = folder / "sent.bin"
@@ -153,9 +153,8 @@ def _put(running: Server, address: str, source: Path, offset: int, end: int, siz
     return json.loads(connection.getresponse().read())["original"]
 
 
-def load(running: Server, clients: int, seconds: float, pause: float, *, idle: bool) -> None:
+def load(running: Server, case: str, clients: int, seconds: float, pause: float, *, idle: bool) -> None:
     """Ask from so many clients at once, and print the times of the answers."""
-    case = _case_of_faces(running)
     place = f"/api/cases/{case}"
     if not idle:
         originals = [one["id"] for one in running.call("GET", place)["originals"]]
@@ -208,23 +207,110 @@ def _shown(seconds: list[float]) -> str:
     return f"{len(seconds):5} answers: median {middle:.0f}, 95 % {high:.0f}, longest {most:.0f} ms"
 
 
-def _case_of_faces(running: Server) -> str:
-    """A case with the 100 faces of scikit-image's lfw_subset, by its id."""
-    from skimage import data
+def preview(case: Case, queue: Queue) -> None:
+    """Times of previews, see the module."""
+    process = multiprocessing.get_context("spawn").Process(target=_work, args=(case.folder.parent,))
+    process.start()
+    _finish(queue, _enhance(case, queue, ["1"]))
+    for number in range(2, 2 + _PREVIEWS):
+        _time_preview(case, queue, number)
+    process.terminate()
+    process.join()
 
-    from zssr_gan.imaging.picture import Metadata
-    from zssr_gan.imaging.png import encode_png
 
-    case: str = running.call("POST", "/api/cases", {"title": "faces"})["id"]
-    for number, face in enumerate(data.lfw_subset()[:100]):
-        content = encode_png(np.round(face * 255).astype(np.uint8)[:, :, None], Metadata(), {})
-        address = f"/api/cases/{case}/uploads"
-        address += "/" + running.call("POST", address, {"name": f"face-{number:03}.png", "bytes": len(content)})["id"]
-        connection = running.connect()
-        connection.request("PUT", address, content, {**running.headers, "upload-offset": "0"})
-        connection.getresponse().read()
-        connection.close()
-    return case
+def _time_preview(case: Case, queue: Queue, number: int) -> None:
+    clicked, job = time.monotonic(), _enhance(case, queue, [str(number)])
+    file = worker.preview_of(case.folder.parent, job.id)
+    _wait(file.exists)
+    first, changed = time.monotonic(), file.stat().st_mtime_ns
+    _wait(lambda: (queue.job(job.id).progress or {}).get("preview"))
+    shown = time.monotonic()
+    _wait(lambda: not file.exists() or file.stat().st_mtime_ns != changed)
+    times = (first - clicked, shown - clicked, time.monotonic() - clicked)
+    print("first preview {:.2f} s, on the page {:.2f} s, second preview {:.2f} s".format(*times))
+    _finish(queue, job)
+
+
+def overhead(case: Case, queue: Queue) -> None:
+    """A job against its command, see the module."""
+    for module in worker._IMPORTED:
+        importlib.import_module(module)
+    runner = worker._Worker(case.folder.parent, "cpu", command)
+    ids, paths = zip(*((one.id, one.path) for one in case.originals()), strict=True)
+    for turn in range(2):
+        began = _cpu()
+        argv = ["enhance", *paths, "-o", f"alone{turn}/", "--preset", "fast", "-s", "2", "--evidence"]
+        child = Child(command, argv, case.folder, {"CUDA_VISIBLE_DEVICES": ""})
+        while not child.ended:
+            child.read(1)
+        assert child.code() == 0
+        alone, began = _cpu() - began, _cpu()
+        job = _enhance(case, queue, ids)
+        claimed = queue.claim("cpu")
+        assert claimed is not None
+        runner._do(claimed)
+        assert queue.job(job.id).state == "done"
+        page = _cpu() - began
+        print(f"command {alone:.1f} s, job {page:.1f} s of CPU: {page / alone - 1:+.1%}")
+
+
+def _work(cases: Path) -> None:
+    worker.run(cases, "cpu", command)
+
+
+def _enhance(case: Case, queue: Queue, ids: Sequence[str]) -> Job:
+    body = Body(kind="enhance", originals=list(ids), options={"method": "fast"})
+    return queue_job(case, queue, body, "benchmark", {})
+
+
+def _finish(queue: Queue, job: Job) -> None:
+    _wait(lambda: queue.job(job.id).state == "done")
+
+
+def _wait(condition: Callable[[], object]) -> None:
+    while not condition():
+        time.sleep(0.005)
+
+
+def _cpu() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def main() -> None:
+    """Make a case of faces, and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("load", "upload", "preview", "overhead"))
+    parser.add_argument("faces", type=Path, nargs="?", help="a folder; not of `upload`")
+    parser.add_argument("--count", type=int, default=100, help="of faces")
+    parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=30, help="that clients ask for")
+    parser.add_argument("--pause", type=float, default=0.5, help="seconds after each answer")
+    parser.add_argument("--gb", type=float, default=2, help="size of the upload")
+    parser.add_argument("--idle", action="store_true", help="no job beside the load")
+    options = parser.parse_args()
+    if (options.faces is None) != (options.part == "upload"):
+        parser.error("give a folder of faces to load, preview and overhead, and none to upload")
+    with tempfile.TemporaryDirectory(prefix="zssr-gan-web-") as folder:
+        cases = Path(folder) / "cases"
+        cases.mkdir()
+        if options.part == "upload":
+            with server(cases) as running:
+                upload(running, Path(folder), round(options.gb * 1e9))
+            return
+        case = create_case(cases, "Benchmark", "benchmark")
+        count = 1 + _PREVIEWS if options.part == "preview" else options.count
+        for path in sorted(options.faces.glob("*.png"))[:count]:
+            with Image.open(path) as picture:
+                picture.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC).save(f"{folder}/upload.png")
+            case.add_original(Path(folder, "upload.png"), path.name, "benchmark")
+        if options.part == "load":
+            with server(cases) as running:
+                load(running, case.id, options.clients, options.seconds, options.pause, idle=options.idle)
+        else:
+            queue = Queue(cases / SERVER_FOLDER / "queue.sqlite")
+            (preview if options.part == "preview" else overhead)(case, queue)
 
 
 if __name__ == "__main__":

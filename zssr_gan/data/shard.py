@@ -132,11 +132,7 @@ def shard_number(path: Path) -> int | None:
 
 
 def encode_shard(
-    number: int,
-    images: Sequence[StoredImage],
-    settings: Mapping[str, JsonValue],
-    *,
-    storage: Mapping[str, object] = {},
+    number: int, images: Sequence[StoredImage], settings: Mapping[str, JsonValue]
 ) -> tuple[bytes, Sidecar]:
     """The bytes of a shard's HDF5 file, and its sidecar.
 
@@ -146,7 +142,6 @@ def encode_shard(
         number: of the shard.
         images: at least one, each id once.
         settings: of the run, as plain JSON.
-        storage: how h5py's `create_dataset` lays out the pixels; default: contiguous (see benchmarks/README.md).
 
     Raises:
         StoreError: an image that a store does not hold: not 8 bit, no gray or RGB, no label, no id, an id twice.
@@ -167,7 +162,8 @@ def encode_shard(
         for name in ("lr", "sr"):
             arrays = [getattr(image, name) for image in images]
             sizes = np.array([array.size for array in arrays], np.int64)
-            file.create_dataset(name, data=np.concatenate([array.reshape(-1) for array in arrays]), **storage)
+            # Contiguous; chunks and compression cost more than they save (benchmarks/store.md).
+            file.create_dataset(name, data=np.concatenate([array.reshape(-1) for array in arrays]))
             file[f"{name}_offset"] = sizes.cumsum() - sizes
             file[f"{name}_shape"] = np.array([array.shape for array in arrays], np.int64)
         text = h5py.string_dtype()
