@@ -44,6 +44,19 @@ def test_a_coarser_quantiser_means_a_larger_error() -> None:
     assert 255 * error(frame([[32]])) == pytest.approx(6.9, abs=0.3)  # as measured
 
 
+def test_what_is_fused_of_coded_frames_has_no_specks() -> None:
+    frames, _ = burst(motion(4), CAMERA, noise=1 / 255)
+    coding = Coding(torch.full((4,), 1 / 255, dtype=torch.float64), torch.tensor([False, True, True, True]))
+    around = [sign * torch.nn.functional.max_pool2d(sign * frames[0], 3, 1, 1) for sign in (1, -1)]
+    high, low = (edge.repeat_interleave(2, 1).repeat_interleave(2, 2) for edge in around)
+
+    def beyond(image: torch.Tensor) -> float:
+        return 255 * float(torch.maximum(image - high, low - image).max())
+
+    assert beyond(fuse_burst(frames, CAMERA).image) > 6  # a blur is undone
+    assert beyond(fuse_burst(frames, CAMERA, coding=coding).image) < 3.01
+
+
 def test_the_quantisers_are_those_of_the_region() -> None:
     blocks = [[20, 40], [20, 40]]
     left, right = error(frame(blocks), (0, 0), (16, 16)), error(frame(blocks), (16, 3), (20, 16))

@@ -47,6 +47,16 @@ def test_the_reference_frame_is_the_moment_that_is_shown() -> None:
     assert shown.frames[3].gain == 1
 
 
+def test_a_frame_that_is_stretched_as_no_face_is_shifts_alone() -> None:
+    known = motion(6)
+    known.linear[1, 0, 0] = known.linear[5, 0, 0] = 0.11  # one frame on, and five
+    known.linear[2] = torch.tensor([[-0.02, -0.17], [0.17, -0.02]])  # turned by 10 degrees
+    found = fuse_burst(burst(known, CAMERA, noise=2 / 255)[0], CAMERA)
+    assert found.frames[1].linear == pytest.approx((0, 0, 0, 0), abs=0.01)
+    for frame in (2, 5):
+        assert found.frames[frame].linear == pytest.approx(known.linear[frame].flatten().tolist(), abs=0.01)
+
+
 def test_compressed_frames_beat_the_one_they_are_fused_from() -> None:
     camera = CAMERA.model_copy(update={"jpeg": Jpeg.of_quality(60)})
     assert camera.jpeg is not None

@@ -196,8 +196,9 @@ class TestOddVideos:
         whole = clips.write(tmp_path / "a.mkv").read_bytes()
         path = tmp_path / "cut.mkv"
         path.write_bytes(whole[: len(whole) * 2 // 3])
-        _, frames, _ = read(path)
+        _, frames, notices = read(path)
         assert 0 < len(frames) < 7
+        assert f"it is cut short: {len(whole)} bytes by its container, {len(whole) * 2 // 3} in the file" in notices
 
     def test_frames_that_are_missing_are_counted(self, tmp_path: Path) -> None:
         path = clips.write(tmp_path / "a.mp4", "mjpeg", pixel_format="yuvj420p")

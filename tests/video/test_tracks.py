@@ -44,6 +44,14 @@ def track(**changes: object) -> Track:
     return made.model_copy(update={"content_sha256": made.hash_now})
 
 
+def moved_frame(text: bytes, size: float, away: float) -> bytes:
+    """The file of a track with its last frame elsewhere."""
+    last = Track.model_validate_json(text)
+    corners = tuple((size * x + away, size * y) for x, y in last.frames[-1].corners)
+    frames = (*last.frames[:-1], last.frames[-1].model_copy(update={"corners": corners}))
+    return last.model_copy(update={"frames": frames}).encode()
+
+
 def test_a_track_is_read_back_and_an_edited_one_says_so(tmp_path: Path) -> None:
     file, one = tmp_path / "track.json", track()
     file.write_bytes(one.encode())
@@ -64,6 +72,12 @@ def test_a_track_is_read_back_and_an_edited_one_says_so(tmp_path: Path) -> None:
             "the corners of frame 6 are not those of a convex",
         ),
         (lambda text: text.replace(b'"index": 4,', b'"index": 4, "place": 1,'), "place"),
+        (lambda text: text.replace(b'"index": 4,', b'"index": 5,'), "frame 5 stands in it twice"),
+        (lambda text: text.replace(b'"index": 4,', b'"index": 9,'), "frame 5 stands after frame 9"),
+        (lambda text: moved_frame(text, 1, 10000), "outside the picture in frame 6"),
+        (lambda text: moved_frame(text, 5, 0), "more than 4 times as long or as short in frame 6"),
+        (lambda text: moved_frame(text, 1e200, 0), "the corners of frame 6 are not"),
+        (lambda text: text.replace(b" 20,", b" 60,"), "60,10,16,12 does not lie in a picture of 64x48"),
     ],
 )
 def test_a_file_that_is_no_track_is_one_sentence(tmp_path: Path, change, words: str) -> None:

@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
 from zssr_gan.imaging.colour import LEVELS
 from zssr_gan.imaging.resize import Size
 from zssr_gan.inference.region import Region
+from zssr_gan.video.camera import BORDER, Array
 from zssr_gan.video.frames import NOT_PREDICTED, Frame
 
 _MACROBLOCK = 16
@@ -26,6 +28,7 @@ _INTRA, _INTER, _POWER = 0.70, 0.60, 0.7
 _ALIKE = 2.3  # the error is so many times what the fused image leaves unexplained of a frame: most is common to all
 _LEAST_SHARE = 0.7  # of what is typical, that the reference frame leaves, which agrees with itself
 _NEIGHBOURS = 2.4  # times what independent errors would move a place by: those of neighbouring pixels are alike
+_HIDDEN = 3.0  # times its coding error, that a pixel may be beyond the 3x3 pixels of the reference frame around it
 _REPEATED = 4.0  # frames that are predicted count as one of so many: what they repeat is no new sample
 
 
@@ -69,6 +72,22 @@ class Coding:
         known = self.measured(residual, reference).error
         coded = (known.square() + known[reference].square()).sqrt()
         return torch.hypot(error, _NEIGHBOURS * error / residual * coded)
+
+    def bounded(self, scene: Array, y: Array, reference: int, scale: int) -> Array:
+        """Luma `sH sW` with its border, no darker or brighter than the reference frame around, by 3 of its errors.
+
+        Errors of coded frames are alike: where frames lie beside their places these add up to specks.
+
+        Args:
+            scene: what was fused.
+            y: `H W`, of the reference frame; known errors.
+            reference: which frame.
+            scale: pixels of the scene to one of a frame.
+        """
+        most, around = np.float32(_HIDDEN * float(self.error[reference])), np.pad(y, BORDER, mode="edge")
+        low, high = ndimage.minimum_filter(around, 3) - most, ndimage.maximum_filter(around, 3) + most
+        found: Array = scene.clip(*(edge.repeat(scale, 0).repeat(scale, 1) for edge in (low, high)))
+        return found
 
     @property
     def variance(self) -> Tensor:

@@ -25,7 +25,7 @@ from zssr_gan.imaging.resize import resize
 from zssr_gan.inference.record import DegradationFacts
 from zssr_gan.inference.region import Region
 from zssr_gan.provenance import CaseImage
-from zssr_gan.video.blind import burst_camera
+from zssr_gan.video.blind import FEWEST, burst_camera
 from zssr_gan.video.case_mean import MeanKind, MeanOption, OnProgress, mean_model
 from zssr_gan.video.coding import Coding, coding_of, coding_summary
 from zssr_gan.video.crops import FRAMES, Crop, TrackSource, read_crops
@@ -280,6 +280,9 @@ def _camera(
             facts = DegradationFacts(source="estimate", images=images, why=found.why)
             return facts.model_copy(update={"values": found.degradation, "sha256": found.degradation.sha256})
     facts = DegradationFacts.estimated(estimate_degradation(evidence, footage=footage))
+    if facts.fallback and not looks_so:
+        why = f"bicubic is assumed: {FEWEST} or more frames that differ by sub-pixel shifts tell a camera, these do not"
+        facts = facts.model_copy(update={"why": why})
     if facts.values.noise is None and facts.values.jpeg is None and (shown := picture_noise(frames[0])) is not None:
         values = facts.values.model_copy(update={"noise": shown.noise})
         facts = facts.model_copy(update={"values": values, "sha256": values.sha256})

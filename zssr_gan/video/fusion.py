@@ -37,12 +37,16 @@ STATIC = 0.05
 LEAST_ERROR = 1.0
 """8-bit levels that any frame may be off."""
 
-_ALIKE, _UNLIKE = 4.5, 6.5  # times what is left unexplained where frames fit best, that the reference frame is off
-_STAYS = 0.5  # of the reference frame's coding error, that fusing leaves
+_PLAIN, _CODED = (4.5, 6.5), (3.5, 4.5)
+"""Times what is left unexplained where frames fit best: where the reference frame is off by the first, it begins to
+count alone, by the second it does; of coded frames, which have little to add, sooner."""
+
+_STAYS = 1 / 3  # of the reference frame's coding error, that fusing leaves
 _FALLBACKS = 3  # rounds of looking where it is
 _ROUNDS = 2  # of registration to the fused image
 _FIRST_STEPS, _LAST_STEPS = (3, 8), (4, 10)  # Newton's, and conjugate gradients' in each
 _FARTHEST = 1 / 3  # of a side, that a frame may lie away
+_STRAIN = 0.08, 0.01  # of a length: that a face may seem to stretch, and that it may more with each frame between
 _LEAST_CORRELATION = 0.9  # of what noise allows; faces of other people have up to 0.9, a fifth of a frame hidden 0.8
 
 
@@ -143,8 +147,7 @@ def fuse_burst(
     planes = luma_planes(frames)
     y, refined = planes[:, 0], motion is None and len(frames) > 1
     if refined and start is not None:
-        found = refine_motion(y, Target(y[reference], mask=mask), start, affine=affine)
-        found = replace(found, motion=found.motion.relative_to(reference))
+        found = _registered(y, Target(y[reference], mask=mask), start, reference, affine=affine)
     elif refined:
         found = find_motion(y, reference, affine=affine)
     else:
@@ -156,8 +159,8 @@ def fuse_burst(
         used = [f for f, reason in enumerate(_reasons(planes, found, reference, least)) if reason is None]
         burst = Burst.of(planes, found.motion, degradation, scale, reference, used, coding)
         scene[0], _ = solve(burst, 0, scene[0], _FIRST_STEPS)
-        found = refine_motion(y, scene_target(scene[0], degradation, scale, mask), found.motion, affine=affine)
-        found = replace(found, motion=found.motion.relative_to(reference))
+        target = scene_target(scene[0], degradation, scale, mask)
+        found = _registered(y, target, found.motion, reference, affine=affine)
         coding = given and given.measured(found.residual, reference)
     reasons = _reasons(planes, found, reference, least)
     used = [f for f, reason in enumerate(reasons) if reason is None]
@@ -182,6 +185,8 @@ def fuse_burst(
             break
         differs, burst = more, replace(burst, agreement=_agreement(burst, more, scale))
     assert weights is not None
+    if coding is not None:
+        scene[0] = coding.bounded(scene[0], planes[reference, 0].numpy(), reference, scale)
     measured = measure_motion(y, scene_target(scene[0], degradation, scale, mask), found.motion)
     seen = weights * np.asarray(burst.rows.sum(1) > 0).reshape(weights.shape)
     r = used.index(reference)
@@ -203,6 +208,18 @@ def fuse_burst(
     )
 
 
+def _registered(y: Tensor, target: Target, start: Motion, reference: int, *, affine: bool) -> Registration:
+    """Refine the motion of frames; those that would be stretched as no face is between two frames shift alone."""
+    found = refine_motion(y, target, start, affine=affine)
+    found = replace(found, motion=found.motion.relative_to(reference))
+    away = (torch.arange(len(y)) - reference).abs()
+    stretched = found.motion.strain > _STRAIN[0] + _STRAIN[1] * away
+    if not affine or start.tilt is not None or not stretched.any():
+        return found
+    found = refine_motion(y, target, found.motion, shifting=stretched)
+    return replace(found, motion=found.motion.relative_to(reference))
+
+
 def _differs(burst: Burst, scene: Array, coding_error: float) -> Array:
     """`H W`: 1 where the reference frame shows something else than a scene that all frames share, 0 where it does not.
 
@@ -218,7 +235,8 @@ def _differs(burst: Burst, scene: Array, coding_error: float) -> Array:
         typical = float(np.quantile(np.delete(near, burst.reference, 0), 0.1))
         off.append(near[burst.reference] / max(typical, _STAYS * coding_error, LEAST_ERROR / 255))
     near = np.max(off, 0)
-    step = ((near - _ALIKE) / (_UNLIKE - _ALIKE)).clip(0, 1).astype(np.float32)
+    alike, unlike = _CODED if coding_error else _PLAIN
+    step = ((near - alike) / (unlike - alike)).clip(0, 1).astype(np.float32)
     smooth: Array = step * step * (3 - 2 * step)
     return smooth
 

@@ -92,6 +92,8 @@ def open_video(
             info = _info(found["info"], before, path.stat().st_size)
             if info.video_streams > 1:
                 notices.append(f"it holds {info.video_streams} video streams, of which stream {info.stream} is read")
+            if (declared := _matroska_bytes(path)) > info.size_bytes:
+                notices.append(f"it is cut short: {declared} bytes by its container, {info.size_bytes} in the file")
             yield Video(info, frames(), notices, seen)
         finally:
             messages.close()
@@ -121,6 +123,18 @@ def _sha256(path: Path) -> str:
         return sha256_file(path)
     except OSError as error:
         raise VideoError(f"{why_unreadable(path, error, 'file or folder')}.") from error
+
+
+def _matroska_bytes(path: Path) -> int:
+    """Of the file, as its segment's header has it (RFC 8794, 9559); 0: it is no Matroska file, or does not say."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    at = head.find(b"\x18\x53\x80\x67") + 4
+    if not head.startswith(b"\x1a\x45\xdf\xa3") or not 4 <= at < len(head):
+        return 0
+    width = 9 - head[at].bit_length()  # of the size, a bit of each byte of which is spent on the width
+    size = int.from_bytes(head[at : at + width], "big") - (1 << 7 * width)
+    return 0 if size == (1 << 7 * width) - 1 else at + width + size
 
 
 def _info(found: dict[str, Any], sha256: str, size_bytes: int) -> VideoInfo:

@@ -90,6 +90,12 @@ class Motion:
         assert self.tilt is not None
         return (1 + torch.einsum("hwi,fi->fhw", centred, self.tilt)[..., None]).clamp(min=1e-3)
 
+    @property
+    def strain(self) -> Tensor:
+        """`F`: by how much the affine map stretches or shrinks a length at most; turning does not count."""
+        singular: Tensor = torch.linalg.svdvals(self.linear + torch.eye(2, dtype=torch.float64))
+        return (singular - 1).abs().amax(-1)
+
     def relative_to(self, index: int) -> "Motion":
         """The same with one frame as the reference."""
         gain = self.gain / self.gain[index]
@@ -178,7 +184,13 @@ def find_motion(frames: Tensor, reference: int = 0, *, affine: bool = True) -> R
 
 
 def refine_motion(
-    frames: Tensor, target: Target, start: Motion, *, affine: bool = True, sigma: float = 0.6
+    frames: Tensor,
+    target: Target,
+    start: Motion,
+    *,
+    affine: bool = True,
+    sigma: float = 0.6,
+    shifting: Tensor | None = None,
 ) -> Registration:
     """Register frames to an image of their scene, from a start that is off by less than about 2 pixels.
 
@@ -188,8 +200,9 @@ def refine_motion(
         start: the motion so far; where it has a tilt, and `affine`, perspective is found too.
         affine: as in `find_motion`.
         sigma: standard deviation of a blur of both, pixels of a frame.
+        shifting: `F`, whether a frame shifts alone all the same.
     """
-    return _descend(frames, target, start, sigma, affine=affine)
+    return _descend(frames, target, start, sigma, affine=affine, shifting=shifting)
 
 
 def measure_motion(frames: Tensor, target: Target, motion: Motion) -> Registration:
@@ -237,7 +250,14 @@ def correlations(image: Tensor, templates: Tensor) -> Tensor:
 
 
 def _descend(
-    frames: Tensor, target: Target, start: Motion, sigma: float, *, affine: bool, iterations: int = _ITERATIONS
+    frames: Tensor,
+    target: Target,
+    start: Motion,
+    sigma: float,
+    *,
+    affine: bool,
+    iterations: int = _ITERATIONS,
+    shifting: Tensor | None = None,
 ) -> Registration:
     """Gauss and Newton's steps on weighted squares of `frame - gain * image(place) - bias`, each frame by itself."""
     size = (frames.shape[1], frames.shape[2])
@@ -274,6 +294,8 @@ def _descend(
             from_middle = motion.places(size) - torch.tensor([(side - 1) / 2 for side in size], dtype=torch.float64)
             columns.append(-(slope * from_middle).sum(-1, keepdim=True) * unit / half)
         j_FNP = torch.cat(columns, -1).flatten(1, 2)
+        if shifting is not None:
+            j_FNP[shifting, :, 4:] = 0  # the prior alone is left, by which the first step ends at no affine map
         weighted = j_FNP * weight.flatten(1)[..., None]
         normal = weighted.mT @ j_FNP + torch.diag_embed(spread[:, None] ** 2 * prior + 1e-9)
         if iteration == iterations:

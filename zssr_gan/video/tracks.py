@@ -8,6 +8,7 @@ them.
 import json
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,10 @@ Corners = tuple[Point, Point, Point, Point]
 
 Homography = NDArray[np.float64]
 """`3 3`, from (x, y, 1) in the reference frame to (x, y, 1) in another, up to a factor."""
+
+_STRETCHED = 4.0  # times: a region is followed to 2.5 times its area
+
+_LARGEST = 1e9  # of a coordinate, so that products of products can be computed
 
 _YX = [1, 0, 2]  # from (x, y, 1) to (y, x, 1), and back
 
@@ -144,17 +149,41 @@ def read_track(path: Path, video: Path | None = None) -> Track:
         video: the video that it must be of.
 
     Raises:
-        TrackError: the file is no track, its corners are not convex, or it is of another video.
+        TrackError: the file is no track, or of another video; a frame stands in it twice, or has corners that are not
+            convex, lie outside the picture, or are more than 4 times as far apart as marked.
     """
     track = read_json(path, Track, TrackError)
-    if all(frame.index != track.reference for frame in track.frames):
-        raise TrackError(f"{path}: frame {track.reference}, its reference, is not among its frames.")
-    for frame in track.frames:
-        if not is_convex(frame.corners):
-            raise TrackError(f"{path}: the corners of frame {frame.index} are not those of a convex quadrilateral.")
+    if (fault := _fault(track)) is not None:
+        raise TrackError(f"{path}: {fault}.")
     if video is not None:
         check_video(track, video, path)
     return track
+
+
+def _fault(track: Track) -> str | None:
+    """What is wrong with an edited track."""
+    x, y, width, height = track.region
+    if x < 0 or y < 0 or width < 1 or height < 1 or x + width > track.width or y + height > track.height:
+        return f"its region {x},{y},{width},{height} does not lie in a picture of {track.width}x{track.height} pixels"
+    if all(frame.index != track.reference for frame in track.frames):
+        return f"frame {track.reference}, its reference, is not among its frames"
+    for before, frame in pairwise(track.frames):
+        if (before.index, before.field) == (frame.index, frame.field):
+            return f"frame {frame.index} stands in it twice"
+        if before.index > frame.index:
+            return f"frame {frame.index} stands after frame {before.index}: frames stand in the order of the video"
+    for frame in track.frames:
+        if not is_convex(frame.corners):
+            return f"the corners of frame {frame.index} are not those of a convex quadrilateral"
+        if frame.status != "tracked":
+            continue
+        longer = _sides(frame.corners) / _sides(track.marked.corners)
+        if not 1 / _STRETCHED < longer.min() <= longer.max() < _STRETCHED:
+            return f"the region is more than {_STRETCHED:g} times as long or as short in frame {frame.index} as marked"
+        middle = middle_of(track.homography(frame), track.region)
+        if not (0 <= middle[0] <= track.width and 0 <= middle[1] <= track.height):
+            return f"the region lies outside the picture in frame {frame.index}"
+    return None
 
 
 def check_video(track: Track, video: Path, path: Path) -> None:
@@ -191,12 +220,19 @@ def parse_corners(text: str) -> Corners:
 def is_convex(corners: Corners) -> bool:
     """Whether corners go around a convex quadrilateral, in either direction, no three of them in one line."""
     points = np.array(corners)
-    if not np.isfinite(points).all():
+    if not (np.abs(points) < _LARGEST).all():
         return False
     sides = np.roll(points, -1, 0) - points
     turns = sides[:, 0] * np.roll(sides, -1, 0)[:, 1] - sides[:, 1] * np.roll(sides, -1, 0)[:, 0]
     least = 1e-3 * np.abs(turns).max()
     return bool((turns > least).all() or (turns < -least).all()) and abs(turns).max() > 1e-9
+
+
+def _sides(corners: Corners) -> NDArray[np.float64]:
+    """Their lengths."""
+    (x, y), (u, v) = np.array(corners).T, np.roll(corners, -1, 0).T
+    found: NDArray[np.float64] = np.hypot(u - x, v - y)
+    return found
 
 
 def region_corners(region: Region) -> Corners:
