@@ -10,11 +10,13 @@ from skimage import data
 from torch import Tensor
 
 from tests.zeroshot.native import QUICK, evidence, pieces
-from zssr_gan.degradation.estimator import estimate_degradation
-from zssr_gan.degradation.footage import footage_verdict, is_footage
-from zssr_gan.degradation.model import Degradation, GaussianBlur
+from zssr_gan.degradation.estimator import Evidence, estimate_degradation
+from zssr_gan.degradation.footage import SEEN_FOOTAGE, are_frames, footage_verdict, is_frame, jpeg_of_frame
+from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg
 from zssr_gan.degradation.recurrence import Fit
 
+WEIGHTS = {"601": (0.299, 0.114), "709": (0.2126, 0.0722)}
+"""Of red and blue in luma."""
 BLUR = GaussianBlur(sigma_major=0.6, sigma_minor=0.5)
 
 
@@ -28,14 +30,30 @@ def photograph(quality: int | None = None) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 
+def luma(image: Tensor, matrix: str = "601") -> Tensor:
+    red, blue = WEIGHTS[matrix]
+    return (image * torch.tensor([red, 1 - red - blue, blue])[:, None, None]).sum(0)
+
+
 def as_frame(image: Tensor, matrix: str = "601") -> Tensor:
     """Colours averaged over 2x2 pixels and enlarged by repetition, levels rounded."""
-    red, blue = {"601": (0.299, 0.114), "709": (0.2126, 0.0722)}[matrix]
-    luma = (image * torch.tensor([red, 1 - red - blue, blue])[:, None, None]).sum(0)
-    halved = torch.nn.functional.avg_pool2d(image[::2] - luma, 2)
-    r, b = luma + torch.nn.functional.interpolate(halved[None], scale_factor=2)[0]
-    green = (luma - red * r - blue * b) / (1 - red - blue)
+    (red, blue), y = WEIGHTS[matrix], luma(image, matrix)
+    halved = torch.nn.functional.avg_pool2d(image[::2] - y, 2)
+    r, b = y + torch.nn.functional.interpolate(halved[None], scale_factor=2)[0]
+    green = (y - red * r - blue * b) / (1 - red - blue)
     return (torch.stack([r, green, b]).clamp(0, 1) * 255).round() / 255
+
+
+def video_frame(image: Tensor, matrix: str = "601", mode: str = "bilinear") -> Tensor:
+    """As a player shows a frame of 8 bits in 4:2:0 and limited range, its colours enlarged by `mode`."""
+    (red, blue), y = WEIGHTS[matrix], luma(image, matrix)
+    chroma = torch.stack([(image[2] - y) / (1 - blue), (image[0] - y) / (1 - red)]) / 2
+    halved = (torch.nn.functional.avg_pool2d(chroma, 2) * 224).round() / 224
+    u, v = torch.nn.functional.interpolate(halved[None], scale_factor=2, mode=mode)[0]
+    y = (y * 219).round() / 219
+    r, b = y + 2 * (1 - red) * v, y + 2 * (1 - blue) * u
+    shown = torch.stack([r, (y - red * r - blue * b) / (1 - red - blue), b])
+    return (shown.clamp(0, 1) * 255).round() / 255
 
 
 def crops(image: Tensor, height: int = 32, width: int = 32) -> list[Tensor]:
@@ -43,41 +61,75 @@ def crops(image: Tensor, height: int = 32, width: int = 32) -> list[Tensor]:
     return [image[:, y : y + height, x : x + width] for y in range(60, 200, 37) for x in range(20, 200, 45)]
 
 
-class TestIsFootage:
+class TestIsFrame:
     @pytest.mark.parametrize("matrix", ["601", "709"])
     @pytest.mark.parametrize("size", [(32, 32), (16, 20), (15, 21)])
-    def test_of_crops_of_a_frame(self, matrix: str, size: tuple[int, int]) -> None:
-        assert is_footage(crops(as_frame(photograph(), matrix), *size))
+    def test_of_crops_of_a_frame_with_repeated_colours(self, matrix: str, size: tuple[int, int]) -> None:
+        says = [is_frame(crop) for crop in crops(as_frame(photograph(), matrix), *size)]
+        assert says.count(True) > 0.8 * len(says)
+
+    @pytest.mark.parametrize("matrix", ["601", "709"])
+    @pytest.mark.parametrize("mode", ["bilinear", "bicubic", "area"])
+    def test_whatever_filter_enlarged_the_colours(self, matrix: str, mode: str) -> None:
+        frame = video_frame(photograph(), matrix, mode)
+        says = [is_frame(crop) for crop in crops(frame)]
+        assert says.count(True) > 0.9 * len(says)
+        assert False not in says
+        says = [is_frame(crop) for crop in crops(frame, 16, 20)]
+        assert says.count(True) > 0.6 * len(says)
+        assert False not in says
+
+    def test_where_levels_are_rounded_before_the_colours_are_added(self) -> None:
+        table = (torch.arange(220) * 255 / 219 - 0.116).floor().clamp_min(0)
+        y = (luma(photograph()) * 219).round().long()
+        red, green, blue = (table[(y + moved).clamp(0, 219)] for moved in (5, -3, 2))
+        assert is_frame(torch.stack([red, green, blue]) / 255)
 
     @pytest.mark.parametrize("quality", [None, 95, 75, 40])
-    @pytest.mark.parametrize("size", [(32, 32), (16, 20)])
+    @pytest.mark.parametrize("size", [(32, 32), (16, 20), (400, 400)])
     def test_photographs_are_none(self, quality: int | None, size: tuple[int, int]) -> None:
-        assert not any(is_footage([crop]) for crop in crops(photograph(quality), *size))
+        assert not any(is_frame(crop) for crop in crops(photograph(quality), *size))
+
+    def test_full_range_is_none(self) -> None:
+        """JPEG stores luma in 256 levels."""
+        assert is_frame((photograph(95) * 255).round() / 255) is False
 
     def test_what_is_repeated_in_luma_too_is_none(self) -> None:
-        assert not is_footage([photograph()[:, ::4, ::4].repeat_interleave(2, 1).repeat_interleave(2, 2)])
-
-    def test_most_images_decide(self) -> None:
-        frame, other = crops(as_frame(photograph())), crops(photograph())
-        assert is_footage(frame[:5] + other[:3])
-        assert not is_footage(frame[:3] + other[:5])
+        assert not is_frame(photograph()[:, ::4, ::4].repeat_interleave(2, 1).repeat_interleave(2, 2))
 
     @pytest.mark.parametrize("rounding", [0, 0.5])
     @pytest.mark.parametrize("channels", [1, 3])
     def test_of_gray_frames_by_their_levels(self, channels: int, rounding: float) -> None:
         """Those of a photograph are between those of video."""
         levels = (photograph().mean(0, keepdim=True) * 219).round() * 255 / 219 + rounding
-        frames = crops((levels.floor() / 255).expand(channels, -1, -1))
-        assert is_footage(frames)
+        says = [is_frame(crop) for crop in crops((levels.floor() / 255).expand(channels, -1, -1))]
+        assert says.count(True) > 0.5 * len(says)
+        assert False not in says
         gray = crops(((photograph().mean(0, keepdim=True) * 255).round() / 255).expand(channels, -1, -1))
-        assert not any(is_footage([crop]) for crop in gray)
-        assert not is_footage([(levels // 16).floor() * 16 / 255])  # too few levels to tell
+        assert not any(is_frame(crop) for crop in gray)
+        assert is_frame((levels // 16).floor() * 16 / 255) is None  # too few levels to tell
 
     def test_gray_flat_and_tiny_images_say_nothing(self) -> None:
         frame = as_frame(photograph())
-        assert not is_footage([])
-        assert not is_footage([frame[:1], frame[:1].expand(3, -1, -1), torch.zeros(3, 32, 32), frame[:, :7, :30]])
-        assert is_footage([frame, torch.zeros(3, 32, 32)])
+        plain = [torch.zeros(3, 32, 32), torch.full((1, 32, 32), 0.4), frame[:, :7, :30], frame[:, :8, :8]]
+        assert [is_frame(image) for image in plain] == [None] * 4
+
+
+class TestAreFrames:
+    def test_each_image_says_for_itself(self) -> None:
+        frame, other = crops(video_frame(photograph()))[:5], crops(photograph())[:5]
+        assert are_frames(frame[:3] + other) == [True] * 3 + [False] * 5
+        assert are_frames(frame + other[:3]) == [True] * 5 + [False] * 3
+
+    def test_what_does_not_tell_is_as_most_are(self) -> None:
+        frame, other, flat = crops(video_frame(photograph()))[:5], crops(photograph())[:5], torch.zeros(3, 32, 32)
+        assert are_frames([*frame, flat]) == [True] * 6
+        assert are_frames([*other, flat]) == [False] * 6
+        assert are_frames([flat]) == [False]
+
+    def test_a_few_of_many_frames_may_be_misread(self) -> None:
+        frame, other = crops(video_frame(photograph()))[:8], crops(photograph())[:1]
+        assert are_frames(frame + other) == [True] * 9
 
 
 class TestVerdict:
@@ -85,7 +137,7 @@ class TestVerdict:
         used, jpeg, why = footage_verdict(Fit(BLUR, 2 / 255, 0.1), True, "reason")
         assert used
         assert jpeg is not None
-        assert "reason; the colours" in why
+        assert f"reason; {SEEN_FOOTAGE}" in why
 
     def test_bicubic_is_assumed_where_that_blur_is_not_sure(self) -> None:
         used, jpeg, why = footage_verdict(Fit(BLUR, 2 / 255, 0.1), False, "bicubic is assumed: reason")
@@ -107,13 +159,33 @@ class TestVerdict:
         used, jpeg, why = footage_verdict(None, False, "bicubic is assumed: too few")
         assert not used
         assert jpeg is None
-        assert "too few; the colours" in why
+        assert f"too few; {SEEN_FOOTAGE}" in why
 
-    def test_an_estimate_of_smooth_frames_uses_no_blur(self) -> None:
+
+class TestEstimate:
+    def test_smooth_frames_get_no_blur_and_a_jpeg_among_them_its_own_quality(self) -> None:
         smooth = pieces(Degradation(blur=GaussianBlur(sigma_major=1.1, sigma_minor=0.5, angle_degrees=30)))[::3]
-        frames = estimate_degradation(evidence([as_frame(one) for one in smooth]), QUICK)
-        assert frames.degradation.blur is None
-        assert frames.fallback
-        assert frames.degradation.jpeg is not None
-        assert frames.jpeg_from == "colours"
-        assert "a video's compression" in frames.summary
+        *frames, last = evidence([video_frame(one) for one in smooth])
+        photographs = [Evidence(last.image, last.pixels, Jpeg.of_quality(80))]
+        found = estimate_degradation(frames + photographs, QUICK)
+        assert found.degradation.blur is None
+        assert found.fallback
+        assert found.degradation.jpeg is not None
+        assert found.jpeg_from == "colours"
+        assert "a video's compression" in found.summary
+        assert found.own_jpeg == {last.image.sha256: Jpeg.of_quality(80)}
+        assert len(found.images) == len(smooth)
+
+    def test_a_few_frames_among_photographs_are_taken_as_frames_that_stand_alone(self) -> None:
+        images = evidence(crops(video_frame(photograph()))[:2] + crops(photograph())[2:6])
+        found = estimate_degradation(images, QUICK)
+        assert found.degradation.jpeg is None
+        alone = jpeg_of_frame(images[0].pixels)
+        assert alone is not None
+        assert found.own_jpeg == {one.image.sha256: alone for one in images[:2]}
+        assert "2 of 6 images are of another kind" in found.why
+
+    def test_a_jpeg_file_with_repeated_colours_is_no_frame(self) -> None:
+        jpeg = Jpeg.of_quality(90)
+        images = [Evidence(one.image, one.pixels, jpeg) for one in evidence(crops(as_frame(photograph()))[:4])]
+        assert estimate_degradation(images, QUICK).degradation == Degradation(jpeg=jpeg)

@@ -106,6 +106,21 @@ class Estimate(FileModel):
         its |= {"blur": self.own_blur[sha256]} if sha256 in self.own_blur else {}
         return self.degradation.model_copy(update=its) if its else self.degradation
 
+    def with_others(self, others: "Estimate") -> "Estimate":
+        """This estimate with that of fewer images of another kind: each of these has its own compression and blur."""
+        hashes = [image.sha256 for image in others.images]
+        images = tuple(sorted((*self.images, *others.images), key=lambda image: (image.sha256, image.name)))
+        jpeg = {sha256: others.of(sha256).jpeg for sha256 in hashes}
+        blur = {sha256: others.of(sha256).blur for sha256 in hashes}
+        update = {
+            "own_jpeg": self.own_jpeg | {n: one for n, one in jpeg.items() if one != self.degradation.jpeg},
+            "own_blur": self.own_blur | {n: one for n, one in blur.items() if one != self.degradation.blur},
+            "compressions": self.compressions + others.compressions,
+            "images": images,
+            "why": f"{self.why}; {len(hashes)} of {len(images)} images are of another kind: {others.why}",
+        }
+        return self.model_copy(update=update)
+
     def compression_of(self, sha256: str) -> ImageCompression | None:
         """What was found in the image with this hash; where it was not searched, what is assumed of it."""
         jpeg = self.of(sha256).jpeg

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Literal
 
@@ -16,25 +17,25 @@ from torch import Tensor
 from zssr_gan.degradation.certainty import certainty_of, verdict
 from zssr_gan.degradation.compression import find_compression
 from zssr_gan.degradation.encoder_tables import jpeg_of
-from zssr_gan.degradation.estimate import Brightness, Estimate
-from zssr_gan.degradation.footage import SEEN_FOOTAGE, footage_verdict, is_footage
-from zssr_gan.degradation.found_compression import CompressionGroup, SetCompression, set_compressions
-from zssr_gan.degradation.model import Blur, Degradation, Jpeg, Noise
-from zssr_gan.degradation.motions import own_motions
-from zssr_gan.degradation.noise import LUMA_NOISE, SIDE, noise_variances
-from zssr_gan.degradation.recurrence import (
-    EstimationSettings,
-    Fit,
-    Recurrence,
-    Tiles,
-    fit_blur,
-    fit_noise,
+from zssr_gan.degradation.estimate import Estimate
+from zssr_gan.degradation.footage import (
+    KNOWN_FOOTAGE,
+    SEEN_FOOTAGE,
+    are_frames,
+    footage_verdict,
+    is_frame,
+    jpeg_of_frame,
 )
+from zssr_gan.degradation.found_compression import CompressionGroup, SetCompression, set_compressions
+from zssr_gan.degradation.model import Blur, Degradation, Jpeg
+from zssr_gan.degradation.motions import own_motions
+from zssr_gan.degradation.noise import LUMA_NOISE, SIDE, noise_of_colours, noise_of_luma
+from zssr_gan.degradation.recurrence import EstimationSettings, Fit, Recurrence, Tiles, fit_blur, fit_noise
 from zssr_gan.degradation.shapes import choose_shape
 from zssr_gan.degradation.sharper import own_blurs
 from zssr_gan.errors import ImageError
 from zssr_gan.files import sha256_bytes, why_unreadable
-from zssr_gan.imaging.colour import LEVELS, has_colours, luma_of
+from zssr_gan.imaging.colour import luma_of
 from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.resize import Size
 from zssr_gan.imaging.tiles import copied_middle_of
@@ -123,20 +124,40 @@ def estimate_degradation(
         footage: whether they are known to be frames of a compressed video, which else their colours say.
     """
     settings = settings or EstimationSettings()
+    frames, others = (evidence, ()) if footage else _frames_and_others(evidence)
+    seen = KNOWN_FOOTAGE if footage else SEEN_FOOTAGE
+    if not (frames and others):
+        return _estimate_of_kind(evidence, settings, seed, on_estimate, seen if frames else None)
+    of_frames = _estimate_of_kind(frames, settings, seed, on_estimate, seen)
+    if of_frames.blur_estimated is None:  # they are too few, and each is taken as it is alone
+        alone = {one.image.sha256: jpeg_of_frame(one.pixels) for one in frames}
+        of_frames = of_frames.model_copy(update={"own_jpeg": alone})
+    of_others = _estimate_of_kind(others, settings, seed, on_estimate, None)
+    fewer, most = sorted((of_others, of_frames), key=lambda one: len(one.images))
+    return most.with_others(fewer)
+
+
+def _estimate_of_kind(
+    evidence: Sequence[Evidence],
+    settings: EstimationSettings,
+    seed: int,
+    on_estimate: OnEstimate | None,
+    seen: str | None,
+) -> Estimate:
+    """The estimate of images that are all frames of a video, where `seen` says how that is known, or all none."""
     by_content = sorted(((content_hash(one.pixels), one) for one in evidence), key=lambda pair: pair[0])
     ordered = [one for _, one in by_content]
     seed = derive_seed("degradation", seed, *(content for content, _ in by_content))
     compressed, qualities, own, compressions = _compression(ordered)
     compression = None if compressed is None else compressed.jpeg
     on_grid = compressed is None or compressed.on_grid
-    seen = "they are frames of a compressed video" if footage else SEEN_FOOTAGE
-    footage = not compressions and (footage or is_footage([one.pixels for one in ordered]))
+    seen = None if compressions else seen
     # A copy tells nothing new.
     distinct = {content: one.pixels for content, one in by_content}
     tiles = cut_tiles(list(distinct.values()), settings)
     teller = _Teller(on_estimate, settings)
-    coloured = [] if footage or compression is not None else [one.pixels for one in ordered]
-    noise, by_brightness = _noise_of_colours(coloured)
+    coloured = [] if seen or compression is not None else [one.pixels for one in ordered]
+    noise, by_brightness = noise_of_colours(coloured)
     found: Fit | None = None
     recurrence: Recurrence | None = None
     certainty, blur = None, None
@@ -169,7 +190,7 @@ def estimate_degradation(
                 found = Fit(found.blur, fit_noise(recurrence, found.blur), found.misfit)
             found, shape = choose_shape(recurrence, found, step)
             if on_grid:
-                noise, noise_from = _noise_of_luma(found, ordered, compression), "recurrence"
+                noise, noise_from = noise_of_luma(found.noise, pixels, compression), "recurrence"
         assert found is not None
         certainty = certainty_of(recurrence, found, teller.of("certainty"))
         sure, why = verdict(certainty, settings)
@@ -177,7 +198,7 @@ def estimate_degradation(
             why = f"{why}; {shape}"
         if sure:
             blur = found.blur
-        if compression is None and not compressions and not footage:
+        if compression is None and not compressions and not seen:
             motions, moved = own_motions(pixels, recurrence, found, teller.of("motions"))
             own_blur |= motions
             sure, why = (True, moved) if motions else (sure, why)
@@ -185,7 +206,7 @@ def estimate_degradation(
             why = f"bicubic is assumed: {why}"
             if noise_from == "recurrence":  # found together with a blur that is not used
                 noise, noise_from = None, "nothing"
-    if footage:
+    if seen:
         sure, compression, why = footage_verdict(found, sure, why, seen)
         noise, noise_from = None, "nothing"
     used = Degradation(
@@ -209,7 +230,7 @@ def estimate_degradation(
         certainty=certainty,
         noise_from=noise_from,
         noise_by_brightness=by_brightness,
-        jpeg_from="nothing" if compression is None else "colours" if footage else read,
+        jpeg_from="nothing" if compression is None else "colours" if seen else read,
         jpeg_qualities=qualities,
         own_jpeg=own,
         compressions=compressions,
@@ -222,10 +243,23 @@ def estimate_degradation(
 
 
 def seen_compression(evidence: Sequence[Evidence]) -> tuple[Jpeg | None, bool]:
-    """How most images were compressed by JPEG, and whether they look like frames of a compressed video."""
-    compressed, _, _, several = _compression(evidence)
-    jpeg = None if compressed is None else compressed.jpeg
-    return jpeg, not several and is_footage([one.pixels for one in evidence])
+    """How most images were compressed by JPEG, and whether most are frames of a compressed video by their pixels."""
+    compressed, _, _, _ = _compression(evidence)
+    frames, others = _frames_and_others(evidence)
+    return None if compressed is None else compressed.jpeg, len(frames) > len(others)
+
+
+def _frames_and_others(evidence: Sequence[Evidence]) -> tuple[list[Evidence], list[Evidence]]:
+    """The images that are frames of a video by their pixels, and the others, as all that JPEG explains."""
+    if not any(one.jpeg is None and is_frame(one.pixels) for one in evidence):
+        return [], list(evidence)
+    compressed, _, own, compressions = _compression(evidence)
+    of_most = None if compressed is None else compressed.jpeg
+    in_jpeg = {sha256 for one in compressions for sha256 in one.phases}
+    in_jpeg |= {one.image.sha256 for one in evidence if one.jpeg or own.get(one.image.sha256, of_most)}
+    outside = [one for one in evidence if one.image.sha256 not in in_jpeg]
+    frames = list(compress(outside, are_frames([one.pixels for one in outside])))
+    return frames, [one for one in evidence if one not in frames]
 
 
 def cut_tiles(images: Sequence[Tensor], settings: EstimationSettings) -> Tiles:
@@ -283,34 +317,6 @@ def _compression(
     if most is not None and math.isinf(most.evidence):  # all files say theirs, read or not
         qualities = [one.jpeg.quality for one in evidence if one.jpeg is not None]
     return most, dict(Counter(map(str, qualities))), own, set_compressions(groups, [one.image.sha256 for one in some])
-
-
-def _noise_of_colours(images: list[Tensor]) -> tuple[Noise | None, tuple[Brightness, ...]]:
-    """The noise where the images have colours, and its variance as a straight line over brightness."""
-    coloured = [image.cpu() for image in images if has_colours(image) and min(image.shape[-2:]) >= SIDE]
-    if not coloured:
-        return None, ()
-    found = noise_variances(coloured)
-    if sum(count for _, _, count in found) < 16:
-        return None, ()
-    bright, variance, counts = (torch.tensor(column, dtype=torch.float64) for column in zip(*found, strict=True))
-    # Value and slope at medium brightness, by weighed least squares.
-    design = torch.stack([torch.ones_like(bright), bright - 0.5], 1) * counts.sqrt()[:, None]
-    middle, slope = torch.linalg.lstsq(design, (variance * counts.sqrt())[:, None]).solution[:, 0].tolist()
-    middle = max(middle, 0.0)
-    # As much of it may depend on brightness as leaves black and white a variance of at least 0.
-    shot = 0.0 if middle == 0 else min(1.0, max(0.0, slope / 2 / middle))
-    at = tuple(
-        Brightness(brightness=round(b, 4), sigma=math.sqrt(v) / LEVELS)
-        for b, v in zip(bright.tolist(), variance.tolist(), strict=True)
-    )
-    return Noise(sigma=min(0.5, math.sqrt(middle) / LEVELS), shot=shot), at
-
-
-def _noise_of_luma(found: Fit, evidence: Sequence[Evidence], compression: Jpeg | None) -> Noise:
-    """The noise of images that has luma's. Before JPEG each colour had its own; without, what is left of it is gray."""
-    coloured = compression is not None and 2 * sum(has_colours(one.pixels) for one in evidence) > len(evidence)
-    return Noise(sigma=min(0.5, found.noise / (LUMA_NOISE if coloured else 1)), coloured=coloured)
 
 
 class _Teller:

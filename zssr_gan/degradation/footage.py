@@ -1,9 +1,10 @@
-"""Frames of a video without the video: its compression is seen in the colours, or in the levels of gray frames.
+"""Frames of a video without the video: its compression is seen in the levels of luma, or in the colours.
 
-Video stores colour at half the size (4:2:0), and most converters enlarge it by repetition (FFmpeg's swscale by default,
-and so OpenCV): of every two steps between neighbouring pixels, colour takes one. It stores luma in 220 levels (16 to
-235, ITU-R BT.601): enlarged to 256, every seventh level stays empty, which gray frames show. How strong the compression
-was is not seen, since a codec predicts blocks before it quantises them.
+Video stores luma in 220 levels (16 to 235, ITU-R BT.601 and BT.709). Enlarged to 256 they are 1.16 apart, which red,
+green and blue still show together, whatever filter enlarged the colours; where a program rounds before it adds the
+colours, every seventh level of 256 stays empty. Colour is stored at half the size (4:2:0), and FFmpeg's swscale by
+default, and so OpenCV, enlarges it by repetition: of every two steps between neighbouring pixels, colour takes one.
+How strong the compression was is not seen, since a codec predicts blocks before it quantises them.
 """
 
 import math
@@ -15,6 +16,19 @@ from torch import Tensor
 from zssr_gan.degradation.model import Jpeg
 from zssr_gan.degradation.recurrence import Fit
 from zssr_gan.imaging.colour import LEVELS, has_colours, luma_of
+from zssr_gan.imaging.tiles import middle_of
+
+_MATRICES = ((0.299, 0.114), (0.2126, 0.0722))
+"""Weights of red and blue in luma: BT.601, BT.709."""
+
+_ON_LEVELS = 0.35
+"""Length of the mean unit vector whose angle is luma's place between two levels of video: 0.4 to 0.6 in frames, since
+rounding to RGB moves luma; at most 0.2 in photographs of many colours."""
+
+_FEWEST_COLOURS = 150
+"""Different colours that an image must have: as many drawn at random are on the levels once in 100 million times."""
+
+_LARGEST_SIDE = 1024  # pixels of an image that are looked at
 
 _REPEATED = 0.25
 """Smaller over larger mean step of the two parities; 0 to 0.2 in frames of H.264, 0.5 to 1 in most photographs."""
@@ -24,12 +38,14 @@ _LEAST_STEP = 0.7  # levels: what is nearly gray has steps of rounding alone, an
 _SMALLEST = 8  # pixels a side
 
 _LEVELS_OF_VIDEO = [
-    {math.floor(level * LEVELS / 219 + rounding) for level in range(220)} for rounding in (0.0, 0.5)
-]  # swscale rounds down to RGB, and to the nearest to gray
+    {math.floor(level * LEVELS / 219 + rounding) for level in range(220)} for rounding in (0.0, 0.5, -0.116)
+]  # swscale rounds down to RGB, to the nearest to gray, and has a table with this offset
 
 _FEWEST_LEVELS = 100
-"""Levels that a gray image must use: as many drawn at random miss the empty ones once in 3 million times; frames of 32
+"""Levels that an image must use: as many drawn at random miss the empty ones once in 3 million times; frames of 32
 pixels have 131 and more."""
+
+_MISREAD = 0.2  # largest share of frames that may look as if they were none
 
 _LEAST_NOISE = 1.0
 """Levels of luma's noise that are left where a codec has not smoothed the images; of P frames at crf 23, 0.2 are."""
@@ -46,24 +62,35 @@ _SINGLE = 60
 costs less where it was little."""
 
 
-def is_footage(images: Sequence[Tensor]) -> bool:
-    """Whether most of the images `C H W` in [0, 1] that can say so are frames of a video.
+def is_frame(image: Tensor) -> bool | None:
+    """Whether an image `C H W` in [0, 1] is a frame of a video; None where it is too small or too plain to tell."""
+    image = middle_of(image.cpu(), _LARGEST_SIDE, 2)
+    if min(image.shape[-2:]) < _SMALLEST:
+        return None
+    says = [_has_levels_of_video(image)]
+    if has_colours(image):
+        says = [True] if says[0] else [_is_on_levels(image), _has_repeated_colours(image)]
+    return True if True in says else None if None in says else False
 
-    Those with colours have them repeated over 2x2 pixels, luma is not; gray ones use the levels of video alone.
+
+def are_frames(images: Sequence[Tensor]) -> list[bool]:
+    """Which of the images `C H W` in [0, 1] are frames of a video.
+
+    Those that do not tell are taken as what most are; where most are frames, so are a few that tell otherwise.
     """
-    coloured = [image.cpu() for image in images if has_colours(image) and min(image.shape[-2:]) >= _SMALLEST]
-    gray = [_levels_of(image[0]) for image in images if not has_colours(image)]
-    says = [_has_repeated_colours(image) for image in coloured]
-    says += [any(one <= video for video in _LEVELS_OF_VIDEO) for one in gray if len(one) >= _FEWEST_LEVELS]
-    return 2 * sum(says) > len(says)
+    says = [is_frame(image) for image in images]
+    yes, no = says.count(True), says.count(False)
+    few = no <= _MISREAD * (yes + no)
+    return [said is True or (yes > no and (said is None or few)) for said in says]
 
 
 def jpeg_of_frame(pixels: Tensor) -> Jpeg | None:
     """JPEG that stands for the compression of a single frame `C H W` in [0, 1] of a video; None: it is no frame."""
-    return Jpeg.of_quality(_SINGLE) if is_footage([pixels]) else None
+    return Jpeg.of_quality(_SINGLE) if is_frame(pixels) else None
 
 
-SEEN_FOOTAGE = "the colours repeated over 2x2 pixels, or the gray levels, are those of a compressed video"
+KNOWN_FOOTAGE = "they are frames of a compressed video"
+SEEN_FOOTAGE = "their levels or colours are those of a compressed video"
 
 
 def footage_verdict(found: Fit | None, sure: bool, why: str, seen: str = SEEN_FOOTAGE) -> tuple[bool, Jpeg | None, str]:
@@ -88,20 +115,33 @@ def footage_verdict(found: Fit | None, sure: bool, why: str, seen: str = SEEN_FO
     return sure, Jpeg.of_quality(_WEAK) if sure else None, f"{why}; {seen}, which has changed them little"
 
 
-def _levels_of(plane: Tensor) -> set[int]:
-    """The levels of `H W` that occur."""
-    return set((plane * LEVELS).round().int().unique().tolist())
+def _has_levels_of_video(image: Tensor) -> bool | None:
+    levels = set((image * LEVELS).round().int().unique().tolist()) - {0, LEVELS}  # at which others are cut off
+    return any(levels <= video for video in _LEVELS_OF_VIDEO) if len(levels) >= _FEWEST_LEVELS else None
 
 
-def _has_repeated_colours(image: Tensor) -> bool:
+def _is_on_levels(image: Tensor) -> bool | None:
+    """Whether the luma of most different colours of an image `3 H W` is on the levels of video."""
+    red, green, blue = (image * LEVELS).round().long().flatten(1)
+    coded = ((red * 256 + green) * 256 + blue).unique()  # an even area counts once
+    colours = torch.stack([coded >> 16, coded >> 8 & 255, coded & 255]).double()
+    colours = colours[:, (colours.amin(0) > 0) & (colours.amax(0) < LEVELS)]  # others were cut off
+    if colours.shape[1] < _FEWEST_COLOURS:
+        return None
+    weights = torch.tensor([[red, 1 - red - blue, blue] for red, blue in _MATRICES]).double()
+    places = 2 * math.pi * 219 / LEVELS * (weights @ colours)
+    return bool((torch.hypot(places.cos().mean(1), places.sin().mean(1)) > _ON_LEVELS).any())
+
+
+def _has_repeated_colours(image: Tensor) -> bool | None:
     # Red and blue less green do not depend on luma, whatever the matrix of YCbCr.
-    colours = LEVELS * (image[::2] - image[1:2])
-    luma = LEVELS * luma_of(image)[None]
-    return all(_is_repeated(colours, axis) and not _is_repeated(luma, axis) for axis in (1, 2))
+    colours = [_is_repeated(LEVELS * (image[::2] - image[1:2]), axis) for axis in (1, 2)]
+    luma = [_is_repeated(LEVELS * luma_of(image)[None], axis) for axis in (1, 2)]
+    return None if None in colours else all(colours) and True not in luma
 
 
-def _is_repeated(planes: Tensor, axis: int) -> bool:
-    """Whether planes `P H W` take nearly all steps along an axis at the same parity."""
+def _is_repeated(planes: Tensor, axis: int) -> bool | None:
+    """Whether planes `P H W` take nearly all steps along an axis at the same parity; None: too even to tell."""
     steps = planes.diff(dim=axis).abs()
     means = [float(steps.index_select(axis, torch.arange(first, steps.shape[axis], 2)).mean()) for first in (0, 1)]
-    return max(means) > _LEAST_STEP and min(means) < _REPEATED * max(means)
+    return min(means) < _REPEATED * max(means) if max(means) > _LEAST_STEP else None

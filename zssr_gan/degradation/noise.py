@@ -4,13 +4,15 @@ Shapes: C channels, H W rows and columns, S windows, n their side, u v frequenci
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zssr_gan.degradation.model import Noise
+from zssr_gan.degradation.estimate import Brightness
+from zssr_gan.degradation.model import Jpeg, Noise
 from zssr_gan.degradation.spectra import radii, transformed, windows
 from zssr_gan.imaging.colour import LEVELS, LUMA, has_colours, luma_of
 from zssr_gan.imaging.resize import resize
@@ -216,3 +218,34 @@ def noise_variances(
         least = float(torch.linalg.eigvalsh(covariance.double())[0])
         found.append((float(bright_S[quiet].mean()) / LEVELS, max(0.0, least - _ROUNDING), len(quiet)))
     return found
+
+
+def noise_of_colours(images: Sequence[Tensor]) -> tuple[Noise | None, tuple[Brightness, ...]]:
+    """The noise where images `C H W` in [0, 1] have colours, and its variance as a straight line over brightness."""
+    coloured = [image.cpu() for image in images if has_colours(image) and min(image.shape[-2:]) >= SIDE]
+    if not coloured:
+        return None, ()
+    found = noise_variances(coloured)
+    if sum(count for _, _, count in found) < 16:
+        return None, ()
+    bright, variance, counts = (torch.tensor(column, dtype=torch.float64) for column in zip(*found, strict=True))
+    # Value and slope at medium brightness, by weighed least squares.
+    design = torch.stack([torch.ones_like(bright), bright - 0.5], 1) * counts.sqrt()[:, None]
+    middle, slope = torch.linalg.lstsq(design, (variance * counts.sqrt())[:, None]).solution[:, 0].tolist()
+    middle = max(middle, 0.0)
+    # As much of it may depend on brightness as leaves black and white a variance of at least 0.
+    shot = 0.0 if middle == 0 else min(1.0, max(0.0, slope / 2 / middle))
+    at = tuple(
+        Brightness(brightness=round(b, 4), sigma=math.sqrt(v) / LEVELS)
+        for b, v in zip(bright.tolist(), variance.tolist(), strict=True)
+    )
+    return Noise(sigma=min(0.5, math.sqrt(middle) / LEVELS), shot=shot), at
+
+
+def noise_of_luma(sigma: float, images: Sequence[Tensor], compression: Jpeg | None) -> Noise:
+    """The noise of images `C H W` whose luma has noise `sigma`, both in [0, 1].
+
+    Before JPEG each colour had its own; without, what is left of it is gray.
+    """
+    coloured = compression is not None and 2 * sum(has_colours(image) for image in images) > len(images)
+    return Noise(sigma=min(0.5, sigma / (LUMA_NOISE if coloured else 1)), coloured=coloured)
