@@ -40,7 +40,7 @@ class Running:
         """Whether it has not ended."""
         return self._process.is_alive()
 
-    def until(self, condition: Callable[[], object], seconds: float = 60) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = 180) -> None:
         """Wait for something that the process does before it ends."""
         end = time.monotonic() + seconds
         while not condition():
@@ -52,7 +52,7 @@ class Running:
         """What is on its standard error by now."""
         return self._outputs[1].read_text() if self._outputs[1].exists() else ""
 
-    def finish(self, seconds: float = 120) -> tuple[int | None, str, str]:
+    def finish(self, seconds: float = 180) -> tuple[int | None, str, str]:
         """Exit code (below 0: of a signal), standard output and standard error at its end."""
         self._process.join(seconds)
         if self._process.is_alive():

@@ -185,7 +185,7 @@ def test_kill_in_the_middle_of_a_write(tmp_path, delay):
     )
     with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE) as process:
         process.stdout.readline()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         # Wait until a write is under way, then a little longer.
         while not names(tmp_path) and time.monotonic() < deadline:
             time.sleep(0.001)

@@ -114,7 +114,7 @@ def test_no_more_is_held_than_a_few_batches() -> None:
 
 class TestAtOnce:
     def test_several_are_in_work_and_come_in_order(self) -> None:
-        met, begun = threading.Barrier(3, timeout=10), list[int]()
+        met, begun = threading.Barrier(3, timeout=60), list[int]()
 
         def work(item: int, _: object) -> int:
             met.wait()  # passes when three are in work
@@ -134,18 +134,21 @@ class TestAtOnce:
 
     def test_steps_are_those_of_the_first_that_is_not_done(self) -> None:
         seen, here = list[tuple[float, int]](), threading.get_ident()
+        reported = [threading.Event(), threading.Event()]  # steps of the first
 
         def work(item: int, step: Callable[[Progress], None]) -> None:
-            for iteration in range(4):
-                step(Progress("training", iteration, 4, float(item), 0.1))
-                time.sleep(0.15)
+            for iteration in range(2):
+                step(Progress("training", iteration, 2, float(item), 0.1))
+                assert item == 1 or reported[iteration].wait(60)
 
         def see(progress: Progress) -> None:
             assert threading.get_ident() == here
             seen.append((progress.loss, progress.iteration))
+            if progress.loss == 0:
+                reported[progress.iteration].set()
 
         assert len([*at_once(range(2), 2, work, on_progress=see)]) == 2
-        assert len(seen) >= 2
+        assert seen[:2] == [(0, 0), (0, 1)]
         assert seen == sorted(seen)
 
     def test_an_interrupt_stops_the_work_and_yields_what_is_made(self) -> None:
@@ -164,7 +167,7 @@ class TestAtOnce:
                 raise
 
         def interrupt(_: Progress) -> None:
-            assert second.wait(10)
+            assert second.wait(60)
             raise KeyboardInterrupt
 
         made = at_once(range(9), 2, work, on_progress=interrupt)

@@ -1,6 +1,6 @@
 """A training small enough for a test: generated patterns instead of faces, networks of a few hundred weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import Machine
 from zssr_gan.imaging.resize import resize
 from zssr_gan.settings.train import TrainSettings
+from zssr_gan.training import validation
 from zssr_gan.training.dataset import TrainingData
 from zssr_gan.training.logs import Callbacks
 from zssr_gan.training.loop import Loop
@@ -49,6 +50,14 @@ def stop_at(step: int) -> Callable[..., None]:
             raise KeyboardInterrupt
 
     return watch
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_norm_batches() -> Iterator[None]:
+    """A generator's statistics are of 2 batches in place of 32, which take as long as the steps of a training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "_NORM_BATCHES", 2)
+        yield
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.imaging.colour import psnr_db
 from zssr_gan.imaging.resize import resize
 from zssr_gan.networks.srgan import Generator, GeneratorOptions
+from zssr_gan.training import validation
 from zssr_gan.training.logs import Callbacks
 from zssr_gan.training.loop import Loop
 from zssr_gan.training.sampling import Sampler
@@ -47,7 +48,7 @@ def test_collapse_and_shift_are_warned_of() -> None:
 
 
 CPU = torch.device("cpu")
-WHOLE = {"batch": 10, "patch": None, "validation": {"images": 2, "best": "last"}}
+WHOLE = {"batch": 10, "patch": None, "validation": {"images": 2, "best": "last"}, "every": {"validation": 1000}}
 SKIPPING = {"options": {"width": 8, "blocks": 6, "skip_probability": 0.3}}
 
 
@@ -74,7 +75,10 @@ def by_hand(generator: Generator) -> Generator:
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_what_is_kept_has_those_of_all_its_blocks(make_loop: Callable[..., Loop], ema: float) -> None:
+def test_what_is_kept_has_those_of_all_its_blocks(
+    make_loop: Callable[..., Loop], ema: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validation, "_NORM_BATCHES", 32)
     kept: list[Generator] = []
 
     def keep(generator: Generator, _step: int, _phase: str, _figures: object) -> None:

@@ -7,9 +7,9 @@ import pytest
 from zssr_gan.web.calibration import Point, expected, measure_next, measured
 
 
-def slow(_argv: Sequence[str]) -> int:
-    time.sleep(20)
-    return 0
+def endless(_argv: Sequence[str]) -> int:
+    while True:
+        time.sleep(1)
 
 
 def test_methods_are_measured_one_at_a_time_until_all_are(tmp_path: Path) -> None:
@@ -26,13 +26,12 @@ def test_methods_are_measured_one_at_a_time_until_all_are(tmp_path: Path) -> Non
         *("fast x2", "fast x2", "none x2", "fast x2", "quality x2", "fast x4", "fast x3", "own x2", "fast x2")
     ]
     assert [len(one) for one in given] == [*range(1, 10)]
-    assert all(0.1 <= one.seconds < 2 for one in measured(tmp_path))
+    assert all(one.seconds >= 0.1 for one in measured(tmp_path))
 
 
 def test_work_that_comes_ends_the_measurement(tmp_path: Path) -> None:
     began = time.monotonic()
-    assert not measure_next(tmp_path, slow, {}, lambda: time.monotonic() > began + 0.2)
-    assert time.monotonic() - began < 2
+    assert not measure_next(tmp_path, endless, {}, lambda: time.monotonic() > began + 0.2)
     assert measured(tmp_path) == []
     assert not measure_next(tmp_path, lambda _: 1, {}, lambda: False)
     assert measured(tmp_path) == []

@@ -130,25 +130,27 @@ def test_an_error_of_ours_is_one_sentence(
 
 def test_a_connection_without_a_request_is_closed(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_SILENCE_S", 0.2)
-    config = uvicorn.Config(client.app, log_config=None)
+    config = uvicorn.Config(client.app, log_config=None, timeout_keep_alive=60)
     config.load()
+    whole = b"GET / HTTP/1.1\r\nhost: 127.0.0.1:8765\r\n\r\n"
 
-    async def connect(sent: bytes, seconds: float = 0.4) -> bytes:
+    async def connect(sent: bytes, then: bytes = b"") -> bytes:
         loop = asyncio.get_running_loop()
         made = await loop.create_server(lambda: server._Protocol(config, ServerState(), {}), "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*made.sockets[0].getsockname())
         writer.write(sent)
-        await asyncio.sleep(seconds)
-        writer.write(b"GET / HTTP/1.1\r\nhost: 127.0.0.1:8765\r\nconnection: close\r\n\r\n")
-        found = await asyncio.wait_for(reader.read(), 10)
+        if then:
+            await asyncio.sleep(0.5)
+            writer.write(then)
+        found = await asyncio.wait_for(reader.read(), 50)
         writer.close()
         made.close()
         return found
 
-    whole = b"GET / HTTP/1.1\r\nhost: 127.0.0.1:8765\r\n\r\n"
     assert asyncio.run(connect(b"GET / HT")) == b""
-    assert asyncio.run(connect(whole + b"GET / HT", 1)).count(b"HTTP/1.1 200") == 1
-    assert asyncio.run(connect(whole, 1)).count(b"HTTP/1.1 200") == 2
+    assert asyncio.run(connect(whole + b"GET / HT")).count(b"HTTP/1.1 200") == 1
+    last = whole.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
+    assert asyncio.run(connect(whole, last)).count(b"HTTP/1.1 200") == 2
 
 
 def test_a_port_in_use_is_named() -> None:
