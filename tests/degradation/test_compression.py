@@ -11,8 +11,8 @@ from skimage import data
 from torch import Tensor
 
 from zssr_gan.degradation.compression import find_compression, find_phase
-from zssr_gan.degradation.encoder_tables import candidates, jpeg_of, mozjpeg_table, turned
-from zssr_gan.degradation.jpeg import tables_of
+from zssr_gan.degradation.encoder_tables import candidates, jpeg_of, mjpeg_table, mozjpeg_table, turned
+from zssr_gan.degradation.jpeg import Table, tables_of
 from zssr_gan.degradation.model import Jpeg
 
 
@@ -68,12 +68,14 @@ class TestOneCrop:
         assert group.quality in (76, 77, 78)
         assert group.phases == ((3, 5),)
 
-    def test_encoders_have_tables_of_their_own(self) -> None:
-        table = mozjpeg_table(75)
+    @pytest.mark.parametrize("table", [mozjpeg_table(75), mjpeg_table(2), mjpeg_table(8)])
+    def test_encoders_have_tables_of_their_own(self, table: Table) -> None:
         image = saved(photograph(), 50, qtables=[list(table), list(table)])  # 50 leaves them as they are
-        (group,) = find_compression([pixels(crop) for crop in cropped(image, 4)]).groups
+        group = find_compression([pixels(crop) for crop in cropped(image, 4)]).groups[0]
         assert group.jpeg is not None
         assert group.jpeg.luma == table
+        assert "own table" in group.summary
+        assert len(group.images) >= 3
 
 
 class TestSets:
@@ -215,6 +217,11 @@ class TestCandidates:
         assert mozjpeg_table(75)[:8] == (8, 8, 8, 9, 13, 19, 28, 43)
         assert max(mozjpeg_table(10)) == 255
         assert set(mozjpeg_table(100)) == {1}
+
+    def test_ffmpeg_scales_by_the_quantiser(self) -> None:
+        assert mjpeg_table(2)[:8] == (8, 4, 4, 5, 6, 6, 7, 8)
+        assert mjpeg_table(8)[-1] == 83
+        assert mjpeg_table(31)[-1] == 255
 
     def test_hold_tables_of_turned_pictures(self) -> None:
         lumas = {one.luma for one, _ in candidates()}

@@ -19,6 +19,7 @@ from torch import Tensor
 from zssr_gan.degradation.encoder_tables import candidates
 from zssr_gan.degradation.found_compression import Compression, CompressionGroup, Phase
 from zssr_gan.degradation.lattice import (
+    PHASES,
     ROUNDING,
     SmoothDensity,
     Tile,
@@ -31,6 +32,7 @@ from zssr_gan.degradation.lattice import (
     windows_of,
 )
 from zssr_gan.degradation.model import Jpeg
+from zssr_gan.degradation.own_tables import find_own_tables
 
 _LEAST_EVIDENCE = 30.0
 """Nats that a group must have in all."""
@@ -45,11 +47,9 @@ _TEMPERED = 0.5  # coefficients of one block are not independent: a nat counts h
 _FITS = 50  # iterations of the shares of a set's compressions
 
 _COARSE = 3  # every third quality is tested at all phases, every one at the best
-_BEST_PHASES = 4
+_BESTPHASES = 4
 _COARSER = 5
 """Qualities that an earlier compression lies below the later one: of a finer one the later leaves nothing."""
-
-_PHASES = 64
 
 _SIGMAS = torch.tensor([1.1 * ROUNDING, 1.6 * ROUNDING])[:, None, None]
 """Of the decoder's rounding; the larger where a decoder is inexact or an image was processed a little."""
@@ -96,7 +96,8 @@ def find_compression(images: Sequence[Tensor], outer: Sequence[Jpeg | None] | No
     plain = [number for number, table in enumerate(tables) if table is None]
     saves: list[tuple[CompressionGroup, bool]] = []
     groups: list[CompressionGroup] = []
-    for group in _grouped(plain, {n: _read(tiles[n]) if tiles[n] else _nothing(0.0) for n in plain}):
+    jpegs, reads = _with_own_tables({n: _read(tiles[n]) if tiles[n] else _nothing(0.0) for n in plain}, tiles)
+    for group in _grouped(plain, reads, jpegs):
         at_corner = [phase == (0, 0) for phase in group.phases if phase is not None]
         if group.jpeg is None:
             groups.append(group)
@@ -132,7 +133,7 @@ def find_phase(image: Tensor, jpeg: Jpeg, expected: Phase | None = None) -> Phas
     nats = scores(windows, SmoothDensity.fit(windows), steps_of([jpeg.luma]), _SIGMAS)
     by_phase = torch.stack([_by_phase(windows, one) for one in nats]).logsumexp(0)[:, 0]
     best = int(by_phase.argmax())
-    none = math.log(_PHASES * len(_SIGMAS))
+    none = math.log(PHASES * len(_SIGMAS))
     least = none if expected is None else by_phase[8 * expected[0] + expected[1]] + _LEAST_EVIDENCE
     return divmod(best, 8) if float(by_phase[best]) > least else expected
 
@@ -148,14 +149,15 @@ def _earlier(saves: Sequence[CompressionGroup], tiles: Sequence[list[Tile]], *, 
         reads = {}
         for number, phase in zip(save.images, save.phases, strict=True):
             reads[number] = _read_under(tiles[number], save.jpeg, (0, 0) if cut else phase, cut=cut)
-        for group in _grouped(save.images, reads, _NEAREST):
+        for group in _grouped(save.images, reads, _known(), _NEAREST):
             if group.jpeg is None or save.jpeg is None or group.jpeg.quality > save.jpeg.quality - _COARSER:
                 alone.append(_part(save, group.images))
             else:
                 groups.append(group.model_copy(update={"outer": save.jpeg}))
+    first = [group.jpeg for group in groups if group.jpeg is not None]
     for save in alone:
         # Some images of a set show the first compression alone, a little blurred by the second.
-        near = [group.jpeg for group in groups if abs((group.quality or 0) - (save.quality or 0)) < _NEAREST]
+        near = [jpeg for jpeg in first if abs(jpeg.quality - (save.quality or 0)) < _NEAREST]
         groups.append(save.model_copy(update={"jpeg": near[0]}) if near and math.isfinite(save.evidence) else save)
     return groups
 
@@ -184,7 +186,7 @@ def _read_under(tiles: list[Tile], outer: Jpeg | None, grid: tuple[int, int] | N
         return read
     density = SmoothDensity.fit(others)
     # A first save that was finer leaves too little to be sure of.
-    coarser = _qualities() < outer.quality - 1
+    coarser = _qualities(_known()) < outer.quality - 1
     again = torch.full_like(read.evidence, -math.inf)
     nats = saved_again_scores(blocks, density, _tables()[coarser], steps_of([outer.luma])[0])
     again[coarser] = nats.sum(0) + _rarer()[coarser] + _ALIGNED
@@ -201,19 +203,38 @@ def _nothing(nats: float) -> _Read:
     return _Read(torch.full((len(_tables()),), nats), torch.zeros(len(_tables()), dtype=torch.long))
 
 
+def _with_own_tables(reads: dict[int, _Read], tiles: Sequence[list[Tile]]) -> tuple[list[Jpeg], dict[int, _Read]]:
+    """The candidates and the tables that none of them explains, and what each image says of all."""
+    best = {n: int(read.evidence.argmax()) for n, read in reads.items() if tiles[n]}
+    known = {n: (float(reads[n].evidence[table]), int(reads[n].phases[table])) for n, table in best.items()}
+    jpegs = _known()
+    for own in find_own_tables({n: tiles[n] for n in known}, known):
+        jpegs = [*jpegs, own.jpeg]
+        for number, read in reads.items():
+            evidence = torch.tensor([own.evidence.get(number, -math.inf)])
+            phase = torch.tensor([own.phases.get(number, 0)])
+            reads[number] = _Read(torch.cat([read.evidence, evidence]), torch.cat([read.phases, phase]))
+    return jpegs, reads
+
+
 def _searched(windows: Windows, density: SmoothDensity, sigmas: Tensor) -> _Read:
     """Some tables at all phases, then all tables at the best."""
     coarse = _by_phase(windows, scores(windows, density, _tables()[_coarse()], sigmas[:1])[0])
-    best = coarse.max(1).values.topk(_BEST_PHASES).indices
+    best = coarse.max(1).values.topk(_BESTPHASES).indices
     blocks = windows.at(torch.isin(windows.phases, best)).distinct()
     found = torch.stack([_by_phase(blocks, nats)[best] for nats in scores(blocks, density, _tables(), sigmas)], 1)
-    evidence = found.logsumexp((0, 1)) - math.log(_PHASES * len(sigmas)) + _rarer()
+    evidence = found.logsumexp((0, 1)) - math.log(PHASES * len(sigmas)) + _rarer()
     return _Read(evidence, best[found.max(1).values.argmax(0)])
 
 
 @cache
+def _known() -> list[Jpeg]:
+    return [one for one, _ in candidates()]
+
+
+@cache
 def _tables() -> Tensor:
-    return steps_of([one.luma for one, _ in candidates()])
+    return steps_of([one.luma for one in _known()])
 
 
 @cache
@@ -221,15 +242,14 @@ def _rarer() -> Tensor:
     return torch.tensor([rarer for _, rarer in candidates()])
 
 
-@cache
-def _qualities() -> Tensor:
-    return torch.tensor([one.quality for one, _ in candidates()])
+def _qualities(jpegs: Sequence[Jpeg]) -> Tensor:
+    return torch.tensor([one.quality for one in jpegs])
 
 
 def _by_phase(windows: Windows, nats: Tensor) -> Tensor:
     """`P T` sums of `N T`."""
-    found = torch.zeros(_PHASES, nats.shape[1]).index_add_(0, windows.phases, nats)
-    found[torch.bincount(windows.phases, minlength=_PHASES) == 0] = -math.inf
+    found = torch.zeros(PHASES, nats.shape[1]).index_add_(0, windows.phases, nats)
+    found[torch.bincount(windows.phases, minlength=PHASES) == 0] = -math.inf
     return found
 
 
@@ -242,14 +262,16 @@ def _coarse() -> Tensor:
     return torch.tensor(common[::_COARSE] + others[:: 4 * _COARSE])
 
 
-def _grouped(images: Sequence[int], reads: dict[int, _Read], nearest: int = 1) -> list[CompressionGroup]:
-    """Images by the tables that explain them: tables are added while each makes the whole likelier by enough."""
+def _grouped(
+    images: Sequence[int], reads: dict[int, _Read], jpegs: Sequence[Jpeg], nearest: int = 1
+) -> list[CompressionGroup]:
+    """Images by the tables `jpegs` that explain them, added while each makes the whole likelier by enough."""
     if not images:
         return []
     evidence = torch.stack([reads[number].evidence for number in images])
     chosen: list[int] = []
     best = torch.zeros(len(images))
-    qualities = _qualities()
+    qualities = _qualities(jpegs)
     while True:
         gains = (evidence - best[:, None]).clamp(min=0).sum(0)
         for number in chosen:
@@ -262,8 +284,9 @@ def _grouped(images: Sequence[int], reads: dict[int, _Read], nearest: int = 1) -
     groups = []
     for place in range(-1, len(chosen)):
         members = (belongs == place).nonzero()[:, 0].tolist()
+        some = [images[member] for member in members]
         if members:
-            groups.append(_group([images[member] for member in members], evidence[members], reads, place >= 0))
+            groups.append(_none(some) if place < 0 else _group(some, evidence[members], reads, jpegs))
     return groups
 
 
@@ -277,14 +300,17 @@ def _assigned(evidence: Tensor, chosen: list[int]) -> Tensor:
     return (options + shares.log()).argmax(1) - 1
 
 
-def _group(images: list[int], evidence: Tensor, reads: dict[int, _Read], compressed: bool) -> CompressionGroup:
-    """What the members of a group say together."""
-    if not compressed:
-        return CompressionGroup(
-            images=tuple(images), jpeg=None, outer=None, evidence=0.0, phases=(None,) * len(images), seen=0
-        )
+def _none(images: list[int]) -> CompressionGroup:
+    """Images of which no table explains the pixels."""
+    return CompressionGroup(
+        images=tuple(images), jpeg=None, outer=None, evidence=0.0, phases=(None,) * len(images), seen=0
+    )
+
+
+def _group(images: list[int], evidence: Tensor, reads: dict[int, _Read], jpegs: Sequence[Jpeg]) -> CompressionGroup:
+    """What the members of a group say together of the tables `jpegs`."""
     pooled = evidence.sum(0)
-    qualities = _qualities()
+    qualities = _qualities(jpegs)
     share = torch.softmax(_TEMPERED * pooled, 0)
     # Tables of neighbouring qualities differ by little: the middle of three that are alike is the least wrong.
     within_1 = ((qualities[:, None] - qualities).abs() <= 1).float() @ share
@@ -294,7 +320,7 @@ def _group(images: list[int], evidence: Tensor, reads: dict[int, _Read], compres
     phases = [divmod(int(reads[number].phases[best]), 8) for number in images]
     return CompressionGroup(
         images=tuple(images),
-        jpeg=candidates()[best][0] if float(within_1[best]) >= _SURE else None,
+        jpeg=jpegs[best] if float(within_1[best]) >= _SURE else None,
         outer=None,
         evidence=float(pooled[best]),
         phases=tuple(phase if said else None for phase, said in zip(phases, says, strict=True)),

@@ -1,8 +1,10 @@
 """Quantisation tables of encoders in use, beside libjpeg's qualities.
 
 mozjpeg scales another table as libjpeg does (its default since 2014: N. Robidoux's, published in ImageMagick's forum;
-mozilla/mozjpeg, jcparam.c). Photoshop has a table for each of its settings, of which Pillow ships eight
-(PIL.JpegPresets). In a picture that was turned by a quarter rows and columns of these tables are swapped.
+mozilla/mozjpeg, jcparam.c). FFmpeg's MJPEG scales MPEG-1's default matrix of intra blocks (ISO/IEC 11172-2, 2.4.3.2) by
+an eighth of its quantiser, 2 to 31 (ffmpeg, mpegvideo_enc.c). Photoshop has a table for each of its settings, of which
+Pillow ships eight (PIL.JpegPresets). In a picture that was turned by a quarter rows and columns of these tables are
+swapped.
 """
 
 import io
@@ -26,6 +28,17 @@ _ROBIDOUX = (
     *(85, 75, 135, 156, 189, 238, 311, 418),
 )
 
+_MPEG_1 = (
+    *(8, 16, 19, 22, 26, 27, 29, 34),
+    *(16, 16, 22, 24, 27, 29, 34, 37),
+    *(19, 22, 26, 27, 29, 34, 34, 38),
+    *(22, 22, 26, 27, 29, 34, 37, 40),
+    *(22, 26, 27, 29, 32, 35, 40, 48),
+    *(26, 27, 29, 32, 35, 40, 48, 58),
+    *(26, 27, 29, 34, 38, 46, 56, 69),
+    *(27, 29, 35, 38, 46, 56, 69, 83),
+)
+
 LOWEST, HIGHEST = 20, 97  # qualities; above, every step is 1 or 2 and rounding to levels hides the lattice
 
 _RARER = -6.0  # nats
@@ -35,6 +48,11 @@ def mozjpeg_table(quality: int) -> Table:
     """mozjpeg's table, of luma and chroma alike, for a quality of 1 to 100."""
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
     return tuple(min(255, max(1, (step * percent + 50) // 100)) for step in _ROBIDOUX)
+
+
+def mjpeg_table(quantiser: int) -> Table:
+    """The table of FFmpeg's MJPEG, of luma and chroma alike, for a quantiser (`-q:v`) of 2 to 31."""
+    return (_MPEG_1[0], *(min(255, max(1, step * quantiser // 8)) for step in _MPEG_1[1:]))
 
 
 def jpeg_of(data: bytes) -> Jpeg | None:
@@ -71,6 +89,7 @@ def candidates() -> tuple[tuple[Jpeg, float], ...]:
     found = [(Jpeg.of_quality(quality), 0.0) for quality in range(LOWEST, HIGHEST + 1)]
     taken = {one.luma for one, _ in found}
     others = [(mozjpeg_table(quality),) * 2 for quality in range(LOWEST, HIGHEST + 1)]
+    others += [(mjpeg_table(quantiser),) * 2 for quantiser in range(2, 32)]
     for preset in presets.values():
         luma, chroma = preset["quantization"][:2]  # type: ignore[index]
         others.append((tuple(luma), tuple(chroma)))

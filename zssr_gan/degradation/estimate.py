@@ -159,8 +159,8 @@ class Estimate(FileModel):
         d = self.degradation
         blur = d.blur.summary if isinstance(d.blur, Blur) else "bicubic"
         noise = f"noise {d.noise.sigma * LEVELS:.1f}/255" if d.noise else "no noise"
-        name = "a video's compression, taken as JPEG quality" if self.jpeg_from == "colours" else "JPEG quality"
-        compression = f"{name} {d.jpeg.quality}" if d.jpeg else "no compression found"
+        name = "a video's compression, taken as JPEG" if self.jpeg_from == "colours" else "JPEG"
+        compression = f"{name} {d.jpeg.summary}" if d.jpeg else "no compression found"
         own = f" ({len(self.own_jpeg)} images have a compression of their own)" if self.own_jpeg else ""
         return f"{blur}{self._own_blurs}, {noise}, {compression}{own}"
 
@@ -346,4 +346,4 @@ def _jpeg(compression: Jpeg | None, where: str, qualities: dict[str, int]) -> st
     several = ", ".join(
         f"{count} of {quality}" for quality, count in sorted(qualities.items(), key=lambda one: int(one[0]))
     )
-    return f"quality {compression.quality}{where and f', {where}'}{f' ({several})' if len(qualities) > 1 else ''}"
+    return f"{compression.summary}{where and f', {where}'}{f' ({several})' if len(qualities) > 1 else ''}"

@@ -7,6 +7,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from zssr_gan.degradation.jpeg import is_own_table, quality_words
 from zssr_gan.degradation.model import Jpeg
 from zssr_gan.provenance import FileModel
 
@@ -59,7 +60,7 @@ class CompressionGroup(BaseModel):
             return f"{count}: compressed by JPEG, quality not known"
         where = "the files' tables" if math.isinf(self.evidence) else f"the pixels of {self.seen}"
         under = "" if self.outer is None else f", saved again with quality {self.outer.quality}"
-        return f"{count}: JPEG quality {self.jpeg.quality} ({where}){under}"
+        return f"{count}: JPEG {self.jpeg.summary} ({where}){under}"
 
 
 class Compression(BaseModel):
@@ -82,6 +83,7 @@ class Compression(BaseModel):
 
 class _Found(FileModel):
     quality: int | None = Field(description="of the first compression, as libjpeg counts it; null: not known")
+    own_table: bool = Field(False, description="whether the table is the encoder's own; its quality is the nearest")
     saved_again: int | None = Field(description="quality of a later save, under which the first was found")
     evidence: float | None = Field(
         description="natural logarithm of how much likelier the pixels of all images with it are with the compression "
@@ -89,13 +91,17 @@ class _Found(FileModel):
     )
     seen: int = Field(description="how many of these images say so each for itself")
 
+    @property
+    def name(self) -> str:
+        """The quality in words."""
+        return "quality not known" if self.quality is None else quality_words(self.quality, own_table=self.own_table)
+
     def _text(self, images: int) -> str:
-        name = "quality not known" if self.quality is None else f"quality {self.quality}"
         again = "" if self.saved_again is None else f", saved again with {self.saved_again}"
         if self.evidence is None:
-            return f"{name}{again}: the tables of {images} file{'s' * (images > 1)}"
+            return f"{self.name}{again}: the tables of {images} file{'s' * (images > 1)}"
         count = f"{self.seen} of {images} image{'s' * (images > 1)}"
-        return f"{name}{again}: seen in {count}, evidence of {self.evidence:,.0f} nats"
+        return f"{self.name}{again}: seen in {count}, evidence of {self.evidence:,.0f} nats"
 
 
 class ImageCompression(_Found):
@@ -123,6 +129,7 @@ class SetCompression(_Found):
         """A group of images with these hashes, in the group's order."""
         return cls(
             quality=group.quality,
+            own_table=group.jpeg is not None and is_own_table(group.jpeg.luma, group.jpeg.quality),
             saved_again=None if group.outer is None else group.outer.quality,
             evidence=None if math.isinf(group.evidence) else round(group.evidence, 1),
             seen=group.seen,

@@ -43,6 +43,17 @@ def transposed(table: Table) -> Table:
     return tuple(table[8 * column + row] for row in range(8) for column in range(8))
 
 
+def is_own_table(luma: Table, quality: int) -> bool:
+    """Whether the table is not libjpeg's for this quality, as it is or turned; the step of the mean is left out."""
+    known, _ = tables_of(quality)
+    return luma[1:] not in (known[1:], transposed(known)[1:])
+
+
+def quality_words(quality: int, *, own_table: bool) -> str:
+    """How a person reads a quality of JPEG, or of an encoder with a table of its own."""
+    return f"of an encoder's own table, near quality {quality}" if own_table else f"quality {quality}"
+
+
 def nearest_quality(luma: Table) -> int:
     """The quality with the luma table most like this one, by the logarithms of its numbers."""
 

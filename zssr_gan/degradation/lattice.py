@@ -5,7 +5,7 @@ rounding to whole levels (Fan and de Queiroz 2003; Lukas and Fridrich 2003). Wit
 smooth density that falls off from 0: a mixture of Gaussians of mean 0, fitted to the windows at all 64 phases of the
 grid. With a table, the density's mass in each cell sits at the cell's centre.
 
-Shapes: N windows or blocks, 63 coefficients (all but the mean), T tables.
+Shapes: N windows or blocks, 63 coefficients (all but the mean), T tables, P phases.
 """
 
 import math
@@ -20,6 +20,8 @@ from torch import Tensor
 
 from zssr_gan.degradation.jpeg import Table, block_coefficients, compress
 from zssr_gan.imaging.colour import LEVELS, luma_of
+
+PHASES = 64
 
 ROUNDING = math.sqrt(1 / 12)
 """Standard deviation of what rounding to whole levels moves a coefficient by."""
@@ -39,6 +41,8 @@ _OUTLIERS = 0.02
 
 _LOST = 0.5
 """How likely a block with clipped pixels has lost its lattice."""
+
+_FLAT = 1.0  # level; rounding alone moves a coefficient of a flat block by less
 
 _BETWEEN = 1.3 * ROUNDING  # levels, between two saves
 
@@ -198,17 +202,47 @@ def _inside(at: Tensor, middle: Tensor, width: Tensor) -> Tensor:
     return 0.5 * (torch.erf((middle + width / 2 - at) / scale) - torch.erf((middle - width / 2 - at) / scale))
 
 
+def step_scores(windows: Windows, density: SmoothDensity, steps: Tensor, sigma: float) -> Tensor:
+    """As `scores`, for each frequency and step apart, summed over the windows of a phase: `P 63 Q` for steps `Q`.
+
+    Flat windows, which fit any step, are left out.
+    """
+    out = windows.coefficients.new_zeros(PHASES, 63, len(steps))
+    windows = windows.at(windows.coefficients.amax(1) > _FLAT)
+    classes = torch.bucketize(_activity(windows.coefficients), density.edges)
+    tables = steps[:, None].expand(-1, 63)
+    for one, below in enumerate(density.below):
+        for members in (classes == one).nonzero()[:, 0].split(max(1, _AT_ONCE // tables.numel())):
+            coefficients = windows.coefficients[members]
+            smooth = (_half_normal(coefficients[..., None], _SCALES) * density.weights[one]).sum(-1)
+            ratio, off = _cells(coefficients[:, None], smooth[:, None], below, tables)[:2]
+            nats = _density_at(off, tables, torch.tensor(sigma)).mul_(ratio).add_(_OUTLIERS).log_()
+            out.index_add_(0, windows.phases[members], nats.mT)
+    return out
+
+
 def _nats(blocks: Tensor, smooth: Tensor, below: Tensor, steps: Tensor, sigmas: Tensor) -> Tensor:
     """`S N T` of blocks `N 1 63`, their density `N 1 63`, its distribution `63 M`, steps `T 63` and sigmas `S 63`."""
-    cells = (blocks / steps).round()
-    off = (blocks - cells * steps).abs_()
-    beside = steps - off
-    ratio = _mass(below, cells, steps).mul_(1 - _OUTLIERS).div_(smooth)
-    # The cell beside is taken to hold as much: it matters midway between two, where both are hardly likely.
-    near = (_normal(off, sigma).add_(_normal(beside, sigma)) for sigma in sigmas)
+    ratio, off, cells = _cells(blocks, smooth, below, steps)
+    near = (_density_at(off, steps, sigma) for sigma in sigmas)
     nats = torch.stack([one.mul_(ratio).add_(_OUTLIERS).log_().sum(-1) for one in near])
     # A block of zeros alone is a flat place, lattice or not.
     return torch.where(cells.sum(-1) == 0, nats.clamp(max=0), nats)
+
+
+def _cells(blocks: Tensor, smooth: Tensor, below: Tensor, steps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The mass of each coefficient's cell over its density, its distance from the cell's centre, and the cell."""
+    cells = (blocks / steps).round()
+    off = (blocks - cells * steps).abs_()
+    return _mass(below, cells, steps).mul_(1 - _OUTLIERS).div_(smooth), off, cells
+
+
+def _density_at(off: Tensor, steps: Tensor, sigma: Tensor) -> Tensor:
+    """Density at a distance from a cell's centre.
+
+    The cell beside is taken to hold as much: it matters midway between two, where both are hardly likely.
+    """
+    return _normal(off, sigma).add_(_normal(steps - off, sigma))
 
 
 def _mass(below: Tensor, cells: Tensor, steps: Tensor) -> Tensor:

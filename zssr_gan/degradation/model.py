@@ -215,6 +215,11 @@ class Jpeg(_Model):
         luma, chroma = jpeg.tables_of(quality)
         return cls(quality=quality, luma=luma, chroma=chroma, halved=halved)
 
+    @property
+    def summary(self) -> str:
+        """In a few words."""
+        return jpeg.quality_words(self.quality, own_table=jpeg.is_own_table(self.luma, self.quality))
+
 
 class Degradation(_Model):
     """How an LR image came out of a scene."""

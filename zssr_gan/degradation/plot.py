@@ -195,7 +195,7 @@ def _draw_blocks(axes: "Axes", found: SetCompression) -> None:
         light = "white" if 2 * counts[row, column] > counts.max() else "black"
         axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=light, fontsize=8)
     again = "" if found.saved_again is None else f" (saved again with {found.saved_again})"
-    axes.set_title(f"Images of JPEG quality {found.quality}{again}, by place of the blocks", fontsize=10)
+    axes.set_title(f"Images of JPEG {found.name}{again}, by place of the blocks", fontsize=10)
     axes.set_xticks(range(8))
     axes.set_yticks(range(8))
     axes.set_xlabel("pixels from the corner to the first block", fontsize=9)

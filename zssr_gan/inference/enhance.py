@@ -199,7 +199,7 @@ def _with_seen_degradation(picture: Picture, request: Request, jpeg: Jpeg | None
     if picture.bits == 8 and (found := find_compression([pixels], [jpeg]).groups[0]).jpeg is not None:
         compression = SetCompression.of(found, [""]).of_image("")
         again = f", saved again with {found.outer.quality}" if found.outer is not None else ""
-        seen, why = Degradation(jpeg=found.jpeg), f"JPEG quality {found.quality}{again}"
+        seen, why = Degradation(jpeg=found.jpeg), f"JPEG {found.jpeg.summary}{again}"
     elif (shown := picture_noise((pixels - low) * gain)) is not None:
         noise = shown.noise if gain == 1 else shown.noise.stretched(-low * gain, 1 / gain)
         levels, error = LEVELS * noise.sigma, LEVELS * shown.error / gain
