@@ -84,6 +84,12 @@ def test_a_video_is_scrubbed_frame_by_frame(tmp_path: Path, client: Client) -> N
     assert len({one.body for one in shown}) == 3
     assert client.get(f"{place}/frames/30.png").error == "clip.mkv: has no frame 30."
     assert client.get(f"{place}/frames/-1.png").status == 404
+    asked = {"kind": "track", "originals": ["1"], "options": {"frame": 30, "region": [0, 0, 20, 20]}}
+    for path in ("plan", "jobs"):
+        refused = client.post(f"{place.rpartition('/originals')[0]}/{path}", asked)
+        assert (refused.status, refused.error) == (400, "clip.mkv: has no frame 30; it has 30, from 0 on.")
+    asked["options"] = {"frame": 29, "region": [0, 0, 20, 20]}
+    assert client.post(f"{place.rpartition('/originals')[0]}/plan", asked).status == 200
 
 
 def test_users_see_their_own_cases_and_an_admin_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +125,8 @@ def test_an_original_that_was_changed_is_not_shown(client: Client, tmp_path: Pat
         assert (answer.status, answer.error) == (422, CHANGED)
     assert client.get(f"{case}/originals/1/file").status == 409
     assert client.get(case).json["originals"][0]["problem"] == CHANGED
+    refused = client.post(f"{case}/jobs", {"kind": "enhance", "originals": ["1"]})
+    assert (refused.status, refused.error) == (400, f"a.png: {CHANGED}.")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a.png").write_bytes(whole)
     other = client.post("/api/cases/open", {"folder": str(tmp_path / "other")}).json["id"]
@@ -140,3 +148,6 @@ def test_a_case_that_cannot_be_read_is_named(site: Site, client: Client) -> None
     assert [one["id"] for one in listed] == made
     assert "is a case of version 99; this program reads 1: upgrade it" in listed[1]["problem"]
     assert "case.json" in listed[2]["problem"]
+    answer = client.get("/api/cases/c").error
+    assert answer.endswith(".")
+    assert not answer.endswith("..")

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from zssr_gan.files import sha256_file
-from zssr_gan.web.memo import read_stored
+from zssr_gan.web.decoding import _say
 from zssr_gan.web.pictures import Decoder, Pictures, Unfinished
 from zssr_gan.web.refusals import Refusal
 
@@ -105,10 +106,44 @@ def test_what_a_killed_decoder_did_not_finish_is_tried_again(
 def test_what_a_power_cut_took_of_the_cache_is_absent(tmp_path: Path, pictures: Pictures, data: bytes) -> None:
     folder = tmp_path / "cache" / "key"
     folder.mkdir()
-    for name in ("frames.json", "thumb.png"):
+    for name in ("frames.json", "map.png.json", "thumb.png", "look_at_image.problem"):
         (folder / name).write_bytes(data)
-    assert read_stored(folder / "frames.json") is None
-    assert (pictures.place("key", "thumb.png") is None) == (not data)
+    assert (pictures.stored("key", "frames.json"), pictures.stored("key", "map.png.json")) == (None, None)
+    assert (pictures.place("key", "thumb.png"), pictures.problem("key", "look_at_image")) == (None, None)
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    pictures.make("key", "look_at_image", look(tmp_path / "a.png")).result(60)
+    assert pictures.place("key", "thumb.png")
+
+
+def test_a_long_sentence_of_a_decoder_is_one_line_of_its_answers(tmp_path: Path, pictures: Pictures) -> None:
+    path = tmp_path / ("\U0001f600\x01" * 40) / ("\U0001f600" * 60)
+    error = pictures.decoder.decode("look_at_image", {"path": str(path), "folder": "", "sha256": ""}, 60)
+    assert error == "no such file"
+    asked = {"path": str(tmp_path), "folder": "\U0001f600\x01" * 2000, "name": "a", "width": 1, "height": 1}
+    error = pictures.decoder.decode("show_bicubic", {**asked, "region": None}, 60)
+    assert error is not None
+    read, write = os.pipe()
+    _say(write, id=1, error="\x01\U0001f600\udc80" * 200)
+    assert len(os.read(read, 10_000)) < 4096
+
+
+def test_what_is_renamed_while_the_cache_is_pruned_costs_nothing(
+    tmp_path: Path, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "cache" / name).mkdir()
+        (tmp_path / "cache" / name / "x.png").write_bytes(b"x")
+    real = Path.iterdir
+
+    def iterdir(folder: Path) -> Iterator[Path]:
+        yield from real(folder)
+        if folder.name in ("a", "b"):
+            yield folder / ".thumb.png.7"  # another decoder renamed it
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr("zssr_gan.web.pictures.CACHE_BYTES", 1)
+    pictures._prune()
+    assert len(list(real(tmp_path / "cache"))) == 1
 
 
 def test_a_plain_enlargement_that_was_not_finished_is_tried_again(

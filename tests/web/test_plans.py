@@ -207,5 +207,19 @@ def test_a_region_outside_is_refused(
     assert "0,0,32,32" in plan(case, whole, {originals[0]: (32, 32, 1)}).argv(1)
 
 
+@pytest.mark.parametrize("corners", [[[-1, 0], [19, 0], [19, 19], [0, 19]], [[0, 0], [33, 0], [20, 20], [0, 20]]])
+def test_corners_outside_are_refused(case: Case, corners: list[list[float]]) -> None:
+    with pytest.raises(CommandError, match="does not lie inside the picture of 32 x 32 pixels; mark it again"):
+        plan(case, body_of("track", VIDEO, {"frame": 0, "corners": corners}), {"3": (32, 32, 1)})
+
+
+def test_the_track_of_another_video_is_refused(case: Case, tmp_path: Path) -> None:
+    (tmp_path / "upload").write_bytes(b"other")
+    other = case.add_original(tmp_path / "upload", "other.mkv", "ann").id
+    for kind in ("fuse", "video"):
+        with pytest.raises(CommandError, match=r"Track 4 of clip\.mkv: is a track of another video than other\.mkv"):
+            plan(case, body_of(kind, [other], {"track": "4_clip"}), {})
+
+
 def test_the_smallest_region_is_the_trackers() -> None:
     assert FOLLOWED_SIDE == SMALLEST_SIDE

@@ -1,5 +1,7 @@
 import asyncio
+import shutil
 import socket
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from tests.web.client import Client
-from zssr_gan.errors import SettingsError
+from zssr_gan.errors import OutputError, SettingsError
 from zssr_gan.provenance import LABELS
 from zssr_gan.web import server
 from zssr_gan.web.guard import POLICY, Address
@@ -15,6 +17,7 @@ from zssr_gan.web.log import read_log
 from zssr_gan.web.pictures import Decoder
 from zssr_gan.web.server import bind, build_app
 from zssr_gan.web.site import Site, account
+from zssr_gan.web.workers import Workers
 
 
 def test_the_printed_address_lets_one_browser_in(site: Site) -> None:
@@ -118,7 +121,7 @@ def test_only_the_pages_own_files_are_served(client: Client, name: str) -> None:
 def test_an_error_of_ours_is_one_sentence(
     site: Site, client: Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail() -> int:
+    def fail(_user: str) -> int:
         raise ZeroDivisionError("planted")
 
     monkeypatch.setattr(site.uploads, "free_bytes", fail)
@@ -151,6 +154,60 @@ def test_a_connection_without_a_request_is_closed(client: Client, monkeypatch: p
     assert asyncio.run(connect(whole + b"GET / HT")).count(b"HTTP/1.1 200") == 1
     last = whole.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
     assert asyncio.run(connect(whole, last)).count(b"HTTP/1.1 200") == 2
+
+
+def test_an_address_has_a_limit_of_connections(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_MOST_OF_ONE", 2)
+    monkeypatch.setattr(server._Protocol, "open", Counter())
+    config = uvicorn.Config(client.app, log_config=None)
+    config.load()
+
+    async def connect() -> None:
+        loop = asyncio.get_running_loop()
+        made = await loop.create_server(lambda: server._Protocol(config, ServerState(), {}), "127.0.0.1", 0)
+        some = [await asyncio.open_connection(*made.sockets[0].getsockname()) for _ in range(3)]
+        assert await some[2][0].read() == b""  # closed
+        some[0][1].close()
+        while server._Protocol.open["127.0.0.1"] > 1:
+            await asyncio.sleep(0.001)
+        reader, writer = await asyncio.open_connection(*made.sockets[0].getsockname())
+        writer.write(b"GET / HTTP/1.1\r\nhost: 127.0.0.1:8765\r\nconnection: close\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        for end in (writer, some[1][1], some[2][1]):
+            end.close()
+        while +server._Protocol.open:
+            await asyncio.sleep(0.001)
+        made.close()
+
+    asyncio.run(connect())
+
+
+def test_what_a_client_says_of_its_own_address_is_not_believed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[uvicorn.Config] = []
+
+    class Server(server._Server):
+        def run(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 (as uvicorn calls it)
+            made.append(self.config)
+
+    monkeypatch.setattr(server, "_Server", Server)
+    with bind("127.0.0.1", 0) as listener:
+        server.serve(site, listener, Workers(site.cases, []))
+    made[0].load()
+    assert made[0].loaded_app is made[0].app  # nothing that reads X-Forwarded-For stands before it
+
+
+@pytest.mark.parametrize("name", ["uploads", "pictures", "previews", "queue.sqlite", "sessions.json", "log.jsonl"])
+def test_a_file_in_the_place_of_a_folder_is_named(site: Site, name: str) -> None:
+    place = site.state / name
+    if is_folder := place.is_dir() or name == "previews":
+        shutil.rmtree(place, ignore_errors=True)
+        place.write_bytes(b"")
+    else:
+        for file in site.state.glob(f"{name}*"):
+            file.unlink()
+        place.mkdir()
+    with pytest.raises(OutputError, match=rf"{name}: is a {'file' if is_folder else 'folder'}, where this program"):
+        Site(site.cases, site.address, decoder=site.pictures.decoder)
 
 
 def test_a_port_in_use_is_named() -> None:

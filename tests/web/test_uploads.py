@@ -86,8 +86,21 @@ def test_what_cannot_be_stored_is_said_before_it_begins(
     full = begin(client, place, size=20_000_000)  # the other one still needs its room
     assert (full.status, full.error) == (
         507,
-        "clip.bin: there is no room for 20 MB (12 MB are free): make room.",
+        "clip.bin: there is no room for 20 MB (12 MB are free, besides what uploads in work still need): make room, "
+        "or wait for these.",
     )
+
+
+def test_one_user_cannot_hold_all_room(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads.shutil, "disk_usage", lambda _folder: type("", (), {"free": (512 << 20) + 100}))
+    held = site.uploads.begin("a-case", "eve", "held.bin", 100)
+    held.path.write_bytes(b"x")
+    assert (site.uploads.free_bytes("eve"), site.uploads.free_bytes("ada")) == (1, 50)
+    site.uploads.begin("a-case", "ada", "b.bin", 50)
+    later = uploads.time.time() + 1000  # nothing came since
+    monkeypatch.setattr(uploads.time, "time", lambda: later)
+    assert (site.uploads.free_bytes("eve"), site.uploads.free_bytes("ada")) == (100, 100)
+    assert [one.facts.name for one in site.uploads.of_case("a-case")] == ["held.bin", "b.bin"]
 
 
 def test_a_part_of_a_closed_window_is_listed_with_its_proof(client: Client, place: str) -> None:

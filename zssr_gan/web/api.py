@@ -115,7 +115,7 @@ async def _logout(site: Site, request: Request, _person: Person) -> Response:
 
 
 async def _me(site: Site, _request: Request, person: Person) -> Response:
-    free = await asyncio.to_thread(site.uploads.free_bytes)
+    free = await asyncio.to_thread(site.uploads.free_bytes, person.name)
     return JSONResponse(
         {
             "name": person.name,

@@ -34,7 +34,7 @@ from zssr_gan.web.pictures import CHANGED
 THUMB_SIDE = 320
 _FAR = 100  # frames, from which on seeking is quicker
 _SLACK = 64  # frames that a container's seek may land too early
-_LONGEST_ERROR = 3000  # bytes: with its frame it is written at once (PIPE_BUF)
+_LONGEST_ERROR = 600  # characters, of 6 bytes at most: with its frame it is written at once (PIPE_BUF)
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def _mind(request: dict[str, Any], output: int) -> None:
 
 
 def _say(output: int, **message: object) -> None:
-    os.write(output, json.dumps(message).encode() + b"\n")
+    os.write(output, json.dumps(message, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
 
 
 def _decode(request: dict[str, Any], output: int) -> None:
@@ -75,7 +75,8 @@ def _decode(request: dict[str, Any], output: int) -> None:
     try:
         TASKS[request["task"]](**request["arguments"])
     except ZssrGanError as error:
-        _say(output, id=request["id"], error=str(error)[:_LONGEST_ERROR])
+        why = str(error).removeprefix(f"{request['arguments'].get('path')}: ")
+        _say(output, id=request["id"], error=why[:_LONGEST_ERROR])
     except MemoryError:
         _say(output, id=request["id"], error="needs more memory to decode than this program gives it")
     except Exception as error:  # of a library, on damaged bytes

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zssr_gan.errors import OutputError, ZssrGanError
 from zssr_gan.web.queue import QueueError
-from zssr_gan.web.refusals import Refusal
+from zssr_gan.web.refusals import Refusal, sentence
 
 POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 _HEADERS = {
@@ -163,9 +163,8 @@ def answer(error: Exception) -> JSONResponse:
     if isinstance(error, HTTPException):
         return JSONResponse({"error": f"there is nothing at this address ({error.detail})."}, error.status_code)
     if isinstance(error, ZssrGanError):
-        sentence = str(error)
         status = 409 if isinstance(error, QueueError) else 507 if isinstance(error, OutputError) else 400
-        return JSONResponse({"error": sentence if sentence.endswith(".") else f"{sentence}."}, status)
+        return JSONResponse({"error": sentence(error)}, status)
     if isinstance(error, UnicodeError | json.JSONDecodeError | RecursionError):
         return JSONResponse({"error": "the request cannot be read."}, 400)
     traceback.print_exception(error, file=sys.stderr)

@@ -14,8 +14,9 @@ from zssr_gan.web.body import Form, body
 from zssr_gan.web.case_folder import Case
 from zssr_gan.web.commands import plan_json, queue_job
 from zssr_gan.web.methods import METHODS
-from zssr_gan.web.pictures_api import facts_of
-from zssr_gan.web.plans import Body, Size
+from zssr_gan.web.pictures import CHANGED
+from zssr_gan.web.pictures_api import facts_of, listed
+from zssr_gan.web.plans import Body, CommandError, Size
 from zssr_gan.web.queue import Job, QueueError
 from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.site import Person, Site, job_facts
@@ -39,7 +40,7 @@ async def plan_job(site: Site, request: Request, person: Person) -> Response:
 
     def find() -> dict[str, Any]:
         case = site.case(request.path_params["case"], person)
-        return plan_json(case, site.queue, asked, _sizes(site, case))
+        return plan_json(case, site.queue, asked, _sizes(site, case, asked))
 
     return JSONResponse(await asyncio.to_thread(find))
 
@@ -50,7 +51,7 @@ async def new_job(site: Site, request: Request, person: Person) -> Response:
 
     def queue() -> dict[str, object]:
         case = site.case(request.path_params["case"], person)
-        return job_facts(queue_job(case, site.queue, asked, person.name, _sizes(site, case)))
+        return job_facts(queue_job(case, site.queue, asked, person.name, _sizes(site, case, asked)))
 
     return JSONResponse(await asyncio.to_thread(queue), 201)
 
@@ -116,11 +117,20 @@ async def preview(site: Site, request: Request, person: Person) -> Response:
     return Response(await asyncio.to_thread(path.read_bytes), media_type="image/png")
 
 
-def _sizes(site: Site, case: Case) -> dict[str, Size]:
-    """Width, height and frames of the originals of which they are known."""
+def _sizes(site: Site, case: Case, asked: Body) -> dict[str, Size]:
+    """Width, height and frames of the originals of which they are known.
+
+    Raises CommandError: one that is asked for was changed, or has not the frame that is asked for.
+    """
     found = {}
     for original in site.originals(case).values():
-        known = facts_of(site, case, original)
+        known, is_asked = facts_of(site, case, original), original.id in asked.originals
+        if is_asked and known["problem"] == CHANGED:
+            raise CommandError(f"{original.name}: {CHANGED}")
+        if is_asked and asked.kind == "track" and (frames := listed(site, case, original)) is not None:
+            frame, count = asked.options.get("frame"), frames["count"]
+            if isinstance(frame, int) and frame >= count:
+                raise CommandError(f"{original.name}: has no frame {frame}; it has {count}, from 0 on")
         if known["width"] is not None:
             found[original.id] = known["width"], known["height"], known["frames"] or 1
     return found

@@ -29,6 +29,7 @@ SECONDS = 60
 LONG_SECONDS = 4 * 3600  # for all frames of a video
 CACHE_BYTES = 4 << 30
 CHANGED = "was changed after it was received: its bytes are not those that the log has"
+_PNG = b"\x89PNG\r\n\x1a\n"
 _AT_ONCE = 2
 _PRUNE_EVERY = 200
 
@@ -166,15 +167,25 @@ class Pictures:
     def place(self, key: str, name: str) -> Path | None:
         """A picture that is there, by the key of its file and its own name."""
         path = self._folder / key / name
-        found = stamp(path)
-        return path if found is not None and found[2] else None  # an empty one is what a power cut left
+        try:
+            with path.open("rb") as file:
+                head = file.read(len(_PNG))
+        except OSError:
+            return None
+        is_whole = head == _PNG if path.suffix == ".png" else head.strip(b"\0")
+        return path if is_whole else None  # else a power cut took its bytes
+
+    def stored(self, key: str, name: str) -> Any:
+        """The JSON of a file; None where there is none, or a power cut took its bytes: it is made again then."""
+        path = self._folder / key / name
+        if (found := read_stored(path)) is None:
+            path.unlink(missing_ok=True)
+        return found
 
     def facts(self, key: str) -> dict[str, Any] | None:
         """What is known of an original."""
         if key not in self._facts:
-            path = self._folder / key / "facts.json"
-            if (found := read_stored(path)) is None:
-                path.unlink(missing_ok=True)  # they are found again
+            if (found := self.stored(key, "facts.json")) is None:
                 return None
             self._facts[key] = found
         return self._facts[key]
@@ -183,8 +194,8 @@ class Pictures:
         """Why a task on a file could not be done; what was not finished is tried again by the next server."""
         if (key, task) in self._unfinished:
             return self._unfinished[key, task]
-        path = self._folder / key / f"{task}.problem"
-        return path.read_text("utf-8") if path.exists() else None
+        path = self.place(key, f"{task}.problem")
+        return None if path is None else path.read_text("utf-8", "replace")
 
     def forget_problems(self, key: str) -> None:
         """Let what could not be done be tried again."""
@@ -234,7 +245,6 @@ class Pictures:
                 self._unfinished[key, once] = str(problem)
             raise Refusal(422, str(problem)) from problem
         if error is not None:
-            error = error.removeprefix(f"{arguments.get('path')}: ")
             (folder / f"{once}.problem").write_text(error, "utf-8")
             raise Refusal(422, error)
         os.utime(folder)
@@ -254,8 +264,8 @@ class Pictures:
         """Delete the folders that were filled longest ago, until the cache is small enough."""
         sizes: list[tuple[float, int, Path]] = []
         for folder in filter(Path.is_dir, self._folder.iterdir()):
-            files = [file.stat() for file in folder.iterdir()]
-            sizes.append((folder.stat().st_mtime, sum(one.st_size for one in files), folder))
+            files = [stamp(file) for file in folder.iterdir()]  # None of what is renamed meanwhile
+            sizes.append((folder.stat().st_mtime, sum(one[2] for one in files if one is not None), folder))
         total = sum(size for _, size, _ in sizes)
         for _, size, folder in sorted(sizes)[:-1]:
             if total <= CACHE_BYTES:

@@ -11,7 +11,6 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from zssr_gan.web import log
 from zssr_gan.web.case_folder import Case, Original
-from zssr_gan.web.memo import read_stored
 from zssr_gan.web.pictures import CHANGED, SECONDS, key_of
 from zssr_gan.web.refusals import Refusal
 from zssr_gan.web.site import Person, Site
@@ -119,19 +118,23 @@ async def look_again(site: Site, request: Request, person: Person) -> Response:
 async def frames(site: Site, request: Request, person: Person) -> Response:
     """GET .../originals/O/frames: those that are known by now, and whether these are all."""
     case, original = await _video(site, request, person)
-    path = site.pictures.place(_key(case, original), "frames.json")
-    if path is None:
+    if (found := await asyncio.to_thread(listed, site, case, original)) is None:
         making = site.pictures.make(
             _key(case, original), "list_frames", {"path": str(case.path_of(original))}, long=True
         )
         await wait_for(making, _PATIENCE_S)
-        path = site.pictures.place(_key(case, original), "frames.json")
-    if path is not None:
-        return FileResponse(path, media_type="application/json")
-    part = site.pictures.place(_key(case, original), "frames.part")
-    lines = [] if part is None else part.read_text("utf-8").split("\n")[:-1]
-    known = [json.loads(line) for line in lines]
-    return JSONResponse({"count": len(known), "complete": False, "frames": known})
+        found = await asyncio.to_thread(listed, site, case, original)
+    if found is None:
+        part = site.pictures.place(_key(case, original), "frames.part")
+        lines = [] if part is None else part.read_bytes().split(b"\n")[:-1]
+        known = [json.loads(line) for line in lines if line.startswith(b"{")]  # a power cut leaves zeros
+        found = {"count": len(known), "complete": False, "frames": known}
+    return JSONResponse(found)
+
+
+def listed(site: Site, case: Case, original: Original) -> Any:
+    """The frames of a video with their `count`, once all are known; else None."""
+    return site.pictures.stored(_key(case, original), "frames.json")
 
 
 async def frame(site: Site, request: Request, person: Person) -> Response:
@@ -144,8 +147,7 @@ async def _frame(site: Site, case: Case, original: Original, number: int) -> Res
     """A frame, with those around it: stepping from one to the next, most are there already."""
     name, window = f"frame-{number}.png", number // _WINDOW
     if (path := site.pictures.place(_key(case, original), name)) is None:
-        listed = site.pictures.place(_key(case, original), "frames.json")
-        if (known := read_stored(listed)) is not None and number >= known["count"]:
+        if (known := await asyncio.to_thread(listed, site, case, original)) is not None and number >= known["count"]:
             raise Refusal(404, f"{original.name}: has no frame {number}.")
         making = _window(site, case, original, window)
         while (path := site.pictures.place(_key(case, original), name)) is None and not making.done():

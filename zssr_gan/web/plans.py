@@ -5,6 +5,7 @@ Paths are relative to the case's folder, so the command that is shown does the s
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -187,6 +188,8 @@ def _track(_case: Case, chosen: list[Original], options: Mapping[str, Any], size
     else:
         xs, ys = zip(*(asked.corners or ()), strict=True)
         _check_side(round(max(xs) - min(xs)), round(max(ys) - min(ys)))
+        around = math.floor(min(xs)), math.floor(min(ys)), math.ceil(max(xs)), math.ceil(max(ys))
+        _check_region((*around[:2], around[2] - around[0], around[3] - around[1]), sizes.get(video.id))
         mark = ["--corners", ",".join(f"{value:g}" for point in asked.corners or () for value in point)]
     stem = PurePosixPath(video.path).stem
     return Plan(
@@ -206,9 +209,7 @@ def _fuse(case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes
     more = ["-s", str(asked.scale), "--mean", _MEANS[asked.method]]
     if asked.track is not None:
         (video,) = _only(chosen, "video", "fusing a track", one=True)
-        track = results.find(tracks.tracks(case), asked.track, "track")
-        if track["original"] != video.id:
-            raise CommandError(f"the track {asked.track} is not one of {video.name}")
+        track = _track_of(case, video, asked.track)
         paths, stem, used, shown = [video.path], asked.track, track["tracked"], track["name"]
         more += ["--track", f"tracks/{asked.track}.json"]
         if asked.frames is not None:
@@ -232,12 +233,20 @@ def _fuse(case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes
     )
 
 
+def _track_of(case: Case, video: Original, name: str) -> results.Facts:
+    """A track of a video. Raises CommandError, CaseError."""
+    track = results.find(tracks.tracks(case), name, "track")
+    if track["original"] != video.id:
+        raise CommandError(f"{track['name']}: is a track of another video than {video.name}")
+    return track
+
+
 def _video(case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes: Mapping[str, Size]) -> Plan:
     asked = _options("video", forms.Video, options)
     (video,) = _only(chosen, "video", "enhancing a video", one=True)
     more = ["--preset", asked.method, "-s", str(asked.scale), "--lossy"]
     if asked.track is not None:
-        results.find(tracks.tracks(case), asked.track, "track")
+        _track_of(case, video, asked.track)
         more += ["--track", f"tracks/{asked.track}.json"]
     stem = PurePosixPath(video.path).stem
     return Plan(
@@ -300,7 +309,8 @@ def _check_side(width: int, height: int) -> None:
 
 def _check_region(region: tuple[int, int, int, int], size: Size | None) -> None:
     left, top, width, height = region
-    if width < 1 or height < 1 or (size is not None and (left + width > size[0] or top + height > size[1])):
+    beyond = size is not None and (left + width > size[0] or top + height > size[1])
+    if beyond or width < 1 or height < 1 or left < 0 or top < 0:
         inside = "" if size is None else f" of {size[0]} x {size[1]} pixels"
         raise CommandError(
             f"the region {','.join(map(str, region))} does not lie inside the picture{inside}; mark it again"

@@ -17,3 +17,9 @@ class Refusal(ZssrGanError):
     def __init__(self, status: int, sentence: str, **facts: JsonValue) -> None:
         super().__init__(sentence)
         self.status, self.facts = status, facts
+
+
+def sentence(error: ZssrGanError) -> str:
+    """What an error says, ended by one full stop."""
+    text = str(error)
+    return text if text.endswith(".") else f"{text}."

@@ -16,7 +16,7 @@ from zssr_gan.web.body import Form, body
 from zssr_gan.web.case_folder import Case, CaseError
 from zssr_gan.web.pictures import key_of
 from zssr_gan.web.pictures_api import download, picture
-from zssr_gan.web.refusals import Refusal
+from zssr_gan.web.refusals import Refusal, sentence
 from zssr_gan.web.site import Person, Site
 
 # The report is one file with its own style; it can load nothing, and without scripts it leads nowhere by itself.
@@ -76,9 +76,10 @@ async def evidence(site: Site, request: Request, person: Person) -> Response:
     path, reverse = _path(one, "evidence"), one["map"] == "frames"
     size = {"width": one["width"], "height": one["height"], "reverse": reverse}
     name = f"map-{one['width']}x{one['height']}{'-reverse' * reverse}.png"
-    answer = await _made(site, path, "show_map", name, {**size, "name": name})
-    made = await asyncio.to_thread(site.pictures.place, key_of(path), f"{name}.json")
-    limit = None if made is None else json.loads(made.read_bytes())["limit"]
+    await asyncio.to_thread(site.pictures.stored, key_of(path), f"{name}.json")  # a damaged one goes
+    answer = await _made(site, path, "show_map", name, {**size, "name": name}, beside=f"{name}.json")
+    known = await asyncio.to_thread(site.pictures.stored, key_of(path), f"{name}.json")
+    limit = None if known is None else known["limit"]
     unit, text = results.MAPS[one["map"]]
     dark, bright = (limit, 0) if reverse else (0, limit)
     answer.headers["x-zssr-gan-scale"] = json.dumps({"dark": dark, "bright": bright, "unit": unit, "text": text})
@@ -191,7 +192,7 @@ async def _found(
         try:
             return case, results.find(site.made(case, f"{what}s", kind), request.path_params[what], what)
         except CaseError as error:
-            raise Refusal(404, f"{error}.") from error
+            raise Refusal(404, sentence(error)) from error
 
     return await asyncio.to_thread(find)
 
@@ -203,10 +204,12 @@ def _path(one: dict[str, Any], name: str) -> Path:
     return path
 
 
-async def _made(site: Site, path: Path, task: str, name: str, arguments: dict[str, Any] | None = None) -> Response:
-    """A picture of a file of ours, made when it is first asked for and again where the file changed."""
+async def _made(
+    site: Site, path: Path, task: str, name: str, arguments: dict[str, Any] | None = None, *, beside: str | None = None
+) -> Response:
+    """A picture of a file of ours, made with `beside` when it is first asked for, and again where the file changed."""
     key = key_of(path)
-    if (made := site.pictures.place(key, name)) is None:
+    if (made := site.pictures.place(key, name)) is None or not site.pictures.place(key, beside or name):
         await asyncio.wrap_future(site.pictures.make(key, task, {"path": str(path), **(arguments or {})}, once=name))
         made = site.pictures.place(key, name)
     if made is None:

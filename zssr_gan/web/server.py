@@ -6,8 +6,10 @@ import logging
 import resource
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import ClassVar
 
 import uvicorn
 from starlette.requests import Request
@@ -36,6 +38,7 @@ _TYPES = {
 }
 _SHUTDOWN_S = 3
 _SILENCE_S = 30.0
+_MOST_OF_ONE = 256  # connections of one address; a browser has some 7
 _TOO_OLD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>zssr-gan</title>
 <link rel="stylesheet" href="/static/style.css">
 <main><p>This address was used before, or is of an earlier start: open the one that <code>zssr-gan web</code> printed
@@ -117,12 +120,24 @@ def serve(
 
 
 class _Protocol(H11Protocol):
-    """HTTP, of clients that send a request's head in time: others would hold connections until there are no more."""
+    """HTTP, of clients that send a request's head in time and have few connections: others would hold all there are."""
+
+    open: ClassVar = Counter[str]()
+    """Connections by the address at their other end."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to look whether requests come."""
         super().connection_made(transport)
+        self._peer = str((transport.get_extra_info("peername") or [""])[0])
+        self.open[self._peer] += 1
+        if self.open[self._peer] > _MOST_OF_ONE:
+            transport.close()
         self.loop.call_later(_SILENCE_S, self._close_silent, False)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count it no more."""
+        self.open[self._peer] -= 1
+        super().connection_lost(exc)
 
     def _close_silent(self, had_part: bool) -> None:
         """Close where no request has come yet, or where the part of a head that was there before is still one."""

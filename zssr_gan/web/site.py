@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from zssr_gan.errors import ZssrGanError
+from zssr_gan.errors import OutputError, ZssrGanError
 from zssr_gan.files import sha256_file
 from zssr_gan.web.case_folder import CASE_FILE, SERVER_FOLDER, Case, CaseError, Original, open_case
 from zssr_gan.web.events import Events
@@ -24,12 +24,15 @@ from zssr_gan.web.names import slug
 from zssr_gan.web.pictures import Decoder, Pictures
 from zssr_gan.web.queue import Job
 from zssr_gan.web.rebuild import open_queue
-from zssr_gan.web.refusals import Refusal
+from zssr_gan.web.refusals import Refusal, sentence
 from zssr_gan.web.sessions import Sessions
 from zssr_gan.web.uploads import Uploads
 from zssr_gan.web.users import User, Users, read_users
 
 _LONGEST_WAIT_S = 60.0
+_PLACES = {"queue.sqlite": "file", "sessions.json": "file", LOG: "file", "measured.json": "file"} | dict.fromkeys(
+    ("uploads", "pictures", "previews"), "folder"
+)
 
 _T = TypeVar("_T")
 
@@ -84,6 +87,7 @@ class Site:
         self.cases, self.address, self.device = cases, address, device
         self._users_file = users
         self.state = cases / SERVER_FOLDER
+        _check_places(self.state)
         for gone in self.state.glob("deleted-*"):  # a kill came before all of a deleted case was removed
             shutil.rmtree(gone, ignore_errors=True)
         self._memo = Memo()
@@ -125,7 +129,7 @@ class Site:
             path = self.cases / slug(name) / CASE_FILE
             case = self._memo.get(("case", name), stamp(path), lambda: open_case(self.cases, name))
         except CaseError as error:
-            raise Refusal(404, f"{error}.") from error
+            raise Refusal(404, sentence(error)) from error
         if not (person.admin or case.facts.owner == person.name):
             raise Refusal(404, f"there is no case {name}; it was deleted, or lies in another folder of cases.")
         return case
@@ -199,3 +203,12 @@ class Site:
                 raise Refusal(403, "this name and password do not belong together.")
             self._failures.pop(name, None)
         return user
+
+
+def _check_places(state: Path) -> None:
+    """Raise OutputError where a file lies in the place of a folder of the server's, or a folder in that of a file."""
+    for name, kind in _PLACES.items():
+        path = state / name
+        if path.exists() and path.is_dir() != (kind == "folder"):
+            other = "file" if kind == "folder" else "folder"
+            raise OutputError(f"{path}: is a {other}, where this program has a {kind} of its own: move it away.")

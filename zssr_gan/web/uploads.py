@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -30,6 +31,7 @@ _RESERVE_BYTES = 512 << 20  # left free, for results and the queue
 _SILENCE_S = 30.0  # after which a connection counts as broken
 _LIFE_S = 7 * 24 * 3600.0  # since bytes came last
 _EMPTY_LIFE_S = 3600.0  # of one without bytes
+_RESERVED_S = 900.0  # since bytes came last: so long the room for the rest is held
 
 
 def _megabytes(count: int) -> str:
@@ -159,13 +161,20 @@ class Uploads:
                 continue
             self._uploads[found.name] = Upload(found, facts)
 
-    def free_bytes(self) -> int:
-        """Room for new uploads: what others still need and a reserve are taken off; old ones are dropped."""
+    def free_bytes(self, user: str = "") -> int:
+        """Room for new uploads of a user: without a reserve and what uploads in work still need; old ones are dropped.
+
+        The uploads of other users, which may never come, hold half of the room at most.
+        """
+        owed = Counter[str]()
         for upload in list(self._uploads.values()):
-            if time.time() - upload.last > (_LIFE_S if upload.offset else _EMPTY_LIFE_S):
+            silent = time.time() - upload.last
+            if silent > (_LIFE_S if upload.offset else _EMPTY_LIFE_S):
                 self.drop(upload)
-        owed = sum(upload.facts.bytes - upload.offset for upload in self._uploads.values())
-        return max(0, shutil.disk_usage(self.folder).free - owed - _RESERVE_BYTES)
+            elif silent < _RESERVED_S:
+                owed[upload.facts.user] += upload.facts.bytes - upload.offset
+        free = max(0, shutil.disk_usage(self.folder).free - _RESERVE_BYTES)
+        return max(0, free - owed[user] - min(free // 2, owed.total() - owed[user]))
 
     def begin(self, case: str, user: str, name: str, size: int) -> Upload:
         """Prepare for a file of `size` bytes.
@@ -182,9 +191,11 @@ class Uploads:
             raise Refusal(
                 413, f"{shown}: has {size / 1e9:.3g} GB, more than the limit of {limit} (zssr-gan web --upload-limit)."
             )
-        if size > (free := self.free_bytes()):
+        if size > (free := self.free_bytes(user)):
             raise Refusal(
-                507, f"{shown}: there is no room for {_megabytes(size)} ({_megabytes(free)} are free): make room."
+                507,
+                f"{shown}: there is no room for {_megabytes(size)} ({_megabytes(free)} are free, besides what uploads "
+                "in work still need): make room, or wait for these.",
             )
         folder = self.folder / secrets.token_hex(12)
         facts = _Facts(case=case, user=user, name=shown, bytes=size, began=time.time())
