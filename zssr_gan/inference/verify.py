@@ -174,7 +174,7 @@ def _check_schema_1(old: dict[str, Any], path: Path, *, rerun: bool) -> Iterator
         yield check_file("input", find_file(old["input"]["path"], folder), old["input"]["sha256"])
         yield _check_original(old["input"]["sha256"], old["input"]["sha256_after"])
         yield check_file("output", output, old["output"]["sha256"])
-        least: Label = "generative" if old.get("model") else "case" if old.get("case") else "internal"
+        least = label_of("", shared=bool(old.get("case")), generator=bool(old.get("model")))
         yield check_label(old["label"], least, own_text(output))
         if old.get("evidence") is not None:
             yield check_file("evidence", folder / Path(old["evidence"]["name"]).name, old["evidence"]["sha256"])
