@@ -1,6 +1,7 @@
 """Estimates made by hand: what the estimator would say, without its seconds."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from zssr_gan.degradation.estimate import Estimate
 from zssr_gan.degradation.estimator import Evidence
@@ -23,7 +24,7 @@ def estimate_of(degradation: Degradation, images: Sequence[CaseImage], seed: int
         noise_from="nothing",
         jpeg_from="nothing",
         images=tuple(sorted(images, key=lambda image: (image.sha256, image.name))),
-        settings=EstimationSettings().model_dump(mode="json"),
+        settings=asdict(EstimationSettings()),
         seed=seed,
         versions={},
     )

@@ -121,12 +121,12 @@ def write_together(contents: Mapping[Path, bytes | Iterable[bytes]], *, replacea
 
 
 @contextlib.contextmanager
-def new_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+def new_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file to be written piece by piece, which gets its name once the block has ended; see `atomic_write`."""
     temporary = path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}.tmp"
     try:
         with as_output_error(path):
-            if path.exists() and not overwrite:
+            if path.exists():
                 raise _exists(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             file = temporary.open("xb")
@@ -139,7 +139,7 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
             with contextlib.suppress(OSError):
                 file.close()
         with as_output_error(path):
-            _rename(temporary, path, replace=overwrite)
+            _rename(temporary, path, replace=False)
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)

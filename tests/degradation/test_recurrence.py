@@ -1,5 +1,7 @@
 """Recurrence across scales: the blur that was there fits best, and the search finds it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ NONE = GaussianBlur(sigma_major=0, sigma_minor=0)
 
 
 def recurrence(degradation: Degradation, seed: int = 0, **changes: object) -> Recurrence:
-    settings = QUICK.model_copy(update=changes)
+    settings = replace(QUICK, **changes)
     return Recurrence(cut_tiles(pieces(degradation), settings), degradation.jpeg, settings, seed)
 
 
@@ -31,7 +33,7 @@ NOISE = 2 / 255 * LUMA_NOISE
 class TestCutTiles:
     def test_large_images_are_cut_on_blocks(self) -> None:
         image = torch.rand(1, 70, 133)
-        tiles = cut_tiles([image], QUICK.model_copy(update={"tile": 44, "fewest": 3}))  # of whole blocks: 40
+        tiles = cut_tiles([image], replace(QUICK, tile=44, fewest=3))  # of whole blocks: 40
         assert [tuple(group.shape) for group in tiles.groups] == [(3, 40, 40), (3, 28, 40)]
         for n in range(3):
             assert torch.equal(tiles.groups[0][n], image[0, :40, 40 * n : 40 * n + 40])

@@ -27,7 +27,7 @@ def test_mean_deviation_and_interval() -> None:
     values = np.random.default_rng(1).normal(30, 2, size=10_000)
     half = stats.t.ppf(0.975, 9_999) * values.std(ddof=1) / 100
     assert interval(values) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.05 * half)
-    assert interval(values[:50]) == interval(values[:50].copy()) != interval(values[:50], seed=1)
+    assert interval(values[:50]) == interval(values[:50].copy())
 
 
 @pytest.mark.parametrize("last", [3.25, math.nextafter(3.25, 4)])

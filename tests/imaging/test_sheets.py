@@ -86,9 +86,8 @@ class TestEvidenceSheet:
     def test_peak_survives_the_reduction(self):
         """One bright pixel of a map that is larger than the sheet: it is drawn, in its colour."""
         peak, empty = torch.zeros(300, 4000), torch.zeros(150, 2000)  # reduced by whole numbers
-        peak[123, 1777] = 30
-        limits = {"disagreement_limit": 20, "residual_limit": 20, "added_limit": 20}
-        sheet, without = (evidence_sheet(one, empty, empty, **limits) for one in (peak, peak * 0))
+        peak[123, 1777] = 50  # a round limit, which has the brightest colour
+        sheet, without = (evidence_sheet(one, empty, empty) for one in (peak, peak * 0))
         assert sheet.shape[2] < 2100
         assert contains(sheet, BRIGHTEST) == contains(without, BRIGHTEST) + 1  # the scale bars hold this colour too
 

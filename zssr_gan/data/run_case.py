@@ -5,6 +5,7 @@ synthetic/shared.safetensors; a restarted run reads them from there.
 """
 
 import time
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
@@ -213,7 +214,7 @@ class RunCase:
             members = [self.images.member(number) for number in numbers]
             wanted[group] = sorted(member.sha256 for member in members if member.id not in earlier.left_out)
         found = {one.group: sorted(image.sha256 for image in one.estimate.images) for one in earlier.groups}
-        constants = EstimationSettings().model_dump(mode="json")
+        constants = asdict(EstimationSettings())
         return (
             (earlier.seed, earlier.size) == (self.settings.seed, self.settings.data.size)
             # A group of which nothing could be read has no estimate.

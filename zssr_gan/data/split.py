@@ -267,8 +267,11 @@ def _range(values: Sequence[int]) -> str:
     return f"{min(values)}/{median_low(values)}/{max(values)}"
 
 
-def summary_lines(split: Split, shown: int = 5) -> list[str]:
-    """A line for each source, all notices, and the first `shown` images of each kind that are not used."""
+_SHOWN = 5  # images of each kind that are not used
+
+
+def summary_lines(split: Split) -> list[str]:
+    """A line for each source, all notices, and the first images of each kind that are not used."""
     lines = []
     for name in (source["name"] for source in split.data["sources"]):
         its = [member for member in split.entries if member.source == name]
@@ -288,7 +291,7 @@ def summary_lines(split: Split, shown: int = 5) -> list[str]:
         [f"duplicate: {one.id}: is {one.duplicate_of}" for one in split.entries if one.duplicate_of],
         [f"missing: {name}: is in the set's list, and not there" for name in split.missing],
     ):
-        lines += unused[:shown]
-        if len(unused) > shown:
-            lines.append(f"{unused[0].partition(':')[0]}: ... and {len(unused) - shown:,} more, in split.json")
+        lines += unused[:_SHOWN]
+        if len(unused) > _SHOWN:
+            lines.append(f"{unused[0].partition(':')[0]}: ... and {len(unused) - _SHOWN:,} more, in split.json")
     return lines

@@ -6,7 +6,7 @@ Shapes: C channels, H W rows and columns.
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import compress
 from pathlib import Path
 from typing import Literal
@@ -39,7 +39,7 @@ from zssr_gan.imaging.colour import luma_of
 from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.resize import Size
 from zssr_gan.imaging.tiles import copied_middle_of
-from zssr_gan.provenance import MAX_MEGAPIXELS, VERSION, CaseImage
+from zssr_gan.provenance import VERSION, CaseImage
 from zssr_gan.seeds import content_hash, derive_seed
 
 _SMALLEST = 2 * SIDE
@@ -85,7 +85,6 @@ def middle_for_estimate(pixels: Tensor, images: int) -> Tensor:
 def gather(
     sources: Sequence[Path],
     *,
-    max_megapixels: float = MAX_MEGAPIXELS,
     on_image: Callable[[int, int], None] | None = None,
 ) -> Gathered:
     """Read images as an estimate takes them; `on_image` gets how many are read, and how many there are."""
@@ -93,7 +92,7 @@ def gather(
     for number, path in enumerate(sources, 1):
         try:
             data = path.read_bytes()
-            pixels = decode_picture(data, str(path), max_megapixels=max_megapixels).pixels
+            pixels = decode_picture(data, str(path)).pixels
         except OSError as error:
             failures.append(f"{path}: {why_unreadable(path, error)}")
         except ImageError as error:
@@ -236,7 +235,7 @@ def _estimate_of_kind(
         compressions=compressions,
         own_blur={ordered[place].image.sha256: blur for place, blur in own_blur.items()},
         images=tuple(sorted((one.image for one in ordered), key=lambda image: (image.sha256, image.name))),
-        settings=settings.model_dump(mode="json"),
+        settings=asdict(settings),
         seed=seed,
         versions={"zssr-gan": VERSION, "torch": torch.__version__},
     )

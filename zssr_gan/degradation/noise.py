@@ -177,9 +177,12 @@ def _energy(spectra: Tensor, step: int, share: float, band: tuple[float, float] 
     return float(high_S.mean()), float(high_S.std(correction=0)) / math.sqrt(apart)
 
 
-def noise_variances(
-    images: list[Tensor], bins: int = 4, quietest: float = 0.1, step: int = 2
-) -> list[tuple[float, float, int]]:
+_BINS = 4  # of brightness, each with as many windows
+
+_QUIETEST = 0.1  # share of a bin's windows that is used: those with the least at low frequencies
+
+
+def noise_variances(images: list[Tensor], step: int = 2) -> list[tuple[float, float, int]]:
     """How noisy colour images are at each brightness.
 
     What a camera sees in red, green and blue changes together at the highest frequencies; its noise does not. So the
@@ -188,13 +191,11 @@ def noise_variances(
 
     Args:
         images: `3 H W` in [0, 1] each, at least 8 pixels a side.
-        bins: of brightness, each with as many windows.
         step: pixels between two windows.
-        quietest: share of the windows of each bin that is used: those with the least at low frequencies.
 
     Returns:
-        For each bin: mean brightness in [0, 1], variance in squared levels (of 255), windows used. Windows that touch
-        black or white are left out: what is clipped has no noise.
+        For each bin of brightness: mean brightness in [0, 1], variance in squared levels (of 255), windows
+        used. Windows that touch black or white are left out: what is clipped has no noise.
     """
     side = SIDE
     radius = radii(side)
@@ -209,10 +210,10 @@ def noise_variances(
         busy.append(spectrum[seen][..., low].abs().square().mean((1, 2)))
     all_SCf, bright_S, busy_S = torch.cat(spectra), torch.cat(brightness), torch.cat(busy)
     found = []
-    for part in bright_S.argsort().tensor_split(bins):
+    for part in bright_S.argsort().tensor_split(_BINS):
         if not len(part):
             continue
-        quiet = part[busy_S[part].argsort()[: max(1, round(quietest * len(part)))]]
+        quiet = part[busy_S[part].argsort()[: max(1, round(_QUIETEST * len(part)))]]
         values = all_SCf[quiet].transpose(0, 1).flatten(1)
         covariance = (values @ values.conj().T).real / values.shape[1]
         least = float(torch.linalg.eigvalsh(covariance.double())[0])

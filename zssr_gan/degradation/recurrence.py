@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
 from zssr_gan.degradation.jpeg import block_coefficients, compress
@@ -24,47 +23,47 @@ from zssr_gan.degradation.model import Blur, Degradation, DegradedDownscale, Gau
 from zssr_gan.degradation.noise import SIDE, quiet_spectra
 from zssr_gan.degradation.spectra import radii, transformed, windows
 from zssr_gan.imaging.colour import LEVELS
-from zssr_gan.settings.base import Settings
 
 
-class EstimationSettings(Settings):
-    """How the degradation of a case is estimated from its LR images."""
+@dataclass(frozen=True, slots=True)
+class EstimationSettings:
+    """Constants of an estimate from LR images, which its file lists; no file sets them."""
 
-    tiles: int = Field(200, ge=8)
+    tiles: int = 200
     """At most so many parts of images are looked at, evenly chosen."""
-    tile: int = Field(64, ge=16, le=512)
+    tile: int = 64
     """Largest side of a tile in pixels; larger images are cut into tiles."""
-    window_step: int = Field(2, ge=1, le=8)
+    window_step: int = 2
     """Pixels between two windows of 8x8."""
-    survival_weight: float = Field(0.2, ge=0)
+    survival_weight: float = 0.2
     """Of JPEG files: weight of how often coefficients survive, the power spectrum's being 1."""
-    quiet_share: float = Field(0.2, gt=0, le=1)
+    quiet_share: float = 0.2
     """Share of the windows, those with the least at low frequencies, that tell compressed images' noise."""
-    colours_trusted: float = Field(1.5, ge=1)
+    colours_trusted: float = 1.5
     """Noise that is read from what colours do not share is used where freeing it does not make the misfit smaller
     by this factor."""
-    noise_tolerance: float = Field(1.02, ge=1)
+    noise_tolerance: float = 1.02
     """Of compressed images: the least noise is taken whose misfit is within this factor of the best."""
-    trials: int = Field(150, ge=20)
+    trials: int = 150
     """Blurs tried in one search, at most."""
-    tolerance: float = Field(0.005, gt=0)
+    tolerance: float = 0.005
     """A search ends where its blurs differ by less, in pixels of the LR image."""
-    parts: int = Field(5, ge=2, le=32)
+    parts: int = 5
     """The set is dealt into so many parts; how their estimates differ tells how sure the whole is."""
-    fewest: int = Field(10, ge=2)
+    fewest: int = 10
     """Tiles that an estimate needs."""
-    certainty: float = Field(2.0, gt=0)
+    certainty: float = 2.0
     """The estimate is used where it is further from bicubic than its own uncertainty by this factor ..."""
-    motion: float = Field(1.12, ge=1)
+    motion: float = 1.12
     """Motion is taken where it fits so many times as well as a Gaussian, in each comparison of held-out images ..."""
-    one_direction: float = Field(1.3, ge=1)
+    one_direction: float = 1.3
     """... or where the images are blurred in one direction only and a Gaussian fits not so many times as well."""
-    defocus: float = Field(1.04, ge=1)
+    defocus: float = 1.04
     """Defocus is taken where it fits so many times as well as a Gaussian; a round Gaussian fits 1.06 times as well as a
     disk where it is the truth, an elongated one no better than a line under JPEG."""
-    recurrence: float = Field(5.0, ge=1)
+    recurrence: float = 5.0
     """... and the images recur under it so many times as well as under bicubic: the ratio of the misfits ..."""
-    recurrence_gain: float = Field(5.7, ge=0)
+    recurrence_gain: float = 5.7
     """... which, times the difference of the misfits, is so large. No scene recurs exactly: images that were not
     blurred seem blurred by 0.3 LR pixels. Of a hundred of them the ratio is 1 to 6; of few tiny ones it is up to 9, by
     chance, but the difference at most 0.5 (that of single photographs 0.9)."""

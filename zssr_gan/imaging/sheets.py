@@ -154,9 +154,6 @@ def evidence_sheet(
     added: Tensor,
     *,
     views: int = 8,
-    disagreement_limit: float | None = None,
-    residual_limit: float | None = None,
-    added_limit: float | None = None,
     blocks: tuple[int, int] | None = None,
     note: str = "",
 ) -> Tensor:
@@ -164,15 +161,14 @@ def evidence_sheet(
 
     They are how far views disagree, what the result misses of the input, and the local variation that it adds to
     bicubic. All are shown at the size of the disagreement. Small maps are enlarged to their pixels, to 448 at least on
-    the longer side; maps above 2000 pixels a side are reduced by their maximum, so that no peak is hidden. A limit is
-    the level of the brightest colour; by default `round_limit`. `views` is how many views were compared. `blocks` is
-    where the first block of 8x8 pixels of a compressed input begins (rows and columns of `residual`): a cross marks
-    each corner of four blocks in all maps. `note` is written below.
+    the longer side; maps above 2000 pixels a side are reduced by their maximum, so that no peak is hidden. `views` is
+    how many views were compared. `blocks` is where the first block of 8x8 pixels of a compressed input begins (rows and
+    columns of `residual`): a cross marks each corner of four blocks in all maps. `note` is written below.
     """
     maps = (
-        (disagreement, _DISAGREEMENT.format(views=views) if views > 1 else _ONE_VIEW, disagreement_limit),
-        (residual, _RESIDUAL, residual_limit),
-        (added, _ADDED, added_limit),
+        (disagreement, _DISAGREEMENT.format(views=views) if views > 1 else _ONE_VIEW),
+        (residual, _RESIDUAL),
+        (added, _ADDED),
     )
     corners = (
         [] if blocks is None else _corners(blocks, (residual.shape[0], residual.shape[1]), map_size(disagreement.shape))
@@ -180,13 +176,11 @@ def evidence_sheet(
     return map_sheet(maps, corners=corners, note=f"+  {note}" if corners else note)
 
 
-def map_sheet(
-    maps: Sequence[tuple[Tensor, str, float | None]], *, corners: Sequence[tuple[int, int]] = (), note: str = ""
-) -> Tensor:
+def map_sheet(maps: Sequence[tuple[Tensor, str]], *, corners: Sequence[tuple[int, int]] = (), note: str = "") -> Tensor:
     """Maps (H W, >= 0) as colours, each with caption, scale, mean and largest value, at the size of the first.
 
     Args:
-        maps: values, caption, and the value of the brightest colour (None: `round_limit`) of each.
+        maps: values and caption of each; the brightest colour is that of `round_limit`.
         corners: places in the maps as they are shown, which crosses mark.
         note: written below.
 
@@ -194,7 +188,7 @@ def map_sheet(
         `3 H W`.
     """
     size = map_size(maps[0][0].shape)
-    panels = [_panel(values, size, caption, limit, list(corners)) for values, caption, limit in maps]
+    panels = [_panel(values, size, caption, corners) for values, caption in maps]
     side_by_side = size[1] <= 1.4 * size[0]
     width = max(panel.width for panel in panels)
     height = max(panel.height for panel in panels)
@@ -211,7 +205,7 @@ def map_sheet(
 
 
 def evidence_overlay(disagreement: Tensor, *, limit: float | None = None) -> Tensor:
-    """The colours alone of a map (H W, levels of 255): 3 H W, for a contact sheet. `limit` as in `evidence_sheet`."""
+    """The colours alone of a map (H W, levels of 255): 3 H W, for a contact sheet. `limit` has the brightest colour."""
     colours_HWC = _colours(disagreement, limit if limit is not None else round_limit(disagreement))
     return torch.from_numpy(colours_HWC).permute(2, 0, 1).float().div_(255)
 
@@ -263,12 +257,9 @@ def _corners(first: tuple[int, int], of: tuple[int, int], size: tuple[int, int])
     return [(row, column) for row in rows for column in columns]
 
 
-def _panel(
-    values: Tensor, size: tuple[int, int], caption: str, limit: float | None, corners: Sequence[tuple[int, int]]
-) -> Image.Image:
+def _panel(values: Tensor, size: tuple[int, int], caption: str, corners: Sequence[tuple[int, int]]) -> Image.Image:
     """Caption, figures, map, colour bar and ticks, from top to bottom."""
-    limit = limit if limit is not None else round_limit(values)
-    points = letter_points(size)
+    limit, points = round_limit(values), letter_points(size)
     width = panel_width(size)
     heading = Text.wrapped(caption, width, points)
     largest = float(values.max())

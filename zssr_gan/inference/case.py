@@ -7,7 +7,7 @@ and the camera of several is estimated from all of them.
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from zssr_gan.degradation.encoder_tables import jpeg_of
@@ -194,7 +194,7 @@ def _with_degradation(
         raise ImageError("no degradation can be estimated: none of the images can be read")
     key = {
         "images": sorted(one.image.sha256 for one in images),
-        "settings": EstimationSettings().model_dump(mode="json"),
+        "settings": asdict(EstimationSettings()),
         "seed": request.seed,
     }
     path = folder / f"degradation-{canonical_sha256(key)[:12]}.json"

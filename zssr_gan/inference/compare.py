@@ -32,7 +32,7 @@ from zssr_gan.inference.record import encode_json
 from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import clear_traceback, error_message, seen_in_training
 from zssr_gan.inference.sheet import SIDE, reduced
-from zssr_gan.provenance import LABELS, MAX_MEGAPIXELS, VERSION, Label, label_of, provenance_text, scale_text, strongest
+from zssr_gan.provenance import LABELS, VERSION, Label, label_of, provenance_text, scale_text, strongest
 from zssr_gan.settings.zeroshot import PRESETS, load_preset
 from zssr_gan.signals import uninterrupted
 
@@ -92,7 +92,6 @@ def named_systems(
     runs: Path = Path("runs"),
     seed: int = 0,
     options: RunOptions = RunOptions(),  # noqa: B008 - frozen, so that one default serves all calls
-    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> list[System]:
     """The systems of `--models`, each read and checked before any work.
 
@@ -103,7 +102,7 @@ def named_systems(
         degradation: what the camera did, for all systems: `bicubic` or a file; `auto`: what each generator was trained
             for, and for the others what the image shows, or bicubic.
         runs: the folder of the runs.
-        seed, options, max_megapixels: as `make_request` has them.
+        seed, options: as `make_request` has them.
 
     Raises:
         SettingsError: none is named, one twice or not known, or see `make_request`.
@@ -122,7 +121,6 @@ def named_systems(
     common: dict[str, Any] = {
         "seed": seed,
         "options": options,
-        "max_megapixels": max_megapixels,
         "degradation": degradation_option(degradation),
     }
     files = {name: file for name in wanted if (file := _generator_file(name, runs)) is not None}

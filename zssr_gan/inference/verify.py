@@ -15,7 +15,7 @@ from zssr_gan.inference.enhance import OnProgress
 from zssr_gan.inference.outputs import ImageTask
 from zssr_gan.inference.record import DegradationFacts, Record, RecordError, read_record, read_record_json
 from zssr_gan.inference.request import Request, find_file, model_facts
-from zssr_gan.provenance import Label, strongest
+from zssr_gan.provenance import Label, label_of, strongest
 from zssr_gan.training.model_card import load_generator
 from zssr_gan.zeroshot.shared import read_shared
 

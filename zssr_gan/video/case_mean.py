@@ -65,7 +65,6 @@ def mean_model(
     scale: int,
     *,
     affine: bool,
-    seed: int = 0,
     on_progress: OnProgress | None = None,
 ) -> SharedModel:
     """The model of a mean that is wanted, read or learnt on one thread (for the same bytes).
@@ -82,7 +81,7 @@ def mean_model(
         tracks = [track]
         if option.init_from is not None:
             tracks += _other_tracks(option.init_from, track, degradation, scale, affine=affine, on_progress=on_progress)
-        return learn_mean(tracks, degradation, scale, seed=seed, machine=used, on_progress=on_progress)
+        return learn_mean(tracks, degradation, scale, machine=used, on_progress=on_progress)
 
 
 def _other_tracks(

@@ -203,16 +203,12 @@ def _label(hashes: Sequence[str], reference: int, camera: DegradationFacts, mean
 
 def _maps(done: FusedStills) -> Tensor:
     """The evidence: how many frames pixels rest on, what the reference frame misses, and what was learnt."""
-    maps: list[tuple[Tensor, str, float | None]] = [
-        (done.shown.support, "How many frames each pixel rests on, in effect", None),
-        (
-            done.shown.residual.abs(),
-            "How far the reference frame is from the result as its camera takes it (levels)",
-            None,
-        ),
+    maps = [
+        (done.shown.support, "How many frames each pixel rests on, in effect"),
+        (done.shown.residual.abs(), "How far the reference frame is from the result as its camera takes it (levels)"),
     ]
     if done.mean is not None:
-        maps.append((done.added, "What the learnt mean changed (levels of 255)", None))
+        maps.append((done.added, "What the learnt mean changed (levels of 255)"))
     return map_sheet(maps)
 
 

@@ -48,9 +48,7 @@ class Case:
     shared: SharedModel | None = None
 
 
-def read_lr(
-    image: CaseImage, pixels: Tensor, file: bytes | None, *, camera: str = "", side: int = LARGEST_SIDE
-) -> LRImage:
+def read_lr(image: CaseImage, pixels: Tensor, file: bytes | None, *, camera: str = "") -> LRImage:
     """An LR image as a case learns from it.
 
     Args:
@@ -58,11 +56,10 @@ def read_lr(
         pixels: `C H W`, [0, 1], of any size.
         file: the file's bytes, where these are its pixels.
         camera: which one took it.
-        side: most pixels a side that the degradation is estimated from, a multiple of a JPEG block.
     """
     jpeg = None if file is None else jpeg_of(file)
-    block = JPEG_BLOCK if side == LARGEST_SIDE else JPEG_BLOCK // 2
-    return LRImage(image, copied_middle_of(pixels, LARGEST_SIDE), copied_middle_of(pixels, side, block), jpeg, camera)
+    middle, blocks = copied_middle_of(pixels, LARGEST_SIDE), copied_middle_of(pixels, LARGEST_SIDE, JPEG_BLOCK)
+    return LRImage(image, middle, blocks, jpeg, camera)
 
 
 def learn_case(

@@ -259,13 +259,9 @@ def make_shared(weights_P: Tensor, facts: SharedFacts) -> SharedModel:
     return SharedModel(weights_P, facts, sha256_bytes(encode_shared(weights_P, facts)))
 
 
-def write_shared(model: SharedModel, path: Path, *, overwrite: bool = False) -> None:
-    """Write it as safetensors.
-
-    Raises:
-        OutputError: the file exists and `overwrite` is not set, or the disk refuses it.
-    """
-    atomic_write(path, encode_shared(model.weights_P, model.facts), overwrite=overwrite)
+def write_shared(model: SharedModel, path: Path) -> None:
+    """Write it as safetensors. Raises OutputError where the file exists, or the disk refuses it."""
+    atomic_write(path, encode_shared(model.weights_P, model.facts), overwrite=False)
 
 
 def read_shared(path: Path) -> SharedModel:

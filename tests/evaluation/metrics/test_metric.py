@@ -16,7 +16,7 @@ from zssr_gan.evaluation.metrics.planes import planes_of, rounded
 
 BICUBIC = [BicubicDownscale()]
 ALL = [
-    *(psnr("Y", 2), psnr("RGB"), mse("Y", 2), mse("RGB"), ssim("Y", 2), ssim("RGB"), ssim_pil(), vif()),
+    *(psnr("Y", 2), psnr("RGB"), mse("Y"), mse("RGB"), ssim("Y", 2), ssim("RGB"), ssim_pil(), vif()),
     *(residual(BICUBIC), colour_shift(BICUBIC), sharpness()),
 ]
 IMAGE = torch.rand(3, 48, 44, generator=torch.Generator().manual_seed(0))

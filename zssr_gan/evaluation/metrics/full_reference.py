@@ -36,14 +36,14 @@ def psnr(plane: Plane = "Y", border: int = 0) -> Metric:
     return _metric(f"PSNR-{plane}", meaning, compute, plane, border, unit="dB", package="skimage")
 
 
-def mse(plane: Plane = "Y", border: int = 0) -> Metric:
+def mse(plane: Plane = "Y") -> Metric:
     """Mean squared error, in squared levels of 255."""
 
     def compute(result: Planes, truth: Planes) -> Answer:
         return float(np.square(result - truth).mean()), ""
 
     meaning = f"mean squared difference on {_MEANING[plane]}"
-    return _metric(f"MSE-{plane}", meaning, compute, plane, border, unit="levels^2", higher=False)
+    return _metric(f"MSE-{plane}", meaning, compute, plane, 0, unit="levels^2", higher=False)
 
 
 def ssim(plane: Plane = "Y", border: int = 0) -> Metric:
