@@ -140,6 +140,7 @@ class TestOneProcess:
         before_the_first = [line["done"] for line in lines if line["detail"].startswith("0/")]
         assert max(before_the_first) > 0
 
+    @pytest.mark.usefixtures("drawn")
     def test_a_network_of_its_own_for_each(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(config) == 0
         assert_whole(config)
@@ -216,6 +217,7 @@ class TestOneProcess:
         assert words in said.err
         assert shards() == before
 
+    @pytest.mark.usefixtures("drawn")
     @pytest.mark.parametrize("init", ["scratch", "shared"])
     def test_an_image_that_cannot_be_made_fails_alone_and_is_said_last(
         self, config: Path, init: str, capsys: pytest.CaptureFixture[str]

@@ -88,6 +88,7 @@ def bytes_of(folder: Path, without: Collection[str] = ()) -> dict[str, tuple[byt
 
 
 class TestEstimate:
+    @pytest.mark.usefixtures("drawn")
     @pytest.mark.parametrize("init", ["scratch", "shared"])
     def test_each_camera_for_itself_from_the_training_part(
         self, config: Path, init: str, estimated: list[Sequence[Evidence]], capsys: pytest.CaptureFixture[str]

@@ -20,8 +20,6 @@ from zssr_gan.data.prepared import Prepared
 from zssr_gan.data.split import read_split
 from zssr_gan.data.synthetic_set import SyntheticSet
 from zssr_gan.files import locked
-from zssr_gan.training import run as train_run
-from zssr_gan.training.logs import curves_png
 from zssr_gan.training.loop import Loop
 from zssr_gan.training.model_card import load_generator
 
@@ -73,9 +71,9 @@ def checkpoints() -> list[Path]:
     return sorted(TRAIN.glob("checkpoints/step-*.pt"))
 
 
+@pytest.mark.usefixtures("drawn")
 def test_what_it_writes(config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """From images of the training part alone."""
-    monkeypatch.setattr(train_run, "curves_png", curves_png)  # the tests beside this one draw none
     seen, original = list[str](), Prepared.image
     monkeypatch.setattr(Prepared, "image", lambda self, i: (seen.append(self.member(i).role), original(self, i))[1])
     assert run(config) == 0
