@@ -71,8 +71,8 @@ def test_csv_has_all_digits_and_reasons(both: tuple[Table, Table]) -> None:
     assert float(rows[2]["deviation"]) == pytest.approx(stdev([31, 32, 33.5]), rel=1e-12)
     assert (rows[1]["deviation"], rows[1]["low"]) == ("", "")
     assert [rows[4][name] for name in ("mean", "images", "with a value")] == ["", "3", "0"]
-    assert rows[4]["said"] == "3 of 3 without a value: too small | 8_8"
-    assert [rows[6][name] for name in ("row", "with a value", "said")] == ["method: theirs", "0", "not printed"]
+    assert rows[4]["remark"] == "3 of 3 without a value: too small | 8_8"
+    assert [rows[6][name] for name in ("row", "with a value", "remark")] == ["method: theirs", "0", "not printed"]
 
 
 def test_differences_are_paired(both: tuple[Table, Table]) -> None:

@@ -37,7 +37,7 @@ train:
   images: zssr
   generator: {options: {width: 4, blocks: 1, residual: true}}
   discriminator: {options: {width: 4, blocks: 2, head: adaptive, hidden: 4}}
-  losses: {mediator: 0.0, pixel: 1.0, consistency: 1.0, guide: synthetic}
+  losses: {mediator: 0.0, pixel: 1.0, consistency: 1.0, reference: synthetic}
   batch: 2
   patch: 16
   pretrain: 2

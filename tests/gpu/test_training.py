@@ -69,7 +69,7 @@ def test_replayed_steps_are_the_launched_ones(make_loop: Make, monkeypatch: pyte
     replay = torch.cuda.CUDAGraph.replay
     monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (replays.append(graph), replay(graph))[1])
     for replayed in (False, True):
-        loop = make_loop(f"{replayed}", device="cuda", epochs=4, turns={"unit": "epochs"}, **QUIET)
+        loop = make_loop(f"{replayed}", device="cuda", epochs=4, alternation={"unit": "epochs"}, **QUIET)
         loop._replays &= replayed
         loop.run()
         results.append({name: x.cpu() for name, x in tensors(loop.state).items()})

@@ -28,7 +28,7 @@ def test_every_shipped_config_has_its_networks(file: Path) -> None:
 
 def test_paper_has_the_papers_numbers() -> None:
     train = load_run(next(file for file in CONFIGS if file.stem == "paper")).train
-    assert (train.batch, train.patch, train.epochs, train.turns.unit) == (50, 32, 2000, "epochs")
+    assert (train.batch, train.patch, train.epochs, train.alternation.unit) == (50, 32, 2000, "epochs")
     assert train.optimiser.lr == 2e-4
     # 1 : 1e-3, where the features are divided by 12.75.
     assert train.losses.mediator * 12.75**2 == pytest.approx(1000 * train.losses.adversarial, rel=1e-3)

@@ -40,7 +40,7 @@ train:
   images: zssr
   generator: {options: {width: 4, blocks: 1}}
   discriminator: {options: {width: 4, blocks: 2, head: adaptive, hidden: 4}}
-  losses: {mediator: 0.0, pixel: 1.0, guide: synthetic}
+  losses: {mediator: 0.0, pixel: 1.0, reference: synthetic}
   batch: 2
   patch: null
   epochs: 1
@@ -172,12 +172,12 @@ class TestTables:
         theirs = whole["method: the seed paper, its eight images, label: generative", published.PSNR.name]
         assert float(theirs["mean"]) == pytest.approx(np.mean([psnr for _, psnr in published.TABLE_1]))
         assert float(theirs["low"]) < float(theirs["mean"]) < float(theirs["high"])
-        assert all(row["said"] for row in whole.values() if not row["mean"])
+        assert all(row["remark"] for row in whole.values() if not row["mean"])
 
     @pytest.mark.parametrize(("part", "images"), [("table2", "4"), ("native", "3")])
     def test_images_without_a_truth_say_so(self, part: str, images: str) -> None:
         rows = cells(part)
-        assert {row["said"][-len("(unpaired)") :] for row in rows if "PSNR-Y" in row["definition"]} == {"(unpaired)"}
+        assert {row["remark"][-len("(unpaired)") :] for row in rows if "PSNR-Y" in row["definition"]} == {"(unpaired)"}
         assert all(row["mean"] for row in rows if row["definition"].startswith(("sharpness", "residual")))
         assert {row["images"] for row in rows} == {images}
         found = decode_part((REPORT / "parts" / f"{part}.json").read_bytes())
@@ -192,9 +192,9 @@ class TestTables:
         psnr = {row["row"]: float(row["mean"]) for row in rows if row["definition"] == PSNR}
         nearest, bicubic, lanczos, projected, *_ = psnr.values()
         assert nearest < bicubic < lanczos < projected < 40
-        (vif,) = {row["said"] for row in rows if row["definition"].startswith("VIF")}
+        (vif,) = {row["remark"] for row in rows if row["definition"].startswith("VIF")}
         assert "needs 41 pixels a side" in vif
-        assert all("RANDOM" in row["said"] for row in rows if row["definition"].startswith(("Frechet", "perceptual")))
+        assert all("RANDOM" in row["remark"] for row in rows if row["definition"].startswith(("Frechet", "perceptual")))
         differences = [row for row in rows if row["definition"].startswith("difference in PSNR-Y")]
         assert len(differences) == len(names) - 1
         assert float(differences[0]["mean"]) == pytest.approx(nearest - bicubic)
@@ -230,7 +230,7 @@ class TestTables:
         assert run(Path("mine.yaml"), *TRAINED, *few) == 0
         assert "Traceback" not in said(capsys)
         rows = [row for row in cells("truth") if row["definition"] == PSNR]
-        why = {row["said"] for row in rows if "on these LR images" in row["row"]}
+        why = {row["remark"] for row in rows if "on these LR images" in row["row"]}
         assert why == {
             "evaluate.truth: a generator needs 3 images or more to learn from (2 to validate with), and there "
             f"are {count}: give more (evaluate.truth.count), or set evaluate.truth.train to false"
@@ -243,7 +243,7 @@ class TestTables:
         assert printed["method: ZSSR, as printed by Shocher et al. 2018, label: internal"] == "37.37"
         ours = [row for row in rows if row["definition"] == "PSNR-Y, border 2, 0..255"]
         assert sum(bool(row["mean"]) for row in ours) == 4
-        assert {row["said"] for row in ours if not row["mean"]} == {"the paper's results are not at hand"}
+        assert {row["remark"] for row in ours if not row["mean"]} == {"the paper's results are not at hand"}
 
 
 def test_a_set_of_another_number_of_images_has_nothing_published_beside(config: Path) -> None:
@@ -261,7 +261,7 @@ def test_generators_that_are_not_there(config: Path, capsys: pytest.CaptureFixtu
     rows = [row for row in cells("truth") if "generative" in row["row"]]
     assert all("SRGAN on these LR images" in row["row"] for row in rows)
     assert {row["mean"] for row in rows} == {""}
-    assert all("nowhere.safetensors" in row["said"] for row in rows)
+    assert all("nowhere.safetensors" in row["remark"] for row in rows)
 
 
 def test_runs_beside_this_one_stand_in_the_table_of_their_scale(

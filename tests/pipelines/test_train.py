@@ -301,7 +301,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            ("train.losses.guide=synthetic", "losses.guide: synthetic needs images that have one"),
+            ("train.losses.reference=synthetic", "losses.reference: synthetic needs images that have one"),
             ("train.reals={synthetic: 0.0}", "train.reals: all are 0, so the discriminator sees nothing real"),
             ("train.losses.adversarial=0.0", "losses.adversarial: is 0, so set epochs to 0 too"),
             ("train.generator.options.depth=3", "train.generator.options.depth: there is no such option"),

@@ -131,13 +131,13 @@ def test_an_image_that_has_changed(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("train.losses.guide=synthetic", "train: losses.guide: synthetic is of synthetic HR images"),
+        ("train.losses.reference=synthetic", "train: losses.reference: synthetic is of synthetic HR images"),
         ("train.images=zssr", "train: images: zssr is of synthetic HR images"),
         ("train.reals={synthetic: 1.0}", "train: reals.synthetic is of synthetic HR images"),
         ("train.validation.best=synthetic", "train: validation.best: synthetic is of synthetic HR images"),
         ("train.losses.recurrence=1.0", "train: losses.recurrence is for want of HR images"),
         ("train.reals={lr: 1.0}", "train: reals.lr is for want of HR images"),
-        ("train.pairs=null", "train: losses.guide: truth needs HR images"),
+        ("train.pairs=null", "train: losses.reference: truth needs HR images"),
         ("train.pairs.scale=5", "train.pairs.scale: must be 1, 2, 3, 4 or 8"),
         ("train.pairs.scale=1", "train.pairs: scale 1 needs shrink"),
         ("train.pairs.shrink=2", "train.pairs: shrink is for scale 1 alone"),
@@ -155,8 +155,8 @@ def test_mistakes_are_one_sentence(
     made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: str, words: str
 ) -> None:
     monkeypatch.chdir(made)  # nothing is written there
-    guide = ["train.losses.guide=truth"] if change == "train.pairs=null" else []
-    assert run(made / "mine.yaml", *guide, change) == 2
+    reference = ["train.losses.reference=truth"] if change == "train.pairs=null" else []
+    assert run(made / "mine.yaml", *reference, change) == 2
     assert words in capsys.readouterr().err.strip().splitlines()[-1]
     assert not list(TRAIN.glob("*.safetensors"))
 

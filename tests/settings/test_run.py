@@ -162,6 +162,8 @@ class TestMistakes:
             ("sede=1", "sede: there is no such setting"),
             ("data.roles.zsr=1", "data.roles.zsr: there is no such setting"),
             ("data.sources.0.rot=x", "data.sources.0.rot: there is no such setting (did you mean root?)"),
+            ("train.losses.guide=input", "train.losses.guide: there is no such setting (it is called reference now)"),
+            ("train.turns.unit=steps", "train.turns: there is no such setting (it is called alternation now)"),
             ("data.train='0.5'", "data.train: must be a number, not '0.5'"),
             ("data.train=1", "data.train: must be less than 1, not 1"),
             ("data.size=big", "data.size: must be a whole number, not 'big'"),

@@ -21,7 +21,7 @@ TINY = {
     "generator": {"options": {"width": 4, "blocks": 2, "skip_probability": 0.4}},
     "discriminator": {"options": {"width": 4, "blocks": 2, "head": "adaptive", "hidden": 4}},
     "images": "zssr",
-    "losses": {"mediator": 0.0, "pixel": 1.0, "consistency": 1.0, "guide": "synthetic"},
+    "losses": {"mediator": 0.0, "pixel": 1.0, "consistency": 1.0, "reference": "synthetic"},
     "optimiser": {"kind": "muon", "lr": 1e-3, "schedule": "cosine", "clip": 1.0},
     "batch": 4,
     "patch": 8,

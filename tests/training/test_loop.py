@@ -32,11 +32,11 @@ def tensors(state: TrainingState) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("stops", "changes"),
     [
-        ((3, 10), {"turns": {"unit": "steps"}, "losses": {"gan": "relativistic", "pixel_norm": "l2"}}),
+        ((3, 10), {"alternation": {"unit": "steps"}, "losses": {"gan": "relativistic", "pixel_norm": "l2"}}),
         (
             (14,),
             {
-                "turns": {"unit": "epochs"},
+                "alternation": {"unit": "epochs"},
                 "reals": {"synthetic": 1.0, "lr": 1.0, "shrunk": 0.5},
                 "discriminator": PATCH,
             },

@@ -197,7 +197,7 @@ class TestContent:
         assert set(found) == {"pixel", "consistency"}
         assert torch.isclose(of.total(found), 2 * found["pixel"] + 0.5 * found["consistency"])
         for norm, wanted in (("l1", 0.25), ("l2", 0.0625)):
-            guided = objective(pixel=1.0, pixel_norm=norm, guide="synthetic")
+            guided = objective(pixel=1.0, pixel_norm=norm, reference="synthetic")
             assert float(guided.content(self.no_generator, batch.hr + 0.25, batch)["pixel"]) == pytest.approx(wanted)
 
     def test_a_turned_patch_is_compared_by_its_camera_upright(self) -> None:

@@ -25,14 +25,16 @@ def schedule(lr: int, real: int, **changes: Any) -> Schedule:
 
 def test_the_papers_count() -> None:
     """14,000 and 6,000 images in batches of 50, 2,000 epochs each: 560,000 and 240,000 steps."""
-    papers = schedule(6000, 14000, pretrain=0, epochs=2000, batch=50, turns={"unit": "epochs"})
+    papers = schedule(6000, 14000, pretrain=0, epochs=2000, batch=50, alternation={"unit": "epochs"})
     assert (papers.cycles * papers.discriminator, papers.cycles * papers.generator) == (560_000, 240_000)
     assert papers.total == 800_000
 
 
 @pytest.mark.parametrize(("unit", "ours", "theirs"), [("steps", 1, 2), ("epochs", 2, 6)])
 def test_turns(unit: str, ours: int, theirs: int) -> None:
-    made = schedule(20, 30, batch=10, pretrain=1, epochs=4, turns={"unit": unit, "discriminator": 2, "generator": 1})
+    made = schedule(
+        20, 30, batch=10, pretrain=1, epochs=4, alternation={"unit": unit, "discriminator": 2, "generator": 1}
+    )
     turns = [made.at(step) for step in range(made.total)]
     runs = [(who, len(list(its))) for who, its in groupby(turn.network for turn in turns)]
     assert runs == [("generator", 2), *[("discriminator", theirs), ("generator", ours)] * (8 // ours)]
@@ -46,7 +48,7 @@ def test_turns(unit: str, ours: int, theirs: int) -> None:
 
 def test_the_last_turns_are_whole_ones() -> None:
     """With turns of two epochs, three are four, as the settings say."""
-    made = schedule(20, 30, batch=10, pretrain=0, epochs=3, turns={"unit": "epochs", "generator": 2})
+    made = schedule(20, 30, batch=10, pretrain=0, epochs=3, alternation={"unit": "epochs", "generator": 2})
     assert sum(made.at(step).network == "generator" for step in range(made.total)) == 4 * made.epoch
 
 

@@ -154,7 +154,7 @@ def _estimate_of_kind(
     # A copy tells nothing new.
     distinct = {content: one.pixels for content, one in by_content}
     tiles = cut_tiles(list(distinct.values()), settings)
-    teller = _Teller(on_estimate, settings)
+    counter = _Counter(on_estimate, settings)
     coloured = [] if seen or compression is not None else [one.pixels for one in ordered]
     noise, by_brightness = noise_of_colours(coloured)
     found: Fit | None = None
@@ -173,7 +173,7 @@ def _estimate_of_kind(
         # A blur that is fitted through blocks at unknown places is worse than one that ignores them.
         through = compression if on_grid else None
         recurrence = Recurrence(tiles, through, settings, seed)
-        step = teller.of("blur")
+        step = counter.of("blur")
         if noise is not None:
             found = fit_blur(recurrence, noise.sigma * LUMA_NOISE, on_step=step)
             found, shape = choose_shape(recurrence, found, step)
@@ -191,14 +191,14 @@ def _estimate_of_kind(
             if on_grid:
                 noise, noise_from = noise_of_luma(found.noise, pixels, compression), "recurrence"
         assert found is not None
-        certainty = certainty_of(recurrence, found, teller.of("certainty"))
+        certainty = certainty_of(recurrence, found, counter.of("certainty"))
         sure, why = verdict(certainty, settings)
         if shape:
             why = f"{why}; {shape}"
         if sure:
             blur = found.blur
         if compression is None and not compressions and not seen:
-            motions, moved = own_motions(pixels, recurrence, found, teller.of("motions"))
+            motions, moved = own_motions(pixels, recurrence, found, counter.of("motions"))
             own_blur |= motions
             sure, why = (True, moved) if motions else (sure, why)
         if not sure:
@@ -217,7 +217,7 @@ def _estimate_of_kind(
         assert recurrence is not None
         assert found is not None
         own_blur = own_blurs(
-            pixels, used, recurrence, found, lambda some: cut_tiles(some, settings), teller.of("thirds")
+            pixels, used, recurrence, found, lambda some: cut_tiles(some, settings), counter.of("thirds")
         )
     read: Literal["tables", "pixels"] = "tables" if compressed is None or math.isinf(compressed.evidence) else "pixels"
     return Estimate(
@@ -318,7 +318,7 @@ def _compression(
     return most, dict(Counter(map(str, qualities))), own, set_compressions(groups, [one.image.sha256 for one in some])
 
 
-class _Teller:
+class _Counter:
     """Counts the blurs tried in each phase."""
 
     def __init__(self, on_estimate: OnEstimate | None, settings: EstimationSettings) -> None:
@@ -333,10 +333,10 @@ class _Teller:
     def of(self, what: str) -> Callable[[], None]:
         done = 0
 
-        def tell() -> None:
+        def count() -> None:
             nonlocal done
             done += 1
             if self.on_estimate is not None:
                 self.on_estimate(what, done, self.most[what])
 
-        return tell
+        return count

@@ -183,7 +183,7 @@ def to_csv(tables: Sequence[Table]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     parts = ("mean", "deviation", "low", "high")
-    writer.writerow(["table", "row", "definition", "unit", "images", "with a value", *parts, "said"])
+    writer.writerow(["table", "row", "definition", "unit", "images", "with a value", *parts, "remark"])
     for table in tables:
         for row in table.rows:
             name = ", ".join(f"{head}: {text}" for head, text in zip(table.all_heads, row.all_texts, strict=True))

@@ -28,6 +28,9 @@ _Group = TypeVar("_Group", bound=Settings)
 
 _UNION_TAGS = ("slope", "cosine")  # pydantic names a union's chosen branch in the path; a user's file has no such key
 
+_RENAMED = {"guide": "reference", "turns": "alternation"}
+"""Keys of earlier versions, and what they are called now."""
+
 _YAML_KINDS: dict[type, str] = {
     **{list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"},
     type(None): "nothing",
@@ -75,6 +78,8 @@ def _nearest(kind: type[BaseModel], keys: Sequence[int | str]) -> str:
         if isinstance(key, str):
             groups = [group for one in groups if key in one.model_fields
                       for group in _groups_in(one.model_fields[key].annotation)]  # fmt: skip
+    if (new := _RENAMED.get(str(keys[-1]))) is not None and any(new in group.model_fields for group in groups):
+        return f" (it is called {new} now)"
     near = get_close_matches(str(keys[-1]), [name for group in groups for name in group.model_fields], n=1)
     return f" (did you mean {near[0]}?)" if near else ""
 

@@ -1,4 +1,4 @@
-"""The group `train`: networks, losses, optimiser, turns, and what is measured on the way."""
+"""The group `train`: networks, losses, optimiser, alternation, and what is measured on the way."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -60,7 +60,7 @@ class LossSettings(Settings):
     """The input, shrunk and captured as the camera did it, must give the input: what stage 1 learns from, too."""
     recurrence_features: float = Field(0.0, ge=0)
     """The same in the mediator's features: what detail looks like, from the only sharp images that there are."""
-    guide: Literal["input", "synthetic", "truth"] = "input"
+    reference: Literal["input", "synthetic", "truth"] = "input"
     """What outputs are compared with: the enlarged input (bicubic), the image's own synthetic HR, or, with `pairs`, the
     HR image itself, which is then the default."""
     gan: Literal["bce", "relativistic"] = "bce"
@@ -126,8 +126,8 @@ class OptimiserSettings(Settings):
     """Largest norm of a network's gradient; null: any."""
 
 
-class TurnSettings(Settings):
-    """How discriminator and generator take turns in the adversarial phase."""
+class AlternationSettings(Settings):
+    """How discriminator and generator alternate in the adversarial phase."""
 
     unit: Literal["epochs", "steps"] = "steps"
     """What the numbers count. A network's epoch is one pass through its own images. The last turns are whole ones: with
@@ -162,7 +162,7 @@ class IntervalSettings(Settings):
 
 
 _WITH_PAIRS: Mapping[str, Mapping[str, JsonValue]] = {
-    "losses": {"guide": "truth"},
+    "losses": {"reference": "truth"},
     "reals": {"synthetic": 0.0, "truth": 1.0},
     "validation": {"best": "truth"},
 }
@@ -194,7 +194,7 @@ class TrainSettings(Settings):
     """Adversarial epochs of the generator, after these."""
     stop: PatienceSettings | None = None
     """When the training ends early, counted from the beginning of the last phase; null: never."""
-    turns: TurnSettings = TurnSettings()
+    alternation: AlternationSettings = AlternationSettings()
     ema: float = Field(0.999, ge=0, lt=1)
     """Share that the mean of the generator's weights keeps at each of its steps, smaller in the first ones; the mean is
     what is validated and kept. 0: the weights themselves."""
@@ -223,13 +223,13 @@ class TrainSettings(Settings):
         """What needs HR images, and what has no meaning beside them."""
         losses, reals, best = self.losses, self.reals, self.validation.best
         of_truths = {
-            "losses.guide: truth": losses.guide == "truth",
+            "losses.reference: truth": losses.reference == "truth",
             "reals.truth": reals.truth > 0,
             "validation.best: truth": best == "truth",
         }
         of_synthetic = {
             "images: zssr": self.images == "zssr",
-            "losses.guide: synthetic": losses.guide == "synthetic",
+            "losses.reference: synthetic": losses.reference == "synthetic",
             "validation.best: synthetic": best == "synthetic",
             "reals.synthetic": reals.synthetic > 0,
         }
@@ -252,8 +252,8 @@ class TrainSettings(Settings):
     @model_validator(mode="after")
     def _content(self) -> Self:
         losses = self.losses
-        if losses.guide == "synthetic" and self.images != "zssr":
-            raise ValueError("losses.guide: synthetic needs images that have one: set train.images to zssr")
+        if losses.reference == "synthetic" and self.images != "zssr":
+            raise ValueError("losses.reference: synthetic needs images that have one: set train.images to zssr")
         if not losses.have_content:
             if self.pretrain:
                 raise ValueError(

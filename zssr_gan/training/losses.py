@@ -175,9 +175,8 @@ class Objective:
         cameras = BatchCameras(self.downscales, batch)
         side = min(lr.shape[-2:])
         if wanted.mediator or wanted.pixel:
-            # `guide`: the batch's HR images, or the upscaled input.
             reference = (
-                resize(lr.detach().float(), (sr.shape[-2], sr.shape[-1])) if wanted.guide == "input" else batch.hr
+                resize(lr.detach().float(), (sr.shape[-2], sr.shape[-1])) if wanted.reference == "input" else batch.hr
             )
             assert reference is not None
             if wanted.mediator:

@@ -60,12 +60,12 @@ class Schedule:
     def of(cls, settings: TrainSettings, lr_images: int, real_images: int) -> "Schedule":
         """The schedule for so many images of the generator and of the discriminator."""
         epoch, reals = (math.ceil(count / settings.batch) for count in (lr_images, real_images))
-        turns = settings.turns
-        by_epochs = turns.unit == "epochs"
-        generator = turns.generator * (epoch if by_epochs else 1)
+        wanted = settings.alternation
+        by_epochs = wanted.unit == "epochs"
+        generator = wanted.generator * (epoch if by_epochs else 1)
         cycles = math.ceil(settings.epochs * epoch / generator)
         return cls(
-            settings.pretrain * epoch, cycles, turns.discriminator * (reals if by_epochs else 1), generator, epoch
+            settings.pretrain * epoch, cycles, wanted.discriminator * (reals if by_epochs else 1), generator, epoch
         )
 
     @property
