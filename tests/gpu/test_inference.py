@@ -15,7 +15,7 @@ from zssr_gan.cli.main import main
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Noise
 from zssr_gan.inference.verify import verify_record
 from zssr_gan.settings.base import write_yaml
-from zssr_gan.zeroshot import finishing
+from zssr_gan.zeroshot import apply
 from zssr_gan.zeroshot.fleet import Fleet, Member
 
 Image = NDArray[np.uint8]
@@ -24,7 +24,7 @@ Image = NDArray[np.uint8]
 @pytest.fixture(autouse=True)
 def small_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-in computes copies and black images on the CPU."""
-    monkeypatch.setattr(finishing, "_MOST_TOGETHER", 4)
+    monkeypatch.setattr(apply, "_MOST_TOGETHER", 4)
     monkeypatch.setattr("zssr_gan.inference.enhance._MOST_NETWORKS", 4)
 
 

@@ -19,7 +19,7 @@ from zssr_gan.settings.zeroshot import ZeroShotSettings, parse_settings
 from zssr_gan.zeroshot import fleet, optimiser, scheduler
 from zssr_gan.zeroshot.fleet import Fleet, Member, TrainRequest
 from zssr_gan.zeroshot.pairs import Task
-from zssr_gan.zeroshot.scheduler import Finished, Tick, TrainJob, TrainResult, run_jobs
+from zssr_gan.zeroshot.scheduler import JobResult, Tick, TrainJob, TrainResult, run_jobs
 from zssr_gan.zeroshot.upscale import SuperResolved, upscale
 
 BICUBIC = BicubicDownscale()
@@ -71,7 +71,7 @@ def job(
     return (yield TrainRequest(image, [seed], chosen, task, **more))
 
 
-def results(finished: Iterator[Finished[Any, Any]]) -> dict[Any, Any]:
+def results(finished: Iterator[JobResult[Any, Any]]) -> dict[Any, Any]:
     found = {}
     for one in finished:
         assert one.key not in found

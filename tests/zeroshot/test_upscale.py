@@ -15,7 +15,7 @@ from zssr_gan.imaging.resize import enlarged_size, resize
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.progress import Progress
 from zssr_gan.settings.zeroshot import ZeroShotSettings, parse_settings
-from zssr_gan.zeroshot import finishing
+from zssr_gan.zeroshot import apply
 from zssr_gan.zeroshot import upscale as module
 from zssr_gan.zeroshot.scheduler import run_single
 from zssr_gan.zeroshot.upscale import SuperResolved, upscale
@@ -163,7 +163,7 @@ class TestResult:
         image = astronaut[:, :24, :24]
         each = settings(refinement={"member_back_projections": 6, "back_projections": 0})
         done = run(image, (2, 2), each)
-        monkeypatch.setattr(finishing, "_LARGEST_MEMBERS", 47 * 47)
+        monkeypatch.setattr(apply, "_LARGEST_MEMBERS", 47 * 47)
         without = run(image, (2, 2), each)
         assert [one.steps[1]["member_back_projections"] for one in (done, without)] == [6, 0]
         errors = [(resize(one.image_CHW, (24, 24)) - image).square().mean() for one in (done, without)]
@@ -184,7 +184,7 @@ class TestResult:
 @pytest.mark.parametrize("diverged", [1, 99])
 def test_diverged_networks_are_trained_again(diverged: int, monkeypatch: pytest.MonkeyPatch, face: Tensor) -> None:
     """The first so many ensembles give a negative; where all do, the result is plain back-projection."""
-    real, done = finishing.apply_ensemble, 0
+    real, done = apply.apply_ensemble, 0
 
     def apply_ensemble(*given: Any, **more: Any) -> tuple[Tensor, Tensor, int]:
         nonlocal done
@@ -192,7 +192,7 @@ def test_diverged_networks_are_trained_again(diverged: int, monkeypatch: pytest.
         out, spread, tile = real(*given, **more)
         return (1 - out if done <= diverged else out), spread, tile
 
-    monkeypatch.setattr(finishing, "apply_ensemble", apply_ensemble)
+    monkeypatch.setattr(apply, "apply_ensemble", apply_ensemble)
     monkeypatch.setattr(module, "RESTARTS", 2)
     found = run(face)
     trainings = named(found, "train")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from zssr_gan.cli.degradation import STAGES
-from zssr_gan.cli.enhance_clip import FieldsOf, Lossy, PixelFormat, Track, Views, enhance_video, is_video
+from zssr_gan.cli.enhance_clip import FieldsOf, Lossy, PixelFormat, Track, Views, is_video, run_clip
 from zssr_gan.cli.exit_codes import running
 from zssr_gan.cli.options import (
     FILES,
@@ -218,7 +218,7 @@ def enhance(
         if is_video(inputs, output):
             for_images = {"evidence": evidence, "compare": compare, "ext": extension, "suffix": suffix,
                           "recursive": recursive, "no-record": not record}  # fmt: skip
-            return enhance_video(
+            return run_clip(
                 inputs, output, request, bar, track=track, for_images=for_images, skip_existing=skip_existing,
                 as_json=as_json, lossy=lossy, views=int(views), pixel_format=pixel_format, fields=fields.value,
                 raw=None if raw is None else raw.value,

@@ -45,7 +45,7 @@ def is_video(inputs: Sequence[Path], output: Path | None) -> bool:
     return any(name.lower().endswith(VIDEO_EXTENSIONS) for name in names)
 
 
-def enhance_video(
+def run_clip(
     inputs: Sequence[Path],
     output: Path | None,
     request: "Request",

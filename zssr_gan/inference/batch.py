@@ -104,13 +104,20 @@ def _run_task(request: Request, task: ImageTask, on_progress: OnProgress | None,
     """Do one task. What it held in memory ends here, before the next image needs the room."""
     started = time.perf_counter()
     try:
-        enhanced, record, contents = enhance_file(task, request, on_progress=on_progress)
+        enhanced, record, contents = _make(task, request, on_progress)
         _write(task, request, contents)
         if on_result is not None:
             on_result(task, enhanced, record)
     except Exception as error:
         return failed_result(task, error, time.perf_counter() - started)
     return Result(task, "done", choice_text(record), time.perf_counter() - started, record)
+
+
+def _make(task: ImageTask, request: Request, on_progress: OnProgress | None) -> tuple[Enhanced, Record, Contents]:
+    """A task's result and files; of an error no frame that still runs holds the input."""
+    opened = open_input(task.source, request)
+    (enhanced,) = enhance_opened([opened], request, on_progress)
+    return enhanced, *record_and_files(task, opened, enhanced)
 
 
 def _run_together(
@@ -200,33 +207,6 @@ def _skip(task: ImageTask, request: Request, case: set[str]) -> Result:
 def _sha256_of(record: Record, option: Literal["init-from", "model"]) -> str | None:
     file = record.request.files.get(option)
     return None if file is None else file.sha256
-
-
-def enhance_file(
-    task: ImageTask,
-    request: Request,
-    opened: Opened | None = None,
-    *,
-    version: str = VERSION,
-    on_progress: OnProgress | None = None,
-) -> tuple[Enhanced, Record, Contents]:
-    """Enhance one file: the result, its record, and the bytes of the files that are wanted of it. Nothing is written.
-
-    Args:
-        task: the file, and what is wanted.
-        request: what is asked.
-        opened: the input, where it is read already.
-        version: of the program, as the record names it.
-        on_progress: gets each step.
-
-    Raises:
-        ImageError: the input cannot be read or worked on, or changed meanwhile.
-        DeviceError, NumericalError, SettingsError: see `enhance_pictures`.
-    """
-    opened = opened or open_input(task.source, request)
-    (enhanced,) = enhance_opened([opened], request, on_progress)
-    record, contents = record_and_files(task, opened, enhanced, version)
-    return enhanced, record, contents
 
 
 def open_input(path: Path, request: Request) -> Opened:

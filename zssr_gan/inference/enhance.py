@@ -27,7 +27,7 @@ from zssr_gan.inference.region import check_inside, cut, cut_picture
 from zssr_gan.inference.request import PresetSettings, Request
 from zssr_gan.progress import Progress
 from zssr_gan.settings.zeroshot import SMALLEST_SIDE, GeneratorSettings, ZeroShotSettings
-from zssr_gan.zeroshot.finishing import images_at_once
+from zssr_gan.zeroshot.apply import images_at_once
 from zssr_gan.zeroshot.scheduler import TrainJob, run_jobs, run_single
 from zssr_gan.zeroshot.upscale import SuperResolved, upscale
 
@@ -123,7 +123,7 @@ def enhance_pictures(
         for _, alike in groupby(given, lambda one: one[0].pixels.shape):
             ones, most = list(alike), pictures_together(request, device, given[len(enhanced)][0])
             for at in range(0, len(ones), most):
-                enhanced += _enhance_together(ones[at : at + most], on_progress)
+                enhanced += _learn_and_upscale(ones[at : at + most], on_progress)
         return enhanced
     if len({picture.pixels.shape for picture in pictures}) > 1:
         raise ImageError("images that go through a generator together have one size and are all gray or all colour")
@@ -145,7 +145,7 @@ def enhance_pictures(
                 results |= zip(some, made, strict=True)
         seconds = (time.perf_counter() - began) / len(pictures)
         return [
-            _finished(picture, one, results[place], request, downscale, used, seconds)
+            _assemble(picture, one, results[place], request, downscale, used, seconds)
             for place, (picture, one) in enumerate(zip(pictures, lr, strict=True))
         ]
 
@@ -163,7 +163,7 @@ def _networks_together(device: torch.device, size: Size) -> int:
     return min(_MOST_NETWORKS, images_at_once(device, size))
 
 
-def _enhance_together(
+def _learn_and_upscale(
     given: list[tuple[Picture, Request, Jpeg | None]], on_progress: OnProgress | None
 ) -> list[Enhanced]:
     """Pictures of one size by zero-shot learning; `on_progress` gets the steps of the first one's networks."""
@@ -184,7 +184,7 @@ def _enhance_together(
             results = [run_single(job) for job in jobs]
         seconds = (time.perf_counter() - began) / len(given)
         return [
-            _finished(picture, *result, request, request.degradation.values.downscale, used, seconds)
+            _assemble(picture, *result, request, request.degradation.values.downscale, used, seconds)
             for picture, request, result in zip(pictures, requests, results, strict=True)
         ]
 
@@ -292,7 +292,7 @@ def _make_job(
     return lr, done
 
 
-def _finished(
+def _assemble(
     picture: Picture,
     lr: Tensor,
     done: SuperResolved,

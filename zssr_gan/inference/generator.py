@@ -16,7 +16,7 @@ from zssr_gan.imaging.resize import Scale, Size, resize
 from zssr_gan.progress import Progress
 from zssr_gan.settings.zeroshot import GeneratorSettings
 from zssr_gan.training.model_card import TrainedGenerator
-from zssr_gan.zeroshot.ensemble import apply_ensemble, back_projections, check_finite, finish, used_symmetries
+from zssr_gan.zeroshot.ensemble import apply_ensemble, back_projections, check_finite, project_and_clip, used_symmetries
 from zssr_gan.zeroshot.selection import Selection
 from zssr_gan.zeroshot.upscale import OnProgress, SuperResolved
 
@@ -117,7 +117,7 @@ def generate(
         count = 0
         notices.append("nothing is shrunk at scale 1, so back-projection would give the input back: none is done")
     warnings = [_warnings(again_BCHW[n], lr_BCHW[n], size, downscale, projected=count > 0) for n in range(len(images))]
-    made_BCHW = finish(made_BCHW, lr_BCHW, downscale, count)
+    made_BCHW = project_and_clip(made_BCHW, lr_BCHW, downscale, count)
     seconds = round((time.perf_counter() - began) / len(images), 3)
     ensemble = {
         "name": "apply",

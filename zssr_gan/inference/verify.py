@@ -10,7 +10,7 @@ from zssr_gan.degradation.estimate import read_estimate
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import canonical_sha256, json_keys, sha256_file
 from zssr_gan.imaging.io import decode_picture, read_provenance
-from zssr_gan.inference.batch import enhance_file, open_input
+from zssr_gan.inference.batch import enhance_opened, open_input, record_and_files
 from zssr_gan.inference.enhance import OnProgress
 from zssr_gan.inference.outputs import ImageTask
 from zssr_gan.inference.record import DegradationFacts, Record, RecordError, read_record, read_record_json
@@ -101,7 +101,8 @@ def make_again(record: Record, folder: Path, source: Path, on_progress: OnProgre
         result = folder / record.output.name
         evidence = None if record.evidence is None else folder / record.evidence.name
         task = ImageTask(folder / record.input.path, result, None, evidence)
-        _, again, contents = enhance_file(task, request, opened, version=record.tool.version, on_progress=on_progress)
+        (enhanced,) = enhance_opened([opened], request, on_progress)
+        again, contents = record_and_files(task, opened, enhanced, record.tool.version)
     except ZssrGanError as error:
         return Check("rerun", False, f"not made: {error}")
     same = again.enhancement.versions == record.enhancement.versions

@@ -214,10 +214,8 @@ def back_projections(settings: OutputSettings, downscale: Downscale) -> int:
     return min(count, _KERNEL_BACK_PROJECTIONS) if downscale.name == "kernel" else count
 
 
-def finish(result: Tensor, lr: Tensor, downscale: Downscale, iterations: int) -> Tensor:
-    """Back-project a result `C sH sW`, or a batch, onto its LR image, in place, and clip it to [0, 1]."""
-    if result.dim() == 3:
-        return finish(result[None], lr[None], downscale, iterations)[0]
+def project_and_clip(result: Tensor, lr: Tensor, downscale: Downscale, iterations: int) -> Tensor:
+    """Back-project results `B C sH sW` onto their LR images, in place, and clip them to [0, 1]."""
     return back_project(result, lr, downscale, iterations).clamp_(0, 1)
 
 
@@ -245,6 +243,6 @@ def apply_many(
             lr = torch.stack([images[n] for n in some])
             made, _, _ = apply_ensemble(network, lr, size, symmetries, task.precision, max(size), per_pass=1)
             check_finite(made)
-            made = finish(made, lr, task.downscale, settings.refinement.back_projections)
+            made = project_and_clip(made, lr, task.downscale, settings.refinement.back_projections)
             out |= dict(zip(some, made, strict=True))
     return [out[n] for n in range(len(images))]

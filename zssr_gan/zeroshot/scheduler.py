@@ -1,7 +1,7 @@
 """Train the networks of many images in few batches (continuous batching).
 
 A job is a generator: it yields a `TrainRequest`, receives a `TrainResult`, and returns its result. Networks that stop
-free their slots in the fleet for the next ones, so that the device stays full. A job may also yield a `FinishRequest`:
+free their slots in the fleet for the next ones, so that the device stays full. A job may also yield a `ApplyRequest`:
 networks that stop together are applied to their images together.
 """
 
@@ -14,7 +14,7 @@ import torch
 
 from zssr_gan.errors import DeviceError, NumericalError, ZssrGanError, is_out_of_memory
 from zssr_gan.networks.zssr import ZSSR
-from zssr_gan.zeroshot.finishing import FinishRequest, FinishResult, finish_images
+from zssr_gan.zeroshot.apply import ApplyRequest, ApplyResult, apply_networks
 from zssr_gan.zeroshot.fleet import RESTARTS, Fleet, Member, Trained, TrainRequest, make_network
 
 K = TypeVar("K")
@@ -44,12 +44,12 @@ class TrainResult:
     """Whether the initialisation that is used died as well: its output equals bicubic."""
 
 
-TrainJob = Generator[TrainRequest | FinishRequest, Any, R]
-"""Receives a `TrainResult` for a `TrainRequest`, and a `FinishResult` for a `FinishRequest`."""
+TrainJob = Generator[TrainRequest | ApplyRequest, Any, R]
+"""Receives a `TrainResult` for a `TrainRequest`, and a `ApplyResult` for a `ApplyRequest`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finished(Generic[K, R]):
+class JobResult(Generic[K, R]):
     """A job at its end: its result, or the error that ended it."""
 
     key: K
@@ -94,7 +94,7 @@ def run_jobs(
     exact: bool = False,
     on_tick: Callable[[Tick], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
-) -> Iterator[Finished[K, R]]:
+) -> Iterator[JobResult[K, R]]:
     """Run jobs side by side and yield each as it ends.
 
     A job's result does not depend on the others, up to the last bits of floating-point sums.
@@ -108,7 +108,7 @@ def run_jobs(
         on_notice: called with a sentence for the log.
 
     Yields:
-        One `Finished` a job, the first to end first. An error of a job ends that job alone, and so does a device that
+        One `JobResult` a job, the first to end first. An error of a job ends that job alone, and so does a device that
         has too little memory for a single network of it.
     """
     return _Scheduler(iter(jobs), capacity, exact, on_tick, on_notice).run()
@@ -130,29 +130,29 @@ class _Scheduler(Generic[K, R]):
         self.running: dict[TrainRequest, tuple[K, TrainJob[R]]] = {}
         self.trained: dict[TrainRequest, dict[int, tuple[Trained, int]]] = {}  # networks with their restarts, by number
         self.waiting: dict[Hashable, deque[Member]] = {}
-        self.finishing: list[tuple[FinishRequest, K, TrainJob[R]]] = []
-        self.finished: deque[Finished[K, R]] = deque()
+        self.to_apply: list[tuple[ApplyRequest, K, TrainJob[R]]] = []
+        self.ended: deque[JobResult[K, R]] = deque()
         self.slots: list[Member] = []  # of the fleet, in its order
 
     @property
     def waiting_count(self) -> int:
         return sum(map(len, self.waiting.values()))
 
-    def run(self) -> Iterator[Finished[K, R]]:
+    def run(self) -> Iterator[JobResult[K, R]]:
         """See `run_jobs`."""
         while True:
             self._start_jobs(self.capacity)
-            if self.finished:
-                yield self.finished.popleft()
-            elif self.finishing:
-                self._finish_images()
+            if self.ended:
+                yield self.ended.popleft()
+            elif self.to_apply:
+                self._apply_networks()
             elif self.waiting:
                 # The key for which most networks wait: its fleet is the fullest.
                 yield from self._run_batch(max(self.waiting, key=lambda key: len(self.waiting[key])))
             else:
                 return
 
-    def _run_batch(self, key: Hashable) -> Iterator[Finished[K, R]]:
+    def _run_batch(self, key: Hashable) -> Iterator[JobResult[K, R]]:
         """Train one fleet until no network of its key waits and all of its networks have stopped."""
         size = self.smaller.get(key, self.capacity)
         self.slots = self._next(key, size)
@@ -164,8 +164,8 @@ class _Scheduler(Generic[K, R]):
         while fleet is not None and self.slots:
             if not fleet.running_N.all():
                 self._refill(key, fleet)
-                while self.finished:
-                    yield self.finished.popleft()
+                while self.ended:
+                    yield self.ended.popleft()
             active = int(fleet.running_N.sum()) if self.slots else 0
             if self.on_tick is not None and (fleet.clock % _TICK == 0 or not self.slots):
                 self.on_tick(Tick(active, self.waiting_count, steps, steps * fleet.flop_of_a_step))
@@ -198,8 +198,8 @@ class _Scheduler(Generic[K, R]):
         if trained is None:
             return
         for place, one in zip(free.tolist(), trained, strict=True):
-            self._finish(self.slots[place], one)
-        self._finish_images()
+            self._take_trained(self.slots[place], one)
+        self._apply_networks()
         if all_stopped:
             self.slots = []  # a fleet of others starts from nothing
             return
@@ -220,10 +220,10 @@ class _Scheduler(Generic[K, R]):
 
     def _start_jobs(self, wanted: int) -> None:
         """Start jobs until so many networks wait, a job has ended (its result shall not lie here), or none is left."""
-        while self.waiting_count < wanted and not self.finished and (started := next(self.jobs, None)) is not None:
+        while self.waiting_count < wanted and not self.ended and (started := next(self.jobs, None)) is not None:
             self._resume(*started)
 
-    def _resume(self, key: K, job: TrainJob[R], answer: TrainResult | FinishResult | Exception | None = None) -> None:
+    def _resume(self, key: K, job: TrainJob[R], answer: TrainResult | ApplyResult | Exception | None = None) -> None:
         """Let a job go on to its next request or its end."""
         try:
             if isinstance(answer, Exception):
@@ -231,14 +231,14 @@ class _Scheduler(Generic[K, R]):
             else:
                 request = next(job) if answer is None else job.send(answer)
         except StopIteration as end:
-            self.finished.append(Finished(key, end.value, None))
+            self.ended.append(JobResult(key, end.value, None))
         except ZssrGanError as error:
-            self.finished.append(Finished(key, None, error))
+            self.ended.append(JobResult(key, None, error))
         else:
-            if isinstance(request, FinishRequest):
-                self.finishing.append((request, key, job))
-                if len(self.finishing) >= request.places:
-                    self._finish_images()
+            if isinstance(request, ApplyRequest):
+                self.to_apply.append((request, key, job))
+                if len(self.to_apply) >= request.places:
+                    self._apply_networks()
                 return
             self.running[request], self.trained[request] = (key, job), {}
             for number in range(len(request.seeds)):
@@ -254,7 +254,7 @@ class _Scheduler(Generic[K, R]):
             self.waiting.pop(key, None)
         return members
 
-    def _finish(self, member: Member, one: Trained) -> None:
+    def _take_trained(self, member: Member, one: Trained) -> None:
         """Restart a network that died; else resume its job if it was the request's last."""
         if one.dead and member.restarts < RESTARTS:
             self._wait(Member(member.request, member.number, member.restarts + 1))
@@ -279,13 +279,13 @@ class _Scheduler(Generic[K, R]):
             )
         self._answer(request, answer)
 
-    def _finish_images(self) -> None:
+    def _apply_networks(self) -> None:
         """Apply the networks that wait for it to their images, those of one size together."""
-        while self.finishing:
-            request = self.finishing[0][0]
-            alike = [one for one in self.finishing if one[0].batch_key == request.batch_key][: request.places]
-            self.finishing = [one for one in self.finishing if one not in alike]
-            for (_, key, job), made in zip(alike, _finished([one for one, *_ in alike], request.places), strict=True):
+        while self.to_apply:
+            request = self.to_apply[0][0]
+            alike = [one for one in self.to_apply if one[0].batch_key == request.batch_key][: request.places]
+            self.to_apply = [one for one in self.to_apply if one not in alike]
+            for (_, key, job), made in zip(alike, _applied([one for one, *_ in alike], request.places), strict=True):
                 self._resume(key, job, made)
 
     def _answer(self, request: TrainRequest, answer: TrainResult | ZssrGanError) -> None:
@@ -331,14 +331,14 @@ class _Scheduler(Generic[K, R]):
         self._answer(request, lacking)
 
 
-def _finished(requests: list[FinishRequest], places: int) -> Sequence[FinishResult | Exception]:
+def _applied(requests: list[ApplyRequest], places: int) -> Sequence[ApplyResult | Exception]:
     """Results, or errors: where there is too little memory for all at once, each by itself."""
     try:
-        return finish_images(requests, places)
+        return apply_networks(requests, places)
     except (ZssrGanError, RuntimeError, MemoryError) as error:
         if not isinstance(error, DeviceError) and not is_out_of_memory(error):
             raise
         torch.cuda.empty_cache()
         if places == 1:
             return [error]
-    return [made for one in requests for made in _finished([one], 1)]
+    return [made for one in requests for made in _applied([one], 1)]

@@ -22,8 +22,8 @@ from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.progress import Progress
 from zssr_gan.seeds import content_hash, derive_seed
 from zssr_gan.settings.zeroshot import ZeroShotSettings
-from zssr_gan.zeroshot.ensemble import back_projections, finish, used_symmetries, views
-from zssr_gan.zeroshot.finishing import FinishRequest, FinishResult
+from zssr_gan.zeroshot.apply import ApplyRequest, ApplyResult
+from zssr_gan.zeroshot.ensemble import back_projections, project_and_clip, used_symmetries, views
 from zssr_gan.zeroshot.fleet import RESTARTS, OnIteration, TrainRequest
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.scheduler import TrainJob, TrainResult
@@ -150,7 +150,7 @@ def upscale(
         selections.append(selection)
         if number:
             # Each step agrees with the last one's result; the whole must agree with the image that was given.
-            image = finish(image, lr_CHW, downscale, settings.refinement.back_projections)
+            image = project_and_clip(image[None], lr_CHW[None], downscale, settings.refinement.back_projections)[0]
             # Later steps took as given what an earlier one was unsure of: deviations add as independent ones.
             before = resize(done.disagreement_HW[None].float(), (image.shape[-2], image.shape[-1]))[0]
             spread = torch.hypot(before, spread.float()).half()
@@ -187,7 +187,7 @@ def _take_step(
             seeds = [derive_seed(run.seed, content, n, *[attempt] * bool(attempt)) for n in range(settings.networks)]
             initial = None if result is None or attempt else result.network
             result = yield from _networks(run, place, image, task, seeds, outputs, folds, initial)
-            made: FinishResult = yield FinishRequest(
+            made: ApplyResult = yield ApplyRequest(
                 result.network,
                 run.shared is not None,
                 image,
@@ -291,7 +291,7 @@ def _shared_network(shared: SharedModel, device: torch.device) -> ZSSR:
     return shared.network().to(device)
 
 
-def _report_ensemble(run: _Run, network: ZSSR, task: Task, size: Size, made: FinishResult) -> None:
+def _report_ensemble(run: _Run, network: ZSSR, task: Task, size: Size, made: ApplyResult) -> None:
     symmetries = used_symmetries(task.symmetries, run.settings.refinement)
     run.done.views, run.done.tile = len(symmetries) * network.members, made.tile
     run.report(
@@ -307,7 +307,7 @@ def _report_ensemble(run: _Run, network: ZSSR, task: Task, size: Size, made: Fin
     )
 
 
-def _report_refinement(run: _Run, made: FinishResult) -> None:
+def _report_refinement(run: _Run, made: ApplyResult) -> None:
     iterations = back_projections(run.settings.refinement, run.downscale)
     run.report(
         "refine",

@@ -1,4 +1,4 @@
-"""Images that are finished together are those that each gives alone, and none spoils the others."""
+"""Images that go through networks together are those that each gives alone, and none spoils the others."""
 
 from dataclasses import replace
 
@@ -13,8 +13,8 @@ from zssr_gan.errors import NumericalError
 from zssr_gan.imaging.resize import resize
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.settings.zeroshot import ZeroShotSettings, parse_settings
-from zssr_gan.zeroshot import finishing, scheduler
-from zssr_gan.zeroshot.finishing import FinishRequest, FinishResult, finish_images
+from zssr_gan.zeroshot import apply, scheduler
+from zssr_gan.zeroshot.apply import ApplyRequest, ApplyResult, apply_networks
 from zssr_gan.zeroshot.fleet import make_network
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.scheduler import run_jobs
@@ -47,7 +47,7 @@ def images(count: int) -> list[Tensor]:
     return list(resize(small, (20, 17)).clamp(0, 1))
 
 
-def requests(chosen: ZeroShotSettings, downscale: Downscale, *, shared: bool = False) -> list[FinishRequest]:
+def requests(chosen: ZeroShotSettings, downscale: Downscale, *, shared: bool = False) -> list[ApplyRequest]:
     task = Task.of((2.0, 2.0), chosen.network.grid, downscale)
     case = make_network(chosen, 3, task.factor, [7])
 
@@ -56,19 +56,19 @@ def requests(chosen: ZeroShotSettings, downscale: Downscale, *, shared: bool = F
 
     folds = None if shared else fold_map((20, 17), 2)
     return [
-        FinishRequest(case if shared else own(n), shared, image, image, (40, 34), task, chosen, folds, "because", 512)
+        ApplyRequest(case if shared else own(n), shared, image, image, (40, 34), task, chosen, folds, "because", 512)
         for n, image in enumerate(images(3))
     ]
 
 
-def alone(request: FinishRequest) -> FinishResult:
-    (made,) = finish_images([request], 1)
-    assert isinstance(made, FinishResult)
+def alone(request: ApplyRequest) -> ApplyResult:
+    (made,) = apply_networks([request], 1)
+    assert isinstance(made, ApplyResult)
     return made
 
 
-def assert_alike(made: object, expected: FinishResult) -> None:
-    assert isinstance(made, FinishResult)
+def assert_alike(made: object, expected: ApplyResult) -> None:
+    assert isinstance(made, ApplyResult)
     assert torch.allclose(made.image_CHW, expected.image_CHW, atol=1e-5)
     apart = (made.disagreement_HW - expected.disagreement_HW).abs().max()
     assert float(apart) <= 0.01 * max(1, float(expected.disagreement_HW.max()))
@@ -87,14 +87,14 @@ def test_together_as_alone(grid: str, each: int, shared: bool, camera: str) -> N
     assert len({one.batch_key for one in asked}) == 1
     expected = [alone(one) for one in asked]
     assert expected[0].selection.held_out is not shared
-    for made, one in zip(finish_images(asked, 5), expected, strict=True):
+    for made, one in zip(apply_networks(asked, 5), expected, strict=True):
         assert_alike(made, one)
 
 
 def test_a_full_pass_of_a_shared_model_has_the_same_bytes_whoever_is_in_it() -> None:
     one, two, three = requests(settings(), BLUR, shared=True)
-    first = [finish_images(some, 3)[0] for some in ([one], [one, two], [one, three, two])]
-    bytes_of = [made.image_CHW.numpy().tobytes() for made in first if isinstance(made, FinishResult)]
+    first = [apply_networks(some, 3)[0] for some in ([one], [one, two], [one, three, two])]
+    bytes_of = [made.image_CHW.numpy().tobytes() for made in first if isinstance(made, ApplyResult)]
     assert len(bytes_of) == 3
     assert len(set(bytes_of)) == 1
 
@@ -109,12 +109,12 @@ def test_none_spoils_the_others() -> None:
     expected = [alone(one) for one in (good, far, dead)]
     assert [one.diverged for one in expected] == [False, True, False]
     assert "died" in expected[2].selection.why
-    *made, error = finish_images([good, far, dead, broken], 8)
+    *made, error = apply_networks([good, far, dead, broken], 8)
     for found, one in zip(made, expected, strict=True):
         assert_alike(found, one)
     assert isinstance(error, NumericalError)
-    plain = finish_images([replace(far, dead=True)], 1)[0]
-    assert isinstance(plain, FinishResult)
+    plain = apply_networks([replace(far, dead=True)], 1)[0]
+    assert isinstance(plain, ApplyResult)
     assert torch.equal(plain.image_CHW, expected[1].image_CHW)
 
 
@@ -127,14 +127,14 @@ def test_jobs_that_stop_together(room: int, monkeypatch: pytest.MonkeyPatch) -> 
 
     expected, passes = made(), list[int]()
 
-    def finish(some: list[FinishRequest], places: int) -> list[FinishResult | Exception]:
+    def recorded(some: list[ApplyRequest], places: int) -> list[ApplyResult | Exception]:
         passes.append(len(some))
         if len(some) > room:
             raise torch.OutOfMemoryError("too much")
-        return [*finish_images(some, places)]
+        return [*apply_networks(some, places)]
 
-    monkeypatch.setattr(finishing, "_PIXELS_TOGETHER", {"cpu": 2**12})
-    monkeypatch.setattr(scheduler, "finish_images", finish)
+    monkeypatch.setattr(apply, "_PIXELS_TOGETHER", {"cpu": 2**12})
+    monkeypatch.setattr(scheduler, "apply_networks", recorded)
     for one, other in zip(made(), expected, strict=True):
         assert torch.allclose(one, other, atol=1e-4)
     assert passes == ([3] if room > 3 else [3, 1, 1, 1])

@@ -16,7 +16,7 @@ from zssr_gan.errors import NumericalError, ZssrGanError
 from zssr_gan.imaging.resize import Size, resize
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.settings.zeroshot import ZeroShotSettings
-from zssr_gan.zeroshot.ensemble import apply_ensemble, back_projections, finish, used_symmetries
+from zssr_gan.zeroshot.ensemble import apply_ensemble, back_projections, project_and_clip, used_symmetries
 from zssr_gan.zeroshot.pairs import Task
 from zssr_gan.zeroshot.selection import Selection, measure
 
@@ -26,13 +26,13 @@ _LARGEST_DEVIATION = 0.25
 _LARGEST_MEMBERS = 2e6  # output pixels up to which each view is back-projected by itself (memory)
 
 _PIXELS_TOGETHER = {"cuda": 2**16}
-"""LR pixels of the images that are finished at once; on other devices one image: its networks fill them."""
+"""LR pixels of the images that go through networks at once; on other devices one image: its networks fill them."""
 
 _MOST_TOGETHER = 64
 
 
 def images_at_once(device: torch.device, size: Size) -> int:
-    """How many LR images of `size` are finished at once on a device.
+    """How many LR images of `size` go through networks at once on a device.
 
     It depends on the size alone: a pass of another shape may have other last bits, and what comes of an image must not
     depend on who shares the pass.
@@ -41,7 +41,7 @@ def images_at_once(device: torch.device, size: Size) -> int:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FinishRequest:
+class ApplyRequest:
     """Trained networks to be applied to their image."""
 
     network: ZSSR
@@ -70,20 +70,20 @@ class FinishRequest:
 
     @property
     def batch_key(self) -> Hashable:
-        """What requests must agree in so that they can be finished together."""
+        """What requests must agree in so that they can be answered together."""
         network = self.network if self.shared else (self.network.members, self.network.options, self.network.factor)
         shapes = self.image_CHW.shape, self.part_CHW.shape, self.size, self.folds_HW is None
         return network, shapes, self.image_CHW.device, self.task, self.settings, self.why, self.tile, self.to_host
 
     @property
     def places(self) -> int:
-        """How many are finished at once."""
+        """How many are answered at once."""
         return images_at_once(self.part_CHW.device, (self.part_CHW.shape[-2], self.part_CHW.shape[-1]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FinishResult:
-    """What came of a `FinishRequest`."""
+class ApplyResult:
+    """What came of a `ApplyRequest`."""
 
     image_CHW: Tensor
     """Blended with plain back-projection by the selection's share, back-projected, clipped to [0, 1]."""
@@ -103,7 +103,7 @@ class FinishResult:
 
 
 @torch.no_grad()
-def finish_images(requests: Sequence[FinishRequest], places: int) -> list[FinishResult | ZssrGanError]:
+def apply_networks(requests: Sequence[ApplyRequest], places: int) -> list[ApplyResult | ZssrGanError]:
     """Finish requests of one `batch_key`; what comes of one does not depend on the others.
 
     With more than one place nothing is decided on the host, which waits for a GPU once, in the end.
@@ -124,7 +124,7 @@ def finish_images(requests: Sequence[FinishRequest], places: int) -> list[Finish
     if first.part_CHW is first.image_CHW:
         image_KCHW = lr_KCHW
     own = [*(one.network for one in requests), *[first.network] * absent]
-    network = first.network if first.shared or places == 1 else _EachItsOwn(own)
+    network = first.network if first.shared or places == 1 else _NetworksPerImage(own)
     symmetries, iterations = (
         used_symmetries(first.task.symmetries, refinement),
         back_projections(refinement, downscale),
@@ -156,7 +156,7 @@ def finish_images(requests: Sequence[FinishRequest], places: int) -> list[Finish
         plain = back_project(resize(lr_KCHW, first.size).clone(), lr_KCHW, downscale, iterations)
         output = plain.lerp(output, share_K.float()[:, None, None, None])
         spread_KHW = (spread_KHW.float() * share_K.float()[:, None, None]).half()
-    output = finish(output, lr_KCHW, downscale, iterations)
+    output = project_and_clip(output, lr_KCHW, downscale, iterations)
     if first.to_host:
         output, spread_KHW = output[: len(requests)], spread_KHW[: len(requests)]
         figures = download(deviation_K, diverged_K, finite_K, *measured.figures, output, spread_KHW)
@@ -165,7 +165,7 @@ def finish_images(requests: Sequence[FinishRequest], places: int) -> list[Finish
         figures = download(deviation_K, diverged_K, finite_K, *measured.figures)
     ended = time.perf_counter()
     deviations, diverged, finite = (one.tolist() for one in figures[:3])
-    made: list[FinishResult | ZssrGanError] = []
+    made: list[ApplyResult | ZssrGanError] = []
     for k, request in enumerate(requests):
         if not finite[k]:
             made.append(NumericalError("the network gave NaN or infinity; try the precision fp32"))
@@ -177,7 +177,7 @@ def finish_images(requests: Sequence[FinishRequest], places: int) -> list[Finish
         else:
             selection = measured.selection(figures[3:], k, request.why)
         seconds = (applied - began) / len(requests), (ended - applied) / len(requests)
-        made.append(FinishResult(output[k], spread_KHW[k], selection, deviations[k], diverged[k], tile, each, seconds))
+        made.append(ApplyResult(output[k], spread_KHW[k], selection, deviations[k], diverged[k], tile, each, seconds))
     return made
 
 
@@ -188,7 +188,7 @@ def _stacked(images: list[Tensor], absent: int) -> Tensor:
     return torch.stack([*images, *[torch.zeros_like(images[0])] * absent])
 
 
-class _EachItsOwn:
+class _NetworksPerImage:
     """The M networks of each of K images as M networks, each of which is another for each image."""
 
     grid = ZSSR.grid
@@ -207,7 +207,7 @@ class _EachItsOwn:
         return y_KMVCHW.permute(1, 2, 0, 3, 4, 5).flatten(1, 2)
 
 
-def _deviation(output: Tensor, lr_KCHW: Tensor, first: FinishRequest) -> Tensor:
+def _deviation(output: Tensor, lr_KCHW: Tensor, first: ApplyRequest) -> Tensor:
     """`K`: largest difference between an output, shrunk again, and its image, [0, 1] units."""
     again = first.task.downscale(output, (lr_KCHW.shape[-2], lr_KCHW.shape[-1]))
     return (again - lr_KCHW).abs().amax((1, 2, 3))
