@@ -89,7 +89,7 @@ def enhance(
         degradation=degradation_option(degradation) if isinstance(degradation, str) else degradation,
         init=None if init == "auto" else init,
         options=RunOptions(device, precision, threads, tile),
-        dash="",
+        prefix="",
     )
     images = image if isinstance(image, list) else [image]
     if request.estimates == "asked" and len(images) == 1:

@@ -44,7 +44,7 @@ def make_request(
     options: RunOptions = RunOptions(),  # noqa: B008 - frozen, so that one default serves all calls
     max_megapixels: float = MAX_MEGAPIXELS,
     overwrite: bool = False,
-    dash: str = "--",
+    prefix: str = "--",
 ) -> Request:
     """Resolve what a user asked for, and find now what would fail for every image.
 
@@ -59,7 +59,7 @@ def make_request(
             is to be learnt from alone, or what each shows.
         init: None: what suits the images of the run.
         seed, init_from, options, max_megapixels, overwrite: as the command has them.
-        dash: what error messages put before an option's name.
+        prefix: what error messages put before an option's name.
 
     Raises:
         SettingsError: a value out of range or not readable, or two options that contradict each other.
@@ -69,23 +69,23 @@ def make_request(
     files: dict[Any, OptionFile] = {}
     generator: TrainedGenerator | None
     if isinstance(model, Path):
-        generator = _load("model", model, dash)
+        generator = _load("model", model, prefix)
         files["model"] = OptionFile(path=str(model), sha256=generator.sha256)
     else:
         generator = model
     if generator is not None:
-        _refuse_beside(f"{dash}model", "has learnt already", dash, init=init, init_from=init_from, noise=noise)
+        _refuse_beside(f"{prefix}model", "has learnt already", prefix, init=init, init_from=init_from, noise=noise)
     if kernel is not None and degradation is not None:
-        raise SettingsError(f"{dash}kernel and {dash}degradation both say how the image was blurred: leave one out")
+        raise SettingsError(f"{prefix}kernel and {prefix}degradation both say how the image was blurred: leave one out")
     if noise is not None:
         if degradation not in (None, "bicubic"):
-            raise SettingsError(f"the degradation has its own noise: leave {dash}noise out")
-        noise = _standard_deviation(noise, dash)
+            raise SettingsError(f"the degradation has its own noise: leave {prefix}noise out")
+        noise = _standard_deviation(noise, prefix)
     own = (2.0, 2.0) if generator is None else own_scale(generator)
     factors = own if scale is None else _factors(scale)
     if generator is not None and factors != own:
         asked, alone = scale_text(factors), scale_text(own)
-        raise SettingsError(f"{dash}scale {asked}: the generator enlarges by {alone} alone: leave {dash}scale out")
+        raise SettingsError(f"{prefix}scale {asked}: the generator enlarges by {alone} alone: leave {prefix}scale out")
     request = Request(
         ZeroShotSettings(),
         factors,
@@ -97,21 +97,21 @@ def make_request(
         max_megapixels=max_megapixels,
         overwrite=overwrite,
     )
-    request = _with_degradation(request, degradation, kernel, noise, dash)
+    request = _with_degradation(request, degradation, kernel, noise, prefix)
     files, shared = dict(request.files), None
     settings: PresetSettings
     if init_from is not None:
         if init == "scratch":
-            raise SettingsError(f"{dash}init-from is a shared model: leave {dash}init scratch out")
+            raise SettingsError(f"{prefix}init-from is a shared model: leave {prefix}init scratch out")
         _refuse_beside(
-            f"{dash}init-from", "brings the settings that it was learnt with", dash, preset=preset, noise=noise
+            f"{prefix}init-from", "brings the settings that it was learnt with", prefix, preset=preset, noise=noise
         )
-        shared = _load("init-from", init_from, dash)
+        shared = _load("init-from", init_from, prefix)
         files["init-from"] = OptionFile(path=str(init_from), sha256=shared.sha256)
         # What it was learnt with is what it is used with.
         settings, preset = parse_settings(shared.facts.settings, str(init_from)), init_from.name
-        sentence = f"{dash}init-from {init_from}"
-        request = replace(request, degradation=_camera_of_shared(shared, request, sentence, dash))
+        sentence = f"{prefix}init-from {init_from}"
+        request = replace(request, degradation=_camera_of_shared(shared, request, sentence, prefix))
     else:
         built_in: Sequence[str] = GENERATOR_PRESETS if generator is not None else PRESETS
         preset = preset or ("generator" if generator is not None else "quality")
@@ -119,7 +119,7 @@ def make_request(
         if preset not in built_in:
             files["preset"] = OptionFile.read(Path(preset))
     if generator is not None and request.degradation.source == "default" and not request.estimates:
-        request = replace(request, degradation=learnt_for(generator, dash))
+        request = replace(request, degradation=learnt_for(generator, prefix))
     resolve_device(options.device)
     if request.degradation.source == "default" and generator is None and shared is None and init != "scratch":
         request = replace(request, estimates=request.estimates or "auto")
@@ -134,10 +134,10 @@ def degradation_option(text: str) -> Path | Literal["bicubic", "estimate"] | Non
     return "bicubic" if text == "bicubic" else "estimate" if text == "estimate" else Path(text)
 
 
-def _refuse_beside(option: str, why: str, dash: str, **given: object) -> None:
+def _refuse_beside(option: str, why: str, prefix: str, **given: object) -> None:
     for name, value in given.items():
         if value is not None:
-            raise SettingsError(f"{option} {why}: leave {dash}{name.replace('_', '-')} out")
+            raise SettingsError(f"{option} {why}: leave {prefix}{name.replace('_', '-')} out")
 
 
 def _factors(scale: object) -> Scale:
@@ -148,7 +148,7 @@ def _factors(scale: object) -> Scale:
         raise SettingsError(f"the scale is a number, or two as (y, x), not {scale!r}") from error
 
 
-def _standard_deviation(noise: object, dash: str) -> float:
+def _standard_deviation(noise: object, prefix: str) -> float:
     """The noise that was asked for. SettingsError where it is no number from 0 to 0.5."""
     try:
         value = float(noise)  # type: ignore[arg-type]  # what is no number is refused here
@@ -156,13 +156,13 @@ def _standard_deviation(noise: object, dash: str) -> float:
         value = math.nan
     if not 0 <= value <= 0.5:
         raise SettingsError(
-            f"{dash}noise is a standard deviation from 0 to 0.5, where 1 is white, not {noise!r}: "
+            f"{prefix}noise is a standard deviation from 0 to 0.5, where 1 is white, not {noise!r}: "
             "for noise of 10 levels of 255, give 0.04"
         )
     return value
 
 
-def _with_degradation(request: Request, given: object, kernel: object, noise: float | None, dash: str) -> Request:
+def _with_degradation(request: Request, given: object, kernel: object, noise: float | None, prefix: str) -> Request:
     """The request with what the camera did, where that is asked for; see `make_request`."""
     files: dict[Any, OptionFile] = dict(request.files)
     added = Noise(sigma=noise) if noise else None
@@ -170,7 +170,7 @@ def _with_degradation(request: Request, given: object, kernel: object, noise: fl
         y, x = request.scale
         if (y, x) != (int(y), int(x)):
             raise SettingsError(
-                f"with a {dash}kernel the {dash}scale must be in whole numbers: a kernel belongs to one scale"
+                f"with a {prefix}kernel the {prefix}scale must be in whole numbers: a kernel belongs to one scale"
             )
         values = load_kernel(kernel) if isinstance(kernel, Path) else checked_kernel(kernel)
         if isinstance(kernel, Path):
@@ -203,20 +203,22 @@ def with_estimate(request: Request, path: Path) -> Request:
     return replace(request, degradation=degradation, estimate=found, estimates=None, files=files)
 
 
-def _camera_of_shared(shared: SharedModel, request: Request, sentence: str, dash: str) -> DegradationFacts:
+def _camera_of_shared(shared: SharedModel, request: Request, sentence: str, prefix: str) -> DegradationFacts:
     """The degradation that a shared model is used with: what it was learnt for, which must be what is asked for."""
     learnt = shared.facts.learnt_for
     sentence = f"{sentence} was learnt for {named([_short(one) for one in learnt])}"
     asked = request.degradation
     if request.estimates:
-        raise SettingsError(f"{sentence}: leave {dash}degradation estimate out")
+        raise SettingsError(f"{sentence}: leave {prefix}degradation estimate out")
     if asked.source != "default":
         if degradation_of(asked.values.downscale) in learnt:
             return asked
         option = "kernel" if "kernel" in request.files else "degradation"
-        raise SettingsError(f"{sentence}, and {dash}{option} asks for {CameraCard.of(asked.values).name}: leave it out")
+        raise SettingsError(
+            f"{sentence}, and {prefix}{option} asks for {CameraCard.of(asked.values).name}: leave it out"
+        )
     if len(learnt) > 1:
-        raise SettingsError(f"{sentence}: say which by {dash}degradation FILE")
+        raise SettingsError(f"{sentence}: say which by {prefix}degradation FILE")
     if not shared.facts.cameras:
         return asked
     return DegradationFacts.of(shared.facts.cameras[0], "shared", "the shared model was learnt for it")
@@ -227,7 +229,7 @@ def _short(degradation: str) -> str:
     return f"{name} {digest[:12]}".strip()
 
 
-def _load(option: Literal["model", "init-from"], path: Path, dash: str) -> Any:
+def _load(option: Literal["model", "init-from"], path: Path, prefix: str) -> Any:
     """Read the network that an option names; SettingsError where the file is one for the other option."""
     readers = {
         "model": (load_generator, "a trained generator", "init-from"),
@@ -242,5 +244,5 @@ def _load(option: Literal["model", "init-from"], path: Path, dash: str) -> Any:
         except ZssrGanError:
             raise error from None
         raise SettingsError(
-            f"{dash}{option} {path}: is {readers[other][1]}, not {what}: give it as {dash}{other}"
+            f"{prefix}{option} {path}: is {readers[other][1]}, not {what}: give it as {prefix}{other}"
         ) from error

@@ -254,13 +254,13 @@ def model_facts(model: TrainedGenerator, image_sha256: str) -> ModelFacts:
     return ModelFacts(card=model.card.model_dump(mode="json"), input_was=model.purposes_of(image_sha256))
 
 
-def learnt_for(model: TrainedGenerator, dash: str) -> DegradationFacts:
+def learnt_for(model: TrainedGenerator, prefix: str) -> DegradationFacts:
     """The degradation that a generator is used with where none is asked for: what it was trained for."""
     cameras = model.card.cameras
     if len(cameras) > 1:
         names = named([camera.name for camera in cameras])
         raise SettingsError(
-            f"the generator was trained for {len(cameras)} cameras ({names}): say which by {dash}degradation FILE"
+            f"the generator was trained for {len(cameras)} cameras ({names}): say which by {prefix}degradation FILE"
         )
     if cameras[0].values == Degradation():
         return DegradationFacts()
