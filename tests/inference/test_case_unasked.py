@@ -22,7 +22,7 @@ from zssr_gan.inference.arrays import enhance as from_python
 from zssr_gan.inference.record import Record, read_record
 from zssr_gan.settings.base import write_yaml
 from zssr_gan.settings.zeroshot import FEWEST_SMALL
-from zssr_gan.zeroshot.case import Case
+from zssr_gan.zeroshot.case import LearntCase
 
 TOGETHER = files.TINY | {"network": {"depth": 2, "width": 4, "grid": "lr", "initial": "lecun"}, "shared": {}}
 
@@ -104,7 +104,7 @@ class TestDegradation:
     ) -> None:
         save(crops(2, None))
         found = make_estimate(*(sha256_file(path) for path in sorted(Path("in").iterdir())))
-        monkeypatch.setattr(case, "learn_case", lambda *_, **__: Case({"": found}))
+        monkeypatch.setattr(case, "learn_case", lambda *_, **__: LearntCase({"": found}))
         assert enhance() == 0
         assert "blur of 0.90 x 0.40 LR pixels" in (said := capsys.readouterr().err)
         assert "labelled case; --init scratch keeps each internal" in said

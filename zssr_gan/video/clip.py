@@ -28,7 +28,7 @@ from zssr_gan.inference.request import Request
 from zssr_gan.progress import ignore
 from zssr_gan.provenance import scale_text
 from zssr_gan.settings.zeroshot import GeneratorSettings, ZeroShotSettings
-from zssr_gan.video.clip_files import Made, write_clip
+from zssr_gan.video.clip_files import ClipWork, write_clip
 from zssr_gan.video.clip_learning import BoxOf, ClipPlan, Report, Say, planned
 from zssr_gan.video.clip_record import ClipOptions, ClipRecord, outputs
 from zssr_gan.video.encode import Encoder, Form, check_container, format_of
@@ -93,15 +93,15 @@ def enhance_clip(
             with locked(lock, OutputError(f"{output}: another run is at work on it.")):
                 journal = Journal(path)
                 try:
-                    sealed = _sealed(journal)
-                    ours = [one for one in targets if one.is_file() and sealed.get(one.name) == sha256_file(one)]
+                    written = _written_hashes(journal)
+                    ours = [one for one in targets if one.is_file() and written.get(one.name) == sha256_file(one)]
                     new = [one for one in targets if one not in ours]
                     inputs = [*files_of(source), *([] if track is None else [track])]
                     check_new_files(new, inputs, overwrite=request.overwrite)
                     plan = planned(video, request, options, box_of, folder, journal, used, report, say)
                     form = _enlarge(source, info, plan, options, box_of, journal, used, report)
                     seconds = time.perf_counter() - clock
-                    made = Made(
+                    made = ClipWork(
                         file, output, plan.request, options, tracked, used, info, form, plan.noise, plan.notices,
                         started, seconds,
                     )  # fmt: skip
@@ -177,12 +177,12 @@ def _key(
     )
 
 
-def _sealed(journal: Journal) -> dict[str, str]:
+def _written_hashes(journal: Journal) -> dict[str, str]:
     """Hashes of the files that a run was about to write when it was killed."""
-    sealed: dict[str, str] = {}
+    written: dict[str, str] = {}
     for facts, _ in journal.entries():
-        sealed = facts.get("sealed", sealed)
-    return sealed
+        written = facts.get("written", written)
+    return written
 
 
 @dataclass(slots=True)

@@ -49,7 +49,7 @@ _PIECE = 1 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class ClipWork:
     """What is known of a clip whose frames are all done."""
 
     source: Path
@@ -66,7 +66,7 @@ class Made:
     seconds: float
 
 
-def write_clip(made: Made, journal: Journal, *, replaceable: list[Path]) -> ClipRecord:
+def write_clip(made: ClipWork, journal: Journal, *, replaceable: list[Path]) -> ClipRecord:
     """Write a clip's files, or, where anything fails, none; the journal gets their hashes first.
 
     Raises:
@@ -132,7 +132,7 @@ def write_clip(made: Made, journal: Journal, *, replaceable: list[Path]) -> Clip
         )
         data = record.encode()
         hashes = {path.name: one.sha256 for path, one in written.items()}
-        journal.append({"sealed": {**hashes, targets[-1].name: sha256_bytes(data)}})
+        journal.append({"written": {**hashes, targets[-1].name: sha256_bytes(data)}})
         with uninterrupted():
             contents = {path: _pieces(part) for path, part in parts.items()}
             write_together({**contents, targets[-1]: data}, replaceable=replaceable)
@@ -152,7 +152,7 @@ def rows(journal: Journal) -> Iterator[tuple[dict[str, str], bytes]]:
 
 
 def _put_together(
-    made: Made, journal: Journal, frames: Sequence[FrameFacts], texts: dict[str, str], parts: list[Path]
+    made: ClipWork, journal: Journal, frames: Sequence[FrameFacts], texts: dict[str, str], parts: list[Path]
 ) -> tuple[ClipTimes, Flicker | None]:
     """Write video, table and lossy copy, and read the video back: the same planes, how its times are off, flicker."""
     video, table, *copies = parts
@@ -218,7 +218,7 @@ def frame_facts(row: dict[str, str]) -> FrameFacts:
     )
 
 
-def _input_facts(made: Made, folder: Path) -> InputFile:
+def _input_facts(made: ClipWork, folder: Path) -> InputFile:
     """What the record says of the input: of a folder of stills, of its table."""
     after = sha256_file(made.source)
     if after != made.info.sha256:

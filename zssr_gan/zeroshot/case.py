@@ -40,7 +40,7 @@ class LRImage:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Case:
+class LearntCase:
     """What was learnt."""
 
     estimates: Mapping[str, Estimate] = field(default_factory=dict)
@@ -71,7 +71,7 @@ def learn_case(
     scale: Scale = (2.0, 2.0),
     machine: Machine | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-) -> Case:
+) -> LearntCase:
     """Estimate each camera's degradation, and learn one network on all images.
 
     Args:
@@ -102,7 +102,7 @@ def learn_case(
         by_camera = {camera: estimate.degradation.downscale for camera, estimate in estimates.items()}
         degradations = [by_camera[one.camera] for one in images]
     if settings is None:
-        return Case(estimates)
+        return LearntCase(estimates)
     each = list(degradations) if isinstance(degradations, Sequence) else [degradations] * len(images)
     large = [n for n, one in enumerate(images) if min(one.pixels.shape[-2:]) >= SMALLEST_SIDE]
     if not large:
@@ -121,4 +121,4 @@ def learn_case(
             Progress("learning on the case", iteration, total, loss, math.nan)
         ),
     )
-    return Case(estimates, shared)
+    return LearntCase(estimates, shared)
