@@ -103,7 +103,7 @@ def enhance(
     ] = False,
     overwrite: Overwrite = False,
     evidence: Annotated[
-        bool, typer.Option("--evidence", rich_help_panel=FILES, help="Write NAME_evidence.png: a map of what to doubt.")
+        bool, typer.Option("--evidence", rich_help_panel=FILES, help="Write NAME_evidence.png: maps of where the result is uncertain.")
     ] = False,
     compare: Annotated[
         Path | None,
@@ -172,7 +172,7 @@ def enhance(
 
     A camera blurs, adds noise and compresses. With several images (and not `--init scratch`) what it did is estimated
     from all of them, said, and written beside the results (see `zssr-gan degradation --help`). Where they tell too
-    little, and with one image, the JPEG compression or noise that an image itself shows is learnt against, and else the
+    little, and with one image, networks learn to remove the JPEG compression or noise that it shows, and else the
     camera is taken to shrink like bicubic interpolation. `--degradation bicubic` assumes that for all;
     `--degradation estimate` estimates with one image or `--init scratch` too. All are taken to be of one camera: images
     of several belong in several runs.

@@ -208,7 +208,7 @@ def _with_seen_degradation(picture: Picture, request: Request, jpeg: Jpeg | None
         seen, why = Degradation(jpeg=frame), f"a video's compression, taken as JPEG quality {frame.quality}"
     else:
         return request
-    why = f"the picture shows {why}, which is learnt against (--degradation bicubic ignores it)"
+    why = f"the picture shows {why}, which the networks learn to remove (--degradation bicubic ignores it)"
     facts = DegradationFacts.of(seen, "picture", why).model_copy(update={"compression": compression})
     return replace(request, degradation=facts)
 

@@ -48,7 +48,7 @@ _FINE = 22.0
 
 _MILD = 75  # quality of JPEG that stands for such a codec
 
-_LEAST_NOISE = 2 / LEVELS  # of luma, that is learnt against: less does no harm
+_LEAST_NOISE = 2 / LEVELS  # of luma, that the network learns to remove: less does no harm
 
 
 @dataclass(slots=True)
