@@ -11,6 +11,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -45,6 +46,12 @@ class Progress:
     """Mean absolute error, [0, 1] units; NaN outside training."""
     lr: float
     """Learning rate; NaN or 0 where it is not known."""
+
+
+OnProgress = Callable[[Progress], None]
+
+OnCount = Callable[[int, int], None]
+"""Called with how many are done, and how many there are."""
 
 
 def escape_unencodable_output() -> None:

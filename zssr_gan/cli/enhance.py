@@ -103,7 +103,8 @@ def enhance(
     ] = False,
     overwrite: Overwrite = False,
     evidence: Annotated[
-        bool, typer.Option("--evidence", rich_help_panel=FILES, help="Write NAME_evidence.png: maps of where the result is uncertain.")
+        bool,
+        typer.Option("--evidence", rich_help_panel=FILES, help="Write NAME_evidence.png: how uncertain the result is."),
     ] = False,
     compare: Annotated[
         Path | None,

@@ -4,7 +4,6 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, cast
 
@@ -18,6 +17,7 @@ from zssr_gan.imaging.io import encode_picture
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resize import resize
 from zssr_gan.imaging.sheets import contact_sheet, encode_sheet
+from zssr_gan.progress import OnCount
 from zssr_gan.provenance import Label, provenance_text
 
 ROWS: Final = 24
@@ -37,7 +37,7 @@ def export_images(
     *,
     role: str | None = None,
     overwrite: bool = False,
-    on_image: Callable[[int, int], None] = lambda *_: None,
+    on_image: OnCount = lambda *_: None,
 ) -> tuple[int, Path]:
     """Write the synthetic HR images of `store` as PNG files, named by the stems of their sources.
 

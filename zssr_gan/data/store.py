@@ -12,7 +12,7 @@ too: its images are made anew from their seeds.
 import errno
 import functools
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from pydantic import JsonValue, model_validator
 from zssr_gan.data.shard import Sidecar, StoredImage, describe_shard, encode_shard, shard_number, shard_path
 from zssr_gan.errors import OutputError, StoreError
 from zssr_gan.files import atomic_write, canonical_sha256, is_leftover, locked, write_together
+from zssr_gan.progress import OnCount
 from zssr_gan.provenance import FileModel, read_json
 from zssr_gan.signals import uninterrupted
 
@@ -130,7 +131,7 @@ class Damage:
     reason: str
 
 
-def check(folder: Path, on_shard: Callable[[int, int], None] = lambda *_: None) -> list[Damage]:
+def check(folder: Path, on_shard: OnCount = lambda *_: None) -> list[Damage]:
     """Compare every image and table of a store with its hashes; what is damaged. Only reads.
 
     A shard without a sidecar is no damage: it was not finished, and the next run removes it. `on_shard` is called with
@@ -214,9 +215,7 @@ class Store:
         OutputError: the disk refuses to be written, or has no locks.
     """
 
-    def __init__(
-        self, folder: Path, settings: Mapping[str, JsonValue], on_shard: Callable[[int, int], None] = lambda *_: None
-    ) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, JsonValue], on_shard: OnCount = lambda *_: None) -> None:
         self.folder = folder
         plain = json.loads(json.dumps(settings, allow_nan=False))  # tuples become lists, as in the file
         self.settings = StoreSettings(settings=plain, settings_sha256=canonical_sha256(plain))

@@ -39,6 +39,7 @@ from zssr_gan.imaging.colour import luma_of
 from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.resize import Size
 from zssr_gan.imaging.tiles import copied_middle_of
+from zssr_gan.progress import OnCount
 from zssr_gan.provenance import VERSION, CaseImage
 from zssr_gan.seeds import content_hash, derive_seed
 
@@ -85,7 +86,7 @@ def middle_for_estimate(pixels: Tensor, images: int) -> Tensor:
 def gather(
     sources: Sequence[Path],
     *,
-    on_image: Callable[[int, int], None] | None = None,
+    on_image: OnCount | None = None,
 ) -> Gathered:
     """Read images as an estimate takes them; `on_image` gets how many are read, and how many there are."""
     evidence, failures = [], []

@@ -14,9 +14,10 @@ from zssr_gan.errors import ResultWarning, SettingsError
 from zssr_gan.imaging.convert import like, picture_of
 from zssr_gan.imaging.resize import Scale
 from zssr_gan.inference.case import learn_from_pictures
-from zssr_gan.inference.enhance import OnProgress, enhance_picture
+from zssr_gan.inference.enhance import enhance_picture
 from zssr_gan.inference.options import degradation_option, make_request
 from zssr_gan.inference.region import Region
+from zssr_gan.progress import OnProgress
 from zssr_gan.training.model_card import TrainedGenerator
 
 Pixels = NDArray[Any] | Image.Image

@@ -17,7 +17,7 @@ from zssr_gan.files import canonical_sha256, relative_path, sha256_bytes, sha256
 from zssr_gan.imaging.io import decode_picture, encode_picture, left_out
 from zssr_gan.imaging.picture import Picture
 from zssr_gan.imaging.sheets import encode_sheet, evidence_sheet
-from zssr_gan.inference.enhance import Enhanced, OnProgress, enhance_pictures, pictures_together
+from zssr_gan.inference.enhance import Enhanced, enhance_pictures, pictures_together
 from zssr_gan.inference.evidence import blocks_in
 from zssr_gan.inference.generator import takes_together
 from zssr_gan.inference.outputs import ImageTask, RunPlan
@@ -37,6 +37,7 @@ from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import Result, choice_text, failed_result
 from zssr_gan.inference.small import OnResult, fits_one_thread, run_small
 from zssr_gan.inference.stream import stream
+from zssr_gan.progress import OnProgress
 from zssr_gan.provenance import LABELS, VERSION, provenance_text, scale_text
 from zssr_gan.signals import uninterrupted
 

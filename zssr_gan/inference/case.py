@@ -23,11 +23,11 @@ from zssr_gan.imaging.colour import without_equal_channels
 from zssr_gan.imaging.io import decode_picture, size_in_header
 from zssr_gan.imaging.picture import Picture
 from zssr_gan.imaging.tiles import copied_middle_of
-from zssr_gan.inference.enhance import OnProgress
 from zssr_gan.inference.options import with_estimate
 from zssr_gan.inference.outputs import RunPlan
 from zssr_gan.inference.record import DegradationFacts, OptionFile
 from zssr_gan.inference.request import Request
+from zssr_gan.progress import OnCount, OnProgress
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import SMALL_PIXELS, SMALLEST_SIDE, ZeroShotSettings, is_small, learns_on_all
 from zssr_gan.signals import uninterrupted
@@ -35,9 +35,6 @@ from zssr_gan.zeroshot.case import LRImage, learn_case, read_lr
 from zssr_gan.zeroshot.shared import LARGEST_SIDE, SharedModel, read_shared, write_shared
 
 LABELLED_CASE = "results are labelled case; --init scratch keeps each internal"
-
-OnImage = Callable[[int, int], None]
-"""Called with how many images are read, and how many there are."""
 
 
 class CaseFiles:
@@ -62,7 +59,7 @@ class CaseFiles:
                 self._small[path] = image
         return len(self._small)
 
-    def images(self, *, network: bool, on_image: OnImage | None = None) -> list[LRImage]:
+    def images(self, *, network: bool, on_image: OnCount | None = None) -> list[LRImage]:
         """All that can be read; `network`: whether one is to be learnt on their middles, which takes more memory."""
         found = []
         for number, path in enumerate(self.sources, 1):
@@ -84,7 +81,7 @@ class CaseFiles:
 
 
 def learn_from_files(
-    plan: RunPlan, request: Request, on_image: OnImage, on_progress: OnProgress, say: Callable[[str], None]
+    plan: RunPlan, request: Request, on_image: OnCount, on_progress: OnProgress, say: Callable[[str], None]
 ) -> Request:
     """The request of a run of which nothing is left to be decided, estimated or learnt.
 

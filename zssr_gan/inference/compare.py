@@ -25,13 +25,13 @@ from zssr_gan.imaging.picture import Picture, quantise
 from zssr_gan.imaging.resize import Scale, resize
 from zssr_gan.imaging.sheets import contact_sheet, encode_sheet, evidence_overlay, round_limit
 from zssr_gan.inference.batch import Opened, enhance_opened, input_facts, open_input, written_file
-from zssr_gan.inference.enhance import OnProgress
 from zssr_gan.inference.options import degradation_option, make_request
 from zssr_gan.inference.outputs import ImageTask
 from zssr_gan.inference.record import encode_json
 from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import clear_traceback, error_message, seen_in_training
 from zssr_gan.inference.sheet import SIDE, reduced
+from zssr_gan.progress import OnProgress
 from zssr_gan.provenance import LABELS, VERSION, Label, label_of, provenance_text, scale_text, strongest
 from zssr_gan.settings.zeroshot import PRESETS, load_preset
 from zssr_gan.signals import uninterrupted

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -25,13 +25,11 @@ from zssr_gan.inference.generator import generate, images_together
 from zssr_gan.inference.record import DegradationFacts, Work, versions
 from zssr_gan.inference.region import check_inside, cut, cut_picture
 from zssr_gan.inference.request import PresetSettings, Request
-from zssr_gan.progress import Progress
+from zssr_gan.progress import OnProgress
 from zssr_gan.settings.zeroshot import SMALLEST_SIDE, GeneratorSettings, ZeroShotSettings
 from zssr_gan.zeroshot.apply import images_at_once
 from zssr_gan.zeroshot.scheduler import TrainJob, run_jobs, run_single
 from zssr_gan.zeroshot.upscale import SuperResolved, upscale
-
-OnProgress = Callable[[Progress], None]
 
 _MOST_NETWORKS = 16  # trained at once on a GPU: their iterations take it little longer than one's
 

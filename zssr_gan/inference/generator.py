@@ -13,12 +13,12 @@ from zssr_gan.degradation.operators import Downscale
 from zssr_gan.devices import Machine
 from zssr_gan.imaging import dihedral
 from zssr_gan.imaging.resize import Scale, Size, resize
-from zssr_gan.progress import Progress
+from zssr_gan.progress import OnProgress, Progress
 from zssr_gan.settings.zeroshot import GeneratorSettings
 from zssr_gan.training.model_card import TrainedGenerator
 from zssr_gan.zeroshot.ensemble import apply_ensemble, back_projections, check_finite, project_and_clip, used_symmetries
 from zssr_gan.zeroshot.selection import Selection
-from zssr_gan.zeroshot.upscale import OnProgress, SuperResolved
+from zssr_gan.zeroshot.upscale import SuperResolved
 
 _PIXELS_TOGETHER = {"cuda": 2**17}
 """Of a device, LR pixels of all views that go through at once; elsewhere images go one by one.

@@ -6,11 +6,12 @@ from pathlib import Path
 from zssr_gan.devices import ONE_THREAD_PIXELS, RunOptions, machine
 from zssr_gan.imaging import preview
 from zssr_gan.imaging.io import size_in_header
-from zssr_gan.inference.enhance import Enhanced, OnProgress
+from zssr_gan.inference.enhance import Enhanced
 from zssr_gan.inference.outputs import ImageTask
 from zssr_gan.inference.record import Record
 from zssr_gan.inference.result import Result
 from zssr_gan.inference.stream import at_once
+from zssr_gan.progress import OnProgress
 
 OnResult = Callable[[ImageTask, Enhanced, Record], None]
 

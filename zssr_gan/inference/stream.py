@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
-from zssr_gan.progress import Progress
+from zssr_gan.progress import OnProgress, Progress
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
@@ -22,10 +22,10 @@ _SECONDS_BETWEEN_REPORTS = 0.1
 def at_once(
     items: Sequence[Item],
     threads: int,
-    work: Callable[[Item, Callable[[Progress], None]], Made],
+    work: Callable[[Item, OnProgress], Made],
     *,
     on_start: Callable[[Item], None] | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Iterator[Made]:
     """Work on each item in a thread, several at once; yields what came of each, in their order.
 

@@ -11,10 +11,10 @@ from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import canonical_sha256, json_keys, sha256_file
 from zssr_gan.imaging.io import decode_picture, read_provenance
 from zssr_gan.inference.batch import enhance_opened, open_input, record_and_files
-from zssr_gan.inference.enhance import OnProgress
 from zssr_gan.inference.outputs import ImageTask
 from zssr_gan.inference.record import DegradationFacts, Record, RecordError, read_record, read_record_json
 from zssr_gan.inference.request import Request, find_file, model_facts
+from zssr_gan.progress import OnProgress
 from zssr_gan.provenance import Label, label_of, strongest
 from zssr_gan.training.model_card import load_generator
 from zssr_gan.zeroshot.shared import read_shared

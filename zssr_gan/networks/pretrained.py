@@ -10,7 +10,7 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from torch import Tensor
 from zssr_gan.errors import WeightsError
 from zssr_gan.files import atomic_write, is_leftover, sha256_file
 from zssr_gan.networks.vgg import VGG, Network, VGGOptions, orthogonal_weights
+from zssr_gan.progress import OnCount
 
 FOLDER_VARIABLE = "ZSSR_GAN_WEIGHTS"
 
@@ -123,7 +124,7 @@ def damage(found: Published) -> str | None:
     return None if sha256 == found.sha256 else f"its SHA-256 is {sha256}, not {found.sha256}"
 
 
-def fetch(found: Published, on_progress: Callable[[int, int], None] | None = None) -> bool:
+def fetch(found: Published, on_progress: OnCount | None = None) -> bool:
     """Download published weights into the cache, unless they are there and right; a damaged file is replaced.
 
     Size and SHA-256 are checked before the file gets its name: whatever fails, what was there before is there still.
@@ -152,7 +153,7 @@ def fetch(found: Published, on_progress: Callable[[int, int], None] | None = Non
     return True
 
 
-def _download(found: Published, on_progress: Callable[[int, int], None] | None) -> Iterator[bytes]:
+def _download(found: Published, on_progress: OnCount | None) -> Iterator[bytes]:
     """The pieces of the file. Raises WeightsError at their end where it is not the published one."""
     digest, done = hashlib.sha256(), 0
     request = urllib.request.Request(found.url, headers={"User-Agent": "zssr-gan"})

@@ -4,7 +4,7 @@ These are held in memory on 8-bit levels: 14,000 pairs of 32 and 64 px in colour
 HR images with LR images that are made of them on the fly: these are read when they are needed (`pairs.PairedImages`).
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -21,14 +21,12 @@ from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.files import canonical_sha256
 from zssr_gan.imaging.colour import from_levels, luma_of, to_levels
 from zssr_gan.imaging.resize import Size
+from zssr_gan.progress import OnCount
 from zssr_gan.seeds import derive_seed
 from zssr_gan.settings.train import TrainSettings
 from zssr_gan.training.pairs import PairedImages
 from zssr_gan.training.reading_ahead import ReadingAhead
 from zssr_gan.training.sampling import Images, PatchSource
-
-OnImage = Callable[[int, int], None]
-"""Called with how many images are read, and of how many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +81,7 @@ def read_unpaired(
     *,
     scale: int,
     seed: int,
-    on_image: OnImage = lambda _done, _total: None,
+    on_image: OnCount = lambda _done, _total: None,
 ) -> TrainingData:
     """Read LR images, with the roles `generator` and `zssr`, and the synthetic HR images that the latter have.
 
@@ -131,7 +129,7 @@ def read_pairs(
     *,
     seed: int,
     stack: ExitStack,
-    on_image: OnImage = lambda _done, _total: None,
+    on_image: OnCount = lambda _done, _total: None,
 ) -> TrainingData:
     """HR images of which LR images are made while the training goes on; those for validation are read and made now.
 

@@ -4,7 +4,7 @@ Shapes: K images, M networks of each, V views, C channels, H W rows and columns 
 """
 
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from zssr_gan.devices import download, upload
 from zssr_gan.errors import NumericalError, ZssrGanError
 from zssr_gan.imaging.resize import Size, resize
 from zssr_gan.networks.zssr import ZSSR
+from zssr_gan.progress import OnCount
 from zssr_gan.settings.zeroshot import ZeroShotSettings
 from zssr_gan.zeroshot.ensemble import apply_ensemble, back_projections, project_and_clip, used_symmetries
 from zssr_gan.zeroshot.pairs import Task
@@ -65,7 +66,7 @@ class ApplyRequest:
     """Whether all networks died."""
     to_host: bool = False
     """Whether the result is wanted on the CPU."""
-    on_tile: Callable[[int, int], None] | None = None
+    on_tile: OnCount | None = None
     """Called with tiles done and tiles in all."""
 
     @property

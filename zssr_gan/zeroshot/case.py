@@ -1,7 +1,7 @@
 """A case: what a set of LR images teaches together, the degradation of each camera and one network for all images."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -16,7 +16,7 @@ from zssr_gan.devices import Machine
 from zssr_gan.errors import ImageError
 from zssr_gan.imaging.resize import Scale
 from zssr_gan.imaging.tiles import copied_middle_of
-from zssr_gan.progress import Progress
+from zssr_gan.progress import OnProgress, Progress
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import SMALLEST_SIDE, ZeroShotSettings
 from zssr_gan.zeroshot.shared import LARGEST_SIDE, SharedModel, learn_shared
@@ -70,7 +70,7 @@ def learn_case(
     settings: ZeroShotSettings | None = None,
     scale: Scale = (2.0, 2.0),
     machine: Machine | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> LearntCase:
     """Estimate each camera's degradation, and learn one network on all images.
 

@@ -7,7 +7,7 @@ Shapes: C channels, H W rows and columns of the networks' input, fH fW of their 
 batch, `B C H W`, which is then a dimension of every result too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -18,6 +18,7 @@ from zssr_gan.errors import DeviceError, NumericalError, is_out_of_memory
 from zssr_gan.imaging import dihedral
 from zssr_gan.imaging.resize import Size, enlarged_size, resize
 from zssr_gan.imaging.tiles import plan_tiles
+from zssr_gan.progress import OnCount
 from zssr_gan.settings.zeroshot import OutputSettings, ZeroShotSettings
 from zssr_gan.zeroshot.fleet import autocast
 from zssr_gan.zeroshot.pairs import Task, group_alike
@@ -109,7 +110,7 @@ def apply_ensemble(
     symmetries: tuple[int, ...],
     precision: str,
     tile: int,
-    on_tile: Callable[[int, int], None] | None = None,
+    on_tile: OnCount | None = None,
     per_pass: int | None = None,
     each: tuple[Downscale, int] | None = None,
 ) -> tuple[Tensor, Tensor, int]:
@@ -181,7 +182,7 @@ def _apply_tiled(
     symmetries: tuple[int, ...],
     precision: str,
     tile: int,
-    on_tile: Callable[[int, int], None] | None,
+    on_tile: OnCount | None,
     per_pass: int | None,
 ) -> tuple[Tensor, Tensor]:
     (height, width), (fy, fx) = x.shape[-2:], network.factor

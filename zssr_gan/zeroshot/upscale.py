@@ -5,7 +5,6 @@ Shapes: C channels, H W rows and columns of an image.
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -19,7 +18,7 @@ from zssr_gan.imaging import preview
 from zssr_gan.imaging.resize import Scale, Size, enlarged_size, resize
 from zssr_gan.imaging.tiles import middle_of
 from zssr_gan.networks.zssr import ZSSR
-from zssr_gan.progress import Progress
+from zssr_gan.progress import OnCount, OnProgress, Progress
 from zssr_gan.seeds import content_hash, derive_seed
 from zssr_gan.settings.zeroshot import ZeroShotSettings
 from zssr_gan.zeroshot.apply import ApplyRequest, ApplyResult
@@ -35,8 +34,6 @@ _LARGEST_LEARNT_FROM = 1024  # pixels a side: a sub-step's result that is only l
 
 _LARGEST_HELD_OUT = 64 * 64
 """Pixels of an image above which nothing is held out and the network is taken: none of such a size was seen to lose."""
-
-OnProgress = Callable[[Progress], None]
 
 
 @dataclass(slots=True)
@@ -90,7 +87,7 @@ class _Run:
             return None
         return lambda iteration, loss, lr: on_progress(Progress(stage, iteration, total, loss, lr))
 
-    def on_tile(self, stage: str) -> Callable[[int, int], None] | None:
+    def on_tile(self, stage: str) -> OnCount | None:
         """What reports the tiles of an ensemble."""
         on_progress = self.on_progress
         if on_progress is None:
