@@ -110,7 +110,7 @@ class TestCameras:
     def test_beside_others_bicubic_is_one_step_too(self) -> None:
         """A scale of 4 would else be two steps for one image and one for the other, and no network could learn both."""
         cameras = Cameras(case(surv=WIDE, folder=Degradation()))
-        assert all(downscale.whole for downscale in cameras.downscales)
+        assert all(downscale.single_step for downscale in cameras.downscales)
         plain = cameras.all["folder"].downscale
         image = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
         assert torch.allclose(plain(image, (8, 8)), BicubicDownscale()(image, (8, 8)), atol=1e-6)

@@ -20,7 +20,7 @@ SLOW = StepSettings(gradual=((0, 0.5), (0.5, 0), (0.5, 0.5), (0.5, 1), (1, 0.5),
     ("scale", "count"), [(1, 1), (1.02, 1), (1.5, 1), (2, 1), (2.01, 2), (3, 2), (4, 2), (4.5, 3), (8, 3)]
 )
 def test_no_step_is_larger_than_2(scale: float, count: int) -> None:
-    steps = plan_steps((100, 80), (scale, scale), PLAIN, whole=False)
+    steps = plan_steps((100, 80), (scale, scale), PLAIN, single_step=False)
     assert len(steps) == count
     assert all(max(step.scales[-1]) <= 2 + 0.02 for step in steps)
     assert steps[-1].sizes[-1] == enlarged_size((100, 80), (scale, scale))
@@ -28,20 +28,20 @@ def test_no_step_is_larger_than_2(scale: float, count: int) -> None:
 
 def test_the_originals_gradual_scales() -> None:
     """(1, 1.5) (1.5, 1) (1.5, 1.5) (1.5, 2) (2, 1.5) (2, 2)."""
-    (step,) = plan_steps((20, 30), (2, 2), SLOW, whole=False)
+    (step,) = plan_steps((20, 30), (2, 2), SLOW, single_step=False)
     assert step.scales == ((1, 1.5), (1.5, 1), (1.5, 1.5), (1.5, 2), (2, 1.5), (2, 2))
     assert step.sizes == ((20, 45), (30, 30), (30, 45), (30, 60), (40, 45), (40, 60))
 
 
 def test_odd_sizes() -> None:
-    (step,) = plan_steps((25, 13), (1.5, 1.5), PLAIN, whole=False)
+    (step,) = plan_steps((25, 13), (1.5, 1.5), PLAIN, single_step=False)
     assert step.sizes == ((38, 20),)
     assert step.scales[0] == pytest.approx((38 / 25, 20 / 13))  # the true scale, not the asked one
 
 
 @pytest.mark.parametrize("scale", [(2, 2), (8, 8), (3, 4)])
 def test_a_kernel_takes_the_whole_way_at_once(scale: tuple[int, int]) -> None:
-    (step,) = plan_steps((33, 40), scale, SLOW, whole=True)
+    (step,) = plan_steps((33, 40), scale, SLOW, single_step=True)
     assert step.scales == (scale,)
     assert step.sizes == ((33 * scale[0], 40 * scale[1]),)
 
@@ -55,7 +55,7 @@ def test_a_kernel_takes_the_whole_way_at_once(scale: tuple[int, int]) -> None:
 def test_ends_where_it_should_and_never_shrinks(
     size: tuple[int, int], scale: tuple[float, float], steps: StepSettings
 ) -> None:
-    plan = plan_steps(size, scale, steps, whole=False)
+    plan = plan_steps(size, scale, steps, single_step=False)
     assert plan[-1].sizes[-1] == enlarged_size(size, scale)
     assert len(plan) == max(1, math.ceil(math.log2(max(scale)) - 1e-9))
     at = size

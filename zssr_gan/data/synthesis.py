@@ -98,9 +98,9 @@ class Synthesiser:
         """Of all networks of an image, at the most, where none is trained again; 0 with a shared model."""
         if self.shared is not None:
             return 0
-        size, whole = self.images.size(number), self.cameras.of(self.images, number).downscale.whole
+        size, single = self.images.size(number), self.cameras.of(self.images, number).downscale.single_step
         settings = self.settings.for_size(size[0] * size[1])
-        steps = plan_steps(size, self.scale, settings.steps, whole=whole)
+        steps = plan_steps(size, self.scale, settings.steps, single_step=single)
         return sum(len(step.scales) for step in steps) * settings.networks * settings.schedule.iterations
 
     def _job(self, number: int, capacity: int) -> TrainJob[StoredImage]:

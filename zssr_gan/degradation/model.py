@@ -274,7 +274,7 @@ class DegradedDownscale:
 
     name = "degradation"
     multiple = 1
-    whole = True
+    single_step = True
     captures = True
 
     def __init__(self, degradation: Degradation) -> None:

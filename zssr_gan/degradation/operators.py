@@ -35,8 +35,8 @@ class Downscale(Protocol):
     """The flips and turns that it commutes with: an image turned by another was not degraded like this."""
     reach: int
     """Pixels of the larger image that it looks at beyond what bicubic does."""
-    whole: bool
-    """Whether it is known for the whole scale only, which is then taken in one step."""
+    single_step: bool
+    """Whether it holds for one scale alone, which is then taken in one step."""
     bicubic: bool
     """Whether the linear map is antialiased bicubic alone."""
     damping: float | None
@@ -79,7 +79,7 @@ class BicubicDownscale(_Clean):
     multiple = 1
     symmetries = dihedral.ALL
     reach = 0
-    whole = False
+    single_step = False
 
     def __call__(self, x: Tensor, size: Size) -> Tensor:
         """Shrink `B C H W` to `size`."""
@@ -109,7 +109,7 @@ class KernelDownscale(_Clean):
         self.multiple = math.lcm(*scale)
         self.symmetries = kernel_symmetries(kernel)
         self.reach = max(self.kernel.shape) // 2
-        self.whole = True
+        self.single_step = True
 
     def __call__(self, x: Tensor, size: Size) -> Tensor:
         """Blur and subsample `B C H W` to `size`, which must be the input's size divided by the scale, rounded up."""
@@ -129,7 +129,7 @@ class EnlargedDownscale(_Clean):
     """
 
     name = "shrunk and enlarged"
-    whole = True
+    single_step = True
 
     def __init__(self, downscale: Downscale, factor: int) -> None:
         self.downscale, self.factor = downscale, factor

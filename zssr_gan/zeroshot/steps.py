@@ -33,23 +33,23 @@ def _count_steps(scale: Scale) -> int:
 
 def step_of(scale: Scale, downscale: Downscale) -> Scale:
     """The scale (y, x) of each of the equal steps that `scale` is taken in."""
-    count = 1 if downscale.whole else _count_steps(scale)
+    count = 1 if downscale.single_step else _count_steps(scale)
     return scale[0] ** (1 / count), scale[1] ** (1 / count)
 
 
-def plan_steps(size: Size, scale: Scale, settings: StepSettings, *, whole: bool) -> list[Step]:
+def plan_steps(size: Size, scale: Scale, settings: StepSettings, *, single_step: bool) -> list[Step]:
     """Cut the way into equal steps of at most 2 a side, each with its gradual sub-steps.
 
     Args:
         size: rows and columns of the LR image.
         scale: (y, x), 1 to 8.
         settings: gradual sub-steps.
-        whole: one step, and of its sub-steps those to the whole scale, as a kernel demands that is known for it alone.
+        single_step: one step, and of its sub-steps those to the whole scale, for a kernel that holds for it alone.
 
     Returns:
         Steps whose last size is `enlarged_size(size, scale)`.
     """
-    if whole:
+    if single_step:
         count = settings.gradual.count((1.0, 1.0))
         return [Step((scale,) * count, (enlarged_size(size, scale),) * count)]
     count = _count_steps(scale)

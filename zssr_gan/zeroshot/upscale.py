@@ -127,7 +127,7 @@ def upscale(
         The image of size `enlarged_size((H, W), scale)`.
     """
     channels = len(lr_CHW)
-    steps = plan_steps((lr_CHW.shape[-2], lr_CHW.shape[-1]), scale, settings.steps, whole=downscale.whole)
+    steps = plan_steps((lr_CHW.shape[-2], lr_CHW.shape[-1]), scale, settings.steps, single_step=downscale.single_step)
     if shared is not None:
         tasks = [Task.of(step.scales[-1], settings.network.grid, downscale) for step in steps]
         shared.check(channels, tasks)
