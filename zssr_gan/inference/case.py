@@ -107,43 +107,7 @@ def learn_from_files(
     if not (request.estimates or request.learns):
         return request
     images = files.images(network=request.learns, on_image=on_image)
-    if request.estimates:
-        request, line = _with_degradation(images, request, files.folder, on_progress)
-        if line:
-            say(line)
-    if request.learns:
-        with machine(request.options) as used:
-            degradations = [request.degradation_of(one.image.sha256).values for one in images]
-            what = f"{len(images)} images"
-            request, line = with_network(images, degradations, request, files.folder, used, on_progress, what)
-        say(line)
-    return request
-
-
-def decide_init(files: CaseFiles, request: Request) -> tuple[Request, str]:
-    """Decide by the images of a run what a request leaves open: one network for all, or each its own.
-
-    Returns:
-        The request, whose `init` is no longer `auto`, and a line for the user where there is something to say.
-    """
-    count = len(files.sources)
-    if count < 2 and request.estimates == "auto":
-        request = replace(request, estimates=None)
-    if request.init != "auto":
-        return request, ""
-    small = files.small()
-    request = _decided(request, small, count)
-    side = math.isqrt(SMALL_PIXELS)
-    line = f"{small} of {count} images are small (at most {side}x{side} pixels), so one network is learnt on all"
-    return request, f"{line}: {LABELLED_CASE}" if request.learns else ""
-
-
-def _decided(request: Request, small: int, images: int) -> Request:
-    """The request with its `init` decided by how many images there are, and how many of them are small."""
-    assert isinstance(request.settings, ZeroShotSettings)
-    if not learns_on_all(small, images) or request.settings.shared is None:
-        return replace(request, init="scratch")
-    return replace(request, init="shared", settings=request.settings.for_case())
+    return _learn(images, request, files.folder, on_progress, say)
 
 
 def learn_from_pictures(pictures: Sequence[Picture], request: Request, on_progress: OnProgress | None) -> list[Request]:
@@ -153,34 +117,72 @@ def learn_from_pictures(pictures: Sequence[Picture], request: Request, on_progre
         ImageError: a shared model was asked for, and none of the pictures can be learnt from.
         NumericalError: NaN or infinity came out.
     """
-    if len(pictures) < 2 and not request.learns:
+    small = sum(is_small(one.pixels.shape[-1], one.pixels.shape[-2]) for one in pictures)
+    request = _decided(request, small, len(pictures))
+    if not (request.estimates or request.learns):
         return [request] * len(pictures)
-    sizes = [one.pixels.shape[-2:] for one in pictures]
-    if request.init == "auto":
-        small = sum(is_small(width, height) for height, width in sizes)
-        request = _decided(request, small, len(pictures))
     hashes = [sha256_bytes(one.pixels.contiguous().numpy().tobytes()) for one in pictures]
     images = [
         read_lr(CaseImage(name=f"picture {n}", sha256=sha256), without_equal_channels(one.pixels), None)
         for n, (sha256, one) in enumerate(zip(hashes, pictures, strict=True))
     ]
-    if request.estimates and len(pictures) > 1:
-        (found,) = learn_case(images, seed=request.seed, on_progress=on_progress).estimates.values()
-        if request.estimates == "asked" or _is_shared(found, request):
-            request = replace(request, estimate=found, degradation=DegradationFacts.estimated(found))
-    if request.learns:
-        degradations = [request.degradation_of(one).values for one in hashes]
-        with machine(request.options) as used:
-            request = replace(request, shared=_learn_network(images, degradations, request, used, on_progress))
+    request = _learn(images, request, None, on_progress, lambda _: None)
     return [replace(request, degradation=request.degradation_of(one)) for one in hashes]
 
 
-def _with_degradation(
-    images: Sequence[LRImage], request: Request, folder: Path, on_progress: OnProgress
-) -> tuple[Request, str]:
-    """Estimate the degradation from the images of a run, or take what an earlier run estimated.
+def _learn(
+    images: Sequence[LRImage],
+    request: Request,
+    folder: Path | None,
+    on_progress: OnProgress | None,
+    say: Callable[[str], None],
+) -> Request:
+    """The request with what was decided to be estimated and learnt, which is read from and written into the folder."""
+    with machine(request.options) as used:
+        if request.estimates:
+            request, line = _with_degradation(images, request, folder, on_progress)
+            if line:
+                say(line)
+        if request.learns:
+            degradations = [request.degradation_of(one.image.sha256).values for one in images]
+            what = f"{len(images)} images"
+            request, line = with_network(images, degradations, request, folder, used, on_progress, what)
+            say(line)
+    return request
 
-    It lies as degradation-HASH.json, with its picture, in `folder`; the hash is that of the images, the settings and
+
+def decide_init(files: CaseFiles, request: Request) -> tuple[Request, str]:
+    """Decide by the images of a run what a request leaves open: one network for all, or each its own.
+
+    Returns:
+        The request, whose `init` is no longer `auto`, and a line for the user where there is something to say.
+    """
+    count, automatic = len(files.sources), request.init == "auto"
+    small = files.small() if automatic else 0
+    request = _decided(request, small, count)
+    side = math.isqrt(SMALL_PIXELS)
+    line = f"{small} of {count} images are small (at most {side}x{side} pixels), so one network is learnt on all"
+    return request, f"{line}: {LABELLED_CASE}" if automatic and request.learns else ""
+
+
+def _decided(request: Request, small: int, images: int) -> Request:
+    """The request with its `init` and `estimates` decided by how many images there are, and how many are small."""
+    if images < 2 and request.estimates == "auto":
+        request = replace(request, estimates=None)
+    if request.init != "auto":
+        return request
+    assert isinstance(request.settings, ZeroShotSettings)
+    if not learns_on_all(small, images) or request.settings.shared is None:
+        return replace(request, init="scratch")
+    return replace(request, init="shared", settings=request.settings.for_case())
+
+
+def _with_degradation(
+    images: Sequence[LRImage], request: Request, folder: Path | None, on_progress: OnProgress | None
+) -> tuple[Request, str]:
+    """Estimate the degradation from the images of a run, or take what an earlier run estimated in `folder`.
+
+    It lies there as degradation-HASH.json, with its picture; the hash is that of the images, the settings and
     the seed, so that the same case finds it again. Where it was not asked for, and tells nothing that images learnt
     from apart do not show each by itself, none is written. The text is a line for the user.
     """
@@ -194,15 +196,16 @@ def _with_degradation(
         "settings": asdict(EstimationSettings()),
         "seed": request.seed,
     }
-    path = folder / f"degradation-{canonical_sha256(key)[:12]}.json"
+    path = None if folder is None else folder / f"degradation-{canonical_sha256(key)[:12]}.json"
     how = f"from {len(images)} images by an earlier run, and used again"
-    if not path.exists():
-        with machine(request.options):
-            (found,) = learn_case(images, seed=request.seed, on_progress=on_progress).estimates.values()
+    if path is None or not path.exists():
+        (found,) = learn_case(images, seed=request.seed, on_progress=on_progress).estimates.values()
         how = f"from {len(images)} images in {time.perf_counter() - began:.0f} s"
         if not asked and not _is_shared(found, request):
             line = f"degradation: {found.why}, but for the compression or noise that an image itself shows ({how})"
             return replace(request, estimates=None, degradation=DegradationFacts(why=found.why)), line
+        if path is None:
+            return replace(request, estimates=None, estimate=found, degradation=DegradationFacts.estimated(found)), ""
         with uninterrupted():
             # A picture without its file is what a kill left.
             write_estimate(found, path, replaceable=[picture_path(path)])
@@ -225,9 +228,9 @@ def with_network(
     images: Sequence[LRImage],
     degradations: Sequence[Degradation],
     request: Request,
-    folder: Path,
+    folder: Path | None,
     used: Machine,
-    on_progress: OnProgress,
+    on_progress: OnProgress | None,
     what: str,
     **beside: object,
 ) -> tuple[Request, str]:
@@ -239,7 +242,7 @@ def with_network(
     Args:
         images, degradations: of the case, and that of each.
         request: with the settings for a case.
-        folder, used, on_progress: where it lies, what it is learnt on, and what is called often.
+        folder, used, on_progress: where it lies (None: nowhere), what it is learnt on, and what is called often.
         what: the images in words.
         beside: what else the network depends on, JSON values.
 
@@ -265,30 +268,11 @@ def with_network(
         **({"own_degradations": several} if several else {}),
         **beside,
     }
-    path = folder / f"shared-{canonical_sha256(key)[:12]}.safetensors"
-    if path.exists():
-        shared, how = read_shared(path), "by an earlier run, and used again"
-    else:
-        shared = _learn_network(images, degradations, request, used, on_progress)
-        with uninterrupted():
-            write_shared(shared, path)
-        how = f"in {time.perf_counter() - began:.0f} s"
-    return with_shared(request, shared, path), f"{path}: learnt on {what} {how}"
-
-
-def with_shared(request: Request, shared: SharedModel, path: Path) -> Request:
-    """The request with a network that was learnt on its case, and lies at `path`."""
-    files = {**request.files, "init-from": OptionFile(path=str(path), sha256=shared.sha256)}
-    return replace(request, shared=shared, files=files)
-
-
-def _learn_network(
-    images: Sequence[LRImage],
-    degradations: Sequence[Degradation],
-    request: Request,
-    used: Machine,
-    on_progress: OnProgress | None,
-) -> SharedModel:
+    path = None if folder is None else folder / f"shared-{canonical_sha256(key)[:12]}.safetensors"
+    if path is not None and path.exists():
+        return with_shared(
+            request, read_shared(path), path
+        ), f"{path}: learnt on {what} by an earlier run, and used again"
     assert isinstance(request.settings, ZeroShotSettings), "a trained generator learns on no case"
     shared = learn_case(
         images,
@@ -300,4 +284,14 @@ def _learn_network(
         on_progress=on_progress,
     ).shared
     assert shared is not None
-    return shared
+    if path is None:
+        return replace(request, shared=shared), ""
+    with uninterrupted():
+        write_shared(shared, path)
+    return with_shared(request, shared, path), f"{path}: learnt on {what} in {time.perf_counter() - began:.0f} s"
+
+
+def with_shared(request: Request, shared: SharedModel, path: Path) -> Request:
+    """The request with a network that was learnt on its case, and lies at `path`."""
+    files = {**request.files, "init-from": OptionFile(path=str(path), sha256=shared.sha256)}
+    return replace(request, shared=shared, files=files)
