@@ -287,7 +287,7 @@ def test_runs_beside_this_one_stand_in_the_table_of_their_scale(
     assert "large" not in found
     assert found["theirs"]["mean"]
     assert found["same"]["mean"]
-    assert "cannot be read as safetensors" in found["broken"]["said"]
+    assert "cannot be read as safetensors" in found["broken"]["remark"]
     # Of the hundred faces, the ninety that it was trained on are no truths here, nor is the run's training part.
     assert 0 < int(found["theirs"]["images"]) <= 10
     capsys.readouterr()
