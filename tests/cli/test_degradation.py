@@ -19,11 +19,12 @@ from zssr_gan.cli.main import app
 from zssr_gan.degradation import estimator
 from zssr_gan.degradation import estimator as estimating
 from zssr_gan.degradation.estimate import Estimate, encode_estimate, read_estimate
-from zssr_gan.degradation.estimator import gather
 from zssr_gan.degradation.model import Degradation
 from zssr_gan.degradation.plot import picture_path
 from zssr_gan.files import sha256_file
+from zssr_gan.inference.case import CaseFiles
 from zssr_gan.provenance import is_ours
+from zssr_gan.zeroshot import case as learning
 
 pytestmark = pytest.mark.usefixtures("quick_estimates")
 
@@ -158,14 +159,14 @@ def test_ctrl_c_leaves_nothing(faces: Path, tmp_path: Path, monkeypatch: pytest.
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(estimating, "estimate_degradation", interrupt)
+    monkeypatch.setattr(learning, "estimate_degradation", interrupt)
     assert call("estimate", faces / "00.png", "-o", tmp_path / "b.json").exit_code == 130
     assert not list(tmp_path.iterdir())
 
 
 def test_the_files_compression_is_read(tmp_path: Path) -> None:
     Image.fromarray(data.astronaut()[:40, :40]).save(tmp_path / "a.jpg", quality=75)
-    (one,) = gather([tmp_path / "a.jpg"]).evidence
+    (one,) = CaseFiles([tmp_path / "a.jpg"]).images(network=False)
     assert one.jpeg is not None
     assert one.jpeg.quality == 75
 
@@ -179,9 +180,9 @@ def test_large_images_are_cut_at_the_blocks_of_their_compression(
     content = io.BytesIO()
     Image.fromarray(ramp).save(content, "png")
     (tmp_path / "a.png").write_bytes(content.getvalue())
-    (one,) = gather([tmp_path / "a.png"]).evidence
-    assert one.pixels.shape == (1, 64, 64)
-    assert round(float(one.pixels[0, 0, 0]) * 255) == 8
+    (one,) = CaseFiles([tmp_path / "a.png"]).images(network=False)
+    assert one.blocks.shape == (1, 64, 64)
+    assert round(float(one.blocks[0, 0, 0]) * 255) == 8
 
 
 def test_a_camera_is_set_by_hand(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def plan(folder: Path, *names: str, **changes: Any) -> RunPlan:
 
 
 def run(plan: RunPlan, request: Request) -> dict[str, Result]:
-    request, _ = decide_init(CaseFiles(plan, request.max_megapixels), request)
+    request, _ = decide_init(CaseFiles([task.source for task in (*plan.skipped, *plan.todo)]), request)
     return {result.task.source.name: result for result in run_plan(plan, request)}
 
 

@@ -163,7 +163,9 @@ def test_pictures_are_learnt_together_as_the_run_does(
     made = plan(case, body, dict.fromkeys(faces, (*size, 1)))
     monkeypatch.chdir(case.folder)
     run = plan_run([Path(one.path) for one in case.originals() if one.id in faces], output=Path("out/"))
-    decided, _ = decide_init(CaseFiles(run, 100), make_request(preset="fast", degradation="bicubic"))
+    decided, _ = decide_init(
+        CaseFiles([task.source for task in run.todo]), make_request(preset="fast", degradation="bicubic")
+    )
     assert (made.label == "case") == decided.learns
 
 

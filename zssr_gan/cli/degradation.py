@@ -59,9 +59,10 @@ def estimate(
     Exit codes: 0 done, 1 some images could not be read, 2 usage, 130 Ctrl-C, 143 SIGTERM.
     """
     with running() as bar:
-        from zssr_gan.degradation.estimator import estimate_degradation, gather
         from zssr_gan.degradation.plot import picture_path, write_estimate
+        from zssr_gan.inference.case import CaseFiles
         from zssr_gan.inference.outputs import check_new_files, collect_sources
+        from zssr_gan.zeroshot.case import learn_case
 
         if output.suffix.lower() != ".json":
             raise OutputError(f"-o {output}: an estimate is a .json file, with a .png beside it")
@@ -71,27 +72,28 @@ def estimate(
         for notice in notices:
             bar.note(notice)
         bar.start(0, f"{len(sources)} images")
-        gathered = gather(sources, on_image=lambda done, total: bar.update("reading", done, total))
-        for failure in gathered.failures:
+        files = CaseFiles(sources)
+        images = files.images(network=False, on_image=lambda done, total: bar.update("reading", done, total))
+        for failure in files.failures.values():
             bar.failure(failure)
-        if not gathered.evidence:
+        if not images:
             raise ImageError("none of the images can be read")
-        found = estimate_degradation(
-            gathered.evidence,
+        (found,) = learn_case(
+            images,
             seed=seed,
-            on_estimate=lambda stage, done, total: bar.update(STAGES[stage], done, total),
-        )
+            on_progress=lambda now: bar.update(STAGES[now.stage], now.iteration, now.total),
+        ).estimates.values()
         with uninterrupted():
             write_estimate(found, output, replaceable=targets if overwrite else ())
         if as_json:
-            files = {"output": str(output), "picture": str(picture_path(output))}
-            bar.result(json.dumps({**files, **_as_json(found), "failures": list(gathered.failures)}))
+            paths = {"output": str(output), "picture": str(picture_path(output))}
+            bar.result(json.dumps({**paths, **_as_json(found), "failures": list(files.failures.values())}))
         else:
             bar.result(f"{output}, and its picture {picture_path(output)}")
             _show(found, bar)
         if found.fallback:
             bar.note(found.why, "bold yellow")
-    raise typer.Exit(1 if gathered.failures else 0)
+    raise typer.Exit(1 if files.failures else 0)
 
 
 @app.command("set", no_args_is_help=True)

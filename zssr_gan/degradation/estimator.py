@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import compress
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -16,7 +15,6 @@ from torch import Tensor
 
 from zssr_gan.degradation.certainty import certainty_of, verdict
 from zssr_gan.degradation.compression import find_compression
-from zssr_gan.degradation.encoder_tables import jpeg_of
 from zssr_gan.degradation.estimate import Estimate
 from zssr_gan.degradation.footage import (
     KNOWN_FOOTAGE,
@@ -33,13 +31,9 @@ from zssr_gan.degradation.noise import LUMA_NOISE, SIDE, noise_of_colours, noise
 from zssr_gan.degradation.recurrence import EstimationSettings, Fit, Recurrence, Tiles, fit_blur, fit_noise
 from zssr_gan.degradation.shapes import choose_shape
 from zssr_gan.degradation.sharper import own_blurs
-from zssr_gan.errors import ImageError
-from zssr_gan.files import sha256_bytes, why_unreadable
 from zssr_gan.imaging.colour import luma_of
-from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.resize import Size
 from zssr_gan.imaging.tiles import copied_middle_of
-from zssr_gan.progress import OnCount
 from zssr_gan.provenance import VERSION, CaseImage
 from zssr_gan.seeds import content_hash, derive_seed
 
@@ -68,42 +62,10 @@ class Evidence:
     """How its file was compressed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """What could be read of a set of image files."""
-
-    evidence: tuple[Evidence, ...]
-    failures: tuple[str, ...]
-    """Of the others, a sentence each."""
-
-
 def middle_for_estimate(pixels: Tensor, images: int) -> Tensor:
     """What an estimate from so many images takes of one, `C h w`: its middle, cut between the blocks of JPEG."""
     side = min(_MOST_SIDE, max(_LEAST_SIDE, math.isqrt(_PIXELS // max(1, images)))) // _BLOCK * _BLOCK
     return copied_middle_of(pixels, side, _BLOCK)
-
-
-def gather(
-    sources: Sequence[Path],
-    *,
-    on_image: OnCount | None = None,
-) -> Gathered:
-    """Read images as an estimate takes them; `on_image` gets how many are read, and how many there are."""
-    evidence, failures = [], []
-    for number, path in enumerate(sources, 1):
-        try:
-            data = path.read_bytes()
-            pixels = decode_picture(data, str(path)).pixels
-        except OSError as error:
-            failures.append(f"{path}: {why_unreadable(path, error)}")
-        except ImageError as error:
-            failures.append(str(error))
-        else:
-            image = CaseImage(name=path.name, sha256=sha256_bytes(data))
-            evidence.append(Evidence(image, middle_for_estimate(pixels, len(sources)), jpeg_of(data)))
-        if on_image is not None:
-            on_image(number, len(sources))
-    return Gathered(tuple(evidence), tuple(failures))
 
 
 def estimate_degradation(

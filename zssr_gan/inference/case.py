@@ -18,7 +18,7 @@ from zssr_gan.degradation.plot import picture_path, write_estimate
 from zssr_gan.degradation.recurrence import EstimationSettings
 from zssr_gan.devices import Machine, machine
 from zssr_gan.errors import ImageError
-from zssr_gan.files import canonical_sha256, sha256_bytes
+from zssr_gan.files import canonical_sha256, sha256_bytes, why_unreadable
 from zssr_gan.imaging.colour import without_equal_channels
 from zssr_gan.imaging.io import decode_picture, size_in_header
 from zssr_gan.imaging.picture import Picture
@@ -28,7 +28,7 @@ from zssr_gan.inference.outputs import RunPlan
 from zssr_gan.inference.record import DegradationFacts, OptionFile
 from zssr_gan.inference.request import Request
 from zssr_gan.progress import OnCount, OnProgress
-from zssr_gan.provenance import CaseImage
+from zssr_gan.provenance import MAX_MEGAPIXELS, CaseImage
 from zssr_gan.settings.zeroshot import SMALL_PIXELS, SMALLEST_SIDE, ZeroShotSettings, is_small, learns_on_all
 from zssr_gan.signals import uninterrupted
 from zssr_gan.zeroshot.case import LRImage, learn_case, read_lr
@@ -38,17 +38,12 @@ LABELLED_CASE = "results are labelled case; --init scratch keeps each internal"
 
 
 class CaseFiles:
-    """The LR images of a run, done or not, each file decoded once.
+    """The LR images of a case, each file decoded once; those that cannot be read are left out."""
 
-    One that cannot be read is left out: it has its own error when its turn comes.
-    """
-
-    def __init__(self, plan: RunPlan, max_megapixels: float) -> None:
-        tasks = (*plan.skipped, *plan.todo)
-        self.sources = [task.source for task in tasks]
-        self.folder = min(task.result.parent for task in tasks)
-        """Of the files that are learnt, whichever images are done already."""
-        self.max_megapixels = max_megapixels
+    def __init__(self, sources: Sequence[Path], max_megapixels: float = MAX_MEGAPIXELS) -> None:
+        self.sources, self.max_megapixels = sources, max_megapixels
+        self.failures: dict[Path, str] = {}
+        """Why a file cannot be read, a sentence each."""
         self._small: dict[Path, LRImage] = {}
 
     def small(self) -> int:
@@ -73,7 +68,9 @@ class CaseFiles:
         try:
             data = path.read_bytes()
             pixels = decode_picture(data, str(path), max_megapixels=self.max_megapixels).pixels
-        except (OSError, ImageError):
+        except (OSError, ImageError) as error:
+            why = f"{path}: {why_unreadable(path, error)}" if isinstance(error, OSError) else str(error)
+            self.failures[path] = why
             return None
         blocks = middle_for_estimate(pixels, len(self.sources))
         middle = copied_middle_of(without_equal_channels(pixels), LARGEST_SIDE) if network else blocks
@@ -100,14 +97,15 @@ def learn_from_files(
         OutputError: the disk refuses.
         NumericalError: NaN or infinity came out.
     """
-    files = CaseFiles(plan, request.max_megapixels)
+    tasks = (*plan.skipped, *plan.todo)  # whichever images are done already
+    files = CaseFiles([task.source for task in tasks], request.max_megapixels)
     request, line = decide_init(files, request)
     if line:
         say(line)
     if not (request.estimates or request.learns):
         return request
     images = files.images(network=request.learns, on_image=on_image)
-    return _learn(images, request, files.folder, on_progress, say)
+    return _learn(images, request, min(task.result.parent for task in tasks), on_progress, say)
 
 
 def learn_from_pictures(pictures: Sequence[Picture], request: Request, on_progress: OnProgress | None) -> list[Request]:
