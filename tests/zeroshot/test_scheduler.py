@@ -265,7 +265,7 @@ class TestJobs:
             assert together[n].image_CHW.shape == (len(image), *(round(scale * side) for side in image.shape[1:]))
             alone = made([n], 1)[n]
             assert torch.allclose(together[n].image_CHW, alone.image_CHW, atol=1e-3)
-            assert together[n].choice.share == pytest.approx(alone.choice.share, abs=1e-3)
+            assert together[n].selection.share == pytest.approx(alone.selection.share, abs=1e-3)
             assert [s.get("seeds") for s in together[n].steps] == [s.get("seeds") for s in alone.steps]
 
     def test_networks_of_one_job_come_back_in_their_order(self, images: list[Tensor]) -> None:

@@ -102,8 +102,8 @@ class TestSteps:
         stages = list(dict.fromkeys(now.stage for now in seen))
         whats = ("learning from the picture", "enlarging it")
         assert stages == [f"{what}, step {n} of 2" for n in (1, 2) for what in whats]
-        assert done.choice.share == min(one["choice"]["share"] for one in named(done, "refine"))
-        assert "of 2" in done.choice.why
+        assert done.selection.share == min(one["choice"]["share"] for one in named(done, "refine"))
+        assert "of 2" in done.selection.why
 
     def test_the_whole_agrees_with_the_image_given(self, astronaut: Tensor) -> None:
         """Not with the last step's image only."""
@@ -198,10 +198,10 @@ def test_diverged_networks_are_trained_again(diverged: int, monkeypatch: pytest.
     trainings = named(found, "train")
     assert len({tuple(one["seeds"]) for one in trainings}) == len(trainings) == min(diverged + 1, 3)
     if diverged == 1:
-        assert found.choice.share == 1
+        assert found.selection.share == 1
         return
-    assert found.choice.share == 0
-    assert "diverged from the image" in found.choice.why
+    assert found.selection.share == 0
+    assert "diverged from the image" in found.selection.why
     expected = back_project(resize(face, (50, 50))[None].clone(), face[None], BICUBIC, 4)[0].clamp(0, 1)
     assert torch.allclose(found.image_CHW, expected, atol=1e-5)
 
@@ -210,26 +210,26 @@ def test_a_network_dead_in_every_start_has_no_share(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(ZSSR, "_first_weights", lambda network, _: torch.zeros(network.parameters_of_a_member))
     done = run(face)
     assert done.steps[0]["dead"] == [True]
-    assert done.choice.share == 0
-    assert "died" in done.choice.why
+    assert done.selection.share == 0
+    assert "died" in done.selection.why
     assert not done.disagreement_HW.any()
 
 
 class TestSelection:
     def test_what_is_selected_is_said(self, face: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert run(face).choice.why == "the settings always take the network"
+        assert run(face).selection.why == "the settings always take the network"
         monkeypatch.setattr(module, "_LARGEST_HELD_OUT", 624)
         large = run(face, chosen=settings(choice={"folds": 2}))
-        assert large.choice.why == "the image has more than 624 pixels"
-        assert large.choice.share == 1
+        assert large.selection.why == "the image has more than 624 pixels"
+        assert large.selection.share == 1
         assert large.steps[0]["held_out"] is False
 
     def test_held_out_folds(self, face: Tensor) -> None:
         done = run(face, chosen=settings(choice={"folds": 3}, networks=3))
         assert done.steps[0]["held_out"] is True
-        assert 0 <= done.choice.share <= 1
-        assert done.steps[-1]["choice"]["share"] == done.choice.share
-        assert isinstance(done.choice.network_db, float)
+        assert 0 <= done.selection.share <= 1
+        assert done.steps[-1]["choice"]["share"] == done.selection.share
+        assert isinstance(done.selection.network_db, float)
         assert len(set(done.steps[0]["seeds"])) == 3
 
 

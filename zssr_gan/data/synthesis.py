@@ -139,7 +139,7 @@ class Synthesiser:
                 "loss": trainings[-1]["last_loss"][0] if any(trainings[-1]["iterations"]) else None,
                 "restarts": sum(sum(step["restarts"]) for step in trainings),
                 "residual_db": round(psnr_db(float((again - picture.pixels).square().mean())), 3),
-                "choice": asdict(done.choice),
+                "choice": asdict(done.selection),
                 "notices": [*picture.notices, *done.notices],
                 "device": str(self.machine.device),
                 "precision": self.machine.precision,

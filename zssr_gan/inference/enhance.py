@@ -323,7 +323,7 @@ def _assemble(
     work = Work(
         true_scale=(y, x),
         downscale=downscale.name,
-        choice=done.choice,
+        choice=done.selection,
         steps=tuple(done.steps),
         residual_db=round(psnr_db(float(error)), 3),
         evidence=evidence_figures(disagreement, missed, more, views=done.views),

@@ -141,7 +141,7 @@ def generate(
             made_BCHW[n],
             spread_BHW[n],
             steps=[ensemble, {**refine, "largest_departure_before": round(departure * 255, 3)}],
-            choice=Selection(1.0, WHY),
+            selection=Selection(1.0, WHY),
             notices=notices,
             warnings=warnings[n],
             views=len(symmetries),

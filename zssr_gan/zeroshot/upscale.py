@@ -46,7 +46,7 @@ class SuperResolved:
     """Standard deviation of the views, 8-bit levels, float16."""
     steps: list[dict[str, Any]] = field(default_factory=list)
     """Each step with every parameter, in order; JSON values only."""
-    choice: Selection = field(default_factory=Selection)
+    selection: Selection = field(default_factory=Selection)
     """Between network and back-projection; of several steps, the one with the smallest share of the network."""
     notices: list[str] = field(default_factory=list)
     """What a user should know, one sentence each."""
@@ -153,10 +153,10 @@ def upscale(
             spread = torch.hypot(before, spread.float()).half()
         done.disagreement_HW = spread
     least = min(range(len(steps)), key=lambda number: selections[number].share)
-    done.choice = selections[least]
+    done.selection = selections[least]
     if len(steps) > 1:
-        why = f"in step {least + 1} of {len(steps)}, which has the smallest share, {done.choice.why}"
-        done.choice = replace(done.choice, why=why)
+        why = f"in step {least + 1} of {len(steps)}, which has the smallest share, {done.selection.why}"
+        done.selection = replace(done.selection, why=why)
     done.image_CHW = image if len(image) == channels else image.mean(0, keepdim=True)
     if shown:
         preview.show(lambda: done.image_CHW, now=True)
