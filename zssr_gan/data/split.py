@@ -286,12 +286,12 @@ def summary_lines(split: Split) -> list[str]:
             f"{sum(one.startswith(f'{name}/') for one in split.missing):,} missing"
         )
     lines += split.notices
-    for unused in (
-        [f"skipped: {one.id}: {one.reason}" for one in split.skipped],
-        [f"duplicate: {one.id}: is {one.duplicate_of}" for one in split.entries if one.duplicate_of],
-        [f"missing: {name}: is in the set's list, and not there" for name in split.missing],
-    ):
-        lines += unused[:_SHOWN]
+    for kind, unused in {
+        "skipped": [f"{one.id}: {one.reason}" for one in split.skipped],
+        "duplicate": [f"{one.id}: is {one.duplicate_of}" for one in split.entries if one.duplicate_of],
+        "missing": [f"{name}: is in the set's list, and not there" for name in split.missing],
+    }.items():
+        lines += [f"{kind}: {one}" for one in unused[:_SHOWN]]
         if len(unused) > _SHOWN:
-            lines.append(f"{unused[0].partition(':')[0]}: ... and {len(unused) - _SHOWN:,} more, in split.json")
+            lines.append(f"{kind}: ... and {len(unused) - _SHOWN:,} more, in split.json")
     return lines
