@@ -47,11 +47,12 @@ class CaseFiles:
         self._small: dict[Path, LRImage] = {}
 
     def small(self) -> int:
-        """How many are small images that can be read; of larger ones only the header is read."""
-        for path in self.sources:
-            size = size_in_header(path)
-            if size is not None and is_small(*size) and (image := self._decoded(path, network=True)) is not None:
-                self._small[path] = image
+        """How many are small images that can be read; 0 where their headers say that too few are to learn on all."""
+        small = [path for path in self.sources if (size := size_in_header(path)) is not None and is_small(*size)]
+        if not learns_on_all(len(small), len(self.sources)):
+            return 0
+        read = {path: self._decoded(path, network=True) for path in small}
+        self._small = {path: image for path, image in read.items() if image is not None}
         return len(self._small)
 
     def images(self, *, network: bool, on_image: OnCount | None = None) -> list[LRImage]:
