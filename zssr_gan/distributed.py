@@ -1,4 +1,4 @@
-"""Many processes on one run: who is who, who does what, what one tells the others. Only this file knows torchrun.
+"""Many processes on one run: ranks, shares of the work, and values that ranks exchange. Only this file knows torchrun.
 
     torchrun --nnodes 2 --nproc-per-node 8 --max-restarts 3 ... -m pipelines.synth --config configs/paper.yaml
 

@@ -48,7 +48,7 @@ def estimate(
     ```
 
     Small patterns recur in an image at several sizes: the blur is the one under which the images, made smaller, look
-    like themselves. One tiny image tells little, a hundred tell much: give all images of **one camera**, as the camera
+    like themselves. One tiny image shows little, a hundred show much: give all images of **one camera**, as the camera
     wrote them (not resized, not enhanced, not saved again). Ten parts of 16 x 16 pixels are the least.
 
     Beside the file comes a picture of it (`case.png`): the kernel beside bicubic's, and the blur by each part of the

@@ -1,6 +1,6 @@
 """The cameras that took a split's images, and the degradation of each.
 
-Images are grouped by camera where their source tells it, else by source. One degradation is estimated from all LR
+Images are grouped by camera where their source says it, else by source. One degradation is estimated from all LR
 images of a group; `degradation.json` in the run's folder holds all of them.
 """
 
@@ -25,7 +25,7 @@ from zssr_gan.provenance import FileModel, read_json
 from zssr_gan.signals import uninterrupted
 
 SMALLEST_GROUP: Final = 100
-"""Images that a camera needs for an estimate of its own: with fewer, what these images happen to show tells more than
+"""Images that a camera needs for an estimate of its own: with fewer, what these images happen to show counts more than
 what the camera did, and their source's other images say more of it."""
 
 

@@ -171,7 +171,7 @@ class Source(ABC):
         """One image. Raises ImageError, whose message opens with the image's id."""
 
     def camera(self, path: str) -> str | None:  # noqa: ARG002 - of a source whose paths tell it
-        """Which camera took an image, unique inside the source; None where its path does not tell."""
+        """Which camera took an image, unique inside the source; None where its path does not say it."""
         return None
 
 

@@ -29,7 +29,7 @@ _OPEN_SHARDS: Final = 128
 
 
 class SyntheticSet:
-    """The images of a store, sorted by id, so that their order does not tell which process made which.
+    """The images of a store, sorted by id, so that their order does not depend on which process made which.
 
     Shards that a running writer adds later are not seen. Files are opened at the first image that is read from them, in
     each process anew, so it may be made before a `DataLoader` forks or spawns its workers. Hashes are not checked at

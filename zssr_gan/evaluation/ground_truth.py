@@ -60,7 +60,7 @@ def blind_groups(run: Run, images: Images, cache: Cache) -> list[Images]:
     rng = np.random.default_rng(derive_seed(seed, "blind"))
     groups = []
     for number in range(wanted.blind):
-        # One group goes on where the other ended, so that every image serves before one serves again.
+        # A group begins where the one before ended, so that every image serves before one serves again.
         places = [(number * GROUP + n) % len(images) for n in range(min(GROUP, len(images)))]
         ids, hr = tuple(images.ids[n] for n in places), tuple(truths[n] for n in places)
         degradation = draw_degradation(rng, QUALITIES[number % len(QUALITIES)])

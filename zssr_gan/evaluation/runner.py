@@ -2,7 +2,7 @@
 
 `report/` gets index.html, each part's tables as .csv, .md and .tex, figures as PNG, parts/ (what index.html is made
 of), and cache/, where results lie under a hash of all that they depend on, so that the same evaluation computes nothing
-twice and goes on where it was stopped. cache/ may be deleted; its times are then measured anew.
+twice and resumes where it was stopped. cache/ may be deleted; its times are then measured anew.
 """
 
 import time

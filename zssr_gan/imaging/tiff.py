@@ -206,7 +206,7 @@ def _check_samples(page: tifffile.TiffPage) -> None:
 
 
 def _check_storage(page: tifffile.TiffPage, data: bytes, max_pixels: float) -> None:
-    """Hold the header against the file: tifffile fills missing parts with zeros, and believes a header's sizes."""
+    """Compare the header with the file: tifffile fills missing parts with zeros, and trusts a header's sizes."""
     parts = [(start, start + length) for start, length in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not parts or any(not start < end <= len(data) for start, end in parts):
         raise ImageError.damaged("TIFF", "pixels that its header names are missing")

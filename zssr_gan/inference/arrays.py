@@ -63,7 +63,7 @@ def enhance(
             then in whole numbers.
         degradation: how the image came out of the scene, or the file of an estimate as `zssr-gan degradation estimate`
             writes it; "bicubic"; "auto" or None: the kernel, or what the generator was trained for, or, with
-            several images and not `init="scratch"`, what they tell of their camera together, or the compression or
+            several images and not `init="scratch"`, what is estimated of their camera from all, or the compression or
             noise that an image shows, or bicubic. It has its own noise, so `noise` has no place beside it.
         device, precision, threads, tile: see `RunOptions`.
         on_progress: called with a `Progress` after every iteration.

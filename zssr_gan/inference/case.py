@@ -182,7 +182,7 @@ def _with_degradation(
     """Estimate the degradation from the images of a run, or take what an earlier run estimated in `folder`.
 
     It lies there as degradation-HASH.json, with its picture; the hash is that of the images, the settings and
-    the seed, so that the same case finds it again. Where it was not asked for, and tells nothing that images learnt
+    the seed, so that the same case finds it again. Where it was not asked for, and shows nothing that images learnt
     from apart do not show each by itself, none is written. The text is a line for the user.
     """
     began, asked = time.perf_counter(), request.estimates == "asked"
@@ -217,7 +217,7 @@ def _with_degradation(
 
 
 def _is_shared(found: Estimate, request: Request) -> bool:
-    """Whether an estimate tells more of each image than it shows by itself."""
+    """Whether an estimate says more of each image than the image itself shows."""
     if request.learns:
         return found.degradation != Degradation()
     return not found.fallback or found.jpeg_from == "pixels"

@@ -43,7 +43,7 @@ GENERATOR = Path("train") / "generator.safetensors"
 """Within the folder of a run."""
 
 _OTHERS = (".pth", ".pt")
-"""Endings of others' weights: meant as a generator's file, whose reader tells what makes one of them."""
+"""Endings of others' weights: meant as a generator's file, whose reader says how one is made of them."""
 
 RECORD_VERSION = 2
 
@@ -148,7 +148,7 @@ def _refuse_twice(names: Sequence[str], files: Mapping[str, Path]) -> None:
 
 
 def _generator_file(name: str, runs: Path) -> Path | None:
-    """A generator's file, where the name tells of one; None for what has other settings."""
+    """A generator's file, where the name is of one; None for what has other settings."""
     if name in (*PLAIN, *PRESETS) or Path(name).suffix.lower() in (".yaml", ".yml"):
         return None
     if Path(name).suffix.lower() in (".safetensors", *_OTHERS):
@@ -247,7 +247,7 @@ def _tried(task: ImageTask, system: System, opened: Opened, on_progress: OnProgr
         message = f"{system.name}: {error_message(task.source, error)}"
         clear_traceback(error)
         return Failed(system, message, error)
-    if request.model is not None:  # as `enhance` tells them
+    if request.model is not None:  # as `enhance` shows them
         was = request.model.purposes_of(sha256)
         notices += [*([seen_in_training(was)] if was else []), *request.model.card.warnings]
     facts["pixels_sha256"] = sha256_bytes(made.contiguous().numpy().tobytes())

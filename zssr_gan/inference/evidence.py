@@ -94,6 +94,6 @@ def evidence_figures(disagreement: Tensor, residual: Tensor, added: Tensor, view
 
 
 def _percentile(values: Tensor) -> float:
-    # quantile takes at most 2^24 numbers; every n-th of them tells the same.
+    # quantile takes at most 2^24 numbers; every n-th of them gives the same.
     values = values.flatten()
     return round(float(torch.quantile(values[:: max(1, len(values) // 2**23)], 0.95)), 4)

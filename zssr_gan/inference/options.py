@@ -55,7 +55,7 @@ def make_request(
         region: the part that the result shows, as (x, y, width, height) in pixels of the upright picture.
         noise: standard deviation of the camera's noise, [0, 1] units; 0: it has none. None: not known.
         kernel: a blur kernel in pixels of the result, or its file.
-        degradation: given, or the file of an estimate, or a word; None: what several images tell together, unless each
+        degradation: given, or the file of an estimate, or a word; None: what several images show together, unless each
             is to be learnt from alone, or what each shows.
         init: None: what suits the images of the run.
         seed, init_from, options, max_megapixels, overwrite: as the command has them.

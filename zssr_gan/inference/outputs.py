@@ -338,7 +338,7 @@ def _refuse_unwritable(targets: Sequence[Path]) -> None:
         if folder not in probed:
             probed.add(folder)
             try:
-                # Permissions alone do not tell: a disk may be read-only, or no place for files at all.
+                # Permissions alone do not say it: a disk may be read-only, or no place for files at all.
                 tempfile.TemporaryFile(dir=folder).close()
             except OSError as error:
                 raise OutputError(f"{path} cannot be written: {folder} takes no files ({error.strerror})") from error

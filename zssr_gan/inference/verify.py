@@ -50,7 +50,7 @@ class Verification:
 def verify_record(path: Path, *, rerun: bool = False, on_progress: OnProgress | None = None) -> Verification:
     """Compare the files that a record names with its hashes; with `rerun`, make the result again from the record.
 
-    An estimate's file, which lies beside the results of its case, is held against its own hashes. Files are looked for
+    The file of an estimate beside the results of its case is checked against its own hashes. Files are looked for
     from the record's own folder. A rerun takes the whole request from the record and compares the bytes of the files
     that it would write, and the record itself, but for what is taken on trust: times, versions, the device's name, and
     what lies in files that options named.
@@ -122,7 +122,7 @@ def check_account(recorded: dict[str, Any], found: dict[str, Any], more: str = "
 
 
 def _differences(recorded: dict[str, Any], found: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted names of what a record tells otherwise than a rerun, without what may differ from run to run."""
+    """Dotted names of the values in which a record and a rerun differ, without what may differ from run to run."""
     for key in {**recorded, **found}:
         old, new, name = recorded.get(key, _MISSING), found.get(key, _MISSING), f"{prefix}{key}"
         if key in _VARIES:
@@ -206,7 +206,7 @@ def _check_estimate(path: Path) -> Check:
 
 
 def _check_files(record: Record, folder: Path) -> Iterator[Check]:
-    """The files of networks and estimates, and what the record tells of their content."""
+    """The files of networks and estimates, and what the record says of their content."""
     request, sha256 = record.request, record.input.sha256
     readers: dict[str, tuple[str, Callable[[Path], object], object]] = {
         "init-from": ("case", lambda path: read_shared(path).facts.images, request.case),

@@ -1,4 +1,4 @@
-"""The group `train.pairs`: LR images that are made of HR ones, patch by patch, while a training goes on."""
+"""The group `train.pairs`: LR images that are made of HR ones, patch by patch, during a training."""
 
 from typing import Annotated, Any, Literal, Self
 

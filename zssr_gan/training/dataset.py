@@ -131,7 +131,7 @@ def read_pairs(
     stack: ExitStack,
     on_image: OnCount = lambda _done, _total: None,
 ) -> TrainingData:
-    """HR images of which LR images are made while the training goes on; those for validation are read and made now.
+    """HR images of which LR images are made during the training; those for validation are read and made now.
 
     `prepared`: the HR images of the training part. `seed` decides which are set apart, and all draws. `stack` closes
     what is opened here.

@@ -52,7 +52,7 @@ class AdversarialBCE:
 
 
 class RelativisticBCE(AdversarialBCE):
-    """The GAN's loss where D tells whether a real example is more real than fakes are on average, not whether it is
+    """The GAN's loss where D says whether a real example is more real than fakes are on average, not whether it is
     real (Jolicoeur-Martineau 2018, "The relativistic discriminator", RaGAN; Wang et al. 2018, ESRGAN, eq. 1 and 2).
 
     With C the logits and s the sigmoid, D(y, x) = s(C(y) - E_x[C(G(x))]) and D(x, y) = s(C(G(x)) - E_y[C(y)]):

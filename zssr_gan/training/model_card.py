@@ -178,7 +178,7 @@ class _FileText(FileModel):
 
 def write_generator(folder: Path, generator: GeneratorNetwork, card: Card, images: ImageHashes) -> Path:
     """Write generator.safetensors, with card and list of images, and card.json, replacing earlier ones; the path of the
-    first. `images`: those that the card counts, so that a file that travels alone tells whom it was trained on."""
+    first. `images`: those that the card counts, so that a file by itself says on which images it was trained."""
     path = folder / GENERATOR
     text = card.model_dump_json(indent=1) + "\n"
     contents = {path: encode_generator(generator, card, images), folder / "card.json": text.encode()}

@@ -14,7 +14,7 @@ _THREADS = 2  # decoding leaves Python free; more would take cores from the trai
 
 
 class ReadingAhead:
-    """Images by place, read and decoded while the training goes on, and kept while there is room.
+    """Images by place, read and decoded during the training, and kept while there is room.
 
     A set of photographs may be larger than the memory: what was asked for last is kept. That changes the time alone,
     never a pixel. A context manager, which ends its threads.

@@ -28,7 +28,7 @@ from zssr_gan.training.tensorboard import Board
 from zssr_gan.training.train import load_mediator, train_generator
 
 _MAY_CHANGE = {"every", "epochs", "tensorboard"}
-"""Of the group `train`: what a run that goes on may have changed. Epochs only where the rates stay: a cosine to another
+"""Of the group `train`: what a resumed run may have changed. Epochs only where the rates stay: a cosine to another
 end has other rates from the start."""
 
 

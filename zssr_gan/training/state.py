@@ -1,6 +1,6 @@
 """Which network learns at each step, and the state of a training: all that changes from step to step.
 
-A step is a function of its number alone, so that a resumed run goes on exactly.
+A step is a function of its number alone, so that a resumed run gives the same result.
 """
 
 import copy

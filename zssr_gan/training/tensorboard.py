@@ -1,6 +1,6 @@
 """metrics.jsonl and the sheets of samples for TensorBoard, in `train/tensorboard/`: the extra `zssr-gan[tensorboard]`.
 
-A run that goes on writes a file of its own there, and says from which step on what earlier files hold is void.
+A resumed run writes a file of its own there, and says from which step on what earlier files hold is void.
 """
 
 import io

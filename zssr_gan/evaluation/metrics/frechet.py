@@ -2,7 +2,7 @@
 
 d^2 = |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) (Dowson and Landau 1982). `frechet` compares the features at every
 place of every image (Shaham et al. 2019, SIFID, on one image), which gives a covariance of full rank to a few hundred
-small images but tells of textures alone; `fid` one vector an image of Inception's pool3 (Heusel et al. 2017). Only
+small images but measures textures alone; `fid` one vector an image of Inception's pool3 (Heusel et al. 2017). Only
 figures of the same weights and of sets of the same size compare.
 """
 
