@@ -60,15 +60,20 @@ def parse(kind: type[_Group], data: object, name: str) -> _Group:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        found = error.errors(include_url=False)
-        named = [one for one in found if one["type"] == "extra_forbidden"] or found[:1]
-        texts = []
-        for one in named:
-            keys = [part for part in one["loc"] if part not in _UNION_TAGS]
-            near = _nearest(kind, keys) if one["type"] == "extra_forbidden" else ""
-            texts.append(f"{'.'.join(map(str, keys))}{': ' if keys else ''}{_reason(one)}{near}")
-        more = f" (and {len(found) - len(named)} more)" if len(found) > len(named) else ""
-        raise SettingsError(f"{name}: {'; '.join(texts)}{more}.") from error
+        raise SettingsError(f"{name}: {explain(kind, error)}.") from error
+
+
+def explain(kind: type[Settings], error: ValidationError) -> str:
+    """Why settings are none of a kind: its unknown keys, or the first that is wrong, in words of a user's file."""
+    found = error.errors(include_url=False)
+    named = [one for one in found if one["type"] == "extra_forbidden"] or found[:1]
+    texts = []
+    for one in named:
+        keys = [part for part in one["loc"] if part not in _UNION_TAGS]
+        near = _nearest(kind, keys) if one["type"] == "extra_forbidden" else ""
+        texts.append(f"{'.'.join(map(str, keys))}{': ' if keys else ''}{_reason(one)}{near}")
+    more = f" (and {len(found) - len(named)} more)" if len(found) > len(named) else ""
+    return "; ".join(texts) + more
 
 
 def _nearest(kind: type[BaseModel], keys: Sequence[int | str]) -> str:

@@ -7,10 +7,10 @@ value of the wrong kind.
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from zssr_gan.errors import SettingsError
-from zssr_gan.settings.base import Settings, merged, parse, read_preset
+from zssr_gan.settings.base import Settings, explain, merged, parse, read_preset
 
 PRESETS = ("paper", "original", "quality", "fast")
 
@@ -210,8 +210,8 @@ class ZeroShotSettings(Settings):
             if block is not None:
                 try:
                     self._with(block)
-                except SettingsError as error:
-                    raise ValueError(f"{name}.{str(error).removeprefix('block: ').rstrip('.')}") from error
+                except ValidationError as error:
+                    raise ValueError(f"{name}.{explain(ZeroShotSettings, error)}") from error
         return self
 
     def _with(self, block: Mapping[str, JsonValue] | None) -> "ZeroShotSettings":
@@ -221,7 +221,7 @@ class ZeroShotSettings(Settings):
         schedule = (block or {}).get("schedule")
         if isinstance(schedule, Mapping) and schedule.get("kind", data["schedule"]["kind"]) != data["schedule"]["kind"]:
             del data["schedule"]
-        return parse(ZeroShotSettings, merged(data, block or {}), "block")
+        return ZeroShotSettings.model_validate(merged(data, block or {}))
 
     def for_size(self, pixels: int) -> "ZeroShotSettings":
         """The settings for an image of so many pixels and networks of its own."""
