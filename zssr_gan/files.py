@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import filelock
 
-from zssr_gan.errors import OutputError, ZssrGanError
+from zssr_gan.errors import ImageError, OutputError, ZssrGanError
 
 # What a file system without hard links (FAT, some network shares) answers to os.link.
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
@@ -46,6 +46,14 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in constant memory. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_unchanged(path: Path, sha256: str) -> None:
+    """ImageError where a file that was read with the hash `sha256` has another by now, or is gone."""
+    with contextlib.suppress(OSError):
+        if sha256_file(path) == sha256:
+            return
+    raise ImageError(f"{path}: the file was changed while it was worked on: run it again")
 
 
 def canonical_sha256(value: object) -> str:

@@ -64,7 +64,7 @@ def test_a_moved_case_verifies_and_is_made_again(case: Path) -> None:
     )
     assert found.ok, found
     assert [check.name for check in found.checks] == [
-        *("input", "original", "output", "label", "evidence", "settings", "degradation", "rerun")
+        *("input", "output", "evidence", "original", "label", "settings", "degradation", "rerun")
     ]
     assert stages
     (case / "input" / "a.png").rename(case / "out" / "a.png")  # copied beside the record it is found too
@@ -273,7 +273,7 @@ def test_records_of_schema_1_verify_their_hashes_and_are_not_made_again(schema_1
     found = verify_record(schema_1)
     assert found.ok, found
     assert [check.name for check in found.checks] == [
-        *("input", "original", "output", "label", "evidence", "settings", "kernel")
+        *("input", "output", "evidence", "original", "label", "settings", "kernel")
     ]
     again = verify_record(schema_1, rerun=True)
     assert failed(again) == ["rerun"]

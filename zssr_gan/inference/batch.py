@@ -13,7 +13,15 @@ from zssr_gan.degradation.encoder_tables import jpeg_of
 from zssr_gan.degradation.model import Jpeg
 from zssr_gan.devices import resolve_device
 from zssr_gan.errors import ImageError, ZssrGanError
-from zssr_gan.files import canonical_sha256, relative_path, sha256_bytes, sha256_file, why_unreadable, write_together
+from zssr_gan.files import (
+    canonical_sha256,
+    check_unchanged,
+    relative_path,
+    sha256_bytes,
+    sha256_file,
+    why_unreadable,
+    write_together,
+)
 from zssr_gan.imaging.io import decode_picture, encode_picture, left_out
 from zssr_gan.imaging.picture import Picture
 from zssr_gan.imaging.sheets import encode_sheet, evidence_sheet
@@ -303,12 +311,7 @@ def _write(task: ImageTask, request: Request, contents: Contents) -> None:
 
 def input_facts(task: ImageTask, opened: Opened) -> InputFile:
     """What a record says of the input. ImageError where its file was changed meanwhile."""
-    try:
-        after = sha256_file(opened.path)
-    except OSError:
-        after = ""
-    if after != opened.sha256:
-        raise ImageError(f"{opened.path}: the file was changed while it was worked on: run it again")
+    check_unchanged(opened.path, opened.sha256)
     height, width = opened.picture.pixels.shape[-2:]
     return InputFile(
         name=task.source.name,
@@ -317,7 +320,7 @@ def input_facts(task: ImageTask, opened: Opened) -> InputFile:
         width=width,
         height=height,
         sha256=opened.sha256,
-        sha256_after=after,
+        sha256_after=opened.sha256,
     )
 
 

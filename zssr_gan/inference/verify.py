@@ -15,7 +15,7 @@ from zssr_gan.inference.outputs import ImageTask
 from zssr_gan.inference.record import DegradationFacts, Record, RecordError, read_record, read_record_json
 from zssr_gan.inference.request import Request, find_file, model_facts
 from zssr_gan.progress import OnProgress
-from zssr_gan.provenance import Label, label_of, strongest
+from zssr_gan.provenance import FileModel, Label, label_of, strongest
 from zssr_gan.training.model_card import load_generator
 from zssr_gan.zeroshot.shared import read_shared
 
@@ -66,11 +66,9 @@ def verify_record(path: Path, *, rerun: bool = False, on_progress: OnProgress | 
         return Verification(path, tuple(_check_schema_1(content, path, rerun=rerun)))
     record = read_record(path)
     request, source = record.request, record.input
-    input_path = find_file(source.path, folder)
     checks = [
-        check_file("input", input_path, source.sha256),
+        *check_files(folder, ("input", source), ("output", record.output), ("evidence", record.evidence)),
         _check_original(source.sha256, source.sha256_after),
-        check_file("output", folder / record.output.name, record.output.sha256),
         check_label(
             record.label,
             request.label(source.sha256),
@@ -78,16 +76,14 @@ def verify_record(path: Path, *, rerun: bool = False, on_progress: OnProgress | 
             means=record.label_means,
             statement=record.statement,
         ),
+        _check_hash("settings", request.settings, request.settings_sha256),
     ]
-    if record.evidence is not None:
-        checks.append(check_file("evidence", folder / record.evidence.name, record.evidence.sha256))
-    checks.append(_check_hash("settings", request.settings, request.settings_sha256))
     if request.degradation.source != "default":
         values = request.degradation.values.model_dump(mode="json")
         checks.append(_check_hash("degradation", values, request.degradation.sha256))
-    checks += _check_files(record, folder)
+    checks += _check_option_files(record, folder)
     if rerun:
-        checks.append(make_again(record, folder, input_path, on_progress))
+        checks.append(make_again(record, folder, find_file(source.path, folder), on_progress))
     return Verification(path, tuple(checks))
 
 
@@ -171,21 +167,16 @@ def _check_schema_1(old: dict[str, Any], path: Path, *, rerun: bool) -> Iterator
     """Checks of a record that an earlier version wrote: its files and values against their hashes."""
     folder = path.absolute().parent
     try:
-        output = folder / Path(old["output"]["name"]).name
-        yield check_file("input", find_file(old["input"]["path"], folder), old["input"]["sha256"])
+        yield from check_files(
+            folder, *((name, old.get(name)) for name in ("input", "output", "evidence", "case", "model"))
+        )
         yield _check_original(old["input"]["sha256"], old["input"]["sha256_after"])
-        yield check_file("output", output, old["output"]["sha256"])
         least = label_of("", shared=bool(old.get("case")), generator=bool(old.get("model")))
-        yield check_label(old["label"], least, own_text(output))
-        if old.get("evidence") is not None:
-            yield check_file("evidence", folder / Path(old["evidence"]["name"]).name, old["evidence"]["sha256"])
+        yield check_label(old["label"], least, own_text(folder / Path(old["output"]["name"]).name))
         yield _check_hash("settings", old["settings"], old["settings_sha256"])
         for name in ("kernel", "degradation"):
             if (recorded := old.get(name)) is not None:
                 yield _check_hash(name, recorded["values"], recorded["values_sha256"])
-        for name in ("case", "model"):
-            if (recorded := old.get(name)) is not None:
-                yield check_file(name, find_file(recorded["path"], folder), recorded["sha256"])
         if rerun:
             version = old["tool"]["version"]
             sentence = f"not made: the record has schema 1; a rerun needs the zssr-gan that wrote it ({version})"
@@ -205,7 +196,7 @@ def _check_estimate(path: Path) -> Check:
     return Check("degradation", True, f"{of}, whole: {found.summary}")
 
 
-def _check_files(record: Record, folder: Path) -> Iterator[Check]:
+def _check_option_files(record: Record, folder: Path) -> Iterator[Check]:
     """The files of networks and estimates, and what the record says of their content."""
     request, sha256 = record.request, record.input.sha256
     readers: dict[str, tuple[str, Callable[[Path], object], object]] = {
@@ -225,7 +216,7 @@ def _check_files(record: Record, folder: Path) -> Iterator[Check]:
         if option == "degradation" and not path.exists():
             yield Check(name, True, f"{path.name} itself is not there; the record holds its values")
             continue
-        check = check_file(name, path, file.sha256)
+        check = _check_file(name, path, file.sha256)
         if check.ok:
             try:
                 good, bad = f"{check.text}, as the record tells of it", f"{path.name} holds other than the record tells"
@@ -249,8 +240,22 @@ def _check_hash(name: str, value: object, sha256: str) -> Check:
     return _check(name, canonical_sha256(value) == sha256, good, bad)
 
 
-def check_file(name: str, path: Path, sha256: str) -> Check:
-    """Whether a file has its recorded hash."""
+def check_files(folder: Path, *named: tuple[str, FileModel | dict[str, Any] | None]) -> Iterator[Check]:
+    """Whether the files that a record names have their recorded hashes.
+
+    Args:
+        folder: the record's own. A file with a `path` is looked for there and in the folder, one with a `name` alone
+            in the folder.
+        named: names of checks, and what the record says of each file, as a model or as JSON; None: it has none.
+    """
+    for name, file in named:
+        if file is not None:
+            facts = file if isinstance(file, dict) else file.model_dump()
+            path = find_file(facts["path"], folder) if "path" in facts else folder / Path(facts["name"]).name
+            yield _check_file(name, path, facts["sha256"])
+
+
+def _check_file(name: str, path: Path, sha256: str) -> Check:
     try:
         found = sha256_file(path)
     except OSError as error:

@@ -11,7 +11,15 @@ from statistics import fmean
 
 from zssr_gan.devices import Machine, device_name
 from zssr_gan.errors import VideoError
-from zssr_gan.files import as_output_error, atomic_write, relative_path, sha256_bytes, sha256_file, write_together
+from zssr_gan.files import (
+    as_output_error,
+    atomic_write,
+    check_unchanged,
+    relative_path,
+    sha256_bytes,
+    sha256_file,
+    write_together,
+)
 from zssr_gan.imaging.colour import LEVELS, luma_of
 from zssr_gan.inference.record import (
     InputFile,
@@ -220,9 +228,7 @@ def frame_facts(row: dict[str, str]) -> FrameFacts:
 
 def _input_facts(made: ClipWork, folder: Path) -> InputFile:
     """What the record says of the input: of a folder of stills, of its table."""
-    after = sha256_file(made.source)
-    if after != made.info.sha256:
-        raise VideoError(f"{made.source}: was changed while it was worked on: run it again.")
+    check_unchanged(made.source, made.info.sha256)
     return InputFile(
         name=made.source.name,
         path=relative_path(made.source, folder),
@@ -230,7 +236,7 @@ def _input_facts(made: ClipWork, folder: Path) -> InputFile:
         width=made.info.width,
         height=made.info.height,
         sha256=made.info.sha256,
-        sha256_after=after,
+        sha256_after=made.info.sha256,
     )
 
 

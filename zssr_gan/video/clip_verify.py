@@ -2,7 +2,6 @@
 
 import csv
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import sha256_file
 from zssr_gan.inference.record import RecordError
 from zssr_gan.inference.request import Request, find_file
-from zssr_gan.inference.verify import Check, Verification, check_account, check_file, check_label
+from zssr_gan.inference.verify import Check, Verification, check_account, check_files, check_label
 from zssr_gan.progress import ignore
 from zssr_gan.provenance import read_json
 from zssr_gan.video.clip import enhance_clip
@@ -29,9 +28,18 @@ def verify_clip(path: Path, *, rerun: bool = False, report: Report = ignore) -> 
     """
     record = read_json(path, ClipRecord, RecordError)
     folder = path.absolute().parent
-    source = find_file(record.input.path, folder)
+    files = record.request.files
     checks = [
-        check_file("input", source, record.input.sha256),
+        *check_files(
+            folder,
+            ("input", record.input),
+            ("output", record.output),
+            ("table", record.table),
+            ("lossy", record.lossy),
+            ("network", files.get("init-from")),
+            ("model", files.get("model")),
+            ("track", record.track),
+        ),
         check_label(
             record.label,
             record.least_label(),
@@ -39,15 +47,10 @@ def verify_clip(path: Path, *, rerun: bool = False, report: Report = ignore) -> 
             means=record.label_means,
             statement=record.statement,
         ),
-        *(
-            check_file(name, folder / file.name, file.sha256)
-            for name, file in (("output", record.output), ("table", record.table), ("lossy", record.lossy))
-            if file is not None
-        ),
         _check_frames(record, folder / record.table.name),
-        *_check_networks(record, folder),
     ]
     if rerun:
+        source = find_file(record.input.path, folder)
         checks.append(_rerun(record, source.parent if source.name == TABLE else source, folder, report))
     return Verification(path, tuple(checks))
 
@@ -69,15 +72,6 @@ def _check_frames(record: ClipRecord, table: Path) -> Check:
     except (OSError, ValueError, KeyError, IndexError, TypeError, csv.Error) as error:
         return Check("frames", False, f"{table} cannot be read ({error})")
     return Check("frames", same, f"the record has {'the frames of' if same else 'other frames than'} {table.name}")
-
-
-def _check_networks(record: ClipRecord, folder: Path) -> Iterator[Check]:
-    for option, name in (("init-from", "network"), ("model", "model")):
-        file = record.request.files.get(option)  # type: ignore[call-overload]
-        if file is not None:
-            yield check_file(name, find_file(file.path, folder), file.sha256)
-    if record.track is not None:
-        yield check_file("track", find_file(record.track.path, folder), record.track.sha256)
 
 
 def _rerun(record: ClipRecord, source: Path, folder: Path, report: Report) -> Check:

@@ -10,8 +10,8 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from zssr_gan.devices import RunOptions, machine
-from zssr_gan.errors import ImageError, SettingsError, ZssrGanError
-from zssr_gan.files import relative_path, sha256_bytes, sha256_file, write_together
+from zssr_gan.errors import SettingsError, ZssrGanError
+from zssr_gan.files import check_unchanged, relative_path, sha256_bytes, write_together
 from zssr_gan.imaging.io import encode_picture
 from zssr_gan.imaging.picture import Metadata
 from zssr_gan.imaging.sheets import encode_sheet, map_sheet
@@ -19,7 +19,7 @@ from zssr_gan.inference.batch import written_file
 from zssr_gan.inference.outputs import check_new_files
 from zssr_gan.inference.record import DegradationFacts, RecordError, encode_json, versions
 from zssr_gan.inference.request import find_file
-from zssr_gan.inference.verify import Check, Verification, check_account, check_file, check_label, own_text
+from zssr_gan.inference.verify import Check, Verification, check_account, check_files, check_label, own_text
 from zssr_gan.provenance import LABELS, STATEMENT, Label, label_of, provenance_text, strongest
 from zssr_gan.video.case_mean import MeanOption, OnProgress
 from zssr_gan.video.crops import TrackSource
@@ -149,8 +149,7 @@ def _made(
         else:
             model_file = mean.init_from
     for path, sha256 in given.files.items():
-        if sha256_file(path) != sha256:
-            raise ImageError(f"{path}: the file was changed while it was worked on: run it again")
+        check_unchanged(path, sha256)
     contents[record] = encode_json(
         {
             "fusion_version": 1,
@@ -225,19 +224,14 @@ def verify_fusion(path: Path, *, rerun: bool = False) -> Verification:
         folder = path.absolute().parent
         source, checks = recorded_source(record, folder)
         output = folder / Path(record["output"]["name"]).name
-        checks += [check_file("output", output, record["output"]["sha256"])]
-        checks += [
-            check_file(kind, folder / Path(record[kind]["name"]).name, record[kind]["sha256"])
-            for kind in ("plain", "evidence")
-            if kind in record
-        ]
+        checks += check_files(folder, *((kind, record.get(kind)) for kind in ("output", "plain", "evidence")))
         camera = DegradationFacts.model_validate(record["degradation"])
         hashes = [frame["sha256"] for frame in record["frames"]]
         used, model = record.get("mean"), None
         least = _label(hashes, record["reference"], camera, None if used is None else used["kind"])
         if used is not None and used["model"]["path"] is not None:
             model = find_file(used["model"]["path"], folder)
-            checks.append(check_file("mean", model, used["model"]["sha256"]))
+            checks += check_files(folder, ("mean", used["model"]))
         mean = MeanOption("none" if used is None else used["kind"], model)
         means, statement = record["label_means"], record["statement"]
         checks.append(check_label(record["label"], least, own_text(output), means=means, statement=statement))

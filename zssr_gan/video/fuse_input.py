@@ -14,7 +14,7 @@ from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.picture import Picture, quantise
 from zssr_gan.imaging.resize import resize
 from zssr_gan.inference.request import find_file
-from zssr_gan.inference.verify import Check, check_file
+from zssr_gan.inference.verify import Check, check_files
 from zssr_gan.video.coding import coding_facts
 from zssr_gan.video.crops import TrackSource, read_crops
 from zssr_gan.video.folder import TABLE, still_frames
@@ -77,9 +77,7 @@ def recorded_source(record: dict[str, Any], folder: Path) -> tuple[Sequence[Path
     """What a record's result was fused from, and whether it is there unchanged."""
     if (video := record.get("video")) is None:
         frames = [find_file(frame["path"], folder) for frame in record["frames"]]
-        return frames, [
-            check_file("frame", file, frame["sha256"]) for file, frame in zip(frames, record["frames"], strict=True)
-        ]
+        return frames, list(check_files(folder, *(("frame", frame) for frame in record["frames"])))
     file = find_file(video["path"], folder)
     display = video["display"]
     source = TrackSource(
@@ -89,7 +87,7 @@ def recorded_source(record: dict[str, Any], folder: Path) -> tuple[Sequence[Path
         video["most"],
         tuple(display) if isinstance(display, list) else display,
     )
-    return source, [check_file("video", file, video["sha256"])]
+    return source, list(check_files(folder, ("video", video)))
 
 
 def shown_as_asked(done: FusedStills, source: TrackSource, still: BurstFrame) -> FusedStills:

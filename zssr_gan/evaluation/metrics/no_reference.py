@@ -3,16 +3,16 @@
 None of them says that a result is right.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from torch import Tensor
 
-from zssr_gan.degradation.model import DegradedDownscale
-from zssr_gan.degradation.operators import Downscale, KernelDownscale
+from zssr_gan.degradation.model import degradation_of
+from zssr_gan.degradation.operators import Downscale
 from zssr_gan.evaluation.metrics.metric import Answer, Definition, Metric, Sample, size_text
 from zssr_gan.evaluation.metrics.planes import planes_of
+from zssr_gan.files import sha256_bytes
 from zssr_gan.imaging.colour import LEVELS, psnr_db
 
 
@@ -84,19 +84,13 @@ def _against_input(
             return None, f"the camera's kernel is for another scale and cannot shrink the result {sizes}"
         return compute(shrunk, lr), ""
 
-    names = list(dict.fromkeys(map(_name, downscales)))
-    cameras = f"{len(names)} cameras' degradations {_short(''.join(names).encode())}" if len(names) > 1 else names[0]
+    cameras, *others = names = list(dict.fromkeys(map(_name, downscales)))
+    if others:
+        cameras = f"{len(names)} cameras' degradations {sha256_bytes(''.join(names).encode())[:8]}"
     return Metric(Definition(f"{name}, through {cameras}", meaning, unit, higher, ("lr",)), answer)
 
 
 def _name(downscale: Downscale) -> str:
     """Name of a downscale, unlike that of every other."""
-    if isinstance(downscale, DegradedDownscale):
-        return f"the degradation {downscale.degradation.sha256[:8]}"
-    if isinstance(downscale, KernelDownscale):
-        return f"the kernel {_short(downscale.kernel.double().numpy().tobytes())}"
-    return downscale.name
-
-
-def _short(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:8]
+    kind, _, sha256 = degradation_of(downscale).partition(" ")
+    return f"the {kind} {sha256[:8]}" if sha256 else kind
