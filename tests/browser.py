@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-_PATIENCE = 60.0  # seconds that one answer may take on a busy machine
+_PATIENCE = 120.0  # seconds that one answer may take on a busy machine
 
 
 class Page:
@@ -31,6 +31,7 @@ class Page:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def call(self, method: str, **arguments: Any) -> Any:
         """Ask the browser, and wait for its answer."""
@@ -53,9 +54,16 @@ class Page:
     def visit(self, url: str) -> None:
         """Open an address, and wait until all of it is there."""
         before = len(self.events)
-        self.call("Page.navigate", url=url)
-        while not any(event["method"] == "Page.loadEventFired" for event in self.events[before:]):
+        went = self.call("Page.navigate", url=url)
+        assert "errorText" not in went, f"{url}: {went['errorText']}"
+        while "loaderId" in went and not any(_is_loaded(event, went["loaderId"]) for event in self.events[before:]):
             self.events.append(self._next())
+
+    def leave(self) -> None:
+        """Leave the page for an empty one, and forget what was reported of it."""
+        self.visit("about:blank")
+        self.value("0")  # whatever was under way is reported before its answer
+        self.events.clear()
 
     def value(self, expression: str) -> Any:
         """What an expression of JavaScript gives in the page; of a promise, what it ends in."""
@@ -66,15 +74,23 @@ class Page:
     def wait(self, expression: str, seconds: float = _PATIENCE) -> Any:
         """Wait until an expression of JavaScript is true, or an element that is there; returns its value, of an
         element True. What is read must be in the expression: the page may draw an element anew before the next one.
+        An expression that fails, as while the page is loaded, is not true yet.
         """
-        until = time.monotonic() + seconds
-        while not (found := self.value(f"(found => found instanceof Node || found)({expression})")):
-            assert time.monotonic() < until, f"not within {seconds:.0f} s: {expression}"
+        until, why = time.monotonic() + seconds, ""
+        while True:
+            try:
+                if found := self.value(f"(found => found instanceof Node || found)({expression})"):
+                    return found
+            except AssertionError as error:
+                why = f" ({error})"
+            if time.monotonic() > until:
+                shown = self.value("document.body.innerText")
+                raise AssertionError(f"not within {seconds:.0f} s: {expression}{why}\nThe page shows:\n{shown}")
             time.sleep(0.05)
-        return found
 
     def choose_files(self, selector: str, files: list[Path]) -> None:
         """What the browser's file chooser would put into an input."""
+        self.wait(f"document.querySelector({json.dumps(selector)})")
         node = self.call("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})")
         names = [str(file.resolve()) for file in files]
         self.call("DOM.setFileInputFiles", files=names, objectId=node["result"]["objectId"])
@@ -90,21 +106,39 @@ class Page:
 
     def click(self, selector: str, across: float = 0.5) -> None:
         """Press and release the mouse on an element, so much of its width from its left."""
-        x, y = self._place(selector, across)
+        x, y = self._places(selector, (across, 0.5))[0]
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
-    def drag(self, selector: str, start: float, end: float, *, down: tuple[float, float] = (0.5, 0.5)) -> None:
+    def drag(
+        self, selector: str, start: float, end: float, *, down: tuple[float, float] = (0.5, 0.5), button: str = "left"
+    ) -> None:
         """Press the mouse on an element, move it and let go; places as shares of the element's width and height."""
-        places = (("mousePressed", start, down[0]), ("mouseMoved", end, down[1]), ("mouseReleased", end, down[1]))
-        for kind, across, below in places:
-            x, y = self._place(selector, across, below)
-            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+        begin, stop = self._places(selector, (start, down[0]), (end, down[1]))
+        for kind, (x, y) in (("mousePressed", begin), ("mouseMoved", stop), ("mouseReleased", stop)):
+            self.call(
+                "Input.dispatchMouseEvent",
+                type=kind,
+                x=x,
+                y=y,
+                button=button,
+                buttons=4 if button == "middle" else 1,
+                clickCount=1,
+            )
 
     def touch(self, selector: str, across: float) -> None:
         """Put a finger on an element and lift it."""
-        x, y = self._place(selector, across)
-        self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+        self.fingers(selector, [(across, 0.5)])
+
+    def fingers(self, selector: str, *moments: list[tuple[float, float]]) -> None:
+        """Put fingers on an element, move them and lift them: where each is at each moment, as shares of the element's
+        width and height when the first of them came.
+        """
+        flat = self._places(selector, *(place for moment in moments for place in moment))
+        for number, moment in enumerate(moments):
+            points = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(flat[: len(moment)])]
+            flat = flat[len(moment) :]
+            self.call("Input.dispatchTouchEvent", type="touchMove" if number else "touchStart", touchPoints=points)
         self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
 
     def press(self, key: str, code: int) -> None:
@@ -124,12 +158,19 @@ class Page:
         """The page as it is printed."""
         return base64.b64decode(self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=False)["data"])
 
-    def _place(self, selector: str, across: float, below: float = 0.5) -> tuple[float, float]:
-        box = self.wait(
-            "(e => { e?.scrollIntoView({block: 'center', behavior: 'instant'}); const b = e?.getBoundingClientRect();"
-            f" return b && [b.x, b.y, b.width, b.height]; }})(document.querySelector({json.dumps(selector)}))"
+    def _places(self, selector: str, *shares: tuple[float, float]) -> list[tuple[float, float]]:
+        """Places on an element, once it is where it was a moment ago and nothing lies over the first of them."""
+        across, down = shares[0]
+        find = (
+            "(e => { e.scrollIntoView({block: 'center', behavior: 'instant'}); const b = e.getBoundingClientRect();"
+            f" return e.contains(document.elementFromPoint(b.x + b.width * {across}, b.y + b.height * {down}))"
+            f" && [b.x, b.y, b.width, b.height]; }})(document.querySelector({json.dumps(selector)}))"
         )
-        return box[0] + box[2] * across, box[1] + box[3] * below
+        before, box = None, self.wait(find)
+        while box != before:
+            time.sleep(0.05)
+            before, box = box, self.wait(find)
+        return [(box[0] + box[2] * x, box[1] + box[3] * y) for x, y in shares]
 
     def _next(self) -> dict[str, Any]:
         until = time.monotonic() + _PATIENCE
@@ -142,6 +183,11 @@ class Page:
         text, _, self._rest = self._rest.partition(b"\0")
         message: dict[str, Any] = json.loads(text)
         return message
+
+
+def _is_loaded(event: dict[str, Any], loader: str) -> bool:
+    facts = event["params"]
+    return event["method"] == "Page.lifecycleEvent" and (facts["name"], facts["loaderId"]) == ("load", loader)
 
 
 @contextmanager

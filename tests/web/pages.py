@@ -34,7 +34,7 @@ def served(cases: Path) -> Iterator[str]:
         yield found[1]
     finally:
         server.send_signal(signal.SIGTERM)
-        said = server.communicate(timeout=60)[1]
+        said = server.communicate(timeout=180)[1]
         assert server.returncode == 128 + signal.SIGTERM, said
 
 
@@ -46,6 +46,11 @@ def press_button(page: Page, text: str) -> None:
         "([...document.querySelectorAll('button, a')].find(e => !e.disabled && e.checkVisibility()"
         f" && e.textContent.trim().startsWith({json.dumps(text)})))"
     )
+
+
+def settle(page: Page) -> None:
+    """Wait until nothing that the page shows is still loading."""
+    page.wait("document.querySelector('#top .brand') && !document.querySelector('[aria-busy=\"true\"]')")
 
 
 def step(page: Page, name: str) -> None:

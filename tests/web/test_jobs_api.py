@@ -29,7 +29,8 @@ def test_jobs_are_listed_stopped_resumed_and_moved(site: Site, client: Client) -
     assert list(read_log(site.cases / case)[-2]["facts"]["files"]) == [f"results/{part.parent.name}/part.png"]
     for number in ("99", "9" * 30, "-1", "x"):
         assert client.post(f"/api/jobs/{number}/stop").status == 404
-    assert client.get(f"/api/jobs/{first.id}/preview.png").status == 404
+    assert client.get(f"/api/jobs/{first.id}/preview.png").status == 204
+    assert client.get("/api/jobs/99/preview.png").status == 404
     path = preview_of(site.cases, first.id)
     path.parent.mkdir()
     path.write_bytes(b"png")

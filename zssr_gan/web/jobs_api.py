@@ -109,12 +109,13 @@ async def move(site: Site, request: Request, person: Person) -> Response:
 
 
 async def preview(site: Site, request: Request, person: Person) -> Response:
-    """GET /api/jobs/J/preview.png: the image in work, as it is by now."""
+    """GET /api/jobs/J/preview.png: the image in work, as it is by now; no content where there is none any more."""
     job = await asyncio.to_thread(_job, site, request, person)
-    path = preview_of(site.cases, job.id)
-    if not path.is_file():
-        raise Refusal(404, f"job {job.id} has no preview now.")
-    return Response(await asyncio.to_thread(path.read_bytes), media_type="image/png")
+    try:
+        data = await asyncio.to_thread(preview_of(site.cases, job.id).read_bytes)
+    except OSError:  # the job has ended since the page was told of it
+        return Response(status_code=204)
+    return Response(data, media_type="image/png")
 
 
 def _sizes(site: Site, case: Case, asked: Body) -> dict[str, Size]:

@@ -7,21 +7,23 @@ import * as home from "./home.js";
 import * as casePage from "./case.js";
 import { login } from "./login.js";
 import * as queue from "./queue.js";
-import { follow, listen, openCase, reload, state } from "./state.js";
+import { fetchCase, follow, keep, listen, reload, state } from "./state.js";
 
 const main = document.getElementById("main");
-let shown = { key: null, update() {}, leave() {} };
+let shown = { key: null, update() {}, leave() {} }, turns = 0;
 
 /** Show what the address asks for: #/ the cases, #/case/ID/STEP/ARGUMENT one case. */
 async function route() {
   const parts = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
   const [kind, id, step, ...rest] = parts;
-  const key = kind === "case" ? `case ${id} ${step}` : "home";
+  const key = kind === "case" ? `case ${id} ${step}` : "home", turn = (turns += 1);
   try {
-    if (kind === "case" && state.open?.id !== id) await openCase(id);
-    if (kind !== "case") state.open = null;
+    const found = kind !== "case" ? null : state.open?.id === id ? state.open : await fetchCase(id);
+    if (turn !== turns) return; // another address was asked for meanwhile
+    if (found !== state.open) found?.jobs?.forEach(keep);
+    state.open = found;
   } catch (error) {
-    if (error.status === 401) return;
+    if (error.status === 401 || turn !== turns) return;
     notice(error.message, { error: true });
     location.hash = "#/";
     return;

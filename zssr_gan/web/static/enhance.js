@@ -76,7 +76,7 @@ export function show(root) {
         from.body.kind === "enhance" && h("label", {}, "Camera", h("select", { name: "degradation", value: choice.camera, onchange: (event) => { choice.camera = event.target.value; plan(); } }, [...CAMERAS, ...state.open.estimates.map((one) => [one.id, one.name]), ...(waits ? [[waits.id, `Estimate ${waits.id}, being made`]] : [])].map(([value, text]) => h("option", { value }, text))))),
       found?.error ? h("p", { class: "wrong", role: "alert" }, found.error) : null,
       waits ? h("p", { class: "caution", role: "status" }, `The camera that was chosen is being made (job ${waits.id}: ${waits.title}). This goes on when it is there; or choose another camera.`) : null,
-      h("div", { class: "plan", "aria-busy": String(!current.has(way?.id ?? null)) },
+      h("div", { class: "plan", "aria-busy": String(!waits && !current.has(way?.id ?? null)) },
         found?.sentence ? h("p", {}, found.sentence) : null,
         (found?.notices ?? []).map((one) => h("p", { class: "caution" }, one)),
         found?.command ? command(found.command) : found?.error || waits ? null : h("p", { class: "quiet" }, "Looking at the files…")),
@@ -94,7 +94,7 @@ export function show(root) {
       h("span", { class: "block" }, h("strong", {}, one.title), badge(found?.label ?? one.label, found?.tag), one.default ? h("span", { class: "quiet" }, " usual choice") : null),
       h("span", { class: "block" }, one.text),
       h("span", { class: "block quiet" }, one.may),
-      h("span", { class: "block time", "aria-busy": String(!current.has(one.id)) }, found === undefined ? "…" : found.error ? "not for these files" : time(found).replace(" · ", "")));
+      h("span", { class: "block time", "aria-busy": String(!making(source()) && !current.has(one.id)) }, found === undefined ? "…" : found.error ? "not for these files" : time(found).replace(" · ", "")));
   }
 
   const start = () => attempt(async () => {

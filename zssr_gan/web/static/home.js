@@ -18,7 +18,7 @@ export function show(root) {
       dropZone((files) => attempt(() => begin(files)), { text: "Drop pictures, videos or a folder here", hint: "A new case is made of them. Nothing leaves this machine, and originals are never changed." }),
       h("div", { class: "row" },
         button("New empty case…", newCase), button("Open a folder of this machine…", openFolder)),
-      cases === null ? h("p", { class: "quiet" }, "Loading the cases…") : empty ? teaching() : [bad(), table()]);
+      cases === null ? h("p", { class: "quiet", "aria-busy": "true" }, "Loading the cases…") : empty ? teaching() : [bad(), table()]);
   }
 
   const bad = () => cases.filter((one) => one.problem).map((one) => h("p", { class: "wrong" }, `The case ${one.id} cannot be opened: ${one.problem}`));

@@ -63,6 +63,7 @@ export function show(root, [asked]) {
     const moment = frame ? seconds(frame.pts, frame.time_base) : null;
     const text = frame ? `Frame ${at} of ${frames.length - 1}${all ? "" : " or more (still reading)"}${moment === null ? ", time not known" : `, ${moment.toFixed(3)} s`}` : "Reading the frames…";
     scrub.setAttribute("aria-valuetext", text);
+    told.setAttribute("aria-busy", String(!all && !wrong));
     told.replaceChildren(...[wrong ? h("span", { class: "wrong" }, wrong) : null, h("strong", {}, wrong ? "" : text), frame?.type ? ` · ${frame.type} frame${frame.key ? " (key)" : ""}` : "", frame?.repeat ? " · repeats the one before" : "", status()].filter(Boolean));
     if (frames.length) picture.show(frameUrl(at), `${video.name}, ${text}`, video.width, video.height);
     for (const next of [at + 1, at - 1]) if (next >= 0 && next < frames.length) new Image().src = frameUrl(next);

@@ -15,6 +15,7 @@ export function region(points, width, height) {
   return [left, top, clamp(Math.round(Math.max(...xs)) - left, 1, width - left), clamp(Math.round(Math.max(...ys)) - top, 1, height - top)];
 }
 
+const COMING = "This frame is coming…";
 const NAMES = ["upper left", "upper right", "lower right", "lower left"];
 
 /**
@@ -36,6 +37,7 @@ export function stage(onchange, onzoom) {
   function come(wrong) {
     node.classList.toggle("coming", wrong !== "");
     node.dataset.wait = wrong;
+    node.setAttribute("aria-busy", String(wrong === COMING));
   }
 
   function draw() {
@@ -211,7 +213,7 @@ export function stage(onchange, onzoom) {
       overlay.setAttribute("viewBox", `0 0 ${wide} ${high}`);
       node.style.setProperty("--aspect", String(wide / high));
       if (image.getAttribute("src") !== url) {
-        come("This frame is coming…");
+        come(COMING);
         image.src = url;
       }
       image.alt = text;

@@ -22,9 +22,11 @@ export function changed(what, facts) {
   for (const listener of [...listeners]) listener(what, facts);
 }
 
+let asked = 0, answered = 0; // fetches of the open case: the newest that has come counts
+
 /** Fetch the open case again. */
 export async function refresh() {
-  const id = state.open?.id;
+  const id = state.open?.id, turn = (asked += 1);
   if (!id) return;
   let found;
   try {
@@ -33,20 +35,17 @@ export async function refresh() {
     if (error.status !== 404) throw error;
     return changed("gone", error); // deleted in another window
   }
-  if (state.open?.id !== id) return;
+  if (state.open?.id !== id || turn < answered) return;
+  answered = turn;
+  (found.jobs ?? []).forEach(keep);
   state.open = found;
   changed("case");
 }
 
-export async function openCase(id) {
-  state.open = await fetchCase(id);
-}
-
 /** A case with its files by name, as a folder shows them. */
-async function fetchCase(id) {
+export async function fetchCase(id) {
   const found = await get(caseUrl(id));
   found.originals.sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }) || a.id - b.id);
-  (found.jobs ?? []).forEach(keep);
   return found;
 }
 
@@ -60,7 +59,7 @@ export function follow() {
   events = new EventSource("/api/events");
   let lost = false;
   events.addEventListener("open", async () => {
-    if (lost) await reload();
+    if (lost) await reload().catch(() => {}); // what is lost again comes again
     lost = false;
     changed("lost", false);
   });

@@ -112,6 +112,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
   }
 
   async function legend() { // the map's scale comes with it
+    scale.setAttribute("aria-busy", "true");
     try {
       const answer = await fetch(evidence, { credentials: "same-origin" });
       if (!answer.ok) throw new Error((await answer.json()).error);
@@ -124,6 +125,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
     } catch (error) {
       scale.replaceChildren(h("span", { class: "wrong" }, `The map cannot be shown: ${error.message}`));
     }
+    scale.setAttribute("aria-busy", "false");
   }
 
   function showPlain(on) {
