@@ -1,7 +1,10 @@
 """Benchmarks run: each on images so small that it takes seconds."""
 
+import argparse
 import contextlib
+import re
 import runpy
+import shlex
 import sys
 from pathlib import Path
 
@@ -84,6 +87,44 @@ def test_a_benchmark_runs(
     printed = capsys.readouterr().out
     assert shown in printed
     assert " failed " not in printed  # of gpu_table, whose parts go on without each other
+
+
+_NAMED = r"(`)?python3? (?:-m benchmarks[.]|benchmarks/)(\w+)(?:[.]py)?((?(1)[^`]*|[^\n#(]*))(`? of commit)?"
+
+
+def _commands() -> dict[str, list[str]]:
+    """By module, the words of the commands that pages and the benchmarks name, but those of earlier commits."""
+    found: dict[str, list[str]] = {}
+    pages = [path for place in ("benchmarks", "docs") for path in (ROOT / place).iterdir() if path.is_file()]
+    for path in sorted([*pages, *ROOT.glob("*.md")]):
+        for _, name, words, earlier in re.findall(_NAMED, path.read_text("utf-8")):
+            if not earlier:
+                found.setdefault(name, []).append(words.rstrip(".;:, "))
+    return found
+
+
+class _ParsedError(Exception):
+    """Raised in place of a run."""
+
+
+@pytest.mark.parametrize(("name", "named"), _commands().items(), ids=_commands())
+def test_the_commands_of_the_pages_have_options_that_exist(
+    name: str, named: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = argparse.ArgumentParser.parse_args
+
+    def parse(parser: argparse.ArgumentParser) -> None:
+        real(parser)
+        raise _ParsedError
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
+    assert (ROOT / "benchmarks" / f"{name}.py").is_file()
+    for words in filter(None, named):
+        monkeypatch.setattr(sys, "argv", [name, *shlex.split(re.sub(r"[][]|[|]\S+", "", words))])
+        monkeypatch.delitem(sys.modules, f"benchmarks.{name}", raising=False)
+        with pytest.raises(_ParsedError):
+            runpy.run_module(f"benchmarks.{name}", run_name="__main__")
 
 
 @pytest.mark.parametrize("name", ["A85", "N75", "V23I", "V28P"])
