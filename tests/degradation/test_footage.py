@@ -1,6 +1,7 @@
 """Frames of a video are told by their colours; blur is used where the codec has left the noise."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,14 @@ from torch import Tensor
 
 from tests.zeroshot.native import QUICK, evidence, pieces
 from zssr_gan.degradation.estimator import Evidence, estimate_degradation
-from zssr_gan.degradation.footage import SEEN_FOOTAGE, are_frames, footage_verdict, is_frame, jpeg_of_frame
+from zssr_gan.degradation.footage import (
+    KNOWN_FOOTAGE,
+    SEEN_FOOTAGE,
+    are_frames,
+    footage_verdict,
+    is_frame,
+    jpeg_of_frame,
+)
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg
 from zssr_gan.degradation.recurrence import Fit
 
@@ -127,6 +135,14 @@ class TestAreFrames:
         assert are_frames([*other, flat]) == [False] * 6
         assert are_frames([flat]) == [False]
 
+    def test_what_files_tell_is_so(self) -> None:
+        frame, other = crops(video_frame(photograph()))[:5], crops(photograph())[:5]
+        assert are_frames(frame, [False] * 5) == [False] * 5
+        assert are_frames(other, [True] * 5) == [True] * 5
+        assert are_frames(frame, [None] * 4 + [False]) == [True] * 4 + [False]
+        assert jpeg_of_frame(frame[0], False) is None
+        assert jpeg_of_frame(other[0], True) == jpeg_of_frame(frame[0])
+
     def test_a_few_of_many_frames_may_be_misread(self) -> None:
         frame, other = crops(video_frame(photograph()))[:8], crops(photograph())[:1]
         assert are_frames(frame + other) == [True] * 9
@@ -184,6 +200,17 @@ class TestEstimate:
         assert alone is not None
         assert found.own_jpeg == {one.image.sha256: alone for one in images[:2]}
         assert "2 of 6 images are of another kind" in found.why
+
+    def test_a_lossless_videos_frames_are_as_other_images(self) -> None:
+        blurred = pieces(Degradation(blur=GaussianBlur(sigma_major=1.0, sigma_minor=0.8)))
+        images = evidence([video_frame(one[:, :32, :32]) for one in blurred])
+        guessed = estimate_degradation(images, QUICK)
+        told = estimate_degradation([replace(one, footage=False) for one in images], QUICK)
+        coded = estimate_degradation([replace(one, footage=True) for one in images], QUICK)
+        assert guessed.degradation == coded.degradation == Degradation(jpeg=Jpeg.of_quality(30))
+        assert (SEEN_FOOTAGE in guessed.why, KNOWN_FOOTAGE in coded.why) == (True, True)
+        assert told.degradation.jpeg is None
+        assert told.degradation.blur is not None
 
     def test_a_jpeg_file_with_repeated_colours_is_no_frame(self) -> None:
         jpeg = Jpeg.of_quality(90)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from zssr_gan.errors import ImageError
+from zssr_gan.imaging.coding import coding_text
 from zssr_gan.imaging.io import decode_picture, encode_picture, left_out, read_provenance
 from zssr_gan.imaging.png import png_texts
 
@@ -333,6 +334,23 @@ class TestTexts:
     def test_what_a_result_says_of_itself_is_not_handed_on(self):
         data = encode_picture(decode_picture(png(), "x"), "png", {"zssr-gan:label": "internal: ...", "Note": "n"})
         assert dict(decode_picture(data, "x").metadata.texts) == {"Note": "n"}
+
+    @pytest.mark.parametrize(
+        ("text", "footage"),
+        [
+            ({}, None),
+            (coding_text("h264", "yuv420p", "limited", lossless=False), True),
+            (coding_text("ffv1", "yuv420p", "limited", lossless=True), False),
+            ({"zssr-gan:coding": "h264"}, None),
+            ({"zssr-gan:coding": "[]"}, None),
+            ({"zssr-gan:coding": '{"lossless": "no"}'}, None),
+        ],
+    )
+    def test_of_a_still_say_whether_a_codec_changed_it(self, text, footage):
+        data = encode_picture(decode_picture(png(), "x"), "png", text)
+        assert decode_picture(data, "x").footage is footage
+        again = encode_picture(decode_picture(data, "x"), "png")  # a result is no frame
+        assert decode_picture(again, "x").footage is None
 
 
 def test_every_depth_is_read_as_pillow_reads_it():

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from scipy.ndimage import gaussian_filter
 from skimage import data
 
@@ -17,6 +18,7 @@ from zssr_gan.cli.main import main
 from zssr_gan.degradation.estimate import Estimate
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import sha256_file
+from zssr_gan.imaging.coding import coding_text
 from zssr_gan.inference import case
 from zssr_gan.inference.arrays import enhance as from_python
 from zssr_gan.inference.record import Record, read_record
@@ -141,6 +143,19 @@ class TestDegradation:
         assert jpeg is not None
         assert jpeg.quality == 60
         assert made["01"].request.degradation.source == "default"
+
+    def test_a_still_is_taken_as_compressed_as_its_video_was(self) -> None:
+        for name, lossless in (("h264", False), ("ffv1", True)):
+            text = PngInfo()
+            for key, value in coding_text(name, "yuv420p", "limited", lossless=lossless).items():
+                text.add_text(key, value)
+            Path("in").mkdir(exist_ok=True)
+            crops(1, None)[0].save(f"in/{name}.png", pnginfo=text)
+        assert enhance("--init", "scratch") == 0
+        made = {name: record.request.degradation for name, record in records().items()}
+        assert made["h264"].values.jpeg is not None
+        assert "a video's compression" in made["h264"].why
+        assert made["ffv1"].source == "default"
 
     def test_one_picture_alone_and_a_folder_of_broken_ones(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -16,10 +16,10 @@ from zssr_gan.errors import OutputError, VideoError
 from zssr_gan.imaging.io import read_picture
 from zssr_gan.provenance import is_ours
 from zssr_gan.video import folder as stills
-from zssr_gan.video.folder import write_stills
+from zssr_gan.video.folder import still_frames, write_stills
 from zssr_gan.video.frames import Frame, Video
 from zssr_gan.video.io import open_video
-from zssr_gan.video.pixels import luma, rgb
+from zssr_gan.video.pixels import luma, picture_of_frame, rgb
 
 
 def export(path: Path, folder: Path, *, split: str = "auto", **options: object) -> int:
@@ -56,6 +56,49 @@ def test_stills_are_read_back_as_the_video(tmp_path: Path) -> None:
     assert not is_ours(still)  # `enhance` takes it as a source
     with Image.open(still) as image:
         assert "frame 0, stream 0, PTS 0 x 1/1000 s" in image.text["zssr-gan:frame"]
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixel_format", "options", "footage"),
+    [
+        ("libx264", "yuv420p", None, True),
+        ("libx264", "yuv420p", clips.X264 | {"qp": "0"}, False),
+        ("libx265", "yuv420p", None, True),
+        ("mpeg4", "yuv420p", None, True),
+        ("mjpeg", "yuvj420p", None, True),
+        ("ffv1", "yuv420p", None, False),
+        ("huffyuv", "yuv422p", None, False),
+        ("rawvideo", "yuv420p", None, False),
+    ],
+)
+def test_a_still_tells_whether_its_codec_changed_it(
+    codec: str, pixel_format: str, options: dict[str, str] | None, footage: bool, tmp_path: Path
+) -> None:
+    path = clips.write(tmp_path / "v.nut", codec, pixel_format=pixel_format, options=options)
+    export(path, tmp_path / "out")
+    files = sorted((tmp_path / "out").glob("*.png"))
+    assert [read_picture(file).footage for file in files] == [footage] * 6
+    with Image.open(files[3]) as image:
+        told = json.loads(image.text["zssr-gan:coding"])
+    row = table(tmp_path / "out")[3]
+    assert told == {
+        "codec": row["codec"],
+        "pixel_format": pixel_format,
+        "colour_range": "full" if codec == "mjpeg" else "limited",
+        "lossless": not footage,
+    }
+    for frame in (*frames_of(path), *frames_of(tmp_path / "out"), *still_frames(tmp_path / "out").values()):
+        assert frame.footage is footage
+    assert picture_of_frame(frames_of(path)[3]).footage is footage
+
+
+def test_stills_of_no_video_do_not_tell_their_coding(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.fromarray(clips.picture(0)).save(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "frames.csv").write_text("file\na.png\n")
+    export(tmp_path / "in", tmp_path / "out")
+    (file,) = (tmp_path / "out").glob("*.png")
+    assert read_picture(file).footage is None
 
 
 @pytest.mark.parametrize("pixel_format", ["gray", "gray10le", "yuv420p"])

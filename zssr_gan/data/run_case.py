@@ -86,7 +86,10 @@ class RunCase:
                 self.failures.append(f"{member.id}: was not learnt from ({error})")
             else:
                 named = CaseImage(name=member.id, sha256=member.sha256)
-                found[number] = read_lr(named, image.picture.pixels, image.file, camera=cameras[number])
+                picture = image.picture
+                found[number] = read_lr(
+                    named, picture.pixels, image.file, camera=cameras[number], footage=picture.footage
+                )
         return found
 
     def learn(self) -> dict[str, JsonValue]:

@@ -60,6 +60,8 @@ class Evidence:
     """`C H W`, [0, 1]; as its file holds them, or `jpeg` would not be true of them."""
     jpeg: Jpeg | None = None
     """How its file was compressed."""
+    footage: bool | None = None
+    """Whether it is a frame of a video whose codec changed it; None: its pixels are to say so."""
 
 
 def middle_for_estimate(pixels: Tensor, images: int) -> Tensor:
@@ -74,7 +76,6 @@ def estimate_degradation(
     *,
     seed: int = 0,
     on_estimate: OnEstimate | None = None,
-    footage: bool = False,
 ) -> Estimate:
     """Estimate what a camera did to the images that it took, from them alone; their order does not matter.
 
@@ -83,16 +84,15 @@ def estimate_degradation(
         settings: constants.
         seed: of the noise in simulated images.
         on_estimate: called after every blur that is tried.
-        footage: whether they are known to be frames of a compressed video, which else their colours say.
     """
     settings = settings or EstimationSettings()
-    frames, others = (evidence, ()) if footage else _frames_and_others(evidence)
-    seen = KNOWN_FOOTAGE if footage else SEEN_FOOTAGE
+    frames, others = _frames_and_others(evidence)
+    seen = KNOWN_FOOTAGE if all(one.footage for one in frames) else SEEN_FOOTAGE
     if not (frames and others):
         return _estimate_of_kind(evidence, settings, seed, on_estimate, seen if frames else None)
     of_frames = _estimate_of_kind(frames, settings, seed, on_estimate, seen)
     if of_frames.blur_estimated is None:  # they are too few, and each is taken as it is alone
-        alone = {one.image.sha256: jpeg_of_frame(one.pixels) for one in frames}
+        alone = {one.image.sha256: jpeg_of_frame(one.pixels, one.footage) for one in frames}
         of_frames = of_frames.model_copy(update={"own_jpeg": alone})
     of_others = _estimate_of_kind(others, settings, seed, on_estimate, None)
     fewer, most = sorted((of_others, of_frames), key=lambda one: len(one.images))
@@ -205,23 +205,29 @@ def _estimate_of_kind(
 
 
 def seen_compression(evidence: Sequence[Evidence]) -> tuple[Jpeg | None, bool]:
-    """How most images were compressed by JPEG, and whether most are frames of a compressed video by their pixels."""
+    """How most images were compressed by JPEG, and whether most are frames of a compressed video."""
     compressed, _, _, _ = _compression(evidence)
     frames, others = _frames_and_others(evidence)
     return None if compressed is None else compressed.jpeg, len(frames) > len(others)
 
 
 def _frames_and_others(evidence: Sequence[Evidence]) -> tuple[list[Evidence], list[Evidence]]:
-    """The images that are frames of a video by their pixels, and the others, as all that JPEG explains."""
-    if not any(one.jpeg is None and is_frame(one.pixels) for one in evidence):
+    """The images that are frames of a compressed video, told or seen, and the others, as all that JPEG explains."""
+    if all(one.footage for one in evidence):
+        return list(evidence), []
+    if not any(_may_be_frame(one) for one in evidence):
         return [], list(evidence)
     compressed, _, own, compressions = _compression(evidence)
     of_most = None if compressed is None else compressed.jpeg
     in_jpeg = {sha256 for one in compressions for sha256 in one.phases}
     in_jpeg |= {one.image.sha256 for one in evidence if one.jpeg or own.get(one.image.sha256, of_most)}
     outside = [one for one in evidence if one.image.sha256 not in in_jpeg]
-    frames = list(compress(outside, are_frames([one.pixels for one in outside])))
+    frames = list(compress(outside, are_frames([one.pixels for one in outside], [one.footage for one in outside])))
     return frames, [one for one in evidence if one not in frames]
+
+
+def _may_be_frame(one: Evidence) -> bool:
+    return one.jpeg is None and bool(is_frame(one.pixels) if one.footage is None else one.footage)
 
 
 def cut_tiles(images: Sequence[Tensor], settings: EstimationSettings) -> Tiles:

@@ -73,20 +73,26 @@ def is_frame(image: Tensor) -> bool | None:
     return True if True in says else None if None in says else False
 
 
-def are_frames(images: Sequence[Tensor]) -> list[bool]:
-    """Which of the images `C H W` in [0, 1] are frames of a video.
+def are_frames(images: Sequence[Tensor], told: Sequence[bool | None] = ()) -> list[bool]:
+    """Which of the images `C H W` in [0, 1] are frames of a compressed video.
 
-    Those that do not tell are taken as what most are; where most are frames, so are a few that tell otherwise.
+    What a file has `told` of an image is so. Those that do not tell are taken as what most are; where most are frames,
+    so are a few whose pixels tell otherwise.
     """
-    says = [is_frame(image) for image in images]
+    known = told or [None] * len(images)
+    says = [is_frame(image) if its is None else its for image, its in zip(images, known, strict=True)]
     yes, no = says.count(True), says.count(False)
     few = no <= _MISREAD * (yes + no)
-    return [said is True or (yes > no and (said is None or few)) for said in says]
+    guessed = [said is True or (yes > no and (said is None or few)) for said in says]
+    return [guess if its is None else its for guess, its in zip(guessed, known, strict=True)]
 
 
-def jpeg_of_frame(pixels: Tensor) -> Jpeg | None:
-    """JPEG that stands for the compression of a single frame `C H W` in [0, 1] of a video; None: it is no frame."""
-    return Jpeg.of_quality(_SINGLE) if is_frame(pixels) else None
+def jpeg_of_frame(pixels: Tensor, told: bool | None = None) -> Jpeg | None:
+    """JPEG that stands for the compression of a single frame `C H W` in [0, 1] of a video; None: it is no frame.
+
+    `told`: what its file says; None: nothing.
+    """
+    return Jpeg.of_quality(_SINGLE) if (is_frame(pixels) if told is None else told) else None
 
 
 KNOWN_FOOTAGE = "they are frames of a compressed video"

@@ -11,6 +11,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -83,7 +84,8 @@ def decode_picture(data: bytes, name: str, *, max_megapixels: float = 100.0) -> 
         raise ImageError(f"{name}: {what}", what)
     try:
         with _one_at_a_time, _pillow_quiet():
-            return assemble(_DECODERS[kind](data, max_megapixels * 1e6))
+            decoded = _DECODERS[kind](data, max_megapixels * 1e6)
+            return replace(assemble(decoded), footage=decoded.footage)
     except ImageError as error:
         raise ImageError(f"{name}: {error}", error.reason) from error.__cause__
     except MemoryError as error:

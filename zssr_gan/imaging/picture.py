@@ -47,7 +47,8 @@ class Picture:
     """A decoded image: upright, straight (not premultiplied) colour.
 
     `pixels`: C H W float32 in [0, 1], C = 1 gray or 3 RGB. `alpha`: 1 H W float32 in [0, 1], or None.
-    `bits`: 8 or 16, the depth of the file. `notices`: what reading changed, one sentence each.
+    `bits`: 8 or 16, the depth of the file. `notices`: what reading changed, one sentence each. `footage`: whether it is
+    a frame of a video whose codec changed it; None: its file does not say.
     """
 
     pixels: Tensor
@@ -55,6 +56,7 @@ class Picture:
     bits: int
     metadata: Metadata
     notices: tuple[str, ...] = ()
+    footage: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +64,7 @@ class Decoded:
     """A file taken apart: metadata as found, not checked; `samples` not turned upright yet.
 
     `orientation`: of the pixels, where the file says it beside or above its EXIF block. `colour`, `texts` and
-    `background`: as in `Metadata`.
+    `background`: as in `Metadata`. `footage`: as in `Picture`.
     """
 
     samples: Samples
@@ -76,6 +78,7 @@ class Decoded:
     texts: Mapping[str, str] = field(default_factory=dict)
     orientation: int | None = None
     background: bytes | None = None
+    footage: bool | None = None
 
 
 def check_size(width: int, height: int, max_pixels: float, channels: int = 1) -> None:

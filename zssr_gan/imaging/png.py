@@ -12,6 +12,7 @@ import imagecodecs
 import numpy as np
 
 from zssr_gan.errors import ImageError
+from zssr_gan.imaging.coding import is_footage
 from zssr_gan.imaging.metadata import iptc_of_photoshop, text_of
 from zssr_gan.imaging.picture import Decoded, Metadata, Samples, check_size
 from zssr_gan.imaging.profiles import SIGNALS
@@ -70,7 +71,7 @@ def decode_png(data: bytes, max_pixels: float) -> Decoded:
     return Decoded(
         samples, blocks.get("exif"), blocks.get("icc"), known.dpi, tuple(dict.fromkeys(notices)),
         blocks.get("xmp"), blocks.get("iptc"), known.colour, texts,
-        background=background,
+        background=background, footage=is_footage(known.texts),
     )  # fmt: skip
 
 

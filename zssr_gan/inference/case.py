@@ -68,14 +68,16 @@ class CaseFiles:
     def _decoded(self, path: Path, *, network: bool) -> LRImage | None:
         try:
             data = path.read_bytes()
-            pixels = decode_picture(data, str(path), max_megapixels=self.max_megapixels).pixels
+            picture = decode_picture(data, str(path), max_megapixels=self.max_megapixels)
         except (OSError, ImageError) as error:
             why = f"{path}: {why_unreadable(path, error)}" if isinstance(error, OSError) else str(error)
             self.failures[path] = why
             return None
+        pixels = picture.pixels
         blocks = middle_for_estimate(pixels, len(self.sources))
         middle = copied_middle_of(without_equal_channels(pixels), LARGEST_SIDE) if network else blocks
-        return LRImage(CaseImage(name=path.name, sha256=sha256_bytes(data)), middle, blocks, jpeg_of(data))
+        image = CaseImage(name=path.name, sha256=sha256_bytes(data))
+        return LRImage(image, middle, blocks, jpeg_of(data), picture.footage)
 
 
 def learn_from_files(
@@ -122,7 +124,9 @@ def learn_from_pictures(pictures: Sequence[Picture], request: Request, on_progre
         return [request] * len(pictures)
     hashes = [sha256_bytes(one.pixels.contiguous().numpy().tobytes()) for one in pictures]
     images = [
-        read_lr(CaseImage(name=f"picture {n}", sha256=sha256), without_equal_channels(one.pixels), None)
+        read_lr(
+            CaseImage(name=f"picture {n}", sha256=sha256), without_equal_channels(one.pixels), None, footage=one.footage
+        )
         for n, (sha256, one) in enumerate(zip(hashes, pictures, strict=True))
     ]
     request = _learn(images, request, None, on_progress, lambda _: None)

@@ -193,7 +193,7 @@ def _with_seen_degradation(picture: Picture, request: Request, jpeg: Jpeg | None
         return request
     pixels = seen_colours(picture)
     low, gain = _stretch_of(pixels, picture, request)
-    compression = None
+    told, compression = picture.footage, None
     if picture.bits == 8 and (found := find_compression([pixels], [jpeg]).groups[0]).jpeg is not None:
         compression = SetCompression.of(found, [""]).of_image("")
         again = f", saved again with {found.outer.quality}" if found.outer is not None else ""
@@ -202,7 +202,7 @@ def _with_seen_degradation(picture: Picture, request: Request, jpeg: Jpeg | None
         noise = shown.noise if gain == 1 else shown.noise.stretched(-low * gain, 1 / gain)
         levels, error = LEVELS * noise.sigma, LEVELS * shown.error / gain
         seen, why = Degradation(noise=noise), f"noise of {levels:.1f} +- {error:.1f} of {LEVELS} levels"
-    elif picture.bits == 8 and (frame := jpeg_of_frame(pixels)) is not None:
+    elif (told or picture.bits == 8) and (frame := jpeg_of_frame(pixels, told)) is not None:
         seen, why = Degradation(jpeg=frame), f"a video's compression, taken as JPEG quality {frame.quality}"
     else:
         return request

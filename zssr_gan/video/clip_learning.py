@@ -21,7 +21,7 @@ from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import SMALLEST_SIDE
 from zssr_gan.video.clip_record import ClipOptions
 from zssr_gan.video.encode import format_of
-from zssr_gan.video.frames import NOT_PREDICTED, Frame, Video
+from zssr_gan.video.frames import Frame, Video
 from zssr_gan.video.journal import Journal
 from zssr_gan.video.planes import check_size, stored
 from zssr_gan.video.steady import noise_between
@@ -63,7 +63,8 @@ class Survey:
     increasing: bool = True
     """Whether the times of those that are shown are known and increase."""
     first_pts: int | None = None
-    codec: str = ""
+    footage: bool | None = None
+    """Whether the codec changed any frame that is learnt from; None: they are of no video."""
     images: list[tuple[CaseImage, Tensor]] = field(default_factory=list)
     """To learn from: name and hash of a frame, and `C H W` of its part."""
     noises: list[float] = field(default_factory=list)
@@ -87,7 +88,7 @@ def survey(video: Video, box_of: BoxOf, pixel_format: str | None, report: Report
     stride, shown = 1, 0
     for number, frame in enumerate(video.frames, 1):
         if number == 1:
-            size, found.codec = frame.planes[0].shape, frame.codec
+            size = frame.planes[0].shape
             format_of(frame, pixel_format)
         check_size(frame, size)
         report("reading the video", number, video.info.declared_frames, "")
@@ -108,6 +109,7 @@ def survey(video: Video, box_of: BoxOf, pixel_format: str | None, report: Report
         if shown % stride == 0:
             x = _part(stored(frame), box)
             found.images.append((CaseImage(name=frame.name, sha256=frame.sha256), x))
+            found.footage = found.footage or frame.footage
             if frame.codec == "h264" and frame.qp is not None and frame.picture_type in ("I", "P"):
                 found.quantisers.append(float(frame.qp.mean()))
             if before is not None:
@@ -169,13 +171,14 @@ def learn(found: Survey, request: Request, folder: Path, used: Machine, report: 
 
 
 def _camera(found: Survey, request: Request, report: Report) -> DegradationFacts:
-    footage = found.codec not in NOT_PREDICTED
-    evidence = [Evidence(image, x.expand(1 if len(x) == 1 else 3, -1, -1)) for image, x in found.images]
+    footage = found.footage
+    evidence = [
+        Evidence(image, x.expand(1 if len(x) == 1 else 3, -1, -1), footage=footage) for image, x in found.images
+    ]
     estimate = estimate_degradation(
         evidence,
         seed=request.seed,
         on_estimate=lambda what, done, total: report(f"degradation: {what}", done, total, ""),
-        footage=footage,
     )
     facts = DegradationFacts.estimated(estimate)
     if footage and facts.fallback and found.quantisers and (mean := fmean(found.quantisers)) <= _FINE:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from zssr_gan.errors import ImageError, OutputError, VideoError
 from zssr_gan.files import atomic_write, sha256_bytes, sha256_file, why_unreadable
+from zssr_gan.imaging.coding import coding_text
 from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.picture import Metadata, Samples, to_samples
 from zssr_gan.imaging.png import encode_png
@@ -284,9 +285,12 @@ def _stem(frame: Frame) -> str:
 
 def _texts(frame: Frame, info: VideoInfo) -> dict[str, str]:
     time = "not known" if frame.pts is None else f"PTS {frame.pts} x {frame.time_base or 'unknown'} s"
+    lossless = frame.footage is False
+    coding = coding_text(frame.codec, frame.pixel_format, frame.assumed_range, lossless=lossless) if frame.codec else {}
     return {
         "zssr-gan:frame": f"{frame.name}, stream {frame.stream}, {time}",
         "zssr-gan:original": f"SHA-256 {info.sha256}",
+        **coding,
     }
 
 

@@ -16,8 +16,14 @@ Plane = NDArray[Any]
 
 Field = Literal["top", "bottom"]
 
-NOT_PREDICTED = {"", "mjpeg", "ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "png", "v210", "magicyuv"}
-"""Codecs that store each frame by itself, or without loss; those of all others are footage of a compressed video."""
+_LOSSLESS = {
+    "cllc", "ffv1", "ffvhuff", "fraps", "huffyuv", "lagarith", "magicyuv", "png", "qtrle", "r210", "rawvideo",
+    "sheervideo", "utvideo", "v210", "v308", "v408", "v410", "vble", "zmbv",
+}  # fmt: skip
+"""Codecs that give back what was encoded. Others that can (H.265, VP9) do not say when they do."""
+
+NOT_PREDICTED = {"", "mjpeg", *_LOSSLESS}
+"""Codecs that store each frame by itself, or without loss."""
 
 _HD_ROWS = 720  # from here on, what states no matrix is read as BT.709, and below as BT.601, as players do
 
@@ -63,6 +69,14 @@ class Frame:
     def name(self) -> str:
         """For records and messages: "frame 3", or "frame 3, top field"."""
         return f"frame {self.index}" + ("" if self.field is None else f", {self.field} field")
+
+    @property
+    def footage(self) -> bool | None:
+        """Whether its codec changed it; None: it is of no video. H.264 with quantisers of 0 throughout does not."""
+        if not self.codec:
+            return None
+        lossless = self.codec in _LOSSLESS or (self.codec == "h264" and self.qp is not None and not (self.qp > 0).any())
+        return not lossless
 
     @property
     def is_rgb(self) -> bool:

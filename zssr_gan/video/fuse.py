@@ -59,6 +59,12 @@ class BurstFrame:
     box: Region | None = None
     """Where it lies in that frame: left and top edge, width and height; None: it is all of it."""
 
+    @property
+    def footage(self) -> bool | None:
+        """Whether a video's codec changed it, by its frame or by its file; None: neither says so."""
+        of_frame = None if self.frame is None else self.frame.footage
+        return self.picture.footage if of_frame is None else of_frame
+
     @classmethod
     def of(cls, crop: Crop) -> "BurstFrame":
         """A track's region in one frame."""
@@ -268,18 +274,18 @@ def _camera(
     if isinstance(camera, Path):
         return DegradationFacts.estimated(read_estimate(camera))
     evidence = [
-        Evidence(CaseImage(name=still.name, sha256=still.sha256), pixels, still.jpeg)
+        Evidence(CaseImage(name=still.name, sha256=still.sha256), pixels, still.jpeg, still.footage)
         for still, pixels in zip(stills, frames, strict=True)
     ]
-    footage = any(still.frame is not None and still.frame.codec not in NOT_PREDICTED for still in stills)
-    jpeg, looks_so = (None, True) if footage else seen_compression(evidence)
+    predicted = any(still.footage and still.frame and still.frame.codec not in NOT_PREDICTED for still in stills)
+    jpeg, looks_so = (None, True) if predicted else seen_compression(evidence)
     if not looks_so:  # a video's errors are not those of stills
         found = burst_camera(frames, reference, jpeg, affine=affine, start=start, mask=mask)
         if found is not None:
             images = tuple(sorted((one.image for one in evidence), key=lambda image: (image.sha256, image.name)))
             facts = DegradationFacts(source="estimate", images=images, why=found.why)
             return facts.model_copy(update={"values": found.degradation, "sha256": found.degradation.sha256})
-    facts = DegradationFacts.estimated(estimate_degradation(evidence, footage=footage))
+    facts = DegradationFacts.estimated(estimate_degradation(evidence))
     if facts.fallback and not looks_so:
         why = f"bicubic is assumed: {FEWEST} or more frames that differ by sub-pixel shifts tell a camera, these do not"
         facts = facts.model_copy(update={"why": why})

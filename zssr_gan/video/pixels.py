@@ -69,7 +69,8 @@ def picture_of_frame(frame: Frame, box: Region | None = None) -> Picture:
         x, y, width, height = box
         pixels = pixels[:, y : y + height, x : x + width]
     pixels = pixels.clamp(0, 1).float().contiguous()
-    return Picture(pixels=pixels, alpha=None, bits=16 if frame.bits > 8 else 8, metadata=Metadata())
+    bits = 16 if frame.bits > 8 else 8
+    return Picture(pixels=pixels, alpha=None, bits=bits, metadata=Metadata(), footage=frame.footage)
 
 
 def chroma_place(frame: Frame) -> tuple[float, float]:

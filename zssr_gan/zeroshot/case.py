@@ -35,6 +35,8 @@ class LRImage:
     """The same, cut between the blocks of its file's compression, for the degradation."""
     jpeg: Jpeg | None = None
     """How its file was compressed, where the pixels are the file's own."""
+    footage: bool | None = None
+    """Whether it is a frame of a video whose codec changed it; None: not known."""
     camera: str = ""
     """Images of one camera have one degradation."""
 
@@ -48,7 +50,9 @@ class LearntCase:
     shared: SharedModel | None = None
 
 
-def read_lr(image: CaseImage, pixels: Tensor, file: bytes | None, *, camera: str = "") -> LRImage:
+def read_lr(
+    image: CaseImage, pixels: Tensor, file: bytes | None, *, camera: str = "", footage: bool | None = None
+) -> LRImage:
     """An LR image as a case learns from it.
 
     Args:
@@ -56,10 +60,11 @@ def read_lr(image: CaseImage, pixels: Tensor, file: bytes | None, *, camera: str
         pixels: `C H W`, [0, 1], of any size.
         file: the file's bytes, where these are its pixels.
         camera: which one took it.
+        footage: whether it is a frame of a video whose codec changed it; None: not known.
     """
     jpeg = None if file is None else jpeg_of(file)
     middle, blocks = copied_middle_of(pixels, LARGEST_SIDE), copied_middle_of(pixels, LARGEST_SIDE, JPEG_BLOCK)
-    return LRImage(image, middle, blocks, jpeg, camera)
+    return LRImage(image, middle, blocks, jpeg, footage, camera)
 
 
 def learn_case(
@@ -97,7 +102,8 @@ def learn_case(
                 if on_progress is not None:
                     on_progress(Progress(stage + what, done, total, math.nan, math.nan))
 
-            evidence = [Evidence(one.image, one.blocks, one.jpeg) for one in images if one.camera == camera]
+            its = [one for one in images if one.camera == camera]
+            evidence = [Evidence(one.image, one.blocks, one.jpeg, one.footage) for one in its]
             estimates[camera] = estimate_degradation(evidence, EstimationSettings(), seed=seed, on_estimate=report)
         by_camera = {camera: estimate.degradation.downscale for camera, estimate in estimates.items()}
         degradations = [by_camera[one.camera] for one in images]
