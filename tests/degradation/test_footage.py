@@ -200,6 +200,7 @@ class TestEstimate:
         assert alone is not None
         assert found.own_jpeg == {one.image.sha256: alone for one in images[:2]}
         assert "2 of 6 images are of another kind" in found.why
+        assert found.why.count("too few") == 1
 
     def test_a_lossless_videos_frames_are_as_other_images(self) -> None:
         blurred = pieces(Degradation(blur=GaussianBlur(sigma_major=1.0, sigma_minor=0.8)))

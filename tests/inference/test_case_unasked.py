@@ -16,6 +16,8 @@ from skimage import data
 from tests.inference import files
 from zssr_gan.cli.main import main
 from zssr_gan.degradation.estimate import Estimate
+from zssr_gan.degradation.found_compression import SetCompression
+from zssr_gan.degradation.model import Degradation, Jpeg
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import sha256_file
 from zssr_gan.imaging.coding import coding_text
@@ -124,11 +126,27 @@ class TestDegradation:
         assert enhance() == 0
         said = capsys.readouterr().err
         assert "bicubic is assumed: 3 parts of images" in said
-        assert "but for the compression or noise that an image itself shows" in said
+        assert "noise that a picture shows by itself is still used" in said
         made = records()
         assert {one.label for one in made.values()} == {"internal"}
         assert all("bicubic is assumed: " in one.request.degradation.why for one in made.values())
         assert not list(Path("out").glob("degradation-*"))
+
+    @pytest.mark.parametrize("together", [True, False])
+    def test_a_few_images_with_a_compression_of_their_own_have_it_beside_bicubic(
+        self, together: bool, make_estimate: Callable[..., Estimate], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        save(crops(3, None))
+        first, *others = (sha256_file(path) for path in sorted(Path("in").iterdir()))
+        jpeg, learn = Jpeg.of_quality(60), case.learn_case
+        seen = SetCompression(quality=60, saved_again=None, evidence=90.0, seen=1, phases={first: (3, 5)})
+        own = {"own_jpeg": {first: jpeg}, "compressions": (seen,)}
+        found = make_estimate(first, *others, degradation=Degradation(), fallback=True, **own)
+        monkeypatch.setattr(
+            case, "learn_case", lambda *a, **k: learn(*a, **k) if "settings" in k else LearntCase({"": found})
+        )
+        assert enhance(*(["--init", "shared"] if together else [])) == 0
+        assert [one.request.degradation.values.jpeg for one in records().values()] == [jpeg, None, None]
 
     def test_scratch_keeps_every_result_internal_with_what_each_image_shows(
         self, monkeypatch: pytest.MonkeyPatch

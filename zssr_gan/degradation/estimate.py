@@ -161,7 +161,8 @@ class Estimate(FileModel):
         noise = f"noise {d.noise.sigma * LEVELS:.1f}/255" if d.noise else "no noise"
         name = "a video's compression, taken as JPEG" if self.jpeg_from == "colours" else "JPEG"
         compression = f"{name} {d.jpeg.summary}" if d.jpeg else "no compression found"
-        own = f" ({len(self.own_jpeg)} images have a compression of their own)" if self.own_jpeg else ""
+        count = len(self.own_jpeg)
+        own = f" ({count} image{'s have' if count > 1 else ' has'} another compression)" if count else ""
         return f"{blur}{self._own_blurs}, {noise}, {compression}{own}"
 
     @property

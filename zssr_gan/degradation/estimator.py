@@ -93,7 +93,7 @@ def estimate_degradation(
     of_frames = _estimate_of_kind(frames, settings, seed, on_estimate, seen)
     if of_frames.blur_estimated is None:  # they are too few, and each is taken as it is alone
         alone = {one.image.sha256: jpeg_of_frame(one.pixels, one.footage) for one in frames}
-        of_frames = of_frames.model_copy(update={"own_jpeg": alone})
+        of_frames = of_frames.model_copy(update={"own_jpeg": alone, "why": f"{seen}, and each is taken as it is alone"})
     of_others = _estimate_of_kind(others, settings, seed, on_estimate, None)
     fewer, most = sorted((of_others, of_frames), key=lambda one: len(one.images))
     return most.with_others(fewer)

@@ -205,7 +205,9 @@ def _with_degradation(
         (found,) = learn_case(images, seed=request.seed, on_progress=on_progress).estimates.values()
         how = f"from {len(images)} images in {time.perf_counter() - began:.0f} s"
         if not asked and not _is_shared(found, request):
-            line = f"degradation: {found.why}, but for the compression or noise that an image itself shows ({how})"
+            line = f"degradation: {found.why} ({how})"
+            if not request.learns:
+                line += "; compression or noise that a picture shows by itself is still used for that picture"
             return replace(request, estimates=None, degradation=DegradationFacts(why=found.why)), line
         if path is None:
             return replace(request, estimates=None, estimate=found, degradation=DegradationFacts.estimated(found)), ""
@@ -222,9 +224,10 @@ def _with_degradation(
 
 def _is_shared(found: Estimate, request: Request) -> bool:
     """Whether an estimate says more of each image than the image itself shows."""
-    if request.learns:
-        return found.degradation != Degradation()
-    return not found.fallback or found.jpeg_from == "pixels"
+    if request.learns:  # with one network for all, none is looked at by itself
+        return found.degradation != Degradation() or bool(found.others)
+    from_pixels = any(one.quality is not None and one.evidence is not None for one in found.compressions)
+    return not found.fallback or from_pixels or bool(found.own_blur)
 
 
 def with_network(
