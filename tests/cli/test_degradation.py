@@ -195,6 +195,10 @@ def test_a_camera_is_set_by_hand(tmp_path: Path) -> None:
     with Image.open(picture_path(path)) as picture:
         assert picture.size[0] > 500
     assert call("set", "-o", path).exit_code == 2
-    assert call("set", "--overwrite", "-o", path).exit_code == 0
+    nothing = call("set", "--overwrite", "-o", path)
+    assert nothing.exit_code == 2
+    assert nothing.stderr.count("\n") == 1
+    assert "give --blur, --noise or --jpeg" in nothing.stderr
+    assert call("set", "--overwrite", "--blur", 0, "-o", path).exit_code == 0
     assert read_estimate(path).degradation == Degradation()
     assert call("set", "--noise", 128, "-o", tmp_path / "b.json").exit_code == 2

@@ -8,7 +8,7 @@ import typer
 
 from zssr_gan.cli.exit_codes import running
 from zssr_gan.cli.options import AsJson, Images, Overwrite, Recursive, Seed
-from zssr_gan.errors import ImageError, OutputError
+from zssr_gan.errors import ImageError, OutputError, SettingsError
 from zssr_gan.signals import uninterrupted
 
 if TYPE_CHECKING:
@@ -100,18 +100,20 @@ def estimate(
 def set_by_hand(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The .json file to write.")],
     blur: Annotated[
-        float,
+        float | None,
         typer.Option(min=0, max=8, help="Standard deviation of a round Gaussian in pixels of the images; 0: none."),
-    ] = 0,
+    ] = None,
     noise: Annotated[
-        float, typer.Option(min=0, max=127, help="Standard deviation in levels of 255 at medium brightness; 0: none.")
-    ] = 0,
+        float | None,
+        typer.Option(min=0, max=127, help="Standard deviation in levels of 255 at medium brightness; 0: none."),
+    ] = None,
     jpeg: Annotated[
         int | None, typer.Option(min=1, max=100, metavar="QUALITY", help="JPEG quality, as libjpeg counts it.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write what a person knows of the camera as a file for `--degradation`; nothing is estimated.
+    """Write what a person knows of the camera as a file for `--degradation`; nothing is estimated. Give one value or
+    more; what is not given is none.
 
     ```
     zssr-gan degradation set --blur 0.8 --noise 3 --jpeg 70 -o camera.json
@@ -131,6 +133,8 @@ def set_by_hand(
 
         if output.suffix.lower() != ".json":
             raise OutputError(f"-o {output}: an estimate is a .json file, with a .png beside it")
+        if blur is None and noise is None and jpeg is None:
+            raise SettingsError("no value is set: give --blur, --noise or --jpeg (--blur 0 for bicubic alone)")
         targets = [output, picture_path(output)]
         check_new_files(targets, [], overwrite=overwrite)
         camera = Degradation(
