@@ -172,7 +172,10 @@ def test_pictures_are_learnt_together_as_the_run_does(
 def test_seconds_are_those_of_this_machine(case: Case, tmp_path: Path) -> None:
     queue, body = Queue(tmp_path / "q.sqlite"), Body(kind="enhance", originals=IMAGE)
     sizes = {"1": (32, 32, 1), "2": (64, 64, 1)}
-    assert plan_json(case, queue, body, sizes)["seconds"] is None
+    found = plan_json(case, queue, body, sizes)
+    assert (found["seconds"], found["untimed"]) == (None, "time not measured yet on this machine")
+    video = plan_json(case, queue, Body(kind="video", originals=VIDEO), {"3": (32, 32, 0)})
+    assert (video["seconds"], video["untimed"]) == (None, "time not known until the files are read")
     job = queue_job(case, queue, body, "ann", sizes)
     assert job.id == 4  # above the results that the case has
     assert [entry["act"] for entry in log.read_log(case.folder)][-1] == "job queued"
@@ -181,11 +184,37 @@ def test_seconds_are_those_of_this_machine(case: Case, tmp_path: Path) -> None:
     took = queue.job(job.id).seconds
     assert took is not None
     found = plan_json(case, queue, Body(kind="enhance", originals=IMAGES), sizes)
-    assert (found["label"], found["tag"]) == ("case", "case or internal")
+    assert (found["label"], found["tag"], found["untimed"]) == ("case", "case or internal", None)
     assert found["seconds"] == pytest.approx(5 * took, rel=1e-6)  # by the pixels, beyond the largest
     assert found["command"].startswith("zssr-gan enhance originals/a.png originals/b-c.jpg -o results/5_enhance/ ")
     for options in ({"method": "quality"}, {"scale": 4}):
         assert plan_json(case, queue, Body(kind="enhance", originals=IMAGE, options=options), sizes)["seconds"] is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "originals", "options", "title"),
+    [
+        ("degradation", IMAGE, {}, "Estimate the camera from a.png"),
+        (
+            "camera",
+            [],
+            {"blur": 0.8, "jpeg": 70},
+            "Set the camera by hand: blur 0.8 px, noise 0 of 255, JPEG quality 70",
+        ),
+        ("enhance", IMAGES, {"scale": 3, "method": "quality"}, "Enhance a.png and 1 more picture \u00d73 (Thorough)"),
+        ("enhance", IMAGE, {"region": [0, 0, 9, 9]}, "Enhance a region of a.png \u00d72 (Fast)"),
+        ("track", VIDEO, {"frame": 0, "region": [0, 0, 12, 12]}, "Follow a region through clip.mkv"),
+        ("fuse", VIDEO, {"track": "4_clip"}, "Fuse 3 frames of Track 4 of clip.mkv \u00d72 (Fuse)"),
+        ("fuse", VIDEO, {"track": "4_clip", "frames": 2}, "Fuse 2 frames of Track 4 of clip.mkv \u00d72 (Fuse)"),
+        ("fuse", IMAGES, {"method": "fuse-own"}, "Fuse a.png and 1 more picture as one burst \u00d72 (Fuse and learn)"),
+        ("video", VIDEO, {"track": "4_clip"}, "Enhance Track 4 of clip.mkv, frame by frame, \u00d72 (Fast)"),
+        ("compare", IMAGE, {"methods": ["bicubic", "fast"]}, "Compare bicubic, Fast on a.png"),
+    ],
+)
+def test_a_title_says_what_is_made_of_what_and_how(
+    case: Case, kind: str, originals: list[str], options: dict[str, Any], title: str
+) -> None:
+    assert plan(case, body_of(kind, originals, options), {}).title == title
 
 
 def test_methods_are_those_that_plans_take(case: Case) -> None:

@@ -22,9 +22,12 @@ from zssr_gan.web.child import Child, Main
 _RUNS = (
     ("enhance", "fast", 2, 1, 32), ("enhance", "fast", 2, 1, 128), ("fuse", "none", 2, 5, 32),
     ("enhance", "fast", 2, FEWEST_SMALL, 32), ("enhance", "quality", 2, 1, 32), ("enhance", "fast", 4, 1, 32),
-    ("enhance", "fast", 3, 1, 32), ("fuse", "own", 2, 5, 32), ("video", "fast", 2, 8, 48),
+    ("enhance", "fast", 3, 1, 32), ("fuse", "own", 2, 5, 32), ("video", "fast", 2, 8, 48), ("fuse", "none", 2, 10, 48),
+    ("video", "fast", 2, 24, 48),
 )  # fmt: skip
 """Kinds, methods, scales, numbers of pictures and their sides in pixels, in the order in which they are measured."""
+
+_OF_FRAMES = ("fuse", "video")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +111,14 @@ def _write_scene(folder: Path, pictures: int, side: int, *, as_video: bool) -> l
 def expected(points: Sequence[Point], kind: str, method: str, pictures: int, pixels: int) -> float | None:
     """Seconds that a command takes, by points whose number of networks is most alike; None of a method without any.
 
-    A network learns on each picture, or one on all of a video or of many small pictures: these count as one picture.
-    Between two sizes of pictures it is interpolated; beyond the largest one it grows with the pixels.
+    A network learns on each picture, or one on all of many small pictures: these count as one picture. Between two
+    sizes of pictures it is interpolated; beyond the largest one it grows with the pixels. Of fusing and of a video, a
+    part of the time comes once, and the rest with every frame.
     """
+    if kind in _OF_FRAMES:
+        return _expected_of_frames(
+            [one for one in points if (one.kind, one.method) == (kind, method)], pictures, pixels
+        )
     together = _learns_together(kind, pictures, pixels)
     of_method = [
         replace(one, pictures=1) if together else one
@@ -132,11 +140,42 @@ def expected(points: Sequence[Point], kind: str, method: str, pictures: int, pix
     return each * pictures * max(1.0, pixels / pictures / sizes[-1])
 
 
+def _expected_of_frames(points: Sequence[Point], frames: int, pixels: int) -> float | None:
+    """Seconds of a command on frames of so many pixels in all, by the point whose frames are most alike in size.
+
+    Time goes with the pixels of a frame, and with the number of frames along a line: a part of it comes once. The line
+    is the one between the fewest and the most frames that were measured; where these are too alike, time goes with the
+    number of frames.
+    """
+    known = [one for one in points if one.pictures and one.pixels]
+    if not (known and frames and pixels):
+        return None
+    side = math.log(pixels / frames)
+    known.sort(key=lambda one: abs(math.log(one.pixels / one.pictures) - side))  # the newest comes first of equals
+    least, most = (choose(known, key=lambda one: one.pictures) for choose in (min, max))
+
+    def line(count: int) -> float:
+        each = max(0.0, _a_pixel(most) - _a_pixel(least)) / max(1, most.pictures - least.pictures)
+        if most.pictures < 2 * least.pictures:
+            return float(max(count, least.pictures))
+        return _a_pixel(least) + each * max(0, count - least.pictures)
+
+    size = known[0].pixels / known[0].pictures
+    alike = [one for one in known if 2 / 3 < one.pixels / one.pictures / size < 3 / 2]
+    nearest = min(alike, key=lambda one: abs(math.log(one.pictures / frames)))
+    return _a_pixel(nearest) * pixels / frames * line(frames) / line(nearest.pictures)
+
+
+def _a_pixel(point: Point) -> float:
+    """Seconds for a pixel of one frame."""
+    return point.seconds * point.pictures / point.pixels
+
+
 def _learns_together(kind: str, pictures: int, pixels: int) -> bool:
     """Whether one network learns on all pictures of a job, as far as their mean size tells."""
     side = math.isqrt(pixels // max(1, pictures))
     small = pictures if is_small(side, side) else 0
-    return kind == "video" or (kind == "enhance" and learns_on_all(small, pictures))
+    return kind == "enhance" and learns_on_all(small, pictures)
 
 
 def _file(server: Path) -> Path:

@@ -75,15 +75,17 @@ def log_queued(case: Case, job: Job) -> None:
 def plan_json(case: Case, queue: Queue, body: Body, sizes: Mapping[str, Size]) -> dict[str, Any]:
     """A plan for the page: command, label, sentence, expected seconds, notices. Raises what `plan` does."""
     made = plan(case, body, sizes)
+    pictures, pixels = _count_pixels(case, body, sizes)
+    seconds = expected_seconds(queue, case.folder.parent / SERVER_FOLDER, made.kind, made.method, pictures, pixels)
+    counted = "time not measured yet on this machine" if pixels else "time not known until the files are read"
     return {
         "command": shlex.join(["zssr-gan", *made.argv(queue.next_number(case.highest_job()))]),
         "label": made.label,
         "tag": f"{made.label} or internal" if made.perhaps_internal else made.label,
         "means": None if made.label is None else LABELS[made.label],
         "sentence": made.sentence,
-        "seconds": expected_seconds(
-            queue, case.folder.parent / SERVER_FOLDER, made.kind, made.method, *_count_pixels(case, body, sizes)
-        ),
+        "seconds": seconds,
+        "untimed": counted if seconds is None else None,
         "notices": list(made.notices),
     }
 

@@ -15,7 +15,7 @@ from zssr_gan.web.case_folder import Case
 from zssr_gan.web.commands import plan_json, queue_job
 from zssr_gan.web.methods import METHODS
 from zssr_gan.web.pictures import CHANGED
-from zssr_gan.web.pictures_api import facts_of, listed
+from zssr_gan.web.pictures_api import facts_of, list_frames, listed
 from zssr_gan.web.plans import Body, CommandError, Size
 from zssr_gan.web.queue import Job, QueueError
 from zssr_gan.web.refusals import Refusal
@@ -119,7 +119,7 @@ async def preview(site: Site, request: Request, person: Person) -> Response:
 
 
 def _sizes(site: Site, case: Case, asked: Body) -> dict[str, Size]:
-    """Width, height and frames of the originals of which they are known.
+    """Width, height and frames of the originals of which they are known; frames are counted for the next time.
 
     Raises CommandError: one that is asked for was changed, or has not the frame that is asked for.
     """
@@ -128,12 +128,16 @@ def _sizes(site: Site, case: Case, asked: Body) -> dict[str, Size]:
         known, is_asked = facts_of(site, case, original), original.id in asked.originals
         if is_asked and known["problem"] == CHANGED:
             raise CommandError(f"{original.name}: {CHANGED}")
-        if is_asked and asked.kind == "track" and (frames := listed(site, case, original)) is not None:
-            frame, count = asked.options.get("frame"), frames["count"]
-            if isinstance(frame, int) and frame >= count:
-                raise CommandError(f"{original.name}: has no frame {frame}; it has {count}, from 0 on")
+        frames = known["frames"] or (1 if original.kind == "image" else 0)
+        if is_asked and original.kind == "video" and known["width"] is not None:
+            if (all_frames := listed(site, case, original)) is not None:
+                frames, frame = all_frames["count"], asked.options.get("frame")
+                if asked.kind == "track" and isinstance(frame, int) and frame >= frames:
+                    raise CommandError(f"{original.name}: has no frame {frame}; it has {frames}, from 0 on")
+            elif not frames:
+                list_frames(site, case, original)
         if known["width"] is not None:
-            found[original.id] = known["width"], known["height"], known["frames"] or 1
+            found[original.id] = known["width"], known["height"], frames
     return found
 
 

@@ -119,10 +119,7 @@ async def frames(site: Site, request: Request, person: Person) -> Response:
     """GET .../originals/O/frames: those that are known by now, and whether these are all."""
     case, original = await _video(site, request, person)
     if (found := await asyncio.to_thread(listed, site, case, original)) is None:
-        making = site.pictures.make(
-            _key(case, original), "list_frames", {"path": str(case.path_of(original))}, long=True
-        )
-        await wait_for(making, _PATIENCE_S)
+        await wait_for(list_frames(site, case, original), _PATIENCE_S)
         found = await asyncio.to_thread(listed, site, case, original)
     if found is None:
         part = site.pictures.place(_key(case, original), "frames.part")
@@ -130,6 +127,11 @@ async def frames(site: Site, request: Request, person: Person) -> Response:
         known = [json.loads(line) for line in lines if line.startswith(b"{")]  # a power cut leaves zeros
         found = {"count": len(known), "complete": False, "frames": known}
     return JSONResponse(found)
+
+
+def list_frames(site: Site, case: Case, original: Original) -> Future[None]:
+    """Begin to list all frames of a video."""
+    return site.pictures.make(_key(case, original), "list_frames", {"path": str(case.path_of(original))}, long=True)
 
 
 def listed(site: Site, case: Case, original: Original) -> Any:

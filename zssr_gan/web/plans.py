@@ -19,10 +19,10 @@ from zssr_gan.settings.zeroshot import is_small, learns_on_all
 from zssr_gan.web import forms, results, tracks
 from zssr_gan.web.body import Form
 from zssr_gan.web.case_folder import Case, Original
-from zssr_gan.web.methods import PRESETS, Fusion
+from zssr_gan.web.methods import METHODS, PRESETS, Fusion
 
 Size = tuple[int, int, int]
-"""Width and height in pixels, and frames: 1 of an image."""
+"""Width and height in pixels, and frames: 1 of an image, 0 where they are not counted yet."""
 
 FOLLOWED_SIDE = 12
 """Pixels: the smallest side of a region that `zssr_gan.video.tracking` follows."""
@@ -36,6 +36,8 @@ class CommandError(ZssrGanError):
     """What was asked for is not possible with these files."""
 
 
+_TIMES = "\u00d7"
+_TITLES: Mapping[str, str] = {method.id: method.title for method in METHODS}
 _MEANS: Mapping[Fusion, str] = {"fuse": "none", "fuse-own": "own"}
 
 
@@ -119,7 +121,7 @@ def _degradation(_case: Case, chosen: list[Original], options: Mapping[str, Any]
     paths = [file.path for file in _only(chosen, "image", "an estimate of the camera")]
     return Plan(
         "degradation",
-        f"Estimate the camera of {_named(chosen)}",
+        f"Estimate the camera from {_named(chosen)}",
         lambda n: ["degradation", "estimate", *paths, "-o", f"results/{n}_degradation/estimate.json"],
         None,
         f"Estimates blur, noise and compression from {_count(len(paths), 'picture')}, which must be of one camera.",
@@ -131,9 +133,10 @@ def _camera(_case: Case, _chosen: list[Original], options: Mapping[str, Any], _s
     asked = _options("camera", forms.Camera, options)
     jpeg = [] if asked.jpeg is None else ["--jpeg", str(asked.jpeg)]
     values = ["--blur", f"{asked.blur:g}", "--noise", f"{asked.noise:g}", *jpeg]
+    compression = "" if asked.jpeg is None else f", JPEG quality {asked.jpeg}"
     return Plan(
         "camera",
-        "Set the camera by hand",
+        f"Set the camera by hand: blur {asked.blur:g} px, noise {asked.noise:g} of 255{compression}",
         lambda n: ["degradation", "set", *values, "-o", f"results/{n}_camera/camera.json"],
         None,
         "Writes blur, noise and compression as they are set; nothing is estimated.",
@@ -166,7 +169,7 @@ def _enhance(case: Case, chosen: list[Original], options: Mapping[str, Any], siz
         sentence += " enlarges it"
     return Plan(
         "enhance",
-        f"Enhance {_named(chosen)} x{asked.scale}",
+        f"Enhance {'a region of ' * (asked.region is not None)}{_named(chosen)} {_shown(asked)}",
         lambda n: ["enhance", *paths, "-o", f"results/{n}_enhance/", *more],
         "case" if together or estimated else "internal",
         f"{sentence} {asked.scale} times a side."
@@ -210,7 +213,8 @@ def _fuse(case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes
     if asked.track is not None:
         (video,) = _only(chosen, "video", "fusing a track", one=True)
         track = _track_of(case, video, asked.track)
-        paths, stem, used, shown = [video.path], asked.track, track["tracked"], track["name"]
+        used = min(track["tracked"], asked.frames or track["tracked"])
+        paths, stem, shown = [video.path], asked.track, f"{_count(used, 'frame')} of {track['name']}"
         more += ["--track", f"tracks/{asked.track}.json"]
         if asked.frames is not None:
             more += ["--frames", str(asked.frames)]
@@ -225,7 +229,7 @@ def _fuse(case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes
         raise CommandError("fusing takes at least two frames of one scene")
     return Plan(
         "fuse",
-        f"Fuse {shown}",
+        f"Fuse {shown} {_shown(asked)}",
         lambda n: ["fuse", *paths, "-o", f"results/{n}_fuse/{stem}_fused.png", *more],
         "fused" if asked.method == "fuse" else "internal",
         f"Fuses frames of one scene into one picture, {asked.scale} times as large a side; "
@@ -244,14 +248,14 @@ def _track_of(case: Case, video: Original, name: str) -> results.Facts:
 def _video(case: Case, chosen: list[Original], options: Mapping[str, Any], _sizes: Mapping[str, Size]) -> Plan:
     asked = _options("video", forms.Video, options)
     (video,) = _only(chosen, "video", "enhancing a video", one=True)
-    more = ["--preset", asked.method, "-s", str(asked.scale), "--lossy"]
+    more, name = ["--preset", asked.method, "-s", str(asked.scale), "--lossy"], video.name
     if asked.track is not None:
-        _track_of(case, video, asked.track)
+        name = _track_of(case, video, asked.track)["name"]
         more += ["--track", f"tracks/{asked.track}.json"]
     stem = PurePosixPath(video.path).stem
     return Plan(
         "video",
-        f"Enhance {video.name}, frame by frame",
+        f"Enhance {name}, frame by frame, {_shown(asked)}",
         lambda n: ["enhance", video.path, "-o", f"results/{n}_video/{stem}_x{asked.scale}.nut", *more],
         "internal",
         f"A network learns on frames of this video alone, and enlarges each frame {asked.scale} times a side. "
@@ -268,7 +272,7 @@ def _compare(_case: Case, chosen: list[Original], options: Mapping[str, Any], _s
     stem = PurePosixPath(image.path).stem
     return Plan(
         "compare",
-        f"Compare methods on {image.name}",
+        f"Compare {', '.join(_TITLES.get(name, name) for name in asked.methods)} on {image.name}",
         lambda n: [
             *("compare", image.path, "--models", ",".join(asked.methods), "--evidence"),
             *("-o", f"results/{n}_compare/{stem}.png"),
@@ -318,7 +322,12 @@ def _check_region(region: tuple[int, int, int, int], size: Size | None) -> None:
 
 
 def _named(chosen: list[Original]) -> str:
-    return chosen[0].name if len(chosen) == 1 else _count(len(chosen), "picture")
+    more = f" and {_count(len(chosen) - 1, 'more picture')}" if len(chosen) > 1 else ""
+    return f"{chosen[0].name}{more}"
+
+
+def _shown(asked: forms.Enhance | forms.Fuse | forms.Video) -> str:
+    return f"{_TIMES}{asked.scale} ({_TITLES[asked.method]})"
 
 
 def _count(number: int, what: str) -> str:

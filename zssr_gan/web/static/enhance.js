@@ -5,6 +5,7 @@ import { step } from "./case.js";
 import { count, duration } from "./format.js";
 import { chosen, isVideo, jobsOf, keep, pictures, state } from "./state.js";
 
+const ASK_AGAIN = 10_000; // milliseconds
 const CAMERAS = [["auto", "found by the run itself"], ["bicubic", "no blur, no noise (bicubic)"]];
 
 /** Whether an estimate was chosen that is not there, since its job failed or was stopped. */
@@ -57,6 +58,22 @@ export function show(root) {
       current.add(way?.id ?? null);
       draw();
     }
+    timeAgain(turn);
+  }
+
+  /** Ask again for times that are being measured, until all are there or something else is planned. */
+  async function timeAgain(turn) {
+    const from = source(), missing = methods(from).filter((one) => plans.get(one.id)?.untimed);
+    if (!missing.length) return;
+    await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN));
+    for (const way of missing) {
+      if (turn !== wanted) return;
+      const found = await post(caseUrl(state.open.id, "plan"), body(from, way)).catch(() => null);
+      if (turn !== wanted || !found) continue;
+      plans.set(way.id, found);
+      draw();
+    }
+    if (turn === wanted) timeAgain(turn);
   }
 
   function draw() {
@@ -85,7 +102,7 @@ export function show(root) {
         button(from.body.kind === "fuse" ? "Start fusing" : "Start enhancing", start, { class: "primary", disabled: Boolean(found?.error || waits) })));
   }
 
-  const time = (found) => (found.seconds === null || found.seconds === undefined ? " · time not measured yet on this machine" : ` · about ${duration(found.seconds)} on this machine`);
+  const time = (found) => ` · ${found.untimed ?? `about ${duration(found.seconds)} on this machine`}`;
 
   function card(one, way) {
     const found = plans.get(one.id);
@@ -105,6 +122,7 @@ export function show(root) {
 
   plan();
   return {
+    leave() { wanted += 1; }, // plans that come are not shown any more
     update(what, facts) {
       const now = [...state.open.estimates, ...state.open.tracks].map((one) => one.id).join();
       if (what === "case" && now !== known) plan(); // what could not be planned may be possible now

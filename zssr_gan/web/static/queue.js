@@ -59,7 +59,7 @@ export function jobCard(job, { where = false, preview = false } = {}) {
     h("div", { class: "job-head" }, where ? link(job.title, at) : h("strong", {}, job.title), h("span", { class: `state ${job.state}` }, WORDS[job.state])),
     where && job.case !== state.open?.id ? h("p", { class: "quiet" }, `in ${job.case}`) : null,
     running || (job.state === "queued" && job.progress) ? h("progress", part === null ? { "aria-label": `Progress of ${job.title}` } : { max: 1, value: part, "aria-label": `Progress of ${job.title}` }) : null,
-    running ? h("p", { class: "quiet job-now" }, [part === null ? null : `${Math.floor(100 * part)} %`, left === undefined || left === null ? (!job.progress ? "starting" : part === null ? null : "longer than expected") : `${duration(left)} left`, stage(job.progress)].filter(Boolean).join(" · ")) : null,
+    running ? h("p", { class: "quiet job-now" }, [part === null ? null : `${Math.floor(100 * part)} %`, left === undefined || left === null ? (!job.progress ? "starting" : part !== null ? "longer than expected" : job.progress.share === null ? "time left not known: not measured yet" : null) : `${duration(left)} left`, stage(job.progress)].filter(Boolean).join(" · ")) : null,
     job.state === "queued" ? h("p", { class: "quiet" }, job.position > 1 ? `${count(job.position - 1, "job")} before it` : "next") : null,
     job.message && job.state !== "done" ? h("p", { class: job.state === "failed" ? "wrong" : "quiet" }, job.message) : null,
     ["done", "failed", "stopped"].includes(job.state) && job.ended ? h("p", { class: "quiet" }, time(job.ended), job.seconds ? ` · took ${duration(job.seconds)}` : "") : null,
