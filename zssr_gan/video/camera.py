@@ -104,44 +104,53 @@ def camera_matrix(degradation: Degradation, scale: int, motion: Motion, size: Si
     Rows sum to 1; those of pixels that lie beyond the scene are empty. The scene repeats its border.
     """
     spread = point_spread(degradation, scale)
+    least = _LEAST * spread.max()
     tall, wide = scene_size(size, scale)
     turned = motion.linear.numpy() + np.eye(2)
-    stretch = np.linalg.norm(turned, 2, axis=(1, 2)).max()
-    reach = math.ceil(len(spread) // 2 / _FINER * stretch)
+    into = (_FINER * np.linalg.inv(turned)).astype(np.float32)  # samples of the table to a pixel of the scene
+    half = min(len(spread), math.ceil(np.abs(into).sum(2).max() / 2))  # samples, to half a pixel
+    table = np.pad(spread, 2 * half + 1)
+    near = ndimage.maximum_filter(np.abs(table), 2 * half + 1) > least
+    middle = np.float32(len(table) // 2)
+
+    reach = math.ceil(len(spread) // 2 / _FINER * np.linalg.norm(turned, 2, axis=(1, 2)).max())
+    offsets = np.indices((2 * reach, 2 * reach), np.int32).reshape(2, -1) - (reach - 1)
     places = (motion.places(size).numpy().reshape(len(motion), -1, 2) + BORDER + 0.5) * scale - 0.5
     inside = np.asarray(((places >= -0.5) & (places <= np.array([tall, wide]) - 0.5)).all(-1))
-    first = np.floor(places).astype(np.int32) - reach + 1
-    near = np.arange(2 * reach, dtype=np.int32)
-    rows, columns = (first[..., axis, None] + near for axis in (0, 1))  # `F N t`
-    back = np.linalg.inv(turned).astype(np.float32)
-    middle = np.float32(len(spread) // 2)
-    y, x = ((of - places[..., axis, None]).astype(np.float32) * _FINER for axis, of in enumerate((rows, columns)))
-    index, values = [], []
+    places[~inside] = 0
+    first = np.floor(places).astype(np.int32)
+    beyond = (places - first).astype(np.float32)
+    # Taps are counted in the scene with its border repeated, where they lie alike around every pixel.
+    scene = np.pad(np.arange(tall * wide, dtype=np.int32).reshape(tall, wide), reach, mode="edge")
+    steps = np.array([scene.shape[1], 1], np.int32)
+    values, columns, counts = [], [], []
     for f in range(len(motion)):
-        (yy, yx), (xy, xx) = back[f]
-        v = (yy * y[f])[:, :, None] + (yx * x[f])[:, None, :] + middle
-        u = (xy * y[f])[:, :, None] + (xx * x[f])[:, None, :] + middle
-        weights = _looked_up(spread, v, u) * inside[f, :, None, None]
-        total = weights.sum((1, 2), keepdims=True)
-        values.append(weights / np.where(total > 0, total, 1))
-        index.append(rows[f].clip(0, tall - 1)[:, :, None] * wide + columns[f].clip(0, wide - 1)[:, None, :])
-    count, taps = len(motion) * size[0] * size[1], (2 * reach) ** 2
-    data, indices = np.concatenate(values).ravel(), np.concatenate(index).ravel()
-    pointers = np.arange(0, count * taps + 1, taps, dtype=np.int32)
-    return sparse.csr_matrix((data, indices, pointers), shape=(count, tall * wide))
+        at = np.rint(into[f] @ (offsets - np.float32(0.5)) + middle).astype(np.int32).clip(0, len(table) - 1)
+        taps = offsets[:, near[at[0], at[1]]]
+        v, u = (into[f] @ taps.astype(np.float32) + middle)[:, None] - (into[f] @ beyond[f].T)[..., None]
+        weights = _looked_up(table, v, u)
+        kept = (np.abs(weights) > least) & inside[f, :, None]
+        weights *= kept
+        total = weights.sum(1, keepdims=True)
+        weights /= np.where(total > 0, total, 1)
+        values.append(weights[kept])
+        columns.append(scene.ravel()[(((first[f] + reach) @ steps)[:, None] + steps @ taps)[kept]])
+        counts.append(kept.sum(1))
+    pointers = np.concatenate([[0], *counts]).cumsum(dtype=np.int32)
+    shape = (len(pointers) - 1, tall * wide)
+    return sparse.csr_matrix((np.concatenate(values), np.concatenate(columns), pointers), shape)
 
 
 def _looked_up(table: Array, v: Array, u: Array) -> Array:
-    """A table's values at places (v, u), linear between its samples, 0 beyond."""
-    side = len(table)
-    beyond = (v < 0) | (u < 0) | (v > side - 1) | (u > side - 1)
-    v, u = v.clip(0, side - 1.001), u.clip(0, side - 1.001)
+    """A table's values at places (v, u), linear between its samples; beyond it, those of its border."""
+    v, u = (place.clip(0, len(table) - 1.01) for place in (v, u))
     top, left = v.astype(np.int32), u.astype(np.int32)
-    v, u = v - top, u - left
-    at, flat = top * side + left, table.ravel()
-    upper = flat[at] * (1 - u) + flat[at + 1] * u
-    lower = flat[at + side] * (1 - u) + flat[at + side + 1] * u
-    values: Array = np.where(beyond, 0, upper * (1 - v) + lower * v)
+    v, u, side = v - top.astype(np.float32), u - left.astype(np.float32), len(table)
+    at, flat = (top * np.int32(side) + left).astype(np.intp), table.ravel()
+    upper, right, lower, lower_right = (flat[shift:].take(at, mode="wrap") for shift in (0, 1, side, side + 1))
+    upper += (right - upper) * u
+    lower += (lower_right - lower) * u
+    values: Array = upper + (lower - upper) * v
     return values
 
 

@@ -6,6 +6,7 @@ Shapes: H W rows and columns, N = H W pixels, row by row.
 from functools import lru_cache
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage, sparse
 
 from zssr_gan.imaging.resize import Size
@@ -51,17 +52,11 @@ def differences(size: Size) -> tuple[sparse.csr_matrix, sparse.csr_matrix, Array
 
 def unlikeness(image: Array) -> sparse.csr_matrix:
     """`(N, N)`: each pixel of `H W` minus the mean of those with the likest patches around it (Buades et al. 2005)."""
-    height, width = image.shape
-    padded = np.pad(image, _REACH, mode="reflect")
-    places = np.pad(np.arange(image.size, dtype=np.int32).reshape(image.shape), _REACH, mode="reflect")
-    apart, others = [], []
-    for y in range(2 * _REACH + 1):
-        for x in range(2 * _REACH + 1):
-            if (y, x) != (_REACH, _REACH):
-                near = (slice(y, y + height), slice(x, x + width))
-                apart.append(ndimage.gaussian_filter((image - padded[near]) ** 2, _PATCH, mode="nearest").ravel())
-                others.append(places[near].ravel())
-    distance, other = np.stack(apart, 1), np.stack(others, 1)
+    places = np.arange(image.size, dtype=np.int32).reshape(image.shape)
+    around, others = (sliding_window_view(np.pad(x, _REACH, mode="reflect"), x.shape) for x in (image, places))
+    apart = [ndimage.gaussian_filter((image - row) ** 2, (0, _PATCH, _PATCH), mode="nearest") for row in around]
+    itself = (2 * _REACH + 1) * _REACH + _REACH
+    distance, other = (np.delete(np.reshape(x, (-1, image.size)).T, itself, 1) for x in (np.stack(apart), others))
     likest = np.argpartition(distance, _LIKE, axis=1)[:, :_LIKE]
     weight = np.exp(-np.take_along_axis(distance, likest, 1) / (2 * _UNLIKE**2))
     total = weight.sum(1, keepdims=True) + _UNIQUE

@@ -2,8 +2,7 @@
 
 Lucas and Kanade's (1981) image registration in Baker and Matthews' (2004) forwards additive form, on a pyramid of
 Gaussian blurs: shift, then affine map or homography, with gain and bias of the light and Huber's weights, all frames as
-one batch.
-The image is sampled by cubic B-splines (Unser 1999), whose derivative is exact.
+one batch. The image is sampled by cubic B-splines (Unser 1999), whose derivative is exact.
 
 Shapes: F frames, H W rows and columns, P parameters. Places are (y, x), in pixels of a frame, the first centre at 0.
 """
@@ -25,7 +24,8 @@ from zssr_gan.video.spline import Spline
 SMALLEST_SIDE = 12
 
 _SIGMAS = (2.0, 1.0, 0.5)  # of the pyramid's blurs, pixels of a frame that is 32 pixels high
-_ITERATIONS = 5  # at each blur; the last steps are below 0.001 pixels
+_ITERATIONS = 5  # at each blur, at most
+_CONVERGED = 0.01  # of a blur: after a step that moves no frame by more, the next would move it by a tenth of that
 _FARTHEST = 16  # pixels that the first search looks, at most a quarter of the side
 _CLEARLY = 0.8  # ratio of losses below which the shift that correlates best is better than none
 _HUBER = 2.0  # standard deviations beyond which a residual counts linearly
@@ -233,8 +233,7 @@ def _nearest_shifts(frames: Tensor, reference: int, unit: float) -> Motion:
     best = correlations(image, middle).flatten(1).argmax(1)
     width = 2 * reach[1] + 1
     shift = torch.stack([best // width - reach[0], best % width - reach[1]], 1).double()
-    still = Motion.none(len(frames))
-    return Motion(shift, still.linear, still.gain, still.bias)
+    return replace(Motion.none(len(frames)), shift=shift)
 
 
 def correlations(image: Tensor, templates: Tensor) -> Tensor:
@@ -274,6 +273,7 @@ def _descend(
     prior[4:] = 1 / (_AFFINE_PRIOR * max(size)) ** 2
     shift, linear, gain, bias = start.shift.clone(), start.linear.clone(), start.gain.clone(), start.bias.clone()
     tilt = None if start.tilt is None else start.tilt.clone()
+    converged = False
     for iteration in range(iterations + 1):
         motion = Motion(shift, linear, gain, bias, tilt)
         places = (motion.places(size) + 0.5) * scale - 0.5 + target.border
@@ -298,7 +298,7 @@ def _descend(
             j_FNP[shifting, :, 4:] = 0  # the prior alone is left, by which the first step ends at no affine map
         weighted = j_FNP * weight.flatten(1)[..., None]
         normal = weighted.mT @ j_FNP + torch.diag_embed(spread[:, None] ** 2 * prior + 1e-9)
-        if iteration == iterations:
+        if iteration == iterations or converged:
             break
         now = torch.cat([torch.zeros_like(shift), (gain - 1)[:, None], bias[:, None]], 1)
         if affine:
@@ -307,6 +307,7 @@ def _descend(
             now = torch.cat([now, half**2 * tilt], 1)
         right = (weighted * residual.flatten(1)[..., None]).sum(1) - spread[:, None] ** 2 * prior * now
         step = torch.linalg.solve(normal, right)
+        converged = bool((step.abs() < _CONVERGED * sigma).all())
         shift, gain, bias = shift + step[:, :2].clamp(-1, 1), gain + step[:, 2], bias + step[:, 3]
         if affine:
             linear = linear + step[:, 4:8].clamp(-1, 1).unflatten(1, (2, 2)) / half

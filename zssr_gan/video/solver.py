@@ -41,8 +41,8 @@ _STRENGTH = 0.12
 _TYPICAL = 12 / 255  # difference that the strength is counted in
 _SMOOTH = 16 / 255  # difference below which its loss is nearly quadratic
 _LIKENESS = 300.0
-_Quadratic = tuple[sparse.csr_matrix, Array | np.float32, Array]
-"""A matrix M, a strength s, and M x: the term s |M x|^2 / 2."""
+_Quadratic = tuple[sparse.csr_matrix, sparse.csc_matrix, Array | np.float32, Array]
+"""A matrix M, its transpose, a strength s, and M x: the term s |M x|^2 / 2."""
 
 _TOLERANCE = 5.0  # standard deviations at which a weight has fallen to a quarter
 
@@ -139,9 +139,12 @@ def solve(
         if weights is None:
             found = _weights(residual, burst)
         assert found is not None
-        quadratic: list[_Quadratic] = [] if likeness is None else [(likeness, np.float32(_LIKENESS), likeness @ flat)]
+        quadratic: list[_Quadratic] = []
+        if likeness is not None:
+            quadratic.append((likeness, likeness.T, np.float32(_LIKENESS), likeness @ flat))
         if goal is not None:
-            quadratic.append((sparse.identity(flat.size, np.float32, "csr"), goal[1].ravel(), flat - goal[0].ravel()))
+            itself = sparse.identity(flat.size, np.float32, "csr")
+            quadratic.append((itself, itself.T, goal[1].ravel(), flat - goal[0].ravel()))
         flat = flat + _newton(
             burst, burst.losses[channel], residual, np.sqrt(found), flat, start.shape, quadratic, steps[1]
         )
@@ -164,23 +167,23 @@ def _newton(
     stencils, squares, importance = differences(size)
     change = stencils @ scene
     stiffness = _STRENGTH / _TYPICAL * importance / np.sqrt(change**2 + np.float32(_SMOOTH**2))
-    terms = [(stencils, stiffness, change), *quadratic]
+    terms = [(stencils, stencils.T, stiffness, change), *quadratic]
+    rows, back, scaled = burst.rows, burst.rows.T, root * burst.gain  # making `.T` takes as long as a small product
 
     def curved(step: Array) -> Array:
-        seen = root * burst.gain * (burst.rows @ step).reshape(root.shape)
-        out: Array = burst.rows.T @ (burst.gain * root * curvature(seen)).ravel()
-        for matrix, strength, _ in terms:
-            out += matrix.T @ (strength * (matrix @ step))
+        out: Array = back @ (scaled * curvature(scaled * (rows @ step).reshape(root.shape))).ravel()
+        for matrix, transposed, strength, _ in terms:
+            out += transposed @ (strength * (matrix @ step))
         return out
 
-    downhill = burst.rows.T @ (burst.gain * root * slope).ravel()
-    for matrix, strength, value in terms:
-        downhill -= matrix.T @ (strength * value)
+    downhill = back @ (scaled * slope).ravel()
+    for _, transposed, strength, value in terms:
+        downhill -= transposed @ (strength * value)
     # The diagonal of all this preconditions: the mean curvature as Hutchinson (1989) estimates it.
     probe = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), root.shape)
     mean = np.float32((probe * curvature(probe)).mean())
-    diagonal = burst.squares.T @ ((burst.gain * root) ** 2 * mean).ravel() + squares.T @ stiffness
-    diagonal += sum(strength for _, strength, _ in quadratic)
+    diagonal = burst.squares.T @ (scaled**2 * mean).ravel() + squares.T @ stiffness
+    diagonal += sum(strength for _, _, strength, _ in quadratic)
     return _conjugate_gradients(curved, downhill, diagonal, iterations)
 
 

@@ -17,21 +17,25 @@ class Spline:
 
     def __call__(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Values `...` and gradients `... 2` at `... 2`; beyond the image, those at its border."""
-        corners, weights, slopes = [], [], []
+        stored, width = self._values.flatten(), self._values.shape[1]
+        weights, slopes, corners = [], [], []
         for axis, side in enumerate(self.size):
             place = places[..., axis].clamp(0, side - 1)
             first = place.floor()
             t = place - first
+            rest, t2 = 1 - t, t * t
             corners.append(first.long() + 1)
-            weights.append([(1 - t) ** 3 / 6, t**3 / 2 - t**2 + 2 / 3, (-(t**3) + t**2 + t) / 2 + 1 / 6, t**3 / 6])
-            slopes.append([-((1 - t) ** 2) / 2, 1.5 * t**2 - 2 * t, -1.5 * t**2 + t + 0.5, t**2 / 2])
-        width = self._values.shape[1]
-        corner, values = corners[0] * width + corners[1], self._values.flatten()
-        value, down, along = (torch.zeros_like(t) for _ in range(3))
-        for row in range(4):
-            taps = [values[corner + (row * width + column)] for column in range(4)]
-            across = sum(tap * weight for tap, weight in zip(taps, weights[1], strict=True))
-            value += weights[0][row] * across
-            down += slopes[0][row] * across
-            along += weights[0][row] * sum(tap * slope for tap, slope in zip(taps, slopes[1], strict=True))
+            weights.append([rest**2 * rest / 6, (t / 2 - 1) * t2 + 2 / 3, (rest / 2 - 1) * rest**2 + 2 / 3, t2 * t / 6])
+            slopes.append([rest**2 / -2, (1.5 * t - 2) * t, (2 - 1.5 * rest) * rest, t2 / 2])
+        corner = corners[0] * width + corners[1]
+        value, down, along = (torch.zeros_like(weights[0][0]) for _ in range(3))
+        for row, (weight, slope) in enumerate(zip(weights[0], slopes[0], strict=True)):
+            across, change = (torch.zeros_like(value) for _ in range(2))
+            for column, (beside, sloping) in enumerate(zip(weights[1], slopes[1], strict=True)):
+                taps = stored[row * width + column :].take(corner)
+                across.addcmul_(taps, beside)
+                change.addcmul_(taps, sloping)
+            value.addcmul_(across, weight)
+            down.addcmul_(across, slope)
+            along.addcmul_(change, weight)
         return value, torch.stack([down, along], -1)
