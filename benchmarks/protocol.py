@@ -25,7 +25,6 @@ from zssr_gan.imaging.colour import to_levels
 from zssr_gan.imaging.io import decode_picture, read_picture
 from zssr_gan.imaging.picture import Metadata, Picture, quantise
 from zssr_gan.imaging.resize import resize
-from zssr_gan.settings.zeroshot import ZeroShotSettings, load_preset
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +105,6 @@ def parsed(text: str | None, *paths: str, **options: Any) -> argparse.Namespace:
 def options_of(args: argparse.Namespace) -> RunOptions:
     """What the options of `parsed` say of the machine."""
     return RunOptions(args.device, args.precision, args.threads)
-
-
-def case_settings(args: argparse.Namespace) -> ZeroShotSettings:
-    """Settings of a shared model: those of `args.preset`, with its depth and iterations where these are not 0."""
-    settings = load_preset(args.preset).for_case()
-    if args.depth:
-        settings = settings.model_copy(update={"network": settings.network.model_copy(update={"depth": args.depth})})
-    if args.iterations:
-        schedule = settings.schedule.model_copy(update={"iterations": args.iterations})
-        settings = settings.model_copy(update={"schedule": schedule})
-    return settings
 
 
 def show_row(*cells: object) -> None:

@@ -23,10 +23,16 @@ def module_name(file: Path) -> str:
     return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-MODULES = {module_name(file): ast.parse(file.read_text("utf-8")) for file in (ROOT / "zssr_gan").rglob("*.py")}
+Modules = dict[str, ast.Module]
 
 
-def imports(nodes: "list[ast.stmt] | ast.Module") -> set[str]:
+@pytest.fixture(scope="module")
+def modules() -> Modules:
+    """The package's, parsed."""
+    return {module_name(file): ast.parse(file.read_text("utf-8")) for file in (ROOT / "zssr_gan").rglob("*.py")}
+
+
+def imports(nodes: "list[ast.stmt] | ast.Module", modules: Modules) -> set[str]:
     """Full names of what is imported; `from a import b` is a.b where that is a module."""
     found = set()
     for node in nodes if isinstance(nodes, list) else ast.walk(nodes):
@@ -34,7 +40,7 @@ def imports(nodes: "list[ast.stmt] | ast.Module") -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             full = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in MODULES else str(node.module) for name in full}
+            found |= {name if name in modules else str(node.module) for name in full}
     return found
 
 
@@ -42,16 +48,18 @@ def room(module: str) -> str:
     return [*module.split("."), "__init__"][1]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_go_one_way(module: str) -> None:
-    ours = {name for name in imports(MODULES[module]) if name in MODULES}
-    assert not {name for name in ours if ORDER.index(room(name)) > ORDER.index(room(module))}
-    top_level = {name.split(".")[0] for name in imports(MODULES[module].body)}
-    everywhere = {name.split(".")[0] for name in imports(MODULES[module])}
-    assert not top_level & (EXTRAS | set().union(*(names for of, names in EXTRAS_OF.items() if of != room(module))))
-    assert not everywhere & {"pipelines", "benchmarks", "tests"}
-    assert room(module) != "settings" or not everywhere & SETTINGS_MAY_NOT
-    assert not set(module.split(".")) & {"utils", "util", "helpers", "common", "misc"}
+def test_imports_go_one_way(modules: Modules) -> None:
+    for module, tree in modules.items():
+        found = imports(tree, modules)
+        later = {name for name in found & modules.keys() if ORDER.index(room(name)) > ORDER.index(room(module))}
+        assert not later, module
+        top_level = {name.split(".")[0] for name in imports(tree.body, modules)}
+        everywhere = {name.split(".")[0] for name in found}
+        extras = EXTRAS.union(*(names for of, names in EXTRAS_OF.items() if of != room(module)))
+        assert not top_level & extras, module
+        assert not everywhere & {"pipelines", "benchmarks", "tests"}, module
+        assert room(module) != "settings" or not everywhere & SETTINGS_MAY_NOT, module
+        assert not set(module.split(".")) & {"utils", "util", "helpers", "common", "misc"}
 
 
 def test_modules_are_short_and_have_rooms() -> None:
@@ -61,6 +69,6 @@ def test_modules_are_short_and_have_rooms() -> None:
     assert {file.stem for file in (ROOT / "zssr_gan").glob("*.py")} <= set(ORDER)
 
 
-def test_there_are_no_circles() -> None:
-    order = graphlib.TopologicalSorter({name: imports(tree) - {name} for name, tree in MODULES.items()})
+def test_there_are_no_circles(modules: Modules) -> None:
+    order = graphlib.TopologicalSorter({name: imports(tree, modules) - {name} for name, tree in modules.items()})
     order.prepare()  # raises CycleError, which names the circle
