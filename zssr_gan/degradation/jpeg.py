@@ -56,11 +56,13 @@ def quality_words(quality: int, *, own_table: bool) -> str:
 
 def nearest_quality(luma: Table) -> int:
     """The quality with the luma table most like this one, by the logarithms of its numbers."""
+    return int(np.abs(_log_tables() - np.log(luma)).sum(1).argmin()) + 1
 
-    def distance(quality: int) -> float:
-        return sum(abs(math.log(a / b)) for a, b in zip(tables_of(quality)[0], luma, strict=True))
 
-    return min(range(1, 101), key=distance)
+@cache
+def _log_tables() -> np.ndarray:
+    """100 64: logarithms of the luma tables of qualities 1 to 100."""
+    return np.log([tables_of(quality)[0] for quality in range(1, 101)])
 
 
 def read_tables(data: bytes) -> tuple[Table, Table, bool] | None:
