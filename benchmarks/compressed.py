@@ -7,13 +7,14 @@
 Faces of DATA/faces at 64 px are pasted at even places into a scene of 928 px, made of DATA/set5 and scikit-image's
 photographs; the scene is blurred, halved, given noise and compressed as a whole (Pillow's JPEG, 4:2:0; or x264 by
 PyAV, panned by half an LR pixel a frame), and the faces are cut out again and stored as PNG. Groups that are saved
-again are stored as JPEG. The blur is in HR pixels.
+again are stored as JPEG. The blur is in HR pixels. The groups of frames (F...) differ in the codec, in how colours are
+enlarged when a frame is written as PNG, and in what lies beside them.
 
 Each method is the command `zssr-gan enhance FACES --init shared`, with what it assumes of the camera: bicubic, the
 estimate of this checkout, that of another one (`--today`), or what is true (`oracle`: blur, noise and the first JPEG
 quality; video has none). The preset `proxy` is `fast` with a network of depth 6 and 200 iterations in place of 16 and
 500. `--gray`: scenes and files have no colours. Prints PSNR-Y (protocol.py), means of all faces and seeds, and 95 %
-intervals of the differences over faces.
+intervals of the differences over faces, with the difference of the worst face.
 """
 
 import argparse
@@ -25,11 +26,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from skimage import data
 from torch import Tensor
 
@@ -37,9 +40,12 @@ from benchmarks.protocol import parsed, score, show_row
 from zssr_gan.degradation.estimate import encode_estimate, given_estimate
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.evaluation.metrics.planes import rounded
+from zssr_gan.imaging.coding import coding_text
 from zssr_gan.imaging.colour import luma_of, to_levels
 from zssr_gan.imaging.io import read_picture
 from zssr_gan.imaging.resize import Size, resize
+from zssr_gan.video.io import open_video
+from zssr_gan.video.pixels import picture_of_frame
 
 FRAMES = 8
 
@@ -58,7 +64,21 @@ class Group:
     crf: int | None = None
     predicted: bool = False
     """Whether the frame is the eighth, a P frame; else the first, an I frame."""
+    codec: str = "libx264"
+    quantiser: int | None = None
+    """Of MPEG-4, in place of a crf."""
+    written: Literal["repeated", "linear", "own"] = "repeated"
+    """How colours become as large as luma: FFmpeg's default, its linear filter, or as `zssr-gan video frames` does."""
+    told: bool = False
+    """Whether the files say how the video was coded, as stills of `zssr-gan video frames` do."""
+    photograph: bool = False
+    """Whether the last face is no frame but cut out of a photograph of JPEG 80, and stored so."""
     size: Size = (32, 32)
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it is frames, of which no true degradation is known."""
+        return self.crf is not None or self.quantiser is not None or self.codec == "ffv1"
 
     def degradation(self) -> Degradation:
         """What is true; without a video's compression."""
@@ -85,6 +105,12 @@ GROUPS = {
     # No limit of the rule for video was read from these two.
     "XV25P": Group((1.3, 0.9, 70), 2, crf=25, predicted=True),
     "XV30I": Group((1.0, 0.7, 45), 1.5, crf=30),
+    "F28P": Group((1.1, 0.8, 30), 1, crf=28, predicted=True, written="own"),
+    "F28P-linear": Group((1.1, 0.8, 30), 1, crf=28, predicted=True, written="linear"),
+    "F28P-mixed": Group((1.1, 0.8, 30), 1, crf=28, predicted=True, written="own", photograph=True),
+    "FMPEG4": Group((1.1, 0.8, 30), 1, codec="mpeg4", quantiser=6, predicted=True, written="own"),
+    "FFFV1": Group((1.1, 0.8, 30), 1, codec="ffv1", written="own"),
+    "FFFV1-told": Group((1.1, 0.8, 30), 1, codec="ffv1", written="own", told=True),
 }
 JPEG = "A85,A75,A60,N75,B75,H70,HB60"
 
@@ -111,12 +137,19 @@ class Crops:
             y, x = (64 - rows) // 2, (64 - columns) // 2
             self.truths.append(face[:, y : y + rows, x : x + columns])
         whole = self._captured(scene, group)
+        photograph = self._photographed(scene, group, 80) if group.photograph else None
+        told = PngInfo()
+        for key, text in coding_text(group.codec, "yuv420p", "limited", lossless=group.codec == "ffv1").items():
+            told.add_text(key, text)
         for number, (top, left) in enumerate(corners):
             y, x = ((corner + (64 - side) // 2) // 2 for corner, side in ((top, rows), (left, columns)))
-            crop = whole.crop((x, y, x + group.size[1], y + group.size[0]))
-            crop = crop.convert("L") if gray else crop
+            box = (x, y, x + group.size[1], y + group.size[0])
+            if photograph is not None and number == count - 1:
+                photograph.crop(box).save(out / f"{number:03d}.jpg", quality=80)
+                continue
+            crop = whole.crop(box).convert("L") if gray else whole.crop(box)
             if group.again is None:
-                crop.save(out / f"{number:03d}.png")
+                crop.save(out / f"{number:03d}.png", pnginfo=told if group.told else None)
             else:
                 crop.save(out / f"{number:03d}.jpg", quality=group.again)
 
@@ -126,14 +159,18 @@ class Crops:
 
     def _captured(self, scene: Tensor, group: Group) -> Image.Image:
         """The LR scene as it is read from its file, or from its video."""
-        if group.crf is None:
-            file = io.BytesIO()
-            self._shrunk(scene, group).save(file, "JPEG", quality=group.quality)
-            return Image.open(io.BytesIO(file.getvalue())).convert("RGB")
+        if not group.is_video:
+            assert group.quality is not None
+            return self._photographed(scene, group, group.quality)
         # The camera pans by half an LR pixel a frame, and the frame that is taken shows the scene where it was.
         taken = FRAMES - 1 if group.predicted else 0
         frames = [self._shrunk(scene.roll(number - taken, -1), group) for number in range(taken + 1)]
-        return _through_video(frames, group.crf, "P" if group.predicted else "I")
+        return _through_video(frames, group)
+
+    def _photographed(self, scene: Tensor, group: Group, quality: int) -> Image.Image:
+        file = io.BytesIO()
+        self._shrunk(scene, group).save(file, "JPEG", quality=quality)
+        return Image.open(io.BytesIO(file.getvalue())).convert("RGB")
 
     def _shrunk(self, scene: Tensor, group: Group) -> Image.Image:
         small = group.degradation().downscale(scene[None], (scene.shape[1] // 2, scene.shape[2] // 2))[0]
@@ -154,23 +191,35 @@ def _mosaic(set5: Path, draws: np.random.Generator) -> Tensor:
     return torch.cat([torch.cat(parts[:2], 2), torch.cat(parts[2:], 2)], 1)
 
 
-def _through_video(frames: list[Image.Image], crf: int, kind: str) -> Image.Image:
-    """The last frame as it is decoded from an H.264 file without B frames, chroma enlarged by repetition."""
+def _through_video(frames: list[Image.Image], group: Group) -> Image.Image:
+    """The last frame as it is decoded from a file without B frames and written."""
     import av  # the extra `bench`
-    from av.video.frame import PictureType
 
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as video:
-        stream = video.add_stream("libx264", rate=Fraction(25))
-        stream.width, stream.height = frames[0].size
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": str(crf), "bf": "0", "x264-params": "scenecut=0:threads=1"}
-        for frame in frames:
-            video.mux(stream.encode(av.VideoFrame.from_image(frame)))
-        video.mux(stream.encode())
-    with av.open(io.BytesIO(file.getvalue()), "r") as video:
-        *_, last = video.decode(video=0)
-    assert PictureType(last.pict_type).name == kind
+    options = {"bf": "0"}
+    if group.codec == "libx264":
+        options |= {"crf": str(group.crf), "x264-params": "scenecut=0:threads=1"}
+    if group.quantiser is not None:
+        options |= {"qmin": str(group.quantiser), "qmax": str(group.quantiser), "threads": "1"}
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mkv"
+        with av.open(str(path), "w") as video:
+            stream: Any = video.add_stream(
+                group.codec, rate=Fraction(25), options={} if group.codec == "ffv1" else options
+            )
+            stream.width, stream.height = frames[0].size
+            stream.pix_fmt = "yuv420p"
+            for frame in frames:
+                video.mux(stream.encode(av.VideoFrame.from_image(frame)))
+            video.mux(stream.encode())
+        with open_video(path) as opened:
+            *_, ours = opened.frames
+        assert ours.picture_type == ("P" if group.predicted else "I")
+        if group.written == "own":
+            return Image.fromarray(to_levels(picture_of_frame(ours).pixels.expand(3, -1, -1)).permute(1, 2, 0).numpy())
+        with av.open(str(path)) as video:
+            *_, last = video.decode(video=0)
+    if group.written == "linear":
+        last = last.reformat(format="yuv444p", interpolation="BILINEAR")
     return Image.fromarray(last.to_ndarray(format="rgb24"))
 
 
@@ -203,7 +252,7 @@ def measured(name: str, seed: int, args: argparse.Namespace) -> dict[str, NDArra
         results["bicubic"] = [resize(one, (2 * one.shape[1], 2 * one.shape[2])) for one in lr]
         trees = {"shared, bicubic": here, "today": args.today, "estimate": here, "oracle": here}
         cameras = {"shared, bicubic": "bicubic", "today": "estimate", "estimate": "estimate"}
-        if group.crf is None:
+        if not group.is_video:
             truth = Path(folder) / "truth.json"
             truth.write_bytes(encode_estimate(given_estimate(group.degradation(), "the protocol's own")))
             cameras["oracle"] = str(truth)
@@ -236,22 +285,23 @@ def main() -> None:
     )
     args.folder, args.today = args.folder.resolve(), Path(args.today).resolve() if args.today else None
     columns = ("bicubic", "shared, bicubic", "today", "estimate", "oracle")
-    show_row("group", *columns, *(f"estimate - {one}" for one in columns[1:] if one != "estimate"))
-    show_row(*["---"] * 9)
+    others = [one for one in columns if one != "estimate"]
+    show_row("group", *columns, *(f"estimate - {one} (worst)" for one in others))
+    show_row(*["---"] * 10)
     for name in args.groups.split(","):
         seeds = [measured(name, int(seed), args) for seed in args.seeds.split(",")]
         psnr = {method: np.concatenate([one[method] for one in seeds]) for method in seeds[0]}
         cells = [f"{psnr[one].mean():.2f}" if one in psnr else "-" for one in columns]
-        cells += [_difference(psnr, one) for one in ("shared, bicubic", "today", "oracle")]
+        cells += [_difference(psnr, one) for one in others]
         show_row(name, *cells)
 
 
 def _difference(psnr: dict[str, NDArray[np.float64]], other: str) -> str:
-    """Mean of the estimate's gain over another method, with its 95 % interval."""
+    """Mean of the estimate's gain over another method, with its 95 % interval and that of the worst face."""
     if other not in psnr or "estimate" not in psnr:
         return "-"
     gain = psnr["estimate"] - psnr[other]
-    return f"{gain.mean():+.2f} +- {1.96 * gain.std(ddof=1) / len(gain) ** 0.5:.2f}"
+    return f"{gain.mean():+.2f} +- {1.96 * gain.std(ddof=1) / len(gain) ** 0.5:.2f} ({gain.min():+.2f})"
 
 
 def _proxy(tree: Path, path: Path) -> str:
