@@ -67,6 +67,9 @@ class Group:
     codec: str = "libx264"
     quantiser: int | None = None
     """Of MPEG-4, in place of a crf."""
+    pixel_format: str = "yuv420p"
+    interlaced: bool = False
+    """Whether the frames are coded as two fields each."""
     written: Literal["repeated", "linear", "own"] = "repeated"
     """How colours become as large as luma: FFmpeg's default, its linear filter, or as `zssr-gan video frames` does."""
     told: bool = False
@@ -108,6 +111,9 @@ GROUPS = {
     "F28P": Group((1.1, 0.8, 30), 1, crf=28, predicted=True, written="own"),
     "F28P-linear": Group((1.1, 0.8, 30), 1, crf=28, predicted=True, written="linear"),
     "F28P-mixed": Group((1.1, 0.8, 30), 1, crf=28, predicted=True, written="own", photograph=True),
+    "F28P-422": Group((1.1, 0.8, 30), 1, crf=28, predicted=True, pixel_format="yuv422p"),
+    "F28P-fields": Group((1.1, 0.8, 30), 1, crf=28, predicted=True, interlaced=True),
+    "FMPEG4-I": Group((1.1, 0.8, 30), 1, codec="mpeg4", quantiser=6, written="own"),
     "FMPEG4": Group((1.1, 0.8, 30), 1, codec="mpeg4", quantiser=6, predicted=True, written="own"),
     "FFFV1": Group((1.1, 0.8, 30), 1, codec="ffv1", written="own"),
     "FFFV1-told": Group((1.1, 0.8, 30), 1, codec="ffv1", written="own", told=True),
@@ -139,7 +145,8 @@ class Crops:
         whole = self._captured(scene, group)
         photograph = self._photographed(scene, group, 80) if group.photograph else None
         told = PngInfo()
-        for key, text in coding_text(group.codec, "yuv420p", "limited", lossless=group.codec == "ffv1").items():
+        lossless = group.codec == "ffv1"
+        for key, text in coding_text(group.codec, group.pixel_format, "limited", lossless=lossless).items():
             told.add_text(key, text)
         for number, (top, left) in enumerate(corners):
             y, x = ((corner + (64 - side) // 2) // 2 for corner, side in ((top, rows), (left, columns)))
@@ -197,7 +204,7 @@ def _through_video(frames: list[Image.Image], group: Group) -> Image.Image:
 
     options = {"bf": "0"}
     if group.codec == "libx264":
-        options |= {"crf": str(group.crf), "x264-params": "scenecut=0:threads=1"}
+        options |= {"crf": str(group.crf), "x264-params": f"scenecut=0:threads=1:interlaced={int(group.interlaced)}"}
     if group.quantiser is not None:
         options |= {"qmin": str(group.quantiser), "qmax": str(group.quantiser), "threads": "1"}
     with TemporaryDirectory() as folder:
@@ -207,7 +214,7 @@ def _through_video(frames: list[Image.Image], group: Group) -> Image.Image:
                 group.codec, rate=Fraction(25), options={} if group.codec == "ffv1" else options
             )
             stream.width, stream.height = frames[0].size
-            stream.pix_fmt = "yuv420p"
+            stream.pix_fmt = group.pixel_format
             for frame in frames:
                 video.mux(stream.encode(av.VideoFrame.from_image(frame)))
             video.mux(stream.encode())

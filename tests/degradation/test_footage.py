@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,6 +87,32 @@ class TestIsFrame:
         says = [is_frame(crop) for crop in crops(frame, 16, 20)]
         assert says.count(True) > 0.6 * len(says)
         assert False not in says
+
+    @pytest.mark.parametrize(
+        ("codec", "pixel_format", "options"),
+        [
+            ("libx264", "yuv422p", {"crf": "26"}),
+            ("mpeg2video", "yuv422p", {"qmin": "4", "qmax": "4"}),
+            ("libx264", "yuv420p", {"crf": "26", "x264-params": "interlaced=1:log-level=none"}),
+            ("mpeg2video", "yuv420p", {"qmin": "4", "qmax": "4", "flags": "+ildct+ilme"}),
+        ],
+    )
+    def test_of_colours_that_have_half_the_width_alone_or_belong_to_fields(
+        self, codec: str, pixel_format: str, options: dict[str, str], tmp_path: Path
+    ) -> None:
+        """As FFmpeg shows them unless told otherwise."""
+        av = pytest.importorskip("av", reason="needs the extra video")
+        from tests.video import clips
+
+        shown = (photograph()[:, :240] * 255).byte().permute(1, 2, 0).numpy()
+        path = clips.write(tmp_path / "v.mkv", codec, pixel_format=pixel_format, pictures=[shown] * 2, options=options)
+        with av.open(str(path)) as video:
+            *_, last = video.decode(video=0)
+        frame = torch.from_numpy(last.to_ndarray(format="rgb24")).permute(2, 0, 1) / 255
+        assert is_frame(frame)
+        says = [is_frame(crop) for crop in crops(frame)]
+        assert says.count(True) > 0.6 * len(says)
+        assert says.count(False) <= 1
 
     def test_where_levels_are_rounded_before_the_colours_are_added(self) -> None:
         table = (torch.arange(220) * 255 / 219 - 0.116).floor().clamp_min(0)
@@ -208,7 +235,7 @@ class TestEstimate:
         guessed = estimate_degradation(images, QUICK)
         told = estimate_degradation([replace(one, footage=False) for one in images], QUICK)
         coded = estimate_degradation([replace(one, footage=True) for one in images], QUICK)
-        assert guessed.degradation == coded.degradation == Degradation(jpeg=Jpeg.of_quality(30))
+        assert guessed.degradation == coded.degradation == Degradation(jpeg=Jpeg.of_quality(60))
         assert (SEEN_FOOTAGE in guessed.why, KNOWN_FOOTAGE in coded.why) == (True, True)
         assert told.degradation.jpeg is None
         assert told.degradation.blur is not None
