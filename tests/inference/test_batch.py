@@ -54,7 +54,7 @@ def case(tmp_path: Path, face: Tensor) -> Path:
 def request_tiny(tmp_path: Path) -> Request:
     path = tmp_path / "tiny.yaml"
     path.write_text(write_yaml(TINY), encoding="utf-8")
-    return make_request(2, str(path), options=RunOptions(device="cpu", threads=1))
+    return make_request(2, str(path), init="scratch", options=RunOptions(device="cpu", threads=1))
 
 
 def run(plan: RunPlan, request: Request) -> dict[str, Result]:

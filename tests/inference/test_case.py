@@ -86,7 +86,7 @@ def estimated(folder: Path, plan_of_all: RunPlan | None = None, **changes: Any) 
 
 
 def learnt(folder: Path, **changes: Any) -> tuple[Request, str]:
-    request = replace(asked(folder, init="shared", **changes), estimates=None)
+    request = replace(asked(folder, init="shared", **changes), to_estimate=None)
     return learn(plan(folder, overwrite=True), request)
 
 

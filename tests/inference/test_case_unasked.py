@@ -1,6 +1,7 @@
 """A folder with no option given: its images say how they are learnt, and by which camera."""
 
 import io
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -28,7 +29,21 @@ from zssr_gan.settings.base import write_yaml
 from zssr_gan.settings.zeroshot import FEWEST_SMALL
 from zssr_gan.zeroshot.case import LearntCase
 
-TOGETHER = files.TINY | {"network": {"depth": 2, "width": 4, "grid": "lr", "initial": "lecun"}, "shared": {}}
+TOGETHER = files.TINY | {
+    "network": {"depth": 2, "width": 4, "grid": "lr", "initial": "lecun"},
+    "steps": {"gradual": [[1, 1], [1, 1]]},
+    "small": {"choice": {"folds": 2}},
+    "shared": {"schedule": {"kind": "cosine", "iterations": 4}},
+}
+"""As in the presets, an image alone, a small one and a case have settings of their own."""
+
+WAYS: dict[str, tuple[tuple[str, ...], set[str]]] = {
+    "unasked": ((), {"unasked", "shared"}),
+    "shared": (("--init", "shared"), {"unasked", "shared"}),
+    "alone": (("--init", "scratch"), {"alone"}),
+    "a camera set by hand": (("--degradation", "camera.json"), {"a camera set by hand"}),
+}
+"""Options, and which ways give the same results."""
 
 
 @pytest.fixture
@@ -249,3 +264,23 @@ class TestInit:
         Path("in/00.png").write_bytes(Path("in/01.png").read_bytes())  # nothing is left to do, and the set is another
         assert enhance("--skip-existing") == 0
         assert "other images in the case" in capsys.readouterr().out
+
+    @pytest.mark.usefixtures("quick_estimates")
+    @pytest.mark.parametrize("way", ["unasked", "alone", "a camera set by hand"])
+    def test_what_exists_is_said_to_differ_only_from_what_was_asked_for_otherwise(
+        self, way: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Made in one way, and asked for in each, whether or not something is left that decides it."""
+        save(crops(FEWEST_SMALL, None, side=24))
+        assert main(["degradation", "set", "--noise", "1", "-o", "camera.json"]) == 0
+        assert enhance(*WAYS[way][0]) == 0
+        for missing, (other, (options, same)) in itertools.product((False, True), WAYS.items()):
+            if missing:
+                for path in Path("out").glob("07_*"):
+                    path.unlink()
+            capsys.readouterr()
+            assert enhance(*options, "--skip-existing") == 0
+            said = [line for line in capsys.readouterr().out.splitlines() if "exists already" in line]
+            assert len(said) == FEWEST_SMALL - missing
+            alike = all(line.endswith("exists already") for line in said)
+            assert alike == (way in same), (other, said[0])

@@ -75,7 +75,11 @@ def test_flat_noise_is_bright_where_the_other_maps_are_dark(tmp_path: Path, bits
     settings = {"network": {"depth": 2, "width": 4}, "schedule": {"kind": "cosine", "iterations": 2}}
     (tmp_path / "tiny.yaml").write_text(write_yaml({**settings, "refinement": {"back_projections": 10}}))
     request = make_request(
-        2, str(tmp_path / "tiny.yaml"), degradation="bicubic", options=RunOptions("cpu", "fp32", threads=1)
+        2,
+        str(tmp_path / "tiny.yaml"),
+        init="scratch",
+        degradation="bicubic",
+        options=RunOptions("cpu", "fp32", threads=1),
     )
     done = enhance_picture(Picture(noise(), None, bits, Metadata()), request)
     assert float(done.picture.pixels.std()) > 1.2 * float(noise().std())  # back-projection writes noise back, and more
@@ -123,7 +127,9 @@ class TestBlocks:
         exif[0x0112] = 6
         Image.fromarray(levels).save(tmp_path / "turned.jpg", quality=75, exif=exif)
         (tmp_path / "tiny.yaml").write_text(write_yaml(TINY))
-        request = make_request(2, str(tmp_path / "tiny.yaml"), options=RunOptions("cpu", "fp32", threads=1))
+        request = make_request(
+            2, str(tmp_path / "tiny.yaml"), init="scratch", options=RunOptions("cpu", "fp32", threads=1)
+        )
         (done,) = run_plan(plan_run([tmp_path / "turned.jpg"], evidence=True), request)
         assert done.record is not None
         compression = done.record.request.degradation.compression

@@ -82,7 +82,8 @@ def test_neighbours_fit_together(size: tuple[int, int], scale: float) -> None:
 
 
 def made(picture: Picture, **options: Any) -> Enhanced:
-    request = make_request(2, None if "model" in options else "tiny.yaml", options=RunOptions("cpu", "fp32"), **options)
+    way = {} if "model" in options else {"preset": "tiny.yaml", "init": "scratch"}
+    request = make_request(2, options=RunOptions("cpu", "fp32"), **way, **options)
     return enhance_picture(picture, request)
 
 
@@ -136,7 +137,7 @@ def test_files_and_record() -> None:
 
 def _sheet_of(name: str, region: tuple[int, int, int, int], record: Path) -> list[list[tuple[str, Tensor]]]:
     """The rows that `--compare` shows."""
-    request = make_request(2, "tiny.yaml", region=region, options=RunOptions("cpu", "fp32", threads=1))
+    request = make_request(2, "tiny.yaml", init="scratch", region=region, options=RunOptions("cpu", "fp32", threads=1))
     sheet, picture = Sheet(Path("unused.png")), read_picture(Path(name))
     task = ImageTask(Path(name), Path("result.png"), None, None)
     sheet.add(task, enhance_picture(picture, request), read_record(record))

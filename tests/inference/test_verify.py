@@ -35,7 +35,11 @@ def made(tmp_path_factory: pytest.TempPathFactory, face: Tensor) -> Path:
     (folder / "tiny.yaml").write_text(write_yaml(files.TINY), encoding="utf-8")
     np.save(folder / "kernel.npy", np.outer([1, 3, 1], [1, 3, 1]))
     request = make_request(
-        2, str(folder / "tiny.yaml"), kernel=folder / "kernel.npy", options=RunOptions(device="cpu", threads=1)
+        2,
+        str(folder / "tiny.yaml"),
+        init="scratch",
+        kernel=folder / "kernel.npy",
+        options=RunOptions(device="cpu", threads=1),
     )
     (outcome,) = run_plan(plan_run([folder / "input"], output=folder / "out", evidence=True), request)
     assert outcome.status == "done", outcome.message

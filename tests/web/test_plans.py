@@ -166,7 +166,7 @@ def test_pictures_are_learnt_together_as_the_run_does(
     decided, _ = decide_init(
         CaseFiles([task.source for task in run.todo]), make_request(preset="fast", degradation="bicubic")
     )
-    assert (made.label == "case") == decided.learns
+    assert (made.label == "case") == decided.to_learn
 
 
 def test_seconds_are_those_of_this_machine(case: Case, tmp_path: Path) -> None:

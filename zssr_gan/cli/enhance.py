@@ -279,15 +279,14 @@ def _run(
         bar.info(notice)
     if plan.todo:
         preview.show(lambda: preview.plain_enlargement(plan.todo[0].source, request.scale), now=True)
-    one_line = request.estimates == "auto"
-    if plan.todo:
-        request = learn_from_files(
-            plan,
-            request,
-            lambda done, total: bar.update("reading", done, total),
-            lambda now: bar.step(replace(now, stage=STAGES.get(now.stage, now.stage))),
-            bar.info,
-        )
+    one_line = request.to_estimate == "auto"
+    request = learn_from_files(
+        plan,
+        request,
+        lambda done, total: bar.update("reading", done, total),
+        lambda now: bar.step(replace(now, stage=STAGES.get(now.stage, now.stage))),
+        bar.info,
+    )
     if request.estimate is not None and not one_line:
         bar.info(f"degradation: {request.estimate.summary}")
         bar.info(f"  {request.estimate.why}", "bold yellow" if request.estimate.fallback else "")

@@ -93,7 +93,7 @@ def enhance(
         prefix="",
     )
     images = image if isinstance(image, list) else [image]
-    if request.estimates == "asked" and len(images) == 1:
+    if request.to_estimate == "asked" and len(images) == 1:
         raise SettingsError("degradation: one image tells too little of its camera: give a list, or an estimate's file")
     pictures = [picture_of(one) for one in images]
     requests = learn_from_pictures(pictures, request, on_progress)

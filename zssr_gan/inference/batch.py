@@ -169,26 +169,29 @@ def _run_together(
 
 
 def _case_of(plan: RunPlan, request: Request) -> set[str]:
-    """SHA-256 of the images that results of a request are learnt from together; of all, where nothing was learnt since
-    none is left to do."""
+    """SHA-256 of the images that results of a request are learnt from together; of all, where it is still to be learnt
+    from them, since every result exists."""
     if request.shared is not None:
         return {image.sha256 for image in request.shared.facts.images}
-    if request.learns or request.estimates:
+    if request.to_learn or request.to_estimate:
         return {sha256_file(task.source) for task in (*plan.skipped, *plan.todo)}
     return {image.sha256 for image in request.degradation.images}
 
 
 def _skip(task: ImageTask, request: Request, case: set[str]) -> Result:
-    """The result of a task whose files exist; says so where they were made from something else."""
+    """The result of a task whose files exist; says so where they were made from something else.
+
+    `request` is decided (`learn_from_files`); what it has still to estimate or learn is taken as the record tells it.
+    """
     if task.record is None:
         return Result(task, "skipped", "exists already")
     try:
         made = read_record(task.record)
         asked, settings = made.request, request.settings_for(made.input.width * made.input.height)
-        network = None if request.shared is None else request.shared.sha256
+        shared, network = request.shared, _sha256_of(made, "init-from")
         model = None if request.model is None else request.model.sha256
         then = {image.sha256 for image in asked.case or asked.degradation.images}
-        known = ("estimate",) if request.estimates == "asked" else ("estimate", "picture", "default")
+        known = ("estimate",) if request.to_estimate == "asked" else ("estimate", "picture", "default")
         changes = {
             f"other images in the case ({len(then)}, and now {len(case)})": then and case and then != case,
             "another input": made.input.sha256 != sha256_file(task.source),
@@ -196,11 +199,14 @@ def _skip(task: ImageTask, request: Request, case: set[str]) -> Result:
             "another scale": asked.scale != request.scale,
             "another region": asked.region != request.region,
             "another seed": asked.seed != request.seed,
-            "another shared model": network is not None and network != _sha256_of(made, "init-from"),
+            "a network of its own": network is None and (shared is not None or request.to_learn),
+            "a shared model": network is not None and shared is None and not request.to_learn,
+            "another shared model": shared is not None and network not in (None, shared.sha256),
             "another model": model != _sha256_of(made, "model"),
-            # Where nothing is left to do nothing was estimated.
+            # Where nothing is left to do nothing was estimated; it would be from all images.
             "another degradation": asked.degradation.source not in known
-            if request.estimates
+            or (asked.degradation.source == "estimate" and case != {one.sha256 for one in asked.degradation.images})
+            if request.to_estimate
             # What is seen in a picture is seen again.
             else asked.degradation.sha256 != request.degradation_of(made.input.sha256).sha256
             and (asked.degradation.source, request.degradation.source) != ("picture", "default"),

@@ -83,12 +83,13 @@ class CaseFiles:
 def learn_from_files(
     plan: RunPlan, request: Request, on_image: OnCount, on_progress: OnProgress, say: Callable[[str], None]
 ) -> Request:
-    """The request of a run of which nothing is left to be decided, estimated or learnt.
+    """The request of a run, decided by its images, with what is still to be estimated and learnt from them.
 
-    What the images teach lies beside the results, from where the same case takes it again.
+    What the images teach lies beside the results, from where the same case takes it again. Where every result exists,
+    nothing is estimated or learnt: `to_estimate` and `to_learn` then say what the results should come from.
 
     Args:
-        plan: of the run, with images that are to be enhanced.
+        plan: of the run.
         request: what is asked of each.
         on_image: called with how many images are read, and how many there are.
         on_progress: called often with what is estimated or learnt.
@@ -103,11 +104,13 @@ def learn_from_files(
     tasks = (*plan.skipped, *plan.todo)  # whichever images are done already
     files = CaseFiles([task.source for task in tasks], request.max_megapixels)
     request, line = decide_init(files, request)
+    if not plan.todo:
+        return request
     if line:
         say(line)
-    if not (request.estimates or request.learns):
+    if not (request.to_estimate or request.to_learn):
         return request
-    images = files.images(network=request.learns, on_image=on_image)
+    images = files.images(network=request.to_learn, on_image=on_image)
     return _learn(images, request, min(task.result.parent for task in tasks), on_progress, say)
 
 
@@ -120,7 +123,7 @@ def learn_from_pictures(pictures: Sequence[Picture], request: Request, on_progre
     """
     small = sum(is_small(one.pixels.shape[-1], one.pixels.shape[-2]) for one in pictures)
     request = _decided(request, small, len(pictures))
-    if not (request.estimates or request.learns):
+    if not (request.to_estimate or request.to_learn):
         return [request] * len(pictures)
     hashes = [sha256_bytes(one.pixels.contiguous().numpy().tobytes()) for one in pictures]
     images = [
@@ -142,11 +145,11 @@ def _learn(
 ) -> Request:
     """The request with what was decided to be estimated and learnt, which is read from and written into the folder."""
     with machine(request.options) as used:
-        if request.estimates:
+        if request.to_estimate:
             request, line = _with_degradation(images, request, folder, on_progress)
             if line:
                 say(line)
-        if request.learns:
+        if request.to_learn:
             degradations = [request.degradation_of(one.image.sha256).values for one in images]
             what = f"{len(images)} images"
             request, line = with_network(images, degradations, request, folder, used, on_progress, what)
@@ -165,13 +168,13 @@ def decide_init(files: CaseFiles, request: Request) -> tuple[Request, str]:
     request = _decided(request, small, count)
     side = math.isqrt(SMALL_PIXELS)
     line = f"{small} of {count} images are small (at most {side}x{side} pixels), so one network is learnt on all"
-    return request, f"{line}: {LABELLED_CASE}" if automatic and request.learns else ""
+    return request, f"{line}: {LABELLED_CASE}" if automatic and request.to_learn else ""
 
 
 def _decided(request: Request, small: int, images: int) -> Request:
-    """The request with its `init` and `estimates` decided by how many images there are, and how many are small."""
-    if images < 2 and request.estimates == "auto":
-        request = replace(request, estimates=None)
+    """The request with its `init` and `to_estimate` decided by how many images there are, and how many are small."""
+    if images < 2 and request.to_estimate == "auto":
+        request = replace(request, to_estimate=None)
     if request.init != "auto":
         return request
     assert isinstance(request.settings, ZeroShotSettings)
@@ -189,10 +192,10 @@ def _with_degradation(
     the seed, so that the same case finds it again. Where it was not asked for, and shows nothing that images learnt
     from apart do not show each by itself, none is written. The text is a line for the user.
     """
-    began, asked = time.perf_counter(), request.estimates == "asked"
+    began, asked = time.perf_counter(), request.to_estimate == "asked"
     if not images:  # each one's own reason is given when its turn comes
         if not asked:
-            return replace(request, estimates=None), ""
+            return replace(request, to_estimate=None), ""
         raise ImageError("no degradation can be estimated: none of the images can be read")
     key = {
         "images": sorted(one.image.sha256 for one in images),
@@ -206,11 +209,11 @@ def _with_degradation(
         how = f"from {len(images)} images in {time.perf_counter() - began:.0f} s"
         if not asked and not _is_shared(found, request):
             line = f"degradation: {found.why} ({how})"
-            if not request.learns:
+            if not request.to_learn:
                 line += "; compression or noise that a picture shows by itself is still used for that picture"
-            return replace(request, estimates=None, degradation=DegradationFacts(why=found.why)), line
+            return replace(request, to_estimate=None, degradation=DegradationFacts(why=found.why)), line
         if path is None:
-            return replace(request, estimates=None, estimate=found, degradation=DegradationFacts.estimated(found)), ""
+            return replace(request, to_estimate=None, estimate=found, degradation=DegradationFacts.estimated(found)), ""
         with uninterrupted():
             # A picture without its file is what a kill left.
             write_estimate(found, path, replaceable=[picture_path(path)])
@@ -218,13 +221,13 @@ def _with_degradation(
     if asked:
         return used, f"{path}: estimated {how}"
     assert used.estimate is not None
-    label = "" if request.learns else f": {LABELLED_CASE}"
+    label = "" if request.to_learn else f": {LABELLED_CASE}"
     return used, f"degradation: {used.estimate.summary}; {used.estimate.why} (estimated {how}: {path}){label}"
 
 
 def _is_shared(found: Estimate, request: Request) -> bool:
     """Whether an estimate says more of each image than the image itself shows."""
-    if request.learns:  # with one network for all, none is looked at by itself
+    if request.to_learn:  # with one network for all, none is looked at by itself
         return found.degradation != Degradation() or bool(found.others)
     from_pixels = any(one.quality is not None and one.evidence is not None for one in found.compressions)
     return not found.fallback or from_pixels or bool(found.own_blur)

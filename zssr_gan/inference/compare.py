@@ -130,9 +130,9 @@ def named_systems(
         scale = max(system.request.scale for system in systems.values())
     for name in wanted:
         if name in PLAIN:
-            systems[name] = System(name, "plain", make_request(scale, **common))
+            systems[name] = System(name, "plain", make_request(scale, init="scratch", **common))
         elif name not in systems:
-            systems[name] = System(name, "zero-shot", make_request(scale, name, **common))
+            systems[name] = System(name, "zero-shot", make_request(scale, name, init="scratch", **common))
     return [systems[name] for name in wanted]
 
 

@@ -118,11 +118,11 @@ def make_request(
         settings = preset_settings(preset, generator=generator is not None, shared=init == "shared")
         if preset not in built_in:
             files["preset"] = OptionFile.read(Path(preset))
-    if generator is not None and request.degradation.source == "default" and not request.estimates:
+    if generator is not None and request.degradation.source == "default" and not request.to_estimate:
         request = replace(request, degradation=learnt_for(generator, prefix))
     resolve_device(options.device)
     if request.degradation.source == "default" and generator is None and shared is None and init != "scratch":
-        request = replace(request, estimates=request.estimates or "auto")
+        request = replace(request, to_estimate=request.to_estimate or "auto")
     way = "scratch" if generator is not None else "shared" if shared is not None else init or "auto"
     return replace(request, settings=settings, preset=preset, shared=shared, init=way, files=files)
 
@@ -185,7 +185,7 @@ def _with_degradation(request: Request, given: object, kernel: object, noise: fl
     if given is None:
         return request
     if given == "estimate":
-        return replace(request, estimates="asked")
+        return replace(request, to_estimate="asked")
     if given == "bicubic":
         return replace(request, degradation=DegradationFacts.of(Degradation(), "bicubic", "bicubic was asked for"))
     if isinstance(given, Degradation):
@@ -200,7 +200,7 @@ def with_estimate(request: Request, path: Path) -> Request:
     found = read_estimate(path)
     files = {**request.files, "degradation": OptionFile.read(path)}
     degradation = DegradationFacts.estimated(found)
-    return replace(request, degradation=degradation, estimate=found, estimates=None, files=files)
+    return replace(request, degradation=degradation, estimate=found, to_estimate=None, files=files)
 
 
 def _camera_of_shared(shared: SharedModel, request: Request, sentence: str, prefix: str) -> DegradationFacts:
@@ -208,7 +208,7 @@ def _camera_of_shared(shared: SharedModel, request: Request, sentence: str, pref
     learnt = shared.facts.learnt_for
     sentence = f"{sentence} was learnt for {named([_short(one) for one in learnt])}"
     asked = request.degradation
-    if request.estimates:
+    if request.to_estimate:
         raise SettingsError(f"{sentence}: leave {prefix}degradation estimate out")
     if asked.source != "default":
         if degradation_of(asked.values.downscale) in learnt:

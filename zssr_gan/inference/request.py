@@ -67,7 +67,7 @@ class Request:
     degradation: DegradationFacts = field(default_factory=DegradationFacts)
     estimate: Estimate | None = None
     """That `degradation` comes from, where it was read or made in this run."""
-    estimates: Literal["auto", "asked"] | None = None
+    to_estimate: Literal["auto", "asked"] | None = None
     """Why the degradation is still to be estimated from the images of the run; None: it is not. Only where it was asked
     for is a single image enough."""
     init: Literal["auto", "scratch", "shared"] = "scratch"
@@ -107,7 +107,7 @@ class Request:
             raise SettingsError(f"the seed is a whole number from 0 to 2^63 - 1, not {self.seed!r}")
 
     @property
-    def learns(self) -> bool:
+    def to_learn(self) -> bool:
         """Whether the shared model is still to be learnt on the images of the run."""
         return self.init == "shared" and self.shared is None
 
@@ -118,8 +118,9 @@ class Request:
         return DegradationFacts.estimated(self.estimate, image_sha256)
 
     def settings_for(self, pixels: int) -> PresetSettings:
-        """The settings for an image of so many pixels."""
-        if isinstance(self.settings, GeneratorSettings) or self.learns or self.shared is not None:
+        """The settings for an image of so many pixels, where `init` is decided."""
+        assert self.init != "auto", "the settings depend on whether one network is learnt on all images"
+        if isinstance(self.settings, GeneratorSettings) or self.to_learn or self.shared is not None:
             return self.settings
         return self.settings.for_size(pixels)
 

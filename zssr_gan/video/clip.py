@@ -167,7 +167,7 @@ def _key(
             "region": None if request.region is None else list(request.region),
             "seed": request.seed,
             "degradation": request.degradation.model_dump(mode="json"),
-            "estimates": request.estimates,
+            "estimates": request.to_estimate,
             "files": {option: file.sha256 for option, file in sorted(request.files.items())},
             "options": options.model_dump(mode="json"),
             "track": None if track is None else track.sha256,

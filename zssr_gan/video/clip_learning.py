@@ -150,11 +150,11 @@ def learn(found: Survey, request: Request, folder: Path, used: Machine, report: 
         NumericalError: NaN or infinity came out.
     """
     lines = []
-    if request.estimates:
+    if request.to_estimate:
         facts = _camera(found, request, report)
-        request = replace(request, degradation=facts, estimates=None)
+        request = replace(request, degradation=facts, to_estimate=None)
         lines.append(f"degradation: {facts.why}")
-    if not request.learns:
+    if not request.to_learn:
         return request, lines
     images = [LRImage(image, x, x) for image, x in found.images]
     request, line = with_network(
@@ -269,8 +269,8 @@ def planned(
 
 def _read_plan(facts: dict[str, Any], request: Request, folder: Path) -> ClipPlan | None:
     """A journal's plan; None where its network is no longer there."""
-    request = replace(request, degradation=DegradationFacts.model_validate(facts["degradation"]), estimates=None)
-    if request.learns:
+    request = replace(request, degradation=DegradationFacts.model_validate(facts["degradation"]), to_estimate=None)
+    if request.to_learn:
         path = folder / Path(facts["network"][0]).name
         if not path.is_file():
             return None
