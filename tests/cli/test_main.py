@@ -217,12 +217,52 @@ def test_a_mistake_of_ours_asks_for_a_report(monkeypatch: pytest.MonkeyPatch) ->
     assert "Traceback" in enhance("a.png", "-v").stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["enhance", "many", "-o", "out", "--preset", "tiny.yaml", "--device", "cpu"], 1),
+        (["degradation", "estimate", "many", "-o", "case.json"], 1),
+        (["fuse", "many", "-o", "fused.png"], 1),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_file_too_large_to_be_an_image_is_named_and_not_read(
+    desk: Path, command: list[str], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (desk / "many").mkdir()
+    for name in ("a.png", "b.png"):
+        (desk / name).rename(desk / "many" / name)
+    with (desk / "many" / "huge.png").open("wb") as file:
+        file.truncate(10**11)
+    read = Path.read_bytes
+
+    def without_huge(path: Path) -> bytes:
+        if path.name == "huge.png":
+            raise MemoryError
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", without_huge)
+    result = call(*command)
+    assert result.exit_code == code
+    assert "huge.png: is too large a file (100000 MB) for an image of at most 100 megapixels" in result.output
+    assert (desk / "out" / "a_x2.png").exists() == (command[0] == "enhance")
+
+
+def test_a_want_of_memory_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(enhance_command, "_run", fill)
+    result = enhance("a.png", "-o", "out")
+    assert (result.exit_code, result.stderr) == (1, "error: this needs more memory than the machine gives\n")
+
+
 def test_verify() -> None:
     enhance("a.png", "--degradation", "bicubic")
     done = call("verify", "a_x2.json", "--rerun")
     assert done.exit_code == 0, done.output
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
-        [name, "ok"] for name in ("input", "original", "output", "label", "settings", "degradation", "rerun")
+        [name, "ok"] for name in ("input", "output", "original", "label", "settings", "degradation", "rerun")
     ]
     Path("a_x2.png").write_bytes(b"other")
     changed = call("verify", "a_x2.json")

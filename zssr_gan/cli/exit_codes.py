@@ -23,8 +23,8 @@ def running(
 ) -> Iterator["Bar"]:
     """The bar of a command; errors end it with one line on standard error.
 
-    Exit codes: 1 for errors of the kinds in `failed`, 2 for others of ours and for paths that the system refuses, 130
-    after Ctrl-C, 143 after SIGTERM.
+    Exit codes: 1 for errors of the kinds in `failed` and where memory is short, 2 for others of ours and for paths that
+    the system refuses, 130 after Ctrl-C, 143 after SIGTERM.
 
     Args:
         stopped: the line after Ctrl-C or SIGTERM.
@@ -44,6 +44,9 @@ def running(
                 raise
             bar.note(f"error: {error.filename}: {error.strerror}", "red")
             raise typer.Exit(2) from error
+        except MemoryError as error:
+            bar.note("error: this needs more memory than the machine gives", "red")
+            raise typer.Exit(1) from error
         except KeyboardInterrupt as stop:
             bar.note(stopped, "red")
             raise typer.Exit(exit_code(stop)) from stop

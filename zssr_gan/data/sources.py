@@ -7,7 +7,6 @@ the order in which a file system lists, or on where the set lies.
 import errno
 import os
 import signal
-import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zssr_gan.errors import ImageError, SettingsError
-from zssr_gan.files import sha256_bytes, why_unreadable
+from zssr_gan.files import sha256_bytes
 from zssr_gan.imaging.endings import IMAGE_EXTENSIONS
-from zssr_gan.imaging.io import decode_picture
+from zssr_gan.imaging.io import decode_picture, read_image_bytes
 from zssr_gan.imaging.picture import Metadata, Picture, from_samples
 from zssr_gan.settings.data import SourceSettings
 
@@ -40,8 +39,6 @@ FOLDER = "is a folder"
 BROKEN_LINK = "is a broken link"
 LOOP_OF_LINKS = "is a loop of links"
 NOT_READ = "is not of a kind that is read"
-
-_LARGEST_FILE = 2**30  # bytes; no image within the limit of pixels comes near
 
 
 def walk(folder: Path, *, recursive: bool = True) -> Iterator[tuple[str, str]]:
@@ -251,17 +248,7 @@ def _built_in(kind: str) -> Mapping[str, NDArray[np.uint8]]:
 
 def read_file(file: Path, name: str) -> Content:
     """Hash and decode an image file; `name` opens the message of every error. Raises ImageError."""
-    try:
-        status = file.stat()
-        reason = "is not a file" if not stat.S_ISREG(status.st_mode) else ""
-        if status.st_size > _LARGEST_FILE:
-            reason = "is larger than an image can be"
-        if reason:
-            raise ImageError(f"{name}: {reason}", reason)
-        data = file.read_bytes()
-    except OSError as error:
-        reason = why_unreadable(file.absolute(), error)  # without the working directory
-        raise ImageError(f"{name}: {why_unreadable(file, error)}", reason) from error
+    data = read_image_bytes(file, name=name)
     return Content(sha256_bytes(data), decode_picture(data, name), data)
 
 

@@ -26,7 +26,9 @@ from zssr_gan.imaging.png import SIGNATURE, decode_png, encode_png, png_texts
 from zssr_gan.imaging.profiles import profile_for
 from zssr_gan.imaging.tiff import SIGNATURES, decode_tiff, description
 from zssr_gan.imaging.tiff_writer import encode_tiff
+from zssr_gan.provenance import MAX_MEGAPIXELS
 
+_NO_MEMORY = "needs more memory to decode than this machine gives"
 _READABLE = "PNG, JPEG, TIFF, BMP, WebP, AVIF and HEIC"
 
 _DECODERS = {**DECODERS, "PNG": decode_png, "JPEG": decode_jpeg, "TIFF": decode_tiff}
@@ -52,24 +54,39 @@ def size_in_header(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def read_picture(path: Path, *, max_megapixels: float = 100.0) -> Picture:
+def read_picture(path: Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> Picture:
     """Read an image file; its name opens the message of every error. Raises ImageError, as `decode_picture` does."""
+    return decode_picture(read_image_bytes(path, max_megapixels), str(path), max_megapixels=max_megapixels)
+
+
+def read_image_bytes(path: Path, max_megapixels: float = MAX_MEGAPIXELS, name: str = "") -> bytes:
+    """The bytes of an image file, which is looked at first: one too large to be an image would fill the memory.
+
+    `name` (the path where it is "") opens the message of every error. Raises ImageError where it is no file, cannot be
+    read, or is larger than an image of `max_megapixels` (10^6 pixels) can be.
+    """
+    name = name or str(path)
     try:
-        if path.is_dir():
-            raise ImageError(f"{path}: is a folder, not an image file")
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"{path}: is not a file")
+        size, reason = status.st_size, ""
+        if stat.S_ISDIR(status.st_mode):
+            reason = "is a folder, not an image file"
+        elif not stat.S_ISREG(status.st_mode):
+            reason = "is not a file"
         # Raw 16-bit RGBA is 8 bytes a pixel; far above it no picture within the limit is that large.
-        if status.st_size > 16e6 * max_megapixels + 2**26:
-            raise ImageError(f"{path}: is too large a file for an image of at most {max_megapixels:g} megapixels")
-        data = path.read_bytes()
+        elif size > 16e6 * max_megapixels + 2**26:
+            reason = f"is too large a file ({size / 1e6:.0f} MB) for an image of at most {max_megapixels:g} megapixels"
+        if not reason:
+            return path.read_bytes()
     except OSError as error:
-        raise ImageError(f"{path}: {why_unreadable(path, error)}") from error
-    return decode_picture(data, str(path), max_megapixels=max_megapixels)
+        reason = why_unreadable(path.absolute(), error)  # without the working directory
+        raise ImageError(f"{name}: {why_unreadable(path, error)}", reason) from error
+    except MemoryError as error:
+        raise ImageError(f"{name}: {_NO_MEMORY}", _NO_MEMORY) from error
+    raise ImageError(f"{name}: {reason}", reason)
 
 
-def decode_picture(data: bytes, name: str, *, max_megapixels: float = 100.0) -> Picture:
+def decode_picture(data: bytes, name: str, *, max_megapixels: float = MAX_MEGAPIXELS) -> Picture:
     """Decode an image file's bytes: 8 or 16 bits by what the file says, gray stays gray, EXIF orientation applied.
 
     `name` opens the message of every error. Raises ImageError where the bytes are no image of a kind that is read, are
@@ -89,8 +106,7 @@ def decode_picture(data: bytes, name: str, *, max_megapixels: float = 100.0) -> 
     except ImageError as error:
         raise ImageError(f"{name}: {error}", error.reason) from error.__cause__
     except MemoryError as error:
-        reason = "needs more memory to decode than this machine gives"
-        raise ImageError(f"{name}: {reason}", reason) from error
+        raise ImageError(f"{name}: {_NO_MEMORY}", _NO_MEMORY) from error
     except Exception as error:  # decoders raise anything on damaged bytes: struct.error, KeyError, zlib.error, ...
         of_python = type(error).__module__ in ("builtins", "struct", "PIL")  # its words tell a user nothing
         reason = "" if of_python else str(error).strip().partition("\n")[0]
@@ -124,8 +140,8 @@ def left_out(metadata: Metadata, channels: int, extension: str) -> tuple[str, ..
 
 def read_provenance(path: Path) -> dict[str, str]:
     """The text that `encode_picture` put into a PNG or TIFF file; empty where there is none. Raises ImageError."""
+    data = read_image_bytes(path)
     try:
-        data = path.read_bytes()
         with _one_at_a_time, _pillow_quiet():
             if _kind(data) == "PNG":
                 return png_texts(data)

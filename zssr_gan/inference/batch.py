@@ -12,17 +12,16 @@ from typing import Literal
 from zssr_gan.degradation.encoder_tables import jpeg_of
 from zssr_gan.degradation.model import Jpeg
 from zssr_gan.devices import resolve_device
-from zssr_gan.errors import ImageError, ZssrGanError
+from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import (
     canonical_sha256,
     check_unchanged,
     relative_path,
     sha256_bytes,
     sha256_file,
-    why_unreadable,
     write_together,
 )
-from zssr_gan.imaging.io import decode_picture, encode_picture, left_out
+from zssr_gan.imaging.io import decode_picture, encode_picture, left_out, read_image_bytes
 from zssr_gan.imaging.picture import Picture
 from zssr_gan.imaging.sheets import encode_sheet, evidence_sheet
 from zssr_gan.inference.enhance import Enhanced, enhance_pictures, pictures_together
@@ -227,13 +226,7 @@ def _sha256_of(record: Record, option: Literal["init-from", "model"]) -> str | N
 def open_input(path: Path, request: Request) -> Opened:
     """Read and decode an input. ImageError where that cannot be done."""
     started, clock, limit = datetime.now(UTC), time.perf_counter(), request.max_megapixels
-    try:
-        # 8 bytes hold the largest pixel; a file far beyond that would fill the memory before its header is seen.
-        if path.stat().st_size > 64e6 + 2 * 8e6 * limit:
-            raise ImageError(f"{path}: {path.stat().st_size / 1e6:.0f} MB is more than --max-megapixels can be")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path}: {why_unreadable(path, error)}") from error
+    data = read_image_bytes(path, limit)
     picture = decode_picture(data, str(path), max_megapixels=limit)
     return Opened(started, clock, path, len(data), sha256_bytes(data), picture, jpeg_of(data))
 

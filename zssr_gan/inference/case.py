@@ -18,9 +18,9 @@ from zssr_gan.degradation.plot import picture_path, write_estimate
 from zssr_gan.degradation.recurrence import EstimationSettings
 from zssr_gan.devices import Machine, machine
 from zssr_gan.errors import ImageError
-from zssr_gan.files import canonical_sha256, sha256_bytes, why_unreadable
+from zssr_gan.files import canonical_sha256, sha256_bytes
 from zssr_gan.imaging.colour import without_equal_channels
-from zssr_gan.imaging.io import decode_picture, size_in_header
+from zssr_gan.imaging.io import decode_picture, read_image_bytes, size_in_header
 from zssr_gan.imaging.picture import Picture
 from zssr_gan.imaging.tiles import copied_middle_of
 from zssr_gan.inference.options import with_estimate
@@ -67,11 +67,10 @@ class CaseFiles:
 
     def _decoded(self, path: Path, *, network: bool) -> LRImage | None:
         try:
-            data = path.read_bytes()
+            data = read_image_bytes(path, self.max_megapixels)
             picture = decode_picture(data, str(path), max_megapixels=self.max_megapixels)
-        except (OSError, ImageError) as error:
-            why = f"{path}: {why_unreadable(path, error)}" if isinstance(error, OSError) else str(error)
-            self.failures[path] = why
+        except ImageError as error:
+            self.failures[path] = str(error)
             return None
         pixels = picture.pixels
         blocks = middle_for_estimate(pixels, len(self.sources))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from zssr_gan.errors import ImageError, OutputError, VideoError
 from zssr_gan.files import atomic_write, sha256_bytes, sha256_file, why_unreadable
 from zssr_gan.imaging.coding import coding_text
-from zssr_gan.imaging.io import decode_picture
+from zssr_gan.imaging.io import decode_picture, read_image_bytes
 from zssr_gan.imaging.picture import Metadata, Samples, to_samples
 from zssr_gan.imaging.png import encode_png
 from zssr_gan.imaging.resize import resize
@@ -211,12 +211,12 @@ def _frame(folder: Path, one: Mapping[str, str], place: int) -> Frame:
         raise VideoError(f"{at}: names no file in its folder ({one['file']!r}).")
     path = folder / name
     try:
-        data = path.read_bytes()
+        data = read_image_bytes(path)
         if one.get("file_sha256") and one["file_sha256"] != sha256_bytes(data):
             raise VideoError(f"{path}: is not the still that {TABLE} lists (its hash is another).")
         picture = decode_picture(data, str(path))
-    except OSError as error:
-        raise VideoError(f"{path}: {why_unreadable(path, error)}.") from error
+    except VideoError:
+        raise
     except ImageError as error:
         raise VideoError(str(error)) from error
 

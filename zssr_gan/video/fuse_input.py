@@ -8,9 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from zssr_gan.degradation.encoder_tables import jpeg_of
-from zssr_gan.errors import ImageError
-from zssr_gan.files import relative_path, sha256_bytes, why_unreadable
-from zssr_gan.imaging.io import decode_picture
+from zssr_gan.files import relative_path, sha256_bytes
+from zssr_gan.imaging.io import decode_picture, read_image_bytes
 from zssr_gan.imaging.picture import Picture, quantise
 from zssr_gan.imaging.resize import resize
 from zssr_gan.inference.request import find_file
@@ -109,9 +108,6 @@ def size_of(picture: Picture) -> list[int]:
 
 def _read(path: Path, frames: Mapping[str, Frame]) -> BurstFrame:
     """A still, with what its folder's table says of the frame of its hash."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path}: {why_unreadable(path, error)}") from error
+    data = read_image_bytes(path)
     sha256 = sha256_bytes(data)
     return BurstFrame(decode_picture(data, str(path)), path.name, sha256, jpeg_of(data), frames.get(sha256))
