@@ -192,7 +192,7 @@ def found_in(group: Group, seed: int) -> tuple[Degradation, list[Degradation]]:
     began = time.process_time()
     estimate = estimate_degradation(group.evidence, seed=seed)
     each = [estimate.of(one.image.sha256) for one in group.evidence]
-    print(f"{group.name}: {estimate.summary}; {estimate.why} ({time.process_time() - began:.1f} CPU s)")
+    print(f"{group.name}: {estimate.summary}; {estimate.reasons} ({time.process_time() - began:.1f} CPU s)")
     for true, used in dict.fromkeys(zip(group.true, each, strict=True)):
         places = [n for n, pair in enumerate(zip(group.true, each, strict=True)) if pair == (true, used)]
         errors = [kernel_error_db(group.truths[places], one, true) for one in (used, Degradation())]

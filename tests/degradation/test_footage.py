@@ -1,6 +1,7 @@
 """Frames of a video are told by their colours; blur is used where the codec has left the noise."""
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from skimage import data
 from torch import Tensor
 
 from tests.zeroshot.native import QUICK, evidence, pieces
+from zssr_gan.degradation.account import account
+from zssr_gan.degradation.estimate import Estimate
 from zssr_gan.degradation.estimator import Evidence, estimate_degradation
 from zssr_gan.degradation.footage import (
     KNOWN_FOOTAGE,
@@ -23,6 +26,7 @@ from zssr_gan.degradation.footage import (
 )
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg
 from zssr_gan.degradation.recurrence import Fit
+from zssr_gan.inference.record import DegradationFacts
 
 WEIGHTS = {"601": (0.299, 0.114), "709": (0.2126, 0.0722)}
 """Of red and blue in luma."""
@@ -216,7 +220,8 @@ class TestEstimate:
         assert found.degradation.jpeg is not None
         assert found.jpeg_from == "colours"
         assert "a video's compression" in found.summary
-        assert found.own_jpeg == {last.image.sha256: Jpeg.of_quality(80)}
+        assert found.of(last.image.sha256) == Degradation(jpeg=Jpeg.of_quality(80))
+        assert "1 of 12 images is of no video: bicubic, JPEG quality 80" in found.summary
         assert len(found.images) == len(smooth)
 
     def test_a_few_frames_among_photographs_are_taken_as_frames_that_stand_alone(self) -> None:
@@ -225,9 +230,16 @@ class TestEstimate:
         assert found.degradation.jpeg is None
         alone = jpeg_of_frame(images[0].pixels)
         assert alone is not None
-        assert found.own_jpeg == {one.image.sha256: alone for one in images[:2]}
-        assert "2 of 6 images are of another kind" in found.why
-        assert found.why.count("too few") == 1
+        assert [found.of(one.image.sha256).jpeg for one in images] == [alone] * 2 + [None] * 4
+        assert set(found.others) == {one.image.sha256 for one in images[:2]}
+        assert "2 of 6 images are of a video: bicubic, a video's compression, taken as JPEG quality 60" in found.summary
+        assert found.reasons.count("too few") == 1
+        assert Estimate.model_validate_json(found.model_dump_json()) == found
+        frame, other = (DegradationFacts.estimated(found, images[n].image.sha256) for n in (0, 2))
+        assert (frame.footage, other.footage) == (True, False)
+        assert f"{SEEN_FOOTAGE}, the strength of which is not known: JPEG 60 stands for it" in frame.why
+        assert "too few" in other.why
+        assert "video" not in other.why
 
     def test_a_lossless_videos_frames_are_as_other_images(self) -> None:
         blurred = pieces(Degradation(blur=GaussianBlur(sigma_major=1.0, sigma_minor=0.8)))
@@ -244,3 +256,36 @@ class TestEstimate:
         jpeg = Jpeg.of_quality(90)
         images = [Evidence(one.image, one.pixels, jpeg) for one in evidence(crops(as_frame(photograph()))[:4])]
         assert estimate_degradation(images, QUICK).degradation == Degradation(jpeg=jpeg)
+
+
+class TestTold:
+    """Of frames among photographs with a sure blur, some of which are sharper."""
+
+    @pytest.fixture
+    def mixed(self, make_estimate: Callable[..., Estimate]) -> Estimate:
+        codec = Degradation(jpeg=Jpeg.of_quality(30))
+        words = {"why": f"bicubic is assumed: {SEEN_FOOTAGE}: JPEG 30 stands for it", "fallback": True}
+        frames = make_estimate("f", degradation=codec, footage=True, jpeg_from="colours", **words)
+        return make_estimate("a", "b", "c", own_blur={"b": None}).with_others(frames)
+
+    def test_each_record_says_what_is_so_of_its_image(self, mixed: Estimate) -> None:
+        frame, most, sharper = (DegradationFacts.estimated(mixed, one) for one in "fab")
+        assert frame.values.jpeg == Jpeg.of_quality(30)
+        assert frame.values.blur is None
+        assert "JPEG 30 stands for it" in frame.why
+        assert not any("sharper" in one.why for one in (frame, most))
+        assert "sharper" in sharper.why
+        assert not any("JPEG" in one.why or one.footage or one.fallback for one in (most, sharper))
+        assert frame.footage
+        assert frame.fallback
+
+    def test_the_line_counts_frames_apart_and_show_has_both(self, mixed: Estimate) -> None:
+        said = mixed.summary
+        assert "(1 image is sharper: bicubic), noise" in said
+        assert "no compression found; 1 of 4 images is of a video: " in said
+        assert said.endswith("bicubic, a video's compression, taken as JPEG quality 30")
+        lines = dict(account(mixed))
+        assert lines["assumed"] == said
+        assert "1 of 4 images is of a video: bicubic is assumed" in lines["why"]
+        assert mixed.evidence_sha256 != mixed.model_copy(update={"fewer": None}).evidence_sha256
+        assert Estimate.model_validate_json(mixed.model_dump_json()) == mixed

@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 from skimage import data
 
+from zssr_gan.degradation.account import account
 from zssr_gan.degradation.compression import find_compression
 from zssr_gan.degradation.encoder_tables import jpeg_of
-from zssr_gan.degradation.estimate import Estimate, account, encode_estimate
+from zssr_gan.degradation.estimate import Estimate, encode_estimate
 from zssr_gan.degradation.estimator import Evidence, estimate_degradation
 from zssr_gan.degradation.found_compression import set_compressions
 from zssr_gan.provenance import CaseImage

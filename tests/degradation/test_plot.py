@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from zssr_gan.degradation.estimate import Estimate, account
+from zssr_gan.degradation.account import account
+from zssr_gan.degradation.estimate import Estimate
 from zssr_gan.degradation.found_compression import SetCompression
 from zssr_gan.degradation.model import Blur, DefocusBlur, Degradation, Jpeg, KernelBlur, MotionBlur
 from zssr_gan.degradation.plot import degradation_picture

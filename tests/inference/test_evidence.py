@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.inference.files import TINY
 from zssr_gan.degradation.found_compression import ImageCompression
+from zssr_gan.degradation.model import Degradation, Jpeg
 from zssr_gan.degradation.operators import BicubicDownscale, back_project
 from zssr_gan.devices import RunOptions
 from zssr_gan.imaging.io import read_picture
@@ -20,7 +21,7 @@ from zssr_gan.inference.enhance import enhance_picture
 from zssr_gan.inference.evidence import added_variation, blocks_in
 from zssr_gan.inference.options import make_request
 from zssr_gan.inference.outputs import plan_run
-from zssr_gan.inference.record import EvidenceFigures
+from zssr_gan.inference.record import DegradationFacts, EvidenceFigures
 from zssr_gan.inference.region import Region
 from zssr_gan.inference.verify import verify_record
 from zssr_gan.settings.base import write_yaml
@@ -110,15 +111,23 @@ class TestBlocks:
 
     @pytest.mark.parametrize(("region", "first"), [(None, (5, 2)), ((3, 7, 20, 20), (6, 7)), ((2, 5, 9, 9), (0, 0))])
     def test_they_begin_elsewhere_in_a_region(self, region: Region | None, first: tuple[int, int]) -> None:
-        blocks, note = blocks_in(self.FOUND, region)
+        blocks, note = blocks_in(DegradationFacts(compression=self.FOUND), region)
         assert blocks == first
         assert "quality 75: seen in 4 of 4 images" in note
 
     def test_without_a_place_there_is_a_note_alone(self) -> None:
-        assert blocks_in(None, None) == (None, "")
-        blocks, note = blocks_in(self.FOUND.model_copy(update={"phase": None}), None)
+        assert blocks_in(DegradationFacts(), None) == (None, "")
+        found = self.FOUND.model_copy(update={"phase": None})
+        blocks, note = blocks_in(DegradationFacts(compression=found), None)
         assert blocks is None
         assert "not known" in note
+
+    def test_of_a_frame_it_is_said_what_stands_for_its_codec(self) -> None:
+        facts = DegradationFacts(values=Degradation(jpeg=Jpeg.of_quality(60)), footage=True)
+        blocks, note = blocks_in(facts, None)
+        assert blocks is None
+        assert "a video's compression" in note
+        assert "JPEG quality 60 stands for it" in note
 
     def test_a_turned_file_s_map_and_record_have_them(self, tmp_path: Path, astronaut: torch.Tensor) -> None:
         """61 x 44 pixels, turned to 44 x 61: of the rows' blocks the cut one is at the left now."""

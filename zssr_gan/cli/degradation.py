@@ -92,7 +92,7 @@ def estimate(
             bar.result(f"{output}, and its picture {picture_path(output)}")
             _show(found, bar)
         if found.fallback:
-            bar.note(found.why, "bold yellow")
+            bar.note(found.reasons, "bold yellow")
     raise typer.Exit(1 if files.failures else 0)
 
 
@@ -193,7 +193,7 @@ def show(
 
 
 def _show(found: "Estimate", bar: "Bar") -> None:
-    from zssr_gan.degradation.estimate import account
+    from zssr_gan.degradation.account import account
 
     lines = account(found)
     width = max(len(name) for name, _ in lines)

@@ -289,7 +289,7 @@ def _run(
     )
     if request.estimate is not None and not one_line:
         bar.info(f"degradation: {request.estimate.summary}")
-        bar.info(f"  {request.estimate.why}", "bold yellow" if request.estimate.fallback else "")
+        bar.info(f"  {request.estimate.reasons}", "bold yellow" if request.estimate.fallback else "")
     if request.model is not None:
         show_model(request, request.model, bar)
     bar.images = len(plan.todo)

@@ -164,7 +164,7 @@ class RunCase:
         for group, estimate in estimates.items():
             found = f"{estimate.summary}, from {len(estimate.images):,} images in {seconds:.0f} s"
             self.bar.note(f"degradation of {group}: {found}")
-            self.bar.note(f"degradation of {group}: {estimate.why}")
+            self.bar.note(f"degradation of {group}: {estimate.reasons}")
         return CaseDegradations(
             seed=self.settings.seed,
             size=size,

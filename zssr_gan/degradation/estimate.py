@@ -1,10 +1,8 @@
 """An estimate of a degradation, and the file that holds it."""
 
 import json
-import math
 from collections import Counter
 from pathlib import Path
-from statistics import stdev
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -20,7 +18,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, from_json
 
 from zssr_gan.degradation.found_compression import ImageCompression, SetCompression
-from zssr_gan.degradation.model import Blur, DefocusBlur, Degradation, GaussianBlur, Jpeg, KernelBlur, MotionBlur, Noise
+from zssr_gan.degradation.model import Blur, Degradation, Jpeg, MotionBlur
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import canonical_sha256, why_unreadable
 from zssr_gan.imaging.colour import LEVELS
@@ -87,7 +85,14 @@ class Estimate(FileModel):
     """Compression of the images that have another than `degradation`'s, by their SHA-256."""
     own_blur: dict[str, Annotated[Blur, Field(discriminator="kind")] | None] = Field(default_factory=dict)
     """Blur of the images that have another than `degradation`'s, by their SHA-256; None is bicubic."""
+    footage: bool = False
+    """Whether the images (not those of `fewer`) are frames of a video: `degradation.jpeg` stands for its compression,
+    the strength of which is not known."""
+    fewer: "Estimate | None" = None
+    """Of frames of a video among more other images, or of other images among more frames: of each the blur and the
+    compression are in its own."""
     images: tuple[CaseImage, ...]
+    """All that were looked at, those of `fewer` too."""
     settings: dict[str, JsonValue]
     seed: int
     versions: dict[str, str]
@@ -97,41 +102,44 @@ class Estimate(FileModel):
     def evidence_sha256(self) -> str:
         """Of what the label of a result depends on beside the degradation, as canonical JSON."""
         # An estimate that is not finite is null in its file.
-        included = _EVIDENCE | {name for name in ("own_jpeg", "own_blur") if getattr(self, name)}
+        included = _EVIDENCE | {name for name in ("own_jpeg", "own_blur", "footage", "fewer") if getattr(self, name)}
         return canonical_sha256(json.loads(self.model_dump_json(include=included)))
+
+    def of_kind(self, sha256: str) -> "Estimate":
+        """The estimate of images of the same kind as that with this hash: frames of a video, or none."""
+        fewer = self.fewer
+        return fewer if fewer is not None and any(image.sha256 == sha256 for image in fewer.images) else self
+
+    @property
+    def kinds(self) -> "tuple[Estimate, ...]":
+        """This and that of fewer images of another kind."""
+        return (self,) if self.fewer is None else (self, self.fewer)
 
     def of(self, sha256: str) -> Degradation:
         """What the camera is taken to have done to the image with this hash: its own blur, its own compression."""
-        its: dict[str, object] = {"jpeg": self.own_jpeg[sha256]} if sha256 in self.own_jpeg else {}
-        its |= {"blur": self.own_blur[sha256]} if sha256 in self.own_blur else {}
-        return self.degradation.model_copy(update=its) if its else self.degradation
+        kind = self.of_kind(sha256)
+        blur = kind.own_blur.get(sha256, kind.degradation.blur)
+        jpeg = kind.own_jpeg.get(sha256, kind.degradation.jpeg)
+        return self.degradation.model_copy(update={"blur": blur, "jpeg": jpeg})
 
     def with_others(self, others: "Estimate") -> "Estimate":
-        """This estimate with that of fewer images of another kind: each of these has its own compression and blur."""
-        hashes = [image.sha256 for image in others.images]
+        """This estimate with that of fewer images of another kind."""
         images = tuple(sorted((*self.images, *others.images), key=lambda image: (image.sha256, image.name)))
-        jpeg = {sha256: others.of(sha256).jpeg for sha256 in hashes}
-        blur = {sha256: others.of(sha256).blur for sha256 in hashes}
-        update = {
-            "own_jpeg": self.own_jpeg | {n: one for n, one in jpeg.items() if one != self.degradation.jpeg},
-            "own_blur": self.own_blur | {n: one for n, one in blur.items() if one != self.degradation.blur},
-            "compressions": self.compressions + others.compressions,
-            "images": images,
-            "why": f"{self.why}; {len(hashes)} of {len(images)} images are of another kind: {others.why}",
-        }
-        return self.model_copy(update=update)
+        return self.model_copy(update={"fewer": others, "images": images})
 
     def compression_of(self, sha256: str) -> ImageCompression | None:
         """What was found in the image with this hash; where it was not searched, what is assumed of it."""
-        jpeg = self.of(sha256).jpeg
-        its = [one for one in self.compressions if sha256 in one.phases]
-        its += [one for one in self.compressions if jpeg is not None and one.quality == jpeg.quality]
+        jpeg, kind = self.of(sha256).jpeg, self.of_kind(sha256)
+        its = [one for one in kind.compressions if sha256 in one.phases]
+        its += [one for one in kind.compressions if jpeg is not None and one.quality == jpeg.quality]
         return its[0].of_image(sha256) if its else None
 
     @property
     def others(self) -> tuple[str, ...]:
         """SHA-256 of the images that have another degradation than most."""
-        return tuple(dict.fromkeys([*self.own_jpeg, *self.own_blur]))
+        fewer = () if self.fewer is None else (image.sha256 for image in self.fewer.images)
+        own = dict.fromkeys([*self.own_jpeg, *self.own_blur, *fewer])
+        return tuple(sha256 for sha256 in own if self.of(sha256) != self.degradation)
 
     @property
     def given(self) -> bool:
@@ -156,29 +164,57 @@ class Estimate(FileModel):
     @property
     def summary(self) -> str:
         """What is assumed of the camera, in one line."""
-        d = self.degradation
-        blur = d.blur.summary if isinstance(d.blur, Blur) else "bicubic"
-        noise = f"noise {d.noise.sigma * LEVELS:.1f}/255" if d.noise else "no noise"
-        name = "a video's compression, taken as JPEG" if self.jpeg_from == "colours" else "JPEG"
-        compression = f"{name} {d.jpeg.summary}" if d.jpeg else "no compression found"
-        count = len(self.own_jpeg)
-        own = f" ({count} image{'s have' if count > 1 else ' has'} another compression)" if count else ""
-        return f"{blur}{self._own_blurs}, {noise}, {compression}{own}"
+        noise = self.degradation.noise
+        words = f"noise {noise.sigma * LEVELS:.1f}/255" if noise else "no noise"
+        text = f"{self.blur_words}, {words}, {self.compression_words}"
+        return text if self.fewer is None else f"{text}; {self._kind}: {self.fewer.summary_of_kind}"
 
     @property
-    def _own_blurs(self) -> str:
-        """What of the summary is about images that have another blur."""
-        lengths = [blur.length for blur in self.own_blur.values() if isinstance(blur, MotionBlur)]
+    def reasons(self) -> str:
+        """`why`, with that of fewer images of another kind."""
+        return self.why if self.fewer is None else f"{self.why}; {self._kind}: {self.fewer.why}"
+
+    @property
+    def _kind(self) -> str:
+        """How many images are of the other kind, and of which."""
+        assert self.fewer is not None
+        count, video = len(self.fewer.images), "a video" if self.fewer.footage else "no video"
+        return f"{count} of {len(self.images)} images {'is' if count == 1 else 'are'} of {video}"
+
+    @property
+    def summary_of_kind(self) -> str:
+        """Blur and compression, in one line."""
+        return f"{self.blur_words}, {self.compression_words}"
+
+    @property
+    def compression_words(self) -> str:
+        """The compression, and how many images have another."""
+        jpeg = self.degradation.jpeg
+        name = "a video's compression, taken as JPEG" if self.footage else "JPEG"
+        words = f"{name} {jpeg.summary}" if jpeg else "no compression found"
+        count = len(self.own_jpeg)
+        return words + (f" ({_counted(count)} ha{'s' if count == 1 else 've'} another compression)" if count else "")
+
+    @property
+    def blur_words(self) -> str:
+        """The blur, and what is about images that have another."""
+        blur = self.degradation.blur.summary if isinstance(self.degradation.blur, Blur) else "bicubic"
+        lengths = [one.length for one in self.own_blur.values() if isinstance(one, MotionBlur)]
         if lengths:
             return (
-                f" over all; {len(lengths)} images have each their own motion ({min(lengths):.2f} to "
-                f"{max(lengths):.2f} LR pixels)"
+                f"{blur} over all; {_counted(len(lengths))} ha{'s its' if len(lengths) == 1 else 've each their'} own "
+                f"motion ({min(lengths):.2f} to {max(lengths):.2f} LR pixels)"
             )
         counts = Counter(self.own_blur.values())
         sharper = counts.pop(None, 0)
-        parts = [f"{count} images: {blur.summary}" for blur, count in counts.items() if blur is not None]
+        parts = [f"{_counted(count)}: {one.summary}" for one, count in counts.items() if one is not None]
         several = f" over all; several cameras by their sharpness ({'; '.join(parts)})" if parts else ""
-        return several + (f" ({sharper} images are sharper: bicubic)" if sharper else "")
+        own = f" ({_counted(sharper)} {'is' if sharper == 1 else 'are'} sharper: bicubic)" if sharper else ""
+        return f"{blur}{several}{own}"
+
+
+def _counted(images: int) -> str:
+    return f"{images} image{'' if images == 1 else 's'}"
 
 
 def given_estimate(degradation: Degradation, why: str) -> Estimate:
@@ -257,94 +293,3 @@ def _of_one_camera(text: str, path: Path) -> Estimate:
 def encode_estimate(estimate: Estimate) -> bytes:
     """The file's bytes."""
     return (estimate.model_dump_json(indent=2) + "\n").encode()
-
-
-_NOISE_FROM = {
-    "colours": "read from what red, green and blue do not share",
-    "recurrence": "found together with the blur",
-    "nothing": "",
-}
-
-_JPEG_FROM = {
-    "tables": "read from the files' tables",
-    "pixels": "read from the pixels",
-    "colours": "in place of a video's compression, the strength of which is not known",
-    "nothing": "",
-}
-
-
-def account(estimate: Estimate) -> list[tuple[str, str]]:
-    """An estimate in lines for a person: the name of each and its text. Widths are standard deviations in LR pixels."""
-    lines = [("assumed", estimate.summary)]
-    if estimate.fallback:
-        found = "the blur below: BICUBIC IS ASSUMED in its place"
-        lines.append(
-            ("not used", found if estimate.blur_estimated else "no blur could be estimated: BICUBIC IS ASSUMED")
-        )
-    blur = estimate.degradation.blur
-    if estimate.blur_estimated is not None:
-        lines += _blur(estimate.blur_estimated, estimate.certainty)
-    elif isinstance(blur, Blur):
-        lines += _blur(blur, None)
-    elif isinstance(blur, KernelBlur):
-        lines.append(("blur", f"a kernel of {len(blur.values[0])} x {len(blur.values)} HR pixels for x{blur.scale[1]}"))
-    lines.append(("noise", _noise(estimate.degradation.noise, _NOISE_FROM[estimate.noise_from])))
-    lines.append(("JPEG", _jpeg(estimate.degradation.jpeg, _JPEG_FROM[estimate.jpeg_from], estimate.jpeg_qualities)))
-    lines += [("found", f"JPEG, {one.summary}") for one in estimate.compressions]
-    looked = f", {estimate.certainty.tiles} parts of them looked at" if estimate.certainty is not None else ""
-    lines.append(("images", f"{len(estimate.images)}{looked}"))
-    lines.append(("why", estimate.why))
-    return lines
-
-
-def _blur(blur: Blur, certainty: Certainty | None) -> list[tuple[str, str]]:
-    def shown(name: str) -> str:
-        error = None if certainty is None else _standard_error(blur, certainty, name)
-        return f"{getattr(blur, name):.2f}" + ("" if error is None else f" +/- {error:.2f}")
-
-    unit = "LR pixels; at x2 twice as many HR pixels"
-    if isinstance(blur, DefocusBlur):
-        lines = [
-            ("blur", f"defocus, a disk with a radius of {shown('radius')}, its edge {shown('sigma')} wide ({unit})")
-        ]
-    elif isinstance(blur, MotionBlur):
-        lines = [("blur", f"straight motion of {shown('length')}, {shown('sigma')} wide across it ({unit})")]
-    else:
-        across = f"{shown('sigma_minor')} across its wider axis"
-        lines = [("blur", f"{shown('sigma_major')} along, {across} ({unit})")]
-    if not isinstance(blur, DefocusBlur):
-        lines.append(("angle", f"{blur.angle_degrees:.0f} degrees, clockwise from the horizontal"))
-    if certainty is not None:
-        lines.append(
-            (
-                "confidence",
-                f"moved by its standard error it makes images {certainty.spread_db:.0f} dB PSNR from these; "
-                f"bicubic's are {certainty.bicubic_db:.0f} dB from them",
-            )
-        )
-    return lines
-
-
-def _standard_error(blur: Blur, certainty: Certainty, name: str) -> float | None:
-    """Of one of a blur's numbers, by how the parts' differ; None where they are of another kind."""
-    if isinstance(blur, GaussianBlur):
-        return float(getattr(certainty, name))
-    values = [getattr(part, name) for part in certainty.blurs if part.kind == blur.kind]
-    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-
-
-def _noise(noise: Noise | None, where: str) -> str:
-    if noise is None:
-        return "none assumed"
-    shot = f", {noise.shot:.0%} of its variance in proportion to brightness" if noise.shot >= 0.005 else ""
-    gray = "" if noise.coloured else ", the same in all colours"
-    return f"{noise.sigma * LEVELS:.1f} of 255 levels at medium brightness{shot}{gray}{where and f'; {where}'}"
-
-
-def _jpeg(compression: Jpeg | None, where: str, qualities: dict[str, int]) -> str:
-    if compression is None:
-        return "none found"
-    several = ", ".join(
-        f"{count} of {quality}" for quality, count in sorted(qualities.items(), key=lambda one: int(one[0]))
-    )
-    return f"{compression.summary}{where and f', {where}'}{f' ({several})' if len(qualities) > 1 else ''}"

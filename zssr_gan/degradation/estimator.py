@@ -22,7 +22,7 @@ from zssr_gan.degradation.footage import (
     are_frames,
     footage_verdict,
     is_frame,
-    jpeg_of_frame,
+    single_frames_verdict,
 )
 from zssr_gan.degradation.found_compression import CompressionGroup, SetCompression, set_compressions
 from zssr_gan.degradation.model import Blur, Degradation, Jpeg
@@ -92,8 +92,10 @@ def estimate_degradation(
         return _estimate_of_kind(evidence, settings, seed, on_estimate, seen if frames else None)
     of_frames = _estimate_of_kind(frames, settings, seed, on_estimate, seen)
     if of_frames.blur_estimated is None:  # they are too few, and each is taken as it is alone
-        alone = {one.image.sha256: jpeg_of_frame(one.pixels, one.footage) for one in frames}
-        of_frames = of_frames.model_copy(update={"own_jpeg": alone, "why": f"{seen}, and each is taken as it is alone"})
+        jpeg, why = single_frames_verdict(seen)
+        used = of_frames.degradation.model_copy(update={"jpeg": jpeg})
+        update = {"degradation": used, "degradation_sha256": used.sha256, "jpeg_from": "colours", "why": why}
+        of_frames = of_frames.model_copy(update=update)
     of_others = _estimate_of_kind(others, settings, seed, on_estimate, None)
     fewer, most = sorted((of_others, of_frames), key=lambda one: len(one.images))
     return most.with_others(fewer)
@@ -196,6 +198,7 @@ def _estimate_of_kind(
         jpeg_qualities=qualities,
         own_jpeg=own,
         compressions=compressions,
+        footage=seen is not None,
         own_blur={ordered[place].image.sha256: blur for place, blur in own_blur.items()},
         images=tuple(sorted((one.image for one in ordered), key=lambda image: (image.sha256, image.name))),
         settings=asdict(settings),

@@ -97,8 +97,8 @@ def jpeg_of_frame(pixels: Tensor, told: bool | None = None) -> Jpeg | None:
     return Jpeg.of_quality(_STRONG) if (is_frame(pixels) if told is None else told) else None
 
 
-KNOWN_FOOTAGE = "they are frames of a compressed video"
-SEEN_FOOTAGE = "their levels or colours are those of a compressed video"
+KNOWN_FOOTAGE = "these are frames of a compressed video"
+SEEN_FOOTAGE = "levels or colours are those of a compressed video"
 
 
 def footage_verdict(found: Fit | None, sure: bool, why: str, seen: str = SEEN_FOOTAGE) -> tuple[bool, Jpeg | None, str]:
@@ -114,13 +114,26 @@ def footage_verdict(found: Fit | None, sure: bool, why: str, seen: str = SEEN_FO
         seen: how it is known that they are of a video.
     """
     if found is None:
-        return False, None, f"{why}; {seen}, of which they do not tell how strong it is"
+        return False, None, f"{why}; {seen}, the strength of which is not known"
     noise = LEVELS * found.noise
     if noise < _LEAST_NOISE or found.misfit > _LARGEST_MISFIT:
         trace = f"noise of {noise:.1f} of 255 levels is left" if noise < _LEAST_NOISE else f"misfit {found.misfit:.2f}"
-        return False, Jpeg.of_quality(_STRONG), f"bicubic is assumed: {seen}, which has changed them much ({trace})"
+        stands = f"JPEG {_STRONG} stands for it"
+        return (
+            False,
+            Jpeg.of_quality(_STRONG),
+            f"bicubic is assumed: {seen}, which has changed much ({trace}): {stands}",
+        )
     # What has changed the images little costs more than it brings where the blur is not known.
-    return sure, Jpeg.of_quality(_WEAK) if sure else None, f"{why}; {seen}, which has changed them little"
+    stands = f": JPEG {_WEAK} stands for it" if sure else ""
+    return sure, Jpeg.of_quality(_WEAK) if sure else None, f"{why}; {seen}, which has changed little{stands}"
+
+
+def single_frames_verdict(seen: str) -> tuple[Jpeg, str]:
+    """The compression that is assumed of frames among other images, too few to tell its strength, and why."""
+    return Jpeg.of_quality(
+        _STRONG
+    ), f"bicubic is assumed: {seen}, the strength of which is not known: JPEG {_STRONG} stands for it"
 
 
 def _has_levels_of_video(image: Tensor) -> bool | None:

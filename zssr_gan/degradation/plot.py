@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zssr_gan.degradation.estimate import Estimate, account, encode_estimate
+from zssr_gan.degradation.account import account
+from zssr_gan.degradation.estimate import Estimate, encode_estimate
 from zssr_gan.degradation.found_compression import SetCompression
 from zssr_gan.degradation.model import Blur, Degradation, GaussianBlur, KernelBlur, MotionBlur
 from zssr_gan.files import write_together
@@ -55,7 +56,8 @@ def degradation_picture(estimate: Estimate, of: str = "", *, words: bool = True)
     from matplotlib.figure import Figure
 
     kernels = 1 if estimate.degradation.blur is None and estimate.blur_estimated is None else 2
-    blocks = [one for one in estimate.compressions if one.evidence is not None and one.quality is not None]
+    found = [one for kind in estimate.kinds for one in kind.compressions]
+    blocks = [one for one in found if one.evidence is not None and one.quality is not None]
     panels = kernels + bool(estimate.noise_by_brightness) + bool(blocks)
     width = _SIDE * (max(2, panels) if words else panels)
     lines = []

@@ -122,7 +122,7 @@ def _estimated(run: Run, lr: Sequence[LRImage], cache: Cache) -> tuple[Downscale
         "seed": seed,
     }
     estimate = cache.value("estimate", key, Estimate, lambda: learn_case(lr, seed=seed).estimates[""])
-    return estimate.degradation.downscale, f"{estimate.summary} ({estimate.why})"
+    return estimate.degradation.downscale, f"{estimate.summary} ({estimate.reasons})"
 
 
 def _read(

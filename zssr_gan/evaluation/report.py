@@ -19,7 +19,7 @@ from PIL import Image
 from zssr_gan.data.cameras import read_degradations
 from zssr_gan.data.split import PARTS, Split, read_split
 from zssr_gan.data.store import SETTINGS, read_settings
-from zssr_gan.degradation.estimate import account
+from zssr_gan.degradation.account import account
 from zssr_gan.degradation.plot import degradation_picture
 from zssr_gan.evaluation.cache import version_of
 from zssr_gan.evaluation.charts import charts_of

@@ -269,7 +269,7 @@ def record_and_files(
     contents: Contents = {}
     if task.evidence is not None:
         maps = enhanced.disagreement, enhanced.residual, enhanced.added_variation
-        blocks, note = blocks_in(request.degradation.compression, request.region)
+        blocks, note = blocks_in(request.degradation, request.region)
         sheet = evidence_sheet(*maps, views=enhanced.work.evidence.views, blocks=blocks, note=note)
         contents[task.evidence] = encode_sheet(sheet, "evidence map", text)
     contents[task.result] = encode_picture(enhanced.picture, task.result.suffix, text)

@@ -207,10 +207,10 @@ def _with_degradation(
         (found,) = learn_case(images, seed=request.seed, on_progress=on_progress).estimates.values()
         how = f"from {len(images)} images in {time.perf_counter() - began:.0f} s"
         if not asked and not _is_shared(found, request):
-            line = f"degradation: {found.why} ({how})"
+            line = f"degradation: {found.reasons} ({how})"
             if not request.to_learn:
                 line += "; compression or noise that a picture shows by itself is still used for that picture"
-            return replace(request, to_estimate=None, degradation=DegradationFacts(why=found.why)), line
+            return replace(request, to_estimate=None, degradation=DegradationFacts(why=found.reasons)), line
         if path is None:
             return replace(request, to_estimate=None, estimate=found, degradation=DegradationFacts.estimated(found)), ""
         with uninterrupted():
@@ -221,15 +221,16 @@ def _with_degradation(
         return used, f"{path}: estimated {how}"
     assert used.estimate is not None
     label = "" if request.to_learn else f": {LABELLED_CASE}"
-    return used, f"degradation: {used.estimate.summary}; {used.estimate.why} (estimated {how}: {path}){label}"
+    return used, f"degradation: {used.estimate.summary}; {used.estimate.reasons} (estimated {how}: {path}){label}"
 
 
 def _is_shared(found: Estimate, request: Request) -> bool:
     """Whether an estimate says more of each image than the image itself shows."""
     if request.to_learn:  # with one network for all, none is looked at by itself
         return found.degradation != Degradation() or bool(found.others)
-    from_pixels = any(one.quality is not None and one.evidence is not None for one in found.compressions)
-    return not found.fallback or from_pixels or bool(found.own_blur)
+    seen = [one for kind in found.kinds for one in kind.compressions]
+    from_pixels = any(one.quality is not None and one.evidence is not None for one in seen)
+    return from_pixels or any(not kind.fallback or kind.own_blur for kind in found.kinds)
 
 
 def with_network(

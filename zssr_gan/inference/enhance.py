@@ -207,8 +207,9 @@ def _with_seen_degradation(picture: Picture, request: Request, jpeg: Jpeg | None
     else:
         return request
     why = f"the picture shows {why}, which the networks learn to remove (--degradation bicubic ignores it)"
-    facts = DegradationFacts.of(seen, "picture", why).model_copy(update={"compression": compression})
-    return replace(request, degradation=facts)
+    footage = seen.jpeg is not None and compression is None
+    facts = DegradationFacts.of(seen, "picture", why)
+    return replace(request, degradation=facts.model_copy(update={"compression": compression, "footage": footage}))
 
 
 def _with_phase(picture: Picture, request: Request) -> Request:

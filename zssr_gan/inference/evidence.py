@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zssr_gan.degradation.found_compression import ImageCompression, Phase
+from zssr_gan.degradation.found_compression import Phase
 from zssr_gan.imaging.colour import LEVELS
 from zssr_gan.imaging.resize import resize
-from zssr_gan.inference.record import EvidenceFigures
+from zssr_gan.inference.record import DegradationFacts, EvidenceFigures
 from zssr_gan.inference.region import Region
 
 _REACH = 2  # pixels of the input on either side of a window's middle
@@ -62,13 +62,16 @@ def _mean(x_HW: Tensor, reach: list[int]) -> Tensor:
     return x_HW
 
 
-def blocks_in(found: ImageCompression | None, region: Region | None) -> tuple[Phase | None, str]:
+def blocks_in(facts: DegradationFacts, region: Region | None) -> tuple[Phase | None, str]:
     """Where the blocks of a compressed input begin in its maps, and a sentence on them for a reader of the maps.
 
     Args:
-        found: what is known of the input's compression.
+        facts: what is known of the input's compression.
         region: the part of the input that the maps show.
     """
+    found, jpeg = facts.compression, facts.values.jpeg
+    if found is None and facts.footage and jpeg is not None:
+        return None, f"a video's compression, the strength of which is not known: JPEG {jpeg.summary} stands for it"
     if found is None:
         return None, ""
     if found.phase is None:

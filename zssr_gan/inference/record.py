@@ -117,6 +117,9 @@ class DegradationFacts(FileModel):
     images: tuple[CaseImage, ...] = Field((), description="what it was estimated from; none where it was given")
     fallback: bool = Field(False, description="whether bicubic is assumed because the estimate was not sure enough")
     why: str = Field("bicubic is assumed where nothing else is asked for", description="in one sentence")
+    footage: bool = Field(
+        False, description="whether `values.jpeg` stands for the compression of a video, whose strength is not known"
+    )
     compression: ImageCompression | None = Field(
         None, description="what was found in this image, and in others with it"
     )
@@ -136,17 +139,19 @@ class DegradationFacts(FileModel):
     @classmethod
     def estimated(cls, found: Estimate, image_sha256: str = "") -> Self:
         """An estimate's degradation, with the compression of the image of this hash where it has its own."""
-        values, why = found.of(image_sha256), found.why
-        if values.blur is None and image_sha256 in found.own_blur:
+        values, kind = found.of(image_sha256), found.of_kind(image_sha256)
+        why = kind.why
+        if values.blur is None and image_sha256 in kind.own_blur:
             why = f"bicubic is assumed: this image is sharper than the blur of the others would leave it; {why}"
-        elif image_sha256 in found.own_blur and isinstance(values.blur, GaussianBlur):
+        elif image_sha256 in kind.own_blur and isinstance(values.blur, GaussianBlur):
             why = f"the blur is that of the images of about this sharpness; {why}"
         return cls(
             values=values,
             sha256=values.sha256,
             source="estimate",
             images=found.images,
-            fallback=found.fallback,
+            fallback=kind.fallback,
+            footage=kind.footage and values.jpeg is not None,
             why=why,
             compression=found.compression_of(image_sha256),
         )
