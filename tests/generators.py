@@ -8,7 +8,7 @@ import torch
 
 from zssr_gan.degradation.model import Degradation
 from zssr_gan.networks.base import GeneratorNetwork
-from zssr_gan.networks.srgan import Generator, GeneratorOptions
+from zssr_gan.networks.srgan import SRGANGenerator, SRGANGeneratorOptions
 from zssr_gan.training.model_card import CameraCard, Card, ImageList, options_of, write_generator
 
 LISTED = {"inputs": {f"set/{n}.png": f"{n:064}" for n in range(7)}}
@@ -25,8 +25,8 @@ def written_generator(
     """A generator's file in a folder that is made; `facts` replace those of its card; `listed`: its images; `network`:
     one that is there already."""
     folder.mkdir(parents=True, exist_ok=True)
-    chosen = GeneratorOptions(**{"width": 4, "blocks": 1, "residual": True, **options})
-    network = network or Generator(chosen, torch.Generator().manual_seed(seed)).eval()
+    chosen = SRGANGeneratorOptions(**{"width": 4, "blocks": 1, "residual": True, **options})
+    network = network or SRGANGenerator(chosen, torch.Generator().manual_seed(seed)).eval()
     card = {
         **{"name": "srgan", "options": dict(options_of(network)), "split_sha256": "", "store_sha256": ""},
         **{

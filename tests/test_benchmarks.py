@@ -93,9 +93,9 @@ _NAMED = r"(`)?python3? (?:-m benchmarks[.]|benchmarks/)(\w+)(?:[.]py)?((?(1)[^`
 
 
 def _commands() -> dict[str, list[str]]:
-    """By module, the words of the commands that pages and the benchmarks name, but those of earlier commits."""
+    """By module, the words of the commands that pages, configs and benchmarks name, but those of earlier commits."""
     found: dict[str, list[str]] = {}
-    pages = [path for place in ("benchmarks", "docs") for path in (ROOT / place).iterdir() if path.is_file()]
+    pages = [path for place in ("benchmarks", "configs", "docs") for path in (ROOT / place).iterdir() if path.is_file()]
     for path in sorted([*pages, *ROOT.glob("*.md")]):
         for _, name, words, earlier in re.findall(_NAMED, path.read_text("utf-8")):
             if not earlier:
@@ -125,6 +125,13 @@ def test_the_commands_of_the_pages_have_options_that_exist(
         monkeypatch.delitem(sys.modules, f"benchmarks.{name}", raising=False)
         with pytest.raises(_ParsedError):
             runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+
+
+def test_figures_in_the_heads_of_configs_stand_in_the_page_that_these_name() -> None:
+    for path in (ROOT / "configs").glob("*.yaml"):
+        head = "".join(line for line in path.read_text("utf-8").splitlines() if line.startswith("#"))
+        for page, figure in re.findall(r"(benchmarks/[\w-]+[.]md)[)]:[^.]*?([0-9]+[.][0-9]+)", head):
+            assert figure in (ROOT / page).read_text("utf-8"), path
 
 
 @pytest.mark.parametrize("name", ["A85", "N75", "V23I", "V28P"])

@@ -19,7 +19,7 @@ from zssr_gan.networks.esrgan import ESRGAN, ESRGANOptions
 from zssr_gan.networks.inception import Inception
 from zssr_gan.networks.registry import DISCRIMINATORS, GENERATORS
 from zssr_gan.networks.srcnn import SRCNN, SRCNNOptions
-from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
+from zssr_gan.networks.srgan import SRGANDiscriminator, SRGANDiscriminatorOptions, SRGANGenerator, SRGANGeneratorOptions
 from zssr_gan.networks.vgg import VGG, AlexNet, VGGOptions
 from zssr_gan.networks.zssr import ZSSR
 from zssr_gan.settings.zeroshot import ZSSRSettings
@@ -37,8 +37,8 @@ def maker(kind: Any, options: type, **defaults: object) -> Callable[..., Callabl
     return lambda **changes: lambda: kind(options(**{**defaults, **changes}), draws())
 
 
-generator = maker(Generator, GeneratorOptions, width=4, blocks=2)
-discriminator = maker(Discriminator, DiscriminatorOptions, width=4, hidden=8)
+generator = maker(SRGANGenerator, SRGANGeneratorOptions, width=4, blocks=2)
+discriminator = maker(SRGANDiscriminator, SRGANDiscriminatorOptions, width=4, hidden=8)
 esrgan = maker(ESRGAN, ESRGANOptions, width=3, growth=2, blocks=1)
 srcnn = maker(SRCNN, SRCNNOptions, width=2)
 autoencoder = maker(Autoencoder, AutoencoderOptions, width=4, code_size=8)

@@ -9,11 +9,11 @@ from torch import nn
 
 from tests.images import draws, noise
 from zssr_gan.networks.base import DEVIATION, MEAN
-from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
+from zssr_gan.networks.srgan import SRGANDiscriminator, SRGANDiscriminatorOptions, SRGANGenerator, SRGANGeneratorOptions
 
 
-def small(**options: Any) -> Generator:
-    return Generator(GeneratorOptions(**{"width": 6, "blocks": 3, **options}), draws())
+def small(**options: Any) -> SRGANGenerator:
+    return SRGANGenerator(SRGANGeneratorOptions(**{"width": 6, "blocks": 3, **options}), draws())
 
 
 def count(network: nn.Module, *kinds: type[nn.Module]) -> int:
@@ -26,7 +26,7 @@ def parameters(make: Any) -> int:
 
 
 def test_the_papers_generator() -> None:
-    network = Generator(GeneratorOptions(), draws())
+    network = SRGANGenerator(SRGANGeneratorOptions(), draws())
     # 1 + 16 * 2 + 1 + 1 + 1 convolutions; a PReLU at the start, in each block and in the upscaling block.
     assert [count(network, kind) for kind in (nn.Conv2d, nn.PReLU, nn.BatchNorm2d)] == [36, 18, 33]
     layers = count(network, nn.Conv2d, nn.PReLU, nn.BatchNorm2d, nn.Upsample)
@@ -43,14 +43,14 @@ def test_the_papers_generator() -> None:
     ],
 )
 def test_weights_of_the_generator_x4(options: dict[str, Any], weights: int) -> None:
-    assert parameters(lambda: Generator(GeneratorOptions(scale=4, **options))) == weights
+    assert parameters(lambda: SRGANGenerator(SRGANGeneratorOptions(scale=4, **options))) == weights
 
 
 def test_first_values() -> None:
     """Of the size of pixels; near bicubic where they are added to it; seeded; float32 under autocast too."""
     x = noise(2, 3, 12, 12)
     for norm in (False, True):
-        assert 0.05 < (Generator(GeneratorOptions(norm=norm), draws())(x) - 0.5).std() < 5
+        assert 0.05 < (SRGANGenerator(SRGANGeneratorOptions(norm=norm), draws())(x) - 0.5).std() < 5
     bicubic = F.interpolate(x, scale_factor=2, mode="bicubic", antialias=True)
     assert 0 < (small(residual=True).eval()(x) - bicubic).square().mean().sqrt() < 0.2
     network = small().eval()
@@ -114,7 +114,7 @@ class TestSkipping:
 
 class TestDiscriminator:
     def test_the_papers_layers(self) -> None:
-        network = Discriminator(DiscriminatorOptions(), draws())
+        network = SRGANDiscriminator(SRGANDiscriminatorOptions(), draws())
         layers = [layer for layer in network.features if isinstance(layer, nn.Conv2d)]
         assert [layer.out_channels for layer in layers] == [64, 64, 128, 128, 256, 256, 512, 512]
         assert [layer.stride[0] for layer in layers] == [1, 2, 1, 2, 1, 2, 1, 2]
@@ -124,20 +124,20 @@ class TestDiscriminator:
         assert {layer.negative_slope for layer in network.modules() if isinstance(layer, nn.LeakyReLU)} == {0.2}
 
     def test_orders_of_normalisation(self) -> None:
-        ledig = DiscriminatorOptions(norm="before", norm_first=False, width=4)
-        kinds = [type(layer) for layer in Discriminator(ledig, draws()).features]
+        ledig = SRGANDiscriminatorOptions(norm="before", norm_first=False, width=4)
+        kinds = [type(layer) for layer in SRGANDiscriminator(ledig, draws()).features]
         assert kinds[:5] == [nn.Conv2d, nn.LeakyReLU, nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU]
         assert kinds.count(nn.BatchNorm2d) == 7
-        assert count(Discriminator(DiscriminatorOptions(norm="none", width=4), draws()), nn.BatchNorm2d) == 0
+        assert count(SRGANDiscriminator(SRGANDiscriminatorOptions(norm="none", width=4), draws()), nn.BatchNorm2d) == 0
 
     def test_weights_of_wang_et_als(self) -> None:
         """As the authors' code counts those of its discriminator for 128 px."""
-        options = DiscriminatorOptions(
+        options = SRGANDiscriminatorOptions(
             blocks=10, norm="before", norm_first=False, strided_kernel=4, hidden=100, size=128
         )
-        assert parameters(lambda: Discriminator(options)) == 14_499_401
+        assert parameters(lambda: SRGANDiscriminator(options)) == 14_499_401
 
     @pytest.mark.parametrize(("head", "shape"), [("flatten", (3, 1)), ("adaptive", (3, 1)), ("patch", (3, 1, 2, 2))])
     def test_logits(self, head: Any, shape: tuple[int, ...]) -> None:
-        network = Discriminator(DiscriminatorOptions(width=4, hidden=8, size=32, head=head), draws())
+        network = SRGANDiscriminator(SRGANDiscriminatorOptions(width=4, hidden=8, size=32, head=head), draws())
         assert network(noise(3, 3, 32, 32)).shape == shape

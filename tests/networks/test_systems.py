@@ -12,7 +12,7 @@ from zssr_gan.networks.autoencoder import Autoencoder, AutoencoderOptions
 from zssr_gan.networks.dcgan import DCGANDiscriminator, DCGANDiscriminatorOptions, DCGANGenerator, DCGANOptions
 from zssr_gan.networks.esrgan import ESRGAN, ESRGANOptions
 from zssr_gan.networks.srcnn import SRCNN, SRCNNOptions
-from zssr_gan.networks.srgan import DiscriminatorOptions, GeneratorOptions
+from zssr_gan.networks.srgan import SRGANDiscriminatorOptions, SRGANGeneratorOptions
 
 
 def rrdb(**options: Any) -> ESRGAN:
@@ -133,13 +133,13 @@ class TestDCGAN:
         (DCGANOptions, {"blocks": 1}, "blocks is at least 2 for a scale of 4"),
         (DCGANDiscriminatorOptions, {"head": "patch"}, "head is flatten or adaptive"),
         (ESRGANOptions, {"unshuffle": 3}, "unshuffle is 1, 2 or 4"),
-        (GeneratorOptions, {"scale": 3}, "scale is 1, 2, 4 or 8, not 3"),
-        (GeneratorOptions, {"skip_probability": 1}, r"skip_probability is in \[0, 1\)"),
-        (GeneratorOptions, {"norm_momentum": 0.0}, "norm_momentum"),
-        (GeneratorOptions, {"input": "imagenet", "channels": 1}, "imagenet where channels is 3"),
-        (GeneratorOptions, {"expansion": 2, "upsampling": "pixel_shuffle"}, "expansion"),
-        (DiscriminatorOptions, {"strided_kernel": 5}, "strided_kernel is 3 or 4"),
-        (DiscriminatorOptions, {"strided_kernel": 4, "size": 8}, "size is at least 16"),
+        (SRGANGeneratorOptions, {"scale": 3}, "scale is 1, 2, 4 or 8, not 3"),
+        (SRGANGeneratorOptions, {"skip_probability": 1}, r"skip_probability is in \[0, 1\)"),
+        (SRGANGeneratorOptions, {"norm_momentum": 0.0}, "norm_momentum"),
+        (SRGANGeneratorOptions, {"input": "imagenet", "channels": 1}, "imagenet where channels is 3"),
+        (SRGANGeneratorOptions, {"expansion": 2, "upsampling": "pixel_shuffle"}, "expansion"),
+        (SRGANDiscriminatorOptions, {"strided_kernel": 5}, "strided_kernel is 3 or 4"),
+        (SRGANDiscriminatorOptions, {"strided_kernel": 4, "size": 8}, "size is at least 16"),
     ],
 )
 def test_impossible_options(kind: type, options: dict[str, Any], words: str) -> None:

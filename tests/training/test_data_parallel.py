@@ -14,7 +14,7 @@ from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.devices import Machine
 from zssr_gan.distributed import DataParallel, Ranks
 from zssr_gan.errors import SettingsError
-from zssr_gan.networks.srgan import Generator, GeneratorOptions
+from zssr_gan.networks.srgan import SRGANGenerator, SRGANGeneratorOptions
 from zssr_gan.settings.train import TrainSettings
 from zssr_gan.training.dataset import TrainingData
 from zssr_gan.training.logs import Callbacks
@@ -135,7 +135,7 @@ def test_parts_of_a_batch_are_told_of(tmp_path: Path) -> None:
 
 
 def test_on_cuda_they_are_one_batch() -> None:
-    networks = [Generator(GeneratorOptions(width=4, blocks=1, norm=norm)) for norm in (True, False)]
+    networks = [SRGANGenerator(SRGANGeneratorOptions(width=4, blocks=1, norm=norm)) for norm in (True, False)]
     group = DataParallel(Ranks(0, 2, 0, Ranks.alone().store), torch.device("cuda"))  # not entered: no device is needed
     assert [group.synchronise(network) for network in networks] == [True, True]
     kinds = {type(module).__name__ for module in networks[0].modules()}

@@ -15,7 +15,7 @@ from zssr_gan.degradation.model import Degradation, DegradedDownscale, GaussianB
 from zssr_gan.degradation.operators import BicubicDownscale, Downscale, KernelDownscale
 from zssr_gan.imaging import dihedral
 from zssr_gan.imaging.resize import resize
-from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions, Generator, GeneratorOptions
+from zssr_gan.networks.srgan import SRGANDiscriminator, SRGANDiscriminatorOptions, SRGANGenerator, SRGANGeneratorOptions
 from zssr_gan.networks.vgg import VGG, VGGOptions
 from zssr_gan.settings.train import LossSettings
 from zssr_gan.training.batch_degradation import BatchCameras
@@ -54,8 +54,8 @@ def objective(*downscales: Downscale, **losses: Any) -> Objective:
 
 
 @pytest.fixture(scope="module")
-def generator() -> Generator:
-    return Generator(GeneratorOptions(width=4, blocks=1), draws())
+def generator() -> SRGANGenerator:
+    return SRGANGenerator(SRGANGeneratorOptions(width=4, blocks=1), draws())
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +84,8 @@ class TestAdversarial:
         assert torch.autograd.grad(AdversarialBCE().generator(-sure), sure)[0] == 1  # it does not saturate
         assert AdversarialBCE().generator(torch.zeros(3, dtype=torch.bfloat16)).dtype == torch.float32
 
-    def test_gradients_of_either(self, generator: Generator) -> None:
-        network = Discriminator(DiscriminatorOptions(width=4, hidden=8, size=16), draws())
+    def test_gradients_of_either(self, generator: SRGANGenerator) -> None:
+        network = SRGANDiscriminator(SRGANDiscriminatorOptions(width=4, hidden=8, size=16), draws())
         sr = generator(noise(2, 3, 8, 8))
         torch.stack(AdversarialBCE().halves(network(noise(2, 3, 16, 16)), network(sr.detach()))).sum().backward()
         assert reached(network)
@@ -122,7 +122,7 @@ class TestMediator:
         # Squares of 1 and 0.5 in one of four places; the layers' mean.
         assert float(mediator_loss(linear, sr, reference)) == pytest.approx((1 / 4 + 0.25 / 4) / 2)
 
-    def test_gradients(self, generator: Generator, vgg: VGG) -> None:
+    def test_gradients(self, generator: SRGANGenerator, vgg: VGG) -> None:
         reference = noise(1, 3, 16, 16).requires_grad_()
         loss = mediator_loss(vgg, generator(noise(1, 3, 8, 8)), reference)
         loss.backward()
@@ -165,7 +165,7 @@ class TestConsistency:
         assert float(loss) == pytest.approx((0.25 + 0.1) / 2, abs=1e-6)
 
     @pytest.mark.parametrize("kind", ["bicubic", "kernel", "camera"])
-    def test_only_what_gives_the_input_back_is_consistent(self, kind: str, generator: Generator) -> None:
+    def test_only_what_gives_the_input_back_is_consistent(self, kind: str, generator: SRGANGenerator) -> None:
         kernel = torch.tensor([[1.0, 2.0, 1.0]]) * torch.tensor([[1.0], [2.0], [1.0]])
         downscale = {"bicubic": BicubicDownscale(), "kernel": KernelDownscale(kernel, (2, 2))}.get(
             kind, CAMERA.downscale

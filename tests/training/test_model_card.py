@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tests.estimates import NARROW, WIDE
 from tests.generators import LISTED, written_generator
 from zssr_gan.errors import SettingsError, WeightsError
-from zssr_gan.networks.srgan import Generator, GeneratorOptions
+from zssr_gan.networks.srgan import SRGANGenerator, SRGANGeneratorOptions
 from zssr_gan.training.model_card import CameraCard, MediatorCard, load_generator
 
 
@@ -23,8 +23,8 @@ def written(folder: Path, **changes: Any) -> Path:
 
 def test_what_was_written_comes_back(tmp_path: Path) -> None:
     path = written_generator(tmp_path, channels=1)
-    network = Generator(
-        GeneratorOptions(channels=1, width=4, blocks=1, residual=True), torch.Generator().manual_seed(0)
+    network = SRGANGenerator(
+        SRGANGeneratorOptions(channels=1, width=4, blocks=1, residual=True), torch.Generator().manual_seed(0)
     ).eval()
     loaded = load_generator(path)
     x = torch.rand(2, 1, 7, 9)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from zssr_gan.errors import SettingsError
-from zssr_gan.networks.srgan import Generator, GeneratorOptions
+from zssr_gan.networks.srgan import SRGANGenerator, SRGANGeneratorOptions
 from zssr_gan.settings.train import OptimiserSettings
 from zssr_gan.training import optimisers
 from zssr_gan.training.loop import Loop
@@ -60,7 +60,7 @@ def test_weights_of_one_shape_together() -> None:
 
 
 def test_only_convolutions_between_features() -> None:
-    network = Generator(GeneratorOptions(channels=3, width=8, blocks=2))
+    network = SRGANGenerator(SRGANGeneratorOptions(channels=3, width=8, blocks=2))
     adam, muon = optimisers_of(network, MUON, "generator")
     names = {id(weight): name for name, weight in network.named_parameters()}
     moved = {names[id(weight)] for group in muon.param_groups for weight in group["params"]}
@@ -79,7 +79,7 @@ def test_adam_as_one_kernel_is_adam() -> None:
     """As CUDA runs it: fused, with its rate in a tensor, to a part in ten million."""
     moved = []
     for fused in (None, True):
-        network = Generator(GeneratorOptions(width=8, blocks=2), torch.Generator().manual_seed(0))
+        network = SRGANGenerator(SRGANGeneratorOptions(width=8, blocks=2), torch.Generator().manual_seed(0))
         (adam,) = made = optimisers_of(network, OptimiserSettings(lr=1e-3), "generator")
         (group,) = adam.param_groups
         group.update(fused=fused, lr=torch.tensor(group["lr"]) if fused else group["lr"])
@@ -95,7 +95,7 @@ def test_adam_as_one_kernel_is_adam() -> None:
 
 def test_restored_state_is_computed_as_before() -> None:
     """A checkpoint of another device brings moments and steps, not tensors of rates or fused kernels."""
-    network = Generator(GeneratorOptions(width=4, blocks=1))
+    network = SRGANGenerator(SRGANGeneratorOptions(width=4, blocks=1))
     (there,), (here,) = (optimisers_of(network, OptimiserSettings(lr=1e-3), "generator") for _ in range(2))
     there.param_groups[0].update(fused=True, capturable=True, lr=torch.tensor(0.5))
     for weight in network.parameters():
@@ -110,7 +110,7 @@ def test_restored_state_is_computed_as_before() -> None:
 
 
 def test_the_discriminator_is_adams() -> None:
-    network = Generator(GeneratorOptions(width=4, blocks=1))
+    network = SRGANGenerator(SRGANGeneratorOptions(width=4, blocks=1))
     (adam,) = optimisers_of(network, MUON.model_copy(update={"lr_discriminator": 0.3}), "discriminator")
     assert isinstance(adam, torch.optim.Adam)
     assert adam.param_groups[0]["lr"] == 0.3

@@ -9,7 +9,7 @@ import torch
 from tests.training.conftest import images_of
 from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.errors import SettingsError
-from zssr_gan.networks.srgan import Discriminator, DiscriminatorOptions
+from zssr_gan.networks.srgan import SRGANDiscriminator, SRGANDiscriminatorOptions
 from zssr_gan.settings.train import RealSettings
 from zssr_gan.training.dataset import TrainingData
 from zssr_gan.training.real_patches import RealPatches, lr_images, shrunk
@@ -28,7 +28,7 @@ def reals(of: TrainingData = DATA, patch: int | None = 8, batch: int = 12, **wei
 
 
 def facts(**options: Any) -> Any:
-    return Discriminator(DiscriminatorOptions(channels=1, width=2, hidden=2, size=16, **options)).facts
+    return SRGANDiscriminator(SRGANDiscriminatorOptions(channels=1, width=2, hidden=2, size=16, **options)).facts
 
 
 @pytest.mark.parametrize(("patch", "sides"), [(8, (16, 8, 4)), (None, (20, 10, 5))])

@@ -11,7 +11,7 @@ from tests.training.conftest import images_of
 from zssr_gan.degradation.operators import BicubicDownscale
 from zssr_gan.imaging.colour import psnr_db
 from zssr_gan.imaging.resize import resize
-from zssr_gan.networks.srgan import Generator, GeneratorOptions
+from zssr_gan.networks.srgan import SRGANGenerator, SRGANGeneratorOptions
 from zssr_gan.training import validation
 from zssr_gan.training.logs import Callbacks
 from zssr_gan.training.loop import Loop
@@ -56,12 +56,14 @@ def sampler(batch: int = 5, seed: int = 0) -> Sampler:
     return Sampler(images_of(10), stream="measured", patch=None, scale=2, batch=batch, seed=seed)
 
 
-def gray_generator(**options: object) -> Generator:
-    return Generator(GeneratorOptions(channels=1, width=4, blocks=3, **options), torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+def gray_generator(**options: object) -> SRGANGenerator:
+    return SRGANGenerator(
+        SRGANGeneratorOptions(channels=1, width=4, blocks=3, **options), torch.Generator().manual_seed(0)
+    )  # type: ignore[arg-type]
 
 
 @torch.no_grad()
-def by_hand(generator: Generator) -> Generator:
+def by_hand(generator: SRGANGenerator) -> SRGANGenerator:
     """With the statistics of other batches, as many as tell, and all its blocks."""
     made = copy.deepcopy(generator).train()
     made.skipped = (False,) * made.options.blocks
@@ -79,9 +81,9 @@ def test_what_is_kept_has_those_of_all_its_blocks(
     make_loop: Callable[..., Loop], ema: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(validation, "_NORM_BATCHES", 32)
-    kept: list[Generator] = []
+    kept: list[SRGANGenerator] = []
 
-    def keep(generator: Generator, _step: int, _phase: str, _figures: object) -> None:
+    def keep(generator: SRGANGenerator, _step: int, _phase: str, _figures: object) -> None:
         kept.append(copy.deepcopy(generator))
 
     loop = make_loop(callbacks=Callbacks(best=keep), generator=SKIPPING, ema=ema, pretrain=20, **WHOLE)

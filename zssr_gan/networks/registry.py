@@ -13,17 +13,17 @@ from zssr_gan.networks.base import DiscriminatorNetwork, GeneratorNetwork
 from zssr_gan.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from zssr_gan.networks.esrgan import ESRGAN
 from zssr_gan.networks.srcnn import SRCNN
-from zssr_gan.networks.srgan import Discriminator, Generator
+from zssr_gan.networks.srgan import SRGANDiscriminator, SRGANGenerator
 from zssr_gan.networks.vgg import VGGOptions
 from zssr_gan.settings.train import MediatorSettings, NetworkSettings
 
 GENERATORS: Final[dict[str, type[GeneratorNetwork]]] = {
-    network.kind: network for network in (Autoencoder, DCGANGenerator, ESRGAN, SRCNN, Generator)
+    network.kind: network for network in (Autoencoder, DCGANGenerator, ESRGAN, SRCNN, SRGANGenerator)
 }
 """By the name in settings and cards. A new system is a file in this folder and a name here."""
 
 DISCRIMINATORS: Final[dict[str, type[DiscriminatorNetwork]]] = {
-    network.kind: network for network in (DCGANDiscriminator, Discriminator)
+    network.kind: network for network in (DCGANDiscriminator, SRGANDiscriminator)
 }
 
 _Kind = TypeVar("_Kind", GeneratorNetwork, DiscriminatorNetwork)

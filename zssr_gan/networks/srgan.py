@@ -28,7 +28,7 @@ _SMALL = 0.1  # share of He's deviation for a layer that should change little at
 
 
 @dataclass(frozen=True, slots=True)
-class GeneratorOptions(Options):
+class SRGANGeneratorOptions(Options):
     """What a generator is made of. The defaults are the paper's."""
 
     scale: int = 2
@@ -42,9 +42,9 @@ class GeneratorOptions(Options):
     blocks: int = 16
     """Residual blocks."""
     skip_probability: float = 0.1
-    """Chance of each residual block to be left out for an epoch of training (see `Generator.draw_skipped`). The paper
-    gives no number; it should be small, since a block that is out stays out for all steps of the epoch, where Huang et
-    al. 2016 draw anew for each."""
+    """Chance of each residual block to be left out for an epoch of training (see `SRGANGenerator.draw_skipped`). The
+    paper gives no number; it should be small, since a block that is out stays out for all steps of the epoch, where
+    Huang et al. 2016 draw anew for each."""
     norm: bool = True
     """Whether there is batch normalisation."""
     upsampling: Literal["nearest", "pixel_shuffle"] = "nearest"
@@ -85,7 +85,7 @@ class GeneratorOptions(Options):
         return int(math.log2(self.scale))
 
 
-class Generator(GeneratorNetwork):
+class SRGANGenerator(GeneratorNetwork):
     """Enlarges LR images: `B C H W` in [0, 1] to `B C sH sW`, not clipped. Any size, gray or colour.
 
     `skipped` is state of the training and not part of the `state_dict`: draw it from a generator seeded by the epoch,
@@ -95,12 +95,12 @@ class Generator(GeneratorNetwork):
     """
 
     kind: ClassVar[str] = "srgan"
-    options_kind: ClassVar[type] = GeneratorOptions
-    options: GeneratorOptions
+    options_kind: ClassVar[type] = SRGANGeneratorOptions
+    options: SRGANGeneratorOptions
     skipped: tuple[bool, ...]
     """Of each residual block, whether training skips it."""
 
-    def __init__(self, options: GeneratorOptions, draws: torch.Generator | None = None) -> None:
+    def __init__(self, options: SRGANGeneratorOptions, draws: torch.Generator | None = None) -> None:
         super().__init__(options, _generator_field(options))
         width = options.width
         self.head = nn.Sequential(convolution(options.channels, width, 9), _activation(options))
@@ -159,7 +159,7 @@ class Generator(GeneratorNetwork):
         return out + F.interpolate(x_BCHW.float(), size=size, mode="bicubic", antialias=True)
 
 
-def _generator_field(options: GeneratorOptions) -> int:
+def _generator_field(options: SRGANGeneratorOptions) -> int:
     reach = 9 // 2  # of the last convolution, in output pixels
     for _ in range(options.doublings):
         reach = math.ceil(reach / 2) + 1  # the larger pixels, then the block's convolution
@@ -169,7 +169,7 @@ def _generator_field(options: GeneratorOptions) -> int:
 class _ResidualBlock(nn.Module):
     """Convolution, batch normalisation, PReLU, convolution, batch normalisation, added to the input."""
 
-    def __init__(self, options: GeneratorOptions) -> None:
+    def __init__(self, options: SRGANGeneratorOptions) -> None:
         super().__init__()
         width = options.width
         self.first = nn.Sequential(convolution(width, width, 3), *_norms(options), _activation(options))
@@ -184,7 +184,7 @@ class _ResidualBlock(nn.Module):
 class _UpscalingBlock(nn.Sequential):
     """Convolution, twice the size, PReLU."""
 
-    def __init__(self, inputs: int, options: GeneratorOptions) -> None:
+    def __init__(self, inputs: int, options: SRGANGeneratorOptions) -> None:
         shuffle, outputs = options.upsampling == "pixel_shuffle", options.width * options.expansion
         super().__init__(
             convolution(inputs, 4 * outputs if shuffle else outputs, 3),
@@ -193,17 +193,17 @@ class _UpscalingBlock(nn.Sequential):
         )
 
 
-def _activation(options: GeneratorOptions) -> nn.Module:
+def _activation(options: SRGANGeneratorOptions) -> nn.Module:
     return nn.PReLU(options.width) if options.activation == "prelu" else nn.ReLU()
 
 
-def _norms(options: GeneratorOptions) -> list[nn.Module]:
+def _norms(options: SRGANGeneratorOptions) -> list[nn.Module]:
     """Batch normalisation, or nothing."""
     return [nn.BatchNorm2d(options.width, momentum=options.norm_momentum)] if options.norm else []
 
 
 @dataclass(frozen=True, slots=True)
-class DiscriminatorOptions(Options):
+class SRGANDiscriminatorOptions(Options):
     """What a discriminator is made of. The defaults are the paper's, with Ledig et al.'s widths and strides."""
 
     channels: int = 3
@@ -239,7 +239,7 @@ class DiscriminatorOptions(Options):
         return 1 if self.strided_kernel == 3 else int(2 ** (self.blocks // 2))
 
 
-class Discriminator(DiscriminatorNetwork):
+class SRGANDiscriminator(DiscriminatorNetwork):
     """Tells real from generated images `B C H W` in [0, 1] by logits: `B 1`, or `B 1 h w` for the patch head.
 
     Wang et al. (2018, ESRGAN) take the same for 128 px, of ten blocks, as their code shows: `blocks: 10, norm: before,
@@ -247,10 +247,10 @@ class Discriminator(DiscriminatorNetwork):
     """
 
     kind: ClassVar[str] = "srgan"
-    options_kind: ClassVar[type] = DiscriminatorOptions
-    options: DiscriminatorOptions
+    options_kind: ClassVar[type] = SRGANDiscriminatorOptions
+    options: SRGANDiscriminatorOptions
 
-    def __init__(self, options: DiscriminatorOptions, draws: torch.Generator | None = None) -> None:
+    def __init__(self, options: SRGANDiscriminatorOptions, draws: torch.Generator | None = None) -> None:
         super().__init__(options, options.smallest, _discriminator_field(options))
         layers: list[nn.Module] = []
         inputs, side = options.channels, options.size
@@ -279,11 +279,11 @@ def _stride(block: int) -> int:
     return 1 + block % 2
 
 
-def _kernel(options: DiscriminatorOptions, block: int) -> int:
+def _kernel(options: SRGANDiscriminatorOptions, block: int) -> int:
     return 3 if _stride(block) == 1 else options.strided_kernel
 
 
-def _discriminator_field(options: DiscriminatorOptions) -> int | None:
+def _discriminator_field(options: SRGANDiscriminatorOptions) -> int | None:
     field, jump = 1, 1
     for block in range(options.blocks):
         field += (_kernel(options, block) - 1) * jump

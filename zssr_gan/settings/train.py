@@ -25,8 +25,8 @@ class NetworkSettings(Settings):
     """The `kind` of a network in `networks/`. Generators: `srgan`, `esrgan`, `srcnn`, `autoencoder`, `dcgan`;
     discriminators: `srgan`, `dcgan`."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
-    """See the dataclass in the network's own file, such as `GeneratorOptions` in `networks/srgan.py`; what is left out
-    keeps its default, and scale, channels and size may be left out, as the data give them."""
+    """See the dataclass in the network's own file, such as `SRGANGeneratorOptions` in `networks/srgan.py`; what is left
+    out keeps its default, and scale, channels and size may be left out, as the data give them."""
 
 
 class MediatorSettings(Settings):

@@ -69,8 +69,8 @@ def fleet_capacity(device: torch.device, settings: ZeroShotSettings, size: Size)
     """How many networks are trained side by side on images of `size`.
 
     On a CPU so many that one layer's activations stay in a core's cache: 8 at 32x32 px, 13 at 25x25, 32 at 16x16 lie
-    in the flat part of what was measured (see benchmarks/README.md), and the weights of 64 were slower in most rows. On
-    a GPU what fits into three quarters of its free memory, at most 1,024; `run_jobs` halves what does not fit.
+    in the flat part of what was measured (see benchmarks/shared-model.md), and the weights of 64 were slower in most
+    rows. On a GPU what fits into three quarters of its free memory, at most 1,024; `run_jobs` halves what does not fit.
     """
     crop = min(settings.pairs.crop, *size)
     side = crop if settings.network.grid == "interpolated" else crop // 2
