@@ -134,10 +134,13 @@ def test_figures_in_the_heads_of_configs_stand_in_the_page_that_these_name() -> 
             assert figure in (ROOT / page).read_text("utf-8"), path
 
 
-@pytest.mark.parametrize("name", ["A85", "N75", "V23I", "V28P"])
+@pytest.mark.parametrize(
+    "name",
+    ["A85", "N75", "V23I", "V28P", "F28P-linear", "F28P-422", "F28P-fields", "FMPEG4", "F28P-mixed", "FFFV1-told"],
+)
 def test_crops_show_their_truths(tmp_path: Path, name: str) -> None:
     """In the same place: moved by a pixel, they are less alike."""
-    if name.startswith("V"):
+    if name[0] in "VF":
         pytest.importorskip("av")
     for folder, side in (("set5", 150), ("faces", 80)):
         (tmp_path / folder).mkdir()
