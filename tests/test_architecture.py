@@ -69,6 +69,15 @@ def test_modules_are_short_and_have_rooms() -> None:
     assert {file.stem for file in (ROOT / "zssr_gan").glob("*.py")} <= set(ORDER)
 
 
+def test_image_files_are_read_within_a_limit_of_bytes(modules: Modules) -> None:
+    """What decodes pictures reads no file by itself: `read_image_bytes` knows how large one may be."""
+    for module, tree in modules.items():
+        called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        decodes = any(isinstance(one, ast.Name) and one.id == "decode_picture" for one in called)
+        reads = any(isinstance(one, ast.Attribute) and one.attr == "read_bytes" for one in called)
+        assert not (decodes and reads) or module == "zssr_gan.imaging.io", module
+
+
 def test_there_are_no_circles(modules: Modules) -> None:
     order = graphlib.TopologicalSorter({name: imports(tree, modules) - {name} for name, tree in modules.items()})
     order.prepare()  # raises CycleError, which names the circle

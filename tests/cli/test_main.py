@@ -248,9 +248,10 @@ def test_a_file_too_large_to_be_an_image_is_named_and_not_read(
     assert (desk / "out" / "a_x2.png").exists() == (command[0] == "enhance")
 
 
-def test_a_want_of_memory_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")], ids=type)
+def test_a_want_of_memory_is_one_sentence(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def fill(*_: object, **__: object) -> None:
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr(enhance_command, "_run", fill)
     result = enhance("a.png", "-o", "out")

@@ -91,7 +91,7 @@ def estimate(
         else:
             bar.result(f"{output}, and its picture {picture_path(output)}")
             _show(found, bar)
-        if found.fallback:
+        if found.fallback and as_json:
             bar.note(found.reasons, "bold yellow")
     raise typer.Exit(1 if files.failures else 0)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from zssr_gan.errors import ZssrGanError
+from zssr_gan.errors import ZssrGanError, is_out_of_memory
 from zssr_gan.signals import exit_code
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ def running(
                 raise
             bar.note(f"error: {error.filename}: {error.strerror}", "red")
             raise typer.Exit(2) from error
-        except MemoryError as error:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             bar.note("error: this needs more memory than the machine gives", "red")
             raise typer.Exit(1) from error
         except KeyboardInterrupt as stop:

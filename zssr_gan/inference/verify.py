@@ -9,7 +9,7 @@ from typing import Any
 from zssr_gan.degradation.estimate import read_estimate
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import canonical_sha256, json_keys, sha256_file
-from zssr_gan.imaging.io import decode_picture, read_provenance
+from zssr_gan.imaging.io import decode_picture, read_picture, read_provenance
 from zssr_gan.inference.batch import enhance_opened, open_input, record_and_files
 from zssr_gan.inference.outputs import ImageTask
 from zssr_gan.inference.record import DegradationFacts, Record, RecordError, read_record, read_record_json
@@ -152,11 +152,11 @@ def _timeless(value: object) -> object:
 
 def _difference(made: bytes, path: Path) -> str:
     """How a rerun departs from the file that lies at `path`, in words."""
+    new = decode_picture(made, path.name, max_megapixels=math.inf).pixels
     try:
-        old = decode_picture(path.read_bytes(), path.name).pixels
-    except (OSError, ZssrGanError):
+        old = read_picture(path, max_megapixels=new[0].numel() / 1e6).pixels
+    except ZssrGanError:
         return "the bytes differ from the recorded hash"
-    new = decode_picture(made, path.name).pixels
     if old.shape != new.shape:
         return f"the size differs ({tuple(new.shape)} instead of {tuple(old.shape)})"
     levels = float((new - old).abs().max()) * 255

@@ -11,7 +11,7 @@ from zssr_gan.degradation.model import Degradation
 from zssr_gan.devices import RunOptions, machine
 from zssr_gan.errors import ImageError, SettingsError
 from zssr_gan.files import sha256_bytes
-from zssr_gan.imaging.io import decode_picture
+from zssr_gan.imaging.io import decode_picture, read_image_bytes
 from zssr_gan.imaging.picture import seen_colours
 from zssr_gan.inference.outputs import collect_sources
 from zssr_gan.provenance import CaseImage
@@ -117,7 +117,7 @@ def _read(paths: Sequence[Path]) -> tuple[tuple[CaseImage, ...], list[torch.Tens
     images: list[CaseImage] = []
     pixels: list[torch.Tensor] = []
     for path in paths:
-        data = path.read_bytes()
+        data = read_image_bytes(path)
         seen = seen_colours(decode_picture(data, str(path)))
         if pixels and seen.shape[1:] != pixels[0].shape[1:]:
             raise ImageError(f"{path}: the frames of a track have one size, and this one has another")

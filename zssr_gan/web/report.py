@@ -8,7 +8,7 @@ from typing import Any
 
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import atomic_write, canonical_sha256, locked, sha256_bytes, sha256_file
-from zssr_gan.imaging.io import decode_picture, encode_picture
+from zssr_gan.imaging.io import decode_picture, encode_picture, read_image_bytes
 from zssr_gan.imaging.picture import Metadata, Picture, quantise
 from zssr_gan.imaging.resize import resize
 from zssr_gan.provenance import LABELS, VERSION
@@ -182,7 +182,7 @@ def _result(case: Case, one: results.Facts) -> str:
 
 
 def _picture(path: Path) -> Picture:
-    return decode_picture(path.read_bytes(), path.name)
+    return decode_picture(read_image_bytes(path, name=path.name), path.name)
 
 
 def _plain(paths: dict[str, Path], one: results.Facts, shown: Picture) -> Picture | None:
