@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tests.video.bursts import burst, motion
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Noise
+from zssr_gan.video import holdout
 from zssr_gan.video.fusion import fuse_burst
 from zssr_gan.video.holdout import judge_fusion
 
@@ -40,12 +41,26 @@ def test_frames_of_one_scene_in_their_places_pay(frames: Tensor) -> None:
     ],
     ids=["each its own way", "all one way", "by less"],
 )
-def test_motion_that_is_off_is_refused(frames: Tensor, away: list[list[float]], words: str) -> None:
+def test_motion_that_is_off_is_refused(
+    frames: Tensor, away: list[list[float]], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what the frames give when they are registered again, and by distances where that does not move them."""
     known = motion(5)
     off = replace(known, shift=known.shift + torch.tensor(away, dtype=torch.float64))
-    verdict = judge_fusion(frames, CAMERA, fuse_burst(frames, CAMERA, motion=off), affine=False)
+    fused = fuse_burst(frames, CAMERA, motion=off)
+    verdict = judge_fusion(frames, CAMERA, fused, affine=False)
+    assert not verdict.fuse
+    assert "nearer to the reference frame restored alone" in verdict.reason
+    monkeypatch.setattr(holdout, "_registered_again", lambda *_, **__: (0.1, 0.0))
+    verdict = judge_fusion(frames, CAMERA, fused, affine=False)
     assert not verdict.fuse
     assert words in verdict.reason
+
+
+def test_motion_that_is_off_by_little_pays_all_the_same(frames: Tensor) -> None:
+    known, away = motion(5), [[0, 0], [0.2, 0], [0, 0.2], [-0.2, 0], [0, -0.2]]
+    off = replace(known, shift=known.shift + torch.tensor(away, dtype=torch.float64))
+    assert judge_fusion(frames, CAMERA, fuse_burst(frames, CAMERA, motion=off), affine=False).fuse
 
 
 def test_frames_of_something_else_do_not_pay(frames: Tensor) -> None:
