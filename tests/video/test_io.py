@@ -217,6 +217,7 @@ class TestOddVideos:
         path = tmp_path / "damaged.h264"
         path.write_bytes(data)
         _, frames, notices = read(path, raw="h264")
+        assert any(frame.damage for frame in frames)
         assert any(frame.corrupt for frame in frames) or any("cannot be decoded" in notice for notice in notices)
 
     def test_a_wrong_ending_does_not_matter(self, tmp_path: Path) -> None:

@@ -262,7 +262,7 @@ def _window_frames(video: Video, box_of: BoxOf) -> Iterator[WindowFrame[_Shown]]
             last.repeats.append(_line(frame, box))
             continue
         last = _Shown(frame, box)
-        yield WindowFrame(last, stored(frame), sound=not frame.corrupt)
+        yield WindowFrame(last, stored(frame), sound=not frame.damage)
 
 
 def _plain(frame: Frame, box: Region, size: Size) -> Tensor:

@@ -57,7 +57,7 @@ class Survey:
 
     frames: int = 0
     """That are shown."""
-    corrupt: int = 0
+    damaged: int = 0
     repeated: int = 0
     interlaced: int = 0
     increasing: bool = True
@@ -96,7 +96,7 @@ def survey(video: Video, box_of: BoxOf, pixel_format: str | None, report: Report
         if box is None:
             continue
         found.frames += 1
-        found.corrupt += frame.corrupt
+        found.damaged += bool(frame.damage)
         found.repeated += frame.same_as is not None
         found.interlaced += frame.field is not None
         if frame.pts is None or (latest is not None and frame.pts <= latest):
@@ -104,7 +104,7 @@ def survey(video: Video, box_of: BoxOf, pixel_format: str | None, report: Report
         latest = frame.pts
         if found.first_pts is None:
             found.first_pts = frame.pts
-        if frame.corrupt or (frame.same_as is not None and shown):
+        if frame.damage or (frame.same_as is not None and shown):
             continue
         if shown % stride == 0:
             x = _part(stored(frame), box)
@@ -122,7 +122,7 @@ def survey(video: Video, box_of: BoxOf, pixel_format: str | None, report: Report
     if not found.frames:
         raise VideoError("holds no frame that is shown.")
     if not found.images:
-        raise VideoError("all its frames are corrupt: there is none to learn from.")
+        raise VideoError("all its frames are damaged: there is none to learn from.")
     if min(found.images[0][1].shape[-2:]) < SMALLEST_SIDE:
         rows, columns = found.images[0][1].shape[-2:]
         raise VideoError(f"its frames have {columns}x{rows} pixels; {SMALLEST_SIDE} a side are needed to learn from.")
@@ -198,8 +198,10 @@ def shown_lines(found: Survey, video: Video) -> list[str]:
     lines = ["sound is left out: the result holds the frames alone"]
     if found.repeated:
         lines.append(f"{found.repeated} frames repeat the one before, and so do their results")
-    if found.corrupt:
-        lines.append(f"{found.corrupt} frames are corrupt: nothing is learnt or averaged of them")
+    if found.damaged:
+        lines.append(
+            f"{found.damaged} frames are damaged, or predicted from damaged ones: nothing is learnt or averaged of them"
+        )
     if found.interlaced:
         lines.append(
             f"interlaced frames are parted into {found.interlaced} fields of half the rows with their own times"

@@ -124,7 +124,7 @@ def read_crops(source: TrackSource) -> TrackCrops:
             if (one := wanted.pop((frame.index, frame.field), None)) is None:
                 continue
             _check(frame, one, track, video)
-            why = "the decoder reports damage" if frame.corrupt else ""
+            why = frame.damage
             if frame.same_as is not None and any(crop.frame.index == frame.same_as for _, crop in found):
                 why = f"repeats frame {frame.same_as}"
             if why and one.index != index:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -138,8 +139,7 @@ def _opened(av: Any, file: BinaryIO, head: bytes, request: dict[str, Any]) -> An
         raise Refused(_unreadable(head, raw, error)) from error
     kind = container.format.name
     if kind.endswith("_pipe") or kind in ("image2", "tty"):
-        what = "is text" if kind == "tty" else "is a picture, which zssr-gan enhance reads"
-        raise Refused(f"{what}, not a video.")
+        raise Refused(f"is {'text' if kind == 'tty' else 'a picture, which zssr-gan enhance reads'}, not a video.")
     if kind in RAW and raw is None:
         raise Refused(f"is a bare {RAW[kind]} stream without times: --raw {kind} reads it, its times 'not known'.")
     return container
@@ -183,8 +183,7 @@ def _frames(av: Any, container: Any, request: dict[str, Any]) -> Iterator[tuple[
     timed = not container.format.flags & _NO_TIMESTAMPS
     top_first = _Filter(av, "select", "eq(interlace_type,TOPFIRST)")  # a flag that PyAV shows to filters alone
     idet = _Filter(av, "idet", "") if request["combing"] else None  # counts what looks interlaced, whatever the flags
-    index = undecodable = 0
-    ended, combing, moved = "", dict[str, int](), False
+    index, undecodable, ended, combing, moved, lost = 0, 0, "", dict[str, int](), False, inf
     if request["seek"] is not None:
         container.seek(request["seek"], stream=stream)
     # AVI stores when packets are decoded, not when frames are shown: the k-th frame shown has the k-th of its times.
@@ -192,11 +191,10 @@ def _frames(av: Any, container: Any, request: dict[str, Any]) -> Iterator[tuple[
     packets = container.demux(stream)
     while True:
         try:
-            packet = next(packets, None)
+            if (packet := next(packets, None)) is None:
+                break
         except av.error.FFmpegError as error:
             ended = error.strerror
-            packet = None
-        if packet is None:
             break
         if reordered is not None and packet.pts is not None and packet.size:
             heapq.heappush(reordered, packet.pts)
@@ -206,6 +204,7 @@ def _frames(av: Any, container: Any, request: dict[str, Any]) -> Iterator[tuple[
             raise MemoryError from error
         except av.error.FFmpegError:
             undecodable += 1
+            lost = min(lost, -inf if packet.pts is None else packet.pts)  # until a frame comes that is shown later
             if reordered and packet.pts in reordered:
                 reordered.remove(packet.pts)
                 heapq.heapify(reordered)
@@ -217,7 +216,9 @@ def _frames(av: Any, container: Any, request: dict[str, Any]) -> Iterator[tuple[
             moved |= pts != frame.pts
             message, payload = _message(frame, stream.codec.name, index, stream.index)
             first = bool(list(top_first.frames(frame))) if frame.interlaced_frame else None
-            message |= {"pts": pts if timed else None, "top_field_first": first}
+            gone = (inf if frame.pts is None else frame.pts) > lost
+            lost = inf if gone else lost
+            message |= {"pts": pts if timed else None, "top_field_first": first, "after_damage": gone}
             for seen in idet.frames(frame) if idet is not None else ():
                 combing = {kind: round(float(seen.metadata[f"lavfi.idet.multiple.{kind}"])) for kind in _COMBING}
             yield {"frame": message}, payload
@@ -292,8 +293,7 @@ def _message(frame: Any, codec: str, index: int, stream: int) -> tuple[dict[str,
 def _planes(frame: Any) -> tuple[list[NDArray[Any]], str, int]:
     """Its components in stored order without alpha, H W uint8 or uint16 each; their pixel format; bits a sample."""
     name = frame.format.name
-    if name.endswith("be"):
-        name = f"{name[:-2]}le"
+    name = name[:-2] + "le" if name.endswith("be") else name
     name = _PLANAR.get(name, name)
     if frame.format.is_rgb and not frame.format.is_planar and not frame.format.is_bayer:
         name = "gbrp" if frame.format.components[0].bits <= 8 else "gbrp16le"

@@ -36,6 +36,7 @@ class Frame:
     smaller. `index`: place in the order in which the decoder shows frames, from 0; both fields of a frame have it.
     `pts`: time at which it is shown, in units of `time_base` seconds; None: not known. `duration`: in these units.
     `picture_type`: I, P, B, ..., or "" where the decoder does not tell. `corrupt`: the decoder reports damage.
+    `after_damage`: it is predicted, or may be, from a frame that is corrupt, or that could not be decoded.
     `qp`: H W int16, a quantiser for each macroblock of 16x16 px of the frame (H.264, MPEG; of a still a single one, the
     mean), or None.
     `colour_range`: "limited", "full" or None (not stated). `matrix`: as H.273 names it, or None (not stated).
@@ -55,6 +56,7 @@ class Frame:
     interlaced: bool = False
     top_field_first: bool | None = None
     corrupt: bool = False
+    after_damage: bool = False
     pixel_format: str = "gray"
     bits: int = 8
     colour_range: str | None = None
@@ -69,6 +71,13 @@ class Frame:
     def name(self) -> str:
         """For records and messages: "frame 3", or "frame 3, top field"."""
         return f"frame {self.index}" + ("" if self.field is None else f", {self.field} field")
+
+    @property
+    def damage(self) -> str:
+        """Why its pixels are not to be relied on; "" where nothing is known against them."""
+        if self.corrupt:
+            return "the decoder reports damage"
+        return "it may be predicted from a frame that is damaged or missing" if self.after_damage else ""
 
     @property
     def footage(self) -> bool | None:
@@ -190,6 +199,35 @@ def fields(frame: Frame) -> Iterator[Frame]:
         yield replace(
             frame, planes=planes, pts=later if place else pts, time_base=base, field=field, sha256=planes_sha256(planes)
         )
+
+
+_REORDERED = 16
+"""Frames that H.264 and H.265 hold back at most to show them in order."""
+
+
+def with_damage(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """The frames, those named that may be predicted from a damaged one (`Frame.after_damage`, which may be set before).
+
+    Decoders report damage of the frame that is hit alone. It goes on through what is predicted from that frame, up to
+    the next key frame: frames shown after it, and the B frames shown before it since the last frame of another type.
+    """
+    damaged, waiting = False, list[Frame]()
+
+    def passed(also: bool) -> Iterator[Frame]:
+        for one in waiting:
+            yield replace(one, after_damage=also or one.after_damage)
+        waiting.clear()
+
+    for frame in frames:
+        here = frame.corrupt or frame.after_damage
+        if frame.picture_type == "B" and len(waiting) < _REORDERED:
+            waiting.append(frame)
+            continue
+        damaged |= any(one.corrupt or one.after_damage for one in waiting)
+        yield from passed(damaged or here)
+        damaged = frame.corrupt if frame.key else damaged or here
+        yield replace(frame, after_damage=damaged and not frame.key)
+    yield from passed(damaged or any(one.corrupt or one.after_damage for one in waiting))
 
 
 def with_repeats(frames: Iterator[Frame]) -> Iterator[Frame]:

@@ -23,7 +23,7 @@ import numpy as np
 
 from zssr_gan.errors import VideoError
 from zssr_gan.files import sha256_file, why_unreadable
-from zssr_gan.video.frames import Frame, Video, VideoInfo, fields, with_repeats
+from zssr_gan.video.frames import Frame, Video, VideoInfo, fields, with_damage, with_repeats
 
 MEMORY_BYTES = 4 << 30
 SECONDS = 60.0  # without a frame
@@ -84,7 +84,7 @@ def open_video(
         seen: dict[str, int] = {}
 
         def frames() -> Iterator[Frame]:
-            yield from with_repeats(_split(_frames(messages, notices, seen), split))
+            yield from with_repeats(_split(with_damage(_frames(messages, notices, seen)), split))
             _check_unchanged(path, before)  # before anything is made of them
 
         try:

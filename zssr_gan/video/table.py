@@ -9,8 +9,8 @@ from zssr_gan.video.frames import Frame
 
 COLUMNS = (
     "index", "field", "line_offset", "stream", "pts", "time_base", "duration", "picture_type", "key", "interlaced",
-    "top_field_first", "corrupt", "same_as", "width", "height", "pixel_format", "bits", "codec", "colour_range",
-    "matrix", "qp_mean", "qp_min", "qp_max", "sha256",
+    "top_field_first", "corrupt", "after_damage", "same_as", "width", "height", "pixel_format", "bits", "codec",
+    "colour_range", "matrix", "qp_mean", "qp_min", "qp_max", "sha256",
 )  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def csv_lines(rows: Iterable[Mapping[str, str]], columns: Iterable[str] = COLUMN
 
 @dataclass(slots=True)
 class Summary:
-    """What is counted of the frames of a video. `corrupt`, `repeated`: runs of indices, [first, last] each."""
+    """What is counted of the frames of a video. `corrupt` and the like: runs of indices, [first, last] each."""
 
     frames: int = 0
     picture_types: dict[str, int] = field(default_factory=dict)
@@ -51,6 +51,7 @@ class Summary:
     key_frames: int = 0
     interlaced: dict[str, int] = field(default_factory=dict)
     corrupt: list[list[int]] = field(default_factory=list)
+    after_damage: list[list[int]] = field(default_factory=list)
     repeated: list[list[int]] = field(default_factory=list)
     first_pts: int | None = None
     last_pts: int | None = None
@@ -68,7 +69,11 @@ class Summary:
             counts[name] = counts.get(name, 0) + 1
         self.frames += 1
         self.key_frames += frame.key
-        for runs, here in ((self.corrupt, frame.corrupt), (self.repeated, frame.same_as is not None)):
+        for runs, here in (
+            (self.corrupt, frame.corrupt),
+            (self.after_damage, frame.after_damage),
+            (self.repeated, frame.same_as is not None),
+        ):
             if here and runs and runs[-1][1] == frame.index - 1:
                 runs[-1][1] = frame.index
             elif here:

@@ -324,8 +324,8 @@ class _Follower:
         for step in steps:
             frame, place = step.frame, next((f for f, one in enumerate(found) if one is step), None)
             status = "tracked"
-            if frame.corrupt:
-                status = "the decoder reports damage"
+            if frame.damage:
+                status = frame.damage
             elif frame.same_as is not None:
                 status = f"repeats frame {frame.same_as}"
             facts, of = dict[str, float](), step.of
