@@ -1,5 +1,8 @@
 """The file of a track: read back, edited, refused; and its geometry."""
 
+import json
+import math
+import random
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +47,15 @@ def track(**changes: object) -> Track:
     return made.model_copy(update={"content_sha256": made.hash_now})
 
 
+def changed_frame(text: bytes, **changes: object) -> bytes:
+    """The file of a track with its last frame changed."""
+    one = Track.model_validate_json(text)
+    return one.model_copy(update={"frames": (*one.frames[:-1], one.frames[-1].model_copy(update=changes))}).encode()
+
+
 def moved_frame(text: bytes, size: float, away: float) -> bytes:
-    """The file of a track with its last frame elsewhere."""
-    last = Track.model_validate_json(text)
-    corners = tuple((size * x + away, size * y) for x, y in last.frames[-1].corners)
-    frames = (*last.frames[:-1], last.frames[-1].model_copy(update={"corners": corners}))
-    return last.model_copy(update={"frames": frames}).encode()
+    last = Track.model_validate_json(text).frames[-1]
+    return changed_frame(text, corners=tuple((size * x + away, size * y) for x, y in last.corners))
 
 
 def test_a_track_is_read_back_and_an_edited_one_says_so(tmp_path: Path) -> None:
@@ -77,6 +83,9 @@ def test_a_track_is_read_back_and_an_edited_one_says_so(tmp_path: Path) -> None:
         (lambda text: moved_frame(text, 1, 10000), "outside the picture in frame 6"),
         (lambda text: moved_frame(text, 5, 0), "more than 4 times as long or as short in frame 6"),
         (lambda text: moved_frame(text, 1e200, 0), "the corners of frame 6 are not"),
+        (lambda text: changed_frame(text, gain=0.0), "frame 6 would be 0 times as bright"),
+        (lambda text: changed_frame(text, bias=1e300), "frame 6 would be 1 times as bright as the reference, plus 1e"),
+        (lambda text: changed_frame(text, corners=CORNERS[::-1]), "frame 6 go around the other way"),
         (lambda text: text.replace(b" 20,", b" 60,"), "60,10,16,12 does not lie in a picture of 64x48"),
     ],
 )
@@ -149,3 +158,40 @@ def test_motion_of_the_reference_frame_is_none() -> None:
     motion, still = one.motion(one.frames), Motion.none(3)
     assert torch.allclose(motion.shift[1], still.shift[1], atol=1e-9)
     assert motion.shift[2].tolist() == pytest.approx([0, -1 / 3])
+
+
+def test_mutants_of_a_track_are_read_or_are_one_sentence(tmp_path: Path) -> None:
+    """What is read has a motion, which is all that is made of it."""
+    draw, file, read = random.Random(4), tmp_path / "t.json", 0
+    values = (None, True, -1, 0, 1, 1e-300, 1e300, 10**30, math.nan, math.inf, "", "x", [], {}, 0.5, 2**63)
+    for _ in range(300):
+        content = json.loads(track().encode())
+        for _ in range(draw.randint(1, 2)):
+            part = content
+            while isinstance(part, dict | list) and part:
+                key = draw.choice(list(part) if isinstance(part, dict) else range(len(part)))
+                holder, part = part, part[key]
+                if draw.random() < 0.3:
+                    break
+            kind = draw.randrange(4)
+            if kind == 0:
+                del holder[key]
+            elif kind == 1 and type(part) in (int, float):
+                holder[key] = part * draw.choice((-1, 0, 0.5, 2, 10, 1000, 1e6, 1.01))
+            elif kind == 2 and isinstance(part, list):
+                draw.shuffle(part)
+            else:
+                holder[key] = draw.choice(values)
+        file.write_text(json.dumps(content), "utf-8")
+        try:
+            found = read_track(file)
+        except TrackError as error:
+            sentence = str(error)
+            assert "\n" not in sentence
+            assert len(sentence) < 400
+            continue
+        motion = found.motion(found.frames)
+        assert torch.isfinite(motion.relative_to(0).matrices).all()
+        assert (motion.gain > 0).all()
+        read += 1
+    assert 10 < read < 200

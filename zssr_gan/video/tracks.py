@@ -35,9 +35,8 @@ Homography = NDArray[np.float64]
 """`3 3`, from (x, y, 1) in the reference frame to (x, y, 1) in another, up to a factor."""
 
 _STRETCHED = 4.0  # times: a region is followed to 2.5 times its area
-
+_BRIGHTER = 10.0  # times
 _LARGEST = 1e9  # of a coordinate, so that products of products can be computed
-
 _YX = [1, 0, 2]  # from (x, y, 1) to (y, x, 1), and back
 
 
@@ -175,8 +174,12 @@ def _fault(track: Track) -> str | None:
     for frame in track.frames:
         if not is_convex(frame.corners):
             return f"the corners of frame {frame.index} are not those of a convex quadrilateral"
+        if not (1 / _BRIGHTER <= frame.gain <= _BRIGHTER and abs(frame.bias) <= 1):
+            return f"frame {frame.index} would be {frame.gain:g} times as bright as the reference, plus {frame.bias:g}"
         if frame.status != "tracked":
             continue
+        if area(frame.corners) * area(track.marked.corners) <= 0:
+            return f"the corners of frame {frame.index} go around the other way than those of frame {track.reference}"
         longer = _sides(frame.corners) / _sides(track.marked.corners)
         if not 1 / _STRETCHED < longer.min() <= longer.max() < _STRETCHED:
             return f"the region is more than {_STRETCHED:g} times as long or as short in frame {frame.index} as marked"
@@ -211,9 +214,7 @@ def parse_corners(text: str) -> Corners:
         raise SettingsError(f"--corners {text!r}: eight numbers x1,y1,x2,y2,x3,y3,x4,y4, the corners one after another")
     corners = _corners(np.array(numbers).reshape(4, 2))
     if not is_convex(corners):
-        raise SettingsError(
-            f"--corners {text}: these are not the corners of a convex quadrilateral, one after another around it"
-        )
+        raise SettingsError(f"--corners {text}: not the corners of a convex quadrilateral, one after another")
     return corners
 
 
@@ -224,15 +225,14 @@ def is_convex(corners: Corners) -> bool:
         return False
     sides = np.roll(points, -1, 0) - points
     turns = sides[:, 0] * np.roll(sides, -1, 0)[:, 1] - sides[:, 1] * np.roll(sides, -1, 0)[:, 0]
-    least = 1e-3 * np.abs(turns).max()
-    return bool((turns > least).all() or (turns < -least).all()) and abs(turns).max() > 1e-9
+    most = np.abs(turns).max()
+    return bool(most > 1e-9 and (turns * np.sign(turns[0]) > 1e-3 * most).all())
 
 
 def _sides(corners: Corners) -> NDArray[np.float64]:
     """Their lengths."""
     (x, y), (u, v) = np.array(corners).T, np.roll(corners, -1, 0).T
-    found: NDArray[np.float64] = np.hypot(u - x, v - y)
-    return found
+    return np.asarray(np.hypot(u - x, v - y))
 
 
 def region_corners(region: Region) -> Corners:
@@ -243,8 +243,8 @@ def region_corners(region: Region) -> Corners:
 
 def bounding_region(corners: Corners) -> Region:
     """The least rectangle of whole pixels around corners."""
-    low, high = np.floor(np.min(corners, 0)).astype(int), np.ceil(np.max(corners, 0)).astype(int)
-    return int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1])
+    left, top, right, bottom = map(int, (*np.floor(np.min(corners, 0)), *np.ceil(np.max(corners, 0))))
+    return left, top, right - left, bottom - top
 
 
 def homography(source: Corners, target: Corners) -> Homography:
@@ -282,9 +282,9 @@ def middle_of(of: Homography, region: Region) -> NDArray[np.float64]:
 
 
 def area(corners: Corners) -> float:
-    """That corners go around, pixels."""
+    """That corners go around, pixels; below 0 where they go counter-clockwise."""
     x, y = np.array(corners).T
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 
 
 def inside_corners(corners: Corners, region: Region) -> torch.Tensor:
