@@ -179,8 +179,7 @@ def _frame_lines(info: "VideoInfo", summary: "Summary", combing: Mapping[str, in
         yield "by the pixels", _counts({names.get(name, name): count for name, count in combing.items() if count})
     yield "repeated frames", _runs(summary.repeated, frozen=True)
     yield "corrupt frames", _runs(summary.corrupt)
-    if summary.after_damage:
-        yield "perhaps predicted from damaged ones", _runs(summary.after_damage)
+    yield "frames after damage", _runs(summary.after_damage)
     yield "decoder", ", ".join(f"{name} {version}" for name, version in info.decoder.items()) or "stills"
 
 
@@ -248,13 +247,8 @@ def frames(
             )
         if video.info.rotation:
             bar.note(f"{file}: players turn it by {video.info.rotation} degrees; the stills are as stored")
-        for name, runs in (
-            ("repeat the one before", summary.repeated),
-            ("are corrupt", summary.corrupt),
-            ("may be predicted from damaged ones", summary.after_damage),
-        ):
-            if runs:
-                bar.note(f"{file}: frames that {name}: {_runs(runs, frozen=runs is summary.repeated)}")
+        for name, runs in summary.unsound:
+            bar.note(f"{file}: frames that {name}: {_runs(runs, frozen=runs is summary.repeated)}")
         for notice in video.notices:
             bar.note(f"{file}: {notice}")
 

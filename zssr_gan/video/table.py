@@ -56,6 +56,16 @@ class Summary:
     first_pts: int | None = None
     last_pts: int | None = None
 
+    @property
+    def unsound(self) -> list[tuple[str, list[list[int]]]]:
+        """Frames that carry nothing new, or are not to be relied on, where there are any: what they do, and runs."""
+        found = [
+            ("repeat the one before", self.repeated),
+            ("are corrupt", self.corrupt),
+            ("may be predicted from damaged ones", self.after_damage),
+        ]
+        return [(name, runs) for name, runs in found if runs]
+
     def add(self, frame: Frame) -> None:
         """Count a frame; they come in order."""
         order = {True: "top field first", False: "bottom field first", None: "order not known"}
