@@ -16,7 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
-    ["pipelines.synth", "pipelines.train", "zssr_gan.cli.enhance", "zssr_gan.inference.batch"]
+    # torch.optim imports torch._dynamo with the first optimiser, which takes as long as a short training.
+    ["pipelines.synth", "pipelines.train", "torch._dynamo", "zssr_gan.cli.enhance", "zssr_gan.inference.batch"]
 )
 
 
