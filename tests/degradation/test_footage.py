@@ -23,6 +23,7 @@ from zssr_gan.degradation.footage import (
     footage_verdict,
     is_frame,
     jpeg_of_frame,
+    jpeg_of_webp,
 )
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg
 from zssr_gan.degradation.recurrence import Fit
@@ -236,7 +237,7 @@ class TestEstimate:
         assert found.reasons.count("too few") == 1
         assert Estimate.model_validate_json(found.model_dump_json()) == found
         frame, other = (DegradationFacts.estimated(found, images[n].image.sha256) for n in (0, 2))
-        assert (frame.footage, other.footage) == (True, False)
+        assert (frame.codec, other.codec) == ("video", None)
         assert f"{SEEN_FOOTAGE}, the strength of which is not known: JPEG 60 stands for it" in frame.why
         assert "too few" in other.why
         assert "video" not in other.why
@@ -252,6 +253,22 @@ class TestEstimate:
         assert told.degradation.jpeg is None
         assert told.degradation.blur is not None
 
+    def test_lossy_webp_is_as_its_quantisers_tell(self) -> None:
+        """In a folder of its own and among other images."""
+        images = evidence(crops(video_frame(photograph()))[:3] + crops(photograph())[8:12])
+        webp = [replace(one, footage=True, webp_step=step) for one, step in zip(images, (9.6, 4.2, 4.3), strict=False)]
+        other = images[3:]
+        steps = [jpeg_of_webp(step).luma[0] for step in (9.6, 4.2)]
+        assert steps == [10, 4]
+        for images in (webp, webp + other):
+            found = estimate_degradation(images, QUICK)
+            assert [found.of(one.image.sha256).jpeg for one in webp] == [jpeg_of_webp(step) for step in (9.6, 4.2, 4.3)]
+            assert "WebP's compression, taken as JPEG with steps of 4 levels" in found.summary
+            assert "video" not in found.summary + found.reasons
+            assert DegradationFacts.estimated(found, webp[0].image.sha256).codec == "webp"
+        assert "3 of 7 images are lossy WebP: " in found.summary
+        assert {found.of(one.image.sha256).jpeg for one in other} == {None}
+
     def test_a_jpeg_file_with_repeated_colours_is_no_frame(self) -> None:
         jpeg = Jpeg.of_quality(90)
         images = [Evidence(one.image, one.pixels, jpeg) for one in evidence(crops(as_frame(photograph()))[:4])]
@@ -265,7 +282,7 @@ class TestTold:
     def mixed(self, make_estimate: Callable[..., Estimate]) -> Estimate:
         codec = Degradation(jpeg=Jpeg.of_quality(30))
         words = {"why": f"bicubic is assumed: {SEEN_FOOTAGE}: JPEG 30 stands for it", "fallback": True}
-        frames = make_estimate("f", degradation=codec, footage=True, jpeg_from="colours", **words)
+        frames = make_estimate("f", degradation=codec, codec="video", jpeg_from="colours", **words)
         return make_estimate("a", "b", "c", own_blur={"b": None}).with_others(frames)
 
     def test_each_record_says_what_is_so_of_its_image(self, mixed: Estimate) -> None:
@@ -275,8 +292,8 @@ class TestTold:
         assert "JPEG 30 stands for it" in frame.why
         assert not any("sharper" in one.why for one in (frame, most))
         assert "sharper" in sharper.why
-        assert not any("JPEG" in one.why or one.footage or one.fallback for one in (most, sharper))
-        assert frame.footage
+        assert not any("JPEG" in one.why or one.codec or one.fallback for one in (most, sharper))
+        assert frame.codec == "video"
         assert frame.fallback
 
     def test_the_line_counts_frames_apart_and_show_has_both(self, mixed: Estimate) -> None:

@@ -12,6 +12,7 @@ from PIL import Image, ImageCms
 from zssr_gan.errors import ImageError
 from zssr_gan.imaging import formats
 from zssr_gan.imaging.io import decode_picture, encode_picture
+from zssr_gan.imaging.vp8 import luma_step
 
 RGB = skimage.data.astronaut()[40:64, 200:232]
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -178,6 +179,21 @@ class TestWebp:
         cut = decode_picture(data[:-3], "x")
         assert np.array_equal(cut.pixels, sound.pixels)
         assert "cut short" in " ".join(cut.notices)
+
+    def test_lossy_ones_say_how_coarsely_they_are_quantised(self):
+        """With four segments, as libwebp writes them, and with one."""
+        steps = {quality: decode_picture(saved("WEBP", quality=quality), "x").webp_step for quality in (20, 60, 90)}
+        assert 35 < steps[20] < 60
+        assert 15 < steps[60] < 25
+        assert 4 < steps[90] < 9
+        assert decode_picture(saved("WEBP", quality=100), "x").webp_step == pytest.approx(4 / 2 * 255 / 219)
+        assert decode_picture(saved("WEBP", quality=60), "x").footage
+        lossless = decode_picture(saved("WEBP", lossless=True), "x")
+        assert (lossless.webp_step, lossless.footage) == (None, None)
+
+    @pytest.mark.parametrize("content", [b"", bytes(10), b"\0\0\0\x9d\x01\x2a", b"\0\0\0\x9d\x01\x2a" + b"\xff" * 12])
+    def test_a_damaged_header_says_no_quantiser(self, content):
+        assert luma_step(content) is None or luma_step(content) > 0
 
     def test_cut_pixels_are_refused(self):
         data = saved("WEBP", lossless=True, icc_profile=PROFILE)

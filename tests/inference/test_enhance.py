@@ -1,5 +1,6 @@
 """`enhance`: arrays and PIL images in and out, evidence, what was done, and a gain over bicubic on a truth."""
 
+import io
 import math
 import sys
 from collections.abc import Callable
@@ -15,10 +16,12 @@ from skimage import data
 from torch import Tensor
 
 from zssr_gan.degradation.estimate import Estimate, encode_estimate
+from zssr_gan.degradation.footage import jpeg_of_webp
 from zssr_gan.degradation.jpeg import compress
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, KernelBlur, Noise
 from zssr_gan.devices import RunOptions
 from zssr_gan.errors import ImageError, ZssrGanError
+from zssr_gan.imaging.io import decode_picture
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.imaging.resize import resize
 from zssr_gan.inference import enhance as module
@@ -219,6 +222,18 @@ class TestKinds:
         assert done.request.degradation.values == Degradation(jpeg=Jpeg.of_quality(60))
         assert any("a video's compression" in notice for notice in done.work.notices)
         assert enhance_picture(frame, asked(Degradation())).request.degradation.values == Degradation()
+
+    def test_lossy_webp_is_no_video_and_its_quantiser_says_how_strong_it_is(self, rgb: np.ndarray) -> None:
+        file = io.BytesIO()
+        Image.fromarray(rgb).save(file, "WEBP", quality=60)
+        read = decode_picture(file.getvalue(), "x.webp")
+        assert read.webp_step is not None
+        done = enhance_picture(read, asked())
+        assert done.request.degradation.values == Degradation(jpeg=jpeg_of_webp(read.webp_step))
+        assert done.request.degradation.codec == "webp"
+        (said,) = (notice for notice in done.work.notices if "WebP's compression" in notice)
+        assert f"steps of {read.webp_step:.0f} levels" in said
+        assert "video" not in said
 
     def test_noise_progress_and_lists_as_kernels(self, run: Run, rgb: np.ndarray) -> None:
         seen: list[Progress] = []

@@ -123,11 +123,11 @@ class TestBlocks:
         assert "not known" in note
 
     def test_of_a_frame_it_is_said_what_stands_for_its_codec(self) -> None:
-        facts = DegradationFacts(values=Degradation(jpeg=Jpeg.of_quality(60)), footage=True)
+        facts = DegradationFacts(values=Degradation(jpeg=Jpeg.of_quality(60)), codec="video")
         blocks, note = blocks_in(facts, None)
         assert blocks is None
         assert "a video's compression" in note
-        assert "JPEG quality 60 stands for it" in note
+        assert "taken as JPEG quality 60" in note
 
     def test_a_turned_file_s_map_and_record_have_them(self, tmp_path: Path, astronaut: torch.Tensor) -> None:
         """61 x 44 pixels, turned to 44 x 61: of the rows' blocks the cut one is at the left now."""

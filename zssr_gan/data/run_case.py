@@ -87,9 +87,7 @@ class RunCase:
             else:
                 named = CaseImage(name=member.id, sha256=member.sha256)
                 picture = image.picture
-                found[number] = read_lr(
-                    named, picture.pixels, image.file, camera=cameras[number], footage=picture.footage
-                )
+                found[number] = read_lr(named, picture.pixels, image.file, camera=cameras[number], picture=picture)
         return found
 
     def learn(self) -> dict[str, JsonValue]:

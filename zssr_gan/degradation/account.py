@@ -17,6 +17,7 @@ _JPEG_FROM = {
     "tables": "read from the files' tables",
     "pixels": "read from the pixels",
     "colours": "in place of a video's compression, the strength of which is not known",
+    "webp": "in place of WebP's compression, by the quantisers of the files",
     "nothing": "",
 }
 
@@ -37,7 +38,8 @@ def account(estimate: Estimate) -> list[tuple[str, str]]:
     elif isinstance(blur, KernelBlur):
         lines.append(("blur", f"a kernel of {len(blur.values[0])} x {len(blur.values)} HR pixels for x{blur.scale[1]}"))
     lines.append(("noise", _noise(estimate.degradation.noise, _NOISE_FROM[estimate.noise_from])))
-    lines.append(("JPEG", _jpeg(estimate.degradation.jpeg, _JPEG_FROM[estimate.jpeg_from], estimate.jpeg_qualities)))
+    where = _JPEG_FROM["webp" if estimate.codec == "webp" else estimate.jpeg_from]
+    lines.append(("JPEG", _jpeg(estimate.degradation.jpeg, where, estimate.jpeg_qualities)))
     lines += [("found", f"JPEG, {one.summary}") for kind in estimate.kinds for one in kind.compressions]
     looked = f", {estimate.certainty.tiles} parts of them looked at" if estimate.certainty is not None else ""
     lines.append(("images", f"{len(estimate.images)}{looked}"))

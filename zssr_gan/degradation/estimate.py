@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, from_json
 
-from zssr_gan.degradation.found_compression import ImageCompression, SetCompression
+from zssr_gan.degradation.found_compression import Codec, ImageCompression, SetCompression, codec_words
 from zssr_gan.degradation.model import Blur, Degradation, Jpeg, MotionBlur
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import canonical_sha256, why_unreadable
@@ -85,9 +85,9 @@ class Estimate(FileModel):
     """Compression of the images that have another than `degradation`'s, by their SHA-256."""
     own_blur: dict[str, Annotated[Blur, Field(discriminator="kind")] | None] = Field(default_factory=dict)
     """Blur of the images that have another than `degradation`'s, by their SHA-256; None is bicubic."""
-    footage: bool = False
-    """Whether the images (not those of `fewer`) are frames of a video: `degradation.jpeg` stands for its compression,
-    the strength of which is not known."""
+    codec: Codec | None = None
+    """Whether the images (not those of `fewer`) are frames of a video, or lossy WebP: `degradation.jpeg` stands for
+    what that did."""
     fewer: "Estimate | None" = None
     """Of frames of a video among more other images, or of other images among more frames: of each the blur and the
     compression are in its own."""
@@ -102,7 +102,7 @@ class Estimate(FileModel):
     def evidence_sha256(self) -> str:
         """Of what the label of a result depends on beside the degradation, as canonical JSON."""
         # An estimate that is not finite is null in its file.
-        included = _EVIDENCE | {name for name in ("own_jpeg", "own_blur", "footage", "fewer") if getattr(self, name)}
+        included = _EVIDENCE | {name for name in ("own_jpeg", "own_blur", "codec", "fewer") if getattr(self, name)}
         return canonical_sha256(json.loads(self.model_dump_json(include=included)))
 
     def of_kind(self, sha256: str) -> "Estimate":
@@ -178,8 +178,8 @@ class Estimate(FileModel):
     def _kind(self) -> str:
         """How many images are of the other kind, and of which."""
         assert self.fewer is not None
-        count, video = len(self.fewer.images), "a video" if self.fewer.footage else "no video"
-        return f"{count} of {len(self.images)} images {'is' if count == 1 else 'are'} of {video}"
+        count, what = len(self.fewer.images), {"video": "of a video", "webp": "lossy WebP", None: "of no video"}
+        return f"{count} of {len(self.images)} images {'is' if count == 1 else 'are'} {what[self.fewer.codec]}"
 
     @property
     def summary_of_kind(self) -> str:
@@ -190,8 +190,8 @@ class Estimate(FileModel):
     def compression_words(self) -> str:
         """The compression, and how many images have another."""
         jpeg = self.degradation.jpeg
-        name = "a video's compression, taken as JPEG" if self.footage else "JPEG"
-        words = f"{name} {jpeg.summary}" if jpeg else "no compression found"
+        words = f"JPEG {jpeg.summary}" if jpeg else "no compression found"
+        words = codec_words(self.codec, jpeg) if self.codec and jpeg else words
         count = len(self.own_jpeg)
         return words + (f" ({_counted(count)} ha{'s' if count == 1 else 've'} another compression)" if count else "")
 

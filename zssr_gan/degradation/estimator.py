@@ -19,9 +19,11 @@ from zssr_gan.degradation.estimate import Estimate
 from zssr_gan.degradation.footage import (
     KNOWN_FOOTAGE,
     SEEN_FOOTAGE,
+    WEBP_FOOTAGE,
     are_frames,
     footage_verdict,
     is_frame,
+    jpeg_of_webp,
     single_frames_verdict,
 )
 from zssr_gan.degradation.found_compression import CompressionGroup, SetCompression, set_compressions
@@ -62,6 +64,8 @@ class Evidence:
     """How its file was compressed."""
     footage: bool | None = None
     """Whether it is a frame of a video whose codec changed it; None: its pixels are to say so."""
+    webp_step: float | None = None
+    """Of its quantiser, in levels, where its file is lossy WebP."""
 
 
 def middle_for_estimate(pixels: Tensor, images: int) -> Tensor:
@@ -88,10 +92,11 @@ def estimate_degradation(
     settings = settings or EstimationSettings()
     frames, others = _frames_and_others(evidence)
     seen = KNOWN_FOOTAGE if all(one.footage for one in frames) else SEEN_FOOTAGE
+    seen = WEBP_FOOTAGE if frames and all(one.webp_step for one in frames) else seen
     if not (frames and others):
         return _estimate_of_kind(evidence, settings, seed, on_estimate, seen if frames else None)
     of_frames = _estimate_of_kind(frames, settings, seed, on_estimate, seen)
-    if of_frames.blur_estimated is None:  # they are too few, and each is taken as it is alone
+    if of_frames.blur_estimated is None and of_frames.codec == "video":  # too few, and each is taken as it is alone
         jpeg, why = single_frames_verdict(seen)
         used = of_frames.degradation.model_copy(update={"jpeg": jpeg})
         update = {"degradation": used, "degradation_sha256": used.sha256, "jpeg_from": "colours", "why": why}
@@ -173,6 +178,10 @@ def _estimate_of_kind(
     if seen:
         sure, compression, why = footage_verdict(found, sure, why, seen)
         noise, noise_from = None, "nothing"
+        webp = {one.image.sha256: jpeg_of_webp(one.webp_step) for one in ordered if one.webp_step is not None}
+        if len(webp) == len(ordered):
+            compression = sorted(webp.values(), key=lambda jpeg: jpeg.luma)[len(webp) // 2]
+        own = {sha256: jpeg for sha256, jpeg in webp.items() if jpeg != compression}
     used = Degradation(
         blur=blur if sure else None,
         noise=noise if noise is not None and noise.sigma > 0 else None,
@@ -198,7 +207,7 @@ def _estimate_of_kind(
         jpeg_qualities=qualities,
         own_jpeg=own,
         compressions=compressions,
-        footage=seen is not None,
+        codec=None if seen is None else "webp" if seen == WEBP_FOOTAGE else "video",
         own_blur={ordered[place].image.sha256: blur for place, blur in own_blur.items()},
         images=tuple(sorted((one.image for one in ordered), key=lambda image: (image.sha256, image.name))),
         settings=asdict(settings),

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from zssr_gan.degradation.jpeg import nearest_quality
 from zssr_gan.degradation.model import Jpeg
 from zssr_gan.degradation.recurrence import Fit
 from zssr_gan.imaging.colour import LEVELS, has_colours, luma_of
@@ -89,14 +90,17 @@ def are_frames(images: Sequence[Tensor], told: Sequence[bool | None] = ()) -> li
     return [guess if its is None else its for guess, its in zip(guessed, known, strict=True)]
 
 
-def jpeg_of_frame(pixels: Tensor, told: bool | None = None) -> Jpeg | None:
+def jpeg_of_frame(pixels: Tensor, told: bool | None = None, webp_step: float | None = None) -> Jpeg | None:
     """JPEG that stands for the compression of a single frame `C H W` in [0, 1] of a video; None: it is no frame.
 
-    `told`: what its file says; None: nothing.
+    `told`: what its file says; None: nothing. `webp_step`: of the quantiser where it is lossy WebP.
     """
+    if webp_step is not None:
+        return jpeg_of_webp(webp_step)
     return Jpeg.of_quality(_STRONG) if (is_frame(pixels) if told is None else told) else None
 
 
+WEBP_FOOTAGE = "a JPEG with the steps of each file's quantiser stands for WebP's compression"
 KNOWN_FOOTAGE = "these are frames of a compressed video"
 SEEN_FOOTAGE = "levels or colours are those of a compressed video"
 
@@ -113,27 +117,32 @@ def footage_verdict(found: Fit | None, sure: bool, why: str, seen: str = SEEN_FO
         why: of that.
         seen: how it is known that they are of a video.
     """
+    of_webp = seen == WEBP_FOOTAGE
     if found is None:
-        return False, None, f"{why}; {seen}, the strength of which is not known"
+        return False, None, f"{why}; {seen}" + ("" if of_webp else ", the strength of which is not known")
     noise = LEVELS * found.noise
     if noise < _LEAST_NOISE or found.misfit > _LARGEST_MISFIT:
         trace = f"noise of {noise:.1f} of 255 levels is left" if noise < _LEAST_NOISE else f"misfit {found.misfit:.2f}"
-        stands = f"JPEG {_STRONG} stands for it"
-        return (
-            False,
-            Jpeg.of_quality(_STRONG),
-            f"bicubic is assumed: {seen}, which has changed much ({trace}): {stands}",
-        )
+        stands = "" if of_webp else f": JPEG {_STRONG} stands for it"
+        return False, Jpeg.of_quality(_STRONG), f"bicubic is assumed: {seen}, which has changed much ({trace}){stands}"
     # What has changed the images little costs more than it brings where the blur is not known.
-    stands = f": JPEG {_WEAK} stands for it" if sure else ""
+    stands = f": JPEG {_WEAK} stands for it" if sure and not of_webp else ""
     return sure, Jpeg.of_quality(_WEAK) if sure else None, f"{why}; {seen}, which has changed little{stands}"
 
 
 def single_frames_verdict(seen: str) -> tuple[Jpeg, str]:
     """The compression that is assumed of frames among other images, too few to tell its strength, and why."""
-    return Jpeg.of_quality(
-        _STRONG
-    ), f"bicubic is assumed: {seen}, the strength of which is not known: JPEG {_STRONG} stands for it"
+    why = f"bicubic is assumed: {seen}, the strength of which is not known: JPEG {_STRONG} stands for it"
+    return Jpeg.of_quality(_STRONG), why
+
+
+def jpeg_of_webp(step: float) -> Jpeg:
+    """JPEG that stands for lossy WebP with a mean step of luma's quantiser of so many levels: all its steps are that.
+
+    WebP has one step for all frequencies, and its blocks of 4x4 pixels are predicted before.
+    """
+    table = (min(255, max(1, round(step))),) * 64
+    return Jpeg(quality=nearest_quality(table), luma=table, chroma=table)
 
 
 def _has_levels_of_video(image: Tensor) -> bool | None:

@@ -3,13 +3,16 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from zssr_gan.degradation.jpeg import is_own_table, quality_words
 from zssr_gan.degradation.model import Jpeg
 from zssr_gan.provenance import FileModel
+
+Codec = Literal["video", "webp"]
+"""A codec that predicts blocks, so that JPEG only stands for what it did."""
 
 Phase = tuple[int, int]
 """Rows and columns, 0 to 7, from an image's corner to its first whole block of 8x8 pixels."""
@@ -158,3 +161,10 @@ class SetCompression(_Found):
 def set_compressions(groups: Sequence[CompressionGroup], hashes: Sequence[str]) -> tuple[SetCompression, ...]:
     """What was found in images with these hashes, by their positions in the groups; nothing of those without any."""
     return tuple(SetCompression.of(one, [hashes[n] for n in one.images]) for one in groups if one.evidence)
+
+
+def codec_words(codec: Codec, jpeg: Jpeg) -> str:
+    """What a codec did, and the JPEG that stands for it."""
+    if codec == "webp":
+        return f"WebP's compression, taken as JPEG with steps of {jpeg.luma[0]} levels"
+    return f"a video's compression, taken as JPEG {jpeg.summary}"

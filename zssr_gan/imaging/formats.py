@@ -14,6 +14,7 @@ from PIL import Image, features
 from zssr_gan.errors import ImageError
 from zssr_gan.imaging.metadata import cmyk_to_rgb, exif_of_turned
 from zssr_gan.imaging.picture import Decoded, Samples, check_size
+from zssr_gan.imaging.vp8 import frame_of, luma_step
 
 # Pillow's modes and the one each is read as; those not named here (float, 32 bits, Lab, HSV) are refused.
 READ_AS: Final[Mapping[str, str]] = {
@@ -169,7 +170,13 @@ def decode_webp(data: bytes, max_pixels: float) -> Decoded:
     body = b"WEBP" + b"".join(kept)
     with _opened(b"RIFF" + struct.pack("<L", len(body)) + body, "WEBP", max_pixels) as image:
         samples, icc, more = pillow_samples(image, blocks.get(b"ICCP"))
-    return Decoded(samples, blocks.get(b"EXIF"), icc, None, (*notices, *more), blocks.get(b"XMP "))
+    frame = frame_of(data)
+    step = None if frame is None else luma_step(frame)
+    notices = [*notices, *more]
+    return Decoded(
+        samples, blocks.get(b"EXIF"), icc, None, tuple(notices), blocks.get(b"XMP "),
+        footage=None if step is None else True, webp_step=step,
+    )  # fmt: skip
 
 
 def decode_avif(data: bytes, max_pixels: float) -> Decoded:

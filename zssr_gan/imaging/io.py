@@ -102,7 +102,7 @@ def decode_picture(data: bytes, name: str, *, max_megapixels: float = MAX_MEGAPI
     try:
         with _one_at_a_time, _pillow_quiet():
             decoded = _DECODERS[kind](data, max_megapixels * 1e6)
-            return replace(assemble(decoded), footage=decoded.footage)
+            return replace(assemble(decoded), footage=decoded.footage, webp_step=decoded.webp_step)
     except ImageError as error:
         raise ImageError(f"{name}: {error}", error.reason) from error.__cause__
     except MemoryError as error:

@@ -48,7 +48,8 @@ class Picture:
 
     `pixels`: C H W float32 in [0, 1], C = 1 gray or 3 RGB. `alpha`: 1 H W float32 in [0, 1], or None.
     `bits`: 8 or 16, the depth of the file. `notices`: what reading changed, one sentence each. `footage`: whether it is
-    a frame of a video whose codec changed it; None: its file does not say.
+    a frame of a video, or of lossy WebP, whose codec changed it; None: its file does not say. `webp_step`: the step of
+    luma's quantiser in a lossy WebP file, 8-bit levels.
     """
 
     pixels: Tensor
@@ -57,6 +58,7 @@ class Picture:
     metadata: Metadata
     notices: tuple[str, ...] = ()
     footage: bool | None = None
+    webp_step: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +66,7 @@ class Decoded:
     """A file taken apart: metadata as found, not checked; `samples` not turned upright yet.
 
     `orientation`: of the pixels, where the file says it beside or above its EXIF block. `colour`, `texts` and
-    `background`: as in `Metadata`. `footage`: as in `Picture`.
+    `background`: as in `Metadata`. `footage`, `webp_step`: as in `Picture`.
     """
 
     samples: Samples
@@ -79,6 +81,7 @@ class Decoded:
     orientation: int | None = None
     background: bytes | None = None
     footage: bool | None = None
+    webp_step: float | None = None
 
 
 def check_size(width: int, height: int, max_pixels: float, channels: int = 1) -> None:

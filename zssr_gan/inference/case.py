@@ -76,7 +76,7 @@ class CaseFiles:
         blocks = middle_for_estimate(pixels, len(self.sources))
         middle = copied_middle_of(without_equal_channels(pixels), LARGEST_SIDE) if network else blocks
         image = CaseImage(name=path.name, sha256=sha256_bytes(data))
-        return LRImage(image, middle, blocks, jpeg_of(data), picture.footage)
+        return LRImage(image, middle, blocks, jpeg_of(data), picture.footage, picture.webp_step)
 
 
 def learn_from_files(
@@ -126,9 +126,7 @@ def learn_from_pictures(pictures: Sequence[Picture], request: Request, on_progre
         return [request] * len(pictures)
     hashes = [sha256_bytes(one.pixels.contiguous().numpy().tobytes()) for one in pictures]
     images = [
-        read_lr(
-            CaseImage(name=f"picture {n}", sha256=sha256), without_equal_channels(one.pixels), None, footage=one.footage
-        )
+        read_lr(CaseImage(name=f"picture {n}", sha256=sha256), without_equal_channels(one.pixels), None, picture=one)
         for n, (sha256, one) in enumerate(zip(hashes, pictures, strict=True))
     ]
     request = _learn(images, request, None, on_progress, lambda _: None)

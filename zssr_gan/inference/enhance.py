@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zssr_gan.degradation.compression import find_compression, find_phase
 from zssr_gan.degradation.footage import jpeg_of_frame
-from zssr_gan.degradation.found_compression import SetCompression
+from zssr_gan.degradation.found_compression import SetCompression, codec_words
 from zssr_gan.degradation.model import Degradation, Jpeg, KernelBlur
 from zssr_gan.degradation.noise import picture_noise
 from zssr_gan.degradation.operators import Downscale
@@ -193,7 +193,7 @@ def _with_seen_degradation(picture: Picture, request: Request, jpeg: Jpeg | None
         return request
     pixels = seen_colours(picture)
     low, gain = _stretch_of(pixels, picture, request)
-    told, compression = picture.footage, None
+    told, step, compression = picture.footage, picture.webp_step, None
     if picture.bits == 8 and (found := find_compression([pixels], [jpeg]).groups[0]).jpeg is not None:
         compression = SetCompression.of(found, [""]).of_image("")
         again = f", saved again with {found.outer.quality}" if found.outer is not None else ""
@@ -202,14 +202,14 @@ def _with_seen_degradation(picture: Picture, request: Request, jpeg: Jpeg | None
         noise = shown.noise if gain == 1 else shown.noise.stretched(-low * gain, 1 / gain)
         levels, error = LEVELS * noise.sigma, LEVELS * shown.error / gain
         seen, why = Degradation(noise=noise), f"noise of {levels:.1f} +- {error:.1f} of {LEVELS} levels"
-    elif (told or picture.bits == 8) and (frame := jpeg_of_frame(pixels, told)) is not None:
-        seen, why = Degradation(jpeg=frame), f"a video's compression, taken as JPEG quality {frame.quality}"
+    elif (told or picture.bits == 8) and (frame := jpeg_of_frame(pixels, told, step)) is not None:
+        seen, why = Degradation(jpeg=frame), codec_words("video" if step is None else "webp", frame)
     else:
         return request
     why = f"the picture shows {why}, which the networks learn to remove (--degradation bicubic ignores it)"
-    footage = seen.jpeg is not None and compression is None
+    codec = None if seen.jpeg is None or compression else "video" if step is None else "webp"
     facts = DegradationFacts.of(seen, "picture", why)
-    return replace(request, degradation=facts.model_copy(update={"compression": compression, "footage": footage}))
+    return replace(request, degradation=facts.model_copy(update={"compression": compression, "codec": codec}))
 
 
 def _with_phase(picture: Picture, request: Request) -> Request:

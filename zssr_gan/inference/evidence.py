@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zssr_gan.degradation.found_compression import Phase
+from zssr_gan.degradation.found_compression import Phase, codec_words
 from zssr_gan.imaging.colour import LEVELS
 from zssr_gan.imaging.resize import resize
 from zssr_gan.inference.record import DegradationFacts, EvidenceFigures
@@ -70,8 +70,8 @@ def blocks_in(facts: DegradationFacts, region: Region | None) -> tuple[Phase | N
         region: the part of the input that the maps show.
     """
     found, jpeg = facts.compression, facts.values.jpeg
-    if found is None and facts.footage and jpeg is not None:
-        return None, f"a video's compression, the strength of which is not known: JPEG {jpeg.summary} stands for it"
+    if found is None and facts.codec is not None and jpeg is not None:
+        return None, codec_words(facts.codec, jpeg)
     if found is None:
         return None, ""
     if found.phase is None:

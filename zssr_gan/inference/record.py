@@ -22,7 +22,7 @@ import torch
 from pydantic import AfterValidator, Field, JsonValue, ValidationError
 
 from zssr_gan.degradation.estimate import Estimate
-from zssr_gan.degradation.found_compression import ImageCompression
+from zssr_gan.degradation.found_compression import Codec, ImageCompression
 from zssr_gan.degradation.model import Degradation, GaussianBlur
 from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import relative_path, sha256_file, why_unreadable
@@ -117,8 +117,8 @@ class DegradationFacts(FileModel):
     images: tuple[CaseImage, ...] = Field((), description="what it was estimated from; none where it was given")
     fallback: bool = Field(False, description="whether bicubic is assumed because the estimate was not sure enough")
     why: str = Field("bicubic is assumed where nothing else is asked for", description="in one sentence")
-    footage: bool = Field(
-        False, description="whether `values.jpeg` stands for the compression of a video, whose strength is not known"
+    codec: Codec | None = Field(
+        None, description="what `values.jpeg` stands for: video, whose strength is not known, or lossy webp"
     )
     compression: ImageCompression | None = Field(
         None, description="what was found in this image, and in others with it"
@@ -151,7 +151,7 @@ class DegradationFacts(FileModel):
             source="estimate",
             images=found.images,
             fallback=kind.fallback,
-            footage=kind.footage and values.jpeg is not None,
+            codec=kind.codec if values.jpeg is not None else None,
             why=why,
             compression=found.compression_of(image_sha256),
         )

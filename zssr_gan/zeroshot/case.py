@@ -14,6 +14,7 @@ from zssr_gan.degradation.operators import Downscale
 from zssr_gan.degradation.recurrence import EstimationSettings
 from zssr_gan.devices import Machine
 from zssr_gan.errors import ImageError
+from zssr_gan.imaging.picture import Picture
 from zssr_gan.imaging.resize import Scale
 from zssr_gan.imaging.tiles import copied_middle_of
 from zssr_gan.progress import OnProgress, Progress
@@ -37,6 +38,8 @@ class LRImage:
     """How its file was compressed, where the pixels are the file's own."""
     footage: bool | None = None
     """Whether it is a frame of a video whose codec changed it; None: not known."""
+    webp_step: float | None = None
+    """Of its quantiser, in levels, where its file is lossy WebP."""
     camera: str = ""
     """Images of one camera have one degradation."""
 
@@ -51,7 +54,7 @@ class LearntCase:
 
 
 def read_lr(
-    image: CaseImage, pixels: Tensor, file: bytes | None, *, camera: str = "", footage: bool | None = None
+    image: CaseImage, pixels: Tensor, file: bytes | None, *, camera: str = "", picture: Picture | None = None
 ) -> LRImage:
     """An LR image as a case learns from it.
 
@@ -60,11 +63,12 @@ def read_lr(
         pixels: `C H W`, [0, 1], of any size.
         file: the file's bytes, where these are its pixels.
         camera: which one took it.
-        footage: whether it is a frame of a video whose codec changed it; None: not known.
+        picture: says what its file tells of a codec.
     """
     jpeg = None if file is None else jpeg_of(file)
     middle, blocks = copied_middle_of(pixels, LARGEST_SIDE), copied_middle_of(pixels, LARGEST_SIDE, JPEG_BLOCK)
-    return LRImage(image, middle, blocks, jpeg, footage, camera)
+    footage, webp_step = (None, None) if picture is None else (picture.footage, picture.webp_step)
+    return LRImage(image, middle, blocks, jpeg, footage, webp_step, camera)
 
 
 def learn_case(
@@ -103,7 +107,7 @@ def learn_case(
                     on_progress(Progress(stage + what, done, total, math.nan, math.nan))
 
             its = [one for one in images if one.camera == camera]
-            evidence = [Evidence(one.image, one.blocks, one.jpeg, one.footage) for one in its]
+            evidence = [Evidence(one.image, one.blocks, one.jpeg, one.footage, one.webp_step) for one in its]
             estimates[camera] = estimate_degradation(evidence, EstimationSettings(), seed=seed, on_estimate=report)
         by_camera = {camera: estimate.degradation.downscale for camera, estimate in estimates.items()}
         degradations = [by_camera[one.camera] for one in images]
