@@ -5,7 +5,7 @@ import pytest
 
 from tests.web.client import Client
 from zssr_gan.cli.main import main
-from zssr_gan.web import users
+from zssr_gan.web import log, users
 from zssr_gan.web.guard import Address
 from zssr_gan.web.server import build_app
 from zssr_gan.web.site import Site
@@ -62,6 +62,8 @@ def test_users_sign_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bob.post("/api/login", {"name": "bob"}).error == "the request cannot be read (password: Field required)."
     assert bob.post("/api/login", {"name": "bob", "password": "wrong"}).status == 403
     assert bob.post("/api/login", {"name": "bob", "password": PASSWORD}).status == 429  # too soon
+    refusal = log.read_log(site.state)[-1]
+    assert (refusal["act"], refusal["facts"], refusal["user"]) == ("sign-in refused", {"name": "bob"}, "")
     site._failures.clear()
     assert bob.post("/api/login", {"name": "bob", "password": PASSWORD}).json == {"name": "bob", "admin": False}
     me = bob.get("/api/me").json

@@ -178,6 +178,16 @@ def test_a_job_that_was_logged_before_a_kill_is_not_run_again(case: Case, queue:
     assert not (case.folder / "results" / f"{job.id}_enhance").exists()
 
 
+def test_a_run_that_a_kill_ended_is_logged_at_the_next_start(case: Case, queue: Queue, start: Start) -> None:
+    job = enhance(queue, case, "originals/0.png")
+    queue.claim("cpu")
+    log.append(case.folder, "ann", "job started", job=job.id, attempt=1)
+    wait(start(), lambda: ended(queue, job))
+    acts = [one for one in log.read_log(case.folder) if one["act"].startswith("job ") and one["act"] != "job queued"]
+    assert [one["act"] for one in acts] == ["job started", "job interrupted", "job started", "job ended"]
+    assert "noticed" in acts[1]["facts"]
+
+
 def test_the_child_ends_with_a_killed_worker(case: Case, queue: Queue, start: Start) -> None:
     job = enhance(queue, case, "originals/0.png", preset="slow")
     worker = start()

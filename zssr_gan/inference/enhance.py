@@ -22,7 +22,7 @@ from zssr_gan.imaging.picture import Picture, is_mostly_faint, quantise, seen_co
 from zssr_gan.imaging.resize import Size, enlarged_size, resize
 from zssr_gan.inference.evidence import added_variation, evidence_figures
 from zssr_gan.inference.generator import generate, images_together
-from zssr_gan.inference.record import DegradationFacts, Work, versions
+from zssr_gan.inference.record import SHOWS_NOTHING, DegradationFacts, Work, versions
 from zssr_gan.inference.region import check_inside, cut, cut_picture
 from zssr_gan.inference.request import PresetSettings, Request
 from zssr_gan.progress import OnProgress
@@ -205,7 +205,8 @@ def _with_seen_degradation(picture: Picture, request: Request, jpeg: Jpeg | None
     elif (told or picture.bits == 8) and (frame := jpeg_of_frame(pixels, told, step)) is not None:
         seen, why = Degradation(jpeg=frame), codec_words("video" if step is None else "webp", frame)
     else:
-        return request
+        alone = replace(request, degradation=DegradationFacts(why=SHOWS_NOTHING))
+        return alone if request.degradation == DegradationFacts() else request
     why = f"the picture shows {why}, which the networks learn to remove (--degradation bicubic ignores it)"
     codec = None if seen.jpeg is None or compression else "video" if step is None else "webp"
     facts = DegradationFacts.of(seen, "picture", why)

@@ -105,6 +105,10 @@ class OptionFile(FileModel):
         return self.model_copy(update={"path": relative_path(Path(self.path), folder)})
 
 
+SHOWS_NOTHING = "this picture shows no noise or compression, and alone does not tell its blur: bicubic is assumed"
+"""Why nothing is assumed of the camera of a picture that was looked at."""
+
+
 class DegradationFacts(FileModel):
     """What the camera is taken to have done, whole, and where that is known from."""
 

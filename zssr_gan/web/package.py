@@ -205,6 +205,10 @@ def _files(case: Case, originals: Iterable[Original]) -> Iterator[tuple[str, Pat
 def _manifest(path: Path, package: zipfile.ZipFile) -> Mapping[str, Any]:
     """The manifest's files, after every entry was looked at: what it says must be safe to unpack."""
     entries, names = package.infolist(), set[str]()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise PackageError(
+            f"{path}: its entries are compressed, as of a zip that was packed again: take the package as it was made"
+        )
     if len(entries) > _MOST_ENTRIES or sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise PackageError(f"{path}: its entries are larger than the file: they overlap, or unpack to more")
     for entry in entries:

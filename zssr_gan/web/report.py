@@ -3,6 +3,7 @@
 import base64
 import html
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ _LINES = 500
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #111; background: #fff }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0 }
-td, th { border-bottom: 1px solid #bbb } td { overflow-wrap: anywhere } th, .number { overflow-wrap: normal; white-space: nowrap }
+td, th { border-bottom: 1px solid #bbb } td { overflow-wrap: break-word } th, .number { overflow-wrap: normal; white-space: nowrap }
 code { font-size: .85em; overflow-wrap: anywhere }
 @media (max-width: 600px) { tr:has(th) { display: none } td { display: block; border: 0; padding: 0 } tr { display: block; padding: .5rem 0; border-bottom: 1px solid #bbb } td[data-name]:not(:empty)::before { content: attr(data-name) ": "; color: #555 } }
 figure { display: inline-block; margin: 0 1rem 1rem 0; max-width: 100% } img { max-width: 100% } .enlarged { image-rendering: pixelated }
@@ -41,8 +42,11 @@ def make_report(case: Case) -> bytes:
     facts, chain = case.facts, log.verify_log(case.folder)
     originals = case.originals()
     head = [("Number", facts.number), ("Operator", facts.operator), ("Opened from", facts.opened_from or "")]
-    head.append(("Made", f"{log.now()}, by zssr-gan {VERSION}"))
-    acts = [(one["n"], one["time"], one["user"], one["act"], _about(one["facts"])) for one in log.read_log(case.folder)]
+    head.append(("Made", f"{_time(log.now())}, by zssr-gan {VERSION}"))
+    acts = [
+        (one["n"], _time(one["time"]), one["user"], one["act"], _about(one["facts"]))
+        for one in log.read_log(case.folder)
+    ]
     parts = [
         f"<h1>{_text(facts.title)}</h1>",
         _table([], [(name, value) for name, value in head if value]),
@@ -52,7 +56,7 @@ def make_report(case: Case) -> bytes:
         _table(
             ["", "Name", "Bytes", "SHA-256", "Received", "Now"],
             [
-                (one.id, one.name, f"{one.bytes:,}", _Code(one.sha256), one.received, _state(case, one))
+                (one.id, one.name, f"{one.bytes:,}", _Code(one.sha256), _time(one.received), _state(case, one))
                 for one in originals
             ],
         ),
@@ -129,6 +133,15 @@ class _Code(str):
 
 def _text(value: object) -> str:
     return html.escape(str(value))
+
+
+def _time(iso: str) -> str:
+    """A time as the page shows it, in its own zone."""
+    try:
+        moment = datetime.fromisoformat(iso)
+    except ValueError:
+        return iso
+    return f"{moment:%d %b %Y, %H:%M:%S} {moment.tzname() or ''}".rstrip()
 
 
 def _table(heads: Sequence[str], rows: Sequence[Iterable[object]]) -> str:

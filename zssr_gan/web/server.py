@@ -40,9 +40,11 @@ _SHUTDOWN_S = 3
 _SILENCE_S = 30.0
 _MOST_OF_ONE = 256  # connections of one address; a browser has some 7
 _TOO_OLD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>zssr-gan</title>
-<link rel="stylesheet" href="/static/style.css">
-<main><p>This address was used before, or is of an earlier start: open the one that <code>zssr-gan web</code> printed
-last in its window.</p></main></html>
+<link rel="stylesheet" href="/static/tokens.css"><link rel="stylesheet" href="/static/style.css">
+<header id="top"><a class="brand" href="/">zssr-gan</a></header>
+<main id="main"><h1>This address does not open the page any more</h1>
+<p>This address was used before, or is of an earlier start: open the one that <code>zssr-gan web</code> printed last in
+its window.</p></main></html>
 """
 
 

@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from zssr_gan.errors import OutputError, ZssrGanError
 from zssr_gan.files import sha256_file
+from zssr_gan.web import log
 from zssr_gan.web.case_folder import CASE_FILE, SERVER_FOLDER, Case, CaseError, Original, open_case
 from zssr_gan.web.events import Events
 from zssr_gan.web.guard import Address, cookie_of
@@ -200,6 +201,8 @@ class Site:
                 if len(self._failures) > 10_000:
                     self._failures.clear()
                 self._failures[name] = count + 1, time.monotonic() + min(_LONGEST_WAIT_S, 0.5 * 2**count)
+                with contextlib.suppress(OutputError):  # a full disk lets nobody in
+                    await asyncio.to_thread(log.append, self.state, "", "sign-in refused", name=name)
                 raise Refusal(403, "this name and password do not belong together.")
             self._failures.pop(name, None)
         return user

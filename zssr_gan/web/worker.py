@@ -7,6 +7,7 @@ command goes on with what is whole, or starts anew.
 
 import contextlib
 import errno
+import functools
 import importlib
 import json
 import math
@@ -97,7 +98,9 @@ class _Worker:
 
     def work(self) -> None:
         """Take one job after another, until `stop`."""
-        self._until_written(lambda: self.queue.requeue(self.device))
+        for left in self._until_written(lambda: self.queue.requeue(self.device)):
+            with contextlib.suppress(CaseError):
+                self._log_killed(open_case(self.cases, left.case).folder, left)
         quick = self.device == QUICK
         for module in () if quick else _IMPORTED:
             importlib.import_module(module)
@@ -114,6 +117,13 @@ class _Worker:
                 idle_since = time.monotonic()
             else:
                 time.sleep(_SECONDS_IDLE)
+
+    def _log_killed(self, folder: Path, job: Job) -> None:
+        """Log that a run was interrupted whose worker could not say so itself."""
+        is_logged = functools.partial(log.find, folder, job=job.id, attempt=job.attempt)
+        if is_logged("job started") and not is_logged("job ended"):
+            facts = {"job": job.id, "attempt": job.attempt, "noticed": "when zssr-gan web was started again"}
+            self._until_written(lambda: log.append(folder, job.user, "job interrupted", **facts))
 
     def _measure(self) -> bool:
         """Use the time to learn how long commands take; returns whether there may be more to learn."""
