@@ -107,6 +107,7 @@ class Page:
     def click(self, selector: str, across: float = 0.5) -> None:
         """Press and release the mouse on an element, so much of its width from its left."""
         x, y = self._places(selector, (across, 0.5))[0]
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
@@ -115,6 +116,7 @@ class Page:
     ) -> None:
         """Press the mouse on an element, move it and let go; places as shares of the element's width and height."""
         begin, stop = self._places(selector, (start, down[0]), (end, down[1]))
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=begin[0], y=begin[1])
         for kind, (x, y) in (("mousePressed", begin), ("mouseMoved", stop), ("mouseReleased", stop)):
             self.call(
                 "Input.dispatchMouseEvent",
@@ -141,10 +143,19 @@ class Page:
             self.call("Input.dispatchTouchEvent", type="touchMove" if number else "touchStart", touchPoints=points)
         self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
 
-    def press(self, key: str, code: int) -> None:
-        """A key, by its DOM name and its number."""
-        for kind in ("keyDown", "keyUp"):
+    def press(self, key: str, code: int, *kinds: str) -> None:
+        """A key, by its DOM name and its number; `kinds`: "keyDown" or "keyUp" alone."""
+        for kind in kinds or ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+
+    def fill(self, selector: str, text: str) -> None:
+        """Type into a field, in place of what it holds; "" empties it."""
+        field = f"document.querySelector({json.dumps(selector)})"
+        self.wait(f"(e => {{ e.focus(); e.select(); return e === document.activeElement; }})({field})")
+        if text:
+            self.call("Input.insertText", text=text)
+        else:
+            self.press("Backspace", 8)
 
     def picture(self, box: dict[str, float]) -> Image.Image:
         """What the window shows of a box (`x`, `y`, `width`, `height`, `scale`), in CSS pixels from its corner."""

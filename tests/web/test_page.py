@@ -1,7 +1,9 @@
 """The page in a real Chromium, against the real server, while no other host can be reached."""
 
 import base64
+import getpass
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from pipelines.demo import FACE, write_clip
 from tests.browser import CHROMIUM, Page, page_of_a_browser
 from tests.web.pages import axe_script, complaints, press_button, served, settle, step, violations
 from zssr_gan.cli.main import app
+from zssr_gan.web.case_folder import create_case
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium (Debian: apt-get install chromium)")
 
@@ -21,15 +24,20 @@ FILES = ".drop input[multiple]"
 MINUTES = 600.0  # seconds that a job may take beside other tests
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+@pytest.fixture(scope="module", params=[(1280, False), (390, True)], ids=["desktop", "phone"])
+def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A browser for each kind of window: one that becomes a phone's after it was touched is not told of touches."""
+    width, phone = request.param
     with page_of_a_browser(tmp_path_factory.mktemp("profile")) as page:
+        page.resize(width, 844, phone=phone)
+        page.media(dark=phone)
+        page.call("Emulation.setTouchEmulationEnabled", enabled=phone, maxTouchPoints=5 if phone else 1)
         yield page
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address that lets the browser into a server."""
+def url(browser: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # noqa: ARG001 (one a browser)
+    """The address that lets this browser into a server."""
     with served(tmp_path_factory.mktemp("web") / "cases") as address:
         yield address
 
@@ -39,12 +47,9 @@ def axe() -> str:
     return axe_script()
 
 
-@pytest.fixture(params=[(1280, False), (390, True)], ids=["desktop", "phone"])
-def page(request: pytest.FixtureRequest, browser: Page) -> Page:
-    width, phone = request.param
+@pytest.fixture
+def page(browser: Page) -> Page:
     browser.leave()
-    browser.resize(width, 844, phone=phone)
-    browser.media(dark=phone)
     return browser
 
 
@@ -67,7 +72,9 @@ def test_a_picture_becomes_a_case(tmp_path: Path, page: Page, url: str) -> None:
     )
     settle(page)
     assert page.value("document.documentElement.scrollWidth <= innerWidth")
+    help_can_be_read(page)
     upload_goes_on_in_another_window(tmp_path, page)
+    camera_is_set_by_hand(page)
     assert complaints(page, url) == []
     case_is_deleted_in_another_window(page)
 
@@ -100,6 +107,44 @@ def upload_goes_on_in_another_window(folder: Path, page: Page) -> None:
     assert offsets[-1] == "100"
 
 
+def help_can_be_read(page: Page) -> None:
+    page.press("?", 191)
+    page.wait("document.querySelector('dialog').open && document.querySelector('dialog').scrollTop === 0")
+    assert page.value("Math.min(...[...document.querySelectorAll('dialog dd')].map(e => e.clientWidth))") >= 120
+    assert page.value("document.querySelector('dialog').scrollWidth <= document.querySelector('dialog').clientWidth")
+    page.press("Escape", 27)
+    page.wait("!document.querySelector('dialog').open")
+
+
+def says(page: Page, selector: str, sentence: str, *, off: bool = True) -> None:
+    """Wait for the sentence at a number, which is told to screen readers too, and see whether a button is off."""
+    page.wait(
+        f"(e => e.ariaInvalid === 'true' && e.getAttribute('aria-describedby').split(' ').map(id =>"
+        f" document.getElementById(id).innerText).includes({json.dumps(sentence)}))"
+        f"(document.querySelector({json.dumps(selector)}))"
+    )
+    found = "document.querySelector('.numbers')?.parentNode.querySelector('button:disabled')"
+    page.wait(f"Boolean({found}) === {str(off).lower()}")
+
+
+def camera_is_set_by_hand(page: Page) -> None:
+    step(page, "camera")
+    page.value("document.querySelector('details.part').open = true")
+    for name, text, sentence in (
+        ("blur", "9", "Blur: 9 is not possible; give a number from 0 to 8."),
+        ("noise", "-", "Noise: this is no number; give a number from 0 to 127."),
+        ("noise", "", "Noise: is empty; give a number from 0 to 127."),
+        ("jpeg", "70.5", "JPEG: 70.5 is not possible; give a whole number from 1 to 100."),
+    ):
+        page.fill(f"[name={name}]", text)
+        says(page, f"[name={name}]", sentence)
+    for name, text in (("blur", "0.85"), ("noise", "3"), ("jpeg", "")):
+        page.fill(f"[name={name}]", text)
+    page.wait("!document.querySelector('.number-field [aria-invalid]')")
+    press_button(page, "Use these values")
+    page.wait("document.querySelector('[name=camera]:checked').parentNode.innerText.startsWith('Set by hand')")
+
+
 def case_is_deleted_in_another_window(page: Page) -> None:
     delete = """(async () => {
         const headers = {"X-Zssr-Gan": "1"}, place = `/api/cases/${location.hash.split("/")[2]}`;
@@ -108,8 +153,15 @@ def case_is_deleted_in_another_window(page: Page) -> None:
     })()"""
     page.value(delete)
     page.wait(
-        "location.hash === '#/' && document.querySelector('.notice.error')?.innerText.includes('there is no case')"
+        "location.hash === '#/' &&"
+        " document.querySelector('[role=alert] > .notice.error')?.innerText.includes('there is no case')"
     )
+    page.wait(  # at the end of the page it lies over nothing
+        "(scrollTo(0, document.body.scrollHeight), document.querySelector('#notices').getBoundingClientRect().top"
+        " >= document.querySelector('#frame').getBoundingClientRect().bottom - 1)"
+    )
+    page.press("Escape", 27)
+    page.wait("!document.querySelector('.notice')")
 
 
 def open_frame(page: Page, number: int) -> None:
@@ -119,7 +171,7 @@ def open_frame(page: Page, number: int) -> None:
     settle(page)
     for _ in range(number):
         page.press("ArrowRight", 39)
-    page.wait(f"document.querySelector('.frame-facts').textContent.startsWith('Frame {number} of 8')")
+    page.wait(f"document.querySelector('.frame-facts').textContent.startsWith('Frame {number} (of 0 to 8)')")
     settle(page)
 
 
@@ -170,7 +222,7 @@ def test_from_drop_to_package(tmp_path: Path, page: Page, url: str, axe: str) ->
     check("marked")
     press_button(page, "Follow it")
     page.wait("document.querySelectorAll('.tick.tracked').length === 9", MINUTES)
-    page.wait("document.querySelector('.frame-facts').textContent.includes('Frame 4 of 8, 0.160 s · ')")
+    page.wait("document.querySelector('.frame-facts').textContent.includes('Frame 4 (of 0 to 8), 0.160 s · ')")
     check("track")
     page.press("ArrowRight", 39)
     page.wait("document.querySelector('.tick[aria-current=true]').dataset.index === '5'")
@@ -211,3 +263,95 @@ def test_from_drop_to_package(tmp_path: Path, page: Page, url: str, axe: str) ->
     verified = CliRunner().invoke(app, ["verify", str(tmp_path / "case.zip"), "--rerun"])
     assert verified.exit_code == 0, verified.output
     assert [one for one in found if one[2] in ("serious", "critical")] == []
+
+
+PANE = ".film-pane"
+"""What a marked frame is moved in."""
+
+_SHOWN = """(() => {
+    const pane = document.querySelector(".film-pane"), box = pane.getBoundingClientRect();
+    const frame = document.querySelector(".frame-stage").getBoundingClientRect();
+    return {
+        x: (box.x + box.width / 2 - frame.x) / frame.width, y: (box.y + box.height / 2 - frame.y) / frame.height,
+        across: frame.width / box.width, corners: document.querySelectorAll(".handle-corner:not([hidden])").length,
+        zoom: document.querySelector(".scrubber output").textContent,
+    };
+})()"""
+
+
+@pytest.mark.slow
+def test_an_enlarged_frame_is_moved_by_mouse_and_fingers(tmp_path: Path, page: Page, url: str) -> None:
+    clip = tmp_path / "clip.mkv"
+    write_clip(clip)
+    page.visit(url)
+    page.choose_files(FILES, [clip])
+    press_button(page, "Mark a face or plate")
+    open_frame(page, 0)
+    for _ in range(2):
+        page.press("+", 187)
+    page.wait(f"{_SHOWN}.zoom === '4 \u00d7'")
+    begun = page.value(_SHOWN)
+    page.drag(PANE, 0.7, 0.4, down=(0.52, 0.5), button="middle")
+    moved = page.value(_SHOWN)
+    assert (moved["x"] - begun["x"]) * begun["across"] == pytest.approx(0.3, abs=0.02)
+    assert moved["y"] > begun["y"]
+    page.press(" ", 32, "keyDown")  # the mouse is over the frame
+    page.drag(PANE, 0.4, 0.7)
+    page.press(" ", 32, "keyUp")
+    back = page.value(_SHOWN)
+    assert (back["x"], back["y"]) == pytest.approx((begun["x"], moved["y"]), abs=0.02)
+    page.fingers(PANE, *([(0.5 - apart, 0.5), (0.5 + apart, 0.5)] for apart in (0.4, 0.3, 0.2)))
+    page.wait(f"{_SHOWN}.zoom === '2 \u00d7'")
+    closer = page.value(_SHOWN)
+    assert (closer["x"], closer["y"]) == pytest.approx((back["x"], back["y"]), abs=0.02)  # what was between them
+    page.fingers(PANE, *([(0.3 + by, 0.5), (0.5 + by, 0.5)] for by in (0, 0.1, 0.2)))
+    page.wait(f"Math.abs(({closer['x']} - {_SHOWN}.x) * {_SHOWN}.across - 0.2) < 0.02")
+    moved = page.value(_SHOWN)
+    assert moved["zoom"] == "2 \u00d7"
+    assert moved["corners"] == 0  # nothing was drawn by any of it
+    page.drag(".frame-stage", 0.4, 0.6, down=(0.4, 0.6))
+    page.wait(f"{_SHOWN}.corners === 4")
+    page.fill("[name=width]", "200")
+    says(page, "[name=width]", "Width: 200 is not possible; give a whole number from 12 to 58.")
+    page.fill("[name=width]", "30")
+    page.wait("[...document.querySelectorAll('button')].some(e => e.innerText.startsWith('Follow it') && !e.disabled)")
+    assert complaints(page, url) == []
+
+
+@pytest.mark.slow
+def test_any_frame_of_a_video_result_is_looked_at(tmp_path: Path, page: Page) -> None:
+    clip = tmp_path / "clip.mkv"
+    write_clip(clip)
+    case = create_case(tmp_path / "cases", "A clip", getpass.getuser())
+    shutil.copy(clip, tmp_path / "received")
+    original = case.add_original(tmp_path / "received", "clip.mkv", getpass.getuser())
+    place = case.folder / "results" / "1_video"
+    place.mkdir()
+    shutil.copy(clip, place / "clip_x2.mkv")
+    record = {
+        **{"clip_version": 1, "label": "internal", "label_means": "m", "lossy": None, "notices": []},
+        "request": {"degradation": {"values": None, "why": "a"}, "scale": [2, 2], "region": None, "preset": "fast"},
+        "output": {"name": "clip_x2.mkv", "width": 96, "height": 80},
+        "input": {"sha256": original.sha256},
+        "frames": [{"index": index, "field": None, "box": [8, 4, 48, 40]} for index in (0, 1, 2, 4, 6, 7, 8)],
+    }
+    (place / "clip_x2.json").write_text(json.dumps(record))
+    with served(tmp_path / "cases") as url:
+        page.visit(url)
+        press_button(page, "A clip")
+        status, tags = (
+            f"document.querySelector('{one}').innerText" for one in (".frame-choice [role=status]", ".tags")
+        )
+        shown = f"[{status}, {tags}]"
+        page.wait(f"{shown}.every(text => /[Ff]rame 0 ?/.test(text))")
+        for name, number, index in (("Last frame", 6, 8), ("Middle frame", 3, 4), ("First frame", 0, 0)):
+            page.click(f"[aria-label='{name}']")
+            page.wait(f"document.querySelector('[name=frame]').value === '{number}'")
+            page.wait(f"{shown}.every(text => /[Ff]rame {index}/.test(text))")
+        page.fill("[name=frame]", "7")
+        says(page, "[name=frame]", "Frame: 7 is not possible; give a whole number from 0 to 6.", off=False)
+        page.fill("[name=frame]", "5")
+        page.wait(f"{shown}.every(text => /[Ff]rame 7/.test(text))")
+        for image in (".under", ".over"):
+            page.wait(f"(e => e.src.endsWith('frame=5') && e.naturalWidth === 96)(document.querySelector('{image}'))")
+        assert complaints(page, url) == []

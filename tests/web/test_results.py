@@ -142,7 +142,7 @@ def test_two_results_of_one_picture_are_told_apart_by_their_cameras() -> None:
         blur=GaussianBlur(sigma_major=1.24, sigma_minor=1), noise=Noise(sigma=4 / 255), jpeg=Jpeg.of_quality(60)
     )
     cameras = {
-        Degradation(): "no blur, no noise",
+        Degradation(): "no camera assumed",
         blurred: "blur 1.2 px, noise 4, JPEG 60",
         Degradation(blur=MotionBlur(length=3.5, angle_degrees=10)): "blur 3.5 px",
         Degradation(blur=DefocusBlur(radius=2.25)): "blur 2.2 px",

@@ -123,6 +123,16 @@ def test_a_video_result_is_shown_beside_the_plain_enlargement_of_its_frame(
         box = frame.convert("RGB").crop((8, 4, 40, 28)).resize((64, 48), Image.Resampling.BICUBIC)
         difference = np.abs(np.asarray(plain, int) - np.asarray(box, int))
     assert difference[4:-4, 4:-4].mean() < 1
+    # And so is any other frame.
+    shown = f"/api/cases/{name}/results/{one['id']}"
+    assert (one["frames"], client.get(f"{shown}/frames").json) == (2, [2, 3])
+    second = client.get(f"{shown}/view.png?frame=1").body
+    assert second == client.get(f"/api/cases/{name}/originals/1/frames/1.png").body  # the result has the clip's own
+    assert second != client.get(f"{shown}/view.png").body == client.get(f"{shown}/view.png?frame=0").body
+    assert client.get(f"{shown}/bicubic.png?frame=1").body != view.body == client.get(f"{shown}/bicubic.png").body
+    for number in ("2", "-1", "x", "9" * 30):
+        assert "has no frame" in client.get(f"{shown}/view.png?frame={number}").error
+        assert client.get(f"{shown}/bicubic.png?frame={number}").status == 404
     page = make_report(case).decode()
     assert page.count("<img") == 2
     assert "plain enlargement (bicubic), frame 2" in page

@@ -92,6 +92,7 @@ def routes(site: Site) -> list[BaseRoute]:
         route("POST", "cases/{case}/plan", jobs_api.plan_job),
         route("POST", "cases/{case}/jobs", jobs_api.new_job),
         route("GET", f"{result}/view.png", results_api.view),
+        route("GET", f"{result}/frames", results_api.frames),
         route("GET", f"{result}/bicubic.png", results_api.bicubic),
         route("GET", f"{result}/evidence.png", results_api.evidence),
         route("GET", f"{result}/record.json", results_api.record),

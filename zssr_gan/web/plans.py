@@ -30,6 +30,7 @@ FOLLOWED_SIDE = 12
 _F = TypeVar("_F", bound=BaseModel)
 
 _ONE_CAMERA = "The pictures are taken to be of one camera: enhance those of another in a job of their own."
+_ONE_PICTURE = " The noise and JPEG compression that it shows are undone; its blur one picture does not tell."
 
 
 class CommandError(ZssrGanError):
@@ -173,6 +174,7 @@ def _enhance(case: Case, chosen: list[Original], options: Mapping[str, Any], siz
         lambda n: ["enhance", *paths, "-o", f"results/{n}_enhance/", *more],
         "case" if together or estimated else "internal",
         f"{sentence} {asked.scale} times a side."
+        + _ONE_PICTURE * (asked.degradation == "auto" and len(paths) == 1)
         + " Where nothing can be estimated, the label is internal." * (anew and not together),
         (_ONE_CAMERA,) * (estimated and len(paths) > 1),
         perhaps_internal=anew and not together,

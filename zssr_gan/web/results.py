@@ -173,6 +173,7 @@ def _result(path: Path, content: Facts) -> Facts:
             "plain": False,
             "region": None,
             "frame": None,
+            "frames": None,
             "inputs": [hashes[content["reference"]], *hashes] if video is None else [video],
             "width": width,
             "height": height,
@@ -203,6 +204,7 @@ def _result(path: Path, content: Facts) -> Facts:
         "scale": scale_text(request["scale"]),
         "region": first["box"],
         "frame": first["index"],
+        "frames": len(content["frames"]) if is_clip else None,
         "method": str(request["preset"]),
         "camera": _camera(request["degradation"]),
         "area": canonical_sha256([content["input"]["sha256"], first["index"], first["box"]]),
@@ -266,7 +268,7 @@ def _camera(assumed: Facts) -> str:
         noise and f"noise {255 * noise['sigma']:.2g}",
         jpeg and f"JPEG {jpeg['quality']}",
     ]
-    return ", ".join(filter(None, parts)) or "no blur, no noise"
+    return ", ".join(filter(None, parts)) or "no camera assumed"
 
 
 def _commands(case: Case) -> dict[int | None, str]:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,26 +49,36 @@ class TrackName(Form):
 
 
 async def view(site: Site, request: Request, person: Person) -> Response:
-    """GET .../results/R/view.png: a result with all its pixels; of a video, its first frame."""
+    """GET .../results/R/view.png: a result with all its pixels; of a video, its frame ?frame=N."""
     _, one = await _result(site, request, person)
     path = _path(one, "result")
     if one["kind"] == "video":
-        return await _made(site, path, "show_frames", "frame-0.png", {"first": 0, "last": 0})
+        number, _ = await asyncio.to_thread(_frame, one, request)
+        return await _made(site, path, "show_frames", f"frame-{number}.png", {"first": number, "last": number})
     if path.suffix.lower() == ".png":
         return await picture(path)
     return await _made(site, path, "show_result", "view.png")
 
 
 async def bicubic(site: Site, request: Request, person: Person) -> Response:
-    """GET .../results/R/bicubic.png: the plain enlargement, at the result's size."""
+    """GET .../results/R/bicubic.png: the plain enlargement, at the result's size; of a video's frame ?frame=N."""
     _, one = await _result(site, request, person)
     if (plain := one["_paths"].get("plain")) is not None:
         if plain.suffix.lower() == ".png":
             return await picture(plain)
         return await _made(site, plain, "show_result", "view.png")
     size = {name: one[name] for name in ("width", "height", "region", "frame")}
+    if one["kind"] == "video":
+        _, of = await asyncio.to_thread(_frame, one, request)
+        size |= {"region": of["box"], "frame": of["index"]}
     name = f"bicubic-{hashlib.sha256(json.dumps(size).encode()).hexdigest()[:16]}.png"
     return await _made(site, _path(one, "input"), "show_bicubic", name, {**size, "name": name})
+
+
+async def frames(site: Site, request: Request, person: Person) -> Response:
+    """GET .../results/R/frames: of each frame of a video, which one of the original it is."""
+    _, one = await _result(site, request, person)
+    return JSONResponse([frame["index"] for frame in await asyncio.to_thread(_frames, one)])
 
 
 async def evidence(site: Site, request: Request, person: Person) -> Response:
@@ -195,6 +206,22 @@ async def _found(
             raise Refusal(404, sentence(error)) from error
 
     return await asyncio.to_thread(find)
+
+
+def _frames(one: dict[str, Any]) -> list[dict[str, Any]]:
+    """The frames of a video, as its record has them."""
+    if one["kind"] != "video":
+        raise Refusal(404, f"{one['name']}: is no video.")
+    content: list[dict[str, Any]] = json.loads(_path(one, "record").read_bytes())["frames"]
+    return content
+
+
+def _frame(one: dict[str, Any], request: Request) -> tuple[int, dict[str, Any]]:
+    """The number of the frame that is asked for, of the first where none is, and the frame."""
+    asked, known = request.query_params.get("frame", "0"), _frames(one)
+    if not re.fullmatch(r"[0-9]{1,9}", asked) or int(asked) >= len(known):
+        raise Refusal(404, f"{one['name']}: has no frame {asked[:20]}; it has {len(known)}, from 0 on.")
+    return int(asked), known[int(asked)]
 
 
 def _path(one: dict[str, Any], name: str) -> Path:

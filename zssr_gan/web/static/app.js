@@ -1,6 +1,6 @@
 // The page: which view is shown, who is in, and what every view has around it.
 import { get, post, server } from "./api.js";
-import { attempt, button, dialog, h, labels, link, notice, redraw } from "./dom.js";
+import { attempt, button, closeNotice, dialog, h, labels, link, notice, redraw } from "./dom.js";
 import { bytes } from "./format.js";
 import { help } from "./help.js";
 import * as home from "./home.js";
@@ -65,7 +65,7 @@ listen((what, facts) => {
   if (what === "lost") {
     const banner = document.getElementById("lost");
     banner.hidden = !facts;
-    banner.textContent = facts ? "The connection to zssr-gan web is lost. Jobs that run go on; the page tries again by itself." : "";
+    banner.textContent = facts ? "The connection to zssr-gan web is lost. Jobs go on, or wait until it is started again; the page tries again by itself." : "";
   }
   if (what === "gone") {
     notice(facts.message, { error: true });
@@ -78,6 +78,7 @@ listen((what, facts) => {
 
 addEventListener("hashchange", () => route());
 addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !document.getElementById("dialog").open && closeNotice()) return event.preventDefault();
   const typed = "select, textarea, input:not([type=range], [type=checkbox], [type=radio])";
   if (event.target.matches(typed) || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.matches("input") && (event.key.length > 1 || event.key === " ")) return; // a slider's own keys

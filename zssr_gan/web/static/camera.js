@@ -2,15 +2,22 @@
 import { caseUrl, post } from "./api.js";
 import { attempt, button, h, link, redraw } from "./dom.js";
 import { step } from "./case.js";
+import { numberField } from "./fields.js";
 import { count } from "./format.js";
 import { jobCard } from "./queue.js";
 import { chosen, jobsOf, keep, pictures, state } from "./state.js";
 
 const isCamera = (job) => ["degradation", "camera"].includes(job?.kind);
-const FIELDS = [["blur", "Blur", "px", "8", "0.1"], ["noise", "Noise", "of 255", "127", "0.5"], ["jpeg", "JPEG quality", "1 to 100, or empty", "100", "1"]];
+const FIELDS = [ // limits are those of the server
+  ["blur", "Blur", { unit: "px", min: 0, max: 8, step: 0.1, value: "0" }],
+  ["noise", "Noise", { unit: "levels of 255", min: 0, max: 127, step: 0.5, value: "0" }],
+  ["jpeg", "JPEG", { unit: "quality", min: 1, max: 100, optional: true, note: "; empty: not compressed" }],
+];
 
 export function show(root) {
-  const choice = chosen(state.open.id), byHand = { blur: "0", noise: "0", jpeg: "" };
+  const choice = chosen(state.open.id);
+  const use = button("Use these values", () => set());
+  const byHand = FIELDS.map(([name, title, facts]) => [name, numberField(name, title, { ...facts, onchange: () => { use.disabled = !byHand.every(([, field]) => field.valid()); } })]);
 
   function draw() {
     const picked = pictures(state.open), { estimates } = state.open;
@@ -21,14 +28,12 @@ export function show(root) {
         : h("p", { class: "quiet" }, "Of a video, it is estimated from the frames when they are fused or enhanced. To estimate it here, ", link("choose pictures", step("files")), "."),
       running.map((job) => jobCard(job)),
       h("fieldset", { class: "options" }, h("legend", {}, "Enhance with"),
-        option("auto", "What each run finds by itself", "Estimated anew, as the command does by default. Right for most cases."),
+        option("auto", "What each run finds by itself", picked.length === 1 ? "One picture tells its noise and JPEG compression, and these are undone where it shows them; its blur it does not tell, so none is assumed." : "Estimated anew from all pictures, as the command does by default. Right for most cases."),
         estimates.map((one) => option(one.id, one.name, one.summary, one)),
-        option("bicubic", "No blur, no noise (bicubic)", "Assumes that the pictures were made small by bicubic interpolation. Wrong for most cameras: for comparison.")),
+        option("bicubic", "No blur, no noise (bicubic)", "Assumes that the pictures were made small by bicubic interpolation, and that nothing else was done to them. Wrong for most cameras: for comparison.")),
       h("details", { class: "part" }, h("summary", {}, "Set it by hand"),
         h("p", {}, "Where you know the camera. Blur and noise are standard deviations: of a round blur in pixels of the original, of noise in levels. Results say that these values were set by a person."),
-        h("div", { class: "numbers" },
-          FIELDS.map(([name, title, unit, most, each]) => h("label", {}, `${title} (${unit})`, h("input", { type: "number", name, min: name === "jpeg" ? "1" : "0", max: most, step: each, inputmode: "decimal", value: byHand[name], oninput: (event) => { byHand[name] = event.target.value; } }))),
-          button("Use these values", set))),
+        h("div", { class: "numbers" }, byHand.map(([, field]) => field.node)), h("div", { class: "row" }, use)),
       h("div", { class: "next" }, h("span", { class: "grow" }), link("Go on to Enhance", step("enhance"), { class: "button primary" })));
   }
 
@@ -41,7 +46,7 @@ export function show(root) {
   }
 
   const set = () => attempt(async () => {
-    const options = Object.fromEntries(Object.entries(byHand).filter(([, text]) => text !== "").map(([name, text]) => [name, Number(text)]));
+    const options = Object.fromEntries(byHand.map(([name, field]) => [name, field.value()]).filter(([, value]) => value !== null));
     const job = keep(await post(caseUrl(state.open.id, "jobs"), { kind: "camera", originals: [], options }));
     choice.camera = String(job.id); // its file has the job's number
     draw();

@@ -76,14 +76,39 @@ export function meaning(label) {
   return labels[label] ?? "";
 }
 
-/** Show a message that goes away by itself, or, of an error, stays until it is closed. */
+const NOTICES = 3, SHOWN = 8000; // at once; milliseconds that one is shown, longer while the mouse or the focus is on it
+
+const notices = () => [...document.querySelectorAll("#notices .notice")].sort((a, b) => a.dataset.number - b.dataset.number);
+let told = 0;
+
+/** Show a message below the page; it goes away by itself, or, of an error, stays until it is closed. */
 export function notice(text, { error = false } = {}) {
-  const box = document.getElementById("notices");
-  for (const old of box.children) if (old.dataset.text === text) old.remove();
-  const one = h("div", { class: error ? "notice error" : "notice", role: error ? "alert" : "status", "data-text": text }, h("p", {}, text), button("Close", () => one.remove(), { class: "small" }));
-  box.append(one);
-  while (box.children.length > 3) box.firstChild.remove();
-  if (!error) setTimeout(() => one.remove(), 5000);
+  for (const old of notices()) if (old.dataset.text === text) close(old);
+  const one = h("div", { class: error ? "notice error" : "notice", "data-text": text, "data-number": String((told += 1)) }, h("p", {}, text), button("Close", () => close(one), { class: "small", "aria-label": `Close: ${text}` }));
+  document.querySelector(`#notices [role="${error ? "alert" : "status"}"]`).append(one);
+  notices().slice(0, -NOTICES).forEach(close);
+  const end = () => (one.matches(":hover, :focus-within") ? setTimeout(end, SHOWN) : close(one));
+  if (!error) setTimeout(end, SHOWN);
+  makeRoom();
+}
+
+function close(one) {
+  const focused = one.contains(document.activeElement);
+  one.remove();
+  if (focused) document.getElementById("main").focus({ preventScroll: true });
+  makeRoom();
+}
+
+/** Close the newest message; false where there is none. */
+export function closeNotice() {
+  const newest = notices().at(-1);
+  if (newest) close(newest);
+  return Boolean(newest);
+}
+
+/** What sticks to the window's lower edge stands above the messages. */
+function makeRoom() {
+  document.documentElement.style.setProperty("--notices", `${document.getElementById("notices").offsetHeight}px`);
 }
 
 /** Do what a button asks for; say what went wrong. */
@@ -116,5 +141,6 @@ export function dialog(title, content, { action = null, label = "OK", danger = f
     h("button", { class: danger ? "danger" : "primary" }, action === null ? "Close" : label)));
   box.replaceChildren(form);
   box.showModal();
-  (form.querySelector("input, select") ?? form.querySelector("button"))?.focus();
+  (form.querySelector("input, select") ?? form.querySelector("button"))?.focus({ preventScroll: true });
+  box.scrollTop = 0; // a long one is read from its beginning
 }

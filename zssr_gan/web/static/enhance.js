@@ -6,11 +6,11 @@ import { count, duration } from "./format.js";
 import { chosen, isVideo, jobsOf, keep, pictures, state } from "./state.js";
 
 const ASK_AGAIN = 10_000; // milliseconds
-const CAMERAS = [["auto", "found by the run itself"], ["bicubic", "no blur, no noise (bicubic)"]];
+const BICUBIC = ["bicubic", "no blur, no noise (bicubic)"];
 
 /** Whether an estimate was chosen that is not there, since its job failed or was stopped. */
 function isGone(camera) {
-  if (CAMERAS.some(([value]) => value === camera) || state.open.estimates.some((one) => one.id === camera)) return false;
+  if (["auto", BICUBIC[0]].includes(camera) || state.open.estimates.some((one) => one.id === camera)) return false;
   return !jobsOf(state.open.id).some((job) => job.id === camera && ["queued", "running", "done"].includes(job.state));
 }
 
@@ -90,7 +90,7 @@ export function show(root) {
       methods(from).length ? h("fieldset", { class: "options methods" }, h("legend", {}, "How"), methods(from).map((one) => card(one, way))) : null,
       h("div", { class: "row fields" },
         h("label", {}, "Scale", h("select", { name: "scale", value: String(choice.scale), onchange: (event) => { choice.scale = Number(event.target.value); plan(); } }, [2, 3, 4].map((scale) => h("option", { value: String(scale) }, `× ${scale}`)))),
-        from.body.kind === "enhance" && h("label", {}, "Camera", h("select", { name: "degradation", value: choice.camera, onchange: (event) => { choice.camera = event.target.value; plan(); } }, [...CAMERAS, ...state.open.estimates.map((one) => [one.id, one.name]), ...(waits ? [[waits.id, `Estimate ${waits.id}, being made`]] : [])].map(([value, text]) => h("option", { value }, text))))),
+        from.body.kind === "enhance" && h("label", {}, "Camera", h("select", { name: "degradation", value: choice.camera, onchange: (event) => { choice.camera = event.target.value; plan(); } }, [["auto", from.body.originals.length === 1 ? "as this picture shows: noise, JPEG; no blur" : "found by the run itself"], BICUBIC, ...state.open.estimates.map((one) => [one.id, one.name]), ...(waits ? [[waits.id, `Estimate ${waits.id}, being made`]] : [])].map(([value, text]) => h("option", { value }, text))))),
       found?.error ? h("p", { class: "wrong", role: "alert" }, found.error) : null,
       waits ? h("p", { class: "caution", role: "status" }, `The camera that was chosen is being made (job ${waits.id}: ${waits.title}). This goes on when it is there; or choose another camera.`) : null,
       h("div", { class: "plan", "aria-busy": String(!waits && !current.has(way?.id ?? null)) },

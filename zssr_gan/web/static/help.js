@@ -2,7 +2,7 @@
 import { dialog, h, labels, meaning } from "./dom.js";
 
 const KEYS = {
-  "Anywhere": [["?", "this list"], ["1 to 6", "the steps of a case"]],
+  "Anywhere": [["?", "this list"], ["1 to 6", "the steps of a case"], ["Esc", "close the newest message"]],
   "Marking a video": [["← →", "one frame back or forward; with Shift ten"], ["Home, End", "first or last frame"], ["arrow keys on a corner", "move it by a pixel; with Shift by a tenth"], ["X", "leave this frame out, or take it in again"], ["+ −", "larger, smaller"], ["Alt + arrow keys, Space and drag, two fingers", "move the enlarged picture"]],
   "Looking": [
     ["P (hold)", "the plain enlargement"], ["S", "slider"], ["B", "blink"], ["D", "side by side"], ["E", "evidence map over the result"],

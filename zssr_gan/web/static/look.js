@@ -1,7 +1,8 @@
 // Steps 5 and 6: watch it come, then look at it beside the plain enlargement.
-import { caseUrl } from "./api.js";
-import { badge, command, h, link, redraw } from "./dom.js";
+import { caseUrl, get } from "./api.js";
+import { badge, button, command, h, link, redraw } from "./dom.js";
 import { step } from "./case.js";
+import { numberField } from "./fields.js";
 import { jobCard, previewOf } from "./queue.js";
 import { jobsOf, state } from "./state.js";
 import { viewer } from "./viewer.js";
@@ -9,21 +10,41 @@ import { viewer } from "./viewer.js";
 export const SHOWN = ["enhance", "fuse", "video", "compare"];
 
 export function show(root, [asked]) {
-  let open = null, view = null, watched = asked?.startsWith("job-") ? asked.slice(4) : null;
+  let open = null, view = null, frame = { number: 0, of: [] }, watched = asked?.startsWith("job-") ? asked.slice(4) : null;
   const coming = h("div", { class: "coming" }), place = h("div", {}), list = h("ul", { class: "results" }), about = h("div", { class: "about" });
   const title = h("h1", {}, "Look"), empty = h("p", { class: "quiet" });
 
   const results = () => state.open.results;
-  const plainUrl = (one) => caseUrl(state.open.id, "results", one.id, "bicubic.png");
-  const viewUrl = (one) => caseUrl(state.open.id, "results", one.id, "view.png");
+  const url = (one, name) => caseUrl(state.open.id, "results", one.id, name);
+  const ofFrame = (one) => (one.kind === "video" ? `?frame=${frame.number}` : "");
 
   /** All that can be seen beside a result: its plain enlargement, and other results of the same area of the same original. */
   function sides(one) {
-    const same = results().filter((other) => other.id !== one.id && other.area === one.area);
+    const same = results().filter((other) => other.id !== one.id && other.area === one.area && (other.frames === one.frames || frame.number === 0));
     return [
-      ...(one.bicubic ? [{ key: "plain", title: one.kind === "video" ? `plain enlargement, frame ${one.frame}` : "plain enlargement", url: plainUrl(one), label: null }] : []),
-      ...[one, ...same].map((each) => ({ key: each.id, title: name(each), made: made(each), url: viewUrl(each), label: each.label, tag: each.tag })),
+      ...(one.bicubic ? [{ key: "plain", title: one.kind === "video" ? `plain enlargement, frame ${shownFrame(one)}` : "plain enlargement", url: url(one, "bicubic.png") + ofFrame(one), label: null }] : []),
+      ...[one, ...same].map((each) => ({ key: each.id, title: name(each), made: made(each), url: url(each, "view.png") + ofFrame(each), label: each.label, tag: each.tag })),
     ];
+  }
+
+  /** Which frame of the original is shown. */
+  function shownFrame(one) {
+    return frame.of[frame.number] ?? one.frame + frame.number;
+  }
+
+  /** The frame of a video that is looked at: the first, the middle, the last, or any by its number. */
+  function frames(one) {
+    const last = one.frames - 1, which = h("span", { class: "quiet", role: "status" });
+    const field = numberField("frame", "Frame", { unit: "of the result", min: 0, max: last, value: "0", onchange: () => { if (field.valid()) go(field.value()); } });
+    function go(number) {
+      frame.number = number;
+      field.set(number);
+      which.textContent = `Frame ${shownFrame(one)} of the video, without loss${one.bicubic ? ", beside its plain enlargement" : ". There is no plain enlargement of fields, or of a video that is not in this case"}.`;
+      view.sides(sides(one));
+    }
+    const node = h("div", { class: "row frame-choice" }, field.node, [["First", 0], ["Middle", Math.floor(last / 2)], ["Last", last]].map(([text, number]) => button(text, () => go(number), { class: "small", "aria-label": `${text} frame` })), which);
+    get(url(one, "frames")).then((found) => { if (open === one.id) { frame.of = found; go(frame.number); } }, () => {}); // without it frames are counted from the first
+    return { node, go };
   }
 
   function choose(id, focus = false) {
@@ -32,11 +53,13 @@ export function show(root, [asked]) {
     drawComing();
     view?.leave();
     view = null;
+    frame = { number: 0, of: [] };
     if (!one) return draw();
     view = viewer({ width: one.width, height: one.height, title: name(one), sides: sides(one), result: one.id, evidence: one.evidence ? caseUrl(state.open.id, "results", one.id, "evidence.png") : null });
     const film = one.lossy ? h("figure", { class: "film" }, h("figcaption", { class: "tags" }, h("span", {}, badge(one.label, one.tag), "lossy copy, to be played: it hides detail, and adds errors of its own")), h("video", { controls: true, preload: "metadata", src: caseUrl(state.open.id, "results", one.id, "lossy"), "aria-label": `${name(one)}, a lossy copy` })) : null;
-    const still = one.kind === "video" ? h("p", {}, h("strong", {}, `Frame ${one.frame} of the video`), ", without loss", one.bicubic ? ", beside its plain enlargement:" : ". There is no plain enlargement of fields, or of a video that is not in this case.") : null;
-    place.replaceChildren(...[film, still, view.node].filter(Boolean));
+    const choice = one.kind === "video" ? frames(one) : null;
+    choice?.go(0);
+    place.replaceChildren(...[film, choice?.node, view.node].filter(Boolean));
     drawAbout(one);
     draw();
     view.fit(); // when it is seen, and has a width
@@ -77,7 +100,7 @@ export function show(root, [asked]) {
     title.replaceChildren(...(open ? [(all[at] ?? all[0]).name, h("span", { class: "quiet block" }, made(all[at] ?? all[0]))] : ["Look"]));
     empty.hidden = all.length > 0 || coming.children.length > 0;
     redraw(empty, "No result yet. ", link("Enhance a picture", step("enhance")), ", and it appears here.");
-    redraw(list, all.length > 1 ? all.map((one) => h("li", {}, h("a", { href: step("look", one.id), "aria-current": one.id === open ? "true" : null }, h("img", { src: viewUrl(one), alt: "", loading: "lazy" }), h("span", {}, made(one)), badge(one.label, one.tag), h("span", { class: "quiet" }, one.name)))) : null);
+    redraw(list, all.length > 1 ? all.map((one) => h("li", {}, h("a", { href: step("look", one.id), "aria-current": one.id === open ? "true" : null }, h("img", { src: url(one, "view.png"), alt: "", loading: "lazy" }), h("span", {}, made(one)), badge(one.label, one.tag), h("span", { class: "quiet" }, one.name)))) : null);
     about.hidden = place.hidden = !open;
   }
 

@@ -2,10 +2,13 @@
 import { caseUrl, get, post, put } from "./api.js";
 import { attempt, button, dialog, h, link, notice, redraw } from "./dom.js";
 import { step } from "./case.js";
+import { numberField } from "./fields.js";
 import { count, duration, seconds, time } from "./format.js";
 import { jobCard } from "./queue.js";
 import { rectangle, region, stage } from "./stage.js";
 import { chosen, isVideo, jobsOf, keep, refresh, state } from "./state.js";
+
+const SMALLEST = 12; // pixels a side that can be followed, as the server has it
 
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
@@ -25,6 +28,9 @@ export function show(root, [asked]) {
   const scrub = h("input", { type: "range", min: "0", max: "0", step: "1", value: "0", class: "scrub", "aria-label": "Frame", oninput: () => go(Number(scrub.value)) });
   const strip = h("div", { class: "strip", role: "group", "aria-label": "Frames of the track" });
   const told = h("p", { class: "frame-facts" }), tools = h("div", { class: "tools" }), list = h("div", { class: "track-list" });
+
+  const box = ["Left", "Top", "Width", "Height"].map((name) => numberField(name.toLowerCase(), name, { unit: "px", min: 0, max: 0, onchange: typed }));
+  const followIt = button("Follow it through the video", () => follow(), { class: "primary" }), again = button("Draw it again", () => { picture.set({ points: [] }); drawTools(); }, { class: "small" });
 
   const zoom = (by) => shown(picture.zoom(by));
 
@@ -61,7 +67,7 @@ export function show(root, [asked]) {
     scrub.value = at;
     const frame = frames[at];
     const moment = frame ? seconds(frame.pts, frame.time_base) : null;
-    const text = frame ? `Frame ${at} of ${frames.length - 1}${all ? "" : " or more (still reading)"}${moment === null ? ", time not known" : `, ${moment.toFixed(3)} s`}` : "Reading the frames…";
+    const text = frame ? `Frame ${at} (of 0 to ${frames.length - 1}${all ? "" : " or more: still reading"})${moment === null ? ", time not known" : `, ${moment.toFixed(3)} s`}` : "Reading the frames…";
     scrub.setAttribute("aria-valuetext", text);
     told.setAttribute("aria-busy", String(!all && !wrong));
     told.replaceChildren(...[wrong ? h("span", { class: "wrong" }, wrong) : null, h("strong", {}, wrong ? "" : text), frame?.type ? ` · ${frame.type} frame${frame.key ? " (key)" : ""}` : "", frame?.repeat ? " · repeats the one before" : "", status()].filter(Boolean));
@@ -150,22 +156,32 @@ export function show(root, [asked]) {
   function drawTools() {
     const { mode, points } = picture.shape;
     if (track) return redraw(tools, mending());
-    const ready = points.length === 4, box = ready && mode === "rectangle" ? region(points, video.width, video.height) : null;
+    const shown = points.length === 4 && mode === "rectangle" ? region(points, video.width, video.height) : ["", "", "", ""];
+    box.forEach((field, index) => field.set(shown[index]));
+    ready();
     redraw(tools,
       h("h2", {}, "Mark it in one frame"),
       h("p", { class: "quiet" }, mode === "rectangle" ? "Go to the frame that shows it best, and draw a rectangle around the face: tight, without the background." : "Go to the frame that shows it best, and click the four corners of the plate."),
       h("div", { class: "row", role: "radiogroup", "aria-label": "Shape" }, [["rectangle", "Rectangle (face)"], ["corners", "Four corners (plate)"]].map(([name, text]) => h("label", { class: "check" }, h("input", { type: "radio", name: "shape", value: name, checked: mode === name, onchange: () => { picture.set({ mode: name, points: [] }); drawTools(); } }), text))),
-      mode === "rectangle" ? h("div", { class: "numbers" }, ["Left", "Top", "Width", "Height"].map((name, index) => h("label", {}, name, h("input", { type: "number", min: index < 2 ? "0" : "12", inputmode: "numeric", "aria-label": `${name}, pixels`, value: box ? String(box[index]) : "", onchange: typed }))), h("span", { class: "quiet" }, "px")) : h("p", { class: "quiet" }, `${points.length} of 4 corners`),
-      points.length ? button("Draw it again", () => { picture.set({ points: [] }); drawTools(); }, { class: "small" }) : null,
+      mode === "rectangle" ? h("div", { class: "numbers" }, box.map((field) => field.node)) : h("p", { class: "quiet" }, `${points.length} of 4 corners`),
+      again,
       mode === "corners" && points.length < 4 ? button("Put four corners in the middle", middle, { class: "small" }) : null,
-      button("Follow it through the video", follow, { class: "primary", disabled: !ready }));
+      followIt);
+  }
+
+  /** Whether what is marked can be followed; a side that is too small or goes beyond the frame is said at its number. */
+  function ready() {
+    const { mode, points } = picture.shape, [left, top] = box.map((field) => field.value() ?? 0);
+    [[0, Math.max(0, video.width - SMALLEST)], [0, Math.max(0, video.height - SMALLEST)], [SMALLEST, video.width - left], [SMALLEST, video.height - top]].forEach((limits, index) => box[index].limits(...limits));
+    again.disabled = !points.length;
+    followIt.disabled = points.length < 4 || (mode === "rectangle" && !box.every((field) => field.valid()));
   }
 
   function typed() {
-    const values = [...tools.querySelectorAll(".numbers input")].map((input) => Number.parseInt(input.value, 10));
-    const [left, top, width, height] = values.map((value, index) => (Number.isFinite(value) ? value : [0, 0, Math.round(video.width / 4), Math.round(video.height / 4)][index]));
-    picture.set({ points: rectangle(region([[left, top], [left + Math.max(4, width), top + Math.max(4, height)]], video.width, video.height)) });
-    drawTools();
+    ready();
+    if (!box.every((field) => field.valid())) return;
+    picture.set({ points: rectangle(box.map((field) => field.value())) });
+    ready();
   }
 
   function middle() { // for the keyboard: the corners are then moved by arrow keys
@@ -210,7 +226,7 @@ export function show(root, [asked]) {
     const own = state.open.tracks.filter((one) => one.original === video.id);
     const jobs = jobsOf(state.open.id).filter((job) => job.kind === "track" && ["queued", "running", "failed"].includes(job.state)).slice(-2);
     redraw(list, jobs.map((job) => jobCard(job, { preview: true })),
-      own.length ? [h("h2", {}, "Tracks"), h("ul", { class: "plain" }, own.map((one) => h("li", {}, button([crop(one), h("span", {}, h("strong", {}, one.name), h("span", { class: "quiet block" }, `${one.region[2]} × ${one.region[3]} px of frame ${one.reference} · ${one.tracked} used, ${one.lost} not${one.edited.length ? `, ${one.edited.length} set by hand` : ""}`))], () => attempt(async () => { await openTrack(one.id); go(track.reference); draw(); }), { class: "pick", "aria-pressed": String(track?.id === one.id) }))))] : null);
+      own.length ? [h("h2", {}, "Tracks"), h("ul", { class: "plain" }, own.map((one) => h("li", {}, button([crop(one), h("span", {}, h("strong", {}, one.name), h("span", { class: "quiet block" }, `${one.region[2]} × ${one.region[3]} px of frame ${one.reference} · ${one.tracked} used, ${one.lost} left out${one.edited.length ? `, ${one.edited.length} set by hand` : ""}`))], () => attempt(async () => { await openTrack(one.id); go(track.reference); draw(); }), { class: "pick", "aria-pressed": String(track?.id === one.id) }))))] : null);
   }
 
   /** The region of a track in the frame in which it was marked. */

@@ -200,6 +200,7 @@ export function viewer({ width, height, title, sides, result, evidence }) {
     sides(next) {
       if (JSON.stringify(next) === JSON.stringify(sides)) return;
       sides = next;
+      if (sides[0].key === "plain") plain.src = plainToo.src = sides[0].url;
       left = sides.find((one) => one.key === left.key) ?? sides[0];
       right = sides.find((one) => one.key === right.key) ?? sides[0];
       fill();
