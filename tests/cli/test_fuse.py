@@ -52,6 +52,11 @@ def test_a_part_of_a_video_is_fused(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main([*words, "--track", str(tmp_path / "t.json"), "--overwrite"]) == 0
     shown = capsys.readouterr()
     assert "t.json: was edited after it was written" in shown.err
+    for change, said in ((["-o", "x.jpg"], "is a .png or .tif file"), ([], "exists already")):  # before it is followed
+        assert main([*words, *region, *change]) in (1, 2)
+        shown = " ".join(capsys.readouterr().err.split())
+        assert said in shown
+        assert "followed" not in shown
     other = write(tmp_path / "b.mkv", [scene(one) for one in truth[:2]])
     for change, code, said in (
         (["--track", str(tmp_path / "t.json"), *region], 2, "give one of them"),

@@ -38,6 +38,10 @@ def test_the_record_has_the_track_and_is_made_again_to_the_byte(clip: Path, trac
     assert record["method"][0].startswith("tracking: ")
     assert record["video"]["sha256"] == sha256_file(clip)
     assert record["video"]["track_edited"] is True
+    info = record["video"]["info"]
+    assert (info["codec"], info["colour_range"], info["time_base"]) == ("ffv1", None, "1/1000")
+    assert info["read_as"] == {"range": "full", "matrix": "smpte170m"}
+    assert "libavcodec" in info["decoder"]
     assert Track.model_validate(record["video"]["track"]) == analogue
     assert [one["rejected"] for one in record["video"]["left_out"]] == ["repeats frame 3"]
     assert [(one["index"], one["pts"], one["box"][2:]) for one in record["frames"]] == [

@@ -136,14 +136,18 @@ def fuse(
         from zssr_gan.inference.outputs import collect_sources
         from zssr_gan.video.case_mean import MeanOption
         from zssr_gan.video.fuse import camera_option
-        from zssr_gan.video.fuse_files import fuse_files
+        from zssr_gan.video.fuse_files import check_outputs, fuse_files
 
         source: list[Path] | TrackSource
         sheet: bytes | None = None
+        pulled = MeanOption(cast("MeanKind", mean), init_from)
         if track is not None or (region, frame, corners) != (None, None, None):
             if track is not None and (region, corners) != (None, None):
                 raise SettingsError("--track says what is fused, and so does --region: give one of them")
             mark = None if track is not None else marked(region, frame, corners)
+            check_outputs(
+                output, inputs, pulled, followed=mark is not None, overwrite=overwrite
+            )  # following takes long
             source, sheet = _followed(inputs, track, mark, fields, raw, frames, bar)
             source = replace(source, reference=reference, display=parse_display(aspect))
         else:
@@ -164,7 +168,7 @@ def fuse(
             reference or 0,
             camera_option(degradation),
             affine=not shifts,
-            mean=MeanOption(cast("MeanKind", mean), init_from),
+            mean=pulled,
             options=named,
             sheet=sheet,
             overwrite=overwrite,

@@ -1,6 +1,6 @@
 """The frames of a track as crops of a video: what is fused of it, where it lies, and what is left out and why."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -58,6 +58,8 @@ class TrackCrops:
     """`H W` of the reference crop: what lies within the corners of something flat; None: all."""
     left_out: tuple[dict[str, object], ...]
     """Frames between those of the crops that have no part, and why."""
+    info: dict[str, object]
+    """What the container says, the decoder's versions, and by which range and matrix colours were read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ def read_crops(source: TrackSource) -> TrackCrops:
             if why and one.index != index:
                 left_out.append({**_facts(frame), "rejected": why})
             else:
+                read_as = {"range": frame.assumed_range, "matrix": frame.assumed_matrix}
                 box = track.box(one)
                 found.append((one, Crop(picture_of_frame(frame, box), replace(frame, planes=()), box)))
             if not wanted:
@@ -139,7 +142,9 @@ def read_crops(source: TrackSource) -> TrackCrops:
     used, crops = [one for one, _ in found], tuple(crop for _, crop in found)
     at = next(place for place, one in enumerate(used) if one.index == index)
     mask = inside_corners(used[at].corners, crops[at].box) if track.plane else None
-    return TrackCrops(crops, at, track.motion(used).relative_to(at), mask, tuple(left_out))
+    info = {name: str(value) if isinstance(value, Fraction) else value for name, value in asdict(opened.info).items()}
+    info["read_as"] = read_as
+    return TrackCrops(crops, at, track.motion(used).relative_to(at), mask, tuple(left_out), info)
 
 
 def _check(frame: Frame, one: TrackFrame, track: Track, video: Path) -> None:

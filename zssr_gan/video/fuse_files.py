@@ -76,18 +76,34 @@ def fuse_files(
         SettingsError: as `fuse`.
         OutputError: a file exists, or cannot be written.
     """
-    if output.suffix.lower() not in (".png", ".tif", ".tiff"):
-        raise SettingsError(f"-o {output}: the result is a .png or .tif file, with its record beside it")
-    *always, model = _outputs(output)
-    learns = mean.init_from is not None and mean.init_from.is_dir()
     inputs = [*(files_of(source.video) if isinstance(source, TrackSource) else source), *options]
-    new = [*always, *[model] * learns, *[_sheet_of(output)] * (sheet is not None)]
-    check_new_files(new, inputs, overwrite=overwrite)
+    check_outputs(output, inputs, mean, followed=sheet is not None, overwrite=overwrite)
     done, contents = _made(source, output, scale, reference, camera, affine=affine, mean=mean, on_progress=on_progress)
     if sheet is not None:
         contents[_sheet_of(output)] = sheet
     write_together(contents, replaceable=list(contents) if overwrite else [])
     return done
+
+
+def check_outputs(output: Path, inputs: Sequence[Path], mean: MeanOption, *, followed: bool, overwrite: bool) -> None:
+    """Make sure, before any work, that a result and what comes beside it can be written.
+
+    Args:
+        output: the result.
+        inputs: files that must not be written over.
+        mean: what it is pulled to, whose model may be written.
+        followed: whether a region is followed now, whose sheet is written.
+        overwrite: replace files that exist.
+
+    Raises:
+        SettingsError: the output is no .png or .tif.
+        OutputError: a file exists, is an input, or cannot be written.
+    """
+    if output.suffix.lower() not in (".png", ".tif", ".tiff"):
+        raise SettingsError(f"-o {output}: the result is a .png or .tif file, with its record beside it")
+    *always, model = _outputs(output)
+    learns = mean.init_from is not None and mean.init_from.is_dir()
+    check_new_files([*always, *[model] * learns, *[_sheet_of(output)] * followed], inputs, overwrite=overwrite)
 
 
 def _outputs(output: Path) -> tuple[Path, Path, Path, Path, Path]:

@@ -65,6 +65,7 @@ class FusionInput:
                 "display": source.display,
                 "masked": found.mask is not None,
                 "left_out": list(found.left_out),
+                "info": found.info,
                 "track_edited": track.edited,
                 "track": track.model_dump(mode="json"),
             },
