@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from tests.estimates import NARROW, WIDE, estimate_of
 from tests.generators import written_generator
+from tests.inference.files import edit
 from zssr_gan.cli.main import main
 from zssr_gan.degradation.estimate import encode_estimate
 from zssr_gan.degradation.operators import BicubicDownscale
@@ -123,6 +125,44 @@ def test_the_record_tells_of_every_system(capsys: pytest.CaptureFixture[str]) ->
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines[:4]] == list(systems)
     assert lines[4] == "sheet.png, and its record sheet.json"
+
+
+@pytest.mark.usefixtures("desk")
+def test_the_record_is_verified(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its files, its label and what each system was; it is not made again."""
+    assert compare("--models", "bicubic,back-projected,tiny.yaml,demo") == 0
+
+    def checks(*options: str) -> dict[str, str]:
+        capsys.readouterr()
+        assert main(["verify", "sheet.json", *options]) in (0, 1)
+        return {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()}
+
+    whole = dict.fromkeys(("input", "sheet", "original", "model", "label", "systems"), "ok")
+    assert checks() == whole
+    assert checks("--rerun") == {**whole, "rerun": "NO"}
+    files = {name: Path(name).read_bytes() for name in ("face.png", "sheet.png")}
+    for name, check in (("face.png", "input"), ("sheet.png", "sheet")):
+        Path(name).write_bytes(files[name] + b"more")
+        assert checks() == {**whole, check: "NO"}
+        Path(name).write_bytes(files[name])
+
+    def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, str]:
+        before = Path("sheet.json").read_bytes()
+        edit(Path("sheet.json"), change)
+        try:
+            return checks()
+        finally:
+            Path("sheet.json").write_bytes(before)
+
+    assert changed(lambda told: told.update(label="internal")) == {**whole, "label": "NO"}
+    assert changed(lambda told: told.update(label_means="anything")) == {**whole, "label": "NO"}
+    settings = changed(lambda told: told["systems"][2]["request"]["settings"].update(networks=2))
+    assert settings == {**whole, "systems": "NO"}
+    edit(Path("sheet.json"), lambda told: told.pop("sheet"))
+    assert main(["verify", "sheet.json"]) == 2
+    edit(Path("sheet.json"), lambda told: told.update(comparison_version=3))
+    assert main(["verify", "sheet.json"]) == 2
+    assert "a record of comparison 3; this program reads version 2" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("desk")

@@ -57,8 +57,8 @@ def compare(
     Below each result stand its name, its label (`internal` or `generative`), its scale and the seconds it took. All
     are shown at one size, whatever their scale.
 
-    Beside the sheet comes its record (`sheet.json`): the hash of the input, and each system's settings, hashes, label
-    and account. A single result with a record that can be verified is made by `zssr-gan enhance`.
+    Beside the sheet comes its record (`sheet.json`): the hash of the input, and of each system its settings, hashes and
+    label. `zssr-gan verify` checks it; a result that can also be made again is one of `zssr-gan enhance`.
 
     Exit codes: 0 done, 1 some systems failed, or a file exists or cannot be written, 2 usage, 130 Ctrl-C, 143 SIGTERM.
     """

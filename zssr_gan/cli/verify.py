@@ -26,8 +26,8 @@ def verify(
     image again with the recorded settings, seed, threads and tiles. Of the package of a case (`zssr-gan case package`)
     every file is compared with its hash, the log's chain is checked, and then each record.
 
-    Exit codes: 0 all is as recorded, 1 something is not, or was not made again (`--rerun` of a record of schema 1),
-    2 a record is missing or broken.
+    Exit codes: 0 all is as recorded, 1 something is not, or was not made again (`--rerun` of a record of schema 1
+    or of a comparison), 2 a record is missing or broken.
     """
     codes = [0]
     with running("Stopped: nothing was written.", quiet=not rerun) as bar:

@@ -27,7 +27,7 @@ from zssr_gan.imaging.sheets import contact_sheet, encode_sheet, evidence_overla
 from zssr_gan.inference.batch import Opened, enhance_opened, input_facts, open_input, written_file
 from zssr_gan.inference.options import degradation_option, make_request
 from zssr_gan.inference.outputs import ImageTask
-from zssr_gan.inference.record import encode_json
+from zssr_gan.inference.record import COMPARISON_VERSION, encode_json
 from zssr_gan.inference.request import Request
 from zssr_gan.inference.result import clear_traceback, error_message, seen_in_training
 from zssr_gan.inference.sheet import SIDE, reduced
@@ -44,8 +44,6 @@ GENERATOR = Path("train") / "generator.safetensors"
 
 _OTHERS = (".pth", ".pt")
 """Endings of others' weights: meant as a generator's file, whose reader says how one is made of them."""
-
-RECORD_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +300,7 @@ def _record(
     """The record's file: JSON for people."""
     return encode_json(
         {
-            "comparison_version": RECORD_VERSION,
+            "comparison_version": COMPARISON_VERSION,
             "tool": {"name": "zssr-gan", "version": VERSION},
             "label": label,
             "label_means": LABELS[label],

@@ -31,6 +31,9 @@ from zssr_gan.zeroshot.selection import Selection
 
 SCHEMA_VERSION: Final = 2
 
+COMPARISON_VERSION: Final = 2
+"""Of the record beside a comparison's sheet, which has a form of its own."""
+
 
 class RecordError(ZssrGanError):
     """A record that is missing, not JSON, or not of a version that this program knows."""

@@ -1,5 +1,6 @@
 """Checking a result against its record: by hashes, or by making it once more."""
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,15 @@ from zssr_gan.files import canonical_sha256, json_keys, sha256_file
 from zssr_gan.imaging.io import decode_picture, read_picture, read_provenance
 from zssr_gan.inference.batch import enhance_opened, open_input, record_and_files
 from zssr_gan.inference.outputs import ImageTask
-from zssr_gan.inference.record import DegradationFacts, Record, RecordError, read_record, read_record_json
+from zssr_gan.inference.record import (
+    COMPARISON_VERSION,
+    DegradationFacts,
+    Record,
+    RecordError,
+    RequestFacts,
+    read_record,
+    read_record_json,
+)
 from zssr_gan.inference.request import Request, find_file, model_facts
 from zssr_gan.progress import OnProgress
 from zssr_gan.provenance import FileModel, Label, label_of, strongest
@@ -50,7 +59,8 @@ class Verification:
 def verify_record(path: Path, *, rerun: bool = False, on_progress: OnProgress | None = None) -> Verification:
     """Compare the files that a record names with its hashes; with `rerun`, make the result again from the record.
 
-    The file of an estimate beside the results of its case is checked against its own hashes. Files are looked for
+    The file of an estimate beside the results of its case is checked against its own hashes, and so is the record of a
+    comparison, which is not made again. Files are looked for
     from the record's own folder. A rerun takes the whole request from the record and compares the bytes of the files
     that it would write, and the record itself, but for what is taken on trust: times, versions, the device's name, and
     what lies in files that options named.
@@ -58,9 +68,11 @@ def verify_record(path: Path, *, rerun: bool = False, on_progress: OnProgress | 
     Raises:
         RecordError: the record is missing, broken or of another version.
     """
-    folder = path.absolute().parent
-    if "degradation_sha256" in json_keys(path):
+    folder, keys = path.absolute().parent, json_keys(path)
+    if "degradation_sha256" in keys:
         return Verification(path, (_check_estimate(path),))
+    if "comparison_version" in keys:
+        return Verification(path, tuple(_check_comparison(path, rerun=rerun)))
     content = read_record_json(path)
     if content["schema_version"] == 1:
         return Verification(path, tuple(_check_schema_1(content, path, rerun=rerun)))
@@ -180,6 +192,40 @@ def _check_schema_1(old: dict[str, Any], path: Path, *, rerun: bool) -> Iterator
         if rerun:
             version = old["tool"]["version"]
             sentence = f"not made: the record has schema 1; a rerun needs the zssr-gan that wrote it ({version})"
+            yield Check("rerun", False, sentence)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise RecordError(f"{path}: a broken record: {type(error).__name__}: {error}") from error
+
+
+def _check_comparison(path: Path, *, rerun: bool) -> Iterator[Check]:
+    """Checks of a comparison's record: its files, its label, and what each system was, against their hashes."""
+    folder = path.absolute().parent
+    try:
+        record = json.loads(path.read_bytes())
+        if (version := record["comparison_version"]) != COMPARISON_VERSION:
+            raise RecordError(
+                f"{path}: a record of comparison {version}; this program reads version {COMPARISON_VERSION}"
+            )
+        sha256, labels, changed = record["input"]["sha256"], list[Label](), list[str]()
+        yield from check_files(folder, ("input", record["input"]), ("sheet", record["sheet"]))
+        yield _check_original(sha256, record["input"]["sha256_after"])
+        for system in (one for one in record["systems"] if "failed" not in one):
+            cameras, facts = [camera := DegradationFacts.model_validate(system["degradation"])], []
+            labels += [system["label"], label_of(sha256, () if system["name"] == "bicubic" else camera.learnt_from)]
+            if "request" in system:
+                request = RequestFacts.model_validate(system["request"])
+                labels.append(request.label(sha256))
+                cameras.append(request.degradation)
+                facts.append((request.settings, request.settings_sha256))
+                yield from check_files(folder, ("model", request.files.get("model")))
+            facts += [(one.values.model_dump(mode="json"), one.sha256) for one in cameras]
+            changed += [] if all(canonical_sha256(value) == known for value, known in facts) else [system["name"]]
+        own = own_text(folder / Path(record["sheet"]["name"]).name)
+        yield check_label(record["label"], strongest(*labels), own, means=record["label_means"])
+        good, bad = "settings and cameras as hashed", f"changed after they were hashed: those of {', '.join(changed)}"
+        yield _check("systems", not changed, good, bad)
+        if rerun:
+            sentence = "not made: a comparison is not made again; what `zssr-gan enhance` makes of the image can be"
             yield Check("rerun", False, sentence)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise RecordError(f"{path}: a broken record: {type(error).__name__}: {error}") from error
