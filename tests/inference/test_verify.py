@@ -209,7 +209,7 @@ def test_a_rerun_says_what_is_taken_on_trust(case: Path) -> None:
     [
         ("command_line", "rm -r x", ""),
         ("request.seed", 1, "pixels differ"),
-        ("request.preset", "quality", "the record tells of the preset quality"),
+        ("request.preset", "quality", "the record names the preset quality"),
         ("request.precision", "bf16x", "no precision is called"),
         ("request.threads", 7, "command_line"),
         ("request.threads", 10**12, "1000000000000 threads are too many"),

@@ -237,7 +237,7 @@ class TestRecord:
         false = record.model_copy(update={"noise": 0.0, "flicker": None, "notices": ("It is true.",)})
         (tmp_path / "out.json").write_bytes(false.encode())
         (wrong,) = [check for check in verify_clip(tmp_path / "out.json", rerun=True).checks if not check.ok]
-        assert (wrong.name, "noise, flicker, notices otherwise" in wrong.text) == ("rerun", True)
+        assert (wrong.name, "another record, in noise, flicker, notices" in wrong.text) == ("rerun", True)
         (tmp_path / "out.json").write_bytes(written)
         with (tmp_path / "out.nut").open("r+b") as file:
             file.seek(-1, os.SEEK_END)

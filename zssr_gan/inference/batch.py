@@ -180,7 +180,7 @@ def _case_of(plan: RunPlan, request: Request) -> set[str]:
 def _skip(task: ImageTask, request: Request, case: set[str]) -> Result:
     """The result of a task whose files exist; says so where they were made from something else.
 
-    `request` is decided (`learn_from_files`); what it has still to estimate or learn is taken as the record tells it.
+    `request` is decided (`learn_from_files`); what it has still to estimate or learn is taken from the record.
     """
     if task.record is None:
         return Result(task, "skipped", "exists already")

@@ -241,7 +241,7 @@ def _check_preset(request: RequestFacts, settings: PresetSettings, version: str,
     if isinstance(known, ZeroShotSettings) and not shared:
         known = known.for_size(pixels)
     if known != settings:
-        raise RecordError(f"the record tells of the preset {request.preset}, and its settings are others")
+        raise RecordError(f"the record names the preset {request.preset}, and its settings are others")
 
 
 def find_file(path: str, folder: Path) -> Path:

@@ -100,7 +100,7 @@ def choice_text(record: Record) -> str:
         return f"{made_by} ({choice.why})"
     gain = choice.network_db - choice.back_projection_db
     where = "held-out parts of the shrunk input" if choice.held_out else "the shrunk input"
-    return f"{made_by} (in a trial on {where} {gain:+.2f} dB to back-projection; not this result's quality)"
+    return f"{made_by} (in a trial on {where} {gain:+.2f} dB over back-projection; not this result's quality)"
 
 
 def failed_result(task: ImageTask, error: Exception, seconds: float) -> Result:

@@ -118,15 +118,15 @@ def make_again(record: Record, folder: Path, source: Path, on_progress: OnProgre
     if again.output.sha256 != record.output.sha256:
         return Check("rerun", False, f"made again from the record: {_difference(contents[result], result)}{versions}")
     recorded, found = (one.model_dump(mode="json") for one in (record, again))
-    return check_account(recorded, found, versions)
+    return check_rerun(recorded, found, versions)
 
 
-def check_account(recorded: dict[str, Any], found: dict[str, Any], more: str = "") -> Check:
+def check_rerun(recorded: dict[str, Any], found: dict[str, Any], more: str = "") -> Check:
     """Compare a record with that of a rerun that gave the same bytes; `more` ends the text of what differs."""
     if wrong := list(_differences(recorded, found)):
-        text = f"made again: the same bytes, but the record tells {', '.join(wrong)} otherwise{more}"
+        text = f"made again: the same bytes, but another record, in {', '.join(wrong)}{more}"
         return Check("rerun", False, text)
-    return Check("rerun", True, f"made again from the record: the same bytes, and the same account ({_ON_TRUST})")
+    return Check("rerun", True, f"made again from the record: the same bytes, and the same record ({_ON_TRUST})")
 
 
 def _differences(recorded: dict[str, Any], found: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -201,7 +201,7 @@ def _check_comparison(path: Path, *, rerun: bool) -> Iterator[Check]:
     """Checks of a comparison's record: its files, its label, and what each system was, against their hashes."""
     folder = path.absolute().parent
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(path.read_text("utf-8"))
         if (version := record["comparison_version"]) != COMPARISON_VERSION:
             raise RecordError(
                 f"{path}: a record of comparison {version}; this program reads version {COMPARISON_VERSION}"
@@ -265,7 +265,7 @@ def _check_option_files(record: Record, folder: Path) -> Iterator[Check]:
         check = _check_file(name, path, file.sha256)
         if check.ok:
             try:
-                good, bad = f"{check.text}, as the record tells of it", f"{path.name} holds other than the record tells"
+                good, bad = f"{check.text}, as the record describes it", f"{path.name} is not what the record describes"
                 check = _check(name, read(path) == recorded, good, bad)
             except ZssrGanError as error:
                 check = Check(name, False, str(error))

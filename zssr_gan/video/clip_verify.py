@@ -9,7 +9,7 @@ from zssr_gan.errors import ZssrGanError
 from zssr_gan.files import sha256_file
 from zssr_gan.inference.record import RecordError
 from zssr_gan.inference.request import Request, find_file
-from zssr_gan.inference.verify import Check, Verification, check_account, check_files, check_label
+from zssr_gan.inference.verify import Check, Verification, check_files, check_label, check_rerun
 from zssr_gan.progress import ignore
 from zssr_gan.provenance import read_json
 from zssr_gan.video.clip import enhance_clip
@@ -90,12 +90,12 @@ def _rerun(record: ClipRecord, source: Path, folder: Path, report: Report) -> Ch
         return Check("rerun", False, f"not made: {error}")
     if other:
         return Check("rerun", False, f"made again from the record: other bytes in {', '.join(other)}")
-    return check_account(_account(record), _account(again))
+    return check_rerun(_without_names(record), _without_names(again))
 
 
-def _account(record: ClipRecord) -> dict[str, Any]:
+def _without_names(record: ClipRecord) -> dict[str, Any]:
     """A record's JSON without the names of learnt frames, which earlier versions wrote otherwise."""
-    account = record.model_dump(mode="json")
-    for image in account["request"]["case"] or ():
+    facts = record.model_dump(mode="json")
+    for image in facts["request"]["case"] or ():
         del image["name"]
-    return account
+    return facts

@@ -19,7 +19,7 @@ from zssr_gan.inference.batch import written_file
 from zssr_gan.inference.outputs import check_new_files
 from zssr_gan.inference.record import DegradationFacts, RecordError, encode_json, versions
 from zssr_gan.inference.request import find_file
-from zssr_gan.inference.verify import Check, Verification, check_account, check_files, check_label, own_text
+from zssr_gan.inference.verify import Check, Verification, check_files, check_label, check_rerun, own_text
 from zssr_gan.provenance import LABELS, STATEMENT, Label, label_of, provenance_text, strongest
 from zssr_gan.video.case_mean import MeanOption, OnProgress
 from zssr_gan.video.crops import TrackSource
@@ -256,7 +256,7 @@ def verify_fusion(path: Path, *, rerun: bool = False) -> Verification:
                 scale, reference, affine = record["scale"], record["reference"], record["affine"]
                 _, made = _made(source, output, scale, reference, camera, affine=affine, mean=mean)
                 if sha256_bytes(made[output]) == record["output"]["sha256"]:
-                    checks.append(check_account(record, json.loads(made[output.with_suffix(".json")])))
+                    checks.append(check_rerun(record, json.loads(made[output.with_suffix(".json")])))
                 else:
                     checks.append(Check("rerun", False, "made again from the record: other bytes"))
             except ZssrGanError as error:
