@@ -42,6 +42,12 @@ def write_inputs(folder: Path) -> None:
         Image.fromarray(np.round(faces[index] * 255).astype(np.uint8)).save(folder / f"face-{index:03}.png")
 
 
+def clip_box(number: int) -> tuple[float, float, float, float]:
+    """The part of the photograph that a frame of the clip shows: left, top, right and bottom in its pixels."""
+    left, top = 40 + 2.3 * number + 9 * np.sin(number), 8 + 1.1 * number + 6 * np.cos(1.7 * number)
+    return left, top, left + 288, top + 240
+
+
 def write_clip(path: Path) -> None:
     """Write 9 frames of 96x80 px: a face that drifts by fractions of a pixel, seen by a noisy camera."""
     photograph = Image.fromarray(data.astronaut())
@@ -50,9 +56,7 @@ def write_clip(path: Path) -> None:
         stream = container.add_stream("ffv1", rate=25)
         stream.width, stream.height, stream.pix_fmt = 96, 80, "yuv444p"
         for number in range(9):
-            left, top = 40 + 2.3 * number + 9 * np.sin(number), 8 + 1.1 * number + 6 * np.cos(1.7 * number)
-            box = (left, top, left + 288, top + 240)
-            seen = photograph.resize((96, 80), Image.Resampling.BICUBIC, box=box)
+            seen = photograph.resize((96, 80), Image.Resampling.BICUBIC, box=clip_box(number))
             noisy = np.asarray(seen) + draws.normal(0, 3, (80, 96, 1))
             frame = av.VideoFrame.from_ndarray(noisy.round().clip(0, 255).astype(np.uint8), "rgb24")
             container.mux(stream.encode(frame))

@@ -60,10 +60,33 @@ def test_colours_have_the_noise_of_each() -> None:
     assert 255 * found.degradation.noise.sigma == pytest.approx(4, rel=0.25)
 
 
-def test_what_has_no_sub_pixel_shifts_tells_nothing() -> None:
-    frames, _ = burst(motion(5, farthest=0.0), camera(0.5), noise=2 / 255)
-    assert burst_camera(frames + 0.001 * torch.randn(frames.shape), 0, None, affine=False) is None
-    assert burst_camera(burst(motion(3))[0], 0, None, affine=False) is None
+@pytest.mark.parametrize(("count", "farthest"), [(5, 0.0), (3, 1.2), (2, 1.2)], ids=["no shifts", "three", "two"])
+def test_what_does_not_tell_its_blur_tells_its_noise(count: int, farthest: float) -> None:
+    frames, _ = burst(motion(count, farthest=farthest), camera(0.5), noise=3 / 255)
+    found = burst_camera(frames, 0, None, affine=False)
+    assert found is not None
+    assert not found.blur_told
+    assert found.white
+    assert found.degradation.blur is None
+    assert found.degradation.noise is not None
+    assert 255 * found.degradation.noise.sigma == pytest.approx(3, rel=0.4)
+
+
+def test_frames_that_show_nothing_in_common_tell_nothing() -> None:
+    frames, _ = burst(motion(2), camera(0.5), noise=3 / 255)
+    assert burst_camera(torch.stack([frames[0], frames[1].flip(-1)]), 0, None, affine=False) is None
+
+
+def test_noise_of_a_camera_is_white_and_what_a_codec_leaves_is_not() -> None:
+    """A codec's errors of neighbouring pixels are alike, as if the noise were blurred."""
+    frames, _ = burst(motion(5), camera(0.5))
+    rng = torch.Generator().manual_seed(2)
+    noise = torch.randn(frames.shape, generator=rng)
+    alike = torch.nn.functional.avg_pool2d(noise, 2, 1, 1)[..., 1:, 1:] * 2
+    for errors, white in ((noise, True), (alike, False)):
+        found = burst_camera(frames + 2 / 255 * errors, 0, None, affine=False)
+        assert found is not None
+        assert found.white is white
 
 
 def test_a_still_rim_is_not_taken_for_noise() -> None:

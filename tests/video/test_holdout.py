@@ -97,3 +97,17 @@ def test_a_loss_that_is_left_is_refused(frames: Tensor) -> None:
     verdict = judge_fusion(frames, CAMERA, replace(fused, residual=lost), affine=False)
     assert not verdict.fuse
     assert "at one place the reference frame differs" in verdict.reason
+
+
+def test_noise_that_fusing_makes_larger_is_refused() -> None:
+    """A camera without noise sharpens it where the blur hides the scene, and held-out frames are blurred alike."""
+    noisy = burst(motion(6), CAMERA, noise=4 / 255)[0]
+    for noise, pays in ((None, False), (Noise(sigma=4 / 255), True)):
+        camera = CAMERA.model_copy(update={"noise": noise})
+        verdict = judge_fusion(noisy, camera, fuse_burst(noisy, camera, affine=False), affine=False)
+        assert verdict.fuse is pays
+        assert verdict.ratio is not None
+        assert verdict.ratio < 1
+        assert verdict.noise is not None
+        assert (verdict.noise < 6) is pays
+        assert ("too little noise is assumed" in verdict.reason) is not pays

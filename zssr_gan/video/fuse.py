@@ -25,7 +25,7 @@ from zssr_gan.imaging.resize import resize
 from zssr_gan.inference.record import DegradationFacts
 from zssr_gan.inference.region import Region
 from zssr_gan.provenance import CaseImage
-from zssr_gan.video.blind import FEWEST, burst_camera
+from zssr_gan.video.blind import FEWEST, BurstCamera, burst_camera
 from zssr_gan.video.case_mean import MeanKind, MeanOption, OnProgress, mean_model
 from zssr_gan.video.coding import Coding, coding_of, coding_summary
 from zssr_gan.video.crops import FRAMES, Crop, TrackSource, read_crops
@@ -279,17 +279,32 @@ def _camera(
     ]
     predicted = any(still.footage and still.frame and still.frame.codec not in NOT_PREDICTED for still in stills)
     jpeg, looks_so = (None, True) if predicted else seen_compression(evidence)
-    if not looks_so:  # a video's errors are not those of stills
-        found = burst_camera(frames, reference, jpeg, affine=affine, start=start, mask=mask)
-        if found is not None:
-            images = tuple(sorted((one.image for one in evidence), key=lambda image: (image.sha256, image.name)))
-            facts = DegradationFacts(source="estimate", images=images, why=found.why)
-            return facts.model_copy(update={"values": found.degradation, "sha256": found.degradation.sha256})
+    found = None if predicted else burst_camera(frames, reference, jpeg, affine=affine, start=start, mask=mask)
+    if found is not None and looks_so and found.white and not any(still.footage for still in stills):
+        # Levels and colours of video are those of lossless video too, and a codec leaves no white noise.
+        looks_so, evidence = False, [replace(one, footage=False) for one in evidence]
+    if found is not None and found.blur_told and not looks_so:  # a video's errors are not those of stills
+        images = tuple(sorted((one.image for one in evidence), key=lambda image: (image.sha256, image.name)))
+        facts = DegradationFacts(source="estimate", images=images, why=found.why)
+        return facts.model_copy(update={"values": found.degradation, "sha256": found.degradation.sha256})
     facts = DegradationFacts.estimated(estimate_degradation(evidence))
     if facts.fallback and not looks_so:
         why = f"bicubic is assumed: {FEWEST} or more frames that differ by sub-pixel shifts tell a camera, these do not"
         facts = facts.model_copy(update={"why": why})
-    if facts.values.noise is None and facts.values.jpeg is None and (shown := picture_noise(frames[0])) is not None:
-        values = facts.values.model_copy(update={"noise": shown.noise})
-        facts = facts.model_copy(update={"values": values, "sha256": values.sha256})
+    if facts.values.jpeg is None and not predicted:
+        return _with_noise(facts, found, frames[0])
     return facts
+
+
+def _with_noise(facts: DegradationFacts, found: BurstCamera | None, first: Tensor) -> DegradationFacts:
+    """With the noise that frames tell together, which one picture tells worse, or else the first one's.
+
+    Frames that are taken to be without noise are joined as if each pixel were exact, and their noise is made larger.
+    """
+    shown = picture_noise(first) if found is None else None
+    noise = found.degradation.noise if found is not None else facts.values.noise or (shown and shown.noise)
+    if noise is None or noise == facts.values.noise:
+        return facts
+    values = facts.values.model_copy(update={"noise": noise})
+    why = facts.why if found is None else f"{facts.why}; {found.noise_why}"
+    return facts.model_copy(update={"values": values, "sha256": values.sha256, "why": why})

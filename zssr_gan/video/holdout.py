@@ -12,6 +12,7 @@ import statistics
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy import ndimage
 from torch import Tensor
 
@@ -50,6 +51,11 @@ MISSING = 4.0
 """How many times what frames leave unexplained the reference frame may differ from the result at one place. Faces under
 the protocol of benchmarks/track.py: 1.7 to 2.3; a sheet of paper that one frame alone shows: above 5."""
 
+NOISIER, LEAST_NOISE = 2.0, 2.5
+"""How many times the noise of a frame the result may have, and the least that a frame is taken to have, 8-bit levels.
+Faces under the protocol of benchmarks/track.py have 0.3 to 1.5 times with the right camera; where frames with noise of
+1 to 10 levels are taken to have none, 5 to 10 times, and the result is up to 13 dB worse than one frame."""
+
 _FOLDS = 4
 
 
@@ -68,6 +74,8 @@ class Verdict:
     """How far the reference frame lies from its place in the image of the others, HR pixels."""
     ratios: tuple[float | None, ...]
     """Of each frame; None: it was not held out."""
+    noise: float | None = None
+    """8-bit levels of luma: robust standard deviation of the result's noise, by what leaving frames out changes."""
 
 
 def judge_fusion(
@@ -88,12 +96,15 @@ def judge_fusion(
         reason = f"only {len(usable) + 1} of the frames can be used, and {FEWEST} are the least that can be judged"
         return Verdict(False, reason, None, None, None, tuple(none))
     alone = fuse_alone(frames, degradation, fused, scale).image
-    ratios, off = list(none), []
+    ratios, off, changes = list(none), [], []
+    result = luma_planes(fused.image[None])[0, 0]
     for fold in range(min(_FOLDS, len(usable))):
         held = usable[fold::_FOLDS]
         rest = [fused.reference, *(f for f in usable if f not in held)]
         coding = fused.coding and fused.coding[rest]
         image = fuse_burst(frames[rest], degradation, scale, motion=fused.motion[rest], coding=coding).image
+        change = (luma_planes(image[None])[0, 0] - result).square()
+        changes.append(((len(usable) + 1) / len(held) - 1) * change)
         by_rest, by_one = (
             refine_motion(
                 luma_planes(frames[held])[:, 0],
@@ -114,6 +125,7 @@ def judge_fusion(
     expected = max(others, of_reference.coding_error or 0.0, LEAST_ERROR)
     worse = of_reference.residual / expected
     missing = _missing(fused) / expected
+    noise = _noise(changes, scale)
     beside, moved = _reference_held(frames, degradation, fused, usable, scale, affine=affine)
     again, nearer = _registered_again(frames, degradation, fused, alone, scale, affine=affine)
     if again > SETTLED and nearer < NEARER:
@@ -135,6 +147,11 @@ def judge_fusion(
             f"at one place the reference frame differs from the fused image {missing:.1f} times as much as frames do: "
             "something that it shows would be lost"
         )
+    elif noise > NOISIER * max(expected, LEAST_NOISE):
+        reason = (
+            f"the fused image has noise of {noise:.1f} levels, where frames differ by {others:.1f}: fusing has made it "
+            "larger, as it does where a camera with too little noise is assumed"
+        )
     elif ratio >= RATIO:
         reason = (
             "the other frames leave as much of a frame that is held out unexplained as the reference frame alone does "
@@ -142,8 +159,8 @@ def judge_fusion(
         )
     else:
         gain = f"frames that are held out are predicted better by the others fused, by {100 - 100 * ratio:.0f} %"
-        return Verdict(True, gain, ratio, apart, beside, tuple(ratios))
-    return Verdict(False, reason, ratio, apart, beside, tuple(ratios))
+        return Verdict(True, gain, ratio, apart, beside, tuple(ratios), noise)
+    return Verdict(False, reason, ratio, apart, beside, tuple(ratios), noise)
 
 
 def _reference_held(
@@ -175,6 +192,16 @@ def _registered_again(
         for one in (alone, fused.image)
     )
     return scale * float(moved[used].median()), 10 * float(np.log10(max(by_one, 1e-12) / max(by_all, 1e-12)))
+
+
+def _noise(changes: list[Tensor], scale: int) -> float:
+    """8-bit levels: deviation by the squared changes `sH sW` of folds, without a border of 2 pixels of a frame.
+
+    By the median: what moves, or hides a part, changes much where it is.
+    """
+    border = 2 * scale
+    variance = torch.stack(changes).mean(0)[border:-border, border:-border]
+    return 255 * float(variance.median().sqrt())
 
 
 def _missing(fused: Fused) -> float:
