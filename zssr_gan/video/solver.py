@@ -1,4 +1,4 @@
-"""The image that agrees best with the frames of a burst and with what is expected of images.
+"""The image that frames of a burst, and what is expected of images, make most likely.
 
 It minimises, over the frames' pixels y with camera A, light (g, b), weights W and the loss L of their errors,
 
