@@ -18,6 +18,7 @@ from torch import Tensor
 
 from zssr_gan.devices import RunOptions, machine
 from zssr_gan.errors import ImageError, ZssrGanError
+from zssr_gan.imaging.colour import to_levels
 from zssr_gan.imaging.io import read_picture, size_in_header
 from zssr_gan.imaging.resize import Scale, enlarged_size, resize
 
@@ -62,7 +63,7 @@ def show(make: Callable[[], Tensor], *, now: bool = False) -> None:
     try:
         began = time.monotonic()
         with contextlib.suppress(OSError, ZssrGanError):  # a preview is worth no failure
-            levels = make().clamp(0, 1).mul(255).round().byte().cpu()
+            levels = to_levels(make()).cpu()
             picture = Image.fromarray(levels[0].numpy() if len(levels) == 1 else levels[:3].permute(1, 2, 0).numpy())
             temporary = Path(f"{path}.{os.getpid()}.tmp")
             picture.save(temporary, "PNG", compress_level=1)

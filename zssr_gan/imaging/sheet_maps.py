@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from zssr_gan.imaging.colour import to_levels
 from zssr_gan.imaging.resize import Size
 from zssr_gan.imaging.sheets import GAP, LIMITS, MARGIN, draw_ticks, inferno, letter_points, map_size, panel_width
 
@@ -25,7 +26,7 @@ def first_map(sheet: Tensor, size: Size, *, reverse: bool = False) -> tuple[Tens
         `3 rows columns`, and the value, None where it is not one of `LIMITS` in this program's letters; None where no
         map of this size is there.
     """
-    pixels_HWC = sheet.mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy(force=True)
+    pixels_HWC = to_levels(sheet).permute(1, 2, 0).numpy(force=True)
     rows, columns = map_size(size)
     strip = pixels_HWC[:, MARGIN : MARGIN + columns]
     if strip.shape[1] < columns:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from zssr_gan.imaging.colour import to_levels
 from zssr_gan.imaging.io import encode_picture
 from zssr_gan.imaging.picture import Metadata, Picture
 from zssr_gan.provenance import MARK
@@ -219,7 +220,7 @@ def _row_size(images: Sequence[Tensor], cell: int) -> tuple[int, int]:
 
 
 def _fit(image: Tensor, size: tuple[int, int]) -> Image.Image:
-    levels = image.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).expand(3, -1, -1)
+    levels = to_levels(image.detach().float()).expand(3, -1, -1)
     picture = Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy(force=True))
     enlarged = picture.height <= size[0] and picture.width <= size[1]
     resample = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
@@ -315,7 +316,7 @@ def round_limit(values: Tensor) -> float:
 
 def _colours(values: Tensor, limit: float) -> NDArray[np.uint8]:
     """The colours (H W 3) of values from 0 to `limit`; what lies above is as bright as the limit."""
-    index_HW = values.detach().float().div(limit).clamp(0, 1).mul(255).round().to(torch.uint8).numpy(force=True)
+    index_HW = to_levels(values.detach().float().div(limit)).numpy(force=True)
     colours_HWC: NDArray[np.uint8] = inferno()[index_HW]
     return colours_HWC
 

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from zssr_gan.imaging import preview
+from zssr_gan.imaging.colour import to_levels
 from zssr_gan.imaging.sheets import contact_sheet, encode_sheet
 from zssr_gan.video.tracks import Track, TrackFrame
 
@@ -68,7 +69,7 @@ def _drawn(frame: TrackFrame, image: Tensor, cell_px: int = _CELL) -> NDArray[np
     left, top = (round(float(at) - side / 2) for at in middle)
     wide = max(2, round(side))
     padded = np.zeros((wide, wide), np.uint8)
-    levels = image.mul(255).round().clamp(0, 255).to(torch.uint8).numpy()
+    levels = to_levels(image).numpy()
     y0, x0, y1, x1 = max(0, top), max(0, left), min(len(levels), top + wide), min(levels.shape[1], left + wide)
     if y1 > y0 and x1 > x0:
         padded[y0 - top : y1 - top, x0 - left : x1 - left] = levels[y0:y1, x0:x1]
