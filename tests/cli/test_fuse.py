@@ -33,7 +33,8 @@ def test_a_folder_gives_an_image_a_plain_enlargement_and_a_record(
     assert "--mean shared takes --init-from" in capsys.readouterr().err
     assert main([*words, "--overwrite", "--reference", "7"]) == 2
     assert "the reference is one of the frames 0 to 3, not 7" in capsys.readouterr().err
-    assert main(["fuse", str(tmp_path / "none"), "-o", str(tmp_path / "x.png")]) == 1
+    for none in (tmp_path / "none", tmp_path / "crops" / "0.png"):
+        assert main(["fuse", str(none), "-o", str(tmp_path / "x.png")]) == 2
 
 
 def test_a_part_of_a_video_is_fused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

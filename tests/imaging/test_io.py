@@ -19,7 +19,8 @@ from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import IFDRational
 
 from zssr_gan.errors import ImageError
-from zssr_gan.imaging.io import decode_picture, encode_picture, read_picture, read_provenance
+from zssr_gan.imaging.endings import READ_KINDS
+from zssr_gan.imaging.io import _DECODERS, decode_picture, encode_picture, read_picture, read_provenance
 from zssr_gan.imaging.picture import Metadata, Picture, quantise
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -329,6 +330,12 @@ class TestMetadata:
         assert decode_picture(data, "x").metadata.dpi is None
 
 
+def test_the_kinds_that_are_read_are_those_that_are_named():
+    page = (Path(__file__).parents[2] / "docs" / "enhance.md").read_text("utf-8")
+    assert all(kind in page for kind in READ_KINDS)
+    assert {kind.upper() for kind in READ_KINDS} == {"HEIC" if kind == "HEIF" else kind for kind in _DECODERS}
+
+
 class TestRefusals:
     def refusal(self, data, **options):
         with pytest.raises(ImageError) as caught:
@@ -508,7 +515,8 @@ def test_memory_of_a_large_photograph(tmp_path):
     script = """
 import sys
 from pathlib import Path
-from zssr_gan.imaging.io import decode_picture, encode_picture, read_picture
+from zssr_gan.imaging.endings import READ_KINDS
+from zssr_gan.imaging.io import _DECODERS, decode_picture, encode_picture, read_picture
 from PIL import Image
 import re
 def status(key):

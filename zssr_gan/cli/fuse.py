@@ -155,7 +155,10 @@ def fuse(
                 raise SettingsError(
                     f"{video}: is a video: say what is fused of it: --region X,Y,W,H --frame N, or --track"
                 )
-            source, notices = collect_sources(inputs)
+            try:
+                source, notices = collect_sources(inputs)
+            except ImageError as error:  # there is none: no image has failed
+                raise SettingsError(str(error)) from error
             for notice in notices:
                 bar.note(notice)
         named = [] if degradation in ("auto", "bicubic") else [Path(degradation)]

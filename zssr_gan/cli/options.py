@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from zssr_gan.imaging.endings import READ_KINDS
+
 # Panels of the help.
 FILES, MACHINE, REPORT = "Files", "Machine", "What is reported"
 
@@ -55,5 +57,5 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", rich_help_panel=REPORT
 
 Images = Annotated[
     list[Path],
-    typer.Argument(metavar="INPUT", help="Images (PNG, JPEG, TIFF, BMP, WebP, AVIF, HEIC), or folders."),
+    typer.Argument(metavar="INPUT", help=f"Images ({', '.join(READ_KINDS)}), or folders."),
 ]

@@ -10,3 +10,6 @@ VIDEO_EXTENSIONS = (
     ".3gp", ".vob", ".ogv", ".mxf", ".nut", ".dav", ".h264", ".264", ".h265", ".265", ".hevc",
 )  # fmt: skip
 """Of videos; whether one can be read is the decoder's to say."""
+
+READ_KINDS = ("PNG", "JPEG", "TIFF", "BMP", "WebP", "AVIF", "HEIC")
+"""Kinds of image files that are read, as people call them; HEIC by the extra `heif`."""

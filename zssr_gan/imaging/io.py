@@ -18,6 +18,7 @@ from PIL import Image
 
 from zssr_gan.errors import ImageError
 from zssr_gan.files import why_unreadable
+from zssr_gan.imaging.endings import READ_KINDS
 from zssr_gan.imaging.formats import DECODERS
 from zssr_gan.imaging.jpeg import decode_jpeg
 from zssr_gan.imaging.metadata import assemble, of_size, text_of
@@ -29,7 +30,7 @@ from zssr_gan.imaging.tiff_writer import encode_tiff
 from zssr_gan.provenance import MAX_MEGAPIXELS
 
 _NO_MEMORY = "needs more memory to decode than this machine gives"
-_READABLE = "PNG, JPEG, TIFF, BMP, WebP, AVIF and HEIC"
+_READABLE = f"{', '.join(READ_KINDS[:-1])} and {READ_KINDS[-1]}"
 
 _DECODERS = {**DECODERS, "PNG": decode_png, "JPEG": decode_jpeg, "TIFF": decode_tiff}
 

@@ -192,7 +192,7 @@ def fuse_stills(
 ) -> FusedStills:
     """Fuse stills, and judge by frames that are held out whether that pays (see `fuse`, `fuse_burst`)."""
     if not stills or (len(stills) < 2 and stills[0].frame is None):  # a video's others may repeat it
-        raise ImageError("one image alone cannot be fused: zssr-gan enhance enlarges it")
+        raise SettingsError("one image alone cannot be fused: zssr-gan enhance enlarges it")
     if not 0 <= reference < len(stills):
         raise SettingsError(f"the reference is one of the frames 0 to {len(stills) - 1}, not {reference}")
     first, source = stills[0].picture.pixels.shape[1:], stills[reference].picture
