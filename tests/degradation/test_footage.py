@@ -13,8 +13,8 @@ from skimage import data
 from torch import Tensor
 
 from tests.zeroshot.native import QUICK, evidence, pieces
-from zssr_gan.degradation.account import account
 from zssr_gan.degradation.estimate import Estimate
+from zssr_gan.degradation.estimate_lines import lines_of
 from zssr_gan.degradation.estimator import Evidence, estimate_degradation
 from zssr_gan.degradation.footage import (
     KNOWN_FOOTAGE,
@@ -301,7 +301,7 @@ class TestTold:
         assert "(1 image is sharper: bicubic), noise" in said
         assert "no compression found; 1 of 4 images is of a video: " in said
         assert said.endswith("bicubic, a video's compression, taken as JPEG quality 30")
-        lines = dict(account(mixed))
+        lines = dict(lines_of(mixed))
         assert lines["assumed"] == said
         assert "1 of 4 images is of a video: bicubic is assumed" in lines["why"]
         assert mixed.evidence_sha256 != mixed.model_copy(update={"fewer": None}).evidence_sha256

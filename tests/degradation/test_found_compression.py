@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 from skimage import data
 
-from zssr_gan.degradation.account import account
 from zssr_gan.degradation.compression import find_compression
 from zssr_gan.degradation.encoder_tables import jpeg_of
 from zssr_gan.degradation.estimate import Estimate, encode_estimate
+from zssr_gan.degradation.estimate_lines import lines_of
 from zssr_gan.degradation.estimator import Evidence, estimate_degradation
 from zssr_gan.degradation.found_compression import set_compressions
 from zssr_gan.provenance import CaseImage
@@ -50,7 +50,7 @@ def test_each_image_has_its_place_and_a_file_its_own() -> None:
         assert one.phase in (None, (-y % 8, -x % 8))
     assert found.compressions[0].seen >= 5
     assert sum(found.compressions[0].places.values()) >= 5
-    assert "of 6 images, evidence of" in dict(account(found))["found"] or len(found.compressions) > 1
+    assert "of 6 images, evidence of" in dict(lines_of(found))["found"] or len(found.compressions) > 1
     own = found.compression_of("file")
     assert own is not None
     assert (own.quality, own.evidence, own.phase) == (95, None, (0, 0))

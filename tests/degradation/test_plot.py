@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from zssr_gan.degradation.account import account
 from zssr_gan.degradation.estimate import Estimate
+from zssr_gan.degradation.estimate_lines import lines_of
 from zssr_gan.degradation.found_compression import SetCompression
 from zssr_gan.degradation.model import Blur, DefocusBlur, Degradation, Jpeg, KernelBlur, MotionBlur
 from zssr_gan.degradation.plot import degradation_picture
@@ -58,7 +58,7 @@ def test_a_chart_of_noise_where_it_was_measured(make_estimate: Make) -> None:
 def test_every_kind_can_be_drawn_and_told(make_estimate: Make, changes: dict[str, object]) -> None:
     estimate = make_estimate("0" * 64, noise_from="nothing", noise_by_brightness=(), **changes)
     assert degradation_picture(estimate).isfinite().all()
-    said = dict(account(estimate))
+    said = dict(lines_of(estimate))
     assert said["why"] == estimate.why
     assert ("BICUBIC IS ASSUMED" in said.get("not used", "")) == estimate.fallback
 
@@ -77,7 +77,7 @@ def test_blocks_are_drawn_where_they_begin(make_estimate: Make) -> None:
 
 
 def test_the_words(make_estimate: Make) -> None:
-    said = dict(account(make_estimate("0" * 64, "1" * 64)))
+    said = dict(lines_of(make_estimate("0" * 64, "1" * 64)))
     assert said["blur"].startswith("0.90 +/- 0.02 along, 0.40 +/- 0.01 across")
     assert said["angle"].startswith("30 degrees")
     assert said["images"] == "2, 40 parts of them looked at"
@@ -115,7 +115,7 @@ def test_shapes_are_named_and_drawn(
         noise_by_brightness=(),
     )
     assert estimate.summary.startswith(summary)
-    assert dict(account(estimate))["blur"].startswith(line)
+    assert dict(lines_of(estimate))["blur"].startswith(line)
     assert Estimate.model_validate_json(estimate.model_dump_json()) == estimate
     sheet = degradation_picture(estimate)
     assert count(sheet, WHOLE) > 30

@@ -193,9 +193,9 @@ def show(
 
 
 def _show(found: "Estimate", bar: "Bar") -> None:
-    from zssr_gan.degradation.account import account
+    from zssr_gan.degradation.estimate_lines import lines_of
 
-    lines = account(found)
+    lines = lines_of(found)
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
         bar.result(f"{name:{width}}  {text}")

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zssr_gan.degradation.account import account
 from zssr_gan.degradation.estimate import Estimate, encode_estimate
+from zssr_gan.degradation.estimate_lines import lines_of
 from zssr_gan.degradation.found_compression import SetCompression
 from zssr_gan.degradation.model import Blur, Degradation, GaussianBlur, KernelBlur, MotionBlur
 from zssr_gan.files import write_together
@@ -51,7 +51,7 @@ def degradation_picture(estimate: Estimate, of: str = "", *, words: bool = True)
     Args:
         estimate: what was found.
         of: the camera's name, where there are several.
-        words: with a title and the account of the estimate below; False for a page that has these as text.
+        words: with a title and the lines of the estimate below; False for a page that has these as text.
     """
     from matplotlib.figure import Figure
 
@@ -61,7 +61,7 @@ def degradation_picture(estimate: Estimate, of: str = "", *, words: bool = True)
     panels = kernels + bool(estimate.noise_by_brightness) + bool(blocks)
     width = _SIDE * (max(2, panels) if words else panels)
     lines = []
-    for name, text in account(estimate) if words else ():
+    for name, text in lines_of(estimate) if words else ():
         wrapped = textwrap.wrap(text, (width - _LABELS) // 9) or [""]
         lines += [(name if number == 0 else "", name, line) for number, line in enumerate(wrapped)]
     title = _TITLE_HEIGHT if words else 0

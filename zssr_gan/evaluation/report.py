@@ -19,7 +19,7 @@ from PIL import Image
 from zssr_gan.data.cameras import read_degradations
 from zssr_gan.data.split import PARTS, Split, read_split
 from zssr_gan.data.store import SETTINGS, read_settings
-from zssr_gan.degradation.account import account
+from zssr_gan.degradation.estimate_lines import lines_of
 from zssr_gan.degradation.plot import degradation_picture
 from zssr_gan.evaluation.cache import version_of
 from zssr_gan.evaluation.charts import charts_of
@@ -228,7 +228,7 @@ def _warnings(run: Run, generators: Mapping[str, TrainedGenerator], parts: Mappi
 def _cameras(path: Path) -> Iterator[Section]:
     for one in read_degradations(path).groups if path.exists() else ():
         png = encode_sheet(degradation_picture(one.estimate, words=False), "degradation")
-        yield Section(one.group, tuple(account(one.estimate)), png)
+        yield Section(one.group, tuple(lines_of(one.estimate)), png)
 
 
 def _images(split: Split, sources: str) -> Section:

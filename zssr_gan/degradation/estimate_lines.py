@@ -22,7 +22,7 @@ _JPEG_FROM = {
 }
 
 
-def account(estimate: Estimate) -> list[tuple[str, str]]:
+def lines_of(estimate: Estimate) -> list[tuple[str, str]]:
     """An estimate in lines for a person: the name of each and its text. Widths are standard deviations in LR pixels."""
     lines = [("assumed", estimate.summary)]
     if estimate.fallback:
