@@ -109,6 +109,18 @@ class TestCropsOfCompressedPictures:
         assert found.degradation.jpeg.quality == pytest.approx(60, abs=1)
         assert found.jpeg_from == "pixels"
 
+    @pytest.mark.parametrize("quality", [None, 40])
+    def test_a_lone_image_that_is_not_searched_with_the_others_keeps_what_it_shows(self, quality: int | None) -> None:
+        """All but it, of JPEG 75, look alike to a search of every fourth image."""
+        images = pieces(CLEAN, (40, 40))
+        alike = cropped(images, 75)[:15]
+        lone = (cropped(images, quality) if quality else [image[:, 5:37, 3:35] for image in images])[15]
+        found = estimate_degradation(evidence([*alike, lone]), NO_BLUR)
+        assert found.degradation.jpeg is not None
+        assert found.degradation.jpeg.quality == pytest.approx(75, abs=1)
+        jpeg = found.of(f"{15:064x}").jpeg
+        assert (jpeg is None) if quality is None else (jpeg is not None and abs(jpeg.quality - quality) <= 1)
+
     def test_an_unknown_quality_counts_as_that_of_most(self, monkeypatch: pytest.MonkeyPatch) -> None:
         known, unknown, none = (
             CompressionGroup(

@@ -58,6 +58,8 @@ def test_each_image_has_its_place_and_a_file_its_own() -> None:
     other = found.compression_of("not searched")
     assert other is not None
     assert (other.quality, other.phase) == (found.compressions[0].quality, None)
+    assert "this image was not searched itself" in other.summary
+    assert "searched itself" not in own.summary
 
 
 def test_images_without_compression_have_none() -> None:

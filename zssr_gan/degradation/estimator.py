@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from zssr_gan.degradation.certainty import certainty_of, verdict
-from zssr_gan.degradation.compression import find_compression
+from zssr_gan.degradation.compression import find_compression, is_unlike
 from zssr_gan.degradation.estimate import Estimate
 from zssr_gan.degradation.footage import (
     KNOWN_FOOTAGE,
@@ -45,7 +45,8 @@ _SIZES = 16  # sizes of tiles that are looked at, the most frequent first: each 
 _PIXELS = 2**25
 """Pixels of all images together that stay in memory; of more, each image's middle is."""
 _LEAST_SIDE, _MOST_SIDE = 256, 2048
-_MOST_READ = 24  # images whose pixels are searched for compression: more say no more
+_MOST_READ = 50
+"""Images that are all searched for compression, in some 5 s; of more so many, and those that are unlike these."""
 _MOST_OF_SEVERAL = 2000  # images, of a set with several compressions, that are all searched: minutes
 _BLOCK = 8  # pixels of JPEG's blocks
 
@@ -279,6 +280,10 @@ def _groups(lumas: Sequence[Tensor], side: int) -> list[list[Tensor]]:
     return sorted(by_size.values(), key=len, reverse=True)[:_SIZES]
 
 
+def _searched(evidence: Sequence[Evidence]) -> tuple[CompressionGroup, ...]:
+    return find_compression([one.pixels for one in evidence], [one.jpeg for one in evidence]).groups
+
+
 def _compression(evidence: Sequence[Evidence]) -> _Compressions:
     """What most images went through, how many have which quality, what others went through, by their SHA-256, and all.
 
@@ -287,11 +292,15 @@ def _compression(evidence: Sequence[Evidence]) -> _Compressions:
     """
     some = list(evidence[:: max(1, math.ceil(len(evidence) / _MOST_READ))])
     some += {one.jpeg: one for one in evidence if one.jpeg not in {some_one.jpeg for some_one in some}}.values()
-    while True:
-        groups = find_compression([one.pixels for one in some], [one.jpeg for one in some]).groups
-        if len({group.jpeg for group in groups}) < 2 or not len(some) < len(evidence) <= _MOST_OF_SEVERAL:
-            break
-        some = list(evidence)
+    groups = _searched(some)
+    if len(some) < len(evidence) <= _MOST_OF_SEVERAL:
+        if len({group.jpeg for group in groups}) > 1 or any(group.outer for group in groups):
+            some = list(evidence)
+        else:
+            known = [group.jpeg for group in groups if group.jpeg is not None]
+            rest = [one for one in evidence if one.jpeg is None and one not in some]
+            some += [one for one in rest if is_unlike(one.pixels, known)]
+        groups = _searched(some) if len(some) > sum(len(group.images) for group in groups) else groups
     seen = sorted((group for group in groups if group.jpeg is not None), key=lambda group: group.quality or 0)
     members = [group for group in seen for _ in group.images]
     most = members[len(members) // 2] if 2 * len(members) > len(some) else None

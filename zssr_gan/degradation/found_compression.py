@@ -111,6 +111,7 @@ class ImageCompression(_Found):
     """What was found in one image, and in how many others with it."""
 
     images: int = Field(description="how many images were searched and have it")
+    searched: bool = Field(True, description="whether this image is one of them; else it is taken as they are")
     phase: Phase | None = Field(description="rows and columns from the corner to the first block; null: not known")
 
     @property
@@ -119,7 +120,7 @@ class ImageCompression(_Found):
         where = (
             "" if self.evidence is None or self.phase is None else f", blocks from ({self.phase[1]}, {self.phase[0]})"
         )
-        return f"{self._text(self.images)}{where}"
+        return f"{self._text(self.images)}{where}{'' if self.searched else '; this image was not searched itself'}"
 
 
 class SetCompression(_Found):
@@ -144,7 +145,8 @@ class SetCompression(_Found):
         values = {name: getattr(self, name) for name in _Found.model_fields}
         # A file's own blocks begin in its corner, searched or not.
         phase = self.phases.get(sha256, (0, 0) if self.evidence is None else None)
-        return ImageCompression(**values, images=len(self.phases), phase=phase)
+        searched = sha256 in self.phases or self.evidence is None
+        return ImageCompression(**values, images=len(self.phases), searched=searched, phase=phase)
 
     @property
     def places(self) -> Mapping[Phase, int]:
