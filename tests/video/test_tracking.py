@@ -35,6 +35,8 @@ def test_a_face_is_followed_both_ways(tmp_path: Path) -> None:
     assert [frame.pts for frame in track.frames] == [40 * n for n in range(7)]
     assert track.sha256 == sha256_file(clip)
     assert track.ended == ("the video begins", "the video ends")
+    (tmp_path / "cut.mkv").write_bytes(clip.read_bytes()[: clip.stat().st_size * 4 // 5])
+    assert follow(tmp_path / "cut.mkv", Mark.of(REGION, 3)).ended == ("the video begins", "the video is cut short")
     assert track.frames[6].gain == pytest.approx(0.82 / 0.91, abs=0.03)
     assert all(frame.status == "tracked" for frame in track.frames)
     assert not track.edited

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.video.clips import X264, picture, write
+from zssr_gan.files import sha256_file
 from zssr_gan.web import decoding
 
 
@@ -28,3 +29,14 @@ def test_a_far_frame_is_the_same_by_seeking(tmp_path: Path, kind: str, monkeypat
     rows = json.loads((listed / "frames.json").read_bytes())["frames"]
     assert np.diff([row["pts"] for row in rows]).min() > 0
     assert [row["index"] for row in rows if row["key"]] == list(range(0, 60, 10))
+
+
+@pytest.mark.parametrize("kind", ["mkv", "avi"])
+def test_a_video_that_is_cut_short_has_a_notice(tmp_path: Path, kind: str) -> None:
+    clip, notices = write(tmp_path / f"clip.{kind}"), list[list[str]]()
+    for data in (clip.read_bytes(), clip.read_bytes()[:-600]):
+        clip.write_bytes(data)
+        decoding.look_at_video(str(clip), str(tmp_path), sha256_file(clip))
+        facts = json.loads((tmp_path / "facts.json").read_bytes())["facts"]
+        notices.append([text for name, text in facts if name == "notice"])
+    assert notices == [[], [f"it is cut short: {len(data) + 600} bytes by its container, {len(data)} in the file"]]

@@ -28,6 +28,10 @@ NOT_PREDICTED = {"", "mjpeg", *_LOSSLESS}
 _HD_ROWS = 720  # from here on, what states no matrix is read as BT.709, and below as BT.601, as players do
 
 
+CUT_SHORT = "it is cut short"
+"""How the notice of a file that is shorter than its container says begins."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One frame of a video, or one field of an interlaced frame.
@@ -172,6 +176,11 @@ class Video:
     frames: Iterator[Frame]
     notices: list[str]
     combing: dict[str, int]
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether its file is shorter than its container says, as a notice tells before the first frame."""
+        return any(notice.startswith(CUT_SHORT) for notice in self.notices)
 
 
 def planes_sha256(planes: tuple[Plane, ...]) -> str:

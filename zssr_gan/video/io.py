@@ -23,7 +23,7 @@ import numpy as np
 
 from zssr_gan.errors import VideoError
 from zssr_gan.files import sha256_file, why_unreadable
-from zssr_gan.video.frames import Frame, Video, VideoInfo, fields, with_damage, with_repeats
+from zssr_gan.video.frames import CUT_SHORT, Frame, Video, VideoInfo, fields, with_damage, with_repeats
 
 MEMORY_BYTES = 4 << 30
 SECONDS = 60.0  # without a frame
@@ -92,8 +92,8 @@ def open_video(
             info = _info(found["info"], before, path.stat().st_size)
             if info.video_streams > 1:
                 notices.append(f"it holds {info.video_streams} video streams, of which stream {info.stream} is read")
-            if (declared := _matroska_bytes(path)) > info.size_bytes:
-                notices.append(f"it is cut short: {declared} bytes by its container, {info.size_bytes} in the file")
+            if (declared := _container_bytes(path)) > info.size_bytes:
+                notices.append(f"{CUT_SHORT}: {declared} bytes by its container, {info.size_bytes} in the file")
             yield Video(info, frames(), notices, seen)
         finally:
             messages.close()
@@ -125,10 +125,14 @@ def _sha256(path: Path) -> str:
         raise VideoError(f"{why_unreadable(path, error, 'file or folder')}.") from error
 
 
-def _matroska_bytes(path: Path) -> int:
-    """Of the file, as its segment's header has it (RFC 8794, 9559); 0: it is no Matroska file, or does not say."""
+def _container_bytes(path: Path) -> int:
+    """Of the file, as the head of Matroska's segment (RFC 8794, 9559) or of AVI has it; 0: it is neither, or does not
+    say. Of several parts, as large AVI files have, the first."""
     with path.open("rb") as file:
         head = file.read(4096)
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        size = int.from_bytes(head[4:8], "little")
+        return 0 if size == 2**32 - 1 else 8 + size
     at = head.find(b"\x18\x53\x80\x67") + 4
     if not head.startswith(b"\x1a\x45\xdf\xa3") or not 4 <= at < len(head):
         return 0

@@ -129,9 +129,9 @@ def follow(
             )
         size = (reference.planes[0].shape[0], reference.planes[0].shape[1])
         check_inside(mark.region, size)
-        forwards, backwards = _Follower(reference, mark, "ends"), _Follower(reference, mark, "begins")
-        marked = forwards.marked
-        on_frame(marked, luma(reference)[0])
+        forwards = _Follower(reference, mark, "is cut short" if video.is_cut_short else "ends")
+        backwards = _Follower(reference, mark, "begins")
+        on_frame(marked := forwards.marked, luma(reference)[0])
         ahead = None if info.declared_frames is None else max(0, info.declared_frames - earlier - 1)
         ahead, behind = ahead if most is None else min(most, ahead or most), min(earlier, most or earlier)
         after, before = list[TrackFrame](), list[TrackFrame]()

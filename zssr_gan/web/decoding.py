@@ -103,7 +103,7 @@ def look_at_video(path: str, folder: str, sha256: str) -> None:
     """Write `facts.json` and `thumb.png` of a video, by its first frame; none other is decoded."""
     _check_hash(path, sha256)
     with open_video(Path(path), split="woven") as video:
-        frame, info = next(iter(video.frames)), video.info
+        frame, info, notices = next(iter(video.frames)), video.info, tuple(video.notices)
     seconds = None
     if info.duration_ticks and info.time_base:
         seconds = float(info.duration_ticks * info.time_base)
@@ -117,6 +117,7 @@ def look_at_video(path: str, folder: str, sha256: str) -> None:
         ("sample aspect ratio", ratio and ratio != 1 and f"{ratio.numerator}:{ratio.denominator}"),
         ("rotation", info.rotation and f"{info.rotation} degrees"),
         *((name, info.metadata.get(name)) for name in ("creation_time", "encoder", "make", "model")),
+        *(("notice", notice) for notice in notices),
     ]  # fmt: skip
     size = {"width": info.width, "height": info.height, "frames": info.declared_frames, "seconds": seconds}
     _look(folder, picture_of_frame(frame), size | {"facts": [[name, str(value)] for name, value in facts if value]})
