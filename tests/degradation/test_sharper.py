@@ -51,7 +51,7 @@ def test_they_have_their_own_blur_in_the_estimate_and_in_records(make_estimate: 
     assert found.of("b") == found.degradation.model_copy(update={"blur": None})
     assert found.of("d") == found.degradation.model_copy(update={"blur": BLUR})
     assert "1 image is sharper" in found.summary
-    assert f"1 image: {BLUR.summary}" in found.summary
+    assert f"1 image: {BLUR.sigma_major:.1f} x {BLUR.sigma_minor:.1f} LR pixels)" in found.summary
     assert "sharper" in DegradationFacts.estimated(found, "b").why
     assert "of about this sharpness" in DegradationFacts.estimated(found, "d").why
     assert DegradationFacts.estimated(found, "a").why == found.why

@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, from_json
 
 from zssr_gan.degradation.found_compression import Codec, ImageCompression, SetCompression, codec_words
-from zssr_gan.degradation.model import Blur, Degradation, Jpeg, MotionBlur
+from zssr_gan.degradation.model import Blur, Degradation, GaussianBlur, Jpeg, MotionBlur
 from zssr_gan.errors import SettingsError
 from zssr_gan.files import canonical_sha256, why_unreadable
 from zssr_gan.imaging.colour import LEVELS
@@ -207,10 +207,17 @@ class Estimate(FileModel):
             )
         counts = Counter(self.own_blur.values())
         sharper = counts.pop(None, 0)
-        parts = [f"{_counted(count)}: {one.summary}" for one, count in counts.items() if one is not None]
+        parts = [f"{_counted(count)}: {_widths(one)}" for one, count in counts.items() if one is not None]
         several = f" over all; several cameras by their sharpness ({'; '.join(parts)})" if parts else ""
         own = f" ({_counted(sharper)} {'is' if sharper == 1 else 'are'} sharper: bicubic)" if sharper else ""
         return f"{blur}{several}{own}"
+
+
+def _widths(blur: Blur) -> str:
+    """In a few words, without the angle."""
+    if not isinstance(blur, GaussianBlur):
+        return blur.summary
+    return f"{blur.sigma_major:.1f} x {blur.sigma_minor:.1f} LR pixels"
 
 
 def _counted(images: int) -> str:
