@@ -57,6 +57,11 @@ class Brightness(FileModel):
     """Standard deviation, [0, 1] units."""
 
 
+class _WithoutHash(dict[str, Any]):
+    """Fields of an estimate whose hash was taken out: within another model, pydantic validates a class that has itself
+    as a field twice."""
+
+
 class Estimate(FileModel):
     """A degradation, and how it came to be known; what a file of ours holds."""
 
@@ -151,10 +156,10 @@ class Estimate(FileModel):
     @classmethod
     def _as_hashed(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
         """A file's evidence is that which was hashed."""
-        if info.mode != "json" or not isinstance(data, dict):
+        if info.mode != "json" or not isinstance(data, dict) or isinstance(data, _WithoutHash):
             return handler(data)
         recorded = data.get("evidence_sha256")
-        made = handler({key: value for key, value in data.items() if key != "evidence_sha256"})
+        made = handler(_WithoutHash({key: value for key, value in data.items() if key != "evidence_sha256"}))
         if recorded != made.evidence_sha256:
             raise PydanticCustomError("evidence", "what it was estimated from was changed after it was hashed")
         if not (made.images or made.given):
