@@ -104,12 +104,16 @@ class Page:
         """The window's size in CSS pixels."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
 
-    def click(self, selector: str, across: float = 0.5) -> None:
-        """Press and release the mouse on an element, so much of its width from its left."""
+    def click(self, selector: str, across: float = 0.5, *, meanwhile: str = "0") -> None:
+        """Press and release the mouse on an element, so much of its width from its left; `meanwhile` is an expression
+        of JavaScript that the page does before the release.
+        """
         x, y = self._places(selector, (across, 0.5))[0]
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+            if kind == "mousePressed":
+                self.value(meanwhile)
 
     def drag(
         self, selector: str, start: float, end: float, *, down: tuple[float, float] = (0.5, 0.5), button: str = "left"

@@ -75,6 +75,7 @@ def test_a_picture_becomes_a_case(tmp_path: Path, page: Page, url: str) -> None:
     help_can_be_read(page)
     upload_goes_on_in_another_window(tmp_path, page)
     camera_is_set_by_hand(page)
+    news_take_nothing_away(page)
     assert complaints(page, url) == []
     case_is_deleted_in_another_window(page)
 
@@ -143,6 +144,28 @@ def camera_is_set_by_hand(page: Page) -> None:
     page.wait("!document.querySelector('.number-field [aria-invalid]')")
     press_button(page, "Use these values")
     page.wait("document.querySelector('[name=camera]:checked').parentNode.innerText.startsWith('Set by hand')")
+
+
+def news_take_nothing_away(page: Page) -> None:
+    """The camera's step is drawn anew while the mouse or Space is down, and while a number is typed."""
+    news = "import('/static/state.js').then(state => state.changed('case'))"
+    by_hand = "(e => e.innerText.startsWith('Set by hand') && e.querySelector('input').checked)"
+    page.value("document.querySelector('.options').dataset.drawn = 'before'")
+    page.click("[name=camera][value=bicubic]", meanwhile=news)
+    assert page.wait("document.querySelector('[name=camera]:checked').value === 'bicubic'", 5)
+    page.click("[name=camera][value=auto]", meanwhile=news)
+    assert page.wait("document.querySelector('[name=camera]:checked').value === 'auto'", 5)
+    page.wait("!document.querySelector('.options').dataset.drawn")  # it was drawn anew, later
+    page.value("[...document.querySelectorAll('[name=camera]')].find(e => Number(e.value)).focus()")
+    page.press(" ", 32, "keyDown")
+    page.value(news)
+    page.press(" ", 32, "keyUp")
+    assert page.wait(f"[...document.querySelectorAll('.option')].some({by_hand})", 5)
+    page.fill("[name=blur]", "0.5")
+    page.press("ArrowLeft", 37)
+    page.value(news)
+    page.call("Input.insertText", text="2")
+    assert page.wait("document.querySelector('[name=blur]').value === '0.25'", 5)
 
 
 def case_is_deleted_in_another_window(page: Page) -> None:
@@ -315,6 +338,53 @@ def test_an_enlarged_frame_is_moved_by_mouse_and_fingers(tmp_path: Path, page: P
     says(page, "[name=width]", "Width: 200 is not possible; give a whole number from 12 to 58.")
     page.fill("[name=width]", "30")
     page.wait("[...document.querySelectorAll('button')].some(e => e.innerText.startsWith('Follow it') && !e.disabled)")
+    assert complaints(page, url) == []
+
+
+def hold_answers(page: Page, path: str) -> None:
+    """Keep back the answers to what is asked of such a path until the page calls `answer()`."""
+    hold = """(() => {
+        const real = fetch, waits = new Promise(done => { window.answer = () => { window.fetch = real; done(); }; });
+        window.fetch = async (path, ...rest) => {
+            const found = await real(path, ...rest);
+            if (/PATH/.test(path)) await waits;
+            return found;
+        };
+    })()"""
+    page.value(hold.replace("PATH", path))
+
+
+@pytest.mark.slow
+def test_late_answers_take_no_mark_away(tmp_path: Path, page: Page, url: str) -> None:
+    clip = tmp_path / "clip.mkv"
+    write_clip(clip)
+    page.visit(url)
+    page.choose_files(FILES, [clip])
+    press_button(page, "Mark a face or plate")
+    open_frame(page, 4)
+    page.drag(".frame-stage", 0.45, 0.83, down=(0.19, 0.7))
+    hold_answers(page, "^.api.cases.[^/]*$")
+    press_button(page, "Follow it")
+    page.wait("document.querySelector('.view .job')")
+    press_button(page, "Draw it again")
+    page.drag(".frame-stage", 0.1, 0.4, down=(0.1, 0.5))
+    marked = "[...document.querySelectorAll('.numbers input')].map(e => e.value).join()"
+    page.wait("!document.querySelector('.view .job')", MINUTES)
+    page.value("answer()")
+    page.wait("document.querySelectorAll('.pick').length === 1")
+    assert page.value(marked) == "10,8,28,32"
+    page.click(".pick")
+    page.wait("document.querySelectorAll('.tick.tracked').length === 9")
+    page.press("x", 88)
+    hold_answers(page, "tracks.[^/]*$")
+    press_button(page, "Save 1 changed frame")
+    page.press("ArrowRight", 39)
+    page.press("x", 88)
+    page.wait("document.querySelectorAll('.tick.edited.unused').length === 2")
+    page.value("answer()")
+    page.wait("document.querySelectorAll('.pick').length === 2")
+    page.wait("document.querySelectorAll('.tick.unused').length === 2")
+    assert page.wait("document.querySelectorAll('.tick.edited').length === 1", 5)  # the one that is not saved yet
     assert complaints(page, url) == []
 
 

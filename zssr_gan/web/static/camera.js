@@ -22,7 +22,7 @@ export function show(root) {
   function draw() {
     const picked = pictures(state.open), { estimates } = state.open;
     const running = jobsOf(state.open.id).filter((job) => isCamera(job) && ["queued", "running", "failed"].includes(job.state)).slice(-2);
-    redraw(root, h("h1", {}, "What did the camera do?"),
+    redraw(root, () => [h("h1", {}, "What did the camera do?"),
       h("p", {}, "Blur, noise and compression of the camera are undone only where they are known. They are estimated from the low-resolution pictures themselves: more pictures of one camera make it surer."),
       picked.length ? h("div", { class: "row" }, button(`Estimate from ${count(picked.length, "chosen picture")}`, estimate, { class: "primary" }), picked.length < 10 ? h("span", { class: "quiet" }, "Few pictures rarely tell a blur.") : null)
         : h("p", { class: "quiet" }, "Of a video, it is estimated from the frames when they are fused or enhanced. To estimate it here, ", link("choose pictures", step("files")), "."),
@@ -34,7 +34,7 @@ export function show(root) {
       h("details", { class: "part" }, h("summary", {}, "Set it by hand"),
         h("p", {}, "Where you know the camera. Blur and noise are standard deviations: of a round blur in pixels of the original, of noise in levels. Results say that these values were set by a person."),
         h("div", { class: "numbers" }, byHand.map(([, field]) => field.node)), h("div", { class: "row" }, use)),
-      h("div", { class: "next" }, h("span", { class: "grow" }), link("Go on to Enhance", step("enhance"), { class: "button primary" })));
+      h("div", { class: "next" }, h("span", { class: "grow" }), link("Go on to Enhance", step("enhance"), { class: "button primary" }))]);
   }
 
   function option(value, title, text, estimate = null) {

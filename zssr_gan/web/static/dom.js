@@ -23,11 +23,29 @@ function shown(children) {
   return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
 }
 
-/** Replace what an element holds; the focus, the open details and the scroll of lists stay where they were. */
+const held = new Map(); // elements that are drawn anew when nothing in them is pressed any more, and what they hold then
+let pressed = null; // where the mouse, a finger or Space is down: if that element went, nothing would be clicked
+
+function release() {
+  if (pressed === null) return;
+  pressed = null;
+  setTimeout(() => [...held].forEach(([root, children]) => redraw(root, ...children))); // after the click
+}
+
+addEventListener("pointerdown", (event) => { pressed = event.target; }, true);
+addEventListener("keydown", (event) => { if (event.key === " ") pressed = event.target; else release(); }, true);
+for (const name of ["pointerup", "pointercancel", "pointermove", "keyup", "change"]) addEventListener(name, (event) => { if (!event.buttons) release(); }, true);
+
+/**
+ * Replace what an element holds; the focus, the open details and the scroll of lists stay where they were. While something in it is pressed, it waits.
+ * Elements that it holds already, and is to hold on, come by a function: by then their focus is noted.
+ */
 export function redraw(root, ...children) {
+  held.delete(root);
+  if (pressed && root.contains(pressed)) return held.set(root, children);
   const active = root.contains(document.activeElement) ? signature(document.activeElement) : null;
   const open = new Set([...root.querySelectorAll("details[open] > summary")].map(signature));
-  root.replaceChildren(...shown(children));
+  root.replaceChildren(...shown(children.map((child) => (typeof child === "function" ? child() : child))));
   for (const summary of root.querySelectorAll("details > summary")) if (open.has(signature(summary))) summary.parentNode.open = true;
   if (active === null || root.contains(document.activeElement)) return;
   const again = [...root.querySelectorAll("a, button, input, select, textarea, summary, [tabindex]")].find((node) => signature(node) === active);

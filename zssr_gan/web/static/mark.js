@@ -118,9 +118,11 @@ export function show(root, [asked]) {
   }
 
   const save = () => attempt(async () => {
-    const body = { frames: [...edits.values()].map(({ index, corners, status: state_ }) => ({ index, status: state_, ...(same(corners, found(index).corners) ? {} : { corners }) })) };
+    const of = edits, sent = [...of.values()];
+    const body = { frames: sent.map(({ index, corners, status: state_ }) => ({ index, status: state_, ...(same(corners, found(index).corners) ? {} : { corners }) })) };
     const made = await put(caseUrl(state.open.id, "tracks", track.id), body);
-    edits.clear();
+    choice.edits.set(made.id, new Map([...of].filter(([, one]) => !sent.includes(one)))); // changed while it was saved
+    of.clear();
     tracksSeen.add(made.id);
     await refresh(); // the next step offers it at once
     notice("Saved as a new track; the one before stays as it was.");
@@ -146,8 +148,10 @@ export function show(root, [asked]) {
     draw();
   }
 
+  let followed = null; // what was marked when it was to be followed
   const follow = () => attempt(async () => {
     const { mode, points } = picture.shape;
+    followed = points;
     const options = mode === "corners" ? { frame: at, corners: points.map((point) => point.map((value) => Math.round(value * 10) / 10)) } : { frame: at, region: region(points, video.width, video.height) };
     keep(await post(caseUrl(state.open.id, "jobs"), { kind: "track", originals: [video.id], options }));
     draw();
@@ -159,14 +163,14 @@ export function show(root, [asked]) {
     const shown = points.length === 4 && mode === "rectangle" ? region(points, video.width, video.height) : ["", "", "", ""];
     box.forEach((field, index) => field.set(shown[index]));
     ready();
-    redraw(tools,
+    redraw(tools, () => [
       h("h2", {}, "Mark it in one frame"),
       h("p", { class: "quiet" }, mode === "rectangle" ? "Go to the frame that shows it best, and draw a rectangle around the face: tight, without the background." : "Go to the frame that shows it best, and click the four corners of the plate."),
       h("div", { class: "row", role: "radiogroup", "aria-label": "Shape" }, [["rectangle", "Rectangle (face)"], ["corners", "Four corners (plate)"]].map(([name, text]) => h("label", { class: "check" }, h("input", { type: "radio", name: "shape", value: name, checked: mode === name, onchange: () => { picture.set({ mode: name, points: [] }); drawTools(); } }), text))),
       mode === "rectangle" ? h("div", { class: "numbers" }, box.map((field) => field.node)) : h("p", { class: "quiet" }, `${points.length} of 4 corners`),
       again,
       mode === "corners" && points.length < 4 ? button("Put four corners in the middle", middle, { class: "small" }) : null,
-      followIt);
+      followIt]);
   }
 
   /** Whether what is marked can be followed; a side that is too small or goes beyond the frame is said at its number. */
@@ -270,7 +274,8 @@ export function show(root, [asked]) {
       if (what !== "case") return;
       const fresh = state.open.tracks.find((one) => !tracksSeen.has(one.id) && one.original === video.id);
       tracksSeen = new Set(state.open.tracks.map((one) => one.id));
-      if (fresh && !track) attempt(async () => { await openTrack(fresh.id); go(track.reference); draw(); });
+      const { points } = picture.shape;
+      if (fresh && !track && (!points.length || points === followed)) attempt(async () => { await openTrack(fresh.id); go(track.reference); draw(); });
       else drawList();
     },
   };
