@@ -6,6 +6,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,7 @@ def test_what_a_killed_decoder_did_not_finish_is_tried_again(
         with pytest.raises(Refusal, match="was not looked at to the end, since its decoder was stopped: look again"):
             begun.result(60)
         begun = pictures.make("key", "look_at_image", {"path": str(path), "sha256": ""})
+    futures.wait([begun], 60)
     assert pictures.problem("key", "look_at_image")
     path.unlink()
     Image.new("L", (8, 8)).save(path)

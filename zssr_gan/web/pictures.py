@@ -225,12 +225,12 @@ class Pictures:
         """
         folder, once = self._folder / key, once or task
         with self._lock:
+            self._running = {of: begun for of, begun in self._running.items() if not begun.done()}
             running = self._running.get((folder, once))
             if running is None:
                 pool = self._long if long else self._steps if task == "show_frames" else self._quick
                 running = pool.submit(self._make, key, task, once, arguments, LONG_SECONDS if long else seconds)
                 self._running[folder, once] = running
-                running.add_done_callback(lambda _done: self._running.pop((folder, once), None))
             return running
 
     def _make(self, key: str, task: str, once: str, arguments: Mapping[str, object], seconds: int) -> None:
