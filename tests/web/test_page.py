@@ -73,9 +73,13 @@ def test_a_picture_becomes_a_case(tmp_path: Path, page: Page, url: str) -> None:
     settle(page)
     assert page.value("document.documentElement.scrollWidth <= innerWidth")
     help_can_be_read(page)
+    news = "import('/static/state.js').then(state => state.changed('case'))"
+    page.value("document.querySelectorAll('.card details')[1].open = true")
+    page.value(news)
+    assert page.value("[...document.querySelectorAll('.card details')].map(e => e.open)") == [False, True]
     upload_goes_on_in_another_window(tmp_path, page)
     camera_is_set_by_hand(page)
-    news_take_nothing_away(page)
+    news_take_nothing_away(page, news)
     assert complaints(page, url) == []
     case_is_deleted_in_another_window(page)
 
@@ -146,9 +150,8 @@ def camera_is_set_by_hand(page: Page) -> None:
     page.wait("document.querySelector('[name=camera]:checked').parentNode.innerText.startsWith('Set by hand')")
 
 
-def news_take_nothing_away(page: Page) -> None:
+def news_take_nothing_away(page: Page, news: str) -> None:
     """The camera's step is drawn anew while the mouse or Space is down, and while a number is typed."""
-    news = "import('/static/state.js').then(state => state.changed('case'))"
     by_hand = "(e => e.innerText.startsWith('Set by hand') && e.querySelector('input').checked)"
     page.value("document.querySelector('.options').dataset.drawn = 'before'")
     page.click("[name=camera][value=bicubic]", meanwhile=news)

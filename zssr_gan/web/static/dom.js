@@ -52,8 +52,8 @@ export function redraw(root, ...children) {
   if (again) again.focus({ preventScroll: true });
 }
 
-function signature(node) {
-  return [node.tagName, node.id, node.name, node.type, node.getAttribute("aria-label") ?? node.textContent, node.getAttribute("href") ?? node.getAttribute("value")].join("|");
+function signature(node) { // `data-key` tells elements of a list apart whose words are the same
+  return [node.closest("[data-key]")?.dataset.key, node.tagName, node.id, node.name, node.type, node.getAttribute("aria-label") ?? node.textContent, node.getAttribute("href") ?? node.getAttribute("value")].join("|");
 }
 
 export function button(text, onclick, props = {}) {

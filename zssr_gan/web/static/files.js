@@ -46,7 +46,7 @@ export function show(root) {
 
   function card(one) {
     const good = isImage(one), picked = chosen(state.open.id).pictures;
-    return h("li", { class: one.problem && one.kind !== "other" ? "card problem" : "card", "aria-busy": one.pending ? "true" : null },
+    return h("li", { class: one.problem && one.kind !== "other" ? "card problem" : "card", "data-key": one.id, "aria-busy": one.pending ? "true" : null },
       one.pending || one.kind === "other" || one.problem ? h("div", { class: "thumb none" }, one.pending ? "reading…" : one.kind === "other" ? "not a picture or video" : "cannot be read") : h("img", { class: "thumb", src: caseUrl(state.open.id, "originals", one.id, "thumb.png"), alt: `Thumbnail of ${one.name}`, loading: "lazy" }),
       h("div", { class: "facts" },
         good ? h("label", { class: "check" }, h("input", { type: "checkbox", checked: picked === null || picked.has(one.id), onchange: (event) => pick(one.id, event.target.checked) }), h("strong", {}, one.name)) : h("strong", {}, one.name),

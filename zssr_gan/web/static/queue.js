@@ -55,7 +55,7 @@ export function jobCard(job, { where = false, preview = false } = {}) {
     if (found?.id) changed("job", keep(found));
   });
   const at = `#/case/${encodeURIComponent(job.case)}/${{ track: "mark", degradation: "camera", camera: "camera", report: "handover", package: "handover" }[job.kind] ?? `look/job-${encodeURIComponent(job.id)}`}`;
-  return h("article", { class: `job ${job.state}`, "aria-label": `${job.title}: ${WORDS[job.state]}` },
+  return h("article", { class: `job ${job.state}`, "data-key": job.id, "aria-label": `${job.title}: ${WORDS[job.state]}` },
     h("div", { class: "job-head" }, where ? link(job.title, at) : h("strong", {}, job.title), h("span", { class: `state ${job.state}` }, WORDS[job.state])),
     where && job.case !== state.open?.id ? h("p", { class: "quiet" }, `in ${job.case}`) : null,
     running || (job.state === "queued" && job.progress) ? h("progress", part === null ? { "aria-label": `Progress of ${job.title}` } : { max: 1, value: part, "aria-label": `Progress of ${job.title}` }) : null,
