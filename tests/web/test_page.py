@@ -411,12 +411,17 @@ def test_any_frame_of_a_video_result_is_looked_at(tmp_path: Path, page: Page) ->
     (place / "clip_x2.json").write_text(json.dumps(record))
     with served(tmp_path / "cases") as url:
         page.visit(url)
+        page.wait("[...document.querySelectorAll('a')].some(e => e.innerText === 'A clip')")
+        hold_answers(page, "frames$")
         press_button(page, "A clip")
+        page.fill("[name=frame]", "12")
+        page.value("answer()")
         status, tags = (
             f"document.querySelector('{one}').innerText" for one in (".frame-choice [role=status]", ".tags")
         )
         shown = f"[{status}, {tags}]"
         page.wait(f"{shown}.every(text => /[Ff]rame 0 ?/.test(text))")
+        says(page, "[name=frame]", "Frame: 12 is not possible; give a whole number from 0 to 6.", off=False)
         for name, number, index in (("Last frame", 6, 8), ("Middle frame", 3, 4), ("First frame", 0, 0)):
             page.click(f"[aria-label='{name}']")
             page.wait(f"document.querySelector('[name=frame]').value === '{number}'")
@@ -428,3 +433,7 @@ def test_any_frame_of_a_video_result_is_looked_at(tmp_path: Path, page: Page) ->
         for image in (".under", ".over"):
             page.wait(f"(e => e.src.endsWith('frame=5') && e.naturalWidth === 96)(document.querySelector('{image}'))")
         assert complaints(page, url) == []
+        page.value("fetch('/api/logout', {method: 'POST', headers: {'X-Zssr-Gan': '1'}}).then(answer => answer.text())")
+        page.visit(url.partition("enter")[0])
+        page.wait("document.querySelector('h1')?.innerText === 'Open the address that the command printed'")
+        assert page.value("document.querySelector('#top').innerText.trim()") == "zssr-gan"

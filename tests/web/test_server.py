@@ -38,6 +38,7 @@ def test_the_printed_address_lets_one_browser_in(site: Site) -> None:
     late = other.get(f"/enter?token={token}")
     assert late.status == 403
     assert b"used before" in late.body
+    assert b'name="viewport"' in late.body  # a phone shows it as large as the page
     assert other.get("/api/me").status == 401
     assert browser.get(f"/enter?token={token}").status == 303  # a reload
     assert other.get(f"/enter?token={site.sessions.token}").status == 303

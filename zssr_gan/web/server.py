@@ -40,6 +40,7 @@ _SHUTDOWN_S = 3
 _SILENCE_S = 30.0
 _MOST_OF_ONE = 256  # connections of one address; a browser has some 7
 _TOO_OLD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>zssr-gan</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="stylesheet" href="/static/tokens.css"><link rel="stylesheet" href="/static/style.css">
 <header id="top"><a class="brand" href="/">zssr-gan</a></header>
 <main id="main"><h1>This address does not open the page any more</h1>

@@ -41,10 +41,14 @@ async function route() {
   }
 }
 
+function brand(label) {
+  return link([h("img", { src: "/static/icon.svg", alt: "", width: "22", height: "22" }), "zssr-gan"], "#/", { class: "brand", "aria-label": label });
+}
+
 function top() {
   const { me, open } = state;
   redraw(document.getElementById("top"),
-    link([h("img", { src: "/static/icon.svg", alt: "", width: "22", height: "22" }), "zssr-gan"], "#/", { class: "brand", "aria-label": "zssr-gan: all cases" }),
+    brand("zssr-gan: all cases"),
     open ? h("span", { class: "crumb" }, link("All cases", "#/"), h("span", { "aria-hidden": "true" }, "/"), h("strong", {}, open.title), open.number ? h("span", { class: "quiet" }, open.number) : null) : h("span", { class: "crumb" }),
     h("span", { class: "quiet device", title: "What this machine computes with" }, me?.device ?? ""),
     me?.users ? h("span", { class: "quiet" }, me.name, me.admin ? " (sees all cases)" : "") : null,
@@ -58,6 +62,7 @@ server.refused = (refusal) => {
   shown = { key: null, update() {} };
   document.getElementById("lost").hidden = true;
   document.getElementById("queue").replaceChildren();
+  document.getElementById("top").replaceChildren(brand("zssr-gan"));
   login(main, refusal, start);
 };
 

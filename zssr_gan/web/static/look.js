@@ -36,14 +36,17 @@ export function show(root, [asked]) {
   function frames(one) {
     const last = one.frames - 1, which = h("span", { class: "quiet", role: "status" });
     const field = numberField("frame", "Frame", { unit: "of the result", min: 0, max: last, value: "0", onchange: () => { if (field.valid()) go(field.value()); } });
-    function go(number) {
-      frame.number = number;
-      field.set(number);
+    function tell() {
       which.textContent = `Frame ${shownFrame(one)} of the video, without loss${one.bicubic ? ", beside its plain enlargement" : ". There is no plain enlargement of fields, or of a video that is not in this case"}.`;
       view.sides(sides(one));
     }
+    function go(number) {
+      frame.number = number;
+      field.set(number);
+      tell();
+    }
     const node = h("div", { class: "row frame-choice" }, field.node, [["First", 0], ["Middle", Math.floor(last / 2)], ["Last", last]].map(([text, number]) => button(text, () => go(number), { class: "small", "aria-label": `${text} frame` })), which);
-    get(url(one, "frames")).then((found) => { if (open === one.id) { frame.of = found; go(frame.number); } }, () => {}); // without it frames are counted from the first
+    get(url(one, "frames")).then((found) => { if (open === one.id) { frame.of = found; tell(); } }, () => {}); // without it frames are counted from the first
     return { node, go };
   }
 
