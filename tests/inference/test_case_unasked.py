@@ -258,6 +258,9 @@ class TestInit:
         said = f"other images in the case ({FEWEST_SMALL}, and now {FEWEST_SMALL + 1})"
         assert sum(said in message for message in messages) == FEWEST_SMALL
         assert {path: path.read_bytes() for path in before} == before
+        assert enhance("--skip-existing") == 0  # of what is not estimated again nothing else is said
+        lines = capsys.readouterr().out.splitlines()
+        assert sum(line.endswith(f"exists already, but was made with {said}") for line in lines) == FEWEST_SMALL
         Path("in/new.png").unlink()
         for name in ("out/new_x2.png", "out/new_x2.json"):
             Path(name).unlink()

@@ -202,9 +202,9 @@ def _skip(task: ImageTask, request: Request, case: set[str]) -> Result:
             "a shared model": network is not None and shared is None and not request.to_learn,
             "another shared model": shared is not None and network not in (None, shared.sha256),
             "another model": model != _sha256_of(made, "model"),
-            # Where nothing is left to do nothing was estimated; it would be from all images.
+            # Where nothing is left to do nothing was estimated: what other images would give is not known.
             "another degradation": asked.degradation.source not in known
-            or (asked.degradation.source == "estimate" and case != {one.sha256 for one in asked.degradation.images})
+            or (asked.degradation.source == "estimate" and then == case != {i.sha256 for i in asked.degradation.images})
             if request.to_estimate
             # What is seen in a picture is seen again.
             else asked.degradation.sha256 != request.degradation_of(made.input.sha256).sha256
