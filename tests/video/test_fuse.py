@@ -1,5 +1,6 @@
 """Pictures of one scene give one picture of the same kind, with a record of every frame, and a label."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,13 @@ from skimage import data
 from pipelines.demo import FACE, clip_box, write_clip
 from tests.video.bursts import burst, motion
 from zssr_gan import fuse
+from zssr_gan.degradation.footage import jpeg_of_webp
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Noise
 from zssr_gan.errors import ImageError, OutputError, SettingsError
 from zssr_gan.files import sha256_file
 from zssr_gan.imaging.colour import from_levels, luma_of, psnr_db, to_levels
 from zssr_gan.imaging.convert import picture_of
-from zssr_gan.imaging.io import read_provenance
+from zssr_gan.imaging.io import decode_picture, read_provenance
 from zssr_gan.imaging.picture import Picture
 from zssr_gan.inference.record import RecordError
 from zssr_gan.provenance import LABELS, label_of
@@ -177,6 +179,20 @@ def test_the_clip_of_the_tour_gives_more_than_interpolation(kind: str, tmp_path:
     gain = psnr(done.picture) - psnr(done.plain)
     assert done.verdict.fuse
     assert gain > 3
+
+
+def test_stills_in_lossy_webp_are_no_videos_frames() -> None:
+    """Their files say how coarsely they are quantised."""
+    files = [io.BytesIO() for _ in range(4)]
+    for file, frame in zip(files, crops(4, colour=True)[0], strict=True):
+        Image.fromarray(frame).save(file, "WEBP", quality=60)
+    pictures = [decode_picture(file.getvalue(), "x.webp") for file in files]
+    steps = [picture.webp_step for picture in pictures]
+    facts = fuse_stills([BurstFrame(picture, f"{n}", f"{n}") for n, picture in enumerate(pictures)]).degradation
+    assert facts.codec == "webp"
+    assert facts.values.jpeg in [jpeg_of_webp(step) for step in steps if step is not None]
+    assert "WebP" in facts.why
+    assert "video" not in facts.why
 
 
 @pytest.fixture

@@ -274,7 +274,9 @@ def _camera(
     if isinstance(camera, Path):
         return DegradationFacts.estimated(read_estimate(camera))
     evidence = [
-        Evidence(CaseImage(name=still.name, sha256=still.sha256), pixels, still.jpeg, still.footage)
+        Evidence(
+            CaseImage(name=still.name, sha256=still.sha256), pixels, still.jpeg, still.footage, still.picture.webp_step
+        )
         for still, pixels in zip(stills, frames, strict=True)
     ]
     predicted = any(still.footage and still.frame and still.frame.codec not in NOT_PREDICTED for still in stills)
