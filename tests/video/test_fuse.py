@@ -135,7 +135,7 @@ def test_where_fusing_does_not_pay_the_reference_frame_is_restored_alone(folder:
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        (lambda paths: paths[:1], ImageError, "zssr-gan enhance"),
+        (lambda paths: paths[:1], SettingsError, "zssr-gan enhance"),
         (
             lambda paths: [*paths, paths[0].parent / "large.png"],
             ImageError,
