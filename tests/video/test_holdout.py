@@ -1,5 +1,6 @@
 """Fusion is refused where motion is wrong or frames show something else, and said to pay where it does."""
 
+import statistics
 from dataclasses import replace
 
 import pytest
@@ -111,3 +112,14 @@ def test_noise_that_fusing_makes_larger_is_refused() -> None:
         assert verdict.noise is not None
         assert (verdict.noise < 6) is pays
         assert ("too little noise is assumed" in verdict.reason) is not pays
+
+
+def test_a_reference_frame_that_fits_less_well_than_the_others_is_refused(frames: Tensor) -> None:
+    """Where all others show somebody else they agree among themselves."""
+    fused = fuse_burst(frames, CAMERA, affine=False)
+    others = statistics.median(fact.residual for fact in fused.frames[1:])
+    for times, pays in ((1.1, True), (1.4, False)):
+        first = replace(fused.frames[0], residual=times * others)
+        verdict = judge_fusion(frames, CAMERA, replace(fused, frames=(first, *fused.frames[1:])), affine=False)
+        assert verdict.fuse is pays
+        assert ("1.4 times as much of the reference frame unexplained" in verdict.reason) is not pays
