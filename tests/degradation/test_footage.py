@@ -19,6 +19,7 @@ from zssr_gan.degradation.estimator import Evidence, estimate_degradation
 from zssr_gan.degradation.footage import (
     KNOWN_FOOTAGE,
     SEEN_FOOTAGE,
+    WEBP_FOOTAGE,
     are_frames,
     footage_verdict,
     is_frame,
@@ -268,6 +269,16 @@ class TestEstimate:
             assert DegradationFacts.estimated(found, webp[0].image.sha256).codec == "webp"
         assert "3 of 7 images are lossy WebP: " in found.summary
         assert {found.of(one.image.sha256).jpeg for one in other} == {None}
+
+    def test_lossy_webp_among_frames_of_a_video_is_told_apart(self) -> None:
+        images = evidence(crops(video_frame(photograph()))[:5])
+        images[0] = replace(images[0], footage=True, webp_step=9.6)
+        found = estimate_degradation(images, QUICK)
+        of_webp, frame = (DegradationFacts.estimated(found, one.image.sha256) for one in images[:2])
+        assert (of_webp.codec, frame.codec) == ("webp", "video" if frame.values.jpeg else None)
+        assert of_webp.values.jpeg == jpeg_of_webp(9.6)
+        assert of_webp.why.startswith(WEBP_FOOTAGE)
+        assert "WebP" not in frame.why
 
     def test_a_jpeg_file_with_repeated_colours_is_no_frame(self) -> None:
         jpeg = Jpeg.of_quality(90)

@@ -127,6 +127,11 @@ class Estimate(FileModel):
         jpeg = kind.own_jpeg.get(sha256, kind.degradation.jpeg)
         return self.degradation.model_copy(update={"blur": blur, "jpeg": jpeg})
 
+    def codec_of(self, sha256: str) -> Codec | None:
+        """That of the image with this hash: WebP among frames of a video has a compression of its own."""
+        kind = self.of_kind(sha256)
+        return "webp" if kind.codec == "video" and sha256 in kind.own_jpeg else kind.codec
+
     def with_others(self, others: "Estimate") -> "Estimate":
         """This estimate with that of fewer images of another kind."""
         images = tuple(sorted((*self.images, *others.images), key=lambda image: (image.sha256, image.name)))

@@ -22,6 +22,7 @@ import torch
 from pydantic import AfterValidator, Field, JsonValue, ValidationError
 
 from zssr_gan.degradation.estimate import Estimate
+from zssr_gan.degradation.footage import WEBP_FOOTAGE
 from zssr_gan.degradation.found_compression import Codec, ImageCompression
 from zssr_gan.degradation.model import Degradation, GaussianBlur
 from zssr_gan.errors import ZssrGanError
@@ -147,7 +148,9 @@ class DegradationFacts(FileModel):
     def estimated(cls, found: Estimate, image_sha256: str = "") -> Self:
         """An estimate's degradation, with the compression of the image of this hash where it has its own."""
         values, kind = found.of(image_sha256), found.of_kind(image_sha256)
-        why = kind.why
+        why, codec = kind.why, found.codec_of(image_sha256)
+        if codec != kind.codec:
+            why = f"{WEBP_FOOTAGE}; of the video's frames with which this image was estimated: {why}"
         if values.blur is None and image_sha256 in kind.own_blur:
             why = f"bicubic is assumed: this image is sharper than the blur of the others would leave it; {why}"
         elif image_sha256 in kind.own_blur and isinstance(values.blur, GaussianBlur):
@@ -158,7 +161,7 @@ class DegradationFacts(FileModel):
             source="estimate",
             images=found.images,
             fallback=kind.fallback,
-            codec=kind.codec if values.jpeg is not None else None,
+            codec=codec if values.jpeg is not None else None,
             why=why,
             compression=found.compression_of(image_sha256),
         )
