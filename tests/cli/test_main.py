@@ -274,19 +274,28 @@ def test_verify() -> None:
     assert call("verify", "none.json").exit_code == 2
 
 
-def test_a_record_that_leads_to_an_error_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (TypeError("what\n is this"), "it leads to an error (TypeError: what is this)"),
+        (MemoryError(), "this needs more memory than the machine gives"),
+    ],
+)
+def test_a_record_that_leads_to_an_error_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, why: str
+) -> None:
     enhance("a.png", "b.png")
 
     def fail(path: Path, **_: object) -> verify.Verification:
         if path.name == "a_x2.json":
-            raise TypeError("what\n is this")
+            raise error
         return check(path)
 
     check = verify.verify_record
     monkeypatch.setattr(verify, "verify_record", fail)
     done = call("verify", "a_x2.json", "b_x2.json")
     assert done.exit_code == 2
-    assert done.stderr == "error: a_x2.json: cannot be checked, since it leads to an error (TypeError: what is this)\n"
+    assert done.stderr == f"error: a_x2.json: cannot be checked, since {why}\n"
     assert "b_x2.json:" in done.stdout
 
 

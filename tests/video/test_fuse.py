@@ -107,6 +107,13 @@ def test_a_record_is_verified_and_made_again_to_the_byte(folder: Path, tmp_path:
         "rerun",
         True,
     )
+    old = {"versions": written["versions"] | {"torch": "1.0"}, "output": written["output"] | {"sha256": "0" * 64}}
+    record.write_text(json.dumps(written | old), "utf-8")
+    (output, rerun) = [check for check in verify_fusion(record, rerun=True).checks if not check.ok]
+    assert (output.name, rerun.text) == (
+        "output",
+        "made again from the record: the same pixels, in other bytes; library versions differ from the recorded ones",
+    )
     record.write_text(json.dumps(written), "utf-8")
     stills(folder)[2].write_bytes(stills(folder)[3].read_bytes())
     wrong = [(check.name, check.ok) for check in verify_fusion(record).checks if not check.ok]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zssr_gan.cli.exit_codes import running
-from zssr_gan.errors import SettingsError, ZssrGanError
+from zssr_gan.errors import SettingsError, ZssrGanError, is_out_of_memory
 
 if TYPE_CHECKING:
     from zssr_gan.inference.verify import Verification
@@ -53,8 +53,10 @@ def verify(
                 bar.note(f"error: {error}", "red")
                 codes.append(2)
             except Exception as error:  # a record may hold anything, and must not cost the others their check
-                why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                bar.note(f"error: {path}: cannot be checked, since it leads to an error ({why})", "red")
+                why = f"it leads to an error ({type(error).__name__}: {' '.join(str(error).split())})"
+                if is_out_of_memory(error):
+                    why = "this needs more memory than the machine gives"
+                bar.note(f"error: {path}: cannot be checked, since {why}", "red")
                 codes.append(2)
     raise typer.Exit(max(codes))
 

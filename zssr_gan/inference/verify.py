@@ -116,7 +116,7 @@ def make_again(record: Record, folder: Path, source: Path, on_progress: OnProgre
     same = again.enhancement.versions == record.enhancement.versions
     versions = "" if same else "; library versions differ from the recorded ones"
     if again.output.sha256 != record.output.sha256:
-        return Check("rerun", False, f"made again from the record: {_difference(contents[result], result)}{versions}")
+        return Check("rerun", False, f"made again from the record: {difference(contents[result], result)}{versions}")
     recorded, found = (one.model_dump(mode="json") for one in (record, again))
     return check_rerun(recorded, found, versions)
 
@@ -162,7 +162,7 @@ def _timeless(value: object) -> object:
     return [_timeless(one) for one in value] if isinstance(value, list) else value
 
 
-def _difference(made: bytes, path: Path) -> str:
+def difference(made: bytes, path: Path) -> str:
     """How a rerun departs from the file that lies at `path`, in words."""
     new = decode_picture(made, path.name, max_megapixels=math.inf).pixels
     try:

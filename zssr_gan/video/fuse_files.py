@@ -19,7 +19,7 @@ from zssr_gan.inference.batch import written_file
 from zssr_gan.inference.outputs import check_new_files
 from zssr_gan.inference.record import DegradationFacts, RecordError, encode_json, versions
 from zssr_gan.inference.request import find_file
-from zssr_gan.inference.verify import Check, Verification, check_files, check_label, check_rerun, own_text
+from zssr_gan.inference.verify import Check, Verification, check_files, check_label, check_rerun, difference, own_text
 from zssr_gan.provenance import LABELS, STATEMENT, Label, label_of, provenance_text, strongest
 from zssr_gan.video.case_mean import MeanOption, OnProgress
 from zssr_gan.video.crops import TrackSource
@@ -255,10 +255,14 @@ def verify_fusion(path: Path, *, rerun: bool = False) -> Verification:
             try:
                 scale, reference, affine = record["scale"], record["reference"], record["affine"]
                 _, made = _made(source, output, scale, reference, camera, affine=affine, mean=mean)
+                again = json.loads(made[output.with_suffix(".json")])
+                same = again["versions"] == record["versions"]
+                versions_differ = "" if same else "; library versions differ from the recorded ones"
                 if sha256_bytes(made[output]) == record["output"]["sha256"]:
-                    checks.append(check_rerun(record, json.loads(made[output.with_suffix(".json")])))
+                    checks.append(check_rerun(record, again, versions_differ))
                 else:
-                    checks.append(Check("rerun", False, "made again from the record: other bytes"))
+                    how = difference(made[output], output)
+                    checks.append(Check("rerun", False, f"made again from the record: {how}{versions_differ}"))
             except ZssrGanError as error:
                 checks.append(Check("rerun", False, f"not made: {error}"))
     except (KeyError, TypeError, IndexError, ValueError) as error:
