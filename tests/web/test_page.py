@@ -391,6 +391,24 @@ def test_late_answers_take_no_mark_away(tmp_path: Path, page: Page, url: str) ->
     assert complaints(page, url) == []
 
 
+def a_result_that_was_opened_stays(page: Page, place: Path) -> None:
+    """While a job is watched, a person opens another result; the job's comes later, and waits in the list."""
+    job = "{id: 2, kind: 'video', case: state.state.open.id, title: 'Enhance', state: 'running'}"
+    page.value(f"import('/static/state.js').then(state => state.changed('job', state.keep({job})))")
+    look = "location.hash = ['#/case', location.hash.split('/')[2], 'look', %s].join('/')"
+    shown = "document.querySelector('.viewer')?.checkVisibility() === %s && !document.querySelector('.watch') === %s"
+    for address, seen in ((place.name, "true"), ("job-2", "false"), (place.name, "true")):
+        page.value(look % json.dumps(address))
+        page.wait(shown % (seen, seen))
+    shutil.copytree(place, place.with_name("2_video"))
+    news = "import('/static/state.js').then(state => state.refresh().then(() => state.state.open.results.length === 2))"
+    page.wait(news)
+    assert page.value("document.querySelectorAll('.results li').length") == 2
+    assert page.value("document.querySelector('h1').innerText").startswith("clip_x2.mkv\njob 1 ")
+    page.value(look % "'job-2'")
+    page.wait("document.querySelector('h1').innerText.includes('job 2 ')")
+
+
 @pytest.mark.slow
 def test_any_frame_of_a_video_result_is_looked_at(tmp_path: Path, page: Page) -> None:
     clip = tmp_path / "clip.mkv"
@@ -432,8 +450,12 @@ def test_any_frame_of_a_video_result_is_looked_at(tmp_path: Path, page: Page) ->
         page.wait(f"{shown}.every(text => /[Ff]rame 7/.test(text))")
         for image in (".under", ".over"):
             page.wait(f"(e => e.src.endsWith('frame=5') && e.naturalWidth === 96)(document.querySelector('{image}'))")
+        a_result_that_was_opened_stays(page, place)
         assert complaints(page, url) == []
+        press_button(page, "Keys and help")
+        page.wait("document.querySelector('dialog').open")
         page.value("fetch('/api/logout', {method: 'POST', headers: {'X-Zssr-Gan': '1'}}).then(answer => answer.text())")
-        page.visit(url.partition("enter")[0])
+        page.value("import('/static/state.js').then(state => state.refresh()).catch(() => 0)")
         page.wait("document.querySelector('h1')?.innerText === 'Open the address that the command printed'")
+        assert not page.value("document.querySelector('dialog').open")
         assert page.value("document.querySelector('#top').innerText.trim()") == "zssr-gan"

@@ -64,6 +64,9 @@ def test_users_sign_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bob.post("/api/login", {"name": "bob", "password": PASSWORD}).status == 429  # too soon
     refusal = log.read_log(site.state)[-1]
     assert (refusal["act"], refusal["facts"], refusal["user"]) == ("sign-in refused", {"name": "bob"}, "")
+    assert bob.post("/api/login", {"name": PASSWORD, "password": ""}).status == 403
+    assert log.read_log(site.state)[-1]["facts"] == {"name": "unknown name"}
+    assert PASSWORD not in (site.state / log.NAME).read_text()
     site._failures.clear()
     assert bob.post("/api/login", {"name": "bob", "password": PASSWORD}).json == {"name": "bob", "admin": False}
     me = bob.get("/api/me").json

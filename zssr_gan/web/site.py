@@ -201,8 +201,9 @@ class Site:
                 if len(self._failures) > 10_000:
                     self._failures.clear()
                 self._failures[name] = count + 1, time.monotonic() + min(_LONGEST_WAIT_S, 0.5 * 2**count)
+                shown = name if self.users().find(name) else "unknown name"  # which may be a password, typed too early
                 with contextlib.suppress(OutputError):  # a full disk lets nobody in
-                    await asyncio.to_thread(log.append, self.state, "", "sign-in refused", name=name)
+                    await asyncio.to_thread(log.append, self.state, "", "sign-in refused", name=shown)
                 raise Refusal(403, "this name and password do not belong together.")
             self._failures.pop(name, None)
         return user

@@ -60,6 +60,7 @@ function top() {
 server.refused = (refusal) => {
   shown.leave?.();
   shown = { key: null, update() {} };
+  document.getElementById("dialog").close(); // it would lie over the way in
   document.getElementById("lost").hidden = true;
   document.getElementById("queue").replaceChildren();
   document.getElementById("top").replaceChildren(brand("zssr-gan"));

@@ -10,7 +10,7 @@ import { viewer } from "./viewer.js";
 export const SHOWN = ["enhance", "fuse", "video", "compare"];
 
 export function show(root, [asked]) {
-  let open = null, view = null, frame = { number: 0, of: [] }, watched = asked?.startsWith("job-") ? asked.slice(4) : null;
+  let open = null, view = null, frame = { number: 0, of: [] }, watched = null;
   const coming = h("div", { class: "coming" }), place = h("div", {}), list = h("ul", { class: "results" }), about = h("div", { class: "about" });
   const title = h("h1", {}, "Look"), empty = h("p", { class: "quiet" });
 
@@ -109,11 +109,21 @@ export function show(root, [asked]) {
 
   const wanted = () => results().find((one) => String(one.job) === watched) ?? null;
 
+  /** Go to a job that is watched until its result comes, or to a result: then no job's takes its place. */
+  function arrive(next) {
+    watched = next?.startsWith("job-") ? next.slice(4) : null;
+    if (watched === null) return choose(next);
+    const job = state.jobs.get(watched), found = wanted();
+    if (found || !job) return choose(found?.id);
+    if (job.state === "done") return open === null ? choose() : undefined; // its result is on the way here
+    view?.leave();
+    open = view = null;
+    drawComing();
+    draw();
+  }
+
   root.replaceChildren(title, coming, empty, h("div", { class: "look-body" }, list, place, about));
-  drawComing();
-  const job = watched === null ? null : state.jobs.get(watched);
-  if (job && job.state !== "done" && !wanted()) draw();
-  else choose(watched ? wanted()?.id : asked);
+  arrive(asked);
 
   function move(by) {
     const all = results(), at = all.findIndex((one) => one.id === open);
@@ -121,9 +131,7 @@ export function show(root, [asked]) {
   }
 
   return {
-    go([next]) {
-      if (next?.startsWith("job-")) { watched = next.slice(4); drawComing(); const found = wanted(); if (found) choose(found.id); } else choose(next, false);
-    },
+    go([next]) { arrive(next); },
     key(event) {
       const pane = event.target.closest?.(".pane"), scrolls = pane && pane.scrollWidth > pane.clientWidth;
       if ((event.key === "ArrowLeft" || event.key === "ArrowRight") && scrolls) return; // the browser moves the picture
