@@ -92,6 +92,35 @@ def test_a_video_is_scrubbed_frame_by_frame(tmp_path: Path, client: Client) -> N
     assert client.post(f"{place.rpartition('/originals')[0]}/plan", asked).status == 200
 
 
+def test_a_video_whose_frames_are_listed_has_their_number_and_its_length(
+    tmp_path: Path, site: Site, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "footage"
+    folder.mkdir()
+    write(folder / "whole.mkv", pictures=[picture(number) for number in range(30)])
+    cut = write(folder / "cut.avi", "mjpeg", pixel_format="yuvj420p", pictures=[picture(n) for n in range(30)])
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    case, told = client.post("/api/cases/open", {"folder": str(folder)}).json["id"], list[str]()
+    monkeypatch.setattr(site.events, "changed", told.append)
+
+    def lengths() -> dict[str, tuple[int | None, float | None]]:
+        originals = client.get(f"/api/cases/{case}").json["originals"]
+        return {one["name"]: (one["frames"], one["seconds"]) for one in originals}
+
+    for number in "12":
+        assert client.get(f"/api/cases/{case}/originals/{number}/thumb.png").status == 200
+    before = lengths()
+    assert (before["whole.mkv"], before["cut.avi"][0]) == ((None, None), 30)
+    told.clear()
+    listed = {number: client.get(f"/api/cases/{case}/originals/{number}/frames").json for number in "12"}
+    while not all(one["complete"] for one in listed.values()):
+        listed = {number: client.get(f"/api/cases/{case}/originals/{number}/frames").json for number in "12"}
+    assert told == [case] * 2
+    left = min(one["count"] for one in listed.values())
+    assert 2 < left < 20
+    assert lengths() == {"whole.mkv": (30, 1.2), "cut.avi": (left, pytest.approx(left / 25))}
+
+
 def test_users_see_their_own_cases_and_an_admin_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(users, "_N", 2)
     file = tmp_path / "lab.json"

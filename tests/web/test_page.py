@@ -341,6 +341,12 @@ def test_an_enlarged_frame_is_moved_by_mouse_and_fingers(tmp_path: Path, page: P
     says(page, "[name=width]", "Width: 200 is not possible; give a whole number from 12 to 58.")
     page.fill("[name=width]", "30")
     page.wait("[...document.querySelectorAll('button')].some(e => e.innerText.startsWith('Follow it') && !e.disabled)")
+    for name, shown in (
+        ("files", "9 frames \u00b7 under 1\u00a0s"),
+        ("enhance", "every frame (9 frames, under 1\u00a0s)"),
+    ):
+        step(page, name)
+        page.wait(f"document.querySelector('.view').innerText.includes({json.dumps(shown)})")
     assert complaints(page, url) == []
 
 

@@ -13,9 +13,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,15 @@ def key_of(path: Path, sha256: str = "") -> str:
     return sha256_bytes(f"{path}\0{stamp(path)}\0{sha256}".encode("utf-8", "replace"))
 
 
+def _seconds(frames: Sequence[Mapping[str, Any]]) -> float | None:
+    """From the first frame's time to the end of the last, which is taken to be shown as long as those before."""
+    first, last = (frames[0], frames[-1]) if len(frames) > 1 else ({}, {})
+    if any(one.get(name) is None for one in (first, last) for name in ("pts", "time_base")):
+        return None
+    begun, ended = (one["pts"] * Fraction(one["time_base"]) for one in (first, last))
+    return float((ended - begun) * len(frames) / (len(frames) - 1)) if ended > begun else None
+
+
 class Pictures:
     """The cache: a folder for each file, named by its `key_of`.
 
@@ -159,6 +169,7 @@ class Pictures:
         self._long = ThreadPoolExecutor(1, "frames")
         self._lock, self._made = threading.Lock(), 0
         self._facts: dict[str, dict[str, Any]] = {}
+        self._lengths: dict[str, tuple[int, float | None]] = {}
         self._running: dict[tuple[Path, str], Future[None]] = {}
         self._unfinished: dict[tuple[str, str], str] = {}
         folder.mkdir(parents=True, exist_ok=True)
@@ -178,7 +189,8 @@ class Pictures:
     def stored(self, key: str, name: str) -> Any:
         """The JSON of a file; None where there is none, or a power cut took its bytes: it is made again then."""
         path = self._folder / key / name
-        if (found := read_stored(path)) is None:
+        was_there = path.exists()  # one that comes meanwhile stays
+        if (found := read_stored(path)) is None and was_there:
             path.unlink(missing_ok=True)
         return found
 
@@ -189,6 +201,14 @@ class Pictures:
                 return None
             self._facts[key] = found
         return self._facts[key]
+
+    def length(self, key: str) -> tuple[int, float | None] | None:
+        """Frames of a video, and seconds by their times where these are known; None until all frames are listed."""
+        if key not in self._lengths:
+            if (found := self.stored(key, "frames.json")) is None:
+                return None
+            self._lengths[key] = found["count"], _seconds(found["frames"])
+        return self._lengths[key]
 
     def problem(self, key: str, task: str) -> str | None:
         """Why a task on a file could not be done; what was not finished is tried again by the next server."""
@@ -207,6 +227,7 @@ class Pictures:
         """Delete what is stored of files."""
         for key in keys:
             self._facts.pop(key, None)
+            self._lengths.pop(key, None)
             shutil.rmtree(self._folder / key, ignore_errors=True)
 
     def make(
@@ -218,20 +239,22 @@ class Pictures:
         once: str = "",
         long: bool = False,
         seconds: int = SECONDS,
+        then: Callable[[], None] = lambda: None,
     ) -> Future[None]:
-        """Begin a task on a file, unless it is begun; `once` tells it from others of its kind.
+        """Begin a task on a file, unless it is begun; `once` tells it from others of its kind, `then` follows its end.
 
         The future raises Refusal where the task cannot be done, now or when it was tried before.
         """
         folder, once = self._folder / key, once or task
         with self._lock:
             self._running = {of: begun for of, begun in self._running.items() if not begun.done()}
-            running = self._running.get((folder, once))
-            if running is None:
-                pool = self._long if long else self._steps if task == "show_frames" else self._quick
-                running = pool.submit(self._make, key, task, once, arguments, LONG_SECONDS if long else seconds)
-                self._running[folder, once] = running
-            return running
+            if (running := self._running.get((folder, once))) is not None:
+                return running
+            pool = self._long if long else self._steps if task == "show_frames" else self._quick
+            begun = pool.submit(self._make, key, task, once, arguments, LONG_SECONDS if long else seconds)
+            self._running[folder, once] = begun
+        begun.add_done_callback(lambda _done: then())
+        return begun
 
     def _make(self, key: str, task: str, once: str, arguments: Mapping[str, object], seconds: int) -> None:
         if (known := self.problem(key, once)) is not None:

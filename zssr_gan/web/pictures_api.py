@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,13 @@ def look(site: Site, case: Case, original: Original) -> Future[None]:
     """Begin to find the facts of an original; those who look at its case are told when they are there."""
     arguments = {"path": str(case.path_of(original)), "sha256": original.sha256}
     seconds = SECONDS + original.bytes // _HASHED_A_SECOND
-    done = site.pictures.make(_key(case, original), _look_task(original), arguments, seconds=seconds)
-    done.add_done_callback(lambda _done: site.events.changed(case.id))
-    return done
+    return site.pictures.make(
+        _key(case, original),
+        _look_task(original),
+        arguments,
+        seconds=seconds,
+        then=lambda: site.events.changed(case.id),
+    )
 
 
 def _key(case: Case, original: Original) -> str:
@@ -69,18 +74,29 @@ def _look_task(original: Original) -> str:
 
 
 def facts_of(site: Site, case: Case, original: Original) -> dict[str, Any]:
-    """An original as the page gets it; `pending` while its facts are not known."""
+    """An original as the page gets it; `pending` while its facts are not known.
+
+    `frames` and `seconds` of a video are what its container says; once all frames are listed, these are counted.
+    """
     known: dict[str, Any] = {"width": None, "height": None, "frames": None, "seconds": None, "facts": []}
     problem, pending = None, False
     if original.kind == "other":
         problem = "is neither an image nor a video by the ending of its name: it is stored with its hash, no more"
     elif (facts := site.pictures.facts(_key(case, original))) is not None:
         known |= facts
+        if original.kind == "video" and (length := site.pictures.length(_key(case, original))) is not None:
+            known |= _counted(known, *length)
     else:
         problem = site.pictures.problem(_key(case, original), _look_task(original))
         if pending := problem is None:
             look(site, case, original)
     return original.model_dump(mode="json", exclude={"path"}) | known | {"problem": problem, "pending": pending}
+
+
+def _counted(known: Mapping[str, Any], frames: int, seconds: float | None) -> dict[str, Any]:
+    """Frames and seconds of a video as they were counted; the container's seconds where it holds all that it says."""
+    is_told = known["seconds"] is not None and frames >= (known["frames"] or 0)
+    return {"frames": frames, "seconds": known["seconds"] if is_told or seconds is None else seconds}
 
 
 async def thumb(site: Site, request: Request, person: Person) -> Response:
@@ -130,8 +146,14 @@ async def frames(site: Site, request: Request, person: Person) -> Response:
 
 
 def list_frames(site: Site, case: Case, original: Original) -> Future[None]:
-    """Begin to list all frames of a video."""
-    return site.pictures.make(_key(case, original), "list_frames", {"path": str(case.path_of(original))}, long=True)
+    """Begin to list all frames of a video; those who look at its case are told when it is done."""
+    return site.pictures.make(
+        _key(case, original),
+        "list_frames",
+        {"path": str(case.path_of(original))},
+        long=True,
+        then=lambda: site.events.changed(case.id),
+    )
 
 
 def listed(site: Site, case: Case, original: Original) -> Any:

@@ -14,6 +14,12 @@ function isGone(camera) {
   return !jobsOf(state.open.id).some((job) => job.id === camera && ["queued", "running", "done"].includes(job.state));
 }
 
+/** Frames and length of a video, as far as they are known. */
+function length(video) {
+  const known = [video.frames ? count(video.frames, "frame") : null, video.seconds ? duration(video.seconds) : null].filter(Boolean);
+  return known.length ? ` (${known.join(", ")})` : "";
+}
+
 /** What can be enhanced: the chosen pictures, every track, every video. */
 function sources() {
   const { open } = state, found = [], picked = pictures(open);
@@ -21,7 +27,7 @@ function sources() {
   const alike = new Set(picked.map((one) => `${one.width} ${one.height}`)).size === 1;
   if (picked.length > 1 && alike) found.push({ id: "burst", kind: "track", title: `${count(picked.length, "picture")} as one burst`, text: "one scene, cut alike: fused into one picture", body: { kind: "fuse", originals: picked.map((one) => one.id), options: { reference: picked[0].id } } });
   for (const track of open.tracks) found.push({ id: `track ${track.id}`, kind: "track", title: track.name, text: `${count(track.tracked, "frame")} fused into one picture`, body: { kind: "fuse", originals: [track.original], options: { track: track.id } } });
-  for (const video of open.originals.filter(isVideo)) found.push({ id: `video ${video.id}`, kind: "video", title: video.name, text: `every frame${video.frames ? ` (${video.frames})` : ""}: a video out of a video`, body: { kind: "video", originals: [video.id] } });
+  for (const video of open.originals.filter(isVideo)) found.push({ id: `video ${video.id}`, kind: "video", title: video.name, text: `every frame${length(video)}: a video out of a video`, body: { kind: "video", originals: [video.id] } });
   return found;
 }
 
