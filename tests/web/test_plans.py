@@ -204,10 +204,10 @@ def test_seconds_are_those_of_this_machine(case: Case, tmp_path: Path) -> None:
         ("enhance", IMAGES, {"scale": 3, "method": "quality"}, "Enhance a.png and 1 more picture \u00d73 (Thorough)"),
         ("enhance", IMAGE, {"region": [0, 0, 9, 9]}, "Enhance a region of a.png \u00d72 (Fast)"),
         ("track", VIDEO, {"frame": 0, "region": [0, 0, 12, 12]}, "Follow a region through clip.mkv"),
-        ("fuse", VIDEO, {"track": "4_clip"}, "Fuse 3 frames of Track 4 of clip.mkv \u00d72 (Fuse)"),
-        ("fuse", VIDEO, {"track": "4_clip", "frames": 2}, "Fuse 2 frames of Track 4 of clip.mkv \u00d72 (Fuse)"),
+        ("fuse", VIDEO, {"track": "4_clip"}, "Fuse 3 frames of Track 1 of clip.mkv \u00d72 (Fuse)"),
+        ("fuse", VIDEO, {"track": "4_clip", "frames": 2}, "Fuse 2 frames of Track 1 of clip.mkv \u00d72 (Fuse)"),
         ("fuse", IMAGES, {"method": "fuse-own"}, "Fuse a.png and 1 more picture as one burst \u00d72 (Fuse and learn)"),
-        ("video", VIDEO, {"track": "4_clip"}, "Enhance Track 4 of clip.mkv, frame by frame, \u00d72 (Fast)"),
+        ("video", VIDEO, {"track": "4_clip"}, "Enhance Track 1 of clip.mkv, frame by frame, \u00d72 (Fast)"),
         ("compare", IMAGE, {"methods": ["bicubic", "fast"]}, "Compare bicubic, Fast on a.png"),
     ],
 )
@@ -248,7 +248,7 @@ def test_the_track_of_another_video_is_refused(case: Case, tmp_path: Path) -> No
     (tmp_path / "upload").write_bytes(b"other")
     other = case.add_original(tmp_path / "upload", "other.mkv", "ann").id
     for kind in ("fuse", "video"):
-        with pytest.raises(CommandError, match=r"Track 4 of clip\.mkv: is a track of another video than other\.mkv"):
+        with pytest.raises(CommandError, match=r"Track 1 of clip\.mkv: is a track of another video than other\.mkv"):
             plan(case, body_of(kind, [other], {"track": "4_clip"}), {})
 
 

@@ -46,7 +46,7 @@ def test_an_edited_track_is_a_new_file_that_is_logged(case: Case) -> None:
     assert content["frames"][0]["corners"] == corners
     assert content["frames"][0]["error_px"] is None  # it was of the place before
     assert [frame.get("edited") for frame in content["frames"]] == [True, None, None]
-    assert (again["edited"], again["name"]) == ([0], "Track 4 of clip.mkv (edit 2)")
+    assert (again["edited"], again["name"]) == ([0], "Track 1 of clip.mkv (edit 2)")
     assert content["frames"][1]["error_px"] == 0.1
     assert [frame["status"] for frame in content["frames"]] == ["tracked", "left out", "tracked"]
     assert json.loads((case.folder / "tracks" / "4_clip.json").read_text())["frames"][0]["corners"][0] == [0, 0]
@@ -88,6 +88,33 @@ def test_a_track_has_the_name_that_a_person_gives(case: Case) -> None:
         with pytest.raises(CaseError, match=r"has no track|has 1 to 80 characters"):
             name_track(case, track, name, "bob")
     assert log.read_log(case.folder)[-1]["facts"] == {"track": "4_clip", "name": "Red car"}
+
+
+def test_the_tracks_of_a_video_have_numbers_that_stay(case: Case, tmp_path: Path) -> None:
+    (tmp_path / "upload").write_bytes(b"other")
+    other = case.add_original(tmp_path / "upload", "other.mkv", "ann")
+
+    def ends(name: str, **changes: Any) -> dict[str, str]:
+        """A job writes a track, and the log has its end a moment later."""
+        write_track(case, **changes)
+        (case.folder / "tracks" / "4_clip.json").rename(case.folder / "tracks" / f"{name}.json")
+        before = {one["id"]: one["name"] for one in tracks(case)}
+        log.append(case.folder, "ann", "job ended", job=1, files={f"tracks/{name}.json": "", f"tracks/{name}.png": ""})
+        after = {one["id"]: one["name"] for one in tracks(case)}
+        assert before == after
+        return after
+
+    log.append(case.folder, "ann", "job ended", job=1, files=7)  # a stranger's log
+    ends("9_clip")
+    edit_track(case, "9_clip", [{"index": 0, "status": "left out"}], "bob")
+    ends("10_other", sha256=other.sha256)
+    assert ends("mine") | ends("5_clip") == {
+        "mine": "mine of clip.mkv",
+        "5_clip": "Track 2 of clip.mkv",  # it was queued before the first, and ended later
+        "9_clip": "Track 1 of clip.mkv",
+        "9_clip-edited-1": "Track 1 of clip.mkv (edit 1)",
+        "10_other": "Track 1 of other.mkv",
+    }
 
 
 def test_what_cannot_be_read_or_lies_behind_a_link_is_no_track(case: Case, tmp_path: Path) -> None:

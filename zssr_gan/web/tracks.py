@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ _EDITED = re.compile(r"-edited-(\d+)$")
 
 def tracks(case: Case) -> list[Facts]:
     """The tracks, by the numbers of their jobs; edited ones follow the track that they were made of."""
-    originals, names = {one.sha256: one for one in reversed(case.originals())}, _names(case)
+    originals = {one.sha256: one for one in reversed(case.originals())}
     found = list[Facts]()
     for path in sorted((case.folder / "tracks").glob("*.json"), key=lambda path: (job_number(path), path.stem)):
         try:
@@ -29,7 +30,7 @@ def tracks(case: Case) -> list[Facts]:
             found.append(
                 {
                     "id": path.stem,
-                    "name": names.get(path.stem) or _unnamed(path.stem, original.name if original else ""),
+                    "name": original.name if original else "",
                     "original": original.id if original else None,
                     "region": [int(side) for side in content["region"]],
                     "reference": int(content["reference"]),
@@ -42,7 +43,9 @@ def tracks(case: Case) -> list[Facts]:
             )
         except BROKEN:
             continue
-    return found
+    entries = log.read_log(case.folder)
+    names, numbers = _names(entries), _numbers(entries, found)
+    return [one | {"name": names.get(one["id"]) or _unnamed(one["id"], numbers, one["name"])} for one in found]
 
 
 def edit_track(case: Case, name: str, frames: list[Mapping[str, Any]], user: str) -> Facts:
@@ -97,20 +100,37 @@ def name_track(case: Case, track: str, name: str, user: str) -> Facts:
     return find(tracks(case), track, "track")
 
 
-def _unnamed(stem: str, video: str) -> str:
-    """A track that nobody named: by its job, its video, and how often it was edited."""
-    edited, number = _EDITED.search(stem), job_number(Path(stem))
+def _unnamed(stem: str, numbers: Mapping[str, int], video: str) -> str:
+    """A track that nobody named: by its number, its video, and how often it was edited."""
+    edited, number = _EDITED.search(stem), numbers.get(_EDITED.sub("", stem))
     parts = [
         f"Track {number}" if number else stem,
         f"of {video}" if video else "",
-        f"(edit {edited[1]})" if edited else "",
+        f"(edit {edited[1]})" if edited and number else "",
     ]
     return " ".join(filter(None, parts))
 
 
-def _names(case: Case) -> dict[str, str]:
+def _numbers(entries: list[dict[str, Any]], found: list[Facts]) -> dict[str, int]:
+    """1, 2, 3 of the tracks of each video, by ids, in the order in which the log has the ends of their jobs.
+
+    So a track keeps its number when a job that was queued before its own ends later. Edited tracks are none of their
+    own, and files that no job made have no number.
+    """
+    ended = [entry["facts"].get("files") for entry in entries if entry["act"] == "job ended"]
+    paths = dict.fromkeys(path for files in ended if isinstance(files, dict) for path in files)
+    order = {path: place for place, path in enumerate(paths)}
+    videos = {_EDITED.sub("", one["id"]): one["original"] for one in found if job_number(Path(one["id"]))}
+    counts, numbers = Counter[str | None](), dict[str, int]()
+    for stem in sorted(videos, key=lambda one: (order.get(f"tracks/{one}.json", len(order)), job_number(Path(one)))):
+        counts[videos[stem]] += 1
+        numbers[stem] = counts[videos[stem]]
+    return numbers
+
+
+def _names(entries: list[dict[str, Any]]) -> dict[str, str]:
     """The names that people gave, by ids."""
-    named = (entry["facts"] for entry in log.read_log(case.folder) if entry["act"] == "track named")
+    named = (entry["facts"] for entry in entries if entry["act"] == "track named")
     return {str(facts.get("track")): str(facts.get("name")) for facts in named}
 
 
