@@ -4,15 +4,17 @@
     python -m benchmarks.track DATA/faces --sets A,C,D --frames 9 --count 24 --shared
 
 `--mean` also pulls the fused images to a mean that is learnt on those of the set (`zssr_gan.video.learnt`).
+`--found` also fuses with the camera that the frames themselves tell, as `zssr-gan fuse` does.
 `--shared` also learns one network (`fast`) on all frames of all tracks of a set, with the camera known, and enlarges
 the reference frames by it: the best single-frame result.
 
 A frame is rendered from the 128 px original: warp (quintic spline), halve, blur, halve, noise, 8 bits, JPEG; the truth
 is the original halved (64 px). Sets: A shift, noise of 2 levels | C turn to 3 degrees, size to 4 %, light to 8 %, noise
 2, JPEG 75 | D as C, with the mouth moved by up to 1.5 HR pixels and an occluder in a fifth of the frames | B as A
-without blur | E as A with noise 5 | G, H as A and C without JPEG at x4, 16 px frames. Shifts are even in +-2.5 HR
-pixels. The camera is known to every method, the motion to none. PSNR and SSIM on Y (16 to 235), 4 pixels of
-border cropped; intervals of 95 % over faces. Every 17th face (by name) is left out: the constants were chosen on those.
+without blur | E as A with noise 5 | G, H as A and C without JPEG at x4, 16 px frames | Q as B, each pixel the average
+over its square. Shifts are even in +-2.5 HR pixels. The camera is known to every method, the motion to none. PSNR and
+SSIM on Y (16 to 235), 4 pixels of border cropped; intervals of 95 % over faces. Every 17th face (by name) is left out:
+the constants were chosen on those.
 """
 
 import io
@@ -27,7 +29,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from benchmarks.protocol import Score, parsed, picture, score, show_row, some_of
-from zssr_gan.degradation.model import Degradation, DegradedDownscale, GaussianBlur, Jpeg, Noise
+from zssr_gan.degradation.model import Degradation, DegradedDownscale, GaussianBlur, Jpeg, KernelBlur, Noise
 from zssr_gan.devices import RunOptions, machine
 from zssr_gan.evaluation.metrics.planes import rounded
 from zssr_gan.imaging.colour import LEVELS, from_levels, luma_of, to_levels
@@ -38,6 +40,7 @@ from zssr_gan.inference.record import DegradationFacts
 from zssr_gan.inference.request import Request
 from zssr_gan.provenance import CaseImage
 from zssr_gan.settings.zeroshot import load_preset
+from zssr_gan.video.blind import burst_camera, square_pixels
 from zssr_gan.video.fusion import Fused, fuse_burst
 from zssr_gan.video.learnt import FusedTrack, learn_mean, pulled
 from zssr_gan.video.registration import Motion
@@ -57,14 +60,18 @@ class Conditions:
     affine: bool = False
     jpeg: int | None = None
     deformed: bool = False
+    square: bool = False
 
     @property
     def degradation(self) -> Degradation:
         """The camera, as it is given to the methods."""
+        blur: GaussianBlur | KernelBlur | None = None
+        if self.square:
+            blur = square_pixels(self.scale)
+        elif self.blur:
+            blur = GaussianBlur(sigma_major=1.1 / self.scale, sigma_minor=0.8 / self.scale, angle_degrees=30)
         return Degradation(
-            blur=GaussianBlur(sigma_major=1.1 / self.scale, sigma_minor=0.8 / self.scale, angle_degrees=30)
-            if self.blur
-            else None,
+            blur=blur,
             noise=Noise(sigma=self.noise / LEVELS),
             jpeg=None if self.jpeg is None else Jpeg.of_quality(self.jpeg),
         )
@@ -78,6 +85,7 @@ SETS = {
     "E": Conditions(noise=5),
     "G": Conditions(scale=4),
     "H": Conditions(scale=4, affine=True),
+    "Q": Conditions(square=True),
 }
 
 
@@ -162,8 +170,8 @@ class Figures:
     fused: Fused
 
 
-def measured(burst: Burst) -> Figures:
-    """Bicubic, the restored reference frame, and the fused image."""
+def measured(burst: Burst, *, found: bool = False) -> Figures:
+    """Bicubic, the restored reference frame, and the fused image, also with the camera that the frames tell."""
     frames, scale, camera = burst.frames[:, None], burst.conditions.scale, burst.conditions.degradation
     began = time.process_time()
     fused = fuse_burst(frames, camera, scale, affine=burst.conditions.affine)
@@ -173,6 +181,10 @@ def measured(burst: Burst) -> Figures:
         "one frame": fuse_burst(frames[:1], camera, scale).image,
         "fused": fused.image,
     }
+    if found:
+        told = burst_camera(frames, 0, camera.jpeg, scale, affine=burst.conditions.affine)
+        known = Degradation() if told is None else told.degradation
+        images["fused, camera found"] = fuse_burst(frames, known, scale, affine=burst.conditions.affine).image
     away = scale * fused.motion.distance(burst.motion, (frames.shape[2], frames.shape[3]))[1:]
     return Figures({name: scored(image, burst.truth) for name, image in images.items()}, away, seconds, fused)
 
@@ -232,13 +244,13 @@ def with_mean(bursts: list[Burst], fused: list[Fused], seed: int) -> list[Score]
 
 def main() -> None:
     """Render bursts, fuse them, and print a table for each set."""
-    args = parsed(__doc__, "faces", sets="A,C,D", frames=9, count=24, seeds="0", shared=False, mean=False)
+    args = parsed(__doc__, "faces", sets="A,C,D", frames=9, count=24, seeds="0", shared=False, mean=False, found=False)
     torch.set_num_threads(1)
     originals = faces(args.faces, args.count)
     for name in args.sets.split(","):
         for seed in map(int, args.seeds.split(",")):
             bursts = [render(one, SETS[name], args.frames, 1000 * seed + f) for f, one in enumerate(originals)]
-            results = [measured(burst) for burst in bursts]
+            results = [measured(burst, found=args.found) for burst in bursts]
             if args.shared:
                 for result, one in zip(results, shared_results(bursts, seed), strict=True):
                     result.scores["shared model"] = one

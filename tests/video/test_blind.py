@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.video.bursts import burst, motion
 from zssr_gan.degradation.jpeg import compress
 from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, Noise
 from zssr_gan.imaging.colour import psnr_db
-from zssr_gan.video.blind import burst_camera
+from zssr_gan.video.blind import burst_camera, square_pixels
 from zssr_gan.video.fusion import fuse_burst
 
 
@@ -49,6 +50,25 @@ def test_a_burst_restored_by_what_it_tells_is_nearer_the_truth_than_with_no_blur
     known = Degradation(blur=camera(0.55).blur, noise=Noise(sigma=2 / 255))
     assert psnr(found.degradation) > psnr(known.model_copy(update={"blur": None})) + 1
     assert psnr(found.degradation) > psnr(known) - 1.5
+
+
+def test_pixels_that_average_over_their_square_are_told_from_antialiased_bicubic() -> None:
+    squares = Degradation(blur=square_pixels(2))
+    for known, is_square in ((squares, True), (Degradation(), False)):
+        frames, truth = burst(motion(7), known, noise=2 / 255)
+        found = burst_camera(frames, 0, None, affine=False)
+        assert found is not None
+        assert (found.degradation.blur == squares.blur) is is_square
+
+        def psnr(degradation: Degradation, frames: Tensor = frames, truth: Tensor = truth) -> float:
+            image = fuse_burst(frames, degradation, affine=False).image
+            return psnr_db(float((image - truth)[..., 4:-4, 4:-4].square().mean()))
+
+        if is_square:
+            assert psnr(found.degradation) > psnr(found.degradation.model_copy(update={"blur": None})) + 2
+            threefold = burst_camera(frames, 0, None, 3, affine=False)
+            assert threefold is not None
+            assert threefold.degradation.blur == square_pixels(3)
 
 
 def test_colours_have_the_noise_of_each() -> None:

@@ -205,7 +205,7 @@ def fuse_stills(
     if camera is None and given is not None and given.facts.cameras:
         camera = DegradationFacts.of(given.facts.cameras[0], "shared", "what the shared model was learnt for")
     _show("finding the camera", 0, source.pixels, scale, on_progress)
-    known = _camera(stills, frames, reference, camera, affine=affine, start=start, mask=mask)
+    known = _camera(stills, frames, reference, camera, scale, affine=affine, start=start, mask=mask)
     _show("fusing", 1, source.pixels, scale, on_progress)
     fused = fuse_burst(
         frames, known.values, scale, reference, affine=affine, start=start, mask=mask, coding=_coding(stills)
@@ -260,6 +260,7 @@ def _camera(
     frames: Tensor,
     reference: int,
     camera: Camera,
+    scale: int,
     *,
     affine: bool,
     start: Motion | None,
@@ -281,7 +282,7 @@ def _camera(
     ]
     predicted = any(still.footage and still.frame and still.frame.codec not in NOT_PREDICTED for still in stills)
     jpeg, looks_so = (None, True) if predicted else seen_compression(evidence)
-    found = None if predicted else burst_camera(frames, reference, jpeg, affine=affine, start=start, mask=mask)
+    found = None if predicted else burst_camera(frames, reference, jpeg, scale, affine=affine, start=start, mask=mask)
     if found is not None and looks_so and found.white and not any(still.footage for still in stills):
         # Levels and colours of video are those of lossless video too, and a codec leaves no white noise.
         looks_so, evidence = False, [replace(one, footage=False) for one in evidence]
