@@ -394,6 +394,22 @@ def test_late_answers_take_no_mark_away(tmp_path: Path, page: Page, url: str) ->
     page.wait("document.querySelectorAll('.pick').length === 2")
     page.wait("document.querySelectorAll('.tick.unused').length === 2")
     assert page.wait("document.querySelectorAll('.tick.edited').length === 1", 5)  # the one that is not saved yet
+    hold_answers(page, "tracks.[^/]*$")
+    press_button(page, "Save 1 changed frame")
+    page.press("x", 88)  # undone while it is saved
+    page.wait("document.querySelectorAll('.tick.unused').length === 1")
+    page.value("answer()")
+    page.wait("document.querySelectorAll('.pick').length === 3")
+    page.wait("document.querySelectorAll('.tick.edited').length === 1")  # the new track has it otherwise
+    page.wait("document.querySelectorAll('.tick.unused').length === 1")
+    hold_answers(page, "tracks.[^/]*$")
+    press_button(page, "Save 1 changed frame")
+    press_button(page, "Mark something else")
+    page.drag(".frame-stage", 0.1, 0.4, down=(0.1, 0.5))
+    page.wait(f"{marked} === '10,8,28,32'")
+    page.value("answer()")
+    page.wait("document.querySelectorAll('.pick').length === 4")
+    assert page.value(marked) == "10,8,28,32"
     assert complaints(page, url) == []
 
 

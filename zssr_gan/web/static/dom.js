@@ -34,6 +34,7 @@ function release() {
 
 addEventListener("pointerdown", (event) => { pressed = event.target; }, true);
 addEventListener("keydown", (event) => { if (event.key === " ") pressed = event.target; else release(); }, true);
+addEventListener("blur", release);
 for (const name of ["pointerup", "pointercancel", "pointermove", "keyup", "change"]) addEventListener(name, (event) => { if (!event.buttons) release(); }, true);
 
 /**

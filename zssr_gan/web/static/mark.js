@@ -110,23 +110,27 @@ export function show(root, [asked]) {
     go(at);
   }
 
+  const alike = (one, other) => one.status === other.status && same(one.corners, other.corners);
+
   /** Note how this frame is to be; what is as the file has it is no edit. */
   function edit(here) {
-    const before = found(at);
-    if (here.status === before.status && same(here.corners, before.corners)) edits.delete(at);
+    if (alike(here, found(at))) edits.delete(at);
     else edits.set(at, here);
   }
 
   const save = () => attempt(async () => {
-    const of = edits, sent = [...of.values()];
-    const body = { frames: sent.map(({ index, corners, status: state_ }) => ({ index, status: state_, ...(same(corners, found(index).corners) ? {} : { corners }) })) };
-    const made = await put(caseUrl(state.open.id, "tracks", track.id), body);
-    choice.edits.set(made.id, new Map([...of].filter(([, one]) => !sent.includes(one)))); // changed while it was saved
+    const from = track, of = edits, sent = new Map(of);
+    const before = (index) => from.frames.find((one) => one.index === index);
+    const body = { frames: [...sent.values()].map(({ index, corners, status: state_ }) => ({ index, status: state_, ...(same(corners, before(index).corners) ? {} : { corners }) })) };
+    const made = await put(caseUrl(state.open.id, "tracks", from.id), body);
+    const wanted = (index) => of.get(index) ?? before(index), saved = (index) => sent.get(index) ?? before(index);
+    const later = [...new Set([...sent.keys(), ...of.keys()])].filter((index) => !alike(wanted(index), saved(index))); // changed while it was saved
+    choice.edits.set(made.id, new Map(later.map((index) => [index, wanted(index)])));
     of.clear();
     tracksSeen.add(made.id);
     await refresh(); // the next step offers it at once
     notice("Saved as a new track; the one before stays as it was.");
-    await openTrack(made.id);
+    if (track === from) await openTrack(made.id); // else something else was opened or is marked meanwhile
     draw();
   });
 
