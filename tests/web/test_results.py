@@ -14,6 +14,7 @@ from zssr_gan.cli.main import main
 from zssr_gan.degradation.model import DefocusBlur, Degradation, GaussianBlur, Jpeg, KernelBlur, MotionBlur, Noise
 from zssr_gan.provenance import LABELS
 from zssr_gan.settings.base import write_yaml
+from zssr_gan.video.blind import square_pixels
 from zssr_gan.web import log
 from zssr_gan.web.case_folder import Case, CaseError, create_case, edit_case
 from zssr_gan.web.opened import open_folder
@@ -120,7 +121,8 @@ BY_HAND = "a person set these values; nothing was read from images"
             ),
             f"blur of 1.20 x 1.00 LR pixels at 0 degrees, noise 4.0/255, JPEG compression of quality 60; {BY_HAND}",
         ),
-        (Degradation(blur=KernelBlur(values=((1,),), scale=(2, 2))), f"a blur kernel that was given; {BY_HAND}"),
+        (Degradation(blur=KernelBlur(values=((1,),), scale=(2, 2))), f"a blur kernel; {BY_HAND}"),
+        (Degradation(blur=square_pixels(2)), f"square pixels, with no other blur; {BY_HAND}"),
         *(
             (Degradation(blur=blur), f"{blur.summary}; {BY_HAND}")
             for blur in (

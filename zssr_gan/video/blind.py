@@ -17,7 +17,7 @@ from scipy import ndimage, optimize, sparse
 from torch import Tensor
 
 from zssr_gan.degradation.jpeg import compress
-from zssr_gan.degradation.model import Degradation, GaussianBlur, Jpeg, KernelBlur, Noise
+from zssr_gan.degradation.model import Blur, Degradation, GaussianBlur, Jpeg, KernelBlur, Noise
 from zssr_gan.degradation.noise import LUMA_NOISE
 from zssr_gan.imaging.resize import Size
 from zssr_gan.video.camera import BORDER, Array, camera_matrix, scene_size
@@ -51,13 +51,15 @@ _STIFFNESS, _ITERATIONS = 0.02, 50  # of least squares: differences are penalise
 
 _SLOPE = 3.1
 """Exponent by which the power of images falls with the frequency: of 108 faces of 64 pixels 3.2 +- 0.3; their blur is
-then off by 0.1 squared pixels of the finer grid. Of other images it is 2 to 3, and their blur comes out too small,
-which is the safe side."""
+then off by 0.1 squared pixels of the finer grid. Of other images it is 2 to 3, and their blur comes out too small: they
+are restored too softly, text and textures also as of square pixels (see `_SQUARE`)."""
 
 _SQUARE = -0.05
 """Squared pixels of a frame: with less blur than that, in the mean of both axes, a burst is taken as one of pixels that
 average over their square, which lets more through at a frame's Nyquist frequency, and beyond, than antialiased bicubic
-does. Of 14 faces such bursts have -0.16 to -0.065, those of antialiased bicubic -0.04 to 0.06."""
+does. Of 17 faces such bursts have -0.16 to -0.03, those of antialiased bicubic -0.04 to 0.07; text and textures have
+-0.07 to -0.19 either way. The mistake that is made with them costs up to 5 dB of text's gain, and stays above bicubic
+interpolation; the other one puts grain into faces, up to 2 dB below it."""
 
 _LOWEST, _HIGHEST, _HIGHEST_JPEG = 0.05, 0.36, 0.30  # cycles a pixel of the finer grid: JPEG takes more away
 _ROUNDER, _ROUNDER_JPEG = 0.35, 0.5  # share by which the blur's axes are drawn together: scenes have directions too
@@ -120,9 +122,9 @@ def burst_camera(
     width, blur = _blur_of(
         joined.power, joined.transfer(), joined.error_power(sigma), joined.size, compressed=jpeg is not None
     )
-    what, sharper = "no blur" if blur is None else blur.summary, None
+    what, sharper = words_of(blur), None
     if width < _SQUARE and jpeg is None and scale > 1:
-        sharper, what = square_pixels(scale), "pixels that average over their square"
+        sharper, what = square_pixels(scale), words_of(square_pixels(scale))
         sigma = _Joined(joined.levels, joined.motion, None, square_pixels(_FINER)).noise()
         noise = noise.model_copy(update={"sigma": min(0.5, sigma / 255 / (LUMA_NOISE if coloured else 1))})
         noise_why = f"noise of {sigma:.1f} levels by what {len(used)} registered frames do not share"
@@ -132,6 +134,13 @@ def burst_camera(
         "what they do not"
     )
     return BurstCamera(degradation, why, noise_why, True, joined.correlation)
+
+
+def words_of(blur: Blur | KernelBlur | None) -> str:
+    """A camera's blur in a few words."""
+    if isinstance(blur, KernelBlur):
+        return "square pixels, with no other blur" if blur == square_pixels(blur.scale[0]) else "a blur kernel"
+    return "no blur" if blur is None else blur.summary
 
 
 def square_pixels(scale: int) -> KernelBlur:

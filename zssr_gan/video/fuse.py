@@ -25,7 +25,7 @@ from zssr_gan.imaging.resize import resize
 from zssr_gan.inference.record import DegradationFacts
 from zssr_gan.inference.region import Region
 from zssr_gan.provenance import CaseImage
-from zssr_gan.video.blind import FEWEST, BurstCamera, burst_camera
+from zssr_gan.video.blind import FEWEST, BurstCamera, burst_camera, words_of
 from zssr_gan.video.case_mean import MeanKind, MeanOption, OnProgress, mean_model
 from zssr_gan.video.coding import Coding, coding_of, coding_summary
 from zssr_gan.video.crops import FRAMES, Crop, TrackSource, read_crops
@@ -100,7 +100,7 @@ class FusedStills:
     def assumed(self) -> str:
         """Blur, noise and compression that were undone, in one line."""
         camera = self.degradation.values
-        blur = "no blur" if camera.blur is None else getattr(camera.blur, "summary", "a blur kernel")
+        blur = words_of(camera.blur)
         noise = f"noise of {LEVELS * camera.noise.sigma:.1f} levels" if camera.noise else "no noise"
         jpeg = f"JPEG of quality {camera.jpeg.quality}" if camera.jpeg else "no compression"
         return f"{blur}, {noise}, {self.compression or jpeg}"

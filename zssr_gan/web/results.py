@@ -32,7 +32,7 @@ _BLURS = {  # as `summary` of `zssr_gan.degradation.model` has them, which needs
     "gaussian": "blur of {sigma_major:.2f} x {sigma_minor:.2f} LR pixels at {angle_degrees:.0f} degrees",
     "motion": "motion of {length:.2f} LR pixels at {angle_degrees:.0f} degrees",
     "defocus": "defocus, a disk with a radius of {radius:.2f} LR pixels",
-    "kernel": "a blur kernel that was given",
+    "kernel": "a blur kernel",
 }
 
 MAPS = {
@@ -251,11 +251,17 @@ def _assumed(content: Facts) -> str:
     values = assumed["values"] or {}
     blur, noise, jpeg = (values.get(name) for name in ("blur", "noise", "jpeg"))
     parts = [
-        blur and _BLURS[blur["kind"]].format_map(blur),
+        blur and _blur(blur),
         noise and f"noise {255 * noise['sigma']:.1f}/255",
         content.get("compression") or (jpeg and f"JPEG compression of quality {jpeg['quality']}"),
     ]
     return "; ".join(filter(None, [", ".join(filter(None, parts)), str(assumed["why"])]))
+
+
+def _blur(blur: dict[str, Any]) -> str:
+    if blur["kind"] == "kernel" and blur["values"] == [[blur["values"][0][0]] * blur["scale"][1]] * blur["scale"][0]:
+        return "square pixels, with no other blur"
+    return _BLURS[blur["kind"]].format_map(blur)
 
 
 def _camera(assumed: Facts) -> str:
