@@ -305,14 +305,18 @@ _SHOWN = """(() => {
 })()"""
 
 
-@pytest.mark.slow
-def test_an_enlarged_frame_is_moved_by_mouse_and_fingers(tmp_path: Path, page: Page, url: str) -> None:
-    clip = tmp_path / "clip.mkv"
+def mark_in_clip(page: Page, url: str, clip: Path, frame: int) -> None:
+    """Drop a clip that is made for it, and open a frame of it in *Mark*."""
     write_clip(clip)
     page.visit(url)
     page.choose_files(FILES, [clip])
     press_button(page, "Mark a face or plate")
-    open_frame(page, 0)
+    open_frame(page, frame)
+
+
+@pytest.mark.slow
+def test_an_enlarged_frame_is_moved_by_mouse_and_fingers(tmp_path: Path, page: Page, url: str) -> None:
+    mark_in_clip(page, url, tmp_path / "clip.mkv", 0)
     for _ in range(2):
         page.press("+", 187)
     page.wait(f"{_SHOWN}.zoom === '4 \u00d7'")
@@ -365,12 +369,7 @@ def hold_answers(page: Page, path: str) -> None:
 
 @pytest.mark.slow
 def test_late_answers_take_no_mark_away(tmp_path: Path, page: Page, url: str) -> None:
-    clip = tmp_path / "clip.mkv"
-    write_clip(clip)
-    page.visit(url)
-    page.choose_files(FILES, [clip])
-    press_button(page, "Mark a face or plate")
-    open_frame(page, 4)
+    mark_in_clip(page, url, tmp_path / "clip.mkv", 4)
     page.drag(".frame-stage", 0.45, 0.83, down=(0.19, 0.7))
     hold_answers(page, "^.api.cases.[^/]*$")
     press_button(page, "Follow it")

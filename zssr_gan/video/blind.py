@@ -113,27 +113,24 @@ def burst_camera(
         return None
     joined = _Joined(255 * luma_planes(frames)[used, 0].numpy(), fused.motion[used], jpeg)
     sigma = joined.noise() if jpeg is None else min(_MOST_COMPRESSED, joined.noise())
+    blur: GaussianBlur | KernelBlur | None = None
+    blur_told = len(used) >= FEWEST and min(fused.phases) >= SHIFTED
+    if blur_told:
+        width, blur = _blur_of(
+            joined.power, joined.transfer(), joined.error_power(sigma), joined.size, compressed=jpeg is not None
+        )
+        if width < _SQUARE and jpeg is None and scale > 1:
+            blur = square_pixels(scale)
+            sigma = _Joined(joined.levels, joined.motion, None, square_pixels(_FINER)).noise()
     coloured = frames.shape[1] == 3 and not torch.equal(frames[:, 0], frames[:, 1])
     noise = Noise(sigma=min(0.5, sigma / 255 / (LUMA_NOISE if coloured else 1)), coloured=coloured)
-    degradation = Degradation(noise=noise, jpeg=jpeg)
-    noise_why = f"noise of {sigma:.1f} levels by what {len(used)} registered frames do not share"
-    if len(used) < FEWEST or min(fused.phases) < SHIFTED:
-        return BurstCamera(degradation, noise_why, noise_why, False, joined.correlation)
-    width, blur = _blur_of(
-        joined.power, joined.transfer(), joined.error_power(sigma), joined.size, compressed=jpeg is not None
-    )
-    what, sharper = words_of(blur), None
-    if width < _SQUARE and jpeg is None and scale > 1:
-        sharper, what = square_pixels(scale), words_of(square_pixels(scale))
-        sigma = _Joined(joined.levels, joined.motion, None, square_pixels(_FINER)).noise()
-        noise = noise.model_copy(update={"sigma": min(0.5, sigma / 255 / (LUMA_NOISE if coloured else 1))})
-        noise_why = f"noise of {sigma:.1f} levels by what {len(used)} registered frames do not share"
-    degradation = Degradation(blur=sharper or blur, noise=noise, jpeg=jpeg)
-    why = (
-        f"{what} by the power spectrum of what {len(used)} registered frames share; noise of {sigma:.1f} levels by "
-        "what they do not"
-    )
-    return BurstCamera(degradation, why, noise_why, True, joined.correlation)
+    why = noise_why = f"noise of {sigma:.1f} levels by what {len(used)} registered frames do not share"
+    if blur_told:
+        why = (
+            f"{words_of(blur)} by the power spectrum of what {len(used)} registered frames share; noise of {sigma:.1f} "
+            "levels by what they do not"
+        )
+    return BurstCamera(Degradation(blur=blur, noise=noise, jpeg=jpeg), why, noise_why, blur_told, joined.correlation)
 
 
 def words_of(blur: Blur | KernelBlur | None) -> str:
