@@ -118,11 +118,13 @@ export function show(root, [asked]) {
     else edits.set(at, here);
   }
 
+  let saving = false;
   const save = () => attempt(async () => {
     const from = track, of = edits, sent = new Map(of);
+    saving = true; // its track is no news
     const before = (index) => from.frames.find((one) => one.index === index);
     const body = { frames: [...sent.values()].map(({ index, corners, status: state_ }) => ({ index, status: state_, ...(same(corners, before(index).corners) ? {} : { corners }) })) };
-    const made = await put(caseUrl(state.open.id, "tracks", from.id), body);
+    const made = await put(caseUrl(state.open.id, "tracks", from.id), body).finally(() => { saving = false; });
     const wanted = (index) => of.get(index) ?? before(index), saved = (index) => sent.get(index) ?? before(index);
     const later = [...new Set([...sent.keys(), ...of.keys()])].filter((index) => !alike(wanted(index), saved(index))); // changed while it was saved
     choice.edits.set(made.id, new Map(later.map((index) => [index, wanted(index)])));
@@ -134,8 +136,10 @@ export function show(root, [asked]) {
     draw();
   });
 
-  async function openTrack(id) {
-    track = await get(caseUrl(state.open.id, "tracks", id));
+  async function openTrack(id, wanted = () => true) {
+    const opened = await get(caseUrl(state.open.id, "tracks", id));
+    if (!wanted()) return;
+    track = opened;
     track.id = id;
     choice.track = id;
     edits = choice.edits.get(id) ?? new Map(); // they wait while other steps are looked at
@@ -278,8 +282,8 @@ export function show(root, [asked]) {
       if (what !== "case") return;
       const fresh = state.open.tracks.find((one) => !tracksSeen.has(one.id) && one.original === video.id);
       tracksSeen = new Set(state.open.tracks.map((one) => one.id));
-      const { points } = picture.shape;
-      if (fresh && !track && (!points.length || points === followed)) attempt(async () => { await openTrack(fresh.id); go(track.reference); draw(); });
+      const free = () => !track && (!picture.shape.points.length || picture.shape.points === followed);
+      if (fresh && !saving && free()) attempt(async () => { await openTrack(fresh.id, free); if (track) go(track.reference); draw(); });
       else drawList();
     },
   };
